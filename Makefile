@@ -1,0 +1,22 @@
+# `make help` lists the commands.
+SECONDS ?= 60
+.PHONY: help run build test lint bench fuzz
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: ## build, start a bridge with its own focus, and print the address of a page to call from
+	@cargo build --release --quiet
+	@exec target/release/rialto dev
+
+build: ## release binaries of the bridge and of the load generator
+	cargo build --release --workspace
+
+test: ## everything that CI runs (installs what it needs)
+	./scripts/test.sh
+
+bench: ## criterion benches, and packets per second per core
+	./scripts/bench.sh
+
+fuzz: ## each fuzz target for SECONDS (needs a nightly toolchain)
+	./scripts/fuzz.sh $(SECONDS)

@@ -1,0 +1,22 @@
+//! Rialto: a selective forwarding unit (SFU) that takes Jitsi Videobridge's place.
+//!
+//! Two planes: *control* (tokio: HTTP, conferences, ICE and DTLS) and *engine* (one OS thread per
+//! core: sockets, SRTP, RTP). Control sends commands to the engine and receives events from it;
+//! nothing else passes between them. `docs/architecture.md` walks a packet and an allocation through
+//! both.
+#![forbid(unsafe_code)]
+
+pub mod bridge;
+pub mod bwe;
+pub mod colibri;
+pub mod conference;
+pub mod config;
+pub mod egress;
+pub mod engine;
+pub mod focus;
+pub mod http;
+pub mod ingress;
+pub mod rtp;
+pub mod srtp;
+pub mod stats;
+pub mod transport;

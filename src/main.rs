@@ -1,0 +1,2 @@
+//! Rialto.
+fn main() {}
