@@ -1,6 +1,7 @@
 //! The packet-forwarding engine: shards, sockets, address table, mailboxes, timers.
 
 mod api;
+pub mod arena;
 mod handle;
 
 pub use api::*;
