@@ -1,1 +1,5 @@
-//! (room: config)
+//! Configuration: HOCON as in `jvb.conf`, its schema, defaults, and where each value came from.
+
+mod model;
+
+pub use model::*;

@@ -1,0 +1,449 @@
+//! What the process is told: typed values, with JVB's defaults. [`super::load`] fills it from a file.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// Everything that is configured. Nothing else in the process reads configuration.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// `videobridge.ice` and `ice4j.consent-freshness`.
+    pub ice: Ice,
+    /// `ice4j.harvest`: which addresses are used and advertised.
+    pub harvest: Harvest,
+    /// `videobridge.entity-expiration`.
+    pub expiration: Expiration,
+    /// `jmt.dtls`.
+    pub dtls: Dtls,
+    /// `jmt.srtp`.
+    pub srtp: Srtp,
+    /// `jmt.keyframe`.
+    pub keyframe: Keyframe,
+    /// `videobridge.cc`.
+    pub cc: Cc,
+    /// `videobridge.http-servers.private`.
+    pub http: Http,
+    /// `videobridge.rest` and `videobridge.apis.rest`.
+    pub rest: Rest,
+    /// `videobridge.health`.
+    pub health: Health,
+    /// `videobridge.shutdown`.
+    pub shutdown: Shutdown,
+    /// `videobridge.version`.
+    pub version: Version,
+    /// `videobridge.stats`.
+    pub stats: Stats,
+    /// `videobridge.initial-drain-mode`: start without asking for conferences. JVB: false.
+    pub initial_drain_mode: bool,
+    /// `videobridge.redact-remote-addresses`: hide participants' addresses in logs. JVB: true.
+    pub redact_remote_addresses: bool,
+    /// `rialto`: what JVB does not have.
+    pub engine: Engine,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ice: Ice::default(),
+            harvest: Harvest::default(),
+            expiration: Expiration::default(),
+            dtls: Dtls::default(),
+            srtp: Srtp::default(),
+            keyframe: Keyframe::default(),
+            cc: Cc::default(),
+            http: Http::default(),
+            rest: Rest::default(),
+            health: Health::default(),
+            shutdown: Shutdown::default(),
+            version: Version::default(),
+            stats: Stats::default(),
+            initial_drain_mode: false,
+            redact_remote_addresses: true,
+            engine: Engine::default(),
+        }
+    }
+}
+
+/// ICE.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ice {
+    /// `videobridge.ice.udp.port`: the one UDP port of all media. 10000; 0 lets the kernel choose.
+    pub port: u16,
+    /// `videobridge.ice.ufrag-prefix`: what every local ufrag begins with. Unset.
+    pub ufrag_prefix: Option<String>,
+    /// `videobridge.ice.advertise-private-candidates`: tell private addresses to everyone. true.
+    pub advertise_private_candidates: bool,
+    /// `videobridge.ice.resolve-remote-candidates`: look up host names in candidates. false.
+    pub resolve_remote_candidates: bool,
+    /// `videobridge.ice.restart.*`.
+    pub restart: IceRestart,
+    /// `ice4j.consent-freshness.*`.
+    pub consent: Consent,
+}
+
+impl Default for Ice {
+    fn default() -> Self {
+        Self {
+            port: 10000,
+            ufrag_prefix: None,
+            advertise_private_candidates: true,
+            resolve_remote_candidates: false,
+            restart: IceRestart::default(),
+            consent: Consent::default(),
+        }
+    }
+}
+
+/// ICE restarts (RFC 8445 section 9).
+#[derive(Clone, PartialEq, Debug)]
+pub struct IceRestart {
+    /// Whether a restart asked for by signalling is done. true.
+    pub enabled: bool,
+    /// How long the old transport still receives after the new one took over. 3 s.
+    pub transition_window: Duration,
+    /// How long the new transport may take to connect. 20 s.
+    pub timeout: Duration,
+}
+
+impl Default for IceRestart {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            transition_window: Duration::from_secs(3),
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Consent freshness (RFC 7675).
+#[derive(Clone, PartialEq, Debug)]
+pub struct Consent {
+    /// Between two consent checks. 5 s.
+    pub interval: Duration,
+    /// Before the first retransmission of a check. 500 ms.
+    pub original_wait: Duration,
+    /// Upper bound of the wait between retransmissions. 500 ms.
+    pub max_wait: Duration,
+    /// Retransmissions before consent counts as lost. 5.
+    pub max_retransmissions: u32,
+    /// Spread the interval over 0.8 to 1.2 of its length. true.
+    pub randomize_interval: bool,
+}
+
+impl Default for Consent {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            original_wait: Duration::from_millis(500),
+            max_wait: Duration::from_millis(500),
+            max_retransmissions: 5,
+            randomize_interval: true,
+        }
+    }
+}
+
+/// Which local addresses are used, and what is advertised for them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Harvest {
+    /// `use-ipv6`. true.
+    pub use_ipv6: bool,
+    /// `use-link-local-addresses`. JVB sets it to false.
+    pub use_link_local: bool,
+    /// `allowed-addresses`: if not empty, only these.
+    pub allowed_addresses: Vec<IpAddr>,
+    /// `blocked-addresses`: never these.
+    pub blocked_addresses: Vec<IpAddr>,
+    /// `allowed-interfaces`: if not empty, only addresses of these.
+    pub allowed_interfaces: Vec<String>,
+    /// `blocked-interfaces`: never addresses of these.
+    pub blocked_interfaces: Vec<String>,
+    /// `udp.receive-buffer-size`, bytes. 10 MiB.
+    pub receive_buffer: usize,
+    /// `mapping.static-mappings`.
+    pub static_mappings: Vec<StaticMapping>,
+    /// Whether loopback addresses may be candidates. No key: `rialto dev` sets it, and an address
+    /// that `allowed-addresses` names is taken anyhow. false.
+    pub loopback: bool,
+}
+
+impl Default for Harvest {
+    fn default() -> Self {
+        Self {
+            use_ipv6: true,
+            use_link_local: false,
+            allowed_addresses: Vec::new(),
+            blocked_addresses: Vec::new(),
+            allowed_interfaces: Vec::new(),
+            blocked_interfaces: Vec::new(),
+            receive_buffer: 10 << 20,
+            static_mappings: Vec::new(),
+            loopback: false,
+        }
+    }
+}
+
+/// A local address that the world knows by another one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StaticMapping {
+    /// `local-address`.
+    pub local: IpAddr,
+    /// `public-address`.
+    pub public: IpAddr,
+    /// `local-port`: only candidates with this port are mapped.
+    pub local_port: Option<u16>,
+    /// `public-port`: advertised instead of the local port.
+    pub public_port: Option<u16>,
+    /// `name`, for logs.
+    pub name: Option<String>,
+}
+
+/// When conferences and endpoints end by themselves.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Expiration {
+    /// Inactivity after which an endpoint or a conference expires. 1 min.
+    pub timeout: Duration,
+    /// Between two looks. As `timeout` by default.
+    pub check_interval: Duration,
+}
+
+impl Default for Expiration {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(60), check_interval: Duration::from_secs(60) }
+    }
+}
+
+/// DTLS.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Dtls {
+    /// A handshake that takes longer has failed. 30 s.
+    pub handshake_timeout: Duration,
+    /// Hash of the certificate fingerprint that is signalled. `sha-256`.
+    pub local_fingerprint_hash: String,
+    /// Hashes accepted in a peer's fingerprint. sha-512, sha-384, sha-256, sha-1.
+    pub accepted_fingerprint_hashes: Vec<String>,
+}
+
+impl Default for Dtls {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(30),
+            local_fingerprint_hash: "sha-256".to_owned(),
+            accepted_fingerprint_hashes: ["sha-512", "sha-384", "sha-256", "sha-1"]
+                .map(str::to_owned)
+                .to_vec(),
+        }
+    }
+}
+
+/// SRTP.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Srtp {
+    /// Protection profiles that may be negotiated, best first, by their IANA names.
+    pub protection_profiles: Vec<String>,
+}
+
+impl Default for Srtp {
+    fn default() -> Self {
+        Self {
+            protection_profiles: ["SRTP_AEAD_AES_128_GCM", "SRTP_AES128_CM_HMAC_SHA1_80"]
+                .map(str::to_owned)
+                .to_vec(),
+        }
+    }
+}
+
+/// Limits of keyframe requests towards senders.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Keyframe {
+    /// Between two requests of one receiver for one source. 200 ms.
+    pub min_interval: Duration,
+    /// At most so many of them in `max_request_interval`. 3.
+    pub max_requests: u32,
+    /// 10 s.
+    pub max_request_interval: Duration,
+    /// Between two requests of anybody for one source. 200 ms.
+    pub source_wide_min_interval: Duration,
+    /// At most so many of them in `source_wide_max_request_interval`. 1.
+    pub source_wide_max_requests: u32,
+    /// 200 ms.
+    pub source_wide_max_request_interval: Duration,
+}
+
+impl Default for Keyframe {
+    fn default() -> Self {
+        Self {
+            min_interval: Duration::from_millis(200),
+            max_requests: 3,
+            max_request_interval: Duration::from_secs(10),
+            source_wide_min_interval: Duration::from_millis(200),
+            source_wide_max_requests: 1,
+            source_wide_max_request_interval: Duration::from_millis(200),
+        }
+    }
+}
+
+/// Choice of what a receiver gets.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Cc {
+    /// `initial-last-n`: video sources for a receiver that did not say; -1 is all. -1.
+    pub initial_last_n: i32,
+}
+
+impl Default for Cc {
+    fn default() -> Self {
+        Self { initial_last_n: -1 }
+    }
+}
+
+/// The private HTTP server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// Address to listen on. 127.0.0.1.
+    pub host: IpAddr,
+    /// Port; `None` (a negative number in the file) is off, 0 lets the kernel choose. 8080.
+    pub port: Option<u16>,
+}
+
+impl Http {
+    /// The address to listen on, if any.
+    pub fn listen(&self) -> Option<SocketAddr> {
+        self.port.map(|port| SocketAddr::new(self.host, port))
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { host: IpAddr::from([127, 0, 0, 1]), port: Some(8080) }
+    }
+}
+
+/// Which HTTP resources exist.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rest {
+    /// `videobridge.apis.rest.enabled`: COLIBRI2 over HTTP and `/colibri/stats`. false.
+    pub colibri: bool,
+    /// `/debug`. true.
+    pub debug: bool,
+    /// `/colibri/drain`. true.
+    pub drain: bool,
+    /// `/about/health`. true.
+    pub health: bool,
+    /// `/metrics`. true.
+    pub prometheus: bool,
+    /// `/colibri/shutdown`, if `colibri` too. false.
+    pub shutdown: bool,
+    /// `/about/version`. true.
+    pub version: bool,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self {
+            colibri: false,
+            debug: true,
+            drain: true,
+            health: true,
+            prometheus: true,
+            shutdown: false,
+            version: true,
+        }
+    }
+}
+
+/// The health check.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Health {
+    /// Between two checks. 1 min.
+    pub interval: Duration,
+    /// A last check older than this is a failure. 90 s.
+    pub timeout: Duration,
+    /// A check that takes longer is a failure. 3 s.
+    pub max_check_duration: Duration,
+    /// Once failed, failed until restart. false.
+    pub sticky_failures: bool,
+    /// Fail without a public address among the candidates. JVB: true.
+    pub require_valid_address: bool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(90),
+            max_check_duration: Duration::from_secs(3),
+            sticky_failures: false,
+            require_valid_address: true,
+        }
+    }
+}
+
+/// Graceful shutdown.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Shutdown {
+    /// The longest that conferences are waited for. 24 h.
+    pub graceful_max_duration: Duration,
+    /// Shut down when at most so many participants are left. 0.
+    pub graceful_min_participants: u32,
+    /// Between saying so and leaving. 1 min.
+    pub shutting_down_delay: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            graceful_max_duration: Duration::from_secs(24 * 60 * 60),
+            graceful_min_participants: 0,
+            shutting_down_delay: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is told about the version.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Version {
+    /// Tell it to clients. false.
+    pub announce: bool,
+    /// `release`, as published in statistics. Unset.
+    pub release: Option<String>,
+}
+
+/// Periodic statistics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// Between two measurements. 5 s.
+    pub interval: Duration,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(5) }
+    }
+}
+
+/// `rialto`: the packet engine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Engine {
+    /// `rialto.shards`: engine threads; `None` is one per core.
+    pub shards: Option<u16>,
+    /// `rialto.engine.gso`: send bursts by `UDP_SEGMENT`. true.
+    pub gso: bool,
+    /// `rialto.engine.gro`: receive bursts by `UDP_GRO`. true.
+    pub gro: bool,
+    /// `rialto.engine.socket-buffer`: send buffer of each socket, bytes. 10 MiB.
+    pub socket_buffer: usize,
+    /// `rialto.engine.video-hold`: how long a video packet may wait for company. 250 µs.
+    pub video_hold: Duration,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            shards: None,
+            gso: true,
+            gro: true,
+            socket_buffer: 10 << 20,
+            video_hold: Duration::from_micros(250),
+        }
+    }
+}
