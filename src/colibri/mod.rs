@@ -1,1 +1,26 @@
-//! (room: colibri)
+//! COLIBRI2, the allocation protocol between a focus and a bridge: requests and answers as types,
+//! and their JSON form. No I/O.
+//!
+//! The types say everything that the XML form (`jitsi:colibri2`) can say, so that every form is
+//! read into and written from the same values.
+
+mod convert;
+mod error;
+pub mod json;
+mod media;
+mod request;
+mod transport;
+
+pub use convert::{
+    MAX_SOURCES, MAX_SSRCS, PlannedSource, SourceError, extension, payload_type, plan_sources,
+};
+pub use error::{ColibriError, Condition, Reason};
+pub use media::{Media, MediaSource, Parameter, PayloadType, RtcpFb, RtpHdrExt, Source, SsrcGroup};
+pub use request::{
+    Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect, ForceMute,
+    HttpHeader, MucRole, Ping, TraceParent, capability,
+};
+pub use transport::{
+    Candidate, Fingerprint, ICE_UDP_NAMESPACE, IceUdp, SCTP_PORT, Sctp, SctpRole, Transport,
+    WebSocket,
+};
