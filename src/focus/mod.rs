@@ -1,1 +1,3 @@
-//! (room: focus)
+//! The focus of `rialto dev`: rooms, offers and answers, the signalling WebSocket and its page.
+
+pub mod sdp;
