@@ -6,6 +6,20 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("Rialto's engine needs Linux: recvmmsg, sendmmsg, UDP_SEGMENT, UDP_GRO, IP_PKTINFO");
 
+mod address;
+mod control;
 mod message;
+mod poll;
+mod recv;
+mod send;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod thread;
 
 pub use message::Message;
+pub use poll::{EventFd, PollFd, poll};
+pub use recv::{Datagram, RecvBatch};
+pub use send::{SendBatch, Sent};
+pub use socket::{SocketOptions, UdpSocket};
+pub use thread::{set_affinity, set_timer_slack, thread_cpu_time, thread_id};
