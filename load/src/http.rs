@@ -1,0 +1,174 @@
+//! The bridge's HTTP interface: requests, answers, and what it says when it refuses.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+
+/// No answer of a bridge is longer.
+const MAX_ANSWER: usize = 4 << 20;
+/// A bridge that does not answer for so long is not there.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// `--bridge` is not an address.
+    #[error("'{0}' is not the address of a bridge: write it as http://127.0.0.1:8080")]
+    Address(String),
+    /// Nothing answers there.
+    #[error("the bridge at {url} cannot be reached: {reason}")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// The system's reason.
+        reason: String,
+    },
+    /// It answered with an error.
+    #[error("the bridge refused to {what}: {status}: {text}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// HTTP status.
+        status: StatusCode,
+        /// The bridge's own words.
+        text: String,
+    },
+    /// It answered with something else than COLIBRI2 JSON.
+    #[error("the bridge's answer to '{what}' is not understood: {reason}")]
+    Answer {
+        /// What was asked.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A bridge with an HTTP interface.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    client: Client<HttpConnector, Full<Bytes>>,
+    base: String,
+}
+
+impl Bridge {
+    /// A bridge at `http://host:port`.
+    pub fn new(base: &str) -> Result<Self, HttpError> {
+        let uri: Uri = base.parse().map_err(|_| HttpError::Address(base.to_owned()))?;
+        if uri.scheme_str() != Some("http") || uri.authority().is_none() {
+            return Err(HttpError::Address(base.to_owned()));
+        }
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// Creates a conference, with its first endpoint.
+    pub async fn create(&self, what: &str, body: &Value) -> Result<Value, HttpError> {
+        self.call(Method::POST, "/colibri/v2/conferences", what, Some(body)).await
+    }
+
+    /// Changes a conference.
+    pub async fn modify(
+        &self,
+        meeting: &str,
+        what: &str,
+        body: &Value,
+    ) -> Result<Value, HttpError> {
+        let path = format!("/colibri/v2/conferences/{meeting}");
+        self.call(Method::PATCH, &path, what, Some(body)).await
+    }
+
+    /// Whether anything answers at all, healthy or not.
+    pub async fn is_there(&self) -> bool {
+        let call = self.call(Method::GET, "/about/health", "check its health", None);
+        !matches!(call.await, Err(HttpError::Unreachable { .. }))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        what: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, HttpError> {
+        let unreachable =
+            |reason: String| HttpError::Unreachable { url: self.base.clone(), reason };
+        let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(bytes))
+            .map_err(|_| HttpError::Address(self.base.clone()))?;
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                unreachable(cause.unwrap_or_else(|| error.to_string()))
+            })?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| unreachable(error.to_string()))?.to_bytes();
+            Ok((status, body))
+        };
+        let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .map_err(|_| unreachable(format!("no answer within {} s", TIMEOUT.as_secs())))??;
+        if !status.is_success() {
+            let text = refusal(&String::from_utf8_lossy(&body));
+            return Err(HttpError::Refused { what: what.to_owned(), status, text });
+        }
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body)
+            .map_err(|e| HttpError::Answer { what: what.to_owned(), reason: e.to_string() })
+    }
+}
+
+/// What a refusal says: the title of an HTML page, the message of a JSON object, or the text itself,
+/// at most 300 characters.
+fn refusal(body: &str) -> String {
+    let json: Option<Value> = serde_json::from_str(body).ok();
+    let message = json.as_ref().and_then(|json| {
+        ["message", "error", "reason"].iter().find_map(|key| json.get(key)?.as_str())
+    });
+    let title = || Some(body.split_once("<title>")?.1.split_once("</title>")?.0);
+    let text = message.or_else(title).unwrap_or(body).trim();
+    if text.is_empty() {
+        return "(no reason given)".to_owned();
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_quoted() {
+        let html = "<html>\n<head><title>Error 400 Conference exists</title></head></html>";
+        assert_eq!(refusal(html), "Error 400 Conference exists");
+        assert_eq!(refusal(r#"{"message":"no transport"}"#), "no transport");
+        assert_eq!(refusal("plain\ntext "), "plain text");
+        assert_eq!(refusal(""), "(no reason given)");
+    }
+
+    #[test]
+    fn only_http_addresses() {
+        assert!(Bridge::new("http://127.0.0.1:8080/").is_ok());
+        for bad in ["127.0.0.1:8080", "https://x", "http://", "no address"] {
+            assert!(Bridge::new(bad).is_err(), "{bad}");
+        }
+    }
+}

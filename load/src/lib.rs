@@ -1,0 +1,16 @@
+//! Makes calls against a running bridge that speaks COLIBRI2 over HTTP, with real ICE, DTLS and SRTP
+//! clients, and measures what they cost it.
+//!
+//! The clients are made of another stack (the webrtc-rs crates) than the bridge. `plan` decides who
+//! sends what; `client` joins one endpoint; `worker` threads carry the media of many; `run` plays the
+//! whole, and `report` says what came of it.
+#![forbid(unsafe_code)]
+
+pub mod colibri;
+pub mod http;
+pub mod media;
+pub mod nack;
+pub mod plan;
+pub mod procfs;
+pub mod track;
+pub mod units;

@@ -1,0 +1,6 @@
+//! The media that clients make and recognise: frame sizes, payloads, RTP headers, stamps.
+
+pub mod frames;
+pub mod packet;
+pub mod stamp;
+pub mod vp8;
