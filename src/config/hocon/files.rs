@@ -1,0 +1,96 @@
+//! The files that make one document, and their bounds.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    HoconError, Origin, Source, limits, parser,
+    tree::{Fields, Place},
+};
+
+/// The files read so far.
+pub struct Files<'s> {
+    source: &'s dyn Source,
+    count: usize,
+    /// Files that are being read, outermost first: including one of them again would not end.
+    open: Vec<PathBuf>,
+    missing: Vec<(PathBuf, Origin)>,
+}
+
+impl<'s> Files<'s> {
+    pub fn new(source: &'s dyn Source) -> Self {
+        Self { source, count: 0, open: Vec::new(), missing: Vec::new() }
+    }
+
+    pub fn into_missing(self) -> Vec<(PathBuf, Origin)> {
+        self.missing
+    }
+
+    /// The file that the operator named.
+    pub fn parse_root(&mut self, path: &Path) -> Result<Fields, HoconError> {
+        let text = self.source.read(path).map_err(|source| unreadable(path, source))?;
+        self.parse(path, &text, &[])
+    }
+
+    fn parse(&mut self, path: &Path, text: &str, base: &[String]) -> Result<Fields, HoconError> {
+        let file: Arc<str> = path.display().to_string().into();
+        let start = Place { file: file.clone(), line: 1 };
+        self.count += 1;
+        if text.len() > limits::FILE_BYTES {
+            return Err(start.limit("the file is larger than 1 MiB"));
+        }
+        if self.count > limits::FILES {
+            return Err(start.limit("more than 64 files are included"));
+        }
+        if self.open.iter().any(|open| open == path) {
+            return Err(start.syntax("the file includes itself"));
+        }
+        self.open.push(path.to_owned());
+        let fields = parser::parse(self, path, text, base, start);
+        self.open.pop();
+        fields
+    }
+
+    /// The included file's fields; nothing when it is optional and not there.
+    pub fn include(&mut self, include: &Include, base: &[String]) -> Result<Fields, HoconError> {
+        let names = [
+            include.path.clone(),
+            with_suffix(&include.path, ".conf"),
+            with_suffix(&include.path, ".json"),
+        ];
+        for path in &names {
+            match self.source.read(path) {
+                Ok(text) => return self.parse(path, &text, base),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(unreadable(path, error)),
+            }
+        }
+        let at = &include.at;
+        if include.required {
+            let name = include.path.display().to_string();
+            return Err(HoconError::MissingInclude { file: at.file.clone(), line: at.line, name });
+        }
+        self.missing.push((include.path.clone(), at.origin()));
+        Ok(Fields::default())
+    }
+}
+
+/// An include as written.
+pub struct Include {
+    pub path: PathBuf,
+    pub required: bool,
+    pub at: Place,
+}
+
+fn unreadable(path: &Path, source: io::Error) -> HoconError {
+    HoconError::Unreadable { file: path.display().to_string(), source }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
