@@ -181,7 +181,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-
     /// The value of a field.
     pub fn get(&self, name: &str) -> Option<&'a Node> {
         let index = self.fields.iter().position(|(key, _)| key == name)?;
