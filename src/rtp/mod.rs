@@ -7,6 +7,7 @@
 
 pub mod ext;
 pub mod header;
+pub mod rtcp;
 pub mod rtx;
 pub mod seq;
 
@@ -37,7 +38,6 @@ pub(crate) fn be32(data: &[u8], at: usize) -> Option<u32> {
 
 /// Reads a big-endian 64-bit integer at `at`.
 #[inline]
-#[expect(dead_code, reason = "rtcp reads NTP times with it")]
 pub(crate) fn be64(data: &[u8], at: usize) -> Option<u64> {
     let bytes = data.get(at..)?.first_chunk::<8>()?;
     Some(u64::from_be_bytes(*bytes))

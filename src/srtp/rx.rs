@@ -96,19 +96,16 @@ impl RxContext {
         if header_len < crate::rtp::header::FIXED_LEN {
             return Err(SrtpError::Short);
         }
-        match stream {
-            Some(stream) => {
-                let index = stream.estimate(seq)?;
-                stream.window.check(index)?;
-                let len = self.open_as(buf, header_len, ssrc, index)?;
-                stream.window.accept(index);
-                Ok(Opened { len, index })
-            }
-            None => {
-                let opened = self.open_first(buf, header_len, ssrc, seq)?;
-                *stream = Some(RxStream { window: Window::new(opened.index) });
-                Ok(opened)
-            }
+        if let Some(stream) = stream {
+            let index = stream.estimate(seq)?;
+            stream.window.check(index)?;
+            let len = self.open_as(buf, header_len, ssrc, index)?;
+            stream.window.accept(index);
+            Ok(Opened { len, index })
+        } else {
+            let opened = self.open_first(buf, header_len, ssrc, seq)?;
+            *stream = Some(RxStream { window: Window::new(opened.index) });
+            Ok(opened)
         }
     }
 

@@ -1,0 +1,1 @@
+//! Round trips, malformed input, and the `rtcp` crate as oracle.
