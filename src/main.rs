@@ -1,2 +1,5 @@
-//! Rialto.
-fn main() {}
+//! The `rialto` command.
+
+fn main() -> std::process::ExitCode {
+    rialto::cli::main()
+}

@@ -1,6 +1,19 @@
 //! Configuration: HOCON as in `jvb.conf`, its schema, defaults, and where each value came from.
+//!
+//! [`load`] is the only reader of configuration in the process; everything else is handed its part of
+//! [`Config`].
 
 pub mod hocon;
+mod known;
+mod load;
 mod model;
+mod reader;
+mod schema;
+pub mod units;
 
+#[cfg(test)]
+mod tests;
+
+pub use load::{ConfigError, Loaded, Warning, load, load_bytes};
 pub use model::*;
+pub use reader::{Effective, Invalid, Override};

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, io, path::Path};
+use std::{collections::HashMap, fmt::Write as _, io, path::Path};
 
 use proptest::prelude::*;
 
@@ -208,10 +208,14 @@ fn cycles_and_bombs_end() {
     load("a = ${?b}\nb = ${?a}");
     let mut laughs = "a0 = haha\n".to_owned();
     for i in 1..40 {
-        laughs += &format!("a{i} = [${{a{}}}, ${{a{}}}]\n", i - 1, i - 1);
+        let before = i - 1;
+        writeln!(laughs, "a{i} = [${{a{before}}}, ${{a{before}}}]").unwrap();
     }
     assert!(fails(&laughs).contains("larger than 1 MiB"));
-    let chain: String = (0..10_000).map(|i| format!("c{i} = ${{c{}}}\n", i + 1)).collect();
+    let mut chain = String::new();
+    for i in 0..10_000 {
+        writeln!(chain, "c{i} = ${{c{}}}", i + 1).unwrap();
+    }
     assert!(fails(&chain).contains("lead from one to the next"));
     for deep in ["[".repeat(100_000), "{a=".repeat(100_000), "a.".repeat(100_000) + "b=1"] {
         assert!(fails(&format!("a = {deep}")).len() < 200);

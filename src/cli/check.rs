@@ -1,0 +1,46 @@
+//! `rialto check-config`.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use super::Failure;
+use crate::config::{self, ConfigError, Loaded, hocon::System};
+
+/// Prints what `file` leads to. Mistakes go to stderr, one line each.
+pub(super) fn check_config(file: &Path) -> Result<ExitCode, Failure> {
+    let loaded = match config::load(Some(file), &[], &System) {
+        Ok(loaded) => loaded,
+        Err(ConfigError::Invalid(invalid)) if invalid.len() > 1 => {
+            for mistake in &invalid {
+                eprintln!("rialto: configuration: {mistake}");
+            }
+            return Ok(ExitCode::from(78));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // A reader that went away (`| head`) is no failure of the configuration.
+    let _ = io::stdout().write_all(report(&loaded).as_bytes());
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `key = value  # origin`, aligned, in the order of the keys.
+fn report(loaded: &Loaded) -> String {
+    let lines: Vec<(String, String)> = loaded
+        .effective
+        .iter()
+        .map(|value| (format!("{} = {}", value.key, value.value), value.origin.to_string()))
+        .collect();
+    let width = lines.iter().map(|(left, _)| left.chars().count()).filter(|&n| n <= 72).max();
+    let width = width.unwrap_or_default();
+    lines.iter().fold(String::new(), |mut text, (left, origin)| {
+        let _ = writeln!(text, "{left:width$}  # {origin}");
+        text
+    })
+}

@@ -1,0 +1,160 @@
+//! From a file, the environment and the command line to a [`Config`].
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Config,
+    hocon::{Document, HoconError, Kind, Origin, Source},
+    known::{self, Unread},
+    reader::{Effective, Invalid, Override, Reader},
+    schema,
+};
+
+/// A configuration with the story of each value.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// Every key that is read, with its value and origin, in the order of the keys.
+    pub effective: Vec<Effective>,
+    /// What the operator should know; none of it stops a start.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something in a file that has no effect.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Warning {
+    /// A key that nobody knows.
+    #[error("{origin}: unknown key {key}{}", hint(*nearest))]
+    Unknown {
+        /// The dotted key.
+        key: String,
+        /// Where it was written.
+        origin: Origin,
+        /// The known key that looks most like it.
+        nearest: Option<&'static str>,
+    },
+    /// A key of JVB's that Rialto does not implement yet.
+    #[error("{origin}: {key} is not implemented yet and has no effect")]
+    NotYet {
+        /// The dotted key.
+        key: String,
+        /// Where it was written.
+        origin: Origin,
+    },
+    /// A key that has no effect on a current JVB either.
+    #[error("{origin}: {key} is obsolete and has no effect")]
+    Obsolete {
+        /// The dotted key.
+        key: String,
+        /// Where it was written.
+        origin: Origin,
+    },
+    /// An include of a file that is not there.
+    #[error("{origin}: the included file {} does not exist", file.display())]
+    MissingInclude {
+        /// The file.
+        file: PathBuf,
+        /// Where it was included.
+        origin: Origin,
+    },
+}
+
+fn hint(nearest: Option<&'static str>) -> String {
+    nearest.map_or(String::new(), |nearest| format!(" (did you mean {nearest}?)"))
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file, or one that it includes, cannot be read or parsed.
+    #[error(transparent)]
+    Hocon(#[from] HoconError),
+    /// Keys whose values cannot be what they need; at least one.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Invalid>),
+}
+
+fn summary(invalid: &[Invalid]) -> String {
+    let first = invalid.first().map_or(String::new(), ToString::to_string);
+    match invalid.len() {
+        0 | 1 => first,
+        more => format!("{first} (and {} more: see rialto check-config)", more - 1),
+    }
+}
+
+/// Reads `file`, if there is one, under `overrides`.
+///
+/// # Errors
+/// A file that cannot be read or parsed, or values that cannot be what their keys need. What has no
+/// effect is a [`Warning`].
+pub fn load(
+    file: Option<&Path>,
+    overrides: &[Override],
+    source: &dyn Source,
+) -> Result<Loaded, ConfigError> {
+    let document = match file {
+        Some(file) => Document::load(file, source)?,
+        None => Document::default(),
+    };
+    read(&document, overrides)
+}
+
+fn read(document: &Document, overrides: &[Override]) -> Result<Loaded, ConfigError> {
+    let mut config = Config::default();
+    let mut reader = Reader::new(document, overrides);
+    schema::read(&mut reader, &mut config);
+    let warnings = warnings(document, &reader);
+    if !reader.invalid.is_empty() {
+        return Err(ConfigError::Invalid(reader.invalid));
+    }
+    let mut effective = reader.effective;
+    effective.sort_by_key(|value| value.key);
+    Ok(Loaded { config, effective, warnings })
+}
+
+fn warnings(document: &Document, reader: &Reader<'_>) -> Vec<Warning> {
+    let mut warnings: Vec<Warning> = document
+        .missing_includes
+        .iter()
+        .map(|(file, origin)| Warning::MissingInclude {
+            file: file.clone(),
+            origin: origin.clone(),
+        })
+        .collect();
+    for (key, value) in document.leaves() {
+        if reader.known().contains(key.as_str()) || value.kind == Kind::Null {
+            continue;
+        }
+        let origin = value.origin.clone();
+        // Keys named in a file may hold anything that quotes allow.
+        let shown = key.escape_debug().to_string();
+        warnings.push(match known::classify(&key) {
+            Unread::NotYet => Warning::NotYet { key: shown, origin },
+            Unread::Obsolete => Warning::Obsolete { key: shown, origin },
+            Unread::Unknown => {
+                let nearest = known::nearest(&key, reader.known());
+                Warning::Unknown { key: shown, origin, nearest }
+            }
+        });
+    }
+    warnings
+}
+
+/// Any bytes as a configuration file: for fuzzing. Nothing is read from the file system.
+pub fn load_bytes(bytes: &[u8]) -> Result<Loaded, ConfigError> {
+    struct Bytes<'a>(&'a [u8]);
+    impl Source for Bytes<'_> {
+        fn read(&self, path: &Path) -> std::io::Result<String> {
+            if path == Path::new("fuzz.conf") {
+                return Ok(String::from_utf8_lossy(self.0).into_owned());
+            }
+            Err(std::io::ErrorKind::NotFound.into())
+        }
+
+        fn env(&self, name: &str) -> Option<String> {
+            name.starts_with('E').then(|| "value".to_owned())
+        }
+    }
+    load(Some(Path::new("fuzz.conf")), &[], &Bytes(bytes))
+}

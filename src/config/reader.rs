@@ -1,0 +1,345 @@
+//! Reads keys of a document into typed places, and remembers each: its value, its origin, and what
+//! was wrong with it.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use super::{
+    StaticMapping,
+    hocon::{Document, Kind, Origin, Value},
+    units,
+};
+
+/// A key with the value in effect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effective {
+    /// The dotted key.
+    pub key: &'static str,
+    /// The value, as a person would write it.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// A value that cannot be what its key needs.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{origin}: {key}: {what}")]
+pub struct Invalid {
+    /// The dotted key.
+    pub key: String,
+    /// Where the value was written.
+    pub origin: Origin,
+    /// What is needed, and what was found.
+    pub what: String,
+}
+
+/// A value from the command line, which wins over the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Override {
+    /// The dotted key.
+    pub key: &'static str,
+    /// The value, as it would be written in a file.
+    pub value: Kind,
+    /// The flag or command that says so.
+    pub flag: &'static str,
+}
+
+impl Override {
+    /// A scalar.
+    pub fn text(key: &'static str, value: String, flag: &'static str) -> Self {
+        Self { key, value: Kind::Text(value), flag }
+    }
+
+    /// A list of one scalar.
+    pub fn list(key: &'static str, value: String, flag: &'static str) -> Self {
+        let origin = Origin::CommandLine(flag);
+        let element = Value { kind: Kind::Text(value), origin };
+        Self { key, value: Kind::Array(vec![element]), flag }
+    }
+}
+
+/// See the module.
+pub(super) struct Reader<'a> {
+    document: &'a Document,
+    overrides: &'a [Override],
+    pub effective: Vec<Effective>,
+    pub invalid: Vec<Invalid>,
+    known: BTreeSet<&'static str>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(document: &'a Document, overrides: &'a [Override]) -> Self {
+        Self {
+            document,
+            overrides,
+            effective: Vec::new(),
+            invalid: Vec::new(),
+            known: BTreeSet::new(),
+        }
+    }
+
+    /// The keys asked for so far.
+    pub fn known(&self) -> &BTreeSet<&'static str> {
+        &self.known
+    }
+
+    pub fn boolean(&mut self, key: &'static str, place: &mut bool) {
+        let read = |kind: &Kind| {
+            scalar(kind).and_then(units::boolean).ok_or_else(|| wants("true or false", kind))
+        };
+        self.read(key, place, read, ToString::to_string);
+    }
+
+    pub fn duration(&mut self, key: &'static str, place: &mut Duration) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .and_then(units::duration)
+                .ok_or_else(|| wants("a duration such as '5 seconds'", kind))
+        };
+        self.read(key, place, read, |value| units::show_duration(*value));
+    }
+
+    /// Bytes.
+    pub fn size(&mut self, key: &'static str, place: &mut usize) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .and_then(units::size)
+                .filter(|&bytes| bytes <= 1 << 30)
+                .map(|bytes| bytes as usize)
+                .ok_or_else(|| wants("a size up to 1 GiB such as '10 MiB'", kind))
+        };
+        self.read(key, place, read, ToString::to_string);
+    }
+
+    /// A whole number within `from..=to`.
+    pub fn integer<T>(&mut self, key: &'static str, place: &mut T, from: T, to: T)
+    where
+        T: Copy + Into<i64> + TryFrom<i64> + ToString,
+    {
+        let (low, high) = (from.into(), to.into());
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .and_then(|text| text.trim().parse::<i64>().ok())
+                .filter(|value| (low..=high).contains(value))
+                .and_then(|value| T::try_from(value).ok())
+                .ok_or_else(|| wants(&format!("a whole number from {low} to {high}"), kind))
+        };
+        self.read(key, place, read, ToString::to_string);
+    }
+
+    /// A port where a negative number switches off.
+    pub fn optional_port(&mut self, key: &'static str, place: &mut Option<u16>) {
+        let read = |kind: &Kind| {
+            let number = scalar(kind).and_then(|text| text.trim().parse::<i64>().ok());
+            match number {
+                Some(number) if number < 0 => Ok(None),
+                Some(number) => u16::try_from(number).map(Some).map_err(|_| wants(PORT, kind)),
+                None => Err(wants(PORT, kind)),
+            }
+        };
+        self.read(key, place, read, |port| port.map_or("-1".to_owned(), |port| port.to_string()));
+    }
+
+    /// `rialto.shards`: a whole number of threads; 0 is one per core.
+    pub fn shards(&mut self, key: &'static str, place: &mut Option<u16>) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .and_then(|text| text.trim().parse::<u16>().ok())
+                .filter(|&shards| shards <= 256)
+                .map(|shards| (shards > 0).then_some(shards))
+                .ok_or_else(|| {
+                    wants("a number of threads from 1 to 256, or 0 for one per core", kind)
+                })
+        };
+        let show = |shards: &Option<u16>| {
+            shards.map_or("0 (one per core)".to_owned(), |shards| shards.to_string())
+        };
+        self.read(key, place, read, show);
+    }
+
+    /// Text that `accept` accepts; `what` says what that is.
+    pub fn text(
+        &mut self,
+        key: &'static str,
+        place: &mut String,
+        what: &str,
+        accept: impl Fn(&str) -> bool,
+    ) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .filter(|text| accept(text))
+                .map(str::to_owned)
+                .ok_or_else(|| wants(what, kind))
+        };
+        self.read(key, place, read, Clone::clone);
+    }
+
+    /// Text that may be unset.
+    pub fn optional_text(
+        &mut self,
+        key: &'static str,
+        place: &mut Option<String>,
+        what: &str,
+        accept: impl Fn(&str) -> bool,
+    ) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .filter(|text| accept(text))
+                .map(|text| Some(text.to_owned()))
+                .ok_or_else(|| wants(what, kind))
+        };
+        self.read(key, place, read, |text| text.clone().unwrap_or_else(|| "(unset)".to_owned()));
+    }
+
+    /// A list whose elements `accept` accepts.
+    pub fn texts(
+        &mut self,
+        key: &'static str,
+        place: &mut Vec<String>,
+        what: &str,
+        accept: impl Fn(&str) -> bool,
+    ) {
+        let read = |kind: &Kind| {
+            list(kind, &format!("a list of {what}"), |kind| {
+                scalar(kind)
+                    .filter(|text| accept(text))
+                    .map(str::to_owned)
+                    .ok_or_else(|| wants(&format!("a list of {what}"), kind))
+            })
+        };
+        self.read(key, place, read, |list| show_list(list));
+    }
+
+    pub fn address(&mut self, key: &'static str, place: &mut IpAddr) {
+        let read = |kind: &Kind| address(kind).ok_or_else(|| wants("an IP address", kind));
+        self.read(key, place, read, ToString::to_string);
+    }
+
+    pub fn addresses(&mut self, key: &'static str, place: &mut Vec<IpAddr>) {
+        let what = "a list of IP addresses";
+        let read =
+            |kind: &Kind| list(kind, what, |kind| address(kind).ok_or_else(|| wants(what, kind)));
+        self.read(key, place, read, |list| show_list(list));
+    }
+
+    pub fn mappings(&mut self, key: &'static str, place: &mut Vec<StaticMapping>) {
+        let what = "a list of objects with local-address and public-address";
+        let read = |kind: &Kind| list(kind, what, mapping);
+        self.read(key, place, read, |list| {
+            let shown: Vec<String> = list.iter().map(show_mapping).collect();
+            show_list(&shown)
+        });
+    }
+
+    /// The way of every key: the command line first, then the file, then what is in `place`.
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        place: &mut T,
+        read: impl Fn(&Kind) -> Result<T, String>,
+        show: impl Fn(&T) -> String,
+    ) {
+        self.known.insert(key);
+        let given = self.overrides.iter().rev().find(|given| given.key == key);
+        let (kind, mut origin) = match given {
+            Some(given) => (Some(&given.value), Origin::CommandLine(given.flag)),
+            None => match self.document.get(key) {
+                Some(value) => (Some(&value.kind), value.origin.clone()),
+                None => (None, Origin::Default),
+            },
+        };
+        match kind {
+            // `null` says: as if the key were not there.
+            None | Some(Kind::Null) => origin = Origin::Default,
+            Some(kind) => match read(kind) {
+                Ok(value) => *place = value,
+                Err(what) => {
+                    self.invalid.push(Invalid {
+                        key: key.to_owned(),
+                        origin: origin.clone(),
+                        what,
+                    });
+                }
+            },
+        }
+        self.effective.push(Effective { key, value: show(place), origin });
+    }
+}
+
+const PORT: &str = "a port from 0 to 65535, or -1 for none";
+
+fn scalar(kind: &Kind) -> Option<&str> {
+    match kind {
+        Kind::Text(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+fn wants(what: &str, found: &Kind) -> String {
+    match found {
+        Kind::Text(text) => {
+            let short: String = text.chars().take(60).collect();
+            format!("needs {what}, not '{}'", short.escape_debug())
+        }
+        other => format!("needs {what}, not {}", other.name()),
+    }
+}
+
+/// A list; Lightbend's library also takes an object with numbers as keys, which nobody writes.
+fn list<T>(
+    kind: &Kind,
+    what: &str,
+    element: impl Fn(&Kind) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let Kind::Array(elements) = kind else { return Err(wants(what, kind)) };
+    elements.iter().map(|value| element(&value.kind)).collect()
+}
+
+fn address(kind: &Kind) -> Option<IpAddr> {
+    scalar(kind)?.trim().parse().ok()
+}
+
+fn mapping(kind: &Kind) -> Result<StaticMapping, String> {
+    let Kind::Object(fields) = kind else {
+        return Err(wants("objects with local-address and public-address", kind));
+    };
+    let known = ["local-address", "public-address", "local-port", "public-port", "name"];
+    if let Some(other) = fields.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(format!("does not know '{}' in a mapping", other.escape_debug()));
+    }
+    let ip = |name: &str| match fields.get(name) {
+        Some(value) => address(&value.kind)
+            .ok_or_else(|| format!("{name} {}", wants("an IP address", &value.kind))),
+        None => Err(format!("needs {name} in each mapping")),
+    };
+    let port = |name: &str| match fields.get(name).map(|value| &value.kind) {
+        None | Some(Kind::Null) => Ok(None),
+        Some(kind) => scalar(kind)
+            .and_then(|text| text.trim().parse::<u16>().ok())
+            .filter(|&port| port > 0)
+            .map(Some)
+            .ok_or_else(|| format!("{name} {}", wants("a port from 1 to 65535", kind))),
+    };
+    Ok(StaticMapping {
+        local: ip("local-address")?,
+        public: ip("public-address")?,
+        local_port: port("local-port")?,
+        public_port: port("public-port")?,
+        name: fields.get("name").and_then(|value| scalar(&value.kind)).map(str::to_owned),
+    })
+}
+
+fn show_mapping(mapping: &StaticMapping) -> String {
+    let port = |port: Option<u16>| port.map_or(String::new(), |port| format!(" port {port}"));
+    format!(
+        "{}{} -> {}{}",
+        mapping.local,
+        port(mapping.local_port),
+        mapping.public,
+        port(mapping.public_port)
+    )
+}
+
+fn show_list<T: ToString>(list: &[T]) -> String {
+    let shown: Vec<String> = list.iter().map(ToString::to_string).collect();
+    format!("[{}]", shown.join(", "))
+}

@@ -1,0 +1,145 @@
+//! The keys that Rialto reads, each with the place in [`Config`] that it fills.
+
+use super::{Config, reader::Reader};
+
+/// Fills `config`, which holds the defaults.
+pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
+    ice(reader, config);
+    harvest(reader, config);
+    transport(reader, config);
+    conferences(reader, config);
+    http(reader, config);
+    lifecycle(reader, config);
+    engine(reader, config);
+}
+
+fn ice(r: &mut Reader<'_>, config: &mut Config) {
+    let c = &mut config.ice;
+    r.integer("videobridge.ice.udp.port", &mut c.port, 0, u16::MAX);
+    let what =
+        "at most 64 characters that a ufrag may have (letters, digits, '+', '/') or '-', ':'";
+    r.optional_text("videobridge.ice.ufrag-prefix", &mut c.ufrag_prefix, what, |text| {
+        text.len() <= 64
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-:_.".contains(&b))
+    });
+    r.boolean("videobridge.ice.advertise-private-candidates", &mut c.advertise_private_candidates);
+    r.boolean("videobridge.ice.resolve-remote-candidates", &mut c.resolve_remote_candidates);
+    r.boolean("videobridge.ice.restart.enabled", &mut c.restart.enabled);
+    r.duration("videobridge.ice.restart.transition-window", &mut c.restart.transition_window);
+    r.duration("videobridge.ice.restart.timeout", &mut c.restart.timeout);
+    let c = &mut c.consent;
+    r.duration("ice4j.consent-freshness.interval", &mut c.interval);
+    r.duration("ice4j.consent-freshness.original-wait-interval", &mut c.original_wait);
+    r.duration("ice4j.consent-freshness.max-wait-interval", &mut c.max_wait);
+    r.integer("ice4j.consent-freshness.max-retransmissions", &mut c.max_retransmissions, 0, 100);
+    r.boolean("ice4j.consent-freshness.randomize-interval", &mut c.randomize_interval);
+}
+
+fn harvest(r: &mut Reader<'_>, config: &mut Config) {
+    let c = &mut config.harvest;
+    r.boolean("ice4j.harvest.use-ipv6", &mut c.use_ipv6);
+    r.boolean("ice4j.harvest.use-link-local-addresses", &mut c.use_link_local);
+    r.addresses("ice4j.harvest.allowed-addresses", &mut c.allowed_addresses);
+    r.addresses("ice4j.harvest.blocked-addresses", &mut c.blocked_addresses);
+    let name = |text: &str| !text.is_empty() && text.len() <= 64;
+    let what = "names of interfaces";
+    r.texts("ice4j.harvest.allowed-interfaces", &mut c.allowed_interfaces, what, name);
+    r.texts("ice4j.harvest.blocked-interfaces", &mut c.blocked_interfaces, what, name);
+    r.size("ice4j.harvest.udp.receive-buffer-size", &mut c.receive_buffer);
+    r.mappings("ice4j.harvest.mapping.static-mappings", &mut c.static_mappings);
+}
+
+fn transport(r: &mut Reader<'_>, config: &mut Config) {
+    let c = &mut config.dtls;
+    let hash = |text: &str| {
+        ["sha-1", "sha-256", "sha-384", "sha-512"]
+            .iter()
+            .any(|known| text.eq_ignore_ascii_case(known))
+    };
+    r.duration("jmt.dtls.handshake-timeout", &mut c.handshake_timeout);
+    r.text(
+        "jmt.dtls.local-fingerprint-hash-function",
+        &mut c.local_fingerprint_hash,
+        "sha-256, sha-384 or sha-512",
+        |text| hash(text) && !text.eq_ignore_ascii_case("sha-1"),
+    );
+    r.texts(
+        "jmt.dtls.accepted-fingerprint-hash-functions",
+        &mut c.accepted_fingerprint_hashes,
+        "sha-512, sha-384, sha-256, sha-1",
+        hash,
+    );
+    let profiles =
+        ["SRTP_AEAD_AES_128_GCM", "SRTP_AEAD_AES_256_GCM", "SRTP_AES128_CM_HMAC_SHA1_80"];
+    r.texts(
+        "jmt.srtp.protection-profiles",
+        &mut config.srtp.protection_profiles,
+        &profiles.join(", "),
+        |text| profiles.contains(&text),
+    );
+}
+
+fn conferences(r: &mut Reader<'_>, config: &mut Config) {
+    let c = &mut config.expiration;
+    r.duration("videobridge.entity-expiration.timeout", &mut c.timeout);
+    // As in JVB, where the one is written as the other.
+    c.check_interval = c.timeout;
+    r.duration("videobridge.entity-expiration.check-interval", &mut c.check_interval);
+    let c = &mut config.keyframe;
+    r.duration("jmt.keyframe.min-interval", &mut c.min_interval);
+    r.integer("jmt.keyframe.max-requests", &mut c.max_requests, 1, 1000);
+    r.duration("jmt.keyframe.max-request-interval", &mut c.max_request_interval);
+    r.duration("jmt.keyframe.source-wide-min-interval", &mut c.source_wide_min_interval);
+    r.integer("jmt.keyframe.source-wide-max-requests", &mut c.source_wide_max_requests, 1, 1000);
+    r.duration(
+        "jmt.keyframe.source-wide-max-request-interval",
+        &mut c.source_wide_max_request_interval,
+    );
+    r.integer("videobridge.cc.initial-last-n", &mut config.cc.initial_last_n, -1, 10_000);
+}
+
+fn http(r: &mut Reader<'_>, config: &mut Config) {
+    let c = &mut config.http;
+    r.address("videobridge.http-servers.private.host", &mut c.host);
+    r.optional_port("videobridge.http-servers.private.port", &mut c.port);
+    let c = &mut config.rest;
+    r.boolean("videobridge.apis.rest.enabled", &mut c.colibri);
+    r.boolean("videobridge.rest.debug.enabled", &mut c.debug);
+    r.boolean("videobridge.rest.drain.enabled", &mut c.drain);
+    r.boolean("videobridge.rest.health.enabled", &mut c.health);
+    r.boolean("videobridge.rest.prometheus.enabled", &mut c.prometheus);
+    r.boolean("videobridge.rest.shutdown.enabled", &mut c.shutdown);
+    r.boolean("videobridge.rest.version.enabled", &mut c.version);
+}
+
+fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
+    let c = &mut config.health;
+    r.duration("videobridge.health.interval", &mut c.interval);
+    r.duration("videobridge.health.timeout", &mut c.timeout);
+    r.duration("videobridge.health.max-check-duration", &mut c.max_check_duration);
+    r.boolean("videobridge.health.sticky-failures", &mut c.sticky_failures);
+    r.boolean("videobridge.health.require-valid-address", &mut c.require_valid_address);
+    let c = &mut config.shutdown;
+    let key = "videobridge.shutdown.graceful-shutdown-max-duration";
+    r.duration(key, &mut c.graceful_max_duration);
+    let key = "videobridge.shutdown.graceful-shutdown-min-participants";
+    r.integer(key, &mut c.graceful_min_participants, 0, 1_000_000);
+    r.duration("videobridge.shutdown.shutting-down-delay", &mut c.shutting_down_delay);
+    let c = &mut config.version;
+    r.boolean("videobridge.version.announce", &mut c.announce);
+    r.optional_text("videobridge.version.release", &mut c.release, "a short text", |text| {
+        text.len() <= 256
+    });
+    r.duration("videobridge.stats.interval", &mut config.stats.interval);
+    r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);
+    r.boolean("videobridge.redact-remote-addresses", &mut config.redact_remote_addresses);
+}
+
+fn engine(r: &mut Reader<'_>, config: &mut Config) {
+    let c = &mut config.engine;
+    r.shards("rialto.shards", &mut c.shards);
+    r.boolean("rialto.engine.gso", &mut c.gso);
+    r.boolean("rialto.engine.gro", &mut c.gro);
+    r.size("rialto.engine.socket-buffer", &mut c.socket_buffer);
+    r.duration("rialto.engine.video-hold", &mut c.video_hold);
+}

@@ -1,0 +1,151 @@
+use std::{io, path::Path, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{
+    hocon::{Origin, Source},
+    *,
+};
+
+struct One(&'static str);
+
+impl Source for One {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        if path == Path::new("jvb.conf") {
+            return Ok(self.0.to_owned());
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "JVB_PORT").then(|| "20000".to_owned())
+    }
+}
+
+fn loaded(text: &'static str, overrides: &[Override]) -> Loaded {
+    load(Some(Path::new("jvb.conf")), overrides, &One(text)).unwrap()
+}
+
+fn error(text: &'static str) -> String {
+    load(Some(Path::new("jvb.conf")), &[], &One(text)).unwrap_err().to_string()
+}
+
+fn effective<'a>(loaded: &'a Loaded, key: &str) -> &'a Effective {
+    loaded.effective.iter().find(|value| value.key == key).unwrap()
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let loaded = loaded("", &[]);
+    assert_eq!(loaded.config, Config::default());
+    assert!(loaded.warnings.is_empty());
+    assert!(loaded.effective.iter().all(|value| value.origin == Origin::Default));
+    assert_eq!(effective(&loaded, "videobridge.ice.udp.port").value, "10000");
+    assert_eq!(load(None, &[], &One("")).unwrap(), loaded);
+}
+
+#[test]
+fn values_tell_where_they_come_from() {
+    let overrides = [Override::text("rialto.shards", "3".to_owned(), "--shards")];
+    let loaded = loaded(
+        "videobridge {\n entity-expiration.timeout = 30 s\n ice.udp.port = ${?JVB_PORT}\n}\n\
+         rialto.shards = 2\nvideobridge.stats.interval = null\n",
+        &overrides,
+    );
+    let config = &loaded.config;
+    assert_eq!(config.ice.port, 20000);
+    assert_eq!(config.expiration.timeout, Duration::from_secs(30));
+    assert_eq!(config.expiration.check_interval, Duration::from_secs(30));
+    assert_eq!(config.engine.shards, Some(3));
+    assert_eq!(config.stats.interval, Duration::from_secs(5));
+    for (key, origin) in [
+        ("videobridge.entity-expiration.timeout", "jvb.conf:2"),
+        ("videobridge.entity-expiration.check-interval", "default"),
+        ("videobridge.ice.udp.port", "environment JVB_PORT, jvb.conf:3"),
+        ("rialto.shards", "--shards"),
+        ("videobridge.stats.interval", "default"),
+    ] {
+        assert_eq!(effective(&loaded, key).origin.to_string(), origin, "{key}");
+    }
+}
+
+#[test]
+fn lists_and_mappings() {
+    let loaded = loaded(
+        "ice4j.harvest { allowed-interfaces = [eth0, ], blocked-addresses = [ \"10.0.0.1\" ]\n\
+         mapping.static-mappings = [ { local-address = \"10.0.0.2\", public-address = \"203.0.113.1\"\n\
+         local-port = 10000, public-port = \"20000\", name = ip-1 } ]\n udp.receive-buffer-size = 1m }",
+        &[Override::list("ice4j.harvest.allowed-addresses", "127.0.0.1".to_owned(), "--bind")],
+    );
+    let harvest = &loaded.config.harvest;
+    assert_eq!(harvest.allowed_interfaces, ["eth0"]);
+    assert_eq!(harvest.blocked_addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(harvest.allowed_addresses, ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(harvest.receive_buffer, 1 << 20);
+    let mapping = &harvest.static_mappings[0];
+    assert_eq!((mapping.local_port, mapping.public_port), (Some(10000), Some(20000)));
+    assert_eq!(
+        effective(&loaded, "ice4j.harvest.mapping.static-mappings").value,
+        "[10.0.0.2 port 10000 -> 203.0.113.1 port 20000]"
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let loaded = loaded(
+        "include \"custom-jvb.conf\"\nvideobridge.ice.udp.prot = 1\nvideobridge.relay.enabled = true\n\
+         videobridge.stats.enabled = true\nmine = 1\n",
+        &[],
+    );
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "jvb.conf:1: the included file custom-jvb.conf does not exist",
+            "jvb.conf:5: unknown key mine",
+            "jvb.conf:2: unknown key videobridge.ice.udp.prot (did you mean videobridge.ice.udp.port?)",
+            "jvb.conf:3: videobridge.relay.enabled is not implemented yet and has no effect",
+            "jvb.conf:4: videobridge.stats.enabled is obsolete and has no effect",
+        ]
+    );
+}
+
+#[test]
+fn mistakes_are_one_line_with_the_place_and_the_need() {
+    for (text, message) in [
+        (
+            "\nvideobridge.ice.udp.port = 70000",
+            "jvb.conf:2: videobridge.ice.udp.port: needs a whole number from 0 to 65535, not '70000'",
+        ),
+        (
+            "videobridge.stats.interval = fast\nvideobridge.apis.rest.enabled = maybe",
+            "jvb.conf:2: videobridge.apis.rest.enabled: needs true or false, not 'maybe' \
+             (and 1 more: see rialto check-config)",
+        ),
+        (
+            "videobridge.ice.udp { port { x = 1 } }",
+            "jvb.conf:1: videobridge.ice.udp.port: needs a whole number from 0 to 65535, not an object",
+        ),
+        (
+            "ice4j.harvest.mapping.static-mappings = [ { local-address = \"10.0.0.1\" } ]",
+            "jvb.conf:1: ice4j.harvest.mapping.static-mappings: needs public-address in each mapping",
+        ),
+        (
+            "jmt.srtp.protection-profiles = [ NULL ]",
+            "jvb.conf:1: jmt.srtp.protection-profiles: needs a list of SRTP_AEAD_AES_128_GCM, \
+             SRTP_AEAD_AES_256_GCM, SRTP_AES128_CM_HMAC_SHA1_80, not 'NULL'",
+        ),
+        ("videobridge {", "jvb.conf:1: this '{' is never closed: add a '}'"),
+    ] {
+        assert_eq!(error(text), message);
+    }
+    let missing = load(Some(Path::new("gone.conf")), &[], &One("")).unwrap_err().to_string();
+    assert!(missing.starts_with("cannot read gone.conf: "), "{missing}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = load_bytes(&bytes);
+    }
+}
