@@ -1,1 +1,40 @@
-//! (room: transport)
+//! Transports: for each endpoint an ICE agent (RFC 8445) and a DTLS association (RFC 5764).
+//!
+//! Everything but [`Transports`] is sans-IO: [`hub::Hub`] takes datagrams and the time, and gives
+//! commands for the engine. One hub and one loop serve all endpoints; an endpoint costs no task, no
+//! timer and no socket.
+//!
+//! ```text
+//!  engine ──TransportEvent──▶ Transports::run ─▶ Hub ─▶ Session (one endpoint)
+//!     ▲                                          │        ├─ ice::Agent   (crate `is`)
+//!     └───────────────Control────────────────────┘        └─ dtls::Dtls   (crate `dimpl`)
+//! ```
+//!
+//! What a peer can make grow is bounded: addresses and candidate pairs of an endpoint, requests in
+//! flight, candidates, fingerprints, handshake packets that wait for a path.
+
+mod candidates;
+mod certificate;
+mod config;
+mod dtls;
+mod fingerprint;
+mod handle;
+pub mod hub;
+mod ice;
+mod session;
+pub mod stun;
+mod types;
+mod ufrag;
+
+pub use candidates::Interface;
+pub use certificate::CertificateError;
+pub use config::{StaticMapping, TransportConfig};
+pub use fingerprint::{Fingerprint, FingerprintError, Hash, Setup};
+pub use handle::Transports;
+pub use hub::HubError;
+pub use types::*;
+
+/// A remote address as it may be shown.
+fn shown(addr: std::net::SocketAddr) -> String {
+    addr.to_string()
+}

@@ -1,0 +1,84 @@
+use super::*;
+use crate::transport::config::StaticMapping;
+
+fn interface(name: &str, ip: &str) -> Interface {
+    Interface { name: name.to_owned(), ip: ip.parse().unwrap() }
+}
+
+fn machine() -> Vec<Interface> {
+    vec![
+        interface("lo", "127.0.0.1"),
+        interface("lo", "::1"),
+        interface("eth0", "10.0.0.5"),
+        interface("eth0", "2001:db8::5"),
+        interface("eth0", "fe80::5"),
+        interface("docker0", "172.17.0.1"),
+        interface("eth1", "203.0.113.9"),
+    ]
+}
+
+fn usable_of(config: &TransportConfig, bound: &[&str]) -> Vec<String> {
+    let bound: Vec<SocketAddr> = bound.iter().map(|b| b.parse().unwrap()).collect();
+    usable(config, &bound, &machine()).iter().map(ToString::to_string).collect()
+}
+
+const BOTH: [&str; 2] = ["0.0.0.0:10000", "[::]:10000"];
+
+#[test]
+fn wildcards_use_every_address_of_the_family() {
+    let found = usable_of(&TransportConfig::default(), &BOTH);
+    let expected =
+        ["10.0.0.5:10000", "172.17.0.1:10000", "203.0.113.9:10000", "[2001:db8::5]:10000"];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn filters() {
+    let config = TransportConfig {
+        blocked_interfaces: vec!["docker0".to_owned()],
+        blocked_addresses: vec!["203.0.113.9".parse().unwrap()],
+        use_ipv6: false,
+        loopback: true,
+        ..TransportConfig::default()
+    };
+    assert_eq!(usable_of(&config, &BOTH), ["127.0.0.1:10000", "10.0.0.5:10000"]);
+    let config = TransportConfig {
+        allowed_interfaces: vec!["eth1".to_owned()],
+        ..TransportConfig::default()
+    };
+    assert_eq!(usable_of(&config, &BOTH), ["203.0.113.9:10000"]);
+}
+
+#[test]
+fn a_named_address_is_used_even_if_loopback() {
+    let config = TransportConfig::default();
+    assert_eq!(usable_of(&config, &["127.0.0.1:7"]), ["127.0.0.1:7"]);
+    assert_eq!(usable_of(&config, &["127.9.8.7:7"]), ["127.9.8.7:7"]);
+    assert_eq!(usable_of(&config, &["192.0.2.1:7"]), [""; 0]);
+}
+
+#[test]
+fn mappings_and_private_addresses() {
+    let config = TransportConfig {
+        advertise_private: false,
+        static_mappings: vec![StaticMapping {
+            local: "10.0.0.5".parse().unwrap(),
+            local_port: None,
+            public: "198.51.100.1".parse().unwrap(),
+            public_port: Some(443),
+        }],
+        ..TransportConfig::default()
+    };
+    let bound = ["0.0.0.0:10000".parse().unwrap()];
+    let usable = usable(&config, &bound, &machine());
+    let list = describe(&config, &usable, false, 1);
+    let shown: Vec<_> = list.iter().map(|c| (c.ip.to_string(), c.port, c.kind.as_str())).collect();
+    assert_eq!(
+        shown,
+        [("203.0.113.9".to_owned(), 10000, "host"), ("198.51.100.1".to_owned(), 443, "srflx")]
+    );
+    assert_eq!(list[0].priority, 2_130_706_431);
+    assert_eq!(list[1].priority, 1_694_498_815);
+    assert_eq!(list[1].related, Some(("10.0.0.5".parse().unwrap(), 10000)));
+    assert_eq!(describe(&config, &usable, true, 1).len(), 4);
+}

@@ -1,0 +1,72 @@
+//! The certificate of DTLS: self-signed, ECDSA P-256, renewed daily (RFC 8827 section 6.5).
+
+use std::{sync::Arc, time::Duration};
+
+use rand::RngCore;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SerialNumber,
+};
+
+use super::fingerprint::{Fingerprint, Hash};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// New endpoints get a certificate no older than this.
+pub const RENEW_AFTER: Duration = DAY;
+
+/// A certificate with its key. Endpoints keep the one they were created with.
+#[derive(Debug)]
+pub struct Certificate {
+    /// Both in DER, as the DTLS library takes them.
+    pub pair: dimpl::DtlsCertificate,
+    /// sha-256, without a role.
+    pub fingerprint: Fingerprint,
+}
+
+/// The certificate could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make a certificate: {0}")]
+pub struct CertificateError(#[from] rcgen::Error);
+
+impl Certificate {
+    /// A new one. `unix_time` is the time since 1970; it is valid from a day before to seven days
+    /// after.
+    pub fn generate(
+        unix_time: Duration,
+        rng: &mut impl RngCore,
+    ) -> Result<Arc<Self>, CertificateError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CommonName, "rialto");
+        params.distinguished_name = name;
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        params.not_before = epoch + unix_time.saturating_sub(DAY);
+        params.not_after = epoch + unix_time + 7 * DAY;
+        // Firefox refuses two certificates with one issuer and serial number.
+        let mut serial = [0; 16];
+        rng.fill_bytes(&mut serial);
+        serial[0] = serial[0] & 0x7f | 1;
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        let certificate = params.self_signed(&key)?.der().to_vec();
+        let fingerprint = Fingerprint::of(Hash::Sha256, &certificate, None);
+        let pair = dimpl::DtlsCertificate { certificate, private_key: key.serialize_der() };
+        Ok(Arc::new(Self { pair, fingerprint }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn each_is_another() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let now = Duration::from_secs(1_800_000_000);
+        let one = Certificate::generate(now, &mut rng).unwrap();
+        let two = Certificate::generate(now, &mut rng).unwrap();
+        assert_ne!(one.fingerprint, two.fingerprint);
+        assert!(one.fingerprint.matches(&one.pair.certificate));
+    }
+}

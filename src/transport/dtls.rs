@@ -1,0 +1,196 @@
+//! One DTLS association (RFC 6347, RFC 9147) that gives SRTP keys (RFC 5764), over the crate `dimpl`.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dimpl::{Error, Output, SrtpProfile, UnexpectedMessageError};
+
+use super::{certificate::Certificate, config::TransportConfig};
+use crate::{engine::SrtpKeying, srtp::Profile};
+
+/// First retransmission. RFC 9147 section 5.8.2 allows less than a second where the round trip is
+/// known to be short; checks have just measured it, and it rarely is more than this.
+const FIRST_RTO: Duration = Duration::from_millis(400);
+/// Retransmissions of a flight; the limit for the whole handshake ends them earlier.
+const RETRIES: usize = 10;
+/// Larger than any record the library writes for our datagram size.
+const SCRATCH: usize = 2048;
+/// Outputs taken in one go: far more than a handshake has, so that a mistake cannot spin.
+const MAX_OUTPUTS: usize = 256;
+
+/// Settings that all associations share.
+pub type SharedConfig = Arc<dimpl::Config>;
+
+/// The library's settings. The server asks for no cookie: ICE has proved the return path already.
+pub fn shared_config(config: &TransportConfig) -> Result<SharedConfig, Error> {
+    dimpl::Config::builder()
+        .handshake_timeout(config.dtls_timeout)
+        .flight_start_rto(FIRST_RTO)
+        .flight_retries(RETRIES)
+        .use_server_cookie(false)
+        .require_client_certificate(true)
+        .build()
+        .map(Arc::new)
+}
+
+/// What an association wants or tells.
+pub enum Event {
+    /// Send this to the peer.
+    Packet(Bytes),
+    /// The peer's certificate (DER), to be checked before any key is used.
+    Certificate(Vec<u8>),
+    /// The keys.
+    Keys(SrtpKeying),
+    /// The handshake is done.
+    Connected,
+    /// The peer closed it.
+    Closed,
+}
+
+/// Why an association ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DtlsError {
+    /// The handshake took too long.
+    #[error("timed out")]
+    Timeout,
+    /// The library gave up.
+    #[error("{0}")]
+    Protocol(#[from] Error),
+    /// The library has a defect that this input shows; nothing else is touched by it.
+    #[error("the DTLS library failed")]
+    Library,
+}
+
+/// A DTLS client or server, 1.2 or 1.3 as the peer has it.
+pub struct Dtls {
+    inner: dimpl::Dtls,
+    client: bool,
+    next: Option<Instant>,
+}
+
+impl Dtls {
+    /// A client sends its ClientHello with the first [`Self::poll`].
+    pub fn new(
+        config: &SharedConfig,
+        certificate: &Certificate,
+        client: bool,
+        now: Instant,
+    ) -> Result<Self, DtlsError> {
+        guarded(|| {
+            let pair = certificate.pair.clone();
+            let mut inner = dimpl::Dtls::new_auto(Arc::clone(config), pair, now);
+            inner.set_active(client);
+            inner.handle_timeout(now)?;
+            Ok(Self { inner, client, next: Some(now) })
+        })
+    }
+
+    /// Whether we are the client.
+    pub fn is_client(&self) -> bool {
+        self.client
+    }
+
+    /// `1.2` or `1.3`, once it is known.
+    pub fn version(&self) -> Option<&'static str> {
+        match self.inner.protocol_version()? {
+            dimpl::ProtocolVersion::DTLS1_2 => Some("1.2"),
+            dimpl::ProtocolVersion::DTLS1_3 => Some("1.3"),
+            _ => None,
+        }
+    }
+
+    /// Takes a datagram. Malformed records are ignored by the library; an error is final.
+    pub fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
+        let inner = &mut self.inner;
+        guarded(|| {
+            inner.handle_timeout(now)?;
+            match inner.handle_packet(datagram) {
+                // Rubbish before the first answer to our ClientHello; the client goes on waiting.
+                Err(Error::UnexpectedMessage(
+                    UnexpectedMessageError::UnrecognizedAutoServerResponse,
+                )) => Ok(()),
+                other => Ok(other?),
+            }
+        })
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
+        let inner = &mut self.inner;
+        guarded(|| Ok(inner.handle_timeout(now)?))
+    }
+
+    /// Says goodbye (`close_notify`), where there is a connection to close.
+    pub fn close(&mut self) {
+        let inner = &mut self.inner;
+        // What cannot be closed properly is dropped by the caller anyway.
+        let _ = guarded(|| Ok(inner.close()?));
+    }
+
+    /// Adds to `events` what has come about.
+    pub fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError> {
+        let (inner, client) = (&mut self.inner, self.client);
+        self.next = guarded(|| {
+            let mut scratch = [0; SCRATCH];
+            for _ in 0..MAX_OUTPUTS {
+                events.push(match inner.poll_output(&mut scratch) {
+                    Output::Packet(packet) => Event::Packet(Bytes::copy_from_slice(packet)),
+                    Output::Timeout(at) => return Ok(Some(at)),
+                    Output::Connected => Event::Connected,
+                    Output::PeerCert(der) => Event::Certificate(der.to_vec()),
+                    Output::KeyingMaterial(material, profile) => {
+                        match keying(&material, profile, client) {
+                            Some(keys) => Event::Keys(keys),
+                            None => return Err(DtlsError::Library),
+                        }
+                    }
+                    Output::CloseNotify => Event::Closed,
+                    Output::BufferTooSmall { .. } => return Err(DtlsError::Library),
+                    // Application data is SCTP's, which this bridge does not offer.
+                    _ => continue,
+                });
+            }
+            Err(DtlsError::Library)
+        })?;
+        Ok(())
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+}
+
+/// The exporter's output is the client's key, the server's key, the client's salt, the server's salt
+/// (RFC 5764 section 4.2).
+fn keying(material: &[u8], profile: SrtpProfile, client: bool) -> Option<SrtpKeying> {
+    let (profile, key, salt) = match profile {
+        SrtpProfile::AEAD_AES_128_GCM => (Profile::AeadAes128Gcm, 16, 12),
+        SrtpProfile::AEAD_AES_256_GCM => (Profile::AeadAes256Gcm, 32, 12),
+        SrtpProfile::AES128_CM_SHA1_80 => (Profile::Aes128CmSha1_80, 16, 14),
+        _ => return None,
+    };
+    if material.len() != 2 * (key + salt) {
+        return None;
+    }
+    let (keys, salts) = material.split_at_checked(2 * key)?;
+    let (client_key, server_key) = keys.split_at_checked(key)?;
+    let (client_salt, server_salt) = salts.split_at_checked(salt)?;
+    let of_client = [client_key, client_salt].concat();
+    let of_server = [server_key, server_salt].concat();
+    let (send, receive) = if client { (of_client, of_server) } else { (of_server, of_client) };
+    Some(SrtpKeying { profile, receive, send })
+}
+
+/// Runs the library so that a panic in it ends one association and not the loop.
+fn guarded<T>(call: impl FnOnce() -> Result<T, DtlsError>) -> Result<T, DtlsError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Err(DtlsError::Protocol(Error::Timeout(_)))) => Err(DtlsError::Timeout),
+        Ok(result) => result,
+        Err(_) => Err(DtlsError::Library),
+    }
+}

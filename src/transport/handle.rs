@@ -1,0 +1,180 @@
+//! The shell around the [`Hub`]: a handle for the rest of control, and the one loop that feeds it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::{
+    Notify,
+    mpsc::{self, UnboundedReceiver, UnboundedSender},
+};
+
+use super::{
+    candidates,
+    config::TransportConfig,
+    hub::{Hub, HubError, Output},
+    types::{
+        LocalTransport, RemoteTransport, Restart, TransportCounters, TransportOptions,
+        TransportUpdate,
+    },
+};
+use crate::engine::{EndpointId, Engine, TransportEvent};
+
+/// All transports of the bridge. Cheap to clone; every method holds a mutex for the time of the work
+/// itself (at most a DTLS flight, a fraction of a millisecond) and sends what follows from it to the
+/// engine before it returns.
+#[derive(Clone)]
+pub struct Transports(Arc<Shared>);
+
+struct Shared {
+    hub: Mutex<Hub>,
+    engine: Engine,
+    updates: UnboundedSender<TransportUpdate>,
+    /// Wakes the loop when a call moved the next deadline forward.
+    wake: Notify,
+}
+
+impl fmt::Debug for Transports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transports").finish_non_exhaustive()
+    }
+}
+
+impl Transports {
+    /// For an engine that is running. `seed` is the start of every random choice, credentials
+    /// included: take it from the operating system, except in tests.
+    ///
+    /// The updates' queue is unbounded because losing one would leave a conference in a wrong state;
+    /// an endpoint adds a handful of them per consent interval at most.
+    ///
+    /// # Errors
+    /// When the interfaces cannot be listed or the first certificate cannot be made.
+    pub fn new(
+        config: TransportConfig,
+        engine: Engine,
+        seed: [u8; 32],
+    ) -> Result<(Self, UnboundedReceiver<TransportUpdate>), HubError> {
+        let interfaces = candidates::interfaces().map_err(HubError::Interfaces)?;
+        let usable = candidates::usable(&config, engine.local_addrs(), &interfaces);
+        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let hub = Hub::new(config, usable, seed, Instant::now(), unix_time)?;
+        let (updates, receiver) = mpsc::unbounded_channel();
+        let shared = Shared { hub: Mutex::new(hub), engine, updates, wake: Notify::new() };
+        Ok((Self(Arc::new(shared)), receiver))
+    }
+
+    /// Makes a transport. An endpoint that has one already gets that one's description.
+    pub fn create(&self, endpoint: EndpointId, options: TransportOptions) -> LocalTransport {
+        self.with(|hub, now| hub.create(now, endpoint, options))
+    }
+
+    /// Adds what the peer signalled. Additive: may be called for each trickled piece. Nothing happens
+    /// for an endpoint without a transport.
+    pub fn set_remote(&self, endpoint: EndpointId, remote: RemoteTransport) {
+        self.with(|hub, now| hub.set_remote(now, endpoint, remote));
+    }
+
+    /// Restarts ICE in place: new credentials, the old pair in use until the new agent has one.
+    pub fn restart_ice(&self, endpoint: EndpointId) -> Restart {
+        self.with(|hub, now| hub.restart_ice(now, endpoint))
+    }
+
+    /// Our side, as it is now.
+    pub fn describe(&self, endpoint: EndpointId) -> Option<LocalTransport> {
+        self.lock().describe(endpoint)
+    }
+
+    /// Ends a transport. Its addresses are unbound.
+    pub fn remove(&self, endpoint: EndpointId) {
+        self.with(|hub, _| hub.remove(endpoint));
+    }
+
+    /// State for `/debug`; no secrets.
+    pub fn debug(&self, endpoint: EndpointId) -> Option<serde_json::Value> {
+        self.lock().debug(Instant::now(), endpoint)
+    }
+
+    /// Totals since the start.
+    pub fn counters(&self) -> TransportCounters {
+        self.lock().counters()
+    }
+
+    /// Transports that exist.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The control loop of all transports: datagrams and time in, commands to the engine out. Ends
+    /// when the engine's event queue closes.
+    pub async fn run(self, mut events: mpsc::Receiver<TransportEvent>) {
+        let mut batch = Vec::new();
+        loop {
+            let deadline = self.lock().poll_timeout();
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                received = events.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
+                    // One lock for each datagram: a handshake must not hold up the callers of a batch.
+                    for event in batch.drain(..) {
+                        self.with(|hub, now| hub.on_event(now, &event));
+                    }
+                }
+                () = timer => self.with(Hub::handle_timeout),
+                () = self.0.wake.notified() => {}
+            }
+            self.resolve_names();
+        }
+    }
+
+    /// Starts look-ups of the candidates that came as host names, where that is configured.
+    fn resolve_names(&self) {
+        let wanted = self.lock().take_names();
+        for wanted in wanted {
+            let this = self.clone();
+            tokio::spawn(async move {
+                let found = tokio::net::lookup_host((wanted.name.as_str(), wanted.port)).await;
+                let addrs: Vec<_> = found.into_iter().flatten().take(2).collect();
+                this.with(|hub, now| hub.add_resolved(now, &wanted, &addrs));
+            });
+        }
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&mut Hub, Instant) -> T) -> T {
+        let mut hub = self.lock();
+        let before = hub.poll_timeout();
+        let result = call(&mut hub, Instant::now());
+        // Sent under the lock, so that the engine sees them in the order in which they came about.
+        while let Some(output) = hub.poll_output() {
+            match output {
+                Output::Control(control) => self.0.engine.send(control),
+                // The receiver is gone only when the bridge is shutting down.
+                Output::Update(update) => drop(self.0.updates.send(update)),
+            }
+        }
+        if hub.poll_timeout() != before || hub.has_names() {
+            self.0.wake.notify_one();
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hub> {
+        self.0.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Datagrams taken from the engine's queue at a time.
+const BATCH: usize = 64;

@@ -1,0 +1,406 @@
+//! Many transports behind one door: who a datagram is for, when something is due.
+//!
+//! STUN requests are attributed by the ufrag, which names its owner; responses by the transaction;
+//! DTLS by the endpoint to which the engine found the address bound. Sans-IO.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustc_hash::FxHashMap;
+
+use super::{
+    candidates,
+    certificate::{Certificate, CertificateError, RENEW_AFTER},
+    config::TransportConfig,
+    dtls,
+    ice::Pair,
+    session::Session,
+    stun::{Class, Message, TransactionId},
+    types::{
+        CandidateKind, LocalTransport, RemoteTransport, Restart, TransportCounters,
+        TransportOptions, TransportUpdate,
+    },
+    ufrag::Ufrags,
+};
+use crate::engine::{Control, EndpointId, TransportDatagram, TransportEvent};
+
+/// A response that comes later than this is of no use.
+const TRANSACTION_LIFE: Duration = Duration::from_secs(10);
+/// A session is not called again before this, whatever it asks for.
+const MIN_STEP: Duration = Duration::from_millis(1);
+/// Host names waiting to be looked up; more are ignored.
+const MAX_NAMES: usize = 64;
+
+/// What the hub wants.
+#[derive(Debug)]
+pub enum Output {
+    /// A command for the engine.
+    Control(Control),
+    /// News for the conferences.
+    Update(TransportUpdate),
+}
+
+/// Why transports cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The network interfaces cannot be listed.
+    #[error("cannot list network interfaces: {0}")]
+    Interfaces(io::Error),
+    /// There is no certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The DTLS library refuses its settings.
+    #[error("cannot set up DTLS: {0}")]
+    Dtls(dimpl::Error),
+}
+
+/// A candidate that came as a host name.
+#[derive(Clone, Debug)]
+pub struct WantedName {
+    /// Whose.
+    pub endpoint: EndpointId,
+    /// The name.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+    /// Its kind.
+    pub kind: CandidateKind,
+    /// Its priority.
+    pub priority: u32,
+    /// The agent it is for.
+    pub generation: Option<u32>,
+}
+
+/// All transports, without sockets and clocks.
+pub struct Hub {
+    sessions: FxHashMap<EndpointId, Session>,
+    timers: BinaryHeap<Reverse<(Instant, EndpointId)>>,
+    shared: Shared,
+}
+
+/// What sessions use in common.
+pub(super) struct Shared {
+    pub config: TransportConfig,
+    pub locals: Arc<[SocketAddr]>,
+    pub dtls: dtls::SharedConfig,
+    pub ufrags: Ufrags,
+    pub rng: StdRng,
+    pub counters: TransportCounters,
+    /// Which endpoint an address is bound to.
+    pub owners: FxHashMap<SocketAddr, EndpointId>,
+    /// Addresses that an endpoint lost to another one.
+    pub lost: Vec<(EndpointId, SocketAddr)>,
+    pub names: Vec<WantedName>,
+    pending: FxHashMap<TransactionId, Pending>,
+    expiry: VecDeque<(Instant, TransactionId)>,
+    certificate: Arc<Certificate>,
+    certified: Instant,
+    /// What to add to an instant's distance from `certified` to have the time since 1970.
+    unix_time: Duration,
+    outputs: VecDeque<Output>,
+}
+
+/// A request of ours that may still be answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub endpoint: EndpointId,
+    pub generation: u32,
+    pub pair: Pair,
+    pub sent: Instant,
+}
+
+impl Hub {
+    /// `locals`: the addresses that can be used, the best first. `unix_time`: time since 1970 at
+    /// `now`.
+    pub fn new(
+        config: TransportConfig,
+        locals: Vec<SocketAddr>,
+        seed: [u8; 32],
+        now: Instant,
+        unix_time: Duration,
+    ) -> Result<Self, HubError> {
+        let mut rng = StdRng::from_seed(seed);
+        let shared = Shared {
+            locals: locals.into(),
+            dtls: dtls::shared_config(&config).map_err(HubError::Dtls)?,
+            ufrags: Ufrags::new(&config.ufrag_prefix, &mut rng),
+            counters: TransportCounters::default(),
+            owners: FxHashMap::default(),
+            lost: Vec::new(),
+            names: Vec::new(),
+            pending: FxHashMap::default(),
+            expiry: VecDeque::new(),
+            certificate: Certificate::generate(unix_time, &mut rng)?,
+            certified: now,
+            unix_time,
+            outputs: VecDeque::new(),
+            rng,
+            config,
+        };
+        Ok(Self { sessions: FxHashMap::default(), timers: BinaryHeap::new(), shared })
+    }
+
+    /// See [`super::Transports::create`].
+    pub fn create(
+        &mut self,
+        now: Instant,
+        endpoint: EndpointId,
+        options: TransportOptions,
+    ) -> LocalTransport {
+        let certificate = self.shared.certificate(now);
+        let shared = &mut self.shared;
+        let session = self
+            .sessions
+            .entry(endpoint)
+            .or_insert_with(|| Session::new(endpoint, options, certificate, shared));
+        session.describe(&self.shared)
+    }
+
+    /// See [`super::Transports::set_remote`].
+    pub fn set_remote(&mut self, now: Instant, endpoint: EndpointId, remote: RemoteTransport) {
+        self.touch(now, endpoint, |session, shared| session.set_remote(now, remote, shared));
+    }
+
+    /// See [`super::Transports::restart_ice`].
+    pub fn restart_ice(&mut self, now: Instant, endpoint: EndpointId) -> Restart {
+        let restarted =
+            self.touch(now, endpoint, |session, shared| session.restart_ice(now, shared));
+        restarted.unwrap_or_else(|| {
+            self.shared.counters.restarts_rejected += 1;
+            Restart::Refused
+        })
+    }
+
+    /// See [`super::Transports::describe`].
+    pub fn describe(&self, endpoint: EndpointId) -> Option<LocalTransport> {
+        self.sessions.get(&endpoint).map(|session| session.describe(&self.shared))
+    }
+
+    /// See [`super::Transports::remove`].
+    pub fn remove(&mut self, endpoint: EndpointId) {
+        if let Some(mut session) = self.sessions.remove(&endpoint) {
+            session.close(&mut self.shared);
+        }
+    }
+
+    /// See [`super::Transports::debug`].
+    pub fn debug(&self, now: Instant, endpoint: EndpointId) -> Option<serde_json::Value> {
+        self.sessions.get(&endpoint).map(|session| session.debug(now))
+    }
+
+    /// Totals since the start.
+    pub fn counters(&self) -> TransportCounters {
+        self.shared.counters
+    }
+
+    /// Transports that exist.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Takes a datagram from the engine.
+    pub fn on_event(&mut self, now: Instant, event: &TransportEvent) {
+        self.shared.forget_old_requests(now);
+        match event {
+            TransportEvent::Stun(datagram) => self.on_stun(now, datagram),
+            TransportEvent::Dtls(datagram) => {
+                let session = datagram.endpoint.and_then(|id| Some((id, self.sessions.get(&id)?)));
+                match session {
+                    Some((id, session)) if session.is_bound(datagram.remote) => {
+                        self.touch(now, id, |session, shared| {
+                            session.on_dtls(now, &datagram.bytes, shared);
+                        });
+                    }
+                    _ => self.shared.counters.dtls_dropped += 1,
+                }
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.shared.forget_old_requests(now);
+        while let Some(&Reverse((at, endpoint))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            // A session that moved its timer has a later entry, or this one is early: harmless.
+            if let Some(session) = self.sessions.get_mut(&endpoint) {
+                session.scheduled = None;
+                self.touch(now, endpoint, |session, shared| session.handle_timeout(now, shared));
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.peek().map(|&Reverse((at, _))| at)
+    }
+
+    /// The next thing to do. To be drained after every call.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.shared.outputs.pop_front()
+    }
+
+    /// Whether host names wait to be looked up.
+    pub fn has_names(&self) -> bool {
+        !self.shared.names.is_empty()
+    }
+
+    /// The host names to look up.
+    pub fn take_names(&mut self) -> Vec<WantedName> {
+        std::mem::take(&mut self.shared.names)
+    }
+
+    /// What a look-up found.
+    pub fn add_resolved(&mut self, now: Instant, wanted: &WantedName, addrs: &[SocketAddr]) {
+        self.touch(now, wanted.endpoint, |session, shared| {
+            session.add_resolved(now, wanted, addrs, shared);
+        });
+    }
+
+    fn on_stun(&mut self, now: Instant, datagram: &TransportDatagram) {
+        let counters = &mut self.shared.counters;
+        let Ok(message) = Message::parse(&datagram.bytes) else {
+            counters.stun_malformed += 1;
+            return;
+        };
+        if !self.shared.locals.contains(&datagram.local) {
+            counters.stun_wrong_local += 1;
+            return;
+        }
+        match message.class {
+            Class::Request => {
+                let owner = message.ufrags().and_then(|(ours, _)| self.shared.ufrags.owner(ours));
+                let Some(owner) = owner.filter(|owner| self.sessions.contains_key(owner)) else {
+                    counters.stun_unknown += 1;
+                    return;
+                };
+                self.touch(now, owner, |session, shared| {
+                    session.on_request(now, datagram, &message, shared);
+                });
+            }
+            Class::Success | Class::Error => {
+                let pending = self.shared.pending.get(&message.transaction).copied();
+                let Some(pending) = pending.filter(|p| p.pair == (datagram.local, datagram.remote))
+                else {
+                    counters.stun_unmatched += 1;
+                    return;
+                };
+                self.touch(now, pending.endpoint, |session, shared| {
+                    session.on_response(now, datagram, &message, pending, shared);
+                });
+            }
+            // RFC 8445 section 11: only to keep a NAT's binding; nothing to answer.
+            Class::Indication => {}
+        }
+    }
+
+    /// Calls a session, then does what follows from it: lost addresses, its timer.
+    fn touch<T>(
+        &mut self,
+        now: Instant,
+        endpoint: EndpointId,
+        call: impl FnOnce(&mut Session, &mut Shared) -> T,
+    ) -> Option<T> {
+        let session = self.sessions.get_mut(&endpoint)?;
+        let result = call(session, &mut self.shared);
+        if let Some(at) = session.poll_timeout() {
+            let at = at.max(now + MIN_STEP);
+            if session.scheduled.is_none_or(|scheduled| at < scheduled) {
+                session.scheduled = Some(at);
+                self.timers.push(Reverse((at, endpoint)));
+            }
+        }
+        while let Some((loser, addr)) = self.shared.lost.pop() {
+            if let Some(session) = self.sessions.get_mut(&loser) {
+                session.forget_address(addr);
+            }
+        }
+        Some(result)
+    }
+}
+
+impl Shared {
+    /// Sends to the engine.
+    pub fn control(&mut self, control: Control) {
+        self.outputs.push_back(Output::Control(control));
+    }
+
+    /// Tells the conferences.
+    pub fn update(&mut self, update: TransportUpdate) {
+        self.outputs.push_back(Output::Update(update));
+    }
+
+    /// Remembers a request, for its response.
+    pub fn expect_response(&mut self, transaction: TransactionId, pending: Pending) {
+        self.expiry.push_back((pending.sent + TRANSACTION_LIFE, transaction));
+        self.pending.insert(transaction, pending);
+    }
+
+    /// A request was answered.
+    pub fn answered(&mut self, transaction: &TransactionId) {
+        self.pending.remove(transaction);
+    }
+
+    /// A name to look up. `false`: there are too many.
+    pub fn want_name(&mut self, wanted: WantedName) -> bool {
+        let room = self.names.len() < MAX_NAMES;
+        if room {
+            self.names.push(wanted);
+        }
+        room
+    }
+
+    /// Our candidates.
+    pub fn candidates(&self, private_too: bool, tag: u64) -> Vec<super::types::LocalCandidate> {
+        candidates::describe(&self.config, &self.locals, private_too, tag)
+    }
+
+    /// Consent intervals differ from agent to agent by up to 20 % (RFC 7675 section 5.1), so that
+    /// those that started together do not check together for ever.
+    pub fn consent_interval(&mut self) -> Duration {
+        self.config.consent_interval.mul_f64(self.rng.random_range(0.8..1.2))
+    }
+
+    fn forget_old_requests(&mut self, now: Instant) {
+        while let Some(&(at, transaction)) = self.expiry.front() {
+            if at > now {
+                break;
+            }
+            self.expiry.pop_front();
+            self.pending.remove(&transaction);
+        }
+    }
+
+    /// The newest certificate, renewed when it is old. An error of the renewal leaves the old one,
+    /// which is valid for days.
+    fn certificate(&mut self, now: Instant) -> Arc<Certificate> {
+        let age = now.saturating_duration_since(self.certified);
+        if age >= RENEW_AFTER {
+            self.unix_time += age;
+            self.certified = now;
+            match Certificate::generate(self.unix_time, &mut self.rng) {
+                Ok(certificate) => self.certificate = certificate,
+                Err(error) => tracing::error!(%error, "keeping the old DTLS certificate"),
+            }
+        }
+        Arc::clone(&self.certificate)
+    }
+}
+
+#[cfg(test)]
+mod tests;

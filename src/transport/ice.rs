@@ -1,0 +1,501 @@
+//! One ICE agent (RFC 8445), over the crate `is`.
+//!
+//! The crate does candidate pairs, checks, roles and nomination. Around it, this file
+//! - keeps *paths* (a local and a remote address on which something authenticated came) and chooses
+//!   the one for media: the pair that the crate nominates, the first validated one before that, and
+//!   another validated one when the selected falls silent or a controlling peer leaves it. The crate
+//!   holds on to a pair for 15 s and more after a client changed its network;
+//! - measures consent on answers only (RFC 7675); the crate also counts requests;
+//! - holds requests that come before the peer's credentials, answers them at once (RFC 8445 section
+//!   7.3), and lets the latest of each address in when the credentials come;
+//! - bounds what a peer can make grow: the crate keeps every address that it has ever seen.
+
+mod path;
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use is::{
+    Candidate, DefaultSha1HmacProvider, IceAgent, IceAgentEvent, IceCreds, Protocol,
+    Sha1HmacProvider,
+    stun::{StunMessage, StunPacket},
+};
+
+use self::path::{Path, Paths};
+use super::{
+    stun::{Class, Message},
+    types::CandidateKind,
+};
+
+/// Signalled candidates of the peer that are used.
+const MAX_CANDIDATES: usize = 32;
+/// Remote addresses that the crate may hold before it is made anew from what is alive.
+const MAX_ADMITTED: usize = 64;
+/// Mapped addresses that a peer may tell us.
+const MAX_MAPPED: usize = 16;
+/// Requests held until the peer's credentials come.
+const MAX_HELD: usize = 8;
+/// A selected path that was silent for so long, while another one answered, is dead.
+const SILENCE: Duration = Duration::from_secs(3);
+/// A path that was silent for so long while another one answered is asked more often.
+const SUSPICION: Duration = Duration::from_secs(1);
+/// How long the selected path has to answer once it is under suspicion.
+const RACE: Duration = Duration::from_secs(2);
+/// Interval of checks while a selected path is under suspicion.
+const RACE_INTERVAL: Duration = Duration::from_millis(700);
+/// Pace of checks of one agent (RFC 8445 section 14.2 allows 5 ms).
+const PACE: Duration = Duration::from_millis(20);
+
+/// A local and a remote address.
+pub type Pair = (SocketAddr, SocketAddr);
+
+/// What a new agent is made of.
+#[derive(Clone, Debug)]
+pub struct AgentParams {
+    /// Our ufrag.
+    pub ufrag: String,
+    /// Our password.
+    pub pwd: String,
+    /// Number of the restart; 0 for the first agent.
+    pub generation: u32,
+    /// We control.
+    pub controlling: bool,
+    /// RFC 8445 section 16.1.
+    pub tie_breaker: u64,
+    /// Addresses that can be used.
+    pub locals: Arc<[SocketAddr]>,
+    /// Interval of consent checks, with its jitter.
+    pub consent_interval: Duration,
+}
+
+/// A sans-IO agent.
+pub struct Agent {
+    params: AgentParams,
+    inner: IceAgent,
+    remote: Option<IceCreds>,
+    candidates: Vec<(Candidate, CandidateKind)>,
+    /// Remote addresses that `inner` knows.
+    known: Vec<SocketAddr>,
+    /// Of these, the ones that it was told to forget; it ignores them until they are added again.
+    demoted: Vec<SocketAddr>,
+    /// Additions to `inner` since it was made.
+    admitted: usize,
+    mapped: Vec<SocketAddr>,
+    held: Vec<(Pair, Bytes)>,
+    replies: VecDeque<(Pair, Bytes)>,
+    paths: Paths,
+    selected: Option<Pair>,
+    /// Since when the selected path is under suspicion.
+    racing: Option<Instant>,
+    last_step: Option<Instant>,
+    failed: bool,
+}
+
+impl Agent {
+    /// An agent without a peer yet.
+    pub fn new(params: AgentParams) -> Self {
+        let inner = inner_agent(&params);
+        Self {
+            params,
+            inner,
+            remote: None,
+            candidates: Vec::new(),
+            known: Vec::new(),
+            demoted: Vec::new(),
+            admitted: 0,
+            mapped: Vec::new(),
+            held: Vec::new(),
+            replies: VecDeque::new(),
+            paths: Paths::default(),
+            selected: None,
+            racing: None,
+            last_step: None,
+            failed: false,
+        }
+    }
+
+    /// Our ufrag.
+    pub fn ufrag(&self) -> &str {
+        &self.params.ufrag
+    }
+
+    /// Our password.
+    pub fn pwd(&self) -> &str {
+        &self.params.pwd
+    }
+
+    /// Number of the restart that made it.
+    pub fn generation(&self) -> u32 {
+        self.params.generation
+    }
+
+    /// Whether we control, conflicts considered.
+    pub fn controlling(&self) -> bool {
+        self.inner.controlling()
+    }
+
+    /// The peer's ufrag, once known.
+    pub fn remote_ufrag(&self) -> Option<&str> {
+        self.remote.as_ref().map(|r| r.ufrag.as_str())
+    }
+
+    /// The pair for media.
+    pub fn selected(&self) -> Option<Pair> {
+        self.selected
+    }
+
+    /// Whether the selected pair leads to a relay of the peer.
+    pub fn is_relayed(&self) -> bool {
+        self.selected.is_some_and(|(_, remote)| {
+            self.candidates
+                .iter()
+                .any(|(c, kind)| *kind == CandidateKind::Relayed && c.addr() == remote)
+        })
+    }
+
+    /// When the selected pair was last answered.
+    pub fn consent(&self) -> Option<Instant> {
+        self.paths.get(self.selected?)?.answered
+    }
+
+    /// Gives up the selected pair. It is selected again when it answers.
+    pub fn drop_selected(&mut self) {
+        self.selected = None;
+        self.paths.invalidate();
+    }
+
+    /// The peer's credentials. Requests that were held are let in.
+    pub fn set_remote(&mut self, now: Instant, ufrag: &str, pwd: &str) {
+        let creds = IceCreds { ufrag: ufrag.to_owned(), pass: pwd.to_owned() };
+        if self.remote.as_ref() == Some(&creds) {
+            return;
+        }
+        self.inner.set_remote_credentials(creds.clone());
+        self.remote = Some(creds);
+        for (pair, bytes) in std::mem::take(&mut self.held) {
+            if let Ok(message) = Message::parse(&bytes) {
+                self.on_request(now, pair, &message, &bytes);
+            }
+        }
+        self.step(now);
+    }
+
+    /// Adds a candidate of the peer. `false`: it cannot be used, or there are too many.
+    pub fn add_candidate(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        kind: CandidateKind,
+        priority: u32,
+    ) -> bool {
+        if self.candidates.iter().any(|(known, _)| known.addr() == addr) {
+            return true;
+        }
+        if self.candidates.len() >= MAX_CANDIDATES || !self.is_reachable(addr) {
+            return false;
+        }
+        let foundation = self.candidates.len().to_string();
+        let candidate = remote_candidate(foundation, addr, kind, priority);
+        self.candidates.push((candidate.clone(), kind));
+        self.known.push(addr);
+        self.admitted += 1;
+        self.guarded(|inner| inner.add_remote_candidate(candidate));
+        self.step(now);
+        true
+    }
+
+    /// Takes a request that has our ufrag and authenticated with our password. `false`: it names
+    /// another peer.
+    pub fn on_request(
+        &mut self,
+        now: Instant,
+        pair: Pair,
+        message: &Message<'_>,
+        bytes: &[u8],
+    ) -> bool {
+        let Some(remote) = &self.remote else {
+            self.hold(pair, message, bytes);
+            return true;
+        };
+        if message.ufrags().is_none_or(|(_, theirs)| theirs != remote.ufrag.as_bytes()) {
+            return false;
+        }
+        self.paths.request(now, pair, message.use_candidate, self.selected);
+        self.admit(pair.1, message.priority.unwrap_or(1));
+        self.feed(now, pair, bytes);
+        self.supervise(now);
+        self.step(now);
+        true
+    }
+
+    /// Takes a response to a request that this agent sent on `pair`. `false`: it is not genuine.
+    pub fn on_response(
+        &mut self,
+        now: Instant,
+        pair: Pair,
+        message: &Message<'_>,
+        bytes: &[u8],
+    ) -> bool {
+        let Some(remote) = &self.remote else { return false };
+        if !message.is_authentic(remote.pass.as_bytes()) {
+            return false;
+        }
+        if let Some(mapped) = message.mapped.filter(|mapped| !self.mapped.contains(mapped)) {
+            if self.mapped.len() >= MAX_MAPPED {
+                return false;
+            }
+            self.mapped.push(mapped);
+        }
+        if message.class == Class::Success {
+            self.paths.response(now, pair, self.selected);
+            if self.selected.is_none() {
+                self.selected = Some(pair);
+            }
+        }
+        self.feed(now, pair, bytes);
+        self.supervise(now);
+        self.step(now);
+        true
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.supervise(now);
+        self.last_step = None;
+        self.step(now);
+    }
+
+    /// When [`Self::handle_timeout`] is due; never before the peer's credentials are known.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        if self.remote.is_none() || self.failed {
+            return None;
+        }
+        let next = self.inner.poll_timeout();
+        let verdict = self.racing.and_then(|since| {
+            Some((self.paths.get(self.selected?)?.heard + SILENCE).max(since + RACE))
+        });
+        next.into_iter().chain(verdict).min()
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<(Pair, Bytes)> {
+        self.replies.pop_front().or_else(|| {
+            let transmit = self.inner.poll_transmit()?;
+            let bytes = Bytes::copy_from_slice(&transmit.contents);
+            Some(((transmit.source, transmit.destination), bytes))
+        })
+    }
+
+    /// For debug output: (local, remote, seconds since heard) of each path.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.paths.iter()
+    }
+
+    /// Before the peer's credentials are known: answers, and keeps the latest request of an address.
+    fn hold(&mut self, pair: Pair, message: &Message<'_>, bytes: &[u8]) {
+        if let Some(reply) = success(bytes, pair.1, &self.params.pwd) {
+            self.replies.push_back((pair, reply));
+        }
+        self.held.retain(|(held, _)| *held != pair);
+        if self.held.len() >= MAX_HELD {
+            self.held.remove(0);
+        }
+        if message.priority.is_some() {
+            self.held.push((pair, Bytes::copy_from_slice(bytes)));
+        }
+    }
+
+    /// Makes sure that `inner` listens to this address, within bounds.
+    fn admit(&mut self, remote: SocketAddr, priority: u32) {
+        let demoted = self.demoted.contains(&remote);
+        if !demoted && self.known.contains(&remote) {
+            return;
+        }
+        if self.admitted >= MAX_ADMITTED {
+            self.rebuild();
+        }
+        self.admitted += 1;
+        if self.demoted.contains(&remote) {
+            self.demoted.retain(|addr| *addr != remote);
+            let kind = CandidateKind::PeerReflexive;
+            let candidate = remote_candidate("back".to_owned(), remote, kind, priority);
+            self.guarded(|inner| inner.add_remote_candidate(candidate));
+        }
+        if !self.known.contains(&remote) {
+            self.known.push(remote);
+        }
+    }
+
+    /// Makes `inner` anew with what is alive. It finds its pairs again within a round trip; the
+    /// selected pair stays in use meanwhile.
+    fn rebuild(&mut self) {
+        self.params.controlling = self.inner.controlling();
+        self.inner = inner_agent(&self.params);
+        if let Some(remote) = &self.remote {
+            self.inner.set_remote_credentials(remote.clone());
+        }
+        self.known.clear();
+        self.demoted.clear();
+        self.mapped.clear();
+        let signalled: Vec<Candidate> = self.candidates.iter().map(|(c, _)| c.clone()).collect();
+        for candidate in signalled {
+            self.known.push(candidate.addr());
+            self.guarded(|inner| inner.add_remote_candidate(candidate));
+        }
+        if let Some((_, remote)) = self.selected.filter(|(_, r)| !self.known.contains(r)) {
+            let kind = CandidateKind::PeerReflexive;
+            let candidate = remote_candidate("selected".to_owned(), remote, kind, 1);
+            self.known.push(remote);
+            self.guarded(|inner| inner.add_remote_candidate(candidate));
+        }
+        self.admitted = self.known.len();
+        self.racing = None;
+    }
+
+    fn feed(&mut self, now: Instant, (local, remote): Pair, bytes: &[u8]) {
+        let Ok(message) = StunMessage::parse(bytes) else { return };
+        let packet =
+            StunPacket { proto: Protocol::Udp, source: remote, destination: local, message };
+        self.guarded(|inner| inner.handle_packet(now, packet));
+        self.absorb();
+    }
+
+    /// Runs the crate's timer, unless it ran just now: checks are paced.
+    fn step(&mut self, now: Instant) {
+        let due = self.last_step.is_none_or(|last| now >= last + PACE / 4);
+        if due && self.remote.is_some() {
+            self.last_step = Some(now);
+            self.guarded(|inner| inner.handle_timeout(now));
+            self.absorb();
+        }
+    }
+
+    fn absorb(&mut self) {
+        while let Some(event) = self.inner.poll_event() {
+            if let IceAgentEvent::NominatedSend { source, destination, .. } = event {
+                let pair = (source, destination);
+                if self.paths.get(pair).is_some_and(|path| path.answered.is_some()) {
+                    self.selected = Some(pair);
+                }
+            }
+        }
+    }
+
+    /// Watches the selected path: asks more often when another one is livelier, and leaves it when it
+    /// is dead or the peer, controlling, has left it.
+    fn supervise(&mut self, now: Instant) {
+        let Some(selected) = self.selected else { return };
+        let Some(path) = self.paths.get(selected) else { return };
+        let rival = self.paths.rival(selected).filter(|r| r.heard > path.heard + SUSPICION);
+        let dead = rival.filter(|_| self.race_lost(now, path));
+        let left = self.paths.nominee().filter(|other| {
+            !self.inner.controlling()
+                && other.pair() != selected
+                && other.nominated > path.nominated.map(|at| at + SILENCE)
+        });
+        let racing = rival.is_some();
+        let replacement = dead.or(left).map(Path::pair);
+        if racing != self.racing.is_some() {
+            self.racing = racing.then_some(now);
+            let interval = if racing { RACE_INTERVAL } else { self.params.consent_interval };
+            self.inner.set_max_stun_rto(interval);
+        }
+        if let Some(replacement) = replacement {
+            self.selected = Some(replacement);
+            self.racing = None;
+            self.inner.set_max_stun_rto(self.params.consent_interval);
+            if replacement.1 != selected.1 {
+                self.demote(selected.1);
+            }
+        }
+    }
+
+    /// The suspect was silent for long enough, through several checks.
+    fn race_lost(&self, now: Instant, suspect: &Path) -> bool {
+        now >= suspect.heard + SILENCE && self.racing.is_some_and(|since| now >= since + RACE)
+    }
+
+    fn demote(&mut self, remote: SocketAddr) {
+        let gone: Vec<_> = self.inner.remote_candidates().filter(|c| c.addr() == remote).collect();
+        for candidate in gone {
+            self.guarded(|inner| inner.invalidate_candidate(&candidate));
+        }
+        self.paths.forget(remote);
+        if !self.demoted.contains(&remote) {
+            self.demoted.push(remote);
+        }
+    }
+
+    /// Whether any address of ours can send there.
+    fn is_reachable(&self, addr: SocketAddr) -> bool {
+        let ip = addr.ip();
+        let fits = |local: &SocketAddr| {
+            local.is_ipv4() == addr.is_ipv4() && (local.ip().is_loopback() || !ip.is_loopback())
+        };
+        addr.port() != 0
+            && !ip.is_unspecified()
+            && !ip.is_multicast()
+            && !super::candidates::is_link_local(ip)
+            && !self.params.locals.contains(&addr)
+            && self.params.locals.iter().any(fits)
+    }
+
+    /// Runs the crate so that a panic in it ends one agent and not the loop.
+    fn guarded<T>(&mut self, call: impl FnOnce(&mut IceAgent) -> T) -> Option<T> {
+        if self.failed {
+            return None;
+        }
+        let inner = &mut self.inner;
+        let result = catch_unwind(AssertUnwindSafe(|| call(inner)));
+        self.failed = result.is_err();
+        result.ok()
+    }
+}
+
+fn inner_agent(params: &AgentParams) -> IceAgent {
+    let creds = IceCreds { ufrag: params.ufrag.clone(), pass: params.pwd.clone() };
+    let mut inner = IceAgent::new(creds);
+    inner.set_controlling(params.controlling);
+    inner.set_control_tie_breaker(params.tie_breaker);
+    inner.set_timing_advance(PACE);
+    inner.set_max_stun_rto(params.consent_interval);
+    for local in params.locals.iter() {
+        if let Ok(candidate) = Candidate::host(*local, Protocol::Udp) {
+            inner.add_local_candidate(candidate);
+        }
+    }
+    inner
+}
+
+fn remote_candidate(
+    foundation: String,
+    addr: SocketAddr,
+    kind: CandidateKind,
+    priority: u32,
+) -> Candidate {
+    let kind = match kind {
+        CandidateKind::Host => is::CandidateKind::Host,
+        CandidateKind::ServerReflexive => is::CandidateKind::ServerReflexive,
+        CandidateKind::PeerReflexive => is::CandidateKind::PeerReflexive,
+        CandidateKind::Relayed => is::CandidateKind::Relayed,
+    };
+    // RFC 8445 section 5.1.2: 1 to 2^31 - 1.
+    let priority = priority.clamp(1, i32::MAX as u32);
+    Candidate::from_parts(foundation, 1, Protocol::Udp, priority, addr, kind, None, None, None)
+}
+
+/// A success response to `request`, which has authenticated.
+fn success(request: &[u8], mapped: SocketAddr, pwd: &str) -> Option<Bytes> {
+    let transaction = StunMessage::parse(request).ok()?.trans_id();
+    let hmac = |key: &[u8], parts: &[&[u8]]| DefaultSha1HmacProvider.sha1_hmac(key, parts);
+    let mut buffer = [0; 128];
+    let reply = StunMessage::binding_reply(transaction, mapped);
+    let length = reply.to_bytes(Some(pwd.as_bytes()), &mut buffer, hmac).ok()?;
+    buffer.get(..length).map(Bytes::copy_from_slice)
+}

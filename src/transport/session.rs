@@ -1,0 +1,607 @@
+//! The transport of one endpoint: its agents, its addresses, its DTLS association.
+
+mod addresses;
+mod media;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::RngCore;
+use serde_json::json;
+
+use self::{
+    addresses::{Address, Addresses},
+    media::{Media, Verdict},
+};
+use super::{
+    certificate::Certificate,
+    fingerprint::{Fingerprint, Setup},
+    hub::{Pending, Shared, WantedName},
+    ice::{Agent, AgentParams, Pair},
+    stun::{self, Message},
+    types::{
+        FailReason, LocalTransport, RemoteCandidate, RemoteTransport, Restart, TransportOptions,
+        TransportUpdate,
+    },
+};
+use crate::engine::{Control, EndpointId, TransportDatagram};
+
+/// Authenticated requests of one endpoint: so many at once, and so many a second. A browser with
+/// several interfaces sends some 20 a second while it connects.
+const REQUEST_BURST: f64 = 100.0;
+const REQUESTS_PER_SECOND: f64 = 50.0;
+
+/// One endpoint's transport.
+pub(super) struct Session {
+    endpoint: EndpointId,
+    options: TransportOptions,
+    certificate: Arc<Certificate>,
+    /// Makes the candidates' ids unique.
+    tag: u64,
+    /// The agent whose pair carries media.
+    current: Agent,
+    /// A restarted one, until it has a pair; and when it is given up.
+    next: Option<(Agent, Instant)>,
+    /// A replaced one, which still answers for a while.
+    previous: Option<(Agent, Instant)>,
+    generation: u32,
+    addresses: Addresses,
+    /// What the engine was told to send to.
+    selected: Option<Pair>,
+    peer_setup: Option<Setup>,
+    media: Media,
+    /// ICE had a pair at some time.
+    established: bool,
+    failed: Option<FailReason>,
+    connect_by: Option<Instant>,
+    tokens: f64,
+    refilled: Option<Instant>,
+    /// The hub's timer for this session.
+    pub scheduled: Option<Instant>,
+}
+
+impl Session {
+    /// A transport without a peer yet.
+    pub fn new(
+        endpoint: EndpointId,
+        options: TransportOptions,
+        certificate: Arc<Certificate>,
+        shared: &mut Shared,
+    ) -> Self {
+        let current = new_agent(endpoint, 0, options.controlling, shared);
+        Self {
+            endpoint,
+            options,
+            certificate,
+            tag: shared.rng.next_u64(),
+            current,
+            next: None,
+            previous: None,
+            generation: 0,
+            addresses: Addresses::default(),
+            selected: None,
+            peer_setup: None,
+            media: Media::default(),
+            established: false,
+            failed: None,
+            connect_by: None,
+            tokens: REQUEST_BURST,
+            refilled: None,
+            scheduled: None,
+        }
+    }
+
+    /// What is signalled for the newest agent.
+    pub fn describe(&self, shared: &Shared) -> LocalTransport {
+        let agent = self.newest();
+        let setup = match self.peer_setup {
+            None | Some(Setup::Holdconn) => Setup::Actpass,
+            Some(Setup::Active) => Setup::Passive,
+            Some(Setup::Passive | Setup::Actpass) => Setup::Active,
+        };
+        let fingerprint =
+            Fingerprint { setup: Some(setup), ..self.certificate.fingerprint.clone() };
+        LocalTransport {
+            ufrag: agent.ufrag().to_owned(),
+            pwd: agent.pwd().to_owned(),
+            candidates: shared.candidates(self.options.private_addresses, self.tag),
+            fingerprint,
+            ice_generation: (agent.generation() > 0).then(|| agent.generation()),
+        }
+    }
+
+    /// Adds what the peer signalled.
+    pub fn set_remote(&mut self, now: Instant, remote: RemoteTransport, shared: &mut Shared) {
+        if self.failed.is_some() {
+            return;
+        }
+        for fingerprint in remote.fingerprints {
+            if let (None, Some(setup)) = (self.peer_setup, fingerprint.setup) {
+                self.peer_setup = Some(setup);
+            }
+            self.media.add_fingerprint(fingerprint);
+        }
+        let generation = self.addressed(remote.ice_generation, remote.ufrag.as_deref());
+        let Some(agent) = self.agent(generation) else {
+            shared.counters.candidates_ignored += remote.candidates.len() as u64;
+            return;
+        };
+        if let (Some(ufrag), Some(pwd)) = (&remote.ufrag, &remote.pwd) {
+            agent.set_remote(now, ufrag, pwd);
+            if !self.established && self.connect_by.is_none() {
+                self.connect_by = Some(now + shared.config.connect_timeout);
+            }
+        }
+        for candidate in remote.candidates {
+            self.add_candidate(now, &candidate, generation, shared);
+        }
+        self.settle(now, shared);
+    }
+
+    /// What a look-up of a candidate's name found.
+    pub fn add_resolved(
+        &mut self,
+        now: Instant,
+        wanted: &WantedName,
+        addrs: &[SocketAddr],
+        shared: &mut Shared,
+    ) {
+        let generation = wanted.generation.unwrap_or(self.newest().generation());
+        for addr in addrs {
+            let added = self
+                .agent(generation)
+                .is_some_and(|a| a.add_candidate(now, *addr, wanted.kind, wanted.priority));
+            shared.counters.candidates_ignored += u64::from(!added);
+        }
+        self.settle(now, shared);
+    }
+
+    /// Makes a new agent beside the one that is in use.
+    pub fn restart_ice(&mut self, now: Instant, shared: &mut Shared) -> Restart {
+        if !shared.config.restart_enabled || self.failed.is_some() {
+            shared.counters.restarts_rejected += 1;
+            return Restart::Refused;
+        }
+        if !self.established {
+            shared.counters.restarts_not_established += 1;
+            return Restart::NotEstablished(self.describe(shared));
+        }
+        if self.next.is_some() {
+            shared.counters.restarts_superseded += 1;
+        }
+        self.generation += 1;
+        let controlling = self.current.controlling();
+        let agent = new_agent(self.endpoint, self.generation, controlling, shared);
+        self.next = Some((agent, now + shared.config.restart_timeout));
+        shared.counters.restarts_started += 1;
+        tracing::info!(endpoint = %self.options.label, generation = self.generation, "ICE restart");
+        Restart::Started(self.describe(shared))
+    }
+
+    /// Takes a STUN request whose ufrag names this endpoint.
+    pub fn on_request(
+        &mut self,
+        now: Instant,
+        datagram: &TransportDatagram,
+        message: &Message<'_>,
+        shared: &mut Shared,
+    ) {
+        let ours = message.ufrags().map(|(ours, _)| ours).unwrap_or_default();
+        let Some(agent) = self.agents().find(|agent| agent.ufrag().as_bytes() == ours) else {
+            shared.counters.stun_unknown += 1;
+            return;
+        };
+        if self.failed.is_some() {
+            return;
+        }
+        if !message.is_authentic(agent.pwd().as_bytes()) {
+            shared.counters.stun_unauthenticated += 1;
+            return;
+        }
+        let generation = agent.generation();
+        if !self.take_token(now) {
+            shared.counters.stun_rate_limited += 1;
+            return;
+        }
+        let pair = (datagram.local, datagram.remote);
+        let taken = self
+            .agent(generation)
+            .is_some_and(|agent| agent.on_request(now, pair, message, &datagram.bytes));
+        if !taken {
+            shared.counters.stun_unauthenticated += 1;
+            return;
+        }
+        shared.counters.stun_requests += 1;
+        // An address of another endpoint moves only when its owner answers a check: a request can be
+        // sent with a forged source.
+        if shared.owners.get(&datagram.remote).is_none_or(|owner| *owner == self.endpoint) {
+            self.bind(now, datagram, shared);
+        }
+        self.settle(now, shared);
+    }
+
+    /// Takes the response to a request of one of the agents.
+    pub fn on_response(
+        &mut self,
+        now: Instant,
+        datagram: &TransportDatagram,
+        message: &Message<'_>,
+        pending: Pending,
+        shared: &mut Shared,
+    ) {
+        let taken = self.failed.is_none()
+            && self.agent(pending.generation).is_some_and(|agent| {
+                agent.on_response(now, pending.pair, message, &datagram.bytes)
+            });
+        if !taken {
+            shared.counters.stun_unauthenticated += 1;
+            return;
+        }
+        shared.answered(&message.transaction);
+        shared.counters.stun_responses += 1;
+        if message.class == stun::Class::Error {
+            // The only error that the agent acts upon.
+            shared.counters.role_conflicts += u64::from(message.error_code == Some(487));
+            self.settle(now, shared);
+            return;
+        }
+        self.bind(now, datagram, shared);
+        self.settle(now, shared);
+        if self.selected == Some(pending.pair) {
+            let rtt = datagram.received.saturating_duration_since(pending.sent);
+            shared.control(Control::SetRtt(self.endpoint, rtt));
+        }
+    }
+
+    /// Whether that address is bound to this endpoint.
+    pub fn is_bound(&self, remote: SocketAddr) -> bool {
+        self.addresses.contains(remote)
+    }
+
+    /// Takes a DTLS datagram from a bound address.
+    pub fn on_dtls(&mut self, now: Instant, datagram: &[u8], shared: &mut Shared) {
+        if self.failed.is_none() {
+            let client = matches!(self.peer_setup, Some(Setup::Passive | Setup::Actpass));
+            let verdict =
+                self.media.on_datagram(now, datagram, client, &self.certificate, &shared.dtls);
+            self.conclude(verdict, shared);
+            self.settle(now, shared);
+        }
+    }
+
+    /// Another endpoint proved that it has this address now. The engine knows.
+    pub fn forget_address(&mut self, remote: SocketAddr) {
+        self.addresses.remove(remote);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant, shared: &mut Shared) {
+        if self.failed.is_some() {
+            return;
+        }
+        for agent in self.agents_mut() {
+            agent.handle_timeout(now);
+        }
+        let verdict = self.media.handle_timeout(now);
+        self.conclude(verdict, shared);
+        if self.connect_by.is_some_and(|by| now >= by) {
+            shared.counters.ice_failed += 1;
+            self.fail(FailReason::IceTimeout, shared);
+        }
+        if self.next.as_ref().is_some_and(|(_, by)| now >= *by) {
+            self.next = None;
+            shared.counters.restarts_failed += 1;
+            tracing::info!(endpoint = %self.options.label, "ICE restart timed out");
+        }
+        if self.previous.as_ref().is_some_and(|(_, until)| now >= *until) {
+            self.previous = None;
+        }
+        let idle = self.addresses.take_idle(now, self.selected.map(|(_, remote)| remote));
+        self.unbind(idle, shared);
+        self.settle(now, shared);
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let keep = self.selected.map(|(_, remote)| remote);
+        let others = [
+            self.addresses.idle_at(keep),
+            self.media.poll_timeout(),
+            self.connect_by,
+            self.next.as_ref().map(|(_, by)| *by),
+            self.previous.as_ref().map(|(_, until)| *until),
+        ];
+        let agents = self.agents_mut().filter_map(Agent::poll_timeout).min();
+        others.into_iter().flatten().chain(agents).min()
+    }
+
+    /// Ends it: says goodbye, gives the addresses back.
+    pub fn close(&mut self, shared: &mut Shared) {
+        self.media.close();
+        self.send_media(shared);
+        let all = self.addresses.take();
+        self.unbind(all, shared);
+    }
+
+    /// State for `/debug`.
+    pub fn debug(&self, now: Instant) -> serde_json::Value {
+        let ago = |at: Instant| now.saturating_duration_since(at).as_millis() as u64;
+        let paths: Vec<_> = self
+            .current
+            .paths()
+            .map(|path| {
+                json!({
+                    "local": path.local.to_string(),
+                    "remote": crate::transport::shown(path.remote),
+                    "heard_ms_ago": ago(path.heard),
+                    "answered_ms_ago": path.answered.map(ago),
+                    "selected": self.selected == Some(path.pair()),
+                })
+            })
+            .collect();
+        json!({
+            "ice_generation": self.current.generation(),
+            "ice_restarting": self.next.is_some(),
+            "controlling": self.current.controlling(),
+            "connected": self.selected.is_some(),
+            "failed": self.failed.map(|reason| reason.to_string()),
+            "bound_addresses": self.addresses.iter().count(),
+            "paths": paths,
+            "dtls": self.media.debug(),
+        })
+    }
+
+    fn newest(&self) -> &Agent {
+        self.next.as_ref().map_or(&self.current, |(agent, _)| agent)
+    }
+
+    fn agents(&self) -> impl Iterator<Item = &Agent> {
+        let others = [&self.next, &self.previous].into_iter().flatten().map(|(agent, _)| agent);
+        std::iter::once(&self.current).chain(others)
+    }
+
+    fn agents_mut(&mut self) -> impl Iterator<Item = &mut Agent> {
+        let others = [&mut self.next, &mut self.previous];
+        let others = others.into_iter().flatten().map(|(agent, _)| agent);
+        std::iter::once(&mut self.current).chain(others)
+    }
+
+    fn agent(&mut self, generation: u32) -> Option<&mut Agent> {
+        self.agents_mut().find(|agent| agent.generation() == generation)
+    }
+
+    /// The generation of the agent that a signalled transport is for.
+    fn addressed(&self, generation: Option<u32>, ufrag: Option<&str>) -> u32 {
+        generation.unwrap_or_else(|| {
+            // Trickled candidates of before a restart come with the old credentials.
+            let old = ufrag.is_some() && self.current.remote_ufrag() == ufrag;
+            if old { self.current.generation() } else { self.newest().generation() }
+        })
+    }
+
+    fn add_candidate(
+        &mut self,
+        now: Instant,
+        candidate: &RemoteCandidate,
+        generation: u32,
+        shared: &mut Shared,
+    ) {
+        let usable = candidate.component == 1 && candidate.protocol.eq_ignore_ascii_case("udp");
+        let RemoteCandidate { ip, port, kind, priority, .. } = candidate;
+        let added = usable
+            && match ip.parse::<IpAddr>() {
+                Ok(ip) => self.agent(generation).is_some_and(|agent| {
+                    agent.add_candidate(now, SocketAddr::new(ip, *port), *kind, *priority)
+                }),
+                Err(_) if shared.config.resolve_remote_candidates && !is_mdns(ip) => shared
+                    .want_name(WantedName {
+                        endpoint: self.endpoint,
+                        name: ip.clone(),
+                        port: *port,
+                        kind: *kind,
+                        priority: *priority,
+                        generation: Some(generation),
+                    }),
+                Err(_) => false,
+            };
+        shared.counters.candidates_ignored += u64::from(!added);
+    }
+
+    /// After anything happened: sends what the agents have to send, follows their choice of a pair,
+    /// and drives DTLS.
+    fn settle(&mut self, now: Instant, shared: &mut Shared) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.send_checks(now, shared);
+        self.cut_over(now, shared);
+        self.check_consent(now, shared);
+        self.follow_selection(now, shared);
+        let client = matches!(self.peer_setup, Some(Setup::Passive | Setup::Actpass));
+        if self.selected.is_some() && client {
+            let verdict = self.media.start_client(now, &self.certificate, &shared.dtls);
+            self.conclude(verdict, shared);
+        }
+        let verdict = self.media.verify();
+        self.conclude(verdict, shared);
+        self.send_media(shared);
+    }
+
+    fn send_checks(&mut self, now: Instant, shared: &mut Shared) {
+        let (endpoint, addresses) = (self.endpoint, &self.addresses);
+        let others = [&mut self.next, &mut self.previous];
+        let others = others.into_iter().flatten().map(|(agent, _)| agent);
+        for agent in std::iter::once(&mut self.current).chain(others) {
+            while let Some((pair, bytes)) = agent.poll_transmit() {
+                if let (true, Some(id)) = (stun::is_request(&bytes), stun::transaction_of(&bytes)) {
+                    let generation = agent.generation();
+                    shared.expect_response(id, Pending { endpoint, generation, pair, sent: now });
+                } else if stun::is_error(&bytes) {
+                    shared.counters.role_conflicts += 1;
+                }
+                let (local, remote) = pair;
+                let shard = addresses.shard(remote);
+                shared.control(Control::Transmit { shard, local, remote, bytes });
+            }
+        }
+    }
+
+    /// A restarted agent with a pair takes over.
+    fn cut_over(&mut self, now: Instant, shared: &mut Shared) {
+        if let Some((agent, _)) = self.next.take_if(|(agent, _)| agent.selected().is_some()) {
+            let replaced = std::mem::replace(&mut self.current, agent);
+            self.previous = Some((replaced, now + shared.config.restart_window));
+            shared.counters.restarts_succeeded += 1;
+        }
+    }
+
+    fn check_consent(&mut self, now: Instant, shared: &mut Shared) {
+        let Some(consent) = self.current.consent() else { return };
+        if now >= consent + shared.config.consent_timeout {
+            shared.counters.consent_lost += 1;
+            tracing::info!(endpoint = %self.options.label, "consent lost");
+            self.current.drop_selected();
+        }
+    }
+
+    fn follow_selection(&mut self, now: Instant, shared: &mut Shared) {
+        let selected = self.current.selected();
+        if selected == self.selected {
+            return;
+        }
+        let endpoint = self.endpoint;
+        let before = std::mem::replace(&mut self.selected, selected);
+        let Some((local, remote)) = selected else {
+            let all = self.addresses.take();
+            self.unbind(all, shared);
+            shared.update(TransportUpdate::Disconnected { endpoint });
+            return;
+        };
+        shared.control(Control::Select { endpoint, remote, local });
+        if let Some((_, old)) = before {
+            shared.counters.address_changes += u64::from(old != remote);
+            return;
+        }
+        if !self.established {
+            self.established = true;
+            self.connect_by = None;
+            shared.counters.ice_succeeded += 1;
+            shared.counters.ice_succeeded_relayed += u64::from(self.current.is_relayed());
+            self.media.begin(now + shared.config.dtls_timeout);
+        }
+        tracing::info!(endpoint = %self.options.label, "ICE connected");
+        shared.update(TransportUpdate::Connected { endpoint });
+    }
+
+    fn send_media(&mut self, shared: &mut Shared) {
+        let Some((local, remote)) = self.selected else { return };
+        for bytes in self.media.take_packets() {
+            let shard = self.addresses.shard(remote);
+            shared.control(Control::Transmit { shard, local, remote, bytes });
+        }
+    }
+
+    fn conclude(&mut self, verdict: Verdict, shared: &mut Shared) {
+        let endpoint = self.endpoint;
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Ready(keys) => {
+                shared.counters.dtls_succeeded += 1;
+                let (profile, version) = (keys.profile, self.media.version());
+                tracing::info!(endpoint = %self.options.label, ?profile, version, "DTLS connected");
+                shared.control(Control::SetKeys(endpoint, keys));
+                shared.update(TransportUpdate::Ready { endpoint });
+            }
+            Verdict::Closed => shared.update(TransportUpdate::Closed { endpoint }),
+            Verdict::Failed(reason) => {
+                shared.counters.dtls_failed += 1;
+                let mismatch = reason == FailReason::FingerprintMismatch;
+                shared.counters.dtls_fingerprint_mismatch += u64::from(mismatch);
+                self.fail(reason, shared);
+            }
+        }
+    }
+
+    fn fail(&mut self, reason: FailReason, shared: &mut Shared) {
+        if self.failed.is_some() {
+            return;
+        }
+        tracing::warn!(endpoint = %self.options.label, %reason, "transport failed");
+        self.failed = Some(reason);
+        self.selected = None;
+        self.media = Media::default();
+        let all = self.addresses.take();
+        self.unbind(all, shared);
+        shared.update(TransportUpdate::Failed { endpoint: self.endpoint, reason });
+    }
+
+    /// Makes sure that the engine knows the address on which this datagram authenticated.
+    fn bind(&mut self, now: Instant, datagram: &TransportDatagram, shared: &mut Shared) {
+        let &TransportDatagram { local, remote, shard, .. } = datagram;
+        if self.addresses.touch(now, remote, shard) {
+            return;
+        }
+        let endpoint = self.endpoint;
+        if let Some(loser) = shared.owners.insert(remote, endpoint).filter(|old| *old != endpoint) {
+            shared.lost.push((loser, remote));
+            shared.control(Control::Unbind { endpoint: loser, remote });
+        }
+        let keep = self.selected.map(|(_, remote)| remote);
+        let evicted = self.addresses.add(Address { remote, shard, heard: now }, keep);
+        shared.counters.addresses_evicted += u64::from(evicted.is_some());
+        self.unbind(evicted.into_iter().collect(), shared);
+        shared.control(Control::Bind { endpoint, remote, local, shard });
+    }
+
+    /// Gives addresses back that are no longer in the list.
+    fn unbind(&self, addresses: Vec<SocketAddr>, shared: &mut Shared) {
+        for remote in addresses {
+            if shared.owners.get(&remote) == Some(&self.endpoint) {
+                shared.owners.remove(&remote);
+                shared.control(Control::Unbind { endpoint: self.endpoint, remote });
+            }
+        }
+    }
+
+    fn take_token(&mut self, now: Instant) -> bool {
+        let elapsed = self.refilled.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.refilled = Some(now);
+        let refilled = self.tokens + elapsed.as_secs_f64() * REQUESTS_PER_SECOND;
+        self.tokens = refilled.min(REQUEST_BURST);
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+fn new_agent(
+    endpoint: EndpointId,
+    generation: u32,
+    controlling: bool,
+    shared: &mut Shared,
+) -> Agent {
+    let (ufrag, pwd) = shared.ufrags.credentials(endpoint, generation, &mut shared.rng);
+    Agent::new(AgentParams {
+        ufrag,
+        pwd,
+        generation,
+        controlling,
+        tie_breaker: shared.rng.next_u64(),
+        locals: Arc::clone(&shared.locals),
+        consent_interval: shared.consent_interval(),
+    })
+}
+
+/// mDNS names (RFC 6762) are for the peer's own network and are never looked up.
+fn is_mdns(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("local"))
+}

@@ -1,0 +1,103 @@
+//! The addresses that are bound to one endpoint in the engine.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use crate::engine::ShardId;
+
+/// Addresses of one endpoint; the least recently heard one makes room.
+const MAX_ADDRESSES: usize = 8;
+/// An address that was silent for so long is given back.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A bound address.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// The shard on whose socket it was last heard.
+    pub shard: ShardId,
+    /// When something authenticated last came from it.
+    pub heard: Instant,
+}
+
+/// The bound addresses of an endpoint.
+#[derive(Default, Debug)]
+pub struct Addresses(Vec<Address>);
+
+impl Addresses {
+    /// Whether that address is bound.
+    pub fn contains(&self, remote: SocketAddr) -> bool {
+        self.0.iter().any(|address| address.remote == remote)
+    }
+
+    /// All.
+    pub fn iter(&self) -> impl Iterator<Item = &Address> {
+        self.0.iter()
+    }
+
+    /// Notes life. `false`: the address is not bound.
+    pub fn touch(&mut self, now: Instant, remote: SocketAddr, shard: ShardId) -> bool {
+        match self.0.iter_mut().find(|address| address.remote == remote) {
+            Some(address) => {
+                *address = Address { remote, shard, heard: now };
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Adds an address that is not there yet, and gives the one that had to go.
+    pub fn add(&mut self, address: Address, keep: Option<SocketAddr>) -> Option<SocketAddr> {
+        let mut evicted = None;
+        if self.0.len() >= MAX_ADDRESSES {
+            evicted = self
+                .0
+                .iter()
+                .filter(|a| Some(a.remote) != keep)
+                .min_by_key(|a| a.heard)
+                .map(|a| a.remote);
+            self.0.retain(|a| Some(a.remote) != evicted);
+        }
+        self.0.push(address);
+        evicted
+    }
+
+    /// Takes one away.
+    pub fn remove(&mut self, remote: SocketAddr) {
+        self.0.retain(|address| address.remote != remote);
+    }
+
+    /// Takes all away.
+    pub fn take(&mut self) -> Vec<SocketAddr> {
+        self.0.drain(..).map(|address| address.remote).collect()
+    }
+
+    /// Takes away the silent ones, `keep` excepted.
+    pub fn take_idle(&mut self, now: Instant, keep: Option<SocketAddr>) -> Vec<SocketAddr> {
+        let mut idle = Vec::new();
+        self.0.retain(|address| {
+            let stays = Some(address.remote) == keep || now < address.heard + IDLE;
+            if !stays {
+                idle.push(address.remote);
+            }
+            stays
+        });
+        idle
+    }
+
+    /// When [`Self::take_idle`] will next find something.
+    pub fn idle_at(&self, keep: Option<SocketAddr>) -> Option<Instant> {
+        let others = self.0.iter().filter(|address| Some(address.remote) != keep);
+        others.map(|address| address.heard + IDLE).min()
+    }
+
+    /// The shard to send from to that address; the one that was heard last for others.
+    pub fn shard(&self, remote: SocketAddr) -> ShardId {
+        let exact = self.0.iter().find(|address| address.remote == remote);
+        let latest = || self.0.iter().max_by_key(|address| address.heard);
+        exact.or_else(latest).map_or(ShardId(0), |address| address.shard)
+    }
+}

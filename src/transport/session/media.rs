@@ -1,0 +1,232 @@
+//! DTLS for one endpoint: when it begins, whether the certificate is the signalled one, when the keys
+//! may be used.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::super::{
+    certificate::Certificate,
+    dtls::{Dtls, DtlsError, Event, SharedConfig},
+    fingerprint::Fingerprint,
+    types::FailReason,
+};
+use crate::engine::SrtpKeying;
+
+/// Fingerprints that a peer may signal.
+const MAX_FINGERPRINTS: usize = 8;
+/// Handshake packets that wait for a validated path: a flight or two.
+const MAX_WAITING: usize = 16;
+
+/// What came of an event.
+pub enum Verdict {
+    /// Nothing to tell.
+    Nothing,
+    /// Keys of a peer whose certificate matched.
+    Ready(SrtpKeying),
+    /// The peer closed the association.
+    Closed,
+    /// It will never be ready.
+    Failed(FailReason),
+}
+
+/// The association and what is known of the peer.
+#[derive(Default)]
+pub struct Media {
+    dtls: Option<Dtls>,
+    fingerprints: Vec<Fingerprint>,
+    /// The peer's, until it is verified.
+    certificate: Option<Vec<u8>>,
+    verified: bool,
+    keys: Option<SrtpKeying>,
+    connected: bool,
+    ready: bool,
+    closed: bool,
+    ready_by: Option<Instant>,
+    packets: Vec<Bytes>,
+}
+
+impl Media {
+    /// A path is there: the handshake has time until `ready_by`.
+    pub fn begin(&mut self, ready_by: Instant) {
+        self.ready_by = Some(ready_by);
+    }
+
+    /// One more signalled fingerprint.
+    pub fn add_fingerprint(&mut self, fingerprint: Fingerprint) {
+        let known = self
+            .fingerprints
+            .iter()
+            .any(|f| f.hash == fingerprint.hash && f.bytes == fingerprint.bytes);
+        if !known && self.fingerprints.len() < MAX_FINGERPRINTS {
+            self.fingerprints.push(fingerprint);
+        }
+    }
+
+    /// Opens the association as the client, if there is none.
+    pub fn start_client(
+        &mut self,
+        now: Instant,
+        certificate: &Certificate,
+        config: &SharedConfig,
+    ) -> Verdict {
+        if self.dtls.is_some() || self.closed {
+            return Verdict::Nothing;
+        }
+        match Dtls::new(config, certificate, true, now) {
+            Ok(dtls) => {
+                self.dtls = Some(dtls);
+                self.poll()
+            }
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    /// Takes a datagram of the peer. Without an association it opens one, as `client` says: until the
+    /// peer's role is signalled, whoever speaks first is the client.
+    pub fn on_datagram(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        client: bool,
+        certificate: &Certificate,
+        config: &SharedConfig,
+    ) -> Verdict {
+        if self.closed {
+            return Verdict::Nothing;
+        }
+        if self.dtls.is_none() {
+            match Dtls::new(config, certificate, client, now) {
+                Ok(dtls) => self.dtls = Some(dtls),
+                Err(error) => return self.give_up(&error),
+            }
+        }
+        let result = self.dtls.as_mut().map_or(Ok(()), |dtls| dtls.handle(now, datagram));
+        // What led to an error may still have left an alert to send.
+        let verdict = self.poll();
+        match (result, verdict) {
+            (Err(error), Verdict::Nothing) => self.give_up(&error),
+            (_, verdict) => verdict,
+        }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) -> Verdict {
+        if !self.ready && self.ready_by.is_some_and(|by| now >= by) {
+            return Verdict::Failed(FailReason::DtlsTimeout);
+        }
+        let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
+        if dtls.poll_timeout().is_none_or(|at| now < at) {
+            return Verdict::Nothing;
+        }
+        match dtls.handle_timeout(now) {
+            Ok(()) => self.poll(),
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let by = self.ready_by.filter(|_| !self.ready);
+        let dtls = self.dtls.as_ref().and_then(Dtls::poll_timeout);
+        by.into_iter().chain(dtls).min()
+    }
+
+    /// Compares the certificate with the fingerprints, as soon as both are there. No key leaves
+    /// before that.
+    pub fn verify(&mut self) -> Verdict {
+        if let Some(certificate) = &self.certificate {
+            if self.fingerprints.is_empty() {
+                return Verdict::Nothing;
+            }
+            if !self.fingerprints.iter().any(|f| f.matches(certificate)) {
+                return Verdict::Failed(FailReason::FingerprintMismatch);
+            }
+            self.certificate = None;
+            self.verified = true;
+        }
+        if !(self.verified && self.connected) || self.ready {
+            return Verdict::Nothing;
+        }
+        match self.keys.take() {
+            Some(keys) => {
+                self.ready = true;
+                Verdict::Ready(keys)
+            }
+            None => Verdict::Failed(FailReason::NoSrtpProfile),
+        }
+    }
+
+    /// What is to be sent, once there is a path.
+    pub fn take_packets(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.packets)
+    }
+
+    /// Says goodbye.
+    pub fn close(&mut self) {
+        if let Some(dtls) = self.dtls.as_mut().filter(|_| self.connected) {
+            dtls.close();
+            self.poll();
+        }
+        self.dtls = None;
+        self.closed = true;
+    }
+
+    /// The protocol version, once known.
+    pub fn version(&self) -> Option<&'static str> {
+        self.dtls.as_ref()?.version()
+    }
+
+    /// State for `/debug`.
+    pub fn debug(&self) -> serde_json::Value {
+        json!({
+            "role": self.dtls.as_ref().map(|d| if d.is_client() { "client" } else { "server" }),
+            "version": self.version(),
+            "certificate_verified": self.verified,
+            "ready": self.ready,
+            "closed": self.closed,
+        })
+    }
+
+    fn poll(&mut self) -> Verdict {
+        let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
+        let mut events = Vec::new();
+        let result = dtls.poll(&mut events);
+        for event in events {
+            match event {
+                Event::Packet(packet) if self.packets.len() < MAX_WAITING => {
+                    self.packets.push(packet);
+                }
+                Event::Certificate(der) if !self.verified => self.certificate = Some(der),
+                Event::Keys(keys) if !self.ready => self.keys = Some(keys),
+                // A packet too many is sent again by the library.
+                Event::Packet(_) | Event::Certificate(_) | Event::Keys(_) => {}
+                Event::Connected => self.connected = true,
+                Event::Closed => {
+                    self.closed = true;
+                    self.dtls = None;
+                    return Verdict::Closed;
+                }
+            }
+        }
+        match result {
+            Ok(()) => Verdict::Nothing,
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    /// The association is lost. After the handshake that costs no media: the keys are in use.
+    fn give_up(&mut self, error: &DtlsError) -> Verdict {
+        tracing::debug!(%error, "DTLS ended");
+        self.dtls = None;
+        self.closed = true;
+        if self.ready {
+            return Verdict::Nothing;
+        }
+        Verdict::Failed(match error {
+            DtlsError::Timeout => FailReason::DtlsTimeout,
+            DtlsError::Protocol(_) | DtlsError::Library => FailReason::DtlsHandshake,
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! What goes in and out of transports: descriptions, updates, counters.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::fingerprint::Fingerprint;
+use crate::engine::EndpointId;
+
+/// What a new transport is told about its endpoint.
+#[derive(Clone, Debug)]
+pub struct TransportOptions {
+    /// The bridge is the ICE controlling side (Jicofo always asks for it).
+    pub controlling: bool,
+    /// For logs: `<conference id>/<endpoint id>`.
+    pub label: Arc<str>,
+    /// Signal private addresses to this endpoint, whatever the configuration says.
+    pub private_addresses: bool,
+}
+
+/// Our side of a transport, as it is signalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalTransport {
+    /// ICE user name fragment.
+    pub ufrag: String,
+    /// ICE password.
+    pub pwd: String,
+    /// Where clients may reach us, best first.
+    pub candidates: Vec<LocalCandidate>,
+    /// Of the certificate that this endpoint's DTLS uses (sha-256). Its `setup` is
+    /// [`Setup::Actpass`] until the peer's role is known, then the opposite of the peer's.
+    pub fingerprint: Fingerprint,
+    /// Number of restarts; `None` before the first.
+    pub ice_generation: Option<u32>,
+}
+
+/// Kind of a candidate (RFC 8445 section 5.1.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CandidateKind {
+    /// An address of a network interface.
+    Host,
+    /// An address in front of a NAT.
+    ServerReflexive,
+    /// An address that a check revealed.
+    PeerReflexive,
+    /// An address of a TURN server.
+    Relayed,
+}
+
+impl CandidateKind {
+    /// As in SDP and Jingle: `host`, `srflx`, `prflx`, `relay`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::ServerReflexive => "srflx",
+            Self::PeerReflexive => "prflx",
+            Self::Relayed => "relay",
+        }
+    }
+
+    /// The kind that SDP or Jingle name so.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "host" => Self::Host,
+            "srflx" => Self::ServerReflexive,
+            "prflx" => Self::PeerReflexive,
+            "relay" => Self::Relayed,
+            _ => return None,
+        })
+    }
+}
+
+/// A candidate of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalCandidate {
+    /// Same for candidates of one kind and base address (RFC 8445 section 5.1.1.3).
+    pub foundation: String,
+    /// Always 1: RTP and RTCP share a port.
+    pub component: u16,
+    /// Always `udp`.
+    pub protocol: &'static str,
+    /// RFC 8445 section 5.1.2.
+    pub priority: u32,
+    /// Address.
+    pub ip: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Kind.
+    pub kind: CandidateKind,
+    /// The local address behind a server-reflexive candidate.
+    pub related: Option<(IpAddr, u16)>,
+    /// Unique within the bridge.
+    pub id: String,
+    /// Always 0, as JVB's: a restart is told by `ice_generation`.
+    pub generation: u32,
+    /// Always 0.
+    pub network: u32,
+}
+
+/// A candidate of the peer, as signalled. What cannot be used (other protocols, host names where
+/// these are not looked up, components other than 1) is ignored and counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteCandidate {
+    /// Foundation.
+    pub foundation: String,
+    /// Component; only 1 is used.
+    pub component: u16,
+    /// Protocol, any case; only UDP is used.
+    pub protocol: String,
+    /// Priority.
+    pub priority: u32,
+    /// Address or host name.
+    pub ip: String,
+    /// Port.
+    pub port: u16,
+    /// Kind.
+    pub kind: CandidateKind,
+}
+
+/// The peer's side of a transport, as signalled; may come in pieces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteTransport {
+    /// ICE user name fragment. Other credentials than before start nothing by themselves: they are
+    /// taken by the newest agent that has none, or replace those of the newest.
+    pub ufrag: Option<String>,
+    /// ICE password.
+    pub pwd: Option<String>,
+    /// Candidates to add.
+    pub candidates: Vec<RemoteCandidate>,
+    /// Fingerprints to add.
+    pub fingerprints: Vec<Fingerprint>,
+    /// The restart that this answers; `None`: the newest agent.
+    pub ice_generation: Option<u32>,
+}
+
+/// The answer to an ICE restart (semantics of `ice-restart` in COLIBRI2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// There is no established transport to restart: the one there is goes on, unchanged.
+    NotEstablished(LocalTransport),
+    /// New credentials, and a generation of at least 1. Media goes on over the old pair until the new
+    /// agent has one.
+    Started(LocalTransport),
+    /// Restarts are off, or the transport is gone: the reply has no transport.
+    Refused,
+}
+
+/// What became of a transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportUpdate {
+    /// ICE has a usable pair (again, after [`TransportUpdate::Disconnected`]).
+    Connected {
+        /// Whose.
+        endpoint: EndpointId,
+    },
+    /// DTLS is done, the certificate matched, and the engine has the keys.
+    Ready {
+        /// Whose.
+        endpoint: EndpointId,
+    },
+    /// It will never work: the endpoint is to be expired.
+    Failed {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Why.
+        reason: FailReason,
+    },
+    /// Consent was lost (RFC 7675). The peer may come back, by itself or by a restart.
+    Disconnected {
+        /// Whose.
+        endpoint: EndpointId,
+    },
+    /// The peer closed DTLS.
+    Closed {
+        /// Whose.
+        endpoint: EndpointId,
+    },
+}
+
+/// Why a transport failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FailReason {
+    /// No candidate pair worked in time.
+    #[error("ICE found no usable pair")]
+    IceTimeout,
+    /// The DTLS handshake took too long.
+    #[error("the DTLS handshake timed out")]
+    DtlsTimeout,
+    /// The DTLS handshake went wrong.
+    #[error("the DTLS handshake failed")]
+    DtlsHandshake,
+    /// The peer's certificate has none of the signalled fingerprints.
+    #[error("the certificate does not match a signalled fingerprint")]
+    FingerprintMismatch,
+    /// DTLS agreed on no SRTP profile that we have.
+    #[error("no common SRTP profile")]
+    NoSrtpProfile,
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransportCounters {
+    /// Agents that never found a pair.
+    pub ice_failed: u64,
+    /// Agents that found one.
+    pub ice_succeeded: u64,
+    /// Of these, over a relay of the peer.
+    pub ice_succeeded_relayed: u64,
+    /// Handshakes that failed for any reason.
+    pub dtls_failed: u64,
+    /// Handshakes that ended with keys.
+    pub dtls_succeeded: u64,
+    /// Certificates without a matching fingerprint (part of `dtls_failed`).
+    pub dtls_fingerprint_mismatch: u64,
+    /// Restarts begun.
+    pub restarts_started: u64,
+    /// Restarts whose agent took over.
+    pub restarts_succeeded: u64,
+    /// Restarts that did not connect in time.
+    pub restarts_failed: u64,
+    /// Restarts asked for before the transport was established.
+    pub restarts_not_established: u64,
+    /// Restarts refused.
+    pub restarts_rejected: u64,
+    /// Restarts replaced by a newer one.
+    pub restarts_superseded: u64,
+    /// Consent expiries.
+    pub consent_lost: u64,
+    /// Changes of the selected pair to another remote address.
+    pub address_changes: u64,
+    /// Role conflicts (RFC 8445 section 7.3.1.1), ours or the peer's to give way.
+    pub role_conflicts: u64,
+    /// STUN requests that authenticated.
+    pub stun_requests: u64,
+    /// STUN responses that authenticated.
+    pub stun_responses: u64,
+    /// STUN that does not parse, or whose FINGERPRINT is wrong.
+    pub stun_malformed: u64,
+    /// STUN requests for no transport of ours.
+    pub stun_unknown: u64,
+    /// STUN whose MESSAGE-INTEGRITY or USERNAME is wrong.
+    pub stun_unauthenticated: u64,
+    /// STUN responses to nothing that we asked, or from elsewhere than we asked.
+    pub stun_unmatched: u64,
+    /// STUN requests dropped because one endpoint sent too many.
+    pub stun_rate_limited: u64,
+    /// STUN that landed on a local address that is not ours to use.
+    pub stun_wrong_local: u64,
+    /// DTLS datagrams for endpoints that are gone, or whose address is not theirs.
+    pub dtls_dropped: u64,
+    /// Remote candidates that were ignored.
+    pub candidates_ignored: u64,
+    /// Addresses unbound because an endpoint had too many.
+    pub addresses_evicted: u64,
+}
