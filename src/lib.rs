@@ -15,6 +15,8 @@ pub mod config;
 pub mod egress;
 pub mod engine;
 pub mod focus;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod ingress;
 pub mod rtp;

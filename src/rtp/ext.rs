@@ -28,7 +28,7 @@ pub struct Ext<'a> {
 /// It ends early, with what came before, at id 15 or at padding with a length in the one-byte form
 /// (RFC 8285 section 4.2), and at an element that is longer than the block. Unknown profiles have no
 /// elements.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct ExtIter<'a> {
     packet: &'a [u8],
     at: usize,
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn readers() {
-        assert_eq!(audio_level(&[0x80 | 30]), Some(AudioLevel { level: 30, voice: true }));
+        assert_eq!(audio_level(&[0x9e]), Some(AudioLevel { level: 30, voice: true }));
         assert_eq!(audio_level(&[]), None);
         assert_eq!(transport_seq(&[1, 2]), Some(0x102));
         assert_eq!(transport_seq(&[1]), None);

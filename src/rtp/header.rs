@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(demux(&[16]), Kind::Other);
         assert_eq!(demux(&[22, 254, 253]), Kind::Dtls);
         assert_eq!(demux(&[64]), Kind::Other);
-        assert_eq!(demux(&[0x80, 0x80 | 63]), Kind::Rtp);
+        assert_eq!(demux(&[0x80, 0xbf]), Kind::Rtp);
         assert_eq!(demux(&[0x80, 192]), Kind::Rtcp);
         assert_eq!(demux(&[0x8f, 223]), Kind::Rtcp);
         assert_eq!(demux(&[0x80, 224]), Kind::Rtp);

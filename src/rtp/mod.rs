@@ -5,6 +5,7 @@
 //! packet, [`seq`] the circular number spaces, [`rtx`] retransmission, [`rtcp`] control packets,
 //! [`codec`] the payload descriptors that a forwarder needs to know about frames.
 
+pub mod codec;
 pub mod ext;
 pub mod header;
 pub mod rtcp;

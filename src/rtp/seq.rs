@@ -9,18 +9,21 @@ pub struct Seq(pub u16);
 impl Seq {
     /// The number `n` after this one, modulo 2^16.
     #[inline]
+    #[must_use]
     pub const fn wrapping_add(self, n: u16) -> Self {
         Self(self.0.wrapping_add(n))
     }
 
     /// The number `n` before this one, modulo 2^16.
     #[inline]
+    #[must_use]
     pub const fn wrapping_sub(self, n: u16) -> Self {
         Self(self.0.wrapping_sub(n))
     }
 
     /// The next number, modulo 2^16.
     #[inline]
+    #[must_use]
     pub const fn next(self) -> Self {
         self.wrapping_add(1)
     }
@@ -60,12 +63,14 @@ pub struct RtpTime(pub u32);
 impl RtpTime {
     /// The time `ticks` later, modulo 2^32.
     #[inline]
+    #[must_use]
     pub const fn wrapping_add(self, ticks: u32) -> Self {
         Self(self.0.wrapping_add(ticks))
     }
 
     /// The time `ticks` earlier, modulo 2^32.
     #[inline]
+    #[must_use]
     pub const fn wrapping_sub(self, ticks: u32) -> Self {
         Self(self.0.wrapping_sub(ticks))
     }
@@ -110,12 +115,14 @@ impl ExtSeq {
 
     /// The next number.
     #[inline]
+    #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.wrapping_add(1))
     }
 
     /// The number `by` away, which may be negative (modulo 2^64).
     #[inline]
+    #[must_use]
     pub const fn offset(self, by: i64) -> Self {
         Self(self.0.wrapping_add_signed(by))
     }

@@ -128,8 +128,10 @@ impl Gcm {
 
     /// The additional data of SRTCP: the clear header, then the index word with its E bit.
     fn rtcp_aad(clear: [u8; RTCP_CLEAR_LEN], word: [u8; RTCP_INDEX_LEN]) -> [u8; 12] {
-        let [a, b, c, d, e, f, g, h] = clear;
-        let [i, j, k, l] = word;
-        [a, b, c, d, e, f, g, h, i, j, k, l]
+        let mut aad = [0; RTCP_CLEAR_LEN + RTCP_INDEX_LEN];
+        let (clear_out, word_out) = aad.split_at_mut(RTCP_CLEAR_LEN);
+        clear_out.copy_from_slice(&clear);
+        word_out.copy_from_slice(&word);
+        aad
     }
 }

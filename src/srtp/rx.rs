@@ -158,11 +158,10 @@ impl RxContext {
         // A failed GCM open destroys the ciphertext, hence the copy. It is made until a stream is
         // known, not for each packet.
         let mut copy = [0u8; MAX_RETRY_LEN];
-        let retry = if seq < 0x8000 { copy.get_mut(..buf.len()) } else { None };
-        let retry = retry.map(|copy| {
+        let mut retry = copy.get_mut(..buf.len()).filter(|_| seq < 0x8000);
+        if let Some(copy) = &mut retry {
             copy.copy_from_slice(buf);
-            copy
-        });
+        }
         match (self.open_as(buf, header_len, ssrc, index), retry) {
             (Ok(len), _) => Ok(Opened { len, index }),
             (Err(SrtpError::Auth), Some(copy)) => {

@@ -3,7 +3,7 @@
 use super::super::Seq;
 
 /// Iterates over SSRCs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ssrcs<'a> {
     rest: &'a [u8],
 }
@@ -27,7 +27,7 @@ impl Iterator for Ssrcs<'_> {
 
 /// Iterates over the sequence numbers that a generic NACK asks for (RFC 4585 section 6.2.1), in the
 /// order of the packet: at most 17 for each four bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LostSeqs<'a> {
     rest: &'a [u8],
     /// Base and remaining bits of the entry that is being read; bit n stands for base + 1 + n.
@@ -61,7 +61,7 @@ impl Iterator for LostSeqs<'_> {
 
 /// Iterates over the entries of a full intra request: (SSRC, command sequence number). A repeated
 /// command has the number of the first one (RFC 5104 section 4.3.1.1).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FirRequests<'a> {
     rest: &'a [u8],
 }
@@ -84,7 +84,7 @@ impl Iterator for FirRequests<'_> {
 
 /// Iterates over the chunks of a source description: (SSRC, CNAME if there is one). It ends early at
 /// a malformed chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SdesChunks<'a> {
     rest: &'a [u8],
     left: u8,

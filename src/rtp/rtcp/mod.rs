@@ -92,7 +92,7 @@ pub enum RtcpError {
 }
 
 /// One packet of a compound RTCP packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Rtcp<'a> {
     /// RFC 3550 section 6.4.1.
     SenderReport {
@@ -171,7 +171,7 @@ pub enum Rtcp<'a> {
 
 /// Iterates over the packets of a plain compound (or reduced-size, RFC 5506) RTCP packet. The first
 /// malformed packet gives an error and ends it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RtcpPackets<'a> {
     rest: &'a [u8],
 }
@@ -207,7 +207,7 @@ impl<'a> Iterator for RtcpPackets<'a> {
 
 /// A packet cut out of a compound: the common header's fields, and what follows it.
 struct Packet<'a> {
-    packet_type: u8,
+    kind: u8,
     count: u8,
     body: &'a [u8],
 }
@@ -227,12 +227,12 @@ fn split(data: &[u8]) -> Result<(Packet<'_>, &[u8]), RtcpError> {
         let kept = body.len().checked_sub(padding).filter(|_| padding > 0);
         body = kept.and_then(|kept| body.get(..kept)).ok_or(RtcpError::Padding)?;
     }
-    Ok((Packet { packet_type: *packet_type, count: first & 0x1f, body }, rest))
+    Ok((Packet { kind: *packet_type, count: first & 0x1f, body }, rest))
 }
 
 impl<'a> Packet<'a> {
     fn parse(&self) -> Result<Rtcp<'a>, RtcpError> {
-        let Self { packet_type, count, body } = *self;
+        let Self { kind: packet_type, count, body } = *self;
         Ok(match (packet_type, count) {
             (packet_type::SR, _) => self.sender_report()?,
             (packet_type::RR, _) => {

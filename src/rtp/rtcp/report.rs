@@ -55,7 +55,7 @@ impl ReportBlock {
 }
 
 /// Iterates over the report blocks of a sender or receiver report.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReportBlocks<'a> {
     rest: &'a [u8],
 }

@@ -137,7 +137,7 @@ impl Chunk {
 }
 
 /// Iterates over the statuses of a feedback packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Statuses<'a> {
     seq: Seq,
     left: u16,

@@ -25,7 +25,8 @@ pub struct Arrival {
 pub(super) struct Feedback<'a> {
     pub(super) sender: u32,
     pub(super) media: u32,
-    pub(super) feedback_count: u8,
+    /// Counts feedback packets.
+    pub(super) number: u8,
     /// The first sequence number reported: lost ones up to the first arrival count as lost.
     pub(super) base: ExtSeq,
     /// Sorted by sequence number, none below `base`.
@@ -83,7 +84,7 @@ impl Feedback<'_> {
         put(buf, 12, &self.base.seq().0.to_be_bytes())?;
         put(buf, 14, &count.to_be_bytes())?;
         let [.., t0, t1, t2] = reference.to_be_bytes();
-        put(buf, 16, &[t0, t1, t2, self.feedback_count])?;
+        put(buf, 16, &[t0, t1, t2, self.number])?;
         Some(len)
     }
 }
@@ -151,10 +152,8 @@ impl Chunks {
     /// Adds a symbol `times`; false when a chunk does not fit below `limit`.
     fn push_run(&mut self, symbol: u8, times: usize, buf: &mut [u8], limit: usize) -> bool {
         for _ in 0..times {
-            if !self.can_take(symbol) {
-                if self.at + 2 > limit || self.emit(buf).is_none() {
-                    return false;
-                }
+            if !self.can_take(symbol) && (self.at + 2 > limit || self.emit(buf).is_none()) {
+                return false;
             }
             self.take(symbol);
         }

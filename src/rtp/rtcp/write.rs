@@ -201,7 +201,7 @@ impl<'a> RtcpWriter<'a> {
         if arrivals.is_empty() {
             return Err(RtcpError::Count);
         }
-        let feedback = Feedback { sender, media, feedback_count, base, arrivals };
+        let feedback = Feedback { sender, media, number: feedback_count, base, arrivals };
         let room = self.buf.get_mut(self.len..).unwrap_or_default();
         let (len, taken) = feedback.write(room).ok_or(RtcpError::Full)?;
         self.len += len;
