@@ -1,1 +1,340 @@
-//! The bridge.
+//! The bridge: conferences by meeting id, and what control surfaces call.
+//!
+//! Requests of one conference go through its queue, in order; conferences do not wait for each
+//! other. Everything that happens to a conference happens under its own lock, which is never held
+//! across a wait, and what comes of it goes out under the same lock, so that the engine sees changes
+//! in the order in which they were decided.
+
+mod adapter;
+mod config;
+mod health;
+mod housekeeping;
+mod modify;
+mod name;
+mod port;
+mod registry;
+mod stats;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use dashmap::DashMap;
+use serde_json::{Map, Value, json};
+use tokio::sync::{broadcast, mpsc, watch};
+
+pub use config::{BridgeConfig, ShutdownConfig};
+pub use health::{HealthError, ShutdownState};
+pub use port::{RestartAnswer, TransportPort};
+pub use stats::BridgeStats;
+
+pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
+use crate::{
+    colibri::{ColibriError, ConferenceModified, ConferenceModify},
+    conference::{Conference, Effects, SequentialIds},
+    engine::{EndpointId, Engine, MediaEvent, Mid},
+    transport::TransportUpdate,
+};
+use health::{ShardReports, Shutdown};
+use registry::{Handle, Registry};
+use stats::Totals;
+
+/// The bridge. Cheap to clone; it lives as long as a clone does.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: BridgeConfig,
+    engine: Engine,
+    transports: Box<dyn TransportPort>,
+    registry: Mutex<Registry>,
+    /// Whose an endpoint is, for events that know only its place in the engine.
+    routes: DashMap<EndpointId, Arc<Handle>>,
+    ids: Mutex<SequentialIds>,
+    totals: Totals,
+    drain: AtomicBool,
+    shutdown: Mutex<Shutdown>,
+    stopped: watch::Sender<bool>,
+    reports: Mutex<ShardReports>,
+    started: Instant,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bridge").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Bridge {
+    /// A bridge over an engine and its transports. Must be called within a tokio runtime: it starts
+    /// a task that takes `media` and `updates` and keeps the house.
+    pub fn new(
+        config: BridgeConfig,
+        engine: Engine,
+        transports: impl TransportPort,
+        media: mpsc::Receiver<MediaEvent>,
+        updates: mpsc::UnboundedReceiver<TransportUpdate>,
+    ) -> Self {
+        let inner = Arc::new(Inner {
+            registry: Mutex::new(Registry::new(config.seed)),
+            routes: DashMap::new(),
+            ids: Mutex::default(),
+            totals: Totals::default(),
+            drain: AtomicBool::new(config.initial_drain),
+            shutdown: Mutex::default(),
+            stopped: watch::Sender::new(false),
+            reports: Mutex::default(),
+            started: now(),
+            transports: Box::new(transports),
+            engine,
+            config,
+        });
+        tokio::spawn(housekeeping::run(Arc::downgrade(&inner), media, updates));
+        Self { inner }
+    }
+
+    /// Handles a request. Requests of one conference are answered in the order in which this is
+    /// first polled; [`Bridge::submit`] fixes the order at the call.
+    pub async fn modify(
+        &self,
+        request: ConferenceModify,
+    ) -> Result<ConferenceModified, ColibriError> {
+        self.submit(request).await
+    }
+
+    /// Takes a request; the future is its answer.
+    pub fn submit(
+        &self,
+        request: ConferenceModify,
+    ) -> impl Future<Output = Result<ConferenceModified, ColibriError>> + Send + use<> {
+        self.inner.submit(request)
+    }
+
+    /// Tells which MIDs a receiver gave to the sources that it gets, by source name. A source may
+    /// come later. Does nothing when the endpoint is gone.
+    #[expect(clippy::unused_async, reason = "may wait for the conference's queue one day")]
+    pub async fn assign_mids(&self, meeting_id: &str, endpoint: &str, mids: Vec<(String, Mid)>) {
+        if let Some(handle) = self.inner.by_meeting(meeting_id) {
+            self.inner.with(&handle, |conference, effects| {
+                conference.assign_mids(endpoint, mids, effects)
+            });
+        }
+    }
+
+    /// What happens in a conference from now on; `None` when there is no such conference. Who does
+    /// not keep up misses events.
+    pub fn watch(&self, meeting_id: &str) -> Option<broadcast::Receiver<ConferenceEvent>> {
+        Some(self.inner.by_meeting(meeting_id)?.events.subscribe())
+    }
+
+    /// Whether a conference of this meeting exists.
+    pub fn conference_exists(&self, meeting_id: &str) -> bool {
+        self.inner.by_meeting(meeting_id).is_some()
+    }
+
+    /// What was decided for a receiver, and what is measured of it.
+    pub fn endpoint_view(&self, meeting_id: &str, endpoint: &str) -> Option<EndpointView> {
+        self.inner.read(&*self.inner.by_meeting(meeting_id)?, |c| c.view(endpoint))?
+    }
+
+    /// Who speaks in a conference, in the form of `dominant-speaker-identification`.
+    pub fn speech_activity(&self, meeting_id: &str) -> Option<Value> {
+        self.inner.read(&*self.inner.by_meeting(meeting_id)?, Conference::speech_activity)
+    }
+
+    /// All numbers, in one reading.
+    pub fn stats(&self) -> BridgeStats {
+        self.inner.stats()
+    }
+
+    /// Whether the bridge can serve.
+    pub fn health(&self) -> Result<(), HealthError> {
+        self.inner.health()
+    }
+
+    /// No new conferences are wanted.
+    pub fn drain(&self) -> bool {
+        self.inner.drain.load(Ordering::Relaxed)
+    }
+
+    /// Announces whether new conferences are wanted. They are still taken: it is for the focus to
+    /// choose.
+    pub fn set_drain(&self, drain: bool) {
+        tracing::info!(drain, "drain mode set");
+        self.inner.drain.store(drain, Ordering::Relaxed);
+    }
+
+    /// Begins a graceful shutdown: no new conferences; when the endpoints have left, or the longest
+    /// time has passed, the end is announced, and a while later [`Bridge::stopped`] returns.
+    pub fn graceful_shutdown(&self) {
+        self.inner.begin_shutdown(true);
+    }
+
+    /// Announces the end without waiting for endpoints to leave.
+    pub fn shutdown(&self) {
+        self.inner.begin_shutdown(false);
+    }
+
+    /// On the way out?
+    pub fn shutdown_state(&self) -> ShutdownState {
+        lock(&self.inner.shutdown).state
+    }
+
+    /// Returns when a shutdown has run its course.
+    pub async fn stopped(&self) {
+        let mut stopped = self.inner.stopped.subscribe();
+        // The sender lives in `self`.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Expires every conference.
+    pub fn expire_all(&self) {
+        for handle in self.inner.handles() {
+            self.inner.expire(&handle, "the bridge stops");
+        }
+    }
+
+    /// Every conference for people: ids and names, and with `full` everything.
+    pub fn debug(&self, full: bool) -> Value {
+        let mut state = self.debug_head();
+        let conferences: Map<String, Value> = self
+            .inner
+            .handles()
+            .iter()
+            .filter_map(|handle| Some((handle.id.clone(), self.inner.debug(handle, full, None)?)))
+            .collect();
+        state.insert("conferences".to_owned(), Value::Object(conferences));
+        let health = self.health();
+        state.insert(
+            "health".to_owned(),
+            json!({
+                "success": health.is_ok(),
+                "hardFailure": health.as_ref().err().is_none_or(|error| error.hard),
+                "responseCode": null,
+                "message": health.err().map(|error| error.message),
+            }),
+        );
+        Value::Object(state)
+    }
+
+    /// One conference, by the bridge's id for it, for people. An unknown one is `"null"`.
+    pub fn debug_conference(&self, id: &str) -> Value {
+        self.debug_one(id, None)
+    }
+
+    /// One endpoint of a conference for people.
+    pub fn debug_endpoint(&self, id: &str, endpoint: &str) -> Value {
+        self.debug_one(id, Some(endpoint))
+    }
+
+    fn debug_one(&self, id: &str, endpoint: Option<&str>) -> Value {
+        let conference = lock(&self.inner.registry)
+            .by_id(id)
+            .and_then(|handle| self.inner.debug(&handle, true, endpoint));
+        let mut state = self.debug_head();
+        state.insert(
+            "conferences".to_owned(),
+            json!({ id: conference.unwrap_or_else(|| "null".into()) }),
+        );
+        Value::Object(state)
+    }
+
+    fn debug_head(&self) -> Map<String, Value> {
+        let mut state = Map::new();
+        state.insert("shutdown_state".to_owned(), self.shutdown_state().as_str().into());
+        state.insert("drain".to_owned(), self.drain().into());
+        state.insert("time".to_owned(), unix_ms().into());
+        state
+    }
+}
+
+impl Inner {
+    fn by_meeting(&self, meeting_id: &str) -> Option<Arc<Handle>> {
+        lock(&self.registry).by_meeting(meeting_id)
+    }
+
+    fn handles(&self) -> Vec<Arc<Handle>> {
+        lock(&self.registry).all()
+    }
+
+    /// Reads a conference that still exists.
+    fn read<T>(&self, handle: &Handle, read: impl FnOnce(&Conference) -> T) -> Option<T> {
+        lock(&handle.state).as_ref().map(read)
+    }
+
+    /// Changes a conference that still exists, and does what comes of it.
+    fn with<T>(
+        &self,
+        handle: &Handle,
+        change: impl FnOnce(&mut Conference, &mut Effects) -> T,
+    ) -> Option<T> {
+        let mut state = lock(&handle.state);
+        let mut effects = Effects::default();
+        let result = change(state.as_mut()?, &mut effects);
+        self.apply(handle, effects);
+        Some(result)
+    }
+
+    /// Does what a change asks for. The caller holds the conference's lock.
+    fn apply(&self, handle: &Handle, effects: Effects) {
+        for endpoint in effects.removed {
+            self.transports.remove(endpoint);
+            self.routes.remove(&endpoint);
+        }
+        for control in effects.controls {
+            self.engine.send(control);
+        }
+        for event in effects.events {
+            handle.log(&event);
+            // Nobody watching is no error.
+            let _ = handle.events.send(event);
+        }
+    }
+
+    /// Ends a conference. `false` when it had ended.
+    fn expire(&self, handle: &Handle, why: &'static str) -> bool {
+        lock(&self.registry).remove(handle);
+        let mut state = lock(&handle.state);
+        let Some(mut conference) = state.take() else { return false };
+        let mut effects = Effects::default();
+        conference.expire(&mut effects);
+        self.totals.conference_ended(now().saturating_duration_since(conference.created()));
+        self.totals.speaker_changes_of_the_gone(conference.tally().speaker_changes);
+        self.apply(handle, effects);
+        // The queue ends when what waits in it is answered.
+        lock(&handle.queue).take();
+        tracing::info!(conference = %handle.id, meeting = %handle.meeting_id, why, "conference expired");
+        true
+    }
+
+    fn debug(&self, handle: &Handle, full: bool, endpoint: Option<&str>) -> Option<Value> {
+        self.read(handle, |conference| {
+            conference.debug(full, endpoint, handle.created_unix_ms, &|endpoint| {
+                self.transports.debug(endpoint.engine_id)
+            })
+        })
+    }
+}
+
+/// Locks; a panic elsewhere does not make the data wrong, every change is complete or absent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests;

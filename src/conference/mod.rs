@@ -1,1 +1,23 @@
-//! (room: conference)
+//! One conference: who is in it, what they send, who gets what, who speaks. Plain state and
+//! decisions; what is to be done comes out as [`Effects`]. No I/O, no clock.
+
+mod activity;
+mod allocate;
+mod debug;
+mod effects;
+mod endpoint;
+mod media;
+mod modify;
+mod sources;
+mod speaker;
+mod state;
+mod tally;
+mod view;
+
+pub use effects::{ConferenceEvent, Effects, Ids, SequentialIds};
+pub use endpoint::{Endpoint, EndpointSource, TransportState};
+pub use modify::{Answered, CreateTransport, EndpointAnswer, TransportStep};
+pub use speaker::{SpeakerChange, Speakers};
+pub use state::{Conference, Identity, Rules};
+pub use tally::Tally;
+pub use view::{EndpointView, ReceivedSource};

@@ -1,0 +1,88 @@
+//! What the bridge is told at start.
+
+use std::time::Duration;
+
+/// How the bridge behaves. Defaults are those of Jitsi Videobridge.
+#[derive(Clone, Debug)]
+pub struct BridgeConfig {
+    /// An endpoint from which nothing has come for so long expires
+    /// (`videobridge.entity-expiration.timeout`, 1 minute).
+    pub expiration_timeout: Duration,
+    /// How often that is looked at (`videobridge.entity-expiration.check-interval`, 1 minute).
+    pub expiration_check_interval: Duration,
+    /// An endpoint that never connected expires after so long (2 minutes).
+    pub connect_timeout: Duration,
+    /// A conference without endpoints expires after so long (20 seconds).
+    pub empty_conference_timeout: Duration,
+    /// How often activity is looked at (`videobridge.ep-connection-status.check-interval`, 500 ms).
+    pub activity_check_interval: Duration,
+    /// An endpoint that never connected counts as disconnected after so long
+    /// (`videobridge.ep-connection-status.first-transfer-timeout`, 15 seconds).
+    pub first_transfer_timeout: Duration,
+    /// An endpoint from which nothing has come for so long counts as disconnected
+    /// (`videobridge.ep-connection-status.max-inactivity-limit`, 8 seconds).
+    pub max_inactivity: Duration,
+    /// SCTP for the bridge channel (`videobridge.sctp.enabled`). There is none yet: a request with
+    /// `<sctp>` is refused as by a bridge on which it is switched off.
+    pub sctp: bool,
+    /// Announce no readiness for new conferences from the start (`videobridge.initial-drain-mode`).
+    pub initial_drain: bool,
+    /// How to leave.
+    pub shutdown: ShutdownConfig,
+    /// `videobridge.version.release`, if set.
+    pub release: Option<String>,
+    /// `videobridge.relay.region` or its older name, if set.
+    pub region: Option<String>,
+    /// Engine threads that must keep reporting for the bridge to be healthy; 0 asks none.
+    pub shards: u16,
+    /// Requests of one conference that may wait for their turn. More are refused.
+    pub max_queued_requests: usize,
+    /// Seed of conference ids and of the bridge's own SSRCs.
+    pub seed: u64,
+}
+
+/// How to leave.
+#[derive(Clone, Copy, Debug)]
+pub struct ShutdownConfig {
+    /// A graceful shutdown waits no longer than this for endpoints to leave
+    /// (`videobridge.shutdown.graceful-shutdown-max-duration`, 24 hours).
+    pub graceful_max: Duration,
+    /// It goes on when no more than so many are left
+    /// (`videobridge.shutdown.graceful-shutdown-min-participants`, 0).
+    pub min_participants: usize,
+    /// Time between announcing the end and the end (`videobridge.shutdown.shutting-down-delay`,
+    /// 1 minute).
+    pub delay: Duration,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self {
+            graceful_max: Duration::from_secs(24 * 3600),
+            min_participants: 0,
+            delay: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        Self {
+            expiration_timeout: Duration::from_secs(60),
+            expiration_check_interval: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(120),
+            empty_conference_timeout: Duration::from_secs(20),
+            activity_check_interval: Duration::from_millis(500),
+            first_transfer_timeout: Duration::from_secs(15),
+            max_inactivity: Duration::from_secs(8),
+            sctp: false,
+            initial_drain: false,
+            shutdown: ShutdownConfig::default(),
+            release: None,
+            region: None,
+            shards: 0,
+            max_queued_requests: 256,
+            seed: 0,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Whether the bridge can serve, and whether it is on its way out.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{Inner, lock, now};
+use crate::engine::ShardTotals;
+
+/// Shards report about once a second; one that has not for so long is stuck or gone.
+const SHARD_SILENCE: Duration = Duration::from_secs(10);
+
+/// Why the bridge cannot serve.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct HealthError {
+    /// It will not recover by itself.
+    pub hard: bool,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// On the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ShutdownState {
+    /// Not at all.
+    #[default]
+    Running,
+    /// New conferences are refused; waiting for endpoints to leave.
+    Graceful,
+    /// The end is announced.
+    ShuttingDown,
+}
+
+impl ShutdownState {
+    /// As debug output has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Graceful => "GRACEFUL_SHUTDOWN",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Shutdown {
+    pub state: ShutdownState,
+    /// When the current state ends at the latest.
+    until: Option<Instant>,
+}
+
+/// What shards said last.
+#[derive(Debug, Default)]
+pub(super) struct ShardReports {
+    pub shards: BTreeMap<u16, ShardReport>,
+    /// The engine's events have ended.
+    pub engine_gone: bool,
+    /// The transports' updates have ended.
+    pub transports_gone: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct ShardReport {
+    pub at: Instant,
+    pub totals: ShardTotals,
+    pub drops: Vec<(&'static str, u64)>,
+}
+
+impl Inner {
+    pub(super) fn health(&self) -> Result<(), HealthError> {
+        let reports = lock(&self.reports);
+        let hard = |message: &str| HealthError { hard: true, message: message.to_owned() };
+        if reports.engine_gone {
+            return Err(hard("The engine has stopped"));
+        }
+        if reports.transports_gone {
+            return Err(hard("The transports have stopped"));
+        }
+        let now = now();
+        for shard in 0..self.config.shards {
+            let last = reports.shards.get(&shard).map_or(self.started, |report| report.at);
+            let silent = now.saturating_duration_since(last);
+            if silent > SHARD_SILENCE {
+                return Err(HealthError {
+                    hard: false,
+                    message: format!("Engine thread {shard} is silent for {} s", silent.as_secs()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_shutdown(&self, graceful: bool) {
+        let mut shutdown = lock(&self.shutdown);
+        match (shutdown.state, graceful) {
+            (ShutdownState::Running, true) => {
+                shutdown.state = ShutdownState::Graceful;
+                shutdown.until = now().checked_add(self.config.shutdown.graceful_max);
+                tracing::info!(
+                    longest = ?self.config.shutdown.graceful_max,
+                    "graceful shutdown: no new conferences"
+                );
+            }
+            (ShutdownState::ShuttingDown, _) | (ShutdownState::Graceful, true) => {}
+            (_, false) => self.announce_end(&mut shutdown),
+        }
+    }
+
+    /// Takes the next step of a shutdown when it is time to.
+    pub(super) fn advance_shutdown(&self) {
+        let mut shutdown = lock(&self.shutdown);
+        let due = shutdown.until.is_some_and(|until| now() >= until);
+        match shutdown.state {
+            ShutdownState::Running => {}
+            ShutdownState::Graceful => {
+                let left = self.routes.len();
+                if due || left <= self.config.shutdown.min_participants {
+                    tracing::info!(endpoints = left, "graceful shutdown: done waiting");
+                    self.announce_end(&mut shutdown);
+                }
+            }
+            ShutdownState::ShuttingDown if due => {
+                self.stopped.send_replace(true);
+            }
+            ShutdownState::ShuttingDown => {}
+        }
+    }
+
+    fn announce_end(&self, shutdown: &mut Shutdown) {
+        shutdown.state = ShutdownState::ShuttingDown;
+        shutdown.until = now().checked_add(self.config.shutdown.delay);
+        tracing::info!(delay = ?self.config.shutdown.delay, "shutting down");
+    }
+}

@@ -1,0 +1,148 @@
+//! The one task that brings conferences what engine and transports say, and what time does.
+
+use std::sync::Weak;
+
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{Inner, health::ShardReport, lock, now};
+use crate::{
+    conference::TransportState,
+    engine::{EndpointId, MediaEvent, ShardSnapshot},
+    transport::TransportUpdate,
+};
+
+/// Runs until the bridge is dropped.
+pub(super) async fn run(
+    bridge: Weak<Inner>,
+    mut media: mpsc::Receiver<MediaEvent>,
+    mut updates: mpsc::UnboundedReceiver<TransportUpdate>,
+) {
+    let Some((activity_interval, expiration_interval)) = bridge.upgrade().map(|bridge| {
+        (bridge.config.activity_check_interval, bridge.config.expiration_check_interval)
+    }) else {
+        return;
+    };
+    let mut activity = interval(activity_interval);
+    activity.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut expiration = interval(expiration_interval);
+    expiration.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut media_open, mut updates_open) = (true, true);
+    loop {
+        enum Happened {
+            Media(Option<MediaEvent>),
+            Update(Option<TransportUpdate>),
+            Activity,
+            Expiration,
+        }
+        let happened = tokio::select! {
+            event = media.recv(), if media_open => Happened::Media(event),
+            update = updates.recv(), if updates_open => Happened::Update(update),
+            _ = activity.tick() => Happened::Activity,
+            _ = expiration.tick() => Happened::Expiration,
+        };
+        let Some(bridge) = bridge.upgrade() else { return };
+        match happened {
+            Happened::Media(Some(event)) => bridge.on_media(event),
+            Happened::Media(None) => {
+                media_open = false;
+                lock(&bridge.reports).engine_gone = true;
+                tracing::error!("the engine has stopped");
+            }
+            Happened::Update(Some(update)) => bridge.on_update(&update),
+            Happened::Update(None) => {
+                updates_open = false;
+                lock(&bridge.reports).transports_gone = true;
+                tracing::error!("the transports have stopped");
+            }
+            Happened::Activity => {
+                bridge.check_activity();
+                bridge.advance_shutdown();
+            }
+            Happened::Expiration => bridge.check_expiration(),
+        }
+    }
+}
+
+impl Inner {
+    fn on_media(&self, event: MediaEvent) {
+        match event {
+            MediaEvent::AudioLevel { endpoint, level, .. } => {
+                self.with_endpoint(endpoint, |conference, effects| {
+                    conference.audio_level(endpoint, level, now(), effects);
+                });
+            }
+            MediaEvent::Snapshot(snapshot) => self.on_snapshot(*snapshot),
+        }
+    }
+
+    fn on_snapshot(&self, snapshot: ShardSnapshot) {
+        for endpoint in snapshot.endpoints {
+            self.with_endpoint(endpoint.endpoint, |conference, effects| {
+                conference.measured(endpoint, effects);
+            });
+        }
+        let report = ShardReport { at: now(), totals: snapshot.totals, drops: snapshot.drops };
+        lock(&self.reports).shards.insert(snapshot.shard, report);
+    }
+
+    fn on_update(&self, update: &TransportUpdate) {
+        let (endpoint, state) = match update {
+            TransportUpdate::Connected { endpoint } => (*endpoint, TransportState::Connected),
+            TransportUpdate::Ready { endpoint } => (*endpoint, TransportState::Ready),
+            TransportUpdate::Failed { endpoint, .. } => (*endpoint, TransportState::Failed),
+            TransportUpdate::Disconnected { endpoint } => (*endpoint, TransportState::Disconnected),
+            TransportUpdate::Closed { endpoint } => (*endpoint, TransportState::Closed),
+        };
+        self.with_endpoint(endpoint, |conference, effects| {
+            let id = conference.by_engine_id(endpoint).map(|e| e.id.as_str());
+            tracing::info!(
+                conference = %conference.identity().id,
+                meeting = %conference.identity().meeting_id,
+                endpoint = id,
+                ?update,
+                "transport changed"
+            );
+            conference.transport_changed(endpoint, state, now(), effects);
+        });
+    }
+
+    fn with_endpoint(
+        &self,
+        endpoint: EndpointId,
+        change: impl FnOnce(&mut crate::conference::Conference, &mut crate::conference::Effects),
+    ) {
+        // The route is not kept locked: the change may remove it.
+        let Some(handle) = self.routes.get(&endpoint).map(|route| route.value().clone()) else {
+            return;
+        };
+        self.with(&handle, change);
+    }
+
+    fn check_activity(&self) {
+        for handle in self.handles() {
+            let changed = self.with(&handle, |conference, effects| {
+                conference.tick(now(), &|id| self.transports.last_activity(id), effects)
+            });
+            self.totals.activity_changed(changed.unwrap_or_default());
+        }
+    }
+
+    fn check_expiration(&self) {
+        for handle in self.handles() {
+            if self.read(&handle, |conference| conference.should_expire(now())) == Some(true) {
+                self.expire(&handle, "nobody is in it");
+                continue;
+            }
+            let expired =
+                self.with(&handle, |conference, effects| conference.expire_idle(now(), effects));
+            for (endpoint, why) in expired.unwrap_or_default() {
+                tracing::info!(
+                    conference = %handle.id, meeting = %handle.meeting_id, endpoint, why, "endpoint idle"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! From a request to its answer.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Weak},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Inner, RestartAnswer, ShutdownState, lock, name::is_bare_jid, now, registry::Handle};
+use crate::{
+    colibri::{
+        Colibri2Endpoint, ColibriError, Condition, ConferenceModified, ConferenceModify, SCTP_PORT,
+        Sctp, SctpRole, Transport,
+    },
+    conference::{Answered, Conference, Effects, Rules, TransportStep},
+};
+
+/// Upper bound of the length of a meeting id, bytes.
+const MAX_MEETING_ID_LENGTH: usize = 256;
+
+type Answer = Result<ConferenceModified, ColibriError>;
+
+/// A request in its conference's queue.
+#[derive(Debug)]
+pub(super) struct Job {
+    request: ConferenceModify,
+    reply: oneshot::Sender<Answer>,
+}
+
+impl Inner {
+    /// Queues a request; the future waits for the answer.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        request: ConferenceModify,
+    ) -> impl Future<Output = Answer> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        let refused = self.enqueue(request, reply).err();
+        async move {
+            if let Some(error) = refused {
+                return Err(error);
+            }
+            let lost =
+                || ColibriError::new(Condition::InternalServerError, "The bridge has stopped");
+            answer.await.unwrap_or_else(|_| Err(lost()))
+        }
+    }
+
+    fn enqueue(
+        self: &Arc<Self>,
+        request: ConferenceModify,
+        reply: oneshot::Sender<Answer>,
+    ) -> Result<(), ColibriError> {
+        let handle = self.find_or_create(&request).inspect_err(|error| {
+            tracing::warn!(meeting = %request.meeting_id, %error, "request refused");
+        })?;
+        let queue = lock(&handle.queue);
+        let Some(queue) = queue.as_ref() else {
+            return Err(ColibriError::conference_not_found(&handle.meeting_id));
+        };
+        queue.try_send(Job { request, reply }).map_err(|_| {
+            self.totals.request_refused();
+            tracing::warn!(conference = %handle.id, meeting = %handle.meeting_id, "queue is full");
+            ColibriError::new(Condition::ResourceConstraint, "Too many requests are waiting")
+        })
+    }
+
+    fn find_or_create(
+        self: &Arc<Self>,
+        request: &ConferenceModify,
+    ) -> Result<Arc<Handle>, ColibriError> {
+        let meeting_id = &request.meeting_id;
+        if meeting_id.is_empty()
+            || meeting_id.len() > MAX_MEETING_ID_LENGTH
+            || meeting_id.chars().any(char::is_control)
+        {
+            return Err(ColibriError::bad_request(
+                "meeting-id must be set, with at most 256 bytes and no control characters",
+            ));
+        }
+        let mut registry = lock(&self.registry);
+        match registry.by_meeting(meeting_id) {
+            Some(_) if request.create => {
+                return Err(ColibriError::conference_already_exists(meeting_id));
+            }
+            Some(handle) => return Ok(handle),
+            None if !request.create => return Err(ColibriError::conference_not_found(meeting_id)),
+            None => {}
+        }
+        if lock(&self.shutdown).state != ShutdownState::Running {
+            return Err(ColibriError::graceful_shutdown());
+        }
+        if request.name.as_deref().is_some_and(|name| !is_bare_jid(name)) {
+            return Err(ColibriError::bad_request("Invalid conference name (not a JID)"));
+        }
+        let (queue, jobs) = mpsc::channel(self.config.max_queued_requests.max(1));
+        let handle = registry.create(request, self.rules(), queue, now());
+        self.totals.conference_created();
+        tracing::info!(conference = %handle.id, meeting = %meeting_id, name = request.name, "conference created");
+        tokio::spawn(answer_all(Arc::downgrade(self), Arc::downgrade(&handle), jobs));
+        Ok(handle)
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            sctp: self.config.sctp,
+            expiration_timeout: self.config.expiration_timeout,
+            connect_timeout: self.config.connect_timeout,
+            empty_timeout: self.config.empty_conference_timeout,
+            first_transfer_timeout: self.config.first_transfer_timeout,
+            max_inactivity: self.config.max_inactivity,
+        }
+    }
+
+    /// Answers one request, and expires the conference if that was asked or nobody is left.
+    fn answer(&self, handle: &Arc<Handle>, request: &ConferenceModify) -> Answer {
+        let mut state = lock(&handle.state);
+        let Some(conference) = state.as_mut() else {
+            return Err(ColibriError::conference_not_found(&handle.meeting_id));
+        };
+        let mut effects = Effects::default();
+        let answered = conference.modify(request, &mut *lock(&self.ids), now(), &mut effects);
+        // The engine knows an endpoint before its transport can bind an address to it.
+        self.apply(handle, effects);
+        let answered = answered?;
+        let expire = answered.expire;
+        let answer = self.complete(handle, conference, request, answered);
+        drop(state);
+        if expire {
+            let why = if request.expire { "the focus said so" } else { "nobody is left" };
+            self.expire(handle, why);
+        }
+        Ok(answer)
+    }
+
+    /// Takes the transport steps, and describes what is to be described.
+    fn complete(
+        &self,
+        handle: &Arc<Handle>,
+        conference: &Conference,
+        request: &ConferenceModify,
+        answered: Answered,
+    ) -> ConferenceModified {
+        let mut endpoints = Vec::with_capacity(answered.endpoints.len());
+        for endpoint in answered.endpoints {
+            let transport = endpoint.transport.and_then(|step| {
+                if step.create.is_some() {
+                    let visitor = conference.endpoint(&endpoint.id).is_some_and(|e| e.is_visitor());
+                    self.totals.endpoint_created(visitor);
+                    self.routes.insert(step.endpoint, handle.clone());
+                }
+                self.take_step(&step, conference.label(&endpoint.id))
+            });
+            endpoints.push(Colibri2Endpoint {
+                id: endpoint.id,
+                expire: endpoint.expire,
+                transport,
+                ..Colibri2Endpoint::default()
+            });
+        }
+        log_answer(handle, request);
+        ConferenceModified { endpoints, relays: Vec::new(), sources: answered.sources }
+    }
+
+    fn take_step(&self, step: &TransportStep, label: Arc<str>) -> Option<Transport> {
+        let id = step.endpoint;
+        if let Some(create) = step.create {
+            self.transports.create(id, create, label);
+        }
+        if let Some(remote) = &step.remote {
+            self.transports.set_remote(id, remote);
+        }
+        let restarted = step.restart.then(|| self.transports.restart_ice(id));
+        let described = match restarted {
+            Some(RestartAnswer::Started(ice) | RestartAnswer::NotEstablished(ice)) => Some(ice),
+            _ if step.create.is_some() => self.transports.describe(id),
+            _ => None,
+        };
+        described.map(|ice| Transport {
+            ice_udp: Some(ice),
+            sctp: step.sctp.then_some(Sctp { role: Some(SctpRole::Server), port: Some(SCTP_PORT) }),
+            ..Transport::default()
+        })
+    }
+}
+
+/// Answers a conference's requests, one after the other, until it has expired and its queue is
+/// empty.
+async fn answer_all(bridge: Weak<Inner>, handle: Weak<Handle>, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(Job { request, reply }) = jobs.recv().await {
+        let answer = match (bridge.upgrade(), handle.upgrade()) {
+            (Some(bridge), Some(handle)) => {
+                let answered = catch_unwind(AssertUnwindSafe(|| bridge.answer(&handle, &request)));
+                let answer = answered.unwrap_or_else(|_| {
+                    Err(ColibriError::new(
+                        Condition::InternalServerError,
+                        "The request could not be handled",
+                    ))
+                });
+                if let Err(error) = &answer {
+                    tracing::warn!(
+                        conference = %handle.id,
+                        meeting = %handle.meeting_id,
+                        %error,
+                        "request refused"
+                    );
+                }
+                answer
+            }
+            _ => Err(ColibriError::conference_not_found(&request.meeting_id)),
+        };
+        // Who asked may have gone.
+        let _ = reply.send(answer);
+    }
+}
+
+/// One line for each endpoint of a request, or one for the request.
+fn log_answer(handle: &Handle, request: &ConferenceModify) {
+    let (conference, meeting) = (&handle.id, &handle.meeting_id);
+    for endpoint in &request.endpoints {
+        tracing::info!(
+            %conference,
+            %meeting,
+            endpoint = %endpoint.id,
+            create = endpoint.create,
+            expire = endpoint.expire,
+            transport = endpoint.transport.is_some(),
+            media = endpoint.media.len(),
+            sources = ?endpoint.sources.as_ref().map(Vec::len),
+            force_mute = ?endpoint.force_mute.map(|mute| (mute.audio, mute.video)),
+            "request answered"
+        );
+    }
+    if request.endpoints.is_empty() {
+        tracing::info!(%conference, %meeting, expire = request.expire, "request answered");
+    }
+}

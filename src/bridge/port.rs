@@ -1,0 +1,44 @@
+//! What the bridge needs of transports, in the words of signalling.
+
+use std::{sync::Arc, time::Instant};
+
+use serde_json::Value;
+
+use crate::{
+    colibri::IceUdp, conference::CreateTransport, engine::EndpointId, transport::TransportCounters,
+};
+
+/// The answer to a restart, described for signalling.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RestartAnswer {
+    /// New credentials and a generation: the restart goes on.
+    Started(IceUdp),
+    /// Nothing was established that could be restarted: the transport as it was.
+    NotEstablished(IceUdp),
+    /// No restart; the answer has no transport.
+    Refused,
+}
+
+/// Transports of endpoints, as signalling sees them. None of these wait.
+pub trait TransportPort: Send + Sync + 'static {
+    /// Makes a transport.
+    ///
+    /// `label`, for logs: `<conference id>/<endpoint id>`.
+    fn create(&self, endpoint: EndpointId, create: CreateTransport, label: Arc<str>);
+    /// Takes what the peer signalled.
+    fn set_remote(&self, endpoint: EndpointId, remote: &IceUdp);
+    /// Begins a restart.
+    fn restart_ice(&self, endpoint: EndpointId) -> RestartAnswer;
+    /// Our side of it, as it is now.
+    fn describe(&self, endpoint: EndpointId) -> Option<IceUdp>;
+    /// Ends it.
+    fn remove(&self, endpoint: EndpointId);
+    /// For people.
+    fn debug(&self, endpoint: EndpointId) -> Value;
+    /// Totals.
+    fn counters(&self) -> TransportCounters;
+    /// When an authenticated answer or request last came, if transports know.
+    fn last_activity(&self, _endpoint: EndpointId) -> Option<Instant> {
+        None
+    }
+}

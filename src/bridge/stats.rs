@@ -1,0 +1,279 @@
+//! What `/colibri/stats`, `/metrics` and, later, presence need from conferences.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::{Inner, ShutdownState, lock};
+use crate::{
+    conference::{Conference, Tally},
+    engine::ShardTotals,
+    transport::TransportCounters,
+};
+
+/// One consistent reading. Fields are named as in `/colibri/stats`, with its units. What this bridge
+/// does not have (relays, data channels) is not here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BridgeStats {
+    /// Fraction of packets lost on the way to us, 0..=1.
+    pub incoming_loss: f64,
+    /// Fraction of packets lost on the way from us.
+    pub outgoing_loss: f64,
+    /// Both.
+    pub overall_loss: f64,
+    /// Endpoints that lose more than 10 % of what we send.
+    pub endpoints_with_high_outgoing_loss: usize,
+    /// Endpoints of conferences in which somebody sends.
+    pub local_active_endpoints: usize,
+    /// RTP received, kbit/s.
+    pub bit_rate_download: u64,
+    /// RTP sent, kbit/s.
+    pub bit_rate_upload: u64,
+    /// RTP packets received per second.
+    pub packet_rate_download: u64,
+    /// RTP packets sent per second.
+    pub packet_rate_upload: u64,
+    /// Mean round trip, ms.
+    pub rtt_aggregate: f64,
+    /// Conferences in which nobody sends.
+    pub inactive_conferences: usize,
+    /// Of these, with two endpoints.
+    pub p2p_conferences: usize,
+    /// Endpoints now.
+    pub endpoints: usize,
+    /// Endpoints that send nothing, in conferences where somebody does.
+    pub receive_only_endpoints: usize,
+    /// Endpoints of inactive conferences.
+    pub inactive_endpoints: usize,
+    /// Endpoints that send audio.
+    pub endpoints_sending_audio: usize,
+    /// Endpoints that send video.
+    pub endpoints_sending_video: usize,
+    /// Endpoints of the largest conference.
+    pub largest_conference: usize,
+    /// Conferences created in all.
+    pub total_conferences_created: u64,
+    /// Conferences expired in all.
+    pub total_conferences_completed: u64,
+    /// Seconds that expired conferences lasted in all.
+    pub total_conference_seconds: u64,
+    /// Endpoints created in all.
+    pub total_participants: u64,
+    /// Of these, visitors.
+    pub total_visitors: u64,
+    /// Conferences now.
+    pub conferences: usize,
+    /// Visitors now.
+    pub visitors: usize,
+    /// Endpoints now whose transport failed.
+    pub endpoints_ice_failed: u64,
+    /// Endpoints whose DTLS failed, in all.
+    pub dtls_failed_endpoints: u64,
+    /// Changes of the dominant speaker in all.
+    pub total_dominant_speaker_changes: u64,
+    /// Endpoints that went silent, in all.
+    pub endpoints_disconnected: u64,
+    /// Endpoints that came back, in all.
+    pub endpoints_reconnected: u64,
+    /// A graceful shutdown was begun.
+    pub graceful_shutdown: bool,
+    /// The end is announced.
+    pub shutting_down: bool,
+    /// No new conferences are wanted.
+    pub drain: bool,
+    /// The bridge can serve.
+    pub healthy: bool,
+    /// Requests refused because too many waited, in all.
+    pub requests_refused: u64,
+    /// Number of endpoints of each conference.
+    pub conference_sizes: Vec<usize>,
+    /// Endpoints that send audio, of each conference, in the same order.
+    pub conference_audio_senders: Vec<usize>,
+    /// Endpoints that send video, of each conference, in the same order.
+    pub conference_video_senders: Vec<usize>,
+    /// Totals of all shards together.
+    pub engine: ShardTotals,
+    /// Packets dropped by all shards, by reason, sorted by reason.
+    pub drops: Vec<(&'static str, u64)>,
+    /// Shards that report.
+    pub shards: usize,
+    /// Totals of transports.
+    pub transports: TransportCounters,
+}
+
+/// What is counted as it happens.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    conferences_created: AtomicU64,
+    conferences_completed: AtomicU64,
+    conference_seconds: AtomicU64,
+    endpoints: AtomicU64,
+    visitors: AtomicU64,
+    /// Of conferences that have expired; the others know theirs.
+    speaker_changes: AtomicU64,
+    disconnected: AtomicU64,
+    reconnected: AtomicU64,
+    requests_refused: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+impl Totals {
+    pub fn conference_created(&self) {
+        add(&self.conferences_created, 1);
+    }
+
+    pub fn conference_ended(&self, lasted: Duration) {
+        add(&self.conferences_completed, 1);
+        add(&self.conference_seconds, lasted.as_secs_f64().round() as u64);
+    }
+
+    pub fn speaker_changes_of_the_gone(&self, changes: u64) {
+        add(&self.speaker_changes, changes);
+    }
+
+    pub fn endpoint_created(&self, visitor: bool) {
+        add(&self.endpoints, 1);
+        add(&self.visitors, visitor.into());
+    }
+
+    pub fn activity_changed(&self, (disconnected, reconnected): (u64, u64)) {
+        add(&self.disconnected, disconnected);
+        add(&self.reconnected, reconnected);
+    }
+
+    pub fn request_refused(&self) {
+        add(&self.requests_refused, 1);
+    }
+}
+
+impl Inner {
+    pub(super) fn stats(&self) -> BridgeStats {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let shutdown = lock(&self.shutdown).state;
+        let transports = self.transports.counters();
+        let mut stats = BridgeStats {
+            conferences: lock(&self.registry).len(),
+            total_conferences_created: count(&self.totals.conferences_created),
+            total_conferences_completed: count(&self.totals.conferences_completed),
+            total_conference_seconds: count(&self.totals.conference_seconds),
+            total_participants: count(&self.totals.endpoints),
+            total_visitors: count(&self.totals.visitors),
+            total_dominant_speaker_changes: count(&self.totals.speaker_changes),
+            endpoints_disconnected: count(&self.totals.disconnected),
+            endpoints_reconnected: count(&self.totals.reconnected),
+            requests_refused: count(&self.totals.requests_refused),
+            dtls_failed_endpoints: transports.dtls_failed,
+            graceful_shutdown: shutdown == ShutdownState::Graceful,
+            shutting_down: shutdown == ShutdownState::ShuttingDown,
+            drain: self.drain.load(Ordering::Relaxed),
+            healthy: self.health().is_ok(),
+            transports,
+            ..BridgeStats::default()
+        };
+        let mut sums = Sums::default();
+        for handle in self.handles() {
+            if let Some(tally) = self.read(&handle, Conference::tally) {
+                stats.add(&tally, &mut sums);
+            }
+        }
+        stats.finish(&sums);
+        self.add_engine(&mut stats);
+        stats
+    }
+
+    fn add_engine(&self, stats: &mut BridgeStats) {
+        let reports = lock(&self.reports);
+        let mut drops: BTreeMap<&'static str, u64> = BTreeMap::new();
+        stats.shards = reports.shards.len();
+        for report in reports.shards.values() {
+            stats.engine = sum(stats.engine, report.totals);
+            for (reason, count) in &report.drops {
+                let total = drops.entry(reason).or_default();
+                *total = total.saturating_add(*count);
+            }
+        }
+        stats.drops = drops.into_iter().collect();
+    }
+}
+
+/// What fractions and means are made of.
+#[derive(Debug, Default)]
+struct Sums {
+    receive_bps: u64,
+    send_bps: u64,
+    receive_lost: f64,
+    send_lost: f64,
+    rtt_ms: f64,
+    rtt_count: usize,
+}
+
+impl BridgeStats {
+    fn add(&mut self, tally: &Tally, sums: &mut Sums) {
+        let inactive = tally.is_inactive();
+        self.endpoints += tally.endpoints;
+        self.visitors += tally.visitors;
+        self.endpoints_sending_audio += tally.audio_senders;
+        self.endpoints_sending_video += tally.video_senders;
+        self.largest_conference = self.largest_conference.max(tally.endpoints);
+        self.endpoints_ice_failed += tally.failed as u64;
+        self.total_dominant_speaker_changes += tally.speaker_changes;
+        if inactive {
+            self.inactive_conferences += 1;
+            self.p2p_conferences += usize::from(tally.endpoints == 2);
+            self.inactive_endpoints += tally.endpoints;
+        } else {
+            self.local_active_endpoints += tally.endpoints;
+            self.receive_only_endpoints += tally.silent;
+            self.endpoints_with_high_outgoing_loss += tally.high_outgoing_loss;
+        }
+        self.packet_rate_download = self.packet_rate_download.saturating_add(tally.receive_pps);
+        self.packet_rate_upload = self.packet_rate_upload.saturating_add(tally.send_pps);
+        self.conference_sizes.push(tally.endpoints);
+        self.conference_audio_senders.push(tally.audio_senders);
+        self.conference_video_senders.push(tally.video_senders);
+        sums.receive_bps = sums.receive_bps.saturating_add(tally.receive_bps);
+        sums.send_bps = sums.send_bps.saturating_add(tally.send_bps);
+        sums.receive_lost += tally.receive_lost_pps;
+        sums.send_lost += tally.send_lost_pps;
+        sums.rtt_ms += tally.rtt_sum_ms;
+        sums.rtt_count += tally.rtt_count;
+    }
+
+    fn finish(&mut self, sums: &Sums) {
+        let fraction = |lost: f64, all: f64| if all > 0.0 { lost / all } else { 0.0 };
+        let received = self.packet_rate_download as f64 + sums.receive_lost;
+        let sent = self.packet_rate_upload as f64;
+        self.incoming_loss = fraction(sums.receive_lost, received);
+        self.outgoing_loss = fraction(sums.send_lost, sent);
+        self.overall_loss = fraction(sums.receive_lost + sums.send_lost, received + sent);
+        self.bit_rate_download = sums.receive_bps / 1000;
+        self.bit_rate_upload = sums.send_bps / 1000;
+        self.rtt_aggregate = fraction(sums.rtt_ms, sums.rtt_count as f64);
+    }
+}
+
+fn sum(a: ShardTotals, b: ShardTotals) -> ShardTotals {
+    ShardTotals {
+        datagrams_received: a.datagrams_received.saturating_add(b.datagrams_received),
+        rtp_received: a.rtp_received.saturating_add(b.rtp_received),
+        rtp_bytes_received: a.rtp_bytes_received.saturating_add(b.rtp_bytes_received),
+        rtp_sent: a.rtp_sent.saturating_add(b.rtp_sent),
+        rtp_bytes_sent: a.rtp_bytes_sent.saturating_add(b.rtp_bytes_sent),
+        retransmissions_sent: a.retransmissions_sent.saturating_add(b.retransmissions_sent),
+        retransmissions_missed: a.retransmissions_missed.saturating_add(b.retransmissions_missed),
+        rtcp_received: a.rtcp_received.saturating_add(b.rtcp_received),
+        rtcp_sent: a.rtcp_sent.saturating_add(b.rtcp_sent),
+        handed_over: a.handed_over.saturating_add(b.handed_over),
+        keyframes_received: a.keyframes_received.saturating_add(b.keyframes_received),
+        keyframe_requests_sent: a.keyframe_requests_sent.saturating_add(b.keyframe_requests_sent),
+        send_calls: a.send_calls.saturating_add(b.send_calls),
+        datagrams_sent: a.datagrams_sent.saturating_add(b.datagrams_sent),
+        send_errors: a.send_errors.saturating_add(b.send_errors),
+        events_dropped: a.events_dropped.saturating_add(b.events_dropped),
+    }
+}

@@ -1,0 +1,1 @@
+//! The bridge over a detached engine and pretended transports.

@@ -1,0 +1,186 @@
+//! What time and the engine do to a conference: who speaks, who is there, what is measured.
+
+use std::time::Instant;
+
+use super::{
+    effects::{ConferenceEvent, Effects},
+    endpoint::TransportState,
+    speaker::SpeakerChange,
+    state::Conference,
+};
+use crate::engine::{EndpointId, EndpointSnapshot};
+
+impl Conference {
+    /// A source's loudness, RFC 6464: 0 is loudest, 127 silence.
+    pub fn audio_level(
+        &mut self,
+        endpoint: EndpointId,
+        level: u8,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        if !self.by_engine_id.contains_key(&endpoint) {
+            return;
+        }
+        self.speakers.level(endpoint, 127u8.saturating_sub(level), now);
+        if let Some(change) = self.speakers.decide(now) {
+            self.announce_speaker(change, effects);
+        }
+    }
+
+    /// Measurements of an endpoint.
+    pub fn measured(&mut self, snapshot: EndpointSnapshot, effects: &mut Effects) {
+        let Some(id) = self.by_engine_id.get(&snapshot.endpoint).cloned() else { return };
+        let decided = |snapshot: &EndpointSnapshot| {
+            snapshot
+                .subscriptions
+                .iter()
+                .map(|s| (s.source, (s.current, s.target)))
+                .collect::<std::collections::HashMap<_, _>>()
+        };
+        let before = self.endpoints.get(&id).and_then(|e| e.snapshot.as_ref()).map(decided);
+        let before = before.unwrap_or_default();
+        for subscription in &snapshot.subscriptions {
+            let now = (subscription.current, subscription.target);
+            if before.get(&subscription.source).copied().unwrap_or_default() == now {
+                continue;
+            }
+            let name = self.endpoints.values().find_map(|e| e.source(subscription.source));
+            if let Some(source) = name {
+                effects.event(ConferenceEvent::Decision {
+                    endpoint: id.clone(),
+                    source: source.spec.name.to_string(),
+                    current: now.0,
+                    target: now.1,
+                });
+            }
+        }
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.last_activity = endpoint.last_activity.max(snapshot.last_received);
+            endpoint.snapshot = Some(snapshot);
+        }
+    }
+
+    /// A transport changed. `now` counts as activity when it came up.
+    pub fn transport_changed(
+        &mut self,
+        endpoint: EndpointId,
+        state: TransportState,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Some(endpoint) =
+            self.by_engine_id.get(&endpoint).and_then(|id| self.endpoints.get_mut(id))
+        else {
+            return;
+        };
+        // After a restart, ICE comes up again while DTLS stays.
+        let was_ready = matches!(endpoint.transport, TransportState::Ready);
+        if matches!(state, TransportState::Connected | TransportState::Ready) {
+            endpoint.last_activity = endpoint.last_activity.max(Some(now));
+        }
+        endpoint.transport = match state {
+            TransportState::Connected if was_ready => TransportState::Ready,
+            other => other,
+        };
+        if state == TransportState::Ready && !was_ready {
+            endpoint.inactive = false;
+            effects.event(ConferenceEvent::EndpointConnected { endpoint: endpoint.id.clone() });
+        }
+    }
+
+    /// Decides who speaks and who is there. `consent` tells when transports last heard of an
+    /// endpoint. Returns how many went silent and how many came back.
+    pub fn tick(
+        &mut self,
+        now: Instant,
+        consent: &dyn Fn(EndpointId) -> Option<Instant>,
+        effects: &mut Effects,
+    ) -> (u64, u64) {
+        if let Some(change) = self.speakers.decide(now) {
+            self.announce_speaker(change, effects);
+        }
+        let (mut disconnected, mut reconnected) = (0, 0);
+        for endpoint in self.endpoints.values_mut() {
+            let heard = match endpoint.transport {
+                // Transports that do not tell when they last heard tell when consent is lost.
+                TransportState::Connected | TransportState::Ready => {
+                    consent(endpoint.engine_id).or(Some(now))
+                }
+                _ => consent(endpoint.engine_id),
+            };
+            endpoint.last_activity = endpoint.last_activity.max(heard);
+            if endpoint.is_visitor() {
+                continue;
+            }
+            let active = match endpoint.last_activity {
+                Some(last) => now.saturating_duration_since(last) <= self.rules.max_inactivity,
+                None => {
+                    let waited = now.saturating_duration_since(endpoint.created);
+                    if waited <= self.rules.first_transfer_timeout {
+                        continue;
+                    }
+                    false
+                }
+            };
+            if active != endpoint.inactive {
+                continue;
+            }
+            endpoint.inactive = !active;
+            let id = endpoint.id.clone();
+            if active {
+                reconnected += 1;
+                effects.event(ConferenceEvent::EndpointConnected { endpoint: id });
+            } else {
+                disconnected += u64::from(endpoint.last_activity.is_some());
+                effects.event(ConferenceEvent::EndpointDisconnected { endpoint: id });
+            }
+        }
+        (disconnected, reconnected)
+    }
+
+    /// Expires endpoints whose transport failed, that never connected, or from which nothing has
+    /// come for too long; with why.
+    pub fn expire_idle(
+        &mut self,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Vec<(String, &'static str)> {
+        let idle: Vec<(String, &'static str)> = self
+            .endpoints
+            .values()
+            .filter_map(|endpoint| {
+                let since = |then| now.saturating_duration_since(then);
+                let why = match endpoint.last_activity {
+                    _ if endpoint.transport == TransportState::Failed => "its transport failed",
+                    None if since(endpoint.created) > self.rules.connect_timeout => {
+                        "it never connected"
+                    }
+                    Some(last) if since(last) > self.rules.expiration_timeout => {
+                        "nothing came from it"
+                    }
+                    _ => return None,
+                };
+                Some((endpoint.id.clone(), why))
+            })
+            .collect();
+        for (id, _) in &idle {
+            self.expire_endpoint(id, effects);
+        }
+        idle
+    }
+
+    pub(super) fn announce_speaker(
+        &mut self,
+        change: SpeakerChange<EndpointId>,
+        effects: &mut Effects,
+    ) {
+        let Some(endpoint) = self.by_engine_id.get(&change.dominant).cloned() else { return };
+        if let Some(at) = self.speech_order.iter().position(|id| *id == endpoint) {
+            let id = self.speech_order.remove(at);
+            self.speech_order.insert(0, id);
+        }
+        let previous = change.previous.iter().filter_map(|id| self.by_engine_id.get(id).cloned());
+        effects.event(ConferenceEvent::DominantSpeaker { endpoint, previous: previous.collect() });
+    }
+}

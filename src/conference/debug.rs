@@ -1,0 +1,138 @@
+//! A conference for people, in the shape of Jitsi Videobridge's debug output, with what there is.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    endpoint::{Endpoint, TransportState},
+    state::Conference,
+};
+
+impl Conference {
+    /// Ids and names, and with `full` everything. `endpoint` leaves out the other endpoints.
+    /// `creation_time`: ms since 1970. `transport` describes an endpoint's transport.
+    pub fn debug(
+        &self,
+        full: bool,
+        endpoint: Option<&str>,
+        creation_time: u64,
+        transport: &dyn Fn(&Endpoint) -> Value,
+    ) -> Value {
+        let mut state = Map::new();
+        let mut put = |name: &str, value: Value| state.insert(name.to_owned(), value);
+        put("id", self.identity.id.as_str().into());
+        put("rtcstatsEnabled", self.identity.rtcstats_enabled.into());
+        if let Some(name) = &self.identity.name {
+            put("name", name.as_str().into());
+        }
+        put("meeting_id", self.identity.meeting_id.as_str().into());
+        if full {
+            put("expired", false.into());
+            put("creation_time", creation_time.into());
+            put("speech_activity", self.speech_activity());
+        }
+        let shown =
+            self.endpoints.values().filter(|e| endpoint.is_none_or(|wanted| e.id == wanted));
+        let endpoints: Map<String, Value> = shown
+            .map(|e| {
+                let value = if full {
+                    self.debug_endpoint(e, transport(e))
+                } else {
+                    e.stats_id.as_deref().into()
+                };
+                (e.id.clone(), value)
+            })
+            .collect();
+        put("endpoints", Value::Object(endpoints));
+        put("relays", json!({}));
+        Value::Object(state)
+    }
+
+    /// Who speaks, as `dominant-speaker-identification` tells it.
+    pub fn speech_activity(&self) -> Value {
+        let dominant = self.speakers.dominant().and_then(|id| self.by_engine_id.get(&id));
+        json!({
+            "dominantEndpoint": dominant.map_or("null", String::as_str),
+            "dominantSpeakerIdentification": null,
+            "endpointsBySpeechActivity": self.speech_order,
+            "endpointsInLastNOrder": self.speech_order,
+        })
+    }
+
+    fn debug_endpoint(&self, endpoint: &Endpoint, transport: Value) -> Value {
+        let view = self.view(&endpoint.id).unwrap_or_default();
+        let measured = endpoint.snapshot.as_ref();
+        let received = measured.map_or((0, 0), |m| m.received);
+        let sent = measured.map_or((0, 0), |m| m.sent);
+        let sources: Vec<Value> = endpoint.sources.iter().map(debug_source).collect();
+        let receives: Vec<Value> = view
+            .sources
+            .iter()
+            .map(|source| {
+                json!({
+                    "name": source.name,
+                    "current": source.current,
+                    "target": source.target,
+                    "bitrate_bps": source.bps,
+                    "packets": source.packets,
+                    "retransmissions": source.retransmissions,
+                })
+            })
+            .collect();
+        json!({
+            "expired": false,
+            "stats_id": endpoint.stats_id,
+            "transport": transport,
+            "transport_state": state_name(endpoint.transport),
+            "inactive": endpoint.inactive,
+            "accept_audio": endpoint.accepts(crate::engine::MediaType::Audio),
+            "accept_video": endpoint.accepts(crate::engine::MediaType::Video),
+            "visitor": endpoint.is_visitor(),
+            "diarize": endpoint.diarize,
+            "ssrc_rewriting": endpoint.ssrc_rewriting,
+            "force_mute": {
+                "audio": endpoint.force_mute.audio,
+                "video": endpoint.force_mute.video,
+            },
+            "sources": sources,
+            "receives": receives,
+            "receive": {
+                "bitrate_bps": view.receive_bps,
+                "loss": view.receive_loss,
+                "packets": received.0,
+                "bytes": received.1,
+            },
+            "send": {
+                "bitrate_bps": view.send_bps,
+                "loss": view.send_loss,
+                "packets": sent.0,
+                "bytes": sent.1,
+            },
+            "rtt_ms": view.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        })
+    }
+}
+
+fn debug_source(source: &super::EndpointSource) -> Value {
+    let ssrcs: Vec<Value> = source
+        .spec
+        .encodings
+        .iter()
+        .map(|encoding| json!({ "ssrc": encoding.ssrc, "rtx": encoding.rtx }))
+        .collect();
+    json!({
+        "name": &*source.spec.name,
+        "video_type": source.video_type,
+        "encodings": ssrcs,
+    })
+}
+
+fn state_name(state: TransportState) -> &'static str {
+    match state {
+        TransportState::New => "NEW",
+        TransportState::Connected => "CONNECTED",
+        TransportState::Ready => "READY",
+        TransportState::Disconnected => "DISCONNECTED",
+        TransportState::Failed => "FAILED",
+        TransportState::Closed => "CLOSED",
+    }
+}

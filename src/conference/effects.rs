@@ -1,0 +1,91 @@
+//! What a conference wants done, and where its numbers come from.
+
+use crate::engine::{Control, EndpointId, SourceId};
+
+/// What is to be done after a change, in order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// For the engine.
+    pub controls: Vec<Control>,
+    /// Endpoints that are gone; their transports end before the engine forgets them.
+    pub removed: Vec<EndpointId>,
+    /// For those who watch.
+    pub events: Vec<ConferenceEvent>,
+}
+
+impl Effects {
+    pub(super) fn control(&mut self, control: Control) {
+        self.controls.push(control);
+    }
+
+    pub(super) fn event(&mut self, event: ConferenceEvent) {
+        self.events.push(event);
+    }
+}
+
+/// What watchers of a conference hear. Endpoints and sources go by their signalled names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConferenceEvent {
+    /// Somebody else speaks now.
+    DominantSpeaker {
+        /// Who.
+        endpoint: String,
+        /// Who spoke before, latest first.
+        previous: Vec<String>,
+    },
+    /// The endpoint is connected: for the first time, or again.
+    EndpointConnected {
+        /// Who.
+        endpoint: String,
+    },
+    /// Nothing comes from the endpoint. It may come back.
+    EndpointDisconnected {
+        /// Who.
+        endpoint: String,
+    },
+    /// The endpoint is gone: the focus said so, or nothing came from it for too long.
+    EndpointExpired {
+        /// Who.
+        endpoint: String,
+    },
+    /// What is forwarded to a receiver changed.
+    Decision {
+        /// The receiver.
+        endpoint: String,
+        /// The source.
+        source: String,
+        /// The encoding that is forwarded, 0 the lowest.
+        current: Option<u8>,
+        /// The encoding that was decided.
+        target: Option<u8>,
+    },
+    /// The conference is gone; nothing follows.
+    ConferenceExpired,
+}
+
+/// Where numbers for the engine come from. They are never given twice.
+pub trait Ids {
+    /// A new endpoint's; `None` when there are no more.
+    fn endpoint(&mut self) -> Option<EndpointId>;
+    /// A new source's; `None` when there are no more.
+    fn source(&mut self) -> Option<SourceId>;
+}
+
+/// [`Ids`] that count up from one.
+#[derive(Debug, Default)]
+pub struct SequentialIds {
+    endpoints: u32,
+    sources: u32,
+}
+
+impl Ids for SequentialIds {
+    fn endpoint(&mut self) -> Option<EndpointId> {
+        self.endpoints = self.endpoints.checked_add(1)?;
+        Some(EndpointId(self.endpoints))
+    }
+
+    fn source(&mut self) -> Option<SourceId> {
+        self.sources = self.sources.checked_add(1)?;
+        Some(SourceId(self.sources))
+    }
+}

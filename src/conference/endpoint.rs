@@ -1,0 +1,124 @@
+//! What a conference knows of a participant.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    colibri::{ForceMute, MucRole},
+    engine::{
+        Codec, EndpointId, EndpointSnapshot, Extension, MediaParams, MediaType, Mid, PayloadType,
+        SourceId, SourceSpec,
+    },
+};
+
+/// A participant.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its signalled id.
+    pub id: String,
+    /// Its place in the engine.
+    pub engine_id: EndpointId,
+    /// The name for statistics.
+    pub stats_id: Option<String>,
+    /// Its role, as first signalled.
+    pub muc_role: Option<MucRole>,
+    /// Its audio carries several speakers.
+    pub diarize: bool,
+    /// It can be sent rewritten SSRCs.
+    pub ssrc_rewriting: bool,
+    /// It demultiplexes by MID.
+    pub mid_demux: bool,
+    /// How many videos it gets until it asks for something itself.
+    pub initial_last_n: Option<i32>,
+    /// What of it is dropped.
+    pub force_mute: ForceMute,
+    /// How its transport is doing.
+    pub transport: TransportState,
+    /// When it was created.
+    pub created: Instant,
+    /// When anything last came from it.
+    pub last_activity: Option<Instant>,
+    /// Others were told that nothing comes from it.
+    pub inactive: bool,
+    /// What it sends.
+    pub sources: Vec<EndpointSource>,
+    /// What it gets, and with which MID.
+    pub subscriptions: HashMap<SourceId, Option<Mid>>,
+    /// MIDs that it gave to sources, by name.
+    pub mids: HashMap<String, Mid>,
+    /// Its latest measurements.
+    pub snapshot: Option<EndpointSnapshot>,
+    pub(super) payload_types: BTreeMap<u8, PayloadType>,
+    pub(super) extensions: BTreeMap<u8, Extension>,
+    pub(super) extmap_allow_mixed: bool,
+}
+
+/// A source of a participant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointSource {
+    /// As the engine knows it.
+    pub spec: SourceSpec,
+    /// `camera` or `desktop`, if said.
+    pub video_type: Option<String>,
+}
+
+/// How a transport is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TransportState {
+    /// Nothing yet.
+    #[default]
+    New,
+    /// ICE has a pair.
+    Connected,
+    /// DTLS is done.
+    Ready,
+    /// Consent was lost.
+    Disconnected,
+    /// It will never work.
+    Failed,
+    /// The peer closed it.
+    Closed,
+}
+
+impl Endpoint {
+    /// A visitor receives only.
+    pub fn is_visitor(&self) -> bool {
+        self.muc_role == Some(MucRole::Visitor)
+    }
+
+    /// It negotiated a format of this type, so that media of this type can be sent to it.
+    pub fn accepts(&self, media: MediaType) -> bool {
+        self.payload_types
+            .values()
+            .any(|pt| pt.media == media && !matches!(pt.codec, Codec::Rtx { .. }))
+    }
+
+    /// What it negotiated, for the engine.
+    pub fn media_params(&self) -> Arc<MediaParams> {
+        Arc::new(MediaParams {
+            payload_types: self.payload_types.values().cloned().collect(),
+            extensions: self.extensions.iter().map(|(id, kind)| (*id, *kind)).collect(),
+            extmap_allow_mixed: self.extmap_allow_mixed,
+        })
+    }
+
+    /// RTP of this type came from it in the last interval.
+    pub fn is_sending(&self, media: MediaType) -> bool {
+        let Some(snapshot) = &self.snapshot else { return false };
+        snapshot.sources.iter().any(|measured| {
+            measured.encoding_bps.iter().any(|bps| *bps > 0)
+                && self
+                    .sources
+                    .iter()
+                    .any(|own| own.spec.id == measured.source && own.spec.media == media)
+        })
+    }
+
+    /// Its source of this place.
+    pub fn source(&self, id: SourceId) -> Option<&EndpointSource> {
+        self.sources.iter().find(|source| source.spec.id == id)
+    }
+}

@@ -1,0 +1,55 @@
+//! What an endpoint negotiated. Requests add to it and never take away, as Jitsi Videobridge's do.
+
+use super::{effects::Effects, endpoint::Endpoint, state::Conference};
+use crate::{
+    colibri::{Media, extension, payload_type},
+    engine::Control,
+};
+
+impl Endpoint {
+    /// Adds media descriptions; `true` when that changed anything. What is not known is ignored.
+    pub(super) fn add_media(&mut self, media: &[Media]) -> bool {
+        let mut changed = false;
+        for described in media {
+            for signalled in &described.payload_types {
+                let Some(pt) = payload_type(described.r#type, signalled) else {
+                    tracing::debug!(
+                        endpoint = %self.id,
+                        payload_type = signalled.id,
+                        name = %signalled.name,
+                        "payload type ignored"
+                    );
+                    continue;
+                };
+                changed |= self.payload_types.get(&pt.pt) != Some(&pt);
+                self.payload_types.insert(pt.pt, pt);
+            }
+            for signalled in &described.rtp_hdrexts {
+                let Some((id, kind)) = extension(signalled) else {
+                    tracing::debug!(
+                        endpoint = %self.id,
+                        extension = signalled.id,
+                        uri = %signalled.uri,
+                        "header extension ignored"
+                    );
+                    continue;
+                };
+                changed |= self.extensions.insert(id, kind) != Some(kind);
+            }
+            changed |= self.extmap_allow_mixed != described.extmap_allow_mixed;
+            self.extmap_allow_mixed = described.extmap_allow_mixed;
+        }
+        changed
+    }
+}
+
+impl Conference {
+    /// Adds to what an endpoint negotiated, and offers it what it can take since.
+    pub(super) fn add_media(&mut self, id: &str, media: &[Media], effects: &mut Effects) {
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return };
+        if endpoint.add_media(media) {
+            effects.control(Control::SetMedia(endpoint.engine_id, endpoint.media_params()));
+            self.offer_all(id, effects);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Requests: what is checked, in which order, and what changes.
+//!
+//! A request is checked as a whole before anything changes, in the order in which Jitsi Videobridge
+//! comes to each check, so that the same error wins and a refused request leaves nothing behind.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
+
+use super::{
+    effects::{Effects, Ids},
+    endpoint::{Endpoint, TransportState},
+    sources::out_of_ids,
+    state::Conference,
+};
+use crate::{
+    colibri::{
+        Colibri2Endpoint, ColibriError, ConferenceModify, ForceMute, IceUdp, MediaSource, MucRole,
+        PlannedSource, SCTP_PORT, Sctp, SctpRole, Source, capability,
+    },
+    engine::{Control, EndpointId, EndpointSpec, MediaType},
+};
+
+/// Upper bound of the length of an endpoint's id, bytes.
+const MAX_ID_LENGTH: usize = 256;
+
+/// What a request came to. The transport steps are to be taken, in order, to complete the answer.
+#[derive(Debug, Default)]
+pub struct Answered {
+    /// One for each endpoint of the request, in its order.
+    pub endpoints: Vec<EndpointAnswer>,
+    /// The bridge's own SSRCs, when something was created.
+    pub sources: Option<Vec<MediaSource>>,
+    /// The conference is to expire.
+    pub expire: bool,
+}
+
+/// What came of one endpoint of a request.
+#[derive(Debug, Default)]
+pub struct EndpointAnswer {
+    /// Its id.
+    pub id: String,
+    /// It was expired.
+    pub expire: bool,
+    /// What is to be done to its transport.
+    pub transport: Option<TransportStep>,
+}
+
+/// What is to be done to a transport, in this order: create, take the peer's side, restart. The
+/// answer describes it after a creation or a restart.
+#[derive(Debug)]
+pub struct TransportStep {
+    /// Whose.
+    pub endpoint: EndpointId,
+    /// It is new.
+    pub create: Option<CreateTransport>,
+    /// What the peer signalled.
+    pub remote: Option<IceUdp>,
+    /// Restart it.
+    pub restart: bool,
+    /// `<sctp>` belongs into the answer.
+    pub sctp: bool,
+}
+
+/// How a transport is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CreateTransport {
+    /// The bridge is the controlling side.
+    pub controlling: bool,
+    /// Signal private addresses.
+    pub private_addresses: bool,
+}
+
+/// What one endpoint of a request will change.
+enum Plan<'a> {
+    Expire(&'a str),
+    Ignore(&'a str),
+    Change { request: &'a Colibri2Endpoint, sources: Option<Vec<PlannedSource>> },
+}
+
+impl Conference {
+    /// Handles a request: all of it, or nothing and an error.
+    pub fn modify(
+        &mut self,
+        request: &ConferenceModify,
+        ids: &mut dyn Ids,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<Answered, ColibriError> {
+        check_shape(request)?;
+        let ignore_unknown = ignores_unknown_endpoints(request);
+        let plans = request
+            .endpoints
+            .iter()
+            .map(|endpoint| self.check_endpoint(endpoint, ignore_unknown))
+            .collect::<Result<Vec<_>, _>>()?;
+        check_unsupported(request)?;
+
+        let mut answered = Answered { expire: request.expire, ..Answered::default() };
+        for plan in plans {
+            answered.endpoints.push(match plan {
+                Plan::Expire(id) => {
+                    self.expire_endpoint(id, effects);
+                    EndpointAnswer { id: id.to_owned(), expire: true, transport: None }
+                }
+                Plan::Ignore(id) => {
+                    EndpointAnswer { id: id.to_owned(), ..EndpointAnswer::default() }
+                }
+                Plan::Change { request, sources } => {
+                    self.change_endpoint(request, sources, ids, now, effects)?
+                }
+            });
+        }
+        if request.create || request.endpoints.iter().any(|endpoint| endpoint.create) {
+            answered.sources = Some(self.feedback_sources());
+        }
+        if !request.create && self.endpoints.is_empty() {
+            answered.expire = true;
+        }
+        Ok(answered)
+    }
+
+    fn check_endpoint<'a>(
+        &self,
+        request: &'a Colibri2Endpoint,
+        ignore_unknown: bool,
+    ) -> Result<Plan<'a>, ColibriError> {
+        check_id(&request.id)?;
+        if request.expire {
+            return Ok(Plan::Expire(&request.id));
+        }
+        let existing = self.endpoints.get(&request.id);
+        if request.create {
+            self.check_creation(request)?;
+        } else if existing.is_none() {
+            return match ignore_unknown {
+                true => Ok(Plan::Ignore(&request.id)),
+                false => Err(ColibriError::unknown_endpoint(&request.id)),
+            };
+        }
+        let visitor =
+            existing.map_or(request.muc_role == Some(MucRole::Visitor), Endpoint::is_visitor);
+        let sources = match &request.sources {
+            Some(sources) if visitor && !sources.is_empty() => {
+                return Err(ColibriError::bad_request(format!(
+                    "Attempt to set sources for visitor endpoint {}",
+                    request.id
+                )));
+            }
+            Some(sources) => Some(self.check_sources(existing.map(|e| e.engine_id), sources)?),
+            None => None,
+        };
+        Ok(Plan::Change { request, sources })
+    }
+
+    fn check_creation(&self, request: &Colibri2Endpoint) -> Result<(), ColibriError> {
+        let id = &request.id;
+        if self.endpoints.contains_key(id) {
+            return Err(ColibriError::conflict(format!("Endpoint with ID {id} already exists")));
+        }
+        let Some(transport) = &request.transport else {
+            return Err(ColibriError::bad_request(format!(
+                "Attempt to create endpoint {id} with no <transport>"
+            )));
+        };
+        if !request.has_capability(capability::SOURCE_NAMES) {
+            return Err(ColibriError::bad_request("Source name support is mandatory."));
+        }
+        transport.sctp.map_or(Ok(()), |sctp| self.check_sctp(sctp))
+    }
+
+    fn check_sctp(&self, sctp: Sctp) -> Result<(), ColibriError> {
+        if !self.rules.sctp {
+            return Err(ColibriError::not_configured("SCTP support is not configured"));
+        }
+        if sctp.role.is_some_and(|role| role != SctpRole::Server) {
+            return Err(ColibriError::not_configured("Unsupported SCTP role: client"));
+        }
+        if sctp.port.is_some_and(|port| port != SCTP_PORT) {
+            return Err(ColibriError::bad_request("Specific SCTP port requested, not supported."));
+        }
+        Ok(())
+    }
+
+    fn change_endpoint(
+        &mut self,
+        request: &Colibri2Endpoint,
+        sources: Option<Vec<PlannedSource>>,
+        ids: &mut dyn Ids,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<EndpointAnswer, ColibriError> {
+        let id = &request.id;
+        if request.create {
+            self.create_endpoint(request, ids, now, effects)?;
+        }
+        self.add_media(id, &request.media, effects);
+        if let Some(planned) = sources {
+            self.set_sources(id, planned, ids, effects)?;
+        }
+        // Expired by an earlier part of the same request.
+        let Some(endpoint) = self.endpoints.get_mut(id) else {
+            return Ok(EndpointAnswer { id: id.clone(), ..EndpointAnswer::default() });
+        };
+        if let Some(last_n) = request.initial_last_n {
+            endpoint.initial_last_n = Some(last_n);
+        }
+        if let Some(ForceMute { audio, video }) = request.force_mute {
+            endpoint.force_mute = ForceMute { audio, video };
+            effects.control(Control::SetForceMute { endpoint: endpoint.engine_id, audio, video });
+        }
+        Ok(EndpointAnswer {
+            id: id.clone(),
+            expire: false,
+            transport: transport_step(endpoint.engine_id, request),
+        })
+    }
+
+    fn create_endpoint(
+        &mut self,
+        request: &Colibri2Endpoint,
+        ids: &mut dyn Ids,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<(), ColibriError> {
+        let engine_id = ids.endpoint().ok_or_else(out_of_ids)?;
+        let ssrc_rewriting = request.has_capability(capability::SSRC_REWRITING);
+        let endpoint = Endpoint {
+            id: request.id.clone(),
+            engine_id,
+            stats_id: request.stats_id.clone(),
+            muc_role: request.muc_role,
+            diarize: request.diarize == Some(true),
+            ssrc_rewriting,
+            mid_demux: ssrc_rewriting && request.has_capability(capability::RTP_MID_DEMUX),
+            initial_last_n: None,
+            force_mute: ForceMute::default(),
+            transport: TransportState::New,
+            created: now,
+            last_activity: None,
+            inactive: false,
+            sources: Vec::new(),
+            subscriptions: HashMap::new(),
+            mids: HashMap::new(),
+            snapshot: None,
+            payload_types: BTreeMap::new(),
+            extensions: BTreeMap::new(),
+            extmap_allow_mixed: false,
+        };
+        effects.control(Control::AddEndpoint(
+            engine_id,
+            EndpointSpec {
+                label: self.label(&request.id),
+                audio_ssrc: self.identity.audio_ssrc,
+                video_ssrc: self.identity.video_ssrc,
+            },
+        ));
+        if !endpoint.is_visitor() {
+            self.speech_order.push(endpoint.id.clone());
+        }
+        self.by_engine_id.insert(engine_id, endpoint.id.clone());
+        self.endpoints.insert(endpoint.id.clone(), endpoint);
+        Ok(())
+    }
+
+    /// The bridge's own SSRCs, as sources.
+    fn feedback_sources(&self) -> Vec<MediaSource> {
+        let source = |media, name: &str, ssrc| MediaSource {
+            r#type: media,
+            id: name.to_owned(),
+            synthetic: false,
+            sources: vec![Source { ssrc, name: Some(name.to_owned()), ..Source::default() }],
+            ssrc_groups: Vec::new(),
+        };
+        vec![
+            source(MediaType::Audio, "jvb-a0", self.identity.audio_ssrc),
+            source(MediaType::Video, "jvb-v0", self.identity.video_ssrc),
+        ]
+    }
+}
+
+fn transport_step(endpoint: EndpointId, request: &Colibri2Endpoint) -> Option<TransportStep> {
+    let transport = request.transport.as_ref()?;
+    Some(TransportStep {
+        endpoint,
+        create: request.create.then(|| CreateTransport {
+            controlling: transport.ice_controlling,
+            private_addresses: request.has_capability(capability::PRIVATE_ADDRESSES),
+        }),
+        remote: transport.ice_udp.clone(),
+        restart: transport.ice_restart,
+        sctp: transport.sctp.is_some(),
+    })
+}
+
+/// Combinations that are not supported, because a part that fails could not be told from the rest.
+fn check_shape(request: &ConferenceModify) -> Result<(), ColibriError> {
+    if !request.endpoints.is_empty() && !request.relays.is_empty() {
+        return Err(ColibriError::feature_not_implemented(
+            "Using both 'relay' and 'endpoint' in a request",
+        ));
+    }
+    if request.endpoints.len() > 1 && request.endpoints.iter().any(Colibri2Endpoint::is_substantial)
+    {
+        return Err(ColibriError::feature_not_implemented(
+            "Creating or updating media, sources or transport for more than one endpoint in a request.",
+        ));
+    }
+    if request.relays.len() > 1 {
+        return Err(ColibriError::feature_not_implemented(
+            "Updating more than one 'relay' in a request.",
+        ));
+    }
+    Ok(())
+}
+
+/// Expiry and force-mute of endpoints that are gone are late, not wrong.
+fn ignores_unknown_endpoints(request: &ConferenceModify) -> bool {
+    !request.endpoints.iter().any(Colibri2Endpoint::is_substantial)
+        && request.relays.iter().all(|relay| relay.expire)
+}
+
+/// Media export and relays are not there.
+fn check_unsupported(request: &ConferenceModify) -> Result<(), ColibriError> {
+    if request.connects.as_ref().is_some_and(|connects| !connects.is_empty()) {
+        return Err(ColibriError::not_configured("Media export is not supported."));
+    }
+    if !request.relays.is_empty() {
+        return Err(ColibriError::not_configured("Octo is disabled in configuration."));
+    }
+    Ok(())
+}
+
+/// An id goes into logs and addresses: it must be there, short and printable.
+fn check_id(id: &str) -> Result<(), ColibriError> {
+    if id.is_empty() || id.len() > MAX_ID_LENGTH || id.chars().any(char::is_control) {
+        return Err(ColibriError::bad_request(
+            "An endpoint's id must have 1 to 256 bytes and no control characters.",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What an endpoint sends.
+
+use std::sync::Arc;
+
+use super::{
+    effects::{Effects, Ids},
+    endpoint::EndpointSource,
+    state::Conference,
+};
+use crate::{
+    colibri::{ColibriError, Condition, MediaSource, PlannedSource, plan_sources},
+    engine::{Control, EndpointId, SourceSpec},
+};
+
+impl Conference {
+    /// Checks a set of sources for an endpoint, `None` for one that is about to be created.
+    pub(super) fn check_sources(
+        &self,
+        endpoint: Option<EndpointId>,
+        signalled: &[MediaSource],
+    ) -> Result<Vec<PlannedSource>, ColibriError> {
+        let planned = plan_sources(signalled)
+            .map_err(|error| ColibriError::bad_request(error.to_string()))?;
+        for source in &planned {
+            for ssrc in source.ssrcs() {
+                let owner = self.ssrc_owners.get(&ssrc).filter(|owner| Some(**owner) != endpoint);
+                if let Some(owner) = owner.and_then(|owner| self.by_engine_id.get(owner)) {
+                    return Err(ColibriError::conflict(format!(
+                        "SSRC {ssrc} of source {} is endpoint {owner}'s",
+                        source.name
+                    )));
+                }
+            }
+        }
+        Ok(planned)
+    }
+
+    /// Replaces an endpoint's sources. A source whose name and streams did not change stays what it
+    /// is; everything else ends or begins.
+    pub(super) fn set_sources(
+        &mut self,
+        id: &str,
+        planned: Vec<PlannedSource>,
+        ids: &mut dyn Ids,
+        effects: &mut Effects,
+    ) -> Result<(), ColibriError> {
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return Ok(()) };
+        let before = std::mem::take(&mut endpoint.sources);
+        let mut after = Vec::with_capacity(planned.len());
+        let mut begun = Vec::new();
+        for plan in planned {
+            let same = before.iter().map(|old| &old.spec).find(|old| {
+                *old.name == *plan.name
+                    && old.media == plan.media
+                    && old.encodings == plan.encodings
+            });
+            let spec = if let Some(same) = same {
+                same.clone()
+            } else {
+                let Some(source) = ids.source() else {
+                    endpoint.sources = before;
+                    return Err(out_of_ids());
+                };
+                let spec = SourceSpec {
+                    id: source,
+                    name: Arc::from(plan.name),
+                    media: plan.media,
+                    encodings: plan.encodings,
+                };
+                begun.push(spec.clone());
+                spec
+            };
+            after.push(EndpointSource { spec, video_type: plan.video_type });
+        }
+        let ended: Vec<SourceSpec> = before
+            .iter()
+            .filter(|old| !after.iter().any(|new| new.spec.id == old.spec.id))
+            .map(|old| old.spec.clone())
+            .collect();
+        let owner = endpoint.engine_id;
+        let specs = after.iter().map(|source| source.spec.clone()).collect();
+        endpoint.sources = after;
+        if begun.is_empty() && ended.is_empty() {
+            return Ok(());
+        }
+        for encoding in ended.iter().flat_map(|old| &old.encodings) {
+            self.ssrc_owners.remove(&encoding.ssrc);
+            encoding.rtx.map(|rtx| self.ssrc_owners.remove(&rtx));
+        }
+        for encoding in begun.iter().flat_map(|new| &new.encodings) {
+            self.ssrc_owners.insert(encoding.ssrc, owner);
+            encoding.rtx.map(|rtx| self.ssrc_owners.insert(rtx, owner));
+        }
+        effects.control(Control::SetSources(owner, specs));
+        for source in &ended {
+            self.forget_source(source);
+        }
+        for source in &begun {
+            self.offer_source(id, source, effects);
+        }
+        Ok(())
+    }
+}
+
+/// Four thousand million have been given.
+pub(super) fn out_of_ids() -> ColibriError {
+    ColibriError::new(Condition::ResourceConstraint, "The bridge must be restarted")
+}

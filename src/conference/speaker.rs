@@ -1,0 +1,371 @@
+//! Who speaks: dominant speaker identification after Volfin and Cohen, "Dominant speaker
+//! identification for multipoint videoconferencing" (2012), with the parameters that Jitsi
+//! Videobridge uses.
+//!
+//! A speaker's last second is kept as fifty frames of 20 ms. Each frame's level becomes a number of
+//! active sub-bands (0..=13); a medium interval (5 frames) counts its active frames, the long
+//! interval (10 medium ones) counts its active medium ones. For each of the three lengths a score
+//! says how much more likely the count is under speech than under silence. Somebody who beats the
+//! dominant speaker at the immediate, and clearly at the medium length, takes over; a burst of noise
+//! does not last long enough for that.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+/// One frame of history.
+const FRAME: Duration = Duration::from_millis(20);
+/// Sub-bands of the level range.
+const N1: u32 = 13;
+/// Frames of a medium interval.
+const N2: u32 = 5;
+/// Medium intervals of the long one.
+const N3: u32 = 10;
+const HISTORY: usize = (N2 * N3) as usize;
+/// Width of a sub-band: 0..=127 in [`N1`] parts.
+const BAND: u8 = 10;
+/// A frame is active above so many sub-bands.
+const MEDIUM_THRESHOLD: u32 = 7;
+/// A medium interval is active above so many frames.
+const LONG_THRESHOLD: u32 = 4;
+/// Advantage over the dominant speaker that is needed: immediate, medium, long.
+const C1: f64 = 3.0;
+const C2: f64 = 2.0;
+const C3: f64 = 0.0;
+const MIN_SCORE: f64 = 1e-10;
+/// Time between decisions.
+const DECISION_INTERVAL: Duration = Duration::from_millis(300);
+/// Levels come about every 100 ms; nothing for longer than this is silence.
+const LEVEL_IDLE: Duration = Duration::from_millis(140);
+/// A speaker who says nothing for so long is forgotten, unless dominant.
+const SPEAKER_IDLE: Duration = Duration::from_secs(3600);
+/// How many of those who spoke before are remembered.
+pub(super) const RECENT_SPEAKERS: usize = 10;
+
+/// Levels and decisions. `K` names a speaker.
+#[derive(Debug)]
+pub struct Speakers<K> {
+    speakers: BTreeMap<K, Speaker>,
+    dominant: Option<K>,
+    /// Who was dominant before, latest first.
+    previous: VecDeque<K>,
+    next_decision: Instant,
+    changes: u64,
+}
+
+/// The dominant speaker, or who spoke before, changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpeakerChange<K> {
+    /// Who speaks now.
+    pub dominant: K,
+    /// Who spoke before, latest first.
+    pub previous: Vec<K>,
+}
+
+#[derive(Debug)]
+struct Speaker {
+    /// Levels, latest first, 0 (silence) to 127.
+    levels: VecDeque<u8>,
+    /// Up to when frames were filled in.
+    filled: Instant,
+    /// When a level last came.
+    heard: Instant,
+    floor: Floor,
+    scores: [f64; 3],
+}
+
+/// The level that is silence for a speaker: the minimum of the last windows of frames.
+#[derive(Debug, Default)]
+struct Floor {
+    min: u8,
+    next_min: u8,
+    frames: u32,
+}
+
+impl<K: Ord + Copy> Speakers<K> {
+    /// Nobody yet.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            speakers: BTreeMap::new(),
+            dominant: None,
+            previous: VecDeque::new(),
+            next_decision: now,
+            changes: 0,
+        }
+    }
+
+    /// Who speaks.
+    pub fn dominant(&self) -> Option<K> {
+        self.dominant
+    }
+
+    /// How often that changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// A speaker's loudest level of the time since the last: 0 is silence, 127 is loudest.
+    pub fn level(&mut self, speaker: K, level: u8, now: Instant) {
+        self.speakers.entry(speaker).or_insert_with(|| Speaker::new(now)).level(level, now);
+    }
+
+    /// Forgets somebody. Tells the change when that was the dominant speaker and others spoke
+    /// before.
+    pub fn remove(&mut self, speaker: K) -> Option<SpeakerChange<K>> {
+        self.speakers.remove(&speaker);
+        self.previous.retain(|other| *other != speaker);
+        if self.dominant != Some(speaker) {
+            return None;
+        }
+        self.dominant = self.previous.pop_front();
+        self.change()
+    }
+
+    /// Decides, when it is time to.
+    pub fn decide(&mut self, now: Instant) -> Option<SpeakerChange<K>> {
+        if now < self.next_decision {
+            return None;
+        }
+        self.next_decision = now + DECISION_INTERVAL;
+        let dominant = self.dominant;
+        self.speakers.retain(|key, speaker| {
+            Some(*key) == dominant || now.saturating_duration_since(speaker.heard) < SPEAKER_IDLE
+        });
+        for speaker in self.speakers.values_mut() {
+            speaker.evaluate(now);
+        }
+        let winner = self.winner()?;
+        if Some(winner) == self.dominant {
+            return None;
+        }
+        self.previous.retain(|other| *other != winner);
+        if let Some(old) = self.dominant.replace(winner) {
+            self.previous.push_front(old);
+            self.previous.truncate(RECENT_SPEAKERS);
+        }
+        self.changes = self.changes.wrapping_add(1);
+        self.change()
+    }
+
+    /// Who should be dominant: the one whom nobody beats, or else the one who beats by the most at
+    /// the medium length. Without a dominant speaker, the loudest of late is nominated.
+    fn winner(&self) -> Option<K> {
+        let (incumbent, held) = match self.dominant.and_then(|k| Some((k, self.speakers.get(&k)?)))
+        {
+            Some(incumbent) => incumbent,
+            None => self
+                .speakers
+                .iter()
+                .max_by(|(_, a), (_, b)| a.scores[1].total_cmp(&b.scores[1]))
+                .map(|(key, speaker)| (*key, speaker))?,
+        };
+        let mut winner = incumbent;
+        let mut best = C2;
+        for (key, speaker) in self.speakers.iter().filter(|(key, _)| **key != incumbent) {
+            let [immediate, medium, long] = [0, 1, 2].map(|length: usize| {
+                let ours = speaker.scores.get(length).copied().unwrap_or(MIN_SCORE);
+                let theirs = held.scores.get(length).copied().unwrap_or(MIN_SCORE);
+                (ours / theirs).ln()
+            });
+            if immediate > C1 && medium > best && long > C3 {
+                best = medium;
+                winner = *key;
+            }
+        }
+        Some(winner)
+    }
+
+    fn change(&self) -> Option<SpeakerChange<K>> {
+        let dominant = self.dominant?;
+        Some(SpeakerChange { dominant, previous: self.previous.iter().copied().collect() })
+    }
+}
+
+impl Speaker {
+    fn new(now: Instant) -> Self {
+        Self {
+            levels: std::iter::repeat_n(0, HISTORY).collect(),
+            filled: now.checked_sub(FRAME).unwrap_or(now),
+            heard: now,
+            floor: Floor::default(),
+            scores: [MIN_SCORE; 3],
+        }
+    }
+
+    fn level(&mut self, level: u8, now: Instant) {
+        if now.saturating_duration_since(self.heard) > LEVEL_IDLE {
+            self.fill(0, now.checked_sub(FRAME).unwrap_or(now));
+        }
+        self.heard = now;
+        self.floor.observe(level.min(127));
+        self.fill(level.min(127), now);
+    }
+
+    /// Repeats a level for every frame that has passed, at most the whole history.
+    fn fill(&mut self, level: u8, until: Instant) {
+        let frames = until.saturating_duration_since(self.filled).as_millis() / FRAME.as_millis();
+        for _ in 0..frames.min(HISTORY as u128) {
+            self.levels.pop_back();
+            self.levels.push_front(level);
+        }
+        let whole = FRAME.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX));
+        self.filled = self.filled.checked_add(whole).unwrap_or(until);
+    }
+
+    fn evaluate(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.heard) > LEVEL_IDLE {
+            self.fill(0, now);
+        }
+        let silence = self.floor.min.saturating_add(BAND);
+        let immediates: Vec<u32> = self
+            .levels
+            .iter()
+            .map(|level| if *level < silence { 0 } else { u32::from(*level / BAND).min(N1) })
+            .collect();
+        let mediums: Vec<u32> = immediates
+            .chunks_exact(N2 as usize)
+            .map(|frames| count_above(frames, MEDIUM_THRESHOLD))
+            .collect();
+        let long = count_above(&mediums, LONG_THRESHOLD);
+        let latest = |values: &[u32]| values.first().copied().unwrap_or(0);
+        self.scores = [
+            score(latest(&immediates), N1, 0.78),
+            score(latest(&mediums), N2, 24.0),
+            score(long, N3, 47.0),
+        ];
+    }
+}
+
+impl Floor {
+    /// Levels of a window; the minimum of a full window replaces the floor, however high it is.
+    const WINDOW: u32 = 15;
+
+    fn observe(&mut self, level: u8) {
+        if level == 0 {
+            return;
+        }
+        if self.min == 0 || level < self.min {
+            *self = Self { min: level, next_min: 0, frames: 0 };
+            return;
+        }
+        self.next_min = if self.next_min == 0 { level } else { self.next_min.min(level) };
+        self.frames += 1;
+        if self.frames >= Self::WINDOW {
+            let halfway = (f64::from(self.min) * f64::from(self.next_min)).sqrt();
+            *self = Self { min: halfway as u8, next_min: 0, frames: 0 };
+        }
+    }
+}
+
+fn count_above(values: &[u32], threshold: u32) -> u32 {
+    values.iter().filter(|value| **value > threshold).count() as u32
+}
+
+/// How much more likely `active` of `total` is under speech (binomial with p = 1/2) than under
+/// silence (exponential with `lambda`), as a logarithm, no less than [`MIN_SCORE`].
+fn score(active: u32, total: u32, lambda: f64) -> f64 {
+    let coefficient = (1..=active).fold(1.0, |c, k| c * f64::from(total + 1 - k) / f64::from(k));
+    let speech = coefficient.ln() + f64::from(total) * 0.5f64.ln();
+    let silence = lambda.ln() - lambda * f64::from(active);
+    (speech - silence).max(MIN_SCORE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds levels every 100 ms and decides every 100 ms; the last change.
+    fn run(
+        speakers: &mut Speakers<u8>,
+        now: &mut Instant,
+        tenths: u32,
+        levels: &[(u8, u8)],
+    ) -> Option<SpeakerChange<u8>> {
+        let mut last = None;
+        for _ in 0..tenths {
+            *now += Duration::from_millis(100);
+            for (who, level) in levels {
+                speakers.level(*who, *level, *now);
+            }
+            last = speakers.decide(*now).or(last);
+        }
+        last
+    }
+
+    #[test]
+    fn the_only_speaker_is_dominant() {
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(now);
+        let change = run(&mut speakers, &mut now, 10, &[(1, 90)]);
+        assert_eq!(change, Some(SpeakerChange { dominant: 1, previous: vec![] }));
+        assert_eq!(speakers.changes(), 1);
+    }
+
+    #[test]
+    fn who_speaks_takes_over_from_who_stopped() {
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(now);
+        run(&mut speakers, &mut now, 30, &[(1, 100)]);
+        let change = run(&mut speakers, &mut now, 30, &[(2, 100)]);
+        assert_eq!(change, Some(SpeakerChange { dominant: 2, previous: vec![1] }));
+        let change = run(&mut speakers, &mut now, 30, &[(1, 100)]);
+        assert_eq!(change, Some(SpeakerChange { dominant: 1, previous: vec![2] }));
+        assert_eq!(speakers.changes(), 3);
+    }
+
+    #[test]
+    fn silence_changes_nothing() {
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(now);
+        run(&mut speakers, &mut now, 20, &[(1, 100)]);
+        assert_eq!(run(&mut speakers, &mut now, 100, &[]), None);
+        assert_eq!(speakers.dominant(), Some(1));
+        assert_eq!(run(&mut speakers, &mut now, 50, &[(2, 0)]), None, "silence is no speech");
+    }
+
+    #[test]
+    fn a_knock_does_not_take_over() {
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(now);
+        run(&mut speakers, &mut now, 30, &[(1, 100), (2, 5)]);
+        assert_eq!(run(&mut speakers, &mut now, 1, &[(1, 100), (2, 120)]), None);
+        assert_eq!(run(&mut speakers, &mut now, 30, &[(1, 100), (2, 5)]), None);
+        assert_eq!(speakers.dominant(), Some(1));
+    }
+
+    #[test]
+    fn the_one_before_follows_who_leaves() {
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(now);
+        run(&mut speakers, &mut now, 30, &[(1, 100)]);
+        run(&mut speakers, &mut now, 30, &[(2, 100)]);
+        let change = speakers.remove(2);
+        assert_eq!(change, Some(SpeakerChange { dominant: 1, previous: vec![] }));
+        assert_eq!(speakers.remove(1), None);
+        assert_eq!(speakers.dominant(), None);
+    }
+
+    #[test]
+    fn scores_grow_with_activity() {
+        for (total, lambda) in [(N1, 0.78), (N2, 24.0), (N3, 47.0)] {
+            let scores: Vec<f64> = (0..=total).map(|n| score(n, total, lambda)).collect();
+            assert!(scores.windows(2).all(|pair| pair[0] <= pair[1]), "{scores:?}");
+            assert!(scores.last() > scores.first());
+        }
+    }
+
+    #[test]
+    fn any_levels_and_times_are_safe() {
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(now);
+        for step in 0..2000u32 {
+            now += Duration::from_millis(u64::from(step % 977));
+            speakers.level((step % 7) as u8, (step % 256) as u8, now);
+            speakers.decide(now);
+        }
+        now += SPEAKER_IDLE + SPEAKER_IDLE;
+        speakers.decide(now);
+        assert!(speakers.speakers.len() <= 1, "the idle are forgotten");
+    }
+}

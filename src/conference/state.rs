@@ -1,0 +1,141 @@
+//! The conference itself.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use super::{
+    effects::{ConferenceEvent, Effects},
+    endpoint::Endpoint,
+    speaker::Speakers,
+};
+use crate::engine::{Control, EndpointId};
+
+/// Who a conference is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The bridge's id for it, 16 hexadecimal digits.
+    pub id: String,
+    /// The focus's id for it.
+    pub meeting_id: String,
+    /// The room's bare JID.
+    pub name: Option<String>,
+    /// It may appear in rtcstats output.
+    pub rtcstats_enabled: bool,
+    /// The bridge's own SSRC for RTCP about audio.
+    pub audio_ssrc: u32,
+    /// The bridge's own SSRC for RTCP about video.
+    pub video_ssrc: u32,
+}
+
+/// What conferences go by.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// There is SCTP.
+    pub sctp: bool,
+    /// An endpoint from which nothing has come for so long expires.
+    pub expiration_timeout: Duration,
+    /// An endpoint that never connected expires after so long.
+    pub connect_timeout: Duration,
+    /// A conference may be empty for so long after its creation.
+    pub empty_timeout: Duration,
+    /// An endpoint that never connected counts as disconnected after so long.
+    pub first_transfer_timeout: Duration,
+    /// An endpoint from which nothing has come for so long counts as disconnected.
+    pub max_inactivity: Duration,
+}
+
+/// One conference.
+#[derive(Debug)]
+pub struct Conference {
+    pub(super) identity: Identity,
+    pub(super) rules: Rules,
+    pub(super) created: Instant,
+    /// By signalled id; ordered, so that runs repeat.
+    pub(super) endpoints: BTreeMap<String, Endpoint>,
+    pub(super) by_engine_id: HashMap<EndpointId, String>,
+    /// Who signalled an SSRC. Bounded by the bound of each endpoint.
+    pub(super) ssrc_owners: HashMap<u32, EndpointId>,
+    pub(super) speakers: Speakers<EndpointId>,
+    /// Endpoints by how recently they spoke, then by when they came.
+    pub(super) speech_order: Vec<String>,
+}
+
+impl Conference {
+    /// An empty conference.
+    pub fn new(identity: Identity, rules: Rules, now: Instant) -> Self {
+        Self {
+            identity,
+            rules,
+            created: now,
+            endpoints: BTreeMap::new(),
+            by_engine_id: HashMap::new(),
+            ssrc_owners: HashMap::new(),
+            speakers: Speakers::new(now),
+            speech_order: Vec::new(),
+        }
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> Instant {
+        self.created
+    }
+
+    /// An endpoint by its signalled id.
+    pub fn endpoint(&self, id: &str) -> Option<&Endpoint> {
+        self.endpoints.get(id)
+    }
+
+    /// An endpoint by its place in the engine.
+    pub fn by_engine_id(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.endpoints.get(self.by_engine_id.get(&id)?)
+    }
+
+    /// All endpoints, by signalled id.
+    pub fn endpoints(&self) -> impl ExactSizeIterator<Item = &Endpoint> {
+        self.endpoints.values()
+    }
+
+    /// For logs: `<conference id>/<endpoint id>`.
+    pub fn label(&self, endpoint: &str) -> std::sync::Arc<str> {
+        format!("{}/{endpoint}", self.identity.id).into()
+    }
+
+    /// Nobody is in it, and it has had its time to fill.
+    pub fn should_expire(&self, now: Instant) -> bool {
+        self.endpoints.is_empty()
+            && now.saturating_duration_since(self.created) > self.rules.empty_timeout
+    }
+
+    /// Removes an endpoint with all that it sends and gets. `false` when there is none.
+    pub fn expire_endpoint(&mut self, id: &str, effects: &mut Effects) -> bool {
+        let Some(gone) = self.endpoints.remove(id) else { return false };
+        self.by_engine_id.remove(&gone.engine_id);
+        self.ssrc_owners.retain(|_, owner| *owner != gone.engine_id);
+        self.speech_order.retain(|other| other != id);
+        for source in &gone.sources {
+            self.forget_source(&source.spec);
+        }
+        effects.removed.push(gone.engine_id);
+        effects.control(Control::RemoveEndpoint(gone.engine_id));
+        effects.event(ConferenceEvent::EndpointExpired { endpoint: gone.id });
+        if let Some(change) = self.speakers.remove(gone.engine_id) {
+            self.announce_speaker(change, effects);
+        }
+        true
+    }
+
+    /// Removes everybody.
+    pub fn expire(&mut self, effects: &mut Effects) {
+        for id in self.endpoints.keys().cloned().collect::<Vec<_>>() {
+            self.expire_endpoint(&id, effects);
+        }
+        effects.event(ConferenceEvent::ConferenceExpired);
+    }
+}

@@ -1,0 +1,84 @@
+//! A conference in numbers.
+
+use super::state::Conference;
+use crate::engine::MediaType;
+
+/// Sums over the endpoints of a conference.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tally {
+    /// Endpoints.
+    pub endpoints: usize,
+    /// Of these, visitors.
+    pub visitors: usize,
+    /// Of these, with a transport that failed.
+    pub failed: usize,
+    /// Endpoints that send audio.
+    pub audio_senders: usize,
+    /// Endpoints that send video.
+    pub video_senders: usize,
+    /// Endpoints that send neither.
+    pub silent: usize,
+    /// Endpoints that report that they lose more than 10 % of what we send.
+    pub high_outgoing_loss: usize,
+    /// RTP received, bit/s.
+    pub receive_bps: u64,
+    /// RTP sent, bit/s.
+    pub send_bps: u64,
+    /// RTP packets received per second.
+    pub receive_pps: u64,
+    /// RTP packets sent per second.
+    pub send_pps: u64,
+    /// RTP packets lost on the way to us, per second.
+    pub receive_lost_pps: f64,
+    /// RTP packets lost on the way from us, per second.
+    pub send_lost_pps: f64,
+    /// Sum of the known round trips, ms.
+    pub rtt_sum_ms: f64,
+    /// How many are known.
+    pub rtt_count: usize,
+    /// How often the dominant speaker changed.
+    pub speaker_changes: u64,
+}
+
+impl Tally {
+    /// Nobody sends.
+    pub fn is_inactive(&self) -> bool {
+        self.audio_senders == 0 && self.video_senders == 0
+    }
+}
+
+impl Conference {
+    /// Sums it up.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally {
+            endpoints: self.endpoints.len(),
+            speaker_changes: self.speakers.changes(),
+            ..Tally::default()
+        };
+        for endpoint in self.endpoints.values() {
+            let audio = endpoint.is_sending(MediaType::Audio);
+            let video = endpoint.is_sending(MediaType::Video);
+            tally.visitors += usize::from(endpoint.is_visitor());
+            tally.failed += usize::from(endpoint.transport == super::TransportState::Failed);
+            tally.audio_senders += usize::from(audio);
+            tally.video_senders += usize::from(video);
+            tally.silent += usize::from(!audio && !video);
+            let Some(measured) = &endpoint.snapshot else { continue };
+            tally.high_outgoing_loss += usize::from(measured.send_loss > 0.1);
+            tally.receive_bps = tally.receive_bps.saturating_add(measured.receive_bps);
+            tally.send_bps = tally.send_bps.saturating_add(measured.send_bps);
+            tally.receive_pps = tally.receive_pps.saturating_add(measured.receive_pps);
+            tally.send_pps = tally.send_pps.saturating_add(measured.send_pps);
+            // Of what is received, what was lost on the way is not a part.
+            let loss = f64::from(measured.receive_loss.clamp(0.0, 0.99));
+            tally.receive_lost_pps += measured.receive_pps as f64 * loss / (1.0 - loss);
+            tally.send_lost_pps +=
+                measured.send_pps as f64 * f64::from(measured.send_loss.clamp(0.0, 1.0));
+            if let Some(rtt) = measured.rtt.filter(|rtt| !rtt.is_zero()) {
+                tally.rtt_sum_ms += rtt.as_secs_f64() * 1000.0;
+                tally.rtt_count += 1;
+            }
+        }
+        tally
+    }
+}

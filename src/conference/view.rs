@@ -1,0 +1,99 @@
+//! What one receiver gets, for people who look at it.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{endpoint::TransportState, state::Conference};
+use crate::engine::{MediaType, SourceId, SubscriptionSnapshot};
+
+/// What the bridge decided for one receiver, and what it measures of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointView {
+    /// ICE and DTLS are up.
+    pub connected: bool,
+    /// Its RTP to us, bit/s.
+    pub receive_bps: u64,
+    /// Our RTP to it, bit/s.
+    pub send_bps: u64,
+    /// Fraction of its packets lost on the way to us, 0..=1.
+    pub receive_loss: f32,
+    /// Fraction of our packets that it reported lost, 0..=1.
+    pub send_loss: f32,
+    /// Round trip.
+    pub rtt: Option<Duration>,
+    /// Every source that it gets.
+    pub sources: Vec<ReceivedSource>,
+}
+
+/// One source as one receiver gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedSource {
+    /// The source's name.
+    pub name: String,
+    /// Id of the endpoint that sends it.
+    pub owner: String,
+    /// Audio or video.
+    pub media: MediaType,
+    /// The encoding that is forwarded, 0 the lowest.
+    pub current: Option<u8>,
+    /// The encoding that was decided.
+    pub target: Option<u8>,
+    /// Frame height of the current encoding, if the codec tells it.
+    pub height: Option<u16>,
+    /// How many encodings the source has.
+    pub encodings: u8,
+    /// Forwarded, bit/s.
+    pub bps: u64,
+    /// Packets forwarded in all.
+    pub packets: u64,
+    /// Of these, again on request.
+    pub retransmissions: u64,
+}
+
+impl Conference {
+    /// What is known of a receiver and what it gets; `None` when there is no such endpoint.
+    pub fn view(&self, id: &str) -> Option<EndpointView> {
+        let endpoint = self.endpoints.get(id)?;
+        let measured = endpoint.snapshot.as_ref();
+        let subscriptions: HashMap<SourceId, &SubscriptionSnapshot> = measured
+            .map(|m| m.subscriptions.iter().map(|s| (s.source, s)).collect())
+            .unwrap_or_default();
+        let mut view = EndpointView {
+            connected: endpoint.transport == TransportState::Ready && !endpoint.inactive,
+            ..EndpointView::default()
+        };
+        if let Some(measured) = measured {
+            view.receive_bps = measured.receive_bps;
+            view.send_bps = measured.send_bps;
+            view.receive_loss = measured.receive_loss;
+            view.send_loss = measured.send_loss;
+            view.rtt = measured.rtt;
+        }
+        for sender in self.endpoints.values() {
+            for source in &sender.sources {
+                if !endpoint.subscriptions.contains_key(&source.spec.id) {
+                    continue;
+                }
+                let got = subscriptions.get(&source.spec.id);
+                let current = got.and_then(|got| got.current);
+                let height = sender
+                    .snapshot
+                    .as_ref()
+                    .and_then(|m| m.sources.iter().find(|s| s.source == source.spec.id))
+                    .and_then(|s| *s.encoding_height.get(usize::from(current?))?);
+                view.sources.push(ReceivedSource {
+                    name: source.spec.name.to_string(),
+                    owner: sender.id.clone(),
+                    media: source.spec.media,
+                    current,
+                    target: got.and_then(|got| got.target),
+                    height,
+                    encodings: source.spec.encodings.len() as u8,
+                    bps: got.map_or(0, |got| got.bps),
+                    packets: got.map_or(0, |got| got.packets),
+                    retransmissions: got.map_or(0, |got| got.retransmissions),
+                });
+            }
+        }
+        Some(view)
+    }
+}
