@@ -1,4 +1,112 @@
 //! The private HTTP server: health, version, statistics, metrics, debug, and COLIBRI2 in JSON.
+//!
+//! Statuses and fields are JVB's. Two differences on purpose: errors are plain text rather than
+//! Jetty's HTML page around the same text, and `/about/version` says `Rialto`.
+
+mod about;
+mod colibri;
+mod debug;
+mod lifecycle;
+mod listen;
+mod metrics;
+mod readings;
+mod stats;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, patch, post},
+};
+
+pub use listen::{ListenError, Server, bind};
+pub use tls::{TlsError, tls_config};
+
+use crate::{bridge::Bridge, config};
 
 /// Version of this build, as told to people and to other programs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Largest request body. A request that creates an endpoint is about 10 kB.
+const BODY_BYTES: usize = 1 << 20;
+
+/// A request that is not answered by then is given up with 503.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Shared {
+    bridge: Bridge,
+    release: Option<Arc<str>>,
+}
+
+/// The resources that `rest` switches on.
+pub fn router(bridge: Bridge, rest: &config::Rest, version: &config::Version) -> Router {
+    let mut router = Router::new();
+    if rest.health {
+        router = router.route("/about/health", get(about::health));
+    }
+    if rest.version {
+        router = router.route("/about/version", get(about::version));
+    }
+    if rest.prometheus {
+        router = router.route("/metrics", get(metrics::metrics));
+    }
+    if rest.debug {
+        router = router
+            .route("/debug", get(debug::all))
+            .route("/debug/{conference}", get(debug::conference))
+            .route("/debug/{conference}/{endpoint}", get(debug::endpoint));
+    }
+    if rest.drain {
+        router = router
+            .route("/colibri/drain", get(lifecycle::drain))
+            .route("/colibri/drain/enable", post(lifecycle::enable_drain))
+            .route("/colibri/drain/disable", post(lifecycle::disable_drain));
+    }
+    if rest.colibri {
+        router = router
+            .route("/colibri/stats", get(stats::stats))
+            .route("/colibri/v2/conferences", post(colibri::create).get(not_implemented))
+            .route(
+                "/colibri/v2/conferences/{meeting_id}",
+                patch(colibri::modify).get(not_implemented),
+            );
+        if rest.shutdown {
+            router = router.route("/colibri/shutdown", post(lifecycle::shutdown));
+        }
+    }
+    let release = version.release.as_deref().map(Arc::from);
+    router
+        .layer(middleware::from_fn(in_time))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(Shared { bridge, release })
+}
+
+/// JVB has never had these, and says so.
+async fn not_implemented() -> Response {
+    refuse(StatusCode::NOT_IMPLEMENTED, "Not Implemented")
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
+        refuse(StatusCode::SERVICE_UNAVAILABLE, "The bridge did not answer in time")
+    })
+}
+
+/// An error: its text, and a word to caches as JVB sends it.
+fn refuse(status: StatusCode, text: &str) -> Response {
+    let cache = [(header::CACHE_CONTROL, "must-revalidate,no-cache,no-store")];
+    if text.is_empty() {
+        return (status, cache).into_response();
+    }
+    (status, cache, text.to_owned()).into_response()
+}

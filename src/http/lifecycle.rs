@@ -1,0 +1,49 @@
+//! `/colibri/drain` and `/colibri/shutdown`.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{Shared, refuse};
+
+pub(super) async fn drain(State(shared): State<Shared>) -> Response {
+    Json(json!({"drain": shared.bridge.drain()})).into_response()
+}
+
+pub(super) async fn enable_drain(State(shared): State<Shared>) -> StatusCode {
+    shared.bridge.set_drain(true);
+    StatusCode::OK
+}
+
+pub(super) async fn disable_drain(State(shared): State<Shared>) -> StatusCode {
+    shared.bridge.set_drain(false);
+    StatusCode::OK
+}
+
+/// `{"graceful-shutdown": true}` waits for the endpoints to leave; `false`, or none, does not. The
+/// text `"true"` is taken as well, as in JVB.
+pub(super) async fn shutdown(State(shared): State<Shared>, body: Bytes) -> Response {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
+        return refuse(StatusCode::BAD_REQUEST, "the body must be a JSON object");
+    };
+    let graceful = match fields.get("graceful-shutdown") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(graceful)) => *graceful,
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => true,
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => false,
+        Some(_) => {
+            return refuse(StatusCode::BAD_REQUEST, "graceful-shutdown: must be true or false");
+        }
+    };
+    if graceful {
+        shared.bridge.graceful_shutdown();
+    } else {
+        shared.bridge.shutdown();
+    }
+    StatusCode::OK.into_response()
+}

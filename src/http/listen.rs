@@ -1,0 +1,136 @@
+//! Accepts connections and serves them, within bounds.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinHandle, JoinSet},
+    time,
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+/// Connections at a time; further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 1024;
+
+/// A connection that has not sent a whole request head by then is closed, also between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// As for the TLS handshake.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a request head, and read ahead of a body.
+const HEAD_BYTES: usize = 32 << 10;
+
+/// Header fields of a request.
+const HEADERS: usize = 100;
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on TCP {addr}: {source}")]
+pub struct ListenError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// The system's reason.
+    pub source: io::Error,
+}
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// What the system says, with the address.
+pub async fn bind(addr: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(addr).await.map_err(|source| ListenError { addr, source })
+}
+
+/// A server that runs until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves `router` on `listener`, over TLS if there is a configuration for it. Must be called in a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// When the listener does not know its own address.
+    pub fn start(
+        listener: TcpListener,
+        router: Router,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
+        let addr = listener.local_addr()?;
+        let task = tokio::spawn(accept(listener, router, tls.map(TlsAcceptor::from)));
+        Ok(Self { addr, task })
+    }
+
+    /// The address that is listened on, with its real port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Connections end with the set that the task owns.
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.spawn(connection(stream, router.clone(), tls.clone(), place));
+            }
+            Err(error) => {
+                // No descriptors left, most likely: some will be closed soon.
+                tracing::warn!(%error, "cannot accept an HTTP connection");
+                time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    place: OwnedSemaphorePermit,
+) {
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(stream, router).await,
+        Some(tls) => {
+            if let Ok(Ok(stream)) = time::timeout(TLS_TIMEOUT, tls.accept(stream)).await {
+                serve(stream, router).await;
+            }
+        }
+    }
+    drop(place);
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    // A client that goes away in the middle is nobody's fault and not worth a line.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades()
+        .await;
+}

@@ -1,0 +1,378 @@
+//! The handlers over a bridge with a detached engine, against what a JVB answered to the same
+//! requests (`tests/data/http`).
+
+use std::{collections::BTreeSet, path::Path};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Method, Request, StatusCode},
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    bridge::BridgeConfig,
+    config::{Rest, Version},
+    engine::{Engine, MediaEvent},
+    transport::{TransportConfig, Transports},
+};
+
+/// An answer: ours, or a captured one.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    content_type: Option<String>,
+    allow: Option<String>,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{}", self.body))
+    }
+
+    fn keys(&self) -> BTreeSet<String> {
+        self.json().as_object().unwrap().keys().cloned().collect()
+    }
+}
+
+fn captured(name: &str) -> Answer {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/http").join(format!("{name}.txt"));
+    let text = std::fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+    let text = text.split_once("HTTP/1.1 ").unwrap().1;
+    let (head, body) = text.split_once("\n\n").unwrap();
+    let header = |name: &str| {
+        let value = head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        value.map(str::to_owned)
+    };
+    Answer {
+        status: head.get(..3).unwrap().parse().unwrap(),
+        content_type: header("Content-Type"),
+        allow: header("Allow"),
+        body: body.to_owned(),
+    }
+}
+
+struct Http {
+    router: Router,
+    bridge: Bridge,
+    /// Keeps the engine's side of the channel, as a running engine does.
+    _events: mpsc::Sender<MediaEvent>,
+}
+
+impl Http {
+    fn new(rest: &Rest) -> Self {
+        let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
+        let (transports, updates) =
+            Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+        let (events, media) = mpsc::channel(8);
+        let bridge = Bridge::new(BridgeConfig::default(), engine, transports, media, updates);
+        let router = router(bridge.clone(), rest, &Version::default());
+        Self { router, bridge, _events: events }
+    }
+
+    fn everything() -> Self {
+        Self::new(&Rest { colibri: true, shutdown: true, ..Rest::default() })
+    }
+
+    async fn send(&self, method: Method, path: &str, accept: &str, body: String) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("accept", accept)
+            .header("content-type", "application/json")
+            .body(Body::from(body))
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let header = |name: &str| {
+            response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let (status, content_type, allow) =
+            (response.status().as_u16(), header("content-type"), header("allow"));
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        Answer { status, content_type, allow, body: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, "*/*", String::new()).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, "*/*", body.to_string()).await
+    }
+
+    async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PATCH, path, "*/*", body.to_string()).await
+    }
+}
+
+/// Same status, and the same content type unless it is Jetty's error page.
+fn alike(ours: &Answer, name: &str) {
+    let theirs = captured(name);
+    assert_eq!(ours.status, theirs.status, "{name}: {ours:?}");
+    if !theirs.content_type.as_deref().is_some_and(|kind| kind.starts_with("text/html")) {
+        assert_eq!(ours.content_type, theirs.content_type, "{name}");
+    }
+    if theirs.body.trim().is_empty() {
+        assert_eq!(ours.body, "", "{name}");
+    }
+}
+
+const MEETING: &str = "963cbb60-c149-40fc-b4e7-70722c839eb7";
+const CONFERENCES: &str = "/colibri/v2/conferences";
+
+fn create() -> Value {
+    json!({
+        "meeting-id": MEETING,
+        "name": "rest@conference.jitsi.local",
+        "create": true,
+        "endpoints": [{
+            "id": "abcd0001",
+            "create": true,
+            "stats-id": "Rest",
+            "capabilities": ["source-names"],
+            "transport": { "ice-controlling": true },
+            "medias": [
+                { "type": "audio", "payload-types": [
+                    { "id": 111, "name": "opus", "clockrate": 48000, "channels": 2 },
+                ]},
+            ],
+        }],
+    })
+}
+
+#[tokio::test]
+async fn about_drain_debug_and_what_is_not_there() {
+    let http = Http::everything();
+    alike(&http.get("/about/health").await, "idle-about-health");
+    let version = http.get("/about/version").await;
+    alike(&version, "idle-about-version");
+    assert_eq!(version.keys(), captured("idle-about-version").keys());
+    assert_eq!(version.json()["os"], captured("idle-about-version").json()["os"]);
+    let post = http.post("/about/health", &json!({})).await;
+    alike(&post, "idle-post-health");
+    assert!(post.allow.unwrap().contains("GET"));
+    alike(&http.get("/nosuch").await, "idle-unknown");
+    alike(&http.get("/colibri/conferences").await, "idle-conferences-v1-list");
+    alike(&http.get(CONFERENCES).await, "idle-conferences-v2-list");
+    alike(&http.get(&format!("{CONFERENCES}/{MEETING}")).await, "live-conferences-v2-get");
+
+    let drain = http.get("/colibri/drain").await;
+    alike(&drain, "idle-drain");
+    assert_eq!(drain.body, captured("idle-drain").body);
+    alike(&http.post("/colibri/drain/enable", &json!({})).await, "drain-enable");
+    assert_eq!(http.get("/colibri/drain").await.body, captured("drain-enabled-get").body);
+    assert!(http.bridge.drain());
+    http.post("/colibri/drain/disable", &json!({})).await;
+    assert!(!http.bridge.drain());
+
+    let debug = http.get("/debug").await;
+    alike(&debug, "idle-debug");
+    let mut expected = captured("idle-debug").keys();
+    // There is no load management yet.
+    expected.remove("load_management");
+    assert_eq!(debug.keys(), expected);
+    assert_eq!(debug.json()["health"], captured("idle-debug").json()["health"]);
+}
+
+#[tokio::test]
+async fn a_conference_over_http() {
+    let http = Http::everything();
+    let created = http.post(CONFERENCES, &create()).await;
+    alike(&created, "rest-1-create");
+    let (ours, theirs) = (created.json(), captured("rest-1-create").json());
+    let fields = |answer: &Value, pointer: &str| -> BTreeSet<String> {
+        let object = answer.pointer(pointer).and_then(Value::as_object);
+        object.unwrap_or_else(|| panic!("{pointer} in {answer}")).keys().cloned().collect()
+    };
+    for pointer in ["", "/endpoints/0", "/sources/0", "/sources/0/sources/0"] {
+        assert_eq!(fields(&ours, pointer), fields(&theirs, pointer), "{pointer}");
+    }
+    let transport = "/endpoints/0/transport/transport";
+    let mut expected = fields(&theirs, transport);
+    // There is no bridge channel over WebSockets yet.
+    expected.remove("web-sockets");
+    assert_eq!(fields(&ours, transport), expected);
+    let candidate = format!("{transport}/candidates/0");
+    assert_eq!(fields(&ours, &candidate), fields(&theirs, &candidate));
+    assert_eq!(ours.pointer(&format!("{candidate}/port")).unwrap(), "10000");
+
+    let again = http.post(CONFERENCES, &create()).await;
+    alike(&again, "rest-2-create-again");
+    assert!(captured("rest-2-create-again").body.contains(&again.body), "{}", again.body);
+    assert_eq!(again.content_type.as_deref(), Some("text/plain; charset=utf-8"));
+
+    let path = format!("{CONFERENCES}/{MEETING}");
+    let mute = json!({"endpoints":[{"id":"abcd0001","force-mute":{"audio":true,"video":true}}]});
+    let muted = http.patch(&path, &mute).await;
+    alike(&muted, "rest-4-patch-force-mute");
+    assert_eq!(muted.json(), captured("rest-4-patch-force-mute").json());
+
+    let debug = http.get("/debug?full=true").await.json();
+    let id = debug["conferences"].as_object().unwrap().keys().next().unwrap().clone();
+    let one = http.get(&format!("/debug/{id}/abcd0001")).await.json();
+    assert!(one["conferences"][&id]["endpoints"]["abcd0001"].is_object(), "{one}");
+
+    let expire = json!({"endpoints":[{"id":"abcd0001","expire":true}]});
+    let expired = http.patch(&path, &expire).await;
+    alike(&expired, "rest-7-patch-expire-endpoint");
+    assert_eq!(expired.json(), captured("rest-7-patch-expire-endpoint").json());
+    alike(&http.patch(&path, &expire).await, "rest-8-patch-gone");
+    let unknown = format!("{CONFERENCES}/dc48836d-86af-42a9-9cd3-fd23c6ddfe37");
+    alike(&http.patch(&unknown, &json!({"expire":true})).await, "rest-9-patch-expire-unknown");
+}
+
+#[tokio::test]
+async fn a_bad_request_names_the_field() {
+    let http = Http::everything();
+    let bad = http.send(Method::POST, CONFERENCES, "*/*", "{".to_owned()).await;
+    alike(&bad, "idle-conferences-post-badjson");
+    assert!(bad.body.starts_with("Failed to create conference, could not parse JSON: "));
+    let empty = http.post(CONFERENCES, &json!({})).await;
+    alike(&empty, "idle-conferences-post-empty");
+    assert!(empty.body.starts_with("Failed to parse ConferenceModify JSON:meeting-id must be set"));
+    let mut wrong = create();
+    wrong["endpoints"][0]["transport"]["ice-controlling"] = json!("often");
+    let wrong = http.post(CONFERENCES, &wrong).await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains("endpoints[0].transport.ice-controlling"), "{}", wrong.body);
+    let mut unknown = create();
+    unknown["endpoints"][0]["colour"] = json!("red");
+    let unknown = http.post(CONFERENCES, &unknown).await;
+    assert_eq!((unknown.status, unknown.body.contains("colour")), (400, true));
+    let large = " ".repeat(BODY_BYTES + 1);
+    let large = http.send(Method::POST, CONFERENCES, "*/*", large).await;
+    assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE.as_u16());
+}
+
+#[tokio::test]
+async fn statistics_have_jvbs_names() {
+    let http = Http::everything();
+    http.post(CONFERENCES, &create()).await;
+    let stats = http.get("/colibri/stats").await;
+    alike(&stats, "live-colibri-stats");
+    let theirs = captured("live-colibri-stats");
+    let (ours, expected) = (stats.keys(), theirs.keys());
+    assert_eq!(ours.difference(&expected).collect::<Vec<_>>(), Vec::<&String>::new());
+    // What is not measured here yet.
+    let missing: Vec<&str> = expected.difference(&ours).map(String::as_str).collect();
+    assert_eq!(
+        missing,
+        [
+            "average_participant_stress",
+            "endpoints_with_spurious_remb",
+            "endpoints_with_suspended_sources",
+            "num_eps_no_msg_transport_after_delay",
+            "num_eps_oversending",
+            "preemptive_kfr_sent",
+            "preemptive_kfr_suppressed",
+            "stress_level",
+            "tcc_unmatched_feedback",
+            "total_layering_changes_received",
+            "total_video_stream_milliseconds_received",
+        ]
+    );
+    let json = stats.json();
+    assert_eq!((&json["conferences"], &json["participants"]), (&json!(1), &json!(1)));
+    for (name, value) in theirs.json().as_object().unwrap() {
+        if let Some(ours) = json.get(name) {
+            assert_eq!(ours.is_number(), value.is_number(), "{name}");
+            assert_eq!(ours.is_boolean(), value.is_boolean(), "{name}");
+        }
+    }
+
+    let metrics = http.get("/metrics").await;
+    alike(&metrics, "live-metrics");
+    let names = |text: &str| -> BTreeSet<String> {
+        let samples = text.lines().filter(|line| line.starts_with("jitsi_jvb_"));
+        samples.map(|line| line.split(['{', ' ']).next().unwrap_or_default().to_owned()).collect()
+    };
+    let theirs = names(&captured("live-metrics").body);
+    let ours = names(&metrics.body);
+    assert_eq!(ours.difference(&theirs).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert!(ours.len() > 40);
+
+    let json = http.send(Method::GET, "/metrics", "application/json", String::new()).await;
+    alike(&json, "live-metrics-json");
+    let mut ours = json.keys();
+    assert!(ours.remove("rialto"));
+    let theirs = captured("live-metrics-json").keys();
+    assert_eq!(ours.difference(&theirs).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[tokio::test]
+async fn what_is_switched_off_is_not_there() {
+    let http = Http::new(&Rest::default());
+    assert_eq!(http.post(CONFERENCES, &create()).await.status, 404);
+    assert_eq!(http.get("/colibri/stats").await.status, 404);
+    assert_eq!(http.post("/colibri/shutdown", &json!({})).await.status, 404);
+    assert_eq!(http.get("/about/health").await.status, 200);
+    let none = Rest {
+        debug: false,
+        drain: false,
+        health: false,
+        prometheus: false,
+        version: false,
+        ..Rest::default()
+    };
+    let http = Http::new(&none);
+    for path in ["/about/health", "/about/version", "/metrics", "/debug", "/colibri/drain"] {
+        assert_eq!(http.get(path).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_graceful_shutdown_refuses_new_conferences() {
+    let http = Http::everything();
+    http.post(CONFERENCES, &create()).await;
+    let wrong = http.post("/colibri/shutdown", &json!({"graceful-shutdown": 1})).await;
+    assert_eq!(wrong.status, 400);
+    let shutdown = http.post("/colibri/shutdown", &json!({"graceful-shutdown": "true"})).await;
+    alike(&shutdown, "shutdown-graceful");
+    let mut other = create();
+    other["meeting-id"] = json!("another");
+    let refused = http.post(CONFERENCES, &other).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("graceful shutdown"), "{}", refused.body);
+    assert_eq!(http.get("/colibri/stats").await.json()["graceful_shutdown"], true);
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named() {
+    let text = |certificate: &str, key: &str| {
+        tls_config(Path::new(certificate), Path::new(key)).unwrap_err().to_string()
+    };
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    assert!(text("/nonexistent.pem", here).starts_with("cannot read /nonexistent.pem: "));
+    assert!(text(here, here).contains("holds no PEM certificate"));
+}
+
+/// Over sockets: plain and TLS.
+#[tokio::test]
+async fn a_server_answers() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let http = Http::everything();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let server = Server::start(listener, http.router.clone(), None).unwrap();
+    let busy = bind(server.addr()).await.unwrap_err().to_string();
+    assert!(busy.starts_with(&format!("cannot listen on TCP {}: ", server.addr())), "{busy}");
+    let mut stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
+    let request = b"GET /about/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("Rialto"), "{text}");
+
+    let mut stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
+    let flood = format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(20_000));
+    // The server hangs up in the middle of it.
+    let _ = stream.write_all(flood.as_bytes()).await;
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text).await;
+    assert!(!String::from_utf8_lossy(&text).contains(" 200 "));
+}
