@@ -4,6 +4,7 @@
 //! found are kept in `fuzz/corpus/<name>/` and replayed by `tests/fuzz_corpus.rs`. A target panics
 //! when an invariant is broken, and only then.
 
+use crate::focus::sdp::{self, Description};
 use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
 use crate::rtp::rtcp::{Rtcp, RtcpPackets};
 use crate::rtp::{ExtWriter, ExtensionBlock, Kind, RtpHeader, demux, ext, rtx};
@@ -20,6 +21,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("h264", h264),
     ("rtcp", rtcp),
     ("rtp", rtp),
+    ("sdp", session_description),
     ("srtp_open", srtp_open),
     ("vp8", vp8),
     ("vp9", vp9),
@@ -30,6 +32,15 @@ pub fn demultiplex(data: &[u8]) {
     let kind = demux(data);
     let media = matches!(kind, Kind::Rtp | Kind::Rtcp);
     assert_eq!(media, data.len() >= 2 && matches!(data.first(), Some(128..=191)));
+}
+
+/// A description that is read can be written, and what is written is read unless it grew too long.
+pub fn session_description(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(description) = Description::parse(text) {
+        let again = Description::parse(&description.to_string());
+        assert!(matches!(again, Ok(_) | Err(sdp::Error::TooLong)), "{again:?}");
+    }
 }
 
 /// A header that parses lies in the packet, as do payload and extension elements.

@@ -338,7 +338,7 @@ mod tests {
                 }
             }
             let len = writer.finish();
-            prop_assert!(len <= room && len % 4 == 0);
+            prop_assert!(len <= room && len.is_multiple_of(4));
             prop_assert_eq!(len == 0, kept.is_empty());
             if len > 0 {
                 prop_assert_eq!(read(&buf[..len]), kept);

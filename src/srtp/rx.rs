@@ -238,3 +238,48 @@ impl RtcpSender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::srtp::TxContext;
+
+    #[test]
+    fn senders_of_rtcp_are_bounded_and_the_silent_ones_go() {
+        let profile = Profile::AeadAes128Gcm;
+        let key = vec![1; 28];
+        let mut tx = TxContext::new(profile, &key).unwrap();
+        let mut rx = RxContext::new(profile, &key).unwrap();
+        let mut report = |rx: &mut RxContext, ssrc: u32| {
+            let mut buf = [0; 28];
+            buf[..4].copy_from_slice(&[0x80, 201, 0, 1]);
+            buf[4..8].copy_from_slice(&ssrc.to_be_bytes());
+            tx.seal_rtcp(&mut buf, 8).unwrap();
+            assert_eq!(rx.open_rtcp(&mut buf.clone()), Ok(8));
+            assert_eq!(rx.open_rtcp(&mut buf.clone()), Err(SrtpError::Replay));
+        };
+        for ssrc in 0..200 {
+            report(&mut rx, ssrc);
+            report(&mut rx, 1_000_000);
+        }
+        assert_eq!(rx.rtcp.len(), MAX_RTCP_SENDERS);
+        assert!(rx.rtcp.iter().any(|sender| sender.ssrc == 1_000_000));
+        assert!(rx.rtcp.iter().any(|sender| sender.ssrc == 199));
+        assert!(!rx.rtcp.iter().any(|sender| sender.ssrc == 0));
+    }
+
+    #[test]
+    fn the_rtcp_window_has_128_places() {
+        let mut sender = RtcpSender { ssrc: 1, highest: 1000, seen: 1, used: 0 };
+        assert_eq!(sender.check(1000), Err(SrtpError::Replay));
+        assert_eq!(sender.check(873), Ok(()));
+        assert_eq!(sender.check(872), Err(SrtpError::TooOld));
+        sender.accept(873, 1);
+        assert_eq!(sender.check(873), Err(SrtpError::Replay));
+        sender.accept(1001, 2);
+        assert_eq!(sender.check(1000), Err(SrtpError::Replay));
+        assert_eq!(sender.check(873), Err(SrtpError::TooOld));
+        sender.accept(5000, 3);
+        assert_eq!(sender.check(4999), Ok(()));
+    }
+}

@@ -194,3 +194,6 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, DtlsError>) -> Result<T, DtlsErro
         Err(_) => Err(DtlsError::Library),
     }
 }
+
+#[cfg(test)]
+mod tests;

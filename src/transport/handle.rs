@@ -130,10 +130,10 @@ impl Transports {
                     }
                     // One lock for each datagram: a handshake must not hold up the callers of a batch.
                     for event in batch.drain(..) {
-                        self.with(|hub, now| hub.on_event(now, &event));
+                        self.apply(|hub, now| hub.on_event(now, &event));
                     }
                 }
-                () = timer => self.with(Hub::handle_timeout),
+                () = timer => drop(self.apply(Hub::handle_timeout)),
                 () = self.0.wake.notified() => {}
             }
             self.resolve_names();
@@ -153,7 +153,16 @@ impl Transports {
         }
     }
 
+    /// For callers outside the loop: wakes it when it has to look again.
     fn with<T>(&self, call: impl FnOnce(&mut Hub, Instant) -> T) -> T {
+        let (result, deadline_moved) = self.apply(call);
+        if deadline_moved {
+            self.0.wake.notify_one();
+        }
+        result
+    }
+
+    fn apply<T>(&self, call: impl FnOnce(&mut Hub, Instant) -> T) -> (T, bool) {
         let mut hub = self.lock();
         let before = hub.poll_timeout();
         let result = call(&mut hub, Instant::now());
@@ -165,10 +174,8 @@ impl Transports {
                 Output::Update(update) => drop(self.0.updates.send(update)),
             }
         }
-        if hub.poll_timeout() != before || hub.has_names() {
-            self.0.wake.notify_one();
-        }
-        result
+        let deadline_moved = hub.poll_timeout() != before || hub.has_names();
+        (result, deadline_moved)
     }
 
     fn lock(&self) -> MutexGuard<'_, Hub> {

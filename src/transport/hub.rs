@@ -35,6 +35,8 @@ use crate::engine::{Control, EndpointId, TransportDatagram, TransportEvent};
 const TRANSACTION_LIFE: Duration = Duration::from_secs(10);
 /// A session is not called again before this, whatever it asks for.
 const MIN_STEP: Duration = Duration::from_millis(1);
+/// Timers served in one call, so that callers of other methods get their turn; what is due stays due.
+const TIMERS_AT_ONCE: usize = 256;
 /// Host names waiting to be looked up; more are ignored.
 const MAX_NAMES: usize = 64;
 
@@ -232,13 +234,14 @@ impl Hub {
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.shared.forget_old_requests(now);
-        while let Some(&Reverse((at, endpoint))) = self.timers.peek() {
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some(&Reverse((at, endpoint))) = self.timers.peek() else { break };
             if at > now {
                 break;
             }
             self.timers.pop();
-            // A session that moved its timer has a later entry, or this one is early: harmless.
-            if let Some(session) = self.sessions.get_mut(&endpoint) {
+            // A timer that was moved forward leaves its old entry behind.
+            if let Some(session) = self.sessions.get_mut(&endpoint).filter(|s| s.is_due(at)) {
                 session.scheduled = None;
                 self.touch(now, endpoint, |session, shared| session.handle_timeout(now, shared));
             }

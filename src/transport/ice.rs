@@ -95,12 +95,15 @@ pub struct Agent {
     racing: Option<Instant>,
     last_step: Option<Instant>,
     failed: bool,
+    /// The role as last reported.
+    role: bool,
 }
 
 impl Agent {
     /// An agent without a peer yet.
     pub fn new(params: AgentParams) -> Self {
         let inner = inner_agent(&params);
+        let role = params.controlling;
         Self {
             params,
             inner,
@@ -117,6 +120,7 @@ impl Agent {
             racing: None,
             last_step: None,
             failed: false,
+            role,
         }
     }
 
@@ -138,6 +142,12 @@ impl Agent {
     /// Whether we control, conflicts considered.
     pub fn controlling(&self) -> bool {
         self.inner.controlling()
+    }
+
+    /// Whether a conflict made us change the role since the last call.
+    pub fn take_role_switch(&mut self) -> bool {
+        let controlling = self.inner.controlling();
+        std::mem::replace(&mut self.role, controlling) != controlling
     }
 
     /// The peer's ufrag, once known.
@@ -359,10 +369,11 @@ impl Agent {
     }
 
     fn feed(&mut self, now: Instant, (local, remote): Pair, bytes: &[u8]) {
-        let Ok(message) = StunMessage::parse(bytes) else { return };
-        let packet =
-            StunPacket { proto: Protocol::Udp, source: remote, destination: local, message };
-        self.guarded(|inner| inner.handle_packet(now, packet));
+        self.guarded(|inner| {
+            let Ok(message) = StunMessage::parse(bytes) else { return };
+            let (proto, source, destination) = (Protocol::Udp, remote, local);
+            inner.handle_packet(now, StunPacket { proto, source, destination, message });
+        });
         self.absorb();
     }
 

@@ -57,6 +57,7 @@ pub(super) struct Session {
     established: bool,
     failed: Option<FailReason>,
     connect_by: Option<Instant>,
+    consent_timeout: Duration,
     tokens: f64,
     refilled: Option<Instant>,
     /// The hub's timer for this session.
@@ -88,6 +89,7 @@ impl Session {
             established: false,
             failed: None,
             connect_by: None,
+            consent_timeout: shared.config.consent_timeout,
             tokens: REQUEST_BURST,
             refilled: None,
             scheduled: None,
@@ -243,8 +245,6 @@ impl Session {
         shared.answered(&message.transaction);
         shared.counters.stun_responses += 1;
         if message.class == stun::Class::Error {
-            // The only error that the agent acts upon.
-            shared.counters.role_conflicts += u64::from(message.error_code == Some(487));
             self.settle(now, shared);
             return;
         }
@@ -309,8 +309,10 @@ impl Session {
         if self.failed.is_some() {
             return None;
         }
+        let consent = self.current.consent().map(|at| at + self.consent_timeout);
         let keep = self.selected.map(|(_, remote)| remote);
         let others = [
+            consent,
             self.addresses.idle_at(keep),
             self.media.poll_timeout(),
             self.connect_by,
@@ -319,6 +321,11 @@ impl Session {
         ];
         let agents = self.agents_mut().filter_map(Agent::poll_timeout).min();
         others.into_iter().flatten().chain(agents).min()
+    }
+
+    /// Whether the hub's timer of that time is this session's present one.
+    pub fn is_due(&self, at: Instant) -> bool {
+        self.scheduled == Some(at)
     }
 
     /// Ends it: says goodbye, gives the addresses back.
@@ -438,6 +445,7 @@ impl Session {
         let others = [&mut self.next, &mut self.previous];
         let others = others.into_iter().flatten().map(|(agent, _)| agent);
         for agent in std::iter::once(&mut self.current).chain(others) {
+            shared.counters.role_conflicts += u64::from(agent.take_role_switch());
             while let Some((pair, bytes)) = agent.poll_transmit() {
                 if let (true, Some(id)) = (stun::is_request(&bytes), stun::transaction_of(&bytes)) {
                     let generation = agent.generation();
@@ -463,7 +471,7 @@ impl Session {
 
     fn check_consent(&mut self, now: Instant, shared: &mut Shared) {
         let Some(consent) = self.current.consent() else { return };
-        if now >= consent + shared.config.consent_timeout {
+        if now >= consent + self.consent_timeout {
             shared.counters.consent_lost += 1;
             tracing::info!(endpoint = %self.options.label, "consent lost");
             self.current.drop_selected();

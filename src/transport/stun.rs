@@ -14,7 +14,6 @@ const MAGIC: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
-const ERROR_CODE: u16 = 0x0009;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
@@ -69,8 +68,6 @@ pub struct Message<'a> {
     pub priority: Option<u32>,
     /// USE-CANDIDATE is there.
     pub use_candidate: bool,
-    /// ERROR-CODE, `300..=699`.
-    pub error_code: Option<u16>,
     /// XOR-MAPPED-ADDRESS.
     pub mapped: Option<SocketAddr>,
     bytes: &'a [u8],
@@ -104,7 +101,6 @@ impl<'a> Message<'a> {
             username: None,
             priority: None,
             use_candidate: false,
-            error_code: None,
             mapped: None,
             bytes,
             integrity: None,
@@ -169,10 +165,6 @@ impl<'a> Message<'a> {
                 self.priority = Some(u32::from_be_bytes(bytes));
             }
             USE_CANDIDATE => self.use_candidate = true,
-            ERROR_CODE => {
-                let &[_, _, class, number, ..] = value else { return Err(StunError::Attribute) };
-                self.error_code = Some(u16::from(class & 7) * 100 + u16::from(number % 100));
-            }
             XOR_MAPPED_ADDRESS => {
                 let mapped = unxor(value, &self.transaction).ok_or(StunError::Attribute)?;
                 self.mapped = Some(mapped);

@@ -172,6 +172,9 @@ fn fmtp(section: &mut Section, value: &str) -> Result<(), Error> {
                 return Err(Error::Malformed("fmtp"));
             }
             let pair = (name.trim().to_owned(), value.trim().to_owned());
+            if pair.0.is_empty() && pair.1.is_empty() {
+                continue;
+            }
             push(&mut codec.parameters, pair, MAX_REPEATS, "fmtp")?;
         }
     }

@@ -13,7 +13,7 @@ use rtcp::reception_report::ReceptionReport;
 use rtcp::sender_report::SenderReport;
 use rtcp::source_description::SourceDescription;
 use rtcp::transport_feedbacks::transport_layer_cc::{SymbolTypeTcc, TransportLayerCc};
-use rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 
 fn written(write: impl FnOnce(&mut RtcpWriter)) -> Vec<u8> {
     let mut buf = vec![0xaa; 4000];
@@ -124,7 +124,7 @@ fn a_full_buffer_keeps_what_was_written() {
     assert_eq!(writer.nack(1, 2, [Seq(1)]), Ok(()));
     assert_eq!(writer.pli(1, 2), Err(RtcpError::Full));
     assert_eq!(writer.len(), 28);
-    assert_eq!(RtcpPackets::new(&buf[..28]).filter(Result::is_ok).count(), 2);
+    assert_eq!(RtcpPackets::new(&buf[..28]).flatten().count(), 2);
 
     let mut writer = RtcpWriter::new(&mut buf);
     assert_eq!(writer.nack(1, 2, []), Err(RtcpError::Count));
@@ -258,7 +258,7 @@ proptest! {
         let ours = written(|w| w.nack(ssrcs.0, ssrcs.1, lost.iter().copied().map(Seq)).unwrap());
         let theirs = oracle::<TransportLayerNack>(&ours);
         prop_assert_eq!((theirs.sender_ssrc, theirs.media_ssrc), ssrcs);
-        let seen: Vec<_> = theirs.nacks.iter().flat_map(|pair| pair.packet_list()).collect();
+        let seen: Vec<_> = theirs.nacks.iter().flat_map(NackPair::packet_list).collect();
         prop_assert_eq!(&seen, &lost);
         let Rtcp::Nack { sender, media, lost: read } = only(&ours) else { panic!() };
         prop_assert_eq!((sender, media), ssrcs);
@@ -327,13 +327,13 @@ proptest! {
         while !rest.is_empty() {
             let mut buf = vec![0xcc; room];
             let mut writer = RtcpWriter::new(&mut buf);
-            let taken = match writer.transport_cc(1, 2, number, base, rest) {
-                Ok(taken) => taken,
-                // A long gap before the first arrival, of which the room has no chunks.
-                Err(_) => { base = rest[0].seq; continue }
+            let Ok(taken) = writer.transport_cc(1, 2, number, base, rest) else {
+                // A long gap before the first arrival, for whose chunks there is no room.
+                base = rest[0].seq;
+                continue;
             };
             let len = writer.len();
-            prop_assert!(taken > 0 && len % 4 == 0);
+            prop_assert!(taken > 0 && len.is_multiple_of(4));
             let Rtcp::TransportCc(read) = only(&buf[..len]) else { panic!() };
             prop_assert_eq!((read.sender, read.media, read.feedback_count), (1, 2, number));
             prop_assert_eq!(read.base, base.seq());

@@ -1,0 +1,40 @@
+//! What the engine costs over real sockets, beside a bare loop that only seals and sends.
+//!
+//! `cargo bench --bench engine [-- sinks|bare|wait|whole]`
+//!
+//! The measured thread runs on CPU 0, everything else on CPU 1. What counts is the CPU time of that
+//! thread, which other load on the machine disturbs less than the wall clock; a core's packets per
+//! second are its inverse. Over loopback it contains the kernel's work of delivery up to the
+//! receiver's socket.
+
+mod bare;
+mod latency;
+mod sinks;
+mod wait;
+
+use std::{io, time::Duration};
+
+/// Receivers of the one source.
+const RECEIVERS: usize = 20;
+
+/// An RTP packet before protection, bytes.
+const PACKET: usize = 1_100;
+
+/// How long each case runs.
+const RUN: Duration = Duration::from_millis(1_500);
+
+fn main() -> io::Result<()> {
+    // Cargo passes `--bench`.
+    let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    if part.as_deref() == Some("sinks") {
+        bare::compare_sinks()?;
+    }
+    if wants("bare") {
+        bare::report()?;
+    }
+    if wants("wait") {
+        wait::report()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! From a browser's answer to what the bridge is told: transport, formats, sources.
+
+use super::{
+    message::{Encoding, SendState, Sending},
+    offer::{CAMERA, MICROPHONE, RemoteSource, SCREEN},
+    sdp::{self, Description, Kind, Section},
+};
+use crate::{
+    colibri::{
+        Candidate, Fingerprint, IceUdp, Media, MediaSource, Parameter, PayloadType, RtcpFb,
+        RtpHdrExt, Source, SsrcGroup,
+    },
+    engine::MediaType,
+};
+
+/// Most encodings of a camera.
+const MAX_ENCODINGS: usize = 3;
+
+/// Audio and video of the bridge's types.
+pub fn media_type(kind: Kind) -> Option<MediaType> {
+    match kind {
+        Kind::Audio => Some(MediaType::Audio),
+        Kind::Video => Some(MediaType::Video),
+        Kind::Application => None,
+    }
+}
+
+/// The browser's side of the transport: that of the first section which has one.
+pub fn transport(answer: &Description) -> Option<IceUdp> {
+    let section = answer.sections.iter().find(|section| !section.transport.ufrag.is_empty())?;
+    let transport = &section.transport;
+    Some(IceUdp {
+        ufrag: Some(transport.ufrag.clone()),
+        pwd: Some(transport.pwd.clone()),
+        candidates: transport.candidates.iter().map(candidate).collect(),
+        fingerprints: transport
+            .fingerprints
+            .iter()
+            .map(|(hash, digest)| Fingerprint {
+                hash: Some(hash.clone()),
+                setup: transport.setup.map(|setup| setup.as_str().to_owned()),
+                fingerprint: digest.clone(),
+                cryptex: None,
+            })
+            .collect(),
+        rtcp_mux: true,
+        ..IceUdp::default()
+    })
+}
+
+/// The bridge's form of a candidate.
+pub fn candidate(candidate: &sdp::Candidate) -> Candidate {
+    Candidate {
+        component: candidate.component,
+        foundation: candidate.foundation.clone(),
+        priority: candidate.priority,
+        protocol: candidate.protocol.clone(),
+        r#type: candidate.typ.clone(),
+        ip: candidate.address.clone(),
+        port: candidate.port,
+        ..Candidate::default()
+    }
+}
+
+/// The bridge's side of the transport, for an offer.
+pub fn bridge_transport(ice: &IceUdp) -> sdp::Transport {
+    sdp::Transport {
+        ufrag: ice.ufrag.clone().unwrap_or_default(),
+        pwd: ice.pwd.clone().unwrap_or_default(),
+        fingerprints: ice
+            .fingerprints
+            .iter()
+            .map(|f| {
+                (f.hash.clone().unwrap_or_else(|| "sha-256".to_owned()), f.fingerprint.clone())
+            })
+            .collect(),
+        // An offer says actpass (RFC 5763 section 5), also where the roles are settled.
+        setup: Some(sdp::Setup::ActPass),
+        candidates: ice
+            .candidates
+            .iter()
+            .map(|c| sdp::Candidate {
+                foundation: c.foundation.clone(),
+                component: c.component,
+                protocol: c.protocol.clone(),
+                priority: c.priority,
+                address: c.ip.clone(),
+                port: c.port,
+                typ: c.r#type.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// What the browser accepted: payload types and extensions of the first live section of each kind.
+/// They were the same in every section of the offer.
+pub fn media(answer: &Description) -> Vec<Media> {
+    let mut media: Vec<Media> = Vec::new();
+    for section in answer.sections.iter().filter(|section| !section.rejected) {
+        let Some(kind) = media_type(section.kind) else { continue };
+        if media.iter().any(|known| known.r#type == kind) {
+            continue;
+        }
+        media.push(Media {
+            r#type: kind,
+            payload_types: section.codecs.iter().map(payload_type).collect(),
+            rtp_hdrexts: section
+                .extensions
+                .iter()
+                .map(|extension| RtpHdrExt {
+                    id: extension.id,
+                    uri: extension.uri.clone(),
+                    senders: None,
+                    attributes: None,
+                })
+                .collect(),
+            extmap_allow_mixed: answer.extmap_allow_mixed || section.extmap_allow_mixed,
+        });
+    }
+    media
+}
+
+fn payload_type(codec: &sdp::Codec) -> PayloadType {
+    PayloadType {
+        id: codec.pt,
+        name: codec.name.clone(),
+        clockrate: Some(codec.clock_rate),
+        channels: codec.channels.map(u32::from),
+        parameters: codec
+            .parameters
+            .iter()
+            .map(|(name, value)| Parameter {
+                name: Some(name.clone()).filter(|name| !name.is_empty()),
+                value: Some(value.clone()),
+            })
+            .collect(),
+        rtcp_fbs: codec
+            .feedback
+            .iter()
+            .map(|(kind, subtype)| RtcpFb { r#type: kind.clone(), subtype: subtype.clone() })
+            .collect(),
+        ..PayloadType::default()
+    }
+}
+
+/// A source that the browser sends: what the bridge is told and what the others are offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnSource {
+    /// For the bridge.
+    pub signalled: MediaSource,
+    /// For the other participants.
+    pub remote: RemoteSource,
+}
+
+/// What `endpoint` sends according to its answer, of what it says it has. Browsers do not write the
+/// SSRCs of simulcast streams into descriptions: those come beside the answer, in `encodings`.
+pub fn own_sources(
+    endpoint: &str,
+    answer: &Description,
+    encodings: &[Encoding],
+    sending: Sending,
+) -> Vec<OwnSource> {
+    let wanted = [
+        (MICROPHONE, Kind::Audio, "a0", sending.microphone),
+        (CAMERA, Kind::Video, "v0", sending.camera),
+        (SCREEN, Kind::Video, "v1", sending.screen),
+    ];
+    let mut sources = Vec::new();
+    for (mid, kind, suffix, state) in wanted {
+        let section = answer.sections.iter().find(|s| s.mid == mid && s.kind == kind);
+        let Some(section) = section.filter(|s| !s.rejected && s.direction.sends()) else {
+            continue;
+        };
+        if state == SendState::None {
+            continue;
+        }
+        let encodings = section_encodings(section, encodings);
+        let Some(first) = encodings.first() else { continue };
+        let name = format!("{endpoint}-{suffix}");
+        let remote = RemoteSource {
+            endpoint: endpoint.to_owned(),
+            name: name.clone(),
+            kind,
+            desktop: mid == SCREEN,
+            ssrc: first.0,
+            rtx: first.1,
+        };
+        sources.push(OwnSource { signalled: media_source(name, mid, &encodings), remote });
+    }
+    sources
+}
+
+/// SSRC and retransmission SSRC of each encoding of a section, lowest quality first.
+fn section_encodings(section: &Section, beside: &[Encoding]) -> Vec<(u32, Option<u32>)> {
+    let mut found: Vec<(u32, Option<u32>)> = Vec::new();
+    if section.rids.is_empty() {
+        let fid = section.groups.iter().find(|group| group.semantics == "FID");
+        match fid.map(|group| group.ssrcs.as_slice()) {
+            Some([ssrc, rtx]) => found.push((*ssrc, Some(*rtx))),
+            _ => found.extend(section.ssrcs.first().map(|ssrc| (ssrc.id, None))),
+        }
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    // In the order of the rids of the offer, which is the order in the answer.
+    let mut of_section: Vec<&Encoding> =
+        beside.iter().filter(|encoding| encoding.mid == section.mid).collect();
+    let place = |encoding: &Encoding| {
+        section.rids.iter().position(|rid| rid.id == encoding.rid).unwrap_or(usize::MAX)
+    };
+    of_section.sort_by_key(|encoding| place(encoding));
+    for encoding in of_section.into_iter().take(MAX_ENCODINGS) {
+        let mut taken = found.iter().flat_map(|(ssrc, rtx)| [Some(*ssrc), *rtx]).flatten();
+        if !taken.any(|ssrc| ssrc == encoding.ssrc || Some(ssrc) == encoding.rtx) {
+            found.push((encoding.ssrc, encoding.rtx.filter(|rtx| *rtx != encoding.ssrc)));
+        }
+    }
+    found
+}
+
+fn media_source(name: String, mid: &str, encodings: &[(u32, Option<u32>)]) -> MediaSource {
+    let video_type = match mid {
+        CAMERA => Some("camera".to_owned()),
+        SCREEN => Some("desktop".to_owned()),
+        _ => None,
+    };
+    let group = |semantics: &str, ssrcs| SsrcGroup { semantics: semantics.to_owned(), ssrcs };
+    let mut ssrc_groups = Vec::new();
+    if encodings.len() > 1 {
+        ssrc_groups.push(group("SIM", encodings.iter().map(|(ssrc, _)| *ssrc).collect()));
+    }
+    for (ssrc, rtx) in encodings {
+        ssrc_groups.extend(rtx.map(|rtx| group("FID", vec![*ssrc, rtx])));
+    }
+    let ssrcs = encodings.iter().flat_map(|(ssrc, rtx)| [Some(*ssrc), *rtx]).flatten();
+    MediaSource {
+        r#type: if mid == MICROPHONE { MediaType::Audio } else { MediaType::Video },
+        synthetic: false,
+        sources: ssrcs
+            .map(|ssrc| Source {
+                ssrc,
+                name: Some(name.clone()),
+                video_type: video_type.clone(),
+                rid: None,
+                parameters: Vec::new(),
+            })
+            .collect(),
+        ssrc_groups,
+        id: name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = "v=0\r\no=- 1 1 IN IP4 0\r\na=extmap-allow-mixed\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\n\
+        a=fingerprint:sha-256 AA\r\na=setup:active\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n\
+        a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=ssrc:10 cname:c\r\n\
+        m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=mid:1\r\na=sendonly\r\na=rtpmap:96 VP8/90000\r\n\
+        a=rtcp-fb:96 nack pli\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
+        a=rid:l send\r\na=rid:h send\r\n\
+        m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=mid:2\r\na=sendonly\r\n\
+        a=ssrc-group:FID 30 31\r\na=ssrc:30 cname:c\r\na=ssrc:31 cname:c\r\n";
+
+    fn sending(screen: SendState) -> Sending {
+        Sending { microphone: SendState::On, camera: SendState::Muted, screen }
+    }
+
+    fn encoding(rid: &str, ssrc: u32, rtx: u32) -> Encoding {
+        Encoding { mid: "1".to_owned(), rid: rid.to_owned(), ssrc, rtx: Some(rtx) }
+    }
+
+    #[test]
+    fn sources_come_from_the_description_and_from_beside_it() {
+        let answer = Description::parse(ANSWER).unwrap();
+        let beside = [encoding("h", 22, 23), encoding("l", 20, 21)];
+        let sources = own_sources("ep", &answer, &beside, sending(SendState::On));
+        let [microphone, camera, screen] = sources.as_slice() else { panic!("{sources:?}") };
+        assert_eq!((microphone.remote.ssrc, microphone.remote.rtx), (10, None));
+        assert_eq!((camera.remote.ssrc, camera.remote.rtx), (20, Some(21)));
+        assert_eq!(camera.signalled.ssrc_groups[0].semantics, "SIM");
+        assert_eq!(camera.signalled.ssrc_groups[0].ssrcs, [20, 22]);
+        assert_eq!(camera.signalled.sources.len(), 4);
+        assert_eq!((screen.remote.ssrc, screen.remote.rtx), (30, Some(31)));
+        assert!(screen.remote.desktop);
+        let planned = crate::colibri::plan_sources(
+            &sources.iter().map(|s| s.signalled.clone()).collect::<Vec<_>>(),
+        );
+        assert_eq!(planned.unwrap().len(), 3);
+        assert_eq!(own_sources("ep", &answer, &[], sending(SendState::None)).len(), 1);
+    }
+
+    #[test]
+    fn formats_and_transport_are_passed_on() {
+        let answer = Description::parse(ANSWER).unwrap();
+        let media = media(&answer);
+        assert_eq!(media.len(), 2);
+        assert_eq!(media[1].payload_types.len(), 2);
+        assert!(media[0].extmap_allow_mixed);
+        let transport = transport(&answer).unwrap();
+        assert_eq!(transport.ufrag.as_deref(), Some("u"));
+        assert_eq!(transport.fingerprints[0].setup.as_deref(), Some("active"));
+    }
+
+    #[test]
+    fn an_ssrc_said_twice_is_taken_once() {
+        let answer = Description::parse(ANSWER).unwrap();
+        let beside = [encoding("l", 20, 20), encoding("h", 20, 5), encoding("h", 21, 20)];
+        let sources = own_sources("ep", &answer, &beside, sending(SendState::None));
+        assert_eq!(sources[1].signalled.sources.len(), 1);
+    }
+}

@@ -1,0 +1,117 @@
+//! The page: files that are part of the program, without a build step and without anything from
+//! elsewhere.
+
+use axum::{
+    Router,
+    extract::Path,
+    http::{HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use super::room::is_room_name;
+
+const HOME: &str = include_str!("web/home.html");
+const CALL: &str = include_str!("web/call.html");
+
+/// Everything else that the pages load, by name.
+const FILES: [(&str, &str, &str); 9] = [
+    ("style.css", CSS, include_str!("web/style.css")),
+    ("home.js", JS, include_str!("web/home.js")),
+    ("call.js", JS, include_str!("web/call.js")),
+    ("signal.js", JS, include_str!("web/signal.js")),
+    ("media.js", JS, include_str!("web/media.js")),
+    ("peer.js", JS, include_str!("web/peer.js")),
+    ("stats.js", JS, include_str!("web/stats.js")),
+    ("tiles.js", JS, include_str!("web/tiles.js")),
+    ("plot.js", JS, include_str!("web/plot.js")),
+];
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+/// Nothing but our own files and our own WebSocket. Not every browser takes `'self'` for the latter.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; media-src 'self' blob:; connect-src 'self' ws: wss:; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
+/// The routes of the pages and their files.
+pub(super) fn router() -> Router {
+    Router::new()
+        .route("/", get(async || file(HTML, HOME)))
+        .route("/{room}", get(call))
+        .route("/_rialto/{name}", get(asset))
+}
+
+async fn call(Path(room): Path<String>) -> Response {
+    if is_room_name(&room) { file(HTML, CALL) } else { missing() }
+}
+
+async fn asset(Path(name): Path<String>) -> Response {
+    match FILES.iter().find(|(known, _, _)| *known == name) {
+        Some((_, kind, text)) => file(kind, text),
+        None => missing(),
+    }
+}
+
+fn file(kind: &'static str, text: &'static str) -> Response {
+    let headers: [(HeaderName, &'static str); 5] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, text).into_response()
+}
+
+fn missing() -> Response {
+    (
+        StatusCode::NOT_FOUND,
+        "There is nothing here. Rooms have names of letters, digits, - and _.\n",
+    )
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn status(path: &str) -> StatusCode {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        router().oneshot(request).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn pages_and_files_are_there() {
+        assert_eq!(status("/").await, StatusCode::OK);
+        assert_eq!(status("/any-room").await, StatusCode::OK);
+        assert_eq!(status("/a%20b").await, StatusCode::NOT_FOUND);
+        assert_eq!(status("/favicon.ico").await, StatusCode::OK, "a room like any other");
+        assert_eq!(status("/_rialto/none.js").await, StatusCode::NOT_FOUND);
+        for (name, _, _) in FILES {
+            assert_eq!(status(&format!("/_rialto/{name}")).await, StatusCode::OK);
+        }
+    }
+
+    #[test]
+    fn what_a_page_loads_is_there() {
+        let texts = [HOME, CALL].into_iter().chain(FILES.iter().map(|(_, _, text)| *text));
+        for text in texts {
+            assert!(
+                !text.contains("http://") && !text.contains("https://"),
+                "nothing from elsewhere"
+            );
+            for part in text.split("/_rialto/").skip(1) {
+                let end = part.find(['"', '\'', '`', '?']).unwrap_or(part.len());
+                let name = part.get(..end).unwrap_or_default();
+                let known = name == "ws" || FILES.iter().any(|(known, _, _)| *known == name);
+                assert!(known, "{name}");
+            }
+        }
+    }
+}

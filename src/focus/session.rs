@@ -1,0 +1,345 @@
+//! One page's session: what it was offered, what it answered, what the bridge was told. The focus
+//! always offers and the page always answers; there is one offer at a time, and what changes
+//! meanwhile waits for the next.
+
+use std::sync::Arc;
+
+use super::{
+    answer,
+    message::{BridgeView, Encoding, Forwarded, FromPage, MAX_ENCODINGS, Sending, Slot, ToPage},
+    offer::Offers,
+    room::{Membership, Room},
+    sdp::{self, Description, Kind},
+};
+use crate::{
+    bridge::Bridge,
+    colibri::{
+        Colibri2Endpoint, ColibriError, ConferenceModified, ConferenceModify, IceUdp, Media,
+        MediaSource, Reason, Transport, capability,
+    },
+    engine::Mid,
+};
+
+/// Why a session ends.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The bridge refused what the session needs.
+    #[error("the bridge refused: {0}")]
+    Bridge(#[from] ColibriError),
+    /// The bridge answered without a transport.
+    #[error("the bridge gave no transport")]
+    NoTransport,
+    /// The page sent something that is no message.
+    #[error("not a message: {0}")]
+    Message(#[from] serde_json::Error),
+    /// The page's description cannot be read.
+    #[error("cannot read the answer: {0}")]
+    Answer(#[from] sdp::Error),
+    /// More encodings than [`MAX_ENCODINGS`].
+    #[error("too many encodings")]
+    TooManyEncodings,
+}
+
+/// One page's session.
+#[derive(Debug)]
+pub struct Session {
+    bridge: Bridge,
+    membership: Membership,
+    offers: Offers,
+    /// The version of the offer that waits for its answer.
+    pending: Option<u64>,
+    /// A new offer is due.
+    due: bool,
+    /// ICE restarts so far, as the bridge counts them.
+    generation: Option<u32>,
+    sending: Sending,
+    answer: Option<Description>,
+    encodings: Vec<Encoding>,
+    told: Told,
+}
+
+/// What the bridge knows of the page.
+#[derive(Debug, Default)]
+struct Told {
+    transport: Option<IceUdp>,
+    media: Vec<Media>,
+    sources: Vec<MediaSource>,
+}
+
+impl Session {
+    /// Creates the endpoint, and the conference where it is the first.
+    pub async fn open(bridge: Bridge, membership: Membership) -> Result<Self, SessionError> {
+        let modified = create_endpoint(&bridge, &membership).await?;
+        let ice = ice_of(&modified, &membership.id).ok_or(SessionError::NoTransport)?;
+        // 63 bits: the number is signed where browsers parse it.
+        let session = rand::random::<u64>() >> 1;
+        let mut offers = Offers::new(session, answer::bridge_transport(ice));
+        offers.set_sources(&membership.room.sources_for(&membership.id));
+        Ok(Self {
+            bridge,
+            membership,
+            offers,
+            pending: None,
+            due: true,
+            generation: None,
+            sending: Sending::default(),
+            answer: None,
+            encodings: Vec::new(),
+            told: Told::default(),
+        })
+    }
+
+    /// The room.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.membership.room
+    }
+
+    /// The endpoint's id.
+    pub fn id(&self) -> &str {
+        &self.membership.id
+    }
+
+    /// The first messages.
+    pub async fn greet(&mut self) -> Vec<ToPage> {
+        let mut out =
+            vec![ToPage::Welcome { id: self.id().to_owned(), room: self.room().name.clone() }];
+        out.extend(self.on_room_change().await);
+        out
+    }
+
+    /// Something in the room changed.
+    pub async fn on_room_change(&mut self) -> Vec<ToPage> {
+        let sources = self.room().sources_for(self.id());
+        self.due |= self.offers.set_sources(&sources);
+        let mut out = vec![ToPage::Peers { peers: self.room().peers() }];
+        out.extend(self.offer().await);
+        out
+    }
+
+    /// A text from the page.
+    pub async fn on_text(&mut self, text: &str) -> Result<Vec<ToPage>, SessionError> {
+        match serde_json::from_str(text)? {
+            FromPage::Answer { version, sdp, encodings } => {
+                self.on_answer(version, &sdp, encodings).await
+            }
+            FromPage::Encodings { encodings } => {
+                self.set_encodings(encodings)?;
+                self.tell_bridge().await?;
+                Ok(Vec::new())
+            }
+            FromPage::Name { name } => {
+                self.membership.rename(&name);
+                Ok(Vec::new())
+            }
+            FromPage::Candidate { candidate } => self.on_candidate(&candidate).await,
+            FromPage::Sending(sending) => {
+                self.sending = sending;
+                self.tell_bridge().await?;
+                Ok(Vec::new())
+            }
+            FromPage::Restart => self.on_restart().await,
+        }
+    }
+
+    /// What the bridge measures and decides for this page.
+    pub fn bridge_view(&self) -> Option<ToPage> {
+        let view = self.bridge.endpoint_view(&self.room().meeting_id, self.id())?;
+        Some(ToPage::Bridge(BridgeView {
+            rtt_ms: view.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+            receive_bps: view.receive_bps,
+            send_bps: view.send_bps,
+            receive_loss: view.receive_loss,
+            send_loss: view.send_loss,
+            connected: view.connected,
+            forwarded: view
+                .sources
+                .into_iter()
+                .map(|source| Forwarded {
+                    source: source.name,
+                    current: source.current,
+                    target: source.target,
+                    encodings: source.encodings,
+                    height: source.height,
+                    bps: source.bps,
+                    packets: source.packets,
+                    retransmissions: source.retransmissions,
+                })
+                .collect(),
+        }))
+    }
+
+    /// Expires the endpoint and leaves the room.
+    pub async fn close(self) {
+        let mut endpoint = Colibri2Endpoint::new(self.id());
+        endpoint.expire = true;
+        if let Err(error) = self.modify(endpoint).await {
+            tracing::debug!(endpoint = %self.id(), %error, "the bridge did not expire an endpoint");
+        }
+    }
+
+    /// An offer, when one is due and none waits for its answer. The bridge stamps the MIDs from
+    /// then on: what comes before the page has applied the offer is dropped by the browser.
+    async fn offer(&mut self) -> Option<ToPage> {
+        if !self.due || self.pending.is_some() {
+            return None;
+        }
+        self.due = false;
+        let sdp = self.offers.next().to_string();
+        let version = self.offers.version();
+        self.pending = Some(version);
+        let slots: Vec<Slot> = self
+            .offers
+            .mids()
+            .map(|(mid, source)| Slot {
+                mid: mid.to_owned(),
+                source: source.name.clone(),
+                endpoint: source.endpoint.clone(),
+                kind: match source.kind {
+                    Kind::Audio => "audio",
+                    _ if source.desktop => "desktop",
+                    _ => "camera",
+                },
+            })
+            .collect();
+        let mids = slots
+            .iter()
+            .filter_map(|slot| Some((slot.source.clone(), Mid::new(&slot.mid)?)))
+            .collect();
+        self.bridge.assign_mids(&self.room().meeting_id, self.id(), mids).await;
+        Some(ToPage::Offer { version, sdp, slots })
+    }
+
+    async fn on_answer(
+        &mut self,
+        version: u64,
+        sdp: &str,
+        encodings: Vec<Encoding>,
+    ) -> Result<Vec<ToPage>, SessionError> {
+        if self.pending != Some(version) {
+            return Ok(Vec::new());
+        }
+        self.set_encodings(encodings)?;
+        self.answer = Some(Description::parse(sdp)?);
+        self.pending = None;
+        self.tell_bridge().await?;
+        Ok(self.offer().await.into_iter().collect())
+    }
+
+    fn set_encodings(&mut self, encodings: Vec<Encoding>) -> Result<(), SessionError> {
+        if encodings.len() > MAX_ENCODINGS {
+            return Err(SessionError::TooManyEncodings);
+        }
+        self.encodings = encodings;
+        Ok(())
+    }
+
+    async fn on_candidate(&mut self, candidate: &str) -> Result<Vec<ToPage>, SessionError> {
+        let candidate: sdp::Candidate = candidate.parse()?;
+        // Before the answer the bridge has no credentials to check with; afterwards it also finds
+        // the page's addresses by itself, so that a candidate that is lost here does no harm.
+        let Some(told) = &self.told.transport else { return Ok(Vec::new()) };
+        let ice_udp = IceUdp {
+            ufrag: told.ufrag.clone(),
+            pwd: told.pwd.clone(),
+            ice_generation: told.ice_generation,
+            candidates: vec![answer::candidate(&candidate)],
+            rtcp_mux: true,
+            ..IceUdp::default()
+        };
+        let mut endpoint = Colibri2Endpoint::new(self.id());
+        endpoint.transport = Some(Transport { ice_udp: Some(ice_udp), ..Transport::default() });
+        self.modify(endpoint).await?;
+        Ok(Vec::new())
+    }
+
+    async fn on_restart(&mut self) -> Result<Vec<ToPage>, SessionError> {
+        let mut endpoint = Colibri2Endpoint::new(self.id());
+        endpoint.transport = Some(Transport { ice_restart: true, ..Transport::default() });
+        let modified = self.modify(endpoint).await?;
+        let Some(ice) = ice_of(&modified, self.id()).filter(|ice| ice.ice_generation.is_some())
+        else {
+            let message = "the bridge does not restart ICE now".to_owned();
+            return Ok(vec![ToPage::Failed { message }]);
+        };
+        self.generation = ice.ice_generation;
+        self.offers.set_transport(answer::bridge_transport(ice));
+        self.due = true;
+        Ok(self.offer().await.into_iter().collect())
+    }
+
+    /// Tells the bridge what it does not know yet, then the room.
+    async fn tell_bridge(&mut self) -> Result<(), SessionError> {
+        let Some(described) = &self.answer else { return Ok(()) };
+        let mut endpoint = Colibri2Endpoint::new(self.id());
+        let known = self.told.transport.as_ref();
+        let transport = answer::transport(described)
+            .filter(|new| known.is_none_or(|known| known.ufrag != new.ufrag))
+            .map(|new| IceUdp { ice_generation: self.generation, ..new });
+        endpoint.transport = transport
+            .clone()
+            .map(|ice_udp| Transport { ice_udp: Some(ice_udp), ..Transport::default() });
+        let media = answer::media(described);
+        if media != self.told.media {
+            endpoint.media.clone_from(&media);
+        }
+        let own = answer::own_sources(self.id(), described, &self.encodings, self.sending);
+        let sources: Vec<MediaSource> = own.iter().map(|own| own.signalled.clone()).collect();
+        if sources != self.told.sources {
+            endpoint.sources = Some(sources.clone());
+        }
+        if endpoint.is_substantial() {
+            self.modify(endpoint).await?;
+            self.told.transport = transport.or(self.told.transport.take());
+            self.told.media = media;
+            self.told.sources = sources;
+        }
+        self.membership.publish(self.sending, own.into_iter().map(|own| own.remote).collect());
+        Ok(())
+    }
+
+    async fn modify(&self, endpoint: Colibri2Endpoint) -> Result<ConferenceModified, ColibriError> {
+        self.bridge
+            .modify(ConferenceModify {
+                meeting_id: self.room().meeting_id.clone(),
+                endpoints: vec![endpoint],
+                ..ConferenceModify::default()
+            })
+            .await
+    }
+}
+
+async fn create_endpoint(
+    bridge: &Bridge,
+    membership: &Membership,
+) -> Result<ConferenceModified, ColibriError> {
+    let room = &membership.room;
+    let request = |create: bool| ConferenceModify {
+        meeting_id: room.meeting_id.clone(),
+        name: create.then(|| format!("{}@rooms.rialto.invalid", room.name)),
+        create,
+        endpoints: vec![Colibri2Endpoint {
+            create: true,
+            capabilities: vec![capability::SOURCE_NAMES.to_owned()],
+            transport: Some(Transport { ice_controlling: true, ..Transport::default() }),
+            ..Colibri2Endpoint::new(membership.id.as_str())
+        }],
+        ..ConferenceModify::default()
+    };
+    let mut created = room.conference.lock().await;
+    if *created {
+        match bridge.modify(request(false)).await {
+            // Its last endpoint left just now, and the conference with it.
+            Err(error) if error.reason == Some(Reason::ConferenceNotFound) => {}
+            other => return other,
+        }
+    }
+    let modified = bridge.modify(request(true)).await?;
+    *created = true;
+    Ok(modified)
+}
+
+/// The bridge's side of the transport in an answer.
+fn ice_of<'a>(modified: &'a ConferenceModified, id: &str) -> Option<&'a IceUdp> {
+    let endpoint = modified.endpoints.iter().find(|endpoint| endpoint.id == id)?;
+    endpoint.transport.as_ref()?.ice_udp.as_ref()
+}

@@ -1,0 +1,242 @@
+//! The signalling WebSocket: one task for each page.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Bytes,
+    extract::{
+        Query, State, WebSocketUpgrade,
+        ws::{Message, WebSocket},
+    },
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{Focus, message::ToPage, room::Membership, sdp, session::Session};
+use crate::bridge::ConferenceEvent;
+
+/// Longest message from a page, bytes: a description with some room around it.
+const MAX_MESSAGE: usize = sdp::MAX_BYTES + 64 * 1024;
+/// Messages that a page may send at once.
+const BURST: f64 = 200.0;
+/// Messages per second that a page may send for long.
+const RATE: f64 = 20.0;
+/// How often the bridge's view is sent and the page is pinged.
+const TICK: Duration = Duration::from_secs(1);
+/// A page from which nothing came for so long is gone.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A page that does not take a message for so long is gone.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the page says when it connects.
+#[derive(Debug, Deserialize)]
+pub(super) struct Hello {
+    room: String,
+    #[serde(default)]
+    name: String,
+}
+
+/// `GET /_rialto/ws?room=..&name=..`.
+pub(super) async fn upgrade(
+    State(focus): State<Arc<Focus>>,
+    Query(hello): Query<Hello>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if !same_origin(&headers) {
+        return (StatusCode::FORBIDDEN, "pages of other origins cannot join\n").into_response();
+    }
+    upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .on_upgrade(move |socket| serve(focus, hello, socket))
+}
+
+/// A page of another site must not join in its visitor's name. Clients that are no browsers send no
+/// origin.
+fn same_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some(host) = headers.get(header::HOST) else { return false };
+    let (Ok(origin), Ok(host)) = (origin.to_str(), host.to_str()) else { return false };
+    origin.split_once("://").is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host))
+}
+
+async fn serve(focus: Arc<Focus>, hello: Hello, mut socket: WebSocket) {
+    let membership = match focus.rooms.join(&hello.room, &hello.name) {
+        Ok(membership) => membership,
+        Err(error) => {
+            let closed = ToPage::Closed { message: error.to_string(), retry: false };
+            send(&mut socket, &closed).await;
+            return;
+        }
+    };
+    if let Some(closed) = call(&focus, membership, &mut socket).await {
+        send(&mut socket, &closed).await;
+    }
+    let _ = timeout(SEND_LIMIT, socket.send(Message::Close(None))).await;
+}
+
+/// The whole call. What it returns is the last word to the page, if there is someone to hear it.
+async fn call(focus: &Focus, membership: Membership, socket: &mut WebSocket) -> Option<ToPage> {
+    let room = membership.room.clone();
+    let id = membership.id.clone();
+    let mut session = match Session::open(focus.bridge.clone(), membership).await {
+        Ok(session) => session,
+        Err(error) => {
+            tracing::warn!(room = %room.name, endpoint = %id, %error, "a page cannot join");
+            return Some(ToPage::Closed { message: error.to_string(), retry: false });
+        }
+    };
+    tracing::info!(room = %room.name, conference = %room.meeting_id, endpoint = %id, "joined");
+    let last = converse(focus, &mut session, socket).await;
+    session.close().await;
+    tracing::info!(room = %room.name, conference = %room.meeting_id, endpoint = %id, "left");
+    last
+}
+
+async fn converse(focus: &Focus, session: &mut Session, socket: &mut WebSocket) -> Option<ToPage> {
+    let mut events = focus.bridge.watch(&session.room().meeting_id)?;
+    let mut changed = session.room().watch();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut budget = Budget::new(Instant::now());
+    let mut heard = Instant::now();
+    let mut out = session.greet().await;
+    loop {
+        for message in out.drain(..) {
+            if !send(socket, &message).await {
+                return None;
+            }
+        }
+        tokio::select! {
+            received = socket.recv() => {
+                let now = Instant::now();
+                heard = now;
+                let text = match received {
+                    Some(Ok(Message::Text(text))) => text,
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                    Some(Ok(_)) => continue,
+                };
+                if !budget.take(now) {
+                    return Some(closed("too many messages", false));
+                }
+                match session.on_text(&text).await {
+                    Ok(messages) => out = messages,
+                    Err(error) => return Some(closed(&error.to_string(), true)),
+                }
+            }
+            alive = changed.changed() => {
+                alive.ok()?;
+                out = session.on_room_change().await;
+            }
+            event = events.recv() => match on_event(session, event) {
+                Ok(message) => out.extend(message),
+                Err(last) => return Some(last),
+            },
+            _ = tick.tick() => {
+                if heard.elapsed() > SILENCE {
+                    return None;
+                }
+                let ping = timeout(SEND_LIMIT, socket.send(Message::Ping(Bytes::new()))).await;
+                if !matches!(ping, Ok(Ok(()))) {
+                    return None;
+                }
+                out.extend(session.bridge_view());
+            }
+        }
+    }
+}
+
+/// What the page is told of an event; the last word when it is out of the conference.
+fn on_event(
+    session: &Session,
+    event: Result<ConferenceEvent, RecvError>,
+) -> Result<Option<ToPage>, ToPage> {
+    match event {
+        Ok(ConferenceEvent::DominantSpeaker { endpoint, .. }) => {
+            Ok(Some(ToPage::Speaker { id: Some(endpoint) }))
+        }
+        Ok(ConferenceEvent::EndpointExpired { endpoint }) if endpoint == session.id() => {
+            Err(closed("nothing came from this page for too long", true))
+        }
+        Ok(ConferenceEvent::ConferenceExpired) | Err(RecvError::Closed) => {
+            Err(closed("the conference has ended", true))
+        }
+        Ok(_) | Err(RecvError::Lagged(_)) => Ok(None),
+    }
+}
+
+fn closed(message: &str, retry: bool) -> ToPage {
+    ToPage::Closed { message: message.to_owned(), retry }
+}
+
+/// False when the page is gone.
+async fn send(socket: &mut WebSocket, message: &ToPage) -> bool {
+    let Ok(text) = serde_json::to_string(message) else { return false };
+    matches!(timeout(SEND_LIMIT, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
+}
+
+/// A token bucket.
+struct Budget {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Budget {
+    fn new(now: Instant) -> Self {
+        Self { tokens: BURST, filled: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.filled).as_secs_f64() * RATE;
+        self.tokens = (self.tokens + earned).min(BURST);
+        self.filled = now;
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_cannot_flood() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        assert!((0..200).all(|_| budget.take(start)));
+        assert!(!budget.take(start));
+        let later = start + Duration::from_secs(1);
+        assert!((0..20).all(|_| budget.take(later)));
+        assert!(!budget.take(later));
+    }
+
+    #[test]
+    fn only_pages_of_the_same_origin_join() {
+        let headers = |origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "127.0.0.1:8080".parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            headers
+        };
+        assert!(same_origin(&headers(None)));
+        assert!(same_origin(&headers(Some("http://127.0.0.1:8080"))));
+        assert!(same_origin(&headers(Some("https://127.0.0.1:8080"))));
+        assert!(!same_origin(&headers(Some("http://127.0.0.1:8081"))));
+        assert!(!same_origin(&headers(Some("https://example.org"))));
+        assert!(!same_origin(&headers(Some("null"))));
+    }
+}

@@ -1,0 +1,112 @@
+// The one RTCPeerConnection. The focus offers, this page answers. The first three sections are what
+// this page sends; each further section is a source of another participant, as `slots` says.
+
+const MIDS = { microphone: '0', camera: '1', screen: '2' };
+
+/** Bits per second and scale of the camera's simulcast streams. */
+const LAYERS = {
+  l: { maxBitrate: 200_000, scaleResolutionDownBy: 4 },
+  m: { maxBitrate: 700_000, scaleResolutionDownBy: 2 },
+  h: { maxBitrate: 2_500_000, scaleResolutionDownBy: 1 },
+};
+
+export class Peer {
+  /** `on.state(text)` for changes of the connection, `on.candidate(text)` for local candidates. */
+  constructor(on) {
+    this.on = on;
+    this.slots = new Map();
+    this.tracks = { microphone: null, camera: null, screen: null };
+    this.tuned = new Set();
+    this.answered = false;
+    this.candidates = [];
+    this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
+    this.pc.onconnectionstatechange = () => on.state(this.pc.connectionState);
+    this.pc.onicecandidate = ({ candidate }) => {
+      if (!candidate?.candidate) return;
+      if (this.answered) on.candidate(candidate.candidate);
+      else this.candidates.push(candidate.candidate);
+    };
+  }
+
+  /** Applies an offer. Returns the answer's text and the SSRCs that it does not name. */
+  async answer({ sdp, slots }) {
+    this.answered = false;
+    await this.pc.setRemoteDescription({ type: 'offer', sdp });
+    for (const [kind, mid] of Object.entries(MIDS)) {
+      const transceiver = this.#transceiver(mid);
+      if (transceiver && transceiver.direction !== 'sendonly') {
+        transceiver.direction = 'sendonly';
+        await transceiver.sender.replaceTrack(this.tracks[kind]);
+      }
+    }
+    await this.pc.setLocalDescription(await this.pc.createAnswer());
+    this.slots = new Map(slots.map((slot) => [slot.mid, slot]));
+    await this.#tune();
+    return { sdp: this.pc.localDescription.sdp, encodings: await this.encodings() };
+  }
+
+  /** The answer is on its way: candidates may follow. */
+  flush() {
+    this.answered = true;
+    for (const candidate of this.candidates.splice(0)) this.on.candidate(candidate);
+  }
+
+  /** Sends a track, or nothing, in place of what was sent. */
+  async send(kind, track) {
+    this.tracks[kind] = track;
+    await this.#transceiver(MIDS[kind])?.sender.replaceTrack(track);
+    await this.#tune();
+  }
+
+  /** What is received now: slot and track for each live section. */
+  received() {
+    return this.pc
+      .getTransceivers()
+      .filter((transceiver) => this.slots.has(transceiver.mid))
+      .map((transceiver) => ({ ...this.slots.get(transceiver.mid), track: transceiver.receiver.track }));
+  }
+
+  /** SSRCs of what is sent; browsers do not write those of simulcast into descriptions. */
+  async encodings() {
+    const found = [];
+    for (const mid of Object.values(MIDS)) {
+      const stats = await this.#transceiver(mid)?.sender.getStats();
+      stats?.forEach(({ type, rid, ssrc, rtxSsrc }) => {
+        if (type === 'outbound-rtp') found.push({ mid, rid: rid ?? '', ssrc, rtx: rtxSsrc ?? null });
+      });
+    }
+    return found;
+  }
+
+  /** True when the camera is sent in streams whose SSRCs are to be told beside the answer. */
+  simulcast() {
+    return (this.#transceiver(MIDS.camera)?.sender.getParameters().encodings.length ?? 0) > 1;
+  }
+
+  close() {
+    this.pc.close();
+  }
+
+  #transceiver(mid) {
+    return this.pc.getTransceivers().find((transceiver) => transceiver.mid === mid);
+  }
+
+  /** Sets bitrates and scales once the senders know their encodings. */
+  async #tune() {
+    for (const mid of [MIDS.camera, MIDS.screen]) {
+      const sender = this.#transceiver(mid)?.sender;
+      if (!sender || this.tuned.has(mid)) continue;
+      const parameters = sender.getParameters();
+      if (!parameters.encodings?.length || !parameters.transactionId) continue;
+      for (const encoding of parameters.encodings) {
+        Object.assign(encoding, LAYERS[encoding.rid] ?? { maxBitrate: 2_500_000 });
+      }
+      try {
+        await sender.setParameters(parameters);
+        this.tuned.add(mid);
+      } catch (error) {
+        console.warn('the browser keeps its own bitrates:', error.message);
+      }
+    }
+  }
+}

@@ -1,0 +1,160 @@
+use rand::{SeedableRng, rngs::StdRng};
+
+use super::*;
+
+/// A peer of another configuration than ours: one version only, small datagrams.
+struct Peer {
+    dtls: dimpl::Dtls,
+    keys: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    Only12,
+    Only13,
+    Auto,
+}
+
+fn certificate(seed: u64) -> Arc<Certificate> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    Certificate::generate(Duration::from_secs(1_800_000_000), &mut rng).unwrap()
+}
+
+impl Peer {
+    fn new(version: Version, mtu: usize, client: bool, now: Instant) -> Self {
+        let config = Arc::new(dimpl::Config::builder().mtu(mtu).build().unwrap());
+        let pair = certificate(2).pair.clone();
+        let mut dtls = match version {
+            Version::Only12 => dimpl::Dtls::new_12(config, pair, now),
+            Version::Only13 => dimpl::Dtls::new_13(config, pair, now),
+            Version::Auto => dimpl::Dtls::new_auto(config, pair, now),
+        };
+        dtls.set_active(client);
+        dtls.handle_timeout(now).unwrap();
+        Self { dtls, keys: None }
+    }
+
+    fn poll(&mut self) -> Vec<Bytes> {
+        let mut packets = Vec::new();
+        let mut scratch = [0; SCRATCH];
+        loop {
+            match self.dtls.poll_output(&mut scratch) {
+                Output::Packet(packet) => packets.push(Bytes::copy_from_slice(packet)),
+                Output::KeyingMaterial(keys, _) => self.keys = Some(keys.to_vec()),
+                Output::Timeout(_) => return packets,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Lets both talk until nothing is left to say; the peer's first flight arrives in reverse order.
+fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
+    let mut told = Vec::new();
+    let mut first_flight = 0;
+    for _ in 0..20 {
+        let mut flight = peer.poll();
+        if first_flight == 0 {
+            first_flight = flight.len();
+            flight.reverse();
+        }
+        for packet in flight {
+            ours.handle(now, &packet).unwrap();
+        }
+        let mut events = Vec::new();
+        ours.poll(&mut events).unwrap();
+        for event in events {
+            match event {
+                Event::Packet(packet) => peer.dtls.handle_packet(&packet).unwrap(),
+                other => told.push(other),
+            }
+        }
+    }
+    (told, first_flight)
+}
+
+fn handshake(version: Version, mtu: usize, client: bool) -> (Dtls, Vec<Event>, Peer, usize) {
+    let now = Instant::now();
+    let config = shared_config(&TransportConfig::default()).unwrap();
+    let mut ours = Dtls::new(&config, &certificate(1), client, now).unwrap();
+    let mut peer = Peer::new(version, mtu, !client, now);
+    let (told, first_flight) = talk(&mut ours, &mut peer, now);
+    (ours, told, peer, first_flight)
+}
+
+#[test]
+fn both_versions_in_both_roles() {
+    for client in [false, true] {
+        for (version, name) in
+            [(Version::Only12, "1.2"), (Version::Only13, "1.3"), (Version::Auto, "1.3")]
+        {
+            let (ours, told, peer, _) = handshake(version, 1150, client);
+            assert_eq!(ours.version(), Some(name), "client: {client}");
+            let order: Vec<_> = told
+                .iter()
+                .map(|event| match event {
+                    Event::Certificate(_) => "certificate",
+                    Event::Keys(_) => "keys",
+                    Event::Connected => "connected",
+                    _ => "other",
+                })
+                .collect();
+            assert_eq!(order.iter().filter(|o| **o == "certificate").count(), 1, "{order:?}");
+            let place = |what| order.iter().position(|o| *o == what).unwrap();
+            assert!(place("certificate") < place("keys"), "{order:?}");
+            assert!(place("connected") < order.len());
+            assert!(peer.keys.is_some());
+        }
+    }
+}
+
+#[test]
+fn a_client_hello_in_pieces_is_reassembled() {
+    for (version, mtu) in [(Version::Only12, 90), (Version::Only13, 150)] {
+        let (_, told, peer, first_flight) = handshake(version, mtu, false);
+        assert!(first_flight >= 2, "the ClientHello came in {first_flight} datagrams");
+        assert!(told.iter().any(|event| matches!(event, Event::Keys(_))), "{version:?}");
+        assert!(peer.keys.is_some());
+    }
+}
+
+#[test]
+fn keys_are_split_as_rfc_5764_says() {
+    let (_, told, peer, _) = handshake(Version::Auto, 1150, false);
+    let keys = told.into_iter().find_map(|e| if let Event::Keys(k) = e { Some(k) } else { None });
+    let (keys, material) = (keys.unwrap(), peer.keys.unwrap());
+    let (key, salt) = match keys.profile {
+        Profile::AeadAes128Gcm => (16, 12),
+        Profile::AeadAes256Gcm => (32, 12),
+        Profile::Aes128CmSha1_80 => (16, 14),
+    };
+    // We are the server: we receive with the client's key and salt.
+    assert_eq!(keys.receive[..key], material[..key]);
+    assert_eq!(keys.receive[key..], material[2 * key..2 * key + salt]);
+    assert_eq!(keys.send[..key], material[key..2 * key]);
+    assert_eq!(keys.send[key..], material[2 * key + salt..]);
+}
+
+#[test]
+fn material_of_another_length_is_refused() {
+    let profile = SrtpProfile::AEAD_AES_128_GCM;
+    assert!(keying(&[0; 56], profile, true).is_some());
+    assert!(keying(&[0; 55], profile, true).is_none());
+    assert!(keying(&[0; 57], profile, true).is_none());
+}
+
+#[test]
+fn rubbish_does_not_end_a_waiting_association() {
+    let now = Instant::now();
+    let config = shared_config(&TransportConfig::default()).unwrap();
+    for client in [false, true] {
+        let mut ours = Dtls::new(&config, &certificate(1), client, now).unwrap();
+        let mut hello = Vec::new();
+        ours.poll(&mut hello).unwrap();
+        for bytes in [&[22u8][..], &[20; 40], &[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9]] {
+            ours.handle(now, bytes).unwrap();
+            let mut events = Vec::new();
+            ours.poll(&mut events).unwrap();
+        }
+    }
+}
