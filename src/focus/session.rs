@@ -343,3 +343,6 @@ fn ice_of<'a>(modified: &'a ConferenceModified, id: &str) -> Option<&'a IceUdp> 
     let endpoint = modified.endpoints.iter().find(|endpoint| endpoint.id == id)?;
     endpoint.transport.as_ref()?.ice_udp.as_ref()
 }
+
+#[cfg(test)]
+mod tests;
