@@ -55,7 +55,8 @@ pub trait ShardCore {
     /// Takes a batch of another shard and empties it.
     fn on_peer(&mut self, now: Instant, batch: &mut Self::Peer, out: &mut SocketOutbox);
 
-    /// Takes a datagram that was sent to `local`; its bytes may be changed.
+    /// Takes a datagram that was sent to `local`; its bytes may be changed. One of more than 2,000
+    /// bytes may be cut.
     fn on_datagram(
         &mut self,
         now: Instant,
@@ -83,6 +84,9 @@ pub trait ShardCore {
     /// What has happened for control since the last call.
     fn events(&mut self) -> impl Iterator<Item = Self::Event>;
 
+    /// Control was behind, and so many events were dropped.
+    fn on_events_dropped(&mut self, count: u64);
+
     /// The loop's counters, before each [`on_timeout`](Self::on_timeout).
     fn on_counters(&mut self, counters: &LoopCounters, sent: &SendCounters);
 }
@@ -94,8 +98,6 @@ pub struct LoopCounters {
     pub ticks: u64,
     /// Receive calls that brought something.
     pub receive_calls: u64,
-    /// Datagrams that were longer than a slot, dropped.
-    pub truncated: u64,
     /// Receive calls that failed.
     pub receive_errors: u64,
     /// Ticks that used up the budget of commands.
@@ -106,8 +108,6 @@ pub struct LoopCounters {
     pub receive_budget_hit: u64,
     /// Times that another shard was behind by all batches, and ours had to wait.
     pub peer_lane_full: u64,
-    /// Events dropped because control was behind.
-    pub events_dropped: u64,
 }
 
 /// The mailboxes of a shard.
@@ -163,10 +163,9 @@ impl<C: ShardCore> ShardLoop<C> {
             self.core.flush(Instant::now(), &mut self.outbox);
             self.outbox.send();
             self.send_peers();
-            for item in self.core.events() {
-                if !event(item) {
-                    self.counters.events_dropped += 1;
-                }
+            let dropped = self.core.events().map(&mut event).filter(|taken| !taken).count();
+            if dropped > 0 {
+                self.core.on_events_dropped(dropped as u64);
             }
             self.wait(more, &mut fds)?;
         }
@@ -219,10 +218,6 @@ impl<C: ShardCore> ShardLoop<C> {
             let now = Instant::now();
             for datagram in slots.datagrams() {
                 budget = budget.saturating_sub(1);
-                if datagram.truncated {
-                    self.counters.truncated += 1;
-                    continue;
-                }
                 let ip = datagram.local_ip.unwrap_or(bound.ip());
                 let local = SocketAddr::new(ip, bound.port());
                 let Datagram { remote, bytes, .. } = datagram;
@@ -352,6 +347,8 @@ mod tests {
         fn events(&mut self) -> impl Iterator<Item = u32> {
             self.events.drain(..)
         }
+
+        fn on_events_dropped(&mut self, _: u64) {}
 
         fn on_counters(&mut self, counters: &LoopCounters, _: &SendCounters) {
             assert!(counters.ticks > 0);
