@@ -147,6 +147,8 @@ impl RxContext {
         Ok(len)
     }
 
+    #[cold]
+    #[inline(never)]
     fn open_first(
         &self,
         buf: &mut [u8],

@@ -1,6 +1,7 @@
 //! H.264 packets (RFC 6184 section 5): keyframes, and the size in a sequence parameter set.
 
 use super::Resolution;
+use super::bits::Bits;
 
 /// NAL unit types (RFC 6184 section 5.4, H.264 table 7-1).
 const IDR: u8 = 5;
@@ -63,7 +64,7 @@ fn aggregate(mut rest: &[u8]) -> H264 {
 /// The cropped size in a sequence parameter set without its first byte (H.264 section 7.3.2.1.1).
 /// `None` when it is malformed or larger than 65,535.
 fn resolution(sps: &[u8]) -> Option<Resolution> {
-    let mut bits = Bits::new(sps);
+    let mut bits = Bits::with_emulation_prevention(sps);
     let profile = bits.read(8)?;
     bits.read(16)?; // constraints, level
     bits.exp_golomb()?; // id
@@ -145,59 +146,6 @@ fn skip_picture_order(bits: &mut Bits<'_>) -> Option<()> {
         _ => {}
     }
     Some(())
-}
-
-/// Reads bits, skipping the emulation prevention bytes (0, 0, 3) of section 7.4.1.
-struct Bits<'a> {
-    data: &'a [u8],
-    at: usize,
-    zeros: u8,
-    byte: u8,
-    left: u8,
-}
-
-impl<'a> Bits<'a> {
-    fn new(data: &'a [u8]) -> Self {
-        Self { data, at: 0, zeros: 0, byte: 0, left: 0 }
-    }
-
-    fn bit(&mut self) -> Option<u32> {
-        if self.left == 0 {
-            let mut byte = *self.data.get(self.at)?;
-            self.at += 1;
-            if self.zeros >= 2 && byte == 3 {
-                byte = *self.data.get(self.at)?;
-                self.at += 1;
-                self.zeros = 0;
-            }
-            self.zeros = if byte == 0 { self.zeros.saturating_add(1) } else { 0 };
-            self.byte = byte;
-            self.left = 8;
-        }
-        self.left -= 1;
-        Some(u32::from(self.byte >> self.left) & 1)
-    }
-
-    fn read(&mut self, count: u32) -> Option<u32> {
-        (0..count).try_fold(0, |value, _| Some((value << 1) | self.bit()?))
-    }
-
-    /// ue(v) of section 9.1, below 2^31.
-    fn exp_golomb(&mut self) -> Option<u32> {
-        let mut zeros = 0;
-        while self.bit()? == 0 {
-            zeros += 1;
-            if zeros > 30 {
-                return None;
-            }
-        }
-        Some((1 << zeros) - 1 + self.read(zeros)?)
-    }
-
-    fn signed_exp_golomb(&mut self) -> Option<i32> {
-        let value = self.exp_golomb()? as i32;
-        Some(if value & 1 == 1 { value / 2 + 1 } else { -(value / 2) })
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! keyframe flag costs at most a keyframe request.
 
 pub mod av1;
+mod bits;
 pub mod h264;
 pub mod vp8;
 pub mod vp9;
@@ -93,6 +94,7 @@ pub fn inspect(codec: VideoCodec, payload: &[u8], marker: bool) -> Option<FrameI
                 keyframe: av1.new_sequence,
                 start: !av1.continues,
                 end: marker,
+                resolution: if av1.new_sequence { av1::resolution(payload) } else { None },
                 ..FrameInfo::default()
             })
         }
