@@ -78,10 +78,8 @@ fn refuses_what_makes_no_sense() {
     assert_eq!(Description::parse(&long), Err(Error::TooLong));
     let sections = format!("v=0\n{}", "m=audio 9 x 0\n".repeat(MAX_SECTIONS + 1));
     assert_eq!(Description::parse(&sections), Err(Error::TooMany("m")));
-    let mut ssrcs = "v=0\nm=audio 9 x 0\n".to_owned();
-    for n in 0..=MAX_REPEATS {
-        ssrcs.push_str(&format!("a=ssrc:{n} cname:x\n"));
-    }
+    let many: String = (0..=MAX_REPEATS).map(|n| format!("a=ssrc:{n} cname:x\n")).collect();
+    let ssrcs = format!("v=0\nm=audio 9 x 0\n{many}");
     assert_eq!(Description::parse(&ssrcs), Err(Error::TooMany("ssrc")));
 }
 

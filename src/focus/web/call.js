@@ -23,6 +23,7 @@ const call = {
   offers: 0,
   audio: new Map(),
   attempts: 0,
+  changed: false,
   over: false,
 };
 const tiles = new Tiles($('stage'));
@@ -129,10 +130,16 @@ function sendState() {
   call.signal?.send({ type: 'sending', ...media.state() });
 }
 
+/** Tracks that come together are told together. */
 function onLocalChange(kind) {
   call.peer?.send(kind, media.tracks[kind]);
-  sendState();
-  render();
+  if (call.changed) return;
+  call.changed = true;
+  queueMicrotask(() => {
+    call.changed = false;
+    sendState();
+    render();
+  });
 }
 
 // What is shown --------------------------------------------------------------------------------
@@ -340,7 +347,7 @@ async function toggle(kind) {
   try {
     await media.toggle(kind);
   } catch (error) {
-    notice(`No ${kind}: ${explain(error)}.`);
+    notice(`No ${kind}: ${explain(error)}`);
   }
 }
 
@@ -383,6 +390,7 @@ document.addEventListener('keydown', (event) => {
   if (action && !action.disabled) action.click();
 });
 window.addEventListener('pagehide', disconnect);
+window.addEventListener('pageshow', ({ persisted }) => persisted && !call.over && start());
 
 // For tests and for the curious: what this page knows.
 window.rialto = {

@@ -84,6 +84,8 @@ export class LocalMedia {
   }
 
   async #openOne(kind) {
+    const reason = insecureReason();
+    if (reason) throw new Error(reason);
     const want = kind === 'camera' ? { video: VIDEO } : { audio: AUDIO };
     const stream = await navigator.mediaDevices.getUserMedia(want);
     this.#take(kind, stream.getTracks()[0]);

@@ -17,6 +17,7 @@ export class Peer {
     this.slots = new Map();
     this.tracks = { microphone: null, camera: null, screen: null };
     this.tuned = new Set();
+    this.ssrcs = new Map();
     this.answered = false;
     this.candidates = [];
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
@@ -66,16 +67,21 @@ export class Peer {
       .map((transceiver) => ({ ...this.slots.get(transceiver.mid), track: transceiver.receiver.track }));
   }
 
-  /** SSRCs of what is sent; browsers do not write those of simulcast into descriptions. */
+  /**
+   * SSRCs of what is sent; browsers do not write those of simulcast into descriptions. A stream that
+   * rests for want of pixels or of bits has no statistics, and keeps its SSRCs.
+   */
   async encodings() {
-    const found = [];
     for (const mid of Object.values(MIDS)) {
       const stats = await this.#transceiver(mid)?.sender.getStats();
-      stats?.forEach(({ type, rid, ssrc, rtxSsrc }) => {
-        if (type === 'outbound-rtp') found.push({ mid, rid: rid ?? '', ssrc, rtx: rtxSsrc ?? null });
+      stats?.forEach(({ type, rid = '', ssrc, rtxSsrc }) => {
+        if (type !== 'outbound-rtp') return;
+        const known = this.ssrcs.get(`${mid}/${rid}`);
+        const rtx = rtxSsrc ?? (known?.ssrc === ssrc ? known.rtx : null);
+        this.ssrcs.set(`${mid}/${rid}`, { mid, rid, ssrc, rtx });
       });
     }
-    return found;
+    return [...this.ssrcs.values()];
   }
 
   /** True when the camera is sent in streams whose SSRCs are to be told beside the answer. */

@@ -97,6 +97,9 @@ class Tile {
       playsInline: true,
       muted: true,
     });
+    this.visible = false;
+    this.video.onloadeddata = () => this.#blank();
+    this.video.onemptied = () => this.#blank();
     const avatar = document.createElement('div');
     avatar.className = 'avatar';
     this.initials = document.createElement('span');
@@ -132,7 +135,13 @@ class Tile {
     if (current !== track) {
       this.video.srcObject = track ? new MediaStream([track]) : null;
     }
-    this.element.classList.toggle('blank', !track || !visible);
+    this.visible = Boolean(track) && visible;
+    this.#blank();
+  }
+
+  /** Initials until there is a frame. */
+  #blank() {
+    this.element.classList.toggle('blank', !this.visible || this.video.readyState < 2);
   }
 
   flag(name, on) {
