@@ -1,3 +1,4 @@
+mod cost;
 mod world;
 
 use rand::Rng;
