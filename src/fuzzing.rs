@@ -9,6 +9,7 @@ use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
 use crate::rtp::rtcp::{Rtcp, RtcpPackets};
 use crate::rtp::{ExtWriter, ExtensionBlock, Kind, RtpHeader, demux, ext, rtx};
 use crate::srtp::{Profile, RxContext};
+pub use crate::transport::fuzz::{script as transport, stun};
 
 /// A fuzz target: it panics when an invariant is broken.
 pub type Target = fn(&[u8]);
@@ -23,6 +24,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rtp", rtp),
     ("sdp", session_description),
     ("srtp_open", srtp_open),
+    ("stun", stun),
+    ("transport", transport),
     ("vp8", vp8),
     ("vp9", vp9),
 ];

@@ -18,6 +18,7 @@ mod certificate;
 mod config;
 mod dtls;
 mod fingerprint;
+pub mod fuzz;
 mod handle;
 pub mod hub;
 mod ice;
@@ -33,8 +34,3 @@ pub use fingerprint::{Fingerprint, FingerprintError, Hash, Setup};
 pub use handle::Transports;
 pub use hub::HubError;
 pub use types::*;
-
-/// A remote address as it may be shown.
-fn shown(addr: std::net::SocketAddr) -> String {
-    addr.to_string()
-}

@@ -345,7 +345,7 @@ impl Session {
             .map(|path| {
                 json!({
                     "local": path.local.to_string(),
-                    "remote": crate::transport::shown(path.remote),
+                    "remote": crate::stats::redact(path.remote).to_string(),
                     "heard_ms_ago": ago(path.heard),
                     "answered_ms_ago": path.answered.map(ago),
                     "selected": self.selected == Some(path.pair()),

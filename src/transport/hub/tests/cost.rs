@@ -49,7 +49,7 @@ fn transport_cost() {
     let bridge = hub(&[SERVER], TransportConfig::default(), 1, start);
     let (empty, before) = (resident_kib(), cpu());
     let (bridge, _) = connect_all(bridge, 0..ENDPOINTS, start);
-    let spent = (cpu() - before).as_secs_f64() * 1e3 / f64::from(ENDPOINTS);
+    let spent = cpu().saturating_sub(before).as_secs_f64() * 1e3 / f64::from(ENDPOINTS);
     let first = resident_kib();
     // What the first clients left is enough for the second ones: the rest is the bridge's.
     let (mut bridge, mut now) = connect_all(bridge, ENDPOINTS..2 * ENDPOINTS, start);
@@ -69,6 +69,6 @@ fn transport_cost() {
             sent += i32::from(matches!(output, Output::Control(Control::Transmit { .. })));
         }
     }
-    let spent = (cpu() - before).as_secs_f64() * 1e6 / 10.0 / f64::from(2 * ENDPOINTS);
+    let spent = cpu().saturating_sub(before).as_secs_f64() * 1e6 / 10.0 / f64::from(2 * ENDPOINTS);
     println!("own checks: {spent:.1} µs CPU per endpoint and second, {wakes} wakes, {sent} sent");
 }

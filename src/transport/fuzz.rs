@@ -1,0 +1,167 @@
+//! Entry points for fuzzing: bytes of a peer into the STUN reader, and a script of datagrams, genuine
+//! ones included, into a hub.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use hmac::{Hmac, Mac};
+use sha1::Sha1;
+
+use super::{
+    TransportConfig, TransportOptions,
+    hub::{Hub, Output},
+    stun::Message,
+    types::RemoteTransport,
+};
+use crate::engine::{Control, EndpointId, ShardId, TransportDatagram, TransportEvent};
+
+const ENDPOINT: EndpointId = EndpointId(1);
+const PEER: &str = "fuzz";
+
+/// A message that is read has its transaction, and our reader and the agent's agree on the name.
+pub fn stun(data: &[u8]) {
+    let Ok(message) = Message::parse(data) else { return };
+    assert_eq!(data.get(8..20), Some(&message.transaction[..]));
+    let _ = (message.ufrags(), message.is_authentic(b"password"));
+    let _ = is::stun::StunMessage::parse(data);
+}
+
+/// Each byte of the script chooses what comes next, the following one its length. Whatever comes, the
+/// endpoint's addresses stay bounded and nobody else is touched.
+pub fn script(data: &[u8]) {
+    let Some(mut world) = World::new() else { return };
+    let mut rest = data;
+    while let [kind, length, tail @ ..] = rest {
+        let (chunk, tail) = tail.split_at(tail.len().min(usize::from(*length)));
+        world.play(*kind, chunk);
+        rest = tail;
+    }
+    assert!(world.bound.len() <= 8, "{} addresses", world.bound.len());
+}
+
+struct World {
+    hub: Hub,
+    now: Instant,
+    ufrag: String,
+    pwd: String,
+    local: SocketAddr,
+    bound: Vec<SocketAddr>,
+}
+
+impl World {
+    fn new() -> Option<Self> {
+        let now = Instant::now();
+        let local = SocketAddr::from(([192, 0, 2, 1], 10_000));
+        let unix_time = Duration::from_secs(1_800_000_000);
+        let config = TransportConfig::default();
+        let mut hub = Hub::new(config, vec![local], [1; 32], now, unix_time).ok()?;
+        let label = Arc::from("fuzz");
+        let options = TransportOptions { controlling: true, label, private_addresses: false };
+        let ours = hub.create(now, ENDPOINT, options);
+        let (ufrag, pwd) = (Some(PEER.to_owned()), Some(PEER.repeat(6)));
+        let remote = RemoteTransport { ufrag, pwd, ..RemoteTransport::default() };
+        hub.set_remote(now, ENDPOINT, remote);
+        let (ufrag, pwd) = (ours.ufrag, ours.pwd);
+        Some(Self { hub, now, ufrag, pwd, local, bound: Vec::new() })
+    }
+
+    fn play(&mut self, kind: u8, chunk: &[u8]) {
+        let port = 1000 + u16::from(kind >> 3);
+        let remote = SocketAddr::from(([203, 0, 113, 1], port));
+        match kind & 7 {
+            0 => self.stun(remote, chunk),
+            1..=3 => {
+                let request = self.request(chunk);
+                self.stun(remote, &request);
+            }
+            4 | 5 => {
+                let endpoint = self.bound.contains(&remote).then_some(ENDPOINT);
+                let datagram = self.datagram(remote, endpoint, chunk);
+                self.hub.on_event(self.now, &TransportEvent::Dtls(datagram));
+            }
+            6 => {
+                let _ = self.hub.restart_ice(self.now, ENDPOINT);
+            }
+            _ => {
+                self.now += Duration::from_millis(100 * chunk.len() as u64);
+                self.hub.handle_timeout(self.now);
+            }
+        }
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::Control(Control::Bind { remote, .. }) => self.bound.push(remote),
+                Output::Control(Control::Unbind { remote, .. }) => {
+                    self.bound.retain(|addr| *addr != remote);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn stun(&mut self, remote: SocketAddr, bytes: &[u8]) {
+        let datagram = self.datagram(remote, None, bytes);
+        self.hub.on_event(self.now, &TransportEvent::Stun(datagram));
+    }
+
+    fn datagram(
+        &self,
+        remote: SocketAddr,
+        endpoint: Option<EndpointId>,
+        bytes: &[u8],
+    ) -> TransportDatagram {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let (shard, local, received) = (ShardId(0), self.local, self.now);
+        TransportDatagram { shard, local, remote, endpoint, received, bytes }
+    }
+
+    /// A Binding request with our USERNAME, then these attributes, then MESSAGE-INTEGRITY.
+    fn request(&self, attributes: &[u8]) -> Vec<u8> {
+        let mut name = format!("{}:{PEER}", self.ufrag).into_bytes();
+        let name_length = name.len() as u16;
+        name.resize(name.len().next_multiple_of(4), 0);
+        let attributes = &attributes[..attributes.len() & !3];
+        let length = (4 + name.len() + attributes.len() + 24) as u16;
+        let mut message = vec![0, 1];
+        message.extend(length.to_be_bytes());
+        message.extend([0x21, 0x12, 0xa4, 0x42]);
+        message.extend([7; 12]);
+        message.extend([0, 6]);
+        message.extend(name_length.to_be_bytes());
+        message.extend(name);
+        message.extend(attributes);
+        if let Ok(mut hmac) = Hmac::<Sha1>::new_from_slice(self.pwd.as_bytes()) {
+            hmac.update(&message);
+            message.extend([0, 8, 0, 20]);
+            message.extend(hmac.finalize().into_bytes());
+        }
+        message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_genuine_request_binds() {
+        let mut world = World::new().unwrap();
+        world.play(1, &[0, 0x24, 0, 4, 0x6e, 0, 0, 1]);
+        assert_eq!(world.bound.len(), 1);
+        assert_eq!(world.hub.counters().stun_requests, 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_script_is_survived(data in prop::collection::vec(any::<u8>(), 0..600)) {
+            stun(&data);
+            script(&data);
+        }
+    }
+}
