@@ -140,12 +140,12 @@ impl Bridge {
 
     /// What was decided for a receiver, and what is measured of it.
     pub fn endpoint_view(&self, meeting_id: &str, endpoint: &str) -> Option<EndpointView> {
-        self.inner.read(&*self.inner.by_meeting(meeting_id)?, |c| c.view(endpoint))?
+        self.inner.by_meeting(meeting_id)?.read(|c| c.view(endpoint))?
     }
 
     /// Who speaks in a conference, in the form of `dominant-speaker-identification`.
     pub fn speech_activity(&self, meeting_id: &str) -> Option<Value> {
-        self.inner.read(&*self.inner.by_meeting(meeting_id)?, Conference::speech_activity)
+        self.inner.by_meeting(meeting_id)?.read(Conference::speech_activity)
     }
 
     /// All numbers, in one reading.
@@ -263,11 +263,6 @@ impl Inner {
         lock(&self.registry).all()
     }
 
-    /// Reads a conference that still exists.
-    fn read<T>(&self, handle: &Handle, read: impl FnOnce(&Conference) -> T) -> Option<T> {
-        lock(&handle.state).as_ref().map(read)
-    }
-
     /// Changes a conference that still exists, and does what comes of it.
     fn with<T>(
         &self,
@@ -314,7 +309,7 @@ impl Inner {
     }
 
     fn debug(&self, handle: &Handle, full: bool, endpoint: Option<&str>) -> Option<Value> {
-        self.read(handle, |conference| {
+        handle.read(|conference| {
             conference.debug(full, endpoint, handle.created_unix_ms, &|endpoint| {
                 self.transports.debug(endpoint.engine_id)
             })

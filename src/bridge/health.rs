@@ -113,7 +113,6 @@ impl Inner {
         let mut shutdown = lock(&self.shutdown);
         let due = shutdown.until.is_some_and(|until| now() >= until);
         match shutdown.state {
-            ShutdownState::Running => {}
             ShutdownState::Graceful => {
                 let left = self.routes.len();
                 if due || left <= self.config.shutdown.min_participants {
@@ -124,7 +123,7 @@ impl Inner {
             ShutdownState::ShuttingDown if due => {
                 self.stopped.send_replace(true);
             }
-            ShutdownState::ShuttingDown => {}
+            ShutdownState::Running | ShutdownState::ShuttingDown => {}
         }
     }
 

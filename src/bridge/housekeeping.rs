@@ -132,7 +132,7 @@ impl Inner {
 
     fn check_expiration(&self) {
         for handle in self.handles() {
-            if self.read(&handle, |conference| conference.should_expire(now())) == Some(true) {
+            if handle.read(|conference| conference.should_expire(now())) == Some(true) {
                 self.expire(&handle, "nobody is in it");
                 continue;
             }

@@ -13,7 +13,7 @@ use crate::{
         Colibri2Endpoint, ColibriError, Condition, ConferenceModified, ConferenceModify, SCTP_PORT,
         Sctp, SctpRole, Transport,
     },
-    conference::{Answered, Conference, Effects, Rules, TransportStep},
+    conference::{Answered, Conference, Effects, Endpoint, Rules, TransportStep},
 };
 
 /// Upper bound of the length of a meeting id, bytes.
@@ -145,7 +145,8 @@ impl Inner {
         for endpoint in answered.endpoints {
             let transport = endpoint.transport.and_then(|step| {
                 if step.create.is_some() {
-                    let visitor = conference.endpoint(&endpoint.id).is_some_and(|e| e.is_visitor());
+                    let visitor =
+                        conference.endpoint(&endpoint.id).is_some_and(Endpoint::is_visitor);
                     self.totals.endpoint_created(visitor);
                     self.routes.insert(step.endpoint, handle.clone());
                 }

@@ -9,7 +9,7 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::sync::{broadcast, mpsc};
 
-use super::modify::Job;
+use super::{lock, modify::Job};
 use crate::{
     colibri::ConferenceModify,
     conference::{Conference, ConferenceEvent, Identity, Rules},
@@ -33,6 +33,11 @@ pub(super) struct Handle {
 }
 
 impl Handle {
+    /// Reads the conference if it still exists.
+    pub fn read<T>(&self, read: impl FnOnce(&Conference) -> T) -> Option<T> {
+        lock(&self.state).as_ref().map(read)
+    }
+
     /// One line for what people ask about later.
     pub fn log(&self, event: &ConferenceEvent) {
         let (conference, meeting) = (&self.id, &self.meeting_id);

@@ -177,7 +177,7 @@ impl Inner {
         };
         let mut sums = Sums::default();
         for handle in self.handles() {
-            if let Some(tally) = self.read(&handle, Conference::tally) {
+            if let Some(tally) = handle.read(Conference::tally) {
                 stats.add(&tally, &mut sums);
             }
         }

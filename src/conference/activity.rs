@@ -24,7 +24,7 @@ impl Conference {
         }
         self.speakers.level(endpoint, 127u8.saturating_sub(level), now);
         if let Some(change) = self.speakers.decide(now) {
-            self.announce_speaker(change, effects);
+            self.announce_speaker(&change, effects);
         }
     }
 
@@ -98,7 +98,7 @@ impl Conference {
         effects: &mut Effects,
     ) -> (u64, u64) {
         if let Some(change) = self.speakers.decide(now) {
-            self.announce_speaker(change, effects);
+            self.announce_speaker(&change, effects);
         }
         let (mut disconnected, mut reconnected) = (0, 0);
         for endpoint in self.endpoints.values_mut() {
@@ -113,16 +113,14 @@ impl Conference {
             if endpoint.is_visitor() {
                 continue;
             }
-            let active = match endpoint.last_activity {
-                Some(last) => now.saturating_duration_since(last) <= self.rules.max_inactivity,
-                None => {
-                    let waited = now.saturating_duration_since(endpoint.created);
-                    if waited <= self.rules.first_transfer_timeout {
-                        continue;
-                    }
-                    false
-                }
-            };
+            let since = |then| now.saturating_duration_since(then);
+            let active =
+                endpoint.last_activity.is_some_and(|last| since(last) <= self.rules.max_inactivity);
+            let early = endpoint.last_activity.is_none()
+                && since(endpoint.created) <= self.rules.first_transfer_timeout;
+            if early {
+                continue;
+            }
             if active != endpoint.inactive {
                 continue;
             }
@@ -172,7 +170,7 @@ impl Conference {
 
     pub(super) fn announce_speaker(
         &mut self,
-        change: SpeakerChange<EndpointId>,
+        change: &SpeakerChange<EndpointId>,
         effects: &mut Effects,
     ) {
         let Some(endpoint) = self.by_engine_id.get(&change.dominant).cloned() else { return };

@@ -35,7 +35,7 @@ impl Conference {
         let endpoints: Map<String, Value> = shown
             .map(|e| {
                 let value = if full {
-                    self.debug_endpoint(e, transport(e))
+                    self.debug_endpoint(e, &transport(e))
                 } else {
                     e.stats_id.as_deref().into()
                 };
@@ -58,7 +58,7 @@ impl Conference {
         })
     }
 
-    fn debug_endpoint(&self, endpoint: &Endpoint, transport: Value) -> Value {
+    fn debug_endpoint(&self, endpoint: &Endpoint, transport: &Value) -> Value {
         let view = self.view(&endpoint.id).unwrap_or_default();
         let measured = endpoint.snapshot.as_ref();
         let received = measured.map_or((0, 0), |m| m.received);

@@ -134,10 +134,10 @@ impl Conference {
         if request.create {
             self.check_creation(request)?;
         } else if existing.is_none() {
-            return match ignore_unknown {
-                true => Ok(Plan::Ignore(&request.id)),
-                false => Err(ColibriError::unknown_endpoint(&request.id)),
-            };
+            if ignore_unknown {
+                return Ok(Plan::Ignore(&request.id));
+            }
+            return Err(ColibriError::unknown_endpoint(&request.id));
         }
         let visitor =
             existing.map_or(request.muc_role == Some(MucRole::Visitor), Endpoint::is_visitor);

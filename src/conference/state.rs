@@ -126,7 +126,7 @@ impl Conference {
         effects.control(Control::RemoveEndpoint(gone.engine_id));
         effects.event(ConferenceEvent::EndpointExpired { endpoint: gone.id });
         if let Some(change) = self.speakers.remove(gone.engine_id) {
-            self.announce_speaker(change, effects);
+            self.announce_speaker(&change, effects);
         }
         true
     }

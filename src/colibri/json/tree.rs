@@ -167,7 +167,7 @@ impl Path<'_> {
 #[derive(Debug)]
 pub struct Fields<'a> {
     path: &'a Path<'a>,
-    fields: &'a [(String, Node)],
+    entries: &'a [(String, Node)],
     /// Bit by bit, the fields that were asked for.
     seen: Cell<u64>,
 }
@@ -176,16 +176,16 @@ impl<'a> Fields<'a> {
     /// The fields of `node`, which must be an object.
     pub fn new(node: &'a Node, path: &'a Path<'a>) -> Result<Self, JsonError> {
         match node {
-            Node::Object(fields) => Ok(Self { path, fields, seen: Cell::new(0) }),
+            Node::Object(entries) => Ok(Self { path, entries, seen: Cell::new(0) }),
             other => Err(path.expected("object", other)),
         }
     }
 
     /// The value of a field.
     pub fn get(&self, name: &str) -> Option<&'a Node> {
-        let index = self.fields.iter().position(|(key, _)| key == name)?;
+        let index = self.entries.iter().position(|(key, _)| key == name)?;
         self.seen.set(self.seen.get() | 1u64.checked_shl(index as u32).unwrap_or(0));
-        self.fields.get(index).map(|(_, value)| value)
+        self.entries.get(index).map(|(_, value)| value)
     }
 
     /// Reads a field, if it is there.
@@ -233,7 +233,7 @@ impl<'a> Fields<'a> {
         let seen = |index: usize| {
             u32::try_from(index).ok().and_then(|i| self.seen.get().checked_shr(i)).unwrap_or(0) & 1
         };
-        match self.fields.iter().enumerate().find(|(index, _)| seen(*index) == 0) {
+        match self.entries.iter().enumerate().find(|(index, _)| seen(*index) == 0) {
             Some((_, (name, _))) => Err(Path::Field(self.path, name).error("unknown field")),
             None => Ok(()),
         }
@@ -241,7 +241,7 @@ impl<'a> Fields<'a> {
 
     /// All fields in the order of the document, for objects whose names are data.
     pub fn entries(&self) -> &'a [(String, Node)] {
-        self.fields
+        self.entries
     }
 }
 

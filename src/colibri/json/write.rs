@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::colibri::{
     Candidate, Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect,
-    Fingerprint, ICE_UDP_NAMESPACE, IceUdp, Media, MediaSource, Parameter, PayloadType, RtpHdrExt,
-    Source, SsrcGroup, Transport, WebSocket, media::media_type_str,
+    Fingerprint, ICE_UDP_NAMESPACE, IceUdp, Media, MediaSource, MucRole, Parameter, PayloadType,
+    RtpHdrExt, SctpRole, Source, SsrcGroup, Transport, WebSocket, media::media_type_str,
 };
 
 /// An object that leaves out what is not there.
@@ -43,7 +43,8 @@ fn array<T>(items: &[T], item: impl Fn(&T) -> Value) -> Value {
 }
 
 /// Attributes of XML elements are strings in JSON too.
-fn attr(value: impl ToString) -> Value {
+#[expect(clippy::needless_pass_by_value, reason = "numbers, passed by name to map")]
+fn attr<T: ToString>(value: T) -> Value {
     Value::String(value.to_string())
 }
 
@@ -87,7 +88,7 @@ fn endpoint(endpoint: &Colibri2Endpoint) -> Value {
         .some("transport", endpoint.transport.as_ref().map(transport))
         .some("sources", endpoint.sources.as_ref().map(|sources| array(sources, media_source)))
         .some("stats-id", endpoint.stats_id.as_deref())
-        .some("muc-role", endpoint.muc_role.map(|role| role.as_str()))
+        .some("muc-role", endpoint.muc_role.map(MucRole::as_str))
         .some("diarize", endpoint.diarize)
         .some(
             "force-mute",
@@ -148,7 +149,7 @@ fn transport(transport: &Transport) -> Value {
             transport.sctp.map(|sctp| {
                 Object::default()
                     .some("port", sctp.port)
-                    .some("role", sctp.role.map(|role| role.as_str()))
+                    .some("role", sctp.role.map(SctpRole::as_str))
                     .done()
             }),
         )
