@@ -1,1 +1,6 @@
-//! The bridge over a detached engine and pretended transports.
+//! The bridge over a detached engine, with pretended or real transports.
+
+mod errors;
+mod life;
+mod replay;
+mod rig;
