@@ -24,11 +24,14 @@ impl Conference {
         }
     }
 
-    /// Forgets a source that ended. The engine ends its subscriptions by itself.
-    pub(super) fn forget_source(&mut self, source: &SourceSpec) {
+    /// Forgets a source that ended. The engine ends its subscriptions by itself. `renewed`: another
+    /// of the same name follows, to which the MIDs given to that name go.
+    pub(super) fn forget_source(&mut self, source: &SourceSpec, renewed: bool) {
         for receiver in self.endpoints.values_mut() {
             receiver.subscriptions.remove(&source.id);
-            receiver.mids.remove(&*source.name);
+            if !renewed {
+                receiver.mids.remove(&*source.name);
+            }
         }
     }
 

@@ -93,7 +93,8 @@ impl Conference {
         }
         effects.control(Control::SetSources(owner, specs));
         for source in &ended {
-            self.forget_source(source);
+            let renewed = begun.iter().any(|new| new.name == source.name);
+            self.forget_source(source, renewed);
         }
         for source in &begun {
             self.offer_source(id, source, effects);

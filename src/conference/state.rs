@@ -120,7 +120,7 @@ impl Conference {
         self.ssrc_owners.retain(|_, owner| *owner != gone.engine_id);
         self.speech_order.retain(|other| other != id);
         for source in &gone.sources {
-            self.forget_source(&source.spec);
+            self.forget_source(&source.spec, false);
         }
         effects.removed.push(gone.engine_id);
         effects.control(Control::RemoveEndpoint(gone.engine_id));

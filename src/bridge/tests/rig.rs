@@ -85,8 +85,7 @@ pub fn rig(config: BridgeConfig) -> Rig {
     let transports = Pretended::default();
     let (media, media_events) = mpsc::channel(64);
     let (updates, transport_updates) = mpsc::unbounded_channel();
-    let bridge =
-        Bridge::new(config, engine, transports.clone(), media_events, transport_updates);
+    let bridge = Bridge::new(config, engine, transports.clone(), media_events, transport_updates);
     Rig { bridge, transports, recorder, media, updates }
 }
 
