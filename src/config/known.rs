@@ -26,6 +26,11 @@ pub(super) fn classify(key: &str) -> Unread {
     }
 }
 
+/// Whether nothing uses the value of a key that is read.
+pub(super) fn is_inert(key: &str) -> bool {
+    INERT.contains(&key)
+}
+
 /// The known key that looks most like `key`, if one looks like it at all.
 pub(super) fn nearest(key: &str, read: &BTreeSet<&'static str>) -> Option<&'static str> {
     // Longer than any key: nothing is near, and the comparison is quadratic.
@@ -71,6 +76,29 @@ const OBSOLETE: [&str; 6] = [
     "videobridge.ice.tcp.port",
     "videobridge.sctp.use-usrsctp",
     "videobridge.stats.enabled",
+];
+
+/// Keys that are read and checked, and whose values nothing uses yet: anything but the default has no
+/// effect.
+const INERT: [&str; 18] = [
+    "ice4j.consent-freshness.randomize-interval",
+    "jmt.dtls.accepted-fingerprint-hash-functions",
+    "jmt.dtls.local-fingerprint-hash-function",
+    "jmt.keyframe.max-request-interval",
+    "jmt.keyframe.max-requests",
+    "jmt.keyframe.min-interval",
+    "jmt.keyframe.source-wide-max-request-interval",
+    "jmt.keyframe.source-wide-max-requests",
+    "jmt.keyframe.source-wide-min-interval",
+    "jmt.srtp.protection-profiles",
+    "videobridge.cc.initial-last-n",
+    "videobridge.health.interval",
+    "videobridge.health.max-check-duration",
+    "videobridge.health.require-valid-address",
+    "videobridge.health.sticky-failures",
+    "videobridge.health.timeout",
+    "videobridge.stats.interval",
+    "videobridge.version.announce",
 ];
 
 /// Sections whose keys the operator names.

@@ -123,10 +123,16 @@ fn warnings(document: &Document, reader: &Reader<'_>) -> Vec<Warning> {
         })
         .collect();
     for (key, value) in document.leaves() {
-        if reader.known().contains(key.as_str()) || value.kind == Kind::Null {
+        if value.kind == Kind::Null {
             continue;
         }
         let origin = value.origin.clone();
+        if reader.known().contains(key.as_str()) {
+            if known::is_inert(&key) && reader.differs_from_default(&key) {
+                warnings.push(Warning::NotYet { key, origin });
+            }
+            continue;
+        }
         // Keys named in a file may hold anything that quotes allow.
         let shown = key.escape_debug().to_string();
         warnings.push(match known::classify(&key) {

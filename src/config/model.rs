@@ -158,7 +158,7 @@ pub struct Harvest {
     pub allowed_interfaces: Vec<String>,
     /// `blocked-interfaces`: never addresses of these.
     pub blocked_interfaces: Vec<String>,
-    /// `udp.receive-buffer-size`, bytes. 10 MiB.
+    /// `udp.receive-buffer-size`, bytes; what the engine's socket buffers are by default. 10 MiB.
     pub receive_buffer: usize,
     /// `mapping.static-mappings`.
     pub static_mappings: Vec<StaticMapping>,
@@ -430,7 +430,8 @@ pub struct Engine {
     pub gso: bool,
     /// `rialto.engine.gro`: receive bursts by `UDP_GRO`. true.
     pub gro: bool,
-    /// `rialto.engine.socket-buffer`: send buffer of each socket, bytes. 10 MiB.
+    /// `rialto.engine.socket-buffer`: receive and send buffers of each socket, bytes. As
+    /// `ice4j.harvest.udp.receive-buffer-size`.
     pub socket_buffer: usize,
     /// `rialto.engine.video-hold`: how long a video packet may wait for company. 250 µs.
     pub video_hold: Duration,

@@ -64,6 +64,7 @@ pub(super) struct Reader<'a> {
     pub effective: Vec<Effective>,
     pub invalid: Vec<Invalid>,
     known: BTreeSet<&'static str>,
+    changed: BTreeSet<&'static str>,
 }
 
 impl<'a> Reader<'a> {
@@ -74,12 +75,18 @@ impl<'a> Reader<'a> {
             effective: Vec::new(),
             invalid: Vec::new(),
             known: BTreeSet::new(),
+            changed: BTreeSet::new(),
         }
     }
 
     /// The keys asked for so far.
     pub fn known(&self) -> &BTreeSet<&'static str> {
         &self.known
+    }
+
+    /// Whether a key was given another value than it has by default.
+    pub fn differs_from_default(&self, key: &str) -> bool {
+        self.changed.contains(key)
     }
 
     pub fn boolean(&mut self, key: &'static str, place: &mut bool) {
@@ -239,6 +246,7 @@ impl<'a> Reader<'a> {
         show: impl Fn(&T) -> String,
     ) {
         self.known.insert(key);
+        let default = show(place);
         let given = self.overrides.iter().rev().find(|given| given.key == key);
         let (kind, mut origin) = match given {
             Some(given) => (Some(&given.value), Origin::CommandLine(given.flag)),
@@ -261,7 +269,11 @@ impl<'a> Reader<'a> {
                 }
             },
         }
-        self.effective.push(Effective { key, value: show(place), origin });
+        let value = show(place);
+        if value != default {
+            self.changed.insert(key);
+        }
+        self.effective.push(Effective { key, value, origin });
     }
 }
 

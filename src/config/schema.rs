@@ -140,6 +140,8 @@ fn engine(r: &mut Reader<'_>, config: &mut Config) {
     r.shards("rialto.shards", &mut c.shards);
     r.boolean("rialto.engine.gso", &mut c.gso);
     r.boolean("rialto.engine.gro", &mut c.gro);
+    // One size for both directions, unless said otherwise.
+    c.socket_buffer = config.harvest.receive_buffer;
     r.size("rialto.engine.socket-buffer", &mut c.socket_buffer);
     r.duration("rialto.engine.video-hold", &mut c.video_hold);
 }

@@ -94,7 +94,8 @@ fn lists_and_mappings() {
 fn what_has_no_effect_is_said() {
     let loaded = loaded(
         "include \"custom-jvb.conf\"\nvideobridge.ice.udp.prot = 1\nvideobridge.relay.enabled = true\n\
-         videobridge.stats.enabled = true\nmine = 1\n",
+         videobridge.stats.enabled = true\nmine = 1\nvideobridge.cc.initial-last-n = -1\n\
+         jmt.keyframe.max-requests = 4\n",
         &[],
     );
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -102,6 +103,7 @@ fn what_has_no_effect_is_said() {
         warnings,
         [
             "jvb.conf:1: the included file custom-jvb.conf does not exist",
+            "jvb.conf:7: jmt.keyframe.max-requests is not implemented yet and has no effect",
             "jvb.conf:5: unknown key mine",
             "jvb.conf:2: unknown key videobridge.ice.udp.prot (did you mean videobridge.ice.udp.port?)",
             "jvb.conf:3: videobridge.relay.enabled is not implemented yet and has no effect",
