@@ -85,7 +85,7 @@ impl Drop for Sinks {
 fn drain(sockets: &[UdpSocket], stop: &AtomicBool) -> io::Result<()> {
     set_affinity(1)?;
     let mut fds: Vec<_> = sockets.iter().map(PollFd::new).collect();
-    let mut batch = RecvBatch::new(64, 66_624);
+    let mut batch = RecvBatch::new(64, 65_536);
     while !stop.load(Ordering::Relaxed) {
         poll(&mut fds, Some(Duration::from_millis(20)))?;
         for (socket, fd) in sockets.iter().zip(&fds) {

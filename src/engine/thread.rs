@@ -36,9 +36,9 @@ const SLOTS: usize = 32;
 /// Length of a slot for single datagrams: more than any path carries without fragments.
 const PLAIN_SLOT: usize = 2_048;
 
-/// Length of a slot that may receive 64 KiB of coalesced datagrams. The odd rest keeps the first bytes
-/// of all slots from falling into one set of the cache.
-const GRO_SLOT: usize = (64 << 10) + 1_088;
+/// Length of a slot that may receive coalesced datagrams. An uncoalesced one touches no more of it than
+/// of a small slot, and costs the same.
+const GRO_SLOT: usize = 64 << 10;
 
 /// What a shard does, without I/O. Time is passed in; datagrams are written to the outbox.
 pub trait ShardCore {
