@@ -137,6 +137,16 @@ const RTCP_E_BIT: u32 = 1 << 31;
 /// Largest index of a packet: 32 bits of roll-over counter and 16 of sequence number.
 const MAX_RTP_INDEX: u64 = (1 << 48) - 1;
 
+/// Length of the fixed part of an RTP header, in bytes (RFC 3550 section 5.1).
+const RTP_FIXED_LEN: usize = 12;
+
+/// Reads a big-endian 32-bit integer at `at`.
+#[inline]
+fn be32(data: &[u8], at: usize) -> Option<u32> {
+    let bytes = data.get(at..)?.first_chunk::<4>()?;
+    Some(u32::from_be_bytes(*bytes))
+}
+
 /// The keyed transform of one direction and of RTP or RTCP. This enum is the seam behind which the
 /// cipher libraries stand; `docs/decisions.md` has the measurements that chose them.
 #[expect(

@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::replay::Window;
 use super::{
-    Cipher, MAX_RTP_INDEX, Profile, RTCP_CLEAR_LEN, RTCP_E_BIT, RTCP_INDEX_LEN, Session, SrtpError,
+    Cipher, MAX_RTP_INDEX, Profile, RTCP_CLEAR_LEN, RTCP_E_BIT, RTCP_INDEX_LEN, RTP_FIXED_LEN,
+    Session, SrtpError, be32,
 };
-use crate::rtp::{be16, be32};
 
 /// Senders of SRTCP that a context remembers. A browser has one for each of its sources and
 /// retransmission streams at most.
@@ -91,9 +91,10 @@ impl RxContext {
         buf: &mut [u8],
         header_len: usize,
     ) -> Result<Opened, SrtpError> {
-        let seq = be16(buf, 2).ok_or(SrtpError::Short)?;
+        // The lower half of the first word.
+        let seq = be32(buf, 0).ok_or(SrtpError::Short)? as u16;
         let ssrc = be32(buf, 8).ok_or(SrtpError::Short)?;
-        if header_len < crate::rtp::header::FIXED_LEN {
+        if header_len < RTP_FIXED_LEN {
             return Err(SrtpError::Short);
         }
         if let Some(stream) = stream {

@@ -72,7 +72,7 @@ impl TxContext {
         if plain_len < super::RTCP_CLEAR_LEN {
             return Err(SrtpError::Short);
         }
-        let ssrc = crate::rtp::be32(buf, 4).ok_or(SrtpError::Short)?;
+        let ssrc = super::be32(buf, 4).ok_or(SrtpError::Short)?;
         let len = match &self.session.rtcp {
             Cipher::Gcm(gcm) => gcm.seal_rtcp(buf, plain_len, ssrc, index),
             Cipher::Cm(cm) => cm.seal_rtcp(buf, plain_len, ssrc, index),
