@@ -259,7 +259,7 @@ mod tests {
         let read = BridgeTransport::read(&answer_of_a_bridge(), "abcd0001").unwrap();
         assert_eq!((read.ufrag.as_str(), read.pwd.as_str()), ("name", "secret"));
         assert_eq!(read.fingerprints, [("sha-256".to_owned(), "9E:C6".to_owned())]);
-        assert_eq!(read.candidates, ["127.0.0.1:10000".parse().unwrap()]);
+        assert_eq!(read.candidates, ["127.0.0.1:10000".parse::<SocketAddr>().unwrap()]);
         assert_eq!(read.ignored.len(), 2);
     }
 

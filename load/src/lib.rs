@@ -2,15 +2,24 @@
 //! clients, and measures what they cost it.
 //!
 //! The clients are made of another stack (the webrtc-rs crates) than the bridge. `plan` decides who
-//! sends what; `client` joins one endpoint; `worker` threads carry the media of many; `run` plays the
-//! whole, and `report` says what came of it.
+//! sends what; `client` joins one endpoint; `worker` threads carry the media of many; `call` holds a
+//! whole call, `run` plays one by the clock, and `report` says what came of it.
 #![forbid(unsafe_code)]
 
+pub mod args;
+pub mod call;
+pub mod client;
 pub mod colibri;
 pub mod http;
 pub mod media;
 pub mod nack;
 pub mod plan;
 pub mod procfs;
+pub mod report;
+pub mod run;
+pub mod shared;
+pub mod srtp;
 pub mod track;
+pub mod twcc;
 pub mod units;
+pub mod worker;

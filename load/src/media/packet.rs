@@ -121,6 +121,17 @@ impl Parsed {
     }
 }
 
+/// Length of a packet's header, extensions included, sealed or not; `None` when it is malformed.
+pub fn header_len(packet: &[u8]) -> Option<usize> {
+    let &first = packet.first()?;
+    let mut len = 12 + usize::from(first & 0x0f) * 4;
+    if first & 0x10 != 0 {
+        let words = u16::from_be_bytes(array(packet, len + 2)?);
+        len += 4 + usize::from(words) * 4;
+    }
+    (first >> 6 == 2 && len <= packet.len()).then_some(len)
+}
+
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk::<N>().copied()
 }
@@ -182,6 +193,7 @@ mod tests {
         #[test]
         fn nothing_panics(raw in proptest::collection::vec(any::<u8>(), 0..80), id in 0u8..20) {
             if let Some(parsed) = Parsed::read(&raw) {
+                prop_assert_eq!(header_len(&raw), Some(parsed.payload.start));
                 let _ = parsed.extension(&raw, id);
                 prop_assert!(raw.get(parsed.payload).is_some());
             }

@@ -1,0 +1,235 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use rialto::srtp::Profile;
+
+use crate::{
+    call::CallOptions, plan::Shape, run::RunOptions, shared::MediaOptions, srtp::Stack, units,
+};
+
+/// Makes calls against a bridge that speaks COLIBRI2 over HTTP, with real ICE, DTLS and SRTP clients,
+/// and prints what they cost.
+///
+/// Exit status: 0 when everybody got everything; 1 when somebody did not; 2 for a wrong command line;
+/// 3 when the bridge refused or could not be reached; 4 when it died or media stopped.
+#[derive(Parser, Debug)]
+#[command(name = "rialto-load", version)]
+pub struct Args {
+    /// The bridge's HTTP interface
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    bridge: String,
+    /// A usual shape of calls; the options below override its parts
+    #[arg(long, value_enum)]
+    shape: Option<Preset>,
+    /// Conferences
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    conferences: u32,
+    /// Endpoints of each conference that send, and receive the others
+    #[arg(long, value_name = "N")]
+    senders: Option<u32>,
+    /// Endpoints of each conference that only receive
+    #[arg(long, value_name = "N")]
+    receivers: Option<u32>,
+    /// Send video at this bitrate (of the highest encoding, with --simulcast)
+    #[arg(long, value_name = "BITRATE", value_parser = units::bitrate)]
+    video: Option<u64>,
+    /// Send audio
+    #[arg(long)]
+    audio: bool,
+    /// Three encodings of each video
+    #[arg(long)]
+    simulcast: bool,
+    /// Do not negotiate retransmission streams (RFC 4588): what is lost is sent again as it was
+    #[arg(long)]
+    no_rtx: bool,
+    /// Negotiate retransmission streams (the default)
+    #[arg(long, conflicts_with = "no_rtx")]
+    rtx: bool,
+    /// Frames per second
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=120))]
+    fps: u32,
+    /// Longest time between keyframes
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
+    keyframes: Duration,
+    /// Spread a frame's packets at so many times the video's bitrate; 0 sends them at once
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.0)]
+    pace: f64,
+    /// How long to measure
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    duration: Duration,
+    /// Joins per second (20/s); as fast as possible without
+    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    join_rate: Option<f64>,
+    /// Time for one join
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    patience: Duration,
+    /// Share of incoming packets that every client loses on purpose
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = units::percent)]
+    drop: f64,
+    /// Share of outgoing media packets that every client loses on purpose
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = units::percent)]
+    drop_sent: f64,
+    /// Process id of the bridge, to measure its CPU time and memory
+    #[arg(long, value_name = "PID")]
+    bridge_pid: Option<u32>,
+    /// Write the report as JSON to a file, or to standard output with -
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// No progress lines
+    #[arg(long, short)]
+    quiet: bool,
+    /// Threads that carry media
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Let the kernel coalesce what clients receive (GRO). Cheaper for both sides than a network is
+    #[arg(long)]
+    gro: bool,
+    /// Which SRTP stack carries media
+    #[arg(long, value_enum, default_value_t)]
+    srtp: Stack,
+    /// SRTP profiles to offer
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profiles,
+    /// Seed of every random choice
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// A usual shape of calls.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+enum Preset {
+    /// One sender, 20 receivers
+    Webinar,
+    /// 10 senders
+    Meeting,
+    /// 10 senders of audio
+    Audio,
+}
+
+/// SRTP profiles.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum, Debug)]
+enum Profiles {
+    /// AES-128-GCM, or AES-CM with HMAC-SHA1
+    #[default]
+    Any,
+    /// AES-128-GCM only
+    Gcm,
+    /// AES-CM with HMAC-SHA1-80 only
+    Cm,
+}
+
+impl Args {
+    /// What to run; the error says which options contradict each other.
+    pub fn options(&self) -> Result<RunOptions, String> {
+        let shape = self.shape()?;
+        let profiles = match self.profile {
+            Profiles::Any => vec![Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80],
+            Profiles::Gcm => vec![Profile::AeadAes128Gcm],
+            Profiles::Cm => vec![Profile::Aes128CmSha1_80],
+        };
+        if !(self.pace == 0.0 || self.pace.is_finite() && self.pace >= 1.0) {
+            return Err("--pace must be 0, or at least 1".to_owned());
+        }
+        let media = MediaOptions {
+            stack: self.srtp,
+            drop_received: self.drop,
+            drop_sent: self.drop_sent,
+            pace: self.pace,
+            gro: self.gro,
+        };
+        Ok(RunOptions {
+            call: CallOptions {
+                bridge: self.bridge.clone(),
+                shape,
+                media,
+                profiles,
+                threads: self.threads.into(),
+                join_rate: self.join_rate,
+                patience: self.patience,
+            },
+            duration: self.duration,
+            bridge_pid: self.bridge_pid,
+            progress: !self.quiet,
+        })
+    }
+
+    fn shape(&self) -> Result<Shape, String> {
+        let (senders, receivers) = match self.shape {
+            None | Some(Preset::Webinar) => (1, 20),
+            Some(Preset::Meeting | Preset::Audio) => (10, 0),
+        };
+        let (video, audio) = match (self.shape, self.video, self.audio) {
+            (_, Some(bitrate), audio) => (Some(bitrate), audio || self.shape.is_some()),
+            (Some(Preset::Audio), None, _) | (None, None, true) => (None, true),
+            (_, None, _) => (Some(1_500_000), true),
+        };
+        let shape = Shape {
+            conferences: self.conferences as usize,
+            senders: self.senders.unwrap_or(senders) as usize,
+            receivers: self.receivers.unwrap_or(receivers) as usize,
+            video,
+            audio,
+            simulcast: self.simulcast,
+            rtx: !self.no_rtx,
+            fps: self.fps,
+            keyframe_interval: self.keyframes,
+            seed: self.seed,
+        };
+        if shape.senders + shape.receivers == 0 {
+            return Err("no endpoints: --senders and --receivers are both 0".to_owned());
+        }
+        if shape.simulcast && shape.video.is_none() {
+            return Err("--simulcast without --video".to_owned());
+        }
+        Ok(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(line: &str) -> Shape {
+        let words = std::iter::once("rialto-load").chain(line.split_whitespace());
+        Args::parse_from(words).options().unwrap().call.shape
+    }
+
+    #[test]
+    fn the_command_of_the_manual() {
+        let line = "--bridge http://127.0.0.1:8080 --conferences 1 --senders 1 --receivers 20 \
+                    --video 1500k --audio --duration 30s";
+        let words = std::iter::once("rialto-load").chain(line.split_whitespace());
+        let options = Args::parse_from(words).options().unwrap();
+        assert_eq!(options.duration, Duration::from_secs(30));
+        let shape = options.call.shape;
+        assert_eq!((shape.senders, shape.receivers), (1, 20));
+        assert_eq!((shape.video, shape.audio), (Some(1_500_000), true));
+        assert!(shape.rtx && !shape.simulcast);
+    }
+
+    #[test]
+    fn presets_and_parts() {
+        assert_eq!(shape("").video, Some(1_500_000));
+        assert!(shape("").audio);
+        assert!(!shape("--video 1M").audio);
+        assert_eq!(shape("--audio").video, None);
+        assert_eq!(shape("--shape audio").video, None);
+        let meeting = shape("--shape meeting --senders 4 --video 800k");
+        assert_eq!((meeting.senders, meeting.receivers), (4, 0));
+        assert!(meeting.audio);
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let of = |line: &str| {
+            let words = std::iter::once("rialto-load").chain(line.split_whitespace());
+            Args::parse_from(words).options().map(|_| ())
+        };
+        assert!(of("--senders 0 --receivers 0").unwrap_err().contains("--senders"));
+        assert!(of("--audio --simulcast").unwrap_err().contains("--simulcast"));
+        assert!(of("--pace 0.5").unwrap_err().contains("--pace"));
+        assert!(Args::try_parse_from(["rialto-load", "--video", "fast"]).is_err());
+    }
+}

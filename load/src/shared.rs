@@ -1,0 +1,163 @@
+//! What all threads of a run share: the plan, the clock, and counters.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use hdrhistogram::Histogram;
+
+use crate::{plan::Plan, srtp::Stack};
+
+/// How media is carried.
+#[derive(Clone, Debug)]
+pub struct MediaOptions {
+    /// Which SRTP stack carries media.
+    pub stack: Stack,
+    /// Share of received SRTP packets that every client loses on purpose.
+    pub drop_received: f64,
+    /// Share of media packets that every client loses on purpose before they are sent.
+    pub drop_sent: f64,
+    /// Spreads a frame's packets at so many times the video's bitrate; 0 sends them at once.
+    pub pace: f64,
+    /// Let the kernel coalesce what is received.
+    pub gro: bool,
+}
+
+impl Default for MediaOptions {
+    fn default() -> Self {
+        Self { stack: Stack::default(), drop_received: 0.0, drop_sent: 0.0, pace: 0.0, gro: false }
+    }
+}
+
+/// A stream as both ends see it.
+#[derive(Debug)]
+pub struct StreamState {
+    /// Packets made so far: the next one's index.
+    pub made: AtomicU64,
+    /// Packets from this index on do not count any more; `u64::MAX` while all do.
+    pub end: AtomicU64,
+}
+
+/// Totals over all clients since the start.
+#[derive(Default, Debug)]
+pub struct Totals {
+    /// Media packets sent.
+    pub sent: AtomicU64,
+    /// Bytes of them, above UDP.
+    pub sent_bytes: AtomicU64,
+    /// Media packets received and opened, retransmissions included.
+    pub received: AtomicU64,
+    /// Bytes of them, above UDP.
+    pub received_bytes: AtomicU64,
+    /// Datagrams that the kernel refused to send.
+    pub send_errors: AtomicU64,
+}
+
+/// One reading of [`Totals`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct TotalsSample {
+    /// Media packets sent.
+    pub sent: u64,
+    /// Bytes of them.
+    pub sent_bytes: u64,
+    /// Media packets received.
+    pub received: u64,
+    /// Bytes of them.
+    pub received_bytes: u64,
+    /// Datagrams that the kernel refused to send.
+    pub send_errors: u64,
+}
+
+impl Totals {
+    /// Reads them.
+    pub fn sample(&self) -> TotalsSample {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        TotalsSample {
+            sent: read(&self.sent),
+            sent_bytes: read(&self.sent_bytes),
+            received: read(&self.received),
+            received_bytes: read(&self.received_bytes),
+            send_errors: read(&self.send_errors),
+        }
+    }
+}
+
+impl std::ops::Sub for TotalsSample {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            sent: self.sent - earlier.sent,
+            sent_bytes: self.sent_bytes - earlier.sent_bytes,
+            received: self.received - earlier.received,
+            received_bytes: self.received_bytes - earlier.received_bytes,
+            send_errors: self.send_errors - earlier.send_errors,
+        }
+    }
+}
+
+/// A histogram of nanoseconds, up to a minute, with three significant digits.
+pub fn histogram() -> Histogram<u64> {
+    #[expect(clippy::expect_used, reason = "the bounds are constants within the crate's limits")]
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("valid bounds")
+}
+
+/// Everything that threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Who sends what.
+    pub plan: Plan,
+    /// How.
+    pub media: MediaOptions,
+    /// Counters.
+    pub totals: Totals,
+    /// By index into [`Plan::streams`].
+    pub streams: Vec<StreamState>,
+    /// Latencies count from when this is set.
+    pub measuring: AtomicBool,
+    /// Packets made from when this is set on do not count; they only push the last ones through.
+    pub draining: AtomicBool,
+    /// Latencies since the last progress line.
+    pub recent: Mutex<Histogram<u64>>,
+    start: Instant,
+}
+
+impl Shared {
+    /// A run that begins now.
+    pub fn new(plan: Plan, media: MediaOptions) -> Self {
+        let stream = |_| StreamState { made: AtomicU64::new(0), end: AtomicU64::new(u64::MAX) };
+        Self {
+            streams: plan.streams.iter().map(stream).collect(),
+            plan,
+            media,
+            totals: Totals::default(),
+            measuring: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            recent: Mutex::new(histogram()),
+            start: Instant::now(),
+        }
+    }
+
+    /// Nanoseconds of the run's clock.
+    pub fn nanos(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_nanos() as u64
+    }
+
+    /// Latencies since the last progress line.
+    pub fn recent(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a stream ends for the count: the end set when draining began, or what was made so far.
+    pub fn stream_end(&self, stream: usize) -> u64 {
+        let Some(state) = self.streams.get(stream) else { return 0 };
+        match state.end.load(Ordering::Acquire) {
+            u64::MAX => state.made.load(Ordering::Acquire),
+            end => end,
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! One source of a client: its schedule, its packets, and what it keeps for retransmission.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, rngs::StdRng};
+
+use crate::{
+    colibri,
+    media::{
+        frames::{self, FrameModel},
+        packet::{self, Header},
+        stamp::{self, Stamp},
+        vp8::{Descriptor, MAX_PREFIX, TEMPORAL_PATTERN},
+    },
+    plan::Media,
+    shared::Shared,
+};
+
+/// Payload bytes of a video packet at most: what browsers make of an MTU of 1200.
+const MAX_PAYLOAD: usize = 1120;
+/// Packets kept for retransmission, per stream: two seconds of 4 Mbit/s.
+const HISTORY: usize = 1024;
+/// Duration of an audio packet.
+const AUDIO_PACKET: Duration = Duration::from_millis(20);
+
+/// Where packets go once they are made.
+pub trait Output {
+    /// Seals a packet in place and sends it. `index` is its sequence number, extended.
+    fn send(&mut self, packet: &mut Vec<u8>, index: u64, ssrc: u32);
+    /// Sends a packet that is sealed already.
+    fn send_sealed(&mut self, packet: &[u8]);
+    /// The next transport-wide sequence number.
+    fn transport_seq(&mut self) -> u16;
+    /// The client's random numbers.
+    fn rng(&mut self) -> &mut StdRng;
+}
+
+/// A sending source.
+pub struct SourceSender {
+    /// Index into the plan.
+    pub source: usize,
+    media: Media,
+    interval: Duration,
+    streams: Vec<StreamSender>,
+    /// Packets of the current frame that are not sent yet.
+    pending: VecDeque<Pending>,
+    pace: Option<Duration>,
+    frame: u64,
+    timestamp: u32,
+}
+
+struct StreamSender {
+    stream: usize,
+    ssrc: u32,
+    rtx: Option<u32>,
+    /// Sequence numbers, extended: the roll-over counter is above the low 16 bits.
+    next_seq: u64,
+    next_rtx: u64,
+    model: FrameModel,
+    size: (u16, u16),
+    picture: u16,
+    tl0: u8,
+    key_index: u8,
+    history: VecDeque<Sent>,
+    packets: u32,
+    octets: u32,
+}
+
+struct Sent {
+    seq: u64,
+    /// The plain packet when there is RTX, the sealed one otherwise: under one sequence number
+    /// nothing else may ever be sealed.
+    packet: Vec<u8>,
+}
+
+struct Pending {
+    slot: usize,
+    size: usize,
+    marker: bool,
+    descriptor: Option<Descriptor>,
+}
+
+/// What a stream says in its sender report.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// SSRC.
+    pub ssrc: u32,
+    /// RTP timestamp of now.
+    pub timestamp: u32,
+    /// Packets sent.
+    pub packets: u32,
+    /// Payload bytes sent.
+    pub octets: u32,
+}
+
+impl SourceSender {
+    /// A source that starts with its next frame.
+    pub fn new(source: usize, shared: &Shared, rng: &mut StdRng) -> Self {
+        let plan = &shared.plan.sources[source];
+        let shape = &shared.plan.shape;
+        let (fps, keyframes) = (shape.fps, shape.keyframe_interval);
+        let pace = (plan.media == Media::Video && shared.media.pace > 0.0).then(|| {
+            let bitrate = shape.video.unwrap_or(1) as f64 * shared.media.pace;
+            Duration::from_secs_f64(MAX_PAYLOAD as f64 * 8.0 / bitrate)
+        });
+        let streams: Vec<_> = plan
+            .streams
+            .clone()
+            .filter_map(|stream| {
+                let spec = shared.plan.streams.get(stream)?;
+                Some(StreamSender {
+                    stream,
+                    ssrc: spec.ssrc,
+                    rtx: spec.rtx,
+                    next_seq: rng.random_range(0..0x8000),
+                    next_rtx: rng.random_range(0..0x8000),
+                    model: FrameModel::new(spec.bitrate, fps, keyframes),
+                    size: spec.size,
+                    picture: rng.random_range(0..0x7fff),
+                    tl0: rng.random(),
+                    key_index: 0,
+                    history: VecDeque::new(),
+                    packets: 0,
+                    octets: 0,
+                })
+            })
+            .collect();
+        Self {
+            source,
+            media: plan.media,
+            interval: match plan.media {
+                Media::Audio => AUDIO_PACKET,
+                Media::Video => Duration::from_secs(1) / fps.max(1),
+            },
+            streams,
+            pending: VecDeque::new(),
+            pace,
+            frame: 0,
+            timestamp: rng.random(),
+        }
+    }
+
+    /// Time between frames.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Time between packets of a frame, when they are spread.
+    pub fn pace(&self) -> Option<Duration> {
+        self.pace
+    }
+
+    /// Makes the next frame of every encoding.
+    pub fn make_frame(&mut self, rng: &mut StdRng) {
+        let ticks = match self.media {
+            Media::Audio => 960,
+            Media::Video => (90_000.0 * self.interval.as_secs_f64()).round() as u32,
+        };
+        self.timestamp = self.timestamp.wrapping_add(ticks);
+        for (slot, stream) in self.streams.iter_mut().enumerate() {
+            match self.media {
+                Media::Audio => {
+                    let size = rng.random_range(60..=100);
+                    self.pending.push_back(Pending { slot, size, marker: false, descriptor: None });
+                }
+                Media::Video => stream.make_frame(slot, self.frame, rng, &mut self.pending),
+            }
+        }
+        self.frame += 1;
+    }
+
+    /// Sends packets of the current frame, `limit` at most; whether more are left.
+    pub fn send(&mut self, limit: usize, shared: &Shared, output: &mut impl Output) -> bool {
+        for _ in 0..limit {
+            let Some(pending) = self.pending.pop_front() else { return false };
+            if let Some(stream) = self.streams.get_mut(pending.slot) {
+                stream.send(&pending, self.media, self.timestamp, shared, output);
+            }
+        }
+        !self.pending.is_empty()
+    }
+
+    /// Sends again what the bridge misses, if this is a stream of ours and the packet is still kept.
+    pub fn send_again(&mut self, ssrc: u32, seq: u16, output: &mut impl Output) -> bool {
+        let stream = self.streams.iter_mut().find(|s| s.ssrc == ssrc);
+        stream.is_some_and(|stream| stream.send_again(seq, output))
+    }
+
+    /// The bridge wants a keyframe of the stream with this SSRC; whether it is one of ours.
+    pub fn request_keyframe(&mut self, ssrc: u32) -> bool {
+        let stream = self.streams.iter_mut().find(|s| s.ssrc == ssrc || s.rtx == Some(ssrc));
+        stream.map(|stream| stream.model.request_keyframe()).is_some()
+    }
+
+    /// What to say in sender reports.
+    pub fn reports(&self) -> impl Iterator<Item = Report> {
+        self.streams.iter().filter(|s| s.packets > 0).map(|s| Report {
+            ssrc: s.ssrc,
+            timestamp: self.timestamp,
+            packets: s.packets,
+            octets: s.octets,
+        })
+    }
+
+    /// Its streams: indexes into the plan.
+    pub fn streams(&self) -> impl Iterator<Item = usize> {
+        self.streams.iter().map(|s| s.stream)
+    }
+}
+
+impl StreamSender {
+    fn make_frame(
+        &mut self,
+        slot: usize,
+        number: u64,
+        rng: &mut StdRng,
+        pending: &mut VecDeque<Pending>,
+    ) {
+        let frame = self.model.next(rng);
+        self.picture = (self.picture + 1) & 0x7fff;
+        let pattern = TEMPORAL_PATTERN[number as usize % TEMPORAL_PATTERN.len()];
+        let temporal = if frame.key { 0 } else { pattern };
+        if temporal == 0 {
+            self.tl0 = self.tl0.wrapping_add(1);
+        }
+        if frame.key {
+            self.key_index = (self.key_index + 1) & 0x1f;
+        }
+        let mut sizes = frames::split(frame.size, MAX_PAYLOAD).peekable();
+        let mut start = true;
+        while let Some(size) = sizes.next() {
+            let descriptor = Descriptor {
+                start,
+                key: frame.key,
+                picture: self.picture,
+                tl0: self.tl0,
+                temporal,
+                key_index: self.key_index,
+                width: self.size.0,
+                height: self.size.1,
+            };
+            let marker = sizes.peek().is_none();
+            pending.push_back(Pending { slot, size, marker, descriptor: Some(descriptor) });
+            start = false;
+        }
+    }
+
+    fn send(
+        &mut self,
+        pending: &Pending,
+        media: Media,
+        timestamp: u32,
+        shared: &Shared,
+        output: &mut impl Output,
+    ) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let header = Header {
+            pt: if media == Media::Audio { colibri::OPUS } else { colibri::VP8 },
+            marker: pending.marker,
+            seq: seq as u16,
+            timestamp,
+            ssrc: self.ssrc,
+        };
+        let mut packet = Vec::with_capacity(MAX_PAYLOAD + 96);
+        let transport = output.transport_seq().to_be_bytes();
+        if media == Media::Audio {
+            let level = [0x80 | output.rng().random_range(20..50u8)];
+            let extensions =
+                [(colibri::AUDIO_LEVEL, &level[..]), (colibri::TRANSPORT_CC, &transport[..])];
+            header.write(&extensions, &mut packet);
+        } else {
+            header.write(&[(colibri::TRANSPORT_CC, &transport[..])], &mut packet);
+        }
+        let payload = packet.len();
+        match &pending.descriptor {
+            Some(descriptor) => descriptor.write(&mut packet),
+            None => packet.push(0x78), // Opus: CELT, 20 ms, one frame
+        }
+        let filler = pending.size.saturating_sub(packet.len() - payload + stamp::LEN);
+        fill(&mut packet, filler.min(MAX_PAYLOAD - MAX_PREFIX), seq);
+        self.packets = self.packets.wrapping_add(1);
+        self.stamp(shared).write(&mut packet);
+        self.octets = self.octets.wrapping_add((packet.len() - payload) as u32);
+        let plain = self.rtx.is_some().then(|| packet.clone());
+        output.send(&mut packet, seq, self.ssrc);
+        if media == Media::Video {
+            if self.history.len() == HISTORY {
+                self.history.pop_front();
+            }
+            self.history.push_back(Sent { seq, packet: plain.unwrap_or(packet) });
+        }
+    }
+
+    /// Numbers the packet, and closes the count when the run is draining.
+    fn stamp(&self, shared: &Shared) -> Stamp {
+        let mut index = 0;
+        if let Some(state) = shared.streams.get(self.stream) {
+            index = state.made.load(Ordering::Relaxed);
+            if shared.draining.load(Ordering::Acquire)
+                && state.end.load(Ordering::Relaxed) == u64::MAX
+            {
+                state.end.store(index, Ordering::Release);
+            }
+            state.made.store(index + 1, Ordering::Release);
+        }
+        Stamp { stream: self.stream as u32, index, sent: shared.nanos(Instant::now()) }
+    }
+
+    fn send_again(&mut self, seq: u16, output: &mut impl Output) -> bool {
+        let Some(sent) = self.history.iter().rev().find(|sent| sent.seq as u16 == seq) else {
+            return false;
+        };
+        let Some(rtx) = self.rtx else {
+            output.send_sealed(&sent.packet);
+            return true;
+        };
+        let Some(parsed) = packet::Parsed::read(&sent.packet) else { return false };
+        let Some(payload) = sent.packet.get(parsed.payload.clone()) else { return false };
+        let header = Header {
+            pt: colibri::RTX,
+            marker: sent.packet.get(1).is_some_and(|second| second & 0x80 != 0),
+            seq: self.next_rtx as u16,
+            timestamp: parsed.timestamp,
+            ssrc: rtx,
+        };
+        let mut again = Vec::with_capacity(sent.packet.len() + 32);
+        let transport = output.transport_seq().to_be_bytes();
+        header.write(&[(colibri::TRANSPORT_CC, &transport[..])], &mut again);
+        again.extend_from_slice(&seq.to_be_bytes());
+        again.extend_from_slice(payload);
+        output.send(&mut again, self.next_rtx, rtx);
+        self.next_rtx += 1;
+        true
+    }
+}
+
+/// Bytes that do not compress and are the same for a packet every time.
+fn fill(packet: &mut Vec<u8>, len: usize, seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let end = packet.len() + len;
+    while packet.len() < end {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        packet.extend_from_slice(&state.to_le_bytes());
+    }
+    packet.truncate(end);
+}

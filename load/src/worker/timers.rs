@@ -1,0 +1,58 @@
+//! When which client has something to do.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
+
+/// What is due.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum What {
+    /// The next frame of the client's n-th source.
+    Frame(usize),
+    /// The next packets of a frame that is spread over time.
+    Packets(usize),
+    /// Receiver and sender reports.
+    Report,
+    /// Transport-wide feedback.
+    Feedback,
+}
+
+/// A queue of timers.
+#[derive(Default)]
+pub struct Timers(BinaryHeap<Reverse<(Instant, usize, What)>>);
+
+impl Timers {
+    /// Adds one.
+    pub fn push(&mut self, due: Instant, endpoint: usize, what: What) {
+        self.0.push(Reverse((due, endpoint, what)));
+    }
+
+    /// When the next one is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.0.peek().map(|Reverse((due, ..))| *due)
+    }
+
+    /// Takes one that is due.
+    pub fn pop(&mut self, now: Instant) -> Option<(Instant, usize, What)> {
+        if self.next()? > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse(timer)| timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn in_order_and_not_early() {
+        let now = Instant::now();
+        let mut timers = Timers::default();
+        timers.push(now + Duration::from_secs(2), 1, What::Report);
+        timers.push(now, 2, What::Frame(0));
+        assert_eq!(timers.pop(now), Some((now, 2, What::Frame(0))));
+        assert_eq!(timers.pop(now), None);
+        assert_eq!(timers.next(), Some(now + Duration::from_secs(2)));
+    }
+}
