@@ -2,6 +2,7 @@
 //! second and an eye on the bridge.
 
 use std::{
+    fmt::Write as _,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -360,10 +361,11 @@ impl Watch {
             passed.received_bytes as f64 * 8.0 / seconds / 1e6,
         );
         if latency.count > 0 {
-            line += &format!("  latency p50 {:.0} µs, p99 {:.0} µs", latency.p50, latency.p99);
+            let _ = write!(line, "  latency p50 {:.0} µs, p99 {:.0} µs", latency.p50, latency.p99);
         }
         if let (Some(bridge), Some(last)) = (bridge, last_bridge) {
-            line += &format!(
+            let _ = write!(
+                line,
                 "  bridge {:.0} % CPU, {:.2} µs/packet, {:.1} MiB",
                 percent(bridge.cpu().saturating_sub(last.cpu()), seconds),
                 per_packet(bridge, last, passed.received),

@@ -75,7 +75,7 @@ fn webrtc_context(profile: Profile, key_and_salt: &[u8]) -> Option<Context> {
 /// Protects what a client sends.
 pub enum Sealer {
     /// By the bridge's stack.
-    Rialto(TxContext),
+    Rialto(Box<TxContext>),
     /// By `webrtc-srtp`.
     Webrtc(Box<Context>),
 }
@@ -84,7 +84,7 @@ impl Sealer {
     /// `None` when the key does not fit the profile.
     pub fn new(stack: Stack, keys: &Keys) -> Option<Self> {
         Some(match stack {
-            Stack::Rialto => Self::Rialto(TxContext::new(keys.profile, &keys.local).ok()?),
+            Stack::Rialto => Self::Rialto(TxContext::new(keys.profile, &keys.local).ok()?.into()),
             Stack::Webrtc => Self::Webrtc(webrtc_context(keys.profile, &keys.local)?.into()),
         })
     }
@@ -124,7 +124,7 @@ fn replace<E>(packet: &mut Vec<u8>, sealed: Result<bytes::Bytes, E>) -> bool {
 /// Opens what a client receives.
 pub enum Opener {
     /// By the bridge's stack.
-    Rialto(RxContext, FxHashMap<u32, Option<RxStream>>),
+    Rialto(Box<RxContext>, FxHashMap<u32, Option<RxStream>>),
     /// By `webrtc-srtp`.
     Webrtc(Box<Context>),
 }
@@ -135,7 +135,7 @@ impl Opener {
         Some(match stack {
             Stack::Rialto => {
                 let context = RxContext::new(keys.profile, &keys.remote).ok()?;
-                Self::Rialto(context, FxHashMap::default())
+                Self::Rialto(context.into(), FxHashMap::default())
             }
             Stack::Webrtc => Self::Webrtc(webrtc_context(keys.profile, &keys.remote)?.into()),
         })

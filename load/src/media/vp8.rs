@@ -51,7 +51,7 @@ impl Descriptor {
 
 /// Whether a payload begins a keyframe.
 pub fn starts_keyframe(payload: &[u8]) -> bool {
-    let start = |first: u8| first & 0x10 != 0 && first & 0x07 == 0;
+    let start = |first: u8| first & 0x17 == 0x10;
     match payload.first() {
         Some(&first) if start(first) => {}
         _ => return false,

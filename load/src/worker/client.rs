@@ -381,7 +381,7 @@ impl Client {
         let received = self.receiver.reports(now);
         let wanted = self.receiver.undecodable(now);
         self.counts.keyframes_wanted += wanted.len() as u64;
-        let packets = feedback::reports(self.rtcp_ssrc, reports, received, wanted);
+        let packets = feedback::reports(self.rtcp_ssrc, reports, &received, wanted);
         self.send_rtcp(packets, context);
     }
 

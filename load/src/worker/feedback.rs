@@ -129,7 +129,7 @@ pub fn nacks(sender_ssrc: u32, missing: Vec<(u32, Vec<u16>)>) -> Packets {
 pub fn reports(
     ssrc: u32,
     sent: Vec<Report>,
-    received: Vec<ReceptionReport>,
+    received: &[ReceptionReport],
     keyframes: Vec<u32>,
 ) -> Packets {
     let mut packets = Packets::new();
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn many_reports_are_split() {
         let received = vec![ReceptionReport::default(); 40];
-        let packets = reports(1, Vec::new(), received, vec![5]);
+        let packets = reports(1, Vec::new(), &received, vec![5]);
         assert_eq!(packets.len(), 3);
         assert_eq!(compounds(1, packets).len(), 1);
     }

@@ -62,8 +62,10 @@ struct Toy {
 struct Member {
     id: String,
     agent: Arc<Agent>,
-    out: Arc<Mutex<Option<(Sealer, mpsc::UnboundedSender<Vec<u8>>)>>>,
+    out: Arc<Mutex<Option<Out>>>,
 }
+
+type Out = (Sealer, mpsc::UnboundedSender<Vec<u8>>);
 
 /// Starts one; its HTTP address.
 pub async fn start(flaw: Flaw) -> String {
