@@ -4,6 +4,7 @@
 //! found are kept in `fuzz/corpus/<name>/` and replayed by `tests/fuzz_corpus.rs`. A target panics
 //! when an invariant is broken, and only then.
 
+use crate::colibri::json;
 use crate::focus::sdp::{self, Description};
 use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
 use crate::rtp::rtcp::{Rtcp, RtcpPackets};
@@ -17,6 +18,7 @@ pub type Target = fn(&[u8]);
 /// Name and function of each fuzz target.
 pub const TARGETS: &[(&str, Target)] = &[
     ("av1", av1),
+    ("colibri_json", colibri_json),
     ("demux", demultiplex),
     ("ext", extensions),
     ("h264", h264),
@@ -29,6 +31,18 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("vp8", vp8),
     ("vp9", vp9),
 ];
+
+/// A request or an answer that is read is written, and reads the same again.
+pub fn colibri_json(data: &[u8]) {
+    if let Ok(request) = json::read_conference_modify(data, Some("meeting")) {
+        let written = json::write_conference_modify(&request).to_string();
+        assert_eq!(json::read_conference_modify(written.as_bytes(), None), Ok(request));
+    }
+    if let Ok(answer) = json::read_conference_modified(data) {
+        let written = json::write_conference_modified(&answer).to_string();
+        assert_eq!(json::read_conference_modified(written.as_bytes()), Ok(answer));
+    }
+}
 
 /// A datagram is of one kind, which its first byte decides but for RTCP.
 pub fn demultiplex(data: &[u8]) {

@@ -21,3 +21,6 @@ pub use speaker::{SpeakerChange, Speakers};
 pub use state::{Conference, Identity, Rules};
 pub use tally::Tally;
 pub use view::{EndpointView, ReceivedSource};
+
+#[cfg(test)]
+mod tests;

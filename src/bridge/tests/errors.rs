@@ -111,7 +111,8 @@ async fn creation_is_checked_in_order() {
             ],
         });
     });
-    let steps: [(Condition, &str, fn(&mut Value)); 6] = [
+    type Repair = fn(&mut Value);
+    let steps: [(Condition, &str, Repair); 6] = [
         (Conflict, "Endpoint with ID alice already exists", |e| e["id"] = "bob".into()),
         (BadRequest, "create endpoint bob with no <transport>", |e| {
             e["transport"] = json!({ "sctp": { "role": "client", "port": 1 } });

@@ -254,9 +254,9 @@ fn media_source(source: &MediaSource) -> Value {
         .done()
 }
 
-/// A stream without a name, stream id or parameters is just its SSRC.
+/// A stream of which nothing else is said is just its SSRC.
 fn stream(source: &Source) -> Value {
-    if source.name.is_none() && source.rid.is_none() && source.parameters.is_empty() {
+    if *source == (Source { ssrc: source.ssrc, ..Source::default() }) {
         return source.ssrc.into();
     }
     Object::default()
