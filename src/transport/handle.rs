@@ -1,14 +1,18 @@
 //! The shell around the [`Hub`]: a handle for the rest of control, and the one loop that feeds it.
 
 use std::{
-    fmt,
+    fmt, io,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{
-    Notify,
-    mpsc::{self, UnboundedReceiver, UnboundedSender},
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+    },
+    time::MissedTickBehavior,
 };
 
 use super::{
@@ -30,6 +34,7 @@ pub struct Transports(Arc<Shared>);
 
 struct Shared {
     hub: Mutex<Hub>,
+    config: TransportConfig,
     engine: Engine,
     updates: UnboundedSender<TransportUpdate>,
     /// Wakes the loop when a call moved the next deadline forward.
@@ -56,12 +61,14 @@ impl Transports {
         engine: Engine,
         seed: [u8; 32],
     ) -> Result<(Self, UnboundedReceiver<TransportUpdate>), HubError> {
-        let interfaces = candidates::interfaces().map_err(HubError::Interfaces)?;
-        let usable = candidates::usable(&config, engine.local_addrs(), &interfaces);
+        let usable = usable(&config, &engine).map_err(HubError::Interfaces)?;
+        if usable.is_empty() {
+            tracing::warn!("no local address can be used for media: nobody will connect");
+        }
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let hub = Hub::new(config, usable, seed, Instant::now(), unix_time)?;
+        let hub = Hub::new(config.clone(), usable, seed, Instant::now(), unix_time)?;
         let (updates, receiver) = mpsc::unbounded_channel();
-        let shared = Shared { hub: Mutex::new(hub), engine, updates, wake: Notify::new() };
+        let shared = Shared { hub: Mutex::new(hub), config, engine, updates, wake: Notify::new() };
         Ok((Self(Arc::new(shared)), receiver))
     }
 
@@ -115,6 +122,8 @@ impl Transports {
     /// when the engine's event queue closes.
     pub async fn run(self, mut events: mpsc::Receiver<TransportEvent>) {
         let mut batch = Vec::new();
+        let mut refresh = tokio::time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let deadline = self.lock().poll_timeout();
             let timer = async {
@@ -135,8 +144,17 @@ impl Transports {
                 }
                 () = timer => drop(self.apply(Hub::handle_timeout)),
                 () = self.0.wake.notified() => {}
+                _ = refresh.tick() => self.refresh_addresses(),
             }
             self.resolve_names();
+        }
+    }
+
+    /// Interfaces come and go: endpoints that are created from now on get what is there now.
+    fn refresh_addresses(&self) {
+        match usable(&self.0.config, &self.0.engine) {
+            Ok(usable) => self.lock().set_locals(usable),
+            Err(error) => tracing::warn!(%error, "cannot list network interfaces"),
         }
     }
 
@@ -183,5 +201,15 @@ impl Transports {
     }
 }
 
+fn usable(config: &TransportConfig, engine: &Engine) -> io::Result<Vec<SocketAddr>> {
+    let interfaces = candidates::interfaces()?;
+    Ok(candidates::usable(config, engine.local_addrs(), &interfaces))
+}
+
+/// How often the interfaces are listed.
+const REFRESH: Duration = Duration::from_secs(30);
 /// Datagrams taken from the engine's queue at a time.
 const BATCH: usize = 64;
+
+#[cfg(test)]
+mod tests;

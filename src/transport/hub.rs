@@ -149,6 +149,14 @@ impl Hub {
         Ok(Self { sessions: FxHashMap::default(), timers: BinaryHeap::new(), shared })
     }
 
+    /// Replaces the addresses that can be used, for agents that are made from now on.
+    pub fn set_locals(&mut self, locals: Vec<SocketAddr>) {
+        if *self.shared.locals != *locals {
+            tracing::info!(addresses = locals.len(), "local addresses changed");
+            self.shared.locals = locals.into();
+        }
+    }
+
     /// See [`super::Transports::create`].
     pub fn create(
         &mut self,
@@ -281,10 +289,6 @@ impl Hub {
             counters.stun_malformed += 1;
             return;
         };
-        if !self.shared.locals.contains(&datagram.local) {
-            counters.stun_wrong_local += 1;
-            return;
-        }
         match message.class {
             Class::Request => {
                 let owner = message.ufrags().and_then(|(ours, _)| self.shared.ufrags.owner(ours));

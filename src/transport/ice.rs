@@ -144,6 +144,11 @@ impl Agent {
         self.inner.controlling()
     }
 
+    /// Whether it may use that address of ours.
+    pub fn uses(&self, local: SocketAddr) -> bool {
+        self.params.locals.contains(&local)
+    }
+
     /// Whether a conflict made us change the role since the last call.
     pub fn take_role_switch(&mut self) -> bool {
         let controlling = self.inner.controlling();

@@ -203,6 +203,10 @@ impl Session {
             shared.counters.stun_unauthenticated += 1;
             return;
         }
+        if !agent.uses(datagram.local) {
+            shared.counters.stun_wrong_local += 1;
+            return;
+        }
         let generation = agent.generation();
         if !self.take_token(now) {
             shared.counters.stun_rate_limited += 1;
@@ -234,10 +238,12 @@ impl Session {
         pending: Pending,
         shared: &mut Shared,
     ) {
-        let taken = self.failed.is_none()
-            && self.agent(pending.generation).is_some_and(|agent| {
-                agent.on_response(now, pending.pair, message, &datagram.bytes)
-            });
+        if self.failed.is_some() {
+            return;
+        }
+        let taken = self
+            .agent(pending.generation)
+            .is_some_and(|agent| agent.on_response(now, pending.pair, message, &datagram.bytes));
         if !taken {
             shared.counters.stun_unauthenticated += 1;
             return;
@@ -540,7 +546,7 @@ impl Session {
         if self.failed.is_some() {
             return;
         }
-        tracing::warn!(endpoint = %self.options.label, %reason, "transport failed");
+        tracing::info!(endpoint = %self.options.label, %reason, "transport failed");
         self.failed = Some(reason);
         self.selected = None;
         self.media = Media::default();
