@@ -19,6 +19,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("av1", av1),
     ("colibri_json", colibri_json),
+    ("config", configuration),
     ("demux", demultiplex),
     ("ext", extensions),
     ("h264", h264),
@@ -49,6 +50,17 @@ pub fn demultiplex(data: &[u8]) {
     let kind = demux(data);
     let media = matches!(kind, Kind::Rtp | Kind::Rtcp);
     assert_eq!(media, data.len() >= 2 && matches!(data.first(), Some(128..=191)));
+}
+
+/// Whatever a configuration file holds, the answer is a configuration or one line.
+pub fn configuration(data: &[u8]) {
+    match crate::config::load_bytes(data) {
+        Ok(loaded) => {
+            assert!(loaded.effective.iter().all(|value| !value.value.contains('\n')));
+            assert!(loaded.warnings.iter().all(|warning| !warning.to_string().contains('\n')));
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    }
 }
 
 /// A description that is read can be written, and what is written is read unless it grew too long.

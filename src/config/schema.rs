@@ -41,7 +41,7 @@ fn harvest(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("ice4j.harvest.use-link-local-addresses", &mut c.use_link_local);
     r.addresses("ice4j.harvest.allowed-addresses", &mut c.allowed_addresses);
     r.addresses("ice4j.harvest.blocked-addresses", &mut c.blocked_addresses);
-    let name = |text: &str| !text.is_empty() && text.len() <= 64;
+    let name = |text: &str| (1..=64).contains(&text.len()) && !text.contains(char::is_control);
     let what = "names of interfaces";
     r.texts("ice4j.harvest.allowed-interfaces", &mut c.allowed_interfaces, what, name);
     r.texts("ice4j.harvest.blocked-interfaces", &mut c.blocked_interfaces, what, name);
@@ -128,7 +128,7 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
     let c = &mut config.version;
     r.boolean("videobridge.version.announce", &mut c.announce);
     r.optional_text("videobridge.version.release", &mut c.release, "a short text", |text| {
-        text.len() <= 256
+        text.len() <= 256 && !text.contains(char::is_control)
     });
     r.duration("videobridge.stats.interval", &mut config.stats.interval);
     r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);

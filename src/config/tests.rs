@@ -148,6 +148,22 @@ fn mistakes_are_one_line_with_the_place_and_the_need() {
 proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = load_bytes(&bytes);
+        crate::fuzzing::configuration(&bytes);
+    }
+
+    #[test]
+    fn keys_of_ours_with_any_value_are_answered(
+        key in prop::sample::select(vec![
+            "videobridge.ice.udp.port",
+            "videobridge.ice.ufrag-prefix",
+            "videobridge.version.release",
+            "videobridge.stats.interval",
+            "ice4j.harvest.allowed-interfaces",
+            "ice4j.harvest.mapping.static-mappings",
+            "rialto.shards",
+        ]),
+        value in "([0-9]{1,12}|[a-z.: ]{1,9}|\"[^\"]{0,9}\"|[\\[\\]{}=,\n]|local-address|\\$\\{E\\}){0,9}"
+    ) {
+        crate::fuzzing::configuration(format!("{key} = {value}").as_bytes());
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     HoconError, Origin, Source, limits, parser,
-    tree::{Fields, Place},
+    tree::{Fields, Place, one_line},
 };
 
 /// The files read so far.
@@ -70,7 +70,7 @@ impl<'s> Files<'s> {
         }
         let at = &include.at;
         if include.required {
-            let name = include.path.display().to_string();
+            let name = one_line(&include.path.display().to_string());
             return Err(HoconError::MissingInclude { file: at.file.clone(), line: at.line, name });
         }
         self.missing.push((include.path.clone(), at.origin()));

@@ -6,7 +6,7 @@
 
 use super::{
     HoconError, Kind, Object, Origin, Source, Value, limits,
-    tree::{Fields, Node, Piece, Place},
+    tree::{Fields, Node, Piece, Place, one_line},
 };
 
 pub fn resolve(tree: &Fields, source: &dyn Source) -> Result<Object, HoconError> {
@@ -143,7 +143,8 @@ impl<'t> Resolver<'t> {
         if optional {
             return Ok(None);
         }
-        Err(HoconError::Unresolved { file: at.file.clone(), line: at.line, name: joined })
+        let name = one_line(&joined);
+        Err(HoconError::Unresolved { file: at.file.clone(), line: at.line, name })
     }
 
     /// The value at `path`, whose first `done` parts led to `fields`.

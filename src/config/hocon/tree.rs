@@ -18,16 +18,29 @@ impl Place {
     }
 
     pub fn syntax(&self, what: impl Into<String>) -> HoconError {
-        HoconError::Syntax { file: self.file.clone(), line: self.line, what: what.into() }
+        HoconError::Syntax {
+            file: self.file.clone(),
+            line: self.line,
+            what: one_line(&what.into()),
+        }
     }
 
     pub fn resolve(&self, what: impl Into<String>) -> HoconError {
-        HoconError::Resolve { file: self.file.clone(), line: self.line, what: what.into() }
+        HoconError::Resolve {
+            file: self.file.clone(),
+            line: self.line,
+            what: one_line(&what.into()),
+        }
     }
 
     pub fn limit(&self, what: &'static str) -> HoconError {
         HoconError::Limit { file: self.file.clone(), line: self.line, what }
     }
+}
+
+/// Names come from the file, and a quoted one may hold anything.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Fields, each with its values in the order in which they were written.
