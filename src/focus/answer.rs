@@ -25,20 +25,24 @@ pub fn media_type(kind: Kind) -> Option<MediaType> {
     }
 }
 
-/// The browser's side of the transport: that of the first section which has one.
+/// The browser's side of the transport: that of the first section which has one, with what stands
+/// above all sections where it lacks something.
 pub fn transport(answer: &Description) -> Option<IceUdp> {
-    let section = answer.sections.iter().find(|section| !section.transport.ufrag.is_empty())?;
-    let transport = &section.transport;
+    let common = &answer.transport;
+    let sections = answer.sections.iter().map(|section| &section.transport);
+    let own = sections.chain([common]).find(|transport| !transport.ufrag.is_empty())?;
+    let setup = own.setup.or(common.setup);
+    let fingerprints =
+        if own.fingerprints.is_empty() { &common.fingerprints } else { &own.fingerprints };
     Some(IceUdp {
-        ufrag: Some(transport.ufrag.clone()),
-        pwd: Some(transport.pwd.clone()),
-        candidates: transport.candidates.iter().map(candidate).collect(),
-        fingerprints: transport
-            .fingerprints
+        ufrag: Some(own.ufrag.clone()),
+        pwd: Some(own.pwd.clone()),
+        candidates: own.candidates.iter().map(candidate).collect(),
+        fingerprints: fingerprints
             .iter()
             .map(|(hash, digest)| Fingerprint {
                 hash: Some(hash.clone()),
-                setup: transport.setup.map(|setup| setup.as_str().to_owned()),
+                setup: setup.map(|setup| setup.as_str().to_owned()),
                 fingerprint: digest.clone(),
                 cryptex: None,
             })
@@ -190,30 +194,30 @@ pub fn own_sources(
     sources
 }
 
-/// SSRC and retransmission SSRC of each encoding of a section, lowest quality first.
+/// SSRC and retransmission SSRC of each encoding of a section, lowest quality first: in the order of
+/// the rids of the offer, in which Firefox writes SSRCs, and which Chromium's answers repeat.
 fn section_encodings(section: &Section, beside: &[Encoding]) -> Vec<(u32, Option<u32>)> {
-    let mut found: Vec<(u32, Option<u32>)> = Vec::new();
-    if section.rids.is_empty() {
-        let fid = section.groups.iter().find(|group| group.semantics == "FID");
-        match fid.map(|group| group.ssrcs.as_slice()) {
-            Some([ssrc, rtx]) => found.push((*ssrc, Some(*rtx))),
-            _ => found.extend(section.ssrcs.first().map(|ssrc| (ssrc.id, None))),
-        }
-        if !found.is_empty() {
-            return found;
-        }
-    }
-    // In the order of the rids of the offer, which is the order in the answer.
+    let fid = |ssrc: u32| {
+        section.groups.iter().find_map(|group| match group.ssrcs.as_slice() {
+            [media, rtx] if group.semantics == "FID" && *media == ssrc => Some(*rtx),
+            _ => None,
+        })
+    };
+    let written = section.ssrcs.iter().map(|ssrc| (ssrc.id, fid(ssrc.id)));
     let mut of_section: Vec<&Encoding> =
         beside.iter().filter(|encoding| encoding.mid == section.mid).collect();
     let place = |encoding: &Encoding| {
         section.rids.iter().position(|rid| rid.id == encoding.rid).unwrap_or(usize::MAX)
     };
     of_section.sort_by_key(|encoding| place(encoding));
-    for encoding in of_section.into_iter().take(MAX_ENCODINGS) {
+    let told = of_section.into_iter().map(|encoding| (encoding.ssrc, encoding.rtx));
+
+    let mut found: Vec<(u32, Option<u32>)> = Vec::new();
+    let most = section.rids.len().clamp(1, MAX_ENCODINGS);
+    for (ssrc, rtx) in written.chain(told) {
         let mut taken = found.iter().flat_map(|(ssrc, rtx)| [Some(*ssrc), *rtx]).flatten();
-        if !taken.any(|ssrc| ssrc == encoding.ssrc || Some(ssrc) == encoding.rtx) {
-            found.push((encoding.ssrc, encoding.rtx.filter(|rtx| *rtx != encoding.ssrc)));
+        if found.len() < most && !taken.any(|taken| taken == ssrc || Some(taken) == rtx) {
+            found.push((ssrc, rtx.filter(|rtx| *rtx != ssrc)));
         }
     }
     found
@@ -303,6 +307,28 @@ mod tests {
         let transport = transport(&answer).unwrap();
         assert_eq!(transport.ufrag.as_deref(), Some("u"));
         assert_eq!(transport.fingerprints[0].setup.as_deref(), Some("active"));
+    }
+
+    #[test]
+    fn firefox_has_its_fingerprint_above_all_sections() {
+        let moved = ANSWER.replace("a=fingerprint:sha-256 AA\r\n", "").replace(
+            "a=extmap-allow-mixed\r\n",
+            "a=extmap-allow-mixed\r\na=fingerprint:sha-256 AA\r\na=sendrecv\r\n",
+        );
+        let transport = transport(&Description::parse(&moved).unwrap()).unwrap();
+        assert_eq!(transport.fingerprints[0].fingerprint, "AA");
+        assert_eq!(transport.fingerprints[0].setup.as_deref(), Some("active"));
+    }
+
+    #[test]
+    fn firefox_writes_the_ssrcs_of_simulcast() {
+        let written = "a=rid:h send\r\na=ssrc:40\r\na=ssrc:41\r\na=ssrc:42\r\na=ssrc:43\r\n\
+            a=ssrc-group:FID 40 41\r\na=ssrc-group:FID 42 43\r\n";
+        let answer = Description::parse(&ANSWER.replace("a=rid:h send\r\n", written)).unwrap();
+        let beside = [encoding("l", 40, 41)];
+        let sources = own_sources("ep", &answer, &beside, sending(SendState::None));
+        let groups: Vec<_> = sources[1].signalled.ssrc_groups.iter().map(|g| &g.ssrcs).collect();
+        assert_eq!(groups, [&[40, 42], &[40, 41], &[42, 43]]);
     }
 
     #[test]

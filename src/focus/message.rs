@@ -19,11 +19,6 @@ pub enum FromPage {
         #[serde(default)]
         encodings: Vec<Encoding>,
     },
-    /// SSRCs that were not known when the answer was sent.
-    Encodings {
-        /// All that the description does not name.
-        encodings: Vec<Encoding>,
-    },
     /// The participant's name.
     Name {
         /// What the others see.

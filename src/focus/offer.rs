@@ -124,6 +124,7 @@ impl Offers {
             version: self.version,
             extmap_allow_mixed: true,
             bundle: sections.iter().map(|section| section.mid.clone()).collect(),
+            transport: Transport::default(),
             sections,
         }
     }

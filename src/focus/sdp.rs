@@ -30,6 +30,9 @@ pub struct Description {
     pub extmap_allow_mixed: bool,
     /// MIDs of the BUNDLE group (RFC 9143), in order.
     pub bundle: Vec<String>,
+    /// ICE and DTLS parameters of all sections that have none of their own. Firefox writes its
+    /// fingerprint here.
+    pub transport: Transport,
     /// The `m=` sections, in order.
     pub sections: Vec<Section>,
 }

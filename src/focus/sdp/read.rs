@@ -2,7 +2,7 @@
 
 use super::{
     Candidate, Codec, Description, Direction, Error, Extmap, Kind, MAX_BYTES, MAX_REPEATS,
-    MAX_SECTIONS, Rid, Section, Setup, Ssrc, SsrcGroup,
+    MAX_SECTIONS, Rid, Section, Setup, Ssrc, SsrcGroup, Transport,
 };
 
 /// Longest token (codec name, parameter, URI, credential) that is kept, bytes.
@@ -88,7 +88,7 @@ fn attribute(description: &mut Description, line: &str) -> Result<(), Error> {
                 }
             }
             "extmap-allow-mixed" => description.extmap_allow_mixed = true,
-            _ => {}
+            _ => transport(&mut description.transport, name, value)?,
         }
         return Ok(());
     };
@@ -107,13 +107,12 @@ fn attribute(description: &mut Description, line: &str) -> Result<(), Error> {
         "ssrc" => ssrc(section, value)?,
         "ssrc-group" => ssrc_group(section, value)?,
         "rid" => rid(section, value)?,
-        _ => transport(section, name, value)?,
+        _ => transport(&mut section.transport, name, value)?,
     }
     Ok(())
 }
 
-fn transport(section: &mut Section, name: &str, value: &str) -> Result<(), Error> {
-    let transport = &mut section.transport;
+fn transport(transport: &mut Transport, name: &str, value: &str) -> Result<(), Error> {
     match name {
         "ice-ufrag" => transport.ufrag = token(value)?,
         "ice-pwd" => transport.pwd = token(value)?,

@@ -78,8 +78,8 @@ fn refuses_what_makes_no_sense() {
     assert_eq!(Description::parse(&long), Err(Error::TooLong));
     let sections = format!("v=0\n{}", "m=audio 9 x 0\n".repeat(MAX_SECTIONS + 1));
     assert_eq!(Description::parse(&sections), Err(Error::TooMany("m")));
-    let many: String = (0..=MAX_REPEATS).map(|n| format!("a=ssrc:{n} cname:x\n")).collect();
-    let ssrcs = format!("v=0\nm=audio 9 x 0\n{many}");
+    let many: Vec<_> = (0..=MAX_REPEATS).map(|n| format!("a=ssrc:{n} cname:x")).collect();
+    let ssrcs = format!("v=0\nm=audio 9 x 0\n{}", many.join("\n"));
     assert_eq!(Description::parse(&ssrcs), Err(Error::TooMany("ssrc")));
 }
 
@@ -174,12 +174,14 @@ proptest! {
         session in any::<u64>(),
         version in any::<u64>(),
         mixed in any::<bool>(),
+        transport in transport(),
         sections in vec(section(), 0..4),
     ) {
         let description = Description {
             session,
             version,
             extmap_allow_mixed: mixed,
+            transport,
             bundle: sections.iter().map(|section| section.mid.clone()).collect(),
             sections,
         };

@@ -25,6 +25,7 @@ impl Display for Description {
             line!(f, "a=extmap-allow-mixed")?;
         }
         line!(f, "a=msid-semantic: WMS *")?;
+        self.transport.fmt(f)?;
         self.sections.iter().try_for_each(|section| section.fmt(f))
     }
 }

@@ -102,19 +102,6 @@ async function onOffer(offer) {
   call.signal?.send({ type: 'answer', version: offer.version, sdp, encodings });
   peer.flush();
   render();
-  if (peer.simulcast() && !encodings.some(({ rid }) => rid)) tellEncodings(peer);
-}
-
-/** Some browsers know the SSRCs of simulcast streams only once they are sent. */
-async function tellEncodings(peer) {
-  while (peer === call.peer) {
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    const encodings = await peer.encodings();
-    if (encodings.some(({ rid }) => rid)) {
-      if (peer === call.peer) call.signal?.send({ type: 'encodings', encodings });
-      return;
-    }
-  }
 }
 
 function onConnection(state) {

@@ -84,11 +84,6 @@ export class Peer {
     return [...this.ssrcs.values()];
   }
 
-  /** True when the camera is sent in streams whose SSRCs are to be told beside the answer. */
-  simulcast() {
-    return (this.#transceiver(MIDS.camera)?.sender.getParameters().encodings.length ?? 0) > 1;
-  }
-
   close() {
     this.pc.close();
   }
