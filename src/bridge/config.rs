@@ -31,8 +31,6 @@ pub struct BridgeConfig {
     pub shutdown: ShutdownConfig,
     /// `videobridge.version.release`, if set.
     pub release: Option<String>,
-    /// `videobridge.relay.region` or its older name, if set.
-    pub region: Option<String>,
     /// Engine threads that must keep reporting for the bridge to be healthy; 0 asks none.
     pub shards: u16,
     /// Requests of one conference that may wait for their turn. More are refused.
@@ -79,7 +77,6 @@ impl Default for BridgeConfig {
             initial_drain: false,
             shutdown: ShutdownConfig::default(),
             release: None,
-            region: None,
             shards: 0,
             max_queued_requests: 256,
             seed: 0,

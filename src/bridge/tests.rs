@@ -4,3 +4,4 @@ mod errors;
 mod life;
 mod replay;
 mod rig;
+mod storm;

@@ -102,22 +102,24 @@ impl Conference {
         }
         let (mut disconnected, mut reconnected) = (0, 0);
         for endpoint in self.endpoints.values_mut() {
-            let heard = match endpoint.transport {
-                // Transports that do not tell when they last heard tell when consent is lost.
-                TransportState::Connected | TransportState::Ready => {
-                    consent(endpoint.engine_id).or(Some(now))
-                }
-                _ => consent(endpoint.engine_id),
-            };
+            let heard = consent(endpoint.engine_id);
             endpoint.last_activity = endpoint.last_activity.max(heard);
+            let up =
+                matches!(endpoint.transport, TransportState::Connected | TransportState::Ready);
+            if up {
+                endpoint.up_until = Some(now);
+            }
             if endpoint.is_visitor() {
                 continue;
             }
+            // Transports that do not tell when they last heard tell when consent is lost.
+            let trusted = up && heard.is_none();
             let since = |then| now.saturating_duration_since(then);
+            let last = endpoint.last_activity;
             let active =
-                endpoint.last_activity.is_some_and(|last| since(last) <= self.rules.max_inactivity);
-            let early = endpoint.last_activity.is_none()
-                && since(endpoint.created) <= self.rules.first_transfer_timeout;
+                trusted || last.is_some_and(|last| since(last) <= self.rules.max_inactivity);
+            let early =
+                last.is_none() && since(endpoint.created) <= self.rules.first_transfer_timeout;
             if early {
                 continue;
             }
@@ -149,7 +151,7 @@ impl Conference {
             .values()
             .filter_map(|endpoint| {
                 let since = |then| now.saturating_duration_since(then);
-                let why = match endpoint.last_activity {
+                let why = match endpoint.last_activity.max(endpoint.up_until) {
                     _ if endpoint.transport == TransportState::Failed => "its transport failed",
                     None if since(endpoint.created) > self.rules.connect_timeout => {
                         "it never connected"

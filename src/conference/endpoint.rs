@@ -39,8 +39,10 @@ pub struct Endpoint {
     pub transport: TransportState,
     /// When it was created.
     pub created: Instant,
-    /// When anything last came from it.
+    /// When anything last came from it, as far as engine and transports tell.
     pub last_activity: Option<Instant>,
+    /// Up to when its transport was seen to be up.
+    pub up_until: Option<Instant>,
     /// Others were told that nothing comes from it.
     pub inactive: bool,
     /// What it sends.

@@ -239,6 +239,7 @@ impl Conference {
             transport: TransportState::New,
             created: now,
             last_activity: None,
+            up_until: None,
             inactive: false,
             sources: Vec::new(),
             subscriptions: HashMap::new(),

@@ -92,7 +92,7 @@ impl Room {
         }
     }
 
-    fn apply(&mut self, effects: Effects) {
+    fn apply(&mut self, effects: &Effects) {
         for control in &effects.controls {
             self.model.apply(control);
         }
@@ -107,7 +107,7 @@ impl Room {
         let mut effects = Effects::default();
         let before = self.model.clone();
         let answer = self.conference.modify(&request, &mut self.ids, self.now, &mut effects);
-        self.apply(effects);
+        self.apply(&effects);
         if answer.is_err() {
             assert_eq!(self.model, before, "a refused request has no effects");
         }
@@ -267,7 +267,7 @@ fn an_unchanged_source_stays_the_same() {
     let mut effects = Effects::default();
     let mids = vec![("a-v0".to_owned(), mid), ("a-v1".to_owned(), mid)];
     assert!(room.conference.assign_mids("b", mids, &mut effects));
-    room.apply(effects);
+    room.apply(&effects);
     room.ask(sends("a", &[(MediaType::Video, "a-v0", 2), (MediaType::Video, "a-v1", 3)]));
     assert_eq!(ids(&room).first(), before.get(1), "the video stayed");
     room.ask(sends("a", &[(MediaType::Video, "a-v0", 20), (MediaType::Video, "a-v1", 3)]));
@@ -341,7 +341,7 @@ fn expiry_and_mute_in_one_request_take_their_turn() {
     let answer = room.conference.modify(&request, &mut room.ids, room.now, &mut effects).unwrap();
     assert_eq!(answer.endpoints.iter().map(|e| e.expire).collect::<Vec<_>>(), [true, false, false]);
     assert!(!answer.expire, "b is there");
-    room.apply(effects);
+    room.apply(&effects);
     room.check();
 }
 
@@ -387,7 +387,7 @@ proptest! {
         }
         let mut effects = Effects::default();
         room.conference.expire(&mut effects);
-        room.apply(effects);
+        room.apply(&effects);
         prop_assert_eq!(room.model, Model::default());
         prop_assert!(room.conference.ssrc_owners.is_empty());
     }

@@ -10,6 +10,8 @@ use crate::{
 
 const M: &str = "meeting";
 
+type Repair = fn(&mut Value);
+
 async fn with_alice(config: BridgeConfig) -> Rig {
     let rig = rig(config);
     rig.create(M, "alice").await.unwrap();
@@ -111,7 +113,6 @@ async fn creation_is_checked_in_order() {
             ],
         });
     });
-    type Repair = fn(&mut Value);
     let steps: [(Condition, &str, Repair); 6] = [
         (Conflict, "Endpoint with ID alice already exists", |e| e["id"] = "bob".into()),
         (BadRequest, "create endpoint bob with no <transport>", |e| {
