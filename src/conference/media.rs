@@ -8,12 +8,14 @@ use crate::{
 
 impl Endpoint {
     /// Adds media descriptions; `true` when that changed anything. What is not known is ignored.
-    pub(super) fn add_media(&mut self, media: &[Media]) -> bool {
+    /// `conference`: its id, for logs.
+    pub(super) fn add_media(&mut self, conference: &str, media: &[Media]) -> bool {
         let mut changed = false;
         for described in media {
             for signalled in &described.payload_types {
                 let Some(pt) = payload_type(described.r#type, signalled) else {
                     tracing::debug!(
+                        conference,
                         endpoint = %self.id,
                         payload_type = signalled.id,
                         name = %signalled.name,
@@ -27,6 +29,7 @@ impl Endpoint {
             for signalled in &described.rtp_hdrexts {
                 let Some((id, kind)) = extension(signalled) else {
                     tracing::debug!(
+                        conference,
                         endpoint = %self.id,
                         extension = signalled.id,
                         uri = %signalled.uri,
@@ -47,7 +50,7 @@ impl Conference {
     /// Adds to what an endpoint negotiated, and offers it what it can take since.
     pub(super) fn add_media(&mut self, id: &str, media: &[Media], effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
-        if endpoint.add_media(media) {
+        if endpoint.add_media(&self.identity.id, media) {
             effects.control(Control::SetMedia(endpoint.engine_id, endpoint.media_params()));
             self.offer_all(id, effects);
         }

@@ -17,6 +17,8 @@ pub(super) fn conference_modify(
 ) -> Result<ConferenceModify, JsonError> {
     let fields = Fields::new(node, &Path::Root)?;
     let own_id = fields.read("meeting-id", string)?;
+    // Of answers only, but JVB's documentation has it in a request.
+    fields.list("sources", media_source)?;
     let request = ConferenceModify {
         meeting_id: match meeting_id {
             Some(id) => id.to_owned(),

@@ -223,6 +223,40 @@ fn the_documented_example_of_jvb_is_read() {
     assert_eq!(opus.parameters[0].value.as_deref(), Some("1"));
 }
 
+#[test]
+fn the_documented_update_of_jvb_is_read() {
+    let document = json!({
+        "endpoints": [{
+            "id": "79f0273e",
+            "transport": { "transport": {
+                "candidates": [{
+                    "generation": "0", "rel-port": "9", "component": "1", "protocol": "udp",
+                    "port": "10000", "ip": "192.0.2.199", "foundation": "2", "id": "653a",
+                    "rel-addr": "0.0.0.0", "priority": "1694498815", "type": "srflx", "network": "0",
+                }],
+                "xmlns": "urn:xmpp:jingle:transports:ice-udp:1",
+                "ufrag": "2ivqh1fvtf0l3h",
+                "rtcp-mux": true,
+                "pwd": "1a5ejbent91k6io6a3fauikg22",
+                "fingerprints": [
+                    { "fingerprint": "2E:CC", "setup": "actpass", "hash": "sha-256", "cryptex": true },
+                ],
+            } },
+        }],
+        "sources": [{
+            "type": "audio",
+            "id": "jvb-a0",
+            "sources": [
+                { "ssrc": 411_312_308, "name": "jvb-a0", "parameters": { "msid": "mixed audio0" } },
+            ],
+        }],
+    });
+    let request = read_conference_modify(document.to_string().as_bytes(), Some("m")).unwrap();
+    let transport = request.endpoints[0].transport.as_ref().unwrap();
+    let candidate = &transport.ice_udp.as_ref().unwrap().candidates[0];
+    assert_eq!((candidate.rel_port, candidate.priority), (Some(9), 1_694_498_815));
+}
+
 /// JSON that is often nearly a request: known names in the wrong places.
 fn nearly() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
