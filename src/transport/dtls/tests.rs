@@ -1,3 +1,5 @@
+mod interop;
+
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
