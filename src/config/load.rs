@@ -1,6 +1,9 @@
 //! From a file, the environment and the command line to a [`Config`].
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     Config,
@@ -58,6 +61,22 @@ pub enum Warning {
         /// Where it was included.
         origin: Origin,
     },
+}
+
+impl Warning {
+    /// File and line, to list warnings in the order of the file.
+    fn place(&self) -> (Arc<str>, u32) {
+        let (Self::Unknown { origin, .. }
+        | Self::NotYet { origin, .. }
+        | Self::Obsolete { origin, .. }
+        | Self::MissingInclude { origin, .. }) = self;
+        match origin {
+            Origin::File { file, line } | Origin::Environment { file, line, .. } => {
+                (file.clone(), *line)
+            }
+            Origin::Default | Origin::CommandLine(_) => ("".into(), 0),
+        }
+    }
 }
 
 fn hint(nearest: Option<&'static str>) -> String {
@@ -144,6 +163,7 @@ fn warnings(document: &Document, reader: &Reader<'_>) -> Vec<Warning> {
             }
         });
     }
+    warnings.sort_by_key(Warning::place);
     warnings
 }
 

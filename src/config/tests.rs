@@ -103,11 +103,11 @@ fn what_has_no_effect_is_said() {
         warnings,
         [
             "jvb.conf:1: the included file custom-jvb.conf does not exist",
-            "jvb.conf:7: jmt.keyframe.max-requests is not implemented yet and has no effect",
-            "jvb.conf:5: unknown key mine",
             "jvb.conf:2: unknown key videobridge.ice.udp.prot (did you mean videobridge.ice.udp.port?)",
             "jvb.conf:3: videobridge.relay.enabled is not implemented yet and has no effect",
             "jvb.conf:4: videobridge.stats.enabled is obsolete and has no effect",
+            "jvb.conf:5: unknown key mine",
+            "jvb.conf:7: jmt.keyframe.max-requests is not implemented yet and has no effect",
         ]
     );
 }

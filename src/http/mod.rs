@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::{StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, patch, post},
@@ -87,6 +87,7 @@ pub fn router(bridge: Bridge, rest: &config::Rest, version: &config::Version) ->
     let release = version.release.as_deref().map(Arc::from);
     router
         .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn(no_strangers))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(Shared { bridge, release })
 }
@@ -94,6 +95,28 @@ pub fn router(bridge: Bridge, rest: &config::Rest, version: &config::Version) ->
 /// JVB has never had these, and says so.
 async fn not_implemented() -> Response {
     refuse(StatusCode::NOT_IMPLEMENTED, "Not Implemented")
+}
+
+/// A page of another site, open in the browser of somebody who can reach this server, may make the
+/// browser send requests. It cannot read answers; and it may not change anything either.
+async fn no_strangers(request: Request, next: Next) -> Response {
+    let harmless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if harmless || is_own(request.headers()) {
+        return next.run(request).await;
+    }
+    refuse(StatusCode::FORBIDDEN, "Requests of other sites may not change anything")
+}
+
+/// Whether a request comes from a page of this server, or from no page at all.
+fn is_own(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match (text(header::ORIGIN), text(header::HOST)) {
+        (None, _) => true,
+        (Some(origin), Some(host)) => {
+            origin.split_once("://").is_some_and(|(_, authority)| authority == host)
+        }
+        (Some(_), None) => false,
+    }
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

@@ -6,10 +6,15 @@ use std::{collections::BTreeSet, path::Path};
 use axum::{
     Router,
     body::{Body, to_bytes},
-    http::{Method, Request, StatusCode},
+    http::Request,
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+};
+use tokio_rustls::rustls;
 use tower::ServiceExt;
 
 use super::*;
@@ -305,6 +310,21 @@ async fn statistics_have_jvbs_names() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let http = Http::everything();
+    let send = |method: Method, origin: &'static str| {
+        let request = Request::builder().method(method).uri("/colibri/drain/enable");
+        let request = request.header("origin", origin).header("host", "127.0.0.1:8080");
+        http.router.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    assert_eq!(send(Method::POST, "http://evil.example").await.unwrap().status(), 403);
+    assert_eq!(send(Method::POST, "null").await.unwrap().status(), 403);
+    assert!(!http.bridge.drain());
+    assert_eq!(send(Method::POST, "http://127.0.0.1:8080").await.unwrap().status(), 200);
+    assert!(http.bridge.drain());
+}
+
+#[tokio::test]
 async fn what_is_switched_off_is_not_there() {
     let http = Http::new(&Rest::default());
     assert_eq!(http.post(CONFERENCES, &create()).await.status, 404);
@@ -351,28 +371,64 @@ fn a_certificate_that_cannot_be_used_is_named() {
     assert!(text(here, here).contains("holds no PEM certificate"));
 }
 
-/// Over sockets: plain and TLS.
+const REQUEST: &[u8] = b"GET /about/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
 #[tokio::test]
 async fn a_server_answers() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     let http = Http::everything();
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let server = Server::start(listener, http.router.clone(), None).unwrap();
     let busy = bind(server.addr()).await.unwrap_err().to_string();
     assert!(busy.starts_with(&format!("cannot listen on TCP {}: ", server.addr())), "{busy}");
-    let mut stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
-    let request = b"GET /about/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    stream.write_all(REQUEST).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("Rialto"), "{text}");
 
-    let mut stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     let flood = format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(20_000));
     // The server hangs up in the middle of it.
     let _ = stream.write_all(flood.as_bytes()).await;
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;
     assert!(!String::from_utf8_lossy(&text).contains(" 200 "));
+}
+
+#[tokio::test]
+async fn a_server_answers_over_tls() {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = |name: &str, pem: String| {
+        let path = std::env::temp_dir().join(format!("rialto-tls-{}-{name}", std::process::id()));
+        std::fs::write(&path, pem).unwrap();
+        path
+    };
+    let (certificate, key) = (file("cert", cert.pem()), file("key", signing_key.serialize_pem()));
+    let config = tls_config(&certificate, &key).unwrap();
+    let swapped = tls_config(&key, &certificate).unwrap_err().to_string();
+    assert!(swapped.contains("holds no PEM certificate"), "{swapped}");
+    for path in [certificate, key] {
+        std::fs::remove_file(path).unwrap();
+    }
+
+    let http = Http::everything();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let server = Server::start(listener, http.router.clone(), Some(config)).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(server.addr()).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    stream.write_all(REQUEST).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
 }
