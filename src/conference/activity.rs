@@ -74,16 +74,16 @@ impl Conference {
         else {
             return;
         };
-        // After a restart, ICE comes up again while DTLS stays.
-        let was_ready = matches!(endpoint.transport, TransportState::Ready);
         if matches!(state, TransportState::Connected | TransportState::Ready) {
             endpoint.last_activity = endpoint.last_activity.max(Some(now));
         }
+        let was_keyed = endpoint.keyed;
+        endpoint.keyed |= state == TransportState::Ready;
         endpoint.transport = match state {
-            TransportState::Connected if was_ready => TransportState::Ready,
+            TransportState::Connected if endpoint.keyed => TransportState::Ready,
             other => other,
         };
-        if state == TransportState::Ready && !was_ready {
+        if endpoint.keyed && !was_keyed {
             endpoint.inactive = false;
             effects.event(ConferenceEvent::EndpointConnected { endpoint: endpoint.id.clone() });
         }

@@ -37,6 +37,8 @@ pub struct Endpoint {
     pub force_mute: ForceMute,
     /// How its transport is doing.
     pub transport: TransportState,
+    /// Its DTLS is done, and stays so through losses and restarts of ICE.
+    pub keyed: bool,
     /// When it was created.
     pub created: Instant,
     /// When anything last came from it, as far as engine and transports tell.

@@ -237,6 +237,7 @@ impl Conference {
             initial_last_n: None,
             force_mute: ForceMute::default(),
             transport: TransportState::New,
+            keyed: false,
             created: now,
             last_activity: None,
             up_until: None,

@@ -157,6 +157,14 @@ async fn a_dead_peer_goes_silent_and_then_away() {
     sleep(seconds(1)).await;
     let silent = ConferenceEvent::EndpointDisconnected { endpoint: about("alice") };
     assert_eq!(heard(&mut events).await, std::slice::from_ref(&silent));
+    rig.updates.send(TransportUpdate::Connected { endpoint: ALICE }).unwrap();
+    sleep(seconds(1)).await;
+    let back = ConferenceEvent::EndpointConnected { endpoint: about("alice") };
+    assert_eq!(heard(&mut events).await, [back]);
+    assert!(rig.bridge.endpoint_view(M, "alice").unwrap().connected, "DTLS needs no other");
+    rig.updates.send(TransportUpdate::Disconnected { endpoint: ALICE }).unwrap();
+    sleep(seconds(9)).await;
+    assert_eq!(heard(&mut events).await, std::slice::from_ref(&silent));
     report(&rig, 0, vec![measured(ALICE)]).await;
     sleep(seconds(1)).await;
     let back = ConferenceEvent::EndpointConnected { endpoint: about("alice") };
@@ -164,7 +172,7 @@ async fn a_dead_peer_goes_silent_and_then_away() {
     sleep(seconds(10)).await;
     assert_eq!(heard(&mut events).await, [silent]);
     let stats = rig.bridge.stats();
-    assert_eq!((stats.endpoints_disconnected, stats.endpoints_reconnected), (2, 1));
+    assert_eq!((stats.endpoints_disconnected, stats.endpoints_reconnected), (3, 2));
     sleep(seconds(120)).await;
     let gone = ConferenceEvent::EndpointExpired { endpoint: about("alice") };
     assert_eq!(heard(&mut events).await, [gone]);
