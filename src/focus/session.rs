@@ -20,6 +20,9 @@ use crate::{
     engine::Mid,
 };
 
+/// Ticks of a second that a page may take to answer.
+const MAX_ANSWER_TICKS: u32 = 30;
+
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -35,6 +38,9 @@ pub enum SessionError {
     /// The page's description cannot be read.
     #[error("cannot read the answer: {0}")]
     Answer(#[from] sdp::Error),
+    /// An offer was not answered for too long.
+    #[error("the page does not answer")]
+    NoAnswer,
     /// More encodings than [`MAX_ENCODINGS`].
     #[error("too many encodings")]
     TooManyEncodings,
@@ -46,8 +52,8 @@ pub struct Session {
     bridge: Bridge,
     membership: Membership,
     offers: Offers,
-    /// The version of the offer that waits for its answer.
-    pending: Option<u64>,
+    /// The version of the offer that waits for its answer, and how many ticks it has waited.
+    pending: Option<(u64, u32)>,
     /// A new offer is due.
     due: bool,
     /// ICE restarts so far, as the bridge counts them.
@@ -137,7 +143,7 @@ impl Session {
     }
 
     /// What the bridge measures and decides for this page.
-    pub fn bridge_view(&self) -> Option<ToPage> {
+    fn bridge_view(&self) -> Option<ToPage> {
         let view = self.bridge.endpoint_view(&self.room().meeting_id, self.id())?;
         Some(ToPage::Bridge(BridgeView {
             rtt_ms: view.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
@@ -163,6 +169,17 @@ impl Session {
         }))
     }
 
+    /// About a second has passed. An error when the page has not answered for too long.
+    pub fn on_tick(&mut self) -> Result<Option<ToPage>, SessionError> {
+        if let Some((_, ticks)) = &mut self.pending {
+            *ticks += 1;
+            if *ticks > MAX_ANSWER_TICKS {
+                return Err(SessionError::NoAnswer);
+            }
+        }
+        Ok(self.bridge_view())
+    }
+
     /// Expires the endpoint and leaves the room.
     pub async fn close(self) {
         let mut endpoint = Colibri2Endpoint::new(self.id());
@@ -181,7 +198,7 @@ impl Session {
         self.due = false;
         let sdp = self.offers.next().to_string();
         let version = self.offers.version();
-        self.pending = Some(version);
+        self.pending = Some((version, 0));
         let slots: Vec<Slot> = self
             .offers
             .mids()
@@ -210,7 +227,7 @@ impl Session {
         sdp: &str,
         encodings: Vec<Encoding>,
     ) -> Result<Vec<ToPage>, SessionError> {
-        if self.pending != Some(version) {
+        if self.pending.is_none_or(|(pending, _)| pending != version) {
             return Ok(Vec::new());
         }
         if encodings.len() > MAX_ENCODINGS {
@@ -224,7 +241,10 @@ impl Session {
     }
 
     async fn on_candidate(&mut self, candidate: &str) -> Result<Vec<ToPage>, SessionError> {
-        let candidate: sdp::Candidate = candidate.parse()?;
+        let Ok(candidate) = candidate.parse::<sdp::Candidate>() else { return Ok(Vec::new()) };
+        if candidate.protocol != "udp" {
+            return Ok(Vec::new());
+        }
         // Before the answer the bridge has no credentials to check with; afterwards it also finds
         // the page's addresses by itself, so that a candidate that is lost here does no harm.
         let Some(told) = &self.told.transport else { return Ok(Vec::new()) };

@@ -149,7 +149,10 @@ async fn converse(focus: &Focus, session: &mut Session, socket: &mut WebSocket) 
                 if !matches!(ping, Ok(Ok(()))) {
                     return None;
                 }
-                out.extend(session.bridge_view());
+                match session.on_tick() {
+                    Ok(message) => out.extend(message),
+                    Err(error) => return Some(closed(&error.to_string(), true)),
+                }
             }
         }
     }

@@ -252,3 +252,14 @@ async fn who_returns_to_an_empty_room_finds_a_conference() {
     let bob = house.enter("Bob").await;
     assert!(house.bridge.watch(&bob.room().meeting_id).is_some());
 }
+
+#[tokio::test]
+async fn a_page_that_does_not_answer_is_let_go() {
+    let house = House::new();
+    let mut ann = house.enter("Ann").await;
+    let greeting = ann.greet().await;
+    assert!((0..MAX_ANSWER_TICKS).all(|_| matches!(ann.on_tick(), Ok(Some(ToPage::Bridge(_))))));
+    assert!(matches!(ann.on_tick(), Err(SessionError::NoAnswer)));
+    settle(&mut ann, &greeting, "ann", 100).await;
+    assert!(ann.on_tick().is_ok());
+}
