@@ -1,6 +1,7 @@
 //! The transport of one endpoint: its agents, its addresses, its DTLS association.
 
 mod addresses;
+mod bucket;
 mod media;
 
 use std::{
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use self::{
     addresses::{Address, Addresses},
+    bucket::Bucket,
     media::{Media, Verdict},
 };
 use super::{
@@ -28,11 +30,6 @@ use super::{
     },
 };
 use crate::engine::{Control, EndpointId, TransportDatagram};
-
-/// Authenticated requests of one endpoint: so many at once, and so many a second. A browser with
-/// several interfaces sends some 20 a second while it connects.
-const REQUEST_BURST: f64 = 100.0;
-const REQUESTS_PER_SECOND: f64 = 50.0;
 
 /// One endpoint's transport.
 pub(super) struct Session {
@@ -58,8 +55,8 @@ pub(super) struct Session {
     failed: Option<FailReason>,
     connect_by: Option<Instant>,
     consent_timeout: Duration,
-    tokens: f64,
-    refilled: Option<Instant>,
+    /// Limits authenticated requests.
+    bucket: Bucket,
     /// The hub's timer for this session.
     pub scheduled: Option<Instant>,
 }
@@ -90,8 +87,7 @@ impl Session {
             failed: None,
             connect_by: None,
             consent_timeout: shared.config.consent_timeout,
-            tokens: REQUEST_BURST,
-            refilled: None,
+            bucket: Bucket::default(),
             scheduled: None,
         }
     }
@@ -208,7 +204,7 @@ impl Session {
             return;
         }
         let generation = agent.generation();
-        if !self.take_token(now) {
+        if !self.bucket.take(now) {
             shared.counters.stun_rate_limited += 1;
             return;
         }
@@ -581,18 +577,6 @@ impl Session {
                 shared.control(Control::Unbind { endpoint: self.endpoint, remote });
             }
         }
-    }
-
-    fn take_token(&mut self, now: Instant) -> bool {
-        let elapsed = self.refilled.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.refilled = Some(now);
-        let refilled = self.tokens + elapsed.as_secs_f64() * REQUESTS_PER_SECOND;
-        self.tokens = refilled.min(REQUEST_BURST);
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
     }
 }
 

@@ -26,7 +26,7 @@ pub struct LocalTransport {
     /// Where clients may reach us, best first.
     pub candidates: Vec<LocalCandidate>,
     /// Of the certificate that this endpoint's DTLS uses (sha-256). Its `setup` is
-    /// [`Setup::Actpass`] until the peer's role is known, then the opposite of the peer's.
+    /// [`Setup::Actpass`](super::Setup::Actpass) until the peer's role is known, then the opposite of the peer's.
     pub fingerprint: Fingerprint,
     /// Number of restarts; `None` before the first.
     pub ice_generation: Option<u32>,
