@@ -42,6 +42,17 @@ pub(super) async fn modify(
     })
 }
 
+/// `GET /colibri/v2/conferences/{meeting_id}/dominant-speaker-identification`.
+pub(super) async fn speakers(
+    State(shared): State<Shared>,
+    Path(meeting_id): Path<String>,
+) -> Response {
+    match shared.bridge.speech_activity(&meeting_id) {
+        Some(activity) => Json(activity).into_response(),
+        None => refuse(StatusCode::NOT_FOUND, ""),
+    }
+}
+
 enum Refused {
     Json(JsonError),
     Colibri(ColibriError),

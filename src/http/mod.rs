@@ -79,6 +79,10 @@ pub fn router(bridge: Bridge, rest: &config::Rest, version: &config::Version) ->
             .route(
                 "/colibri/v2/conferences/{meeting_id}",
                 patch(colibri::modify).get(not_implemented),
+            )
+            .route(
+                "/colibri/v2/conferences/{meeting_id}/dominant-speaker-identification",
+                get(colibri::speakers),
             );
         if rest.shutdown {
             router = router.route("/colibri/shutdown", post(lifecycle::shutdown));

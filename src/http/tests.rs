@@ -222,6 +222,10 @@ async fn a_conference_over_http() {
     let one = http.get(&format!("/debug/{id}/abcd0001")).await.json();
     assert!(one["conferences"][&id]["endpoints"]["abcd0001"].is_object(), "{one}");
 
+    let speakers = http.get(&format!("{path}/dominant-speaker-identification")).await;
+    alike(&speakers, "live-conferences-v2-dsi");
+    assert_eq!(speakers.keys(), captured("live-conferences-v2-dsi").keys());
+
     let expire = json!({"endpoints":[{"id":"abcd0001","expire":true}]});
     let expired = http.patch(&path, &expire).await;
     alike(&expired, "rest-7-patch-expire-endpoint");
