@@ -95,8 +95,8 @@ pub(super) struct Shared {
     pub ufrags: Ufrags,
     pub rng: StdRng,
     pub counters: TransportCounters,
-    /// Which endpoint an address is bound to.
-    pub owners: FxHashMap<SocketAddr, EndpointId>,
+    /// Which endpoint an address is bound to, and when it was last heard there.
+    pub owners: FxHashMap<SocketAddr, (EndpointId, Instant)>,
     /// Addresses that an endpoint lost to another one.
     pub lost: Vec<(EndpointId, SocketAddr)>,
     pub names: Vec<WantedName>,

@@ -47,6 +47,8 @@ const SILENCE: Duration = Duration::from_secs(3);
 const SUSPICION: Duration = Duration::from_secs(1);
 /// How long the selected path has to answer once it is under suspicion.
 const RACE: Duration = Duration::from_secs(2);
+/// A nominated pair must have answered within this time: a few consent intervals.
+const FRESH: Duration = Duration::from_secs(20);
 /// Interval of checks while a selected path is under suspicion.
 const RACE_INTERVAL: Duration = Duration::from_millis(700);
 /// Pace of checks of one agent (RFC 8445 section 14.2 allows 5 ms).
@@ -379,7 +381,7 @@ impl Agent {
             let (proto, source, destination) = (Protocol::Udp, remote, local);
             inner.handle_packet(now, StunPacket { proto, source, destination, message });
         });
-        self.absorb();
+        self.absorb(now);
     }
 
     /// Runs the crate's timer, unless it ran just now: checks are paced.
@@ -388,15 +390,18 @@ impl Agent {
         if due && self.remote.is_some() {
             self.last_step = Some(now);
             self.guarded(|inner| inner.handle_timeout(now));
-            self.absorb();
+            self.absorb(now);
         }
     }
 
-    fn absorb(&mut self) {
+    /// Follows the crate's nomination, unless that pair has been silent: the crate holds on to a pair
+    /// for longer than its address stays bound.
+    fn absorb(&mut self, now: Instant) {
         while let Some(event) = self.inner.poll_event() {
             if let IceAgentEvent::NominatedSend { source, destination, .. } = event {
                 let pair = (source, destination);
-                if self.paths.get(pair).is_some_and(|path| path.answered.is_some()) {
+                let answered = self.paths.get(pair).and_then(|path| path.answered);
+                if answered.is_some_and(|at| now < at + FRESH) {
                     self.selected = Some(pair);
                 }
             }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bucket;
+mod debug;
 mod media;
 
 use std::{
@@ -11,7 +12,6 @@ use std::{
 };
 
 use rand::RngCore;
-use serde_json::json;
 
 use self::{
     addresses::{Address, Addresses},
@@ -30,6 +30,10 @@ use super::{
     },
 };
 use crate::engine::{Control, EndpointId, TransportDatagram};
+
+/// An address whose owner was silent for so long, more than a consent interval, may go to another
+/// endpoint that answers there.
+const OWNER_SILENCE: Duration = Duration::from_secs(8);
 
 /// One endpoint's transport.
 pub(super) struct Session {
@@ -217,9 +221,9 @@ impl Session {
             return;
         }
         shared.counters.stun_requests += 1;
-        // An address of another endpoint moves only when its owner answers a check: a request can be
-        // sent with a forged source.
-        if shared.owners.get(&datagram.remote).is_none_or(|owner| *owner == self.endpoint) {
+        // A request can be sent with a forged source: another endpoint's address does not move by it.
+        let owner = shared.owners.get(&datagram.remote);
+        if owner.is_none_or(|(owner, _)| *owner == self.endpoint) {
             self.bind(now, datagram, shared);
         }
         self.settle(now, shared);
@@ -235,6 +239,12 @@ impl Session {
         shared: &mut Shared,
     ) {
         if self.failed.is_some() {
+            return;
+        }
+        // Nor does the address of one that lives, even by an answer: transactions can be guessed.
+        let owner = shared.owners.get(&datagram.remote);
+        if owner.is_some_and(|&(id, heard)| id != self.endpoint && now < heard + OWNER_SILENCE) {
+            shared.counters.addresses_contested += 1;
             return;
         }
         let taken = self
@@ -336,34 +346,6 @@ impl Session {
         self.send_media(shared);
         let all = self.addresses.take();
         self.unbind(all, shared);
-    }
-
-    /// State for `/debug`.
-    pub fn debug(&self, now: Instant) -> serde_json::Value {
-        let ago = |at: Instant| now.saturating_duration_since(at).as_millis() as u64;
-        let paths: Vec<_> = self
-            .current
-            .paths()
-            .map(|path| {
-                json!({
-                    "local": path.local.to_string(),
-                    "remote": crate::stats::redact(path.remote).to_string(),
-                    "heard_ms_ago": ago(path.heard),
-                    "answered_ms_ago": path.answered.map(ago),
-                    "selected": self.selected == Some(path.pair()),
-                })
-            })
-            .collect();
-        json!({
-            "ice_generation": self.current.generation(),
-            "ice_restarting": self.next.is_some(),
-            "controlling": self.current.controlling(),
-            "connected": self.selected.is_some(),
-            "failed": self.failed.map(|reason| reason.to_string()),
-            "bound_addresses": self.addresses.iter().count(),
-            "paths": paths,
-            "dtls": self.media.debug(),
-        })
     }
 
     fn newest(&self) -> &Agent {
@@ -481,7 +463,12 @@ impl Session {
     }
 
     fn follow_selection(&mut self, now: Instant, shared: &mut Shared) {
-        let selected = self.current.selected();
+        let mut selected = self.current.selected();
+        if selected != self.selected && selected.is_some_and(|(_, to)| !self.is_bound(to)) {
+            // Its address was given back or lost; the next answer on it binds it again.
+            self.current.drop_selected();
+            selected = None;
+        }
         if selected == self.selected {
             return;
         }
@@ -554,11 +541,12 @@ impl Session {
     /// Makes sure that the engine knows the address on which this datagram authenticated.
     fn bind(&mut self, now: Instant, datagram: &TransportDatagram, shared: &mut Shared) {
         let &TransportDatagram { local, remote, shard, .. } = datagram;
+        let endpoint = self.endpoint;
+        let before = shared.owners.insert(remote, (endpoint, now));
         if self.addresses.touch(now, remote, shard) {
             return;
         }
-        let endpoint = self.endpoint;
-        if let Some(loser) = shared.owners.insert(remote, endpoint).filter(|old| *old != endpoint) {
+        if let Some((loser, _)) = before.filter(|(old, _)| *old != endpoint) {
             shared.lost.push((loser, remote));
             shared.control(Control::Unbind { endpoint: loser, remote });
         }
@@ -572,7 +560,7 @@ impl Session {
     /// Gives addresses back that are no longer in the list.
     fn unbind(&self, addresses: Vec<SocketAddr>, shared: &mut Shared) {
         for remote in addresses {
-            if shared.owners.get(&remote) == Some(&self.endpoint) {
+            if shared.owners.get(&remote).is_some_and(|(owner, _)| *owner == self.endpoint) {
                 shared.owners.remove(&remote);
                 shared.control(Control::Unbind { endpoint: self.endpoint, remote });
             }

@@ -248,6 +248,8 @@ pub struct TransportCounters {
     pub dtls_dropped: u64,
     /// Remote candidates that were ignored.
     pub candidates_ignored: u64,
+    /// Answers dropped because they came from the address of another endpoint that lives.
+    pub addresses_contested: u64,
     /// Addresses unbound because an endpoint had too many.
     pub addresses_evicted: u64,
 }
