@@ -16,8 +16,8 @@ export class Peer {
     this.on = on;
     this.slots = new Map();
     this.tracks = { microphone: null, camera: null, screen: null };
-    this.tuned = new Set();
-    this.ssrcs = new Map();
+    this.sending = false;
+    this.encodings = [];
     this.answered = false;
     this.candidates = [];
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
@@ -29,21 +29,29 @@ export class Peer {
     };
   }
 
-  /** Applies an offer. Returns the answer's text and the SSRCs that it does not name. */
+  /**
+   * Applies an offer. Returns the answer's text and the SSRCs that it does not name. Tracks follow
+   * once these are known: a stream that rests for want of pixels or of bits has no statistics, and
+   * none rests before there is a track.
+   */
   async answer({ sdp, slots }) {
     this.answered = false;
     await this.pc.setRemoteDescription({ type: 'offer', sdp });
-    for (const [kind, mid] of Object.entries(MIDS)) {
+    for (const mid of Object.values(MIDS)) {
       const transceiver = this.#transceiver(mid);
-      if (transceiver && transceiver.direction !== 'sendonly') {
-        transceiver.direction = 'sendonly';
-        await transceiver.sender.replaceTrack(this.tracks[kind]);
-      }
+      if (transceiver) transceiver.direction = 'sendonly';
     }
     await this.pc.setLocalDescription(await this.pc.createAnswer());
     this.slots = new Map(slots.map((slot) => [slot.mid, slot]));
-    await this.#tune();
-    return { sdp: this.pc.localDescription.sdp, encodings: await this.encodings() };
+    if (!this.sending) {
+      await this.#learnEncodings();
+      this.sending = true;
+      for (const [kind, mid] of Object.entries(MIDS)) {
+        await this.#transceiver(mid)?.sender.replaceTrack(this.tracks[kind]);
+      }
+      await this.#tune();
+    }
+    return { sdp: this.pc.localDescription.sdp, encodings: this.encodings };
   }
 
   /** The answer is on its way: candidates may follow. */
@@ -55,8 +63,7 @@ export class Peer {
   /** Sends a track, or nothing, in place of what was sent. */
   async send(kind, track) {
     this.tracks[kind] = track;
-    await this.#transceiver(MIDS[kind])?.sender.replaceTrack(track);
-    await this.#tune();
+    if (this.sending) await this.#transceiver(MIDS[kind])?.sender.replaceTrack(track);
   }
 
   /** What is received now: slot and track for each live section. */
@@ -67,23 +74,6 @@ export class Peer {
       .map((transceiver) => ({ ...this.slots.get(transceiver.mid), track: transceiver.receiver.track }));
   }
 
-  /**
-   * SSRCs of what is sent; browsers do not write those of simulcast into descriptions. A stream that
-   * rests for want of pixels or of bits has no statistics, and keeps its SSRCs.
-   */
-  async encodings() {
-    for (const mid of Object.values(MIDS)) {
-      const stats = await this.#transceiver(mid)?.sender.getStats();
-      stats?.forEach(({ type, rid = '', ssrc, rtxSsrc }) => {
-        if (type !== 'outbound-rtp') return;
-        const known = this.ssrcs.get(`${mid}/${rid}`);
-        const rtx = rtxSsrc ?? (known?.ssrc === ssrc ? known.rtx : null);
-        this.ssrcs.set(`${mid}/${rid}`, { mid, rid, ssrc, rtx });
-      });
-    }
-    return [...this.ssrcs.values()];
-  }
-
   close() {
     this.pc.close();
   }
@@ -92,11 +82,31 @@ export class Peer {
     return this.pc.getTransceivers().find((transceiver) => transceiver.mid === mid);
   }
 
+  /** SSRCs of simulcast streams, which not all browsers write into descriptions. */
+  async #learnEncodings() {
+    const mid = MIDS.camera;
+    const sender = this.#transceiver(mid)?.sender;
+    const wanted = sender?.getParameters().encodings.length ?? 0;
+    for (let tries = 0; sender && tries < 20; tries += 1) {
+      const stats = [...(await sender.getStats()).values()].filter(({ type }) => type === 'outbound-rtp');
+      this.encodings = stats.map(({ rid = '', ssrc, rtxSsrc = null }) => ({ mid, rid, ssrc, rtx: rtxSsrc }));
+      // Firefox has no statistics before it sends, but it writes the SSRCs.
+      if (stats.length >= wanted || /a=ssrc-group:FID/.test(this.#section(mid))) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  /** The text of a section of the local description. */
+  #section(mid) {
+    const sections = this.pc.localDescription.sdp.split(/^m=/m);
+    return sections.find((section) => section.includes(`a=mid:${mid}\r\n`)) ?? '';
+  }
+
   /** Sets bitrates and scales once the senders know their encodings. */
   async #tune() {
     for (const mid of [MIDS.camera, MIDS.screen]) {
       const sender = this.#transceiver(mid)?.sender;
-      if (!sender || this.tuned.has(mid)) continue;
+      if (!sender) continue;
       const parameters = sender.getParameters();
       if (!parameters.encodings?.length || !parameters.transactionId) continue;
       for (const encoding of parameters.encodings) {
@@ -104,7 +114,6 @@ export class Peer {
       }
       try {
         await sender.setParameters(parameters);
-        this.tuned.add(mid);
       } catch (error) {
         console.warn('the browser keeps its own bitrates:', error.message);
       }
