@@ -31,9 +31,9 @@ use super::{
 };
 use crate::engine::{Control, EndpointId, TransportDatagram};
 
-/// An address whose owner was silent for so long, more than a consent interval, may go to another
-/// endpoint that answers there.
-const OWNER_SILENCE: Duration = Duration::from_secs(8);
+/// An address whose owner was silent for so long, more than a consent interval and its jitter, may go
+/// to another endpoint that answers there.
+const OWNER_SILENCE: Duration = Duration::from_secs(7);
 
 /// One endpoint's transport.
 pub(super) struct Session {
