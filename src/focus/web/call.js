@@ -88,6 +88,7 @@ function leave(reason) {
   disconnect();
   media.close();
   tiles.keep(new Set());
+  $('left-title').textContent = reason ? 'The call is over' : 'You left the call';
   $('left-reason').textContent = reason ?? '';
   $('left').hidden = false;
   document.body.classList.add('over');
