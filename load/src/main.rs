@@ -40,7 +40,9 @@ fn main() -> ExitCode {
         Err(error @ (RunError::Call(_) | RunError::Nobody { signalling: true, .. })) => {
             fail(REFUSED, &error.to_string())
         }
-        Err(error @ RunError::Nobody { .. }) => fail(INCOMPLETE, &error.to_string()),
+        Err(error @ (RunError::Nobody { .. } | RunError::Interrupted)) => {
+            fail(INCOMPLETE, &error.to_string())
+        }
     }
 }
 

@@ -45,6 +45,9 @@ pub enum RunError {
     /// `--bridge-pid` names no process.
     #[error("--bridge-pid {0}: there is no such process")]
     Pid(u32),
+    /// The user stopped it before it measured anything.
+    #[error("interrupted")]
+    Interrupted,
     /// Not one endpoint could join.
     #[error("nobody could join: {complaint}")]
     Nobody {
@@ -85,9 +88,14 @@ pub async fn run(options: RunOptions) -> Result<Report, RunError> {
     };
     let mut call = Call::new(options.call.clone())?;
     let mut watch = Watch::new(call.progress(), &options);
-    tokio::select! {
-        () = call.join_all() => {}
+    let interrupted = tokio::select! {
+        () = call.join_all() => false,
+        () = interrupt() => true,
         never = watch.lines() => match never {}
+    };
+    if interrupted {
+        let _ = call.end().await;
+        return Err(RunError::Interrupted);
     }
     let connected = pid.and_then(procfs::process);
     if call.present() == 0 && !call.failures.is_empty() {
@@ -108,6 +116,7 @@ pub async fn run(options: RunOptions) -> Result<Report, RunError> {
     watch.measuring = true;
     let ended_early = tokio::select! {
         () = tokio::time::sleep(options.duration) => None,
+        () = interrupt() => Some("interrupted".to_owned()),
         reason = watch.trouble(&call) => Some(reason),
     };
     call.reports().await;
@@ -126,6 +135,13 @@ pub async fn run(options: RunOptions) -> Result<Report, RunError> {
         eprintln!("the conferences could not be ended: {error}");
     }
     Ok(report)
+}
+
+/// Waits for Ctrl-C; for ever where there is no such signal.
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
 }
 
 fn nobody(call: &Call) -> RunError {

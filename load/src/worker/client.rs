@@ -136,6 +136,8 @@ pub struct SourceReport {
     pub unique: u64,
     /// Packets that should have come from the first one on.
     pub expected: u64,
+    /// Packets that have not come although later ones have.
+    pub gaps: u64,
     /// Packets that came again.
     pub duplicates: u64,
     /// Unique packets of each encoding.
@@ -405,6 +407,7 @@ impl Client {
                 totals: reception.totals,
                 unique,
                 expected,
+                gaps: reception.gaps(),
                 duplicates,
                 encodings: reception.encodings(),
             }

@@ -253,6 +253,7 @@ impl Loop {
             }
             Command::Report(reply) => {
                 self.next_publish = Instant::now();
+                self.publish();
                 let clients = self.clients.values().map(|c| c.report(&self.context)).collect();
                 let _ = reply.send(WorkerReport {
                     latency: self.context.latency.clone(),

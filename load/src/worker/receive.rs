@@ -297,6 +297,14 @@ impl Reception {
         (unique, expected, duplicates)
     }
 
+    /// Packets that have not come although later ones have; of simulcast, RTP sequence numbers.
+    pub fn gaps(&self) -> u64 {
+        match self.encodings.as_slice() {
+            [only] => only.tracker.lost(0),
+            _ => self.rtp.iter().map(|stream| stream.tracker.lost(0)).sum(),
+        }
+    }
+
     /// Unique packets of each encoding.
     pub fn encodings(&self) -> Vec<u64> {
         self.encodings.iter().map(|e| e.tracker.unique).collect()
