@@ -361,11 +361,13 @@ impl Report {
             media.nacked_by_bridge, media.keyframe_requests, media.transport_feedbacks
         )?;
         let q = &self.latency_us;
-        writeln!(
-            out,
-            "latency      p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, max {:.0} µs ({} packets)",
-            q.p50, q.p99, q.p99_9, q.max, q.count
-        )?;
+        if q.count > 0 {
+            writeln!(
+                out,
+                "latency      p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, max {:.0} µs ({} packets)",
+                q.p50, q.p99, q.p99_9, q.max, q.count
+            )?;
+        }
         self.process_rows(out)
     }
 

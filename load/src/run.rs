@@ -243,7 +243,10 @@ fn bridge_figures(
 }
 
 fn per_packet(to: ProcessSample, from: ProcessSample, packets: u64) -> f64 {
-    to.cpu().saturating_sub(from.cpu()).as_secs_f64() * 1e6 / packets.max(1) as f64
+    if packets == 0 {
+        return 0.0;
+    }
+    to.cpu().saturating_sub(from.cpu()).as_secs_f64() * 1e6 / packets as f64
 }
 
 fn percent(part: Duration, whole_seconds: f64) -> f64 {
@@ -276,7 +279,8 @@ fn bottlenecks(report: &Report) -> Vec<String> {
     if report.media.window.send_errors > 0 {
         reasons.push(format!("{} datagrams could not be sent", report.media.window.send_errors));
     }
-    if own.round_us.p99 > 200.0 && own.round_us.p99 > report.latency_us.p99 * 0.5 {
+    let measured = report.latency_us.count > 0;
+    if measured && own.round_us.p99 > 200.0 && own.round_us.p99 > report.latency_us.p99 * 0.5 {
         reasons.push(format!(
             "a round of reading took {:.0} µs (p99): up to that much of the latency is the \
              generator's",
