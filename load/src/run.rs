@@ -140,7 +140,7 @@ pub async fn run(options: RunOptions) -> Result<Report, RunError> {
 /// Waits for Ctrl-C; for ever where there is no such signal.
 async fn interrupt() {
     if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

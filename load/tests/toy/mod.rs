@@ -7,6 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -131,6 +132,7 @@ async fn allocate(toy: &Shared, meeting: &str, endpoint: &Value) -> Answer {
         candidate_types: vec![CandidateType::Host],
         multicast_dns_mode: MulticastDnsMode::Disabled,
         include_loopback: true,
+        prflx_acceptance_min_wait: Some(Duration::ZERO),
         ip_filter: Arc::new(Some(Box::new(|ip| ip.is_loopback()))),
         ..AgentConfig::default()
     })
