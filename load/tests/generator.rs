@@ -125,3 +125,25 @@ async fn silence_is_named() {
     assert!(report.failures.iter().all(|failure| failure.step == Step::Media));
     assert!(report.complaint().unwrap().contains("2 of 3 endpoints"), "{:?}", report.complaint());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_that_stops_ends_the_run() {
+    let bridge = toy::start(toy::Flaw::Stops).await;
+    let mut options = options(bridge, meeting(1, 1), MediaOptions::default());
+    options.duration = Duration::from_secs(600);
+    let report = run::run(options).await.unwrap();
+    let reason = report.ended_early.unwrap();
+    assert!(reason.contains("media stopped") && reason.contains("still answers"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_that_dies_ends_the_run() {
+    let bridge = toy::start(toy::Flaw::None).await;
+    let mut process = std::process::Command::new("sleep").arg("4").spawn().unwrap();
+    let mut options = options(bridge, meeting(1, 1), MediaOptions::default());
+    options.bridge_pid = Some(process.id());
+    options.duration = Duration::from_secs(600);
+    let report = run::run(options).await;
+    process.wait().unwrap();
+    assert!(report.unwrap().ended_early.unwrap().contains("the bridge died"));
+}

@@ -6,7 +6,10 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,8 @@ pub enum Flaw {
     Refuses,
     /// Connects, and forwards nothing.
     Silent,
+    /// Forwards for a while.
+    Stops,
     /// Offers no candidate.
     NoCandidate,
     /// Its certificate is another than signalled.
@@ -57,6 +62,7 @@ struct Toy {
     certificate: Certificate,
     fingerprint: String,
     conferences: Mutex<HashMap<String, Vec<Member>>>,
+    forwarded: AtomicU32,
 }
 
 #[derive(Clone)]
@@ -76,7 +82,13 @@ pub async fn start(flaw: Flaw) -> String {
     if flaw == Flaw::WrongFingerprint {
         hex.reverse();
     }
-    let toy = Toy { flaw, certificate, fingerprint: hex.join(":"), conferences: Mutex::default() };
+    let toy = Toy {
+        flaw,
+        certificate,
+        fingerprint: hex.join(":"),
+        conferences: Mutex::default(),
+        forwarded: AtomicU32::new(0),
+    };
     let app = Router::new()
         .route("/colibri/v2/conferences", post(create))
         .route("/colibri/v2/conferences/{meeting}", patch(modify))
@@ -209,7 +221,9 @@ async fn serve(toy: Shared, meeting: String, member: Member, ufrag: String, pwd:
     });
     let mut opener = Opener::new(Stack::Webrtc, &keys).unwrap();
     while let Some(packet) = media.recv().await {
-        if toy.flaw != Flaw::Silent {
+        let forwarded = toy.forwarded.fetch_add(1, Ordering::Relaxed);
+        let stopped = toy.flaw == Flaw::Stops && forwarded > 500;
+        if toy.flaw != Flaw::Silent && !stopped {
             pass_on(&toy, &meeting, &member.id, packet, &mut opener);
         }
     }
