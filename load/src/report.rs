@@ -101,6 +101,8 @@ pub struct MediaFigures {
     pub transport_feedbacks: u64,
     /// SRTP packets that did not open.
     pub not_opened: u64,
+    /// SRTP packets that had been opened before: sent twice by the bridge, byte for byte.
+    pub replays: u64,
 }
 
 /// The bridge's process.
@@ -253,6 +255,7 @@ impl Summary {
             media.keyframe_requests += client.counts.heard.keyframe_requests;
             media.transport_feedbacks += client.counts.heard.transport_feedbacks;
             media.not_opened += client.counts.not_opened;
+            media.replays += client.counts.replays;
             silent.extend(silence(plan, client, present));
         }
         let joins = Joins {

@@ -1,7 +1,7 @@
 //! SRTP of the clients, by one of two stacks: `webrtc-srtp` (another stack than the bridge's) or the
 //! bridge's own (several times faster, for the generator's packet loop).
 
-use rialto::srtp::{Profile, RxContext, RxStream, TxContext};
+use rialto::srtp::{Profile, RxContext, RxStream, SrtpError, TxContext};
 use rustc_hash::FxHashMap;
 use webrtc_srtp::{
     context::Context,
@@ -121,6 +121,15 @@ fn replace<E>(packet: &mut Vec<u8>, sealed: Result<bytes::Bytes, E>) -> bool {
     true
 }
 
+/// Why a packet was not opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotOpened {
+    /// It was opened before.
+    Replay,
+    /// It does not authenticate, or is malformed.
+    Forged,
+}
+
 /// Opens what a client receives.
 pub enum Opener {
     /// By the bridge's stack.
@@ -141,20 +150,35 @@ impl Opener {
         })
     }
 
-    /// Opens an SRTP packet in place; the length of the plain one, or `None` when it does not
-    /// authenticate or is a replay.
-    pub fn rtp(&mut self, packet: &mut [u8], header_len: usize, ssrc: u32) -> Option<usize> {
+    /// Opens an SRTP packet in place; the length of the plain one.
+    pub fn rtp(
+        &mut self,
+        packet: &mut [u8],
+        header_len: usize,
+        ssrc: u32,
+    ) -> Result<usize, NotOpened> {
+        let own = |error| match error {
+            SrtpError::Replay | SrtpError::TooOld => NotOpened::Replay,
+            _ => NotOpened::Forged,
+        };
         match self {
             Self::Rialto(context, streams) => {
                 if let Some(stream) = streams.get_mut(&ssrc) {
-                    return context.open_rtp(stream, packet, header_len).ok().map(|o| o.len);
+                    return context
+                        .open_rtp(stream, packet, header_len)
+                        .map(|o| o.len)
+                        .map_err(own);
                 }
                 let mut stream = None;
-                let opened = context.open_rtp(&mut stream, packet, header_len).ok()?;
+                let opened = context.open_rtp(&mut stream, packet, header_len).map_err(own)?;
                 streams.insert(ssrc, stream);
-                Some(opened.len)
+                Ok(opened.len)
             }
-            Self::Webrtc(context) => copy_back(packet, &context.decrypt_rtp(packet).ok()?),
+            Self::Webrtc(context) => match context.decrypt_rtp(packet) {
+                Ok(plain) => copy_back(packet, &plain).ok_or(NotOpened::Forged),
+                Err(webrtc_srtp::Error::SrtpSsrcDuplicated(..)) => Err(NotOpened::Replay),
+                Err(_) => Err(NotOpened::Forged),
+            },
         }
     }
 
@@ -204,7 +228,12 @@ mod tests {
                     assert!(sealer.rtp(&mut wire, header_len, index, 7));
                     let len = opener.rtp(&mut wire.clone(), header_len, 7).unwrap();
                     assert_eq!(len, plain.len());
-                    assert_eq!(opener.rtp(&mut wire, header_len, 7), None, "a replay");
+                    let again = opener.rtp(&mut wire.clone(), header_len, 7);
+                    assert_eq!(again, Err(NotOpened::Replay));
+                    wire[4] ^= 1;
+                    wire[3] ^= 0x40;
+                    let forged = opener.rtp(&mut wire, header_len, 7);
+                    assert_eq!(forged, Err(NotOpened::Forged));
                 }
                 let mut wire = vec![0x80, 201, 0, 1, 0, 0, 0, 9];
                 assert!(sealer.rtcp(&mut wire));

@@ -22,7 +22,7 @@ use crate::{
     media::packet::{self, Parsed},
     plan::Media,
     shared::Shared,
-    srtp::{Keys, Opener, Sealer},
+    srtp::{Keys, NotOpened, Opener, Sealer},
     twcc,
 };
 
@@ -91,6 +91,8 @@ pub struct ClientCounts {
     pub sent_bytes: u64,
     /// SRTP packets that did not open.
     pub not_opened: u64,
+    /// SRTP packets that had been opened before.
+    pub replays: u64,
     /// SRTP packets lost on purpose.
     pub dropped: u64,
     /// Packets sent again because the bridge asked.
@@ -249,12 +251,20 @@ impl Client {
             self.counts.dropped += 1;
             return;
         }
-        let opened = packet::header_len(bytes).and_then(|header_len| {
-            let ssrc = u32::from_be_bytes(*bytes.get(8..)?.first_chunk()?);
-            session.opener.rtp(bytes, header_len, ssrc)
-        });
-        let plain = opened.and_then(|len| bytes.get(..len));
-        let Some((plain, header)) = plain.and_then(|plain| Some((plain, Parsed::read(plain)?)))
+        let header_len = packet::header_len(bytes);
+        let ssrc = bytes.get(8..).and_then(|rest| rest.first_chunk()).copied();
+        let (Some(header_len), Some(ssrc)) = (header_len, ssrc.map(u32::from_be_bytes)) else {
+            self.counts.not_opened += 1;
+            return;
+        };
+        let opened = match session.opener.rtp(bytes, header_len, ssrc) {
+            Err(NotOpened::Replay) => {
+                self.counts.replays += 1;
+                return;
+            }
+            opened => opened.ok().and_then(|len| bytes.get(..len)),
+        };
+        let Some((plain, header)) = opened.and_then(|plain| Some((plain, Parsed::read(plain)?)))
         else {
             self.counts.not_opened += 1;
             return;

@@ -233,8 +233,11 @@ fn pass_on(toy: &Toy, meeting: &str, from: &str, mut packet: Vec<u8>, opener: &m
     let is_rtcp = (192..=223).contains(&packet[1]);
     let header_len = rialto_load::media::packet::header_len(&packet).unwrap_or(12);
     let ssrc = u32::from_be_bytes(packet[8..12].try_into().unwrap());
-    let opened =
-        if is_rtcp { opener.rtcp(&mut packet) } else { opener.rtp(&mut packet, header_len, ssrc) };
+    let opened = if is_rtcp {
+        opener.rtcp(&mut packet)
+    } else {
+        opener.rtp(&mut packet, header_len, ssrc).ok()
+    };
     let Some(len) = opened else { return };
     packet.truncate(len);
     let mut conferences = toy.conferences.lock().unwrap();
