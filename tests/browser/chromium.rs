@@ -1,0 +1,140 @@
+//! Chromium under chromedriver.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use axum::http::Method;
+use fantoccini::{
+    Client, ClientBuilder,
+    wd::{WebDriverCompatibleCommand, WindowHandle},
+};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+use url::{ParseError, Url};
+
+use crate::PATIENCE;
+
+/// One browser at a time: these tests measure nothing, but they take a core each.
+pub async fn serially() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
+
+/// A browser with one window for each participant.
+pub struct Chromium {
+    pub client: Client,
+    driver: Driver,
+}
+
+struct Driver(Child);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const FLAGS: &[&str] = &[
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--allow-loopback-in-peer-connection",
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-background-networking",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--mute-audio",
+    "--window-size=1280,800",
+];
+
+impl Chromium {
+    /// A browser, or `None` where there is none to be had. In CI (`CI=true`) that is a failure.
+    pub async fn start() -> Option<Self> {
+        match Self::try_start().await {
+            Ok(chromium) => Some(chromium),
+            Err(problem) => {
+                let ci = std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
+                assert!(!ci, "no browser: {problem}");
+                eprintln!(
+                    "SKIPPED, no browser: {problem} (apt-get install chromium chromium-driver)"
+                );
+                None
+            }
+        }
+    }
+
+    async fn try_start() -> Result<Self, String> {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .map_err(|error| error.to_string())?
+            .port();
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("chromedriver: {error}"))?;
+        let driver = Driver(driver);
+        let capabilities = json!({
+            "goog:chromeOptions": { "args": FLAGS },
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "timeouts": { "script": 30_000 },
+        });
+        let Value::Object(capabilities) = capabilities else { return Err("no object".into()) };
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(capabilities);
+        let start = Instant::now();
+        loop {
+            match builder.connect(&format!("http://127.0.0.1:{port}")).await {
+                Ok(client) => return Ok(Self { client, driver }),
+                Err(error) if start.elapsed() > PATIENCE => return Err(error.to_string()),
+                // chromedriver is not listening yet.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// Opens a window in which `script` runs before any page's own.
+    pub async fn open(&self, url: &str, script: &str) -> WindowHandle {
+        let window = self.client.new_window(false).await.expect("a window").handle;
+        self.client.switch_to_window(window.clone()).await.expect("the window");
+        let preload =
+            DevTools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+        self.client.issue_cmd(preload).await.expect("a script before the page's");
+        self.client.goto(url).await.expect("the page");
+        window
+    }
+
+    /// Ends the browser.
+    pub async fn stop(self) {
+        let _ = self.client.close().await;
+        drop(self.driver);
+    }
+}
+
+/// A command of the DevTools protocol, as chromedriver takes it.
+#[derive(Debug)]
+struct DevTools(&'static str, Value);
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({ "cmd": self.0, "params": self.1 }).to_string()))
+    }
+}

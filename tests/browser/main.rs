@@ -1,0 +1,162 @@
+//! Headless Chromium against `rialto dev`: people who see and hear each other.
+//!
+//! Each participant shows a colour of its own with its number in it and plays a tone of its own, so
+//! that what arrives proves whose it is. Conditions are polled; nothing waits for a fixed time.
+
+mod bridge;
+mod chromium;
+mod participant;
+
+use std::time::Duration;
+
+use bridge::Bridge;
+use chromium::{Chromium, serially};
+use participant::{Look, Participant};
+
+/// Everyone sees and hears everyone else, through an ICE restart and a leave and return.
+async fn three_people(shards: u16) {
+    let Some(chromium) = Chromium::start().await else { return };
+    let bridge = Bridge::start(shards);
+    let looks = [
+        Look::new(1, [200, 40, 40], 440),
+        Look::new(2, [40, 170, 60], 660),
+        Look::new(3, [50, 70, 210], 880),
+    ];
+    let mut people = Vec::new();
+    for look in looks {
+        people.push(Participant::join(&chromium, &bridge.url("three"), look).await);
+    }
+    everyone_meets(&people, "at first").await;
+    if let Some(path) = std::env::var("RIALTO_SCREENSHOT").ok().filter(|path| !path.is_empty()) {
+        people[0].screenshot_when_speaker_is_known(&path).await;
+    }
+
+    let before = people[0].ufrag().await;
+    people[0].run("rialto.restart()").await;
+    people[0]
+        .until("new ICE credentials and a connection", async |person| {
+            let now = person.ufrag().await;
+            (now != before && person.connected().await).then_some(())
+        })
+        .await;
+    people[0].new_frames_arrive(&[&people[1], &people[2]]).await;
+    people[1].new_frames_arrive(&[&people[0]]).await;
+    everyone_meets(&people, "after the ICE restart").await;
+
+    let gone = people[2].id().await;
+    people[2].run("rialto.leave()").await;
+    for person in &people[..2] {
+        person
+            .until("the one who left to be gone", async |person| {
+                let state = person.state().await.to_string();
+                (!state.contains(&gone)).then_some(())
+            })
+            .await;
+    }
+    everyone_meets(&people[..2], "while one is away").await;
+    people[2].run("rialto.rejoin()").await;
+    everyone_meets(&people, "after the return").await;
+    assert_ne!(people[2].id().await, gone, "who returns is a new endpoint");
+    chromium.stop().await;
+}
+
+async fn everyone_meets(people: &[Participant], when: &str) {
+    for person in people {
+        for other in people.iter().filter(|other| other.look.number != person.look.number) {
+            person.meets(other, when).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn three_people_on_one_shard() {
+    let _turn = serially().await;
+    three_people(1).await;
+}
+
+#[tokio::test]
+async fn three_people_on_four_shards() {
+    let _turn = serially().await;
+    three_people(4).await;
+}
+
+/// Transport-wide feedback arrives at a sender, which finds that there is room for more than it
+/// began with.
+#[tokio::test]
+async fn a_sender_hears_how_much_it_may_send() {
+    let _turn = serially().await;
+    let Some(chromium) = Chromium::start().await else { return };
+    let bridge = Bridge::start(1);
+    let sender = Look { size: (1280, 720), busy: true, ..Look::new(1, [200, 40, 40], 440) };
+    let sender = Participant::join(&chromium, &bridge.url("ramp"), sender).await;
+    let receiver = Look::new(2, [40, 170, 60], 660);
+    let receiver = Participant::join(&chromium, &bridge.url("ramp"), receiver).await;
+    receiver.meets(&sender, "at 720p").await;
+    // Chromium begins with an estimate of 300 kbit/s.
+    let room = sender
+        .until("the estimate to grow", async |person| {
+            let room = person.figure("available").await?;
+            (room > 1_000_000.0).then_some(room)
+        })
+        .await;
+    let sent = sender
+        .until("the best encoding to arrive", async |person| {
+            let height = receiver.seen_height(person).await?;
+            let sent = person.eval("rialto.state().figures?.out['1']?.bps").await.as_f64()?;
+            (height == 720).then_some(sent)
+        })
+        .await;
+    println!("720p: room for {:.0} kbit/s, sends {:.0} kbit/s", room / 1e3, sent / 1e3);
+    chromium.stop().await;
+}
+
+/// A page that gets no camera and no microphone is in the call, says so, and sees and hears the
+/// others, whose screens are sources of their own.
+#[tokio::test]
+async fn one_watches_a_screen() {
+    let _turn = serially().await;
+    let Some(chromium) = Chromium::start().await else { return };
+    let bridge = Bridge::start(2);
+    let url = bridge.url("screen");
+    let watcher = Look { devices: false, ..Look::new(1, [200, 40, 40], 440) };
+    let watcher = Participant::join(&chromium, &url, watcher).await;
+    let notice = "document.getElementById('notice').innerText";
+    watcher
+        .until("a word about the missing camera", async |person| {
+            let said = person.eval(notice).await;
+            said.as_str().is_some_and(|said| said.contains("without camera")).then_some(())
+        })
+        .await;
+    let sharer = Participant::join(&chromium, &url, Look::new(2, [40, 170, 60], 660)).await;
+    watcher.meets(&sharer, "without a camera").await;
+
+    sharer.run("document.getElementById('screen').click()").await;
+    let screen = format!("{}-v1", sharer.id().await);
+    let see = format!("judge.see('{screen}')");
+    watcher
+        .until("the screen", async |person| {
+            (person.eval(&see).await["number"] == 2 + 128).then_some(())
+        })
+        .await;
+    watcher.meets(&sharer, "beside its screen").await;
+    sharer.run("document.getElementById('screen').click()").await;
+    watcher
+        .until("the screen to be gone", async |person| {
+            person.eval(&see).await["number"].is_null().then_some(())
+        })
+        .await;
+
+    sharer.run("document.getElementById('microphone').click()").await;
+    watcher
+        .until("silence, and a sign of it", async |person| {
+            let silent = "document.querySelectorAll('.tile.silent').length";
+            let heard = format!("judge.hear('{}-a0')", sharer.id().await);
+            let quiet = person.eval(&heard).await["hz"].is_null();
+            (quiet && person.eval(silent).await == 2).then_some(())
+        })
+        .await;
+    chromium.stop().await;
+}
+
+/// How long a condition may take. A machine that does much else is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
