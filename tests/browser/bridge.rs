@@ -12,7 +12,8 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Starts one on free ports and waits for the line with its address.
+    /// Starts one on free ports and waits for the line with its address. `RIALTO_BIN` names another
+    /// program than the tests' own build, such as a release build.
     pub fn start(shards: u16) -> Self {
         let shards = shards.to_string();
         let mut child = Command::new(
