@@ -1,1 +1,11 @@
-//! (room: egress)
+//! Per receiver: projection, SSRC rewriting, packet history, retransmission, sealing.
+
+pub mod feed;
+pub mod history;
+pub mod projection;
+pub mod receiver;
+pub mod ring;
+pub mod wire;
+
+pub use feed::Feed;
+pub use receiver::{Receiver, Subscription};

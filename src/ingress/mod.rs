@@ -1,1 +1,16 @@
-//! (room: ingress)
+//! Per sender: receive state, NACK, TWCC feedback, keyframe requests, audio level.
+
+pub mod keyframe;
+mod level;
+mod meta;
+pub mod nack;
+mod seen;
+mod sender;
+mod stats;
+pub mod twcc;
+
+pub use level::LoudestLevel;
+pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta, Vp8Place};
+pub use seen::SeenWindow;
+pub use sender::{Accepted, Context, LocalSource, Sender, Stream, drop_reason};
+pub use stats::{Report, StreamStats};

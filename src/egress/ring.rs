@@ -1,0 +1,249 @@
+//! The packet ring of one encoding on one shard: the single copy from which every receiver there is
+//! served, first transmission and retransmissions alike.
+//!
+//! Packets lie behind one another in one byte buffer that wraps; descriptions lie in a fixed array.
+//! The oldest packets make room for the newest. The buffer grows (doubling, up to a bound) only while
+//! it holds less than [`RETENTION_MS`] of media, so that the steady state allocates nothing.
+
+use crate::ingress::PacketMeta;
+
+/// How much media a ring tries to keep, milliseconds: a few round trips of a bad link.
+const RETENTION_MS: u32 = 1_000;
+
+/// Sizes of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct RingSize {
+    /// Bytes at first.
+    pub initial: usize,
+    /// Bytes at most.
+    pub max: usize,
+    /// Packets at most; a power of two.
+    pub slots: usize,
+}
+
+impl RingSize {
+    /// For video: up to 1 MiB, about 3 s at 2.5 Mbit/s.
+    pub const VIDEO: Self = Self { initial: 64 << 10, max: 1 << 20, slots: 1024 };
+    /// For audio, which is not retransmitted: only what one batch may hold.
+    pub const AUDIO: Self = Self { initial: 16 << 10, max: 64 << 10, slots: 64 };
+}
+
+/// A packet's place: counts up from 0 for the life of the ring.
+pub type RingIndex = u64;
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    meta: PacketMeta,
+    start: u32,
+    len: u16,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct PacketRing {
+    size: RingSize,
+    bytes: Vec<u8>,
+    slots: Vec<Slot>,
+    /// Index of the oldest packet held.
+    tail: RingIndex,
+    /// Index that the next packet gets.
+    head: RingIndex,
+    /// Where the next packet's bytes go.
+    write: usize,
+}
+
+impl PacketRing {
+    /// An empty ring; its initial buffers are allocated here.
+    pub fn new(size: RingSize) -> Self {
+        debug_assert!(size.slots.is_power_of_two());
+        Self {
+            size,
+            bytes: vec![0; size.initial],
+            slots: Vec::with_capacity(size.slots),
+            tail: 0,
+            head: 0,
+            write: 0,
+        }
+    }
+
+    /// The index that the next packet will get.
+    pub fn head(&self) -> RingIndex {
+        self.head
+    }
+
+    /// Packets held.
+    pub fn len(&self) -> usize {
+        (self.head - self.tail) as usize
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.head == self.tail
+    }
+
+    /// Bytes allocated.
+    pub fn memory(&self) -> usize {
+        self.bytes.len() + self.slots.capacity() * size_of::<Slot>()
+    }
+
+    /// Copies a packet in and returns its index. `None` when it is larger than the ring.
+    pub fn push(&mut self, meta: PacketMeta, packet: &[u8]) -> Option<RingIndex> {
+        let len = u16::try_from(packet.len()).ok()?;
+        self.grow_if_young(meta.arrival_ms, packet.len());
+        if packet.len() > self.bytes.len() {
+            return None;
+        }
+        let start = if self.write + packet.len() > self.bytes.len() { 0 } else { self.write };
+        self.make_room(start, start + packet.len());
+        self.bytes.get_mut(start..start + packet.len())?.copy_from_slice(packet);
+        self.write = start + packet.len();
+        let slot = Slot { meta, start: start as u32, len };
+        let at = (self.head & (self.size.slots as u64 - 1)) as usize;
+        match self.slots.get_mut(at) {
+            Some(place) => *place = slot,
+            None => self.slots.push(slot),
+        }
+        self.head += 1;
+        Some(self.head - 1)
+    }
+
+    /// A packet that is still held.
+    #[inline]
+    pub fn get(&self, index: RingIndex) -> Option<(&PacketMeta, &[u8])> {
+        if index < self.tail || index >= self.head {
+            return None;
+        }
+        let slot = self.slots.get((index & (self.size.slots as u64 - 1)) as usize)?;
+        let start = slot.start as usize;
+        Some((&slot.meta, self.bytes.get(start..start + usize::from(slot.len))?))
+    }
+
+    fn oldest(&self) -> Option<&Slot> {
+        if self.is_empty() {
+            return None;
+        }
+        self.slots.get((self.tail & (self.size.slots as u64 - 1)) as usize)
+    }
+
+    /// Drops the oldest packets until the byte range is free and a slot is.
+    fn make_room(&mut self, start: usize, end: usize) {
+        // When the write position wraps, everything between it and the end of the buffer is older
+        // than what lies at the start, and goes first.
+        let wrapped = start < self.write;
+        while let Some(slot) = self.oldest() {
+            let at = slot.start as usize;
+            let overlaps = at < end && at + usize::from(slot.len) > start;
+            let skipped = wrapped && at >= self.write;
+            if !overlaps && !skipped && self.len() < self.size.slots {
+                break;
+            }
+            self.tail += 1;
+        }
+    }
+
+    /// Doubles the buffer if the next packet would push out one that is younger than the retention.
+    fn grow_if_young(&mut self, now_ms: u32, len: usize) {
+        if self.bytes.len() >= self.size.max {
+            return;
+        }
+        let Some(oldest) = self.oldest() else { return };
+        let used: usize = self.bytes.len() - len.min(self.bytes.len());
+        let young = now_ms.wrapping_sub(oldest.meta.arrival_ms) < RETENTION_MS;
+        let at = oldest.start as usize;
+        // Only when the write position is about to run into the oldest packet (or the buffer's end).
+        let close = if at >= self.write { at - self.write < len } else { self.write > used };
+        if young && close {
+            self.grow();
+        }
+    }
+
+    /// A buffer of twice the size, the packets laid out anew from its start.
+    fn grow(&mut self) {
+        let size = (self.bytes.len() * 2).min(self.size.max);
+        let mut bytes = vec![0; size];
+        let mut write = 0;
+        for index in self.tail..self.head {
+            let at = (index & (self.size.slots as u64 - 1)) as usize;
+            let Some(slot) = self.slots.get_mut(at) else { continue };
+            let (start, len) = (slot.start as usize, usize::from(slot.len));
+            if let (Some(to), Some(from)) =
+                (bytes.get_mut(write..write + len), self.bytes.get(start..start + len))
+            {
+                to.copy_from_slice(from);
+            }
+            slot.start = write as u32;
+            write += len;
+        }
+        self.bytes = bytes;
+        self.write = write;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn meta(index: u64, arrival_ms: u32) -> PacketMeta {
+        PacketMeta { index, arrival_ms, ..PacketMeta::default() }
+    }
+
+    fn fill(index: u64, len: usize) -> Vec<u8> {
+        (0..len).map(|i| (index as u8).wrapping_mul(31).wrapping_add(i as u8)).collect()
+    }
+
+    proptest! {
+        /// Whatever is pushed, what `get` returns is what was pushed under that index, the newest
+        /// packet is always there, and the bounds hold.
+        #[test]
+        fn returns_what_was_pushed(
+            lens in proptest::collection::vec((1usize..1500, 0u32..40), 1..400),
+        ) {
+            let size = RingSize { initial: 4 << 10, max: 32 << 10, slots: 64 };
+            let mut ring = PacketRing::new(size);
+            let mut now = 0;
+            for (i, (len, step)) in lens.iter().enumerate() {
+                now += step;
+                let index = ring.push(meta(i as u64, now), &fill(i as u64, *len)).unwrap();
+                prop_assert_eq!(index, i as u64);
+                prop_assert!(ring.len() <= size.slots);
+                prop_assert!(ring.bytes.len() <= size.max);
+                for at in ring.tail..ring.head {
+                    let (meta, bytes) = ring.get(at).unwrap();
+                    prop_assert_eq!(meta.index, at);
+                    prop_assert_eq!(bytes, &fill(at, lens[at as usize].0)[..]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn grows_while_it_holds_less_than_the_retention() {
+        let mut ring = PacketRing::new(RingSize::VIDEO);
+        for i in 0..500u64 {
+            ring.push(meta(i, i as u32), &[0; 1200]);
+        }
+        assert_eq!(ring.len(), 500, "half a second at 1 packet a millisecond is kept");
+        for i in 500..5_000u64 {
+            ring.push(meta(i, i as u32), &[0; 1200]);
+        }
+        assert_eq!(ring.bytes.len(), RingSize::VIDEO.max);
+    }
+
+    #[test]
+    fn does_not_grow_for_slow_media() {
+        let mut ring = PacketRing::new(RingSize::VIDEO);
+        for i in 0..5_000u64 {
+            ring.push(meta(i, i as u32 * 100), &[0; 1200]);
+        }
+        assert_eq!(ring.bytes.len(), RingSize::VIDEO.initial);
+    }
+
+    #[test]
+    fn refuses_what_is_larger_than_itself() {
+        let mut ring = PacketRing::new(RingSize { initial: 100, max: 100, slots: 4 });
+        assert_eq!(ring.push(meta(0, 0), &[0; 101]), None);
+        assert_eq!(ring.push(meta(0, 0), &[0; 100]), Some(0));
+    }
+}
