@@ -11,6 +11,7 @@ mod bare;
 mod latency;
 mod sinks;
 mod wait;
+mod whole;
 
 use std::{io, time::Duration};
 
@@ -32,6 +33,9 @@ fn main() -> io::Result<()> {
     }
     if wants("bare") {
         bare::report()?;
+    }
+    if wants("whole") {
+        whole::report()?;
     }
     if wants("wait") {
         wait::report()?;
