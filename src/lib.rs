@@ -12,6 +12,7 @@ pub mod cli;
 pub mod colibri;
 pub mod conference;
 pub mod config;
+pub mod daemon;
 pub mod egress;
 pub mod engine;
 pub mod focus;

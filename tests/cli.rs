@@ -1,6 +1,10 @@
 //! The command as a process: its output and its exit codes.
 
-use std::process::{Command, Output};
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    process::{Command, Output, Stdio},
+};
 
 fn rialto(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rialto"))
@@ -106,4 +110,157 @@ fn a_mistake_in_the_configuration_is_one_line_and_78() {
         78,
         &["cannot read /nonexistent.conf"],
     );
+}
+
+/// A process that serves until it is told otherwise.
+struct Serving {
+    child: std::process::Child,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Serving {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rialto"))
+            .args(args)
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    /// The first line of its output, without its end.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let mut stderr = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+            panic!("it ended: {stderr}");
+        }
+        line.trim_end().to_owned()
+    }
+
+    /// Sends a signal; gives the exit code and the rest of both outputs.
+    fn end(mut self, signal: &str) -> (Option<i32>, String, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (self.child.wait().unwrap().code(), stdout, stderr)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The body of an answer to `GET`.
+fn get(address: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+const DEV: [&str; 7] = ["dev", "--port", "0", "--udp-port", "0", "--shards", "1"];
+
+#[test]
+fn dev_prints_the_address_of_its_page_and_ends_by_signals() {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+        let mut dev = Serving::start(&DEV);
+        let line = dev.line();
+        let address = line.strip_prefix("http://").unwrap().strip_suffix('/').unwrap();
+        assert!(address.starts_with("127.0.0.1:"), "{line}");
+        assert_eq!(get(address, "/about/health").0, "HTTP/1.1 200 OK");
+        assert!(get(address, "/any-room").1.contains("<html"));
+        assert!(get(address, "/colibri/stats").1.contains("\"healthy\":true"));
+        let (ended, stdout, stderr) = dev.end(signal);
+        assert_eq!((ended, stdout.as_str()), (Some(code), ""));
+        assert!(!stderr.contains("ERROR"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_line_that_names_the_flag() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port().to_string();
+    let output = rialto(&["dev", "--port", &port, "--udp-port", "0"]);
+    let in_use = format!("TCP port {port} on 127.0.0.1 is in use");
+    one_line(&output, 1, &[&in_use, "--port"]);
+
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = udp.local_addr().unwrap().port().to_string();
+    let output = rialto(&["dev", "--bind", "127.0.0.1", "--port", "0", "--udp-port", &port]);
+    let in_use = format!("UDP port {port} on 127.0.0.1 is in use");
+    one_line(&output, 1, &[&in_use, "--udp-port"]);
+
+    let file = File::new(
+        "ports.conf",
+        &format!("videobridge.http-servers.private.port = 0\nvideobridge.ice.udp.port = {port}\n"),
+    );
+    let output = rialto(&["run", "--config", file.path()]);
+    one_line(&output, 1, &["UDP port ", " is in use", "videobridge.ice.udp.port"]);
+}
+
+#[test]
+fn two_bridges_do_not_share_a_port() {
+    let mut first = Serving::start(&DEV);
+    let address = first.line();
+    let address = address.strip_prefix("http://").unwrap().trim_end_matches('/');
+    let port = address.rsplit(':').next().unwrap();
+    one_line(&rialto(&["dev", "--port", port, "--udp-port", "0"]), 1, &["is in use"]);
+}
+
+#[test]
+fn a_missing_certificate_is_one_line() {
+    let missing = ["--tls-cert", "/nonexistent.pem", "--tls-key", "/nonexistent.key"];
+    let output = rialto(&[&DEV[..], &missing[..]].concat());
+    one_line(&output, 78, &["HTTPS: cannot read /nonexistent.pem"]);
+}
+
+#[test]
+fn an_address_of_another_machine_is_one_line() {
+    let output = rialto(&["dev", "--bind", "192.0.2.1", "--port", "0", "--udp-port", "0"]);
+    one_line(&output, 1, &["192.0.2.1 is not an address of this machine", "--bind"]);
+}
+
+#[test]
+fn run_takes_a_jvb_conf() {
+    let docker = include_str!("data/config/docker-jvb.conf");
+    let text = format!(
+        "{docker}\nvideobridge.ice.udp.port = 0\nvideobridge.http-servers.private.port = 0\n\
+         videobridge.http-servers.private.host = 127.0.0.1\nrialto.shards = 1\n"
+    );
+    let file = File::new("docker.conf", &text);
+    let mut run = Serving::start(&["run", "--config", file.path()]);
+    let mut stderr = BufReader::new(run.child.stderr.take().unwrap());
+    let mut log = String::new();
+    while !log.contains("serving") {
+        assert!(stderr.read_line(&mut log).unwrap() > 0, "{log}");
+    }
+    let (_, rest) = log.split_once("127.0.0.1:").unwrap_or_else(|| panic!("{log}"));
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let address = format!("127.0.0.1:{port}");
+    assert_eq!(get(&address, "/about/health").0, "HTTP/1.1 200 OK");
+    assert_eq!(get(&address, "/any-room").0, "HTTP/1.1 404 Not Found");
+    assert_eq!(get(&address, "/colibri/stats").0, "HTTP/1.1 404 Not Found");
+    run.child.stderr = Some(stderr.into_inner());
+    let (code, stdout, _) = run.end("TERM");
+    assert_eq!((code, stdout.as_str()), (Some(143), ""));
+}
+
+#[test]
+fn run_refuses_a_bad_file() {
+    one_line(&rialto(&["run", "--config", "/nonexistent.conf"]), 78, &["/nonexistent.conf"]);
+    let file = File::new("bad-run.conf", "videobridge.ice.udp.port = x");
+    one_line(&rialto(&["run", "--config", file.path()]), 78, &["bad-run.conf:1"]);
 }

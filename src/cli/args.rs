@@ -1,8 +1,8 @@
 //! The arguments.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand};
 
 /// A selective forwarding unit that takes Jitsi Videobridge's place.
 #[derive(Parser, Debug)]
@@ -14,6 +14,11 @@ pub(super) struct Args {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
+    /// Run the bridge of a deployment.
+    Run(Run),
+    /// Run a bridge with rooms of its own and a page to call from. No configuration, no XMPP. Prints
+    /// the address of the page.
+    Dev(Dev),
     /// Print every value that a configuration file leads to, where each comes from, and what has no
     /// effect. Exits with 0, or with 78 when `run` would refuse the file.
     CheckConfig {
@@ -22,4 +27,40 @@ pub(super) enum Command {
     },
     /// Print the version.
     Version,
+}
+
+/// `rialto run`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Run {
+    /// Configuration file (HOCON, as jvb.conf).
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Engine threads [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+}
+
+/// `rialto dev`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Dev {
+    /// Serve the page and media on this address only. Browsers give cameras to pages on localhost or
+    /// over HTTPS only: add --tls-cert and --tls-key. [default: the page on 127.0.0.1, media on all
+    /// addresses]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<IpAddr>,
+    /// TCP port of the page; 0 takes any.
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// UDP port of media; 0 takes any.
+    #[arg(long, default_value_t = 10000)]
+    pub udp_port: u16,
+    /// Engine threads [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+    /// Certificate chain (PEM), to serve the page over HTTPS.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of the certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 }

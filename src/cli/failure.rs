@@ -1,8 +1,8 @@
 //! Why the process ends, as one line and an exit code.
 
-use std::process::ExitCode;
+use std::{io, net::SocketAddr, process::ExitCode};
 
-use crate::config::ConfigError;
+use crate::{config::ConfigError, daemon::DaemonError, engine::StartError, http::ListenError};
 
 /// What stops the process from starting. Each displays as one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,35 @@ pub enum Failure {
     /// The configuration cannot be used.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
+    /// An address cannot be used.
+    #[error("{}", address(protocol, *addr, source, change_port, change_address))]
+    Address {
+        /// `TCP` or `UDP`.
+        protocol: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+        /// What chooses another port.
+        change_port: &'static str,
+        /// What chooses another address.
+        change_address: &'static str,
+    },
+    /// The certificate cannot be used.
+    #[error("HTTPS: {0}")]
+    Tls(#[from] crate::http::TlsError),
+    /// Anything else that the system refused.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What changes the addresses: flags or keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remedies {
+    pub tcp_port: &'static str,
+    pub udp_port: &'static str,
+    pub tcp_address: &'static str,
+    pub udp_address: &'static str,
 }
 
 impl Failure {
@@ -17,7 +46,53 @@ impl Failure {
     /// be changed first, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) => ExitCode::from(78),
+            Self::Config(_) | Self::Tls(_) => ExitCode::from(78),
+            Self::Address { .. } | Self::Other(_) => ExitCode::FAILURE,
         }
+    }
+
+    pub(super) fn start(error: DaemonError, remedies: Remedies) -> Self {
+        match error {
+            DaemonError::Listen(ListenError { addr, source }) => Self::Address {
+                protocol: "TCP",
+                addr,
+                source,
+                change_port: remedies.tcp_port,
+                change_address: remedies.tcp_address,
+            },
+            DaemonError::Engine(StartError::Bind { addr, source }) => Self::Address {
+                protocol: "UDP",
+                addr,
+                source,
+                change_port: remedies.udp_port,
+                change_address: remedies.udp_address,
+            },
+            DaemonError::Tls(error) => Self::Tls(error),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+fn address(
+    protocol: &str,
+    addr: SocketAddr,
+    source: &io::Error,
+    change_port: &str,
+    change_address: &str,
+) -> String {
+    let (ip, port) = (addr.ip(), addr.port());
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "{protocol} port {port} on {ip} is in use: stop what uses it, or choose another by \
+             {change_port}"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "{protocol} port {port} on {ip} is not permitted to this user: choose one above 1023 by \
+             {change_port}"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{ip} is not an address of this machine: choose one by {change_address}")
+        }
+        _ => format!("cannot use {protocol} {addr}: {source}"),
     }
 }

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod failure;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -13,19 +14,17 @@ pub use failure::Failure;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    let done = match args.command {
+    let done = match Args::parse().command {
+        Command::Run(run) => serve::run(&run),
+        Command::Dev(dev) => serve::dev(&dev),
         Command::CheckConfig { file } => check::check_config(&file),
         Command::Version => {
             println!("rialto {}", crate::http::VERSION);
             Ok(ExitCode::SUCCESS)
         }
     };
-    match done {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("rialto: {failure}");
-            failure.exit_code()
-        }
-    }
+    done.unwrap_or_else(|failure| {
+        eprintln!("rialto: {failure}");
+        failure.exit_code()
+    })
 }

@@ -1,0 +1,179 @@
+//! `rialto run` and `rialto dev`.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    Failure,
+    args::{Dev, Run},
+    failure::Remedies,
+};
+use crate::{
+    config::{self, Config, Override, hocon::System},
+    daemon::{Daemon, Options},
+};
+
+/// How long tasks that cannot be interrupted (host name look-ups) may hold up the end.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The bridge of a deployment.
+pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
+    log_to_stderr("info");
+    let overrides: Vec<Override> = args.shards.map(shards).into_iter().collect();
+    let loaded = config::load(Some(&args.config), &overrides, &System)?;
+    let remedies = Remedies {
+        tcp_port: "videobridge.http-servers.private.port",
+        udp_port: "videobridge.ice.udp.port",
+        tcp_address: "videobridge.http-servers.private.host",
+        udp_address: "ice4j.harvest.allowed-addresses",
+    };
+    // After the start: what stops it is the only line.
+    serve(&loaded.config, &Options::default(), remedies, |_| {
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        if !loaded.config.rest.colibri {
+            tracing::warn!(
+                "nothing can allocate conferences: XMPP is not implemented yet, and \
+                 videobridge.apis.rest.enabled is false"
+            );
+        }
+        Ok(())
+    })
+}
+
+/// A bridge with rooms of its own.
+pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
+    log_to_stderr("warn");
+    let mut config = config::load(None, &dev_overrides(args), &System)?.config;
+    config.harvest.loopback = true;
+    let options = Options {
+        focus: true,
+        media_address: args.bind,
+        tls: args.tls_cert.clone().zip(args.tls_key.clone()),
+    };
+    let remedies = Remedies {
+        tcp_port: "--port",
+        udp_port: "--udp-port",
+        tcp_address: "--bind",
+        udp_address: "--bind",
+    };
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    serve(&config, &options, remedies, |daemon| match daemon.http_addr() {
+        Some(addr) => writeln!(io::stdout(), "{scheme}://{}/", reachable(addr)),
+        None => Ok(()),
+    })
+}
+
+fn shards(shards: u16) -> Override {
+    Override::text("rialto.shards", shards.to_string(), "--shards")
+}
+
+fn dev_overrides(args: &Dev) -> Vec<Override> {
+    let mut overrides = vec![
+        Override::text("videobridge.apis.rest.enabled", "true".to_owned(), "rialto dev"),
+        Override::text("videobridge.http-servers.private.port", args.port.to_string(), "--port"),
+        Override::text("videobridge.ice.udp.port", args.udp_port.to_string(), "--udp-port"),
+    ];
+    if let Some(bind) = args.bind {
+        let key = "videobridge.http-servers.private.host";
+        overrides.push(Override::text(key, bind.to_string(), "--bind"));
+        if !bind.is_unspecified() {
+            let key = "ice4j.harvest.allowed-addresses";
+            overrides.push(Override::list(key, bind.to_string(), "--bind"));
+        }
+    }
+    overrides.extend(args.shards.map(shards));
+    overrides
+}
+
+/// An address that a browser on this machine can open.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
+/// `RUST_LOG` decides; `default` is the level without it.
+fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // Only fails when there is a subscriber already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .try_init();
+}
+
+fn serve(
+    config: &Config,
+    options: &Options,
+    remedies: Remedies,
+    ready: impl FnOnce(&Daemon) -> io::Result<()>,
+) -> Result<ExitCode, Failure> {
+    let system =
+        |what: &'static str| move |error: io::Error| Failure::Other(format!("{what}: {error}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(system("cannot start the control plane"))?;
+    let (code, engine) = runtime.block_on(async {
+        // Before the first socket, so that a signal during the start is not lost.
+        let mut signals = Signals::new().map_err(system("cannot handle signals"))?;
+        let daemon = Daemon::start(config, options)
+            .await
+            .map_err(|error| Failure::start(error, remedies))?;
+        // Whoever started this may not read what it prints.
+        let _ = ready(&daemon);
+        let code = tokio::select! {
+            (name, number) = signals.next() => {
+                tracing::info!(signal = name, "stopping");
+                ExitCode::from(128 + number)
+            }
+            () = daemon.bridge().stopped() => {
+                tracing::info!("shut down");
+                ExitCode::SUCCESS
+            }
+        };
+        Ok::<_, Failure>((code, daemon.stop()))
+    })?;
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    drop(engine);
+    Ok(code)
+}
+
+/// The signals that end the process at once, with 128 and their number as exit code, as JVB does.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> (&'static str, u8) {
+        tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", 15),
+            _ = self.interrupt.recv() => ("SIGINT", 2),
+            _ = self.hang_up.recv() => ("SIGHUP", 1),
+        }
+    }
+}

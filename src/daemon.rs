@@ -1,0 +1,228 @@
+//! The running process: engine, transports, bridge and HTTP, put together and taken apart.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+};
+
+use rand::RngCore as _;
+
+use crate::{
+    bridge::{Bridge, BridgeConfig, ShutdownConfig},
+    config::{self, Config},
+    engine::{self, EngineConfig, EngineThreads, StartError},
+    focus,
+    http::{self, ListenError, Server, TlsError},
+    stats,
+    transport::{HubError, StaticMapping, TransportConfig, Transports},
+};
+
+/// What is beyond configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The embedded focus and its page.
+    pub focus: bool,
+    /// Media on this address only; on all addresses otherwise.
+    pub media_address: Option<IpAddr>,
+    /// Certificate chain and key, PEM: HTTPS instead of HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// What stopped the start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// HTTP cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The engine cannot start.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    /// Transports cannot be set up.
+    #[error(transparent)]
+    Transports(#[from] HubError),
+    /// Anything else of the system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// A bridge that serves, until [`Daemon::stop`] or until it is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    // In the order in which they end.
+    server: Option<Server>,
+    bridge: Bridge,
+    media: Vec<SocketAddr>,
+    threads: EngineThreads,
+}
+
+impl Daemon {
+    /// Starts everything. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// An address that is in use or not ours, a certificate that cannot be used, or a system that
+    /// refuses threads or sockets. Nothing is left running then.
+    pub async fn start(config: &Config, options: &Options) -> Result<Self, DaemonError> {
+        stats::set_redaction(config.redact_remote_addresses);
+        // What fails most easily comes first.
+        let tls = match &options.tls {
+            Some((certificate, key)) => Some(http::tls_config(certificate, key)?),
+            None => None,
+        };
+        let listener = match config.http.listen() {
+            Some(addr) => Some(http::bind(addr).await?),
+            None => None,
+        };
+        let running = engine::start(&engine_config(config, options.media_address))?;
+        let media = running.engine.local_addrs().to_vec();
+        let mut seed = [0; 32];
+        rand::rng().fill_bytes(&mut seed);
+        let (transports, updates) =
+            Transports::new(transport_config(config), running.engine.clone(), seed)?;
+        tokio::spawn(transports.clone().run(running.transport_events));
+        let bridge = Bridge::new(
+            bridge_config(config),
+            running.engine,
+            transports,
+            running.media_events,
+            updates,
+        );
+        let mut server = None;
+        if let Some(listener) = listener {
+            let mut router = http::router(bridge.clone(), &config.rest, &config.version);
+            if options.focus {
+                let limits = focus::RoomLimits::default();
+                router = router.merge(focus::router(bridge.clone(), limits));
+            }
+            let what = "cannot serve HTTP";
+            let started = Server::start(listener, router, tls)
+                .map_err(|source| DaemonError::System { what, source })?;
+            server = Some(started);
+        }
+        tracing::info!(
+            media = ?media,
+            http = ?server.as_ref().map(Server::addr),
+            version = http::VERSION,
+            "serving"
+        );
+        Ok(Self { server, bridge, media, threads: running.threads })
+    }
+
+    /// The bridge, for those who ask it directly.
+    pub fn bridge(&self) -> &Bridge {
+        &self.bridge
+    }
+
+    /// Where HTTP is served, with the real port; `None` when it is off.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(Server::addr)
+    }
+
+    /// Where media is received, with the real port.
+    pub fn media_addrs(&self) -> &[SocketAddr] {
+        &self.media
+    }
+
+    /// Ends now: no more requests, and every conference expires. The engine goes on until what this
+    /// gives is dropped, which waits for its threads. Drop it after the runtime, so that nothing
+    /// there takes the engine's end for a fault.
+    #[must_use = "the engine runs until this is dropped"]
+    pub fn stop(self) -> EngineThreads {
+        drop(self.server);
+        self.bridge.expire_all();
+        self.threads
+    }
+}
+
+fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineConfig {
+    let defaults = EngineConfig::default();
+    let mut addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    match address {
+        Some(address) if !address.is_unspecified() => addresses = vec![address],
+        _ if !config.harvest.use_ipv6 || !has_ipv6() => addresses.truncate(1),
+        _ => {}
+    }
+    EngineConfig {
+        bind: addresses.into_iter().map(|ip| SocketAddr::new(ip, config.ice.port)).collect(),
+        shards: config.engine.shards.unwrap_or(defaults.shards),
+        socket_buffer: config.engine.socket_buffer,
+        gso: config.engine.gso,
+        gro: config.engine.gro,
+        video_hold: config.engine.video_hold,
+        seed: rand::rng().next_u64(),
+    }
+}
+
+/// Whether the kernel has IPv6: containers often do not.
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+fn transport_config(config: &Config) -> TransportConfig {
+    let (ice, harvest) = (&config.ice, &config.harvest);
+    let defaults = TransportConfig::default();
+    let named = harvest.allowed_addresses.iter().any(IpAddr::is_loopback);
+    let mappings = harvest.static_mappings.iter().map(|mapping| StaticMapping {
+        local: mapping.local,
+        local_port: mapping.local_port,
+        public: mapping.public,
+        public_port: mapping.public_port,
+    });
+    TransportConfig {
+        allowed_interfaces: harvest.allowed_interfaces.clone(),
+        blocked_interfaces: harvest.blocked_interfaces.clone(),
+        allowed_addresses: harvest.allowed_addresses.clone(),
+        blocked_addresses: harvest.blocked_addresses.clone(),
+        use_ipv6: harvest.use_ipv6,
+        use_link_local: harvest.use_link_local,
+        loopback: harvest.loopback || named,
+        advertise_private: ice.advertise_private_candidates,
+        static_mappings: mappings.collect(),
+        ufrag_prefix: ice.ufrag_prefix.clone().unwrap_or_default(),
+        resolve_remote_candidates: ice.resolve_remote_candidates,
+        restart_enabled: ice.restart.enabled,
+        restart_window: ice.restart.transition_window,
+        restart_timeout: ice.restart.timeout,
+        consent_interval: ice.consent.interval,
+        consent_timeout: consent_timeout(&ice.consent).unwrap_or(defaults.consent_timeout),
+        dtls_timeout: config.dtls.handshake_timeout,
+        ..defaults
+    }
+}
+
+/// How long consent lasts without an answer, when the operator has said how often a check is sent
+/// again: the longest interval, then each wait. RFC 7675 section 5.1 ends it after 30 s.
+fn consent_timeout(consent: &config::Consent) -> Option<std::time::Duration> {
+    let longest = std::time::Duration::from_secs(30);
+    (*consent != config::Consent::default()).then(|| {
+        let waits = consent.max_wait.saturating_mul(consent.max_retransmissions);
+        let interval = consent.interval.saturating_mul(6) / 5;
+        interval.saturating_add(consent.original_wait).saturating_add(waits).min(longest)
+    })
+}
+
+fn bridge_config(config: &Config) -> BridgeConfig {
+    let defaults = EngineConfig::default();
+    BridgeConfig {
+        expiration_timeout: config.expiration.timeout,
+        expiration_check_interval: config.expiration.check_interval,
+        initial_drain: config.initial_drain_mode,
+        shutdown: ShutdownConfig {
+            graceful_max: config.shutdown.graceful_max_duration,
+            min_participants: config.shutdown.graceful_min_participants as usize,
+            delay: config.shutdown.shutting_down_delay,
+        },
+        release: config.version.release.clone(),
+        shards: config.engine.shards.unwrap_or(defaults.shards),
+        seed: rand::rng().next_u64(),
+        ..BridgeConfig::default()
+    }
+}
