@@ -1,0 +1,188 @@
+//! Calls through the bridge over real sockets, by clients of another stack (webrtc-ice, dtls,
+//! webrtc-srtp): everybody gets everything, whatever is lost on the way and whoever leaves.
+
+use std::time::{Duration, Instant};
+
+use rialto::{
+    config::{self, Override, hocon::System},
+    daemon::{Daemon, Options},
+};
+use rialto_load::{
+    call::{Call, CallOptions},
+    plan::Shape,
+    report::Report,
+    run::{self, RunOptions},
+    shared::MediaOptions,
+    srtp::Stack,
+    worker::client::{ClientReport, SourceReport},
+};
+
+/// Nothing here is timed; this only ends a test that would hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A bridge of its own, with its engine, on ports of the system's choice.
+async fn bridge(shards: u16) -> (Daemon, String) {
+    let setting = |key, value: &str| Override::text(key, value.to_owned(), "test");
+    let overrides = [
+        setting("videobridge.apis.rest.enabled", "true"),
+        setting("videobridge.http-servers.private.port", "0"),
+        setting("videobridge.http-servers.private.host", "127.0.0.1"),
+        setting("videobridge.ice.udp.port", "0"),
+        setting("rialto.shards", &shards.to_string()),
+    ];
+    let mut config = config::load(None, &overrides, &System).unwrap().config;
+    config.harvest.loopback = true;
+    let loopback = "127.0.0.1".parse().unwrap();
+    let options = Options { media_address: Some(loopback), ..Options::default() };
+    let daemon = Daemon::start(&config, &options).await.unwrap();
+    let url = format!("http://{}", daemon.http_addr().unwrap());
+    (daemon, url)
+}
+
+fn shape(senders: usize, receivers: usize) -> Shape {
+    Shape { senders, receivers, video: Some(300_000), ..Shape::default() }
+}
+
+fn options(bridge: String, shape: Shape, media: MediaOptions) -> CallOptions {
+    let media = MediaOptions { stack: Stack::Webrtc, ..media };
+    CallOptions { bridge, shape, media, patience: PATIENCE, ..CallOptions::default() }
+}
+
+async fn run(shards: u16, shape: Shape, media: MediaOptions) -> Report {
+    let (daemon, url) = bridge(shards).await;
+    let options = RunOptions {
+        call: options(url, shape, media),
+        duration: Duration::from_secs(2),
+        bridge_pid: None,
+        progress: false,
+    };
+    let report = run::run(options).await.unwrap();
+    drop(daemon.stop());
+    assert!(report.is_ok(), "{:?} {:?}", report.complaint(), report.ended_early);
+    assert_eq!(report.media.not_opened, 0);
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_gets_everything_on_one_shard_and_on_four() {
+    for shards in [1, 4] {
+        let report = run(shards, shape(2, 3), MediaOptions::default()).await;
+        assert_eq!(report.joins.connected, 5);
+        for kind in [report.media.audio, report.media.video] {
+            assert!(kind.expected > 0, "{shards} shards");
+            assert_eq!((kind.lost, kind.duplicates), (0, 0), "{shards} shards: {kind:?}");
+        }
+        assert_eq!(report.media.replays, 0, "{shards} shards");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_receivers_lose_is_retransmitted() {
+    for shards in [1, 4] {
+        let media = MediaOptions { drop_received: 0.05, ..MediaOptions::default() };
+        let report = run(shards, Shape { audio: false, ..shape(2, 3) }, media).await;
+        let video = report.media.video;
+        assert!(video.recovered > 0 && video.retransmissions > 0, "{video:?}");
+        assert_eq!(video.lost, 0, "{shards} shards: {video:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_rtx_the_same_packet_is_sent_again() {
+    let media = MediaOptions { drop_received: 0.05, drop_sent: 0.05, ..MediaOptions::default() };
+    let report = run(1, Shape { audio: false, rtx: false, ..shape(1, 2) }, media).await;
+    let video = report.media.video;
+    assert!(video.recovered > 0 && video.retransmissions == 0, "{video:?}");
+    assert_eq!(video.lost, 0, "{video:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_senders_lose_is_asked_for_again() {
+    let media = MediaOptions { drop_sent: 0.05, ..MediaOptions::default() };
+    let report = run(4, Shape { audio: false, ..shape(2, 3) }, media).await;
+    assert!(report.media.nacked_by_bridge > 0);
+    assert_eq!(report.media.video.lost, 0, "{:?}", report.media.video);
+    assert!(report.media.transport_feedbacks > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_highest_encoding_is_forwarded() {
+    let (daemon, url) = bridge(1).await;
+    let simulcast = Shape { simulcast: true, audio: false, ..shape(1, 2) };
+    let mut call = joined(url, simulcast).await;
+    until(&call, |clients| clients[1..].iter().all(|client| client.sources[0].encodings[2] > 50))
+        .await;
+    call.vanish(0).await;
+    drop(daemon.stop());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_vanishes_disturbs_nobody() {
+    let (daemon, url) = bridge(4).await;
+    let mut call = joined(url, shape(3, 2)).await;
+    call.vanish(1).await; // a sender
+    call.vanish(4).await; // a receiver
+    let before: u64 = received(&call.clients().await);
+    until(&call, |clients| received(clients) > before + 500).await;
+    until(&call, |clients| {
+        let present = clients.iter().filter(|client| client.present);
+        let mut living = present.flat_map(|client| &client.sources).filter(|s| of_the_living(s));
+        living.all(|source| (source.gaps, source.duplicates) == (0, 0))
+    })
+    .await;
+    call.end().await.unwrap();
+    drop(daemon.stop());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_endpoint_says_goodbye() {
+    for shards in [1, 4] {
+        let (daemon, url) = bridge(shards).await;
+        let mut call = joined(url, shape(2, 2)).await;
+        call.expire(0).await.unwrap();
+        // Sources 0 and 1 are those of the first endpoint.
+        until(&call, |clients| {
+            let others = clients.iter().filter(|client| client.present);
+            let mut sources = others.flat_map(|client| &client.sources);
+            sources.all(|source| source.totals.goodbye == (source.source < 2))
+        })
+        .await;
+        call.end().await.unwrap();
+        drop(daemon.stop());
+    }
+}
+
+/// A call in which everybody receives all others.
+async fn joined(url: String, shape: Shape) -> Call {
+    let mut call = Call::new(options(url, shape, MediaOptions::default())).unwrap();
+    call.join_all().await;
+    assert!(call.failures.is_empty(), "{:?}", call.failures);
+    assert!(call.media_everywhere(PATIENCE).await, "{:?}", call.clients().await);
+    call
+}
+
+/// Waits for something to come true of the clients.
+async fn until(call: &Call, mut condition: impl FnMut(&[ClientReport]) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let clients = call.clients().await;
+        if condition(&clients) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it never came true: {clients:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Packets of the sources of those who stayed, at those who stayed; the least at any one.
+fn received(clients: &[ClientReport]) -> u64 {
+    let present = clients.iter().filter(|client| client.present);
+    let per_client = present
+        .map(|client| client.sources.iter().filter(|s| of_the_living(s)).map(|s| s.unique).sum());
+    per_client.min().unwrap_or(0)
+}
+
+/// Sources 2 and 3 are those of the sender that vanishes.
+fn of_the_living(source: &SourceReport) -> bool {
+    !(2..4).contains(&source.source)
+}
