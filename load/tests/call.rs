@@ -43,15 +43,15 @@ fn shape(senders: usize, receivers: usize) -> Shape {
     Shape { senders, receivers, video: Some(300_000), ..Shape::default() }
 }
 
-fn options(bridge: String, shape: Shape, media: MediaOptions) -> CallOptions {
-    let media = MediaOptions { stack: Stack::Webrtc, ..media };
+fn options(bridge: String, shape: Shape, media: &MediaOptions) -> CallOptions {
+    let media = MediaOptions { stack: Stack::Webrtc, ..media.clone() };
     CallOptions { bridge, shape, media, patience: PATIENCE, ..CallOptions::default() }
 }
 
 async fn run(shards: u16, shape: Shape, media: MediaOptions) -> Report {
     let (daemon, url) = bridge(shards).await;
     let options = RunOptions {
-        call: options(url, shape, media),
+        call: options(url, shape, &media),
         duration: Duration::from_secs(2),
         bridge_pid: None,
         progress: false,
@@ -154,7 +154,7 @@ async fn an_expired_endpoint_says_goodbye() {
 
 /// A call in which everybody receives all others.
 async fn joined(url: String, shape: Shape) -> Call {
-    let mut call = Call::new(options(url, shape, MediaOptions::default())).unwrap();
+    let mut call = Call::new(options(url, shape, &MediaOptions::default())).unwrap();
     call.join_all().await;
     assert!(call.failures.is_empty(), "{:?}", call.failures);
     assert!(call.media_everywhere(PATIENCE).await, "{:?}", call.clients().await);

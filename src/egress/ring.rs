@@ -3,7 +3,7 @@
 //!
 //! Packets lie behind one another in one byte buffer that wraps; descriptions lie in a fixed array.
 //! The oldest packets make room for the newest. The buffer grows (doubling, up to a bound) only while
-//! it holds less than [`RETENTION_MS`] of media, so that the steady state allocates nothing.
+//! it holds less than `RETENTION_MS` of media, so that the steady state allocates nothing.
 
 use crate::ingress::PacketMeta;
 

@@ -92,7 +92,7 @@ impl Rooms {
     }
 }
 
-/// 1 to [`MAX_ROOM_NAME`] letters, digits, `-`, `_` and `.`, not beginning with `_` or `.`.
+/// 1 to `MAX_ROOM_NAME` letters, digits, `-`, `_` and `.`, not beginning with `_` or `.`.
 pub fn is_room_name(name: &str) -> bool {
     let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     !name.is_empty()

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Everything that CI runs, in the order of how soon it fails. Installs what it needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+step "format"
+need_component cargo-fmt rustfmt
+cargo fmt --all --check
+
+step "browser"
+need_packages chromium chromium
+need_packages chromedriver chromium-driver
+
+step "lint"
+need_component cargo-clippy clippy
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+step "licenses, bans, sources"
+need_cargo_tool cargo-deny 0.20.2
+cargo deny --log-level error check licenses bans sources
+
+step "tests"
+# The corpora of the fuzz targets are replayed here as well (tests/fuzz_corpus.rs).
+cargo test --workspace --locked
+
+step "fuzz targets, a second each"
+if cargo +nightly --version >/dev/null 2>&1; then
+    scripts/fuzz.sh 1
+else
+    echo "SKIPPED: no nightly toolchain (rustup toolchain install nightly)"
+fi
+
+step "all of it holds"
