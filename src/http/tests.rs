@@ -259,6 +259,24 @@ async fn a_bad_request_names_the_field() {
 }
 
 #[tokio::test]
+async fn every_metric_is_documented() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let metrics = Http::everything().get("/metrics").await;
+    for name in metrics.body.lines().filter(|line| !line.starts_with('#')) {
+        let name = name.split([' ', '{']).next().unwrap();
+        let name = name.split("_bucket").next().unwrap();
+        let of_distribution =
+            ["_sum", "_count"].iter().filter_map(|end| name.strip_suffix(end)).next();
+        let written = |name: &str| docs.contains(&format!("| `{name}` |"));
+        assert!(written(name) || of_distribution.is_some_and(written), "{name}");
+    }
+    for (reason, _) in crate::engine::core::DropCounters::default().all() {
+        assert!(docs.contains(&format!("| `{reason}` |")), "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn statistics_have_jvbs_names() {
     let http = Http::everything();
     http.post(CONFERENCES, &create()).await;
