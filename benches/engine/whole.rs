@@ -21,6 +21,8 @@ use rialto_sys::{
     Message, PollFd, RecvBatch, SendBatch, SocketOptions, UdpSocket, poll, set_affinity,
 };
 
+use serde_json::json;
+
 use crate::{
     PACKET, RECEIVERS, RUN, bare,
     latency::Latencies,
@@ -76,6 +78,7 @@ pub fn report() -> io::Result<()> {
         "{:>10} {:>10} {:>10} {:>6} {:>7} {:>9} {:>9} {:>9} {:>8} {:>7}",
         "in, p/s", "out, p/s", "CPU ns/p", "busy", "lost", "p50", "p99", "max", "run", "ratio"
     );
+    let mut rows = Vec::new();
     for rate in [Some(170), Some(1_000), Some(5_000), Some(10_000), Some(15_000), None] {
         let mut outcome = run(rate)?;
         let mean = outcome.mean_run();
@@ -90,11 +93,30 @@ pub fn report() -> io::Result<()> {
             outcome.lost * 100.0,
             bare_ns / outcome.cpu_ns,
         );
+        rows.push(json!({
+            "shape": format!("1 to {RECEIVERS}"),
+            "full_load": rate.is_none(),
+            "rate_in": outcome.rate_in,
+            "cpu_ns": outcome.cpu_ns,
+            "bare_ns": bare_ns,
+            "mean_run": mean,
+            "p50_us": p50.as_secs_f64() * 1e6,
+            "p99_us": p99.as_secs_f64() * 1e6,
+        }));
         if rate.is_none() {
             print_summary(&outcome, bare_ns);
         }
     }
-    Ok(())
+    write_for_summary(&rows.into())
+}
+
+/// Leaves the table where `summary` finds it: `<target>/bench/engine.json`.
+fn write_for_summary(rows: &serde_json::Value) -> io::Result<()> {
+    let executable = std::env::current_exe()?;
+    let Some(target) = executable.ancestors().nth(3) else { return Ok(()) };
+    let dir = target.join("bench");
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("engine.json"), rows.to_string())
 }
 
 fn print_summary(outcome: &Outcome, bare_ns: f64) {

@@ -1,0 +1,256 @@
+//! A call through one shard's core: endpoints, sources and subscriptions as control would set them up,
+//! and frames that its senders protect.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rialto::{
+    engine::{
+        Codec, EncodingSpec, EndpointId, EndpointSpec, Extension, MediaParams, MediaType, Mid,
+        PayloadType, ShardId, SourceId, SourceSpec, SrtpKeying,
+        core::{Core, CoreConfig, ShardCommand, SourceInfo},
+    },
+    srtp::{Profile, TxContext},
+};
+use rialto_sys::thread_cpu_time;
+
+use crate::outbox::Drained;
+
+pub const PROFILE: Profile = Profile::AeadAes128Gcm;
+
+/// Packets of a frame: 1.5 Mbit/s at 30 frames per second.
+pub const FRAME: usize = 6;
+
+/// Time between two frames of a sender.
+const FRAME_INTERVAL: Duration = Duration::from_millis(33);
+
+/// A forwarded packet before protection: fixed header, MID, payload.
+pub const PACKET: usize = OUT_HEADER + PAYLOAD;
+/// A fixed header and one-byte extensions with a MID of one character.
+pub const OUT_HEADER: usize = 12 + 4 + 4;
+pub const PAYLOAD: usize = 1_080;
+
+/// A received packet's header: fixed part, one-byte extensions with abs-send-time and the
+/// transport-wide number, as browsers put them on video.
+const IN_HEADER: usize = 12 + 4 + 8;
+const IN_LEN: usize = IN_HEADER + PAYLOAD + PROFILE.rtp_overhead();
+
+const PT: u8 = 100;
+const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 10_000);
+
+/// A participant that sends.
+struct Sender {
+    remote: SocketAddr,
+    ssrc: u32,
+    seal: TxContext,
+    /// Index of its next packet.
+    index: u64,
+}
+
+/// See the module's description.
+pub struct Call {
+    core: Core,
+    pub out: Drained,
+    senders: Vec<Sender>,
+    receivers_of_each: u64,
+    now: Instant,
+    frame: Vec<u8>,
+}
+
+impl Call {
+    /// `senders` that get nothing, and `receivers` that get all of them.
+    pub fn webinar(senders: u32, receivers: u32) -> Self {
+        let all: Vec<_> = (senders..senders + receivers).collect();
+        Self::new(senders + receivers, senders, |_| all.clone())
+    }
+
+    /// `people` who each get all others.
+    pub fn meeting(people: u32) -> Self {
+        Self::new(people, people, |sender| (0..people).filter(|p| *p != sender).collect())
+    }
+
+    fn new(endpoints: u32, senders: u32, receivers: impl Fn(u32) -> Vec<u32>) -> Self {
+        let now = Instant::now();
+        let config = CoreConfig {
+            shard: ShardId(0),
+            shards: 1,
+            sockets: vec![LOCAL.into()],
+            video_hold: Duration::from_micros(250),
+            seed: 1,
+        };
+        let mut call = Self {
+            core: Core::new(config, now),
+            out: Drained::new(),
+            senders: Vec::new(),
+            receivers_of_each: 0,
+            now,
+            frame: vec![0; FRAME * IN_LEN],
+        };
+        let media = Arc::new(media());
+        for id in 0..endpoints {
+            call.add_endpoint(id, &media);
+        }
+        for id in 0..senders {
+            let receivers = receivers(id);
+            call.receivers_of_each = receivers.len() as u64;
+            call.add_source(id, &receivers, &media);
+        }
+        // The first frames are keyframes, until everybody gets them.
+        for _ in 0..3 {
+            call.round_of(true);
+        }
+        call
+    }
+
+    fn command(&mut self, command: ShardCommand) {
+        self.core.on_command(self.now, command, &mut self.out);
+    }
+
+    fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
+        let (endpoint, remote, local) = (EndpointId(id), remote(id), LOCAL.into());
+        let label = Arc::from(format!("bench/{id}"));
+        let spec =
+            EndpointSpec { label, audio_ssrc: 0xa000_0000 + id, video_ssrc: 0xb000_0000 + id };
+        self.command(ShardCommand::AddEndpoint(endpoint, spec));
+        self.command(ShardCommand::SetMedia(endpoint, media.clone()));
+        self.command(ShardCommand::Bind { remote, endpoint, home: ShardId(0) });
+        self.command(ShardCommand::Select { endpoint, remote, local });
+        self.command(ShardCommand::SetKeys(endpoint, keying(id)));
+    }
+
+    fn add_source(&mut self, id: u32, receivers: &[u32], media: &Arc<MediaParams>) {
+        let ssrc = 0x5eed_0000 + id;
+        let spec = SourceSpec {
+            id: SourceId(id),
+            name: Arc::from(format!("bench{id}-v0")),
+            media: MediaType::Video,
+            encodings: vec![EncodingSpec { ssrc, rtx: None }],
+        };
+        self.command(ShardCommand::SetSources(EndpointId(id), vec![spec.clone()]));
+        self.command(ShardCommand::AddRoute { source: SourceId(id), shard: ShardId(0) });
+        let source = Arc::new(SourceInfo { spec, home: ShardId(0), media: media.clone() });
+        for receiver in receivers {
+            self.command(ShardCommand::Subscribe {
+                receiver: EndpointId(*receiver),
+                source: source.clone(),
+                mid: Mid::new("0"),
+            });
+        }
+        let seal = TxContext::new(PROFILE, &keying(id).receive).expect("a good key");
+        self.senders.push(Sender { remote: remote(id), ssrc, seal, index: 1 });
+    }
+
+    /// How many packets are forwarded in a round.
+    pub fn forwarded(&self) -> u64 {
+        self.senders.len() as u64 * FRAME as u64 * self.receivers_of_each
+    }
+
+    /// One frame of each sender, through ingress, route and egress, and the timers that are due
+    /// meanwhile. Returns the time that it took, without that of making the frames.
+    pub fn round(&mut self) -> Duration {
+        let before = self.core.totals.rtp_sent;
+        let time = self.round_of(false);
+        assert_eq!(self.core.totals.rtp_sent - before, self.forwarded(), "all is forwarded");
+        time
+    }
+
+    fn round_of(&mut self, keyframe: bool) -> Duration {
+        let mut time = Duration::ZERO;
+        for at in 0..self.senders.len() {
+            self.now += FRAME_INTERVAL / self.senders.len() as u32;
+            let Some(sender) = self.senders.get_mut(at) else { break };
+            sender.write_frame(&mut self.frame, keyframe);
+            let remote = sender.remote;
+            let start = thread_cpu_time();
+            self.shard_loop(remote);
+            time += thread_cpu_time().saturating_sub(start);
+        }
+        time
+    }
+
+    /// What a shard's loop does around the frame that has come from `remote`.
+    fn shard_loop(&mut self, remote: SocketAddr) {
+        let Self { core, out, now, frame, .. } = self;
+        while core.next_timeout() <= *now {
+            core.on_timeout(core.next_timeout(), out);
+            out.empty();
+        }
+        for packet in frame.chunks_exact_mut(IN_LEN) {
+            core.on_datagram(*now, LOCAL.into(), remote, packet, out);
+        }
+        core.flush(*now, out);
+        out.empty();
+        core.events().for_each(drop);
+    }
+}
+
+impl Sender {
+    /// Fills `frame` with protected VP8 packets.
+    fn write_frame(&mut self, frame: &mut [u8], keyframe: bool) {
+        let timestamp = self.index as u32 / FRAME as u32 * 3_000;
+        for (at, packet) in frame.chunks_exact_mut(IN_LEN).enumerate() {
+            let marker = if at == FRAME - 1 { 0x80 } else { 0 };
+            packet[..2].copy_from_slice(&[0x90, PT | marker]);
+            packet[2..4].copy_from_slice(&(self.index as u16).to_be_bytes());
+            packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
+            packet[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
+            packet[12..16].copy_from_slice(&[0xbe, 0xde, 0, 2]);
+            packet[16..20].copy_from_slice(&[0x32, 0, 0, 0]);
+            packet[20] = 0x51;
+            packet[21..23].copy_from_slice(&(self.index as u16).to_be_bytes());
+            packet[23] = 0;
+            // RFC 7741: a descriptor with picture id and TL0PICIDX, then, in a keyframe, tag, start
+            // code and size.
+            let picture = 0x8000 | (self.index / FRAME as u64) as u16 & 0x7fff;
+            let start = if at == 0 { 0x90 } else { 0x80 };
+            packet[24..30].copy_from_slice(&[
+                start,
+                0xc0,
+                (picture >> 8) as u8,
+                picture as u8,
+                0,
+                u8::from(!keyframe),
+            ]);
+            packet[30..39].copy_from_slice(&[0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2]);
+            self.seal
+                .seal_rtp(packet, IN_HEADER, IN_HEADER + PAYLOAD, self.index, self.ssrc)
+                .expect("there is room");
+            self.index += 1;
+        }
+    }
+}
+
+fn remote(id: u32) -> SocketAddr {
+    SocketAddr::from(([127, 0, (id >> 8) as u8, id as u8], 40_000))
+}
+
+fn keying(id: u32) -> SrtpKeying {
+    let len = PROFILE.key_len() + PROFILE.salt_len();
+    let master = |salt: u8| (0..len).map(|at| (id >> (at % 2 * 8)) as u8 ^ salt).collect();
+    SrtpKeying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
+}
+
+fn media() -> MediaParams {
+    MediaParams {
+        payload_types: vec![PayloadType {
+            pt: PT,
+            codec: Codec::Vp8,
+            media: MediaType::Video,
+            clock_rate: 90_000,
+            profile: String::new(),
+            nack: true,
+            pli: true,
+            fir: true,
+            transport_cc: true,
+        }],
+        extensions: vec![
+            (1, Extension::Mid),
+            (3, Extension::AbsSendTime),
+            (5, Extension::TransportCc),
+        ],
+        extmap_allow_mixed: true,
+    }
+}
