@@ -342,15 +342,9 @@ proptest! {
             prop_assert_eq!(got, sent);
             prop_assert_eq!(read.statuses().count(), usize::from(read.count));
 
-            let theirs = oracle::<TransportLayerCc>(&buf[..len]);
-            prop_assert_eq!(theirs.packet_status_count, read.count);
-            prop_assert_eq!(theirs.recv_deltas.len(), taken);
-            let micros: i64 = theirs.recv_deltas.iter().map(|delta| delta.delta).sum();
-            let start = i64::from(theirs.reference_time) * 256;
-            prop_assert_eq!(start + micros / 250, rest[taken - 1].at);
-            for (delta, status) in theirs.recv_deltas.iter().zip(1..) {
-                let small = delta.type_tcc_packet == SymbolTypeTcc::PacketReceivedSmallDelta;
-                prop_assert!(small == (0..=255 * 250).contains(&delta.delta), "delta {status}");
+            // The crate counts the symbols of a whole chunk in 16 bits, and overflows at the last one.
+            if read.count < u16::MAX - 14 {
+                agrees_with_the_crate(&buf[..len], read.count, &rest[..taken])?;
             }
 
             base = rest[taken - 1].seq.next();
@@ -358,4 +352,22 @@ proptest! {
             number = number.wrapping_add(1);
         }
     }
+}
+
+fn agrees_with_the_crate(
+    packet: &[u8],
+    count: u16,
+    arrivals: &[Arrival],
+) -> Result<(), TestCaseError> {
+    let theirs = oracle::<TransportLayerCc>(packet);
+    prop_assert_eq!(theirs.packet_status_count, count);
+    prop_assert_eq!(theirs.recv_deltas.len(), arrivals.len());
+    let micros: i64 = theirs.recv_deltas.iter().map(|delta| delta.delta).sum();
+    let start = i64::from(theirs.reference_time) * 256;
+    prop_assert_eq!(Some(start + micros / 250), arrivals.last().map(|last| last.at));
+    for (delta, status) in theirs.recv_deltas.iter().zip(1..) {
+        let small = delta.type_tcc_packet == SymbolTypeTcc::PacketReceivedSmallDelta;
+        prop_assert!(small == (0..=255 * 250).contains(&delta.delta), "delta {status}");
+    }
+    Ok(())
 }
