@@ -1,5 +1,7 @@
 //! One DTLS association (RFC 6347, RFC 9147) that gives SRTP keys (RFC 5764), over the crate `dimpl`.
 
+pub(super) mod hello;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -9,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use dimpl::{Error, Output, SrtpProfile, UnexpectedMessageError};
 
+use self::hello::{Abilities, Held, Version};
 use super::{certificate::Certificate, config::TransportConfig};
 use crate::{engine::SrtpKeying, srtp::Profile};
 
@@ -65,11 +68,25 @@ pub enum DtlsError {
     Library,
 }
 
-/// A DTLS client or server, 1.2 or 1.3 as the peer has it.
+/// A DTLS client or server. A client has 1.3, or 1.2 with a server that has no more. A server has the
+/// version under which SRTP gets the better cipher ([`hello`]).
 pub struct Dtls {
-    inner: dimpl::Dtls,
+    state: State,
     client: bool,
     next: Option<Instant>,
+}
+
+enum State {
+    /// A server that has not seen the whole ClientHello.
+    Listening(Listening),
+    /// The library has it.
+    Running(Box<dimpl::Dtls>),
+}
+
+struct Listening {
+    config: SharedConfig,
+    pair: dimpl::DtlsCertificate,
+    held: Held,
 }
 
 impl Dtls {
@@ -80,12 +97,16 @@ impl Dtls {
         client: bool,
         now: Instant,
     ) -> Result<Self, DtlsError> {
+        let (config, pair) = (Arc::clone(config), certificate.pair.clone());
+        if !client {
+            let listening = Listening { config, pair, held: Held::default() };
+            return Ok(Self { state: State::Listening(listening), client, next: None });
+        }
         guarded(|| {
-            let pair = certificate.pair.clone();
-            let mut inner = dimpl::Dtls::new_auto(Arc::clone(config), pair, now);
-            inner.set_active(client);
+            let mut inner = Box::new(dimpl::Dtls::new_auto(config, pair, now));
+            inner.set_active(true);
             inner.handle_timeout(now)?;
-            Ok(Self { inner, client, next: Some(now) })
+            Ok(Self { state: State::Running(inner), client, next: Some(now) })
         })
     }
 
@@ -96,7 +117,8 @@ impl Dtls {
 
     /// `1.2` or `1.3`, once it is known.
     pub fn version(&self) -> Option<&'static str> {
-        match self.inner.protocol_version()? {
+        let State::Running(inner) = &self.state else { return None };
+        match inner.protocol_version()? {
             dimpl::ProtocolVersion::DTLS1_2 => Some("1.2"),
             dimpl::ProtocolVersion::DTLS1_3 => Some("1.3"),
             _ => None,
@@ -105,35 +127,43 @@ impl Dtls {
 
     /// Takes a datagram. Malformed records are ignored by the library; an error is final.
     pub fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
-        let inner = &mut self.inner;
-        guarded(|| {
-            inner.handle_timeout(now)?;
-            match inner.handle_packet(datagram) {
-                // Rubbish before the first answer to our ClientHello; the client goes on waiting.
-                Err(Error::UnexpectedMessage(
-                    UnexpectedMessageError::UnrecognizedAutoServerResponse,
-                )) => Ok(()),
-                other => Ok(other?),
+        let state = &mut self.state;
+        guarded(|| match state {
+            State::Listening(listening) => {
+                let Some(version) = listening.take(datagram) else { return Ok(()) };
+                let held = std::mem::take(&mut listening.held);
+                let mut inner = Box::new(listening.answer(version, now));
+                let result = inner.handle_timeout(now).map_err(DtlsError::from);
+                let result = held.datagrams().iter().fold(result, |result, datagram| {
+                    result.and_then(|()| feed(&mut inner, datagram))
+                });
+                *state = State::Running(inner);
+                result
+            }
+            State::Running(inner) => {
+                inner.handle_timeout(now)?;
+                feed(inner, datagram)
             }
         })
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
-        let inner = &mut self.inner;
+        let State::Running(inner) = &mut self.state else { return Ok(()) };
         guarded(|| Ok(inner.handle_timeout(now)?))
     }
 
     /// Says goodbye (`close_notify`), where there is a connection to close.
     pub fn close(&mut self) {
-        let inner = &mut self.inner;
+        let State::Running(inner) = &mut self.state else { return };
         // What cannot be closed properly is dropped by the caller anyway.
         let _ = guarded(|| Ok(inner.close()?));
     }
 
     /// Adds to `events` what has come about.
     pub fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError> {
-        let (inner, client) = (&mut self.inner, self.client);
+        let State::Running(inner) = &mut self.state else { return Ok(()) };
+        let client = self.client;
         self.next = guarded(|| {
             let mut scratch = [0; SCRATCH];
             for _ in 0..MAX_OUTPUTS {
@@ -162,6 +192,31 @@ impl Dtls {
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.next
+    }
+}
+
+impl Listening {
+    /// The version to answer with, once it is known.
+    fn take(&mut self, datagram: &[u8]) -> Option<Version> {
+        self.held.take(datagram, &Abilities::of(&self.config))
+    }
+
+    fn answer(&self, version: Version, now: Instant) -> dimpl::Dtls {
+        let (config, pair) = (Arc::clone(&self.config), self.pair.clone());
+        match version {
+            Version::Newest => dimpl::Dtls::new_auto(config, pair, now),
+            Version::Only12 => dimpl::Dtls::new_12(config, pair, now),
+        }
+    }
+}
+
+fn feed(inner: &mut dimpl::Dtls, datagram: &[u8]) -> Result<(), DtlsError> {
+    match inner.handle_packet(datagram) {
+        // Rubbish before the first answer to our ClientHello; the client goes on waiting.
+        Err(Error::UnexpectedMessage(UnexpectedMessageError::UnrecognizedAutoServerResponse)) => {
+            Ok(())
+        }
+        other => Ok(other?),
     }
 }
 

@@ -13,6 +13,7 @@ use sha1::Sha1;
 
 use super::{
     TransportConfig, TransportOptions,
+    dtls::hello,
     hub::{Hub, Output},
     stun::Message,
     types::RemoteTransport,
@@ -33,6 +34,7 @@ pub fn stun(data: &[u8]) {
 /// Each byte of the script chooses what comes next, the following one its length. Whatever comes, the
 /// endpoint's addresses stay bounded and nobody else is touched.
 pub fn script(data: &[u8]) {
+    hello::fuzz(data);
     let Some(mut world) = World::new() else { return };
     let mut rest = data;
     while let [kind, length, tail @ ..] = rest {
@@ -78,11 +80,8 @@ impl World {
                 let request = self.request(chunk);
                 self.stun(remote, &request);
             }
-            4 | 5 => {
-                let endpoint = self.bound.contains(&remote).then_some(ENDPOINT);
-                let datagram = self.datagram(remote, endpoint, chunk);
-                self.hub.on_event(self.now, &TransportEvent::Dtls(datagram));
-            }
+            4 => self.dtls(remote, chunk),
+            5 => self.dtls(remote, &client_hello(chunk)),
             6 => {
                 let _ = self.hub.restart_ice(self.now, ENDPOINT);
             }
@@ -100,6 +99,12 @@ impl World {
                 _ => {}
             }
         }
+    }
+
+    fn dtls(&mut self, remote: SocketAddr, bytes: &[u8]) {
+        let endpoint = self.bound.contains(&remote).then_some(ENDPOINT);
+        let datagram = self.datagram(remote, endpoint, bytes);
+        self.hub.on_event(self.now, &TransportEvent::Dtls(datagram));
     }
 
     fn stun(&mut self, remote: SocketAddr, bytes: &[u8]) {
@@ -142,6 +147,24 @@ impl World {
     }
 }
 
+/// A record with a piece of a ClientHello: two bytes say how long that is and where the piece
+/// belongs, in units of eight bytes; the others are the piece.
+fn client_hello(chunk: &[u8]) -> Vec<u8> {
+    let (place, piece) = chunk.split_at(chunk.len().min(2));
+    let at = |n: usize| place.get(n).map_or(0, |units| u16::from(*units) * 8).to_be_bytes();
+    let here = piece.len() as u16;
+    let mut record = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0];
+    record.extend((here + 12).to_be_bytes());
+    record.extend([1, 0]);
+    record.extend(at(0));
+    record.extend([0, 0, 0]);
+    record.extend(at(1));
+    record.push(0);
+    record.extend(here.to_be_bytes());
+    record.extend(piece);
+    record
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -154,6 +177,15 @@ mod tests {
         world.play(1, &[0, 0x24, 0, 4, 0x6e, 0, 0, 1]);
         assert_eq!(world.bound.len(), 1);
         assert_eq!(world.hub.counters().stun_requests, 1);
+    }
+
+    #[test]
+    fn a_piece_of_a_client_hello_is_held() {
+        let mut world = World::new().unwrap();
+        world.play(1, &[0, 0x24, 0, 4, 0x6e, 0, 0, 1]);
+        world.play(5, &[20, 0, 0xfe, 0xfd, 1, 2, 3]);
+        assert_eq!(world.hub.counters().dtls_dropped, 0);
+        assert_eq!(world.hub.debug(world.now, ENDPOINT).unwrap()["dtls"]["role"], "server");
     }
 
     proptest! {

@@ -160,3 +160,52 @@ fn rubbish_does_not_end_a_waiting_association() {
         }
     }
 }
+
+/// The peer's ClientHello with another list of SRTP profiles of the same length, which the library
+/// gives no choice of. The handshake cannot end, but our answer shows what we choose.
+fn answer_to(version: Version, profiles: [u16; 3], mtu: usize) -> (Dtls, Vec<u8>) {
+    let now = Instant::now();
+    let config = shared_config(&TransportConfig::default()).unwrap();
+    let mut ours = Dtls::new(&config, &certificate(1), false, now).unwrap();
+    let theirs = [0, 14, 0, 9, 0, 6, 0, 8, 0, 7, 0, 1, 0];
+    for packet in Peer::new(version, mtu, true, now).poll() {
+        let mut packet = packet.to_vec();
+        if let Some(at) = packet.windows(theirs.len()).position(|bytes| bytes == theirs) {
+            let list: Vec<_> = profiles.iter().flat_map(|id| id.to_be_bytes()).collect();
+            packet[at + 6..at + 12].copy_from_slice(&list);
+        }
+        ours.handle(now, &packet).unwrap();
+    }
+    let mut events = Vec::new();
+    ours.poll(&mut events).unwrap();
+    let packets = events.iter().filter_map(|event| match event {
+        Event::Packet(packet) => Some(packet.as_ref()),
+        _ => None,
+    });
+    let answer = packets.flatten().copied().collect();
+    (ours, answer)
+}
+
+#[test]
+fn gcm_behind_cm_is_chosen_under_1_2() {
+    let (cm, gcm_128, gcm_256, none) = (1, 7, 8, 0x99);
+    for (profiles, version, chosen) in [
+        ([cm, none, none], "1.3", None),
+        ([cm, gcm_128, none], "1.2", Some(gcm_128)),
+        ([cm, gcm_128, gcm_256], "1.2", Some(gcm_256)),
+        ([gcm_256, cm, none], "1.3", None),
+        ([gcm_128, none, none], "1.3", None),
+    ] {
+        for mtu in [1150, 250] {
+            let (ours, answer) = answer_to(Version::Auto, profiles, mtu);
+            assert_eq!(ours.version(), Some(version), "{profiles:?} in packets of {mtu}");
+            // What 1.3 chooses is encrypted.
+            if let Some(chosen) = chosen {
+                let extension = [0, 14, 0, 5, 0, 2, 0, chosen as u8, 0];
+                assert!(answer.windows(9).any(|bytes| bytes == extension), "{profiles:?}");
+            }
+        }
+        let (ours, _) = answer_to(Version::Only13, profiles, 1150);
+        assert_eq!(ours.version(), Some("1.3"), "{profiles:?}");
+    }
+}

@@ -71,13 +71,12 @@ async fn handshake_with_webrtc_rs(client: bool, profiles: &[SrtpProtectionProfil
 async fn webrtc_rs_as_client_and_as_server() {
     use SrtpProtectionProfile as P;
     for client in [false, true] {
+        let (cm, gcm_128) = (P::Srtp_Aes128_Cm_Hmac_Sha1_80, P::Srtp_Aead_Aes_128_Gcm);
         for (offered, expected) in [
-            (vec![P::Srtp_Aead_Aes_128_Gcm], Profile::AeadAes128Gcm),
-            (vec![P::Srtp_Aes128_Cm_Hmac_Sha1_80], Profile::Aes128CmSha1_80),
-            (
-                vec![P::Srtp_Aes128_Cm_Hmac_Sha1_80, P::Srtp_Aead_Aes_128_Gcm],
-                Profile::AeadAes128Gcm,
-            ),
+            (vec![cm], Profile::Aes128CmSha1_80),
+            (vec![cm, gcm_128], Profile::AeadAes128Gcm),
+            (vec![P::Srtp_Aead_Aes_256_Gcm, cm], Profile::AeadAes256Gcm),
+            (vec![gcm_128], Profile::AeadAes128Gcm),
         ] {
             let keys = handshake_with_webrtc_rs(client, &offered).await;
             assert_eq!(keys.profile, expected, "we are the client: {client}");
