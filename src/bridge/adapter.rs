@@ -1,6 +1,6 @@
 //! [`TransportPort`] for [`Transports`]: signalled descriptions into transports' words and back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use serde_json::Value;
 
@@ -26,7 +26,11 @@ impl TransportPort for Transports {
     }
 
     fn set_remote(&self, endpoint: EndpointId, remote: &IceUdp) {
-        Transports::set_remote(self, endpoint, read(endpoint, remote));
+        let refused = |hash: &str, error| {
+            let endpoint = Transports::label(self, endpoint);
+            tracing::info!(endpoint = endpoint.as_deref(), hash, %error, "fingerprint ignored");
+        };
+        Transports::set_remote(self, endpoint, read(remote, refused));
     }
 
     fn restart_ice(&self, endpoint: EndpointId) -> RestartAnswer {
@@ -52,20 +56,20 @@ impl TransportPort for Transports {
     fn counters(&self) -> TransportCounters {
         Transports::counters(self)
     }
+
+    fn last_activity(&self, endpoint: EndpointId) -> Option<Instant> {
+        Transports::last_heard(self, endpoint)
+    }
 }
 
-/// What the peer signalled. Fingerprints and candidates that cannot be read are left out: the others
-/// may do, and a handshake without a matching fingerprint fails by itself.
-fn read(endpoint: EndpointId, remote: &IceUdp) -> RemoteTransport {
+/// What the peer signalled. Fingerprints (`refused` is told) and candidates that cannot be read are
+/// left out: the others may do, and a handshake without a matching fingerprint fails by itself.
+fn read(remote: &IceUdp, refused: impl Fn(&str, transport::FingerprintError)) -> RemoteTransport {
     let fingerprint = |signalled: &Fingerprint| {
         let setup = signalled.setup.as_deref().and_then(|setup| Setup::parse(setup).ok());
         let hash = signalled.hash.as_deref().unwrap_or_default();
         let value = signalled.fingerprint.trim();
-        transport::Fingerprint::parse(hash, value, setup)
-            .inspect_err(|error| {
-                tracing::info!(endpoint = endpoint.0, hash, %error, "fingerprint ignored");
-            })
-            .ok()
+        transport::Fingerprint::parse(hash, value, setup).map_err(|error| refused(hash, error)).ok()
     };
     let candidate = |signalled: &Candidate| {
         Some(RemoteCandidate {

@@ -219,6 +219,10 @@ async fn answer_all(bridge: Weak<Inner>, handle: Weak<Handle>, mut jobs: mpsc::R
 fn log_answer(handle: &Handle, request: &ConferenceModify) {
     let (conference, meeting) = (&handle.id, &handle.meeting_id);
     for endpoint in &request.endpoints {
+        if is_trickle(endpoint) {
+            tracing::debug!(%conference, %meeting, endpoint = %endpoint.id, "transport updated");
+            continue;
+        }
         tracing::info!(
             %conference,
             %meeting,
@@ -235,4 +239,13 @@ fn log_answer(handle: &Handle, request: &ConferenceModify) {
     if request.endpoints.is_empty() {
         tracing::info!(%conference, %meeting, expire = request.expire, "request answered");
     }
+}
+
+/// A request that only brings candidates or credentials: a client sends one for each candidate.
+fn is_trickle(endpoint: &Colibri2Endpoint) -> bool {
+    endpoint.transport.is_some()
+        && !(endpoint.create || endpoint.expire)
+        && endpoint.media.is_empty()
+        && endpoint.sources.is_none()
+        && endpoint.force_mute.is_none()
 }

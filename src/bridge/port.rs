@@ -37,7 +37,7 @@ pub trait TransportPort: Send + Sync + 'static {
     fn debug(&self, endpoint: EndpointId) -> Value;
     /// Totals.
     fn counters(&self) -> TransportCounters;
-    /// When an authenticated answer or request last came, if transports know.
+    /// When an authenticated answer or request of ICE last came; `None`: never, or not known.
     fn last_activity(&self, _endpoint: EndpointId) -> Option<Instant> {
         None
     }

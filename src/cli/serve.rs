@@ -104,9 +104,11 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, addr.port())
 }
 
-/// `RUST_LOG` decides; `default` is the level without it.
+/// `RUST_LOG` decides; `default` is the level without it. The ICE agent's own lines are about single
+/// packets, which peers can cause at will: only its errors are shown.
 fn log_to_stderr(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error")));
     // Only fails when there is a subscriber already.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

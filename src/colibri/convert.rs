@@ -11,6 +11,13 @@ pub const MAX_SOURCES: usize = 32;
 /// Upper bound of SSRCs of an endpoint: six for each simulcast source, with some to spare.
 pub const MAX_SSRCS: usize = 128;
 
+/// Upper bound of the members of all SSRC groups of an endpoint: each SSRC in a simulcast group, a
+/// retransmission group and two more.
+const MAX_GROUPED: usize = 4 * MAX_SSRCS;
+
+/// Upper bound of the length of a source's name, bytes.
+const MAX_NAME_LENGTH: usize = 256;
+
 /// The engine's view of a payload type; `None` when it is of no use (a retransmission format that
 /// does not say of what).
 pub fn payload_type(media: MediaType, signalled: &PayloadType) -> Option<engine::PayloadType> {
@@ -79,6 +86,12 @@ pub enum SourceError {
     /// More than [`MAX_SSRCS`].
     #[error("more than {MAX_SSRCS} SSRCs")]
     TooManySsrcs,
+    /// Too many members of groups.
+    #[error("more than {MAX_GROUPED} members of ssrc-groups")]
+    TooManyGrouped,
+    /// A name that is too long, or has control characters.
+    #[error("a media-source's id has more than {MAX_NAME_LENGTH} bytes or control characters")]
+    BadName,
     /// A source without a name.
     #[error("a media-source has no id")]
     Unnamed,
@@ -115,12 +128,20 @@ pub fn plan_sources(signalled: &[MediaSource]) -> Result<Vec<PlannedSource>, Sou
     if signalled.iter().map(|s| s.sources.len()).sum::<usize>() > MAX_SSRCS {
         return Err(SourceError::TooManySsrcs);
     }
+    // A group without members counts as well.
+    let grouped = signalled.iter().flat_map(|s| &s.ssrc_groups).map(|g| g.ssrcs.len().max(1));
+    if grouped.sum::<usize>() > MAX_GROUPED {
+        return Err(SourceError::TooManyGrouped);
+    }
     let mut names = HashSet::new();
     let mut ssrcs = HashSet::new();
     let mut planned = Vec::with_capacity(signalled.len());
     for source in signalled {
         if source.id.is_empty() {
             return Err(SourceError::Unnamed);
+        }
+        if source.id.len() > MAX_NAME_LENGTH || source.id.chars().any(char::is_control) {
+            return Err(SourceError::BadName);
         }
         if !names.insert(source.id.as_str()) {
             return Err(SourceError::DuplicateName(source.id.clone()));

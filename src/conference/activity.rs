@@ -106,14 +106,14 @@ impl Conference {
             endpoint.last_activity = endpoint.last_activity.max(heard);
             let up =
                 matches!(endpoint.transport, TransportState::Connected | TransportState::Ready);
-            if up {
+            // Transports that do not tell when they last heard tell when consent is lost.
+            let trusted = up && heard.is_none();
+            if trusted {
                 endpoint.up_until = Some(now);
             }
             if endpoint.is_visitor() {
                 continue;
             }
-            // Transports that do not tell when they last heard tell when consent is lost.
-            let trusted = up && heard.is_none();
             let since = |then| now.saturating_duration_since(then);
             let last = endpoint.last_activity;
             let active =

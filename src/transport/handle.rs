@@ -103,6 +103,17 @@ impl Transports {
         self.lock().debug(Instant::now(), endpoint)
     }
 
+    /// When ICE last heard of an endpoint: a consent answer, or a check of the peer's own, that
+    /// authenticated. Media is the engine's to tell of.
+    pub fn last_heard(&self, endpoint: EndpointId) -> Option<Instant> {
+        self.lock().last_heard(endpoint)
+    }
+
+    /// What an endpoint is called in logs.
+    pub fn label(&self, endpoint: EndpointId) -> Option<Arc<str>> {
+        self.lock().label(endpoint)
+    }
+
     /// Totals since the start.
     pub fn counters(&self) -> TransportCounters {
         self.lock().counters()

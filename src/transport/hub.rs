@@ -205,6 +205,16 @@ impl Hub {
         self.sessions.get(&endpoint).map(|session| session.debug(now))
     }
 
+    /// See [`super::Transports::last_heard`].
+    pub fn last_heard(&self, endpoint: EndpointId) -> Option<Instant> {
+        self.sessions.get(&endpoint)?.last_heard()
+    }
+
+    /// See [`super::Transports::label`].
+    pub fn label(&self, endpoint: EndpointId) -> Option<Arc<str>> {
+        Some(Arc::clone(self.sessions.get(&endpoint)?.label()))
+    }
+
     /// Totals since the start.
     pub fn counters(&self) -> TransportCounters {
         self.shared.counters

@@ -59,6 +59,8 @@ pub(super) struct Session {
     failed: Option<FailReason>,
     connect_by: Option<Instant>,
     consent_timeout: Duration,
+    /// When an authenticated request or answer last came.
+    heard: Option<Instant>,
     /// Limits authenticated requests.
     bucket: Bucket,
     /// The hub's timer for this session.
@@ -91,6 +93,7 @@ impl Session {
             failed: None,
             connect_by: None,
             consent_timeout: shared.config.consent_timeout,
+            heard: None,
             bucket: Bucket::default(),
             scheduled: None,
         }
@@ -266,6 +269,16 @@ impl Session {
             let rtt = datagram.received.saturating_duration_since(pending.sent);
             shared.control(Control::SetRtt(self.endpoint, rtt));
         }
+    }
+
+    /// When an authenticated request or answer last came, from any address.
+    pub fn last_heard(&self) -> Option<Instant> {
+        self.heard
+    }
+
+    /// For logs: `<conference id>/<endpoint id>`.
+    pub fn label(&self) -> &Arc<str> {
+        &self.options.label
     }
 
     /// Whether that address is bound to this endpoint.
@@ -542,6 +555,7 @@ impl Session {
     fn bind(&mut self, now: Instant, datagram: &TransportDatagram, shared: &mut Shared) {
         let &TransportDatagram { local, remote, shard, .. } = datagram;
         let endpoint = self.endpoint;
+        self.heard = Some(now);
         let before = shared.owners.insert(remote, (endpoint, now));
         if self.addresses.touch(now, remote, shard) {
             return;

@@ -180,6 +180,40 @@ async fn a_dead_peer_goes_silent_and_then_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_answers_consent_without_media_is_there() {
+    let (rig, mut events) = two().await;
+    for endpoint in [ALICE, BOB] {
+        rig.updates.send(TransportUpdate::Ready { endpoint }).unwrap();
+        rig.transports.hear(endpoint);
+    }
+    for _ in 0..20 {
+        sleep(seconds(6)).await;
+        rig.transports.hear(ALICE);
+        rig.transports.hear(BOB);
+    }
+    assert_eq!(heard(&mut events).await.len(), 2, "both connected, and nothing else");
+    // ICE does not know for 15 s that Alice is gone; her silence tells after 8.
+    for _ in 0..4 {
+        sleep(seconds(2)).await;
+        rig.transports.hear(BOB);
+    }
+    sleep(seconds(1)).await;
+    let silent = ConferenceEvent::EndpointDisconnected { endpoint: about("alice") };
+    assert_eq!(heard(&mut events).await, std::slice::from_ref(&silent));
+    rig.transports.hear(ALICE);
+    sleep(seconds(1)).await;
+    let back = ConferenceEvent::EndpointConnected { endpoint: about("alice") };
+    assert_eq!(heard(&mut events).await, [back]);
+    for _ in 0..30 {
+        sleep(seconds(5)).await;
+        rig.transports.hear(BOB);
+    }
+    let gone = ConferenceEvent::EndpointExpired { endpoint: about("alice") };
+    assert_eq!(heard(&mut events).await, [silent, gone]);
+    assert!(rig.bridge.endpoint_view(M, "bob").is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_speaks_is_announced() {
     let (rig, mut events) = two().await;
     for (speaker, tenths) in [(ALICE, 20), (BOB, 20)] {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use serde_json::Value;
@@ -18,15 +19,24 @@ use crate::{
 
 /// Transports that remember what was asked of them.
 #[derive(Clone, Default)]
-pub struct Pretended(Arc<Mutex<HashMap<EndpointId, Vec<String>>>>);
+pub struct Pretended {
+    calls: Arc<Mutex<HashMap<EndpointId, Vec<String>>>>,
+    heard: Arc<Mutex<HashMap<EndpointId, Instant>>>,
+}
 
 impl Pretended {
     fn note(&self, endpoint: EndpointId, what: String) {
-        self.0.lock().unwrap().entry(endpoint).or_default().push(what);
+        self.calls.lock().unwrap().entry(endpoint).or_default().push(what);
     }
 
     pub fn calls(&self, endpoint: u32) -> Vec<String> {
-        self.0.lock().unwrap().get(&EndpointId(endpoint)).cloned().unwrap_or_default()
+        self.calls.lock().unwrap().get(&EndpointId(endpoint)).cloned().unwrap_or_default()
+    }
+
+    /// An answer to a consent check comes now.
+    pub fn hear(&self, endpoint: EndpointId) {
+        let now = tokio::time::Instant::now().into_std();
+        self.heard.lock().unwrap().insert(endpoint, now);
     }
 }
 
@@ -68,6 +78,10 @@ impl TransportPort for Pretended {
 
     fn counters(&self) -> TransportCounters {
         TransportCounters::default()
+    }
+
+    fn last_activity(&self, endpoint: EndpointId) -> Option<Instant> {
+        self.heard.lock().unwrap().get(&endpoint).copied()
     }
 }
 

@@ -129,6 +129,14 @@ fn what_cannot_be_is_refused() {
     assert!(plan_sources(&many[..32]).is_ok());
     let wide: Vec<u32> = (0..129).collect();
     assert_eq!(refused(&[source("a", &wide, &[])]), SourceError::TooManySsrcs);
+    let groups = vec![("FID", &[1, 2][..]); 257];
+    assert!(plan_sources(&[source("a", &[1, 2], &groups[..256])]).is_ok());
+    assert_eq!(refused(&[source("a", &[1, 2], &groups)]), SourceError::TooManyGrouped);
+    let empty = vec![("FID", &[][..]); 513];
+    assert_eq!(refused(&[source("a", &[1], &empty)]), SourceError::TooManyGrouped);
+    for name in [&"a".repeat(257), "a\nb"] {
+        assert_eq!(refused(&[plain(name, 1)]), SourceError::BadName);
+    }
 }
 
 #[test]
