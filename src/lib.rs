@@ -21,6 +21,8 @@ pub mod fuzzing;
 pub mod http;
 pub mod ingress;
 pub mod rtp;
+#[doc(hidden)]
+pub mod sim;
 pub mod srtp;
 pub mod stats;
 pub mod transport;

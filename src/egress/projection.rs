@@ -161,8 +161,9 @@ impl Projection {
         };
         self.delta = out as i64 - meta.index as i64;
         if self.started && self.newest_at_ms != 0 {
-            let elapsed = meta.arrival_ms.wrapping_sub(self.newest_at_ms);
-            let ticks = u64::from(elapsed) * u64::from(self.clock_rate) / 1000;
+            // The old encoding's newest packet may have come after this one: both wait to be flushed.
+            let elapsed = (meta.arrival_ms.wrapping_sub(self.newest_at_ms) as i32).max(0);
+            let ticks = elapsed as u64 * u64::from(self.clock_rate) / 1000;
             let timestamp = self.newest_timestamp.wrapping_add((ticks as u32).max(1));
             self.timestamp_delta = timestamp.wrapping_sub(meta.timestamp);
             self.continue_vp8(meta.vp8);
@@ -233,6 +234,17 @@ mod tests {
         assert_eq!((5_001u64 as u8).wrapping_add(out.tl0_delta), 102);
         assert_eq!(p.accept(0, &packet(102, 7_000, 54, false)), None, "the old one has ended");
         assert!(!p.waits());
+    }
+
+    #[test]
+    fn a_switch_to_what_came_earlier_does_not_turn_time_back() {
+        let mut p = Projection::new(90_000, None);
+        p.set_target(Some(0), 0);
+        p.accept(0, &packet(100, 1_000, 10, true)).unwrap();
+        p.accept(0, &packet(101, 4_000, 43, false)).unwrap();
+        p.set_target(Some(1), 43);
+        let out = p.accept(1, &packet(7, 80_000, 42, true)).unwrap();
+        assert_eq!((out.index, out.timestamp), (102, 4_001));
     }
 
     #[test]
