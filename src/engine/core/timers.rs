@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Core, Event, Outbox, PeerItem, feedback};
-use crate::engine::{MediaEvent, SourceId};
+use crate::engine::MediaEvent;
 
 /// Between two receiver reports to a sender.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -125,12 +125,9 @@ impl Core {
                 self.send_peer(home, PeerItem::Wanted { source, wanted }, &[]);
             }
         }
-        let homes: Vec<(SourceId, u32)> = self.source_homes.iter().map(|(s, e)| (*s, *e)).collect();
-        for (source, _) in homes {
-            let Some(s) = self.home_source(source) else { continue };
-            let shards: Vec<_> = s.routes.iter().map(|r| r.0).collect();
-            for shard in shards {
-                self.tell_active(source, shard);
+        for slot in 0..self.endpoints.bound() {
+            for source in 0..self.endpoints.get(slot).map_or(0, |e| e.sender.sources.len()) {
+                self.tell_active_to_all(slot, source);
             }
         }
     }
