@@ -4,6 +4,8 @@
 //! found are kept in `fuzz/corpus/<name>/` and replayed by `tests/fuzz_corpus.rs`. A target panics
 //! when an invariant is broken, and only then.
 
+mod datagram;
+
 use crate::colibri::json;
 use crate::focus::sdp::{self, Description};
 use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
@@ -11,6 +13,7 @@ use crate::rtp::rtcp::{Rtcp, RtcpPackets};
 use crate::rtp::{ExtWriter, ExtensionBlock, Kind, RtpHeader, demux, ext, rtx};
 use crate::srtp::{Profile, RxContext};
 pub use crate::transport::fuzz::{script as transport, stun};
+pub use datagram::datagram;
 
 /// A fuzz target: it panics when an invariant is broken.
 pub type Target = fn(&[u8]);
@@ -20,6 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("av1", av1),
     ("colibri_json", colibri_json),
     ("config", configuration),
+    ("datagram", datagram),
     ("demux", demultiplex),
     ("ext", extensions),
     ("h264", h264),

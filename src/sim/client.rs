@@ -189,6 +189,30 @@ impl Client {
         seal(&self.tx, plain)
     }
 
+    /// Any bytes as RTP of its own under an index; `None` when no SRTP packet can be made of them.
+    pub fn seal_anything(&self, plain: &[u8], index: u64) -> Option<Vec<u8>> {
+        let header = RtpHeader::parse(plain).ok()?;
+        let mut bytes = plain.to_vec();
+        bytes.resize(plain.len() + self.tx.profile().rtp_overhead(), 0);
+        let len = self.tx.seal_rtp(&mut bytes, header.len, plain.len(), index, header.ssrc).ok()?;
+        bytes.truncate(len);
+        Some(bytes)
+    }
+
+    /// Any bytes as RTCP of its own; `None` when no SRTCP packet can be made of them.
+    pub fn seal_any_rtcp(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = plain.to_vec();
+        bytes.resize(plain.len() + 64, 0);
+        let len = self.tx.seal_rtcp(&mut bytes, plain.len()).ok()?;
+        bytes.truncate(len);
+        Some(bytes)
+    }
+
+    /// Whether packets under an SSRC are for it.
+    pub(super) fn expects(&self, ssrc: u32) -> bool {
+        self.by_ssrc.contains_key(&ssrc)
+    }
+
     fn report(&mut self, now: Instant) -> Option<Vec<u8>> {
         let since = now - self.start;
         let time = ntp::from_unix(WALL_CLOCK + since);

@@ -9,7 +9,7 @@ mod media;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, hash_map::DefaultHasher},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque, hash_map::DefaultHasher},
     hash::{Hash as _, Hasher as _},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -36,6 +36,8 @@ pub const BRIDGE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 10_000);
 /// What a batch takes from one shard to another.
 const BETWEEN_SHARDS: Duration = Duration::from_micros(50);
+/// How many datagrams of clients are kept.
+const RECENT: usize = 32;
 
 /// How a world is made.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +86,8 @@ pub struct World {
     pub lost_up: BTreeSet<Body>,
     /// Media that the network lost on the way to a client.
     pub lost_down: BTreeSet<(usize, Body)>,
+    /// What clients sent lately, with the address it was sent from.
+    pub recent: VecDeque<(SocketAddr, Vec<u8>)>,
     config: WorldConfig,
     start: Instant,
     director: Director,
@@ -127,6 +131,7 @@ impl World {
             events: Vec::new(),
             lost_up: BTreeSet::new(),
             lost_down: BTreeSet::new(),
+            recent: VecDeque::new(),
             config,
             start: now,
             director: Director::new(config.shards),
@@ -190,6 +195,24 @@ impl World {
 
     /// A client begins to send a source of so many encodings; everybody else gets it.
     pub fn publish(&mut self, client: usize, media: MediaType, encodings: usize) -> SourceId {
+        let id = self.publish_to_nobody(client, media, encodings);
+        let track = self.clients[client].tracks.last().expect("it has just been published");
+        let spec = track.spec.clone();
+        for receiver in 0..self.clients.len() {
+            if receiver != client && !self.gone[receiver] {
+                self.subscribe(receiver, &spec);
+            }
+        }
+        id
+    }
+
+    /// A client begins to send a source of so many encodings.
+    pub fn publish_to_nobody(
+        &mut self,
+        client: usize,
+        media: MediaType,
+        encodings: usize,
+    ) -> SourceId {
         let id = SourceId(self.next_source);
         self.next_source += 1;
         let base = 0x0100_0000 * id.0;
@@ -201,11 +224,6 @@ impl World {
             .collect();
         let spec = SourceSpec { id, name: format!("s{}", id.0).into(), media, encodings };
         self.publish_again(client, &spec);
-        for receiver in 0..self.clients.len() {
-            if receiver != client && !self.gone[receiver] {
-                self.subscribe(receiver, &spec);
-            }
-        }
         id
     }
 
@@ -320,6 +338,10 @@ impl World {
     /// Sends a datagram of a client over the network.
     pub fn send(&mut self, client: usize, bytes: &[u8]) {
         let from = self.clients[client].addr;
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((from, bytes.to_vec()));
         let arrivals = self.up.carry(self.now);
         if arrivals.is_empty() {
             self.lost_up.extend(self.clients[client].sent_body(bytes));
@@ -357,12 +379,16 @@ impl World {
     }
 
     /// (SSRC, index) is never used twice with other bytes under one key (RFC 3711 section 9.1).
+    /// Only for what a client expects: others may send numbers that leap.
     /// Runs are shorter than a cycle of sequence numbers, so the number stands for the index.
     fn check_nonce(&mut self, client: usize, bytes: &[u8]) {
         if rtp::is_rtcp(bytes) {
             return;
         }
         let header = RtpHeader::parse(bytes).expect("the bridge sends RTP");
+        if !self.clients[client].expects(header.ssrc) {
+            return;
+        }
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let key = (client, header.ssrc, header.sequence.0);
