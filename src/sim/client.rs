@@ -75,6 +75,8 @@ pub struct Client {
     pub incoming: BTreeMap<SourceId, Incoming>,
     /// What it was told.
     pub heard: Heard,
+    /// When it is there, media is kept on it as it came, decrypted, and not looked at.
+    pub tape: Option<Vec<Vec<u8>>>,
     pub(super) next_media: BTreeMap<SourceId, Instant>,
     pub(super) next_report: Instant,
     pub(super) next_nack: Instant,
@@ -101,6 +103,7 @@ impl Client {
             tracks: Vec::new(),
             incoming: BTreeMap::new(),
             heard: Heard::default(),
+            tape: None,
             next_media: BTreeMap::new(),
             next_report: now + Duration::from_millis(200),
             next_nack: now,
@@ -162,6 +165,11 @@ impl Client {
             out.extend(self.nacks(now));
         }
         out
+    }
+
+    /// Sends no media from now on.
+    pub fn fall_silent(&mut self) {
+        self.next_media.clear();
     }
 
     /// Asks for a keyframe of a source.
@@ -292,6 +300,10 @@ impl Client {
         let stream = self.streams.entry(header.ssrc).or_default();
         let opened = self.rx.open_rtp(stream, bytes, header.len).ok()?;
         let mut bytes = bytes.get_mut(..opened.len)?;
+        if let Some(tape) = &mut self.tape {
+            tape.push(bytes.to_vec());
+            return Some(());
+        }
         let i = self.incoming.get_mut(&source)?;
         let video = i.spec.media == MediaType::Video;
         if is_rtx {

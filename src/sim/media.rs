@@ -171,6 +171,7 @@ struct Encoding {
     next_rtx: u64,
     picture_id: u16,
     keyframe_wanted: bool,
+    silent: bool,
     sent: VecDeque<Plain>,
     packets: u32,
     octets: u32,
@@ -203,6 +204,7 @@ impl Track {
                 next_rtx: 7,
                 picture_id: first,
                 keyframe_wanted: true,
+                silent: false,
                 sent: VecDeque::new(),
                 packets: 0,
                 octets: 0,
@@ -210,6 +212,16 @@ impl Track {
             .collect();
         let (made, keyframes_asked) = (BTreeMap::new(), 0);
         Self { spec, numbering, mid, encodings, frame: 0, made, keyframes_asked }
+    }
+
+    /// One encoding is no longer sent, or is sent again.
+    pub fn silence(&mut self, encoding: usize, silent: bool) {
+        self.encodings[encoding].silent = silent;
+    }
+
+    /// The index of the next packet of the first encoding.
+    pub fn next_index(&self) -> u64 {
+        self.encodings[0].next_index
     }
 
     /// The time between two frames.
@@ -234,6 +246,9 @@ impl Track {
         let mut packets = Vec::new();
         self.frame += 1;
         for at in 0..self.encodings.len() {
+            if self.encodings[at].silent {
+                continue;
+            }
             let key = self.encodings[at].keyframe_wanted || self.frame.is_multiple_of(300);
             let parts = match self.spec.media {
                 MediaType::Audio => 1,

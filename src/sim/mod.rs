@@ -98,6 +98,7 @@ pub struct World {
     next_arrival: u64,
     next_source: u32,
     gone: Vec<bool>,
+    lose: (usize, u32),
     /// What was sealed under each number of each key, to see that none is used twice.
     sealed: HashMap<(usize, u32, u16), u64>,
 }
@@ -142,6 +143,7 @@ impl World {
             next_arrival: 0,
             next_source: 1,
             gone: Vec::new(),
+            lose: (0, 0),
             sealed: HashMap::new(),
         }
     }
@@ -335,6 +337,11 @@ impl World {
         self.after(shard, out);
     }
 
+    /// The next datagrams of media that a client sends are lost.
+    pub fn lose_next(&mut self, client: usize, datagrams: u32) {
+        self.lose = (client, datagrams);
+    }
+
     /// Sends a datagram of a client over the network.
     pub fn send(&mut self, client: usize, bytes: &[u8]) {
         let from = self.clients[client].addr;
@@ -342,7 +349,11 @@ impl World {
             self.recent.pop_front();
         }
         self.recent.push_back((from, bytes.to_vec()));
-        let arrivals = self.up.carry(self.now);
+        let mut arrivals = self.up.carry(self.now);
+        if self.lose.0 == client && self.lose.1 > 0 && !rtp::is_rtcp(bytes) {
+            self.lose.1 -= 1;
+            arrivals.clear();
+        }
         if arrivals.is_empty() {
             self.lost_up.extend(self.clients[client].sent_body(bytes));
         }
