@@ -1,11 +1,14 @@
-//! What transports cost. Not a test: `cargo test --release --lib transport_cost -- --ignored
-//! --nocapture` prints the figures.
+//! Many endpoints on one hub. `TRANSPORTS=1000 cargo test --release --lib many_endpoints --
+//! --nocapture` prints what they cost.
 
 use std::{fs, time::Duration, time::Instant};
 
 use super::{world::*, *};
 
-const ENDPOINTS: u32 = 1000;
+/// Half of the endpoints.
+fn endpoints() -> u32 {
+    std::env::var("TRANSPORTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
+}
 
 fn resident_kib() -> i64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -43,17 +46,17 @@ fn connect_all(mut bridge: Hub, ids: std::ops::Range<u32>, start: Instant) -> (H
 }
 
 #[test]
-#[ignore = "prints figures"]
-fn transport_cost() {
+fn many_endpoints_share_a_hub() {
+    let count = endpoints();
     let start = Instant::now();
     let bridge = hub(&[SERVER], TransportConfig::default(), 1, start);
     let (empty, before) = (resident_kib(), cpu());
-    let (bridge, _) = connect_all(bridge, 0..ENDPOINTS, start);
-    let spent = cpu().saturating_sub(before).as_secs_f64() * 1e3 / f64::from(ENDPOINTS);
+    let (bridge, _) = connect_all(bridge, 0..count, start);
+    let spent = cpu().saturating_sub(before).as_secs_f64() * 1e3 / f64::from(count);
     let first = resident_kib();
     // What the first clients left is enough for the second ones: the rest is the bridge's.
-    let (mut bridge, mut now) = connect_all(bridge, ENDPOINTS..2 * ENDPOINTS, start);
-    let per = |kib: i64| kib as f64 / f64::from(ENDPOINTS);
+    let (mut bridge, mut now) = connect_all(bridge, count..2 * count, start);
+    let per = |kib: i64| kib as f64 / f64::from(count);
     println!("bridge and client together: {spent:.2} ms CPU to connect");
     println!("bridge and client together: {:.1} KiB", per(first - empty));
     println!("bridge: {:.1} KiB for each connected endpoint", per(resident_kib() - first));
@@ -69,6 +72,7 @@ fn transport_cost() {
             sent += i32::from(matches!(output, Output::Control(Control::Transmit { .. })));
         }
     }
-    let spent = cpu().saturating_sub(before).as_secs_f64() * 1e6 / 10.0 / f64::from(2 * ENDPOINTS);
+    let spent = cpu().saturating_sub(before).as_secs_f64() * 1e6 / 10.0 / f64::from(2 * count);
     println!("own checks: {spent:.1} µs CPU per endpoint and second, {wakes} wakes, {sent} sent");
+    assert!(sent >= 2 * count as i32, "each is asked whether it is still there: {sent}");
 }
