@@ -158,6 +158,11 @@ impl Bridge {
         self.inner.health()
     }
 
+    /// Whether all of its threads and tasks are at work, for those who would start the process anew.
+    pub fn alive(&self) -> Result<(), HealthError> {
+        self.inner.alive()
+    }
+
     /// No new conferences are wanted.
     pub fn drain(&self) -> bool {
         self.inner.drain.load(Ordering::Relaxed)

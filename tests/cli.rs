@@ -70,6 +70,7 @@ fn real_files_are_taken_unchanged() {
     for (file, expected) in [
         ("tests/data/config/debian-jvb.conf", "videobridge.stats.interval = 10 s "),
         ("tests/data/config/docker-jvb.conf", "static-mappings = [172.18.0.5 -> 203.0.113.20]"),
+        ("config/jvb.conf", "rialto.sigterm-drain = 0 s "),
     ] {
         let output = rialto(&["check-config", file]);
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));

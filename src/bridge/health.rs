@@ -70,6 +70,11 @@ pub(super) struct ShardReport {
 
 impl Inner {
     pub(super) fn health(&self) -> Result<(), HealthError> {
+        self.alive()
+    }
+
+    /// No thread of the bridge is stuck or gone.
+    pub(super) fn alive(&self) -> Result<(), HealthError> {
         let reports = lock(&self.reports);
         let hard = |message: &str| HealthError { hard: true, message: message.to_owned() };
         if reports.engine_gone {

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod failure;
+mod notify;
 mod serve;
 
 use std::process::ExitCode;

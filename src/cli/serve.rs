@@ -1,6 +1,7 @@
 //! `rialto run` and `rialto dev`.
 
 use std::{
+    convert::Infallible,
     io::{self, IsTerminal as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process::ExitCode,
@@ -14,6 +15,7 @@ use super::{
     Failure,
     args::{Dev, Run},
     failure::Remedies,
+    notify::Manager,
 };
 use crate::{
     config::{self, Config, Override, hocon::System},
@@ -138,15 +140,11 @@ fn serve(
             .map_err(|error| Failure::start(error, remedies))?;
         // Whoever started this may not read what it prints.
         let _ = ready(&daemon);
+        let manager = Manager::from_env();
+        manager.ready();
         let code = tokio::select! {
-            (name, number) = signals.next() => {
-                tracing::info!(signal = name, "stopping");
-                ExitCode::from(128 + number)
-            }
-            () = daemon.bridge().stopped() => {
-                tracing::info!("shut down");
-                ExitCode::SUCCESS
-            }
+            code = until_stopped(&daemon, &mut signals, &manager, config.engine.sigterm_drain) => code,
+            never = keep_alive(&daemon, &manager) => match never {},
         };
         Ok::<_, Failure>((code, daemon.stop()))
     })?;
@@ -155,7 +153,51 @@ fn serve(
     Ok(code)
 }
 
-/// The signals that end the process at once, with 128 and their number as exit code, as JVB does.
+/// Until a signal or a shutdown ends the process. SIGTERM lets conferences end for up to `drain`; the
+/// next signal does not.
+async fn until_stopped(
+    daemon: &Daemon,
+    signals: &mut Signals,
+    manager: &Manager,
+    drain: Duration,
+) -> ExitCode {
+    let (name, number) = tokio::select! {
+        signal = signals.next() => signal,
+        () = daemon.bridge().stopped() => {
+            tracing::info!("shut down");
+            manager.stopping("shut down");
+            return ExitCode::SUCCESS;
+        }
+    };
+    manager.stopping(name);
+    if name == "SIGTERM" && !drain.is_zero() {
+        tracing::info!(signal = name, ?drain, "waiting for conferences to end");
+        daemon.bridge().graceful_shutdown();
+        tokio::select! {
+            (name, _) = signals.next() => tracing::info!(signal = name, "stopping at once"),
+            () = daemon.bridge().stopped() => tracing::info!("shut down"),
+            () = tokio::time::sleep(drain) => tracing::info!("stopping with conferences left"),
+        }
+    } else {
+        tracing::info!(signal = name, "stopping");
+    }
+    ExitCode::from(128 + number)
+}
+
+/// Tells the service manager that the bridge is alive, while no thread of it is stuck.
+async fn keep_alive(daemon: &Daemon, manager: &Manager) -> Infallible {
+    let Some(interval) = manager.interval() else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        match daemon.bridge().alive() {
+            Ok(()) => manager.alive(),
+            Err(error) => tracing::warn!(%error, "not alive to the service manager"),
+        }
+    }
+}
+
+/// The signals that end the process, with 128 and their number as exit code, as JVB does.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

@@ -421,7 +421,7 @@ impl Default for Stats {
     }
 }
 
-/// `rialto`: the packet engine.
+/// `rialto`: the packet engine and the process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Engine {
     /// `rialto.shards`: engine threads; `None` is one per core.
@@ -435,6 +435,9 @@ pub struct Engine {
     pub socket_buffer: usize,
     /// `rialto.engine.video-hold`: how long a video packet may wait for company. 250 µs.
     pub video_hold: Duration,
+    /// `rialto.sigterm-drain`: how long SIGTERM lets conferences end by themselves before the process
+    /// does. 0, as JVB: it ends at once.
+    pub sigterm_drain: Duration,
 }
 
 impl Default for Engine {
@@ -445,6 +448,7 @@ impl Default for Engine {
             gro: true,
             socket_buffer: 10 << 20,
             video_hold: Duration::from_micros(250),
+            sigterm_drain: Duration::ZERO,
         }
     }
 }

@@ -144,4 +144,5 @@ fn engine(r: &mut Reader<'_>, config: &mut Config) {
     c.socket_buffer = config.harvest.receive_buffer;
     r.size("rialto.engine.socket-buffer", &mut c.socket_buffer);
     r.duration("rialto.engine.video-hold", &mut c.video_hold);
+    r.duration("rialto.sigterm-drain", &mut c.sigterm_drain);
 }

@@ -1,0 +1,132 @@
+//! What systemd is told: that the bridge serves, that it ends, and that it is alive
+//! (`Type=notify`, `WatchdogSec=`; sd_notify(3)).
+
+use std::{
+    env, io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    process,
+    time::Duration,
+};
+
+/// A line to the service manager, if one started this process.
+#[derive(Debug, Default)]
+pub(super) struct Manager {
+    socket: Option<UnixDatagram>,
+    watchdog: Option<Duration>,
+}
+
+impl Manager {
+    /// The service manager of the environment. An address that cannot be used is logged, and then
+    /// there is none.
+    pub fn from_env() -> Self {
+        let Ok(address) = env::var("NOTIFY_SOCKET") else { return Self::default() };
+        let watchdog = watchdog(
+            env::var("WATCHDOG_USEC").ok().as_deref(),
+            env::var("WATCHDOG_PID").ok().as_deref(),
+        );
+        match connect(&address) {
+            Ok(socket) => Self { socket: Some(socket), watchdog },
+            Err(error) => {
+                tracing::warn!(address, %error, "NOTIFY_SOCKET cannot be used");
+                Self::default()
+            }
+        }
+    }
+
+    /// How often [`Self::alive`] is expected: twice in the time after which the manager gives up.
+    pub fn interval(&self) -> Option<Duration> {
+        self.watchdog.map(|time| time / 2)
+    }
+
+    /// The bridge serves.
+    pub fn ready(&self) {
+        self.say("READY=1");
+    }
+
+    /// The bridge is alive.
+    pub fn alive(&self) {
+        self.say("WATCHDOG=1");
+    }
+
+    /// The bridge ends, and why.
+    pub fn stopping(&self, status: &str) {
+        self.say(&format!("STOPPING=1\nSTATUS={status}"));
+    }
+
+    fn say(&self, state: &str) {
+        let Some(socket) = &self.socket else { return };
+        if let Err(error) = socket.send(state.as_bytes()) {
+            tracing::debug!(%error, "the service manager did not take {state:?}");
+        }
+    }
+}
+
+fn connect(address: &str) -> io::Result<UnixDatagram> {
+    let address = match address.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(address)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    // A manager that does not read must not hold the bridge up.
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The time after which the manager takes silence for death, when it means this process.
+fn watchdog(usec: Option<&str>, pid: Option<&str>) -> Option<Duration> {
+    let ours = pid.is_none_or(|pid| pid.parse() == Ok(process::id()));
+    let usec: u64 = usec?.parse().ok().filter(|usec| *usec > 0)?;
+    ours.then(|| Duration::from_micros(usec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_for_this_process() {
+        let ours = process::id().to_string();
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(watchdog(Some("1000000"), Some(&ours)), second);
+        assert_eq!(watchdog(Some("1000000"), None), second);
+        assert_eq!(watchdog(Some("1000000"), Some("1")), None);
+        assert_eq!(watchdog(Some("soon"), None), None);
+        assert_eq!(watchdog(Some("0"), None), None);
+        assert_eq!(watchdog(None, None), None);
+    }
+
+    #[test]
+    fn states_reach_a_named_and_an_abstract_socket() {
+        let name = format!("rialto-notify-{}", process::id());
+        let path = env::temp_dir().join(&name);
+        let named = UnixDatagram::bind(&path).unwrap();
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let unnamed = UnixDatagram::bind_addr(&address).unwrap();
+        for (address, server) in
+            [(path.to_str().unwrap().to_owned(), named), (format!("@{name}"), unnamed)]
+        {
+            let manager = Manager { socket: Some(connect(&address).unwrap()), watchdog: None };
+            manager.ready();
+            manager.alive();
+            manager.stopping("SIGTERM");
+            for expected in ["READY=1", "WATCHDOG=1", "STOPPING=1\nSTATUS=SIGTERM"] {
+                let mut buf = [0; 64];
+                let len = server.recv(&mut buf).unwrap();
+                assert_eq!(&buf[..len], expected.as_bytes());
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn without_a_manager_nothing_happens() {
+        let nobody = Manager::default();
+        nobody.ready();
+        assert_eq!(nobody.interval(), None);
+        assert!(connect("/nowhere/at/all").is_err());
+    }
+}

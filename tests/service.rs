@@ -1,0 +1,141 @@
+//! The process under a service manager: what it tells it, and how it ends.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    os::unix::net::UnixDatagram,
+    process::{Child, ChildStderr, Command, Stdio},
+    time::Duration,
+};
+
+/// Longer than any machine takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A bridge with a manager, which ends with the test.
+struct Service {
+    child: Child,
+    manager: UnixDatagram,
+    log: BufReader<ChildStderr>,
+    files: [std::path::PathBuf; 2],
+}
+
+impl Service {
+    fn start(name: &str, more: &str) -> Self {
+        let file = |kind| {
+            std::env::temp_dir().join(format!("rialto-{name}-{}.{kind}", std::process::id()))
+        };
+        let files = [file("conf"), file("socket")];
+        let text = format!(
+            "videobridge.ice.udp.port = 0\nvideobridge.http-servers.private.port = 0\n\
+             videobridge.apis.rest.enabled = true\nrialto.shards = 1\n{more}\n"
+        );
+        std::fs::write(&files[0], text).unwrap();
+        let manager = UnixDatagram::bind(&files[1]).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rialto"))
+            .args(["run", "--config", files[0].to_str().unwrap()])
+            .env_remove("RUST_LOG")
+            .env("NOTIFY_SOCKET", &files[1])
+            .env("WATCHDOG_USEC", "20000")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, manager, log, files }
+    }
+
+    /// The next thing that the manager is told, but for signs of life.
+    fn told(&self) -> String {
+        loop {
+            let mut buf = [0; 256];
+            let len = self.manager.recv(&mut buf).expect("something in time");
+            let state = String::from_utf8_lossy(&buf[..len]).into_owned();
+            if state != "WATCHDOG=1" {
+                return state;
+            }
+        }
+    }
+
+    /// Reads the log up to a line with `part`, and gives that line.
+    fn logs(&mut self, part: &str) -> String {
+        let mut all = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.log.read_line(&mut line).unwrap() > 0, "no {part} in {all}");
+            if line.contains(part) {
+                return line;
+            }
+            all.push_str(&line);
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    }
+}
+
+#[test]
+fn the_manager_hears_of_the_start_of_life_and_of_the_end() {
+    let mut service = Service::start("life", "");
+    assert_eq!(service.told(), "READY=1");
+    // It lives on: signs of life come without being asked for.
+    for _ in 0..3 {
+        let mut buf = [0; 64];
+        let len = service.manager.recv(&mut buf).unwrap();
+        assert_eq!(&buf[..len], b"WATCHDOG=1");
+    }
+    service.signal("TERM");
+    assert_eq!(service.told(), "STOPPING=1\nSTATUS=SIGTERM");
+    assert_eq!(service.child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn sigterm_may_wait_for_conferences_and_the_next_signal_does_not() {
+    let mut service = Service::start("drain", "rialto.sigterm-drain = 1 hour");
+    let serving = service.logs("serving");
+    let (_, rest) = serving.split_once("http=Some(").unwrap_or_else(|| panic!("{serving}"));
+    let address = rest.split(')').next().unwrap().to_owned();
+    let created = post(&address, &create("one"));
+    assert!(created.starts_with("HTTP/1.1 200 "), "{created}");
+    assert_eq!(service.told(), "READY=1");
+    service.signal("TERM");
+    service.logs("waiting for conferences to end");
+    // Existing conferences go on, and new ones are refused.
+    let refused = post(&address, &create("another"));
+    assert!(refused.contains("graceful shutdown"), "{refused}");
+    service.signal("INT");
+    service.logs("stopping at once");
+    assert_eq!(service.child.wait().unwrap().code(), Some(143));
+}
+
+/// A conference with somebody in it.
+fn create(meeting: &str) -> String {
+    format!(
+        r#"{{"meeting-id":"{meeting}","name":"{meeting}@conference.example.org","create":true,"endpoints":[
+            {{"id":"abcd0001","create":true,"capabilities":["source-names"],"transport":{{}},"medias":[]}}]}}"#
+    )
+}
+
+/// The whole answer.
+fn post(address: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST /colibri/v2/conferences HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
