@@ -19,6 +19,7 @@ use super::{
     candidates,
     config::TransportConfig,
     hub::{Hub, HubError, Output},
+    silence::Unreachable,
     types::{
         LocalTransport, RemoteTransport, Restart, TransportCounters, TransportOptions,
         TransportUpdate,
@@ -155,7 +156,10 @@ impl Transports {
                 }
                 () = timer => drop(self.apply(Hub::handle_timeout)),
                 () = self.0.wake.notified() => {}
-                _ = refresh.tick() => self.refresh_addresses(),
+                _ = refresh.tick() => {
+                    self.refresh_addresses();
+                    self.tell_unreachable();
+                }
             }
             self.resolve_names();
         }
@@ -167,6 +171,21 @@ impl Transports {
             Ok(usable) => self.lock().set_locals(usable),
             Err(error) => tracing::warn!(%error, "cannot list network interfaces"),
         }
+    }
+
+    /// One line for what is nearly always a firewall, or a wrong public address.
+    fn tell_unreachable(&self) {
+        let mut hub = self.lock();
+        let Some(Unreachable { endpoints, silent }) = hub.poll_unreachable(Instant::now()) else {
+            return;
+        };
+        let addresses: Vec<String> = hub.advertised().iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            "0 connectivity checks on {} in {} s with {endpoints} endpoints: is UDP open there, and do \
+             clients reach these addresses (ice4j.harvest.mapping.static-mappings)?",
+            addresses.join(", "),
+            silent.as_secs()
+        );
     }
 
     /// Starts look-ups of the candidates that came as host names, where that is configured.

@@ -22,6 +22,7 @@ use super::{
     dtls,
     ice::Pair,
     session::Session,
+    silence::{Silence, Unreachable},
     stun::{Class, Message, TransactionId},
     types::{
         CandidateKind, LocalTransport, RemoteTransport, Restart, TransportCounters,
@@ -95,6 +96,7 @@ pub(super) struct Shared {
     pub ufrags: Ufrags,
     pub rng: StdRng,
     pub counters: TransportCounters,
+    pub silence: Silence,
     /// Which endpoint an address is bound to, and when it was last heard there.
     pub owners: FxHashMap<SocketAddr, (EndpointId, Instant)>,
     /// Addresses that an endpoint lost to another one.
@@ -134,6 +136,7 @@ impl Hub {
             dtls: dtls::shared_config(&config).map_err(HubError::Dtls)?,
             ufrags: Ufrags::new(&config.ufrag_prefix, &mut rng),
             counters: TransportCounters::default(),
+            silence: Silence::default(),
             owners: FxHashMap::default(),
             lost: Vec::new(),
             names: Vec::new(),
@@ -286,6 +289,16 @@ impl Hub {
         std::mem::take(&mut self.shared.names)
     }
 
+    /// Nobody's checks arrive: told once, until something comes.
+    pub fn poll_unreachable(&mut self, now: Instant) -> Option<Unreachable> {
+        self.shared.silence.poll(now)
+    }
+
+    /// Our addresses, as peers are told.
+    pub fn advertised(&self) -> Vec<SocketAddr> {
+        self.shared.candidates(true, 0).iter().map(|c| SocketAddr::new(c.ip, c.port)).collect()
+    }
+
     /// What a look-up found.
     pub fn add_resolved(&mut self, now: Instant, wanted: &WantedName, addrs: &[SocketAddr]) {
         self.touch(now, wanted.endpoint, |session, shared| {
@@ -294,6 +307,7 @@ impl Hub {
     }
 
     fn on_stun(&mut self, now: Instant, datagram: &TransportDatagram) {
+        self.shared.silence.heard();
         let counters = &mut self.shared.counters;
         let Ok(message) = Message::parse(&datagram.bytes) else {
             counters.stun_malformed += 1;

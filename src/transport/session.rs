@@ -138,6 +138,7 @@ impl Session {
             agent.set_remote(now, ufrag, pwd);
             if !self.established && self.connect_by.is_none() {
                 self.connect_by = Some(now + shared.config.connect_timeout);
+                shared.silence.expect(now);
             }
         }
         for candidate in remote.candidates {

@@ -191,6 +191,25 @@ fn an_unreachable_peer_fails() {
 }
 
 #[test]
+fn checks_that_never_come_are_told_of_once() {
+    let mut world = natted(9);
+    world.filter = |_, _, _, _| true;
+    world.connect(ALICE, Setup::Active);
+    world.run(Duration::from_secs(61));
+    let now = world.now;
+    let hub = &mut world.sides[BRIDGE].hub;
+    assert_eq!(hub.poll_unreachable(now).map(|u| u.endpoints), Some(1));
+    assert_eq!(hub.poll_unreachable(now), None);
+    assert!(!hub.advertised().is_empty());
+
+    let mut world = natted(9);
+    world.connect(ALICE, Setup::Active);
+    world.run(Duration::from_secs(61));
+    let now = world.now;
+    assert_eq!(world.sides[BRIDGE].hub.poll_unreachable(now), None, "they came");
+}
+
+#[test]
 fn consent_is_kept_and_lost_and_found() {
     let mut world = natted(10);
     world.connect(ALICE, Setup::Active);
