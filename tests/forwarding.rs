@@ -4,9 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use rialto::{
-    engine::{Codec, Control, Extension, MediaType, SourceId, SourceSpec, core::Drop},
+    engine::{
+        Codec, Control, Extension, MediaType, SourceId, SourceSpec,
+        core::{Collected, Drop},
+    },
     rtp::{ExtWriter, RtpHeader, Seq, header, rtx},
-    sim::{Body, Numbering, World, WorldConfig},
+    sim::{Body, Client, Numbering, World, WorldConfig},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -260,6 +263,35 @@ fn a_gap_is_asked_for_and_closed() {
     let got = |body: &Body| incoming.got.values().any(|(b, _)| b == body);
     let missing: Vec<_> = track.made.iter().filter(|(body, at)| **at < end && !got(body)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_gap_is_asked_for_soon() {
+    let (mut world, ..) = pair();
+    world.run(SECOND);
+    world.lose_next(0, 4);
+    let before = world.clients[0].heard.nacks;
+    // The frame after the lost ones, the way there, what small reordering is forgiven, and the way back.
+    let enough = Duration::from_millis(3 * 33 + 10 + 20 + 10);
+    world.run(enough);
+    assert!(world.clients[0].heard.nacks > before);
+}
+
+#[test]
+fn a_shard_on_which_nothing_happens_hardly_wakes() {
+    let (mut world, ..) = pair();
+    world.run(SECOND);
+    world.clients.iter_mut().for_each(Client::fall_silent);
+    world.run(SECOND);
+    for core in &mut world.cores {
+        let (mut wakes, end) = (0, world.now + SECOND);
+        while core.next_timeout() < end {
+            let at = core.next_timeout();
+            core.on_timeout(at, &mut Collected::default());
+            wakes += 1;
+        }
+        assert!(wakes <= 21, "{wakes} times in a second");
+    }
 }
 
 #[test]

@@ -51,6 +51,11 @@ impl EncodingRequests {
         self.wanted = true;
     }
 
+    /// Whether a request waits to leave.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// A keyframe came.
     pub fn on_keyframe(&mut self) {
         self.wanted = false;

@@ -81,6 +81,10 @@ impl Stream {
             muted: 0,
         }
     }
+
+    fn is_urgent(&self) -> bool {
+        !self.nack.is_empty() || self.keyframes.is_wanted()
+    }
 }
 
 /// A source, at its sender's home.
@@ -120,6 +124,8 @@ pub struct Accepted {
     pub newly_active: bool,
     /// A gap that only a keyframe mends.
     pub broken: bool,
+    /// The sender is to be told something soon: see [`Sender::is_urgent`].
+    pub urgent: bool,
 }
 
 /// The receiving side of an endpoint.
@@ -288,6 +294,7 @@ impl Sender {
         if broken && meta.keyframes_known && !meta.keyframe {
             stream.keyframes.want();
         }
+        let urgent = stream.is_urgent() || self.twcc.as_ref().is_some_and(|t| t.is_full());
         Ok(Accepted {
             source: stream.source,
             id: source.spec.id,
@@ -296,7 +303,15 @@ impl Sender {
             len: opened.len,
             newly_active,
             broken,
+            urgent,
         })
+    }
+
+    /// Whether there is something to ask of the sender that cannot wait for the next report: packets
+    /// that are missing, a keyframe, or transport-wide feedback on more packets than can be remembered.
+    pub fn is_urgent(&self) -> bool {
+        self.twcc.as_ref().is_some_and(|t| t.is_full())
+            || self.streams.iter().any(Stream::is_urgent)
     }
 
     /// Forgets encodings that have fallen silent. Calls `changed` with the place of each source that

@@ -58,8 +58,12 @@ impl TwccRecorder {
     /// Whether feedback should be built now.
     pub fn is_due(&self, now: Instant) -> bool {
         !self.arrivals.is_empty()
-            && (now.saturating_duration_since(self.last_sent) >= INTERVAL
-                || self.arrivals.len() >= CAPACITY / 2)
+            && (now.saturating_duration_since(self.last_sent) >= INTERVAL || self.is_full())
+    }
+
+    /// Whether feedback cannot wait for its time.
+    pub fn is_full(&self) -> bool {
+        self.arrivals.len() >= CAPACITY / 2
     }
 
     /// Hands over the base sequence number and the arrivals since the last call, in order of sequence

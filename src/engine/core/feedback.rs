@@ -183,6 +183,7 @@ impl Core {
                 self.endpoints.get_mut(home).and_then(|e| e.sender.stream_mut(source, encoding));
             if let Some(stream) = stream {
                 stream.keyframes.want();
+                self.set_urgent();
             }
             return;
         }

@@ -130,6 +130,9 @@ impl Core {
                 e.last_received = Some(self.now);
                 self.totals.rtp_received += 1;
                 self.totals.rtp_bytes_received += wire_len;
+                if accepted.urgent {
+                    self.set_urgent();
+                }
                 self.route(slot, &accepted, bytes);
             }
             Err(reason) => self.drops.count(reason),

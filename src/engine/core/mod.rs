@@ -43,9 +43,13 @@ use crate::egress::Feed;
 /// Largest datagram that is taken or made; what a path without fragments carries.
 pub const MAX_DATAGRAM: usize = 1_500;
 
-/// Periodic work is looked at this often while there are endpoints.
-const TICK: Duration = Duration::from_millis(10);
-/// The same, while there are none.
+/// Periodic work is looked at this often while there are endpoints: as often as transport-wide feedback
+/// leaves. Each look wakes a shard that may have nothing else to do.
+const TICK: Duration = crate::ingress::twcc::INTERVAL;
+/// What cannot wait for that is looked at this soon: packets to be asked for again, keyframe requests.
+/// It also forgives small reordering.
+const URGENT_TICK: Duration = Duration::from_millis(10);
+/// While there are no endpoints.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// How a shard's core is set up.
@@ -91,6 +95,8 @@ pub struct Core {
     peers: Vec<PeerBatch>,
     events: Vec<Event>,
     next_tick: Instant,
+    /// When a sender is looked at that something must be asked of; `None`: there is none.
+    urgent: Option<Instant>,
     next_levels: Instant,
     next_snapshot: Instant,
     last_snapshot: Instant,
@@ -121,6 +127,7 @@ impl Core {
             peers,
             events: Vec::new(),
             next_tick: now,
+            urgent: None,
             next_levels: now,
             next_snapshot: now,
             last_snapshot: now,
@@ -172,8 +179,8 @@ impl Core {
 
     /// When [`Self::on_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Instant {
-        let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due).min();
-        feeds.map_or(self.next_tick, |at| at.min(self.next_tick))
+        let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due);
+        feeds.chain(self.urgent).fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due at `now`.
@@ -184,7 +191,14 @@ impl Core {
             self.tick(out);
             let idle = self.endpoints.is_empty();
             self.next_tick = now + if idle { IDLE_TICK } else { TICK };
+        } else if self.urgent.is_some_and(|at| now >= at) {
+            self.sender_feedback(out);
         }
+    }
+
+    /// A sender must be asked for something soon.
+    fn set_urgent(&mut self) {
+        self.urgent.get_or_insert(self.now + URGENT_TICK);
     }
 
     /// Exchanges the batch for a shard, if it has content, for an empty one.

@@ -33,8 +33,9 @@ impl Core {
 
     /// Reports, NACKs, keyframe requests and transport-wide feedback, one compound packet for each
     /// sender that needs one.
-    fn sender_feedback(&mut self, out: &mut impl Outbox) {
+    pub(super) fn sender_feedback(&mut self, out: &mut impl Outbox) {
         let now = self.now;
+        self.urgent = None;
         for slot in 0..self.endpoints.bound() {
             let Some(e) = self.endpoints.get_mut(slot) else { continue };
             if e.sender.rx.is_none() || e.sender.streams.is_empty() {
@@ -56,6 +57,9 @@ impl Core {
                 let sealed = tx.seal_rtcp(room, len).ok();
                 out.commit(sealed.unwrap_or(0));
                 self.totals.rtcp_sent += u64::from(sealed.is_some());
+            }
+            if e.sender.is_urgent() {
+                self.urgent = Some(now + super::URGENT_TICK);
             }
             e.receiver.tx = Some(tx);
         }
