@@ -159,6 +159,21 @@ fn what_was_not_signalled_is_counted_and_dropped() {
 }
 
 #[test]
+fn a_source_under_an_ssrc_in_use_is_refused_and_leaves_nothing_behind() {
+    let (mut world, _, video) = pair();
+    let third = world.join();
+    let other = world.publish_to_nobody(third, MediaType::Video, 1);
+    let clash = SourceSpec { encodings: spec(&world, video).encodings, ..spec(&world, other) };
+    let (sender, receiver) = (world.clients[third].id, world.clients[1].id);
+    world.control(Control::SetSources(sender, vec![clash]));
+    world.control(Control::Subscribe { receiver, source: other, mid: None });
+    assert_eq!(dropped(&world, Drop::SsrcRefused), 1);
+    assert!(world.cores.iter().all(|core| !core.receives(other)));
+    world.run(SECOND);
+    assert!(world.clients[1].incoming[&video].got.len() > 20, "the first one's goes on");
+}
+
+#[test]
 fn a_replayed_packet_is_counted_and_not_forwarded_again() {
     let (mut world, spec) = silent_pair();
     let (n, ssrc) = (world.clients[0].numbering, spec.encodings[0].ssrc);

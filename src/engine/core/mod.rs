@@ -177,6 +177,11 @@ impl Core {
         self.flush_due(out);
     }
 
+    /// Whether somebody here gets a source.
+    pub fn receives(&self, source: SourceId) -> bool {
+        self.feed_slots.contains_key(&source)
+    }
+
     /// When [`Self::on_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Instant {
         let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due);

@@ -220,6 +220,9 @@ impl Core {
             let Some(encoding) = info.spec.encodings.first() else { return };
             let Ok(resume) = e.receiver.resume(encoding.ssrc) else {
                 self.drops.count(Drop::SsrcRefused);
+                if first {
+                    self.drop_feed(source, feed_slot);
+                }
                 return;
             };
             let rtx_resume = encoding.rtx.and_then(|rtx| e.receiver.resume(rtx).ok());
@@ -283,12 +286,17 @@ impl Core {
             }
         }
         if empty {
-            self.feeds.remove(feed_slot);
-            self.feed_slots.remove(&source);
-            self.dirty.retain(|f| *f != feed_slot);
+            self.drop_feed(source, feed_slot);
         } else {
             self.tell_wanted(source, false);
         }
+    }
+
+    /// Nobody here receives this source.
+    fn drop_feed(&mut self, source: SourceId, slot: u32) {
+        self.feeds.remove(slot);
+        self.feed_slots.remove(&source);
+        self.dirty.retain(|f| *f != slot);
     }
 
     /// The sender's home says which encodings arrive.
