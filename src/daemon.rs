@@ -142,16 +142,21 @@ impl Daemon {
     }
 }
 
-fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineConfig {
-    let defaults = EngineConfig::default();
+/// Where media is received. `address`: there only.
+pub(crate) fn media_addresses(config: &Config, address: Option<IpAddr>) -> Vec<SocketAddr> {
     let mut addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     match address {
         Some(address) if !address.is_unspecified() => addresses = vec![address],
         _ if !config.harvest.use_ipv6 || !has_ipv6() => addresses.truncate(1),
         _ => {}
     }
+    addresses.into_iter().map(|ip| SocketAddr::new(ip, config.ice.port)).collect()
+}
+
+fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineConfig {
+    let defaults = EngineConfig::default();
     EngineConfig {
-        bind: addresses.into_iter().map(|ip| SocketAddr::new(ip, config.ice.port)).collect(),
+        bind: media_addresses(config, address),
         shards: config.engine.shards.unwrap_or(defaults.shards),
         socket_buffer: config.engine.socket_buffer,
         gso: config.engine.gso,
@@ -166,7 +171,7 @@ fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
-fn transport_config(config: &Config) -> TransportConfig {
+pub(crate) fn transport_config(config: &Config) -> TransportConfig {
     let (ice, harvest) = (&config.ice, &config.harvest);
     let defaults = TransportConfig::default();
     let named = harvest.allowed_addresses.iter().any(IpAddr::is_loopback);

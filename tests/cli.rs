@@ -100,6 +100,26 @@ fn check_config_tells_values_and_origins() {
 }
 
 #[test]
+fn check_config_looks_at_the_machine() {
+    let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let port = udp.local_addr().unwrap().port();
+    let conf = format!(
+        "videobridge.ice.udp.port = {port}\nvideobridge.http-servers.private.port = 0\n\
+         ice4j.harvest.use-ipv6 = false\nice4j.harvest.allowed-addresses = [\"127.0.0.1\"]\n\
+         ice4j.harvest.udp.receive-buffer-size = 1 GiB\n"
+    );
+    let file = File::new("machine.conf", &conf);
+    let output = rialto(&["check-config", file.path()]);
+    let stdout = text(&output.stdout);
+    let has = |part: &str| assert!(stdout.contains(part), "{part} is not in {stdout}");
+    has(&format!("machine: problem UDP 0.0.0.0:{port} is in use"));
+    has("machine: ok      TCP 127.0.0.1:0 is free");
+    has("sysctl -w net.core.rmem_max=1073741824");
+    has(&format!("told only private addresses: 127.0.0.1:{port}"));
+    assert!(output.status.success(), "a machine can be changed");
+}
+
+#[test]
 fn a_mistake_in_the_configuration_is_one_line_and_78() {
     let file = File::new("mistake.conf", "\nvideobridge.ice.udp.port = many\n");
     let parts = ["mistake.conf:2: videobridge.ice.udp.port: needs a whole number", "'many'"];

@@ -1,4 +1,4 @@
-//! `rialto check-config`.
+//! `rialto check-config`: what the files say, and what this machine makes of it.
 
 use std::{
     fmt::Write as _,
@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::Failure;
+use super::{Failure, machine};
 use crate::config::{self, ConfigError, Loaded, hocon::System};
 
 /// Prints what `file` leads to. Mistakes go to stderr, one line each.
@@ -26,6 +26,9 @@ pub(super) fn check_config(file: &Path) -> Result<ExitCode, Failure> {
     let _ = io::stdout().write_all(report(&loaded).as_bytes());
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
+    }
+    for finding in machine::look(&loaded.config) {
+        let _ = writeln!(io::stdout(), "machine: {finding}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod failure;
+mod machine;
 mod notify;
 mod serve;
 

@@ -61,6 +61,16 @@ pub fn usable(
     usable
 }
 
+/// What peers would be told of sockets bound to `bound`, by a bridge that starts now.
+///
+/// # Errors
+/// The system's, when it does not list its interfaces.
+pub fn advertised(config: &TransportConfig, bound: &[SocketAddr]) -> io::Result<Vec<SocketAddr>> {
+    let locals = usable(config, bound, &interfaces()?);
+    let told = describe(config, &locals, config.advertise_private, 0);
+    Ok(told.iter().map(|c| SocketAddr::new(c.ip, c.port)).collect())
+}
+
 fn is_allowed(config: &TransportConfig, interface: &Interface) -> bool {
     let Interface { name, ip } = interface;
     let listed = |list: &[String]| list.iter().any(|n| n == name);

@@ -1,0 +1,137 @@
+//! What this machine can do of what the configuration asks for.
+
+use std::{
+    fmt, fs, io,
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+};
+
+use crate::{config::Config, daemon, transport};
+
+/// Something that was looked at.
+#[derive(Debug)]
+pub(super) struct Finding {
+    good: bool,
+    text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.good { "ok     " } else { "problem" }, self.text)
+    }
+}
+
+fn good(text: String) -> Finding {
+    Finding { good: true, text }
+}
+
+fn problem(text: String) -> Finding {
+    Finding { good: false, text }
+}
+
+/// Looks at ports, buffers and addresses. Nothing stays bound.
+pub(super) fn look(config: &Config) -> Vec<Finding> {
+    let media = daemon::media_addresses(config, None);
+    let mut findings: Vec<Finding> = media.iter().map(|addr| udp(*addr)).collect();
+    findings.extend(config.http.listen().map(tcp));
+    for name in ["rmem_max", "wmem_max"] {
+        findings.extend(buffer(name, config.engine.socket_buffer));
+    }
+    findings.push(candidates(config, &media));
+    findings
+}
+
+fn udp(addr: SocketAddr) -> Finding {
+    port("UDP", addr, UdpSocket::bind(addr).map(drop))
+}
+
+fn tcp(addr: SocketAddr) -> Finding {
+    port("TCP", addr, TcpListener::bind(addr).map(drop))
+}
+
+fn port(protocol: &str, addr: SocketAddr, bound: io::Result<()>) -> Finding {
+    match bound {
+        Ok(()) => good(format!("{protocol} {addr} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            problem(format!("{protocol} {addr} is in use (a bridge that runs now?)"))
+        }
+        Err(error) => problem(format!("{protocol} {addr}: {error}")),
+    }
+}
+
+/// What the kernel allows for a socket's buffer. `None` where it does not say, as in some containers.
+fn buffer(name: &str, wanted: usize) -> Option<Finding> {
+    let text = fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
+    let allowed: usize = text.trim().parse().ok()?;
+    Some(if allowed >= wanted {
+        good(format!("net.core.{name} allows buffers of {wanted} bytes"))
+    } else {
+        problem(format!(
+            "net.core.{name} allows buffers of {allowed} bytes only: sysctl -w net.core.{name}={wanted}"
+        ))
+    })
+}
+
+/// What clients would be told.
+fn candidates(config: &Config, media: &[SocketAddr]) -> Finding {
+    let advertised = match transport::advertised(&daemon::transport_config(config), media) {
+        Ok(advertised) => advertised,
+        Err(error) => return problem(format!("cannot list network interfaces: {error}")),
+    };
+    if advertised.is_empty() {
+        let keys = "ice4j.harvest.{allowed,blocked}-{interfaces,addresses}";
+        return problem(format!("no address that clients could be told: see {keys}"));
+    }
+    let list: Vec<String> = advertised.iter().map(ToString::to_string).collect();
+    let list = list.join(", ");
+    if advertised.iter().all(|addr| is_private(addr.ip())) {
+        return problem(format!(
+            "clients are told only private addresses: {list}. From elsewhere they need \
+             ice4j.harvest.mapping.static-mappings"
+        ));
+    }
+    good(format!("clients are told {list}"))
+}
+
+/// An address that is not reachable from the Internet (RFC 1918, RFC 6598, RFC 4193, loopback, link).
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_those_of_the_rfcs() {
+        let private = |ip: &str| is_private(ip.parse().unwrap());
+        for ip in
+            ["10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.1.1", "fd00::1", "fe80::1", "::1"]
+        {
+            assert!(private(ip), "{ip}");
+        }
+        for ip in ["203.0.113.20", "100.128.0.1", "2001:db8::1"] {
+            assert!(!private(ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_a_problem() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = socket.local_addr().unwrap();
+        assert!(!udp(addr).good);
+        drop(socket);
+        assert!(udp(addr).good);
+    }
+
+    #[test]
+    fn a_buffer_beyond_the_limit_is_a_problem() {
+        let finding = buffer("rmem_max", usize::MAX).expect("Linux says");
+        assert!(!finding.good && finding.text.contains("sysctl -w net.core.rmem_max="));
+    }
+}
