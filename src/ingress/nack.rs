@@ -1,9 +1,9 @@
 //! Which packets of a stream are missing, and when to ask the sender for them again (RFC 4585
 //! generic NACK).
 //!
-//! A gap is asked for at the next tick (up to 10 ms later, which forgives small reordering), then once
-//! a round trip, at most [`MAX_TRIES`] times and for [`MAX_AGE`]; a gap wider than [`MAX_GAP`] is a
-//! break that only a keyframe mends.
+//! A gap is asked for soon (10 ms later, which forgives small reordering), then once a round trip, at
+//! most [`MAX_TRIES`] times and for [`MAX_AGE`]; a gap wider than [`MAX_GAP`] is a break that only a
+//! keyframe mends.
 
 use std::time::{Duration, Instant};
 

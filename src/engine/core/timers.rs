@@ -41,9 +41,9 @@ impl Core {
             if e.sender.rx.is_none() || e.sender.streams.is_empty() {
                 continue;
             }
-            // Taken apart so that the endpoint can be read while its packet is being written.
-            let (Some(tx), Some(dest)) = (e.receiver.tx.take(), e.receiver.dest) else { continue };
-            let mut tx = tx;
+            let Some(dest) = e.receiver.dest else { continue };
+            // Taken out so that the endpoint can be read while its packet is being written.
+            let Some(mut tx) = e.receiver.tx.take() else { continue };
             let mut buf = [0u8; feedback::MAX_RTCP];
             let mut writer = crate::rtp::rtcp::RtcpWriter::new(&mut buf);
             let sent = &mut self.totals.keyframe_requests_sent;
@@ -134,5 +134,121 @@ impl Core {
                 self.tell_active_to_all(slot, source);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::{
+        super::{Collected, TICK, URGENT_TICK},
+        *,
+    };
+    use crate::{
+        engine::{MediaType, SourceId},
+        sim::{World, WorldConfig},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// One sends video to the other, and has just stopped. The periodic work has just been done, and is
+    /// not due again before [`URGENT_TICK`] is long over.
+    fn after_a_tick() -> (World, SourceId) {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        let video = world.publish(0, MediaType::Video, 1);
+        world.run(2 * SECOND);
+        world.clients[0].fall_silent();
+        // Every packet has arrived by then.
+        world.run(SECOND / 10);
+        while world.cores[0].next_timeout() < world.now + TICK * 9 / 10 {
+            world.run(Duration::from_millis(1));
+        }
+        (world, video)
+    }
+
+    /// The next packets of the sender arrive at once; those in `lost` never do.
+    fn arrive(world: &mut World, packets: usize, lost: &[usize], transport: &mut u16) {
+        let (since, sender) = (world.elapsed(), &mut world.clients[0]);
+        let track = sender.tracks.first_mut().unwrap();
+        let frames = std::iter::repeat_with(|| track.make_frame(since, transport));
+        let plain: Vec<_> = frames.flatten().take(packets).collect();
+        let from = sender.addr;
+        let sealed: Vec<_> = plain.iter().map(|p| sender.seal(p)).collect();
+        for (at, mut bytes) in sealed.into_iter().enumerate() {
+            if !lost.contains(&at) {
+                world.deliver(0, from, &mut bytes);
+            }
+        }
+    }
+
+    /// Time for what is urgent to leave and to get through.
+    fn soon(world: &mut World) {
+        world.run(URGENT_TICK + Duration::from_millis(10));
+    }
+
+    #[test]
+    fn who_only_is_there_wakes_a_shard_twenty_times_a_second() {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        let (core, mut wakes) = (&mut world.cores[0], 0);
+        let end = core.next_timeout() + SECOND;
+        while core.next_timeout() < end {
+            let now: Instant = core.next_timeout();
+            core.on_timeout(now, &mut Collected::default());
+            wakes += 1;
+        }
+        assert_eq!(wakes, 20);
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_soon_and_again_after_a_round_trip() {
+        let (mut world, _) = after_a_tick();
+        let before = world.clients[0].heard.nacks;
+        world.lose_next(0, u32::MAX);
+        arrive(&mut world, 3, &[1], &mut 0);
+        soon(&mut world);
+        assert_eq!(world.clients[0].heard.nacks, before + 1);
+        world.run(SECOND);
+        assert!(world.clients[0].heard.nacks > before + 5, "as long as it is not given up");
+        let asleep = world.cores[0].next_timeout();
+        assert!(asleep > world.now && world.cores[0].urgent.is_none(), "then it is forgotten");
+    }
+
+    #[test]
+    fn a_keyframe_is_asked_for_soon() {
+        let (mut world, video) = after_a_tick();
+        let before = world.clients[0].heard.keyframe_requests;
+        let mut request = world.clients[1].ask_for_keyframe(video).unwrap();
+        let from = world.clients[1].addr;
+        world.deliver(0, from, &mut request);
+        soon(&mut world);
+        assert_eq!(world.clients[0].heard.keyframe_requests, before + 1);
+    }
+
+    #[test]
+    fn transport_feedback_leaves_early_when_there_is_much_of_it() {
+        let (mut world, _) = after_a_tick();
+        let before = world.clients[0].heard.transport_feedback;
+        let mut transport = 30_000;
+        arrive(&mut world, 100, &[], &mut transport);
+        soon(&mut world);
+        assert_eq!(world.clients[0].heard.transport_feedback, before, "it can wait");
+        arrive(&mut world, 200, &[], &mut transport);
+        soon(&mut world);
+        assert!(world.clients[0].heard.transport_feedback > before);
+    }
+
+    #[test]
+    fn keys_outlast_a_time_without_an_address() {
+        let (mut world, _) = after_a_tick();
+        let e = world.cores[0].endpoints.get_mut(0).unwrap();
+        let dest = e.receiver.dest.take();
+        world.run(SECOND);
+        let e = world.cores[0].endpoints.get_mut(0).unwrap();
+        assert!(e.receiver.tx.is_some());
+        e.receiver.dest = dest;
     }
 }
