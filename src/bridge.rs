@@ -9,6 +9,7 @@ mod adapter;
 mod config;
 mod health;
 mod housekeeping;
+mod load;
 mod modify;
 mod name;
 mod port;
@@ -29,6 +30,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 pub use config::{BridgeConfig, ShutdownConfig};
 pub use health::{HealthError, ShutdownState};
+pub use load::{LoadConfig, Measure};
 pub use port::{RestartAnswer, TransportPort};
 pub use stats::BridgeStats;
 
@@ -62,6 +64,7 @@ struct Inner {
     shutdown: Mutex<Shutdown>,
     stopped: watch::Sender<bool>,
     reports: Mutex<ShardReports>,
+    load: Mutex<load::Meter>,
     started: Instant,
 }
 
@@ -90,6 +93,7 @@ impl Bridge {
             shutdown: Mutex::default(),
             stopped: watch::Sender::new(false),
             reports: Mutex::default(),
+            load: Mutex::default(),
             started: now(),
             transports: Box::new(transports),
             engine,

@@ -225,6 +225,7 @@ fn bridge_config(config: &Config) -> BridgeConfig {
             min_participants: config.shutdown.graceful_min_participants as usize,
             delay: config.shutdown.shutting_down_delay,
         },
+        load: config.load,
         release: config.version.release.clone(),
         shards: config.engine.shards.unwrap_or(defaults.shards),
         seed: rand::rng().next_u64(),

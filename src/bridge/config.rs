@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::load::LoadConfig;
+
 /// How the bridge behaves. Defaults are those of Jitsi Videobridge.
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
@@ -29,6 +31,8 @@ pub struct BridgeConfig {
     pub initial_drain: bool,
     /// How to leave.
     pub shutdown: ShutdownConfig,
+    /// How load is measured.
+    pub load: LoadConfig,
     /// `videobridge.version.release`, if set.
     pub release: Option<String>,
     /// Engine threads that must keep reporting for the bridge to be healthy; 0 asks none.
@@ -76,6 +80,7 @@ impl Default for BridgeConfig {
             sctp: false,
             initial_drain: false,
             shutdown: ShutdownConfig::default(),
+            load: LoadConfig::default(),
             release: None,
             shards: 0,
             max_queued_requests: 256,

@@ -7,7 +7,12 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Inner, health::ShardReport, lock, now};
+use super::{
+    Inner,
+    health::ShardReport,
+    load::{self, CpuTimes},
+    lock, now,
+};
 use crate::{
     conference::TransportState,
     engine::{EndpointId, MediaEvent, ShardSnapshot},
@@ -29,6 +34,8 @@ pub(super) async fn run(
     activity.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut expiration = interval(expiration_interval);
     expiration.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut loads = interval(load::INTERVAL);
+    loads.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut media_open, mut updates_open) = (true, true);
     loop {
         enum Happened {
@@ -36,12 +43,14 @@ pub(super) async fn run(
             Update(Option<TransportUpdate>),
             Activity,
             Expiration,
+            Load,
         }
         let happened = tokio::select! {
             event = media.recv(), if media_open => Happened::Media(event),
             update = updates.recv(), if updates_open => Happened::Update(update),
             _ = activity.tick() => Happened::Activity,
             _ = expiration.tick() => Happened::Expiration,
+            _ = loads.tick() => Happened::Load,
         };
         let Some(bridge) = bridge.upgrade() else { return };
         match happened {
@@ -62,6 +71,7 @@ pub(super) async fn run(
                 bridge.advance_shutdown();
             }
             Happened::Expiration => bridge.check_expiration(),
+            Happened::Load => lock(&bridge.load).look(CpuTimes::now(), &bridge.config.load),
         }
     }
 }

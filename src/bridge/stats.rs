@@ -85,6 +85,10 @@ pub struct BridgeStats {
     pub drain: bool,
     /// The bridge can serve.
     pub healthy: bool,
+    /// Load, as a fraction of what is too much.
+    pub stress_level: f64,
+    /// What a focus adds for a participant whose load is not measured yet.
+    pub average_participant_stress: f64,
     /// Requests refused because too many waited, in all.
     pub requests_refused: u64,
     /// Number of endpoints of each conference.
@@ -172,6 +176,7 @@ impl Inner {
             shutting_down: shutdown == ShutdownState::ShuttingDown,
             drain: self.drain.load(Ordering::Relaxed),
             healthy: self.health().is_ok(),
+            average_participant_stress: self.config.load.average_participant_stress,
             transports,
             ..BridgeStats::default()
         };
@@ -182,6 +187,8 @@ impl Inner {
             }
         }
         stats.finish(&sums);
+        let packets = stats.packet_rate_download.saturating_add(stats.packet_rate_upload);
+        stats.stress_level = lock(&self.load).stress(packets, &self.config.load);
         self.add_engine(&mut stats);
         stats
     }

@@ -109,7 +109,7 @@ const NOT_YET_SECTIONS: [&str; 3] = [
 ];
 
 /// Every other key of JVB, jitsi-media-transform and ice4j, sorted.
-const NOT_YET: [&str; 157] = [
+const NOT_YET: [&str; 152] = [
     "ice4j.harvest.mapping.aws.enabled",
     "ice4j.harvest.mapping.aws.force",
     "ice4j.harvest.mapping.stun.addresses",
@@ -219,13 +219,8 @@ const NOT_YET: [&str; 157] = [
     "videobridge.http-servers.public.tls-protocols",
     "videobridge.ice.keep-alive-strategy",
     "videobridge.ice.nomination-strategy",
-    "videobridge.load-management.average-participant-stress",
     "videobridge.load-management.conference-last-n-limits",
-    "videobridge.load-management.load-measurements.cpu-usage.detect-cpu-steal",
-    "videobridge.load-management.load-measurements.cpu-usage.load-threshold",
     "videobridge.load-management.load-measurements.cpu-usage.recovery-threshold",
-    "videobridge.load-management.load-measurements.load-measurement",
-    "videobridge.load-management.load-measurements.packet-rate.load-threshold",
     "videobridge.load-management.load-measurements.packet-rate.recovery-threshold",
     "videobridge.load-management.load-reducers.last-n.impact-time",
     "videobridge.load-management.load-reducers.last-n.maximum-enforced-last-n-value",

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::bridge::LoadConfig;
+
 /// Everything that is configured. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -34,6 +36,8 @@ pub struct Config {
     pub version: Version,
     /// `videobridge.stats`.
     pub stats: Stats,
+    /// `videobridge.load-management`.
+    pub load: LoadConfig,
     /// `videobridge.initial-drain-mode`: start without asking for conferences. JVB: false.
     pub initial_drain_mode: bool,
     /// `videobridge.redact-remote-addresses`: hide participants' addresses in logs. JVB: true.
@@ -58,6 +62,7 @@ impl Default for Config {
             shutdown: Shutdown::default(),
             version: Version::default(),
             stats: Stats::default(),
+            load: LoadConfig::default(),
             initial_drain_mode: false,
             redact_remote_addresses: true,
             engine: Engine::default(),

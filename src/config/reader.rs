@@ -105,6 +105,39 @@ impl<'a> Reader<'a> {
         self.read(key, place, read, |value| units::show_duration(*value));
     }
 
+    /// A fraction that is more than nothing, or a percentage.
+    pub fn fraction(&mut self, key: &'static str, place: &mut f64) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .and_then(units::fraction)
+                .filter(|fraction| *fraction > 0.0 && fraction.is_finite())
+                .ok_or_else(|| wants("a fraction such as 0.9 or '90 %'", kind))
+        };
+        self.read(key, place, read, ToString::to_string);
+    }
+
+    /// One of some names.
+    pub fn choice<T: Copy + PartialEq>(
+        &mut self,
+        key: &'static str,
+        place: &mut T,
+        names: &[(&'static str, T)],
+    ) {
+        let read = |kind: &Kind| {
+            let text = scalar(kind).unwrap_or_default();
+            let found = names.iter().find(|(name, _)| *name == text);
+            found.map(|(_, value)| *value).ok_or_else(|| {
+                let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+                wants(&format!("one of {}", names.join(", ")), kind)
+            })
+        };
+        let show = |value: &T| {
+            let found = names.iter().find(|(_, known)| known == value);
+            found.map_or(String::new(), |(name, _)| (*name).to_owned())
+        };
+        self.read(key, place, read, show);
+    }
+
     /// Bytes.
     pub fn size(&mut self, key: &'static str, place: &mut usize) {
         let read = |kind: &Kind| {

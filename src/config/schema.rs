@@ -1,6 +1,7 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
 use super::{Config, reader::Reader};
+use crate::bridge::{LoadConfig, Measure};
 
 /// Fills `config`, which holds the defaults.
 pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
@@ -131,8 +132,23 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
         text.len() <= 256 && !text.contains(char::is_control)
     });
     r.duration("videobridge.stats.interval", &mut config.stats.interval);
+    load(r, &mut config.load);
     r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);
     r.boolean("videobridge.redact-remote-addresses", &mut config.redact_remote_addresses);
+}
+
+fn load(r: &mut Reader<'_>, c: &mut LoadConfig) {
+    let key = "videobridge.load-management.load-measurements.load-measurement";
+    let names = [("cpu-usage", Measure::CpuUsage), ("packet-rate", Measure::PacketRate)];
+    r.choice(key, &mut c.measure, &names);
+    let key = "videobridge.load-management.load-measurements.cpu-usage.load-threshold";
+    r.fraction(key, &mut c.cpu_threshold);
+    let key = "videobridge.load-management.load-measurements.cpu-usage.detect-cpu-steal";
+    r.boolean(key, &mut c.detect_steal);
+    let key = "videobridge.load-management.load-measurements.packet-rate.load-threshold";
+    r.integer(key, &mut c.packet_threshold, 1, 1_000_000_000);
+    let key = "videobridge.load-management.average-participant-stress";
+    r.fraction(key, &mut c.average_participant_stress);
 }
 
 fn engine(r: &mut Reader<'_>, config: &mut Config) {

@@ -6,6 +6,7 @@ use super::{
     hocon::{Origin, Source},
     *,
 };
+use crate::bridge::{LoadConfig, Measure};
 
 struct One(&'static str);
 
@@ -113,8 +114,35 @@ fn what_has_no_effect_is_said() {
 }
 
 #[test]
+fn load_is_measured_as_configured() {
+    let text =
+        "videobridge.load-management { average-participant-stress = 0.05, load-measurements {
+        load-measurement = packet-rate, packet-rate.load-threshold = \"20000\"
+        cpu-usage { load-threshold = 80 %, detect-cpu-steal = false } } }";
+    let load = loaded(text, &[]).config.load;
+    let expected = LoadConfig {
+        measure: Measure::PacketRate,
+        cpu_threshold: 0.8,
+        detect_steal: false,
+        packet_threshold: 20_000,
+        average_participant_stress: 0.05,
+    };
+    assert_eq!(load, expected);
+}
+
+#[test]
 fn mistakes_are_one_line_with_the_place_and_the_need() {
     for (text, message) in [
+        (
+            "videobridge.load-management.load-measurements.load-measurement = disk",
+            "jvb.conf:1: videobridge.load-management.load-measurements.load-measurement: \
+             needs one of cpu-usage, packet-rate, not 'disk'",
+        ),
+        (
+            "videobridge.load-management.average-participant-stress = 0",
+            "jvb.conf:1: videobridge.load-management.average-participant-stress: \
+             needs a fraction such as 0.9 or '90 %', not '0'",
+        ),
         (
             "\nvideobridge.ice.udp.port = 70000",
             "jvb.conf:2: videobridge.ice.udp.port: needs a whole number from 0 to 65535, not '70000'",

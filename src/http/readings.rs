@@ -77,6 +77,7 @@ pub(super) const JVB: &[Metric] = metrics! {
     gauge "healthy", "Whether the bridge can serve", |s| s.healthy;
     gauge "drain_mode", "Whether new conferences are wanted elsewhere", |s| s.drain;
     gauge "graceful_shutdown", "Whether new conferences are refused", |s| s.graceful_shutdown;
+    gauge "stress", "Load, as a fraction of what is too much", |s| s.stress_level;
     gauge "shutting_down", "Whether the end is announced", |s| s.shutting_down;
     gauge "conferences", "Conferences now", |s| s.conferences;
     gauge "conferences_inactive", "Conferences in which nobody sends", |s| s.inactive_conferences;
@@ -209,6 +210,7 @@ pub(super) const STATS: &[Field] = fields! {
     "total_relays": |_| NONE,
     "num_relays_no_msg_transport_after_delay": |_| NONE,
     "total_keyframes_received": |s| s.engine.keyframes_received,
+    "stress_level": |s| s.stress_level,
     "conferences": |s| s.conferences,
     "visitors": |s| s.visitors,
     "local_endpoints": |s| s.endpoints,
@@ -232,6 +234,7 @@ pub(super) const STATS: &[Field] = fields! {
     "total_ice_failed": |s| s.transports.ice_failed,
     "total_ice_succeeded": |s| s.transports.ice_succeeded,
     "total_ice_succeeded_relayed": |s| s.transports.ice_succeeded_relayed,
+    "average_participant_stress": |s| s.average_participant_stress,
     "graceful_shutdown": |s| s.graceful_shutdown,
     "shutting_down": |s| s.shutting_down,
     "drain": |s| s.drain,

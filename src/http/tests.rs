@@ -289,14 +289,12 @@ async fn statistics_have_jvbs_names() {
     assert_eq!(
         missing,
         [
-            "average_participant_stress",
             "endpoints_with_spurious_remb",
             "endpoints_with_suspended_sources",
             "num_eps_no_msg_transport_after_delay",
             "num_eps_oversending",
             "preemptive_kfr_sent",
             "preemptive_kfr_suppressed",
-            "stress_level",
             "tcc_unmatched_feedback",
             "total_layering_changes_received",
             "total_video_stream_milliseconds_received",
