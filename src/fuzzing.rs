@@ -6,13 +6,14 @@
 
 mod datagram;
 
-use crate::colibri::json;
+use crate::colibri::{json, xml};
 use crate::focus::sdp::{self, Description};
 use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
 use crate::rtp::rtcp::{Rtcp, RtcpPackets};
 use crate::rtp::{ExtWriter, ExtensionBlock, Kind, RtpHeader, demux, ext, rtx};
 use crate::srtp::{Profile, RxContext};
 pub use crate::transport::fuzz::{script as transport, stun};
+use crate::xmpp::{self, Stanza};
 pub use datagram::datagram;
 
 /// A fuzz target: it panics when an invariant is broken.
@@ -22,6 +23,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("av1", av1),
     ("colibri_json", colibri_json),
+    ("colibri_xml", colibri_xml),
     ("config", configuration),
     ("datagram", datagram),
     ("demux", demultiplex),
@@ -47,6 +49,44 @@ pub fn colibri_json(data: &[u8]) {
         let written = json::write_conference_modified(&answer).to_string();
         assert_eq!(json::read_conference_modified(written.as_bytes()), Ok(answer));
     }
+}
+
+/// A stanza is answered, passed on or ignored; a request or an answer that is read is written, and reads
+/// the same again.
+pub fn colibri_xml(data: &[u8]) {
+    let Ok(stanza) = xmpp::parse(data, "jabber:client", xmpp::Limits::default()) else { return };
+    let about = xmpp::iq::About {
+        name: String::new(),
+        version: String::new(),
+        os: String::new(),
+        sign: false,
+    };
+    if let xmpp::iq::Step::Answer(answer) = xmpp::iq::handle(&stanza, &about) {
+        assert!(matches!(reparsed(&answer), Stanza::Whole(_)));
+    }
+    let Stanza::Whole(element) = stanza else { return };
+    for element in element.children().chain([&element]) {
+        if let Ok(request) = xml::read_conference_modify(element) {
+            let Stanza::Whole(written) = reparsed(&xml::write_conference_modify(&request)) else {
+                panic!("what is written is not larger than what was read");
+            };
+            assert_eq!(xml::read_conference_modify(&written), Ok(request));
+        }
+        if let Ok(answer) = xml::read_conference_modified(element) {
+            let Stanza::Whole(written) = reparsed(&xml::write_conference_modified(&answer)) else {
+                panic!("what is written is not larger than what was read");
+            };
+            assert_eq!(xml::read_conference_modified(&written), Ok(answer));
+        }
+    }
+}
+
+/// An element as the other side finds it.
+fn reparsed(element: &minidom::Element) -> Stanza {
+    let mut bytes = Vec::new();
+    element.write_to(&mut bytes).expect("what is built can be written");
+    let generous = xmpp::Limits { elements: usize::MAX, bytes: usize::MAX, ..Default::default() };
+    xmpp::parse(&bytes, "jabber:client", generous).expect("what is written can be read")
 }
 
 /// A datagram is of one kind, which its first byte decides but for RTCP.

@@ -26,3 +26,4 @@ pub mod sim;
 pub mod srtp;
 pub mod stats;
 pub mod transport;
+pub mod xmpp;

@@ -47,6 +47,8 @@ impl ShutdownState {
 #[derive(Debug, Default)]
 pub(super) struct Shutdown {
     pub state: ShutdownState,
+    /// It was begun gracefully; stays so when the end is announced, as JVB's flag does.
+    pub graceful: bool,
     /// When the current state ends at the latest.
     until: Option<Instant>,
 }
@@ -102,6 +104,7 @@ impl Inner {
         match (shutdown.state, graceful) {
             (ShutdownState::Running, true) => {
                 shutdown.state = ShutdownState::Graceful;
+                shutdown.graceful = true;
                 shutdown.until = now().checked_add(self.config.shutdown.graceful_max);
                 tracing::info!(
                     longest = ?self.config.shutdown.graceful_max,

@@ -77,7 +77,7 @@ pub struct BridgeStats {
     pub endpoints_disconnected: u64,
     /// Endpoints that came back, in all.
     pub endpoints_reconnected: u64,
-    /// A graceful shutdown was begun.
+    /// A graceful shutdown was begun, and may have come to its end.
     pub graceful_shutdown: bool,
     /// The end is announced.
     pub shutting_down: bool,
@@ -158,7 +158,10 @@ impl Totals {
 impl Inner {
     pub(super) fn stats(&self) -> BridgeStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let shutdown = lock(&self.shutdown).state;
+        let (shutdown, graceful) = {
+            let shutdown = lock(&self.shutdown);
+            (shutdown.state, shutdown.graceful)
+        };
         let transports = self.transports.counters();
         let mut stats = BridgeStats {
             conferences: lock(&self.registry).len(),
@@ -172,7 +175,7 @@ impl Inner {
             endpoints_reconnected: count(&self.totals.reconnected),
             requests_refused: count(&self.totals.requests_refused),
             dtls_failed_endpoints: transports.dtls_failed,
-            graceful_shutdown: shutdown == ShutdownState::Graceful,
+            graceful_shutdown: graceful,
             shutting_down: shutdown == ShutdownState::ShuttingDown,
             drain: self.drain.load(Ordering::Relaxed),
             healthy: self.health().is_ok(),

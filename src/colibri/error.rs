@@ -15,6 +15,8 @@ pub enum Condition {
     InternalServerError,
     /// Nothing of that name exists.
     ItemNotFound,
+    /// The request is larger than anything that makes sense.
+    PolicyViolation,
     /// The bridge is full of requests; try again later or elsewhere.
     ResourceConstraint,
     /// Not now.
@@ -22,6 +24,18 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::BadRequest,
+        Self::Conflict,
+        Self::FeatureNotImplemented,
+        Self::InternalServerError,
+        Self::ItemNotFound,
+        Self::PolicyViolation,
+        Self::ResourceConstraint,
+        Self::ServiceUnavailable,
+    ];
+
     /// The name of the XML element.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,6 +44,7 @@ impl Condition {
             Self::FeatureNotImplemented => "feature-not-implemented",
             Self::InternalServerError => "internal-server-error",
             Self::ItemNotFound => "item-not-found",
+            Self::PolicyViolation => "policy-violation",
             Self::ResourceConstraint => "resource-constraint",
             Self::ServiceUnavailable => "service-unavailable",
         }
@@ -58,6 +73,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::ConferenceNotFound,
+        Self::ConferenceAlreadyExists,
+        Self::FeatureNotImplemented,
+        Self::GracefulShutdown,
+        Self::UnknownEndpoint,
+    ];
+
     /// The value of the attribute.
     pub fn as_str(self) -> &'static str {
         match self {

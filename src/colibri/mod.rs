@@ -1,7 +1,7 @@
 //! COLIBRI2, the allocation protocol between a focus and a bridge: requests and answers as types,
-//! and their JSON form. No I/O.
+//! and their XML and JSON forms. No I/O.
 //!
-//! The types say everything that the XML form (`jitsi:colibri2`) can say, so that every form is
+//! The types say everything that the XML form (`jitsi:colibri2`) can say, so that both forms are
 //! read into and written from the same values.
 
 mod convert;
@@ -10,6 +10,7 @@ pub mod json;
 mod media;
 mod request;
 mod transport;
+pub mod xml;
 
 pub use convert::{
     MAX_SOURCES, MAX_SSRCS, PlannedSource, SourceError, extension, payload_type, plan_sources,

@@ -15,7 +15,7 @@ pub mod capability {
 }
 
 /// A request to create, change or expire a conference and what is in it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConferenceModify {
     /// The meeting, chosen by the focus; the key of everything.
     pub meeting_id: String,
@@ -25,7 +25,7 @@ pub struct ConferenceModify {
     pub create: bool,
     /// Expire the conference once this is answered.
     pub expire: bool,
-    /// The conference may appear in rtcstats output.
+    /// The conference may appear in rtcstats output, as it may when nothing is said.
     pub rtcstats_enabled: bool,
     /// Participants to create, change or expire.
     pub endpoints: Vec<Colibri2Endpoint>,
@@ -35,6 +35,22 @@ pub struct ConferenceModify {
     pub connects: Option<Vec<Connect>>,
     /// The trace that this request belongs to.
     pub traceparent: Option<TraceParent>,
+}
+
+impl Default for ConferenceModify {
+    fn default() -> Self {
+        Self {
+            meeting_id: String::new(),
+            name: None,
+            create: false,
+            expire: false,
+            rtcstats_enabled: true,
+            endpoints: Vec::new(),
+            relays: Vec::new(),
+            connects: None,
+            traceparent: None,
+        }
+    }
 }
 
 /// The answer to a [`ConferenceModify`].

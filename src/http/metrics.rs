@@ -22,10 +22,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Shared,
-    readings::{DISTRIBUTIONS, JVB, Metric, Number, RIALTO},
-    refuse, stats,
+    readings::{DISTRIBUTIONS, JVB, Metric, RIALTO},
+    refuse,
 };
-use crate::bridge::BridgeStats;
+use crate::{
+    bridge::BridgeStats,
+    stats::{self, Number},
+};
 
 const OPENMETRICS: &str = "application/openmetrics-text;charset=utf-8;version=1.0.0";
 const PLAIN: &str = "text/plain;charset=utf-8;version=0.0.4";

@@ -1,7 +1,9 @@
-//! Metrics, the redaction of addresses in logs, and the limit on log lines that a peer can cause.
+//! What is published of the bridge, the redaction of addresses in logs, and the limit on log lines that a peer can cause.
 
 mod log_limit;
+mod published;
 mod redact;
 
 pub use log_limit::LogLimit;
+pub use published::{Mucs, Number, Stat, Surroundings, published, threads};
 pub use redact::{Redacted, redact, redact_ip, set_redaction};

@@ -27,7 +27,7 @@ pub(super) fn conference_modify(
         name: fields.read("name", string)?,
         create: fields.flag("create")?,
         expire: fields.flag("expire")?,
-        rtcstats_enabled: fields.flag("rtcstats-enabled")?,
+        rtcstats_enabled: fields.read("rtcstats-enabled", boolean)?.unwrap_or(true),
         endpoints: fields.list("endpoints", endpoint)?.unwrap_or_default(),
         relays: fields.list("relays", relay)?.unwrap_or_default(),
         connects: fields.list("connects", connect)?,

@@ -90,7 +90,7 @@ fn every_field_survives_reading_and_writing() {
         }],
         "create": true,
         "expire": true,
-        "rtcstats-enabled": true,
+        "rtcstats-enabled": false,
         "connects": [{
             "id": "c", "create": true, "expire": true, "url": "wss://x", "protocol": "mediajson",
             "type": "recorder", "audio": true, "video": true, "headers": { "Authorization": "b" },

@@ -54,7 +54,7 @@ pub(super) fn conference_modify(request: &ConferenceModify) -> Value {
         .list("relays", &request.relays, relay)
         .flag("create", request.create)
         .flag("expire", request.expire)
-        .flag("rtcstats-enabled", request.rtcstats_enabled)
+        .some("rtcstats-enabled", (!request.rtcstats_enabled).then_some(false))
         .some("connects", request.connects.as_ref().map(|connects| array(connects, connect)))
         .put("meeting-id", request.meeting_id.as_str())
         .some("name", request.name.as_deref())

@@ -1,0 +1,271 @@
+//! What the bridge publishes about itself: the same statistics in presence and over HTTP.
+//!
+//! Names, order and units are JVB's. What JVB measures and this bridge does not is left out rather
+//! than made up; what this bridge does not have at all (relays, data channels) is a true zero, and is
+//! there because scripts subtract it.
+
+use std::{fmt, time::Duration};
+
+use serde_json::Value;
+
+use crate::bridge::BridgeStats;
+
+/// A number of a metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// A count.
+    Whole(u64),
+    /// A fraction, a mean, a level.
+    Fraction(f64),
+    /// 0 or 1 in text, a boolean in JSON.
+    Flag(bool),
+}
+
+impl From<u64> for Number {
+    fn from(value: u64) -> Self {
+        Self::Whole(value)
+    }
+}
+
+impl From<usize> for Number {
+    fn from(value: usize) -> Self {
+        Self::Whole(value as u64)
+    }
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Self {
+        Self::Fraction(if value.is_finite() { value } else { 0.0 })
+    }
+}
+
+impl From<bool> for Number {
+    fn from(value: bool) -> Self {
+        Self::Flag(value)
+    }
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Self {
+        match number {
+            Number::Whole(value) => value.into(),
+            Number::Fraction(value) => value.into(),
+            Number::Flag(value) => value.into(),
+        }
+    }
+}
+
+/// The value of a statistic.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stat {
+    /// A number or a flag.
+    Number(Number),
+    /// A text.
+    Text(String),
+}
+
+impl From<&str> for Stat {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl<N: Into<Number>> From<N> for Stat {
+    fn from(number: N) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<Stat> for Value {
+    fn from(stat: Stat) -> Self {
+        match stat {
+            Stat::Number(number) => number.into(),
+            Stat::Text(text) => text.into(),
+        }
+    }
+}
+
+/// As JVB writes it into presence: a fraction always has a point.
+impl fmt::Display for Stat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(Number::Whole(value)) => write!(f, "{value}"),
+            Self::Number(Number::Fraction(value)) => write!(f, "{value:?}"),
+            Self::Number(Number::Flag(value)) => write!(f, "{value}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What is published and not measured by the bridge itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// When this is, since 1970.
+    pub now: Duration,
+    /// Version of the bridge, as others compare it.
+    pub version: String,
+    /// Release, if configured.
+    pub release: Option<String>,
+    /// Region, if configured.
+    pub region: Option<String>,
+    /// Threads of this process, where the system tells.
+    pub threads: Option<u64>,
+    /// XMPP connections.
+    pub mucs: Mucs,
+}
+
+/// XMPP connections and the rooms they are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mucs {
+    /// Connections that are configured.
+    pub clients_configured: usize,
+    /// Of these, connected.
+    pub clients_connected: usize,
+    /// Rooms to be in.
+    pub configured: usize,
+    /// Of these, joined.
+    pub joined: usize,
+}
+
+/// Everything that is published, each name once.
+pub fn published(stats: &BridgeStats, around: &Surroundings) -> Vec<(&'static str, Stat)> {
+    let mut all: Vec<(&'static str, Stat)> =
+        MEASURED.iter().map(|(name, read)| (*name, Stat::Number(read(stats)))).collect();
+    let mucs = &around.mucs;
+    all.extend([
+        ("muc_clients_configured", mucs.clients_configured.into()),
+        ("muc_clients_connected", mucs.clients_connected.into()),
+        ("mucs_configured", mucs.configured.into()),
+        ("mucs_joined", mucs.joined.into()),
+        ("current_timestamp", Stat::Text(timestamp(around.now))),
+        ("version", around.version.as_str().into()),
+    ]);
+    let mut some = |name, value: Option<Stat>| all.extend(value.map(|value| (name, value)));
+    some("threads", around.threads.map(Stat::from));
+    some("release", around.release.as_deref().map(Stat::from));
+    some("region", around.region.as_deref().map(Stat::from));
+    all
+}
+
+/// Threads of this process, where the system tells.
+pub fn threads() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
+}
+
+/// `yyyy-MM-dd HH:mm:ss.SSS`, UTC. The date by the civil-calendar arithmetic of days since 1970:
+/// years begin in March, so that the leap day is the last of its year.
+fn timestamp(since_1970: Duration) -> String {
+    let seconds = since_1970.as_secs();
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let millis = since_1970.subsec_millis();
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}")
+}
+
+macro_rules! fields {
+    ($($name:literal: $read:expr,)*) => {
+        &[$((
+            $name,
+            |s: &BridgeStats| { let read: fn(&BridgeStats) -> _ = $read; Number::from(read(s)) },
+        )),*]
+    };
+}
+
+/// A statistic: its name, and where it is read.
+type Field = (&'static str, fn(&BridgeStats) -> Number);
+
+const NONE: u64 = 0;
+
+/// What is measured, in JVB's order.
+const MEASURED: &[Field] = fields! {
+    "incoming_loss": |s| s.incoming_loss,
+    "outgoing_loss": |s| s.outgoing_loss,
+    "overall_loss": |s| s.overall_loss,
+    "endpoints_with_high_outgoing_loss": |s| s.endpoints_with_high_outgoing_loss,
+    "local_active_endpoints": |s| s.local_active_endpoints,
+    "bit_rate_download": |s| s.bit_rate_download,
+    "bit_rate_upload": |s| s.bit_rate_upload,
+    "packet_rate_download": |s| s.packet_rate_download,
+    "packet_rate_upload": |s| s.packet_rate_upload,
+    "rtt_aggregate": |s| s.rtt_aggregate,
+    "octo_conferences": |_| NONE,
+    "inactive_conferences": |s| s.inactive_conferences,
+    "p2p_conferences": |s| s.p2p_conferences,
+    "endpoints": |s| s.endpoints,
+    "participants": |s| s.endpoints,
+    "receive_only_endpoints": |s| s.receive_only_endpoints,
+    "inactive_endpoints": |s| s.inactive_endpoints,
+    "octo_endpoints": |_| NONE,
+    "endpoints_sending_audio": |s| s.endpoints_sending_audio,
+    "endpoints_sending_video": |s| s.endpoints_sending_video,
+    "largest_conference": |s| s.largest_conference,
+    "octo_receive_bitrate": |_| NONE,
+    "octo_receive_packet_rate": |_| NONE,
+    "octo_send_bitrate": |_| NONE,
+    "octo_send_packet_rate": |_| NONE,
+    "total_conferences_created": |s| s.total_conferences_created,
+    "total_conferences_completed": |s| s.total_conferences_completed,
+    "total_conference_seconds": |s| s.total_conference_seconds,
+    "total_participants": |s| s.total_participants,
+    "total_visitors": |s| s.total_visitors,
+    "total_relays": |_| NONE,
+    "num_relays_no_msg_transport_after_delay": |_| NONE,
+    "total_keyframes_received": |s| s.engine.keyframes_received,
+    "stress_level": |s| s.stress_level,
+    "conferences": |s| s.conferences,
+    "visitors": |s| s.visitors,
+    "local_endpoints": |s| s.endpoints,
+    "total_data_channel_messages_received": |_| NONE,
+    "total_data_channel_messages_sent": |_| NONE,
+    "total_colibri_web_socket_messages_received": |_| NONE,
+    "total_colibri_web_socket_messages_sent": |_| NONE,
+    "total_bytes_received": |s| s.engine.rtp_bytes_received,
+    "endpoints_ice_failed": |s| s.endpoints_ice_failed,
+    "dtls_failed_endpoints": |s| s.dtls_failed_endpoints,
+    "relays_ice_failed": |_| NONE,
+    "dtls_failed_relays": |_| NONE,
+    "total_bytes_sent": |s| s.engine.rtp_bytes_sent,
+    "total_packets_received": |s| s.engine.rtp_received,
+    "total_packets_sent": |s| s.engine.rtp_sent,
+    "total_bytes_received_octo": |_| NONE,
+    "total_bytes_sent_octo": |_| NONE,
+    "total_packets_received_octo": |_| NONE,
+    "total_packets_sent_octo": |_| NONE,
+    "total_dominant_speaker_changes": |s| s.total_dominant_speaker_changes,
+    "total_ice_failed": |s| s.transports.ice_failed,
+    "total_ice_succeeded": |s| s.transports.ice_succeeded,
+    "total_ice_succeeded_relayed": |s| s.transports.ice_succeeded_relayed,
+    "average_participant_stress": |s| s.average_participant_stress,
+    "graceful_shutdown": |s| s.graceful_shutdown,
+    "shutting_down": |s| s.shutting_down,
+    "drain": |s| s.drain,
+    "healthy": |s| s.healthy,
+    "endpoints_disconnected": |s| s.endpoints_disconnected,
+    "endpoints_reconnected": |s| s.endpoints_reconnected,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps() {
+        for (millis, expected) in [
+            (0, "1970-01-01 00:00:00.000"),
+            (951_782_400_000, "2000-02-29 00:00:00.000"),
+            (1_709_251_199_999, "2024-02-29 23:59:59.999"),
+            (1_795_453_997_180, "2026-11-23 17:13:17.180"),
+        ] {
+            assert_eq!(timestamp(Duration::from_millis(millis)), expected);
+        }
+    }
+}

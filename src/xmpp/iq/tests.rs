@@ -1,0 +1,120 @@
+use super::*;
+use crate::xmpp::{Limits, parse};
+
+const LONG_ID: &str = "anZiQGF1dGguaml0c2kubG9jYWwvVmVHNDNKUzdWbE5iADM2TFNILTkAvkxAjkPW1Ig=";
+
+fn about() -> About {
+    About { name: "Rialto".into(), version: "0.1.0".into(), os: "Linux".into(), sign: false }
+}
+
+fn step(text: &str) -> Step {
+    handle(&parse(text.as_bytes(), "jabber:client", Limits::default()).unwrap(), &about())
+}
+
+fn request(kind: &str, inside: &str) -> Step {
+    step(&format!("<iq id='{LONG_ID}' type='{kind}' from='r@c/focus' to='jvb@a/x'>{inside}</iq>"))
+}
+
+fn answered(kind: &str, inside: &str) -> String {
+    match request(kind, inside) {
+        Step::Answer(answer) => {
+            assert_eq!((answer.attr("id"), answer.attr("to")), (Some(LONG_ID), Some("r@c/focus")));
+            assert_eq!(answer.attr("from"), None);
+            let kind = answer.attr("type").unwrap().to_owned();
+            let inside: Vec<String> = answer.children().map(String::from).collect();
+            format!("{kind} {}", inside.concat())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_needs_no_bridge_is_answered_at_once() {
+    assert_eq!(answered("get", "<ping xmlns='urn:xmpp:ping'/>"), "result ");
+    assert_eq!(
+        answered("get", "<query xmlns='jabber:iq:version'/>"),
+        "result <query xmlns='jabber:iq:version'><name>Rialto</name><version>0.1.0</version><os>Linux</os></query>"
+    );
+    let info = answered("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>");
+    for feature in [
+        "http://jitsi.org/protocol/healthcheck",
+        "urn:xmpp:jingle:apps:dtls:0",
+        "urn:xmpp:jingle:transports:ice-udp:1",
+        "jabber:iq:version",
+    ] {
+        assert!(info.contains(&format!("<feature var='{feature}'/>")), "{info}");
+    }
+    let items = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+    assert_eq!(answered("get", items), format!("result {items}"));
+}
+
+#[test]
+fn what_is_not_known_is_refused_as_rfc_6120_says() {
+    let unavailable = answered("set", "<foo xmlns='urn:foo' a='b'><secret/></foo>");
+    assert_eq!(
+        unavailable,
+        "error <error xmlns='jabber:client' type='cancel'>\
+         <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+         <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>Unsupported IQ request foo</text>\
+         </error><foo xmlns='urn:foo' a='b'/>"
+    );
+    let shutdown = "<graceful-shutdown xmlns='http://jitsi.org/protocol/colibri'/>";
+    assert!(answered("set", shutdown).contains("<service-unavailable"));
+    let node = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    assert!(answered("get", node).contains("<item-not-found"));
+    assert!(answered("set", "<ping xmlns='urn:xmpp:ping'/>").contains("<service-unavailable"));
+    assert!(answered("get", "").contains("<bad-request"));
+    assert!(answered("get", "<a/><b/>").contains("<bad-request"));
+    let modify = "<conference-modify xmlns='jitsi:colibri2' create='true'/>";
+    assert!(answered("get", modify).contains("meeting-id must be set"));
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_named() {
+    let deep = format!("<q xmlns='x'>{}{}</q>", "<d>".repeat(1000), "</d>".repeat(1000));
+    let refused = answered("get", &deep);
+    assert!(refused.contains("<policy-violation"), "{refused}");
+    assert!(refused.ends_with("<q xmlns='x'/>"), "{refused}");
+}
+
+#[test]
+fn what_is_no_request_is_not_answered() {
+    for text in [
+        "<iq id='a' type='result'/>",
+        "<iq id='a' type='error'><error/></iq>",
+        "<iq id='a' type='loud'><q/></iq>",
+        "<iq type='get'><q/></iq>",
+        "<iq id='a'><q/></iq>",
+        "<message id='a' type='get'><q/></message>",
+        "<presence/>",
+    ] {
+        assert!(matches!(step(text), Step::Ignore), "{text}");
+    }
+}
+
+#[test]
+fn health_is_an_empty_result_or_an_error_with_the_reason() {
+    for kind in ["get", "set"] {
+        let check = || match request(
+            kind,
+            "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>",
+        ) {
+            Step::Health(reply) => reply,
+            other => panic!("{other:?}"),
+        };
+        let well = check().health(Ok(()));
+        assert_eq!((well.attr("type"), well.children().count()), (Some("result"), 0));
+        let ill = check().health(Err(HealthError { hard: true, message: "why".into() }));
+        let ill = String::from(&ill);
+        assert!(ill.contains("<internal-server-error") && ill.contains(">why</text>"), "{ill}");
+    }
+}
+
+#[test]
+fn a_component_says_whom_its_answers_are_from() {
+    let text = "<iq xmlns='jabber:component:accept' id='a' type='get' from='f@c' to='jvb.c'><ping xmlns='urn:xmpp:ping'/></iq>";
+    let stanza = parse(text.as_bytes(), "jabber:client", Limits::default()).unwrap();
+    let Step::Answer(answer) = handle(&stanza, &About { sign: true, ..about() }) else { panic!() };
+    assert_eq!((answer.attr("from"), answer.attr("to")), (Some("jvb.c"), Some("f@c")));
+    assert_eq!(answer.ns(), "jabber:component:accept");
+}

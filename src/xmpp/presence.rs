@@ -1,0 +1,111 @@
+//! What the bridge says of itself in its presence.
+
+use minidom::Element;
+
+use super::iq::COLIBRI;
+use crate::stats::Stat;
+
+/// Without it, a focus takes a bridge for drained and never chooses it.
+const ALWAYS: &str = "drain";
+
+/// `<stats>`: all of `published`, or what `whitelist` names and `drain`. What is named and not there is
+/// left out.
+pub fn stats(published: &[(&'static str, Stat)], whitelist: Option<&[String]>) -> Element {
+    let mut stats = Element::bare("stats", COLIBRI);
+    let wanted = |name: &str| {
+        whitelist.is_none_or(|list| name == ALWAYS || list.iter().any(|listed| listed == name))
+    };
+    for (name, value) in published.iter().filter(|(name, _)| wanted(name)) {
+        let mut stat = Element::bare("stat", COLIBRI);
+        super::iq::put(stat.attrs_mut(), "name", name);
+        super::iq::put(stat.attrs_mut(), "value", &value.to_string());
+        stats.append_child(stat);
+    }
+    stats
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+    use crate::{
+        bridge::BridgeStats,
+        stats::{Mucs, Surroundings, published},
+    };
+
+    fn around() -> Surroundings {
+        Surroundings {
+            now: Duration::from_millis(1_795_453_997_180),
+            version: "2.3.SNAPSHOT".into(),
+            threads: Some(38),
+            mucs: Mucs { clients_configured: 1, clients_connected: 1, configured: 1, joined: 1 },
+            ..Surroundings::default()
+        }
+    }
+
+    fn all(element: &Element) -> BTreeMap<String, String> {
+        let attr = |stat: &Element, name| stat.attr(name).unwrap().to_owned();
+        element.children().map(|stat| (attr(stat, "name"), attr(stat, "value"))).collect()
+    }
+
+    /// What a JVB said before anybody came, and so does this bridge.
+    #[test]
+    fn an_idle_bridge_says_what_an_idle_jvb_says() {
+        const NOT_MEASURED: [&str; 8] = [
+            "endpoints_with_spurious_remb",
+            "endpoints_with_suspended_sources",
+            "num_eps_no_msg_transport_after_delay",
+            "num_eps_oversending",
+            "preemptive_kfr_sent",
+            "preemptive_kfr_suppressed",
+            "tcc_unmatched_feedback",
+            "total_layering_changes_received",
+        ];
+        let capture = include_str!("../../tests/data/xmpp/019-jvb-to-brewery-presence-stats.xml");
+        let capture = capture.replacen("<presence", "<presence xmlns='jabber:client'", 1);
+        let presence: Element = capture.parse().unwrap();
+        let theirs = all(presence.get_child("stats", COLIBRI).unwrap());
+        let healthy = BridgeStats {
+            healthy: true,
+            average_participant_stress: 0.01,
+            ..BridgeStats::default()
+        };
+        let ours = all(&stats(&published(&healthy, &around()), None));
+        for (name, value) in &theirs {
+            match ours.get(name) {
+                Some(_) if name == "current_timestamp" => {}
+                Some(said) => assert_eq!(said, value, "{name}"),
+                None => assert!(
+                    NOT_MEASURED.contains(&name.as_str())
+                        || name == "total_video_stream_milliseconds_received",
+                    "{name} is missing"
+                ),
+            }
+        }
+        for name in ours.keys() {
+            assert!(theirs.contains_key(name), "{name} is not JVB's");
+        }
+        assert_eq!(ours["current_timestamp"], "2026-11-23 17:13:17.180");
+    }
+
+    #[test]
+    fn a_whitelist_leaves_what_a_focus_needs() {
+        let around =
+            Surroundings { release: Some("rel".into()), region: Some("eu".into()), ..around() };
+        let everything = published(&BridgeStats::default(), &around);
+        let list = ["stress_level", "release", "region", "version", "colibri2"];
+        let list: Vec<String> = list.iter().map(|name| (*name).to_owned()).collect();
+        let said = all(&stats(&everything, Some(&list)));
+        let expected = [
+            ("drain", "false"),
+            ("region", "eu"),
+            ("release", "rel"),
+            ("stress_level", "0.0"),
+            ("version", "2.3.SNAPSHOT"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(said, BTreeMap::from(expected));
+        assert_eq!(all(&stats(&everything, Some(&[]))).len(), 1);
+    }
+}
