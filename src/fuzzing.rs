@@ -85,7 +85,7 @@ pub fn colibri_xml(data: &[u8]) {
 fn reparsed(element: &minidom::Element) -> Stanza {
     let mut bytes = Vec::new();
     element.write_to(&mut bytes).expect("what is built can be written");
-    let generous = xmpp::Limits { elements: usize::MAX, bytes: usize::MAX, ..Default::default() };
+    let generous = xmpp::Limits { elements: usize::MAX, bytes: 1 << 24, ..Default::default() };
     xmpp::parse(&bytes, "jabber:client", generous).expect("what is written can be read")
 }
 

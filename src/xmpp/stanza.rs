@@ -7,11 +7,8 @@
 
 use minidom::{
     Element,
-    rxml::{self, AttrMap, Event, Parse, Parser, QName},
+    rxml::{AttrMap, Event, QName},
 };
-
-/// The namespace of streams (RFC 6120 section 4.8.1).
-const STREAMS: &str = "http://etherx.jabber.org/streams";
 
 /// How deep and how large a stanza may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,56 +176,14 @@ fn head(stanza: &Element) -> Element {
     head
 }
 
-/// Why a document is no stanza.
-#[derive(Debug, thiserror::Error)]
-pub enum ParseError {
-    /// It is not XML as XMPP has it (RFC 6120 section 11.1).
-    #[error("malformed: {0}")]
-    Malformed(#[from] rxml::Error),
-    /// It ends in the middle, or before it begins.
-    #[error("incomplete")]
-    Incomplete,
-    /// Something follows it.
-    #[error("more than one stanza")]
-    Trailing,
-}
-
-/// Reads a whole document as one stanza of a stream whose stanzas are in `namespace`.
-pub fn parse(document: &[u8], namespace: &str, limits: Limits) -> Result<Stanza, ParseError> {
-    let open =
-        format!("<s:stream xmlns='{namespace}' xmlns:s='{STREAMS}' xmlns:stream='{STREAMS}'>");
-    let stream = [open.as_bytes(), document, b"</s:stream>"].concat();
-    let mut rest = stream.as_slice();
-    let mut parser = Parser::default();
-    let mut depth = 0_usize;
-    let mut builder: Option<StanzaBuilder> = None;
-    let mut stanza = None;
-    loop {
-        let event = match parser.parse(&mut rest, true) {
-            Ok(Some(event)) => event,
-            Ok(None) => return stanza.ok_or(ParseError::Incomplete),
-            Err(rxml::error::EndOrError::Error(error)) => return Err(error.into()),
-            Err(rxml::error::EndOrError::NeedMoreData) => return Err(ParseError::Incomplete),
-        };
-        match (builder.as_mut(), event) {
-            (Some(builder), event) if stanza.is_none() => stanza = builder.feed(event),
-            (Some(_), Event::StartElement(..)) => return Err(ParseError::Trailing),
-            (None, Event::StartElement(_, name, attributes)) if depth > 0 => {
-                builder = Some(StanzaBuilder::new(name, attributes, limits));
-            }
-            (None, Event::StartElement(..)) => depth += 1,
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::xmpp::{StreamError, parse};
 
-    fn read(text: &str) -> Result<Stanza, ParseError> {
+    fn read(text: &str) -> Result<Stanza, StreamError> {
         parse(text.as_bytes(), "jabber:client", Limits::default())
     }
 

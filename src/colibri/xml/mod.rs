@@ -7,7 +7,7 @@
 //! participant of the conference a new session, and one participant must not be able to cause that.
 //!
 //! Only elements are handled here. How deep and how large they may be is decided where bytes become
-//! elements (`crate::xmpp::StanzaBuilder`).
+//! elements (`crate::xmpp::StreamReader`).
 
 mod error;
 mod read;
