@@ -12,6 +12,8 @@ pub struct ProcessSample {
     pub user: Duration,
     /// CPU time in the kernel since its start.
     pub system: Duration,
+    /// CPU time of the threads that it has now, to the nanosecond, where the kernel tells.
+    pub run: Duration,
     /// Resident memory, bytes.
     pub resident: u64,
     /// Threads.
@@ -19,9 +21,9 @@ pub struct ProcessSample {
 }
 
 impl ProcessSample {
-    /// User and system time.
+    /// User and system time. Ticks are cut, threads that ended are forgotten: the larger is nearer.
     pub fn cpu(&self) -> Duration {
-        self.user + self.system
+        self.run.max(self.user + self.system)
     }
 }
 
@@ -29,7 +31,18 @@ impl ProcessSample {
 pub fn process(pid: u32) -> Option<ProcessSample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    parse_process(&stat, &status)
+    Some(ProcessSample { run: run_time(pid), ..parse_process(&stat, &status)? })
+}
+
+/// The first field of each thread's `schedstat`: nanoseconds on a processor.
+fn run_time(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let read = |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).ok();
+    tasks.filter_map(read).filter_map(|text| parse_schedstat(&text)).sum()
+}
+
+fn parse_schedstat(text: &str) -> Option<Duration> {
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 fn parse_process(stat: &str, status: &str) -> Option<ProcessSample> {
@@ -44,6 +57,7 @@ fn parse_process(stat: &str, status: &str) -> Option<ProcessSample> {
     Some(ProcessSample {
         user,
         system,
+        run: Duration::ZERO,
         resident: field("VmRSS").unwrap_or(0) * 1024,
         threads: field("Threads").unwrap_or(0),
     })
@@ -110,7 +124,11 @@ mod tests {
         assert_eq!(sample.user, Duration::from_millis(2500));
         assert_eq!(sample.system, Duration::from_millis(750));
         assert_eq!(sample.cpu(), Duration::from_millis(3250));
+        let precise = ProcessSample { run: Duration::from_nanos(3_250_000_007), ..sample };
+        assert_eq!(precise.cpu(), precise.run);
         assert_eq!((sample.resident, sample.threads), (2 << 20, 9));
+        assert_eq!(parse_schedstat("1234567 89 10\n"), Some(Duration::from_nanos(1_234_567)));
+        assert_eq!(parse_schedstat(""), None);
         assert_eq!(parse_process(&STAT.replace(" S ", " Z "), status), None);
         assert_eq!(parse_process("nonsense", status), None);
     }

@@ -122,6 +122,8 @@ pub struct BridgeFigures {
     pub resident_connected_kib: u64,
     /// The most in the window.
     pub resident_load_kib: u64,
+    /// (connected - idle) / endpoints, KiB.
+    pub resident_per_connected_kib: f64,
     /// (load - idle) / endpoints, KiB.
     pub resident_per_endpoint_kib: f64,
     /// Threads in the window.
@@ -384,10 +386,12 @@ impl Report {
             )?;
             writeln!(
                 out,
-                "bridge RSS   {:.1} MiB idle, {:.1} connected, {:.1} under load; {:.0} KiB per endpoint",
+                "bridge RSS   {:.1} MiB idle, {:.1} connected, {:.1} under load; per endpoint {:.0} KiB \
+                 connected, {:.0} under load",
                 bridge.resident_idle_kib as f64 / 1024.0,
                 bridge.resident_connected_kib as f64 / 1024.0,
                 bridge.resident_load_kib as f64 / 1024.0,
+                bridge.resident_per_connected_kib,
                 bridge.resident_per_endpoint_kib
             )?;
         }

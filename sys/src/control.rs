@@ -1,10 +1,13 @@
 //! Ancillary data of a message (`cmsg(3)`): packet information and segment sizes, written and read as
 //! bytes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
-/// Room for packet information of either family (40 bytes at most with its header) and a segment
-/// size (24), with some to spare for what an administrator's settings may add.
+/// Room for packet information of either family (40 bytes at most with its header), a segment size
+/// (24) and a time (32), with some to spare for what an administrator's settings may add.
 const CAPACITY: usize = 128;
 
 /// A control buffer, aligned as the kernel wants it.
@@ -19,6 +22,8 @@ pub(crate) struct Info {
     pub(crate) local_ip: Option<IpAddr>,
     /// It is several datagrams of this length, the last may be shorter.
     pub(crate) segment_size: Option<usize>,
+    /// When it arrived, since 1970.
+    pub(crate) received: Option<Duration>,
 }
 
 /// Bytes of a header with its padding.
@@ -95,12 +100,20 @@ impl Control {
                     info.segment_size = array::<4>(data, 0)
                         .and_then(|size| usize::try_from(i32::from_ne_bytes(size)).ok());
                 }
+                (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) => info.received = timespec(data),
                 _ => {}
             }
             rest = next;
         }
         info
     }
+}
+
+/// A `struct timespec` of 64-bit fields.
+fn timespec(data: &[u8]) -> Option<Duration> {
+    let seconds = u64::try_from(i64::from_ne_bytes(array(data, 0)?)).ok()?;
+    let nanos = u32::try_from(i64::from_ne_bytes(array(data, 8)?)).ok()?;
+    (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
 }
 
 /// The first control message as level, type and data, and what follows it.
@@ -143,12 +156,23 @@ mod tests {
         let pktinfo = [0, 0, 0, 1, 10, 0, 0, 7, 10, 0, 0, 255];
         control.push(&mut used, libc::IPPROTO_IP, libc::IP_PKTINFO, &pktinfo);
         control.push(&mut used, libc::SOL_UDP, libc::UDP_GRO, &1100i32.to_ne_bytes());
-        let whole = Info { local_ip: Some([10, 0, 0, 7].into()), segment_size: Some(1100) };
+        let time = [7i64.to_ne_bytes(), 5i64.to_ne_bytes()].concat();
+        control.push(&mut used, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &time);
+        let whole = Info {
+            local_ip: Some([10, 0, 0, 7].into()),
+            segment_size: Some(1100),
+            received: Some(Duration::new(7, 5)),
+        };
         assert_eq!(control.decode(used), whole);
         for len in 0..used {
             control.decode(len);
         }
         assert_eq!(control.decode(0), Info::default());
+
+        used = 0;
+        let never = [7i64.to_ne_bytes(), (-5i64).to_ne_bytes()].concat();
+        control.push(&mut used, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &never);
+        assert_eq!(control.decode(used).received, None);
 
         used = 0;
         let mut pktinfo = [0; 20];

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd},
     ptr,
+    time::Duration,
 };
 
 use crate::{
@@ -23,6 +24,9 @@ pub struct Datagram<'a> {
     pub remote: SocketAddr,
     /// Where it was sent to, if the socket is bound to a wildcard address.
     pub local_ip: Option<IpAddr>,
+    /// When the kernel got it, since 1970, if the socket was told to keep that
+    /// ([`UdpSocket::stamp_arrivals`]). Coalesced datagrams have the time of their first.
+    pub received: Option<Duration>,
     /// It was longer than a slot; what is missing is lost.
     pub truncated: bool,
 }
@@ -148,6 +152,7 @@ fn split(
             bytes,
             remote,
             local_ip: info.local_ip,
+            received: info.received,
             // Only the last one can be cut.
             truncated: truncated && left == 0,
         }

@@ -104,6 +104,14 @@ impl UdpSocket {
         get(&self.inner, libc::SOL_SOCKET, libc::SO_SNDBUF).map(halve)
     }
 
+    /// From now on every datagram tells when the kernel got it (`SO_TIMESTAMPNS`).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn stamp_arrivals(&self) -> io::Result<()> {
+        set(&self.inner, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+    }
+
     /// From now on nothing is received: a socket filter drops it before it is queued. Such a socket is
     /// a sink whose cost to the sender's CPU is that of the network stack alone; for benches.
     ///

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{EventFd, Message, PollFd, RecvBatch, SendBatch, Sent, SocketOptions, UdpSocket, poll};
@@ -179,6 +179,26 @@ fn a_wildcard_socket_tells_and_takes_the_local_address() {
         assert_eq!(got.len(), 3);
         assert!(got.iter().all(|got| got.1 == SocketAddr::new(local, port)));
     }
+}
+
+#[test]
+fn arrivals_are_stamped_when_asked_for() {
+    let (from, to) = (bind(LOOPBACK, &PLAIN), bind(LOOPBACK, &PLAIN));
+    let mut batch = RecvBatch::new(4, 100);
+    let mut arrival = || {
+        let (buffer, messages) = messages(to.local_addr(), &[(10, 0)]);
+        SendBatch::new(true).send(&from, &buffer, &messages);
+        assert!(poll(&mut [PollFd::new(&to)], Some(Duration::from_secs(1))).unwrap() > 0);
+        batch.recv(&to).unwrap();
+        batch.datagrams().next().unwrap().received
+    };
+    assert_eq!(arrival(), None);
+    to.stamp_arrivals().unwrap();
+    let wall = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let before = wall();
+    // The kernel switches stamping on a little after it was asked to.
+    let stamped = std::iter::repeat_with(arrival).take(10_000).flatten().next().unwrap();
+    assert!((before..=wall()).contains(&stamped), "{before:?} {stamped:?}");
 }
 
 #[test]

@@ -276,6 +276,7 @@ impl Joining {
             gro: self.shared.media.gro,
         };
         let socket = UdpSocket::bind(SocketAddr::new(address, 0), &options);
+        let socket = socket.and_then(|socket| socket.stamp_arrivals().map(|()| socket));
         socket.map(Arc::new).map_err(|source| JoinError::Socket { address, source })
     }
 

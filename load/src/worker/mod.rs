@@ -17,7 +17,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -42,6 +42,8 @@ const RECV_SLOTS: usize = 32;
 const NACK_EVERY: Duration = Duration::from_millis(10);
 /// Figures reach the progress line so often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
+/// A datagram that seems to have waited longer in its queue did not: the clock was set.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const WAKE: Token = Token(usize::MAX);
 
 /// What a worker is told.
@@ -80,7 +82,7 @@ pub struct WorkerReport {
     pub latency: Histogram<u64>,
     /// How late packets were made, against the schedule, nanoseconds.
     pub schedule_lag: Histogram<u64>,
-    /// How long one round of the loop took, nanoseconds: what arrives meanwhile is stamped late.
+    /// How long one round of the loop took, nanoseconds: what is due meanwhile is sent late.
     pub round: Histogram<u64>,
     /// Its clients.
     pub clients: Vec<ClientReport>,
@@ -278,8 +280,10 @@ impl Loop {
                 Err(_) => return,
             }
             let now = Instant::now();
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             for datagram in self.batch.datagrams() {
-                client.datagram(datagram.bytes, datagram.remote, now, &mut self.context);
+                let at = arrival(now, wall, datagram.received);
+                client.datagram(datagram.bytes, datagram.remote, at, &mut self.context);
             }
             if !self.batch.is_full() {
                 return;
@@ -325,5 +329,29 @@ impl Loop {
         totals.send_errors.fetch_add(counts.send_errors, Ordering::Relaxed);
         let _ = self.context.shared.recent().add(&self.context.recent);
         self.context.recent.reset();
+    }
+}
+
+/// When the kernel got a datagram, on this process's clock: it waited in the socket's queue from
+/// then on. `wall` is `now` since 1970; a clock that was set meanwhile is not believed.
+fn arrival(now: Instant, wall: Duration, received: Option<Duration>) -> Instant {
+    let waited = received.and_then(|received| wall.checked_sub(received));
+    let waited = waited.filter(|waited| *waited < LONGEST_WAIT).unwrap_or_default();
+    now.checked_sub(waited).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waited_arrived_before_it_was_read() {
+        let (now, wall) = (Instant::now(), Duration::from_secs(1_700_000_000));
+        let waited = Duration::from_millis(3);
+        let later = (now + waited, wall + waited);
+        assert_eq!(arrival(later.0, later.1, Some(wall)), now);
+        for unlikely in [None, Some(wall + waited), Some(Duration::ZERO)] {
+            assert_eq!(arrival(now, wall, unlikely), now);
+        }
     }
 }
