@@ -10,8 +10,8 @@ const SLOTS: usize = 512;
 pub struct Sent {
     /// Index it was sent under.
     pub index: u64,
-    /// Its place in the ring of its encoding.
-    pub ring: u64,
+    /// Its place in the ring of its encoding, the low bits.
+    pub ring: u32,
     /// RTP timestamp it was sent with.
     pub timestamp: u32,
     /// When it was last sent, milliseconds since the engine's epoch.
@@ -24,8 +24,6 @@ pub struct Sent {
     pub tl0_delta: u8,
     /// Padding bytes it was sent with: a plain retransmission must be the same bytes.
     pub padding: u8,
-    /// The slot holds a packet.
-    pub used: bool,
 }
 
 /// Why a packet is not sent again.
@@ -37,37 +35,90 @@ pub enum Refused {
     TooSoon,
 }
 
-/// The last packets of one subscription. Its memory is allocated when the first is recorded.
+/// The last packets of one subscription. Its memory, 10 KiB, is allocated when the first is recorded.
 #[derive(Clone, Debug, Default)]
-pub struct History(Vec<Sent>);
+pub struct History {
+    slots: Box<[Slot]>,
+    newest: u64,
+}
+
+/// A [`Sent`] in 20 bytes: there are as many as half a thousand for each receiver of each source.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// Low bits; how far it is from the newest gives the others.
+    index: u32,
+    ring: u32,
+    timestamp: u32,
+    /// Low bits: they tell a round trip.
+    at_ms: u16,
+    picture_id_delta: u16,
+    /// [`UNUSED`]: there is no packet.
+    encoding: u8,
+    tl0_delta: u8,
+    padding: u8,
+}
+
+const _: () = assert!(size_of::<Slot>() == 20);
+
+const UNUSED: u8 = u8::MAX;
 
 impl History {
     /// Remembers a packet, forgetting the one `SLOTS` before.
     #[inline]
     pub fn record(&mut self, sent: Sent) {
-        if self.0.is_empty() {
-            self.0 = vec![Sent::default(); SLOTS];
+        if self.slots.is_empty() {
+            let unused = Slot::from(Sent { encoding: UNUSED, ..Sent::default() });
+            self.slots = vec![unused; SLOTS].into();
         }
-        if let Some(slot) = self.0.get_mut(sent.index as usize % SLOTS) {
-            *slot = sent;
+        self.newest = self.newest.max(sent.index);
+        if let Some(slot) = self.slots.get_mut(sent.index as usize % SLOTS) {
+            *slot = sent.into();
         }
     }
 
     /// The packet that the receiver saw under `sequence`, if it may be sent again at `now_ms`; marks
     /// it as sent then. Not again within min(0.9 RTT, RTT - 5 ms), as in JVB.
+    ///
+    /// # Errors
+    /// [`Refused`]: it is not to be sent.
     pub fn resend(&mut self, sequence: u16, now_ms: u32, rtt: Duration) -> Result<Sent, Refused> {
         let slot = self
-            .0
+            .slots
             .get_mut(usize::from(sequence) % SLOTS)
-            .filter(|s| s.used && s.index as u16 == sequence)
+            .filter(|s| s.encoding != UNUSED && s.index as u16 == sequence)
             .ok_or(Refused::Unknown)?;
-        let rtt = rtt.as_millis() as u32;
-        let quiet = (rtt * 9 / 10).min(rtt.saturating_sub(5));
-        if now_ms.wrapping_sub(slot.at_ms) < quiet {
+        let rtt = u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX);
+        let quiet = (u32::from(rtt) * 9 / 10).min(u32::from(rtt.saturating_sub(5)));
+        if u32::from((now_ms as u16).wrapping_sub(slot.at_ms)) < quiet {
             return Err(Refused::TooSoon);
         }
-        slot.at_ms = now_ms;
-        Ok(*slot)
+        slot.at_ms = now_ms as u16;
+        let since = (self.newest as u32).wrapping_sub(slot.index);
+        Ok(Sent {
+            index: self.newest.saturating_sub(u64::from(since)),
+            ring: slot.ring,
+            timestamp: slot.timestamp,
+            at_ms: now_ms,
+            picture_id_delta: slot.picture_id_delta,
+            encoding: slot.encoding,
+            tl0_delta: slot.tl0_delta,
+            padding: slot.padding,
+        })
+    }
+}
+
+impl From<Sent> for Slot {
+    fn from(sent: Sent) -> Self {
+        Self {
+            index: sent.index as u32,
+            ring: sent.ring,
+            timestamp: sent.timestamp,
+            at_ms: sent.at_ms as u16,
+            picture_id_delta: sent.picture_id_delta,
+            encoding: sent.encoding,
+            tl0_delta: sent.tl0_delta,
+            padding: sent.padding,
+        }
     }
 }
 
@@ -81,7 +132,7 @@ mod tests {
     fn resends_once_a_round_trip() {
         let mut h = History::default();
         assert_eq!(h.resend(7, 0, RTT), Err(Refused::Unknown));
-        h.record(Sent { index: 0x1_0007, ring: 3, at_ms: 1_000, used: true, ..Sent::default() });
+        h.record(Sent { index: 0x1_0007, ring: 3, at_ms: 1_000, ..Sent::default() });
         assert_eq!(h.resend(7, 1_089, RTT), Err(Refused::TooSoon));
         assert_eq!(h.resend(7, 1_090, RTT).unwrap().ring, 3);
         assert_eq!(h.resend(7, 1_100, RTT), Err(Refused::TooSoon));
@@ -92,9 +143,24 @@ mod tests {
     fn forgets_the_oldest() {
         let mut h = History::default();
         for index in 0..=SLOTS as u64 {
-            h.record(Sent { index, used: true, ..Sent::default() });
+            h.record(Sent { index, ..Sent::default() });
         }
         assert_eq!(h.resend(0, 1_000, RTT), Err(Refused::Unknown));
         assert!(h.resend(1, 1_000, RTT).is_ok());
+    }
+
+    #[test]
+    fn knows_the_whole_index_and_time_when_their_low_bits_wrap() {
+        let mut h = History::default();
+        let sent = |index| Sent { index, at_ms: 0xffff, ..Sent::default() };
+        // Late ones are recorded after newer ones.
+        for index in [0xffff_fff0, 0x1_0000_0003, 0x1_0000_0001] {
+            h.record(sent(index));
+        }
+        assert_eq!(h.resend(0xfff0, 0x1_000f, RTT), Err(Refused::TooSoon));
+        for index in [0xffff_fff0, 0x1_0000_0003, 0x1_0000_0001] {
+            assert_eq!(h.resend(index as u16, 0x1_00ff, RTT).unwrap().index, index);
+        }
+        assert_eq!(h.resend(2, 0x1_00ff, RTT), Err(Refused::Unknown));
     }
 }

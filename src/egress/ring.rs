@@ -71,6 +71,11 @@ impl PacketRing {
         self.head
     }
 
+    /// The index with these low bits that was last given away.
+    pub fn nearest(&self, low: u32) -> RingIndex {
+        self.head.saturating_sub(u64::from((self.head as u32).wrapping_sub(low)))
+    }
+
     /// Packets held.
     pub fn len(&self) -> usize {
         (self.head - self.tail) as usize

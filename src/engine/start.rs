@@ -238,6 +238,10 @@ impl ShardCore for Core {
         Core::has_peer(self, ShardId(to as u16))
     }
 
+    fn peers_press(&mut self) -> bool {
+        Core::peers_press(self)
+    }
+
     fn events(&mut self) -> impl Iterator<Item = Event> {
         Core::events(self)
     }

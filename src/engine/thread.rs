@@ -81,6 +81,10 @@ pub trait ShardCore {
     /// Whether there is something for shard `to`.
     fn has_peer(&self, to: usize) -> bool;
 
+    /// Whether what there is for other shards should leave before the end of the tick, lest it
+    /// outgrow its bound. True once for each time that it comes to be so.
+    fn peers_press(&mut self) -> bool;
+
     /// What has happened for control since the last call.
     fn events(&mut self) -> impl Iterator<Item = Self::Event>;
 
@@ -188,6 +192,9 @@ impl<C: ShardCore> ShardLoop<C> {
             let Some((from, mut batch)) = self.mailboxes.peers.recv() else { return false };
             self.core.on_peer(Instant::now(), &mut batch, &mut self.outbox);
             self.mailboxes.peers.recycle(from, batch);
+            if self.core.peers_press() {
+                self.send_peers();
+            }
         }
         self.counters.peer_budget_hit += 1;
         true
@@ -222,6 +229,9 @@ impl<C: ShardCore> ShardLoop<C> {
                 let local = SocketAddr::new(ip, bound.port());
                 let Datagram { remote, bytes, .. } = datagram;
                 self.core.on_datagram(now, local, remote, bytes, &mut self.outbox);
+                if self.core.peers_press() {
+                    self.send_peers();
+                }
             }
             if !slots.is_full() {
                 return false;
@@ -278,6 +288,9 @@ mod tests {
         mailbox::{CommandSender, command_lane, peer_ports},
     };
 
+    /// So many datagrams for the next shard are as many as there is room for.
+    const PRESSING: usize = 4;
+
     /// Echoes datagrams through the next shard: what comes from the network goes to the peer as
     /// (address, bytes), and the peer sends it to `address`. Commands come back as events, and the
     /// timer tells its number.
@@ -316,6 +329,7 @@ mod tests {
             bytes: &mut [u8],
             _: &mut SocketOutbox,
         ) {
+            assert!(self.held.len() < PRESSING, "they should have left");
             self.held.push_back((remote, bytes.to_vec()));
         }
 
@@ -344,6 +358,10 @@ mod tests {
             to == (self.me + 1) % self.shards && !self.held.is_empty()
         }
 
+        fn peers_press(&mut self) -> bool {
+            self.held.len() >= PRESSING
+        }
+
         fn events(&mut self) -> impl Iterator<Item = u32> {
             self.events.drain(..)
         }
@@ -366,7 +384,7 @@ mod tests {
         };
         let bound = bind_sockets(&config).unwrap();
         let wakers: Vec<_> = (0..shards).map(|_| Arc::new(Waker::new().unwrap())).collect();
-        let ports = peer_ports(&wakers, 2, |_| VecDeque::new());
+        let ports = peer_ports(&wakers, 64, |_| VecDeque::new());
         let mut running = (Vec::new(), Vec::new());
         for (me, ((sockets, peers), waker)) in
             bound.shards.into_iter().zip(ports).zip(wakers).enumerate()
@@ -404,6 +422,13 @@ mod tests {
             let mut bytes = [0; 200];
             let (len, from) = client.recv_from(&mut bytes).unwrap();
             assert_eq!((bytes.get(..len), from), (Some(&[n; 100][..]), addr));
+        }
+        // At once, more than there is room for in the batch of one tick.
+        for _ in 0..50 {
+            client.send_to(&[7; 100], addr).unwrap();
+        }
+        for _ in 0..50 {
+            assert_eq!(client.recv(&mut [0; 200]).unwrap(), 100);
         }
         let told_by = |shard: usize, count: usize| {
             let mut commands = Vec::new();

@@ -214,8 +214,7 @@ impl Core {
             if wanted & (1 << encoding) == 0 || *shard == self.config.shard {
                 continue;
             }
-            let batch = self.peers.get_mut(usize::from(shard.0));
-            if !batch.is_some_and(|b| b.push(item, &[])) {
+            if !self.peers.push(*shard, item, &[]) {
                 self.drops.count(Drop::PeerQueueFull);
             }
         }

@@ -201,14 +201,13 @@ impl<O: Outbox> Forwarder<'_, O> {
         if video {
             s.history.record(Sent {
                 index: p.projected.index,
-                ring: p.ring,
+                ring: p.ring as u32,
                 timestamp: p.projected.timestamp,
                 at_ms: self.now_ms,
                 picture_id_delta: p.projected.picture_id_delta,
                 encoding,
                 tl0_delta: p.projected.tl0_delta,
                 padding: p.padding,
-                used: true,
             });
         }
     }
@@ -218,7 +217,9 @@ impl<O: Outbox> Forwarder<'_, O> {
     pub(super) fn resend(&mut self, feed: &mut Feed, at: usize, sent: &Sent) -> bool {
         let Some(s) = feed.subscriptions.get_mut(at) else { return false };
         let ring = feed.encodings.get(usize::from(sent.encoding)).and_then(|f| f.ring.as_ref());
-        let Some((meta, packet)) = ring.and_then(|r| r.get(sent.ring)) else { return false };
+        let Some((meta, packet)) = ring.and_then(|r| r.get(r.nearest(sent.ring))) else {
+            return false;
+        };
         let Some(e) = self.endpoints.get_mut(s.receiver) else { return false };
         let (Some(tx), Some(dest)) = (e.receiver.tx.as_ref(), e.receiver.dest.as_ref()) else {
             return false;

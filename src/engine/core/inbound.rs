@@ -165,9 +165,7 @@ impl Core {
                 continue;
             }
             let item = PeerItem::Media { source: id, encoding, meta };
-            let pushed =
-                self.peers.get_mut(usize::from(shard.0)).is_some_and(|b| b.push(item, packet));
-            if !pushed {
+            if !self.peers.push(*shard, item, packet) {
                 self.drops.count(Drop::PeerQueueFull);
             }
         }

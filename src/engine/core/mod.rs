@@ -31,7 +31,7 @@ pub use command::{ShardCommand, SourceInfo};
 pub use counters::{Drop, DropCounters};
 pub use endpoint::Endpoint;
 pub use outbox::{Collected, Outbox};
-pub use peer::{PeerBatch, PeerItem};
+pub use peer::{PeerBatch, PeerBatches, PeerItem};
 pub use tables::{PtInfo, PtMap, Tables, passes_on, video_codec};
 
 use super::{
@@ -92,7 +92,7 @@ pub struct Core {
     source_homes: FxHashMap<SourceId, u32>,
     /// Feeds with packets that have not left yet.
     dirty: Vec<u32>,
-    peers: Vec<PeerBatch>,
+    peers: PeerBatches,
     events: Vec<Event>,
     next_tick: Instant,
     /// When a sender is looked at that something must be asked of; `None`: there is none.
@@ -111,7 +111,7 @@ pub struct Core {
 impl Core {
     /// A core without endpoints. `now` becomes its epoch.
     pub fn new(config: CoreConfig, now: Instant) -> Self {
-        let peers = (0..config.shards).map(|_| PeerBatch::new(config.shard)).collect();
+        let peers = PeerBatches::new(config.shard, config.shards);
         let random = config.seed ^ (u64::from(config.shard.0) << 48) | 1;
         Self {
             config,
@@ -208,20 +208,18 @@ impl Core {
 
     /// Exchanges the batch for a shard, if it has content, for an empty one.
     pub fn take_peer(&mut self, shard: ShardId, spare: &mut PeerBatch) -> bool {
-        match self.peers.get_mut(usize::from(shard.0)) {
-            Some(batch) if !batch.is_empty() => {
-                std::mem::swap(batch, spare);
-                batch.clear();
-                batch.from = self.config.shard;
-                true
-            }
-            _ => false,
-        }
+        self.peers.take(shard, spare)
     }
 
     /// Whether there is something for a shard.
     pub fn has_peer(&self, shard: ShardId) -> bool {
-        self.peers.get(usize::from(shard.0)).is_some_and(|b| !b.is_empty())
+        self.peers.has(shard)
+    }
+
+    /// Whether batches for other shards should leave before the end of the tick; true once for each
+    /// that has become half full.
+    pub fn peers_press(&mut self) -> bool {
+        self.peers.half_full()
     }
 
     /// What has happened for control since the last call.

@@ -8,10 +8,15 @@ use crate::{
     ingress::PacketMeta,
 };
 
-/// Bytes of one batch; what does not fit waits for nothing and is dropped and counted.
-const MAX_BYTES: usize = 512 << 10;
-/// Messages of one batch.
+/// Memory of one batch with media in it, bytes; what does not fit waits for nothing and is dropped and
+/// counted. Each pair of shards has some dozen batches, and all of them come to be used.
+const MAX_BYTES: usize = 128 << 10;
+/// Messages of one batch. Those without media, of which there may be one for each source, do not count
+/// towards [`MAX_BYTES`].
 const MAX_ITEMS: usize = 4_096;
+/// Memory for so many messages is kept: as many as there can be with media.
+const KEPT_ITEMS: usize = (MAX_BYTES / ITEM).next_power_of_two();
+const ITEM: usize = size_of::<(PeerItem, u32, u32)>();
 
 /// One message.
 #[derive(Clone, Copy, Debug)]
@@ -73,20 +78,24 @@ pub struct PeerBatch {
     pub from: ShardId,
     items: Vec<(PeerItem, u32, u32)>,
     bytes: Vec<u8>,
+    /// Memory of the messages with media.
+    used: usize,
 }
 
 impl PeerBatch {
     /// An empty batch of shard `from`.
     pub fn new(from: ShardId) -> Self {
-        Self { from, items: Vec::new(), bytes: Vec::new() }
+        Self { from, items: Vec::new(), bytes: Vec::new(), used: 0 }
     }
 
     /// Appends a message and the bytes that belong to it. False: it is full.
     #[inline]
     pub fn push(&mut self, item: PeerItem, bytes: &[u8]) -> bool {
-        if self.items.len() >= MAX_ITEMS || self.bytes.len() + bytes.len() > MAX_BYTES {
+        let cost = if bytes.is_empty() { 0 } else { ITEM + bytes.len() };
+        if self.items.len() >= MAX_ITEMS || self.used + cost > MAX_BYTES {
             return false;
         }
+        self.used += cost;
         self.items.push((item, self.bytes.len() as u32, bytes.len() as u32));
         self.bytes.extend_from_slice(bytes);
         true
@@ -105,7 +114,9 @@ impl PeerBatch {
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.items.clear();
+        self.items.shrink_to(KEPT_ITEMS);
         self.bytes.clear();
+        self.used = 0;
     }
 
     /// Its messages with their bytes, which may be changed in place.
@@ -114,6 +125,95 @@ impl PeerBatch {
             let (start, len) = (start as usize, len as usize);
             each(item, self.bytes.get_mut(start..start + len).unwrap_or_default());
         }
-        self.bytes.clear();
+        self.clear();
+    }
+}
+
+/// What waits on a shard for each of the others.
+#[derive(Debug)]
+pub struct PeerBatches {
+    batches: Vec<PeerBatch>,
+    half_full: bool,
+}
+
+impl PeerBatches {
+    /// Nothing, of shard `from`, for so many shards.
+    pub fn new(from: ShardId, shards: u16) -> Self {
+        Self { batches: (0..shards).map(|_| PeerBatch::new(from)).collect(), half_full: false }
+    }
+
+    /// Appends a message for shard `to`. False: its batch is full, or there is no such shard.
+    #[inline]
+    pub fn push(&mut self, to: ShardId, item: PeerItem, bytes: &[u8]) -> bool {
+        let Some(batch) = self.batches.get_mut(usize::from(to.0)) else { return false };
+        let before = batch.used;
+        let pushed = batch.push(item, bytes);
+        self.half_full |= before < MAX_BYTES / 2 && batch.used >= MAX_BYTES / 2;
+        pushed
+    }
+
+    /// Exchanges the batch for a shard, if it has content, for an empty one.
+    pub fn take(&mut self, to: ShardId, spare: &mut PeerBatch) -> bool {
+        let batch = self.batches.get_mut(usize::from(to.0)).filter(|b| !b.is_empty());
+        let Some(batch) = batch else { return false };
+        spare.clear();
+        spare.from = batch.from;
+        std::mem::swap(batch, spare);
+        true
+    }
+
+    /// Whether there is something for a shard.
+    pub fn has(&self, to: ShardId) -> bool {
+        self.batches.get(usize::from(to.0)).is_some_and(|b| !b.is_empty())
+    }
+
+    /// Whether a batch has become half full since this was last asked: it should leave.
+    pub fn half_full(&mut self) -> bool {
+        std::mem::take(&mut self.half_full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACTIVE: PeerItem = PeerItem::Active { source: SourceId(1), active: 1 };
+    const MEDIA: PeerItem =
+        PeerItem::Datagram { endpoint: EndpointId(1), remote: crate::sim::BRIDGE };
+    const TO: ShardId = ShardId(1);
+
+    #[test]
+    fn says_once_that_a_batch_is_half_full_and_bounds_its_memory() {
+        let mut batches = PeerBatches::new(ShardId(0), 2);
+        let (mut pushed, mut told) = (0, Vec::new());
+        while batches.push(TO, MEDIA, &[7; 1_000]) {
+            pushed += 1;
+            if batches.half_full() {
+                told.push(pushed);
+            }
+        }
+        assert_eq!(told, [pushed / 2 + 1]);
+        assert!(!batches.push(ShardId(2), ACTIVE, &[]), "there is no such shard");
+        let mut batch = PeerBatch::new(TO);
+        assert!(batches.take(TO, &mut batch));
+        assert_eq!((batch.from, batch.len()), (ShardId(0), pushed));
+        assert!(!batches.has(TO) && !batches.take(TO, &mut PeerBatch::new(TO)));
+        let memory = batch.items.capacity() * ITEM + batch.bytes.capacity();
+        assert!(memory < 4 * MAX_BYTES, "{memory}");
+        batch.drain(|_, bytes| assert_eq!(bytes, [7; 1_000]));
+        assert!(batch.push(MEDIA, &[7; 1_000]), "there is room again");
+    }
+
+    #[test]
+    fn what_is_said_of_many_sources_fits_beside_media_and_keeps_no_memory() {
+        let mut batches = PeerBatches::new(ShardId(0), 2);
+        while batches.push(TO, MEDIA, &[7; 1_000]) {}
+        for _ in 0..MAX_ITEMS / 2 {
+            assert!(batches.push(TO, ACTIVE, &[]));
+        }
+        let mut batch = PeerBatch::new(TO);
+        batches.take(TO, &mut batch);
+        batch.drain(|_, _| {});
+        assert!(batch.items.capacity() <= KEPT_ITEMS);
     }
 }

@@ -193,8 +193,7 @@ impl Core {
     }
 
     pub(super) fn send_peer(&mut self, shard: ShardId, item: PeerItem, bytes: &[u8]) {
-        let pushed = self.peers.get_mut(usize::from(shard.0)).is_some_and(|b| b.push(item, bytes));
-        if !pushed {
+        if !self.peers.push(shard, item, bytes) {
             self.drops.count(Drop::PeerQueueFull);
         }
     }
