@@ -17,6 +17,7 @@ mod registry;
 mod stats;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -36,7 +37,7 @@ pub use stats::BridgeStats;
 
 pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
 use crate::{
-    colibri::{ColibriError, ConferenceModified, ConferenceModify},
+    colibri::{ColibriError, ConferenceModified, ConferenceModify, IceUdp},
     conference::{Conference, Effects, SequentialIds},
     engine::{EndpointId, Engine, MediaEvent, Mid},
     transport::TransportUpdate,
@@ -140,6 +141,23 @@ impl Bridge {
     /// Whether a conference of this meeting exists.
     pub fn conference_exists(&self, meeting_id: &str) -> bool {
         self.inner.by_meeting(meeting_id).is_some()
+    }
+
+    /// The ids of a conference's endpoints; `None` when there is no such conference.
+    pub fn endpoint_ids(&self, meeting_id: &str) -> Option<BTreeSet<String>> {
+        self.inner.by_meeting(meeting_id)?.read(|c| c.endpoints().map(|e| e.id.clone()).collect())
+    }
+
+    /// Our side of an endpoint's transport, as it is now.
+    pub fn transport(&self, meeting_id: &str, endpoint: &str) -> Option<IceUdp> {
+        let handle = self.inner.by_meeting(meeting_id)?;
+        let id = handle.read(|c| c.endpoint(endpoint).map(|e| e.engine_id))??;
+        self.inner.transports.describe(id)
+    }
+
+    /// New conferences are refused.
+    pub fn is_shutting_down(&self) -> bool {
+        lock(&self.inner.shutdown).state != ShutdownState::Running
     }
 
     /// What was decided for a receiver, and what is measured of it.
@@ -341,4 +359,4 @@ fn unix_ms() -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,5 +3,5 @@
 mod errors;
 mod life;
 mod replay;
-mod rig;
+pub(crate) mod rig;
 mod storm;

@@ -10,6 +10,7 @@ pub mod json;
 mod media;
 mod request;
 mod transport;
+pub mod v1;
 pub mod xml;
 
 pub use convert::{

@@ -10,9 +10,9 @@
 //! elements (`crate::xmpp::StreamReader`).
 
 mod error;
-mod read;
-mod tree;
-mod write;
+pub(super) mod read;
+pub(super) mod tree;
+pub(super) mod write;
 
 use minidom::Element;
 
@@ -24,17 +24,17 @@ use super::{ColibriError, ConferenceModified, ConferenceModify};
 pub const NAMESPACE: &str = "jitsi:colibri2";
 
 /// The namespace of payload types and their parameters (XEP-0167).
-const RTP: &str = "urn:xmpp:jingle:apps:rtp:1";
+pub(super) const RTP: &str = "urn:xmpp:jingle:apps:rtp:1";
 /// The namespace of RTCP feedback (XEP-0293).
 const RTCP_FB: &str = "urn:xmpp:jingle:apps:rtp:rtcp-fb:0";
 /// The namespace of header extensions (XEP-0294).
-const HDREXT: &str = "urn:xmpp:jingle:apps:rtp:rtp-hdrext:0";
+pub(super) const HDREXT: &str = "urn:xmpp:jingle:apps:rtp:rtp-hdrext:0";
 /// The namespace of sources (XEP-0339).
-const SSMA: &str = "urn:xmpp:jingle:apps:rtp:ssma:0";
+pub(super) const SSMA: &str = "urn:xmpp:jingle:apps:rtp:ssma:0";
 /// The namespace of fingerprints (XEP-0320).
 const DTLS: &str = "urn:xmpp:jingle:apps:dtls:0";
 /// The namespace of the bridge channel's address.
-const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
+pub(super) const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
 /// The namespace of the trace context.
 const TRACE: &str = "jitsi:opentelemetry";
 

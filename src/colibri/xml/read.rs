@@ -146,7 +146,7 @@ fn sctp(node: &Node<'_>) -> Result<Sctp> {
     Ok(Sctp { role, port: node.number("port")? })
 }
 
-fn ice_udp(node: &Node<'_>) -> IceUdp {
+pub(in crate::colibri) fn ice_udp(node: &Node<'_>) -> IceUdp {
     IceUdp {
         ufrag: node.attr("ufrag"),
         pwd: node.attr("pwd"),
@@ -215,7 +215,7 @@ fn media_type(node: &Node<'_>) -> Result<Option<MediaType>> {
     }
 }
 
-fn payload_type(node: &Node<'_>) -> Option<PayloadType> {
+pub(in crate::colibri) fn payload_type(node: &Node<'_>) -> Option<PayloadType> {
     Some(PayloadType {
         id: node.number_if_any("id").filter(|id| *id <= 127)?,
         name: node.attr("name").unwrap_or_default(),
@@ -230,13 +230,13 @@ fn payload_type(node: &Node<'_>) -> Option<PayloadType> {
     })
 }
 
-fn parameters(node: &Node<'_>, namespace: &str) -> Vec<Parameter> {
+pub(in crate::colibri) fn parameters(node: &Node<'_>, namespace: &str) -> Vec<Parameter> {
     node.readable("parameter", namespace, |node| {
         Some(Parameter { name: node.attr("name"), value: node.attr("value") })
     })
 }
 
-fn rtp_hdrext(node: &Node<'_>) -> Option<RtpHdrExt> {
+pub(in crate::colibri) fn rtp_hdrext(node: &Node<'_>) -> Option<RtpHdrExt> {
     Some(RtpHdrExt {
         id: node.number_if_any("id").filter(|id| *id != 0)?,
         uri: node.attr("uri")?,
@@ -273,7 +273,7 @@ fn sources(node: &Node<'_>) -> Result<Vec<MediaSource>> {
 }
 
 /// An SSRC; the upper half may be written as negative numbers.
-fn ssrc(node: &Node<'_>) -> Result<u32> {
+pub(in crate::colibri) fn ssrc(node: &Node<'_>) -> Result<u32> {
     let value: i64 = node.number("ssrc")?.ok_or_else(|| node.error("ssrc must be set"))?;
     u32::try_from(value)
         .ok()

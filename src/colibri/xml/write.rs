@@ -113,7 +113,7 @@ fn transport(transport: &Transport) -> Out {
         })
 }
 
-fn ice_udp(ice: &IceUdp) -> Out {
+pub(in crate::colibri) fn ice_udp(ice: &IceUdp) -> Out {
     Out::new("transport", ICE_UDP_NAMESPACE)
         .some("ufrag", ice.ufrag.as_ref())
         .some("pwd", ice.pwd.as_ref())
@@ -167,7 +167,7 @@ fn media(media: &Media) -> Out {
         .present("extmap-allow-mixed", HDREXT, media.extmap_allow_mixed)
 }
 
-fn payload_type(payload_type: &PayloadType) -> Out {
+pub(in crate::colibri) fn payload_type(payload_type: &PayloadType) -> Out {
     Out::new("payload-type", RTP)
         .put("id", payload_type.id)
         .put("name", &payload_type.name)
@@ -209,7 +209,7 @@ fn stream(source: &Source) -> Out {
         .all(&source.parameters, |one| parameter(SSMA, one))
 }
 
-fn ssrc_group(group: &SsrcGroup) -> Out {
+pub(in crate::colibri) fn ssrc_group(group: &SsrcGroup) -> Out {
     Out::new("ssrc-group", SSMA)
         .put("semantics", &group.semantics)
         .all(&group.ssrcs, |ssrc| Out::new("source", SSMA).put("ssrc", ssrc))

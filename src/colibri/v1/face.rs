@@ -1,0 +1,148 @@
+//! Requests in, answers out: conferences by their ids, and the bridge behind them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use minidom::Element;
+use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::Instant;
+
+use super::{channel::Room, read, write};
+use crate::{bridge::Bridge, colibri::ColibriError};
+
+/// A conference without endpoints that is older is forgotten.
+const FILL_TIME: Duration = Duration::from_secs(20);
+/// How often it is looked for such.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// COLIBRI 1 of a bridge. Requests of one conference are answered in order.
+pub struct Face {
+    bridge: Bridge,
+    state: Mutex<State>,
+}
+
+struct State {
+    rooms: HashMap<String, Arc<Shared>>,
+    rng: StdRng,
+    swept: Instant,
+}
+
+struct Shared {
+    /// The full JID of who made it; nobody else may use it.
+    owner: String,
+    created: Instant,
+    room: tokio::sync::Mutex<Room>,
+}
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct Refusal(#[from] pub ColibriError);
+
+impl Refusal {
+    /// `<error>`, for a stanza of this namespace.
+    pub fn element(&self, namespace: &str) -> Element {
+        write::error(&self.0, namespace)
+    }
+}
+
+impl std::fmt::Debug for Face {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Face").finish_non_exhaustive()
+    }
+}
+
+impl Face {
+    /// Of a bridge. `seed`: of ids.
+    pub fn new(bridge: Bridge, seed: u64) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        let state = State { rooms: HashMap::new(), rng, swept: Instant::now() };
+        Self { bridge, state: Mutex::new(state) }
+    }
+
+    /// Answers `<conference>` of somebody.
+    ///
+    /// # Errors
+    /// As JVB's, word by word.
+    pub async fn ask(&self, from: &str, request: &Element) -> Result<Element, Refusal> {
+        let request = read::conference(request)?;
+        let shared = match &request.id {
+            Some(id) => self.find(from, id)?,
+            None => self.create(from, request.name.clone()),
+        };
+        let mut room = shared.room.lock().await;
+        let alive = self.bridge.endpoint_ids(&room.meeting);
+        room.sync(alive.as_ref());
+        if alive.is_none() && request.id.is_some() && shared.created.elapsed() > FILL_TIME {
+            self.lock().rooms.remove(&room.id);
+            return Err(not_found(&room.id).into());
+        }
+        let outcome = room.apply(&request, &mut || self.lock().rng.next_u64());
+        for ask in outcome.asks {
+            let asked = ask.endpoints.first().map(|edit| edit.id.clone()).unwrap_or_default();
+            match self.bridge.modify(ask).await {
+                Ok(answer) => room.done(&asked, &answer),
+                Err(error) => {
+                    room.refused();
+                    if room.is_empty() && request.id.is_none() {
+                        self.lock().rooms.remove(&room.id);
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        let draft = outcome.answer?;
+        let answer = room.answer(&draft, self.bridge.is_shutting_down(), |endpoint| {
+            self.bridge.transport(&room.meeting, endpoint)
+        });
+        Ok(write::answer(&answer))
+    }
+
+    fn find(&self, from: &str, id: &str) -> Result<Arc<Shared>, ColibriError> {
+        let state = self.lock();
+        let found = state.rooms.get(id).filter(|shared| shared.owner == from);
+        found.cloned().ok_or_else(|| not_found(id))
+    }
+
+    fn create(&self, from: &str, name: Option<String>) -> Arc<Shared> {
+        let mut state = self.lock();
+        self.sweep(&mut state);
+        let id = loop {
+            let id = format!("{:x}", state.rng.next_u64());
+            if !state.rooms.contains_key(&id) {
+                break id;
+            }
+        };
+        let shared = Arc::new(Shared {
+            owner: from.to_owned(),
+            created: Instant::now(),
+            room: tokio::sync::Mutex::new(Room::new(id.clone(), name)),
+        });
+        state.rooms.insert(id, shared.clone());
+        shared
+    }
+
+    /// Forgets conferences that ended by themselves.
+    fn sweep(&self, state: &mut State) {
+        if state.swept.elapsed() < SWEEP_INTERVAL {
+            return;
+        }
+        state.swept = Instant::now();
+        state.rooms.retain(|_, shared| {
+            let Ok(room) = shared.room.try_lock() else { return true };
+            shared.created.elapsed() <= FILL_TIME || self.bridge.conference_exists(&room.meeting)
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_found(id: &str) -> ColibriError {
+    let quoted: String = id.chars().take(64).collect();
+    ColibriError::bad_request(format!("Conference not found for ID: {quoted}"))
+}
