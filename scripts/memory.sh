@@ -11,8 +11,7 @@ cd "$(dirname "$0")/.."
 # Limits, KiB.
 ENDPOINT=150
 RECEIVER=20
-# Endpoints of the idle run, and receivers of the two runs that are compared.
-IDLE=600
+# Endpoints, or receivers, of the runs that are compared.
 FEW=50
 MANY=350
 
@@ -44,22 +43,24 @@ resident() {
     done
 }
 
-# per NAME COUNT BEFORE AFTER LESS LIMIT: prints what each of COUNT adds, less what is known of it
-# otherwise, and whether that is within its limit.
-per() {
-    awk -v name="$1" -v count="$2" -v before="$3" -v after="$4" -v less="$5" -v limit="$6" 'BEGIN {
-        kib = (after - before) / count - less
+# line NAME KIB LIMIT: prints a figure and whether it is within its limit.
+line() {
+    awk -v name="$1" -v kib="$2" -v limit="$3" 'BEGIN {
         printf "%-36s %6.1f KiB   (at most %d: %s)\n", name, kib, limit, kib <= limit ? "held" : "NOT HELD"
         exit kib > limit
     }'
 }
 
-{ read -r empty; read -r idle; } < <(resident connected --senders 0 --receivers "$IDLE")
+calculate() { awk "BEGIN { print $1 }"; }
+
+{ read -r _; read -r idle_few; } < <(resident connected --senders 0 --receivers "$FEW")
+{ read -r empty; read -r idle_many; } < <(resident connected --senders 0 --receivers "$MANY")
 { read -r _; read -r few; } < <(resident load --senders 1 --receivers "$FEW" --video 1500k)
 { read -r _; read -r many; } < <(resident load --senders 1 --receivers "$MANY" --video 1500k)
 
 status=0
-per "idle endpoint, connected" "$IDLE" "$empty" "$idle" 0 "$ENDPOINT" || status=1
-each=$(awk -v a="$empty" -v b="$idle" -v n="$IDLE" 'BEGIN { print (b - a) / n }')
-per "further receiver of a video source" $((MANY - FEW)) "$few" "$many" "$each" "$RECEIVER" || status=1
+line "idle endpoint, connected" "$(calculate "($idle_many - $empty) / $MANY")" "$ENDPOINT" || status=1
+# What is more for a receiver than for an endpoint that gets nothing.
+more=$(calculate "(($many - $few) - ($idle_many - $idle_few)) / ($MANY - $FEW)")
+line "further receiver of a video source" "$more" "$RECEIVER" || status=1
 exit $status
