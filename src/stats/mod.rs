@@ -5,5 +5,5 @@ mod published;
 mod redact;
 
 pub use log_limit::LogLimit;
-pub use published::{Mucs, Number, Stat, Surroundings, published, threads};
+pub use published::{Mucs, Number, Stat, Surroundings, published, threads, timestamp};
 pub use redact::{Redacted, redact, redact_ip, set_redaction};

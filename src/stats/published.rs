@@ -155,7 +155,7 @@ pub fn threads() -> Option<u64> {
 
 /// `yyyy-MM-dd HH:mm:ss.SSS`, UTC. The date by the civil-calendar arithmetic of days since 1970:
 /// years begin in March, so that the leap day is the last of its year.
-fn timestamp(since_1970: Duration) -> String {
+pub fn timestamp(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs();
     let days = seconds / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -3,6 +3,7 @@
 //! [`StreamReader`] makes stanzas of bytes, within [`Limits`]. [`iq::handle`] answers a
 //! request or says what to ask the bridge. [`presence::stats`] is what the bridge publishes.
 
+pub mod component;
 pub mod iq;
 pub mod presence;
 mod stanza;

@@ -1,7 +1,7 @@
 //! Requests in, answers out: conferences by their ids, and the bridge behind them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -99,6 +99,13 @@ impl Face {
             self.bridge.transport(&room.meeting, endpoint)
         });
         Ok(write::answer(&answer))
+    }
+
+    /// Who has conferences, each once.
+    pub fn owners(&self) -> Vec<String> {
+        let state = self.lock();
+        let owners: BTreeSet<&String> = state.rooms.values().map(|room| &room.owner).collect();
+        owners.into_iter().cloned().collect()
     }
 
     fn find(&self, from: &str, id: &str) -> Result<Arc<Shared>, ColibriError> {

@@ -1,0 +1,150 @@
+//! The component's socket: connected, served, and connected again when it is lost.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use minidom::Element;
+use rand::Rng as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+    time::{sleep, sleep_until, timeout},
+};
+
+use super::{
+    ComponentConfig,
+    requests::{Step, handle},
+    session::{Event, Lost, Session},
+};
+use crate::{colibri::v1::Face, stats::Stat};
+
+/// TCP has so long to connect.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// Between two attempts to connect, more or less.
+const RETRY: Duration = Duration::from_secs(5);
+/// Requests that are being answered; more have to wait in the socket.
+const MAX_REQUESTS: usize = 1_000;
+
+/// What the component is for.
+pub struct Services {
+    /// Who answers COLIBRI 1.
+    pub face: Arc<Face>,
+    /// What is published.
+    pub stats: Box<dyn Fn() -> Vec<(&'static str, Stat)> + Send + Sync>,
+    /// Version of the software, as it says to whom asks.
+    pub version: String,
+}
+
+/// The component. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Component(watch::Sender<bool>);
+
+impl Component {
+    /// Connects and serves, for ever. Must be called in a tokio runtime.
+    pub fn start(config: ComponentConfig, services: Services) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(run(config, services, stopped));
+        Self(stop)
+    }
+
+    /// Leaves the server. Nothing waits for it.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Receiver<bool>) {
+    let (jid, server) = (config.jid(), format!("{}:{}", config.host, config.port));
+    let began = Instant::now();
+    let mut told = None;
+    loop {
+        let mut up = false;
+        let lost = match serve(&config, &services, &mut stopped, began, &mut up).await {
+            Ok(()) => return,
+            Err(lost) => lost.to_string(),
+        };
+        // One line when something changes, not one for each attempt.
+        if up || told.as_ref() != Some(&lost) {
+            tracing::warn!(jid, server, "component is not connected: {lost}; trying again");
+            told = Some(lost);
+        }
+        let jitter = rand::rng().random_range(0.8..1.2);
+        tokio::select! {
+            () = sleep(RETRY.mul_f64(jitter)) => {}
+            () = asked_to_stop(&mut stopped) => return,
+        }
+    }
+}
+
+/// Until the component is stopped, or dropped.
+async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// One connection. `Ok`: it was asked to end.
+async fn serve(
+    config: &ComponentConfig,
+    services: &Services,
+    stopped: &mut watch::Receiver<bool>,
+    began: Instant,
+    up: &mut bool,
+) -> Result<(), Lost> {
+    let connecting = TcpStream::connect((config.host.as_str(), config.port));
+    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let connected = timeout(CONNECT_TIME, connecting).await.unwrap_or_else(|_| Err(late()));
+    let mut stream = connected.map_err(Lost::Connect)?;
+    stream.set_nodelay(true)?;
+    let mut session = Session::new(config, Instant::now());
+    let mut answers = FuturesUnordered::new();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let out = session.take_output();
+        if !out.is_empty() {
+            stream.write_all(&out).await?;
+        }
+        tokio::select! {
+            read = stream.read(&mut buffer), if answers.len() < MAX_REQUESTS => {
+                let read = read?;
+                let bytes = buffer.get(..read).filter(|bytes| !bytes.is_empty()).ok_or(Lost::Closed)?;
+                for event in session.receive(Instant::now(), bytes)? {
+                    match event {
+                        Event::Up => {
+                            *up = true;
+                            tracing::info!(jid = config.jid(), "component is connected");
+                        }
+                        Event::Stanza(stanza) => {
+                            match handle(stanza, &services.version, began.elapsed()) {
+                                Step::Answer(answer) => session.send(answer),
+                                Step::Ignore => {}
+                                Step::Conference { from, request, reply } => {
+                                    answers.push(async move {
+                                        match services.face.ask(&from, &request).await {
+                                            Ok(answer) => reply.result(Some(answer)),
+                                            Err(refusal) => reply.error(|ns| refusal.element(ns)),
+                                        }
+                                    });
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            Some(answer) = answers.next(), if !answers.is_empty() => {
+                let answer: Element = answer;
+                session.send(answer);
+            }
+            () = sleep_until(session.next().into()) => {
+                session.tick(Instant::now(), &services.stats, || services.face.owners())?;
+            }
+            () = asked_to_stop(stopped) => {
+                session.close();
+                let _ = timeout(CONNECT_TIME, stream.write_all(&session.take_output())).await;
+                return Ok(());
+            }
+        }
+    }
+}

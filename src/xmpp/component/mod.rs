@@ -1,0 +1,83 @@
+//! The bridge as a component of an XMPP server (XEP-0114): it has a domain of its own, answers
+//! COLIBRI 1 there, and publishes how busy it is to a pubsub node.
+//!
+//! [`session::Session`] is the connection without I/O; [`Component`] gives it a socket, and another
+//! one when that is lost.
+
+mod driver;
+mod pubsub;
+mod requests;
+mod session;
+
+use std::time::Duration;
+
+pub use driver::{Component, Services};
+pub use session::Lost;
+
+/// The namespace of stanzas between a component and its server.
+pub const NAMESPACE: &str = "jabber:component:accept";
+
+/// How the bridge is a component (`videobridge.apis.xmpp-component`).
+#[derive(Clone, PartialEq, Eq)]
+pub struct ComponentConfig {
+    /// `host`: of the XMPP server. The domain, or `localhost` without one.
+    pub host: String,
+    /// `port`. 5347, Prosody's.
+    pub port: u16,
+    /// `domain`: of the XMPP server. Unset: the component's JID is the subdomain alone.
+    pub domain: Option<String>,
+    /// `subdomain`. `jitsi-videobridge`.
+    pub subdomain: String,
+    /// `secret`, which the server knows too.
+    pub secret: String,
+    /// Where statistics go (`videobridge.stats.transports`).
+    pub publish: Vec<Publish>,
+}
+
+/// A place for statistics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Publish {
+    /// Between two of them.
+    pub interval: Duration,
+    /// Where.
+    pub to: Place,
+}
+
+/// Where statistics go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// A node of a pubsub service (XEP-0060), which is made when it is not there.
+    Node {
+        /// The service's JID.
+        service: String,
+        /// The node.
+        node: String,
+    },
+    /// To the focus of every conference, unasked.
+    Focus,
+}
+
+impl ComponentConfig {
+    /// The component's JID.
+    pub fn jid(&self) -> String {
+        match &self.domain {
+            Some(domain) => format!("{}.{domain}", self.subdomain),
+            None => self.subdomain.clone(),
+        }
+    }
+}
+
+/// Without the secret.
+impl std::fmt::Debug for ComponentConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ComponentConfig")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("jid", &self.jid())
+            .field("publish", &self.publish)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

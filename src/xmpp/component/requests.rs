@@ -1,0 +1,174 @@
+//! What the component answers. Its answers hold no repetition of what was asked, as JVB's did not.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use minidom::Element;
+
+use crate::{
+    colibri::{ColibriError, Condition, v1, xml},
+    stats,
+    xmpp::{
+        Stanza,
+        iq::{COLIBRI, DISCO_INFO, DISCO_ITEMS, HEALTHCHECK, PING, VERSION, put},
+    },
+};
+
+const LAST: &str = "jabber:iq:last";
+const TIME: &str = "urn:xmpp:time";
+
+/// In JVB's order.
+const FEATURES: [&str; 9] = [
+    DISCO_INFO,
+    PING,
+    LAST,
+    TIME,
+    COLIBRI,
+    HEALTHCHECK,
+    "urn:xmpp:jingle:apps:dtls:0",
+    "urn:xmpp:jingle:transports:ice-udp:1",
+    VERSION,
+];
+
+/// What to do about a stanza.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Send this.
+    Answer(Element),
+    /// Ask COLIBRI 1, and send what [`Reply`] makes of its answer.
+    Conference { from: String, request: Element, reply: Reply },
+    /// It is no request.
+    Ignore,
+}
+
+/// Who waits for an answer: an IQ without its type and its content.
+#[derive(Clone, Debug)]
+pub(super) struct Reply(Element);
+
+impl Reply {
+    pub fn result(mut self, inside: Option<Element>) -> Element {
+        put(self.0.attrs_mut(), "type", "result");
+        if let Some(inside) = inside {
+            self.0.append_child(inside);
+        }
+        self.0
+    }
+
+    /// `write` writes `<error>` for the namespace of the stanza.
+    pub fn error(mut self, write: impl FnOnce(&str) -> Element) -> Element {
+        put(self.0.attrs_mut(), "type", "error");
+        let namespace = self.0.ns();
+        self.0.append_child(write(&namespace));
+        self.0
+    }
+
+    fn refuse(self, condition: Condition, text: &str) -> Element {
+        self.error(|namespace| xml::write_error(&ColibriError::new(condition, text), namespace))
+    }
+}
+
+/// Decides what to do about a stanza. `up`: for how long there has been a bridge.
+pub(super) fn handle(stanza: Stanza, version: &str, up: Duration) -> Step {
+    let (iq, given_up) = match stanza {
+        Stanza::Whole(iq) => (iq, None),
+        Stanza::GivenUp { head, fault } => (head, Some(fault)),
+    };
+    let get = iq.attr("type") == Some("get");
+    let request = iq.name() == "iq" && (get || iq.attr("type") == Some("set"));
+    let (Some(id), Some(from), true) = (iq.attr("id"), iq.attr("from"), request) else {
+        return Step::Ignore;
+    };
+    let mut answer = Element::bare("iq", iq.ns());
+    put(answer.attrs_mut(), "id", id);
+    put(answer.attrs_mut(), "to", from);
+    if let Some(to) = iq.attr("to") {
+        put(answer.attrs_mut(), "from", to);
+    }
+    let reply = Reply(answer);
+    if let Some(fault) = given_up {
+        return Step::Answer(reply.refuse(Condition::PolicyViolation, &fault.to_string()));
+    }
+    let Some(asked) = iq.children().next() else {
+        return Step::Answer(reply.refuse(Condition::BadRequest, ""));
+    };
+    if v1::is_conference(asked) {
+        return Step::Conference { from: from.to_owned(), request: asked.clone(), reply };
+    }
+    Step::Answer(simple(asked, get, reply, version, up))
+}
+
+fn simple(asked: &Element, get: bool, reply: Reply, version: &str, up: Duration) -> Element {
+    if asked.is("healthcheck", HEALTHCHECK) {
+        // Always well: a focus of that time takes an error for a reason to move everybody.
+        return reply.result(None);
+    }
+    if asked.is("query", VERSION) {
+        return reply.result(Some(about(version)));
+    }
+    let lifecycle = ["graceful-shutdown", "force-shutdown"];
+    if lifecycle.iter().any(|name| asked.is(*name, COLIBRI)) {
+        return reply.refuse(Condition::ServiceUnavailable, "");
+    }
+    if asked.is("stats", COLIBRI) {
+        return reply.refuse(Condition::ServiceUnavailable, "Unsupported IQ request stats");
+    }
+    if get {
+        if asked.is("query", DISCO_INFO) {
+            return reply.result(Some(disco_info()));
+        }
+        if asked.is("ping", PING) {
+            return reply.result(None);
+        }
+        if asked.is("query", LAST) {
+            let mut query = Element::bare("query", LAST);
+            put(query.attrs_mut(), "seconds", &up.as_secs().to_string());
+            return reply.result(Some(query));
+        }
+        if asked.is("time", TIME) {
+            return reply.result(Some(time()));
+        }
+        if asked.is("query", DISCO_ITEMS) {
+            return reply.refuse(Condition::FeatureNotImplemented, "");
+        }
+    }
+    reply.refuse(Condition::BadRequest, "Failed to parse incoming stanza")
+}
+
+fn disco_info() -> Element {
+    let mut identity = Element::bare("identity", DISCO_INFO);
+    for (name, value) in
+        [("category", "component"), ("type", "conference"), ("name", "JitsiVideobridge")]
+    {
+        put(identity.attrs_mut(), name, value);
+    }
+    let mut query = Element::bare("query", DISCO_INFO);
+    query.append_child(identity);
+    for feature in FEATURES {
+        let mut element = Element::bare("feature", DISCO_INFO);
+        put(element.attrs_mut(), "var", feature);
+        query.append_child(element);
+    }
+    query
+}
+
+fn about(version: &str) -> Element {
+    let mut query = Element::bare("query", VERSION);
+    for (name, text) in [("name", "JVB"), ("version", version), ("os", std::env::consts::OS)] {
+        let mut element = Element::bare(name, VERSION);
+        element.append_text(text);
+        query.append_child(element);
+    }
+    query
+}
+
+/// XEP-0202, in UTC.
+fn time() -> Element {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let utc = stats::timestamp(now).replacen(' ', "T", 1);
+    let mut time = Element::bare("time", TIME);
+    for (name, text) in [("tzo", "+00:00"), ("utc", &format!("{utc}Z"))] {
+        let mut element = Element::bare(name, TIME);
+        element.append_text(text);
+        time.append_child(element);
+    }
+    time
+}

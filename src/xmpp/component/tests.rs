@@ -1,0 +1,303 @@
+use std::time::Instant;
+
+use minidom::Element;
+
+use super::{
+    requests::{Step, handle},
+    session::{Event, Lost, Session},
+    *,
+};
+use crate::xmpp::{Limits, Stanza, iq::DISCO_INFO, parse};
+
+const STREAM: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
+                      xmlns:stream='http://etherx.jabber.org/streams' from='jvb.example.com' id='3BF96D32'>";
+const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+
+fn config(publish: Vec<Publish>) -> ComponentConfig {
+    ComponentConfig {
+        host: "localhost".into(),
+        port: 5347,
+        domain: Some("example.com".into()),
+        subdomain: "jvb".into(),
+        secret: "test".into(),
+        publish,
+    }
+}
+
+struct World {
+    session: Session,
+    now: Instant,
+}
+
+impl World {
+    /// A session after its handshake.
+    fn up(publish: Vec<Publish>) -> Self {
+        let now = Instant::now();
+        let mut world = Self { session: Session::new(&config(publish), now), now };
+        world.receive(STREAM).unwrap();
+        let events = world.receive("<handshake/>").unwrap();
+        assert!(matches!(events[..], [Event::Up]));
+        world.session.take_output();
+        world
+    }
+
+    fn receive(&mut self, text: &str) -> Result<Vec<Event>, Lost> {
+        self.session.receive(self.now, text.as_bytes())
+    }
+
+    /// Lets time pass up to the next thing that is due; what is sent then.
+    fn pass(&mut self) -> Result<Vec<Element>, Lost> {
+        self.now = self.now.max(self.session.next());
+        let stats = || vec![("conferences", 2usize.into())];
+        self.session.tick(self.now, stats, || vec!["focus@example.com/1".into()])?;
+        Ok(self.sent())
+    }
+
+    fn sent(&mut self) -> Vec<Element> {
+        let out = String::from_utf8(self.session.take_output()).unwrap();
+        let all: Element = format!("<all xmlns='{NAMESPACE}'>{out}</all>").parse().unwrap();
+        all.children().cloned().collect()
+    }
+
+    /// The next stanza to somebody.
+    fn next_to(&mut self, to: &str) -> Element {
+        for _ in 0..100 {
+            for stanza in self.pass().unwrap() {
+                if stanza.attr("to") == Some(to) {
+                    return stanza;
+                }
+                self.answer(&stanza, "result", "").unwrap();
+            }
+        }
+        panic!("nothing to {to}");
+    }
+
+    fn answer(&mut self, asked: &Element, kind: &str, inside: &str) -> Result<(), Lost> {
+        let (id, to) = (asked.attr("id").unwrap(), asked.attr("to").unwrap());
+        let answer = format!("<iq type='{kind}' id='{id}' from='{to}'>{inside}</iq>");
+        assert!(self.receive(&answer)?.is_empty(), "answers are no requests");
+        Ok(())
+    }
+}
+
+fn error(condition: &str) -> String {
+    format!("<error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>")
+}
+
+/// What is done to the node: `create`, `configure`, `publish`.
+fn action(iq: &Element) -> &str {
+    iq.children().next().unwrap().children().next().unwrap().name()
+}
+
+#[test]
+fn the_handshake_is_that_of_the_specification() {
+    let now = Instant::now();
+    let mut session = Session::new(&config(Vec::new()), now);
+    let open = String::from_utf8(session.take_output()).unwrap();
+    assert!(open.ends_with("to='jvb.example.com'>"), "{open}");
+    for byte in STREAM.bytes() {
+        session.receive(now, &[byte]).unwrap();
+    }
+    let expected = b"<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>";
+    assert_eq!(session.take_output(), expected);
+}
+
+#[test]
+fn each_loss_has_its_cause() {
+    let start = || {
+        let now = Instant::now();
+        World { session: Session::new(&config(Vec::new()), now), now }
+    };
+    let refusal = "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+                   <text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>Given token does not match</text>\
+                   </stream:error>";
+    let mut refused = start();
+    refused.receive(STREAM).unwrap();
+    let lost = refused.receive(refusal).unwrap_err().to_string();
+    assert!(lost.contains("refused the secret") && lost.contains("does not match"), "{lost}");
+    assert!(matches!(World::up(Vec::new()).receive(refusal), Err(Lost::Stream(_))));
+    assert!(matches!(World::up(Vec::new()).receive("</stream:stream>"), Err(Lost::Closed)));
+    assert!(matches!(World::up(Vec::new()).receive("<iq></message>"), Err(Lost::Malformed(_))));
+    assert!(matches!(start().pass(), Err(Lost::Handshake)));
+}
+
+#[test]
+fn a_server_that_answers_no_pings_is_dead() {
+    let mut world = World::up(Vec::new());
+    let ping = world.next_to("example.com");
+    assert!(
+        ping.has_child("ping", "urn:xmpp:ping") && ping.attr("from") == Some("jvb.example.com")
+    );
+    world.answer(&ping, "error", &error("service-unavailable")).unwrap();
+    // An error is an answer: three silences in a row are too many, two are not.
+    for _ in 0..2 {
+        world.next_to("example.com");
+    }
+    let ping = world.next_to("example.com");
+    world.answer(&ping, "result", "").unwrap();
+    let start = world.now;
+    let lost = loop {
+        if let Err(lost) = world.pass() {
+            break lost;
+        }
+    };
+    assert!(matches!(lost, Lost::Silent));
+    assert!(world.now - start < Duration::from_secs(60));
+}
+
+fn node(interval: u64) -> Vec<Publish> {
+    let to = Place::Node { service: "pubsub.example.com".into(), node: "sharedStatsNode".into() };
+    vec![Publish { interval: Duration::from_secs(interval), to }]
+}
+
+#[test]
+fn a_node_is_made_configured_and_published_to() {
+    let mut world = World::up(node(5));
+    let create = world.next_to("pubsub.example.com");
+    assert_eq!((action(&create), create.attr("type")), ("create", Some("set")));
+    world.answer(&create, "result", "").unwrap();
+    let configure = world.sent().pop().unwrap();
+    assert_eq!(action(&configure), "configure");
+    assert!(configure.has_child("pubsub", "http://jabber.org/protocol/pubsub#owner"));
+    world.answer(&configure, "error", &error("feature-not-implemented")).unwrap();
+    let publish = world.next_to("pubsub.example.com");
+    let item = publish.get_child("pubsub", PUBSUB).and_then(|p| p.get_child("publish", PUBSUB));
+    let item = item.unwrap().get_child("item", PUBSUB).unwrap();
+    assert_eq!(item.attr("id"), Some("jvb.example.com"));
+    let stat = item.children().next().unwrap().children().next().unwrap();
+    assert_eq!((stat.attr("name"), stat.attr("value")), (Some("conferences"), Some("2")));
+    world.answer(&publish, "result", "").unwrap();
+    let before = world.now;
+    world.next_to("pubsub.example.com");
+    assert!(world.now - before <= Duration::from_secs(5));
+}
+
+#[test]
+fn a_node_that_is_there_is_used_and_one_that_goes_is_made_again() {
+    let mut world = World::up(node(5));
+    let create = world.next_to("pubsub.example.com");
+    world.answer(&create, "error", &error("conflict")).unwrap();
+    assert!(world.sent().is_empty(), "somebody else's node is not configured");
+    let publish = world.next_to("pubsub.example.com");
+    assert_eq!(action(&publish), "publish");
+    world.answer(&publish, "error", &error("item-not-found")).unwrap();
+    let again = world.next_to("pubsub.example.com");
+    assert_eq!(action(&again), "create");
+}
+
+#[test]
+fn a_refused_publish_is_tried_again() {
+    let mut world = World::up(node(5));
+    let create = world.next_to("pubsub.example.com");
+    world.answer(&create, "error", &error("internal-server-error")).unwrap();
+    let create = world.next_to("pubsub.example.com");
+    assert_eq!(action(&create), "create");
+    world.answer(&create, "error", &error("forbidden")).unwrap();
+    for _ in 0..3 {
+        let publish = world.next_to("pubsub.example.com");
+        assert_eq!(action(&publish), "publish");
+        world.answer(&publish, "error", &error("forbidden")).unwrap();
+    }
+    // No answer at all, and one of somebody else, are no end either.
+    let publish = world.next_to("pubsub.example.com");
+    let id = publish.attr("id").unwrap();
+    world.receive(&format!("<iq type='result' id='{id}' from='mallory@example.com'/>")).unwrap();
+    let next = world.next_to("pubsub.example.com");
+    assert_eq!(action(&next), "publish");
+}
+
+#[test]
+fn focuses_are_told_unasked() {
+    let publish = vec![Publish { interval: Duration::from_secs(5), to: Place::Focus }];
+    let mut world = World::up(publish);
+    let told = world.next_to("focus@example.com/1");
+    assert_eq!(told.attr("type"), Some("result"));
+    let stats = told.children().next().unwrap().children().next().unwrap();
+    assert_eq!((stats.name(), stats.children().count()), ("stats", 1));
+}
+
+fn asked(kind: &str, inside: &str) -> Element {
+    let iq = format!(
+        "<iq type='{kind}' id='x\u{e9}1' from='focus@example.com/1' to='jvb.example.com'>{inside}</iq>"
+    );
+    let stanza = parse(iq.as_bytes(), NAMESPACE, Limits::default()).unwrap();
+    match handle(stanza, "2.1", Duration::from_secs(7)) {
+        Step::Answer(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests_are_answered_as_jvbs_component_did() {
+    let disco = asked("get", &format!("<query xmlns='{DISCO_INFO}'/>"));
+    assert_eq!(disco.attr("from"), Some("jvb.example.com"));
+    assert_eq!(
+        (disco.attr("id"), disco.attr("to")),
+        (Some("x\u{e9}1"), Some("focus@example.com/1"))
+    );
+    let query = disco.children().next().unwrap();
+    let identity = query.children().next().unwrap();
+    assert_eq!(identity.attr("name"), Some("JitsiVideobridge"));
+    let features: Vec<&str> = query.children().filter_map(|c| c.attr("var")).collect();
+    assert_eq!(features.len(), 9);
+    assert_eq!(features[4], "http://jitsi.org/protocol/colibri");
+    for (kind, inside, expected) in [
+        ("get", "<ping xmlns='urn:xmpp:ping'/>", "result"),
+        ("get", "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>", "result"),
+        ("set", "<query xmlns='jabber:iq:version'/>", "result"),
+        ("get", "<query xmlns='jabber:iq:last'/>", "result"),
+        ("get", "<time xmlns='urn:xmpp:time'/>", "result"),
+        (
+            "get",
+            "<query xmlns='http://jabber.org/protocol/disco#items'/>",
+            "feature-not-implemented",
+        ),
+        ("get", "<stats xmlns='http://jitsi.org/protocol/colibri'/>", "service-unavailable"),
+        (
+            "set",
+            "<force-shutdown xmlns='http://jitsi.org/protocol/colibri'/>",
+            "service-unavailable",
+        ),
+        ("set", "<ping xmlns='urn:xmpp:ping'/>", "bad-request"),
+        ("get", "<x xmlns='y'/>", "bad-request"),
+        ("get", "", "bad-request"),
+    ] {
+        let answer = asked(kind, inside);
+        let error = answer.get_child("error", NAMESPACE);
+        let said = error.map_or("result", |error| error.children().next().unwrap().name());
+        assert_eq!(said, expected, "{kind} {inside}");
+        assert!(error.is_none() || answer.children().count() == 1, "nothing is repeated");
+    }
+}
+
+#[test]
+fn what_is_no_request_is_not_answered() {
+    for text in [
+        "<message from='a' id='1'><body>hello</body></message>",
+        "<presence from='a'/>",
+        "<iq type='result' id='1' from='a'/>",
+        "<iq type='get' from='a'><ping xmlns='urn:xmpp:ping'/></iq>",
+    ] {
+        let stanza = parse(text.as_bytes(), NAMESPACE, Limits::default()).unwrap();
+        assert!(matches!(handle(stanza, "", Duration::ZERO), Step::Ignore), "{text}");
+    }
+}
+
+#[test]
+fn a_stanza_that_is_too_deep_is_refused_and_the_rest_is_read() {
+    let mut world = World::up(Vec::new());
+    let deep = format!(
+        "<iq type='get' id='1' from='a'>{}{}</iq><iq type='get' id='2' from='a'/>",
+        "<x xmlns='y'>".repeat(200),
+        "</x>".repeat(200)
+    );
+    let events = world.receive(&deep).unwrap();
+    assert_eq!(events.len(), 2);
+    assert!(matches!(&events[0], Event::Stanza(Stanza::GivenUp { .. })));
+}
+
+#[test]
+fn the_secret_is_not_shown() {
+    let shown = format!("{:?}", ComponentConfig { secret: "s3cr3t".into(), ..config(Vec::new()) });
+    assert!(!shown.contains("s3cr3t"), "{shown}");
+}
