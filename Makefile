@@ -1,6 +1,6 @@
 # `make help` lists the commands.
 SECONDS ?= 60
-.PHONY: help run build test lint bench memory fuzz
+.PHONY: help run build test lint bench compare memory fuzz
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ test: ## everything that CI runs (installs what it needs)
 
 bench: ## criterion benches, and packets per second per core
 	./scripts/bench.sh
+
+compare: ## the ICE and DTLS libraries side by side (docs/decisions.md)
+	cd benches/libraries && cargo run --release --quiet --locked
 
 memory: ## resident memory of an endpoint and of a receiver, against their limits
 	./scripts/memory.sh

@@ -86,20 +86,22 @@ impl Publisher {
         Some(self.ask(Wait::Publish, now, id(), publish))
     }
 
-    /// Takes an answer of the service, if it is one to us; what is sent next. `None`: it is not ours.
+    /// Whether this answers what was asked last.
+    pub fn awaits(&self, iq: &Element) -> bool {
+        let ours = |id: &str| iq.attr("id") == Some(id) && iq.attr("from") == Some(&self.service);
+        self.waits.as_ref().is_some_and(|(_, id, _)| ours(id))
+    }
+
+    /// Takes what was awaited ([`Self::awaits`]); what is sent next.
     pub fn on_answer(
         &mut self,
         now: Instant,
         iq: &Element,
         id: impl FnOnce() -> String,
-    ) -> Option<Option<Element>> {
-        let (wait, ..) = self.waits.as_ref().filter(|(_, id, _)| {
-            iq.attr("id") == Some(id) && iq.attr("from") == Some(&self.service)
-        })?;
-        let wait = *wait;
-        self.waits = None;
+    ) -> Option<Element> {
+        let (wait, ..) = self.waits.take()?;
         let error = (iq.attr("type") == Some("error")).then(|| condition(iq));
-        Some(match (wait, error) {
+        match (wait, error) {
             (Wait::Create, None) => {
                 self.usable = true;
                 Some(self.ask(Wait::Configure, now, id(), self.configure()))
@@ -133,7 +135,7 @@ impl Publisher {
                 self.complain(&format!("refused: {condition}"));
                 None
             }
-        })
+        }
     }
 
     fn complain(&mut self, trouble: &str) {

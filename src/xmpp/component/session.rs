@@ -206,9 +206,9 @@ impl Session {
             return;
         }
         let ids = &mut self.ids;
-        let next = self.publishers.iter_mut().find_map(|p| p.on_answer(now, iq, || new_id(ids)));
-        if let Some(Some(request)) = next {
-            self.send(request);
+        let publisher = self.publishers.iter_mut().find(|publisher| publisher.awaits(iq));
+        if let Some(next) = publisher.and_then(|p| p.on_answer(now, iq, || new_id(ids))) {
+            self.send(next);
         }
     }
 
@@ -245,7 +245,9 @@ impl Session {
             let told = focuses().into_iter().map(|focus| unasked(&focus, &new_id(ids), stats()));
             due.extend(told);
         }
-        due.into_iter().for_each(|stanza| self.send(stanza));
+        for stanza in due {
+            self.send(stanza);
+        }
         Ok(())
     }
 
