@@ -147,3 +147,15 @@ async fn a_bridge_that_dies_ends_the_run() {
     process.wait().unwrap();
     assert!(report.unwrap().ended_early.unwrap().contains("the bridge died"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spread_frame_arrives_whole() {
+    let bridge = toy::start(toy::Flaw::None).await;
+    let shape = Shape { audio: false, video: Some(1_500_000), ..meeting(1, 1) };
+    let media = MediaOptions { pace: 2.0, ..MediaOptions::default() };
+    let report = run::run(options(bridge, shape, media)).await.unwrap();
+    assert!(report.is_ok(), "{:?}", report.complaint());
+    // More than one packet of each of 30 frames a second.
+    let video = report.media.video;
+    assert!(video.received == video.expected && video.expected > 2 * 60 * 2, "{video:?}");
+}

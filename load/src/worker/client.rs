@@ -206,8 +206,10 @@ impl Client {
     pub fn schedule(&mut self, now: Instant, timers: &mut Timers) {
         let rng = &mut self.rng;
         let mut within = |interval: Duration| now + interval.mul_f64(rng.random::<f64>());
-        for (at, source) in self.sources.iter().enumerate() {
-            timers.push(within(source.interval()), self.endpoint, What::Frame(at));
+        for (at, source) in self.sources.iter_mut().enumerate() {
+            let start = within(source.interval());
+            source.start(start);
+            timers.push(start, self.endpoint, What::Send(at));
         }
         timers.push(within(REPORT_EVERY), self.endpoint, What::Report);
         timers.push(within(FEEDBACK_EVERY), self.endpoint, What::Feedback);
@@ -306,20 +308,10 @@ impl Client {
     }
 
     /// Does what is due; when to come again.
-    pub fn timer(
-        &mut self,
-        what: What,
-        due: Instant,
-        now: Instant,
-        context: &mut Context,
-    ) -> Option<Instant> {
+    pub fn timer(&mut self, what: What, now: Instant, context: &mut Context) -> Option<Instant> {
         self.session.as_ref()?;
         match what {
-            What::Frame(at) => self.frame(at, due, now, context),
-            What::Packets(at) => {
-                let pace = self.sources.get(at)?.pace()?;
-                self.send_packets(at, context).then_some(due + pace)
-            }
+            What::Send(at) => self.send(at, now, context),
             What::Report => {
                 self.report_rtcp(now, context);
                 Some(now + REPORT_EVERY)
@@ -333,31 +325,9 @@ impl Client {
         }
     }
 
-    fn frame(
-        &mut self,
-        at: usize,
-        due: Instant,
-        now: Instant,
-        context: &mut Context,
-    ) -> Option<Instant> {
-        let lag = now.saturating_duration_since(due);
-        context.schedule_lag.saturating_record(lag.as_nanos() as u64);
-        let source = self.sources.get_mut(at)?;
-        let interval = source.interval();
-        source.make_frame(&mut self.rng);
-        self.send_packets(at, context);
-        // Far behind, frames are skipped rather than sent in one burst.
-        let next = due + interval;
-        Some(if now > next + interval * 10 { now + interval } else { next })
-    }
-
-    /// Sends a frame's packets, or the first when they are spread; whether some are left.
-    fn send_packets(&mut self, at: usize, context: &mut Context) -> bool {
-        let Some(session) = &mut self.session else { return false };
-        let limit = match self.sources.get(at).and_then(SourceSender::pace) {
-            Some(_) => 1,
-            None => usize::MAX,
-        };
+    /// Makes the frame that is due, sends what may go; when to come again.
+    fn send(&mut self, at: usize, now: Instant, context: &mut Context) -> Option<Instant> {
+        let session = self.session.as_mut()?;
         let shared = context.shared.clone();
         let before = self.counts;
         let (mut output, sources) = output(
@@ -368,11 +338,14 @@ impl Client {
             &mut self.sources,
             context,
         );
-        let left = sources.get_mut(at).is_some_and(|s| s.send(limit, &shared, &mut output));
+        let (next, late) = sources.get_mut(at)?.tick(now, &shared, &mut output)?;
+        if let Some(late) = late {
+            context.schedule_lag.saturating_record(late.as_nanos() as u64);
+        }
         context.counts.sent += self.counts.sent - before.sent;
         context.counts.sent_bytes += self.counts.sent_bytes - before.sent_bytes;
         self.out.flush(&self.socket, context);
-        left
+        Some(next)
     }
 
     /// Asks for what is missing.

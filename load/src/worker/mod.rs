@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod feedback;
+mod pace;
 pub mod receive;
 pub mod send;
 mod timers;
@@ -293,9 +294,9 @@ impl Loop {
 
     fn run_timers(&mut self) {
         let now = Instant::now();
-        while let Some((due, endpoint, what)) = self.timers.pop(now) {
+        while let Some((endpoint, what)) = self.timers.pop(now) {
             let Some(client) = self.clients.get_mut(&endpoint) else { continue };
-            if let Some(again) = client.timer(what, due, now, &mut self.context) {
+            if let Some(again) = client.timer(what, now, &mut self.context) {
                 self.timers.push(again, endpoint, what);
             }
         }

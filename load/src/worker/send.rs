@@ -18,6 +18,7 @@ use crate::{
     },
     plan::Media,
     shared::Shared,
+    worker::pace::Pace,
 };
 
 /// Payload bytes of a video packet at most: what browsers make of an MTU of 1200.
@@ -48,7 +49,9 @@ pub struct SourceSender {
     streams: Vec<StreamSender>,
     /// Packets of the current frame that are not sent yet.
     pending: VecDeque<Pending>,
-    pace: Option<Duration>,
+    /// Time between packets of a frame, when they are spread.
+    spread: Option<Duration>,
+    pace: Option<Pace>,
     frame: u64,
     timestamp: u32,
 }
@@ -79,6 +82,7 @@ struct Sent {
 
 struct Pending {
     slot: usize,
+    timestamp: u32,
     size: usize,
     marker: bool,
     descriptor: Option<Descriptor>,
@@ -103,7 +107,7 @@ impl SourceSender {
         let plan = &shared.plan.sources[source];
         let shape = &shared.plan.shape;
         let (fps, keyframes) = (shape.fps, shape.keyframe_interval);
-        let pace = (plan.media == Media::Video && shared.media.pace > 0.0).then(|| {
+        let spread = (plan.media == Media::Video && shared.media.pace > 0.0).then(|| {
             let bitrate = shape.video.unwrap_or(1) as f64 * shared.media.pace;
             Duration::from_secs_f64(MAX_PAYLOAD as f64 * 8.0 / bitrate)
         });
@@ -138,7 +142,8 @@ impl SourceSender {
             },
             streams,
             pending: VecDeque::new(),
-            pace,
+            spread,
+            pace: None,
             frame: 0,
             timestamp: rng.random(),
         }
@@ -149,36 +154,63 @@ impl SourceSender {
         self.interval
     }
 
-    /// Time between packets of a frame, when they are spread.
-    pub fn pace(&self) -> Option<Duration> {
-        self.pace
+    /// The first frame is due at `start`.
+    pub fn start(&mut self, start: Instant) {
+        self.pace = Some(Pace::new(self.interval, self.spread, start));
+    }
+
+    /// Makes the frame that is due and sends the packets that may go: when to come again, and how late
+    /// the frame was if there was one. `None` before [`Self::start`].
+    pub fn tick(
+        &mut self,
+        now: Instant,
+        shared: &Shared,
+        output: &mut impl Output,
+    ) -> Option<(Instant, Option<Duration>)> {
+        let pace = self.pace.as_mut()?;
+        let (late, limit) = (pace.frame(now, !self.pending.is_empty()), pace.packets(now));
+        if late.is_some() {
+            self.make_frame(output.rng());
+        }
+        let left = self.send(limit, shared, output);
+        self.pace.as_ref().map(|pace| (pace.next(left), late))
     }
 
     /// Makes the next frame of every encoding.
-    pub fn make_frame(&mut self, rng: &mut StdRng) {
+    fn make_frame(&mut self, rng: &mut StdRng) {
         let ticks = match self.media {
             Media::Audio => 960,
             Media::Video => (90_000.0 * self.interval.as_secs_f64()).round() as u32,
         };
         self.timestamp = self.timestamp.wrapping_add(ticks);
+        let timestamp = self.timestamp;
         for (slot, stream) in self.streams.iter_mut().enumerate() {
             match self.media {
                 Media::Audio => {
                     let size = rng.random_range(60..=100);
-                    self.pending.push_back(Pending { slot, size, marker: false, descriptor: None });
+                    let descriptor = None;
+                    self.pending.push_back(Pending {
+                        slot,
+                        timestamp,
+                        size,
+                        marker: false,
+                        descriptor,
+                    });
                 }
-                Media::Video => stream.make_frame(slot, self.frame, rng, &mut self.pending),
+                Media::Video => {
+                    stream.make_frame((slot, timestamp), self.frame, rng, &mut self.pending);
+                }
             }
         }
         self.frame += 1;
     }
 
     /// Sends packets of the current frame, `limit` at most; whether more are left.
-    pub fn send(&mut self, limit: usize, shared: &Shared, output: &mut impl Output) -> bool {
+    fn send(&mut self, limit: usize, shared: &Shared, output: &mut impl Output) -> bool {
         for _ in 0..limit {
             let Some(pending) = self.pending.pop_front() else { return false };
             if let Some(stream) = self.streams.get_mut(pending.slot) {
-                stream.send(&pending, self.media, self.timestamp, shared, output);
+                stream.send(&pending, self.media, shared, output);
             }
         }
         !self.pending.is_empty()
@@ -215,7 +247,7 @@ impl SourceSender {
 impl StreamSender {
     fn make_frame(
         &mut self,
-        slot: usize,
+        (slot, timestamp): (usize, u32),
         number: u64,
         rng: &mut StdRng,
         pending: &mut VecDeque<Pending>,
@@ -244,26 +276,20 @@ impl StreamSender {
                 height: self.size.1,
             };
             let marker = sizes.peek().is_none();
-            pending.push_back(Pending { slot, size, marker, descriptor: Some(descriptor) });
+            let descriptor = Some(descriptor);
+            pending.push_back(Pending { slot, timestamp, size, marker, descriptor });
             start = false;
         }
     }
 
-    fn send(
-        &mut self,
-        pending: &Pending,
-        media: Media,
-        timestamp: u32,
-        shared: &Shared,
-        output: &mut impl Output,
-    ) {
+    fn send(&mut self, pending: &Pending, media: Media, shared: &Shared, output: &mut impl Output) {
         let seq = self.next_seq;
         self.next_seq += 1;
         let header = Header {
             pt: if media == Media::Audio { colibri::OPUS } else { colibri::VP8 },
             marker: pending.marker,
             seq: seq as u16,
-            timestamp,
+            timestamp: pending.timestamp,
             ssrc: self.ssrc,
         };
         let mut packet = Vec::with_capacity(MAX_PAYLOAD + 96);

@@ -5,10 +5,8 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
 /// What is due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum What {
-    /// The next frame of the client's n-th source.
-    Frame(usize),
-    /// The next packets of a frame that is spread over time.
-    Packets(usize),
+    /// The next frame of the client's n-th source, or the next packet of one that is spread.
+    Send(usize),
     /// Receiver and sender reports.
     Report,
     /// Transport-wide feedback.
@@ -31,11 +29,11 @@ impl Timers {
     }
 
     /// Takes one that is due.
-    pub fn pop(&mut self, now: Instant) -> Option<(Instant, usize, What)> {
+    pub fn pop(&mut self, now: Instant) -> Option<(usize, What)> {
         if self.next()? > now {
             return None;
         }
-        self.0.pop().map(|Reverse(timer)| timer)
+        self.0.pop().map(|Reverse((_, endpoint, what))| (endpoint, what))
     }
 }
 
@@ -50,8 +48,8 @@ mod tests {
         let now = Instant::now();
         let mut timers = Timers::default();
         timers.push(now + Duration::from_secs(2), 1, What::Report);
-        timers.push(now, 2, What::Frame(0));
-        assert_eq!(timers.pop(now), Some((now, 2, What::Frame(0))));
+        timers.push(now, 2, What::Send(0));
+        assert_eq!(timers.pop(now), Some((2, What::Send(0))));
         assert_eq!(timers.pop(now), None);
         assert_eq!(timers.next(), Some(now + Duration::from_secs(2)));
     }
