@@ -13,9 +13,10 @@ step "format"
 need_component cargo-fmt rustfmt
 cargo fmt --all --check
 
-step "browser"
+step "browser, XMPP server"
 need_packages chromium chromium
 need_packages chromedriver chromium-driver
+need_packages prosody prosody
 
 step "lint"
 need_component cargo-clippy clippy

@@ -175,6 +175,12 @@ impl Bridge {
         self.inner.stats()
     }
 
+    /// How busy the bridge is, as a fraction of what is too much. Cheap where that is measured by
+    /// processors.
+    pub fn stress_level(&self) -> f64 {
+        self.inner.stress_level()
+    }
+
     /// Whether the bridge can serve.
     pub fn health(&self) -> Result<(), HealthError> {
         self.inner.health()

@@ -16,6 +16,7 @@ use crate::{
     http::{self, ListenError, Server, TlsError},
     stats,
     transport::{HubError, StaticMapping, TransportConfig, Transports},
+    xmpp::{client::XmppClients, iq::About},
 };
 
 /// What is beyond configuration.
@@ -59,6 +60,7 @@ pub enum DaemonError {
 pub struct Daemon {
     // In the order in which they end.
     server: Option<Server>,
+    xmpp: XmppClients,
     bridge: Bridge,
     media: Vec<SocketAddr>,
     threads: EngineThreads,
@@ -95,6 +97,7 @@ impl Daemon {
             running.media_events,
             updates,
         );
+        let xmpp = XmppClients::start(&config.xmpp, &bridge, &about(config));
         let mut server = None;
         if let Some(listener) = listener {
             let mut router = http::router(bridge.clone(), &config.rest, &config.version);
@@ -110,10 +113,11 @@ impl Daemon {
         tracing::info!(
             media = ?media,
             http = ?server.as_ref().map(Server::addr),
+            xmpp = config.xmpp.clients.len(),
             version = http::VERSION,
             "serving"
         );
-        Ok(Self { server, bridge, media, threads: running.threads })
+        Ok(Self { server, xmpp, bridge, media, threads: running.threads })
     }
 
     /// The bridge, for those who ask it directly.
@@ -131,12 +135,18 @@ impl Daemon {
         &self.media
     }
 
+    /// Leaves rooms and XMPP servers, within a second or so: nobody is sent here any more.
+    pub async fn leave(&mut self) {
+        self.xmpp.leave().await;
+    }
+
     /// Ends now: no more requests, and every conference expires. The engine goes on until what this
     /// gives is dropped, which waits for its threads. Drop it after the runtime, so that nothing
     /// there takes the engine's end for a fault.
     #[must_use = "the engine runs until this is dropped"]
     pub fn stop(self) -> EngineThreads {
         drop(self.server);
+        drop(self.xmpp);
         self.bridge.expire_all();
         self.threads
     }
@@ -151,6 +161,17 @@ pub(crate) fn media_addresses(config: &Config, address: Option<IpAddr>) -> Vec<S
         _ => {}
     }
     addresses.into_iter().map(|ip| SocketAddr::new(ip, config.ice.port)).collect()
+}
+
+/// What is told to those who ask over XMPP.
+fn about(config: &Config) -> About {
+    let os = std::env::consts::OS;
+    About {
+        name: "Rialto".to_owned(),
+        version: config.xmpp.announced_version.clone().unwrap_or_else(|| http::VERSION.to_owned()),
+        os: os.get(..1).map_or(String::new(), str::to_uppercase) + os.get(1..).unwrap_or_default(),
+        sign: false,
+    }
 }
 
 fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineConfig {

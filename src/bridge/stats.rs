@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, ShutdownState, lock};
+use super::{Inner, Measure, ShutdownState, lock};
 use crate::{
     conference::{Conference, Tally},
     engine::ShardTotals,
@@ -194,6 +194,13 @@ impl Inner {
         stats.stress_level = lock(&self.load).stress(packets, &self.config.load);
         self.add_engine(&mut stats);
         stats
+    }
+
+    pub(super) fn stress_level(&self) -> f64 {
+        match self.config.load.measure {
+            Measure::CpuUsage => lock(&self.load).stress(0, &self.config.load),
+            Measure::PacketRate => self.stats().stress_level,
+        }
     }
 
     fn add_engine(&self, stats: &mut BridgeStats) {

@@ -41,10 +41,17 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        if !loaded.config.rest.colibri {
+        let clients = &loaded.config.xmpp.clients;
+        if !loaded.config.rest.colibri && clients.is_empty() {
             tracing::warn!(
-                "nothing can allocate conferences: XMPP is not implemented yet, and \
-                 videobridge.apis.rest.enabled is false"
+                "nothing can allocate conferences: videobridge.apis.xmpp-client.configs has no \
+                 complete client, and videobridge.apis.rest.enabled is false"
+            );
+        }
+        if !clients.is_empty() {
+            tracing::warn!(
+                "there is no bridge channel yet: a focus that asks for SCTP is refused \
+                 (feature-not-implemented)"
             );
         }
         Ok(())
@@ -135,7 +142,7 @@ fn serve(
     let (code, engine) = runtime.block_on(async {
         // Before the first socket, so that a signal during the start is not lost.
         let mut signals = Signals::new().map_err(system("cannot handle signals"))?;
-        let daemon = Daemon::start(config, options)
+        let mut daemon = Daemon::start(config, options)
             .await
             .map_err(|error| Failure::start(error, remedies))?;
         // Whoever started this may not read what it prints.
@@ -146,6 +153,7 @@ fn serve(
             code = until_stopped(&daemon, &mut signals, &manager, config.engine.sigterm_drain) => code,
             never = keep_alive(&daemon, &manager) => match never {},
         };
+        daemon.leave().await;
         Ok::<_, Failure>((code, daemon.stop()))
     })?;
     runtime.shutdown_timeout(STOP_TIMEOUT);

@@ -80,7 +80,7 @@ const OBSOLETE: [&str; 6] = [
 
 /// Keys that are read and checked, and whose values nothing uses yet: anything but the default has no
 /// effect.
-const INERT: [&str; 18] = [
+const INERT: [&str; 17] = [
     "ice4j.consent-freshness.randomize-interval",
     "jmt.dtls.accepted-fingerprint-hash-functions",
     "jmt.dtls.local-fingerprint-hash-function",
@@ -97,19 +97,15 @@ const INERT: [&str; 18] = [
     "videobridge.health.require-valid-address",
     "videobridge.health.sticky-failures",
     "videobridge.health.timeout",
-    "videobridge.stats.interval",
     "videobridge.version.announce",
 ];
 
 /// Sections whose keys the operator names.
-const NOT_YET_SECTIONS: [&str; 3] = [
-    "videobridge.apis.xmpp-client.configs.",
-    "videobridge.load-management.conference-last-n-limits.",
-    "videobridge.stats.transports.",
-];
+const NOT_YET_SECTIONS: [&str; 2] =
+    ["videobridge.load-management.conference-last-n-limits.", "videobridge.stats.transports."];
 
 /// Every other key of JVB, jitsi-media-transform and ice4j, sorted.
-const NOT_YET: [&str; 152] = [
+const NOT_YET: [&str; 148] = [
     "ice4j.harvest.mapping.aws.enabled",
     "ice4j.harvest.mapping.aws.force",
     "ice4j.harvest.mapping.stun.addresses",
@@ -169,9 +165,6 @@ const NOT_YET: [&str; 152] = [
     "tracing.enabled",
     "tracing.service-name",
     "videobridge.apis.xmpp-client.jid-cache-size",
-    "videobridge.apis.xmpp-client.presence-interval",
-    "videobridge.apis.xmpp-client.stats-filter.enabled",
-    "videobridge.apis.xmpp-client.stats-filter.whitelist",
     "videobridge.cc.allow-oversend-onstage",
     "videobridge.cc.assumed-bandwidth-limit",
     "videobridge.cc.bwe-change-threshold",
@@ -235,7 +228,6 @@ const NOT_YET: [&str; 152] = [
     "videobridge.loudest.route-loudest-only",
     "videobridge.redact-colibri-http-headers",
     "videobridge.relay.enabled",
-    "videobridge.relay.region",
     "videobridge.relay.relay-id",
     "videobridge.rest.rtcstats.enabled",
     "videobridge.sctp.enabled",
@@ -272,7 +264,7 @@ mod tests {
     fn keys_are_sorted_into_their_kinds() {
         assert!(NOT_YET.is_sorted());
         assert_eq!(classify("videobridge.relay.enabled"), Unread::NotYet);
-        assert_eq!(classify("videobridge.apis.xmpp-client.configs.a.HOSTNAME"), Unread::NotYet);
+        assert_eq!(classify("videobridge.apis.xmpp-client.configs.a.HOST"), Unread::Unknown);
         assert_eq!(classify("videobridge.stats.enabled"), Unread::Obsolete);
         assert_eq!(classify("videobridge.stts.interval"), Unread::Unknown);
     }

@@ -53,6 +53,16 @@ pub enum Warning {
         /// Where it was written.
         origin: Origin,
     },
+    /// An XMPP client without which the bridge starts.
+    #[error("{origin}: {key} lacks {missing} and is skipped")]
+    Incomplete {
+        /// The dotted name of the section.
+        key: String,
+        /// Where it was written.
+        origin: Origin,
+        /// The keys.
+        missing: String,
+    },
     /// An include of a file that is not there.
     #[error("{origin}: the included file {} does not exist", file.display())]
     MissingInclude {
@@ -69,6 +79,7 @@ impl Warning {
         let (Self::Unknown { origin, .. }
         | Self::NotYet { origin, .. }
         | Self::Obsolete { origin, .. }
+        | Self::Incomplete { origin, .. }
         | Self::MissingInclude { origin, .. }) = self;
         match origin {
             Origin::File { file, line } | Origin::Environment { file, line, .. } => {
@@ -128,7 +139,7 @@ fn read(document: &Document, overrides: &[Override]) -> Result<Loaded, ConfigErr
         return Err(ConfigError::Invalid(reader.invalid));
     }
     let mut effective = reader.effective;
-    effective.sort_by_key(|value| value.key);
+    effective.sort_by(|one, other| one.key.cmp(&other.key));
     Ok(Loaded { config, effective, warnings })
 }
 
@@ -141,12 +152,13 @@ fn warnings(document: &Document, reader: &Reader<'_>) -> Vec<Warning> {
             origin: origin.clone(),
         })
         .collect();
+    warnings.extend(reader.warnings.iter().cloned());
     for (key, value) in document.leaves() {
         if value.kind == Kind::Null {
             continue;
         }
         let origin = value.origin.clone();
-        if reader.known().contains(key.as_str()) {
+        if reader.is_known(&key) {
             if known::is_inert(&key) && reader.differs_from_default(&key) {
                 warnings.push(Warning::NotYet { key, origin });
             }

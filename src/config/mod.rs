@@ -10,6 +10,7 @@ mod model;
 mod reader;
 mod schema;
 pub mod units;
+mod xmpp;
 
 #[cfg(test)]
 mod tests;
@@ -17,3 +18,4 @@ mod tests;
 pub use load::{ConfigError, Loaded, Warning, load, load_bytes};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};
+pub use xmpp::{Secret, Xmpp, XmppClient, XmppSecurity};

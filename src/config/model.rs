@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::Xmpp;
 use crate::bridge::LoadConfig;
 
 /// Everything that is configured. Nothing else in the process reads configuration.
@@ -30,6 +31,8 @@ pub struct Config {
     pub rest: Rest,
     /// `videobridge.health`.
     pub health: Health,
+    /// `videobridge.apis.xmpp-client`.
+    pub xmpp: Xmpp,
     /// `videobridge.shutdown`.
     pub shutdown: Shutdown,
     /// `videobridge.version`.
@@ -59,6 +62,7 @@ impl Default for Config {
             http: Http::default(),
             rest: Rest::default(),
             health: Health::default(),
+            xmpp: Xmpp::default(),
             shutdown: Shutdown::default(),
             version: Version::default(),
             stats: Stats::default(),

@@ -1,11 +1,12 @@
 //! Reads keys of a document into typed places, and remembers each: its value, its origin, and what
 //! was wrong with it.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, time::Duration};
 
 use super::{
     StaticMapping,
     hocon::{Document, Kind, Origin, Value},
+    load::Warning,
     units,
 };
 
@@ -13,7 +14,7 @@ use super::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effective {
     /// The dotted key.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// The value, as a person would write it.
     pub value: String,
     /// Where it comes from.
@@ -63,6 +64,10 @@ pub(super) struct Reader<'a> {
     overrides: &'a [Override],
     pub effective: Vec<Effective>,
     pub invalid: Vec<Invalid>,
+    /// What was noticed on the way.
+    pub warnings: Vec<Warning>,
+    /// Keys with names that the operator chose.
+    known_too: BTreeSet<String>,
     known: BTreeSet<&'static str>,
     changed: BTreeSet<&'static str>,
 }
@@ -74,14 +79,42 @@ impl<'a> Reader<'a> {
             overrides,
             effective: Vec::new(),
             invalid: Vec::new(),
+            warnings: Vec::new(),
+            known_too: BTreeSet::new(),
             known: BTreeSet::new(),
             changed: BTreeSet::new(),
         }
     }
 
-    /// The keys asked for so far.
+    /// The keys asked for so far, but for those that the operator named.
     pub fn known(&self) -> &BTreeSet<&'static str> {
         &self.known
+    }
+
+    /// Whether a key was asked for.
+    pub fn is_known(&self, key: &str) -> bool {
+        self.known.contains(key) || self.known_too.contains(key)
+    }
+
+    /// Notes that a key with a name of the operator's was asked for.
+    pub fn known_too(&mut self, key: &str) {
+        self.known_too.insert(key.to_owned());
+    }
+
+    /// What is in a section whose keys the operator names.
+    pub fn section(&mut self, key: &'static str) -> Vec<(String, Value)> {
+        let Some(value) = self.document.get(key) else { return Vec::new() };
+        match &value.kind {
+            Kind::Object(fields) => {
+                fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+            }
+            Kind::Null => Vec::new(),
+            other => {
+                let (key, origin) = (key.to_owned(), value.origin.clone());
+                self.invalid.push(Invalid { key, origin, what: wants("an object", other) });
+                Vec::new()
+            }
+        }
     }
 
     /// Whether a key was given another value than it has by default.
@@ -306,20 +339,20 @@ impl<'a> Reader<'a> {
         if value != default {
             self.changed.insert(key);
         }
-        self.effective.push(Effective { key, value, origin });
+        self.effective.push(Effective { key: key.into(), value, origin });
     }
 }
 
 const PORT: &str = "a port from 0 to 65535, or -1 for none";
 
-fn scalar(kind: &Kind) -> Option<&str> {
+pub(super) fn scalar(kind: &Kind) -> Option<&str> {
     match kind {
         Kind::Text(text) => Some(text.as_str()),
         _ => None,
     }
 }
 
-fn wants(what: &str, found: &Kind) -> String {
+pub(super) fn wants(what: &str, found: &Kind) -> String {
     match found {
         Kind::Text(text) => {
             let short: String = text.chars().take(60).collect();

@@ -1,6 +1,6 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
-use super::{Config, reader::Reader};
+use super::{Config, reader::Reader, xmpp};
 use crate::bridge::{LoadConfig, Measure};
 
 /// Fills `config`, which holds the defaults.
@@ -11,6 +11,10 @@ pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
     conferences(reader, config);
     http(reader, config);
     lifecycle(reader, config);
+    // As in JVB, where the one is written as the other.
+    config.xmpp.presence_interval = config.stats.interval;
+    config.xmpp.release.clone_from(&config.version.release);
+    xmpp::read(reader, &mut config.xmpp);
     engine(reader, config);
 }
 

@@ -1,8 +1,9 @@
-//! What the bridge says over XMPP, without the connection: stanzas in, stanzas out. No I/O.
+//! XMPP: what the bridge says, and the connections over which it says it.
 //!
-//! [`StreamReader`] makes stanzas of bytes, within [`Limits`]. [`iq::handle`] answers a
+//! [`client`] is an occupant of the focus's room, [`component`] a component of a server. [`StreamReader`] makes stanzas of bytes, within [`Limits`]. [`iq::handle`] answers a
 //! request or says what to ask the bridge. [`presence::stats`] is what the bridge publishes.
 
+pub mod client;
 pub mod component;
 pub mod iq;
 pub mod presence;

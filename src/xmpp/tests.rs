@@ -2,9 +2,12 @@
 //! stanza and as pipelined as it was: the answers must be the same but for what every bridge chooses
 //! for itself (`tests/data/xmpp`).
 
+#[path = "../../tests/xmpp/compare.rs"]
+mod compare;
+
 use std::{collections::HashMap, fs, path::PathBuf, pin::Pin};
 
-use minidom::{Element, rxml::Namespace};
+use minidom::Element;
 use proptest::{prelude::*, sample::Index};
 use tokio::sync::mpsc;
 
@@ -19,6 +22,8 @@ use crate::{
     engine::{Engine, MediaEvent},
     transport::{TransportConfig, Transports},
 };
+
+use compare::comparable;
 
 const CLIENT: &str = "jabber:client";
 
@@ -91,35 +96,6 @@ impl Here {
             }
         }
     }
-}
-
-/// An element with its attributes and children in order of the alphabet, without what a bridge chooses
-/// for itself, the bridge channel's address, and what servers add on the way.
-fn comparable(element: &Element) -> String {
-    const CHOSEN: [&str; 9] =
-        ["ufrag", "pwd", "id", "ip", "port", "priority", "foundation", "ssrc", "url"];
-    let (name, namespace) = (element.name(), element.ns());
-    let mut attributes: Vec<String> = element
-        .attrs()
-        .iter()
-        .filter(|((ns, name), _)| {
-            **ns == Namespace::NONE && !(element.name() == "iq" && name.as_str() == "from")
-        })
-        .map(|((_, attribute), value)| {
-            let everywhere = !matches!(attribute.as_str(), "id" | "port");
-            let chosen =
-                CHOSEN.contains(&attribute.as_str()) && (everywhere || name == "candidate");
-            format!(" {attribute}={:?}", if chosen { "*" } else { value })
-        })
-        .collect();
-    attributes.sort();
-    let mut children: Vec<String> =
-        element.children().filter(|child| child.name() != "web-socket").map(comparable).collect();
-    children.sort();
-    let text = if name == "fingerprint" { "*".to_owned() } else { element.text() };
-    // The driver that recorded some of the answers lost this namespace.
-    let namespace = if name == "text" { xml::STANZA_ERRORS.to_owned() } else { namespace };
-    format!("<{{{namespace}}}{name}{}>{text}{}</>", attributes.concat(), children.concat())
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The bridge as a component of an XMPP server (XEP-0114): it has a domain of its own, answers
 //! COLIBRI 1 there, and publishes how busy it is to a pubsub node.
 //!
-//! [`session::Session`] is the connection without I/O; [`Component`] gives it a socket, and another
+//! `session::Session` is the connection without I/O; [`Component`] gives it a socket, and another
 //! one when that is lost.
 
 mod driver;

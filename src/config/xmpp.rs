@@ -1,0 +1,304 @@
+//! `videobridge.apis.xmpp-client`: the servers to log in to, and what to publish there.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use super::{
+    hocon::{Kind, Value},
+    load::Warning,
+    reader::{Effective, Invalid, Reader, scalar, wants},
+    units,
+};
+
+/// The section whose keys the operator names.
+const CONFIGS: &str = "videobridge.apis.xmpp-client.configs";
+
+/// XMPP.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Xmpp {
+    /// `configs.*`: servers, each of which is connected to for ever. None.
+    pub clients: Vec<XmppClient>,
+    /// `presence-interval`: how often statistics are published. As `videobridge.stats.interval`.
+    pub presence_interval: Duration,
+    /// `stats-filter.*`: the statistics that are published, when the filter is enabled. `None`: all.
+    pub whitelist: Option<Vec<String>>,
+    /// `rialto.announced-version`: the version that is published and told to whom asks. A pool shared
+    /// with JVBs needs theirs, such as `2.3-160-g97a1f15b`. `None`: our own.
+    pub announced_version: Option<String>,
+    /// `videobridge.version.release`.
+    pub release: Option<String>,
+    /// `videobridge.relay.region`: where this bridge is, as a focus compares it. Unset.
+    pub region: Option<String>,
+}
+
+impl Default for Xmpp {
+    fn default() -> Self {
+        Self {
+            clients: Vec::new(),
+            presence_interval: Duration::from_secs(5),
+            whitelist: None,
+            announced_version: None,
+            release: None,
+            region: None,
+        }
+    }
+}
+
+/// A server, and the account there. The names of keys may be in lower case.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct XmppClient {
+    /// The name of the section.
+    pub id: String,
+    /// `HOSTNAME`: where the server is.
+    pub host: String,
+    /// `PORT`. 5222.
+    pub port: u16,
+    /// `DOMAIN`: the account's domain. As `HOSTNAME`.
+    pub domain: String,
+    /// `USERNAME`: the part of the account before the `@`.
+    pub username: String,
+    /// `PASSWORD`.
+    pub password: Secret,
+    /// `MUC_JIDS`: rooms to be in, separated by commas, here in lower case.
+    pub rooms: Vec<String>,
+    /// `MUC_NICKNAME`: the name in all of them. No two bridges may have the same.
+    pub nickname: String,
+    /// Not `DISABLE_CERTIFICATE_VERIFICATION`: the server's certificate is verified. true.
+    pub verify_certificate: bool,
+    /// `SECURITY_MODE`. required.
+    pub security: XmppSecurity,
+}
+
+/// Whether the connection is encrypted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum XmppSecurity {
+    /// Or there is none.
+    #[default]
+    Required,
+    /// If the server offers it. PLAIN is used over an encrypted connection only.
+    IfPossible,
+    /// Never.
+    Disabled,
+}
+
+/// What is never shown.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for whom it is meant.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+const HIDDEN: &str = "(hidden)";
+
+/// Keys of a client, in the order of the documentation. `IQ_HANDLER_MODE` is known and needs nothing:
+/// requests of one conference are always answered in order, and others do not wait for them.
+const KEYS: [&str; 10] = [
+    "HOSTNAME",
+    "PORT",
+    "DOMAIN",
+    "USERNAME",
+    "PASSWORD",
+    "MUC_JIDS",
+    "MUC_NICKNAME",
+    "DISABLE_CERTIFICATE_VERIFICATION",
+    "SECURITY_MODE",
+    "IQ_HANDLER_MODE",
+];
+
+/// What a focus needs.
+const WHITELIST: [&str; 12] = [
+    "average_participant_stress",
+    "colibri2",
+    "current_timestamp",
+    "drain",
+    "graceful_shutdown",
+    "healthy",
+    "region",
+    "relay_id",
+    "release",
+    "shutting_down",
+    "stress_level",
+    "version",
+];
+
+/// Reads everything of it.
+pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
+    r.duration("videobridge.apis.xmpp-client.presence-interval", &mut config.presence_interval);
+    let mut filter = false;
+    let mut whitelist = WHITELIST.map(str::to_owned).to_vec();
+    r.boolean("videobridge.apis.xmpp-client.stats-filter.enabled", &mut filter);
+    let key = "videobridge.apis.xmpp-client.stats-filter.whitelist";
+    r.texts(key, &mut whitelist, "names of statistics", |name| name.len() <= 256);
+    config.whitelist = filter.then_some(whitelist);
+    let short = |text: &str| text.len() <= 256 && !text.contains(char::is_control);
+    let what = "a short text";
+    r.optional_text("rialto.announced-version", &mut config.announced_version, what, short);
+    r.optional_text("videobridge.relay.region", &mut config.region, what, short);
+    config.clients =
+        r.section(CONFIGS).into_iter().filter_map(|(id, value)| client(r, &id, &value)).collect();
+}
+
+/// One client. `None` when something that it needs is missing, which is a warning as in JVB, or wrong.
+fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
+    let section = format!("{CONFIGS}.{id}");
+    let Kind::Object(fields) = &value.kind else {
+        let what = wants("an object", &value.kind);
+        r.invalid.push(Invalid { key: section, origin: value.origin.clone(), what });
+        return None;
+    };
+    let mut given = Given { reader: r, section: &section, fields: BTreeMap::new() };
+    for (name, value) in fields {
+        let upper = name.to_ascii_uppercase();
+        if let (Some(known), false) =
+            (KEYS.into_iter().find(|known| *known == upper), value.kind == Kind::Null)
+        {
+            given.fields.insert(known, (name.as_str(), value));
+        }
+    }
+    let before = given.reader.invalid.len();
+    let host = given.text("HOSTNAME", "a host name", is_domain);
+    let domain = given.text("DOMAIN", "a domain", is_domain).or_else(|| host.clone());
+    let username = given.text("USERNAME", "a user name", is_name);
+    let password = given.text("PASSWORD", "a password", |text| !text.contains('\0'));
+    let rooms = given.read("MUC_JIDS", rooms).filter(|rooms| !rooms.is_empty());
+    let nickname = given.text("MUC_NICKNAME", "a nickname", is_name);
+    let port = given.read("PORT", port).unwrap_or(5222);
+    let unverified = given.read("DISABLE_CERTIFICATE_VERIFICATION", boolean).unwrap_or(false);
+    let security = given.read("SECURITY_MODE", security).unwrap_or_default();
+    given.read("IQ_HANDLER_MODE", |_| Ok(()));
+    let wrong = given.reader.invalid.len() > before;
+    let missing: Vec<&str> = [
+        ("HOSTNAME", host.is_none()),
+        ("USERNAME", username.is_none()),
+        ("PASSWORD", password.is_none()),
+        ("MUC_JIDS", rooms.is_none()),
+        ("MUC_NICKNAME", nickname.is_none()),
+    ]
+    .into_iter()
+    .filter_map(|(key, missing)| missing.then_some(key))
+    .collect();
+    if !wrong && !missing.is_empty() {
+        r.warnings.push(Warning::Incomplete {
+            key: section.escape_debug().to_string(),
+            origin: value.origin.clone(),
+            missing: missing.join(", "),
+        });
+    }
+    Some(XmppClient {
+        id: id.to_owned(),
+        host: host?,
+        port,
+        domain: domain?,
+        username: username?,
+        password: Secret::new(password?),
+        rooms: rooms?,
+        nickname: nickname?,
+        verify_certificate: !unverified,
+        security,
+    })
+}
+
+/// The keys of a client that are there, by their names in upper case.
+struct Given<'a, 'r, 'd> {
+    reader: &'a mut Reader<'r>,
+    section: &'a str,
+    fields: BTreeMap<&'static str, (&'d str, &'d Value)>,
+}
+
+impl Given<'_, '_, '_> {
+    fn text(&mut self, key: &str, what: &str, accept: fn(&str) -> bool) -> Option<String> {
+        self.read(key, |text| {
+            if accept(text) { Ok(text.to_owned()) } else { Err(format!("needs {what}")) }
+        })
+    }
+
+    /// An empty text is as good as none: templates write `"${VARIABLE}"`.
+    fn read<T>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let (name, value) = self.fields.get(key)?;
+        let full = format!("{}.{name}", self.section);
+        self.reader.known_too(&full);
+        let text = scalar(&value.kind);
+        if text.is_some_and(str::is_empty) {
+            return None;
+        }
+        let origin = value.origin.clone();
+        match text.ok_or_else(|| wants("a text", &value.kind)).and_then(read) {
+            Ok(read) => {
+                let shown = if key == "PASSWORD" { HIDDEN } else { text.unwrap_or_default() };
+                let value = shown.escape_debug().to_string();
+                self.reader.effective.push(Effective { key: full.into(), value, origin });
+                Some(read)
+            }
+            Err(what) => {
+                self.reader.invalid.push(Invalid { key: full, origin, what });
+                None
+            }
+        }
+    }
+}
+
+/// Nothing that would need escaping somewhere, or be two names.
+fn is_name(text: &str) -> bool {
+    text.len() <= 1023 && text.chars().all(|c| !c.is_control() && !"<>&'\"/@".contains(c))
+}
+
+fn is_domain(text: &str) -> bool {
+    is_name(text) && !text.contains(char::is_whitespace)
+}
+
+/// Bare JIDs. Servers answer in lower case.
+fn rooms(text: &str) -> Result<Vec<String>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|jid| !jid.is_empty())
+        .map(|jid| match jid.split_once('@') {
+            Some((room, domain))
+                if !room.is_empty()
+                    && !domain.is_empty()
+                    && is_domain(room)
+                    && is_domain(domain) =>
+            {
+                Ok(jid.to_lowercase())
+            }
+            _ => {
+                let short: String = jid.chars().take(60).collect();
+                Err(format!(
+                    "needs rooms such as jvbbrewery@internal.example.com, not '{}'",
+                    short.escape_debug()
+                ))
+            }
+        })
+        .collect()
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.trim().parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| "needs a port from 1 to 65535".to_owned())
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    units::boolean(text).ok_or_else(|| "needs true or false".to_owned())
+}
+
+fn security(text: &str) -> Result<XmppSecurity, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "required" => Ok(XmppSecurity::Required),
+        "ifpossible" => Ok(XmppSecurity::IfPossible),
+        "disabled" => Ok(XmppSecurity::Disabled),
+        _ => Err("needs one of required, ifpossible, disabled".to_owned()),
+    }
+}

@@ -1,0 +1,223 @@
+//! Carries bytes and time to a login and a session, and begins again when the connection is lost.
+
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use minidom::Element;
+use rand::Rng as _;
+use tokio::{
+    io::{AsyncReadExt as _, split},
+    sync::watch,
+    time::{sleep, sleep_until, timeout},
+};
+
+use super::{
+    Cause, MucCounts,
+    login::bytes,
+    room::Room,
+    session::{Out, Session},
+    wire::{Established, Unsent, establish},
+};
+use crate::{
+    bridge::Bridge,
+    colibri::{ColibriError, Condition},
+    config::XmppClient,
+    xmpp::iq::About,
+};
+
+/// Between two attempts: at the most, and at the least half of it. A bridge is back within one
+/// presence interval of its server.
+const RETRY: Duration = Duration::from_secs(5);
+/// The first attempt after a connection that worked comes sooner: a server that was restarted is there
+/// again, and one of many connections may have broken alone.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// An unchanged reason is told again after so many attempts, about every five minutes.
+const REMIND_AFTER: u32 = 75;
+/// What the server has not taken yet. Statistics are 5 kB every 5 s, an answer less.
+const MAX_UNSENT: usize = 4 << 20;
+/// What is left to send when leaving may take this long.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
+/// Requests that may wait for the bridge.
+const MAX_WAITING: usize = 4096;
+/// One client of the configuration.
+pub(super) struct Connection {
+    pub client: XmppClient,
+    pub about: About,
+    pub bridge: Bridge,
+    pub stats: watch::Receiver<Element>,
+    pub stop: watch::Receiver<bool>,
+    pub counts: MucCounts,
+    pub index: usize,
+}
+
+/// Answers that the bridge has not given yet.
+type Waiting = FuturesUnordered<Pin<Box<dyn Future<Output = Element> + Send>>>;
+
+impl Connection {
+    /// Until it is told to stop.
+    pub async fn run(mut self) {
+        let mut log = Log::new(&self.client);
+        loop {
+            let mut stop = self.stop.clone();
+            let established = tokio::select! {
+                established = establish(&self.client) => established,
+                () = stops(&mut stop) => return,
+            };
+            let (cause, longest) = match established {
+                Err(cause) => (cause, RETRY),
+                Ok(established) => {
+                    log.logged_in(established.jid());
+                    self.set_state(true, 0);
+                    let end = self.serve(established).await;
+                    self.set_state(false, 0);
+                    match end {
+                        Ok(()) => return tracing::info!(client = log.client, "XMPP: left"),
+                        Err(cause) => (cause, FIRST_RETRY),
+                    }
+                }
+            };
+            log.failed(cause);
+            let delay = longest.mul_f64(rand::rng().random_range(0.5..1.0));
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = stops(&mut stop) => return,
+            }
+        }
+    }
+
+    /// From the login to the end; `Ok` when it was left because it was told to.
+    async fn serve(&mut self, established: Established) -> Result<(), Cause> {
+        let Established { mut wire, bound } = established;
+        let stats = self.stats.borrow_and_update().clone();
+        let mut session = Session::new(&bound, self.rooms(), self.about.clone(), stats, now());
+        let mut unsent = Unsent::default();
+        let mut waiting = Waiting::new();
+        let mut stop = self.stop.clone();
+        let (mut from, mut to) = split(wire.io);
+        loop {
+            while let Some(event) = wire.unread.event()? {
+                session.on_event(event, now())?;
+                self.act(&mut session, &mut unsent, &waiting);
+            }
+            self.act(&mut session, &mut unsent, &waiting);
+            if unsent.len() > MAX_UNSENT {
+                return Err(Cause::Slow);
+            }
+            tokio::select! {
+                read = from.read_buf(wire.unread.space()) => {
+                    if read.map_err(|error| Cause::Broken(error.to_string()))? == 0 {
+                        return Err(Cause::Closed);
+                    }
+                    session.on_life(now());
+                }
+                sent = unsent.step(&mut to), if !unsent.is_done() => sent?,
+                Some(answer) = waiting.next(), if !waiting.is_empty() => {
+                    unsent.push(&bytes(&answer));
+                }
+                Ok(()) = self.stats.changed() => {
+                    session.publish(self.stats.borrow_and_update().clone(), now());
+                }
+                () = sleep_until(session.deadline().into()) => session.on_time(now())?,
+                () = stops(&mut stop) => break,
+            }
+        }
+        session.leave();
+        self.act(&mut session, &mut unsent, &waiting);
+        unsent.push(b"</stream:stream>");
+        // The server may be gone as well.
+        let _ = timeout(LEAVE_PATIENCE, unsent.finish(&mut to)).await;
+        Ok(())
+    }
+
+    /// Does what the session wants.
+    fn act(&self, session: &mut Session, unsent: &mut Unsent, waiting: &Waiting) {
+        let client = self.client.id.as_str();
+        let nick = self.client.nickname.as_str();
+        while let Some(out) = session.next() {
+            match out {
+                Out::Send(element) => unsent.push(&bytes(&element)),
+                Out::Health(reply) => unsent.push(&bytes(&reply.health(self.bridge.health()))),
+                Out::Modify(_, reply) if waiting.len() >= MAX_WAITING => {
+                    let error =
+                        ColibriError::new(Condition::ResourceConstraint, "Too many requests");
+                    unsent.push(&bytes(&reply.refuse(&error)));
+                }
+                Out::Modify(request, reply) => {
+                    let answer = self.bridge.submit(*request);
+                    waiting.push(Box::pin(async move { reply.modified(answer.await) }));
+                }
+                Out::Joined { room, created } => {
+                    tracing::info!(client, room, nick, created, "XMPP: joined the room");
+                    self.set_state(true, session.joined());
+                }
+                Out::Absent { room, absence } => {
+                    tracing::warn!(client, room, nick, cause = %absence, "XMPP: not in the room, trying for ever");
+                    self.set_state(true, session.joined());
+                }
+                Out::NotConfigured { room, condition } => {
+                    tracing::warn!(client, room, condition, "XMPP: cannot configure the room");
+                }
+            }
+        }
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        let nickname = &self.client.nickname;
+        let jitter = || rand::rng().random();
+        self.client.rooms.iter().map(|room| Room::new(room, nickname, now(), jitter)).collect()
+    }
+
+    fn set_state(&self, connected: bool, joined: usize) {
+        if let Some(state) = self.counts.0.get(self.index) {
+            state.set(connected, joined);
+        }
+    }
+}
+
+/// One line for each change of state, and for a new reason.
+struct Log {
+    client: String,
+    server: String,
+    last: Option<Cause>,
+    attempts: u32,
+}
+
+impl Log {
+    fn new(client: &XmppClient) -> Self {
+        let server = format!("{}:{}", client.host, client.port);
+        Self { client: client.id.clone(), server, last: None, attempts: 0 }
+    }
+
+    fn logged_in(&mut self, jid: &str) {
+        self.last = None;
+        self.attempts = 0;
+        tracing::info!(client = self.client, server = self.server, jid, "XMPP: logged in");
+    }
+
+    fn failed(&mut self, cause: Cause) {
+        self.attempts = self.attempts.saturating_add(1);
+        let (client, server, attempts) = (&self.client, &self.server, self.attempts);
+        if self.last.as_ref() != Some(&cause) || attempts % REMIND_AFTER == 0 {
+            tracing::warn!(client, server, %cause, attempts, "XMPP: not connected, trying for ever");
+        } else {
+            tracing::debug!(client, server, %cause, attempts, "XMPP: not connected");
+        }
+        self.last = Some(cause);
+    }
+}
+
+/// Returns when it is time to stop.
+async fn stops(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Who could have said so is gone, and ends this otherwise.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The time, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,224 @@
+//! The bridge as a user of XMPP servers: it logs in, joins the rooms where focuses look for bridges
+//! (their breweries), says there how it is, and answers what a focus asks.
+//!
+//! `login` and `session` know the protocol and do no I/O; `connection` carries bytes and time to
+//! them, and comes back for ever. Media does not depend on any of it.
+
+mod connection;
+mod login;
+mod publish;
+mod room;
+mod sasl;
+mod session;
+mod tls;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+
+pub use sasl::SaslError;
+
+use super::iq::About;
+use crate::{
+    bridge::Bridge,
+    config::{Secret, Xmpp, XmppClient, XmppSecurity},
+    stats::Mucs,
+};
+use connection::Connection;
+use publish::Publisher;
+
+/// How long leaving may take: a server that does not answer learns from the closed connection.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why there is no connection. Each says what an operator has to look at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// DNS has no address of the host.
+    #[error("the host name has no address: {0}")]
+    Unresolved(String),
+    /// No TCP connection.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// TLS did not begin, or the certificate is not good.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// TLS is required here and not offered there.
+    #[error("the server offers no TLS, and SECURITY_MODE is required")]
+    NoTls,
+    /// No mechanism in common. PLAIN is only used over TLS, or where TLS is disabled.
+    #[error("the server offers no way to log in that can be used here: {0:?}")]
+    NoMechanism(String),
+    /// The server does not take them.
+    #[error("wrong user name or password")]
+    Credentials,
+    /// The server did its part of the login wrong.
+    #[error("login failed: {0}")]
+    Sasl(#[from] SaslError),
+    /// The server does not serve the domain.
+    #[error("the server does not know this domain (host-unknown): is DOMAIN right?")]
+    HostUnknown,
+    /// The server refused something else.
+    #[error("{what} refused: {condition} {text}")]
+    Refused {
+        /// What.
+        what: &'static str,
+        /// The condition's name.
+        condition: String,
+        /// The server's words.
+        text: String,
+    },
+    /// The server ended the stream and said why.
+    #[error("the server ended the stream: {condition} {text}")]
+    Stream {
+        /// The condition's name.
+        condition: String,
+        /// The server's words.
+        text: String,
+    },
+    /// What came is not XMPP as it should be.
+    #[error("not understood: {0}")]
+    Protocol(String),
+    /// The login took too long.
+    #[error("the server did not answer in time")]
+    Timeout,
+    /// The server does not answer pings.
+    #[error("the server is silent")]
+    Silent,
+    /// The server does not take what is sent.
+    #[error("the server does not read")]
+    Slow,
+    /// The connection or the stream was closed.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+/// Who logs in, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub domain: String,
+    pub username: String,
+    pub password: Secret,
+    pub security: XmppSecurity,
+}
+
+/// What clients are connected to and where they are, for statistics. Clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct MucCounts(Arc<Vec<ClientState>>);
+
+#[derive(Debug, Default)]
+pub(super) struct ClientState {
+    rooms: usize,
+    connected: AtomicBool,
+    joined: AtomicUsize,
+}
+
+impl ClientState {
+    pub(super) fn set(&self, connected: bool, joined: usize) {
+        self.connected.store(connected, Ordering::Relaxed);
+        self.joined.store(joined, Ordering::Relaxed);
+    }
+}
+
+impl MucCounts {
+    fn new(clients: &[XmppClient]) -> Self {
+        let states = clients
+            .iter()
+            .map(|client| ClientState { rooms: client.rooms.len(), ..ClientState::default() });
+        Self(Arc::new(states.collect()))
+    }
+
+    /// As it is now.
+    pub fn read(&self) -> Mucs {
+        let mut mucs = Mucs { clients_configured: self.0.len(), ..Mucs::default() };
+        for state in self.0.iter() {
+            mucs.clients_connected += usize::from(state.connected.load(Ordering::Relaxed));
+            mucs.configured += state.rooms;
+            mucs.joined += state.joined.load(Ordering::Relaxed);
+        }
+        mucs
+    }
+}
+
+/// All connections as a user. They end when this is dropped; [`XmppClients::leave`] is politer.
+#[derive(Debug)]
+pub struct XmppClients {
+    stop: watch::Sender<bool>,
+    connections: Vec<JoinHandle<()>>,
+    publisher: JoinHandle<()>,
+    counts: MucCounts,
+}
+
+impl XmppClients {
+    /// Connects every client of the configuration, for ever. Must be called in a tokio runtime.
+    ///
+    /// `about` is what is told to whom asks; its version is in presence as well.
+    pub fn start(config: &Xmpp, bridge: &Bridge, about: &About) -> Self {
+        let counts = MucCounts::new(&config.clients);
+        let (stop, stopped) = watch::channel(false);
+        let publisher = Publisher {
+            bridge: bridge.clone(),
+            version: about.version.clone(),
+            release: config.release.clone(),
+            region: config.region.clone(),
+            counts: counts.clone(),
+            interval: config.presence_interval,
+            whitelist: config.whitelist.clone(),
+        };
+        let (stats, published) = watch::channel(publisher.stats());
+        let publisher = tokio::spawn(publisher.run(stats));
+        let connections = config.clients.iter().enumerate().map(|(index, client)| {
+            let connection = Connection {
+                client: client.clone(),
+                about: about.clone(),
+                bridge: bridge.clone(),
+                stats: published.clone(),
+                stop: stopped.clone(),
+                counts: counts.clone(),
+                index,
+            };
+            tokio::spawn(connection.run())
+        });
+        let connections = connections.collect();
+        Self { stop, connections, publisher, counts }
+    }
+
+    /// What they are connected to.
+    pub fn counts(&self) -> MucCounts {
+        self.counts.clone()
+    }
+
+    /// Leaves rooms, closes streams, and waits a second for that at the longest.
+    pub async fn leave(&mut self) {
+        let _ = self.stop.send(true);
+        let connections = std::mem::take(&mut self.connections);
+        let all = async {
+            for connection in connections {
+                // One that panicked has nothing to leave.
+                let _ = connection.await;
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_TIMEOUT, all).await;
+    }
+}
+
+impl Drop for XmppClients {
+    fn drop(&mut self) {
+        self.publisher.abort();
+        for connection in &self.connections {
+            connection.abort();
+        }
+    }
+}

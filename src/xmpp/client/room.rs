@@ -1,0 +1,269 @@
+//! One room (XEP-0045): in it or on the way back into it. No I/O.
+
+use std::time::{Duration, Instant};
+
+use minidom::Element;
+
+use super::login::{CLIENT, shown, stanza_error};
+use crate::xmpp::iq::put;
+
+const MUC: &str = "http://jabber.org/protocol/muc";
+const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
+const FORM: &str = "jabber:x:data";
+const ROOM_CONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
+
+/// A room that has not answered a join by then is asked again.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Who is not let in asks again after so long, give or take a fifth.
+const RETRY: Duration = Duration::from_secs(5);
+/// A room repeats our presence to us. One that has not for so long has forgotten us.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the bridge is not in a room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Absence {
+    #[error("the nickname is in use")]
+    NicknameInUse,
+    #[error("the room refused: {0}")]
+    Refused(String),
+    #[error("removed from the room ({0})")]
+    Removed(String),
+    #[error("the room does not answer")]
+    Silent,
+}
+
+/// What is to be done or told.
+#[derive(Debug, PartialEq)]
+pub(super) enum RoomOut {
+    Send(Element),
+    /// In the room; `created` when it did not exist.
+    Joined {
+        created: bool,
+    },
+    /// Not in the room, and trying. Told once for each reason.
+    Absent(Absence),
+    /// The room is ours and cannot be configured.
+    NotConfigured(String),
+}
+
+#[derive(Debug)]
+enum State {
+    /// Until then.
+    Waiting(Instant),
+    /// Asked to be let in; how long that may take.
+    Joining(Instant),
+    /// In; since when a presence of ours waits to be repeated.
+    Joined(Option<Instant>),
+}
+
+/// A room to be in.
+#[derive(Debug)]
+pub(super) struct Room {
+    jid: String,
+    nickname: String,
+    state: State,
+    told: Option<Absence>,
+    /// The id of the request that reads or sets the room's configuration.
+    configuring: Option<String>,
+    jitter: fn() -> f64,
+}
+
+impl Room {
+    /// `jid` is bare and in lower case, as servers answer. `jitter` is between 0 and 1.
+    pub fn new(jid: &str, nickname: &str, now: Instant, jitter: fn() -> f64) -> Self {
+        Self {
+            jid: jid.to_owned(),
+            nickname: nickname.to_owned(),
+            state: State::Waiting(now),
+            told: None,
+            configuring: None,
+            jitter,
+        }
+    }
+
+    pub fn jid(&self) -> &str {
+        &self.jid
+    }
+
+    pub fn joined(&self) -> bool {
+        matches!(self.state, State::Joined(_))
+    }
+
+    /// When to call [`Room::on_time`] at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting(at) | State::Joining(at) => Some(at),
+            State::Joined(since) => since.and_then(|since| since.checked_add(ECHO_TIMEOUT)),
+        }
+    }
+
+    /// Does what is due.
+    pub fn on_time(&mut self, now: Instant, out: &mut Vec<RoomOut>) {
+        if self.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        if matches!(self.state, State::Waiting(_)) {
+            let mut join = self.presence();
+            join.append_child(Element::bare("x", MUC));
+            out.push(RoomOut::Send(join));
+            self.state = State::Joining(now + JOIN_TIMEOUT);
+        } else {
+            self.lose(Absence::Silent, now, out);
+        }
+    }
+
+    /// Says how the bridge is, when it is in the room.
+    pub fn publish(&mut self, stats: &Element, now: Instant, out: &mut Vec<RoomOut>) {
+        if let State::Joined(since) = &mut self.state {
+            since.get_or_insert(now);
+            let mut presence = self.presence();
+            presence.append_child(stats.clone());
+            out.push(RoomOut::Send(presence));
+        }
+    }
+
+    /// Leaves, and does not come back.
+    pub fn leave(&self, out: &mut Vec<RoomOut>) {
+        if !matches!(self.state, State::Waiting(_)) {
+            let mut presence = self.presence();
+            put(presence.attrs_mut(), "type", "unavailable");
+            out.push(RoomOut::Send(presence));
+        }
+    }
+
+    /// Takes a presence from this room. Those of others are nothing to us.
+    pub fn on_presence(&mut self, presence: &Element, now: Instant, out: &mut Vec<RoomOut>) {
+        let from = presence.attr("from").unwrap_or_default();
+        let nickname = from.split_once('/').map(|(_, nickname)| nickname);
+        let user = presence.get_child("x", MUC_USER);
+        let codes: Vec<&str> = user
+            .map(|x| x.children().filter(|c| c.name() == "status").filter_map(|c| c.attr("code")))
+            .map(Iterator::collect)
+            .unwrap_or_default();
+        let ours = codes.contains(&"110") || nickname == Some(self.nickname.as_str());
+        match presence.attr("type") {
+            Some("error") if ours || nickname.is_none() => {
+                let absence = match stanza_error(presence).as_str() {
+                    "conflict" => Absence::NicknameInUse,
+                    other => Absence::Refused(other.to_owned()),
+                };
+                self.lose(absence, now, out);
+            }
+            Some("unavailable") if ours && self.joined() => {
+                let why = user.map_or(String::new(), |x| removal(x, &codes));
+                self.lose(Absence::Removed(why), now, out);
+            }
+            None if ours => self.on_own(codes.contains(&"201"), out),
+            _ => {}
+        }
+    }
+
+    /// Takes an answer from this room. `id`: for what may be asked next.
+    pub fn on_answer(&mut self, iq: &Element, id: String, out: &mut Vec<RoomOut>) {
+        if self.configuring.is_none() || self.configuring.as_deref() != iq.attr("id") {
+            return;
+        }
+        self.configuring = None;
+        if iq.attr("type") != Some("result") {
+            out.push(RoomOut::NotConfigured(stanza_error(iq)));
+            return;
+        }
+        let form = iq.get_child("query", MUC_OWNER).and_then(|query| query.get_child("x", FORM));
+        // Without a form, it was the answer to ours.
+        if let Some(form) = form {
+            let asks = |field: &Element| field.attr("var") == Some("muc#roomconfig_whois");
+            let whois = form.children().any(asks);
+            out.push(RoomOut::Send(self.configuration(&id, whois)));
+            self.configuring = Some(id);
+        }
+    }
+
+    /// Asks for the form of a room that is new: it is locked until its owner has answered it.
+    pub fn configure(&mut self, id: String) -> Element {
+        let mut iq = self.iq("get", &id);
+        iq.append_child(Element::bare("query", MUC_OWNER));
+        self.configuring = Some(id);
+        iq
+    }
+
+    /// Everybody in the room may see real addresses, as JVB sets it.
+    fn configuration(&self, id: &str, whois: bool) -> Element {
+        let mut form = Element::bare("x", FORM);
+        put(form.attrs_mut(), "type", "submit");
+        form.append_child(field("FORM_TYPE", ROOM_CONFIG));
+        if whois {
+            form.append_child(field("muc#roomconfig_whois", "anyone"));
+        }
+        let mut query = Element::bare("query", MUC_OWNER);
+        query.append_child(form);
+        let mut iq = self.iq("set", id);
+        iq.append_child(query);
+        iq
+    }
+
+    fn on_own(&mut self, created: bool, out: &mut Vec<RoomOut>) {
+        match &mut self.state {
+            State::Joined(since) => *since = None,
+            State::Waiting(_) | State::Joining(_) => {
+                self.state = State::Joined(None);
+                self.told = None;
+                out.push(RoomOut::Joined { created });
+            }
+        }
+    }
+
+    fn lose(&mut self, absence: Absence, now: Instant, out: &mut Vec<RoomOut>) {
+        self.state = State::Waiting(now + RETRY.mul_f64(0.8 + 0.4 * (self.jitter)()));
+        self.configuring = None;
+        if self.told.as_ref() != Some(&absence) {
+            self.told = Some(absence.clone());
+            out.push(RoomOut::Absent(absence));
+        }
+    }
+
+    fn presence(&self) -> Element {
+        let mut presence = Element::bare("presence", CLIENT);
+        put(presence.attrs_mut(), "to", &format!("{}/{}", self.jid, self.nickname));
+        presence
+    }
+
+    fn iq(&self, kind: &str, id: &str) -> Element {
+        let mut iq = Element::bare("iq", CLIENT);
+        put(iq.attrs_mut(), "type", kind);
+        put(iq.attrs_mut(), "id", id);
+        put(iq.attrs_mut(), "to", &self.jid);
+        iq
+    }
+}
+
+fn field(var: &str, text: &str) -> Element {
+    let mut value = Element::bare("value", FORM);
+    value.append_text(text);
+    let mut field = Element::bare("field", FORM);
+    put(field.attrs_mut(), "var", var);
+    field.append_child(value);
+    field
+}
+
+/// Why an occupant is no longer there (XEP-0045 section 15.6.2).
+fn removal(user: &Element, codes: &[&str]) -> String {
+    let why = if user.has_child("destroy", MUC_USER) {
+        "the room was destroyed"
+    } else if codes.contains(&"301") {
+        "banned"
+    } else if codes.contains(&"307") {
+        "kicked"
+    } else if codes.contains(&"321") || codes.contains(&"322") {
+        "members only"
+    } else if codes.contains(&"332") {
+        "the service shuts down"
+    } else {
+        "no reason given"
+    };
+    let reason = user
+        .children()
+        .find_map(|child| child.get_child("reason", MUC_USER))
+        .map(|reason| shown(&reason.text()));
+    reason.map_or_else(|| why.to_owned(), |reason| format!("{why}: {reason}"))
+}

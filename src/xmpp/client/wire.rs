@@ -1,0 +1,213 @@
+//! Bytes to and from a server, and the way to a login over them.
+
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use rand::Rng as _;
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use super::{
+    Account, Cause,
+    login::{Bound, Login, Next},
+    tls,
+};
+use crate::{
+    config::XmppClient,
+    xmpp::{Limits, StreamEvent, StreamReader},
+};
+
+/// Connecting and logging in take no longer than this each.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Read at once.
+const READ_SIZE: usize = 16 * 1024;
+
+/// Bytes both ways.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection after its login.
+pub(super) struct Established {
+    pub wire: Wire,
+    pub bound: Bound,
+}
+
+impl Established {
+    pub fn jid(&self) -> &str {
+        &self.bound.jid
+    }
+}
+
+/// A connection, and what came over it.
+pub(super) struct Wire {
+    pub io: Box<dyn Io>,
+    pub unread: Unread,
+}
+
+/// Bytes that came, and the stream in them.
+pub(super) struct Unread {
+    reader: StreamReader,
+    bytes: BytesMut,
+}
+
+impl Unread {
+    fn new() -> Self {
+        Self { reader: StreamReader::new(Limits::default()), bytes: BytesMut::new() }
+    }
+
+    /// The next event, if it has come.
+    pub fn event(&mut self) -> Result<Option<StreamEvent>, Cause> {
+        let mut rest = &self.bytes[..];
+        let event = self.reader.read(&mut rest);
+        let left = rest.len();
+        self.bytes.advance(self.bytes.len().saturating_sub(left));
+        event.map_err(|error| Cause::Protocol(error.to_string()))
+    }
+
+    /// Where to read to.
+    pub fn space(&mut self) -> &mut BytesMut {
+        self.bytes.reserve(READ_SIZE);
+        &mut self.bytes
+    }
+}
+
+impl Wire {
+    fn new(io: Box<dyn Io>) -> Self {
+        Self { io, unread: Unread::new() }
+    }
+
+    async fn event(&mut self) -> Result<StreamEvent, Cause> {
+        loop {
+            if let Some(event) = self.unread.event()? {
+                return Ok(event);
+            }
+            if self.io.read_buf(self.unread.space()).await.map_err(broken)? == 0 {
+                return Err(Cause::Closed);
+            }
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Cause> {
+        self.io.write_all(bytes).await.map_err(broken)?;
+        self.io.flush().await.map_err(broken)
+    }
+}
+
+/// Connects and logs in.
+pub(super) async fn establish(client: &XmppClient) -> Result<Established, Cause> {
+    let socket = timeout(PATIENCE, connect(client)).await.map_err(|_| Cause::Timeout)??;
+    timeout(PATIENCE, log_in(client, Box::new(socket))).await.map_err(|_| Cause::Timeout)?
+}
+
+async fn connect(client: &XmppClient) -> Result<TcpStream, Cause> {
+    let host = (client.host.as_str(), client.port);
+    let addrs = lookup_host(host).await.map_err(|error| Cause::Unresolved(error.to_string()))?;
+    let mut cause = Cause::Unresolved("none".to_owned());
+    for addr in addrs {
+        match TcpStream::connect(addr).await {
+            Ok(socket) => {
+                // Answers must not wait for company.
+                let _ = socket.set_nodelay(true);
+                return Ok(socket);
+            }
+            Err(error) => cause = Cause::Connect(error.to_string()),
+        }
+    }
+    Err(cause)
+}
+
+/// Logs in over a connection.
+pub(super) async fn log_in(client: &XmppClient, io: Box<dyn Io>) -> Result<Established, Cause> {
+    let account = Account {
+        domain: client.domain.clone(),
+        username: client.username.clone(),
+        password: client.password.clone(),
+        security: client.security,
+    };
+    let mut login = Login::new(account, rand::rng().random());
+    let mut wire = Wire::new(io);
+    wire.send(&login.open()).await?;
+    loop {
+        let event = wire.event().await?;
+        match login.on_event(event)? {
+            Next::Wait => {}
+            Next::Send(bytes) => wire.send(&bytes).await?,
+            Next::Encrypt => {
+                // What was read before TLS may be of somebody on the way: it goes with its buffer.
+                let Wire { io, .. } = wire;
+                wire = Wire::new(encrypt(client, io).await?);
+                wire.send(&login.encrypted()).await?;
+            }
+            Next::Restart(bytes) => {
+                // A server says nothing before our new stream but white space.
+                wire.unread = Unread::new();
+                wire.send(&bytes).await?;
+            }
+            Next::Done(bound) => return Ok(Established { wire, bound }),
+        }
+    }
+}
+
+/// The certificate is that of the domain, wherever it is served (RFC 6120 section 13.7.2).
+async fn encrypt(client: &XmppClient, io: Box<dyn Io>) -> Result<Box<dyn Io>, Cause> {
+    let name = ServerName::try_from(client.domain.clone())
+        .map_err(|error| Cause::Tls(format!("{}: {error}", client.domain)))?;
+    let stream = tls::connector(client.verify_certificate)?
+        .connect(name, io)
+        .await
+        .map_err(|error| Cause::Tls(error.to_string()))?;
+    Ok(Box::new(stream))
+}
+
+/// What is to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    bytes: BytesMut,
+    /// Written, and perhaps still in a buffer of TLS.
+    unflushed: bool,
+}
+
+impl Unsent {
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.bytes.is_empty() && !self.unflushed
+    }
+
+    /// Sends some of it. May be given up at any time, and begun again.
+    pub async fn step(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Cause> {
+        if self.bytes.is_empty() {
+            to.flush().await.map_err(broken)?;
+            self.unflushed = false;
+        } else {
+            if to.write_buf(&mut self.bytes).await.map_err(broken)? == 0 {
+                return Err(Cause::Closed);
+            }
+            self.unflushed = true;
+        }
+        Ok(())
+    }
+
+    /// Sends all of it, and closes.
+    pub async fn finish(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Cause> {
+        while !self.is_done() {
+            self.step(to).await?;
+        }
+        to.shutdown().await.map_err(broken)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn broken(error: std::io::Error) -> Cause {
+    Cause::Broken(error.to_string())
+}

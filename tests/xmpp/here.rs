@@ -1,0 +1,93 @@
+//! A bridge in the process of the test: what is compared is what is signalled.
+
+use std::time::{Duration, Instant};
+
+use minidom::Element;
+use rialto::{
+    bridge::{Bridge, BridgeConfig},
+    config::{Secret, Xmpp, XmppClient, XmppSecurity},
+    engine::{Engine, MediaEvent},
+    stats::Mucs,
+    transport::{TransportConfig, Transports},
+    xmpp::{client::XmppClients, iq::About},
+};
+use tokio::sync::mpsc;
+
+use super::prosody::{DOMAIN, PASSWORD, PATIENCE, ROOM};
+
+/// The nickname of the bridge.
+pub const NICK: &str = "jvb-lab-1";
+
+/// A bridge and its connection.
+pub struct Here {
+    pub bridge: Bridge,
+    pub xmpp: XmppClients,
+    _media: mpsc::Sender<MediaEvent>,
+}
+
+/// A client of a server here.
+pub fn client(port: u16) -> XmppClient {
+    XmppClient {
+        id: "test".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port,
+        domain: DOMAIN.to_owned(),
+        username: "jvb".to_owned(),
+        password: Secret::new(PASSWORD),
+        rooms: vec![ROOM.to_owned()],
+        nickname: NICK.to_owned(),
+        verify_certificate: false,
+        security: XmppSecurity::Required,
+    }
+}
+
+impl Here {
+    /// Connects. SCTP is announced. Must be called in a runtime.
+    pub fn start(client: XmppClient) -> Self {
+        let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
+        let (transports, updates) =
+            Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+        let (media, events) = mpsc::channel(1);
+        let config = BridgeConfig { sctp: true, ..BridgeConfig::default() };
+        let bridge = Bridge::new(config, engine, transports, events, updates);
+        let about = About {
+            name: "JVB".into(),
+            version: "2.3.SNAPSHOT".into(),
+            os: "Linux".into(),
+            sign: false,
+        };
+        let presence_interval = Duration::from_secs(3600);
+        let config = Xmpp { clients: vec![client], presence_interval, ..Xmpp::default() };
+        let xmpp = XmppClients::start(&config, &bridge, &about);
+        Self { bridge, xmpp, _media: media }
+    }
+
+    /// Waits until it is in the room.
+    pub async fn joined(&self) {
+        self.until(|mucs| mucs.joined == 1).await;
+    }
+
+    /// Waits until it is logged in.
+    pub async fn connected(&self) {
+        self.until(|mucs| mucs.clients_connected == 1).await;
+    }
+
+    /// Waits until it has noticed that it is not.
+    pub async fn lost(&self) {
+        self.until(|mucs| mucs.clients_connected == 0).await;
+    }
+
+    async fn until(&self, wanted: impl Fn(&Mucs) -> bool) {
+        let start = Instant::now();
+        while !wanted(&self.xmpp.counts().read()) {
+            assert!(start.elapsed() < PATIENCE, "{:?}", self.xmpp.counts().read());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// An attribute set.
+pub fn set(element: &mut Element, name: &str, value: &str) {
+    use minidom::rxml::{Namespace, NcName};
+    element.attrs_mut().insert(Namespace::NONE, NcName::try_from(name).unwrap(), value.to_owned());
+}

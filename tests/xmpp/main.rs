@@ -1,0 +1,8 @@
+//! The bridge at a real Prosody, with a focus written for the test.
+
+mod compare;
+mod focus;
+mod here;
+mod life;
+mod prosody;
+mod replay;

@@ -1,0 +1,148 @@
+//! A Prosody of its own for a test: on loopback, with a directory that goes when it does.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longer than any machine takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The domain of accounts.
+pub const DOMAIN: &str = "auth.jitsi.local";
+/// The brewery.
+pub const ROOM: &str = "jvbbrewery@internal.auth.jitsi.local";
+/// Passwords of all accounts.
+pub const PASSWORD: &str = "correct horse";
+
+/// A server.
+pub struct Prosody {
+    dir: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Prosody {
+    /// Starts one; `None`, and a line why, where there is no Prosody. `more` is global configuration.
+    pub fn start(more: &str) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if Command::new("prosodyctl")
+            .arg("about")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_err()
+        {
+            assert!(std::env::var_os("CI").is_none(), "CI needs prosody (apt-get install prosody)");
+            eprintln!("SKIPPED: prosody is not installed (apt-get install prosody)");
+            return None;
+        }
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir =
+            std::env::temp_dir().join(format!("rialto-prosody-{}-{count}", std::process::id()));
+        fs::create_dir_all(dir.join("data")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut prosody = Self { dir, port, child: None };
+        prosody.configure(more);
+        for user in ["jvb", "focus"] {
+            prosody.account(user);
+        }
+        prosody.launch();
+        Some(prosody)
+    }
+
+    /// Where clients connect.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where the certificate is.
+    pub fn certificate(&self) -> PathBuf {
+        self.dir.join("certificate.pem")
+    }
+
+    /// Stops it, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again.
+    pub fn launch(&mut self) {
+        let child = Command::new("prosody")
+            .args(["--config", self.dir.join("prosody.cfg.lua").to_str().unwrap()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(start.elapsed() < PATIENCE, "{}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("prosody.log")).unwrap_or_default()
+    }
+
+    fn account(&self, user: &str) {
+        let accounts = self.dir.join("data/auth%2ejitsi%2elocal/accounts");
+        fs::create_dir_all(&accounts).unwrap();
+        let text = format!("return {{ [\"password\"] = \"{PASSWORD}\" }};\n");
+        fs::write(accounts.join(format!("{user}.dat")), text).unwrap();
+    }
+
+    fn configure(&self, more: &str) {
+        let names = vec![DOMAIN.to_owned()];
+        let certificate = rcgen::generate_simple_self_signed(names).unwrap();
+        fs::write(self.certificate(), certificate.cert.pem()).unwrap();
+        fs::write(self.dir.join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
+        let show = |path: &Path| path.to_str().unwrap().to_owned();
+        let text = format!(
+            r#"
+run_as_root = true
+daemonize = false
+pidfile = "{dir}/prosody.pid"
+data_path = "{dir}/data"
+log = {{ debug = "{dir}/prosody.log" }}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {port} }}
+c2s_direct_tls_ports = {{}}
+modules_enabled = {{ "disco", "tls", "saslauth", "ping", "smacks" }}
+modules_disabled = {{ "s2s", "offline" }}
+authentication = "internal_plain"
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+ssl = {{ certificate = "{dir}/certificate.pem", key = "{dir}/key.pem" }}
+{more}
+VirtualHost "{DOMAIN}"
+Component "internal.{DOMAIN}" "muc"
+    storage = "memory"
+    muc_room_default_public_jids = true
+"#,
+            dir = show(&self.dir),
+            port = self.port,
+        );
+        fs::write(self.dir.join("prosody.cfg.lua"), text).unwrap();
+    }
+}
+
+impl Drop for Prosody {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("{}", self.log().lines().rev().take(60).collect::<Vec<_>>().join("\n"));
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
