@@ -14,6 +14,7 @@ mod modify;
 mod name;
 mod port;
 mod registry;
+mod report;
 mod stats;
 
 use std::{
@@ -33,6 +34,7 @@ pub use config::{BridgeConfig, ShutdownConfig};
 pub use health::{HealthError, ShutdownState};
 pub use load::{LoadConfig, Measure};
 pub use port::{RestartAnswer, TransportPort};
+pub use report::SelfReport;
 pub use stats::BridgeStats;
 
 pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};

@@ -1,5 +1,7 @@
 //! The running process: engine, transports, bridge and HTTP, put together and taken apart.
 
+mod xmpp;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -16,7 +18,6 @@ use crate::{
     http::{self, ListenError, Server, TlsError},
     stats,
     transport::{HubError, StaticMapping, TransportConfig, Transports},
-    xmpp::{client::XmppClients, iq::About},
 };
 
 /// What is beyond configuration.
@@ -60,7 +61,7 @@ pub enum DaemonError {
 pub struct Daemon {
     // In the order in which they end.
     server: Option<Server>,
-    xmpp: XmppClients,
+    planes: xmpp::Planes,
     bridge: Bridge,
     media: Vec<SocketAddr>,
     threads: EngineThreads,
@@ -97,10 +98,11 @@ impl Daemon {
             running.media_events,
             updates,
         );
-        let xmpp = XmppClients::start(&config.xmpp, &bridge, &about(config));
+        let (report, counts) = xmpp::report(config, &bridge);
+        let planes = xmpp::Planes::start(config, &report, counts, rand::rng().next_u64());
         let mut server = None;
         if let Some(listener) = listener {
-            let mut router = http::router(bridge.clone(), &config.rest, &config.version);
+            let mut router = http::router(report, &config.rest);
             if options.focus {
                 let limits = focus::RoomLimits::default();
                 router = router.merge(focus::router(bridge.clone(), limits));
@@ -113,11 +115,12 @@ impl Daemon {
         tracing::info!(
             media = ?media,
             http = ?server.as_ref().map(Server::addr),
-            xmpp = config.xmpp.clients.len(),
+            xmpp_clients = config.xmpp.clients.len(),
+            xmpp_component = config.xmpp.component.is_some(),
             version = http::VERSION,
             "serving"
         );
-        Ok(Self { server, xmpp, bridge, media, threads: running.threads })
+        Ok(Self { server, planes, bridge, media, threads: running.threads })
     }
 
     /// The bridge, for those who ask it directly.
@@ -137,7 +140,7 @@ impl Daemon {
 
     /// Leaves rooms and XMPP servers, within a second or so: nobody is sent here any more.
     pub async fn leave(&mut self) {
-        self.xmpp.leave().await;
+        self.planes.leave().await;
     }
 
     /// Ends now: no more requests, and every conference expires. The engine goes on until what this
@@ -146,7 +149,7 @@ impl Daemon {
     #[must_use = "the engine runs until this is dropped"]
     pub fn stop(self) -> EngineThreads {
         drop(self.server);
-        drop(self.xmpp);
+        drop(self.planes);
         self.bridge.expire_all();
         self.threads
     }
@@ -161,17 +164,6 @@ pub(crate) fn media_addresses(config: &Config, address: Option<IpAddr>) -> Vec<S
         _ => {}
     }
     addresses.into_iter().map(|ip| SocketAddr::new(ip, config.ice.port)).collect()
-}
-
-/// What is told to those who ask over XMPP.
-fn about(config: &Config) -> About {
-    let os = std::env::consts::OS;
-    About {
-        name: "Rialto".to_owned(),
-        version: config.xmpp.announced_version.clone().unwrap_or_else(|| http::VERSION.to_owned()),
-        os: os.get(..1).map_or(String::new(), str::to_uppercase) + os.get(1..).unwrap_or_default(),
-        sign: false,
-    }
 }
 
 fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineConfig {

@@ -6,7 +6,7 @@
 
 mod datagram;
 
-use crate::colibri::{json, xml};
+use crate::colibri::{json, v1, xml};
 use crate::focus::sdp::{self, Description};
 use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
 use crate::rtp::rtcp::{Rtcp, RtcpPackets};
@@ -24,6 +24,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("av1", av1),
     ("colibri_json", colibri_json),
     ("colibri_xml", colibri_xml),
+    ("colibri_v1", colibri_v1),
     ("config", configuration),
     ("datagram", datagram),
     ("demux", demultiplex),
@@ -37,6 +38,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("transport", transport),
     ("vp8", vp8),
     ("vp9", vp9),
+    ("xmpp_client", xmpp_client),
+    ("xmpp_component", xmpp_component),
 ];
 
 /// A request or an answer that is read is written, and reads the same again.
@@ -79,6 +82,25 @@ pub fn colibri_xml(data: &[u8]) {
             assert_eq!(xml::read_conference_modified(&written), Ok(answer));
         }
     }
+}
+
+/// A request of COLIBRI 1 is refused or understood.
+pub fn colibri_v1(data: &[u8]) {
+    if let Ok(Stanza::Whole(element)) = xmpp::parse(data, v1::NAMESPACE, xmpp::Limits::default()) {
+        v1::fuzz::request(&element);
+    }
+}
+
+/// What a server sends to the bridge as a user: the first byte says whether it is logged in.
+pub fn xmpp_client(data: &[u8]) {
+    if let Some((first, rest)) = data.split_first() {
+        xmpp::client::fuzz::bytes(rest, *first == b'+');
+    }
+}
+
+/// What a server sends to the bridge as a component.
+pub fn xmpp_component(data: &[u8]) {
+    xmpp::component::fuzz::bytes(data);
 }
 
 /// An element as the other side finds it.

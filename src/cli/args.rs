@@ -33,11 +33,36 @@ pub(super) enum Command {
 #[derive(ClapArgs, Debug)]
 pub(super) struct Run {
     /// Configuration file (HOCON, as jvb.conf).
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["domain", "host"])]
+    pub config: Option<PathBuf>,
     /// Engine threads [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
+    #[command(flatten)]
+    pub component: Component,
+}
+
+/// The flags with which JVB became a component of an XMPP server. Any of `--domain` and `--host` makes
+/// this bridge one; they win over the file.
+#[derive(ClapArgs, Debug)]
+#[command(next_help_heading = "XMPP component (XEP-0114)")]
+pub(super) struct Component {
+    /// The XMPP server's domain; the component is SUBDOMAIN.DOMAIN there.
+    #[arg(long)]
+    pub domain: Option<String>,
+    /// Where the XMPP server is [default: the domain, or localhost].
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Its port for components [default: 5347].
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// The component's own domain [default: jitsi-videobridge].
+    #[arg(long)]
+    pub subdomain: Option<String>,
+    /// The secret that the server knows. Everybody on this machine can read a command line: better in
+    /// the file, or in the environment.
+    #[arg(long, env = "RIALTO_COMPONENT_SECRET", hide_env_values = true)]
+    pub secret: Option<String>,
 }
 
 /// `rialto dev`.

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Failure,
-    args::{Dev, Run},
+    args::{Component, Dev, Run},
     failure::Remedies,
     notify::Manager,
 };
@@ -28,8 +28,9 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// The bridge of a deployment.
 pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
     log_to_stderr("info");
-    let overrides: Vec<Override> = args.shards.map(shards).into_iter().collect();
-    let loaded = config::load(Some(&args.config), &overrides, &System)?;
+    let mut overrides: Vec<Override> = args.shards.map(shards).into_iter().collect();
+    overrides.extend(component_overrides(&args.component));
+    let loaded = config::load(args.config.as_deref(), &overrides, &System)?;
     let remedies = Remedies {
         tcp_port: "videobridge.http-servers.private.port",
         udp_port: "videobridge.ice.udp.port",
@@ -41,11 +42,13 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let clients = &loaded.config.xmpp.clients;
-        if !loaded.config.rest.colibri && clients.is_empty() {
+        let xmpp = &loaded.config.xmpp;
+        let clients = &xmpp.clients;
+        if !loaded.config.rest.colibri && clients.is_empty() && xmpp.component.is_none() {
             tracing::warn!(
                 "nothing can allocate conferences: videobridge.apis.xmpp-client.configs has no \
-                 complete client, and videobridge.apis.rest.enabled is false"
+                 complete client, and videobridge.apis.xmpp-component.enabled and \
+                 videobridge.apis.rest.enabled are false"
             );
         }
         if !clients.is_empty() {
@@ -83,6 +86,23 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
 
 fn shards(shards: u16) -> Override {
     Override::text("rialto.shards", shards.to_string(), "--shards")
+}
+
+/// JVB's old flags.
+fn component_overrides(args: &Component) -> Vec<Override> {
+    let enabled = (args.domain.is_some() || args.host.is_some()).then(|| "true".to_owned());
+    let port = args.port.map(|port| port.to_string());
+    [
+        ("videobridge.apis.xmpp-component.enabled", enabled, "--domain or --host"),
+        ("videobridge.apis.xmpp-component.domain", args.domain.clone(), "--domain"),
+        ("videobridge.apis.xmpp-component.host", args.host.clone(), "--host"),
+        ("videobridge.apis.xmpp-component.port", port, "--port"),
+        ("videobridge.apis.xmpp-component.subdomain", args.subdomain.clone(), "--subdomain"),
+        ("videobridge.apis.xmpp-component.secret", args.secret.clone(), "--secret"),
+    ]
+    .into_iter()
+    .filter_map(|(key, value, flag)| value.map(|value| Override::text(key, value, flag)))
+    .collect()
 }
 
 fn dev_overrides(args: &Dev) -> Vec<Override> {

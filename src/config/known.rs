@@ -101,8 +101,7 @@ const INERT: [&str; 17] = [
 ];
 
 /// Sections whose keys the operator names.
-const NOT_YET_SECTIONS: [&str; 2] =
-    ["videobridge.load-management.conference-last-n-limits.", "videobridge.stats.transports."];
+const NOT_YET_SECTIONS: [&str; 1] = ["videobridge.load-management.conference-last-n-limits."];
 
 /// Every other key of JVB, jitsi-media-transform and ice4j, sorted.
 const NOT_YET: [&str; 148] = [

@@ -3,6 +3,7 @@
 //! [`load`] is the only reader of configuration in the process; everything else is handed its part of
 //! [`Config`].
 
+mod component;
 pub mod hocon;
 mod known;
 mod load;
@@ -15,6 +16,7 @@ mod xmpp;
 #[cfg(test)]
 mod tests;
 
+pub use component::{Component, StatsPlace, StatsTransport};
 pub use load::{ConfigError, Loaded, Warning, load, load_bytes};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::Xmpp;
+use super::{StatsTransport, Xmpp};
 use crate::bridge::LoadConfig;
 
 /// Everything that is configured. Nothing else in the process reads configuration.
@@ -422,11 +422,13 @@ pub struct Version {
 pub struct Stats {
     /// Between two measurements. 5 s.
     pub interval: Duration,
+    /// Where an XMPP component publishes them. Nowhere.
+    pub transports: Vec<StatsTransport>,
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(5) }
+        Self { interval: Duration::from_secs(5), transports: Vec::new() }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, time::Duration};
 
 use super::{
-    StaticMapping,
+    Secret, StaticMapping,
     hocon::{Document, Kind, Origin, Value},
     load::Warning,
     units,
@@ -292,6 +292,43 @@ impl<'a> Reader<'a> {
         let read =
             |kind: &Kind| list(kind, what, |kind| address(kind).ok_or_else(|| wants(what, kind)));
         self.read(key, place, read, |list| show_list(list));
+    }
+
+    /// A list whose elements `element` reads.
+    pub fn list<T>(
+        &mut self,
+        key: &'static str,
+        place: &mut Vec<T>,
+        what: &str,
+        element: impl Fn(&Kind) -> Result<T, String>,
+        show: impl Fn(&T) -> String,
+    ) {
+        self.read(
+            key,
+            place,
+            |kind| list(kind, what, &element),
+            |values| show_list(&values.iter().map(&show).collect::<Vec<_>>()),
+        );
+    }
+
+    /// What is not shown.
+    pub fn secret(&mut self, key: &'static str, place: &mut Secret) {
+        let read = |kind: &Kind| {
+            let text = scalar(kind).filter(|text| !text.contains('\0'));
+            // What is there may be a part of it.
+            text.map(Secret::new).ok_or_else(|| "needs a text".to_owned())
+        };
+        self.read(key, place, read, Secret::shown);
+    }
+
+    /// A key that is not there and has to be, because of another.
+    pub fn lacks(&mut self, key: &'static str, because: &str, what: &str) {
+        let given = self.overrides.iter().rev().find(|given| given.key == because);
+        let origin = match given {
+            Some(given) => Origin::CommandLine(given.flag),
+            None => self.document.get(because).map_or(Origin::Default, |v| v.origin.clone()),
+        };
+        self.invalid.push(Invalid { key: key.to_owned(), origin, what: what.to_owned() });
     }
 
     pub fn mappings(&mut self, key: &'static str, place: &mut Vec<StaticMapping>) {

@@ -1,6 +1,6 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
-use super::{Config, reader::Reader, xmpp};
+use super::{Config, component, reader::Reader, xmpp};
 use crate::bridge::{LoadConfig, Measure};
 
 /// Fills `config`, which holds the defaults.
@@ -136,6 +136,7 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
         text.len() <= 256 && !text.contains(char::is_control)
     });
     r.duration("videobridge.stats.interval", &mut config.stats.interval);
+    component::transports(r, &mut config.stats.transports);
     load(r, &mut config.load);
     r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);
     r.boolean("videobridge.redact-remote-addresses", &mut config.redact_remote_addresses);

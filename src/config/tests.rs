@@ -195,3 +195,32 @@ proptest! {
         crate::fuzzing::configuration(format!("{key} = {value}").as_bytes());
     }
 }
+
+#[test]
+fn a_component_and_where_it_publishes() {
+    let text = "videobridge {\n apis.xmpp-component {\n enabled = true\n domain = example.com\n secret = s3cr3t\n }\n\
+                stats.transports = [ { type = muc }, { type = pubsub, service = pubsub.example.com, node = stats, interval = 2 s } ]\n}\n";
+    let read = loaded(text, &[]);
+    let component = read.config.xmpp.component.as_ref().unwrap();
+    assert_eq!((component.port, component.subdomain.as_str()), (5347, "jitsi-videobridge"));
+    assert_eq!(component.secret.reveal(), "s3cr3t");
+    assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+    assert!(read.effective.iter().all(|value| !value.value.contains("s3cr3t")));
+    let node = StatsPlace::Pubsub { service: "pubsub.example.com".into(), node: "stats".into() };
+    let every = Some(Duration::from_secs(2));
+    let muc = StatsTransport { interval: None, to: StatsPlace::Muc };
+    let pubsub = StatsTransport { interval: every, to: node };
+    assert_eq!(read.config.stats.transports, [muc, pubsub]);
+    let flags =
+        [Override::text("videobridge.apis.xmpp-component.enabled", "true".into(), "--domain")];
+    let lacks = load(None, &flags, &One("")).unwrap_err().to_string();
+    assert!(lacks.contains("xmpp-component.secret"), "{lacks}");
+    for wrong in [
+        "videobridge.stats.transports = [ { type = smtp } ]",
+        "videobridge.stats.transports = [ { type = pubsub, node = n } ]",
+        "videobridge.stats.transports = [ { type = muc, to = x } ]",
+        "videobridge.stats.transports = muc",
+    ] {
+        assert!(error(wrong).contains("videobridge.stats.transports"), "{}", error(wrong));
+    }
+}

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
+    Component, component,
     hocon::{Kind, Value},
     load::Warning,
     reader::{Effective, Invalid, Reader, scalar, wants},
@@ -17,6 +18,8 @@ const CONFIGS: &str = "videobridge.apis.xmpp-client.configs";
 pub struct Xmpp {
     /// `configs.*`: servers, each of which is connected to for ever. None.
     pub clients: Vec<XmppClient>,
+    /// `videobridge.apis.xmpp-component`, when it is enabled.
+    pub component: Option<Component>,
     /// `presence-interval`: how often statistics are published. As `videobridge.stats.interval`.
     pub presence_interval: Duration,
     /// `stats-filter.*`: the statistics that are published, when the filter is enabled. `None`: all.
@@ -34,6 +37,7 @@ impl Default for Xmpp {
     fn default() -> Self {
         Self {
             clients: Vec::new(),
+            component: None,
             presence_interval: Duration::from_secs(5),
             whitelist: None,
             announced_version: None,
@@ -88,6 +92,11 @@ impl Secret {
     /// Keeps a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// What may be shown of it: whether there is one.
+    pub(super) fn shown(&self) -> String {
+        if self.0.is_empty() { "(unset)".to_owned() } else { HIDDEN.to_owned() }
     }
 
     /// The secret itself, for whom it is meant.
@@ -148,6 +157,7 @@ pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
     let what = "a short text";
     r.optional_text("rialto.announced-version", &mut config.announced_version, what, short);
     r.optional_text("videobridge.relay.region", &mut config.region, what, short);
+    config.component = component::read(r);
     config.clients =
         r.section(CONFIGS).into_iter().filter_map(|(id, value)| client(r, &id, &value)).collect();
 }
@@ -252,11 +262,11 @@ impl Given<'_, '_, '_> {
 }
 
 /// Nothing that would need escaping somewhere, or be two names.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     text.len() <= 1023 && text.chars().all(|c| !c.is_control() && !"<>&'\"/@".contains(c))
 }
 
-fn is_domain(text: &str) -> bool {
+pub(super) fn is_domain(text: &str) -> bool {
     is_name(text) && !text.contains(char::is_whitespace)
 }
 

@@ -16,7 +16,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -30,7 +30,10 @@ use axum::{
 pub use listen::{ListenError, Server, bind};
 pub use tls::{TlsError, tls_config};
 
-use crate::{bridge::Bridge, config};
+use crate::{
+    bridge::{Bridge, SelfReport},
+    config,
+};
 
 /// Version of this build, as told to people and to other programs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -45,11 +48,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 struct Shared {
     bridge: Bridge,
-    release: Option<Arc<str>>,
+    report: SelfReport,
 }
 
 /// The resources that `rest` switches on.
-pub fn router(bridge: Bridge, rest: &config::Rest, version: &config::Version) -> Router {
+pub fn router(report: SelfReport, rest: &config::Rest) -> Router {
     let mut router = Router::new();
     if rest.health {
         router = router.route("/about/health", get(about::health));
@@ -88,12 +91,12 @@ pub fn router(bridge: Bridge, rest: &config::Rest, version: &config::Version) ->
             router = router.route("/colibri/shutdown", post(lifecycle::shutdown));
         }
     }
-    let release = version.release.as_deref().map(Arc::from);
+    let bridge = report.bridge().clone();
     router
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(no_strangers))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Shared { bridge, release })
+        .with_state(Shared { bridge, report })
 }
 
 /// JVB has never had these, and says so.

@@ -1,7 +1,7 @@
 //! The handlers over a bridge with a detached engine, against what a JVB answered to the same
 //! requests (`tests/data/http`).
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use axum::{
     Router,
@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     bridge::BridgeConfig,
-    config::{Rest, Version},
+    config::Rest,
     engine::{Engine, MediaEvent},
     transport::{TransportConfig, Transports},
 };
@@ -76,7 +76,7 @@ impl Http {
             Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
         let (events, media) = mpsc::channel(8);
         let bridge = Bridge::new(BridgeConfig::default(), engine, transports, media, updates);
-        let router = router(bridge.clone(), rest, &Version::default());
+        let router = router(SelfReport::new(bridge.clone(), VERSION), rest);
         Self { router, bridge, _events: events }
     }
 

@@ -16,6 +16,7 @@ const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
 
 /// A connection, logged in.
 pub struct Focus {
+    jid: String,
     socket: TcpStream,
     reader: StreamReader,
     unread: Vec<u8>,
@@ -29,6 +30,7 @@ impl Focus {
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut focus = Self {
+            jid: String::new(),
             socket,
             reader: StreamReader::new(Limits::default()),
             unread: Vec::new(),
@@ -46,8 +48,15 @@ impl Focus {
         focus.open();
         focus.next(|element| element.name() == "features");
         focus.send("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>focus</resource></bind></iq>");
-        focus.next(|element| element.attr("id") == Some("bind"));
+        let bound = focus.next(|element| element.attr("id") == Some("bind"));
+        let jid = bound.children().flat_map(Element::children).find(|e| e.name() == "jid");
+        focus.jid = jid.unwrap().text();
         focus
+    }
+
+    /// The full JID.
+    pub fn jid(&self) -> &str {
+        &self.jid
     }
 
     /// Joins the brewery as `nickname`.

@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use minidom::Element;
 use rialto::{
-    bridge::{Bridge, BridgeConfig},
+    bridge::{Bridge, BridgeConfig, SelfReport},
     config::{Secret, Xmpp, XmppClient, XmppSecurity},
     engine::{Engine, MediaEvent},
     stats::Mucs,
     transport::{TransportConfig, Transports},
-    xmpp::{client::XmppClients, iq::About},
+    xmpp::{
+        client::{MucCounts, XmppClients},
+        iq::About,
+    },
 };
 use tokio::sync::mpsc;
 
@@ -44,6 +47,15 @@ pub fn client(port: u16) -> XmppClient {
 impl Here {
     /// Connects. SCTP is announced. Must be called in a runtime.
     pub fn start(client: XmppClient) -> Self {
+        Self::new(vec![client])
+    }
+
+    /// A bridge that is no occupant of any room.
+    pub fn without_clients() -> Self {
+        Self::new(Vec::new())
+    }
+
+    fn new(clients: Vec<XmppClient>) -> Self {
         let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
         let (transports, updates) =
             Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
@@ -57,8 +69,11 @@ impl Here {
             sign: false,
         };
         let presence_interval = Duration::from_secs(3600);
-        let config = Xmpp { clients: vec![client], presence_interval, ..Xmpp::default() };
-        let xmpp = XmppClients::start(&config, &bridge, &about);
+        let config = Xmpp { clients, presence_interval, ..Xmpp::default() };
+        let counts = MucCounts::new(&config.clients);
+        let shown = counts.clone();
+        let report = SelfReport::new(bridge.clone(), &about.version).in_rooms(move || shown.read());
+        let xmpp = XmppClients::start(&config, &report, &about, counts);
         Self { bridge, xmpp, _media: media }
     }
 

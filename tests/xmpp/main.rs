@@ -1,6 +1,7 @@
 //! The bridge at a real Prosody, with a focus written for the test.
 
 mod compare;
+mod component;
 mod focus;
 mod here;
 mod life;

@@ -19,6 +19,11 @@ pub const ROOM: &str = "jvbbrewery@internal.auth.jitsi.local";
 /// Passwords of all accounts.
 pub const PASSWORD: &str = "correct horse";
 
+/// A port that nobody has.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A server.
 pub struct Prosody {
     dir: PathBuf,
@@ -45,7 +50,7 @@ impl Prosody {
         let dir =
             std::env::temp_dir().join(format!("rialto-prosody-{}-{count}", std::process::id()));
         fs::create_dir_all(dir.join("data")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut prosody = Self { dir, port, child: None };
         prosody.configure(more);
         for user in ["jvb", "focus"] {

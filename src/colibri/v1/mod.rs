@@ -7,6 +7,7 @@
 
 mod channel;
 mod face;
+pub(crate) mod fuzz;
 mod plan;
 mod read;
 mod write;

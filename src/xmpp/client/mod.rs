@@ -5,6 +5,7 @@
 //! them, and comes back for ever. Media does not depend on any of it.
 
 mod connection;
+pub(crate) mod fuzz;
 mod login;
 mod publish;
 mod room;
@@ -30,7 +31,7 @@ pub use sasl::SaslError;
 
 use super::iq::About;
 use crate::{
-    bridge::Bridge,
+    bridge::SelfReport,
     config::{Secret, Xmpp, XmppClient, XmppSecurity},
     stats::Mucs,
 };
@@ -133,7 +134,8 @@ impl ClientState {
 }
 
 impl MucCounts {
-    fn new(clients: &[XmppClient]) -> Self {
+    /// Of clients that are not connected yet.
+    pub fn new(clients: &[XmppClient]) -> Self {
         let states = clients
             .iter()
             .map(|client| ClientState { rooms: client.rooms.len(), ..ClientState::default() });
@@ -164,16 +166,11 @@ pub struct XmppClients {
 impl XmppClients {
     /// Connects every client of the configuration, for ever. Must be called in a tokio runtime.
     ///
-    /// `about` is what is told to whom asks; its version is in presence as well.
-    pub fn start(config: &Xmpp, bridge: &Bridge, about: &About) -> Self {
-        let counts = MucCounts::new(&config.clients);
+    /// `counts` is of these clients; `report` is what goes into presence; `about` is told to whom asks.
+    pub fn start(config: &Xmpp, report: &SelfReport, about: &About, counts: MucCounts) -> Self {
         let (stop, stopped) = watch::channel(false);
         let publisher = Publisher {
-            bridge: bridge.clone(),
-            version: about.version.clone(),
-            release: config.release.clone(),
-            region: config.region.clone(),
-            counts: counts.clone(),
+            report: report.clone(),
             interval: config.presence_interval,
             whitelist: config.whitelist.clone(),
         };
@@ -183,7 +180,7 @@ impl XmppClients {
             let connection = Connection {
                 client: client.clone(),
                 about: about.clone(),
-                bridge: bridge.clone(),
+                bridge: report.bridge().clone(),
                 stats: published.clone(),
                 stop: stopped.clone(),
                 counts: counts.clone(),

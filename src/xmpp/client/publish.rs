@@ -1,6 +1,6 @@
 //! When the bridge says how it is: at regular times, and at once when a focus would choose otherwise.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use minidom::Element;
 use tokio::{
@@ -8,10 +8,8 @@ use tokio::{
     time::{MissedTickBehavior, interval, interval_at},
 };
 
-use super::MucCounts;
 use crate::{
-    bridge::{Bridge, ShutdownState},
-    stats::{Surroundings, published, threads},
+    bridge::{SelfReport, ShutdownState},
     xmpp::presence,
 };
 
@@ -20,11 +18,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Makes `<stats>`.
 pub(super) struct Publisher {
-    pub bridge: Bridge,
-    pub version: String,
-    pub release: Option<String>,
-    pub region: Option<String>,
-    pub counts: MucCounts,
+    pub report: SelfReport,
     pub interval: Duration,
     pub whitelist: Option<Vec<String>>,
 }
@@ -63,15 +57,7 @@ impl Stress {
 impl Publisher {
     /// What there is to say now.
     pub fn stats(&self) -> Element {
-        let around = Surroundings {
-            now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-            version: self.version.clone(),
-            release: self.release.clone(),
-            region: self.region.clone(),
-            threads: threads(),
-            mucs: self.counts.read(),
-        };
-        presence::stats(&published(&self.bridge.stats(), &around), self.whitelist.as_deref())
+        presence::stats(&self.report.read(), self.whitelist.as_deref())
     }
 
     /// Publishes until nobody listens.
@@ -101,11 +87,12 @@ impl Publisher {
     }
 
     fn vitals(&self) -> Vitals {
+        let bridge = self.report.bridge();
         Vitals {
-            healthy: self.bridge.health().is_ok(),
-            drain: self.bridge.drain(),
-            shutdown: self.bridge.shutdown_state(),
-            stress: Stress::of(self.bridge.stress_level()),
+            healthy: bridge.health().is_ok(),
+            drain: bridge.drain(),
+            shutdown: bridge.shutdown_state(),
+            stress: Stress::of(bridge.stress_level()),
         }
     }
 }

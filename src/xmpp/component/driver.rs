@@ -12,6 +12,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::watch,
+    task::JoinHandle,
     time::{sleep, sleep_until, timeout},
 };
 
@@ -20,12 +21,14 @@ use super::{
     requests::{Step, handle},
     session::{Event, Lost, Session},
 };
-use crate::{colibri::v1::Face, stats::Stat};
+use crate::{bridge::SelfReport, colibri::v1::Face};
 
 /// TCP has so long to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// Between two attempts to connect, more or less.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long leaving may take.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Requests that are being answered; more have to wait in the socket.
 const MAX_REQUESTS: usize = 1_000;
 
@@ -34,26 +37,30 @@ pub struct Services {
     /// Who answers COLIBRI 1.
     pub face: Arc<Face>,
     /// What is published.
-    pub stats: Box<dyn Fn() -> Vec<(&'static str, Stat)> + Send + Sync>,
+    pub report: SelfReport,
     /// Version of the software, as it says to whom asks.
     pub version: String,
 }
 
 /// The component. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Component(watch::Sender<bool>);
+pub struct Component {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
 
 impl Component {
     /// Connects and serves, for ever. Must be called in a tokio runtime.
     pub fn start(config: ComponentConfig, services: Services) -> Self {
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(run(config, services, stopped));
-        Self(stop)
+        let task = tokio::spawn(run(config, services, stopped));
+        Self { stop, task }
     }
 
-    /// Leaves the server. Nothing waits for it.
-    pub fn stop(&self) {
-        self.0.send_replace(true);
+    /// Leaves the server, and waits for that for a second at the longest.
+    pub async fn leave(&mut self) {
+        self.stop.send_replace(true);
+        let _ = timeout(LEAVE_TIME, &mut self.task).await;
     }
 }
 
@@ -138,7 +145,7 @@ async fn serve(
                 session.send(answer);
             }
             () = sleep_until(session.next().into()) => {
-                session.tick(Instant::now(), &services.stats, || services.face.owners())?;
+                session.tick(Instant::now(), || services.report.read(), || services.face.owners())?;
             }
             () = asked_to_stop(stopped) => {
                 session.close();

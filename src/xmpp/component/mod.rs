@@ -5,11 +5,14 @@
 //! one when that is lost.
 
 mod driver;
+pub(crate) mod fuzz;
 mod pubsub;
 mod requests;
 mod session;
 
 use std::time::Duration;
+
+use crate::config::Secret;
 
 pub use driver::{Component, Services};
 pub use session::Lost;
@@ -18,7 +21,7 @@ pub use session::Lost;
 pub const NAMESPACE: &str = "jabber:component:accept";
 
 /// How the bridge is a component (`videobridge.apis.xmpp-component`).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ComponentConfig {
     /// `host`: of the XMPP server. The domain, or `localhost` without one.
     pub host: String,
@@ -29,7 +32,7 @@ pub struct ComponentConfig {
     /// `subdomain`. `jitsi-videobridge`.
     pub subdomain: String,
     /// `secret`, which the server knows too.
-    pub secret: String,
+    pub secret: Secret,
     /// Where statistics go (`videobridge.stats.transports`).
     pub publish: Vec<Publish>,
 }
@@ -64,18 +67,6 @@ impl ComponentConfig {
             Some(domain) => format!("{}.{domain}", self.subdomain),
             None => self.subdomain.clone(),
         }
-    }
-}
-
-/// Without the secret.
-impl std::fmt::Debug for ComponentConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ComponentConfig")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("jid", &self.jid())
-            .field("publish", &self.publish)
-            .finish_non_exhaustive()
     }
 }
 

@@ -12,6 +12,7 @@ use sha1::{Digest as _, Sha1};
 
 use super::{ComponentConfig, NAMESPACE, Place, pubsub::Publisher};
 use crate::{
+    config::Secret,
     stats::Stat,
     xmpp::{
         Limits, STREAMS, Stanza, StreamError, StreamEvent, StreamReader,
@@ -80,7 +81,7 @@ pub(super) struct Session {
     jid: String,
     /// Whom to ping.
     domain: String,
-    secret: String,
+    secret: Secret,
     state: State,
     reader: StreamReader,
     out: Vec<u8>,
@@ -165,7 +166,7 @@ impl Session {
     /// The handshake: lower-case hexadecimal of SHA-1 over the stream's id and the secret.
     fn opened(&mut self, open: &Element) {
         let id = open.attr("id").unwrap_or_default();
-        let digest = Sha1::digest(format!("{id}{}", self.secret));
+        let digest = Sha1::digest(format!("{id}{}", self.secret.reveal()));
         let text = digest.iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text

@@ -19,7 +19,7 @@ fn config(publish: Vec<Publish>) -> ComponentConfig {
         port: 5347,
         domain: Some("example.com".into()),
         subdomain: "jvb".into(),
-        secret: "test".into(),
+        secret: Secret::new("test"),
         publish,
     }
 }
@@ -298,6 +298,7 @@ fn a_stanza_that_is_too_deep_is_refused_and_the_rest_is_read() {
 
 #[test]
 fn the_secret_is_not_shown() {
-    let shown = format!("{:?}", ComponentConfig { secret: "s3cr3t".into(), ..config(Vec::new()) });
+    let shown =
+        format!("{:?}", ComponentConfig { secret: Secret::new("s3cr3t"), ..config(Vec::new()) });
     assert!(!shown.contains("s3cr3t"), "{shown}");
 }

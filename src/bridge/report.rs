@@ -1,0 +1,67 @@
+//! What the bridge says of itself, the same wherever it is said: HTTP, presence, pubsub.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::Bridge;
+use crate::stats::{Mucs, Stat, Surroundings, published, threads};
+
+/// The bridge's statistics, together with what it does not measure itself.
+#[derive(Clone)]
+pub struct SelfReport {
+    bridge: Bridge,
+    version: Arc<str>,
+    release: Option<Arc<str>>,
+    region: Option<Arc<str>>,
+    mucs: Arc<dyn Fn() -> Mucs + Send + Sync>,
+}
+
+impl SelfReport {
+    /// Of a bridge that announces itself as `version` and is in no room.
+    pub fn new(bridge: Bridge, version: &str) -> Self {
+        let mucs = Arc::new(Mucs::default);
+        Self { bridge, version: version.into(), release: None, region: None, mucs }
+    }
+
+    /// With a release and a region, if there are any.
+    #[must_use]
+    pub fn at(mut self, release: Option<&str>, region: Option<&str>) -> Self {
+        self.release = release.map(Arc::from);
+        self.region = region.map(Arc::from);
+        self
+    }
+
+    /// With the rooms that it is in.
+    #[must_use]
+    pub fn in_rooms(mut self, mucs: impl Fn() -> Mucs + Send + Sync + 'static) -> Self {
+        self.mucs = Arc::new(mucs);
+        self
+    }
+
+    /// The bridge.
+    pub fn bridge(&self) -> &Bridge {
+        &self.bridge
+    }
+
+    /// Everything that is published, as it is now.
+    pub fn read(&self) -> Vec<(&'static str, Stat)> {
+        let around = Surroundings {
+            now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            version: self.version.to_string(),
+            release: self.release.as_deref().map(str::to_owned),
+            region: self.region.as_deref().map(str::to_owned),
+            threads: threads(),
+            mucs: (self.mucs)(),
+        };
+        published(&self.bridge.stats(), &around)
+    }
+}
+
+impl fmt::Debug for SelfReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SelfReport").field("version", &self.version).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,24 @@
+//! What a focus sends, for fuzzing.
+
+use minidom::Element;
+
+use super::{channel::Room, read};
+
+/// A request is refused or leads to what the bridge is asked; asked twice, the second changes what the
+/// first made.
+pub(crate) fn request(element: &Element) {
+    let Ok(request) = read::conference(element) else { return };
+    let mut room = Room::new("1".to_owned(), None);
+    let mut ids = 0;
+    let mut new_id = || {
+        ids += 1;
+        ids
+    };
+    for _ in 0..2 {
+        let outcome = room.apply(&request, &mut new_id);
+        for ask in outcome.asks {
+            assert!(ask.endpoints.iter().all(|endpoint| !endpoint.id.is_empty()));
+        }
+        room.sync(Some(&std::collections::BTreeSet::new()));
+    }
+}

@@ -1,0 +1,138 @@
+//! `videobridge.apis.xmpp-component` and `videobridge.stats.transports`: the bridge as a component of
+//! an XMPP server, and where it publishes how busy it is.
+
+use std::time::Duration;
+
+use super::{
+    Secret,
+    hocon::{Kind, Object},
+    reader::{Reader, scalar, wants},
+    units,
+    xmpp::{is_domain, is_name},
+};
+
+const SECTION: &str = "an object with type, and with service and node for pubsub";
+
+/// The bridge as a component (XEP-0114).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Component {
+    /// `host`: where the server is. The domain, or `localhost` without one.
+    pub host: Option<String>,
+    /// `port`. 5347, Prosody's.
+    pub port: u16,
+    /// `domain`: the server's. Unset: the subdomain alone is the component's name.
+    pub domain: Option<String>,
+    /// `subdomain`. `jitsi-videobridge`.
+    pub subdomain: String,
+    /// `secret`, which the server knows too.
+    pub secret: Secret,
+}
+
+impl Default for Component {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 5347,
+            domain: None,
+            subdomain: "jitsi-videobridge".to_owned(),
+            secret: Secret::default(),
+        }
+    }
+}
+
+/// An element of `videobridge.stats.transports`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StatsTransport {
+    /// `interval`. As `videobridge.stats.interval`.
+    pub interval: Option<Duration>,
+    /// `type`, and what goes with it.
+    pub to: StatsPlace,
+}
+
+/// Where statistics go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StatsPlace {
+    /// `muc`: to the rooms of `videobridge.apis.xmpp-client`, where they go anyway.
+    Muc,
+    /// `colibri`: from the component to the focus of every conference.
+    Colibri,
+    /// `pubsub`: from the component to a node.
+    Pubsub {
+        /// `service`: its JID.
+        service: String,
+        /// `node`.
+        node: String,
+    },
+}
+
+/// Reads the component; `None` when it is not enabled.
+pub(super) fn read(r: &mut Reader<'_>) -> Option<Component> {
+    const SECRET: &str = "videobridge.apis.xmpp-component.secret";
+    const ENABLED: &str = "videobridge.apis.xmpp-component.enabled";
+    let mut enabled = false;
+    let mut component = Component::default();
+    let host = "a host name or address";
+    r.boolean(ENABLED, &mut enabled);
+    r.optional_text("videobridge.apis.xmpp-component.host", &mut component.host, host, is_domain);
+    r.integer("videobridge.apis.xmpp-component.port", &mut component.port, 1, u16::MAX);
+    let domain = &mut component.domain;
+    r.optional_text("videobridge.apis.xmpp-component.domain", domain, "a domain", is_domain);
+    let subdomain = &mut component.subdomain;
+    r.text("videobridge.apis.xmpp-component.subdomain", subdomain, "a domain", is_domain);
+    r.secret(SECRET, &mut component.secret);
+    if enabled && component.secret.reveal().is_empty() {
+        r.lacks(SECRET, ENABLED, "a component needs the secret that its server knows");
+    }
+    enabled.then_some(component)
+}
+
+/// Reads where statistics go.
+pub(super) fn transports(r: &mut Reader<'_>, place: &mut Vec<StatsTransport>) {
+    let what = format!("a list of objects, each {SECTION}");
+    r.list("videobridge.stats.transports", place, &what, transport, show);
+}
+
+fn transport(kind: &Kind) -> Result<StatsTransport, String> {
+    let Kind::Object(fields) = kind else { return Err(wants(SECTION, kind)) };
+    let known = ["type", "interval", "service", "node"];
+    if let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!("{SECTION}, not {}", name.escape_debug()));
+    }
+    let interval = match fields.get("interval").map(|value| &value.kind) {
+        None | Some(Kind::Null) => None,
+        Some(kind) => {
+            let read = scalar(kind).and_then(units::duration);
+            Some(read.ok_or_else(|| wants("an interval such as '5 seconds'", kind))?)
+        }
+    };
+    let to = match text(fields, "type").unwrap_or_default().to_ascii_lowercase().as_str() {
+        "muc" => StatsPlace::Muc,
+        "colibri" => StatsPlace::Colibri,
+        "pubsub" => {
+            let service = text(fields, "service").filter(|service| is_domain(service));
+            let node = text(fields, "node").filter(|node| is_name(node));
+            let (Some(service), Some(node)) = (service, node) else {
+                return Err("pubsub needs a service and a node".to_owned());
+            };
+            StatsPlace::Pubsub { service: service.to_owned(), node: node.to_owned() }
+        }
+        _ => return Err("needs a type: one of muc, colibri, pubsub".to_owned()),
+    };
+    Ok(StatsTransport { interval, to })
+}
+
+fn text<'a>(fields: &'a Object, name: &str) -> Option<&'a str> {
+    fields.get(name).and_then(|value| scalar(&value.kind)).filter(|text| !text.is_empty())
+}
+
+fn show(transport: &StatsTransport) -> String {
+    let place = match &transport.to {
+        StatsPlace::Muc => "muc".to_owned(),
+        StatsPlace::Colibri => "colibri".to_owned(),
+        StatsPlace::Pubsub { service, node } => format!("pubsub {node} at {service}"),
+    };
+    match transport.interval {
+        Some(interval) => format!("{place} every {}", units::show_duration(interval)),
+        None => place,
+    }
+}

@@ -1,0 +1,94 @@
+//! The bridge's XMPP connections, made of the configuration.
+
+use crate::{
+    bridge::{Bridge, SelfReport},
+    colibri::v1::Face,
+    config::{self, Config, StatsPlace},
+    http,
+    xmpp::{
+        client::{MucCounts, XmppClients},
+        component::{Component, ComponentConfig, Place, Publish, Services},
+        iq::About,
+    },
+};
+
+/// Both control planes over XMPP.
+#[derive(Debug)]
+pub(super) struct Planes {
+    clients: XmppClients,
+    component: Option<Component>,
+}
+
+/// What the bridge says of itself, and the rooms that it counts in that.
+pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, MucCounts) {
+    let counts = MucCounts::new(&config.xmpp.clients);
+    let shown = counts.clone();
+    let report = SelfReport::new(bridge.clone(), version(config))
+        .at(config.version.release.as_deref(), config.xmpp.region.as_deref())
+        .in_rooms(move || shown.read());
+    (report, counts)
+}
+
+impl Planes {
+    /// Connects, for ever. Must be called in a tokio runtime.
+    pub fn start(config: &Config, report: &SelfReport, counts: MucCounts, seed: u64) -> Self {
+        let clients = XmppClients::start(&config.xmpp, report, &about(config), counts);
+        let component = config.xmpp.component.as_ref().map(|component| {
+            let services = Services {
+                face: Face::new(report.bridge().clone(), seed).into(),
+                report: report.clone(),
+                version: version(config).to_owned(),
+            };
+            Component::start(component_config(component, config), services)
+        });
+        Self { clients, component }
+    }
+
+    /// Leaves rooms and servers, within a second or so.
+    pub async fn leave(&mut self) {
+        let component = async {
+            if let Some(component) = &mut self.component {
+                component.leave().await;
+            }
+        };
+        tokio::join!(self.clients.leave(), component);
+    }
+}
+
+fn version(config: &Config) -> &str {
+    config.xmpp.announced_version.as_deref().unwrap_or(http::VERSION)
+}
+
+/// What is told to those who ask over XMPP.
+fn about(config: &Config) -> About {
+    let os = std::env::consts::OS;
+    About {
+        name: "Rialto".to_owned(),
+        version: version(config).to_owned(),
+        os: os.get(..1).map_or(String::new(), str::to_uppercase) + os.get(1..).unwrap_or_default(),
+        sign: false,
+    }
+}
+
+fn component_config(component: &config::Component, config: &Config) -> ComponentConfig {
+    let host = component.host.clone().or_else(|| component.domain.clone());
+    let publish = config.stats.transports.iter().filter_map(|transport| {
+        let to = match &transport.to {
+            // Rooms get them in any case.
+            StatsPlace::Muc => return None,
+            StatsPlace::Colibri => Place::Focus,
+            StatsPlace::Pubsub { service, node } => {
+                Place::Node { service: service.clone(), node: node.clone() }
+            }
+        };
+        Some(Publish { interval: transport.interval.unwrap_or(config.stats.interval), to })
+    });
+    ComponentConfig {
+        host: host.unwrap_or_else(|| "localhost".to_owned()),
+        port: component.port,
+        domain: component.domain.clone(),
+        subdomain: component.subdomain.clone(),
+        secret: component.secret.clone(),
+        publish: publish.collect(),
+    }
+}

@@ -1,0 +1,138 @@
+//! The bridge as a component of a real server: known by its secret, published to a node, asked for
+//! channels.
+
+use std::{sync::Arc, time::Duration};
+
+use minidom::Element;
+use rialto::{
+    bridge::SelfReport,
+    colibri::v1::Face,
+    config::Secret,
+    xmpp::component::{Component, ComponentConfig, Place, Publish, Services},
+};
+
+use super::{
+    focus::Focus,
+    here::Here,
+    prosody::{DOMAIN, Prosody, free_port},
+};
+
+const COMPONENT: &str = "jitsi-videobridge.auth.jitsi.local";
+const PUBSUB: &str = "pubsub.auth.jitsi.local";
+const NODE: &str = "sharedStatsNode";
+
+/// A server with a place for a component, and a pubsub service. Its port for components.
+fn server() -> Option<(Prosody, u16)> {
+    let port = free_port();
+    let prosody = Prosody::start(&format!(
+        r#"
+component_ports = {{ {port} }}
+component_interfaces = {{ "127.0.0.1" }}
+Component "{COMPONENT}"
+    component_secret = "s3cr3t"
+Component "{PUBSUB}" "pubsub"
+    default_admin_affiliation = "owner"
+    admins = {{ "{COMPONENT}", "focus@{DOMAIN}" }}
+"#
+    ))?;
+    Some((prosody, port))
+}
+
+fn component(here: &Here, port: u16) -> Component {
+    let to = Place::Node { service: PUBSUB.to_owned(), node: NODE.to_owned() };
+    let config = ComponentConfig {
+        host: "127.0.0.1".to_owned(),
+        port,
+        domain: Some(DOMAIN.to_owned()),
+        subdomain: "jitsi-videobridge".to_owned(),
+        secret: Secret::new("s3cr3t"),
+        publish: vec![Publish { interval: Duration::from_millis(100), to }],
+    };
+    let services = Services {
+        face: Arc::new(Face::new(here.bridge.clone(), 7)),
+        report: SelfReport::new(here.bridge.clone(), "1.0"),
+        version: "1.0".to_owned(),
+    };
+    Component::start(config, services)
+}
+
+/// Asks until the answer is a result: the component, or its node, may not be there yet.
+fn ask(focus: &mut Focus, to: &str, kind: &str, inside: &str) -> Element {
+    for attempt in 0..600 {
+        let id = format!("{to}-{attempt}");
+        focus.send(&format!("<iq type='{kind}' id='{id}' to='{to}'>{inside}</iq>"));
+        let answer = focus.next(|element| element.attr("id") == Some(id.as_str()));
+        if answer.attr("type") == Some("result") {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{to} does not answer {inside}");
+}
+
+/// A published number.
+fn published(focus: &mut Focus, name: &str, wanted: &str) {
+    focus.next(|element| {
+        let text = String::from(element);
+        element.name() == "message"
+            && text.contains(&format!("id=\"{COMPONENT}\""))
+                | text.contains(&format!("id='{COMPONENT}'"))
+            && stat(element, name).as_deref() == Some(wanted)
+    });
+}
+
+fn stat(element: &Element, name: &str) -> Option<String> {
+    if element.name() == "stat" && element.attr("name") == Some(name) {
+        return element.attr("value").map(str::to_owned);
+    }
+    element.children().find_map(|child| stat(child, name))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_publishes_its_load_and_allocates_channels() {
+    let Some((prosody, component_port)) = server() else { return };
+    let here = Here::without_clients();
+    let mut component = component(&here, component_port);
+    let port = prosody.port();
+    let asked = tokio::task::spawn_blocking(move || flow(port));
+    asked.await.unwrap();
+    component.leave().await;
+    assert_eq!(here.bridge.stats().conferences, 0);
+}
+
+fn flow(port: u16) {
+    let mut focus = Focus::log_in(port, "focus");
+    let info =
+        ask(&mut focus, COMPONENT, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>");
+    let features = String::from(&info);
+    for feature in ["http://jitsi.org/protocol/colibri", "urn:xmpp:jingle:transports:ice-udp:1"] {
+        assert!(features.contains(feature), "{features}");
+    }
+    let jid = focus.jid().to_owned();
+    let subscribe = format!(
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscribe node='{NODE}' jid='{jid}'/></pubsub>"
+    );
+    ask(&mut focus, PUBSUB, "set", &subscribe);
+    published(&mut focus, "conferences", "0");
+    let conference = "<conference xmlns='http://jitsi.org/protocol/colibri' name='room'>\
+        <content name='audio'><channel endpoint='a' channel-bundle-id='a' initiator='true' expire='60'/></content>\
+        <channel-bundle id='a'><transport xmlns='urn:xmpp:jingle:transports:ice-udp:1'/></channel-bundle>\
+        </conference>";
+    let answer = ask(&mut focus, COMPONENT, "set", conference);
+    let conference = answer.children().next().unwrap();
+    let id = conference.attr("id").unwrap().to_owned();
+    assert!(String::from(conference).contains("ufrag"), "{}", String::from(conference));
+    published(&mut focus, "conferences", "1");
+    let channel = conference
+        .children()
+        .find(|child| child.name() == "content")
+        .and_then(|content| content.children().find(|child| child.name() == "channel"))
+        .and_then(|channel| channel.attr("id"))
+        .unwrap()
+        .to_owned();
+    let expire = format!(
+        "<conference xmlns='http://jitsi.org/protocol/colibri' id='{id}'>\
+         <content name='audio'><channel id='{channel}' expire='0'/></content></conference>"
+    );
+    ask(&mut focus, COMPONENT, "set", &expire);
+}
