@@ -14,29 +14,8 @@ use rialto::{
 use super::{
     focus::Focus,
     here::Here,
-    prosody::{DOMAIN, Prosody, free_port},
+    prosody::{COMPONENT, DOMAIN, NODE, PUBSUB, Prosody, SECRET},
 };
-
-const COMPONENT: &str = "jitsi-videobridge.auth.jitsi.local";
-const PUBSUB: &str = "pubsub.auth.jitsi.local";
-const NODE: &str = "sharedStatsNode";
-
-/// A server with a place for a component, and a pubsub service. Its port for components.
-fn server() -> Option<(Prosody, u16)> {
-    let port = free_port();
-    let prosody = Prosody::start(&format!(
-        r#"
-component_ports = {{ {port} }}
-component_interfaces = {{ "127.0.0.1" }}
-Component "{COMPONENT}"
-    component_secret = "s3cr3t"
-Component "{PUBSUB}" "pubsub"
-    default_admin_affiliation = "owner"
-    admins = {{ "{COMPONENT}", "focus@{DOMAIN}" }}
-"#
-    ))?;
-    Some((prosody, port))
-}
 
 fn component(here: &Here, port: u16) -> Component {
     let to = Place::Node { service: PUBSUB.to_owned(), node: NODE.to_owned() };
@@ -45,7 +24,7 @@ fn component(here: &Here, port: u16) -> Component {
         port,
         domain: Some(DOMAIN.to_owned()),
         subdomain: "jitsi-videobridge".to_owned(),
-        secret: Secret::new("s3cr3t"),
+        secret: Secret::new(SECRET),
         publish: vec![Publish { interval: Duration::from_millis(100), to }],
     };
     let services = Services {
@@ -90,7 +69,7 @@ fn stat(element: &Element, name: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_publishes_its_load_and_allocates_channels() {
-    let Some((prosody, component_port)) = server() else { return };
+    let Some((prosody, component_port)) = Prosody::with_component() else { return };
     let here = Here::without_clients();
     let mut component = component(&here, component_port);
     let port = prosody.port();

@@ -16,7 +16,8 @@ use rialto::{
 };
 use tokio::sync::mpsc;
 
-use super::prosody::{DOMAIN, PASSWORD, PATIENCE, ROOM};
+use super::focus::ROOM;
+use super::prosody::{DOMAIN, PASSWORD, PATIENCE};
 
 /// The nickname of the bridge.
 pub const NICK: &str = "jvb-lab-1";

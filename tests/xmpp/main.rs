@@ -7,3 +7,4 @@ mod here;
 mod life;
 mod prosody;
 mod replay;
+mod wire;

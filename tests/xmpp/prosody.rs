@@ -14,8 +14,14 @@ use std::{
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The domain of accounts.
 pub const DOMAIN: &str = "auth.jitsi.local";
-/// The brewery.
-pub const ROOM: &str = "jvbbrewery@internal.auth.jitsi.local";
+/// The bridge, as a component.
+pub const COMPONENT: &str = "jitsi-videobridge.auth.jitsi.local";
+/// Its secret.
+pub const SECRET: &str = "s3cr3t";
+/// A pubsub service.
+pub const PUBSUB: &str = "pubsub.auth.jitsi.local";
+/// The node where bridges publish.
+pub const NODE: &str = "sharedStatsNode";
 /// Passwords of all accounts.
 pub const PASSWORD: &str = "correct horse";
 
@@ -53,11 +59,27 @@ impl Prosody {
         let port = free_port();
         let mut prosody = Self { dir, port, child: None };
         prosody.configure(more);
-        for user in ["jvb", "focus"] {
+        for user in ["jvb", "focus", "client"] {
             prosody.account(user);
         }
         prosody.launch();
         Some(prosody)
+    }
+
+    /// One with a place for a component, and a pubsub service. Gives its port for components as well.
+    pub fn with_component() -> Option<(Self, u16)> {
+        let port = free_port();
+        let prosody = Self::start(&format!(
+            r#"
+component_ports = {{ {port} }}
+component_interfaces = {{ "127.0.0.1" }}
+Component "{COMPONENT}"
+    component_secret = "{SECRET}"
+Component "{PUBSUB}" "pubsub"
+    admins = {{ "{COMPONENT}" }}
+"#
+        ))?;
+        Some((prosody, port))
     }
 
     /// Where clients connect.

@@ -7,9 +7,10 @@ use rialto::xmpp::{Limits, Stanza, parse};
 
 use super::{
     compare::comparable,
-    focus::{CLIENT, Focus},
+    focus::{Focus, ROOM},
     here::{Here, NICK, client, set},
-    prosody::{Prosody, ROOM},
+    prosody::Prosody,
+    wire::CLIENT,
 };
 
 /// Captured stanzas by file name, in order.

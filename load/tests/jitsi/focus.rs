@@ -1,0 +1,326 @@
+//! A focus: it does what the first focuses did, on one thread.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use minidom::Element;
+use rialto_load::colibri::{AUDIO_LEVEL, OPUS, RTX, TRANSPORT_CC, VP8};
+
+use crate::{
+    prosody::{COMPONENT, NODE, PUBSUB},
+    wire::Connection,
+};
+
+/// The focus's address.
+pub const FOCUS: &str = "focus@auth.jitsi.local/focus";
+/// The room.
+pub const ROOM: &str = "talk@internal.auth.jitsi.local";
+pub const JINGLE: &str = "urn:xmpp:jingle:1";
+
+const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
+const ICE: &str = "urn:xmpp:jingle:transports:ice-udp:1";
+const RTP: &str = "urn:xmpp:jingle:apps:rtp:1";
+const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+
+/// What the focus knows, for the test.
+#[derive(Clone, Default)]
+pub struct Load(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    participants: Option<String>,
+    owners: usize,
+    stop: bool,
+}
+
+impl Load {
+    /// What the bridge said last of how many it serves.
+    pub fn participants(&self) -> Option<String> {
+        self.0.lock().unwrap().participants.clone()
+    }
+
+    /// Participants that were made owners.
+    pub fn owners(&self) -> usize {
+        self.0.lock().unwrap().owners
+    }
+
+    /// The focus ends.
+    pub fn stop(&self) {
+        self.0.lock().unwrap().stop = true;
+    }
+}
+
+/// Starts a focus.
+pub fn start(server: u16, load: Load) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let connection = Connection::log_in(server, "focus", "focus");
+        let mut focus = Focus {
+            connection,
+            load,
+            ids: 0,
+            in_room: false,
+            occupants: BTreeMap::new(),
+            conference: None,
+        };
+        focus.subscribe();
+        while !focus.load.0.lock().unwrap().stop {
+            // The node is published to all the time: there is always something.
+            let element = focus.connection.next(|_| true);
+            focus.on(&element);
+        }
+    })
+}
+
+struct Focus {
+    connection: Connection,
+    load: Load,
+    ids: usize,
+    in_room: bool,
+    /// By nickname, which is the endpoint's id.
+    occupants: BTreeMap<String, Occupant>,
+    /// The conference's id at the bridge.
+    conference: Option<String>,
+}
+
+#[derive(Default)]
+struct Occupant {
+    /// Channels by content.
+    channels: BTreeMap<String, String>,
+}
+
+impl Focus {
+    /// Asks and waits for the answer.
+    fn ask(&mut self, to: &str, kind: &str, inside: &str) -> Element {
+        self.ids += 1;
+        let id = format!("f{}", self.ids);
+        self.connection.send(&format!("<iq type='{kind}' id='{id}' to='{to}'>{inside}</iq>"));
+        self.connection.next(|element| {
+            element.name() == "iq"
+                && element.attr("id") == Some(id.as_str())
+                && matches!(element.attr("type"), Some("result" | "error"))
+        })
+    }
+
+    /// Subscribes to the node, as soon as the bridge has made it.
+    fn subscribe(&mut self) {
+        let jid = self.connection.jid().to_owned();
+        let subscribe = format!(
+            "<pubsub xmlns='http://jabber.org/protocol/pubsub'>\
+             <subscribe node='{NODE}' jid='{jid}'/></pubsub>"
+        );
+        while self.ask(PUBSUB, "set", &subscribe).attr("type") != Some("result") {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    fn on(&mut self, element: &Element) {
+        let child = element.children().next();
+        match (element.name(), child) {
+            ("message", _) => {
+                if let Some(participants) = stat(element, "participants") {
+                    self.load.0.lock().unwrap().participants = Some(participants);
+                }
+            }
+            ("presence", _) => self.on_presence(element),
+            ("iq", Some(child)) if child.is("conference", "http://jitsi.org/protocol/focus") => {
+                self.on_conference_request(element);
+            }
+            ("iq", Some(child)) if child.attr("action") == Some("session-accept") => {
+                self.on_accept(element, child);
+            }
+            _ => {}
+        }
+    }
+
+    /// A client wants the conference: the room is there before it comes.
+    fn on_conference_request(&mut self, iq: &Element) {
+        if !self.in_room {
+            self.connection.enter(ROOM, "focus");
+            self.in_room = true;
+        }
+        let (id, from) = (iq.attr("id").unwrap(), iq.attr("from").unwrap());
+        self.connection.send(&format!(
+            "<iq type='result' id='{id}' to='{from}'>\
+             <conference xmlns='http://jitsi.org/protocol/focus' ready='true' room='{ROOM}'/></iq>"
+        ));
+    }
+
+    fn on_presence(&mut self, presence: &Element) {
+        let Some(nick) = presence.attr("from").and_then(|from| from.strip_prefix(ROOM)) else {
+            return;
+        };
+        let nick = nick.trim_start_matches('/').to_owned();
+        if nick == "focus" {
+            return;
+        }
+        if presence.attr("type") == Some("unavailable") {
+            self.gone(&nick);
+        } else if !self.occupants.contains_key(&nick) {
+            self.come(&nick, presence);
+        }
+    }
+
+    fn come(&mut self, nick: &str, presence: &Element) {
+        if self.occupants.is_empty() {
+            let user = presence.get_child("x", MUC_USER).unwrap();
+            let item = user.get_child("item", MUC_USER).unwrap();
+            let jid = item.attr("jid").unwrap().split('/').next().unwrap();
+            let owner = format!(
+                "<query xmlns='http://jabber.org/protocol/muc#admin'>\
+                 <item affiliation='owner' jid='{jid}'/></query>"
+            );
+            let answer = self.ask(ROOM, "set", &owner);
+            assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
+            self.load.0.lock().unwrap().owners += 1;
+        }
+        self.occupants.insert(nick.to_owned(), Occupant::default());
+        match self.occupants.len() {
+            1 => {}
+            // The second one makes it a conference: for both.
+            2 => {
+                for nick in self.occupants.keys().cloned().collect::<Vec<_>>() {
+                    self.invite(&nick);
+                }
+            }
+            _ => self.invite(nick),
+        }
+    }
+
+    /// Allocates channels for one, and offers it a session.
+    fn invite(&mut self, nick: &str) {
+        let id = self.conference.as_ref().map_or(String::new(), |id| format!("id='{id}'"));
+        let contents: String = ["audio", "video"]
+            .map(|media| {
+                let format = format(media);
+                format!(
+                    "<content name='{media}'><channel endpoint='{nick}' channel-bundle-id='{nick}' \
+                     initiator='true' expire='60' rtp-level-relay-type='translator'>{format}\
+                     </channel></content>"
+                )
+            })
+            .concat();
+        let answer = self.ask(
+            COMPONENT,
+            "set",
+            &format!(
+                "<conference xmlns='{COLIBRI}' name='talk' {id}>{contents}\
+                 <channel-bundle id='{nick}'><transport xmlns='{ICE}'>\
+                 <fingerprint xmlns='urn:xmpp:jingle:apps:dtls:0' required='false'/>\
+                 </transport></channel-bundle><endpoint id='{nick}'/></conference>"
+            ),
+        );
+        assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
+        let conference = answer.children().next().unwrap();
+        self.conference = conference.attr("id").map(str::to_owned);
+        let occupant = self.occupants.get_mut(nick).unwrap();
+        for content in conference.children().filter(|child| child.name() == "content") {
+            let channel = content.children().find(|c| c.attr("endpoint") == Some(nick)).unwrap();
+            let (name, id) = (content.attr("name").unwrap(), channel.attr("id").unwrap());
+            occupant.channels.insert(name.to_owned(), id.to_owned());
+        }
+        let bundle = conference
+            .children()
+            .find(|child| child.name() == "channel-bundle" && child.attr("id") == Some(nick))
+            .unwrap();
+        let transport = String::from(bundle.children().next().unwrap());
+        let offered: String = ["audio", "video"]
+            .map(|media| {
+                let format = format(media);
+                format!(
+                    "<content name='{media}' creator='initiator' senders='both'>\
+                     <description xmlns='{RTP}' media='{media}'>{format}</description>\
+                     {transport}</content>"
+                )
+            })
+            .concat();
+        let jingle = format!(
+            "<jingle xmlns='{JINGLE}' action='session-initiate' initiator='{ROOM}/focus' \
+             sid='{nick}'>{offered}</jingle>"
+        );
+        let taken = self.ask(&format!("{ROOM}/{nick}"), "set", &jingle);
+        assert_eq!(taken.attr("type"), Some("result"), "{}", String::from(&taken));
+    }
+
+    /// A client's transport and sources go to the bridge.
+    fn on_accept(&mut self, iq: &Element, jingle: &Element) {
+        let nick = jingle.attr("sid").unwrap().to_owned();
+        let mut contents = Vec::new();
+        let mut transport = String::new();
+        for content in jingle.children() {
+            let name = content.attr("name").unwrap();
+            let channel = &self.occupants[&nick].channels[name];
+            let description = content.children().find(|child| child.name() == "description");
+            let sources: String =
+                description.unwrap().children().map(String::from).collect::<Vec<_>>().concat();
+            let format = format(name);
+            contents.push(format!(
+                "<content name='{name}'><channel id='{channel}' endpoint='{nick}' \
+                 channel-bundle-id='{nick}'>{format}{sources}</channel></content>"
+            ));
+            let of = content.children().find(|child| child.name() == "transport");
+            transport = String::from(of.unwrap());
+        }
+        let id = self.conference.clone().unwrap();
+        let update = format!(
+            "<conference xmlns='{COLIBRI}' id='{id}'>{}\
+             <channel-bundle id='{nick}'>{transport}</channel-bundle></conference>",
+            contents.concat()
+        );
+        let answer = self.ask(COMPONENT, "set", &update);
+        assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
+        let (id, from) = (iq.attr("id").unwrap(), iq.attr("from").unwrap());
+        self.connection.send(&format!("<iq type='result' id='{id}' to='{from}'/>"));
+    }
+
+    fn gone(&mut self, nick: &str) {
+        let Some(occupant) = self.occupants.remove(nick) else { return };
+        let Some(id) = &self.conference else { return };
+        let contents: Vec<String> = occupant
+            .channels
+            .iter()
+            .map(|(name, channel)| {
+                format!("<content name='{name}'><channel id='{channel}' expire='0'/></content>")
+            })
+            .collect();
+        let expire =
+            format!("<conference xmlns='{COLIBRI}' id='{id}'>{}</conference>", contents.concat());
+        self.ask(COMPONENT, "set", &expire);
+    }
+}
+
+/// Payload types and header extensions.
+fn format(media: &str) -> String {
+    let extension = |id: u8, uri: &str| {
+        format!("<rtp-hdrext xmlns='urn:xmpp:jingle:apps:rtp:rtp-hdrext:0' id='{id}' uri='{uri}'/>")
+    };
+    let wide = extension(
+        TRANSPORT_CC,
+        "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+    );
+    let feedback = "urn:xmpp:jingle:apps:rtp:rtcp-fb:0";
+    if media == "audio" {
+        let level = extension(AUDIO_LEVEL, "urn:ietf:params:rtp-hdrext:ssrc-audio-level");
+        return format!(
+            "<payload-type xmlns='{RTP}' id='{OPUS}' name='opus' clockrate='48000' channels='2'>\
+             <rtcp-fb xmlns='{feedback}' type='transport-cc'/></payload-type>{level}{wide}"
+        );
+    }
+    format!(
+        "<payload-type xmlns='{RTP}' id='{VP8}' name='VP8' clockrate='90000'>\
+         <rtcp-fb xmlns='{feedback}' type='ccm' subtype='fir'/><rtcp-fb xmlns='{feedback}' type='nack'/>\
+         <rtcp-fb xmlns='{feedback}' type='nack' subtype='pli'/>\
+         <rtcp-fb xmlns='{feedback}' type='transport-cc'/></payload-type>\
+         <payload-type xmlns='{RTP}' id='{RTX}' name='rtx' clockrate='90000'>\
+         <parameter xmlns='{RTP}' name='apt' value='{VP8}'/></payload-type>{wide}"
+    )
+}
+
+fn stat(element: &Element, name: &str) -> Option<String> {
+    if element.name() == "stat" && element.attr("name") == Some(name) {
+        return element.attr("value").map(str::to_owned);
+    }
+    element.children().find_map(|child| stat(child, name))
+}

@@ -1,0 +1,131 @@
+//! An XMPP connection of a test's own: it logs in, joins rooms, sends and reads stanzas.
+
+use std::{
+    collections::VecDeque,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use minidom::Element;
+use rialto::xmpp::{Limits, Stanza, StreamEvent, StreamReader};
+
+use super::prosody::{DOMAIN, PASSWORD, PATIENCE};
+
+pub const CLIENT: &str = "jabber:client";
+
+/// A connection, logged in.
+pub struct Connection {
+    jid: String,
+    socket: TcpStream,
+    reader: StreamReader,
+    unread: Vec<u8>,
+    /// What came while something else was waited for.
+    later: VecDeque<Element>,
+}
+
+impl Connection {
+    /// Logs in as `user`, with the resource `resource`, without TLS.
+    pub fn log_in(port: u16, user: &str, resource: &str) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut connection = Self {
+            jid: String::new(),
+            socket,
+            reader: StreamReader::new(Limits::default()),
+            unread: Vec::new(),
+            later: VecDeque::new(),
+        };
+        connection.open();
+        connection.next(|element| element.name() == "features");
+        // base64 of NUL, user, NUL, password.
+        let plain = base64(format!("\0{user}\0{PASSWORD}").as_bytes());
+        connection.send(&format!(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"
+        ));
+        connection.next(|element| element.name() == "success");
+        connection.reader = StreamReader::new(Limits::default());
+        connection.open();
+        connection.next(|element| element.name() == "features");
+        connection.send(&format!(
+            "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+             <resource>{resource}</resource></bind></iq>"
+        ));
+        let bound = connection.next(|element| element.attr("id") == Some("bind"));
+        let jid = bound.children().flat_map(Element::children).find(|e| e.name() == "jid");
+        connection.jid = jid.unwrap().text();
+        connection
+    }
+
+    /// The full JID.
+    pub fn jid(&self) -> &str {
+        &self.jid
+    }
+
+    /// Joins a room, and makes it usable when it is new.
+    pub fn enter(&mut self, room: &str, nickname: &str) {
+        let own = format!("{room}/{nickname}");
+        self.send(&format!(
+            "<presence to='{own}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
+        ));
+        let presence =
+            self.next(|e| e.name() == "presence" && e.attr("from") == Some(own.as_str()));
+        assert_eq!(presence.attr("type"), None, "{}", String::from(&presence));
+        if String::from(&presence).contains("201") {
+            self.unlock(room);
+        }
+    }
+
+    /// Makes a new room usable.
+    fn unlock(&mut self, room: &str) {
+        self.send(&format!("<iq type='set' id='unlock' to='{room}'><query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query></iq>"));
+        self.next(|element| element.attr("id") == Some("unlock"));
+    }
+
+    /// Sends text.
+    pub fn send(&mut self, text: &str) {
+        self.socket.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The next element that is wanted; what is not stays for later.
+    pub fn next(&mut self, wanted: impl Fn(&Element) -> bool) -> Element {
+        if let Some(at) = self.later.iter().position(&wanted) {
+            return self.later.remove(at).unwrap();
+        }
+        loop {
+            let element = self.read();
+            if wanted(&element) {
+                return element;
+            }
+            self.later.push_back(element);
+        }
+    }
+
+    fn open(&mut self) {
+        self.send(&format!("<?xml version='1.0'?><stream:stream to='{DOMAIN}' version='1.0' xmlns='{CLIENT}' xmlns:stream='http://etherx.jabber.org/streams'>"));
+    }
+
+    fn read(&mut self) -> Element {
+        loop {
+            let mut rest = self.unread.as_slice();
+            let event = self.reader.read(&mut rest).unwrap();
+            let left = rest.len();
+            self.unread.drain(..self.unread.len() - left);
+            match event {
+                Some(StreamEvent::Stanza(Stanza::Whole(element))) => return element,
+                Some(StreamEvent::Close) => panic!("closed"),
+                Some(_) => {}
+                None => {
+                    let mut buf = [0; 4096];
+                    let len = self.socket.read(&mut buf).expect("something in time");
+                    assert!(len > 0, "closed");
+                    self.unread.extend_from_slice(&buf[..len]);
+                }
+            }
+        }
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
