@@ -179,29 +179,40 @@ fn answer(asked: &Element, get: bool, about: &About) -> Result<Option<Element>, 
 }
 
 fn version(about: &About) -> Element {
-    let mut query = Element::bare("query", VERSION);
-    let said = [("name", &about.name), ("version", &about.version), ("os", &about.os)];
-    for (name, text) in said {
-        let mut element = Element::bare(name, VERSION);
-        element.append_text(text.as_str());
-        query.append_child(element);
-    }
-    query
+    let said = [("name", &*about.name), ("version", &*about.version), ("os", &*about.os)];
+    texts("query", VERSION, &said)
 }
 
 fn disco_info(about: &About) -> Element {
-    let mut identity = Element::bare("identity", DISCO_INFO);
-    put(identity.attrs_mut(), "category", "client");
-    put(identity.attrs_mut(), "type", "pc");
-    put(identity.attrs_mut(), "name", &about.name);
+    let identity = [("category", "client"), ("type", "pc"), ("name", about.name.as_str())];
+    disco(&identity, &FEATURES)
+}
+
+/// An answer to disco#info (XEP-0030): who we are and what we can.
+pub(super) fn disco(identity: &[(&str, &str)], features: &[&str]) -> Element {
+    let mut who = Element::bare("identity", DISCO_INFO);
+    for (name, value) in identity {
+        put(who.attrs_mut(), name, value);
+    }
     let mut query = Element::bare("query", DISCO_INFO);
-    query.append_child(identity);
-    for feature in FEATURES {
+    query.append_child(who);
+    for feature in features {
         let mut element = Element::bare("feature", DISCO_INFO);
         put(element.attrs_mut(), "var", feature);
         query.append_child(element);
     }
     query
+}
+
+/// An element whose children are texts.
+pub(super) fn texts(name: &str, namespace: &str, inside: &[(&str, &str)]) -> Element {
+    let mut element = Element::bare(name, namespace);
+    for (name, text) in inside {
+        let mut child = Element::bare(*name, namespace);
+        child.append_text(*text);
+        element.append_child(child);
+    }
+    element
 }
 
 /// A request that is too large is refused; anything else that is too large is nothing to answer.

@@ -87,6 +87,9 @@ fn flow(port: u16) {
     for feature in ["http://jitsi.org/protocol/colibri", "urn:xmpp:jingle:transports:ice-udp:1"] {
         assert!(features.contains(feature), "{features}");
     }
+    let stats =
+        ask(&mut focus, COMPONENT, "get", "<stats xmlns='http://jitsi.org/protocol/colibri'/>");
+    assert_eq!(stat(&stats, "conferences").as_deref(), Some("0"));
     let jid = focus.jid().to_owned();
     let subscribe = format!(
         "<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscribe node='{NODE}' jid='{jid}'/></pubsub>"

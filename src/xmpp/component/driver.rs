@@ -21,7 +21,7 @@ use super::{
     requests::{Step, handle},
     session::{Event, Lost, Session},
 };
-use crate::{bridge::SelfReport, colibri::v1::Face};
+use crate::{bridge::SelfReport, colibri::v1::Face, xmpp::presence};
 
 /// TCP has so long to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -76,7 +76,12 @@ async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Re
         };
         // One line when something changes, not one for each attempt.
         if up || told.as_ref() != Some(&lost) {
-            tracing::warn!(jid, server, "component is not connected: {lost}; trying again");
+            tracing::warn!(
+                jid,
+                server,
+                cause = lost,
+                "XMPP component: not connected, trying for ever"
+            );
             told = Some(lost);
         }
         let jitter = rand::rng().random_range(0.8..1.2);
@@ -121,11 +126,15 @@ async fn serve(
                     match event {
                         Event::Up => {
                             *up = true;
-                            tracing::info!(jid = config.jid(), "component is connected");
+                            tracing::info!(jid = config.jid(), "XMPP component: connected");
                         }
                         Event::Stanza(stanza) => {
                             match handle(stanza, &services.version, began.elapsed()) {
                                 Step::Answer(answer) => session.send(answer),
+                                Step::Stats(reply) => {
+                                    let stats = presence::stats(&services.report.read(), None);
+                                    session.send(reply.result(Some(stats)));
+                                }
                                 Step::Ignore => {}
                                 Step::Conference { from, request, reply } => {
                                     answers.push(async move {

@@ -30,7 +30,7 @@ pub(crate) fn bytes(data: &[u8]) {
             match handle(stanza, "1", Duration::ZERO) {
                 Step::Answer(answer) => session.send(answer),
                 Step::Conference { request, .. } => v1::fuzz::request(&request),
-                Step::Ignore => {}
+                Step::Stats(_) | Step::Ignore => {}
             }
         }
         if session.tick(now, Vec::new, Vec::new).is_err() {

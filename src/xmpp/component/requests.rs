@@ -9,7 +9,7 @@ use crate::{
     stats,
     xmpp::{
         Stanza,
-        iq::{COLIBRI, DISCO_INFO, DISCO_ITEMS, HEALTHCHECK, PING, VERSION, put},
+        iq::{COLIBRI, DISCO_INFO, DISCO_ITEMS, HEALTHCHECK, PING, VERSION, disco, put, texts},
     },
 };
 
@@ -36,6 +36,8 @@ pub(super) enum Step {
     Answer(Element),
     /// Ask COLIBRI 1, and send what [`Reply`] makes of its answer.
     Conference { from: String, request: Element, reply: Reply },
+    /// Send what [`Reply`] makes of the statistics.
+    Stats(Reply),
     /// It is no request.
     Ignore,
 }
@@ -93,6 +95,10 @@ pub(super) fn handle(stanza: Stanza, version: &str, up: Duration) -> Step {
     if v1::is_conference(asked) {
         return Step::Conference { from: from.to_owned(), request: asked.clone(), reply };
     }
+    if get && asked.is("stats", COLIBRI) {
+        // JVB's component refused it; who asks wants to know.
+        return Step::Stats(reply);
+    }
     Step::Answer(simple(asked, get, reply, version, up))
 }
 
@@ -134,41 +140,19 @@ fn simple(asked: &Element, get: bool, reply: Reply, version: &str, up: Duration)
 }
 
 fn disco_info() -> Element {
-    let mut identity = Element::bare("identity", DISCO_INFO);
-    for (name, value) in
-        [("category", "component"), ("type", "conference"), ("name", "JitsiVideobridge")]
-    {
-        put(identity.attrs_mut(), name, value);
-    }
-    let mut query = Element::bare("query", DISCO_INFO);
-    query.append_child(identity);
-    for feature in FEATURES {
-        let mut element = Element::bare("feature", DISCO_INFO);
-        put(element.attrs_mut(), "var", feature);
-        query.append_child(element);
-    }
-    query
+    let identity =
+        [("category", "component"), ("type", "conference"), ("name", "JitsiVideobridge")];
+    disco(&identity, &FEATURES)
 }
 
 fn about(version: &str) -> Element {
-    let mut query = Element::bare("query", VERSION);
-    for (name, text) in [("name", "JVB"), ("version", version), ("os", std::env::consts::OS)] {
-        let mut element = Element::bare(name, VERSION);
-        element.append_text(text);
-        query.append_child(element);
-    }
-    query
+    let said = [("name", "JVB"), ("version", version), ("os", std::env::consts::OS)];
+    texts("query", VERSION, &said)
 }
 
 /// XEP-0202, in UTC.
 fn time() -> Element {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let utc = stats::timestamp(now).replacen(' ', "T", 1);
-    let mut time = Element::bare("time", TIME);
-    for (name, text) in [("tzo", "+00:00"), ("utc", &format!("{utc}Z"))] {
-        let mut element = Element::bare(name, TIME);
-        element.append_text(text);
-        time.append_child(element);
-    }
-    time
+    texts("time", TIME, &[("tzo", "+00:00"), ("utc", &format!("{utc}Z"))])
 }

@@ -252,7 +252,7 @@ fn requests_are_answered_as_jvbs_component_did() {
             "<query xmlns='http://jabber.org/protocol/disco#items'/>",
             "feature-not-implemented",
         ),
-        ("get", "<stats xmlns='http://jitsi.org/protocol/colibri'/>", "service-unavailable"),
+        ("set", "<stats xmlns='http://jitsi.org/protocol/colibri'/>", "service-unavailable"),
         (
             "set",
             "<force-shutdown xmlns='http://jitsi.org/protocol/colibri'/>",
