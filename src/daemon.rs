@@ -2,6 +2,8 @@
 
 mod xmpp;
 
+pub(crate) use xmpp::component_config;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},

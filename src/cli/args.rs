@@ -20,10 +20,15 @@ pub(super) enum Command {
     /// the address of the page.
     Dev(Dev),
     /// Print every value that a configuration file leads to, where each comes from, and what has no
-    /// effect; and whether this machine has the ports, buffers and addresses for it. Exits with 0, or with 78 when `run` would refuse the file.
+    /// effect; and whether this machine has the ports, buffers and addresses for it. Exits
+    /// with 0, or with 78 when `run` would refuse the file.
     CheckConfig {
         /// The file (HOCON, as jvb.conf).
         file: PathBuf,
+        /// Log in to every XMPP server as well, and out again: does it answer, is the password right?
+        /// Exits with 78 when one does not let the bridge in.
+        #[arg(long)]
+        connect: bool,
     },
     /// Print the version.
     Version,

@@ -7,11 +7,15 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, machine};
+use super::{
+    Failure,
+    machine::{self, Finding},
+    servers,
+};
 use crate::config::{self, ConfigError, Loaded, hocon::System};
 
 /// Prints what `file` leads to. Mistakes go to stderr, one line each.
-pub(super) fn check_config(file: &Path) -> Result<ExitCode, Failure> {
+pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failure> {
     let loaded = match config::load(Some(file), &[], &System) {
         Ok(loaded) => loaded,
         Err(ConfigError::Invalid(invalid)) if invalid.len() > 1 => {
@@ -29,6 +33,15 @@ pub(super) fn check_config(file: &Path) -> Result<ExitCode, Failure> {
     }
     for finding in machine::look(&loaded.config) {
         let _ = writeln!(io::stdout(), "machine: {finding}");
+    }
+    if connect {
+        let findings = servers::look(&loaded.config)?;
+        for finding in &findings {
+            let _ = writeln!(io::stdout(), "server:  {finding}");
+        }
+        if !findings.iter().all(Finding::is_good) {
+            return Ok(ExitCode::from(78));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,11 +20,18 @@ impl fmt::Display for Finding {
     }
 }
 
-fn good(text: String) -> Finding {
+impl Finding {
+    /// Nothing has to be done.
+    pub fn is_good(&self) -> bool {
+        self.good
+    }
+}
+
+pub(super) fn good(text: String) -> Finding {
     Finding { good: true, text }
 }
 
-fn problem(text: String) -> Finding {
+pub(super) fn problem(text: String) -> Finding {
     Finding { good: false, text }
 }
 

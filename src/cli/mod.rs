@@ -6,6 +6,7 @@ mod failure;
 mod machine;
 mod notify;
 mod serve;
+mod servers;
 
 use std::process::ExitCode;
 
@@ -19,7 +20,7 @@ pub fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => serve::run(&run),
         Command::Dev(dev) => serve::dev(&dev),
-        Command::CheckConfig { file } => check::check_config(&file),
+        Command::CheckConfig { file, connect } => check::check_config(&file, connect),
         Command::Version => {
             println!("rialto {}", crate::http::VERSION);
             Ok(ExitCode::SUCCESS)

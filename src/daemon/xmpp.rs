@@ -3,7 +3,7 @@
 use crate::{
     bridge::{Bridge, SelfReport},
     colibri::v1::Face,
-    config::{self, Config, StatsPlace},
+    config::{Config, StatsPlace},
     http,
     xmpp::{
         client::{MucCounts, XmppClients},
@@ -33,13 +33,13 @@ impl Planes {
     /// Connects, for ever. Must be called in a tokio runtime.
     pub fn start(config: &Config, report: &SelfReport, counts: MucCounts, seed: u64) -> Self {
         let clients = XmppClients::start(&config.xmpp, report, &about(config), counts);
-        let component = config.xmpp.component.as_ref().map(|component| {
+        let component = component_config(config).map(|component| {
             let services = Services {
                 face: Face::new(report.bridge().clone(), seed).into(),
                 report: report.clone(),
                 version: version(config).to_owned(),
             };
-            Component::start(component_config(component, config), services)
+            Component::start(component, services)
         });
         Self { clients, component }
     }
@@ -70,7 +70,9 @@ fn about(config: &Config) -> About {
     }
 }
 
-fn component_config(component: &config::Component, config: &Config) -> ComponentConfig {
+/// How the bridge is a component, if it is one.
+pub(crate) fn component_config(config: &Config) -> Option<ComponentConfig> {
+    let component = config.xmpp.component.as_ref()?;
     let host = component.host.clone().or_else(|| component.domain.clone());
     let publish = config.stats.transports.iter().filter_map(|transport| {
         let to = match &transport.to {
@@ -83,12 +85,12 @@ fn component_config(component: &config::Component, config: &Config) -> Component
         };
         Some(Publish { interval: transport.interval.unwrap_or(config.stats.interval), to })
     });
-    ComponentConfig {
+    Some(ComponentConfig {
         host: host.unwrap_or_else(|| "localhost".to_owned()),
         port: component.port,
         domain: component.domain.clone(),
         subdomain: component.subdomain.clone(),
         secret: component.secret.clone(),
         publish: publish.collect(),
-    }
+    })
 }

@@ -1,5 +1,6 @@
 //! The bridge at a real Prosody, with a focus written for the test.
 
+mod check;
 mod compare;
 mod component;
 mod focus;

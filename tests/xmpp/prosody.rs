@@ -87,8 +87,12 @@ Component "{PUBSUB}" "pubsub"
         self.port
     }
 
-    /// Where the certificate is.
-    pub fn certificate(&self) -> PathBuf {
+    /// What goes when it does.
+    pub fn directory(&self) -> &Path {
+        &self.dir
+    }
+
+    fn certificate(&self) -> PathBuf {
         self.dir.join("certificate.pem")
     }
 

@@ -106,6 +106,16 @@ pub enum Cause {
     Broken(String),
 }
 
+/// Logs in and out again: the address that the server gave.
+///
+/// # Errors
+/// What an operator has to look at.
+pub async fn probe(client: &XmppClient) -> Result<String, Cause> {
+    let wire::Established { mut wire, bound } = wire::establish(client).await?;
+    wire.close().await;
+    Ok(bound.jid)
+}
+
 /// Who logs in, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Account {

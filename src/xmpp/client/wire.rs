@@ -91,6 +91,11 @@ impl Wire {
         }
     }
 
+    /// Says goodbye, and does not wait for an answer.
+    pub async fn close(&mut self) {
+        let _ = timeout(PATIENCE, self.send(b"</stream:stream>")).await;
+    }
+
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         self.io.write_all(bytes).await.map_err(broken)?;
         self.io.flush().await.map_err(broken)

@@ -64,6 +64,42 @@ impl Component {
     }
 }
 
+/// Shows the secret and goes again.
+///
+/// # Errors
+/// Why the server does not let the component in.
+pub async fn probe(config: &ComponentConfig) -> Result<(), Lost> {
+    let mut stream = connect(config).await?;
+    let mut session = Session::new(config, Instant::now());
+    let mut buffer = vec![0; 4096];
+    loop {
+        stream.write_all(&session.take_output()).await?;
+        tokio::select! {
+            read = stream.read(&mut buffer) => {
+                let bytes = buffer.get(..read?).filter(|b| !b.is_empty()).ok_or(Lost::Closed)?;
+                let events = session.receive(Instant::now(), bytes)?;
+                if events.iter().any(|event| matches!(event, Event::Up)) {
+                    session.close();
+                    let _ = timeout(CONNECT_TIME, stream.write_all(&session.take_output())).await;
+                    return Ok(());
+                }
+            }
+            () = sleep_until(session.next().into()) => {
+                session.tick(Instant::now(), Vec::new, Vec::new)?;
+            }
+        }
+    }
+}
+
+async fn connect(config: &ComponentConfig) -> Result<TcpStream, Lost> {
+    let connecting = TcpStream::connect((config.host.as_str(), config.port));
+    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let connected = timeout(CONNECT_TIME, connecting).await.unwrap_or_else(|_| Err(late()));
+    let stream = connected.map_err(Lost::Connect)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Receiver<bool>) {
     let (jid, server) = (config.jid(), format!("{}:{}", config.host, config.port));
     let began = Instant::now();
@@ -105,11 +141,7 @@ async fn serve(
     began: Instant,
     up: &mut bool,
 ) -> Result<(), Lost> {
-    let connecting = TcpStream::connect((config.host.as_str(), config.port));
-    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let connected = timeout(CONNECT_TIME, connecting).await.unwrap_or_else(|_| Err(late()));
-    let mut stream = connected.map_err(Lost::Connect)?;
-    stream.set_nodelay(true)?;
+    let mut stream = connect(config).await?;
     let mut session = Session::new(config, Instant::now());
     let mut answers = FuturesUnordered::new();
     let mut buffer = vec![0; 16 * 1024];

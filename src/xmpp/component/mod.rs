@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::config::Secret;
 
-pub use driver::{Component, Services};
+pub use driver::{Component, Services, probe};
 pub use session::Lost;
 
 /// The namespace of stanzas between a component and its server.
