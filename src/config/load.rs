@@ -1,6 +1,7 @@
 //! From a file, the environment and the command line to a [`Config`].
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,6 +10,7 @@ use super::{
     Config,
     hocon::{Document, HoconError, Kind, Origin, Source},
     known::{self, Unread},
+    legacy,
     reader::{Effective, Invalid, Override, Reader},
     schema,
 };
@@ -100,6 +102,14 @@ pub enum ConfigError {
     /// The file, or one that it includes, cannot be read or parsed.
     #[error(transparent)]
     Hocon(#[from] HoconError),
+    /// The older file beside it cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Legacy {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
     /// Keys whose values cannot be what they need; at least one.
     #[error("{}", summary(.0))]
     Invalid(Vec<Invalid>),
@@ -123,11 +133,21 @@ pub fn load(
     overrides: &[Override],
     source: &dyn Source,
 ) -> Result<Loaded, ConfigError> {
-    let document = match file {
+    let mut document = match file {
         Some(file) => Document::load(file, source)?,
         None => Document::default(),
     };
-    read(&document, overrides)
+    let mut old = Vec::new();
+    if let Some(path) = file.map(|file| file.with_file_name(legacy::FILE_NAME)) {
+        match source.read(&path) {
+            Ok(text) => old = legacy::merge(&mut document, &path, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ConfigError::Legacy { path, error }),
+        }
+    }
+    let mut loaded = read(&document, overrides)?;
+    loaded.warnings.extend(old);
+    Ok(loaded)
 }
 
 fn read(document: &Document, overrides: &[Override]) -> Result<Loaded, ConfigError> {

@@ -6,6 +6,7 @@
 mod component;
 pub mod hocon;
 mod known;
+mod legacy;
 mod load;
 mod model;
 mod reader;

@@ -224,3 +224,61 @@ fn a_component_and_where_it_publishes() {
         assert!(error(wrong).contains("videobridge.stats.transports"), "{}", error(wrong));
     }
 }
+
+struct Two(&'static str, &'static str);
+
+impl Source for Two {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        match path.to_str() {
+            Some("/etc/jitsi/videobridge/jvb.conf") => Ok(self.0.to_owned()),
+            Some("/etc/jitsi/videobridge/sip-communicator.properties") => Ok(self.1.to_owned()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+#[test]
+fn the_older_file_beside_it_is_read_and_wins() {
+    let conf = "videobridge.ice.udp.port = 10000\nvideobridge.stats.interval = 1 s\n";
+    let old = "# As Debian's package wrote it.\n\
+        org.ice4j.ice.harvest.NAT_HARVESTER_LOCAL_ADDRESS=10.0.0.5\n\
+        org.ice4j.ice.harvest.NAT_HARVESTER_PUBLIC_ADDRESS=203.0.113.20\n\
+        org.ice4j.ice.harvest.DISABLE_AWS_HARVESTER=true\n\
+        org.jitsi.videobridge.ENABLE_STATISTICS=true\n\
+        org.jitsi.videobridge.STATISTICS_TRANSPORT=muc,pubsub\n\
+        org.jitsi.videobridge.PUBSUB_SERVICE=pubsub.example.com\n\
+        org.jitsi.videobridge.PUBSUB_NODE=stats\n\
+        org.jitsi.videobridge.STATISTICS_INTERVAL=5000\n\
+        org.jitsi.videobridge.SINGLE_PORT_HARVESTER_PORT=10001\n\
+        org.jitsi.videobridge.xmpp.user.shard.HOSTNAME=localhost\n\
+        org.jitsi.videobridge.xmpp.user.shard.DOMAIN=auth.example.com\n\
+        org.jitsi.videobridge.xmpp.user.shard.USERNAME=jvb\n\
+        org.jitsi.videobridge.xmpp.user.shard.PASSWORD=s3cr3t\n\
+        org.jitsi.videobridge.xmpp.user.shard.MUC_JIDS=JvbBrewery@internal.auth.example.com\n\
+        org.jitsi.videobridge.xmpp.user.shard.MUC_NICKNAME=one\n\
+        org.jitsi.videobridge.NO_SUCH_KEY=1\n\
+        net.java.sip.communicator.ANYTHING=1\n";
+    let path = Path::new("/etc/jitsi/videobridge/jvb.conf");
+    let loaded = load(Some(path), &[], &Two(conf, old)).unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.ice.port, 10001);
+    assert_eq!(config.stats.interval, Duration::from_secs(5));
+    assert_eq!(config.stats.transports.len(), 2);
+    assert_eq!(config.harvest.static_mappings.len(), 1);
+    let client = &config.xmpp.clients[0];
+    assert_eq!((client.id.as_str(), client.domain.as_str()), ("shard", "auth.example.com"));
+    let origin = effective(&loaded, "videobridge.ice.udp.port").origin.to_string();
+    assert!(origin.ends_with("sip-communicator.properties:10"), "{origin}");
+    let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|line| line.contains("NO_SUCH_KEY")), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("ENABLE_STATISTICS")), "{said:?}");
+    assert!(!said.iter().any(|line| line.contains("net.java")), "{said:?}");
+    let mistake =
+        load(Some(path), &[], &Two("", "org.jitsi.videobridge.STATISTICS_INTERVAL=often"));
+    let mistake = mistake.unwrap_err().to_string();
+    assert!(mistake.contains("sip-communicator.properties:1") && mistake.contains("'often'"));
+}

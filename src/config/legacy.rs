@@ -1,0 +1,310 @@
+//! `sip-communicator.properties`: what JVB read before `jvb.conf`, and still reads beside it. A key that
+//! is set there wins over its new name, as in JVB.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use super::{
+    hocon::{Document, Kind, Object, Origin, Value},
+    load::Warning,
+};
+
+/// The file's name; it lies in the directory of `jvb.conf`.
+pub(super) const FILE_NAME: &str = "sip-communicator.properties";
+
+const JVB: &str = "org.jitsi.videobridge.";
+const USER: &str = "org.jitsi.videobridge.xmpp.user.";
+const ICE: &str = "org.ice4j.";
+const LOCAL: &str = "org.ice4j.ice.harvest.NAT_HARVESTER_LOCAL_ADDRESS";
+const PUBLIC: &str = "org.ice4j.ice.harvest.NAT_HARVESTER_PUBLIC_ADDRESS";
+const TRANSPORT: &str = "org.jitsi.videobridge.STATISTICS_TRANSPORT";
+const SERVICE: &str = "org.jitsi.videobridge.PUBSUB_SERVICE";
+const NODE: &str = "org.jitsi.videobridge.PUBSUB_NODE";
+
+/// How an old value is written anew.
+#[derive(Clone, Copy)]
+enum As {
+    Same,
+    /// A bare number of seconds.
+    Seconds,
+    /// The opposite.
+    Not,
+    Percent,
+    /// A list, separated by commas or semicolons.
+    List,
+}
+
+/// Old keys and new ones.
+const KEYS: [(&str, &str, As); 35] = [
+    ("org.ice4j.SOFTWARE", "ice4j.software", As::Same),
+    ("org.ice4j.TERMINATION_DELAY", "ice4j.ice.termination-delay", As::Same),
+    ("org.ice4j.ice.harvest.ALLOWED_ADDRESSES", "ice4j.harvest.allowed-addresses", As::List),
+    ("org.ice4j.ice.harvest.ALLOWED_INTERFACES", "ice4j.harvest.allowed-interfaces", As::List),
+    ("org.ice4j.ice.harvest.BLOCKED_ADDRESSES", "ice4j.harvest.blocked-addresses", As::List),
+    ("org.ice4j.ice.harvest.BLOCKED_INTERFACES", "ice4j.harvest.blocked-interfaces", As::List),
+    ("org.ice4j.ice.harvest.DISABLE_AWS_HARVESTER", "ice4j.harvest.mapping.aws.enabled", As::Not),
+    (
+        "org.ice4j.ice.harvest.DISABLE_LINK_LOCAL_ADDRESSES",
+        "ice4j.harvest.use-link-local-addresses",
+        As::Not,
+    ),
+    ("org.ice4j.ice.harvest.FORCE_AWS_HARVESTER", "ice4j.harvest.mapping.aws.force", As::Same),
+    (
+        "org.ice4j.ice.harvest.STUN_MAPPING_HARVESTER_ADDRESSES",
+        "ice4j.harvest.mapping.stun.addresses",
+        As::List,
+    ),
+    ("org.ice4j.ipv6.DISABLED", "ice4j.harvest.use-ipv6", As::Not),
+    (
+        "org.jitsi.videobridge.BWE_CHANGE_THRESHOLD_PCT",
+        "videobridge.cc.bwe-change-threshold",
+        As::Percent,
+    ),
+    ("org.jitsi.videobridge.ENABLE_REST_COLIBRI", "videobridge.apis.rest.enabled", As::Same),
+    ("org.jitsi.videobridge.ENABLE_REST_SHUTDOWN", "videobridge.rest.shutdown.enabled", As::Same),
+    (
+        "org.jitsi.videobridge.EXPIRE_CHECK_SLEEP_SEC",
+        "videobridge.entity-expiration.check-interval",
+        As::Seconds,
+    ),
+    ("org.jitsi.videobridge.ICE_UFRAG_PREFIX", "videobridge.ice.ufrag-prefix", As::Same),
+    ("org.jitsi.videobridge.KEEP_ALIVE_STRATEGY", "videobridge.ice.keep-alive-strategy", As::Same),
+    (
+        "org.jitsi.videobridge.ONSTAGE_PREFERRED_FRAME_RATE",
+        "videobridge.cc.onstage-preferred-framerate",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.ONSTAGE_PREFERRED_HEIGHT_PX",
+        "videobridge.cc.onstage-preferred-height-px",
+        As::Same,
+    ),
+    ("org.jitsi.videobridge.PADDING_PERIOD_MS", "videobridge.cc.padding-period", As::Same),
+    ("org.jitsi.videobridge.REGION", "videobridge.relay.region", As::Same),
+    ("org.jitsi.videobridge.SINGLE_PORT_HARVESTER_PORT", "videobridge.ice.udp.port", As::Same),
+    ("org.jitsi.videobridge.STATISTICS_INTERVAL", "videobridge.stats.interval", As::Same),
+    ("org.jitsi.videobridge.TRUST_BWE", "videobridge.cc.trust-bwe", As::Same),
+    ("org.jitsi.videobridge.health.INTERVAL", "videobridge.health.interval", As::Same),
+    (
+        "org.jitsi.videobridge.health.STICKY_FAILURES",
+        "videobridge.health.sticky-failures",
+        As::Same,
+    ),
+    ("org.jitsi.videobridge.health.TIMEOUT", "videobridge.health.timeout", As::Same),
+    ("org.jitsi.videobridge.rest.COLIBRI_WS_DISABLE", "videobridge.websockets.enabled", As::Not),
+    ("org.jitsi.videobridge.rest.COLIBRI_WS_DOMAIN", "videobridge.websockets.domain", As::Same),
+    (
+        "org.jitsi.videobridge.rest.COLIBRI_WS_SERVER_ID",
+        "videobridge.websockets.server-id",
+        As::Same,
+    ),
+    ("org.jitsi.videobridge.rest.COLIBRI_WS_TLS", "videobridge.websockets.tls", As::Same),
+    ("org.jitsi.videobridge.rest.jetty.host", "videobridge.http-servers.public.host", As::Same),
+    ("org.jitsi.videobridge.rest.jetty.port", "videobridge.http-servers.public.port", As::Same),
+    (
+        "org.jitsi.videobridge.rest.private.jetty.host",
+        "videobridge.http-servers.private.host",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.private.jetty.port",
+        "videobridge.http-servers.private.port",
+        As::Same,
+    ),
+];
+
+/// Keys that say what is so in any case.
+const OBSOLETE: [&str; 1] = ["org.jitsi.videobridge.ENABLE_STATISTICS"];
+
+/// Puts what `text` says into `document`, under its new names. What it does not know is a warning.
+pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<Warning> {
+    let file: Arc<str> = path.display().to_string().into();
+    let given = properties(text);
+    let origin = |line| Origin::File { file: file.clone(), line };
+    let mut warnings = Vec::new();
+    for (key, (value, line)) in &given {
+        let origin = origin(*line);
+        if let Some((_, new, how)) = KEYS.iter().find(|(old, ..)| old == key) {
+            let path: Vec<&str> = new.split('.').collect();
+            insert(&mut document.root, &path, Value { kind: how.write(value, &origin), origin });
+        } else if let Some((id, name)) = key.strip_prefix(USER).and_then(|key| key.rsplit_once('.'))
+        {
+            let path = ["videobridge", "apis", "xmpp-client", "configs", id, name];
+            insert(&mut document.root, &path, Value { kind: Kind::Text(value.clone()), origin });
+        } else if OBSOLETE.contains(&key.as_str()) {
+            warnings.push(Warning::Obsolete { key: key.clone(), origin });
+        } else if !with_others(key) && (key.starts_with(JVB) || key.starts_with(ICE)) {
+            let key = key.escape_debug().to_string();
+            warnings.push(Warning::Unknown { key, nearest: None, origin });
+        }
+    }
+    if let (Some((local, line)), Some((public, _))) = (given.get(LOCAL), given.get(PUBLIC)) {
+        let fields = [("local-address", local), ("public-address", public)];
+        let list = Kind::Array(vec![object(&fields, &origin(*line))]);
+        let path = ["ice4j", "harvest", "mapping", "static-mappings"];
+        insert(&mut document.root, &path, Value { kind: list, origin: origin(*line) });
+    }
+    if let Some((names, line)) = given.get(TRANSPORT) {
+        let list = transports(names, &given, &origin(*line));
+        let path = ["videobridge", "stats", "transports"];
+        insert(&mut document.root, &path, Value { kind: list, origin: origin(*line) });
+    }
+    warnings
+}
+
+/// Whether a key is read together with others.
+fn with_others(key: &str) -> bool {
+    [LOCAL, PUBLIC, TRANSPORT, SERVICE, NODE].contains(&key)
+}
+
+/// Statistics' transports. Unknown ones are skipped, and so is pubsub without a place, as in JVB.
+fn transports(names: &str, given: &BTreeMap<String, (String, u32)>, origin: &Origin) -> Kind {
+    let text = |key| given.get(key).map(|(text, _)| text);
+    let list = names.split(',').map(str::trim).filter_map(|name| {
+        let name = name.to_owned();
+        match (name.as_str(), text(SERVICE), text(NODE)) {
+            ("muc" | "colibri", ..) => Some(object(&[("type", &name)], origin)),
+            ("pubsub", Some(service), Some(node)) => {
+                let fields = [("type", &name), ("service", service), ("node", node)];
+                Some(object(&fields, origin))
+            }
+            _ => None,
+        }
+    });
+    Kind::Array(list.collect())
+}
+
+fn object(fields: &[(&str, &String)], origin: &Origin) -> Value {
+    let text = |text: &&String| Value { kind: Kind::Text((*text).clone()), origin: origin.clone() };
+    let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), text(value)));
+    Value { kind: Kind::Object(fields.collect()), origin: origin.clone() }
+}
+
+impl As {
+    fn write(self, value: &str, origin: &Origin) -> Kind {
+        match self {
+            Self::Same => Kind::Text(value.to_owned()),
+            Self::Seconds => Kind::Text(format!("{value} s")),
+            Self::Percent => Kind::Text(format!("{value} %")),
+            Self::Not => Kind::Text(match value.to_ascii_lowercase().as_str() {
+                "true" => "false".to_owned(),
+                "false" => "true".to_owned(),
+                // Whoever reads it says what it needs.
+                _ => value.to_owned(),
+            }),
+            Self::List => {
+                let parts = value.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
+                let element = |part: &str| Value {
+                    kind: Kind::Text(part.to_owned()),
+                    origin: origin.clone(),
+                };
+                Kind::Array(parts.map(element).collect())
+            }
+        }
+    }
+}
+
+/// Puts a value where a path leads, over what is there.
+fn insert(fields: &mut Object, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        fields.insert((*first).to_owned(), value);
+        return;
+    }
+    let empty = || Value { kind: Kind::Object(Object::new()), origin: value.origin.clone() };
+    let inner = fields.entry((*first).to_owned()).or_insert_with(empty);
+    if !matches!(inner.kind, Kind::Object(_)) {
+        *inner = empty();
+    }
+    if let Kind::Object(fields) = &mut inner.kind {
+        insert(fields, rest, value);
+    }
+}
+
+/// Keys, values and lines of a properties file of Java, but for `\uXXXX`, which nobody wrote there.
+fn properties(text: &str) -> BTreeMap<String, (String, u32)> {
+    let mut all = BTreeMap::new();
+    let mut lines = (1u32..).zip(text.lines());
+    while let Some((number, line)) = lines.next() {
+        let mut whole = line.trim_start().to_owned();
+        if whole.starts_with(['#', '!']) {
+            continue;
+        }
+        while whole.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1 {
+            whole.pop();
+            let Some((_, more)) = lines.next() else { break };
+            whole.push_str(more.trim_start());
+        }
+        let (key, value) = split(&whole);
+        if !key.is_empty() {
+            all.insert(key, (value, number));
+        }
+    }
+    all
+}
+
+/// A key ends at the first `=`, `:` or white space that no backslash hides.
+fn split(line: &str) -> (String, String) {
+    let mut key = String::new();
+    let mut chars = line.char_indices();
+    let mut end = line.len();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => key.extend(chars.next().map(|(_, c)| c)),
+            '=' | ':' | ' ' | '\t' => {
+                end = at;
+                break;
+            }
+            _ => key.push(c),
+        }
+    }
+    let rest = line.get(end..).unwrap_or_default().trim_start();
+    let rest = rest.strip_prefix(['=', ':']).unwrap_or(rest);
+    let mut value = String::new();
+    let mut chars = rest.trim().chars();
+    while let Some(c) = chars.next() {
+        value.extend(if c == '\\' { chars.next() } else { Some(c) });
+    }
+    (key, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(text: &str) -> Vec<(String, String)> {
+        properties(text).into_iter().map(|(key, (value, _))| (key, value)).collect()
+    }
+
+    #[test]
+    fn properties_are_read_as_java_does() {
+        let text = "# comment\n! too\n\n a = b\nc:d\ne f g\nh=i\\\n  j\nk\\=l=m\\\\n\nempty\n";
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let expected = [
+            pair("a", "b"),
+            pair("c", "d"),
+            pair("e", "f g"),
+            pair("empty", ""),
+            pair("h", "ij"),
+            pair("k=l", "m\\n"),
+        ];
+        assert_eq!(of(text), expected);
+        assert_eq!(properties(text)["h"].1, 7);
+    }
+
+    #[test]
+    fn old_keys_are_sorted_and_lead_to_different_new_ones() {
+        assert!(KEYS.is_sorted_by_key(|(old, ..)| *old));
+        let new: std::collections::BTreeSet<&str> = KEYS.iter().map(|(_, new, _)| *new).collect();
+        assert_eq!(new.len(), KEYS.len());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "([a-zA-Z.=: \\\\#\n]|\\PC){0,200}") {
+            let mut document = Document::default();
+            let _ = merge(&mut document, Path::new(FILE_NAME), &text);
+        }
+    }
+}
