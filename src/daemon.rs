@@ -17,9 +17,10 @@ use crate::{
     config::{self, Config},
     engine::{self, EngineConfig, EngineThreads, StartError},
     focus,
+    harvest::{self, Found},
     http::{self, ListenError, Server, TlsError},
     stats,
-    transport::{HubError, StaticMapping, TransportConfig, Transports},
+    transport::{self, HubError, StaticMapping, TransportConfig, Transports},
 };
 
 /// What is beyond configuration.
@@ -90,8 +91,11 @@ impl Daemon {
         let media = running.engine.local_addrs().to_vec();
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
-        let (transports, updates) =
-            Transports::new(transport_config(config), running.engine.clone(), seed)?;
+        let mut settings = transport_config(config);
+        if !options.focus {
+            settings.static_mappings.extend(public_addresses(config, &settings, &media).await);
+        }
+        let (transports, updates) = Transports::new(settings, running.engine.clone(), seed)?;
         tokio::spawn(transports.clone().run(running.transport_events));
         let bridge = Bridge::new(
             bridge_config(config),
@@ -184,6 +188,24 @@ fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineConfig {
 /// Whether the kernel has IPv6: containers often do not.
 fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+/// Public addresses that the configuration does not have.
+async fn public_addresses(
+    config: &Config,
+    settings: &TransportConfig,
+    media: &[SocketAddr],
+) -> Vec<StaticMapping> {
+    // Where interfaces cannot be listed, transports say so.
+    let locals = transport::local_addresses(settings, media).unwrap_or_default();
+    let found = harvest::discover(&config.harvest, &locals).await.into_iter();
+    let mapping = |Found { local, public }: Found| StaticMapping {
+        local,
+        local_port: None,
+        public,
+        public_port: None,
+    };
+    found.map(mapping).collect()
 }
 
 pub(crate) fn transport_config(config: &Config) -> TransportConfig {

@@ -18,6 +18,7 @@ pub mod engine;
 pub mod focus;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod harvest;
 pub mod http;
 pub mod ingress;
 pub mod rtp;

@@ -104,10 +104,7 @@ const INERT: [&str; 17] = [
 const NOT_YET_SECTIONS: [&str; 1] = ["videobridge.load-management.conference-last-n-limits."];
 
 /// Every other key of JVB, jitsi-media-transform and ice4j, sorted.
-const NOT_YET: [&str; 148] = [
-    "ice4j.harvest.mapping.aws.enabled",
-    "ice4j.harvest.mapping.aws.force",
-    "ice4j.harvest.mapping.stun.addresses",
+const NOT_YET: [&str; 145] = [
     "ice4j.harvest.timeout",
     "ice4j.harvest.udp.socket-pool-size",
     "ice4j.harvest.udp.use-dynamic-ports",

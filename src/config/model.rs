@@ -171,6 +171,12 @@ pub struct Harvest {
     pub receive_buffer: usize,
     /// `mapping.static-mappings`.
     pub static_mappings: Vec<StaticMapping>,
+    /// `mapping.stun.addresses`: servers (`host:port`) that are asked how they see this machine.
+    pub stun_servers: Vec<String>,
+    /// `mapping.aws.enabled`: ask Amazon's metadata, on its machines. true.
+    pub aws: bool,
+    /// `mapping.aws.force`: and on others. false.
+    pub aws_force: bool,
     /// Whether loopback addresses may be candidates. No key: `rialto dev` sets it, and an address
     /// that `allowed-addresses` names is taken anyhow. false.
     pub loopback: bool,
@@ -187,6 +193,9 @@ impl Default for Harvest {
             blocked_interfaces: Vec::new(),
             receive_buffer: 10 << 20,
             static_mappings: Vec::new(),
+            stun_servers: Vec::new(),
+            aws: true,
+            aws_force: false,
             loopback: false,
         }
     }

@@ -52,6 +52,14 @@ fn harvest(r: &mut Reader<'_>, config: &mut Config) {
     r.texts("ice4j.harvest.blocked-interfaces", &mut c.blocked_interfaces, what, name);
     r.size("ice4j.harvest.udp.receive-buffer-size", &mut c.receive_buffer);
     r.mappings("ice4j.harvest.mapping.static-mappings", &mut c.static_mappings);
+    let server = |text: &str| {
+        text.rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    let what = "servers such as stun.example.com:3478";
+    r.texts("ice4j.harvest.mapping.stun.addresses", &mut c.stun_servers, what, server);
+    r.boolean("ice4j.harvest.mapping.aws.enabled", &mut c.aws);
+    r.boolean("ice4j.harvest.mapping.aws.force", &mut c.aws_force);
 }
 
 fn transport(r: &mut Reader<'_>, config: &mut Config) {

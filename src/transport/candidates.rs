@@ -61,6 +61,17 @@ pub fn usable(
     usable
 }
 
+/// The local addresses at which sockets bound to `bound` receive, as far as they may be used.
+///
+/// # Errors
+/// The system's, when it does not list its interfaces.
+pub fn local_addresses(
+    config: &TransportConfig,
+    bound: &[SocketAddr],
+) -> io::Result<Vec<SocketAddr>> {
+    Ok(usable(config, bound, &interfaces()?))
+}
+
 /// What peers would be told of sockets bound to `bound`, by a bridge that starts now.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ pub mod stun;
 mod types;
 mod ufrag;
 
-pub use candidates::{Interface, advertised};
+pub use candidates::{Interface, advertised, local_addresses};
 pub use certificate::CertificateError;
 pub use config::{StaticMapping, TransportConfig};
 pub use fingerprint::{Fingerprint, FingerprintError, Hash, Setup};

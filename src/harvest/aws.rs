@@ -1,0 +1,91 @@
+//! The public address of an instance of Amazon EC2, by its metadata service (version 2, with a token).
+
+use std::{fs, io, net::IpAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::Found;
+
+/// Where the metadata are.
+pub const METADATA: &str = "169.254.169.254:80";
+/// For one answer. The service is on the same machine.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Longer answers are none.
+const ANSWER_BYTES: u64 = 8192;
+
+/// Why the metadata tell nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// No connection, or it broke.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// Nothing came in time.
+    #[error("no answer")]
+    Silent,
+    /// Not what was asked for.
+    #[error("{0} is not known")]
+    Unknown(&'static str),
+}
+
+/// Whether this machine is one of Amazon's, as its firmware says.
+pub fn is_amazon() -> bool {
+    ["sys_vendor", "board_vendor", "bios_vendor"].iter().any(|name| {
+        let text = fs::read_to_string(format!("/sys/class/dmi/id/{name}"));
+        text.is_ok_and(|text| text.contains("Amazon"))
+    })
+}
+
+/// Asks the service at `host` (`address:port`).
+pub(super) async fn ask(host: &str) -> Result<Found, MetadataError> {
+    let lifetime = "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n";
+    // Where there are no tokens, none is needed.
+    let token = call(host, "PUT", "/latest/api/token", lifetime).await?;
+    let header =
+        token.map_or(String::new(), |token| format!("X-aws-ec2-metadata-token: {token}\r\n"));
+    let mut addresses = [None; 2];
+    for (name, place) in ["local-ipv4", "public-ipv4"].into_iter().zip(&mut addresses) {
+        let path = format!("/latest/meta-data/{name}");
+        let answer = call(host, "GET", &path, &header).await?;
+        *place = answer.and_then(|text| text.parse().ok());
+    }
+    let [local, public]: [Option<IpAddr>; 2] = addresses;
+    Ok(Found {
+        local: local.ok_or(MetadataError::Unknown("local-ipv4"))?,
+        public: public.ok_or(MetadataError::Unknown("public-ipv4"))?,
+    })
+}
+
+/// The body of an answer with status 200.
+async fn call(
+    host: &str,
+    method: &str,
+    path: &str,
+    header: &str,
+) -> Result<Option<String>, MetadataError> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(host).await?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{header}Content-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
+        Ok::<_, io::Error>(answer)
+    };
+    let answer = timeout(PATIENCE, exchange).await.map_err(|_| MetadataError::Silent)??;
+    Ok(body(&String::from_utf8_lossy(&answer)))
+}
+
+fn body(answer: &str) -> Option<String> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?;
+    let text = body.trim();
+    // It becomes part of a header.
+    let plain = text.len() <= 512 && text.chars().all(|c| c.is_ascii_graphic());
+    (status == "200" && plain && !text.is_empty()).then(|| text.to_owned())
+}

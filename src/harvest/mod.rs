@@ -1,0 +1,91 @@
+//! Public addresses of this machine that nobody wrote into the configuration: as a STUN server sees
+//! it, and as Amazon's metadata tells. Asked once, at the start, and for seconds at the longest.
+
+mod aws;
+mod stun;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+pub use aws::{METADATA, MetadataError, is_amazon};
+pub use stun::StunFailure;
+
+use crate::config::Harvest;
+
+/// What a local address is known by elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Found {
+    /// The address on this machine.
+    pub local: IpAddr,
+    /// The address that others use.
+    pub public: IpAddr,
+}
+
+/// Asks those that the configuration names. `locals`: where media is received.
+///
+/// Who does not answer is one line in the log, and no reason not to start.
+pub async fn discover(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
+    let (seen, told) = tokio::join!(by_stun(config, locals), by_metadata(config));
+    let found: BTreeSet<Found> = seen
+        .into_iter()
+        .chain(told)
+        .filter(|found| found.local != found.public)
+        .filter(|found| config.static_mappings.iter().all(|known| known.local != found.local))
+        .collect();
+    for Found { local, public } in &found {
+        tracing::info!(%local, %public, "clients are told this public address too");
+    }
+    found.into_iter().collect()
+}
+
+/// How each local address is seen by the first server that answers.
+async fn by_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
+    if config.stun_servers.is_empty() {
+        return Vec::new();
+    }
+    // A mapping made over IPv6 would have no NAT to go through.
+    let locals: BTreeSet<IpAddr> =
+        locals.iter().map(SocketAddr::ip).filter(IpAddr::is_ipv4).collect();
+    let mut asked = tokio::task::JoinSet::new();
+    for local in locals {
+        let servers = config.stun_servers.clone();
+        asked.spawn(async move {
+            let mut last = None;
+            for server in &servers {
+                match stun::ask(server, local).await {
+                    Ok(public) => return Some(Found { local, public }),
+                    Err(error) => last = Some((server.clone(), error)),
+                }
+            }
+            if let Some((server, error)) = last {
+                tracing::warn!(%local, server, %error, "no STUN server tells the public address");
+            }
+            None
+        });
+    }
+    asked.join_all().await.into_iter().flatten().collect()
+}
+
+/// What Amazon says, on its machines or where it is forced.
+async fn by_metadata(config: &Harvest) -> Option<Found> {
+    let wanted = config.aws && (config.aws_force || is_amazon());
+    if !wanted {
+        return None;
+    }
+    match aws::ask(METADATA).await {
+        Ok(found) => Some(found),
+        Err(error) => {
+            tracing::warn!(%error, "Amazon's metadata does not tell the public address");
+            None
+        }
+    }
+}
+
+/// Longest wait for anybody.
+const PATIENCE: Duration = Duration::from_secs(3);

@@ -1,0 +1,73 @@
+//! The address that a STUN server sees (RFC 8489 section 3).
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use rand::Rng as _;
+use tokio::{
+    net::{UdpSocket, lookup_host},
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::PATIENCE;
+use crate::transport::stun::{Class, Message};
+
+/// From one sending to the next, which waits twice as long (RFC 8489 section 6.2.1).
+const RETRY: Duration = Duration::from_millis(500);
+/// Longer answers are none.
+const ANSWER_BYTES: usize = 1280;
+
+/// Why a server told nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum StunFailure {
+    /// Its name has no address of the family.
+    #[error("the host name has no address")]
+    Unresolved,
+    /// The system refused.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// Nothing came, or nothing of use.
+    #[error("no answer")]
+    Silent,
+}
+
+/// How `server` (`host:port`) sees datagrams from `local`.
+pub(super) async fn ask(server: &str, local: IpAddr) -> Result<IpAddr, StunFailure> {
+    let resolved = timeout(PATIENCE, lookup_host(server)).await;
+    let mut addresses = resolved.map_err(|_| StunFailure::Unresolved)??;
+    let server = addresses.find(|addr| addr.is_ipv4() == local.is_ipv4());
+    let socket = UdpSocket::bind(SocketAddr::new(local, 0)).await?;
+    // The kernel gives us nobody else's datagrams then.
+    socket.connect(server.ok_or(StunFailure::Unresolved)?).await?;
+    let transaction: [u8; 12] = rand::rng().random();
+    let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    request.extend(transaction);
+    let end = Instant::now() + PATIENCE;
+    let (mut next, mut wait) = (Instant::now(), RETRY);
+    let mut answer = [0; ANSWER_BYTES];
+    loop {
+        let now = Instant::now();
+        if now >= end {
+            return Err(StunFailure::Silent);
+        }
+        if now >= next {
+            socket.send(&request).await?;
+            next = now + wait;
+            wait *= 2;
+        }
+        let Ok(received) = timeout_at(next.min(end), socket.recv(&mut answer)).await else {
+            continue;
+        };
+        let bytes = answer.get(..received?).unwrap_or_default();
+        let mapped = Message::parse(bytes)
+            .ok()
+            .filter(|message| message.class == Class::Success && message.transaction == transaction)
+            .and_then(|message| message.mapped);
+        if let Some(mapped) = mapped {
+            return Ok(mapped.ip());
+        }
+    }
+}
