@@ -3,11 +3,14 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::Bridge;
+use super::{Bridge, HealthError};
 use crate::stats::{Mucs, Stat, Surroundings, published, threads};
+
+/// No room to be found in for so long is a failure: as long as JVB gives a check that does not come.
+const ABSENCE: Duration = Duration::from_secs(90);
 
 /// The bridge's statistics, together with what it does not measure itself.
 #[derive(Clone)]
@@ -46,6 +49,27 @@ impl SelfReport {
         &self.bridge
     }
 
+    /// The rooms that it is in.
+    pub fn mucs(&self) -> Mucs {
+        (self.mucs)()
+    }
+
+    /// Whether the bridge can serve, and whether a focus can know it. A focus's server that restarts is
+    /// no reason to restart the bridge: nothing is said of it for a while.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn health(&self) -> Result<(), HealthError> {
+        self.bridge.health()?;
+        match self.mucs().absent_for {
+            Some(time) if time > ABSENCE => {
+                let message = format!("XMPP: in none of its rooms for {} s", time.as_secs());
+                Err(HealthError { hard: false, message })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Everything that is published, as it is now.
     pub fn read(&self) -> Vec<(&'static str, Stat)> {
         let around = Surroundings {
@@ -54,7 +78,7 @@ impl SelfReport {
             release: self.release.as_deref().map(str::to_owned),
             region: self.region.as_deref().map(str::to_owned),
             threads: threads(),
-            mucs: (self.mucs)(),
+            mucs: self.mucs(),
         };
         published(&self.bridge.stats(), &around)
     }

@@ -14,7 +14,7 @@ use crate::bridge::HealthError;
 /// 200 without a body; 500 with the reason when the bridge will not recover by itself, 503 when it
 /// may.
 pub(super) async fn health(State(shared): State<Shared>) -> Response {
-    answer(shared.bridge.health())
+    answer(shared.report.health())
 }
 
 fn answer(health: Result<(), HealthError>) -> Response {

@@ -22,12 +22,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Shared,
-    readings::{DISTRIBUTIONS, JVB, Metric, RIALTO},
+    readings::{DISTRIBUTIONS, JVB, Metric, RIALTO, XMPP},
     refuse,
 };
 use crate::{
     bridge::BridgeStats,
-    stats::{self, Number},
+    stats::{self, Mucs, Number},
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text;charset=utf-8;version=1.0.0";
@@ -39,8 +39,12 @@ pub(super) static STARTED: LazyLock<f64> = LazyLock::new(|| {
 });
 
 pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
-    let reading =
-        Reading { stats: shared.bridge.stats(), threads: stats::threads(), started: *STARTED };
+    let reading = Reading {
+        stats: shared.bridge.stats(),
+        mucs: shared.report.mucs(),
+        threads: stats::threads(),
+        started: *STARTED,
+    };
     let format = choose(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
     if format == Format::Json {
         return Json(reading.json()).into_response();
@@ -77,6 +81,7 @@ fn choose(accept: Option<&str>) -> Format {
 #[derive(Debug)]
 struct Reading {
     stats: BridgeStats,
+    mucs: Mucs,
     threads: Option<u64>,
     /// Milliseconds since 1970.
     started: f64,
@@ -100,6 +105,7 @@ impl Reading {
     /// set of their own, so ours go under `rialto`.
     fn json(&self) -> Value {
         let mut all = numbers(JVB, &self.stats);
+        all.extend(numbers(XMPP, &self.mucs));
         for (name, _, read) in DISTRIBUTIONS {
             let (sum, count, buckets) = distribution(read(&self.stats));
             let mut so_far = 0;
@@ -129,8 +135,8 @@ impl Reading {
     }
 }
 
-fn numbers(metrics: &[Metric], stats: &BridgeStats) -> Map<String, Value> {
-    let name = |metric: &Metric| {
+fn numbers<S>(metrics: &[Metric<S>], stats: &S) -> Map<String, Value> {
+    let name = |metric: &Metric<S>| {
         if metric.counter { metric.name.to_owned() + "_total" } else { metric.name.to_owned() }
     };
     metrics.iter().map(|metric| (name(metric), (metric.read)(stats).into())).collect()
@@ -153,8 +159,9 @@ struct Jvb(Arc<Reading>);
 
 impl Collector for Jvb {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Reading { stats, threads, started } = &*self.0;
+        let Reading { stats, mucs, threads, started } = &*self.0;
         encode_all(&mut encoder, JVB, stats)?;
+        encode_all(&mut encoder, XMPP, mucs)?;
         for (name, help, read) in DISTRIBUTIONS {
             let (sum, count, buckets) = distribution(read(stats));
             encoder
@@ -187,10 +194,10 @@ impl Collector for Own {
     }
 }
 
-fn encode_all(
+fn encode_all<S>(
     encoder: &mut DescriptorEncoder<'_>,
-    metrics: &[Metric],
-    stats: &BridgeStats,
+    metrics: &[Metric<S>],
+    stats: &S,
 ) -> Result<(), fmt::Error> {
     metrics.iter().try_for_each(|metric| {
         let number = (metric.read)(stats);
@@ -263,7 +270,12 @@ mod tests {
             drops: vec![("replay", 3), ("unknown-ssrc", 1)],
             ..BridgeStats::default()
         };
-        Reading { stats, threads: Some(7), started: 1.0e12 }
+        Reading {
+            stats,
+            mucs: Mucs { joined: 1, ..Mucs::default() },
+            threads: Some(7),
+            started: 1.0e12,
+        }
     }
 
     #[test]

@@ -2,23 +2,26 @@
 //!
 //! The names are JVB's. What JVB measures and this bridge does not is left out rather than made up.
 
-use crate::{bridge::BridgeStats, stats::Number};
+use crate::{
+    bridge::BridgeStats,
+    stats::{Mucs, Number},
+};
 
-/// A metric: its name without prefix and `_total`.
-pub(super) struct Metric {
+/// A metric of `S`: its name without prefix and `_total`.
+pub(super) struct Metric<S = BridgeStats> {
     pub name: &'static str,
     pub help: &'static str,
     pub counter: bool,
-    pub read: fn(&BridgeStats) -> Number,
+    pub read: fn(&S) -> Number,
 }
 
 macro_rules! metrics {
-    ($($kind:ident $name:literal, $help:literal, $read:expr;)*) => {
+    ($source:ty: $($kind:ident $name:literal, $help:literal, $read:expr;)*) => {
         &[$(Metric {
             name: $name,
             help: $help,
             counter: metrics!(@$kind),
-            read: |s: &BridgeStats| { let read: fn(&BridgeStats) -> _ = $read; Number::from(read(s)) },
+            read: |s: &$source| { let read: fn(&$source) -> _ = $read; Number::from(read(s)) },
         }),*]
     };
     (@counter) => { true };
@@ -27,6 +30,7 @@ macro_rules! metrics {
 
 /// Prefixed `jitsi_jvb_`.
 pub(super) const JVB: &[Metric] = metrics! {
+    BridgeStats:
     gauge "healthy", "Whether the bridge can serve", |s| s.healthy;
     gauge "drain_mode", "Whether new conferences are wanted elsewhere", |s| s.drain;
     gauge "graceful_shutdown", "Whether new conferences are refused", |s| s.graceful_shutdown;
@@ -78,8 +82,19 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "ice_restarts_superseded", "ICE restarts replaced by a newer one", |s| s.transports.restarts_superseded;
 };
 
+/// Prefixed `jitsi_jvb_` as well: XMPP. `mucs_connected` is what JVB calls the rooms to be in.
+pub(super) const XMPP: &[Metric<Mucs>] = metrics! {
+    Mucs:
+    gauge "muc_clients_configured", "XMPP clients that are configured", |m| m.clients_configured;
+    gauge "muc_clients_connected", "XMPP clients that are connected", |m| m.clients_connected;
+    gauge "mucs_connected", "Rooms that are configured", |m| m.configured;
+    gauge "mucs_joined", "Rooms that are joined", |m| m.joined;
+    counter "xmpp_disconnects", "Connections to XMPP servers that were lost", |m| m.disconnects;
+};
+
 /// Prefixed `rialto_`: what JVB does not have.
 pub(super) const RIALTO: &[Metric] = metrics! {
+    BridgeStats:
     gauge "shards", "Engine threads that report", |s| s.shards;
     counter "datagrams_received", "Datagrams received", |s| s.engine.datagrams_received;
     counter "datagrams_sent", "Datagrams handed to the kernel", |s| s.engine.datagrams_sent;

@@ -125,6 +125,10 @@ pub struct Mucs {
     pub configured: usize,
     /// Of these, joined.
     pub joined: usize,
+    /// Connections that were lost so far.
+    pub disconnects: u64,
+    /// For how long no room was joined, where there are some to join.
+    pub absent_for: Option<Duration>,
 }
 
 /// Everything that is published, each name once.

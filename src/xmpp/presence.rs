@@ -39,7 +39,13 @@ mod tests {
             now: Duration::from_millis(1_795_453_997_180),
             version: "2.3.SNAPSHOT".into(),
             threads: Some(38),
-            mucs: Mucs { clients_configured: 1, clients_connected: 1, configured: 1, joined: 1 },
+            mucs: Mucs {
+                clients_configured: 1,
+                clients_connected: 1,
+                configured: 1,
+                joined: 1,
+                ..Mucs::default()
+            },
             ..Surroundings::default()
         }
     }

@@ -1,9 +1,6 @@
 //! Carries bytes and time to a login and a session, and begins again when the connection is lost.
 
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::{pin::Pin, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use minidom::Element;
@@ -17,6 +14,7 @@ use tokio::{
 use super::{
     Cause, MucCounts,
     login::bytes,
+    now,
     room::Room,
     session::{Out, Session},
     wire::{Established, Unsent, establish},
@@ -75,7 +73,10 @@ impl Connection {
                     self.set_state(false, 0);
                     match end {
                         Ok(()) => return tracing::info!(client = log.client, "XMPP: left"),
-                        Err(cause) => (cause, FIRST_RETRY),
+                        Err(cause) => {
+                            self.counts.lost();
+                            (cause, FIRST_RETRY)
+                        }
                     }
                 }
             };
@@ -171,9 +172,7 @@ impl Connection {
     }
 
     fn set_state(&self, connected: bool, joined: usize) {
-        if let Some(state) = self.counts.0.get(self.index) {
-            state.set(connected, joined);
-        }
+        self.counts.set(self.index, connected, joined);
     }
 }
 
@@ -215,9 +214,4 @@ async fn stops(stop: &mut watch::Receiver<bool>) {
         // Who could have said so is gone, and ends this otherwise.
         std::future::pending::<()>().await;
     }
-}
-
-/// The time, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -19,10 +19,10 @@ mod tests;
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::watch, task::JoinHandle};
@@ -126,8 +126,16 @@ pub(super) struct Account {
 }
 
 /// What clients are connected to and where they are, for statistics. Clones show the same.
-#[derive(Clone, Debug, Default)]
-pub struct MucCounts(Arc<Vec<ClientState>>);
+#[derive(Clone, Debug)]
+pub struct MucCounts(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    clients: Vec<ClientState>,
+    disconnects: AtomicU64,
+    /// Since when no room is joined.
+    absent: Mutex<Option<Instant>>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct ClientState {
@@ -137,7 +145,7 @@ pub(super) struct ClientState {
 }
 
 impl ClientState {
-    pub(super) fn set(&self, connected: bool, joined: usize) {
+    fn set(&self, connected: bool, joined: usize) {
         self.connected.store(connected, Ordering::Relaxed);
         self.joined.store(joined, Ordering::Relaxed);
     }
@@ -149,13 +157,36 @@ impl MucCounts {
         let states = clients
             .iter()
             .map(|client| ClientState { rooms: client.rooms.len(), ..ClientState::default() });
-        Self(Arc::new(states.collect()))
+        let clients: Vec<ClientState> = states.collect();
+        let rooms: usize = clients.iter().map(|client| client.rooms).sum();
+        let absent = Mutex::new((rooms > 0).then(now));
+        Self(Arc::new(Counts { clients, disconnects: AtomicU64::new(0), absent }))
+    }
+
+    /// A client's state is another now.
+    pub(super) fn set(&self, client: usize, connected: bool, joined: usize) {
+        let Some(state) = self.0.clients.get(client) else { return };
+        state.set(connected, joined);
+        let anywhere = self.0.clients.iter().any(|c| c.joined.load(Ordering::Relaxed) > 0);
+        let mut absent = self.0.absent.lock().unwrap_or_else(PoisonError::into_inner);
+        *absent = if anywhere { None } else { absent.or_else(|| Some(now())) };
+    }
+
+    /// A connection was lost.
+    pub(super) fn lost(&self) {
+        self.0.disconnects.fetch_add(1, Ordering::Relaxed);
     }
 
     /// As it is now.
     pub fn read(&self) -> Mucs {
-        let mut mucs = Mucs { clients_configured: self.0.len(), ..Mucs::default() };
-        for state in self.0.iter() {
+        let absent = *self.0.absent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mucs = Mucs {
+            clients_configured: self.0.clients.len(),
+            disconnects: self.0.disconnects.load(Ordering::Relaxed),
+            absent_for: absent.map(|since| now().saturating_duration_since(since)),
+            ..Mucs::default()
+        };
+        for state in &self.0.clients {
             mucs.clients_connected += usize::from(state.connected.load(Ordering::Relaxed));
             mucs.configured += state.rooms;
             mucs.joined += state.joined.load(Ordering::Relaxed);
@@ -228,4 +259,9 @@ impl Drop for XmppClients {
             connection.abort();
         }
     }
+}
+
+/// The time, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -291,6 +291,33 @@ fn stanzas_are_counted_where_that_is_agreed() {
     assert!(ack[0].contains("h=\"2\"") || ack[0].contains("h='2'"), "{ack:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn absence_counts_from_when_the_last_room_was_left() {
+    let client = crate::config::XmppClient {
+        id: "a".into(),
+        host: "localhost".into(),
+        port: 5222,
+        domain: "example.com".into(),
+        username: "jvb".into(),
+        password: Secret::new("secret"),
+        rooms: vec![ROOM.into()],
+        nickname: "jvb1".into(),
+        verify_certificate: true,
+        security: XmppSecurity::Required,
+    };
+    let counts = super::MucCounts::new(&[client]);
+    let absent = || counts.read().absent_for.map(|time| time.as_secs());
+    tokio::time::advance(Duration::from_secs(100)).await;
+    assert_eq!(absent(), Some(100));
+    counts.set(0, true, 1);
+    assert_eq!(absent(), None);
+    counts.set(0, false, 0);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    counts.set(0, true, 0);
+    assert_eq!(absent(), Some(5));
+    assert_eq!(super::MucCounts::new(&[]).read().absent_for, None);
+}
+
 #[test]
 fn it_leaves_politely() {
     let mut test = Test::new();
