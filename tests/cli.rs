@@ -280,6 +280,37 @@ fn run_takes_a_jvb_conf() {
 }
 
 #[test]
+fn the_container_renders_the_variables_of_the_image_that_it_replaces() {
+    let rendered = Command::new("sh")
+        .arg("config/docker/render.sh")
+        .env("LOCAL_ADDRESS", "172.18.0.5")
+        .env("XMPP_SERVER", "xmpp.one,xmpp.two:5223")
+        .env("JVB_AUTH_PASSWORD", "a\"b\\c $x")
+        .env("JVB_ADVERTISE_IPS", "203.0.113.20,203.0.113.21#4443")
+        .env("JVB_STUN_SERVERS", "stun.example.com:443")
+        .env("COLIBRI_REST_ENABLED", "1")
+        .env("PUBLIC_URL", "https://meet.example.com/")
+        .output()
+        .unwrap();
+    assert!(rendered.status.success(), "{}", text(&rendered.stderr));
+    let file = File::new("rendered.conf", &text(&rendered.stdout));
+    let output = rialto(&["check-config", file.path()]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    for line in [
+        "static-mappings = [172.18.0.5 -> 203.0.113.20, 172.18.0.5 port 10000 -> 203.0.113.21 port 4443]",
+        "configs.shard0.HOSTNAME = xmpp.one ",
+        "configs.shard1.PORT = 5223 ",
+        "configs.shard0.PASSWORD = (hidden) ",
+        "stun.addresses = [stun.example.com:443]",
+        "videobridge.apis.rest.enabled = true ",
+    ] {
+        assert!(stdout.contains(line), "{line} is not in {stdout}");
+    }
+    assert!(!stderr.contains("unknown key"), "{stderr}");
+}
+
+#[test]
 fn run_refuses_a_bad_file() {
     one_line(&rialto(&["run", "--config", "/nonexistent.conf"]), 78, &["/nonexistent.conf"]);
     let file = File::new("bad-run.conf", "videobridge.ice.udp.port = x");

@@ -114,13 +114,15 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// The public address of a local one, if one is configured.
-pub fn mapped(config: &TransportConfig, local: SocketAddr) -> Option<SocketAddr> {
+/// The public addresses of a local one.
+fn mapped(config: &TransportConfig, local: SocketAddr) -> impl Iterator<Item = SocketAddr> {
     config
         .static_mappings
         .iter()
-        .find(|m| m.local == local.ip() && m.local_port.is_none_or(|port| port == local.port()))
-        .map(|m| SocketAddr::new(m.public, m.public_port.unwrap_or(local.port())))
+        .filter(move |m| {
+            m.local == local.ip() && m.local_port.is_none_or(|port| port == local.port())
+        })
+        .map(move |m| SocketAddr::new(m.public, m.public_port.unwrap_or(local.port())))
 }
 
 /// What is signalled for these local addresses, host candidates first. `tag` makes the ids unique.
@@ -136,7 +138,8 @@ pub fn describe(
     for (index, addr) in hosts.enumerate() {
         list.push(candidate(CandidateKind::Host, *addr, None, index, list.len(), tag));
     }
-    let reflexive = usable.iter().filter_map(|local| Some((mapped(config, *local)?, *local)));
+    let reflexive =
+        usable.iter().flat_map(|local| mapped(config, *local).map(move |public| (public, *local)));
     for (index, (public, local)) in reflexive.enumerate() {
         let kind = CandidateKind::ServerReflexive;
         list.push(candidate(kind, public, Some(local), index, list.len(), tag));

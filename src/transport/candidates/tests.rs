@@ -82,3 +82,19 @@ fn mappings_and_private_addresses() {
     assert_eq!(list[1].related, Some(("10.0.0.5".parse().unwrap(), 10000)));
     assert_eq!(describe(&config, &usable, true, 1).len(), 4);
 }
+
+#[test]
+fn an_address_may_have_several_public_ones() {
+    let mapping = |public: &str| StaticMapping {
+        local: "10.0.0.5".parse().unwrap(),
+        local_port: None,
+        public: public.parse().unwrap(),
+        public_port: None,
+    };
+    let static_mappings = vec![mapping("198.51.100.1"), mapping("198.51.100.2")];
+    let config = TransportConfig { static_mappings, ..TransportConfig::default() };
+    let list = describe(&config, &["10.0.0.5:10000".parse().unwrap()], true, 1);
+    let reflexive = list.iter().filter(|c| c.kind == CandidateKind::ServerReflexive);
+    let told: Vec<String> = reflexive.map(|c| format!("{}:{}", c.ip, c.port)).collect();
+    assert_eq!(told, ["198.51.100.1:10000", "198.51.100.2:10000"]);
+}
