@@ -6,6 +6,7 @@
 //! in the order in which they were decided.
 
 mod adapter;
+mod channel;
 mod config;
 mod health;
 mod housekeeping;
@@ -30,6 +31,7 @@ use dashmap::DashMap;
 use serde_json::{Map, Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 
+pub use channel::{Channel, WebSocketPermit};
 pub use config::{BridgeConfig, ShutdownConfig};
 pub use health::{HealthError, ShutdownState};
 pub use load::{LoadConfig, Measure};
@@ -39,6 +41,7 @@ pub use stats::BridgeStats;
 
 pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
 use crate::{
+    channel::{ChannelKind, Hub},
     colibri::{ColibriError, ConferenceModified, ConferenceModify, IceUdp},
     conference::{Conference, Effects, SequentialIds},
     engine::{EndpointId, Engine, MediaEvent, Mid},
@@ -61,6 +64,7 @@ struct Inner {
     registry: Mutex<Registry>,
     /// Whose an endpoint is, for events that know only its place in the engine.
     routes: DashMap<EndpointId, Arc<Handle>>,
+    channels: Hub,
     ids: Mutex<SequentialIds>,
     totals: Totals,
     drain: AtomicBool,
@@ -90,6 +94,7 @@ impl Bridge {
         let inner = Arc::new(Inner {
             registry: Mutex::new(Registry::new(config.seed)),
             routes: DashMap::new(),
+            channels: Hub::default(),
             ids: Mutex::default(),
             totals: Totals::default(),
             drain: AtomicBool::new(config.initial_drain),
@@ -316,9 +321,13 @@ impl Inner {
         for endpoint in effects.removed {
             self.transports.remove(endpoint);
             self.routes.remove(&endpoint);
+            self.channels.remove(endpoint);
         }
         for control in effects.controls {
             self.engine.send(control);
+        }
+        for (endpoint, text) in effects.messages {
+            self.channels.send(endpoint, text);
         }
         for event in effects.events {
             handle.log(&event);
@@ -346,7 +355,9 @@ impl Inner {
     fn debug(&self, handle: &Handle, full: bool, endpoint: Option<&str>) -> Option<Value> {
         handle.read(|conference| {
             conference.debug(full, endpoint, handle.created_unix_ms, &|endpoint| {
-                self.transports.debug(endpoint.engine_id)
+                let id = endpoint.engine_id;
+                let channels = self.channels.kinds(id).into_iter().map(ChannelKind::as_str);
+                (self.transports.debug(id), channels.collect())
             })
         })
     }

@@ -6,6 +6,7 @@
 
 mod datagram;
 
+use crate::channel::{ToBridge, ToClient};
 use crate::colibri::{json, v1, xml};
 use crate::focus::sdp::{self, Description};
 use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
@@ -22,6 +23,7 @@ pub type Target = fn(&[u8]);
 /// Name and function of each fuzz target.
 pub const TARGETS: &[(&str, Target)] = &[
     ("av1", av1),
+    ("channel_message", channel_message),
     ("colibri_json", colibri_json),
     ("colibri_xml", colibri_xml),
     ("colibri_v1", colibri_v1),
@@ -41,6 +43,26 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xmpp_client", xmpp_client),
     ("xmpp_component", xmpp_component),
 ];
+
+/// A message of a client is refused or understood, and what it tells others is valid and small.
+pub fn channel_message(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(message) = ToBridge::parse(text) else { return };
+    let (to, from, fields) = match &message {
+        ToBridge::Endpoint { to, fields } => (Some(to), "abcd1234", fields),
+        ToBridge::Stats { fields } => (None, "abcd1234", fields),
+        _ => return,
+    };
+    let written = match to {
+        Some(to) => ToClient::Endpoint { to, from, fields }.text(),
+        None => ToClient::Stats { from, fields }.text(),
+    };
+    // Numbers are written without exponents up to 1e16.
+    assert!(written.len() <= 8 * data.len() + 64);
+    if written.len() <= crate::channel::message::MAX_BYTES {
+        assert!(ToBridge::parse(&written).is_ok(), "{written}");
+    }
+}
 
 /// A request or an answer that is read is written, and reads the same again.
 pub fn colibri_json(data: &[u8]) {

@@ -8,6 +8,7 @@
 
 pub mod bridge;
 pub mod bwe;
+pub mod channel;
 pub mod cli;
 pub mod colibri;
 pub mod conference;

@@ -27,6 +27,11 @@ pub struct BridgeConfig {
     /// SCTP for the bridge channel (`videobridge.sctp.enabled`). There is none yet: a request with
     /// `<sctp>` is refused as by a bridge on which it is switched off.
     pub sctp: bool,
+    /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
+    /// for each domain. None: there are no WebSockets.
+    pub web_sockets: Vec<String>,
+    /// The version that clients are told, if they are (`videobridge.version.announce`).
+    pub announced_version: Option<String>,
     /// Announce no readiness for new conferences from the start (`videobridge.initial-drain-mode`).
     pub initial_drain: bool,
     /// How to leave.
@@ -78,6 +83,8 @@ impl Default for BridgeConfig {
             first_transfer_timeout: Duration::from_secs(15),
             max_inactivity: Duration::from_secs(8),
             sctp: false,
+            web_sockets: Vec::new(),
+            announced_version: None,
             initial_drain: false,
             shutdown: ShutdownConfig::default(),
             load: LoadConfig::default(),

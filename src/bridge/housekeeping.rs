@@ -119,7 +119,7 @@ impl Inner {
         });
     }
 
-    fn with_endpoint(
+    pub(super) fn with_endpoint(
         &self,
         endpoint: EndpointId,
         change: impl FnOnce(&mut crate::conference::Conference, &mut crate::conference::Effects),

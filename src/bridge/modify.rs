@@ -149,8 +149,13 @@ impl Inner {
                         conference.endpoint(&endpoint.id).is_some_and(Endpoint::is_visitor);
                     self.totals.endpoint_created(visitor);
                     self.routes.insert(step.endpoint, handle.clone());
+                    self.channels.add(step.endpoint, now());
                 }
-                self.take_step(&step, conference.label(&endpoint.id))
+                let mut transport = self.take_step(&step, conference.label(&endpoint.id));
+                if let Some(ice) = transport.as_mut().and_then(|t| t.ice_udp.as_mut()) {
+                    ice.web_sockets = self.web_sockets(handle, &endpoint.id, step.endpoint);
+                }
+                transport
             });
             endpoints.push(Colibri2Endpoint {
                 id: endpoint.id,

@@ -8,6 +8,7 @@ use std::{
 
 use super::{Inner, Measure, ShutdownState, lock};
 use crate::{
+    channel::ChannelCounters,
     conference::{Conference, Tally},
     engine::ShardTotals,
     transport::TransportCounters,
@@ -103,6 +104,8 @@ pub struct BridgeStats {
     pub drops: Vec<(&'static str, u64)>,
     /// Shards that report.
     pub shards: usize,
+    /// Messages of bridge channels.
+    pub channels: ChannelCounters,
     /// Totals of transports.
     pub transports: TransportCounters,
 }
@@ -180,6 +183,7 @@ impl Inner {
             drain: self.drain.load(Ordering::Relaxed),
             healthy: self.health().is_ok(),
             average_participant_stress: self.config.load.average_participant_stress,
+            channels: self.channels.counters(),
             transports,
             ..BridgeStats::default()
         };

@@ -1,5 +1,6 @@
 //! The bridge over a detached engine, with pretended or real transports.
 
+mod channel;
 mod errors;
 mod life;
 mod replay;

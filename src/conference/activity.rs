@@ -8,7 +8,10 @@ use super::{
     speaker::SpeakerChange,
     state::Conference,
 };
-use crate::engine::{EndpointId, EndpointSnapshot};
+use crate::{
+    channel::ToClient,
+    engine::{EndpointId, EndpointSnapshot},
+};
 
 impl Conference {
     /// A source's loudness, RFC 6464: 0 is loudest, 127 silence.
@@ -59,6 +62,7 @@ impl Conference {
             endpoint.last_activity = endpoint.last_activity.max(snapshot.last_received);
             endpoint.snapshot = Some(snapshot);
         }
+        self.update_forwarded(&id, effects);
     }
 
     /// A transport changed. `now` counts as activity when it came up.
@@ -84,8 +88,12 @@ impl Conference {
             other => other,
         };
         if endpoint.keyed && !was_keyed {
-            endpoint.inactive = false;
-            effects.event(ConferenceEvent::EndpointConnected { endpoint: endpoint.id.clone() });
+            let id = endpoint.id.clone();
+            if std::mem::take(&mut endpoint.inactive) {
+                let message = ToClient::Connectivity { endpoint: &id, active: true };
+                self.tell_all(&message, effects);
+            }
+            effects.event(ConferenceEvent::EndpointConnected { endpoint: id });
         }
     }
 
@@ -101,6 +109,7 @@ impl Conference {
             self.announce_speaker(&change, effects);
         }
         let (mut disconnected, mut reconnected) = (0, 0);
+        let mut changed = Vec::new();
         for endpoint in self.endpoints.values_mut() {
             let heard = consent(endpoint.engine_id);
             endpoint.last_activity = endpoint.last_activity.max(heard);
@@ -128,6 +137,7 @@ impl Conference {
             }
             endpoint.inactive = !active;
             let id = endpoint.id.clone();
+            changed.push((id.clone(), active));
             if active {
                 reconnected += 1;
                 effects.event(ConferenceEvent::EndpointConnected { endpoint: id });
@@ -135,6 +145,9 @@ impl Conference {
                 disconnected += u64::from(endpoint.last_activity.is_some());
                 effects.event(ConferenceEvent::EndpointDisconnected { endpoint: id });
             }
+        }
+        for (endpoint, active) in &changed {
+            self.tell_all(&ToClient::Connectivity { endpoint, active: *active }, effects);
         }
         (disconnected, reconnected)
     }
@@ -180,7 +193,9 @@ impl Conference {
             let id = self.speech_order.remove(at);
             self.speech_order.insert(0, id);
         }
-        let previous = change.previous.iter().filter_map(|id| self.by_engine_id.get(id).cloned());
-        effects.event(ConferenceEvent::DominantSpeaker { endpoint, previous: previous.collect() });
+        let previous = self.names(change.previous.iter().copied());
+        let message = ToClient::DominantSpeaker { endpoint: &endpoint, previous: &previous };
+        self.tell_all(&message, effects);
+        effects.event(ConferenceEvent::DominantSpeaker { endpoint, previous });
     }
 }

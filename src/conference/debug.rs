@@ -9,13 +9,14 @@ use super::{
 
 impl Conference {
     /// Ids and names, and with `full` everything. `endpoint` leaves out the other endpoints.
-    /// `creation_time`: ms since 1970. `transport` describes an endpoint's transport.
+    /// `creation_time`: ms since 1970. `outside` describes an endpoint's transport
+    /// and its channels.
     pub fn debug(
         &self,
         full: bool,
         endpoint: Option<&str>,
         creation_time: u64,
-        transport: &dyn Fn(&Endpoint) -> Value,
+        outside: &dyn Fn(&Endpoint) -> (Value, Value),
     ) -> Value {
         let mut state = Map::new();
         let mut put = |name: &str, value: Value| state.insert(name.to_owned(), value);
@@ -35,7 +36,7 @@ impl Conference {
         let endpoints: Map<String, Value> = shown
             .map(|e| {
                 let value = if full {
-                    self.debug_endpoint(e, &transport(e))
+                    self.debug_endpoint(e, &outside(e))
                 } else {
                     e.stats_id.as_deref().into()
                 };
@@ -58,7 +59,7 @@ impl Conference {
         })
     }
 
-    fn debug_endpoint(&self, endpoint: &Endpoint, transport: &Value) -> Value {
+    fn debug_endpoint(&self, endpoint: &Endpoint, (transport, channels): &(Value, Value)) -> Value {
         let view = self.view(&endpoint.id).unwrap_or_default();
         let measured = endpoint.snapshot.as_ref();
         let received = measured.map_or((0, 0), |m| m.received);
@@ -107,6 +108,9 @@ impl Conference {
                 "packets": sent.0,
                 "bytes": sent.1,
             },
+            "channels": channels,
+            "wishes": endpoint.wishes.debug(),
+            "forwarded_sources": endpoint.forwarded,
             "rtt_ms": view.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
         })
     }

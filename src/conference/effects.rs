@@ -1,5 +1,7 @@
 //! What a conference wants done, and where its numbers come from.
 
+use std::sync::Arc;
+
 use crate::engine::{Control, EndpointId, SourceId};
 
 /// What is to be done after a change, in order.
@@ -9,6 +11,8 @@ pub struct Effects {
     pub controls: Vec<Control>,
     /// Endpoints that are gone; their transports end before the engine forgets them.
     pub removed: Vec<EndpointId>,
+    /// For endpoints, over their channels.
+    pub messages: Vec<(EndpointId, Arc<str>)>,
     /// For those who watch.
     pub events: Vec<ConferenceEvent>,
 }
@@ -16,6 +20,10 @@ pub struct Effects {
 impl Effects {
     pub(super) fn control(&mut self, control: Control) {
         self.controls.push(control);
+    }
+
+    pub(super) fn message(&mut self, to: EndpointId, text: Arc<str>) {
+        self.messages.push((to, text));
     }
 
     pub(super) fn event(&mut self, event: ConferenceEvent) {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    channel::Wishes,
     colibri::{ForceMute, MucRole},
     engine::{
         Codec, EndpointId, EndpointSnapshot, Extension, MediaParams, MediaType, Mid, PayloadType,
@@ -53,6 +54,10 @@ pub struct Endpoint {
     pub subscriptions: HashMap<SourceId, Option<Mid>>,
     /// MIDs that it gave to sources, by name.
     pub mids: HashMap<String, Mid>,
+    /// What it asked for over its channel.
+    pub wishes: Wishes,
+    /// The videos that it was told it gets.
+    pub forwarded: Vec<String>,
     /// Its latest measurements.
     pub snapshot: Option<EndpointSnapshot>,
     pub(super) payload_types: BTreeMap<u8, PayloadType>,

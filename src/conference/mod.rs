@@ -3,6 +3,7 @@
 
 mod activity;
 mod allocate;
+mod channel;
 mod debug;
 mod effects;
 mod endpoint;

@@ -15,6 +15,7 @@ use super::{
     state::Conference,
 };
 use crate::{
+    channel::Wishes,
     colibri::{
         Colibri2Endpoint, ColibriError, ConferenceModify, ForceMute, IceUdp, MediaSource, MucRole,
         PlannedSource, SCTP_PORT, Sctp, SctpRole, Source, capability,
@@ -245,6 +246,8 @@ impl Conference {
             sources: Vec::new(),
             subscriptions: HashMap::new(),
             mids: HashMap::new(),
+            wishes: Wishes::default(),
+            forwarded: Vec::new(),
             snapshot: None,
             payload_types: BTreeMap::new(),
             extensions: BTreeMap::new(),

@@ -100,6 +100,11 @@ impl<K: Ord + Copy> Speakers<K> {
         self.dominant
     }
 
+    /// Who spoke before, latest first.
+    pub fn previous(&self) -> impl Iterator<Item = K> {
+        self.previous.iter().copied()
+    }
+
     /// How often that changed.
     pub fn changes(&self) -> u64 {
         self.changes

@@ -1,0 +1,246 @@
+//! Channels of endpoints, without what carries them.
+
+use serde_json::{Value, json};
+
+use super::rig::{Rig, creation, rig, sources};
+use crate::{
+    bridge::{BridgeConfig, Channel},
+    channel::{ChannelKind, Close, Dropped, Outgoing},
+    engine::{
+        EndpointId, EndpointSnapshot, MediaEvent, ShardSnapshot, SourceId, SubscriptionSnapshot,
+    },
+    transport::TransportUpdate,
+};
+
+const MEETING: &str = "m";
+
+/// A conference of two with channels, and what each heard first taken.
+async fn two() -> (Rig, Channel, Channel) {
+    let rig =
+        rig(BridgeConfig { announced_version: Some("Rialto 1".into()), ..BridgeConfig::default() });
+    rig.create(MEETING, "alice").await.unwrap();
+    rig.join(MEETING, "bob").await.unwrap();
+    let alice = rig.bridge.open_channel(MEETING, "alice", ChannelKind::WebSocket).unwrap();
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    assert_eq!(
+        heard(&alice),
+        [
+            json!({"colibriClass": "ServerHello", "version": "Rialto 1"}),
+            json!({"colibriClass": "ForwardedSources", "forwardedSources": []}),
+        ]
+    );
+    assert_eq!(
+        heard(&bob),
+        [json!({"colibriClass": "ForwardedSources", "forwardedSources": []})],
+        "over SCTP the client says hello first"
+    );
+    (rig, alice, bob)
+}
+
+/// What waits for a client.
+fn heard(channel: &Channel) -> Vec<Value> {
+    std::iter::from_fn(|| match channel.try_next()? {
+        Outgoing::Text(text) => Some(serde_json::from_str(&text).unwrap()),
+        Outgoing::Close(_) => None,
+    })
+    .collect()
+}
+
+fn dropped(rig: &Rig, why: Dropped) -> u64 {
+    rig.bridge.stats().channels.dropped[why as usize]
+}
+
+#[tokio::test]
+async fn hello_is_answered() {
+    let (_rig, alice, bob) = two().await;
+    for channel in [&alice, &bob] {
+        channel.received(r#"{"colibriClass":"ClientHello"}"#);
+        assert_eq!(heard(channel)[0]["colibriClass"], "ServerHello");
+    }
+    assert!(heard(&alice).is_empty());
+}
+
+#[tokio::test]
+async fn messages_go_to_one_or_to_all_others() {
+    let (rig, alice, bob) = two().await;
+    rig.join(MEETING, "carol").await.unwrap();
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
+    heard(&carol);
+    alice.received(r#"{"colibriClass":"EndpointMessage","to":"bob","from":"carol","n":1}"#);
+    let expected = json!({"colibriClass":"EndpointMessage","to":"bob","from":"alice","n":1});
+    assert_eq!(heard(&bob), [expected]);
+    alice.received(r#"{"colibriClass":"EndpointMessage","to":"","msgPayload":{"a":[1]}}"#);
+    let expected =
+        json!({"colibriClass":"EndpointMessage","to":"","from":"alice","msgPayload":{"a":[1]}});
+    assert_eq!(heard(&bob), std::slice::from_ref(&expected));
+    assert_eq!(heard(&carol), [expected]);
+    bob.received(r#"{"colibriClass":"EndpointStats","from":"x","bitrate":{"upload":10}}"#);
+    let expected = json!({"colibriClass":"EndpointStats","from":"bob","bitrate":{"upload":10}});
+    assert_eq!(heard(&alice), std::slice::from_ref(&expected));
+    assert_eq!(heard(&carol), [expected]);
+    assert!(heard(&bob).is_empty());
+
+    alice.received(r#"{"colibriClass":"EndpointMessage","to":"nobody"}"#);
+    alice.received("not json");
+    alice.received_binary(7);
+    assert_eq!(dropped(&rig, Dropped::UnknownReceiver), 1);
+    assert_eq!(dropped(&rig, Dropped::Malformed), 2);
+    let counters = rig.bridge.stats().channels;
+    assert_eq!((counters.web_socket_received, counters.sctp_received), (5, 1));
+}
+
+#[tokio::test]
+async fn conferences_do_not_hear_each_other() {
+    let (rig, alice, _bob) = two().await;
+    rig.create("other", "bob").await.unwrap();
+    let stranger = rig.bridge.open_channel("other", "bob", ChannelKind::Sctp).unwrap();
+    heard(&stranger);
+    alice.received(r#"{"colibriClass":"EndpointMessage","to":"","n":1}"#);
+    alice.received(r#"{"colibriClass":"EndpointMessage","to":"bob","n":1}"#);
+    assert!(heard(&stranger).is_empty());
+    assert!(rig.bridge.open_channel("other", "alice", ChannelKind::Sctp).is_none());
+    assert!(rig.bridge.open_channel("none", "alice", ChannelKind::Sctp).is_none());
+}
+
+#[tokio::test]
+async fn visitors_hear_and_are_not_heard() {
+    let (rig, alice, bob) = two().await;
+    let mut request = creation(MEETING, "visitor");
+    request["endpoints"][0]["muc-role"] = "visitor".into();
+    rig.ask(&request).await.unwrap();
+    let visitor = rig.bridge.open_channel(MEETING, "visitor", ChannelKind::WebSocket).unwrap();
+    heard(&visitor);
+    for message in [
+        r#"{"colibriClass":"EndpointMessage","to":""}"#,
+        r#"{"colibriClass":"EndpointMessage","to":"bob"}"#,
+        r#"{"colibriClass":"EndpointStats"}"#,
+    ] {
+        visitor.received(message);
+    }
+    assert!(heard(&alice).is_empty());
+    assert!(heard(&bob).is_empty());
+    assert_eq!(dropped(&rig, Dropped::Visitor), 3);
+    alice.received(r#"{"colibriClass":"EndpointMessage","to":"visitor"}"#);
+    assert_eq!(heard(&visitor).len(), 1);
+    visitor.received(r#"{"colibriClass":"LastNChangedEvent","lastN":2}"#);
+    assert_eq!(wishes(&rig, "visitor")["lastN"], 2);
+}
+
+/// What `/debug` says that an endpoint asked for.
+fn wishes(rig: &Rig, endpoint: &str) -> Value {
+    let debug = rig.bridge.debug(true);
+    let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
+    conference["endpoints"][endpoint]["wishes"].clone()
+}
+
+#[tokio::test]
+async fn what_receivers_ask_for_is_kept_and_shown() {
+    let (rig, alice, _bob) = two().await;
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    alice.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","lastN":3,"selectedSources":["bob-v0"],
+            "constraints":{"bob-v0":{"maxHeight":720}}}"#,
+    );
+    alice.received(
+        r#"{"colibriClass":"ReceiverAudioSubscription","mode":"Exclude","list":["bob-a0"]}"#,
+    );
+    alice.received(
+        r#"{"colibriClass":"SourceVideoTypeMessage","videoType":"DESKTOP","sourceName":"alice-v0"}"#,
+    );
+    let wishes = wishes(&rig, "alice");
+    assert_eq!(wishes["lastN"], 3);
+    assert_eq!(wishes["defaultConstraints"]["maxHeight"], 180);
+    assert_eq!(wishes["constraints"]["bob-v0"]["maxHeight"], 720);
+    assert_eq!(wishes["audio"]["exclude"], json!(["bob-a0"]));
+    let debug = rig.bridge.debug(true);
+    let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
+    let alice = &conference["endpoints"]["alice"];
+    assert_eq!(alice["sources"][1]["video_type"], "desktop");
+    assert_eq!(alice["channels"], json!(["websocket"]));
+}
+
+#[tokio::test]
+async fn channels_are_replaced_and_end_with_the_endpoint() {
+    let (rig, alice, bob) = two().await;
+    let second = rig.bridge.open_channel(MEETING, "alice", ChannelKind::WebSocket).unwrap();
+    assert_eq!(alice.try_next(), Some(Outgoing::Close(Close::Replaced)));
+    alice.received(r#"{"colibriClass":"EndpointMessage","to":""}"#);
+    drop(alice);
+    assert!(heard(&bob).is_empty());
+    second.received(r#"{"colibriClass":"EndpointMessage","to":""}"#);
+    assert_eq!(heard(&bob).len(), 1);
+    heard(&second);
+    rig.ask(&json!({"meeting-id": MEETING, "endpoints": [{"id": "alice", "expire": true}]}))
+        .await
+        .unwrap();
+    assert_eq!(second.try_next(), Some(Outgoing::Close(Close::Expired)));
+    rig.bridge.expire_all();
+    assert_eq!(bob.try_next(), Some(Outgoing::Close(Close::Expired)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connectivity_is_told_and_told_again_to_who_comes_later() {
+    let (rig, alice, bob) = two().await;
+    rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(1) }).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(15_600)).await;
+    let status = |endpoint: &str, active: &str| {
+        json!({
+            "colibriClass": "EndpointConnectivityStatusChangeEvent",
+            "endpoint": endpoint,
+            "active": active,
+        })
+    };
+    assert_eq!(heard(&alice), [status("bob", "false")]);
+    assert_eq!(heard(&bob), [status("bob", "false")]);
+    let again = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap();
+    assert_eq!(heard(&again)[0], status("bob", "false"));
+    rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(2) }).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    assert_eq!(heard(&again), [status("bob", "true")]);
+}
+
+#[tokio::test]
+async fn forwarded_videos_are_told_when_they_change() {
+    let (rig, alice, bob) = two().await;
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    let subscription = |source, target| SubscriptionSnapshot {
+        source: SourceId(source),
+        current: None,
+        target,
+        bps: 0,
+        packets: 0,
+        retransmissions: 0,
+    };
+    let snapshot = |target| {
+        MediaEvent::Snapshot(Box::new(ShardSnapshot {
+            endpoints: vec![EndpointSnapshot {
+                endpoint: EndpointId(2),
+                last_received: None,
+                receive_bps: 0,
+                send_bps: 0,
+                receive_pps: 0,
+                send_pps: 0,
+                receive_loss: 0.0,
+                send_loss: 0.0,
+                rtt: None,
+                received: (0, 0),
+                sent: (0, 0),
+                sources: Vec::new(),
+                subscriptions: vec![subscription(1, Some(0)), subscription(2, target)],
+            }],
+            ..ShardSnapshot::default()
+        }))
+    };
+    for target in [Some(1), Some(0), None] {
+        rig.media.send(snapshot(target)).await.unwrap();
+    }
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        tokio::task::yield_now().await;
+        told.extend(heard(&bob));
+    }
+    let forwarded =
+        |names: &[&str]| json!({"colibriClass": "ForwardedSources", "forwardedSources": names});
+    assert_eq!(told, [forwarded(&["alice-v0"]), forwarded(&[])]);
+    assert!(heard(&alice).is_empty());
+}

@@ -1,0 +1,401 @@
+//! Which channels endpoints have open, and what goes over them.
+
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use dashmap::DashMap;
+use rand::{Rng as _, distr::Alphanumeric};
+
+use super::outbox::{Close, Outbox};
+use crate::engine::EndpointId;
+
+/// Characters of a password: 142 bits.
+const PASSWORD_LENGTH: usize = 24;
+
+/// Messages that an endpoint may send at once: at a meeting's start, one to each of the others.
+const BURST: f64 = 500.0;
+/// Messages per second that it may send for long.
+const RATE: f64 = 100.0;
+/// Bytes that it may send at once.
+const BURST_BYTES: f64 = (1 << 20) as f64;
+/// Bytes per second that it may send for long.
+const RATE_BYTES: f64 = (256 << 10) as f64;
+
+/// How a channel is carried.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ChannelKind {
+    /// A data channel (RFC 8831).
+    Sctp,
+    /// A WebSocket (RFC 6455).
+    WebSocket,
+}
+
+impl ChannelKind {
+    /// The name for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sctp => "sctp",
+            Self::WebSocket => "websocket",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Sctp => Self::WebSocket,
+            Self::WebSocket => Self::Sctp,
+        }
+    }
+}
+
+/// Why a message went nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(usize)]
+pub enum Dropped {
+    /// Not a message, or not one that clients send.
+    Malformed,
+    /// More than an endpoint may send.
+    RateLimited,
+    /// Visitors may not tell others anything.
+    Visitor,
+    /// To somebody who is not in the conference.
+    UnknownReceiver,
+    /// Its receiver has no channel.
+    NoChannel,
+    /// Its receiver does not read.
+    QueueFull,
+}
+
+impl Dropped {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Malformed,
+        Self::RateLimited,
+        Self::Visitor,
+        Self::UnknownReceiver,
+        Self::NoChannel,
+        Self::QueueFull,
+    ];
+
+    /// The name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::RateLimited => "rate_limited",
+            Self::Visitor => "visitor",
+            Self::UnknownReceiver => "unknown_receiver",
+            Self::NoChannel => "no_channel",
+            Self::QueueFull => "queue_full",
+        }
+    }
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ChannelCounters {
+    /// Messages received over SCTP.
+    pub sctp_received: u64,
+    /// Messages queued for SCTP.
+    pub sctp_sent: u64,
+    /// Messages received over WebSockets.
+    pub web_socket_received: u64,
+    /// Messages queued for WebSockets.
+    pub web_socket_sent: u64,
+    /// Messages dropped, in the order of [`Dropped::ALL`].
+    pub dropped: [u64; Dropped::ALL.len()],
+}
+
+/// A channel that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Tells it from others of the same endpoint.
+    pub serial: u64,
+    /// What goes out over it.
+    pub outbox: Arc<Outbox>,
+}
+
+/// The channels of all endpoints.
+#[derive(Debug, Default)]
+pub struct Hub {
+    places: DashMap<EndpointId, Place>,
+    serial: AtomicU64,
+    received: [AtomicU64; 2],
+    sent: [AtomicU64; 2],
+    dropped: [AtomicU64; Dropped::ALL.len()],
+}
+
+/// An endpoint's channels, at most one of a kind.
+#[derive(Debug)]
+struct Place {
+    password: String,
+    sctp: Option<Opened>,
+    web_socket: Option<Opened>,
+    /// Where it was last heard from.
+    active: ChannelKind,
+    budget: Budget,
+}
+
+impl Place {
+    fn slot(&mut self, kind: ChannelKind) -> &mut Option<Opened> {
+        match kind {
+            ChannelKind::Sctp => &mut self.sctp,
+            ChannelKind::WebSocket => &mut self.web_socket,
+        }
+    }
+}
+
+impl Hub {
+    /// Makes room for an endpoint, with a new password for its WebSocket.
+    pub fn add(&self, endpoint: EndpointId, now: Instant) {
+        let password =
+            rand::rng().sample_iter(Alphanumeric).take(PASSWORD_LENGTH).map(char::from).collect();
+        let place = Place {
+            password,
+            sctp: None,
+            web_socket: None,
+            active: ChannelKind::Sctp,
+            budget: Budget::new(now),
+        };
+        self.places.insert(endpoint, place);
+    }
+
+    /// Forgets an endpoint; its channels end.
+    pub fn remove(&self, endpoint: EndpointId) {
+        let Some((_, place)) = self.places.remove(&endpoint) else { return };
+        for opened in place.sctp.iter().chain(&place.web_socket) {
+            opened.outbox.close(Close::Expired);
+        }
+    }
+
+    /// The password of an endpoint's WebSocket.
+    pub fn password(&self, endpoint: EndpointId) -> Option<String> {
+        Some(self.places.get(&endpoint)?.password.clone())
+    }
+
+    /// Whether this is the password. How long that takes does not depend on where they differ.
+    pub fn is_password(&self, endpoint: EndpointId, given: &str) -> bool {
+        self.places.get(&endpoint).is_some_and(|place| same(&place.password, given))
+    }
+
+    /// Opens a channel; it replaces another of its kind. `None` when there is no such endpoint.
+    pub fn open(&self, endpoint: EndpointId, kind: ChannelKind) -> Option<Opened> {
+        let mut place = self.places.get_mut(&endpoint)?;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let outbox = Arc::new(Outbox::default());
+        let opened = Opened { serial, outbox: outbox.clone() };
+        if let Some(old) = place.slot(kind).replace(opened) {
+            old.outbox.close(Close::Replaced);
+        }
+        place.active = kind;
+        Some(Opened { serial, outbox })
+    }
+
+    /// A channel ended. Does nothing when it was replaced before.
+    pub fn closed(&self, endpoint: EndpointId, kind: ChannelKind, serial: u64) {
+        let Some(mut place) = self.places.get_mut(&endpoint) else { return };
+        let slot = place.slot(kind);
+        if slot.as_ref().is_some_and(|opened| opened.serial == serial) {
+            *slot = None;
+        }
+    }
+
+    /// A message of `length` bytes came over a channel. `false` when it is to be ignored: it is one too
+    /// many, or the channel has ended.
+    pub fn heard(
+        &self,
+        endpoint: EndpointId,
+        kind: ChannelKind,
+        serial: u64,
+        length: usize,
+        now: Instant,
+    ) -> bool {
+        let Some(mut place) = self.places.get_mut(&endpoint) else { return false };
+        if place.slot(kind).as_ref().is_none_or(|opened| opened.serial != serial) {
+            return false;
+        }
+        add(self.received.get(kind as usize));
+        place.active = kind;
+        let taken = place.budget.take(length, now);
+        drop(place);
+        if !taken {
+            self.dropped(Dropped::RateLimited);
+        }
+        taken
+    }
+
+    /// Queues a message for an endpoint, where it was last heard from.
+    pub fn send(&self, endpoint: EndpointId, text: Arc<str>) {
+        let Some(mut place) = self.places.get_mut(&endpoint) else { return };
+        let active = place.active;
+        let kind = if place.slot(active).is_some() { active } else { active.other() };
+        let queued = place.slot(kind).as_ref().map(|opened| opened.outbox.push(text));
+        drop(place);
+        match queued {
+            Some(true) => add(self.sent.get(kind as usize)),
+            Some(false) => self.dropped(Dropped::QueueFull),
+            None => self.dropped(Dropped::NoChannel),
+        }
+    }
+
+    /// Counts a message that went nowhere.
+    pub fn dropped(&self, why: Dropped) {
+        add(self.dropped.get(why as usize));
+    }
+
+    /// The kinds of channels that an endpoint has open, the one that is used first.
+    pub fn kinds(&self, endpoint: EndpointId) -> Vec<ChannelKind> {
+        let Some(mut place) = self.places.get_mut(&endpoint) else { return Vec::new() };
+        let active = place.active;
+        [active, active.other()].into_iter().filter(|kind| place.slot(*kind).is_some()).collect()
+    }
+
+    /// Totals.
+    pub fn counters(&self) -> ChannelCounters {
+        let [sctp_received, web_socket_received] =
+            self.received.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        let [sctp_sent, web_socket_sent] =
+            self.sent.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        let dropped = self.dropped.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        ChannelCounters { sctp_received, sctp_sent, web_socket_received, web_socket_sent, dropped }
+    }
+}
+
+fn add(counter: Option<&AtomicU64>) {
+    if let Some(counter) = counter {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Compares without telling by time where the first difference is. Lengths are no secret.
+fn same(ours: &str, given: &str) -> bool {
+    if ours.len() != given.len() {
+        return false;
+    }
+    let differences =
+        ours.bytes().zip(given.bytes()).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
+    black_box(differences) == 0
+}
+
+/// Two token buckets: of messages and of bytes.
+#[derive(Debug)]
+struct Budget {
+    messages: f64,
+    bytes: f64,
+    filled: Instant,
+}
+
+impl Budget {
+    fn new(now: Instant) -> Self {
+        Self { messages: BURST, bytes: BURST_BYTES, filled: now }
+    }
+
+    fn take(&mut self, length: usize, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = self.filled.max(now);
+        self.messages = (self.messages + passed * RATE).min(BURST);
+        self.bytes = (self.bytes + passed * RATE_BYTES).min(BURST_BYTES);
+        let length = length as f64;
+        if self.messages < 1.0 || self.bytes < length {
+            return false;
+        }
+        self.messages -= 1.0;
+        self.bytes -= length;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::channel::Outgoing;
+
+    const ALICE: EndpointId = EndpointId(1);
+
+    fn hub() -> (Hub, Instant) {
+        let (hub, now) = (Hub::default(), Instant::now());
+        hub.add(ALICE, now);
+        (hub, now)
+    }
+
+    fn next(opened: &Opened) -> Option<String> {
+        match opened.outbox.try_next()? {
+            Outgoing::Text(text) => Some(text.to_string()),
+            Outgoing::Close(why) => Some(why.reason().to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_was_last_heard_from_is_used() {
+        let (hub, now) = hub();
+        let socket = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
+        let sctp = hub.open(ALICE, ChannelKind::Sctp).unwrap();
+        hub.send(ALICE, "one".into());
+        assert_eq!(next(&sctp).as_deref(), Some("one"));
+        assert!(hub.heard(ALICE, ChannelKind::WebSocket, socket.serial, 2, now));
+        hub.send(ALICE, "two".into());
+        assert_eq!(next(&socket).as_deref(), Some("two"));
+        assert_eq!(hub.kinds(ALICE), [ChannelKind::WebSocket, ChannelKind::Sctp]);
+        hub.closed(ALICE, ChannelKind::WebSocket, socket.serial);
+        hub.send(ALICE, "three".into());
+        assert_eq!(next(&sctp).as_deref(), Some("three"));
+        hub.closed(ALICE, ChannelKind::Sctp, sctp.serial);
+        hub.send(ALICE, "four".into());
+        let counters = hub.counters();
+        assert_eq!((counters.sctp_sent, counters.web_socket_sent), (2, 1));
+        assert_eq!((counters.sctp_received, counters.web_socket_received), (0, 1));
+        assert_eq!(counters.dropped.get(Dropped::NoChannel as usize), Some(&1));
+    }
+
+    #[test]
+    fn a_second_channel_replaces_the_first() {
+        let (hub, now) = hub();
+        let first = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
+        let second = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
+        assert_eq!(next(&first).as_deref(), Some("replaced"));
+        assert!(!hub.heard(ALICE, ChannelKind::WebSocket, first.serial, 2, now));
+        hub.closed(ALICE, ChannelKind::WebSocket, first.serial);
+        hub.send(ALICE, "to the second".into());
+        assert_eq!(next(&second).as_deref(), Some("to the second"));
+        hub.remove(ALICE);
+        assert_eq!(next(&second).as_deref(), Some("endpoint closed"));
+        assert!(hub.open(ALICE, ChannelKind::WebSocket).is_none());
+        assert!(hub.password(ALICE).is_none());
+    }
+
+    #[test]
+    fn passwords_are_new_and_only_the_right_one_is_taken() {
+        let (hub, now) = hub();
+        hub.add(EndpointId(2), now);
+        let password = hub.password(ALICE).unwrap();
+        assert_eq!(password.len(), PASSWORD_LENGTH);
+        assert!(hub.is_password(ALICE, &password));
+        assert!(!hub.is_password(EndpointId(2), &password));
+        assert!(!hub.is_password(EndpointId(3), &password));
+        for wrong in ["", "x", &password[1..], &format!("{password}x"), &"x".repeat(24)] {
+            assert!(!hub.is_password(ALICE, wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_cannot_flood() {
+        let (hub, now) = hub();
+        let socket = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
+        let heard = |now, length| {
+            let taken = || hub.heard(ALICE, ChannelKind::WebSocket, socket.serial, length, now);
+            (0..2000).filter(|_| taken()).count()
+        };
+        assert_eq!(heard(now, 10), 500);
+        assert_eq!(heard(now + Duration::from_secs(1), 10), 100);
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(heard(later, 64 << 10), 16);
+        assert_eq!(heard(later + Duration::from_secs(1), 64 << 10), 4);
+        assert!(hub.counters().dropped[Dropped::RateLimited as usize] > 0);
+    }
+}
