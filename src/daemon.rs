@@ -108,7 +108,7 @@ impl Daemon {
         let planes = xmpp::Planes::start(config, &report, counts, rand::rng().next_u64());
         let mut server = None;
         if let Some(listener) = listener {
-            let mut router = http::router(report, &config.rest);
+            let mut router = http::router(report, Some(planes.clients().clone()), &config.rest);
             if options.focus {
                 let limits = focus::RoomLimits::default();
                 router = router.merge(focus::router(bridge.clone(), limits));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
     Component, component,
-    hocon::{Kind, Value},
+    hocon::{Document, Kind, Origin, Value},
     load::Warning,
     reader::{Effective, Invalid, Reader, scalar, wants},
     units,
@@ -70,6 +70,40 @@ pub struct XmppClient {
     pub verify_certificate: bool,
     /// `SECURITY_MODE`. required.
     pub security: XmppSecurity,
+}
+
+impl XmppClient {
+    /// Whether both are the same account at the same server.
+    pub fn is_same_account(&self, other: &Self) -> bool {
+        let account = |client: &Self| {
+            (client.host.clone(), client.port, client.domain.clone(), client.username.clone())
+        };
+        account(self) == account(other)
+    }
+
+    /// A client of these fields, which are named and read as in the configuration.
+    ///
+    /// # Errors
+    /// What is missing, or cannot be what it is.
+    pub fn from_fields(
+        id: &str,
+        fields: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, String> {
+        let origin = || Origin::CommandLine("request");
+        let text = |(name, text): (String, String)| {
+            (name, Value { kind: Kind::Text(text), origin: origin() })
+        };
+        let fields = Kind::Object(fields.into_iter().map(text).collect());
+        let document = Document::default();
+        let mut reader = Reader::new(&document, &[]);
+        let read = client(&mut reader, id, &Value { kind: fields, origin: origin() });
+        let wrong = reader.invalid.first().map(ToString::to_string);
+        let missing = reader.warnings.first().map(ToString::to_string);
+        match (read, wrong.or(missing)) {
+            (Some(client), None) => Ok(client),
+            (_, why) => Err(why.unwrap_or_else(|| "incomplete".to_owned())),
+        }
+    }
 }
 
 /// Whether the connection is encrypted.

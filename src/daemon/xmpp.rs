@@ -21,7 +21,7 @@ pub(super) struct Planes {
 
 /// What the bridge says of itself, and the rooms that it counts in that.
 pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, MucCounts) {
-    let counts = MucCounts::new(&config.xmpp.clients);
+    let counts = MucCounts::default();
     let shown = counts.clone();
     let report = SelfReport::new(bridge.clone(), version(config))
         .at(config.version.release.as_deref(), config.xmpp.region.as_deref())
@@ -42,6 +42,11 @@ impl Planes {
             Component::start(component, services)
         });
         Self { clients, component }
+    }
+
+    /// The clients, which can come and go.
+    pub fn clients(&self) -> &XmppClients {
+        &self.clients
     }
 
     /// Leaves rooms and servers, within a second or so.

@@ -9,6 +9,7 @@ mod debug;
 mod lifecycle;
 mod listen;
 mod metrics;
+mod muc_client;
 mod readings;
 mod stats;
 mod tls;
@@ -33,6 +34,7 @@ pub use tls::{TlsError, tls_config};
 use crate::{
     bridge::{Bridge, SelfReport},
     config,
+    xmpp::client::XmppClients,
 };
 
 /// Version of this build, as told to people and to other programs.
@@ -49,10 +51,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 struct Shared {
     bridge: Bridge,
     report: SelfReport,
+    clients: Option<XmppClients>,
 }
 
-/// The resources that `rest` switches on.
-pub fn router(report: SelfReport, rest: &config::Rest) -> Router {
+/// The resources that `rest` switches on. `clients`: who is at XMPP servers.
+pub fn router(report: SelfReport, clients: Option<XmppClients>, rest: &config::Rest) -> Router {
     let mut router = Router::new();
     if rest.health {
         router = router.route("/about/health", get(about::health));
@@ -78,6 +81,9 @@ pub fn router(report: SelfReport, rest: &config::Rest) -> Router {
     if rest.colibri {
         router = router
             .route("/colibri/stats", get(stats::stats))
+            .route("/colibri/muc-client/add", post(muc_client::add))
+            .route("/colibri/muc-client/remove", post(muc_client::remove))
+            .route("/colibri/muc-client/list", get(muc_client::list))
             .route("/colibri/v2/conferences", post(colibri::create).get(not_implemented))
             .route(
                 "/colibri/v2/conferences/{meeting_id}",
@@ -96,7 +102,7 @@ pub fn router(report: SelfReport, rest: &config::Rest) -> Router {
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(no_strangers))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Shared { bridge, report })
+        .with_state(Shared { bridge, report, clients })
 }
 
 /// JVB has never had these, and says so.

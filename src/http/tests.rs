@@ -20,9 +20,10 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     bridge::BridgeConfig,
-    config::Rest,
+    config::{Rest, Xmpp},
     engine::{Engine, MediaEvent},
     transport::{TransportConfig, Transports},
+    xmpp::{client::MucCounts, iq::About},
 };
 
 /// An answer: ours, or a captured one.
@@ -76,7 +77,11 @@ impl Http {
             Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
         let (events, media) = mpsc::channel(8);
         let bridge = Bridge::new(BridgeConfig::default(), engine, transports, media, updates);
-        let router = router(SelfReport::new(bridge.clone(), VERSION), rest);
+        let report = SelfReport::new(bridge.clone(), VERSION);
+        let about =
+            About { name: String::new(), version: String::new(), os: String::new(), sign: false };
+        let clients = XmppClients::start(&Xmpp::default(), &report, &about, MucCounts::default());
+        let router = router(report.clone(), Some(clients), rest);
         Self { router, bridge, _events: events }
     }
 
@@ -450,4 +455,35 @@ async fn a_server_answers_over_tls() {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+}
+
+#[tokio::test]
+async fn xmpp_clients_come_and_go() {
+    let http = Http::everything();
+    let list = || http.send(Method::GET, "/colibri/muc-client/list", "*/*", String::new());
+    let post = |path: &'static str, body: &str| {
+        http.send(Method::POST, path, "application/json", body.to_owned())
+    };
+    assert_eq!(list().await.body, "[]");
+    let client = r#"{"id":"lab","hostname":"127.0.0.1","port":1,"username":"jvb","password":"s3cr3t",
+        "muc_jids":"brewery@internal.example.com","muc_nickname":"one"}"#;
+    for _ in 0..2 {
+        assert_eq!(post("/colibri/muc-client/add", client).await.status, 200);
+        assert_eq!(list().await.body, r#"["lab"]"#);
+    }
+    for (body, says) in [
+        ("", "no JSON"),
+        ("[]", "needs an object"),
+        (r#"{"hostname":"x"}"#, "needs an id"),
+        (r#"{"id":"b","hostname":"x"}"#, "lacks USERNAME"),
+        (r#"{"id":"b","port":"many"}"#, "needs a port"),
+        (r#"{"id":"b","hostname":{}}"#, "hostname: needs a text"),
+    ] {
+        let answer = post("/colibri/muc-client/add", body).await;
+        assert!(answer.status == 400 && answer.body.contains(says), "{body}: {}", answer.body);
+    }
+    assert_eq!(post("/colibri/muc-client/remove", r#"{"id":"lab"}"#).await.status, 200);
+    assert_eq!(post("/colibri/muc-client/remove", r#"{"id":"lab"}"#).await.status, 200);
+    assert_eq!(post("/colibri/muc-client/remove", "{}").await.status, 400);
+    assert_eq!(list().await.body, "[]");
 }

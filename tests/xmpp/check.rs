@@ -6,7 +6,7 @@ use super::prosody::{DOMAIN, PASSWORD, Prosody, SECRET};
 
 /// Exit status and output.
 fn check(prosody: &Prosody, component: u16, password: &str, secret: &str) -> (Option<i32>, String) {
-    let path = prosody.directory().join("jvb.conf");
+    let path = std::env::temp_dir().join(format!("rialto-check-{}.conf", prosody.port()));
     let text = format!(
         "videobridge {{\n ice.udp.port = 0\n http-servers.private.port = 0\n\
          apis.xmpp-client.configs.shard {{\n hostname = 127.0.0.1\n port = {}\n domain = {DOMAIN}\n\
@@ -20,6 +20,7 @@ fn check(prosody: &Prosody, component: u16, password: &str, secret: &str) -> (Op
         .args(["check-config", "--connect", path.to_str().unwrap()])
         .output()
         .unwrap();
+    fs::remove_file(&path).unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 

@@ -71,7 +71,7 @@ impl Here {
         };
         let presence_interval = Duration::from_secs(3600);
         let config = Xmpp { clients, presence_interval, ..Xmpp::default() };
-        let counts = MucCounts::new(&config.clients);
+        let counts = MucCounts::default();
         let shown = counts.clone();
         let report = SelfReport::new(bridge.clone(), &about.version).in_rooms(move || shown.read());
         let xmpp = XmppClients::start(&config, &report, &about, counts);

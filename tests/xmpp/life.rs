@@ -24,7 +24,7 @@ async fn a_bridge_is_back_after_its_server() {
     let Some(mut prosody) = Prosody::start("") else { return };
     let port = prosody.port();
     // First in the room, it makes it and configures it: the focus can come in.
-    let mut here = Here::start(client(port));
+    let here = Here::start(client(port));
     here.joined().await;
     let seen = move || focus(port).stats(NICK, is_usable);
     let stats = tokio::task::spawn_blocking(seen).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_drain_is_told_at_once_and_a_bridge_leaves_by_its_name() {
     let Some(prosody) = Prosody::start("") else { return };
     let port = prosody.port();
     // Statistics are an hour apart: what comes sooner comes for a reason.
-    let mut here = Here::start(client(port));
+    let here = Here::start(client(port));
     here.joined().await;
     let mut focus = tokio::task::spawn_blocking(move || {
         let mut focus = focus(port);
@@ -64,11 +64,11 @@ async fn a_drain_is_told_at_once_and_a_bridge_leaves_by_its_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_bridges_of_one_name_are_one_in_the_room() {
     let Some(prosody) = Prosody::start("") else { return };
-    let mut first = Here::start(client(prosody.port()));
+    let first = Here::start(client(prosody.port()));
     first.joined().await;
     let mut other = client(prosody.port());
     other.username = "focus".to_owned();
-    let mut second = Here::start(other);
+    let second = Here::start(other);
     second.connected().await;
     // Whoever was there stays.
     assert_eq!((first.xmpp.counts().read().joined, second.xmpp.counts().read().joined), (1, 0));

@@ -87,11 +87,6 @@ Component "{PUBSUB}" "pubsub"
         self.port
     }
 
-    /// What goes when it does.
-    pub fn directory(&self) -> &Path {
-        &self.dir
-    }
-
     fn certificate(&self) -> PathBuf {
         self.dir.join("certificate.pem")
     }

@@ -1,6 +1,6 @@
 //! Carries bytes and time to a login and a session, and begins again when the connection is lost.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use minidom::Element;
@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     Cause, MucCounts,
+    counts::ClientState,
     login::bytes,
     now,
     room::Room,
@@ -48,7 +49,7 @@ pub(super) struct Connection {
     pub stats: watch::Receiver<Element>,
     pub stop: watch::Receiver<bool>,
     pub counts: MucCounts,
-    pub index: usize,
+    pub state: Arc<ClientState>,
 }
 
 /// Answers that the bridge has not given yet.
@@ -172,7 +173,7 @@ impl Connection {
     }
 
     fn set_state(&self, connected: bool, joined: usize) {
-        self.counts.set(self.index, connected, joined);
+        self.counts.set(&self.state, connected, joined);
     }
 }
 

@@ -5,6 +5,7 @@
 //! them, and comes back for ever. Media does not depend on any of it.
 
 mod connection;
+mod counts;
 pub(crate) mod fuzz;
 mod login;
 mod publish;
@@ -18,22 +19,21 @@ mod wire;
 mod tests;
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use minidom::Element;
 use tokio::{sync::watch, task::JoinHandle};
 
+pub use counts::MucCounts;
 pub use sasl::SaslError;
 
 use super::iq::About;
 use crate::{
-    bridge::SelfReport,
+    bridge::{Bridge, SelfReport},
     config::{Secret, Xmpp, XmppClient, XmppSecurity},
-    stats::Mucs,
 };
 use connection::Connection;
 use publish::Publisher;
@@ -125,140 +125,123 @@ pub(super) struct Account {
     pub security: XmppSecurity,
 }
 
-/// What clients are connected to and where they are, for statistics. Clones show the same.
+/// All connections as a user, each of which can come and go. Clones are the same. They end with
+/// [`XmppClients::leave`], or with the runtime.
 #[derive(Clone, Debug)]
-pub struct MucCounts(Arc<Counts>);
+pub struct XmppClients(Arc<Inner>);
 
 #[derive(Debug)]
-struct Counts {
-    clients: Vec<ClientState>,
-    disconnects: AtomicU64,
-    /// Since when no room is joined.
-    absent: Mutex<Option<Instant>>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct ClientState {
-    rooms: usize,
-    connected: AtomicBool,
-    joined: AtomicUsize,
-}
-
-impl ClientState {
-    fn set(&self, connected: bool, joined: usize) {
-        self.connected.store(connected, Ordering::Relaxed);
-        self.joined.store(joined, Ordering::Relaxed);
-    }
-}
-
-impl MucCounts {
-    /// Of clients that are not connected yet.
-    pub fn new(clients: &[XmppClient]) -> Self {
-        let states = clients
-            .iter()
-            .map(|client| ClientState { rooms: client.rooms.len(), ..ClientState::default() });
-        let clients: Vec<ClientState> = states.collect();
-        let rooms: usize = clients.iter().map(|client| client.rooms).sum();
-        let absent = Mutex::new((rooms > 0).then(now));
-        Self(Arc::new(Counts { clients, disconnects: AtomicU64::new(0), absent }))
-    }
-
-    /// A client's state is another now.
-    pub(super) fn set(&self, client: usize, connected: bool, joined: usize) {
-        let Some(state) = self.0.clients.get(client) else { return };
-        state.set(connected, joined);
-        let anywhere = self.0.clients.iter().any(|c| c.joined.load(Ordering::Relaxed) > 0);
-        let mut absent = self.0.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        *absent = if anywhere { None } else { absent.or_else(|| Some(now())) };
-    }
-
-    /// A connection was lost.
-    pub(super) fn lost(&self) {
-        self.0.disconnects.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// As it is now.
-    pub fn read(&self) -> Mucs {
-        let absent = *self.0.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mucs = Mucs {
-            clients_configured: self.0.clients.len(),
-            disconnects: self.0.disconnects.load(Ordering::Relaxed),
-            absent_for: absent.map(|since| now().saturating_duration_since(since)),
-            ..Mucs::default()
-        };
-        for state in &self.0.clients {
-            mucs.clients_connected += usize::from(state.connected.load(Ordering::Relaxed));
-            mucs.configured += state.rooms;
-            mucs.joined += state.joined.load(Ordering::Relaxed);
-        }
-        mucs
-    }
-}
-
-/// All connections as a user. They end when this is dropped; [`XmppClients::leave`] is politer.
-#[derive(Debug)]
-pub struct XmppClients {
-    stop: watch::Sender<bool>,
-    connections: Vec<JoinHandle<()>>,
-    publisher: JoinHandle<()>,
+struct Inner {
+    bridge: Bridge,
+    about: About,
     counts: MucCounts,
+    stats: watch::Receiver<Element>,
+    publisher: JoinHandle<()>,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+/// A client and its connection.
+#[derive(Debug)]
+struct Running {
+    client: XmppClient,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 impl XmppClients {
     /// Connects every client of the configuration, for ever. Must be called in a tokio runtime.
     ///
-    /// `counts` is of these clients; `report` is what goes into presence; `about` is told to whom asks.
+    /// `counts` will be of these clients; `report` is what goes into presence; `about` is told to whom
+    /// asks.
     pub fn start(config: &Xmpp, report: &SelfReport, about: &About, counts: MucCounts) -> Self {
-        let (stop, stopped) = watch::channel(false);
         let publisher = Publisher {
             report: report.clone(),
             interval: config.presence_interval,
             whitelist: config.whitelist.clone(),
         };
         let (stats, published) = watch::channel(publisher.stats());
-        let publisher = tokio::spawn(publisher.run(stats));
-        let connections = config.clients.iter().enumerate().map(|(index, client)| {
-            let connection = Connection {
-                client: client.clone(),
-                about: about.clone(),
-                bridge: report.bridge().clone(),
-                stats: published.clone(),
-                stop: stopped.clone(),
-                counts: counts.clone(),
-                index,
-            };
-            tokio::spawn(connection.run())
-        });
-        let connections = connections.collect();
-        Self { stop, connections, publisher, counts }
+        let clients = Self(Arc::new(Inner {
+            bridge: report.bridge().clone(),
+            about: about.clone(),
+            counts,
+            stats: published,
+            publisher: tokio::spawn(publisher.run(stats)),
+            running: Mutex::default(),
+        }));
+        for client in &config.clients {
+            clients.add(client.clone());
+        }
+        clients
+    }
+
+    /// Connects one more. One of the same id is left first, unless it is at the same server with the
+    /// same account already.
+    pub fn add(&self, client: XmppClient) {
+        let mut running = lock(&self.0.running);
+        if let Some(old) = running.get(&client.id) {
+            if old.client.is_same_account(&client) {
+                return;
+            }
+            let _ = old.stop.send(true);
+        }
+        let (stop, stopped) = watch::channel(false);
+        let connection = Connection {
+            about: self.0.about.clone(),
+            bridge: self.0.bridge.clone(),
+            stats: self.0.stats.clone(),
+            stop: stopped,
+            counts: self.0.counts.clone(),
+            state: self.0.counts.add(&client),
+            client: client.clone(),
+        };
+        let task = tokio::spawn(connection.run());
+        running.insert(client.id.clone(), Running { client, stop, task });
+    }
+
+    /// Leaves one; whether there was one of this id.
+    pub fn remove(&self, id: &str) -> bool {
+        let Some(gone) = lock(&self.0.running).remove(id) else { return false };
+        self.0.counts.remove(id);
+        let _ = gone.stop.send(true);
+        true
+    }
+
+    /// The ids of all.
+    pub fn list(&self) -> Vec<String> {
+        lock(&self.0.running).keys().cloned().collect()
     }
 
     /// What they are connected to.
     pub fn counts(&self) -> MucCounts {
-        self.counts.clone()
+        self.0.counts.clone()
     }
 
     /// Leaves rooms, closes streams, and waits a second for that at the longest.
-    pub async fn leave(&mut self) {
-        let _ = self.stop.send(true);
-        let connections = std::mem::take(&mut self.connections);
+    pub async fn leave(&self) {
+        let running = std::mem::take(&mut *lock(&self.0.running));
         let all = async {
-            for connection in connections {
+            for Running { stop, task, .. } in running.into_values() {
+                let _ = stop.send(true);
                 // One that panicked has nothing to leave.
-                let _ = connection.await;
+                let _ = task.await;
             }
         };
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, all).await;
     }
 }
 
-impl Drop for XmppClients {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.publisher.abort();
-        for connection in &self.connections {
-            connection.abort();
+        for running in lock(&self.running).values() {
+            running.task.abort();
         }
     }
+}
+
+/// Locks; a panic elsewhere does not make the data wrong.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The time, which tests can pause.

@@ -305,17 +305,20 @@ async fn absence_counts_from_when_the_last_room_was_left() {
         verify_certificate: true,
         security: XmppSecurity::Required,
     };
-    let counts = super::MucCounts::new(&[client]);
+    let counts = super::MucCounts::default();
+    assert_eq!(counts.read().absent_for, None);
+    let state = counts.add(&client);
     let absent = || counts.read().absent_for.map(|time| time.as_secs());
     tokio::time::advance(Duration::from_secs(100)).await;
     assert_eq!(absent(), Some(100));
-    counts.set(0, true, 1);
+    counts.set(&state, true, 1);
     assert_eq!(absent(), None);
-    counts.set(0, false, 0);
+    counts.set(&state, false, 0);
     tokio::time::advance(Duration::from_secs(5)).await;
-    counts.set(0, true, 0);
+    counts.set(&state, true, 0);
     assert_eq!(absent(), Some(5));
-    assert_eq!(super::MucCounts::new(&[]).read().absent_for, None);
+    counts.remove("a");
+    assert_eq!(absent(), None);
 }
 
 #[test]
