@@ -64,6 +64,7 @@ pub enum DaemonError {
 pub struct Daemon {
     // In the order in which they end.
     server: Option<Server>,
+    public_server: Option<Server>,
     planes: xmpp::Planes,
     bridge: Bridge,
     media: Vec<SocketAddr>,
@@ -84,6 +85,11 @@ impl Daemon {
             None => None,
         };
         let listener = match config.http.listen() {
+            Some(addr) => Some(http::bind(addr).await?),
+            None => None,
+        };
+        let public = config.web_sockets.enabled.then(|| config.public_http.listen()).flatten();
+        let public = match public {
             Some(addr) => Some(http::bind(addr).await?),
             None => None,
         };
@@ -118,15 +124,24 @@ impl Daemon {
                 .map_err(|source| DaemonError::System { what, source })?;
             server = Some(started);
         }
+        let mut public_server = None;
+        if let Some(listener) = public {
+            let router = http::web_sockets(bridge.clone(), &config.web_sockets);
+            let what = "cannot serve WebSockets";
+            let started = Server::start(listener, router, None)
+                .map_err(|source| DaemonError::System { what, source })?;
+            public_server = Some(started);
+        }
         tracing::info!(
             media = ?media,
             http = ?server.as_ref().map(Server::addr),
+            web_sockets = ?public_server.as_ref().map(Server::addr),
             xmpp_clients = config.xmpp.clients.len(),
             xmpp_component = config.xmpp.component.is_some(),
             version = http::VERSION,
             "serving"
         );
-        Ok(Self { server, planes, bridge, media, threads: running.threads })
+        Ok(Self { server, public_server, planes, bridge, media, threads: running.threads })
     }
 
     /// The bridge, for those who ask it directly.
@@ -137,6 +152,11 @@ impl Daemon {
     /// Where HTTP is served, with the real port; `None` when it is off.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.server.as_ref().map(Server::addr)
+    }
+
+    /// Where WebSockets are taken, with the real port; `None` when there are none.
+    pub fn public_addr(&self) -> Option<SocketAddr> {
+        self.public_server.as_ref().map(Server::addr)
     }
 
     /// Where media is received, with the real port.
@@ -155,6 +175,7 @@ impl Daemon {
     #[must_use = "the engine runs until this is dropped"]
     pub fn stop(self) -> EngineThreads {
         drop(self.server);
+        drop(self.public_server);
         drop(self.planes);
         self.bridge.expire_all();
         self.threads
@@ -262,10 +283,18 @@ fn bridge_config(config: &Config) -> BridgeConfig {
             min_participants: config.shutdown.graceful_min_participants as usize,
             delay: config.shutdown.shutting_down_delay,
         },
+        web_sockets: web_socket_bases(config),
+        announced_version: config.version.announce.then(|| xmpp::version(config).to_owned()),
         load: config.load,
         release: config.version.release.clone(),
         shards: config.engine.shards.unwrap_or(defaults.shards),
         seed: rand::rng().next_u64(),
         ..BridgeConfig::default()
     }
+}
+
+/// What WebSocket addresses begin with; none when nothing serves them.
+fn web_socket_bases(config: &Config) -> Vec<String> {
+    let served = config.web_sockets.enabled && config.public_http.port.is_some();
+    if served { config.web_sockets.bases() } else { Vec::new() }
 }

@@ -51,6 +51,17 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
                  videobridge.apis.rest.enabled are false"
             );
         }
+        let sockets = &loaded.config.web_sockets;
+        if sockets.enabled && loaded.config.public_http.port.is_none() {
+            tracing::warn!(
+                "videobridge.websockets.enabled has no effect: \
+                 videobridge.http-servers.public.port is not set"
+            );
+        } else if sockets.enabled && sockets.domains.is_empty() {
+            tracing::warn!(
+                "no client is told of a WebSocket: videobridge.websockets.domains is empty"
+            );
+        }
         if !clients.is_empty() {
             tracing::warn!(
                 "there is no bridge channel yet: a focus that asks for SCTP is refused \

@@ -80,7 +80,7 @@ const OBSOLETE: [&str; 6] = [
 
 /// Keys that are read and checked, and whose values nothing uses yet: anything but the default has no
 /// effect.
-const INERT: [&str; 17] = [
+const INERT: [&str; 16] = [
     "ice4j.consent-freshness.randomize-interval",
     "jmt.dtls.accepted-fingerprint-hash-functions",
     "jmt.dtls.local-fingerprint-hash-function",
@@ -97,14 +97,13 @@ const INERT: [&str; 17] = [
     "videobridge.health.require-valid-address",
     "videobridge.health.sticky-failures",
     "videobridge.health.timeout",
-    "videobridge.version.announce",
 ];
 
 /// Sections whose keys the operator names.
 const NOT_YET_SECTIONS: [&str; 1] = ["videobridge.load-management.conference-last-n-limits."];
 
 /// Every other key of JVB, jitsi-media-transform and ice4j, sorted.
-const NOT_YET: [&str; 145] = [
+const NOT_YET: [&str; 135] = [
     "ice4j.harvest.timeout",
     "ice4j.harvest.udp.socket-pool-size",
     "ice4j.harvest.udp.use-dynamic-ports",
@@ -197,11 +196,9 @@ const NOT_YET: [&str; 145] = [
     "videobridge.http-servers.private.tls-cipher-suites",
     "videobridge.http-servers.private.tls-port",
     "videobridge.http-servers.private.tls-protocols",
-    "videobridge.http-servers.public.host",
     "videobridge.http-servers.public.key-store-password",
     "videobridge.http-servers.public.key-store-path",
     "videobridge.http-servers.public.need-client-auth",
-    "videobridge.http-servers.public.port",
     "videobridge.http-servers.public.send-server-version",
     "videobridge.http-servers.public.tls-cipher-suites",
     "videobridge.http-servers.public.tls-port",
@@ -239,17 +236,9 @@ const NOT_YET: [&str; 145] = [
     "videobridge.stats.transit-time.enable-json",
     "videobridge.stats.transit-time.enable-prometheus",
     "videobridge.transport.send.queue-size",
-    "videobridge.websockets.domain",
-    "videobridge.websockets.domains",
     "videobridge.websockets.enable-compression",
-    "videobridge.websockets.enabled",
-    "videobridge.websockets.idle-timeout",
-    "videobridge.websockets.keepalive-ping-interval",
     "videobridge.websockets.relay-domain",
     "videobridge.websockets.relay-domains",
-    "videobridge.websockets.send-keepalive-pings",
-    "videobridge.websockets.server-id",
-    "videobridge.websockets.tls",
 ];
 
 #[cfg(test)]

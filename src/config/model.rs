@@ -27,6 +27,10 @@ pub struct Config {
     pub cc: Cc,
     /// `videobridge.http-servers.private`.
     pub http: Http,
+    /// `videobridge.http-servers.public`: off.
+    pub public_http: Http,
+    /// `videobridge.websockets`.
+    pub web_sockets: WebSockets,
     /// `videobridge.rest` and `videobridge.apis.rest`.
     pub rest: Rest,
     /// `videobridge.health`.
@@ -60,6 +64,8 @@ impl Default for Config {
             keyframe: Keyframe::default(),
             cc: Cc::default(),
             http: Http::default(),
+            public_http: Http { host: IpAddr::from([0; 4]), port: None },
+            web_sockets: WebSockets::default(),
             rest: Rest::default(),
             health: Health::default(),
             xmpp: Xmpp::default(),
@@ -333,6 +339,48 @@ impl Http {
 impl Default for Http {
     fn default() -> Self {
         Self { host: IpAddr::from([127, 0, 0, 1]), port: Some(8080) }
+    }
+}
+
+/// Bridge channels over WebSockets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WebSockets {
+    /// `enabled`. false; nor are there any when the public server is off.
+    pub enabled: bool,
+    /// `server-id`: tells this bridge from others behind the same domain. `default-id`.
+    pub server_id: String,
+    /// `domains`, or `domain`: authorities (host, and port if need be) that clients are sent to. None.
+    pub domains: Vec<String>,
+    /// `tls`: clients are sent to `wss:`. JVB: when the public server has TLS, which here it has not.
+    pub tls: bool,
+    /// `send-keepalive-pings`. true.
+    pub pings: bool,
+    /// `keepalive-ping-interval`. 15 s.
+    pub ping_interval: Duration,
+    /// `idle-timeout`: a client from which nothing came for so long is gone. 60 s.
+    pub idle_timeout: Duration,
+}
+
+impl WebSockets {
+    /// What clients' addresses begin with, one for each domain.
+    pub fn bases(&self) -> Vec<String> {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        let base = |domain| format!("{scheme}://{domain}/colibri-ws/{}", self.server_id);
+        self.domains.iter().map(base).collect()
+    }
+}
+
+impl Default for WebSockets {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            server_id: "default-id".to_owned(),
+            domains: Vec::new(),
+            tls: false,
+            pings: true,
+            ping_interval: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(60),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
-use super::{Config, component, reader::Reader, xmpp};
+use super::{Config, WebSockets, component, reader::Reader, xmpp};
 use crate::bridge::{LoadConfig, Measure};
 
 /// Fills `config`, which holds the defaults.
@@ -115,6 +115,10 @@ fn http(r: &mut Reader<'_>, config: &mut Config) {
     let c = &mut config.http;
     r.address("videobridge.http-servers.private.host", &mut c.host);
     r.optional_port("videobridge.http-servers.private.port", &mut c.port);
+    let c = &mut config.public_http;
+    r.address("videobridge.http-servers.public.host", &mut c.host);
+    r.optional_port("videobridge.http-servers.public.port", &mut c.port);
+    web_sockets(r, &mut config.web_sockets);
     let c = &mut config.rest;
     r.boolean("videobridge.apis.rest.enabled", &mut c.colibri);
     r.boolean("videobridge.rest.debug.enabled", &mut c.debug);
@@ -123,6 +127,33 @@ fn http(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("videobridge.rest.prometheus.enabled", &mut c.prometheus);
     r.boolean("videobridge.rest.shutdown.enabled", &mut c.shutdown);
     r.boolean("videobridge.rest.version.enabled", &mut c.version);
+}
+
+fn web_sockets(r: &mut Reader<'_>, c: &mut WebSockets) {
+    r.boolean("videobridge.websockets.enabled", &mut c.enabled);
+    let segment = |text: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        (1..=128).contains(&text.len()) && text.bytes().all(plain)
+    };
+    let what = "at most 128 letters, digits, '-', '.', '_' or '~'";
+    r.text("videobridge.websockets.server-id", &mut c.server_id, what, segment);
+    let authority = |text: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:[]_".contains(&b);
+        (1..=255).contains(&text.len()) && text.bytes().all(plain)
+    };
+    let what = "a host, with a port if need be";
+    // The older key holds one; JVB reads it when the other is empty.
+    let mut domain = None;
+    r.optional_text("videobridge.websockets.domain", &mut domain, what, authority);
+    let what = "hosts, with ports if need be";
+    r.texts("videobridge.websockets.domains", &mut c.domains, what, authority);
+    if c.domains.is_empty() {
+        c.domains.extend(domain);
+    }
+    r.boolean("videobridge.websockets.tls", &mut c.tls);
+    r.boolean("videobridge.websockets.send-keepalive-pings", &mut c.pings);
+    r.duration("videobridge.websockets.keepalive-ping-interval", &mut c.ping_interval);
+    r.duration("videobridge.websockets.idle-timeout", &mut c.idle_timeout);
 }
 
 fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {

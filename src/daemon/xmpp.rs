@@ -60,7 +60,7 @@ impl Planes {
     }
 }
 
-fn version(config: &Config) -> &str {
+pub(super) fn version(config: &Config) -> &str {
     config.xmpp.announced_version.as_deref().unwrap_or(http::VERSION)
 }
 

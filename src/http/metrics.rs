@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     bridge::BridgeStats,
+    channel::Dropped,
     stats::{self, Mucs, Number},
 };
 
@@ -130,6 +131,9 @@ impl Reading {
         let drops: Map<String, Value> =
             self.stats.drops.iter().map(|(why, n)| ((*why).to_owned(), (*n).into())).collect();
         own.insert("dropped_packets_total".to_owned(), json!(drops));
+        let drops: Map<String, Value> =
+            channel_drops(&self.stats).map(|(why, n)| (why.to_owned(), n.into())).collect();
+        own.insert("dropped_channel_messages_total".to_owned(), json!(drops));
         all.insert("rialto".to_owned(), Value::Object(own));
         Value::Object(all)
     }
@@ -190,8 +194,20 @@ impl Collector for Own {
             let labels = [("reason", *reason)];
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
+        let (name, help) =
+            ("dropped_channel_messages", "Bridge-channel messages dropped, by reason");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (reason, count) in channel_drops(stats) {
+            let labels = [("reason", reason)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
         Ok(())
     }
+}
+
+/// Why bridge-channel messages went nowhere, and how many.
+fn channel_drops(stats: &BridgeStats) -> impl Iterator<Item = (&'static str, u64)> {
+    Dropped::ALL.into_iter().map(Dropped::label).zip(stats.channels.dropped)
 }
 
 fn encode_all<S>(

@@ -1,4 +1,5 @@
-//! The private HTTP server: health, version, statistics, metrics, debug, and COLIBRI2 in JSON.
+//! The private HTTP server: health, version, statistics, metrics, debug, and COLIBRI2 in JSON; and the
+//! public one, for bridge channels.
 //!
 //! Statuses and fields are JVB's. Two differences on purpose: errors are plain text rather than
 //! Jetty's HTML page around the same text, and `/about/version` says `Rialto`.
@@ -13,6 +14,7 @@ mod muc_client;
 mod readings;
 mod stats;
 mod tls;
+mod web_socket;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use axum::{
 
 pub use listen::{ListenError, Server, bind};
 pub use tls::{TlsError, tls_config};
+pub use web_socket::web_sockets;
 
 use crate::{
     bridge::{Bridge, SelfReport},

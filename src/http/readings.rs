@@ -71,6 +71,10 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "bytes_received", "Bytes of RTP packets received", |s| s.engine.rtp_bytes_received;
     counter "bytes_sent", "Bytes of RTP packets sent", |s| s.engine.rtp_bytes_sent;
     counter "keyframes_received", "Keyframes received", |s| s.engine.keyframes_received;
+    counter "data_channel_messages_received", "Bridge-channel messages received over SCTP", |s| s.channels.sctp_received;
+    counter "data_channel_messages_sent", "Bridge-channel messages sent over SCTP", |s| s.channels.sctp_sent;
+    counter "colibri_web_socket_messages_received", "Bridge-channel messages received over WebSockets", |s| s.channels.web_socket_received;
+    counter "colibri_web_socket_messages_sent", "Bridge-channel messages sent over WebSockets", |s| s.channels.web_socket_sent;
     counter "ice_failed", "ICE agents that found no pair", |s| s.transports.ice_failed;
     counter "ice_succeeded", "ICE agents that found a pair", |s| s.transports.ice_succeeded;
     counter "ice_succeeded_relayed", "ICE agents that found a pair over a relay", |s| s.transports.ice_succeeded_relayed;
