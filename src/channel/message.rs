@@ -4,7 +4,10 @@
 //! class does not have are refused, but for messages that carry what clients tell each other, and for
 //! constraints.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -72,9 +75,9 @@ pub struct AudioSubscription {
     /// Every source that is not excluded.
     pub all: bool,
     /// Sources that are wanted.
-    pub include: Vec<String>,
+    pub include: BTreeSet<String>,
     /// Sources that are not.
-    pub exclude: Vec<String>,
+    pub exclude: BTreeSet<String>,
 }
 
 /// What a video shows.
@@ -189,7 +192,10 @@ impl Fields {
         self.take(name, text)
     }
 
-    fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, MessageError> {
+    fn texts<T: FromIterator<String>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<T>, MessageError> {
         self.take(name, |value| match value {
             Value::Array(values) => values.into_iter().map(text).collect(),
             _ => None,
@@ -248,10 +254,10 @@ impl Fields {
             });
         };
         let (all, include, exclude) = match mode.to_ascii_lowercase().as_str() {
-            "all" => (true, Vec::new(), Vec::new()),
-            "none" => (false, Vec::new(), Vec::new()),
-            "include" => (false, list, Vec::new()),
-            "exclude" => (true, Vec::new(), list),
+            "all" => (true, BTreeSet::new(), BTreeSet::new()),
+            "none" => (false, BTreeSet::new(), BTreeSet::new()),
+            "include" => (false, list, BTreeSet::new()),
+            "exclude" => (true, BTreeSet::new(), list),
             _ => return Err(MessageError::Field("mode")),
         };
         Ok(AudioSubscription { all, include, exclude })

@@ -66,8 +66,7 @@ impl Wishes {
     /// Whether it wants the audio of a source.
     pub fn wants_audio(&self, source: &str) -> bool {
         let Some(audio) = &self.audio else { return true };
-        let names = |names: &[String]| names.iter().any(|name| name == source);
-        !names(&audio.exclude) && (audio.all || names(&audio.include))
+        !audio.exclude.contains(source) && (audio.all || audio.include.contains(source))
     }
 
     /// For people.

@@ -192,6 +192,7 @@ impl Conference {
         if let Some(at) = self.speech_order.iter().position(|id| *id == endpoint) {
             let id = self.speech_order.remove(at);
             self.speech_order.insert(0, id);
+            self.allocate_limited(effects);
         }
         let previous = self.names(change.previous.iter().copied());
         let message = ToClient::DominantSpeaker { endpoint: &endpoint, previous: &previous };

@@ -1,26 +1,87 @@
-//! Who gets what: every receiver gets every source of the others that it can take. Selection by
-//! constraints and bandwidth belongs here when it comes.
+//! Who gets what: every receiver gets every source of the others that it can take and has not
+//! declined: audio by its subscription, videos by their constraints and up to its last-N, first those
+//! that it named, then those of who spoke last. Bandwidth belongs here when it is estimated.
 
-use super::{effects::Effects, state::Conference};
-use crate::engine::{Control, Mid, SourceSpec};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{effects::Effects, endpoint::Endpoint, state::Conference};
+use crate::{
+    channel::message::VideoType,
+    engine::{Control, EndpointId, MediaType, Mid, SourceId, SourceSpec},
+};
 
 /// Upper bound of MIDs that a receiver may give.
 const MAX_MIDS: usize = 4096;
 
+/// All sources, of who spoke last first.
+pub(super) struct Ranking {
+    sources: Vec<Ranked>,
+    videos: HashMap<Arc<str>, usize>,
+}
+
+struct Ranked {
+    owner: EndpointId,
+    id: SourceId,
+    name: Arc<str>,
+    media: MediaType,
+    /// It counts for last-N: its sender has not said that it shows nothing.
+    counts: bool,
+}
+
 impl Conference {
-    /// Offers a new source to everybody but its sender.
+    fn ranking(&self) -> Ranking {
+        let mut ranking = Ranking { sources: Vec::new(), videos: HashMap::new() };
+        for sender in self.speech_order.iter().filter_map(|id| self.endpoints.get(id)) {
+            for source in &sender.sources {
+                let nothing = [VideoType::Disabled, VideoType::None].map(VideoType::as_str);
+                let shown = source.video_type.as_deref();
+                let spec = &source.spec;
+                if spec.media == MediaType::Video {
+                    ranking.videos.insert(spec.name.clone(), ranking.sources.len());
+                }
+                ranking.sources.push(Ranked {
+                    owner: sender.engine_id,
+                    id: spec.id,
+                    name: spec.name.clone(),
+                    media: spec.media,
+                    counts: !shown.is_some_and(|shown| nothing.contains(&shown)),
+                });
+            }
+        }
+        ranking
+    }
+
+    /// Offers a new source to everybody but its sender; not a video to those who do not get every
+    /// video.
     pub(super) fn offer_source(&mut self, owner: &str, source: &SourceSpec, effects: &mut Effects) {
         for (id, receiver) in &mut self.endpoints {
-            if id == owner || !receiver.accepts(source.media) {
-                continue;
+            let limited = source.media == MediaType::Video && receiver.last_n().is_some();
+            if id != owner && !limited && receiver.wants(source.media, &source.name) {
+                receiver.subscribe(source.id, &source.name, effects);
             }
-            let mid = receiver.mids.get(&*source.name).copied();
-            receiver.subscriptions.insert(source.id, mid);
-            effects.control(Control::Subscribe {
-                receiver: receiver.engine_id,
-                source: source.id,
-                mid,
-            });
+        }
+    }
+
+    /// Decides anew for those receivers that do not get every video, because who is to be seen has
+    /// changed.
+    pub(super) fn allocate_limited(&mut self, effects: &mut Effects) {
+        if self.endpoints.values().all(|receiver| receiver.last_n().is_none()) {
+            return;
+        }
+        let ranking = self.ranking();
+        for receiver in self.endpoints.values_mut().filter(|e| e.last_n().is_some()) {
+            receiver.allocate(&ranking, effects);
+        }
+    }
+
+    /// Brings what a receiver gets up to date after what it can take or wants has changed.
+    pub(super) fn offer_all(&mut self, receiver: &str, effects: &mut Effects) {
+        let ranking = self.ranking();
+        if let Some(receiver) = self.endpoints.get_mut(receiver) {
+            receiver.allocate(&ranking, effects);
         }
     }
 
@@ -35,36 +96,6 @@ impl Conference {
         }
     }
 
-    /// Brings what a receiver gets up to date after what it can take has changed.
-    pub(super) fn offer_all(&mut self, receiver: &str, effects: &mut Effects) {
-        let offers: Vec<SourceSpec> = self
-            .endpoints
-            .iter()
-            .filter(|(id, _)| *id != receiver)
-            .flat_map(|(_, sender)| sender.sources.iter().map(|source| source.spec.clone()))
-            .collect();
-        let Some(receiver) = self.endpoints.get_mut(receiver) else { return };
-        for source in offers {
-            let accepted = receiver.accepts(source.media);
-            let subscribed = receiver.subscriptions.contains_key(&source.id);
-            if accepted && !subscribed {
-                let mid = receiver.mids.get(&*source.name).copied();
-                receiver.subscriptions.insert(source.id, mid);
-                effects.control(Control::Subscribe {
-                    receiver: receiver.engine_id,
-                    source: source.id,
-                    mid,
-                });
-            } else if subscribed && !accepted {
-                receiver.subscriptions.remove(&source.id);
-                effects.control(Control::Unsubscribe {
-                    receiver: receiver.engine_id,
-                    source: source.id,
-                });
-            }
-        }
-    }
-
     /// Takes the MIDs that a receiver gave to sources, by name; the source may come later. `false`
     /// when there is no such endpoint.
     pub fn assign_mids(
@@ -73,7 +104,7 @@ impl Conference {
         mids: Vec<(String, Mid)>,
         effects: &mut Effects,
     ) -> bool {
-        let known: std::collections::HashMap<String, crate::engine::SourceId> = self
+        let known: HashMap<String, SourceId> = self
             .endpoints
             .values()
             .flat_map(|sender| &sender.sources)
@@ -99,5 +130,68 @@ impl Conference {
             }
         }
         true
+    }
+}
+
+impl Endpoint {
+    /// Upper bound of its videos; `None`: there is none.
+    fn last_n(&self) -> Option<usize> {
+        usize::try_from(self.wishes.last_n.or(self.initial_last_n)?).ok()
+    }
+
+    /// It can take a source, and has not declined it.
+    fn wants(&self, media: MediaType, source: &str) -> bool {
+        self.accepts(media)
+            && match media {
+                MediaType::Audio => self.wishes.wants_audio(source),
+                MediaType::Video => {
+                    self.wishes.constraint(source).is_none_or(|bound| bound.max_height != 0)
+                }
+            }
+    }
+
+    fn choose(&self, ranking: &Ranking) -> HashSet<SourceId> {
+        let mut chosen = HashSet::new();
+        for source in ranking.sources.iter().filter(|source| source.media == MediaType::Audio) {
+            if source.owner != self.engine_id && self.wants(source.media, &source.name) {
+                chosen.insert(source.id);
+            }
+        }
+        let named = self.wishes.on_stage.iter().chain(&self.wishes.selected);
+        let named = named.filter_map(|name| ranking.videos.get(name.as_str()).copied());
+        let mut left = self.last_n().unwrap_or(usize::MAX);
+        for source in named.chain(0..ranking.sources.len()) {
+            let Some(source) = ranking.sources.get(source) else { continue };
+            if left == 0 {
+                break;
+            }
+            let other = source.media == MediaType::Video && source.owner != self.engine_id;
+            if other && self.wants(source.media, &source.name) && chosen.insert(source.id) {
+                left -= usize::from(source.counts);
+            }
+        }
+        chosen
+    }
+
+    fn allocate(&mut self, ranking: &Ranking, effects: &mut Effects) {
+        let chosen = self.choose(ranking);
+        let mut gone: Vec<SourceId> =
+            self.subscriptions.keys().copied().filter(|id| !chosen.contains(id)).collect();
+        gone.sort_unstable();
+        for source in gone {
+            self.subscriptions.remove(&source);
+            effects.control(Control::Unsubscribe { receiver: self.engine_id, source });
+        }
+        for source in ranking.sources.iter().filter(|source| chosen.contains(&source.id)) {
+            if !self.subscriptions.contains_key(&source.id) {
+                self.subscribe(source.id, &source.name, effects);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, source: SourceId, name: &str, effects: &mut Effects) {
+        let mid = self.mids.get(name).copied();
+        self.subscriptions.insert(source, mid);
+        effects.control(Control::Subscribe { receiver: self.engine_id, source, mid });
     }
 }

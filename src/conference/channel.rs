@@ -54,11 +54,24 @@ impl Conference {
                 let text = ToClient::Stats { from, fields: &fields }.text();
                 self.tell_others(from, &text, effects);
             }
-            ToBridge::LastN(last_n) => sender.wishes.last_n = Some(last_n),
-            ToBridge::VideoConstraints(update) => sender.wishes.update(update),
-            ToBridge::AudioSubscription(audio) => sender.wishes.audio = Some(audio),
+            ToBridge::LastN(last_n) => {
+                sender.wishes.last_n = Some(last_n);
+                let id = id.clone();
+                self.offer_all(&id, effects);
+            }
+            ToBridge::VideoConstraints(update) => {
+                sender.wishes.update(update);
+                let id = id.clone();
+                self.offer_all(&id, effects);
+            }
+            ToBridge::AudioSubscription(audio) => {
+                sender.wishes.audio = Some(audio);
+                let id = id.clone();
+                self.offer_all(&id, effects);
+            }
             ToBridge::VideoType { source, video_type } => {
                 sender.set_video_type(source.as_deref(), video_type);
+                self.allocate_limited(effects);
             }
         }
         Ok(())

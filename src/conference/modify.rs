@@ -196,6 +196,14 @@ impl Conference {
         if request.create {
             self.create_endpoint(request, ids, now, effects)?;
         }
+        if let Some(last_n) = request.initial_last_n
+            && let Some(endpoint) = self.endpoints.get_mut(id)
+        {
+            endpoint.initial_last_n = Some(last_n);
+            if !request.create {
+                self.offer_all(id, effects);
+            }
+        }
         self.add_media(id, &request.media, effects);
         if let Some(planned) = sources {
             self.set_sources(id, planned, ids, effects)?;
@@ -204,9 +212,6 @@ impl Conference {
         let Some(endpoint) = self.endpoints.get_mut(id) else {
             return Ok(EndpointAnswer { id: id.clone(), ..EndpointAnswer::default() });
         };
-        if let Some(last_n) = request.initial_last_n {
-            endpoint.initial_last_n = Some(last_n);
-        }
         if let Some(ForceMute { audio, video }) = request.force_mute {
             endpoint.force_mute = ForceMute { audio, video };
             effects.control(Control::SetForceMute { endpoint: endpoint.engine_id, audio, video });

@@ -99,6 +99,7 @@ impl Conference {
         for source in &begun {
             self.offer_source(id, source, effects);
         }
+        self.allocate_limited(effects);
         Ok(())
     }
 }

@@ -124,6 +124,9 @@ impl Conference {
         }
         effects.removed.push(gone.engine_id);
         effects.control(Control::RemoveEndpoint(gone.engine_id));
+        if !gone.sources.is_empty() {
+            self.allocate_limited(effects);
+        }
         effects.event(ConferenceEvent::EndpointExpired { endpoint: gone.id });
         if let Some(change) = self.speakers.remove(gone.engine_id) {
             self.announce_speaker(&change, effects);
@@ -133,6 +136,10 @@ impl Conference {
 
     /// Removes everybody.
     pub fn expire(&mut self, effects: &mut Effects) {
+        // Nobody's place among the few videos of another is to be given on.
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.wishes.last_n = Some(-1);
+        }
         for id in self.endpoints.keys().cloned().collect::<Vec<_>>() {
             self.expire_endpoint(&id, effects);
         }

@@ -7,7 +7,8 @@ use crate::{
     bridge::{BridgeConfig, Channel},
     channel::{ChannelKind, Close, Dropped, Outgoing},
     engine::{
-        EndpointId, EndpointSnapshot, MediaEvent, ShardSnapshot, SourceId, SubscriptionSnapshot,
+        Control, EndpointId, EndpointSnapshot, MediaEvent, ShardSnapshot, SourceId,
+        SubscriptionSnapshot,
     },
     transport::TransportUpdate,
 };
@@ -243,4 +244,101 @@ async fn forwarded_videos_are_told_when_they_change() {
         |names: &[&str]| json!({"colibriClass": "ForwardedSources", "forwardedSources": names});
     assert_eq!(told, [forwarded(&["alice-v0"]), forwarded(&[])]);
     assert!(heard(&alice).is_empty());
+}
+
+/// What a receiver was subscribed to and what it was not any more, since the last call.
+fn changes(rig: &Rig, receiver: u32) -> (Vec<u32>, Vec<u32>) {
+    let (mut begun, mut ended) = (Vec::new(), Vec::new());
+    for control in rig.told() {
+        match control {
+            Control::Subscribe { receiver: EndpointId(id), source, .. } if id == receiver => {
+                begun.push(source.0);
+            }
+            Control::Unsubscribe { receiver: EndpointId(id), source } if id == receiver => {
+                ended.push(source.0);
+            }
+            _ => {}
+        }
+    }
+    (begun, ended)
+}
+
+/// Alice sends 1 (audio) and 2 (video), carol 3 and 4; bob, the second endpoint, receives.
+async fn two_senders() -> (Rig, Channel) {
+    let (rig, _, bob) = two().await;
+    rig.join(MEETING, "carol").await.unwrap();
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    rig.ask(&sources(MEETING, "carol", 200)).await.unwrap();
+    assert_eq!(changes(&rig, 2), (vec![1, 2, 3, 4], vec![]));
+    (rig, bob)
+}
+
+#[tokio::test]
+async fn what_nobody_wants_is_not_forwarded() {
+    let (rig, bob) = two_senders().await;
+    bob.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"alice-v0":{"maxHeight":0}}}"#,
+    );
+    assert_eq!(changes(&rig, 2), (vec![], vec![2]));
+    bob.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":0},
+            "constraints":{"alice-v0":{"maxHeight":360}}}"#,
+    );
+    assert_eq!(changes(&rig, 2), (vec![2], vec![4]));
+    bob.received(
+        r#"{"colibriClass":"ReceiverAudioSubscription","mode":"Exclude","list":["alice-a0"]}"#,
+    );
+    assert_eq!(changes(&rig, 2), (vec![], vec![1]));
+    bob.received(r#"{"colibriClass":"ReceiverAudioSubscription","all":true}"#);
+    assert_eq!(changes(&rig, 2), (vec![1], vec![]));
+    // What comes later is not forwarded either.
+    rig.join(MEETING, "dave").await.unwrap();
+    rig.ask(&sources(MEETING, "dave", 300)).await.unwrap();
+    assert_eq!(changes(&rig, 2), (vec![5], vec![]));
+}
+
+#[tokio::test]
+async fn last_n_takes_the_named_first_and_then_those_who_came_first() {
+    let (rig, bob) = two_senders().await;
+    bob.received(r#"{"colibriClass":"LastNChangedEvent","lastN":1}"#);
+    assert_eq!(changes(&rig, 2), (vec![], vec![4]));
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","selectedSources":["carol-v0"]}"#);
+    assert_eq!(changes(&rig, 2), (vec![4], vec![2]));
+    bob.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","onStageSources":["alice-v0","bob-v0"]}"#,
+    );
+    assert_eq!(changes(&rig, 2), (vec![2], vec![4]));
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":0}"#);
+    assert_eq!(changes(&rig, 2), (vec![], vec![2]));
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":1}"#);
+    assert_eq!(changes(&rig, 2), (vec![2], vec![]));
+    // Who leaves makes room; a video that shows nothing takes none.
+    rig.ask(&json!({"meeting-id": MEETING, "endpoints": [{"id": "alice", "expire": true}]}))
+        .await
+        .unwrap();
+    assert_eq!(changes(&rig, 2), (vec![4], vec![]));
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
+    rig.join(MEETING, "dave").await.unwrap();
+    rig.ask(&sources(MEETING, "dave", 300)).await.unwrap();
+    assert_eq!(changes(&rig, 2), (vec![5], vec![]));
+    carol.received(
+        r#"{"colibriClass":"SourceVideoTypeMessage","videoType":"none","sourceName":"carol-v0"}"#,
+    );
+    assert_eq!(changes(&rig, 2), (vec![6], vec![]));
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1}"#);
+    assert_eq!(changes(&rig, 2), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn the_focus_says_what_last_n_is_at_first() {
+    let rig = rig(BridgeConfig::default());
+    rig.create(MEETING, "alice").await.unwrap();
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    let mut request = creation(MEETING, "bob");
+    request["endpoints"][0]["initial-last-n"] = json!({"value": 0});
+    rig.ask(&request).await.unwrap();
+    assert_eq!(changes(&rig, 2), (vec![1], vec![]));
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1}"#);
+    assert_eq!(changes(&rig, 2), (vec![2], vec![]));
 }
