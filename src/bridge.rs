@@ -8,6 +8,7 @@
 mod adapter;
 mod channel;
 mod config;
+mod data_channel;
 mod health;
 mod housekeeping;
 mod load;
@@ -65,6 +66,7 @@ struct Inner {
     /// Whose an endpoint is, for events that know only its place in the engine.
     routes: DashMap<EndpointId, Arc<Handle>>,
     channels: Hub,
+    data_channels: DashMap<EndpointId, data_channel::DataChannel>,
     ids: Mutex<SequentialIds>,
     totals: Totals,
     drain: AtomicBool,
@@ -95,6 +97,7 @@ impl Bridge {
             registry: Mutex::new(Registry::new(config.seed)),
             routes: DashMap::new(),
             channels: Hub::default(),
+            data_channels: DashMap::new(),
             ids: Mutex::default(),
             totals: Totals::default(),
             drain: AtomicBool::new(config.initial_drain),
@@ -322,6 +325,7 @@ impl Inner {
             self.transports.remove(endpoint);
             self.routes.remove(&endpoint);
             self.channels.remove(endpoint);
+            self.data_channels.remove(&endpoint);
         }
         for control in effects.controls {
             self.engine.send(control);

@@ -275,6 +275,7 @@ fn consent_timeout(consent: &config::Consent) -> Option<std::time::Duration> {
 fn bridge_config(config: &Config) -> BridgeConfig {
     let defaults = EngineConfig::default();
     BridgeConfig {
+        sctp: config.sctp.enabled,
         expiration_timeout: config.expiration.timeout,
         expiration_check_interval: config.expiration.check_interval,
         initial_drain: config.initial_drain_mode,

@@ -13,7 +13,7 @@ use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
 use crate::rtp::rtcp::{Rtcp, RtcpPackets};
 use crate::rtp::{ExtWriter, ExtensionBlock, Kind, RtpHeader, demux, ext, rtx};
 use crate::srtp::{Profile, RxContext};
-pub use crate::transport::fuzz::{script as transport, stun};
+pub use crate::transport::fuzz::{script as transport, sctp, stun};
 use crate::xmpp::{self, Stanza};
 pub use datagram::datagram;
 
@@ -34,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("h264", h264),
     ("rtcp", rtcp),
     ("rtp", rtp),
+    ("sctp", sctp),
     ("sdp", session_description),
     ("srtp_open", srtp_open),
     ("stun", stun),

@@ -11,7 +11,7 @@ use crate::{
     engine::EndpointId,
     transport::{
         self, CandidateKind, LocalCandidate, LocalTransport, RemoteCandidate, RemoteTransport,
-        Restart, Setup, TransportCounters, TransportOptions, Transports,
+        Restart, SendError, Setup, TransportCounters, TransportOptions, Transports,
     },
 };
 
@@ -43,6 +43,14 @@ impl TransportPort for Transports {
 
     fn describe(&self, endpoint: EndpointId) -> Option<IceUdp> {
         Transports::describe(self, endpoint).map(write)
+    }
+
+    fn offer_sctp(&self, endpoint: EndpointId) {
+        Transports::offer_sctp(self, endpoint);
+    }
+
+    fn send_text(&self, endpoint: EndpointId, text: &str) -> Result<(), SendError> {
+        Transports::send_text(self, endpoint, text)
     }
 
     fn remove(&self, endpoint: EndpointId) {

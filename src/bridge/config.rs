@@ -24,8 +24,8 @@ pub struct BridgeConfig {
     /// An endpoint from which nothing has come for so long counts as disconnected
     /// (`videobridge.ep-connection-status.max-inactivity-limit`, 8 seconds).
     pub max_inactivity: Duration,
-    /// SCTP for the bridge channel (`videobridge.sctp.enabled`). There is none yet: a request with
-    /// `<sctp>` is refused as by a bridge on which it is switched off.
+    /// SCTP for the bridge channel (`videobridge.sctp.enabled`, true in a configuration). Without it a
+    /// request with `<sctp>` is refused.
     pub sctp: bool,
     /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
     /// for each domain. None: there are no WebSockets.

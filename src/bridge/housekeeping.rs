@@ -1,6 +1,6 @@
 //! The one task that brings conferences what engine and transports say, and what time does.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use tokio::{
     sync::mpsc,
@@ -98,13 +98,22 @@ impl Inner {
         lock(&self.reports).shards.insert(snapshot.shard, report);
     }
 
-    fn on_update(&self, update: &TransportUpdate) {
+    fn on_update(self: &Arc<Self>, update: &TransportUpdate) {
         let (endpoint, state) = match update {
             TransportUpdate::Connected { endpoint } => (*endpoint, TransportState::Connected),
             TransportUpdate::Ready { endpoint } => (*endpoint, TransportState::Ready),
             TransportUpdate::Failed { endpoint, .. } => (*endpoint, TransportState::Failed),
             TransportUpdate::Disconnected { endpoint } => (*endpoint, TransportState::Disconnected),
             TransportUpdate::Closed { endpoint } => (*endpoint, TransportState::Closed),
+            TransportUpdate::ChannelOpened { endpoint } => {
+                return self.data_channel_opened(*endpoint);
+            }
+            TransportUpdate::ChannelText { endpoint, text } => {
+                return self.data_channel_text(*endpoint, text);
+            }
+            TransportUpdate::ChannelClosed { endpoint } => {
+                return self.data_channel_closed(*endpoint);
+            }
         };
         self.with_endpoint(endpoint, |conference, effects| {
             let id = conference.by_engine_id(endpoint).map(|e| e.id.as_str());

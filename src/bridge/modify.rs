@@ -173,6 +173,9 @@ impl Inner {
         if let Some(create) = step.create {
             self.transports.create(id, create, label);
         }
+        if step.sctp {
+            self.transports.offer_sctp(id);
+        }
         if let Some(remote) = &step.remote {
             self.transports.set_remote(id, remote);
         }

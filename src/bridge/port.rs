@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Instant};
 use serde_json::Value;
 
 use crate::{
-    colibri::IceUdp, conference::CreateTransport, engine::EndpointId, transport::TransportCounters,
+    colibri::IceUdp,
+    conference::CreateTransport,
+    engine::EndpointId,
+    transport::{SendError, TransportCounters},
 };
 
 /// The answer to a restart, described for signalling.
@@ -31,6 +34,15 @@ pub trait TransportPort: Send + Sync + 'static {
     fn restart_ice(&self, endpoint: EndpointId) -> RestartAnswer;
     /// Our side of it, as it is now.
     fn describe(&self, endpoint: EndpointId) -> Option<IceUdp>;
+    /// The peer may set up SCTP and open a data channel in it.
+    fn offer_sctp(&self, _endpoint: EndpointId) {}
+    /// Sends a text in the data channel.
+    ///
+    /// # Errors
+    /// When there is none that is open, the text is too long, or too much waits already.
+    fn send_text(&self, _endpoint: EndpointId, _text: &str) -> Result<(), SendError> {
+        Err(SendError::NotOpen)
+    }
     /// Ends it.
     fn remove(&self, endpoint: EndpointId);
     /// For people.

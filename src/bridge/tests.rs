@@ -1,6 +1,7 @@
 //! The bridge over a detached engine, with pretended or real transports.
 
 mod channel;
+mod data_channel;
 mod errors;
 mod life;
 mod replay;

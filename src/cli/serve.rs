@@ -62,12 +62,6 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
                 "no client is told of a WebSocket: videobridge.websockets.domains is empty"
             );
         }
-        if !clients.is_empty() {
-            tracing::warn!(
-                "there is no bridge channel yet: a focus that asks for SCTP is refused \
-                 (feature-not-implemented)"
-            );
-        }
         Ok(())
     })
 }
@@ -148,7 +142,7 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
 /// packets, which peers can cause at will: only its errors are shown.
 fn log_to_stderr(default: &str) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error,sctp_proto=off")));
     // Only fails when there is a subscriber already.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

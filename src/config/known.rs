@@ -80,7 +80,7 @@ const OBSOLETE: [&str; 6] = [
 
 /// Keys that are read and checked, and whose values nothing uses yet: anything but the default has no
 /// effect.
-const INERT: [&str; 16] = [
+const INERT: [&str; 17] = [
     "ice4j.consent-freshness.randomize-interval",
     "jmt.dtls.accepted-fingerprint-hash-functions",
     "jmt.dtls.local-fingerprint-hash-function",
@@ -97,13 +97,14 @@ const INERT: [&str; 16] = [
     "videobridge.health.require-valid-address",
     "videobridge.health.sticky-failures",
     "videobridge.health.timeout",
+    "videobridge.sctp.max-channels",
 ];
 
 /// Sections whose keys the operator names.
 const NOT_YET_SECTIONS: [&str; 1] = ["videobridge.load-management.conference-last-n-limits."];
 
 /// Every other key of JVB, jitsi-media-transform and ice4j, sorted.
-const NOT_YET: [&str; 135] = [
+const NOT_YET: [&str; 133] = [
     "ice4j.harvest.timeout",
     "ice4j.harvest.udp.socket-pool-size",
     "ice4j.harvest.udp.use-dynamic-ports",
@@ -223,8 +224,6 @@ const NOT_YET: [&str; 135] = [
     "videobridge.relay.enabled",
     "videobridge.relay.relay-id",
     "videobridge.rest.rtcstats.enabled",
-    "videobridge.sctp.enabled",
-    "videobridge.sctp.max-channels",
     "videobridge.speech-activity.enable-silence-detection",
     "videobridge.speech-activity.recent-speakers-count",
     "videobridge.speech-activity.silence-detection-timeout",
@@ -258,7 +257,7 @@ mod tests {
     fn the_nearest_key_is_named() {
         let read = BTreeSet::from(["videobridge.ice.udp.port", "videobridge.stats.interval"]);
         assert_eq!(nearest("videobridge.ice.udp.prot", &read), Some("videobridge.ice.udp.port"));
-        assert_eq!(nearest("videobridge.sctp.enable", &read), Some("videobridge.sctp.enabled"));
+        assert_eq!(nearest("videobridge.relay.enable", &read), Some("videobridge.relay.enabled"));
         assert_eq!(nearest("stats.interval", &read), Some("videobridge.stats.interval"));
         assert_eq!(nearest("my.own.thing", &read), None);
         assert_eq!(distance("kitten", "sitting"), 3);

@@ -21,6 +21,8 @@ pub struct Config {
     pub dtls: Dtls,
     /// `jmt.srtp`.
     pub srtp: Srtp,
+    /// `videobridge.sctp`.
+    pub sctp: Sctp,
     /// `jmt.keyframe`.
     pub keyframe: Keyframe,
     /// `videobridge.cc`.
@@ -61,6 +63,7 @@ impl Default for Config {
             expiration: Expiration::default(),
             dtls: Dtls::default(),
             srtp: Srtp::default(),
+            sctp: Sctp::default(),
             keyframe: Keyframe::default(),
             cc: Cc::default(),
             http: Http::default(),
@@ -274,6 +277,21 @@ impl Default for Srtp {
                 .map(str::to_owned)
                 .to_vec(),
         }
+    }
+}
+
+/// SCTP, for the bridge channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sctp {
+    /// Offer it to endpoints whose focus asks for it. true.
+    pub enabled: bool,
+    /// Data channels of an endpoint. 1: nothing would be spoken in more.
+    pub max_channels: u32,
+}
+
+impl Default for Sctp {
+    fn default() -> Self {
+        Self { enabled: true, max_channels: 1 }
     }
 }
 

@@ -63,6 +63,8 @@ fn harvest(r: &mut Reader<'_>, config: &mut Config) {
 }
 
 fn transport(r: &mut Reader<'_>, config: &mut Config) {
+    r.boolean("videobridge.sctp.enabled", &mut config.sctp.enabled);
+    r.integer("videobridge.sctp.max-channels", &mut config.sctp.max_channels, 0, 65_535);
     let c = &mut config.dtls;
     let hash = |text: &str| {
         ["sha-1", "sha-256", "sha-384", "sha-512"]

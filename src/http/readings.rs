@@ -73,6 +73,7 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "keyframes_received", "Keyframes received", |s| s.engine.keyframes_received;
     counter "data_channel_messages_received", "Bridge-channel messages received over SCTP", |s| s.channels.sctp_received;
     counter "data_channel_messages_sent", "Bridge-channel messages sent over SCTP", |s| s.channels.sctp_sent;
+    counter "rejected_data_channels", "Data channels refused: an endpoint had one", |s| s.transports.channels_refused;
     counter "colibri_web_socket_messages_received", "Bridge-channel messages received over WebSockets", |s| s.channels.web_socket_received;
     counter "colibri_web_socket_messages_sent", "Bridge-channel messages sent over WebSockets", |s| s.channels.web_socket_sent;
     counter "ice_failed", "ICE agents that found no pair", |s| s.transports.ice_failed;

@@ -50,6 +50,8 @@ pub enum Event {
     Keys(SrtpKeying),
     /// The handshake is done.
     Connected,
+    /// Application data of the peer, whose certificate may not have been checked yet.
+    Data(Bytes),
     /// The peer closed it.
     Closed,
 }
@@ -153,6 +155,12 @@ impl Dtls {
         guarded(|| Ok(inner.handle_timeout(now)?))
     }
 
+    /// Sends application data: one record. To be followed by [`Self::poll`] each time.
+    pub fn send(&mut self, data: &[u8]) -> Result<(), DtlsError> {
+        let State::Running(inner) = &mut self.state else { return Ok(()) };
+        guarded(|| Ok(inner.send_application_data(data).map(drop)?))
+    }
+
     /// Says goodbye (`close_notify`), where there is a connection to close.
     pub fn close(&mut self) {
         let State::Running(inner) = &mut self.state else { return };
@@ -180,7 +188,7 @@ impl Dtls {
                     }
                     Output::CloseNotify => Event::Closed,
                     Output::BufferTooSmall { .. } => return Err(DtlsError::Library),
-                    // Application data is SCTP's, which this bridge does not offer.
+                    Output::ApplicationData(data) => Event::Data(Bytes::copy_from_slice(data)),
                     _ => continue,
                 });
             }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
+pub use super::sctp::fuzz::script as sctp;
 use super::{
     TransportConfig, TransportOptions,
     dtls::hello,

@@ -19,6 +19,7 @@ use super::{
     candidates,
     config::TransportConfig,
     hub::{Hub, HubError, Output},
+    sctp::SendError,
     silence::Unreachable,
     types::{
         LocalTransport, RemoteTransport, Restart, TransportCounters, TransportOptions,
@@ -87,6 +88,22 @@ impl Transports {
     /// Restarts ICE in place: new credentials, the old pair in use until the new agent has one.
     pub fn restart_ice(&self, endpoint: EndpointId) -> Restart {
         self.with(|hub, now| hub.restart_ice(now, endpoint))
+    }
+
+    /// From now on the peer may set up SCTP (RFC 8261), as the client of the association, and open one
+    /// data channel (RFC 8832). Application data of others is dropped.
+    pub fn offer_sctp(&self, endpoint: EndpointId) {
+        self.lock().offer_sctp(endpoint);
+    }
+
+    /// Sends a text in an endpoint's data channel, ordered and reliable unless the peer opened it
+    /// otherwise.
+    ///
+    /// # Errors
+    /// When there is no open channel, the text has more than 65 536 bytes, or the peer leaves too much
+    /// unacknowledged.
+    pub fn send_text(&self, endpoint: EndpointId, text: &str) -> Result<(), SendError> {
+        self.with(|hub, now| hub.send_text(now, endpoint, text))
     }
 
     /// Our side, as it is now.

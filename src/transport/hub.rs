@@ -8,7 +8,7 @@ use std::{
     collections::{BinaryHeap, VecDeque},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use super::{
     config::TransportConfig,
     dtls,
     ice::Pair,
+    sctp::SendError,
     session::Session,
     silence::{Silence, Unreachable},
     stun::{Class, Message, TransactionId},
@@ -102,6 +103,8 @@ pub(super) struct Shared {
     /// Addresses that an endpoint lost to another one.
     pub lost: Vec<(EndpointId, SocketAddr)>,
     pub names: Vec<WantedName>,
+    /// Texts of data channels that nobody has read yet, in bytes.
+    pub unread: Arc<AtomicUsize>,
     pending: FxHashMap<TransactionId, Pending>,
     expiry: VecDeque<(Instant, TransactionId)>,
     certificate: Arc<Certificate>,
@@ -140,6 +143,7 @@ impl Hub {
             owners: FxHashMap::default(),
             lost: Vec::new(),
             names: Vec::new(),
+            unread: Arc::default(),
             pending: FxHashMap::default(),
             expiry: VecDeque::new(),
             certificate: Certificate::generate(unix_time, &mut rng)?,
@@ -194,6 +198,25 @@ impl Hub {
     /// See [`super::Transports::describe`].
     pub fn describe(&self, endpoint: EndpointId) -> Option<LocalTransport> {
         self.sessions.get(&endpoint).map(|session| session.describe(&self.shared))
+    }
+
+    /// See [`super::Transports::offer_sctp`].
+    pub fn offer_sctp(&mut self, endpoint: EndpointId) {
+        if let Some(session) = self.sessions.get_mut(&endpoint) {
+            session.offer_sctp();
+        }
+    }
+
+    /// See [`super::Transports::send_text`].
+    pub fn send_text(
+        &mut self,
+        now: Instant,
+        endpoint: EndpointId,
+        text: &str,
+    ) -> Result<(), SendError> {
+        let sent =
+            self.touch(now, endpoint, |session, shared| session.send_text(now, text, shared));
+        sent.unwrap_or(Err(SendError::NotOpen))
     }
 
     /// See [`super::Transports::remove`].

@@ -1,4 +1,5 @@
-//! Transports: for each endpoint an ICE agent (RFC 8445) and a DTLS association (RFC 5764).
+//! Transports: for each endpoint an ICE agent (RFC 8445), a DTLS association (RFC 5764) and, where it is
+//! agreed on, an SCTP association with a data channel in it (RFC 8831).
 //!
 //! Everything but [`Transports`] is sans-IO: [`hub::Hub`] takes datagrams and the time, and gives
 //! commands for the engine. One hub and one loop serve all endpoints; an endpoint costs no task, no
@@ -7,11 +8,12 @@
 //! ```text
 //!  engine ──TransportEvent──▶ Transports::run ─▶ Hub ─▶ Session (one endpoint)
 //!     ▲                                          │        ├─ ice::Agent   (crate `is`)
-//!     └───────────────Control────────────────────┘        └─ dtls::Dtls   (crate `dimpl`)
+//!     └───────────────Control────────────────────┘        ├─ dtls::Dtls   (crate `dimpl`)
+//!                                                         └─ sctp::Sctp   (crate `sctp-proto`)
 //! ```
 //!
 //! What a peer can make grow is bounded: addresses and candidate pairs of an endpoint, requests in
-//! flight, candidates, fingerprints, handshake packets that wait for a path.
+//! flight, candidates, fingerprints, packets that wait for a path, streams and messages of SCTP.
 
 mod candidates;
 mod certificate;
@@ -22,6 +24,7 @@ pub mod fuzz;
 mod handle;
 pub mod hub;
 mod ice;
+pub(crate) mod sctp;
 mod session;
 mod silence;
 pub mod stun;
@@ -34,5 +37,6 @@ pub use config::{StaticMapping, TransportConfig};
 pub use fingerprint::{Fingerprint, FingerprintError, Hash, Setup};
 pub use handle::Transports;
 pub use hub::HubError;
+pub use sctp::SendError;
 pub use silence::Unreachable;
 pub use types::*;

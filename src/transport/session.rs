@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bucket;
+mod data;
 mod debug;
 mod media;
 
@@ -23,10 +24,11 @@ use super::{
     fingerprint::{Fingerprint, Setup},
     hub::{Pending, Shared, WantedName},
     ice::{Agent, AgentParams, Pair},
+    sctp,
     stun::{self, Message},
     types::{
-        FailReason, LocalTransport, RemoteCandidate, RemoteTransport, Restart, TransportOptions,
-        TransportUpdate,
+        ChannelText, FailReason, LocalTransport, RemoteCandidate, RemoteTransport, Restart,
+        TransportOptions, TransportUpdate,
     },
 };
 use crate::engine::{Control, EndpointId, TransportDatagram};
@@ -298,6 +300,30 @@ impl Session {
         }
     }
 
+    /// From now on the peer may set up SCTP and open a data channel.
+    pub fn offer_sctp(&mut self) {
+        self.media.offer_sctp();
+    }
+
+    /// Sets up SCTP and opens a channel, as a client does.
+    #[cfg(test)]
+    pub fn connect_sctp(&mut self, now: Instant, shared: &mut Shared) {
+        self.media.connect_sctp(now, &mut shared.counters);
+        self.settle(now, shared);
+    }
+
+    /// Sends a text in the data channel.
+    pub fn send_text(
+        &mut self,
+        now: Instant,
+        text: &str,
+        shared: &mut Shared,
+    ) -> Result<(), sctp::SendError> {
+        let result = self.media.send_text(now, text, &mut shared.counters);
+        self.settle(now, shared);
+        result
+    }
+
     /// Another endpoint proved that it has this address now. The engine knows.
     pub fn forget_address(&mut self, remote: SocketAddr) {
         self.addresses.remove(remote);
@@ -435,7 +461,33 @@ impl Session {
         }
         let verdict = self.media.verify();
         self.conclude(verdict, shared);
+        self.exchange_data(now, shared);
         self.send_media(shared);
+    }
+
+    /// Drives the data channel, and tells what happened in it.
+    fn exchange_data(&mut self, now: Instant, shared: &mut Shared) {
+        let endpoint = self.endpoint;
+        for event in self.media.exchange(now, &mut shared.counters) {
+            match event {
+                sctp::Event::Opened => {
+                    tracing::info!(endpoint = %self.options.label, "data channel opened");
+                    shared.update(TransportUpdate::ChannelOpened { endpoint });
+                }
+                sctp::Event::Closed => {
+                    tracing::info!(endpoint = %self.options.label, "data channel closed");
+                    shared.update(TransportUpdate::ChannelClosed { endpoint });
+                }
+                sctp::Event::Text(text) => match ChannelText::new(text, &shared.unread) {
+                    Some(text) => {
+                        shared.counters.channel_texts_received += 1;
+                        shared.update(TransportUpdate::ChannelText { endpoint, text });
+                    }
+                    None => shared.counters.channel_texts_dropped += 1,
+                },
+                sctp::Event::Packet(_) => {}
+            }
+        }
     }
 
     fn send_checks(&mut self, now: Instant, shared: &mut Shared) {

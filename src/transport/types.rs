@@ -1,6 +1,14 @@
 //! What goes in and out of transports: descriptions, updates, counters.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::IpAddr,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::fingerprint::Fingerprint;
 use crate::engine::EndpointId;
@@ -173,6 +181,79 @@ pub enum TransportUpdate {
         /// Whose.
         endpoint: EndpointId,
     },
+    /// The peer opened its data channel.
+    ChannelOpened {
+        /// Whose.
+        endpoint: EndpointId,
+    },
+    /// A text came in it.
+    ChannelText {
+        /// Whose.
+        endpoint: EndpointId,
+        /// At most 65 536 bytes.
+        text: ChannelText,
+    },
+    /// The data channel is closed, or its association was lost. The peer may open another one.
+    ChannelClosed {
+        /// Whose.
+        endpoint: EndpointId,
+    },
+}
+
+/// A text of a data channel. While it waits to be read it counts towards a limit that all transports
+/// share, so that a slow reader costs texts and not memory.
+#[derive(Clone)]
+pub struct ChannelText(Arc<Counted>);
+
+struct Counted {
+    text: String,
+    unread: Arc<AtomicUsize>,
+}
+
+/// Texts that wait to be read, in bytes with what each costs beside its own.
+const MAX_UNREAD: usize = 16 * 1024 * 1024;
+const TEXT_OVERHEAD: usize = 128;
+
+impl ChannelText {
+    /// Counts a text in `unread` until its last clone is gone. `None`: too much waits already.
+    pub(crate) fn new(text: String, unread: &Arc<AtomicUsize>) -> Option<Self> {
+        let cost = text.len() + TEXT_OVERHEAD;
+        // Only the hub adds, under its lock: nothing can come between.
+        if unread.load(Ordering::Relaxed) + cost > MAX_UNREAD {
+            return None;
+        }
+        unread.fetch_add(cost, Ordering::Relaxed);
+        Some(Self(Arc::new(Counted { text, unread: Arc::clone(unread) })))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.unread.fetch_sub(self.text.len() + TEXT_OVERHEAD, Ordering::Relaxed);
+    }
+}
+
+impl Deref for ChannelText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.text
+    }
+}
+
+impl PartialEq for ChannelText {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for ChannelText {}
+
+/// Its length: what people say to each other is not for logs.
+impl fmt::Debug for ChannelText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
 }
 
 /// Why a transport failed.
@@ -252,4 +333,26 @@ pub struct TransportCounters {
     pub addresses_contested: u64,
     /// Addresses unbound because an endpoint had too many.
     pub addresses_evicted: u64,
+    /// SCTP associations set up.
+    pub sctp_connected: u64,
+    /// SCTP associations that ended otherwise than with their DTLS.
+    pub sctp_lost: u64,
+    /// Of these, by a defect of the library that a peer's packet showed.
+    pub sctp_panics: u64,
+    /// Data channels opened.
+    pub channels_opened: u64,
+    /// Data channels refused because the endpoint had one.
+    pub channels_refused: u64,
+    /// Texts sent in data channels.
+    pub channel_texts_sent: u64,
+    /// Texts that came in data channels.
+    pub channel_texts_received: u64,
+    /// Texts that came and were dropped: too many wait to be read.
+    pub channel_texts_dropped: u64,
+    /// Binary messages that came and were dropped: the bridge speaks text.
+    pub channel_binary: u64,
+    /// Messages outside of a channel, or not what they say.
+    pub channel_malformed: u64,
+    /// Application data dropped: no SCTP was agreed on, or the peer was not verified.
+    pub application_data_dropped: u64,
 }

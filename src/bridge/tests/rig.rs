@@ -14,7 +14,7 @@ use crate::{
     colibri::{ColibriError, IceUdp, json},
     conference::CreateTransport,
     engine::{Control, EndpointId, Engine, MediaEvent, Recorder},
-    transport::{TransportCounters, TransportUpdate},
+    transport::{SendError, TransportCounters, TransportUpdate},
 };
 
 /// Transports that remember what was asked of them.
@@ -66,6 +66,15 @@ impl TransportPort for Pretended {
 
     fn describe(&self, endpoint: EndpointId) -> Option<IceUdp> {
         Some(described(endpoint, None))
+    }
+
+    fn offer_sctp(&self, endpoint: EndpointId) {
+        self.note(endpoint, "offer sctp".into());
+    }
+
+    fn send_text(&self, endpoint: EndpointId, text: &str) -> Result<(), SendError> {
+        self.note(endpoint, format!("text {text}"));
+        Ok(())
     }
 
     fn remove(&self, endpoint: EndpointId) {

@@ -1,4 +1,5 @@
 mod cost;
+mod data;
 mod world;
 
 use rand::Rng;

@@ -6,11 +6,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::super::{
-    certificate::Certificate,
-    dtls::{Dtls, DtlsError, Event, SharedConfig},
-    fingerprint::Fingerprint,
-    types::FailReason,
+use super::{
+    super::{
+        certificate::Certificate,
+        dtls::{Dtls, DtlsError, Event, SharedConfig},
+        fingerprint::Fingerprint,
+        sctp,
+        types::{FailReason, TransportCounters},
+    },
+    data::Data,
 };
 use crate::engine::SrtpKeying;
 
@@ -18,6 +22,8 @@ use crate::engine::SrtpKeying;
 const MAX_FINGERPRINTS: usize = 8;
 /// Handshake packets that wait for a validated path: a flight or two.
 const MAX_WAITING: usize = 16;
+/// Packets that wait once there is data: SCTP sends again what does not find room.
+const MAX_DATA_WAITING: usize = 128;
 
 /// What came of an event.
 pub enum Verdict {
@@ -45,6 +51,7 @@ pub struct Media {
     closed: bool,
     ready_by: Option<Instant>,
     packets: Vec<Bytes>,
+    data: Data,
 }
 
 impl Media {
@@ -130,7 +137,49 @@ impl Media {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let by = self.ready_by.filter(|_| !self.ready);
         let dtls = self.dtls.as_ref().and_then(Dtls::poll_timeout);
-        by.into_iter().chain(dtls).min()
+        by.into_iter().chain(dtls).chain(self.data.poll_timeout()).min()
+    }
+
+    /// From now on the peer may set up SCTP.
+    pub fn offer_sctp(&mut self) {
+        self.data.offer();
+    }
+
+    /// Sets up SCTP and opens a channel, as a client does.
+    #[cfg(test)]
+    pub fn connect_sctp(&mut self, now: Instant, counters: &mut TransportCounters) {
+        self.data.connect(now, counters);
+    }
+
+    /// Sends a text in the data channel; see [`sctp::SendError`].
+    pub fn send_text(
+        &mut self,
+        now: Instant,
+        text: &str,
+        counters: &mut TransportCounters,
+    ) -> Result<(), sctp::SendError> {
+        self.data.send(now, text, counters)
+    }
+
+    /// Lets data channels do what is due, and says what happened in them.
+    pub fn exchange(&mut self, now: Instant, counters: &mut TransportCounters) -> Vec<sctp::Event> {
+        if self.dtls.is_none() || !self.ready {
+            return self.data.idle(self.closed, counters);
+        }
+        let (mut news, packets) = self.data.run(now, counters);
+        for packet in packets {
+            let result = self.dtls.as_mut().map_or(Ok(()), |dtls| dtls.send(&packet));
+            let verdict = match result {
+                Ok(()) => self.poll(),
+                Err(error) => self.give_up(&error),
+            };
+            // That DTLS is lost costs no media; its data channel goes with it.
+            if !matches!(verdict, Verdict::Nothing) || self.dtls.is_none() {
+                news.extend(self.data.idle(true, counters));
+                break;
+            }
+        }
+        news
     }
 
     /// Compares the certificate with the fingerprints, as soon as both are there. No key leaves
@@ -186,6 +235,7 @@ impl Media {
             "certificate_verified": self.verified,
             "ready": self.ready,
             "closed": self.closed,
+            "sctp": self.data.debug(),
         })
     }
 
@@ -193,11 +243,11 @@ impl Media {
         let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
         let mut events = Vec::new();
         let result = dtls.poll(&mut events);
+        let room = if self.ready { MAX_DATA_WAITING } else { MAX_WAITING };
         for event in events {
             match event {
-                Event::Packet(packet) if self.packets.len() < MAX_WAITING => {
-                    self.packets.push(packet);
-                }
+                Event::Packet(packet) if self.packets.len() < room => self.packets.push(packet),
+                Event::Data(data) => self.data.receive(data),
                 Event::Certificate(der) if !self.verified => self.certificate = Some(der),
                 Event::Keys(keys) if !self.ready => self.keys = Some(keys),
                 // A packet too many is sent again by the library.

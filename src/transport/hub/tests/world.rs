@@ -164,6 +164,32 @@ impl World {
         self.drain(side);
     }
 
+    /// The client sets up SCTP and opens a channel.
+    pub fn connect_sctp(&mut self, id: EndpointId) -> bool {
+        let connect = |world: &mut Self| {
+            let (hub, now) = (&mut world.sides[CLIENT].hub, world.now);
+            hub.touch(now, id, |session, shared| session.connect_sctp(now, shared));
+            world.drain(CLIENT);
+        };
+        connect(self);
+        let connected = self.until(30, |w| w.sides[CLIENT].hub.counters().sctp_connected > 0);
+        if connected {
+            connect(self);
+        }
+        connected
+    }
+
+    pub fn send_text(&mut self, side: usize, id: EndpointId, text: &str) -> Result<(), SendError> {
+        let result = self.sides[side].hub.send_text(self.now, id, text);
+        self.drain(side);
+        result
+    }
+
+    pub fn remove(&mut self, side: usize, id: EndpointId) {
+        self.sides[side].hub.remove(id);
+        self.drain(side);
+    }
+
     /// Runs for so long.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;

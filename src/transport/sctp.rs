@@ -1,0 +1,368 @@
+//! SCTP over DTLS (RFC 8261) with the one data channel of a bridge (RFC 8831), over the crate
+//! `sctp-proto`: the client sets up the association and opens the channel, we agree.
+//!
+//! What a peer can make grow is bounded: one association, [`MAX_STREAMS`] streams, messages of
+//! [`MAX_MESSAGE`] bytes, [`MAX_HELD`] bytes of memory behind what waits for reassembly, and
+//! [`MAX_BUFFERED`] bytes that the peer has not taken. Time is an argument; the library chooses its
+//! tags and sequence numbers at random by itself, which changes nothing in what happens.
+
+mod dcep;
+pub mod fuzz;
+mod held;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use sctp_proto::{
+    Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig,
+    Event as AssociationEvent, Payload, PayloadProtocolIdentifier as Ppid, ReliabilityType,
+    ServerConfig, StreamEvent, TransportConfig,
+};
+use serde_json::json;
+
+pub use self::dcep::{Open, Reliability};
+use self::held::Held;
+use super::types::TransportCounters;
+
+/// Largest text, in bytes, in either direction: what RFC 8841 section 6.1 has peers assume.
+pub const MAX_MESSAGE: usize = 65_536;
+/// Texts that wait for the peer, in bytes. More are refused.
+pub const MAX_BUFFERED: usize = 512 * 1024;
+/// Payload that waits for reassembly or for its turn: two messages, since the crate admits the last
+/// fragment of one only while there is room.
+const RECEIVE_BUFFER: u32 = 2 * MAX_MESSAGE as u32;
+/// Memory behind that: small fragments in large datagrams cost more than they carry.
+const MAX_HELD: usize = 1024 * 1024;
+/// Streams that exist, refused ones included.
+const MAX_STREAMS: usize = 16;
+/// Largest packet, in bytes: what an IPv6 path must carry (1280), less IP, UDP, TURN and DTLS.
+const MTU: u32 = 1188;
+/// Events and packets taken in one go: far more than there can be, so that a mistake cannot spin.
+const MAX_STEPS: usize = 4096;
+/// The library wants to know where a packet is from; there is only one peer.
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 5000));
+
+/// What an association wants or tells.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Send this to the peer, as DTLS application data.
+    Packet(Bytes),
+    /// The channel is open.
+    Opened,
+    /// A text came in it.
+    Text(String),
+    /// The channel is closed.
+    Closed,
+}
+
+/// Why a text was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// There is no open channel.
+    #[error("there is no open data channel")]
+    NotOpen,
+    /// The text is longer than 65 536 bytes.
+    #[error("the text is too long")]
+    TooLong,
+    /// The peer does not take what was sent before.
+    #[error("too much waits for the peer")]
+    Full,
+}
+
+/// The association of one endpoint; none until the peer begins.
+pub struct Sctp {
+    endpoint: Endpoint,
+    association: Option<(AssociationHandle, Association)>,
+    connected: bool,
+    channel: Option<u16>,
+    held: Held,
+    events: Vec<Event>,
+}
+
+impl Default for Sctp {
+    fn default() -> Self {
+        let endpoint = Endpoint::new(Arc::clone(&ENDPOINT), Some(Arc::clone(&SERVER)));
+        Self {
+            endpoint,
+            association: None,
+            connected: false,
+            channel: None,
+            held: Held::default(),
+            events: Vec::new(),
+        }
+    }
+}
+
+impl Sctp {
+    /// Takes a packet of the peer. What is malformed is ignored or ends the association.
+    pub fn handle(&mut self, now: Instant, packet: &[u8], counters: &mut TransportCounters) {
+        let packet = Bytes::copy_from_slice(packet);
+        self.guarded(counters, |this, counters| {
+            this.held.add(&packet);
+            this.take(now, packet);
+            this.step(now, counters);
+        });
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant, counters: &mut TransportCounters) {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            self.guarded(counters, |this, counters| {
+                if let Some((_, association)) = &mut this.association {
+                    association.handle_timeout(now);
+                }
+                this.step(now, counters);
+            });
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.association.as_ref()?.1.poll_timeout()
+    }
+
+    /// What has come about.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Sends a text in the open channel.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        text: &str,
+        counters: &mut TransportCounters,
+    ) -> Result<(), SendError> {
+        let id = self.channel.ok_or(SendError::NotOpen)?;
+        if text.len() > MAX_MESSAGE {
+            return Err(SendError::TooLong);
+        }
+        let sent = self.guarded(counters, |this, counters| {
+            let (_, association) = this.association.as_mut().ok_or(SendError::NotOpen)?;
+            let mut stream = association.stream(id).map_err(|_| SendError::NotOpen)?;
+            let waiting = stream.buffered_amount().map_err(|_| SendError::NotOpen)?;
+            if waiting + text.len() > MAX_BUFFERED {
+                return Err(SendError::Full);
+            }
+            // An SCTP message cannot be empty (RFC 8831 section 6.6).
+            let written = match text.as_bytes() {
+                [] => stream.write_with_ppi(&[0], Ppid::StringEmpty),
+                bytes => stream.write_with_ppi(bytes, Ppid::String),
+            };
+            written.map_err(|_| SendError::NotOpen)?;
+            counters.channel_texts_sent += 1;
+            this.step(now, counters);
+            Ok(())
+        });
+        sent.unwrap_or(Err(SendError::NotOpen))
+    }
+
+    /// Whether the channel is open.
+    pub fn is_open(&self) -> bool {
+        self.channel.is_some()
+    }
+
+    /// State for `/debug`.
+    pub fn debug(&self) -> serde_json::Value {
+        json!({
+            "connected": self.connected,
+            "channel": self.channel,
+            "held_bytes": self.held.bytes(),
+        })
+    }
+
+    fn take(&mut self, now: Instant, packet: Bytes) {
+        match self.endpoint.handle(now, PEER, None, None, packet) {
+            Some((handle, DatagramEvent::NewAssociation(association))) => {
+                self.endpoint.reject_new_associations();
+                self.association = Some((handle, association));
+            }
+            Some((_, DatagramEvent::AssociationEvent(event))) => {
+                if let Some((_, association)) = &mut self.association {
+                    association.handle_event(event);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// After anything happened: takes what the library has to tell and to send.
+    fn step(&mut self, now: Instant, counters: &mut TransportCounters) {
+        let mut lost = false;
+        for _ in 0..MAX_STEPS {
+            let Some((_, association)) = &mut self.association else { return };
+            match association.poll() {
+                Some(AssociationEvent::Connected) => {
+                    self.connected = true;
+                    counters.sctp_connected += 1;
+                }
+                Some(
+                    AssociationEvent::AssociationLost { .. }
+                    | AssociationEvent::HandshakeFailed { .. },
+                ) => lost = true,
+                Some(AssociationEvent::Stream(event)) => self.on_stream(&event, counters),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        self.collect_packets(now);
+        self.held.release();
+        let Some((_, association)) = &self.association else { return };
+        let greedy = self.held.bytes() > MAX_HELD || association.stream_ids().len() > MAX_STREAMS;
+        // Before the handshake it is closed too.
+        if lost || greedy || (self.connected && association.is_closed()) {
+            counters.sctp_lost += 1;
+            self.reset();
+        }
+    }
+
+    fn collect_packets(&mut self, now: Instant) {
+        let Some((handle, association)) = &mut self.association else { return };
+        for _ in 0..MAX_STEPS {
+            let Some(transmit) = association.poll_transmit(now) else { break };
+            if let Payload::RawEncode(packets) = transmit.payload {
+                self.events.extend(packets.into_iter().map(Event::Packet));
+            }
+        }
+        while let Some(event) = association.poll_endpoint_event() {
+            self.endpoint.handle_event(*handle, event);
+        }
+    }
+
+    fn on_stream(&mut self, event: &StreamEvent, counters: &mut TransportCounters) {
+        let Some((_, association)) = &mut self.association else { return };
+        match *event {
+            StreamEvent::Opened { .. } => while association.accept_stream().is_some() {},
+            StreamEvent::Readable { id } => self.read(id, counters),
+            // The peer closed it (RFC 8831 section 6.7); the answer is to close our side too.
+            StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. } => {
+                if let Ok(mut stream) = association.stream(id) {
+                    let _ = stream.close();
+                }
+                if self.channel.take_if(|channel| *channel == id).is_some() {
+                    self.events.push(Event::Closed);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes all messages that are complete.
+    fn read(&mut self, id: u16, counters: &mut TransportCounters) {
+        for _ in 0..MAX_STEPS {
+            let Some((_, association)) = &mut self.association else { return };
+            let Ok(mut stream) = association.stream(id) else { return };
+            let Ok(Some(message)) = stream.read_sctp() else { return };
+            let mut bytes = vec![0; message.len().min(MAX_MESSAGE)];
+            if message.read(&mut bytes).is_err() {
+                counters.channel_malformed += 1;
+                continue;
+            }
+            match message.ppi {
+                Ppid::Dcep => self.on_dcep(id, &bytes, counters),
+                Ppid::String | Ppid::StringEmpty if self.channel == Some(id) => {
+                    let bytes = if message.ppi == Ppid::StringEmpty { Vec::new() } else { bytes };
+                    match String::from_utf8(bytes) {
+                        Ok(text) => self.events.push(Event::Text(text)),
+                        Err(_) => counters.channel_malformed += 1,
+                    }
+                }
+                Ppid::Binary | Ppid::BinaryEmpty if self.channel == Some(id) => {
+                    counters.channel_binary += 1;
+                }
+                _ => counters.channel_malformed += 1,
+            }
+        }
+    }
+
+    fn on_dcep(&mut self, id: u16, message: &[u8], counters: &mut TransportCounters) {
+        let Some((_, association)) = &mut self.association else { return };
+        let Ok(mut stream) = association.stream(id) else { return };
+        let open = match Open::parse(message) {
+            Ok(open) if self.channel.is_none() => open,
+            // An agreement to a channel that we never opened, or a second OPEN for the same one.
+            _ if self.channel == Some(id) => {
+                counters.channel_malformed += 1;
+                return;
+            }
+            other => {
+                match other {
+                    Ok(_) => counters.channels_refused += 1,
+                    Err(_) => counters.channel_malformed += 1,
+                }
+                let _ = stream.close();
+                return;
+            }
+        };
+        // Before the reliability is set: the agreement itself is reliable and ordered.
+        if stream.write_with_ppi(&dcep::ACK, Ppid::Dcep).is_err() {
+            counters.channel_malformed += 1;
+            return;
+        }
+        let (kind, parameter) = match open.reliability {
+            Reliability::Reliable => (ReliabilityType::Reliable, 0),
+            Reliability::Retransmissions(count) => (ReliabilityType::Rexmit, count),
+            Reliability::Lifetime(milliseconds) => (ReliabilityType::Timed, milliseconds),
+        };
+        let _ = stream.set_reliability_params(open.unordered, kind, parameter);
+        self.channel = Some(id);
+        counters.channels_opened += 1;
+        self.events.push(Event::Opened);
+    }
+
+    /// Forgets the association; the peer may begin another one.
+    fn reset(&mut self) {
+        let open = self.channel.is_some();
+        let events = std::mem::take(&mut self.events);
+        *self = Self { events, ..Self::default() };
+        if open {
+            self.events.push(Event::Closed);
+        }
+    }
+
+    /// Runs the library so that a panic in it ends one association and not the loop.
+    fn guarded<T>(
+        &mut self,
+        counters: &mut TransportCounters,
+        call: impl FnOnce(&mut Self, &mut TransportCounters) -> T,
+    ) -> Option<T> {
+        let result = catch_unwind(AssertUnwindSafe(|| call(self, counters)));
+        if result.is_err() {
+            counters.sctp_panics += 1;
+            counters.sctp_lost += 1;
+            self.reset();
+        }
+        result.ok()
+    }
+}
+
+static ENDPOINT: LazyLock<Arc<EndpointConfig>> = LazyLock::new(|| {
+    let mut config = EndpointConfig::new();
+    // Less the common header and the header of a DATA chunk.
+    config.max_payload_size(MTU - 12 - 16);
+    Arc::new(config)
+});
+
+/// As JVB has it: retransmissions do not end an association (ICE consent does), and are at most 3 s
+/// apart, so that a channel is back soon after a path is.
+static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
+    let transport = TransportConfig::default()
+        .with_max_receive_buffer_size(RECEIVE_BUFFER)
+        .with_max_receive_message_size(MAX_MESSAGE as u32)
+        .with_max_send_message_size(MAX_MESSAGE as u32)
+        .with_max_data_retransmits(None)
+        .with_rto_initial_ms(500)
+        .with_rto_min_ms(400)
+        .with_rto_max_ms(3000);
+    let mut config = ServerConfig::new();
+    config.transport = Arc::new(transport);
+    Arc::new(config)
+});
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! The bridge's end against another implementation (`dcsctp`) as the client, over a link with loss and
+//! delay, under virtual time.
+
+use std::time::Duration;
+
+use dcsctp::api::{
+    DcSctpSocket, Message, Options, PpId, SendOptions, SocketEvent, SocketState, SocketTime,
+    StreamId,
+};
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::*;
+
+const DCEP: PpId = PpId(50);
+const STRING: PpId = PpId(51);
+const BINARY: PpId = PpId(53);
+const EMPTY: PpId = PpId(56);
+const PROTOCOL: &str = "http://jitsi.org/protocols/colibri";
+
+impl Sctp {
+    /// A client's end, for tests of what is above.
+    pub fn client(now: Instant, counters: &mut TransportCounters) -> Self {
+        let mut client = Self::default();
+        let config = sctp_proto::ClientConfig::new();
+        client.association = client.endpoint.connect(config, PEER).ok();
+        client.step(now, counters);
+        client
+    }
+
+    /// The client opens the channel, once there is an association.
+    pub fn open(&mut self, now: Instant, counters: &mut TransportCounters) {
+        let (_, association) = self.association.as_mut().unwrap();
+        let open = Open {
+            unordered: false,
+            reliability: Reliability::Reliable,
+            label: "JVB data channel",
+            protocol: PROTOCOL,
+        };
+        let mut stream = association.open_stream(0, Ppid::Dcep).unwrap();
+        stream.write_with_ppi(&open.write(), Ppid::Dcep).unwrap();
+        self.channel = Some(0);
+        self.step(now, counters);
+    }
+}
+
+struct World {
+    start: Instant,
+    now: Instant,
+    bridge: Sctp,
+    client: Box<dyn DcSctpSocket>,
+    counters: TransportCounters,
+    /// (when, to the bridge, bytes)
+    flying: Vec<(Instant, bool, Vec<u8>)>,
+    rng: StdRng,
+    loss: f64,
+    /// Largest delay in ms; the smallest is 5.
+    delay: u64,
+    /// What the bridge told.
+    told: Vec<Event>,
+    /// What the client got.
+    got: Vec<(u16, u32, Vec<u8>)>,
+    /// Streams that the bridge closed.
+    closed: Vec<u16>,
+    aborted: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        let options =
+            Options { max_message_size: 1 << 20, max_retransmissions: None, ..Options::default() };
+        let mut client = dcsctp::new_socket("client", &options);
+        client.connect();
+        Self {
+            start: now,
+            now,
+            bridge: Sctp::default(),
+            client,
+            counters: TransportCounters::default(),
+            flying: Vec::new(),
+            rng: StdRng::seed_from_u64(seed),
+            loss: 0.0,
+            delay: 20,
+            told: Vec::new(),
+            got: Vec::new(),
+            closed: Vec::new(),
+            aborted: false,
+        }
+    }
+
+    /// With an open channel on stream 0.
+    fn open(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.open_channel(0);
+        assert!(world.until(20, |w| w.bridge.is_open()), "{:?}", world.told);
+        world
+    }
+
+    fn open_channel(&mut self, stream: u16) {
+        let open = Open {
+            unordered: false,
+            reliability: Reliability::Reliable,
+            label: "JVB data channel",
+            protocol: PROTOCOL,
+        };
+        self.client_sends(stream, DCEP, open.write());
+    }
+
+    fn client_sends(&mut self, stream: u16, ppid: PpId, payload: Vec<u8>) {
+        let message = Message::new(StreamId(stream), ppid, payload);
+        self.client.send(message, &SendOptions::default()).unwrap();
+    }
+
+    fn bridge_sends(&mut self, text: &str) -> Result<(), SendError> {
+        self.bridge.send(self.now, text, &mut self.counters)
+    }
+
+    /// Sends what both have to send.
+    fn collect(&mut self) {
+        for event in self.bridge.take_events() {
+            match event {
+                Event::Packet(packet) => self.fly(false, packet.to_vec()),
+                other => self.told.push(other),
+            }
+        }
+        while let Some(message) = self.client.get_next_message() {
+            self.got.push((message.stream_id.0, message.ppid.0, message.payload));
+        }
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                SocketEvent::SendPacket(packet) => self.fly(true, packet),
+                SocketEvent::OnIncomingStreamReset(streams) => {
+                    self.closed.extend(streams.iter().map(|stream| stream.0));
+                }
+                SocketEvent::OnAborted(..) => self.aborted = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn fly(&mut self, to_bridge: bool, packet: Vec<u8>) {
+        assert!(packet.len() <= 1200, "{}", packet.len());
+        if !self.rng.random_bool(self.loss) {
+            let delay = self.rng.random_range(5..=self.delay);
+            self.flying.push((self.now + Duration::from_millis(delay), to_bridge, packet));
+        }
+    }
+
+    fn until(&mut self, seconds: u64, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + Duration::from_secs(seconds);
+        loop {
+            self.collect();
+            if done(self) {
+                return true;
+            }
+            let client = self.client.poll_timeout();
+            let client = (client != SocketTime::infinite_future())
+                .then(|| self.start + (client - SocketTime::zero()));
+            let flying = self.flying.iter().map(|(at, ..)| *at).min();
+            let next = [client, flying, self.bridge.poll_timeout()].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                self.now = end;
+                return false;
+            };
+            self.now = self.now.max(next);
+            self.client.advance_time(SocketTime::zero() + (self.now - self.start));
+            self.bridge.handle_timeout(self.now, &mut self.counters);
+            let due: Vec<_> = self.flying.extract_if(.., |(at, ..)| *at <= self.now).collect();
+            for (_, to_bridge, packet) in due {
+                if to_bridge {
+                    self.bridge.handle(self.now, &packet, &mut self.counters);
+                } else {
+                    self.client.handle_input(&packet);
+                }
+            }
+        }
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        let mut texts = Vec::new();
+        for event in &self.told {
+            if let Event::Text(text) = event {
+                texts.push(text.as_str());
+            }
+        }
+        texts
+    }
+}
+
+#[test]
+fn the_client_opens_a_channel() {
+    let mut world = World::open(1);
+    assert_eq!(world.told, [Event::Opened]);
+    assert!(world.until(5, |w| w.got == [(0, 50, vec![2])]), "{:?}", world.got);
+    assert_eq!((world.counters.sctp_connected, world.counters.channels_opened), (1, 1));
+}
+
+#[test]
+fn texts_go_both_ways() {
+    let mut world = World::open(2);
+    world.client_sends(0, STRING, b"{\"colibriClass\":\"ClientHello\"}".to_vec());
+    world.client_sends(0, EMPTY, vec![0]);
+    world.bridge_sends("hi \u{1f600}").unwrap();
+    world.bridge_sends("").unwrap();
+    assert!(world.until(5, |w| w.got.len() == 3 && w.texts().len() == 2));
+    assert_eq!(world.texts(), ["{\"colibriClass\":\"ClientHello\"}", ""]);
+    assert_eq!(world.got[1], (0, 51, "hi \u{1f600}".as_bytes().to_vec()));
+    assert_eq!(world.got[2], (0, 56, vec![0]));
+}
+
+#[test]
+fn loss_and_reordering_change_nothing() {
+    for seed in 0..8 {
+        let mut world = World::new(seed);
+        (world.loss, world.delay) = (0.2, 120);
+        world.open_channel(0);
+        assert!(world.until(120, |w| w.bridge.is_open()), "seed {seed}");
+        let texts: Vec<_> = (0..40).map(|n| format!("{n}").repeat(1 + 157 * n)).collect();
+        for text in &texts {
+            world.client_sends(0, STRING, text.clone().into_bytes());
+            world.bridge_sends(text).unwrap();
+        }
+        let done = |w: &World| w.got.len() == 41 && w.texts().len() == 40;
+        assert!(world.until(600, done), "seed {seed}: {} {}", world.got.len(), world.texts().len());
+        assert_eq!(world.texts(), texts, "seed {seed}");
+        assert!(
+            world
+                .got
+                .iter()
+                .skip(1)
+                .map(|(_, _, bytes)| bytes.as_slice())
+                .eq(texts.iter().map(String::as_bytes))
+        );
+        assert_eq!(world.bridge.held.bytes(), 0);
+    }
+}
+
+#[test]
+fn the_largest_text_and_one_byte_more() {
+    let mut world = World::open(3);
+    let largest = "x".repeat(MAX_MESSAGE);
+    world.client_sends(0, STRING, largest.clone().into_bytes());
+    world.bridge_sends(&largest).unwrap();
+    assert_eq!(world.bridge_sends(&format!("{largest}x")), Err(SendError::TooLong));
+    assert!(world.until(20, |w| w.got.len() == 2 && w.texts().len() == 1));
+    assert_eq!(world.got[1].2, largest.as_bytes());
+    assert_eq!(world.texts(), [largest.as_str()]);
+    // A longer one ends the association, and only that.
+    world.client_sends(0, STRING, vec![b'x'; MAX_MESSAGE + 1]);
+    assert!(world.until(20, |w| w.told.last() == Some(&Event::Closed)));
+    assert_eq!(world.counters.sctp_lost, 1);
+    assert_eq!(world.bridge_sends("x"), Err(SendError::NotOpen));
+}
+
+#[test]
+fn binary_is_dropped() {
+    let mut world = World::open(4);
+    world.client_sends(0, BINARY, b"binary".to_vec());
+    world.client_sends(0, STRING, b"\xff".to_vec());
+    world.client_sends(0, PpId(99), b"?".to_vec());
+    world.client_sends(0, STRING, b"text".to_vec());
+    assert!(world.until(5, |w| w.texts() == ["text"]));
+    assert_eq!((world.counters.channel_binary, world.counters.channel_malformed), (1, 2));
+}
+
+#[test]
+fn a_second_channel_is_refused_and_the_first_goes_on() {
+    let mut world = World::open(5);
+    world.open_channel(2);
+    world.client_sends(4, STRING, b"no channel".to_vec());
+    assert!(world.until(10, |w| w.closed == [2]), "{:?}", world.closed);
+    assert_eq!(world.counters.channels_refused, 1);
+    assert_eq!(world.counters.channel_malformed, 1);
+    world.client_sends(0, STRING, b"still here".to_vec());
+    assert!(world.until(5, |w| w.texts() == ["still here"]));
+}
+
+#[test]
+fn a_closed_channel_can_be_opened_again() {
+    let mut world = World::open(6);
+    assert!(world.until(5, |w| !w.got.is_empty()));
+    world.client.reset_streams(&[StreamId(0)]).unwrap();
+    assert!(world.until(10, |w| w.told == [Event::Opened, Event::Closed] && w.closed == [0]));
+    world.open_channel(0);
+    assert!(world.until(10, |w| w.bridge.is_open()));
+    world.bridge_sends("again").unwrap();
+    assert!(world.until(5, |w| w.got.last() == Some(&(0, 51, b"again".to_vec()))));
+}
+
+#[test]
+fn an_abort_closes_the_channel_and_the_peer_may_begin_again() {
+    let mut world = World::open(7);
+    world.client.close();
+    assert!(world.until(5, |w| w.told == [Event::Opened, Event::Closed]));
+    assert_eq!(world.counters.sctp_lost, 1);
+    world.client.connect();
+    world.open_channel(0);
+    assert!(world.until(20, |w| w.told.len() == 3 && w.bridge.is_open()));
+}
+
+#[test]
+fn a_shutdown_closes_the_channel() {
+    let mut world = World::open(8);
+    world.client.shutdown();
+    assert!(world.until(20, |w| w.told == [Event::Opened, Event::Closed]));
+    assert!(world.client.state() == SocketState::Closed);
+}
+
+#[test]
+fn an_idle_association_answers_heartbeats() {
+    let mut world = World::open(9);
+    assert!(!world.until(600, |w| w.aborted));
+    assert!(world.bridge.is_open());
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_not_buffered_for() {
+    let mut world = World::open(10);
+    world.loss = 1.0;
+    let text = "x".repeat(MAX_MESSAGE);
+    let sent = (0..64).take_while(|_| world.bridge_sends(&text).is_ok()).count();
+    // The agreement to the channel may still wait, too.
+    assert!((7..=MAX_BUFFERED / MAX_MESSAGE).contains(&sent), "{sent}");
+    assert_eq!(world.bridge_sends(&text), Err(SendError::Full));
+    // For a minute no answer: the association stays, and goes on when the path is back.
+    world.until(60, |_| false);
+    world.loss = 0.0;
+    assert!(world.until(120, |w| w.got.len() == 1 + sent), "{}", world.got.len());
+}
+
+#[test]
+fn too_many_streams_end_the_association() {
+    let mut world = World::open(11);
+    for stream in 1..=MAX_STREAMS as u16 {
+        world.client_sends(stream, STRING, b"?".to_vec());
+    }
+    assert!(world.until(10, |w| w.told == [Event::Opened, Event::Closed]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn anything_is_survived(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
+        let (mut sctp, mut counters) = (Sctp::default(), TransportCounters::default());
+        for packet in packets {
+            sctp.handle(Instant::now(), &packet, &mut counters);
+        }
+    }
+}
