@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Bridge, HealthError};
-use crate::stats::{Mucs, Stat, Surroundings, published, threads};
+use crate::stats::{Mucs, Process, Stat, Surroundings, published};
 
 /// No room to be found in for so long is a failure: as long as JVB gives a check that does not come.
 const ABSENCE: Duration = Duration::from_secs(90);
@@ -77,7 +77,7 @@ impl SelfReport {
             version: self.version.to_string(),
             release: self.release.as_deref().map(str::to_owned),
             region: self.region.as_deref().map(str::to_owned),
-            threads: threads(),
+            threads: Process::read().threads,
             mucs: self.mucs(),
         };
         published(&self.bridge.stats(), &around)

@@ -22,13 +22,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Shared,
-    readings::{DISTRIBUTIONS, JVB, Metric, RIALTO, XMPP},
+    readings::{DISTRIBUTIONS, JVB, Metric, PROCESS, RIALTO, XMPP},
     refuse,
 };
 use crate::{
     bridge::BridgeStats,
     channel::Dropped,
-    stats::{self, Mucs, Number},
+    stats::{Mucs, Number, Process},
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text;charset=utf-8;version=1.0.0";
@@ -43,7 +43,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) ->
     let reading = Reading {
         stats: shared.bridge.stats(),
         mucs: shared.report.mucs(),
-        threads: stats::threads(),
+        process: Process::read(),
         started: *STARTED,
     };
     let format = choose(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
@@ -83,7 +83,7 @@ fn choose(accept: Option<&str>) -> Format {
 struct Reading {
     stats: BridgeStats,
     mucs: Mucs,
-    threads: Option<u64>,
+    process: Process,
     /// Milliseconds since 1970.
     started: f64,
 }
@@ -124,10 +124,15 @@ impl Reading {
             all.insert(name.to_owned(), Value::Object(object));
         }
         all.insert("startup_time".to_owned(), self.started.into());
-        if let Some(threads) = self.threads {
+        if let Some(threads) = self.process.threads {
             all.insert("thread_count".to_owned(), threads.into());
         }
         let mut own = numbers(RIALTO, &self.stats);
+        own.extend(
+            PROCESS.iter().filter_map(|(name, _, read)| {
+                Some(((*name).to_owned(), read(&self.process)?.into()))
+            }),
+        );
         let drops: Map<String, Value> =
             self.stats.drops.iter().map(|(why, n)| ((*why).to_owned(), (*n).into())).collect();
         own.insert("dropped_packets_total".to_owned(), json!(drops));
@@ -163,7 +168,7 @@ struct Jvb(Arc<Reading>);
 
 impl Collector for Jvb {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Reading { stats, mucs, threads, started } = &*self.0;
+        let Reading { stats, mucs, process, started } = &*self.0;
         encode_all(&mut encoder, JVB, stats)?;
         encode_all(&mut encoder, XMPP, mucs)?;
         for (name, help, read) in DISTRIBUTIONS {
@@ -174,7 +179,7 @@ impl Collector for Jvb {
         }
         let help = "When the process started, ms since 1970";
         gauge(&mut encoder, "startup_time", help, Number::Fraction(*started))?;
-        threads.map_or(Ok(()), |threads| {
+        process.threads.map_or(Ok(()), |threads| {
             gauge(&mut encoder, "thread_count", "Threads of the process", threads.into())
         })
     }
@@ -187,6 +192,11 @@ impl Collector for Own {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let stats = &self.0.stats;
         encode_all(&mut encoder, RIALTO, stats)?;
+        for (name, help, read) in PROCESS {
+            if let Some(value) = read(&self.0.process) {
+                gauge(&mut encoder, name, help, value.into())?;
+            }
+        }
         let help = "Packets dropped, by reason";
         let mut family =
             encoder.encode_descriptor("dropped_packets", help, None, MetricType::Counter)?;
@@ -289,7 +299,7 @@ mod tests {
         Reading {
             stats,
             mucs: Mucs { joined: 1, ..Mucs::default() },
-            threads: Some(7),
+            process: Process { threads: Some(7), ..Process::default() },
             started: 1.0e12,
         }
     }

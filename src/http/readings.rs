@@ -4,7 +4,7 @@
 
 use crate::{
     bridge::BridgeStats,
-    stats::{Mucs, Number},
+    stats::{Mucs, Number, Process},
 };
 
 /// A metric of `S`: its name without prefix and `_total`.
@@ -119,6 +119,15 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "ice_consent_lost", "Consent expiries (RFC 7675)", |s| s.transports.consent_lost;
     counter "ice_address_changes", "Changes of an endpoint's address", |s| s.transports.address_changes;
 };
+
+/// What may not be told: its name, its help, and its value.
+pub(super) type Told = (&'static str, &'static str, fn(&Process) -> Option<u64>);
+
+/// Prefixed `rialto_`: what the system says of the process, where it does.
+pub(super) const PROCESS: [Told; 2] = [
+    ("resident_memory_bytes", "Resident memory of the process", |p| p.resident_bytes),
+    ("open_files", "Files and sockets that the process has open", |p| p.open_files),
+];
 
 /// A distribution over conferences: its name, its help, and its values.
 pub(super) type Distribution = (&'static str, &'static str, fn(&BridgeStats) -> &[usize]);

@@ -151,12 +151,6 @@ pub fn published(stats: &BridgeStats, around: &Surroundings) -> Vec<(&'static st
     all
 }
 
-/// Threads of this process, where the system tells.
-pub fn threads() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
-}
-
 /// `yyyy-MM-dd HH:mm:ss.SSS`, UTC. The date by the civil-calendar arithmetic of days since 1970:
 /// years begin in March, so that the leap day is the last of its year.
 pub fn timestamp(since_1970: Duration) -> String {
