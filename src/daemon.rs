@@ -284,6 +284,7 @@ fn bridge_config(config: &Config) -> BridgeConfig {
             min_participants: config.shutdown.graceful_min_participants as usize,
             delay: config.shutdown.shutting_down_delay,
         },
+        initial_last_n: config.cc.initial_last_n,
         web_sockets: web_socket_bases(config),
         announced_version: config.version.announce.then(|| xmpp::version(config).to_owned()),
         load: config.load,

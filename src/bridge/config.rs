@@ -27,6 +27,9 @@ pub struct BridgeConfig {
     /// SCTP for the bridge channel (`videobridge.sctp.enabled`, true in a configuration). Without it a
     /// request with `<sctp>` is refused.
     pub sctp: bool,
+    /// How many videos a receiver gets until it or the focus says; negative is all
+    /// (`videobridge.cc.initial-last-n`, -1).
+    pub initial_last_n: i32,
     /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
     /// for each domain. None: there are no WebSockets.
     pub web_sockets: Vec<String>,
@@ -83,6 +86,7 @@ impl Default for BridgeConfig {
             first_transfer_timeout: Duration::from_secs(15),
             max_inactivity: Duration::from_secs(8),
             sctp: false,
+            initial_last_n: -1,
             web_sockets: Vec::new(),
             announced_version: None,
             initial_drain: false,

@@ -143,6 +143,14 @@ impl Inner {
     fn check_activity(&self) {
         for handle in self.handles() {
             let changed = self.with(&handle, |conference, effects| {
+                if !self.config.web_sockets.is_empty() && conference.lacks_channels(now()) {
+                    tracing::warn!(
+                        conference = %handle.id,
+                        meeting = %handle.meeting_id,
+                        addresses = ?self.config.web_sockets,
+                        "nobody has opened a bridge channel: do WebSocket addresses lead here?"
+                    );
+                }
                 conference.tick(now(), &|id| self.transports.last_activity(id), effects)
             });
             self.totals.activity_changed(changed.unwrap_or_default());

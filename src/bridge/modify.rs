@@ -104,6 +104,7 @@ impl Inner {
     fn rules(&self) -> Rules {
         Rules {
             sctp: self.config.sctp,
+            initial_last_n: self.config.initial_last_n,
             expiration_timeout: self.config.expiration_timeout,
             connect_timeout: self.config.connect_timeout,
             empty_timeout: self.config.empty_conference_timeout,

@@ -108,6 +108,7 @@ impl Conference {
         if let Some(change) = self.speakers.decide(now) {
             self.announce_speaker(&change, effects);
         }
+        self.tell_demand(effects);
         let (mut disconnected, mut reconnected) = (0, 0);
         let mut changed = Vec::new();
         for endpoint in self.endpoints.values_mut() {

@@ -68,6 +68,7 @@ impl Conference {
     /// Decides anew for those receivers that do not get every video, because who is to be seen has
     /// changed.
     pub(super) fn allocate_limited(&mut self, effects: &mut Effects) {
+        self.demand_changed = true;
         if self.endpoints.values().all(|receiver| receiver.last_n().is_none()) {
             return;
         }
@@ -79,6 +80,7 @@ impl Conference {
 
     /// Brings what a receiver gets up to date after what it can take or wants has changed.
     pub(super) fn offer_all(&mut self, receiver: &str, effects: &mut Effects) {
+        self.demand_changed = true;
         let ranking = self.ranking();
         if let Some(receiver) = self.endpoints.get_mut(receiver) {
             receiver.allocate(&ranking, effects);

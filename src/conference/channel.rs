@@ -1,16 +1,42 @@
 //! What bridge-channel messages do to a conference, and what it tells over the channels.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{effects::Effects, endpoint::Endpoint, state::Conference};
 use crate::{
     channel::{Dropped, ToBridge, ToClient, message::VideoType},
-    engine::{EndpointId, MediaType},
+    engine::{EndpointId, MediaType, SourceSpec},
 };
 
+/// An endpoint that is connected for so long has opened its channel, or will not.
+const CHANNEL_DELAY: Duration = Duration::from_secs(30);
+
+/// What senders are told of receivers that set no bound, pixels.
+const UNBOUNDED: i32 = 2160;
+
+/// In a conference of more, senders hear of what receivers want twice a second and not at once: it is
+/// a sum over all of both.
+const SMALL: usize = 32;
+
 impl Conference {
+    /// Nobody has opened a channel although somebody had the time to. Told once.
+    pub fn lacks_channels(&mut self, now: Instant) -> bool {
+        let settled = |endpoint: &Endpoint| {
+            endpoint.keyed && now.saturating_duration_since(endpoint.created) > CHANNEL_DELAY
+        };
+        !self.channels_settled && self.endpoints.values().any(settled) && {
+            self.channels_settled = true;
+            true
+        }
+    }
+
     /// An endpoint has a new channel: it hears how things are.
-    pub fn channel_opened(&self, endpoint: EndpointId, effects: &mut Effects) {
+    pub fn channel_opened(&mut self, endpoint: EndpointId, effects: &mut Effects) {
+        self.channels_settled = true;
+        let demand = self.demand_of(endpoint);
         let Some(endpoint) = self.by_engine_id(endpoint) else { return };
         let mut tell = |message: &ToClient| effects.message(endpoint.engine_id, message.text());
         for other in self.endpoints.values().filter(|other| other.inactive) {
@@ -21,7 +47,57 @@ impl Conference {
             let previous = self.names(self.speakers.previous());
             tell(&ToClient::DominantSpeaker { endpoint: dominant, previous: &previous });
         }
+        for (source, max_height) in &demand {
+            tell(&ToClient::SenderConstraints { source, max_height: *max_height });
+        }
         tell(&ToClient::ForwardedSources(&endpoint.forwarded));
+        let id = endpoint.id.clone();
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.demand = demand;
+        }
+    }
+
+    /// How high anybody who gets it wants each video of a sender.
+    fn demand_of(&self, sender: EndpointId) -> Vec<(Arc<str>, i32)> {
+        let Some(sender) = self.by_engine_id(sender) else { return Vec::new() };
+        let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
+        let wanted = |source: &SourceSpec| {
+            let receivers = self.endpoints.values();
+            let bounds = receivers.filter(|r| r.subscriptions.contains_key(&source.id)).map(|r| {
+                match r.wishes.constraint(&source.name).map(|bound| bound.max_height) {
+                    None | Some(i32::MIN..0) => UNBOUNDED,
+                    Some(height) => height,
+                }
+            });
+            bounds.max().unwrap_or(0)
+        };
+        videos.map(|own| (own.spec.name.clone(), wanted(&own.spec))).collect()
+    }
+
+    /// Tells senders what is wanted of their videos, where that has changed.
+    pub(super) fn tell_demand(&mut self, effects: &mut Effects) {
+        if !std::mem::take(&mut self.demand_changed) {
+            return;
+        }
+        let senders = self.endpoints.values();
+        let demands: Vec<_> =
+            senders.map(|sender| (sender.id.clone(), self.demand_of(sender.engine_id))).collect();
+        for (id, demand) in demands {
+            let Some(sender) = self.endpoints.get_mut(&id) else { continue };
+            for (source, max_height) in demand.iter().filter(|now| !sender.demand.contains(now)) {
+                let message = ToClient::SenderConstraints { source, max_height: *max_height };
+                effects.message(sender.engine_id, message.text());
+            }
+            sender.demand = demand;
+        }
+    }
+
+    /// After a change of what receivers get or want.
+    pub(super) fn demand_changed(&mut self, effects: &mut Effects) {
+        self.demand_changed = true;
+        if self.endpoints.len() <= SMALL {
+            self.tell_demand(effects);
+        }
     }
 
     /// A message of an endpoint. The error says why nobody gets it.
@@ -58,20 +134,24 @@ impl Conference {
                 sender.wishes.last_n = Some(last_n);
                 let id = id.clone();
                 self.offer_all(&id, effects);
+                self.demand_changed(effects);
             }
             ToBridge::VideoConstraints(update) => {
                 sender.wishes.update(update);
                 let id = id.clone();
                 self.offer_all(&id, effects);
+                self.demand_changed(effects);
             }
             ToBridge::AudioSubscription(audio) => {
                 sender.wishes.audio = Some(audio);
                 let id = id.clone();
                 self.offer_all(&id, effects);
+                self.demand_changed(effects);
             }
             ToBridge::VideoType { source, video_type } => {
                 sender.set_video_type(source.as_deref(), video_type);
                 self.allocate_limited(effects);
+                self.demand_changed(effects);
             }
         }
         Ok(())

@@ -56,6 +56,8 @@ pub struct Endpoint {
     pub mids: HashMap<String, Mid>,
     /// What it asked for over its channel.
     pub wishes: Wishes,
+    /// How high its videos were last said to be wanted, by source, pixels.
+    pub demand: Vec<(Arc<str>, i32)>,
     /// The videos that it was told it gets.
     pub forwarded: Vec<String>,
     /// Its latest measurements.

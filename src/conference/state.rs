@@ -34,6 +34,9 @@ pub struct Identity {
 pub struct Rules {
     /// There is SCTP.
     pub sctp: bool,
+    /// How many videos an endpoint gets that did not say, and of which the focus did not; negative is
+    /// all.
+    pub initial_last_n: i32,
     /// An endpoint from which nothing has come for so long expires.
     pub expiration_timeout: Duration,
     /// An endpoint that never connected expires after so long.
@@ -60,6 +63,10 @@ pub struct Conference {
     pub(super) speakers: Speakers<EndpointId>,
     /// Endpoints by how recently they spoke, then by when they came.
     pub(super) speech_order: Vec<String>,
+    /// Somebody opened a channel, or it was told that nobody does.
+    pub(super) channels_settled: bool,
+    /// What receivers get or want of videos may have changed since senders were told.
+    pub(super) demand_changed: bool,
 }
 
 impl Conference {
@@ -74,6 +81,8 @@ impl Conference {
             ssrc_owners: HashMap::new(),
             speakers: Speakers::new(now),
             speech_order: Vec::new(),
+            channels_settled: false,
+            demand_changed: false,
         }
     }
 

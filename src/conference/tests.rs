@@ -77,6 +77,7 @@ impl Room {
             video_ssrc: 2,
         };
         let rules = Rules {
+            initial_last_n: -1,
             sctp: false,
             expiration_timeout: 60 * second,
             connect_timeout: 120 * second,

@@ -80,7 +80,7 @@ const OBSOLETE: [&str; 6] = [
 
 /// Keys that are read and checked, and whose values nothing uses yet: anything but the default has no
 /// effect.
-const INERT: [&str; 17] = [
+const INERT: [&str; 16] = [
     "ice4j.consent-freshness.randomize-interval",
     "jmt.dtls.accepted-fingerprint-hash-functions",
     "jmt.dtls.local-fingerprint-hash-function",
@@ -91,7 +91,6 @@ const INERT: [&str; 17] = [
     "jmt.keyframe.source-wide-max-requests",
     "jmt.keyframe.source-wide-min-interval",
     "jmt.srtp.protection-profiles",
-    "videobridge.cc.initial-last-n",
     "videobridge.health.interval",
     "videobridge.health.max-check-duration",
     "videobridge.health.require-valid-address",

@@ -342,3 +342,70 @@ async fn the_focus_says_what_last_n_is_at_first() {
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1}"#);
     assert_eq!(changes(&rig, 2), (vec![2], vec![]));
 }
+
+/// What a sender was told of its videos.
+fn demand(channel: &Channel) -> Vec<(String, i64)> {
+    let constraints = heard(channel).into_iter().filter_map(|message| {
+        let height = message.get("maxHeight")?.as_i64()?;
+        Some((message["sourceName"].as_str()?.to_owned(), height))
+    });
+    constraints.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn senders_hear_what_is_wanted_of_them() {
+    let (rig, alice, bob) = two().await;
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    let alices = |height: i64| vec![("alice-v0".to_owned(), height)];
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(demand(&alice), alices(2160), "nobody has set a bound");
+    let want = |height: i32| {
+        bob.received(&format!(
+            r#"{{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{{"maxHeight":{height}}}}}"#
+        ));
+    };
+    want(720);
+    assert_eq!(demand(&alice), alices(720));
+    want(720);
+    assert_eq!(demand(&alice), []);
+    want(0);
+    assert_eq!(demand(&alice), alices(0));
+    let again = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap();
+    assert_eq!(demand(&again), alices(0));
+    rig.join(MEETING, "carol").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(demand(&again), alices(2160));
+    assert_eq!(demand(&bob), []);
+}
+
+#[tokio::test]
+async fn last_n_of_the_configuration_holds_until_somebody_says() {
+    let rig = rig(BridgeConfig { initial_last_n: 0, ..BridgeConfig::default() });
+    rig.create(MEETING, "alice").await.unwrap();
+    rig.join(MEETING, "bob").await.unwrap();
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    assert_eq!(changes(&rig, 2), (vec![1], vec![]));
+    let request = json!({"id": "bob", "initial-last-n": {"value": 1}});
+    rig.ask(&json!({"meeting-id": MEETING, "endpoints": [request]})).await.unwrap();
+    assert_eq!(changes(&rig, 2), (vec![2], vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conference_without_channels_is_noticed_once() {
+    let now = || tokio::time::Instant::now().into_std();
+    let late = std::time::Duration::from_secs(31);
+    for (opens, expected) in [(false, true), (true, false)] {
+        let rig = rig(BridgeConfig::default());
+        rig.create(MEETING, "alice").await.unwrap();
+        rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(1) }).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        let _channel =
+            opens.then(|| rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap());
+        let inner = &rig.bridge.inner;
+        let handle = inner.by_meeting(MEETING).unwrap();
+        let lacks = |at| inner.with(&handle, |conference, _| conference.lacks_channels(at));
+        assert_eq!(lacks(now()), Some(false), "there is time");
+        assert_eq!(lacks(now() + late), Some(expected));
+        assert_eq!(lacks(now() + late + late), Some(false), "once");
+    }
+}
