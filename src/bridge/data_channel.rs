@@ -7,7 +7,7 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::{Inner, channel::Channel};
+use super::{Bridge, Inner, channel::Channel};
 use crate::{
     channel::{ChannelKind, Outgoing},
     engine::EndpointId,
@@ -27,6 +27,13 @@ pub(super) struct DataChannel {
 impl Drop for DataChannel {
     fn drop(&mut self) {
         self.sender.abort();
+    }
+}
+
+impl Bridge {
+    /// Whether endpoints may have data channels.
+    pub fn has_sctp(&self) -> bool {
+        self.inner.config.sctp
     }
 }
 

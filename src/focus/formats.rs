@@ -67,7 +67,7 @@ pub fn extensions(kind: Kind) -> Vec<Extmap> {
             (7, "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"),
             (8, "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"),
         ],
-        Kind::Application => &[],
+        Kind::Application => return Vec::new(),
     };
     both.iter().chain(own).map(|(id, uri)| Extmap { id: *id, uri: (*uri).to_owned() }).collect()
 }

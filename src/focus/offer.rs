@@ -1,5 +1,5 @@
-//! The offers to one browser: three sections for what it sends (microphone, camera, screen), then a
-//! section for each source of the others. A section whose source is gone stays, inactive, and
+//! The offers to one browser: three sections for what it sends (microphone, camera, screen), one for its
+//! data channel where there is SCTP, then a section for each source of the others. A section whose source is gone stays, inactive, and
 //! serves a later source of its kind, so that an offer never grows beyond what was once shown at
 //! the same time.
 
@@ -14,6 +14,8 @@ pub const MICROPHONE: &str = "0";
 pub const CAMERA: &str = "1";
 /// MID of the section in which the browser sends its screen.
 pub const SCREEN: &str = "2";
+/// MID of the section of the data channel.
+pub const DATA: &str = "data";
 
 /// Simulcast streams asked of the camera, lowest first (RFC 8853 has no order; browsers scale down
 /// by 4, 2 and 1 in this one).
@@ -50,6 +52,7 @@ pub struct Offers {
     session: u64,
     version: u64,
     transport: Transport,
+    data: bool,
     slots: Vec<Slot>,
 }
 
@@ -57,7 +60,12 @@ impl Offers {
     /// Offers with the bridge's side of the transport. `session` identifies them (RFC 8866 section
     /// 5.2); any number below 2^63 will do.
     pub fn new(session: u64, transport: Transport) -> Self {
-        Self { session, version: 0, transport, slots: Vec::new() }
+        Self { session, version: 0, transport, data: false, slots: Vec::new() }
+    }
+
+    /// Offers a data channel as well, from the first offer on.
+    pub fn offer_data(&mut self) {
+        self.data = true;
     }
 
     /// Replaces the bridge's side of the transport (ICE restart).
@@ -108,6 +116,9 @@ impl Offers {
         ];
         if let Some(camera) = sections.get_mut(1) {
             camera.rids = RIDS.iter().map(|id| Rid { id: (*id).to_owned(), send: false }).collect();
+        }
+        if self.data {
+            sections.push(Section::new(Kind::Application, DATA, Direction::SendRecv));
         }
         sections.extend(self.slots.iter().map(Slot::section));
         for section in &mut sections {
@@ -183,6 +194,17 @@ mod tests {
         assert_eq!(offer.bundle, ["0", "1", "2"]);
         assert!(offer.sections.iter().all(|s| s.direction == Direction::RecvOnly));
         assert!(offer.sections.iter().all(|s| s.transport.ufrag == "u"));
+        assert_eq!(Description::parse(&offer.to_string()), Ok(offer));
+    }
+
+    #[test]
+    fn a_data_channel_is_offered_before_what_others_send() {
+        let mut offers = offers();
+        offers.offer_data();
+        offers.set_sources(&[source("a", Kind::Video, 1)]);
+        let offer = offers.next();
+        assert_eq!(offer.bundle, ["0", "1", "2", "data", "3"]);
+        assert!(offer.to_string().contains("a=sctp-port:5000\r\na=max-message-size:65536\r\n"));
         assert_eq!(Description::parse(&offer.to_string()), Ok(offer));
     }
 

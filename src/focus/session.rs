@@ -15,7 +15,7 @@ use crate::{
     bridge::Bridge,
     colibri::{
         Colibri2Endpoint, ColibriError, ConferenceModified, ConferenceModify, IceUdp, Media,
-        MediaSource, Reason, Transport, capability,
+        MediaSource, Reason, Sctp, Transport, capability,
     },
     engine::Mid,
 };
@@ -80,6 +80,9 @@ impl Session {
         // 63 bits: the number is signed where browsers parse it.
         let session = rand::random::<u64>() >> 1;
         let mut offers = Offers::new(session, answer::bridge_transport(ice));
+        if bridge.has_sctp() {
+            offers.offer_data();
+        }
         offers.set_sources(&membership.room.sources_for(&membership.id));
         Ok(Self {
             bridge,
@@ -330,7 +333,11 @@ async fn create_endpoint(
         endpoints: vec![Colibri2Endpoint {
             create: true,
             capabilities: vec![capability::SOURCE_NAMES.to_owned()],
-            transport: Some(Transport { ice_controlling: true, ..Transport::default() }),
+            transport: Some(Transport {
+                ice_controlling: true,
+                sctp: bridge.has_sctp().then(Sctp::default),
+                ..Transport::default()
+            }),
             ..Colibri2Endpoint::new(membership.id.as_str())
         }],
         ..ConferenceModify::default()

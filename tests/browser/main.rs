@@ -158,5 +158,38 @@ async fn one_watches_a_screen() {
     chromium.stop().await;
 }
 
+/// Chat goes from page to page over the bridge channel, which the browser opens over SCTP.
+#[tokio::test]
+async fn two_people_chat() {
+    let _turn = serially().await;
+    let Some(chromium) = Chromium::start().await else { return };
+    let bridge = Bridge::start(2);
+    let url = bridge.url("chat");
+    let one = Participant::join(&chromium, &url, Look::new(1, [200, 40, 40], 440)).await;
+    let two = Participant::join(&chromium, &url, Look::new(2, [40, 170, 60], 660)).await;
+    for person in [&one, &two] {
+        person
+            .until("an open data channel", async |person| {
+                (person.state().await["channel"] == "open").then_some(())
+            })
+            .await;
+    }
+    let long = "x".repeat(20_000);
+    for (from, to, text) in [(&one, &two, "Grüße"), (&two, &one, "hello"), (&one, &two, &long)] {
+        let keys = "document.getElementById('say').value";
+        let script =
+            format!("{keys} = '{text}', document.querySelector('#chat form').requestSubmit()");
+        from.run(&script).await;
+        let name = format!("Person {}", from.look.number);
+        to.until("what was said", async |person| {
+            let chat = person.state().await["chat"].clone();
+            let last = chat.as_array()?.last()?.clone();
+            (last["name"] == name.as_str() && last["text"] == text).then_some(())
+        })
+        .await;
+    }
+    chromium.stop().await;
+}
+
 /// How long a condition may take. A machine that does much else is slow.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Candidate, Codec, Description, Kind, Section, Transport};
+use crate::colibri::SCTP_PORT;
 
 /// One line with the line end that RFC 8866 asks for.
 macro_rules! line {
@@ -46,7 +47,9 @@ impl Display for Section {
         }
         self.transport.fmt(f)?;
         if self.kind == Kind::Application {
-            return Ok(());
+            // RFC 8841 sections 5.1 and 6.1.
+            line!(f, "a=sctp-port:{SCTP_PORT}")?;
+            return line!(f, "a=max-message-size:65536");
         }
         line!(f, "a={}", self.direction.as_str())?;
         line!(f, "a=rtcp-mux")?;

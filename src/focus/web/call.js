@@ -23,6 +23,7 @@ const call = {
   offers: 0,
   audio: new Map(),
   attempts: 0,
+  chat: [],
   changed: false,
   over: false,
 };
@@ -41,7 +42,11 @@ function join() {
   status('Joining…');
   disconnect();
   call.rates = new Rates();
-  call.peer = new Peer({ state: onConnection, candidate: (candidate) => call.signal?.send({ type: 'candidate', candidate }) });
+  call.peer = new Peer({
+    state: onConnection,
+    candidate: (candidate) => call.signal?.send({ type: 'candidate', candidate }),
+    message: onMessage,
+  });
   for (const [kind, track] of Object.entries(media.tracks)) call.peer.send(kind, track);
   call.signal = new Signal(room, call.name, {
     welcome: ({ id }) => {
@@ -253,6 +258,40 @@ function renderButtons() {
   $('screen').disabled = !navigator.mediaDevices?.getDisplayMedia;
 }
 
+// Chat, from page to page over the bridge channel ------------------------------------------------
+
+function onMessage({ colibriClass, from, msgPayload }) {
+  if (colibriClass !== 'EndpointMessage' || typeof msgPayload?.chat !== 'string') return;
+  const name = call.peers.find(({ id }) => id === from)?.name ?? from;
+  chat(name, msgPayload.chat);
+  if ($('chat').hidden) announce(`${name}: ${msgPayload.chat}`);
+  $('talk').classList.toggle('news', $('chat').hidden);
+}
+
+function say(text) {
+  const said = call.peer?.tell({ colibriClass: 'EndpointMessage', to: '', msgPayload: { chat: text } }) ?? false;
+  if (said) chat('You', text);
+  else notice('There is no channel to the bridge: the message was not sent.');
+  return said;
+}
+
+function chat(name, text) {
+  call.chat.push({ name, text });
+  const line = document.createElement('li');
+  line.append(Object.assign(document.createElement('b'), { textContent: name }), ` ${text}`);
+  $('said').append(line);
+  while ($('said').children.length > 200) $('said').firstChild.remove();
+  call.chat.splice(0, call.chat.length - 200);
+  line.scrollIntoView({ block: 'end' });
+}
+
+function toggleChat() {
+  const shown = ($('chat').hidden = !$('chat').hidden) === false;
+  $('talk').setAttribute('aria-pressed', String(shown));
+  $('talk').classList.remove('news');
+  if (shown) $('say').focus();
+}
+
 // Measurements ---------------------------------------------------------------------------------
 
 async function measure() {
@@ -357,6 +396,12 @@ $('microphone').onclick = () => toggle('microphone');
 $('camera').onclick = () => toggle('camera');
 $('screen').onclick = toggleScreen;
 $('plots').onclick = togglePlots;
+$('talk').onclick = toggleChat;
+$('chat').querySelector('form').onsubmit = (event) => {
+  event.preventDefault();
+  const text = $('say').value.trim();
+  if (text && say(text)) $('say').value = '';
+};
 $('leave').onclick = () => leave();
 $('rejoin').onclick = start;
 $('notice').querySelector('button').onclick = () => {
@@ -374,7 +419,7 @@ $('copy').onclick = async () => {
 };
 document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || call.over || event.target.matches('input')) return;
-  const action = { m: $('microphone'), v: $('camera'), s: $('screen'), p: $('plots') }[event.key.toLowerCase()];
+  const action = { m: $('microphone'), v: $('camera'), s: $('screen'), p: $('plots'), c: $('talk') }[event.key.toLowerCase()];
   if (action && !action.disabled) action.click();
 });
 window.addEventListener('pagehide', disconnect);
@@ -389,6 +434,8 @@ window.rialto = {
     ice: call.peer?.pc.iceConnectionState ?? null,
     ufrag: call.peer?.pc.currentRemoteDescription?.sdp.match(/a=ice-ufrag:(\S+)/)?.[1] ?? null,
     offers: call.offers,
+    channel: call.peer?.channel.readyState ?? null,
+    chat: call.chat,
     peers: call.peers,
     speaker: call.speaker,
     sources: [...(call.peer?.slots.values() ?? [])],

@@ -11,7 +11,10 @@ const LAYERS = {
 };
 
 export class Peer {
-  /** `on.state(text)` for changes of the connection, `on.candidate(text)` for local candidates. */
+  /**
+   * `on.state(text)` for changes of the connection, `on.candidate(text)` for local candidates,
+   * `on.message(object)` for what comes in the bridge channel.
+   */
   constructor(on) {
     this.on = on;
     this.slots = new Map();
@@ -21,6 +24,9 @@ export class Peer {
     this.answered = false;
     this.candidates = [];
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
+    this.channel = this.pc.createDataChannel('JVB data channel', { protocol: 'http://jitsi.org/protocols/colibri' });
+    this.channel.onopen = () => this.tell({ colibriClass: 'ClientHello' });
+    this.channel.onmessage = ({ data }) => on.message(JSON.parse(data));
     this.pc.onconnectionstatechange = () => on.state(this.pc.connectionState);
     this.pc.onicecandidate = ({ candidate }) => {
       if (!candidate?.candidate) return;
@@ -58,6 +64,13 @@ export class Peer {
   flush() {
     this.answered = true;
     for (const candidate of this.candidates.splice(0)) this.on.candidate(candidate);
+  }
+
+  /** Sends a message in the bridge channel. False when it is not open. */
+  tell(message) {
+    if (this.channel.readyState !== 'open') return false;
+    this.channel.send(JSON.stringify(message));
+    return true;
   }
 
   /** Sends a track, or nothing, in place of what was sent. */
