@@ -204,8 +204,8 @@ async fn until_stopped(
     };
     manager.stopping(name);
     if name == "SIGTERM" && !drain.is_zero() {
-        tracing::info!(signal = name, ?drain, "waiting for conferences to end");
         daemon.bridge().graceful_shutdown();
+        tracing::info!(signal = name, ?drain, "waiting for conferences to end");
         tokio::select! {
             (name, _) = signals.next() => tracing::info!(signal = name, "stopping at once"),
             () = daemon.bridge().stopped() => tracing::info!("shut down"),
