@@ -51,7 +51,7 @@ fn dropped(rig: &Rig, why: Dropped) -> u64 {
     rig.bridge.stats().channels.dropped[why as usize]
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn hello_is_answered() {
     let (_rig, alice, bob) = two().await;
     for channel in [&alice, &bob] {
@@ -61,7 +61,7 @@ async fn hello_is_answered() {
     assert!(heard(&alice).is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn messages_go_to_one_or_to_all_others() {
     let (rig, alice, bob) = two().await;
     rig.join(MEETING, "carol").await.unwrap();
@@ -90,7 +90,7 @@ async fn messages_go_to_one_or_to_all_others() {
     assert_eq!((counters.web_socket_received, counters.sctp_received), (5, 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn conferences_do_not_hear_each_other() {
     let (rig, alice, _bob) = two().await;
     rig.create("other", "bob").await.unwrap();
@@ -103,7 +103,7 @@ async fn conferences_do_not_hear_each_other() {
     assert!(rig.bridge.open_channel("none", "alice", ChannelKind::Sctp).is_none());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn visitors_hear_and_are_not_heard() {
     let (rig, alice, bob) = two().await;
     let mut request = creation(MEETING, "visitor");
@@ -134,7 +134,7 @@ fn wishes(rig: &Rig, endpoint: &str) -> Value {
     conference["endpoints"][endpoint]["wishes"].clone()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_receivers_ask_for_is_kept_and_shown() {
     let (rig, alice, _bob) = two().await;
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
@@ -160,7 +160,7 @@ async fn what_receivers_ask_for_is_kept_and_shown() {
     assert_eq!(alice["channels"], json!(["websocket"]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn channels_are_replaced_and_end_with_the_endpoint() {
     let (rig, alice, bob) = two().await;
     let second = rig.bridge.open_channel(MEETING, "alice", ChannelKind::WebSocket).unwrap();
@@ -200,7 +200,7 @@ async fn connectivity_is_told_and_told_again_to_who_comes_later() {
     assert_eq!(heard(&again), [status("bob", "true")]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn forwarded_videos_are_told_when_they_change() {
     let (rig, alice, bob) = two().await;
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
@@ -273,7 +273,7 @@ async fn two_senders() -> (Rig, Channel) {
     (rig, bob)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_nobody_wants_is_not_forwarded() {
     let (rig, bob) = two_senders().await;
     bob.received(
@@ -297,7 +297,7 @@ async fn what_nobody_wants_is_not_forwarded() {
     assert_eq!(changes(&rig, 2), (vec![5], vec![]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn last_n_takes_the_named_first_and_then_those_who_came_first() {
     let (rig, bob) = two_senders().await;
     bob.received(r#"{"colibriClass":"LastNChangedEvent","lastN":1}"#);
@@ -329,7 +329,7 @@ async fn last_n_takes_the_named_first_and_then_those_who_came_first() {
     assert_eq!(changes(&rig, 2), (vec![], vec![]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_focus_says_what_last_n_is_at_first() {
     let rig = rig(BridgeConfig::default());
     rig.create(MEETING, "alice").await.unwrap();
@@ -378,7 +378,7 @@ async fn senders_hear_what_is_wanted_of_them() {
     assert_eq!(demand(&bob), []);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn last_n_of_the_configuration_holds_until_somebody_says() {
     let rig = rig(BridgeConfig { initial_last_n: 0, ..BridgeConfig::default() });
     rig.create(MEETING, "alice").await.unwrap();

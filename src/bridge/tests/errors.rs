@@ -31,7 +31,7 @@ fn is(error: &ColibriError, condition: Condition, reason: Option<Reason>, text: 
     assert!(error.text.contains(text), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn conferences() {
     use Condition::{BadRequest, Conflict, ItemNotFound};
     let rig = with_alice(BridgeConfig::default()).await;
@@ -49,7 +49,7 @@ async fn conferences() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn existing_wins_over_shutdown_wins_over_the_name() {
     let rig = with_alice(BridgeConfig::default()).await;
     rig.bridge.graceful_shutdown();
@@ -70,7 +70,7 @@ async fn existing_wins_over_shutdown_wins_over_the_name() {
     rig.join(M, "bob").await.expect("conferences that exist go on");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn shapes() {
     let rig = with_alice(BridgeConfig::default()).await;
     let relay = json!({ "id": "r", "expire": true });
@@ -97,7 +97,7 @@ async fn shapes() {
     rig.ask(&json!({ "meeting-id": M, "connects": [] })).await.expect("an empty delta is none");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn creation_is_checked_in_order() {
     use Condition::{BadRequest, Conflict, FeatureNotImplemented};
     let rig = with_alice(BridgeConfig::default()).await;
@@ -137,7 +137,7 @@ async fn creation_is_checked_in_order() {
     rig.ask(&request).await.expect("nothing is left to complain about");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn sctp_where_it_is_configured() {
     use Condition::{BadRequest, FeatureNotImplemented};
     let rig = with_alice(BridgeConfig { sctp: true, ..BridgeConfig::default() }).await;
@@ -151,7 +151,7 @@ async fn sctp_where_it_is_configured() {
     assert_eq!(*sctp, json!({ "port": 5000, "role": "server" }));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refused_request_changes_nothing() {
     let rig = with_alice(BridgeConfig::default()).await;
     rig.told();
@@ -165,7 +165,7 @@ async fn a_refused_request_changes_nothing() {
     rig.join(M, "bob").await.expect("there is no bob yet");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn unknown_endpoints_matter_only_to_who_wants_something_of_them() {
     let rig = with_alice(BridgeConfig::default()).await;
     let endpoint = |e: Value| json!({ "meeting-id": M, "endpoints": [e] });
@@ -194,7 +194,7 @@ async fn unknown_endpoints_matter_only_to_who_wants_something_of_them() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_ssrc_belongs_to_one_endpoint() {
     let rig = with_alice(BridgeConfig::default()).await;
     rig.ask(&sources(M, "alice", 100)).await.unwrap();
@@ -208,7 +208,7 @@ async fn an_ssrc_belongs_to_one_endpoint() {
     rig.ask(&sources(M, "alice", 104)).await.expect("bob is gone");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses() {
     let config = BridgeConfig { max_queued_requests: 2, ..BridgeConfig::default() };
     let rig = with_alice(config).await;

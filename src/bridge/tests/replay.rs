@@ -102,22 +102,22 @@ async fn replay(directory: &str) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_conference_from_its_first_to_its_last_request() {
     replay("main").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_conference_with_moderation() {
     replay("moderation").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn single_requests_with_odd_answers() {
     replay("direct").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pipelined_requests_are_answered_in_order() {
     let (bridge, _media) = bridge();
     let waiting: Vec<_> = data("main")
@@ -136,7 +136,7 @@ async fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn answers_over_http_are_the_same_to_the_byte() {
     let rig = rig(BridgeConfig::default());
     let (bridge, _media) = bridge();
