@@ -314,7 +314,9 @@ impl Inner {
     ) -> Option<T> {
         let mut state = lock(&handle.state);
         let mut effects = Effects::default();
-        let result = change(state.as_mut()?, &mut effects);
+        let conference = state.as_mut()?;
+        let result = change(conference, &mut effects);
+        conference.tell_ssrcs(&mut effects);
         self.apply(handle, effects);
         Some(result)
     }

@@ -11,6 +11,6 @@ mod outbox;
 mod wishes;
 
 pub use hub::{ChannelCounters, ChannelKind, Dropped, Hub, Opened};
-pub use message::{ToBridge, ToClient};
+pub use message::{MappedSource, ToBridge, ToClient};
 pub use outbox::{Close, Outbox, Outgoing};
-pub use wishes::{Constraint, Wishes};
+pub use wishes::{Constraint, Limits, Wishes};

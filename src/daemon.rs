@@ -14,6 +14,7 @@ use rand::RngCore as _;
 
 use crate::{
     bridge::{Bridge, BridgeConfig, ShutdownConfig},
+    channel::Limits,
     config::{self, Config},
     engine::{self, EngineConfig, EngineThreads, StartError},
     focus,
@@ -285,6 +286,12 @@ fn bridge_config(config: &Config) -> BridgeConfig {
             delay: config.shutdown.shutting_down_delay,
         },
         initial_last_n: config.cc.initial_last_n,
+        limits: Limits {
+            initial_max_height: Some(config.cc.initial_max_height).filter(|height| *height >= 0),
+            default_max_height: config.cc.default_max_height,
+            last_n: usize::try_from(config.cc.jvb_last_n).ok(),
+        },
+        stats_filter_threshold: config.stats_filter_threshold as usize,
         web_sockets: web_socket_bases(config),
         announced_version: config.version.announce.then(|| xmpp::version(config).to_owned()),
         load: config.load,

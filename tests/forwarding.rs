@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rialto::{
     engine::{
-        Codec, Control, Extension, MediaType, SourceId, SourceSpec,
+        Codec, Control, Extension, MediaType, SourceId, SourceSpec, Terms,
         core::{Collected, Drop},
     },
     rtp::{ExtWriter, RtpHeader, Seq, header, rtx},
@@ -166,7 +166,7 @@ fn a_source_under_an_ssrc_in_use_is_refused_and_leaves_nothing_behind() {
     let clash = SourceSpec { encodings: spec(&world, video).encodings, ..spec(&world, other) };
     let (sender, receiver) = (world.clients[third].id, world.clients[1].id);
     world.control(Control::SetSources(sender, vec![clash]));
-    world.control(Control::Subscribe { receiver, source: other, mid: None });
+    world.control(Control::Subscribe { receiver, source: other, terms: Terms::default() });
     assert_eq!(dropped(&world, Drop::SsrcRefused), 1);
     assert!(world.cores.iter().all(|core| !core.receives(other)));
     world.run(SECOND);

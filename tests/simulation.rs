@@ -4,11 +4,15 @@
 //! `SIM_SEEDS=1000 cargo test --release --test simulation` looks for more; `SIM_SEED=17` plays one
 //! again.
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use rialto::{
     engine::{MediaType, SourceId, core::Drop},
-    sim::{Body, Weather, World, WorldConfig},
+    sim::{Body, LOWEST_HEIGHT, Weather, World, WorldConfig},
     srtp::Profile,
 };
 
@@ -116,6 +120,97 @@ fn four_shards_deliver_what_one_delivers() {
         (0..SENDERS + RECEIVERS).map(|r| window(frames(&world, r))).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(4));
+}
+
+/// The frames of a source that a receiver got in a window, with the encoding of each.
+fn encodings(
+    world: &World,
+    receiver: usize,
+    source: SourceId,
+    window: &Range<Duration>,
+) -> BTreeMap<u32, BTreeSet<u8>> {
+    let track = world.clients.iter().flat_map(|c| &c.tracks).find(|t| t.spec.id == source);
+    let made = &track.unwrap().made;
+    let mut frames: BTreeMap<u32, BTreeSet<u8>> = BTreeMap::new();
+    for (body, _) in world.clients[receiver].incoming[&source].got.values() {
+        if window.contains(&made[body]) {
+            frames.entry(body.frame).or_default().insert(body.encoding);
+        }
+    }
+    frames
+}
+
+/// Of a simulcast camera, everybody gets the encoding that fits what they asked for, on one shard and on
+/// several, and another one without a hole when they ask for another height.
+#[test]
+fn heights_are_obeyed() {
+    let lowest = LOWEST_HEIGHT;
+    for shards in [1, 4] {
+        let mut world = World::new(foul(shards, 13));
+        for _ in 0..6 {
+            world.join();
+        }
+        let video = world.publish(0, MediaType::Video, 3);
+        let bounds = [Some(lowest), Some(2 * lowest), Some(4 * lowest - 1), None, Some(1)];
+        for (receiver, bound) in (1..).zip(bounds) {
+            world.bound(receiver, video, bound);
+        }
+        world.run(Duration::from_secs(4));
+        let settled = HEAD..world.elapsed().saturating_sub(TAIL);
+        for (receiver, encoding) in (1..).zip([0, 1, 1, 2, 0]) {
+            let got = encodings(&world, receiver, video, &settled);
+            assert!(got.len() > 25, "{receiver}: {}", got.len());
+            assert!(got.values().all(|all| *all == BTreeSet::from([encoding])), "{receiver}");
+        }
+
+        let before = world.clients[0].tracks[0].keyframes_asked;
+        world.bound(1, video, Some(4 * lowest));
+        world.bound(4, video, Some(2 * lowest));
+        let from = world.elapsed();
+        world.run(Duration::from_secs(4));
+        assert!(world.clients[0].tracks[0].keyframes_asked > before, "switches need keyframes");
+        let changed = from + HEAD..world.elapsed().saturating_sub(TAIL);
+        for (receiver, encoding) in (1..).zip([2, 1, 1, 1, 0]) {
+            let got = encodings(&world, receiver, video, &changed);
+            assert!(got.values().all(|all| *all == BTreeSet::from([encoding])), "{receiver}");
+            let all = encodings(&world, receiver, video, &(HEAD..changed.end));
+            let (first, last) = (all.first_key_value().unwrap().0, all.last_key_value().unwrap().0);
+            assert!((*first..=*last).all(|frame| all.contains_key(&frame)), "{receiver}: a hole");
+            world.clients[receiver].incoming[&video].check();
+        }
+    }
+}
+
+/// What fits is looked for among what arrives.
+#[test]
+fn an_encoding_that_falls_silent_is_replaced_by_what_fits() {
+    let mut world = World::new(WorldConfig { shards: 2, ..WorldConfig::default() });
+    for _ in 0..3 {
+        world.join();
+    }
+    let video = world.publish(0, MediaType::Video, 3);
+    world.bound(1, video, Some(2 * LOWEST_HEIGHT));
+    world.run(Duration::from_secs(3));
+    let shown = |world: &World, receiver: usize| {
+        let half_a_second = Duration::from_millis(500);
+        let window = world.elapsed().saturating_sub(half_a_second)..world.elapsed();
+        let got = encodings(world, receiver, video, &window);
+        assert!(!got.is_empty());
+        got.into_values().flatten().collect::<BTreeSet<u8>>()
+    };
+    let silence = |world: &mut World, encoding: usize, silent| {
+        world.clients[0].tracks[0].silence(encoding, silent);
+        world.run(Duration::from_secs(3));
+    };
+    assert_eq!((shown(&world, 1), shown(&world, 2)), ([1].into(), [2].into()));
+    silence(&mut world, 1, true);
+    assert_eq!((shown(&world, 1), shown(&world, 2)), ([0].into(), [2].into()));
+    silence(&mut world, 0, true);
+    assert_eq!(shown(&world, 1), [2].into(), "too high rather than none");
+    silence(&mut world, 0, false);
+    assert_eq!(shown(&world, 1), [0].into());
+    silence(&mut world, 1, false);
+    assert_eq!((shown(&world, 1), shown(&world, 2)), ([1].into(), [2].into()));
 }
 
 #[test]

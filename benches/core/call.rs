@@ -10,7 +10,7 @@ use std::{
 use rialto::{
     engine::{
         Codec, EncodingSpec, EndpointId, EndpointSpec, Extension, MediaParams, MediaType, Mid,
-        PayloadType, ShardId, SourceId, SourceSpec, SrtpKeying,
+        PayloadType, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
         core::{Core, CoreConfig, ShardCommand, SourceInfo},
     },
     srtp::{Profile, TxContext},
@@ -136,7 +136,7 @@ impl Call {
             self.command(ShardCommand::Subscribe {
                 receiver: EndpointId(*receiver),
                 source: source.clone(),
-                mid: Mid::new("0"),
+                terms: Terms { mid: Mid::new("0"), max_height: None },
             });
         }
         let seal = TxContext::new(PROFILE, &keying(id).receive).expect("a good key");

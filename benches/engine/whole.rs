@@ -13,7 +13,8 @@ use std::{
 use rialto::{
     engine::{
         Codec, Control, EncodingSpec, EndpointId, EndpointSpec, Engine, EngineConfig, Extension,
-        MediaParams, MediaType, PayloadType, ShardId, SourceId, SourceSpec, SrtpKeying, start,
+        MediaParams, MediaType, PayloadType, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
+        start,
     },
     srtp::{Profile, RxContext, RxStream, TxContext},
 };
@@ -210,7 +211,11 @@ impl Traffic {
         let remotes = std::iter::once(receiver.local_addr()).chain(sinks.addrs.iter().copied());
         for (remote, id) in remotes.zip(1..) {
             add_endpoint(engine, EndpointId(id), remote, local);
-            engine.send(Control::Subscribe { receiver: EndpointId(id), source: SOURCE, mid: None });
+            engine.send(Control::Subscribe {
+                receiver: EndpointId(id),
+                source: SOURCE,
+                terms: Terms::default(),
+            });
         }
         Ok(Self {
             engine: local,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::load::LoadConfig;
+use crate::channel::Limits;
 
 /// How the bridge behaves. Defaults are those of Jitsi Videobridge.
 #[derive(Clone, Debug)]
@@ -30,6 +31,11 @@ pub struct BridgeConfig {
     /// How many videos a receiver gets until it or the focus says; negative is all
     /// (`videobridge.cc.initial-last-n`, -1).
     pub initial_last_n: i32,
+    /// Bounds of what receivers get of videos.
+    pub limits: Limits,
+    /// In a conference of more endpoints than this, what clients say of themselves goes only to those
+    /// who see or hear them (`videobridge.stats-filter-threshold`, 20).
+    pub stats_filter_threshold: usize,
     /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
     /// for each domain. None: there are no WebSockets.
     pub web_sockets: Vec<String>,
@@ -87,6 +93,8 @@ impl Default for BridgeConfig {
             max_inactivity: Duration::from_secs(8),
             sctp: false,
             initial_last_n: -1,
+            limits: Limits::default(),
+            stats_filter_threshold: 20,
             web_sockets: Vec::new(),
             announced_version: None,
             initial_drain: false,

@@ -105,6 +105,8 @@ impl Inner {
         Rules {
             sctp: self.config.sctp,
             initial_last_n: self.config.initial_last_n,
+            limits: self.config.limits,
+            stats_filter_threshold: self.config.stats_filter_threshold,
             expiration_timeout: self.config.expiration_timeout,
             connect_timeout: self.config.connect_timeout,
             empty_timeout: self.config.empty_conference_timeout,
@@ -121,6 +123,7 @@ impl Inner {
         };
         let mut effects = Effects::default();
         let answered = conference.modify(request, &mut *lock(&self.ids), now(), &mut effects);
+        conference.tell_ssrcs(&mut effects);
         // The engine knows an endpoint before its transport can bind an address to it.
         self.apply(handle, effects);
         let answered = answered?;

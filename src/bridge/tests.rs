@@ -7,3 +7,4 @@ mod life;
 mod replay;
 pub(crate) mod rig;
 mod storm;
+mod told;

@@ -293,7 +293,8 @@ fn constraint(value: &Value) -> Option<Constraint> {
         None | Some(Value::Null) => -1.0,
         Some(rate) => rate.as_f64()?,
     };
-    Some(Constraint { max_height, max_frame_rate })
+    let known = max_height >= -1 && matches!(max_frame_rate, -1.0 | 0.0..);
+    known.then_some(Constraint { max_height, max_frame_rate })
 }
 
 /// What the bridge tells a client.
@@ -336,6 +337,14 @@ pub enum ToClient<'a> {
     },
     /// `ForwardedSources`: the videos that the receiver gets, and no others.
     ForwardedSources(&'a [String]),
+    /// `VideoSourcesMap` and `AudioSourcesMap`: the SSRCs of sources, for those who do not hear of them
+    /// from the focus. What was told before stays.
+    SourcesMap {
+        /// `VideoSourcesMap`.
+        video: bool,
+        /// Which.
+        sources: &'a [MappedSource<'a>],
+    },
     /// `SenderSourceConstraints`: how high anybody wants one of its videos.
     SenderConstraints {
         /// Which.
@@ -343,6 +352,37 @@ pub enum ToClient<'a> {
         /// 0: nobody wants it.
         max_height: i32,
     },
+}
+
+/// A source, and how its packets are known.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MappedSource<'a> {
+    /// Its name.
+    pub source: &'a str,
+    /// Whose.
+    pub owner: &'a str,
+    /// SSRC of its packets.
+    pub ssrc: u32,
+    /// SSRC of retransmissions.
+    pub rtx: Option<u32>,
+    /// What a video shows, as it was told.
+    pub video_type: Option<&'a str>,
+    /// MID of its packets, for those who go by it.
+    pub mid: Option<&'a str>,
+}
+
+impl MappedSource<'_> {
+    fn value(&self, video: bool) -> Value {
+        let mut value = json!({ "source": self.source, "owner": self.owner, "ssrc": self.ssrc });
+        if video {
+            value["rtx"] = self.rtx.map_or(-1, i64::from).into();
+            value["videoType"] = self.video_type.unwrap_or("camera").to_ascii_uppercase().into();
+        }
+        if let Some(mid) = self.mid {
+            value["mid"] = mid.into();
+        }
+        value
+    }
 }
 
 impl ToClient<'_> {
@@ -373,6 +413,10 @@ impl ToClient<'_> {
             Self::ForwardedSources(sources) => {
                 json!({ CLASS: "ForwardedSources", "forwardedSources": sources })
             }
+            Self::SourcesMap { video, sources } => json!({
+                CLASS: if *video { "VideoSourcesMap" } else { "AudioSourcesMap" },
+                "mappedSources": sources.iter().map(|s| s.value(*video)).collect::<Vec<_>>(),
+            }),
             Self::SenderConstraints { source, max_height } => json!({
                 CLASS: "SenderSourceConstraints",
                 "sourceName": source,

@@ -6,22 +6,54 @@ use serde_json::{Map, Value, json};
 
 use super::message::{AudioSubscription, VideoConstraints};
 
-/// Height of videos that a receiver did not name when it first asks for others, in pixels
-/// (`videobridge.cc.default-max-height-px`).
-const DEFAULT_HEIGHT: i32 = 180;
+/// What the configuration says of receivers' wishes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Height of videos for a receiver that has asked for nothing yet, pixels
+    /// (`videobridge.cc.initial-max-height-px`); `None`: no bound.
+    pub initial_max_height: Option<i32>,
+    /// Height of videos that a receiver did not name when it first asks for others, pixels
+    /// (`videobridge.cc.default-max-height-px`, 180).
+    pub default_max_height: i32,
+    /// No receiver gets more videos (`videobridge.cc.jvb-last-n`); `None`: no bound.
+    pub last_n: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { initial_max_height: None, default_max_height: 180, last_n: None }
+    }
+}
 
 /// An upper bound of a video.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Constraint {
-    /// Pixels; 0: it is not wanted, negative: no bound.
+    /// Pixels; 0: it is not wanted, -1: no bound.
     pub max_height: i32,
-    /// Frames per second; negative: no bound.
+    /// Frames per second; 0: it is not wanted, -1: no bound.
     pub max_frame_rate: f64,
+}
+
+impl Constraint {
+    fn height_only(max_height: i32) -> Self {
+        Self { max_height, max_frame_rate: -1.0 }
+    }
+
+    /// It wants none of it.
+    pub fn is_nothing(self) -> bool {
+        self.max_height == 0 || self.max_frame_rate == 0.0
+    }
+
+    /// The bound, pixels; `None`: there is none.
+    pub fn height(self) -> Option<u16> {
+        (self.max_height >= 0).then(|| u16::try_from(self.max_height).unwrap_or(u16::MAX))
+    }
 }
 
 /// What a receiver has asked for over its channel. Each part was one message of bounded length.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Wishes {
+    limits: Limits,
     /// At most so many videos; negative is all. `None`: it did not say.
     pub last_n: Option<i32>,
     /// Videos that come first.
@@ -39,10 +71,26 @@ pub struct Wishes {
 }
 
 impl Wishes {
+    /// Of a receiver that has not asked for anything.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// At most so many videos, when it would otherwise get `last_n` (negative: all) of them. `None`: all.
+    pub fn video_limit(&self, initial: Option<i32>) -> Option<usize> {
+        let asked = self.last_n.or(initial).and_then(|n| usize::try_from(n).ok());
+        asked.into_iter().chain(self.limits.last_n).min()
+    }
+
+    /// It shows a video first, or before all others.
+    pub fn names(&self, source: &str) -> bool {
+        self.on_stage.iter().chain(&self.selected).any(|named| named == source)
+    }
+
     /// Takes what is new; the rest stays.
     pub fn update(&mut self, update: VideoConstraints) {
         self.last_n = update.last_n.or(self.last_n);
-        let unnamed = Constraint { max_height: DEFAULT_HEIGHT, max_frame_rate: -1.0 };
+        let unnamed = Constraint::height_only(self.limits.default_max_height);
         self.default = update.default.or(self.default).or(Some(unnamed));
         if let Some(selected) = update.selected {
             self.selected = selected;
@@ -58,9 +106,11 @@ impl Wishes {
         }
     }
 
-    /// The bound of a video by the source's name; `None` when it asked for nothing yet.
+    /// The bound of a video by the source's name; `None` when there is none because it has asked for
+    /// nothing yet.
     pub fn constraint(&self, source: &str) -> Option<Constraint> {
-        self.constraints.get(source).copied().or(self.default)
+        let initial = || self.limits.initial_max_height.map(Constraint::height_only);
+        self.constraints.get(source).copied().or(self.default).or_else(initial)
     }
 
     /// Whether it wants the audio of a source.
@@ -122,7 +172,30 @@ mod tests {
         assert_eq!(wishes.constraint("a"), Some(height(720)));
         assert_eq!(wishes.constraint("b"), Some(height(0)));
         assert_eq!((wishes.on_stage.len(), wishes.selected.len()), (1, 1));
+        assert!(wishes.names("a") && wishes.names("b") && !wishes.names("c"));
         assert_eq!(wishes.assumed_bandwidth_bps, None);
+    }
+
+    #[test]
+    fn the_configuration_bounds_what_is_not_asked_for() {
+        let limits =
+            Limits { initial_max_height: Some(0), default_max_height: 90, last_n: Some(5) };
+        let mut wishes = Wishes::new(limits);
+        assert!(wishes.constraint("a").unwrap().is_nothing());
+        assert_eq!(wishes.video_limit(None), Some(5));
+        assert_eq!(wishes.video_limit(Some(2)), Some(2));
+        wishes.update(VideoConstraints { last_n: Some(-1), ..VideoConstraints::default() });
+        assert_eq!(wishes.constraint("a"), Some(height(90)));
+        assert_eq!(wishes.video_limit(Some(2)), Some(5));
+        assert_eq!(Wishes::default().video_limit(Some(-1)), None);
+    }
+
+    #[test]
+    fn a_height_or_frame_rate_of_zero_is_nothing() {
+        let rate = |max_frame_rate| Constraint { max_height: 180, max_frame_rate };
+        assert!(height(0).is_nothing() && rate(0.0).is_nothing());
+        assert!(!height(-1).is_nothing() && !rate(15.0).is_nothing());
+        assert_eq!((height(-1).height(), height(i32::MAX).height()), (None, Some(u16::MAX)));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::{
 
 use super::{effects::Effects, endpoint::Endpoint, state::Conference};
 use crate::{
-    channel::message::VideoType,
-    engine::{Control, EndpointId, MediaType, Mid, SourceId, SourceSpec},
+    channel::{Constraint, message::VideoType},
+    engine::{Control, EndpointId, MediaType, Mid, SourceId, SourceSpec, Terms},
 };
 
-/// Upper bound of MIDs that a receiver may give.
-const MAX_MIDS: usize = 4096;
+/// Upper bound of MIDs that a receiver may give, or be given.
+pub(super) const MAX_MIDS: usize = 4096;
 
 /// All sources, of who spoke last first.
 pub(super) struct Ranking {
@@ -60,7 +60,8 @@ impl Conference {
         for (id, receiver) in &mut self.endpoints {
             let limited = source.media == MediaType::Video && receiver.last_n().is_some();
             if id != owner && !limited && receiver.wants(source.media, &source.name) {
-                receiver.subscribe(source.id, &source.name, effects);
+                let terms = receiver.terms(source.media, &source.name);
+                receiver.subscribe(source.id, terms, effects);
             }
         }
     }
@@ -92,6 +93,7 @@ impl Conference {
     pub(super) fn forget_source(&mut self, source: &SourceSpec, renewed: bool) {
         for receiver in self.endpoints.values_mut() {
             receiver.subscriptions.remove(&source.id);
+            receiver.mapped.remove(&source.id);
             if !renewed {
                 receiver.mids.remove(&*source.name);
             }
@@ -120,15 +122,13 @@ impl Conference {
             let source = known.get(&name).copied();
             receiver.mids.insert(name, mid);
             let Some(source) = source else { continue };
-            if let Some(current) = receiver.subscriptions.get_mut(&source)
-                && *current != Some(mid)
+            if let Some(terms) = receiver.subscriptions.get_mut(&source)
+                && terms.mid != Some(mid)
             {
-                *current = Some(mid);
-                effects.control(Control::Subscribe {
-                    receiver: receiver.engine_id,
-                    source,
-                    mid: Some(mid),
-                });
+                terms.mid = Some(mid);
+                let terms = *terms;
+                let receiver = receiver.engine_id;
+                effects.control(Control::Subscribe { receiver, source, terms });
             }
         }
         true
@@ -138,7 +138,7 @@ impl Conference {
 impl Endpoint {
     /// Upper bound of its videos; `None`: there is none.
     fn last_n(&self) -> Option<usize> {
-        usize::try_from(self.wishes.last_n.or(self.initial_last_n)?).ok()
+        self.wishes.video_limit(self.initial_last_n)
     }
 
     /// It can take a source, and has not declined it.
@@ -147,7 +147,7 @@ impl Endpoint {
             && match media {
                 MediaType::Audio => self.wishes.wants_audio(source),
                 MediaType::Video => {
-                    self.wishes.constraint(source).is_none_or(|bound| bound.max_height != 0)
+                    self.wishes.constraint(source).is_none_or(|bound| !bound.is_nothing())
                 }
             }
     }
@@ -185,15 +185,24 @@ impl Endpoint {
             effects.control(Control::Unsubscribe { receiver: self.engine_id, source });
         }
         for source in ranking.sources.iter().filter(|source| chosen.contains(&source.id)) {
-            if !self.subscriptions.contains_key(&source.id) {
-                self.subscribe(source.id, &source.name, effects);
+            let terms = self.terms(source.media, &source.name);
+            if self.subscriptions.get(&source.id) != Some(&terms) {
+                self.subscribe(source.id, terms, effects);
             }
         }
     }
 
-    fn subscribe(&mut self, source: SourceId, name: &str, effects: &mut Effects) {
-        let mid = self.mids.get(name).copied();
-        self.subscriptions.insert(source, mid);
-        effects.control(Control::Subscribe { receiver: self.engine_id, source, mid });
+    /// How it gets a source that it wants.
+    fn terms(&mut self, media: MediaType, source: &str) -> Terms {
+        let bound = self.wishes.constraint(source).filter(|_| media == MediaType::Video);
+        Terms { mid: self.mid(media, source), max_height: bound.and_then(Constraint::height) }
+    }
+
+    fn subscribe(&mut self, source: SourceId, terms: Terms, effects: &mut Effects) {
+        if self.ssrc_rewriting && self.mapped.insert(source) {
+            effects.unmapped.push((self.engine_id, source));
+        }
+        self.subscriptions.insert(source, terms);
+        effects.control(Control::Subscribe { receiver: self.engine_id, source, terms });
     }
 }

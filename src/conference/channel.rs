@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::{Map, Value};
+
 use super::{effects::Effects, endpoint::Endpoint, state::Conference};
 use crate::{
     channel::{Dropped, ToBridge, ToClient, message::VideoType},
@@ -13,6 +15,9 @@ use crate::{
 
 /// An endpoint that is connected for so long has opened its channel, or will not.
 const CHANNEL_DELAY: Duration = Duration::from_secs(30);
+
+/// Upper bound of videos of which an endpoint says what they show. None has so many.
+const MAX_SHOWN: usize = 64;
 
 /// What senders are told of receivers that set no bound, pixels.
 const UNBOUNDED: i32 = 2160;
@@ -51,6 +56,7 @@ impl Conference {
             tell(&ToClient::SenderConstraints { source, max_height: *max_height });
         }
         tell(&ToClient::ForwardedSources(&endpoint.forwarded));
+        self.tell_all_ssrcs(endpoint, effects);
         let id = endpoint.id.clone();
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.demand = demand;
@@ -118,7 +124,7 @@ impl Conference {
             ToBridge::Endpoint { to, fields } => {
                 let from = &sender.id.clone();
                 let text = ToClient::Endpoint { to: &to, from, fields: &fields }.text();
-                if to.is_empty() {
+                if to.trim().is_empty() {
                     self.tell_others(from, &text, effects);
                 } else {
                     let to = self.endpoints.get(&to).ok_or(Dropped::UnknownReceiver)?;
@@ -126,9 +132,8 @@ impl Conference {
                 }
             }
             ToBridge::Stats { fields } => {
-                let from = &sender.id.clone();
-                let text = ToClient::Stats { from, fields: &fields }.text();
-                self.tell_others(from, &text, effects);
+                let id = id.clone();
+                self.tell_stats(&id, &fields, effects);
             }
             ToBridge::LastN(last_n) => {
                 sender.wishes.last_n = Some(last_n);
@@ -162,6 +167,29 @@ impl Conference {
         let text = message.text();
         for endpoint in self.endpoints.values() {
             effects.message(endpoint.engine_id, text.clone());
+        }
+    }
+
+    /// What a client says of itself goes to all others; in a large conference, to those who see it, have
+    /// it on their screen's first places, or heard it lately.
+    fn tell_stats(&self, from: &str, fields: &Map<String, Value>, effects: &mut Effects) {
+        let Some(sender) = self.endpoints.get(from) else { return };
+        let text = ToClient::Stats { from, fields }.text();
+        let mut speakers = self.speakers.dominant().into_iter().chain(self.speakers.previous());
+        if self.endpoints.len() <= self.rules.stats_filter_threshold
+            || speakers.any(|speaker| speaker == sender.engine_id)
+        {
+            return self.tell_others(from, &text, effects);
+        }
+        let videos = || sender.sources.iter().filter(|s| s.spec.media == MediaType::Video);
+        for receiver in self.endpoints.values().filter(|receiver| receiver.id != from) {
+            let interested = videos().any(|video| {
+                receiver.subscriptions.contains_key(&video.spec.id)
+                    || receiver.wishes.names(&video.spec.name)
+            });
+            if interested {
+                effects.message(receiver.engine_id, text.clone());
+            }
         }
     }
 
@@ -199,10 +227,13 @@ impl Conference {
 }
 
 impl Endpoint {
-    /// Does nothing when it does not send that source.
+    /// Holds for a source that is signalled later, too.
     fn set_video_type(&mut self, source: Option<&str>, video_type: VideoType) {
         let first = format!("{}-v0", self.id);
         let name = source.unwrap_or(&first);
+        if self.shown.len() < MAX_SHOWN || self.shown.contains_key(name) {
+            self.shown.insert(name.to_owned(), video_type);
+        }
         let own = self
             .sources
             .iter_mut()

@@ -15,6 +15,8 @@ pub struct Effects {
     pub messages: Vec<(EndpointId, Arc<str>)>,
     /// For those who watch.
     pub events: Vec<ConferenceEvent>,
+    /// Who is to be told the SSRC of which source.
+    pub(super) unmapped: Vec<(EndpointId, SourceId)>,
 }
 
 impl Effects {

@@ -1,17 +1,17 @@
 //! What a conference knows of a participant.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
 
 use crate::{
-    channel::Wishes,
+    channel::{Wishes, message::VideoType},
     colibri::{ForceMute, MucRole},
     engine::{
         Codec, EndpointId, EndpointSnapshot, Extension, MediaParams, MediaType, Mid, PayloadType,
-        SourceId, SourceSpec,
+        SourceId, SourceSpec, Terms,
     },
 };
 
@@ -28,7 +28,7 @@ pub struct Endpoint {
     pub muc_role: Option<MucRole>,
     /// Its audio carries several speakers.
     pub diarize: bool,
-    /// It can be sent rewritten SSRCs.
+    /// It hears of SSRCs over its channel, and not from the focus.
     pub ssrc_rewriting: bool,
     /// It demultiplexes by MID.
     pub mid_demux: bool,
@@ -50,10 +50,16 @@ pub struct Endpoint {
     pub inactive: bool,
     /// What it sends.
     pub sources: Vec<EndpointSource>,
-    /// What it gets, and with which MID.
-    pub subscriptions: HashMap<SourceId, Option<Mid>>,
-    /// MIDs that it gave to sources, by name.
+    /// What it gets, and how.
+    pub subscriptions: HashMap<SourceId, Terms>,
+    /// MIDs that it gave to sources, or was told, by name.
     pub mids: HashMap<String, Mid>,
+    /// Sources whose SSRCs it was told over its channel.
+    pub(super) mapped: HashSet<SourceId>,
+    /// How many MIDs of audio and of video it was told.
+    pub(super) mids_given: (u32, u32),
+    /// What it said that its videos show, by name.
+    pub(super) shown: BTreeMap<String, VideoType>,
     /// What it asked for over its channel.
     pub wishes: Wishes,
     /// How high its videos were last said to be wanted, by source, pixels.

@@ -11,6 +11,7 @@ mod media;
 mod modify;
 mod sources;
 mod speaker;
+mod ssrcs;
 mod state;
 mod tally;
 mod view;

@@ -4,7 +4,7 @@
 //! comes to each check, so that the same error wins and a refused request leaves nothing behind.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Instant,
 };
 
@@ -251,7 +251,10 @@ impl Conference {
             sources: Vec::new(),
             subscriptions: HashMap::new(),
             mids: HashMap::new(),
-            wishes: Wishes::default(),
+            mapped: HashSet::new(),
+            mids_given: (0, 0),
+            shown: BTreeMap::new(),
+            wishes: Wishes::new(self.rules.limits),
             demand: Vec::new(),
             forwarded: Vec::new(),
             snapshot: None,

@@ -70,7 +70,9 @@ impl Conference {
                 begun.push(spec.clone());
                 spec
             };
-            after.push(EndpointSource { spec, video_type: plan.video_type });
+            // What it said itself is newer than what it signalled when it began.
+            let shown = endpoint.shown.get(&*spec.name).map(|shown| shown.as_str().to_owned());
+            after.push(EndpointSource { spec, video_type: shown.or(plan.video_type) });
         }
         let ended: Vec<SourceSpec> = before
             .iter()

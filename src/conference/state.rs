@@ -10,7 +10,10 @@ use super::{
     endpoint::Endpoint,
     speaker::Speakers,
 };
-use crate::engine::{Control, EndpointId};
+use crate::{
+    channel::Limits,
+    engine::{Control, EndpointId},
+};
 
 /// Who a conference is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,11 @@ pub struct Identity {
 pub struct Rules {
     /// There is SCTP.
     pub sctp: bool,
+    /// Bounds of what receivers get of videos.
+    pub limits: Limits,
+    /// In a conference of more endpoints than this, what clients say of themselves goes only to those
+    /// who see or hear them.
+    pub stats_filter_threshold: usize,
     /// How many videos an endpoint gets that did not say, and of which the focus did not; negative is
     /// all.
     pub initial_last_n: i32,

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    channel::Limits,
     colibri::{
         Colibri2Endpoint, ConferenceModify, ForceMute, Media, MediaSource, MucRole, PayloadType,
         Source, Transport, capability,
@@ -41,9 +42,9 @@ impl Model {
                 self.subscriptions.retain(|(_, source), _| !gone.contains(source));
                 *sources = now;
             }
-            Control::Subscribe { receiver, source, mid } => {
+            Control::Subscribe { receiver, source, terms } => {
                 assert!(self.endpoints.contains_key(receiver), "{receiver:?} is not there");
-                let mid = mid.map(|mid| String::from_utf8_lossy(mid.as_bytes()).into_owned());
+                let mid = terms.mid.map(|mid| String::from_utf8_lossy(mid.as_bytes()).into_owned());
                 self.subscriptions.insert((*receiver, *source), mid);
             }
             Control::Unsubscribe { receiver, source } => {
@@ -78,6 +79,8 @@ impl Room {
         };
         let rules = Rules {
             initial_last_n: -1,
+            limits: Limits::default(),
+            stats_filter_threshold: 20,
             sctp: false,
             expiration_timeout: 60 * second,
             connect_timeout: 120 * second,

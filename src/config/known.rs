@@ -103,7 +103,7 @@ const INERT: [&str; 16] = [
 const NOT_YET_SECTIONS: [&str; 1] = ["videobridge.load-management.conference-last-n-limits."];
 
 /// Every other key of JVB, jitsi-media-transform and ice4j, sorted.
-const NOT_YET: [&str; 133] = [
+const NOT_YET: [&str; 128] = [
     "ice4j.harvest.timeout",
     "ice4j.harvest.udp.socket-pool-size",
     "ice4j.harvest.udp.use-dynamic-ports",
@@ -164,17 +164,13 @@ const NOT_YET: [&str; 133] = [
     "videobridge.cc.assumed-bandwidth-limit",
     "videobridge.cc.bwe-change-threshold",
     "videobridge.cc.bwe-change-threshold-pct",
-    "videobridge.cc.default-max-height-px",
     "videobridge.cc.enable-onstage-video-suspend",
     "videobridge.cc.initial-ignore-bwe-period",
-    "videobridge.cc.initial-max-height-px",
-    "videobridge.cc.jvb-last-n",
     "videobridge.cc.max-oversend-bitrate",
     "videobridge.cc.max-time-between-calculations",
     "videobridge.cc.onstage-preferred-framerate",
     "videobridge.cc.onstage-preferred-height-px",
     "videobridge.cc.padding-period",
-    "videobridge.cc.thumbnail-max-height-px",
     "videobridge.cc.trust-bwe",
     "videobridge.cc.use-vla-target-bitrate",
     "videobridge.connection-stats.enabled",
@@ -228,7 +224,6 @@ const NOT_YET: [&str; 133] = [
     "videobridge.speech-activity.silence-detection-timeout",
     "videobridge.ssrc-limit.audio",
     "videobridge.ssrc-limit.video",
-    "videobridge.stats-filter-threshold",
     "videobridge.stats.jvm.enabled",
     "videobridge.stats.transit-time.enable-jitter",
     "videobridge.stats.transit-time.enable-json",

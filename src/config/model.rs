@@ -47,6 +47,9 @@ pub struct Config {
     pub stats: Stats,
     /// `videobridge.load-management`.
     pub load: LoadConfig,
+    /// `videobridge.stats-filter-threshold`: in larger conferences, clients' statistics go only to those
+    /// who see or hear them. 20.
+    pub stats_filter_threshold: u32,
     /// `videobridge.initial-drain-mode`: start without asking for conferences. JVB: false.
     pub initial_drain_mode: bool,
     /// `videobridge.redact-remote-addresses`: hide participants' addresses in logs. JVB: true.
@@ -76,6 +79,7 @@ impl Default for Config {
             version: Version::default(),
             stats: Stats::default(),
             load: LoadConfig::default(),
+            stats_filter_threshold: 20,
             initial_drain_mode: false,
             redact_remote_addresses: true,
             engine: Engine::default(),
@@ -330,11 +334,18 @@ impl Default for Keyframe {
 pub struct Cc {
     /// `initial-last-n`: video sources for a receiver that did not say; -1 is all. -1.
     pub initial_last_n: i32,
+    /// `jvb-last-n`: video sources for any receiver at most; -1 is all. -1.
+    pub jvb_last_n: i32,
+    /// `initial-max-height-px`: height of videos for a receiver that has not asked for any; -1 is any.
+    /// -1; JVB: 0.
+    pub initial_max_height: i32,
+    /// `default-max-height-px`: height of videos that a receiver did not name when it first asks. 180.
+    pub default_max_height: i32,
 }
 
 impl Default for Cc {
     fn default() -> Self {
-        Self { initial_last_n: -1 }
+        Self { initial_last_n: -1, jvb_last_n: -1, initial_max_height: -1, default_max_height: 180 }
     }
 }
 

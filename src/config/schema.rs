@@ -1,6 +1,6 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
-use super::{Config, WebSockets, component, reader::Reader, xmpp};
+use super::{Cc, Config, WebSockets, component, reader::Reader, xmpp};
 use crate::bridge::{LoadConfig, Measure};
 
 /// Fills `config`, which holds the defaults.
@@ -110,7 +110,22 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
         "jmt.keyframe.source-wide-max-request-interval",
         &mut c.source_wide_max_request_interval,
     );
-    r.integer("videobridge.cc.initial-last-n", &mut config.cc.initial_last_n, -1, 10_000);
+    what_receivers_get(r, &mut config.cc);
+    let threshold = &mut config.stats_filter_threshold;
+    r.integer("videobridge.stats-filter-threshold", threshold, 0, 1_000_000);
+}
+
+fn what_receivers_get(r: &mut Reader<'_>, c: &mut Cc) {
+    r.integer("videobridge.cc.initial-last-n", &mut c.initial_last_n, -1, 10_000);
+    r.integer("videobridge.cc.jvb-last-n", &mut c.jvb_last_n, -1, 10_000);
+    r.integer("videobridge.cc.initial-max-height-px", &mut c.initial_max_height, -1, 65_535);
+    r.integer("videobridge.cc.default-max-height-px", &mut c.default_max_height, -1, 65_535);
+    // The old name of both comes before them, as in JVB.
+    let mut thumbnail = -1;
+    r.integer("videobridge.cc.thumbnail-max-height-px", &mut thumbnail, -1, 65_535);
+    if thumbnail >= 0 {
+        (c.initial_max_height, c.default_max_height) = (thumbnail, thumbnail);
+    }
 }
 
 fn http(r: &mut Reader<'_>, config: &mut Config) {

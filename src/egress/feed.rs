@@ -7,7 +7,7 @@ use super::{
     ring::{PacketRing, RingIndex, RingSize},
 };
 use crate::{
-    bwe::EncodingMask,
+    bwe::{self, EncodingMask, Heights},
     engine::{MAX_ENCODINGS, MediaType, core::SourceInfo},
     ingress::PacketMeta,
 };
@@ -42,6 +42,8 @@ pub struct Feed {
     pub subscriptions: Vec<Subscription>,
     /// Encodings that arrive at the sender's home, as last told.
     pub active: EncodingMask,
+    /// How high each encoding is, as last told.
+    pub heights: Heights,
     /// Encodings that receivers here need, as last told to the sender's home.
     pub told_wanted: EncodingMask,
     /// When fresh packets must leave; `None`: there are none.
@@ -56,6 +58,7 @@ impl Feed {
             encodings: Default::default(),
             subscriptions: Vec::new(),
             active: 0,
+            heights: Heights::default(),
             told_wanted: 0,
             due: None,
         }
@@ -89,8 +92,7 @@ impl Feed {
     /// Encodings that receivers here get or wait for.
     pub fn wanted(&self) -> EncodingMask {
         self.subscriptions.iter().fold(0, |mask, s| {
-            let bit = |e: Option<u8>| e.map_or(0, |e| 1u8.checked_shl(e.into()).unwrap_or(0));
-            mask | bit(s.projection.current()) | bit(s.projection.target())
+            mask | bwe::bit(s.projection.current()) | bwe::bit(s.projection.target())
         })
     }
 

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{history::History, projection::Projection};
 use crate::{
-    engine::{Mid, SourceId, arena::Dest, core::PtMap},
+    engine::{SourceId, Terms, arena::Dest, core::PtMap},
     ingress::keyframe::ReceiverLimit,
     srtp::TxContext,
 };
@@ -29,8 +29,8 @@ pub struct Subscription {
     pub rtx_ssrc: Option<u32>,
     /// Next index of the retransmission stream.
     pub rtx_next: u64,
-    /// MID to stamp.
-    pub mid: Option<Mid>,
+    /// MID to stamp, and which encodings it may get.
+    pub terms: Terms,
     /// Payload types of the receiver for those of the sender.
     pub payload_types: PtMap,
     /// Which encoding, with which numbers.

@@ -222,6 +222,16 @@ impl fmt::Debug for Mid {
     }
 }
 
+/// How a receiver gets a source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// The MID to stamp, where the receiver negotiated the extension.
+    pub mid: Option<Mid>,
+    /// Encodings that are higher than this many pixels are not for it, while a lower one arrives;
+    /// `None`: any is.
+    pub max_height: Option<u16>,
+}
+
 /// What a new endpoint is to the engine.
 #[derive(Clone, Debug)]
 pub struct EndpointSpec {

@@ -7,7 +7,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    api::{EndpointId, EndpointSpec, MediaParams, Mid, ShardId, SourceId, SourceSpec, SrtpKeying},
+    api::{
+        EndpointId, EndpointSpec, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
+    },
     core::{ShardCommand, SourceInfo},
     handle::Control,
 };
@@ -29,7 +31,7 @@ struct Endpoint {
     rtt: Option<Duration>,
     selected: Option<(SocketAddr, SocketAddr)>,
     bound: Vec<SocketAddr>,
-    wants: BTreeMap<SourceId, Option<Mid>>,
+    wants: BTreeMap<SourceId, Terms>,
 }
 
 #[derive(Debug, Default)]
@@ -67,8 +69,8 @@ impl Director {
                     out.send(home, ShardCommand::SetForceMute { endpoint, audio, video });
                 }
             }
-            Control::Subscribe { receiver, source, mid } => {
-                self.subscribe(receiver, source, mid, out);
+            Control::Subscribe { receiver, source, terms } => {
+                self.subscribe(receiver, source, terms, out);
             }
             Control::Unsubscribe { receiver, source } => self.unsubscribe(receiver, source, out),
             Control::Bind { endpoint, remote, shard, local } => {
@@ -184,14 +186,14 @@ impl Director {
         &mut self,
         receiver: EndpointId,
         source: SourceId,
-        mid: Option<Mid>,
+        terms: Terms,
         out: &mut impl CommandSink,
     ) {
         let Some(e) = self.endpoints.get_mut(&receiver) else { return };
-        if e.wants.get(&source) == Some(&mid) {
+        if e.wants.get(&source) == Some(&terms) {
             return;
         }
-        e.wants.insert(source, mid);
+        e.wants.insert(source, terms);
         let entry = self.sources.entry(source).or_default();
         if !entry.receivers.contains(&receiver) {
             entry.receivers.push(receiver);
@@ -296,13 +298,13 @@ impl Director {
     fn tell_receiver(&self, receiver: EndpointId, source: SourceId, out: &mut impl CommandSink) {
         let Some(to) = self.endpoints.get(&receiver) else { return };
         let Some(shard) = to.home else { return };
-        let Some(mid) = to.wants.get(&source) else { return };
+        let Some(terms) = to.wants.get(&source).copied() else { return };
         let sender = self.sources.get(&source).and_then(|s| s.sender);
         let Some(from) = sender.and_then(|s| self.endpoints.get(&s)) else { return };
         let Some(home) = from.home else { return };
         let Some(spec) = from.sources.iter().find(|s| s.id == source) else { return };
         let info = SourceInfo { spec: spec.clone(), home, media: from.media.clone() };
-        out.send(shard, ShardCommand::Subscribe { receiver, source: Arc::new(info), mid: *mid });
+        out.send(shard, ShardCommand::Subscribe { receiver, source: Arc::new(info), terms });
         out.send(home, ShardCommand::AddRoute { source, shard });
     }
 

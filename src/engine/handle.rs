@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::api::{
-    EndpointId, EndpointSpec, MediaParams, Mid, ShardId, SourceId, SourceSpec, SrtpKeying,
+    EndpointId, EndpointSpec, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
 };
 
 /// What control asks of the engine. Order is kept; none of these may be lost, except
@@ -35,15 +35,15 @@ pub enum Control {
         /// Drop video.
         video: bool,
     },
-    /// The receiver gets this source from now on (idempotent; a new `mid` replaces the old one). The
+    /// The receiver gets this source from now on (idempotent; new terms replace the old ones). The
     /// source may be signalled before or after.
     Subscribe {
         /// Who receives.
         receiver: EndpointId,
         /// What.
         source: SourceId,
-        /// The MID to stamp, where the receiver negotiated the extension.
-        mid: Option<Mid>,
+        /// How.
+        terms: Terms,
     },
     /// The receiver no longer gets this source.
     Unsubscribe {

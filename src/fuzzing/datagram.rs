@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    engine::{Control, MediaType, core::Drop},
+    engine::{Control, MediaType, Terms, core::Drop},
     rtp::{Kind, demux},
     sim::{World, WorldConfig},
     srtp::Profile,
@@ -78,7 +78,7 @@ fn call(how: u8) -> World {
         let source = world.publish_to_nobody(MALLORY, media, 2);
         for receiver in [0, 1] {
             let receiver = world.clients[receiver].id;
-            world.control(Control::Subscribe { receiver, source, mid: None });
+            world.control(Control::Subscribe { receiver, source, terms: Terms::default() });
         }
     }
     for sender in [0, 1] {

@@ -14,14 +14,14 @@ use super::{
     twcc::{TwccRecorder, nearest},
 };
 use crate::{
-    bwe::EncodingMask,
+    bwe::{EncodingMask, Heights},
     engine::{
         Codec, Extension, MediaType, ShardId, SourceId, SourceSpec,
         core::{Drop, PtInfo, Tables, passes_on, video_codec},
     },
     rtp::{
         self, RtpHeader,
-        codec::{self, VideoCodec, vp8::Vp8},
+        codec::{self, Resolution, VideoCodec, vp8::Vp8},
     },
     srtp::{RxContext, RxStream, SrtpError},
 };
@@ -96,6 +96,8 @@ pub struct LocalSource {
     pub routes: Vec<(ShardId, EncodingMask)>,
     /// Encodings that arrive.
     pub active: EncodingMask,
+    /// How high each encoding is.
+    pub heights: Heights,
     /// Its loudness.
     pub level: LoudestLevel,
 }
@@ -120,8 +122,8 @@ pub struct Accepted {
     pub meta: PacketMeta,
     /// Length of the plain packet in the buffer.
     pub len: usize,
-    /// The encoding did not arrive before this packet.
-    pub newly_active: bool,
+    /// The encoding did not arrive before this packet, or had another height.
+    pub changed: bool,
     /// A gap that only a keyframe mends.
     pub broken: bool,
     /// The sender is to be told something soon: see [`Sender::is_urgent`].
@@ -195,6 +197,7 @@ impl Sender {
                     spec,
                     routes: Vec::new(),
                     active: 0,
+                    heights: Heights::default(),
                     level: LoudestLevel::default(),
                 },
             };
@@ -287,10 +290,17 @@ impl Sender {
         if pt.nack && wanted {
             broken = stream.nack.on_packet(cx.now, meta.index) == Arrival::Break;
         }
-        inspect(pt, packet, &mut meta, stream);
+        let resolution = inspect(pt, packet, &mut meta, stream);
         stream.last_packet = Some(cx.now);
-        let newly_active = source.active & bit == 0;
+        let mut changed = source.active & bit == 0;
         source.active |= bit;
+        if let Some(resolution) = resolution
+            && let Some(height) = source.heights.get_mut(usize::from(stream.encoding))
+        {
+            let now = resolution.width.min(resolution.height);
+            changed |= *height != now;
+            *height = now;
+        }
         if broken && meta.keyframes_known && !meta.keyframe {
             stream.keyframes.want();
         }
@@ -301,7 +311,7 @@ impl Sender {
             encoding: stream.encoding,
             meta,
             len: opened.len,
-            newly_active,
+            changed,
             broken,
             urgent,
         })
@@ -434,21 +444,26 @@ fn unwrap_rtx<'t>(
 
 /// Reads the codec's payload descriptor: keyframes, frame height, running numbers.
 #[inline]
-fn inspect(pt: &PtInfo, packet: &[u8], meta: &mut PacketMeta, stream: &mut Stream) {
-    let Some(codec) = video_codec(pt.codec) else { return };
+fn inspect(
+    pt: &PtInfo,
+    packet: &[u8],
+    meta: &mut PacketMeta,
+    stream: &mut Stream,
+) -> Option<Resolution> {
+    let codec = video_codec(pt.codec)?;
     let start = usize::from(meta.payload_start);
-    let Some(payload) = packet.get(start..start + usize::from(meta.payload_len)) else { return };
+    let payload = packet.get(start..start + usize::from(meta.payload_len))?;
     if payload.is_empty() {
-        return;
+        return None;
     }
     meta.keyframes_known = true;
     let resolution = if codec == VideoCodec::Vp8 {
-        let Some(vp8) = Vp8::parse(payload) else { return };
+        let vp8 = Vp8::parse(payload)?;
         meta.keyframe = vp8.keyframe;
         meta.vp8 = vp8_place(&vp8);
         vp8.resolution
     } else {
-        let Some(info) = codec::inspect(codec, payload, meta.marker) else { return };
+        let info = codec::inspect(codec, payload, meta.marker)?;
         meta.keyframe = info.keyframe;
         info.resolution
     };
@@ -458,6 +473,7 @@ fn inspect(pt: &PtInfo, packet: &[u8], meta: &mut PacketMeta, stream: &mut Strea
     if meta.keyframe {
         stream.keyframes.on_keyframe();
     }
+    resolution
 }
 
 fn vp8_place(vp8: &Vp8) -> Vp8Place {

@@ -18,6 +18,8 @@ pub const VIDEO_INTERVAL: Duration = Duration::from_millis(33);
 pub const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 /// Voice at −20 dBov (RFC 6464).
 const AUDIO_LEVEL: u8 = 0x94;
+/// Height of a video's lowest encoding; each further one has twice as much.
+pub const LOWEST_HEIGHT: u16 = 180;
 /// Sent packets that a client can send again.
 const HISTORY: usize = 512;
 
@@ -294,7 +296,9 @@ impl Track {
             bytes.push(encoding.picture_id as u8);
             if start {
                 let inter = u8::from(!body.key);
-                bytes.extend_from_slice(&[inter, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0]);
+                let (width, height) = (320u16 << at, LOWEST_HEIGHT << at);
+                bytes.extend_from_slice(&[inter, 0, 0, 0x9d, 0x01, 0x2a]);
+                bytes.extend(width.to_le_bytes().into_iter().chain(height.to_le_bytes()));
             }
         }
         // Packets of a frame differ by a few bytes, as browsers cut them.

@@ -18,12 +18,12 @@ use std::{
 
 pub use client::{Client, Heard, Incoming};
 pub use link::{Link, Weather};
-pub use media::{AUDIO_INTERVAL, Body, Numbering, Plain, Track, VIDEO_INTERVAL};
+pub use media::{AUDIO_INTERVAL, Body, LOWEST_HEIGHT, Numbering, Plain, Track, VIDEO_INTERVAL};
 
 use crate::{
     engine::{
         Control, EncodingSpec, EndpointId, EndpointSpec, MediaType, Mid, ShardId, SourceId,
-        SourceSpec, SrtpKeying,
+        SourceSpec, SrtpKeying, Terms,
         core::{Collected, Core, CoreConfig, Event, PeerBatch, ShardCommand},
         director::{CommandSink, Director},
     },
@@ -258,7 +258,15 @@ impl World {
         let mid = format!("m{}", spec.id.0);
         self.clients[receiver].expect(spec, &mid);
         let (receiver, source) = (self.clients[receiver].id, spec.id);
-        self.control(Control::Subscribe { receiver, source, mid: Mid::new(&mid) });
+        let terms = Terms { mid: Mid::new(&mid), max_height: None };
+        self.control(Control::Subscribe { receiver, source, terms });
+    }
+
+    /// Somebody who gets a source wants it no higher than this.
+    pub fn bound(&mut self, receiver: usize, source: SourceId, max_height: Option<u16>) {
+        let receiver = self.clients[receiver].id;
+        let terms = Terms { mid: Mid::new(&format!("m{}", source.0)), max_height };
+        self.control(Control::Subscribe { receiver, source, terms });
     }
 
     /// Somebody leaves.

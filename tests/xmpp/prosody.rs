@@ -87,8 +87,7 @@ Component "{PUBSUB}" "pubsub"
         self.port
     }
 
-    /// Its certificate, which it has signed itself.
-    pub fn certificate(&self) -> PathBuf {
+    fn certificate(&self) -> PathBuf {
         self.dir.join("certificate.pem")
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::rig::{Rig, creation, rig, sources};
 use crate::{
     bridge::{BridgeConfig, Channel},
-    channel::{ChannelKind, Close, Dropped, Outgoing},
+    channel::{ChannelKind, Close, Dropped, Limits, Outgoing},
     engine::{
         Control, EndpointId, EndpointSnapshot, MediaEvent, ShardSnapshot, SourceId,
         SubscriptionSnapshot,
@@ -16,7 +16,7 @@ use crate::{
 const MEETING: &str = "m";
 
 /// A conference of two with channels, and what each heard first taken.
-async fn two() -> (Rig, Channel, Channel) {
+pub async fn two() -> (Rig, Channel, Channel) {
     let rig =
         rig(BridgeConfig { announced_version: Some("Rialto 1".into()), ..BridgeConfig::default() });
     rig.create(MEETING, "alice").await.unwrap();
@@ -39,7 +39,7 @@ async fn two() -> (Rig, Channel, Channel) {
 }
 
 /// What waits for a client.
-fn heard(channel: &Channel) -> Vec<Value> {
+pub fn heard(channel: &Channel) -> Vec<Value> {
     std::iter::from_fn(|| match channel.try_next()? {
         Outgoing::Text(text) => Some(serde_json::from_str(&text).unwrap()),
         Outgoing::Close(_) => None,
@@ -276,6 +276,8 @@ async fn two_senders() -> (Rig, Channel) {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_wants_is_not_forwarded() {
     let (rig, bob) = two_senders().await;
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints"}"#);
+    assert_eq!(changes(&rig, 2), (vec![2, 4], vec![]), "the same at another height");
     bob.received(
         r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"alice-v0":{"maxHeight":0}}}"#,
     );
@@ -408,4 +410,83 @@ async fn a_conference_without_channels_is_noticed_once() {
         assert_eq!(lacks(now() + late), Some(expected));
         assert_eq!(lacks(now() + late + late), Some(false), "once");
     }
+}
+
+/// The bounds of a receiver's videos, by source.
+fn bounds(rig: &Rig, receiver: u32) -> Vec<(u32, Option<u16>)> {
+    let bounds = rig.told().into_iter().filter_map(|control| match control {
+        Control::Subscribe { receiver: EndpointId(id), source, terms } if id == receiver => {
+            Some((source.0, terms.max_height))
+        }
+        _ => None,
+    });
+    bounds.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_engine_hears_how_high_receivers_want_videos() {
+    let (rig, bob) = two_senders().await;
+    bob.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","onStageSources":["carol-v0"],
+            "constraints":{"carol-v0":{"maxHeight":720}}}"#,
+    );
+    assert_eq!(bounds(&rig, 2), [(2, Some(180)), (4, Some(720))], "audio has no height");
+    bob.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":-1}}"#,
+    );
+    assert_eq!(bounds(&rig, 2), [(2, None)]);
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":1}"#);
+    assert_eq!(changes(&rig, 2), (vec![], vec![2]));
+    bob.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"carol-v0":{"maxHeight":720,"maxFrameRate":0}}}"#,
+    );
+    assert_eq!(changes(&rig, 2), (vec![2], vec![4]), "no frames are wanted of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_configuration_bounds_what_receivers_get() {
+    let limits = Limits { initial_max_height: Some(0), default_max_height: 90, last_n: Some(1) };
+    let rig = rig(BridgeConfig { limits, ..BridgeConfig::default() });
+    rig.create(MEETING, "alice").await.unwrap();
+    rig.join(MEETING, "bob").await.unwrap();
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    assert_eq!(bounds(&rig, 2), [(1, None)], "no video before it asks");
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1}"#);
+    assert_eq!(bounds(&rig, 2), [(2, Some(90))]);
+    rig.join(MEETING, "carol").await.unwrap();
+    rig.ask(&sources(MEETING, "carol", 200)).await.unwrap();
+    assert_eq!(bounds(&rig, 2), [(3, None)], "one video at most");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_video_shows_may_be_said_before_it_is_signalled_and_stays() {
+    let (rig, alice, _bob) = two().await;
+    let shown = |rig: &Rig| {
+        let debug = rig.bridge.debug(true);
+        let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
+        conference["endpoints"]["alice"]["sources"][1]["video_type"].clone()
+    };
+    alice.received(r#"{"colibriClass":"VideoTypeMessage","videoType":"desktop"}"#);
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    assert_eq!(shown(&rig), "desktop");
+    alice.received(
+        r#"{"colibriClass":"SourceVideoTypeMessage","videoType":"None","sourceName":"alice-v0"}"#,
+    );
+    assert_eq!(shown(&rig), "none");
+    rig.ask(&sources(MEETING, "alice", 300)).await.unwrap();
+    assert_eq!(shown(&rig), "none", "other SSRCs, the same video");
+    for n in 0..1000 {
+        alice.received(&format!(
+            r#"{{"colibriClass":"SourceVideoTypeMessage","videoType":"camera","sourceName":"{n}"}}"#
+        ));
+    }
+    assert_eq!(shown(&rig), "none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blank_receiver_is_everybody() {
+    let (_rig, alice, bob) = two().await;
+    alice.received(r#"{"colibriClass":"EndpointMessage","to":"  ","n":1}"#);
+    assert_eq!(heard(&bob).len(), 1);
 }

@@ -342,7 +342,7 @@ async fn mids_reach_sources_that_come_before_and_after() {
     rig.bridge.assign_mids(M, "bob", mids).await;
     rig.bridge.assign_mids(M, "nobody", vec![]).await;
     assert!(
-        matches!(rig.told()[..], [Control::Subscribe { receiver: BOB, source: SourceId(1), mid: Some(m) }] if m == mid("5")),
+        matches!(rig.told()[..], [Control::Subscribe { receiver: BOB, source: SourceId(1), terms }] if terms.mid == Some(mid("5"))),
         "once"
     );
     let mut more = sources(M, "alice", 100);
@@ -350,7 +350,7 @@ async fn mids_reach_sources_that_come_before_and_after() {
     more["endpoints"][0]["sources"].as_array_mut().unwrap().push(screen);
     rig.ask(&more).await.unwrap();
     let subscribed = rig.told().into_iter().find_map(|control| match control {
-        Control::Subscribe { receiver: BOB, mid, .. } => Some(mid),
+        Control::Subscribe { receiver: BOB, terms, .. } => Some(terms.mid),
         _ => None,
     });
     assert_eq!(subscribed, Some(Some(mid("6"))));

@@ -119,6 +119,34 @@ fn messages_to_clients_are_written() {
             ToClient::DominantSpeaker { endpoint: "a", previous: &["b".into(), "c".into()] },
             r#"{"colibriClass":"DominantSpeakerEndpointChangeEvent","dominantSpeakerEndpoint":"a","previousSpeakers":["b","c"],"silence":false}"#,
         ),
+        (
+            ToClient::SourcesMap {
+                video: true,
+                sources: &[MappedSource {
+                    source: "bbbb2222-v0",
+                    owner: "bbbb2222",
+                    ssrc: 1_250_111_413,
+                    rtx: Some(526_890_669),
+                    video_type: None,
+                    mid: Some("v0"),
+                }],
+            },
+            r#"{"colibriClass":"VideoSourcesMap","mappedSources":[{"source":"bbbb2222-v0","owner":"bbbb2222","ssrc":1250111413,"rtx":526890669,"videoType":"CAMERA","mid":"v0"}]}"#,
+        ),
+        (
+            ToClient::SourcesMap {
+                video: false,
+                sources: &[MappedSource {
+                    source: "b-a0",
+                    owner: "b",
+                    ssrc: 4_294_967_295,
+                    rtx: None,
+                    video_type: None,
+                    mid: None,
+                }],
+            },
+            r#"{"colibriClass":"AudioSourcesMap","mappedSources":[{"source":"b-a0","owner":"b","ssrc":4294967295}]}"#,
+        ),
     ] {
         assert_eq!(&*message.text(), text);
     }
@@ -156,6 +184,14 @@ fn what_is_wrong_is_refused() {
         (
             r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"a":{}}}"#,
             Field("constraints"),
+        ),
+        (
+            r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"a":{"maxHeight":-2}}}"#,
+            Field("constraints"),
+        ),
+        (
+            r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":1,"maxFrameRate":-2}}"#,
+            Field("defaultConstraints"),
         ),
         (
             r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":180}"#,

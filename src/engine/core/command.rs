@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::engine::{
-    EndpointId, EndpointSpec, MediaParams, Mid, ShardId, SourceId, SourceSpec, SrtpKeying,
+    EndpointId, EndpointSpec, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
 };
 
 /// A source as its receivers' shards know it.
@@ -82,14 +82,14 @@ pub enum ShardCommand {
         /// The shard.
         shard: ShardId,
     },
-    /// To the receiver's home. Repeated when the sender's media change.
+    /// To the receiver's home. Repeated when the sender's media or the terms change.
     Subscribe {
         /// Who receives.
         receiver: EndpointId,
         /// What.
         source: Arc<SourceInfo>,
-        /// The MID to stamp.
-        mid: Option<Mid>,
+        /// How.
+        terms: Terms,
     },
     /// To the receiver's home.
     Unsubscribe {

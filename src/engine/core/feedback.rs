@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{Core, Drop, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, SourceInfo, forward::Forwarder};
 use crate::{
+    bwe::EncodingMask,
     egress::{Subscription, history::Refused, receiver::SubscriptionRef},
-    engine::{Codec, MediaType, ShardTotals, SourceId},
+    engine::{Codec, MAX_ENCODINGS, MediaType, ShardTotals, SourceId},
     rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, ntp},
 };
 
@@ -173,6 +174,13 @@ impl Core {
             && s.keyframes.grant(now)
         {
             self.want_keyframe(r.source, encoding);
+        }
+    }
+
+    /// Asks for keyframes of several encodings.
+    pub(super) fn want_keyframes(&mut self, source: SourceId, encodings: EncodingMask) {
+        for encoding in (0..MAX_ENCODINGS as u8).filter(|e| encodings >> e & 1 == 1) {
+            self.want_keyframe(source, encoding);
         }
     }
 

@@ -144,7 +144,7 @@ impl<O: Outbox> Forwarder<'_, O> {
             };
             let Some(projected) = s.projection.accept(encoding, meta) else { continue };
             let len = FIXED_LEN
-                + extension_len(meta, &e.tables, s.mid.as_ref())
+                + extension_len(meta, &e.tables, s.terms.mid.as_ref())
                 + usize::from(meta.payload_len);
             let len = len as u16;
             planned.push(Planned { ring: at, projected, payload_type, padding: 0, len });
@@ -185,7 +185,7 @@ impl<O: Outbox> Forwarder<'_, O> {
         };
         let room = self.out.reserve(dest, MAX_DATAGRAM);
         let Some(buf) = room else { return self.drops.count(Drop::SendQueueFull) };
-        let written = write_rtp(buf, &outgoing, meta, packet, &e.tables, s.mid.as_ref(), tx);
+        let written = write_rtp(buf, &outgoing, meta, packet, &e.tables, s.terms.mid.as_ref(), tx);
         let Some(len) = written else {
             self.out.commit(0);
             return self.drops.count(Drop::TooLarge);
@@ -255,7 +255,7 @@ impl<O: Outbox> Forwarder<'_, O> {
             self.drops.count(Drop::SendQueueFull);
             return true;
         };
-        let written = write_rtp(buf, &outgoing, meta, packet, &e.tables, s.mid.as_ref(), tx);
+        let written = write_rtp(buf, &outgoing, meta, packet, &e.tables, s.terms.mid.as_ref(), tx);
         self.out.commit(written.unwrap_or(0));
         let Some(len) = written else { return true };
         self.totals.rtp_sent += 1;

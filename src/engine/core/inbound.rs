@@ -98,7 +98,9 @@ impl Core {
             PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
                 self.forward_sender_report(source, encoding, ntp, timestamp, out);
             }
-            PeerItem::Active { source, active } => self.set_active(source, active),
+            PeerItem::Active { source, active, heights } => {
+                self.set_active(source, active, heights);
+            }
             PeerItem::Wanted { source, wanted } => {
                 self.set_wanted(source, from, wanted);
                 self.tell_active(source, from);
@@ -143,7 +145,7 @@ impl Core {
     fn route(&mut self, slot: u32, accepted: &Accepted, bytes: &mut [u8]) {
         let Accepted { id, encoding, meta, .. } = *accepted;
         self.totals.keyframes_received += u64::from(meta.keyframe);
-        if accepted.newly_active {
+        if accepted.changed {
             self.tell_active_to_all(slot, accepted.source);
         }
         let bit = 1u8 << encoding;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    bwe::EncodingMask,
+    bwe::{EncodingMask, Heights},
     engine::{EndpointId, ShardId, SourceId},
     ingress::PacketMeta,
 };
@@ -48,12 +48,14 @@ pub enum PeerItem {
         /// The same instant on the RTP clock.
         timestamp: u32,
     },
-    /// To receivers' shards: which encodings arrive. Repeated once a second.
+    /// To receivers' shards: which encodings arrive, and how high they are. Repeated once a second.
     Active {
         /// The source.
         source: SourceId,
         /// The encodings.
         active: EncodingMask,
+        /// How high each is.
+        heights: Heights,
     },
     /// To the sender's home: which encodings this shard's receivers need. Repeated once a second.
     Wanted {
@@ -177,7 +179,7 @@ impl PeerBatches {
 mod tests {
     use super::*;
 
-    const ACTIVE: PeerItem = PeerItem::Active { source: SourceId(1), active: 1 };
+    const ACTIVE: PeerItem = PeerItem::Active { source: SourceId(1), active: 1, heights: [0; 4] };
     const MEDIA: PeerItem =
         PeerItem::Datagram { endpoint: EndpointId(1), remote: crate::sim::BRIDGE };
     const TO: ShardId = ShardId(1);

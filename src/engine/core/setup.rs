@@ -6,12 +6,12 @@ use super::{
     Core, Drop, Endpoint, Outbox, PeerItem, PtMap, ShardCommand, SourceInfo, Tables, feedback,
 };
 use crate::{
-    bwe::{self, EncodingMask},
+    bwe::{self, EncodingMask, Heights},
     egress::{
         Feed, Subscription, history::History, projection::Projection, receiver::SubscriptionRef,
     },
     engine::{
-        EndpointId, MediaParams, Mid, ShardId, SourceId, SourceSpec, SrtpKeying, arena::Dest,
+        EndpointId, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Terms, arena::Dest,
     },
     ingress::keyframe::ReceiverLimit,
     srtp::{RxContext, TxContext},
@@ -55,8 +55,8 @@ impl Core {
                     s.routes.retain(|(to, _)| *to != shard);
                 }
             }
-            ShardCommand::Subscribe { receiver, source, mid } => {
-                self.subscribe(receiver, &source, mid);
+            ShardCommand::Subscribe { receiver, source, terms } => {
+                self.subscribe(receiver, &source, terms);
             }
             ShardCommand::Unsubscribe { receiver, source } => {
                 self.unsubscribe(receiver, source, out);
@@ -184,11 +184,12 @@ impl Core {
 
     /// Tells one shard which encodings of a source arrive here.
     pub(super) fn tell_active(&mut self, source: SourceId, shard: ShardId) {
-        let Some(active) = self.home_source(source).map(|s| s.active) else { return };
+        let Some(s) = self.home_source(source) else { return };
+        let (active, heights) = (s.active, s.heights);
         if shard == self.config.shard {
-            self.set_active(source, active);
+            self.set_active(source, active, heights);
         } else {
-            self.send_peer(shard, PeerItem::Active { source, active }, &[]);
+            self.send_peer(shard, PeerItem::Active { source, active, heights }, &[]);
         }
     }
 
@@ -198,7 +199,7 @@ impl Core {
         }
     }
 
-    fn subscribe(&mut self, receiver: EndpointId, info: &Arc<SourceInfo>, mid: Option<Mid>) {
+    fn subscribe(&mut self, receiver: EndpointId, info: &Arc<SourceInfo>, terms: Terms) {
         let source = info.spec.id;
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
         let first = !self.feed_slots.contains_key(&source);
@@ -213,7 +214,7 @@ impl Core {
         feed.info = info.clone();
         let payload_types = PtMap::new(&info.media, &e.media);
         if let Some(s) = feed.subscriptions.iter_mut().find(|s| s.receiver == slot) {
-            s.mid = mid;
+            s.terms = terms;
             s.payload_types = payload_types;
         } else {
             let Some(encoding) = info.spec.encodings.first() else { return };
@@ -235,7 +236,7 @@ impl Core {
                 ssrc: encoding.ssrc,
                 rtx_ssrc: encoding.rtx.filter(|_| rtx_resume.is_some()),
                 rtx_next: rtx_resume.flatten().unwrap_or(random & 0x7fff),
-                mid,
+                terms,
                 payload_types,
                 projection: Projection::new(clock, resume.filter(|next| *next > 0)),
                 history: History::default(),
@@ -298,12 +299,12 @@ impl Core {
         self.dirty.retain(|f| *f != slot);
     }
 
-    /// The sender's home says which encodings arrive.
-    pub(super) fn set_active(&mut self, source: SourceId, active: EncodingMask) {
+    /// The sender's home says which encodings arrive, and how high they are.
+    pub(super) fn set_active(&mut self, source: SourceId, active: EncodingMask, heights: Heights) {
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let Some(feed) = feed else { return };
-        if feed.active != active {
-            feed.active = active;
+        if (feed.active, feed.heights) != (active, heights) {
+            (feed.active, feed.heights) = (active, heights);
             self.retarget(source);
         }
     }
@@ -315,18 +316,17 @@ impl Core {
         let Some(feed) = feed else { return };
         let only = feed.info.spec.encodings.len() == 1;
         let active = if only { 1 } else { feed.active };
-        let mut waits = None;
+        let mut waits = 0;
         for s in &mut feed.subscriptions {
             // With nothing arriving, what was forwarded last is what will be recognised first.
-            let target = bwe::choose(active).or(s.projection.current());
+            let target =
+                bwe::choose(active, feed.heights, s.terms.max_height).or(s.projection.current());
             if s.projection.set_target(target, now_ms) {
-                waits = target;
+                waits |= bwe::bit(target);
                 s.asked_at = Some(self.now);
             }
         }
-        if let Some(encoding) = waits {
-            self.want_keyframe(source, encoding);
-        }
+        self.want_keyframes(source, waits);
         self.tell_wanted(source, false);
     }
 

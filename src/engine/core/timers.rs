@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Core, Event, Outbox, PeerItem, feedback};
-use crate::engine::MediaEvent;
+use crate::{bwe, engine::MediaEvent};
 
 /// Between two receiver reports to a sender.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -102,18 +102,16 @@ impl Core {
         for slot in 0..self.feeds.bound() {
             let Some(feed) = self.feeds.get_mut(slot) else { continue };
             let source = feed.info.spec.id;
-            let mut ask = None;
+            let mut ask = 0;
             for s in &mut feed.subscriptions {
                 let retry =
                     s.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= KEYFRAME_RETRY);
                 if s.projection.waits() && retry {
                     s.asked_at = Some(now);
-                    ask = s.projection.target();
+                    ask |= bwe::bit(s.projection.target());
                 }
             }
-            if let Some(encoding) = ask {
-                self.want_keyframe(source, encoding);
-            }
+            self.want_keyframes(source, ask);
         }
     }
 

@@ -1,0 +1,130 @@
+//! What clients are told over their channels that depends on what each of them gets.
+
+use serde_json::{Value, json};
+
+use super::{
+    channel::{heard, two},
+    rig::{creation, rig, sources},
+};
+use crate::{
+    bridge::{BridgeConfig, Channel},
+    channel::ChannelKind,
+    engine::{Control, EndpointId, MediaEvent, Mid, SourceId},
+};
+
+const MEETING: &str = "m";
+
+/// In a large conference statistics go to those who see, show or heard the sender.
+#[tokio::test(start_paused = true)]
+async fn statistics_are_filtered_in_large_conferences() {
+    let rig = rig(BridgeConfig { stats_filter_threshold: 3, ..BridgeConfig::default() });
+    rig.create(MEETING, "alice").await.unwrap();
+    rig.join(MEETING, "bob").await.unwrap();
+    rig.join(MEETING, "carol").await.unwrap();
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    let open = |name| rig.bridge.open_channel(MEETING, name, ChannelKind::Sctp).unwrap();
+    let (alice, bob, carol) = (open("alice"), open("bob"), open("carol"));
+    let nothing =
+        r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":0}}"#;
+    for channel in [&bob, &carol] {
+        channel.received(nothing);
+    }
+    let told = || {
+        alice.received(r#"{"colibriClass":"EndpointStats","n":1}"#);
+        let stats = |channel| {
+            heard(channel).iter().filter(|m| m["colibriClass"] == "EndpointStats").count()
+        };
+        (stats(&bob), stats(&carol))
+    };
+    assert_eq!(told(), (1, 1), "a small one");
+    rig.join(MEETING, "dave").await.unwrap();
+    assert_eq!(told(), (0, 0), "nobody sees or heard alice");
+    bob.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"alice-v0":{"maxHeight":180}}}"#,
+    );
+    assert_eq!(told(), (1, 0), "bob sees her");
+    bob.received(
+        r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{},"selectedSources":["alice-v0"]}"#,
+    );
+    assert_eq!(told(), (1, 0), "bob chose her");
+    for _ in 0..40 {
+        let level =
+            MediaEvent::AudioLevel { endpoint: EndpointId(1), source: SourceId(1), level: 10 };
+        rig.media.send(level).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(told(), (1, 1), "all heard her");
+}
+
+/// The sources that a receiver was told the SSRCs of.
+fn mapped(channel: &Channel) -> Vec<Value> {
+    let maps = heard(channel).into_iter().filter_map(|mut message| {
+        let kind = message["colibriClass"].as_str()?.strip_suffix("SourcesMap")?.to_owned();
+        Some(json!({ (kind): message["mappedSources"].take() }))
+    });
+    maps.collect()
+}
+
+/// Who hears of SSRCs from nobody else hears of them over the channel.
+#[tokio::test(start_paused = true)]
+async fn ssrcs_are_told_to_those_whom_the_focus_does_not_tell() {
+    let (rig, _alice, bob) = two().await;
+    let mut request = creation(MEETING, "carol");
+    request["endpoints"][0]["capabilities"] =
+        json!(["source-names", "ssrc-rewriting", "rtp-mid-demux"]);
+    rig.ask(&request).await.unwrap();
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
+    let audio =
+        json!({"Audio": [{"source": "alice-a0", "owner": "alice", "ssrc": 100, "mid": "a0"}]});
+    let video = json!({"Video": [{
+        "source": "alice-v0", "owner": "alice", "ssrc": 101, "rtx": 103, "videoType": "CAMERA",
+        "mid": "v0",
+    }]});
+    assert_eq!(mapped(&carol), [audio.clone(), video.clone()]);
+    assert!(mapped(&bob).is_empty(), "the focus tells bob");
+    let stamped = rig.told().into_iter().filter_map(|control| match control {
+        Control::Subscribe { receiver: EndpointId(3), terms, .. } => terms.mid,
+        _ => None,
+    });
+    assert_eq!(stamped.collect::<Vec<_>>(), [Mid::new("a0").unwrap(), Mid::new("v0").unwrap()]);
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    carol.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":1}"#);
+    assert!(mapped(&carol).is_empty(), "once");
+    rig.ask(&sources(MEETING, "bob", 200)).await.unwrap();
+    let bobs_audio =
+        json!({"Audio": [{"source": "bob-a0", "owner": "bob", "ssrc": 200, "mid": "a1"}]});
+    assert_eq!(mapped(&carol), [bobs_audio], "of videos she gets one");
+    let again = rig.bridge.open_channel(MEETING, "carol", ChannelKind::WebSocket).unwrap();
+    assert_eq!(mapped(&again).len(), 2, "all are told to a new channel");
+    rig.ask(&json!({"meeting-id": MEETING, "endpoints": [{"id": "alice", "expire": true}]}))
+        .await
+        .unwrap();
+    let bobs_video = json!({"Video": [{
+        "source": "bob-v0", "owner": "bob", "ssrc": 201, "rtx": 203, "videoType": "CAMERA",
+        "mid": "v1",
+    }]});
+    assert_eq!(mapped(&again), [bobs_video]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_ssrcs_are_told_in_messages_that_fit() {
+    let rig = rig(BridgeConfig::default());
+    rig.create(MEETING, "alice").await.unwrap();
+    let mut request = creation(MEETING, "bob");
+    request["endpoints"][0]["capabilities"] = json!(["source-names", "ssrc-rewriting"]);
+    rig.ask(&request).await.unwrap();
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    for n in 0..60u32 {
+        let name = format!("endpoint{n}");
+        rig.join(MEETING, &name).await.unwrap();
+        rig.ask(&sources(MEETING, &name, 10_000 + 10 * n)).await.unwrap();
+    }
+    assert_eq!(mapped(&bob).len(), 120, "each when it comes");
+    let again = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    let lengths: Vec<usize> = mapped(&again)
+        .iter()
+        .map(|map| map.as_object().unwrap().values().next().unwrap().as_array().unwrap().len())
+        .collect();
+    assert_eq!(lengths, [50, 10, 50, 10]);
+}
