@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use minidom::Element;
 use rialto::{
-    bridge::{Bridge, BridgeConfig, SelfReport},
+    bridge::{Bridge, BridgeConfig, SelfReport, TransportPort},
     config::{Secret, Xmpp, XmppClient, XmppSecurity},
     engine::{Engine, MediaEvent},
     stats::Mucs,
@@ -48,21 +48,32 @@ pub fn client(port: u16) -> XmppClient {
 impl Here {
     /// Connects. SCTP is announced. Must be called in a runtime.
     pub fn start(client: XmppClient) -> Self {
-        Self::new(vec![client])
+        Self::new(vec![client], |transports| transports)
     }
 
     /// A bridge that is no occupant of any room.
     pub fn without_clients() -> Self {
-        Self::new(Vec::new())
+        Self::new(Vec::new(), |transports| transports)
     }
 
-    fn new(clients: Vec<XmppClient>) -> Self {
+    /// With something between the bridge and its transports.
+    pub fn over<T: TransportPort>(
+        client: XmppClient,
+        between: impl FnOnce(Transports) -> T,
+    ) -> Self {
+        Self::new(vec![client], between)
+    }
+
+    fn new<T: TransportPort>(
+        clients: Vec<XmppClient>,
+        between: impl FnOnce(Transports) -> T,
+    ) -> Self {
         let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
         let (transports, updates) =
             Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
         let (media, events) = mpsc::channel(1);
         let config = BridgeConfig { sctp: true, ..BridgeConfig::default() };
-        let bridge = Bridge::new(config, engine, transports, events, updates);
+        let bridge = Bridge::new(config, engine, between(transports), events, updates);
         let about = About {
             name: "JVB".into(),
             version: "2.3.SNAPSHOT".into(),
@@ -80,7 +91,12 @@ impl Here {
 
     /// Waits until it is in the room.
     pub async fn joined(&self) {
-        self.until(|mucs| mucs.joined == 1).await;
+        self.in_rooms(1).await;
+    }
+
+    /// Waits until it is in as many rooms.
+    pub async fn in_rooms(&self, rooms: usize) {
+        self.until(|mucs| mucs.joined == rooms).await;
     }
 
     /// Waits until it is logged in.

@@ -1,7 +1,14 @@
 //! How a bridge comes, says how it is, goes, and comes back.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::mpsc,
+    thread,
+};
+
 use super::{
-    focus::{Focus, Stats},
+    focus::{Focus, ROOM, Stats},
     here::{Here, NICK, client},
     prosody::Prosody,
 };
@@ -75,4 +82,94 @@ async fn two_bridges_of_one_name_are_one_in_the_room() {
     first.xmpp.leave().await;
     second.joined().await;
     second.xmpp.leave().await;
+}
+
+/// What lies between a bridge and its server, and loses the bridge without a word to the server.
+struct Between {
+    port: u16,
+    lose: mpsc::Sender<()>,
+}
+
+impl Between {
+    fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (lose, lost) = mpsc::channel();
+        thread::spawn(move || {
+            let mut kept = Vec::new();
+            for bridge in listener.incoming() {
+                let bridge = bridge.unwrap();
+                let to_server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                carry(bridge.try_clone().unwrap(), to_server.try_clone().unwrap());
+                carry(to_server.try_clone().unwrap(), bridge.try_clone().unwrap());
+                if lost.recv().is_err() {
+                    return;
+                }
+                // The server's side stays open.
+                kept.push(to_server);
+                bridge.shutdown(Shutdown::Both).unwrap();
+            }
+        });
+        Self { port, lose }
+    }
+}
+
+/// Carries bytes one way, until the end of either.
+fn carry(mut from: TcpStream, mut to: TcpStream) {
+    thread::spawn(move || {
+        let mut buf = [0; 4096];
+        while let Ok(len @ 1..) = from.read(&mut buf) {
+            if to.write_all(&buf[..len]).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// A server that has not noticed that a connection is dead would send it the focus's requests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_reach_the_living_connection_and_not_the_dead_one() {
+    let Some(prosody) = Prosody::start("") else { return };
+    let port = prosody.port();
+    let between = Between::start(port);
+    let here = Here::start(client(between.port));
+    here.joined().await;
+    let disconnects = here.xmpp.counts().read().disconnects;
+    between.lose.send(()).unwrap();
+    here.lost().await;
+    here.joined().await;
+    assert_eq!(here.xmpp.counts().read().disconnects, disconnects + 1);
+    let ask = move || {
+        let mut focus = focus(port);
+        focus.stats(NICK, is_usable);
+        focus.send(&format!(
+            "<iq type='get' id='health' to='{ROOM}/{NICK}'>\
+             <healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/></iq>"
+        ));
+        let answer = focus.next(|element| element.attr("id") == Some("health"));
+        assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap();
+    here.xmpp.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_client_is_in_several_breweries() {
+    let Some(prosody) = Prosody::start("") else { return };
+    let port = prosody.port();
+    let mut client = client(port);
+    client.rooms.push(ROOM.replacen("jvb", "other", 1));
+    let rooms = client.rooms.clone();
+    let here = Here::start(client);
+    here.in_rooms(2).await;
+    let see = move || {
+        for (at, room) in rooms.iter().enumerate() {
+            let mut focus = Focus::log_in(port, ["focus", "client"][at]);
+            focus.enter(room, "focus");
+            let from = format!("{room}/{NICK}");
+            focus.next(|e| e.attr("from") == Some(&from) && String::from(e).contains("<stats"));
+        }
+    };
+    tokio::task::spawn_blocking(see).await.unwrap();
+    here.xmpp.leave().await;
 }

@@ -87,7 +87,8 @@ Component "{PUBSUB}" "pubsub"
         self.port
     }
 
-    fn certificate(&self) -> PathBuf {
+    /// Its certificate, which it has signed itself.
+    pub fn certificate(&self) -> PathBuf {
         self.dir.join("certificate.pem")
     }
 

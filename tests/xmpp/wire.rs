@@ -64,14 +64,22 @@ impl Connection {
     /// Joins a room, and makes it usable when it is new.
     pub fn enter(&mut self, room: &str, nickname: &str) {
         let own = format!("{room}/{nickname}");
-        self.send(&format!(
-            "<presence to='{own}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
-        ));
-        let presence =
-            self.next(|e| e.name() == "presence" && e.attr("from") == Some(own.as_str()));
-        assert_eq!(presence.attr("type"), None, "{}", String::from(&presence));
-        if String::from(&presence).contains("201") {
-            self.unlock(room);
+        loop {
+            self.send(&format!(
+                "<presence to='{own}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
+            ));
+            let presence =
+                self.next(|e| e.name() == "presence" && e.attr("from") == Some(own.as_str()));
+            let text = String::from(&presence);
+            if presence.attr("type").is_none() {
+                if text.contains("201") {
+                    self.unlock(room);
+                }
+                return;
+            }
+            // As long as whoever has made it has not unlocked it, there is no such room.
+            assert!(text.contains("<item-not-found"), "{text}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 

@@ -50,6 +50,9 @@ pub(super) struct Connection {
     pub stop: watch::Receiver<bool>,
     pub counts: MucCounts,
     pub state: Arc<ClientState>,
+    /// The same for all its logins: where a server has not noticed that a connection is dead, the next
+    /// one replaces it. Otherwise the dead one would go on to get what is sent to the nickname.
+    pub resource: String,
 }
 
 /// Answers that the bridge has not given yet.
@@ -62,7 +65,7 @@ impl Connection {
         loop {
             let mut stop = self.stop.clone();
             let established = tokio::select! {
-                established = establish(&self.client) => established,
+                established = establish(&self.client, Some(&self.resource)) => established,
                 () = stops(&mut stop) => return,
             };
             let (cause, longest) = match established {

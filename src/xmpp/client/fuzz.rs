@@ -22,6 +22,7 @@ pub(crate) fn bytes(data: &[u8], logged_in: bool) {
         username: "jvb".into(),
         password: Secret::new("secret"),
         security: XmppSecurity::Disabled,
+        resource: Some("bridge".into()),
     };
     let mut login = Login::new(account, [0; 18]);
     let mut now = Instant::now();

@@ -189,12 +189,21 @@ impl Login {
             return Err(Cause::Protocol("the server binds no resources".to_owned()));
         }
         self.stage = Stage::Bind { acks: features.has_child("sm", ACKS) };
-        // The server chooses the resource: nobody who does not share a room with us can guess it.
+        Ok(Next::Send(bytes(&self.bind_request())))
+    }
+
+    fn bind_request(&self) -> Element {
+        let mut bind = Element::bare("bind", BIND);
+        if let Some(wanted) = &self.account.resource {
+            let mut resource = Element::bare("resource", BIND);
+            resource.append_text(wanted.as_str());
+            bind.append_child(resource);
+        }
         let mut iq = Element::bare("iq", CLIENT);
         put(iq.attrs_mut(), "type", "set");
         put(iq.attrs_mut(), "id", BIND_ID);
-        iq.append_child(Element::bare("bind", BIND));
-        Ok(Next::Send(bytes(&iq)))
+        iq.append_child(bind);
+        iq
     }
 
     fn on_bound(&mut self, iq: &Element, acks: bool) -> Result<Next, Cause> {
@@ -204,7 +213,13 @@ impl Login {
             .map(Element::text)
             .filter(|_| iq.attr("type") == Some("result") && iq.attr("id") == Some(BIND_ID));
         let Some(jid) = jid else {
-            return Err(Cause::Protocol(format!("no resource: {}", stanza_error(iq))));
+            let refused = stanza_error(iq);
+            // A server that keeps the older of two: then it may choose.
+            if refused == "conflict" && self.account.resource.take().is_some() {
+                self.stage = Stage::Bind { acks };
+                return Ok(Next::Send(bytes(&self.bind_request())));
+            }
+            return Err(Cause::Protocol(format!("no resource: {refused}")));
         };
         if acks {
             self.stage = Stage::Acks { jid };

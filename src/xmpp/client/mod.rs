@@ -25,6 +25,7 @@ use std::{
 };
 
 use minidom::Element;
+use rand::Rng as _;
 use tokio::{sync::watch, task::JoinHandle};
 
 pub use counts::MucCounts;
@@ -111,7 +112,7 @@ pub enum Cause {
 /// # Errors
 /// What an operator has to look at.
 pub async fn probe(client: &XmppClient) -> Result<String, Cause> {
-    let wire::Established { mut wire, bound } = wire::establish(client).await?;
+    let wire::Established { mut wire, bound } = wire::establish(client, None).await?;
     wire.close().await;
     Ok(bound.jid)
 }
@@ -123,6 +124,8 @@ pub(super) struct Account {
     pub username: String,
     pub password: Secret,
     pub security: XmppSecurity,
+    /// The resource to bind; one of the server's choice otherwise.
+    pub resource: Option<String>,
 }
 
 /// All connections as a user, each of which can come and go. Clones are the same. They end with
@@ -193,6 +196,7 @@ impl XmppClients {
             counts: self.0.counts.clone(),
             state: self.0.counts.add(&client),
             client: client.clone(),
+            resource: resource(),
         };
         let task = tokio::spawn(connection.run());
         running.insert(client.id.clone(), Running { client, stop, task });
@@ -237,6 +241,11 @@ impl Drop for Inner {
             running.task.abort();
         }
     }
+}
+
+/// A resource that nobody who does not share a room with us can guess.
+fn resource() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
 }
 
 /// Locks; a panic elsewhere does not make the data wrong.

@@ -41,6 +41,7 @@ fn login(security: XmppSecurity) -> Login {
         username: "jvb".into(),
         password: Secret::new("secret"),
         security,
+        resource: Some("bridge".into()),
     };
     Login::new(account, [1; 18])
 }
@@ -70,7 +71,15 @@ fn a_login_over_tls() {
     assert!(matches!(login.on_event(success), Ok(Next::Restart(_))));
     login.on_event(open()).unwrap();
     let next = login.on_event(features(&format!("{BIND}<sm xmlns='urn:xmpp:sm:3'/>"))).unwrap();
-    assert!(said(&next).contains("urn:ietf:params:xml:ns:xmpp-bind"));
+    assert!(said(&next).contains("<resource>bridge</resource>"));
+    // A server that does not let it replace itself chooses.
+    let next = login
+        .on_event(stanza(
+            "<iq type='error' id='bind'><error type='cancel'>\
+             <conflict xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
+        ))
+        .unwrap();
+    assert!(said(&next).contains("bind") && !said(&next).contains("resource"));
     let next = login
         .on_event(stanza(
             "<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\

@@ -102,10 +102,15 @@ impl Wire {
     }
 }
 
-/// Connects and logs in.
-pub(super) async fn establish(client: &XmppClient) -> Result<Established, Cause> {
+/// Connects and logs in, with a resource of the server's choice if none is given.
+pub(super) async fn establish(
+    client: &XmppClient,
+    resource: Option<&str>,
+) -> Result<Established, Cause> {
     let socket = timeout(PATIENCE, connect(client)).await.map_err(|_| Cause::Timeout)??;
-    timeout(PATIENCE, log_in(client, Box::new(socket))).await.map_err(|_| Cause::Timeout)?
+    timeout(PATIENCE, log_in(client, resource, Box::new(socket)))
+        .await
+        .map_err(|_| Cause::Timeout)?
 }
 
 async fn connect(client: &XmppClient) -> Result<TcpStream, Cause> {
@@ -126,12 +131,17 @@ async fn connect(client: &XmppClient) -> Result<TcpStream, Cause> {
 }
 
 /// Logs in over a connection.
-pub(super) async fn log_in(client: &XmppClient, io: Box<dyn Io>) -> Result<Established, Cause> {
+async fn log_in(
+    client: &XmppClient,
+    resource: Option<&str>,
+    io: Box<dyn Io>,
+) -> Result<Established, Cause> {
     let account = Account {
         domain: client.domain.clone(),
         username: client.username.clone(),
         password: client.password.clone(),
         security: client.security,
+        resource: resource.map(str::to_owned),
     };
     let mut login = Login::new(account, rand::rng().random());
     let mut wire = Wire::new(io);
