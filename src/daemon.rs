@@ -258,6 +258,8 @@ pub(crate) fn transport_config(config: &Config) -> TransportConfig {
         consent_interval: ice.consent.interval,
         consent_timeout: consent_timeout(&ice.consent).unwrap_or(defaults.consent_timeout),
         dtls_timeout: config.dtls.handshake_timeout,
+        local_hash: config.dtls.local_fingerprint_hash,
+        accepted_hashes: config.dtls.accepted_fingerprint_hashes.clone(),
         ..defaults
     }
 }
@@ -292,6 +294,10 @@ fn bridge_config(config: &Config) -> BridgeConfig {
             last_n: usize::try_from(config.cc.jvb_last_n).ok(),
         },
         stats_filter_threshold: config.stats_filter_threshold as usize,
+        recent_speakers: config.recent_speakers as usize,
+        first_transfer_timeout: config.connection_status.first_transfer_timeout,
+        max_inactivity: config.connection_status.max_inactivity,
+        activity_check_interval: config.connection_status.check_interval,
         web_sockets: web_socket_bases(config),
         announced_version: config.version.announce.then(|| xmpp::version(config).to_owned()),
         load: config.load,

@@ -36,6 +36,9 @@ pub struct BridgeConfig {
     /// In a conference of more endpoints than this, what clients say of themselves goes only to those
     /// who see or hear them (`videobridge.stats-filter-threshold`, 20).
     pub stats_filter_threshold: usize,
+    /// How many former dominant speakers clients are told
+    /// (`videobridge.speech-activity.recent-speakers-count`, 10).
+    pub recent_speakers: usize,
     /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
     /// for each domain. None: there are no WebSockets.
     pub web_sockets: Vec<String>,
@@ -95,6 +98,7 @@ impl Default for BridgeConfig {
             initial_last_n: -1,
             limits: Limits::default(),
             stats_filter_threshold: 20,
+            recent_speakers: 10,
             web_sockets: Vec::new(),
             announced_version: None,
             initial_drain: false,

@@ -107,6 +107,7 @@ impl Inner {
             initial_last_n: self.config.initial_last_n,
             limits: self.config.limits,
             stats_filter_threshold: self.config.stats_filter_threshold,
+            recent_speakers: self.config.recent_speakers,
             expiration_timeout: self.config.expiration_timeout,
             connect_timeout: self.config.connect_timeout,
             empty_timeout: self.config.empty_conference_timeout,

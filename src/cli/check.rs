@@ -29,7 +29,7 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
     // A reader that went away (`| head`) is no failure of the configuration.
     let _ = io::stdout().write_all(report(&loaded).as_bytes());
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        eprintln!("{}: {warning}", if warning.is_note() { "note" } else { "warning" });
     }
     for finding in machine::look(&loaded.config) {
         let _ = writeln!(io::stdout(), "machine: {finding}");

@@ -39,28 +39,8 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
     };
     // After the start: what stops it is the only line.
     serve(&loaded.config, &Options::default(), remedies, |_| {
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings.iter().filter(|warning| !warning.is_note()) {
             tracing::warn!("{warning}");
-        }
-        let xmpp = &loaded.config.xmpp;
-        let clients = &xmpp.clients;
-        if !loaded.config.rest.colibri && clients.is_empty() && xmpp.component.is_none() {
-            tracing::warn!(
-                "nothing can allocate conferences: videobridge.apis.xmpp-client.configs has no \
-                 complete client, and videobridge.apis.xmpp-component.enabled and \
-                 videobridge.apis.rest.enabled are false"
-            );
-        }
-        let sockets = &loaded.config.web_sockets;
-        if sockets.enabled && loaded.config.public_http.port.is_none() {
-            tracing::warn!(
-                "videobridge.websockets.enabled has no effect: \
-                 videobridge.http-servers.public.port is not set"
-            );
-        } else if sockets.enabled && sockets.domains.is_empty() {
-            tracing::warn!(
-                "no client is told of a WebSocket: videobridge.websockets.domains is empty"
-            );
         }
         Ok(())
     })

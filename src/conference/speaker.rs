@@ -41,7 +41,7 @@ const LEVEL_IDLE: Duration = Duration::from_millis(140);
 /// A speaker who says nothing for so long is forgotten, unless dominant.
 const SPEAKER_IDLE: Duration = Duration::from_secs(3600);
 /// How many of those who spoke before are remembered.
-pub(super) const RECENT_SPEAKERS: usize = 10;
+const RECENT_SPEAKERS: usize = 10;
 
 /// Levels and decisions. `K` names a speaker.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ pub struct Speakers<K> {
     dominant: Option<K>,
     /// Who was dominant before, latest first.
     previous: VecDeque<K>,
+    recent: usize,
     next_decision: Instant,
     changes: u64,
 }
@@ -90,9 +91,17 @@ impl<K: Ord + Copy> Speakers<K> {
             histories: BTreeMap::new(),
             dominant: None,
             previous: VecDeque::new(),
+            recent: RECENT_SPEAKERS,
             next_decision: now,
             changes: 0,
         }
+    }
+
+    /// Keeps so many former speakers.
+    #[must_use]
+    pub fn remembering(mut self, recent: usize) -> Self {
+        self.recent = recent;
+        self
     }
 
     /// Who speaks.
@@ -147,7 +156,7 @@ impl<K: Ord + Copy> Speakers<K> {
         self.previous.retain(|other| *other != winner);
         if let Some(old) = self.dominant.replace(winner) {
             self.previous.push_front(old);
-            self.previous.truncate(RECENT_SPEAKERS);
+            self.previous.truncate(self.recent);
         }
         self.changes = self.changes.wrapping_add(1);
         self.change()

@@ -45,6 +45,8 @@ pub struct Rules {
     /// How many videos an endpoint gets that did not say, and of which the focus did not; negative is
     /// all.
     pub initial_last_n: i32,
+    /// How many former speakers are remembered.
+    pub recent_speakers: usize,
     /// An endpoint from which nothing has come for so long expires.
     pub expiration_timeout: Duration,
     /// An endpoint that never connected expires after so long.
@@ -82,15 +84,15 @@ impl Conference {
     pub fn new(identity: Identity, rules: Rules, now: Instant) -> Self {
         Self {
             identity,
-            rules,
             created: now,
             endpoints: BTreeMap::new(),
             by_engine_id: HashMap::new(),
             ssrc_owners: HashMap::new(),
-            speakers: Speakers::new(now),
+            speakers: Speakers::new(now).remembering(rules.recent_speakers),
             speech_order: Vec::new(),
             channels_settled: false,
             demand_changed: false,
+            rules,
         }
     }
 

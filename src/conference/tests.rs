@@ -81,6 +81,7 @@ impl Room {
             initial_last_n: -1,
             limits: Limits::default(),
             stats_filter_threshold: 20,
+            recent_speakers: 10,
             sctp: false,
             expiration_timeout: 60 * second,
             connect_timeout: 120 * second,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     Secret,
     hocon::{Kind, Object},
-    reader::{Reader, scalar, wants},
+    reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
     units,
     xmpp::{is_domain, is_name},
 };
@@ -102,6 +102,7 @@ fn transport(kind: &Kind) -> Result<StatsTransport, String> {
         None | Some(Kind::Null) => None,
         Some(kind) => {
             let read = scalar(kind).and_then(units::duration);
+            let read = read.filter(|interval| *interval >= SHORTEST_INTERVAL);
             Some(read.ok_or_else(|| wants("an interval such as '5 seconds'", kind))?)
         }
     };

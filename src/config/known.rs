@@ -1,46 +1,65 @@
-//! Keys of a `jvb.conf` that Rialto does not read, and what to say about them.
+//! Keys of a `jvb.conf` that have no effect here, and why.
 
-use std::collections::BTreeSet;
+use super::hocon::Kind;
+use super::units;
 
-/// What is known about a key that nothing read.
+/// Why a key has no effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Unread {
-    /// JVB reads it; Rialto does not yet.
-    NotYet,
+pub(super) enum Idle {
+    /// JVB has what it is about; Rialto does not yet.
+    NotYet(&'static str),
+    /// What it is about does not exist here.
+    Never(&'static str),
     /// JVB once read it. It does nothing there either.
-    Obsolete,
-    /// Nobody knows it.
-    Unknown,
+    Obsolete(&'static str),
 }
 
-/// Sorts a key that nothing read.
-pub(super) fn classify(key: &str) -> Unread {
-    if OBSOLETE.contains(&key) {
-        Unread::Obsolete
-    } else if NOT_YET.binary_search(&key).is_ok()
-        || NOT_YET_SECTIONS.iter().any(|section| key.starts_with(section))
-    {
-        Unread::NotYet
-    } else {
-        Unread::Unknown
+use Idle::{Never, NotYet, Obsolete};
+
+/// What is known of a key, or of the section that it is in.
+pub(super) fn idle(key: &str) -> Option<Idle> {
+    idle_alone(key).or_else(|| {
+        let inside = |section: &str| key.strip_prefix(section).is_some_and(|k| k.starts_with('.'));
+        let found = IDLE.iter().filter(|(section, _)| inside(section));
+        found.max_by_key(|(section, _)| section.len()).map(|(_, why)| *why)
+    })
+}
+
+/// What is known of this very key. What else is read of a section has an effect.
+pub(super) fn idle_alone(key: &str) -> Option<Idle> {
+    IDLE.iter().find(|(known, _)| *known == key).map(|(_, why)| *why)
+}
+
+/// Whether two ways of writing a value mean the same, as far as that can be told without knowing what
+/// the key is for.
+pub(super) fn alike(one: &Kind, other: &Kind) -> bool {
+    match (one, other) {
+        (Kind::Text(one), Kind::Text(other)) => {
+            fn equal<T: PartialEq>(one: &str, other: &str, read: fn(&str) -> Option<T>) -> bool {
+                read(one).is_some_and(|value| read(other) == Some(value))
+            }
+            one.trim() == other.trim()
+                || equal(one, other, units::boolean)
+                || equal(one, other, units::duration)
+                || equal(one, other, units::bandwidth)
+                || equal(one, other, units::fraction)
+        }
+        (Kind::Array(one), Kind::Array(other)) => {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| alike(&one.kind, &other.kind))
+        }
+        (one, other) => one == other,
     }
 }
 
-/// Whether nothing uses the value of a key that is read.
-pub(super) fn is_inert(key: &str) -> bool {
-    INERT.contains(&key)
-}
-
 /// The known key that looks most like `key`, if one looks like it at all.
-pub(super) fn nearest(key: &str, read: &BTreeSet<&'static str>) -> Option<&'static str> {
+pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Longer than any key: nothing is near, and the comparison is quadratic.
     if key.len() > 128 {
         return None;
     }
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-    read.iter()
-        .copied()
-        .chain(NOT_YET.iter().copied())
+    known
         .map(|known| {
             // The right name in the wrong section is as likely as a misspelt one.
             let distance = distance(key, known);
@@ -68,170 +87,161 @@ fn distance(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// Written by old packages and by docker-jitsi-meet; no effect on a current JVB.
-const OBSOLETE: [&str; 6] = [
-    "ice4j.harvest.mapping.stun.enabled",
-    "videobridge.apis.xmpp-client.enabled",
-    "videobridge.ice.tcp.enabled",
-    "videobridge.ice.tcp.port",
-    "videobridge.sctp.use-usrsctp",
-    "videobridge.stats.enabled",
+/// Whether a value of a key without an effect asks for what is so in any case, though it is not JVB's
+/// default: container images write such values.
+pub(super) fn is_so(key: &str, value: &Kind) -> bool {
+    let asks = SO.iter().find(|(known, _)| *known == key);
+    asks.is_some_and(|(_, text)| alike(value, &Kind::Text((*text).to_owned())))
+}
+
+/// Every key and section without an effect.
+pub(super) fn idle_keys() -> impl Iterator<Item = &'static str> {
+    IDLE.iter().map(|(key, _)| *key)
+}
+
+/// What to write instead of a name that JVB still takes and would rather not.
+pub(super) fn renamed(key: &str) -> Option<&'static str> {
+    RENAMED.iter().find(|(old, _)| *old == key).map(|(_, new)| *new)
+}
+
+const RENAMED: [(&str, &str); 7] = [
+    ("jmt.bwe.google-cc.max-bw", "jmt.bwe.estimator.max-bw"),
+    ("jmt.bwe.google-cc.min-bw", "jmt.bwe.estimator.min-bw"),
+    ("videobridge.cc.bwe-change-threshold-pct", "videobridge.cc.bwe-change-threshold"),
+    ("videobridge.cc.enable-onstage-video-suspend", "videobridge.cc.allow-oversend-onstage"),
+    ("videobridge.cc.thumbnail-max-height-px", "videobridge.cc.initial-max-height-px"),
+    ("videobridge.websockets.domain", "videobridge.websockets.domains"),
+    ("videobridge.websockets.relay-domain", "videobridge.websockets.relay-domains"),
 ];
 
-/// Keys that are read and checked, and whose values nothing uses yet: anything but the default has no
-/// effect.
-const INERT: [&str; 16] = [
-    "ice4j.consent-freshness.randomize-interval",
-    "jmt.dtls.accepted-fingerprint-hash-functions",
-    "jmt.dtls.local-fingerprint-hash-function",
-    "jmt.keyframe.max-request-interval",
-    "jmt.keyframe.max-requests",
-    "jmt.keyframe.min-interval",
-    "jmt.keyframe.source-wide-max-request-interval",
-    "jmt.keyframe.source-wide-max-requests",
-    "jmt.keyframe.source-wide-min-interval",
-    "jmt.srtp.protection-profiles",
-    "videobridge.health.interval",
-    "videobridge.health.max-check-duration",
-    "videobridge.health.require-valid-address",
-    "videobridge.health.sticky-failures",
-    "videobridge.health.timeout",
-    "videobridge.sctp.max-channels",
+const SO: [(&str, &str); 8] = [
+    ("ice4j.harvest.mapping.stun.enabled", "false"),
+    ("videobridge.health.require-valid-address", "false"),
+    ("videobridge.http-servers.private.need-client-auth", "false"),
+    ("videobridge.http-servers.private.send-server-version", "false"),
+    ("videobridge.http-servers.public.need-client-auth", "false"),
+    ("videobridge.http-servers.public.send-server-version", "false"),
+    ("videobridge.sctp.use-usrsctp", "false"),
+    ("videobridge.stats.enabled", "true"),
 ];
 
-/// Sections whose keys the operator names.
-const NOT_YET_SECTIONS: [&str; 1] = ["videobridge.load-management.conference-last-n-limits."];
+const ONE_PORT: &str = "all media uses the sockets of one port";
+const RELAYS: &str = "there are no relays between bridges";
+const ENCODINGS: &str = "encodings are not chosen by bandwidth";
+const TLS: &str = "the HTTP servers have no TLS of their own: let the web server in front have it";
+const HEALTH: &str = "health is what threads and rooms say at the moment that it is asked for";
+const KEYFRAMES: &str = "JVB's default is what there is";
+const QUEUES: &str = "packets do not wait in queues between threads";
 
-/// Every other key of JVB, jitsi-media-transform and ice4j, sorted.
-const NOT_YET: [&str; 128] = [
-    "ice4j.harvest.timeout",
-    "ice4j.harvest.udp.socket-pool-size",
-    "ice4j.harvest.udp.use-dynamic-ports",
-    "ice4j.ice.max-check-list-size",
-    "ice4j.ice.termination-delay",
-    "ice4j.redact-remote-addresses",
-    "ice4j.send-to-last-received-from-address",
-    "ice4j.software",
-    "ice4j.use-component-socket",
-    "jmt.audio.level.discard-silence",
-    "jmt.audio.level.forwarded-silence-packets-limit",
-    "jmt.audio.red.distance",
-    "jmt.audio.red.policy",
-    "jmt.audio.red.vad-only",
-    "jmt.bwe.estimator.GoogleCc.default-bucket-size",
-    "jmt.bwe.estimator.GoogleCc.default-initial-ignore-bwe-period",
-    "jmt.bwe.estimator.GoogleCc.default-window-size",
-    "jmt.bwe.estimator.GoogleCc2.default-bucket-size",
-    "jmt.bwe.estimator.GoogleCc2.default-initial-ignore-bwe-period",
-    "jmt.bwe.estimator.GoogleCc2.default-window-size",
-    "jmt.bwe.estimator.engine",
-    "jmt.bwe.estimator.initial-bw",
-    "jmt.bwe.estimator.max-bw",
-    "jmt.bwe.estimator.min-bw",
-    "jmt.bwe.overuse-detector.initial-threshold",
-    "jmt.bwe.overuse-detector.overusing-time-threshold",
-    "jmt.bwe.send-side.bitrate-threshold",
-    "jmt.bwe.send-side.high-loss-threshold",
-    "jmt.bwe.send-side.loss-experiment.bitrate-threshold",
-    "jmt.bwe.send-side.loss-experiment.high-loss-threshold",
-    "jmt.bwe.send-side.loss-experiment.low-loss-threshold",
-    "jmt.bwe.send-side.loss-experiment.probability",
-    "jmt.bwe.send-side.low-loss-threshold",
-    "jmt.bwe.send-side.timeout-experiment.probability",
-    "jmt.debug.packet-loss.incoming.burst-interval",
-    "jmt.debug.packet-loss.incoming.burst-size",
-    "jmt.debug.packet-loss.incoming.uniform-rate",
-    "jmt.debug.packet-loss.outgoing.burst-interval",
-    "jmt.debug.packet-loss.outgoing.burst-size",
-    "jmt.debug.packet-loss.outgoing.uniform-rate",
-    "jmt.debug.packet-timeline.enabled",
-    "jmt.debug.packet-timeline.log-fraction",
-    "jmt.debug.payload-verification.enabled",
-    "jmt.debug.pcap.directory",
-    "jmt.debug.pcap.enabled",
-    "jmt.debug.pcap.start-enabled",
-    "jmt.dtls.cipher-suites",
-    "jmt.rtp.bitrate-calculator.bucket-size",
-    "jmt.rtp.bitrate-calculator.window-size",
-    "jmt.srtp.factory-class",
-    "jmt.srtp.max-consecutive-packets-discarded-early",
-    "jmt.transceiver.recv.queue-size",
-    "jmt.transceiver.send.queue-size",
-    "tracing.enabled",
-    "tracing.service-name",
-    "videobridge.apis.xmpp-client.jid-cache-size",
-    "videobridge.cc.allow-oversend-onstage",
-    "videobridge.cc.assumed-bandwidth-limit",
-    "videobridge.cc.bwe-change-threshold",
-    "videobridge.cc.bwe-change-threshold-pct",
-    "videobridge.cc.enable-onstage-video-suspend",
-    "videobridge.cc.initial-ignore-bwe-period",
-    "videobridge.cc.max-oversend-bitrate",
-    "videobridge.cc.max-time-between-calculations",
-    "videobridge.cc.onstage-preferred-framerate",
-    "videobridge.cc.onstage-preferred-height-px",
-    "videobridge.cc.padding-period",
-    "videobridge.cc.trust-bwe",
-    "videobridge.cc.use-vla-target-bitrate",
-    "videobridge.connection-stats.enabled",
-    "videobridge.connection-stats.interval",
-    "videobridge.cryptex.endpoint",
-    "videobridge.cryptex.relay",
-    "videobridge.ep-connection-status.check-interval",
-    "videobridge.ep-connection-status.first-transfer-timeout",
-    "videobridge.ep-connection-status.max-inactivity-limit",
-    "videobridge.exporter.base-delay",
-    "videobridge.exporter.max-delay",
-    "videobridge.exporter.max-reconnect-attempts",
-    "videobridge.exporter.stable-connection-threshold",
-    "videobridge.health.require-stun",
-    "videobridge.http-servers.private.key-store-password",
-    "videobridge.http-servers.private.key-store-path",
-    "videobridge.http-servers.private.need-client-auth",
-    "videobridge.http-servers.private.send-server-version",
-    "videobridge.http-servers.private.tls-cipher-suites",
-    "videobridge.http-servers.private.tls-port",
-    "videobridge.http-servers.private.tls-protocols",
-    "videobridge.http-servers.public.key-store-password",
-    "videobridge.http-servers.public.key-store-path",
-    "videobridge.http-servers.public.need-client-auth",
-    "videobridge.http-servers.public.send-server-version",
-    "videobridge.http-servers.public.tls-cipher-suites",
-    "videobridge.http-servers.public.tls-port",
-    "videobridge.http-servers.public.tls-protocols",
-    "videobridge.ice.keep-alive-strategy",
-    "videobridge.ice.nomination-strategy",
-    "videobridge.load-management.conference-last-n-limits",
-    "videobridge.load-management.load-measurements.cpu-usage.recovery-threshold",
-    "videobridge.load-management.load-measurements.packet-rate.recovery-threshold",
-    "videobridge.load-management.load-reducers.last-n.impact-time",
-    "videobridge.load-management.load-reducers.last-n.maximum-enforced-last-n-value",
-    "videobridge.load-management.load-reducers.last-n.minimum-last-n-value",
-    "videobridge.load-management.load-reducers.last-n.recover-scale",
-    "videobridge.load-management.load-reducers.last-n.reduction-scale",
-    "videobridge.load-management.reducer-enabled",
-    "videobridge.loudest.always-route-dominant",
-    "videobridge.loudest.energy-alpha-pct",
-    "videobridge.loudest.energy-expire-time",
-    "videobridge.loudest.num-loudest",
-    "videobridge.loudest.route-loudest-only",
-    "videobridge.redact-colibri-http-headers",
-    "videobridge.relay.enabled",
-    "videobridge.relay.relay-id",
-    "videobridge.rest.rtcstats.enabled",
-    "videobridge.speech-activity.enable-silence-detection",
-    "videobridge.speech-activity.recent-speakers-count",
-    "videobridge.speech-activity.silence-detection-timeout",
-    "videobridge.ssrc-limit.audio",
-    "videobridge.ssrc-limit.video",
-    "videobridge.stats.jvm.enabled",
-    "videobridge.stats.transit-time.enable-jitter",
-    "videobridge.stats.transit-time.enable-json",
-    "videobridge.stats.transit-time.enable-prometheus",
-    "videobridge.transport.send.queue-size",
-    "videobridge.websockets.enable-compression",
-    "videobridge.websockets.relay-domain",
-    "videobridge.websockets.relay-domains",
+/// Keys and sections without an effect, sorted.
+const IDLE: [(&str, Idle); 77] = [
+    (
+        "ice4j.consent-freshness.randomize-interval",
+        Never("consent is checked at moments that vary in any case"),
+    ),
+    ("ice4j.harvest.mapping.stun.enabled", Obsolete("an empty list of addresses switches it off")),
+    ("ice4j.harvest.timeout", Never("who is asked for a public address has 3 s to answer")),
+    ("ice4j.harvest.udp.socket-pool-size", Never(ONE_PORT)),
+    ("ice4j.harvest.udp.use-dynamic-ports", Never(ONE_PORT)),
+    ("ice4j.ice.max-check-list-size", Never("the ICE agent bounds its list of pairs itself")),
+    ("ice4j.ice.termination-delay", Never("an agent that has a pair goes on answering checks")),
+    (
+        "ice4j.redact-remote-addresses",
+        Never("videobridge.redact-remote-addresses decides for all logs"),
+    ),
+    ("ice4j.send-to-last-received-from-address", Never("media goes where consent was given")),
+    ("ice4j.software", Never("STUN messages do not name the software")),
+    ("ice4j.use-component-socket", Never(ONE_PORT)),
+    ("jmt.audio.level", NotYet("silent audio is forwarded like other audio")),
+    ("jmt.audio.red", NotYet("redundant audio is forwarded as it comes")),
+    ("jmt.bwe", NotYet("bandwidth is not estimated")),
+    ("jmt.debug.packet-loss", NotYet("packets are not lost on purpose")),
+    ("jmt.debug.packet-timeline", NotYet("there is no such log")),
+    ("jmt.debug.payload-verification", Never("payloads are not copied between processing steps")),
+    ("jmt.debug.pcap", NotYet("packets are not written to files")),
+    ("jmt.dtls.cipher-suites", Never("the DTLS library has AEAD suites with forward secrecy only")),
+    ("jmt.keyframe.max-request-interval", NotYet(KEYFRAMES)),
+    ("jmt.keyframe.max-requests", NotYet(KEYFRAMES)),
+    ("jmt.keyframe.min-interval", NotYet(KEYFRAMES)),
+    ("jmt.keyframe.source-wide-max-request-interval", NotYet(KEYFRAMES)),
+    ("jmt.keyframe.source-wide-max-requests", NotYet(KEYFRAMES)),
+    ("jmt.keyframe.source-wide-min-interval", NotYet(KEYFRAMES)),
+    ("jmt.rtp.bitrate-calculator", Never("bitrates are measured over seconds")),
+    ("jmt.srtp.factory-class", Never("there is one implementation of SRTP, and no Java class")),
+    (
+        "jmt.srtp.max-consecutive-packets-discarded-early",
+        Never("of a muted source one packet in 1024 is decrypted, which keeps its counter"),
+    ),
+    (
+        "jmt.srtp.protection-profiles",
+        NotYet("the DTLS library offers AES-GCM and AES-CM, and takes the better that both have"),
+    ),
+    ("jmt.transceiver", Never(QUEUES)),
+    ("tracing", NotYet("traces are not exported")),
+    ("videobridge.apis.xmpp-client.enabled", Obsolete("the clients in configs are what there is")),
+    ("videobridge.apis.xmpp-client.jid-cache-size", Never("JIDs are not cached")),
+    ("videobridge.cc", NotYet(ENCODINGS)),
+    ("videobridge.connection-stats", NotYet("there is no estimate of bandwidth to tell clients")),
+    ("videobridge.cryptex", NotYet("header extensions are not encrypted (RFC 9335)")),
+    ("videobridge.exporter", NotYet("media is not exported")),
+    ("videobridge.health.interval", Never(HEALTH)),
+    ("videobridge.health.max-check-duration", Never(HEALTH)),
+    (
+        "videobridge.health.require-stun",
+        NotYet("a STUN server that does not answer is a line in the log"),
+    ),
+    ("videobridge.health.require-valid-address", NotYet("health does not look at addresses")),
+    ("videobridge.health.sticky-failures", NotYet("a bridge that recovers is healthy again")),
+    ("videobridge.health.timeout", Never(HEALTH)),
+    ("videobridge.http-servers.private.key-store-password", NotYet(TLS)),
+    ("videobridge.http-servers.private.key-store-path", NotYet(TLS)),
+    ("videobridge.http-servers.private.need-client-auth", NotYet(TLS)),
+    (
+        "videobridge.http-servers.private.send-server-version",
+        Never("answers do not name the server"),
+    ),
+    ("videobridge.http-servers.private.tls-cipher-suites", NotYet(TLS)),
+    ("videobridge.http-servers.private.tls-port", NotYet(TLS)),
+    ("videobridge.http-servers.private.tls-protocols", NotYet(TLS)),
+    ("videobridge.http-servers.public.key-store-password", NotYet(TLS)),
+    ("videobridge.http-servers.public.key-store-path", NotYet(TLS)),
+    ("videobridge.http-servers.public.need-client-auth", NotYet(TLS)),
+    (
+        "videobridge.http-servers.public.send-server-version",
+        Never("answers do not name the server"),
+    ),
+    ("videobridge.http-servers.public.tls-cipher-suites", NotYet(TLS)),
+    ("videobridge.http-servers.public.tls-port", NotYet(TLS)),
+    ("videobridge.http-servers.public.tls-protocols", NotYet(TLS)),
+    ("videobridge.ice.keep-alive-strategy", Never("consent is checked on the selected pair")),
+    (
+        "videobridge.ice.nomination-strategy",
+        Never("the best pair that works is nominated, and a better one later"),
+    ),
+    ("videobridge.ice.tcp", Obsolete("there is no ICE over TCP")),
+    ("videobridge.load-management", NotYet("load is measured and published, and not reduced")),
+    ("videobridge.loudest", NotYet("all audio is forwarded")),
+    ("videobridge.octo", Obsolete("videobridge.relay is its name now")),
+    ("videobridge.redact-colibri-http-headers", Never("headers of HTTP requests are never logged")),
+    ("videobridge.relay", NotYet(RELAYS)),
+    ("videobridge.rest.rtcstats.enabled", NotYet("there is no /stats for rtcstats")),
+    ("videobridge.sctp.max-channels", Never("nothing would be spoken in a second channel")),
+    ("videobridge.sctp.use-usrsctp", Obsolete("there is one implementation of SCTP")),
+    ("videobridge.speech-activity", NotYet("nobody notices that everybody is silent")),
+    ("videobridge.ssrc-limit", NotYet("SSRCs of sources are not rewritten to a small number")),
+    ("videobridge.stats.enabled", Obsolete("there are always statistics")),
+    ("videobridge.stats.jvm.enabled", Never("there is no JVM")),
+    (
+        "videobridge.stats.transit-time",
+        NotYet("the time of packets in the bridge is in /metrics only"),
+    ),
+    ("videobridge.transport.send.queue-size", Never(QUEUES)),
+    (
+        "videobridge.websockets.enable-compression",
+        Never("the WebSocket library has no compression"),
+    ),
+    ("videobridge.websockets.relay-domain", NotYet(RELAYS)),
+    ("videobridge.websockets.relay-domains", NotYet(RELAYS)),
 ];
 
 #[cfg(test)]
@@ -240,20 +250,32 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_into_their_kinds() {
-        assert!(NOT_YET.is_sorted());
-        assert_eq!(classify("videobridge.relay.enabled"), Unread::NotYet);
-        assert_eq!(classify("videobridge.apis.xmpp-client.configs.a.HOST"), Unread::Unknown);
-        assert_eq!(classify("videobridge.stats.enabled"), Unread::Obsolete);
-        assert_eq!(classify("videobridge.stts.interval"), Unread::Unknown);
+        assert!(IDLE.is_sorted_by_key(|(key, _)| *key));
+        assert_eq!(idle("videobridge.relay.enabled"), Some(NotYet(RELAYS)));
+        assert_eq!(idle("videobridge.relays"), None);
+        assert_eq!(idle_alone("videobridge.relay.enabled"), None);
+        assert_eq!(idle("videobridge.apis.xmpp-client.configs.a.HOST"), None);
+        assert!(matches!(idle("videobridge.stats.enabled"), Some(Obsolete(_))));
     }
 
     #[test]
     fn the_nearest_key_is_named() {
-        let read = BTreeSet::from(["videobridge.ice.udp.port", "videobridge.stats.interval"]);
-        assert_eq!(nearest("videobridge.ice.udp.prot", &read), Some("videobridge.ice.udp.port"));
-        assert_eq!(nearest("videobridge.relay.enable", &read), Some("videobridge.relay.enabled"));
-        assert_eq!(nearest("stats.interval", &read), Some("videobridge.stats.interval"));
-        assert_eq!(nearest("my.own.thing", &read), None);
+        let known =
+            ["videobridge.ice.udp.port", "videobridge.stats.interval", "videobridge.relay.enabled"];
+        let nearest = |key| nearest(key, known.into_iter());
+        assert_eq!(nearest("videobridge.ice.udp.prot"), Some("videobridge.ice.udp.port"));
+        assert_eq!(nearest("videobridge.relay.enable"), Some("videobridge.relay.enabled"));
+        assert_eq!(nearest("stats.interval"), Some("videobridge.stats.interval"));
+        assert_eq!(nearest("my.own.thing"), None);
         assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn values_that_mean_the_same_are_alike() {
+        let alike =
+            |one: &str, other: &str| alike(&Kind::Text(one.into()), &Kind::Text(other.into()));
+        assert!(alike("90 seconds", "1.5 min") || alike("90 seconds", "1.5 minutes"));
+        assert!(alike("yes", "true") && alike("20 mbps", "20000 kbps") && alike("0 %", "0"));
+        assert!(!alike("1", "2") && !alike("a", "b") && !alike("true", "false"));
     }
 }

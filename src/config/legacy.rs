@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
-    hocon::{Document, Kind, Object, Origin, Value},
+    hocon::{Document, Kind, Origin, Value},
     load::Warning,
 };
 
@@ -34,11 +34,35 @@ enum As {
 }
 
 /// Old keys and new ones.
-const KEYS: [(&str, &str, As); 35] = [
+const KEYS: [(&str, &str, As); 47] = [
+    ("org.ice4j.MAX_CHECK_LIST_SIZE", "ice4j.ice.max-check-list-size", As::Same),
+    ("org.ice4j.REDACT_REMOTE_ADDRESSES", "ice4j.redact-remote-addresses", As::Same),
     ("org.ice4j.SOFTWARE", "ice4j.software", As::Same),
     ("org.ice4j.TERMINATION_DELAY", "ice4j.ice.termination-delay", As::Same),
+    ("org.ice4j.ice.CONSENT_FRESHNESS_INTERVAL", "ice4j.consent-freshness.interval", As::Same),
+    (
+        "org.ice4j.ice.CONSENT_FRESHNESS_MAX_RETRANSMISSIONS",
+        "ice4j.consent-freshness.max-retransmissions",
+        As::Same,
+    ),
+    (
+        "org.ice4j.ice.CONSENT_FRESHNESS_MAX_WAIT_INTERVAL",
+        "ice4j.consent-freshness.max-wait-interval",
+        As::Same,
+    ),
+    (
+        "org.ice4j.ice.CONSENT_FRESHNESS_WAIT_INTERVAL",
+        "ice4j.consent-freshness.original-wait-interval",
+        As::Same,
+    ),
+    ("org.ice4j.ice.USE_COMPONENT_SOCKET", "ice4j.use-component-socket", As::Same),
     ("org.ice4j.ice.harvest.ALLOWED_ADDRESSES", "ice4j.harvest.allowed-addresses", As::List),
     ("org.ice4j.ice.harvest.ALLOWED_INTERFACES", "ice4j.harvest.allowed-interfaces", As::List),
+    (
+        "org.ice4j.ice.harvest.AbstractUdpListener.SO_RCVBUF",
+        "ice4j.harvest.udp.receive-buffer-size",
+        As::Same,
+    ),
     ("org.ice4j.ice.harvest.BLOCKED_ADDRESSES", "ice4j.harvest.blocked-addresses", As::List),
     ("org.ice4j.ice.harvest.BLOCKED_INTERFACES", "ice4j.harvest.blocked-interfaces", As::List),
     ("org.ice4j.ice.harvest.DISABLE_AWS_HARVESTER", "ice4j.harvest.mapping.aws.enabled", As::Not),
@@ -48,6 +72,7 @@ const KEYS: [(&str, &str, As); 35] = [
         As::Not,
     ),
     ("org.ice4j.ice.harvest.FORCE_AWS_HARVESTER", "ice4j.harvest.mapping.aws.force", As::Same),
+    ("org.ice4j.ice.harvest.HARVESTING_TIMEOUT", "ice4j.harvest.timeout", As::Same),
     (
         "org.ice4j.ice.harvest.STUN_MAPPING_HARVESTER_ADDRESSES",
         "ice4j.harvest.mapping.stun.addresses",
@@ -59,12 +84,27 @@ const KEYS: [(&str, &str, As); 35] = [
         "videobridge.cc.bwe-change-threshold",
         As::Percent,
     ),
+    (
+        "org.jitsi.videobridge.ENABLE_ONSTAGE_VIDEO_SUSPEND",
+        "videobridge.cc.allow-oversend-onstage",
+        As::Not,
+    ),
     ("org.jitsi.videobridge.ENABLE_REST_COLIBRI", "videobridge.apis.rest.enabled", As::Same),
     ("org.jitsi.videobridge.ENABLE_REST_SHUTDOWN", "videobridge.rest.shutdown.enabled", As::Same),
     (
         "org.jitsi.videobridge.EXPIRE_CHECK_SLEEP_SEC",
         "videobridge.entity-expiration.check-interval",
         As::Seconds,
+    ),
+    (
+        "org.jitsi.videobridge.EndpointConnectionStatus.FIRST_TRANSFER_TIMEOUT",
+        "videobridge.ep-connection-status.first-transfer-timeout",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.EndpointConnectionStatus.MAX_INACTIVITY_LIMIT",
+        "videobridge.ep-connection-status.max-inactivity-limit",
+        As::Same,
     ),
     ("org.jitsi.videobridge.ICE_UFRAG_PREFIX", "videobridge.ice.ufrag-prefix", As::Same),
     ("org.jitsi.videobridge.KEEP_ALIVE_STRATEGY", "videobridge.ice.keep-alive-strategy", As::Same),
@@ -74,7 +114,7 @@ const KEYS: [(&str, &str, As); 35] = [
         As::Same,
     ),
     (
-        "org.jitsi.videobridge.ONSTAGE_PREFERRED_HEIGHT_PX",
+        "org.jitsi.videobridge.ONSTAGE_PREFERRED_HEIGHT",
         "videobridge.cc.onstage-preferred-height-px",
         As::Same,
     ),
@@ -112,8 +152,36 @@ const KEYS: [(&str, &str, As); 35] = [
     ),
 ];
 
-/// Keys that say what is so in any case.
-const OBSOLETE: [&str; 1] = ["org.jitsi.videobridge.ENABLE_STATISTICS"];
+/// Keys without a new name that JVB does not read any more, and what there is instead.
+const OBSOLETE: [(&str, &str); 3] = [
+    ("org.jitsi.videobridge.DISABLE_RTX_PROBING", "nothing is sent to probe a link"),
+    ("org.jitsi.videobridge.ENABLE_STATISTICS", "there are always statistics"),
+    (
+        "org.jitsi.videobridge.THUMBNAIL_MAX_HEIGHT",
+        "videobridge.cc.initial-max-height-px is its name",
+    ),
+];
+
+/// Keys of ice4j that have no meaning here, and why.
+const NO_MEANING: [(&str, &str); 13] = [
+    (
+        "org.ice4j.ALLOW_LINK_TO_GLOBAL_REACHABILITY",
+        "the ICE agent pairs what may reach each other",
+    ),
+    ("org.ice4j.ALWAYS_SIGN", "messages of ICE are always signed"),
+    ("org.ice4j.BIND_RETRIES", "a port that is in use ends the start"),
+    ("org.ice4j.BIND_WILDCARD", "sockets always have the wildcard address"),
+    ("org.ice4j.FIRST_CTRAN_RETRANS_AFTER", RETRANSMISSIONS),
+    ("org.ice4j.KEEP_CRANS_AFTER_A_RESPONSE", RETRANSMISSIONS),
+    ("org.ice4j.MAX_CTRAN_RETRANS_TIMER", RETRANSMISSIONS),
+    ("org.ice4j.MAX_RETRANSMISSIONS", RETRANSMISSIONS),
+    ("org.ice4j.NO_KEEP_ALIVES", "consent has to be kept (RFC 7675)"),
+    ("org.ice4j.PROPAGATE_RECEIVED_RETRANSMISSIONS", RETRANSMISSIONS),
+    ("org.ice4j.REQUIRE_MESSAGE_INTEGRITY", "messages of ICE must always be signed"),
+    ("org.ice4j.ice.harvest.USE_DYNAMIC_HOST_HARVESTER", "all media uses the sockets of one port"),
+    ("org.ice4j.ipv6.PREFERRED", "the agents choose by what works"),
+];
+const RETRANSMISSIONS: &str = "the ICE agent times its own retransmissions";
 
 /// Puts what `text` says into `document`, under its new names. What it does not know is a warning.
 pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<Warning> {
@@ -125,13 +193,15 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
         let origin = origin(*line);
         if let Some((_, new, how)) = KEYS.iter().find(|(old, ..)| old == key) {
             let path: Vec<&str> = new.split('.').collect();
-            insert(&mut document.root, &path, Value { kind: how.write(value, &origin), origin });
+            document.set(&path, Value { kind: how.write(value, &origin), origin });
         } else if let Some((id, name)) = key.strip_prefix(USER).and_then(|key| key.rsplit_once('.'))
         {
             let path = ["videobridge", "apis", "xmpp-client", "configs", id, name];
-            insert(&mut document.root, &path, Value { kind: Kind::Text(value.clone()), origin });
-        } else if OBSOLETE.contains(&key.as_str()) {
-            warnings.push(Warning::Obsolete { key: key.clone(), origin });
+            document.set(&path, Value { kind: Kind::Text(value.clone()), origin });
+        } else if let Some((_, why)) = OBSOLETE.iter().find(|(known, _)| known == key) {
+            warnings.push(Warning::Obsolete { key: key.clone(), origin, why, harmless: false });
+        } else if let Some((_, why)) = NO_MEANING.iter().find(|(known, _)| known == key) {
+            warnings.push(Warning::NoMeaning { key: key.clone(), origin, why });
         } else if !with_others(key) && (key.starts_with(JVB) || key.starts_with(ICE)) {
             let key = key.escape_debug().to_string();
             warnings.push(Warning::Unknown { key, nearest: None, origin });
@@ -141,12 +211,12 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
         let fields = [("local-address", local), ("public-address", public)];
         let list = Kind::Array(vec![object(&fields, &origin(*line))]);
         let path = ["ice4j", "harvest", "mapping", "static-mappings"];
-        insert(&mut document.root, &path, Value { kind: list, origin: origin(*line) });
+        document.set(&path, Value { kind: list, origin: origin(*line) });
     }
     if let Some((names, line)) = given.get(TRANSPORT) {
         let list = transports(names, &given, &origin(*line));
         let path = ["videobridge", "stats", "transports"];
-        insert(&mut document.root, &path, Value { kind: list, origin: origin(*line) });
+        document.set(&path, Value { kind: list, origin: origin(*line) });
     }
     warnings
 }
@@ -200,23 +270,6 @@ impl As {
                 Kind::Array(parts.map(element).collect())
             }
         }
-    }
-}
-
-/// Puts a value where a path leads, over what is there.
-fn insert(fields: &mut Object, path: &[&str], value: Value) {
-    let Some((first, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        fields.insert((*first).to_owned(), value);
-        return;
-    }
-    let empty = || Value { kind: Kind::Object(Object::new()), origin: value.origin.clone() };
-    let inner = fields.entry((*first).to_owned()).or_insert_with(empty);
-    if !matches!(inner.kind, Kind::Object(_)) {
-        *inner = empty();
-    }
-    if let Kind::Object(fields) = &mut inner.kind {
-        insert(fields, rest, value);
     }
 }
 

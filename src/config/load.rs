@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    Config,
+    Config, contradictions,
     hocon::{Document, HoconError, Kind, Origin, Source},
-    known::{self, Unread},
+    known::{self, Idle},
     legacy,
     reader::{Effective, Invalid, Override, Reader},
     schema,
@@ -26,34 +26,68 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
-/// Something in a file that has no effect.
+/// What an operator should know of a file. None of it stops a start.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Warning {
     /// A key that nobody knows.
-    #[error("{origin}: unknown key {key}{}", hint(*nearest))]
+    #[error("{origin}: unknown key {key}{}", hint(nearest.as_deref()))]
     Unknown {
         /// The dotted key.
         key: String,
         /// Where it was written.
         origin: Origin,
         /// The known key that looks most like it.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// A key of JVB's that Rialto does not implement yet.
-    #[error("{origin}: {key} is not implemented yet and has no effect")]
+    #[error("{origin}: {key} has no effect yet: {why}")]
     NotYet {
         /// The dotted key.
         key: String,
         /// Where it was written.
         origin: Origin,
+        /// What there is instead.
+        why: &'static str,
+    },
+    /// A key of JVB's that has no meaning here.
+    #[error("{origin}: {key} has no effect: {why}")]
+    NoMeaning {
+        /// The dotted key.
+        key: String,
+        /// Where it was written.
+        origin: Origin,
+        /// Why not.
+        why: &'static str,
     },
     /// A key that has no effect on a current JVB either.
-    #[error("{origin}: {key} is obsolete and has no effect")]
+    #[error("{origin}: {key} is obsolete and has no effect: {why}")]
     Obsolete {
         /// The dotted key.
         key: String,
         /// Where it was written.
         origin: Origin,
+        /// What there is instead.
+        why: &'static str,
+        /// It asks for what is so in any case.
+        harmless: bool,
+    },
+    /// An old name.
+    #[error("{origin}: {key} is deprecated: write {instead}")]
+    Deprecated {
+        /// The dotted key.
+        key: String,
+        /// Where it was written.
+        origin: Origin,
+        /// The name to write.
+        instead: &'static str,
+    },
+    /// Keys that together do not what somebody who wrote them wants.
+    #[error("{}{what}", at(origin))]
+    Contradiction {
+        /// Where one of them was written.
+        origin: Origin,
+        /// Which, and what follows.
+        what: String,
     },
     /// An XMPP client without which the bridge starts.
     #[error("{origin}: {key} lacks {missing} and is skipped")]
@@ -65,7 +99,7 @@ pub enum Warning {
         /// The keys.
         missing: String,
     },
-    /// An include of a file that is not there.
+    /// An include of a file that is not there, which is allowed.
     #[error("{origin}: the included file {} does not exist", file.display())]
     MissingInclude {
         /// The file.
@@ -73,16 +107,34 @@ pub enum Warning {
         /// Where it was included.
         origin: Origin,
     },
+    /// An include from a Java class path.
+    #[error("{origin}: classpath({name}) is not included: there is no Java class path")]
+    ClassPath {
+        /// The name.
+        name: String,
+        /// Where it was included.
+        origin: Origin,
+    },
 }
 
 impl Warning {
+    /// Whether it is worth a line only to somebody who looks at the file: packages and containers
+    /// include files that need not be there, and write keys that nobody reads.
+    pub fn is_note(&self) -> bool {
+        matches!(self, Self::MissingInclude { .. } | Self::Obsolete { harmless: true, .. })
+    }
+
     /// File and line, to list warnings in the order of the file.
     fn place(&self) -> (Arc<str>, u32) {
         let (Self::Unknown { origin, .. }
         | Self::NotYet { origin, .. }
+        | Self::NoMeaning { origin, .. }
         | Self::Obsolete { origin, .. }
+        | Self::Deprecated { origin, .. }
+        | Self::Contradiction { origin, .. }
         | Self::Incomplete { origin, .. }
-        | Self::MissingInclude { origin, .. }) = self;
+        | Self::MissingInclude { origin, .. }
+        | Self::ClassPath { origin, .. }) = self;
         match origin {
             Origin::File { file, line } | Origin::Environment { file, line, .. } => {
                 (file.clone(), *line)
@@ -92,7 +144,12 @@ impl Warning {
     }
 }
 
-fn hint(nearest: Option<&'static str>) -> String {
+/// Nothing where nobody wrote anything.
+fn at(origin: &Origin) -> String {
+    if *origin == Origin::Default { String::new() } else { format!("{origin}: ") }
+}
+
+fn hint(nearest: Option<&str>) -> String {
     nearest.map_or(String::new(), |nearest| format!(" (did you mean {nearest}?)"))
 }
 
@@ -133,10 +190,7 @@ pub fn load(
     overrides: &[Override],
     source: &dyn Source,
 ) -> Result<Loaded, ConfigError> {
-    let mut document = match file {
-        Some(file) => Document::load(file, source)?,
-        None => Document::default(),
-    };
+    let mut document = Document::load(REFERENCE, file, source)?;
     let mut old = Vec::new();
     if let Some(path) = file.map(|file| file.with_file_name(legacy::FILE_NAME)) {
         match source.read(&path) {
@@ -150,52 +204,89 @@ pub fn load(
     Ok(loaded)
 }
 
+/// What every key is when nobody says anything.
+const REFERENCE: &str = include_str!("reference.conf");
+
+/// The defaults by themselves.
+pub(super) fn reference() -> Result<Document, HoconError> {
+    struct Nothing;
+    impl Source for Nothing {
+        fn read(&self, _: &Path) -> io::Result<String> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+
+        fn env(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+    Document::load(REFERENCE, None, &Nothing)
+}
+
 fn read(document: &Document, overrides: &[Override]) -> Result<Loaded, ConfigError> {
     let mut config = Config::default();
     let mut reader = Reader::new(document, overrides);
     schema::read(&mut reader, &mut config);
-    let warnings = warnings(document, &reader);
+    let mut warnings = warnings(document, &reference()?, &reader);
     if !reader.invalid.is_empty() {
         return Err(ConfigError::Invalid(reader.invalid));
     }
     let mut effective = reader.effective;
     effective.sort_by(|one, other| one.key.cmp(&other.key));
+    warnings.extend(contradictions::find(&config, &effective));
+    warnings.sort_by_key(Warning::place);
     Ok(Loaded { config, effective, warnings })
 }
 
-fn warnings(document: &Document, reader: &Reader<'_>) -> Vec<Warning> {
-    let mut warnings: Vec<Warning> = document
-        .missing_includes
-        .iter()
-        .map(|(file, origin)| Warning::MissingInclude {
-            file: file.clone(),
-            origin: origin.clone(),
-        })
-        .collect();
+fn warnings(document: &Document, reference: &Document, reader: &Reader<'_>) -> Vec<Warning> {
+    let missing = document.missing_includes.iter().cloned();
+    let missing = missing.map(|(file, origin)| Warning::MissingInclude { file, origin });
+    let class_paths = document.class_paths.iter().cloned();
+    let class_paths = class_paths.map(|(name, origin)| Warning::ClassPath { name, origin });
+    let mut warnings: Vec<Warning> = missing.chain(class_paths).collect();
     warnings.extend(reader.warnings.iter().cloned());
+    let defaults = reference.leaves();
     for (key, value) in document.leaves() {
-        if value.kind == Kind::Null {
+        if value.kind == Kind::Null || value.origin == Origin::Default {
             continue;
         }
         let origin = value.origin.clone();
-        if reader.is_known(&key) {
-            if known::is_inert(&key) && reader.differs_from_default(&key) {
-                warnings.push(Warning::NotYet { key, origin });
-            }
-            continue;
+        if let Some(instead) = known::renamed(&key) {
+            let (key, origin) = (key.clone(), origin.clone());
+            warnings.push(Warning::Deprecated { key, origin, instead });
         }
+        let default = defaults.iter().find(|(known, _)| *known == key).map(|(_, value)| value);
+        let (idle, differs) = if reader.is_known(&key) {
+            (known::idle_alone(&key), reader.differs_from_default(&key))
+        } else {
+            let same = default.is_some_and(|value_| known::alike(&value_.kind, &value.kind));
+            (known::idle(&key), !same)
+        };
+        let differs = differs && !known::is_so(&key, &value.kind);
         // Keys named in a file may hold anything that quotes allow.
         let shown = key.escape_debug().to_string();
-        warnings.push(match known::classify(&key) {
-            Unread::NotYet => Warning::NotYet { key: shown, origin },
-            Unread::Obsolete => Warning::Obsolete { key: shown, origin },
-            Unread::Unknown => {
-                let nearest = known::nearest(&key, reader.known());
-                Warning::Unknown { key: shown, origin, nearest }
+        match idle {
+            // What it asks for is so.
+            Some(Idle::NotYet(_) | Idle::Never(_)) if !differs => {}
+            Some(Idle::NotYet(why)) => warnings.push(Warning::NotYet { key: shown, origin, why }),
+            Some(Idle::Never(why)) => warnings.push(Warning::NoMeaning { key: shown, origin, why }),
+            Some(Idle::Obsolete(why)) => {
+                let harmless = !differs;
+                warnings.push(Warning::Obsolete { key: shown, origin, why, harmless });
             }
-        });
+            None if reader.is_known(&key) => {}
+            None => {
+                let known = reader
+                    .known()
+                    .iter()
+                    .copied()
+                    .chain(known::idle_keys())
+                    .map(|key| -> &str { key });
+                let known = known.chain(defaults.iter().map(|(key, _)| key.as_str()));
+                let nearest = known::nearest(&key, known).map(str::to_owned);
+                warnings.push(Warning::Unknown { key: shown, origin, nearest });
+            }
+        }
     }
-    warnings.sort_by_key(Warning::place);
     warnings
 }
 

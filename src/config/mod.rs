@@ -4,6 +4,7 @@
 //! [`Config`].
 
 mod component;
+mod contradictions;
 pub mod hocon;
 mod known;
 mod legacy;

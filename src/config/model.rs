@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{StatsTransport, Xmpp};
-use crate::bridge::LoadConfig;
+use crate::{bridge::LoadConfig, transport::Hash};
 
 /// Everything that is configured. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -17,6 +17,11 @@ pub struct Config {
     pub harvest: Harvest,
     /// `videobridge.entity-expiration`.
     pub expiration: Expiration,
+    /// `videobridge.ep-connection-status`.
+    pub connection_status: ConnectionStatus,
+    /// `videobridge.speech-activity.recent-speakers-count`: former dominant speakers that clients are
+    /// told. 10.
+    pub recent_speakers: u32,
     /// `jmt.dtls`.
     pub dtls: Dtls,
     /// `jmt.srtp`.
@@ -64,6 +69,8 @@ impl Default for Config {
             ice: Ice::default(),
             harvest: Harvest::default(),
             expiration: Expiration::default(),
+            connection_status: ConnectionStatus::default(),
+            recent_speakers: 10,
             dtls: Dtls::default(),
             srtp: Srtp::default(),
             sctp: Sctp::default(),
@@ -244,25 +251,44 @@ impl Default for Expiration {
     }
 }
 
+/// When others are told that an endpoint cannot be heard.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConnectionStatus {
+    /// An endpoint that never sent anything counts as gone after so long. 15 s.
+    pub first_transfer_timeout: Duration,
+    /// An endpoint that fell silent counts as gone after so long. 8 s.
+    pub max_inactivity: Duration,
+    /// Between two looks. 500 ms.
+    pub check_interval: Duration,
+}
+
+impl Default for ConnectionStatus {
+    fn default() -> Self {
+        Self {
+            first_transfer_timeout: Duration::from_secs(15),
+            max_inactivity: Duration::from_secs(8),
+            check_interval: Duration::from_millis(500),
+        }
+    }
+}
+
 /// DTLS.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Dtls {
     /// A handshake that takes longer has failed. 30 s.
     pub handshake_timeout: Duration,
     /// Hash of the certificate fingerprint that is signalled. `sha-256`.
-    pub local_fingerprint_hash: String,
+    pub local_fingerprint_hash: Hash,
     /// Hashes accepted in a peer's fingerprint. sha-512, sha-384, sha-256, sha-1.
-    pub accepted_fingerprint_hashes: Vec<String>,
+    pub accepted_fingerprint_hashes: Vec<Hash>,
 }
 
 impl Default for Dtls {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(30),
-            local_fingerprint_hash: "sha-256".to_owned(),
-            accepted_fingerprint_hashes: ["sha-512", "sha-384", "sha-256", "sha-1"]
-                .map(str::to_owned)
-                .to_vec(),
+            local_fingerprint_hash: Hash::Sha256,
+            accepted_fingerprint_hashes: Hash::ALL.to_vec(),
         }
     }
 }

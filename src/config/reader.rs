@@ -138,6 +138,17 @@ impl<'a> Reader<'a> {
         self.read(key, place, read, |value| units::show_duration(*value));
     }
 
+    /// A duration between two of something, which cannot be none.
+    pub fn interval(&mut self, key: &'static str, place: &mut Duration) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .and_then(units::duration)
+                .filter(|interval| *interval >= SHORTEST_INTERVAL)
+                .ok_or_else(|| wants("a duration of at least 10 ms such as '5 seconds'", kind))
+        };
+        self.read(key, place, read, |value| units::show_duration(*value));
+    }
+
     /// A fraction that is more than nothing, or a percentage.
     pub fn fraction(&mut self, key: &'static str, place: &mut f64) {
         let read = |kind: &Kind| {
@@ -295,13 +306,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A list whose elements `element` reads.
-    pub fn list<T>(
+    pub fn list<T, S: ToString>(
         &mut self,
         key: &'static str,
         place: &mut Vec<T>,
         what: &str,
         element: impl Fn(&Kind) -> Result<T, String>,
-        show: impl Fn(&T) -> String,
+        show: impl Fn(&T) -> S,
     ) {
         self.read(
             key,
@@ -354,8 +365,11 @@ impl<'a> Reader<'a> {
         let (kind, mut origin) = match given {
             Some(given) => (Some(&given.value), Origin::CommandLine(given.flag)),
             None => match self.document.get(key) {
-                Some(value) => (Some(&value.kind), value.origin.clone()),
-                None => (None, Origin::Default),
+                Some(value) if value.origin != Origin::Default => {
+                    (Some(&value.kind), value.origin.clone())
+                }
+                // The place has the default.
+                Some(_) | None => (None, Origin::Default),
             },
         };
         match kind {
@@ -379,6 +393,9 @@ impl<'a> Reader<'a> {
         self.effective.push(Effective { key: key.into(), value, origin });
     }
 }
+
+/// What is done more often keeps a core busy.
+pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 const PORT: &str = "a port from 0 to 65535, or -1 for none";
 

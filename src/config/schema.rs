@@ -1,7 +1,14 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
-use super::{Cc, Config, WebSockets, component, reader::Reader, xmpp};
-use crate::bridge::{LoadConfig, Measure};
+use super::{
+    Cc, Config, WebSockets, component,
+    reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
+    xmpp,
+};
+use crate::{
+    bridge::{LoadConfig, Measure},
+    transport::Hash,
+};
 
 /// Fills `config`, which holds the defaults.
 pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
@@ -33,7 +40,7 @@ fn ice(r: &mut Reader<'_>, config: &mut Config) {
     r.duration("videobridge.ice.restart.transition-window", &mut c.restart.transition_window);
     r.duration("videobridge.ice.restart.timeout", &mut c.restart.timeout);
     let c = &mut c.consent;
-    r.duration("ice4j.consent-freshness.interval", &mut c.interval);
+    r.interval("ice4j.consent-freshness.interval", &mut c.interval);
     r.duration("ice4j.consent-freshness.original-wait-interval", &mut c.original_wait);
     r.duration("ice4j.consent-freshness.max-wait-interval", &mut c.max_wait);
     r.integer("ice4j.consent-freshness.max-retransmissions", &mut c.max_retransmissions, 0, 100);
@@ -66,23 +73,17 @@ fn transport(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("videobridge.sctp.enabled", &mut config.sctp.enabled);
     r.integer("videobridge.sctp.max-channels", &mut config.sctp.max_channels, 0, 65_535);
     let c = &mut config.dtls;
-    let hash = |text: &str| {
-        ["sha-1", "sha-256", "sha-384", "sha-512"]
-            .iter()
-            .any(|known| text.eq_ignore_ascii_case(known))
-    };
     r.duration("jmt.dtls.handshake-timeout", &mut c.handshake_timeout);
-    r.text(
-        "jmt.dtls.local-fingerprint-hash-function",
-        &mut c.local_fingerprint_hash,
-        "sha-256, sha-384 or sha-512",
-        |text| hash(text) && !text.eq_ignore_ascii_case("sha-1"),
-    );
-    r.texts(
+    // A client would refuse what is no longer safe.
+    let ours = [Hash::Sha256, Hash::Sha384, Hash::Sha512].map(|hash| (hash.as_str(), hash));
+    r.choice("jmt.dtls.local-fingerprint-hash-function", &mut c.local_fingerprint_hash, &ours);
+    let what = "a list of sha-512, sha-384, sha-256, sha-1";
+    r.list(
         "jmt.dtls.accepted-fingerprint-hash-functions",
         &mut c.accepted_fingerprint_hashes,
-        "sha-512, sha-384, sha-256, sha-1",
-        hash,
+        what,
+        |kind| scalar(kind).and_then(Hash::parse).ok_or_else(|| wants(what, kind)),
+        |hash| hash.as_str(),
     );
     let profiles =
         ["SRTP_AEAD_AES_128_GCM", "SRTP_AEAD_AES_256_GCM", "SRTP_AES128_CM_HMAC_SHA1_80"];
@@ -98,8 +99,8 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     let c = &mut config.expiration;
     r.duration("videobridge.entity-expiration.timeout", &mut c.timeout);
     // As in JVB, where the one is written as the other.
-    c.check_interval = c.timeout;
-    r.duration("videobridge.entity-expiration.check-interval", &mut c.check_interval);
+    c.check_interval = c.timeout.max(SHORTEST_INTERVAL);
+    r.interval("videobridge.entity-expiration.check-interval", &mut c.check_interval);
     let c = &mut config.keyframe;
     r.duration("jmt.keyframe.min-interval", &mut c.min_interval);
     r.integer("jmt.keyframe.max-requests", &mut c.max_requests, 1, 1000);
@@ -113,6 +114,13 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     what_receivers_get(r, &mut config.cc);
     let threshold = &mut config.stats_filter_threshold;
     r.integer("videobridge.stats-filter-threshold", threshold, 0, 1_000_000);
+    let key = "videobridge.speech-activity.recent-speakers-count";
+    r.integer(key, &mut config.recent_speakers, 0, 1000);
+    let c = &mut config.connection_status;
+    let key = "videobridge.ep-connection-status.first-transfer-timeout";
+    r.duration(key, &mut c.first_transfer_timeout);
+    r.duration("videobridge.ep-connection-status.max-inactivity-limit", &mut c.max_inactivity);
+    r.interval("videobridge.ep-connection-status.check-interval", &mut c.check_interval);
 }
 
 fn what_receivers_get(r: &mut Reader<'_>, c: &mut Cc) {
@@ -169,13 +177,13 @@ fn web_sockets(r: &mut Reader<'_>, c: &mut WebSockets) {
     }
     r.boolean("videobridge.websockets.tls", &mut c.tls);
     r.boolean("videobridge.websockets.send-keepalive-pings", &mut c.pings);
-    r.duration("videobridge.websockets.keepalive-ping-interval", &mut c.ping_interval);
+    r.interval("videobridge.websockets.keepalive-ping-interval", &mut c.ping_interval);
     r.duration("videobridge.websockets.idle-timeout", &mut c.idle_timeout);
 }
 
 fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
     let c = &mut config.health;
-    r.duration("videobridge.health.interval", &mut c.interval);
+    r.interval("videobridge.health.interval", &mut c.interval);
     r.duration("videobridge.health.timeout", &mut c.timeout);
     r.duration("videobridge.health.max-check-duration", &mut c.max_check_duration);
     r.boolean("videobridge.health.sticky-failures", &mut c.sticky_failures);
@@ -191,7 +199,7 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
     r.optional_text("videobridge.version.release", &mut c.release, "a short text", |text| {
         text.len() <= 256 && !text.contains(char::is_control)
     });
-    r.duration("videobridge.stats.interval", &mut config.stats.interval);
+    r.interval("videobridge.stats.interval", &mut config.stats.interval);
     component::transports(r, &mut config.stats.transports);
     load(r, &mut config.load);
     r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);

@@ -1,3 +1,5 @@
+mod table;
+
 use std::{io, path::Path, time::Duration};
 
 use proptest::prelude::*;
@@ -39,7 +41,8 @@ fn effective<'a>(loaded: &'a Loaded, key: &str) -> &'a Effective {
 fn an_empty_file_is_the_defaults() {
     let loaded = loaded("", &[]);
     assert_eq!(loaded.config, Config::default());
-    assert!(loaded.warnings.is_empty());
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].to_string().contains("nothing can allocate conferences"));
     assert!(loaded.effective.iter().all(|value| value.origin == Origin::Default));
     assert_eq!(effective(&loaded, "videobridge.ice.udp.port").value, "10000");
     assert_eq!(load(None, &[], &One("")).unwrap(), loaded);
@@ -103,12 +106,15 @@ fn what_has_no_effect_is_said() {
     assert_eq!(
         warnings,
         [
+            "nothing can allocate conferences: videobridge.apis.xmpp-client.configs has no complete \
+             client, and videobridge.apis.xmpp-component.enabled and videobridge.apis.rest.enabled are \
+             false",
             "jvb.conf:1: the included file custom-jvb.conf does not exist",
             "jvb.conf:2: unknown key videobridge.ice.udp.prot (did you mean videobridge.ice.udp.port?)",
-            "jvb.conf:3: videobridge.relay.enabled is not implemented yet and has no effect",
-            "jvb.conf:4: videobridge.stats.enabled is obsolete and has no effect",
+            "jvb.conf:3: videobridge.relay.enabled has no effect yet: there are no relays between bridges",
+            "jvb.conf:4: videobridge.stats.enabled is obsolete and has no effect: there are always statistics",
             "jvb.conf:5: unknown key mine",
-            "jvb.conf:7: jmt.keyframe.max-requests is not implemented yet and has no effect",
+            "jvb.conf:7: jmt.keyframe.max-requests has no effect yet: JVB's default is what there is",
         ]
     );
 }

@@ -180,7 +180,7 @@ const WHITELIST: [&str; 12] = [
 
 /// Reads everything of it.
 pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
-    r.duration("videobridge.apis.xmpp-client.presence-interval", &mut config.presence_interval);
+    r.interval("videobridge.apis.xmpp-client.presence-interval", &mut config.presence_interval);
     let mut filter = false;
     let mut whitelist = WHITELIST.map(str::to_owned).to_vec();
     r.boolean("videobridge.apis.xmpp-client.stats-filter.enabled", &mut filter);

@@ -18,7 +18,7 @@ pub const RENEW_AFTER: Duration = DAY;
 pub struct Certificate {
     /// Both in DER, as the DTLS library takes them.
     pub pair: dimpl::DtlsCertificate,
-    /// sha-256, without a role.
+    /// Without a role.
     pub fingerprint: Fingerprint,
 }
 
@@ -29,9 +29,10 @@ pub struct CertificateError(#[from] rcgen::Error);
 
 impl Certificate {
     /// A new one. `unix_time` is the time since 1970; it is valid from a day before to seven days
-    /// after.
+    /// after. `hash` makes its fingerprint.
     pub fn generate(
         unix_time: Duration,
+        hash: Hash,
         rng: &mut impl RngCore,
     ) -> Result<Arc<Self>, CertificateError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -48,7 +49,7 @@ impl Certificate {
         serial[0] = serial[0] & 0x7f | 1;
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         let certificate = params.self_signed(&key)?.der().to_vec();
-        let fingerprint = Fingerprint::of(Hash::Sha256, &certificate, None);
+        let fingerprint = Fingerprint::of(hash, &certificate, None);
         let pair = dimpl::DtlsCertificate { certificate, private_key: key.serialize_der() };
         Ok(Arc::new(Self { pair, fingerprint }))
     }
@@ -64,9 +65,11 @@ mod tests {
     fn each_is_another() {
         let mut rng = StdRng::seed_from_u64(1);
         let now = Duration::from_secs(1_800_000_000);
-        let one = Certificate::generate(now, &mut rng).unwrap();
-        let two = Certificate::generate(now, &mut rng).unwrap();
+        let one = Certificate::generate(now, Hash::Sha256, &mut rng).unwrap();
+        let two = Certificate::generate(now, Hash::Sha512, &mut rng).unwrap();
         assert_ne!(one.fingerprint, two.fingerprint);
         assert!(one.fingerprint.matches(&one.pair.certificate));
+        assert_eq!(two.fingerprint.hash, Hash::Sha512);
+        assert!(two.fingerprint.matches(&two.pair.certificate));
     }
 }

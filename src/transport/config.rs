@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use super::fingerprint::Hash;
+
 /// Settings of all transports. The durations' defaults are JVB's, where JVB has them.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
@@ -43,6 +45,10 @@ pub struct TransportConfig {
     pub connect_timeout: Duration,
     /// When a DTLS handshake is given up. Default: 30 s.
     pub dtls_timeout: Duration,
+    /// Hash function of the fingerprint that is signalled. Default: sha-256.
+    pub local_hash: Hash,
+    /// Hash functions of peers' fingerprints that are believed. Default: all.
+    pub accepted_hashes: Vec<Hash>,
 }
 
 /// A public address that is forwarded to a local one.
@@ -79,6 +85,8 @@ impl Default for TransportConfig {
             consent_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(60),
             dtls_timeout: Duration::from_secs(30),
+            local_hash: Hash::Sha256,
+            accepted_hashes: Hash::ALL.to_vec(),
         }
     }
 }

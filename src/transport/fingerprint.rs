@@ -19,6 +19,14 @@ pub enum Hash {
 }
 
 impl Hash {
+    /// All, the strongest first.
+    pub const ALL: [Self; 4] = [Self::Sha512, Self::Sha384, Self::Sha256, Self::Sha1];
+
+    /// Reads the signalled name, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| name.eq_ignore_ascii_case(known.as_str()))
+    }
+
     /// As it is signalled.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -116,10 +124,7 @@ pub enum FingerprintError {
 impl Fingerprint {
     /// Reads the signalled hash name (any case) and value (`AB:CD:…`, any case).
     pub fn parse(hash: &str, value: &str, setup: Option<Setup>) -> Result<Self, FingerprintError> {
-        let hash = [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512]
-            .into_iter()
-            .find(|known| hash.eq_ignore_ascii_case(known.as_str()))
-            .ok_or(FingerprintError::UnknownHash)?;
+        let hash = Hash::parse(hash).ok_or(FingerprintError::UnknownHash)?;
         let bytes = decode(value)?;
         if bytes.len() != hash.output_len() {
             return Err(FingerprintError::Length {

@@ -146,7 +146,7 @@ impl Hub {
             unread: Arc::default(),
             pending: FxHashMap::default(),
             expiry: VecDeque::new(),
-            certificate: Certificate::generate(unix_time, &mut rng)?,
+            certificate: Certificate::generate(unix_time, config.local_hash, &mut rng)?,
             certified: now,
             unix_time,
             outputs: VecDeque::new(),
@@ -447,7 +447,7 @@ impl Shared {
         if age >= RENEW_AFTER {
             self.unix_time += age;
             self.certified = now;
-            match Certificate::generate(self.unix_time, &mut self.rng) {
+            match Certificate::generate(self.unix_time, self.config.local_hash, &mut self.rng) {
                 Ok(certificate) => self.certificate = certificate,
                 Err(error) => tracing::error!(%error, "keeping the old DTLS certificate"),
             }

@@ -129,7 +129,12 @@ impl Session {
             if let (None, Some(setup)) = (self.peer_setup, fingerprint.setup) {
                 self.peer_setup = Some(setup);
             }
-            self.media.add_fingerprint(fingerprint);
+            if shared.config.accepted_hashes.contains(&fingerprint.hash) {
+                self.media.add_fingerprint(fingerprint);
+            } else {
+                let hash = fingerprint.hash.as_str();
+                tracing::debug!(hash, "a fingerprint by this function is not accepted");
+            }
         }
         let generation = self.addressed(remote.ice_generation, remote.ufrag.as_deref());
         let Some(agent) = self.agent(generation) else {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     HoconError, Origin, Source, limits, parser,
-    tree::{Fields, Place, one_line},
+    tree::{BUILT_IN, Fields, Place, one_line},
 };
 
 /// The files read so far.
@@ -17,16 +17,26 @@ pub struct Files<'s> {
     count: usize,
     /// Files that are being read, outermost first: including one of them again would not end.
     open: Vec<PathBuf>,
-    missing: Vec<(PathBuf, Origin)>,
+    /// As [`Document::missing_includes`](super::Document::missing_includes).
+    pub missing: Vec<(PathBuf, Origin)>,
+    /// As [`Document::class_paths`](super::Document::class_paths).
+    pub class_paths: Vec<(String, Origin)>,
 }
 
 impl<'s> Files<'s> {
     pub fn new(source: &'s dyn Source) -> Self {
-        Self { source, count: 0, open: Vec::new(), missing: Vec::new() }
+        Self { source, count: 0, open: Vec::new(), missing: Vec::new(), class_paths: Vec::new() }
     }
 
-    pub fn into_missing(self) -> Vec<(PathBuf, Origin)> {
-        self.missing
+    /// A text that is part of the program.
+    pub fn parse_reference(&mut self, text: &str) -> Result<Fields, HoconError> {
+        parser::parse(
+            self,
+            Path::new(BUILT_IN),
+            text,
+            &[],
+            Place { file: BUILT_IN.into(), line: 1 },
+        )
     }
 
     /// The file that the operator named.
@@ -56,6 +66,11 @@ impl<'s> Files<'s> {
 
     /// The included file's fields; nothing when it is optional and not there.
     pub fn include(&mut self, include: &Include, base: &[String]) -> Result<Fields, HoconError> {
+        if include.class_path {
+            let name = one_line(&include.path.display().to_string());
+            self.class_paths.push((name, include.at.origin()));
+            return Ok(Fields::default());
+        }
         let names = [
             include.path.clone(),
             with_suffix(&include.path, ".conf"),
@@ -82,6 +97,7 @@ impl<'s> Files<'s> {
 pub struct Include {
     pub path: PathBuf,
     pub required: bool,
+    pub class_path: bool,
     pub at: Place,
 }
 

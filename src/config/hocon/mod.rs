@@ -1,8 +1,8 @@
 //! HOCON, the language of `jvb.conf`: parsed with the file and line of every value.
 //!
-//! The subset is what Lightbend's own library accepts, without `include url(...)` and
-//! `include classpath(...)` (there is neither here), and without lists from the environment
-//! (`${X[]}`). Values are kept as text: the reader of a key decides whether `10` is a port or a
+//! It is what Lightbend's own library accepts, without `include url(...)`, which is refused,
+//! `include classpath(...)`, which is noted and otherwise as if the file were not there, and lists from
+//! the environment (`${X[]}`). Values are kept as text: the reader of a key decides whether `10` is a port or a
 //! duration, as Lightbend's accessors do. Nothing here does I/O; files and environment come through
 //! [`Source`]. No input makes it panic, recurse without bound, or take memory without bound.
 
@@ -43,7 +43,12 @@ pub struct System;
 
 impl Source for System {
     fn read(&self, path: &Path) -> io::Result<String> {
-        std::fs::read_to_string(path)
+        use io::Read as _;
+        let mut text = String::new();
+        // One byte more than is taken: who asks sees that it is too long.
+        let most = limits::FILE_BYTES as u64 + 1;
+        std::fs::File::open(path)?.take(most).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     fn env(&self, name: &str) -> Option<String> {
@@ -134,19 +139,29 @@ pub struct Document {
     /// Includes that named a file that is not there, and where they were written. That is allowed
     /// (`include required(...)` is the other way), and worth a line in `check-config`.
     pub missing_includes: Vec<(PathBuf, Origin)>,
+    /// Includes from a Java class path, which nothing can be read from, and where they were written.
+    pub class_paths: Vec<(String, Origin)>,
 }
 
 impl Document {
-    /// Reads and resolves the file at `path`.
+    /// Reads and resolves the file at `path`, if there is one, on top of `reference`: the text of a file
+    /// that is part of the program, whose values have [`Origin::Default`].
     ///
     /// # Errors
     /// A file that cannot be read, a syntax error, a substitution that nothing answers, or a
     /// document beyond the limits of this module.
-    pub fn load(path: &Path, source: &dyn Source) -> Result<Self, HoconError> {
+    pub fn load(
+        reference: &str,
+        path: Option<&Path>,
+        source: &dyn Source,
+    ) -> Result<Self, HoconError> {
         let mut files = files::Files::new(source);
-        let tree = files.parse_root(path)?;
+        let mut tree = files.parse_reference(reference)?;
+        if let Some(path) = path {
+            tree.merge(files.parse_root(path)?);
+        }
         let root = resolver::resolve(&tree, source)?;
-        Ok(Self { root, missing_includes: files.into_missing() })
+        Ok(Self { root, missing_includes: files.missing, class_paths: files.class_paths })
     }
 
     /// The value at a dotted key. Quoted key parts with dots in them cannot be asked for this way.
@@ -160,11 +175,32 @@ impl Document {
         Some(value)
     }
 
+    /// Puts `value` where `path` leads, over what is there.
+    pub fn set(&mut self, path: &[&str], value: Value) {
+        insert(&mut self.root, path, value);
+    }
+
     /// Every value that is not an object, by its dotted key.
     pub fn leaves(&self) -> Vec<(String, &Value)> {
         let mut leaves = Vec::new();
         collect(&self.root, "", &mut leaves);
         leaves
+    }
+}
+
+fn insert(fields: &mut Object, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        fields.insert((*first).to_owned(), value);
+        return;
+    }
+    let empty = || Value { kind: Kind::Object(Object::new()), origin: value.origin.clone() };
+    let inner = fields.entry((*first).to_owned()).or_insert_with(empty);
+    if !matches!(inner.kind, Kind::Object(_)) {
+        *inner = empty();
+    }
+    if let Kind::Object(fields) = &mut inner.kind {
+        insert(fields, rest, value);
     }
 }
 

@@ -222,8 +222,9 @@ impl Parser<'_, '_, '_> {
                 Token::Unquoted(text) => {
                     for (i, piece) in text.split('.').enumerate() {
                         if i > 0 {
-                            key.push(part.take());
-                            space.clear();
+                            // White space belongs to the parts that it is between.
+                            let space = std::mem::take(&mut space);
+                            key.push(part.take().map(|part| part + &space));
                         }
                         if !piece.is_empty() {
                             let part = part.get_or_insert_default();
@@ -257,18 +258,34 @@ impl Parser<'_, '_, '_> {
     fn include_at(&mut self, at: &Place) -> Result<Option<Include>, HoconError> {
         let how = match &self.next {
             Token::Quoted(_) => String::new(),
-            Token::Unquoted(how) => how.replace(' ', ""),
+            Token::Unquoted(how) => how.clone(),
             _ => return Ok(None),
         };
-        let required = how.starts_with("required(");
-        let kind = how.strip_prefix("required(").unwrap_or(&how).to_owned();
-        if !kind.is_empty() && kind != "file(" {
-            return Err(at.syntax(format!("cannot include by '{kind}': use include \"file\"")));
-        }
+        // White space may stand after each parenthesis.
+        let mut how = how;
         if !how.is_empty() {
             self.advance()?;
             self.skip_space()?;
+            while let Token::Unquoted(more) = &self.next {
+                how.push_str(more);
+                self.advance()?;
+                self.skip_space()?;
+            }
         }
+        let required = how.starts_with("required(");
+        let class_path = match how.strip_prefix("required(").unwrap_or(&how) {
+            "" | "file(" => false,
+            "classpath(" => true,
+            "url(" => {
+                let what =
+                    "nothing is fetched from the network: save the file here, and include that";
+                return Err(at.syntax(what));
+            }
+            other => {
+                let short: String = other.chars().take(60).collect();
+                return Err(at.syntax(format!("cannot include by '{short}': use include \"file\"")));
+            }
+        };
         let Token::Quoted(name) = &self.next else {
             return Err(self.unexpected("where the name of an included file should be, in quotes"));
         };
@@ -287,7 +304,7 @@ impl Parser<'_, '_, '_> {
                 _ => return Err(self.unexpected("in an include: ')' is missing")),
             }
         }
-        Ok(Some(Include { path, required, at: at.clone() }))
+        Ok(Some(Include { path, required, class_path, at: at.clone() }))
     }
 
     /// A value: one thing, or several side by side.

@@ -83,7 +83,7 @@ impl<'t> Resolver<'t> {
             }
             Piece::Object(fields) => Kind::Object(self.object(fields, &mut path.to_vec())?),
             Piece::Substitution { path: name, optional, base } => {
-                return self.substitution(name, *optional, base, &node.at);
+                return self.substitution(name, *optional, base, path, &node.at);
             }
             Piece::Concat(parts) => return self.concat(parts, path, &node.at),
             Piece::Append(inner) => {
@@ -110,6 +110,7 @@ impl<'t> Resolver<'t> {
         name: &[String],
         optional: bool,
         base: &[String],
+        path: &[String],
         at: &Place,
     ) -> Result<Option<Value>, HoconError> {
         self.depth += 1;
@@ -118,10 +119,10 @@ impl<'t> Resolver<'t> {
         }
         let mut found = None;
         if !base.is_empty() {
-            found = self.lookup(self.root, &[base, name].concat(), 0)?;
+            found = self.named(&[base, name].concat(), path)?;
         }
         if found.is_none() {
-            found = self.lookup(self.root, name, 0)?;
+            found = self.named(name, path)?;
         }
         self.depth -= 1;
         if let Some(value) = found {
@@ -145,6 +146,19 @@ impl<'t> Resolver<'t> {
         }
         let name = one_line(&joined);
         Err(HoconError::Unresolved { file: at.file.clone(), line: at.line, name })
+    }
+
+    /// The value at `name`, for a substitution in the value of the key at `path`.
+    fn named(&mut self, name: &[String], path: &[String]) -> Result<Option<Value>, HoconError> {
+        // In the value of the very key that it leads to, or into: what the key was before.
+        if let Some(rest) = name.strip_prefix(path)
+            && let Some((busy, so_far)) = self.busy.last()
+            && busy == path
+            && let Some(before) = so_far.clone().and_then(|value| descend(value, rest))
+        {
+            return Ok(Some(before));
+        }
+        self.lookup(self.root, name, 0)
     }
 
     /// The value at `path`, whose first `done` parts led to `fields`.

@@ -1,3 +1,5 @@
+mod spec;
+
 use std::{collections::HashMap, fmt::Write as _, io, path::Path};
 
 use proptest::prelude::*;
@@ -24,7 +26,7 @@ impl Source for Memory {
 
 fn load_with(text: &str, mut memory: Memory) -> Result<Document, HoconError> {
     memory.files.insert("a.conf", text.to_owned());
-    Document::load(Path::new("a.conf"), &memory)
+    Document::load("", Some(Path::new("a.conf")), &memory)
 }
 
 fn load(text: &str) -> Document {
@@ -196,7 +198,7 @@ fn mistakes_name_their_line() {
     ] {
         assert_eq!(fails(text), message, "{text}");
     }
-    let gone = Document::load(Path::new("gone.conf"), &Memory::default()).unwrap_err();
+    let gone = Document::load("", Some(Path::new("gone.conf")), &Memory::default()).unwrap_err();
     assert!(gone.to_string().starts_with("cannot read gone.conf: "));
 }
 

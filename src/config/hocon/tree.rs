@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{HoconError, Origin};
 
+/// The name of the file that is part of the program. No file system has such a name.
+pub const BUILT_IN: &str = "\0";
+
 /// A place in a file.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -14,6 +17,9 @@ pub struct Place {
 
 impl Place {
     pub fn origin(&self) -> Origin {
+        if *self.file == *BUILT_IN {
+            return Origin::Default;
+        }
         Origin::File { file: self.file.clone(), line: self.line }
     }
 
