@@ -346,3 +346,109 @@ fn security(text: &str) -> Result<XmppSecurity, String> {
         _ => Err("needs one of required, ifpossible, disabled".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, path::Path};
+
+    use super::*;
+    use crate::config::{Loaded, hocon::Source, load};
+
+    struct Text(String);
+
+    impl Source for Text {
+        fn read(&self, path: &Path) -> io::Result<String> {
+            if path == Path::new("jvb.conf") {
+                return Ok(self.0.clone());
+            }
+            Err(io::ErrorKind::NotFound.into())
+        }
+
+        fn env(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    fn read(sections: &str) -> Loaded {
+        let text = Text(format!("{CONFIGS} {{ {sections} }}"));
+        load(Some(Path::new("jvb.conf")), &[], &text).unwrap()
+    }
+
+    const WHOLE: [(&str, &str); 5] = [
+        ("HOSTNAME", "xmpp.example.com"),
+        ("USERNAME", "jvb"),
+        ("PASSWORD", "s3cr3t"),
+        ("MUC_JIDS", "\"JvbBrewery@internal.example.com, other@internal.example.com\""),
+        ("MUC_NICKNAME", "one"),
+    ];
+
+    fn section(keys: &[(&str, &str)]) -> String {
+        let keys: Vec<String> =
+            keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        format!("shard {{\n{}\n}}", keys.join("\n"))
+    }
+
+    #[test]
+    fn every_key_is_read_in_either_case() {
+        let mut keys = WHOLE.to_vec();
+        let defaults = &read(&section(&keys)).config.xmpp.clients[0];
+        assert_eq!((defaults.port, defaults.domain.as_str()), (5222, "xmpp.example.com"));
+        assert_eq!(
+            (defaults.verify_certificate, defaults.security),
+            (true, XmppSecurity::Required)
+        );
+        keys.extend([
+            ("PORT", "\"6222\""),
+            ("DOMAIN", "auth.example.com"),
+            ("DISABLE_CERTIFICATE_VERIFICATION", "true"),
+            ("SECURITY_MODE", "ifpossible"),
+            ("IQ_HANDLER_MODE", "async"),
+        ]);
+        assert_eq!(keys.len(), KEYS.len());
+        let upper = read(&section(&keys));
+        assert!(upper.warnings.is_empty(), "{:?}", upper.warnings);
+        let expected = XmppClient {
+            id: "shard".into(),
+            host: "xmpp.example.com".into(),
+            port: 6222,
+            domain: "auth.example.com".into(),
+            username: "jvb".into(),
+            password: Secret::new("s3cr3t"),
+            rooms: vec![
+                "jvbbrewery@internal.example.com".into(),
+                "other@internal.example.com".into(),
+            ],
+            nickname: "one".into(),
+            verify_certificate: false,
+            security: XmppSecurity::IfPossible,
+        };
+        assert_eq!(upper.config.xmpp.clients, [expected]);
+        let lower: Vec<(String, &str)> =
+            keys.iter().map(|(key, value)| (key.to_lowercase(), *value)).collect();
+        let lower: Vec<(&str, &str)> =
+            lower.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        assert_eq!(read(&section(&lower)).config.xmpp, upper.config.xmpp);
+    }
+
+    #[test]
+    fn an_incomplete_section_is_skipped_and_says_what_is_missing() {
+        for (missing, _) in WHOLE {
+            for empty in [None, Some("\"\""), Some("null")] {
+                let mut keys = WHOLE.to_vec();
+                keys.retain(|(key, _)| *key != missing);
+                keys.extend(empty.map(|empty| (missing, empty)));
+                let text = format!("{}\n{}", section(&keys), section(&WHOLE).replace("shard", "b"));
+                let loaded = read(&text);
+                let ids: Vec<&str> =
+                    loaded.config.xmpp.clients.iter().map(|client| client.id.as_str()).collect();
+                assert_eq!(ids, ["b"], "{missing}");
+                let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+                let [warning] = &said[..] else { panic!("{said:?}") };
+                assert!(
+                    warning.contains("configs.shard") && warning.contains(missing),
+                    "{warning}"
+                );
+            }
+        }
+    }
+}

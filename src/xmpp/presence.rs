@@ -95,6 +95,53 @@ mod tests {
         assert_eq!(ours["current_timestamp"], "2026-11-23 17:13:17.180");
     }
 
+    /// How a value is written: what whoever parses it expects.
+    fn form(value: &str) -> &'static str {
+        match value {
+            "true" | "false" => "flag",
+            _ if value.parse::<u64>().is_ok() => "whole",
+            _ if value.contains('.') && value.parse::<f64>().is_ok() => "fraction",
+            _ if value.len() == 23 && value.contains(':') => "time",
+            _ => "text",
+        }
+    }
+
+    /// As a JVB said in a life: from its first word to its last.
+    #[test]
+    fn every_statistic_is_written_as_jvb_writes_it() {
+        let captures = [
+            include_str!("../../tests/data/xmpp/015-jvb-to-brewery-presence-stats.xml"),
+            include_str!("../../tests/data/xmpp/019-jvb-to-brewery-presence-stats.xml"),
+            include_str!("../../tests/data/xmpp/026-jvb-to-brewery-presence-stats.xml"),
+            include_str!("../../tests/data/xmpp/074-jvb-to-brewery-presence-stats-drain.xml"),
+            include_str!("../../tests/data/xmpp/089-jvb-to-brewery-presence-stats-graceful.xml"),
+            include_str!(
+                "../../tests/data/xmpp/098-jvb-to-brewery-presence-stats-graceful-shutting-down.xml"
+            ),
+        ];
+        for capture in captures {
+            let capture = capture.replacen("<presence", "<presence xmlns='jabber:client'", 1);
+            let presence: Element = capture.parse().unwrap();
+            let theirs = all(presence.get_child("stats", COLIBRI).unwrap());
+            let is = |name: &str| theirs[name] == "true";
+            let bridge = BridgeStats {
+                drain: is("drain"),
+                healthy: is("healthy"),
+                graceful_shutdown: is("graceful_shutdown"),
+                shutting_down: is("shutting_down"),
+                stress_level: 0.362_917_096_663_232_7,
+                ..BridgeStats::default()
+            };
+            let ours = all(&stats(&published(&bridge, &around()), None));
+            for (name, said) in &ours {
+                assert_eq!(form(said), form(&theirs[name]), "{name}: {said}, {}", theirs[name]);
+                if form(said) == "flag" {
+                    assert_eq!(said, &theirs[name], "{name}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_whitelist_leaves_what_a_focus_needs() {
         let around =

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
 };
 
@@ -113,23 +113,44 @@ impl Connection {
     }
 
     fn read(&mut self) -> Element {
+        self.try_read().expect("the server has closed")
+    }
+
+    fn try_read(&mut self) -> Option<Element> {
         loop {
             let mut rest = self.unread.as_slice();
             let event = self.reader.read(&mut rest).unwrap();
             let left = rest.len();
             self.unread.drain(..self.unread.len() - left);
             match event {
-                Some(StreamEvent::Stanza(Stanza::Whole(element))) => return element,
-                Some(StreamEvent::Close) => panic!("closed"),
+                Some(StreamEvent::Stanza(Stanza::Whole(element))) => return Some(element),
+                Some(StreamEvent::Close) => return None,
                 Some(_) => {}
                 None => {
                     let mut buf = [0; 4096];
-                    let len = self.socket.read(&mut buf).expect("something in time");
-                    assert!(len > 0, "closed");
+                    let len = match self.socket.read(&mut buf) {
+                        Ok(0) => return None,
+                        Ok(len) => len,
+                        Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                        Err(error) => panic!("nothing in time: {error}"),
+                    };
                     self.unread.extend_from_slice(&buf[..len]);
                 }
             }
         }
+    }
+}
+
+#[allow(dead_code, reason = "these are for the focus of load/tests")]
+impl Connection {
+    /// The next element, whatever it is; `None` when the server has gone.
+    pub fn try_next(&mut self) -> Option<Element> {
+        self.later.pop_front().or_else(|| self.try_read())
+    }
+
+    /// Where others may write whole stanzas while this one is read.
+    pub fn writer(&self) -> TcpStream {
+        self.socket.try_clone().unwrap()
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod client;
 mod focus;
+mod muc;
 #[path = "../../../tests/xmpp/prosody.rs"]
 mod prosody;
 #[path = "../../../tests/xmpp/wire.rs"]

@@ -85,9 +85,8 @@ impl Connection {
                 }
             };
             log.failed(cause);
-            let delay = longest.mul_f64(rand::rng().random_range(0.5..1.0));
             tokio::select! {
-                () = sleep(delay) => {}
+                () = sleep(pause(longest, rand::rng().random())) => {}
                 () = stops(&mut stop) => return,
             }
         }
@@ -180,6 +179,12 @@ impl Connection {
     }
 }
 
+/// Before the next attempt: bridges that lost the same server come back one by one. `jitter` is
+/// between 0 and 1.
+fn pause(longest: Duration, jitter: f64) -> Duration {
+    longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
 /// One line for each change of state, and for a new reason.
 struct Log {
     client: String,
@@ -217,5 +222,20 @@ async fn stops(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         // Who could have said so is gone, and ends this otherwise.
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Xmpp;
+
+    #[test]
+    fn a_bridge_is_back_within_one_presence_interval_of_its_server() {
+        for longest in [RETRY, FIRST_RETRY] {
+            assert!(pause(longest, 1.0) <= Xmpp::default().presence_interval);
+            assert!(pause(longest, 0.0) >= longest / 2);
+            assert!(pause(longest, 0.2) < pause(longest, 0.8));
+        }
     }
 }

@@ -99,7 +99,63 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{sync::mpsc, time::Instant};
+
     use super::*;
+    use crate::{
+        bridge::{Bridge, BridgeConfig},
+        engine::{Engine, MediaEvent},
+        transport::{TransportConfig, Transports},
+    };
+
+    /// A publisher and its bridge, whose engine ends when what is given last is dropped.
+    fn start() -> (Bridge, watch::Receiver<Element>, mpsc::Sender<MediaEvent>) {
+        let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
+        let (transports, updates) =
+            Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+        let (media, events) = mpsc::channel(1);
+        let config = BridgeConfig::default();
+        let bridge = Bridge::new(config, engine, transports, events, updates);
+        let publisher = Publisher {
+            report: SelfReport::new(bridge.clone(), "1"),
+            interval: Duration::from_secs(5),
+            whitelist: None,
+        };
+        let (stats, published) = watch::channel(publisher.stats());
+        tokio::spawn(publisher.run(stats));
+        (bridge, published, media)
+    }
+
+    fn says(published: &watch::Receiver<Element>, name: &str) -> String {
+        let stats = published.borrow();
+        let stat = stats.children().find(|stat| stat.attr("name") == Some(name)).unwrap();
+        stat.attr("value").unwrap().to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_interval_and_at_once_when_a_focus_would_choose_otherwise() {
+        let (bridge, mut published, media) = start();
+        let begin = Instant::now();
+        for nth in 1..=3 {
+            published.changed().await.unwrap();
+            assert_eq!(begin.elapsed().as_secs(), 5 * nth);
+        }
+        let began = Instant::now();
+        for (change, name, value) in [
+            (Box::new(|| bridge.set_drain(true)) as Box<dyn FnOnce()>, "drain", "true"),
+            (Box::new(|| bridge.set_drain(false)), "drain", "false"),
+            (Box::new(|| bridge.graceful_shutdown()), "graceful_shutdown", "true"),
+            (Box::new(|| drop(media)), "healthy", "false"),
+        ] {
+            change();
+            published.changed().await.unwrap();
+            assert_eq!(says(&published, name), value, "{name}");
+        }
+        assert!(began.elapsed() <= LOOK_INTERVAL * 8, "{:?}", began.elapsed());
+        let begin = Instant::now();
+        published.changed().await.unwrap();
+        assert!(begin.elapsed() <= Duration::from_secs(5), "and at intervals from then on");
+    }
 
     #[test]
     fn stress_has_classes() {

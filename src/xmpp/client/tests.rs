@@ -1,5 +1,7 @@
 //! Logins and sessions without a server: what comes in, what goes out, when.
 
+mod captured;
+
 use std::time::{Duration, Instant};
 
 use minidom::Element;

@@ -111,6 +111,28 @@ fn health_is_an_empty_result_or_an_error_with_the_reason() {
 }
 
 #[test]
+fn whoever_asks_is_answered_by_the_name_that_came() {
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    let to = |text: &str| match step(text) {
+        Step::Answer(answer) => answer.attr("to").map(str::to_owned),
+        other => panic!("{other:?}"),
+    };
+    // A server's own request to its client has no sender.
+    assert_eq!(to(&format!("<iq id='a' type='get'>{ping}</iq>")), None);
+    for (written, read) in [
+        ("r@c/A &lt;b&gt; &amp; &apos;c&apos;", "r@c/A <b> & 'c'"),
+        ("stranger@elsewhere.example", "stranger@elsewhere.example"),
+        ("", ""),
+        ("@/", "@/"),
+        ("r@c/\u{e9}", "r@c/\u{e9}"),
+    ] {
+        let asked =
+            format!("<iq id='a' type='get' from='{written}' to='not us/at all'>{ping}</iq>");
+        assert_eq!(to(&asked).as_deref(), Some(read));
+    }
+}
+
+#[test]
 fn a_component_says_whom_its_answers_are_from() {
     let text = "<iq xmlns='jabber:component:accept' id='a' type='get' from='f@c' to='jvb.c'><ping xmlns='urn:xmpp:ping'/></iq>";
     let stanza = parse(text.as_bytes(), "jabber:client", Limits::default()).unwrap();
