@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Failure,
+    Failure, complain,
     machine::{self, Finding},
     servers,
 };
@@ -20,7 +20,7 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
         Ok(loaded) => loaded,
         Err(ConfigError::Invalid(invalid)) if invalid.len() > 1 => {
             for mistake in &invalid {
-                eprintln!("rialto: configuration: {mistake}");
+                complain(&format!("rialto: configuration: {mistake}"));
             }
             return Ok(ExitCode::from(78));
         }
@@ -29,7 +29,8 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
     // A reader that went away (`| head`) is no failure of the configuration.
     let _ = io::stdout().write_all(report(&loaded).as_bytes());
     for warning in &loaded.warnings {
-        eprintln!("{}: {warning}", if warning.is_note() { "note" } else { "warning" });
+        let kind = if warning.is_note() { "note" } else { "warning" };
+        complain(&format!("{kind}: {warning}"));
     }
     for finding in machine::look(&loaded.config) {
         let _ = writeln!(io::stdout(), "machine: {finding}");

@@ -3,12 +3,16 @@
 mod args;
 mod check;
 mod failure;
+mod log;
 mod machine;
 mod notify;
 mod serve;
 mod servers;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
@@ -22,12 +26,22 @@ pub fn main() -> ExitCode {
         Command::Dev(dev) => serve::dev(&dev),
         Command::CheckConfig { file, connect } => check::check_config(&file, connect),
         Command::Version => {
-            println!("rialto {}", crate::http::VERSION);
+            say(&format!("rialto {}", crate::http::VERSION));
             Ok(ExitCode::SUCCESS)
         }
     };
     done.unwrap_or_else(|failure| {
-        eprintln!("rialto: {failure}");
+        complain(&format!("rialto: {failure}"));
         failure.exit_code()
     })
+}
+
+/// A line for who may not be there to read it, which is no reason to fail.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// A line on standard error.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

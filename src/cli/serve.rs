@@ -2,19 +2,19 @@
 
 use std::{
     convert::Infallible,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process::ExitCode,
     time::Duration,
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::{
     Failure,
     args::{Component, Dev, Run},
     failure::Remedies,
+    log::Log,
     notify::Manager,
 };
 use crate::{
@@ -27,7 +27,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The bridge of a deployment.
 pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
-    log_to_stderr("info");
+    let _log = Log::start("info");
     let mut overrides: Vec<Override> = args.shards.map(shards).into_iter().collect();
     overrides.extend(component_overrides(&args.component));
     let loaded = config::load(args.config.as_deref(), &overrides, &System)?;
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
 
 /// A bridge with rooms of its own.
 pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
-    log_to_stderr("warn");
+    let _log = Log::start("warn");
     let mut config = config::load(None, &dev_overrides(args), &System)?.config;
     config.harvest.loopback = true;
     let options = Options {
@@ -116,19 +116,6 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, addr.port())
-}
-
-/// `RUST_LOG` decides; `default` is the level without it. The ICE agent's own lines are about single
-/// packets, which peers can cause at will: only its errors are shown.
-fn log_to_stderr(default: &str) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error,sctp_proto=off")));
-    // Only fails when there is a subscriber already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .try_init();
 }
 
 fn serve(

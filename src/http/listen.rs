@@ -1,6 +1,11 @@
 //! Accepts connections and serves them, within bounds.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -25,6 +30,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As for the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that cannot be accepted are a line once in so long.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Bytes of a request head, and read ahead of a body.
 const HEAD_BYTES: usize = 32 << 10;
@@ -89,6 +97,7 @@ impl Drop for Server {
 async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
@@ -97,7 +106,10 @@ async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>)
             }
             Err(error) => {
                 // No descriptors left, most likely: some will be closed soon.
-                tracing::warn!(%error, "cannot accept an HTTP connection");
+                if told.is_none_or(|at| at.elapsed() >= SILENCE) {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    told = Some(Instant::now());
+                }
                 time::sleep(Duration::from_millis(100)).await;
             }
         }

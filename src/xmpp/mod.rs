@@ -9,6 +9,7 @@ pub mod iq;
 pub mod presence;
 mod stanza;
 mod stream;
+mod trim;
 
 pub use stanza::{Fault, Limits, Stanza, StanzaBuilder};
 pub use stream::{STREAMS, StreamError, StreamEvent, StreamReader, parse};

@@ -84,6 +84,11 @@ impl StanzaBuilder {
         builder
     }
 
+    /// Something was left out of the tag that comes next, or that was the first.
+    pub fn trimmed(&mut self) {
+        self.give_up(Fault::TooLong);
+    }
+
     /// Takes the next event; the stanza when it has ended. Events after that are ignored.
     pub fn feed(&mut self, event: Event) -> Option<Stanza> {
         match event {

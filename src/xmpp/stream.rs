@@ -1,15 +1,19 @@
 //! From the bytes of a stream (RFC 6120 section 4) to its stanzas.
 //!
 //! What one stanza holds cannot end the stream, unless it is not XML: a stanza beyond the [`Limits`] is
-//! given up and the next one read. Attributes may be as long as a stanza, since what occupants of a room
-//! write reaches everybody in it. Only a tag that is longer than a whole stanza may be ends the stream.
+//! given up and the next one read, since what occupants of a room write reaches everybody in it. Attributes
+//! may be as long as a stanza; what is beyond that is left out ([`Trim`]). Only a name that is longer than
+//! a whole stanza may be ends the stream.
 
 use minidom::{
     Element,
     rxml::{self, Event, Options, Parse, Parser, WithOptions, error::EndOrError},
 };
 
-use super::stanza::{Limits, Stanza, StanzaBuilder};
+use super::{
+    stanza::{Limits, Stanza, StanzaBuilder},
+    trim::Trim,
+};
 
 /// The namespace of streams (RFC 6120 section 4.8.1).
 pub const STREAMS: &str = "http://etherx.jabber.org/streams";
@@ -31,8 +35,8 @@ pub enum StreamError {
     /// It is not XML as XMPP has it (RFC 6120 section 11.1).
     #[error("malformed: {0}")]
     Malformed(#[from] rxml::Error),
-    /// A tag goes on for longer than a stanza may.
-    #[error("a tag is too long")]
+    /// A name goes on for longer than a stanza may.
+    #[error("a name is too long")]
     TooLong,
     /// A document is not one whole stanza ([`parse`]).
     #[error("not one stanza")]
@@ -46,8 +50,9 @@ pub struct StreamReader {
     opened: bool,
     closed: bool,
     stanza: Option<StanzaBuilder>,
-    /// Bytes since the last event.
-    unfinished: usize,
+    trim: Trim,
+    /// Something of the tag that comes next was left out.
+    trimmed: bool,
 }
 
 impl std::fmt::Debug for StreamReader {
@@ -59,14 +64,17 @@ impl std::fmt::Debug for StreamReader {
 impl StreamReader {
     /// A new stream: after connecting, and after each restart (RFC 6120 section 4.3.3).
     pub fn new(limits: Limits) -> Self {
-        let options = Options { max_token_length: limits.bytes, ..Options::default() };
+        // A reference may have to end first before a value can be cut.
+        let longest = limits.bytes.saturating_add(64);
+        let options = Options { max_token_length: longest, ..Options::default() };
         Self {
             parser: Parser::with_options(options),
             limits,
             opened: false,
             closed: false,
             stanza: None,
-            unfinished: 0,
+            trim: Trim::new(limits.bytes),
+            trimmed: false,
         }
     }
 
@@ -74,22 +82,34 @@ impl StreamReader {
     /// needed. After an error the stream is over.
     pub fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<StreamEvent>, StreamError> {
         while !self.closed {
-            let before = bytes.len();
-            let event = self.parser.parse(bytes, false);
-            let taken = before.saturating_sub(bytes.len());
-            self.unfinished = self.unfinished.saturating_add(taken);
+            let event = match bytes.first() {
+                Some(_) if self.trim.dropping() => {
+                    let end = self.trim.skip(bytes);
+                    self.parse_all(end.unwrap_or_default())
+                }
+                Some(next) => match self.trim.cut(*next) {
+                    Some(instead) => {
+                        self.trimmed |= self.trim.dropping();
+                        self.parse_all(instead)
+                    }
+                    None => self.parse(bytes),
+                },
+                // What was read may hold two events.
+                None => self.parser.parse(bytes, false),
+            };
             match event {
                 Ok(Some(event)) => {
-                    self.unfinished = 0;
                     if let Some(event) = self.on_event(event) {
                         return Ok(Some(event));
                     }
                 }
                 Ok(None) | Err(EndOrError::NeedMoreData) => {
-                    if self.unfinished > self.limits.bytes {
+                    if self.trim.is_hopeless() {
                         return Err(StreamError::TooLong);
                     }
-                    return Ok(None);
+                    if bytes.is_empty() {
+                        return Ok(None);
+                    }
                 }
                 Err(EndOrError::Error(error)) => return Err(error.into()),
             }
@@ -98,15 +118,40 @@ impl StreamReader {
         Ok(None)
     }
 
+    /// Gives the parser as much as it may see at once.
+    fn parse(&mut self, bytes: &mut &[u8]) -> Result<Option<Event>, EndOrError> {
+        let (piece, after) = bytes.split_at(self.trim.room(bytes));
+        let mut rest = piece;
+        let event = self.parser.parse(&mut rest, false);
+        let taken = piece.len().saturating_sub(rest.len());
+        self.trim.pass(piece.get(..taken).unwrap_or_default());
+        *bytes = if rest.is_empty() { after } else { bytes.get(taken..).unwrap_or_default() };
+        event
+    }
+
+    /// Gives the parser what stands for what was left out. It is in a value, or ends one or a tag, so that
+    /// there is one event at the most, and that at its end.
+    fn parse_all(&mut self, mut bytes: &[u8]) -> Result<Option<Event>, EndOrError> {
+        self.parser.parse(&mut bytes, false)
+    }
+
     fn on_event(&mut self, event: Event) -> Option<StreamEvent> {
+        let trimmed = std::mem::take(&mut self.trimmed);
         if let Some(builder) = &mut self.stanza {
+            if trimmed {
+                builder.trimmed();
+            }
             let stanza = builder.feed(event)?;
             self.stanza = None;
             return Some(StreamEvent::Stanza(stanza));
         }
         match event {
             Event::StartElement(_, name, attributes) if self.opened => {
-                self.stanza = Some(StanzaBuilder::new(name, attributes, self.limits));
+                let mut builder = StanzaBuilder::new(name, attributes, self.limits);
+                if trimmed {
+                    builder.trimmed();
+                }
+                self.stanza = Some(builder);
                 None
             }
             Event::StartElement(_, (namespace, name), attributes) => {
@@ -196,11 +241,86 @@ mod tests {
             panic!();
         };
         assert_eq!(presence.attr("a").map(str::len), Some(10_000));
-        let longer_than_any_stanza = read(text(30_000).as_bytes(), &[1400]);
-        assert!(longer_than_any_stanza.is_err());
-        let attributes: Vec<String> = (0..3000).map(|n| format!("a{n}='1'")).collect();
-        let many = STREAM.replace("<iq", &format!("<presence {}/><iq", attributes.join(" ")));
-        assert!(matches!(read(many.as_bytes(), &[1400]), Err(StreamError::TooLong)));
+    }
+
+    /// A stanza and the one after it, each piece by piece.
+    fn given_up(stanza: &str) -> Stanza {
+        let text = STREAM.replace("<iq", &format!("{stanza}<iq"));
+        let all = read(text.as_bytes(), &[1400]).unwrap();
+        for pieces in [&[1][..], &[7, 30_000], &[usize::MAX]] {
+            assert_eq!(read(text.as_bytes(), pieces).unwrap(), all, "{pieces:?}");
+        }
+        let [_, _, StreamEvent::Stanza(stanza), StreamEvent::Stanza(next), _] = all.as_slice()
+        else {
+            panic!("{all:?}");
+        };
+        let Stanza::Whole(next) = next else { panic!("{next:?}") };
+        assert_eq!((next.attr("id"), next.text().as_str()), (Some("\u{e9}"), "<"));
+        stanza.clone()
+    }
+
+    #[test]
+    fn a_tag_that_is_too_long_is_one_stanza_and_not_the_end() {
+        let attributes: Vec<String> = (0..10_000).map(|n| format!("a{n}='>/'")).collect();
+        let many = attributes.join(" ");
+        let long = "\u{e9}/>&quot;<".replace('<', "&lt;").repeat(2000);
+        for (stanza, attribute) in [
+            (format!("<presence id='1' {many}/>"), None),
+            (format!("<presence id='1' {many} >text<a/></presence>"), None),
+            (format!("<presence id='1'><a b='1' {many}><c/></a></presence>"), Some("1")),
+            (format!("<presence id='1' a=\"{long}\"/>"), Some("1")),
+            (format!("<presence id='1' a='{long}' b='2'>text</presence>"), Some("1")),
+            (format!("<presence id='1'{}/>", " ".repeat(50_000)), Some("1")),
+            (format!("<presence id='1'><a/></presence{}>", " ".repeat(50_000)), Some("1")),
+        ] {
+            match given_up(&stanza) {
+                Stanza::GivenUp { head, .. } => assert_eq!(head.attr("id"), attribute),
+                Stanza::Whole(element) => assert!(element.has_child("a", "jabber:client")),
+            }
+        }
+    }
+
+    /// As Prosody writes `<a xml:b='1'/>` and `<xml:a/>`.
+    #[test]
+    fn the_namespace_of_xml_under_another_name_is_another() {
+        let xml = "http://www.w3.org/XML/1998/namespace";
+        for stanza in [
+            format!("<presence xmlns:ns1='{xml}' ns1:other='1'/>"),
+            format!(
+                "<presence xmlns:ns1 = \"{xml}\" xmlns:ns2='{xml}'><a xmlns='{xml}'/></presence>"
+            ),
+        ] {
+            let Stanza::Whole(element) = given_up(&stanza) else { panic!("{stanza}") };
+            assert!(element.children().all(|child| child.ns() == format!("{xml}#")));
+        }
+        let genuine =
+            format!("<presence xmlns:xml='{xml}' xml:lang='{xml}' a='{xml}' xmlns_='{xml}'/>");
+        let Stanza::Whole(element) = given_up(&genuine) else { panic!() };
+        assert_eq!((element.attr("a"), element.attr("xmlns_")), (Some(xml), Some(xml)));
+        let longer = format!("<presence><a xmlns='{xml}s'/><b xmlns='{}'/></presence>", &xml[1..]);
+        let Stanza::Whole(element) = given_up(&longer) else { panic!() };
+        let namespaces: Vec<String> = element.children().map(Element::ns).collect();
+        assert_eq!(namespaces, [format!("{xml}s"), xml[1..].to_owned()]);
+    }
+
+    #[test]
+    fn text_is_never_taken_for_a_tag() {
+        let data = format!("<presence><![CDATA[{}]]></presence>", "<]]a'\"".repeat(100));
+        let Stanza::Whole(element) = given_up(&data) else { panic!() };
+        assert_eq!(element.text().len(), 600);
+        let data = format!("<presence><![CDATA[{}]]></presence>", "<]]a'\"".repeat(9000));
+        assert!(matches!(given_up(&data), Stanza::GivenUp { .. }));
+    }
+
+    #[test]
+    fn only_a_name_can_be_too_long_for_the_stream() {
+        let name = "a".repeat(50_000);
+        for stanza in
+            [format!("<{name}/>"), format!("<a {name}='1'/>"), format!("<a b{:50000}='1'/>", "")]
+        {
+            let text = STREAM.replace("<iq", &format!("{stanza}<iq"));
+            assert!(read(text.as_bytes(), &[1400]).is_err());
+        }
     }
 
     #[test]

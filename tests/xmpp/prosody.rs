@@ -87,6 +87,12 @@ Component "{PUBSUB}" "pubsub"
         self.port
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
     /// Its certificate, which it has signed itself.
     pub fn certificate(&self) -> PathBuf {
         self.dir.join("certificate.pem")
@@ -94,8 +100,10 @@ Component "{PUBSUB}" "pubsub"
 
     /// Stops it, as a crash would.
     pub fn kill(&mut self) {
+        if self.child.is_some() {
+            self.signal("KILL");
+        }
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
             let _ = child.wait();
         }
     }

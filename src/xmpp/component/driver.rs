@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use minidom::Element;
 use rand::Rng as _;
@@ -31,6 +32,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Requests that are being answered; more have to wait in the socket.
 const MAX_REQUESTS: usize = 1_000;
+/// What the server has not taken yet.
+const MAX_UNSENT: usize = 4 << 20;
 
 /// What the component is for.
 pub struct Services {
@@ -141,17 +144,24 @@ async fn serve(
     began: Instant,
     up: &mut bool,
 ) -> Result<(), Lost> {
-    let mut stream = connect(config).await?;
+    let (mut from, mut to) = connect(config).await?.into_split();
     let mut session = Session::new(config, Instant::now());
     let mut answers = FuturesUnordered::new();
     let mut buffer = vec![0; 16 * 1024];
+    let mut unsent = BytesMut::new();
     loop {
-        let out = session.take_output();
-        if !out.is_empty() {
-            stream.write_all(&out).await?;
+        unsent.extend_from_slice(&session.take_output());
+        if unsent.len() > MAX_UNSENT {
+            return Err(Lost::Slow);
         }
         tokio::select! {
-            read = stream.read(&mut buffer), if answers.len() < MAX_REQUESTS => {
+            sent = to.write_buf(&mut unsent), if !unsent.is_empty() => {
+                // Nothing else waits for a server that does not read.
+                if sent? == 0 {
+                    return Err(Lost::Closed);
+                }
+            }
+            read = from.read(&mut buffer), if answers.len() < MAX_REQUESTS => {
                 let read = read?;
                 let bytes = buffer.get(..read).filter(|bytes| !bytes.is_empty()).ok_or(Lost::Closed)?;
                 for event in session.receive(Instant::now(), bytes)? {
@@ -190,7 +200,8 @@ async fn serve(
             }
             () = asked_to_stop(stopped) => {
                 session.close();
-                let _ = timeout(CONNECT_TIME, stream.write_all(&session.take_output())).await;
+                unsent.extend_from_slice(&session.take_output());
+                let _ = timeout(LEAVE_TIME, to.write_all_buf(&mut unsent)).await;
                 return Ok(());
             }
         }

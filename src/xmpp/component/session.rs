@@ -57,6 +57,9 @@ pub enum Lost {
     /// Pings are not answered.
     #[error("the server does not answer pings")]
     Silent,
+    /// The server does not take what is sent.
+    #[error("the server does not read")]
+    Slow,
 }
 
 /// How far the handshake is.

@@ -1,0 +1,227 @@
+//! The log's way to standard error. Nobody who logs waits for who reads it: a full disk or a reader that
+//! is stuck costs lines, never media.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+/// Lines that wait for being written.
+const LINES: usize = 16 * 1024;
+/// And their bytes: seconds of the most talkative level.
+const BYTES: usize = 8 << 20;
+/// At the end of the process, what waits has so long to be written.
+const END_PATIENCE: Duration = Duration::from_millis(500);
+
+enum Item {
+    Line(Vec<u8>),
+    /// Tell when all before it is written.
+    Flush(Sender<()>),
+}
+
+/// The end of the queue that lines go into. Clones are the same.
+#[derive(Clone)]
+struct Lines {
+    queue: SyncSender<Item>,
+    waiting: Arc<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    /// Lines that found no place, and of which nothing was said yet.
+    lost: AtomicU64,
+}
+
+/// Writes what waits when it is dropped, unless that takes too long.
+pub(super) struct Log(Option<Lines>);
+
+impl Log {
+    /// Everything that is logged from now on goes to standard error. `RUST_LOG` decides; `default` is the
+    /// level without it. The ICE agent's own lines are about single packets, which peers can cause at
+    /// will: only its errors are shown.
+    pub fn start(default: &str) -> Self {
+        let Some(lines) = Lines::start(io::stderr()) else { return Self(None) };
+        let filter = EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error,sctp_proto=off")));
+        // Only fails when there is a subscriber already.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(lines.clone())
+            .try_init();
+        Self(Some(lines))
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let Some(lines) = &self.0 else { return };
+        let (written, all) = channel();
+        if lines.queue.try_send(Item::Flush(written)).is_ok() {
+            let _ = all.recv_timeout(END_PATIENCE);
+        }
+    }
+}
+
+impl Lines {
+    /// `None` when the system has no thread for it.
+    fn start(to: impl Write + Send + 'static) -> Option<Self> {
+        let (queue, items) = sync_channel(LINES);
+        let waiting = Arc::<Waiting>::default();
+        let shared = waiting.clone();
+        let run = move || write_all(&items, &shared, to);
+        thread::Builder::new().name("log".to_owned()).spawn(run).ok()?;
+        Some(Self { queue, waiting })
+    }
+
+    fn push(&self, line: &[u8]) {
+        let before = self.waiting.bytes.fetch_add(line.len(), Ordering::Relaxed);
+        let fits = before.saturating_add(line.len()) <= BYTES;
+        if !fits || self.queue.try_send(Item::Line(line.to_vec())).is_err() {
+            self.waiting.bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            self.waiting.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// Takes one line, which comes in one piece.
+struct Line<'a>(&'a Lines);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The thread `log`.
+fn write_all(items: &Receiver<Item>, waiting: &Waiting, mut to: impl Write) {
+    while let Ok(item) = items.recv() {
+        match item {
+            Item::Line(line) => {
+                waiting.bytes.fetch_sub(line.len(), Ordering::Relaxed);
+                if to.write_all(&line).is_err() {
+                    waiting.lost.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    tell_lost(waiting, &mut to);
+                }
+            }
+            Item::Flush(written) => {
+                let _ = to.flush();
+                let _ = written.send(());
+            }
+        }
+    }
+}
+
+/// Says how many lines are missing, once there is somebody to say it to.
+fn tell_lost(waiting: &Waiting, to: &mut impl Write) {
+    let lost = waiting.lost.swap(0, Ordering::Relaxed);
+    if lost > 0 && writeln!(to, "rialto: {lost} lines of the log could not be written").is_err() {
+        waiting.lost.fetch_add(lost, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+
+    use super::*;
+
+    /// A reader that takes nothing until it is told to, or whose disk is full.
+    #[derive(Clone, Default)]
+    struct Reader(Arc<(Mutex<State>, Condvar)>);
+
+    #[derive(Default)]
+    struct State {
+        open: bool,
+        full: bool,
+        text: Vec<u8>,
+    }
+
+    impl Reader {
+        fn set(&self, open: bool, full: bool) {
+            let mut state = self.0.0.lock().unwrap();
+            (state.open, state.full) = (open, full);
+            self.0.1.notify_all();
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.0.lock().unwrap().text.clone()).unwrap()
+        }
+    }
+
+    impl Write for Reader {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut state = self.0.1.wait_while(self.0.0.lock().unwrap(), |s| !s.open).unwrap();
+            if state.full {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.text.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_stuck_costs_lines_and_no_time() {
+        let reader = Reader::default();
+        let lines = Lines::start(reader.clone()).unwrap();
+        let line = [b'x'; 99];
+        for _ in 0..LINES + 100 {
+            let _ = lines.make_writer().write(&line);
+        }
+        let huge = vec![b'y'; BYTES];
+        lines.push(&huge);
+        let lost = lines.waiting.lost.load(Ordering::Relaxed);
+        assert!((100..=101).contains(&lost), "one may be in the writer's hands: {lost}");
+        assert!(lines.waiting.bytes.load(Ordering::Relaxed) <= BYTES);
+        reader.set(true, false);
+        lines.push(b"after\n");
+        drop(Log(Some(lines)));
+        let text = reader.text();
+        assert!(
+            text.contains(&format!("rialto: {lost} lines of the log")),
+            "what is missing is told"
+        );
+        assert!(!text.contains('y'));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_when_there_is_room_again() {
+        let reader = Reader::default();
+        reader.set(true, true);
+        let lines = Lines::start(reader.clone()).unwrap();
+        let flush = || drop(Log(Some(lines.clone())));
+        lines.push(b"lost\n");
+        flush();
+        reader.set(true, false);
+        lines.push(b"kept\n");
+        flush();
+        assert_eq!(reader.text(), "kept\nrialto: 1 lines of the log could not be written\n");
+    }
+}

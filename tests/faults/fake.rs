@@ -1,0 +1,209 @@
+//! A server that says what a test wants: it lets the bridge in, then sends raw bytes.
+
+use std::{
+    fmt::Write as _,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+};
+
+use minidom::Element;
+use rialto::xmpp::{Limits, Stanza, StreamEvent, StreamReader};
+
+use crate::prosody::PATIENCE;
+
+/// The brewery.
+pub const ROOM: &str = "jvbbrewery@internal.auth.jitsi.local";
+/// Who asks: an occupant of it.
+pub const FOCUS: &str = "jvbbrewery@internal.auth.jitsi.local/focus";
+const STREAMS: &str = "http://etherx.jabber.org/streams";
+
+/// So many attributes.
+pub fn attributes(count: usize) -> String {
+    (0..count).fold(String::new(), |mut all, n| {
+        let _ = write!(all, " a{n}='1'");
+        all
+    })
+}
+
+/// Where the bridge connects.
+pub struct Server {
+    listener: TcpListener,
+}
+
+impl Server {
+    pub fn new() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
+    /// The next connection, of which nothing has been read.
+    pub fn accept(&self) -> Peer {
+        let (socket, _) = self.listener.accept().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        Peer { socket, reader: reader(), unread: Vec::new(), namespace: "jabber:client" }
+    }
+
+    /// The next connection, logged in by PLAIN, in its room.
+    pub fn client(&self) -> Peer {
+        let mut peer = self.accept();
+        peer.log_in();
+        peer.bind();
+        peer.admit();
+        peer
+    }
+
+    /// The next connection, let in as a component.
+    pub fn component(&self) -> Peer {
+        let mut peer = self.accept();
+        peer.namespace = "jabber:component:accept";
+        peer.open();
+        peer.next(|element| element.name() == "handshake");
+        peer.send("<handshake/>");
+        peer
+    }
+}
+
+fn reader() -> StreamReader {
+    StreamReader::new(Limits { bytes: 1 << 26, ..Limits::default() })
+}
+
+/// The server's end of a connection.
+pub struct Peer {
+    pub socket: TcpStream,
+    reader: StreamReader,
+    unread: Vec<u8>,
+    namespace: &'static str,
+}
+
+impl Peer {
+    pub fn send(&mut self, text: &str) {
+        self.send_bytes(text.as_bytes());
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).unwrap();
+    }
+
+    /// Takes the bridge's stream, and answers with one.
+    pub fn open(&mut self) {
+        self.reader = reader();
+        loop {
+            if let Some(StreamEvent::Open(_)) = self.event() {
+                break;
+            }
+        }
+        self.send(&format!(
+            "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{STREAMS}' id='1' \
+             from='auth.jitsi.local' version='1.0'>",
+            self.namespace
+        ));
+    }
+
+    /// As far as the login; what comes next is the bridge's new stream.
+    pub fn log_in(&mut self) {
+        self.open();
+        self.send(
+            "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+             <mechanism>PLAIN</mechanism></mechanisms></stream:features>",
+        );
+        self.next(|element| element.name() == "auth");
+        self.send("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+    }
+
+    /// From there to a resource.
+    pub fn bind(&mut self) {
+        self.open();
+        self.send(
+            "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>",
+        );
+        let bind = self.next(|element| element.name() == "iq");
+        self.send(&format!(
+            "<iq type='result' id='{}'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+             <jid>jvb@auth.jitsi.local/1</jid></bind></iq>",
+            bind.attr("id").unwrap()
+        ));
+    }
+
+    /// The bridge joins its room, and is told that it did.
+    pub fn admit(&mut self) {
+        let join = self.next(|element| element.name() == "presence");
+        self.send(&format!(
+            "<presence from='{}' to='jvb@auth.jitsi.local/1'>\
+             <x xmlns='http://jabber.org/protocol/muc#user'><status code='110'/></x></presence>",
+            join.attr("to").unwrap()
+        ));
+    }
+
+    /// The next element that is wanted; others are dropped.
+    pub fn next(&mut self, wanted: impl Fn(&Element) -> bool) -> Element {
+        loop {
+            if let Some(StreamEvent::Stanza(Stanza::Whole(element))) = self.event()
+                && wanted(&element)
+            {
+                return element;
+            }
+        }
+    }
+
+    /// The bridge answers a question of this moment: the connection has survived what came before.
+    pub fn is_served(&mut self, id: &str) -> Element {
+        self.send(&self.iq(id, "get", "<query xmlns='jabber:iq:version'/>"));
+        let answer = self.answer(id);
+        assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
+        answer
+    }
+
+    /// A request of the focus.
+    pub fn iq(&self, id: &str, kind: &str, inside: &str) -> String {
+        format!(
+            "<iq xmlns='{}' type='{kind}' id='{id}' from='{FOCUS}' to='jvb@auth.jitsi.local/1'>\
+             {inside}</iq>",
+            self.namespace
+        )
+    }
+
+    /// The bridge's answer to it.
+    pub fn answer(&mut self, id: &str) -> Element {
+        self.next(|element| {
+            element.name() == "iq"
+                && element.attr("id") == Some(id)
+                && matches!(element.attr("type"), Some("result" | "error"))
+        })
+    }
+
+    /// The condition of an error, or the type of another answer.
+    pub fn condition(&mut self, id: &str) -> String {
+        let answer = self.answer(id);
+        let error = answer.children().find(|child| child.name() == "error");
+        let condition = error.and_then(|error| error.children().next());
+        condition.map_or(answer.attr("type").unwrap_or_default(), Element::name).to_owned()
+    }
+
+    /// Everything that comes until the bridge closes.
+    pub fn until_closed(&mut self) {
+        let mut buf = [0; 4096];
+        // A reset is an end as well.
+        while matches!(self.socket.read(&mut buf), Ok(1..)) {}
+    }
+
+    fn event(&mut self) -> Option<StreamEvent> {
+        loop {
+            let mut rest = self.unread.as_slice();
+            let event = self.reader.read(&mut rest).unwrap();
+            let left = rest.len();
+            self.unread.drain(..self.unread.len() - left);
+            if event.is_some() {
+                return event;
+            }
+            let mut buf = [0; 16 * 1024];
+            let len = self.socket.read(&mut buf).expect("something in time");
+            assert!(len > 0, "the bridge closed the connection");
+            self.unread.extend_from_slice(&buf[..len]);
+        }
+    }
+}

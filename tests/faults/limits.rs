@@ -1,0 +1,91 @@
+//! What the system limits, and clients that take without giving.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+};
+
+use crate::{daemon::Daemon, prosody::PATIENCE};
+
+fn connect(daemon: &Daemon) -> TcpStream {
+    let stream = TcpStream::connect(daemon.http()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Asks over a connection that stays; the status.
+fn ask(stream: &mut TcpStream, path: &str) -> u16 {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
+    stream.read_exact(&mut body).unwrap();
+    head.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn without_files_left_the_bridge_waits_for_some() {
+    let mut daemon = Daemon::start("");
+    let mut before = connect(&daemon);
+    assert_eq!(ask(&mut before, "/about/health"), 200);
+    let (_, files, _) = daemon.system();
+    let (pid, limit) = (daemon.child().id().to_string(), format!("--nofile={}", files + 4));
+    assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+    let crowd: Vec<TcpStream> = (0..64).map(|_| connect(&daemon)).collect();
+    daemon.log().wait(1, &["cannot accept an HTTP connection", "Too many open files"]);
+    // Who is in is served: nothing that the bridge is for needs a file.
+    for _ in 0..100 {
+        assert_eq!(ask(&mut before, "/about/health"), 200);
+    }
+    drop(crowd);
+    daemon.is_well();
+    assert_eq!(daemon.log().with(&["cannot accept"]).len(), 1, "not once for each attempt");
+}
+
+#[test]
+fn slow_requests_cost_little_and_end() {
+    let mut daemon = Daemon::start("");
+    let (_, files, resident) = daemon.system();
+    let mut crowd: Vec<TcpStream> = (0..500).map(|_| connect(&daemon)).collect();
+    for stream in &mut crowd {
+        stream.write_all(b"GET /about/health HTTP/1.1\r\nHost: a\r\nX-Slow: ").unwrap();
+    }
+    // Others are served meanwhile, and a head that does not end is closed.
+    assert_eq!(daemon.get("/about/health").0, 200);
+    let (_, _, with_crowd) = daemon.system();
+    assert!(with_crowd.saturating_sub(resident) < 64 << 10, "{with_crowd} kB");
+    let mut endless = connect(&daemon);
+    endless.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let line = format!("X-A: {}\r\n", "a".repeat(1000));
+    let mut sent = 0;
+    while sent < 10_000 && endless.write_all(line.as_bytes()).is_ok() {
+        sent += 1;
+    }
+    assert!(sent < 10_000, "a head without end is taken");
+    let mut body = connect(&daemon);
+    body.write_all(
+        b"POST /colibri/v2/conferences HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n{",
+    )
+    .unwrap();
+    let mut refused = [0; 12];
+    body.read_exact(&mut refused).unwrap();
+    assert_eq!(&refused, b"HTTP/1.1 503", "what does not come in time is not waited for");
+    // All of them end by themselves.
+    for stream in &mut crowd {
+        let _ = stream.read(&mut [0; 512]);
+    }
+    drop((crowd, endless, body));
+    let start = std::time::Instant::now();
+    while daemon.system().1 > files {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    daemon.is_well();
+}
