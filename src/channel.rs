@@ -10,7 +10,7 @@ pub mod message;
 mod outbox;
 mod wishes;
 
-pub use hub::{ChannelCounters, ChannelKind, Dropped, Hub, Opened};
+pub use hub::{ChannelCounters, ChannelKind, Dropped, Hub, Opened, SocketEnd};
 pub use message::{MappedSource, ToBridge, ToClient};
 pub use outbox::{Close, Outbox, Outgoing};
 pub use wishes::{Constraint, Limits, Wishes};

@@ -13,7 +13,7 @@ use crate::rtp::codec::{VideoCodec, av1, inspect, vp8, vp9};
 use crate::rtp::rtcp::{Rtcp, RtcpPackets};
 use crate::rtp::{ExtWriter, ExtensionBlock, Kind, RtpHeader, demux, ext, rtx};
 use crate::srtp::{Profile, RxContext};
-pub use crate::transport::fuzz::{script as transport, sctp, stun};
+pub use crate::transport::fuzz::{dcep, script as transport, sctp, stun};
 use crate::xmpp::{self, Stanza};
 pub use datagram::datagram;
 
@@ -29,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("colibri_v1", colibri_v1),
     ("config", configuration),
     ("datagram", datagram),
+    ("dcep", dcep),
     ("demux", demultiplex),
     ("ext", extensions),
     ("h264", h264),

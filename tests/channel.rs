@@ -53,19 +53,7 @@ impl Bridge {
 
     /// Creates an endpoint; where its WebSocket is, as signalled.
     async fn create(&self, endpoint: &str, first: bool) -> String {
-        let answer = self
-            .ask(json!({
-                "meeting-id": MEETING,
-                "create": first,
-                "endpoints": [{
-                    "id": endpoint,
-                    "create": true,
-                    "medias": [{ "type": "audio", "payload-types": [{ "id": "111", "name": "opus" }] }],
-                    "transport": { "ice-controlling": true },
-                    "capabilities": ["source-names"],
-                }],
-            }))
-            .await;
+        let answer = self.ask(creation(endpoint, first)).await;
         let ice = answer.endpoints[0].transport.as_ref().unwrap().ice_udp.as_ref().unwrap();
         match ice.web_sockets.as_slice() {
             [WebSocket::Url(url)] => url.clone(),
@@ -107,6 +95,21 @@ impl Bridge {
     fn stop(self) -> EngineThreads {
         self.daemon.stop()
     }
+}
+
+/// A request that creates an endpoint, and with `first` the conference.
+fn creation(endpoint: &str, first: bool) -> Value {
+    json!({
+        "meeting-id": MEETING,
+        "create": first,
+        "endpoints": [{
+            "id": endpoint,
+            "create": true,
+            "medias": [{ "type": "audio", "payload-types": [{ "id": "111", "name": "opus" }] }],
+            "transport": { "ice-controlling": true },
+            "capabilities": ["source-names"],
+        }],
+    })
 }
 
 struct Client {
@@ -257,6 +260,67 @@ async fn a_socket_is_pinged_and_a_silent_one_is_closed() {
     alice.greeted().await;
     assert_eq!(alice.closed().await, (1001, "idle timeout".to_owned()));
     drop((bridge.stop(), bridge_of_the_silent.stop()));
+}
+
+#[tokio::test]
+async fn how_sockets_end_is_counted() {
+    let bridge = Bridge::start(|_| {}).await;
+    let url = bridge.create("alice", true).await;
+    let ended = async |closed: u64, lost: u64, errors: u64| {
+        let all = || {
+            let c = bridge.daemon.bridge().stats().channels;
+            (c.web_sockets_closed, c.web_sockets_lost, c.web_socket_errors)
+        };
+        let counted = async {
+            while all() != (closed, lost, errors) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, counted).await.unwrap_or_else(|_| panic!("{:?}", all()));
+    };
+    let close = |code: u16| Some(CloseFrame { code: code.into(), reason: "".into() });
+    for (n, frame) in (1..).zip([None, close(1000), close(1001)]) {
+        let mut alice = bridge.connect(&url).await.unwrap();
+        alice.greeted().await;
+        alice.socket.close(frame).await.unwrap();
+        ended(n, 0, 0).await;
+    }
+    let mut alice = bridge.connect(&url).await.unwrap();
+    alice.greeted().await;
+    alice.socket.close(close(4000)).await.unwrap();
+    ended(3, 1, 0).await;
+    let mut alice = bridge.connect(&url).await.unwrap();
+    alice.greeted().await;
+    drop(alice);
+    ended(3, 2, 1).await;
+    // One that is replaced, and one that expires with its endpoint, end by us.
+    let mut alice = bridge.connect(&url).await.unwrap();
+    alice.greeted().await;
+    let mut again = bridge.connect(&url).await.unwrap();
+    assert_eq!(alice.closed().await.0, 1000);
+    again.greeted().await;
+    bridge.expire("alice").await;
+    assert_eq!(again.closed().await.0, 1001);
+    ended(3, 2, 1).await;
+    drop(bridge.stop());
+}
+
+/// An address for each domain, as the configuration has them.
+#[tokio::test]
+async fn every_domain_is_told() {
+    let bridge = Bridge::start(|config| {
+        config.web_sockets.domains = vec!["a.example.com".into(), "b.example.com:8443".into()];
+        config.web_sockets.tls = false;
+    })
+    .await;
+    let answer = bridge.ask(creation("alice", true)).await;
+    let ice = answer.endpoints[0].transport.as_ref().unwrap().ice_udp.as_ref().unwrap();
+    let [WebSocket::Url(a), WebSocket::Url(b)] = ice.web_sockets.as_slice() else {
+        panic!("{:?}", ice.web_sockets)
+    };
+    assert!(a.starts_with("ws://a.example.com/colibri-ws/jvb1/"), "{a}");
+    assert_eq!(a.replace("a.example.com", "b.example.com:8443"), *b);
+    drop(bridge.stop());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Bridge, Inner, lock, now, registry::Handle};
 use crate::{
-    channel::{ChannelKind, Dropped, Opened, Outgoing, ToBridge, ToClient},
+    channel::{ChannelKind, Dropped, Opened, Outgoing, SocketEnd, ToBridge, ToClient},
     colibri::WebSocket,
     engine::EndpointId,
 };
@@ -35,6 +35,13 @@ impl Channel {
         let serial = self.opened.serial;
         if bridge.channels.heard(self.endpoint, self.kind, serial, length, now()) {
             bridge.channels.dropped(Dropped::Malformed);
+        }
+    }
+
+    /// The WebSocket ended, and not because the channel did.
+    pub fn ended(&self, how: SocketEnd) {
+        if let Some(bridge) = self.bridge.upgrade() {
+            bridge.channels.web_socket_ended(how);
         }
     }
 

@@ -106,8 +106,32 @@ pub struct ChannelCounters {
     pub web_socket_received: u64,
     /// Messages queued for WebSockets.
     pub web_socket_sent: u64,
+    /// WebSockets that their client closed as usual.
+    pub web_sockets_closed: u64,
+    /// WebSockets that ended in another way.
+    pub web_sockets_lost: u64,
+    /// Of these, with an error.
+    pub web_socket_errors: u64,
     /// Messages dropped, in the order of [`Dropped::ALL`].
     pub dropped: [u64; Dropped::ALL.len()],
+}
+
+/// How a WebSocket ended, unless the bridge ended it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketEnd {
+    /// Its client closed it, with this code or with none.
+    Closed(Option<u16>),
+    /// Nothing came from it, or it took nothing, for too long.
+    Silent,
+    /// What came was no WebSocket's, or the connection broke.
+    Failed,
+}
+
+impl SocketEnd {
+    /// Closed on purpose: by the page or the browser (RFC 6455 section 7.4.1). Most browsers give no code.
+    fn is_normal(self) -> bool {
+        matches!(self, Self::Closed(None | Some(1000 | 1001 | 1005)))
+    }
 }
 
 /// A channel that was opened.
@@ -127,6 +151,8 @@ pub struct Hub {
     received: [AtomicU64; 2],
     sent: [AtomicU64; 2],
     dropped: [AtomicU64; Dropped::ALL.len()],
+    /// WebSockets: closed, lost, failed.
+    ends: [AtomicU64; 3],
 }
 
 /// An endpoint's channels, at most one of a kind.
@@ -242,6 +268,14 @@ impl Hub {
         }
     }
 
+    /// Counts the end of a WebSocket.
+    pub fn web_socket_ended(&self, end: SocketEnd) {
+        add(self.ends.get(usize::from(!end.is_normal())));
+        if end == SocketEnd::Failed {
+            add(self.ends.get(2));
+        }
+    }
+
     /// Counts a message that went nowhere.
     pub fn dropped(&self, why: Dropped) {
         add(self.dropped.get(why as usize));
@@ -261,7 +295,18 @@ impl Hub {
         let [sctp_sent, web_socket_sent] =
             self.sent.each_ref().map(|counter| counter.load(Ordering::Relaxed));
         let dropped = self.dropped.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        ChannelCounters { sctp_received, sctp_sent, web_socket_received, web_socket_sent, dropped }
+        let [web_sockets_closed, web_sockets_lost, web_socket_errors] =
+            self.ends.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        ChannelCounters {
+            sctp_received,
+            sctp_sent,
+            web_socket_received,
+            web_socket_sent,
+            web_sockets_closed,
+            web_sockets_lost,
+            web_socket_errors,
+            dropped,
+        }
     }
 }
 

@@ -73,6 +73,8 @@ impl Conference {
                     "name": source.name,
                     "current": source.current,
                     "target": source.target,
+                    "max_height": source.max_height,
+                    "height": source.height,
                     "bitrate_bps": source.bps,
                     "packets": source.packets,
                     "retransmissions": source.retransmissions,

@@ -37,6 +37,8 @@ pub struct ReceivedSource {
     pub current: Option<u8>,
     /// The encoding that was decided.
     pub target: Option<u8>,
+    /// No higher encoding is for it while a lower one arrives, pixels.
+    pub max_height: Option<u16>,
     /// Frame height of the current encoding, if the codec tells it.
     pub height: Option<u16>,
     /// How many encodings the source has.
@@ -70,9 +72,7 @@ impl Conference {
         }
         for sender in self.endpoints.values() {
             for source in &sender.sources {
-                if !endpoint.subscriptions.contains_key(&source.spec.id) {
-                    continue;
-                }
+                let Some(terms) = endpoint.subscriptions.get(&source.spec.id) else { continue };
                 let got = subscriptions.get(&source.spec.id);
                 let current = got.and_then(|got| got.current);
                 let height = sender
@@ -86,6 +86,7 @@ impl Conference {
                     media: source.spec.media,
                     current,
                     target: got.and_then(|got| got.target),
+                    max_height: terms.max_height,
                     height,
                     encodings: source.spec.encodings.len() as u8,
                     bps: got.map_or(0, |got| got.bps),

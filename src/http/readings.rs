@@ -76,6 +76,9 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "rejected_data_channels", "Data channels refused: an endpoint had one", |s| s.transports.channels_refused;
     counter "colibri_web_socket_messages_received", "Bridge-channel messages received over WebSockets", |s| s.channels.web_socket_received;
     counter "colibri_web_socket_messages_sent", "Bridge-channel messages sent over WebSockets", |s| s.channels.web_socket_sent;
+    counter "colibri_web_socket_close_normal", "WebSockets that their client closed with 1000, 1001 or no code", |s| s.channels.web_sockets_closed;
+    counter "colibri_web_socket_close_abnormal", "WebSockets that ended in another way, but for those that the bridge closed", |s| s.channels.web_sockets_lost;
+    counter "colibri_web_socket_error", "WebSockets that ended with an error", |s| s.channels.web_socket_errors;
     counter "ice_failed", "ICE agents that found no pair", |s| s.transports.ice_failed;
     counter "ice_succeeded", "ICE agents that found a pair", |s| s.transports.ice_succeeded;
     counter "ice_succeeded_relayed", "ICE agents that found a pair over a relay", |s| s.transports.ice_succeeded_relayed;

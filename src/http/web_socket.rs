@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use super::refuse;
 use crate::{
     bridge::{Bridge, Channel},
-    channel::{Outgoing, message::MAX_BYTES},
+    channel::{Outgoing, SocketEnd, message::MAX_BYTES},
     config::WebSockets,
 };
 
@@ -86,7 +86,14 @@ async fn connect(
 
 /// Until either side ends it.
 async fn serve(channel: &Channel, mut socket: WebSocket, config: &WebSockets) {
-    if let Some((code, reason)) = converse(channel, &mut socket, config).await {
+    let end = converse(channel, &mut socket, config).await;
+    if let End::Theirs(how) = end {
+        channel.ended(how);
+    }
+    if let End::Ours((code, reason)) = end {
+        if (code, reason) == IDLE {
+            channel.ended(SocketEnd::Silent);
+        }
         let frame = CloseFrame { code, reason: reason.into() };
         if !send(&mut socket, Message::Close(Some(frame))).await {
             return;
@@ -97,12 +104,15 @@ async fn serve(channel: &Channel, mut socket: WebSocket, config: &WebSockets) {
     let _ = timeout(CLOSE_LIMIT, end).await;
 }
 
-/// Why we close the socket; `None` when the client did, or is gone.
-async fn converse(
-    channel: &Channel,
-    socket: &mut WebSocket,
-    config: &WebSockets,
-) -> Option<(u16, &'static str)> {
+/// Who ended the conversation.
+enum End {
+    /// We did, with this code and reason.
+    Ours((u16, &'static str)),
+    /// The client did, or is gone.
+    Theirs(SocketEnd),
+}
+
+async fn converse(channel: &Channel, socket: &mut WebSocket, config: &WebSockets) -> End {
     let period = config.ping_interval.max(Duration::from_millis(100));
     let mut pings = interval_at(Instant::now() + period, period);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -111,28 +121,32 @@ async fn converse(
         tokio::select! {
             received = socket.recv() => {
                 heard = Instant::now();
-                match received? {
-                    Ok(Message::Text(text)) if text.len() > MAX_BYTES => return Some(TOO_LONG),
+                let Some(received) = received else { return End::Theirs(SocketEnd::Failed) };
+                match received {
+                    Ok(Message::Text(text)) if text.len() > MAX_BYTES => return End::Ours(TOO_LONG),
                     Ok(Message::Text(text)) => channel.received(&text),
                     Ok(Message::Binary(bytes)) => channel.received_binary(bytes.len()),
                     Ok(Message::Ping(_) | Message::Pong(_)) => {}
-                    Ok(Message::Close(_)) | Err(_) => return None,
+                    Ok(Message::Close(frame)) => {
+                        return End::Theirs(SocketEnd::Closed(frame.map(|frame| frame.code)));
+                    }
+                    Err(_) => return End::Theirs(SocketEnd::Failed),
                 }
             }
             next = channel.next() => match next {
                 Outgoing::Text(text) => {
                     if !send(socket, Message::Text((&*text).into())).await {
-                        return None;
+                        return End::Theirs(SocketEnd::Silent);
                     }
                 }
-                Outgoing::Close(why) => return Some((why.code(), why.reason())),
+                Outgoing::Close(why) => return End::Ours((why.code(), why.reason())),
             },
             _ = pings.tick(), if config.pings => {
                 if !send(socket, Message::Ping(Bytes::new())).await {
-                    return None;
+                    return End::Theirs(SocketEnd::Silent);
                 }
             }
-            () = sleep_until(heard + config.idle_timeout) => return Some(IDLE),
+            () = sleep_until(heard + config.idle_timeout) => return End::Ours(IDLE),
         }
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
-pub use super::sctp::fuzz::script as sctp;
+pub use super::sctp::fuzz::{dcep, script as sctp};
 use super::{
     TransportConfig, TransportOptions,
     dtls::hello,

@@ -78,6 +78,8 @@ pub enum SendError {
 pub struct Sctp {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
+    /// The peer's tag of this association, by which a new beginning is told from a repetition.
+    peer_tag: Option<[u8; 4]>,
     connected: bool,
     channel: Option<u16>,
     held: Held,
@@ -90,6 +92,7 @@ impl Default for Sctp {
         Self {
             endpoint,
             association: None,
+            peer_tag: None,
             connected: false,
             channel: None,
             held: Held::default(),
@@ -103,6 +106,10 @@ impl Sctp {
     pub fn handle(&mut self, now: Instant, packet: &[u8], counters: &mut TransportCounters) {
         let packet = Bytes::copy_from_slice(packet);
         self.guarded(counters, |this, counters| {
+            if this.begins_anew(&packet) {
+                counters.sctp_lost += 1;
+                this.reset();
+            }
             this.held.add(&packet);
             this.take(now, packet);
             this.step(now, counters);
@@ -176,10 +183,20 @@ impl Sctp {
         })
     }
 
+    /// Whether the peer has forgotten the association and sets up another one (RFC 9260 section 5.2.2).
+    /// DTLS vouches for it, so that the old one needs no proof of its end; the library has no such
+    /// beginning.
+    fn begins_anew(&self, packet: &[u8]) -> bool {
+        let tag = initiate_tag(packet);
+        self.association.is_some() && tag.is_some() && tag != self.peer_tag
+    }
+
     fn take(&mut self, now: Instant, packet: Bytes) {
+        let tag = initiate_tag(&packet);
         match self.endpoint.handle(now, PEER, None, None, packet) {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.endpoint.reject_new_associations();
+                self.peer_tag = tag;
                 self.association = Some((handle, association));
             }
             Some((_, DatagramEvent::AssociationEvent(event))) => {
@@ -340,6 +357,19 @@ impl Sctp {
         result.ok()
     }
 }
+
+/// The tag in an INIT chunk, which comes alone and under a verification tag of 0 (RFC 9260 sections 3.3.2
+/// and 8.5.1).
+fn initiate_tag(packet: &[u8]) -> Option<[u8; 4]> {
+    let (header, chunk) = packet.split_first_chunk::<12>()?;
+    let (init, _) = chunk.split_first_chunk::<8>()?;
+    let [_, _, _, _, 0, 0, 0, 0, ..] = *header else { return None };
+    let [INIT, _, _, _, tag @ ..] = *init else { return None };
+    Some(tag)
+}
+
+/// Type of an INIT chunk (RFC 9260 section 3.2).
+const INIT: u8 = 1;
 
 static ENDPOINT: LazyLock<Arc<EndpointConfig>> = LazyLock::new(|| {
     let mut config = EndpointConfig::new();

@@ -1,9 +1,13 @@
-//! `rialto dev` as a child process.
+//! `rialto dev` and `rialto run` as child processes.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
+
+use serde_json::json;
 
 /// A running bridge; it ends with this value.
 pub struct Bridge {
@@ -12,19 +16,16 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Starts one on free ports and waits for the line with its address. `RIALTO_BIN` names another
-    /// program than the tests' own build, such as a release build.
+    /// Starts one on free ports and waits for the line with its address.
     pub fn start(shards: u16) -> Self {
         let shards = shards.to_string();
-        let mut child = Command::new(
-            std::env::var("RIALTO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rialto").to_owned()),
-        )
-        .args(["dev", "--bind", "127.0.0.1", "--port", "0", "--udp-port", "0"])
-        .args(["--shards", &shards])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("rialto starts");
+        let mut child = Command::new(program())
+            .args(["dev", "--bind", "127.0.0.1", "--port", "0", "--udp-port", "0"])
+            .args(["--shards", &shards])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("rialto starts");
         let stdout = child.stdout.take().expect("a pipe");
         let mut lines = BufReader::new(stdout).lines();
         let base = loop {
@@ -49,5 +50,103 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The tests' own build, unless `RIALTO_BIN` names another program, such as a release build.
+fn program() -> String {
+    std::env::var("RIALTO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rialto").to_owned())
+}
+
+/// `rialto run` with WebSockets, on free ports; it ends with this value.
+pub struct Run {
+    child: Child,
+    file: PathBuf,
+    /// Where its focus asks, and where WebSockets are taken.
+    http: String,
+    web_sockets: String,
+}
+
+impl Run {
+    /// Starts it and waits until it serves.
+    pub fn start() -> Self {
+        let file = std::env::temp_dir().join(format!("rialto-browser-{}.conf", std::process::id()));
+        let text = r#"
+            videobridge {
+              ice.udp.port = 0
+              apis.rest.enabled = true
+              http-servers { private.port = 0, public { host = 127.0.0.1, port = 0 } }
+              websockets { enabled = true, server-id = run, domains = ["bridge.invalid"] }
+            }
+            ice4j.harvest.allowed-addresses = ["127.0.0.1"]
+            rialto.shards = 1
+        "#;
+        std::fs::write(&file, text).expect("a file");
+        let mut child = Command::new(program())
+            .args(["run", "--config"])
+            .arg(&file)
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("rialto starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let serving = loop {
+            let line = lines.next().expect("rialto run says that it serves").expect("text");
+            if line.contains("serving") {
+                break line;
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        let address = |name: &str| {
+            let (_, after) = serving.split_once(&format!("{name}=Some(")).expect(name);
+            after.split(')').next().unwrap_or_default().to_owned()
+        };
+        let (http, web_sockets) = (address(" http"), address("web_sockets"));
+        Self { child, file, http, web_sockets }
+    }
+
+    /// A page of its private server.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    /// Creates an endpoint as a focus does; where its WebSocket is. The name of the domain is nobody's:
+    /// there is no web server in front.
+    pub fn create(&self, endpoint: &str, first: bool) -> String {
+        let body = json!({
+            "meeting-id": "m",
+            "create": first,
+            "endpoints": [{
+                "id": endpoint,
+                "create": true,
+                "transport": { "ice-controlling": true },
+                "capabilities": ["source-names"],
+            }],
+        });
+        let (method, path) = if first { ("POST", "") } else { ("PATCH", "/m") };
+        let (http, body) = (&self.http, body.to_string());
+        let mut stream = TcpStream::connect(http).expect("HTTP");
+        let length = body.len();
+        write!(
+            stream,
+            "{method} /colibri/v2/conferences{path} HTTP/1.1\r\nHost: {http}\r\n\
+             Connection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let at = body.find("ws://bridge.invalid").unwrap_or_else(|| panic!("{answer}"));
+        let url = body[at..].split('"').next().unwrap_or_default();
+        url.replace("bridge.invalid", &self.web_sockets)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.file);
     }
 }

@@ -1,4 +1,4 @@
-//! Headless Chromium against `rialto dev`: people who see and hear each other.
+//! Headless Chromium against `rialto dev`: people who see and hear each other; and against `rialto run`.
 //!
 //! Each participant shows a colour of its own with its number in it and plays a tone of its own, so
 //! that what arrives proves whose it is. Conditions are polled; nothing waits for a fixed time.
@@ -9,9 +9,10 @@ mod participant;
 
 use std::time::Duration;
 
-use bridge::Bridge;
+use bridge::{Bridge, Run};
 use chromium::{Chromium, serially};
 use participant::{Look, Participant};
+use serde_json::{Value, json};
 
 /// Everyone sees and hears everyone else, through an ICE restart and a leave and return.
 async fn three_people(shards: u16) {
@@ -106,6 +107,21 @@ async fn a_sender_hears_how_much_it_may_send() {
             (height == 720).then_some(sent)
         })
         .await;
+    // Another encoding of the same camera is shown to who asks for less, and the best again.
+    let want = |height: i32| {
+        format!(
+            "rialto.ask({{ colibriClass: 'ReceiverVideoConstraints', \
+             defaultConstraints: {{ maxHeight: {height} }} }})"
+        )
+    };
+    for (asked, seen) in [(180, 180), (400, 360), (-1, 720)] {
+        receiver.run(&want(asked)).await;
+        receiver
+            .until(&format!("{seen} pixels"), async |person| {
+                (person.seen_height(&sender).await? == seen).then_some(())
+            })
+            .await;
+    }
     println!("720p: room for {:.0} kbit/s, sends {:.0} kbit/s", room / 1e3, sent / 1e3);
     chromium.stop().await;
 }
@@ -188,6 +204,62 @@ async fn two_people_chat() {
         })
         .await;
     }
+    chromium.stop().await;
+}
+
+/// A page opens the channel of an endpoint of `rialto run` over a WebSocket, as it was signalled to its
+/// focus; two of them talk to each other.
+#[tokio::test]
+async fn pages_open_web_sockets() {
+    let _turn = serially().await;
+    let Some(chromium) = Chromium::start().await else { return };
+    let run = Run::start();
+    let urls = ["alice", "bob"].map(|endpoint| run.create(endpoint, endpoint == "alice"));
+    // A page of this machine: others may not connect to it without a question to the user.
+    let window = chromium.open(&run.url("/about/version"), "").await;
+    chromium.client.switch_to_window(window).await.expect("the window");
+    let script = r"
+        const done = arguments[arguments.length - 1];
+        const open = (url) => new Promise((opened, failed) => {
+            const socket = new WebSocket(url);
+            const heard = [];
+            const waiting = [];
+            socket.onmessage = ({ data }) => {
+                heard.push(JSON.parse(data));
+                waiting.splice(0).forEach((look) => look());
+            };
+            const hears = (colibriClass) => new Promise((found) => {
+                const look = () => {
+                    const at = heard.findIndex((message) => message.colibriClass === colibriClass);
+                    if (at < 0) waiting.push(look);
+                    else found(heard.splice(at, 1)[0]);
+                };
+                look();
+            });
+            socket.onopen = () => opened({ socket, hears });
+            socket.onerror = () => failed(new Error(url));
+        });
+        (async () => {
+            const [alice, bob] = await Promise.all([open(arguments[0]), open(arguments[1])]);
+            await alice.hears('ServerHello');
+            alice.socket.send(JSON.stringify({ colibriClass: 'ClientHello' }));
+            await alice.hears('ServerHello');
+            alice.socket.send(JSON.stringify(
+                { colibriClass: 'EndpointMessage', to: 'bob', msgPayload: 'ü'.repeat(20000) },
+            ));
+            const { from, msgPayload } = await bob.hears('EndpointMessage');
+            const again = await open(arguments[0]);
+            const { code, reason } = await new Promise((closed) => { alice.socket.onclose = closed; });
+            await again.hears('ServerHello');
+            return { from, length: msgPayload.length, code, reason, extensions: again.socket.extensions };
+        })().then(done, (problem) => done(String(problem)));
+    ";
+    let arguments = urls.map(Value::from).to_vec();
+    let seen = chromium.client.execute_async(script, arguments).await.expect("the script runs");
+    let expected = json!({
+        "from": "alice", "length": 20_000, "code": 1000, "reason": "replaced", "extensions": "",
+    });
+    assert_eq!(seen, expected);
     chromium.stop().await;
 }
 

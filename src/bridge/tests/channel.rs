@@ -179,6 +179,52 @@ async fn channels_are_replaced_and_end_with_the_endpoint() {
     assert_eq!(bob.try_next(), Some(Outgoing::Close(Close::Expired)));
 }
 
+/// Over which of two open channels an endpoint hears: the one over which it last spoke.
+#[tokio::test(start_paused = true)]
+async fn the_channel_last_heard_from_is_used() {
+    let (rig, alice, bob) = two().await;
+    let socket = &alice;
+    let sctp = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap();
+    heard(&sctp);
+    for (speaks, silent) in [(socket, &sctp), (&sctp, socket), (socket, &sctp)] {
+        speaks.received(r#"{"colibriClass":"ClientHello"}"#);
+        bob.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
+        assert_eq!(heard(speaks).len(), 2);
+        assert!(heard(silent).is_empty());
+    }
+    drop(alice);
+    bob.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
+    assert_eq!(heard(&sctp).len(), 1, "the one that is left");
+}
+
+/// What one endpoint sends without end takes no memory and nobody else's turn.
+#[tokio::test(start_paused = true)]
+async fn a_million_messages_are_counted_and_harm_nobody() {
+    const MILLION: u64 = 1_000_000;
+    let (rig, alice, bob) = two().await;
+    rig.join(MEETING, "carol").await.unwrap();
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
+    heard(&carol);
+    let head = r#"{"colibriClass":"EndpointMessage","to":"","x":""#;
+    let flood = format!("{head}{}\"}}", "x".repeat((64 << 10) - head.len() - 2));
+    assert_eq!(flood.len(), 64 << 10);
+    for n in 0..MILLION {
+        alice.received(&flood);
+        if n.is_multiple_of(MILLION / 10) {
+            carol.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
+            assert_eq!(heard(&alice).len(), 1, "carol is heard meanwhile");
+        }
+    }
+    // A burst of 1 MiB passed, of which bob, who reads nothing, keeps no more than that.
+    let waiting: usize = heard(&bob).iter().map(|message| message.to_string().len()).sum();
+    assert!((512 << 10..=1 << 20).contains(&waiting), "{waiting}");
+    let counters = rig.bridge.stats().channels;
+    assert_eq!(counters.web_socket_received, MILLION);
+    assert_eq!(dropped(&rig, Dropped::RateLimited), MILLION - 16);
+    carol.received(r#"{"colibriClass":"EndpointMessage","to":"bob"}"#);
+    assert_eq!(heard(&bob).len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn connectivity_is_told_and_told_again_to_who_comes_later() {
     let (rig, alice, bob) = two().await;
@@ -435,6 +481,11 @@ async fn the_engine_hears_how_high_receivers_want_videos() {
         r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":-1}}"#,
     );
     assert_eq!(bounds(&rig, 2), [(2, None)]);
+    let debug = rig.bridge.debug(true);
+    let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
+    let shown = conference["endpoints"]["bob"]["receives"].as_array().unwrap();
+    let carols = shown.iter().find(|source| source["name"] == "carol-v0").unwrap();
+    assert_eq!(carols["max_height"], 720);
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":1}"#);
     assert_eq!(changes(&rig, 2), (vec![], vec![2]));
     bob.received(

@@ -444,6 +444,8 @@ window.rialto = {
   }),
   tracks: () => Object.fromEntries((call.peer?.received() ?? []).map(({ source, track }) => [source, track])),
   stats: async () => [...(await call.peer.pc.getStats()).values()],
+  /** Tells the bridge something over its channel: `rialto.ask({ colibriClass: 'ReceiverVideoConstraints', … })`. */
+  ask: (message) => call.peer?.channel.send(JSON.stringify(message)),
   restart: () => call.signal?.send({ type: 'restart' }),
   leave: () => leave(),
   rejoin: () => start(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Event, MAX_HELD, Sctp, TransportCounters};
+use super::{Event, MAX_HELD, Open, Sctp, TransportCounters};
 
 /// Each byte of the script chooses what comes next, the following one its length. Whatever comes, what
 /// the peer makes us keep stays bounded, and the library does not panic.
@@ -15,6 +15,13 @@ pub fn script(data: &[u8]) {
         rest = tail;
     }
     assert_eq!(world.counters.sctp_panics, 0, "the library panicked");
+}
+
+/// A message of the channel establishment protocol is refused, or all of it is understood.
+pub fn dcep(message: &[u8]) {
+    if let Ok(open) = Open::parse(message) {
+        assert_eq!(12 + open.label.len() + open.protocol.len(), message.len());
+    }
 }
 
 struct World {
@@ -37,7 +44,10 @@ impl World {
     /// INIT, INIT ACK, COOKIE ECHO (RFC 9260 section 5.1).
     fn set_up(&mut self) {
         self.tag = [0; 4];
-        let mut init = vec![1, 0, 0, 20, 0, 0, 0, 9, 0, 2, 0, 0, 0, 64, 0, 64];
+        let mut init = vec![1, 0, 0, 20];
+        // Another tag than before, once data were sent: the peer begins anew.
+        init.extend(self.tsn.to_be_bytes());
+        init.extend([0, 2, 0, 0, 0, 64, 0, 64]);
         init.extend(self.tsn.to_be_bytes());
         for answer in self.deliver(&init) {
             let (Some(2), Some(tag)) = (answer.get(12), answer.get(16..20)) else { continue };
@@ -127,7 +137,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::Open, *};
+    use super::*;
 
     #[test]
     fn a_script_can_open_the_channel_and_send() {

@@ -299,6 +299,55 @@ fn an_abort_closes_the_channel_and_the_peer_may_begin_again() {
     assert!(world.until(20, |w| w.told.len() == 3 && w.bridge.is_open()));
 }
 
+/// Both directions of such a channel do as the client chose (RFC 8832 section 5.1).
+#[test]
+fn channels_may_be_unordered_and_give_up() {
+    let kinds = [
+        (true, Reliability::Reliable),
+        (true, Reliability::Retransmissions(2)),
+        (false, Reliability::Retransmissions(0)),
+        (true, Reliability::Lifetime(500)),
+    ];
+    for (seed, (unordered, reliability)) in (20..).zip(kinds) {
+        let mut world = World::new(seed);
+        let open = Open { unordered, reliability, label: "any", protocol: "" };
+        world.client_sends(0, DCEP, open.write());
+        assert!(world.until(20, |w| w.bridge.is_open() && w.got.len() == 1), "{reliability:?}");
+        let texts: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+        for text in &texts {
+            world.bridge_sends(text).unwrap();
+            world.client_sends(0, STRING, text.clone().into_bytes());
+        }
+        assert!(world.until(20, |w| w.got.len() == 21 && w.texts().len() == 20), "{reliability:?}");
+        // What is lost is given up where the client wants that, and what follows goes on.
+        world.loss = 1.0;
+        world.bridge_sends("lost").unwrap();
+        world.until(3, |_| false);
+        world.loss = 0.0;
+        world.bridge_sends("last").unwrap();
+        let has = |w: &World, text: &str| w.got.iter().any(|(.., got)| got == text.as_bytes());
+        let kept = reliability == Reliability::Reliable;
+        assert!(world.until(60, |w| has(w, "last") && has(w, "lost") == kept), "{reliability:?}");
+        assert!(!world.until(30, |w| has(w, "lost") != kept), "{reliability:?}");
+    }
+}
+
+/// A peer that lost its state begins anew, without a word about the end (RFC 9260 section 5.2.2).
+#[test]
+fn a_client_that_forgot_everything_can_begin_again() {
+    let mut world = World::open(12);
+    let options = Options { max_retransmissions: None, ..Options::default() };
+    world.client = dcsctp::new_socket("again", &options);
+    world.client.advance_time(SocketTime::zero() + (world.now - world.start));
+    world.client.connect();
+    world.open_channel(0);
+    assert!(world.until(120, |w| w.got.last() == Some(&(0, 50, vec![2]))), "{:?}", world.told);
+    assert_eq!(world.told, [Event::Opened, Event::Closed, Event::Opened]);
+    world.bridge_sends("again").unwrap();
+    world.client_sends(0, STRING, b"again".to_vec());
+    assert!(world.until(20, |w| w.texts() == ["again"] && w.got.len() > 1));
+}
+
 #[test]
 fn a_shutdown_closes_the_channel() {
     let mut world = World::open(8);
