@@ -68,8 +68,19 @@ fn version() {
 #[test]
 fn real_files_are_taken_unchanged() {
     for (file, expected) in [
-        ("tests/data/config/debian-jvb.conf", "videobridge.stats.interval = 10 s "),
-        ("tests/data/config/docker-jvb.conf", "static-mappings = [172.18.0.5 -> 203.0.113.20]"),
+        (
+            "tests/data/config/debian-jvb.conf",
+            "shard.MUC_NICKNAME = 9b2f6a54-51c5-4a3b-8ad0-90f7f1f4c1de ",
+        ),
+        ("tests/data/config/debian-2023-jvb.conf", "videobridge.stats.interval = 10 s "),
+        (
+            "tests/data/config/docker-2026-jvb.conf",
+            "static-mappings = [172.18.0.5 port 10000 -> 203.0.113.20 port 4443 (ip-0)]",
+        ),
+        (
+            "tests/data/config/docker-jvb.conf",
+            "static-mappings = [172.18.0.5 -> 203.0.113.20 (ip-0)]",
+        ),
         ("config/jvb.conf", "rialto.sigterm-drain = 0 s "),
     ] {
         let output = rialto(&["check-config", file]);
@@ -254,29 +265,205 @@ fn an_address_of_another_machine_is_one_line() {
     one_line(&output, 1, &["192.0.2.1 is not an address of this machine", "--bind"]);
 }
 
-#[test]
-fn run_takes_a_jvb_conf() {
-    let docker = include_str!("data/config/docker-jvb.conf");
-    let text = format!(
-        "{docker}\nvideobridge.ice.udp.port = 0\nvideobridge.http-servers.private.port = 0\n\
-         videobridge.http-servers.private.host = 127.0.0.1\nrialto.shards = 1\n"
-    );
-    let file = File::new("docker.conf", &text);
-    let mut run = Serving::start(&["run", "--config", file.path()]);
+/// Reads a bridge's log up to the line that says where it serves. The rest can be read on.
+fn serves_at(run: &mut Serving) -> (String, String) {
     let mut stderr = BufReader::new(run.child.stderr.take().unwrap());
     let mut log = String::new();
     while !log.contains("serving") {
         assert!(stderr.read_line(&mut log).unwrap() > 0, "{log}");
     }
-    let (_, rest) = log.split_once("127.0.0.1:").unwrap_or_else(|| panic!("{log}"));
-    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let address = format!("127.0.0.1:{port}");
-    assert_eq!(get(&address, "/about/health").0, "HTTP/1.1 200 OK");
-    assert_eq!(get(&address, "/any-room").0, "HTTP/1.1 404 Not Found");
-    assert_eq!(get(&address, "/colibri/stats").0, "HTTP/1.1 404 Not Found");
     run.child.stderr = Some(stderr.into_inner());
-    let (code, stdout, _) = run.end("TERM");
-    assert_eq!((code, stdout.as_str()), (Some(143), ""));
+    let (_, rest) = log.split_once("http=Some(").unwrap_or_else(|| panic!("{log}"));
+    let address = rest.split(')').next().unwrap().to_owned();
+    (address, log)
+}
+
+/// What a test changes in a file of a deployment: ports that are free, and nobody who is asked.
+const HERE: &str = "\nvideobridge.ice.udp.port = 0\nvideobridge.http-servers.private.port = 0\n\
+                    videobridge.http-servers.private.host = 127.0.0.1\nrialto.shards = 1\n\
+                    videobridge.http-servers.public.port = -1\n\
+                    ice4j.harvest.mapping.stun.addresses = []\n";
+
+#[test]
+fn run_takes_a_jvb_conf() {
+    for (name, text) in [
+        ("docker.conf", include_str!("data/config/docker-jvb.conf")),
+        ("docker-2026.conf", include_str!("data/config/docker-2026-jvb.conf")),
+        ("debian.conf", include_str!("data/config/debian-jvb.conf")),
+        ("debian-2023.conf", include_str!("data/config/debian-2023-jvb.conf")),
+    ] {
+        let file = File::new(name, &format!("{text}{HERE}"));
+        let mut run = Serving::start(&["run", "--config", file.path()]);
+        let (address, _) = serves_at(&mut run);
+        assert_eq!(get(&address, "/about/health").0, "HTTP/1.1 200 OK", "{name}");
+        assert_eq!(get(&address, "/any-room").0, "HTTP/1.1 404 Not Found");
+        assert_eq!(get(&address, "/colibri/stats").0, "HTTP/1.1 404 Not Found");
+        let (code, stdout, _) = run.end("TERM");
+        assert_eq!((code, stdout.as_str()), (Some(143), ""));
+    }
+}
+
+/// A directory that ends with the test.
+struct Directory(std::path::PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("rialto-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The container's entry point with this directory as its `/config`.
+fn container(directory: &Directory) -> Command {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_rialto")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("config/docker/start.sh");
+    command
+        .env("PATH", path)
+        .env("CONFIG_DIR", directory.0.join("config"))
+        .env("RUN_DIR", directory.0.join("run"))
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn the_container_starts_with_custom_files_on_top_and_ends_as_the_bridge_does() {
+    let directory = Directory::new("container");
+    std::fs::create_dir(directory.0.join("config")).unwrap();
+    std::fs::write(directory.0.join("config/custom-jvb.conf"), HERE).unwrap();
+    let old = "org.jitsi.videobridge.STATISTICS_INTERVAL=3000\n";
+    std::fs::write(directory.0.join("config/custom-sip-communicator.properties"), old).unwrap();
+    let mut child = container(&directory)
+        .env("JVB_AUTH_PASSWORD", "s3cr3t")
+        .env("VIDEOBRIDGE_MAX_MEMORY", "3072m")
+        .env("DOCKER_HOST_ADDRESS", "203.0.113.20")
+        .env("LOCAL_ADDRESS", "127.0.0.1")
+        .env("XMPP_SERVER", "127.0.0.1")
+        .env("XMPP_PORT", "1")
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut run = Serving { child, stdout };
+    let (address, log) = serves_at(&mut run);
+    assert!(log.contains("VIDEOBRIDGE_MAX_MEMORY has no effect: there is no JVM"), "{log}");
+    assert!(log.contains("DOCKER_HOST_ADDRESS is deprecated"), "{log}");
+    assert_eq!(get(&address, "/about/health").0, "HTTP/1.1 200 OK");
+    let rendered = directory.0.join("run/config/jvb.conf");
+    let output = rialto(&["check-config", rendered.to_str().unwrap()]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("[127.0.0.1 -> 203.0.113.20 (ip-0)]"), "{shown}");
+    let interval =
+        shown.lines().find(|line| line.starts_with("videobridge.stats.interval")).unwrap();
+    assert!(interval.contains("3 s") && interval.contains("sip-communicator.properties:1"));
+    // Passwords are in it.
+    let mode = std::os::unix::fs::PermissionsExt::mode(&rendered.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o077, 0);
+    assert_eq!(run.end("TERM").0, Some(143));
+}
+
+#[test]
+fn the_container_without_a_password_is_one_line_and_78() {
+    let directory = Directory::new("no-password");
+    let output = container(&directory).env_remove("JVB_AUTH_PASSWORD").output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("JVB_AUTH_PASSWORD must be set"), "{stderr}");
+}
+
+#[test]
+fn the_container_renders_what_each_variable_says() {
+    let all = "JVB_AUTH_PASSWORD=x LOCAL_ADDRESS=172.18.0.5";
+    for (variables, lines) in [
+        (
+            "",
+            &[
+                "configs.shard0.HOSTNAME = xmpp.meet.jitsi ",
+                "http-servers.private.port = 8080 ",
+                "stun.addresses = [meet-jit-si-turnrelay.jitsi.net:443]",
+                "aws.enabled = false ",
+                "websockets.enabled = false ",
+                "configs.shard0.DISABLE_CERTIFICATE_VERIFICATION = true ",
+            ][..],
+        ),
+        (
+            "JVB_DISABLE_STUN=1 DISABLE_AWS_HARVESTER=false",
+            &["stun.addresses = [] ", "aws.enabled = true "],
+        ),
+        (
+            "JVB_PORT=443 JVB_ADVERTISE_PRIVATE_CANDIDATES=0",
+            &["udp.port = 443 ", "advertise-private-candidates = false "],
+        ),
+        (
+            "ENABLE_JVB_XMPP_SERVER=1 JVB_XMPP_SERVER=one,two:7 XMPP_SERVER=no",
+            &[
+                "shard0.HOSTNAME = one ",
+                "shard0.PORT = 6222 ",
+                "shard1.HOSTNAME = two ",
+                "shard1.PORT = 7 ",
+                "shard0.DOMAIN = auth.jvb.meet.jitsi ",
+                "shard0.MUC_JIDS = jvbbrewery@muc.jvb.meet.jitsi ",
+            ],
+        ),
+        (
+            "JVB_XMPP_SERVER=no JVB_AUTH_USER=me JVB_BREWERY_MUC=pool JVB_MUC_NICKNAME=nick",
+            &[
+                "shard0.HOSTNAME = xmpp.meet.jitsi ",
+                "shard0.USERNAME = me ",
+                "shard0.MUC_NICKNAME = nick ",
+                "shard0.MUC_JIDS = pool@internal-muc.meet.jitsi ",
+            ],
+        ),
+        ("JVB_INSTANCE_ID=jvb-7", &["shard0.MUC_NICKNAME = jvb-7 "]),
+        (
+            "SHUTDOWN_REST_ENABLED=true COLIBRI_REST_ENABLED=true JVB_DISABLE_XMPP=1",
+            &["rest.shutdown.enabled = true ", "apis.rest.enabled = true "],
+        ),
+        (
+            "JVB_ADVERTISE_IPS=203.0.113.1,203.0.113.2#20000",
+            &["[172.18.0.5 -> 203.0.113.1 (ip-0), \
+            172.18.0.5 port 10000 -> 203.0.113.2 port 20000 (ip-1)]"],
+        ),
+        (
+            "PUBLIC_URL=https://meet.example.com:8443/",
+            &[
+                "websockets.domains = [meet.example.com:8443] ",
+                "http-servers.public.port = 9090 ",
+                "websockets.tls = true ",
+                "server-id = 172.18.0.5 ",
+            ],
+        ),
+        ("PUBLIC_URL=https://x/ ENABLE_COLIBRI_WEBSOCKET=0", &["websockets.enabled = false "]),
+        (
+            "JVB_WS_DOMAIN=ws.example.com JVB_WS_SERVER_ID=one JVB_WS_TLS=0",
+            &["domains = [ws.example.com] ", "server-id = one ", "websockets.tls = false "],
+        ),
+        (
+            "ENABLE_OCTO=1 JVB_OCTO_REGION=eu JVB_OCTO_RELAY_ID=r1",
+            &["videobridge.relay.region = eu "],
+        ),
+    ] {
+        let pairs =
+            all.split(' ').chain(variables.split(' ')).filter_map(|pair| pair.split_once('='));
+        let output = Command::new("config/docker/render.sh").envs(pairs).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let file = File::new("variables.conf", &text(&output.stdout));
+        let output = rialto(&["check-config", file.path()]);
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && !stderr.contains("unknown"), "{variables}: {stderr}");
+        for line in lines {
+            assert!(stdout.contains(line), "{variables}: {line} is not in {stdout}");
+        }
+    }
 }
 
 #[test]
@@ -298,7 +485,7 @@ fn the_container_renders_the_variables_of_the_image_that_it_replaces() {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{stderr}");
     for line in [
-        "static-mappings = [172.18.0.5 -> 203.0.113.20, 172.18.0.5 port 10000 -> 203.0.113.21 port 4443]",
+        "static-mappings = [172.18.0.5 -> 203.0.113.20 (ip-0), 172.18.0.5 port 10000 -> 203.0.113.21 port 4443 (ip-1)]",
         "configs.shard0.HOSTNAME = xmpp.one ",
         "configs.shard1.PORT = 5223 ",
         "configs.shard0.PASSWORD = (hidden) ",

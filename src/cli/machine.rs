@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
 };
 
-use crate::{config::Config, daemon, transport};
+use crate::{
+    config::{Config, StaticMapping},
+    daemon, transport,
+};
 
 /// Something that was looked at.
 #[derive(Debug)]
@@ -40,11 +43,36 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     let media = daemon::media_addresses(config, None);
     let mut findings: Vec<Finding> = media.iter().map(|addr| udp(*addr)).collect();
     findings.extend(config.http.listen().map(tcp));
+    let public = config.web_sockets.enabled.then(|| config.public_http.listen()).flatten();
+    findings.extend(public.map(tcp));
     for name in ["rmem_max", "wmem_max"] {
         findings.extend(buffer(name, config.engine.socket_buffer));
     }
+    findings.extend(mappings(config, &locals(config)));
     findings.push(candidates(config, &media));
     findings
+}
+
+/// Where media is received, as far as the configuration lets it be. None when the system does not say.
+pub(super) fn locals(config: &Config) -> Vec<SocketAddr> {
+    let media = daemon::media_addresses(config, None);
+    transport::local_addresses(&daemon::transport_config(config), &media).unwrap_or_default()
+}
+
+/// Mappings of addresses that nobody receives at are told to nobody, without a word.
+fn mappings(config: &Config, locals: &[SocketAddr]) -> Vec<Finding> {
+    let used = |ip: IpAddr| locals.iter().any(|local| local.ip() == ip);
+    let idle = config.harvest.static_mappings.iter().filter(|mapping| !used(mapping.local));
+    let list: Vec<String> = locals.iter().map(|local| local.ip().to_string()).collect();
+    let list = list.join(", ");
+    let finding = |mapping: &StaticMapping| {
+        let name = mapping.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+        problem(format!(
+            "nobody is told {}{name}: its local-address {} is none of those that are used here: {list}",
+            mapping.public, mapping.local
+        ))
+    };
+    idle.map(finding).collect()
 }
 
 fn udp(addr: SocketAddr) -> Finding {
@@ -91,9 +119,14 @@ fn candidates(config: &Config, media: &[SocketAddr]) -> Finding {
     let list: Vec<String> = advertised.iter().map(ToString::to_string).collect();
     let list = list.join(", ");
     if advertised.iter().all(|addr| is_private(addr.ip())) {
-        return problem(format!(
-            "clients are told only private addresses: {list}. From elsewhere they need \
-             ice4j.harvest.mapping.static-mappings"
+        if config.harvest.stun_servers.is_empty() {
+            return problem(format!(
+                "clients are told only private addresses: {list}. From elsewhere they need \
+                 ice4j.harvest.mapping.static-mappings"
+            ));
+        }
+        return good(format!(
+            "clients are told {list}, and what ice4j.harvest.mapping.stun.addresses say (see --connect)"
         ));
     }
     good(format!("clients are told {list}"))
@@ -125,6 +158,24 @@ mod tests {
         for ip in ["203.0.113.20", "100.128.0.1", "2001:db8::1"] {
             assert!(!private(ip), "{ip}");
         }
+    }
+
+    #[test]
+    fn a_mapping_of_an_address_that_is_not_used_is_a_problem() {
+        let mapping = |local: &str, name: Option<&str>| StaticMapping {
+            local: local.parse().unwrap(),
+            public: "203.0.113.20".parse().unwrap(),
+            local_port: None,
+            public_port: None,
+            name: name.map(str::to_owned),
+        };
+        let mut config = Config::default();
+        config.harvest.static_mappings =
+            vec![mapping("10.0.0.5", None), mapping("172.18.0.5", Some("ip-1"))];
+        let found = mappings(&config, &["10.0.0.5:10000".parse().unwrap()]);
+        assert_eq!(found.len(), 1);
+        let says = "nobody is told 203.0.113.20 (ip-1): its local-address 172.18.0.5 is none of";
+        assert!(!found[0].good && found[0].text.starts_with(says), "{}", found[0].text);
     }
 
     #[test]

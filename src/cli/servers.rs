@@ -1,12 +1,12 @@
-//! Whether the XMPP servers of a configuration let the bridge in.
+//! Whether the XMPP servers of a configuration let the bridge in, and what STUN servers say of it.
 
 use super::{
     Failure,
-    machine::{Finding, good, problem},
+    machine::{self, Finding, good, problem},
 };
 use crate::{
-    config::Config,
-    daemon,
+    config::{Config, Harvest},
+    daemon, harvest,
     xmpp::{client, component},
 };
 
@@ -28,6 +28,7 @@ async fn ask(config: &Config) -> Vec<Finding> {
             Err(cause) => problem(format!("{id}: {server}: {cause}")),
         });
     }
+    findings.extend(public_addresses(config).await);
     if let Some(component) = daemon::component_config(config) {
         let (jid, server) = (component.jid(), format!("{}:{}", component.host, component.port));
         findings.push(match component::probe(&component).await {
@@ -37,4 +38,22 @@ async fn ask(config: &Config) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// How the machine is seen by the first STUN server that answers. `None`: nobody is to be asked.
+async fn public_addresses(config: &Config) -> Option<Finding> {
+    let servers = &config.harvest.stun_servers;
+    if servers.is_empty() {
+        return None;
+    }
+    let asked = Harvest { aws: false, static_mappings: Vec::new(), ..config.harvest.clone() };
+    let found = harvest::discover(&asked, &machine::locals(config)).await;
+    let seen: Vec<String> =
+        found.iter().map(|found| format!("{} is seen as {}", found.local, found.public)).collect();
+    Some(if seen.is_empty() {
+        let servers = servers.join(", ");
+        problem(format!("no public address is learnt from {servers}: no answer, or no NAT here"))
+    } else {
+        good(format!("STUN: {}", seen.join(", ")))
+    })
 }

@@ -462,8 +462,10 @@ fn mapping(kind: &Kind) -> Result<StaticMapping, String> {
 
 fn show_mapping(mapping: &StaticMapping) -> String {
     let port = |port: Option<u16>| port.map_or(String::new(), |port| format!(" port {port}"));
+    let name =
+        mapping.name.as_ref().map_or(String::new(), |name| format!(" ({})", name.escape_debug()));
     format!(
-        "{}{} -> {}{}",
+        "{}{} -> {}{}{name}",
         mapping.local,
         port(mapping.local_port),
         mapping.public,

@@ -90,7 +90,7 @@ fn lists_and_mappings() {
     assert_eq!((mapping.local_port, mapping.public_port), (Some(10000), Some(20000)));
     assert_eq!(
         effective(&loaded, "ice4j.harvest.mapping.static-mappings").value,
-        "[10.0.0.2 port 10000 -> 203.0.113.1 port 20000]"
+        "[10.0.0.2 port 10000 -> 203.0.113.1 port 20000 (ip-1)]"
     );
 }
 

@@ -20,7 +20,6 @@ use super::{
     config::TransportConfig,
     hub::{Hub, HubError, Output},
     sctp::SendError,
-    silence::Unreachable,
     types::{
         LocalTransport, RemoteTransport, Restart, TransportCounters, TransportOptions,
         TransportUpdate,
@@ -190,19 +189,12 @@ impl Transports {
         }
     }
 
-    /// One line for what is nearly always a firewall, or a wrong public address.
+    /// Nobody's checks come: the operator is told once.
     fn tell_unreachable(&self) {
         let mut hub = self.lock();
-        let Some(Unreachable { endpoints, silent }) = hub.poll_unreachable(Instant::now()) else {
-            return;
-        };
-        let addresses: Vec<String> = hub.advertised().iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            "0 connectivity checks on {} in {} s with {endpoints} endpoints: is UDP open there, and do \
-             clients reach these addresses (ice4j.harvest.mapping.static-mappings)?",
-            addresses.join(", "),
-            silent.as_secs()
-        );
+        if let Some(unreachable) = hub.poll_unreachable(Instant::now()) {
+            tracing::warn!("{}", unreachable.line(&hub.advertised()));
+        }
     }
 
     /// Starts look-ups of the candidates that came as host names, where that is configured.

@@ -1,6 +1,10 @@
 //! Nobody's connectivity checks arrive: then it is not the clients, and the operator is told once.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 /// Checks are waited for so long before it is said that none come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,6 +25,22 @@ pub struct Unreachable {
     pub endpoints: u32,
     /// For how long.
     pub silent: Duration,
+}
+
+impl Unreachable {
+    /// One line for what is nearly always a firewall, or a wrong public address. `told`: the addresses
+    /// that peers know.
+    pub fn line(&self, told: &[SocketAddr]) -> String {
+        let list = |texts: BTreeSet<String>| texts.into_iter().collect::<Vec<_>>().join(", ");
+        let addresses = told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let ports = list(told.iter().map(|addr| addr.port().to_string()).collect());
+        let (endpoints, seconds) = (self.endpoints, self.silent.as_secs());
+        let plural = if endpoints == 1 { "" } else { "s" };
+        format!(
+            "0 connectivity checks on {addresses} in {seconds} s with {endpoints} endpoint{plural}: is UDP \
+             {ports} open? (Behind NAT clients need ice4j.harvest.mapping.static-mappings.)"
+        )
+    }
 }
 
 impl Silence {
@@ -49,6 +69,20 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_names_addresses_and_ports() {
+        let of = |endpoints| Unreachable { endpoints, silent: Duration::from_secs(60) };
+        let addrs = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let says = of(2).line(&addrs(&["10.0.0.5:10000"]));
+        let expected =
+            "0 connectivity checks on 10.0.0.5:10000 in 60 s with 2 endpoints: is UDP 10000 open? ";
+        assert!(says.starts_with(expected), "{says}");
+        let says = of(1).line(&addrs(&["10.0.0.5:10000", "203.0.113.20:443"]));
+        assert!(says.contains("with 1 endpoint: is UDP 10000, 443 open?"), "{says}");
+    }
 
     #[test]
     fn is_told_once_and_again_after_something_came() {

@@ -98,3 +98,48 @@ fn an_address_may_have_several_public_ones() {
     let told: Vec<String> = reflexive.map(|c| format!("{}:{}", c.ip, c.port)).collect();
     assert_eq!(told, ["198.51.100.1:10000", "198.51.100.2:10000"]);
 }
+
+#[test]
+fn a_mapping_of_a_port_is_for_that_port() {
+    let mapping = |local_port, public_port| StaticMapping {
+        local: "10.0.0.5".parse().unwrap(),
+        local_port: Some(local_port),
+        public: "198.51.100.1".parse().unwrap(),
+        public_port: Some(public_port),
+    };
+    let static_mappings = vec![mapping(10000, 443), mapping(20000, 444)];
+    let config = TransportConfig { static_mappings, ..TransportConfig::default() };
+    let locals = ["10.0.0.5:10000".parse().unwrap(), "172.17.0.1:10000".parse().unwrap()];
+    let list = describe(&config, &locals, true, 1);
+    let public = list.iter().filter(|c| c.kind == CandidateKind::ServerReflexive);
+    let told: Vec<String> = public.map(|c| format!("{}:{}", c.ip, c.port)).collect();
+    // Only the address and the port that it is for, however many addresses there are.
+    assert_eq!(told, ["198.51.100.1:443"]);
+}
+
+#[test]
+fn link_local_addresses_and_the_address_families() {
+    let mut machine = machine();
+    machine.push(interface("eth2", "169.254.7.7"));
+    let of = |config: &TransportConfig| -> Vec<String> {
+        let bound: Vec<SocketAddr> = BOTH.iter().map(|b| b.parse().unwrap()).collect();
+        usable(config, &bound, &machine).iter().map(ToString::to_string).collect()
+    };
+    let without = of(&TransportConfig::default());
+    assert!(!without.iter().any(|addr| addr.contains("169.254") || addr.contains("fe80")));
+    let with = of(&TransportConfig { use_link_local: true, ..TransportConfig::default() });
+    assert!(with.contains(&"169.254.7.7:10000".to_owned()), "{with:?}");
+    assert!(with.contains(&"[fe80::5]:10000".to_owned()), "{with:?}");
+    let four = of(&TransportConfig { use_ipv6: false, ..TransportConfig::default() });
+    assert!(!four.is_empty() && four.iter().all(|addr| !addr.starts_with('[')), "{four:?}");
+    let allowed_addresses = vec!["203.0.113.9".parse().unwrap()];
+    let one = of(&TransportConfig { allowed_addresses, ..TransportConfig::default() });
+    assert_eq!(one, ["203.0.113.9:10000"]);
+    // What is blocked stays so though it is allowed as well.
+    let both = TransportConfig {
+        allowed_interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
+        blocked_interfaces: vec!["eth1".to_owned()],
+        ..TransportConfig::default()
+    };
+    assert_eq!(of(&both), ["10.0.0.5:10000", "[2001:db8::5]:10000"]);
+}
