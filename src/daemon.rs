@@ -303,6 +303,8 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         load: config.load,
         release: config.version.release.clone(),
         shards: config.engine.shards.unwrap_or(defaults.shards),
+        max_conferences: config.engine.max_conferences as usize,
+        max_endpoints: config.engine.max_endpoints as usize,
         seed: rand::rng().next_u64(),
         ..BridgeConfig::default()
     }

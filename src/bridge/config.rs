@@ -56,6 +56,12 @@ pub struct BridgeConfig {
     pub shards: u16,
     /// Requests of one conference that may wait for their turn. More are refused.
     pub max_queued_requests: usize,
+    /// Conferences that there may be; more are refused with `resource-constraint`
+    /// (`rialto.max-conferences`, 10,000).
+    pub max_conferences: usize,
+    /// Endpoints of all conferences that there may be; more are refused with `resource-constraint`
+    /// (`rialto.max-endpoints`, 20,000).
+    pub max_endpoints: usize,
     /// Seed of conference ids and of the bridge's own SSRCs.
     pub seed: u64,
 }
@@ -107,6 +113,8 @@ impl Default for BridgeConfig {
             release: None,
             shards: 0,
             max_queued_requests: 256,
+            max_conferences: 10_000,
+            max_endpoints: 20_000,
             seed: 0,
         }
     }

@@ -93,6 +93,11 @@ impl Inner {
         if request.name.as_deref().is_some_and(|name| !is_bare_jid(name)) {
             return Err(ColibriError::bad_request("Invalid conference name (not a JID)"));
         }
+        if registry.len() >= self.config.max_conferences {
+            self.totals.request_refused();
+            let text = "The bridge has as many conferences as it may have";
+            return Err(ColibriError::new(Condition::ResourceConstraint, text));
+        }
         let (queue, jobs) = mpsc::channel(self.config.max_queued_requests.max(1));
         let handle = registry.create(request, self.rules(), queue, now());
         self.totals.conference_created();
@@ -122,6 +127,7 @@ impl Inner {
         let Some(conference) = state.as_mut() else {
             return Err(ColibriError::conference_not_found(&handle.meeting_id));
         };
+        self.check_room(request)?;
         let mut effects = Effects::default();
         let answered = conference.modify(request, &mut *lock(&self.ids), now(), &mut effects);
         conference.tell_ssrcs(&mut effects);
@@ -136,6 +142,17 @@ impl Inner {
             self.expire(handle, why);
         }
         Ok(answer)
+    }
+
+    /// Whether there is room for the endpoints that a request creates.
+    fn check_room(&self, request: &ConferenceModify) -> Result<(), ColibriError> {
+        let new = request.endpoints.iter().filter(|endpoint| endpoint.create).count();
+        if new > 0 && self.routes.len().saturating_add(new) > self.config.max_endpoints {
+            self.totals.request_refused();
+            let text = "The bridge has as many endpoints as it may have";
+            return Err(ColibriError::new(Condition::ResourceConstraint, text));
+        }
+        Ok(())
     }
 
     /// Takes the transport steps, and describes what is to be described.

@@ -558,6 +558,10 @@ pub struct Engine {
     pub socket_buffer: usize,
     /// `rialto.engine.video-hold`: how long a video packet may wait for company. 250 µs.
     pub video_hold: Duration,
+    /// `rialto.max-conferences`: more are refused. 10,000.
+    pub max_conferences: u32,
+    /// `rialto.max-endpoints`: of all conferences; more are refused. 20,000.
+    pub max_endpoints: u32,
     /// `rialto.sigterm-drain`: how long SIGTERM lets conferences end by themselves before the process
     /// does. 0, as JVB: it ends at once.
     pub sigterm_drain: Duration,
@@ -571,6 +575,8 @@ impl Default for Engine {
             gro: true,
             socket_buffer: 10 << 20,
             video_hold: Duration::from_micros(250),
+            max_conferences: 10_000,
+            max_endpoints: 20_000,
             sigterm_drain: Duration::ZERO,
         }
     }

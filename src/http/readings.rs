@@ -115,7 +115,7 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "retransmissions_missed", "Packets asked for again that were gone", |s| s.engine.retransmissions_missed;
     counter "keyframe_requests_sent", "Keyframe requests sent to senders", |s| s.engine.keyframe_requests_sent;
     counter "events_dropped", "Engine events dropped because control did not keep up", |s| s.engine.events_dropped;
-    counter "requests_refused", "Allocation requests refused because too many waited", |s| s.requests_refused;
+    counter "requests_refused", "Allocation requests refused because too many waited, or for a limit", |s| s.requests_refused;
     counter "dtls_failed", "DTLS handshakes that failed", |s| s.transports.dtls_failed;
     counter "dtls_succeeded", "DTLS handshakes that succeeded", |s| s.transports.dtls_succeeded;
     counter "dtls_fingerprint_mismatch", "Certificates that were not the signalled ones", |s| s.transports.dtls_fingerprint_mismatch;

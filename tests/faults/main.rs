@@ -11,6 +11,7 @@ mod logs;
 #[path = "../xmpp/prosody.rs"]
 mod prosody;
 mod requests;
+mod secrets;
 mod stalls;
 #[path = "../xmpp/wire.rs"]
 mod wire;

@@ -166,3 +166,21 @@ fn guest(prosody: &Prosody, n: usize) -> Connection {
     guest.enter(ROOM, &name);
     guest
 }
+
+#[test]
+fn a_bridge_has_so_many_conferences_and_endpoints_and_no_more() {
+    let daemon = Daemon::start("rialto.max-conferences = 3\nrialto.max-endpoints = 4\n");
+    for n in 0..3 {
+        daemon.create(&format!("m{n}"), 1);
+    }
+    let (status, body) = daemon.add("m3", 0);
+    assert!(status >= 400 && body.contains("as many conferences as it may have"), "{body}");
+    assert_eq!(daemon.add("m0", 1).0, 200);
+    let (status, body) = daemon.add("m0", 2);
+    assert!(status >= 400 && body.contains("as many endpoints as it may have"), "{body}");
+    assert!((daemon.metric("rialto_requests_refused_total") - 2.0).abs() < 0.5);
+    // What goes makes room.
+    daemon.expire("m1");
+    daemon.until("jitsi_jvb_conferences", |n| n < 2.5);
+    daemon.create("m3", 1);
+}

@@ -89,9 +89,9 @@ impl Connection {
         self.next(|element| element.attr("id") == Some("unlock"));
     }
 
-    /// Sends text.
+    /// Sends text. Whom the server has closed finds out by reading.
     pub fn send(&mut self, text: &str) {
-        self.socket.write_all(text.as_bytes()).unwrap();
+        let _ = self.socket.write_all(text.as_bytes());
     }
 
     /// The next element that is wanted; what is not stays for later.
