@@ -33,9 +33,12 @@ fn data(directory: &str) -> Vec<(String, Value)> {
 /// A bridge with real transports on one loopback address, and SCTP announced: what is compared is
 /// what is signalled.
 fn bridge() -> (Bridge, mpsc::Sender<crate::engine::MediaEvent>) {
+    bridge_with(TransportConfig::default())
+}
+
+fn bridge_with(transports: TransportConfig) -> (Bridge, mpsc::Sender<crate::engine::MediaEvent>) {
     let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
-    let (transports, updates) =
-        Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+    let (transports, updates) = Transports::new(transports, engine.clone(), [7; 32]).unwrap();
     let (media, events) = mpsc::channel(1);
     let config = BridgeConfig { sctp: true, ..BridgeConfig::default() };
     (Bridge::new(config, engine, transports, events, updates), media)
@@ -133,6 +136,31 @@ async fn pipelined_requests_are_answered_in_order() {
     for (name, exchange, answer) in waiting {
         let answer = answer.await.map(|answer| json::write_conference_modified(&answer));
         assert_same(&name, &exchange, answer);
+    }
+}
+
+/// A focus tells by the transport whether there will be a restart: none, and it begins the session anew;
+/// one without a generation, and the client goes on with what it has.
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_is_refused_has_no_transport_in_its_answer() {
+    let restart = serde_json::json!({
+        "meeting-id": "m",
+        "endpoints": [{ "id": "a", "transport": { "ice-restart": true } }],
+    });
+    for restart_enabled in [true, false] {
+        let config = TransportConfig { restart_enabled, ..TransportConfig::default() };
+        let (bridge, _media) = bridge_with(config);
+        let mut create = creation("m", "a");
+        create["create"] = true.into();
+        let created = ask(&bridge, &create).await.unwrap();
+        let answer = ask(&bridge, &restart).await.unwrap();
+        let ice = |answer: &Value| answer["endpoints"][0]["transport"]["transport"].clone();
+        if restart_enabled {
+            assert_eq!(ice(&answer), ice(&created), "it was not connected yet");
+            assert!(ice(&answer).get("ice-generation").is_none(), "{answer}");
+        } else {
+            assert_eq!(answer, serde_json::json!({ "endpoints": [{ "id": "a" }] }));
+        }
     }
 }
 

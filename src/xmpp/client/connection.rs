@@ -227,8 +227,57 @@ async fn stops(stop: &mut watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{DuplexStream, duplex},
+        time::Instant,
+    };
+
     use super::*;
-    use crate::config::Xmpp;
+    use crate::{
+        bridge::BridgeConfig,
+        config::Xmpp,
+        xmpp::{
+            client::{
+                login::Bound,
+                tests::{bridge, client},
+                wire::Wire,
+            },
+            presence,
+        },
+    };
+
+    /// Serves a server at the other end of `io` until it is given up: why, and after how long.
+    async fn given_up(io: DuplexStream) -> (Cause, Duration) {
+        let (bridge, _media) = bridge(BridgeConfig::default());
+        let (client, counts) = (client(), MucCounts::default());
+        let (_stats, stats) = watch::channel(presence::stats(&[], None));
+        let (_stop, stop) = watch::channel(false);
+        let (name, version, os) = ("Rialto".to_owned(), "1".to_owned(), "Linux".to_owned());
+        let mut connection = Connection {
+            about: About { name, version, os, sign: false },
+            bridge,
+            stats,
+            stop,
+            state: counts.add(&client),
+            counts,
+            client,
+            resource: "bridge".to_owned(),
+        };
+        let bound = Bound { jid: "jvb@example.com/bridge".to_owned(), acks: true };
+        let begin = Instant::now();
+        let end = connection.serve(Established { wire: Wire::new(Box::new(io)), bound }).await;
+        (end.unwrap_err(), begin.elapsed())
+    }
+
+    /// A connection that is half open takes what is sent, or does not even that, and says nothing.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_given_up() {
+        for takes in [1, 1 << 20] {
+            let (ours, _theirs) = duplex(takes);
+            let (cause, after) = given_up(ours).await;
+            assert_eq!((cause, after.as_secs()), (Cause::Silent, 20), "it takes {takes} bytes");
+        }
+    }
 
     #[test]
     fn a_bridge_is_back_within_one_presence_interval_of_its_server() {

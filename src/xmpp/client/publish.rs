@@ -103,19 +103,16 @@ mod tests {
 
     use super::*;
     use crate::{
-        bridge::{Bridge, BridgeConfig},
-        engine::{Engine, MediaEvent},
-        transport::{TransportConfig, Transports},
+        bridge::{Bridge, BridgeConfig, LoadConfig, Measure},
+        colibri::xml,
+        engine::{EndpointId, EndpointSnapshot, MediaEvent, ShardSnapshot},
+        xmpp::client::tests::bridge,
     };
 
     /// A publisher and its bridge, whose engine ends when what is given last is dropped.
     fn start() -> (Bridge, watch::Receiver<Element>, mpsc::Sender<MediaEvent>) {
-        let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
-        let (transports, updates) =
-            Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
-        let (media, events) = mpsc::channel(1);
-        let config = BridgeConfig::default();
-        let bridge = Bridge::new(config, engine, transports, events, updates);
+        let load = LoadConfig { measure: Measure::PacketRate, ..LoadConfig::default() };
+        let (bridge, media) = bridge(BridgeConfig { load, ..BridgeConfig::default() });
         let publisher = Publisher {
             report: SelfReport::new(bridge.clone(), "1"),
             interval: Duration::from_secs(5),
@@ -155,6 +152,56 @@ mod tests {
         let begin = Instant::now();
         published.changed().await.unwrap();
         assert!(begin.elapsed() <= Duration::from_secs(5), "and at intervals from then on");
+    }
+
+    /// What a shard says of an endpoint that gets so many packets a second.
+    fn busy(endpoint: u32, send_pps: u64) -> MediaEvent {
+        let endpoint = EndpointSnapshot {
+            endpoint: EndpointId(endpoint),
+            last_received: None,
+            receive_bps: 0,
+            send_bps: 0,
+            receive_pps: 0,
+            send_pps,
+            receive_loss: 0.0,
+            send_loss: 0.0,
+            rtt: None,
+            received: (0, 0),
+            sent: (0, 0),
+            sources: Vec::new(),
+            subscriptions: Vec::new(),
+        };
+        let endpoints = vec![endpoint];
+        MediaEvent::Snapshot(Box::new(ShardSnapshot { endpoints, ..ShardSnapshot::default() }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_class_of_stress_is_told_at_once_and_the_same_one_is_not() {
+        let (bridge, mut published, media) = start();
+        let request = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' create='true'>\
+             <endpoint id='a' create='true'><transport/><capability name='source-names'/></endpoint>\
+             </conference-modify>";
+        let request = xml::read_conference_modify(&request.parse().unwrap()).unwrap();
+        bridge.modify(request).await.unwrap();
+        published.changed().await.unwrap();
+        for (packets, stress, at_once) in [
+            (20_000, "0.4", false),
+            (26_000, "0.52", true),
+            (30_000, "0.6", false),
+            (41_000, "0.82", true),
+            (60_000, "1.2", true),
+            (1_000, "0.02", true),
+        ] {
+            let begin = Instant::now();
+            // The first endpoint of a bridge has the first number, whichever that is.
+            for endpoint in 0..2 {
+                media.send(busy(endpoint, packets)).await.unwrap();
+            }
+            published.changed().await.unwrap();
+            assert_eq!(says(&published, "stress_level"), stress);
+            let waited = begin.elapsed();
+            assert_eq!(waited <= 2 * LOOK_INTERVAL, at_once, "{stress} after {waited:?}");
+        }
     }
 
     #[test]

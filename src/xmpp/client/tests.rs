@@ -5,6 +5,7 @@ mod captured;
 use std::time::{Duration, Instant};
 
 use minidom::Element;
+use tokio::sync::mpsc;
 
 use super::{
     Account, Cause,
@@ -13,12 +14,40 @@ use super::{
     session::{Out, Session},
 };
 use crate::{
-    config::{Secret, XmppSecurity},
+    bridge::{Bridge, BridgeConfig},
+    config::{Secret, XmppClient, XmppSecurity},
+    engine::{Engine, MediaEvent},
+    transport::{TransportConfig, Transports},
     xmpp::{Limits, STREAMS, StreamEvent, iq::About, parse},
 };
 
 const ROOM: &str = "brewery@internal.example.com";
 const ME: &str = "brewery@internal.example.com/jvb1";
+
+/// A bridge, whose engine ends when what is given last is dropped.
+pub(super) fn bridge(config: BridgeConfig) -> (Bridge, mpsc::Sender<MediaEvent>) {
+    let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
+    let (transports, updates) =
+        Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+    let (media, events) = mpsc::channel(1);
+    (Bridge::new(config, engine, transports, events, updates), media)
+}
+
+/// A client of a configuration.
+pub(super) fn client() -> XmppClient {
+    XmppClient {
+        id: "a".into(),
+        host: "localhost".into(),
+        port: 5222,
+        domain: "example.com".into(),
+        username: "jvb".into(),
+        password: Secret::new("secret"),
+        rooms: vec![ROOM.into()],
+        nickname: "jvb1".into(),
+        verify_certificate: true,
+        security: XmppSecurity::Required,
+    }
+}
 
 fn stanza(text: &str) -> StreamEvent {
     StreamEvent::Stanza(parse(text.as_bytes(), CLIENT, Limits::default()).unwrap())
@@ -304,18 +333,7 @@ fn stanzas_are_counted_where_that_is_agreed() {
 
 #[tokio::test(start_paused = true)]
 async fn absence_counts_from_when_the_last_room_was_left() {
-    let client = crate::config::XmppClient {
-        id: "a".into(),
-        host: "localhost".into(),
-        port: 5222,
-        domain: "example.com".into(),
-        username: "jvb".into(),
-        password: Secret::new("secret"),
-        rooms: vec![ROOM.into()],
-        nickname: "jvb1".into(),
-        verify_certificate: true,
-        security: XmppSecurity::Required,
-    };
+    let client = client();
     let counts = super::MucCounts::default();
     assert_eq!(counts.read().absent_for, None);
     let state = counts.add(&client);

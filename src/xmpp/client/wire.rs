@@ -76,7 +76,7 @@ impl Unread {
 }
 
 impl Wire {
-    fn new(io: Box<dyn Io>) -> Self {
+    pub fn new(io: Box<dyn Io>) -> Self {
         Self { io, unread: Unread::new() }
     }
 
