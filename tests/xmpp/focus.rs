@@ -70,7 +70,8 @@ impl Focus {
 pub struct Stats(pub Vec<(String, String)>);
 
 impl Stats {
-    fn of(element: &Element) -> Option<Self> {
+    /// Of a presence that has some.
+    pub fn of(element: &Element) -> Option<Self> {
         let stats = element.get_child("stats", COLIBRI).filter(|_| element.name() == "presence")?;
         let attr = |stat: &Element, name| stat.attr(name).unwrap_or_default().to_owned();
         Some(Self(stats.children().map(|s| (attr(s, "name"), attr(s, "value"))).collect()))

@@ -1,19 +1,23 @@
 //! What a real focus asked of a real Jitsi Videobridge, asked of this bridge over a real server.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::PathBuf,
+};
 
 use minidom::{
     Element,
     rxml::{Namespace, NcName},
 };
 use rialto::{
-    bridge::Bridge,
+    bridge::{Bridge, SelfReport},
     xmpp::{Limits, Stanza, parse},
 };
 
 use super::{
     compare::comparable,
-    focus::{Focus, ROOM},
+    focus::{Focus, ROOM, Stats},
     here::{Here, NICK, client, set},
     prosody::Prosody,
     wire::CLIENT,
@@ -73,16 +77,18 @@ async fn every_request_of_a_focus_is_answered_as_by_a_jvb() {
     let Some(prosody) = Prosody::start("") else { return };
     let here = Here::start(client(prosody.port()));
     let port = prosody.port();
-    let asked = tokio::task::spawn_blocking(move || replay(&mut focus(port, &[NICK])));
-    let compared = asked.await.unwrap();
-    assert_eq!(compared, 49);
+    let bridge = here.bridge.clone();
+    let asked = tokio::task::spawn_blocking(move || replay(&mut focus(port, &[NICK]), bridge));
+    assert_eq!(asked.await.unwrap(), (49, 16));
     assert_eq!(here.bridge.stats().conferences, 0);
 }
 
-/// Sends the requests as pipelined as they were, and gives the number of answers compared.
-fn replay(focus: &mut Focus) -> usize {
+/// Sends the requests as pipelined as they were. Gives the numbers of answers and of statistics that
+/// were compared.
+fn replay(focus: &mut Focus, bridge: Bridge) -> (usize, usize) {
+    let mut counts = Counts { report: SelfReport::new(bridge, "1"), before: BTreeMap::new() };
     let mut ours = HashMap::new();
-    let mut compared = 0;
+    let (mut compared, mut counted) = (0, 0);
     for (name, stanza) in captures("") {
         let id = stanza.attr("id").unwrap_or_default().to_owned();
         if name.contains("-jicofo-to-jvb-") && stanza.name() == "iq" {
@@ -94,9 +100,57 @@ fn replay(focus: &mut Focus) -> usize {
             let answer = answer(focus, sent, &stanza);
             assert_eq!(comparable(&answer), comparable(&stanza), "{name}");
             compared += 1;
+        } else if name.contains("-jvb-to-") && ours.len() == compared {
+            counted += usize::from(counts.compare(&name, &stanza));
         }
     }
-    compared
+    (compared, counted)
+}
+
+/// How many of what there were, by JVB's statistics and by ours.
+struct Counts {
+    report: SelfReport,
+    /// What was counted before the JVB was started anew, as ours was not.
+    before: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    const NAMES: [&str; 12] = [
+        "conferences",
+        "local_endpoints",
+        "endpoints",
+        "inactive_endpoints",
+        "visitors",
+        "largest_conference",
+        "inactive_conferences",
+        "p2p_conferences",
+        "total_conferences_created",
+        "total_conferences_completed",
+        "total_participants",
+        "total_visitors",
+    ];
+
+    /// Whether there was something to compare: statistics, said while nothing was under way.
+    fn compare(&mut self, name: &str, presence: &Element) -> bool {
+        // Time had passed: who had never connected was gone.
+        let Some(stats) = Stats::of(presence).filter(|_| !name.starts_with("068")) else {
+            return false;
+        };
+        let read = self.report.read();
+        let ours = |wanted| {
+            let (_, value) = read.iter().find(|(name, _)| *name == wanted).unwrap();
+            value.to_string().parse::<u64>().unwrap()
+        };
+        if name.starts_with("120") {
+            self.before = Self::NAMES.map(|name| (name.to_owned(), ours(name))).into();
+        }
+        for wanted in Self::NAMES {
+            let theirs: u64 = stats.get(wanted).unwrap().parse().unwrap();
+            let before = self.before.get(wanted).copied().unwrap_or_default();
+            assert_eq!(ours(wanted) - before, theirs, "{wanted} at {name}");
+        }
+        true
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
