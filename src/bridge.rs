@@ -35,6 +35,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 pub use channel::{Channel, WebSocketPermit};
 pub use config::{BridgeConfig, ShutdownConfig};
 pub use health::{HealthError, ShutdownState};
+pub(crate) use name::is_bare_jid;
 pub use load::{LoadConfig, Measure};
 pub use port::{RestartAnswer, TransportPort};
 pub use report::SelfReport;
@@ -162,7 +163,14 @@ impl Bridge {
     pub fn transport(&self, meeting_id: &str, endpoint: &str) -> Option<IceUdp> {
         let handle = self.inner.by_meeting(meeting_id)?;
         let id = handle.read(|c| c.endpoint(endpoint).map(|e| e.engine_id))??;
-        self.inner.transports.describe(id)
+        let mut ice = self.inner.transports.describe(id)?;
+        ice.web_sockets = self.inner.web_sockets(&handle, endpoint, id);
+        Some(ice)
+    }
+
+    /// Whether bridge channels over SCTP are offered.
+    pub fn offers_sctp(&self) -> bool {
+        self.inner.config.sctp
     }
 
     /// New conferences are refused.

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Inner, RestartAnswer, ShutdownState, lock, name::is_bare_jid, now, registry::Handle};
+use super::{Inner, RestartAnswer, ShutdownState, is_bare_jid, lock, now, registry::Handle};
 use crate::{
     colibri::{
         Colibri2Endpoint, ColibriError, Condition, ConferenceModified, ConferenceModify, SCTP_PORT,

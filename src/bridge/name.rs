@@ -1,7 +1,7 @@
 //! Names of rooms.
 
 /// Whether this is a bare JID with a local part (RFC 7622 section 3.1), without preparing it.
-pub(super) fn is_bare_jid(name: &str) -> bool {
+pub(crate) fn is_bare_jid(name: &str) -> bool {
     let Some((local, domain)) = name.split_once('@') else { return false };
     let part = |part: &str| !part.is_empty() && part.len() <= 1023;
     let forbidden = |c: char| c.is_control() || c.is_whitespace() || "\"&'/:<>@".contains(c);

@@ -19,7 +19,7 @@ pub use convert::{
 pub use error::{ColibriError, Condition, Reason};
 pub use media::{Media, MediaSource, Parameter, PayloadType, RtcpFb, RtpHdrExt, Source, SsrcGroup};
 pub use request::{
-    Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect, ForceMute,
+    ByChannels, Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect, ForceMute,
     HttpHeader, MucRole, Ping, TraceParent, capability,
 };
 pub use transport::{

@@ -1,5 +1,7 @@
 //! `conference-modify` and `conference-modified`.
 
+use std::time::Duration;
+
 use super::{Media, MediaSource, Transport};
 
 /// Capabilities that an endpoint may announce.
@@ -91,6 +93,8 @@ pub struct Colibri2Endpoint {
     pub initial_last_n: Option<i32>,
     /// Drop what it sends.
     pub force_mute: Option<ForceMute>,
+    /// What COLIBRI 1 says beyond that.
+    pub v1: Option<ByChannels>,
 }
 
 impl Colibri2Endpoint {
@@ -146,6 +150,19 @@ pub struct ForceMute {
     pub audio: bool,
     /// Its video.
     pub video: bool,
+}
+
+/// What the channels of COLIBRI 1 say of an endpoint, and neither form of COLIBRI2 can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ByChannels {
+    /// Audio is not sent to it.
+    pub no_audio: bool,
+    /// Video is not sent to it.
+    pub no_video: bool,
+    /// How many videos it receives, whatever it asked for before; -1 for all. `None` changes nothing.
+    pub last_n: Option<i32>,
+    /// It is expired when nothing came from it for so long. `None`: as long as any other.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// A link to another bridge.

@@ -165,12 +165,13 @@ impl Conference {
             .values()
             .filter_map(|endpoint| {
                 let since = |then| now.saturating_duration_since(then);
+                let timeout = endpoint.v1.idle_timeout.unwrap_or(self.rules.expiration_timeout);
                 let why = match endpoint.last_activity.max(endpoint.up_until) {
                     _ if endpoint.transport == TransportState::Failed => "its transport failed",
                     None if since(endpoint.created) > self.rules.connect_timeout => {
                         "it never connected"
                     }
-                    Some(last) if since(last) > self.rules.expiration_timeout => {
+                    Some(last) if since(last) > timeout => {
                         "nothing came from it"
                     }
                     _ => return None,

@@ -145,7 +145,8 @@ impl Endpoint {
     fn wants(&self, media: MediaType, source: &str) -> bool {
         self.accepts(media)
             && match media {
-                MediaType::Audio => self.wishes.wants_audio(source),
+                MediaType::Audio => !self.v1.no_audio && self.wishes.wants_audio(source),
+                MediaType::Video if self.v1.no_video => false,
                 MediaType::Video => {
                     self.wishes.constraint(source).is_none_or(|bound| !bound.is_nothing())
                 }

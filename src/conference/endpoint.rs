@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     channel::{Wishes, message::VideoType},
-    colibri::{ForceMute, MucRole},
+    colibri::{ByChannels, ForceMute, MucRole},
     engine::{
         Codec, EndpointId, EndpointSnapshot, Extension, MediaParams, MediaType, Mid, PayloadType,
         SourceId, SourceSpec, Terms,
@@ -36,6 +36,8 @@ pub struct Endpoint {
     pub initial_last_n: Option<i32>,
     /// What of it is dropped.
     pub force_mute: ForceMute,
+    /// What COLIBRI 1 said of it.
+    pub v1: ByChannels,
     /// How its transport is doing.
     pub transport: TransportState,
     /// Its DTLS is done, and stays so through losses and restarts of ICE.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     channel::Wishes,
     colibri::{
-        Colibri2Endpoint, ColibriError, ConferenceModify, ForceMute, IceUdp, MediaSource, MucRole,
+        ByChannels, Colibri2Endpoint, ColibriError, ConferenceModify, ForceMute, IceUdp, MediaSource, MucRole,
         PlannedSource, SCTP_PORT, Sctp, SctpRole, Source, capability,
     },
     engine::{Control, EndpointId, EndpointSpec, MediaType},
@@ -204,6 +204,9 @@ impl Conference {
                 self.offer_all(id, effects);
             }
         }
+        if let Some(said) = request.v1 {
+            self.take_channels(id, said, effects);
+        }
         self.add_media(id, &request.media, effects);
         if let Some(planned) = sources {
             self.set_sources(id, planned, ids, effects)?;
@@ -242,6 +245,7 @@ impl Conference {
             mid_demux: ssrc_rewriting && request.has_capability(capability::RTP_MID_DEMUX),
             initial_last_n: Some(self.rules.initial_last_n),
             force_mute: ForceMute::default(),
+            v1: ByChannels::default(),
             transport: TransportState::New,
             keyed: false,
             created: now,
@@ -276,6 +280,20 @@ impl Conference {
         self.by_engine_id.insert(engine_id, endpoint.id.clone());
         self.endpoints.insert(endpoint.id.clone(), endpoint);
         Ok(())
+    }
+
+    /// Takes what COLIBRI 1 says of an endpoint.
+    fn take_channels(&mut self, id: &str, said: ByChannels, effects: &mut Effects) {
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return };
+        let before = std::mem::replace(&mut endpoint.v1, said);
+        if let Some(last_n) = said.last_n {
+            endpoint.initial_last_n = Some(last_n);
+            endpoint.wishes.last_n = None;
+        }
+        let sent = |said: ByChannels| (said.no_audio, said.no_video);
+        if said.last_n.is_some() || sent(before) != sent(said) {
+            self.offer_all(id, effects);
+        }
     }
 
     /// The bridge's own SSRCs, as sources.

@@ -76,6 +76,7 @@ fn endpoint(node: &Node, path: &Path<'_>) -> Result<Colibri2Endpoint, JsonError>
             fields.finish()?;
             Ok(mute)
         })?,
+        v1: None,
     };
     fields.finish()?;
     Ok(endpoint)

@@ -1,18 +1,27 @@
 //! A conference as COLIBRI 1 sees it: its channels, and what a request makes of them. No I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use super::{
     Answer, AnsweredChannel, AnsweredContent, Bundle, Channel, Conference, Content, Direction,
     Kind, Named, plan::media_sources,
 };
 use crate::{
+    bridge::is_bare_jid,
     colibri::{
-        Colibri2Endpoint, ColibriError, Condition, ConferenceModified, ConferenceModify, ForceMute,
+        ByChannels, Colibri2Endpoint, ColibriError, Condition, ConferenceModified, ConferenceModify, ForceMute,
         IceUdp, Media, MediaSource, Sctp, Source, SsrcGroup, capability,
     },
     engine::MediaType,
 };
+
+/// Upper bound of an endpoint's channels and associations. A focus makes three.
+const MAX_CHANNELS: usize = 32;
+/// What a channel's `expire` is when it is not said, seconds.
+const DEFAULT_EXPIRE: u32 = 60;
 
 /// A conference.
 #[derive(Debug, Default)]
@@ -22,10 +31,14 @@ pub(super) struct Room {
     /// What the bridge knows it by.
     pub meeting: String,
     name: Option<String>,
+    /// There are associations.
+    sctp: bool,
     /// The bridge has it.
     exists: bool,
     members: BTreeMap<String, Member>,
     channels: BTreeMap<(Kind, String), Owned>,
+    /// As they were before the request at hand.
+    before: BTreeMap<(Kind, String), Owned>,
     /// The bridge's own SSRCs.
     own: HashMap<MediaType, u32>,
 }
@@ -42,10 +55,11 @@ struct Member {
 }
 
 /// A channel, or an association.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Owned {
     endpoint: String,
     association: bool,
+    expire: Option<u32>,
     direction: Direction,
     sources: Vec<Source>,
     groups: Vec<SsrcGroup>,
@@ -76,9 +90,9 @@ impl Edits {
 }
 
 impl Room {
-    /// A conference that has nobody.
-    pub fn new(id: String, name: Option<String>) -> Self {
-        Self { meeting: format!("colibri1-{id}"), id, name, ..Self::default() }
+    /// A conference that has nobody. `sctp`: whether there are associations.
+    pub fn new(id: String, name: Option<String>, sctp: bool) -> Self {
+        Self { meeting: meeting(&id), id, name, sctp, ..Self::default() }
     }
 
     /// Nobody is in it.
@@ -97,6 +111,7 @@ impl Room {
     /// Applies a request. `new_id` makes random numbers.
     pub fn apply(&mut self, request: &Conference, new_id: &mut dyn FnMut() -> u64) -> Outcome {
         let mut edits = Edits::default();
+        self.before.clone_from(&self.channels);
         self.admit(request);
         let mut contents = Vec::new();
         let mut failed = None;
@@ -135,7 +150,7 @@ impl Room {
         for channel in
             request.contents.iter().flat_map(|c| c.channels.iter().chain(&c.associations))
         {
-            if let Some(endpoint) = channel.endpoint.as_deref().filter(|_| !channel.ends) {
+            if let Some(endpoint) = channel.endpoint.as_deref().filter(|_| !channel.ends()) {
                 admit(endpoint, channel.initiator);
             }
         }
@@ -164,7 +179,7 @@ impl Room {
             };
             let Some(id) = id else { continue };
             let key = (content.kind, id);
-            if channel.ends {
+            if channel.ends() {
                 self.end(&key, edits);
                 continue;
             }
@@ -192,7 +207,7 @@ impl Room {
         if found.is_some_and(|found| found.association == association) {
             return Ok(Some(id.to_owned()));
         }
-        if channel.ends {
+        if channel.ends() {
             return Ok(None);
         }
         let quoted: String = id.chars().take(64).collect();
@@ -212,7 +227,7 @@ impl Room {
         edits: &mut Edits,
         new_id: &mut dyn FnMut() -> u64,
     ) -> Result<String, ColibriError> {
-        if channel.ends {
+        if channel.ends() {
             let what = if association { "SCTP connection" } else { "Channel" };
             return Err(ColibriError::bad_request(format!("{what} expire request for empty ID")));
         }
@@ -224,6 +239,13 @@ impl Room {
             let text = "Endpoint ID does not match channel bundle ID";
             return Err(ColibriError::bad_request(text));
         }
+        if association && !self.sctp {
+            return Err(ColibriError::not_configured("SCTP support is not configured"));
+        }
+        if self.channels.values().filter(|c| c.endpoint == *endpoint).count() >= MAX_CHANNELS {
+            let text = "Too many channels of one endpoint";
+            return Err(ColibriError::new(Condition::ResourceConstraint, text));
+        }
         let mut id = format!("{:x}", new_id());
         while self.channels.contains_key(&(kind, id.clone())) {
             id = format!("{:x}", new_id());
@@ -231,6 +253,7 @@ impl Room {
         let owned = Owned {
             endpoint: endpoint.clone(),
             association,
+            expire: None,
             direction: Direction::default(),
             sources: Vec::new(),
             groups: Vec::new(),
@@ -250,6 +273,10 @@ impl Room {
             if !gone.sources.is_empty() {
                 edits.of(&gone.endpoint).sources = Some(self.sources_of(&gone.endpoint));
             }
+            if gone.direction != Direction::default() {
+                edits.of(&gone.endpoint).force_mute = Some(self.mute_of(&gone.endpoint));
+            }
+            self.describe_channels(&gone.endpoint, None, edits);
             return;
         }
         let allocated = self.members.remove(&gone.endpoint).is_some_and(|m| m.allocated);
@@ -262,7 +289,10 @@ impl Room {
     fn change(&mut self, key: &(Kind, String), asked: &Channel, edits: &mut Edits) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let endpoint = channel.endpoint.clone();
-        let Some(media) = key.0.media().filter(|_| !channel.association) else { return };
+        channel.expire = asked.expire;
+        let Some(media) = key.0.media().filter(|_| !channel.association) else {
+            return self.describe_channels(&endpoint, None, edits);
+        };
         let new_direction = channel.direction != asked.direction;
         channel.direction = asked.direction;
         let new_sources = asked.sources.is_some() || asked.groups.is_some();
@@ -281,11 +311,8 @@ impl Room {
                 extmap_allow_mixed: false,
             });
         }
-        if let Some(last_n) = asked.last_n {
-            edit.initial_last_n = Some(last_n);
-            if let Some(member) = self.members.get_mut(&endpoint) {
-                member.last_n = last_n;
-            }
+        if let Some((last_n, member)) = asked.last_n.zip(self.members.get_mut(&endpoint)) {
+            member.last_n = last_n;
         }
         if new_sources {
             edits.of(&endpoint).sources = Some(self.sources_of(&endpoint));
@@ -293,6 +320,34 @@ impl Room {
         if new_direction {
             edits.of(&endpoint).force_mute = Some(self.mute_of(&endpoint));
         }
+        self.describe_channels(&endpoint, asked.last_n, edits);
+    }
+
+    /// What an endpoint's channels say together. `last_n`: what one of them says now.
+    fn describe_channels(&self, endpoint: &str, last_n: Option<i32>, edits: &mut Edits) {
+        let none = |kind: Kind, passes: fn(Direction) -> bool| self.all(endpoint, kind, passes);
+        let own = self.channels.values().filter(|channel| channel.endpoint == endpoint);
+        let expires = own.clone().any(|channel| channel.expire.is_some());
+        let longest = own.map(|channel| channel.expire.unwrap_or(DEFAULT_EXPIRE)).max();
+        let said = edits.of(endpoint).v1.get_or_insert_default();
+        *said = ByChannels {
+            no_audio: none(Kind::Audio, |direction| !direction.sends()),
+            no_video: none(Kind::Video, |direction| !direction.sends()),
+            last_n: last_n.or(said.last_n),
+            idle_timeout: longest
+                .filter(|_| expires)
+                .map(|seconds| Duration::from_secs(seconds.into())),
+        };
+    }
+
+    /// All channels of an endpoint in a content, of which there are some, are such.
+    fn all(&self, endpoint: &str, kind: Kind, such: fn(Direction) -> bool) -> bool {
+        let mut own = self
+            .channels
+            .iter()
+            .filter(|((at, _), channel)| *at == kind && channel.endpoint == endpoint)
+            .peekable();
+        own.peek().is_some() && own.all(|(_, channel)| such(channel.direction))
     }
 
     /// All sources of an endpoint, of all its channels.
@@ -308,14 +363,7 @@ impl Room {
 
     /// Audio that does not pass is muted, and so is video.
     fn mute_of(&self, endpoint: &str) -> ForceMute {
-        let muted = |kind: Kind| {
-            let mut of_kind = self
-                .channels
-                .iter()
-                .filter(|((at, _), c)| *at == kind && c.endpoint == endpoint)
-                .peekable();
-            of_kind.peek().is_some() && of_kind.all(|(_, c)| !c.direction.receives())
-        };
+        let muted = |kind| self.all(endpoint, kind, |direction| !direction.receives());
         ForceMute { audio: muted(Kind::Audio), video: muted(Kind::Video) }
     }
 
@@ -362,6 +410,8 @@ impl Room {
             }
             ConferenceModify {
                 meeting_id: self.meeting.clone(),
+                // Focuses gave a name of one part for long, which is no room to the bridge.
+                name: self.name.clone().filter(|name| is_bare_jid(name)),
                 create: std::mem::take(&mut create),
                 endpoints: vec![edit],
                 ..ConferenceModify::default()
@@ -383,10 +433,14 @@ impl Room {
         }
     }
 
-    /// The bridge has refused something: whom it does not have is not here either. What it did before
-    /// stays done.
-    pub fn refused(&mut self) {
+    /// The bridge has refused something of these: their channels are what they were, and whom it does
+    /// not have is not here either. What it did for others stays done.
+    pub fn refused(&mut self, endpoints: &BTreeSet<String>) {
         self.members.retain(|_, member| member.allocated);
+        let theirs = |channel: &Owned| endpoints.contains(&channel.endpoint);
+        self.channels.retain(|_, channel| !theirs(channel));
+        let before = std::mem::take(&mut self.before);
+        self.channels.extend(before.into_iter().filter(|(_, channel)| theirs(channel)));
         self.channels.retain(|_, channel| self.members.contains_key(&channel.endpoint));
     }
 
@@ -431,6 +485,11 @@ impl Room {
             groups: channel.groups.clone(),
         })
     }
+}
+
+/// What the bridge knows a conference by.
+pub(super) fn meeting(id: &str) -> String {
+    format!("colibri1-{id}")
 }
 
 /// The endpoints whose transport the answer has, each once: a channel that is only named by its id

@@ -10,11 +10,20 @@ use minidom::Element;
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::Instant;
 
-use super::{channel::Room, read, write};
-use crate::{bridge::Bridge, colibri::ColibriError};
+use super::{
+    Conference,
+    channel::{Room, meeting},
+    read, write,
+};
+use crate::{
+    bridge::Bridge,
+    colibri::{ColibriError, Condition, ConferenceModify},
+};
 
 /// A conference without endpoints that is older is forgotten.
 const FILL_TIME: Duration = Duration::from_secs(20);
+/// Upper bound of conferences.
+const MAX_ROOMS: usize = 16_384;
 /// How often it is looked for such.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -34,6 +43,8 @@ struct Shared {
     /// The full JID of who made it; nobody else may use it.
     owner: String,
     created: Instant,
+    /// What the bridge knows it by.
+    meeting: String,
     room: tokio::sync::Mutex<Room>,
 }
 
@@ -71,7 +82,7 @@ impl Face {
         let request = read::conference(request)?;
         let shared = match &request.id {
             Some(id) => self.find(from, id)?,
-            None => self.create(from, request.name.clone()),
+            None => self.create(from, &request)?,
         };
         let mut room = shared.room.lock().await;
         let alive = self.bridge.endpoint_ids(&room.meeting);
@@ -81,12 +92,16 @@ impl Face {
             return Err(not_found(&room.id).into());
         }
         let outcome = room.apply(&request, &mut || self.lock().rng.next_u64());
+        let mut undone: BTreeSet<String> = outcome.asks.iter().map(asked).collect();
         for ask in outcome.asks {
-            let asked = ask.endpoints.first().map(|edit| edit.id.clone()).unwrap_or_default();
+            let asked = asked(&ask);
             match self.bridge.modify(ask).await {
-                Ok(answer) => room.done(&asked, &answer),
+                Ok(answer) => {
+                    room.done(&asked, &answer);
+                    undone.remove(&asked);
+                }
                 Err(error) => {
-                    room.refused();
+                    room.refused(&undone);
                     if room.is_empty() && request.id.is_none() {
                         self.lock().rooms.remove(&room.id);
                     }
@@ -104,7 +119,9 @@ impl Face {
     /// Who has conferences, each once.
     pub fn owners(&self) -> Vec<String> {
         let state = self.lock();
-        let owners: BTreeSet<&String> = state.rooms.values().map(|room| &room.owner).collect();
+        let live = |shared: &&Arc<Shared>| self.bridge.conference_exists(&shared.meeting);
+        let owners: BTreeSet<&String> =
+            state.rooms.values().filter(live).map(|shared| &shared.owner).collect();
         owners.into_iter().cloned().collect()
     }
 
@@ -114,9 +131,16 @@ impl Face {
         found.cloned().ok_or_else(|| not_found(id))
     }
 
-    fn create(&self, from: &str, name: Option<String>) -> Arc<Shared> {
+    fn create(&self, from: &str, request: &Conference) -> Result<Arc<Shared>, ColibriError> {
+        if self.bridge.is_shutting_down() {
+            return Err(ColibriError::graceful_shutdown());
+        }
         let mut state = self.lock();
         self.sweep(&mut state);
+        if state.rooms.len() >= MAX_ROOMS {
+            let text = "Too many conferences";
+            return Err(ColibriError::new(Condition::ResourceConstraint, text));
+        }
         let id = loop {
             let id = format!("{:x}", state.rng.next_u64());
             if !state.rooms.contains_key(&id) {
@@ -126,10 +150,17 @@ impl Face {
         let shared = Arc::new(Shared {
             owner: from.to_owned(),
             created: Instant::now(),
-            room: tokio::sync::Mutex::new(Room::new(id.clone(), name)),
+            meeting: meeting(&id),
+            room: tokio::sync::Mutex::new(Room::new(
+                id.clone(),
+                request.name.clone(),
+                self.bridge.offers_sctp(),
+            )),
         });
+        let (name, gid) = (request.name.as_deref(), request.gid.as_deref());
+        tracing::info!(conference = id, name, gid, focus = from, "COLIBRI 1: conference made");
         state.rooms.insert(id, shared.clone());
-        shared
+        Ok(shared)
     }
 
     /// Forgets conferences that ended by themselves.
@@ -139,14 +170,21 @@ impl Face {
         }
         state.swept = Instant::now();
         state.rooms.retain(|_, shared| {
-            let Ok(room) = shared.room.try_lock() else { return true };
-            shared.created.elapsed() <= FILL_TIME || self.bridge.conference_exists(&room.meeting)
+            // One that is asked at this moment may be about to be there again.
+            shared.room.try_lock().is_err()
+                || shared.created.elapsed() <= FILL_TIME
+                || self.bridge.conference_exists(&shared.meeting)
         });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whom a request to the bridge is about: it has one endpoint.
+fn asked(ask: &ConferenceModify) -> String {
+    ask.endpoints.first().map(|edit| edit.id.clone()).unwrap_or_default()
 }
 
 fn not_found(id: &str) -> ColibriError {

@@ -8,7 +8,7 @@ use super::{channel::Room, read};
 /// first made.
 pub(crate) fn request(element: &Element) {
     let Ok(request) = read::conference(element) else { return };
-    let mut room = Room::new("1".to_owned(), None);
+    let mut room = Room::new("1".to_owned(), None, true);
     let mut ids = 0;
     let mut new_id = || {
         ids += 1;
@@ -19,6 +19,7 @@ pub(crate) fn request(element: &Element) {
         for ask in outcome.asks {
             assert!(ask.endpoints.iter().all(|endpoint| !endpoint.id.is_empty()));
         }
+        room.refused(&request.endpoints.iter().map(|named| named.id.clone()).collect());
         room.sync(Some(&std::collections::BTreeSet::new()));
     }
 }

@@ -32,6 +32,8 @@ pub fn is_conference(element: &Element) -> bool {
 pub struct Conference {
     /// The bridge's id; `None` creates.
     pub id: Option<String>,
+    /// The focus's id of it, for logs.
+    pub gid: Option<String>,
     /// The room.
     pub name: Option<String>,
     /// What is carried.
@@ -114,6 +116,11 @@ impl Direction {
     pub fn receives(self) -> bool {
         matches!(self, Self::Sendrecv | Self::Recvonly)
     }
+
+    /// Media of others is sent to the endpoint.
+    pub fn sends(self) -> bool {
+        matches!(self, Self::Sendrecv | Self::Sendonly)
+    }
 }
 
 /// `<channel>` or `<sctpconnection>`.
@@ -125,8 +132,8 @@ pub struct Channel {
     pub endpoint: Option<String>,
     /// The transport that it uses: the endpoint's.
     pub bundle: Option<String>,
-    /// 0 ends it.
-    pub ends: bool,
+    /// After how many seconds without media its endpoint ends; 0 ends it now.
+    pub expire: Option<u32>,
     /// The bridge is the controlling ICE agent.
     pub initiator: bool,
     /// It carries another bridge's media.
@@ -165,6 +172,13 @@ pub struct Named {
     pub stats_id: Option<String>,
     /// What people call it.
     pub display_name: Option<String>,
+}
+
+impl Channel {
+    /// It is to end now.
+    pub fn ends(&self) -> bool {
+        self.expire == Some(0)
+    }
 }
 
 /// An answer.

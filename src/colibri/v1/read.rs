@@ -4,10 +4,11 @@ use minidom::Element;
 
 use super::{Bundle, Channel, Conference, Content, Direction, Kind, NAMESPACE, Named};
 use crate::colibri::{
-    ColibriError, Condition, ICE_UDP_NAMESPACE, RtpHdrExt, Source, SsrcGroup,
+    ColibriError, Condition, ICE_UDP_NAMESPACE, Parameter, PayloadType, RtcpFb, RtpHdrExt, Source,
+    SsrcGroup,
     xml::{
-        HDREXT, RTP, SSMA,
-        read::{ice_udp, parameters, payload_type, rtp_hdrext, ssrc},
+        SSMA,
+        read::{ice_udp, payload_type, rtp_hdrext, ssrc},
         tree::Node,
     },
 };
@@ -21,6 +22,7 @@ pub(super) fn conference(element: &Element) -> Result<Conference> {
     let node = Node::root(element);
     Ok(Conference {
         id: some(node.attr("id")),
+        gid: some(node.attr("gid")),
         name: some(node.attr("name")),
         contents: node.all("content", NAMESPACE, content)?,
         bundles: node.readable("channel-bundle", NAMESPACE, bundle),
@@ -71,10 +73,12 @@ fn content(node: &Node<'_>) -> Result<Content> {
 }
 
 fn channel(node: &Node<'_>) -> Result<Channel> {
-    let expire: Option<i64> = node.number("expire").map_err(|_| unreadable())?;
-    if expire.is_some_and(|seconds| seconds < -1) {
-        return Err(unreadable());
-    }
+    let expire = match node.number::<i32>("expire").map_err(|_| unreadable())? {
+        None | Some(-1) => None,
+        Some(seconds) => Some(u32::try_from(seconds).map_err(|_| unreadable())?),
+    };
+    // Nothing is made of it, but it must be a number.
+    node.number::<i32>("packet-delay").map_err(|_| unreadable())?;
     let direction = match some(node.attr("direction")) {
         Some(text) => Direction::parse(&text).ok_or_else(unreadable)?,
         None => Direction::default(),
@@ -88,12 +92,12 @@ fn channel(node: &Node<'_>) -> Result<Channel> {
         id: some(node.attr("id")),
         endpoint: some(node.attr("endpoint")),
         bundle: some(node.attr("channel-bundle-id")),
-        ends: expire == Some(0),
+        expire,
         initiator: node.flag("initiator"),
         octo: node.attr("type").is_some_and(|kind| kind == "octo"),
         direction,
         last_n: node.number("last-n").map_err(|_| unreadable())?,
-        payload_types: node.readable("payload-type", RTP, payload_type),
+        payload_types: node.readable_of_any("payload-type", any_payload_type),
         extensions: extensions(node),
         sources: sources(node)?,
         groups: groups(node)?,
@@ -101,10 +105,29 @@ fn channel(node: &Node<'_>) -> Result<Channel> {
     })
 }
 
+/// What is in it has any namespace too. Opus is stereo, whatever is said.
+fn any_payload_type(node: &Node<'_>) -> Option<PayloadType> {
+    let mut read = payload_type(node)?;
+    if read.name.eq_ignore_ascii_case("opus") {
+        read.channels = Some(2);
+    }
+    read.parameters = any_parameters(node);
+    read.rtcp_fbs = node.readable_of_any("rtcp-fb", |node| {
+        Some(RtcpFb { r#type: node.attr("type")?, subtype: node.attr("subtype") })
+    });
+    Some(read)
+}
+
+fn any_parameters(node: &Node<'_>) -> Vec<Parameter> {
+    node.readable_of_any("parameter", |node| {
+        Some(Parameter { name: node.attr("name"), value: node.attr("value") })
+    })
+}
+
 /// The last of an id wins; ids beyond the one-byte form are not taken.
 fn extensions(node: &Node<'_>) -> Vec<RtpHdrExt> {
     let mut extensions: Vec<RtpHdrExt> = Vec::new();
-    for one in node.readable("rtp-hdrext", HDREXT, rtp_hdrext) {
+    for one in node.readable_of_any("rtp-hdrext", rtp_hdrext) {
         if one.id <= 14 {
             extensions.retain(|other| other.id != one.id);
             extensions.push(one);
@@ -124,7 +147,7 @@ fn sources(node: &Node<'_>) -> Result<Option<Vec<Source>>> {
             name: some(node.attr("name")),
             video_type: some(node.attr("videoType")),
             rid: some(node.attr("rid")),
-            parameters: parameters(node, SSMA),
+            parameters: any_parameters(node),
         }))
     })?;
     Ok((!all.is_empty()).then(|| all.into_iter().flatten().collect()))

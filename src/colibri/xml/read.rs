@@ -69,6 +69,7 @@ pub(super) fn endpoint(node: &Node<'_>) -> Result<Colibri2Endpoint> {
         force_mute: node.first("force-mute", NAMESPACE, |node| {
             Ok(ForceMute { audio: node.flag("audio"), video: node.flag("video") })
         })?,
+        v1: None,
     })
 }
 

@@ -93,6 +93,16 @@ impl<'a> Node<'a> {
         self.children(name, namespace).filter_map(|child| read(&self.inner(child))).collect()
     }
 
+    /// All such children that can be read, of whatever namespace.
+    pub fn readable_of_any<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Node<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let children = self.element.children().filter(|child| child.name() == name);
+        children.filter_map(|child| read(&self.inner(child))).collect()
+    }
+
     /// What is wrong here.
     pub fn error(&self, problem: &str) -> ColibriError {
         ColibriError::bad_request(format!("{}: {problem}", self.path()))
