@@ -111,8 +111,8 @@ impl Daemon {
             running.media_events,
             updates,
         );
-        let (report, counts) = xmpp::report(config, &bridge);
-        let planes = xmpp::Planes::start(config, &report, counts, rand::rng().next_u64());
+        let (report, connected) = xmpp::report(config, &bridge);
+        let planes = xmpp::Planes::start(config, &report, connected, rand::rng().next_u64());
         let mut server = None;
         if let Some(listener) = listener {
             let mut router = http::router(report, Some(planes.clients().clone()), &config.rest);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Bridge, HealthError};
-use crate::stats::{Mucs, Process, Stat, Surroundings, published};
+use crate::stats::{Mucs, Process, Stat, Surroundings, older, published};
 
 /// No room to be found in for so long is a failure: as long as JVB gives a check that does not come.
 const ABSENCE: Duration = Duration::from_secs(90);
@@ -20,13 +20,14 @@ pub struct SelfReport {
     release: Option<Arc<str>>,
     region: Option<Arc<str>>,
     mucs: Arc<dyn Fn() -> Mucs + Send + Sync>,
+    component: Option<Arc<dyn Fn() -> Option<Duration> + Send + Sync>>,
 }
 
 impl SelfReport {
     /// Of a bridge that announces itself as `version` and is in no room.
     pub fn new(bridge: Bridge, version: &str) -> Self {
         let mucs = Arc::new(Mucs::default);
-        Self { bridge, version: version.into(), release: None, region: None, mucs }
+        Self { bridge, version: version.into(), release: None, region: None, mucs, component: None }
     }
 
     /// With a release and a region, if there are any.
@@ -41,6 +42,16 @@ impl SelfReport {
     #[must_use]
     pub fn in_rooms(mut self, mucs: impl Fn() -> Mucs + Send + Sync + 'static) -> Self {
         self.mucs = Arc::new(mucs);
+        self
+    }
+
+    /// As a component of an XMPP server. `absent_for`: for how long it has not been connected.
+    #[must_use]
+    pub fn as_component(
+        mut self,
+        absent_for: impl Fn() -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.component = Some(Arc::new(absent_for));
         self
     }
 
@@ -61,13 +72,16 @@ impl SelfReport {
     /// Why not.
     pub fn health(&self) -> Result<(), HealthError> {
         self.bridge.health()?;
-        match self.mucs().absent_for {
+        let absent = |time: Option<Duration>, what: &str| match time {
             Some(time) if time > ABSENCE => {
-                let message = format!("XMPP: in none of its rooms for {} s", time.as_secs());
+                let message = format!("XMPP: {what} for {} s", time.as_secs());
                 Err(HealthError { hard: false, message })
             }
             _ => Ok(()),
-        }
+        };
+        absent(self.mucs().absent_for, "in none of its rooms")?;
+        let component = self.component.as_ref().and_then(|absent_for| absent_for());
+        absent(component, "the component is not connected")
     }
 
     /// Everything that is published, as it is now.
@@ -81,6 +95,13 @@ impl SelfReport {
             mucs: self.mucs(),
         };
         published(&self.bridge.stats(), &around)
+    }
+
+    /// Everything that is published, and what focuses of COLIBRI 1's time look for besides.
+    pub fn read_for_v1(&self) -> Vec<(&'static str, Stat)> {
+        let mut all = self.read();
+        all.extend(older(&self.bridge.stats()));
+        all
     }
 }
 

@@ -92,6 +92,8 @@ pub struct BridgeStats {
     pub average_participant_stress: f64,
     /// Requests refused because too many waited, in all.
     pub requests_refused: u64,
+    /// Videos that endpoints send and may get, each as often as it is carried.
+    pub video_streams: usize,
     /// Number of endpoints of each conference.
     pub conference_sizes: Vec<usize>,
     /// Endpoints that send audio, of each conference, in the same order.
@@ -254,6 +256,7 @@ impl BridgeStats {
         }
         self.packet_rate_download = self.packet_rate_download.saturating_add(tally.receive_pps);
         self.packet_rate_upload = self.packet_rate_upload.saturating_add(tally.send_pps);
+        self.video_streams += tally.video_streams;
         self.conference_sizes.push(tally.endpoints);
         self.conference_audio_senders.push(tally.audio_senders);
         self.conference_video_senders.push(tally.video_senders);

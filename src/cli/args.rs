@@ -38,7 +38,7 @@ pub(super) enum Command {
 #[derive(ClapArgs, Debug)]
 pub(super) struct Run {
     /// Configuration file (HOCON, as jvb.conf).
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["domain", "host"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["domain", "host", "apis"])]
     pub config: Option<PathBuf>,
     /// Engine threads [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -47,8 +47,8 @@ pub(super) struct Run {
     pub component: Component,
 }
 
-/// The flags with which JVB became a component of an XMPP server. Any of `--domain` and `--host` makes
-/// this bridge one; they win over the file.
+/// The flags with which JVB became a component of an XMPP server. Where to find the server makes this
+/// bridge one, unless `--apis` is given and has no `xmpp`; they win over the file.
 #[derive(ClapArgs, Debug)]
 #[command(next_help_heading = "XMPP component (XEP-0114)")]
 pub(super) struct Component {
@@ -58,12 +58,16 @@ pub(super) struct Component {
     /// Where the XMPP server is [default: the domain, or localhost].
     #[arg(long)]
     pub host: Option<String>,
-    /// Its port for components [default: 5347].
+    /// Its port for components, which is 5347 in Prosody [default: 5275].
     #[arg(long)]
     pub port: Option<u16>,
     /// The component's own domain [default: jitsi-videobridge].
     #[arg(long)]
     pub subdomain: Option<String>,
+    /// What the bridge is asked over, separated by commas: `xmpp` (as a component), `rest` (COLIBRI2
+    /// over HTTP) [default: xmpp, when one of the other flags is given].
+    #[arg(long)]
+    pub apis: Option<String>,
     /// The secret that the server knows. Everybody on this machine can read a command line: better in
     /// the file, or in the environment.
     #[arg(long, env = "RIALTO_COMPONENT_SECRET", hide_env_values = true)]

@@ -75,10 +75,15 @@ fn shards(shards: u16) -> Override {
 
 /// JVB's old flags.
 fn component_overrides(args: &Component) -> Vec<Override> {
-    let enabled = (args.domain.is_some() || args.host.is_some()).then(|| "true".to_owned());
+    let apis = args.apis.as_ref().map(|apis| apis.split(',').map(str::trim).collect::<Vec<_>>());
+    let has = |name| apis.as_ref().map(|apis| apis.contains(&name));
+    let found = args.domain.is_some() || args.host.is_some() || args.subdomain.is_some();
+    let enabled = has("xmpp").or(found.then_some(true)).map(|enabled| enabled.to_string());
+    let rest = has("rest").filter(|rest| *rest).map(|rest| rest.to_string());
     let port = args.port.map(|port| port.to_string());
     [
-        ("videobridge.apis.xmpp-component.enabled", enabled, "--domain or --host"),
+        ("videobridge.apis.xmpp-component.enabled", enabled, "--apis, --domain or --host"),
+        ("videobridge.apis.rest.enabled", rest, "--apis"),
         ("videobridge.apis.xmpp-component.domain", args.domain.clone(), "--domain"),
         ("videobridge.apis.xmpp-component.host", args.host.clone(), "--host"),
         ("videobridge.apis.xmpp-component.port", port, "--port"),
@@ -219,5 +224,54 @@ impl Signals {
             _ = self.interrupt.recv() => ("SIGINT", 2),
             _ = self.hang_up.recv() => ("SIGHUP", 1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    /// What JVB's old flags come to: the configuration, or why there is none.
+    fn flags(given: &[&str]) -> Result<Config, String> {
+        let args = ["rialto", "run"].iter().chain(given);
+        let Args { command: Command::Run(run) } =
+            Args::try_parse_from(args).map_err(|error| error.to_string())?
+        else {
+            return Err("not run".to_owned());
+        };
+        let loaded = config::load(None, &component_overrides(&run.component), &System);
+        loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn jvbs_flags_make_a_component() {
+        // As Debian's script gave them.
+        let all = ["--host=localhost", "--domain=example.com", "--port=5347", "--secret=s3cr3t"];
+        let config = flags(&[&all[..], &["--apis=xmpp,rest", "--subdomain=jvb"]].concat()).unwrap();
+        let component = config.xmpp.component.as_ref().unwrap();
+        assert_eq!((component.port, component.subdomain.as_str()), (5347, "jvb"));
+        assert_eq!(component.secret.reveal(), "s3cr3t");
+        assert!(config.rest.colibri);
+        let wire = crate::daemon::component_config(&config).unwrap();
+        assert_eq!((wire.host.as_str(), wire.jid()), ("localhost", "jvb.example.com".to_owned()));
+        // And as it did after XMPP was switched off in favour of rooms.
+        let config = flags(&[&all[..], &["--apis=,"]].concat()).unwrap();
+        assert!(config.xmpp.component.is_none() && !config.rest.colibri);
+    }
+
+    #[test]
+    fn what_is_left_out_is_as_in_jvb() {
+        let config = flags(&["--domain=example.com", "--secret=x"]).unwrap();
+        let wire = crate::daemon::component_config(&config).unwrap();
+        assert_eq!((wire.host.as_str(), wire.port), ("example.com", 5275));
+        assert_eq!(wire.jid(), "jitsi-videobridge.example.com");
+        let config = flags(&["--apis=xmpp", "--secret=x"]).unwrap();
+        let wire = crate::daemon::component_config(&config).unwrap();
+        assert_eq!((wire.host.as_str(), wire.jid()), ("localhost", "jitsi-videobridge".to_owned()));
+        assert!(flags(&["--domain=example.com"]).unwrap_err().contains("secret"));
+        assert!(flags(&[]).unwrap_err().contains("--config"));
     }
 }

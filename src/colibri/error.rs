@@ -15,6 +15,8 @@ pub enum Condition {
     InternalServerError,
     /// Nothing of that name exists.
     ItemNotFound,
+    /// It is not for you.
+    NotAuthorized,
     /// The request is larger than anything that makes sense.
     PolicyViolation,
     /// The bridge is full of requests; try again later or elsewhere.
@@ -25,12 +27,13 @@ pub enum Condition {
 
 impl Condition {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::BadRequest,
         Self::Conflict,
         Self::FeatureNotImplemented,
         Self::InternalServerError,
         Self::ItemNotFound,
+        Self::NotAuthorized,
         Self::PolicyViolation,
         Self::ResourceConstraint,
         Self::ServiceUnavailable,
@@ -44,6 +47,7 @@ impl Condition {
             Self::FeatureNotImplemented => "feature-not-implemented",
             Self::InternalServerError => "internal-server-error",
             Self::ItemNotFound => "item-not-found",
+            Self::NotAuthorized => "not-authorized",
             Self::PolicyViolation => "policy-violation",
             Self::ResourceConstraint => "resource-constraint",
             Self::ServiceUnavailable => "service-unavailable",

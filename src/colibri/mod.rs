@@ -19,8 +19,8 @@ pub use convert::{
 pub use error::{ColibriError, Condition, Reason};
 pub use media::{Media, MediaSource, Parameter, PayloadType, RtcpFb, RtpHdrExt, Source, SsrcGroup};
 pub use request::{
-    ByChannels, Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect, ForceMute,
-    HttpHeader, MucRole, Ping, TraceParent, capability,
+    ByChannels, Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect,
+    ForceMute, HttpHeader, MucRole, Ping, TraceParent, capability,
 };
 pub use transport::{
     Candidate, Fingerprint, ICE_UDP_NAMESPACE, IceUdp, SCTP_PORT, Sctp, SctpRole, Transport,

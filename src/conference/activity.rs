@@ -171,9 +171,7 @@ impl Conference {
                     None if since(endpoint.created) > self.rules.connect_timeout => {
                         "it never connected"
                     }
-                    Some(last) if since(last) > timeout => {
-                        "nothing came from it"
-                    }
+                    Some(last) if since(last) > timeout => "nothing came from it",
                     _ => return None,
                 };
                 Some((endpoint.id.clone(), why))

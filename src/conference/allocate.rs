@@ -137,7 +137,7 @@ impl Conference {
 
 impl Endpoint {
     /// Upper bound of its videos; `None`: there is none.
-    fn last_n(&self) -> Option<usize> {
+    pub(super) fn last_n(&self) -> Option<usize> {
         self.wishes.video_limit(self.initial_last_n)
     }
 

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     channel::Wishes,
     colibri::{
-        ByChannels, Colibri2Endpoint, ColibriError, ConferenceModify, ForceMute, IceUdp, MediaSource, MucRole,
-        PlannedSource, SCTP_PORT, Sctp, SctpRole, Source, capability,
+        ByChannels, Colibri2Endpoint, ColibriError, ConferenceModify, ForceMute, IceUdp,
+        MediaSource, MucRole, PlannedSource, SCTP_PORT, Sctp, SctpRole, Source, capability,
     },
     engine::{Control, EndpointId, EndpointSpec, MediaType},
 };

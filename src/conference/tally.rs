@@ -36,6 +36,8 @@ pub struct Tally {
     pub rtt_sum_ms: f64,
     /// How many are known.
     pub rtt_count: usize,
+    /// Each endpoint's own video, and those of others up to its last-N.
+    pub video_streams: usize,
     /// How often the dominant speaker changed.
     pub speaker_changes: u64,
 }
@@ -58,6 +60,8 @@ impl Conference {
         for endpoint in self.endpoints.values() {
             let audio = endpoint.is_sending(MediaType::Audio);
             let video = endpoint.is_sending(MediaType::Video);
+            let others = self.endpoints.len() - 1;
+            tally.video_streams += 1 + endpoint.last_n().unwrap_or(others).min(others);
             tally.visitors += usize::from(endpoint.is_visitor());
             tally.failed += usize::from(endpoint.transport == super::TransportState::Failed);
             tally.audio_senders += usize::from(audio);

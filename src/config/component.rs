@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use regex_lite::Regex;
+
 use super::{
     Secret,
     hocon::{Kind, Object},
@@ -18,7 +20,7 @@ const SECTION: &str = "an object with type, and with service and node for pubsub
 pub struct Component {
     /// `host`: where the server is. The domain, or `localhost` without one.
     pub host: Option<String>,
-    /// `port`. 5347, Prosody's.
+    /// `port`. 5275, as JVB's; Prosody's is 5347.
     pub port: u16,
     /// `domain`: the server's. Unset: the subdomain alone is the component's name.
     pub domain: Option<String>,
@@ -26,16 +28,52 @@ pub struct Component {
     pub subdomain: String,
     /// `secret`, which the server knows too.
     pub secret: Secret,
+    /// `authorized-source`: who may ask for conferences and health. Everybody.
+    pub authorized: Option<SourcePattern>,
+    /// `shutdown-source`: who may end the bridge. As `authorized-source`; nobody when neither is set.
+    pub shutdown: Option<SourcePattern>,
 }
+
+/// A regular expression that the whole JID of who asks has to match.
+#[derive(Clone, Debug)]
+pub struct SourcePattern {
+    text: String,
+    whole: Regex,
+}
+
+impl SourcePattern {
+    /// `None`: it is no regular expression (look-around and back references are none here).
+    pub fn new(text: &str) -> Option<Self> {
+        // By itself first: what is put around it must not complete it.
+        Regex::new(text).ok()?;
+        let whole = Regex::new(&format!(r"\A(?:{text})\z")).ok()?;
+        Some(Self { text: text.to_owned(), whole })
+    }
+
+    /// Whether somebody is meant.
+    pub fn matches(&self, jid: &str) -> bool {
+        self.whole.is_match(jid)
+    }
+}
+
+impl PartialEq for SourcePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for SourcePattern {}
 
 impl Default for Component {
     fn default() -> Self {
         Self {
             host: None,
-            port: 5347,
+            port: 5275,
             domain: None,
             subdomain: "jitsi-videobridge".to_owned(),
             secret: Secret::default(),
+            authorized: None,
+            shutdown: None,
         }
     }
 }
@@ -80,10 +118,19 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Component> {
     let subdomain = &mut component.subdomain;
     r.text("videobridge.apis.xmpp-component.subdomain", subdomain, "a domain", is_domain);
     r.secret(SECRET, &mut component.secret);
+    component.authorized = pattern(r, "videobridge.apis.xmpp-component.authorized-source");
+    component.shutdown = pattern(r, "videobridge.apis.xmpp-component.shutdown-source");
     if enabled && component.secret.reveal().is_empty() {
         r.lacks(SECRET, ENABLED, "a component needs the secret that its server knows");
     }
     enabled.then_some(component)
+}
+
+fn pattern(r: &mut Reader<'_>, key: &'static str) -> Option<SourcePattern> {
+    let mut text = None;
+    let what = "a regular expression without look-around";
+    r.optional_text(key, &mut text, what, |text| SourcePattern::new(text).is_some());
+    text.as_deref().and_then(SourcePattern::new)
 }
 
 /// Reads where statistics go.

@@ -19,6 +19,8 @@ const PUBLIC: &str = "org.ice4j.ice.harvest.NAT_HARVESTER_PUBLIC_ADDRESS";
 const TRANSPORT: &str = "org.jitsi.videobridge.STATISTICS_TRANSPORT";
 const SERVICE: &str = "org.jitsi.videobridge.PUBSUB_SERVICE";
 const NODE: &str = "org.jitsi.videobridge.PUBSUB_NODE";
+/// And the name of a transport: its own interval.
+const INTERVAL: &str = "org.jitsi.videobridge.STATISTICS_INTERVAL.";
 
 /// How an old value is written anew.
 #[derive(Clone, Copy)]
@@ -34,7 +36,7 @@ enum As {
 }
 
 /// Old keys and new ones.
-const KEYS: [(&str, &str, As); 47] = [
+const KEYS: [(&str, &str, As); 49] = [
     ("org.ice4j.MAX_CHECK_LIST_SIZE", "ice4j.ice.max-check-list-size", As::Same),
     ("org.ice4j.REDACT_REMOTE_ADDRESSES", "ice4j.redact-remote-addresses", As::Same),
     ("org.ice4j.SOFTWARE", "ice4j.software", As::Same),
@@ -79,6 +81,11 @@ const KEYS: [(&str, &str, As); 47] = [
         As::List,
     ),
     ("org.ice4j.ipv6.DISABLED", "ice4j.harvest.use-ipv6", As::Not),
+    (
+        "org.jitsi.videobridge.AUTHORIZED_SOURCE_REGEXP",
+        "videobridge.apis.xmpp-component.authorized-source",
+        As::Same,
+    ),
     (
         "org.jitsi.videobridge.BWE_CHANGE_THRESHOLD_PCT",
         "videobridge.cc.bwe-change-threshold",
@@ -138,6 +145,11 @@ const KEYS: [(&str, &str, As); 47] = [
         As::Same,
     ),
     ("org.jitsi.videobridge.rest.COLIBRI_WS_TLS", "videobridge.websockets.tls", As::Same),
+    (
+        "org.jitsi.videobridge.shutdown.ALLOWED_SOURCE_REGEXP",
+        "videobridge.apis.xmpp-component.shutdown-source",
+        As::Same,
+    ),
     ("org.jitsi.videobridge.rest.jetty.host", "videobridge.http-servers.public.host", As::Same),
     ("org.jitsi.videobridge.rest.jetty.port", "videobridge.http-servers.public.port", As::Same),
     (
@@ -223,22 +235,24 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
 
 /// Whether a key is read together with others.
 fn with_others(key: &str) -> bool {
-    [LOCAL, PUBLIC, TRANSPORT, SERVICE, NODE].contains(&key)
+    [LOCAL, PUBLIC, TRANSPORT, SERVICE, NODE].contains(&key) || key.starts_with(INTERVAL)
 }
 
 /// Statistics' transports. Unknown ones are skipped, and so is pubsub without a place, as in JVB.
 fn transports(names: &str, given: &BTreeMap<String, (String, u32)>, origin: &Origin) -> Kind {
     let text = |key| given.get(key).map(|(text, _)| text);
     let list = names.split(',').map(str::trim).filter_map(|name| {
-        let name = name.to_owned();
+        let (name, interval) = (name.to_owned(), given.get(&format!("{INTERVAL}{name}")));
+        let mut fields = vec![("type", &name)];
         match (name.as_str(), text(SERVICE), text(NODE)) {
-            ("muc" | "colibri", ..) => Some(object(&[("type", &name)], origin)),
+            ("muc" | "colibri", ..) => {}
             ("pubsub", Some(service), Some(node)) => {
-                let fields = [("type", &name), ("service", service), ("node", node)];
-                Some(object(&fields, origin))
+                fields.extend([("service", service), ("node", node)]);
             }
-            _ => None,
+            _ => return None,
         }
+        fields.extend(interval.map(|(interval, _)| ("interval", interval)));
+        Some(object(&fields, origin))
     });
     Kind::Array(list.collect())
 }

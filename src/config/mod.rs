@@ -18,7 +18,7 @@ mod xmpp;
 #[cfg(test)]
 mod tests;
 
-pub use component::{Component, StatsPlace, StatsTransport};
+pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
 pub use load::{ConfigError, Loaded, Warning, load, load_bytes};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};

@@ -208,7 +208,8 @@ fn a_component_and_where_it_publishes() {
                 stats.transports = [ { type = muc }, { type = pubsub, service = pubsub.example.com, node = stats, interval = 2 s } ]\n}\n";
     let read = loaded(text, &[]);
     let component = read.config.xmpp.component.as_ref().unwrap();
-    assert_eq!((component.port, component.subdomain.as_str()), (5347, "jitsi-videobridge"));
+    assert_eq!((component.port, component.subdomain.as_str()), (5275, "jitsi-videobridge"));
+    assert_eq!((&component.authorized, &component.shutdown), (&None, &None));
     assert_eq!(component.secret.reveal(), "s3cr3t");
     assert!(read.warnings.is_empty(), "{:?}", read.warnings);
     assert!(read.effective.iter().all(|value| !value.value.contains("s3cr3t")));
@@ -228,6 +229,36 @@ fn a_component_and_where_it_publishes() {
         "videobridge.stats.transports = muc",
     ] {
         assert!(error(wrong).contains("videobridge.stats.transports"), "{}", error(wrong));
+    }
+}
+
+#[test]
+fn who_may_ask_a_component_is_a_pattern_of_whole_jids() {
+    let conf = "videobridge.apis.xmpp-component { enabled = true, secret = s3cr3t }";
+    let old = "org.jitsi.videobridge.AUTHORIZED_SOURCE_REGEXP=focus@auth\\\\.example\\\\.com/.*|other@example\\\\.com\n\
+               org.jitsi.videobridge.shutdown.ALLOWED_SOURCE_REGEXP=admin@example\\\\.com\n";
+    let path = Path::new("/etc/jitsi/videobridge/jvb.conf");
+    let loaded = load(Some(path), &[], &Two(conf, old)).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let component = loaded.config.xmpp.component.unwrap();
+    let authorized = component.authorized.unwrap();
+    for (jid, may) in [
+        ("focus@auth.example.com/focus1", true),
+        ("focus@auth-example.com/focus1", false),
+        ("evil-focus@auth.example.com/x", false),
+        ("other@example.com", true),
+        ("other@example.com.evil.net", false),
+    ] {
+        assert_eq!(authorized.matches(jid), may, "{jid}");
+    }
+    assert!(component.shutdown.unwrap().matches("admin@example.com"));
+    // A pattern that cannot be read must not let everybody in.
+    for wrong in [
+        r#"videobridge.apis.xmpp-component.authorized-source = "a)|(b""#,
+        r#"videobridge.apis.xmpp-component.authorized-source = "(?=x)""#,
+        r#"videobridge.apis.xmpp-component.shutdown-source = "[""#,
+    ] {
+        assert!(error(wrong).contains("-source"), "{wrong}");
     }
 }
 
@@ -259,6 +290,7 @@ fn the_older_file_beside_it_is_read_and_wins() {
         org.jitsi.videobridge.PUBSUB_SERVICE=pubsub.example.com\n\
         org.jitsi.videobridge.PUBSUB_NODE=stats\n\
         org.jitsi.videobridge.STATISTICS_INTERVAL=5000\n\
+        org.jitsi.videobridge.STATISTICS_INTERVAL.pubsub=2000\n\
         org.jitsi.videobridge.SINGLE_PORT_HARVESTER_PORT=10001\n\
         org.jitsi.videobridge.xmpp.user.shard.HOSTNAME=localhost\n\
         org.jitsi.videobridge.xmpp.user.shard.DOMAIN=auth.example.com\n\
@@ -273,12 +305,13 @@ fn the_older_file_beside_it_is_read_and_wins() {
     let config = &loaded.config;
     assert_eq!(config.ice.port, 10001);
     assert_eq!(config.stats.interval, Duration::from_secs(5));
-    assert_eq!(config.stats.transports.len(), 2);
+    let every: Vec<_> = config.stats.transports.iter().map(|place| place.interval).collect();
+    assert_eq!(every, [None, Some(Duration::from_secs(2))]);
     assert_eq!(config.harvest.static_mappings.len(), 1);
     let client = &config.xmpp.clients[0];
     assert_eq!((client.id.as_str(), client.domain.as_str()), ("shard", "auth.example.com"));
     let origin = effective(&loaded, "videobridge.ice.udp.port").origin.to_string();
-    assert!(origin.ends_with("sip-communicator.properties:10"), "{origin}");
+    assert!(origin.ends_with("sip-communicator.properties:11"), "{origin}");
     let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert!(said.iter().any(|line| line.contains("NO_SUCH_KEY")), "{said:?}");
     assert!(said.iter().any(|line| line.contains("ENABLE_STATISTICS")), "{said:?}");

@@ -7,7 +7,7 @@ use crate::{
     http,
     xmpp::{
         client::{MucCounts, XmppClients},
-        component::{Component, ComponentConfig, Place, Publish, Services},
+        component::{Allowed, Component, ComponentConfig, Link, Place, Publish, Services},
         iq::About,
     },
 };
@@ -19,25 +19,38 @@ pub(super) struct Planes {
     component: Option<Component>,
 }
 
-/// What the bridge says of itself, and the rooms that it counts in that.
-pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, MucCounts) {
-    let counts = MucCounts::default();
-    let shown = counts.clone();
-    let report = SelfReport::new(bridge.clone(), version(config))
+/// How its connections are.
+#[derive(Clone, Default)]
+pub(super) struct Connected {
+    counts: MucCounts,
+    link: Link,
+}
+
+/// What the bridge says of itself, and the connections that it counts in that.
+pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, Connected) {
+    let connected = Connected::default();
+    let Connected { counts, link } = connected.clone();
+    let mut report = SelfReport::new(bridge.clone(), version(config))
         .at(config.version.release.as_deref(), config.xmpp.region.as_deref())
-        .in_rooms(move || shown.read());
-    (report, counts)
+        .in_rooms(move || counts.read());
+    if config.xmpp.component.is_some() {
+        report = report.as_component(move || link.absent_for());
+    }
+    (report, connected)
 }
 
 impl Planes {
     /// Connects, for ever. Must be called in a tokio runtime.
-    pub fn start(config: &Config, report: &SelfReport, counts: MucCounts, seed: u64) -> Self {
+    pub fn start(config: &Config, report: &SelfReport, connected: Connected, seed: u64) -> Self {
+        let Connected { counts, link } = connected;
         let clients = XmppClients::start(&config.xmpp, report, &about(config), counts);
         let component = component_config(config).map(|component| {
             let services = Services {
                 face: Face::new(report.bridge().clone(), seed).into(),
                 report: report.clone(),
                 version: version(config).to_owned(),
+                os: about(config).os,
+                link,
             };
             Component::start(component, services)
         });
@@ -96,6 +109,10 @@ pub(crate) fn component_config(config: &Config) -> Option<ComponentConfig> {
         domain: component.domain.clone(),
         subdomain: component.subdomain.clone(),
         secret: component.secret.clone(),
+        allowed: Allowed {
+            ask: component.authorized.clone(),
+            shutdown: component.shutdown.clone(),
+        },
         publish: publish.collect(),
     })
 }

@@ -8,7 +8,7 @@ use rialto::{
     bridge::SelfReport,
     colibri::v1::Face,
     config::Secret,
-    xmpp::component::{Component, ComponentConfig, Place, Publish, Services},
+    xmpp::component::{Allowed, Component, ComponentConfig, Link, Place, Publish, Services},
 };
 
 use super::{
@@ -25,12 +25,15 @@ fn component(here: &Here, port: u16) -> Component {
         domain: Some(DOMAIN.to_owned()),
         subdomain: "jitsi-videobridge".to_owned(),
         secret: Secret::new(SECRET),
+        allowed: Allowed::default(),
         publish: vec![Publish { interval: Duration::from_millis(100), to }],
     };
     let services = Services {
         face: Arc::new(Face::new(here.bridge.clone(), 7)),
         report: SelfReport::new(here.bridge.clone(), "1.0"),
         version: "1.0".to_owned(),
+        os: "Linux".to_owned(),
+        link: Link::default(),
     };
     Component::start(config, services)
 }
@@ -79,6 +82,36 @@ async fn a_component_publishes_its_load_and_allocates_channels() {
     assert_eq!(here.bridge.stats().conferences, 0);
 }
 
+/// Whatever goes with its server, the component is back, and where a focus looks for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_is_back_after_its_server_and_makes_its_node_again() {
+    let Some((mut prosody, component_port)) = Prosody::with_component() else { return };
+    let here = Here::without_clients();
+    let mut component = component(&here, component_port);
+    let port = prosody.port();
+    for _ in 0..3 {
+        let seen = move || {
+            let mut focus = Focus::log_in(port, "focus");
+            subscribe(&mut focus);
+            published(&mut focus, "conferences", "0");
+        };
+        tokio::task::spawn_blocking(seen).await.unwrap();
+        prosody.kill();
+        prosody.forget_nodes();
+        prosody.launch();
+    }
+    component.leave().await;
+}
+
+/// Subscribes to the node, as soon as the bridge has made it.
+fn subscribe(focus: &mut Focus) {
+    let jid = focus.jid().to_owned();
+    let subscribe = format!(
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscribe node='{NODE}' jid='{jid}'/></pubsub>"
+    );
+    ask(focus, PUBSUB, "set", &subscribe);
+}
+
 fn flow(port: u16) {
     let mut focus = Focus::log_in(port, "focus");
     let info =
@@ -90,11 +123,7 @@ fn flow(port: u16) {
     let stats =
         ask(&mut focus, COMPONENT, "get", "<stats xmlns='http://jitsi.org/protocol/colibri'/>");
     assert_eq!(stat(&stats, "conferences").as_deref(), Some("0"));
-    let jid = focus.jid().to_owned();
-    let subscribe = format!(
-        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscribe node='{NODE}' jid='{jid}'/></pubsub>"
-    );
-    ask(&mut focus, PUBSUB, "set", &subscribe);
+    subscribe(&mut focus);
     published(&mut focus, "conferences", "0");
     let conference = "<conference xmlns='http://jitsi.org/protocol/colibri' name='room'>\
         <content name='audio'><channel endpoint='a' channel-bundle-id='a' initiator='true' expire='60'/></content>\

@@ -59,7 +59,7 @@ impl Prosody {
         let port = free_port();
         let mut prosody = Self { dir, port, child: None };
         prosody.configure(more);
-        for user in ["jvb", "focus", "client"] {
+        for user in ["jvb", "focus", "client", "client1", "client2"] {
             prosody.account(user);
         }
         prosody.launch();
@@ -106,6 +106,12 @@ Component "{PUBSUB}" "pubsub"
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }
+    }
+
+    /// While it is down: it has no pubsub nodes any more.
+    pub fn forget_nodes(&self) {
+        let name = PUBSUB.replace('.', "%2e");
+        let _ = fs::remove_dir_all(self.dir.join("data").join(name));
     }
 
     /// Starts it again.

@@ -146,10 +146,15 @@ pub struct Joined {
     /// Its address.
     pub local: SocketAddr,
     agent: Agent,
-    dtls: DTLSConn,
+    dtls: Arc<DTLSConn>,
 }
 
 impl Joined {
+    /// What DTLS carries beside keys: SCTP, where signalling agreed on it.
+    pub fn data(&self) -> Arc<dyn Conn + Send + Sync> {
+        self.dtls.clone()
+    }
+
     /// Ends the transport in order: DTLS close, then the agent.
     pub async fn close(self) {
         let _ = self.dtls.close().await;
@@ -206,7 +211,7 @@ impl Joining {
         match timeout_at(deadline, handshake).await {
             Ok(Ok((dtls, keys))) => {
                 worker.send(Command::Connected { endpoint, remote, keys });
-                Ok(Joined { local, agent, dtls })
+                Ok(Joined { local, agent, dtls: Arc::new(dtls) })
             }
             Ok(Err(error)) => Err(JoinError::Dtls(error.to_string())),
             Err(_) => {

@@ -2,8 +2,12 @@
 //! generator's clients speak.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::{
@@ -19,6 +23,7 @@ use crate::{
     wire::Connection,
 };
 
+const ACCOUNTS: [&str; 3] = ["client", "client1", "client2"];
 const ICE: &str = "urn:xmpp:jingle:transports:ice-udp:1";
 const DTLS: &str = "urn:xmpp:jingle:apps:dtls:0";
 const SOURCES: &str = "urn:xmpp:jingle:apps:rtp:ssma:0";
@@ -33,11 +38,19 @@ pub struct Clients {
 struct All {
     server: u16,
     connections: Mutex<HashMap<String, Arc<Mutex<Connection>>>>,
+    /// Who found to own the room when invited.
+    owners: Mutex<Vec<String>>,
+    logged_in: AtomicUsize,
 }
 
 /// Serves on a port of the system's choice.
 pub async fn serve(server: u16) -> Clients {
-    let all = Arc::new(All { server, connections: Mutex::default() });
+    let all = Arc::new(All {
+        server,
+        connections: Mutex::default(),
+        owners: Mutex::default(),
+        logged_in: AtomicUsize::new(0),
+    });
     let router = Router::new()
         .route("/colibri/v2/conferences", post(create))
         .route("/colibri/v2/conferences/{meeting}", patch(accept))
@@ -49,6 +62,11 @@ pub async fn serve(server: u16) -> Clients {
 }
 
 impl Clients {
+    /// Who was an owner of the room when it was offered a session.
+    pub fn owners(&self) -> Vec<String> {
+        self.all.owners.lock().unwrap().clone()
+    }
+
     /// One leaves the room.
     pub async fn leave(&self, id: &str) {
         let connection = self.all.connections.lock().unwrap().remove(id).unwrap();
@@ -69,7 +87,9 @@ fn endpoint_of(request: &Value) -> (String, Value) {
 async fn create(State(all): State<Arc<All>>, Json(request): Json<Value>) -> Json<Value> {
     let (id, _) = endpoint_of(&request);
     let wait = move || {
-        let mut connection = Connection::log_in(all.server, "client", &id);
+        // Each has an account: ownership is the account's.
+        let account = ACCOUNTS[all.logged_in.fetch_add(1, Ordering::Relaxed)];
+        let mut connection = Connection::log_in(all.server, account, &id);
         connection.send(&format!(
             "<iq type='set' id='conference' to='{FOCUS}'>\
              <conference xmlns='http://jitsi.org/protocol/focus' room='{ROOM}'/></iq>"
@@ -77,16 +97,31 @@ async fn create(State(all): State<Arc<All>>, Json(request): Json<Value>) -> Json
         let ready = connection.next(|element| element.attr("id") == Some("conference"));
         assert!(String::from(&ready).contains("ready"), "{}", String::from(&ready));
         connection.enter(ROOM, &id);
+        let owner = Cell::new(false);
         let offer = connection.next(|element| {
+            owner.set(owner.get() || owns(element, &id));
             element.children().any(|child| child.attr("action") == Some("session-initiate"))
         });
         let (from, iq) = (offer.attr("from").unwrap(), offer.attr("id").unwrap());
+        assert_eq!(from, format!("{ROOM}/focus"), "through the room");
+        if owner.get() {
+            all.owners.lock().unwrap().push(id.clone());
+        }
         connection.send(&format!("<iq type='result' id='{iq}' to='{from}'/>"));
         let answer = transport(&id, &offer);
         all.connections.lock().unwrap().insert(id, Arc::new(Mutex::new(connection)));
         answer
     };
     Json(tokio::task::spawn_blocking(wait).await.unwrap())
+}
+
+/// A presence that says that somebody owns the room.
+fn owns(presence: &Element, nick: &str) -> bool {
+    let of = format!("{ROOM}/{nick}");
+    let mut items = presence.children().flat_map(Element::children);
+    presence.name() == "presence"
+        && presence.attr("from") == Some(of.as_str())
+        && items.any(|item| item.attr("affiliation") == Some("owner"))
 }
 
 /// The first transport of an offer.

@@ -22,6 +22,7 @@ pub const JINGLE: &str = "urn:xmpp:jingle:1";
 
 const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
 const ICE: &str = "urn:xmpp:jingle:transports:ice-udp:1";
+const HEALTH: &str = "http://jitsi.org/protocol/healthcheck";
 const RTP: &str = "urn:xmpp:jingle:apps:rtp:1";
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
@@ -31,30 +32,38 @@ pub struct Load(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
-    participants: Option<String>,
-    owners: usize,
+    /// The latest statistics.
+    stats: BTreeMap<String, String>,
+    owners: Vec<String>,
     stop: bool,
 }
 
 impl Load {
-    /// What the bridge said last of how many it serves.
-    pub fn participants(&self) -> Option<String> {
-        self.0.lock().unwrap().participants.clone()
+    /// What the bridge said last in the node.
+    pub fn stat(&self, name: &str) -> Option<String> {
+        self.0.lock().unwrap().stats.get(name).cloned()
     }
 
     /// Participants that were made owners.
-    pub fn owners(&self) -> usize {
-        self.0.lock().unwrap().owners
+    pub fn owners(&self) -> Vec<String> {
+        self.0.lock().unwrap().owners.clone()
     }
 
     /// The focus ends.
     pub fn stop(&self) {
         self.0.lock().unwrap().stop = true;
     }
+
+    /// Nothing is known any more.
+    fn forget(&self) {
+        let mut known = self.0.lock().unwrap();
+        known.stats.clear();
+        known.stop = false;
+    }
 }
 
 /// Starts a focus.
-pub fn start(server: u16, load: Load) -> JoinHandle<()> {
+pub fn start(server: u16, load: Load) -> JoinHandle<Focus> {
     std::thread::spawn(move || {
         let connection = Connection::log_in(server, "focus", "focus");
         let mut focus = Focus {
@@ -62,23 +71,23 @@ pub fn start(server: u16, load: Load) -> JoinHandle<()> {
             load,
             ids: 0,
             in_room: false,
+            met: false,
             occupants: BTreeMap::new(),
             conference: None,
         };
         focus.subscribe();
-        while !focus.load.0.lock().unwrap().stop {
-            // The node is published to all the time: there is always something.
-            let element = focus.connection.next(|_| true);
-            focus.on(&element);
-        }
+        focus.serve();
+        focus
     })
 }
 
-struct Focus {
+pub struct Focus {
     connection: Connection,
     load: Load,
     ids: usize,
     in_room: bool,
+    /// The bridge was looked at.
+    met: bool,
     /// By nickname, which is the endpoint's id.
     occupants: BTreeMap<String, Occupant>,
     /// The conference's id at the bridge.
@@ -92,6 +101,45 @@ struct Occupant {
 }
 
 impl Focus {
+    fn serve(&mut self) {
+        while !self.load.0.lock().unwrap().stop {
+            // The node is published to all the time: there is always something.
+            let element = self.connection.next(|_| true);
+            self.on(&element);
+        }
+    }
+
+    /// Its server has been away, and rooms with it: it comes back under its name, which owns its
+    /// conference.
+    pub fn resume(mut self, server: u16) -> JoinHandle<Self> {
+        self.load.forget();
+        std::thread::spawn(move || {
+            self.connection = Connection::log_in(server, "focus", "focus");
+            self.in_room = false;
+            self.subscribe();
+            self.serve();
+            self
+        })
+    }
+
+    /// The endpoints that the bridge has in the conference.
+    pub fn endpoints(&mut self) -> Vec<String> {
+        let id = self.conference.clone().unwrap();
+        let look = format!("<conference xmlns='{COLIBRI}' id='{id}'/>");
+        let answer = self.ask(COMPONENT, "set", &look);
+        assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
+        let conference = answer.children().next().unwrap();
+        let endpoints = conference.children().filter(|child| child.name() == "endpoint");
+        endpoints.map(|endpoint| endpoint.attr("id").unwrap().to_owned()).collect()
+    }
+
+    /// Everybody is gone.
+    pub fn end(&mut self) {
+        for nick in self.occupants.keys().cloned().collect::<Vec<_>>() {
+            self.gone(&nick);
+        }
+    }
+
     /// Asks and waits for the answer.
     fn ask(&mut self, to: &str, kind: &str, inside: &str) -> Element {
         self.ids += 1;
@@ -116,12 +164,30 @@ impl Focus {
         }
     }
 
+    /// A bridge is who publishes under its own name, can do what a bridge does, and is well.
+    fn meet(&mut self, published: &Element) {
+        assert_eq!(item(published).as_deref(), Some(COMPONENT));
+        if self.met {
+            return;
+        }
+        self.met = true;
+        let info = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+        let info = String::from(&self.ask(COMPONENT, "get", info));
+        for feature in [COLIBRI, ICE, "urn:xmpp:jingle:apps:dtls:0", HEALTH] {
+            assert!(info.contains(feature), "{feature} in {info}");
+        }
+        let health = self.ask(COMPONENT, "get", &format!("<healthcheck xmlns='{HEALTH}'/>"));
+        assert_eq!(health.attr("type"), Some("result"), "{}", String::from(&health));
+    }
+
     fn on(&mut self, element: &Element) {
         let child = element.children().next();
         match (element.name(), child) {
             ("message", _) => {
-                if let Some(participants) = stat(element, "participants") {
-                    self.load.0.lock().unwrap().participants = Some(participants);
+                let said = stats(element);
+                if !said.is_empty() {
+                    self.meet(element);
+                    self.load.0.lock().unwrap().stats = said;
                 }
             }
             ("presence", _) => self.on_presence(element),
@@ -174,7 +240,7 @@ impl Focus {
             );
             let answer = self.ask(ROOM, "set", &owner);
             assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
-            self.load.0.lock().unwrap().owners += 1;
+            self.load.0.lock().unwrap().owners.push(nick.to_owned());
         }
         self.occupants.insert(nick.to_owned(), Occupant::default());
         match self.occupants.len() {
@@ -202,11 +268,15 @@ impl Focus {
                 )
             })
             .concat();
+        let association = format!(
+            "<content name='data'><sctpconnection endpoint='{nick}' channel-bundle-id='{nick}' \
+             initiator='true' expire='60' port='5000'/></content>"
+        );
         let answer = self.ask(
             COMPONENT,
             "set",
             &format!(
-                "<conference xmlns='{COLIBRI}' name='talk' {id}>{contents}\
+                "<conference xmlns='{COLIBRI}' name='talk' {id}>{contents}{association}\
                  <channel-bundle id='{nick}'><transport xmlns='{ICE}'>\
                  <fingerprint xmlns='urn:xmpp:jingle:apps:dtls:0' required='false'/>\
                  </transport></channel-bundle><endpoint id='{nick}'/></conference>"
@@ -236,9 +306,16 @@ impl Focus {
                 )
             })
             .concat();
+        let map = "<sctpmap xmlns='urn:xmpp:jingle:transports:dtls-sctp:1' number='5000' \
+                   protocol='webrtc-datachannel' streams='1024'/></transport>";
+        let with_map = transport.replacen("</transport>", map, 1);
+        let data = format!(
+            "<content name='data' creator='initiator' senders='both'>\
+             <description xmlns='{RTP}' media='application'/>{with_map}</content>"
+        );
         let jingle = format!(
             "<jingle xmlns='{JINGLE}' action='session-initiate' initiator='{ROOM}/focus' \
-             sid='{nick}'>{offered}</jingle>"
+             sid='{nick}'>{offered}{data}</jingle>"
         );
         let taken = self.ask(&format!("{ROOM}/{nick}"), "set", &jingle);
         assert_eq!(taken.attr("type"), Some("result"), "{}", String::from(&taken));
@@ -247,6 +324,8 @@ impl Focus {
     /// A client's transport and sources go to the bridge.
     fn on_accept(&mut self, iq: &Element, jingle: &Element) {
         let nick = jingle.attr("sid").unwrap().to_owned();
+        // As occupants: addresses of the room, not of accounts.
+        assert_eq!(iq.attr("from"), Some(format!("{ROOM}/{nick}").as_str()));
         let mut contents = Vec::new();
         let mut transport = String::new();
         for content in jingle.children() {
@@ -282,7 +361,8 @@ impl Focus {
             .channels
             .iter()
             .map(|(name, channel)| {
-                format!("<content name='{name}'><channel id='{channel}' expire='0'/></content>")
+                let kind = if name == "data" { "sctpconnection" } else { "channel" };
+                format!("<content name='{name}'><{kind} id='{channel}' expire='0'/></content>")
             })
             .collect();
         let expire =
@@ -318,9 +398,24 @@ fn format(media: &str) -> String {
     )
 }
 
-fn stat(element: &Element, name: &str) -> Option<String> {
-    if element.name() == "stat" && element.attr("name") == Some(name) {
-        return element.attr("value").map(str::to_owned);
+/// The id of the item in an element.
+fn item(element: &Element) -> Option<String> {
+    if element.name() == "item" {
+        return element.attr("id").map(str::to_owned);
     }
-    element.children().find_map(|child| stat(child, name))
+    element.children().find_map(item)
+}
+
+/// All statistics in an element.
+fn stats(element: &Element) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    if element.name() == "stat"
+        && let (Some(name), Some(value)) = (element.attr("name"), element.attr("value"))
+    {
+        found.insert(name.to_owned(), value.to_owned());
+    }
+    for child in element.children() {
+        found.append(&mut stats(child));
+    }
+    found
 }

@@ -2,37 +2,36 @@
 //! its load, answers clients' conference requests, makes rooms and owners, allocates channels at the
 //! bridge's component address, and offers Jingle sessions; media flows between real clients.
 
+mod call;
+mod channel;
 mod client;
 mod focus;
 mod muc;
+mod occupant;
 #[path = "../../../tests/xmpp/prosody.rs"]
 mod prosody;
 #[path = "../../../tests/xmpp/wire.rs"]
 mod wire;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rialto::{
-    config::{self, Override, StatsPlace, StatsTransport, hocon::System},
+    config::{
+        self, Override, Secret, StatsPlace, StatsTransport, XmppClient, XmppSecurity, hocon::System,
+    },
     daemon::{Daemon, Options},
-    srtp::Profile,
-};
-use rialto_load::{
-    client::{Conference, Joined, Joining, dtls::Identity},
-    http::Bridge,
-    plan::{Plan, Shape},
-    shared::{MediaOptions, Shared},
-    worker::{Command, Worker, client::ClientReport},
 };
 
+use call::Call;
 use focus::Load;
-use prosody::{DOMAIN, NODE, PATIENCE, PUBSUB, Prosody, SECRET};
+use prosody::{DOMAIN, NODE, PASSWORD, PATIENCE, PUBSUB, Prosody, SECRET};
 
 /// A bridge that is a component of the server, and nothing else.
 async fn bridge(component_port: u16) -> Daemon {
+    bridge_with(component_port, Vec::new()).await
+}
+
+async fn bridge_with(component_port: u16, clients: Vec<XmppClient>) -> Daemon {
     let setting = |key, value: &str| Override::text(key, value.to_owned(), "test");
     let overrides = [
         setting("videobridge.apis.xmpp-component.enabled", "true"),
@@ -42,10 +41,12 @@ async fn bridge(component_port: u16) -> Daemon {
         setting("videobridge.apis.xmpp-component.secret", SECRET),
         setting("videobridge.http-servers.private.port", "-1"),
         setting("videobridge.ice.udp.port", "0"),
+        setting("videobridge.sctp.enabled", "true"),
         setting("rialto.shards", "2"),
     ];
     let mut config = config::load(None, &overrides, &System).unwrap().config;
     config.harvest.loopback = true;
+    config.xmpp.clients = clients;
     config.stats.transports = vec![StatsTransport {
         interval: Some(Duration::from_millis(100)),
         to: StatsPlace::Pubsub { service: PUBSUB.to_owned(), node: NODE.to_owned() },
@@ -55,92 +56,18 @@ async fn bridge(component_port: u16) -> Daemon {
     Daemon::start(&config, &options).await.unwrap()
 }
 
-/// Clients of the load generator, whose signalling goes over XMPP.
-struct Call {
-    joining: Arc<Joining>,
-    worker: Arc<Worker>,
-    joined: Vec<Option<Joined>>,
-}
-
-impl Call {
-    fn new(signalling: &str) -> Self {
-        let shape = Shape { senders: 3, receivers: 0, video: Some(300_000), ..Shape::default() };
-        let shared = Arc::new(Shared::new(Plan::new(shape), MediaOptions::default()));
-        let worker = Arc::new(Worker::start(shared.clone(), 0).unwrap());
-        let joining = Joining {
-            shared,
-            bridge: Bridge::new(signalling).unwrap(),
-            identity: Identity::generate().unwrap(),
-            profiles: vec![Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80],
-            patience: PATIENCE,
-        };
-        Self { joining: Arc::new(joining), worker, joined: vec![None, None, None] }
-    }
-
-    /// These join at the same time.
-    async fn join(&mut self, endpoints: &[usize]) {
-        let mut joins = Vec::new();
-        for &endpoint in endpoints {
-            let (joining, worker) = (self.joining.clone(), self.worker.clone());
-            joins.push(tokio::spawn(async move {
-                let conference = Conference::new(endpoint);
-                joining.join(endpoint, &conference, &worker).await.unwrap()
-            }));
-        }
-        for (&endpoint, join) in endpoints.iter().zip(joins) {
-            self.joined[endpoint] = Some(join.await.unwrap());
-        }
-    }
-
-    fn id(&self, endpoint: usize) -> String {
-        self.joining.shared.plan.endpoints[endpoint].id.clone()
-    }
-
-    /// Its transport ends without a word.
-    async fn vanish(&mut self, endpoint: usize) {
-        self.worker.send(Command::Vanish(endpoint));
-        self.joined[endpoint].take().unwrap().vanish().await;
-    }
-
-    /// Waits until everybody here gets audio and video of everybody else here: packets beyond what they
-    /// had before.
-    async fn media(&self) {
-        let before = self.clients().await;
-        let old = |client: usize, source: usize| {
-            let client = before.iter().find(|c| c.endpoint == client);
-            let source = client.and_then(|c| c.sources.iter().find(|s| s.source == source));
-            source.map_or(0, |source| source.unique)
-        };
-        let start = Instant::now();
-        loop {
-            let clients = self.clients().await;
-            let flows = clients.iter().filter(|c| c.present).all(|client| {
-                client.sources.iter().all(|source| {
-                    let sender = self.joining.shared.plan.sources[source.source].endpoint;
-                    self.joined[sender].is_none()
-                        || source.unique > old(client.endpoint, source.source) + 20
-                })
-            });
-            if flows {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "{clients:#?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn clients(&self) -> Vec<ClientReport> {
-        self.worker.report().await.unwrap().clients
-    }
-}
-
-/// Waits until the node says so.
-async fn published(load: &Load, participants: &str) {
+/// Waits until the node says so of a number.
+async fn published(load: &Load, name: &str, wanted: impl Fn(f64) -> bool) {
     let start = Instant::now();
-    while load.participants().as_deref() != Some(participants) {
-        assert!(start.elapsed() < PATIENCE, "{:?}, not {participants}", load.participants());
+    while !load.stat(name).and_then(|said| said.parse().ok()).is_some_and(&wanted) {
+        assert!(start.elapsed() < PATIENCE, "{name} is {:?}", load.stat(name));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until the node says that there are so many.
+async fn participants(load: &Load, count: u32) {
+    published(load, "participants", |said| said == f64::from(count)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,25 +76,116 @@ async fn a_conference_from_the_first_request_to_the_last_goodbye() {
     let mut daemon = bridge(component_port).await;
     let load = Load::default();
     let focus = focus::start(prosody.port(), load.clone());
-    published(&load, "0").await;
+    // The focus sees the bridge, and that it is idle.
+    participants(&load, 0).await;
+    assert_eq!(load.stat("bit_rate_upload").as_deref(), Some("0"));
+    assert_eq!(load.stat("graceful_shutdown").as_deref(), Some("false"));
     let clients = client::serve(prosody.port()).await;
     let mut call = Call::new(&clients.url);
     // Nothing is allocated for the first alone: it waits for the second.
     call.join(&[0, 1]).await;
-    published(&load, "2").await;
+    participants(&load, 2).await;
     call.media().await;
+    call.talk(0, 1).await;
+    // Two videos of 300 kbit/s go out, and six when there are three.
+    published(&load, "bit_rate_upload", |kbps| kbps > 300.0).await;
+    published(&load, "videostreams", |streams| streams == 4.0).await;
     call.join(&[2]).await;
-    published(&load, "3").await;
+    participants(&load, 3).await;
     call.media().await;
+    published(&load, "bit_rate_upload", |kbps| kbps > 900.0).await;
+    published(&load, "videostreams", |streams| streams == 9.0).await;
     clients.leave(&call.id(1)).await;
     call.vanish(1).await;
-    published(&load, "2").await;
+    participants(&load, 2).await;
+    published(&load, "bit_rate_upload", |kbps| kbps < 900.0).await;
     call.media().await;
     for endpoint in [0, 2] {
         clients.leave(&call.id(endpoint)).await;
     }
-    published(&load, "0").await;
-    assert_eq!(load.owners(), 1, "the first participant, and nobody else");
+    participants(&load, 0).await;
+    published(&load, "bit_rate_upload", |kbps| kbps == 0.0).await;
+    published(&load, "conferences", |conferences| conferences == 0.0).await;
+    let owners = load.owners();
+    assert_eq!(owners.len(), 1, "the first participant, and nobody else");
+    assert_eq!(clients.owners(), owners, "as the room told");
+    load.stop();
+    focus.join().unwrap();
+    daemon.leave().await;
+    drop(daemon.stop());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_takes_no_call_with_it() {
+    let Some((mut prosody, component_port)) = Prosody::with_component() else { return };
+    let mut daemon = bridge(component_port).await;
+    let load = Load::default();
+    let focus = focus::start(prosody.port(), load.clone());
+    let clients = client::serve(prosody.port()).await;
+    let mut call = Call::new(&clients.url);
+    call.join(&[0, 1]).await;
+    participants(&load, 2).await;
+    call.media().await;
+    load.stop();
+    let focus = focus.join().unwrap();
+    prosody.kill();
+    call.media().await;
+    // Nodes are gone with it: the bridge has to make its own again.
+    prosody.forget_nodes();
+    prosody.launch();
+    let focus = focus.resume(prosody.port());
+    participants(&load, 2).await;
+    call.media().await;
+    load.stop();
+    let mut focus = focus.join().unwrap();
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut here = focus.endpoints();
+        here.sort();
+        focus.end();
+        here
+    });
+    let mut ids = vec![call.id(0), call.id(1)];
+    ids.sort();
+    assert_eq!(ended.await.unwrap(), ids, "the conference was kept");
+    assert_eq!(daemon.bridge().stats().endpoints, 0);
+    daemon.leave().await;
+    drop(daemon.stop());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_control_planes_are_faces_of_one_bridge() {
+    let Some((prosody, component_port)) = Prosody::with_component() else { return };
+    let port = prosody.port();
+    let client = XmppClient {
+        id: "today".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port,
+        domain: DOMAIN.to_owned(),
+        username: "jvb".to_owned(),
+        password: Secret::new(PASSWORD),
+        rooms: vec![occupant::BREWERY.to_owned()],
+        nickname: occupant::NICK.to_owned(),
+        verify_certificate: false,
+        security: XmppSecurity::Required,
+    };
+    let mut daemon = bridge_with(component_port, vec![client]).await;
+    let load = Load::default();
+    let focus = focus::start(port, load.clone());
+    let clients = client::serve(port).await;
+    let mut older = Call::new(&clients.url);
+    let mut newer = Call::new(&occupant::serve(port).await);
+    assert_eq!(older.id(0), newer.id(0), "ids are a conference's own");
+    tokio::join!(older.join(&[0, 1]), newer.join(&[0, 1]));
+    tokio::join!(older.media(), newer.media());
+    participants(&load, 4).await;
+    published(&load, "conferences", |conferences| conferences == 2.0).await;
+    // The older conference ends, and its namesakes in the newer one do not notice.
+    for endpoint in [0, 1] {
+        clients.leave(&older.id(endpoint)).await;
+        older.vanish(endpoint).await;
+    }
+    participants(&load, 2).await;
+    newer.media().await;
     load.stop();
     focus.join().unwrap();
     daemon.leave().await;

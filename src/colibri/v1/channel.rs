@@ -12,8 +12,9 @@ use super::{
 use crate::{
     bridge::is_bare_jid,
     colibri::{
-        ByChannels, Colibri2Endpoint, ColibriError, Condition, ConferenceModified, ConferenceModify, ForceMute,
-        IceUdp, Media, MediaSource, Sctp, Source, SsrcGroup, capability,
+        ByChannels, Colibri2Endpoint, ColibriError, Condition, ConferenceModified,
+        ConferenceModify, ForceMute, IceUdp, Media, MediaSource, Sctp, Source, SsrcGroup,
+        capability,
     },
     engine::MediaType,
 };
@@ -104,6 +105,10 @@ impl Room {
     pub fn sync(&mut self, alive: Option<&BTreeSet<String>>) {
         self.exists = alive.is_some();
         let gone = |id: &String| alive.is_none_or(|alive| !alive.contains(id));
+        // Whoever asked for it may not have waited for the answer.
+        for (id, member) in &mut self.members {
+            member.allocated |= !gone(id);
+        }
         self.members.retain(|id, member| !member.allocated || !gone(id));
         self.channels.retain(|_, channel| self.members.contains_key(&channel.endpoint));
     }

@@ -9,6 +9,8 @@ use crate::{
     engine::{Control, EndpointId},
 };
 
+mod channels;
+
 const FOCUS: &str = "focus@auth.example.com/focus1";
 
 struct World {
@@ -18,7 +20,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let rig = rig(BridgeConfig::default());
+        Self::with(BridgeConfig::default())
+    }
+
+    fn with(config: BridgeConfig) -> Self {
+        let rig = rig(config);
         let face = Face::new(rig.bridge.clone(), 7);
         Self { rig, face }
     }
@@ -183,27 +189,6 @@ async fn an_update_brings_sources_and_transport() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn direction_mutes() {
-    let world = World::new();
-    let made = world.two().await;
-    let (room, audio) = (id(&made), channel_id(&made, "audio", "alice"));
-    for (direction, muted) in [(" direction='sendonly'", true), ("", false)] {
-        world.rig.told();
-        let mute = format!(
-            "id='{room}'><content name='audio'><channel id='{audio}'{direction}/></content>"
-        );
-        let answer = world.ask(&mute).await.unwrap();
-        let said = channel(&answer, "audio", "alice").attr("direction");
-        assert_eq!(said, muted.then_some("sendonly"));
-        let mut mutes = world.rig.told().into_iter().filter_map(|told| match told {
-            Control::SetForceMute { endpoint, audio, video } => Some((endpoint, audio, video)),
-            _ => None,
-        });
-        assert_eq!(mutes.next(), Some((EndpointId(1), muted, false)));
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_endpoint_goes_with_its_last_channel_and_may_return() {
     let world = World::new();
     let made = world.two().await;
@@ -345,14 +330,7 @@ async fn no_new_conferences_while_shutting_down() {
     let error = error.element("jabber:component:accept");
     let inside: Vec<&str> = error.children().map(Element::name).collect();
     assert_eq!(inside, ["service-unavailable", "graceful-shutdown"]);
+    refused(world.ask("name='empty'>").await);
     let answer = world.ask(&format!("id='{}'>", id(&made))).await.unwrap();
     assert_eq!(names(&answer).last(), Some(&"graceful-shutdown"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn associations_are_refused_while_there_is_no_sctp() {
-    let world = World::new();
-    let data = ">\
-        <content name='data'><sctpconnection endpoint='a' channel-bundle-id='a' port='5000'/></content>";
-    assert_eq!(refused(world.ask(data).await).0, "feature-not-implemented");
 }

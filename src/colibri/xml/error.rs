@@ -55,6 +55,7 @@ pub fn read_error(element: &Element) -> Option<ColibriError> {
 fn error_type(condition: Condition) -> &'static str {
     match condition {
         Condition::BadRequest | Condition::PolicyViolation => "modify",
+        Condition::NotAuthorized => "auth",
         Condition::ResourceConstraint => "wait",
         Condition::Conflict
         | Condition::FeatureNotImplemented

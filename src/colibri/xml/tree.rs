@@ -94,11 +94,7 @@ impl<'a> Node<'a> {
     }
 
     /// All such children that can be read, of whatever namespace.
-    pub fn readable_of_any<T>(
-        &self,
-        name: &str,
-        read: impl Fn(&Node<'_>) -> Option<T>,
-    ) -> Vec<T> {
+    pub fn readable_of_any<T>(&self, name: &str, read: impl Fn(&Node<'_>) -> Option<T>) -> Vec<T> {
         let children = self.element.children().filter(|child| child.name() == name);
         children.filter_map(|child| read(&self.inner(child))).collect()
     }

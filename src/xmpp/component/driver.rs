@@ -1,6 +1,7 @@
 //! The component's socket: connected, served, and connected again when it is lost.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,11 +19,15 @@ use tokio::{
 };
 
 use super::{
-    ComponentConfig,
-    requests::{Step, handle},
+    ComponentConfig, Link,
+    requests::{Known, Reply, Step, handle},
     session::{Event, Lost, Session},
 };
-use crate::{bridge::SelfReport, colibri::v1::Face, xmpp::presence};
+use crate::{
+    bridge::SelfReport,
+    colibri::v1::Face,
+    xmpp::{Stanza, presence},
+};
 
 /// TCP has so long to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -43,6 +48,45 @@ pub struct Services {
     pub report: SelfReport,
     /// Version of the software, as it says to whom asks.
     pub version: String,
+    /// Its operating system, likewise.
+    pub os: String,
+    /// Where it says whether it is connected.
+    pub link: Link,
+}
+
+/// Requests that are being answered, and whom the answers are for.
+type Answers<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Element> + Send + 'a>>>;
+
+/// What a stanza leads to.
+enum Todo {
+    Send(Element),
+    Ask { from: String, request: Element, reply: Reply },
+    Nothing,
+}
+
+impl Services {
+    fn take(&self, stanza: Stanza, config: &ComponentConfig, up: Duration) -> Todo {
+        let (version, os) = (self.version.as_str(), self.os.as_str());
+        match handle(stanza, &Known { version, os, up, allowed: &config.allowed }) {
+            Step::Answer(answer) => Todo::Send(answer),
+            Step::Stats(reply) => {
+                let stats = presence::stats(&self.report.read_for_v1(), None);
+                Todo::Send(reply.result(Some(stats)))
+            }
+            Step::Health(reply) => Todo::Send(reply.health(self.report.bridge().health())),
+            Step::Shutdown { graceful, from, answer } => {
+                tracing::info!(from, graceful, "XMPP component: asked to shut down");
+                if graceful {
+                    self.report.bridge().graceful_shutdown();
+                } else {
+                    self.report.bridge().shutdown();
+                }
+                Todo::Send(answer)
+            }
+            Step::Conference { from, request, reply } => Todo::Ask { from, request, reply },
+            Step::Ignore => Todo::Nothing,
+        }
+    }
 }
 
 /// The component. It ends when this is dropped.
@@ -107,14 +151,20 @@ async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Re
     let (jid, server) = (config.jid(), format!("{}:{}", config.host, config.port));
     let began = Instant::now();
     let mut told = None;
+    let mut answers = Answers::new();
     loop {
-        let mut up = false;
-        let lost = match serve(&config, &services, &mut stopped, began, &mut up).await {
+        let mut up = None;
+        let lost = match serve(&config, &services, &mut answers, &mut stopped, began, &mut up).await
+        {
             Ok(()) => return,
             Err(lost) => lost.to_string(),
         };
+        services.link.down();
+        // What the bridge was asked it does, whether or not somebody still hears of it: a request that
+        // is dropped half-way would leave a channel of which only one side knows.
+        let _ = timeout(RETRY, async { while answers.next().await.is_some() {} }).await;
         // One line when something changes, not one for each attempt.
-        if up || told.as_ref() != Some(&lost) {
+        if up.is_some() || told.as_ref() != Some(&lost) {
             tracing::warn!(
                 jid,
                 server,
@@ -122,6 +172,10 @@ async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Re
                 "XMPP component: not connected, trying for ever"
             );
             told = Some(lost);
+        }
+        // At once after a loss; not if that has become a habit.
+        if up.is_some_and(|up: Instant| up.elapsed() > RETRY) {
+            continue;
         }
         let jitter = rand::rng().random_range(0.8..1.2);
         tokio::select! {
@@ -137,16 +191,16 @@ async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
 }
 
 /// One connection. `Ok`: it was asked to end.
-async fn serve(
+async fn serve<'a>(
     config: &ComponentConfig,
-    services: &Services,
+    services: &'a Services,
+    answers: &mut Answers<'a>,
     stopped: &mut watch::Receiver<bool>,
     began: Instant,
-    up: &mut bool,
+    up: &mut Option<Instant>,
 ) -> Result<(), Lost> {
     let (mut from, mut to) = connect(config).await?.into_split();
     let mut session = Session::new(config, Instant::now());
-    let mut answers = FuturesUnordered::new();
     let mut buffer = vec![0; 16 * 1024];
     let mut unsent = BytesMut::new();
     loop {
@@ -167,36 +221,30 @@ async fn serve(
                 for event in session.receive(Instant::now(), bytes)? {
                     match event {
                         Event::Up => {
-                            *up = true;
+                            *up = Some(Instant::now());
+                            services.link.up();
                             tracing::info!(jid = config.jid(), "XMPP component: connected");
                         }
                         Event::Stanza(stanza) => {
-                            match handle(stanza, &services.version, began.elapsed()) {
-                                Step::Answer(answer) => session.send(answer),
-                                Step::Stats(reply) => {
-                                    let stats = presence::stats(&services.report.read(), None);
-                                    session.send(reply.result(Some(stats)));
-                                }
-                                Step::Ignore => {}
-                                Step::Conference { from, request, reply } => {
-                                    answers.push(async move {
-                                        match services.face.ask(&from, &request).await {
-                                            Ok(answer) => reply.result(Some(answer)),
-                                            Err(refusal) => reply.error(|ns| refusal.element(ns)),
-                                        }
-                                    });
-                                }
+                            match services.take(stanza, config, began.elapsed()) {
+                                Todo::Send(answer) => session.send(answer),
+                                Todo::Ask { from, request, reply } => answers.push(Box::pin(async move {
+                                    match services.face.ask(&from, &request).await {
+                                        Ok(answer) => reply.result(Some(answer)),
+                                        Err(refusal) => reply.error(|ns| refusal.element(ns)),
+                                    }
+                                })),
+                                Todo::Nothing => {}
                             }
                         }
                     }
                 }
             }
             Some(answer) = answers.next(), if !answers.is_empty() => {
-                let answer: Element = answer;
                 session.send(answer);
             }
             () = sleep_until(session.next().into()) => {
-                session.tick(Instant::now(), || services.report.read(), || services.face.owners())?;
+                session.tick(Instant::now(), || services.report.read_for_v1(), || services.face.owners())?;
             }
             () = asked_to_stop(stopped) => {
                 session.close();

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    ComponentConfig, Place, Publish,
-    requests::{Step, handle},
+    Allowed, ComponentConfig, Place, Publish,
+    requests::{Known, Step, handle},
     session::{Event, Session},
 };
 use crate::{colibri::v1, config::Secret};
@@ -18,6 +18,7 @@ pub(crate) fn bytes(data: &[u8]) {
         domain: Some("example.com".to_owned()),
         subdomain: "jvb".to_owned(),
         secret: Secret::new("secret"),
+        allowed: Allowed::default(),
         publish: vec![Publish { interval: Duration::from_secs(1), to }],
     };
     let mut now = Instant::now();
@@ -27,10 +28,12 @@ pub(crate) fn bytes(data: &[u8]) {
         let Ok(events) = session.receive(now, chunk) else { return };
         for event in events {
             let Event::Stanza(stanza) = event else { continue };
-            match handle(stanza, "1", Duration::ZERO) {
-                Step::Answer(answer) => session.send(answer),
+            let known =
+                Known { version: "1", os: "", up: Duration::ZERO, allowed: &config.allowed };
+            match handle(stanza, &known) {
+                Step::Answer(answer) | Step::Shutdown { answer, .. } => session.send(answer),
                 Step::Conference { request, .. } => v1::fuzz::request(&request),
-                Step::Stats(_) | Step::Ignore => {}
+                Step::Stats(_) | Step::Health(_) | Step::Ignore => {}
             }
         }
         if session.tick(now, Vec::new, Vec::new).is_err() {

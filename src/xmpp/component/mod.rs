@@ -6,15 +6,17 @@
 
 mod driver;
 pub(crate) mod fuzz;
+mod link;
 mod pubsub;
 mod requests;
 mod session;
 
 use std::time::Duration;
 
-use crate::config::Secret;
+use crate::config::{Secret, SourcePattern};
 
 pub use driver::{Component, Services, probe};
+pub use link::Link;
 pub use session::Lost;
 
 /// The namespace of stanzas between a component and its server.
@@ -25,7 +27,7 @@ pub const NAMESPACE: &str = "jabber:component:accept";
 pub struct ComponentConfig {
     /// `host`: of the XMPP server. The domain, or `localhost` without one.
     pub host: String,
-    /// `port`. 5347, Prosody's.
+    /// `port`. 5275; Prosody's is 5347.
     pub port: u16,
     /// `domain`: of the XMPP server. Unset: the component's JID is the subdomain alone.
     pub domain: Option<String>,
@@ -33,8 +35,19 @@ pub struct ComponentConfig {
     pub subdomain: String,
     /// `secret`, which the server knows too.
     pub secret: Secret,
+    /// Who may ask.
+    pub allowed: Allowed,
     /// Where statistics go (`videobridge.stats.transports`).
     pub publish: Vec<Publish>,
+}
+
+/// Who may ask the component, by their full JIDs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Allowed {
+    /// For conferences and health; everybody, when it is not said.
+    pub ask: Option<SourcePattern>,
+    /// For the end of the bridge; when it is not said, as `ask`, and nobody without that.
+    pub shutdown: Option<SourcePattern>,
 }
 
 /// A place for statistics.

@@ -3,7 +3,10 @@
 //! The node is made and configured when it is not there. What is refused is logged once and tried
 //! again until it is accepted.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use minidom::Element;
 
@@ -14,6 +17,9 @@ const OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 const DATA_FORMS: &str = "jabber:x:data";
 /// An answer that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Upper bound of different complaints until the next success.
+const MAX_TROUBLES: usize = 16;
 
 /// The node that statistics go to.
 #[derive(Debug)]
@@ -26,8 +32,8 @@ pub(super) struct Publisher {
     due: Instant,
     usable: bool,
     waits: Option<(Wait, String, Instant)>,
-    /// What was logged last, so that it is logged once.
-    trouble: Option<String>,
+    /// What was logged since it worked, so that it is logged once.
+    troubles: BTreeSet<String>,
 }
 
 /// What an answer is waited for.
@@ -48,8 +54,13 @@ impl Publisher {
             due: now,
             usable: false,
             waits: None,
-            trouble: None,
+            troubles: BTreeSet::new(),
         }
+    }
+
+    /// The component has another JID than was thought.
+    pub fn rename(&mut self, item: &str) {
+        item.clone_into(&mut self.item);
     }
 
     /// When [`Self::poll`] wants to be called.
@@ -125,7 +136,7 @@ impl Publisher {
                 None
             }
             (Wait::Publish, None) => {
-                if self.trouble.take().is_some() {
+                if !std::mem::take(&mut self.troubles).is_empty() {
                     tracing::info!(service = self.service, node = self.node, "publishing again");
                 }
                 None
@@ -139,13 +150,13 @@ impl Publisher {
     }
 
     fn complain(&mut self, trouble: &str) {
-        if self.trouble.as_deref() != Some(trouble) {
+        // There are few conditions; a service that invents more is not heard.
+        if self.troubles.len() < MAX_TROUBLES && self.troubles.insert(trouble.to_owned()) {
             tracing::warn!(
                 service = self.service,
                 node = self.node,
                 "statistics cannot be published: {trouble}"
             );
-            self.trouble = Some(trouble.to_owned());
         }
     }
 
@@ -167,19 +178,17 @@ impl Publisher {
     fn configure(&self) -> Element {
         let mut form = Element::bare("x", DATA_FORMS);
         put(form.attrs_mut(), "type", "submit");
-        for (var, value) in [
-            ("FORM_TYPE", "http://jabber.org/protocol/pubsub#node_config"),
-            ("pubsub#access_model", "open"),
-            ("pubsub#persist_items", "0"),
-            ("pubsub#publish_model", "open"),
+        for (var, kind, value) in [
+            ("FORM_TYPE", "hidden", "http://jabber.org/protocol/pubsub#node_config"),
+            ("pubsub#access_model", "list-single", "open"),
+            ("pubsub#persist_items", "boolean", "false"),
+            ("pubsub#publish_model", "list-single", "open"),
         ] {
             let mut text = Element::bare("value", DATA_FORMS);
             text.append_text(value);
             let mut field = Element::bare("field", DATA_FORMS);
             put(field.attrs_mut(), "var", var);
-            if var == "FORM_TYPE" {
-                put(field.attrs_mut(), "type", "hidden");
-            }
+            put(field.attrs_mut(), "type", kind);
             field.append_child(text);
             form.append_child(field);
         }

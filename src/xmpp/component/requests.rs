@@ -4,8 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minidom::Element;
 
+use super::Allowed;
 use crate::{
+    bridge::HealthError,
     colibri::{ColibriError, Condition, v1, xml},
+    config::SourcePattern,
     stats,
     xmpp::{
         Stanza,
@@ -38,6 +41,10 @@ pub(super) enum Step {
     Conference { from: String, request: Element, reply: Reply },
     /// Send what [`Reply`] makes of the statistics.
     Stats(Reply),
+    /// Send what [`Reply::health`] makes of the bridge's health.
+    Health(Reply),
+    /// End the bridge, once conferences have ended or at once, and send the answer.
+    Shutdown { graceful: bool, from: String, answer: Element },
     /// It is no request.
     Ignore,
 }
@@ -63,13 +70,34 @@ impl Reply {
         self.0
     }
 
+    /// The bridge's health. A focus moves everybody away from a bridge that says it is not well.
+    pub fn health(self, health: Result<(), HealthError>) -> Element {
+        match health {
+            Ok(()) => self.result(None),
+            Err(error) => self.refuse(Condition::InternalServerError, &error.message),
+        }
+    }
+
     fn refuse(self, condition: Condition, text: &str) -> Element {
         self.error(|namespace| xml::write_error(&ColibriError::new(condition, text), namespace))
     }
 }
 
-/// Decides what to do about a stanza. `up`: for how long there has been a bridge.
-pub(super) fn handle(stanza: Stanza, version: &str, up: Duration) -> Step {
+/// What answers are made of.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    /// The software's version.
+    pub version: &'a str,
+    /// The operating system.
+    pub os: &'a str,
+    /// For how long there has been a bridge.
+    pub up: Duration,
+    /// Who may ask.
+    pub allowed: &'a Allowed,
+}
+
+/// Decides what to do about a stanza.
+pub(super) fn handle(stanza: Stanza, known: &Known<'_>) -> Step {
     let (iq, given_up) = match stanza {
         Stanza::Whole(iq) => (iq, None),
         Stanza::GivenUp { head, fault } => (head, Some(fault)),
@@ -89,9 +117,32 @@ pub(super) fn handle(stanza: Stanza, version: &str, up: Duration) -> Step {
     if let Some(fault) = given_up {
         return Step::Answer(reply.refuse(Condition::PolicyViolation, &fault.to_string()));
     }
-    let Some(asked) = iq.children().next() else {
+    let Some(asked) = iq.children().next().filter(|asked| !asked.ns().is_empty()) else {
         return Step::Answer(reply.refuse(Condition::BadRequest, ""));
     };
+    let may = |pattern: Option<&SourcePattern>| pattern.is_none_or(|pattern| pattern.matches(from));
+    let ask = known.allowed.ask.as_ref();
+    let protected = v1::is_conference(asked) || asked.is("healthcheck", HEALTHCHECK);
+    if protected && !may(ask) {
+        return Step::Answer(reply.refuse(Condition::NotAuthorized, ""));
+    }
+    if asked.is("healthcheck", HEALTHCHECK) {
+        return Step::Health(reply);
+    }
+    if asked.is("graceful-shutdown", COLIBRI) || asked.is("force-shutdown", COLIBRI) {
+        let pattern = known.allowed.shutdown.as_ref().or(ask);
+        return match pattern {
+            None => Step::Answer(reply.refuse(Condition::ServiceUnavailable, "")),
+            Some(pattern) if !pattern.matches(from) => {
+                Step::Answer(reply.refuse(Condition::NotAuthorized, ""))
+            }
+            Some(_) => Step::Shutdown {
+                graceful: asked.name() == "graceful-shutdown",
+                from: from.to_owned(),
+                answer: reply.result(None),
+            },
+        };
+    }
     if v1::is_conference(asked) {
         return Step::Conference { from: from.to_owned(), request: asked.clone(), reply };
     }
@@ -99,20 +150,13 @@ pub(super) fn handle(stanza: Stanza, version: &str, up: Duration) -> Step {
         // JVB's component refused it; who asks wants to know.
         return Step::Stats(reply);
     }
-    Step::Answer(simple(asked, get, reply, version, up))
+    Step::Answer(simple(asked, get, reply, known))
 }
 
-fn simple(asked: &Element, get: bool, reply: Reply, version: &str, up: Duration) -> Element {
-    if asked.is("healthcheck", HEALTHCHECK) {
-        // Always well: a focus of that time takes an error for a reason to move everybody.
-        return reply.result(None);
-    }
+fn simple(asked: &Element, get: bool, reply: Reply, known: &Known<'_>) -> Element {
     if asked.is("query", VERSION) {
-        return reply.result(Some(about(version)));
-    }
-    let lifecycle = ["graceful-shutdown", "force-shutdown"];
-    if lifecycle.iter().any(|name| asked.is(*name, COLIBRI)) {
-        return reply.refuse(Condition::ServiceUnavailable, "");
+        let said = [("name", "JVB"), ("version", known.version), ("os", known.os)];
+        return reply.result(Some(texts("query", VERSION, &said)));
     }
     if asked.is("stats", COLIBRI) {
         return reply.refuse(Condition::ServiceUnavailable, "Unsupported IQ request stats");
@@ -126,7 +170,7 @@ fn simple(asked: &Element, get: bool, reply: Reply, version: &str, up: Duration)
         }
         if asked.is("query", LAST) {
             let mut query = Element::bare("query", LAST);
-            put(query.attrs_mut(), "seconds", &up.as_secs().to_string());
+            put(query.attrs_mut(), "seconds", &known.up.as_secs().to_string());
             return reply.result(Some(query));
         }
         if asked.is("time", TIME) {
@@ -143,11 +187,6 @@ fn disco_info() -> Element {
     let identity =
         [("category", "component"), ("type", "conference"), ("name", "JitsiVideobridge")];
     disco(&identity, &FEATURES)
-}
-
-fn about(version: &str) -> Element {
-    let said = [("name", "JVB"), ("version", version), ("os", std::env::consts::OS)];
-    texts("query", VERSION, &said)
 }
 
 /// XEP-0202, in UTC.

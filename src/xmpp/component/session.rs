@@ -168,6 +168,11 @@ impl Session {
 
     /// The handshake: lower-case hexadecimal of SHA-1 over the stream's id and the secret.
     fn opened(&mut self, open: &Element) {
+        // The server knows best what it calls us (XEP-0114 section 3).
+        if let Some(from) = open.attr("from").filter(|from| !from.is_empty()) {
+            from.clone_into(&mut self.jid);
+            self.publishers.iter_mut().for_each(|publisher| publisher.rename(from));
+        }
         let id = open.attr("id").unwrap_or_default();
         let digest = Sha1::digest(format!("{id}{}", self.secret.reveal()));
         let text = digest.iter().fold(String::new(), |mut text, byte| {

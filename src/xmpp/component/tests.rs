@@ -3,11 +3,14 @@ use std::time::Instant;
 use minidom::Element;
 
 use super::{
-    requests::{Step, handle},
+    requests::{Known, Step, handle},
     session::{Event, Lost, Session},
     *,
 };
-use crate::xmpp::{Limits, Stanza, iq::DISCO_INFO, parse};
+use crate::{
+    bridge::HealthError,
+    xmpp::{Limits, Stanza, iq::DISCO_INFO, parse},
+};
 
 const STREAM: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
                       xmlns:stream='http://etherx.jabber.org/streams' from='jvb.example.com' id='3BF96D32'>";
@@ -20,6 +23,7 @@ fn config(publish: Vec<Publish>) -> ComponentConfig {
         domain: Some("example.com".into()),
         subdomain: "jvb".into(),
         secret: Secret::new("test"),
+        allowed: Allowed::default(),
         publish,
     }
 }
@@ -216,15 +220,29 @@ fn focuses_are_told_unasked() {
     assert_eq!((stats.name(), stats.children().count()), ("stats", 1));
 }
 
-fn asked(kind: &str, inside: &str) -> Element {
+fn step(stanza: Stanza, allowed: &Allowed) -> Step {
+    let up = Duration::from_secs(7);
+    handle(stanza, &Known { version: "2.1", os: "Linux", up, allowed })
+}
+
+fn asks(kind: &str, inside: &str, allowed: &Allowed) -> Step {
     let iq = format!(
         "<iq type='{kind}' id='x\u{e9}1' from='focus@example.com/1' to='jvb.example.com'>{inside}</iq>"
     );
-    let stanza = parse(iq.as_bytes(), NAMESPACE, Limits::default()).unwrap();
-    match handle(stanza, "2.1", Duration::from_secs(7)) {
+    step(parse(iq.as_bytes(), NAMESPACE, Limits::default()).unwrap(), allowed)
+}
+
+fn asked(kind: &str, inside: &str) -> Element {
+    match asks(kind, inside, &Allowed::default()) {
         Step::Answer(answer) => answer,
         other => panic!("{other:?}"),
     }
+}
+
+/// The condition of a refusal, or `result`.
+fn outcome(answer: &Element) -> &str {
+    let error = answer.get_child("error", NAMESPACE);
+    error.map_or("result", |error| error.children().next().unwrap().name())
 }
 
 #[test]
@@ -243,7 +261,6 @@ fn requests_are_answered_as_jvbs_component_did() {
     assert_eq!(features[4], "http://jitsi.org/protocol/colibri");
     for (kind, inside, expected) in [
         ("get", "<ping xmlns='urn:xmpp:ping'/>", "result"),
-        ("get", "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>", "result"),
         ("set", "<query xmlns='jabber:iq:version'/>", "result"),
         ("get", "<query xmlns='jabber:iq:last'/>", "result"),
         ("get", "<time xmlns='urn:xmpp:time'/>", "result"),
@@ -261,11 +278,11 @@ fn requests_are_answered_as_jvbs_component_did() {
         ("set", "<ping xmlns='urn:xmpp:ping'/>", "bad-request"),
         ("get", "<x xmlns='y'/>", "bad-request"),
         ("get", "", "bad-request"),
+        ("get", "<x xmlns=''/>", "bad-request"),
     ] {
         let answer = asked(kind, inside);
         let error = answer.get_child("error", NAMESPACE);
-        let said = error.map_or("result", |error| error.children().next().unwrap().name());
-        assert_eq!(said, expected, "{kind} {inside}");
+        assert_eq!(outcome(&answer), expected, "{kind} {inside}");
         assert!(error.is_none() || answer.children().count() == 1, "nothing is repeated");
     }
 }
@@ -279,7 +296,7 @@ fn what_is_no_request_is_not_answered() {
         "<iq type='get' from='a'><ping xmlns='urn:xmpp:ping'/></iq>",
     ] {
         let stanza = parse(text.as_bytes(), NAMESPACE, Limits::default()).unwrap();
-        assert!(matches!(handle(stanza, "", Duration::ZERO), Step::Ignore), "{text}");
+        assert!(matches!(step(stanza, &Allowed::default()), Step::Ignore), "{text}");
     }
 }
 
@@ -301,4 +318,149 @@ fn the_secret_is_not_shown() {
     let shown =
         format!("{:?}", ComponentConfig { secret: Secret::new("s3cr3t"), ..config(Vec::new()) });
     assert!(!shown.contains("s3cr3t"), "{shown}");
+}
+
+const CONFERENCE: &str = "<conference xmlns='http://jitsi.org/protocol/colibri'/>";
+const HEALTH: &str = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>";
+const GRACEFUL: &str = "<graceful-shutdown xmlns='http://jitsi.org/protocol/colibri'/>";
+const FORCE: &str = "<force-shutdown xmlns='http://jitsi.org/protocol/colibri'/>";
+
+#[test]
+fn health_is_told_truly() {
+    let Step::Health(reply) = asks("get", HEALTH, &Allowed::default()) else { panic!() };
+    assert_eq!(outcome(&reply.clone().health(Ok(()))), "result");
+    let ill = HealthError { hard: false, message: "Engine thread 1 is silent".to_owned() };
+    let answer = reply.health(Err(ill));
+    assert_eq!(outcome(&answer), "internal-server-error");
+    assert!(String::from(&answer).contains("Engine thread 1 is silent"));
+}
+
+#[test]
+fn who_may_not_ask_is_told_so() {
+    let ours = SourcePattern::new("focus@example\\.com/.*");
+    let others = SourcePattern::new("admin@example\\.com/.*");
+    let only = |ask: &Option<SourcePattern>, shutdown: &Option<SourcePattern>| Allowed {
+        ask: ask.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let said = |inside: &str, allowed: &Allowed| match asks("set", inside, allowed) {
+        Step::Answer(answer) => {
+            let text = String::from(&answer);
+            assert!(!text.contains("<text"), "{text}");
+            assert!(!text.contains("not-authorized") || text.contains("type='auth'"), "{text}");
+            outcome(&answer).to_owned()
+        }
+        Step::Conference { .. } => "conference".to_owned(),
+        Step::Health(_) => "health".to_owned(),
+        Step::Shutdown { graceful: true, .. } => "graceful".to_owned(),
+        Step::Shutdown { .. } => "force".to_owned(),
+        other => panic!("{other:?}"),
+    };
+    for (allowed, conference, health, graceful, force) in [
+        (only(&None, &None), "conference", "health", "service-unavailable", "service-unavailable"),
+        (only(&ours, &None), "conference", "health", "graceful", "force"),
+        (
+            only(&others, &None),
+            "not-authorized",
+            "not-authorized",
+            "not-authorized",
+            "not-authorized",
+        ),
+        (only(&others, &ours), "not-authorized", "not-authorized", "graceful", "force"),
+        (only(&ours, &others), "conference", "health", "not-authorized", "not-authorized"),
+    ] {
+        let answers = [CONFERENCE, HEALTH, GRACEFUL, FORCE].map(|inside| said(inside, &allowed));
+        assert_eq!(answers, [conference, health, graceful, force], "{allowed:?}");
+    }
+}
+
+#[test]
+fn the_server_says_what_the_component_is_called() {
+    let now = Instant::now();
+    let alone = ComponentConfig { domain: None, ..config(node(5)) };
+    let mut world = World { session: Session::new(&alone, now), now };
+    world.receive(&STREAM.replace("jvb.example.com", "jvb.other.net")).unwrap();
+    world.receive("<handshake/>").unwrap();
+    world.session.take_output();
+    let create = world.next_to("pubsub.example.com");
+    assert_eq!(create.attr("from"), Some("jvb.other.net"));
+    world.answer(&create, "error", &error("conflict")).unwrap();
+    let publish = world.next_to("pubsub.example.com");
+    assert!(String::from(&publish).contains("<item id='jvb.other.net'"), "{publish:?}");
+}
+
+#[test]
+fn two_nodes_are_published_to_each_in_its_time() {
+    let mut places = node(5);
+    places.push(Publish {
+        interval: Duration::from_secs(2),
+        to: Place::Node { service: "other.example.com".into(), node: "mine".into() },
+    });
+    let mut world = World::up(places);
+    let start = world.now;
+    let mut published = [0, 0];
+    while world.now < start + Duration::from_secs(60) {
+        for stanza in world.pass().unwrap() {
+            let to = stanza.attr("to").unwrap().to_owned();
+            for (count, service) in
+                published.iter_mut().zip(["pubsub.example.com", "other.example.com"])
+            {
+                *count += u32::from(to == service && action(&stanza) == "publish");
+            }
+            world.answer(&stanza, "result", "").unwrap();
+        }
+        // Nodes are configured as soon as they are made.
+        for stanza in world.sent() {
+            world.answer(&stanza, "result", "").unwrap();
+        }
+    }
+    let [slow, fast] = published;
+    assert!((11..=13).contains(&slow) && (29..=31).contains(&fast), "{published:?}");
+}
+
+#[test]
+fn a_service_that_comes_later_is_published_to() {
+    let mut world = World::up(node(5));
+    for condition in ["service-unavailable", "remote-server-not-found", "service-unavailable"] {
+        let create = world.next_to("pubsub.example.com");
+        assert_eq!(action(&create), "create");
+        world.answer(&create, "error", &error(condition)).unwrap();
+    }
+    let create = world.next_to("pubsub.example.com");
+    world.answer(&create, "result", "").unwrap();
+    let form = String::from(&world.sent().pop().unwrap());
+    for field in [
+        "<field type='hidden' var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value>",
+        "<field type='list-single' var='pubsub#access_model'><value>open</value>",
+        "<field type='boolean' var='pubsub#persist_items'><value>false</value>",
+        "<field type='list-single' var='pubsub#publish_model'><value>open</value>",
+    ] {
+        assert!(form.contains(field), "{form}");
+    }
+}
+
+/// And so does the bridge's health, after a while.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_down_tells_for_how_long() {
+    let link = Link::default();
+    tokio::time::sleep(Duration::from_secs(91)).await;
+    assert_eq!(link.absent_for().map(|time| time.as_secs()), Some(91));
+    link.up();
+    assert_eq!(link.absent_for(), None);
+    link.down();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    link.down();
+    assert_eq!(link.absent_for().map(|time| time.as_secs()), Some(3));
+
+    let rig = crate::bridge::tests::rig::rig(crate::bridge::BridgeConfig::default());
+    let shown = link.clone();
+    let report = crate::bridge::SelfReport::new(rig.bridge.clone(), "1")
+        .as_component(move || shown.absent_for());
+    let stats = report.read_for_v1();
+    assert!(stats.iter().any(|(name, _)| *name == "videostreams"));
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let ill = report.health().unwrap_err();
+    assert!(!ill.hard && ill.message.contains("the component is not connected"), "{ill}");
+    link.up();
+    report.health().unwrap();
 }

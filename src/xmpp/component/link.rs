@@ -1,0 +1,43 @@
+//! Whether the component is connected, for those who ask for its health.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Whether a component is connected to its server. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Link(Arc<Mutex<Option<Instant>>>);
+
+impl Default for Link {
+    /// Not connected, from now on.
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Some(now()))))
+    }
+}
+
+impl Link {
+    /// For how long it has not been connected; `None`: it is.
+    pub fn absent_for(&self) -> Option<Duration> {
+        self.lock().map(|since| now().saturating_duration_since(since))
+    }
+
+    /// It is known to the server.
+    pub(super) fn up(&self) {
+        self.lock().take();
+    }
+
+    /// It is not, or not any more.
+    pub(super) fn down(&self) {
+        self.lock().get_or_insert_with(now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
