@@ -26,6 +26,9 @@ impl Channel {
             max_receive_buffer_size: 0,
             max_message_size: 0,
             name: "client".to_owned(),
+            local_port: 5000,
+            remote_port: 5000,
+            mtu: 1200,
         };
         let association = timeout(PATIENCE, Association::client(config)).await.unwrap().unwrap();
         let association = Arc::new(association);

@@ -121,6 +121,7 @@ async fn a_server_that_dies_takes_no_call_with_it() {
     let mut daemon = bridge(component_port).await;
     let load = Load::default();
     let focus = focus::start(prosody.port(), load.clone());
+    participants(&load, 0).await;
     let clients = client::serve(prosody.port()).await;
     let mut call = Call::new(&clients.url);
     call.join(&[0, 1]).await;
@@ -171,6 +172,7 @@ async fn both_control_planes_are_faces_of_one_bridge() {
     let mut daemon = bridge_with(component_port, vec![client]).await;
     let load = Load::default();
     let focus = focus::start(port, load.clone());
+    participants(&load, 0).await;
     let clients = client::serve(port).await;
     let mut older = Call::new(&clients.url);
     let mut newer = Call::new(&occupant::serve(port).await);
