@@ -145,11 +145,6 @@ const KEYS: [(&str, &str, As); 49] = [
         As::Same,
     ),
     ("org.jitsi.videobridge.rest.COLIBRI_WS_TLS", "videobridge.websockets.tls", As::Same),
-    (
-        "org.jitsi.videobridge.shutdown.ALLOWED_SOURCE_REGEXP",
-        "videobridge.apis.xmpp-component.shutdown-source",
-        As::Same,
-    ),
     ("org.jitsi.videobridge.rest.jetty.host", "videobridge.http-servers.public.host", As::Same),
     ("org.jitsi.videobridge.rest.jetty.port", "videobridge.http-servers.public.port", As::Same),
     (
@@ -160,6 +155,11 @@ const KEYS: [(&str, &str, As); 49] = [
     (
         "org.jitsi.videobridge.rest.private.jetty.port",
         "videobridge.http-servers.private.port",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.shutdown.ALLOWED_SOURCE_REGEXP",
+        "videobridge.apis.xmpp-component.shutdown-source",
         As::Same,
     ),
 ];
