@@ -57,7 +57,7 @@ async fn bridge_with(component_port: u16, clients: Vec<XmppClient>) -> Daemon {
 }
 
 /// Waits until the node says so of a number.
-async fn published(load: &Load, name: &str, wanted: impl Fn(f64) -> bool) {
+async fn published(load: &Load, name: &str, wanted: impl Fn(u64) -> bool) {
     let start = Instant::now();
     while !load.stat(name).and_then(|said| said.parse().ok()).is_some_and(&wanted) {
         assert!(start.elapsed() < PATIENCE, "{name} is {:?}", load.stat(name));
@@ -67,7 +67,7 @@ async fn published(load: &Load, name: &str, wanted: impl Fn(f64) -> bool) {
 
 /// Waits until the node says that there are so many.
 async fn participants(load: &Load, count: u32) {
-    published(load, "participants", |said| said == f64::from(count)).await;
+    published(load, "participants", |said| said == u64::from(count)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,24 +88,24 @@ async fn a_conference_from_the_first_request_to_the_last_goodbye() {
     call.media().await;
     call.talk(0, 1).await;
     // Two videos of 300 kbit/s go out, and six when there are three.
-    published(&load, "bit_rate_upload", |kbps| kbps > 300.0).await;
-    published(&load, "videostreams", |streams| streams == 4.0).await;
+    published(&load, "bit_rate_upload", |kbps| kbps > 300).await;
+    published(&load, "videostreams", |streams| streams == 4).await;
     call.join(&[2]).await;
     participants(&load, 3).await;
     call.media().await;
-    published(&load, "bit_rate_upload", |kbps| kbps > 900.0).await;
-    published(&load, "videostreams", |streams| streams == 9.0).await;
+    published(&load, "bit_rate_upload", |kbps| kbps > 900).await;
+    published(&load, "videostreams", |streams| streams == 9).await;
     clients.leave(&call.id(1)).await;
     call.vanish(1).await;
     participants(&load, 2).await;
-    published(&load, "bit_rate_upload", |kbps| kbps < 900.0).await;
+    published(&load, "bit_rate_upload", |kbps| kbps < 900).await;
     call.media().await;
     for endpoint in [0, 2] {
         clients.leave(&call.id(endpoint)).await;
     }
     participants(&load, 0).await;
-    published(&load, "bit_rate_upload", |kbps| kbps == 0.0).await;
-    published(&load, "conferences", |conferences| conferences == 0.0).await;
+    published(&load, "bit_rate_upload", |kbps| kbps == 0).await;
+    published(&load, "conferences", |conferences| conferences == 0).await;
     let owners = load.owners();
     assert_eq!(owners.len(), 1, "the first participant, and nobody else");
     assert_eq!(clients.owners(), owners, "as the room told");
@@ -180,7 +180,7 @@ async fn both_control_planes_are_faces_of_one_bridge() {
     tokio::join!(older.join(&[0, 1]), newer.join(&[0, 1]));
     tokio::join!(older.media(), newer.media());
     participants(&load, 4).await;
-    published(&load, "conferences", |conferences| conferences == 2.0).await;
+    published(&load, "conferences", |conferences| conferences == 2).await;
     // The older conference ends, and its namesakes in the newer one do not notice.
     for endpoint in [0, 1] {
         clients.leave(&older.id(endpoint)).await;
