@@ -109,6 +109,7 @@ Component "{PUBSUB}" "pubsub"
     }
 
     /// While it is down: it has no pubsub nodes any more.
+    #[allow(dead_code, reason = "for tests of the component")]
     pub fn forget_nodes(&self) {
         let name = PUBSUB.replace('.', "%2e");
         let _ = fs::remove_dir_all(self.dir.join("data").join(name));
