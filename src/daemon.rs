@@ -20,6 +20,7 @@ use crate::{
     focus,
     harvest::{self, Found},
     http::{self, ListenError, Server, TlsError},
+    ingress::keyframe::{KeyframeLimits, RequestLimit},
     stats,
     transport::{self, HubError, StaticMapping, TransportConfig, Transports},
 };
@@ -203,7 +204,23 @@ fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineConfig {
         gso: config.engine.gso,
         gro: config.engine.gro,
         video_hold: config.engine.video_hold,
+        keyframes: keyframe_limits(&config.keyframe),
         seed: rand::rng().next_u64(),
+    }
+}
+
+fn keyframe_limits(config: &config::Keyframe) -> KeyframeLimits {
+    KeyframeLimits {
+        receiver: RequestLimit {
+            min_interval: config.min_interval,
+            max: config.max_requests as usize,
+            window: config.max_request_interval,
+        },
+        source: RequestLimit {
+            min_interval: config.source_wide_min_interval,
+            max: config.source_wide_max_requests as usize,
+            window: config.source_wide_max_request_interval,
+        },
     }
 }
 
@@ -314,4 +331,102 @@ fn bridge_config(config: &Config) -> BridgeConfig {
 fn web_socket_bases(config: &Config) -> Vec<String> {
     let served = config.web_sockets.enabled && config.public_http.port.is_some();
     if served { config.web_sockets.bases() } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use super::*;
+
+    struct Text(&'static str);
+
+    impl config::hocon::Source for Text {
+        fn read(&self, path: &Path) -> io::Result<String> {
+            let here = path == Path::new("jvb.conf");
+            if here { Ok(self.0.to_owned()) } else { Err(io::ErrorKind::NotFound.into()) }
+        }
+
+        fn env(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    fn configured(text: &'static str) -> Config {
+        config::load(Some(Path::new("jvb.conf")), &[], &Text(text)).unwrap().config
+    }
+
+    #[test]
+    fn the_defaults_of_the_parts_are_those_of_the_configuration() {
+        let config = Config::default();
+        assert_eq!(keyframe_limits(&config.keyframe), KeyframeLimits::default());
+        let (ours, theirs) = (bridge_config(&config), BridgeConfig::default());
+        assert_eq!(ours.first_transfer_timeout, theirs.first_transfer_timeout);
+        assert_eq!(ours.max_inactivity, theirs.max_inactivity);
+        assert_eq!(ours.activity_check_interval, theirs.activity_check_interval);
+        assert_eq!(ours.expiration_timeout, theirs.expiration_timeout);
+        assert_eq!(ours.recent_speakers, theirs.recent_speakers);
+        let (ours, theirs) = (transport_config(&config), TransportConfig::default());
+        assert_eq!(
+            (ours.local_hash, ours.accepted_hashes),
+            (theirs.local_hash, theirs.accepted_hashes)
+        );
+        assert_eq!(ours.consent_timeout, theirs.consent_timeout);
+        assert_eq!(ours.restart_window, theirs.restart_window);
+        assert_eq!(ours.restart_timeout, theirs.restart_timeout);
+        assert_eq!(ours.dtls_timeout, theirs.dtls_timeout);
+    }
+
+    #[test]
+    fn what_is_configured_reaches_the_parts() {
+        let config = configured(
+            "videobridge {\n\
+               ep-connection-status { first-transfer-timeout = 7 s, max-inactivity-limit = 6 s\n\
+                 check-interval = 100 ms }\n\
+               entity-expiration { timeout = 50 s, check-interval = 40 s }\n\
+               speech-activity.recent-speakers-count = 3\n\
+               cc { initial-last-n = 4, jvb-last-n = 5 }\n\
+               ice { ufrag-prefix = \"a:\", resolve-remote-candidates = true\n\
+                 advertise-private-candidates = false\n\
+                 restart { enabled = false, transition-window = 1 s, timeout = 2 s } }\n\
+               initial-drain-mode = true, version { announce = true, release = r1 }\n\
+               shutdown { graceful-shutdown-max-duration = 3 h, shutting-down-delay = 9 s\n\
+                 graceful-shutdown-min-participants = 2 }\n\
+             }\n\
+             jmt { dtls { handshake-timeout = 8 s, local-fingerprint-hash-function = sha-512\n\
+                 accepted-fingerprint-hash-functions = [ sha-256 ] }\n\
+               keyframe { min-interval = 100 ms, max-requests = 9, max-request-interval = 5 s\n\
+                 source-wide-min-interval = 50 ms, source-wide-max-requests = 2\n\
+                 source-wide-max-request-interval = 1 s } }\n\
+             ice4j { consent-freshness.interval = 4 s\n\
+               harvest { use-ipv6 = false, use-link-local-addresses = true } }\n",
+        );
+        let (second, milli) = (Duration::from_secs(1), Duration::from_millis(1));
+        let bridge = bridge_config(&config);
+        assert_eq!(bridge.first_transfer_timeout, 7 * second);
+        assert_eq!(bridge.max_inactivity, 6 * second);
+        assert_eq!(bridge.activity_check_interval, 100 * milli);
+        assert_eq!(bridge.expiration_timeout, 50 * second);
+        assert_eq!(bridge.expiration_check_interval, 40 * second);
+        assert_eq!((bridge.recent_speakers, bridge.initial_last_n), (3, 4));
+        assert_eq!(bridge.limits.last_n, Some(5));
+        assert!(bridge.initial_drain && bridge.announced_version.is_some());
+        assert_eq!(bridge.release.as_deref(), Some("r1"));
+        assert_eq!(bridge.shutdown.graceful_max, 3 * 3600 * second);
+        assert_eq!((bridge.shutdown.delay, bridge.shutdown.min_participants), (9 * second, 2));
+        let transport = transport_config(&config);
+        assert!(transport.resolve_remote_candidates && !transport.advertise_private);
+        assert!(!transport.restart_enabled && !transport.use_ipv6 && transport.use_link_local);
+        assert_eq!((transport.restart_window, transport.restart_timeout), (second, 2 * second));
+        assert_eq!((transport.consent_interval, transport.dtls_timeout), (4 * second, 8 * second));
+        assert_eq!(transport.ufrag_prefix, "a:");
+        assert_eq!(transport.local_hash, transport::Hash::Sha512);
+        assert_eq!(transport.accepted_hashes, [transport::Hash::Sha256]);
+        let limit = |min_interval, max, window| RequestLimit { min_interval, max, window };
+        let limits = KeyframeLimits {
+            receiver: limit(100 * milli, 9, 5 * second),
+            source: limit(50 * milli, 2, second),
+        };
+        assert_eq!(keyframe_limits(&config.keyframe), limits);
+    }
 }

@@ -79,6 +79,7 @@ impl Call {
             shards: 1,
             sockets: vec![LOCAL.into()],
             video_hold: Duration::from_micros(250),
+            keyframes: rialto::ingress::keyframe::KeyframeLimits::default(),
             seed: 1,
         };
         let mut call = Self {

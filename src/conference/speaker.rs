@@ -375,6 +375,16 @@ mod tests {
     }
 
     #[test]
+    fn so_many_former_speakers_are_remembered() {
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(now).remembering(1);
+        for who in 1..=3 {
+            run(&mut speakers, &mut now, 30, &[(who, 100)]);
+        }
+        assert_eq!(speakers.previous().collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
     fn any_levels_and_times_are_safe() {
         let mut now = Instant::now();
         let mut speakers = Speakers::new(now);

@@ -130,11 +130,10 @@ const RELAYS: &str = "there are no relays between bridges";
 const ENCODINGS: &str = "encodings are not chosen by bandwidth";
 const TLS: &str = "the HTTP servers have no TLS of their own: let the web server in front have it";
 const HEALTH: &str = "health is what threads and rooms say at the moment that it is asked for";
-const KEYFRAMES: &str = "JVB's default is what there is";
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 77] = [
+const IDLE: [(&str, Idle); 71] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("consent is checked at moments that vary in any case"),
@@ -160,12 +159,6 @@ const IDLE: [(&str, Idle); 77] = [
     ("jmt.debug.payload-verification", Never("payloads are not copied between processing steps")),
     ("jmt.debug.pcap", NotYet("packets are not written to files")),
     ("jmt.dtls.cipher-suites", Never("the DTLS library has AEAD suites with forward secrecy only")),
-    ("jmt.keyframe.max-request-interval", NotYet(KEYFRAMES)),
-    ("jmt.keyframe.max-requests", NotYet(KEYFRAMES)),
-    ("jmt.keyframe.min-interval", NotYet(KEYFRAMES)),
-    ("jmt.keyframe.source-wide-max-request-interval", NotYet(KEYFRAMES)),
-    ("jmt.keyframe.source-wide-max-requests", NotYet(KEYFRAMES)),
-    ("jmt.keyframe.source-wide-min-interval", NotYet(KEYFRAMES)),
     ("jmt.rtp.bitrate-calculator", Never("bitrates are measured over seconds")),
     ("jmt.srtp.factory-class", Never("there is one implementation of SRTP, and no Java class")),
     (

@@ -99,7 +99,7 @@ fn what_has_no_effect_is_said() {
     let loaded = loaded(
         "include \"custom-jvb.conf\"\nvideobridge.ice.udp.prot = 1\nvideobridge.relay.enabled = true\n\
          videobridge.stats.enabled = true\nmine = 1\nvideobridge.cc.initial-last-n = -1\n\
-         jmt.keyframe.max-requests = 4\n",
+         jmt.audio.red.policy = DROP\n",
         &[],
     );
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -114,7 +114,7 @@ fn what_has_no_effect_is_said() {
             "jvb.conf:3: videobridge.relay.enabled has no effect yet: there are no relays between bridges",
             "jvb.conf:4: videobridge.stats.enabled is obsolete and has no effect: there are always statistics",
             "jvb.conf:5: unknown key mine",
-            "jvb.conf:7: jmt.keyframe.max-requests has no effect yet: JVB's default is what there is",
+            "jvb.conf:7: jmt.audio.red.policy has no effect yet: redundant audio is forwarded as it comes",
         ]
     );
 }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use super::{history::History, projection::Projection};
 use crate::{
     engine::{SourceId, Terms, arena::Dest, core::PtMap},
-    ingress::keyframe::ReceiverLimit,
+    ingress::keyframe::Granted,
     srtp::TxContext,
 };
 
@@ -38,7 +38,7 @@ pub struct Subscription {
     /// What was sent.
     pub history: History,
     /// Limit of its keyframe requests.
-    pub keyframes: ReceiverLimit,
+    pub keyframes: Granted,
     /// When the keyframe that it waits for was last asked for.
     pub asked_at: Option<Instant>,
     /// Packets and payload bytes sent, for sender reports.

@@ -10,6 +10,8 @@ use std::{
 
 use bytes::Bytes;
 
+use crate::ingress::keyframe::KeyframeLimits;
+
 /// A participant's place in the engine. Never reused while the process lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct EndpointId(pub u32);
@@ -427,6 +429,8 @@ pub struct EngineConfig {
     pub gro: bool,
     /// How long a video packet may wait for company to its receiver. Audio never waits.
     pub video_hold: Duration,
+    /// How often keyframes are asked for.
+    pub keyframes: KeyframeLimits,
     /// Seed of the engine's random choices (SSRCs, offsets).
     pub seed: u64,
 }
@@ -443,6 +447,7 @@ impl Default for EngineConfig {
             gso: true,
             gro: true,
             video_hold: Duration::from_micros(250),
+            keyframes: KeyframeLimits::default(),
             seed: 0,
         }
     }

@@ -71,6 +71,7 @@ pub fn start(config: &EngineConfig) -> Result<Running, StartError> {
             shards: config.shards.max(1),
             sockets: local_addrs.clone(),
             video_hold: config.video_hold,
+            keyframes: config.keyframes,
             seed: config.seed,
         };
         let (sender, commands) = command_lane(COMMANDS, waker.clone());

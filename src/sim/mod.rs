@@ -121,6 +121,7 @@ impl World {
                 shards: config.shards,
                 sockets: vec![BRIDGE],
                 video_hold: Duration::from_micros(250),
+                keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
                 seed: config.seed,
             };
             Core::new(config, now)

@@ -7,6 +7,7 @@ use crate::{
     bwe::EncodingMask,
     egress::{Subscription, history::Refused, receiver::SubscriptionRef},
     engine::{Codec, MAX_ENCODINGS, MediaType, ShardTotals, SourceId},
+    ingress::keyframe::RequestLimit,
     rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, ntp},
 };
 
@@ -166,12 +167,12 @@ impl Core {
     }
 
     fn on_keyframe_request(&mut self, slot: u32, ssrc: u32) {
-        let now = self.now;
+        let (now, limit) = (self.now, self.config.keyframes.receiver);
         let Some(r) = self.subscription_ref(slot, ssrc) else { return };
         let Some(s) = self.subscription_mut(r) else { return };
         let encoding = s.projection.target().or(s.projection.current());
         if let Some(encoding) = encoding
-            && s.keyframes.grant(now)
+            && s.keyframes.grant(now, &limit)
         {
             self.want_keyframe(r.source, encoding);
         }
@@ -261,6 +262,7 @@ impl Core {
 pub(super) fn write_sender_feedback(
     e: &mut Endpoint,
     now: Instant,
+    limit: &RequestLimit,
     w: &mut RtcpWriter<'_>,
     requests_sent: &mut u64,
 ) {
@@ -277,7 +279,7 @@ pub(super) fn write_sender_feedback(
     }
     let rtt = e.receiver.rtt.unwrap_or(DEFAULT_RTT);
     for stream in &mut e.sender.streams {
-        if stream.keyframes.poll(now) {
+        if stream.keyframes.poll(now, limit) {
             begin(w);
             *requests_sent += 1;
             if e.tables.pli || !e.tables.fir {

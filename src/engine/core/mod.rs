@@ -38,7 +38,7 @@ use super::{
     api::{EndpointId, MediaEvent, ShardId, ShardTotals, SourceId, TransportEvent},
     slab::Slab,
 };
-use crate::egress::Feed;
+use crate::{egress::Feed, ingress::keyframe::KeyframeLimits};
 
 /// Largest datagram that is taken or made; what a path without fragments carries.
 pub const MAX_DATAGRAM: usize = 1_500;
@@ -64,6 +64,8 @@ pub struct CoreConfig {
     pub sockets: Vec<SocketAddr>,
     /// How long a video packet may wait for company.
     pub video_hold: Duration,
+    /// How often keyframes are asked for.
+    pub keyframes: KeyframeLimits,
     /// Seed of random choices.
     pub seed: u64,
 }

@@ -13,7 +13,7 @@ use crate::{
     engine::{
         EndpointId, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Terms, arena::Dest,
     },
-    ingress::keyframe::ReceiverLimit,
+    ingress::keyframe::Granted,
     srtp::{RxContext, TxContext},
 };
 
@@ -240,7 +240,7 @@ impl Core {
                 payload_types,
                 projection: Projection::new(clock, resume.filter(|next| *next > 0)),
                 history: History::default(),
-                keyframes: ReceiverLimit::default(),
+                keyframes: Granted::default(),
                 asked_at: None,
                 packets: 0,
                 octets: 0,

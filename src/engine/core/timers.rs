@@ -47,7 +47,8 @@ impl Core {
             let mut buf = [0u8; feedback::MAX_RTCP];
             let mut writer = crate::rtp::rtcp::RtcpWriter::new(&mut buf);
             let sent = &mut self.totals.keyframe_requests_sent;
-            feedback::write_sender_feedback(e, now, &mut writer, sent);
+            let limit = &self.config.keyframes.source;
+            feedback::write_sender_feedback(e, now, limit, &mut writer, sent);
             let len = writer.len();
             if len > 0
                 && let Some(room) = out.reserve(&dest, super::MAX_DATAGRAM)

@@ -567,6 +567,29 @@ fn certificates_are_renewed_for_new_endpoints() {
 }
 
 #[test]
+fn only_accepted_hash_functions_are_believed() {
+    let now = Instant::now();
+    for (accepted_hashes, connects) in [
+        (vec![crate::transport::Hash::Sha256], true),
+        (vec![crate::transport::Hash::Sha512], false),
+    ] {
+        let settings = TransportConfig {
+            accepted_hashes,
+            local_hash: crate::transport::Hash::Sha384,
+            ..TransportConfig::default()
+        };
+        let bridge = hub(&[SERVER], settings, 1, now);
+        let client = hub(&["10.0.0.7:5000"], TransportConfig::default(), 2, now);
+        let mut world = World::with_hubs(3, now, bridge, client);
+        world.connect(ALICE, Setup::Active);
+        // The client signals sha-256.
+        assert_eq!(world.until_ready(ALICE, 5), connects);
+        let ours = world.sides[BRIDGE].hub.describe(ALICE).unwrap().fingerprint;
+        assert_eq!(ours.hash, crate::transport::Hash::Sha384);
+    }
+}
+
+#[test]
 fn garbage_changes_nothing() {
     let mut world = natted(23);
     world.connect(ALICE, Setup::Active);
