@@ -136,7 +136,7 @@ const QUEUES: &str = "packets do not wait in queues between threads";
 const IDLE: [(&str, Idle); 71] = [
     (
         "ice4j.consent-freshness.randomize-interval",
-        Never("consent is checked at moments that vary in any case"),
+        Never("the intervals of endpoints differ by up to a fifth in any case"),
     ),
     ("ice4j.harvest.mapping.stun.enabled", Obsolete("an empty list of addresses switches it off")),
     ("ice4j.harvest.timeout", Never("who is asked for a public address has 3 s to answer")),
@@ -226,7 +226,7 @@ const IDLE: [(&str, Idle); 71] = [
     ("videobridge.stats.jvm.enabled", Never("there is no JVM")),
     (
         "videobridge.stats.transit-time",
-        NotYet("the time of packets in the bridge is in /metrics only"),
+        NotYet("the time that packets spend in the bridge is not measured"),
     ),
     ("videobridge.transport.send.queue-size", Never(QUEUES)),
     (
