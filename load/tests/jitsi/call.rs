@@ -83,6 +83,31 @@ impl Call {
         assert_eq!((&heard["text"], &heard["from"]), (&json!("good day"), &json!(self.id(from))));
     }
 
+    /// Waits until more video has come from one to the other; how much audio came after the first of
+    /// it, by which time nothing of before is on its way any more.
+    pub async fn audio_beside_video(&self, from: usize, to: usize) -> u64 {
+        let count = async |media: Media| -> u64 {
+            let clients = self.clients().await;
+            let client = clients.into_iter().find(|client| client.endpoint == to).unwrap();
+            let plan = &self.joining.shared.plan;
+            let own = client.sources.iter().filter(|source| {
+                plan.sources[source.source].endpoint == from && source.media == media
+            });
+            own.map(|source| source.unique).sum()
+        };
+        let more_video = async || {
+            let (old, start) = (count(Media::Video).await, Instant::now());
+            while count(Media::Video).await < old + 40 {
+                assert!(start.elapsed() < PATIENCE, "no video");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        more_video().await;
+        let before = count(Media::Audio).await;
+        more_video().await;
+        count(Media::Audio).await - before
+    }
+
     /// Waits until everybody here gets audio and video of everybody else here: packets beyond what they
     /// had before. Each packet says in its payload whose it is.
     pub async fn media(&self) {

@@ -133,6 +133,18 @@ impl Focus {
         endpoints.map(|endpoint| endpoint.attr("id").unwrap().to_owned()).collect()
     }
 
+    /// Which way somebody's audio goes from now on, as the bridge sees it.
+    pub fn direct_audio(&mut self, nick: &str, direction: &str) {
+        let (id, channel) =
+            (self.conference.clone().unwrap(), &self.occupants[nick].channels["audio"]);
+        let update = format!(
+            "<conference xmlns='{COLIBRI}' id='{id}'><content name='audio'>\
+             <channel id='{channel}' direction='{direction}'/></content></conference>"
+        );
+        let answer = self.ask(COMPONENT, "set", &update);
+        assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
+    }
+
     /// Everybody is gone.
     pub fn end(&mut self) {
         for nick in self.occupants.keys().cloned().collect::<Vec<_>>() {

@@ -154,6 +154,40 @@ async fn a_server_that_dies_takes_no_call_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direction_stops_media_each_way() {
+    let Some((prosody, component_port)) = Prosody::with_component() else { return };
+    let mut daemon = bridge(component_port).await;
+    let load = Load::default();
+    let focus = focus::start(prosody.port(), load.clone());
+    participants(&load, 0).await;
+    let clients = client::serve(prosody.port()).await;
+    let mut call = Call::new(&clients.url);
+    call.join(&[0, 1]).await;
+    call.media().await;
+    load.stop();
+    let mut focus = focus.join().unwrap();
+    // Of the first one's audio channel: is it heard, and does it hear?
+    for (direction, heard, hears) in [
+        ("sendonly", false, true),
+        ("recvonly", true, false),
+        ("inactive", false, false),
+        ("sendrecv", true, true),
+    ] {
+        let nick = call.id(0);
+        let direct = move || {
+            focus.direct_audio(&nick, direction);
+            focus
+        };
+        focus = tokio::task::spawn_blocking(direct).await.unwrap();
+        let (out, back) =
+            tokio::join!(call.audio_beside_video(0, 1), call.audio_beside_video(1, 0));
+        assert_eq!((out > 0, back > 0), (heard, hears), "{direction}: {out}, {back}");
+    }
+    daemon.leave().await;
+    drop(daemon.stop());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_control_planes_are_faces_of_one_bridge() {
     let Some((prosody, component_port)) = Prosody::with_component() else { return };
     let port = prosody.port();
