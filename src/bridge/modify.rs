@@ -266,6 +266,10 @@ fn log_answer(handle: &Handle, request: &ConferenceModify) {
             "request answered"
         );
     }
+    let exports = request.connects.iter().flatten().filter(|connect| connect.create).count();
+    if exports > 0 {
+        tracing::warn!(%conference, %meeting, exports, "media export was asked for, which is not there yet");
+    }
     if request.endpoints.is_empty() {
         tracing::info!(%conference, %meeting, expire = request.expire, "request answered");
     }

@@ -7,6 +7,7 @@ mod channel;
 mod debug;
 mod effects;
 mod endpoint;
+mod exports;
 mod media;
 mod modify;
 mod sources;

@@ -96,9 +96,16 @@ impl Conference {
             .iter()
             .map(|endpoint| self.check_endpoint(endpoint, ignore_unknown))
             .collect::<Result<Vec<_>, _>>()?;
-        check_unsupported(request)?;
+        check_relays(request)?;
+        let exports = match &request.connects {
+            Some(delta) => Some(self.exports.after(delta)?),
+            None => None,
+        };
 
         let mut answered = Answered { expire: request.expire, ..Answered::default() };
+        if let Some(exports) = exports {
+            self.exports = exports;
+        }
         for plan in plans {
             answered.endpoints.push(match plan {
                 Plan::Expire(id) => {
@@ -353,11 +360,8 @@ fn ignores_unknown_endpoints(request: &ConferenceModify) -> bool {
         && request.relays.iter().all(|relay| relay.expire)
 }
 
-/// Media export and relays are not there.
-fn check_unsupported(request: &ConferenceModify) -> Result<(), ColibriError> {
-    if request.connects.as_ref().is_some_and(|connects| !connects.is_empty()) {
-        return Err(ColibriError::not_configured("Media export is not supported."));
-    }
+/// There are no relays.
+fn check_relays(request: &ConferenceModify) -> Result<(), ColibriError> {
     if !request.relays.is_empty() {
         return Err(ColibriError::not_configured("Octo is disabled in configuration."));
     }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     effects::{ConferenceEvent, Effects},
     endpoint::Endpoint,
+    exports::Exports,
     speaker::Speakers,
 };
 use crate::{
@@ -77,6 +78,8 @@ pub struct Conference {
     pub(super) channels_settled: bool,
     /// What receivers get or want of videos may have changed since senders were told.
     pub(super) demand_changed: bool,
+    /// Media exports that the focus asked for.
+    pub(super) exports: Exports,
 }
 
 impl Conference {
@@ -92,6 +95,7 @@ impl Conference {
             speech_order: Vec::new(),
             channels_settled: false,
             demand_changed: false,
+            exports: Exports::default(),
             rules,
         }
     }

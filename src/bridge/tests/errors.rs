@@ -87,14 +87,32 @@ async fn shapes() {
         let reason = Some(Reason::FeatureNotImplemented);
         is(&error, Condition::FeatureNotImplemented, reason, text);
     }
-    for (request, text) in [
-        (json!({ "meeting-id": M, "relays": [relay] }), "Octo is disabled"),
-        (json!({ "meeting-id": M, "connects": [{ "id": "x", "create": true }] }), "export"),
-    ] {
-        let error = rig.ask(&request).await.unwrap_err();
-        is(&error, Condition::FeatureNotImplemented, None, text);
+    let error = rig.ask(&json!({ "meeting-id": M, "relays": [relay] })).await.unwrap_err();
+    is(&error, Condition::FeatureNotImplemented, None, "Octo is disabled");
+}
+
+/// Where export is asked for, the conference goes on.
+#[tokio::test(start_paused = true)]
+async fn exports() {
+    let rig = with_alice(BridgeConfig::default()).await;
+    let connects = |connects: Value| json!({ "meeting-id": M, "connects": connects });
+    let create = json!({ "id": "x", "create": true, "url": "wss://x", "audio": true });
+    for taken in [json!([]), json!([create]), json!([{ "id": "x", "expire": true }, create])] {
+        let answer = rig.ask(&connects(taken)).await.unwrap();
+        assert_eq!(answer, json!({}));
     }
-    rig.ask(&json!({ "meeting-id": M, "connects": [] })).await.expect("an empty delta is none");
+    let error = rig.ask(&connects(json!([create]))).await.unwrap_err();
+    is(&error, Condition::BadRequest, None, "connect x already exists");
+    // Nothing of a request that is refused is kept.
+    let both = json!({
+        "meeting-id": M, "connects": [{ "id": "x", "expire": true }],
+        "endpoints": [{ "id": "nobody", "sources": [] }],
+    });
+    rig.ask(&both).await.unwrap_err();
+    rig.ask(&connects(json!([create]))).await.unwrap_err();
+    let video = json!([{ "id": "y", "create": true, "video": true }]);
+    let error = rig.ask(&connects(video)).await.unwrap_err();
+    is(&error, Condition::FeatureNotImplemented, None, "video");
 }
 
 #[tokio::test(start_paused = true)]
