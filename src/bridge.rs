@@ -9,20 +9,22 @@ mod adapter;
 mod channel;
 mod config;
 mod data_channel;
+mod delays;
 mod health;
 mod housekeeping;
 mod load;
 mod modify;
 mod name;
+mod packets;
 mod port;
 mod registry;
 mod report;
 mod stats;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -33,13 +35,13 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 
 pub use channel::{Channel, WebSocketPermit};
-pub use config::{BridgeConfig, ShutdownConfig};
+pub use config::{BridgeConfig, HealthConfig, ShutdownConfig};
 pub use health::{HealthError, ShutdownState};
 pub use load::{LoadConfig, Measure};
 pub(crate) use name::is_bare_jid;
 pub use port::{RestartAnswer, TransportPort};
 pub use report::SelfReport;
-pub use stats::BridgeStats;
+pub use stats::{BridgeStats, Queues, ShardLoad};
 
 pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
 use crate::{
@@ -74,6 +76,12 @@ struct Inner {
     shutdown: Mutex<Shutdown>,
     stopped: watch::Sender<bool>,
     reports: Mutex<ShardReports>,
+    /// Why it was unwell, where that is not forgotten.
+    failed_once: OnceLock<HealthError>,
+    /// Endpoints that should have a channel by then.
+    channels_due: Mutex<VecDeque<(Instant, EndpointId)>>,
+    delays: Mutex<delays::RequestDelays>,
+    packets: Mutex<packets::PacketsBySize>,
     load: Mutex<load::Meter>,
     started: Instant,
 }
@@ -105,6 +113,10 @@ impl Bridge {
             shutdown: Mutex::default(),
             stopped: watch::Sender::new(false),
             reports: Mutex::default(),
+            failed_once: OnceLock::new(),
+            channels_due: Mutex::default(),
+            delays: Mutex::default(),
+            packets: Mutex::default(),
             load: Mutex::default(),
             started: now(),
             transports: Box::new(transports),
@@ -199,6 +211,16 @@ impl Bridge {
         self.inner.stress_level()
     }
 
+    /// How long requests took, in the form of `xmpp-delay-stats`.
+    pub fn request_delays(&self) -> Value {
+        lock(&self.inner.delays).json()
+    }
+
+    /// What conferences of each size carried, in the form of `conference-packet-stats`.
+    pub fn packets_by_size(&self) -> Value {
+        lock(&self.inner.packets).json()
+    }
+
     /// Whether the bridge can serve.
     pub fn health(&self) -> Result<(), HealthError> {
         self.inner.health()
@@ -274,20 +296,12 @@ impl Bridge {
         Value::Object(state)
     }
 
-    /// One conference, by the bridge's id for it, for people. An unknown one is `"null"`.
-    pub fn debug_conference(&self, id: &str) -> Value {
-        self.debug_one(id, None)
-    }
-
-    /// One endpoint of a conference for people.
-    pub fn debug_endpoint(&self, id: &str, endpoint: &str) -> Value {
-        self.debug_one(id, Some(endpoint))
-    }
-
-    fn debug_one(&self, id: &str, endpoint: Option<&str>) -> Value {
+    /// One conference, or one endpoint of it, by the bridge's id for the conference, for people. An
+    /// unknown one is `"null"`.
+    pub fn debug_conference(&self, id: &str, endpoint: Option<&str>, full: bool) -> Value {
         let conference = lock(&self.inner.registry)
             .by_id(id)
-            .and_then(|handle| self.inner.debug(&handle, true, endpoint));
+            .and_then(|handle| self.inner.debug(&handle, full, endpoint));
         let mut state = self.debug_head();
         state.insert(
             "conferences".to_owned(),
@@ -296,11 +310,33 @@ impl Bridge {
         Value::Object(state)
     }
 
+    /// Everything of the conferences whose focus allows it to be collected, in the form of `/stats`.
+    pub fn debug_collected(&self) -> Value {
+        let collected = |handle: &Arc<Handle>| {
+            let allowed = handle.read(|conference| conference.identity().rtcstats_enabled);
+            let state = (allowed == Some(true)).then(|| self.inner.debug(handle, true, None));
+            Some((handle.id.clone(), state??))
+        };
+        let conferences: Map<String, Value> =
+            self.inner.handles().iter().filter_map(collected).collect();
+        json!({ "conferences": conferences })
+    }
+
     fn debug_head(&self) -> Map<String, Value> {
         let mut state = Map::new();
         state.insert("shutdown_state".to_owned(), self.shutdown_state().as_str().into());
         state.insert("drain".to_owned(), self.drain().into());
         state.insert("time".to_owned(), unix_ms().into());
+        let stress = self.stress_level();
+        state.insert(
+            "load_management".to_owned(),
+            json!({
+                "state": if stress >= 1.0 { "OVERLOADED" } else { "NOT_OVERLOADED" },
+                "stress": format!("{stress:?}"),
+                // Nothing reduces load here yet.
+                "reducer_enabled": "false",
+            }),
+        );
         state
     }
 }

@@ -1,5 +1,6 @@
 //! The running process: engine, transports, bridge and HTTP, put together and taken apart.
 
+mod addresses;
 mod xmpp;
 
 pub(crate) use xmpp::component_config;
@@ -13,16 +14,15 @@ use std::{
 use rand::RngCore as _;
 
 use crate::{
-    bridge::{Bridge, BridgeConfig, ShutdownConfig},
+    bridge::{Bridge, BridgeConfig, HealthConfig, ShutdownConfig},
     channel::Limits,
     config::{self, Config},
     engine::{self, EngineConfig, EngineThreads, StartError},
     focus,
-    harvest::{self, Found},
     http::{self, ListenError, Server, TlsError},
     ingress::keyframe::{KeyframeLimits, RequestLimit},
     stats,
-    transport::{self, HubError, StaticMapping, TransportConfig, Transports},
+    transport::{HubError, StaticMapping, TransportConfig, Transports},
 };
 
 /// What is beyond configuration.
@@ -101,12 +101,20 @@ impl Daemon {
         rand::rng().fill_bytes(&mut seed);
         let mut settings = transport_config(config);
         if !options.focus {
-            settings.static_mappings.extend(public_addresses(config, &settings, &media).await);
+            settings.static_mappings.extend(addresses::public(config, &settings, &media).await);
+        }
+        let mut health = HealthConfig {
+            address_fault: None,
+            sticky_failures: config.health.sticky_failures,
+            absence: config.health.timeout,
+        };
+        if !options.focus {
+            health.address_fault = addresses::fault(config, &settings, &media);
         }
         let (transports, updates) = Transports::new(settings, running.engine.clone(), seed)?;
         tokio::spawn(transports.clone().run(running.transport_events));
         let bridge = Bridge::new(
-            bridge_config(config),
+            BridgeConfig { health, ..bridge_config(config) },
             running.engine,
             transports,
             running.media_events,
@@ -229,24 +237,6 @@ fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
-/// Public addresses that the configuration does not have.
-async fn public_addresses(
-    config: &Config,
-    settings: &TransportConfig,
-    media: &[SocketAddr],
-) -> Vec<StaticMapping> {
-    // Where interfaces cannot be listed, transports say so.
-    let locals = transport::local_addresses(settings, media).unwrap_or_default();
-    let found = harvest::discover(&config.harvest, &locals).await.into_iter();
-    let mapping = |Found { local, public }: Found| StaticMapping {
-        local,
-        local_port: None,
-        public,
-        public_port: None,
-    };
-    found.map(mapping).collect()
-}
-
 pub(crate) fn transport_config(config: &Config) -> TransportConfig {
     let (ice, harvest) = (&config.ice, &config.harvest);
     let defaults = TransportConfig::default();
@@ -338,6 +328,7 @@ mod tests {
     use std::{path::Path, time::Duration};
 
     use super::*;
+    use crate::transport;
 
     struct Text(&'static str);
 

@@ -117,6 +117,38 @@ fn sigterm_may_wait_for_conferences_and_the_next_signal_does_not() {
     assert_eq!(service.child.wait().unwrap().code(), Some(143));
 }
 
+#[test]
+fn a_graceful_shutdown_waits_for_the_conference_and_ends_the_process() {
+    let more = "videobridge.rest.shutdown.enabled = true\n\
+        videobridge.shutdown.shutting-down-delay = 10 ms";
+    let mut service = Service::start("shutdown", more);
+    let serving = service.logs("serving");
+    let (_, rest) = serving.split_once("http=Some(").unwrap_or_else(|| panic!("{serving}"));
+    let address = rest.split(')').next().unwrap().to_owned();
+    assert!(post(&address, &create("one")).starts_with("HTTP/1.1 200 "));
+    assert_eq!(service.told(), "READY=1");
+
+    let stats = || ask(&address, "GET", "/colibri/stats", "");
+    assert!(ask(&address, "POST", "/colibri/drain/enable", "").starts_with("HTTP/1.1 200 "));
+    assert!(ask(&address, "GET", "/colibri/drain", "").contains("{\"drain\":true}"));
+    assert!(stats().contains("\"drain\":true"), "{}", stats());
+
+    // Who does not say how, does not end it.
+    assert!(ask(&address, "POST", "/colibri/shutdown", "{}").starts_with("HTTP/1.1 400 "));
+    let graceful = r#"{"graceful-shutdown":"true"}"#;
+    assert!(ask(&address, "POST", "/colibri/shutdown", graceful).starts_with("HTTP/1.1 200 "));
+    let waits = stats();
+    assert!(waits.contains("\"graceful_shutdown\":true"), "{waits}");
+    assert!(waits.contains("\"shutting_down\":false"), "{waits}");
+    assert!(post(&address, &create("another")).contains("graceful shutdown"));
+    assert!(service.child.try_wait().unwrap().is_none(), "somebody is still there");
+
+    let gone = ask(&address, "PATCH", "/colibri/v2/conferences/one", r#"{"expire":true}"#);
+    assert!(gone.starts_with("HTTP/1.1 200 "), "{gone}");
+    assert_eq!(service.told(), "STOPPING=1\nSTATUS=shut down");
+    assert_eq!(service.child.wait().unwrap().code(), Some(0));
+}
+
 /// A conference with somebody in it.
 fn create(meeting: &str) -> String {
     format!(
@@ -125,12 +157,17 @@ fn create(meeting: &str) -> String {
     )
 }
 
-/// The whole answer.
+/// The whole answer to a request for a conference.
 fn post(address: &str, body: &str) -> String {
+    ask(address, "POST", "/colibri/v2/conferences", body)
+}
+
+/// The whole answer.
+fn ask(address: &str, method: &str, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
-        "POST /colibri/v2/conferences HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )

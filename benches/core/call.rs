@@ -253,5 +253,6 @@ fn media() -> MediaParams {
             (5, Extension::TransportCc),
         ],
         extmap_allow_mixed: true,
+        remb: false,
     }
 }

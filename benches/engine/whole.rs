@@ -407,6 +407,7 @@ fn add_endpoint(engine: &Engine, id: EndpointId, remote: SocketAddr, local: Sock
         }],
         extensions: vec![(3, Extension::AbsSendTime), (5, Extension::TransportCc)],
         extmap_allow_mixed: true,
+        remb: false,
     };
     engine.send(Control::SetMedia(id, Arc::new(media)));
     engine.send(Control::Bind { endpoint: id, remote, local, shard: ShardId(0) });

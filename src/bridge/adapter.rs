@@ -1,6 +1,6 @@
 //! [`TransportPort`] for [`Transports`]: signalled descriptions into transports' words and back.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use serde_json::Value;
 
@@ -63,6 +63,10 @@ impl TransportPort for Transports {
 
     fn counters(&self) -> TransportCounters {
         Transports::counters(self)
+    }
+
+    fn checks(&self) -> Vec<(SocketAddr, u64)> {
+        Transports::checks(self)
     }
 
     fn last_activity(&self, endpoint: EndpointId) -> Option<Instant> {

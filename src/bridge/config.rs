@@ -48,6 +48,8 @@ pub struct BridgeConfig {
     pub initial_drain: bool,
     /// How to leave.
     pub shutdown: ShutdownConfig,
+    /// What counts as being well.
+    pub health: HealthConfig,
     /// How load is measured.
     pub load: LoadConfig,
     /// `videobridge.version.release`, if set.
@@ -64,6 +66,24 @@ pub struct BridgeConfig {
     pub max_endpoints: usize,
     /// Seed of conference ids and of the bridge's own SSRCs.
     pub seed: u64,
+}
+
+/// What counts as being well (`videobridge.health`).
+#[derive(Clone, Debug)]
+pub struct HealthConfig {
+    /// Why clients will not find this bridge, if that was found out at the start: it has no public
+    /// address although it must have one, or no STUN server told it. None.
+    pub address_fault: Option<String>,
+    /// `sticky-failures`: once failed, failed until it is started anew. false.
+    pub sticky_failures: bool,
+    /// `timeout`: in none of its rooms for so long is a failure. 90 s.
+    pub absence: Duration,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { address_fault: None, sticky_failures: false, absence: Duration::from_secs(90) }
+    }
 }
 
 /// How to leave.
@@ -109,6 +129,7 @@ impl Default for BridgeConfig {
             announced_version: None,
             initial_drain: false,
             shutdown: ShutdownConfig::default(),
+            health: HealthConfig::default(),
             load: LoadConfig::default(),
             release: None,
             shards: 0,

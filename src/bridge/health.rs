@@ -5,8 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, lock, now};
-use crate::engine::ShardTotals;
+use super::{
+    Inner, lock, now,
+    stats::{Queues, ShardLoad},
+};
+use crate::engine::{DelayHistogram, ShardTotals};
 
 /// Shards report about once a second; one that has not for so long is stuck or gone.
 const SHARD_SILENCE: Duration = Duration::from_secs(10);
@@ -61,6 +64,8 @@ pub(super) struct ShardReports {
     pub engine_gone: bool,
     /// The transports' updates have ended.
     pub transports_gone: bool,
+    /// What waited for the bridge when a shard last reported.
+    pub queues: Queues,
 }
 
 #[derive(Debug)]
@@ -68,11 +73,25 @@ pub(super) struct ShardReport {
     pub at: Instant,
     pub totals: ShardTotals,
     pub drops: Vec<(&'static str, u64)>,
+    pub delays: DelayHistogram,
+    pub load: ShardLoad,
 }
 
 impl Inner {
+    /// Whether the bridge can serve. Everything that is asked is known already: no check can be slow.
     pub(super) fn health(&self) -> Result<(), HealthError> {
-        self.alive()
+        if let Some(failed) = self.failed_once.get() {
+            return Err(failed.clone());
+        }
+        let health = self.alive().and_then(|()| match &self.config.health.address_fault {
+            Some(fault) => Err(HealthError { hard: true, message: fault.clone() }),
+            None => Ok(()),
+        });
+        if let (Err(error), true) = (&health, self.config.health.sticky_failures) {
+            tracing::error!(%error, "unhealthy until it is started anew");
+            let _ = self.failed_once.set(error.clone());
+        }
+        health
     }
 
     /// No thread of the bridge is stuck or gone.

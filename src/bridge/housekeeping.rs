@@ -12,11 +12,12 @@ use super::{
     health::ShardReport,
     load::{self, CpuTimes},
     lock, now,
+    stats::ShardLoad,
 };
 use crate::{
-    conference::TransportState,
+    conference::{Conference, TransportState},
     engine::{EndpointId, MediaEvent, ShardSnapshot},
-    transport::TransportUpdate,
+    transport::{FailReason, TransportUpdate},
 };
 
 /// Runs until the bridge is dropped.
@@ -54,7 +55,13 @@ pub(super) async fn run(
         };
         let Some(bridge) = bridge.upgrade() else { return };
         match happened {
-            Happened::Media(Some(event)) => bridge.on_media(event),
+            Happened::Media(Some(event)) => {
+                if matches!(event, MediaEvent::Snapshot(_)) {
+                    let queues = &mut lock(&bridge.reports).queues;
+                    (queues.media_events, queues.transport_updates) = (media.len(), updates.len());
+                }
+                bridge.on_media(event);
+            }
             Happened::Media(None) => {
                 media_open = false;
                 lock(&bridge.reports).engine_gone = true;
@@ -68,10 +75,14 @@ pub(super) async fn run(
             }
             Happened::Activity => {
                 bridge.check_activity();
+                bridge.check_channels();
                 bridge.advance_shutdown();
             }
             Happened::Expiration => bridge.check_expiration(),
-            Happened::Load => lock(&bridge.load).look(CpuTimes::now(), &bridge.config.load),
+            Happened::Load => {
+                lock(&bridge.load).look(CpuTimes::now(), &bridge.config.load);
+                bridge.count_packets();
+            }
         }
     }
 }
@@ -89,20 +100,32 @@ impl Inner {
     }
 
     fn on_snapshot(&self, snapshot: ShardSnapshot) {
+        let load = ShardLoad {
+            shard: snapshot.shard,
+            busy: snapshot.busy.into(),
+            endpoints: snapshot.endpoints.len(),
+            waiting: snapshot.waiting,
+        };
         for endpoint in snapshot.endpoints {
             self.with_endpoint(endpoint.endpoint, |conference, effects| {
                 conference.measured(endpoint, effects);
             });
         }
-        let report = ShardReport { at: now(), totals: snapshot.totals, drops: snapshot.drops };
-        lock(&self.reports).shards.insert(snapshot.shard, report);
+        let ShardSnapshot { totals, drops, delays, .. } = snapshot;
+        let report = ShardReport { at: now(), totals, drops, delays, load };
+        lock(&self.reports).shards.insert(load.shard, report);
     }
 
     fn on_update(self: &Arc<Self>, update: &TransportUpdate) {
         let (endpoint, state) = match update {
             TransportUpdate::Connected { endpoint } => (*endpoint, TransportState::Connected),
             TransportUpdate::Ready { endpoint } => (*endpoint, TransportState::Ready),
-            TransportUpdate::Failed { endpoint, .. } => (*endpoint, TransportState::Failed),
+            TransportUpdate::Failed { endpoint, reason } => {
+                if *reason == FailReason::IceTimeout {
+                    self.totals.ice_failed();
+                }
+                (*endpoint, TransportState::Failed)
+            }
             TransportUpdate::Disconnected { endpoint } => (*endpoint, TransportState::Disconnected),
             TransportUpdate::Closed { endpoint } => (*endpoint, TransportState::Closed),
             TransportUpdate::ChannelOpened { endpoint } => {
@@ -155,6 +178,32 @@ impl Inner {
             });
             self.totals.activity_changed(changed.unwrap_or_default());
         }
+    }
+
+    /// Adds what conferences carried since the last look.
+    fn count_packets(&self) {
+        let tallies =
+            self.handles().into_iter().filter_map(|handle| handle.read(Conference::tally));
+        let tallies: Vec<_> = tallies.collect();
+        let mut packets = lock(&self.packets);
+        for tally in &tallies {
+            packets.add(tally, load::INTERVAL);
+        }
+    }
+
+    /// Counts those that should have a channel by now and have none.
+    fn check_channels(&self) {
+        let now = now();
+        let mut due = lock(&self.channels_due);
+        let mut missing = 0;
+        while let Some((at, endpoint)) = due.front().copied()
+            && at <= now
+        {
+            due.pop_front();
+            let is_there = self.routes.contains_key(&endpoint);
+            missing += usize::from(is_there && self.channels.kinds(endpoint).is_empty());
+        }
+        self.totals.without_channel(missing);
     }
 
     fn check_expiration(&self) {

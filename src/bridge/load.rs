@@ -2,7 +2,7 @@
 //!
 //! As JVB has it: a measure of load divided by the load that is too much. 1 and more is too much.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// How load is measured, and what is too much (`videobridge.load-management`).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,8 +43,14 @@ impl Default for LoadConfig {
     }
 }
 
-/// Load is measured this often, as in JVB.
-pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+/// Load is looked at this often. JVB looks every 10 s; by then dozens may have joined.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks back from which a rise of load is told: long enough that a single burst is none.
+const SHORT: usize = 2;
+
+/// Looks back from which a fall is told, as long as JVB's.
+const LONG: usize = 10;
 
 /// What all processors did since the machine started, in ticks (proc_stat(5)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,33 +78,52 @@ impl CpuTimes {
         Some(Self { busy, idle: idle.saturating_add(wait), steal })
     }
 
-    /// The fraction of the time since `before` in which processors were not there for others.
-    fn load_since(self, before: Self, detect_steal: bool) -> Option<f64> {
+    /// What was done since `before`, as fractions of the time: by anybody here, and by the hypervisor
+    /// for others.
+    fn since(self, before: Self) -> Option<(f64, f64)> {
         let steal = self.steal.saturating_sub(before.steal);
         let busy = self.busy.saturating_sub(before.busy);
         let idle = self.idle.saturating_sub(before.idle);
         let all = busy.saturating_add(idle).saturating_add(steal);
-        let used = if detect_steal { busy.saturating_add(steal) } else { busy };
-        (all > 0).then(|| used as f64 / all as f64)
+        (all > 0).then(|| (busy as f64 / all as f64, steal as f64 / all as f64))
     }
 }
 
-/// Measures processors from one look to the next.
-#[derive(Clone, Copy, Debug, Default)]
+/// Measures processors from one look to the next. Load is told as soon as it rises, and falls as
+/// slowly as JVB's: a focus that sends everybody here must hear at once, and one that hears of a lull
+/// of a second must not.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Meter {
-    last: Option<CpuTimes>,
+    /// The last looks, the oldest first.
+    looks: VecDeque<CpuTimes>,
     load: f64,
+    steal: f64,
 }
 
 impl Meter {
     /// Takes a reading.
     pub fn look(&mut self, now: Option<CpuTimes>, config: &LoadConfig) {
-        if let (Some(now), Some(last)) = (now, self.last)
-            && let Some(load) = now.load_since(last, config.detect_steal)
-        {
-            self.load = load;
+        let Some(now) = now else { return };
+        let back = |looks: usize| {
+            let at = self.looks.len().saturating_sub(looks);
+            self.looks.get(at).and_then(|before| now.since(*before))
+        };
+        let used = |(busy, steal): (f64, f64)| {
+            if config.detect_steal { busy + steal } else { busy }
+        };
+        if let Some(long) = back(LONG) {
+            self.steal = long.1;
+            self.load = back(SHORT).map_or(0.0, used).max(used(long));
         }
-        self.last = now;
+        if self.looks.len() >= LONG {
+            self.looks.pop_front();
+        }
+        self.looks.push_back(now);
+    }
+
+    /// The part of the time that was stolen lately.
+    pub fn steal(&self) -> f64 {
+        self.steal
     }
 
     /// The stress, at this rate of packets.
@@ -140,11 +165,31 @@ mod tests {
         assert!((meter.stress(0, &config) - 0.45 / 0.9).abs() < 1e-9);
         meter.look(None, &config);
         assert!((meter.stress(0, &config) - 0.5).abs() < 1e-9, "the last that is known");
+        assert!((meter.steal() - 0.1).abs() < 1e-9);
         config.detect_steal = false;
+        let mut meter = Meter::default();
         meter.look(times(0, 0, 0), &config);
         meter.look(times(90, 10, 100), &config);
         assert!((meter.stress(0, &config) - 0.45 / 0.9).abs() < 1e-9);
         config.measure = Measure::PacketRate;
         assert!((meter.stress(25_000, &config) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_rise_is_told_at_once_and_a_fall_is_not() {
+        let config = LoadConfig { cpu_threshold: 1.0, ..LoadConfig::default() };
+        let mut meter = Meter::default();
+        let mut now = CpuTimes::default();
+        let mut second = |busy: u64| {
+            now = CpuTimes { busy: now.busy + busy, idle: now.idle + 100 - busy, steal: 0 };
+            meter.look(Some(now), &config);
+            (meter.stress(0, &config) * 100.0).round() as u64
+        };
+        for _ in 0..20 {
+            second(10);
+        }
+        assert_eq!([second(90), second(90)], [50, 90], "it jumps");
+        let falls: Vec<u64> = (0..10).map(|_| second(10)).collect();
+        assert_eq!(falls, [50, 26, 26, 26, 26, 26, 26, 26, 18, 10]);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +19,9 @@ use crate::{
 
 /// Upper bound of the length of a meeting id, bytes.
 const MAX_MEETING_ID_LENGTH: usize = 256;
+
+/// An endpoint without a bridge channel after so long is counted, as in JVB.
+const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 
 type Answer = Result<ConferenceModified, ColibriError>;
 
@@ -35,14 +39,20 @@ impl Inner {
         request: ConferenceModify,
     ) -> impl Future<Output = Answer> + Send + use<> {
         let (reply, answer) = oneshot::channel();
+        let asked = Instant::now();
         let refused = self.enqueue(request, reply).err();
+        let bridge = Arc::downgrade(self);
         async move {
             if let Some(error) = refused {
                 return Err(error);
             }
             let lost =
                 || ColibriError::new(Condition::InternalServerError, "The bridge has stopped");
-            answer.await.unwrap_or_else(|_| Err(lost()))
+            let answer = answer.await.unwrap_or_else(|_| Err(lost()));
+            if let Some(bridge) = bridge.upgrade() {
+                lock(&bridge.delays).answered(asked.elapsed());
+            }
+            answer
         }
     }
 
@@ -172,6 +182,7 @@ impl Inner {
                     self.totals.endpoint_created(visitor);
                     self.routes.insert(step.endpoint, handle.clone());
                     self.channels.add(step.endpoint, now());
+                    lock(&self.channels_due).push_back((now() + CHANNEL_DELAY, step.endpoint));
                 }
                 let mut transport = self.take_step(&step, conference.label(&endpoint.id));
                 if let Some(ice) = transport.as_mut().and_then(|t| t.ice_udp.as_mut()) {
@@ -221,7 +232,9 @@ async fn answer_all(bridge: Weak<Inner>, handle: Weak<Handle>, mut jobs: mpsc::R
     while let Some(Job { request, reply }) = jobs.recv().await {
         let answer = match (bridge.upgrade(), handle.upgrade()) {
             (Some(bridge), Some(handle)) => {
+                let begun = Instant::now();
                 let answered = catch_unwind(AssertUnwindSafe(|| bridge.answer(&handle, &request)));
+                lock(&bridge.delays).handled(begun.elapsed());
                 let answer = answered.unwrap_or_else(|_| {
                     Err(ColibriError::new(
                         Condition::InternalServerError,

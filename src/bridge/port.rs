@@ -1,6 +1,6 @@
 //! What the bridge needs of transports, in the words of signalling.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use serde_json::Value;
 
@@ -49,6 +49,10 @@ pub trait TransportPort: Send + Sync + 'static {
     fn debug(&self, endpoint: EndpointId) -> Value;
     /// Totals.
     fn counters(&self) -> TransportCounters;
+    /// Connectivity checks of peers that authenticated, by the local address that they came to.
+    fn checks(&self) -> Vec<(SocketAddr, u64)> {
+        Vec::new()
+    }
     /// When an authenticated answer or request of ICE last came; `None`: never, or not known.
     fn last_activity(&self, _endpoint: EndpointId) -> Option<Instant> {
         None

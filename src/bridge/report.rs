@@ -6,11 +6,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Bridge, HealthError};
+use super::{Bridge, BridgeStats, HealthError};
 use crate::stats::{Mucs, Process, Stat, Surroundings, older, published};
-
-/// No room to be found in for so long is a failure: as long as JVB gives a check that does not come.
-const ABSENCE: Duration = Duration::from_secs(90);
 
 /// The bridge's statistics, together with what it does not measure itself.
 #[derive(Clone)]
@@ -60,6 +57,11 @@ impl SelfReport {
         &self.bridge
     }
 
+    /// Where it is, if that is configured.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
     /// The rooms that it is in.
     pub fn mucs(&self) -> Mucs {
         (self.mucs)()
@@ -72,8 +74,9 @@ impl SelfReport {
     /// Why not.
     pub fn health(&self) -> Result<(), HealthError> {
         self.bridge.health()?;
+        let absence = self.bridge.inner.config.health.absence;
         let absent = |time: Option<Duration>, what: &str| match time {
-            Some(time) if time > ABSENCE => {
+            Some(time) if time > absence => {
                 let message = format!("XMPP: {what} for {} s", time.as_secs());
                 Err(HealthError { hard: false, message })
             }
@@ -94,7 +97,12 @@ impl SelfReport {
             threads: Process::read().threads,
             mucs: self.mucs(),
         };
-        published(&self.bridge.stats(), &around)
+        published(&self.stats(), &around)
+    }
+
+    /// The bridge's numbers, well only if all is.
+    pub fn stats(&self) -> BridgeStats {
+        BridgeStats { healthy: self.health().is_ok(), ..self.bridge.stats() }
     }
 
     /// Everything that is published, and what focuses of COLIBRI 1's time look for besides.

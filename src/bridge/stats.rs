@@ -1,21 +1,24 @@
-//! What `/colibri/stats`, `/metrics` and, later, presence need from conferences.
+//! What `/colibri/stats`, `/metrics` and presence need from conferences.
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
+
+use tokio::sync::mpsc;
 
 use super::{Inner, Measure, ShutdownState, lock};
 use crate::{
     channel::ChannelCounters,
     conference::{Conference, Tally},
-    engine::ShardTotals,
+    engine::{DelayHistogram, ShardTotals, Waiting},
     transport::TransportCounters,
 };
 
 /// One consistent reading. Fields are named as in `/colibri/stats`, with its units. What this bridge
-/// does not have (relays, data channels) is not here.
+/// does not have (relays) is not here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BridgeStats {
     /// Fraction of packets lost on the way to us, 0..=1.
@@ -68,7 +71,7 @@ pub struct BridgeStats {
     pub conferences: usize,
     /// Visitors now.
     pub visitors: usize,
-    /// Endpoints now whose transport failed.
+    /// Endpoints whose ICE failed, in all.
     pub endpoints_ice_failed: u64,
     /// Endpoints whose DTLS failed, in all.
     pub dtls_failed_endpoints: u64,
@@ -110,6 +113,42 @@ pub struct BridgeStats {
     pub channels: ChannelCounters,
     /// Totals of transports.
     pub transports: TransportCounters,
+    /// Endpoints that had no bridge channel half a minute after they came, in all.
+    pub num_eps_no_msg_transport_after_delay: u64,
+    /// The part of the processors' time that the hypervisor gave to others, 0..=1.
+    pub cpu_steal: f64,
+    /// How long packets took from the socket back into it, over all shards.
+    pub delays: DelayHistogram,
+    /// Each shard's load.
+    pub shard_loads: Vec<ShardLoad>,
+    /// What waits in the queues of control.
+    pub queues: Queues,
+    /// Connectivity checks of clients that authenticated, by the address that they came to.
+    pub ice_checks: Vec<(SocketAddr, u64)>,
+}
+
+/// How busy a shard was in the second that it reported last.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ShardLoad {
+    /// Which one.
+    pub shard: u16,
+    /// The part of the time in which it did not sleep, 0..=1.
+    pub busy: f64,
+    /// Endpoints whose home it is.
+    pub endpoints: usize,
+    /// The most that waited in its lanes.
+    pub waiting: Waiting,
+}
+
+/// What waits in control's queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Events of the engine for conferences, when a shard last reported.
+    pub media_events: usize,
+    /// Events of transports, likewise.
+    pub transport_updates: usize,
+    /// Requests of all conferences, now.
+    pub requests: usize,
 }
 
 /// What is counted as it happens.
@@ -125,6 +164,8 @@ pub(super) struct Totals {
     disconnected: AtomicU64,
     reconnected: AtomicU64,
     requests_refused: AtomicU64,
+    ice_failed: AtomicU64,
+    without_channel: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -155,6 +196,14 @@ impl Totals {
         add(&self.reconnected, reconnected);
     }
 
+    pub fn ice_failed(&self) {
+        add(&self.ice_failed, 1);
+    }
+
+    pub fn without_channel(&self, endpoints: usize) {
+        add(&self.without_channel, endpoints as u64);
+    }
+
     pub fn request_refused(&self) {
         add(&self.requests_refused, 1);
     }
@@ -179,6 +228,8 @@ impl Inner {
             endpoints_disconnected: count(&self.totals.disconnected),
             endpoints_reconnected: count(&self.totals.reconnected),
             requests_refused: count(&self.totals.requests_refused),
+            endpoints_ice_failed: count(&self.totals.ice_failed),
+            num_eps_no_msg_transport_after_delay: count(&self.totals.without_channel),
             dtls_failed_endpoints: transports.dtls_failed,
             graceful_shutdown: graceful,
             shutting_down: shutdown == ShutdownState::ShuttingDown,
@@ -186,18 +237,25 @@ impl Inner {
             healthy: self.health().is_ok(),
             average_participant_stress: self.config.load.average_participant_stress,
             channels: self.channels.counters(),
+            ice_checks: self.transports.checks(),
             transports,
             ..BridgeStats::default()
         };
         let mut sums = Sums::default();
         for handle in self.handles() {
+            let waits = |queue: &mpsc::Sender<_>| queue.max_capacity() - queue.capacity();
+            stats.queues.requests += lock(&handle.queue).as_ref().map_or(0, waits);
             if let Some(tally) = handle.read(Conference::tally) {
                 stats.add(&tally, &mut sums);
             }
         }
         stats.finish(&sums);
         let packets = stats.packet_rate_download.saturating_add(stats.packet_rate_upload);
-        stats.stress_level = lock(&self.load).stress(packets, &self.config.load);
+        {
+            let meter = lock(&self.load);
+            stats.stress_level = meter.stress(packets, &self.config.load);
+            stats.cpu_steal = meter.steal();
+        }
         self.add_engine(&mut stats);
         stats
     }
@@ -213,8 +271,12 @@ impl Inner {
         let reports = lock(&self.reports);
         let mut drops: BTreeMap<&'static str, u64> = BTreeMap::new();
         stats.shards = reports.shards.len();
+        stats.queues.media_events = reports.queues.media_events;
+        stats.queues.transport_updates = reports.queues.transport_updates;
         for report in reports.shards.values() {
             stats.engine = sum(stats.engine, report.totals);
+            stats.delays.add(&report.delays);
+            stats.shard_loads.push(report.load);
             for (reason, count) in &report.drops {
                 let total = drops.entry(reason).or_default();
                 *total = total.saturating_add(*count);
@@ -243,7 +305,6 @@ impl BridgeStats {
         self.endpoints_sending_audio += tally.audio_senders;
         self.endpoints_sending_video += tally.video_senders;
         self.largest_conference = self.largest_conference.max(tally.endpoints);
-        self.endpoints_ice_failed += tally.failed as u64;
         self.total_dominant_speaker_changes += tally.speaker_changes;
         if inactive {
             self.inactive_conferences += 1;
@@ -299,5 +360,12 @@ fn sum(a: ShardTotals, b: ShardTotals) -> ShardTotals {
         datagrams_sent: a.datagrams_sent.saturating_add(b.datagrams_sent),
         send_errors: a.send_errors.saturating_add(b.send_errors),
         events_dropped: a.events_dropped.saturating_add(b.events_dropped),
+        asleep_us: a.asleep_us.saturating_add(b.asleep_us),
+        budgets_hit: a.budgets_hit.saturating_add(b.budgets_hit),
+        receive_errors: a.receive_errors.saturating_add(b.receive_errors),
+        video_ms: a.video_ms.saturating_add(b.video_ms),
+        layering_changes: a.layering_changes.saturating_add(b.layering_changes),
+        feedback_unmatched: a.feedback_unmatched.saturating_add(b.feedback_unmatched),
+        spurious_rembs: a.spurious_rembs.saturating_add(b.spurious_rembs),
     }
 }

@@ -23,6 +23,9 @@ impl Endpoint {
                     );
                     continue;
                 };
+                let remb = signalled.rtcp_fbs.iter().any(|fb| fb.r#type == "goog-remb");
+                changed |= remb && !self.remb;
+                self.remb |= remb;
                 changed |= self.payload_types.get(&pt.pt) != Some(&pt);
                 self.payload_types.insert(pt.pt, pt);
             }

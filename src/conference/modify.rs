@@ -272,6 +272,7 @@ impl Conference {
             payload_types: BTreeMap::new(),
             extensions: BTreeMap::new(),
             extmap_allow_mixed: false,
+            remb: false,
         };
         effects.control(Control::AddEndpoint(
             engine_id,

@@ -10,8 +10,6 @@ pub struct Tally {
     pub endpoints: usize,
     /// Of these, visitors.
     pub visitors: usize,
-    /// Of these, with a transport that failed.
-    pub failed: usize,
     /// Endpoints that send audio.
     pub audio_senders: usize,
     /// Endpoints that send video.
@@ -63,7 +61,6 @@ impl Conference {
             let others = self.endpoints.len() - 1;
             tally.video_streams += 1 + endpoint.last_n().unwrap_or(others).min(others);
             tally.visitors += usize::from(endpoint.is_visitor());
-            tally.failed += usize::from(endpoint.transport == super::TransportState::Failed);
             tally.audio_senders += usize::from(audio);
             tally.video_senders += usize::from(video);
             tally.silent += usize::from(!audio && !video);

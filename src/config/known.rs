@@ -114,9 +114,8 @@ const RENAMED: [(&str, &str); 7] = [
     ("videobridge.websockets.relay-domain", "videobridge.websockets.relay-domains"),
 ];
 
-const SO: [(&str, &str); 8] = [
+const SO: [(&str, &str); 7] = [
     ("ice4j.harvest.mapping.stun.enabled", "false"),
-    ("videobridge.health.require-valid-address", "false"),
     ("videobridge.http-servers.private.need-client-auth", "false"),
     ("videobridge.http-servers.private.send-server-version", "false"),
     ("videobridge.http-servers.public.need-client-auth", "false"),
@@ -133,7 +132,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 71] = [
+const IDLE: [(&str, Idle); 67] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -179,13 +178,6 @@ const IDLE: [(&str, Idle); 71] = [
     ("videobridge.exporter", NotYet("media is not exported")),
     ("videobridge.health.interval", Never(HEALTH)),
     ("videobridge.health.max-check-duration", Never(HEALTH)),
-    (
-        "videobridge.health.require-stun",
-        NotYet("a STUN server that does not answer is a line in the log"),
-    ),
-    ("videobridge.health.require-valid-address", NotYet("health does not look at addresses")),
-    ("videobridge.health.sticky-failures", NotYet("a bridge that recovers is healthy again")),
-    ("videobridge.health.timeout", Never(HEALTH)),
     ("videobridge.http-servers.private.key-store-password", NotYet(TLS)),
     ("videobridge.http-servers.private.key-store-path", NotYet(TLS)),
     ("videobridge.http-servers.private.need-client-auth", NotYet(TLS)),
@@ -217,7 +209,6 @@ const IDLE: [(&str, Idle); 71] = [
     ("videobridge.octo", Obsolete("videobridge.relay is its name now")),
     ("videobridge.redact-colibri-http-headers", Never("headers of HTTP requests are never logged")),
     ("videobridge.relay", NotYet(RELAYS)),
-    ("videobridge.rest.rtcstats.enabled", NotYet("there is no /stats for rtcstats")),
     ("videobridge.sctp.max-channels", Never("nothing would be spoken in a second channel")),
     ("videobridge.sctp.use-usrsctp", Obsolete("there is one implementation of SCTP")),
     ("videobridge.speech-activity", NotYet("nobody notices that everybody is silent")),
@@ -225,9 +216,10 @@ const IDLE: [(&str, Idle); 71] = [
     ("videobridge.stats.enabled", Obsolete("there are always statistics")),
     ("videobridge.stats.jvm.enabled", Never("there is no JVM")),
     (
-        "videobridge.stats.transit-time",
-        NotYet("the time that packets spend in the bridge is not measured"),
+        "videobridge.stats.transit-time.enable-jitter",
+        NotYet("jitter that the bridge adds is not measured"),
     ),
+    ("videobridge.stats.transit-time.enable-json", Never("transit times are always measured")),
     ("videobridge.transport.send.queue-size", Never(QUEUES)),
     (
         "videobridge.websockets.enable-compression",

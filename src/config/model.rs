@@ -452,6 +452,11 @@ pub struct Rest {
     pub health: bool,
     /// `/metrics`. true.
     pub prometheus: bool,
+    /// `/stats`, for those who collect what conferences were like. true.
+    pub rtcstats: bool,
+    /// `videobridge.stats.transit-time.enable-prometheus`: the forwarding delay under JVB's name too.
+    /// false.
+    pub transit_times: bool,
     /// `/colibri/shutdown`, if `colibri` too. false.
     pub shutdown: bool,
     /// `/about/version`. true.
@@ -466,6 +471,8 @@ impl Default for Rest {
             drain: true,
             health: true,
             prometheus: true,
+            rtcstats: true,
+            transit_times: false,
             shutdown: false,
             version: true,
         }
@@ -485,6 +492,8 @@ pub struct Health {
     pub sticky_failures: bool,
     /// Fail without a public address among the candidates. JVB: true.
     pub require_valid_address: bool,
+    /// Fail when no STUN server told the public address. false.
+    pub require_stun: bool,
 }
 
 impl Default for Health {
@@ -495,6 +504,7 @@ impl Default for Health {
             max_check_duration: Duration::from_secs(3),
             sticky_failures: false,
             require_valid_address: true,
+            require_stun: false,
         }
     }
 }

@@ -150,8 +150,10 @@ fn http(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("videobridge.rest.drain.enabled", &mut c.drain);
     r.boolean("videobridge.rest.health.enabled", &mut c.health);
     r.boolean("videobridge.rest.prometheus.enabled", &mut c.prometheus);
+    r.boolean("videobridge.rest.rtcstats.enabled", &mut c.rtcstats);
     r.boolean("videobridge.rest.shutdown.enabled", &mut c.shutdown);
     r.boolean("videobridge.rest.version.enabled", &mut c.version);
+    r.boolean("videobridge.stats.transit-time.enable-prometheus", &mut c.transit_times);
 }
 
 fn web_sockets(r: &mut Reader<'_>, c: &mut WebSockets) {
@@ -188,6 +190,7 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
     r.duration("videobridge.health.max-check-duration", &mut c.max_check_duration);
     r.boolean("videobridge.health.sticky-failures", &mut c.sticky_failures);
     r.boolean("videobridge.health.require-valid-address", &mut c.require_valid_address);
+    r.boolean("videobridge.health.require-stun", &mut c.require_stun);
     let c = &mut config.shutdown;
     let key = "videobridge.shutdown.graceful-shutdown-max-duration";
     r.duration(key, &mut c.graceful_max_duration);

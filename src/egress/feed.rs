@@ -48,6 +48,8 @@ pub struct Feed {
     pub told_wanted: EncodingMask,
     /// When fresh packets must leave; `None`: there are none.
     pub due: Option<Instant>,
+    /// When the oldest of them came to this shard.
+    pub since: Option<Instant>,
 }
 
 impl Feed {
@@ -61,6 +63,7 @@ impl Feed {
             heights: Heights::default(),
             told_wanted: 0,
             due: None,
+            since: None,
         }
     }
 
@@ -85,6 +88,7 @@ impl Feed {
         // The last packet of a frame has nothing to wait for; audio never waits.
         let at = if audio || meta.marker || full { now } else { hold };
         let first = self.due.is_none();
+        self.since.get_or_insert(now);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         first
     }

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::delay::DelayHistogram;
 use crate::ingress::keyframe::KeyframeLimits;
 
 /// A participant's place in the engine. Never reused while the process lives.
@@ -165,6 +166,8 @@ pub struct MediaParams {
     pub extensions: Vec<(u8, Extension)>,
     /// One- and two-byte headers may be mixed (`extmap-allow-mixed`, RFC 8285 section 4.1.2).
     pub extmap_allow_mixed: bool,
+    /// Receiver estimated maximum bitrate (`goog-remb`) was negotiated.
+    pub remb: bool,
 }
 
 /// One RTP stream of a source: an encoding of a simulcast source, or the only one.
@@ -313,8 +316,34 @@ pub struct ShardSnapshot {
     pub totals: ShardTotals,
     /// Packets dropped since the start, by reason (metric label).
     pub drops: Vec<(&'static str, u64)>,
+    /// How long packets took through it, since the start.
+    pub delays: DelayHistogram,
+    /// The most that waited for it in its lanes since the last snapshot.
+    pub waiting: Waiting,
+    /// The part of the time since the last snapshot in which it did not sleep, 0..=1.
+    pub busy: f32,
     /// The endpoints whose home it is.
     pub endpoints: Vec<EndpointSnapshot>,
+}
+
+/// What waited for a shard, at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Commands of control.
+    pub commands: usize,
+    /// Batches of other shards.
+    pub batches: usize,
+}
+
+impl Waiting {
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            commands: self.commands.max(other.commands),
+            batches: self.batches.max(other.batches),
+        }
+    }
 }
 
 /// Totals of one shard since the start.
@@ -352,6 +381,20 @@ pub struct ShardTotals {
     pub send_errors: u64,
     /// Events dropped because control did not keep up.
     pub events_dropped: u64,
+    /// Time with nothing to do, µs.
+    pub asleep_us: u64,
+    /// Times round that used up a budget, so that the next followed without sleep.
+    pub budgets_hit: u64,
+    /// Receive calls that failed.
+    pub receive_errors: u64,
+    /// Time for which video streams arrived, each on its own, ms.
+    pub video_ms: u64,
+    /// Times that the layers of an arriving video changed: another frame height, or other encodings.
+    pub layering_changes: u64,
+    /// Statuses of transport-wide feedback on packets that were not sent with a number.
+    pub feedback_unmatched: u64,
+    /// Endpoints that sent a bitrate estimate (REMB) that they had not negotiated.
+    pub spurious_rembs: u64,
 }
 
 /// Measurements of one endpoint over the last interval.

@@ -174,6 +174,11 @@ impl<T> CommandReceiver<T> {
         next
     }
 
+    /// How many wait, without those that did not fit the ring.
+    pub fn len(&self) -> usize {
+        self.0.ring.len()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.0.ring.is_empty() && !self.0.overflowed.load(Ordering::Acquire)
@@ -285,6 +290,11 @@ impl<T> PeerPort<T> {
         if let Some(Some(lane)) = self.incoming.get(from) {
             let _ = lane.empty.push(batch);
         }
+    }
+
+    /// How many batches have come.
+    pub fn len(&self) -> usize {
+        self.incoming.iter().flatten().map(|lane| lane.full.len()).sum()
     }
 
     /// Whether nothing has come.

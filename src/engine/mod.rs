@@ -3,6 +3,7 @@
 mod api;
 pub mod arena;
 pub mod core;
+mod delay;
 pub mod director;
 mod handle;
 pub mod io;
@@ -12,5 +13,6 @@ mod start;
 pub mod thread;
 
 pub use api::*;
+pub use delay::{BOUNDS_US, DelayHistogram};
 pub use handle::{Control, ControlSink, Engine, Recorder};
 pub use start::{EngineThreads, Running, start};

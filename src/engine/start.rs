@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use super::{
-    api::{EngineConfig, MediaEvent, ShardId, StartError, TransportEvent},
+    api::{EngineConfig, MediaEvent, ShardId, StartError, TransportEvent, Waiting},
     core::{Core, CoreConfig, Event, Outbox, PeerBatch, ShardCommand},
     director::{CommandSink, Director},
     handle::{Control, ControlSink, Engine},
@@ -251,7 +251,20 @@ impl ShardCore for Core {
         self.totals.events_dropped += count;
     }
 
-    fn on_counters(&mut self, _: &LoopCounters, sent: &SendCounters) {
+    fn is_leaving(&self) -> bool {
+        Core::is_leaving(self)
+    }
+
+    fn on_sent(&mut self, now: Instant) {
+        Core::on_sent(self, now);
+    }
+
+    fn on_counters(&mut self, counters: &LoopCounters, sent: &SendCounters, waiting: Waiting) {
+        self.waiting = self.waiting.max(waiting);
+        self.totals.asleep_us = counters.asleep.as_micros() as u64;
+        self.totals.receive_errors = counters.receive_errors;
+        self.totals.budgets_hit =
+            counters.command_budget_hit + counters.peer_budget_hit + counters.receive_budget_hit;
         self.totals.send_calls = sent.calls;
         self.totals.datagrams_sent = sent.datagrams;
         self.totals.send_errors = sent.failed + sent.blocked;

@@ -15,6 +15,7 @@ use rialto_sys::{Datagram, PollFd, RecvBatch, UdpSocket, poll, set_timer_slack};
 use tracing::error;
 
 use super::{
+    api::Waiting,
     io::{SendCounters, SocketOutbox},
     mailbox::{CommandReceiver, PeerPort, Waker},
 };
@@ -91,8 +92,15 @@ pub trait ShardCore {
     /// Control was behind, and so many events were dropped.
     fn on_events_dropped(&mut self, count: u64);
 
-    /// The loop's counters, before each [`on_timeout`](Self::on_timeout).
-    fn on_counters(&mut self, counters: &LoopCounters, sent: &SendCounters);
+    /// Whether something was written whose way through the shard is to be measured.
+    fn is_leaving(&self) -> bool;
+
+    /// What was written has left.
+    fn on_sent(&mut self, now: Instant);
+
+    /// The loop's counters, and the most that waited in its lanes since the last call, before each
+    /// [`on_timeout`](Self::on_timeout).
+    fn on_counters(&mut self, counters: &LoopCounters, sent: &SendCounters, waiting: Waiting);
 }
 
 /// What the loop did, since the start.
@@ -112,6 +120,8 @@ pub struct LoopCounters {
     pub receive_budget_hit: u64,
     /// Times that another shard was behind by all batches, and ours had to wait.
     pub peer_lane_full: u64,
+    /// Time with nothing to do.
+    pub asleep: Duration,
 }
 
 /// The mailboxes of a shard.
@@ -132,12 +142,14 @@ pub struct ShardLoop<C: ShardCore> {
     outbox: SocketOutbox,
     mailboxes: Mailboxes<C::Command, C::Peer>,
     counters: LoopCounters,
+    waiting: Waiting,
 }
 
 impl<C: ShardCore> ShardLoop<C> {
     /// Puts a shard together.
     pub fn new(core: C, outbox: SocketOutbox, mailboxes: Mailboxes<C::Command, C::Peer>) -> Self {
-        Self { core, outbox, mailboxes, counters: LoopCounters::default() }
+        let (counters, waiting) = (LoopCounters::default(), Waiting::default());
+        Self { core, outbox, mailboxes, counters, waiting }
     }
 
     /// Runs until control lets go of the command lane. `event` takes an event and never waits; false:
@@ -156,6 +168,10 @@ impl<C: ShardCore> ShardLoop<C> {
         let mut slots = RecvBatch::new(SLOTS, if gro { GRO_SLOT } else { PLAIN_SLOT });
         while !self.mailboxes.commands.is_closed() {
             self.counters.ticks += 1;
+            self.waiting = self.waiting.max(Waiting {
+                commands: self.mailboxes.commands.len(),
+                batches: self.mailboxes.peers.len(),
+            });
             let mut more = self.commands();
             more |= self.peers();
             self.timers();
@@ -166,6 +182,9 @@ impl<C: ShardCore> ShardLoop<C> {
             }
             self.core.flush(Instant::now(), &mut self.outbox);
             self.outbox.send();
+            if self.core.is_leaving() {
+                self.core.on_sent(Instant::now());
+            }
             self.send_peers();
             let dropped = self.core.events().map(&mut event).filter(|taken| !taken).count();
             if dropped > 0 {
@@ -203,7 +222,8 @@ impl<C: ShardCore> ShardLoop<C> {
     fn timers(&mut self) {
         let now = Instant::now();
         if self.core.next_timeout() <= now {
-            self.core.on_counters(&self.counters, self.outbox.counters());
+            let waiting = std::mem::take(&mut self.waiting);
+            self.core.on_counters(&self.counters, self.outbox.counters(), waiting);
             self.core.on_timeout(now, &mut self.outbox);
         }
     }
@@ -261,16 +281,15 @@ impl<C: ShardCore> ShardLoop<C> {
     }
 
     /// Waits for something to do; only looks if there is `more` already.
-    fn wait(&self, more: bool, fds: &mut [PollFd<'_>]) -> io::Result<()> {
+    fn wait(&mut self, more: bool, fds: &mut [PollFd<'_>]) -> io::Result<()> {
         let Mailboxes { commands, peers, waker } = &self.mailboxes;
         waker.prepare_sleep();
         let busy = more || !commands.is_empty() || !peers.is_empty() || commands.is_closed();
-        let timeout = if busy {
-            Duration::ZERO
-        } else {
-            self.core.next_timeout().saturating_duration_since(Instant::now())
-        };
+        let asleep_at = (!busy).then(Instant::now);
+        let timeout = asleep_at
+            .map_or(Duration::ZERO, |now| self.core.next_timeout().saturating_duration_since(now));
         poll(fds, Some(timeout)).inspect_err(|error| error!("a shard cannot wait: {error}"))?;
+        self.counters.asleep += asleep_at.map_or(Duration::ZERO, |since| since.elapsed());
         waker.woke(fds.first().is_some_and(PollFd::is_ready));
         Ok(())
     }
@@ -368,7 +387,13 @@ mod tests {
 
         fn on_events_dropped(&mut self, _: u64) {}
 
-        fn on_counters(&mut self, counters: &LoopCounters, _: &SendCounters) {
+        fn is_leaving(&self) -> bool {
+            false
+        }
+
+        fn on_sent(&mut self, _: Instant) {}
+
+        fn on_counters(&mut self, counters: &LoopCounters, _: &SendCounters, _: Waiting) {
             assert!(counters.ticks > 0);
         }
     }

@@ -25,18 +25,17 @@ pub(super) async fn disable_drain(State(shared): State<Shared>) -> StatusCode {
     StatusCode::OK
 }
 
-/// `{"graceful-shutdown": true}` waits for the endpoints to leave; `false`, or none, does not. The
-/// text `"true"` is taken as well, as in JVB.
+/// `{"graceful-shutdown": true}` waits for the endpoints to leave; `false` does not. Texts are taken as
+/// well, as in JVB, and none is a mistake: nobody ends calls by leaving something out.
 pub(super) async fn shutdown(State(shared): State<Shared>, body: Bytes) -> Response {
     let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
         return refuse(StatusCode::BAD_REQUEST, "the body must be a JSON object");
     };
     let graceful = match fields.get("graceful-shutdown") {
-        None | Some(Value::Null) => false,
         Some(Value::Bool(graceful)) => *graceful,
         Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => true,
         Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => false,
-        Some(_) => {
+        _ => {
             return refuse(StatusCode::BAD_REQUEST, "graceful-shutdown: must be true or false");
         }
     };

@@ -14,20 +14,22 @@ use axum::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
     registry::Registry,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     Shared,
-    readings::{DISTRIBUTIONS, JVB, Metric, PROCESS, RIALTO, XMPP},
+    histogram::{Histogram, forwarding_delay, transit_time},
+    labelled::{Family, families},
+    queues::JVB_QUEUES,
+    readings::{DISTRIBUTIONS, Distribution, JVB, JVM, Metric, PROCESS, RIALTO, TOSSED, XMPP},
     refuse,
 };
 use crate::{
     bridge::BridgeStats,
-    channel::Dropped,
     stats::{Mucs, Number, Process},
 };
 
@@ -41,7 +43,9 @@ pub(super) static STARTED: LazyLock<f64> = LazyLock::new(|| {
 
 pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let reading = Reading {
-        stats: shared.bridge.stats(),
+        stats: shared.report.stats(),
+        region: shared.report.region().map(str::to_owned),
+        transit_times: shared.transit_times,
         mucs: shared.report.mucs(),
         process: Process::read(),
         started: *STARTED,
@@ -82,6 +86,10 @@ fn choose(accept: Option<&str>) -> Format {
 #[derive(Debug)]
 struct Reading {
     stats: BridgeStats,
+    /// Where the bridge is, if configured.
+    region: Option<String>,
+    /// JVB's histogram of transit times is wanted.
+    transit_times: bool,
     mucs: Mucs,
     process: Process,
     /// Milliseconds since 1970.
@@ -107,25 +115,23 @@ impl Reading {
     fn json(&self) -> Value {
         let mut all = numbers(JVB, &self.stats);
         all.extend(numbers(XMPP, &self.mucs));
-        for (name, _, read) in DISTRIBUTIONS {
-            let (sum, count, buckets) = distribution(read(&self.stats));
-            let mut so_far = 0;
-            let mut object: Map<String, Value> = buckets
-                .iter()
-                .map(|(upper, count)| {
-                    so_far += count;
-                    let upper =
-                        if upper.is_finite() { format!("{upper:.1}") } else { "+Inf".to_owned() };
-                    (format!("bucket_le_{upper}"), (so_far as f64).into())
-                })
-                .collect();
-            object.insert("count".to_owned(), (count as f64).into());
-            object.insert("sum".to_owned(), sum.into());
-            all.insert(name.to_owned(), Value::Object(object));
+        for queue in &JVB_QUEUES {
+            let name = queue.name;
+            all.insert(
+                format!("{name}_dropped_packets_total"),
+                (queue.dropped)(&self.stats).into(),
+            );
+            all.insert(format!("{name}_exceptions_total"), 0.into());
         }
+        all.extend(self.histograms().into_iter().map(|each| (each.name.to_owned(), each.json())));
         all.insert("startup_time".to_owned(), self.started.into());
-        if let Some(threads) = self.process.threads {
-            all.insert("thread_count".to_owned(), threads.into());
+        all.extend(
+            JVM.iter().filter_map(|(name, _, read)| {
+                Some(((*name).to_owned(), read(&self.process)?.into()))
+            }),
+        );
+        if let Some(region) = &self.region {
+            all.insert("region".to_owned(), region.as_str().into());
         }
         let mut own = numbers(RIALTO, &self.stats);
         own.extend(
@@ -133,14 +139,27 @@ impl Reading {
                 Some(((*name).to_owned(), read(&self.process)?.into()))
             }),
         );
-        let drops: Map<String, Value> =
-            self.stats.drops.iter().map(|(why, n)| ((*why).to_owned(), (*n).into())).collect();
-        own.insert("dropped_packets_total".to_owned(), json!(drops));
-        let drops: Map<String, Value> =
-            channel_drops(&self.stats).map(|(why, n)| (why.to_owned(), n.into())).collect();
-        own.insert("dropped_channel_messages_total".to_owned(), json!(drops));
+        own.extend(families(&self.stats).iter().map(Family::json));
+        let delays = forwarding_delay(&self.stats);
+        own.insert(delays.name.to_owned(), delays.json());
         all.insert("rialto".to_owned(), Value::Object(own));
         Value::Object(all)
+    }
+
+    /// Those under JVB's names.
+    fn histograms(&self) -> Vec<Histogram> {
+        let of = |(name, help, read): &Distribution| Histogram::of(name, help, read(&self.stats));
+        let mut all: Vec<Histogram> = DISTRIBUTIONS.iter().map(of).collect();
+        all.push(Histogram {
+            name: "tossed_packets_energy",
+            help: "Loudness of audio packets thrown away because others are louder: none here",
+            sum: 0.0,
+            buckets: TOSSED.into_iter().chain([f64::INFINITY]).map(|bound| (bound, 0)).collect(),
+        });
+        if self.transit_times {
+            all.push(transit_time(&self.stats));
+        }
+        all
     }
 }
 
@@ -151,36 +170,43 @@ fn numbers<S>(metrics: &[Metric<S>], stats: &S) -> Map<String, Value> {
     metrics.iter().map(|metric| (name(metric), (metric.read)(stats).into())).collect()
 }
 
-/// Sum, count, and the count of each bucket (not cumulative) for 0, 1, … 20 and the rest.
-fn distribution(values: &[usize]) -> (f64, u64, Vec<(f64, u64)>) {
-    let mut buckets: Vec<(f64, u64)> = (0..=20).map(|upper| (f64::from(upper), 0)).collect();
-    buckets.push((f64::INFINITY, 0));
-    for &value in values {
-        if let Some((_, count)) = buckets.iter_mut().find(|(upper, _)| value as f64 <= *upper) {
-            *count += 1;
-        }
-    }
-    (values.iter().sum::<usize>() as f64, values.len() as u64, buckets)
-}
-
 #[derive(Debug)]
 struct Jvb(Arc<Reading>);
 
 impl Collector for Jvb {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Reading { stats, mucs, process, started } = &*self.0;
+        let reading = &*self.0;
+        let Reading { stats, mucs, process, started, .. } = reading;
         encode_all(&mut encoder, JVB, stats)?;
         encode_all(&mut encoder, XMPP, mucs)?;
-        for (name, help, read) in DISTRIBUTIONS {
-            let (sum, count, buckets) = distribution(read(stats));
-            encoder
-                .encode_descriptor(name, help, None, MetricType::Histogram)?
-                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        for queue in &JVB_QUEUES {
+            for (what, help, count) in [
+                ("dropped_packets", "Dropped where this queue of JVB's is", (queue.dropped)(stats)),
+                ("exceptions", "Exceptions of this queue of JVB's: there are none", 0),
+            ] {
+                let name = format!("{}_{what}", queue.name);
+                let encoder = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+                ConstCounter::new(count).encode(encoder)?;
+            }
+        }
+        for histogram in reading.histograms() {
+            histogram.encode(&mut encoder)?;
+        }
+        if reading.transit_times {
+            let help = "Packets of which it is not known how long they took: none";
+            let name = "rtp_transit_time_unknown_delay";
+            let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(0_u64).encode(encoder)?;
+        }
+        if let Some(region) = &reading.region {
+            let help = "Where the bridge is";
+            let encoder = encoder.encode_descriptor("region", help, None, MetricType::Info)?;
+            Info::new([("region", region.as_str())]).encode(encoder)?;
         }
         let help = "When the process started, ms since 1970";
         gauge(&mut encoder, "startup_time", help, Number::Fraction(*started))?;
-        process.threads.map_or(Ok(()), |threads| {
-            gauge(&mut encoder, "thread_count", "Threads of the process", threads.into())
+        JVM.iter().try_for_each(|(name, help, read)| {
+            read(process).map_or(Ok(()), |value| gauge(&mut encoder, name, help, value.into()))
         })
     }
 }
@@ -197,27 +223,9 @@ impl Collector for Own {
                 gauge(&mut encoder, name, help, value.into())?;
             }
         }
-        let help = "Packets dropped, by reason";
-        let mut family =
-            encoder.encode_descriptor("dropped_packets", help, None, MetricType::Counter)?;
-        for (reason, count) in &stats.drops {
-            let labels = [("reason", *reason)];
-            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
-        }
-        let (name, help) =
-            ("dropped_channel_messages", "Bridge-channel messages dropped, by reason");
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (reason, count) in channel_drops(stats) {
-            let labels = [("reason", reason)];
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        forwarding_delay(stats).encode(&mut encoder)?;
+        families(stats).iter().try_for_each(|family| family.encode(&mut encoder))
     }
-}
-
-/// Why bridge-channel messages went nowhere, and how many.
-fn channel_drops(stats: &BridgeStats) -> impl Iterator<Item = (&'static str, u64)> {
-    Dropped::ALL.into_iter().map(Dropped::label).zip(stats.channels.dropped)
 }
 
 fn encode_all<S>(
@@ -285,21 +293,40 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{
+        bridge::ShardLoad,
+        engine::{DelayHistogram, Waiting},
+    };
 
     fn reading() -> Reading {
+        let mut delays = DelayHistogram::default();
+        delays.record(Duration::from_micros(200));
+        delays.record(Duration::from_micros(700));
         let stats = BridgeStats {
             conferences: 2,
             conference_sizes: vec![2, 30],
             incoming_loss: f64::NAN,
             healthy: true,
             drops: vec![("replay", 3), ("unknown-ssrc", 1)],
+            delays,
+            shard_loads: vec![ShardLoad {
+                shard: 1,
+                busy: 0.5,
+                endpoints: 2,
+                waiting: Waiting { commands: 3, batches: 0 },
+            }],
+            ice_checks: vec![("10.0.0.5:10000".parse().unwrap(), 9)],
             ..BridgeStats::default()
         };
         Reading {
             stats,
+            region: Some("eu \"west\"".to_owned()),
+            transit_times: true,
             mucs: Mucs { joined: 1, ..Mucs::default() },
-            process: Process { threads: Some(7), ..Process::default() },
+            process: Process { threads: Some(7), open_files: Some(11), ..Process::default() },
             started: 1.0e12,
         }
     }
@@ -318,6 +345,16 @@ mod tests {
             "jitsi_jvb_conferences_by_size_sum 32.0",
             "jitsi_jvb_incoming_loss_fraction 0.0",
             "jitsi_jvb_thread_count 7",
+            "jitsi_jvb_jvm_open_fd_count 11",
+            "jitsi_jvb_queue_exceptions_total 0",
+            "jitsi_jvb_rtp_transit_time_bucket{le=\"5.0\"} 2",
+            "jitsi_jvb_region_info{region=\"eu \\\"west\\\"\"} 1",
+            "rialto_forwarding_delay_seconds_bucket{le=\"0.00025\"} 1",
+            "rialto_forwarding_delay_seconds_count 2",
+            "rialto_shard_busy{shard=\"1\"} 0.5",
+            "rialto_queue_depth{queue=\"commands\",shard=\"1\"} 3",
+            "rialto_queue_depth{queue=\"requests\"} 0",
+            "rialto_ice_checks_total{candidate=\"10.0.0.5:10000\"} 9",
             "rialto_dropped_packets_total{reason=\"replay\"} 3",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

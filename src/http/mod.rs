@@ -7,15 +7,21 @@
 mod about;
 mod colibri;
 mod debug;
+mod features;
+mod histogram;
+mod labelled;
 mod lifecycle;
 mod listen;
 mod metrics;
 mod muc_client;
+mod queues;
 mod readings;
 mod stats;
 mod tls;
 mod web_socket;
 
+#[cfg(test)]
+mod captures;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +29,7 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, MatchedPath, Request},
     http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -55,6 +61,7 @@ struct Shared {
     bridge: Bridge,
     report: SelfReport,
     clients: Option<XmppClients>,
+    transit_times: bool,
 }
 
 /// The resources that `rest` switches on. `clients`: who is at XMPP servers.
@@ -73,7 +80,19 @@ pub fn router(report: SelfReport, clients: Option<XmppClients>, rest: &config::R
         router = router
             .route("/debug", get(debug::all))
             .route("/debug/{conference}", get(debug::conference))
-            .route("/debug/{conference}/{endpoint}", get(debug::endpoint));
+            .route("/debug/{conference}/{endpoint}", get(debug::endpoint))
+            .route("/debug/stats/{part}", get(debug::stats_moved))
+            .route("/debug/stats/jvb/{part}", get(features::stats))
+            .route("/debug/features/jvb/{feature}", get(features::feature))
+            .route(
+                "/debug/features/jvb/{feature}/{enabled}",
+                get(features::set_feature).post(features::set_feature),
+            )
+            .route("/colibri/debug", get(debug::moved))
+            .route("/colibri/debug/{*rest}", get(debug::moved));
+    }
+    if rest.rtcstats {
+        router = router.route("/stats", get(debug::collected));
     }
     if rest.drain {
         router = router
@@ -102,10 +121,11 @@ pub fn router(report: SelfReport, clients: Option<XmppClients>, rest: &config::R
     }
     let bridge = report.bridge().clone();
     router
+        .layer(middleware::from_fn(options))
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(no_strangers))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Shared { bridge, report, clients })
+        .with_state(Shared { bridge, report, clients, transit_times: rest.transit_times })
 }
 
 /// JVB has never had these, and says so.
@@ -121,6 +141,39 @@ async fn no_strangers(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     refuse(StatusCode::FORBIDDEN, "Requests of other sites may not change anything")
+}
+
+/// What may be done with a resource, and that what it says depends on who asks: pages of other sites
+/// may not change anything. JVB tells browsers here that any page may read everything; this bridge
+/// does not.
+async fn options(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let asked = *request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if asked && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = allowed(path.as_ref().map_or("", MatchedPath::as_str));
+        let kind = (header::CONTENT_TYPE, "text/plain");
+        response = ([kind, (header::ALLOW, allow)], allow).into_response();
+    }
+    if response.status().is_success() {
+        response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Origin"));
+    }
+    response
+}
+
+/// The methods of a resource.
+fn allowed(path: &str) -> &'static str {
+    match path {
+        "/colibri/drain/enable"
+        | "/colibri/drain/disable"
+        | "/colibri/shutdown"
+        | "/colibri/muc-client/add"
+        | "/colibri/muc-client/remove" => "POST, OPTIONS",
+        "/colibri/v2/conferences" | "/debug/features/jvb/{feature}/{enabled}" => {
+            "HEAD, GET, POST, OPTIONS"
+        }
+        "/colibri/v2/conferences/{meeting_id}" => "HEAD, GET, PATCH, OPTIONS",
+        _ => "HEAD, GET, OPTIONS",
+    }
 }
 
 /// Whether a request comes from a page of this server, or from no page at all.

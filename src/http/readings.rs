@@ -1,6 +1,7 @@
 //! Which number goes under which name, for `/metrics`.
 //!
-//! The names are JVB's. What JVB measures and this bridge does not is left out rather than made up.
+//! The names are JVB's. What cannot happen in this version is a true zero, so that dashboards and alarms
+//! made for JVB go on; what has no meaning here is left out (`docs/metrics.md` says why).
 
 use crate::{
     bridge::BridgeStats,
@@ -27,6 +28,9 @@ macro_rules! metrics {
     (@counter) => { true };
     (@gauge) => { false };
 }
+
+/// Of what this version has not.
+const NONE: u64 = 0;
 
 /// Prefixed `jitsi_jvb_`.
 pub(super) const JVB: &[Metric] = metrics! {
@@ -57,7 +61,15 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "endpoints_disconnected", "Endpoints that went silent", |s| s.endpoints_disconnected;
     counter "endpoints_reconnected", "Endpoints that came back after silence", |s| s.endpoints_reconnected;
     counter "endpoints_dtls_failed", "Endpoints whose DTLS failed", |s| s.dtls_failed_endpoints;
+    counter "endpoints_ice_failed", "Endpoints whose ICE failed", |s| s.endpoints_ice_failed;
+    counter "endpoints_no_message_transport_after_delay", "Endpoints that had no bridge channel half a minute after they came", |s| s.num_eps_no_msg_transport_after_delay;
+    gauge "endpoints_oversending", "Endpoints that are sent more than their link takes, on purpose: none here", |_| NONE;
+    gauge "endpoints_relayed", "Endpoints of other bridges: there are no relays", |_| NONE;
+    gauge "endpoints_with_spurious_remb", "Endpoints that sent a bitrate estimate (REMB) without having negotiated it", |s| s.engine.spurious_rembs;
+    gauge "endpoints_with_suspended_sources", "Endpoints for whose link videos were suspended: none here", |_| NONE;
+    gauge "conferences_with_relay", "Conferences with relays: there are none", |_| NONE;
     counter "dominant_speaker_changes", "Changes of the dominant speaker", |s| s.total_dominant_speaker_changes;
+    gauge "cpu_steal", "Part of the processors' time that the hypervisor gave to others", |s| s.cpu_steal;
     gauge "incoming_bitrate", "RTP received, bit/s", |s| s.bit_rate_download.saturating_mul(1000);
     gauge "outgoing_bitrate", "RTP sent, bit/s", |s| s.bit_rate_upload.saturating_mul(1000);
     gauge "incoming_packet_rate", "RTP packets received per second", |s| s.packet_rate_download;
@@ -71,6 +83,23 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "bytes_received", "Bytes of RTP packets received", |s| s.engine.rtp_bytes_received;
     counter "bytes_sent", "Bytes of RTP packets sent", |s| s.engine.rtp_bytes_sent;
     counter "keyframes_received", "Keyframes received", |s| s.engine.keyframes_received;
+    counter "layering_changes_received", "Changes of the layers of received videos", |s| s.engine.layering_changes;
+    counter "video_milliseconds_received", "Time of received video, ms, each stream on its own", |s| s.engine.video_ms;
+    gauge "tcc_unmatched_feedback", "Statuses of transport-wide feedback on packets that were not sent with a number", |s| s.engine.feedback_unmatched;
+    counter "preemptive_keyframe_requests_sent", "Keyframes asked for before anybody did: none here", |_| NONE;
+    counter "preemptive_keyframe_requests_suppressed", "Keyframes that might have been: none here", |_| NONE;
+    counter "relay_bytes_received", "Bytes of RTP from relays: there are none", |_| NONE;
+    counter "relay_bytes_sent", "Bytes of RTP to relays: there are none", |_| NONE;
+    counter "relay_packets_received", "RTP packets from relays: there are none", |_| NONE;
+    counter "relay_packets_sent", "RTP packets to relays: there are none", |_| NONE;
+    gauge "relay_incoming_bitrate", "RTP from relays, bit/s: there are none", |_| NONE;
+    gauge "relay_incoming_packet_rate", "RTP packets from relays per second: there are none", |_| NONE;
+    gauge "relay_outgoing_bitrate", "RTP to relays, bit/s: there are none", |_| NONE;
+    gauge "relay_outgoing_packet_rate", "RTP packets to relays per second: there are none", |_| NONE;
+    counter "relays", "Relays created: there are none", |_| NONE;
+    counter "relays_dtls_failed", "Relays whose DTLS failed: there are none", |_| NONE;
+    counter "relays_ice_failed", "Relays whose ICE failed: there are none", |_| NONE;
+    counter "relays_no_message_transport_after_delay", "Relays without a bridge channel: there are none", |_| NONE;
     counter "data_channel_messages_received", "Bridge-channel messages received over SCTP", |s| s.channels.sctp_received;
     counter "data_channel_messages_sent", "Bridge-channel messages sent over SCTP", |s| s.channels.sctp_sent;
     counter "rejected_data_channels", "Data channels refused: an endpoint had one", |s| s.transports.channels_refused;
@@ -85,6 +114,7 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "ice_restarts_started", "ICE restarts begun", |s| s.transports.restarts_started;
     counter "ice_restarts_succeeded", "ICE restarts that took over", |s| s.transports.restarts_succeeded;
     counter "ice_restarts_failed", "ICE restarts that did not connect in time", |s| s.transports.restarts_failed;
+    counter "ice_restarts_agent_creation_failed", "ICE restarts for which no agent could be made: it always can", |_| NONE;
     counter "ice_restarts_not_established", "ICE restarts asked for before there was a connection", |s| s.transports.restarts_not_established;
     counter "ice_restarts_rejected", "ICE restarts refused", |s| s.transports.restarts_rejected;
     counter "ice_restarts_superseded", "ICE restarts replaced by a newer one", |s| s.transports.restarts_superseded;
@@ -115,6 +145,8 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "retransmissions_missed", "Packets asked for again that were gone", |s| s.engine.retransmissions_missed;
     counter "keyframe_requests_sent", "Keyframe requests sent to senders", |s| s.engine.keyframe_requests_sent;
     counter "events_dropped", "Engine events dropped because control did not keep up", |s| s.engine.events_dropped;
+    counter "budgets_hit", "Turns of engine threads that had no end of work", |s| s.engine.budgets_hit;
+    counter "receive_errors", "Receive calls that failed", |s| s.engine.receive_errors;
     counter "requests_refused", "Allocation requests refused because too many waited, or for a limit", |s| s.requests_refused;
     counter "dtls_failed", "DTLS handshakes that failed", |s| s.transports.dtls_failed;
     counter "dtls_succeeded", "DTLS handshakes that succeeded", |s| s.transports.dtls_succeeded;
@@ -126,10 +158,23 @@ pub(super) const RIALTO: &[Metric] = metrics! {
 /// What may not be told: its name, its help, and its value.
 pub(super) type Told = (&'static str, &'static str, fn(&Process) -> Option<u64>);
 
+/// Prefixed `jitsi_jvb_`: likewise, under the names of what JVB's machine says.
+pub(super) const JVM: [Told; 2] = [
+    ("thread_count", "Threads of the process", |p| p.threads),
+    ("jvm_open_fd_count", "Files and sockets that the process has open", |p| p.open_files),
+];
+
 /// Prefixed `rialto_`: what the system says of the process, where it does.
 pub(super) const PROCESS: [Told; 2] = [
     ("resident_memory_bytes", "Resident memory of the process", |p| p.resident_bytes),
     ("open_files", "Files and sockets that the process has open", |p| p.open_files),
+];
+
+/// Upper bounds of JVB's histogram of the loudness of packets that it throws away because others are
+/// louder. Here none is.
+pub(super) const TOSSED: [f64; 17] = [
+    0.0, 7.0, 15.0, 23.0, 31.0, 39.0, 47.0, 55.0, 63.0, 71.0, 79.0, 87.0, 95.0, 103.0, 111.0,
+    119.0, 127.0,
 ];
 
 /// A distribution over conferences: its name, its help, and its values.

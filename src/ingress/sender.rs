@@ -44,6 +44,8 @@ pub struct Stream {
     pub source: usize,
     /// Which of the source's encodings.
     pub encoding: u8,
+    /// Whether it carries video.
+    pub is_video: bool,
     srtp: Option<RxStream>,
     srtp_rtx: Option<RxStream>,
     seen: SeenWindow,
@@ -69,6 +71,7 @@ impl Stream {
             rtx,
             source,
             encoding,
+            is_video: false,
             srtp: None,
             srtp_rtx: None,
             seen: SeenWindow::default(),
@@ -148,6 +151,9 @@ pub struct Sender {
     pub twcc_ssrc: u32,
     /// Count of feedback packets sent.
     pub twcc_count: u8,
+    /// Times that the layers of a video changed, since the last snapshot: another frame height, or
+    /// other encodings that arrive.
+    pub layering_changes: u64,
     /// Packets and bytes received.
     pub received: (u64, u64),
     /// The same at the last snapshot.
@@ -184,6 +190,7 @@ impl Sender {
                 }
                 stream.source = s;
                 stream.encoding = e as u8;
+                stream.is_video = spec.media == MediaType::Video;
                 let at = self.streams.len() as u32;
                 self.by_ssrc.insert(encoding.ssrc, (at, false));
                 if let Some(rtx) = encoding.rtx {
@@ -293,14 +300,18 @@ impl Sender {
         let resolution = inspect(pt, packet, &mut meta, stream);
         stream.last_packet = Some(cx.now);
         let mut changed = source.active & bit == 0;
+        // The first of all begins the video; it changes nothing of it.
+        let mut relayered = changed && source.active != 0;
         source.active |= bit;
         if let Some(resolution) = resolution
             && let Some(height) = source.heights.get_mut(usize::from(stream.encoding))
         {
             let now = resolution.width.min(resolution.height);
             changed |= *height != now;
+            relayered |= *height != now && *height != 0;
             *height = now;
         }
+        self.layering_changes += u64::from(relayered);
         if broken && meta.keyframes_known && !meta.keyframe {
             stream.keyframes.want();
         }
@@ -349,6 +360,7 @@ impl Sender {
             // The only encoding of a source stays the one to wait for.
             if active != at && source.spec.encodings.len() > 1 {
                 source.active = active;
+                self.layering_changes += u64::from(active != 0);
                 changed(place);
             }
         }

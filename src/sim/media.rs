@@ -77,6 +77,7 @@ impl Numbering {
             ],
             extensions: known.map(|kind| (self.extension(kind), kind)).to_vec(),
             extmap_allow_mixed: true,
+            remb: false,
         }
     }
 }

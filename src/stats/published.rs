@@ -1,8 +1,7 @@
 //! What the bridge publishes about itself: the same statistics in presence and over HTTP.
 //!
-//! Names, order and units are JVB's. What JVB measures and this bridge does not is left out rather
-//! than made up; what this bridge does not have at all (relays, data channels) is a true zero, and is
-//! there because scripts subtract it.
+//! Names, order and units are JVB's. What cannot happen in this version (relays, choice by bandwidth,
+//! keyframes asked for in advance) is a true zero, and is there because scripts and dashboards read it.
 
 use std::{fmt, time::Duration};
 
@@ -181,6 +180,7 @@ macro_rules! fields {
 /// A statistic: its name, and where it is read.
 type Field = (&'static str, fn(&BridgeStats) -> Number);
 
+/// Of what this version has not.
 const NONE: u64 = 0;
 
 /// What is measured, in JVB's order.
@@ -189,12 +189,14 @@ const MEASURED: &[Field] = fields! {
     "outgoing_loss": |s| s.outgoing_loss,
     "overall_loss": |s| s.overall_loss,
     "endpoints_with_high_outgoing_loss": |s| s.endpoints_with_high_outgoing_loss,
+    "tcc_unmatched_feedback": |s| s.engine.feedback_unmatched,
     "local_active_endpoints": |s| s.local_active_endpoints,
     "bit_rate_download": |s| s.bit_rate_download,
     "bit_rate_upload": |s| s.bit_rate_upload,
     "packet_rate_download": |s| s.packet_rate_download,
     "packet_rate_upload": |s| s.packet_rate_upload,
     "rtt_aggregate": |s| s.rtt_aggregate,
+    "num_eps_oversending": |_| NONE,
     "octo_conferences": |_| NONE,
     "inactive_conferences": |s| s.inactive_conferences,
     "p2p_conferences": |s| s.p2p_conferences,
@@ -210,14 +212,18 @@ const MEASURED: &[Field] = fields! {
     "octo_receive_packet_rate": |_| NONE,
     "octo_send_bitrate": |_| NONE,
     "octo_send_packet_rate": |_| NONE,
+    "endpoints_with_suspended_sources": |_| NONE,
     "total_conferences_created": |s| s.total_conferences_created,
     "total_conferences_completed": |s| s.total_conferences_completed,
     "total_conference_seconds": |s| s.total_conference_seconds,
     "total_participants": |s| s.total_participants,
     "total_visitors": |s| s.total_visitors,
+    "num_eps_no_msg_transport_after_delay": |s| s.num_eps_no_msg_transport_after_delay,
     "total_relays": |_| NONE,
     "num_relays_no_msg_transport_after_delay": |_| NONE,
     "total_keyframes_received": |s| s.engine.keyframes_received,
+    "total_layering_changes_received": |s| s.engine.layering_changes,
+    "total_video_stream_milliseconds_received": |s| s.engine.video_ms,
     "stress_level": |s| s.stress_level,
     "conferences": |s| s.conferences,
     "visitors": |s| s.visitors,
@@ -239,6 +245,8 @@ const MEASURED: &[Field] = fields! {
     "total_packets_received_octo": |_| NONE,
     "total_packets_sent_octo": |_| NONE,
     "total_dominant_speaker_changes": |s| s.total_dominant_speaker_changes,
+    "preemptive_kfr_sent": |_| NONE,
+    "preemptive_kfr_suppressed": |_| NONE,
     "total_ice_failed": |s| s.transports.ice_failed,
     "total_ice_succeeded": |s| s.transports.ice_succeeded,
     "total_ice_succeeded_relayed": |s| s.transports.ice_succeeded_relayed,
@@ -246,6 +254,7 @@ const MEASURED: &[Field] = fields! {
     "graceful_shutdown": |s| s.graceful_shutdown,
     "shutting_down": |s| s.shutting_down,
     "drain": |s| s.drain,
+    "endpoints_with_spurious_remb": |s| s.engine.spurious_rembs,
     "healthy": |s| s.healthy,
     "endpoints_disconnected": |s| s.endpoints_disconnected,
     "endpoints_reconnected": |s| s.endpoints_reconnected,

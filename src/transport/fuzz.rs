@@ -178,6 +178,7 @@ mod tests {
         world.play(1, &[0, 0x24, 0, 4, 0x6e, 0, 0, 1]);
         assert_eq!(world.bound.len(), 1);
         assert_eq!(world.hub.counters().stun_requests, 1);
+        assert_eq!(world.hub.checks().iter().map(|(_, count)| count).sum::<u64>(), 1);
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl Transports {
         self.lock().counters()
     }
 
+    /// Connectivity checks that authenticated, by the local address that they came to.
+    pub fn checks(&self) -> Vec<(SocketAddr, u64)> {
+        self.lock().checks()
+    }
+
     /// Transports that exist.
     pub fn len(&self) -> usize {
         self.lock().len()

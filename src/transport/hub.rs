@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
     io,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize},
@@ -35,6 +35,8 @@ use crate::engine::{Control, EndpointId, TransportDatagram, TransportEvent};
 
 /// A response that comes later than this is of no use.
 const TRANSACTION_LIFE: Duration = Duration::from_secs(10);
+/// Local addresses of which checks are counted on their own.
+const MAX_CHECKED: usize = 64;
 /// A session is not called again before this, whatever it asks for.
 const MIN_STEP: Duration = Duration::from_millis(1);
 /// Timers served in one call, so that callers of other methods get their turn; what is due stays due.
@@ -97,6 +99,8 @@ pub(super) struct Shared {
     pub ufrags: Ufrags,
     pub rng: StdRng,
     pub counters: TransportCounters,
+    /// Checks that authenticated, by the local address that they came to.
+    pub checks: BTreeMap<SocketAddr, u64>,
     pub silence: Silence,
     /// Which endpoint an address is bound to, and when it was last heard there.
     pub owners: FxHashMap<SocketAddr, (EndpointId, Instant)>,
@@ -123,6 +127,15 @@ pub(super) struct Pending {
     pub sent: Instant,
 }
 
+impl Shared {
+    /// Counts a check that authenticated. Addresses of interfaces come and go, so they are bounded.
+    pub fn count_check(&mut self, local: SocketAddr) {
+        if self.checks.len() < MAX_CHECKED || self.checks.contains_key(&local) {
+            *self.checks.entry(local).or_default() += 1;
+        }
+    }
+}
+
 impl Hub {
     /// `locals`: the addresses that can be used, the best first. `unix_time`: time since 1970 at
     /// `now`.
@@ -139,6 +152,7 @@ impl Hub {
             dtls: dtls::shared_config(&config).map_err(HubError::Dtls)?,
             ufrags: Ufrags::new(&config.ufrag_prefix, &mut rng),
             counters: TransportCounters::default(),
+            checks: BTreeMap::new(),
             silence: Silence::default(),
             owners: FxHashMap::default(),
             lost: Vec::new(),
@@ -244,6 +258,11 @@ impl Hub {
     /// Totals since the start.
     pub fn counters(&self) -> TransportCounters {
         self.shared.counters
+    }
+
+    /// Connectivity checks that authenticated, by the local address that they came to.
+    pub fn checks(&self) -> Vec<(SocketAddr, u64)> {
+        self.shared.checks.iter().map(|(local, count)| (*local, *count)).collect()
     }
 
     /// Transports that exist.

@@ -232,6 +232,7 @@ impl Session {
             return;
         }
         shared.counters.stun_requests += 1;
+        shared.count_check(datagram.local);
         // A request can be sent with a forged source: another endpoint's address does not move by it.
         let owner = shared.owners.get(&datagram.remote);
         if owner.is_none_or(|(owner, _)| *owner == self.endpoint) {

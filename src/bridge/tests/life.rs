@@ -58,7 +58,7 @@ fn measured(endpoint: EndpointId) -> EndpointSnapshot {
 async fn report(rig: &Rig, shard: u16, endpoints: Vec<EndpointSnapshot>) {
     let totals = ShardTotals { rtp_sent: 10, ..ShardTotals::default() };
     let drops = vec![("replayed", 2), ("truncated", u64::from(shard))];
-    let snapshot = ShardSnapshot { shard, totals, drops, endpoints };
+    let snapshot = ShardSnapshot { shard, totals, drops, endpoints, ..ShardSnapshot::default() };
     rig.media.send(MediaEvent::Snapshot(Box::new(snapshot))).await.unwrap();
     sleep(Duration::from_millis(1)).await;
 }
@@ -135,11 +135,12 @@ async fn an_endpoint_that_never_connects_expires() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_transport_takes_its_endpoint_along() {
     let (rig, mut events) = two().await;
-    let reason = FailReason::DtlsTimeout;
+    let reason = FailReason::IceTimeout;
     rig.updates.send(TransportUpdate::Failed { endpoint: ALICE, reason }).unwrap();
     sleep(seconds(1)).await;
     assert_eq!(rig.bridge.stats().endpoints_ice_failed, 1);
     sleep(seconds(60)).await;
+    assert_eq!(rig.bridge.stats().endpoints_ice_failed, 1, "a counter never falls");
     assert!(rig.bridge.endpoint_view(M, "alice").is_none());
     let gone = ConferenceEvent::EndpointExpired { endpoint: about("alice") };
     assert!(heard(&mut events).await.contains(&gone));
@@ -409,12 +410,12 @@ async fn debug_output_has_the_shape_of_jvbs() {
     assert_eq!(id.len(), 16);
     assert_eq!(conference["meeting_id"], M);
     assert_eq!(conference["endpoints"], json!({ "alice": null, "bob": null }));
-    let one = rig.bridge.debug_endpoint(id, "alice");
+    let one = rig.bridge.debug_conference(id, Some("alice"), true);
     let endpoints = one["conferences"][id]["endpoints"].as_object().unwrap();
     assert_eq!(endpoints.len(), 1);
     assert_eq!(endpoints["alice"]["sources"][1]["encodings"][1]["ssrc"], 102);
-    assert_eq!(rig.bridge.debug_conference(id)["conferences"][id]["expired"], false);
-    assert_eq!(rig.bridge.debug_conference("x")["conferences"]["x"], "null");
+    assert_eq!(rig.bridge.debug_conference(id, None, true)["conferences"][id]["expired"], false);
+    assert_eq!(rig.bridge.debug_conference("x", None, true)["conferences"]["x"], "null");
 }
 
 #[tokio::test(start_paused = true)]

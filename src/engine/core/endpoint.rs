@@ -32,6 +32,8 @@ pub struct Endpoint {
     pub next_report: Instant,
     /// Counter of full intra requests (RFC 5104 section 4.3.1.1).
     pub fir_count: u8,
+    /// It sent a bitrate estimate (REMB) without having negotiated that.
+    pub spurious_remb: bool,
 }
 
 impl Endpoint {
@@ -48,6 +50,7 @@ impl Endpoint {
             last_received: None,
             next_report: now,
             fir_count: 0,
+            spurious_remb: false,
         }
     }
 }

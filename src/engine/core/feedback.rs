@@ -112,7 +112,21 @@ impl Core {
                     self.on_keyframe_request(slot, ssrc);
                 }
             }
+            // Nothing leaves with a transport-wide number yet, so that no status is about anything.
+            Rtcp::TransportCc(feedback) => {
+                self.totals.feedback_unmatched += u64::from(feedback.count);
+            }
+            Rtcp::Remb { .. } => self.on_remb(slot),
             _ => {}
+        }
+    }
+
+    /// An estimate that nothing is done with. Who was not asked for it is counted, once.
+    fn on_remb(&mut self, slot: u32) {
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        if !e.tables.remb && !e.spurious_remb {
+            e.spurious_remb = true;
+            self.totals.spurious_rembs += 1;
         }
     }
 

@@ -71,6 +71,8 @@ impl Core {
     fn flush_feed(&mut self, slot: u32, out: &mut impl Outbox) {
         let now_ms = self.now_ms();
         let Some(feed) = self.feeds.get_mut(slot) else { return };
+        let came = feed.since.take();
+        self.leaving = self.leaving.into_iter().chain(came).min();
         let mut forwarder = Forwarder {
             endpoints: &mut self.endpoints,
             drops: &mut self.drops,

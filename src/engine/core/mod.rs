@@ -35,7 +35,8 @@ pub use peer::{PeerBatch, PeerBatches, PeerItem};
 pub use tables::{PtInfo, PtMap, Tables, passes_on, video_codec};
 
 use super::{
-    api::{EndpointId, MediaEvent, ShardId, ShardTotals, SourceId, TransportEvent},
+    api::{EndpointId, MediaEvent, ShardId, ShardTotals, SourceId, TransportEvent, Waiting},
+    delay::DelayHistogram,
     slab::Slab,
 };
 use crate::{egress::Feed, ingress::keyframe::KeyframeLimits};
@@ -102,11 +103,19 @@ pub struct Core {
     next_levels: Instant,
     next_snapshot: Instant,
     last_snapshot: Instant,
+    /// Time asleep by then, µs.
+    last_asleep_us: u64,
     random: u64,
     /// Totals since the start.
     pub totals: ShardTotals,
     /// Drops since the start, by reason.
     pub drops: DropCounters,
+    /// How long packets took through this shard, since the start.
+    pub delays: DelayHistogram,
+    /// The most that waited in its lanes since the last snapshot.
+    pub waiting: Waiting,
+    /// When the oldest of the packets came that have just been written and not left yet.
+    leaving: Option<Instant>,
     scratch: forward::Scratch,
 }
 
@@ -133,9 +142,13 @@ impl Core {
             next_levels: now,
             next_snapshot: now,
             last_snapshot: now,
+            last_asleep_us: 0,
             random,
             totals: ShardTotals::default(),
             drops: DropCounters::default(),
+            delays: DelayHistogram::default(),
+            waiting: Waiting::default(),
+            leaving: None,
             scratch: forward::Scratch::default(),
         }
     }
@@ -177,6 +190,19 @@ impl Core {
     pub fn flush(&mut self, now: Instant, out: &mut impl Outbox) {
         self.now = now;
         self.flush_due(out);
+    }
+
+    /// Whether something was written that has not left yet.
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// What was written has left at `now`: one measurement for all of it, the longest.
+    pub fn on_sent(&mut self, now: Instant) {
+        if let Some(came) = self.leaving.take() {
+            self.delays.record(now.saturating_duration_since(came));
+        }
     }
 
     /// Whether somebody here gets a source.

@@ -12,9 +12,16 @@ impl Core {
         let interval = self.now.saturating_duration_since(self.last_snapshot);
         self.last_snapshot = self.now;
         let seconds = interval.as_secs_f64().max(0.001);
+        let asleep_us = self.totals.asleep_us.saturating_sub(self.last_asleep_us);
+        self.last_asleep_us = self.totals.asleep_us;
+        let asleep = asleep_us as f64 / 1e6 / seconds;
         let mut endpoints = Vec::new();
         for slot in 0..self.endpoints.bound() {
             let Some(e) = self.endpoints.get_mut(slot) else { continue };
+            let arrived =
+                e.sender.streams.iter().filter(|s| s.is_video && s.stats.interval_bytes > 0);
+            self.totals.video_ms += arrived.count() as u64 * interval.as_millis() as u64;
+            self.totals.layering_changes += std::mem::take(&mut e.sender.layering_changes);
             let subscriptions = subscriptions(e, slot, &mut self.feeds, &self.feed_slots, seconds);
             endpoints.push(endpoint(e, subscriptions, seconds));
         }
@@ -22,6 +29,9 @@ impl Core {
             shard: self.config.shard.0,
             totals: self.totals,
             drops: self.drops.all().collect(),
+            delays: self.delays,
+            waiting: std::mem::take(&mut self.waiting),
+            busy: (1.0 - asleep).clamp(0.0, 1.0) as f32,
             endpoints,
         }
     }

@@ -33,6 +33,8 @@ pub struct Tables {
     pub pli: bool,
     /// Full intra request was.
     pub fir: bool,
+    /// Receiver estimated maximum bitrate was.
+    pub remb: bool,
 }
 
 impl Default for Tables {
@@ -72,6 +74,7 @@ impl Tables {
             allow_mixed: media.extmap_allow_mixed,
             pli: media.payload_types.iter().any(|p| p.pli),
             fir: media.payload_types.iter().any(|p| p.fir),
+            remb: media.remb,
         }
     }
 

@@ -241,6 +241,20 @@ mod tests {
     }
 
     #[test]
+    fn a_video_is_measured_while_it_comes_and_its_way_through_the_shard_too() {
+        let (mut world, _) = after_a_tick();
+        let (core, now) = (&mut world.cores[0], world.now);
+        // Two seconds of one stream, to the next snapshot.
+        assert!((1_900..=3_100).contains(&core.totals.video_ms), "{}", core.totals.video_ms);
+        assert_eq!(core.totals.layering_changes, 0);
+        assert!(core.is_leaving());
+        core.on_sent(now);
+        core.on_sent(now);
+        assert!(!core.is_leaving());
+        assert_eq!(core.delays.count(), 1, "one for all that left together");
+    }
+
+    #[test]
     fn keys_outlast_a_time_without_an_address() {
         let (mut world, _) = after_a_tick();
         let e = world.cores[0].endpoints.get_mut(0).unwrap();

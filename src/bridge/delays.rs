@@ -1,0 +1,106 @@
+//! How long requests take, as `/debug/stats/jvb/xmpp-delay-stats` tells it.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+/// Bounds of the buckets, ms.
+const BOUNDS_MS: [u64; 4] = [5, 50, 100, 1_000];
+
+/// Delays of COLIBRI requests.
+#[derive(Debug, Default)]
+pub(super) struct RequestDelays {
+    answered: Delays,
+    handled: Delays,
+}
+
+impl RequestDelays {
+    /// A request was answered so long after it came.
+    pub fn answered(&mut self, delay: Duration) {
+        self.answered.add(delay);
+    }
+
+    /// That part of it was not waiting for its turn.
+    pub fn handled(&mut self, delay: Duration) {
+        self.handled.add(delay);
+    }
+
+    /// In JVB's form.
+    pub fn json(&self) -> Value {
+        json!({ "colibri": self.answered.json(), "colibri_processing": self.handled.json() })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Delays {
+    count: u64,
+    total: u64,
+    min: Option<u64>,
+    max: u64,
+    buckets: [u64; BOUNDS_MS.len() + 1],
+}
+
+impl Delays {
+    fn add(&mut self, delay: Duration) {
+        let ms = delay.as_millis() as u64;
+        self.count += 1;
+        self.total = self.total.saturating_add(ms);
+        self.min = Some(self.min.map_or(ms, |min| min.min(ms)));
+        self.max = self.max.max(ms);
+        let place = BOUNDS_MS.partition_point(|bound| *bound < ms);
+        if let Some(bucket) = self.buckets.get_mut(place) {
+            *bucket += 1;
+        }
+    }
+
+    fn json(&self) -> Value {
+        let average: Value = match self.count {
+            0 => "NaN".into(),
+            count => (self.total as f64 / count as f64).into(),
+        };
+        let starts = std::iter::once(0).chain(BOUNDS_MS);
+        let ends = BOUNDS_MS.iter().map(u64::to_string).chain(["max".to_owned()]);
+        let buckets: Map<String, Value> = starts
+            .zip(ends)
+            .zip(self.buckets)
+            .map(|((start, end), count)| (format!("{start}_to_{end}_ms"), count.into()))
+            .collect();
+        json!({
+            "average_delay_ms": average,
+            "max_delay_ms": self.max,
+            "min_delay_ms": self.min.unwrap_or_default(),
+            "total_value": self.total,
+            "total_count": self.count,
+            "buckets": buckets,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_fall_into_jvbs_buckets() {
+        let mut delays = RequestDelays::default();
+        assert_eq!(delays.json()["colibri"]["average_delay_ms"], "NaN");
+        for ms in [0, 5, 6, 5_000] {
+            delays.answered(Duration::from_millis(ms));
+        }
+        let json = delays.json();
+        let colibri = &json["colibri"];
+        assert_eq!(colibri["average_delay_ms"], 1_252.75);
+        assert_eq!(
+            (&colibri["min_delay_ms"], &colibri["max_delay_ms"]),
+            (&json!(0), &json!(5_000))
+        );
+        assert_eq!(
+            colibri["buckets"],
+            json!({
+                "0_to_5_ms": 2, "5_to_50_ms": 1, "50_to_100_ms": 0, "100_to_1000_ms": 0,
+                "1000_to_max_ms": 1,
+            })
+        );
+        assert_eq!(json["colibri_processing"]["total_count"], 0);
+    }
+}

@@ -1,0 +1,247 @@
+//! Every answer of a JVB that was captured (`tests/data/http`): the same request here is answered alike.
+
+use std::{collections::BTreeSet, path::Path};
+
+use axum::{body::Body, http::Request};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::{
+    tests::{Answer, CONFERENCES, Http, alike, captured},
+    *,
+};
+
+/// Captured beside each other in one order, and compared in it by tests of their own.
+const IN_ORDER: [&str; 3] = ["drain-", "rest-", "shutdown-"];
+
+/// What this bridge does not have: statistics of parts of JVB, which are 404 here.
+const NOT_HERE: [&str; 3] = ["-node-stats", "-payload-verification", "-stats-pool-stats"];
+
+/// Fields of objects that are JVB's alone, and why.
+const JVBS_ALONE: [(&str, &[&str]); 3] = [
+    // A garbage collector and a heap.
+    ("-metrics-json", &["jvm_gc_count", "jvm_gc_time", "jvm_heap_committed", "jvm_heap_used"]),
+    // Threads for blocking calls, of which there are none.
+    ("-task-pool-stats", &["IO_POOL"]),
+    // What is answered without waiting takes no time worth measuring.
+    ("-xmpp-delay-stats", &["health", "version"]),
+];
+
+/// The conference that the capturing bridge had, and two of its endpoints.
+const CONFERENCE: &str = "778cc529e1979bb2";
+const MEETING: &str = "7f97d2c4-54e4-4de5-b236-7e73e065fabd";
+const PEOPLE: [(&str, &str); 2] = [("dec1e82f", "Alice-xyz"), ("94783f63", "Bob-xyz")];
+
+/// A request as the captures name it: `# GET /path -H Name: value -d body`.
+struct Asked {
+    method: Method,
+    path: String,
+    accept: String,
+    body: String,
+    public: bool,
+}
+
+impl Asked {
+    fn read(file: &str) -> Option<Self> {
+        let line = file.lines().next()?.strip_prefix("# ")?;
+        let (line, body) = line.split_once(" -d ").unwrap_or((line, ""));
+        let (line, headers) = line.split_once(" -H ").unwrap_or((line, ""));
+        let (method, path) = line.split_once(' ')?;
+        let path = path.split(' ').next()?;
+        let accept = headers.strip_prefix("Accept: ").unwrap_or("*/*");
+        Some(Self {
+            method: method.parse().ok()?,
+            path: path.strip_prefix(":9090").unwrap_or(path).to_owned(),
+            accept: accept.to_owned(),
+            body: body.to_owned(),
+            public: path.starts_with(":9090"),
+        })
+    }
+}
+
+struct Here {
+    http: Http,
+    public: Router,
+    /// Our id of the conference, when there is one.
+    conference: Option<String>,
+}
+
+impl Here {
+    async fn new(live: bool) -> Self {
+        let http = Http::everything();
+        let client = r#"{"id":"lab","hostname":"127.0.0.1","port":1,"username":"jvb","password":"x",
+            "muc_jids":"brewery@internal.example.com","muc_nickname":"one"}"#;
+        let add = "/colibri/muc-client/add";
+        assert_eq!(http.send(Method::POST, add, "*/*", client.to_owned()).await.status, 200);
+        let mut conference = None;
+        if live {
+            for (at, (id, stats_id)) in PEOPLE.iter().enumerate() {
+                let request = json!({
+                    "meeting-id": MEETING,
+                    "name": "labroom@conference.jitsi.local",
+                    "create": at == 0,
+                    "rtcstats-enabled": false,
+                    "endpoints": [{
+                        "id": id, "create": true, "stats-id": stats_id,
+                        "capabilities": ["source-names"], "transport": {},
+                    }],
+                });
+                let path = format!("{CONFERENCES}/{MEETING}");
+                let (method, path) = match at {
+                    0 => (Method::POST, CONFERENCES),
+                    _ => (Method::PATCH, path.as_str()),
+                };
+                let answer = http.send(method, path, "*/*", request.to_string()).await;
+                assert_eq!(answer.status, 200, "{}", answer.body);
+            }
+            let debug = http.get("/debug").await.json();
+            conference = debug["conferences"].as_object().unwrap().keys().next().cloned();
+        }
+        let sockets = config::WebSockets {
+            enabled: true,
+            server_id: "jvb-lab-1".to_owned(),
+            ..config::WebSockets::default()
+        };
+        let public = web_sockets(http.bridge.clone(), &sockets);
+        Self { http, public, conference }
+    }
+
+    async fn ask(&self, asked: &Asked) -> Answer {
+        if asked.public {
+            let request = Request::builder().uri(&asked.path).body(Body::empty()).unwrap();
+            let response = self.public.clone().oneshot(request).await.unwrap();
+            let status = response.status().as_u16();
+            return Answer { status, content_type: None, allow: None, body: String::new() };
+        }
+        let ours = self.conference.as_deref().unwrap_or_default();
+        let path = asked.path.replace(CONFERENCE, ours);
+        self.http.send(asked.method.clone(), &path, &asked.accept, asked.body.clone()).await
+    }
+}
+
+/// All fields of an object, but for those that are JVB's alone or ours alone.
+fn fields(name: &str, object: &Value) -> BTreeSet<String> {
+    let alone = JVBS_ALONE.iter().find(|(end, _)| name.ends_with(end)).map_or(&[][..], |x| x.1);
+    let all = object.as_object().into_iter().flatten().map(|(field, _)| field.clone());
+    // JVB has the metrics of a relay's queues only once it has had one.
+    let of_relays = |field: &str| {
+        name.ends_with("-metrics-json") && field.starts_with("relay_") && field.contains("_queue_")
+    };
+    all.filter(|field| field != "rialto" && !alone.contains(&field.as_str()) && !of_relays(field))
+        .collect()
+}
+
+async fn compare(here: &Here, name: &str, file: &str) {
+    let asked = Asked::read(file).unwrap_or_else(|| panic!("{name} does not say what was asked"));
+    let ours = here.ask(&asked).await;
+    if NOT_HERE.iter().any(|end| name.ends_with(end)) {
+        assert_eq!(ours.status, 404, "{name}");
+        return;
+    }
+    if asked.method == Method::OPTIONS {
+        let methods = |answer: &Answer| -> BTreeSet<String> {
+            let allow = answer.allow.as_deref().unwrap_or_default();
+            allow.split(',').map(|method| method.trim().to_owned()).collect()
+        };
+        assert_eq!(methods(&ours), methods(&captured(name)), "{name}");
+    }
+    alike(&ours, name);
+    let (Ok(ours), Ok(theirs)) =
+        (serde_json::from_str(&ours.body), serde_json::from_str(&captured(name).body))
+    else {
+        return;
+    };
+    let theirs: Value = theirs;
+    assert_eq!(fields(name, &ours), fields(name, &theirs), "{name}");
+    if let (Some(id), Some(conference)) = (&here.conference, theirs["conferences"].get(CONFERENCE))
+    {
+        let our = &ours["conferences"][id];
+        for field in ["name", "meeting_id", "rtcstatsEnabled"] {
+            assert_eq!(our[field], conference[field], "{name}: {field}");
+        }
+        assert_eq!(
+            fields(name, &our["endpoints"]),
+            fields(name, &conference["endpoints"]),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_captured_answer_is_ours_too() {
+    let (idle, live) = (Here::new(false).await, Here::new(true).await);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/http");
+    let mut compared = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let file = std::fs::read_to_string(&path).unwrap();
+        let here = match name.split_once('-') {
+            Some(("idle", _)) => &idle,
+            Some(("live", _)) => &live,
+            _ => {
+                assert!(IN_ORDER.iter().any(|start| name.starts_with(start)), "{name}");
+                continue;
+            }
+        };
+        compare(here, name, &file).await;
+        compared += 1;
+    }
+    assert_eq!(compared, 69);
+}
+
+#[tokio::test]
+async fn old_paths_lead_to_the_new_ones() {
+    let here = Here::new(false).await;
+    for (path, status, to) in [
+        ("/colibri/debug", 301, "/debug"),
+        ("/colibri/debug/abc/def?full=true", 301, "/debug/abc/def?full=true"),
+        ("/debug/stats/queue-stats", 302, "/debug/stats/jvb/queue-stats"),
+        ("/debug/stats/%2F%2Fevil.example", 302, "/debug/stats/jvb/"),
+    ] {
+        let (moved, location) = here.http.location(path).await;
+        assert_eq!((moved, location.as_deref()), (status, Some(to)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_measured_is_always_measured() {
+    let here = Here::new(true).await;
+    for feature in ["queue-stats", "transit-stats", "task-pool-stats"] {
+        let path = format!("/debug/features/jvb/{feature}");
+        assert_eq!(here.http.get(&path).await.body, "true", "{feature}");
+        assert_eq!(here.http.post(&format!("{path}/false"), &json!({})).await.status, 200);
+        assert_eq!(here.http.get(&path).await.body, "true", "{feature}");
+    }
+    for feature in ["node-tracing", "pool-bookkeeping", "nothing"] {
+        let path = format!("/debug/features/jvb/{feature}");
+        assert_eq!(here.http.get(&path).await.status, 404, "{feature}");
+        assert_eq!(here.http.post(&format!("{path}/true"), &json!({})).await.status, 404);
+    }
+    let stats = |part: &'static str| here.http.get(part);
+    let delays = stats("/debug/stats/jvb/xmpp-delay-stats").await.json();
+    assert_eq!(delays["colibri"]["total_count"], 2);
+    let transit = stats("/debug/stats/jvb/transit-stats").await.json();
+    assert_eq!(transit["e2e_packet_delay"]["rtp"]["total_count"], 0);
+    let packets = stats("/debug/stats/jvb/conference-packet-stats").await.json();
+    assert_eq!(packets["packets"].as_array().map(Vec::len), Some(501));
+}
+
+#[tokio::test]
+async fn only_what_the_focus_allows_is_collected() {
+    let here = Here::new(true).await;
+    assert_eq!(here.http.get("/stats").await.json(), json!({ "conferences": {} }));
+    let request = json!({
+        "meeting-id": "collected", "create": true, "rtcstats-enabled": true,
+        "endpoints": [{
+            "id": "abcd0001", "create": true, "capabilities": ["source-names"], "transport": {},
+        }],
+    });
+    assert_eq!(here.http.post(CONFERENCES, &request).await.status, 200);
+    let all = here.http.get("/stats").await.json();
+    let conferences = all["conferences"].as_object().unwrap();
+    assert_eq!(conferences.len(), 1, "{all}");
+    let one = conferences.values().next().unwrap();
+    assert_eq!((&one["meeting_id"], &one["rtcstatsEnabled"]), (&json!("collected"), &json!(true)));
+    assert!(one["endpoints"]["abcd0001"].is_object());
+}

@@ -1,0 +1,96 @@
+//! `/debug/features` and `/debug/stats`: JVB's switches for measuring itself, and what they measured.
+//!
+//! What is measured here is always measured. Switches and statistics of JVB's parts that this bridge
+//! does not have (nodes, buffer pools, payload verification) are 404.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
+
+use super::{Shared, queues::JVB_QUEUES, readings::TOSSED, refuse};
+use crate::engine::{BOUNDS_US, DelayHistogram};
+
+/// What is always on.
+const FEATURES: [&str; 4] =
+    ["queue-stats", "transit-stats", "task-pool-stats", "tossed-packet-stats"];
+
+/// `true`: is on.
+pub(super) async fn feature(Path(feature): Path<String>) -> Response {
+    if FEATURES.contains(&feature.as_str()) { "true".into_response() } else { nowhere() }
+}
+
+/// Switches nothing, as JVB does not for features that are always on.
+pub(super) async fn set_feature(Path((feature, _)): Path<(String, String)>) -> Response {
+    match feature.as_str() {
+        "queue-stats" | "transit-stats" | "task-pool-stats" => StatusCode::OK.into_response(),
+        _ => nowhere(),
+    }
+}
+
+/// What a part of the bridge measured.
+pub(super) async fn stats(State(shared): State<Shared>, Path(part): Path<String>) -> Response {
+    let stats = match part.as_str() {
+        "queue-stats" => queues(&shared),
+        "transit-stats" => {
+            json!({ "e2e_packet_delay": { "rtp": delays(&shared.bridge.stats().delays) } })
+        }
+        "task-pool-stats" => tasks(),
+        "xmpp-delay-stats" => shared.bridge.request_delays(),
+        "conference-packet-stats" => shared.bridge.packets_by_size(),
+        "tossed-packet-stats" => {
+            let bucket = |bound: &f64| (format!("bucket_le_{bound:.1}"), Value::from(0.0));
+            let mut none: Map<String, Value> = TOSSED.iter().map(bucket).collect();
+            for name in ["bucket_le_+Inf", "count", "sum"] {
+                none.insert(name.to_owned(), 0.0.into());
+            }
+            Value::Object(none)
+        }
+        _ => return nowhere(),
+    };
+    Json(stats).into_response()
+}
+
+fn nowhere() -> Response {
+    refuse(StatusCode::NOT_FOUND, "Not Found")
+}
+
+fn queues(shared: &Shared) -> Value {
+    let stats = shared.bridge.stats();
+    let all = JVB_QUEUES.iter().filter(|queue| !queue.in_json.is_empty()).map(|queue| {
+        let counts = json!({ "dropped_packets": (queue.dropped)(&stats), "exceptions": 0 });
+        (queue.in_json.to_owned(), counts)
+    });
+    Value::Object(all.collect())
+}
+
+fn delays(delays: &DelayHistogram) -> Value {
+    let count = delays.count();
+    let average: Value = match count {
+        0 => "NaN".into(),
+        count => (delays.sum_us as f64 / 1000.0 / count as f64).into(),
+    };
+    let starts = std::iter::once(0).chain(BOUNDS_US);
+    let end = |bound: u64| if bound == u64::MAX { "max".to_owned() } else { bound.to_string() };
+    let buckets: Map<String, Value> = starts
+        .zip(BOUNDS_US)
+        .zip(delays.buckets)
+        .map(|((from, to), count)| (format!("{from}_to_{}_us", end(to)), count.into()))
+        .collect();
+    json!({ "average_delay_ms": average, "total_count": count, "buckets": buckets })
+}
+
+/// The control plane's executor, under the name of JVB's.
+fn tasks() -> Value {
+    let metrics = Handle::current().metrics();
+    json!({ "CPU_POOL": {
+        "executor_class": "tokio",
+        "pool_size": metrics.num_workers(),
+        "active_task_count": metrics.num_alive_tasks(),
+        "pending_task_count": metrics.global_queue_depth(),
+    } })
+}

@@ -1,0 +1,102 @@
+//! Histograms, in text and in JSON.
+
+use std::fmt;
+
+use prometheus_client::{
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    bridge::BridgeStats,
+    engine::{BOUNDS_US, DelayHistogram},
+};
+
+/// One histogram without labels.
+pub(super) struct Histogram {
+    /// Without prefix.
+    pub name: &'static str,
+    pub help: &'static str,
+    pub sum: f64,
+    /// Upper bounds, the last one infinite, each with the count of what is in it and not in those
+    /// before.
+    pub buckets: Vec<(f64, u64)>,
+}
+
+impl Histogram {
+    /// Of numbers of people: buckets 0, 1, … 20 and the rest.
+    pub fn of(name: &'static str, help: &'static str, values: &[usize]) -> Self {
+        let mut buckets: Vec<(f64, u64)> = (0..=20).map(|upper| (f64::from(upper), 0)).collect();
+        buckets.push((f64::INFINITY, 0));
+        for &value in values {
+            if let Some((_, count)) = buckets.iter_mut().find(|(upper, _)| value as f64 <= *upper) {
+                *count += 1;
+            }
+        }
+        Self { name, help, sum: values.iter().sum::<usize>() as f64, buckets }
+    }
+
+    fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum()
+    }
+
+    /// For text.
+    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        encoder
+            .encode_descriptor(self.name, self.help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(self.sum, self.count(), &self.buckets, None)
+    }
+
+    /// As JVB writes it: counts up to each bound.
+    pub fn json(&self) -> Value {
+        let mut so_far = 0;
+        let mut object: Map<String, Value> = self
+            .buckets
+            .iter()
+            .map(|(upper, count)| {
+                so_far += count;
+                let upper =
+                    if upper.is_finite() { format!("{upper:?}") } else { "+Inf".to_owned() };
+                (format!("bucket_le_{upper}"), (so_far as f64).into())
+            })
+            .collect();
+        object.insert("count".to_owned(), (self.count() as f64).into());
+        object.insert("sum".to_owned(), self.sum.into());
+        Value::Object(object)
+    }
+}
+
+/// From the socket back into it, one measurement for each batch.
+pub(super) fn forwarding_delay(stats: &BridgeStats) -> Histogram {
+    let bound = |us: u64| if us == u64::MAX { f64::INFINITY } else { us as f64 / 1e6 };
+    Histogram {
+        name: "forwarding_delay_seconds",
+        help: "From receiving to sending, of the packet of each batch that took longest",
+        sum: stats.delays.sum_us as f64 / 1e6,
+        buckets: BOUNDS_US.into_iter().map(bound).zip(stats.delays.buckets).collect(),
+    }
+}
+
+/// The same as JVB's histogram, in whole milliseconds: what takes less than one is in the first bucket.
+pub(super) fn transit_time(stats: &BridgeStats) -> Histogram {
+    let delays: &DelayHistogram = &stats.delays;
+    let mut before = 0;
+    let mut buckets: Vec<(f64, u64)> =
+        [(0.0, 1_000), (5.0, 5_000), (50.0, 50_000), (500.0, 500_000)]
+            .into_iter()
+            .map(|(ms, us)| {
+                let so_far = delays.up_to(us);
+                let count = so_far.saturating_sub(before);
+                before = so_far;
+                (ms, count)
+            })
+            .collect();
+    buckets.push((f64::INFINITY, delays.count().saturating_sub(before)));
+    Histogram {
+        name: "rtp_transit_time",
+        help: "Packet delay, ms, of the packet of each batch that took longest",
+        sum: delays.sum_us as f64 / 1e3,
+        buckets,
+    }
+}
