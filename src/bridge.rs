@@ -6,6 +6,7 @@
 //! in the order in which they were decided.
 
 mod adapter;
+mod capture;
 mod channel;
 mod config;
 mod data_channel;
@@ -25,7 +26,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -34,6 +35,7 @@ use dashmap::DashMap;
 use serde_json::{Map, Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 
+pub use capture::{CaptureConfig, CaptureError};
 pub use channel::{Channel, WebSocketPermit};
 pub use config::{BridgeConfig, HealthConfig, ShutdownConfig};
 pub use health::{HealthError, ShutdownState};
@@ -48,7 +50,7 @@ use crate::{
     channel::{ChannelKind, Hub},
     colibri::{ColibriError, ConferenceModified, ConferenceModify, IceUdp},
     conference::{Conference, Effects, SequentialIds},
-    engine::{EndpointId, Engine, MediaEvent, Mid},
+    engine::{EndpointId, Engine, MediaEvent, Mid, Tap},
     transport::TransportUpdate,
 };
 use health::{ShardReports, Shutdown};
@@ -81,6 +83,9 @@ struct Inner {
     /// Endpoints that should have a channel by then.
     channels_due: Mutex<VecDeque<(Instant, EndpointId)>>,
     delays: Mutex<delays::RequestDelays>,
+    /// Endpoints whose packets are captured.
+    taps: DashMap<EndpointId, Tap>,
+    captures_dropped: Arc<AtomicU64>,
     packets: Mutex<packets::PacketsBySize>,
     load: Mutex<load::Meter>,
     started: Instant,
@@ -116,6 +121,8 @@ impl Bridge {
             failed_once: OnceLock::new(),
             channels_due: Mutex::default(),
             delays: Mutex::default(),
+            taps: DashMap::new(),
+            captures_dropped: Arc::default(),
             packets: Mutex::default(),
             load: Mutex::default(),
             started: now(),
@@ -370,6 +377,7 @@ impl Inner {
         for endpoint in effects.removed {
             self.transports.remove(endpoint);
             self.routes.remove(&endpoint);
+            self.taps.remove(&endpoint);
             self.channels.remove(endpoint);
             self.data_channels.remove(&endpoint);
         }

@@ -307,6 +307,7 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         activity_check_interval: config.connection_status.check_interval,
         web_sockets: web_socket_bases(config),
         announced_version: config.version.announce.then(|| xmpp::version(config).to_owned()),
+        capture: config.capture.clone(),
         load: config.load,
         release: config.version.release.clone(),
         shards: config.engine.shards.unwrap_or(defaults.shards),

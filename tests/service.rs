@@ -149,6 +149,37 @@ fn a_graceful_shutdown_waits_for_the_conference_and_ends_the_process() {
     assert_eq!(service.child.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn a_capture_is_a_file_that_only_its_owner_reads() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = std::env::temp_dir().join(format!("rialto-captures-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let more = format!("jmt.debug.pcap {{ enabled = true, directory = \"{}\" }}", folder.display());
+    let mut service = Service::start("capture", &more);
+    let serving = service.logs("serving");
+    let (_, rest) = serving.split_once("http=Some(").unwrap_or_else(|| panic!("{serving}"));
+    let address = rest.split(')').next().unwrap().to_owned();
+    assert!(post(&address, &create("one")).starts_with("HTTP/1.1 200 "));
+    let debug = ask(&address, "GET", "/debug", "");
+    let (_, rest) = debug.split_once("\"conferences\":{\"").unwrap();
+    let path = format!("/debug/features/endpoint/{}/abcd0001/pcap-dump", &rest[..16]);
+    let post = |enabled| ask(&address, "POST", &format!("{path}/{enabled}"), "");
+    let is_on = || ask(&address, "GET", &path, "").ends_with("true");
+    assert!(!is_on());
+    for _ in 0..2 {
+        assert!(post("true").starts_with("HTTP/1.1 200 "));
+        assert!(is_on());
+    }
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(Result::unwrap).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert_eq!(files[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(&std::fs::read(files[0].path()).unwrap()[..4], [0xd4, 0xc3, 0xb2, 0xa1]);
+    assert!(post("false").starts_with("HTTP/1.1 200 "));
+    assert!(!is_on());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 /// A conference with somebody in it.
 fn create(meeting: &str) -> String {
     format!(

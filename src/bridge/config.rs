@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::load::LoadConfig;
+use super::{capture::CaptureConfig, load::LoadConfig};
 use crate::channel::Limits;
 
 /// How the bridge behaves. Defaults are those of Jitsi Videobridge.
@@ -50,6 +50,8 @@ pub struct BridgeConfig {
     pub shutdown: ShutdownConfig,
     /// What counts as being well.
     pub health: HealthConfig,
+    /// Captures of packets, for people who look for a mistake.
+    pub capture: CaptureConfig,
     /// How load is measured.
     pub load: LoadConfig,
     /// `videobridge.version.release`, if set.
@@ -130,6 +132,7 @@ impl Default for BridgeConfig {
             initial_drain: false,
             shutdown: ShutdownConfig::default(),
             health: HealthConfig::default(),
+            capture: CaptureConfig::default(),
             load: LoadConfig::default(),
             release: None,
             shards: 0,

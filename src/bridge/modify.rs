@@ -182,6 +182,12 @@ impl Inner {
                     self.totals.endpoint_created(visitor);
                     self.routes.insert(step.endpoint, handle.clone());
                     self.channels.add(step.endpoint, now());
+                    if self.config.capture.from_start
+                        && let Err(error) =
+                            self.start_capture(&handle.id, &endpoint.id, step.endpoint)
+                    {
+                        tracing::warn!(conference = %handle.id, endpoint = %endpoint.id, %error, "not captured");
+                    }
                     lock(&self.channels_due).push_back((now() + CHANNEL_DELAY, step.endpoint));
                 }
                 let mut transport = self.take_step(&step, conference.label(&endpoint.id));

@@ -123,6 +123,8 @@ pub struct BridgeStats {
     pub shard_loads: Vec<ShardLoad>,
     /// What waits in the queues of control.
     pub queues: Queues,
+    /// Packets that a capture lacks, in all.
+    pub captures_dropped: u64,
     /// Connectivity checks of clients that authenticated, by the address that they came to.
     pub ice_checks: Vec<(SocketAddr, u64)>,
 }
@@ -237,6 +239,7 @@ impl Inner {
             healthy: self.health().is_ok(),
             average_participant_stress: self.config.load.average_participant_stress,
             channels: self.channels.counters(),
+            captures_dropped: count(&self.captures_dropped),
             ice_checks: self.transports.checks(),
             transports,
             ..BridgeStats::default()

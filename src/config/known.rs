@@ -132,7 +132,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 67] = [
+const IDLE: [(&str, Idle); 66] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -156,7 +156,6 @@ const IDLE: [(&str, Idle); 67] = [
     ("jmt.debug.packet-loss", NotYet("packets are not lost on purpose")),
     ("jmt.debug.packet-timeline", NotYet("there is no such log")),
     ("jmt.debug.payload-verification", Never("payloads are not copied between processing steps")),
-    ("jmt.debug.pcap", NotYet("packets are not written to files")),
     ("jmt.dtls.cipher-suites", Never("the DTLS library has AEAD suites with forward secrecy only")),
     ("jmt.rtp.bitrate-calculator", Never("bitrates are measured over seconds")),
     ("jmt.srtp.factory-class", Never("there is one implementation of SRTP, and no Java class")),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{StatsTransport, Xmpp};
-use crate::{bridge::LoadConfig, transport::Hash};
+use crate::{
+    bridge::{CaptureConfig, LoadConfig},
+    transport::Hash,
+};
 
 /// Everything that is configured. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -55,6 +58,8 @@ pub struct Config {
     /// `videobridge.stats-filter-threshold`: in larger conferences, clients' statistics go only to those
     /// who see or hear them. 20.
     pub stats_filter_threshold: u32,
+    /// `jmt.debug.pcap`: captures of packets.
+    pub capture: CaptureConfig,
     /// `videobridge.initial-drain-mode`: start without asking for conferences. JVB: false.
     pub initial_drain_mode: bool,
     /// `videobridge.redact-remote-addresses`: hide participants' addresses in logs. JVB: true.
@@ -86,6 +91,7 @@ impl Default for Config {
             version: Version::default(),
             stats: Stats::default(),
             load: LoadConfig::default(),
+            capture: CaptureConfig::default(),
             stats_filter_threshold: 20,
             initial_drain_mode: false,
             redact_remote_addresses: true,

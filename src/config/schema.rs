@@ -6,7 +6,7 @@ use super::{
     xmpp,
 };
 use crate::{
-    bridge::{LoadConfig, Measure},
+    bridge::{CaptureConfig, LoadConfig, Measure},
     transport::Hash,
 };
 
@@ -205,8 +205,19 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
     r.interval("videobridge.stats.interval", &mut config.stats.interval);
     component::transports(r, &mut config.stats.transports);
     load(r, &mut config.load);
+    capture(r, &mut config.capture);
     r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);
     r.boolean("videobridge.redact-remote-addresses", &mut config.redact_remote_addresses);
+}
+
+fn capture(r: &mut Reader<'_>, c: &mut CaptureConfig) {
+    r.boolean("jmt.debug.pcap.enabled", &mut c.allowed);
+    r.boolean("jmt.debug.pcap.start-enabled", &mut c.from_start);
+    let mut directory = c.directory.display().to_string();
+    r.text("jmt.debug.pcap.directory", &mut directory, "a directory", |text| {
+        (1..=1024).contains(&text.len()) && !text.contains(char::is_control)
+    });
+    c.directory = directory.into();
 }
 
 fn load(r: &mut Reader<'_>, c: &mut LoadConfig) {

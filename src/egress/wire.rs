@@ -60,6 +60,21 @@ pub fn write_rtp(
     mid: Option<&Mid>,
     tx: &TxContext,
 ) -> Option<usize> {
+    let (header_len, len) = write_plain(buf, out, meta, packet, tables, mid)?;
+    tx.seal_rtp(buf, header_len, len, out.index, out.ssrc).ok()
+}
+
+/// Writes the packet into `buf` as it is inside SRTP. Returns the lengths of its header and of all, or
+/// `None` when it does not fit.
+#[inline]
+pub fn write_plain(
+    buf: &mut [u8],
+    out: &Outgoing,
+    meta: &PacketMeta,
+    packet: &[u8],
+    tables: &Tables,
+    mid: Option<&Mid>,
+) -> Option<(usize, usize)> {
     write_header(
         buf,
         meta.marker,
@@ -91,7 +106,7 @@ pub fn write_rtp(
         *buf.first_mut()? |= 0x20;
         at += usize::from(padding);
     }
-    tx.seal_rtp(buf, header_len, at, out.index, out.ssrc).ok()
+    Some((header_len, at))
 }
 
 /// Writes the block after the fixed header and sets the extension bit. Returns its length.

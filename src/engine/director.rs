@@ -12,6 +12,7 @@ use super::{
     },
     core::{ShardCommand, SourceInfo},
     handle::Control,
+    tap::Tap,
 };
 
 /// Where commands for shards go, in order.
@@ -27,6 +28,7 @@ struct Endpoint {
     media: Arc<MediaParams>,
     sources: Vec<SourceSpec>,
     mute: (bool, bool),
+    tap: Option<Tap>,
     keys: Option<SrtpKeying>,
     rtt: Option<Duration>,
     selected: Option<(SocketAddr, SocketAddr)>,
@@ -67,6 +69,13 @@ impl Director {
                 e.mute = (audio, video);
                 if let Some(home) = e.home {
                     out.send(home, ShardCommand::SetForceMute { endpoint, audio, video });
+                }
+            }
+            Control::Tap(id, tap) => {
+                let Some(e) = self.endpoints.get_mut(&id) else { return };
+                e.tap.clone_from(&tap);
+                if let Some(home) = e.home {
+                    out.send(home, ShardCommand::Tap(id, tap));
                 }
             }
             Control::Subscribe { receiver, source, terms } => {
@@ -112,6 +121,7 @@ impl Director {
             media: Arc::default(),
             sources: Vec::new(),
             mute: (false, false),
+            tap: None,
             keys: None,
             rtt: None,
             selected: None,
@@ -263,6 +273,9 @@ impl Director {
         let (audio, video) = e.mute;
         out.send(home, ShardCommand::SetForceMute { endpoint: id, audio, video });
         out.send(home, ShardCommand::Select { endpoint: id, remote, local });
+        if let Some(tap) = e.tap.clone() {
+            out.send(home, ShardCommand::Tap(id, Some(tap)));
+        }
         if let Some(rtt) = e.rtt {
             out.send(home, ShardCommand::SetRtt(id, rtt));
         }

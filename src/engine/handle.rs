@@ -9,8 +9,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::api::{
-    EndpointId, EndpointSpec, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
+use super::{
+    api::{
+        EndpointId, EndpointSpec, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
+    },
+    tap::Tap,
 };
 
 /// What control asks of the engine. Order is kept; none of these may be lost, except
@@ -35,6 +38,8 @@ pub enum Control {
         /// Drop video.
         video: bool,
     },
+    /// The endpoint's packets are copied to there from now on, decrypted; `None`: no more.
+    Tap(EndpointId, Option<Tap>),
     /// The receiver gets this source from now on (idempotent; new terms replace the old ones). The
     /// source may be signalled before or after.
     Subscribe {

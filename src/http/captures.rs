@@ -245,3 +245,24 @@ async fn only_what_the_focus_allows_is_collected() {
     assert_eq!((&one["meeting_id"], &one["rtcstatsEnabled"]), (&json!("collected"), &json!(true)));
     assert!(one["endpoints"]["abcd0001"].is_object());
 }
+
+#[tokio::test]
+async fn packets_are_captured_only_where_that_is_allowed() {
+    let here = Here::new(true).await;
+    let id = here.conference.clone().unwrap();
+    let path = format!("/debug/features/endpoint/{id}/dec1e82f/pcap-dump");
+    assert_eq!(here.http.get(&path).await.body, "false");
+    let refused = here.http.post(&format!("{path}/true"), &json!({})).await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.body, "PCAP capture is disabled in configuration");
+    assert_eq!(here.http.post(&format!("{path}/false"), &json!({})).await.status, 200);
+    for unknown in [
+        format!("/debug/features/endpoint/{id}/nobody/pcap-dump"),
+        "/debug/features/endpoint/none/dec1e82f/pcap-dump".to_owned(),
+        format!("/debug/features/endpoint/{id}/dec1e82f/sctp-pcap-dump"),
+    ] {
+        assert_eq!(here.http.get(&unknown).await.status, 404, "{unknown}");
+        let set = here.http.post(&format!("{unknown}/true"), &json!({})).await;
+        assert_eq!(set.status, 404, "{unknown}");
+    }
+}

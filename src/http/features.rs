@@ -13,7 +13,10 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
 use super::{Shared, queues::JVB_QUEUES, readings::TOSSED, refuse};
-use crate::engine::{BOUNDS_US, DelayHistogram};
+use crate::{
+    bridge::CaptureError,
+    engine::{BOUNDS_US, DelayHistogram},
+};
 
 /// What is always on.
 const FEATURES: [&str; 4] =
@@ -29,6 +32,40 @@ pub(super) async fn set_feature(Path((feature, _)): Path<(String, String)>) -> R
     match feature.as_str() {
         "queue-stats" | "transit-stats" | "task-pool-stats" => StatusCode::OK.into_response(),
         _ => nowhere(),
+    }
+}
+
+/// Whether an endpoint's packets are captured.
+pub(super) async fn endpoint_feature(
+    State(shared): State<Shared>,
+    Path((conference, endpoint, feature)): Path<(String, String, String)>,
+) -> Response {
+    let captured = shared.bridge.is_captured(&conference, &endpoint);
+    match captured.filter(|_| feature == "pcap-dump") {
+        Some(captured) => captured.to_string().into_response(),
+        None => nowhere(),
+    }
+}
+
+/// Begins or ends to capture them.
+pub(super) async fn set_endpoint_feature(
+    State(shared): State<Shared>,
+    Path((conference, endpoint, feature, enabled)): Path<(String, String, String, String)>,
+) -> Response {
+    if feature != "pcap-dump" {
+        return nowhere();
+    }
+    let on = enabled.eq_ignore_ascii_case("true");
+    match shared.bridge.capture(&conference, &endpoint, on) {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => {
+            let status = match error {
+                CaptureError::NotFound => StatusCode::NOT_FOUND,
+                CaptureError::Forbidden => StatusCode::FORBIDDEN,
+                CaptureError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            refuse(status, &error.to_string())
+        }
     }
 }
 

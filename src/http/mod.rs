@@ -88,6 +88,14 @@ pub fn router(report: SelfReport, clients: Option<XmppClients>, rest: &config::R
                 "/debug/features/jvb/{feature}/{enabled}",
                 get(features::set_feature).post(features::set_feature),
             )
+            .route(
+                "/debug/features/endpoint/{conference}/{endpoint}/{feature}",
+                get(features::endpoint_feature),
+            )
+            .route(
+                "/debug/features/endpoint/{conference}/{endpoint}/{feature}/{enabled}",
+                post(features::set_endpoint_feature),
+            )
             .route("/colibri/debug", get(debug::moved))
             .route("/colibri/debug/{*rest}", get(debug::moved));
     }
@@ -167,7 +175,8 @@ fn allowed(path: &str) -> &'static str {
         | "/colibri/drain/disable"
         | "/colibri/shutdown"
         | "/colibri/muc-client/add"
-        | "/colibri/muc-client/remove" => "POST, OPTIONS",
+        | "/colibri/muc-client/remove"
+        | "/debug/features/endpoint/{conference}/{endpoint}/{feature}/{enabled}" => "POST, OPTIONS",
         "/colibri/v2/conferences" | "/debug/features/jvb/{feature}/{enabled}" => {
             "HEAD, GET, POST, OPTIONS"
         }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::engine::{
-    EndpointId, EndpointSpec, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
+    EndpointId, EndpointSpec, MediaParams, ShardId, SourceId, SourceSpec, SrtpKeying, Tap, Terms,
 };
 
 /// A source as its receivers' shards know it.
@@ -55,6 +55,8 @@ pub enum ShardCommand {
         /// Drop video.
         video: bool,
     },
+    /// To the home shard.
+    Tap(EndpointId, Option<Tap>),
     /// To the home shard.
     Select {
         /// The endpoint.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::tables::Tables;
 use crate::{
     egress::Receiver,
-    engine::{EndpointId, EndpointSpec, MediaParams, SourceId},
+    engine::{EndpointId, EndpointSpec, MediaParams, SourceId, Tap},
     ingress::Sender,
 };
 
@@ -34,6 +34,8 @@ pub struct Endpoint {
     pub fir_count: u8,
     /// It sent a bitrate estimate (REMB) without having negotiated that.
     pub spurious_remb: bool,
+    /// Where copies of its packets go, if anybody wants them.
+    pub tap: Option<Tap>,
 }
 
 impl Endpoint {
@@ -51,6 +53,7 @@ impl Endpoint {
             next_report: now,
             fir_count: 0,
             spurious_remb: false,
+            tap: None,
         }
     }
 }

@@ -42,6 +42,9 @@ pub(super) fn send_rtcp(
     let mut writer = RtcpWriter::new(room);
     write(&mut writer);
     let len = writer.len();
+    if let Some(tap) = e.tap.as_ref().filter(|_| len > 0) {
+        tap.copy(true, buf.get(..len).unwrap_or_default());
+    }
     let sealed = if len == 0 { None } else { tx.seal_rtcp(buf, len).ok() };
     out.commit(sealed.unwrap_or(0));
     totals.rtcp_sent += u64::from(sealed.is_some());
@@ -72,6 +75,9 @@ impl Core {
             Err(error) => return self.drops.count(crate::ingress::drop_reason(error)),
         };
         e.last_received = Some(now);
+        if let Some(tap) = &e.tap {
+            tap.copy(false, plain);
+        }
         self.totals.rtcp_received += 1;
         let mut nacked = MAX_NACKED;
         for packet in RtcpPackets::new(plain) {

@@ -8,9 +8,10 @@ use crate::{
         history::Sent,
         projection::Projected,
         ring::{PacketRing, RingIndex},
-        wire::{Outgoing, extension_len, write_rtp},
+        wire::{Outgoing, extension_len, write_plain, write_rtp},
     },
-    engine::{MediaType, ShardTotals, slab::Slab},
+    engine::{MediaType, Mid, ShardTotals, slab::Slab},
+    ingress::PacketMeta,
     rtp::header::FIXED_LEN,
 };
 
@@ -185,6 +186,9 @@ impl<O: Outbox> Forwarder<'_, O> {
             tl0_delta: p.projected.tl0_delta,
             original: None,
         };
+        if e.tap.is_some() {
+            tap_sent(e, &outgoing, meta, packet, s.terms.mid.as_ref());
+        }
         let room = self.out.reserve(dest, MAX_DATAGRAM);
         let Some(buf) = room else { return self.drops.count(Drop::SendQueueFull) };
         let written = write_rtp(buf, &outgoing, meta, packet, &e.tables, s.terms.mid.as_ref(), tx);
@@ -253,6 +257,9 @@ impl<O: Outbox> Forwarder<'_, O> {
             (None, Some(payload_type)) => outgoing.payload_type = payload_type,
             (None, None) => return false,
         }
+        if e.tap.is_some() {
+            tap_sent(e, &outgoing, meta, packet, s.terms.mid.as_ref());
+        }
         let Some(buf) = self.out.reserve(dest, MAX_DATAGRAM) else {
             self.drops.count(Drop::SendQueueFull);
             return true;
@@ -268,6 +275,23 @@ impl<O: Outbox> Forwarder<'_, O> {
         s.retransmissions += 1;
         s.interval_bytes += len as u64;
         true
+    }
+}
+
+/// Copies what an endpoint is sent, as it is inside SRTP: in the send buffer it is sealed as it is
+/// written.
+#[cold]
+fn tap_sent(
+    e: &Endpoint,
+    outgoing: &Outgoing,
+    meta: &PacketMeta,
+    packet: &[u8],
+    mid: Option<&Mid>,
+) {
+    let mut plain = [0; MAX_DATAGRAM];
+    let written = write_plain(&mut plain, outgoing, meta, packet, &e.tables, mid);
+    if let (Some(tap), Some((_, len))) = (&e.tap, written) {
+        tap.copy(true, plain.get(..len).unwrap_or_default());
     }
 }
 

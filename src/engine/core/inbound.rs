@@ -132,6 +132,9 @@ impl Core {
                 e.last_received = Some(self.now);
                 self.totals.rtp_received += 1;
                 self.totals.rtp_bytes_received += wire_len;
+                if let Some(tap) = &e.tap {
+                    tap.copy(false, bytes.get(..accepted.len).unwrap_or_default());
+                }
                 if accepted.urgent {
                     self.set_urgent();
                 }

@@ -41,6 +41,11 @@ impl Core {
                     e.sender.mute = (audio, video);
                 }
             }
+            ShardCommand::Tap(id, tap) => {
+                if let Some(e) = self.endpoint_mut(id) {
+                    e.tap = tap;
+                }
+            }
             ShardCommand::Select { endpoint, remote, local } => {
                 let dest = self.dest(local, remote);
                 if let Some(e) = self.endpoint_mut(endpoint) {

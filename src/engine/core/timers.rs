@@ -55,6 +55,9 @@ impl Core {
                 && let (Some(to), Some(from)) = (room.get_mut(..len), buf.get(..len))
             {
                 to.copy_from_slice(from);
+                if let Some(tap) = &e.tap {
+                    tap.copy(true, from);
+                }
                 let sealed = tx.seal_rtcp(room, len).ok();
                 out.commit(sealed.unwrap_or(0));
                 self.totals.rtcp_sent += u64::from(sealed.is_some());
@@ -252,6 +255,40 @@ mod tests {
         core.on_sent(now);
         assert!(!core.is_leaving());
         assert_eq!(core.delays.count(), 1, "one for all that left together");
+    }
+
+    #[test]
+    fn a_tap_has_what_is_received_and_what_is_sent_in_the_clear() {
+        use std::sync::Arc;
+
+        use crate::engine::{Tap, core::ShardCommand};
+
+        let (mut world, _) = after_a_tick();
+        let mut copies = Vec::new();
+        for at in [0, 1] {
+            let (tap, copied) = Tap::new(Arc::default());
+            let (id, now) = (world.clients[at].id, world.now);
+            let command = ShardCommand::Tap(id, Some(tap));
+            world.cores[0].on_command(now, command, &mut Collected::default());
+            copies.push(copied);
+        }
+        arrive(&mut world, 8, &[], &mut 0);
+        soon(&mut world);
+        let rtp = |copies: &mut tokio::sync::mpsc::Receiver<crate::engine::Tapped>, outgoing| {
+            let all = std::iter::from_fn(|| copies.try_recv().ok());
+            let of_kind = all.filter(|t| t.outgoing == outgoing && !crate::rtp::is_rtcp(&t.bytes));
+            of_kind.map(|tapped| tapped.bytes).collect::<Vec<_>>()
+        };
+        let received = rtp(&mut copies[0], false);
+        let sent = rtp(&mut copies[1], true);
+        assert_eq!((received.len(), sent.len()), (8, 8));
+        let payload = |packet: &[u8]| {
+            let header = crate::rtp::RtpHeader::parse(packet).unwrap();
+            packet[header.payload_range(packet).unwrap()].to_vec()
+        };
+        let payloads =
+            |packets: &[Vec<u8>]| packets.iter().map(|p| payload(p).len()).collect::<Vec<_>>();
+        assert_eq!(payloads(&received), payloads(&sent), "not sealed: what came is what goes");
     }
 
     #[test]
