@@ -33,8 +33,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("demux", demultiplex),
     ("ext", extensions),
     ("h264", h264),
+    ("harvest", harvest),
+    ("properties", properties),
     ("rtcp", rtcp),
     ("rtp", rtp),
+    ("sasl", sasl),
     ("sctp", sctp),
     ("sdp", session_description),
     ("srtp_open", srtp_open),
@@ -44,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("vp9", vp9),
     ("xmpp_client", xmpp_client),
     ("xmpp_component", xmpp_component),
+    ("xmpp_stream", xmpp_stream),
 ];
 
 /// A message of a client is refused or understood, and what it tells others is valid and small.
@@ -127,6 +131,49 @@ pub fn xmpp_component(data: &[u8]) {
     xmpp::component::fuzz::bytes(data);
 }
 
+/// What a server says while the bridge shows that it knows a password.
+pub fn sasl(data: &[u8]) {
+    xmpp::client::fuzz::sasl(data);
+}
+
+/// A stream is the same however its bytes come, and nothing in it is larger than its limits: the first
+/// byte says how many come at once.
+pub fn xmpp_stream(data: &[u8]) {
+    let Some((piece, stream)) = data.split_first() else { return };
+    let (whole, pieces) = (events(stream, usize::MAX), events(stream, usize::from(*piece).max(1)));
+    assert_eq!(whole, pieces);
+}
+
+/// What a stream brings that comes so many bytes at a time, and whether it goes on.
+fn events(mut stream: &[u8], piece: usize) -> (Vec<xmpp::StreamEvent>, bool) {
+    // Small enough for a fuzzer to go beyond.
+    let limits = xmpp::Limits { depth: 4, elements: 8, attributes: 4, bytes: 128 };
+    let mut reader = xmpp::StreamReader::new(limits);
+    let mut events = Vec::new();
+    while !stream.is_empty() {
+        let (mut now, later) = stream.split_at(piece.min(stream.len()));
+        stream = later;
+        loop {
+            match reader.read(&mut now) {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(_) => return (events, false),
+            }
+        }
+        assert!(now.is_empty());
+    }
+    for event in &events {
+        let xmpp::StreamEvent::Stanza(Stanza::Whole(element)) = event else { continue };
+        assert!(element.attrs().len() <= limits.attributes && element.text().len() <= limits.bytes);
+    }
+    (events, true)
+}
+
+/// What tells the bridge its public address is an address or nothing.
+pub fn harvest(data: &[u8]) {
+    crate::harvest::fuzz(data);
+}
+
 /// An element as the other side finds it.
 fn reparsed(element: &minidom::Element) -> Stanza {
     let mut bytes = Vec::new();
@@ -144,7 +191,16 @@ pub fn demultiplex(data: &[u8]) {
 
 /// Whatever a configuration file holds, the answer is a configuration or one line.
 pub fn configuration(data: &[u8]) {
-    match crate::config::load_bytes(data) {
+    loaded(crate::config::load_bytes(data));
+}
+
+/// The same of the older file beside it.
+pub fn properties(data: &[u8]) {
+    loaded(crate::config::load_legacy_bytes(data));
+}
+
+fn loaded(loaded: Result<crate::config::Loaded, crate::config::ConfigError>) {
+    match loaded {
         Ok(loaded) => {
             assert!(loaded.effective.iter().all(|value| !value.value.contains('\n')));
             assert!(loaded.warnings.iter().all(|warning| !warning.to_string().contains('\n')));

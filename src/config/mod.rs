@@ -19,7 +19,7 @@ mod xmpp;
 mod tests;
 
 pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
-pub use load::{ConfigError, Loaded, Warning, load, load_bytes};
+pub use load::{ConfigError, Loaded, Warning, load, load_bytes, load_legacy_bytes};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};
 pub use xmpp::{Secret, Xmpp, XmppClient, XmppSecurity};

@@ -89,3 +89,11 @@ fn body(answer: &str) -> Option<String> {
     let plain = text.len() <= 512 && text.chars().all(|c| c.is_ascii_graphic());
     (status == "200" && plain && !text.is_empty()).then(|| text.to_owned())
 }
+
+/// Any bytes as an answer of the metadata service: for fuzzing. What becomes part of a header fits there.
+pub(crate) fn fuzz(answer: &[u8]) {
+    if let Some(text) = body(&String::from_utf8_lossy(answer)) {
+        assert!(text.len() <= 512 && text.bytes().all(|byte| byte.is_ascii_graphic()));
+        let _ = text.parse::<IpAddr>();
+    }
+}

@@ -89,3 +89,9 @@ async fn by_metadata(config: &Harvest) -> Option<Found> {
 
 /// Longest wait for anybody.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Any bytes as an answer of who tells a public address: for fuzzing.
+pub(crate) fn fuzz(answer: &[u8]) {
+    stun::fuzz(answer);
+    aws::fuzz(answer);
+}

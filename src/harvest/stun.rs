@@ -62,12 +62,24 @@ pub(super) async fn ask(server: &str, local: IpAddr) -> Result<IpAddr, StunFailu
             continue;
         };
         let bytes = answer.get(..received?).unwrap_or_default();
-        let mapped = Message::parse(bytes)
-            .ok()
-            .filter(|message| message.class == Class::Success && message.transaction == transaction)
-            .and_then(|message| message.mapped);
-        if let Some(mapped) = mapped {
-            return Ok(mapped.ip());
+        if let Some(mapped) = mapped(bytes, transaction) {
+            return Ok(mapped);
         }
+    }
+}
+
+/// What an answer to this request tells.
+fn mapped(answer: &[u8], transaction: [u8; 12]) -> Option<IpAddr> {
+    let message = Message::parse(answer).ok()?;
+    let ours = message.class == Class::Success && message.transaction == transaction;
+    message.mapped.filter(|_| ours).map(|mapped| mapped.ip())
+}
+
+/// Any bytes as an answer: for fuzzing. Only what answers our request tells anything.
+pub(crate) fn fuzz(answer: &[u8]) {
+    let ours: Option<[u8; 12]> = answer.get(8..20).and_then(|bytes| bytes.try_into().ok());
+    assert_eq!(mapped(answer, ours.map_or([0; 12], |bytes| bytes.map(|byte| !byte))), None);
+    if let Some(ours) = ours {
+        let _ = mapped(answer, ours);
     }
 }

@@ -88,3 +88,19 @@ async fn metadata_without_an_address_are_named() {
     let error = aws::ask(&host).await.unwrap_err().to_string();
     assert_eq!(error, "public-ipv4 is not known");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_answer_is_survived(
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..100),
+        text in "HTTP/1.1 (200|404)( OK)?\\r\\n(a: b\\r\\n){0,2}\\r\\n(\\PC|[ -~]){0,20}",
+    ) {
+        fuzz(&bytes);
+        fuzz(text.as_bytes());
+        // An answer to a Binding request, and any attributes.
+        let mut answer = vec![1, 1, 0, (bytes.len() & !3) as u8, 0x21, 0x12, 0xa4, 0x42];
+        answer.extend([7; 12]);
+        answer.extend(&bytes);
+        fuzz(&answer);
+    }
+}

@@ -199,6 +199,29 @@ mod tests {
         <stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' id='1'>\n \
         <stream:features><bind xmlns='b'/></stream:features> <iq id='\u{e9}'>&lt;</iq> </stream:stream>";
 
+    /// What streams are made of, where `L` is something long.
+    const PARTS: &[&str] = &[
+        "<a>",
+        "</a>",
+        "<a ",
+        "/>",
+        ">",
+        "b='L'",
+        " c=\"L\" ",
+        " d='1' e='2'",
+        " xmlns:n='u' ",
+        "<n:a ",
+        "xmlns='http://www.w3.org/XML/1998/namespace' ",
+        " n:b=\"'\"",
+        "L",
+        "<![CDATA[L]]>",
+        "<a b='L'>",
+        "<a L='1'/>",
+        "&lt;",
+        "</a L>",
+        "<a     >",
+    ];
+
     /// All events of a stream that comes in pieces of these sizes, over and over.
     fn read(text: &[u8], pieces: &[usize]) -> Result<Vec<StreamEvent>, StreamError> {
         let mut reader = StreamReader::new(Limits { bytes: 20_000, ..Limits::default() });
@@ -341,6 +364,38 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whatever_is_said_pieces_do_not_matter(
+            parts in prop::collection::vec(prop::sample::select(PARTS), 0..30),
+            repeat in 0..200_usize,
+            pieces in prop::collection::vec(1..40_usize, 1..4),
+        ) {
+            let long = "x&quot;\u{e9}>/".repeat(repeat);
+            let said: String = parts.iter().map(|part| part.replace('L', &long)).collect();
+            let text = STREAM.replace("<iq", &format!("{said}<iq"));
+            let limits = Limits { bytes: 500, ..Limits::default() };
+            let all = |pieces: &[usize]| {
+                let (mut reader, mut rest) = (StreamReader::new(limits), text.as_bytes());
+                let mut events = Vec::new();
+                for size in pieces.iter().cycle() {
+                    let (mut piece, after) = rest.split_at((*size).min(rest.len()));
+                    rest = after;
+                    loop {
+                        match reader.read(&mut piece) {
+                            Ok(Some(event)) => events.push(event),
+                            Ok(None) => break,
+                            Err(_) => return events,
+                        }
+                    }
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                events
+            };
+            prop_assert_eq!(all(&[text.len()]), all(&pieces));
+        }
+
         #[test]
         fn pieces_do_not_matter(pieces in prop::collection::vec(1..40_usize, 1..8)) {
             let whole = read(STREAM.as_bytes(), &[usize::MAX]).unwrap();
