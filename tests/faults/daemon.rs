@@ -73,7 +73,8 @@ impl Log {
 /// What nearly every test wants.
 pub const BASE: &str = "videobridge.ice.udp.port = 0\nvideobridge.http-servers.private.port = 0\n\
     videobridge.apis.rest.enabled = true\nice4j.harvest.allowed-addresses = [\"127.0.0.1\"]\n\
-    ice4j.harvest.use-ipv6 = false\nrialto.shards = 1\n";
+    ice4j.harvest.use-ipv6 = false\nrialto.shards = 1\n\
+    videobridge.health.require-valid-address = false\n";
 
 impl Daemon {
     /// Starts it and waits until it serves.

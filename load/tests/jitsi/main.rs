@@ -40,6 +40,7 @@ async fn bridge_with(component_port: u16, clients: Vec<XmppClient>) -> Daemon {
         setting("videobridge.apis.xmpp-component.domain", DOMAIN),
         setting("videobridge.apis.xmpp-component.secret", SECRET),
         setting("videobridge.http-servers.private.port", "-1"),
+        setting("videobridge.health.require-valid-address", "false"),
         setting("videobridge.ice.udp.port", "0"),
         setting("videobridge.sctp.enabled", "true"),
         setting("rialto.shards", "2"),

@@ -28,6 +28,7 @@ async fn bridge(port: u16) -> Daemon {
     let setting = |key, value: &str| Override::text(key, value.to_owned(), "test");
     let overrides = [
         setting("videobridge.http-servers.private.port", "-1"),
+        setting("videobridge.health.require-valid-address", "false"),
         setting("videobridge.ice.udp.port", "0"),
         // How busy the machine of the test is must not decide.
         setting("videobridge.load-management.load-measurements.load-measurement", "packet-rate"),
