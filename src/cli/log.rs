@@ -9,7 +9,7 @@ use std::{
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
@@ -64,10 +64,8 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let Some(lines) = &self.0 else { return };
-        let (written, all) = channel();
-        if lines.queue.try_send(Item::Flush(written)).is_ok() {
-            let _ = all.recv_timeout(END_PATIENCE);
+        if let Some(lines) = &self.0 {
+            lines.flush(END_PATIENCE);
         }
     }
 }
@@ -81,6 +79,20 @@ impl Lines {
         let run = move || write_all(&items, &shared, to);
         thread::Builder::new().name("log".to_owned()).spawn(run).ok()?;
         Some(Self { queue, waiting })
+    }
+
+    /// Waits until everything is written, or until patience ends.
+    fn flush(&self, patience: Duration) {
+        let end = Instant::now() + patience;
+        let (written, all) = channel();
+        // A full queue has no place for the request either, until the writer has got on.
+        while self.queue.try_send(Item::Flush(written.clone())).is_err() {
+            if Instant::now() >= end {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let _ = all.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
 
     fn push(&self, line: &[u8]) {
@@ -149,6 +161,9 @@ mod tests {
 
     use super::*;
 
+    /// Longer than any machine takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// A reader that takes nothing until it is told to, or whose disk is full.
     #[derive(Clone, Default)]
     struct Reader(Arc<(Mutex<State>, Condvar)>);
@@ -201,8 +216,7 @@ mod tests {
         assert!((100..=101).contains(&lost), "one may be in the writer's hands: {lost}");
         assert!(lines.waiting.bytes.load(Ordering::Relaxed) <= BYTES);
         reader.set(true, false);
-        lines.push(b"after\n");
-        drop(Log(Some(lines)));
+        lines.flush(PATIENCE);
         let text = reader.text();
         assert!(
             text.contains(&format!("rialto: {lost} lines of the log")),
@@ -216,12 +230,11 @@ mod tests {
         let reader = Reader::default();
         reader.set(true, true);
         let lines = Lines::start(reader.clone()).unwrap();
-        let flush = || drop(Log(Some(lines.clone())));
         lines.push(b"lost\n");
-        flush();
+        lines.flush(PATIENCE);
         reader.set(true, false);
         lines.push(b"kept\n");
-        flush();
+        lines.flush(PATIENCE);
         assert_eq!(reader.text(), "kept\nrialto: 1 lines of the log could not be written\n");
     }
 }
