@@ -191,6 +191,13 @@ impl Conference {
         Ok(())
     }
 
+    /// Whether a request's `<sctp>` counts. At a creation it has been checked; in an update one that a
+    /// creation would be refused for is passed over, as Jitsi Videobridge passes over all of them.
+    fn takes_sctp(&self, request: &Colibri2Endpoint) -> bool {
+        let sctp = request.transport.as_ref().and_then(|transport| transport.sctp);
+        sctp.is_some_and(|sctp| self.check_sctp(sctp).is_ok())
+    }
+
     fn change_endpoint(
         &mut self,
         request: &Colibri2Endpoint,
@@ -218,6 +225,7 @@ impl Conference {
         if let Some(planned) = sources {
             self.set_sources(id, planned, ids, effects)?;
         }
+        let sctp = self.takes_sctp(request);
         // Expired by an earlier part of the same request.
         let Some(endpoint) = self.endpoints.get_mut(id) else {
             return Ok(EndpointAnswer { id: id.clone(), ..EndpointAnswer::default() });
@@ -229,7 +237,7 @@ impl Conference {
         Ok(EndpointAnswer {
             id: id.clone(),
             expire: false,
-            transport: transport_step(endpoint.engine_id, request),
+            transport: transport_step(endpoint.engine_id, request, sctp),
         })
     }
 
@@ -320,7 +328,11 @@ impl Conference {
     }
 }
 
-fn transport_step(endpoint: EndpointId, request: &Colibri2Endpoint) -> Option<TransportStep> {
+fn transport_step(
+    endpoint: EndpointId,
+    request: &Colibri2Endpoint,
+    sctp: bool,
+) -> Option<TransportStep> {
     let transport = request.transport.as_ref()?;
     Some(TransportStep {
         endpoint,
@@ -330,7 +342,7 @@ fn transport_step(endpoint: EndpointId, request: &Colibri2Endpoint) -> Option<Tr
         }),
         remote: transport.ice_udp.clone(),
         restart: transport.ice_restart,
-        sctp: transport.sctp.is_some(),
+        sctp,
     })
 }
 

@@ -170,6 +170,29 @@ async fn sctp_where_it_is_configured() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sctp_that_a_creation_is_refused_for_is_passed_over_in_an_update() {
+    let update = |sctp: Value| {
+        let transport = json!({ "sctp": sctp, "ice-restart": true });
+        json!({ "meeting-id": M, "endpoints": [{ "id": "alice", "transport": transport }] })
+    };
+    let offers =
+        |rig: &Rig| rig.transports.calls(1).iter().filter(|call| *call == "offer sctp").count();
+    for (configured, sctp, expected) in [
+        (false, json!({}), 0),
+        (false, json!({ "role": "server", "port": 5000 }), 0),
+        (true, json!({ "role": "client" }), 0),
+        (true, json!({ "port": 1 }), 0),
+        (true, json!({}), 1),
+    ] {
+        let rig = with_alice(BridgeConfig { sctp: configured, ..BridgeConfig::default() }).await;
+        let answer = rig.ask(&update(sctp.clone())).await.unwrap();
+        assert_eq!(offers(&rig), expected, "{configured} {sctp}");
+        let told = !answer["endpoints"][0]["transport"]["sctp"].is_null();
+        assert_eq!(told, expected == 1, "{configured} {sctp}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_request_changes_nothing() {
     let rig = with_alice(BridgeConfig::default()).await;
     rig.told();
