@@ -7,7 +7,8 @@ use tokio::{sync::broadcast::Receiver, time::sleep};
 
 use super::rig::{Rig, creation, rig, sources};
 use crate::{
-    bridge::{BridgeConfig, ConferenceEvent, ShutdownState},
+    bridge::{BridgeConfig, ConferenceEvent, HealthConfig, ShutdownState},
+    channel::ChannelKind,
     engine::{
         Control, EndpointId, EndpointSnapshot, MediaEvent, Mid, ShardSnapshot, ShardTotals,
         SourceId, SourceSnapshot, SubscriptionSnapshot,
@@ -398,6 +399,35 @@ async fn health_tells_what_is_wrong_and_when_it_is_over() {
     sleep(Duration::from_millis(1)).await;
     assert_eq!(bridge.health().unwrap_err().message, "The engine has stopped");
     assert_eq!(bridge.debug(false)["health"]["success"], false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_sticks_outlasts_its_cause() {
+    let health = HealthConfig { sticky_failures: true, ..HealthConfig::default() };
+    let rig = rig(BridgeConfig { shards: 1, health, ..BridgeConfig::default() });
+    assert_eq!(rig.bridge.health(), Ok(()));
+    sleep(seconds(11)).await;
+    let error = rig.bridge.health().unwrap_err();
+    report(&rig, 0, vec![]).await;
+    assert_eq!(rig.bridge.health(), Err(error), "the first that was seen");
+    assert!(!rig.bridge.stats().healthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_channel_after_half_a_minute_is_counted_once() {
+    let (rig, _events) = two().await;
+    let channel = rig.bridge.open_channel(M, "bob", ChannelKind::WebSocket).unwrap();
+    let counted = || rig.bridge.stats().num_eps_no_msg_transport_after_delay;
+    sleep(seconds(29)).await;
+    assert_eq!(counted(), 0, "there is time");
+    rig.join(M, "carol").await.unwrap();
+    sleep(seconds(3)).await;
+    assert_eq!(counted(), 1, "alice; bob has one, and carol has time");
+    let gone = json!({ "meeting-id": M, "endpoints": [{ "id": "carol", "expire": true }] });
+    rig.ask(&gone).await.unwrap();
+    drop(channel);
+    sleep(seconds(60)).await;
+    assert_eq!(counted(), 1, "who left in time is nobody, and who had one is looked at no more");
 }
 
 #[tokio::test(start_paused = true)]

@@ -369,3 +369,117 @@ fn write_reports(e: &mut Endpoint, now: Instant, w: &mut RtcpWriter<'_>) {
         let _ = w.receiver_report(e.spec.video_ssrc, blocks.get(..n).unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{
+        engine::MediaType,
+        rtp::{
+            ExtSeq,
+            rtcp::{Arrival, RtcpWriter},
+        },
+        sim::{World, WorldConfig},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// One sends video of three encodings to the other.
+    fn a_call() -> World {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        world.publish(0, MediaType::Video, 3);
+        world.run(2 * SECOND);
+        world
+    }
+
+    /// What one client reports arrives at once.
+    fn report(world: &mut World, client: usize, write: impl FnOnce(&mut RtcpWriter<'_>)) {
+        let client = &mut world.clients[client];
+        let (from, mut bytes) = (client.addr, client.rtcp(write).unwrap());
+        world.deliver(0, from, &mut bytes);
+    }
+
+    #[test]
+    fn an_estimate_that_was_not_negotiated_is_counted_once_for_each_who_sends_it() {
+        let mut world = a_call();
+        let estimate = |w: &mut RtcpWriter<'_>| w.remb(1, 300_000, &[2]).unwrap();
+        for expected in [1, 1] {
+            report(&mut world, 1, estimate);
+            assert_eq!(world.cores[0].totals.spurious_rembs, expected);
+        }
+        report(&mut world, 0, estimate);
+        assert_eq!(world.cores[0].totals.spurious_rembs, 2);
+    }
+
+    #[test]
+    fn an_estimate_that_was_negotiated_is_not_spurious() {
+        let mut world = a_call();
+        let mut media = world.clients[1].numbering.media();
+        media.remb = true;
+        let id = world.clients[1].id;
+        world.control(crate::engine::Control::SetMedia(id, std::sync::Arc::new(media)));
+        report(&mut world, 1, |w| w.remb(1, 300_000, &[2]).unwrap());
+        assert_eq!(world.cores[0].totals.spurious_rembs, 0);
+    }
+
+    #[test]
+    fn each_status_of_feedback_on_what_was_not_numbered_is_counted() {
+        let mut world = a_call();
+        let before = world.cores[0].totals.feedback_unmatched;
+        let at = |seq, at| Arrival { seq: ExtSeq(seq), at };
+        // One that arrived, two that are missing, one that arrived.
+        let arrivals = [at(100, 64), at(103, 70)];
+        report(&mut world, 1, |w| {
+            w.transport_cc(1, 2, 0, ExtSeq(100), &arrivals).unwrap();
+        });
+        assert_eq!(world.cores[0].totals.feedback_unmatched, before + 4);
+    }
+
+    #[test]
+    fn encodings_that_go_and_return_change_the_layers() {
+        let mut world = a_call();
+        let changes = |world: &mut World| {
+            world.run(3 * SECOND);
+            world.cores[0].totals.layering_changes
+        };
+        let begun = changes(&mut world);
+        for (silent, expected) in [(true, 1), (false, 2)] {
+            world.clients[0].tracks[0].silence(2, silent);
+            assert_eq!(changes(&mut world) - begun, expected, "silent: {silent}");
+        }
+        assert_eq!(changes(&mut world) - begun, 2, "and then nothing changes");
+    }
+
+    #[test]
+    fn a_keyframe_is_one_whatever_number_of_packets_it_has() {
+        let mut world = a_call();
+        let begun = world.cores[0].totals.keyframes_received;
+        assert!(begun >= 3, "each encoding begins with one");
+        let at = world.clients[0].tracks[0].spec.encodings[1].ssrc;
+        world.clients[0].tracks[0].want_keyframe(at);
+        world.run(SECOND);
+        assert_eq!(world.cores[0].totals.keyframes_received, begun + 1);
+    }
+
+    #[test]
+    fn each_encoding_is_video_for_as_long_as_it_comes() {
+        let mut world = a_call();
+        let video_ms = |world: &mut World| {
+            let before = world.cores[0].totals.video_ms;
+            world.run(10 * SECOND);
+            world.cores[0].totals.video_ms - before
+        };
+        let all = video_ms(&mut world);
+        assert!((29_000..=31_000).contains(&all), "{all}");
+        world.clients[0].tracks[0].silence(0, true);
+        world.run(2 * SECOND);
+        let two = video_ms(&mut world);
+        assert!((19_000..=21_000).contains(&two), "{two}");
+        world.clients[0].fall_silent();
+        world.run(2 * SECOND);
+        assert_eq!(video_ms(&mut world), 0);
+    }
+}
