@@ -1,3 +1,4 @@
+mod contradictions;
 mod table;
 
 use std::{io, path::Path, time::Duration};

@@ -24,7 +24,7 @@ impl Source for Text {
     }
 }
 
-fn load_text(text: String) -> Result<Loaded, ConfigError> {
+pub(super) fn load_text(text: String) -> Result<Loaded, ConfigError> {
     load(Some(Path::new("jvb.conf")), &[], &Text(text))
 }
 

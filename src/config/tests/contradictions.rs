@@ -1,0 +1,211 @@
+//! What is said of keys that contradict each other, and of old names: each kind on its own.
+
+use super::table::load_text;
+
+/// A file with which all is well; what contradicts it is written below it.
+const SANE: &str = "\
+videobridge.apis.rest.enabled = true
+videobridge.http-servers.public.port = 9090
+videobridge.websockets { enabled = true, domains = [ \"meet.example.com:443\" ] }
+";
+
+/// A component, so that there is somebody to allocate conferences.
+const COMPONENT: &str = "videobridge.apis.xmpp-component { enabled = true, secret = s }\n";
+
+/// Everything that is said of a file.
+fn said(text: &str) -> Vec<String> {
+    let loaded = load_text(text.to_owned()).unwrap_or_else(|error| panic!("{text}: {error}"));
+    loaded.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[track_caller]
+fn says_only(below: &str, what: &str) {
+    let line = SANE.lines().count() + below.lines().count();
+    assert_eq!(said(&format!("{SANE}{below}")), [format!("jvb.conf:{line}: {what}")], "{below}");
+}
+
+#[test]
+fn a_sane_file_contradicts_nothing() {
+    let none: [String; 0] = [];
+    assert_eq!(said(SANE), none);
+    assert_eq!(said(&format!("{SANE}{COMPONENT}")), none);
+    for fine in [
+        "videobridge.stats.transports = [ { type = muc } ]",
+        "videobridge.apis.xmpp-client.stats-filter { enabled = true }",
+        "videobridge.apis.xmpp-client.stats-filter.whitelist = [ stress_level ]",
+        "videobridge.sctp.enabled = false",
+        "videobridge.websockets.send-keepalive-pings = false\n\
+         videobridge.websockets.keepalive-ping-interval = 10 minutes",
+        "ice4j.harvest { allowed-interfaces = [ eth0 ], blocked-interfaces = [ eth1 ] }",
+        "ice4j.harvest.mapping.static-mappings = \
+         [ { local-address = 10.0.0.1, local-port = 10000, public-address = 203.0.113.1 } ]",
+        "ice4j.harvest.mapping.aws { enabled = true, force = true }",
+        "videobridge.rest.shutdown.enabled = true",
+        "videobridge.http-servers { private { host = 127.0.0.1, port = 9090 }, \
+         public.host = 127.0.0.2 }",
+        "videobridge { initial-drain-mode = true, rest.drain.enabled = true }",
+    ] {
+        assert_eq!(said(&format!("{SANE}{fine}\n")), none, "{fine}");
+    }
+}
+
+#[test]
+fn who_controls_the_bridge() {
+    says_only(
+        "videobridge.apis.rest.enabled = false\n",
+        "nothing can allocate conferences: videobridge.apis.xmpp-client.configs has no complete \
+         client, and videobridge.apis.xmpp-component.enabled and videobridge.apis.rest.enabled are \
+         false",
+    );
+    for place in ["{ type = colibri }", "{ type = pubsub, service = p.example.com, node = n }"] {
+        says_only(
+            &format!("videobridge.stats.transports = [ {place} ]\n"),
+            "videobridge.stats.transports: colibri and pubsub have no effect while \
+             videobridge.apis.xmpp-component.enabled is false",
+        );
+    }
+    says_only(
+        "videobridge.apis.xmpp-client.stats-filter.enabled = true\n\
+         videobridge.apis.xmpp-client.stats-filter.whitelist = [ stress_level ]\n",
+        "videobridge.apis.xmpp-client.stats-filter.whitelist has no drain: Jicofo will never choose \
+         this bridge",
+    );
+}
+
+#[test]
+fn channels_to_clients() {
+    let rest = "videobridge.apis.rest.enabled = true\n";
+    assert_eq!(
+        said(&format!("{rest}videobridge.websockets.enabled = true\n")),
+        ["jvb.conf:2: videobridge.websockets.enabled has no effect: \
+             videobridge.http-servers.public.port is not set"]
+    );
+    says_only(
+        "videobridge.websockets.domains = []\n",
+        "no client is told of a WebSocket: videobridge.websockets.domains is empty",
+    );
+    assert_eq!(
+        said(&format!("{rest}videobridge.sctp.enabled = false\n")),
+        ["jvb.conf:2: videobridge.sctp.enabled is false and nothing serves WebSockets: clients \
+             have no channel to the bridge, and cannot say what they want to receive"]
+    );
+    for timeout in ["15 s", "10 s"] {
+        says_only(
+            &format!(
+                "videobridge.websockets.keepalive-ping-interval = 15 s\n\
+                 videobridge.websockets.idle-timeout = {timeout}\n"
+            ),
+            "videobridge.websockets.idle-timeout is no longer than keepalive-ping-interval: every \
+             WebSocket closes between two pings",
+        );
+    }
+}
+
+#[test]
+fn addresses_of_the_bridge() {
+    says_only(
+        "ice4j.harvest.allowed-interfaces = [ eth0, eth1 ]\n\
+         ice4j.harvest.blocked-interfaces = [ eth1 ]\n",
+        "ice4j.harvest.blocked-interfaces has eth1, which allowed-interfaces has too: it is not used",
+    );
+    says_only(
+        "ice4j.harvest.allowed-addresses = [ 10.0.0.1 ]\n\
+         ice4j.harvest.blocked-addresses = [ 10.0.0.1 ]\n",
+        "ice4j.harvest.blocked-addresses has 10.0.0.1, which allowed-addresses has too: it is not used",
+    );
+    let key = "ice4j.harvest.mapping.static-mappings";
+    says_only(
+        &format!("{key} = [ {{ local-address = 10.0.0.1, public-address = \"2001:db8::1\" }} ]\n"),
+        &format!("{key} maps 10.0.0.1 to 2001:db8::1, which is of another family"),
+    );
+    says_only(
+        &format!(
+            "{key} = [ {{ local-address = 10.0.0.1, local-port = 20000, \
+             public-address = 203.0.113.1 }} ]\n"
+        ),
+        &format!(
+            "{key} maps a local port that videobridge.ice.udp.port is not: it has no effect for \
+             10.0.0.1"
+        ),
+    );
+    says_only(
+        "ice4j.harvest.mapping.aws.enabled = false\nice4j.harvest.mapping.aws.force = true\n",
+        "ice4j.harvest.mapping.aws.force has no effect: aws.enabled is false",
+    );
+}
+
+#[test]
+fn servers_of_http() {
+    assert_eq!(
+        said(&format!(
+            "{COMPONENT}videobridge.apis.rest.enabled = false\n\
+             videobridge.rest.shutdown.enabled = true\n"
+        )),
+        ["jvb.conf:3: videobridge.rest.shutdown.enabled has no effect: \
+             videobridge.apis.rest.enabled is false"]
+    );
+    for (private, public) in
+        [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")]
+    {
+        says_only(
+            &format!(
+                "videobridge.http-servers.private {{ host = {private}, port = 9090 }}\n\
+                 videobridge.http-servers.public.host = {public}\n\
+                 videobridge.http-servers.public.port = 9090\n"
+            ),
+            "videobridge.http-servers.public.port is the port of http-servers.private too: one of \
+             them cannot listen",
+        );
+    }
+}
+
+#[test]
+fn times_of_the_bridge() {
+    says_only(
+        "ice4j.consent-freshness.original-wait-interval = 2 s\n\
+         ice4j.consent-freshness.max-wait-interval = 1 s\n",
+        "ice4j.consent-freshness.max-wait-interval is less than original-wait-interval",
+    );
+    says_only(
+        "videobridge.rest.drain.enabled = false\nvideobridge.initial-drain-mode = true\n",
+        "videobridge.initial-drain-mode is true and videobridge.rest.drain.enabled false: nothing \
+         can end the drain",
+    );
+}
+
+/// The names that JVB still takes: each is said to be old, and what to write instead.
+#[test]
+fn old_names_are_said_to_be_old() {
+    for (old, value, new) in [
+        ("videobridge.cc.bwe-change-threshold-pct", "15", "videobridge.cc.bwe-change-threshold"),
+        (
+            "videobridge.cc.enable-onstage-video-suspend",
+            "true",
+            "videobridge.cc.allow-oversend-onstage",
+        ),
+        ("videobridge.cc.thumbnail-max-height-px", "180", "videobridge.cc.initial-max-height-px"),
+        ("videobridge.websockets.domain", "meet.example.com", "videobridge.websockets.domains"),
+        (
+            "videobridge.websockets.relay-domain",
+            "relay.example.com",
+            "videobridge.websockets.relay-domains",
+        ),
+        ("jmt.bwe.google-cc.max-bw", "5 mbps", "jmt.bwe.estimator.max-bw"),
+        ("jmt.bwe.google-cc.min-bw", "50 kbps", "jmt.bwe.estimator.min-bw"),
+    ] {
+        let all = said(&format!("{SANE}{old} = {value}\n"));
+        let line = format!("jvb.conf:4: {old} is deprecated: write {new}");
+        assert_eq!(all.iter().filter(|said| **said == line).count(), 1, "{all:#?}");
+        let others = all.iter().filter(|said| **said != line);
+        assert!(others.clone().all(|said| said.contains(old)), "{all:#?}");
+        // The new name is not.
+        let value = if new.ends_with('s') { format!("[ {value} ]") } else { value.to_owned() };
+        let all = said(&format!("{SANE}{new} = {value}\n"));
+        assert!(!all.iter().any(|said| said.contains("deprecated")), "{all:#?}");
+    }
+    let thumbnail = load_text("videobridge.cc.thumbnail-max-height-px = 360\n".to_owned()).unwrap();
+    let cc = &thumbnail.config.cc;
+    assert_eq!((cc.initial_max_height, cc.default_max_height), (360, 360));
+    let domain = load_text("videobridge.websockets.domain = a.example.com\n".to_owned()).unwrap();
+    assert_eq!(domain.config.web_sockets.domains, ["a.example.com"]);
+}
