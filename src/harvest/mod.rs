@@ -31,7 +31,8 @@ pub struct Found {
 ///
 /// Who does not answer is one line in the log, and no reason not to start.
 pub async fn discover(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
-    let (seen, told) = tokio::join!(by_stun(config, locals), by_metadata(config));
+    let (seen, told) =
+        tokio::join!(by_stun(config, locals), by_metadata(config, is_amazon, METADATA));
     let found: BTreeSet<Found> = seen
         .into_iter()
         .chain(told)
@@ -73,12 +74,16 @@ async fn by_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
 }
 
 /// What Amazon says, on its machines or where it is forced.
-async fn by_metadata(config: &Harvest) -> Option<Found> {
+async fn by_metadata(
+    config: &Harvest,
+    is_amazon: impl FnOnce() -> bool,
+    host: &str,
+) -> Option<Found> {
     let wanted = config.aws && (config.aws_force || is_amazon());
     if !wanted {
         return None;
     }
-    match aws::ask(METADATA).await {
+    match aws::ask(host).await {
         Ok(found) => Some(found),
         Err(error) => {
             tracing::warn!(%error, "Amazon's metadata does not tell the public address");

@@ -1,4 +1,10 @@
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::{
     Router,
@@ -77,6 +83,43 @@ async fn metadata_are_asked_with_a_token() {
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let found = Found { local: "10.0.0.5".parse().unwrap(), public: PUBLIC.into() };
     assert_eq!(aws::ask(&host).await.unwrap(), found);
+}
+
+/// Each combination of `aws.enabled`, `aws.force` and the machine.
+#[tokio::test]
+async fn metadata_are_asked_on_amazons_machines_or_where_it_is_forced() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let token = {
+        let asked = asked.clone();
+        move || async move {
+            asked.fetch_add(1, Ordering::Relaxed);
+            "t0ken"
+        }
+    };
+    let router = Router::new()
+        .route("/latest/api/token", put(token))
+        .route("/latest/meta-data/local-ipv4", get(|| async { "10.0.0.5" }))
+        .route("/latest/meta-data/public-ipv4", get(|| async { "203.0.113.20" }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    for case in 0..8 {
+        let [aws, aws_force, amazon] = [1, 2, 4].map(|bit| case & bit != 0);
+        let config = Harvest { aws, aws_force, ..Harvest::default() };
+        let expected = aws && (aws_force || amazon);
+        let found = by_metadata(&config, || amazon, &host).await;
+        assert_eq!(found.is_some(), expected, "{aws} {aws_force} {amazon}");
+        assert_eq!(asked.swap(0, Ordering::Relaxed), usize::from(expected), "nobody else is");
+    }
+}
+
+#[tokio::test]
+async fn metadata_that_nobody_serves_are_no_address() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = closed.local_addr().unwrap().to_string();
+    drop(closed);
+    let config = Harvest { aws: true, aws_force: true, ..Harvest::default() };
+    assert_eq!(by_metadata(&config, || false, &host).await, None);
 }
 
 #[tokio::test]
