@@ -302,6 +302,7 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         },
         stats_filter_threshold: config.stats_filter_threshold as usize,
         recent_speakers: config.recent_speakers as usize,
+        silence_after: config.silence.enabled.then_some(config.silence.timeout),
         first_transfer_timeout: config.connection_status.first_transfer_timeout,
         max_inactivity: config.connection_status.max_inactivity,
         activity_check_interval: config.connection_status.check_interval,
@@ -358,6 +359,7 @@ mod tests {
         assert_eq!(ours.activity_check_interval, theirs.activity_check_interval);
         assert_eq!(ours.expiration_timeout, theirs.expiration_timeout);
         assert_eq!(ours.recent_speakers, theirs.recent_speakers);
+        assert_eq!(ours.silence_after, theirs.silence_after);
         let (ours, theirs) = (transport_config(&config), TransportConfig::default());
         assert_eq!(
             (ours.local_hash, ours.accepted_hashes),
@@ -376,7 +378,8 @@ mod tests {
                ep-connection-status { first-transfer-timeout = 7 s, max-inactivity-limit = 6 s\n\
                  check-interval = 100 ms }\n\
                entity-expiration { timeout = 50 s, check-interval = 40 s }\n\
-               speech-activity.recent-speakers-count = 3\n\
+               speech-activity { recent-speakers-count = 3, enable-silence-detection = true\n\
+                 silence-detection-timeout = 2 s }\n\
                cc { initial-last-n = 4, jvb-last-n = 5 }\n\
                ice { ufrag-prefix = \"a:\", resolve-remote-candidates = true\n\
                  advertise-private-candidates = false\n\
@@ -401,6 +404,7 @@ mod tests {
         assert_eq!(bridge.expiration_timeout, 50 * second);
         assert_eq!(bridge.expiration_check_interval, 40 * second);
         assert_eq!((bridge.recent_speakers, bridge.initial_last_n), (3, 4));
+        assert_eq!(bridge.silence_after, Some(2 * second));
         assert_eq!(bridge.limits.last_n, Some(5));
         assert!(bridge.initial_drain && bridge.announced_version.is_some());
         assert_eq!(bridge.release.as_deref(), Some("r1"));

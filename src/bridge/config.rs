@@ -39,6 +39,10 @@ pub struct BridgeConfig {
     /// How many former dominant speakers clients are told
     /// (`videobridge.speech-activity.recent-speakers-count`, 10).
     pub recent_speakers: usize,
+    /// Clients hear when the dominant speaker has said nothing for so long
+    /// (`videobridge.speech-activity.silence-detection-timeout`, 3 s, when
+    /// `enable-silence-detection`). None.
+    pub silence_after: Option<Duration>,
     /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
     /// for each domain. None: there are no WebSockets.
     pub web_sockets: Vec<String>,
@@ -127,6 +131,7 @@ impl Default for BridgeConfig {
             limits: Limits::default(),
             stats_filter_threshold: 20,
             recent_speakers: 10,
+            silence_after: None,
             web_sockets: Vec::new(),
             announced_version: None,
             initial_drain: false,

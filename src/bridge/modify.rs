@@ -123,6 +123,7 @@ impl Inner {
             limits: self.config.limits,
             stats_filter_threshold: self.config.stats_filter_threshold,
             recent_speakers: self.config.recent_speakers,
+            silence_after: self.config.silence_after,
             expiration_timeout: self.config.expiration_timeout,
             connect_timeout: self.config.connect_timeout,
             empty_timeout: self.config.empty_conference_timeout,

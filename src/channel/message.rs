@@ -327,6 +327,8 @@ pub enum ToClient<'a> {
         endpoint: &'a str,
         /// Who before, latest first.
         previous: &'a [String],
+        /// Nobody has said anything for a while.
+        silence: bool,
     },
     /// `EndpointConnectivityStatusChangeEvent`.
     Connectivity {
@@ -399,11 +401,11 @@ impl ToClient<'_> {
             Self::Stats { from, fields } => {
                 relay(json!({ CLASS: "EndpointStats", "from": from }), fields)
             }
-            Self::DominantSpeaker { endpoint, previous } => json!({
+            Self::DominantSpeaker { endpoint, previous, silence } => json!({
                 CLASS: "DominantSpeakerEndpointChangeEvent",
                 "dominantSpeakerEndpoint": endpoint,
                 "previousSpeakers": previous,
-                "silence": false,
+                "silence": silence,
             }),
             Self::Connectivity { endpoint, active } => json!({
                 CLASS: "EndpointConnectivityStatusChangeEvent",

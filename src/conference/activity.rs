@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     effects::{ConferenceEvent, Effects},
     endpoint::TransportState,
-    speaker::SpeakerChange,
+    speaker::{Changed, SpeakerChange},
     state::Conference,
 };
 use crate::{
@@ -189,13 +189,19 @@ impl Conference {
         effects: &mut Effects,
     ) {
         let Some(endpoint) = self.by_engine_id.get(&change.dominant).cloned() else { return };
+        let previous = self.names(change.previous.iter().copied());
+        let silence = change.silence;
+        let message =
+            ToClient::DominantSpeaker { endpoint: &endpoint, previous: &previous, silence };
+        if change.what == Changed::Silence {
+            self.tell_all(&message, effects);
+            return;
+        }
         if let Some(at) = self.speech_order.iter().position(|id| *id == endpoint) {
             let id = self.speech_order.remove(at);
             self.speech_order.insert(0, id);
             self.allocate_limited(effects);
         }
-        let previous = self.names(change.previous.iter().copied());
-        let message = ToClient::DominantSpeaker { endpoint: &endpoint, previous: &previous };
         self.tell_all(&message, effects);
         effects.event(ConferenceEvent::DominantSpeaker { endpoint, previous });
     }

@@ -50,7 +50,8 @@ impl Conference {
         let dominant = self.speakers.dominant().and_then(|id| self.by_engine_id.get(&id));
         if let Some(dominant) = dominant {
             let previous = self.names(self.speakers.previous());
-            tell(&ToClient::DominantSpeaker { endpoint: dominant, previous: &previous });
+            let silence = self.speakers.silence();
+            tell(&ToClient::DominantSpeaker { endpoint: dominant, previous: &previous, silence });
         }
         for (source, max_height) in &demand {
             tell(&ToClient::SenderConstraints { source, max_height: *max_height });

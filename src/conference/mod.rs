@@ -20,7 +20,7 @@ mod view;
 pub use effects::{ConferenceEvent, Effects, Ids, SequentialIds};
 pub use endpoint::{Endpoint, EndpointSource, TransportState};
 pub use modify::{Answered, CreateTransport, EndpointAnswer, TransportStep};
-pub use speaker::{SpeakerChange, Speakers};
+pub use speaker::{Changed, SpeakerChange, Speakers};
 pub use state::{Conference, Identity, Rules};
 pub use tally::Tally;
 pub use view::{EndpointView, ReceivedSource};

@@ -53,15 +53,33 @@ pub struct Speakers<K> {
     recent: usize,
     next_decision: Instant,
     changes: u64,
+    /// How long the dominant speaker may say nothing before it is told; `None`: for ever.
+    silence_after: Option<Duration>,
+    /// When the dominant speaker became it.
+    since: Instant,
+    silence: bool,
 }
 
-/// The dominant speaker, or who spoke before, changed.
+/// The dominant speaker, or who spoke before, changed; or silence fell or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpeakerChange<K> {
     /// Who speaks now.
     pub dominant: K,
     /// Who spoke before, latest first.
     pub previous: Vec<K>,
+    /// Who speaks now has said nothing for a while.
+    pub silence: bool,
+    /// What changed.
+    pub what: Changed,
+}
+
+/// What about speakers changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// Who speaks.
+    Speaker,
+    /// Whether anybody does.
+    Silence,
 }
 
 #[derive(Debug)]
@@ -72,6 +90,8 @@ struct Speaker {
     filled: Instant,
     /// When a level last came.
     heard: Instant,
+    /// When a frame was last active.
+    active: Option<Instant>,
     floor: Floor,
     scores: [f64; 3],
 }
@@ -94,6 +114,9 @@ impl<K: Ord + Copy> Speakers<K> {
             recent: RECENT_SPEAKERS,
             next_decision: now,
             changes: 0,
+            silence_after: None,
+            since: now,
+            silence: false,
         }
     }
 
@@ -102,6 +125,18 @@ impl<K: Ord + Copy> Speakers<K> {
     pub fn remembering(mut self, recent: usize) -> Self {
         self.recent = recent;
         self
+    }
+
+    /// Tells when the dominant speaker has said nothing for so long, and when it is over.
+    #[must_use]
+    pub fn noticing_silence(mut self, after: Option<Duration>) -> Self {
+        self.silence_after = after;
+        self
+    }
+
+    /// Whether that is so.
+    pub fn silence(&self) -> bool {
+        self.silence
     }
 
     /// Who speaks.
@@ -133,7 +168,7 @@ impl<K: Ord + Copy> Speakers<K> {
             return None;
         }
         self.dominant = self.previous.pop_front();
-        self.change()
+        self.change(Changed::Speaker)
     }
 
     /// Decides, when it is time to.
@@ -151,15 +186,25 @@ impl<K: Ord + Copy> Speakers<K> {
         }
         let winner = self.winner()?;
         if Some(winner) == self.dominant {
-            return None;
+            let silence = self.is_silent(winner, now);
+            let changed = std::mem::replace(&mut self.silence, silence) != silence;
+            return changed.then(|| self.change(Changed::Silence)).flatten();
         }
+        (self.since, self.silence) = (now, false);
         self.previous.retain(|other| *other != winner);
         if let Some(old) = self.dominant.replace(winner) {
             self.previous.push_front(old);
             self.previous.truncate(self.recent);
         }
         self.changes = self.changes.wrapping_add(1);
-        self.change()
+        self.change(Changed::Speaker)
+    }
+
+    /// Whether somebody has said nothing since they began to be dominant, for too long.
+    fn is_silent(&self, speaker: K, now: Instant) -> bool {
+        let Some(after) = self.silence_after else { return false };
+        let spoke = self.histories.get(&speaker).and_then(|speaker| speaker.active);
+        now.saturating_duration_since(self.since.max(spoke.unwrap_or(self.since))) >= after
     }
 
     /// Who should be dominant: the one whom nobody beats, or else the one who beats by the most at
@@ -190,9 +235,10 @@ impl<K: Ord + Copy> Speakers<K> {
         Some(winner)
     }
 
-    fn change(&self) -> Option<SpeakerChange<K>> {
+    fn change(&self, what: Changed) -> Option<SpeakerChange<K>> {
         let dominant = self.dominant?;
-        Some(SpeakerChange { dominant, previous: self.previous.iter().copied().collect() })
+        let previous = self.previous.iter().copied().collect();
+        Some(SpeakerChange { dominant, previous, silence: self.silence, what })
     }
 }
 
@@ -202,6 +248,7 @@ impl Speaker {
             levels: std::iter::repeat_n(0, HISTORY).collect(),
             filled: now.checked_sub(FRAME).unwrap_or(now),
             heard: now,
+            active: None,
             floor: Floor::default(),
             scores: [MIN_SCORE; 3],
         }
@@ -237,6 +284,10 @@ impl Speaker {
             .iter()
             .map(|level| if *level < silence { 0 } else { u32::from(*level / BAND).min(N1) })
             .collect();
+        if let Some(ago) = immediates.iter().position(|bands| *bands > MEDIUM_THRESHOLD) {
+            let ago = FRAME.saturating_mul(ago as u32);
+            self.active = self.active.max(self.filled.checked_sub(ago));
+        }
         let mediums: Vec<u32> = immediates
             .chunks_exact(N2 as usize)
             .map(|frames| count_above(frames, MEDIUM_THRESHOLD))
@@ -309,12 +360,22 @@ mod tests {
         last
     }
 
+    fn speaks(dominant: u8, previous: &[u8]) -> SpeakerChange<u8> {
+        let previous = previous.to_vec();
+        SpeakerChange { dominant, previous, silence: false, what: Changed::Speaker }
+    }
+
+    fn falls_silent(dominant: u8, previous: &[u8], silence: bool) -> SpeakerChange<u8> {
+        let previous = previous.to_vec();
+        SpeakerChange { dominant, previous, silence, what: Changed::Silence }
+    }
+
     #[test]
     fn the_only_speaker_is_dominant() {
         let mut now = Instant::now();
         let mut speakers = Speakers::new(now);
         let change = run(&mut speakers, &mut now, 10, &[(1, 90)]);
-        assert_eq!(change, Some(SpeakerChange { dominant: 1, previous: vec![] }));
+        assert_eq!(change, Some(speaks(1, &[])));
         assert_eq!(speakers.changes(), 1);
     }
 
@@ -324,9 +385,9 @@ mod tests {
         let mut speakers = Speakers::new(now);
         run(&mut speakers, &mut now, 30, &[(1, 100)]);
         let change = run(&mut speakers, &mut now, 30, &[(2, 100)]);
-        assert_eq!(change, Some(SpeakerChange { dominant: 2, previous: vec![1] }));
+        assert_eq!(change, Some(speaks(2, &[1])));
         let change = run(&mut speakers, &mut now, 30, &[(1, 100)]);
-        assert_eq!(change, Some(SpeakerChange { dominant: 1, previous: vec![2] }));
+        assert_eq!(change, Some(speaks(1, &[2])));
         assert_eq!(speakers.changes(), 3);
     }
 
@@ -338,6 +399,35 @@ mod tests {
         assert_eq!(run(&mut speakers, &mut now, 100, &[]), None);
         assert_eq!(speakers.dominant(), Some(1));
         assert_eq!(run(&mut speakers, &mut now, 50, &[(2, 0)]), None, "silence is no speech");
+    }
+
+    #[test]
+    fn silence_is_told_when_it_falls_and_when_it_ends() {
+        let mut now = Instant::now();
+        let three = Duration::from_secs(3);
+        let mut speakers = Speakers::new(now).noticing_silence(Some(three));
+        run(&mut speakers, &mut now, 20, &[(1, 100)]);
+        assert_eq!(run(&mut speakers, &mut now, 25, &[(1, 0)]), None, "a pause");
+        let fell = run(&mut speakers, &mut now, 10, &[(1, 0)]);
+        assert_eq!(fell, Some(falls_silent(1, &[], true)));
+        assert!(speakers.silence());
+        assert_eq!(run(&mut speakers, &mut now, 100, &[(1, 0)]), None, "told once");
+        let ended = run(&mut speakers, &mut now, 5, &[(1, 100)]);
+        assert_eq!(ended, Some(falls_silent(1, &[], false)));
+        // Whose levels no longer come says nothing either; somebody else ends it by taking over.
+        assert_eq!(run(&mut speakers, &mut now, 40, &[]), Some(falls_silent(1, &[], true)));
+        assert_eq!(run(&mut speakers, &mut now, 20, &[(2, 100)]), Some(speaks(2, &[1])));
+        assert!(!speakers.silence());
+        assert_eq!(speakers.changes(), 2, "silence is no change of the speaker");
+    }
+
+    #[test]
+    fn who_is_dominant_and_never_says_anything_is_silent() {
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(now).noticing_silence(Some(Duration::from_secs(3)));
+        assert_eq!(run(&mut speakers, &mut now, 20, &[(1, 0)]), Some(speaks(1, &[])));
+        let fell = run(&mut speakers, &mut now, 20, &[(1, 0)]);
+        assert_eq!(fell, Some(falls_silent(1, &[], true)));
     }
 
     #[test]
@@ -360,7 +450,7 @@ mod tests {
         run(&mut speakers, &mut now, 30, &[(1, 100)]);
         run(&mut speakers, &mut now, 30, &[(2, 100)]);
         let change = speakers.remove(2);
-        assert_eq!(change, Some(SpeakerChange { dominant: 1, previous: vec![] }));
+        assert_eq!(change, Some(speaks(1, &[])));
         assert_eq!(speakers.remove(1), None);
         assert_eq!(speakers.dominant(), None);
     }

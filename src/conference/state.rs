@@ -48,6 +48,8 @@ pub struct Rules {
     pub initial_last_n: i32,
     /// How many former speakers are remembered.
     pub recent_speakers: usize,
+    /// Clients hear when the dominant speaker has said nothing for so long.
+    pub silence_after: Option<Duration>,
     /// An endpoint from which nothing has come for so long expires.
     pub expiration_timeout: Duration,
     /// An endpoint that never connected expires after so long.
@@ -91,7 +93,9 @@ impl Conference {
             endpoints: BTreeMap::new(),
             by_engine_id: HashMap::new(),
             ssrc_owners: HashMap::new(),
-            speakers: Speakers::new(now).remembering(rules.recent_speakers),
+            speakers: Speakers::new(now)
+                .remembering(rules.recent_speakers)
+                .noticing_silence(rules.silence_after),
             speech_order: Vec::new(),
             channels_settled: false,
             demand_changed: false,

@@ -82,6 +82,7 @@ impl Room {
             limits: Limits::default(),
             stats_filter_threshold: 20,
             recent_speakers: 10,
+            silence_after: None,
             sctp: false,
             expiration_timeout: 60 * second,
             connect_timeout: 120 * second,

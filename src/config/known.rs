@@ -132,7 +132,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 66] = [
+const IDLE: [(&str, Idle); 65] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -210,7 +210,6 @@ const IDLE: [(&str, Idle); 66] = [
     ("videobridge.relay", NotYet(RELAYS)),
     ("videobridge.sctp.max-channels", Never("nothing would be spoken in a second channel")),
     ("videobridge.sctp.use-usrsctp", Obsolete("there is one implementation of SCTP")),
-    ("videobridge.speech-activity", NotYet("nobody notices that everybody is silent")),
     ("videobridge.ssrc-limit", NotYet("SSRCs of sources are not rewritten to a small number")),
     ("videobridge.stats.enabled", Obsolete("there are always statistics")),
     ("videobridge.stats.jvm.enabled", Never("there is no JVM")),

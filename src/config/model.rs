@@ -25,6 +25,8 @@ pub struct Config {
     /// `videobridge.speech-activity.recent-speakers-count`: former dominant speakers that clients are
     /// told. 10.
     pub recent_speakers: u32,
+    /// `videobridge.speech-activity`: when clients hear that nobody speaks.
+    pub silence: SilenceDetection,
     /// `jmt.dtls`.
     pub dtls: Dtls,
     /// `jmt.srtp`.
@@ -76,6 +78,7 @@ impl Default for Config {
             expiration: Expiration::default(),
             connection_status: ConnectionStatus::default(),
             recent_speakers: 10,
+            silence: SilenceDetection::default(),
             dtls: Dtls::default(),
             srtp: Srtp::default(),
             sctp: Sctp::default(),
@@ -482,6 +485,21 @@ impl Default for Rest {
             shutdown: false,
             version: true,
         }
+    }
+}
+
+/// When nobody speaks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SilenceDetection {
+    /// `enable-silence-detection`: clients hear of it. false.
+    pub enabled: bool,
+    /// `silence-detection-timeout`: how long the dominant speaker says nothing before. 3 s.
+    pub timeout: Duration,
+}
+
+impl Default for SilenceDetection {
+    fn default() -> Self {
+        Self { enabled: false, timeout: Duration::from_secs(3) }
     }
 }
 

@@ -116,6 +116,9 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     r.integer("videobridge.stats-filter-threshold", threshold, 0, 1_000_000);
     let key = "videobridge.speech-activity.recent-speakers-count";
     r.integer(key, &mut config.recent_speakers, 0, 1000);
+    let c = &mut config.silence;
+    r.boolean("videobridge.speech-activity.enable-silence-detection", &mut c.enabled);
+    r.duration("videobridge.speech-activity.silence-detection-timeout", &mut c.timeout);
     let c = &mut config.connection_status;
     let key = "videobridge.ep-connection-status.first-transfer-timeout";
     r.duration(key, &mut c.first_transfer_timeout);

@@ -197,6 +197,44 @@ async fn the_channel_last_heard_from_is_used() {
     assert_eq!(heard(&sctp).len(), 1, "the one that is left");
 }
 
+/// With `enable-silence-detection`.
+#[tokio::test(start_paused = true)]
+async fn clients_hear_that_nobody_speaks() {
+    let three = std::time::Duration::from_secs(3);
+    let tenth = three / 30;
+    let silence_after = Some(three);
+    let rig = rig(BridgeConfig { silence_after, ..BridgeConfig::default() });
+    rig.create(MEETING, "alice").await.unwrap();
+    rig.join(MEETING, "bob").await.unwrap();
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::WebSocket).unwrap();
+    let speaks = async |level: u8| {
+        for word in 0..20 {
+            let level = if word % 10 == 0 { 100 } else { level };
+            let (endpoint, source) = (EndpointId(1), SourceId(1));
+            rig.media.send(MediaEvent::AudioLevel { endpoint, source, level }).await.unwrap();
+            tokio::time::sleep(tenth).await;
+        }
+    };
+    let told = |channel: &Channel| -> Vec<Value> {
+        let all = heard(channel).into_iter();
+        let speaker = all.filter(|m| m["colibriClass"] == "DominantSpeakerEndpointChangeEvent");
+        speaker.collect()
+    };
+    let message = |silence: bool| {
+        json!({"colibriClass": "DominantSpeakerEndpointChangeEvent",
+            "dominantSpeakerEndpoint": "alice", "previousSpeakers": [], "silence": silence})
+    };
+    speaks(27).await;
+    assert_eq!(told(&bob), [message(false)]);
+    tokio::time::sleep(three + tenth * 10).await;
+    assert_eq!(told(&bob), [message(true)]);
+    let late = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap();
+    assert_eq!(told(&late), [message(true)], "who comes later hears how it is");
+    speaks(27).await;
+    assert_eq!(told(&bob), [message(false)]);
+    assert_eq!(rig.bridge.stats().total_dominant_speaker_changes, 1);
+}
+
 /// What one endpoint sends without end takes no memory and nobody else's turn.
 #[tokio::test(start_paused = true)]
 async fn a_million_messages_are_counted_and_harm_nobody() {

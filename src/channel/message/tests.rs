@@ -116,8 +116,16 @@ fn messages_to_clients_are_written() {
             r#"{"colibriClass":"SenderSourceConstraints","sourceName":"bbbb2222-v0","maxHeight":720}"#,
         ),
         (
-            ToClient::DominantSpeaker { endpoint: "a", previous: &["b".into(), "c".into()] },
+            ToClient::DominantSpeaker {
+                endpoint: "a",
+                previous: &["b".into(), "c".into()],
+                silence: false,
+            },
             r#"{"colibriClass":"DominantSpeakerEndpointChangeEvent","dominantSpeakerEndpoint":"a","previousSpeakers":["b","c"],"silence":false}"#,
+        ),
+        (
+            ToClient::DominantSpeaker { endpoint: "a", previous: &[], silence: true },
+            r#"{"colibriClass":"DominantSpeakerEndpointChangeEvent","dominantSpeakerEndpoint":"a","previousSpeakers":[],"silence":true}"#,
         ),
         (
             ToClient::SourcesMap {
