@@ -173,16 +173,19 @@ async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Re
             );
             told = Some(lost);
         }
-        // At once after a loss; not if that has become a habit.
-        if up.is_some_and(|up: Instant| up.elapsed() > RETRY) {
-            continue;
-        }
         let jitter = rand::rng().random_range(0.8..1.2);
+        let Some(pause) = pause(up.map(|up: Instant| up.elapsed()), jitter) else { continue };
         tokio::select! {
-            () = sleep(RETRY.mul_f64(jitter)) => {}
+            () = sleep(pause) => {}
             () = asked_to_stop(&mut stopped) => return,
         }
     }
+}
+
+/// How long to wait for the next attempt, by how long the last connection was up: not at all after a
+/// loss, if that has not become a habit.
+fn pause(up: Option<Duration>, jitter: f64) -> Option<Duration> {
+    up.is_none_or(|up| up <= RETRY).then(|| RETRY.mul_f64(jitter))
 }
 
 /// Until the component is stopped, or dropped.
@@ -252,6 +255,25 @@ async fn serve<'a>(
                 let _ = timeout(LEAVE_TIME, to.write_all_buf(&mut unsent)).await;
                 return Ok(());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_made_good_at_once_and_a_habit_is_waited_out() {
+        let seconds = Duration::from_secs_f64;
+        for (up, jitter, expected) in [
+            (Some(seconds(3_600.0)), 1.0, None),
+            (Some(seconds(5.1)), 1.2, None),
+            (Some(seconds(5.0)), 1.2, Some(seconds(6.0))),
+            (Some(Duration::ZERO), 0.8, Some(seconds(4.0))),
+            (None, 1.0, Some(seconds(5.0))),
+        ] {
+            assert_eq!(pause(up, jitter), expected, "{up:?}");
         }
     }
 }

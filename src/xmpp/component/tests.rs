@@ -210,6 +210,55 @@ fn a_refused_publish_is_tried_again() {
     assert_eq!(action(&next), "publish");
 }
 
+/// What is logged meanwhile.
+fn logged(act: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Sink(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, act);
+    let bytes = sink.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn each_refusal_is_logged_once_until_it_works_again() {
+    let mut world = World::up(node(5));
+    let mut refuse = |how: &[&str]| {
+        for condition in how {
+            let asked = world.next_to("pubsub.example.com");
+            match *condition {
+                "" => world.answer(&asked, "result", "").unwrap(),
+                condition => world.answer(&asked, "error", &error(condition)).unwrap(),
+            }
+        }
+    };
+    let lines = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
+    // The node is there; nobody may publish to it, for two reasons in turns.
+    let log = logged(|| {
+        refuse(&["conflict", "forbidden", "forbidden", "resource-constraint", "forbidden"]);
+    });
+    assert_eq!(lines(&log, "statistics cannot be published: refused: forbidden"), 1, "{log}");
+    assert_eq!(lines(&log, "refused: resource-constraint"), 1, "{log}");
+    let log = logged(|| refuse(&["", ""]));
+    assert_eq!((lines(&log, "publishing again"), log.lines().count()), (1, 1), "{log}");
+    let log = logged(|| refuse(&["forbidden", "forbidden"]));
+    assert_eq!((lines(&log, "refused: forbidden"), log.lines().count()), (1, 1), "{log}");
+}
+
 #[test]
 fn focuses_are_told_unasked() {
     let publish = vec![Publish { interval: Duration::from_secs(5), to: Place::Focus }];
