@@ -75,6 +75,15 @@ pub(super) struct ShardReport {
     pub drops: Vec<(&'static str, u64)>,
     pub delays: DelayHistogram,
     pub load: ShardLoad,
+    /// RTP packets per second of its endpoints, both ways.
+    pub packet_rate: u64,
+}
+
+impl ShardReports {
+    /// RTP packets per second, both ways, as shards said last.
+    pub fn packet_rate(&self) -> u64 {
+        self.shards.values().fold(0, |sum, shard| sum.saturating_add(shard.packet_rate))
+    }
 }
 
 impl Inner {

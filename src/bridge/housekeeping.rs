@@ -106,13 +106,15 @@ impl Inner {
             endpoints: snapshot.endpoints.len(),
             waiting: snapshot.waiting,
         };
+        let rates = snapshot.endpoints.iter().flat_map(|e| [e.receive_pps, e.send_pps]);
+        let packet_rate = rates.fold(0, u64::saturating_add);
         for endpoint in snapshot.endpoints {
             self.with_endpoint(endpoint.endpoint, |conference, effects| {
                 conference.measured(endpoint, effects);
             });
         }
         let ShardSnapshot { totals, drops, delays, .. } = snapshot;
-        let report = ShardReport { at: now(), totals, drops, delays, load };
+        let report = ShardReport { at: now(), totals, drops, delays, load, packet_rate };
         lock(&self.reports).shards.insert(load.shard, report);
     }
 

@@ -253,21 +253,19 @@ impl Inner {
             }
         }
         stats.finish(&sums);
-        let packets = stats.packet_rate_download.saturating_add(stats.packet_rate_upload);
-        {
-            let meter = lock(&self.load);
-            stats.stress_level = meter.stress(packets, &self.config.load);
-            stats.cpu_steal = meter.steal();
-        }
+        stats.stress_level = self.stress_level();
+        stats.cpu_steal = lock(&self.load).steal();
         self.add_engine(&mut stats);
         stats
     }
 
+    /// Presence asks for it several times a second: no conference is waited for.
     pub(super) fn stress_level(&self) -> f64 {
-        match self.config.load.measure {
-            Measure::CpuUsage => lock(&self.load).stress(0, &self.config.load),
-            Measure::PacketRate => self.stats().stress_level,
-        }
+        let packets = match self.config.load.measure {
+            Measure::CpuUsage => 0,
+            Measure::PacketRate => lock(&self.reports).packet_rate(),
+        };
+        lock(&self.load).stress(packets, &self.config.load)
     }
 
     fn add_engine(&self, stats: &mut BridgeStats) {

@@ -7,7 +7,7 @@ use tokio::{sync::broadcast::Receiver, time::sleep};
 
 use super::rig::{Rig, creation, rig, sources};
 use crate::{
-    bridge::{BridgeConfig, ConferenceEvent, HealthConfig, ShutdownState},
+    bridge::{BridgeConfig, ConferenceEvent, HealthConfig, LoadConfig, Measure, ShutdownState},
     channel::ChannelKind,
     engine::{
         Control, EndpointId, EndpointSnapshot, MediaEvent, Mid, ShardSnapshot, ShardTotals,
@@ -411,6 +411,35 @@ async fn a_failure_that_sticks_outlasts_its_cause() {
     report(&rig, 0, vec![]).await;
     assert_eq!(rig.bridge.health(), Err(error), "the first that was seen");
     assert!(!rig.bridge.stats().healthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stress_by_packets_waits_for_no_conference() {
+    let load = LoadConfig {
+        measure: Measure::PacketRate,
+        packet_threshold: 1_000,
+        ..LoadConfig::default()
+    };
+    let rig = rig(BridgeConfig { load, ..BridgeConfig::default() });
+    rig.create(M, "alice").await.unwrap();
+    rig.join(M, "bob").await.unwrap();
+    let loud = |endpoint, receive_pps, send_pps| EndpointSnapshot {
+        receive_pps,
+        send_pps,
+        ..measured(endpoint)
+    };
+    report(&rig, 0, vec![loud(ALICE, 100, 200)]).await;
+    report(&rig, 1, vec![loud(BOB, 50, 150)]).await;
+    let inner = &rig.bridge.inner;
+    let handle = inner.by_meeting(M).unwrap();
+    {
+        // Whoever waits for this conference waits for ever.
+        let _stuck = handle.state.lock().unwrap();
+        assert!((rig.bridge.stress_level() - 0.5).abs() < 1e-9);
+    }
+    assert!((rig.bridge.stats().stress_level - 0.5).abs() < 1e-9);
+    report(&rig, 1, vec![]).await;
+    assert!((rig.bridge.stress_level() - 0.3).abs() < 1e-9, "what was said last counts");
 }
 
 #[tokio::test(start_paused = true)]
