@@ -162,7 +162,12 @@ impl Connection {
                     self.set_state(true, session.joined());
                 }
                 Out::NotConfigured { room, condition } => {
-                    tracing::warn!(client, room, condition, "XMPP: cannot configure the room");
+                    tracing::warn!(
+                        client,
+                        room,
+                        condition,
+                        "XMPP: cannot configure the room, trying for ever"
+                    );
                 }
             }
         }

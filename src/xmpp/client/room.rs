@@ -17,6 +17,9 @@ const ROOM_CONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
 const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Who is not let in asks again after so long, give or take a fifth.
 const RETRY: Duration = Duration::from_secs(5);
+/// A room of ours that cannot be configured is tried again after so long, give or take a fifth: until
+/// it is, nobody else is let in (XEP-0045 section 10.1.2).
+const CONFIGURE_RETRY: Duration = Duration::from_secs(30);
 /// A room repeats our presence to us. One that has not for so long has forgotten us.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -43,7 +46,9 @@ pub(super) enum RoomOut {
     },
     /// Not in the room, and trying. Told once for each reason.
     Absent(Absence),
-    /// The room is ours and cannot be configured.
+    /// The room is ours: ask for its form ([`Room::configure`]).
+    Configure,
+    /// The room is ours and cannot be configured; tried again. Told once for each reason.
     NotConfigured(String),
 }
 
@@ -66,6 +71,10 @@ pub(super) struct Room {
     told: Option<Absence>,
     /// The id of the request that reads or sets the room's configuration.
     configuring: Option<String>,
+    /// When the room is to be configured again, unless it has been by then.
+    configure_at: Option<Instant>,
+    /// Why it could not be configured, as was told.
+    refused: Option<String>,
     jitter: fn() -> f64,
 }
 
@@ -78,6 +87,8 @@ impl Room {
             state: State::Waiting(now),
             told: None,
             configuring: None,
+            configure_at: None,
+            refused: None,
             jitter,
         }
     }
@@ -94,7 +105,7 @@ impl Room {
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Waiting(at) | State::Joining(at) => Some(at),
-            State::Joined(since) => since.and_then(|since| since.checked_add(ECHO_TIMEOUT)),
+            State::Joined(since) => echo_due(since).into_iter().chain(self.configure_at).min(),
         }
     }
 
@@ -103,13 +114,18 @@ impl Room {
         if self.deadline().is_none_or(|at| at > now) {
             return;
         }
-        if matches!(self.state, State::Waiting(_)) {
-            let mut join = self.presence();
-            join.append_child(Element::bare("x", MUC));
-            out.push(RoomOut::Send(join));
-            self.state = State::Joining(now + JOIN_TIMEOUT);
-        } else {
-            self.lose(Absence::Silent, now, out);
+        match self.state {
+            State::Waiting(_) => {
+                let mut join = self.presence();
+                join.append_child(Element::bare("x", MUC));
+                out.push(RoomOut::Send(join));
+                self.state = State::Joining(now + JOIN_TIMEOUT);
+            }
+            State::Joined(since) if echo_due(since).is_none_or(|at| at > now) => {
+                self.configure_at = Some(self.later(now, CONFIGURE_RETRY));
+                out.push(RoomOut::Configure);
+            }
+            State::Joined(_) | State::Joining(_) => self.lose(Absence::Silent, now, out),
         }
     }
 
@@ -154,7 +170,7 @@ impl Room {
                 let why = user.map_or(String::new(), |x| removal(x, &codes));
                 self.lose(Absence::Removed(why), now, out);
             }
-            None if ours => self.on_own(codes.contains(&"201"), out),
+            None if ours => self.on_own(codes.contains(&"201"), now, out),
             _ => {}
         }
     }
@@ -166,7 +182,11 @@ impl Room {
         }
         self.configuring = None;
         if iq.attr("type") != Some("result") {
-            out.push(RoomOut::NotConfigured(stanza_error(iq)));
+            let condition = stanza_error(iq);
+            if self.refused.as_ref() != Some(&condition) {
+                self.refused = Some(condition.clone());
+                out.push(RoomOut::NotConfigured(condition));
+            }
             return;
         }
         let form = iq.get_child("query", MUC_OWNER).and_then(|query| query.get_child("x", FORM));
@@ -176,6 +196,8 @@ impl Room {
             let whois = form.children().any(asks);
             out.push(RoomOut::Send(self.configuration(&id, whois)));
             self.configuring = Some(id);
+        } else {
+            self.configure_at = None;
         }
     }
 
@@ -202,24 +224,30 @@ impl Room {
         iq
     }
 
-    fn on_own(&mut self, created: bool, out: &mut Vec<RoomOut>) {
+    fn on_own(&mut self, created: bool, now: Instant, out: &mut Vec<RoomOut>) {
         match &mut self.state {
             State::Joined(since) => *since = None,
             State::Waiting(_) | State::Joining(_) => {
                 self.state = State::Joined(None);
                 self.told = None;
+                self.configure_at = created.then(|| self.later(now, CONFIGURE_RETRY));
                 out.push(RoomOut::Joined { created });
             }
         }
     }
 
     fn lose(&mut self, absence: Absence, now: Instant, out: &mut Vec<RoomOut>) {
-        self.state = State::Waiting(now + RETRY.mul_f64(0.8 + 0.4 * (self.jitter)()));
-        self.configuring = None;
+        self.state = State::Waiting(self.later(now, RETRY));
+        (self.configuring, self.configure_at, self.refused) = (None, None, None);
         if self.told.as_ref() != Some(&absence) {
             self.told = Some(absence.clone());
             out.push(RoomOut::Absent(absence));
         }
+    }
+
+    /// After so long, give or take a fifth.
+    fn later(&self, now: Instant, pause: Duration) -> Instant {
+        now + pause.mul_f64(0.8 + 0.4 * (self.jitter)())
     }
 
     fn presence(&self) -> Element {
@@ -235,6 +263,11 @@ impl Room {
         put(iq.attrs_mut(), "to", &self.jid);
         iq
     }
+}
+
+/// When a presence that waits to be repeated has waited too long.
+fn echo_due(since: Option<Instant>) -> Option<Instant> {
+    since.and_then(|since| since.checked_add(ECHO_TIMEOUT))
 }
 
 fn field(var: &str, text: &str) -> Element {

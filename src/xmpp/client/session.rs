@@ -222,12 +222,20 @@ impl Session {
     fn take(&mut self, jid: &str, outs: Vec<RoomOut>) {
         for out in outs {
             let room = jid.to_owned();
-            self.out.push_back(match out {
+            let out = match out {
                 RoomOut::Send(element) => Out::Send(element),
+                RoomOut::Configure => {
+                    let id = self.id();
+                    let Some(room) = self.rooms.iter_mut().find(|room| room.jid() == jid) else {
+                        continue;
+                    };
+                    Out::Send(room.configure(id))
+                }
                 RoomOut::Joined { created } => Out::Joined { room, created },
                 RoomOut::Absent(absence) => Out::Absent { room, absence },
                 RoomOut::NotConfigured(condition) => Out::NotConfigured { room, condition },
-            });
+            };
+            self.out.push_back(out);
         }
     }
 
@@ -235,12 +243,11 @@ impl Session {
     fn publish_where_new(&mut self, now: Instant) {
         let Some(Out::Joined { room: jid, created }) = self.out.back() else { return };
         let (jid, created) = (jid.clone(), *created);
-        let id = self.id();
         let stats = self.stats.clone();
         let mut outs = Vec::new();
         if let Some(room) = self.rooms.iter_mut().find(|room| room.jid() == jid) {
             if created {
-                outs.push(RoomOut::Send(room.configure(id)));
+                outs.push(RoomOut::Configure);
             }
             room.publish(&stats, now, &mut outs);
         }

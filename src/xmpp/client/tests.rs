@@ -268,6 +268,50 @@ fn a_room_that_did_not_exist_is_configured() {
     assert!(test.on(&refused)[0].contains("NotConfigured"));
 }
 
+/// Until a new room is configured nobody else is let in, focuses included.
+#[test]
+fn a_room_that_cannot_be_configured_is_tried_again_calmly() {
+    let mut test = Test::new();
+    test.outs();
+    let id = |text: &str| text.parse::<Element>().unwrap().attr("id").unwrap().to_owned();
+    let asks = |outs: &[String]| outs.iter().find(|out| out.contains("muc#owner")).map(|o| id(o));
+    let refused = |id: &str, condition: &str| {
+        format!(
+            "<iq from='{ROOM}' type='error' id='{id}'><error type='wait'>\
+             <{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+        )
+    };
+    let mut asked = asks(&test.on(&own("<status code='201'/>"))).unwrap();
+    test.on(&own(""));
+    // What is asked in 36 s, while the room is alive.
+    let calm = |test: &mut Test| -> Vec<String> {
+        let mut outs = Vec::new();
+        for _ in 0..4 {
+            outs.extend(test.after(Duration::from_secs(9)).unwrap());
+            test.on(&own(""));
+        }
+        outs.iter().filter_map(|out| asks(std::slice::from_ref(out))).collect()
+    };
+    for (condition, told) in
+        [("internal-server-error", 1), ("internal-server-error", 0), ("not-allowed", 1)]
+    {
+        let outs = test.on(&refused(&asked, condition));
+        assert_eq!(outs.iter().filter(|out| out.contains("NotConfigured")).count(), told);
+        let again = calm(&mut test);
+        assert_eq!(again.len(), 1, "{again:?}");
+        asked = again[0].clone();
+    }
+    // No answer at all is no end either.
+    asked = calm(&mut test).pop().expect("again");
+    let form = format!(
+        "<iq from='{ROOM}' type='result' id='{asked}'><query xmlns='http://jabber.org/protocol/muc#owner'>\
+         <x xmlns='jabber:x:data' type='form'/></query></iq>"
+    );
+    asked = asks(&test.on(&form)).unwrap();
+    test.on(&format!("<iq from='{ROOM}' type='result' id='{asked}'/>"));
+    assert_eq!(calm(&mut test), [""; 0], "it is done");
+}
+
 #[test]
 fn a_nickname_in_use_is_told_once_and_tried_for_ever() {
     let mut test = Test::new();
