@@ -9,9 +9,11 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::PathBuf,
+    sync::Arc,
 };
 
 use rand::RngCore as _;
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::{
     bridge::{Bridge, BridgeConfig, HealthConfig, ShutdownConfig},
@@ -39,9 +41,12 @@ pub struct Options {
 /// What stopped the start.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// HTTP cannot be listened on.
+    /// The private server cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The public server cannot listen.
+    #[error(transparent)]
+    ListenPublic(ListenError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -82,17 +87,16 @@ impl Daemon {
     pub async fn start(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         stats::set_redaction(config.redact_remote_addresses);
         // What fails most easily comes first.
-        let tls = match &options.tls {
-            Some((certificate, key)) => Some(http::tls_config(certificate, key)?),
-            None => None,
-        };
+        let (mut tls, public_tls) = server_tls(config)?;
+        if let Some((certificate, key)) = &options.tls {
+            tls = Some(http::tls_config(certificate, key)?);
+        }
         let listener = match config.http.listen() {
             Some(addr) => Some(http::bind(addr).await?),
             None => None,
         };
-        let public = config.web_sockets.enabled.then(|| config.public_http.listen()).flatten();
-        let public = match public {
-            Some(addr) => Some(http::bind(addr).await?),
+        let public = match public_address(config) {
+            Some(addr) => Some(http::bind(addr).await.map_err(DaemonError::ListenPublic)?),
             None => None,
         };
         let running = engine::start(&engine_config(config, options.media_address))?;
@@ -138,7 +142,7 @@ impl Daemon {
         if let Some(listener) = public {
             let router = http::web_sockets(bridge.clone(), &config.web_sockets);
             let what = "cannot serve WebSockets";
-            let started = Server::start(listener, router, None)
+            let started = Server::start(listener, router, public_tls)
                 .map_err(|source| DaemonError::System { what, source })?;
             public_server = Some(started);
         }
@@ -191,6 +195,24 @@ impl Daemon {
         self.threads
     }
 }
+
+/// Where WebSockets are taken, if they are.
+pub(crate) fn public_address(config: &Config) -> Option<SocketAddr> {
+    config.web_sockets.enabled.then(|| config.public_http.listen()).flatten()
+}
+
+/// What the private and the public server speak, where they listen and have key stores.
+pub(crate) fn server_tls(config: &Config) -> Result<(ServerTls, ServerTls), TlsError> {
+    let private = config.http.listen().is_some();
+    let public = public_address(config).is_some();
+    let read = |listens, http: &config::Http| {
+        if listens { http::server_tls(&http.tls) } else { Ok(None) }
+    };
+    Ok((read(private, &config.http)?, read(public, &config.public_http)?))
+}
+
+/// TLS of a server that has it.
+type ServerTls = Option<Arc<ServerConfig>>;
 
 /// Where media is received. `address`: there only.
 pub(crate) fn media_addresses(config: &Config, address: Option<IpAddr>) -> Vec<SocketAddr> {
@@ -321,8 +343,7 @@ fn bridge_config(config: &Config) -> BridgeConfig {
 
 /// What WebSocket addresses begin with; none when nothing serves them.
 fn web_socket_bases(config: &Config) -> Vec<String> {
-    let served = config.web_sockets.enabled && config.public_http.port.is_some();
-    if served { config.web_sockets.bases() } else { Vec::new() }
+    if public_address(config).is_some() { config.web_sockets.bases() } else { Vec::new() }
 }
 
 #[cfg(test)]

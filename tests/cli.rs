@@ -241,6 +241,22 @@ fn a_port_in_use_is_one_line_that_names_the_flag() {
     );
     let output = rialto(&["run", "--config", file.path()]);
     one_line(&output, 1, &["UDP port ", " is in use", "videobridge.ice.udp.port"]);
+
+    let port = tcp.local_addr().unwrap().port();
+    let store = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls/server.pem");
+    let servers = "videobridge.http-servers";
+    let with_tls = format!("tls-port = {port}, key-store-path = \"{store}\"");
+    for (section, key) in [
+        (format!("{servers}.public {{ host = 127.0.0.1, port = {port} }}"), "public.port"),
+        (format!("{servers}.public {{ host = 127.0.0.1, {with_tls} }}"), "public.tls-port"),
+        (format!("{servers}.private {{ {with_tls} }}"), "private.tls-port"),
+    ] {
+        let conf = format!("{HERE}videobridge.websockets.enabled = true\n{section}\n");
+        let file = File::new("tls-ports.conf", &conf);
+        let output = rialto(&["run", "--config", file.path()]);
+        let in_use = format!("TCP port {port} on 127.0.0.1 is in use");
+        one_line(&output, 1, &[&in_use, &format!("{servers}.{key}")]);
+    }
 }
 
 #[test]
@@ -257,6 +273,66 @@ fn a_missing_certificate_is_one_line() {
     let missing = ["--tls-cert", "/nonexistent.pem", "--tls-key", "/nonexistent.key"];
     let output = rialto(&[&DEV[..], &missing[..]].concat());
     one_line(&output, 78, &["HTTPS: cannot read /nonexistent.pem"]);
+}
+
+#[test]
+fn a_key_store_that_cannot_be_used_is_one_line_and_78() {
+    let here = |name: &str| format!("{}/tests/data/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    for (store, password, says) in [
+        ("/nonexistent.p12".to_owned(), "changeit", "cannot read /nonexistent.p12"),
+        (here("openssl.p12"), "swordfish", "cannot be opened with this key-store-password"),
+        (here("no-key.p12"), "changeit", "holds no private key with its certificate"),
+        (here("old.jks"), "changeit", "-deststoretype pkcs12"),
+        (here("make.sh"), "changeit", "holds no PEM certificate"),
+    ] {
+        for server in ["private", "public"] {
+            let conf = format!(
+                "{HERE}videobridge.websockets.enabled = true\n\
+                 videobridge.http-servers.{server} {{ tls-port = 0, key-store-path = \"{store}\"\n\
+                 key-store-password = {password} }}\n"
+            );
+            let file = File::new("key-store.conf", &conf);
+            for command in [&["check-config"][..], &["run", "--config"]] {
+                let output = rialto(&[command, &[file.path()]].concat());
+                one_line(&output, 78, &["rialto: HTTPS: ", says]);
+                assert!(!text(&output.stderr).contains(password), "{}", text(&output.stderr));
+            }
+        }
+    }
+}
+
+#[test]
+fn check_config_tells_of_a_key_store_and_hides_its_password() {
+    let store = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls/openssl.p12");
+    let conf = format!(
+        "videobridge.http-servers.private {{ tls-port = 0, key-store-path = \"{store}\"\n\
+         key-store-password = changeit, tls-protocols = [ TLSv1.1, \"TLSv1.2\" ]\n\
+         tls-cipher-suites = [ TLS_DHE_RSA_WITH_AES_128_GCM_SHA256\n\
+         TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 ], port = 1 }}\n\
+         videobridge.http-servers.public {{ key-store-password = changeit, need-client-auth = true }}\n"
+    );
+    let file = File::new("hidden.conf", &conf);
+    let output = rialto(&["check-config", file.path()]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    let servers = "videobridge.http-servers";
+    for part in [
+        format!("{servers}.private.key-store-path = {store} "),
+        format!("{servers}.private.key-store-password = (hidden) "),
+        "machine: ok      TCP 127.0.0.1:0 is free".to_owned(),
+    ] {
+        assert!(stdout.contains(&part), "{part} is not in {stdout}");
+    }
+    let unset = format!("has no effect: {servers}.public.key-store-path is not set");
+    for part in [
+        format!("{servers}.private.tls-protocols: the TLS library has no TLSv1.1\n"),
+        "the TLS library has no TLS_DHE_RSA_WITH_AES_128_GCM_SHA256\n".to_owned(),
+        format!("{servers}.public.key-store-password {unset}\n"),
+        format!("{servers}.public.need-client-auth {unset}\n"),
+    ] {
+        assert!(stderr.contains(&part), "{part} is not in {stderr}");
+    }
+    assert!(!stdout.contains("changeit") && !stderr.contains("changeit"));
 }
 
 #[test]

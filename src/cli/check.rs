@@ -12,7 +12,10 @@ use super::{
     machine::{self, Finding},
     servers,
 };
-use crate::config::{self, ConfigError, Loaded, hocon::System};
+use crate::{
+    config::{self, ConfigError, Loaded, hocon::System},
+    daemon,
+};
 
 /// Prints what `file` leads to. Mistakes go to stderr, one line each.
 pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failure> {
@@ -26,6 +29,8 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
         }
         Err(error) => return Err(error.into()),
     };
+    // As it would end the start.
+    daemon::server_tls(&loaded.config)?;
     // A reader that went away (`| head`) is no failure of the configuration.
     let _ = io::stdout().write_all(report(&loaded).as_bytes());
     for warning in &loaded.warnings {

@@ -35,10 +35,19 @@ pub enum Failure {
 /// What changes the addresses: flags or keys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remedies {
-    pub tcp_port: &'static str,
+    /// The private server.
+    pub private: Listener,
+    /// The public server.
+    pub public: Listener,
     pub udp_port: &'static str,
-    pub tcp_address: &'static str,
     pub udp_address: &'static str,
+}
+
+/// What changes where an HTTP server listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listener {
+    pub port: &'static str,
+    pub address: &'static str,
 }
 
 impl Failure {
@@ -53,13 +62,8 @@ impl Failure {
 
     pub(super) fn start(error: DaemonError, remedies: Remedies) -> Self {
         match error {
-            DaemonError::Listen(ListenError { addr, source }) => Self::Address {
-                protocol: "TCP",
-                addr,
-                source,
-                change_port: remedies.tcp_port,
-                change_address: remedies.tcp_address,
-            },
+            DaemonError::Listen(error) => Self::listen(error, remedies.private),
+            DaemonError::ListenPublic(error) => Self::listen(error, remedies.public),
             DaemonError::Engine(StartError::Bind { addr, source }) => Self::Address {
                 protocol: "UDP",
                 addr,
@@ -70,6 +74,11 @@ impl Failure {
             DaemonError::Tls(error) => Self::Tls(error),
             other => Self::Other(other.to_string()),
         }
+    }
+
+    fn listen(ListenError { addr, source }: ListenError, remedy: Listener) -> Self {
+        let (change_port, change_address) = (remedy.port, remedy.address);
+        Self::Address { protocol: "TCP", addr, source, change_port, change_address }
     }
 }
 

@@ -43,8 +43,7 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     let media = daemon::media_addresses(config, None);
     let mut findings: Vec<Finding> = media.iter().map(|addr| udp(*addr)).collect();
     findings.extend(config.http.listen().map(tcp));
-    let public = config.web_sockets.enabled.then(|| config.public_http.listen()).flatten();
-    findings.extend(public.map(tcp));
+    findings.extend(daemon::public_address(config).map(tcp));
     for name in ["rmem_max", "wmem_max"] {
         findings.extend(buffer(name, config.engine.socket_buffer));
     }

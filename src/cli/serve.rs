@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     Failure,
     args::{Component, Dev, Run},
-    failure::Remedies,
+    failure::{Listener, Remedies},
     log::Log,
     notify::Manager,
 };
@@ -32,9 +32,15 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
     overrides.extend(component_overrides(&args.component));
     let loaded = config::load(args.config.as_deref(), &overrides, &System)?;
     let remedies = Remedies {
-        tcp_port: "videobridge.http-servers.private.port",
+        private: Listener {
+            port: config::private_port_key(&loaded.config),
+            address: "videobridge.http-servers.private.host",
+        },
+        public: Listener {
+            port: config::public_port_key(&loaded.config),
+            address: "videobridge.http-servers.public.host",
+        },
         udp_port: "videobridge.ice.udp.port",
-        tcp_address: "videobridge.http-servers.private.host",
         udp_address: "ice4j.harvest.allowed-addresses",
     };
     // After the start: what stops it is the only line.
@@ -56,12 +62,9 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
         media_address: args.bind,
         tls: args.tls_cert.clone().zip(args.tls_key.clone()),
     };
-    let remedies = Remedies {
-        tcp_port: "--port",
-        udp_port: "--udp-port",
-        tcp_address: "--bind",
-        udp_address: "--bind",
-    };
+    let flags = Listener { port: "--port", address: "--bind" };
+    let remedies =
+        Remedies { private: flags, public: flags, udp_port: "--udp-port", udp_address: "--bind" };
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     serve(&config, &options, remedies, |daemon| match daemon.http_addr() {
         Some(addr) => writeln!(io::stdout(), "{scheme}://{}/", reachable(addr)),

@@ -1,6 +1,6 @@
 //! Keys that are right by themselves, and together do not what somebody who wrote them wants.
 
-use super::{Config, Effective, StatsPlace, hocon::Origin, load::Warning};
+use super::{Config, Effective, StatsPlace, hocon::Origin, load::Warning, servers};
 
 /// Everything of that kind, each at the key that somebody wrote.
 pub(super) fn find(config: &Config, effective: &[Effective]) -> Vec<Warning> {
@@ -18,7 +18,7 @@ pub(super) fn find(config: &Config, effective: &[Effective]) -> Vec<Warning> {
 }
 
 /// A key, and what follows from it and others.
-type Found = (&'static str, String);
+pub(super) type Found = (&'static str, String);
 
 fn control(config: &Config) -> Vec<Found> {
     let mut found = Vec::new();
@@ -51,10 +51,11 @@ fn control(config: &Config) -> Vec<Found> {
 fn channels(config: &Config) -> Vec<Found> {
     let mut found = Vec::new();
     let sockets = &config.web_sockets;
-    let served = sockets.enabled && config.public_http.port.is_some();
+    let served = sockets.enabled && config.public_http.listen().is_some();
     if sockets.enabled && !served {
         let key = "videobridge.websockets.enabled";
-        let what = format!("{key} has no effect: videobridge.http-servers.public.port is not set");
+        let port = servers::public_port_key(config);
+        let what = format!("{key} has no effect: {port} is not set");
         found.push((key, what));
     } else if served && sockets.domains.is_empty() {
         let key = "videobridge.websockets.domains";
@@ -133,11 +134,13 @@ fn servers(config: &Config) -> Vec<Found> {
             || private.ip().is_unspecified()
             || public.ip().is_unspecified())
     {
-        let key = "videobridge.http-servers.public.port";
+        let key = servers::public_port_key(config);
         let what =
             format!("{key} is the port of http-servers.private too: one of them cannot listen");
         found.push((key, what));
     }
+    found.extend(config.http.contradictions(&servers::PRIVATE));
+    found.extend(config.public_http.contradictions(&servers::PUBLIC));
     found
 }
 

@@ -114,11 +114,9 @@ const RENAMED: [(&str, &str); 7] = [
     ("videobridge.websockets.relay-domain", "videobridge.websockets.relay-domains"),
 ];
 
-const SO: [(&str, &str); 7] = [
+const SO: [(&str, &str); 5] = [
     ("ice4j.harvest.mapping.stun.enabled", "false"),
-    ("videobridge.http-servers.private.need-client-auth", "false"),
     ("videobridge.http-servers.private.send-server-version", "false"),
-    ("videobridge.http-servers.public.need-client-auth", "false"),
     ("videobridge.http-servers.public.send-server-version", "false"),
     ("videobridge.sctp.use-usrsctp", "false"),
     ("videobridge.stats.enabled", "true"),
@@ -127,12 +125,11 @@ const SO: [(&str, &str); 7] = [
 const ONE_PORT: &str = "all media uses the sockets of one port";
 const RELAYS: &str = "there are no relays between bridges";
 const ENCODINGS: &str = "encodings are not chosen by bandwidth";
-const TLS: &str = "the HTTP servers have no TLS of their own: let the web server in front have it";
 const HEALTH: &str = "health is what threads and rooms say at the moment that it is asked for";
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 65] = [
+const IDLE: [(&str, Idle); 53] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -177,26 +174,14 @@ const IDLE: [(&str, Idle); 65] = [
     ("videobridge.exporter", NotYet("media is not exported")),
     ("videobridge.health.interval", Never(HEALTH)),
     ("videobridge.health.max-check-duration", Never(HEALTH)),
-    ("videobridge.http-servers.private.key-store-password", NotYet(TLS)),
-    ("videobridge.http-servers.private.key-store-path", NotYet(TLS)),
-    ("videobridge.http-servers.private.need-client-auth", NotYet(TLS)),
     (
         "videobridge.http-servers.private.send-server-version",
         Never("answers do not name the server"),
     ),
-    ("videobridge.http-servers.private.tls-cipher-suites", NotYet(TLS)),
-    ("videobridge.http-servers.private.tls-port", NotYet(TLS)),
-    ("videobridge.http-servers.private.tls-protocols", NotYet(TLS)),
-    ("videobridge.http-servers.public.key-store-password", NotYet(TLS)),
-    ("videobridge.http-servers.public.key-store-path", NotYet(TLS)),
-    ("videobridge.http-servers.public.need-client-auth", NotYet(TLS)),
     (
         "videobridge.http-servers.public.send-server-version",
         Never("answers do not name the server"),
     ),
-    ("videobridge.http-servers.public.tls-cipher-suites", NotYet(TLS)),
-    ("videobridge.http-servers.public.tls-port", NotYet(TLS)),
-    ("videobridge.http-servers.public.tls-protocols", NotYet(TLS)),
     ("videobridge.ice.keep-alive-strategy", Never("consent is checked on the selected pair")),
     (
         "videobridge.ice.nomination-strategy",

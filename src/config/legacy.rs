@@ -36,7 +36,7 @@ enum As {
 }
 
 /// Old keys and new ones.
-const KEYS: [(&str, &str, As); 49] = [
+const KEYS: [(&str, &str, As); 57] = [
     ("org.ice4j.MAX_CHECK_LIST_SIZE", "ice4j.ice.max-check-list-size", As::Same),
     ("org.ice4j.REDACT_REMOTE_ADDRESSES", "ice4j.redact-remote-addresses", As::Same),
     ("org.ice4j.SOFTWARE", "ice4j.software", As::Same),
@@ -148,6 +148,26 @@ const KEYS: [(&str, &str, As); 49] = [
     ("org.jitsi.videobridge.rest.jetty.host", "videobridge.http-servers.public.host", As::Same),
     ("org.jitsi.videobridge.rest.jetty.port", "videobridge.http-servers.public.port", As::Same),
     (
+        "org.jitsi.videobridge.rest.jetty.sslContextFactory.keyStorePassword",
+        "videobridge.http-servers.public.key-store-password",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.jetty.sslContextFactory.keyStorePath",
+        "videobridge.http-servers.public.key-store-path",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.jetty.sslContextFactory.needClientAuth",
+        "videobridge.http-servers.public.need-client-auth",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.jetty.tls.port",
+        "videobridge.http-servers.public.tls-port",
+        As::Same,
+    ),
+    (
         "org.jitsi.videobridge.rest.private.jetty.host",
         "videobridge.http-servers.private.host",
         As::Same,
@@ -155,6 +175,26 @@ const KEYS: [(&str, &str, As); 49] = [
     (
         "org.jitsi.videobridge.rest.private.jetty.port",
         "videobridge.http-servers.private.port",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.keyStorePassword",
+        "videobridge.http-servers.private.key-store-password",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.keyStorePath",
+        "videobridge.http-servers.private.key-store-path",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.needClientAuth",
+        "videobridge.http-servers.private.need-client-auth",
+        As::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.private.jetty.tls.port",
+        "videobridge.http-servers.private.tls-port",
         As::Same,
     ),
     (

@@ -12,6 +12,7 @@ mod load;
 mod model;
 mod reader;
 mod schema;
+mod servers;
 pub mod units;
 mod xmpp;
 
@@ -22,4 +23,5 @@ pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
 pub use load::{ConfigError, Loaded, Warning, load, load_bytes, load_legacy_bytes};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};
+pub use servers::{Http, Tls, private_port_key, public_port_key};
 pub use xmpp::{Secret, Xmpp, XmppClient, XmppSecurity};

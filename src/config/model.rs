@@ -1,11 +1,8 @@
 //! What the process is told: typed values, with JVB's defaults. [`super::load`] fills it from a file.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
-use super::{StatsTransport, Xmpp};
+use super::{Http, StatsTransport, Xmpp};
 use crate::{
     bridge::{CaptureConfig, LoadConfig},
     transport::Hash,
@@ -85,7 +82,7 @@ impl Default for Config {
             keyframe: Keyframe::default(),
             cc: Cc::default(),
             http: Http::default(),
-            public_http: Http { host: IpAddr::from([0; 4]), port: None },
+            public_http: Http::public(),
             web_sockets: WebSockets::default(),
             rest: Rest::default(),
             health: Health::default(),
@@ -384,28 +381,6 @@ impl Default for Cc {
     }
 }
 
-/// The private HTTP server.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Http {
-    /// Address to listen on. 127.0.0.1.
-    pub host: IpAddr,
-    /// Port; `None` (a negative number in the file) is off, 0 lets the kernel choose. 8080.
-    pub port: Option<u16>,
-}
-
-impl Http {
-    /// The address to listen on, if any.
-    pub fn listen(&self) -> Option<SocketAddr> {
-        self.port.map(|port| SocketAddr::new(self.host, port))
-    }
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self { host: IpAddr::from([127, 0, 0, 1]), port: Some(8080) }
-    }
-}
-
 /// Bridge channels over WebSockets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WebSockets {
@@ -415,7 +390,7 @@ pub struct WebSockets {
     pub server_id: String,
     /// `domains`, or `domain`: authorities (host, and port if need be) that clients are sent to. None.
     pub domains: Vec<String>,
-    /// `tls`: clients are sent to `wss:`. JVB: when the public server has TLS, which here it has not.
+    /// `tls`: clients are sent to `wss:`. When the public server has TLS.
     pub tls: bool,
     /// `send-keepalive-pings`. true.
     pub pings: bool,

@@ -3,7 +3,7 @@
 use super::{
     Cc, Config, WebSockets, component,
     reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
-    xmpp,
+    servers, xmpp,
 };
 use crate::{
     bridge::{CaptureConfig, LoadConfig, Measure},
@@ -140,12 +140,9 @@ fn what_receivers_get(r: &mut Reader<'_>, c: &mut Cc) {
 }
 
 fn http(r: &mut Reader<'_>, config: &mut Config) {
-    let c = &mut config.http;
-    r.address("videobridge.http-servers.private.host", &mut c.host);
-    r.optional_port("videobridge.http-servers.private.port", &mut c.port);
-    let c = &mut config.public_http;
-    r.address("videobridge.http-servers.public.host", &mut c.host);
-    r.optional_port("videobridge.http-servers.public.port", &mut c.port);
+    servers::read(r, &servers::PRIVATE, &mut config.http);
+    servers::read(r, &servers::PUBLIC, &mut config.public_http);
+    config.web_sockets.tls = config.public_http.tls.key_store.is_some();
     web_sockets(r, &mut config.web_sockets);
     let c = &mut config.rest;
     r.boolean("videobridge.apis.rest.enabled", &mut c.colibri);

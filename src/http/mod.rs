@@ -7,8 +7,10 @@
 mod about;
 mod colibri;
 mod debug;
+mod ec_key;
 mod features;
 mod histogram;
+mod key_store;
 mod labelled;
 mod lifecycle;
 mod listen;
@@ -37,7 +39,8 @@ use axum::{
 };
 
 pub use listen::{ListenError, Server, bind};
-pub use tls::{TlsError, tls_config};
+pub use tls::{TlsError, server_tls, tls_config};
+pub(crate) use tls::{is_suite, is_version};
 pub use web_socket::web_sockets;
 
 use crate::{

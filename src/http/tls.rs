@@ -1,4 +1,4 @@
-//! HTTPS, for browsers that give cameras to secure pages only.
+//! HTTPS: for browsers that give cameras to secure pages only, and for servers with a key store.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -6,7 +6,15 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
-use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::rustls::{
+    self, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+    crypto::{CryptoProvider, ring},
+    server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
+    version,
+};
+
+use super::key_store::KeyStore;
+use crate::config;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +37,67 @@ pub enum TlsError {
         /// Why.
         source: pem::Error,
     },
+    /// A PEM file whose key has a password.
+    #[error(
+        "the private key in {file} is encrypted: write it without a password, or make a PKCS#12 file"
+    )]
+    EncryptedKey {
+        /// The file.
+        file: String,
+    },
+    /// A key store of a format that only Java reads.
+    #[error(
+        "{file} is a key store of Java's own format. This makes one to use instead: keytool \
+         -importkeystore -srckeystore {file} -destkeystore {file}.p12 -deststoretype pkcs12"
+    )]
+    JavaKeyStore {
+        /// The file.
+        file: String,
+    },
+    /// A key store with another password.
+    #[error("{file} cannot be opened with this key-store-password")]
+    Password {
+        /// The file.
+        file: String,
+    },
+    /// A key store that is damaged, or of an unknown kind.
+    #[error("{file} cannot be read as PKCS#12: {what}")]
+    Pkcs12 {
+        /// The file.
+        file: String,
+        /// Why not.
+        what: String,
+    },
+    /// A key store with certificates only.
+    #[error("{file} holds no private key with its certificate")]
+    NoKey {
+        /// The file.
+        file: String,
+    },
+    /// A PEM file where clients need certificates.
+    #[error(
+        "need-client-auth needs a PKCS#12 key store with the authorities that are trusted (keytool \
+         -importcert): {file} is PEM"
+    )]
+    NoTrust {
+        /// The file.
+        file: String,
+    },
+    /// Authorities that cannot be used.
+    #[error("need-client-auth: the certificates of {file} cannot be trusted: {source}")]
+    Trust {
+        /// The file.
+        file: String,
+        /// Why not.
+        source: VerifierBuilderError,
+    },
+    /// Nothing is left of what may be spoken.
+    #[error(
+        "tls-protocols and tls-cipher-suites leave nothing to speak: there are TLSv1.2 and TLSv1.3, \
+         with {}",
+        suite_names()
+    )]
+    Nothing,
     /// Certificate and key do not fit, or are of a kind that is not supported.
     #[error("certificate and key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
@@ -39,26 +108,114 @@ pub enum TlsError {
 /// # Errors
 /// Files that cannot be read, that hold something else, or that do not belong together.
 pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let read = |path: &Path| {
-        std::fs::read(path)
-            .map_err(|source| TlsError::Unreadable { file: path.display().to_string(), source })
-    };
-    let wrong = |path: &Path, what| {
-        let file = path.display().to_string();
-        move |source| TlsError::Pem { file, what, source }
-    };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate)?)
-        .collect::<Result<_, _>>()
-        .map_err(wrong(certificate, "certificate"))?;
-    if chain.is_empty() {
-        return Err(wrong(certificate, "certificate")(pem::Error::NoItemsFound));
-    }
-    let key_der = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(wrong(key, "private key"))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let chain = chain(&certificate.display().to_string(), &read(certificate)?)?;
+    let key = self::key(&key.display().to_string(), &read(key)?)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key_der)?;
+        .with_single_cert(chain, key)?;
+    Ok(http1(config))
+}
+
+/// What a server with a key store speaks; `None` without one.
+///
+/// # Errors
+/// A key store that cannot be used, or nothing that could be spoken.
+pub fn server_tls(tls: &config::Tls) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+    let Some(path) = &tls.key_store else { return Ok(None) };
+    let store = KeyStore::read(path, tls.password.reveal())?;
+    let provider = Arc::new(provider(&tls.cipher_suites));
+    let versions = versions(&tls.protocols);
+    let speaks = |suite: &SupportedCipherSuite| versions.contains(&suite.version());
+    if !provider.cipher_suites.iter().any(speaks) {
+        return Err(TlsError::Nothing);
+    }
+    let clients = match (tls.need_client_auth, store.trusted) {
+        (false, _) => WebPkiClientVerifier::no_client_auth(),
+        (true, None) => return Err(TlsError::NoTrust { file: path.display().to_string() }),
+        (true, Some(trusted)) => clients(trusted, &provider)
+            .map_err(|source| TlsError::Trust { file: path.display().to_string(), source })?,
+    };
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions)?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(store.chain, store.key)?;
+    Ok(Some(http1(config)))
+}
+
+/// Demands a certificate of one of `trusted`.
+fn clients(
+    trusted: Vec<CertificateDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(trusted);
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()
+}
+
+/// No suites named: all.
+fn provider(names: &[String]) -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    if !names.is_empty() {
+        provider.cipher_suites.retain(|suite| names.contains(&suite_name(*suite)));
+    }
+    provider
+}
+
+/// No versions named: all.
+fn versions(names: &[String]) -> Vec<&'static SupportedProtocolVersion> {
+    let named = |(name, _): &(&str, _)| names.is_empty() || names.iter().any(|n| n == name);
+    VERSIONS.into_iter().filter(named).map(|(_, version)| version).collect()
+}
+
+/// Java's names.
+const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
+    [("TLSv1.2", &version::TLS12), ("TLSv1.3", &version::TLS13)];
+
+/// Whether there is a version of TLS of this name.
+pub(crate) fn is_version(name: &str) -> bool {
+    VERSIONS.iter().any(|(known, _)| *known == name)
+}
+
+/// Whether there is a cipher suite of this name.
+pub(crate) fn is_suite(name: &str) -> bool {
+    ring::ALL_CIPHER_SUITES.iter().any(|suite| suite_name(*suite) == name)
+}
+
+/// The name that IANA and Java have for it.
+fn suite_name(suite: SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
+}
+
+fn suite_names() -> String {
+    let names: Vec<String> = ring::ALL_CIPHER_SUITES.iter().copied().map(suite_name).collect();
+    names.join(", ")
+}
+
+fn http1(mut config: ServerConfig) -> Arc<ServerConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Arc::new(config)
+}
+
+/// The bytes of a file.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path)
+        .map_err(|source| TlsError::Unreadable { file: path.display().to_string(), source })
+}
+
+/// All certificates of a PEM file; at least one.
+pub(super) fn chain(file: &str, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = |source| TlsError::Pem { file: file.to_owned(), what: "certificate", source };
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(bytes).collect::<Result<_, _>>().map_err(wrong)?;
+    if chain.is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(chain) }
+}
+
+/// The first key of a PEM file.
+pub(super) fn key(file: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|source| TlsError::Pem {
+        file: file.to_owned(),
+        what: "private key",
+        source,
+    })
 }

@@ -145,7 +145,7 @@ fn every_key_is_honoured_or_answered_with_why_not() {
     }
     assert!(honoured.contains(&"videobridge.ice.udp.port"));
     // A key that was honoured once stays so: this number only grows.
-    assert!(honoured.len() >= 78, "{}: {honoured:#?}", honoured.len());
+    assert!(honoured.len() >= 79, "{}: {honoured:#?}", honoured.len());
 }
 
 #[test]
@@ -242,8 +242,16 @@ org.jitsi.videobridge.rest.COLIBRI_WS_SERVER_ID=one
 org.jitsi.videobridge.rest.COLIBRI_WS_TLS=true
 org.jitsi.videobridge.rest.jetty.host=127.0.0.1
 org.jitsi.videobridge.rest.jetty.port=9090
+org.jitsi.videobridge.rest.jetty.sslContextFactory.keyStorePassword=x
+org.jitsi.videobridge.rest.jetty.sslContextFactory.keyStorePath=/etc/jitsi/store.p12
+org.jitsi.videobridge.rest.jetty.sslContextFactory.needClientAuth=true
+org.jitsi.videobridge.rest.jetty.tls.port=9443
 org.jitsi.videobridge.rest.private.jetty.host=127.0.0.3
 org.jitsi.videobridge.rest.private.jetty.port=8081
+org.jitsi.videobridge.rest.private.jetty.sslContextFactory.keyStorePassword=x
+org.jitsi.videobridge.rest.private.jetty.sslContextFactory.keyStorePath=/etc/jitsi/store.p12
+org.jitsi.videobridge.rest.private.jetty.sslContextFactory.needClientAuth=true
+org.jitsi.videobridge.rest.private.jetty.tls.port=8444
 ";
 
 /// The older file alone.

@@ -1,0 +1,217 @@
+//! `videobridge.http-servers`: where the two HTTP servers listen, and their TLS.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use super::{Config, Secret, contradictions::Found, reader::Reader};
+use crate::http;
+
+/// An HTTP server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// `host`: the address to listen on. The private server's is 127.0.0.1, the public one's 0.0.0.0.
+    pub host: IpAddr,
+    /// `port` without TLS; `None` (a negative number in the file) is off, 0 lets the kernel choose. 8080,
+    /// and none for the public server.
+    pub port: Option<u16>,
+    /// TLS, instead of HTTP without it.
+    pub tls: Tls,
+}
+
+/// TLS of a server, which it has when it has a key store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// `tls-port`: as `port`, when there is a key store. 8443, and none for the public server.
+    pub port: Option<u16>,
+    /// `key-store-path`: a PKCS#12 or PEM file with the server's key and certificates. None.
+    pub key_store: Option<PathBuf>,
+    /// `key-store-password`.
+    pub password: Secret,
+    /// `need-client-auth`: only clients with a certificate that the key store trusts are served. false.
+    pub need_client_auth: bool,
+    /// `tls-protocols`, as Java names them. None: all that there are.
+    pub protocols: Vec<String>,
+    /// `tls-cipher-suites`, as IANA names them. None: all that there are.
+    pub cipher_suites: Vec<String>,
+}
+
+impl Http {
+    /// The public server as it is when nobody says anything.
+    pub(super) fn public() -> Self {
+        Self { host: IpAddr::from([0; 4]), port: None, tls: Tls::on(None) }
+    }
+
+    /// The address to listen on, if any. With TLS nothing listens without it, as in JVB.
+    pub fn listen(&self) -> Option<SocketAddr> {
+        let port = if self.tls.key_store.is_some() { self.tls.port } else { self.port };
+        port.map(|port| SocketAddr::new(self.host, port))
+    }
+
+    /// The key of the port that is listened on.
+    fn port_key(&self, keys: &Keys) -> &'static str {
+        if self.tls.key_store.is_some() { keys.tls_port } else { keys.port }
+    }
+
+    /// What does not go together.
+    pub(super) fn contradictions(&self, keys: &Keys) -> Vec<Found> {
+        let (tls, mut found) = (&self.tls, Vec::new());
+        if tls.key_store.is_none() {
+            let odd = [
+                (tls.port.is_some() && tls.port != keys.default_tls_port, keys.tls_port),
+                (tls.password != Secret::default(), keys.key_store_password),
+                (tls.need_client_auth, keys.need_client_auth),
+                (!tls.protocols.is_empty(), keys.tls_protocols),
+                (!tls.cipher_suites.is_empty(), keys.tls_cipher_suites),
+            ];
+            let odd = odd.iter().filter(|(is, _)| *is).map(|(_, key)| *key);
+            let why = keys.key_store_path;
+            found.extend(odd.map(|key| (key, format!("{key} has no effect: {why} is not set"))));
+            return found;
+        }
+        if tls.port.is_none() {
+            let (key, why) = (keys.key_store_path, keys.tls_port);
+            found.push((key, format!("{key}: the server is off, because {why} is not set")));
+        }
+        let lacks = |key, name| (key, format!("{key}: the TLS library has no {name}"));
+        let versions = tls.protocols.iter().filter(|name| !http::is_version(name));
+        found.extend(versions.map(|name| lacks(keys.tls_protocols, name)));
+        let suites = tls.cipher_suites.iter().filter(|name| !http::is_suite(name));
+        found.extend(suites.map(|name| lacks(keys.tls_cipher_suites, name)));
+        found
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        let tls = Tls::on(PRIVATE.default_tls_port);
+        Self { host: IpAddr::from([127, 0, 0, 1]), port: Some(8080), tls }
+    }
+}
+
+impl Tls {
+    fn on(port: Option<u16>) -> Self {
+        Self {
+            port,
+            key_store: None,
+            password: Secret::default(),
+            need_client_auth: false,
+            protocols: Vec::new(),
+            cipher_suites: Vec::new(),
+        }
+    }
+}
+
+/// The keys of a server.
+pub(super) struct Keys {
+    host: &'static str,
+    port: &'static str,
+    tls_port: &'static str,
+    key_store_path: &'static str,
+    key_store_password: &'static str,
+    need_client_auth: &'static str,
+    tls_protocols: &'static str,
+    tls_cipher_suites: &'static str,
+    default_tls_port: Option<u16>,
+}
+
+macro_rules! keys {
+    ($server:literal, $default_tls_port:expr) => {
+        Keys {
+            host: concat!("videobridge.http-servers.", $server, ".host"),
+            port: concat!("videobridge.http-servers.", $server, ".port"),
+            tls_port: concat!("videobridge.http-servers.", $server, ".tls-port"),
+            key_store_path: concat!("videobridge.http-servers.", $server, ".key-store-path"),
+            key_store_password: concat!(
+                "videobridge.http-servers.",
+                $server,
+                ".key-store-password"
+            ),
+            need_client_auth: concat!("videobridge.http-servers.", $server, ".need-client-auth"),
+            tls_protocols: concat!("videobridge.http-servers.", $server, ".tls-protocols"),
+            tls_cipher_suites: concat!("videobridge.http-servers.", $server, ".tls-cipher-suites"),
+            default_tls_port: $default_tls_port,
+        }
+    };
+}
+
+/// Those of the private server.
+pub(super) const PRIVATE: Keys = keys!("private", Some(8443));
+
+/// Those of the public server.
+pub(super) const PUBLIC: Keys = keys!("public", None);
+
+/// The key of the port that the private server listens on.
+pub fn private_port_key(config: &Config) -> &'static str {
+    config.http.port_key(&PRIVATE)
+}
+
+/// The key of the port that the public server listens on.
+pub fn public_port_key(config: &Config) -> &'static str {
+    config.public_http.port_key(&PUBLIC)
+}
+
+/// Fills a server, which holds the defaults.
+pub(super) fn read(r: &mut Reader<'_>, keys: &Keys, c: &mut Http) {
+    r.address(keys.host, &mut c.host);
+    r.optional_port(keys.port, &mut c.port);
+    let c = &mut c.tls;
+    r.optional_port(keys.tls_port, &mut c.port);
+    let mut path = None;
+    r.optional_text(keys.key_store_path, &mut path, "the path of a file", |text| {
+        (1..=1024).contains(&text.len()) && !text.contains(char::is_control)
+    });
+    c.key_store = path.map(PathBuf::from);
+    r.secret(keys.key_store_password, &mut c.password);
+    r.boolean(keys.need_client_auth, &mut c.need_client_auth);
+    let name = |text: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._".contains(&b);
+        (1..=64).contains(&text.len()) && text.bytes().all(plain)
+    };
+    r.texts(keys.tls_protocols, &mut c.protocols, "versions such as TLSv1.3", name);
+    let what = "cipher suites such as TLS_AES_128_GCM_SHA256";
+    r.texts(keys.tls_cipher_suites, &mut c.cipher_suites, what, name);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(port: Option<u16>, tls_port: Option<u16>, key_store: bool) -> Http {
+        let mut http = Http { port, ..Http::public() };
+        http.tls.port = tls_port;
+        http.tls.key_store = key_store.then(|| "store.p12".into());
+        http
+    }
+
+    fn said(http: &Http) -> Vec<String> {
+        http.contradictions(&PUBLIC).into_iter().map(|(_, what)| what).collect()
+    }
+
+    #[test]
+    fn one_port_is_listened_on_and_which_depends_on_the_key_store() {
+        let port = |http: Http| http.listen().map(|addr| addr.port());
+        assert_eq!(port(server(Some(9090), Some(9443), false)), Some(9090));
+        assert_eq!(port(server(Some(9090), Some(9443), true)), Some(9443));
+        assert_eq!(port(server(None, Some(9443), true)), Some(9443));
+        // Rather not at all than in the clear.
+        assert_eq!(port(server(Some(9090), None, true)), None);
+        assert_eq!(port(server(None, Some(9443), false)), None);
+        assert_eq!(Http::default().tls.port, Some(8443));
+        assert_eq!(Http::public().listen(), None);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_said() {
+        assert!(
+            said(&Http::public()).is_empty() && said(&server(None, Some(9443), true)).is_empty()
+        );
+        assert!(Http::default().contradictions(&PRIVATE).is_empty());
+        let unset =
+            "tls-port has no effect: videobridge.http-servers.public.key-store-path is not set";
+        assert!(said(&server(Some(9090), Some(9443), false))[0].ends_with(unset));
+        let off = "the server is off, because videobridge.http-servers.public.tls-port is not set";
+        assert!(said(&server(Some(9090), None, true))[0].ends_with(off));
+    }
+}
