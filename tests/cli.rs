@@ -278,7 +278,11 @@ fn a_missing_certificate_is_one_line() {
 #[test]
 fn a_key_store_that_cannot_be_used_is_one_line_and_78() {
     let here = |name: &str| format!("{}/tests/data/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let pem = |name: &str| std::fs::read_to_string(here(name)).unwrap();
+    let (certificates, key) = (pem("ca.pem"), pem("client.pem"));
+    let mixed = File::new("mixed.pem", &format!("{certificates}{key}"));
     for (store, password, says) in [
+        (mixed.path().to_owned(), "changeit", "mixed.pem cannot be used"),
         ("/nonexistent.p12".to_owned(), "changeit", "cannot read /nonexistent.p12"),
         (here("openssl.p12"), "swordfish", "cannot be opened with this key-store-password"),
         (here("no-key.p12"), "changeit", "holds no private key with its certificate"),

@@ -98,6 +98,17 @@ pub enum TlsError {
         suite_names()
     )]
     Nothing,
+    /// A key store whose key does not fit its certificate, or is of a kind that is not supported.
+    #[error(
+        "certificate and key of {file} cannot be used (keys may be RSA, ECDSA with P-256 or P-384, \
+         or Ed25519): {source}"
+    )]
+    Key {
+        /// The file.
+        file: String,
+        /// Why not.
+        source: rustls::Error,
+    },
     /// Certificate and key do not fit, or are of a kind that is not supported.
     #[error("certificate and key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
@@ -139,7 +150,8 @@ pub fn server_tls(tls: &config::Tls) -> Result<Option<Arc<ServerConfig>>, TlsErr
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)?
         .with_client_cert_verifier(clients)
-        .with_single_cert(store.chain, store.key)?;
+        .with_single_cert(store.chain, store.key)
+        .map_err(|source| TlsError::Key { file: path.display().to_string(), source })?;
     Ok(Some(http1(config)))
 }
 
