@@ -235,6 +235,7 @@ fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineConfig {
         gro: config.engine.gro,
         video_hold: config.engine.video_hold,
         keyframes: keyframe_limits(&config.keyframe),
+        silence: config.audio_silence,
         seed: rand::rng().next_u64(),
     }
 }
@@ -351,7 +352,7 @@ mod tests {
     use std::{path::Path, time::Duration};
 
     use super::*;
-    use crate::transport;
+    use crate::{ingress::silence::SilenceLimit, transport};
 
     struct Text(&'static str);
 
@@ -409,7 +410,8 @@ mod tests {
                shutdown { graceful-shutdown-max-duration = 3 h, shutting-down-delay = 9 s\n\
                  graceful-shutdown-min-participants = 2 }\n\
              }\n\
-             jmt { dtls { handshake-timeout = 8 s, local-fingerprint-hash-function = sha-512\n\
+             jmt { audio.level { discard-silence = false, forwarded-silence-packets-limit = 5 }\n\
+               dtls { handshake-timeout = 8 s, local-fingerprint-hash-function = sha-512\n\
                  accepted-fingerprint-hash-functions = [ sha-256 ] }\n\
                keyframe { min-interval = 100 ms, max-requests = 9, max-request-interval = 5 s\n\
                  source-wide-min-interval = 50 ms, source-wide-max-requests = 2\n\
@@ -426,6 +428,8 @@ mod tests {
         assert_eq!(bridge.expiration_check_interval, 40 * second);
         assert_eq!((bridge.recent_speakers, bridge.initial_last_n), (3, 4));
         assert_eq!(bridge.silence_after, Some(2 * second));
+        let silence = SilenceLimit { discard: false, forwarded: 5 };
+        assert_eq!(engine_config(&config, None).silence, silence);
         assert_eq!(bridge.limits.last_n, Some(5));
         assert!(bridge.initial_drain && bridge.announced_version.is_some());
         assert_eq!(bridge.release.as_deref(), Some("r1"));

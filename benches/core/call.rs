@@ -80,6 +80,7 @@ impl Call {
             sockets: vec![LOCAL.into()],
             video_hold: Duration::from_micros(250),
             keyframes: rialto::ingress::keyframe::KeyframeLimits::default(),
+            silence: rialto::ingress::silence::SilenceLimit::default(),
             seed: 1,
         };
         let mut call = Self {

@@ -129,7 +129,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 53] = [
+const IDLE: [(&str, Idle); 52] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -147,7 +147,6 @@ const IDLE: [(&str, Idle); 53] = [
     ("ice4j.send-to-last-received-from-address", Never("media goes where consent was given")),
     ("ice4j.software", Never("STUN messages do not name the software")),
     ("ice4j.use-component-socket", Never(ONE_PORT)),
-    ("jmt.audio.level", NotYet("silent audio is forwarded like other audio")),
     ("jmt.audio.red", NotYet("redundant audio is forwarded as it comes")),
     ("jmt.bwe", NotYet("bandwidth is not estimated")),
     ("jmt.debug.packet-loss", NotYet("packets are not lost on purpose")),

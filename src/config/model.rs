@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use super::{Http, StatsTransport, Xmpp};
 use crate::{
     bridge::{CaptureConfig, LoadConfig},
+    ingress::silence::SilenceLimit,
     transport::Hash,
 };
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub sctp: Sctp,
     /// `jmt.keyframe`.
     pub keyframe: Keyframe,
+    /// `jmt.audio.level`: how much silence is forwarded.
+    pub audio_silence: SilenceLimit,
     /// `videobridge.cc`.
     pub cc: Cc,
     /// `videobridge.http-servers.private`.
@@ -80,6 +83,7 @@ impl Default for Config {
             srtp: Srtp::default(),
             sctp: Sctp::default(),
             keyframe: Keyframe::default(),
+            audio_silence: SilenceLimit::default(),
             cc: Cc::default(),
             http: Http::default(),
             public_http: Http::public(),

@@ -111,6 +111,10 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
         "jmt.keyframe.source-wide-max-request-interval",
         &mut c.source_wide_max_request_interval,
     );
+    let c = &mut config.audio_silence;
+    r.boolean("jmt.audio.level.discard-silence", &mut c.discard);
+    let key = "jmt.audio.level.forwarded-silence-packets-limit";
+    r.integer(key, &mut c.forwarded, 0, 1_000_000);
     what_receivers_get(r, &mut config.cc);
     let threshold = &mut config.stats_filter_threshold;
     r.integer("videobridge.stats-filter-threshold", threshold, 0, 1_000_000);

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use super::delay::DelayHistogram;
-use crate::ingress::keyframe::KeyframeLimits;
+use crate::ingress::{keyframe::KeyframeLimits, silence::SilenceLimit};
 
 /// A participant's place in the engine. Never reused while the process lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -474,6 +474,8 @@ pub struct EngineConfig {
     pub video_hold: Duration,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
+    /// How much silence is forwarded.
+    pub silence: SilenceLimit,
     /// Seed of the engine's random choices (SSRCs, offsets).
     pub seed: u64,
 }
@@ -491,6 +493,7 @@ impl Default for EngineConfig {
             gro: true,
             video_hold: Duration::from_micros(250),
             keyframes: KeyframeLimits::default(),
+            silence: SilenceLimit::default(),
             seed: 0,
         }
     }

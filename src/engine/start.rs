@@ -72,6 +72,7 @@ pub fn start(config: &EngineConfig) -> Result<Running, StartError> {
             sockets: local_addrs.clone(),
             video_hold: config.video_hold,
             keyframes: config.keyframes,
+            silence: config.silence,
             seed: config.seed,
         };
         let (sender, commands) = command_lane(COMMANDS, waker.clone());

@@ -36,7 +36,8 @@ pub struct Vp8Place {
 /// The description of one packet in a ring, and beside one that crosses to another shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PacketMeta {
-    /// Extended sequence number as received: the SRTP packet index, `ROC << 16 | SEQ`.
+    /// Extended sequence number as received: the SRTP packet index, `ROC << 16 | SEQ`; of audio, less
+    /// the silent packets that ended here.
     pub index: u64,
     /// RTP timestamp as received.
     pub timestamp: u32,

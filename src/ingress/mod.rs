@@ -6,6 +6,7 @@ mod meta;
 pub mod nack;
 mod seen;
 mod sender;
+pub mod silence;
 mod stats;
 pub mod twcc;
 

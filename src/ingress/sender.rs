@@ -10,6 +10,7 @@ use super::{
     meta::{KeptExtension, PacketMeta, Vp8Place},
     nack::{Arrival, NackTracker},
     seen::SeenWindow,
+    silence::{SilenceFilter, SilenceLimit},
     stats::StreamStats,
     twcc::{TwccRecorder, nearest},
 };
@@ -62,6 +63,7 @@ pub struct Stream {
     /// Clock of the last packet's payload type.
     pub clock_rate: u32,
     muted: u32,
+    silence: SilenceFilter,
 }
 
 impl Stream {
@@ -82,7 +84,15 @@ impl Stream {
             height: None,
             clock_rate: 90_000,
             muted: 0,
+            silence: SilenceFilter::default(),
         }
+    }
+
+    /// Whether a packet goes on, as far as silence is concerned, and under which number.
+    fn passes(&mut self, meta: &mut PacketMeta, level: Option<u8>, limit: SilenceLimit) -> bool {
+        let index = self.silence.pass(meta.index, level, limit);
+        meta.index = index.unwrap_or(meta.index);
+        index.is_some()
     }
 
     fn is_urgent(&self) -> bool {
@@ -129,6 +139,8 @@ pub struct Accepted {
     pub changed: bool,
     /// A gap that only a keyframe mends.
     pub broken: bool,
+    /// Silence that is not forwarded.
+    pub silent: bool,
     /// The sender is to be told something soon: see [`Sender::is_urgent`].
     pub urgent: bool,
 }
@@ -169,6 +181,8 @@ pub struct Context<'a> {
     pub since_epoch: Duration,
     /// The sender's numbers.
     pub tables: &'a Tables,
+    /// How much silence is forwarded.
+    pub silence: SilenceLimit,
 }
 
 impl Sender {
@@ -220,6 +234,7 @@ impl Sender {
             stream.srtp_rtx = None;
             stream.seen = SeenWindow::default();
             stream.nack = NackTracker::default();
+            stream.silence = SilenceFilter::default();
         }
     }
 
@@ -268,7 +283,8 @@ impl Sender {
             marker: header.marker,
             ..PacketMeta::default()
         };
-        let numbered = read_extensions(cx.tables, &header, packet, &mut meta, &mut source.level);
+        let (numbered, level) =
+            read_extensions(cx.tables, &header, packet, &mut meta, &mut source.level);
         if let Some(sequence) = numbered {
             self.twcc_ssrc = header.ssrc;
             self.twcc
@@ -297,6 +313,7 @@ impl Sender {
         if pt.nack && wanted {
             broken = stream.nack.on_packet(cx.now, meta.index) == Arrival::Break;
         }
+        let silent = !stream.is_video && !stream.passes(&mut meta, level, cx.silence);
         let resolution = inspect(pt, packet, &mut meta, stream);
         stream.last_packet = Some(cx.now);
         let mut changed = source.active & bit == 0;
@@ -324,6 +341,7 @@ impl Sender {
             len: opened.len,
             changed,
             broken,
+            silent,
             urgent,
         })
     }
@@ -400,7 +418,7 @@ pub fn drop_reason(error: SrtpError) -> Drop {
     }
 }
 
-/// Reads the header extension: loudness, what goes on to receivers, and the transport-wide number.
+/// Reads the header extension: what goes on to receivers, the transport-wide number and the loudness.
 #[inline]
 fn read_extensions(
     tables: &Tables,
@@ -408,8 +426,8 @@ fn read_extensions(
     packet: &[u8],
     meta: &mut PacketMeta,
     level: &mut LoudestLevel,
-) -> Option<u16> {
-    let mut numbered = None;
+) -> (Option<u16>, Option<u8>) {
+    let (mut numbered, mut loudness) = (None, None);
     let mut kept = meta.extensions.iter_mut();
     for e in header.extensions(packet) {
         let Some(kind) = tables.extension(e.id) else { continue };
@@ -417,6 +435,7 @@ fn read_extensions(
             Extension::TransportCc => numbered = rtp::ext::transport_seq(e.data),
             Extension::AudioLevel => {
                 if let Some(l) = rtp::ext::audio_level(e.data) {
+                    loudness = Some(l.level);
                     level.record(l.level);
                 }
             }
@@ -428,7 +447,7 @@ fn read_extensions(
             *place = Some(KeptExtension { kind, len: e.data.len() as u8, start: e.start as u16 });
         }
     }
-    numbered
+    (numbered, loudness)
 }
 
 /// Restores the description of the original packet (RFC 4588 section 4) and returns its payload type.

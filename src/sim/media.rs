@@ -193,6 +193,8 @@ pub struct Track {
     pub made: BTreeMap<Body, Duration>,
     /// Keyframes that were asked for.
     pub keyframes_asked: u32,
+    /// The level of its audio (RFC 6464): voice activity and -dBov.
+    pub level: u8,
 }
 
 impl Track {
@@ -214,7 +216,8 @@ impl Track {
             })
             .collect();
         let (made, keyframes_asked) = (BTreeMap::new(), 0);
-        Self { spec, numbering, mid, encodings, frame: 0, made, keyframes_asked }
+        let level = AUDIO_LEVEL;
+        Self { spec, numbering, mid, encodings, frame: 0, made, keyframes_asked, level }
     }
 
     /// One encoding is no longer sent, or is sent again.
@@ -285,8 +288,14 @@ impl Track {
         header::write_header(&mut bytes, marker, pt, seq, timestamp, ssrc).expect("room");
         header::set_extension_bit(&mut bytes, true);
         let header_len = 12
-            + extensions(&mut bytes[12..], self.numbering, self.mid, transport, video)
-                .expect("valid extensions");
+            + extensions(
+                &mut bytes[12..],
+                self.numbering,
+                self.mid,
+                transport,
+                (!video).then_some(self.level),
+            )
+            .expect("valid extensions");
         bytes.truncate(header_len);
         if video {
             let id = 0x8000 | encoding.picture_id;
@@ -354,15 +363,15 @@ fn extensions(
     numbering: Numbering,
     mid: Mid,
     transport: u16,
-    video: bool,
+    level: Option<u8>,
 ) -> Result<usize, ExtError> {
     let mut writer = ExtWriter::new(buf, false);
     writer.push(numbering.extension(Extension::Mid), mid.as_bytes())?;
     writer.push(numbering.extension(Extension::TransportCc), &transport.to_be_bytes())?;
-    if video {
-        writer.push(numbering.extension(Extension::AbsSendTime), &[1, 2, 3])?;
+    if let Some(level) = level {
+        writer.push(numbering.extension(Extension::AudioLevel), &[level])?;
     } else {
-        writer.push(numbering.extension(Extension::AudioLevel), &[AUDIO_LEVEL])?;
+        writer.push(numbering.extension(Extension::AbsSendTime), &[1, 2, 3])?;
     }
     Ok(writer.finish())
 }

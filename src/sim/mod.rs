@@ -122,6 +122,7 @@ impl World {
                 sockets: vec![BRIDGE],
                 video_hold: Duration::from_micros(250),
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
+                silence: crate::ingress::silence::SilenceLimit::default(),
                 seed: config.seed,
             };
             Core::new(config, now)

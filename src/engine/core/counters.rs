@@ -46,11 +46,13 @@ pub enum Drop {
     SsrcRefused,
     /// A retransmission that was asked for within the round trip of the last.
     RepeatedNack,
+    /// Audio that is silent, of which enough was forwarded (RFC 6464), or that silence overtook.
+    Silence,
 }
 
 impl Drop {
     /// Number of reasons.
-    pub const COUNT: usize = 21;
+    pub const COUNT: usize = 22;
 
     /// All reasons with their metric labels.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -75,6 +77,7 @@ impl Drop {
         (Self::SendQueueFull, "send_queue_full"),
         (Self::SsrcRefused, "ssrc_refused"),
         (Self::RepeatedNack, "repeated_nack"),
+        (Self::Silence, "silence"),
     ];
 }
 

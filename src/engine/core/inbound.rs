@@ -125,6 +125,7 @@ impl Core {
             now: self.now,
             since_epoch: self.now.saturating_duration_since(self.epoch),
             tables: &tables,
+            silence: self.config.silence,
         };
         let wire_len = bytes.len() as u64;
         match e.sender.on_rtp(&cx, bytes) {
@@ -150,6 +151,9 @@ impl Core {
         self.totals.keyframes_received += u64::from(meta.keyframe);
         if accepted.changed {
             self.tell_active_to_all(slot, accepted.source);
+        }
+        if accepted.silent {
+            return self.drops.count(Drop::Silence);
         }
         let bit = 1u8 << encoding;
         let own = self.config.shard;
@@ -211,5 +215,43 @@ impl Core {
         if feed.push(encoding, meta, packet, self.now, hold) {
             self.dirty.push(slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Drop;
+    use crate::{
+        engine::MediaType,
+        sim::{World, WorldConfig},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const SILENT: u8 = 127;
+
+    #[test]
+    fn silence_ends_here_and_leaves_no_gap() {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        let audio = world.publish(0, MediaType::Audio, 1);
+        world.run(SECOND);
+        let loud = world.clients[0].tracks[0].level;
+        for _ in 0..3 {
+            world.clients[0].tracks[0].level = SILENT;
+            world.run(SECOND);
+            world.clients[0].tracks[0].level = loud;
+            world.run(SECOND);
+        }
+        let totals = world.cores[0].totals;
+        let ended = world.cores[0].drops.get(Drop::Silence);
+        assert!((100..=150).contains(&ended), "all but three of each second: {ended}");
+        let got = &world.clients[1].incoming[&audio].got;
+        assert_eq!(got.len() as u64, totals.rtp_received - ended, "what ends here was received");
+        let (first, last) = (*got.keys().next().unwrap(), *got.keys().last().unwrap());
+        assert_eq!(last - first + 1, got.len() as u64, "no gap");
+        world.clients[1].incoming[&audio].check();
     }
 }

@@ -39,7 +39,10 @@ use super::{
     delay::DelayHistogram,
     slab::Slab,
 };
-use crate::{egress::Feed, ingress::keyframe::KeyframeLimits};
+use crate::{
+    egress::Feed,
+    ingress::{keyframe::KeyframeLimits, silence::SilenceLimit},
+};
 
 /// Largest datagram that is taken or made; what a path without fragments carries.
 pub const MAX_DATAGRAM: usize = 1_500;
@@ -67,6 +70,8 @@ pub struct CoreConfig {
     pub video_hold: Duration,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
+    /// How much silence is forwarded.
+    pub silence: SilenceLimit,
     /// Seed of random choices.
     pub seed: u64,
 }
