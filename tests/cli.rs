@@ -130,6 +130,55 @@ fn check_config_looks_at_the_machine() {
     assert!(output.status.success(), "a machine can be changed");
 }
 
+/// A STUN server that sees everybody as they are, until the test process ends.
+fn stun_server() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut request = [0; 64];
+        while let Ok((20, from)) = socket.recv_from(&mut request) {
+            let mut answer = vec![1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42];
+            answer.extend(&request[8..20]);
+            answer.extend([0, 0x20, 0, 8, 0, 1]);
+            answer.extend((from.port() ^ 0x2112).to_be_bytes());
+            answer.extend((0x7f00_0001_u32 ^ 0x2112_a442).to_be_bytes());
+            socket.send_to(&answer, from).unwrap();
+        }
+    });
+    port
+}
+
+#[test]
+fn check_config_asks_the_stun_servers() {
+    // A port that nobody has: the socket is told so.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (answers, refuses) =
+        (format!("127.0.0.1:{}", stun_server()), format!("127.0.0.1:{silent}"));
+    let nowhere = "stun.invalid:3478";
+    let no_nat = "server:  ok      STUN: 127.0.0.1 is seen as it is: there is no NAT here";
+    let failed = |weight, server: &str, cause| {
+        format!("server:  {weight} STUN: 127.0.0.1 learns nothing from {server}: {cause}")
+    };
+    for (server, required, code, says) in [
+        (&*answers, false, 0, no_nat.to_owned()),
+        (&answers, true, 0, no_nat.to_owned()),
+        (&refuses, false, 0, failed("warning", &refuses, "Connection refused")),
+        (&refuses, true, 78, failed("problem", &refuses, "Connection refused")),
+        (nowhere, false, 0, failed("warning", nowhere, "failed to lookup address")),
+    ] {
+        let conf = format!(
+            "videobridge.ice.udp.port = 0\nvideobridge.http-servers.private.port = 0\n\
+             ice4j.harvest {{ allowed-addresses = [\"127.0.0.1\"]\n\
+             mapping.stun.addresses = [\"{server}\"] }}\nvideobridge.health.require-stun = {required}\n"
+        );
+        let file = File::new("stun.conf", &conf);
+        let output = rialto(&["check-config", "--connect", file.path()]);
+        let stdout = text(&output.stdout);
+        assert!(stdout.contains(&says), "{says} is not in {stdout}");
+        assert_eq!(output.status.code(), Some(code), "{stdout}");
+    }
+}
+
 #[test]
 fn a_mistake_in_the_configuration_is_one_line_and_78() {
     let file = File::new("mistake.conf", "\nvideobridge.ice.udp.port = many\n");

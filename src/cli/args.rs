@@ -26,7 +26,8 @@ pub(super) enum Command {
         /// The file (HOCON, as jvb.conf).
         file: PathBuf,
         /// Log in to every XMPP server as well, and out again: does it answer, is the password right?
-        /// Exits with 78 when one does not let the bridge in.
+        /// And ask the STUN servers how they see this machine. Exits with 78 when an XMPP server does
+        /// not let the bridge in, or no STUN server answers and videobridge.health.require-stun is true.
         #[arg(long)]
         connect: bool,
     },

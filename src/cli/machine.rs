@@ -13,29 +13,47 @@ use crate::{
 /// Something that was looked at.
 #[derive(Debug)]
 pub(super) struct Finding {
-    good: bool,
+    weight: Weight,
     text: String,
+}
+
+/// What a finding asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Weight {
+    Good,
+    Warning,
+    Problem,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", if self.good { "ok     " } else { "problem" }, self.text)
+        let weight = match self.weight {
+            Weight::Good => "ok",
+            Weight::Warning => "warning",
+            Weight::Problem => "problem",
+        };
+        write!(f, "{weight:7} {}", self.text)
     }
 }
 
 impl Finding {
-    /// Nothing has to be done.
-    pub fn is_good(&self) -> bool {
-        self.good
+    /// Something has to be done.
+    pub fn is_problem(&self) -> bool {
+        self.weight == Weight::Problem
     }
 }
 
 pub(super) fn good(text: String) -> Finding {
-    Finding { good: true, text }
+    Finding { weight: Weight::Good, text }
+}
+
+/// It may be meant.
+pub(super) fn warning(text: String) -> Finding {
+    Finding { weight: Weight::Warning, text }
 }
 
 pub(super) fn problem(text: String) -> Finding {
-    Finding { good: false, text }
+    Finding { weight: Weight::Problem, text }
 }
 
 /// Looks at ports, buffers and addresses. Nothing stays bound.
@@ -174,21 +192,21 @@ mod tests {
         let found = mappings(&config, &["10.0.0.5:10000".parse().unwrap()]);
         assert_eq!(found.len(), 1);
         let says = "nobody is told 203.0.113.20 (ip-1): its local-address 172.18.0.5 is none of";
-        assert!(!found[0].good && found[0].text.starts_with(says), "{}", found[0].text);
+        assert!(found[0].is_problem() && found[0].text.starts_with(says), "{}", found[0].text);
     }
 
     #[test]
     fn a_port_in_use_is_a_problem() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
-        assert!(!udp(addr).good);
+        assert!(udp(addr).is_problem());
         drop(socket);
-        assert!(udp(addr).good);
+        assert!(!udp(addr).is_problem());
     }
 
     #[test]
     fn a_buffer_beyond_the_limit_is_a_problem() {
         let finding = buffer("rmem_max", usize::MAX).expect("Linux says");
-        assert!(!finding.good && finding.text.contains("sysctl -w net.core.rmem_max="));
+        assert!(finding.is_problem() && finding.text.contains("sysctl -w net.core.rmem_max="));
     }
 }

@@ -2,11 +2,12 @@
 
 use super::{
     Failure,
-    machine::{self, Finding, good, problem},
+    machine::{self, Finding, good, problem, warning},
 };
 use crate::{
-    config::{Config, Harvest},
-    daemon, harvest,
+    config::Config,
+    daemon,
+    harvest::{self, Seen},
     xmpp::{client, component},
 };
 
@@ -40,20 +41,20 @@ async fn ask(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// How the machine is seen by the first STUN server that answers. `None`: nobody is to be asked.
-async fn public_addresses(config: &Config) -> Option<Finding> {
-    let servers = &config.harvest.stun_servers;
-    if servers.is_empty() {
-        return None;
-    }
-    let asked = Harvest { aws: false, static_mappings: Vec::new(), ..config.harvest.clone() };
-    let found = harvest::discover(&asked, &machine::locals(config)).await;
-    let seen: Vec<String> =
-        found.iter().map(|found| format!("{} is seen as {}", found.local, found.public)).collect();
-    Some(if seen.is_empty() {
-        let servers = servers.join(", ");
-        problem(format!("no public address is learnt from {servers}: no answer, or no NAT here"))
-    } else {
-        good(format!("STUN: {}", seen.join(", ")))
-    })
+/// How the machine is seen by the first STUN server that answers. A bridge starts without, and is well
+/// unless `videobridge.health.require-stun` says that it must not be.
+async fn public_addresses(config: &Config) -> Vec<Finding> {
+    let seen = harvest::ask_stun(&config.harvest, &machine::locals(config)).await;
+    let needed = config.health.require_stun && seen.iter().all(|seen| seen.answer.is_err());
+    let finding = |Seen { local, answer }| match answer {
+        Ok(public) if public == local => {
+            good(format!("STUN: {local} is seen as it is: there is no NAT here"))
+        }
+        Ok(public) => good(format!("STUN: {local} is seen as {public}")),
+        Err((server, cause)) => {
+            let text = format!("STUN: {local} learns nothing from {server}: {cause}");
+            if needed { problem(text) } else { warning(text) }
+        }
+    };
+    seen.into_iter().map(finding).collect()
 }

@@ -45,8 +45,32 @@ pub async fn discover(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
     found.into_iter().collect()
 }
 
-/// How each local address is seen by the first server that answers.
+/// What became of asking STUN servers from a local address.
+#[derive(Debug)]
+pub struct Seen {
+    /// The address on this machine.
+    pub local: IpAddr,
+    /// How the first server that answers sees it, which is as `local` where there is no NAT; or the
+    /// last server and why it told nothing.
+    pub answer: Result<IpAddr, (String, StunFailure)>,
+}
+
+/// How each local address is seen, as far as anybody tells.
 async fn by_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
+    let mut found = Vec::new();
+    for Seen { local, answer } in ask_stun(config, locals).await {
+        match answer {
+            Ok(public) => found.push(Found { local, public }),
+            Err((server, error)) => {
+                tracing::warn!(%local, server, %error, "no STUN server tells the public address");
+            }
+        }
+    }
+    found
+}
+
+/// Asks the STUN servers of the configuration how they see each IPv4 address of `locals`.
+pub async fn ask_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Seen> {
     if config.stun_servers.is_empty() {
         return Vec::new();
     }
@@ -60,14 +84,11 @@ async fn by_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
             let mut last = None;
             for server in &servers {
                 match stun::ask(server, local).await {
-                    Ok(public) => return Some(Found { local, public }),
+                    Ok(public) => return Some(Seen { local, answer: Ok(public) }),
                     Err(error) => last = Some((server.clone(), error)),
                 }
             }
-            if let Some((server, error)) = last {
-                tracing::warn!(%local, server, %error, "no STUN server tells the public address");
-            }
-            None
+            last.map(|failure| Seen { local, answer: Err(failure) })
         });
     }
     asked.join_all().await.into_iter().flatten().collect()
