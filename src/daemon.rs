@@ -103,19 +103,16 @@ impl Daemon {
         let media = running.engine.local_addrs().to_vec();
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
-        let mut settings = transport_config(config);
-        if !options.focus {
-            settings.static_mappings.extend(addresses::public(config, &settings, &media).await);
-        }
         let mut health = HealthConfig {
-            address_fault: None,
             sticky_failures: config.health.sticky_failures,
             absence: config.health.timeout,
+            ..HealthConfig::default()
         };
-        if !options.focus {
-            health.address_fault = addresses::fault(config, &settings, &media);
-        }
+        let settings = transport_config(config);
         let (transports, updates) = Transports::new(settings, running.engine.clone(), seed)?;
+        if !options.focus {
+            health.address_fault = addresses::watch(config, &transports).await;
+        }
         tokio::spawn(transports.clone().run(running.transport_events));
         let bridge = Bridge::new(
             BridgeConfig { health, ..bridge_config(config) },

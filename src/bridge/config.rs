@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::{capture::CaptureConfig, load::LoadConfig};
 use crate::channel::Limits;
 
@@ -77,9 +79,9 @@ pub struct BridgeConfig {
 /// What counts as being well (`videobridge.health`).
 #[derive(Clone, Debug)]
 pub struct HealthConfig {
-    /// Why clients will not find this bridge, if that was found out at the start: it has no public
-    /// address although it must have one, or no STUN server told it. None.
-    pub address_fault: Option<String>,
+    /// Why clients will not find this bridge, as long as they will not: it has no public address
+    /// although it must have one, or no STUN server told it. None.
+    pub address_fault: watch::Receiver<Option<String>>,
     /// `sticky-failures`: once failed, failed until it is started anew. false.
     pub sticky_failures: bool,
     /// `timeout`: in none of its rooms for so long is a failure. 90 s.
@@ -88,7 +90,11 @@ pub struct HealthConfig {
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self { address_fault: None, sticky_failures: false, absence: Duration::from_secs(90) }
+        Self {
+            address_fault: watch::Sender::new(None).subscribe(),
+            sticky_failures: false,
+            absence: Duration::from_secs(90),
+        }
     }
 }
 

@@ -92,8 +92,9 @@ impl Inner {
         if let Some(failed) = self.failed_once.get() {
             return Err(failed.clone());
         }
-        let health = self.alive().and_then(|()| match &self.config.health.address_fault {
-            Some(fault) => Err(HealthError { hard: true, message: fault.clone() }),
+        let fault = self.config.health.address_fault.borrow().clone();
+        let health = self.alive().and(match fault {
+            Some(message) => Err(HealthError { hard: true, message }),
             None => Ok(()),
         });
         if let (Err(error), true) = (&health, self.config.health.sticky_failures) {

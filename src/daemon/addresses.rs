@@ -1,47 +1,161 @@
-//! Public addresses: those that are found out at the start, and whether there is any.
+//! Public addresses: what is found out about them, and whether there is any, as addresses come and go.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     config::Config,
     harvest::{self, Found},
-    transport::{self, StaticMapping, TransportConfig},
+    transport::{StaticMapping, Transports},
 };
 
-/// Public addresses that the configuration does not have.
-pub(super) async fn public(
+/// How often those that know the public address are asked again while it lacks.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+
+/// Why clients elsewhere will not find this bridge, from now on and for as long as somebody reads it.
+pub(super) async fn watch(
     config: &Config,
-    settings: &TransportConfig,
-    media: &[SocketAddr],
-) -> Vec<StaticMapping> {
-    // Where interfaces cannot be listed, transports say so.
-    let locals = transport::local_addresses(settings, media).unwrap_or_default();
-    let found = harvest::discover(&config.harvest, &locals).await.into_iter();
-    let mapping = |Found { local, public }: Found| StaticMapping {
-        local,
-        local_port: None,
-        public,
-        public_port: None,
+    transports: &Transports,
+) -> watch::Receiver<Option<String>> {
+    let locals = transports.addresses();
+    let configured = super::transport_config(config).static_mappings;
+    let harvest = config.harvest.clone();
+    let ask = move |locals: Arc<[SocketAddr]>| {
+        let harvest = harvest.clone();
+        async move { harvest::discover(&harvest, &locals).await }
     };
-    found.map(mapping).collect()
+    let transports = transports.clone();
+    let tell = move |mappings| transports.set_mappings(mappings);
+    let mut watcher = Watcher {
+        wanted: Wanted::of(config),
+        configured,
+        found: Vec::new(),
+        locals,
+        ask,
+        tell,
+        fault: watch::Sender::new(None),
+    };
+    let fault = watcher.fault.subscribe();
+    watcher.ask().await;
+    tokio::spawn(watcher.run());
+    fault
 }
 
-/// Why clients elsewhere will not find this bridge, if the configuration says that they must
-/// (`videobridge.health`). `settings` has what was found.
-pub(super) fn fault(
-    config: &Config,
-    settings: &TransportConfig,
-    media: &[SocketAddr],
+/// What the configuration demands (`videobridge.health`).
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    public: bool,
+    stun: bool,
+}
+
+impl Wanted {
+    fn of(config: &Config) -> Self {
+        let stun = config.health.require_stun && !config.harvest.stun_servers.is_empty();
+        Self { public: config.health.require_valid_address, stun }
+    }
+}
+
+struct Watcher<A, T> {
+    wanted: Wanted,
+    configured: Vec<StaticMapping>,
+    found: Vec<Found>,
+    locals: watch::Receiver<Arc<[SocketAddr]>>,
+    /// Asks for what the configuration does not say.
+    ask: A,
+    /// Tells all mappings.
+    tell: T,
+    fault: watch::Sender<Option<String>>,
+}
+
+impl<A, F, T> Watcher<A, T>
+where
+    A: Fn(Arc<[SocketAddr]>) -> F,
+    F: Future<Output = Vec<Found>>,
+    T: Fn(Vec<StaticMapping>),
+{
+    /// Ends when nobody reads the fault any more, or the transports are gone.
+    async fn run(mut self) {
+        loop {
+            let faulty = self.fault.borrow().is_some();
+            let again = async {
+                if faulty {
+                    sleep(ASK_AGAIN).await;
+                } else {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                () = self.fault.closed() => return,
+                changed = self.locals.changed() => if changed.is_err() {
+                    return;
+                },
+                () = again => {}
+            }
+            // What can be said before anybody is asked is said.
+            self.judge();
+            self.ask().await;
+        }
+    }
+
+    async fn ask(&mut self) {
+        let locals = self.locals.borrow_and_update().clone();
+        let found = (self.ask)(locals.clone()).await;
+        // Who does not answer this time does not take back what was found.
+        let is_kept = |old: &Found| {
+            locals.iter().any(|local| local.ip() == old.local)
+                && found.iter().all(|new| new.local != old.local)
+        };
+        self.found.retain(is_kept);
+        self.found.extend(found);
+        let found = self.found.iter().map(|&Found { local, public }| StaticMapping {
+            local,
+            local_port: None,
+            public,
+            public_port: None,
+        });
+        (self.tell)(self.configured.iter().cloned().chain(found).collect());
+        self.judge();
+    }
+
+    fn judge(&self) {
+        let locals: Vec<IpAddr> = self.locals.borrow().iter().map(SocketAddr::ip).collect();
+        let fault = fault(self.wanted, &locals, &self.configured, &self.found);
+        self.fault.send_if_modified(|known| {
+            let changed = *known != fault;
+            match &fault {
+                Some(fault) if changed => {
+                    tracing::warn!(fault, "clients will not find this bridge")
+                }
+                None if changed => tracing::info!("clients will find this bridge again"),
+                _ => {}
+            }
+            *known = fault;
+            changed
+        });
+    }
+}
+
+/// Why clients elsewhere will not find a bridge with these addresses. A mapping counts while its local
+/// address is there.
+fn fault(
+    wanted: Wanted,
+    locals: &[IpAddr],
+    configured: &[StaticMapping],
+    found: &[Found],
 ) -> Option<String> {
-    let health = &config.health;
-    let locals = transport::local_addresses(settings, media).unwrap_or_default();
-    let mapped = settings.static_mappings.iter().map(|mapping| mapping.public);
-    let mut all = locals.iter().map(SocketAddr::ip).chain(mapped);
-    if health.require_valid_address && !all.any(is_public) {
+    let is_here = |local: IpAddr| locals.contains(&local);
+    let mapped = configured.iter().filter(|m| is_here(m.local)).map(|m| m.public);
+    let found: Vec<IpAddr> = found.iter().filter(|f| is_here(f.local)).map(|f| f.public).collect();
+    let mut all = locals.iter().copied().chain(mapped).chain(found.iter().copied());
+    if wanted.public && !all.any(is_public) {
         return Some("No valid IP addresses available for harvesting.".to_owned());
     }
-    let found = settings.static_mappings.len() > config.harvest.static_mappings.len();
-    if health.require_stun && !config.harvest.stun_servers.is_empty() && !found {
+    if wanted.stun && found.is_empty() {
         return Some("Address discovery through STUN failed".to_owned());
     }
     None
@@ -59,49 +173,118 @@ fn is_public(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Mutex;
 
-    fn mapped(public: &str) -> TransportConfig {
-        let mapping = StaticMapping {
-            local: IpAddr::from([127, 0, 0, 1]),
-            local_port: None,
-            public: public.parse().unwrap(),
-            public_port: None,
-        };
-        TransportConfig {
-            allowed_addresses: vec![IpAddr::from([127, 0, 0, 1])],
-            loopback: true,
-            static_mappings: vec![mapping],
-            ..TransportConfig::default()
-        }
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::bridge::{BridgeConfig, HealthConfig, tests::rig::rig};
+
+    const PUBLIC: Wanted = Wanted { public: true, stun: false };
+    const STUN: Wanted = Wanted { public: false, stun: true };
+    const LOCAL: &str = "10.0.0.1";
+
+    fn ip(address: &str) -> IpAddr {
+        address.parse().unwrap()
+    }
+
+    fn mapped(public: &str) -> [StaticMapping; 1] {
+        let (local, public) = (ip(LOCAL), ip(public));
+        [StaticMapping { local, local_port: None, public, public_port: None }]
     }
 
     #[test]
     fn a_bridge_that_nobody_can_reach_is_not_well_unless_that_is_meant() {
-        let media = ["127.0.0.1:10000".parse().unwrap()];
-        let mut config = Config::default();
-        assert_eq!(fault(&config, &mapped("198.51.100.1"), &media), None);
-        assert_eq!(fault(&config, &mapped("2001:db8::1"), &media), None);
+        let here = [ip(LOCAL)];
+        assert_eq!(fault(PUBLIC, &here, &mapped("198.51.100.1"), &[]), None);
+        assert_eq!(fault(PUBLIC, &here, &mapped("2001:db8::1"), &[]), None);
+        assert_eq!(fault(PUBLIC, &[ip("198.51.100.1")], &[], &[]), None);
         for address in ["10.1.2.3", "192.168.1.1", "169.254.0.1", "fe80::1", "::ffff:10.0.0.1"] {
-            let fault = fault(&config, &mapped(address), &media).unwrap_or_default();
+            let fault = fault(PUBLIC, &here, &mapped(address), &[]).unwrap_or_default();
             assert!(fault.starts_with("No valid IP addresses"), "{address}: {fault}");
         }
-        config.health.require_valid_address = false;
-        assert_eq!(fault(&config, &mapped("10.1.2.3"), &media), None);
+        assert!(fault(PUBLIC, &[], &mapped("198.51.100.1"), &[]).is_some(), "mapped to nothing");
+        let neither = Wanted { public: false, stun: false };
+        assert_eq!(fault(neither, &here, &mapped("10.1.2.3"), &[]), None);
     }
 
     #[test]
     fn a_stun_server_that_is_needed_must_answer() {
-        let media = ["127.0.0.1:10000".parse().unwrap()];
         let mut config = Config::default();
-        config.health.require_valid_address = false;
         config.health.require_stun = true;
-        let found = mapped("198.51.100.1");
-        assert_eq!(fault(&config, &TransportConfig::default(), &media), None, "none is asked");
+        assert!(!Wanted::of(&config).stun, "none is asked");
         config.harvest.stun_servers = vec!["stun.example.com:3478".to_owned()];
-        assert_eq!(fault(&config, &found, &media), None);
-        let none = TransportConfig { static_mappings: Vec::new(), ..found };
-        let fault = fault(&config, &none, &media).unwrap_or_default();
-        assert!(fault.contains("STUN"), "{fault}");
+        assert!(Wanted::of(&config).stun);
+        let found = [Found { local: ip(LOCAL), public: ip("198.51.100.1") }];
+        assert_eq!(fault(STUN, &[ip(LOCAL)], &[], &found), None);
+        for (locals, found) in [(&[ip(LOCAL)][..], &[][..]), (&[][..], &found[..])] {
+            let fault = fault(STUN, locals, &[], found).unwrap_or_default();
+            assert!(fault.contains("STUN"), "{fault}");
+        }
+    }
+
+    /// What a watcher hears and tells, with somebody to ask who answers what is in `answer`.
+    struct World {
+        locals: watch::Sender<Arc<[SocketAddr]>>,
+        answer: Arc<Mutex<Vec<Found>>>,
+        told: Arc<Mutex<Vec<StaticMapping>>>,
+        fault: watch::Receiver<Option<String>>,
+    }
+
+    impl World {
+        fn new(wanted: Wanted) -> Self {
+            let locals = watch::Sender::new(Arc::from([]));
+            let (answer, told) = (Arc::<Mutex<Vec<Found>>>::default(), Arc::default());
+            let (asked, heard) = (answer.clone(), Arc::<Mutex<_>>::clone(&told));
+            let watcher = Watcher {
+                wanted,
+                configured: Vec::new(),
+                found: Vec::new(),
+                locals: locals.subscribe(),
+                ask: move |_| std::future::ready(asked.lock().unwrap().clone()),
+                tell: move |mappings| *heard.lock().unwrap() = mappings,
+                fault: watch::Sender::new(None),
+            };
+            let fault = watcher.fault.subscribe();
+            tokio::spawn(watcher.run());
+            Self { locals, answer, told, fault }
+        }
+
+        async fn set_locals(&mut self, locals: &[&str]) {
+            let locals = locals.iter().map(|local| SocketAddr::new(ip(local), 10_000));
+            self.locals.send_replace(locals.collect());
+            self.fault.changed().await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bridge_is_well_as_long_as_it_has_a_public_address() {
+        let mut world = World::new(PUBLIC);
+        let address_fault = world.fault.clone();
+        let health = HealthConfig { address_fault, ..HealthConfig::default() };
+        let rig = rig(BridgeConfig { health, ..BridgeConfig::default() });
+        for _ in 0..2 {
+            world.set_locals(&[LOCAL]).await;
+            let error = rig.bridge.health().unwrap_err();
+            assert!(error.hard && error.message.starts_with("No valid IP"), "{error}");
+            world.set_locals(&[LOCAL, "198.51.100.1"]).await;
+            assert_eq!(rig.bridge.health(), Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_did_not_answer_is_asked_again() {
+        let mut world = World::new(STUN);
+        world.set_locals(&[LOCAL]).await;
+        assert!(world.fault.borrow_and_update().is_some());
+        let begun = Instant::now();
+        *world.answer.lock().unwrap() = vec![Found { local: ip(LOCAL), public: ip("203.0.113.7") }];
+        world.fault.changed().await.unwrap();
+        assert_eq!((world.fault.borrow().clone(), begun.elapsed()), (None, ASK_AGAIN));
+        assert_eq!(*world.told.lock().unwrap(), mapped("203.0.113.7"), "and clients are told");
+        // Its local address goes.
+        world.answer.lock().unwrap().clear();
+        world.set_locals(&[]).await;
+        assert!(world.fault.borrow().is_some());
     }
 }

@@ -11,13 +11,14 @@ use tokio::{
     sync::{
         Notify,
         mpsc::{self, UnboundedReceiver, UnboundedSender},
+        watch,
     },
     time::MissedTickBehavior,
 };
 
 use super::{
     candidates,
-    config::TransportConfig,
+    config::{StaticMapping, TransportConfig},
     hub::{Hub, HubError, Output},
     sctp::SendError,
     types::{
@@ -38,6 +39,8 @@ struct Shared {
     config: TransportConfig,
     engine: Engine,
     updates: UnboundedSender<TransportUpdate>,
+    /// Local addresses that can be used, as they were last listed.
+    addresses: watch::Sender<Arc<[SocketAddr]>>,
     /// Wakes the loop when a call moved the next deadline forward.
     wake: Notify,
 }
@@ -67,10 +70,23 @@ impl Transports {
             tracing::warn!("no local address can be used for media: nobody will connect");
         }
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let addresses = watch::Sender::new(Arc::from(usable.as_slice()));
         let hub = Hub::new(config.clone(), usable, seed, Instant::now(), unix_time)?;
         let (updates, receiver) = mpsc::unbounded_channel();
-        let shared = Shared { hub: Mutex::new(hub), config, engine, updates, wake: Notify::new() };
+        let (hub, wake) = (Mutex::new(hub), Notify::new());
+        let shared = Shared { hub, config, engine, updates, addresses, wake };
         Ok((Self(Arc::new(shared)), receiver))
+    }
+
+    /// The local addresses that can be used, the best first, as they come and go.
+    pub fn addresses(&self) -> watch::Receiver<Arc<[SocketAddr]>> {
+        self.0.addresses.subscribe()
+    }
+
+    /// Replaces the public addresses of local ones (`static_mappings`), for agents that are made from
+    /// now on.
+    pub fn set_mappings(&self, mappings: Vec<StaticMapping>) {
+        self.lock().set_mappings(mappings);
     }
 
     /// Makes a transport. An endpoint that has one already gets that one's description.
@@ -189,9 +205,20 @@ impl Transports {
     /// Interfaces come and go: endpoints that are created from now on get what is there now.
     fn refresh_addresses(&self) {
         match usable(&self.0.config, &self.0.engine) {
-            Ok(usable) => self.lock().set_locals(usable),
+            Ok(usable) => self.set_addresses(usable),
             Err(error) => tracing::warn!(%error, "cannot list network interfaces"),
         }
+    }
+
+    fn set_addresses(&self, usable: Vec<SocketAddr>) {
+        self.0.addresses.send_if_modified(|known| {
+            let changed = **known != *usable;
+            if changed {
+                *known = Arc::from(usable.as_slice());
+            }
+            changed
+        });
+        self.lock().set_locals(usable);
     }
 
     /// Nobody's checks come: the operator is told once.

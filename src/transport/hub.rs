@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use super::{
     candidates,
     certificate::{Certificate, CertificateError, RENEW_AFTER},
-    config::TransportConfig,
+    config::{StaticMapping, TransportConfig},
     dtls,
     ice::Pair,
     sctp::SendError,
@@ -176,6 +176,11 @@ impl Hub {
             tracing::info!(addresses = locals.len(), "local addresses changed");
             self.shared.locals = locals.into();
         }
+    }
+
+    /// Replaces the public addresses of local ones, for agents that are made from now on.
+    pub fn set_mappings(&mut self, mappings: Vec<StaticMapping>) {
+        self.shared.config.static_mappings = mappings;
     }
 
     /// See [`super::Transports::create`].

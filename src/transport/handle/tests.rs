@@ -107,3 +107,26 @@ async fn two_loops_connect() {
     assert!(a.is_empty());
     assert_eq!(a.restart_ice(ID), Restart::Refused);
 }
+
+/// Who reads the addresses hears of those that come and go, and endpoints get the mappings of the day.
+#[tokio::test]
+async fn addresses_and_their_mappings_change() {
+    let (engine, _) = Engine::detached(vec!["127.0.0.1:7003".parse().unwrap()]);
+    let (transports, _updates) =
+        Transports::new(TransportConfig::default(), engine, [3; 32]).unwrap();
+    let mut addresses = transports.addresses();
+    let usable = addresses.borrow().to_vec();
+    transports.set_addresses(usable);
+    assert!(!addresses.has_changed().unwrap(), "nothing is new");
+    let local: SocketAddr = "192.0.2.9:7003".parse().unwrap();
+    transports.set_addresses(vec![local]);
+    assert!(addresses.has_changed().unwrap());
+    assert_eq!(**addresses.borrow_and_update(), [local]);
+    let public = "198.51.100.4".parse().unwrap();
+    let mapping = StaticMapping { local: local.ip(), local_port: None, public, public_port: None };
+    transports.set_mappings(vec![mapping]);
+    let label = Arc::from("conf/ep");
+    let options = TransportOptions { controlling: true, label, private_addresses: true };
+    let told = transports.create(ID, options).candidates;
+    assert_eq!(told.iter().map(|c| c.ip).collect::<Vec<_>>(), [local.ip(), public]);
+}
