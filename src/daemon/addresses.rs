@@ -86,7 +86,7 @@ where
                 if faulty {
                     sleep(ASK_AGAIN).await;
                 } else {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
@@ -129,7 +129,7 @@ where
             let changed = *known != fault;
             match &fault {
                 Some(fault) if changed => {
-                    tracing::warn!(fault, "clients will not find this bridge")
+                    tracing::warn!(fault, "clients will not find this bridge");
                 }
                 None if changed => tracing::info!("clients will find this bridge again"),
                 _ => {}

@@ -1,6 +1,6 @@
 //! Public addresses of this machine that nobody wrote into the configuration: as a STUN server sees
-//! it, and as Amazon's metadata tells. Asked at the start and when local
-//! addresses change, and for seconds at the longest.
+//! it, and as Amazon's metadata tells. Asked at the start and when local addresses change, and for
+//! seconds at the longest.
 
 mod aws;
 mod stun;
