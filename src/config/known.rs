@@ -19,10 +19,14 @@ use Idle::{Never, NotYet, Obsolete};
 /// What is known of a key, or of the section that it is in.
 pub(super) fn idle(key: &str) -> Option<Idle> {
     idle_alone(key).or_else(|| {
-        let inside = |section: &str| key.strip_prefix(section).is_some_and(|k| k.starts_with('.'));
-        let found = IDLE.iter().filter(|(section, _)| inside(section));
+        let found = IDLE.iter().filter(|(section, _)| is_inside(key, section));
         found.max_by_key(|(section, _)| section.len()).map(|(_, why)| *why)
     })
+}
+
+/// Whether a key is in a section.
+pub(super) fn is_inside(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What is known of this very key. What else is read of a section has an effect.
@@ -72,7 +76,7 @@ pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Op
 }
 
 /// Insertions, removals and changes that turn one text into the other.
-fn distance(left: &str, right: &str) -> usize {
+pub(super) fn distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.chars().count()).collect();
     for (i, a) in left.chars().enumerate() {
         let mut diagonal = row.first_mut().map_or(0, |first| std::mem::replace(first, i + 1));
@@ -97,6 +101,11 @@ pub(super) fn is_so(key: &str, value: &Kind) -> bool {
 /// Every key and section without an effect.
 pub(super) fn idle_keys() -> impl Iterator<Item = &'static str> {
     IDLE.iter().map(|(key, _)| *key)
+}
+
+/// Those that hold values: nobody who wrote a value meant one of the others.
+pub(super) fn idle_values() -> impl Iterator<Item = &'static str> {
+    idle_keys().filter(|key| !SECTIONS.contains(key))
 }
 
 /// What to write instead of a name that JVB still takes and would rather not.
@@ -211,9 +220,34 @@ const IDLE: [(&str, Idle); 52] = [
     ("videobridge.websockets.relay-domains", NotYet(RELAYS)),
 ];
 
+/// The sections among them.
+const SECTIONS: [&str; 16] = [
+    "jmt.audio.red",
+    "jmt.bwe",
+    "jmt.debug.packet-loss",
+    "jmt.debug.packet-timeline",
+    "jmt.debug.payload-verification",
+    "jmt.rtp.bitrate-calculator",
+    "jmt.transceiver",
+    "tracing",
+    "videobridge.cc",
+    "videobridge.cryptex",
+    "videobridge.exporter",
+    "videobridge.ice.tcp",
+    "videobridge.load-management",
+    "videobridge.loudest",
+    "videobridge.octo",
+    "videobridge.relay",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sections_are_known_ones() {
+        assert!(SECTIONS.iter().all(|section| idle_alone(section).is_some()));
+    }
 
     #[test]
     fn keys_are_sorted_into_their_kinds() {

@@ -8,11 +8,11 @@ use std::{
 
 use super::{
     Config, contradictions,
-    hocon::{Document, HoconError, Kind, Origin, Source},
+    hocon::{Document, HoconError, Kind, Origin, Source, Value},
     known::{self, Idle},
     legacy,
-    reader::{Effective, Invalid, Override, Reader},
-    schema,
+    reader::{Effective, Invalid, Override, Reader, wants},
+    schema, xmpp,
 };
 
 /// A configuration with the story of each value.
@@ -226,7 +226,10 @@ fn read(document: &Document, overrides: &[Override]) -> Result<Loaded, ConfigErr
     let mut config = Config::default();
     let mut reader = Reader::new(document, overrides);
     schema::read(&mut reader, &mut config);
-    let mut warnings = warnings(document, &reference()?, &reader);
+    let reference = reference()?;
+    let not_sections = not_sections(document, &reference, &reader);
+    reader.invalid.extend(not_sections);
+    let mut warnings = warnings(document, &reference, &reader);
     if !reader.invalid.is_empty() {
         return Err(ConfigError::Invalid(reader.invalid));
     }
@@ -235,6 +238,25 @@ fn read(document: &Document, overrides: &[Override]) -> Result<Loaded, ConfigErr
     warnings.extend(contradictions::find(&config, &effective));
     warnings.sort_by_key(Warning::place);
     Ok(Loaded { config, effective, warnings })
+}
+
+/// Values in places of sections, of which nothing would be read but defaults.
+fn not_sections(document: &Document, reference: &Document, reader: &Reader<'_>) -> Vec<Invalid> {
+    let defaults = reference.leaves();
+    let known = || {
+        let known = reader.known().iter().copied().chain(known::idle_keys());
+        known.map(|key| -> &str { key }).chain(defaults.iter().map(|(key, _)| key.as_str()))
+    };
+    let mistaken = document.leaves().into_iter().filter(|(key, value)| {
+        let written = value.kind != Kind::Null && value.origin != Origin::Default;
+        written && !reader.is_known(key) && known().any(|known| known::is_inside(known, key))
+    });
+    let invalid = |(key, value): (String, &Value)| Invalid {
+        key,
+        origin: value.origin.clone(),
+        what: wants("an object", &value.kind),
+    };
+    mistaken.map(invalid).collect()
 }
 
 fn warnings(document: &Document, reference: &Document, reader: &Reader<'_>) -> Vec<Warning> {
@@ -275,14 +297,11 @@ fn warnings(document: &Document, reference: &Document, reader: &Reader<'_>) -> V
             }
             None if reader.is_known(&key) => {}
             None => {
-                let known = reader
-                    .known()
-                    .iter()
-                    .copied()
-                    .chain(known::idle_keys())
-                    .map(|key| -> &str { key });
+                let known = reader.known().iter().copied().chain(known::idle_values());
+                let known = known.map(|key| -> &str { key });
                 let known = known.chain(defaults.iter().map(|(key, _)| key.as_str()));
-                let nearest = known::nearest(&key, known).map(str::to_owned);
+                let nearest =
+                    xmpp::nearest(&key).or_else(|| known::nearest(&key, known).map(str::to_owned));
                 warnings.push(Warning::Unknown { key: shown, origin, nearest });
             }
         }

@@ -180,6 +180,46 @@ fn mistakes_are_one_line_with_the_place_and_the_need() {
     assert!(missing.starts_with("cannot read gone.conf: "), "{missing}");
 }
 
+#[test]
+fn a_value_in_place_of_a_section_is_a_mistake() {
+    for (text, key, found) in [
+        ("videobridge.ice = 5", "videobridge.ice", "'5'"),
+        ("videobridge = 7", "videobridge", "'7'"),
+        ("videobridge.health = off", "videobridge.health", "'off'"),
+        ("videobridge.http-servers.private = 8080", "videobridge.http-servers.private", "'8080'"),
+        ("videobridge.websockets = true", "videobridge.websockets", "'true'"),
+        ("videobridge.apis.xmpp-client = []", "videobridge.apis.xmpp-client", "a list"),
+        ("videobridge.relay = on", "videobridge.relay", "'on'"),
+        ("ice4j.harvest = none", "ice4j.harvest", "'none'"),
+        ("rialto = 2", "rialto", "'2'"),
+    ] {
+        assert_eq!(error(text), format!("jvb.conf:1: {key}: needs an object, not {found}"));
+    }
+    let more = "videobridge.stats.interval = fast\nvideobridge.ice = 5";
+    assert!(error(more).ends_with("(and 1 more: see rialto check-config)"), "{}", error(more));
+    // As if it were not there.
+    assert_eq!(loaded("videobridge.ice = null", &[]).config, Config::default());
+}
+
+#[test]
+fn the_nearest_name_is_one_that_takes_a_value() {
+    let clients = "videobridge.apis.xmpp-client.configs";
+    for (key, nearest) in [
+        ("videobridge.rely", None),
+        ("videobridge.icee", None),
+        ("videobridge.ice.udp.prot", Some("videobridge.ice.udp.port".to_owned())),
+        (&*format!("{clients}.shard.USERNAM"), Some(format!("{clients}.shard.USERNAME"))),
+        (&format!("{clients}.shard.muc_jid"), Some(format!("{clients}.shard.MUC_JIDS"))),
+        (&format!("{clients}.shard.COLOUR"), None),
+    ] {
+        let loaded = table::load_text(format!("{key} = 1")).unwrap();
+        let said: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let hint = nearest.map_or(String::new(), |nearest| format!(" (did you mean {nearest}?)"));
+        let line = format!("jvb.conf:1: unknown key {key}{hint}");
+        assert!(said.contains(&line), "{line} is not in {said:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use super::{
     Component, component,
     hocon::{Document, Kind, Origin, Value},
+    known,
     load::Warning,
     reader::{Effective, Invalid, Reader, scalar, wants},
     units,
@@ -194,6 +195,20 @@ pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
     config.component = component::read(r);
     config.clients =
         r.section(CONFIGS).into_iter().filter_map(|(id, value)| client(r, &id, &value)).collect();
+}
+
+/// The key of a client that `key` may be meant to be: a section with a name of the operator's.
+pub(super) fn nearest(key: &str) -> Option<String> {
+    let (section, name) = key.rsplit_once('.')?;
+    // No key is so long, and the comparison is quadratic.
+    if !known::is_inside(section, CONFIGS) || name.len() > 64 {
+        return None;
+    }
+    let upper = name.to_ascii_uppercase();
+    let near = KEYS.into_iter().map(|known| (known::distance(&upper, known), known));
+    let (_, known) =
+        near.min().filter(|(distance, known)| *distance <= (known.len() / 3).min(3))?;
+    Some(format!("{}.{known}", section.escape_debug()))
 }
 
 /// One client. `None` when something that it needs is missing, which is a warning as in JVB, or wrong.

@@ -185,8 +185,8 @@ fn a_file_may_refer_to_defaults_and_append_to_them() {
     assert_eq!((whitelist.len(), whitelist[12].as_str()), (13, "more"));
     assert_eq!(effective(&loaded, "videobridge.health.timeout").origin.to_string(), "jvb.conf:1");
     // Nothing of the file is left in what the file replaces.
-    let odd = load_text("videobridge.stats = 5\n".to_owned()).unwrap();
-    assert!(odd.warnings.iter().any(|w| w.to_string().contains("unknown key videobridge.stats")));
+    let odd = load_text("videobridge.stats = 5\n".to_owned()).unwrap_err().to_string();
+    assert!(odd.contains("videobridge.stats: needs an object"), "{odd}");
     assert!(matches!(reference().unwrap().root.get("videobridge").unwrap().kind, Kind::Object(_)));
 }
 
