@@ -118,6 +118,29 @@ fn sigterm_may_wait_for_conferences_and_the_next_signal_does_not() {
 }
 
 #[test]
+fn sigterm_does_not_wait_for_nobody() {
+    let mut service = Service::start("empty", "rialto.sigterm-drain = 1 hour");
+    assert_eq!(service.told(), "READY=1");
+    service.signal("TERM");
+    service.logs("stopping: there are no conferences");
+    assert_eq!(service.child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn a_drain_that_is_over_tells_how_many_are_left() {
+    let mut service = Service::start("over", "rialto.sigterm-drain = 10 ms");
+    let serving = service.logs("serving");
+    let (_, rest) = serving.split_once("http=Some(").unwrap_or_else(|| panic!("{serving}"));
+    let address = rest.split(')').next().unwrap().to_owned();
+    assert!(post(&address, &create("one")).starts_with("HTTP/1.1 200 "));
+    assert_eq!(service.told(), "READY=1");
+    service.signal("TERM");
+    let over = service.logs("the time of rialto.sigterm-drain is over");
+    assert!(over.contains("conferences=1"), "{over}");
+    assert_eq!(service.child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
 fn a_graceful_shutdown_waits_for_the_conference_and_ends_the_process() {
     let more = "videobridge.rest.shutdown.enabled = true\n\
         videobridge.shutdown.shutting-down-delay = 10 ms";

@@ -179,12 +179,20 @@ async fn until_stopped(
     };
     manager.stopping(name);
     if name == "SIGTERM" && !drain.is_zero() {
+        // From here on none begins.
         daemon.bridge().graceful_shutdown();
+        if daemon.bridge().stats().conferences == 0 {
+            tracing::info!(signal = name, "stopping: there are no conferences");
+            return ExitCode::from(128 + number);
+        }
         tracing::info!(signal = name, ?drain, "waiting for conferences to end");
         tokio::select! {
             (name, _) = signals.next() => tracing::info!(signal = name, "stopping at once"),
             () = daemon.bridge().stopped() => tracing::info!("shut down"),
-            () = tokio::time::sleep(drain) => tracing::info!("stopping with conferences left"),
+            () = tokio::time::sleep(drain) => {
+                let conferences = daemon.bridge().stats().conferences;
+                tracing::info!(conferences, "stopping: the time of rialto.sigterm-drain is over");
+            }
         }
     } else {
         tracing::info!(signal = name, "stopping");
