@@ -271,6 +271,18 @@ fn dev_prints_the_address_of_its_page_and_ends_by_signals() {
 }
 
 #[test]
+fn an_api_that_there_is_not_is_named() {
+    let file = File::new("apis.conf", HERE);
+    let mut run = Serving::start(&["run", "--config", file.path(), "--apis=rest,bogus"]);
+    serves_at(&mut run);
+    let (code, _, stderr) = run.end("TERM");
+    assert_eq!(code, Some(143));
+    let lines: Vec<_> = stderr.lines().filter(|line| line.contains("bogus")).collect();
+    assert_eq!(lines.len(), 1, "{stderr}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("--apis"), "{stderr}");
+}
+
+#[test]
 fn a_port_in_use_is_one_line_that_names_the_flag() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = tcp.local_addr().unwrap().port().to_string();

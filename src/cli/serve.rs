@@ -45,6 +45,13 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
     };
     // After the start: what stops it is the only line.
     serve(&loaded.config, &Options::default(), remedies, |_| {
+        let unknown = unknown_apis(&args.component);
+        if !unknown.is_empty() {
+            tracing::warn!(
+                "--apis: unknown, and left out: {} (known: xmpp, rest)",
+                unknown.join(", ")
+            );
+        }
         for warning in loaded.warnings.iter().filter(|warning| !warning.is_note()) {
             tracing::warn!("{warning}");
         }
@@ -74,6 +81,13 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
 
 fn shards(shards: u16) -> Override {
     Override::text("rialto.shards", shards.to_string(), "--shards")
+}
+
+/// What `--apis` names that there is not, fit for a log.
+fn unknown_apis(args: &Component) -> Vec<String> {
+    let apis = args.apis.iter().flat_map(|apis| apis.split(',')).map(str::trim);
+    let unknown = apis.filter(|api| !["", "xmpp", "rest"].contains(api));
+    unknown.map(|api| api.escape_debug().to_string()).collect()
 }
 
 /// JVB's old flags.
@@ -282,7 +296,8 @@ mod tests {
         let config = flags(&["--apis=xmpp", "--secret=x"]).unwrap();
         let wire = crate::daemon::component_config(&config).unwrap();
         assert_eq!((wire.host.as_str(), wire.jid()), ("localhost", "jitsi-videobridge".to_owned()));
-        assert!(flags(&["--domain=example.com"]).unwrap_err().contains("secret"));
+        let lacks = flags(&["--domain=example.com"]).unwrap_err();
+        assert!(lacks.contains("--secret") && lacks.contains("RIALTO_COMPONENT_SECRET"), "{lacks}");
         assert!(flags(&[]).unwrap_err().contains("--config"));
     }
 }
