@@ -283,6 +283,20 @@ fn an_api_that_there_is_not_is_named() {
 }
 
 #[test]
+fn a_page_without_https_on_the_network_is_said_to_have_no_cameras() {
+    let mut dev = Serving::start(&[&DEV[..], &["--bind", "0.0.0.0"]].concat());
+    dev.line();
+    let (_, stdout, stderr) = dev.end("TERM");
+    assert_eq!(stdout, "", "one line is for whoever starts it");
+    let lines: Vec<_> = stderr.lines().filter(|line| line.contains("HTTPS")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("--tls-cert"), "{stderr}");
+    // Nobody needs to hear it of localhost.
+    let mut dev = Serving::start(&[&DEV[..], &["--bind", "127.0.0.1"]].concat());
+    dev.line();
+    assert!(!dev.end("TERM").2.contains("HTTPS"));
+}
+
+#[test]
 fn a_port_in_use_is_one_line_that_names_the_flag() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = tcp.local_addr().unwrap().port().to_string();

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     Failure,
     args::{Component, Dev, Run},
+    complain,
     failure::{Listener, Remedies},
     log::Log,
     notify::Manager,
@@ -73,9 +74,15 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
     let remedies =
         Remedies { private: flags, public: flags, udp_port: "--udp-port", udp_address: "--bind" };
     let scheme = if options.tls.is_some() { "https" } else { "http" };
-    serve(&config, &options, remedies, |daemon| match daemon.http_addr() {
-        Some(addr) => writeln!(io::stdout(), "{scheme}://{}/", reachable(addr)),
-        None => Ok(()),
+    serve(&config, &options, remedies, |daemon| {
+        let Some(addr) = daemon.http_addr() else { return Ok(()) };
+        if options.tls.is_none() && !addr.ip().is_loopback() {
+            complain(
+                "warning: browsers give cameras to pages on localhost or over HTTPS only: add \
+                 --tls-cert and --tls-key",
+            );
+        }
+        writeln!(io::stdout(), "{scheme}://{}/", reachable(addr))
     })
 }
 
