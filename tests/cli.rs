@@ -559,6 +559,18 @@ fn the_container_renders_what_each_variable_says() {
             &["udp.port = 443 ", "advertise-private-candidates = false "],
         ),
         (
+            "XMPP_SERVER=[::1]:5223,[::2],2001:db8::3,four",
+            &[
+                "shard0.HOSTNAME = ::1 ",
+                "shard0.PORT = 5223 ",
+                "shard1.HOSTNAME = ::2 ",
+                "shard1.PORT = 5222 ",
+                "shard2.HOSTNAME = 2001:db8::3 ",
+                "shard2.PORT = 5222 ",
+                "shard3.HOSTNAME = four ",
+            ],
+        ),
+        (
             "ENABLE_JVB_XMPP_SERVER=1 JVB_XMPP_SERVER=one,two:7 XMPP_SERVER=no",
             &[
                 "shard0.HOSTNAME = one ",

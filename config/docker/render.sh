@@ -68,11 +68,18 @@ if ! on JVB_DISABLE_XMPP false; then
     echo '      configs {'
     number=0
     for server in $(printf '%s' "$servers" | tr ',' ' '); do
-        # host, or host:port
-        case "$server" in *:*) this_port=${server##*:} ;; *) this_port=$server_port ;; esac
+        # host, host:port, [IPv6], [IPv6]:port, or IPv6
+        this_host=$server this_port=$server_port
+        case "$server" in
+            '['*']:'*) this_host=${server%%']:'*} this_port=${server##*:} ;;
+            '['*']') this_host=${server%']'} ;;
+            *:*:*) ;;
+            *:*) this_host=${server%:*} this_port=${server##*:} ;;
+        esac
+        this_host=${this_host#'['}
         cat <<EOF
         shard$number {
-          HOSTNAME = $(quote "${server%%:*}")
+          HOSTNAME = $(quote "$this_host")
           PORT = $(quote "$this_port")
           DOMAIN = $(quote "$domain")
           USERNAME = $(quote "${JVB_AUTH_USER:-jvb}")
