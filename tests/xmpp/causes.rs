@@ -195,9 +195,9 @@ fn every_cause_has_a_line_of_its_own() {
     let lines = bridge.says(&[
         &["client=\"refused\"", "cannot connect", "refused"],
         &["client=\"lookup\"", "no address"],
-        &["client=\"untrusted\"", "TLS failed", "invalid peer certificate"],
+        &["client=\"untrusted\"", "TLS failed", "self-signed", "DISABLE_CERTIFICATE_VERIFICATION"],
         &["client=\"unchecked\"", "XMPP: logged in"],
-        &["client=\"misnamed\"", "TLS failed", OTHER],
+        &["client=\"misnamed\"", "TLS failed", OTHER, "of another name"],
         &["client=\"password\"", "wrong user name or password"],
         &["client=\"host\"", "host-unknown"],
         &["the nickname is in use"],

@@ -145,10 +145,12 @@ Component "{PUBSUB}" "pubsub"
     }
 
     fn configure(&self, more: &str) {
-        let names = vec![DOMAIN.to_owned()];
-        let certificate = rcgen::generate_simple_self_signed(names).unwrap();
-        fs::write(self.certificate(), certificate.cert.pem()).unwrap();
-        fs::write(self.dir.join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
+        // An authority, as `prosodyctl cert generate` makes them.
+        let mut params = rcgen::CertificateParams::new(vec![DOMAIN.to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        fs::write(self.certificate(), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(self.dir.join("key.pem"), key.serialize_pem()).unwrap();
         let show = |path: &Path| path.to_str().unwrap().to_owned();
         let text = format!(
             r#"

@@ -18,7 +18,7 @@ use super::{
     now,
     room::Room,
     session::{Out, Session},
-    wire::{Established, Unsent, establish},
+    wire::{Established, Unsent, broken, establish},
 };
 use crate::{
     bridge::Bridge,
@@ -112,7 +112,7 @@ impl Connection {
             }
             tokio::select! {
                 read = from.read_buf(wire.unread.space()) => {
-                    if read.map_err(|error| Cause::Broken(error.to_string()))? == 0 {
+                    if read.map_err(broken)? == 0 {
                         return Err(Cause::Closed);
                     }
                     session.on_life(now());

@@ -1,6 +1,6 @@
 //! Bytes to and from a server, and the way to a login over them.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use bytes::{Buf as _, BytesMut};
 use rand::Rng as _;
@@ -174,7 +174,7 @@ async fn encrypt(client: &XmppClient, io: Box<dyn Io>) -> Result<Box<dyn Io>, Ca
     let stream = tls::connector(client.verify_certificate)?
         .connect(name, io)
         .await
-        .map_err(|error| Cause::Tls(error.to_string()))?;
+        .map_err(|error| tls::cause(&client.domain, &error))?;
     Ok(Box::new(stream))
 }
 
@@ -223,6 +223,23 @@ impl Unsent {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn broken(error: std::io::Error) -> Cause {
-    Cause::Broken(error.to_string())
+pub(super) fn broken(error: std::io::Error) -> Cause {
+    match error.kind() {
+        // TLS that was cut off without a word of it, as servers that are killed do.
+        ErrorKind::UnexpectedEof => Cause::Closed,
+        _ => Cause::Broken(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_that_is_cut_off_is_a_closed_connection() {
+        let cut = std::io::Error::new(ErrorKind::UnexpectedEof, "see https://example.com");
+        assert_eq!(broken(cut), Cause::Closed);
+        let reset = std::io::Error::new(ErrorKind::ConnectionReset, "reset");
+        assert_eq!(broken(reset), Cause::Broken("reset".to_owned()));
+    }
 }
