@@ -5,7 +5,7 @@ use minidom::{Element, rxml::Namespace};
 const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// An element with its attributes and children in order of the alphabet, without what a bridge chooses
-/// for itself, the bridge channel's address, and what servers add on the way.
+/// for itself, the address of the bridge channel, and what servers add on the way.
 pub fn comparable(element: &Element) -> String {
     const CHOSEN: [&str; 9] =
         ["ufrag", "pwd", "id", "ip", "port", "priority", "foundation", "ssrc", "url"];
@@ -24,8 +24,7 @@ pub fn comparable(element: &Element) -> String {
         })
         .collect();
     attributes.sort();
-    let mut children: Vec<String> =
-        element.children().filter(|child| child.name() != "web-socket").map(comparable).collect();
+    let mut children: Vec<String> = element.children().map(comparable).collect();
     children.sort();
     let text = if name == "fingerprint" { "*".to_owned() } else { element.text() };
     // The driver that recorded some of the answers lost this namespace.

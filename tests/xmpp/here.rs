@@ -72,7 +72,11 @@ impl Here {
         let (transports, updates) =
             Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
         let (media, events) = mpsc::channel(1);
-        let config = BridgeConfig { sctp: true, ..BridgeConfig::default() };
+        let config = BridgeConfig {
+            sctp: true,
+            web_sockets: vec!["wss://x/colibri-ws/jvb".to_owned()],
+            ..BridgeConfig::default()
+        };
         let bridge = Bridge::new(config, engine, between(transports), events, updates);
         let about = About {
             name: "JVB".into(),
