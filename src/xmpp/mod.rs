@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod component;
+mod connect;
 pub mod iq;
 pub mod presence;
 mod stanza;

@@ -24,15 +24,12 @@ use crate::{
     bridge::Bridge,
     colibri::{ColibriError, Condition},
     config::XmppClient,
-    xmpp::iq::About,
+    xmpp::{
+        connect::{FIRST_RETRY, RETRY, pause},
+        iq::About,
+    },
 };
 
-/// Between two attempts: at the most, and at the least half of it. A bridge is back within one
-/// presence interval of its server.
-const RETRY: Duration = Duration::from_secs(5);
-/// The first attempt after a connection that worked comes sooner: a server that was restarted is there
-/// again, and one of many connections may have broken alone.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// An unchanged reason is told again after so many attempts, about every five minutes.
 const REMIND_AFTER: u32 = 75;
 /// What the server has not taken yet. Statistics are 5 kB every 5 s, an answer less.
@@ -86,7 +83,7 @@ impl Connection {
             };
             log.failed(cause);
             tokio::select! {
-                () = sleep(pause(longest, rand::rng().random())) => {}
+                () = sleep(pause(longest)) => {}
                 () = stops(&mut stop) => return,
             }
         }
@@ -184,12 +181,6 @@ impl Connection {
     }
 }
 
-/// Before the next attempt: bridges that lost the same server come back one by one. `jitter` is
-/// between 0 and 1.
-fn pause(longest: Duration, jitter: f64) -> Duration {
-    longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
-}
-
 /// One line for each change of state, and for a new reason.
 struct Log {
     client: String,
@@ -240,7 +231,6 @@ mod tests {
     use super::*;
     use crate::{
         bridge::BridgeConfig,
-        config::Xmpp,
         xmpp::{
             client::{
                 login::Bound,
@@ -281,15 +271,6 @@ mod tests {
             let (ours, _theirs) = duplex(takes);
             let (cause, after) = given_up(ours).await;
             assert_eq!((cause, after.as_secs()), (Cause::Silent, 20), "it takes {takes} bytes");
-        }
-    }
-
-    #[test]
-    fn a_bridge_is_back_within_one_presence_interval_of_its_server() {
-        for longest in [RETRY, FIRST_RETRY] {
-            assert!(pause(longest, 1.0) <= Xmpp::default().presence_interval);
-            assert!(pause(longest, 0.0) >= longest / 2);
-            assert!(pause(longest, 0.2) < pause(longest, 0.8));
         }
     }
 }

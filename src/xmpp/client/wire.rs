@@ -7,7 +7,7 @@ use rand::Rng as _;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -18,10 +18,13 @@ use super::{
 };
 use crate::{
     config::XmppClient,
-    xmpp::{Limits, StreamEvent, StreamReader},
+    xmpp::{
+        Limits, StreamEvent, StreamReader,
+        connect::{ConnectError, PER_ADDRESS, connect_any},
+    },
 };
 
-/// Connecting and logging in take no longer than this each.
+/// Logging in takes no longer than this.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Read at once.
 const READ_SIZE: usize = 16 * 1024;
@@ -107,27 +110,18 @@ pub(super) async fn establish(
     client: &XmppClient,
     resource: Option<&str>,
 ) -> Result<Established, Cause> {
-    let socket = timeout(PATIENCE, connect(client)).await.map_err(|_| Cause::Timeout)??;
+    let socket = connect(client).await?;
     timeout(PATIENCE, log_in(client, resource, Box::new(socket)))
         .await
         .map_err(|_| Cause::Timeout)?
 }
 
 async fn connect(client: &XmppClient) -> Result<TcpStream, Cause> {
-    let host = (client.host.as_str(), client.port);
-    let addrs = lookup_host(host).await.map_err(|error| Cause::Unresolved(error.to_string()))?;
-    let mut cause = Cause::Unresolved("none".to_owned());
-    for addr in addrs {
-        match TcpStream::connect(addr).await {
-            Ok(socket) => {
-                // Answers must not wait for company.
-                let _ = socket.set_nodelay(true);
-                return Ok(socket);
-            }
-            Err(error) => cause = Cause::Connect(error.to_string()),
-        }
-    }
-    Err(cause)
+    let connected = connect_any(&client.host, client.port, PER_ADDRESS).await;
+    connected.map_err(|error| match error {
+        ConnectError::Unresolved(error) => Cause::Unresolved(error.to_string()),
+        ConnectError::Refused(error) => Cause::Connect(error.to_string()),
+    })
 }
 
 /// Logs in over a connection.

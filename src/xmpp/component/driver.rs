@@ -9,7 +9,6 @@ use std::{
 use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use minidom::Element;
-use rand::Rng as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -26,13 +25,13 @@ use super::{
 use crate::{
     bridge::SelfReport,
     colibri::v1::Face,
-    xmpp::{Stanza, presence},
+    xmpp::{
+        Stanza,
+        connect::{ConnectError, FIRST_RETRY, PER_ADDRESS, RETRY, connect_any, pause},
+        presence,
+    },
 };
 
-/// TCP has so long to connect.
-const CONNECT_TIME: Duration = Duration::from_secs(2);
-/// Between two attempts to connect, more or less.
-const RETRY: Duration = Duration::from_secs(5);
 /// How long leaving may take.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Requests that are being answered; more have to wait in the socket.
@@ -127,7 +126,7 @@ pub async fn probe(config: &ComponentConfig) -> Result<(), Lost> {
                 let events = session.receive(Instant::now(), bytes)?;
                 if events.iter().any(|event| matches!(event, Event::Up)) {
                     session.close();
-                    let _ = timeout(CONNECT_TIME, stream.write_all(&session.take_output())).await;
+                    let _ = timeout(LEAVE_TIME, stream.write_all(&session.take_output())).await;
                     return Ok(());
                 }
             }
@@ -139,12 +138,11 @@ pub async fn probe(config: &ComponentConfig) -> Result<(), Lost> {
 }
 
 async fn connect(config: &ComponentConfig) -> Result<TcpStream, Lost> {
-    let connecting = TcpStream::connect((config.host.as_str(), config.port));
-    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let connected = timeout(CONNECT_TIME, connecting).await.unwrap_or_else(|_| Err(late()));
-    let stream = connected.map_err(Lost::Connect)?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    let connected = connect_any(&config.host, config.port, PER_ADDRESS).await;
+    connected.map_err(|error| match error {
+        ConnectError::Unresolved(error) => Lost::Unresolved(error),
+        ConnectError::Refused(error) => Lost::Connect(error),
+    })
 }
 
 async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Receiver<bool>) {
@@ -153,7 +151,7 @@ async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Re
     let mut told = None;
     let mut answers = Answers::new();
     loop {
-        let mut up = None;
+        let mut up: Option<Instant> = None;
         let lost = match serve(&config, &services, &mut answers, &mut stopped, began, &mut up).await
         {
             Ok(()) => return,
@@ -173,19 +171,18 @@ async fn run(config: ComponentConfig, services: Services, mut stopped: watch::Re
             );
             told = Some(lost);
         }
-        let jitter = rand::rng().random_range(0.8..1.2);
-        let Some(pause) = pause(up.map(|up: Instant| up.elapsed()), jitter) else { continue };
+        let longest = longest_pause(up.map(|up| up.elapsed()));
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(pause(longest)) => {}
             () = asked_to_stop(&mut stopped) => return,
         }
     }
 }
 
-/// How long to wait for the next attempt, by how long the last connection was up: not at all after a
-/// loss, if that has not become a habit.
-fn pause(up: Option<Duration>, jitter: f64) -> Option<Duration> {
-    up.is_none_or(|up| up <= RETRY).then(|| RETRY.mul_f64(jitter))
+/// The longest wait for the next attempt, by how long the last connection was up: short after a loss,
+/// if that has not become a habit.
+fn longest_pause(up: Option<Duration>) -> Duration {
+    if up.is_some_and(|up| up > RETRY) { FIRST_RETRY } else { RETRY }
 }
 
 /// Until the component is stopped, or dropped.
@@ -202,7 +199,11 @@ async fn serve<'a>(
     began: Instant,
     up: &mut Option<Instant>,
 ) -> Result<(), Lost> {
-    let (mut from, mut to) = connect(config).await?.into_split();
+    let stream = tokio::select! {
+        connected = connect(config) => connected?,
+        () = asked_to_stop(stopped) => return Ok(()),
+    };
+    let (mut from, mut to) = stream.into_split();
     let mut session = Session::new(config, Instant::now());
     let mut buffer = vec![0; 16 * 1024];
     let mut unsent = BytesMut::new();
@@ -264,16 +265,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_is_made_good_at_once_and_a_habit_is_waited_out() {
-        let seconds = Duration::from_secs_f64;
-        for (up, jitter, expected) in [
-            (Some(seconds(3_600.0)), 1.0, None),
-            (Some(seconds(5.1)), 1.2, None),
-            (Some(seconds(5.0)), 1.2, Some(seconds(6.0))),
-            (Some(Duration::ZERO), 0.8, Some(seconds(4.0))),
-            (None, 1.0, Some(seconds(5.0))),
+    fn a_loss_is_made_good_soon_and_a_habit_is_waited_out() {
+        for (up, expected) in [
+            (Some(Duration::from_secs(3_600)), FIRST_RETRY),
+            (Some(RETRY + Duration::from_millis(1)), FIRST_RETRY),
+            (Some(RETRY), RETRY),
+            (Some(Duration::ZERO), RETRY),
+            (None, RETRY),
         ] {
-            assert_eq!(pause(up, jitter), expected, "{up:?}");
+            assert_eq!(longest_pause(up), expected, "{up:?}");
         }
     }
 }

@@ -33,6 +33,9 @@ const PING_THRESHOLD: u32 = 3;
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
+    /// DNS has no address of the host.
+    #[error("the host name has no address: {0}")]
+    Unresolved(io::Error),
     /// TCP cannot connect.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
