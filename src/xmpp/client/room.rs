@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use minidom::Element;
 
 use super::login::{CLIENT, shown, stanza_error};
-use crate::xmpp::iq::put;
+use crate::xmpp::{
+    connect::{FIRST_RETRY, jittered},
+    iq::put,
+};
 
 const MUC: &str = "http://jabber.org/protocol/muc";
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
@@ -34,6 +37,14 @@ pub(super) enum Absence {
     Removed(String),
     #[error("the room does not answer")]
     Silent,
+}
+
+impl Absence {
+    /// Perhaps somebody has just made the room, and is about to configure it: until then it is locked
+    /// (XEP-0045 section 10.1.2). Servers say this with either condition.
+    fn may_be_locked(&self) -> bool {
+        matches!(self, Self::Refused(why) if why == "item-not-found" || why == "not-allowed")
+    }
 }
 
 /// What is to be done or told.
@@ -237,7 +248,13 @@ impl Room {
     }
 
     fn lose(&mut self, absence: Absence, now: Instant, out: &mut Vec<RoomOut>) {
-        self.state = State::Waiting(self.later(now, RETRY));
+        let soon =
+            absence.may_be_locked() && !self.told.as_ref().is_some_and(Absence::may_be_locked);
+        self.state = State::Waiting(if soon {
+            now + jittered(FIRST_RETRY, (self.jitter)())
+        } else {
+            self.later(now, RETRY)
+        });
         (self.configuring, self.configure_at, self.refused) = (None, None, None);
         if self.told.as_ref() != Some(&absence) {
             self.told = Some(absence.clone());

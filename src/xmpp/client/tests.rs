@@ -403,3 +403,25 @@ fn it_leaves_politely() {
     assert!(outs[0].contains(ME) && outs[0].contains("unavailable"), "{outs:?}");
     assert_eq!(outs.len(), 2);
 }
+
+/// A focus that has made the room configures it at once, and looks for bridges then.
+#[test]
+fn a_locked_room_is_tried_again_soon_and_then_calmly() {
+    let second = Duration::from_secs(1);
+    for condition in ["item-not-found", "not-allowed"] {
+        let mut test = Test::new();
+        test.outs();
+        let locked = format!(
+            "<presence from='{ME}' type='error'><error type='cancel'>\
+             <{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>"
+        );
+        let joins = |outs: Vec<String>| outs.iter().filter(|o| o.contains("protocol/muc")).count();
+        assert!(test.on(&locked)[0].contains(condition));
+        assert_eq!(joins(test.after(second).unwrap()), 1, "soon after the first time");
+        assert_eq!(test.on(&locked).len(), 0);
+        assert_eq!(joins(test.after(second).unwrap()), 0, "calmly after the second");
+        assert_eq!(joins(test.after(4 * second).unwrap()), 1);
+        test.on(&own(""));
+        assert_eq!(test.session.joined(), 1);
+    }
+}
