@@ -15,7 +15,11 @@ use crate::{
         Sctp, SctpRole, Transport,
     },
     conference::{Answered, Conference, Effects, Endpoint, Rules, TransportStep},
+    stats::LogLimit,
 };
+
+/// Who may ask may ask for nonsense, as fast as it can: of refusals no more is logged.
+static REFUSALS: LogLimit = LogLimit::new(20, Duration::from_secs(1));
 
 /// Upper bound of the length of a meeting id, bytes.
 const MAX_MEETING_ID_LENGTH: usize = 256;
@@ -62,7 +66,9 @@ impl Inner {
         reply: oneshot::Sender<Answer>,
     ) -> Result<(), ColibriError> {
         let handle = self.find_or_create(&request).inspect_err(|error| {
-            tracing::warn!(meeting = %request.meeting_id, %error, "request refused");
+            if let Some(suppressed) = REFUSALS.allow(Instant::now()) {
+                tracing::warn!(meeting = %request.meeting_id, %error, suppressed, "request refused");
+            }
         })?;
         let queue = lock(&handle.queue);
         let Some(queue) = queue.as_ref() else {
@@ -70,7 +76,10 @@ impl Inner {
         };
         queue.try_send(Job { request, reply }).map_err(|_| {
             self.totals.request_refused();
-            tracing::warn!(conference = %handle.id, meeting = %handle.meeting_id, "queue is full");
+            if let Some(suppressed) = REFUSALS.allow(Instant::now()) {
+                let (conference, meeting) = (&handle.id, &handle.meeting_id);
+                tracing::warn!(%conference, %meeting, suppressed, "queue is full");
+            }
             ColibriError::new(Condition::ResourceConstraint, "Too many requests are waiting")
         })
     }
@@ -248,11 +257,14 @@ async fn answer_all(bridge: Weak<Inner>, handle: Weak<Handle>, mut jobs: mpsc::R
                         "The request could not be handled",
                     ))
                 });
-                if let Err(error) = &answer {
+                if let Err(error) = &answer
+                    && let Some(suppressed) = REFUSALS.allow(Instant::now())
+                {
                     tracing::warn!(
                         conference = %handle.id,
                         meeting = %handle.meeting_id,
                         %error,
+                        suppressed,
                         "request refused"
                     );
                 }

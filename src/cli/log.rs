@@ -2,6 +2,8 @@
 //! is stuck costs lines, never media.
 
 use std::{
+    borrow::Cow,
+    fmt::Write as _,
     io::{self, IsTerminal as _, Write},
     sync::{
         Arc,
@@ -18,6 +20,8 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 const LINES: usize = 16 * 1024;
 /// And their bytes: seconds of the most talkative level.
 const BYTES: usize = 8 << 20;
+/// Upper bound of a line, bytes: it may quote what a peer sent.
+const LINE_BYTES: usize = 8 << 10;
 /// At the end of the process, what waits has so long to be written.
 const END_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -32,6 +36,8 @@ enum Item {
 struct Lines {
     queue: SyncSender<Item>,
     waiting: Arc<Waiting>,
+    /// Whether lines are coloured.
+    ansi: bool,
 }
 
 #[derive(Default)]
@@ -49,13 +55,14 @@ impl Log {
     /// level without it. The ICE agent's own lines are about single packets, which peers can cause at
     /// will: only its errors are shown.
     pub fn start(default: &str) -> Self {
-        let Some(lines) = Lines::start(io::stderr()) else { return Self(None) };
+        let ansi = io::stderr().is_terminal();
+        let Some(lines) = Lines::start(io::stderr(), ansi) else { return Self(None) };
         let filter = EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error,sctp_proto=off")));
         // Only fails when there is a subscriber already.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_ansi(io::stderr().is_terminal())
+            .with_ansi(ansi)
             .with_writer(lines.clone())
             .try_init();
         Self(Some(lines))
@@ -72,13 +79,13 @@ impl Drop for Log {
 
 impl Lines {
     /// `None` when the system has no thread for it.
-    fn start(to: impl Write + Send + 'static) -> Option<Self> {
+    fn start(to: impl Write + Send + 'static, ansi: bool) -> Option<Self> {
         let (queue, items) = sync_channel(LINES);
         let waiting = Arc::<Waiting>::default();
         let shared = waiting.clone();
         let run = move || write_all(&items, &shared, to);
         thread::Builder::new().name("log".to_owned()).spawn(run).ok()?;
-        Some(Self { queue, waiting })
+        Some(Self { queue, waiting, ansi })
     }
 
     /// Waits until everything is written, or until patience ends.
@@ -118,13 +125,58 @@ struct Line<'a>(&'a Lines);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        self.0.push(&one_line(line, self.0.ansi));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Makes sure that a line is one and has a bounded length, whatever it quotes: control characters but
+/// the end of the line are escaped, so that nobody writes lines of their own or moves a terminal's
+/// cursor.
+fn one_line(line: &[u8], ansi: bool) -> Cow<'_, [u8]> {
+    let (text, end) = match line.strip_suffix(b"\n") {
+        Some(text) => (text, "\n"),
+        None => (line, ""),
+    };
+    // U+0080 to U+009F are control characters as well; all of them begin with this byte.
+    let plain = |byte: &u8| !byte.is_ascii_control() && *byte != 0xc2;
+    if line.len() <= LINE_BYTES && text.iter().all(plain) {
+        return Cow::Borrowed(line);
+    }
+    let cut = &text[..text.len().min(LINE_BYTES)];
+    let cut = String::from_utf8_lossy(cut);
+    let mut out = String::with_capacity(cut.len() + 64);
+    for (at, char) in cut.char_indices() {
+        if out.len() > LINE_BYTES - 16 {
+            break;
+        }
+        if !char.is_control() || (ansi && is_colour(&cut[at..])) {
+            out.push(char);
+        } else if char.is_ascii() && !matches!(char, '\n' | '\r' | '\t') {
+            let _ = write!(out, "\\x{:02x}", char as u32);
+        } else {
+            out.extend(char.escape_default());
+        }
+    }
+    if text.len() > LINE_BYTES || out.len() > LINE_BYTES - 16 {
+        out.push('…');
+        if ansi {
+            out.push_str("\x1b[0m");
+        }
+    }
+    out.push_str(end);
+    Cow::Owned(out.into_bytes())
+}
+
+/// Whether a text begins with a change of colour, which is all that the formatter writes.
+fn is_colour(text: &str) -> bool {
+    text.strip_prefix("\x1b[").is_some_and(|rest| {
+        rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m')
+    })
 }
 
 /// The thread `log`.
@@ -205,7 +257,7 @@ mod tests {
     #[test]
     fn a_reader_that_is_stuck_costs_lines_and_no_time() {
         let reader = Reader::default();
-        let lines = Lines::start(reader.clone()).unwrap();
+        let lines = Lines::start(reader.clone(), false).unwrap();
         let line = [b'x'; 99];
         for _ in 0..LINES + 100 {
             let _ = lines.make_writer().write(&line);
@@ -229,12 +281,49 @@ mod tests {
     fn a_full_disk_is_told_when_there_is_room_again() {
         let reader = Reader::default();
         reader.set(true, true);
-        let lines = Lines::start(reader.clone()).unwrap();
+        let lines = Lines::start(reader.clone(), false).unwrap();
         lines.push(b"lost\n");
         lines.flush(PATIENCE);
         reader.set(true, false);
         lines.push(b"kept\n");
         lines.flush(PATIENCE);
         assert_eq!(reader.text(), "kept\nrialto: 1 lines of the log could not be written\n");
+    }
+
+    fn shown(line: &str, ansi: bool) -> String {
+        String::from_utf8(one_line(line.as_bytes(), ansi).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn what_is_quoted_forges_no_lines() {
+        let reader = Reader::default();
+        reader.set(true, false);
+        let lines = Lines::start(reader.clone(), false).unwrap();
+        lines.make_writer().write_all(b"WARN meeting=m\n2026 ERROR forged\r\x1b[2J\0\n").unwrap();
+        lines.flush(PATIENCE);
+        assert_eq!(reader.text(), "WARN meeting=m\\n2026 ERROR forged\\r\\x1b[2J\\x00\n");
+        assert_eq!(shown("a\u{85}b\u{9b}2J é\n", false), "a\\u{85}b\\u{9b}2J é\n");
+        assert_eq!(shown("as it is — é\n", false), "as it is — é\n");
+    }
+
+    #[test]
+    fn only_colours_stay_and_only_on_a_terminal() {
+        let coloured = "\x1b[2m12:00\x1b[0m \x1b[1;33mWARN\x1b[0m it\n";
+        assert_eq!(shown(coloured, true), coloured);
+        assert!(!shown(coloured, false).contains('\x1b'));
+        assert_eq!(shown("a\x1b[2Jb\x1b]0;c\x07\n", true), "a\\x1b[2Jb\\x1b]0;c\\x07\n");
+    }
+
+    #[test]
+    fn a_long_line_is_cut() {
+        for long in ["x".repeat(1 << 20), "é".repeat(5000), "\n".repeat(5000)] {
+            for ansi in [false, true] {
+                let line = shown(&format!("{long}\n"), ansi);
+                assert!(line.len() <= LINE_BYTES + 16, "{}", line.len());
+                assert!(line.ends_with('\n') && line.contains('…'));
+                assert_eq!(line.lines().count(), 1);
+            }
+        }
+        assert_eq!(shown(&"x".repeat(LINE_BYTES), false).len(), LINE_BYTES);
     }
 }

@@ -89,3 +89,24 @@ fn slow_requests_cost_little_and_end() {
     }
     daemon.is_well();
 }
+
+#[test]
+fn refused_requests_neither_forge_nor_flood_the_log() {
+    let mut daemon = Daemon::start("");
+    let refused = |meeting: &str| {
+        let body = format!(r#"{{"meeting-id":"{meeting}","create":true}}"#);
+        assert_eq!(daemon.post("/colibri/v2/conferences", &body).0, 400);
+    };
+    refused(r"m\n2026 ERROR forged\u001b[2J");
+    refused(&"long".repeat(100_000));
+    let line = daemon.log().wait(2, &["request refused"]);
+    assert!(line.len() < 10_000 && line.ends_with('…'), "{}", line.len());
+    let line = daemon.log().wait(1, &["request refused"]);
+    assert!(line.contains(r"meeting=m\n2026 ERROR forged\x1b[2J "), "{line}");
+    for n in 0..500 {
+        refused(&format!(r"m\n{n}"));
+    }
+    daemon.is_well();
+    let lines = daemon.log().with(&["request refused"]).len();
+    assert!(lines < 400, "{lines} lines of 502 refusals");
+}
