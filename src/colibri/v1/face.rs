@@ -21,15 +21,21 @@ use crate::{
 };
 
 /// A conference without endpoints that is older is forgotten.
-const FILL_TIME: Duration = Duration::from_secs(20);
+pub(super) const FILL_TIME: Duration = Duration::from_secs(20);
 /// Upper bound of conferences.
 const MAX_ROOMS: usize = 16_384;
-/// How often it is looked for such.
+/// Upper bound of conferences of a bare JID that nobody is in. A focus names endpoints in the request
+/// that makes the conference, or soon after.
+const MAX_EMPTY: usize = 64;
+/// How often it is looked for such as are to be forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// The same, when there is no place.
+const FULL_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// COLIBRI 1 of a bridge. Requests of one conference are answered in order.
 pub struct Face {
     bridge: Bridge,
+    pub(super) max_rooms: usize,
     state: Mutex<State>,
 }
 
@@ -71,7 +77,7 @@ impl Face {
     pub fn new(bridge: Bridge, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
         let state = State { rooms: HashMap::new(), rng, swept: Instant::now() };
-        Self { bridge, state: Mutex::new(state) }
+        Self { bridge, max_rooms: MAX_ROOMS, state: Mutex::new(state) }
     }
 
     /// Answers `<conference>` of somebody.
@@ -137,8 +143,12 @@ impl Face {
         }
         let mut state = self.lock();
         self.sweep(&mut state);
-        if state.rooms.len() >= MAX_ROOMS {
+        if state.rooms.len() >= self.max_rooms {
             let text = "Too many conferences";
+            return Err(ColibriError::new(Condition::ResourceConstraint, text));
+        }
+        if self.empty(&state, from) >= MAX_EMPTY {
+            let text = "Too many conferences without endpoints";
             return Err(ColibriError::new(Condition::ResourceConstraint, text));
         }
         let id = loop {
@@ -163,9 +173,25 @@ impl Face {
         Ok(shared)
     }
 
+    /// How many conferences somebody has, under any resource, that may still be filled and are not.
+    /// Older ones are forgotten when their place is wanted.
+    fn empty(&self, state: &State, from: &str) -> usize {
+        let who = bare(from);
+        let is_empty = |shared: &&Arc<Shared>| {
+            bare(&shared.owner) == who
+                && shared.created.elapsed() <= FILL_TIME
+                // One that is asked at this moment is about to be filled, or to go.
+                && shared.room.try_lock().is_ok()
+                && !self.bridge.conference_exists(&shared.meeting)
+        };
+        state.rooms.values().filter(is_empty).count()
+    }
+
     /// Forgets conferences that ended by themselves.
     fn sweep(&self, state: &mut State) {
-        if state.swept.elapsed() < SWEEP_INTERVAL {
+        let is_full = state.rooms.len() >= self.max_rooms;
+        let interval = if is_full { FULL_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
+        if state.swept.elapsed() < interval {
             return;
         }
         state.swept = Instant::now();
@@ -180,6 +206,11 @@ impl Face {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A JID without its resource.
+fn bare(jid: &str) -> &str {
+    jid.split_once('/').map_or(jid, |(bare, _)| bare)
 }
 
 /// Whom a request to the bridge is about: it has one endpoint.

@@ -1,11 +1,14 @@
+use std::time::Duration;
+
 use minidom::Element;
 
-use super::{super::xml::STANZA_ERRORS, *};
+use super::{super::xml::STANZA_ERRORS, face::FILL_TIME, *};
 use crate::{
     bridge::{
         BridgeConfig,
         tests::rig::{Rig, rig},
     },
+    colibri::Condition,
     engine::{Control, EndpointId},
 };
 
@@ -333,4 +336,40 @@ async fn no_new_conferences_while_shutting_down() {
     refused(world.ask("name='empty'>").await);
     let answer = world.ask(&format!("id='{}'>", id(&made))).await.unwrap();
     assert_eq!(names(&answer).last(), Some(&"graceful-shutdown"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_empty_conferences_takes_no_places_of_others() {
+    let world = World::new();
+    let flood = |from: String| {
+        let face = &world.face;
+        async move { face.ask(&from, &request(">")).await }
+    };
+    for n in 0..64 {
+        flood(format!("mallory@example.com/{n}")).await.unwrap();
+    }
+    for n in 64..1000 {
+        let refused = flood(format!("mallory@example.com/{n}")).await.unwrap_err();
+        assert_eq!(refused.0.condition, Condition::ResourceConstraint);
+    }
+    // Those of a focus that are in use do not count.
+    for _ in 0..100 {
+        world.two().await;
+    }
+    world.ask(">").await.unwrap();
+    tokio::time::advance(FILL_TIME + Duration::from_millis(1)).await;
+    flood("mallory@example.com/late".to_owned()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_places_are_taken_those_that_are_over_are_given_away() {
+    let mut world = World::new();
+    world.face.max_rooms = 256;
+    for n in 0..256 {
+        world.face.ask(&format!("u{}@example.com/a", n / 64), &request(">")).await.unwrap();
+    }
+    let refused = world.ask(">").await.unwrap_err();
+    assert_eq!(refused.0.condition, Condition::ResourceConstraint);
+    tokio::time::advance(FILL_TIME + Duration::from_millis(1)).await;
+    world.ask(">").await.unwrap();
 }
