@@ -17,8 +17,8 @@ use crate::{
     transport::TransportCounters,
 };
 
-/// One consistent reading. Fields are named as in `/colibri/stats`, with its units. What this bridge
-/// does not have (relays) is not here.
+/// One consistent reading. Fields are named as in `/colibri/stats`, with its units, but for rates of bits.
+/// What this bridge does not have (relays) is not here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BridgeStats {
     /// Fraction of packets lost on the way to us, 0..=1.
@@ -31,10 +31,10 @@ pub struct BridgeStats {
     pub endpoints_with_high_outgoing_loss: usize,
     /// Endpoints of conferences in which somebody sends.
     pub local_active_endpoints: usize,
-    /// RTP received, kbit/s.
-    pub bit_rate_download: u64,
-    /// RTP sent, kbit/s.
-    pub bit_rate_upload: u64,
+    /// RTP received, bit/s.
+    pub receive_bps: u64,
+    /// RTP sent, bit/s.
+    pub send_bps: u64,
     /// RTP packets received per second.
     pub packet_rate_download: u64,
     /// RTP packets sent per second.
@@ -337,8 +337,8 @@ impl BridgeStats {
         self.incoming_loss = fraction(sums.receive_lost, received);
         self.outgoing_loss = fraction(sums.send_lost, sent);
         self.overall_loss = fraction(sums.receive_lost + sums.send_lost, received + sent);
-        self.bit_rate_download = sums.receive_bps / 1000;
-        self.bit_rate_upload = sums.send_bps / 1000;
+        self.receive_bps = sums.receive_bps;
+        self.send_bps = sums.send_bps;
         self.rtt_aggregate = fraction(sums.rtt_ms, sums.rtt_count as f64);
     }
 }

@@ -308,6 +308,8 @@ mod tests {
         let stats = BridgeStats {
             conferences: 2,
             conference_sizes: vec![2, 30],
+            receive_bps: 1_999,
+            send_bps: 999,
             incoming_loss: f64::NAN,
             healthy: true,
             drops: vec![("replay", 3), ("unknown-ssrc", 1)],
@@ -337,6 +339,8 @@ mod tests {
         for line in [
             "# TYPE jitsi_jvb_conferences gauge",
             "jitsi_jvb_conferences 2",
+            "jitsi_jvb_incoming_bitrate 1999",
+            "jitsi_jvb_outgoing_bitrate 999",
             "jitsi_jvb_healthy 1",
             "# TYPE jitsi_jvb_packets_received counter",
             "jitsi_jvb_packets_received_total 0",

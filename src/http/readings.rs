@@ -70,8 +70,8 @@ pub(super) const JVB: &[Metric] = metrics! {
     gauge "conferences_with_relay", "Conferences with relays: there are none", |_| NONE;
     counter "dominant_speaker_changes", "Changes of the dominant speaker", |s| s.total_dominant_speaker_changes;
     gauge "cpu_steal", "Part of the processors' time that the hypervisor gave to others", |s| s.cpu_steal;
-    gauge "incoming_bitrate", "RTP received, bit/s", |s| s.bit_rate_download.saturating_mul(1000);
-    gauge "outgoing_bitrate", "RTP sent, bit/s", |s| s.bit_rate_upload.saturating_mul(1000);
+    gauge "incoming_bitrate", "RTP received, bit/s", |s| s.receive_bps;
+    gauge "outgoing_bitrate", "RTP sent, bit/s", |s| s.send_bps;
     gauge "incoming_packet_rate", "RTP packets received per second", |s| s.packet_rate_download;
     gauge "outgoing_packet_rate", "RTP packets sent per second", |s| s.packet_rate_upload;
     gauge "incoming_loss_fraction", "Fraction of packets lost on the way to the bridge", |s| s.incoming_loss;

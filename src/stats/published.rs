@@ -191,8 +191,8 @@ const MEASURED: &[Field] = fields! {
     "endpoints_with_high_outgoing_loss": |s| s.endpoints_with_high_outgoing_loss,
     "tcc_unmatched_feedback": |s| s.engine.feedback_unmatched,
     "local_active_endpoints": |s| s.local_active_endpoints,
-    "bit_rate_download": |s| s.bit_rate_download,
-    "bit_rate_upload": |s| s.bit_rate_upload,
+    "bit_rate_download": |s| s.receive_bps / 1000,
+    "bit_rate_upload": |s| s.send_bps / 1000,
     "packet_rate_download": |s| s.packet_rate_download,
     "packet_rate_upload": |s| s.packet_rate_upload,
     "rtt_aggregate": |s| s.rtt_aggregate,
@@ -274,5 +274,16 @@ mod tests {
         ] {
             assert_eq!(timestamp(Duration::from_millis(millis)), expected);
         }
+    }
+
+    #[test]
+    fn bit_rates_are_in_kbit_per_second() {
+        let stats = BridgeStats { receive_bps: 2_999, send_bps: 999, ..BridgeStats::default() };
+        let read = |wanted: &str| {
+            let (_, read) = MEASURED.iter().find(|(name, _)| *name == wanted).unwrap();
+            read(&stats)
+        };
+        assert_eq!(read("bit_rate_download"), Number::from(2_u64));
+        assert_eq!(read("bit_rate_upload"), Number::from(0_u64));
     }
 }

@@ -292,7 +292,7 @@ async fn decisions_and_numbers_come_from_snapshots() {
     assert_eq!((video.bps, video.packets, video.retransmissions), (1_400_000, 77, 3));
 
     let stats = rig.bridge.stats();
-    assert_eq!((stats.bit_rate_download, stats.bit_rate_upload), (2000, 1500));
+    assert_eq!((stats.receive_bps, stats.send_bps), (2_000_000, 1_500_000));
     assert_eq!((stats.endpoints_sending_audio, stats.endpoints_sending_video), (1, 1));
     assert_eq!((stats.receive_only_endpoints, stats.inactive_conferences), (1, 0));
     assert_eq!(stats.endpoints_with_high_outgoing_loss, 1);
