@@ -1,14 +1,21 @@
 //! Accepts connections and serves them, within bounds.
 
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request, StatusCode,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -16,16 +23,20 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinHandle, JoinSet},
     time,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-/// Connections at a time; further ones wait in the kernel's queue.
+use super::places::{Place, Places};
+
+/// Connections at a time. A further one takes the place of one that waits for a request.
 const CONNECTIONS: usize = 1024;
 
-/// A connection that has not sent a whole request head by then is closed, also between requests.
+/// A connection that has not sent the whole head of its first request by then is closed.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// As for the head of the next.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As for the TLS handshake.
@@ -95,13 +106,13 @@ impl Drop for Server {
 }
 
 async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::new(CONNECTIONS);
     let mut connections = JoinSet::new();
     let mut told: Option<Instant> = None;
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let Some(place) = places.take().await else { return };
                 connections.spawn(connection(stream, router.clone(), tls.clone(), place));
             }
             Err(error) => {
@@ -121,28 +132,60 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     tls: Option<TlsAcceptor>,
-    place: OwnedSemaphorePermit,
+    place: Arc<Place>,
 ) {
     let _ = stream.set_nodelay(true);
-    match tls {
-        None => serve(stream, router).await,
-        Some(tls) => {
-            if let Ok(Ok(stream)) = time::timeout(TLS_TIMEOUT, tls.accept(stream)).await {
-                serve(stream, router).await;
+    let served = async {
+        match tls {
+            None => serve(stream, router, &place).await,
+            Some(tls) => {
+                if let Ok(Ok(stream)) = time::timeout(TLS_TIMEOUT, tls.accept(stream)).await {
+                    serve(stream, router, &place).await;
+                }
             }
         }
+    };
+    tokio::select! {
+        () = served => {}
+        () = place.wanted() => {}
     }
-    drop(place);
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
-    // A client that goes away in the middle is nobody's fault and not worth a line.
-    let _ = http1::Builder::new()
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    place: &Arc<Place>,
+) {
+    let router = TowerToHyperService::new(router);
+    let here = place.clone();
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let busy = here.busy();
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await?;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                busy.upgraded();
+                return Ok(answer);
+            }
+            Ok::<_, Infallible>(answer.map(|body| busy.until_sent(body)))
+        }
+    });
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .with_upgrades()
-        .await;
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
+    let mut served = pin!(served);
+    // A client that goes away in the middle is nobody's fault and not worth a line.
+    tokio::select! {
+        _ = &mut served => return,
+        asked = time::timeout(FIRST_HEAD_TIMEOUT, place.asked()) => {
+            if asked.is_err() {
+                return;
+            }
+        }
+    }
+    let _ = served.await;
 }

@@ -16,6 +16,7 @@ mod lifecycle;
 mod listen;
 mod metrics;
 mod muc_client;
+mod places;
 mod queues;
 mod readings;
 mod stats;
