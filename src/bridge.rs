@@ -26,7 +26,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -85,7 +85,7 @@ struct Inner {
     delays: Mutex<delays::RequestDelays>,
     /// Endpoints whose packets are captured.
     taps: DashMap<EndpointId, Tap>,
-    captures_dropped: Arc<AtomicU64>,
+    captures: capture::Writer,
     packets: Mutex<packets::PacketsBySize>,
     load: Mutex<load::Meter>,
     started: Instant,
@@ -122,7 +122,7 @@ impl Bridge {
             channels_due: Mutex::default(),
             delays: Mutex::default(),
             taps: DashMap::new(),
-            captures_dropped: Arc::default(),
+            captures: capture::Writer::default(),
             packets: Mutex::default(),
             load: Mutex::default(),
             started: now(),

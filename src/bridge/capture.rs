@@ -2,16 +2,16 @@
 //! (`/debug/features/endpoint/…/pcap-dump`; `jmt.debug.pcap`).
 
 mod file;
+mod writer;
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{io, path::PathBuf};
+
+use dashmap::Entry;
+use tokio::sync::oneshot;
 
 use super::{Bridge, Inner, lock, unix_ms};
 use crate::engine::{Control, EndpointId, Tap};
-use file::PcapFile;
+pub(super) use writer::Writer;
 
 /// Whether packets may be captured, and where to (`jmt.debug.pcap`).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +39,12 @@ pub enum CaptureError {
     /// The configuration does not allow it.
     #[error("PCAP capture is disabled in configuration")]
     Forbidden,
+    /// There are as many as may be, or their files have all the bytes that they may have.
+    #[error("No more packets can be captured now")]
+    Busy,
+    /// The system has no thread to write them.
+    #[error("cannot start to write captures: {0}")]
+    Thread(io::Error),
     /// The file cannot be made.
     #[error("cannot write {}: {source}", file.display())]
     File {
@@ -54,24 +60,52 @@ impl Bridge {
     /// the bridge's id.
     pub fn is_captured(&self, conference: &str, endpoint: &str) -> Option<bool> {
         let id = self.inner.endpoint_id(conference, endpoint)?;
-        Some(self.inner.taps.contains_key(&id))
+        Some(self.inner.taps.get(&id).is_some_and(|tap| !tap.is_closed()))
     }
 
     /// Begins or ends to capture an endpoint's packets. Doing so twice changes nothing.
     ///
     /// # Errors
     /// See [`CaptureError`].
-    pub fn capture(&self, conference: &str, endpoint: &str, on: bool) -> Result<(), CaptureError> {
-        let id = self.inner.endpoint_id(conference, endpoint).ok_or(CaptureError::NotFound)?;
-        if !on {
-            if self.inner.taps.remove(&id).is_some() {
-                self.inner.engine.send(Control::Tap(id, None));
-                tracing::info!(conference, endpoint, "capture ended");
+    pub async fn capture(
+        &self,
+        conference: &str,
+        endpoint: &str,
+        on: bool,
+    ) -> Result<(), CaptureError> {
+        let inner = &self.inner;
+        let begun = {
+            let handle = lock(&inner.registry).by_id(conference).ok_or(CaptureError::NotFound)?;
+            // An endpoint leaves under this lock, and takes its tap with it.
+            let state = lock(&handle.state);
+            let endpoint_is = state.as_ref().and_then(|conference| conference.endpoint(endpoint));
+            let id = endpoint_is.map(|e| e.engine_id).ok_or(CaptureError::NotFound)?;
+            if !on {
+                if inner.untap(id, |_| true) {
+                    tracing::info!(conference, endpoint, "capture ended");
+                }
+                return Ok(());
             }
-            return Ok(());
+            inner.start_capture(conference, endpoint, id)?.map(|begun| (id, begun))
+        };
+        let Some((id, Begun { file, told })) = begun else { return Ok(()) };
+        match told.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => {
+                inner.untap(id, Tap::is_closed);
+                Err(CaptureError::File { file, source })
+            }
+            // The bridge is on its way out.
+            Err(_) => Err(CaptureError::Busy),
         }
-        self.inner.start_capture(conference, endpoint, id)
     }
+}
+
+/// A capture whose file is being made.
+pub(super) struct Begun {
+    file: PathBuf,
+    /// What becomes of it.
+    told: oneshot::Receiver<io::Result<()>>,
 }
 
 impl Inner {
@@ -80,44 +114,41 @@ impl Inner {
         handle.read(|conference| conference.endpoint(endpoint).map(|e| e.engine_id))?
     }
 
-    /// The caller may hold the conference's lock.
+    /// Takes an endpoint's tap away if it is such a one.
+    fn untap(&self, id: EndpointId, is_such: impl FnOnce(&Tap) -> bool) -> bool {
+        let Entry::Occupied(tap) = self.taps.entry(id) else { return false };
+        let is_such = is_such(tap.get());
+        if is_such {
+            // Told while nobody can put another one there.
+            self.engine.send(Control::Tap(id, None));
+            tap.remove();
+        }
+        is_such
+    }
+
+    /// `None`: it is captured already. The caller holds the conference's lock, so this waits for no
+    /// disk.
     pub(super) fn start_capture(
         &self,
         conference: &str,
         endpoint: &str,
         id: EndpointId,
-    ) -> Result<(), CaptureError> {
+    ) -> Result<Option<Begun>, CaptureError> {
         let config = &self.config.capture;
         if !config.allowed {
             return Err(CaptureError::Forbidden);
         }
-        if self.taps.contains_key(&id) {
-            return Ok(());
+        let entry = self.taps.entry(id);
+        if matches!(&entry, Entry::Occupied(tap) if !tap.get().is_closed()) {
+            return Ok(None);
         }
         let name = format!("{}-{}-{}.pcap", plain(conference), plain(endpoint), unix_ms());
-        let path = config.directory.join(name);
-        let mut file = PcapFile::create(&path)
-            .map_err(|source| CaptureError::File { file: path.clone(), source })?;
-        let dropped = Arc::clone(&self.captures_dropped);
-        let (tap, mut copies) = Tap::new(Arc::clone(&dropped));
-        tracing::info!(conference, endpoint, file = %path.display(), "capture begun");
-        tokio::task::spawn_blocking(move || {
-            // Ends when the endpoint does, or the capture.
-            while let Some(copy) = copies.blocking_recv() {
-                match file.write(&copy, unix_us()) {
-                    Ok(true) => {}
-                    // What follows is counted by the tap.
-                    Ok(false) => return tracing::warn!(file = %path.display(), "capture is full"),
-                    Err(error) => {
-                        dropped.fetch_add(1, Ordering::Relaxed);
-                        return tracing::warn!(file = %path.display(), %error, "capture ended");
-                    }
-                }
-            }
-        });
+        let file = config.directory.join(name);
+        let (tap, told) = self.captures.begin(file.clone())?;
+        tracing::info!(conference, endpoint, file = %file.display(), "capture begun");
         self.engine.send(Control::Tap(id, Some(tap.clone())));
-        self.taps.insert(id, tap);
-        Ok(())
+        entry.insert(tap);
+        Ok(Some(Begun { file, told }))
     }
 }
 

@@ -125,6 +125,8 @@ pub struct BridgeStats {
     pub queues: Queues,
     /// Packets that a capture lacks, in all.
     pub captures_dropped: u64,
+    /// Captures that there was no room for.
+    pub captures_refused: u64,
     /// Connectivity checks of clients that authenticated, by the address that they came to.
     pub ice_checks: Vec<(SocketAddr, u64)>,
 }
@@ -239,7 +241,8 @@ impl Inner {
             healthy: self.health().is_ok(),
             average_participant_stress: self.config.load.average_participant_stress,
             channels: self.channels.counters(),
-            captures_dropped: count(&self.captures_dropped),
+            captures_dropped: self.captures.dropped(),
+            captures_refused: self.captures.refused(),
             ice_checks: self.transports.checks(),
             transports,
             ..BridgeStats::default()

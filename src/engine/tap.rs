@@ -34,6 +34,11 @@ impl Tap {
         (Self { to, dropped }, copies)
     }
 
+    /// Whether nobody takes copies any more.
+    pub fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
+
     /// Copies a packet.
     #[cold]
     pub fn copy(&self, outgoing: bool, packet: &[u8]) {
@@ -60,7 +65,9 @@ mod tests {
         }
         assert_eq!(dropped.load(Ordering::Relaxed), 3);
         assert_eq!(copies.try_recv(), Ok(Tapped { outgoing: true, bytes: vec![1, 2] }));
+        assert!(!tap.is_closed());
         drop(copies);
+        assert!(tap.is_closed());
         tap.copy(false, &[3]);
         assert_eq!(dropped.load(Ordering::Relaxed), 4);
     }

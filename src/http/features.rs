@@ -56,13 +56,16 @@ pub(super) async fn set_endpoint_feature(
         return nowhere();
     }
     let on = enabled.eq_ignore_ascii_case("true");
-    match shared.bridge.capture(&conference, &endpoint, on) {
+    match shared.bridge.capture(&conference, &endpoint, on).await {
         Ok(()) => StatusCode::OK.into_response(),
         Err(error) => {
             let status = match error {
                 CaptureError::NotFound => StatusCode::NOT_FOUND,
                 CaptureError::Forbidden => StatusCode::FORBIDDEN,
-                CaptureError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+                CaptureError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                CaptureError::Thread(_) | CaptureError::File { .. } => {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
             };
             refuse(status, &error.to_string())
         }

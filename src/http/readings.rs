@@ -149,6 +149,7 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "receive_errors", "Receive calls that failed", |s| s.engine.receive_errors;
     counter "requests_refused", "Allocation requests refused because too many waited, or for a limit", |s| s.requests_refused;
     counter "captured_packets_dropped", "Packets that a capture lacks: the disk was too slow, or the file full", |s| s.captures_dropped;
+    counter "captures_refused", "Captures that were refused: there are as many as may be, or their files are full", |s| s.captures_refused;
     counter "dtls_failed", "DTLS handshakes that failed", |s| s.transports.dtls_failed;
     counter "dtls_succeeded", "DTLS handshakes that succeeded", |s| s.transports.dtls_succeeded;
     counter "dtls_fingerprint_mismatch", "Certificates that were not the signalled ones", |s| s.transports.dtls_fingerprint_mismatch;

@@ -47,6 +47,16 @@ impl PcapFile {
         Ok(Self { file, written: head.len() as u64, identification: 0 })
     }
 
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.written
+    }
+
+    /// Whoever looks finds what was written so far.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+
     /// Adds a packet at a time since 1970, µs. False: the file is full.
     pub fn write(&mut self, packet: &Tapped, at_us: u64) -> io::Result<bool> {
         let len = HEADERS + packet.bytes.len();
