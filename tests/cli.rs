@@ -271,6 +271,19 @@ fn dev_prints_the_address_of_its_page_and_ends_by_signals() {
 }
 
 #[test]
+fn a_server_listens_on_a_name() {
+    let host = "videobridge.http-servers.private.host =";
+    let file = File::new("host.conf", &format!("{HERE}{host} localhost\n"));
+    let mut run = Serving::start(&["run", "--config", file.path(), "--apis=rest"]);
+    let (address, _) = serves_at(&mut run);
+    assert!(address.parse::<std::net::SocketAddr>().unwrap().ip().is_loopback(), "{address}");
+    assert_eq!(get(&address, "/about/version").0, "HTTP/1.1 200 OK");
+    let file = File::new("nowhere.conf", &format!("{HERE}{host} bridge.invalid\n"));
+    let run = rialto(&["run", "--config", file.path()]);
+    one_line(&run, 78, &["private.host: cannot resolve 'bridge.invalid': "]);
+}
+
+#[test]
 fn an_api_that_there_is_not_is_named() {
     let file = File::new("apis.conf", HERE);
     let mut run = Serving::start(&["run", "--config", file.path(), "--apis=rest,bogus"]);

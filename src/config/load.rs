@@ -199,7 +199,7 @@ pub fn load(
             Err(error) => return Err(ConfigError::Legacy { path, error }),
         }
     }
-    let mut loaded = read(&document, overrides)?;
+    let mut loaded = read(&document, overrides, source)?;
     loaded.warnings.extend(old);
     Ok(loaded)
 }
@@ -222,9 +222,13 @@ pub(super) fn reference() -> Result<Document, HoconError> {
     Document::load(REFERENCE, None, &Nothing)
 }
 
-fn read(document: &Document, overrides: &[Override]) -> Result<Loaded, ConfigError> {
+fn read(
+    document: &Document,
+    overrides: &[Override],
+    source: &dyn Source,
+) -> Result<Loaded, ConfigError> {
     let mut config = Config::default();
-    let mut reader = Reader::new(document, overrides);
+    let mut reader = Reader::new(document, overrides, source);
     schema::read(&mut reader, &mut config);
     let reference = reference()?;
     let not_sections = not_sections(document, &reference, &reader);

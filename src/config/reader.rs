@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, time::Duration};
 
 use super::{
     Secret, StaticMapping,
-    hocon::{Document, Kind, Origin, Value},
+    hocon::{Document, Kind, Origin, Source, Value},
     load::Warning,
     units,
 };
@@ -62,6 +62,7 @@ impl Override {
 pub(super) struct Reader<'a> {
     document: &'a Document,
     overrides: &'a [Override],
+    source: &'a dyn Source,
     pub effective: Vec<Effective>,
     pub invalid: Vec<Invalid>,
     /// What was noticed on the way.
@@ -73,10 +74,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(document: &'a Document, overrides: &'a [Override]) -> Self {
+    pub fn new(document: &'a Document, overrides: &'a [Override], source: &'a dyn Source) -> Self {
         Self {
             document,
             overrides,
+            source,
             effective: Vec::new(),
             invalid: Vec::new(),
             warnings: Vec::new(),
@@ -293,8 +295,21 @@ impl<'a> Reader<'a> {
         self.read(key, place, read, |list| show_list(list));
     }
 
-    pub fn address(&mut self, key: &'static str, place: &mut IpAddr) {
-        let read = |kind: &Kind| address(kind).ok_or_else(|| wants("an IP address", kind));
+    /// An address, or a name whose first address is taken.
+    pub fn host(&mut self, key: &'static str, place: &mut IpAddr) {
+        let source = self.source;
+        let read = |kind: &Kind| {
+            if let Some(address) = address(kind) {
+                return Ok(address);
+            }
+            let is_host = |text: &&str| {
+                let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+                (1..=253).contains(&text.len()) && text.bytes().all(plain)
+            };
+            let name = scalar(kind).map(str::trim).filter(is_host);
+            let name = name.ok_or_else(|| wants("an IP address or a host name", kind))?;
+            source.resolve(name).map_err(|error| format!("cannot resolve '{name}': {error}"))
+        };
         self.read(key, place, read, ToString::to_string);
     }
 

@@ -11,7 +11,7 @@ use crate::http;
 /// An HTTP server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Http {
-    /// `host`: the address to listen on. The private server's is 127.0.0.1, the public one's 0.0.0.0.
+    /// `host`: the address to listen on, of which names are resolved once, at the start. The private server's is 127.0.0.1, the public one's 0.0.0.0.
     pub host: IpAddr,
     /// `port` without TLS; `None` (a negative number in the file) is off, 0 lets the kernel choose. 8080,
     /// and none for the public server.
@@ -154,7 +154,7 @@ pub fn public_port_key(config: &Config) -> &'static str {
 
 /// Fills a server, which holds the defaults.
 pub(super) fn read(r: &mut Reader<'_>, keys: &Keys, c: &mut Http) {
-    r.address(keys.host, &mut c.host);
+    r.host(keys.host, &mut c.host);
     r.optional_port(keys.port, &mut c.port);
     let c = &mut c.tls;
     r.optional_port(keys.tls_port, &mut c.port);

@@ -202,6 +202,28 @@ fn a_value_in_place_of_a_section_is_a_mistake() {
 }
 
 #[test]
+fn an_http_server_listens_on_an_address_or_a_name() {
+    let read = loaded(
+        "videobridge.http-servers { private.host = localhost\npublic { host = localhost, port = 9090 } }",
+        &[],
+    );
+    let local = std::net::IpAddr::from([127, 0, 0, 1]);
+    assert_eq!(read.config.http.host, local);
+    assert_eq!(read.config.public_http.listen(), Some((local, 9090).into()));
+    for (host, what) in [
+        ("bridge.example.com", "cannot resolve 'bridge.example.com': no resolver"),
+        ("\"a b\"", "needs an IP address or a host name, not 'a b'"),
+        ("[]", "needs an IP address or a host name, not a list"),
+    ] {
+        for key in ["videobridge.http-servers.private.host", "videobridge.http-servers.public.host"]
+        {
+            let error = table::load_text(format!("{key} = {host}")).unwrap_err().to_string();
+            assert_eq!(error, format!("jvb.conf:1: {key}: {what}"));
+        }
+    }
+}
+
+#[test]
 fn the_nearest_name_is_one_that_takes_a_value() {
     let clients = "videobridge.apis.xmpp-client.configs";
     for (key, nearest) in [

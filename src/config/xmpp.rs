@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
     Component, component,
-    hocon::{Document, Kind, Origin, Value},
+    hocon::{Document, Kind, Origin, System, Value},
     known,
     load::Warning,
     reader::{Effective, Invalid, Reader, scalar, wants},
@@ -96,7 +96,7 @@ impl XmppClient {
         };
         let fields = Kind::Object(fields.into_iter().map(text).collect());
         let document = Document::default();
-        let mut reader = Reader::new(&document, &[]);
+        let mut reader = Reader::new(&document, &[], &System);
         let read = client(&mut reader, id, &Value { kind: fields, origin: origin() });
         let wrong = reader.invalid.first().map(ToString::to_string);
         let missing = reader.warnings.first().map(ToString::to_string);

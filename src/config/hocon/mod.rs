@@ -19,6 +19,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt, io,
+    net::{IpAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -35,6 +36,15 @@ pub trait Source {
 
     /// An environment variable, if it is set.
     fn env(&self, name: &str) -> Option<String>;
+
+    /// The first address of a host name.
+    ///
+    /// # Errors
+    /// What the resolver says; of other than `localhost` where there is none.
+    fn resolve(&self, name: &str) -> io::Result<IpAddr> {
+        let found = (name == "localhost").then_some(IpAddr::from([127, 0, 0, 1]));
+        found.ok_or_else(|| io::Error::other("no resolver"))
+    }
 }
 
 /// The process's own files and environment.
@@ -53,6 +63,11 @@ impl Source for System {
 
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+
+    fn resolve(&self, name: &str) -> io::Result<IpAddr> {
+        let first = (name, 0).to_socket_addrs()?.next().map(|addr| addr.ip());
+        first.ok_or_else(|| io::Error::other("it has no address"))
     }
 }
 
