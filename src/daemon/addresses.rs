@@ -110,9 +110,15 @@ where
             locals.iter().any(|local| local.ip() == old.local)
                 && found.iter().all(|new| new.local != old.local)
         };
+        for new @ Found { local, public } in &found {
+            if self.is_news(new) && !self.found.contains(new) {
+                tracing::info!(%local, %public, "clients are told this public address too");
+            }
+        }
         self.found.retain(is_kept);
         self.found.extend(found);
-        let found = self.found.iter().map(|&Found { local, public }| StaticMapping {
+        let news = self.found.iter().filter(|found| self.is_news(found));
+        let found = news.map(|&Found { local, public }| StaticMapping {
             local,
             local_port: None,
             public,
@@ -120,6 +126,12 @@ where
         });
         (self.tell)(self.configured.iter().cloned().chain(found).collect());
         self.judge();
+    }
+
+    /// Whether clients would not be told anyway: without NAT an address is seen as it is, and what is
+    /// written down stands.
+    fn is_news(&self, found: &Found) -> bool {
+        found.local != found.public && self.configured.iter().all(|m| m.local != found.local)
     }
 
     fn judge(&self) {
@@ -282,6 +294,12 @@ mod tests {
         world.fault.changed().await.unwrap();
         assert_eq!((world.fault.borrow().clone(), begun.elapsed()), (None, ASK_AGAIN));
         assert_eq!(*world.told.lock().unwrap(), mapped("203.0.113.7"), "and clients are told");
+        // Without NAT there is nothing to tell, and nothing wrong.
+        *world.answer.lock().unwrap() =
+            vec![Found { local: ip("203.0.113.7"), public: ip("203.0.113.7") }];
+        world.set_locals(&["203.0.113.7"]).await;
+        assert_eq!(*world.fault.wait_for(Option::is_none).await.unwrap(), None);
+        assert_eq!(*world.told.lock().unwrap(), []);
         // Its local address goes.
         world.answer.lock().unwrap().clear();
         world.set_locals(&[]).await;

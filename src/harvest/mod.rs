@@ -28,21 +28,14 @@ pub struct Found {
     pub public: IpAddr,
 }
 
-/// Asks those that the configuration names. `locals`: where media is received.
+/// Asks those that the configuration names. `locals`: where media is received. Where there is no NAT, an
+/// address is seen as it is.
 ///
 /// Who does not answer is one line in the log, and no reason not to start.
 pub async fn discover(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
     let (seen, told) =
         tokio::join!(by_stun(config, locals), by_metadata(config, is_amazon, METADATA));
-    let found: BTreeSet<Found> = seen
-        .into_iter()
-        .chain(told)
-        .filter(|found| found.local != found.public)
-        .filter(|found| config.static_mappings.iter().all(|known| known.local != found.local))
-        .collect();
-    for Found { local, public } in &found {
-        tracing::info!(%local, %public, "clients are told this public address too");
-    }
+    let found: BTreeSet<Found> = seen.into_iter().chain(told).collect();
     found.into_iter().collect()
 }
 
