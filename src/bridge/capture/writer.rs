@@ -126,7 +126,8 @@ async fn run(
         Ok(file) => file,
         Err(error) => {
             tracing::warn!(file = %path.display(), %error, "cannot write a capture");
-            // Who began it need not wait for this.
+            // Closed before anybody hears of it. Who began it need not wait for this.
+            drop(copies);
             return drop(tell.send(Err(error)));
         }
     };
