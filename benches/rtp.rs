@@ -4,9 +4,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rialto::rtp::codec::{VideoCodec, inspect, vp8::Vp8};
-use rialto::rtp::rtcp::{Arrival, Rtcp, RtcpPackets, RtcpWriter};
-use rialto::rtp::{ExtSeq, ExtWriter, RtpHeader, Seq, header, write_header};
+use rialto_rtp::codec::{VideoCodec, inspect, vp8::Vp8};
+use rialto_rtp::rtcp::{Arrival, Rtcp, RtcpPackets, RtcpWriter};
+use rialto_rtp::{ExtSeq, ExtWriter, RtpHeader, Seq, header, write_header};
 use webrtc_util::marshal::{Marshal, Unmarshal};
 
 const PAYLOAD_LEN: usize = 1100;

@@ -14,11 +14,11 @@ else
     set -- --warm-up-time 0.5 --measurement-time 2 --sample-size 50
 fi
 
-cargo bench --no-run --quiet --bench core --bench srtp --bench rtp --bench engine --bench summary
+cargo bench -p rialto-benches --no-run --quiet --bench core --bench srtp --bench rtp --bench engine --bench summary
 for bench in core srtp rtp; do
     echo "== $bench" >&2
-    cargo bench --quiet --bench "$bench" -- --noplot "$@" | grep -v '^Benchmarking'
+    cargo bench -p rialto-benches --quiet --bench "$bench" -- --noplot "$@" | grep -v '^Benchmarking'
 done
 echo "== engine" >&2
-cargo bench --quiet --bench engine
-cargo bench --quiet --bench summary
+cargo bench -p rialto-benches --quiet --bench engine
+cargo bench -p rialto-benches --quiet --bench summary

@@ -32,9 +32,15 @@ use std::{
 };
 
 use dashmap::DashMap;
+use health::{ShardReports, Shutdown};
+use registry::{Handle, Registry};
+use rialto_engine::{Engine, MediaEvent, Tap};
+use rialto_media::{EndpointId, Mid};
 use serde_json::{Map, Value, json};
+use stats::Totals;
 use tokio::sync::{broadcast, mpsc, watch};
 
+pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
 pub use capture::{CaptureConfig, CaptureError};
 pub use channel::{Channel, WebSocketPermit};
 pub use config::{BridgeConfig, HealthConfig, ShutdownConfig};
@@ -45,17 +51,12 @@ pub use port::{RestartAnswer, TransportPort};
 pub use report::SelfReport;
 pub use stats::{BridgeStats, Queues, ShardLoad};
 
-pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
 use crate::{
     channel::{ChannelKind, Hub},
     colibri::{ColibriError, ConferenceModified, ConferenceModify, IceUdp},
     conference::{Conference, Effects, SequentialIds},
-    engine::{EndpointId, Engine, MediaEvent, Mid, Tap},
     transport::TransportUpdate,
 };
-use health::{ShardReports, Shutdown};
-use registry::{Handle, Registry};
-use stats::Totals;
 
 /// The bridge. Cheap to clone; it lives as long as a clone does.
 #[derive(Clone, Debug)]

@@ -3,8 +3,6 @@
 mod addresses;
 mod xmpp;
 
-pub(crate) use xmpp::component_config;
-
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -13,16 +11,20 @@ use std::{
 };
 
 use rand::RngCore as _;
+use rialto_engine::{
+    self as engine, EngineConfig, EngineThreads, StartError,
+    ingress::keyframe::{KeyframeLimits, RequestLimit},
+};
 use tokio_rustls::rustls::ServerConfig;
+
+pub(crate) use xmpp::component_config;
 
 use crate::{
     bridge::{Bridge, BridgeConfig, HealthConfig, ShutdownConfig},
     channel::Limits,
     config::{self, Config},
-    engine::{self, EngineConfig, EngineThreads, StartError},
     focus,
     http::{self, ListenError, Server, TlsError},
-    ingress::keyframe::{KeyframeLimits, RequestLimit},
     stats,
     transport::{HubError, StaticMapping, TransportConfig, Transports},
 };
@@ -349,11 +351,13 @@ mod tests {
     use std::{path::Path, time::Duration};
 
     use super::*;
-    use crate::{ingress::silence::SilenceLimit, transport};
+    use rialto_engine::ingress::silence::SilenceLimit;
+
+    use crate::transport;
 
     struct Text(&'static str);
 
-    impl config::hocon::Source for Text {
+    impl rialto_hocon::Source for Text {
         fn read(&self, path: &Path) -> io::Result<String> {
             let here = path == Path::new("jvb.conf");
             if here { Ok(self.0.to_owned()) } else { Err(io::ErrorKind::NotFound.into()) }

@@ -7,25 +7,18 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
-pub mod bwe;
 pub mod channel;
 pub mod cli;
 pub mod colibri;
 pub mod conference;
 pub mod config;
 pub mod daemon;
-pub mod egress;
-pub mod engine;
 pub mod focus;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod harvest;
 pub mod http;
-pub mod ingress;
-pub mod rtp;
 #[doc(hidden)]
-pub mod sim;
-pub mod srtp;
 pub mod stats;
 pub mod transport;
 pub mod xmpp;

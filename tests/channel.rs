@@ -7,8 +7,8 @@ use rialto::{
     colibri::{ConferenceModified, WebSocket, json},
     config::{self, Config},
     daemon::{Daemon, Options},
-    engine::EngineThreads,
 };
+use rialto_engine::EngineThreads;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{

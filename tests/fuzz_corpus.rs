@@ -4,7 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rialto::fuzzing::TARGETS;
+/// The targets of all crates.
+fn targets() -> impl Iterator<Item = &'static (&'static str, fn(&[u8]))> {
+    let crates = [
+        rialto_rtp::fuzz::TARGETS,
+        rialto_srtp::fuzz::TARGETS,
+        rialto_engine::fuzz::TARGETS,
+        rialto::fuzzing::TARGETS,
+    ];
+    crates.into_iter().flatten()
+}
 
 fn fuzz_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
@@ -19,7 +28,7 @@ fn names(dir: &Path) -> BTreeSet<String> {
 
 #[test]
 fn every_corpus_replays() {
-    for (name, target) in TARGETS {
+    for (name, target) in targets() {
         let dir = fuzz_dir().join("corpus").join(name);
         let mut files: Vec<_> =
             fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -34,7 +43,7 @@ fn every_corpus_replays() {
 
 #[test]
 fn every_target_is_a_fuzz_target_with_a_corpus() {
-    let listed: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let listed: BTreeSet<_> = targets().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(listed, names(&fuzz_dir().join("fuzz_targets")));
     assert_eq!(listed, names(&fuzz_dir().join("corpus")));
     let manifest = fs::read_to_string(fuzz_dir().join("Cargo.toml")).unwrap();

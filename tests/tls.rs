@@ -5,10 +5,11 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 use futures_util::{SinkExt as _, StreamExt as _};
 use rialto::{
     colibri::json as colibri,
-    config::{self, Config, hocon::Source},
+    config::{self, Config},
     daemon::{Daemon, DaemonError, Options},
     http::TlsError,
 };
+use rialto_hocon::Source;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::json;
 use tokio::{

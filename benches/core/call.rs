@@ -7,14 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto::{
-    engine::{
-        Codec, EncodingSpec, EndpointId, EndpointSpec, Extension, MediaParams, MediaType, Mid,
-        PayloadType, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
-        core::{Core, CoreConfig, ShardCommand, SourceInfo},
-    },
-    srtp::{Profile, TxContext},
+use rialto_engine::{
+    EndpointSpec,
+    core::{Core, CoreConfig, ShardCommand},
+    egress::SourceInfo,
 };
+use rialto_media::{
+    Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, ShardId,
+    SourceId, SourceSpec, Terms,
+};
+use rialto_srtp::{Keying, Profile, TxContext};
 use rialto_sys::thread_cpu_time;
 
 use crate::outbox::Drained;
@@ -79,8 +81,8 @@ impl Call {
             shards: 1,
             sockets: vec![LOCAL.into()],
             video_hold: Duration::from_micros(250),
-            keyframes: rialto::ingress::keyframe::KeyframeLimits::default(),
-            silence: rialto::ingress::silence::SilenceLimit::default(),
+            keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
+            silence: rialto_engine::ingress::silence::SilenceLimit::default(),
             seed: 1,
         };
         let mut call = Self {
@@ -229,10 +231,10 @@ fn remote(id: u32) -> SocketAddr {
     SocketAddr::from(([127, 0, (id >> 8) as u8, id as u8], 40_000))
 }
 
-fn keying(id: u32) -> SrtpKeying {
+fn keying(id: u32) -> Keying {
     let len = PROFILE.key_len() + PROFILE.salt_len();
     let master = |salt: u8| (0..len).map(|at| (id >> (at % 2 * 8)) as u8 ^ salt).collect();
-    SrtpKeying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
+    Keying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
 }
 
 fn media() -> MediaParams {

@@ -1,9 +1,6 @@
 //! The engine's send arena, emptied where a socket would send.
 
-use rialto::engine::{
-    arena::{Dest, SendArena},
-    core::Outbox,
-};
+use rialto_engine::{arena::SendArena, core::Outbox, dest::Dest};
 
 /// As large as the engine's.
 const BYTES: usize = 256 << 10;

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Instant};
 
-use rialto::engine::{arena::Dest, io::SocketOutbox};
+use rialto_engine::{dest::Dest, io::SocketOutbox};
 use rialto_sys::{SocketOptions, UdpSocket, set_affinity, thread_cpu_time};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 

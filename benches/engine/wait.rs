@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto::engine::{arena::Dest, io::SocketOutbox};
+use rialto_engine::{dest::Dest, io::SocketOutbox};
 use rialto_sys::{
     PollFd, RecvBatch, SocketOptions, UdpSocket, poll, set_affinity, set_timer_slack,
     thread_cpu_time,

@@ -10,18 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto::{
-    engine::{
-        Codec, Control, EncodingSpec, EndpointId, EndpointSpec, Engine, EngineConfig, Extension,
-        MediaParams, MediaType, PayloadType, ShardId, SourceId, SourceSpec, SrtpKeying, Terms,
-        start,
-    },
-    srtp::{Profile, RxContext, RxStream, TxContext},
+use rialto_engine::{Control, EndpointSpec, Engine, EngineConfig, start};
+use rialto_media::{
+    Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, PayloadType, ShardId,
+    SourceId, SourceSpec, Terms,
 };
+use rialto_srtp::{Keying, Profile, RxContext, RxStream, TxContext};
 use rialto_sys::{
     Message, PollFd, RecvBatch, SendBatch, SocketOptions, UdpSocket, poll, set_affinity,
 };
-
 use serde_json::json;
 
 use crate::{
@@ -415,9 +412,9 @@ fn add_endpoint(engine: &Engine, id: EndpointId, remote: SocketAddr, local: Sock
     engine.send(Control::SetKeys(id, keying(id)));
 }
 
-fn keying(id: EndpointId) -> SrtpKeying {
+fn keying(id: EndpointId) -> Keying {
     let master = |salt: u8| vec![id.0 as u8 ^ salt; PROFILE.key_len() + PROFILE.salt_len()];
-    SrtpKeying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
+    Keying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
 }
 
 /// The task directory of the only shard.

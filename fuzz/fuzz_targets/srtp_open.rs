@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| rialto::fuzzing::srtp_open(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rialto_srtp::fuzz::srtp_open(data));

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use rialto::srtp::Profile;
+use rialto_srtp::Profile;
 
 use crate::{
     call::CallOptions, plan::Shape, run::RunOptions, shared::MediaOptions, srtp::Stack, units,

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto::srtp::Profile;
+use rialto_srtp::Profile;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::{sync::Semaphore, task::JoinSet};
 

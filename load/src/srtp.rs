@@ -1,7 +1,7 @@
 //! SRTP of the clients, by one of two stacks: `webrtc-srtp` (another stack than the bridge's) or the
 //! bridge's own (several times faster, for the generator's packet loop).
 
-use rialto::srtp::{Profile, RxContext, RxStream, SrtpError, TxContext};
+use rialto_srtp::{Profile, RxContext, RxStream, SrtpError, TxContext};
 use rustc_hash::FxHashMap;
 use webrtc_srtp::{
     context::Context,

@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use rialto::{
-    config::{self, Override, hocon::System},
+    config::{self, Override},
     daemon::{Daemon, Options},
 };
+use rialto_hocon::System;
 use rialto_load::{
     call::{Call, CallOptions},
     plan::Shape,

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use rialto::{
     bridge::Bridge,
-    config::{
-        self, Override, Secret, StatsPlace, StatsTransport, XmppClient, XmppSecurity, hocon::System,
-    },
+    config::{self, Override, Secret, StatsPlace, StatsTransport, XmppClient, XmppSecurity},
     daemon::{Daemon, Options},
 };
+use rialto_hocon::System;
+use rialto_hocon::System;
+
 use rialto_load::{
     call::{Call, CallOptions},
     plan::Shape,

@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use rialto_media::EndpointId;
 use serde_json::Value;
 
 use super::port::{RestartAnswer, TransportPort};
 use crate::{
     colibri::{Candidate, Fingerprint, IceUdp},
     conference::CreateTransport,
-    engine::EndpointId,
     transport::{
         self, CandidateKind, LocalCandidate, LocalTransport, RemoteCandidate, RemoteTransport,
         Restart, SendError, Setup, TransportCounters, TransportOptions, Transports,

@@ -7,11 +7,13 @@ mod writer;
 use std::{io, path::PathBuf};
 
 use dashmap::Entry;
+use rialto_engine::{Control, Tap};
+use rialto_media::EndpointId;
 use tokio::sync::oneshot;
 
-use super::{Bridge, Inner, lock, unix_ms};
-use crate::engine::{Control, EndpointId, Tap};
 pub(super) use writer::Writer;
+
+use super::{Bridge, Inner, lock, unix_ms};
 
 /// Whether packets may be captured, and where to (`jmt.debug.pcap`).
 #[derive(Clone, PartialEq, Eq, Debug)]

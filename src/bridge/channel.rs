@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use rialto_media::EndpointId;
+
 use super::{Bridge, Inner, lock, now, registry::Handle};
 use crate::{
     channel::{ChannelKind, Dropped, Opened, Outgoing, SocketEnd, ToBridge, ToClient},
     colibri::WebSocket,
-    engine::EndpointId,
 };
 
 /// An open channel. It ends when this is dropped.

@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
+use rialto_media::EndpointId;
 use tokio::task::AbortHandle;
 
 use super::{Bridge, Inner, channel::Channel};
 use crate::{
     channel::{ChannelKind, Outgoing},
-    engine::EndpointId,
     transport::SendError,
 };
 

@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rialto_engine::{DelayHistogram, ShardTotals};
+
 use super::{
     Inner, lock, now,
     stats::{Queues, ShardLoad},
 };
-use crate::engine::{DelayHistogram, ShardTotals};
 
 /// Shards report about once a second; one that has not for so long is stuck or gone.
 const SHARD_SILENCE: Duration = Duration::from_secs(10);

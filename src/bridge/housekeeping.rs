@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
+use rialto_engine::{MediaEvent, ShardSnapshot};
+use rialto_media::EndpointId;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -16,7 +18,6 @@ use super::{
 };
 use crate::{
     conference::{Conference, TransportState},
-    engine::{EndpointId, MediaEvent, ShardSnapshot},
     transport::{FailReason, TransportUpdate},
 };
 

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use rialto_media::EndpointId;
 use serde_json::Value;
 
 use crate::{
     colibri::IceUdp,
     conference::CreateTransport,
-    engine::EndpointId,
     transport::{SendError, TransportCounters},
 };
 

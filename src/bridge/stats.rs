@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
+use rialto_engine::{DelayHistogram, ShardTotals, Waiting};
 use tokio::sync::mpsc;
 
 use super::{Inner, Measure, ShutdownState, lock};
 use crate::{
     channel::ChannelCounters,
     conference::{Conference, Tally},
-    engine::{DelayHistogram, ShardTotals, Waiting},
     transport::TransportCounters,
 };
 

@@ -11,9 +11,9 @@ use std::{
 
 use dashmap::DashMap;
 use rand::{Rng as _, distr::Alphanumeric};
+use rialto_media::EndpointId;
 
 use super::outbox::{Close, Outbox};
-use crate::engine::EndpointId;
 
 /// Characters of a password: 142 bits.
 const PASSWORD_LENGTH: usize = 24;

@@ -7,13 +7,15 @@ use std::{
     process::ExitCode,
 };
 
+use rialto_hocon::System;
+
 use super::{
     Failure, complain,
     machine::{self, Finding},
     servers,
 };
 use crate::{
-    config::{self, ConfigError, Loaded, hocon::System},
+    config::{self, ConfigError, Loaded},
     daemon,
 };
 

@@ -2,7 +2,9 @@
 
 use std::{io, net::SocketAddr, process::ExitCode};
 
-use crate::{config::ConfigError, daemon::DaemonError, engine::StartError, http::ListenError};
+use rialto_engine::StartError;
+
+use crate::{config::ConfigError, daemon::DaemonError, http::ListenError};
 
 /// What stops the process from starting. Each displays as one line that says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rialto_hocon::System;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     notify::Manager,
 };
 use crate::{
-    config::{self, Config, Override, hocon::System},
+    config::{self, Config, Override},
     daemon::{Daemon, Options},
 };
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use rialto_media::{Codec, EncodingSpec, Extension, MAX_ENCODINGS, MediaType};
+
 use super::media::{MediaSource, PayloadType, RtpHdrExt, SsrcGroup};
-use crate::engine::{self, Codec, EncodingSpec, Extension, MAX_ENCODINGS, MediaType};
 
 /// Upper bound of sources of an endpoint. A browser has a microphone, a camera and a screen or two.
 pub const MAX_SOURCES: usize = 32;
@@ -20,7 +21,10 @@ const MAX_NAME_LENGTH: usize = 256;
 
 /// The engine's view of a payload type; `None` when it is of no use (a retransmission format that
 /// does not say of what).
-pub fn payload_type(media: MediaType, signalled: &PayloadType) -> Option<engine::PayloadType> {
+pub fn payload_type(
+    media: MediaType,
+    signalled: &PayloadType,
+) -> Option<rialto_media::PayloadType> {
     let name = signalled.name.to_ascii_lowercase();
     let codec = match name.as_str() {
         "opus" => Codec::Opus,
@@ -39,7 +43,7 @@ pub fn payload_type(media: MediaType, signalled: &PayloadType) -> Option<engine:
         })
     };
     let default_clock = if media == MediaType::Audio { 48_000 } else { 90_000 };
-    Some(engine::PayloadType {
+    Some(rialto_media::PayloadType {
         pt: signalled.id,
         codec,
         media,

@@ -1,6 +1,6 @@
 //! Media descriptions: payload types, header extensions, sources.
 
-use crate::engine::MediaType;
+use rialto_media::MediaType;
 
 /// `<media>`: what an endpoint can send and receive of one type.
 #[derive(Clone, PartialEq, Eq, Debug)]

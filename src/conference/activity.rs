@@ -2,16 +2,16 @@
 
 use std::time::Instant;
 
+use rialto_engine::EndpointSnapshot;
+use rialto_media::EndpointId;
+
 use super::{
     effects::{ConferenceEvent, Effects},
     endpoint::TransportState,
     speaker::{Changed, SpeakerChange},
     state::Conference,
 };
-use crate::{
-    channel::ToClient,
-    engine::{EndpointId, EndpointSnapshot},
-};
+use crate::channel::ToClient;
 
 impl Conference {
     /// A source's loudness, RFC 6464: 0 is loudest, 127 silence.

@@ -7,11 +7,11 @@ use std::{
     sync::Arc,
 };
 
+use rialto_engine::Control;
+use rialto_media::{EndpointId, MediaType, Mid, SourceId, SourceSpec, Terms};
+
 use super::{effects::Effects, endpoint::Endpoint, state::Conference};
-use crate::{
-    channel::{Constraint, message::VideoType},
-    engine::{Control, EndpointId, MediaType, Mid, SourceId, SourceSpec, Terms},
-};
+use crate::channel::{Constraint, message::VideoType};
 
 /// Upper bound of MIDs that a receiver may give, or be given.
 pub(super) const MAX_MIDS: usize = 4096;

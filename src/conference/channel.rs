@@ -5,13 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rialto_media::{EndpointId, MediaType, SourceSpec};
 use serde_json::{Map, Value};
 
 use super::{effects::Effects, endpoint::Endpoint, state::Conference};
-use crate::{
-    channel::{Dropped, ToBridge, ToClient, message::VideoType},
-    engine::{EndpointId, MediaType, SourceSpec},
-};
+use crate::channel::{Dropped, ToBridge, ToClient, message::VideoType};
 
 /// An endpoint that is connected for so long has opened its channel, or will not.
 const CHANNEL_DELAY: Duration = Duration::from_secs(30);
@@ -205,7 +203,7 @@ impl Conference {
     pub(super) fn update_forwarded(&mut self, receiver: &str, effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get(receiver) else { return };
         let Some(snapshot) = &endpoint.snapshot else { return };
-        let forwarded = |source: crate::engine::SourceId| {
+        let forwarded = |source: rialto_media::SourceId| {
             snapshot.subscriptions.iter().any(|s| s.source == source && s.target.is_some())
         };
         let names: Vec<String> = self

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Control, EndpointId, SourceId};
+use rialto_engine::Control;
+use rialto_media::{EndpointId, SourceId};
 
 /// What is to be done after a change, in order.
 #[derive(Debug, Default)]

@@ -6,13 +6,15 @@ use std::{
     time::Instant,
 };
 
+use rialto_engine::EndpointSnapshot;
+use rialto_media::{
+    Codec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, SourceId, SourceSpec,
+    Terms,
+};
+
 use crate::{
     channel::{Wishes, message::VideoType},
     colibri::{ByChannels, ForceMute, MucRole},
-    engine::{
-        Codec, EndpointId, EndpointSnapshot, Extension, MediaParams, MediaType, Mid, PayloadType,
-        SourceId, SourceSpec, Terms,
-    },
 };
 
 /// A participant.

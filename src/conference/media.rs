@@ -1,10 +1,9 @@
 //! What an endpoint negotiated. Requests add to it and never take away, as Jitsi Videobridge's do.
 
+use rialto_engine::Control;
+
 use super::{effects::Effects, endpoint::Endpoint, state::Conference};
-use crate::{
-    colibri::{Media, extension, payload_type},
-    engine::Control,
-};
+use crate::colibri::{Media, extension, payload_type};
 
 impl Endpoint {
     /// Adds media descriptions; `true` when that changed anything. What is not known is ignored.

@@ -8,6 +8,9 @@ use std::{
     time::Instant,
 };
 
+use rialto_engine::{Control, EndpointSpec};
+use rialto_media::{EndpointId, MediaType};
+
 use super::{
     effects::{Effects, Ids},
     endpoint::{Endpoint, TransportState},
@@ -20,7 +23,6 @@ use crate::{
         ByChannels, Colibri2Endpoint, ColibriError, ConferenceModify, ForceMute, IceUdp,
         MediaSource, MucRole, PlannedSource, SCTP_PORT, Sctp, SctpRole, Source, capability,
     },
-    engine::{Control, EndpointId, EndpointSpec, MediaType},
 };
 
 /// Upper bound of the length of an endpoint's id, bytes.

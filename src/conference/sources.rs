@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use rialto_engine::Control;
+use rialto_media::{EndpointId, SourceSpec};
+
 use super::{
     effects::{Effects, Ids},
     endpoint::EndpointSource,
     state::Conference,
 };
-use crate::{
-    colibri::{ColibriError, Condition, MediaSource, PlannedSource, plan_sources},
-    engine::{Control, EndpointId, SourceSpec},
-};
+use crate::colibri::{ColibriError, Condition, MediaSource, PlannedSource, plan_sources};
 
 impl Conference {
     /// Checks a set of sources for an endpoint, `None` for one that is about to be created.

@@ -4,16 +4,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rialto_media::{EndpointId, MediaType, Mid, SourceId};
+
 use super::{
     allocate::MAX_MIDS,
     effects::Effects,
     endpoint::{Endpoint, EndpointSource},
     state::Conference,
 };
-use crate::{
-    channel::{MappedSource, ToClient},
-    engine::{EndpointId, MediaType, Mid, SourceId},
-};
+use crate::channel::{MappedSource, ToClient};
 
 /// Sources of one message: it stays far below what a message may have.
 const CHUNK: usize = 50;

@@ -5,16 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rialto_engine::Control;
+use rialto_media::EndpointId;
+
 use super::{
     effects::{ConferenceEvent, Effects},
     endpoint::Endpoint,
     exports::Exports,
     speaker::Speakers,
 };
-use crate::{
-    channel::Limits,
-    engine::{Control, EndpointId},
-};
+use crate::channel::Limits;
 
 /// Who a conference is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! A conference in numbers.
 
+use rialto_media::MediaType;
+
 use super::state::Conference;
-use crate::engine::MediaType;
 
 /// Sums over the endpoints of a conference.
 #[derive(Debug, Clone, Default, PartialEq)]

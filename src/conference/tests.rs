@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use rialto_engine::Control;
+use rialto_media::{EndpointId, MediaType, Mid, SourceId};
 
 use super::*;
 use crate::{
@@ -11,7 +13,6 @@ use crate::{
         Colibri2Endpoint, ConferenceModify, ForceMute, Media, MediaSource, MucRole, PayloadType,
         Source, Transport, capability,
     },
-    engine::{Control, EndpointId, MediaType, Mid, SourceId},
 };
 
 /// What the engine knows, told only by commands.

@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use rialto_engine::SubscriptionSnapshot;
+use rialto_media::{MediaType, SourceId};
+
 use super::{endpoint::TransportState, state::Conference};
-use crate::engine::{MediaType, SourceId, SubscriptionSnapshot};
 
 /// What the bridge decided for one receiver, and what it measures of it.
 #[derive(Clone, Debug, Default, PartialEq)]

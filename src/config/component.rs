@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use regex_lite::Regex;
+use rialto_hocon::{Kind, Object};
 
 use super::{
     Secret,
-    hocon::{Kind, Object},
     reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
     units,
     xmpp::{is_domain, is_name},

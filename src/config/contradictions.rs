@@ -1,6 +1,8 @@
 //! Keys that are right by themselves, and together do not what somebody who wrote them wants.
 
-use super::{Config, Effective, StatsPlace, hocon::Origin, load::Warning, servers};
+use rialto_hocon::Origin;
+
+use super::{Config, Effective, StatsPlace, load::Warning, servers};
 
 /// Everything of that kind, each at the key that somebody wrote.
 pub(super) fn find(config: &Config, effective: &[Effective]) -> Vec<Warning> {

@@ -1,6 +1,7 @@
 //! Keys of a `jvb.conf` that have no effect here, and why.
 
-use super::hocon::Kind;
+use rialto_hocon::Kind;
+
 use super::units;
 
 /// Why a key has no effect.

@@ -3,10 +3,9 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{
-    hocon::{Document, Kind, Origin, Value},
-    load::Warning,
-};
+use rialto_hocon::{Document, Kind, Origin, Value};
+
+use super::load::Warning;
 
 /// The file's name; it lies in the directory of `jvb.conf`.
 pub(super) const FILE_NAME: &str = "sip-communicator.properties";

@@ -6,9 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use rialto_hocon::{Document, HoconError, Kind, Origin, Source, Value};
+
 use super::{
     Config, contradictions,
-    hocon::{Document, HoconError, Kind, Origin, Source, Value},
     known::{self, Idle},
     legacy,
     reader::{Effective, Invalid, Override, Reader, wants},

@@ -5,7 +5,6 @@
 
 mod component;
 mod contradictions;
-pub mod hocon;
 mod known;
 mod legacy;
 mod load;

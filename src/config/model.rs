@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use rialto_engine::ingress::silence::SilenceLimit;
+
 use super::{Http, StatsTransport, Xmpp};
 use crate::{
     bridge::{CaptureConfig, LoadConfig},
-    ingress::silence::SilenceLimit,
     transport::Hash,
 };
 

@@ -3,12 +3,9 @@
 
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::{
-    Secret, StaticMapping,
-    hocon::{Document, Kind, Origin, Source, Value},
-    load::Warning,
-    units,
-};
+use rialto_hocon::{Document, Kind, Origin, Source, Value};
+
+use super::{Secret, StaticMapping, load::Warning, units};
 
 /// A key with the value in effect.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,11 +4,9 @@ mod table;
 use std::{io, path::Path, time::Duration};
 
 use proptest::prelude::*;
+use rialto_hocon::{Origin, Source};
 
-use super::{
-    hocon::{Origin, Source},
-    *,
-};
+use super::*;
 use crate::bridge::{LoadConfig, Measure};
 
 struct One(&'static str);

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use rialto_hocon::{Document, Kind, Origin, System, Value};
+
 use super::{
-    Component, component,
-    hocon::{Document, Kind, Origin, System, Value},
-    known,
+    Component, component, known,
     load::Warning,
     reader::{Effective, Invalid, Reader, scalar, wants},
     units,
@@ -367,7 +367,9 @@ mod tests {
     use std::{io, path::Path};
 
     use super::*;
-    use crate::config::{Loaded, hocon::Source, load};
+    use rialto_hocon::Source;
+
+    use crate::config::{Loaded, load};
 
     struct Text(String);
 

@@ -1,16 +1,15 @@
 //! From a browser's answer to what the bridge is told: transport, formats, sources.
 
+use rialto_media::MediaType;
+
 use super::{
     message::{Encoding, SendState, Sending},
     offer::{CAMERA, MICROPHONE, RemoteSource, SCREEN},
     sdp::{self, Description, Kind, Section},
 };
-use crate::{
-    colibri::{
-        Candidate, Fingerprint, IceUdp, Media, MediaSource, Parameter, PayloadType, RtcpFb,
-        RtpHdrExt, Source, SsrcGroup,
-    },
-    engine::MediaType,
+use crate::colibri::{
+    Candidate, Fingerprint, IceUdp, Media, MediaSource, Parameter, PayloadType, RtcpFb, RtpHdrExt,
+    Source, SsrcGroup,
 };
 
 /// Most encodings of a camera.

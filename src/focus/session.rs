@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use rialto_media::Mid;
+
 use super::{
     answer,
     message::{BridgeView, Encoding, Forwarded, FromPage, MAX_ENCODINGS, Sending, Slot, ToPage},
@@ -17,7 +19,6 @@ use crate::{
         Colibri2Endpoint, ColibriError, ConferenceModified, ConferenceModify, IceUdp, Media,
         MediaSource, Reason, Sctp, Transport, capability,
     },
-    engine::Mid,
 };
 
 /// Ticks of a second that a page may take to answer.

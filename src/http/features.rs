@@ -9,14 +9,12 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use rialto_engine::{BOUNDS_US, DelayHistogram};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
 use super::{Shared, queues::JVB_QUEUES, readings::TOSSED, refuse};
-use crate::{
-    bridge::CaptureError,
-    engine::{BOUNDS_US, DelayHistogram},
-};
+use crate::bridge::CaptureError;
 
 /// What is always on.
 const FEATURES: [&str; 4] =

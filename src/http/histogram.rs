@@ -6,12 +6,10 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, NoLabelSet},
     metrics::MetricType,
 };
+use rialto_engine::{BOUNDS_US, DelayHistogram};
 use serde_json::{Map, Value};
 
-use crate::{
-    bridge::BridgeStats,
-    engine::{BOUNDS_US, DelayHistogram},
-};
+use crate::bridge::BridgeStats;
 
 /// One histogram without labels.
 pub(super) struct Histogram {

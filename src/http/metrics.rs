@@ -296,10 +296,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        bridge::ShardLoad,
-        engine::{DelayHistogram, Waiting},
-    };
+    use rialto_engine::{DelayHistogram, Waiting};
+
+    use crate::bridge::ShardLoad;
 
     fn reading() -> Reading {
         let mut delays = DelayHistogram::default();

@@ -1,6 +1,8 @@
 //! JVB's queues, and what of this bridge drops what they would.
 
-use crate::{bridge::BridgeStats, channel::Dropped, engine::core::Drop};
+use rialto_media::Drop;
+
+use crate::{bridge::BridgeStats, channel::Dropped};
 
 /// A queue of JVB's.
 pub(super) struct JvbQueue {

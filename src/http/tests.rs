@@ -8,6 +8,7 @@ use axum::{
     body::{Body, to_bytes},
     http::Request,
 };
+use rialto_engine::{Engine, MediaEvent};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,7 +22,6 @@ use super::*;
 use crate::{
     bridge::BridgeConfig,
     config::{Rest, Xmpp},
-    engine::{Engine, MediaEvent},
     transport::{TransportConfig, Transports},
     xmpp::{client::MucCounts, iq::About},
 };
@@ -303,7 +303,7 @@ async fn every_metric_is_documented() {
         let written = |name: &str| docs.contains(&format!("| `{name}` |"));
         assert!(written(name) || of_distribution.is_some_and(written), "{name}");
     }
-    for (reason, _) in crate::engine::core::DropCounters::default().all() {
+    for (reason, _) in rialto_media::DropCounters::default().all() {
         assert!(docs.contains(&format!("| `{reason}` |")), "{reason}");
     }
 }

@@ -10,10 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use dimpl::{Error, Output, SrtpProfile, UnexpectedMessageError};
+use rialto_srtp::{Keying, Profile};
 
 use self::hello::{Abilities, Held, Version};
 use super::{certificate::Certificate, config::TransportConfig};
-use crate::{engine::SrtpKeying, srtp::Profile};
 
 /// First retransmission. RFC 9147 section 5.8.2 allows less than a second where the round trip is
 /// known to be short; checks have just measured it, and it rarely is more than this.
@@ -47,7 +47,7 @@ pub enum Event {
     /// The peer's certificate (DER), to be checked before any key is used.
     Certificate(Vec<u8>),
     /// The keys.
-    Keys(SrtpKeying),
+    Keys(Keying),
     /// The handshake is done.
     Connected,
     /// Application data of the peer, whose certificate may not have been checked yet.
@@ -230,7 +230,7 @@ fn feed(inner: &mut dimpl::Dtls, datagram: &[u8]) -> Result<(), DtlsError> {
 
 /// The exporter's output is the client's key, the server's key, the client's salt, the server's salt
 /// (RFC 5764 section 4.2).
-fn keying(material: &[u8], profile: SrtpProfile, client: bool) -> Option<SrtpKeying> {
+fn keying(material: &[u8], profile: SrtpProfile, client: bool) -> Option<Keying> {
     let (profile, key, salt) = match profile {
         SrtpProfile::AEAD_AES_128_GCM => (Profile::AeadAes128Gcm, 16, 12),
         SrtpProfile::AEAD_AES_256_GCM => (Profile::AeadAes256Gcm, 32, 12),
@@ -246,7 +246,7 @@ fn keying(material: &[u8], profile: SrtpProfile, client: bool) -> Option<SrtpKey
     let of_client = [client_key, client_salt].concat();
     let of_server = [server_key, server_salt].concat();
     let (send, receive) = if client { (of_client, of_server) } else { (of_server, of_client) };
-    Some(SrtpKeying { profile, receive, send })
+    Some(Keying { profile, receive, send })
 }
 
 /// Runs the library so that a panic in it ends one association and not the loop.

@@ -9,9 +9,12 @@ use std::{
 
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
+use rialto_engine::Control;
+use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use sha1::Sha1;
 
 pub use super::sctp::fuzz::{dcep, script as sctp};
+
 use super::{
     TransportConfig, TransportOptions,
     dtls::hello,
@@ -19,7 +22,6 @@ use super::{
     stun::Message,
     types::RemoteTransport,
 };
-use crate::engine::{Control, EndpointId, ShardId, TransportDatagram, TransportEvent};
 
 const ENDPOINT: EndpointId = EndpointId(1);
 const PEER: &str = "fuzz";

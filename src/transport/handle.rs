@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rialto_engine::Engine;
+use rialto_media::{EndpointId, TransportEvent};
 use tokio::{
     sync::{
         Notify,
@@ -26,7 +28,6 @@ use super::{
         TransportUpdate,
     },
 };
-use crate::engine::{EndpointId, Engine, TransportEvent};
 
 /// All transports of the bridge. Cheap to clone; every method holds a mutex for the time of the work
 /// itself (at most a DTLS flight, a fraction of a millisecond) and sends what follows from it to the

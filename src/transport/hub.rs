@@ -13,6 +13,8 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rialto_engine::Control;
+use rialto_media::{EndpointId, TransportDatagram, TransportEvent};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -31,7 +33,6 @@ use super::{
     },
     ufrag::Ufrags,
 };
-use crate::engine::{Control, EndpointId, TransportDatagram, TransportEvent};
 
 /// A response that comes later than this is of no use.
 const TRANSACTION_LIFE: Duration = Duration::from_secs(10);

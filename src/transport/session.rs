@@ -13,6 +13,8 @@ use std::{
 };
 
 use rand::RngCore;
+use rialto_engine::Control;
+use rialto_media::{EndpointId, TransportDatagram};
 
 use self::{
     addresses::{Address, Addresses},
@@ -31,7 +33,6 @@ use super::{
         TransportOptions, TransportUpdate,
     },
 };
-use crate::engine::{Control, EndpointId, TransportDatagram};
 
 /// An address whose owner was silent for so long, more than a consent interval and its jitter, may go
 /// to another endpoint that answers there.

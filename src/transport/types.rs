@@ -10,8 +10,9 @@ use std::{
     },
 };
 
+use rialto_media::EndpointId;
+
 use super::fingerprint::Fingerprint;
-use crate::engine::EndpointId;
 
 /// What a new transport is told about its endpoint.
 #[derive(Clone, Debug)]

@@ -6,8 +6,7 @@
 //! RFC 8445 section 5.3 asks for 24).
 
 use rand::{Rng, RngCore};
-
-use crate::engine::EndpointId;
+use rialto_media::EndpointId;
 
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const OWNER: usize = 7;

@@ -7,8 +7,10 @@ mod compare;
 
 use std::{collections::HashMap, fs, path::PathBuf, pin::Pin};
 
+use compare::comparable;
 use minidom::Element;
 use proptest::{prelude::*, sample::Index};
+use rialto_engine::{Engine, MediaEvent};
 use tokio::sync::mpsc;
 
 use super::{
@@ -19,11 +21,8 @@ use super::{
 use crate::{
     bridge::{Bridge, BridgeConfig},
     colibri::xml,
-    engine::{Engine, MediaEvent},
     transport::{TransportConfig, Transports},
 };
-
-use compare::comparable;
 
 const CLIENT: &str = "jabber:client";
 

@@ -6,7 +6,6 @@ use minidom::Element;
 use rialto::{
     bridge::{Bridge, BridgeConfig, SelfReport, TransportPort},
     config::{Secret, Xmpp, XmppClient, XmppSecurity},
-    engine::{Engine, MediaEvent},
     stats::Mucs,
     transport::{TransportConfig, Transports},
     xmpp::{
@@ -14,6 +13,7 @@ use rialto::{
         iq::About,
     },
 };
+use rialto_engine::{Engine, MediaEvent};
 use tokio::sync::mpsc;
 
 use super::focus::ROOM;

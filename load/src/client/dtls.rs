@@ -8,7 +8,7 @@ use dtls::{
     crypto::Certificate,
     extension::extension_use_srtp::SrtpProtectionProfile,
 };
-use rialto::srtp::Profile;
+use rialto_srtp::Profile;
 use sha2::{Digest, Sha256};
 use webrtc_util::{Conn, KeyingMaterialExporter};
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ::dtls::conn::DTLSConn;
-use rialto::srtp::Profile;
+use rialto_srtp::Profile;
 use rialto_sys::{SocketOptions, UdpSocket};
 use tokio::{
     sync::{mpsc, watch},

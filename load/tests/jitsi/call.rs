@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto::srtp::Profile;
 use rialto_load::{
     client::{Conference, Joined, Joining, dtls::Identity},
     http::Bridge,
@@ -13,6 +12,7 @@ use rialto_load::{
     shared::{MediaOptions, Shared},
     worker::{Command, Worker, client::ClientReport},
 };
+use rialto_srtp::Profile;
 use serde_json::json;
 
 use crate::{channel::Channel, prosody::PATIENCE};

@@ -16,11 +16,10 @@ mod wire;
 use std::time::{Duration, Instant};
 
 use rialto::{
-    config::{
-        self, Override, Secret, StatsPlace, StatsTransport, XmppClient, XmppSecurity, hocon::System,
-    },
+    config::{self, Override, Secret, StatsPlace, StatsTransport, XmppClient, XmppSecurity},
     daemon::{Daemon, Options},
 };
+use rialto_hocon::System;
 
 use call::Call;
 use focus::Load;

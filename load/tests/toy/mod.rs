@@ -26,8 +26,8 @@ use dtls::{
     crypto::Certificate,
     extension::extension_use_srtp::SrtpProtectionProfile,
 };
-use rialto::srtp::Profile;
 use rialto_load::srtp::{Keys, Opener, Sealer, Stack};
+use rialto_srtp::Profile;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;

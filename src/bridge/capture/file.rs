@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use crate::engine::Tapped;
+use rialto_engine::Tapped;
 
 /// Bytes of a file; more is not written.
 const MAX_BYTES: u64 = 256 << 20;

@@ -10,16 +10,14 @@ use std::{
     thread,
 };
 
+use rialto_engine::{Tap, Tapped};
 use tokio::{
     runtime,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
 };
 
 use super::{CaptureError, file::PcapFile, unix_us};
-use crate::{
-    bridge::lock,
-    engine::{Tap, Tapped},
-};
+use crate::bridge::lock;
 
 /// Captures at a time. Each has a queue of at most about 1.5 MB.
 const MAX_CAPTURES: usize = 16;

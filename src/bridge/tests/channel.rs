@@ -1,15 +1,13 @@
 //! Channels of endpoints, without what carries them.
 
+use rialto_engine::{Control, EndpointSnapshot, MediaEvent, ShardSnapshot, SubscriptionSnapshot};
+use rialto_media::{EndpointId, SourceId};
 use serde_json::{Value, json};
 
 use super::rig::{Rig, creation, rig, sources};
 use crate::{
     bridge::{BridgeConfig, Channel},
     channel::{ChannelKind, Close, Dropped, Limits, Outgoing},
-    engine::{
-        Control, EndpointId, EndpointSnapshot, MediaEvent, ShardSnapshot, SourceId,
-        SubscriptionSnapshot,
-    },
     transport::TransportUpdate,
 };
 

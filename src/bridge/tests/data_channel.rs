@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use rialto_media::EndpointId;
+
 use super::rig::{Rig, rig};
 use crate::{
     bridge::BridgeConfig,
-    engine::EndpointId,
     transport::{ChannelText, TransportUpdate},
 };
 

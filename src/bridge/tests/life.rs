@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use rialto_engine::{
+    Control, EndpointSnapshot, MediaEvent, ShardSnapshot, ShardTotals, SourceSnapshot,
+    SubscriptionSnapshot,
+};
+use rialto_media::{EndpointId, Mid, SourceId};
 use serde_json::{Value, json};
 use tokio::{sync::broadcast::Receiver, time::sleep};
 
@@ -9,10 +14,6 @@ use super::rig::{Rig, creation, rig, sources};
 use crate::{
     bridge::{BridgeConfig, ConferenceEvent, HealthConfig, LoadConfig, Measure, ShutdownState},
     channel::ChannelKind,
-    engine::{
-        Control, EndpointId, EndpointSnapshot, MediaEvent, Mid, ShardSnapshot, ShardTotals,
-        SourceId, SourceSnapshot, SubscriptionSnapshot,
-    },
     transport::{FailReason, TransportUpdate},
 };
 

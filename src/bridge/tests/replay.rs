@@ -3,6 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
+use rialto_engine::Engine;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -10,7 +11,6 @@ use super::rig::{ask, creation, rig};
 use crate::{
     bridge::{Bridge, BridgeConfig},
     colibri::{ColibriError, json},
-    engine::Engine,
     transport::{TransportConfig, Transports},
 };
 
@@ -32,11 +32,11 @@ fn data(directory: &str) -> Vec<(String, Value)> {
 
 /// A bridge with real transports on one loopback address, and SCTP announced: what is compared is
 /// what is signalled.
-fn bridge() -> (Bridge, mpsc::Sender<crate::engine::MediaEvent>) {
+fn bridge() -> (Bridge, mpsc::Sender<rialto_engine::MediaEvent>) {
     bridge_with(TransportConfig::default())
 }
 
-fn bridge_with(transports: TransportConfig) -> (Bridge, mpsc::Sender<crate::engine::MediaEvent>) {
+fn bridge_with(transports: TransportConfig) -> (Bridge, mpsc::Sender<rialto_engine::MediaEvent>) {
     let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
     let (transports, updates) = Transports::new(transports, engine.clone(), [7; 32]).unwrap();
     let (media, events) = mpsc::channel(1);

@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use rialto_engine::{Control, Engine, MediaEvent, Recorder};
+use rialto_media::EndpointId;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -13,7 +15,6 @@ use crate::{
     bridge::{Bridge, BridgeConfig, RestartAnswer, TransportPort},
     colibri::{ColibriError, IceUdp, json},
     conference::CreateTransport,
-    engine::{Control, EndpointId, Engine, MediaEvent, Recorder},
     transport::{SendError, TransportCounters, TransportUpdate},
 };
 

@@ -1,12 +1,13 @@
 //! Everything at once, from several threads: nothing waits for ever, and nothing is left.
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rialto_engine::{Control, MediaEvent};
+use rialto_media::{EndpointId, SourceId};
 use serde_json::json;
 
 use super::rig::{ask, creation, rig, sources};
 use crate::{
     bridge::{Bridge, BridgeConfig},
-    engine::{Control, EndpointId, MediaEvent, SourceId},
     transport::TransportUpdate,
 };
 

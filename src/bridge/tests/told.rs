@@ -1,5 +1,7 @@
 //! What clients are told over their channels that depends on what each of them gets.
 
+use rialto_engine::{Control, MediaEvent};
+use rialto_media::{EndpointId, Mid, SourceId};
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +11,6 @@ use super::{
 use crate::{
     bridge::{BridgeConfig, Channel},
     channel::ChannelKind,
-    engine::{Control, EndpointId, MediaEvent, Mid, SourceId},
 };
 
 const MEETING: &str = "m";

@@ -1,14 +1,13 @@
 //! From JSON to requests and answers.
 
+use rialto_media::MediaType;
+
 use super::tree::{Fields, JsonError, Node, Path, attribute, boolean, integer, string, text};
-use crate::{
-    colibri::{
-        Candidate, Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect,
-        Fingerprint, ForceMute, HttpHeader, ICE_UDP_NAMESPACE, IceUdp, Media, MediaSource, MucRole,
-        Parameter, PayloadType, Ping, RtcpFb, RtpHdrExt, Sctp, SctpRole, Source, SsrcGroup,
-        TraceParent, Transport, WebSocket,
-    },
-    engine::MediaType,
+use crate::colibri::{
+    Candidate, Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect,
+    Fingerprint, ForceMute, HttpHeader, ICE_UDP_NAMESPACE, IceUdp, Media, MediaSource, MucRole,
+    Parameter, PayloadType, Ping, RtcpFb, RtpHdrExt, Sctp, SctpRole, Source, SsrcGroup,
+    TraceParent, Transport, WebSocket,
 };
 
 pub(super) fn conference_modify(

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use rialto_media::MediaType;
+
 use super::{
     Answer, AnsweredChannel, AnsweredContent, Bundle, Channel, Conference, Content, Direction,
     Kind, Named, plan::media_sources,
@@ -16,7 +18,6 @@ use crate::{
         ConferenceModify, ForceMute, IceUdp, Media, MediaSource, Sctp, Source, SsrcGroup,
         capability,
     },
-    engine::MediaType,
 };
 
 /// Upper bound of an endpoint's channels and associations. A focus makes three.

@@ -13,11 +13,11 @@ mod read;
 mod write;
 
 use minidom::Element;
-
-use super::{IceUdp, PayloadType, RtpHdrExt, Source, SsrcGroup};
-use crate::engine::MediaType;
+use rialto_media::MediaType;
 
 pub use face::{Face, Refusal};
+
+use super::{IceUdp, PayloadType, RtpHdrExt, Source, SsrcGroup};
 
 /// The namespace.
 pub const NAMESPACE: &str = super::xml::COLIBRI;

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    colibri::{MediaSource, Source, SsrcGroup},
-    engine::MediaType,
-};
+use rialto_media::MediaType;
+
+use crate::colibri::{MediaSource, Source, SsrcGroup};
 
 /// Streams that groups tie together are one source; every other stream is one of its own. A source is
 /// named after its first stream, so that it keeps its name whatever comes and goes beside it.

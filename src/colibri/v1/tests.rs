@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use minidom::Element;
+use rialto_engine::Control;
+use rialto_media::EndpointId;
 
 use super::{super::xml::STANZA_ERRORS, face::FILL_TIME, *};
 use crate::{
@@ -9,7 +11,6 @@ use crate::{
         tests::rig::{Rig, rig},
     },
     colibri::Condition,
-    engine::{Control, EndpointId},
 };
 
 mod channels;

@@ -1,16 +1,14 @@
 //! From elements to requests and answers.
 
 use minidom::Element;
+use rialto_media::MediaType;
 
 use super::{COLIBRI, DTLS, HDREXT, NAMESPACE, RTCP_FB, RTP, SSMA, TRACE, tree::Node};
-use crate::{
-    colibri::{
-        Candidate, Colibri2Endpoint, Colibri2Relay, ColibriError, ConferenceModified,
-        ConferenceModify, Connect, Fingerprint, ForceMute, HttpHeader, ICE_UDP_NAMESPACE, IceUdp,
-        Media, MediaSource, MucRole, Parameter, PayloadType, Ping, RtcpFb, RtpHdrExt, Sctp,
-        SctpRole, Source, SsrcGroup, TraceParent, Transport, WebSocket,
-    },
-    engine::MediaType,
+use crate::colibri::{
+    Candidate, Colibri2Endpoint, Colibri2Relay, ColibriError, ConferenceModified, ConferenceModify,
+    Connect, Fingerprint, ForceMute, HttpHeader, ICE_UDP_NAMESPACE, IceUdp, Media, MediaSource,
+    MucRole, Parameter, PayloadType, Ping, RtcpFb, RtpHdrExt, Sctp, SctpRole, Source, SsrcGroup,
+    TraceParent, Transport, WebSocket,
 };
 
 type Result<T> = std::result::Result<T, ColibriError>;

@@ -1,11 +1,9 @@
 use proptest::prelude::*;
+use rialto_media::MediaType;
 
 use super::*;
-use crate::{
-    colibri::{
-        Condition, MediaSource, MucRole, Reason, SctpRole, Source, WebSocket, json, xml::tree::Out,
-    },
-    engine::MediaType,
+use crate::colibri::{
+    Condition, MediaSource, MucRole, Reason, SctpRole, Source, WebSocket, json, xml::tree::Out,
 };
 
 fn read(text: &str) -> Result<ConferenceModify, ColibriError> {

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use rialto_hocon::Kind;
+
 use super::*;
-use crate::config::{hocon::Kind, known, load::reference, units};
+use crate::config::{known, load::reference, units};
 
 const KEYS: &str = include_str!("../../../tests/data/config/keys.tsv");
 
@@ -73,7 +75,7 @@ fn defaults_are_those_of_the_table() {
             assert!(ours.get(key).is_none(), "{key}");
             continue;
         };
-        let theirs = hocon::Document::load(
+        let theirs = rialto_hocon::Document::load(
             &format!("{}{key} = {text}", as_file()),
             None,
             &Text(String::new()),

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use rialto_engine::{Control, Engine, Recorder};
+use rialto_media::EndpointId;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -12,7 +14,6 @@ use super::*;
 use crate::{
     bridge::{BridgeConfig, RestartAnswer, TransportPort},
     conference::CreateTransport,
-    engine::{Control, EndpointId, Engine, Recorder},
     focus::{
         message::{Peer, SendState},
         room::{RoomLimits, Rooms},
@@ -61,7 +62,7 @@ struct House {
     bridge: Bridge,
     rooms: Arc<Rooms>,
     engine: Arc<Recorder>,
-    _media: mpsc::Sender<crate::engine::MediaEvent>,
+    _media: mpsc::Sender<rialto_engine::MediaEvent>,
     _updates: mpsc::UnboundedSender<crate::transport::TransportUpdate>,
 }
 

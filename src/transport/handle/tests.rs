@@ -1,13 +1,12 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use rialto_engine::{Control, ControlSink};
+use rialto_media::{ShardId, TransportDatagram};
 use tokio::sync::mpsc::Sender;
 
 use super::*;
-use crate::{
-    engine::{Control, ControlSink, ShardId, TransportDatagram},
-    transport::{Fingerprint, RemoteCandidate, Setup},
-};
+use crate::transport::{Fingerprint, RemoteCandidate, Setup};
 
 const ID: EndpointId = EndpointId(3);
 

@@ -3,13 +3,11 @@ mod data;
 mod world;
 
 use rand::Rng;
+use rialto_srtp::Profile;
 
 use self::world::{BRIDGE, CLIENT, World, addr, hub, options};
 use super::*;
-use crate::{
-    srtp::Profile,
-    transport::{Fingerprint, RemoteCandidate, Setup, types::FailReason},
-};
+use crate::transport::{Fingerprint, RemoteCandidate, Setup, types::FailReason};
 
 const ALICE: EndpointId = EndpointId(7);
 const BOB: EndpointId = EndpointId(8);

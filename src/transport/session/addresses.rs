@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engine::ShardId;
+use rialto_media::ShardId;
 
 /// Addresses of one endpoint; the least recently heard one makes room.
 const MAX_ADDRESSES: usize = 8;

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use rialto_srtp::Keying;
 use serde_json::json;
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
     },
     data::Data,
 };
-use crate::engine::SrtpKeying;
 
 /// Fingerprints that a peer may signal.
 const MAX_FINGERPRINTS: usize = 8;
@@ -30,7 +30,7 @@ pub enum Verdict {
     /// Nothing to tell.
     Nothing,
     /// Keys of a peer whose certificate matched.
-    Ready(SrtpKeying),
+    Ready(Keying),
     /// The peer closed the association.
     Closed,
     /// It will never be ready.
@@ -45,7 +45,7 @@ pub struct Media {
     /// The peer's, until it is verified.
     certificate: Option<Vec<u8>>,
     verified: bool,
-    keys: Option<SrtpKeying>,
+    keys: Option<Keying>,
     connected: bool,
     ready: bool,
     closed: bool,

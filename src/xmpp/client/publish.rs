@@ -102,10 +102,12 @@ mod tests {
     use tokio::{sync::mpsc, time::Instant};
 
     use super::*;
+    use rialto_engine::{EndpointSnapshot, MediaEvent, ShardSnapshot};
+    use rialto_media::EndpointId;
+
     use crate::{
         bridge::{Bridge, BridgeConfig, LoadConfig, Measure},
         colibri::xml,
-        engine::{EndpointId, EndpointSnapshot, MediaEvent, ShardSnapshot},
         xmpp::client::tests::bridge,
     };
 

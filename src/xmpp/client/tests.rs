@@ -5,6 +5,7 @@ mod captured;
 use std::time::{Duration, Instant};
 
 use minidom::Element;
+use rialto_engine::{Engine, MediaEvent};
 use tokio::sync::mpsc;
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
 use crate::{
     bridge::{Bridge, BridgeConfig},
     config::{Secret, XmppClient, XmppSecurity},
-    engine::{Engine, MediaEvent},
     transport::{TransportConfig, Transports},
     xmpp::{Limits, STREAMS, StreamEvent, iq::About, parse},
 };

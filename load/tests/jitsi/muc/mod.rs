@@ -7,9 +7,10 @@ use std::{collections::HashSet, time::Instant};
 
 use rialto::{
     colibri::{Colibri2Endpoint, ConferenceModify, ForceMute, Transport},
-    config::{self, Override, Secret, XmppClient, XmppSecurity, hocon::System},
+    config::{self, Override, Secret, XmppClient, XmppSecurity},
     daemon::{Daemon, Options},
 };
+use rialto_hocon::System;
 use rialto_load::plan::Media;
 use tokio::task::block_in_place;
 

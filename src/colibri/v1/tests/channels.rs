@@ -1,7 +1,8 @@
 //! What channels say of their endpoints, down to what the engine is told.
 
+use rialto_media::SourceId;
+
 use super::*;
-use crate::engine::SourceId;
 
 const SSMA: &str = "xmlns='urn:xmpp:jingle:apps:rtp:ssma:0'";
 

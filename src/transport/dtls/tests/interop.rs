@@ -24,7 +24,7 @@ fn their_config(profiles: &[SrtpProtectionProfile]) -> Config {
 }
 
 /// Pumps our side until it has keys and nothing more to say.
-async fn ours(wire: impl Conn, client: bool) -> SrtpKeying {
+async fn ours(wire: impl Conn, client: bool) -> Keying {
     let config = shared_config(&TransportConfig::default()).unwrap();
     let mut dtls = Dtls::new(&config, &certificate(1), client, Instant::now()).unwrap();
     let (mut keys, mut connected) = (None, false);
@@ -48,7 +48,7 @@ async fn ours(wire: impl Conn, client: bool) -> SrtpKeying {
     keys.unwrap()
 }
 
-async fn handshake_with_webrtc_rs(client: bool, profiles: &[SrtpProtectionProfile]) -> SrtpKeying {
+async fn handshake_with_webrtc_rs(client: bool, profiles: &[SrtpProtectionProfile]) -> Keying {
     let (here, there) = pipe();
     let config = their_config(profiles);
     let theirs = DTLSConn::new(Arc::new(there), config, !client, None);

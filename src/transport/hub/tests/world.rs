@@ -11,9 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rialto_media::ShardId;
+use rialto_srtp::Keying;
 
 use super::super::*;
-use crate::engine::{ShardId, SrtpKeying};
 use crate::transport::{Fingerprint, RemoteCandidate, Setup};
 
 pub const BRIDGE: usize = 0;
@@ -24,7 +25,7 @@ pub struct Side {
     pub hub: Hub,
     pub bound: BTreeMap<SocketAddr, EndpointId>,
     pub selected: BTreeMap<EndpointId, Pair>,
-    pub keys: BTreeMap<EndpointId, SrtpKeying>,
+    pub keys: BTreeMap<EndpointId, Keying>,
     pub updates: Vec<TransportUpdate>,
     pub rtt: Option<Duration>,
     pub sent: usize,

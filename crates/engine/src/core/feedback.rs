@@ -1,0 +1,486 @@
+//! RTCP: what senders and receivers report, and what they are told.
+
+use std::time::{Duration, Instant};
+
+use rialto_media::Drop;
+use rialto_media::{Codec, MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
+use rialto_rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, ntp};
+
+use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, forward::Forwarder};
+use crate::{
+    ShardTotals,
+    egress::{SourceInfo, Subscription, history::Refused, receiver::SubscriptionRef},
+    ingress::keyframe::RequestLimit,
+};
+
+/// Round trip assumed before one is measured.
+pub(super) const DEFAULT_RTT: Duration = Duration::from_millis(100);
+
+/// Room for a compound packet before it is sealed.
+pub(super) const MAX_RTCP: usize = 1_200;
+
+/// Sequence numbers of one compound packet that are answered; a NACK for more is not honest.
+const MAX_NACKED: usize = 512;
+
+/// RTP clock of a source, Hz.
+pub(super) fn clock_rate(info: &SourceInfo) -> u32 {
+    info.media
+        .payload_types
+        .iter()
+        .find(|p| p.media == info.spec.media && !matches!(p.codec, Codec::Rtx { .. }))
+        .map_or(90_000, |p| p.clock_rate)
+}
+
+/// Seals and sends a compound packet that `write` makes.
+pub(super) fn send_rtcp(
+    e: &mut Endpoint,
+    out: &mut impl Outbox,
+    totals: &mut ShardTotals,
+    write: impl FnOnce(&mut RtcpWriter<'_>),
+) {
+    let (Some(tx), Some(dest)) = (e.receiver.tx.as_mut(), e.receiver.dest.as_ref()) else { return };
+    let Some(buf) = out.reserve(dest, MAX_DATAGRAM) else { return };
+    let Some(room) = buf.get_mut(..MAX_RTCP) else { return out.commit(0) };
+    let mut writer = RtcpWriter::new(room);
+    write(&mut writer);
+    let len = writer.len();
+    if let Some(tap) = e.tap.as_ref().filter(|_| len > 0) {
+        tap.copy(true, buf.get(..len).unwrap_or_default());
+    }
+    let sealed = if len == 0 { None } else { tx.seal_rtcp(buf, len).ok() };
+    out.commit(sealed.unwrap_or(0));
+    totals.rtcp_sent += u64::from(sealed.is_some());
+}
+
+/// Tells a receiver that a source has ended (RFC 3550 section 6.6).
+pub(super) fn send_bye(
+    e: &mut Endpoint,
+    ssrc: u32,
+    out: &mut impl Outbox,
+    totals: &mut ShardTotals,
+) {
+    // A writer of ample room: what does not fit is left out, and cannot happen here.
+    send_rtcp(e, out, totals, |w| {
+        let _ = w.receiver_report(ssrc, &[]);
+        let _ = w.bye(&[ssrc]);
+    });
+}
+
+impl Core {
+    /// Takes an SRTCP packet of an endpoint whose home this is.
+    pub(super) fn on_rtcp(&mut self, slot: u32, bytes: &mut [u8], out: &mut impl Outbox) {
+        let now = self.now;
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some(rx) = e.sender.rx.as_mut() else { return self.drops.count(Drop::NoKeys) };
+        let plain = match rx.open_rtcp(bytes) {
+            Ok(len) => bytes.get(..len).unwrap_or_default(),
+            Err(error) => return self.drops.count(crate::ingress::drop_reason(error)),
+        };
+        e.last_received = Some(now);
+        if let Some(tap) = &e.tap {
+            tap.copy(false, plain);
+        }
+        self.totals.rtcp_received += 1;
+        let mut nacked = MAX_NACKED;
+        for packet in RtcpPackets::new(plain) {
+            match packet {
+                Ok(packet) => self.on_rtcp_packet(slot, &packet, &mut nacked, out),
+                Err(_) => return self.drops.count(Drop::MalformedRtcp),
+            }
+        }
+    }
+
+    fn on_rtcp_packet(
+        &mut self,
+        slot: u32,
+        packet: &Rtcp<'_>,
+        nacked: &mut usize,
+        out: &mut impl Outbox,
+    ) {
+        match packet {
+            Rtcp::SenderReport { ssrc, ntp, rtp_ts, blocks, .. } => {
+                self.on_sender_report(slot, *ssrc, *ntp, *rtp_ts, out);
+                blocks.clone().for_each(|b| self.on_report_block(slot, &b));
+            }
+            Rtcp::ReceiverReport { blocks, .. } => {
+                blocks.clone().for_each(|b| self.on_report_block(slot, &b));
+            }
+            Rtcp::Nack { media, lost, .. } => {
+                for lost in lost.clone() {
+                    if *nacked == 0 {
+                        break;
+                    }
+                    *nacked -= 1;
+                    self.on_nack(slot, *media, lost.0, out);
+                }
+            }
+            Rtcp::Pli { media, .. } => self.on_keyframe_request(slot, *media),
+            Rtcp::Fir { requests, .. } => {
+                for (ssrc, _) in requests.clone().take(16) {
+                    self.on_keyframe_request(slot, ssrc);
+                }
+            }
+            // Nothing leaves with a transport-wide number yet, so that no status is about anything.
+            Rtcp::TransportCc(feedback) => {
+                self.totals.feedback_unmatched += u64::from(feedback.count);
+            }
+            Rtcp::Remb { .. } => self.on_remb(slot),
+            _ => {}
+        }
+    }
+
+    /// An estimate that nothing is done with. Who was not asked for it is counted, once.
+    fn on_remb(&mut self, slot: u32) {
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        if !e.tables.remb && !e.spurious_remb {
+            e.spurious_remb = true;
+            self.totals.spurious_rembs += 1;
+        }
+    }
+
+    /// The subscription that feedback about `ssrc` is for.
+    fn subscription_ref(&self, slot: u32, ssrc: u32) -> Option<SubscriptionRef> {
+        self.endpoints.get(slot)?.receiver.by_ssrc.get(&ssrc).copied()
+    }
+
+    fn subscription_mut(&mut self, r: SubscriptionRef) -> Option<&mut Subscription> {
+        self.feeds.get_mut(r.feed)?.subscriptions.get_mut(r.at as usize)
+    }
+
+    fn on_report_block(&mut self, slot: u32, block: &ReportBlock) {
+        let now = self.now;
+        let Some(r) = self.subscription_ref(slot, block.ssrc) else { return };
+        let Some(s) = self.subscription_mut(r) else { return };
+        s.fraction_lost = block.fraction_lost;
+        let Some((last_sr, at)) = s.last_sr else { return };
+        if block.last_sr != last_sr || last_sr == 0 {
+            return;
+        }
+        let delay = ntp::from_compact(block.delay_since_last_sr);
+        let rtt = now.saturating_duration_since(at).checked_sub(delay);
+        if let (Some(rtt), Some(e)) = (rtt, self.endpoints.get_mut(slot)) {
+            e.receiver.rtt = Some(rtt);
+        }
+    }
+
+    fn on_nack(&mut self, slot: u32, ssrc: u32, sequence: u16, out: &mut impl Outbox) {
+        let now_ms = self.now_ms();
+        let Some(r) = self.subscription_ref(slot, ssrc) else { return };
+        let rtt = self.endpoints.get(slot).and_then(|e| e.receiver.rtt).unwrap_or(DEFAULT_RTT);
+        let Some(feed) = self.feeds.get_mut(r.feed) else { return };
+        let Some(s) = feed.subscriptions.get_mut(r.at as usize) else { return };
+        match s.history.resend(sequence, now_ms, rtt) {
+            Ok(sent) => {
+                let mut forwarder = Forwarder {
+                    endpoints: &mut self.endpoints,
+                    drops: &mut self.drops,
+                    totals: &mut self.totals,
+                    scratch: &mut self.scratch,
+                    now_ms,
+                    out,
+                };
+                if !forwarder.resend(feed, r.at as usize, &sent) {
+                    self.totals.retransmissions_missed += 1;
+                }
+            }
+            Err(Refused::Unknown) => self.totals.retransmissions_missed += 1,
+            Err(Refused::TooSoon) => self.drops.count(Drop::RepeatedNack),
+        }
+    }
+
+    fn on_keyframe_request(&mut self, slot: u32, ssrc: u32) {
+        let (now, limit) = (self.now, self.config.keyframes.receiver);
+        let Some(r) = self.subscription_ref(slot, ssrc) else { return };
+        let Some(s) = self.subscription_mut(r) else { return };
+        let encoding = s.projection.target().or(s.projection.current());
+        if let Some(encoding) = encoding
+            && s.keyframes.grant(now, &limit)
+        {
+            self.want_keyframe(r.source, encoding);
+        }
+    }
+
+    /// Asks for keyframes of several encodings.
+    pub(super) fn want_keyframes(&mut self, source: SourceId, encodings: EncodingMask) {
+        for encoding in (0..MAX_ENCODINGS as u8).filter(|e| encodings >> e & 1 == 1) {
+            self.want_keyframe(source, encoding);
+        }
+    }
+
+    /// Asks for a keyframe where the source lives.
+    pub(super) fn want_keyframe(&mut self, source: SourceId, encoding: u8) {
+        if let Some(home) = self.source_homes.get(&source).copied() {
+            let stream =
+                self.endpoints.get_mut(home).and_then(|e| e.sender.stream_mut(source, encoding));
+            if let Some(stream) = stream {
+                stream.keyframes.want();
+                self.set_urgent();
+            }
+            return;
+        }
+        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get(*f));
+        if let Some(home) = feed.map(|f| f.info.home).filter(|h| *h != self.config.shard) {
+            self.send_peer(home, PeerItem::Keyframe { source, encoding }, &[]);
+        }
+    }
+
+    fn on_sender_report(
+        &mut self,
+        slot: u32,
+        ssrc: u32,
+        ntp: u64,
+        timestamp: u32,
+        out: &mut impl Outbox,
+    ) {
+        let now = self.now;
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some(stream) = e.sender.stream_by_ssrc(ssrc) else { return };
+        stream.stats.on_sender_report(now, ntp);
+        let encoding = stream.encoding;
+        let source = stream.source;
+        let Some(source) = e.sender.sources.get(source) else { return };
+        let id = source.spec.id;
+        let item = PeerItem::SenderReport { source: id, encoding, ntp, timestamp };
+        for (shard, wanted) in &source.routes {
+            if wanted & (1 << encoding) == 0 || *shard == self.config.shard {
+                continue;
+            }
+            if !self.peers.push(*shard, item, &[]) {
+                self.drops.count(Drop::PeerQueueFull);
+            }
+        }
+        self.forward_sender_report(id, encoding, ntp, timestamp, out);
+    }
+
+    /// Passes a sender report on: the sender's wall clock stays, so that its audio and video stay in
+    /// step; timestamp and counts become those that the receiver sees (RFC 3550 section 6.4.1).
+    pub(super) fn forward_sender_report(
+        &mut self,
+        source: SourceId,
+        encoding: u8,
+        ntp: u64,
+        timestamp: u32,
+        out: &mut impl Outbox,
+    ) {
+        let now = self.now;
+        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
+        let Some(feed) = feed else { return };
+        for s in &mut feed.subscriptions {
+            if s.projection.current() != Some(encoding) || s.packets == 0 {
+                continue;
+            }
+            let Some(e) = self.endpoints.get_mut(s.receiver) else { continue };
+            let timestamp = timestamp.wrapping_add(s.projection.timestamp_delta());
+            send_rtcp(e, out, &mut self.totals, |w| {
+                let _ = w.sender_report(s.ssrc, ntp, timestamp, s.packets, s.octets, &[]);
+                let _ = w.sdes_cname(s.ssrc, &feed.info.spec.name);
+            });
+            s.last_sr = Some((ntp::middle(ntp), now));
+        }
+    }
+}
+
+/// What a sender is told in one tick.
+pub(super) fn write_sender_feedback(
+    e: &mut Endpoint,
+    now: Instant,
+    limit: &RequestLimit,
+    w: &mut RtcpWriter<'_>,
+    requests_sent: &mut u64,
+) {
+    let own = e.spec.video_ssrc;
+    let reports = now >= e.next_report;
+    // A compound packet starts with a report (RFC 3550 section 6.1).
+    let begin = |w: &mut RtcpWriter<'_>| {
+        if w.is_empty() {
+            let _ = w.receiver_report(own, &[]);
+        }
+    };
+    if reports {
+        write_reports(e, now, w);
+    }
+    let rtt = e.receiver.rtt.unwrap_or(DEFAULT_RTT);
+    for stream in &mut e.sender.streams {
+        if stream.keyframes.poll(now, limit) {
+            begin(w);
+            *requests_sent += 1;
+            if e.tables.pli || !e.tables.fir {
+                let _ = w.pli(own, stream.ssrc);
+            } else {
+                e.fir_count = e.fir_count.wrapping_add(1);
+                let _ = w.fir(own, &[(stream.ssrc, e.fir_count)]);
+            }
+        }
+        if !stream.nack.is_empty() {
+            let mut lost = [0u16; crate::ingress::nack::MAX_MISSING];
+            let mut n = 0;
+            stream.nack.poll(now, rtt, |index| {
+                if let Some(place) = lost.get_mut(n) {
+                    *place = index as u16;
+                    n += 1;
+                }
+            });
+            if n > 0 {
+                begin(w);
+                let media = e.sender.sources.get(stream.source).map(|s| s.spec.media);
+                let from = if media == Some(MediaType::Audio) { e.spec.audio_ssrc } else { own };
+                let lost = lost.iter().take(n).map(|s| rialto_rtp::Seq(*s));
+                let _ = w.nack(from, stream.ssrc, lost);
+            }
+        }
+    }
+    if let Some(twcc) = e.sender.twcc.as_mut().filter(|t| t.is_due(now)) {
+        begin(w);
+        let (media, count) = (e.sender.twcc_ssrc, &mut e.sender.twcc_count);
+        twcc.take(now, |mut base, mut arrivals| {
+            while !arrivals.is_empty() {
+                let base_seq = rialto_rtp::ExtSeq(base);
+                let Ok(taken) = w.transport_cc(own, media, *count, base_seq, arrivals) else {
+                    break;
+                };
+                *count = count.wrapping_add(1);
+                let last = taken.checked_sub(1).and_then(|t| arrivals.get(t));
+                base = last.map_or(base, |a| a.seq.0 + 1);
+                arrivals = arrivals.get(taken..).unwrap_or_default();
+            }
+        });
+    }
+}
+
+/// Receiver reports of every stream that has been heard (RFC 3550 section 6.4.2).
+fn write_reports(e: &mut Endpoint, now: Instant, w: &mut RtcpWriter<'_>) {
+    const BLOCKS: usize = 31;
+    e.next_report = now + super::timers::REPORT_INTERVAL;
+    let mut blocks = [ReportBlock::default(); BLOCKS];
+    let mut n = 0;
+    for stream in &mut e.sender.streams {
+        let Some(place) = blocks.get_mut(n) else { break };
+        let Some(r) = stream.stats.report(now) else { continue };
+        *place = ReportBlock {
+            ssrc: stream.ssrc,
+            fraction_lost: r.fraction_lost,
+            cumulative_lost: r.cumulative_lost,
+            highest_seq: r.highest,
+            jitter: r.jitter,
+            last_sr: r.last_sr,
+            delay_since_last_sr: r.delay_since_last_sr,
+        };
+        n += 1;
+    }
+    if n > 0 {
+        let _ = w.receiver_report(e.spec.video_ssrc, blocks.get(..n).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rialto_media::MediaType;
+    use rialto_rtp::{
+        ExtSeq,
+        rtcp::{Arrival, RtcpWriter},
+    };
+
+    use crate::sim::{World, WorldConfig};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// One sends video of three encodings to the other.
+    fn a_call() -> World {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        world.publish(0, MediaType::Video, 3);
+        world.run(2 * SECOND);
+        world
+    }
+
+    /// What one client reports arrives at once.
+    fn report(world: &mut World, client: usize, write: impl FnOnce(&mut RtcpWriter<'_>)) {
+        let client = &mut world.clients[client];
+        let (from, mut bytes) = (client.addr, client.rtcp(write).unwrap());
+        world.deliver(0, from, &mut bytes);
+    }
+
+    #[test]
+    fn an_estimate_that_was_not_negotiated_is_counted_once_for_each_who_sends_it() {
+        let mut world = a_call();
+        let estimate = |w: &mut RtcpWriter<'_>| w.remb(1, 300_000, &[2]).unwrap();
+        for expected in [1, 1] {
+            report(&mut world, 1, estimate);
+            assert_eq!(world.cores[0].totals.spurious_rembs, expected);
+        }
+        report(&mut world, 0, estimate);
+        assert_eq!(world.cores[0].totals.spurious_rembs, 2);
+    }
+
+    #[test]
+    fn an_estimate_that_was_negotiated_is_not_spurious() {
+        let mut world = a_call();
+        let mut media = world.clients[1].numbering.media();
+        media.remb = true;
+        let id = world.clients[1].id;
+        world.control(crate::Control::SetMedia(id, std::sync::Arc::new(media)));
+        report(&mut world, 1, |w| w.remb(1, 300_000, &[2]).unwrap());
+        assert_eq!(world.cores[0].totals.spurious_rembs, 0);
+    }
+
+    #[test]
+    fn each_status_of_feedback_on_what_was_not_numbered_is_counted() {
+        let mut world = a_call();
+        let before = world.cores[0].totals.feedback_unmatched;
+        let at = |seq, at| Arrival { seq: ExtSeq(seq), at };
+        // One that arrived, two that are missing, one that arrived.
+        let arrivals = [at(100, 64), at(103, 70)];
+        report(&mut world, 1, |w| {
+            w.transport_cc(1, 2, 0, ExtSeq(100), &arrivals).unwrap();
+        });
+        assert_eq!(world.cores[0].totals.feedback_unmatched, before + 4);
+    }
+
+    #[test]
+    fn encodings_that_go_and_return_change_the_layers() {
+        let mut world = a_call();
+        let changes = |world: &mut World| {
+            world.run(3 * SECOND);
+            world.cores[0].totals.layering_changes
+        };
+        let begun = changes(&mut world);
+        for (silent, expected) in [(true, 1), (false, 2)] {
+            world.clients[0].tracks[0].silence(2, silent);
+            assert_eq!(changes(&mut world) - begun, expected, "silent: {silent}");
+        }
+        assert_eq!(changes(&mut world) - begun, 2, "and then nothing changes");
+    }
+
+    #[test]
+    fn a_keyframe_is_one_whatever_number_of_packets_it_has() {
+        let mut world = a_call();
+        let begun = world.cores[0].totals.keyframes_received;
+        assert!(begun >= 3, "each encoding begins with one");
+        let at = world.clients[0].tracks[0].spec.encodings[1].ssrc;
+        world.clients[0].tracks[0].want_keyframe(at);
+        world.run(SECOND);
+        assert_eq!(world.cores[0].totals.keyframes_received, begun + 1);
+    }
+
+    #[test]
+    fn each_encoding_is_video_for_as_long_as_it_comes() {
+        let mut world = a_call();
+        let video_ms = |world: &mut World| {
+            let before = world.cores[0].totals.video_ms;
+            world.run(10 * SECOND);
+            world.cores[0].totals.video_ms - before
+        };
+        let all = video_ms(&mut world);
+        assert!((29_000..=31_000).contains(&all), "{all}");
+        world.clients[0].tracks[0].silence(0, true);
+        world.run(2 * SECOND);
+        let two = video_ms(&mut world);
+        assert!((19_000..=21_000).contains(&two), "{two}");
+        world.clients[0].fall_silent();
+        world.run(2 * SECOND);
+        assert_eq!(video_ms(&mut world), 0);
+    }
+}

@@ -1,0 +1,255 @@
+//! A datagram's way in: what kind it is, whose it is, and, for media, to which receivers it goes.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use rialto_media::Drop;
+use rialto_media::{EndpointId, ShardId, SourceId, TransportDatagram, TransportEvent};
+use rialto_rtp::{self as rtp, header::Kind};
+
+use super::{Core, Event, MAX_DATAGRAM, Outbox, PeerItem};
+use crate::ingress::{Accepted, PacketMeta};
+
+/// Events for control that wait for the end of a batch, at most.
+const MAX_EVENTS: usize = 4_096;
+
+impl Core {
+    pub(super) fn inbound(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &mut [u8],
+        out: &mut impl Outbox,
+    ) {
+        if bytes.len() > MAX_DATAGRAM {
+            return self.drops.count(Drop::TooLarge);
+        }
+        let bound = self.addresses.get(&remote).copied();
+        match (rtp::demux(bytes), bound) {
+            (Kind::Stun, _) => {
+                let datagram = self.for_control(local, remote, bound.map(|b| b.0), bytes);
+                self.event(Event::Transport(TransportEvent::Stun(datagram)));
+            }
+            (Kind::Dtls, Some((endpoint, _))) => {
+                let datagram = self.for_control(local, remote, Some(endpoint), bytes);
+                self.event(Event::Transport(TransportEvent::Dtls(datagram)));
+            }
+            (Kind::Rtp | Kind::Rtcp, Some((endpoint, home))) => {
+                if home == self.config.shard {
+                    self.media(endpoint, bytes, out);
+                } else {
+                    self.totals.handed_over += 1;
+                    self.send_peer(home, PeerItem::Datagram { endpoint, remote }, bytes);
+                }
+            }
+            (Kind::Dtls | Kind::Rtp | Kind::Rtcp, None) => self.drops.count(Drop::UnboundAddress),
+            _ => self.drops.count(Drop::UnknownKind),
+        }
+    }
+
+    fn for_control(
+        &self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        endpoint: Option<EndpointId>,
+        bytes: &[u8],
+    ) -> TransportDatagram {
+        TransportDatagram {
+            shard: self.config.shard,
+            local,
+            remote,
+            endpoint,
+            received: self.now,
+            bytes: Bytes::copy_from_slice(bytes),
+        }
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push(event);
+        } else {
+            self.totals.events_dropped += 1;
+        }
+    }
+
+    pub(super) fn on_peer_item(
+        &mut self,
+        from: ShardId,
+        item: PeerItem,
+        bytes: &mut [u8],
+        out: &mut impl Outbox,
+    ) {
+        match item {
+            PeerItem::Datagram { endpoint, remote } => {
+                // The binding may have ended while the datagram was on its way here.
+                if self.addresses.get(&remote).is_some_and(|(e, _)| *e == endpoint) {
+                    self.media(endpoint, bytes, out);
+                } else {
+                    self.drops.count(Drop::UnboundAddress);
+                }
+            }
+            PeerItem::Media { source, encoding, meta } => {
+                if !self.feed_slots.contains_key(&source) {
+                    self.send_peer(from, PeerItem::Wanted { source, wanted: 0 }, &[]);
+                }
+                self.feed(source, encoding, meta, bytes);
+            }
+            PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
+                self.forward_sender_report(source, encoding, ntp, timestamp, out);
+            }
+            PeerItem::Active { source, active, heights } => {
+                self.set_active(source, active, heights);
+            }
+            PeerItem::Wanted { source, wanted } => {
+                self.set_wanted(source, from, wanted);
+                self.tell_active(source, from);
+            }
+            PeerItem::Keyframe { source, encoding } => self.want_keyframe(source, encoding),
+        }
+    }
+
+    /// SRTP or SRTCP of an endpoint whose home this is.
+    fn media(&mut self, endpoint: EndpointId, bytes: &mut [u8], out: &mut impl Outbox) {
+        let Some(slot) = self.endpoint_slots.get(&endpoint).copied() else {
+            return self.drops.count(Drop::UnknownEndpoint);
+        };
+        if rtp::is_rtcp(bytes) {
+            return self.on_rtcp(slot, bytes, out);
+        }
+        let Some(e) = self.endpoints.get_mut(slot) else {
+            return self.drops.count(Drop::UnknownEndpoint);
+        };
+        let tables = e.tables.clone();
+        let cx = crate::ingress::Context {
+            now: self.now,
+            since_epoch: self.now.saturating_duration_since(self.epoch),
+            tables: &tables,
+            silence: self.config.silence,
+        };
+        let wire_len = bytes.len() as u64;
+        match e.sender.on_rtp(&cx, bytes) {
+            Ok(accepted) => {
+                e.last_received = Some(self.now);
+                self.totals.rtp_received += 1;
+                self.totals.rtp_bytes_received += wire_len;
+                if let Some(tap) = &e.tap {
+                    tap.copy(false, bytes.get(..accepted.len).unwrap_or_default());
+                }
+                if accepted.urgent {
+                    self.set_urgent();
+                }
+                self.route(slot, &accepted, bytes);
+            }
+            Err(reason) => self.drops.count(reason),
+        }
+    }
+
+    /// Gives a packet to every shard whose receivers need its encoding.
+    fn route(&mut self, slot: u32, accepted: &Accepted, bytes: &mut [u8]) {
+        let Accepted { id, encoding, meta, .. } = *accepted;
+        self.totals.keyframes_received += u64::from(meta.keyframe);
+        if accepted.changed {
+            self.tell_active_to_all(slot, accepted.source);
+        }
+        if accepted.silent {
+            return self.drops.count(Drop::Silence);
+        }
+        let bit = 1u8 << encoding;
+        let own = self.config.shard;
+        let (mut here, mut taken) = (false, false);
+        let Some(source) =
+            self.endpoints.get(slot).and_then(|e| e.sender.sources.get(accepted.source))
+        else {
+            return;
+        };
+        let packet = bytes.get(..accepted.len).unwrap_or_default();
+        for (shard, wanted) in &source.routes {
+            if wanted & bit == 0 {
+                continue;
+            }
+            taken = true;
+            if *shard == own {
+                here = true;
+                continue;
+            }
+            let item = PeerItem::Media { source: id, encoding, meta };
+            if !self.peers.push(*shard, item, packet) {
+                self.drops.count(Drop::PeerQueueFull);
+            }
+        }
+        if !taken {
+            self.drops.count(Drop::Unwanted);
+        }
+        if here {
+            self.feed(id, encoding, meta, packet);
+        }
+    }
+
+    /// Tells every shard with receivers which encodings of a source arrive now.
+    pub(super) fn tell_active_to_all(&mut self, slot: u32, source: usize) {
+        let Some(s) = self.endpoints.get(slot).and_then(|e| e.sender.sources.get(source)) else {
+            return;
+        };
+        let id = s.spec.id;
+        for i in 0..s.routes.len() {
+            let shard = self
+                .endpoints
+                .get(slot)
+                .and_then(|e| e.sender.sources.get(source))
+                .and_then(|s| s.routes.get(i))
+                .map(|r| r.0);
+            if let Some(shard) = shard {
+                self.tell_active(id, shard);
+            }
+        }
+    }
+
+    /// Puts a packet into its ring on this shard; it leaves at the next flush that finds it due.
+    fn feed(&mut self, source: SourceId, encoding: u8, meta: PacketMeta, packet: &[u8]) {
+        let Some(slot) = self.feed_slots.get(&source).copied() else {
+            return self.drops.count(Drop::Unwanted);
+        };
+        let hold = self.now + self.config.video_hold;
+        let Some(feed) = self.feeds.get_mut(slot) else { return };
+        if feed.push(encoding, meta, packet, self.now, hold) {
+            self.dirty.push(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Drop;
+    use rialto_media::MediaType;
+
+    use crate::sim::{World, WorldConfig};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const SILENT: u8 = 127;
+
+    #[test]
+    fn silence_ends_here_and_leaves_no_gap() {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        let audio = world.publish(0, MediaType::Audio, 1);
+        world.run(SECOND);
+        let loud = world.clients[0].tracks[0].level;
+        for _ in 0..3 {
+            world.clients[0].tracks[0].level = SILENT;
+            world.run(SECOND);
+            world.clients[0].tracks[0].level = loud;
+            world.run(SECOND);
+        }
+        let totals = world.cores[0].totals;
+        let ended = world.cores[0].drops.get(Drop::Silence);
+        assert!((100..=150).contains(&ended), "all but three of each second: {ended}");
+        let got = &world.clients[1].incoming[&audio].got;
+        assert_eq!(got.len() as u64, totals.rtp_received - ended, "what ends here was received");
+        let (first, last) = (*got.keys().next().unwrap(), *got.keys().last().unwrap());
+        assert_eq!(last - first + 1, got.len() as u64, "no gap");
+        world.clients[1].incoming[&audio].check();
+    }
+}

@@ -1,0 +1,271 @@
+//! The core of a shard: everything it does with packets, without I/O. Time, datagrams and commands go
+//! in; datagrams, batches for other shards and events come out. The same code runs under sockets
+//! ([`super::thread`]) and under a simulated network with virtual time.
+//!
+//! The packet path, in the order in which a packet takes it: [`Core::on_datagram`] →
+//! [`Sender::on_rtp`](crate::ingress::Sender::on_rtp) → `Core::route` →
+//! [`Feed::push`](crate::egress::Feed::push) → [`Core::flush`] → `forward::flush_feed` →
+//! [`write_rtp`](crate::egress::wire::write_rtp).
+
+mod command;
+mod endpoint;
+mod feedback;
+mod forward;
+mod inbound;
+mod outbox;
+mod peer;
+mod setup;
+mod snapshot;
+mod timers;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use rialto_media::{DropCounters, EndpointId, ShardId, SourceId, TransportEvent};
+use rustc_hash::FxHashMap;
+
+pub use command::ShardCommand;
+pub use endpoint::Endpoint;
+pub use outbox::{Collected, Outbox};
+pub use peer::{PeerBatch, PeerBatches, PeerItem};
+
+use super::{
+    api::{MediaEvent, ShardTotals, Waiting},
+    delay::DelayHistogram,
+    slab::Slab,
+};
+use crate::{
+    egress::Feed,
+    ingress::{keyframe::KeyframeLimits, silence::SilenceLimit},
+};
+
+/// Largest datagram that is taken or made; what a path without fragments carries.
+pub const MAX_DATAGRAM: usize = 1_500;
+
+/// Periodic work is looked at this often while there are endpoints: as often as transport-wide feedback
+/// leaves. Each look wakes a shard that may have nothing else to do.
+const TICK: Duration = crate::ingress::twcc::INTERVAL;
+/// What cannot wait for that is looked at this soon: packets to be asked for again, keyframe requests.
+/// It also forgives small reordering.
+const URGENT_TICK: Duration = Duration::from_millis(10);
+/// While there are no endpoints.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// How a shard's core is set up.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// Which shard it is.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// The addresses that each shard's sockets are bound to; [`Dest::socket`](super::arena::Dest) is
+    /// an index into them.
+    pub sockets: Vec<SocketAddr>,
+    /// How long a video packet may wait for company.
+    pub video_hold: Duration,
+    /// How often keyframes are asked for.
+    pub keyframes: KeyframeLimits,
+    /// How much silence is forwarded.
+    pub silence: SilenceLimit,
+    /// Seed of random choices.
+    pub seed: u64,
+}
+
+/// Something for control.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// For the transports.
+    Transport(TransportEvent),
+    /// For the conferences.
+    Media(MediaEvent),
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Core {
+    config: CoreConfig,
+    epoch: Instant,
+    now: Instant,
+    addresses: FxHashMap<SocketAddr, (EndpointId, ShardId)>,
+    endpoints: Slab<Endpoint>,
+    endpoint_slots: FxHashMap<EndpointId, u32>,
+    feeds: Slab<Feed>,
+    feed_slots: FxHashMap<SourceId, u32>,
+    /// The home endpoint of a source, on its sender's shard.
+    source_homes: FxHashMap<SourceId, u32>,
+    /// Feeds with packets that have not left yet.
+    dirty: Vec<u32>,
+    peers: PeerBatches,
+    events: Vec<Event>,
+    next_tick: Instant,
+    /// When a sender is looked at that something must be asked of; `None`: there is none.
+    urgent: Option<Instant>,
+    next_levels: Instant,
+    next_snapshot: Instant,
+    last_snapshot: Instant,
+    /// Time asleep by then, µs.
+    last_asleep_us: u64,
+    random: u64,
+    /// Totals since the start.
+    pub totals: ShardTotals,
+    /// Drops since the start, by reason.
+    pub drops: DropCounters,
+    /// How long packets took through this shard, since the start.
+    pub delays: DelayHistogram,
+    /// The most that waited in its lanes since the last snapshot.
+    pub waiting: Waiting,
+    /// When the oldest of the packets came that have just been written and not left yet.
+    leaving: Option<Instant>,
+    scratch: forward::Scratch,
+}
+
+impl Core {
+    /// A core without endpoints. `now` becomes its epoch.
+    pub fn new(config: CoreConfig, now: Instant) -> Self {
+        let peers = PeerBatches::new(config.shard, config.shards);
+        let random = config.seed ^ (u64::from(config.shard.0) << 48) | 1;
+        Self {
+            config,
+            epoch: now,
+            now,
+            addresses: FxHashMap::default(),
+            endpoints: Slab::default(),
+            endpoint_slots: FxHashMap::default(),
+            feeds: Slab::default(),
+            feed_slots: FxHashMap::default(),
+            source_homes: FxHashMap::default(),
+            dirty: Vec::new(),
+            peers,
+            events: Vec::new(),
+            next_tick: now,
+            urgent: None,
+            next_levels: now,
+            next_snapshot: now,
+            last_snapshot: now,
+            last_asleep_us: 0,
+            random,
+            totals: ShardTotals::default(),
+            drops: DropCounters::default(),
+            delays: DelayHistogram::default(),
+            waiting: Waiting::default(),
+            leaving: None,
+            scratch: forward::Scratch::default(),
+        }
+    }
+
+    /// Which shard it is.
+    pub fn shard(&self) -> ShardId {
+        self.config.shard
+    }
+
+    /// Applies a command. What must leave at once (a datagram of control, a BYE) goes to `out`.
+    pub fn on_command(&mut self, now: Instant, command: ShardCommand, out: &mut impl Outbox) {
+        self.now = now;
+        self.apply(command, out);
+    }
+
+    /// Takes a datagram from the network; its bytes are decrypted in place.
+    #[inline]
+    pub fn on_datagram(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &mut [u8],
+        out: &mut impl Outbox,
+    ) {
+        self.now = now;
+        self.totals.datagrams_received += 1;
+        self.inbound(local, remote, bytes, out);
+    }
+
+    /// Takes what another shard sent; empties the batch.
+    pub fn on_peer(&mut self, now: Instant, batch: &mut PeerBatch, out: &mut impl Outbox) {
+        self.now = now;
+        let from = batch.from;
+        batch.drain(|item, bytes| self.on_peer_item(from, item, bytes, out));
+    }
+
+    /// The end of a batch: whatever is due leaves.
+    pub fn flush(&mut self, now: Instant, out: &mut impl Outbox) {
+        self.now = now;
+        self.flush_due(out);
+    }
+
+    /// Whether something was written that has not left yet.
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// What was written has left at `now`: one measurement for all of it, the longest.
+    pub fn on_sent(&mut self, now: Instant) {
+        if let Some(came) = self.leaving.take() {
+            self.delays.record(now.saturating_duration_since(came));
+        }
+    }
+
+    /// Whether somebody here gets a source.
+    pub fn receives(&self, source: SourceId) -> bool {
+        self.feed_slots.contains_key(&source)
+    }
+
+    /// When [`Self::on_timeout`] wants to be called.
+    pub fn next_timeout(&self) -> Instant {
+        let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due);
+        feeds.chain(self.urgent).fold(self.next_tick, Instant::min)
+    }
+
+    /// Does what is due at `now`.
+    pub fn on_timeout(&mut self, now: Instant, out: &mut impl Outbox) {
+        self.now = now;
+        self.flush_due(out);
+        if now >= self.next_tick {
+            self.tick(out);
+            let idle = self.endpoints.is_empty();
+            self.next_tick = now + if idle { IDLE_TICK } else { TICK };
+        } else if self.urgent.is_some_and(|at| now >= at) {
+            self.sender_feedback(out);
+        }
+    }
+
+    /// A sender must be asked for something soon.
+    fn set_urgent(&mut self) {
+        self.urgent.get_or_insert(self.now + URGENT_TICK);
+    }
+
+    /// Exchanges the batch for a shard, if it has content, for an empty one.
+    pub fn take_peer(&mut self, shard: ShardId, spare: &mut PeerBatch) -> bool {
+        self.peers.take(shard, spare)
+    }
+
+    /// Whether there is something for a shard.
+    pub fn has_peer(&self, shard: ShardId) -> bool {
+        self.peers.has(shard)
+    }
+
+    /// Whether batches for other shards should leave before the end of the tick; true once for each
+    /// that has become half full.
+    pub fn peers_press(&mut self) -> bool {
+        self.peers.half_full()
+    }
+
+    /// What has happened for control since the last call.
+    pub fn events(&mut self) -> std::vec::Drain<'_, Event> {
+        self.events.drain(..)
+    }
+
+    fn now_ms(&self) -> u32 {
+        self.now.saturating_duration_since(self.epoch).as_millis() as u32
+    }
+
+    /// xorshift64*: for values that need not be secret (a first RTX sequence number).
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}

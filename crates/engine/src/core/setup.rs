@@ -1,0 +1,365 @@
+//! Commands of control: endpoints, sources, routes and subscriptions of this shard.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rialto_media::{
+    Drop, EndpointId, MediaParams, PtMap, ShardId, SourceId, SourceSpec, Tables, Terms,
+    encodings::{self, EncodingMask, Heights},
+};
+use rialto_srtp::{Keying, RxContext, TxContext};
+
+use super::{Core, Endpoint, Outbox, PeerItem, ShardCommand, feedback};
+use crate::{
+    dest::Dest,
+    egress::{
+        Feed, SourceInfo, Subscription, history::History, projection::Projection,
+        receiver::SubscriptionRef,
+    },
+    ingress::keyframe::Granted,
+};
+
+impl Core {
+    pub(super) fn apply(&mut self, command: ShardCommand, out: &mut impl Outbox) {
+        match command {
+            ShardCommand::Bind { remote, endpoint, home } => {
+                self.addresses.insert(remote, (endpoint, home));
+            }
+            ShardCommand::Unbind { remote, endpoint } => {
+                if self.addresses.get(&remote).is_some_and(|(e, _)| *e == endpoint) {
+                    self.addresses.remove(&remote);
+                }
+            }
+            ShardCommand::AddEndpoint(id, spec) => {
+                let slot = self.endpoints.insert(Endpoint::new(id, spec, self.now));
+                self.endpoint_slots.insert(id, slot);
+                self.next_tick = self.next_tick.min(self.now + super::TICK);
+            }
+            ShardCommand::RemoveEndpoint(id) => self.remove_endpoint(id, out),
+            ShardCommand::SetMedia(id, media) => self.set_media(id, &media),
+            ShardCommand::SetSources(id, sources) => self.set_sources(id, sources),
+            ShardCommand::SetForceMute { endpoint, audio, video } => {
+                if let Some(e) = self.endpoint_mut(endpoint) {
+                    e.sender.mute = (audio, video);
+                }
+            }
+            ShardCommand::Tap(id, tap) => {
+                if let Some(e) = self.endpoint_mut(id) {
+                    e.tap = tap;
+                }
+            }
+            ShardCommand::Select { endpoint, remote, local } => {
+                let dest = self.dest(local, remote);
+                if let Some(e) = self.endpoint_mut(endpoint) {
+                    e.receiver.dest = dest;
+                }
+            }
+            ShardCommand::SetKeys(id, keys) => self.set_keys(id, &keys),
+            ShardCommand::SetRtt(id, rtt) => self.set_rtt(id, rtt),
+            ShardCommand::AddRoute { source, shard } => self.add_route(source, shard),
+            ShardCommand::RemoveRoute { source, shard } => {
+                if let Some(s) = self.home_source(source) {
+                    s.routes.retain(|(to, _)| *to != shard);
+                }
+            }
+            ShardCommand::Subscribe { receiver, source, terms } => {
+                self.subscribe(receiver, &source, terms);
+            }
+            ShardCommand::Unsubscribe { receiver, source } => {
+                self.unsubscribe(receiver, source, out);
+            }
+            ShardCommand::Transmit { local, remote, bytes } => {
+                self.transmit(local, remote, &bytes, out);
+            }
+        }
+    }
+
+    fn transmit(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &[u8],
+        out: &mut impl Outbox,
+    ) {
+        let written = self
+            .dest(local, remote)
+            .and_then(|dest| out.reserve(&dest, bytes.len()))
+            .and_then(|room| room.get_mut(..bytes.len()))
+            .map(|room| room.copy_from_slice(bytes));
+        if written.is_some() {
+            out.commit(bytes.len());
+        } else {
+            self.drops.count(Drop::SendQueueFull);
+        }
+    }
+
+    /// The socket that reaches `remote` from `local`, and what must be said about the source address.
+    fn dest(&self, local: SocketAddr, remote: SocketAddr) -> Option<Dest> {
+        let sockets = &self.config.sockets;
+        let exact = sockets.iter().position(|s| s.ip() == local.ip());
+        let wild = || {
+            sockets.iter().position(|s| s.ip().is_unspecified() && s.is_ipv4() == remote.is_ipv4())
+        };
+        let socket = exact.or_else(wild)?;
+        let named = exact.is_none() && !local.ip().is_unspecified();
+        Some(Dest {
+            remote,
+            local_ip: named.then(|| local.ip()),
+            socket: u8::try_from(socket).ok()?,
+        })
+    }
+
+    pub(super) fn endpoint_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
+        let slot = *self.endpoint_slots.get(&id)?;
+        self.endpoints.get_mut(slot)
+    }
+
+    pub(super) fn home_source(&mut self, id: SourceId) -> Option<&mut crate::ingress::LocalSource> {
+        let slot = *self.source_homes.get(&id)?;
+        self.endpoints.get_mut(slot)?.sender.source_mut(id)
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId, out: &mut impl Outbox) {
+        let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
+        let wanted = self.endpoints.get(slot).map(|e| e.subscriptions.clone()).unwrap_or_default();
+        for source in wanted {
+            self.unsubscribe(id, source, out);
+        }
+        self.endpoint_slots.remove(&id);
+        self.endpoints.remove(slot);
+        self.source_homes.retain(|_, home| *home != slot);
+        self.addresses.retain(|_, (endpoint, _)| *endpoint != id);
+    }
+
+    fn set_media(&mut self, id: EndpointId, media: &Arc<MediaParams>) {
+        let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        e.tables = Arc::new(Tables::new(media));
+        e.media = media.clone();
+        for source in &e.subscriptions {
+            let feed = self.feed_slots.get(source).and_then(|f| self.feeds.get_mut(*f));
+            let Some(feed) = feed else { continue };
+            let map = PtMap::new(&feed.info.media, media);
+            if let Some(s) = feed.subscriptions.iter_mut().find(|s| s.receiver == slot) {
+                s.payload_types = map;
+            }
+        }
+    }
+
+    fn set_sources(&mut self, id: EndpointId, sources: Vec<SourceSpec>) {
+        let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
+        self.source_homes.retain(|_, home| *home != slot);
+        for source in &sources {
+            self.source_homes.insert(source.id, slot);
+        }
+        if let Some(e) = self.endpoints.get_mut(slot) {
+            e.sender.set_sources(sources);
+        }
+    }
+
+    fn set_keys(&mut self, id: EndpointId, keys: &Keying) {
+        let contexts =
+            (RxContext::new(keys.profile, &keys.receive), TxContext::new(keys.profile, &keys.send));
+        let Some(e) = self.endpoint_mut(id) else { return };
+        if let (Ok(rx), Ok(tx)) = contexts {
+            e.sender.set_keys(rx);
+            e.receiver.set_keys(tx);
+        } else {
+            tracing::error!(endpoint = %e.spec.label, "SRTP keys of a wrong length");
+        }
+        // Whatever it was waiting for can reach it from now on.
+        let wanted = e.subscriptions.clone();
+        for source in wanted {
+            self.retarget(source);
+        }
+    }
+
+    fn set_rtt(&mut self, id: EndpointId, rtt: Duration) {
+        if let Some(e) = self.endpoint_mut(id) {
+            e.receiver.rtt.get_or_insert(rtt);
+        }
+    }
+
+    fn add_route(&mut self, source: SourceId, shard: ShardId) {
+        let Some(s) = self.home_source(source) else { return };
+        if !s.routes.iter().any(|(to, _)| *to == shard) {
+            let only = s.spec.encodings.len() == 1;
+            s.routes.push((shard, EncodingMask::from(only)));
+        }
+        self.tell_active(source, shard);
+    }
+
+    /// Tells one shard which encodings of a source arrive here.
+    pub(super) fn tell_active(&mut self, source: SourceId, shard: ShardId) {
+        let Some(s) = self.home_source(source) else { return };
+        let (active, heights) = (s.active, s.heights);
+        if shard == self.config.shard {
+            self.set_active(source, active, heights);
+        } else {
+            self.send_peer(shard, PeerItem::Active { source, active, heights }, &[]);
+        }
+    }
+
+    pub(super) fn send_peer(&mut self, shard: ShardId, item: PeerItem, bytes: &[u8]) {
+        if !self.peers.push(shard, item, bytes) {
+            self.drops.count(Drop::PeerQueueFull);
+        }
+    }
+
+    fn subscribe(&mut self, receiver: EndpointId, info: &Arc<SourceInfo>, terms: Terms) {
+        let source = info.spec.id;
+        let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
+        let first = !self.feed_slots.contains_key(&source);
+        if first {
+            let feed = self.feeds.insert(Feed::new(info.clone()));
+            self.feed_slots.insert(source, feed);
+        }
+        let random = self.next_random();
+        let Some(feed_slot) = self.feed_slots.get(&source).copied() else { return };
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some(feed) = self.feeds.get_mut(feed_slot) else { return };
+        feed.info = info.clone();
+        let payload_types = PtMap::new(&info.media, &e.media);
+        if let Some(s) = feed.subscriptions.iter_mut().find(|s| s.receiver == slot) {
+            s.terms = terms;
+            s.payload_types = payload_types;
+        } else {
+            let Some(encoding) = info.spec.encodings.first() else { return };
+            let Ok(resume) = e.receiver.resume(encoding.ssrc) else {
+                self.drops.count(Drop::SsrcRefused);
+                if first {
+                    self.drop_feed(source, feed_slot);
+                }
+                return;
+            };
+            let rtx_resume = encoding.rtx.and_then(|rtx| e.receiver.resume(rtx).ok());
+            let at = feed.subscriptions.len() as u32;
+            let reference = SubscriptionRef { source, feed: feed_slot, at };
+            e.receiver.by_ssrc.insert(encoding.ssrc, reference);
+            e.subscriptions.push(source);
+            let clock = feedback::clock_rate(info);
+            feed.subscriptions.push(Subscription {
+                receiver: slot,
+                ssrc: encoding.ssrc,
+                rtx_ssrc: encoding.rtx.filter(|_| rtx_resume.is_some()),
+                rtx_next: rtx_resume.flatten().unwrap_or(random & 0x7fff),
+                terms,
+                payload_types,
+                projection: Projection::new(clock, resume.filter(|next| *next > 0)),
+                history: History::default(),
+                keyframes: Granted::default(),
+                asked_at: None,
+                packets: 0,
+                octets: 0,
+                interval_bytes: 0,
+                retransmissions: 0,
+                last_sr: None,
+                fraction_lost: 0,
+            });
+        }
+        if first && info.home == self.config.shard {
+            self.tell_active(source, info.home);
+        }
+        self.retarget(source);
+        if first && info.home != self.config.shard {
+            self.tell_wanted(source, true);
+        }
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        receiver: EndpointId,
+        source: SourceId,
+        out: &mut impl Outbox,
+    ) {
+        let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
+        let Some(feed_slot) = self.feed_slots.get(&source).copied() else { return };
+        let Some(feed) = self.feeds.get_mut(feed_slot) else { return };
+        let Some(at) = feed.subscriptions.iter().position(|s| s.receiver == slot) else { return };
+        let gone = feed.subscriptions.swap_remove(at);
+        if let Some(moved) = feed.subscriptions.get(at)
+            && let Some(other) = self.endpoints.get_mut(moved.receiver)
+            && let Some(reference) = other.receiver.by_ssrc.get_mut(&moved.ssrc)
+        {
+            reference.at = at as u32;
+        }
+        let empty = feed.subscriptions.is_empty();
+        if let Some(e) = self.endpoints.get_mut(slot) {
+            e.subscriptions.retain(|s| *s != source);
+            e.receiver.by_ssrc.remove(&gone.ssrc);
+            e.receiver.retire(&gone);
+            if gone.packets > 0 {
+                feedback::send_bye(e, gone.ssrc, out, &mut self.totals);
+            }
+        }
+        if empty {
+            self.drop_feed(source, feed_slot);
+        } else {
+            self.tell_wanted(source, false);
+        }
+    }
+
+    /// Nobody here receives this source.
+    fn drop_feed(&mut self, source: SourceId, slot: u32) {
+        self.feeds.remove(slot);
+        self.feed_slots.remove(&source);
+        self.dirty.retain(|f| *f != slot);
+    }
+
+    /// The sender's home says which encodings arrive, and how high they are.
+    pub(super) fn set_active(&mut self, source: SourceId, active: EncodingMask, heights: Heights) {
+        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
+        let Some(feed) = feed else { return };
+        if (feed.active, feed.heights) != (active, heights) {
+            (feed.active, feed.heights) = (active, heights);
+            self.retarget(source);
+        }
+    }
+
+    /// Decides anew what each receiver of a source gets, and asks for the keyframes that needs.
+    pub(super) fn retarget(&mut self, source: SourceId) {
+        let now_ms = self.now_ms();
+        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
+        let Some(feed) = feed else { return };
+        let only = feed.info.spec.encodings.len() == 1;
+        let active = if only { 1 } else { feed.active };
+        let mut waits = 0;
+        for s in &mut feed.subscriptions {
+            // With nothing arriving, what was forwarded last is what will be recognised first.
+            let target = encodings::choose(active, feed.heights, s.terms.max_height)
+                .or(s.projection.current());
+            if s.projection.set_target(target, now_ms) {
+                waits |= encodings::bit(target);
+                s.asked_at = Some(self.now);
+            }
+        }
+        self.want_keyframes(source, waits);
+        self.tell_wanted(source, false);
+    }
+
+    /// Tells the sender's home which encodings receivers here need, if that has changed.
+    pub(super) fn tell_wanted(&mut self, source: SourceId, always: bool) {
+        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
+        let Some(feed) = feed else { return };
+        let wanted = feed.wanted();
+        if wanted == feed.told_wanted && !always {
+            return;
+        }
+        feed.told_wanted = wanted;
+        let home = feed.info.home;
+        if home == self.config.shard {
+            self.set_wanted(source, home, wanted);
+        } else {
+            self.send_peer(home, PeerItem::Wanted { source, wanted }, &[]);
+        }
+    }
+
+    /// A shard says which encodings of a source that lives here its receivers need.
+    pub(super) fn set_wanted(&mut self, source: SourceId, shard: ShardId, wanted: EncodingMask) {
+        let Some(s) = self.home_source(source) else { return };
+        match s.routes.iter_mut().find(|(to, _)| *to == shard) {
+            Some(route) => route.1 = wanted,
+            None if wanted != 0 => s.routes.push((shard, wanted)),
+            None => {}
+        }
+    }
+}

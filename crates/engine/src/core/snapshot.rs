@@ -1,0 +1,129 @@
+//! The counters of a shard, by value.
+
+use super::{Core, Endpoint};
+use crate::egress::Feed;
+use crate::{EndpointSnapshot, ShardSnapshot, SourceSnapshot, SubscriptionSnapshot, slab::Slab};
+
+impl Core {
+    /// Everything that control wants to know; begins the next interval.
+    pub(super) fn snapshot(&mut self) -> ShardSnapshot {
+        let interval = self.now.saturating_duration_since(self.last_snapshot);
+        self.last_snapshot = self.now;
+        let seconds = interval.as_secs_f64().max(0.001);
+        let asleep_us = self.totals.asleep_us.saturating_sub(self.last_asleep_us);
+        self.last_asleep_us = self.totals.asleep_us;
+        let asleep = asleep_us as f64 / 1e6 / seconds;
+        let mut endpoints = Vec::new();
+        for slot in 0..self.endpoints.bound() {
+            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+            let arrived =
+                e.sender.streams.iter().filter(|s| s.is_video && s.stats.interval_bytes > 0);
+            self.totals.video_ms += arrived.count() as u64 * interval.as_millis() as u64;
+            self.totals.layering_changes += std::mem::take(&mut e.sender.layering_changes);
+            let subscriptions = subscriptions(e, slot, &mut self.feeds, &self.feed_slots, seconds);
+            endpoints.push(endpoint(e, subscriptions, seconds));
+        }
+        ShardSnapshot {
+            shard: self.config.shard.0,
+            totals: self.totals,
+            drops: self.drops.all().collect(),
+            delays: self.delays,
+            waiting: std::mem::take(&mut self.waiting),
+            busy: (1.0 - asleep).clamp(0.0, 1.0) as f32,
+            endpoints,
+        }
+    }
+}
+
+fn rate(now: u64, before: u64, seconds: f64) -> u64 {
+    (now.saturating_sub(before) as f64 / seconds).round() as u64
+}
+
+fn endpoint(
+    e: &mut Endpoint,
+    subscriptions: Vec<(SubscriptionSnapshot, u8)>,
+    seconds: f64,
+) -> EndpointSnapshot {
+    let (mut expected, mut received) = (0, 0);
+    let mut sources: Vec<_> = e
+        .sender
+        .sources
+        .iter()
+        .map(|s| SourceSnapshot {
+            source: s.spec.id,
+            encoding_bps: vec![0; s.spec.encodings.len()],
+            encoding_height: vec![None; s.spec.encodings.len()],
+        })
+        .collect();
+    for stream in &mut e.sender.streams {
+        let (e, r) = stream.stats.take_interval();
+        expected += e;
+        received += r;
+        let bytes = std::mem::take(&mut stream.stats.interval_bytes);
+        let Some(source) = sources.get_mut(stream.source) else { continue };
+        let at = usize::from(stream.encoding);
+        if let Some(bps) = source.encoding_bps.get_mut(at) {
+            *bps = rate(bytes * 8, 0, seconds);
+        }
+        if let Some(height) = source.encoding_height.get_mut(at) {
+            *height = stream.height;
+        }
+    }
+    let (rx, rx_before) = (e.sender.received, e.sender.received_before);
+    let (tx, tx_before) = (e.receiver.sent, e.receiver.sent_before);
+    e.sender.received_before = rx;
+    e.receiver.sent_before = tx;
+    let lost: u64 = subscriptions.iter().map(|(_, lost)| u64::from(*lost)).sum();
+    let reported = subscriptions.len().max(1) as f32;
+    EndpointSnapshot {
+        endpoint: e.id,
+        last_received: e.last_received,
+        receive_bps: rate(rx.1 * 8, rx_before.1 * 8, seconds),
+        send_bps: rate(tx.1 * 8, tx_before.1 * 8, seconds),
+        receive_pps: rate(rx.0, rx_before.0, seconds),
+        send_pps: rate(tx.0, tx_before.0, seconds),
+        receive_loss: if expected == 0 {
+            0.0
+        } else {
+            expected.saturating_sub(received) as f32 / expected as f32
+        },
+        send_loss: lost as f32 / 256.0 / reported,
+        rtt: e.receiver.rtt,
+        received: rx,
+        sent: tx,
+        sources,
+        subscriptions: subscriptions.into_iter().map(|(s, _)| s).collect(),
+    }
+}
+
+/// What an endpoint gets, with the fraction of each that it reported lost (of 256).
+fn subscriptions(
+    e: &Endpoint,
+    slot: u32,
+    feeds: &mut Slab<Feed>,
+    feed_slots: &rustc_hash::FxHashMap<rialto_media::SourceId, u32>,
+    seconds: f64,
+) -> Vec<(SubscriptionSnapshot, u8)> {
+    let mut all = Vec::with_capacity(e.receiver.by_ssrc.len());
+    for source in &e.subscriptions {
+        let feed = feed_slots.get(source).and_then(|f| feeds.get_mut(*f));
+        let Some(feed) = feed else { continue };
+        let ssrc = feed.info.spec.encodings.first().map(|e| e.ssrc);
+        let at = ssrc.and_then(|s| e.receiver.by_ssrc.get(&s)).map(|r| r.at as usize);
+        let Some(s) = at.and_then(|at| feed.subscriptions.get_mut(at)) else { continue };
+        if s.receiver != slot {
+            continue;
+        }
+        let bytes = std::mem::take(&mut s.interval_bytes);
+        let snapshot = SubscriptionSnapshot {
+            source: *source,
+            current: s.projection.current(),
+            target: s.projection.target(),
+            bps: rate(bytes * 8, 0, seconds),
+            packets: u64::from(s.packets),
+            retransmissions: s.retransmissions,
+        };
+        all.push((snapshot, s.fraction_lost));
+    }
+    all
+}

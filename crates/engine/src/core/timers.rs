@@ -1,0 +1,305 @@
+//! What a shard does periodically.
+
+use std::time::Duration;
+
+use rialto_media::encodings;
+
+use super::{Core, Event, Outbox, PeerItem, feedback};
+use crate::MediaEvent;
+
+/// Between two receiver reports to a sender.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two tellings of loudness to control, and two looks at what has fallen silent.
+const LEVELS_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two snapshots for control, and two repetitions of what other shards were told.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+/// A receiver that waits for a keyframe asks for it again after this.
+const KEYFRAME_RETRY: Duration = Duration::from_millis(500);
+
+impl Core {
+    pub(super) fn tick(&mut self, out: &mut impl Outbox) {
+        self.sender_feedback(out);
+        if self.now >= self.next_levels {
+            self.next_levels = self.now + LEVELS_INTERVAL;
+            self.tell_levels();
+            self.expire_encodings();
+            self.retry_keyframes();
+        }
+        if self.now >= self.next_snapshot {
+            self.next_snapshot = self.now + SNAPSHOT_INTERVAL;
+            self.repeat_to_peers();
+            let snapshot = self.snapshot();
+            self.event(Event::Media(MediaEvent::Snapshot(Box::new(snapshot))));
+        }
+    }
+
+    /// Reports, NACKs, keyframe requests and transport-wide feedback, one compound packet for each
+    /// sender that needs one.
+    pub(super) fn sender_feedback(&mut self, out: &mut impl Outbox) {
+        let now = self.now;
+        self.urgent = None;
+        for slot in 0..self.endpoints.bound() {
+            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+            if e.sender.rx.is_none() || e.sender.streams.is_empty() {
+                continue;
+            }
+            let Some(dest) = e.receiver.dest else { continue };
+            // Taken out so that the endpoint can be read while its packet is being written.
+            let Some(mut tx) = e.receiver.tx.take() else { continue };
+            let mut buf = [0u8; feedback::MAX_RTCP];
+            let mut writer = rialto_rtp::rtcp::RtcpWriter::new(&mut buf);
+            let sent = &mut self.totals.keyframe_requests_sent;
+            let limit = &self.config.keyframes.source;
+            feedback::write_sender_feedback(e, now, limit, &mut writer, sent);
+            let len = writer.len();
+            if len > 0
+                && let Some(room) = out.reserve(&dest, super::MAX_DATAGRAM)
+                && let (Some(to), Some(from)) = (room.get_mut(..len), buf.get(..len))
+            {
+                to.copy_from_slice(from);
+                if let Some(tap) = &e.tap {
+                    tap.copy(true, from);
+                }
+                let sealed = tx.seal_rtcp(room, len).ok();
+                out.commit(sealed.unwrap_or(0));
+                self.totals.rtcp_sent += u64::from(sealed.is_some());
+            }
+            if e.sender.is_urgent() {
+                self.urgent = Some(now + super::URGENT_TICK);
+            }
+            e.receiver.tx = Some(tx);
+        }
+    }
+
+    fn tell_levels(&mut self) {
+        for slot in 0..self.endpoints.bound() {
+            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+            let endpoint = e.id;
+            for at in 0..e.sender.sources.len() {
+                let Some(e) = self.endpoints.get_mut(slot) else { break };
+                let Some(s) = e.sender.sources.get_mut(at) else { break };
+                let source = s.spec.id;
+                if let Some(level) = s.level.take() {
+                    self.event(Event::Media(MediaEvent::AudioLevel { endpoint, source, level }));
+                }
+            }
+        }
+    }
+
+    /// Encodings that have fallen silent are no longer offered to receivers.
+    fn expire_encodings(&mut self) {
+        let now = self.now;
+        for slot in 0..self.endpoints.bound() {
+            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+            let mut changed = 0u64;
+            e.sender
+                .expire_encodings(now, |at| changed |= 1u64.checked_shl(at as u32).unwrap_or(0));
+            for at in 0..u64::BITS {
+                if changed & (1 << at) != 0 {
+                    self.tell_active_to_all(slot, at as usize);
+                }
+            }
+        }
+    }
+
+    /// A keyframe that was asked for may have been lost, or the request was.
+    fn retry_keyframes(&mut self) {
+        let now = self.now;
+        for slot in 0..self.feeds.bound() {
+            let Some(feed) = self.feeds.get_mut(slot) else { continue };
+            let source = feed.info.spec.id;
+            let mut ask = 0;
+            for s in &mut feed.subscriptions {
+                let retry =
+                    s.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= KEYFRAME_RETRY);
+                if s.projection.waits() && retry {
+                    s.asked_at = Some(now);
+                    ask |= encodings::bit(s.projection.target());
+                }
+            }
+            self.want_keyframes(source, ask);
+        }
+    }
+
+    /// Media may be lost between shards; what they know of each other must not stay wrong.
+    fn repeat_to_peers(&mut self) {
+        if self.config.shards < 2 {
+            return;
+        }
+        for slot in 0..self.feeds.bound() {
+            let Some(feed) = self.feeds.get(slot) else { continue };
+            let (source, home, wanted) = (feed.info.spec.id, feed.info.home, feed.wanted());
+            if home != self.config.shard {
+                self.send_peer(home, PeerItem::Wanted { source, wanted }, &[]);
+            }
+        }
+        for slot in 0..self.endpoints.bound() {
+            for source in 0..self.endpoints.get(slot).map_or(0, |e| e.sender.sources.len()) {
+                self.tell_active_to_all(slot, source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::{
+        super::{Collected, TICK, URGENT_TICK},
+        *,
+    };
+    use rialto_media::{MediaType, SourceId};
+
+    use crate::sim::{World, WorldConfig};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// One sends video to the other, and has just stopped. The periodic work has just been done, and is
+    /// not due again before [`URGENT_TICK`] is long over.
+    fn after_a_tick() -> (World, SourceId) {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        let video = world.publish(0, MediaType::Video, 1);
+        world.run(2 * SECOND);
+        world.clients[0].fall_silent();
+        // Every packet has arrived by then.
+        world.run(SECOND / 10);
+        while world.cores[0].next_timeout() < world.now + TICK * 9 / 10 {
+            world.run(Duration::from_millis(1));
+        }
+        (world, video)
+    }
+
+    /// The next packets of the sender arrive at once; those in `lost` never do.
+    fn arrive(world: &mut World, packets: usize, lost: &[usize], transport: &mut u16) {
+        let (since, sender) = (world.elapsed(), &mut world.clients[0]);
+        let track = sender.tracks.first_mut().unwrap();
+        let frames = std::iter::repeat_with(|| track.make_frame(since, transport));
+        let plain: Vec<_> = frames.flatten().take(packets).collect();
+        let from = sender.addr;
+        let sealed: Vec<_> = plain.iter().map(|p| sender.seal(p)).collect();
+        for (at, mut bytes) in sealed.into_iter().enumerate() {
+            if !lost.contains(&at) {
+                world.deliver(0, from, &mut bytes);
+            }
+        }
+    }
+
+    /// Time for what is urgent to leave and to get through.
+    fn soon(world: &mut World) {
+        world.run(URGENT_TICK + Duration::from_millis(10));
+    }
+
+    #[test]
+    fn who_only_is_there_wakes_a_shard_twenty_times_a_second() {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        let (core, mut wakes) = (&mut world.cores[0], 0);
+        let end = core.next_timeout() + SECOND;
+        while core.next_timeout() < end {
+            let now: Instant = core.next_timeout();
+            core.on_timeout(now, &mut Collected::default());
+            wakes += 1;
+        }
+        assert_eq!(wakes, 20);
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_soon_and_again_after_a_round_trip() {
+        let (mut world, _) = after_a_tick();
+        let before = world.clients[0].heard.nacks;
+        world.lose_next(0, u32::MAX);
+        arrive(&mut world, 3, &[1], &mut 0);
+        soon(&mut world);
+        assert_eq!(world.clients[0].heard.nacks, before + 1);
+        world.run(SECOND);
+        assert!(world.clients[0].heard.nacks > before + 5, "as long as it is not given up");
+        let asleep = world.cores[0].next_timeout();
+        assert!(asleep > world.now && world.cores[0].urgent.is_none(), "then it is forgotten");
+    }
+
+    #[test]
+    fn a_keyframe_is_asked_for_soon() {
+        let (mut world, video) = after_a_tick();
+        let before = world.clients[0].heard.keyframe_requests;
+        let mut request = world.clients[1].ask_for_keyframe(video).unwrap();
+        let from = world.clients[1].addr;
+        world.deliver(0, from, &mut request);
+        soon(&mut world);
+        assert_eq!(world.clients[0].heard.keyframe_requests, before + 1);
+    }
+
+    #[test]
+    fn transport_feedback_leaves_early_when_there_is_much_of_it() {
+        let (mut world, _) = after_a_tick();
+        let before = world.clients[0].heard.transport_feedback;
+        let mut transport = 30_000;
+        arrive(&mut world, 100, &[], &mut transport);
+        soon(&mut world);
+        assert_eq!(world.clients[0].heard.transport_feedback, before, "it can wait");
+        arrive(&mut world, 200, &[], &mut transport);
+        soon(&mut world);
+        assert!(world.clients[0].heard.transport_feedback > before);
+    }
+
+    #[test]
+    fn a_video_is_measured_while_it_comes_and_its_way_through_the_shard_too() {
+        let (mut world, _) = after_a_tick();
+        let (core, now) = (&mut world.cores[0], world.now);
+        // Two seconds of one stream, to the next snapshot.
+        assert!((1_900..=3_100).contains(&core.totals.video_ms), "{}", core.totals.video_ms);
+        assert_eq!(core.totals.layering_changes, 0);
+        assert!(core.is_leaving());
+        core.on_sent(now);
+        core.on_sent(now);
+        assert!(!core.is_leaving());
+        assert_eq!(core.delays.count(), 1, "one for all that left together");
+    }
+
+    #[test]
+    fn a_tap_has_what_is_received_and_what_is_sent_in_the_clear() {
+        use std::sync::Arc;
+
+        use crate::{Tap, core::ShardCommand};
+
+        let (mut world, _) = after_a_tick();
+        let mut copies = Vec::new();
+        for at in [0, 1] {
+            let (tap, copied) = Tap::new(Arc::default());
+            let (id, now) = (world.clients[at].id, world.now);
+            let command = ShardCommand::Tap(id, Some(tap));
+            world.cores[0].on_command(now, command, &mut Collected::default());
+            copies.push(copied);
+        }
+        arrive(&mut world, 8, &[], &mut 0);
+        soon(&mut world);
+        let rtp = |copies: &mut tokio::sync::mpsc::Receiver<crate::Tapped>, outgoing| {
+            let all = std::iter::from_fn(|| copies.try_recv().ok());
+            let of_kind = all.filter(|t| t.outgoing == outgoing && !rialto_rtp::is_rtcp(&t.bytes));
+            of_kind.map(|tapped| tapped.bytes).collect::<Vec<_>>()
+        };
+        let received = rtp(&mut copies[0], false);
+        let sent = rtp(&mut copies[1], true);
+        assert_eq!((received.len(), sent.len()), (8, 8));
+        let payload = |packet: &[u8]| {
+            let header = rialto_rtp::RtpHeader::parse(packet).unwrap();
+            packet[header.payload_range(packet).unwrap()].to_vec()
+        };
+        let payloads =
+            |packets: &[Vec<u8>]| packets.iter().map(|p| payload(p).len()).collect::<Vec<_>>();
+        assert_eq!(payloads(&received), payloads(&sent), "not sealed: what came is what goes");
+    }
+
+    #[test]
+    fn keys_outlast_a_time_without_an_address() {
+        let (mut world, _) = after_a_tick();
+        let e = world.cores[0].endpoints.get_mut(0).unwrap();
+        let dest = e.receiver.dest.take();
+        world.run(SECOND);
+        let e = world.cores[0].endpoints.get_mut(0).unwrap();
+        assert!(e.receiver.tx.is_some());
+        e.receiver.dest = dest;
+    }
+}

@@ -1,0 +1,325 @@
+//! From what control wants to what each shard is told.
+//!
+//! Control speaks of endpoints and sources; where they live is known only when an endpoint's first
+//! address has been validated. The director keeps what was asked for and tells each shard its part as
+//! soon as the homes are known. It holds no media state and runs under one mutex, off the packet path.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms};
+use rialto_srtp::Keying;
+
+use super::{api::EndpointSpec, core::ShardCommand, egress::SourceInfo, handle::Control, tap::Tap};
+
+/// Where commands for shards go, in order.
+pub trait CommandSink {
+    /// Takes one command for one shard.
+    fn send(&mut self, shard: ShardId, command: ShardCommand);
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    spec: EndpointSpec,
+    home: Option<ShardId>,
+    media: Arc<MediaParams>,
+    sources: Vec<SourceSpec>,
+    mute: (bool, bool),
+    tap: Option<Tap>,
+    keys: Option<Keying>,
+    rtt: Option<Duration>,
+    selected: Option<(SocketAddr, SocketAddr)>,
+    bound: Vec<SocketAddr>,
+    wants: BTreeMap<SourceId, Terms>,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    /// `Some` while it is signalled.
+    sender: Option<EndpointId>,
+    receivers: Vec<EndpointId>,
+}
+
+/// See the module's description. Ordered maps: what is sent depends on nothing but what was asked.
+#[derive(Debug)]
+pub struct Director {
+    shards: u16,
+    endpoints: BTreeMap<EndpointId, Endpoint>,
+    sources: BTreeMap<SourceId, Source>,
+}
+
+impl Director {
+    /// A director of `shards` shards.
+    pub fn new(shards: u16) -> Self {
+        Self { shards, endpoints: BTreeMap::new(), sources: BTreeMap::new() }
+    }
+
+    /// Takes one command of control and tells the shards their parts.
+    pub fn control(&mut self, control: Control, out: &mut impl CommandSink) {
+        match control {
+            Control::AddEndpoint(id, spec) => self.add_endpoint(id, spec),
+            Control::RemoveEndpoint(id) => self.remove_endpoint(id, out),
+            Control::SetMedia(id, media) => self.set_media(id, media, out),
+            Control::SetSources(id, sources) => self.set_sources(id, &sources, out),
+            Control::SetForceMute { endpoint, audio, video } => {
+                let Some(e) = self.endpoints.get_mut(&endpoint) else { return };
+                e.mute = (audio, video);
+                if let Some(home) = e.home {
+                    out.send(home, ShardCommand::SetForceMute { endpoint, audio, video });
+                }
+            }
+            Control::Tap(id, tap) => {
+                let Some(e) = self.endpoints.get_mut(&id) else { return };
+                e.tap.clone_from(&tap);
+                if let Some(home) = e.home {
+                    out.send(home, ShardCommand::Tap(id, tap));
+                }
+            }
+            Control::Subscribe { receiver, source, terms } => {
+                self.subscribe(receiver, source, terms, out);
+            }
+            Control::Unsubscribe { receiver, source } => self.unsubscribe(receiver, source, out),
+            Control::Bind { endpoint, remote, shard, local } => {
+                self.bind(endpoint, remote, local, shard, out);
+            }
+            Control::Unbind { endpoint, remote } => self.unbind(endpoint, remote, out),
+            Control::Select { endpoint, remote, local } => {
+                let Some(e) = self.endpoints.get_mut(&endpoint) else { return };
+                e.selected = Some((remote, local));
+                if let Some(home) = e.home {
+                    out.send(home, ShardCommand::Select { endpoint, remote, local });
+                }
+            }
+            Control::SetKeys(id, keys) => {
+                let Some(e) = self.endpoints.get_mut(&id) else { return };
+                if let Some(home) = e.home {
+                    out.send(home, ShardCommand::SetKeys(id, keys.clone()));
+                }
+                e.keys = Some(keys);
+            }
+            Control::SetRtt(id, rtt) => {
+                let Some(e) = self.endpoints.get_mut(&id) else { return };
+                e.rtt = Some(rtt);
+                if let Some(home) = e.home {
+                    out.send(home, ShardCommand::SetRtt(id, rtt));
+                }
+            }
+            Control::Transmit { shard, local, remote, bytes } => {
+                let shard = ShardId(shard.0.min(self.shards.saturating_sub(1)));
+                out.send(shard, ShardCommand::Transmit { local, remote, bytes });
+            }
+        }
+    }
+
+    fn add_endpoint(&mut self, id: EndpointId, spec: EndpointSpec) {
+        self.endpoints.entry(id).or_insert_with(|| Endpoint {
+            spec,
+            home: None,
+            media: Arc::default(),
+            sources: Vec::new(),
+            mute: (false, false),
+            tap: None,
+            keys: None,
+            rtt: None,
+            selected: None,
+            bound: Vec::new(),
+            wants: BTreeMap::new(),
+        });
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId, out: &mut impl CommandSink) {
+        self.set_sources(id, &[], out);
+        let wanted: Vec<_> =
+            self.endpoints.get(&id).map(|e| e.wants.keys().copied().collect()).unwrap_or_default();
+        for source in wanted {
+            self.unsubscribe(id, source, out);
+        }
+        let Some(e) = self.endpoints.remove(&id) else { return };
+        for remote in e.bound {
+            self.to_all(&ShardCommand::Unbind { remote, endpoint: id }, out);
+        }
+        if let Some(home) = e.home {
+            out.send(home, ShardCommand::RemoveEndpoint(id));
+        }
+    }
+
+    fn set_media(&mut self, id: EndpointId, media: Arc<MediaParams>, out: &mut impl CommandSink) {
+        let Some(e) = self.endpoints.get_mut(&id) else { return };
+        e.media = media.clone();
+        if let Some(home) = e.home {
+            out.send(home, ShardCommand::SetMedia(id, media));
+        }
+        let sources: Vec<_> = e.sources.iter().map(|s| s.id).collect();
+        for source in sources {
+            self.announce(source, out);
+        }
+    }
+
+    fn set_sources(&mut self, id: EndpointId, new: &[SourceSpec], out: &mut impl CommandSink) {
+        let Some(e) = self.endpoints.get_mut(&id) else { return };
+        let old = std::mem::replace(&mut e.sources, new.to_vec());
+        let home = e.home;
+        for gone in old.iter().filter(|o| !new.iter().any(|n| n == *o)) {
+            self.end_source(gone.id, home, out);
+        }
+        if let Some(home) = home {
+            out.send(home, ShardCommand::SetSources(id, new.to_vec()));
+        }
+        for source in new.iter().filter(|n| !old.iter().any(|o| o == *n)) {
+            self.sources.entry(source.id).or_default().sender = Some(id);
+            self.announce(source.id, out);
+        }
+    }
+
+    /// The source is no longer signalled. Who wants it still wants it, should it return.
+    fn end_source(&mut self, id: SourceId, home: Option<ShardId>, out: &mut impl CommandSink) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        source.sender = None;
+        let receivers = source.receivers.clone();
+        if receivers.is_empty() {
+            self.sources.remove(&id);
+        }
+        for receiver in receivers {
+            if let Some(shard) = self.endpoints.get(&receiver).and_then(|e| e.home) {
+                out.send(shard, ShardCommand::Unsubscribe { receiver, source: id });
+                if let Some(home) = home {
+                    out.send(home, ShardCommand::RemoveRoute { source: id, shard });
+                }
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        receiver: EndpointId,
+        source: SourceId,
+        terms: Terms,
+        out: &mut impl CommandSink,
+    ) {
+        let Some(e) = self.endpoints.get_mut(&receiver) else { return };
+        if e.wants.get(&source) == Some(&terms) {
+            return;
+        }
+        e.wants.insert(source, terms);
+        let entry = self.sources.entry(source).or_default();
+        if !entry.receivers.contains(&receiver) {
+            entry.receivers.push(receiver);
+        }
+        self.tell_receiver(receiver, source, out);
+    }
+
+    fn unsubscribe(&mut self, receiver: EndpointId, source: SourceId, out: &mut impl CommandSink) {
+        let Some(e) = self.endpoints.get_mut(&receiver) else { return };
+        if e.wants.remove(&source).is_none() {
+            return;
+        }
+        let Some(entry) = self.sources.get_mut(&source) else { return };
+        entry.receivers.retain(|r| *r != receiver);
+        let sender = entry.sender;
+        if entry.receivers.is_empty() && sender.is_none() {
+            self.sources.remove(&source);
+        }
+        let Some(shard) = self.endpoints.get(&receiver).and_then(|e| e.home) else { return };
+        out.send(shard, ShardCommand::Unsubscribe { receiver, source });
+        if !self.has_receivers_on(source, shard)
+            && let Some(home) = sender.and_then(|s| self.endpoints.get(&s)).and_then(|e| e.home)
+        {
+            out.send(home, ShardCommand::RemoveRoute { source, shard });
+        }
+    }
+
+    fn has_receivers_on(&self, source: SourceId, shard: ShardId) -> bool {
+        self.sources.get(&source).is_some_and(|s| {
+            s.receivers.iter().any(|r| self.endpoints.get(r).is_some_and(|e| e.home == Some(shard)))
+        })
+    }
+
+    fn bind(
+        &mut self,
+        id: EndpointId,
+        remote: SocketAddr,
+        local: SocketAddr,
+        shard: ShardId,
+        out: &mut impl CommandSink,
+    ) {
+        let Some(e) = self.endpoints.get_mut(&id) else { return };
+        if !e.bound.contains(&remote) {
+            e.bound.push(remote);
+        }
+        let first = e.home.is_none();
+        let home = *e.home.get_or_insert(shard);
+        if first {
+            self.move_in(id, home, (remote, local), out);
+        }
+        self.to_all(&ShardCommand::Bind { remote, endpoint: id, home }, out);
+    }
+
+    /// The endpoint's home has become known: tells it everything that was asked for until now.
+    fn move_in(
+        &mut self,
+        id: EndpointId,
+        home: ShardId,
+        first: (SocketAddr, SocketAddr),
+        out: &mut impl CommandSink,
+    ) {
+        let Some(e) = self.endpoints.get_mut(&id) else { return };
+        let (remote, local) = *e.selected.get_or_insert(first);
+        out.send(home, ShardCommand::AddEndpoint(id, e.spec.clone()));
+        out.send(home, ShardCommand::SetMedia(id, e.media.clone()));
+        out.send(home, ShardCommand::SetSources(id, e.sources.clone()));
+        let (audio, video) = e.mute;
+        out.send(home, ShardCommand::SetForceMute { endpoint: id, audio, video });
+        out.send(home, ShardCommand::Select { endpoint: id, remote, local });
+        if let Some(tap) = e.tap.clone() {
+            out.send(home, ShardCommand::Tap(id, Some(tap)));
+        }
+        if let Some(rtt) = e.rtt {
+            out.send(home, ShardCommand::SetRtt(id, rtt));
+        }
+        if let Some(keys) = e.keys.clone() {
+            out.send(home, ShardCommand::SetKeys(id, keys));
+        }
+        let sent: Vec<_> = e.sources.iter().map(|s| s.id).collect();
+        let wanted: Vec<_> = e.wants.keys().copied().collect();
+        for source in sent {
+            self.announce(source, out);
+        }
+        for source in wanted {
+            self.tell_receiver(id, source, out);
+        }
+    }
+
+    fn unbind(&mut self, id: EndpointId, remote: SocketAddr, out: &mut impl CommandSink) {
+        let Some(e) = self.endpoints.get_mut(&id) else { return };
+        e.bound.retain(|a| *a != remote);
+        self.to_all(&ShardCommand::Unbind { remote, endpoint: id }, out);
+    }
+
+    /// Tells every receiver of a source about it.
+    fn announce(&mut self, source: SourceId, out: &mut impl CommandSink) {
+        let receivers = self.sources.get(&source).map(|s| s.receivers.clone()).unwrap_or_default();
+        for receiver in receivers {
+            self.tell_receiver(receiver, source, out);
+        }
+    }
+
+    /// Tells a receiver's home about the subscription, and the sender's home about the route, once
+    /// both homes are known.
+    fn tell_receiver(&self, receiver: EndpointId, source: SourceId, out: &mut impl CommandSink) {
+        let Some(to) = self.endpoints.get(&receiver) else { return };
+        let Some(shard) = to.home else { return };
+        let Some(terms) = to.wants.get(&source).copied() else { return };
+        let sender = self.sources.get(&source).and_then(|s| s.sender);
+        let Some(from) = sender.and_then(|s| self.endpoints.get(&s)) else { return };
+        let Some(home) = from.home else { return };
+        let Some(spec) = from.sources.iter().find(|s| s.id == source) else { return };
+        let info = SourceInfo { spec: spec.clone(), home, media: from.media.clone() };
+        out.send(shard, ShardCommand::Subscribe { receiver, source: Arc::new(info), terms });
+        out.send(home, ShardCommand::AddRoute { source, shard });
+    }
+
+    fn to_all(&self, command: &ShardCommand, out: &mut impl CommandSink) {
+        for shard in 0..self.shards {
+            out.send(ShardId(shard), command.clone());
+        }
+    }
+}

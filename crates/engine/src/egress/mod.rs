@@ -1,0 +1,13 @@
+//! Per receiver: projection, SSRC rewriting, packet history, retransmission, sealing.
+
+pub mod feed;
+pub mod history;
+mod info;
+pub mod projection;
+pub mod receiver;
+pub mod ring;
+pub mod wire;
+
+pub use feed::Feed;
+pub use info::SourceInfo;
+pub use receiver::{Receiver, Subscription};

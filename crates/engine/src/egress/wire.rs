@@ -1,0 +1,162 @@
+//! The bytes that one receiver gets: header written anew, payload copied once into the send buffer,
+//! sealed there.
+
+use rialto_media::{Extension, Mid, Tables};
+use rialto_rtp::{ExtWriter, Seq, header::FIXED_LEN, write_header};
+use rialto_srtp::TxContext;
+
+use crate::ingress::{PacketMeta, Vp8Place};
+
+/// Room for the largest header extension block that is written.
+pub const MAX_EXTENSION_LEN: usize = 128;
+
+/// One packet as it will be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// Packet index: sequence number and ROC.
+    pub index: u64,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// SSRC.
+    pub ssrc: u32,
+    /// Payload type.
+    pub payload_type: u8,
+    /// Padding bytes to append (RFC 3550 section 5.1), 0 for none.
+    pub padding: u8,
+    /// Added to a VP8 picture id.
+    pub picture_id_delta: u16,
+    /// Added to TL0PICIDX.
+    pub tl0_delta: u8,
+    /// For RTX: the sequence number of the original (RFC 4588 section 4).
+    pub original: Option<u16>,
+}
+
+/// Length of the extension block that [`write_rtp`] will write for this packet and receiver, computed
+/// without writing. Exact for the one-byte form; an upper bound otherwise.
+#[inline]
+pub fn extension_len(meta: &PacketMeta, tables: &Tables, mid: Option<&Mid>) -> usize {
+    let mut len = 0;
+    if let Some(mid) = mid {
+        len += 1 + mid.as_bytes().len();
+    }
+    for e in meta.extensions.iter().flatten() {
+        if tables.extension_id(e.kind).is_some() {
+            len += 1 + usize::from(e.len);
+        }
+    }
+    if len == 0 { 0 } else { (4 + len).next_multiple_of(4) }
+}
+
+/// Writes the packet into `buf` and seals it. Returns the length, or `None` when it does not fit or
+/// cannot be sealed.
+#[inline]
+pub fn write_rtp(
+    buf: &mut [u8],
+    out: &Outgoing,
+    meta: &PacketMeta,
+    packet: &[u8],
+    tables: &Tables,
+    mid: Option<&Mid>,
+    tx: &TxContext,
+) -> Option<usize> {
+    let (header_len, len) = write_plain(buf, out, meta, packet, tables, mid)?;
+    tx.seal_rtp(buf, header_len, len, out.index, out.ssrc).ok()
+}
+
+/// Writes the packet into `buf` as it is inside SRTP. Returns the lengths of its header and of all, or
+/// `None` when it does not fit.
+#[inline]
+pub fn write_plain(
+    buf: &mut [u8],
+    out: &Outgoing,
+    meta: &PacketMeta,
+    packet: &[u8],
+    tables: &Tables,
+    mid: Option<&Mid>,
+) -> Option<(usize, usize)> {
+    write_header(
+        buf,
+        meta.marker,
+        out.payload_type,
+        Seq(out.index as u16),
+        out.timestamp,
+        out.ssrc,
+    )?;
+    let header_len = FIXED_LEN + write_extensions(buf, meta, packet, tables, mid)?;
+    let mut at = header_len;
+    if let Some(original) = out.original {
+        buf.get_mut(at..at + 2)?.copy_from_slice(&original.to_be_bytes());
+        at += 2;
+    }
+    let from = usize::from(meta.payload_start);
+    let len = usize::from(meta.payload_len);
+    let payload = buf.get_mut(at..at + len)?;
+    payload.copy_from_slice(packet.get(from..from + len)?);
+    if out.picture_id_delta != 0 || out.tl0_delta != 0 {
+        patch_vp8(payload, meta.vp8, out.picture_id_delta, out.tl0_delta);
+    }
+    at += len;
+    // A packet of padding only stays one: its number must arrive (RFC 3550 section 5.1).
+    let padding = if len == 0 { out.padding.max(1) } else { out.padding };
+    if padding != 0 {
+        let tail = buf.get_mut(at..at + usize::from(padding))?;
+        tail.fill(0);
+        *tail.last_mut()? = padding;
+        *buf.first_mut()? |= 0x20;
+        at += usize::from(padding);
+    }
+    Some((header_len, at))
+}
+
+/// Writes the block after the fixed header and sets the extension bit. Returns its length.
+#[inline]
+fn write_extensions(
+    buf: &mut [u8],
+    meta: &PacketMeta,
+    packet: &[u8],
+    tables: &Tables,
+    mid: Option<&Mid>,
+) -> Option<usize> {
+    let mut writer = ExtWriter::new(buf.get_mut(FIXED_LEN..)?, tables.allow_mixed);
+    // An element that does not fit the negotiated form is left out; the packet is good without it.
+    if let (Some(mid), Some(id)) = (mid, tables.extension_id(Extension::Mid)) {
+        let _ = writer.push(id, mid.as_bytes());
+    }
+    for e in meta.extensions.iter().flatten() {
+        let start = usize::from(e.start);
+        if let (Some(id), Some(data)) =
+            (tables.extension_id(e.kind), packet.get(start..start + usize::from(e.len)))
+        {
+            let _ = writer.push(id, data);
+        }
+    }
+    let len = writer.finish();
+    if len != 0 {
+        *buf.first_mut()? |= 0x10;
+    }
+    Some(len)
+}
+
+/// Shifts the running numbers of a VP8 payload descriptor (RFC 7741 section 4.2).
+fn patch_vp8(payload: &mut [u8], place: Vp8Place, picture_id_delta: u16, tl0_delta: u8) {
+    let at = usize::from(place.picture_id_at);
+    let id = place.picture_id.wrapping_add(picture_id_delta);
+    match place.picture_id_bits {
+        15 => {
+            if let Some(bytes) = payload.get_mut(at..at + 2) {
+                bytes.copy_from_slice(&(0x8000 | (id & 0x7fff)).to_be_bytes());
+            }
+        }
+        7 => {
+            if let Some(byte) = payload.get_mut(at) {
+                *byte = (id & 0x7f) as u8;
+            }
+        }
+        _ => return,
+    }
+    if place.tl0_at != 0
+        && let Some(byte) = payload.get_mut(usize::from(place.tl0_at))
+    {
+        *byte = place.tl0.wrapping_add(tl0_delta);
+    }
+}

@@ -1,0 +1,520 @@
+//! One sender on its home shard: keys, streams, and what is read from a packet on its way in.
+
+use std::time::{Duration, Instant};
+
+use rialto_media::{
+    Codec, Drop, Extension, MediaType, PtInfo, ShardId, SourceId, SourceSpec, Tables,
+    encodings::{EncodingMask, Heights},
+    passes_on, video_codec,
+};
+use rialto_rtp::{
+    self as rtp, RtpHeader,
+    codec::{self, Resolution, VideoCodec, vp8::Vp8},
+};
+use rialto_srtp::{RxContext, RxStream, SrtpError};
+use rustc_hash::FxHashMap;
+
+use super::{
+    keyframe::EncodingRequests,
+    level::LoudestLevel,
+    meta::{KeptExtension, PacketMeta, Vp8Place},
+    nack::{Arrival, NackTracker},
+    seen::SeenWindow,
+    silence::{SilenceFilter, SilenceLimit},
+    stats::StreamStats,
+    twcc::{TwccRecorder, nearest},
+};
+
+/// A muted packet in so many is opened (and dropped), so that the roll-over counter stays known
+/// however long the mute lasts.
+const OPEN_MUTED_EVERY: u32 = 1 << 10;
+
+/// An encoding that has sent nothing for so long no longer arrives.
+const ENCODING_SILENT: Duration = Duration::from_secs(1);
+
+/// One encoding of a source, as it comes in.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// SSRC of its retransmissions.
+    pub rtx: Option<u32>,
+    /// Index into [`Sender::sources`].
+    pub source: usize,
+    /// Which of the source's encodings.
+    pub encoding: u8,
+    /// Whether it carries video.
+    pub is_video: bool,
+    srtp: Option<RxStream>,
+    srtp_rtx: Option<RxStream>,
+    seen: SeenWindow,
+    /// What is missing.
+    pub nack: NackTracker,
+    /// Counts for reports.
+    pub stats: StreamStats,
+    /// Requests for keyframes.
+    pub keyframes: EncodingRequests,
+    /// When its last packet came.
+    pub last_packet: Option<Instant>,
+    /// Frame height, from the last keyframe.
+    pub height: Option<u16>,
+    /// Clock of the last packet's payload type.
+    pub clock_rate: u32,
+    muted: u32,
+    silence: SilenceFilter,
+}
+
+impl Stream {
+    fn new(ssrc: u32, rtx: Option<u32>, source: usize, encoding: u8) -> Self {
+        Self {
+            ssrc,
+            rtx,
+            source,
+            encoding,
+            is_video: false,
+            srtp: None,
+            srtp_rtx: None,
+            seen: SeenWindow::default(),
+            nack: NackTracker::default(),
+            stats: StreamStats::default(),
+            keyframes: EncodingRequests::default(),
+            last_packet: None,
+            height: None,
+            clock_rate: 90_000,
+            muted: 0,
+            silence: SilenceFilter::default(),
+        }
+    }
+
+    /// Whether a packet goes on, as far as silence is concerned, and under which number.
+    fn passes(&mut self, meta: &mut PacketMeta, level: Option<u8>, limit: SilenceLimit) -> bool {
+        let index = self.silence.pass(meta.index, level, limit);
+        meta.index = index.unwrap_or(meta.index);
+        index.is_some()
+    }
+
+    fn is_urgent(&self) -> bool {
+        !self.nack.is_empty() || self.keyframes.is_wanted()
+    }
+}
+
+/// A source, at its sender's home.
+#[derive(Debug)]
+pub struct LocalSource {
+    /// What was signalled.
+    pub spec: SourceSpec,
+    /// Shards with receivers, and which encodings they need.
+    pub routes: Vec<(ShardId, EncodingMask)>,
+    /// Encodings that arrive.
+    pub active: EncodingMask,
+    /// How high each encoding is.
+    pub heights: Heights,
+    /// Its loudness.
+    pub level: LoudestLevel,
+}
+
+impl LocalSource {
+    /// Encodings that anybody needs.
+    pub fn wanted(&self) -> EncodingMask {
+        self.routes.iter().fold(0, |mask, (_, wanted)| mask | wanted)
+    }
+}
+
+/// A packet that is to be routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Index into [`Sender::sources`].
+    pub source: usize,
+    /// The source.
+    pub id: SourceId,
+    /// Which of its encodings.
+    pub encoding: u8,
+    /// What was read from it.
+    pub meta: PacketMeta,
+    /// Length of the plain packet in the buffer.
+    pub len: usize,
+    /// The encoding did not arrive before this packet, or had another height.
+    pub changed: bool,
+    /// A gap that only a keyframe mends.
+    pub broken: bool,
+    /// Silence that is not forwarded.
+    pub silent: bool,
+    /// The sender is to be told something soon: see [`Sender::is_urgent`].
+    pub urgent: bool,
+}
+
+/// The receiving side of an endpoint.
+#[derive(Debug, Default)]
+pub struct Sender {
+    /// Keys; none before the handshake is over.
+    pub rx: Option<RxContext>,
+    /// Streams in the order of the sources.
+    pub streams: Vec<Stream>,
+    /// Its sources.
+    pub sources: Vec<LocalSource>,
+    by_ssrc: FxHashMap<u32, (u32, bool)>,
+    /// Mute forced by signalling: audio, video.
+    pub mute: (bool, bool),
+    /// Arrival times for the transport-wide feedback; allocated when the first numbered packet comes.
+    pub twcc: Option<Box<TwccRecorder>>,
+    /// SSRC of the last packet with a transport-wide number.
+    pub twcc_ssrc: u32,
+    /// Count of feedback packets sent.
+    pub twcc_count: u8,
+    /// Times that the layers of a video changed, since the last snapshot: another frame height, or
+    /// other encodings that arrive.
+    pub layering_changes: u64,
+    /// Packets and bytes received.
+    pub received: (u64, u64),
+    /// The same at the last snapshot.
+    pub received_before: (u64, u64),
+}
+
+/// Everything about a datagram that is not in the packet itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// When it came.
+    pub now: Instant,
+    /// The same, since the engine's epoch.
+    pub since_epoch: Duration,
+    /// The sender's numbers.
+    pub tables: &'a Tables,
+    /// How much silence is forwarded.
+    pub silence: SilenceLimit,
+}
+
+impl Sender {
+    /// Replaces the sources. Streams whose SSRC stays keep their state: a roll-over counter or replay
+    /// window that was lost could not be found again.
+    pub fn set_sources(&mut self, specs: Vec<SourceSpec>) {
+        let mut old_streams = std::mem::take(&mut self.streams);
+        let mut old_sources = std::mem::take(&mut self.sources);
+        self.by_ssrc.clear();
+        for (s, spec) in specs.into_iter().enumerate() {
+            for (e, encoding) in spec.encodings.iter().enumerate() {
+                let mut stream = match old_streams.iter().position(|o| o.ssrc == encoding.ssrc) {
+                    Some(at) => old_streams.swap_remove(at),
+                    None => Stream::new(encoding.ssrc, encoding.rtx, s, e as u8),
+                };
+                if stream.rtx != encoding.rtx {
+                    stream.rtx = encoding.rtx;
+                    stream.srtp_rtx = None;
+                }
+                stream.source = s;
+                stream.encoding = e as u8;
+                stream.is_video = spec.media == MediaType::Video;
+                let at = self.streams.len() as u32;
+                self.by_ssrc.insert(encoding.ssrc, (at, false));
+                if let Some(rtx) = encoding.rtx {
+                    self.by_ssrc.insert(rtx, (at, true));
+                }
+                self.streams.push(stream);
+            }
+            let source = match old_sources.iter().position(|o| o.spec.id == spec.id) {
+                Some(at) => LocalSource { spec, ..old_sources.swap_remove(at) },
+                None => LocalSource {
+                    spec,
+                    routes: Vec::new(),
+                    active: 0,
+                    heights: Heights::default(),
+                    level: LoudestLevel::default(),
+                },
+            };
+            self.sources.push(source);
+        }
+    }
+
+    /// New keys. Streams begin anew under them.
+    pub fn set_keys(&mut self, rx: RxContext) {
+        self.rx = Some(rx);
+        for stream in &mut self.streams {
+            stream.srtp = None;
+            stream.srtp_rtx = None;
+            stream.seen = SeenWindow::default();
+            stream.nack = NackTracker::default();
+            stream.silence = SilenceFilter::default();
+        }
+    }
+
+    /// Takes an SRTP packet: finds its stream, opens it in place, reads what there is to read.
+    ///
+    /// # Errors
+    /// The reason for which it is dropped.
+    #[inline]
+    pub fn on_rtp(&mut self, cx: &Context<'_>, packet: &mut [u8]) -> Result<Accepted, Drop> {
+        let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
+        let &(at, is_rtx) = self.by_ssrc.get(&header.ssrc).ok_or(Drop::UnknownSsrc)?;
+        let stream = self.streams.get_mut(at as usize).ok_or(Drop::UnknownSsrc)?;
+        let source = self.sources.get_mut(stream.source).ok_or(Drop::UnknownSsrc)?;
+        let pt = cx.tables.payload_type(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
+        if pt.media != source.spec.media || matches!(pt.codec, Codec::Rtx { .. }) != is_rtx {
+            return Err(Drop::UnknownPayloadType);
+        }
+        let muted = match source.spec.media {
+            MediaType::Audio => self.mute.0,
+            MediaType::Video => self.mute.1,
+        };
+        if muted {
+            stream.muted = stream.muted.wrapping_add(1);
+            if stream.muted % OPEN_MUTED_EVERY != 1 {
+                return Err(Drop::ForceMuted);
+            }
+        }
+        let rx = self.rx.as_ref().ok_or(Drop::NoKeys)?;
+        let state = if is_rtx { &mut stream.srtp_rtx } else { &mut stream.srtp };
+        let opened = rx.open_rtp(state, packet, header.len).map_err(drop_reason)?;
+        if muted {
+            return Err(Drop::ForceMuted);
+        }
+        let wire_len = packet.len();
+        self.received.0 += 1;
+        self.received.1 += wire_len as u64;
+        let packet = packet.get(..opened.len).ok_or(Drop::MalformedRtp)?;
+        let payload = header.payload_range(packet).map_err(|_| Drop::MalformedRtp)?;
+        let mut meta = PacketMeta {
+            index: opened.index,
+            timestamp: header.timestamp,
+            arrival_ms: cx.since_epoch.as_millis() as u32,
+            payload_start: payload.start as u16,
+            payload_len: payload.len() as u16,
+            payload_type: header.payload_type,
+            marker: header.marker,
+            ..PacketMeta::default()
+        };
+        let (numbered, level) =
+            read_extensions(cx.tables, &header, packet, &mut meta, &mut source.level);
+        if let Some(sequence) = numbered {
+            self.twcc_ssrc = header.ssrc;
+            self.twcc
+                .get_or_insert_with(|| Box::new(TwccRecorder::new(cx.now)))
+                .on_packet(cx.now, sequence);
+        }
+        let pt = if is_rtx {
+            unwrap_rtx(cx.tables, stream, pt, packet, &mut meta)?
+        } else {
+            stream.stats.on_packet(
+                cx.since_epoch,
+                meta.index,
+                meta.timestamp,
+                pt.clock_rate,
+                wire_len,
+            );
+            pt
+        };
+        if !stream.seen.mark(meta.index) {
+            return Err(Drop::Duplicate);
+        }
+        stream.clock_rate = pt.clock_rate;
+        let bit = 1u8 << stream.encoding;
+        let wanted = source.wanted() & bit != 0;
+        let mut broken = false;
+        if pt.nack && wanted {
+            broken = stream.nack.on_packet(cx.now, meta.index) == Arrival::Break;
+        }
+        let silent = !stream.is_video && !stream.passes(&mut meta, level, cx.silence);
+        let resolution = inspect(pt, packet, &mut meta, stream);
+        stream.last_packet = Some(cx.now);
+        let mut changed = source.active & bit == 0;
+        // The first of all begins the video; it changes nothing of it.
+        let mut relayered = changed && source.active != 0;
+        source.active |= bit;
+        if let Some(resolution) = resolution
+            && let Some(height) = source.heights.get_mut(usize::from(stream.encoding))
+        {
+            let now = resolution.width.min(resolution.height);
+            changed |= *height != now;
+            relayered |= *height != now && *height != 0;
+            *height = now;
+        }
+        self.layering_changes += u64::from(relayered);
+        if broken && meta.keyframes_known && !meta.keyframe {
+            stream.keyframes.want();
+        }
+        let urgent = stream.is_urgent() || self.twcc.as_ref().is_some_and(|t| t.is_full());
+        Ok(Accepted {
+            source: stream.source,
+            id: source.spec.id,
+            encoding: stream.encoding,
+            meta,
+            len: opened.len,
+            changed,
+            broken,
+            silent,
+            urgent,
+        })
+    }
+
+    /// Whether there is something to ask of the sender that cannot wait for the next report: packets
+    /// that are missing, a keyframe, or transport-wide feedback on more packets than can be remembered.
+    pub fn is_urgent(&self) -> bool {
+        self.twcc.as_ref().is_some_and(|t| t.is_full())
+            || self.streams.iter().any(Stream::is_urgent)
+    }
+
+    /// Forgets encodings that have fallen silent. Calls `changed` with the place of each source that
+    /// is touched.
+    pub fn expire_encodings(&mut self, now: Instant, mut changed: impl FnMut(usize)) {
+        for (place, source) in self.sources.iter_mut().enumerate() {
+            let at = source.active;
+            if at == 0 {
+                continue;
+            }
+            let mut active = 0;
+            for encoding in &source.spec.encodings {
+                let stream = self
+                    .by_ssrc
+                    .get(&encoding.ssrc)
+                    .and_then(|(at, _)| self.streams.get(*at as usize));
+                let alive = stream.filter(|s| {
+                    s.last_packet
+                        .is_some_and(|p| now.saturating_duration_since(p) < ENCODING_SILENT)
+                });
+                if let Some(stream) = alive {
+                    active |= 1u8 << stream.encoding;
+                }
+            }
+            // The only encoding of a source stays the one to wait for.
+            if active != at && source.spec.encodings.len() > 1 {
+                source.active = active;
+                self.layering_changes += u64::from(active != 0);
+                changed(place);
+            }
+        }
+    }
+
+    /// The source's place, by id.
+    pub fn source_mut(&mut self, id: SourceId) -> Option<&mut LocalSource> {
+        self.sources.iter_mut().find(|s| s.spec.id == id)
+    }
+
+    /// The stream of one encoding of a source.
+    pub fn stream_mut(&mut self, id: SourceId, encoding: u8) -> Option<&mut Stream> {
+        let ssrc = self
+            .sources
+            .iter()
+            .find(|s| s.spec.id == id)?
+            .spec
+            .encodings
+            .get(usize::from(encoding))?
+            .ssrc;
+        self.stream_by_ssrc(ssrc)
+    }
+
+    /// The stream of a media SSRC.
+    pub fn stream_by_ssrc(&mut self, ssrc: u32) -> Option<&mut Stream> {
+        let &(at, rtx) = self.by_ssrc.get(&ssrc)?;
+        if rtx { None } else { self.streams.get_mut(at as usize) }
+    }
+}
+
+/// The reason that a refusal of SRTP is counted under.
+pub fn drop_reason(error: SrtpError) -> Drop {
+    match error {
+        SrtpError::Replay | SrtpError::TooOld => Drop::Replayed,
+        SrtpError::Short => Drop::MalformedRtp,
+        _ => Drop::Unauthenticated,
+    }
+}
+
+/// Reads the header extension: what goes on to receivers, the transport-wide number and the loudness.
+#[inline]
+fn read_extensions(
+    tables: &Tables,
+    header: &RtpHeader,
+    packet: &[u8],
+    meta: &mut PacketMeta,
+    level: &mut LoudestLevel,
+) -> (Option<u16>, Option<u8>) {
+    let (mut numbered, mut loudness) = (None, None);
+    let mut kept = meta.extensions.iter_mut();
+    for e in header.extensions(packet) {
+        let Some(kind) = tables.extension(e.id) else { continue };
+        match kind {
+            Extension::TransportCc => numbered = rtp::ext::transport_seq(e.data),
+            Extension::AudioLevel => {
+                if let Some(l) = rtp::ext::audio_level(e.data) {
+                    loudness = Some(l.level);
+                    level.record(l.level);
+                }
+            }
+            _ => {}
+        }
+        if passes_on(kind)
+            && let Some(place) = kept.next()
+        {
+            *place = Some(KeptExtension { kind, len: e.data.len() as u8, start: e.start as u16 });
+        }
+    }
+    (numbered, loudness)
+}
+
+/// Restores the description of the original packet (RFC 4588 section 4) and returns its payload type.
+fn unwrap_rtx<'t>(
+    tables: &'t Tables,
+    stream: &Stream,
+    rtx: &PtInfo,
+    packet: &[u8],
+    meta: &mut PacketMeta,
+) -> Result<&'t PtInfo, Drop> {
+    let start = usize::from(meta.payload_start);
+    let payload = packet.get(start..start + usize::from(meta.payload_len));
+    let Some(original) = payload.and_then(rtp::rtx::original_seq) else {
+        return Err(Drop::RtxProbe);
+    };
+    let Codec::Rtx { apt } = rtx.codec else { return Err(Drop::UnknownPayloadType) };
+    // Nothing can be restored before the stream itself was seen: its roll-over counter is unknown.
+    let newest = stream.seen.newest().ok_or(Drop::RtxProbe)?;
+    meta.index = nearest(newest, original.0);
+    meta.payload_start += rtp::rtx::OSN_LEN as u16;
+    meta.payload_len = meta.payload_len.saturating_sub(rtp::rtx::OSN_LEN as u16);
+    meta.payload_type = apt;
+    tables.payload_type(apt).ok_or(Drop::UnknownPayloadType)
+}
+
+/// Reads the codec's payload descriptor: keyframes, frame height, running numbers.
+#[inline]
+fn inspect(
+    pt: &PtInfo,
+    packet: &[u8],
+    meta: &mut PacketMeta,
+    stream: &mut Stream,
+) -> Option<Resolution> {
+    let codec = video_codec(pt.codec)?;
+    let start = usize::from(meta.payload_start);
+    let payload = packet.get(start..start + usize::from(meta.payload_len))?;
+    if payload.is_empty() {
+        return None;
+    }
+    meta.keyframes_known = true;
+    let resolution = if codec == VideoCodec::Vp8 {
+        let vp8 = Vp8::parse(payload)?;
+        meta.keyframe = vp8.keyframe;
+        meta.vp8 = vp8_place(&vp8);
+        vp8.resolution
+    } else {
+        let info = codec::inspect(codec, payload, meta.marker)?;
+        meta.keyframe = info.keyframe;
+        info.resolution
+    };
+    if let Some(resolution) = resolution {
+        stream.height = Some(resolution.height);
+    }
+    if meta.keyframe {
+        stream.keyframes.on_keyframe();
+    }
+    resolution
+}
+
+fn vp8_place(vp8: &Vp8) -> Vp8Place {
+    let mut place = Vp8Place::default();
+    if let Some(id) = vp8.picture_id {
+        place.picture_id_at = id.offset as u8;
+        place.picture_id_bits = if id.wide { 15 } else { 7 };
+        place.picture_id = id.value;
+    }
+    if let Some(tl0) = vp8.tl0_pic_idx {
+        place.tl0_at = tl0.offset as u8;
+        place.tl0 = tl0.value;
+    }
+    place
+}

@@ -1,0 +1,139 @@
+//! When packets with transport-wide sequence numbers arrived
+//! (draft-holmer-rmcat-transport-wide-cc-extensions-01): the raw material of the feedback that lets a
+//! sender estimate its uplink.
+
+use std::time::{Duration, Instant};
+
+use rialto_rtp::{ExtSeq, rtcp::Arrival};
+
+/// Feedback is sent this often while packets arrive.
+pub const INTERVAL: Duration = Duration::from_millis(50);
+/// Packets remembered between two feedbacks; at more, the feedback leaves early.
+pub const CAPACITY: usize = 512;
+
+/// Collects arrivals of one sender.
+#[derive(Debug)]
+pub struct TwccRecorder {
+    epoch: Instant,
+    arrivals: Vec<Arrival>,
+    newest: Option<u64>,
+    /// First sequence number that the next feedback describes.
+    next_base: Option<u64>,
+    last_sent: Instant,
+}
+
+impl TwccRecorder {
+    /// A recorder whose feedback times count from `now`.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            epoch: now,
+            arrivals: Vec::with_capacity(CAPACITY),
+            newest: None,
+            next_base: None,
+            last_sent: now,
+        }
+    }
+
+    /// Records a packet.
+    #[inline]
+    pub fn on_packet(&mut self, now: Instant, sequence: u16) {
+        if self.arrivals.len() >= CAPACITY {
+            return;
+        }
+        let extended = self.newest.map_or(0x1_0000 | u64::from(sequence), |n| nearest(n, sequence));
+        self.newest = Some(self.newest.map_or(extended, |n| n.max(extended)));
+        let at = now.saturating_duration_since(self.epoch).as_micros() as i64 / 250;
+        let arrival = Arrival { seq: ExtSeq(extended), at };
+        // Nearly always in order: insert from the end.
+        let place = self.arrivals.iter().rposition(|a| a.seq.0 <= extended).map_or(0, |p| p + 1);
+        let duplicate = place
+            .checked_sub(1)
+            .and_then(|p| self.arrivals.get(p))
+            .is_some_and(|a| a.seq.0 == extended);
+        if !duplicate {
+            self.arrivals.insert(place, arrival);
+        }
+    }
+
+    /// Whether feedback should be built now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        !self.arrivals.is_empty()
+            && (now.saturating_duration_since(self.last_sent) >= INTERVAL || self.is_full())
+    }
+
+    /// Whether feedback cannot wait for its time.
+    pub fn is_full(&self) -> bool {
+        self.arrivals.len() >= CAPACITY / 2
+    }
+
+    /// Hands over the base sequence number and the arrivals since the last call, in order of sequence
+    /// number; the caller reports every number from the base to the last, gaps as lost.
+    pub fn take(&mut self, now: Instant, build: impl FnOnce(u64, &[Arrival])) {
+        self.last_sent = now;
+        let (Some(first), Some(last)) = (self.arrivals.first(), self.arrivals.last()) else {
+            return;
+        };
+        // A late packet from before the last feedback is reported again from where it is.
+        let base = self.next_base.map_or(first.seq.0, |n| n.min(first.seq.0));
+        // A jump of the counter is not thousands of losses.
+        let base = base.max(last.seq.0.saturating_sub(2 * CAPACITY as u64));
+        let next = last.seq.0 + 1;
+        let from = self.arrivals.partition_point(|a| a.seq.0 < base);
+        build(base, self.arrivals.get(from..).unwrap_or_default());
+        self.next_base = Some(self.next_base.map_or(next, |n| n.max(next)));
+        self.arrivals.clear();
+    }
+}
+
+/// The extended number with the low bits `sequence` that is nearest to `newest`.
+pub fn nearest(newest: u64, sequence: u16) -> u64 {
+    let delta = i64::from(sequence.wrapping_sub(newest as u16) as i16);
+    newest.saturating_add_signed(delta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_and_reports_each_number_once() {
+        let start = Instant::now();
+        let mut r = TwccRecorder::new(start);
+        for (ms, seq) in [(0, 65_534), (1, 65_535), (2, 1), (3, 0), (3, 0)] {
+            r.on_packet(start + Duration::from_millis(ms), seq);
+        }
+        assert!(!r.is_due(start + Duration::from_millis(10)));
+        assert!(r.is_due(start + INTERVAL));
+        let mut seen = Vec::new();
+        r.take(start + INTERVAL, |base, arrivals| {
+            assert_eq!(base as u16, 65_534);
+            seen = arrivals.iter().map(|a| (a.seq.0 as u16, a.at)).collect();
+        });
+        assert_eq!(seen, [(65_534, 0), (65_535, 4), (0, 12), (1, 8)]);
+        assert!(!r.is_due(start + INTERVAL * 5));
+    }
+
+    #[test]
+    fn the_next_report_begins_where_the_last_ended() {
+        let start = Instant::now();
+        let mut r = TwccRecorder::new(start);
+        r.on_packet(start, 10);
+        r.take(start, |_, _| {});
+        r.on_packet(start, 13);
+        r.take(start, |base, arrivals| {
+            assert_eq!(base as u16, 11, "11 and 12 are reported lost");
+            assert_eq!(arrivals.len(), 1);
+        });
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let start = Instant::now();
+        let mut r = TwccRecorder::new(start);
+        for i in 0..10_000u32 {
+            r.on_packet(start, i as u16);
+        }
+        assert_eq!(r.arrivals.len(), CAPACITY);
+        assert_eq!(r.arrivals.capacity(), CAPACITY);
+    }
+}

@@ -1,0 +1,445 @@
+//! A client of the simulated world: it sends its tracks, asks for what it misses, answers what it is
+//! asked for, and writes down what it got.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use rialto_media::{EndpointId, Extension, MediaType, SourceId, SourceSpec};
+use rialto_rtp::{
+    self as rtp, ExtSeq, RtpHeader, Seq, SeqUnwrapper,
+    rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, ntp},
+    rtx,
+};
+use rialto_srtp::{RxContext, RxStream, TxContext};
+
+use super::media::{Body, Numbering, Plain, Track};
+
+/// What is missing is asked for after so long, and again after so long.
+const NACK_INTERVAL: Duration = Duration::from_millis(60);
+/// And so often at most.
+const NACK_TRIES: u8 = 12;
+/// A gap of more is a new start.
+const MAX_GAP: u64 = 500;
+/// The wall clock of every client at the start.
+const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
+
+/// What came of one source.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The source.
+    pub spec: SourceSpec,
+    /// Every packet that came, by its number in the receiver's space.
+    pub got: BTreeMap<u64, (Body, u32)>,
+    /// Sender reports: NTP time and RTP timestamp.
+    pub reports: Vec<(u64, u32)>,
+    /// It was said to have ended.
+    pub ended: bool,
+    mid: String,
+    unwrapper: SeqUnwrapper,
+    highest: Option<u64>,
+    missing: BTreeMap<u64, (Instant, u8)>,
+    last_report: Option<(u32, Instant)>,
+}
+
+/// Counters of what the bridge told a client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard {
+    /// Requests to send packets again.
+    pub nacks: u32,
+    /// Requests for keyframes.
+    pub keyframe_requests: u32,
+    /// Transport-wide feedback packets.
+    pub transport_feedback: u32,
+    /// Report blocks about what the client sends.
+    pub report_blocks: u32,
+    /// Packets that did not open, or were not for us.
+    pub refused: u32,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Client {
+    /// Its endpoint.
+    pub id: EndpointId,
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// What it negotiated.
+    pub numbering: Numbering,
+    /// What it sends.
+    pub tracks: Vec<Track>,
+    /// What it gets, by source.
+    pub incoming: BTreeMap<SourceId, Incoming>,
+    /// What it was told.
+    pub heard: Heard,
+    /// When it is there, media is kept on it as it came, decrypted, and not looked at.
+    pub tape: Option<Vec<Vec<u8>>>,
+    pub(super) next_media: BTreeMap<SourceId, Instant>,
+    pub(super) next_report: Instant,
+    pub(super) next_nack: Instant,
+    tx: TxContext,
+    rx: RxContext,
+    streams: HashMap<u32, Option<RxStream>>,
+    by_ssrc: HashMap<u32, (SourceId, bool)>,
+    transport: u16,
+    start: Instant,
+}
+
+impl Client {
+    pub(super) fn new(
+        id: EndpointId,
+        addr: SocketAddr,
+        (tx, rx): (TxContext, RxContext),
+        start: Instant,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            addr,
+            numbering: Numbering(id.0 as u8),
+            tracks: Vec::new(),
+            incoming: BTreeMap::new(),
+            heard: Heard::default(),
+            tape: None,
+            next_media: BTreeMap::new(),
+            next_report: now + Duration::from_millis(200),
+            next_nack: now,
+            tx,
+            rx,
+            streams: HashMap::new(),
+            by_ssrc: HashMap::new(),
+            transport: 0,
+            start,
+        }
+    }
+
+    pub(super) fn expect(&mut self, spec: &SourceSpec, mid: &str) {
+        if let Some(encoding) = spec.encodings.first() {
+            self.by_ssrc.insert(encoding.ssrc, (spec.id, false));
+            if let Some(rtx) = encoding.rtx {
+                self.by_ssrc.insert(rtx, (spec.id, true));
+            }
+        }
+        self.incoming.entry(spec.id).or_insert_with(|| Incoming {
+            spec: spec.clone(),
+            got: BTreeMap::new(),
+            reports: Vec::new(),
+            ended: false,
+            mid: mid.to_owned(),
+            unwrapper: SeqUnwrapper::new(),
+            highest: None,
+            missing: BTreeMap::new(),
+            last_report: None,
+        });
+    }
+
+    /// When it wants to act next.
+    pub(super) fn next_timeout(&self) -> Instant {
+        let media = self.next_media.values().min().copied();
+        media.into_iter().fold(self.next_report.min(self.next_nack), Instant::min)
+    }
+
+    /// What it sends at `now`.
+    pub(super) fn on_timeout(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        let since = now - self.start;
+        for track in &mut self.tracks {
+            let Some(next) = self.next_media.get_mut(&track.spec.id).filter(|at| **at <= now)
+            else {
+                continue;
+            };
+            *next += track.interval();
+            for plain in track.make_frame(since, &mut self.transport) {
+                out.push(seal(&self.tx, &plain));
+            }
+        }
+        if self.next_report <= now {
+            self.next_report = now + Duration::from_millis(500);
+            out.extend(self.report(now));
+        }
+        if self.next_nack <= now {
+            self.next_nack = now + Duration::from_millis(20);
+            out.extend(self.nacks(now));
+        }
+        out
+    }
+
+    /// Sends no media from now on.
+    pub fn fall_silent(&mut self) {
+        self.next_media.clear();
+    }
+
+    /// Asks for a keyframe of a source.
+    pub fn ask_for_keyframe(&mut self, source: SourceId) -> Option<Vec<u8>> {
+        let ssrc = self.incoming.get(&source)?.spec.encodings.first()?.ssrc;
+        self.rtcp(|w| {
+            let _ = w.receiver_report(1, &[]);
+            let _ = w.pli(1, ssrc);
+        })
+    }
+
+    /// Any compound packet of its own, sealed.
+    pub fn rtcp(&mut self, write: impl FnOnce(&mut RtcpWriter<'_>)) -> Option<Vec<u8>> {
+        let mut buf = vec![0; 1_400];
+        let mut writer = RtcpWriter::new(&mut buf[..1_300]);
+        write(&mut writer);
+        let len = writer.len();
+        let len = self.tx.seal_rtcp(&mut buf, len).ok()?;
+        buf.truncate(len);
+        Some(buf)
+    }
+
+    /// A packet of its own, sealed: for those who make their own.
+    pub fn seal(&self, plain: &Plain) -> Vec<u8> {
+        seal(&self.tx, plain)
+    }
+
+    /// Any bytes as RTP of its own under an index; `None` when no SRTP packet can be made of them.
+    pub fn seal_anything(&self, plain: &[u8], index: u64) -> Option<Vec<u8>> {
+        let header = RtpHeader::parse(plain).ok()?;
+        let mut bytes = plain.to_vec();
+        bytes.resize(plain.len() + self.tx.profile().rtp_overhead(), 0);
+        let len = self.tx.seal_rtp(&mut bytes, header.len, plain.len(), index, header.ssrc).ok()?;
+        bytes.truncate(len);
+        Some(bytes)
+    }
+
+    /// Any bytes as RTCP of its own; `None` when no SRTCP packet can be made of them.
+    pub fn seal_any_rtcp(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = plain.to_vec();
+        bytes.resize(plain.len() + 64, 0);
+        let len = self.tx.seal_rtcp(&mut bytes, plain.len()).ok()?;
+        bytes.truncate(len);
+        Some(bytes)
+    }
+
+    /// Whether packets under an SSRC are for it.
+    pub(super) fn expects(&self, ssrc: u32) -> bool {
+        self.by_ssrc.contains_key(&ssrc)
+    }
+
+    fn report(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let since = now - self.start;
+        let time = ntp::from_unix(WALL_CLOCK + since);
+        let blocks: Vec<ReportBlock> = self
+            .incoming
+            .values()
+            .filter_map(|i| {
+                let (last_sr, at) = i.last_report.unwrap_or((0, now));
+                Some(ReportBlock {
+                    ssrc: i.spec.encodings.first()?.ssrc,
+                    highest_seq: i.highest? as u32,
+                    last_sr,
+                    delay_since_last_sr: ntp::compact(now - at),
+                    ..ReportBlock::default()
+                })
+            })
+            .take(31)
+            .collect();
+        let mut reports = Vec::new();
+        for track in &self.tracks {
+            let timestamp = track.timestamp(since);
+            reports.extend(track.totals().map(|(ssrc, p, o)| (ssrc, timestamp, p, o)));
+        }
+        self.rtcp(|w| {
+            let _ = w.receiver_report(1, &blocks);
+            for (ssrc, timestamp, packets, octets) in reports {
+                let _ = w.sender_report(ssrc, time, timestamp, packets, octets, &[]);
+            }
+        })
+    }
+
+    fn nacks(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let mut asks = Vec::new();
+        for i in self.incoming.values_mut().filter(|i| i.spec.media == MediaType::Video) {
+            i.missing.retain(|_, (_, tries)| *tries < NACK_TRIES);
+            let mut lost = Vec::new();
+            for (number, (next, tries)) in &mut i.missing {
+                if *next <= now {
+                    (*next, *tries) = (now + NACK_INTERVAL, *tries + 1);
+                    lost.push(Seq(*number as u16));
+                }
+            }
+            let ssrc = i.spec.encodings.first()?.ssrc;
+            if !lost.is_empty() {
+                asks.push((ssrc, lost));
+            }
+        }
+        if asks.is_empty() {
+            return None;
+        }
+        self.rtcp(|w| {
+            let _ = w.receiver_report(1, &[]);
+            for (ssrc, lost) in asks {
+                let _ = w.nack(1, ssrc, lost);
+            }
+        })
+    }
+
+    /// Takes a datagram of the bridge; gives what is answered at once.
+    ///
+    /// # Panics
+    /// When the bridge broke a promise: another payload type or MID than negotiated, a payload that
+    /// is not whole, a number used twice, a timestamp that runs backwards.
+    pub(super) fn on_datagram(&mut self, now: Instant, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        if rtp::is_rtcp(&bytes) {
+            return self.on_rtcp(now, bytes);
+        }
+        if self.on_rtp(now, &mut bytes).is_none() {
+            self.heard.refused += 1;
+        }
+        Vec::new()
+    }
+
+    fn on_rtp(&mut self, now: Instant, bytes: &mut [u8]) -> Option<()> {
+        let header = RtpHeader::parse(bytes).expect("the bridge sends RTP");
+        let (source, is_rtx) = *self.by_ssrc.get(&header.ssrc)?;
+        let stream = self.streams.entry(header.ssrc).or_default();
+        let opened = self.rx.open_rtp(stream, bytes, header.len).ok()?;
+        let mut bytes = bytes.get_mut(..opened.len)?;
+        if let Some(tape) = &mut self.tape {
+            tape.push(bytes.to_vec());
+            return Some(());
+        }
+        let i = self.incoming.get_mut(&source)?;
+        let video = i.spec.media == MediaType::Video;
+        if is_rtx {
+            assert_eq!(header.payload_type, self.numbering.rtx(), "payload type of RTX");
+            let ssrc = i.spec.encodings.first()?.ssrc;
+            let at = rtx::restore(bytes, &header, self.numbering.vp8(), ssrc)?;
+            bytes = bytes.get_mut(at..)?;
+        }
+        let header = RtpHeader::parse(bytes).expect("a restored header");
+        let pt = if video { self.numbering.vp8() } else { self.numbering.opus() };
+        assert_eq!(header.payload_type, pt, "payload type");
+        let mid = self.numbering.extension(Extension::Mid);
+        let found = header.extensions(bytes).find(|e| e.id == mid).map(|e| e.data);
+        assert_eq!(found, Some(i.mid.as_bytes()), "MID");
+        let payload = &bytes[header.payload_range(bytes).expect("sound padding")];
+        let body = if video { Body::of_video(payload) } else { Body::of_audio(payload) };
+        let body = body.expect("a whole payload");
+        assert_eq!(body.source, source.0, "the payload is the source's");
+        i.take(now, header.sequence, header.timestamp, body);
+        Some(())
+    }
+
+    fn on_rtcp(&mut self, now: Instant, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        let Ok(len) = self.rx.open_rtcp(&mut bytes) else {
+            self.heard.refused += 1;
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        for packet in RtcpPackets::new(&bytes[..len]) {
+            match packet.expect("the bridge sends RTCP") {
+                Rtcp::SenderReport { ssrc, ntp, rtp_ts, blocks, .. } => {
+                    self.heard.report_blocks += blocks.count() as u32;
+                    if let Some(i) =
+                        self.by_ssrc.get(&ssrc).and_then(|(s, _)| self.incoming.get_mut(s))
+                    {
+                        i.reports.push((ntp, rtp_ts));
+                        i.last_report = Some(((ntp >> 16) as u32, now));
+                    }
+                }
+                Rtcp::ReceiverReport { blocks, .. } => {
+                    self.heard.report_blocks += blocks.count() as u32;
+                }
+                Rtcp::Nack { media, lost, .. } => {
+                    self.heard.nacks += 1;
+                    for seq in lost {
+                        let resent = self.tracks.iter_mut().find_map(|t| t.resend(media, seq));
+                        out.extend(resent.map(|plain| seal(&self.tx, &plain)));
+                    }
+                }
+                Rtcp::Pli { media, .. } => {
+                    self.heard.keyframe_requests += 1;
+                    self.tracks.iter_mut().for_each(|t| t.want_keyframe(media));
+                }
+                Rtcp::TransportCc(_) => self.heard.transport_feedback += 1,
+                Rtcp::Bye(ssrcs) => {
+                    for ssrc in ssrcs {
+                        let source = self.by_ssrc.get(&ssrc).map(|(source, _)| *source);
+                        if let Some(i) = source.and_then(|s| self.incoming.get_mut(&s)) {
+                            i.ended = true;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    /// The media of one of its own datagrams, when it is not a retransmission.
+    pub(super) fn sent_body(&self, datagram: &[u8]) -> Option<Body> {
+        let header = RtpHeader::parse(datagram).ok().filter(|_| !rtp::is_rtcp(datagram))?;
+        let plain = self.tracks.iter().find_map(|t| t.sent(header.ssrc, header.sequence))?;
+        let payload = plain.bytes.get(plain.header_len..)?;
+        let video = header.payload_type == self.numbering.vp8();
+        if video { Body::of_video(payload) } else { Body::of_audio(payload) }
+    }
+
+    /// What a datagram of the bridge holds, when it is media for this client; changes nothing.
+    pub(super) fn peek(&self, datagram: &[u8]) -> Option<Body> {
+        let mut bytes = datagram.to_vec();
+        let header = RtpHeader::parse(&bytes).ok().filter(|_| !rtp::is_rtcp(datagram))?;
+        let (source, is_rtx) = *self.by_ssrc.get(&header.ssrc)?;
+        let mut stream = self.streams.get(&header.ssrc).cloned().flatten();
+        let opened = self.rx.open_rtp(&mut stream, &mut bytes, header.len).ok()?;
+        let video = self.incoming.get(&source)?.spec.media == MediaType::Video;
+        let bytes = bytes.get(..opened.len)?;
+        let payload = bytes.get(header.payload_range(bytes).ok()?)?;
+        let payload = if is_rtx { payload.get(rtx::OSN_LEN..)? } else { payload };
+        if video { Body::of_video(payload) } else { Body::of_audio(payload) }
+    }
+}
+
+impl Incoming {
+    fn take(&mut self, now: Instant, seq: Seq, timestamp: u32, body: Body) {
+        let ExtSeq(number) = self.unwrapper.update(seq);
+        if let Some((had, at)) = self.got.insert(number, (body, timestamp)) {
+            assert_eq!((had, at), (body, timestamp), "number {number} was used twice");
+            return;
+        }
+        self.missing.remove(&number);
+        if let Some(highest) = self.highest.filter(|h| number > *h && number - h < MAX_GAP) {
+            for lost in highest + 1..number {
+                self.missing.insert(lost, (now + Duration::from_millis(15), 0));
+            }
+        }
+        self.highest = Some(self.highest.map_or(number, |h| h.max(number)));
+    }
+
+    /// Holds all that came against the promises of a projection: each packet once, in the sender's
+    /// order under ascending numbers, timestamps that do not run backwards.
+    ///
+    /// # Panics
+    /// When one is broken.
+    pub fn check(&self) {
+        let name = &self.spec.name;
+        let mut seen = BTreeSet::new();
+        for (body, _) in self.got.values() {
+            assert!(seen.insert(*body), "{name}: {body:?} came under two numbers");
+        }
+        let entries: Vec<_> = self.got.values().collect();
+        for pair in entries.windows(2) {
+            let [(a, a_at), (b, b_at)] = pair else { continue };
+            assert!(
+                (a.frame, a.part) < (b.frame, b.part) || a.encoding != b.encoding,
+                "{name}: {a:?} before {b:?}"
+            );
+            let step = b_at.wrapping_sub(*a_at) as i32;
+            assert!(step >= 0, "{name}: time runs backwards by {step} at {b:?}");
+        }
+    }
+}
+
+fn seal(tx: &TxContext, plain: &Plain) -> Vec<u8> {
+    let mut bytes = plain.bytes.clone();
+    let len = bytes.len();
+    bytes.resize(len + tx.profile().rtp_overhead(), 0);
+    let sealed = tx.seal_rtp(&mut bytes, plain.header_len, len, plain.index, plain.ssrc);
+    bytes.truncate(sealed.expect("room for the tag"));
+    bytes
+}

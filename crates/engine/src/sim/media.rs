@@ -1,0 +1,375 @@
+//! Media that can be told apart: every payload says what it is, and whether it is whole.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use rialto_media::{
+    Codec, EncodingSpec, Extension, MediaParams, MediaType, Mid, PayloadType, SourceSpec,
+};
+use rialto_rtp::{ExtWriter, Seq, ext::ExtError, header, rtx};
+
+/// Time between two frames of a video source.
+pub const VIDEO_INTERVAL: Duration = Duration::from_millis(33);
+/// Time between two packets of an audio source.
+pub const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+/// Voice at −20 dBov (RFC 6464).
+const AUDIO_LEVEL: u8 = 0x94;
+/// Height of a video's lowest encoding; each further one has twice as much.
+pub const LOWEST_HEIGHT: u16 = 180;
+/// Sent packets that a client can send again.
+const HISTORY: usize = 512;
+
+/// The numbers that a client negotiated; no two clients have the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbering(pub u8);
+
+impl Numbering {
+    /// Payload type of Opus.
+    pub fn opus(self) -> u8 {
+        119 - self.0 % 8
+    }
+
+    /// Payload type of VP8.
+    pub fn vp8(self) -> u8 {
+        96 + self.0 % 8
+    }
+
+    /// Payload type of VP8's retransmissions.
+    pub fn rtx(self) -> u8 {
+        104 + self.0 % 8
+    }
+
+    /// Id of a header extension.
+    pub fn extension(self, kind: Extension) -> u8 {
+        let place = match kind {
+            Extension::AudioLevel => 0,
+            Extension::Mid => 1,
+            Extension::TransportCc => 2,
+            _ => 3,
+        };
+        1 + (place + self.0) % 4
+    }
+
+    /// As it is signalled.
+    pub fn media(self) -> MediaParams {
+        let payload = |pt, codec, media, clock_rate| PayloadType {
+            pt,
+            codec,
+            media,
+            clock_rate,
+            profile: String::new(),
+            nack: media == MediaType::Video,
+            pli: media == MediaType::Video,
+            fir: false,
+            transport_cc: true,
+        };
+        let known =
+            [Extension::AudioLevel, Extension::Mid, Extension::TransportCc, Extension::AbsSendTime];
+        MediaParams {
+            payload_types: vec![
+                payload(self.opus(), Codec::Opus, MediaType::Audio, 48_000),
+                payload(self.vp8(), Codec::Vp8, MediaType::Video, 90_000),
+                payload(self.rtx(), Codec::Rtx { apt: self.vp8() }, MediaType::Video, 90_000),
+            ],
+            extensions: known.map(|kind| (self.extension(kind), kind)).to_vec(),
+            extmap_allow_mixed: true,
+            remb: false,
+        }
+    }
+}
+
+/// What a payload says of itself. The order is that of sending.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Body {
+    /// The source's id.
+    pub source: u32,
+    /// The encoding.
+    pub encoding: u8,
+    /// The frame, or the audio packet.
+    pub frame: u32,
+    /// The packet of the frame.
+    pub part: u8,
+    /// How many packets the frame has.
+    pub parts: u8,
+    /// A keyframe.
+    pub key: bool,
+}
+
+const BODY_LEN: usize = 12;
+/// Descriptor with a picture id of 15 bits and TL0PICIDX, before the frame's header.
+const VP8_LEN: usize = 5;
+const VP8_HEADER_LEN: usize = 10;
+
+impl Body {
+    /// Bytes that depend on everything that the body says.
+    fn filler(self) -> impl Iterator<Item = u8> {
+        let mut x = u64::from(self.source) << 40
+            ^ u64::from(self.frame) << 8
+            ^ u64::from(self.part) << 3
+            ^ u64::from(self.encoding)
+            | 1;
+        std::iter::repeat_with(move || {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (x >> 56) as u8
+        })
+    }
+
+    fn write(self, out: &mut Vec<u8>, len: usize) {
+        out.extend_from_slice(&self.source.to_be_bytes());
+        out.extend_from_slice(&self.frame.to_be_bytes());
+        out.extend_from_slice(&[self.encoding, self.part, self.parts, u8::from(self.key)]);
+        out.extend(self.filler().take(len));
+    }
+
+    /// Reads a payload after its descriptor; `None` when it is not what was sent.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (head, filler) = bytes.split_first_chunk::<BODY_LEN>()?;
+        let [s0, s1, s2, s3, f0, f1, f2, f3, encoding, part, parts, key] = *head;
+        let body = Self {
+            source: u32::from_be_bytes([s0, s1, s2, s3]),
+            encoding,
+            frame: u32::from_be_bytes([f0, f1, f2, f3]),
+            part,
+            parts,
+            key: key != 0,
+        };
+        body.filler().zip(filler).all(|(a, b)| a == *b).then_some(body)
+    }
+
+    /// Reads the payload of a video packet.
+    pub fn of_video(payload: &[u8]) -> Option<Self> {
+        let starts = payload.first()? & 0x10 != 0;
+        let header = if starts { VP8_HEADER_LEN } else { 0 };
+        Self::read(payload.get(VP8_LEN + header..)?)
+    }
+
+    /// Reads the payload of an audio packet.
+    pub fn of_audio(payload: &[u8]) -> Option<Self> {
+        Self::read(payload)
+    }
+}
+
+/// A sent packet in the clear.
+#[derive(Clone, Debug)]
+pub struct Plain {
+    /// The packet.
+    pub bytes: Vec<u8>,
+    /// Length of its header.
+    pub header_len: usize,
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// Its index: roll-over counter and sequence number.
+    pub index: u64,
+}
+
+/// One encoding of a source that a client sends.
+#[derive(Debug)]
+struct Encoding {
+    spec: EncodingSpec,
+    next_index: u64,
+    next_rtx: u64,
+    picture_id: u16,
+    keyframe_wanted: bool,
+    silent: bool,
+    sent: VecDeque<Plain>,
+    packets: u32,
+    octets: u32,
+}
+
+/// A source that a client sends.
+#[derive(Debug)]
+pub struct Track {
+    /// As it is signalled.
+    pub spec: SourceSpec,
+    numbering: Numbering,
+    mid: Mid,
+    encodings: Vec<Encoding>,
+    frame: u32,
+    /// Every body that was sent, with the time since the start.
+    pub made: BTreeMap<Body, Duration>,
+    /// Keyframes that were asked for.
+    pub keyframes_asked: u32,
+    /// The level of its audio (RFC 6464): voice activity and -dBov.
+    pub level: u8,
+}
+
+impl Track {
+    /// A track of a client with this numbering. `first` is the sequence number at which it starts.
+    pub fn new(spec: SourceSpec, numbering: Numbering, mid: Mid, first: u16) -> Self {
+        let encodings = spec
+            .encodings
+            .iter()
+            .map(|spec| Encoding {
+                spec: *spec,
+                next_index: u64::from(first),
+                next_rtx: 7,
+                picture_id: first,
+                keyframe_wanted: true,
+                silent: false,
+                sent: VecDeque::new(),
+                packets: 0,
+                octets: 0,
+            })
+            .collect();
+        let (made, keyframes_asked) = (BTreeMap::new(), 0);
+        let level = AUDIO_LEVEL;
+        Self { spec, numbering, mid, encodings, frame: 0, made, keyframes_asked, level }
+    }
+
+    /// One encoding is no longer sent, or is sent again.
+    pub fn silence(&mut self, encoding: usize, silent: bool) {
+        self.encodings[encoding].silent = silent;
+    }
+
+    /// The index of the next packet of the first encoding.
+    pub fn next_index(&self) -> u64 {
+        self.encodings[0].next_index
+    }
+
+    /// The time between two frames.
+    pub fn interval(&self) -> Duration {
+        match self.spec.media {
+            MediaType::Audio => AUDIO_INTERVAL,
+            MediaType::Video => VIDEO_INTERVAL,
+        }
+    }
+
+    /// The RTP timestamp of a moment.
+    pub fn timestamp(&self, since_start: Duration) -> u32 {
+        let rate = match self.spec.media {
+            MediaType::Audio => 48,
+            MediaType::Video => 90,
+        };
+        ((since_start.as_micros() as u64 * rate / 1_000) as u32).wrapping_add(self.spec.id.0 << 24)
+    }
+
+    /// The packets of the next frame of every encoding; `transport` counts transport-wide numbers.
+    pub fn make_frame(&mut self, since_start: Duration, transport: &mut u16) -> Vec<Plain> {
+        let mut packets = Vec::new();
+        self.frame += 1;
+        for at in 0..self.encodings.len() {
+            if self.encodings[at].silent {
+                continue;
+            }
+            let key = self.encodings[at].keyframe_wanted || self.frame.is_multiple_of(300);
+            let parts = match self.spec.media {
+                MediaType::Audio => 1,
+                MediaType::Video => 1 + at as u8 + u8::from(key) * 2,
+            };
+            for part in 0..parts {
+                let id = self.spec.id.0;
+                let body =
+                    Body { source: id, encoding: at as u8, frame: self.frame, part, parts, key };
+                self.made.insert(body, since_start);
+                *transport = transport.wrapping_add(1);
+                packets.push(self.make_packet(at, body, since_start, *transport));
+            }
+            let encoding = &mut self.encodings[at];
+            encoding.picture_id = (encoding.picture_id + 1) & 0x7fff;
+            encoding.keyframe_wanted = false;
+        }
+        packets
+    }
+
+    fn make_packet(&mut self, at: usize, body: Body, since: Duration, transport: u16) -> Plain {
+        let timestamp = self.timestamp(since);
+        let video = self.spec.media == MediaType::Video;
+        let pt = if video { self.numbering.vp8() } else { self.numbering.opus() };
+        let encoding = &mut self.encodings[at];
+        let (index, ssrc) = (encoding.next_index, encoding.spec.ssrc);
+        encoding.next_index += 1;
+        let mut bytes = vec![0; 64];
+        let marker = body.part + 1 == body.parts;
+        let seq = Seq(index as u16);
+        header::write_header(&mut bytes, marker, pt, seq, timestamp, ssrc).expect("room");
+        header::set_extension_bit(&mut bytes, true);
+        let header_len = 12
+            + extensions(
+                &mut bytes[12..],
+                self.numbering,
+                self.mid,
+                transport,
+                (!video).then_some(self.level),
+            )
+            .expect("valid extensions");
+        bytes.truncate(header_len);
+        if video {
+            let id = 0x8000 | encoding.picture_id;
+            let start = body.part == 0;
+            bytes.push(0x80 | u8::from(start) << 4);
+            bytes.push(0xc0);
+            bytes.extend_from_slice(&id.to_be_bytes());
+            bytes.push(encoding.picture_id as u8);
+            if start {
+                let inter = u8::from(!body.key);
+                let (width, height) = (320u16 << at, LOWEST_HEIGHT << at);
+                bytes.extend_from_slice(&[inter, 0, 0, 0x9d, 0x01, 0x2a]);
+                bytes.extend(width.to_le_bytes().into_iter().chain(height.to_le_bytes()));
+            }
+        }
+        // Packets of a frame differ by a few bytes, as browsers cut them.
+        body.write(&mut bytes, if video { 400 + usize::from(body.part % 3) } else { 60 });
+        encoding.packets += 1;
+        encoding.octets += (bytes.len() - header_len) as u32;
+        let plain = Plain { bytes, header_len, ssrc, index };
+        encoding.sent.push_back(plain.clone());
+        if encoding.sent.len() > HISTORY {
+            encoding.sent.pop_front();
+        }
+        plain
+    }
+
+    /// A packet that was sent, while it is remembered.
+    pub fn sent(&self, ssrc: u32, seq: Seq) -> Option<&Plain> {
+        let encoding = self.encodings.iter().find(|e| e.spec.ssrc == ssrc)?;
+        encoding.sent.iter().rfind(|p| p.index as u16 == seq.0)
+    }
+
+    /// The retransmission of a packet, when it is still there.
+    pub fn resend(&mut self, ssrc: u32, seq: Seq) -> Option<Plain> {
+        let pt = self.numbering.rtx();
+        let encoding = self.encodings.iter_mut().find(|e| e.spec.ssrc == ssrc)?;
+        let plain = encoding.sent.iter().rfind(|p| p.index as u16 == seq.0)?.clone();
+        let rtx_ssrc = encoding.spec.rtx?;
+        let index = encoding.next_rtx;
+        encoding.next_rtx += 1;
+        let Plain { mut bytes, header_len, .. } = plain;
+        let len = bytes.len();
+        bytes.resize(len + rtx::OSN_LEN, 0);
+        rtx::wrap(&mut bytes, header_len, len, pt, Seq(index as u16), rtx_ssrc)?;
+        Some(Plain { bytes, header_len, ssrc: rtx_ssrc, index })
+    }
+
+    /// The bridge wants a keyframe of an encoding.
+    pub fn want_keyframe(&mut self, ssrc: u32) {
+        if let Some(e) = self.encodings.iter_mut().find(|e| e.spec.ssrc == ssrc) {
+            e.keyframe_wanted = true;
+            self.keyframes_asked += 1;
+        }
+    }
+
+    /// SSRC, packets and octets of each encoding.
+    pub fn totals(&self) -> impl Iterator<Item = (u32, u32, u32)> + '_ {
+        self.encodings.iter().map(|e| (e.spec.ssrc, e.packets, e.octets))
+    }
+}
+
+fn extensions(
+    buf: &mut [u8],
+    numbering: Numbering,
+    mid: Mid,
+    transport: u16,
+    level: Option<u8>,
+) -> Result<usize, ExtError> {
+    let mut writer = ExtWriter::new(buf, false);
+    writer.push(numbering.extension(Extension::Mid), mid.as_bytes())?;
+    writer.push(numbering.extension(Extension::TransportCc), &transport.to_be_bytes())?;
+    if let Some(level) = level {
+        writer.push(numbering.extension(Extension::AudioLevel), &[level])?;
+    } else {
+        writer.push(numbering.extension(Extension::AbsSendTime), &[1, 2, 3])?;
+    }
+    Ok(writer.finish())
+}

@@ -1,0 +1,214 @@
+//! In the steady state a shard allocates nothing for a packet: ten thousand of them go through
+//! ingress, route, hand-over and egress, with the feedback and the retransmissions that belong to
+//! them, under an allocator that counts.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use rialto_engine::{
+    MediaEvent,
+    core::{Core, Event, Outbox, PeerBatch},
+    dest::Dest,
+    sim::{BRIDGE, World, WorldConfig},
+};
+use rialto_media::{MediaType, ShardId};
+use rialto_rtp::Seq;
+
+thread_local! {
+    static CALLS: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Counts what the thread that asked for it allocates and gives back.
+struct Counting;
+
+fn count() {
+    // The thread's storage may be gone already; nobody counts then.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get().map(|n| n + 1)));
+}
+
+// SAFETY: every call goes to the system's allocator with the caller's own arguments, and what it
+// gives is passed on; counting touches a cell of this thread that is never allocated.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promised us.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: as the caller promised us.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promised us.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn counted(run: impl FnOnce()) -> u64 {
+    CALLS.set(Some(0));
+    run();
+    CALLS.take().unwrap_or_default()
+}
+
+/// Takes datagrams and forgets them.
+struct Nowhere {
+    room: Vec<u8>,
+    sent: u64,
+}
+
+impl Outbox for Nowhere {
+    fn reserve(&mut self, _: &Dest, max_len: usize) -> Option<&mut [u8]> {
+        self.room.get_mut(..max_len)
+    }
+
+    fn commit(&mut self, len: usize) {
+        self.sent += u64::from(len > 0);
+    }
+}
+
+/// A datagram on its way to a shard.
+struct Incoming {
+    at: Instant,
+    shard: usize,
+    from: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+const PACKETS: usize = 10_000;
+/// Between two frames: all packets come within the second between two snapshots for control, which
+/// are not the packets' work, and do allocate.
+const INTERVAL: Duration = Duration::from_micros(300);
+
+/// How many packets ago was sent what is asked for again: longer than a round trip ago, as what was
+/// sent within one is not sent again.
+const OLD: u16 = 400;
+
+/// What two senders and their receivers send from `start` on.
+fn traffic(world: &mut World, start: Instant, packets: usize) -> Vec<Incoming> {
+    let mut all = Vec::new();
+    let (mut at, mut made, mut transport) = (start, 0, [20_000u16; 2]);
+    while made < packets {
+        for (sender, transport) in transport.iter_mut().enumerate() {
+            let since = world.elapsed() + (at - start);
+            let from = world.clients[sender].addr;
+            let mut tracks = std::mem::take(&mut world.clients[sender].tracks);
+            for track in &mut tracks {
+                for plain in track.make_frame(since, transport) {
+                    made += 1;
+                    let bytes = world.clients[sender].seal(&plain);
+                    // Every third lands on the wrong shard, and every fiftieth is lost on the way.
+                    let shard = (sender + usize::from(made % 3 == 0)) % 2;
+                    if made % 50 > 0 {
+                        all.push(Incoming { at, shard, from, bytes });
+                    }
+                    if made % 40 == 0 && track.spec.media == MediaType::Video {
+                        let seq = Seq((plain.index as u16).wrapping_sub(OLD));
+                        all.push(nack(world, at, plain.ssrc, seq));
+                    }
+                }
+            }
+            world.clients[sender].tracks = tracks;
+        }
+        at += INTERVAL;
+    }
+    all
+}
+
+/// The last receiver misses a packet: numbers are the sender's, as nothing was switched.
+fn nack(world: &mut World, at: Instant, ssrc: u32, seq: Seq) -> Incoming {
+    let client = world.clients.last_mut().unwrap();
+    let bytes = client.rtcp(|w| {
+        w.receiver_report(1, &[]).unwrap();
+        w.nack(1, ssrc, [seq]).unwrap();
+    });
+    Incoming { at, shard: 1, from: client.addr, bytes: bytes.unwrap() }
+}
+
+/// What a shard's loop does around a batch: receive, flush, exchange, timers, events.
+fn run(cores: &mut [Core], spares: &mut [PeerBatch], out: &mut Nowhere, all: &mut [Incoming]) {
+    for Incoming { at, shard, from, bytes } in all {
+        for core in cores.iter_mut() {
+            while core.next_timeout() <= *at {
+                core.on_timeout(core.next_timeout(), out);
+            }
+        }
+        cores[*shard].on_datagram(*at, BRIDGE, *from, bytes, out);
+        // Twice: what is handed over may make feedback for the other shard.
+        for _ in 0..2 {
+            for shard in 0..cores.len() {
+                cores[shard].flush(*at, out);
+                for to in 0..cores.len() {
+                    if cores[shard].take_peer(ShardId(to as u16), &mut spares[shard]) {
+                        cores[to].on_peer(*at, &mut spares[shard], out);
+                    }
+                }
+                cores[shard].events().for_each(drop);
+            }
+        }
+    }
+}
+
+/// Lets time pass until every shard has made its snapshot of this second.
+fn after_snapshots(cores: &mut [Core], out: &mut Nowhere) -> Instant {
+    let until_snapshot = |core: &mut Core| loop {
+        let at = core.next_timeout();
+        core.on_timeout(at, out);
+        if core.events().any(|event| matches!(event, Event::Media(MediaEvent::Snapshot(_)))) {
+            return at;
+        }
+    };
+    cores.iter_mut().map(until_snapshot).max().unwrap()
+}
+
+#[test]
+fn ten_thousand_packets_allocate_nothing() {
+    let mut world = World::new(WorldConfig { shards: 2, ..WorldConfig::default() });
+    for _ in 0..8 {
+        world.join();
+    }
+    for sender in 0..2 {
+        world.publish(sender, MediaType::Audio, 1);
+        world.publish(sender, MediaType::Video, 1);
+    }
+    world.run(Duration::from_secs(2));
+
+    let mut spares: Vec<_> = (0..2).map(|shard| PeerBatch::new(ShardId(shard))).collect();
+    let mut out = Nowhere { room: vec![0; 2_048], sent: 0 };
+    let start = world.now + Duration::from_millis(5);
+    let mut warm_up = traffic(&mut world, start, 2 * PACKETS);
+    run(&mut world.cores, &mut spares, &mut out, &mut warm_up);
+    let begin = after_snapshots(&mut world.cores, &mut out);
+    let mut measured = traffic(&mut world, begin, PACKETS);
+    let cores = &mut world.cores;
+
+    let totals = |cores: &[Core]| {
+        let sum = |of: fn(&Core) -> u64| cores.iter().map(of).sum::<u64>();
+        [
+            sum(|c| c.totals.rtp_received),
+            sum(|c| c.totals.rtp_sent),
+            sum(|c| c.totals.handed_over),
+            sum(|c| c.totals.rtcp_sent),
+            sum(|c| c.totals.retransmissions_sent),
+        ]
+    };
+    let before = totals(cores);
+    let calls = counted(|| run(cores, &mut spares, &mut out, &mut measured));
+    let after = totals(cores);
+    let [received, sent, handed_over, rtcp, resent] = std::array::from_fn(|n| after[n] - before[n]);
+    println!("{received} in, {sent} out, {handed_over} handed over, {rtcp} RTCP, {resent} again");
+    assert!(received as usize > PACKETS * 9 / 10, "{received}");
+    assert!(sent >= received * 6, "{sent}");
+    assert!(handed_over > 1_000 && rtcp > 50 && resent > 50, "{handed_over} {rtcp} {resent}");
+    assert_eq!(calls, 0, "calls of the allocator");
+}

@@ -1,0 +1,246 @@
+//! HOCON, the language of `jvb.conf`: parsed with the file and line of every value.
+//!
+//! It is what Lightbend's own library accepts, without `include url(...)`, which is refused,
+//! `include classpath(...)`, which is noted and otherwise as if the file were not there, and lists from
+//! the environment (`${X[]}`). Values are kept as text: the reader of a key decides whether `10` is a port or a
+//! duration, as Lightbend's accessors do. Nothing here does I/O; files and environment come through
+//! [`Source`]. No input makes it panic, recurse without bound, or take memory without bound.
+#![forbid(unsafe_code)]
+
+mod error;
+mod files;
+mod lexer;
+mod parser;
+mod resolver;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::{IpAddr, ToSocketAddrs as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use error::HoconError;
+
+/// Where the text of files and of environment variables comes from.
+pub trait Source {
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// What the file system says; [`io::ErrorKind::NotFound`] makes an optional include disappear.
+    fn read(&self, path: &Path) -> io::Result<String>;
+
+    /// An environment variable, if it is set.
+    fn env(&self, name: &str) -> Option<String>;
+
+    /// The first address of a host name.
+    ///
+    /// # Errors
+    /// What the resolver says; of other than `localhost` where there is none.
+    fn resolve(&self, name: &str) -> io::Result<IpAddr> {
+        let found = (name == "localhost").then_some(IpAddr::from([127, 0, 0, 1]));
+        found.ok_or_else(|| io::Error::other("no resolver"))
+    }
+}
+
+/// The process's own files and environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Source for System {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        use io::Read as _;
+        let mut text = String::new();
+        // One byte more than is taken: who asks sees that it is too long.
+        let most = limits::FILE_BYTES as u64 + 1;
+        std::fs::File::open(path)?.take(most).read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn resolve(&self, name: &str) -> io::Result<IpAddr> {
+        let first = (name, 0).to_socket_addrs()?.next().map(|addr| addr.ip());
+        first.ok_or_else(|| io::Error::other("it has no address"))
+    }
+}
+
+/// Where a value was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A file.
+    File {
+        /// Its path, as it was given or included.
+        file: Arc<str>,
+        /// Line, from 1.
+        line: u32,
+    },
+    /// A substitution that the environment answered.
+    Environment {
+        /// The variable.
+        name: String,
+        /// The file with the substitution.
+        file: Arc<str>,
+        /// Its line, from 1.
+        line: u32,
+    },
+    /// The command line, by this flag or command.
+    CommandLine(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { file, line } => write!(f, "{file}:{line}"),
+            Self::Environment { name, file, line } => {
+                write!(f, "environment {name}, {file}:{line}")
+            }
+            Self::CommandLine(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// A resolved value and where it was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Value {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it was written; for a substitution, where the substitution was written.
+    pub origin: Origin,
+}
+
+/// What a value is. Numbers, booleans, durations and sizes are text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `null`: as if the key were not there.
+    Null,
+    /// Anything scalar.
+    Text(String),
+    /// A list.
+    Array(Vec<Value>),
+    /// An object, by key.
+    Object(Object),
+}
+
+/// Fields of an object.
+pub type Object = BTreeMap<String, Value>;
+
+impl Kind {
+    /// What to call it in a message.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Text(_) => "a single value",
+            Self::Array(_) => "a list",
+            Self::Object(_) => "an object",
+        }
+    }
+}
+
+/// A file with everything that it includes, resolved.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Document {
+    /// The fields of the root.
+    pub root: Object,
+    /// Includes that named a file that is not there, and where they were written. That is allowed
+    /// (`include required(...)` is the other way), and worth a line in `check-config`.
+    pub missing_includes: Vec<(PathBuf, Origin)>,
+    /// Includes from a Java class path, which nothing can be read from, and where they were written.
+    pub class_paths: Vec<(String, Origin)>,
+}
+
+impl Document {
+    /// Reads and resolves the file at `path`, if there is one, on top of `reference`: the text of a file
+    /// that is part of the program, whose values have [`Origin::Default`].
+    ///
+    /// # Errors
+    /// A file that cannot be read, a syntax error, a substitution that nothing answers, or a
+    /// document beyond the limits of this module.
+    pub fn load(
+        reference: &str,
+        path: Option<&Path>,
+        source: &dyn Source,
+    ) -> Result<Self, HoconError> {
+        let mut files = files::Files::new(source);
+        let mut tree = files.parse_reference(reference)?;
+        if let Some(path) = path {
+            tree.merge(files.parse_root(path)?);
+        }
+        let root = resolver::resolve(&tree, source)?;
+        Ok(Self { root, missing_includes: files.missing, class_paths: files.class_paths })
+    }
+
+    /// The value at a dotted key. Quoted key parts with dots in them cannot be asked for this way.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        let mut parts = key.split('.');
+        let mut value = self.root.get(parts.next()?)?;
+        for part in parts {
+            let Kind::Object(fields) = &value.kind else { return None };
+            value = fields.get(part)?;
+        }
+        Some(value)
+    }
+
+    /// Puts `value` where `path` leads, over what is there.
+    pub fn set(&mut self, path: &[&str], value: Value) {
+        insert(&mut self.root, path, value);
+    }
+
+    /// Every value that is not an object, by its dotted key.
+    pub fn leaves(&self) -> Vec<(String, &Value)> {
+        let mut leaves = Vec::new();
+        collect(&self.root, "", &mut leaves);
+        leaves
+    }
+}
+
+fn insert(fields: &mut Object, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        fields.insert((*first).to_owned(), value);
+        return;
+    }
+    let empty = || Value { kind: Kind::Object(Object::new()), origin: value.origin.clone() };
+    let inner = fields.entry((*first).to_owned()).or_insert_with(empty);
+    if !matches!(inner.kind, Kind::Object(_)) {
+        *inner = empty();
+    }
+    if let Kind::Object(fields) = &mut inner.kind {
+        insert(fields, rest, value);
+    }
+}
+
+fn collect<'a>(fields: &'a Object, prefix: &str, leaves: &mut Vec<(String, &'a Value)>) {
+    for (name, value) in fields {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match &value.kind {
+            Kind::Object(inner) => collect(inner, &key, leaves),
+            _ => leaves.push((key, value)),
+        }
+    }
+}
+
+/// Upper bounds. A configuration file is written by the operator, but a generated one may be broken
+/// in any way, and the answer must be one line on stderr.
+pub(crate) mod limits {
+    /// Bytes of one file.
+    pub const FILE_BYTES: usize = 1 << 20;
+    /// Files in all.
+    pub const FILES: usize = 64;
+    /// Objects and lists within each other, dotted keys counted by part.
+    pub const DEPTH: usize = 64;
+    /// Substitutions within each other.
+    pub const SUBSTITUTION_DEPTH: usize = 64;
+    /// Values and bytes of text that resolving may produce.
+    pub const RESOLVED: usize = 1 << 20;
+}

@@ -1,0 +1,33 @@
+//! Datagrams that shards hand to the transports.
+
+use std::{net::SocketAddr, time::Instant};
+
+use bytes::Bytes;
+
+use super::{EndpointId, ShardId};
+
+/// A datagram that a shard hands to control: STUN from anyone, DTLS from validated addresses.
+#[derive(Clone, Debug)]
+pub struct TransportDatagram {
+    /// The shard on whose socket it landed.
+    pub shard: ShardId,
+    /// The local address it was sent to (from pktinfo), with the port of the socket.
+    pub local: SocketAddr,
+    /// Where it claims to come from.
+    pub remote: SocketAddr,
+    /// `Some` when `remote` is bound to an endpoint (always for DTLS).
+    pub endpoint: Option<EndpointId>,
+    /// When the shard received it.
+    pub received: Instant,
+    /// Its bytes, at most 1500.
+    pub bytes: Bytes,
+}
+
+/// What shards tell control about transports.
+#[derive(Clone, Debug)]
+pub enum TransportEvent {
+    /// First byte 0..=3 (RFC 7983).
+    Stun(TransportDatagram),
+    /// First byte 20..=63, from an address that is bound to an endpoint.
+    Dtls(TransportDatagram),
+}

@@ -1,0 +1,23 @@
+//! The words of media that the engine, the transports and control have in common: ids, formats, sources,
+//! encodings, header extensions, and the reasons for which packets are dropped.
+//!
+//! Plain values without I/O, locks or time.
+#![forbid(unsafe_code)]
+
+mod datagram;
+mod drop;
+pub mod encodings;
+mod extension;
+mod format;
+mod ids;
+mod source;
+mod tables;
+
+pub use datagram::{TransportDatagram, TransportEvent};
+pub use drop::{Drop, DropCounters};
+pub use encodings::{EncodingMask, Heights};
+pub use extension::Extension;
+pub use format::{Codec, MediaParams, MediaType, PayloadType};
+pub use ids::{EndpointId, ShardId, SourceId};
+pub use source::{EncodingSpec, MAX_ENCODINGS, Mid, SourceSpec, Terms};
+pub use tables::{PtInfo, PtMap, Tables, passes_on, video_codec};

@@ -1,0 +1,124 @@
+//! Payload descriptors: what a forwarder needs to know of a frame, read once per packet.
+//!
+//! Nothing here looks at the coded picture beyond the few header bytes that tell a keyframe and its
+//! size. With end-to-end encryption those may be garbage; descriptors stay readable, and a wrong
+//! keyframe flag costs at most a keyframe request.
+
+pub mod av1;
+mod bits;
+pub mod h264;
+pub mod vp8;
+pub mod vp9;
+
+/// The video codecs whose payload is read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum VideoCodec {
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// RFC 6184.
+    H264,
+    /// RTP Payload Format for AV1 1.0.
+    Av1,
+}
+
+/// A picture size in pixels.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Resolution {
+    /// Width.
+    pub width: u16,
+    /// Height.
+    pub height: u16,
+}
+
+/// What one packet says about its frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FrameInfo {
+    /// The packet starts a keyframe, or carries the parameter sets before one. Later packets of a
+    /// keyframe do not say so.
+    pub keyframe: bool,
+    /// The packet may be the first of a frame. VP8, VP9 and the dependency descriptor know it;
+    /// H.264 and AV1 payloads only tell that they do not continue a fragment.
+    pub start: bool,
+    /// The packet is the last of a frame: the marker bit, or for VP9 the last of a spatial layer.
+    pub end: bool,
+    /// Temporal layer, 0 when the payload has none.
+    pub temporal: u8,
+    /// Spatial layer, 0 when the payload has none.
+    pub spatial: u8,
+    /// Size of the largest picture, when the packet starts a keyframe that tells it.
+    pub resolution: Option<Resolution>,
+}
+
+/// Reads what `payload` (decrypted, without padding) says about its frame. `None` when it is empty
+/// or malformed.
+#[inline]
+pub fn inspect(codec: VideoCodec, payload: &[u8], marker: bool) -> Option<FrameInfo> {
+    match codec {
+        VideoCodec::Vp8 => {
+            let vp8 = vp8::Vp8::parse(payload)?;
+            Some(FrameInfo {
+                keyframe: vp8.keyframe,
+                start: vp8.starts_frame(),
+                end: marker,
+                temporal: vp8.temporal.map_or(0, |layer| layer.tid),
+                spatial: 0,
+                resolution: vp8.resolution,
+            })
+        }
+        VideoCodec::Vp9 => {
+            let vp9 = vp9::Vp9::parse(payload)?;
+            Some(FrameInfo {
+                keyframe: vp9.starts_keyframe(),
+                start: vp9.begin,
+                end: vp9.end,
+                temporal: vp9.layer.map_or(0, |layer| layer.tid),
+                spatial: vp9.layer.map_or(0, |layer| layer.sid),
+                resolution: vp9.resolution,
+            })
+        }
+        VideoCodec::H264 => {
+            let nal = h264::inspect(payload)?;
+            Some(FrameInfo {
+                keyframe: nal.keyframe,
+                start: nal.start,
+                end: marker,
+                resolution: nal.resolution,
+                ..FrameInfo::default()
+            })
+        }
+        VideoCodec::Av1 => {
+            let av1 = av1::Aggregation::parse(payload)?;
+            Some(FrameInfo {
+                keyframe: av1.new_sequence,
+                start: !av1.continues,
+                end: marker,
+                resolution: if av1.new_sequence { av1::resolution(payload) } else { None },
+                ..FrameInfo::default()
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn never_panics(payload in proptest::collection::vec(any::<u8>(), 0..60)) {
+            for (_, target) in crate::fuzz::TARGETS {
+                target(&payload);
+            }
+        }
+    }
+
+    #[test]
+    fn empty_payloads_say_nothing() {
+        for codec in [VideoCodec::Vp8, VideoCodec::Vp9, VideoCodec::H264, VideoCodec::Av1] {
+            assert_eq!(inspect(codec, &[], true), None);
+        }
+    }
+}
