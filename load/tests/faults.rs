@@ -11,7 +11,6 @@ use rialto::{
     daemon::{Daemon, Options},
 };
 use rialto_hocon::System;
-use rialto_hocon::System;
 
 use rialto_load::{
     call::{Call, CallOptions},
