@@ -13,13 +13,13 @@ use sha1::Sha1;
 
 pub use super::sctp::fuzz::{dcep, script as sctp};
 use super::{
-    TransportConfig, TransportOptions,
+    TransportCommand, TransportConfig, TransportOptions,
     dtls::hello,
     hub::{Hub, Output},
     stun::Message,
     types::RemoteTransport,
 };
-use crate::engine::{Control, EndpointId, ShardId, TransportDatagram, TransportEvent};
+use crate::engine::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 
 const ENDPOINT: EndpointId = EndpointId(1);
 const PEER: &str = "fuzz";
@@ -93,8 +93,8 @@ impl World {
         }
         while let Some(output) = self.hub.poll_output() {
             match output {
-                Output::Control(Control::Bind { remote, .. }) => self.bound.push(remote),
-                Output::Control(Control::Unbind { remote, .. }) => {
+                Output::Command(TransportCommand::Bind { remote, .. }) => self.bound.push(remote),
+                Output::Command(TransportCommand::Unbind { remote, .. }) => {
                     self.bound.retain(|addr| *addr != remote);
                 }
                 _ => {}

@@ -18,6 +18,7 @@ use rustc_hash::FxHashMap;
 use super::{
     candidates,
     certificate::{Certificate, CertificateError, RENEW_AFTER},
+    command::TransportCommand,
     config::{StaticMapping, TransportConfig},
     dtls,
     ice::Pair,
@@ -31,7 +32,7 @@ use super::{
     },
     ufrag::Ufrags,
 };
-use crate::engine::{Control, EndpointId, TransportDatagram, TransportEvent};
+use crate::engine::{EndpointId, TransportDatagram, TransportEvent};
 
 /// A response that comes later than this is of no use.
 const TRANSACTION_LIFE: Duration = Duration::from_secs(10);
@@ -47,8 +48,8 @@ const MAX_NAMES: usize = 64;
 /// What the hub wants.
 #[derive(Debug)]
 pub enum Output {
-    /// A command for the engine.
-    Control(Control),
+    /// A command for the packet path.
+    Command(TransportCommand),
     /// News for the conferences.
     Update(TransportUpdate),
 }
@@ -413,9 +414,9 @@ impl Hub {
 }
 
 impl Shared {
-    /// Sends to the engine.
-    pub fn control(&mut self, control: Control) {
-        self.outputs.push_back(Output::Control(control));
+    /// Sends to the packet path.
+    pub fn command(&mut self, command: TransportCommand) {
+        self.outputs.push_back(Output::Command(command));
     }
 
     /// Tells the conferences.
