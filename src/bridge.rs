@@ -8,6 +8,7 @@
 mod adapter;
 mod capture;
 mod channel;
+mod commands;
 mod config;
 mod data_channel;
 mod delays;
@@ -43,6 +44,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
 pub use capture::{CaptureConfig, CaptureError};
 pub use channel::{Channel, WebSocketPermit};
+pub use commands::EngineCommands;
 pub use config::{BridgeConfig, HealthConfig, ShutdownConfig};
 pub use health::{HealthError, ShutdownState};
 pub use load::{LoadConfig, Measure};

@@ -20,13 +20,12 @@ use tokio_rustls::rustls::ServerConfig;
 pub(crate) use xmpp::component_config;
 
 use crate::{
-    bridge::{Bridge, BridgeConfig, HealthConfig, ShutdownConfig},
+    bridge::{Bridge, BridgeConfig, EngineCommands, HealthConfig, ShutdownConfig},
     channel::Limits,
     config::{self, Config},
     focus,
     http::{self, ListenError, Server, TlsError},
-    stats,
-    transport::{HubError, StaticMapping, TransportConfig, Transports},
+    transport::{self, HubError, StaticMapping, TransportConfig, Transports},
 };
 
 /// What is beyond configuration.
@@ -87,7 +86,7 @@ impl Daemon {
     /// An address that is in use or not ours, a certificate that cannot be used, or a system that
     /// refuses threads or sockets. Nothing is left running then.
     pub async fn start(config: &Config, options: &Options) -> Result<Self, DaemonError> {
-        stats::set_redaction(config.redact_remote_addresses);
+        transport::set_redaction(config.redact_remote_addresses);
         // What fails most easily comes first.
         let (mut tls, public_tls) = server_tls(config)?;
         if let Some((certificate, key)) = &options.tls {
@@ -111,7 +110,8 @@ impl Daemon {
             ..HealthConfig::default()
         };
         let settings = transport_config(config);
-        let (transports, updates) = Transports::new(settings, running.engine.clone(), seed)?;
+        let (transports, updates) =
+            Transports::new(settings, EngineCommands::sink(running.engine.clone()), seed)?;
         if !options.focus {
             health.address_fault = addresses::watch(config, &transports).await;
         }

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    bridge::BridgeConfig,
+    bridge::{BridgeConfig, EngineCommands},
     config::{Rest, Xmpp},
     transport::{TransportConfig, Transports},
     xmpp::{client::MucCounts, iq::About},
@@ -77,8 +77,12 @@ impl Http {
 
     fn with_region(rest: &Rest, region: Option<&str>) -> Self {
         let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
-        let (transports, updates) =
-            Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+        let (transports, updates) = Transports::new(
+            TransportConfig::default(),
+            EngineCommands::sink(engine.clone()),
+            [7; 32],
+        )
+        .unwrap();
         let (events, media) = mpsc::channel(8);
         let bridge = Bridge::new(BridgeConfig::default(), engine, transports, media, updates);
         let report = SelfReport::new(bridge.clone(), VERSION).at(None, region);

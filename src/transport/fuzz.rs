@@ -9,14 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
-use rialto_engine::Control;
 use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use sha1::Sha1;
 
 pub use super::sctp::fuzz::{dcep, script as sctp};
 
 use super::{
-    TransportConfig, TransportOptions,
+    TransportCommand, TransportConfig, TransportOptions,
     dtls::hello,
     hub::{Hub, Output},
     stun::Message,
@@ -95,8 +94,8 @@ impl World {
         }
         while let Some(output) = self.hub.poll_output() {
             match output {
-                Output::Control(Control::Bind { remote, .. }) => self.bound.push(remote),
-                Output::Control(Control::Unbind { remote, .. }) => {
+                Output::Command(TransportCommand::Bind { remote, .. }) => self.bound.push(remote),
+                Output::Command(TransportCommand::Unbind { remote, .. }) => {
                     self.bound.retain(|addr| *addr != remote);
                 }
                 _ => {}

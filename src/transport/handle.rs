@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rialto_engine::Engine;
 use rialto_media::{EndpointId, TransportEvent};
 use tokio::{
     sync::{
@@ -20,6 +19,7 @@ use tokio::{
 
 use super::{
     candidates,
+    command::CommandSink,
     config::{StaticMapping, TransportConfig},
     hub::{Hub, HubError, Output},
     sctp::SendError,
@@ -38,7 +38,7 @@ pub struct Transports(Arc<Shared>);
 struct Shared {
     hub: Mutex<Hub>,
     config: TransportConfig,
-    engine: Engine,
+    sink: Arc<dyn CommandSink>,
     updates: UnboundedSender<TransportUpdate>,
     /// Local addresses that can be used, as they were last listed.
     addresses: watch::Sender<Arc<[SocketAddr]>>,
@@ -53,7 +53,7 @@ impl fmt::Debug for Transports {
 }
 
 impl Transports {
-    /// For an engine that is running. `seed` is the start of every random choice, credentials
+    /// Over the sockets behind `sink`. `seed` is the start of every random choice, credentials
     /// included: take it from the operating system, except in tests.
     ///
     /// The updates' queue is unbounded because losing one would leave a conference in a wrong state;
@@ -63,10 +63,10 @@ impl Transports {
     /// When the interfaces cannot be listed or the first certificate cannot be made.
     pub fn new(
         config: TransportConfig,
-        engine: Engine,
+        sink: Arc<dyn CommandSink>,
         seed: [u8; 32],
     ) -> Result<(Self, UnboundedReceiver<TransportUpdate>), HubError> {
-        let usable = usable(&config, &engine).map_err(HubError::Interfaces)?;
+        let usable = usable(&config, &*sink).map_err(HubError::Interfaces)?;
         if usable.is_empty() {
             tracing::warn!("no local address can be used for media: nobody will connect");
         }
@@ -75,7 +75,7 @@ impl Transports {
         let hub = Hub::new(config.clone(), usable, seed, Instant::now(), unix_time)?;
         let (updates, receiver) = mpsc::unbounded_channel();
         let (hub, wake) = (Mutex::new(hub), Notify::new());
-        let shared = Shared { hub, config, engine, updates, addresses, wake };
+        let shared = Shared { hub, config, sink, updates, addresses, wake };
         Ok((Self(Arc::new(shared)), receiver))
     }
 
@@ -205,7 +205,7 @@ impl Transports {
 
     /// Interfaces come and go: endpoints that are created from now on get what is there now.
     fn refresh_addresses(&self) {
-        match usable(&self.0.config, &self.0.engine) {
+        match usable(&self.0.config, &*self.0.sink) {
             Ok(usable) => self.set_addresses(usable),
             Err(error) => tracing::warn!(%error, "cannot list network interfaces"),
         }
@@ -259,7 +259,7 @@ impl Transports {
         // Sent under the lock, so that the engine sees them in the order in which they came about.
         while let Some(output) = hub.poll_output() {
             match output {
-                Output::Control(control) => self.0.engine.send(control),
+                Output::Command(command) => self.0.sink.command(command),
                 // The receiver is gone only when the bridge is shutting down.
                 Output::Update(update) => drop(self.0.updates.send(update)),
             }
@@ -273,9 +273,9 @@ impl Transports {
     }
 }
 
-fn usable(config: &TransportConfig, engine: &Engine) -> io::Result<Vec<SocketAddr>> {
+fn usable(config: &TransportConfig, sink: &dyn CommandSink) -> io::Result<Vec<SocketAddr>> {
     let interfaces = candidates::interfaces()?;
-    Ok(candidates::usable(config, engine.local_addrs(), &interfaces))
+    Ok(candidates::usable(config, sink.local_addrs(), &interfaces))
 }
 
 /// How often the interfaces are listed.

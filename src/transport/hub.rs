@@ -13,13 +13,13 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use rialto_engine::Control;
 use rialto_media::{EndpointId, TransportDatagram, TransportEvent};
 use rustc_hash::FxHashMap;
 
 use super::{
     candidates,
     certificate::{Certificate, CertificateError, RENEW_AFTER},
+    command::TransportCommand,
     config::{StaticMapping, TransportConfig},
     dtls,
     ice::Pair,
@@ -48,8 +48,8 @@ const MAX_NAMES: usize = 64;
 /// What the hub wants.
 #[derive(Debug)]
 pub enum Output {
-    /// A command for the engine.
-    Control(Control),
+    /// A command for the packet path.
+    Command(TransportCommand),
     /// News for the conferences.
     Update(TransportUpdate),
 }
@@ -414,9 +414,9 @@ impl Hub {
 }
 
 impl Shared {
-    /// Sends to the engine.
-    pub fn control(&mut self, control: Control) {
-        self.outputs.push_back(Output::Control(control));
+    /// Sends to the packet path.
+    pub fn command(&mut self, command: TransportCommand) {
+        self.outputs.push_back(Output::Command(command));
     }
 
     /// Tells the conferences.

@@ -8,7 +8,7 @@
 //! ```text
 //!  engine ──TransportEvent──▶ Transports::run ─▶ Hub ─▶ Session (one endpoint)
 //!     ▲                                          │        ├─ ice::Agent   (crate `is`)
-//!     └───────────────Control────────────────────┘        ├─ dtls::Dtls   (crate `dimpl`)
+//!     └──────────TransportCommand──────────────────┘        ├─ dtls::Dtls   (crate `dimpl`)
 //!                                                         └─ sctp::Sctp   (crate `sctp-proto`)
 //! ```
 //!
@@ -17,6 +17,7 @@
 
 mod candidates;
 mod certificate;
+mod command;
 mod config;
 mod dtls;
 mod fingerprint;
@@ -24,6 +25,7 @@ pub mod fuzz;
 mod handle;
 pub mod hub;
 mod ice;
+mod redact;
 pub(crate) mod sctp;
 mod session;
 mod silence;
@@ -33,10 +35,12 @@ mod ufrag;
 
 pub use candidates::{Interface, advertised, local_addresses};
 pub use certificate::CertificateError;
+pub use command::{CommandSink, TransportCommand};
 pub use config::{StaticMapping, TransportConfig};
 pub use fingerprint::{Fingerprint, FingerprintError, Hash, Setup};
 pub use handle::Transports;
 pub use hub::HubError;
+pub use redact::{Redacted, redact, redact_ip, set_redaction};
 pub use sctp::SendError;
 pub use silence::Unreachable;
 pub use types::*;

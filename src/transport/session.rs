@@ -13,7 +13,6 @@ use std::{
 };
 
 use rand::RngCore;
-use rialto_engine::Control;
 use rialto_media::{EndpointId, TransportDatagram};
 
 use self::{
@@ -23,6 +22,7 @@ use self::{
 };
 use super::{
     certificate::Certificate,
+    command::TransportCommand,
     fingerprint::{Fingerprint, Setup},
     hub::{Pending, Shared, WantedName},
     ice::{Agent, AgentParams, Pair},
@@ -277,7 +277,7 @@ impl Session {
         self.settle(now, shared);
         if self.selected == Some(pending.pair) {
             let rtt = datagram.received.saturating_duration_since(pending.sent);
-            shared.control(Control::SetRtt(self.endpoint, rtt));
+            shared.command(TransportCommand::SetRtt(self.endpoint, rtt));
         }
     }
 
@@ -512,7 +512,7 @@ impl Session {
                 }
                 let (local, remote) = pair;
                 let shard = addresses.shard(remote);
-                shared.control(Control::Transmit { shard, local, remote, bytes });
+                shared.command(TransportCommand::Transmit { shard, local, remote, bytes });
             }
         }
     }
@@ -553,7 +553,7 @@ impl Session {
             shared.update(TransportUpdate::Disconnected { endpoint });
             return;
         };
-        shared.control(Control::Select { endpoint, remote, local });
+        shared.command(TransportCommand::Select { endpoint, remote, local });
         if let Some((_, old)) = before {
             shared.counters.address_changes += u64::from(old != remote);
             return;
@@ -573,7 +573,7 @@ impl Session {
         let Some((local, remote)) = self.selected else { return };
         for bytes in self.media.take_packets() {
             let shard = self.addresses.shard(remote);
-            shared.control(Control::Transmit { shard, local, remote, bytes });
+            shared.command(TransportCommand::Transmit { shard, local, remote, bytes });
         }
     }
 
@@ -585,7 +585,7 @@ impl Session {
                 shared.counters.dtls_succeeded += 1;
                 let (profile, version) = (keys.profile, self.media.version());
                 tracing::info!(endpoint = %self.options.label, ?profile, version, "DTLS connected");
-                shared.control(Control::SetKeys(endpoint, keys));
+                shared.command(TransportCommand::SetKeys(endpoint, keys));
                 shared.update(TransportUpdate::Ready { endpoint });
             }
             Verdict::Closed => shared.update(TransportUpdate::Closed { endpoint }),
@@ -622,13 +622,13 @@ impl Session {
         }
         if let Some((loser, _)) = before.filter(|(old, _)| *old != endpoint) {
             shared.lost.push((loser, remote));
-            shared.control(Control::Unbind { endpoint: loser, remote });
+            shared.command(TransportCommand::Unbind { endpoint: loser, remote });
         }
         let keep = self.selected.map(|(_, remote)| remote);
         let evicted = self.addresses.add(Address { remote, shard, heard: now }, keep);
         shared.counters.addresses_evicted += u64::from(evicted.is_some());
         self.unbind(evicted.into_iter().collect(), shared);
-        shared.control(Control::Bind { endpoint, remote, local, shard });
+        shared.command(TransportCommand::Bind { endpoint, remote, local, shard });
     }
 
     /// Gives addresses back that are no longer in the list.
@@ -636,7 +636,7 @@ impl Session {
         for remote in addresses {
             if shared.owners.get(&remote).is_some_and(|(owner, _)| *owner == self.endpoint) {
                 shared.owners.remove(&remote);
-                shared.control(Control::Unbind { endpoint: self.endpoint, remote });
+                shared.command(TransportCommand::Unbind { endpoint: self.endpoint, remote });
             }
         }
     }

@@ -19,7 +19,7 @@ use super::{
     parse,
 };
 use crate::{
-    bridge::{Bridge, BridgeConfig},
+    bridge::{Bridge, BridgeConfig, EngineCommands},
     colibri::xml,
     transport::{TransportConfig, Transports},
 };
@@ -66,8 +66,12 @@ struct Here {
 impl Here {
     fn new() -> Self {
         let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
-        let (transports, updates) =
-            Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+        let (transports, updates) = Transports::new(
+            TransportConfig::default(),
+            EngineCommands::sink(engine.clone()),
+            [7; 32],
+        )
+        .unwrap();
         let (media, events) = mpsc::channel(1);
         let config = BridgeConfig {
             sctp: true,

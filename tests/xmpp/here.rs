@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use minidom::Element;
 use rialto::{
-    bridge::{Bridge, BridgeConfig, SelfReport, TransportPort},
+    bridge::{Bridge, BridgeConfig, EngineCommands, SelfReport, TransportPort},
     config::{Secret, Xmpp, XmppClient, XmppSecurity},
     stats::Mucs,
     transport::{TransportConfig, Transports},
@@ -69,8 +69,12 @@ impl Here {
         between: impl FnOnce(Transports) -> T,
     ) -> Self {
         let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
-        let (transports, updates) =
-            Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+        let (transports, updates) = Transports::new(
+            TransportConfig::default(),
+            EngineCommands::sink(engine.clone()),
+            [7; 32],
+        )
+        .unwrap();
         let (media, events) = mpsc::channel(1);
         let config = BridgeConfig {
             sctp: true,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::rig::{ask, creation, rig};
 use crate::{
-    bridge::{Bridge, BridgeConfig},
+    bridge::{Bridge, BridgeConfig, EngineCommands},
     colibri::{ColibriError, json},
     transport::{TransportConfig, Transports},
 };
@@ -38,7 +38,8 @@ fn bridge() -> (Bridge, mpsc::Sender<rialto_engine::MediaEvent>) {
 
 fn bridge_with(transports: TransportConfig) -> (Bridge, mpsc::Sender<rialto_engine::MediaEvent>) {
     let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
-    let (transports, updates) = Transports::new(transports, engine.clone(), [7; 32]).unwrap();
+    let (transports, updates) =
+        Transports::new(transports, EngineCommands::sink(engine.clone()), [7; 32]).unwrap();
     let (media, events) = mpsc::channel(1);
     let config = BridgeConfig { sctp: true, ..BridgeConfig::default() };
     (Bridge::new(config, engine, transports, events, updates), media)

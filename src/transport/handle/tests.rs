@@ -1,12 +1,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use rialto_engine::{Control, ControlSink};
 use rialto_media::{ShardId, TransportDatagram};
 use tokio::sync::mpsc::Sender;
 
 use super::*;
-use crate::transport::{Fingerprint, RemoteCandidate, Setup};
+use crate::transport::{Fingerprint, RemoteCandidate, Setup, TransportCommand};
 
 const ID: EndpointId = EndpointId(3);
 
@@ -17,18 +16,25 @@ struct Wire {
     peer_bound: Arc<Mutex<HashMap<SocketAddr, EndpointId>>>,
     bound: Arc<Mutex<HashMap<SocketAddr, EndpointId>>>,
     keys: UnboundedSender<EndpointId>,
+    local: [SocketAddr; 1],
 }
 
-impl ControlSink for Wire {
-    fn control(&self, control: Control) {
-        match control {
-            Control::Bind { endpoint, remote, .. } => {
+impl CommandSink for Wire {
+    fn command(&self, command: TransportCommand) {
+        match command {
+            TransportCommand::Bind { endpoint, remote, .. } => {
                 self.bound.lock().unwrap().insert(remote, endpoint);
             }
-            Control::SetKeys(endpoint, _) => self.keys.send(endpoint).unwrap(),
-            Control::Transmit { local, remote, bytes, .. } => self.transmit(local, remote, bytes),
+            TransportCommand::SetKeys(endpoint, _) => self.keys.send(endpoint).unwrap(),
+            TransportCommand::Transmit { local, remote, bytes, .. } => {
+                self.transmit(local, remote, bytes)
+            }
             _ => {}
         }
+    }
+
+    fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local
     }
 }
 
@@ -45,6 +51,17 @@ impl Wire {
             (false, Some(_)) => self.peer.try_send(TransportEvent::Dtls(datagram)),
             (false, None) => Ok(()),
         };
+    }
+}
+
+/// Sockets that send nothing.
+struct Nowhere([SocketAddr; 1]);
+
+impl CommandSink for Nowhere {
+    fn command(&self, _: TransportCommand) {}
+
+    fn local_addrs(&self) -> &[SocketAddr] {
+        &self.0
     }
 }
 
@@ -81,10 +98,10 @@ async fn two_loops_connect() {
             peer_bound: Arc::clone(&bound[1 - own]),
             bound: Arc::clone(&bound[own]),
             keys: keys.clone(),
+            local: [addrs[own]],
         };
-        let engine = Engine::new(Arc::new(wire), vec![addrs[own]]);
         let (transports, updates) =
-            Transports::new(TransportConfig::default(), engine, [own as u8; 32]).unwrap();
+            Transports::new(TransportConfig::default(), Arc::new(wire), [own as u8; 32]).unwrap();
         let controlling = own == 0;
         let label = Arc::from("conf/ep");
         let options = TransportOptions { controlling, label, private_addresses: true };
@@ -110,9 +127,9 @@ async fn two_loops_connect() {
 /// Who reads the addresses hears of those that come and go, and endpoints get the mappings of the day.
 #[tokio::test]
 async fn addresses_and_their_mappings_change() {
-    let (engine, _) = Engine::detached(vec!["127.0.0.1:7003".parse().unwrap()]);
+    let sink = Arc::new(Nowhere(["127.0.0.1:7003".parse().unwrap()]));
     let (transports, _updates) =
-        Transports::new(TransportConfig::default(), engine, [3; 32]).unwrap();
+        Transports::new(TransportConfig::default(), sink, [3; 32]).unwrap();
     let mut addresses = transports.addresses();
     let usable = addresses.borrow().to_vec();
     transports.set_addresses(usable);

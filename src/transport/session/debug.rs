@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::Session;
+use super::{super::redact::redact, Session};
 
 impl Session {
     /// State for `/debug`.
@@ -16,7 +16,7 @@ impl Session {
             .map(|path| {
                 json!({
                     "local": path.local.to_string(),
-                    "remote": crate::stats::redact(path.remote).to_string(),
+                    "remote": redact(path.remote).to_string(),
                     "heard_ms_ago": ago(path.heard),
                     "answered_ms_ago": path.answered.map(ago),
                     "selected": self.selected == Some(path.pair()),

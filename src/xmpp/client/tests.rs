@@ -15,7 +15,7 @@ use super::{
     session::{Out, Session},
 };
 use crate::{
-    bridge::{Bridge, BridgeConfig},
+    bridge::{Bridge, BridgeConfig, EngineCommands},
     config::{Secret, XmppClient, XmppSecurity},
     transport::{TransportConfig, Transports},
     xmpp::{Limits, STREAMS, StreamEvent, iq::About, parse},
@@ -28,7 +28,8 @@ const ME: &str = "brewery@internal.example.com/jvb1";
 pub(super) fn bridge(config: BridgeConfig) -> (Bridge, mpsc::Sender<MediaEvent>) {
     let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
     let (transports, updates) =
-        Transports::new(TransportConfig::default(), engine.clone(), [7; 32]).unwrap();
+        Transports::new(TransportConfig::default(), EngineCommands::sink(engine.clone()), [7; 32])
+            .unwrap();
     let (media, events) = mpsc::channel(1);
     (Bridge::new(config, engine, transports, events, updates), media)
 }

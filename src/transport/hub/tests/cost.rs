@@ -69,7 +69,7 @@ fn many_endpoints_share_a_hub() {
         bridge.handle_timeout(now);
         wakes += 1;
         while let Some(output) = bridge.poll_output() {
-            sent += i32::from(matches!(output, Output::Control(Control::Transmit { .. })));
+            sent += i32::from(matches!(output, Output::Command(TransportCommand::Transmit { .. })));
         }
     }
     let spent = cpu().saturating_sub(before).as_secs_f64() * 1e6 / 10.0 / f64::from(2 * count);

@@ -263,25 +263,24 @@ impl World {
             let side = &mut self.sides[from_side];
             match output {
                 Output::Update(update) => side.updates.push(update),
-                Output::Control(Control::Bind { endpoint, remote, .. }) => {
+                Output::Command(TransportCommand::Bind { endpoint, remote, .. }) => {
                     side.bound.insert(remote, endpoint);
                 }
-                Output::Control(Control::Unbind { endpoint, remote }) => {
+                Output::Command(TransportCommand::Unbind { endpoint, remote }) => {
                     assert_eq!(side.bound.remove(&remote), Some(endpoint));
                 }
-                Output::Control(Control::Select { endpoint, remote, local }) => {
+                Output::Command(TransportCommand::Select { endpoint, remote, local }) => {
                     assert_eq!(side.bound.get(&remote), Some(&endpoint), "selected but not bound");
                     side.selected.insert(endpoint, (local, remote));
                 }
-                Output::Control(Control::SetKeys(endpoint, keys)) => {
+                Output::Command(TransportCommand::SetKeys(endpoint, keys)) => {
                     side.keys.insert(endpoint, keys);
                 }
-                Output::Control(Control::SetRtt(_, rtt)) => side.rtt = Some(rtt),
-                Output::Control(Control::Transmit { local, remote, bytes, .. }) => {
+                Output::Command(TransportCommand::SetRtt(_, rtt)) => side.rtt = Some(rtt),
+                Output::Command(TransportCommand::Transmit { local, remote, bytes, .. }) => {
                     side.sent += 1;
                     self.send(from_side, local, remote, &bytes);
                 }
-                Output::Control(other) => panic!("{other:?}"),
             }
         }
     }
