@@ -37,6 +37,7 @@ use health::{ShardReports, Shutdown};
 use registry::{Handle, Registry};
 use rialto_engine::{Engine, MediaEvent, Tap};
 use rialto_media::{EndpointId, Mid};
+use rialto_transport::TransportUpdate;
 use serde_json::{Map, Value, json};
 use stats::Totals;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -57,7 +58,6 @@ use crate::{
     channel::{ChannelKind, Hub},
     colibri::{ColibriError, ConferenceModified, ConferenceModify, IceUdp},
     conference::{Conference, Effects, SequentialIds},
-    transport::TransportUpdate,
 };
 
 /// The bridge. Cheap to clone; it lives as long as a clone does.

@@ -15,6 +15,7 @@ use rialto_engine::{
     self as engine, EngineConfig, EngineThreads, StartError,
     ingress::keyframe::{KeyframeLimits, RequestLimit},
 };
+use rialto_transport::{self as transport, HubError, StaticMapping, TransportConfig, Transports};
 use tokio_rustls::rustls::ServerConfig;
 
 pub(crate) use xmpp::component_config;
@@ -25,7 +26,6 @@ use crate::{
     config::{self, Config},
     focus,
     http::{self, ListenError, Server, TlsError},
-    transport::{self, HubError, StaticMapping, TransportConfig, Transports},
 };
 
 /// What is beyond configuration.
@@ -353,7 +353,7 @@ mod tests {
     use super::*;
     use rialto_engine::ingress::silence::SilenceLimit;
 
-    use crate::transport;
+    use rialto_transport as transport;
 
     struct Text(&'static str);
 

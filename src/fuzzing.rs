@@ -4,8 +4,6 @@
 //! found are kept in `fuzz/corpus/<name>/` and replayed by `tests/fuzz_corpus.rs`. A target panics
 //! when an invariant is broken, and only then.
 
-pub use crate::transport::fuzz::{dcep, script as transport, sctp, stun};
-
 use crate::channel::{ToBridge, ToClient};
 use crate::colibri::{json, v1, xml};
 use crate::focus::sdp::{self, Description};
@@ -21,14 +19,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("colibri_xml", colibri_xml),
     ("colibri_v1", colibri_v1),
     ("config", configuration),
-    ("dcep", dcep),
     ("harvest", harvest),
     ("properties", properties),
     ("sasl", sasl),
-    ("sctp", sctp),
     ("sdp", session_description),
-    ("stun", stun),
-    ("transport", transport),
     ("xmpp_client", xmpp_client),
     ("xmpp_component", xmpp_component),
     ("xmpp_stream", xmpp_stream),

@@ -20,5 +20,4 @@ pub mod harvest;
 pub mod http;
 #[doc(hidden)]
 pub mod stats;
-pub mod transport;
 pub mod xmpp;

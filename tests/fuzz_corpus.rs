@@ -10,6 +10,7 @@ fn targets() -> impl Iterator<Item = &'static (&'static str, fn(&[u8]))> {
         rialto_rtp::fuzz::TARGETS,
         rialto_srtp::fuzz::TARGETS,
         rialto_engine::fuzz::TARGETS,
+        rialto_transport::fuzz::TARGETS,
         rialto::fuzzing::TARGETS,
     ];
     crates.into_iter().flatten()

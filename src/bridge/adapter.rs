@@ -3,16 +3,16 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use rialto_media::EndpointId;
+use rialto_transport::{
+    self as transport, CandidateKind, LocalCandidate, LocalTransport, RemoteCandidate,
+    RemoteTransport, Restart, SendError, Setup, TransportCounters, TransportOptions, Transports,
+};
 use serde_json::Value;
 
 use super::port::{RestartAnswer, TransportPort};
 use crate::{
     colibri::{Candidate, Fingerprint, IceUdp},
     conference::CreateTransport,
-    transport::{
-        self, CandidateKind, LocalCandidate, LocalTransport, RemoteCandidate, RemoteTransport,
-        Restart, SendError, Setup, TransportCounters, TransportOptions, Transports,
-    },
 };
 
 impl TransportPort for Transports {

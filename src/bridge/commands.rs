@@ -10,7 +10,7 @@ use rialto_transport::{CommandSink, TransportCommand};
 pub struct EngineCommands(Engine);
 
 impl EngineCommands {
-    /// For [`Transports::new`](crate::transport::Transports::new).
+    /// For [`Transports::new`](rialto_transport::Transports::new).
     pub fn sink(engine: Engine) -> Arc<dyn CommandSink> {
         Arc::new(Self(engine))
     }

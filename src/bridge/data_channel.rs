@@ -6,13 +6,11 @@ use std::{
 };
 
 use rialto_media::EndpointId;
+use rialto_transport::SendError;
 use tokio::task::AbortHandle;
 
 use super::{Bridge, Inner, channel::Channel};
-use crate::{
-    channel::{ChannelKind, Outgoing},
-    transport::SendError,
-};
+use crate::channel::{ChannelKind, Outgoing};
 
 /// How soon a text is tried again when the peer does not take what was sent before. Meanwhile texts wait
 /// in the channel's bounded queue.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use rialto_engine::{MediaEvent, ShardSnapshot};
 use rialto_media::EndpointId;
+use rialto_transport::{FailReason, TransportUpdate};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -16,10 +17,7 @@ use super::{
     lock, now,
     stats::ShardLoad,
 };
-use crate::{
-    conference::{Conference, TransportState},
-    transport::{FailReason, TransportUpdate},
-};
+use crate::conference::{Conference, TransportState};
 
 /// Runs until the bridge is dropped.
 pub(super) async fn run(

@@ -3,13 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use rialto_media::EndpointId;
+use rialto_transport::{SendError, TransportCounters};
 use serde_json::Value;
 
-use crate::{
-    colibri::IceUdp,
-    conference::CreateTransport,
-    transport::{SendError, TransportCounters},
-};
+use crate::{colibri::IceUdp, conference::CreateTransport};
 
 /// The answer to a restart, described for signalling.
 #[derive(Clone, PartialEq, Eq, Debug)]

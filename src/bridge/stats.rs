@@ -8,13 +8,13 @@ use std::{
 };
 
 use rialto_engine::{DelayHistogram, ShardTotals, Waiting};
+use rialto_transport::TransportCounters;
 use tokio::sync::mpsc;
 
 use super::{Inner, Measure, ShutdownState, lock};
 use crate::{
     channel::ChannelCounters,
     conference::{Conference, Tally},
-    transport::TransportCounters,
 };
 
 /// One consistent reading. Fields are named as in `/colibri/stats`, with its units, but for rates of bits.

@@ -5,9 +5,11 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
 };
 
+use rialto_transport as transport;
+
 use crate::{
     config::{Config, StaticMapping},
-    daemon, transport,
+    daemon,
 };
 
 /// Something that was looked at.

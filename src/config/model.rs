@@ -3,12 +3,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use rialto_engine::ingress::silence::SilenceLimit;
+use rialto_transport::Hash;
 
 use super::{Http, StatsTransport, Xmpp};
-use crate::{
-    bridge::{CaptureConfig, LoadConfig},
-    transport::Hash,
-};
+use crate::bridge::{CaptureConfig, LoadConfig};
 
 /// Everything that is configured. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]

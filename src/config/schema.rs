@@ -1,14 +1,13 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
+use rialto_transport::Hash;
+
 use super::{
     Cc, Config, WebSockets, component,
     reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
     servers, xmpp,
 };
-use crate::{
-    bridge::{CaptureConfig, LoadConfig, Measure},
-    transport::Hash,
-};
+use crate::bridge::{CaptureConfig, LoadConfig, Measure};
 
 /// Fills `config`, which holds the defaults.
 pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {

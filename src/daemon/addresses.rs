@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
+use rialto_transport::{StaticMapping, Transports};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
     config::Config,
     harvest::{self, Found},
-    transport::{StaticMapping, Transports},
 };
 
 /// How often those that know the public address are asked again while it lacks.

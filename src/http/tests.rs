@@ -9,6 +9,7 @@ use axum::{
     http::Request,
 };
 use rialto_engine::{Engine, MediaEvent};
+use rialto_transport::{TransportConfig, Transports};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +23,6 @@ use super::*;
 use crate::{
     bridge::{BridgeConfig, EngineCommands},
     config::{Rest, Xmpp},
-    transport::{TransportConfig, Transports},
     xmpp::{client::MucCounts, iq::About},
 };
 

@@ -11,6 +11,7 @@ use compare::comparable;
 use minidom::Element;
 use proptest::{prelude::*, sample::Index};
 use rialto_engine::{Engine, MediaEvent};
+use rialto_transport::{TransportConfig, Transports};
 use tokio::sync::mpsc;
 
 use super::{
@@ -21,7 +22,6 @@ use super::{
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands},
     colibri::xml,
-    transport::{TransportConfig, Transports},
 };
 
 const CLIENT: &str = "jabber:client";

@@ -7,13 +7,13 @@ use rialto::{
     bridge::{Bridge, BridgeConfig, EngineCommands, SelfReport, TransportPort},
     config::{Secret, Xmpp, XmppClient, XmppSecurity},
     stats::Mucs,
-    transport::{TransportConfig, Transports},
     xmpp::{
         client::{MucCounts, XmppClients},
         iq::About,
     },
 };
 use rialto_engine::{Engine, MediaEvent};
+use rialto_transport::{TransportConfig, Transports};
 use tokio::sync::mpsc;
 
 use super::focus::ROOM;

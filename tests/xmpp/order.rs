@@ -6,9 +6,9 @@ use minidom::Element;
 use rialto::{
     bridge::{CreateTransport, RestartAnswer, TransportPort},
     colibri::IceUdp,
-    transport::{TransportCounters, Transports},
 };
 use rialto_media::EndpointId;
+use rialto_transport::{TransportCounters, Transports};
 use serde_json::Value;
 
 use super::{

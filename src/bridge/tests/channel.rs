@@ -2,13 +2,13 @@
 
 use rialto_engine::{Control, EndpointSnapshot, MediaEvent, ShardSnapshot, SubscriptionSnapshot};
 use rialto_media::{EndpointId, SourceId};
+use rialto_transport::TransportUpdate;
 use serde_json::{Value, json};
 
 use super::rig::{Rig, creation, rig, sources};
 use crate::{
     bridge::{BridgeConfig, Channel},
     channel::{ChannelKind, Close, Dropped, Limits, Outgoing},
-    transport::TransportUpdate,
 };
 
 const MEETING: &str = "m";

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use rialto_media::EndpointId;
+use rialto_transport::{ChannelText, TransportUpdate};
 
 use super::rig::{Rig, rig};
-use crate::{
-    bridge::BridgeConfig,
-    transport::{ChannelText, TransportUpdate},
-};
+use crate::bridge::BridgeConfig;
 
 const ALICE: EndpointId = EndpointId(1);
 const BOB: EndpointId = EndpointId(2);

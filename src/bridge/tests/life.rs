@@ -7,6 +7,7 @@ use rialto_engine::{
     SubscriptionSnapshot,
 };
 use rialto_media::{EndpointId, Mid, SourceId};
+use rialto_transport::{FailReason, TransportUpdate};
 use serde_json::{Value, json};
 use tokio::{sync::broadcast::Receiver, time::sleep};
 
@@ -14,7 +15,6 @@ use super::rig::{Rig, creation, rig, sources};
 use crate::{
     bridge::{BridgeConfig, ConferenceEvent, HealthConfig, LoadConfig, Measure, ShutdownState},
     channel::ChannelKind,
-    transport::{FailReason, TransportUpdate},
 };
 
 const M: &str = "meeting";

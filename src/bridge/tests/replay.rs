@@ -4,6 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use rialto_engine::Engine;
+use rialto_transport::{TransportConfig, Transports};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -11,7 +12,6 @@ use super::rig::{ask, creation, rig};
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands},
     colibri::{ColibriError, json},
-    transport::{TransportConfig, Transports},
 };
 
 fn data(directory: &str) -> Vec<(String, Value)> {

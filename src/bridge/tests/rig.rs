@@ -8,6 +8,7 @@ use std::{
 
 use rialto_engine::{Control, Engine, MediaEvent, Recorder};
 use rialto_media::EndpointId;
+use rialto_transport::{SendError, TransportCounters, TransportUpdate};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -15,7 +16,6 @@ use crate::{
     bridge::{Bridge, BridgeConfig, RestartAnswer, TransportPort},
     colibri::{ColibriError, IceUdp, json},
     conference::CreateTransport,
-    transport::{SendError, TransportCounters, TransportUpdate},
 };
 
 /// Transports that remember what was asked of them.

@@ -3,13 +3,11 @@
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rialto_engine::{Control, MediaEvent};
 use rialto_media::{EndpointId, SourceId};
+use rialto_transport::TransportUpdate;
 use serde_json::json;
 
 use super::rig::{ask, creation, rig, sources};
-use crate::{
-    bridge::{Bridge, BridgeConfig},
-    transport::TransportUpdate,
-};
+use crate::bridge::{Bridge, BridgeConfig};
 
 /// One focus that does not care what it is answered.
 async fn focus(bridge: Bridge, seed: u64) {

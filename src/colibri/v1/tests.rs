@@ -248,9 +248,9 @@ async fn what_ended_in_the_bridge_is_gone_here() {
     let world = World::new();
     let made = world.two().await;
     let room = id(&made);
-    let failed = crate::transport::TransportUpdate::Failed {
+    let failed = rialto_transport::TransportUpdate::Failed {
         endpoint: EndpointId(1),
-        reason: crate::transport::FailReason::IceTimeout,
+        reason: rialto_transport::FailReason::IceTimeout,
     };
     world.rig.updates.send(failed).unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(61)).await;

@@ -7,6 +7,7 @@ use std::sync::{
 
 use rialto_engine::{Control, Engine, Recorder};
 use rialto_media::EndpointId;
+use rialto_transport::TransportCounters;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -19,7 +20,6 @@ use crate::{
         room::{RoomLimits, Rooms},
         sdp::Direction,
     },
-    transport::TransportCounters,
 };
 
 /// Transports that are always up; each restart changes the credentials.
@@ -63,7 +63,7 @@ struct House {
     rooms: Arc<Rooms>,
     engine: Arc<Recorder>,
     _media: mpsc::Sender<rialto_engine::MediaEvent>,
-    _updates: mpsc::UnboundedSender<crate::transport::TransportUpdate>,
+    _updates: mpsc::UnboundedSender<rialto_transport::TransportUpdate>,
 }
 
 impl House {

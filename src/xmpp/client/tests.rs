@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use minidom::Element;
 use rialto_engine::{Engine, MediaEvent};
+use rialto_transport::{TransportConfig, Transports};
 use tokio::sync::mpsc;
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands},
     config::{Secret, XmppClient, XmppSecurity},
-    transport::{TransportConfig, Transports},
     xmpp::{Limits, STREAMS, StreamEvent, iq::About, parse},
 };
 

@@ -22,6 +22,13 @@ use super::{
     types::RemoteTransport,
 };
 
+/// A fuzz target: it panics when an invariant is broken.
+pub type Target = fn(&[u8]);
+
+/// Name and function of each fuzz target of this crate.
+pub const TARGETS: &[(&str, Target)] =
+    &[("dcep", dcep), ("sctp", sctp), ("stun", stun), ("transport", script)];
+
 const ENDPOINT: EndpointId = EndpointId(1);
 const PEER: &str = "fuzz";
 

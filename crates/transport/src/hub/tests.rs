@@ -7,7 +7,7 @@ use rialto_srtp::Profile;
 
 use self::world::{BRIDGE, CLIENT, World, addr, hub, options};
 use super::*;
-use crate::transport::{Fingerprint, RemoteCandidate, Setup, types::FailReason};
+use crate::{Fingerprint, RemoteCandidate, Setup, types::FailReason};
 
 const ALICE: EndpointId = EndpointId(7);
 const BOB: EndpointId = EndpointId(8);
@@ -557,23 +557,19 @@ fn certificates_are_renewed_for_new_endpoints() {
     assert_eq!(hub.describe(ALICE).map(print), Some(first));
     assert_eq!(hub.describe(BOB).map(print), Some(second.clone()));
     assert!(
-        Fingerprint { hash: crate::transport::Hash::Sha256, setup: None, bytes: second }
-            .value()
-            .len()
-            == 95
+        Fingerprint { hash: crate::Hash::Sha256, setup: None, bytes: second }.value().len() == 95
     );
 }
 
 #[test]
 fn only_accepted_hash_functions_are_believed() {
     let now = Instant::now();
-    for (accepted_hashes, connects) in [
-        (vec![crate::transport::Hash::Sha256], true),
-        (vec![crate::transport::Hash::Sha512], false),
-    ] {
+    for (accepted_hashes, connects) in
+        [(vec![crate::Hash::Sha256], true), (vec![crate::Hash::Sha512], false)]
+    {
         let settings = TransportConfig {
             accepted_hashes,
-            local_hash: crate::transport::Hash::Sha384,
+            local_hash: crate::Hash::Sha384,
             ..TransportConfig::default()
         };
         let bridge = hub(&[SERVER], settings, 1, now);
@@ -583,7 +579,7 @@ fn only_accepted_hash_functions_are_believed() {
         // The client signals sha-256.
         assert_eq!(world.until_ready(ALICE, 5), connects);
         let ours = world.sides[BRIDGE].hub.describe(ALICE).unwrap().fingerprint;
-        assert_eq!(ours.hash, crate::transport::Hash::Sha384);
+        assert_eq!(ours.hash, crate::Hash::Sha384);
     }
 }
 

@@ -217,7 +217,7 @@ const TEXT_OVERHEAD: usize = 128;
 
 impl ChannelText {
     /// Counts a text in `unread` until its last clone is gone. `None`: too much waits already.
-    pub(crate) fn new(text: String, unread: &Arc<AtomicUsize>) -> Option<Self> {
+    pub fn new(text: String, unread: &Arc<AtomicUsize>) -> Option<Self> {
         let cost = text.len() + TEXT_OVERHEAD;
         // Only the hub adds, under its lock: nothing can come between.
         if unread.load(Ordering::Relaxed) + cost > MAX_UNREAD {

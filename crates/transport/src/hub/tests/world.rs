@@ -15,7 +15,7 @@ use rialto_media::ShardId;
 use rialto_srtp::Keying;
 
 use super::super::*;
-use crate::transport::{Fingerprint, RemoteCandidate, Setup};
+use crate::{Fingerprint, RemoteCandidate, Setup};
 
 pub const BRIDGE: usize = 0;
 pub const CLIENT: usize = 1;

@@ -1,7 +1,7 @@
 //! A data channel over DTLS, over ICE.
 
 use super::*;
-use crate::transport::sctp::SendError;
+use crate::sctp::SendError;
 
 fn texts(world: &World, side: usize) -> Vec<String> {
     let text = |update: &TransportUpdate| match update {

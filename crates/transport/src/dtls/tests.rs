@@ -19,12 +19,8 @@ enum Version {
 
 fn certificate(seed: u64) -> Arc<Certificate> {
     let mut rng = StdRng::seed_from_u64(seed);
-    Certificate::generate(
-        Duration::from_secs(1_800_000_000),
-        crate::transport::Hash::Sha256,
-        &mut rng,
-    )
-    .unwrap()
+    Certificate::generate(Duration::from_secs(1_800_000_000), crate::Hash::Sha256, &mut rng)
+        .unwrap()
 }
 
 impl Peer {

@@ -14,6 +14,7 @@
 //!
 //! What a peer can make grow is bounded: addresses and candidate pairs of an endpoint, requests in
 //! flight, candidates, fingerprints, packets that wait for a path, streams and messages of SCTP.
+#![forbid(unsafe_code)]
 
 mod candidates;
 mod certificate;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::transport::config::StaticMapping;
+use crate::config::StaticMapping;
 
 fn interface(name: &str, ip: &str) -> Interface {
     Interface { name: name.to_owned(), ip: ip.parse().unwrap() }

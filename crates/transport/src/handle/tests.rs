@@ -5,7 +5,7 @@ use rialto_media::{ShardId, TransportDatagram};
 use tokio::sync::mpsc::Sender;
 
 use super::*;
-use crate::transport::{Fingerprint, RemoteCandidate, Setup, TransportCommand};
+use crate::{Fingerprint, RemoteCandidate, Setup, TransportCommand};
 
 const ID: EndpointId = EndpointId(3);
 
