@@ -93,7 +93,7 @@ pub fn colibri_xml(data: &[u8]) {
 /// A request of COLIBRI 1 is refused or understood.
 pub fn colibri_v1(data: &[u8]) {
     if let Ok(Stanza::Whole(element)) = xmpp::parse(data, v1::NAMESPACE, xmpp::Limits::default()) {
-        v1::fuzz::request(&element);
+        crate::faces::colibri1::fuzz::request(&element);
     }
 }
 

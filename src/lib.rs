@@ -13,6 +13,7 @@ pub mod colibri;
 pub mod conference;
 pub mod config;
 pub mod daemon;
+pub mod faces;
 pub mod focus;
 #[doc(hidden)]
 pub mod fuzzing;

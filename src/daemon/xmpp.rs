@@ -2,8 +2,8 @@
 
 use crate::{
     bridge::{Bridge, SelfReport},
-    colibri::v1::Face,
     config::{Config, StatsPlace},
+    faces::colibri1::Adapter,
     http,
     xmpp::{
         client::{MucCounts, XmppClients},
@@ -46,7 +46,7 @@ impl Planes {
         let clients = XmppClients::start(&config.xmpp, report, &about(config), counts);
         let component = component_config(config).map(|component| {
             let services = Services {
-                face: Face::new(report.bridge().clone(), seed).into(),
+                face: Adapter::new(report.bridge().clone(), seed).into(),
                 report: report.clone(),
                 version: version(config).to_owned(),
                 os: about(config).os,

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use minidom::Element;
 use rialto::{
     bridge::SelfReport,
-    colibri::v1::Face,
     config::Secret,
+    faces::colibri1::Adapter,
     xmpp::component::{Allowed, Component, ComponentConfig, Link, Place, Publish, Services},
 };
 
@@ -29,7 +29,7 @@ fn component(here: &Here, port: u16) -> Component {
         publish: vec![Publish { interval: Duration::from_millis(100), to }],
     };
     let services = Services {
-        face: Arc::new(Face::new(here.bridge.clone(), 7)),
+        face: Arc::new(Adapter::new(here.bridge.clone(), 7)),
         report: SelfReport::new(here.bridge.clone(), "1.0"),
         version: "1.0".to_owned(),
         os: "Linux".to_owned(),

@@ -2,20 +2,13 @@
 //! `http://jitsi.org/protocol/colibri` (XEP-0340 is its beginning), with contents, channels and channel
 //! bundles.
 //!
-//! It is another face of the same bridge: a [`Face`] keeps what this protocol has and COLIBRI2 has not
-//! (channels, their ids, whose a conference is), and asks the bridge in COLIBRI2's types.
+//! Types and their XML; [`crate::faces::colibri1`] answers.
 
-mod channel;
-mod face;
-pub(crate) mod fuzz;
-mod plan;
-mod read;
-mod write;
+pub(crate) mod read;
+pub(crate) mod write;
 
 use minidom::Element;
 use rialto_media::MediaType;
-
-pub use face::{Face, Refusal};
 
 use super::{IceUdp, PayloadType, RtpHdrExt, Source, SsrcGroup};
 
@@ -227,6 +220,3 @@ pub struct AnsweredChannel {
     /// How they belong together.
     pub groups: Vec<SsrcGroup>,
 }
-
-#[cfg(test)]
-mod tests;

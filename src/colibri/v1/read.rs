@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, ColibriError>;
 /// Content names of the protocol that carry nothing here.
 const OTHERS: [&str; 5] = ["text", "application", "message", "image", "control"];
 
-pub(super) fn conference(element: &Element) -> Result<Conference> {
+pub(crate) fn conference(element: &Element) -> Result<Conference> {
     let node = Node::root(element);
     Ok(Conference {
         id: some(node.attr("id")),

@@ -12,7 +12,7 @@ use crate::colibri::{
     },
 };
 
-pub(super) fn answer(answer: &Answer) -> Element {
+pub(crate) fn answer(answer: &Answer) -> Element {
     Out::new("conference", NAMESPACE)
         .put("id", &answer.id)
         .some("name", answer.name.as_ref())
@@ -55,7 +55,7 @@ fn channel(channel: &AnsweredChannel) -> Out {
 
 /// `<error>`: COLIBRI2's reasons are not known here, but for the refusal of new conferences.
 /// `namespace`: that of the stanza that it goes into.
-pub(super) fn error(error: &ColibriError, namespace: &str) -> Element {
+pub(crate) fn error(error: &ColibriError, namespace: &str) -> Element {
     let plain = ColibriError { reason: None, endpoint: None, ..error.clone() };
     if error.reason != Some(Reason::GracefulShutdown) {
         return xml::write_error(&plain, namespace);

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     bridge::SelfReport,
-    colibri::v1::Face,
+    faces::colibri1::Adapter,
     xmpp::{
         Stanza,
         connect::{ConnectError, FIRST_RETRY, PER_ADDRESS, RETRY, connect_any, pause},
@@ -42,7 +42,7 @@ const MAX_UNSENT: usize = 4 << 20;
 /// What the component is for.
 pub struct Services {
     /// Who answers COLIBRI 1.
-    pub face: Arc<Face>,
+    pub face: Arc<Adapter>,
     /// What is published.
     pub report: SelfReport,
     /// Version of the software, as it says to whom asks.

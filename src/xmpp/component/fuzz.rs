@@ -7,7 +7,7 @@ use super::{
     requests::{Known, Step, handle},
     session::{Event, Session},
 };
-use crate::{colibri::v1, config::Secret};
+use crate::config::Secret;
 
 /// Bytes to a component.
 pub(crate) fn bytes(data: &[u8]) {
@@ -32,7 +32,7 @@ pub(crate) fn bytes(data: &[u8]) {
                 Known { version: "1", os: "", up: Duration::ZERO, allowed: &config.allowed };
             match handle(stanza, &known) {
                 Step::Answer(answer) | Step::Shutdown { answer, .. } => session.send(answer),
-                Step::Conference { request, .. } => v1::fuzz::request(&request),
+                Step::Conference { request, .. } => crate::faces::colibri1::fuzz::request(&request),
                 Step::Stats(_) | Step::Health(_) | Step::Ignore => {}
             }
         }

@@ -10,14 +10,13 @@ use minidom::Element;
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::Instant;
 
-use super::{
-    Conference,
-    channel::{Room, meeting},
-    read, write,
-};
+use super::channel::{Room, meeting};
 use crate::{
     bridge::Bridge,
-    colibri::{ColibriError, Condition, ConferenceModify},
+    colibri::{
+        ColibriError, Condition, ConferenceModify,
+        v1::{Conference, read, write},
+    },
 };
 
 /// A conference without endpoints that is older is forgotten.
@@ -33,7 +32,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const FULL_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// COLIBRI 1 of a bridge. Requests of one conference are answered in order.
-pub struct Face {
+pub struct Adapter {
     bridge: Bridge,
     pub(super) max_rooms: usize,
     state: Mutex<State>,
@@ -66,13 +65,13 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Debug for Face {
+impl std::fmt::Debug for Adapter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Face").finish_non_exhaustive()
+        f.debug_struct("Adapter").finish_non_exhaustive()
     }
 }
 
-impl Face {
+impl Adapter {
     /// Of a bridge. `seed`: of ids.
     pub fn new(bridge: Bridge, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);

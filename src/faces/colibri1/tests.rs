@@ -4,13 +4,13 @@ use minidom::Element;
 use rialto_engine::Control;
 use rialto_media::EndpointId;
 
-use super::{super::xml::STANZA_ERRORS, face::FILL_TIME, *};
+use super::{Adapter, Refusal, adapter::FILL_TIME};
 use crate::{
     bridge::{
         BridgeConfig,
         tests::rig::{Rig, rig},
     },
-    colibri::Condition,
+    colibri::{Condition, v1::*, xml::STANZA_ERRORS},
 };
 
 mod channels;
@@ -19,7 +19,7 @@ const FOCUS: &str = "focus@auth.example.com/focus1";
 
 struct World {
     rig: Rig,
-    face: Face,
+    face: Adapter,
 }
 
 impl World {
@@ -29,7 +29,7 @@ impl World {
 
     fn with(config: BridgeConfig) -> Self {
         let rig = rig(config);
-        let face = Face::new(rig.bridge.clone(), 7);
+        let face = Adapter::new(rig.bridge.clone(), 7);
         Self { rig, face }
     }
 

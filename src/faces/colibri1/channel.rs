@@ -7,16 +7,17 @@ use std::{
 
 use rialto_media::MediaType;
 
-use super::{
-    Answer, AnsweredChannel, AnsweredContent, Bundle, Channel, Conference, Content, Direction,
-    Kind, Named, plan::media_sources,
-};
+use super::plan::media_sources;
 use crate::{
     bridge::is_bare_jid,
     colibri::{
         ByChannels, Colibri2Endpoint, ColibriError, Condition, ConferenceModified,
         ConferenceModify, ForceMute, IceUdp, Media, MediaSource, Sctp, Source, SsrcGroup,
         capability,
+        v1::{
+            Answer, AnsweredChannel, AnsweredContent, Bundle, Channel, Conference, Content,
+            Direction, Kind, Named,
+        },
     },
 };
 

@@ -2,7 +2,8 @@
 
 use minidom::Element;
 
-use super::{channel::Room, read};
+use super::channel::Room;
+use crate::colibri::v1::read;
 
 /// A request is refused or leads to what the bridge is asked; asked twice, the second changes what the
 /// first made.

@@ -1,0 +1,3 @@
+//! What the bridge answers, whichever way a request comes.
+
+pub mod colibri1;
