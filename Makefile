@@ -1,6 +1,6 @@
 # `make help` lists the commands.
 SECONDS ?= 60
-.PHONY: help run build test lint bench compare memory fuzz
+.PHONY: help run build check test bench compare memory fuzz
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -11,6 +11,9 @@ run: ## build, start a bridge with its own focus, and print the address of a pag
 
 build: ## release binaries of the bridge and of the load generator
 	cargo build --release --workspace
+
+check: ## format, lint and unit tests of the packages that changed: the loop of every day
+	./scripts/check.sh
 
 test: ## everything that CI runs (installs what it needs)
 	./scripts/test.sh

@@ -1,0 +1,98 @@
+//! `docs/architecture.md` names what is there: paths, types and functions.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files of the product.
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left: Vec<PathBuf> =
+        ["src", "crates", "sys", "load"].map(|dir| root().join(dir)).into();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Every name that an item, a variant, a module or a crate has.
+fn names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for path in sources() {
+        names.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
+        names.extend(path.iter().map(|part| part.to_str().unwrap().to_owned()));
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            names.extend(declared(line));
+        }
+    }
+    names
+}
+
+/// The name that a line declares, if it does.
+fn declared(line: &str) -> Option<String> {
+    const KEYWORDS: [&str; 8] = ["fn", "struct", "enum", "trait", "mod", "type", "const", "static"];
+    let word = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+        (end > 0).then(|| text[..end].to_owned())
+    };
+    let mut words = line.split_whitespace();
+    while let Some(next) = words.next() {
+        if KEYWORDS.contains(&next) {
+            return word(words.next()?);
+        }
+    }
+    // A variant or a field stands at the beginning of its line.
+    word(line.trim_start().trim_start_matches("pub "))
+}
+
+/// What is written as code in a text, without fenced blocks.
+fn spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2).filter(|span| !span.contains('\n'))
+}
+
+#[test]
+fn all_that_is_named_is_there() {
+    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let names = names();
+    let mut missing = BTreeSet::new();
+    let mut seen = 0;
+    for span in spans(&text) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_:/.-".contains(c);
+        if !span.chars().all(plain) {
+            continue;
+        }
+        let is_path = ["src/", "crates/", "sys/", "load/", "tests/", "docs/"];
+        if is_path.iter().any(|start| span.starts_with(start)) {
+            seen += 1;
+            if !root().join(span).exists() {
+                missing.insert(span);
+            }
+        } else if span.contains("::") {
+            seen += 1;
+            if !span.split("::").all(|name| names.contains(name)) {
+                missing.insert(span);
+            }
+        }
+    }
+    assert!(seen > 40, "the document names little: {seen}");
+    assert!(missing.is_empty(), "not in the code: {missing:?}");
+}
+
+#[test]
+fn a_name_that_is_not_there_is_found() {
+    let names = names();
+    assert!(
+        names.contains("on_datagram") && names.contains("Forwarder") && names.contains("engine")
+    );
+    assert!(!names.contains("no_such_function"));
+}
