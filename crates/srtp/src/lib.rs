@@ -40,12 +40,8 @@ pub enum Profile {
 
 impl Profile {
     /// All profiles, the preferred one first.
-    pub const ALL: [Self; 4] = [
-        Self::AeadAes128Gcm,
-        Self::AeadAes256Gcm,
-        Self::Aes128CmSha1_80,
-        Self::Aes128CmSha1_32,
-    ];
+    pub const ALL: [Self; 4] =
+        [Self::AeadAes128Gcm, Self::AeadAes256Gcm, Self::Aes128CmSha1_80, Self::Aes128CmSha1_32];
 
     /// Length of the master key in bytes.
     pub const fn key_len(self) -> usize {

@@ -6,6 +6,7 @@
 //! ClientHello that has another random beside the ones it answers already, the first handshake that ends
 //! wins, and one that fails makes room for the next.
 
+pub(super) mod fuzz;
 pub(super) mod hello;
 mod library;
 mod of_dimpl;
@@ -18,7 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use openssl::{error::ErrorStack, ssl::SslContext};
 
 pub use self::library::{DtlsError, Event};

@@ -3,19 +3,24 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
+use rand::{SeedableRng, rngs::StdRng};
 use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use sha1::Sha1;
 
-pub use super::sctp::fuzz::{dcep, script as sctp};
+pub use super::{
+    dtls::fuzz::script as dtls,
+    sctp::fuzz::{dcep, script as sctp},
+};
 
 use super::{
     TransportCommand, TransportConfig, TransportOptions,
+    certificate::Certificate,
     dtls::hello,
     hub::{Hub, Output},
     stun::Message,
@@ -27,7 +32,7 @@ pub type Target = fn(&[u8]);
 
 /// Name and function of each fuzz target of this crate.
 pub const TARGETS: &[(&str, Target)] =
-    &[("dcep", dcep), ("sctp", sctp), ("stun", stun), ("transport", script)];
+    &[("dcep", dcep), ("dtls", dtls), ("sctp", sctp), ("stun", stun), ("transport", script)];
 
 const ENDPOINT: EndpointId = EndpointId(1);
 const PEER: &str = "fuzz";
@@ -65,11 +70,21 @@ struct World {
 
 impl World {
     fn new() -> Option<Self> {
+        // The same for all scripts: making one takes longer than most of them.
+        static CERTIFICATE: OnceLock<Option<Arc<Certificate>>> = OnceLock::new();
+
         let now = Instant::now();
         let local = SocketAddr::from(([192, 0, 2, 1], 10_000));
         let unix_time = Duration::from_secs(1_800_000_000);
         let config = TransportConfig::default();
-        let mut hub = Hub::new(config, vec![local], [1; 32], now, unix_time).ok()?;
+        let certificate = CERTIFICATE.get_or_init(|| {
+            let mut rng = StdRng::from_seed([1; 32]);
+            Certificate::generate(unix_time, config.local_hash, &mut rng).ok()
+        });
+        let certificate = Arc::clone(certificate.as_ref()?);
+        let rng = StdRng::from_seed([1; 32]);
+        let mut hub =
+            Hub::with_certificate(config, vec![local], rng, (now, unix_time), certificate).ok()?;
         let label = Arc::from("fuzz");
         let options = TransportOptions { controlling: true, label, private_addresses: false };
         let ours = hub.create(now, ENDPOINT, options);

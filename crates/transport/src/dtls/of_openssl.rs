@@ -3,7 +3,8 @@
 //!
 //! OpenSSL retransmits by a clock of its own, from one second on, and only when it is called. This
 //! adapter does not wait for that: it sends the last flight again itself, by the caller's clock. A peer
-//! that has a record already takes the second copy for a replay.
+//! that has a record already takes the second copy for a replay. So a server's last flight needs more:
+//! it is sent again to a client that repeats what it said in plaintext.
 
 use std::{
     collections::VecDeque,
@@ -16,19 +17,25 @@ use openssl::{
     error::ErrorStack,
     pkey::PKey,
     ssl::{
-        ErrorCode, Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
-        SslStream, SslVerifyMode, SslVersion,
+        ErrorCode, Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream,
+        SslVerifyMode, SslVersion,
     },
     x509::X509,
 };
 use rialto_srtp::Profile;
 
-use super::library::{DtlsError, Event, Library, keying};
+use super::{
+    library::{DtlsError, Event, Library, keying},
+    records::has_plain_handshake,
+};
 
 /// Datagrams of the handshake: what IPv6 lets through everywhere, less IP's and UDP's headers.
 const MTU: u32 = 1200;
 /// No wait between two retransmissions is longer.
 const MAX_RTO: Duration = Duration::from_secs(6);
+/// How often the flight that ends the handshake is sent again, and how soon.
+const MAX_REPEATED: u32 = 10;
+const REPEAT_AFTER: Duration = Duration::from_millis(100);
 /// Records that are taken in one go: a datagram has no more.
 const MAX_RECORDS: usize = 256;
 /// Larger than any plaintext record (RFC 6347 section 4.1).
@@ -87,6 +94,9 @@ struct Flight {
     datagrams: Vec<Bytes>,
     at: Option<Instant>,
     rto: Duration,
+    /// When it was sent last, and how often after the handshake.
+    sent: Instant,
+    repeated: u32,
 }
 
 /// The datagrams of both directions.
@@ -129,7 +139,8 @@ impl OpenSsl {
             ssl.set_accept_state();
         }
         let stream = SslStream::new(ssl, Wire::default())?;
-        let flight = Flight { datagrams: Vec::new(), at: None, rto: super::FIRST_RTO };
+        let rto = super::FIRST_RTO;
+        let flight = Flight { datagrams: Vec::new(), at: None, rto, sent: now, repeated: 0 };
         let events = VecDeque::new();
         let mut this = Self { stream, client, done: false, events, flight };
         if client {
@@ -161,6 +172,7 @@ impl OpenSsl {
         if let (Some(now), false) = (now, sent.is_empty()) {
             self.flight.rto = super::FIRST_RTO;
             self.flight.at = Some(now + self.flight.rto);
+            self.flight.sent = now;
             self.flight.datagrams.clone_from(&sent);
         }
         self.events.extend(sent.into_iter().map(Event::Packet));
@@ -168,9 +180,10 @@ impl OpenSsl {
 
     fn finish(&mut self) -> Result<(), DtlsError> {
         self.done = true;
-        // A peer that lacks our last flight sends its own again, and the library answers.
-        self.flight.datagrams.clear();
         self.flight.at = None;
+        if self.client {
+            self.flight.datagrams.clear();
+        }
         let ssl = self.stream.ssl();
         let certificate = ssl.peer_certificate().ok_or(DtlsError::Library)?;
         self.events.push_back(Event::Certificate(certificate.to_der()?));
@@ -213,15 +226,29 @@ impl OpenSsl {
 
 impl Library for OpenSsl {
     fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
+        let due = now >= self.flight.sent + REPEAT_AFTER && self.flight.repeated < MAX_REPEATED;
+        if self.done && !self.client && due && has_plain_handshake(datagram) {
+            self.flight.sent = now;
+            self.flight.repeated += 1;
+            self.events.extend(self.flight.datagrams.iter().cloned().map(Event::Packet));
+        }
         self.stream.get_mut().received = Some(Bytes::copy_from_slice(datagram));
         self.advance(now)
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
-        if self.flight.at.is_some_and(|at| now >= at) {
-            self.flight.rto = (2 * self.flight.rto).min(MAX_RTO);
-            self.flight.at = Some(now + self.flight.rto);
+        if self.flight.at.is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        let (rto, before) = ((2 * self.flight.rto).min(MAX_RTO), self.events.len());
+        // By its own clock the library may think so too; it then numbers the records anew.
+        self.advance(now)?;
+        if self.events.len() == before {
             self.events.extend(self.flight.datagrams.iter().cloned().map(Event::Packet));
+        }
+        if self.flight.at.is_some() {
+            self.flight.rto = rto;
+            self.flight.at = Some(now + rto);
         }
         Ok(())
     }
@@ -270,7 +297,8 @@ fn why(error: &openssl::ssl::Error) -> String {
     let found = error.ssl_error().and_then(reason);
     match found.as_deref() {
         Some("no shared cipher") => {
-            "the peer offers no cipher suite for an ECDSA certificate with forward secrecy".to_owned()
+            "the peer offers no cipher suite for an ECDSA certificate with forward secrecy"
+                .to_owned()
         }
         Some("unsupported protocol" | "version too low" | "wrong version number") => {
             "the peer has neither DTLS 1.2 nor 1.3".to_owned()

@@ -128,6 +128,13 @@ pub fn hello_pieces(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
     })
 }
 
+/// Whether there is a record of a handshake in plaintext.
+pub fn has_plain_handshake(datagram: &[u8]) -> bool {
+    let mut records = Input(datagram);
+    std::iter::from_fn(|| records.record())
+        .any(|record| record.kind == HANDSHAKE && record.epoch == 0)
+}
+
 /// What is left to read.
 pub struct Input<'a>(pub &'a [u8]);
 

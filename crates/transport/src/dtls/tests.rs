@@ -1,7 +1,8 @@
 mod foreign;
 mod interop;
 
-use dimpl::{Output, SrtpProfile};
+use bytes::Bytes;
+use dimpl::Output;
 use rand::{SeedableRng, rngs::StdRng};
 use rialto_srtp::{Keying, Profile};
 
@@ -252,7 +253,10 @@ fn long_certificates_fit_into_dimpl() {
                 _ => None,
             });
             assert!(certificate.is_some_and(|length| length + 700 > bytes), "{bytes} {version:?}");
-            assert!(told.iter().any(|event| matches!(event, Event::Keys(_))), "{bytes} {version:?}");
+            assert!(
+                told.iter().any(|event| matches!(event, Event::Keys(_))),
+                "{bytes} {version:?}"
+            );
         }
     }
 }
@@ -281,7 +285,8 @@ fn a_failed_client_says_hello_again() {
     let mut hello = Vec::new();
     ours.poll(&mut hello);
     // A ServerHello that is cut short.
-    let bad = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 3, 3];
+    let bad =
+        [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 3, 3];
     assert!(ours.handle(now, &bad).is_err());
     assert!(ours.attempts.is_empty());
     let at = ours.poll_timeout().unwrap();
