@@ -1,6 +1,8 @@
 //! Entry points for fuzzing: bytes of a peer into the STUN reader, and a script of datagrams, genuine
 //! ones included, into a hub.
 
+mod genuine;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock},
@@ -18,6 +20,7 @@ pub use super::{
     sctp::fuzz::{dcep, script as sctp},
 };
 
+use self::genuine::Genuine;
 use super::{
     TransportCommand, TransportConfig, TransportOptions,
     certificate::Certificate,
@@ -66,6 +69,7 @@ struct World {
     pwd: String,
     local: SocketAddr,
     bound: Vec<SocketAddr>,
+    genuine: Genuine,
 }
 
 impl World {
@@ -92,7 +96,7 @@ impl World {
         let remote = RemoteTransport { ufrag, pwd, ..RemoteTransport::default() };
         hub.set_remote(now, ENDPOINT, remote);
         let (ufrag, pwd) = (ours.ufrag, ours.pwd);
-        Some(Self { hub, now, ufrag, pwd, local, bound: Vec::new() })
+        Some(Self { hub, now, ufrag, pwd, local, bound: Vec::new(), genuine: Genuine::default() })
     }
 
     fn play(&mut self, kind: u8, chunk: &[u8]) {
@@ -106,9 +110,7 @@ impl World {
             }
             4 => self.dtls(remote, chunk),
             5 => self.dtls(remote, &client_hello(chunk)),
-            6 => {
-                let _ = self.hub.restart_ice(self.now, ENDPOINT);
-            }
+            6 => self.genuine(remote, chunk),
             _ => {
                 self.now += Duration::from_millis(100 * chunk.len() as u64);
                 self.hub.handle_timeout(self.now);
@@ -120,8 +122,39 @@ impl World {
                 Output::Command(TransportCommand::Unbind { remote, .. }) => {
                     self.bound.retain(|addr| *addr != remote);
                 }
+                Output::Command(TransportCommand::Transmit { remote, bytes, .. }) => {
+                    self.genuine.receive(remote, bytes);
+                }
                 _ => {}
             }
+        }
+    }
+
+    /// What only a genuine peer can do, or its signalling.
+    fn genuine(&mut self, remote: SocketAddr, chunk: &[u8]) {
+        let what = chunk.first().map_or(0, |what| what % 5);
+        match what {
+            0 => {
+                let _ = self.hub.restart_ice(self.now, ENDPOINT);
+            }
+            1 => {
+                for (from, answer) in self.genuine.answers(self.local, &PEER.repeat(6)) {
+                    self.stun(from, &answer);
+                }
+            }
+            2 => {
+                let client = chunk.get(1).is_none_or(|role| role & 1 == 0);
+                let fingerprints = self.genuine.fingerprint(self.now, client);
+                let fingerprints = fingerprints.into_iter().collect();
+                let remote = RemoteTransport { fingerprints, ..RemoteTransport::default() };
+                self.hub.set_remote(self.now, ENDPOINT, remote);
+            }
+            3 => {
+                for packet in self.genuine.exchange(self.now) {
+                    self.dtls(remote, &packet);
+                }
+            }
+            _ => self.hub.offer_sctp(ENDPOINT),
         }
     }
 
@@ -211,6 +244,22 @@ mod tests {
         world.play(5, &[20, 0, 0xfe, 0xfd, 1, 2, 3]);
         assert_eq!(world.hub.counters().dtls_dropped, 0);
         assert_eq!(world.hub.debug(world.now, ENDPOINT).unwrap()["dtls"]["role"], "server");
+    }
+
+    #[test]
+    fn a_genuine_peer_gets_through_in_either_role() {
+        for role in [0, 1] {
+            let mut world = World::new().unwrap();
+            world.play(1, &[0, 0x24, 0, 4, 0x6e, 0, 0, 1]);
+            world.play(6, &[2, role]);
+            for _ in 0..20 {
+                world.play(7, &[0]);
+                world.play(6, &[1]);
+                world.play(6, &[3]);
+            }
+            let debug = world.hub.debug(world.now, ENDPOINT).unwrap();
+            assert_eq!(world.hub.counters().dtls_succeeded, 1, "role {role}: {debug}");
+        }
     }
 
     proptest! {

@@ -289,6 +289,9 @@ fn a_failed_client_says_hello_again() {
         [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 3, 3];
     assert!(ours.handle(now, &bad).is_err());
     assert!(ours.attempts.is_empty());
+    let mut alert = Vec::new();
+    ours.poll(&mut alert);
+    assert_eq!(alert.len(), 1);
     let at = ours.poll_timeout().unwrap();
     assert_eq!(at, now + RETRY);
     ours.handle_timeout(at).unwrap();
