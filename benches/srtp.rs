@@ -36,6 +36,7 @@ fn webrtc(profile: Profile) -> Context {
         Profile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
         Profile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
         Profile::Aes128CmSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        Profile::Aes128CmSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
     };
     Context::new(key, salt, profile, None, None).unwrap()
 }
@@ -68,8 +69,10 @@ fn seal(c: &mut Criterion) {
                 b.iter(|| theirs.encrypt_rtp(black_box(&packet)).unwrap());
             });
             match profile {
-                Profile::Aes128CmSha1_80 => raw_cm(&mut group, len),
-                _ => raw_gcm(&mut group, profile, len),
+                Profile::Aes128CmSha1_80 | Profile::Aes128CmSha1_32 => raw_cm(&mut group, len),
+                Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => {
+                    raw_gcm(&mut group, profile, len)
+                }
             }
             group.finish();
         }
@@ -191,7 +194,7 @@ fn open(c: &mut Criterion) {
             group.bench_function("webrtc-srtp", |b| {
                 b.iter(|| theirs.decrypt_rtp(black_box(&sealed[1])).unwrap());
             });
-            if profile != Profile::Aes128CmSha1_80 {
+            if matches!(profile, Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) {
                 raw_open(&mut group, profile, len);
             }
             group.finish();

@@ -16,6 +16,11 @@ step "format"
 need_component cargo-fmt rustfmt
 cargo fmt --all --check
 
+step "tools that OpenSSL is built with"
+need_packages cc gcc
+need_packages make make
+need_packages perl perl
+
 step "browser, XMPP server"
 need_packages chromium chromium
 need_packages chromedriver chromium-driver

@@ -60,6 +60,7 @@ fn webrtc_context(profile: Profile, key_and_salt: &[u8]) -> Option<Context> {
         Profile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
         Profile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
         Profile::Aes128CmSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        Profile::Aes128CmSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
     };
     let (key, salt) = key_and_salt.split_at_checked(profile.key_len())?;
     Context::new(

@@ -152,6 +152,8 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "captures_refused", "Captures that were refused: there are as many as may be, or their files are full", |s| s.captures_refused;
     counter "dtls_failed", "DTLS handshakes that failed", |s| s.transports.dtls_failed;
     counter "dtls_succeeded", "DTLS handshakes that succeeded", |s| s.transports.dtls_succeeded;
+    counter "dtls_restarted", "DTLS handshakes that failed while another one could still succeed", |s| s.transports.dtls_restarted;
+    counter "dtls_alerts_ignored", "Alerts in plaintext, which anybody could have sent", |s| s.transports.dtls_alerts_ignored;
     counter "dtls_fingerprint_mismatch", "Certificates that were not the signalled ones", |s| s.transports.dtls_fingerprint_mismatch;
     counter "ice_consent_lost", "Consent expiries (RFC 7675)", |s| s.transports.consent_lost;
     counter "ice_address_changes", "Changes of an endpoint's address", |s| s.transports.address_changes;

@@ -1,4 +1,4 @@
-//! DTLS: dimpl 0.9 (1.2 and 1.3), `dtls` 0.17 and rtc-dtls 0.21 (both 1.2 only), each with itself.
+//! DTLS: dimpl 0.9 (1.2 and 1.3), `dtls` 0.17, rtc-dtls 0.21 and OpenSSL 3 (1.2 only), each with itself.
 //!
 //! ECDSA P-256 certificates on both sides, the client's required; key exchange over P-256; SRTP keys
 //! for AEAD-AES-256-GCM (dimpl's own choice) exported by both, and compared. dimpl's server asks for no cookie, as ours; the
@@ -6,6 +6,7 @@
 //! threads with a tokio runtime each, so that its CPU time includes what the runtime takes.
 
 mod ends;
+mod ossl;
 mod tasks;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 };
 
 use ends::{Dimpl, DimplShared, End, Rtc, RtcShared, Version};
+use ossl::{OpenSsl, OpenSslShared};
 use rialto_sys::thread_cpu_time;
 
 use crate::{Cell, Part, resident_kib};
@@ -29,7 +31,7 @@ pub const PART: Part = Part {
         "client, µs CPU/handshake",
         "memory of both ends, KiB/session",
     ],
-    rows: &["dimpl 1.2", "dimpl 1.3", "dtls 1.2", "rtc-dtls 1.2"],
+    rows: &["dimpl 1.2", "dimpl 1.3", "dtls 1.2", "rtc-dtls 1.2", "OpenSSL 1.2"],
     measure,
 };
 
@@ -61,6 +63,10 @@ fn measure(row: &str) -> io::Result<Vec<Cell>> {
         "rtc-dtls 1.2" => {
             let shared = RtcShared::new();
             in_turns(|side| Rtc::new(&shared, side, now))?
+        }
+        "OpenSSL 1.2" => {
+            let shared = OpenSslShared::new();
+            in_turns(|side| OpenSsl::new(&shared, side))?
         }
         _ => return Err(io::Error::other("no such library")),
     };

@@ -1,4 +1,4 @@
-//! AES in counter mode with HMAC-SHA1 tags of 80 bits (RFC 3711 sections 4.1.1 and 4.2.1).
+//! AES in counter mode with HMAC-SHA1 tags of 80 or 32 bits (RFC 3711 sections 4.1.1 and 4.2.1).
 
 use aes::Aes128Enc;
 use aes::cipher::{InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
@@ -12,24 +12,29 @@ use super::{RTCP_CLEAR_LEN, RTCP_E_BIT, RTCP_INDEX_LEN, SrtpError};
 
 /// Length of the tag in bytes.
 pub(super) const TAG_LEN: usize = 10;
+/// Length of an RTP packet's tag in `SRTP_AES128_CM_HMAC_SHA1_32`. Its SRTCP has tags of 80 bits
+/// (RFC 5764 section 4.1.2).
+pub(super) const SHORT_TAG_LEN: usize = 4;
 
-/// Session keys of `AES_CM_128_HMAC_SHA1_80`.
+/// Session keys of `AES_CM_128_HMAC_SHA1_80` or, for RTP, `_32`.
 pub(super) struct Cm {
     aes: Aes128Enc,
     /// The 112-bit salt, shifted left by 16 as it enters the counter block.
     salt: u128,
     /// The keyed state after the inner and outer pads; cloned for each packet.
     mac: Hmac<Sha1>,
+    /// RTP packets have tags of [`SHORT_TAG_LEN`].
+    short: bool,
 }
 
 impl Cm {
-    /// Derives encryption key, authentication key and salt.
-    pub(super) fn derive(kdf: &Kdf, labels: Labels) -> Self {
-        Self::new(kdf.array(labels.key), kdf.array(labels.salt), kdf.array(labels.auth))
+    /// Derives encryption key, authentication key and salt. `short`: of `SHA1_32`.
+    pub(super) fn derive(kdf: &Kdf, labels: Labels, short: bool) -> Self {
+        Self::new(kdf.array(labels.key), kdf.array(labels.salt), kdf.array(labels.auth), short)
     }
 
     /// Takes session keys as they are.
-    pub(super) fn new(key: [u8; 16], salt: [u8; 14], auth: [u8; 20]) -> Self {
+    pub(super) fn new(key: [u8; 16], salt: [u8; 14], auth: [u8; 20], short: bool) -> Self {
         let salt = salt.iter().fold(0, |salt, byte| (salt << 8) | u128::from(*byte)) << 16;
         // A key shorter than the block is padded with zeros (RFC 2104 section 2).
         let mut block = [0u8; 64];
@@ -40,6 +45,7 @@ impl Cm {
             aes: Aes128Enc::new(&key.into()),
             salt,
             mac: <Hmac<Sha1> as KeyInit>::new(&block.into()),
+            short,
         }
     }
 
@@ -53,13 +59,13 @@ impl Cm {
     }
 
     #[inline]
-    fn tag(&self, parts: [&[u8]; 2]) -> [u8; TAG_LEN] {
+    fn tag<const LEN: usize>(&self, parts: [&[u8]; 2]) -> [u8; LEN] {
         let mut mac = self.mac.clone();
         for part in parts {
             mac.update(part);
         }
         let full: [u8; 20] = mac.finalize().into_bytes().into();
-        let mut tag = [0; TAG_LEN];
+        let mut tag = [0; LEN];
         for (to, from) in tag.iter_mut().zip(full) {
             *to = from;
         }
@@ -85,11 +91,27 @@ impl Cm {
         ssrc: u32,
         index: u64,
     ) -> Result<usize, SrtpError> {
+        if self.short {
+            self.seal_with::<SHORT_TAG_LEN>(buf, header_len, plain_len, ssrc, index)
+        } else {
+            self.seal_with::<TAG_LEN>(buf, header_len, plain_len, ssrc, index)
+        }
+    }
+
+    #[inline]
+    fn seal_with<const LEN: usize>(
+        &self,
+        buf: &mut [u8],
+        header_len: usize,
+        plain_len: usize,
+        ssrc: u32,
+        index: u64,
+    ) -> Result<usize, SrtpError> {
         let (packet, tail) = buf.split_at_mut_checked(plain_len).ok_or(SrtpError::NoRoom)?;
-        let out = tail.first_chunk_mut::<TAG_LEN>().ok_or(SrtpError::NoRoom)?;
+        let out = tail.first_chunk_mut::<LEN>().ok_or(SrtpError::NoRoom)?;
         self.apply(ssrc, index, packet.get_mut(header_len..).ok_or(SrtpError::Short)?);
         *out = self.tag([packet, &roc(index)]);
-        Ok(plain_len + TAG_LEN)
+        Ok(plain_len + LEN)
     }
 
     /// Opens a packet whose first `header_len` bytes are clear; returns its plain length.
@@ -101,7 +123,22 @@ impl Cm {
         ssrc: u32,
         index: u64,
     ) -> Result<usize, SrtpError> {
-        let (packet, tag) = buf.split_last_chunk_mut::<TAG_LEN>().ok_or(SrtpError::Short)?;
+        if self.short {
+            self.open_with::<SHORT_TAG_LEN>(buf, header_len, ssrc, index)
+        } else {
+            self.open_with::<TAG_LEN>(buf, header_len, ssrc, index)
+        }
+    }
+
+    #[inline]
+    fn open_with<const LEN: usize>(
+        &self,
+        buf: &mut [u8],
+        header_len: usize,
+        ssrc: u32,
+        index: u64,
+    ) -> Result<usize, SrtpError> {
+        let (packet, tag) = buf.split_last_chunk_mut::<LEN>().ok_or(SrtpError::Short)?;
         self.verify([packet, &roc(index)], tag)?;
         let len = packet.len();
         self.apply(ssrc, index, packet.get_mut(header_len..).ok_or(SrtpError::Short)?);
@@ -160,7 +197,7 @@ mod tests {
     fn key_stream_vectors() {
         let key: [u8; 16] = hex("2B7E151628AED2A6ABF7158809CF4F3C").try_into().unwrap();
         let salt: [u8; 14] = hex("F0F1F2F3F4F5F6F7F8F9FAFBFCFD").try_into().unwrap();
-        let cm = Cm::new(key, salt, [0; 20]);
+        let cm = Cm::new(key, salt, [0; 20], false);
         let mut stream = vec![0u8; 0xff02 * 16];
         cm.apply(0, 0, &mut stream);
         assert_eq!(

@@ -34,16 +34,19 @@ pub enum Profile {
     AeadAes256Gcm,
     /// `SRTP_AES128_CM_HMAC_SHA1_80`.
     Aes128CmSha1_80,
+    /// `SRTP_AES128_CM_HMAC_SHA1_32`: RTP with tags of 32 bits, RTCP as with the one above.
+    Aes128CmSha1_32,
 }
 
 impl Profile {
     /// All profiles, the preferred one first.
-    pub const ALL: [Self; 3] = [Self::AeadAes128Gcm, Self::AeadAes256Gcm, Self::Aes128CmSha1_80];
+    pub const ALL: [Self; 4] =
+        [Self::AeadAes128Gcm, Self::AeadAes256Gcm, Self::Aes128CmSha1_80, Self::Aes128CmSha1_32];
 
     /// Length of the master key in bytes.
     pub const fn key_len(self) -> usize {
         match self {
-            Self::AeadAes128Gcm | Self::Aes128CmSha1_80 => 16,
+            Self::AeadAes128Gcm | Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 16,
             Self::AeadAes256Gcm => 32,
         }
     }
@@ -52,7 +55,7 @@ impl Profile {
     pub const fn salt_len(self) -> usize {
         match self {
             Self::AeadAes128Gcm | Self::AeadAes256Gcm => 12,
-            Self::Aes128CmSha1_80 => 14,
+            Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 14,
         }
     }
 
@@ -61,12 +64,17 @@ impl Profile {
         match self {
             Self::AeadAes128Gcm | Self::AeadAes256Gcm => gcm::TAG_LEN,
             Self::Aes128CmSha1_80 => cm::TAG_LEN,
+            Self::Aes128CmSha1_32 => cm::SHORT_TAG_LEN,
         }
     }
 
     /// Bytes that sealing adds to a compound RTCP packet: the tag and the index word.
     pub const fn rtcp_overhead(self) -> usize {
-        self.rtp_overhead() + RTCP_INDEX_LEN
+        let tag = match self {
+            Self::AeadAes128Gcm | Self::AeadAes256Gcm => gcm::TAG_LEN,
+            Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => cm::TAG_LEN,
+        };
+        tag + RTCP_INDEX_LEN
     }
 
     /// The name in the IANA registry of DTLS-SRTP protection profiles.
@@ -75,6 +83,7 @@ impl Profile {
             Self::AeadAes128Gcm => "SRTP_AEAD_AES_128_GCM",
             Self::AeadAes256Gcm => "SRTP_AEAD_AES_256_GCM",
             Self::Aes128CmSha1_80 => "SRTP_AES128_CM_HMAC_SHA1_80",
+            Self::Aes128CmSha1_32 => "SRTP_AES128_CM_HMAC_SHA1_32",
         }
     }
 
@@ -89,6 +98,7 @@ impl Profile {
             Self::AeadAes128Gcm => 0x0007,
             Self::AeadAes256Gcm => 0x0008,
             Self::Aes128CmSha1_80 => 0x0001,
+            Self::Aes128CmSha1_32 => 0x0002,
         }
     }
 
@@ -183,7 +193,8 @@ impl Session {
                 Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => {
                     Cipher::Gcm(gcm::Gcm::derive(&kdf, labels, profile.key_len())?)
                 }
-                Profile::Aes128CmSha1_80 => Cipher::Cm(cm::Cm::derive(&kdf, labels)),
+                Profile::Aes128CmSha1_80 => Cipher::Cm(cm::Cm::derive(&kdf, labels, false)),
+                Profile::Aes128CmSha1_32 => Cipher::Cm(cm::Cm::derive(&kdf, labels, true)),
             })
         };
         Ok(Self { rtp: cipher(kdf::RTP)?, rtcp: cipher(kdf::RTCP)? })

@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use openssl::{error::ErrorStack, ssl::SslContext};
 use rand::RngCore;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SerialNumber,
 };
 
-use super::fingerprint::{Fingerprint, Hash};
+use super::{
+    dtls,
+    fingerprint::{Fingerprint, Hash},
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// New endpoints get a certificate no older than this.
@@ -18,14 +22,22 @@ pub const RENEW_AFTER: Duration = DAY;
 pub struct Certificate {
     /// Both in DER, as the DTLS library takes them.
     pub pair: dimpl::DtlsCertificate,
+    /// The same, as the other library takes them.
+    pub context: SslContext,
     /// Without a role.
     pub fingerprint: Fingerprint,
 }
 
 /// The certificate could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make a certificate: {0}")]
-pub struct CertificateError(#[from] rcgen::Error);
+pub enum CertificateError {
+    /// It could not be made or signed.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// OpenSSL does not take it.
+    #[error("cannot load the new certificate: {0}")]
+    Load(#[from] ErrorStack),
+}
 
 impl Certificate {
     /// A new one. `unix_time` is the time since 1970; it is valid from a day before to seven days
@@ -50,8 +62,10 @@ impl Certificate {
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         let certificate = params.self_signed(&key)?.der().to_vec();
         let fingerprint = Fingerprint::of(hash, &certificate, None);
-        let pair = dimpl::DtlsCertificate { certificate, private_key: key.serialize_der() };
-        Ok(Arc::new(Self { pair, fingerprint }))
+        let private_key = key.serialize_der();
+        let context = dtls::context(&certificate, &private_key)?;
+        let pair = dimpl::DtlsCertificate { certificate, private_key };
+        Ok(Arc::new(Self { pair, context, fingerprint }))
     }
 }
 

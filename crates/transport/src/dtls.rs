@@ -1,6 +1,17 @@
-//! One DTLS association (RFC 6347, RFC 9147) that gives SRTP keys (RFC 5764), over the crate `dimpl`.
+//! One DTLS association (RFC 6347, RFC 9147) that gives SRTP keys (RFC 5764), over one of two
+//! libraries ([`library::Library`]).
+//!
+//! Until the handshake is done, nothing that comes is authenticated: whoever knows the client's address
+//! can send in its name. So alerts in plaintext are dropped ([`records::screen`]), a server answers each
+//! ClientHello that has another random beside the ones it answers already, the first handshake that ends
+//! wins, and one that fails makes room for the next.
 
+pub(super) mod fuzz;
 pub(super) mod hello;
+mod library;
+mod of_dimpl;
+mod of_openssl;
+mod records;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,87 +19,74 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use dimpl::{Error, Output, SrtpProfile, UnexpectedMessageError};
-use rialto_srtp::{Keying, Profile};
+use openssl::{error::ErrorStack, ssl::SslContext};
 
-use self::hello::{Abilities, Held, Version};
+pub use self::library::{DtlsError, Event};
+use self::{
+    hello::{Abilities, Answer, Held},
+    library::Library,
+    of_dimpl::{Dimpl, Versions},
+    of_openssl::OpenSsl,
+    records::{MAX_MESSAGE, hello_pieces, screen},
+};
 use super::{certificate::Certificate, config::TransportConfig};
 
 /// First retransmission. RFC 9147 section 5.8.2 allows less than a second where the round trip is
 /// known to be short; checks have just measured it, and it rarely is more than this.
 const FIRST_RTO: Duration = Duration::from_millis(400);
-/// Retransmissions of a flight; the limit for the whole handshake ends them earlier.
-const RETRIES: usize = 10;
-/// Larger than any record the library writes for our datagram size.
-const SCRATCH: usize = 2048;
-/// Outputs taken in one go: far more than a handshake has, so that a mistake cannot spin.
-const MAX_OUTPUTS: usize = 256;
+/// Handshakes beside each other.
+const MAX_ATTEMPTS: usize = 4;
+/// Handshakes that may begin at once; then one each [`REFILL`].
+const BURST: u32 = 4;
+const REFILL: Duration = Duration::from_millis(250);
+/// A client that failed says hello again after this.
+const RETRY: Duration = Duration::from_secs(1);
+/// The alert of a server that has no version of ours (RFC 8446 section 6).
+const PROTOCOL_VERSION: u8 = 70;
 
 /// Settings that all associations share.
 pub type SharedConfig = Arc<dimpl::Config>;
 
-/// The library's settings. The server asks for no cookie: ICE has proved the return path already.
-pub fn shared_config(config: &TransportConfig) -> Result<SharedConfig, Error> {
-    dimpl::Config::builder()
-        .handshake_timeout(config.dtls_timeout)
-        .flight_start_rto(FIRST_RTO)
-        .flight_retries(RETRIES)
-        .use_server_cookie(false)
-        .require_client_certificate(true)
-        .build()
-        .map(Arc::new)
+/// The libraries' settings.
+pub fn shared_config(config: &TransportConfig) -> Result<SharedConfig, dimpl::Error> {
+    of_dimpl::settings(config)
 }
 
-/// What an association wants or tells.
-pub enum Event {
-    /// Send this to the peer.
-    Packet(Bytes),
-    /// The peer's certificate (DER), to be checked before any key is used.
-    Certificate(Vec<u8>),
-    /// The keys.
-    Keys(Keying),
-    /// The handshake is done.
-    Connected,
-    /// Application data of the peer, whose certificate may not have been checked yet.
-    Data(Bytes),
-    /// The peer closed it.
-    Closed,
+/// What OpenSSL needs of a certificate and its key (DER).
+pub fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack> {
+    of_openssl::context(certificate, key)
 }
 
-/// Why an association ended.
-#[derive(Debug, thiserror::Error)]
-pub enum DtlsError {
-    /// The handshake took too long.
-    #[error("timed out")]
-    Timeout,
-    /// The library gave up.
-    #[error("{0}")]
-    Protocol(#[from] Error),
-    /// The library has a defect that this input shows; nothing else is touched by it.
-    #[error("the DTLS library failed")]
-    Library,
-}
-
-/// A DTLS client or server. A client has 1.3, or 1.2 with a server that has no more. A server has the
-/// version under which SRTP gets the better cipher ([`hello`]).
+/// A DTLS client or server. A server chooses library and version by the ClientHello ([`hello`]). A
+/// client speaks 1.2, with which it can take any certificate; 1.3 to a server that wants no other.
 pub struct Dtls {
-    state: State,
-    client: bool,
-    next: Option<Instant>,
-}
-
-enum State {
-    /// A server that has not seen the whole ClientHello.
-    Listening(Listening),
-    /// The library has it.
-    Running(Box<dimpl::Dtls>),
-}
-
-struct Listening {
     config: SharedConfig,
     pair: dimpl::DtlsCertificate,
+    context: SslContext,
+    client: bool,
+    /// Of a server: pieces of a ClientHello that nobody answers yet.
     held: Held,
+    attempts: Vec<Attempt>,
+    /// One attempt is through; there are no others.
+    done: bool,
+    tokens: u32,
+    refilled: Instant,
+    /// When a client that failed says hello again.
+    retry: Option<Instant>,
+    /// What is left of attempts that failed.
+    rest: Vec<Event>,
+    ignored_alerts: u64,
+    hint: Option<String>,
+}
+
+/// A handshake.
+struct Attempt {
+    library: Box<dyn Library>,
+    /// The client's, if we are the server.
+    random: Vec<u8>,
+    /// That of a client that speaks 1.3.
+    newest: bool,
+    events: Vec<Event>,
 }
 
 impl Dtls {
@@ -99,17 +97,25 @@ impl Dtls {
         client: bool,
         now: Instant,
     ) -> Result<Self, DtlsError> {
-        let (config, pair) = (Arc::clone(config), certificate.pair.clone());
-        if !client {
-            let listening = Listening { config, pair, held: Held::default() };
-            return Ok(Self { state: State::Listening(listening), client, next: None });
+        let mut this = Self {
+            config: Arc::clone(config),
+            pair: certificate.pair.clone(),
+            context: certificate.context.clone(),
+            client,
+            held: Held::default(),
+            attempts: Vec::new(),
+            done: false,
+            tokens: BURST,
+            refilled: now,
+            retry: None,
+            rest: Vec::new(),
+            ignored_alerts: 0,
+            hint: None,
+        };
+        if client {
+            this.begin(now, Answer::OpenSsl)?;
         }
-        guarded(|| {
-            let mut inner = Box::new(dimpl::Dtls::new_auto(config, pair, now));
-            inner.set_active(true);
-            inner.handle_timeout(now)?;
-            Ok(Self { state: State::Running(inner), client, next: Some(now) })
-        })
+        Ok(this)
     }
 
     /// Whether we are the client.
@@ -117,145 +123,265 @@ impl Dtls {
         self.client
     }
 
-    /// `1.2` or `1.3`, once it is known.
-    pub fn version(&self) -> Option<&'static str> {
-        let State::Running(inner) = &self.state else { return None };
-        match inner.protocol_version()? {
-            dimpl::ProtocolVersion::DTLS1_2 => Some("1.2"),
-            dimpl::ProtocolVersion::DTLS1_3 => Some("1.3"),
-            _ => None,
-        }
+    /// Whether the handshake is done. Before that, an error ends an attempt and not the association.
+    pub fn is_done(&self) -> bool {
+        self.done
     }
 
-    /// Takes a datagram. Malformed records are ignored by the library; an error is final.
+    /// `1.2` or `1.3`, once it is known.
+    pub fn version(&self) -> Option<&'static str> {
+        self.attempts.first()?.library.version()
+    }
+
+    /// Alerts in plaintext that were ignored since the last call.
+    pub fn take_ignored_alerts(&mut self) -> u64 {
+        std::mem::take(&mut self.ignored_alerts)
+    }
+
+    /// What the peer may not have liked, or lack, as far as what proves nothing tells.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Takes a datagram. Malformed records are ignored.
     pub fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
-        let state = &mut self.state;
-        guarded(|| match state {
-            State::Listening(listening) => {
-                let Some(version) = listening.take(datagram) else { return Ok(()) };
-                let held = std::mem::take(&mut listening.held);
-                let mut inner = Box::new(listening.answer(version, now));
-                let result = inner.handle_timeout(now).map_err(DtlsError::from);
-                let result = held.datagrams().iter().fold(result, |result, datagram| {
-                    result.and_then(|()| feed(&mut inner, datagram))
-                });
-                *state = State::Running(inner);
-                result
+        let screened = screen(datagram);
+        if let Some(length) = screened.too_long {
+            self.hint = Some(format!(
+                "the peer sent a handshake message of {length} bytes, more than {MAX_MESSAGE}"
+            ));
+        }
+        if let Some(alert) = screened.alert {
+            self.ignored_alerts += 1;
+            if !self.done {
+                self.on_alert(now, alert)?;
             }
-            State::Running(inner) => {
-                inner.handle_timeout(now)?;
-                feed(inner, datagram)
+        }
+        if screened.bytes.is_empty() {
+            return Ok(());
+        }
+        if self.done || self.client {
+            return self.feed(now, &screened.bytes);
+        }
+        match self.addressee(&screened.bytes) {
+            Addressee::All => self.feed(now, &screened.bytes),
+            Addressee::Attempt(at) => self.feed_some(now, &screened.bytes, at..=at),
+            Addressee::Nobody => {
+                let ours = Abilities::of(&self.config);
+                match self.held.take(&screened.bytes, &ours) {
+                    Some(answer) if self.may_begin(now) => self.begin(now, answer),
+                    Some(_) => {
+                        self.held = Held::default();
+                        Ok(())
+                    }
+                    None => Ok(()),
+                }
             }
-        })
+        }
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
-        let State::Running(inner) = &mut self.state else { return Ok(()) };
-        guarded(|| Ok(inner.handle_timeout(now)?))
+        let mut failed = None;
+        for at in (0..self.attempts.len()).rev() {
+            let Some(attempt) = self.attempts.get_mut(at) else { continue };
+            if attempt.library.poll_timeout().is_some_and(|due| now >= due)
+                && let Err(error) = attempt.call(|library| library.handle_timeout(now))
+            {
+                self.attempts.remove(at);
+                failed = Some(error);
+            }
+        }
+        if self.retry.is_some_and(|at| now >= at) {
+            self.retry = None;
+            self.begin(now, Answer::OpenSsl)?;
+        }
+        self.settle(now, failed)
     }
 
     /// Sends application data: one record. To be followed by [`Self::poll`] each time.
     pub fn send(&mut self, data: &[u8]) -> Result<(), DtlsError> {
-        let State::Running(inner) = &mut self.state else { return Ok(()) };
-        guarded(|| Ok(inner.send_application_data(data).map(drop)?))
+        match self.attempts.first_mut().filter(|_| self.done) {
+            Some(attempt) => attempt.call(|library| library.send(data)),
+            None => Ok(()),
+        }
     }
 
     /// Says goodbye (`close_notify`), where there is a connection to close.
     pub fn close(&mut self) {
-        let State::Running(inner) = &mut self.state else { return };
-        // What cannot be closed properly is dropped by the caller anyway.
-        let _ = guarded(|| Ok(inner.close()?));
+        if let Some(attempt) = self.attempts.first_mut().filter(|_| self.done) {
+            // What cannot be closed properly is dropped by the caller anyway.
+            let _ = attempt.call(|library| library.close());
+        }
     }
 
     /// Adds to `events` what has come about.
-    pub fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError> {
-        let State::Running(inner) = &mut self.state else { return Ok(()) };
-        let client = self.client;
-        self.next = guarded(|| {
-            let mut scratch = [0; SCRATCH];
-            for _ in 0..MAX_OUTPUTS {
-                events.push(match inner.poll_output(&mut scratch) {
-                    Output::Packet(packet) => Event::Packet(Bytes::copy_from_slice(packet)),
-                    Output::Timeout(at) => return Ok(Some(at)),
-                    Output::Connected => Event::Connected,
-                    Output::PeerCert(der) => Event::Certificate(der.to_vec()),
-                    Output::KeyingMaterial(material, profile) => {
-                        match keying(&material, profile, client) {
-                            Some(keys) => Event::Keys(keys),
-                            None => return Err(DtlsError::Library),
-                        }
-                    }
-                    Output::CloseNotify => Event::Closed,
-                    Output::BufferTooSmall { .. } => return Err(DtlsError::Library),
-                    Output::ApplicationData(data) => Event::Data(Bytes::copy_from_slice(data)),
-                    _ => continue,
-                });
-            }
-            Err(DtlsError::Library)
-        })?;
-        Ok(())
+    pub fn poll(&mut self, events: &mut Vec<Event>) {
+        events.append(&mut self.rest);
+        for attempt in &mut self.attempts {
+            events.append(&mut attempt.events);
+        }
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next
-    }
-}
-
-impl Listening {
-    /// The version to answer with, once it is known.
-    fn take(&mut self, datagram: &[u8]) -> Option<Version> {
-        self.held.take(datagram, &Abilities::of(&self.config))
+        let attempts = self.attempts.iter().filter_map(|attempt| attempt.library.poll_timeout());
+        attempts.chain(self.retry).min()
     }
 
-    fn answer(&self, version: Version, now: Instant) -> dimpl::Dtls {
-        let (config, pair) = (Arc::clone(&self.config), self.pair.clone());
-        match version {
-            Version::Newest => dimpl::Dtls::new_auto(config, pair, now),
-            Version::Only12 => dimpl::Dtls::new_12(config, pair, now),
+    /// For whom a server's datagram is.
+    fn addressee(&self, datagram: &[u8]) -> Addressee {
+        let mut pieces = hello_pieces(datagram).peekable();
+        if pieces.peek().is_none() {
+            return Addressee::All;
+        }
+        match pieces.find_map(|piece| piece.random()) {
+            Some(random) => {
+                let known = self.attempts.iter().position(|attempt| attempt.random == random);
+                known.map_or(Addressee::Nobody, Addressee::Attempt)
+            }
+            // The end of a hello, known or unknown.
+            None if self.held.random().is_none() && !self.attempts.is_empty() => Addressee::All,
+            None => Addressee::Nobody,
+        }
+    }
+
+    /// An alert that anybody could have sent. It changes nothing of what is going on; a server that
+    /// has no DTLS 1.2 is asked a second time, beside that.
+    fn on_alert(&mut self, now: Instant, alert: u8) -> Result<(), DtlsError> {
+        self.hint = Some(format!("the peer sent an alert, {alert}"));
+        let asked = self.attempts.iter().any(|attempt| attempt.newest);
+        if self.client && alert == PROTOCOL_VERSION && !asked {
+            return self.begin(now, Answer::Dimpl(Versions::Newest));
+        }
+        Ok(())
+    }
+
+    fn may_begin(&mut self, now: Instant) -> bool {
+        while self.tokens < BURST && now >= self.refilled + REFILL {
+            self.refilled += REFILL;
+            self.tokens += 1;
+        }
+        if self.tokens == BURST {
+            self.refilled = now;
+        }
+        let may = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        may
+    }
+
+    /// Begins a handshake: as the client, or as the server to whom those pieces of a hello came.
+    fn begin(&mut self, now: Instant, answer: Answer) -> Result<(), DtlsError> {
+        let held = std::mem::take(&mut self.held);
+        let (config, pair, client) = (&self.config, &self.pair, self.client);
+        let library = guarded(|| {
+            Ok(match answer {
+                Answer::Dimpl(versions) => {
+                    Box::new(Dimpl::new(config, pair, client, versions, now)?) as Box<dyn Library>
+                }
+                Answer::OpenSsl => Box::new(OpenSsl::new(&self.context, client, now)?),
+            })
+        })?;
+        let random = held.random().unwrap_or_default().to_vec();
+        let newest = answer == Answer::Dimpl(Versions::Newest);
+        // The oldest have most of the way behind them.
+        self.attempts.truncate(MAX_ATTEMPTS - 1);
+        self.attempts.push(Attempt { library, random, newest, events: Vec::new() });
+        let last = self.attempts.len() - 1;
+        if client {
+            if let Some(attempt) = self.attempts.last_mut() {
+                attempt.call(|_| Ok(()))?;
+            }
+            return Ok(());
+        }
+        held.datagrams().iter().try_for_each(|datagram| {
+            if self.attempts.len() > last {
+                self.feed_some(now, datagram, last..=last)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    fn feed(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
+        match self.attempts.len().checked_sub(1) {
+            Some(last) => self.feed_some(now, datagram, 0..=last),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands a datagram to some attempts.
+    fn feed_some(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        to: std::ops::RangeInclusive<usize>,
+    ) -> Result<(), DtlsError> {
+        let mut failed = None;
+        for at in to.rev() {
+            let Some(attempt) = self.attempts.get_mut(at) else { continue };
+            if let Err(error) = attempt.call(|library| library.handle(now, datagram)) {
+                let attempt = self.attempts.remove(at);
+                // What led to the error may have left an alert to send. It would end the others too.
+                if self.attempts.is_empty() {
+                    self.rest = attempt.events;
+                }
+                failed = Some(error);
+            }
+        }
+        self.settle(now, failed)
+    }
+
+    /// After the attempts were called: keeps the one that is through.
+    fn settle(&mut self, now: Instant, failed: Option<DtlsError>) -> Result<(), DtlsError> {
+        let through = |attempt: &Attempt| {
+            attempt.events.iter().any(|event| matches!(event, Event::Connected))
+        };
+        if !self.done
+            && let Some(at) = self.attempts.iter().position(through)
+        {
+            self.attempts.swap(0, at);
+            self.attempts.truncate(1);
+            self.held = Held::default();
+            self.rest.clear();
+            (self.done, self.retry) = (true, None);
+        }
+        match failed {
+            Some(error) if self.attempts.is_empty() => {
+                if self.client && !self.done {
+                    self.retry.get_or_insert(now + RETRY);
+                }
+                Err(error)
+            }
+            _ => Ok(()),
         }
     }
 }
 
-fn feed(inner: &mut dimpl::Dtls, datagram: &[u8]) -> Result<(), DtlsError> {
-    match inner.handle_packet(datagram) {
-        // Rubbish before the first answer to our ClientHello; the client goes on waiting.
-        Err(Error::UnexpectedMessage(UnexpectedMessageError::UnrecognizedAutoServerResponse)) => {
-            Ok(())
-        }
-        other => Ok(other?),
+/// Who is to have a datagram.
+enum Addressee {
+    All,
+    Attempt(usize),
+    Nobody,
+}
+
+impl Attempt {
+    /// Calls the library, then takes what it has to tell.
+    fn call(
+        &mut self,
+        call: impl FnOnce(&mut dyn Library) -> Result<(), DtlsError>,
+    ) -> Result<(), DtlsError> {
+        let Self { library, events, .. } = self;
+        guarded(|| {
+            let result = call(library.as_mut());
+            result.and(library.poll(events))
+        })
     }
 }
 
-/// The exporter's output is the client's key, the server's key, the client's salt, the server's salt
-/// (RFC 5764 section 4.2).
-fn keying(material: &[u8], profile: SrtpProfile, client: bool) -> Option<Keying> {
-    let (profile, key, salt) = match profile {
-        SrtpProfile::AEAD_AES_128_GCM => (Profile::AeadAes128Gcm, 16, 12),
-        SrtpProfile::AEAD_AES_256_GCM => (Profile::AeadAes256Gcm, 32, 12),
-        SrtpProfile::AES128_CM_SHA1_80 => (Profile::Aes128CmSha1_80, 16, 14),
-        _ => return None,
-    };
-    if material.len() != 2 * (key + salt) {
-        return None;
-    }
-    let (keys, salts) = material.split_at_checked(2 * key)?;
-    let (client_key, server_key) = keys.split_at_checked(key)?;
-    let (client_salt, server_salt) = salts.split_at_checked(salt)?;
-    let of_client = [client_key, client_salt].concat();
-    let of_server = [server_key, server_salt].concat();
-    let (send, receive) = if client { (of_client, of_server) } else { (of_server, of_client) };
-    Some(Keying { profile, receive, send })
-}
-
-/// Runs the library so that a panic in it ends one association and not the loop.
+/// Runs a library so that a panic in it ends one handshake and not the loop.
 fn guarded<T>(call: impl FnOnce() -> Result<T, DtlsError>) -> Result<T, DtlsError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Err(DtlsError::Protocol(Error::Timeout(_)))) => Err(DtlsError::Timeout),
-        Ok(result) => result,
-        Err(_) => Err(DtlsError::Library),
-    }
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(DtlsError::Library))
 }
 
 #[cfg(test)]

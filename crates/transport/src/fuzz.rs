@@ -1,21 +1,29 @@
 //! Entry points for fuzzing: bytes of a peer into the STUN reader, and a script of datagrams, genuine
 //! ones included, into a hub.
 
+mod genuine;
+
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
+use rand::{SeedableRng, rngs::StdRng};
 use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use sha1::Sha1;
 
-pub use super::sctp::fuzz::{dcep, script as sctp};
+pub use super::{
+    dtls::fuzz::script as dtls,
+    sctp::fuzz::{dcep, script as sctp},
+};
 
+use self::genuine::Genuine;
 use super::{
     TransportCommand, TransportConfig, TransportOptions,
+    certificate::Certificate,
     dtls::hello,
     hub::{Hub, Output},
     stun::Message,
@@ -27,7 +35,7 @@ pub type Target = fn(&[u8]);
 
 /// Name and function of each fuzz target of this crate.
 pub const TARGETS: &[(&str, Target)] =
-    &[("dcep", dcep), ("sctp", sctp), ("stun", stun), ("transport", script)];
+    &[("dcep", dcep), ("dtls", dtls), ("sctp", sctp), ("stun", stun), ("transport", script)];
 
 const ENDPOINT: EndpointId = EndpointId(1);
 const PEER: &str = "fuzz";
@@ -61,15 +69,26 @@ struct World {
     pwd: String,
     local: SocketAddr,
     bound: Vec<SocketAddr>,
+    genuine: Genuine,
 }
 
 impl World {
     fn new() -> Option<Self> {
+        // The same for all scripts: making one takes longer than most of them.
+        static CERTIFICATE: OnceLock<Option<Arc<Certificate>>> = OnceLock::new();
+
         let now = Instant::now();
         let local = SocketAddr::from(([192, 0, 2, 1], 10_000));
         let unix_time = Duration::from_secs(1_800_000_000);
         let config = TransportConfig::default();
-        let mut hub = Hub::new(config, vec![local], [1; 32], now, unix_time).ok()?;
+        let certificate = CERTIFICATE.get_or_init(|| {
+            let mut rng = StdRng::from_seed([1; 32]);
+            Certificate::generate(unix_time, config.local_hash, &mut rng).ok()
+        });
+        let certificate = Arc::clone(certificate.as_ref()?);
+        let rng = StdRng::from_seed([1; 32]);
+        let mut hub =
+            Hub::with_certificate(config, vec![local], rng, (now, unix_time), certificate).ok()?;
         let label = Arc::from("fuzz");
         let options = TransportOptions { controlling: true, label, private_addresses: false };
         let ours = hub.create(now, ENDPOINT, options);
@@ -77,7 +96,7 @@ impl World {
         let remote = RemoteTransport { ufrag, pwd, ..RemoteTransport::default() };
         hub.set_remote(now, ENDPOINT, remote);
         let (ufrag, pwd) = (ours.ufrag, ours.pwd);
-        Some(Self { hub, now, ufrag, pwd, local, bound: Vec::new() })
+        Some(Self { hub, now, ufrag, pwd, local, bound: Vec::new(), genuine: Genuine::default() })
     }
 
     fn play(&mut self, kind: u8, chunk: &[u8]) {
@@ -91,9 +110,7 @@ impl World {
             }
             4 => self.dtls(remote, chunk),
             5 => self.dtls(remote, &client_hello(chunk)),
-            6 => {
-                let _ = self.hub.restart_ice(self.now, ENDPOINT);
-            }
+            6 => self.genuine(remote, chunk),
             _ => {
                 self.now += Duration::from_millis(100 * chunk.len() as u64);
                 self.hub.handle_timeout(self.now);
@@ -105,8 +122,39 @@ impl World {
                 Output::Command(TransportCommand::Unbind { remote, .. }) => {
                     self.bound.retain(|addr| *addr != remote);
                 }
+                Output::Command(TransportCommand::Transmit { remote, bytes, .. }) => {
+                    self.genuine.receive(remote, bytes);
+                }
                 _ => {}
             }
+        }
+    }
+
+    /// What only a genuine peer can do, or its signalling.
+    fn genuine(&mut self, remote: SocketAddr, chunk: &[u8]) {
+        let what = chunk.first().map_or(0, |what| what % 5);
+        match what {
+            0 => {
+                let _ = self.hub.restart_ice(self.now, ENDPOINT);
+            }
+            1 => {
+                for (from, answer) in self.genuine.answers(self.local, &PEER.repeat(6)) {
+                    self.stun(from, &answer);
+                }
+            }
+            2 => {
+                let client = chunk.get(1).is_none_or(|role| role & 1 == 0);
+                let fingerprints = self.genuine.fingerprint(self.now, client);
+                let fingerprints = fingerprints.into_iter().collect();
+                let remote = RemoteTransport { fingerprints, ..RemoteTransport::default() };
+                self.hub.set_remote(self.now, ENDPOINT, remote);
+            }
+            3 => {
+                for packet in self.genuine.exchange(self.now) {
+                    self.dtls(remote, &packet);
+                }
+            }
+            _ => self.hub.offer_sctp(ENDPOINT),
         }
     }
 
@@ -196,6 +244,22 @@ mod tests {
         world.play(5, &[20, 0, 0xfe, 0xfd, 1, 2, 3]);
         assert_eq!(world.hub.counters().dtls_dropped, 0);
         assert_eq!(world.hub.debug(world.now, ENDPOINT).unwrap()["dtls"]["role"], "server");
+    }
+
+    #[test]
+    fn a_genuine_peer_gets_through_in_either_role() {
+        for role in [0, 1] {
+            let mut world = World::new().unwrap();
+            world.play(1, &[0, 0x24, 0, 4, 0x6e, 0, 0, 1]);
+            world.play(6, &[2, role]);
+            for _ in 0..20 {
+                world.play(7, &[0]);
+                world.play(6, &[1]);
+                world.play(6, &[3]);
+            }
+            let debug = world.hub.debug(world.now, ENDPOINT).unwrap();
+            assert_eq!(world.hub.counters().dtls_succeeded, 1, "role {role}: {debug}");
+        }
     }
 
     proptest! {

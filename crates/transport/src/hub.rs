@@ -148,6 +148,18 @@ impl Hub {
         unix_time: Duration,
     ) -> Result<Self, HubError> {
         let mut rng = StdRng::from_seed(seed);
+        let certificate = Certificate::generate(unix_time, config.local_hash, &mut rng)?;
+        Self::with_certificate(config, locals, rng, (now, unix_time), certificate)
+    }
+
+    /// With a certificate that was made before.
+    pub(crate) fn with_certificate(
+        config: TransportConfig,
+        locals: Vec<SocketAddr>,
+        mut rng: StdRng,
+        (now, unix_time): (Instant, Duration),
+        certificate: Arc<Certificate>,
+    ) -> Result<Self, HubError> {
         let shared = Shared {
             locals: locals.into(),
             dtls: dtls::shared_config(&config).map_err(HubError::Dtls)?,
@@ -161,7 +173,7 @@ impl Hub {
             unread: Arc::default(),
             pending: FxHashMap::default(),
             expiry: VecDeque::new(),
-            certificate: Certificate::generate(unix_time, config.local_hash, &mut rng)?,
+            certificate,
             certified: now,
             unix_time,
             outputs: VecDeque::new(),

@@ -8,7 +8,7 @@
 //! ```text
 //!  engine ──TransportEvent──▶ Transports::run ─▶ Hub ─▶ Session (one endpoint)
 //!     ▲                                          │        ├─ ice::Agent   (crate `is`)
-//!     └──────────TransportCommand──────────────────┘        ├─ dtls::Dtls   (crate `dimpl`)
+//!     └──────────TransportCommand──────────────────┘        ├─ dtls::Dtls   (crates `dimpl`, `openssl`)
 //!                                                         └─ sctp::Sctp   (crate `sctp-proto`)
 //! ```
 //!

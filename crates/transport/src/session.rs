@@ -38,6 +38,9 @@ use super::{
 /// to another endpoint that answers there.
 const OWNER_SILENCE: Duration = Duration::from_secs(7);
 
+/// Failed handshakes of an endpoint that the log tells of: anybody can cause them.
+const MAX_TOLD: u32 = 3;
+
 /// One endpoint's transport.
 pub(super) struct Session {
     endpoint: EndpointId,
@@ -60,6 +63,7 @@ pub(super) struct Session {
     /// ICE had a pair at some time.
     established: bool,
     failed: Option<FailReason>,
+    handshakes_failed: u32,
     connect_by: Option<Instant>,
     consent_timeout: Duration,
     /// When an authenticated request or answer last came.
@@ -94,6 +98,7 @@ impl Session {
             media: Media::default(),
             established: false,
             failed: None,
+            handshakes_failed: 0,
             connect_by: None,
             consent_timeout: shared.config.consent_timeout,
             heard: None,
@@ -302,6 +307,7 @@ impl Session {
             let client = matches!(self.peer_setup, Some(Setup::Passive | Setup::Actpass));
             let verdict =
                 self.media.on_datagram(now, datagram, client, &self.certificate, &shared.dtls);
+            shared.counters.dtls_alerts_ignored += self.media.take_ignored_alerts();
             self.conclude(verdict, shared);
             self.settle(now, shared);
         }
@@ -589,6 +595,14 @@ impl Session {
                 shared.update(TransportUpdate::Ready { endpoint });
             }
             Verdict::Closed => shared.update(TransportUpdate::Closed { endpoint }),
+            Verdict::Again(why) => {
+                shared.counters.dtls_restarted += 1;
+                self.handshakes_failed = self.handshakes_failed.saturating_add(1);
+                if self.handshakes_failed <= MAX_TOLD {
+                    let endpoint = &self.options.label;
+                    tracing::info!(%endpoint, why, "DTLS handshake failed, waiting for another");
+                }
+            }
             Verdict::Failed(reason) => {
                 shared.counters.dtls_failed += 1;
                 let mismatch = reason == FailReason::FingerprintMismatch;
@@ -602,7 +616,8 @@ impl Session {
         if self.failed.is_some() {
             return;
         }
-        tracing::info!(endpoint = %self.options.label, %reason, "transport failed");
+        let why = self.media.why();
+        tracing::info!(endpoint = %self.options.label, %reason, why, "transport failed");
         self.failed = Some(reason);
         self.selected = None;
         self.media = Media::default();

@@ -290,6 +290,10 @@ pub struct TransportCounters {
     pub dtls_failed: u64,
     /// Handshakes that ended with keys.
     pub dtls_succeeded: u64,
+    /// Alerts in plaintext, which anybody could have sent.
+    pub dtls_alerts_ignored: u64,
+    /// Handshakes that failed while another one may still succeed.
+    pub dtls_restarted: u64,
     /// Certificates without a matching fingerprint (part of `dtls_failed`).
     pub dtls_fingerprint_mismatch: u64,
     /// Restarts begun.

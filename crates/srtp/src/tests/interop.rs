@@ -17,6 +17,7 @@ fn theirs(profile: Profile) -> Context {
         Profile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
         Profile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
         Profile::Aes128CmSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        Profile::Aes128CmSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
     };
     Context::new(key, salt, profile, None, None).unwrap()
 }

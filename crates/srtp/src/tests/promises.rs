@@ -52,12 +52,34 @@ fn an_unencrypted_srtcp_packet_is_refused() {
         let mut buf = [0x80; 100];
         let len = tx.seal_rtcp(&mut buf, 40).unwrap();
         let word = match profile {
-            Profile::Aes128CmSha1_80 => 40,
+            Profile::Aes128CmSha1_80 | Profile::Aes128CmSha1_32 => 40,
             _ => 56,
         };
         buf[word] &= 0x7f;
         assert_eq!(rx.open_rtcp(&mut buf[..len]), Err(SrtpError::Unencrypted));
     }
+}
+
+/// RFC 3711 section 4.2.1 cuts the same authentication code off; RFC 5764 section 4.1.2 leaves SRTCP at
+/// 80 bits.
+#[test]
+fn tags_of_32_bits_are_for_rtp_only() {
+    let (mut long, _) = pair(Profile::Aes128CmSha1_80);
+    let (mut short, _) = pair(Profile::Aes128CmSha1_32);
+    let cut = seal(&short, 5, 9, b"payload");
+    assert_eq!(cut.len(), 12 + 7 + 4);
+    assert_eq!(cut, seal(&long, 5, 9, b"payload")[..12 + 7 + 4]);
+
+    let rtcp = |tx: &mut TxContext| {
+        let mut buf = [0x80; 60];
+        let len = tx.seal_rtcp(&mut buf, 40).unwrap();
+        buf[..len].to_vec()
+    };
+    assert_eq!(rtcp(&mut short).len(), 40 + 4 + 10);
+    assert_eq!(rtcp(&mut short), {
+        rtcp(&mut long);
+        rtcp(&mut long)
+    });
 }
 
 #[test]

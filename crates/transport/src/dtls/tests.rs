@@ -1,8 +1,14 @@
+mod foreign;
 mod interop;
 
+use bytes::Bytes;
+use dimpl::Output;
 use rand::{SeedableRng, rngs::StdRng};
+use rialto_srtp::{Keying, Profile};
 
-use super::*;
+use super::{library::keying, *};
+
+const SCRATCH: usize = 2048;
 
 /// A peer of another configuration than ours: one version only, small datagrams.
 struct Peer {
@@ -65,7 +71,7 @@ fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
             ours.handle(now, &packet).unwrap();
         }
         let mut events = Vec::new();
-        ours.poll(&mut events).unwrap();
+        ours.poll(&mut events);
         for event in events {
             match event {
                 Event::Packet(packet) => peer.dtls.handle_packet(&packet).unwrap(),
@@ -87,12 +93,14 @@ fn handshake(version: Version, mtu: usize, client: bool) -> (Dtls, Vec<Event>, P
 
 #[test]
 fn both_versions_in_both_roles() {
-    for client in [false, true] {
-        for (version, name) in
-            [(Version::Only12, "1.2"), (Version::Only13, "1.3"), (Version::Auto, "1.3")]
-        {
-            let (ours, told, peer, _) = handshake(version, 1150, client);
-            assert_eq!(ours.version(), Some(name), "client: {client}");
+    for (client, cases) in [
+        (false, &[(Version::Only12, "1.2"), (Version::Only13, "1.3"), (Version::Auto, "1.3")][..]),
+        // With 1.2, the client takes any certificate.
+        (true, &[(Version::Only12, "1.2"), (Version::Auto, "1.2")]),
+    ] {
+        for (version, name) in cases {
+            let (ours, told, peer, _) = handshake(*version, 1150, client);
+            assert_eq!(ours.version(), Some(*name), "client: {client}");
             let order: Vec<_> = told
                 .iter()
                 .map(|event| match event {
@@ -129,7 +137,7 @@ fn keys_are_split_as_rfc_5764_says() {
     let (key, salt) = match keys.profile {
         Profile::AeadAes128Gcm => (16, 12),
         Profile::AeadAes256Gcm => (32, 12),
-        Profile::Aes128CmSha1_80 => (16, 14),
+        Profile::Aes128CmSha1_80 | Profile::Aes128CmSha1_32 => (16, 14),
     };
     // We are the server: we receive with the client's key and salt.
     assert_eq!(keys.receive[..key], material[..key]);
@@ -140,7 +148,7 @@ fn keys_are_split_as_rfc_5764_says() {
 
 #[test]
 fn material_of_another_length_is_refused() {
-    let profile = SrtpProfile::AEAD_AES_128_GCM;
+    let profile = Profile::AeadAes128Gcm;
     assert!(keying(&[0; 56], profile, true).is_some());
     assert!(keying(&[0; 55], profile, true).is_none());
     assert!(keying(&[0; 57], profile, true).is_none());
@@ -153,11 +161,11 @@ fn rubbish_does_not_end_a_waiting_association() {
     for client in [false, true] {
         let mut ours = Dtls::new(&config, &certificate(1), client, now).unwrap();
         let mut hello = Vec::new();
-        ours.poll(&mut hello).unwrap();
+        ours.poll(&mut hello);
         for bytes in [&[22u8][..], &[20; 40], &[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9]] {
             ours.handle(now, bytes).unwrap();
             let mut events = Vec::new();
-            ours.poll(&mut events).unwrap();
+            ours.poll(&mut events);
         }
     }
 }
@@ -178,7 +186,7 @@ fn answer_to(version: Version, profiles: [u16; 3], mtu: usize) -> (Dtls, Vec<u8>
         ours.handle(now, &packet).unwrap();
     }
     let mut events = Vec::new();
-    ours.poll(&mut events).unwrap();
+    ours.poll(&mut events);
     let packets = events.iter().filter_map(|event| match event {
         Event::Packet(packet) => Some(packet.as_ref()),
         _ => None,
@@ -209,4 +217,85 @@ fn gcm_behind_cm_is_chosen_under_1_2() {
         let (ours, _) = answer_to(Version::Only13, profiles, 1150);
         assert_eq!(ours.version(), Some("1.3"), "{profiles:?}");
     }
+}
+
+/// A peer of dimpl with a certificate of about so many bytes.
+fn with_certificate_of(bytes: usize, version: Version, now: Instant) -> Peer {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let name = "x".repeat(60);
+    let names: Vec<_> = (0..bytes / 66).map(|n| format!("{n:04}{}", &name[4..])).collect();
+    let certificate =
+        rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().der().to_vec();
+    assert!(certificate.len() + 700 > bytes && certificate.len() < bytes + 700);
+    let pair = dimpl::DtlsCertificate { certificate, private_key: key.serialize_der() };
+    let config = Arc::new(dimpl::Config::builder().max_queue_tx(40).build().unwrap());
+    let mut dtls = match version {
+        Version::Only12 => dimpl::Dtls::new_12(config, pair, now),
+        Version::Only13 => dimpl::Dtls::new_13(config, pair, now),
+        Version::Auto => dimpl::Dtls::new_auto(config, pair, now),
+    };
+    dtls.set_active(true);
+    dtls.handle_timeout(now).unwrap();
+    Peer { dtls, keys: None }
+}
+
+#[test]
+fn long_certificates_fit_into_dimpl() {
+    for bytes in [1_800, 2_200, 8_000, 16_000] {
+        for version in [Version::Only13, Version::Auto] {
+            let now = Instant::now();
+            let config = shared_config(&TransportConfig::default()).unwrap();
+            let mut ours = Dtls::new(&config, &certificate(1), false, now).unwrap();
+            let mut peer = with_certificate_of(bytes, version, now);
+            let (told, _) = talk(&mut ours, &mut peer, now);
+            let certificate = told.iter().find_map(|event| match event {
+                Event::Certificate(der) => Some(der.len()),
+                _ => None,
+            });
+            assert!(certificate.is_some_and(|length| length + 700 > bytes), "{bytes} {version:?}");
+            assert!(
+                told.iter().any(|event| matches!(event, Event::Keys(_))),
+                "{bytes} {version:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_without_1_2_is_asked_again() {
+    let now = Instant::now();
+    let config = shared_config(&TransportConfig::default()).unwrap();
+    let mut ours = Dtls::new(&config, &certificate(1), true, now).unwrap();
+    ours.poll(&mut Vec::new());
+    let refusal = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, PROTOCOL_VERSION];
+    ours.handle(now, &refusal).unwrap();
+    ours.handle(now, &refusal).unwrap();
+    assert_eq!(ours.attempts.len(), 2, "once");
+    let mut peer = Peer::new(Version::Only13, 1150, false, now);
+    let (told, _) = talk(&mut ours, &mut peer, now);
+    assert!(told.iter().any(|event| matches!(event, Event::Keys(_))));
+    assert_eq!(ours.version(), Some("1.3"));
+}
+
+#[test]
+fn a_failed_client_says_hello_again() {
+    let now = Instant::now();
+    let config = shared_config(&TransportConfig::default()).unwrap();
+    let mut ours = Dtls::new(&config, &certificate(1), true, now).unwrap();
+    let mut hello = Vec::new();
+    ours.poll(&mut hello);
+    // A ServerHello that is cut short.
+    let bad =
+        [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 3, 3];
+    assert!(ours.handle(now, &bad).is_err());
+    assert!(ours.attempts.is_empty());
+    let mut alert = Vec::new();
+    ours.poll(&mut alert);
+    assert_eq!(alert.len(), 1);
+    let at = ours.poll_timeout().unwrap();
+    assert_eq!(at, now + RETRY);
+    ours.handle_timeout(at).unwrap();
+    let mut peer = Peer::new(Version::Only12, 1150, false, at);
+    let (told, _) = talk(&mut ours, &mut peer, at);
+    assert!(told.iter().any(|event| matches!(event, Event::Keys(_))));
 }

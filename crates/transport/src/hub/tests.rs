@@ -179,6 +179,24 @@ fn a_client_that_never_speaks_dtls_fails_too() {
 }
 
 #[test]
+fn spoofed_alerts_end_no_handshake() {
+    let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 99, 0, 2, 2, 40];
+    for setup in [Setup::Active, Setup::Passive] {
+        let mut world = natted(25);
+        world.connect(ALICE, setup);
+        for _ in 0..200 {
+            world.deliver(BRIDGE, addr(NAT_1), addr(SERVER), &alert);
+            world.run(Duration::from_millis(5));
+        }
+        assert!(world.until_ready(ALICE, 5), "{setup:?}");
+        assert_same_keys(&world, ALICE);
+        let counters = world.sides[BRIDGE].hub.counters();
+        assert!(counters.dtls_alerts_ignored > 10);
+        assert_eq!((counters.dtls_failed, counters.dtls_restarted), (0, 0));
+    }
+}
+
+#[test]
 fn an_unreachable_peer_fails() {
     let mut world = natted(9);
     world.filter = |_, _, _, _| true;

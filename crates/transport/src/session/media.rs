@@ -33,6 +33,8 @@ pub enum Verdict {
     Ready(Keying),
     /// The peer closed the association.
     Closed,
+    /// A handshake failed, as anybody could have brought about: another one may begin.
+    Again(String),
     /// It will never be ready.
     Failed(FailReason),
 }
@@ -50,6 +52,8 @@ pub struct Media {
     ready: bool,
     closed: bool,
     ready_by: Option<Instant>,
+    /// Why a handshake failed.
+    why: Option<String>,
     packets: Vec<Bytes>,
     data: Data,
 }
@@ -110,27 +114,49 @@ impl Media {
             }
         }
         let result = self.dtls.as_mut().map_or(Ok(()), |dtls| dtls.handle(now, datagram));
+        self.concluded(result)
+    }
+
+    /// After a call of DTLS.
+    fn concluded(&mut self, result: Result<(), DtlsError>) -> Verdict {
         // What led to an error may still have left an alert to send.
         let verdict = self.poll();
         match (result, verdict) {
-            (Err(error), Verdict::Nothing) => self.give_up(&error),
+            (Err(error), Verdict::Nothing) if self.dtls.as_ref().is_some_and(Dtls::is_done) => {
+                self.give_up(&error)
+            }
+            (Err(error), Verdict::Nothing) => {
+                let why = error.to_string();
+                self.why = Some(why.clone());
+                Verdict::Again(why)
+            }
             (_, verdict) => verdict,
         }
+    }
+
+    /// Alerts in plaintext that were ignored since the last call.
+    pub fn take_ignored_alerts(&mut self) -> u64 {
+        self.dtls.as_mut().map_or(0, Dtls::take_ignored_alerts)
+    }
+
+    /// Why the handshake failed, or what the peer may not have liked.
+    pub fn why(&self) -> Option<&str> {
+        self.why.as_deref().or_else(|| self.dtls.as_ref()?.hint())
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) -> Verdict {
         if !self.ready && self.ready_by.is_some_and(|by| now >= by) {
-            return Verdict::Failed(FailReason::DtlsTimeout);
+            let failed = self.why.is_some();
+            let timeout = FailReason::DtlsTimeout;
+            return Verdict::Failed(if failed { FailReason::DtlsHandshake } else { timeout });
         }
         let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
         if dtls.poll_timeout().is_none_or(|at| now < at) {
             return Verdict::Nothing;
         }
-        match dtls.handle_timeout(now) {
-            Ok(()) => self.poll(),
-            Err(error) => self.give_up(&error),
-        }
+        let result = dtls.handle_timeout(now);
+        self.concluded(result)
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -242,7 +268,7 @@ impl Media {
     fn poll(&mut self) -> Verdict {
         let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
         let mut events = Vec::new();
-        let result = dtls.poll(&mut events);
+        dtls.poll(&mut events);
         let room = if self.ready { MAX_DATA_WAITING } else { MAX_WAITING };
         for event in events {
             match event {
@@ -260,10 +286,7 @@ impl Media {
                 }
             }
         }
-        match result {
-            Ok(()) => Verdict::Nothing,
-            Err(error) => self.give_up(&error),
-        }
+        Verdict::Nothing
     }
 
     /// The association is lost. After the handshake that costs no media: the keys are in use.
@@ -276,7 +299,7 @@ impl Media {
         }
         Verdict::Failed(match error {
             DtlsError::Timeout => FailReason::DtlsTimeout,
-            DtlsError::Protocol(_) | DtlsError::Library => FailReason::DtlsHandshake,
+            _ => FailReason::DtlsHandshake,
         })
     }
 }

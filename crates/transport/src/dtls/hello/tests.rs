@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dtls::records::{CLIENT_HELLO, HANDSHAKE as HANDSHAKE_RECORD};
 
+const HANDSHAKE: u8 = HANDSHAKE_RECORD as u8;
+const NEWEST: Answer = Answer::Dimpl(Versions::Newest);
+const ONLY_12: Answer = Answer::Dimpl(Versions::Only12);
 const GCM_128: u16 = 7;
 const GCM_256: u16 = 8;
 const BOTH: &[u16] = &[DTLS_1_3, DTLS_1_2];
@@ -56,16 +60,16 @@ fn datagram(hello: &[u8], offset: usize, end: usize) -> Vec<u8> {
 #[test]
 fn gcm_behind_cm_is_worth_the_older_version() {
     for (profiles, expected) in [
-        (&[CM_80][..], Version::Newest),
-        (&[CM_80, GCM_128], Version::Only12),
-        (&[CM_80, GCM_256, GCM_128], Version::Only12),
-        (&[2, CM_80, 0x99, GCM_256], Version::Only12),
-        (&[GCM_256, CM_80], Version::Newest),
-        (&[GCM_128], Version::Newest),
-        (&[2], Version::Newest),
-        (&[], Version::Newest),
+        (&[CM_80][..], NEWEST),
+        (&[CM_80, GCM_128], ONLY_12),
+        (&[CM_80, GCM_256, GCM_128], ONLY_12),
+        (&[2, CM_80, 0x99, GCM_256], ONLY_12),
+        (&[GCM_256, CM_80], NEWEST),
+        (&[GCM_128], NEWEST),
+        (&[0x99], NEWEST),
+        (&[], NEWEST),
     ] {
-        let version = choose(&offer(profiles, BOTH), &ours()).unwrap_or(Version::Newest);
+        let version = choose(&offer(profiles, BOTH), &ours()).unwrap_or(NEWEST);
         assert_eq!(version, expected, "{profiles:?}");
     }
 }
@@ -73,13 +77,37 @@ fn gcm_behind_cm_is_worth_the_older_version() {
 #[test]
 fn a_client_that_cannot_do_1_2_keeps_1_3() {
     let profiles = &[CM_80, GCM_128];
-    let newest = Some(Version::Newest);
+    let newest = Some(NEWEST);
     assert_eq!(choose(&offer(profiles, &[DTLS_1_3]), &ours()), newest);
-    // It has no more than 1.2: the library falls back by itself.
-    assert_eq!(choose(&offer(profiles, &[DTLS_1_2]), &ours()), newest);
     assert_eq!(choose(&hello(profiles, BOTH, &[0x1301], &[29]), &ours()), newest);
     assert_eq!(choose(&hello(profiles, BOTH, &[0xc02b], &[0x11ec]), &ours()), newest);
-    assert_eq!(choose(&hello(profiles, BOTH, &[0xc02b], &[29]), &ours()), Some(Version::Only12));
+    assert_eq!(choose(&hello(profiles, BOTH, &[0xc02b], &[29]), &ours()), Some(ONLY_12));
+}
+
+#[test]
+fn openssl_answers_what_dimpl_cannot() {
+    let other = Some(Answer::OpenSsl);
+    // No more than 1.2: it may have any certificate. Without the extension it has no more either.
+    assert_eq!(choose(&offer(&[CM_80, GCM_128], &[DTLS_1_2]), &ours()), other);
+    assert_eq!(choose(&offer(&[GCM_128], &[]), &ours()), other);
+    // Tags of 32 bits.
+    assert_eq!(choose(&offer(&[CM_32], BOTH), &ours()), other);
+    assert_eq!(choose(&offer(&[CM_32], &[DTLS_1_3]), &ours()), Some(NEWEST));
+    assert_eq!(choose(&offer(&[CM_32, CM_80], BOTH), &ours()), Some(NEWEST));
+}
+
+#[test]
+fn a_newer_hello_replaces_one_that_is_not_whole() {
+    let one = offer(&[CM_80, GCM_128], BOTH);
+    let mut other = one.clone();
+    other[20] ^= 1;
+    let mut held = Held::default();
+    assert_eq!(held.take(&datagram(&one, 0, 50), &ours()), None);
+    assert_eq!(held.random(), Some(&one[2..34]));
+    assert_eq!(held.take(&datagram(&other, 0, 50), &ours()), None);
+    assert_eq!(held.random(), Some(&other[2..34]));
+    assert_eq!(held.take(&datagram(&other, 50, other.len()), &ours()), Some(ONLY_12));
+    assert_eq!(assemble(held.datagrams()), Some(other));
 }
 
 #[test]
@@ -120,7 +148,7 @@ fn several_records_in_a_datagram_are_read() {
     let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 1, 0];
     let parts = [&alert[..], &datagram(&whole, 40, whole.len()), &datagram(&whole, 0, 40)];
     let mut held = Held::default();
-    assert_eq!(held.take(&parts.concat(), &ours()), Some(Version::Only12));
+    assert_eq!(held.take(&parts.concat(), &ours()), Some(ONLY_12));
 }
 
 proptest! {
@@ -143,7 +171,7 @@ proptest! {
         pieces.sort_by_key(|piece| order.wrapping_mul(1 + u64::from(piece[21]) + piece.len() as u64));
         let mut held = Held::default();
         let taken = pieces.iter().find_map(|piece| held.take(piece, &ours()));
-        prop_assert_eq!(taken, Some(Version::Only12));
+        prop_assert_eq!(taken, Some(ONLY_12));
         prop_assert_eq!(assemble(held.datagrams()), Some(whole));
     }
 

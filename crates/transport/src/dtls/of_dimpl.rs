@@ -1,0 +1,158 @@
+//! DTLS 1.3, and 1.2 for clients that have both, over the crate `dimpl`.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use dimpl::{Error, Output, SrtpProfile, UnexpectedMessageError};
+use rialto_srtp::Profile;
+
+use super::library::{DtlsError, Event, Library, keying};
+use crate::config::TransportConfig;
+
+/// Retransmissions of a flight; the limit for the whole handshake ends them earlier.
+const RETRIES: usize = 10;
+/// Outputs taken in one go: far more than a handshake has, so that a mistake cannot spin.
+const MAX_OUTPUTS: usize = 256;
+/// Larger than any record the library writes for our datagram size.
+const RECORD: usize = 2048;
+/// Records that may wait for others before them. A certificate of 16 KB comes in 30 of 600 bytes.
+const MAX_WAITING: usize = 50;
+/// No datagram is longer.
+const MAX_DATAGRAM: usize = 65_536;
+
+/// The library's settings. The server asks for no cookie: ICE has proved the return path already.
+pub fn settings(config: &TransportConfig) -> Result<Arc<dimpl::Config>, Error> {
+    dimpl::Config::builder()
+        .handshake_timeout(config.dtls_timeout)
+        .flight_start_rto(super::FIRST_RTO)
+        .flight_retries(RETRIES)
+        .max_queue_rx(MAX_WAITING)
+        .use_server_cookie(false)
+        .require_client_certificate(true)
+        .build()
+        .map(Arc::new)
+}
+
+/// Which versions to speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Versions {
+    /// The newest that both have.
+    Newest,
+    /// DTLS 1.2, although the client has 1.3.
+    Only12,
+}
+
+/// An association of the library.
+pub struct Dimpl {
+    inner: dimpl::Dtls,
+    client: bool,
+    next: Option<Instant>,
+    done: bool,
+    /// Room for what the library has to tell. It panics when the peer's certificate does not fit, and
+    /// none is longer than all that came during the handshake.
+    room: usize,
+}
+
+impl Dimpl {
+    /// A server, or a client that says hello with the first [`Library::poll`].
+    pub fn new(
+        config: &Arc<dimpl::Config>,
+        pair: &dimpl::DtlsCertificate,
+        client: bool,
+        versions: Versions,
+        now: Instant,
+    ) -> Result<Self, DtlsError> {
+        let (config, pair) = (Arc::clone(config), pair.clone());
+        let mut inner = match versions {
+            Versions::Newest => dimpl::Dtls::new_auto(config, pair, now),
+            Versions::Only12 => dimpl::Dtls::new_12(config, pair, now),
+        };
+        inner.set_active(client);
+        inner.handle_timeout(now)?;
+        Ok(Self { inner, client, next: Some(now), done: false, room: 0 })
+    }
+
+    fn event(&mut self, output: &Output<'_>) -> Result<Option<Event>, DtlsError> {
+        Ok(Some(match output {
+            Output::Packet(packet) => Event::Packet(Bytes::copy_from_slice(packet)),
+            Output::Connected => {
+                self.done = true;
+                Event::Connected
+            }
+            Output::PeerCert(der) => Event::Certificate(der.to_vec()),
+            Output::KeyingMaterial(material, profile) => {
+                let keys = profile_of(*profile).and_then(|p| keying(material, p, self.client));
+                Event::Keys(keys.ok_or(DtlsError::Library)?)
+            }
+            Output::CloseNotify => Event::Closed,
+            Output::BufferTooSmall { .. } => return Err(DtlsError::Library),
+            Output::ApplicationData(data) => Event::Data(Bytes::copy_from_slice(data)),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+impl Library for Dimpl {
+    fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
+        let before = if self.done { 0 } else { self.room };
+        self.room = before.saturating_add(datagram.len()).min(MAX_WAITING * MAX_DATAGRAM);
+        self.handle_timeout(now)?;
+        match self.inner.handle_packet(datagram) {
+            // Rubbish before the first answer to our ClientHello; the client goes on waiting.
+            Err(Error::UnexpectedMessage(
+                UnexpectedMessageError::UnrecognizedAutoServerResponse,
+            )) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
+        match self.inner.handle_timeout(now) {
+            Err(Error::Timeout(_)) => Err(DtlsError::Timeout),
+            other => Ok(other?),
+        }
+    }
+
+    fn send(&mut self, data: &[u8]) -> Result<(), DtlsError> {
+        Ok(self.inner.send_application_data(data).map(drop)?)
+    }
+
+    fn close(&mut self) -> Result<(), DtlsError> {
+        Ok(self.inner.close()?)
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError> {
+        // Zeroed memory that is never touched costs nothing.
+        let mut scratch = vec![0; RECORD.max(self.room)];
+        for _ in 0..MAX_OUTPUTS {
+            let output = self.inner.poll_output(&mut scratch);
+            if let Output::Timeout(at) = output {
+                self.next = Some(at);
+                return Ok(());
+            }
+            events.extend(self.event(&output)?);
+        }
+        Err(DtlsError::Library)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+
+    fn version(&self) -> Option<&'static str> {
+        match self.inner.protocol_version()? {
+            dimpl::ProtocolVersion::DTLS1_2 => Some("1.2"),
+            dimpl::ProtocolVersion::DTLS1_3 => Some("1.3"),
+            _ => None,
+        }
+    }
+}
+
+fn profile_of(profile: SrtpProfile) -> Option<Profile> {
+    Some(match profile {
+        SrtpProfile::AEAD_AES_128_GCM => Profile::AeadAes128Gcm,
+        SrtpProfile::AEAD_AES_256_GCM => Profile::AeadAes256Gcm,
+        SrtpProfile::AES128_CM_SHA1_80 => Profile::Aes128CmSha1_80,
+        _ => return None,
+    })
+}
