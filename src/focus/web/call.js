@@ -184,6 +184,7 @@ function restartLater() {
 
 /** Media does not flow, though the bridge is told of us. What happens meanwhile changes the cause. */
 function interrupted(title) {
+  if (!call.peer) return;
   status('No connection', 'bad');
   banner.show(title, `${noMedia(call.peer)} The page keeps trying.`);
 }
