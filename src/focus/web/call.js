@@ -19,6 +19,8 @@ const address = location.origin + location.pathname;
 
 /** How long the first connection may take before the page says why it may never come, ms. */
 const PATIENCE = 8000;
+/** How long after a connection that failed for good another participant is tried, ms. */
+const START_OVER = 10_000;
 /** Seconds without a word from the bridge: until the page says so, and until it joins again. */
 const SILENCE = { told: 4, over: 20 };
 
@@ -89,8 +91,9 @@ function join() {
     welcome: ({ id }) => {
       call.id = id;
       call.attempts = 0;
+      // What media lacks is told until there is some.
+      if (document.body.classList.contains('away')) banner.hide();
       document.body.classList.remove('away');
-      banner.hide();
       sendState();
       expectConnection();
     },
@@ -103,7 +106,7 @@ function join() {
     bridge: (view) => {
       call.bridge = view;
     },
-    failed: ({ message }) => notice(message),
+    failed: ({ message }) => (call.peer.pc.connectionState === 'failed' ? startOver() : notice(message)),
     closed: ({ message, retry }) => (retry ? again(`The bridge ended it: ${message}.`) : leave(message)),
     lost: (opened) => again(noSignal(opened)),
   });
@@ -182,6 +185,12 @@ function restartLater() {
   setTimeout(() => signal === call.signal && signal?.send({ type: 'restart' }), seconds * 1000);
 }
 
+/** ICE cannot begin again for this participant: another one tries. */
+function startOver() {
+  clearTimeout(call.retry);
+  call.retry = setTimeout(() => call.peer?.pc.connectionState === 'failed' && join(), START_OVER);
+}
+
 /** Media does not flow, though the bridge is told of us. What happens meanwhile changes the cause. */
 function interrupted(title) {
   if (!call.peer) return;
@@ -192,7 +201,8 @@ function interrupted(title) {
 /** A connection that does not come is told of before the browser gives it up. */
 function expectConnection() {
   const { peer } = call;
-  setTimeout(() => peer === call.peer && !peer.connected && interrupted('There is no connection yet.'), PATIENCE);
+  const late = () => peer === call.peer && !peer.connected && $('trouble').hidden;
+  setTimeout(() => late() && interrupted('There is no connection yet.'), PATIENCE);
 }
 
 /** A cable that was pulled ends nothing: what shows it is that nothing comes. */
@@ -475,7 +485,9 @@ document.addEventListener('keydown', (event) => {
   button.click();
 });
 // Whoever waits for the network joins as soon as it is there.
-window.addEventListener('online', () => !call.over && !call.signal && join());
+window.addEventListener('online', () => {
+  if (!call.over && (!call.signal || call.peer?.pc.connectionState === 'failed')) join();
+});
 window.addEventListener('pagehide', disconnect);
 window.addEventListener('pageshow', ({ persisted }) => persisted && !call.over && start());
 
@@ -500,8 +512,14 @@ window.rialto = {
   }),
   tracks: () => Object.fromEntries((call.peer?.received() ?? []).map(({ source, track }) => [source, track])),
   stats: async () => [...(await call.peer.pc.getStats()).values()],
-  /** Tells the bridge something over its channel: `rialto.ask({ colibriClass: 'ReceiverVideoConstraints', … })`. */
-  ask: (message) => call.peer?.channel.send(JSON.stringify(message)),
+  /**
+   * Tells the bridge something over its channel: `rialto.ask({ colibriClass: 'ReceiverVideoConstraints', … })`.
+   * Heights stand in place of what the tiles asked for, until a tile has another height.
+   */
+  ask: (message) => {
+    const instead = message.colibriClass === 'ReceiverVideoConstraints' ? { constraints: {} } : {};
+    call.peer?.channel.send(JSON.stringify({ ...instead, ...message }));
+  },
   pin: (key) => tiles.pin(key),
   tile: (key) => tiles.get(key)?.element ?? null,
   restart: () => call.signal?.send({ type: 'restart' }),
