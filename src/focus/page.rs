@@ -15,13 +15,19 @@ const HOME: &str = include_str!("web/home.html");
 const CALL: &str = include_str!("web/call.html");
 
 /// Everything else that the pages load, by name.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("style.css", CSS, include_str!("web/style.css")),
+    ("theme.js", JS, include_str!("web/theme.js")),
     ("home.js", JS, include_str!("web/home.js")),
     ("call.js", JS, include_str!("web/call.js")),
     ("signal.js", JS, include_str!("web/signal.js")),
+    ("trouble.js", JS, include_str!("web/trouble.js")),
+    ("chat.js", JS, include_str!("web/chat.js")),
+    ("devices.js", JS, include_str!("web/devices.js")),
     ("media.js", JS, include_str!("web/media.js")),
     ("peer.js", JS, include_str!("web/peer.js")),
+    ("constraints.js", JS, include_str!("web/constraints.js")),
+    ("measure.js", JS, include_str!("web/measure.js")),
     ("stats.js", JS, include_str!("web/stats.js")),
     ("tiles.js", JS, include_str!("web/tiles.js")),
     ("plot.js", JS, include_str!("web/plot.js")),

@@ -13,31 +13,31 @@ use serde_json::json;
 pub struct Bridge {
     child: Child,
     base: String,
+    shards: u16,
 }
 
 impl Bridge {
     /// Starts one on free ports and waits for the line with its address.
     pub fn start(shards: u16) -> Self {
-        let shards = shards.to_string();
-        let mut child = Command::new(program())
-            .args(["dev", "--bind", "127.0.0.1", "--port", "0", "--udp-port", "0"])
-            .args(["--shards", &shards])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("rialto starts");
-        let stdout = child.stdout.take().expect("a pipe");
-        let mut lines = BufReader::new(stdout).lines();
-        let base = loop {
-            let line = lines.next().expect("rialto dev prints its address").expect("text");
-            if let Some(start) = line.find("http://") {
-                let url = line[start..].split_whitespace().next().unwrap_or_default();
-                break url.trim_end_matches('/').to_owned();
-            }
-        };
-        // Whatever else is printed is read, so that the bridge never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, base }
+        let (child, base) = dev(shards, 0);
+        Self { child, base, shards }
+    }
+
+    /// Ends it; what it had open is closed.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts another one at the address of the one that was stopped.
+    pub fn start_again(&mut self) {
+        let (_, port) = self.base.rsplit_once(':').expect("a port");
+        (self.child, self.base) = dev(self.shards, port.parse().expect("a port"));
+    }
+
+    /// Its address and port.
+    pub fn address(&self) -> String {
+        self.base.trim_start_matches("http://").to_owned()
     }
 
     /// The address of a room.
@@ -48,9 +48,32 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
+}
+
+/// Starts `rialto dev`; the process and where it serves its page.
+fn dev(shards: u16, port: u16) -> (Child, String) {
+    let (shards, port) = (shards.to_string(), port.to_string());
+    let mut child = Command::new(program())
+        .args(["dev", "--bind", "127.0.0.1", "--port", &port, "--udp-port", "0"])
+        .args(["--shards", &shards])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("rialto starts");
+    let stdout = child.stdout.take().expect("a pipe");
+    let mut lines = BufReader::new(stdout).lines();
+    let base = loop {
+        let line = lines.next().expect("rialto dev prints its address").expect("text");
+        if let Some(start) = line.find("http://") {
+            let url = line[start..].split_whitespace().next().unwrap_or_default();
+            break url.trim_end_matches('/').to_owned();
+        }
+    };
+    // Whatever else is printed is read, so that the bridge never waits for us.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, base)
 }
 
 /// The tests' own build, unless `RIALTO_BIN` names another program, such as a release build.

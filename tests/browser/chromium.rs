@@ -127,7 +127,7 @@ impl Chromium {
 
 /// A command of the DevTools protocol, as chromedriver takes it.
 #[derive(Debug)]
-struct DevTools(&'static str, Value);
+pub struct DevTools(pub &'static str, pub Value);
 
 impl WebDriverCompatibleCommand for DevTools {
     fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod chromium;
+mod page;
 mod participant;
 
 use std::time::Duration;

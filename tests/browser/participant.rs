@@ -22,11 +22,13 @@ pub struct Look {
     pub devices: bool,
     /// Its picture is hard to encode.
     pub busy: bool,
+    /// Its browser has network addresses.
+    pub addresses: bool,
 }
 
 impl Look {
     pub fn new(number: u8, colour: [u8; 3], tone: u32) -> Self {
-        Self { number, colour, tone, size: (320, 180), devices: true, busy: false }
+        Self { number, colour, tone, size: (320, 180), devices: true, busy: false, addresses: true }
     }
 
     fn name(&self) -> String {
@@ -37,17 +39,24 @@ impl Look {
 /// A participant in its window.
 pub struct Participant {
     pub look: Look,
-    client: Client,
+    pub client: Client,
     window: WindowHandle,
 }
 
 impl Participant {
-    /// Opens the page of a room.
+    /// Opens the page of a room and waits for its connection.
     pub async fn join(chromium: &Chromium, url: &str, look: Look) -> Self {
+        let person = Self::open(chromium, url, look).await;
+        person.until("a connection", async |person| person.connected().await.then_some(())).await;
+        person
+    }
+
+    /// Opens the page of a room.
+    pub async fn open(chromium: &Chromium, url: &str, look: Look) -> Self {
         let parameters = json!({
             "number": look.number, "colour": look.colour, "tone": look.tone,
             "width": look.size.0, "height": look.size.1,
-            "devices": look.devices, "busy": look.busy,
+            "devices": look.devices, "busy": look.busy, "addresses": look.addresses,
         });
         let script = format!(
             "const PARTICIPANT = {parameters};\n{}",
@@ -55,9 +64,12 @@ impl Participant {
         );
         let url = format!("{url}?name=Person+{}", look.number);
         let window = chromium.open(&url, &script).await;
-        let person = Self { look, client: chromium.client.clone(), window };
-        person.until("a connection", async |person| person.connected().await.then_some(())).await;
-        person
+        Self { look, client: chromium.client.clone(), window }
+    }
+
+    /// Makes its window the one that commands are for.
+    pub async fn focus(&self) {
+        self.client.switch_to_window(self.window.clone()).await.expect("the window");
     }
 
     /// Waits until this one sees the other's colour and number and hears the other's tone.
@@ -131,7 +143,7 @@ impl Participant {
 
     /// The value of an expression, awaited if it is a promise; null when it throws.
     pub async fn eval(&self, expression: &str) -> Value {
-        self.client.switch_to_window(self.window.clone()).await.expect("the window");
+        self.focus().await;
         let script = format!(
             "const done = arguments[arguments.length - 1];
             (async () => {expression})().then((v) => done(v ?? null), (e) => done({{ problem: String(e) }}));"

@@ -1,10 +1,11 @@
 // Loaded before the page of a participant in the browser tests. Its camera is a canvas of one
 // colour with the participant's number in cells, its microphone one tone; and it can judge what
 // comes from the others. `PARTICIPANT` is put in front by the test: { number, colour, tone, width,
-// height, devices, busy }. Its screen, once shared, shows the same colour and its number plus 128.
+// height, devices, busy, addresses }. Its screen, once shared, shows the same colour and its number
+// plus 128.
 
 (() => {
-  const { number, colour, tone, width, height, devices, busy } = PARTICIPANT;
+  const { number, colour, tone, width, height, devices, busy, addresses } = PARTICIPANT;
   const CELLS = 8;
   let audioContext = null;
   const context = () => (audioContext ??= new AudioContext({ sampleRate: 48000 }));
@@ -55,6 +56,15 @@
     return new MediaStream(tracks);
   };
   navigator.mediaDevices.getDisplayMedia = async () => new MediaStream([picture(number + 128)]);
+
+  if (!addresses) {
+    // Without a relay this leaves no candidate, as in a browser that is offline.
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+      constructor(configuration) {
+        super({ ...configuration, iceTransportPolicy: 'relay' });
+      }
+    };
+  }
 
   const ears = new Map();
   const canvas = document.createElement('canvas');

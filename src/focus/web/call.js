@@ -1,14 +1,28 @@
 // The call: joins the room of the address and keeps page, devices and connection in step.
 
-import { LocalMedia, explain } from '/_rialto/media.js';
+import { Chat } from '/_rialto/chat.js';
+import { videoConstraints } from '/_rialto/constraints.js';
+import { Devices, toSpeaker } from '/_rialto/devices.js';
+import { showFigures } from '/_rialto/measure.js';
+import { LocalMedia, chosenDevice, explain } from '/_rialto/media.js';
 import { Peer } from '/_rialto/peer.js';
 import { Signal } from '/_rialto/signal.js';
-import { Rates, bitrate } from '/_rialto/stats.js';
+import { Rates } from '/_rialto/stats.js';
 import { Tiles } from '/_rialto/tiles.js';
+import { Banner, noMedia, noPeer, noSignal, silence } from '/_rialto/trouble.js';
 
 const $ = (id) => document.getElementById(id);
 const room = decodeURIComponent(location.pathname.slice(1));
 const query = new URLSearchParams(location.search);
+/** The room without what is this participant's alone. */
+const address = location.origin + location.pathname;
+
+/** How long the first connection may take before the page says why it may never come, ms. */
+const PATIENCE = 8000;
+/** How long after a connection that failed for good another participant is tried, ms. */
+const START_OVER = 10_000;
+/** Seconds without a word from the bridge: until the page says so, and until it joins again. */
+const SILENCE = { told: 4, over: 20 };
 
 const call = {
   id: null,
@@ -23,15 +37,33 @@ const call = {
   offers: 0,
   audio: new Map(),
   attempts: 0,
-  chat: [],
+  restarts: 0,
+  retry: 0,
+  asked: null,
   changed: false,
+  quiet: false,
   over: false,
 };
-const tiles = new Tiles($('stage'));
+const tiles = new Tiles($('stage'), askForHeights);
 const media = new LocalMedia(onLocalChange);
+const banner = new Banner($('trouble'), () => join());
+const devices = new Devices($('devices'), media, (id) => {
+  for (const element of call.audio.values()) toSpeaker(element, id);
+});
+const chat = new Chat($('chat'), {
+  send: (message) => call.peer?.tell(message) ?? false,
+  unsent: () => notice('There is no channel to the bridge: the message was not sent.'),
+  shown: (shown) => {
+    document.body.classList.toggle('chatting', shown);
+    $('talk').setAttribute('aria-pressed', String(shown));
+    $('talk').classList.remove('news');
+  },
+});
 
 $('room').textContent = room;
 document.title = `${room} · Rialto`;
+$('address').textContent = address;
+$('only-here').hidden = !/^(localhost|127\.|\[::1\])/.test(location.hostname);
 
 // Connection -----------------------------------------------------------------------------------
 
@@ -42,17 +74,28 @@ function join() {
   status('Joining…');
   disconnect();
   call.rates = new Rates();
-  call.peer = new Peer({
-    state: onConnection,
-    candidate: (candidate) => call.signal?.send({ type: 'candidate', candidate }),
-    message: onMessage,
-  });
+  call.restarts = 0;
+  try {
+    call.peer = new Peer({
+      state: onConnection,
+      candidate: (candidate) => call.signal?.send({ type: 'candidate', candidate }),
+      message: onMessage,
+      open: askForHeights,
+    });
+  } catch (error) {
+    again(noPeer(error));
+    return;
+  }
   for (const [kind, track] of Object.entries(media.tracks)) call.peer.send(kind, track);
   call.signal = new Signal(room, call.name, {
     welcome: ({ id }) => {
       call.id = id;
       call.attempts = 0;
+      // What media lacks is told until there is some.
+      if (document.body.classList.contains('away')) banner.hide();
+      document.body.classList.remove('away');
       sendState();
+      expectConnection();
     },
     offer: onOffer,
     peers: onPeers,
@@ -63,39 +106,48 @@ function join() {
     bridge: (view) => {
       call.bridge = view;
     },
-    failed: ({ message }) => notice(message),
-    closed: ({ message, retry }) => (retry ? again(message) : leave(message)),
-    lost: () => again('The connection to the bridge was lost.'),
+    failed: ({ message }) => (call.peer.pc.connectionState === 'failed' ? startOver() : notice(message)),
+    closed: ({ message, retry }) => (retry ? again(`The bridge ended it: ${message}.`) : leave(message)),
+    lost: (opened) => again(noSignal(opened)),
   });
 }
 
 function disconnect() {
+  clearTimeout(call.retry);
   call.signal?.close();
   call.peer?.close();
-  call.signal = call.peer = call.id = call.bridge = call.speaker = null;
+  // Whoever joins again has another id.
+  call.peers = call.peers.filter(({ id }) => id !== call.id);
+  call.signal = call.peer = call.id = call.bridge = call.speaker = call.asked = null;
   for (const element of call.audio.values()) element.remove();
   call.audio.clear();
 }
 
 /** Joins again as a new participant, later and later. */
-function again(message) {
+function again(cause) {
   if (call.over) return;
   disconnect();
   call.attempts += 1;
   const seconds = Math.min(10, 2 ** (call.attempts - 1)) / 2;
-  status('Joining again…', 'bad');
-  announce(message);
-  setTimeout(() => !call.over && !call.signal && join(), seconds * 1000);
+  status('Not connected', 'bad');
+  document.body.classList.add('away');
+  banner.show('You are not connected.', `${cause} The page joins again by itself as soon as it can.`, { retry: true });
+  call.retry = setTimeout(() => !call.over && !call.signal && join(), seconds * 1000);
+  render();
 }
 
 function leave(reason) {
   call.over = true;
   disconnect();
   media.close();
+  devices.close();
+  chat.show(false);
+  banner.hide();
   tiles.keep(new Set());
   $('left-title').textContent = reason ? 'The call is over' : 'You left the call';
   $('left-reason').textContent = reason ?? '';
   $('left').hidden = false;
+  document.body.classList.remove('away');
   document.body.classList.add('over');
   $('rejoin').focus();
 }
@@ -111,12 +163,62 @@ async function onOffer(offer) {
 }
 
 function onConnection(state) {
-  if (state === 'connected') status('Connected', 'good');
-  else if (state === 'failed') {
-    status('Connecting again…', 'bad');
-    call.signal?.send({ type: 'restart' });
-  } else if (state === 'disconnected') status('Connection interrupted', 'bad');
-  else if (state !== 'closed') status('Connecting…');
+  if (state === 'connected') {
+    call.restarts = 0;
+    status('Connected', 'good');
+    banner.hide();
+  } else if (state === 'failed') {
+    interrupted('The connection failed.');
+    restartLater();
+  } else if (state === 'unreachable') {
+    interrupted('No connection is possible.');
+  } else if (state === 'disconnected') {
+    interrupted('The connection is interrupted.');
+  } else if (state !== 'closed' && $('trouble').hidden) status('Connecting…');
+}
+
+/** ICE begins again: at once the first time, then later and later, as it may fail at once each time. */
+function restartLater() {
+  const { signal } = call;
+  const seconds = Math.min(8, 2 ** call.restarts - 1);
+  call.restarts += 1;
+  setTimeout(() => signal === call.signal && signal?.send({ type: 'restart' }), seconds * 1000);
+}
+
+/** ICE cannot begin again for this participant: another one tries. */
+function startOver() {
+  clearTimeout(call.retry);
+  call.retry = setTimeout(() => call.peer?.pc.connectionState === 'failed' && join(), START_OVER);
+}
+
+/** Media does not flow, though the bridge is told of us. What happens meanwhile changes the cause. */
+function interrupted(title) {
+  if (!call.peer) return;
+  status('No connection', 'bad');
+  banner.show(title, `${noMedia(call.peer)} The page keeps trying.`);
+}
+
+/** A connection that does not come is told of before the browser gives it up. */
+function expectConnection() {
+  const { peer } = call;
+  const late = () => peer === call.peer && !peer.connected && $('trouble').hidden;
+  setTimeout(() => late() && interrupted('There is no connection yet.'), PATIENCE);
+}
+
+/** A cable that was pulled ends nothing: what shows it is that nothing comes. */
+function watchSignal() {
+  const { signal } = call;
+  if (!signal?.opened) return;
+  const seconds = signal.tick();
+  if (seconds > SILENCE.over) again(silence(seconds));
+  else if (seconds > SILENCE.told) {
+    call.quiet = true;
+    status('No connection', 'bad');
+    banner.show('The bridge is silent.', silence(SILENCE.told));
+  } else if (call.quiet) {
+    call.quiet = false;
+    if (call.peer.pc.connectionState === 'connected') onConnection('connected');
+  }
 }
 
 function sendState() {
@@ -133,6 +235,12 @@ function onLocalChange(kind) {
     sendState();
     render();
   });
+}
+
+/** Tells the bridge how high the tiles are, when that is news and there is a channel to tell it. */
+function askForHeights() {
+  const wish = JSON.stringify(videoConstraints(tiles.heights(), tiles.pinned));
+  if (wish !== call.asked && call.peer?.tell(JSON.parse(wish))) call.asked = wish;
 }
 
 // What is shown --------------------------------------------------------------------------------
@@ -158,8 +266,8 @@ function render() {
     const { microphone, camera, screen } = peer.sending;
     const key = own ? 'me' : peer.id;
     keys.add(key);
-    const tile = tiles.get(key, 'person');
-    tile.title(own ? `${peer.name} (you)` : peer.name, peer.id);
+    const tile = tiles.make(key, 'person');
+    tile.title(own ? `${peer.name} (you)` : peer.name, peer.name, peer.id);
     tile.flag('mirror', own);
     tile.flag('silent', microphone !== 'on');
     const track = own ? media.tracks.camera : (received.get(`${peer.id}-v0`)?.track ?? null);
@@ -167,12 +275,13 @@ function render() {
     if (own) editableName(tile);
     if (screen !== 'none') {
       keys.add(`${key}/screen`);
-      const shared = tiles.get(`${key}/screen`, 'desktop');
-      shared.title(own ? 'Your screen' : `${peer.name}’s screen`, peer.id);
+      const shared = tiles.make(`${key}/screen`, 'desktop');
+      shared.title(own ? 'Your screen' : `${peer.name}’s screen`, peer.name, peer.id);
       shared.show(own ? media.tracks.screen : (received.get(`${peer.id}-v1`)?.track ?? null), screen === 'on');
     }
   }
   tiles.keep(keys);
+  $('alone').hidden = !call.id || others.length > 0;
   playAudio([...received.values()].filter(({ kind }) => kind === 'audio'));
   renderButtons();
   markSpeaker();
@@ -188,15 +297,19 @@ function editableName(tile) {
   button.onclick = () => {
     const input = Object.assign(document.createElement('input'), { value: call.name, maxLength: 64, ariaLabel: 'Your name' });
     input.onblur = () => {
-      call.name = input.value.trim();
-      localStorage.setItem('rialto.name', call.name);
-      call.signal?.send({ type: 'name', name: call.name });
       tile.name.replaceChildren();
+      const name = input.value.trim();
+      if (name !== call.name) {
+        call.name = name;
+        localStorage.setItem('rialto.name', call.name);
+        call.signal?.send({ type: 'name', name: call.name });
+      }
       render();
     };
     input.onkeydown = (event) => {
       event.stopPropagation();
-      if (event.key === 'Enter') input.blur();
+      if (event.key === 'Escape') input.value = call.name;
+      if (event.key === 'Enter' || event.key === 'Escape') input.blur();
     };
     tile.name.replaceChildren(input);
     input.focus();
@@ -216,6 +329,7 @@ function playAudio(slots) {
     if (!element) {
       element = document.createElement('audio');
       element.autoplay = true;
+      toSpeaker(element, chosenDevice('speaker'));
       call.audio.set(source, element);
       document.body.append(element);
     }
@@ -255,44 +369,16 @@ function renderButtons() {
   }
   $('screen').setAttribute('aria-pressed', String(screen === 'on'));
   $('screen').setAttribute('aria-label', screen === 'on' ? 'Stop sharing' : 'Share a screen');
-  $('screen').disabled = !navigator.mediaDevices?.getDisplayMedia;
+  $('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
 }
 
-// Chat, from page to page over the bridge channel ------------------------------------------------
-
-function onMessage({ colibriClass, from, msgPayload }) {
-  if (colibriClass !== 'EndpointMessage' || typeof msgPayload?.chat !== 'string') return;
-  const name = call.peers.find(({ id }) => id === from)?.name ?? from;
-  chat(name, msgPayload.chat);
-  if ($('chat').hidden) announce(`${name}: ${msgPayload.chat}`);
-  $('talk').classList.toggle('news', $('chat').hidden);
+function onMessage(message) {
+  const name = call.peers.find(({ id }) => id === message.from)?.name ?? message.from;
+  const text = chat.heard(message, name);
+  if (text === null || chat.shown) return;
+  announce(`${name}: ${text}`);
+  $('talk').classList.add('news');
 }
-
-function say(text) {
-  const said = call.peer?.tell({ colibriClass: 'EndpointMessage', to: '', msgPayload: { chat: text } }) ?? false;
-  if (said) chat('You', text);
-  else notice('There is no channel to the bridge: the message was not sent.');
-  return said;
-}
-
-function chat(name, text) {
-  call.chat.push({ name, text });
-  const line = document.createElement('li');
-  line.append(Object.assign(document.createElement('b'), { textContent: name }), ` ${text}`);
-  $('said').append(line);
-  while ($('said').children.length > 200) $('said').firstChild.remove();
-  call.chat.splice(0, call.chat.length - 200);
-  line.scrollIntoView({ block: 'end' });
-}
-
-function toggleChat() {
-  const shown = ($('chat').hidden = !$('chat').hidden) === false;
-  $('talk').setAttribute('aria-pressed', String(shown));
-  $('talk').classList.remove('news');
-  if (shown) $('say').focus();
-}
-
-// Measurements ---------------------------------------------------------------------------------
 
 async function measure() {
   const { peer, rates } = call;
@@ -300,59 +386,13 @@ async function measure() {
   const figures = rates.read(await peer.pc.getStats());
   if (peer !== call.peer) return;
   call.figures = figures;
-  const rtt = figures.rtt === null ? '' : ` · ${Math.max(1, Math.round(figures.rtt * 1000))} ms`;
-  measureSelf(figures, rtt);
-  const forwarded = new Map((call.bridge?.forwarded ?? []).map((source) => [source.source, source]));
-  const shown = new Map();
-  for (const slot of peer.slots.values()) {
-    const key = slot.kind === 'desktop' ? `${slot.endpoint}/screen` : slot.endpoint;
-    const entry = shown.get(key) ?? { video: null, bps: 0, bridgeBps: null, lost: 0, source: null };
-    const arrived = figures.in[slot.mid];
-    const decided = forwarded.get(slot.source);
-    entry.bps += arrived?.bps ?? 0;
-    entry.lost = Math.max(entry.lost, arrived?.loss ?? 0);
-    if (decided) entry.bridgeBps = (entry.bridgeBps ?? 0) + decided.bps;
-    if (slot.kind !== 'audio') {
-      entry.video = arrived;
-      entry.source = decided;
-    }
-    shown.set(key, entry);
-  }
-  for (const [key, { video, bps, bridgeBps, lost, source }] of shown) {
-    const tile = tiles.tiles.get(key);
-    if (!tile) continue;
-    const page = `${bitrate(bps)}${size(video)} · ${(lost * 100).toFixed(1)} % lost${rtt}`;
-    tile.figures(page, decision(source, bridgeBps), bps, bridgeBps, lost);
-  }
+  showFigures(tiles, peer, figures, call.bridge);
 }
 
-function measureSelf(figures, rtt) {
-  const bridge = call.bridge;
-  const sum = (mids) => mids.reduce((bps, mid) => bps + (figures.out[mid]?.bps ?? 0), 0);
-  const camera = figures.out['1'];
-  const text = `sends ${bitrate(sum(['0', '1', '2']))}${size(camera)}${camera?.streams > 1 ? ` ×${camera.streams}` : ''} · ${((camera?.loss ?? 0) * 100).toFixed(1)} % lost${rtt}`;
-  const room = figures.available ? ` · room for ${bitrate(figures.available)}` : '';
-  const arrives = bridge ? `bridge gets ${bitrate(bridge.receive_bps)}${room}` : `bridge${room}`;
-  tiles.tiles.get('me')?.figures(text, arrives, sum(['0', '1', '2']), bridge?.receive_bps ?? null, camera?.loss ?? 0);
-  const screen = figures.out['2'];
-  tiles.tiles.get('me/screen')?.figures(`sends ${bitrate(screen?.bps ?? 0)}${size(screen)}`, '', screen?.bps ?? 0, null, 0);
-}
-
-function size(video) {
-  return video?.height ? ` · ${video.width}×${video.height} ${Math.round(video.fps)} fps` : '';
-}
-
-/** What the bridge decided for a source. Encodings are counted from 1 here, the best one last. */
-function decision(source, bps) {
-  const sends = bps === null ? 'bridge sends nothing yet' : `bridge sends ${bitrate(bps)}`;
-  if (!source) return sends;
-  const layer = (index) => (index === null ? 'none' : index + 1);
-  const target = source.target === source.current ? '' : ` → ${layer(source.target)}`;
-  const height = source.height ? ` (${source.height}p)` : '';
-  return `${sends} · encoding ${layer(source.current)}${target} of ${source.encodings}${height}`;
-}
-
-setInterval(() => measure().catch((error) => console.error(error)), 1000);
+setInterval(() => {
+  watchSignal();
+  measure().catch((error) => console.error(error));
+}, 1000);
 
 // Messages and controls ------------------------------------------------------------------------
 
@@ -392,35 +432,61 @@ function togglePlots() {
   $('plots').setAttribute('aria-pressed', String(shown));
 }
 
+async function copyAddress({ currentTarget: button }) {
+  const label = button.querySelector('span');
+  try {
+    await navigator.clipboard.writeText(address);
+    announce('The address is copied');
+    label.textContent = 'Copied';
+    setTimeout(() => (label.textContent = 'Copy link'), 1500);
+  } catch {
+    notice(`The address is ${address}`);
+  }
+}
+
 $('microphone').onclick = () => toggle('microphone');
 $('camera').onclick = () => toggle('camera');
 $('screen').onclick = toggleScreen;
 $('plots').onclick = togglePlots;
-$('talk').onclick = toggleChat;
-$('chat').querySelector('form').onsubmit = (event) => {
-  event.preventDefault();
-  const text = $('say').value.trim();
-  if (text && say(text)) $('say').value = '';
-};
+$('talk').onclick = () => chat.show(!chat.shown);
+$('setup').onclick = () => devices.open();
 $('leave').onclick = () => leave();
 $('rejoin').onclick = start;
 $('notice').querySelector('button').onclick = () => {
   $('notice').hidden = true;
 };
-$('copy').onclick = async () => {
-  try {
-    await navigator.clipboard.writeText(location.origin + location.pathname);
-    announce('The link is copied');
-    $('copy').textContent = 'Copied';
-    setTimeout(() => ($('copy').textContent = 'Copy link'), 1500);
-  } catch {
-    notice(`The link is ${location.origin}${location.pathname}`);
-  }
-};
+for (const button of document.querySelectorAll('.copy')) button.onclick = copyAddress;
+
+/** Closes what was opened last over the call. False when nothing was. */
+function closeOne() {
+  if (devices.shown) devices.close();
+  else if (chat.shown) {
+    chat.show(false);
+    $('talk').focus();
+  } else if (!$('notice').hidden) $('notice').hidden = true;
+  else if (tiles.pinned) tiles.pin(null);
+  else return false;
+  return true;
+}
+
+/** Shortcuts are letters: they must not also be typed into what they open. */
 document.addEventListener('keydown', (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || call.over || event.target.matches('input')) return;
-  const action = { m: $('microphone'), v: $('camera'), s: $('screen'), p: $('plots'), c: $('talk') }[event.key.toLowerCase()];
-  if (action && !action.disabled) action.click();
+  if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.metaKey || event.altKey || call.over) return;
+  if (event.key === 'Escape') {
+    // Of a whole screen the browser's own Escape leads back.
+    if (!document.fullscreenElement && closeOne()) event.preventDefault();
+    return;
+  }
+  if (event.repeat || devices.shown || event.target.closest?.('input, textarea, select')) return;
+  const buttons = { m: 'microphone', v: 'camera', s: 'screen', p: 'plots', c: 'talk', d: 'setup' };
+  const button = $(buttons[event.key.toLowerCase()]);
+  if (!button || button.hidden) return;
+  event.preventDefault();
+  button.click();
+});
+// Whoever waits for the network joins as soon as it is there.
+window.addEventListener('online', () => {
+  if (!call.over && (!call.signal || call.peer?.pc.connectionState === 'failed')) join();
 });
 window.addEventListener('pagehide', disconnect);
 window.addEventListener('pageshow', ({ persisted }) => persisted && !call.over && start());
@@ -435,17 +501,27 @@ window.rialto = {
     ufrag: call.peer?.pc.currentRemoteDescription?.sdp.match(/a=ice-ufrag:(\S+)/)?.[1] ?? null,
     offers: call.offers,
     channel: call.peer?.channel.readyState ?? null,
-    chat: call.chat,
+    chat: chat.lines,
     peers: call.peers,
     speaker: call.speaker,
     sources: [...(call.peer?.slots.values() ?? [])],
     bridge: call.bridge,
     figures: call.figures,
+    asked: call.asked && JSON.parse(call.asked),
+    pinned: tiles.pinned,
   }),
   tracks: () => Object.fromEntries((call.peer?.received() ?? []).map(({ source, track }) => [source, track])),
   stats: async () => [...(await call.peer.pc.getStats()).values()],
-  /** Tells the bridge something over its channel: `rialto.ask({ colibriClass: 'ReceiverVideoConstraints', … })`. */
-  ask: (message) => call.peer?.channel.send(JSON.stringify(message)),
+  /**
+   * Tells the bridge something over its channel: `rialto.ask({ colibriClass: 'ReceiverVideoConstraints', … })`.
+   * Heights stand in place of what the tiles asked for, until a tile has another height.
+   */
+  ask: (message) => {
+    const instead = message.colibriClass === 'ReceiverVideoConstraints' ? { constraints: {} } : {};
+    call.peer?.channel.send(JSON.stringify({ ...instead, ...message }));
+  },
+  pin: (key) => tiles.pin(key),
+  tile: (key) => tiles.get(key)?.element ?? null,
   restart: () => call.signal?.send({ type: 'restart' }),
   leave: () => leave(),
   rejoin: () => start(),

@@ -13,6 +13,22 @@ export function insecureReason() {
 const VIDEO = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
+/** The device that the user chose before, or an empty text. */
+export function chosenDevice(kind) {
+  return localStorage.getItem(`rialto.${kind}`) ?? '';
+}
+
+export function rememberDevice(kind, id) {
+  localStorage.setItem(`rialto.${kind}`, id);
+}
+
+/** What to ask the browser for. A chosen device that is away gives way to another, one just picked (`exact`) does not. */
+export function wanted(kind, exact = '') {
+  const chosen = chosenDevice(kind);
+  const device = exact ? { exact } : chosen ? { ideal: chosen } : null;
+  return { ...(kind === 'camera' ? VIDEO : AUDIO), ...(device ? { deviceId: device } : {}) };
+}
+
 export class LocalMedia {
   /** `onchange(kind)` is called when a track came, went, or was muted. */
   constructor(onchange) {
@@ -26,7 +42,7 @@ export class LocalMedia {
     if (reason) return reason;
     let failure = null;
     try {
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: AUDIO, video: VIDEO });
+      const stream = await navigator.mediaDevices.getUserMedia({ audio: wanted('microphone'), video: wanted('camera') });
       this.#take('microphone', stream.getAudioTracks()[0]);
       this.#take('camera', stream.getVideoTracks()[0]);
       return null;
@@ -83,12 +99,29 @@ export class LocalMedia {
     return { microphone: one(microphone), camera: one(camera), screen: one(screen) };
   }
 
-  async #openOne(kind) {
-    const reason = insecureReason();
-    if (reason) throw new Error(reason);
-    const want = kind === 'camera' ? { video: VIDEO } : { audio: AUDIO };
-    const stream = await navigator.mediaDevices.getUserMedia(want);
-    this.#take(kind, stream.getTracks()[0]);
+  /**
+   * Takes another camera or microphone, muted if the one before was. Where it cannot be had, the one
+   * before comes back, and the error is thrown.
+   */
+  async choose(kind, id) {
+    const before = this.tracks[kind];
+    const muted = before?.enabled === false;
+    // Many machines cannot have two cameras open at once.
+    if (before) before.onended = null;
+    before?.stop();
+    try {
+      await this.#openOne(kind, id, muted);
+      rememberDevice(kind, id);
+    } catch (error) {
+      await this.#openOne(kind, '', muted).catch(() => this.#take(kind, null));
+      throw error;
+    }
+  }
+
+  async #openOne(kind, exact = '', muted = false) {
+    const track = await openTrack(kind, exact);
+    track.enabled = !muted;
+    this.#take(kind, track);
   }
 
   #take(kind, track) {
@@ -104,12 +137,23 @@ export class LocalMedia {
   }
 }
 
+/** A track of a camera or a microphone. */
+export async function openTrack(kind, exact = '') {
+  const reason = insecureReason();
+  if (reason) throw new Error(reason);
+  const want = { [kind === 'camera' ? 'video' : 'audio']: wanted(kind, exact) };
+  const stream = await navigator.mediaDevices.getUserMedia(want);
+  return stream.getTracks()[0];
+}
+
 export function explain(error) {
   switch (error?.name) {
     case 'NotAllowedError':
       return 'permission was refused';
     case 'NotFoundError':
       return 'none was found';
+    case 'OverconstrainedError':
+      return 'it is not there any more';
     case 'NotReadableError':
       return 'it is in use elsewhere';
     default:

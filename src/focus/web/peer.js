@@ -13,7 +13,8 @@ const LAYERS = {
 export class Peer {
   /**
    * `on.state(text)` for changes of the connection, `on.candidate(text)` for local candidates,
-   * `on.message(object)` for what comes in the bridge channel.
+   * `on.message(object)` for what comes in the bridge channel, `on.open()` when that opens.
+   * Throws where the browser makes no connections.
    */
   constructor(on) {
     this.on = on;
@@ -23,13 +24,26 @@ export class Peer {
     this.encodings = [];
     this.answered = false;
     this.candidates = [];
+    /** How many local candidates there were, and whether there ever was a connection. */
+    this.gathered = 0;
+    this.connected = false;
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
     this.channel = this.pc.createDataChannel('JVB data channel', { protocol: 'http://jitsi.org/protocols/colibri' });
-    this.channel.onopen = () => this.tell({ colibriClass: 'ClientHello' });
+    this.channel.onopen = () => {
+      this.tell({ colibriClass: 'ClientHello' });
+      on.open();
+    };
     this.channel.onmessage = ({ data }) => on.message(JSON.parse(data));
-    this.pc.onconnectionstatechange = () => on.state(this.pc.connectionState);
+    this.pc.onconnectionstatechange = () => {
+      this.connected ||= this.pc.connectionState === 'connected';
+      on.state(this.pc.connectionState);
+    };
+    this.pc.onicegatheringstatechange = () => {
+      if (this.pc.iceGatheringState === 'complete' && !this.gathered) on.state('unreachable');
+    };
     this.pc.onicecandidate = ({ candidate }) => {
       if (!candidate?.candidate) return;
+      this.gathered += 1;
       if (this.answered) on.candidate(candidate.candidate);
       else this.candidates.push(candidate.candidate);
     };
@@ -85,6 +99,14 @@ export class Peer {
       .getTransceivers()
       .filter((transceiver) => this.slots.has(transceiver.mid))
       .map((transceiver) => ({ ...this.slots.get(transceiver.mid), track: transceiver.receiver.track }));
+  }
+
+  /** Where the bridge receives media, as it said. */
+  remoteAddresses() {
+    const sdp = this.pc.remoteDescription?.sdp ?? '';
+    // candidate:<foundation> <component> <protocol> <priority> <address> <port> (RFC 8839 section 5.1)
+    const found = sdp.matchAll(/^a=candidate:\S+ \d+ (\S+) \d+ (\S+) (\d+)/gm);
+    return [...new Set([...found].map(([, protocol, address, port]) => `${protocol.toUpperCase()} ${address}:${port}`))];
   }
 
   close() {

@@ -40,7 +40,7 @@ export class Rates {
     };
   }
 
-  /** Streams of a simulcast source are summed; its size is that of the largest. */
+  /** Streams of a simulcast source are summed; its size is that of the largest that is sent. */
   #outbound(into, stat, remote) {
     const rate = this.#rates(stat, ['bytesSent', 'packetsSent']);
     if (!rate) return;
@@ -48,7 +48,7 @@ export class Rates {
     known.bps += rate.bytesSent * 8;
     known.loss = Math.max(known.loss, remote?.fractionLost ?? 0);
     known.streams += rate.bytesSent > 0 ? 1 : 0;
-    if ((stat.frameWidth ?? 0) >= known.width) {
+    if (rate.bytesSent > 0 && (stat.frameWidth ?? 0) >= known.width) {
       known.width = stat.frameWidth ?? 0;
       known.height = stat.frameHeight ?? 0;
       known.fps = stat.framesPerSecond ?? 0;

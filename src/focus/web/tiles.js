@@ -1,5 +1,5 @@
 // Tiles: one for each participant and one for each shared screen, arranged so that they are as large
-// as the window allows. Shared screens stand beside a strip of the people.
+// as the window allows. A pinned tile, else shared screens, stand beside a strip of the others.
 
 import { Plot } from '/_rialto/plot.js';
 
@@ -7,22 +7,32 @@ const GAP = 8;
 const RATIO = 16 / 9;
 
 export class Tiles {
-  constructor(stage) {
+  /** `onlayout()` is called after tiles came, went, or changed their size. */
+  constructor(stage, onlayout) {
     this.stage = stage;
+    this.onlayout = onlayout;
     this.tiles = new Map();
+    /** The key of the tile that has the stage. */
+    this.pinned = null;
     new ResizeObserver(() => this.arrange()).observe(stage);
+    document.addEventListener('fullscreenchange', () => this.arrange());
+    window.addEventListener('resize', () => document.fullscreenElement && this.arrange());
   }
 
   /** The tile of a key, made when it is new. */
-  get(key, kind) {
+  make(key, kind) {
     let tile = this.tiles.get(key);
     if (!tile) {
-      tile = new Tile(kind);
+      tile = new Tile(kind, () => this.pin(this.pinned === key ? null : key));
       this.tiles.set(key, tile);
       this.stage.append(tile.element);
       this.arrange();
     }
     return tile;
+  }
+
+  get(key) {
+    return this.tiles.get(key);
   }
 
   /** Removes every tile whose key is not in the set. */
@@ -34,25 +44,41 @@ export class Tiles {
       this.tiles.delete(key);
       removed = true;
     }
+    if (!this.tiles.has(this.pinned)) this.pinned = null;
     if (removed) this.arrange();
+  }
+
+  /** Gives the stage to a tile, or with `null` to nobody in particular. */
+  pin(key) {
+    this.pinned = this.tiles.has(key) ? key : null;
+    for (const [other, tile] of this.tiles) tile.markPinned(other === this.pinned);
+    this.arrange();
+  }
+
+  /** Key, kind and height of each, as `videoConstraints` takes them. */
+  heights() {
+    return [...this.tiles].map(([key, tile]) => ({ key, kind: tile.kind, height: tile.pictureHeight() }));
   }
 
   arrange() {
     const { clientWidth: width, clientHeight: height } = this.stage;
     const all = [...this.tiles.values()];
-    const screens = all.filter((tile) => tile.kind === 'desktop');
-    const people = all.filter((tile) => tile.kind !== 'desktop');
-    if (!screens.length) {
-      grid(people, 0, 0, width, height);
+    const pinned = this.tiles.get(this.pinned);
+    const stage = pinned ? [pinned] : all.filter((tile) => tile.kind === 'desktop');
+    const strip = all.filter((tile) => !stage.includes(tile));
+    const ratio = pinned?.kind === 'person' ? RATIO : null;
+    if (!stage.length) {
+      grid(strip, 0, 0, width, height);
     } else if (width > height * 1.2) {
-      const strip = people.length ? Math.min(240, width * 0.25) : 0;
-      grid(screens, 0, 0, width - strip - (strip && GAP), height, null);
-      grid(people, width - strip, 0, strip, height);
+      const across = strip.length ? Math.min(240, width * 0.25) : 0;
+      grid(stage, 0, 0, width - across - (across && GAP), height, ratio);
+      grid(strip, width - across, 0, across, height);
     } else {
-      const strip = people.length ? Math.min(150, height * 0.25) : 0;
-      grid(screens, 0, 0, width, height - strip - (strip && GAP), null);
-      grid(people, 0, height - strip, width, strip);
+      const across = strip.length ? Math.min(150, height * 0.25) : 0;
+      grid(stage, 0, 0, width, height - across - (across && GAP), ratio);
+      grid(strip, 0, height - across, width, across);
     }
+    this.onlayout();
   }
 }
 
@@ -78,6 +104,8 @@ function grid(tiles, left, top, width, height, ratio = RATIO) {
     const inRow = row === rows - 1 ? count - row * columns : columns;
     const x = left + (width - inRow * w - (inRow - 1) * GAP) / 2 + (index - row * columns) * (w + GAP);
     const y = top + (height - rows * h - (rows - 1) * GAP) / 2 + row * (h + GAP);
+    // Kept beside the style, which moves there slowly.
+    Object.assign(tile, { width: w, height: h });
     Object.assign(tile.element.style, {
       left: `${x}px`,
       top: `${y}px`,
@@ -88,8 +116,10 @@ function grid(tiles, left, top, width, height, ratio = RATIO) {
 }
 
 class Tile {
-  constructor(kind) {
+  constructor(kind, onpin) {
     this.kind = kind;
+    this.width = 0;
+    this.height = 0;
     this.element = document.createElement('section');
     this.element.className = `tile ${kind} blank`;
     this.video = Object.assign(document.createElement('video'), {
@@ -115,15 +145,61 @@ class Tile {
     this.page = this.measure.querySelector('.page');
     this.bridge = this.measure.querySelector('.bridge');
     this.plot = new Plot(this.measure.querySelector('canvas'));
-    this.element.append(this.video, avatar, this.label, this.measure);
+    this.element.append(this.video, avatar, this.label, this.measure, this.#tools(onpin));
+    this.markPinned(false);
   }
 
-  /** Shows a name, and initials on a colour of their own. */
-  title(text, id) {
+  /** The buttons in the corner. */
+  #tools(onpin) {
+    const tools = document.createElement('div');
+    tools.className = 'tools';
+    tools.innerHTML =
+      '<button type="button" class="pin"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="M9 3h6l-1 6 4 4H6l4-4zM12 13v8"/></svg></button>' +
+      '<button type="button" class="full"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5"/></svg></button>';
+    [this.pinButton, this.fullButton] = tools.children;
+    this.pinButton.onclick = onpin;
+    this.fullButton.onclick = () => this.toggleFull();
+    this.fullButton.hidden = !document.fullscreenEnabled;
+    this.element.ondblclick = ({ target }) => target.closest('.tools, .name') || this.toggleFull();
+    return tools;
+  }
+
+  markPinned(pinned) {
+    this.flag('pinned', pinned);
+    this.pinButton.setAttribute('aria-pressed', String(pinned));
+    this.#label();
+  }
+
+  #label() {
+    const name = this.element.getAttribute('aria-label') ?? '';
+    this.pinButton.title = this.pinButton.getAttribute('aria-pressed') === 'true' ? 'Unpin' : 'Pin';
+    this.fullButton.title = 'Full screen';
+    this.pinButton.setAttribute('aria-label', `${this.pinButton.title} ${name}`);
+    this.fullButton.setAttribute('aria-label', `Full screen: ${name}`);
+  }
+
+  /** The whole screen for this tile, or back. */
+  toggleFull() {
+    if (!document.fullscreenEnabled) return;
+    const done = document.fullscreenElement ? document.exitFullscreen() : this.element.requestFullscreen();
+    done.catch(() => {});
+  }
+
+  /** How high a picture is drawn here, CSS pixels: a camera covers its tile, a screen fits into it. */
+  pictureHeight() {
+    if (document.fullscreenElement === this.element) {
+      return Math.min(window.innerHeight, window.innerWidth / RATIO);
+    }
+    const byWidth = this.width / RATIO;
+    return this.kind === 'desktop' ? Math.min(this.height, byWidth) : Math.max(this.height, byWidth);
+  }
+
+  /** Shows a text, and the initials of a name on a colour of their own. */
+  title(text, name, id) {
     if (!this.name.querySelector('input, button')) this.name.textContent = text;
     this.element.setAttribute('aria-label', text);
-    const words = text.split(/\s+/).filter(Boolean);
-    this.initials.textContent = words.slice(0, 2).map((word) => [...word][0].toUpperCase()).join('');
+    this.#label();
+    this.initials.textContent = initialsOf(name);
     let hue = 0;
     for (const character of id) hue = (hue * 31 + character.charCodeAt(0)) % 360;
     this.initials.style.background = `hsl(${hue} 45% 38%)`;
@@ -157,4 +233,11 @@ class Tile {
     this.bridge.title = bridge;
     this.plot.add(pageBps, bridgeBps, loss);
   }
+}
+
+/** The first letters of the first and the last word that begin with a letter or a digit. */
+function initialsOf(name) {
+  const words = name.split(/\s+/).filter((word) => /^[\p{L}\p{N}]/u.test(word));
+  const shown = words.length > 1 ? [words[0], words.at(-1)] : words;
+  return shown.map((word) => [...word][0].toUpperCase()).join('') || '?';
 }

@@ -1,0 +1,59 @@
+// What the tiles say of their streams: what this page measures beside what the bridge decided.
+
+import { bitrate } from '/_rialto/stats.js';
+
+/** Writes one second's figures into the tiles. `bridge`: the bridge's view, or null. */
+export function showFigures(tiles, peer, figures, bridge) {
+  const rtt = figures.rtt === null ? '' : ` · ${Math.max(1, Math.round(figures.rtt * 1000))} ms`;
+  showOwn(tiles, figures, bridge, rtt);
+  const forwarded = new Map((bridge?.forwarded ?? []).map((source) => [source.source, source]));
+  const shown = new Map();
+  for (const slot of peer.slots.values()) {
+    const key = slot.kind === 'desktop' ? `${slot.endpoint}/screen` : slot.endpoint;
+    const entry = shown.get(key) ?? { video: null, bps: 0, bridgeBps: null, lost: 0, source: null };
+    const arrived = figures.in[slot.mid];
+    const decided = forwarded.get(slot.source);
+    entry.bps += arrived?.bps ?? 0;
+    entry.lost = Math.max(entry.lost, arrived?.loss ?? 0);
+    if (decided) entry.bridgeBps = (entry.bridgeBps ?? 0) + decided.bps;
+    if (slot.kind !== 'audio') {
+      entry.video = arrived;
+      entry.source = decided;
+    }
+    shown.set(key, entry);
+  }
+  for (const [key, { video, bps, bridgeBps, lost, source }] of shown) {
+    const tile = tiles.get(key);
+    if (!tile) continue;
+    const page = `${bitrate(bps)}${size(video)} · ${(lost * 100).toFixed(1)} % lost${rtt}`;
+    tile.figures(page, decision(source, bridgeBps), bps, bridgeBps, lost);
+  }
+}
+
+function showOwn(tiles, figures, bridge, rtt) {
+  const sent = ['0', '1', '2'].reduce((bps, mid) => bps + (figures.out[mid]?.bps ?? 0), 0);
+  const camera = figures.out['1'];
+  const lost = camera?.loss ?? 0;
+  const streams = camera?.streams > 1 ? ` ×${camera.streams}` : '';
+  const text = `sends ${bitrate(sent)}${size(camera)}${streams} · ${(lost * 100).toFixed(1)} % lost${rtt}`;
+  const room = figures.available ? ` · room for ${bitrate(figures.available)}` : '';
+  const arrives = bridge ? `bridge gets ${bitrate(bridge.receive_bps)}${room}` : `bridge${room}`;
+  tiles.get('me')?.figures(text, arrives, sent, bridge?.receive_bps ?? null, lost);
+  const screen = figures.out['2'];
+  const bps = screen?.bps ?? 0;
+  tiles.get('me/screen')?.figures(`sends ${bitrate(bps)}${size(screen)}`, '', bps, null, 0);
+}
+
+function size(video) {
+  return video?.height ? ` · ${video.width}×${video.height} ${Math.round(video.fps)} fps` : '';
+}
+
+/** What the bridge decided for a source. Encodings are counted from 1 here, the best one last. */
+function decision(source, bps) {
+  const sends = bps === null ? 'bridge sends nothing yet' : `bridge sends ${bitrate(bps)}`;
+  if (!source) return sends;
+  const layer = (index) => (index === null ? 'none' : index + 1);
+  const target = source.target === source.current ? '' : ` → ${layer(source.target)}`;
+  const height = source.height ? ` (${source.height}p)` : '';
+  return `${sends} · encoding ${layer(source.current)}${target} of ${source.encodings}${height}`;
+}

@@ -1,0 +1,78 @@
+// Why there is no connection, in words for the one who waits for it, and the banner that says them.
+
+/** A word on what the browser knows of its network, or an empty text. */
+const offline = () => (navigator.onLine === false ? 'The browser says that it is offline. ' : '');
+
+/** The browser makes no RTCPeerConnection: it has none, or (Firefox) it is offline. */
+export function noPeer(error) {
+  if (typeof RTCPeerConnection === 'undefined') {
+    return 'This browser has no WebRTC, or an extension or a setting has switched it off.';
+  }
+  if (navigator.onLine === false || /network/i.test(error.message)) {
+    return (
+      'The browser is offline, and makes no connections for calls then, not even to its own machine. ' +
+      'Connect to a network; in Firefox also look whether File › Work Offline is on.'
+    );
+  }
+  return `The browser refuses: ${error.message}.`;
+}
+
+/** The signalling connection ended, or never began. */
+export function noSignal(opened) {
+  const what = opened ? 'was lost' : 'cannot be made: it does not answer';
+  return `${offline()}The connection to the bridge at ${location.host} ${what}.`;
+}
+
+/** Nothing has come over the signalling connection, though it is open. */
+export function silence(seconds) {
+  return `${offline()}Nothing has come from the bridge at ${location.host} for ${seconds} seconds.`;
+}
+
+/** Why media does not flow over a peer connection, as far as can be seen from here. */
+export function noMedia(peer) {
+  const { iceConnectionState: ice, iceGatheringState: gathering } = peer.pc;
+  // Firefox gives up at once, without an end of its search.
+  const searched = gathering === 'complete' || ice === 'failed' || peer.answered;
+  if (ice === 'connected' || ice === 'completed') {
+    return 'The bridge was reached, but browser and bridge could not agree on encryption (DTLS).';
+  }
+  if (searched && !peer.gathered) {
+    return (
+      `${offline()}The browser has no network address to offer for the call: it is offline (in Firefox ` +
+      'also by File › Work Offline), or an extension or a setting keeps WebRTC from the network.'
+    );
+  }
+  const to = peer.remoteAddresses().slice(0, 2).join(' or ');
+  const where = to ? ` at ${to}` : '';
+  if (peer.connected) return `${offline()}Nothing comes from the bridge${where} any more.`;
+  return (
+    `${offline()}The bridge’s media port${where} does not answer this browser. ` +
+    'A firewall, a VPN or a container in between may let no UDP through.'
+  );
+}
+
+/** The banner over the call. */
+export class Banner {
+  /** `retry()` is called by its button. */
+  constructor(element, retry) {
+    this.element = element;
+    this.button = element.querySelector('button');
+    this.button.onclick = retry;
+  }
+
+  /** Shows a title and a cause. Said again, it is not announced again. */
+  show(title, cause, { retry = false } = {}) {
+    const set = (selector, text) => {
+      const part = this.element.querySelector(selector);
+      if (part.textContent !== text) part.textContent = text;
+    };
+    set('b', title);
+    set('.text > span', cause);
+    this.button.hidden = !retry;
+    this.element.hidden = false;
+  }
+
+  hide() {
+    this.element.hidden = true;
+  }
+}
