@@ -132,7 +132,7 @@ impl Core {
     /// An estimate that nothing is done with. Who was not asked for it is counted, once.
     fn on_remb(&mut self, slot: u32) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        if !e.tables.remb && !e.spurious_remb {
+        if !e.media.tables.remb && !e.spurious_remb {
             e.spurious_remb = true;
             self.totals.spurious_rembs += 1;
         }
@@ -214,7 +214,7 @@ impl Core {
                 self.endpoints.get_mut(home).and_then(|e| e.sender.stream_mut(source, encoding));
             if let Some(stream) = stream {
                 stream.keyframes.want();
-                self.set_urgent();
+                self.set_urgent(home);
             }
             return;
         }
@@ -304,7 +304,7 @@ pub(super) fn write_sender_feedback(
         if stream.keyframes.poll(now, limit) {
             begin(w);
             *requests_sent += 1;
-            if e.tables.pli || !e.tables.fir {
+            if e.media.tables.pli || !e.media.tables.fir {
                 let _ = w.pli(own, stream.ssrc);
             } else {
                 e.fir_count = e.fir_count.wrapping_add(1);

@@ -7,7 +7,7 @@ use rialto_media::Drop;
 use rialto_media::{EndpointId, ShardId, SourceId, TransportDatagram, TransportEvent};
 use rialto_rtp::{self as rtp, header::Kind};
 
-use super::{Core, Event, MAX_DATAGRAM, Outbox, PeerItem};
+use super::{Bound, Core, Event, MAX_DATAGRAM, Outbox, PeerItem};
 use crate::ingress::{Accepted, PacketMeta};
 
 /// Events for control that wait for the end of a batch, at most.
@@ -27,19 +27,20 @@ impl Core {
         let bound = self.addresses.get(&remote).copied();
         match (rtp::demux(bytes), bound) {
             (Kind::Stun, _) => {
-                let datagram = self.for_control(local, remote, bound.map(|b| b.0), bytes);
+                let datagram = self.for_control(local, remote, bound.map(|b| b.endpoint), bytes);
                 self.event(Event::Transport(TransportEvent::Stun(datagram)));
             }
-            (Kind::Dtls, Some((endpoint, _))) => {
-                let datagram = self.for_control(local, remote, Some(endpoint), bytes);
+            (Kind::Dtls, Some(bound)) => {
+                let datagram = self.for_control(local, remote, Some(bound.endpoint), bytes);
                 self.event(Event::Transport(TransportEvent::Dtls(datagram)));
             }
-            (Kind::Rtp | Kind::Rtcp, Some((endpoint, home))) => {
-                if home == self.config.shard {
-                    self.media(endpoint, bytes, out);
+            (Kind::Rtp | Kind::Rtcp, Some(bound)) => {
+                if bound.home == self.config.shard {
+                    self.media(bound, bytes, out);
                 } else {
                     self.totals.handed_over += 1;
-                    self.send_peer(home, PeerItem::Datagram { endpoint, remote }, bytes);
+                    let endpoint = bound.endpoint;
+                    self.send_peer(bound.home, PeerItem::Datagram { endpoint, remote }, bytes);
                 }
             }
             (Kind::Dtls | Kind::Rtp | Kind::Rtcp, None) => self.drops.count(Drop::UnboundAddress),
@@ -82,10 +83,9 @@ impl Core {
         match item {
             PeerItem::Datagram { endpoint, remote } => {
                 // The binding may have ended while the datagram was on its way here.
-                if self.addresses.get(&remote).is_some_and(|(e, _)| *e == endpoint) {
-                    self.media(endpoint, bytes, out);
-                } else {
-                    self.drops.count(Drop::UnboundAddress);
+                match self.addresses.get(&remote).copied() {
+                    Some(bound) if bound.endpoint == endpoint => self.media(bound, bytes, out),
+                    _ => self.drops.count(Drop::UnboundAddress),
                 }
             }
             PeerItem::Media { source, encoding, meta } => {
@@ -109,8 +109,9 @@ impl Core {
     }
 
     /// SRTP or SRTCP of an endpoint whose home this is.
-    fn media(&mut self, endpoint: EndpointId, bytes: &mut [u8], out: &mut impl Outbox) {
-        let Some(slot) = self.endpoint_slots.get(&endpoint).copied() else {
+    fn media(&mut self, bound: Bound, bytes: &mut [u8], out: &mut impl Outbox) {
+        let Some(slot) = bound.slot.or_else(|| self.endpoint_slots.get(&bound.endpoint).copied())
+        else {
             return self.drops.count(Drop::UnknownEndpoint);
         };
         if rtp::is_rtcp(bytes) {
@@ -119,11 +120,10 @@ impl Core {
         let Some(e) = self.endpoints.get_mut(slot) else {
             return self.drops.count(Drop::UnknownEndpoint);
         };
-        let tables = e.tables.clone();
         let cx = crate::ingress::Context {
             now: self.now,
             since_epoch: self.now.saturating_duration_since(self.epoch),
-            tables: &tables,
+            tables: &e.media.tables,
             silence: self.config.silence,
         };
         let wire_len = bytes.len() as u64;
@@ -136,7 +136,7 @@ impl Core {
                     tap.copy(false, bytes.get(..accepted.len).unwrap_or_default());
                 }
                 if accepted.urgent {
-                    self.set_urgent();
+                    self.set_urgent(slot);
                 }
                 self.route(slot, &accepted, bytes);
             }

@@ -8,6 +8,8 @@
 //! [`write_rtp`](crate::egress::wire::write_rtp).
 
 mod command;
+#[cfg(test)]
+mod consistency;
 mod endpoint;
 mod feedback;
 mod forward;
@@ -23,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto_media::{DropCounters, EndpointId, ShardId, SourceId, TransportEvent};
+use rialto_media::{Descriptions, DropCounters, EndpointId, ShardId, SourceId, TransportEvent};
 use rustc_hash::FxHashMap;
 
 pub use command::ShardCommand;
@@ -73,6 +75,16 @@ pub struct CoreConfig {
     pub seed: u64,
 }
 
+/// Whose packets come from an address.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    endpoint: EndpointId,
+    home: ShardId,
+    /// Where the endpoint is, if it lives on this shard. While it is set, the address is one of
+    /// [`Endpoint::addresses`] and ends with the endpoint.
+    slot: Option<u32>,
+}
+
 /// Something for control.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -88,7 +100,7 @@ pub struct Core {
     config: CoreConfig,
     epoch: Instant,
     now: Instant,
-    addresses: FxHashMap<SocketAddr, (EndpointId, ShardId)>,
+    addresses: FxHashMap<SocketAddr, Bound>,
     endpoints: Slab<Endpoint>,
     endpoint_slots: FxHashMap<EndpointId, u32>,
     feeds: Slab<Feed>,
@@ -100,11 +112,16 @@ pub struct Core {
     peers: PeerBatches,
     events: Vec<Event>,
     next_tick: Instant,
-    /// When a sender is looked at that something must be asked of; `None`: there is none.
-    urgent: Option<Instant>,
+    /// Senders that something must be asked of soon, each once.
+    urgent: Vec<u32>,
+    /// When they are looked at; `None`: there is none.
+    urgent_at: Option<Instant>,
+    descriptions: Descriptions,
     next_levels: Instant,
     next_snapshot: Instant,
     last_snapshot: Instant,
+    /// The snapshot that is being made.
+    survey: Option<snapshot::Survey>,
     /// Time asleep by then, µs.
     last_asleep_us: u64,
     random: u64,
@@ -140,10 +157,13 @@ impl Core {
             peers,
             events: Vec::new(),
             next_tick: now,
-            urgent: None,
+            urgent: Vec::new(),
+            urgent_at: None,
+            descriptions: Descriptions::default(),
             next_levels: now,
             next_snapshot: now,
             last_snapshot: now,
+            survey: None,
             last_asleep_us: 0,
             random,
             totals: ShardTotals::default(),
@@ -215,7 +235,7 @@ impl Core {
     /// When [`Self::on_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Instant {
         let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due);
-        feeds.chain(self.urgent).fold(self.next_tick, Instant::min)
+        feeds.chain(self.urgent_at).fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due at `now`.
@@ -226,14 +246,19 @@ impl Core {
             self.tick(out);
             let idle = self.endpoints.is_empty();
             self.next_tick = now + if idle { IDLE_TICK } else { TICK };
-        } else if self.urgent.is_some_and(|at| now >= at) {
-            self.sender_feedback(out);
+        } else if self.urgent_at.is_some_and(|at| now >= at) {
+            self.urgent_feedback(out);
         }
     }
 
     /// A sender must be asked for something soon.
-    fn set_urgent(&mut self) {
-        self.urgent.get_or_insert(self.now + URGENT_TICK);
+    fn set_urgent(&mut self, slot: u32) {
+        self.urgent_at.get_or_insert(self.now + URGENT_TICK);
+        if let Some(e) = self.endpoints.get_mut(slot)
+            && !std::mem::replace(&mut e.urgent, true)
+        {
+            self.urgent.push(slot);
+        }
     }
 
     /// Exchanges the batch for a shard, if it has content, for an empty one.

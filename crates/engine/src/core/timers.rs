@@ -25,10 +25,12 @@ impl Core {
             self.expire_encodings();
             self.retry_keyframes();
         }
-        if self.now >= self.next_snapshot {
+        if self.survey.is_none() && self.now >= self.next_snapshot {
             self.next_snapshot = self.now + SNAPSHOT_INTERVAL;
             self.repeat_to_peers();
-            let snapshot = self.snapshot();
+            self.begin_snapshot();
+        }
+        if let Some(snapshot) = self.continue_snapshot() {
             self.event(Event::Media(MediaEvent::Snapshot(Box::new(snapshot))));
         }
     }
@@ -36,38 +38,58 @@ impl Core {
     /// Reports, NACKs, keyframe requests and transport-wide feedback, one compound packet for each
     /// sender that needs one.
     pub(super) fn sender_feedback(&mut self, out: &mut impl Outbox) {
-        let now = self.now;
-        self.urgent = None;
+        self.urgent.clear();
+        self.urgent_at = None;
         for slot in 0..self.endpoints.bound() {
-            let Some(e) = self.endpoints.get_mut(slot) else { continue };
-            if e.sender.rx.is_none() || e.sender.streams.is_empty() {
-                continue;
+            self.feedback_to(slot, out);
+        }
+    }
+
+    /// The same, for those that something must be asked of soon.
+    pub(super) fn urgent_feedback(&mut self, out: &mut impl Outbox) {
+        self.urgent_at = None;
+        let due = self.urgent.len();
+        for at in 0..due {
+            if let Some(slot) = self.urgent.get(at).copied() {
+                self.feedback_to(slot, out);
             }
-            let Some(dest) = e.receiver.dest else { continue };
-            // Taken out so that the endpoint can be read while its packet is being written.
-            let Some(mut tx) = e.receiver.tx.take() else { continue };
-            let mut buf = [0u8; feedback::MAX_RTCP];
-            let mut writer = rialto_rtp::rtcp::RtcpWriter::new(&mut buf);
-            let sent = &mut self.totals.keyframe_requests_sent;
-            let limit = &self.config.keyframes.source;
-            feedback::write_sender_feedback(e, now, limit, &mut writer, sent);
-            let len = writer.len();
-            if len > 0
-                && let Some(room) = out.reserve(&dest, super::MAX_DATAGRAM)
-                && let (Some(to), Some(from)) = (room.get_mut(..len), buf.get(..len))
-            {
-                to.copy_from_slice(from);
-                if let Some(tap) = &e.tap {
-                    tap.copy(true, from);
-                }
-                let sealed = tx.seal_rtcp(room, len).ok();
-                out.commit(sealed.unwrap_or(0));
-                self.totals.rtcp_sent += u64::from(sealed.is_some());
+        }
+        // Who must be asked again has been put behind them.
+        self.urgent.drain(..due);
+    }
+
+    fn feedback_to(&mut self, slot: u32, out: &mut impl Outbox) {
+        let now = self.now;
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        e.urgent = false;
+        if e.sender.rx.is_none() || e.sender.streams.is_empty() {
+            return;
+        }
+        let Some(dest) = e.receiver.dest else { return };
+        // Taken out so that the endpoint can be read while its packet is being written.
+        let Some(mut tx) = e.receiver.tx.take() else { return };
+        let mut buf = [0u8; feedback::MAX_RTCP];
+        let mut writer = rialto_rtp::rtcp::RtcpWriter::new(&mut buf);
+        let sent = &mut self.totals.keyframe_requests_sent;
+        let limit = &self.config.keyframes.source;
+        feedback::write_sender_feedback(e, now, limit, &mut writer, sent);
+        let len = writer.len();
+        if len > 0
+            && let Some(room) = out.reserve(&dest, super::MAX_DATAGRAM)
+            && let (Some(to), Some(from)) = (room.get_mut(..len), buf.get(..len))
+        {
+            to.copy_from_slice(from);
+            if let Some(tap) = &e.tap {
+                tap.copy(true, from);
             }
-            if e.sender.is_urgent() {
-                self.urgent = Some(now + super::URGENT_TICK);
-            }
-            e.receiver.tx = Some(tx);
+            let sealed = tx.seal_rtcp(room, len).ok();
+            out.commit(sealed.unwrap_or(0));
+            self.totals.rtcp_sent += u64::from(sealed.is_some());
+        }
+        let again = e.sender.is_urgent();
+        e.receiver.tx = Some(tx);
+        if again {
+            self.set_urgent(slot);
         }
     }
 
@@ -217,7 +239,7 @@ mod tests {
         world.run(SECOND);
         assert!(world.clients[0].heard.nacks > before + 5, "as long as it is not given up");
         let asleep = world.cores[0].next_timeout();
-        assert!(asleep > world.now && world.cores[0].urgent.is_none(), "then it is forgotten");
+        assert!(asleep > world.now && world.cores[0].urgent_at.is_none(), "then it is forgotten");
     }
 
     #[test]

@@ -2,10 +2,14 @@
 
 use std::{
     collections::hash_map::Entry,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rialto_media::{PtMap, SourceId, Terms};
+use rialto_media::{
+    PtMap, SourceId, Terms,
+    encodings::{self, EncodingMask},
+};
 use rialto_srtp::TxContext;
 use rustc_hash::FxHashMap;
 
@@ -30,7 +34,7 @@ pub struct Subscription {
     /// MID to stamp, and which encodings it may get.
     pub terms: Terms,
     /// Payload types of the receiver for those of the sender.
-    pub payload_types: PtMap,
+    pub payload_types: Arc<PtMap>,
     /// Which encoding, with which numbers.
     pub projection: Projection,
     /// What was sent.
@@ -51,6 +55,14 @@ pub struct Subscription {
     pub last_sr: Option<(u32, Instant)>,
     /// Fraction lost as last reported, 0..=255.
     pub fraction_lost: u8,
+}
+
+impl Subscription {
+    /// Encodings that it gets or waits for.
+    #[inline]
+    pub fn wanted(&self) -> EncodingMask {
+        encodings::bit(self.projection.current()) | encodings::bit(self.projection.target())
+    }
 }
 
 /// Where feedback about an SSRC belongs.
