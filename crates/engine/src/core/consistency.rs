@@ -14,24 +14,25 @@ use crate::{EndpointSpec, MediaEvent, egress::SourceInfo, sim};
 impl Core {
     fn assert_consistent(&self) {
         let mut subscriptions = 0;
-        for slot in 0..self.endpoints.bound() {
-            let Some(e) = self.endpoints.get(slot) else { continue };
+        for (slot, e) in &self.endpoints {
             assert_eq!(self.endpoint_slots.get(&e.id), Some(&slot));
             assert_eq!(e.receiver.by_ssrc.len(), e.subscriptions.len());
             for r in e.subscriptions.iter() {
                 let feed = self.feeds.get(r.feed).expect("the feed of a subscription");
-                let s = feed.subscriptions.get(r.at as usize).expect("a subscription's place");
+                let s = feed.subscriptions.get(r.at.index()).expect("a subscription's place");
                 assert_eq!((feed.info.spec.id, s.receiver), (r.source, slot));
                 assert_eq!(e.receiver.by_ssrc.get(&s.ssrc), Some(&r));
                 subscriptions += 1;
             }
             for source in &e.sender.sources {
-                assert_eq!(self.source_homes.get(&source.spec.id), Some(&slot));
+                if self.source_homes.get(&source.spec.id) == Some(&slot) {
+                    let feed = source.feed.filter(|feed| self.feeds.contains_key(*feed));
+                    assert_eq!(feed.as_ref(), self.feed_slots.get(&source.spec.id));
+                }
             }
         }
         let mut feeds = 0;
-        for slot in 0..self.feeds.bound() {
-            let Some(feed) = self.feeds.get(slot) else { continue };
+        for (slot, feed) in &self.feeds {
             assert_eq!(self.feed_slots.get(&feed.info.spec.id), Some(&slot));
             assert_eq!(feed.wanted(), feed.told_wanted);
             subscriptions -= feed.subscriptions.len();
@@ -172,8 +173,9 @@ fn a_large_snapshot_is_made_in_pieces_and_told_whole() {
 #[test]
 fn who_got_the_same_offer_shares_one_map() {
     let (core, _) = all_to_all(4);
-    let maps: Vec<_> = (0..core.feeds.bound())
-        .filter_map(|slot| core.feeds.get(slot))
+    let maps: Vec<_> = core
+        .feeds
+        .values()
         .flat_map(|feed| &feed.subscriptions)
         .map(|s| &s.payload_types)
         .collect();

@@ -4,6 +4,7 @@
 use rialto_media::{Drop, DropCounters};
 use rialto_media::{MediaType, Mid};
 use rialto_rtp::header::FIXED_LEN;
+use slotmap::SlotMap;
 
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox};
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         wire::{Outgoing, extension_len, write_plain, write_rtp},
     },
     ingress::PacketMeta,
-    slab::Slab,
+    slots::{EndpointSlot, FeedSlot},
 };
 
 /// Packets that are within so many bytes of one another are padded to one size. Browsers cut a frame
@@ -47,7 +48,7 @@ impl Default for Scratch {
 
 /// What the functions of this file share, borrowed from the core apart from feeds.
 pub(super) struct Forwarder<'a, O> {
-    pub(super) endpoints: &'a mut Slab<Endpoint>,
+    pub(super) endpoints: &'a mut SlotMap<EndpointSlot, Endpoint>,
     pub(super) drops: &'a mut DropCounters,
     pub(super) totals: &'a mut ShardTotals,
     pub(super) scratch: &'a mut Scratch,
@@ -73,7 +74,7 @@ impl Core {
         }
     }
 
-    fn flush_feed(&mut self, slot: u32, out: &mut impl Outbox) {
+    fn flush_feed(&mut self, slot: FeedSlot, out: &mut impl Outbox) {
         let now_ms = self.now_ms();
         let Some(feed) = self.feeds.get_mut(slot) else { return };
         let came = feed.since.take();

@@ -4,14 +4,27 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use rialto_media::Drop;
-use rialto_media::{EndpointId, ShardId, SourceId, TransportDatagram, TransportEvent};
+use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use rialto_rtp::{self as rtp, header::Kind};
 
 use super::{Bound, Core, Event, MAX_DATAGRAM, Outbox, PeerItem};
-use crate::ingress::{Accepted, PacketMeta};
+use crate::{
+    ShardTotals,
+    ingress::{Accepted, PacketMeta},
+    slots::{EndpointSlot, FeedSlot},
+};
 
 /// Events for control that wait for the end of a batch, at most.
 const MAX_EVENTS: usize = 4_096;
+
+/// Keeps an event for control, or counts one more that is lost.
+pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Event) {
+    if events.len() < MAX_EVENTS {
+        events.push(event);
+    } else {
+        totals.events_dropped += 1;
+    }
+}
 
 impl Core {
     pub(super) fn inbound(
@@ -66,11 +79,7 @@ impl Core {
     }
 
     pub(super) fn event(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS {
-            self.events.push(event);
-        } else {
-            self.totals.events_dropped += 1;
-        }
+        push(&mut self.events, &mut self.totals, event);
     }
 
     pub(super) fn on_peer_item(
@@ -89,10 +98,11 @@ impl Core {
                 }
             }
             PeerItem::Media { source, encoding, meta } => {
-                if !self.feed_slots.contains_key(&source) {
+                let slot = self.feed_slots.get(&source).copied();
+                if slot.is_none() {
                     self.send_peer(from, PeerItem::Wanted { source, wanted: 0 }, &[]);
                 }
-                self.feed(source, encoding, meta, bytes);
+                self.feed(slot, encoding, meta, bytes);
             }
             PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
                 self.forward_sender_report(source, encoding, ntp, timestamp, out);
@@ -145,7 +155,7 @@ impl Core {
     }
 
     /// Gives a packet to every shard whose receivers need its encoding.
-    fn route(&mut self, slot: u32, accepted: &Accepted, bytes: &mut [u8]) {
+    fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, bytes: &mut [u8]) {
         let Accepted { id, encoding, meta, .. } = *accepted;
         self.totals.keyframes_received += u64::from(meta.keyframe);
         if accepted.changed {
@@ -162,7 +172,7 @@ impl Core {
         else {
             return;
         };
-        let packet = bytes.get(..accepted.len).unwrap_or_default();
+        let (feed, packet) = (source.feed, bytes.get(..accepted.len).unwrap_or_default());
         for (shard, wanted) in &source.routes {
             if wanted & bit == 0 {
                 continue;
@@ -181,12 +191,12 @@ impl Core {
             self.drops.count(Drop::Unwanted);
         }
         if here {
-            self.feed(id, encoding, meta, packet);
+            self.feed(feed, encoding, meta, packet);
         }
     }
 
     /// Tells every shard with receivers which encodings of a source arrive now.
-    pub(super) fn tell_active_to_all(&mut self, slot: u32, source: usize) {
+    pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: usize) {
         let Some(s) = self.endpoints.get(slot).and_then(|e| e.sender.sources.get(source)) else {
             return;
         };
@@ -205,12 +215,10 @@ impl Core {
     }
 
     /// Puts a packet into its ring on this shard; it leaves at the next flush that finds it due.
-    fn feed(&mut self, source: SourceId, encoding: u8, meta: PacketMeta, packet: &[u8]) {
-        let Some(slot) = self.feed_slots.get(&source).copied() else {
-            return self.drops.count(Drop::Unwanted);
-        };
+    fn feed(&mut self, slot: Option<FeedSlot>, encoding: u8, meta: PacketMeta, packet: &[u8]) {
         let hold = self.now + self.config.video_hold;
-        let Some(feed) = self.feeds.get_mut(slot) else { return };
+        let feed = slot.and_then(|slot| Some((slot, self.feeds.get_mut(slot)?)));
+        let Some((slot, feed)) = feed else { return self.drops.count(Drop::Unwanted) };
         if feed.push(encoding, meta, packet, self.now, hold) {
             self.dirty.push(slot);
         }

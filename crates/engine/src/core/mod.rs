@@ -27,6 +27,7 @@ use std::{
 
 use rialto_media::{Descriptions, DropCounters, EndpointId, ShardId, SourceId, TransportEvent};
 use rustc_hash::FxHashMap;
+use slotmap::SlotMap;
 
 pub use command::ShardCommand;
 pub use endpoint::Endpoint;
@@ -36,7 +37,7 @@ pub use peer::{PeerBatch, PeerBatches, PeerItem};
 use super::{
     api::{MediaEvent, ShardTotals, Waiting},
     delay::DelayHistogram,
-    slab::Slab,
+    slots::{EndpointSlot, FeedSlot},
 };
 use crate::{
     egress::Feed,
@@ -82,7 +83,7 @@ struct Bound {
     home: ShardId,
     /// Where the endpoint is, if it lives on this shard. While it is set, the address is one of
     /// [`Endpoint::addresses`] and ends with the endpoint.
-    slot: Option<u32>,
+    slot: Option<EndpointSlot>,
 }
 
 /// Something for control.
@@ -101,19 +102,19 @@ pub struct Core {
     epoch: Instant,
     now: Instant,
     addresses: FxHashMap<SocketAddr, Bound>,
-    endpoints: Slab<Endpoint>,
-    endpoint_slots: FxHashMap<EndpointId, u32>,
-    feeds: Slab<Feed>,
-    feed_slots: FxHashMap<SourceId, u32>,
+    endpoints: SlotMap<EndpointSlot, Endpoint>,
+    endpoint_slots: FxHashMap<EndpointId, EndpointSlot>,
+    feeds: SlotMap<FeedSlot, Feed>,
+    feed_slots: FxHashMap<SourceId, FeedSlot>,
     /// The home endpoint of a source, on its sender's shard.
-    source_homes: FxHashMap<SourceId, u32>,
-    /// Feeds with packets that have not left yet.
-    dirty: Vec<u32>,
+    source_homes: FxHashMap<SourceId, EndpointSlot>,
+    /// Feeds with packets that have not left yet; some may be gone.
+    dirty: Vec<FeedSlot>,
     peers: PeerBatches,
     events: Vec<Event>,
     next_tick: Instant,
-    /// Senders that something must be asked of soon, each once.
-    urgent: Vec<u32>,
+    /// Senders that something must be asked of soon, each once; some may be gone.
+    urgent: Vec<EndpointSlot>,
     /// When they are looked at; `None`: there is none.
     urgent_at: Option<Instant>,
     descriptions: Descriptions,
@@ -136,6 +137,10 @@ pub struct Core {
     /// When the oldest of the packets came that have just been written and not left yet.
     leaving: Option<Instant>,
     scratch: forward::Scratch,
+    /// Memory for a list of all endpoints.
+    endpoint_list: Vec<EndpointSlot>,
+    /// The same for feeds.
+    feed_list: Vec<FeedSlot>,
 }
 
 impl Core {
@@ -148,9 +153,9 @@ impl Core {
             epoch: now,
             now,
             addresses: FxHashMap::default(),
-            endpoints: Slab::default(),
+            endpoints: SlotMap::default(),
             endpoint_slots: FxHashMap::default(),
-            feeds: Slab::default(),
+            feeds: SlotMap::default(),
             feed_slots: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
@@ -172,6 +177,8 @@ impl Core {
             waiting: Waiting::default(),
             leaving: None,
             scratch: forward::Scratch::default(),
+            endpoint_list: Vec::new(),
+            feed_list: Vec::new(),
         }
     }
 
@@ -252,13 +259,23 @@ impl Core {
     }
 
     /// A sender must be asked for something soon.
-    fn set_urgent(&mut self, slot: u32) {
+    fn set_urgent(&mut self, slot: EndpointSlot) {
         self.urgent_at.get_or_insert(self.now + URGENT_TICK);
         if let Some(e) = self.endpoints.get_mut(slot)
             && !std::mem::replace(&mut e.urgent, true)
         {
             self.urgent.push(slot);
         }
+    }
+
+    /// Does something with each endpoint.
+    fn for_each_endpoint(&mut self, mut each: impl FnMut(&mut Self, EndpointSlot)) {
+        let mut all = std::mem::take(&mut self.endpoint_list);
+        all.extend(self.endpoints.keys());
+        for slot in all.drain(..) {
+            each(self, slot);
+        }
+        self.endpoint_list = all;
     }
 
     /// Exchanges the batch for a shard, if it has content, for an empty one.

@@ -16,6 +16,7 @@ use crate::{
         receiver::SubscriptionRef,
     },
     ingress::keyframe::Granted,
+    slots::{EndpointSlot, FeedSlot, Place},
 };
 
 impl Core {
@@ -139,9 +140,6 @@ impl Core {
         self.forget_sources(slot);
         self.endpoint_slots.remove(&id);
         let Some(e) = self.endpoints.remove(slot) else { return };
-        if e.urgent {
-            self.urgent.retain(|urgent| *urgent != slot);
-        }
         for address in e.addresses {
             if self.addresses.get(&address).is_some_and(|bound| bound.endpoint == id) {
                 self.addresses.remove(&address);
@@ -150,7 +148,7 @@ impl Core {
     }
 
     /// The sources of an endpoint live here no longer.
-    fn forget_sources(&mut self, slot: u32) {
+    fn forget_sources(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get(slot) else { return };
         for source in &e.sender.sources {
             let id = source.spec.id;
@@ -166,7 +164,7 @@ impl Core {
         e.media = self.descriptions.get(media);
         for r in e.subscriptions.iter() {
             let Some(feed) = self.feeds.get_mut(r.feed) else { continue };
-            if let Some(s) = feed.subscriptions.get_mut(r.at as usize) {
+            if let Some(s) = feed.subscriptions.get_mut(r.at.index()) {
                 s.payload_types = self.descriptions.map(&feed.media, &e.media);
             }
         }
@@ -180,6 +178,9 @@ impl Core {
         }
         if let Some(e) = self.endpoints.get_mut(slot) {
             e.sender.set_sources(sources);
+            for source in &mut e.sender.sources {
+                source.feed = self.feed_slots.get(&source.spec.id).copied();
+            }
         }
     }
 
@@ -239,6 +240,9 @@ impl Core {
             let media = self.descriptions.get(&info.media);
             let feed = self.feeds.insert(Feed::new(info.clone(), media));
             self.feed_slots.insert(source, feed);
+            if let Some(local) = self.home_source(source) {
+                local.feed = Some(feed);
+            }
         }
         let random = self.next_random();
         let Some(feed_slot) = self.feed_slots.get(&source).copied() else { return };
@@ -252,7 +256,7 @@ impl Core {
         feed.info = info.clone();
         let payload_types = self.descriptions.map(&feed.media, &e.media);
         let known = e.subscriptions.get(source);
-        let place = known.and_then(|r| Some((r, feed.subscriptions.get_mut(r.at as usize)?)));
+        let place = known.and_then(|r| Some((r, feed.subscriptions.get_mut(r.at.index())?)));
         let reference = if let Some((reference, s)) = place {
             s.terms = terms;
             s.payload_types = payload_types;
@@ -268,7 +272,7 @@ impl Core {
             };
             let rtx_resume = encoding.rtx.and_then(|rtx| e.receiver.resume(rtx).ok());
             let clock = feedback::clock_rate(info);
-            let at = feed.subscribe(Subscription {
+            let place = feed.subscribe(Subscription {
                 receiver: slot,
                 ssrc: encoding.ssrc,
                 rtx_ssrc: encoding.rtx.filter(|_| rtx_resume.is_some()),
@@ -286,7 +290,7 @@ impl Core {
                 last_sr: None,
                 fraction_lost: 0,
             });
-            let reference = SubscriptionRef { source, feed: feed_slot, at: at as u32 };
+            let reference = SubscriptionRef { source, feed: feed_slot, at: place };
             e.receiver.by_ssrc.insert(encoding.ssrc, reference);
             e.subscriptions.set(reference);
             reference
@@ -315,8 +319,8 @@ impl Core {
         let Some(reference) = e.subscriptions.remove(source) else { return };
         let SubscriptionRef { feed: feed_slot, at, .. } = reference;
         let Some(feed) = self.feeds.get_mut(feed_slot) else { return };
-        let Some(gone) = feed.unsubscribe(at as usize) else { return };
-        if let Some(moved) = feed.subscriptions.get(at as usize)
+        let Some(gone) = feed.unsubscribe(at) else { return };
+        if let Some(moved) = feed.subscriptions.get(at.index())
             && let Some(other) = self.endpoints.get_mut(moved.receiver)
         {
             other.subscriptions.set(reference);
@@ -340,10 +344,9 @@ impl Core {
     }
 
     /// Nobody here receives this source.
-    fn drop_feed(&mut self, source: SourceId, slot: u32) {
+    fn drop_feed(&mut self, source: SourceId, slot: FeedSlot) {
         self.feeds.remove(slot);
         self.feed_slots.remove(&source);
-        self.dirty.retain(|f| *f != slot);
     }
 
     /// The sender's home says which encodings arrive, and how high they are.
@@ -361,7 +364,7 @@ impl Core {
         let (now, now_ms) = (self.now, self.now_ms());
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let Some(feed) = feed else { return };
-        let all = 0..feed.subscriptions.len();
+        let all = (0..feed.subscriptions.len()).map(Place::new);
         let waits = all.fold(0, |waits, at| waits | feed.retarget(at, now, now_ms));
         self.want_keyframes(source, waits);
         self.tell_wanted(source, false);
@@ -371,7 +374,7 @@ impl Core {
     pub(super) fn retarget_one(&mut self, r: SubscriptionRef) {
         let (now, now_ms) = (self.now, self.now_ms());
         let Some(feed) = self.feeds.get_mut(r.feed) else { return };
-        let waits = feed.retarget(r.at as usize, now, now_ms);
+        let waits = feed.retarget(r.at, now, now_ms);
         self.want_keyframes(r.source, waits);
         self.tell_wanted(r.source, false);
     }

@@ -3,7 +3,11 @@
 
 use super::{Core, Endpoint};
 use crate::egress::Feed;
-use crate::{EndpointSnapshot, ShardSnapshot, SourceSnapshot, SubscriptionSnapshot, slab::Slab};
+use crate::{
+    EndpointSnapshot, ShardSnapshot, SourceSnapshot, SubscriptionSnapshot,
+    slots::{EndpointSlot, FeedSlot},
+};
+use slotmap::SlotMap;
 
 /// So much is copied at a time, in subscriptions: less than half a millisecond's work. With more than
 /// twenty times as much a snapshot takes longer than a second.
@@ -12,29 +16,29 @@ const AT_A_TIME: usize = 4_096;
 /// A snapshot that is being made.
 #[derive(Debug)]
 pub(super) struct Survey {
-    next: u32,
+    left: std::vec::IntoIter<EndpointSlot>,
     measured: Vec<EndpointSnapshot>,
 }
 
 impl Core {
     /// Begins to measure everybody.
     pub(super) fn begin_snapshot(&mut self) {
-        self.survey = Some(Survey { next: 0, measured: Vec::new() });
+        let all: Vec<_> = self.endpoints.keys().collect();
+        let measured = Vec::with_capacity(all.len());
+        self.survey = Some(Survey { left: all.into_iter(), measured });
     }
 
     /// Measures some. Returns everything that control wants to know once all have been measured.
     pub(super) fn continue_snapshot(&mut self) -> Option<ShardSnapshot> {
         let mut survey = self.survey.take()?;
         let mut done = 0;
-        while survey.next < self.endpoints.bound() {
+        while !survey.left.as_slice().is_empty() {
             if done >= AT_A_TIME {
                 self.survey = Some(survey);
                 return None;
             }
-            let Some(e) = self.endpoints.get_mut(survey.next) else {
-                survey.next += 1;
-                continue;
-            };
+            let Some(slot) = survey.left.next() else { break };
+            let Some(e) = self.endpoints.get_mut(slot) else { continue };
             let interval = self.now.saturating_duration_since(e.measured_at);
             e.measured_at = self.now;
             let arrived =
@@ -42,10 +46,9 @@ impl Core {
             self.totals.video_ms += arrived.count() as u64 * interval.as_millis() as u64;
             self.totals.layering_changes += std::mem::take(&mut e.sender.layering_changes);
             let seconds = interval.as_secs_f64().max(0.001);
-            let subscriptions = subscriptions(e, survey.next, &mut self.feeds, seconds);
+            let subscriptions = subscriptions(e, slot, &mut self.feeds, seconds);
             done += 1 + subscriptions.len();
             survey.measured.push(endpoint(e, subscriptions, seconds));
-            survey.next += 1;
         }
         Some(self.snapshot(survey.measured))
     }
@@ -134,14 +137,14 @@ fn endpoint(
 /// What an endpoint gets, with the fraction of each that it reported lost (of 256).
 fn subscriptions(
     e: &Endpoint,
-    slot: u32,
-    feeds: &mut Slab<Feed>,
+    slot: EndpointSlot,
+    feeds: &mut SlotMap<FeedSlot, Feed>,
     seconds: f64,
 ) -> Vec<(SubscriptionSnapshot, u8)> {
     let mut all = Vec::with_capacity(e.subscriptions.len());
     for r in e.subscriptions.iter() {
         let feed = feeds.get_mut(r.feed);
-        let Some(s) = feed.and_then(|f| f.subscriptions.get_mut(r.at as usize)) else { continue };
+        let Some(s) = feed.and_then(|f| f.subscriptions.get_mut(r.at.index())) else { continue };
         if s.receiver != slot {
             continue;
         }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rialto_media::encodings;
+use rialto_media::{Drop, encodings};
 
-use super::{Core, Event, Outbox, PeerItem, feedback};
-use crate::MediaEvent;
+use super::{Core, Event, Outbox, PeerItem, feedback, inbound};
+use crate::{MediaEvent, slots::EndpointSlot};
 
 /// Between two receiver reports to a sender.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -40,9 +40,7 @@ impl Core {
     pub(super) fn sender_feedback(&mut self, out: &mut impl Outbox) {
         self.urgent.clear();
         self.urgent_at = None;
-        for slot in 0..self.endpoints.bound() {
-            self.feedback_to(slot, out);
-        }
+        self.for_each_endpoint(|core, slot| core.feedback_to(slot, out));
     }
 
     /// The same, for those that something must be asked of soon.
@@ -58,7 +56,7 @@ impl Core {
         self.urgent.drain(..due);
     }
 
-    fn feedback_to(&mut self, slot: u32, out: &mut impl Outbox) {
+    fn feedback_to(&mut self, slot: EndpointSlot, out: &mut impl Outbox) {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         e.urgent = false;
@@ -94,15 +92,13 @@ impl Core {
     }
 
     fn tell_levels(&mut self) {
-        for slot in 0..self.endpoints.bound() {
-            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+        for e in self.endpoints.values_mut() {
             let endpoint = e.id;
-            for at in 0..e.sender.sources.len() {
-                let Some(e) = self.endpoints.get_mut(slot) else { break };
-                let Some(s) = e.sender.sources.get_mut(at) else { break };
+            for s in &mut e.sender.sources {
                 let source = s.spec.id;
                 if let Some(level) = s.level.take() {
-                    self.event(Event::Media(MediaEvent::AudioLevel { endpoint, source, level }));
+                    let event = MediaEvent::AudioLevel { endpoint, source, level };
+                    inbound::push(&mut self.events, &mut self.totals, Event::Media(event));
                 }
             }
         }
@@ -111,23 +107,25 @@ impl Core {
     /// Encodings that have fallen silent are no longer offered to receivers.
     fn expire_encodings(&mut self) {
         let now = self.now;
-        for slot in 0..self.endpoints.bound() {
-            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+        self.for_each_endpoint(|core, slot| {
+            let Some(e) = core.endpoints.get_mut(slot) else { return };
             let mut changed = 0u64;
             e.sender
                 .expire_encodings(now, |at| changed |= 1u64.checked_shl(at as u32).unwrap_or(0));
             for at in 0..u64::BITS {
                 if changed & (1 << at) != 0 {
-                    self.tell_active_to_all(slot, at as usize);
+                    core.tell_active_to_all(slot, at as usize);
                 }
             }
-        }
+        });
     }
 
     /// A keyframe that was asked for may have been lost, or the request was.
     fn retry_keyframes(&mut self) {
         let now = self.now;
-        for slot in 0..self.feeds.bound() {
+        let mut all = std::mem::take(&mut self.feed_list);
+        all.extend(self.feeds.keys());
+        for slot in all.drain(..) {
             let Some(feed) = self.feeds.get_mut(slot) else { continue };
             let source = feed.info.spec.id;
             let mut ask = 0;
@@ -141,6 +139,7 @@ impl Core {
             }
             self.want_keyframes(source, ask);
         }
+        self.feed_list = all;
     }
 
     /// Media may be lost between shards; what they know of each other must not stay wrong.
@@ -148,18 +147,18 @@ impl Core {
         if self.config.shards < 2 {
             return;
         }
-        for slot in 0..self.feeds.bound() {
-            let Some(feed) = self.feeds.get(slot) else { continue };
+        for feed in self.feeds.values() {
             let (source, home, wanted) = (feed.info.spec.id, feed.info.home, feed.wanted());
-            if home != self.config.shard {
-                self.send_peer(home, PeerItem::Wanted { source, wanted }, &[]);
+            let item = PeerItem::Wanted { source, wanted };
+            if home != self.config.shard && !self.peers.push(home, item, &[]) {
+                self.drops.count(Drop::PeerQueueFull);
             }
         }
-        for slot in 0..self.endpoints.bound() {
-            for source in 0..self.endpoints.get(slot).map_or(0, |e| e.sender.sources.len()) {
-                self.tell_active_to_all(slot, source);
+        self.for_each_endpoint(|core, slot| {
+            for source in 0..core.endpoints.get(slot).map_or(0, |e| e.sender.sources.len()) {
+                core.tell_active_to_all(slot, source);
             }
-        }
+        });
     }
 }
 
@@ -317,10 +316,10 @@ mod tests {
     #[test]
     fn keys_outlast_a_time_without_an_address() {
         let (mut world, _) = after_a_tick();
-        let e = world.cores[0].endpoints.get_mut(0).unwrap();
+        let e = world.cores[0].endpoints.values_mut().next().unwrap();
         let dest = e.receiver.dest.take();
         world.run(SECOND);
-        let e = world.cores[0].endpoints.get_mut(0).unwrap();
+        let e = world.cores[0].endpoints.values_mut().next().unwrap();
         assert!(e.receiver.tx.is_some());
         e.receiver.dest = dest;
     }

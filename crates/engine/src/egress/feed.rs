@@ -12,7 +12,7 @@ use super::{
     receiver::Subscription,
     ring::{PacketRing, RingIndex, RingSize},
 };
-use crate::ingress::PacketMeta;
+use crate::{ingress::PacketMeta, slots::Place};
 
 /// A feed is flushed early when so many packets wait in one ring.
 const FLUSH_AT: u64 = 32;
@@ -134,14 +134,16 @@ impl Feed {
     }
 
     /// Takes a receiver and returns its place.
-    pub fn subscribe(&mut self, subscription: Subscription) -> usize {
+    pub fn subscribe(&mut self, subscription: Subscription) -> Place {
         self.wanted.change(0, subscription.wanted());
+        let place = Place::new(self.subscriptions.len());
         self.subscriptions.push(subscription);
-        self.subscriptions.len() - 1
+        place
     }
 
     /// Gives up the receiver at a place; the last one takes the place.
-    pub fn unsubscribe(&mut self, at: usize) -> Option<Subscription> {
+    pub fn unsubscribe(&mut self, at: Place) -> Option<Subscription> {
+        let at = at.index();
         if at >= self.subscriptions.len() {
             return None;
         }
@@ -152,10 +154,10 @@ impl Feed {
 
     /// Decides anew what the receiver at a place gets. Returns the encoding of which it then needs a
     /// keyframe, as a mask.
-    pub fn retarget(&mut self, at: usize, now: Instant, now_ms: u32) -> EncodingMask {
+    pub fn retarget(&mut self, at: Place, now: Instant, now_ms: u32) -> EncodingMask {
         let only = self.info.spec.encodings.len() == 1;
         let active = if only { 1 } else { self.active };
-        let Some(s) = self.subscriptions.get_mut(at) else { return 0 };
+        let Some(s) = self.subscriptions.get_mut(at.index()) else { return 0 };
         let before = s.wanted();
         // With nothing arriving, what was forwarded last is what will be recognised first.
         let target =

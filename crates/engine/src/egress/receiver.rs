@@ -14,7 +14,11 @@ use rialto_srtp::TxContext;
 use rustc_hash::FxHashMap;
 
 use super::{history::History, projection::Projection};
-use crate::{dest::Dest, ingress::keyframe::Granted};
+use crate::{
+    dest::Dest,
+    ingress::keyframe::Granted,
+    slots::{EndpointSlot, FeedSlot, Place},
+};
 
 /// SSRCs whose numbers are remembered after their subscription ended, so that none is used twice
 /// under one key (RFC 3711 section 9.1). A receiver that has had so many gets no new ones.
@@ -23,8 +27,8 @@ const MAX_REMEMBERED_SSRCS: usize = 4_096;
 /// Whether and how a receiver can get a source.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Slot of the receiving endpoint on this shard.
-    pub receiver: u32,
+    /// The receiving endpoint.
+    pub receiver: EndpointSlot,
     /// SSRC it sees.
     pub ssrc: u32,
     /// SSRC of retransmissions.
@@ -70,10 +74,10 @@ impl Subscription {
 pub struct SubscriptionRef {
     /// The source.
     pub source: SourceId,
-    /// The feed's slot on this shard.
-    pub feed: u32,
+    /// The feed.
+    pub feed: FeedSlot,
     /// Its place among the feed's subscriptions.
-    pub at: u32,
+    pub at: Place,
 }
 
 /// The sending side of an endpoint.
