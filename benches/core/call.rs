@@ -41,6 +41,8 @@ const IN_HEADER: usize = 12 + 4 + 8;
 const IN_LEN: usize = IN_HEADER + PAYLOAD + PROFILE.rtp_overhead();
 
 const PT: u8 = 100;
+/// The SSRC of the first participant's video.
+const SSRC: u32 = 0x5eed_0000;
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 10_000);
 
 /// A participant that sends.
@@ -54,11 +56,11 @@ struct Sender {
 
 /// See the module's description.
 pub struct Call {
-    core: Core,
+    pub core: Core,
     pub out: Drained,
     senders: Vec<Sender>,
     receivers_of_each: u64,
-    now: Instant,
+    pub now: Instant,
     frame: Vec<u8>,
 }
 
@@ -109,11 +111,11 @@ impl Call {
         call
     }
 
-    fn command(&mut self, command: ShardCommand) {
+    pub fn command(&mut self, command: ShardCommand) {
         self.core.on_command(self.now, command, &mut self.out);
     }
 
-    fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
+    pub fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
         let (endpoint, remote, local) = (EndpointId(id), remote(id), LOCAL.into());
         let label = Arc::from(format!("bench/{id}"));
         let spec =
@@ -125,26 +127,24 @@ impl Call {
         self.command(ShardCommand::SetKeys(endpoint, keying(id)));
     }
 
-    fn add_source(&mut self, id: u32, receivers: &[u32], media: &Arc<MediaParams>) {
-        let ssrc = 0x5eed_0000 + id;
-        let spec = SourceSpec {
-            id: SourceId(id),
-            name: Arc::from(format!("bench{id}-v0")),
-            media: MediaType::Video,
-            encodings: vec![EncodingSpec { ssrc, rtx: None }],
-        };
-        self.command(ShardCommand::SetSources(EndpointId(id), vec![spec.clone()]));
+    pub fn add_source(&mut self, id: u32, receivers: &[u32], media: &Arc<MediaParams>) {
+        let source = source(id, media);
+        let ssrc = SSRC + id;
+        self.command(ShardCommand::SetSources(EndpointId(id), vec![source.spec.clone()]));
         self.command(ShardCommand::AddRoute { source: SourceId(id), shard: ShardId(0) });
-        let source = Arc::new(SourceInfo { spec, home: ShardId(0), media: media.clone() });
         for receiver in receivers {
-            self.command(ShardCommand::Subscribe {
-                receiver: EndpointId(*receiver),
-                source: source.clone(),
-                terms: Terms { mid: Mid::new("0"), max_height: None },
-            });
+            self.subscribe(*receiver, &source);
         }
         let seal = TxContext::new(PROFILE, &keying(id).receive).expect("a good key");
         self.senders.push(Sender { remote: remote(id), ssrc, seal, index: 1 });
+    }
+
+    pub fn subscribe(&mut self, receiver: u32, source: &Arc<SourceInfo>) {
+        self.command(ShardCommand::Subscribe {
+            receiver: EndpointId(receiver),
+            source: source.clone(),
+            terms: Terms { mid: Mid::new("0"), max_height: None },
+        });
     }
 
     /// How many packets are forwarded in a round.
@@ -227,7 +227,18 @@ impl Sender {
     }
 }
 
-fn remote(id: u32) -> SocketAddr {
+/// The video of a participant.
+pub fn source(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
+    let spec = SourceSpec {
+        id: SourceId(id),
+        name: Arc::from(format!("bench{id}-v0")),
+        media: MediaType::Video,
+        encodings: vec![EncodingSpec { ssrc: SSRC + id, rtx: None }],
+    };
+    Arc::new(SourceInfo { spec, home: ShardId(0), media: media.clone() })
+}
+
+pub fn remote(id: u32) -> SocketAddr {
     SocketAddr::from(([127, 0, (id >> 8) as u8, id as u8], 40_000))
 }
 
@@ -237,7 +248,7 @@ fn keying(id: u32) -> Keying {
     Keying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
 }
 
-fn media() -> MediaParams {
+pub fn media() -> MediaParams {
     MediaParams {
         payload_types: vec![PayloadType {
             pt: PT,

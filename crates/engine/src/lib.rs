@@ -18,7 +18,7 @@ pub mod mailbox;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
-mod slab;
+mod slots;
 mod start;
 mod tap;
 pub mod thread;

@@ -40,7 +40,7 @@ pub enum Codec {
 }
 
 /// One negotiated payload type of an endpoint (both directions use the same number).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PayloadType {
     /// RTP payload type, 0..=127.
     pub pt: u8,
@@ -64,7 +64,7 @@ pub struct PayloadType {
 }
 
 /// What an endpoint negotiated: payload types and header-extension ids, of both directions.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct MediaParams {
     /// Payload types by number; a number is listed once.
     pub payload_types: Vec<PayloadType>,

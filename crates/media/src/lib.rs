@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod datagram;
+mod descriptions;
 mod drop;
 pub mod encodings;
 mod extension;
@@ -14,6 +15,7 @@ mod source;
 mod tables;
 
 pub use datagram::{TransportDatagram, TransportEvent};
+pub use descriptions::{Description, DescriptionId, Descriptions};
 pub use drop::{Drop, DropCounters};
 pub use encodings::{EncodingMask, Heights};
 pub use extension::Extension;

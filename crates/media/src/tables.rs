@@ -20,11 +20,14 @@ pub struct PtInfo {
 /// Marks an extension id or payload type that was not negotiated.
 const NONE: u8 = 0xff;
 
+/// RTP payload types are numbers of seven bits (RFC 3550 section 5.1).
+const PAYLOAD_TYPES: usize = 128;
+
 /// An endpoint's numbers, by number and by meaning.
 #[derive(Clone, Debug)]
 pub struct Tables {
-    payload_types: Vec<Option<PtInfo>>,
-    by_extension_id: Vec<u8>,
+    payload_types: [Option<PtInfo>; PAYLOAD_TYPES],
+    by_extension_id: [u8; 256],
     extension_ids: [u8; Extension::COUNT],
     /// One- and two-byte header extensions may be mixed (RFC 8285 section 4.1.2).
     pub allow_mixed: bool,
@@ -45,7 +48,7 @@ impl Default for Tables {
 impl Tables {
     /// Compiles what was signalled.
     pub fn new(media: &MediaParams) -> Self {
-        let mut payload_types = vec![None; 128];
+        let mut payload_types = [None; PAYLOAD_TYPES];
         for pt in &media.payload_types {
             if let Some(place) = payload_types.get_mut(usize::from(pt.pt)) {
                 *place = Some(PtInfo {
@@ -56,7 +59,7 @@ impl Tables {
                 });
             }
         }
-        let mut by_extension_id = vec![NONE; 256];
+        let mut by_extension_id = [NONE; 256];
         let mut extension_ids = [0; Extension::COUNT];
         for (id, kind) in &media.extensions {
             if let Some(place) = by_extension_id.get_mut(usize::from(*id)) {
@@ -140,15 +143,15 @@ pub fn video_codec(codec: Codec) -> Option<VideoCodec> {
 /// From a sender's payload types to a receiver's.
 #[derive(Clone, Debug)]
 pub struct PtMap {
-    media: Vec<u8>,
-    rtx: Vec<u8>,
+    media: [u8; PAYLOAD_TYPES],
+    rtx: [u8; PAYLOAD_TYPES],
 }
 
 impl PtMap {
     /// Matches by codec, clock rate and profile; H.264 and VP9 without an equal profile fall back to
     /// the first payload type of the codec.
     pub fn new(from: &MediaParams, to: &MediaParams) -> Self {
-        let mut map = Self { media: vec![NONE; 128], rtx: vec![NONE; 128] };
+        let mut map = Self { media: [NONE; PAYLOAD_TYPES], rtx: [NONE; PAYLOAD_TYPES] };
         for pt in &from.payload_types {
             let Some(out) = counterpart(pt, to) else { continue };
             let at = usize::from(pt.pt);

@@ -1,11 +1,14 @@
 //! An endpoint on its home shard: its sending and its receiving side.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
-use rialto_media::Tables;
-use rialto_media::{EndpointId, MediaParams, SourceId};
+use rialto_media::{Description, EndpointId, SourceId};
 
-use crate::{EndpointSpec, Tap, egress::Receiver, ingress::Sender};
+use crate::{
+    EndpointSpec, Tap,
+    egress::{Receiver, receiver::SubscriptionRef},
+    ingress::Sender,
+};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -14,18 +17,22 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// What control said of it.
     pub spec: EndpointSpec,
-    /// What it negotiated, as signalled.
-    pub media: Arc<MediaParams>,
-    /// What it negotiated, compiled.
-    pub tables: Arc<Tables>,
+    /// What it negotiated.
+    pub media: Description,
     /// What it sends.
     pub sender: Sender,
     /// What it gets.
     pub receiver: Receiver,
-    /// The sources it gets, for its end.
-    pub subscriptions: Vec<SourceId>,
+    /// The sources it gets.
+    pub subscriptions: SubscriptionList,
+    /// Addresses that were bound to it; some may be another's by now.
+    pub addresses: Vec<SocketAddr>,
     /// When anything authenticated last came from it.
     pub last_received: Option<Instant>,
+    /// It is in the list of those that must be asked for something soon.
+    pub urgent: bool,
+    /// When a snapshot last measured it.
+    pub measured_at: Instant,
     /// When receiver reports are next due.
     pub next_report: Instant,
     /// Counter of full intra requests (RFC 5104 section 4.3.1.1).
@@ -37,21 +44,68 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without keys, address and media.
-    pub fn new(id: EndpointId, spec: EndpointSpec, now: Instant) -> Self {
+    /// An endpoint without keys and address.
+    pub fn new(id: EndpointId, spec: EndpointSpec, media: Description, now: Instant) -> Self {
         Self {
             id,
             spec,
-            media: Arc::default(),
-            tables: Arc::default(),
+            media,
             sender: Sender::default(),
             receiver: Receiver::default(),
-            subscriptions: Vec::new(),
+            subscriptions: SubscriptionList::default(),
+            addresses: Vec::new(),
             last_received: None,
+            urgent: false,
+            measured_at: now,
             next_report: now,
             fir_count: 0,
             spurious_remb: false,
             tap: None,
         }
+    }
+}
+
+/// What an endpoint gets, by source: where each subscription is.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriptionList {
+    /// In the order of the sources' ids, which is that of their age: a new one goes to the end.
+    sorted: Vec<SubscriptionRef>,
+}
+
+impl SubscriptionList {
+    /// Where the subscription to a source is.
+    pub fn get(&self, source: SourceId) -> Option<SubscriptionRef> {
+        self.place(source).ok().and_then(|at| self.sorted.get(at)).copied()
+    }
+
+    /// Remembers where the subscription to a source is now.
+    pub fn set(&mut self, reference: SubscriptionRef) {
+        match self.place(reference.source) {
+            Ok(at) => {
+                if let Some(known) = self.sorted.get_mut(at) {
+                    *known = reference;
+                }
+            }
+            Err(at) => self.sorted.insert(at, reference),
+        }
+    }
+
+    /// Forgets the subscription to a source.
+    pub fn remove(&mut self, source: SourceId) -> Option<SubscriptionRef> {
+        self.place(source).ok().map(|at| self.sorted.remove(at))
+    }
+
+    /// All, the oldest source first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = SubscriptionRef> + '_ {
+        self.sorted.iter().copied()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    fn place(&self, source: SourceId) -> Result<usize, usize> {
+        self.sorted.binary_search_by_key(&source, |r| r.source)
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     ShardTotals,
     egress::{SourceInfo, Subscription, history::Refused, receiver::SubscriptionRef},
     ingress::keyframe::RequestLimit,
+    slots::EndpointSlot,
 };
 
 /// Round trip assumed before one is measured.
@@ -68,7 +69,7 @@ pub(super) fn send_bye(
 
 impl Core {
     /// Takes an SRTCP packet of an endpoint whose home this is.
-    pub(super) fn on_rtcp(&mut self, slot: u32, bytes: &mut [u8], out: &mut impl Outbox) {
+    pub(super) fn on_rtcp(&mut self, slot: EndpointSlot, bytes: &mut [u8], out: &mut impl Outbox) {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Some(rx) = e.sender.rx.as_mut() else { return self.drops.count(Drop::NoKeys) };
@@ -92,7 +93,7 @@ impl Core {
 
     fn on_rtcp_packet(
         &mut self,
-        slot: u32,
+        slot: EndpointSlot,
         packet: &Rtcp<'_>,
         nacked: &mut usize,
         out: &mut impl Outbox,
@@ -130,24 +131,24 @@ impl Core {
     }
 
     /// An estimate that nothing is done with. Who was not asked for it is counted, once.
-    fn on_remb(&mut self, slot: u32) {
+    fn on_remb(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        if !e.tables.remb && !e.spurious_remb {
+        if !e.media.tables.remb && !e.spurious_remb {
             e.spurious_remb = true;
             self.totals.spurious_rembs += 1;
         }
     }
 
     /// The subscription that feedback about `ssrc` is for.
-    fn subscription_ref(&self, slot: u32, ssrc: u32) -> Option<SubscriptionRef> {
+    fn subscription_ref(&self, slot: EndpointSlot, ssrc: u32) -> Option<SubscriptionRef> {
         self.endpoints.get(slot)?.receiver.by_ssrc.get(&ssrc).copied()
     }
 
     fn subscription_mut(&mut self, r: SubscriptionRef) -> Option<&mut Subscription> {
-        self.feeds.get_mut(r.feed)?.subscriptions.get_mut(r.at as usize)
+        self.feeds.get_mut(r.feed)?.subscriptions.get_mut(r.at.index())
     }
 
-    fn on_report_block(&mut self, slot: u32, block: &ReportBlock) {
+    fn on_report_block(&mut self, slot: EndpointSlot, block: &ReportBlock) {
         let now = self.now;
         let Some(r) = self.subscription_ref(slot, block.ssrc) else { return };
         let Some(s) = self.subscription_mut(r) else { return };
@@ -163,12 +164,12 @@ impl Core {
         }
     }
 
-    fn on_nack(&mut self, slot: u32, ssrc: u32, sequence: u16, out: &mut impl Outbox) {
+    fn on_nack(&mut self, slot: EndpointSlot, ssrc: u32, sequence: u16, out: &mut impl Outbox) {
         let now_ms = self.now_ms();
         let Some(r) = self.subscription_ref(slot, ssrc) else { return };
         let rtt = self.endpoints.get(slot).and_then(|e| e.receiver.rtt).unwrap_or(DEFAULT_RTT);
         let Some(feed) = self.feeds.get_mut(r.feed) else { return };
-        let Some(s) = feed.subscriptions.get_mut(r.at as usize) else { return };
+        let Some(s) = feed.subscriptions.get_mut(r.at.index()) else { return };
         match s.history.resend(sequence, now_ms, rtt) {
             Ok(sent) => {
                 let mut forwarder = Forwarder {
@@ -179,7 +180,7 @@ impl Core {
                     now_ms,
                     out,
                 };
-                if !forwarder.resend(feed, r.at as usize, &sent) {
+                if !forwarder.resend(feed, r.at.index(), &sent) {
                     self.totals.retransmissions_missed += 1;
                 }
             }
@@ -188,7 +189,7 @@ impl Core {
         }
     }
 
-    fn on_keyframe_request(&mut self, slot: u32, ssrc: u32) {
+    fn on_keyframe_request(&mut self, slot: EndpointSlot, ssrc: u32) {
         let (now, limit) = (self.now, self.config.keyframes.receiver);
         let Some(r) = self.subscription_ref(slot, ssrc) else { return };
         let Some(s) = self.subscription_mut(r) else { return };
@@ -214,7 +215,7 @@ impl Core {
                 self.endpoints.get_mut(home).and_then(|e| e.sender.stream_mut(source, encoding));
             if let Some(stream) = stream {
                 stream.keyframes.want();
-                self.set_urgent();
+                self.set_urgent(home);
             }
             return;
         }
@@ -226,7 +227,7 @@ impl Core {
 
     fn on_sender_report(
         &mut self,
-        slot: u32,
+        slot: EndpointSlot,
         ssrc: u32,
         ntp: u64,
         timestamp: u32,
@@ -304,7 +305,7 @@ pub(super) fn write_sender_feedback(
         if stream.keyframes.poll(now, limit) {
             begin(w);
             *requests_sent += 1;
-            if e.tables.pli || !e.tables.fir {
+            if e.media.tables.pli || !e.media.tables.fir {
                 let _ = w.pli(own, stream.ssrc);
             } else {
                 e.fir_count = e.fir_count.wrapping_add(1);

@@ -4,6 +4,7 @@
 use rialto_media::{Drop, DropCounters};
 use rialto_media::{MediaType, Mid};
 use rialto_rtp::header::FIXED_LEN;
+use slotmap::SlotMap;
 
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox};
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         wire::{Outgoing, extension_len, write_plain, write_rtp},
     },
     ingress::PacketMeta,
-    slab::Slab,
+    slots::{EndpointSlot, FeedSlot},
 };
 
 /// Packets that are within so many bytes of one another are padded to one size. Browsers cut a frame
@@ -47,7 +48,7 @@ impl Default for Scratch {
 
 /// What the functions of this file share, borrowed from the core apart from feeds.
 pub(super) struct Forwarder<'a, O> {
-    pub(super) endpoints: &'a mut Slab<Endpoint>,
+    pub(super) endpoints: &'a mut SlotMap<EndpointSlot, Endpoint>,
     pub(super) drops: &'a mut DropCounters,
     pub(super) totals: &'a mut ShardTotals,
     pub(super) scratch: &'a mut Scratch,
@@ -73,7 +74,7 @@ impl Core {
         }
     }
 
-    fn flush_feed(&mut self, slot: u32, out: &mut impl Outbox) {
+    fn flush_feed(&mut self, slot: FeedSlot, out: &mut impl Outbox) {
         let now_ms = self.now_ms();
         let Some(feed) = self.feeds.get_mut(slot) else { return };
         let came = feed.since.take();
@@ -101,7 +102,7 @@ impl<O: Outbox> Forwarder<'_, O> {
         let mut switched = false;
         let video = feed.info.spec.media == MediaType::Video;
         for s in &mut feed.subscriptions {
-            let before = s.projection.current();
+            let (before, wanted) = (s.projection.current(), s.wanted());
             // A switch goes to a packet that is newer than all of the old encoding, so the old one's
             // come first.
             let order = before
@@ -114,7 +115,10 @@ impl<O: Outbox> Forwarder<'_, O> {
                     self.receiver(s, encoding, ring, range, video);
                 }
             }
-            switched |= s.projection.current() != before;
+            if s.projection.current() != before {
+                switched = true;
+                feed.wanted.change(wanted, s.wanted());
+            }
         }
         for source in &mut feed.encodings {
             source.fresh = source.fresh_range().end;
@@ -151,7 +155,7 @@ impl<O: Outbox> Forwarder<'_, O> {
             };
             let Some(projected) = s.projection.accept(encoding, meta) else { continue };
             let len = FIXED_LEN
-                + extension_len(meta, &e.tables, s.terms.mid.as_ref())
+                + extension_len(meta, &e.media.tables, s.terms.mid.as_ref())
                 + usize::from(meta.payload_len);
             let len = len as u16;
             planned.push(Planned { ring: at, projected, payload_type, padding: 0, len });
@@ -195,7 +199,8 @@ impl<O: Outbox> Forwarder<'_, O> {
         }
         let room = self.out.reserve(dest, MAX_DATAGRAM);
         let Some(buf) = room else { return self.drops.count(Drop::SendQueueFull) };
-        let written = write_rtp(buf, &outgoing, meta, packet, &e.tables, s.terms.mid.as_ref(), tx);
+        let written =
+            write_rtp(buf, &outgoing, meta, packet, &e.media.tables, s.terms.mid.as_ref(), tx);
         let Some(len) = written else {
             self.out.commit(0);
             return self.drops.count(Drop::TooLarge);
@@ -268,7 +273,8 @@ impl<O: Outbox> Forwarder<'_, O> {
             self.drops.count(Drop::SendQueueFull);
             return true;
         };
-        let written = write_rtp(buf, &outgoing, meta, packet, &e.tables, s.terms.mid.as_ref(), tx);
+        let written =
+            write_rtp(buf, &outgoing, meta, packet, &e.media.tables, s.terms.mid.as_ref(), tx);
         self.out.commit(written.unwrap_or(0));
         let Some(len) = written else { return true };
         self.totals.rtp_sent += 1;
@@ -293,7 +299,7 @@ fn tap_sent(
     mid: Option<&Mid>,
 ) {
     let mut plain = [0; MAX_DATAGRAM];
-    let written = write_plain(&mut plain, outgoing, meta, packet, &e.tables, mid);
+    let written = write_plain(&mut plain, outgoing, meta, packet, &e.media.tables, mid);
     if let (Some(tap), Some((_, len))) = (&e.tap, written) {
         tap.copy(true, plain.get(..len).unwrap_or_default());
     }

@@ -4,14 +4,27 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use rialto_media::Drop;
-use rialto_media::{EndpointId, ShardId, SourceId, TransportDatagram, TransportEvent};
+use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use rialto_rtp::{self as rtp, header::Kind};
 
-use super::{Core, Event, MAX_DATAGRAM, Outbox, PeerItem};
-use crate::ingress::{Accepted, PacketMeta};
+use super::{Bound, Core, Event, MAX_DATAGRAM, Outbox, PeerItem};
+use crate::{
+    ShardTotals,
+    ingress::{Accepted, PacketMeta},
+    slots::{EndpointSlot, FeedSlot},
+};
 
 /// Events for control that wait for the end of a batch, at most.
 const MAX_EVENTS: usize = 4_096;
+
+/// Keeps an event for control, or counts one more that is lost.
+pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Event) {
+    if events.len() < MAX_EVENTS {
+        events.push(event);
+    } else {
+        totals.events_dropped += 1;
+    }
+}
 
 impl Core {
     pub(super) fn inbound(
@@ -27,19 +40,20 @@ impl Core {
         let bound = self.addresses.get(&remote).copied();
         match (rtp::demux(bytes), bound) {
             (Kind::Stun, _) => {
-                let datagram = self.for_control(local, remote, bound.map(|b| b.0), bytes);
+                let datagram = self.for_control(local, remote, bound.map(|b| b.endpoint), bytes);
                 self.event(Event::Transport(TransportEvent::Stun(datagram)));
             }
-            (Kind::Dtls, Some((endpoint, _))) => {
-                let datagram = self.for_control(local, remote, Some(endpoint), bytes);
+            (Kind::Dtls, Some(bound)) => {
+                let datagram = self.for_control(local, remote, Some(bound.endpoint), bytes);
                 self.event(Event::Transport(TransportEvent::Dtls(datagram)));
             }
-            (Kind::Rtp | Kind::Rtcp, Some((endpoint, home))) => {
-                if home == self.config.shard {
-                    self.media(endpoint, bytes, out);
+            (Kind::Rtp | Kind::Rtcp, Some(bound)) => {
+                if bound.home == self.config.shard {
+                    self.media(bound, bytes, out);
                 } else {
                     self.totals.handed_over += 1;
-                    self.send_peer(home, PeerItem::Datagram { endpoint, remote }, bytes);
+                    let endpoint = bound.endpoint;
+                    self.send_peer(bound.home, PeerItem::Datagram { endpoint, remote }, bytes);
                 }
             }
             (Kind::Dtls | Kind::Rtp | Kind::Rtcp, None) => self.drops.count(Drop::UnboundAddress),
@@ -65,11 +79,7 @@ impl Core {
     }
 
     pub(super) fn event(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS {
-            self.events.push(event);
-        } else {
-            self.totals.events_dropped += 1;
-        }
+        push(&mut self.events, &mut self.totals, event);
     }
 
     pub(super) fn on_peer_item(
@@ -82,17 +92,17 @@ impl Core {
         match item {
             PeerItem::Datagram { endpoint, remote } => {
                 // The binding may have ended while the datagram was on its way here.
-                if self.addresses.get(&remote).is_some_and(|(e, _)| *e == endpoint) {
-                    self.media(endpoint, bytes, out);
-                } else {
-                    self.drops.count(Drop::UnboundAddress);
+                match self.addresses.get(&remote).copied() {
+                    Some(bound) if bound.endpoint == endpoint => self.media(bound, bytes, out),
+                    _ => self.drops.count(Drop::UnboundAddress),
                 }
             }
             PeerItem::Media { source, encoding, meta } => {
-                if !self.feed_slots.contains_key(&source) {
+                let slot = self.feed_slots.get(&source).copied();
+                if slot.is_none() {
                     self.send_peer(from, PeerItem::Wanted { source, wanted: 0 }, &[]);
                 }
-                self.feed(source, encoding, meta, bytes);
+                self.feed(slot, encoding, meta, bytes);
             }
             PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
                 self.forward_sender_report(source, encoding, ntp, timestamp, out);
@@ -109,8 +119,9 @@ impl Core {
     }
 
     /// SRTP or SRTCP of an endpoint whose home this is.
-    fn media(&mut self, endpoint: EndpointId, bytes: &mut [u8], out: &mut impl Outbox) {
-        let Some(slot) = self.endpoint_slots.get(&endpoint).copied() else {
+    fn media(&mut self, bound: Bound, bytes: &mut [u8], out: &mut impl Outbox) {
+        let Some(slot) = bound.slot.or_else(|| self.endpoint_slots.get(&bound.endpoint).copied())
+        else {
             return self.drops.count(Drop::UnknownEndpoint);
         };
         if rtp::is_rtcp(bytes) {
@@ -119,11 +130,10 @@ impl Core {
         let Some(e) = self.endpoints.get_mut(slot) else {
             return self.drops.count(Drop::UnknownEndpoint);
         };
-        let tables = e.tables.clone();
         let cx = crate::ingress::Context {
             now: self.now,
             since_epoch: self.now.saturating_duration_since(self.epoch),
-            tables: &tables,
+            tables: &e.media.tables,
             silence: self.config.silence,
         };
         let wire_len = bytes.len() as u64;
@@ -136,7 +146,7 @@ impl Core {
                     tap.copy(false, bytes.get(..accepted.len).unwrap_or_default());
                 }
                 if accepted.urgent {
-                    self.set_urgent();
+                    self.set_urgent(slot);
                 }
                 self.route(slot, &accepted, bytes);
             }
@@ -145,7 +155,7 @@ impl Core {
     }
 
     /// Gives a packet to every shard whose receivers need its encoding.
-    fn route(&mut self, slot: u32, accepted: &Accepted, bytes: &mut [u8]) {
+    fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, bytes: &mut [u8]) {
         let Accepted { id, encoding, meta, .. } = *accepted;
         self.totals.keyframes_received += u64::from(meta.keyframe);
         if accepted.changed {
@@ -162,7 +172,7 @@ impl Core {
         else {
             return;
         };
-        let packet = bytes.get(..accepted.len).unwrap_or_default();
+        let (feed, packet) = (source.feed, bytes.get(..accepted.len).unwrap_or_default());
         for (shard, wanted) in &source.routes {
             if wanted & bit == 0 {
                 continue;
@@ -181,12 +191,12 @@ impl Core {
             self.drops.count(Drop::Unwanted);
         }
         if here {
-            self.feed(id, encoding, meta, packet);
+            self.feed(feed, encoding, meta, packet);
         }
     }
 
     /// Tells every shard with receivers which encodings of a source arrive now.
-    pub(super) fn tell_active_to_all(&mut self, slot: u32, source: usize) {
+    pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: usize) {
         let Some(s) = self.endpoints.get(slot).and_then(|e| e.sender.sources.get(source)) else {
             return;
         };
@@ -205,12 +215,10 @@ impl Core {
     }
 
     /// Puts a packet into its ring on this shard; it leaves at the next flush that finds it due.
-    fn feed(&mut self, source: SourceId, encoding: u8, meta: PacketMeta, packet: &[u8]) {
-        let Some(slot) = self.feed_slots.get(&source).copied() else {
-            return self.drops.count(Drop::Unwanted);
-        };
+    fn feed(&mut self, slot: Option<FeedSlot>, encoding: u8, meta: PacketMeta, packet: &[u8]) {
         let hold = self.now + self.config.video_hold;
-        let Some(feed) = self.feeds.get_mut(slot) else { return };
+        let feed = slot.and_then(|slot| Some((slot, self.feeds.get_mut(slot)?)));
+        let Some((slot, feed)) = feed else { return self.drops.count(Drop::Unwanted) };
         if feed.push(encoding, meta, packet, self.now, hold) {
             self.dirty.push(slot);
         }

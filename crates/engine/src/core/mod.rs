@@ -8,6 +8,8 @@
 //! [`write_rtp`](crate::egress::wire::write_rtp).
 
 mod command;
+#[cfg(test)]
+mod consistency;
 mod endpoint;
 mod feedback;
 mod forward;
@@ -23,8 +25,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto_media::{DropCounters, EndpointId, ShardId, SourceId, TransportEvent};
+use rialto_media::{Descriptions, DropCounters, EndpointId, ShardId, SourceId, TransportEvent};
 use rustc_hash::FxHashMap;
+use slotmap::SlotMap;
 
 pub use command::ShardCommand;
 pub use endpoint::Endpoint;
@@ -34,7 +37,7 @@ pub use peer::{PeerBatch, PeerBatches, PeerItem};
 use super::{
     api::{MediaEvent, ShardTotals, Waiting},
     delay::DelayHistogram,
-    slab::Slab,
+    slots::{EndpointSlot, FeedSlot},
 };
 use crate::{
     egress::Feed,
@@ -73,6 +76,16 @@ pub struct CoreConfig {
     pub seed: u64,
 }
 
+/// Whose packets come from an address.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    endpoint: EndpointId,
+    home: ShardId,
+    /// Where the endpoint is, if it lives on this shard. While it is set, the address is one of
+    /// [`Endpoint::addresses`] and ends with the endpoint.
+    slot: Option<EndpointSlot>,
+}
+
 /// Something for control.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -88,23 +101,28 @@ pub struct Core {
     config: CoreConfig,
     epoch: Instant,
     now: Instant,
-    addresses: FxHashMap<SocketAddr, (EndpointId, ShardId)>,
-    endpoints: Slab<Endpoint>,
-    endpoint_slots: FxHashMap<EndpointId, u32>,
-    feeds: Slab<Feed>,
-    feed_slots: FxHashMap<SourceId, u32>,
+    addresses: FxHashMap<SocketAddr, Bound>,
+    endpoints: SlotMap<EndpointSlot, Endpoint>,
+    endpoint_slots: FxHashMap<EndpointId, EndpointSlot>,
+    feeds: SlotMap<FeedSlot, Feed>,
+    feed_slots: FxHashMap<SourceId, FeedSlot>,
     /// The home endpoint of a source, on its sender's shard.
-    source_homes: FxHashMap<SourceId, u32>,
-    /// Feeds with packets that have not left yet.
-    dirty: Vec<u32>,
+    source_homes: FxHashMap<SourceId, EndpointSlot>,
+    /// Feeds with packets that have not left yet; some may be gone.
+    dirty: Vec<FeedSlot>,
     peers: PeerBatches,
     events: Vec<Event>,
     next_tick: Instant,
-    /// When a sender is looked at that something must be asked of; `None`: there is none.
-    urgent: Option<Instant>,
+    /// Senders that something must be asked of soon, each once; some may be gone.
+    urgent: Vec<EndpointSlot>,
+    /// When they are looked at; `None`: there is none.
+    urgent_at: Option<Instant>,
+    descriptions: Descriptions,
     next_levels: Instant,
     next_snapshot: Instant,
     last_snapshot: Instant,
+    /// The snapshot that is being made.
+    survey: Option<snapshot::Survey>,
     /// Time asleep by then, µs.
     last_asleep_us: u64,
     random: u64,
@@ -119,6 +137,10 @@ pub struct Core {
     /// When the oldest of the packets came that have just been written and not left yet.
     leaving: Option<Instant>,
     scratch: forward::Scratch,
+    /// Memory for a list of all endpoints.
+    endpoint_list: Vec<EndpointSlot>,
+    /// The same for feeds.
+    feed_list: Vec<FeedSlot>,
 }
 
 impl Core {
@@ -131,19 +153,22 @@ impl Core {
             epoch: now,
             now,
             addresses: FxHashMap::default(),
-            endpoints: Slab::default(),
+            endpoints: SlotMap::default(),
             endpoint_slots: FxHashMap::default(),
-            feeds: Slab::default(),
+            feeds: SlotMap::default(),
             feed_slots: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
             peers,
             events: Vec::new(),
             next_tick: now,
-            urgent: None,
+            urgent: Vec::new(),
+            urgent_at: None,
+            descriptions: Descriptions::default(),
             next_levels: now,
             next_snapshot: now,
             last_snapshot: now,
+            survey: None,
             last_asleep_us: 0,
             random,
             totals: ShardTotals::default(),
@@ -152,6 +177,8 @@ impl Core {
             waiting: Waiting::default(),
             leaving: None,
             scratch: forward::Scratch::default(),
+            endpoint_list: Vec::new(),
+            feed_list: Vec::new(),
         }
     }
 
@@ -215,7 +242,7 @@ impl Core {
     /// When [`Self::on_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Instant {
         let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due);
-        feeds.chain(self.urgent).fold(self.next_tick, Instant::min)
+        feeds.chain(self.urgent_at).fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due at `now`.
@@ -226,14 +253,29 @@ impl Core {
             self.tick(out);
             let idle = self.endpoints.is_empty();
             self.next_tick = now + if idle { IDLE_TICK } else { TICK };
-        } else if self.urgent.is_some_and(|at| now >= at) {
-            self.sender_feedback(out);
+        } else if self.urgent_at.is_some_and(|at| now >= at) {
+            self.urgent_feedback(out);
         }
     }
 
     /// A sender must be asked for something soon.
-    fn set_urgent(&mut self) {
-        self.urgent.get_or_insert(self.now + URGENT_TICK);
+    fn set_urgent(&mut self, slot: EndpointSlot) {
+        self.urgent_at.get_or_insert(self.now + URGENT_TICK);
+        if let Some(e) = self.endpoints.get_mut(slot)
+            && !std::mem::replace(&mut e.urgent, true)
+        {
+            self.urgent.push(slot);
+        }
+    }
+
+    /// Does something with each endpoint.
+    fn for_each_endpoint(&mut self, mut each: impl FnMut(&mut Self, EndpointSlot)) {
+        let mut all = std::mem::take(&mut self.endpoint_list);
+        all.extend(self.endpoints.keys());
+        for slot in all.drain(..) {
+            each(self, slot);
+        }
+        self.endpoint_list = all;
     }
 
     /// Exchanges the batch for a shard, if it has content, for an empty one.

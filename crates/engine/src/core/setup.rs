@@ -3,12 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rialto_media::{
-    Drop, EndpointId, MediaParams, PtMap, ShardId, SourceId, SourceSpec, Tables, Terms,
-    encodings::{self, EncodingMask, Heights},
+    Drop, EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms,
+    encodings::{EncodingMask, Heights},
 };
 use rialto_srtp::{Keying, RxContext, TxContext};
 
-use super::{Core, Endpoint, Outbox, PeerItem, ShardCommand, feedback};
+use super::{Bound, Core, Endpoint, Outbox, PeerItem, ShardCommand, feedback};
 use crate::{
     dest::Dest,
     egress::{
@@ -16,21 +16,24 @@ use crate::{
         receiver::SubscriptionRef,
     },
     ingress::keyframe::Granted,
+    slots::{EndpointSlot, FeedSlot, Place},
 };
 
 impl Core {
     pub(super) fn apply(&mut self, command: ShardCommand, out: &mut impl Outbox) {
         match command {
-            ShardCommand::Bind { remote, endpoint, home } => {
-                self.addresses.insert(remote, (endpoint, home));
-            }
+            ShardCommand::Bind { remote, endpoint, home } => self.bind(remote, endpoint, home),
             ShardCommand::Unbind { remote, endpoint } => {
-                if self.addresses.get(&remote).is_some_and(|(e, _)| *e == endpoint) {
+                if self.addresses.get(&remote).is_some_and(|bound| bound.endpoint == endpoint) {
                     self.addresses.remove(&remote);
+                }
+                if let Some(e) = self.endpoint_mut(endpoint) {
+                    e.addresses.retain(|address| *address != remote);
                 }
             }
             ShardCommand::AddEndpoint(id, spec) => {
-                let slot = self.endpoints.insert(Endpoint::new(id, spec, self.now));
+                let media = self.descriptions.get(&Arc::default());
+                let slot = self.endpoints.insert(Endpoint::new(id, spec, media, self.now));
                 self.endpoint_slots.insert(id, slot);
                 self.next_tick = self.next_tick.min(self.now + super::TICK);
             }
@@ -70,6 +73,16 @@ impl Core {
             ShardCommand::Transmit { local, remote, bytes } => {
                 self.transmit(local, remote, &bytes, out);
             }
+        }
+    }
+
+    fn bind(&mut self, remote: SocketAddr, endpoint: EndpointId, home: ShardId) {
+        let slot = self.endpoint_slots.get(&endpoint).copied();
+        self.addresses.insert(remote, Bound { endpoint, home, slot });
+        if let Some(e) = slot.and_then(|slot| self.endpoints.get_mut(slot))
+            && !e.addresses.contains(&remote)
+        {
+            e.addresses.push(remote);
         }
     }
 
@@ -121,38 +134,53 @@ impl Core {
     fn remove_endpoint(&mut self, id: EndpointId, out: &mut impl Outbox) {
         let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
         let wanted = self.endpoints.get(slot).map(|e| e.subscriptions.clone()).unwrap_or_default();
-        for source in wanted {
-            self.unsubscribe(id, source, out);
+        for subscription in wanted.iter().rev() {
+            self.unsubscribe(id, subscription.source, out);
         }
+        self.forget_sources(slot);
         self.endpoint_slots.remove(&id);
-        self.endpoints.remove(slot);
-        self.source_homes.retain(|_, home| *home != slot);
-        self.addresses.retain(|_, (endpoint, _)| *endpoint != id);
+        let Some(e) = self.endpoints.remove(slot) else { return };
+        for address in e.addresses {
+            if self.addresses.get(&address).is_some_and(|bound| bound.endpoint == id) {
+                self.addresses.remove(&address);
+            }
+        }
+    }
+
+    /// The sources of an endpoint live here no longer.
+    fn forget_sources(&mut self, slot: EndpointSlot) {
+        let Some(e) = self.endpoints.get(slot) else { return };
+        for source in &e.sender.sources {
+            let id = source.spec.id;
+            if self.source_homes.get(&id) == Some(&slot) {
+                self.source_homes.remove(&id);
+            }
+        }
     }
 
     fn set_media(&mut self, id: EndpointId, media: &Arc<MediaParams>) {
         let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        e.tables = Arc::new(Tables::new(media));
-        e.media = media.clone();
-        for source in &e.subscriptions {
-            let feed = self.feed_slots.get(source).and_then(|f| self.feeds.get_mut(*f));
-            let Some(feed) = feed else { continue };
-            let map = PtMap::new(&feed.info.media, media);
-            if let Some(s) = feed.subscriptions.iter_mut().find(|s| s.receiver == slot) {
-                s.payload_types = map;
+        e.media = self.descriptions.get(media);
+        for r in e.subscriptions.iter() {
+            let Some(feed) = self.feeds.get_mut(r.feed) else { continue };
+            if let Some(s) = feed.subscriptions.get_mut(r.at.index()) {
+                s.payload_types = self.descriptions.map(&feed.media, &e.media);
             }
         }
     }
 
     fn set_sources(&mut self, id: EndpointId, sources: Vec<SourceSpec>) {
         let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
-        self.source_homes.retain(|_, home| *home != slot);
+        self.forget_sources(slot);
         for source in &sources {
             self.source_homes.insert(source.id, slot);
         }
         if let Some(e) = self.endpoints.get_mut(slot) {
             e.sender.set_sources(sources);
+            for source in &mut e.sender.sources {
+                source.feed = self.feed_slots.get(&source.spec.id).copied();
+            }
         }
     }
 
@@ -167,9 +195,8 @@ impl Core {
             tracing::error!(endpoint = %e.spec.label, "SRTP keys of a wrong length");
         }
         // Whatever it was waiting for can reach it from now on.
-        let wanted = e.subscriptions.clone();
-        for source in wanted {
-            self.retarget(source);
+        for r in e.subscriptions.clone().iter() {
+            self.retarget_one(r);
         }
     }
 
@@ -210,18 +237,30 @@ impl Core {
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
         let first = !self.feed_slots.contains_key(&source);
         if first {
-            let feed = self.feeds.insert(Feed::new(info.clone()));
+            let media = self.descriptions.get(&info.media);
+            let feed = self.feeds.insert(Feed::new(info.clone(), media));
             self.feed_slots.insert(source, feed);
+            if let Some(local) = self.home_source(source) {
+                local.feed = Some(feed);
+            }
         }
         let random = self.next_random();
         let Some(feed_slot) = self.feed_slots.get(&source).copied() else { return };
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Some(feed) = self.feeds.get_mut(feed_slot) else { return };
+        if !Arc::ptr_eq(&feed.info.media, &info.media) {
+            feed.media = self.descriptions.get(&info.media);
+        }
+        // What one encoding less or more means for the others, they are told now.
+        let all = feed.info.spec.encodings.len() != info.spec.encodings.len();
         feed.info = info.clone();
-        let payload_types = PtMap::new(&info.media, &e.media);
-        if let Some(s) = feed.subscriptions.iter_mut().find(|s| s.receiver == slot) {
+        let payload_types = self.descriptions.map(&feed.media, &e.media);
+        let known = e.subscriptions.get(source);
+        let place = known.and_then(|r| Some((r, feed.subscriptions.get_mut(r.at.index())?)));
+        let reference = if let Some((reference, s)) = place {
             s.terms = terms;
             s.payload_types = payload_types;
+            reference
         } else {
             let Some(encoding) = info.spec.encodings.first() else { return };
             let Ok(resume) = e.receiver.resume(encoding.ssrc) else {
@@ -232,12 +271,8 @@ impl Core {
                 return;
             };
             let rtx_resume = encoding.rtx.and_then(|rtx| e.receiver.resume(rtx).ok());
-            let at = feed.subscriptions.len() as u32;
-            let reference = SubscriptionRef { source, feed: feed_slot, at };
-            e.receiver.by_ssrc.insert(encoding.ssrc, reference);
-            e.subscriptions.push(source);
             let clock = feedback::clock_rate(info);
-            feed.subscriptions.push(Subscription {
+            let place = feed.subscribe(Subscription {
                 receiver: slot,
                 ssrc: encoding.ssrc,
                 rtx_ssrc: encoding.rtx.filter(|_| rtx_resume.is_some()),
@@ -255,11 +290,19 @@ impl Core {
                 last_sr: None,
                 fraction_lost: 0,
             });
-        }
+            let reference = SubscriptionRef { source, feed: feed_slot, at: place };
+            e.receiver.by_ssrc.insert(encoding.ssrc, reference);
+            e.subscriptions.set(reference);
+            reference
+        };
         if first && info.home == self.config.shard {
             self.tell_active(source, info.home);
         }
-        self.retarget(source);
+        if all {
+            self.retarget(source);
+        } else {
+            self.retarget_one(reference);
+        }
         if first && info.home != self.config.shard {
             self.tell_wanted(source, true);
         }
@@ -272,19 +315,21 @@ impl Core {
         out: &mut impl Outbox,
     ) {
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
-        let Some(feed_slot) = self.feed_slots.get(&source).copied() else { return };
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some(reference) = e.subscriptions.remove(source) else { return };
+        let SubscriptionRef { feed: feed_slot, at, .. } = reference;
         let Some(feed) = self.feeds.get_mut(feed_slot) else { return };
-        let Some(at) = feed.subscriptions.iter().position(|s| s.receiver == slot) else { return };
-        let gone = feed.subscriptions.swap_remove(at);
-        if let Some(moved) = feed.subscriptions.get(at)
+        let Some(gone) = feed.unsubscribe(at) else { return };
+        if let Some(moved) = feed.subscriptions.get(at.index())
             && let Some(other) = self.endpoints.get_mut(moved.receiver)
-            && let Some(reference) = other.receiver.by_ssrc.get_mut(&moved.ssrc)
         {
-            reference.at = at as u32;
+            other.subscriptions.set(reference);
+            if let Some(known) = other.receiver.by_ssrc.get_mut(&moved.ssrc) {
+                *known = reference;
+            }
         }
         let empty = feed.subscriptions.is_empty();
         if let Some(e) = self.endpoints.get_mut(slot) {
-            e.subscriptions.retain(|s| *s != source);
             e.receiver.by_ssrc.remove(&gone.ssrc);
             e.receiver.retire(&gone);
             if gone.packets > 0 {
@@ -299,10 +344,9 @@ impl Core {
     }
 
     /// Nobody here receives this source.
-    fn drop_feed(&mut self, source: SourceId, slot: u32) {
+    fn drop_feed(&mut self, source: SourceId, slot: FeedSlot) {
         self.feeds.remove(slot);
         self.feed_slots.remove(&source);
-        self.dirty.retain(|f| *f != slot);
     }
 
     /// The sender's home says which encodings arrive, and how high they are.
@@ -317,23 +361,22 @@ impl Core {
 
     /// Decides anew what each receiver of a source gets, and asks for the keyframes that needs.
     pub(super) fn retarget(&mut self, source: SourceId) {
-        let now_ms = self.now_ms();
+        let (now, now_ms) = (self.now, self.now_ms());
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let Some(feed) = feed else { return };
-        let only = feed.info.spec.encodings.len() == 1;
-        let active = if only { 1 } else { feed.active };
-        let mut waits = 0;
-        for s in &mut feed.subscriptions {
-            // With nothing arriving, what was forwarded last is what will be recognised first.
-            let target = encodings::choose(active, feed.heights, s.terms.max_height)
-                .or(s.projection.current());
-            if s.projection.set_target(target, now_ms) {
-                waits |= encodings::bit(target);
-                s.asked_at = Some(self.now);
-            }
-        }
+        let all = (0..feed.subscriptions.len()).map(Place::new);
+        let waits = all.fold(0, |waits, at| waits | feed.retarget(at, now, now_ms));
         self.want_keyframes(source, waits);
         self.tell_wanted(source, false);
+    }
+
+    /// Decides anew what one receiver of a source gets; nothing has changed for the others.
+    pub(super) fn retarget_one(&mut self, r: SubscriptionRef) {
+        let (now, now_ms) = (self.now, self.now_ms());
+        let Some(feed) = self.feeds.get_mut(r.feed) else { return };
+        let waits = feed.retarget(r.at, now, now_ms);
+        self.want_keyframes(r.source, waits);
+        self.tell_wanted(r.source, false);
     }
 
     /// Tells the sender's home which encodings receivers here need, if that has changed.

@@ -1,28 +1,66 @@
-//! The counters of a shard, by value.
+//! The counters of a shard, by value. Everybody is measured once a second, in pieces: a packet should
+//! not have to wait until all has been copied.
 
 use super::{Core, Endpoint};
 use crate::egress::Feed;
-use crate::{EndpointSnapshot, ShardSnapshot, SourceSnapshot, SubscriptionSnapshot, slab::Slab};
+use crate::{
+    EndpointSnapshot, ShardSnapshot, SourceSnapshot, SubscriptionSnapshot,
+    slots::{EndpointSlot, FeedSlot},
+};
+use slotmap::SlotMap;
+
+/// So much is copied at a time, in subscriptions: less than half a millisecond's work. With more than
+/// twenty times as much a snapshot takes longer than a second.
+const AT_A_TIME: usize = 4_096;
+
+/// A snapshot that is being made.
+#[derive(Debug)]
+pub(super) struct Survey {
+    left: std::vec::IntoIter<EndpointSlot>,
+    measured: Vec<EndpointSnapshot>,
+}
 
 impl Core {
-    /// Everything that control wants to know; begins the next interval.
-    pub(super) fn snapshot(&mut self) -> ShardSnapshot {
+    /// Begins to measure everybody.
+    pub(super) fn begin_snapshot(&mut self) {
+        let all: Vec<_> = self.endpoints.keys().collect();
+        let measured = Vec::with_capacity(all.len());
+        self.survey = Some(Survey { left: all.into_iter(), measured });
+    }
+
+    /// Measures some. Returns everything that control wants to know once all have been measured.
+    pub(super) fn continue_snapshot(&mut self) -> Option<ShardSnapshot> {
+        let mut survey = self.survey.take()?;
+        let mut done = 0;
+        while !survey.left.as_slice().is_empty() {
+            if done >= AT_A_TIME {
+                self.survey = Some(survey);
+                return None;
+            }
+            let Some(slot) = survey.left.next() else { break };
+            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+            let interval = self.now.saturating_duration_since(e.measured_at);
+            e.measured_at = self.now;
+            let arrived =
+                e.sender.streams.iter().filter(|s| s.is_video && s.stats.interval_bytes > 0);
+            self.totals.video_ms += arrived.count() as u64 * interval.as_millis() as u64;
+            self.totals.layering_changes += std::mem::take(&mut e.sender.layering_changes);
+            let seconds = interval.as_secs_f64().max(0.001);
+            let subscriptions = subscriptions(e, slot, &mut self.feeds, seconds);
+            done += 1 + subscriptions.len();
+            survey.measured.push(endpoint(e, subscriptions, seconds));
+        }
+        Some(self.snapshot(survey.measured))
+    }
+
+    /// What there is of the shard itself, beside its endpoints; begins the next interval.
+    fn snapshot(&mut self, endpoints: Vec<EndpointSnapshot>) -> ShardSnapshot {
         let interval = self.now.saturating_duration_since(self.last_snapshot);
         self.last_snapshot = self.now;
         let seconds = interval.as_secs_f64().max(0.001);
         let asleep_us = self.totals.asleep_us.saturating_sub(self.last_asleep_us);
         self.last_asleep_us = self.totals.asleep_us;
         let asleep = asleep_us as f64 / 1e6 / seconds;
-        let mut endpoints = Vec::new();
-        for slot in 0..self.endpoints.bound() {
-            let Some(e) = self.endpoints.get_mut(slot) else { continue };
-            let arrived =
-                e.sender.streams.iter().filter(|s| s.is_video && s.stats.interval_bytes > 0);
-            self.totals.video_ms += arrived.count() as u64 * interval.as_millis() as u64;
-            self.totals.layering_changes += std::mem::take(&mut e.sender.layering_changes);
-            let subscriptions = subscriptions(e, slot, &mut self.feeds, &self.feed_slots, seconds);
-            endpoints.push(endpoint(e, subscriptions, seconds));
-        }
         ShardSnapshot {
             shard: self.config.shard.0,
             totals: self.totals,
@@ -99,24 +137,20 @@ fn endpoint(
 /// What an endpoint gets, with the fraction of each that it reported lost (of 256).
 fn subscriptions(
     e: &Endpoint,
-    slot: u32,
-    feeds: &mut Slab<Feed>,
-    feed_slots: &rustc_hash::FxHashMap<rialto_media::SourceId, u32>,
+    slot: EndpointSlot,
+    feeds: &mut SlotMap<FeedSlot, Feed>,
     seconds: f64,
 ) -> Vec<(SubscriptionSnapshot, u8)> {
-    let mut all = Vec::with_capacity(e.receiver.by_ssrc.len());
-    for source in &e.subscriptions {
-        let feed = feed_slots.get(source).and_then(|f| feeds.get_mut(*f));
-        let Some(feed) = feed else { continue };
-        let ssrc = feed.info.spec.encodings.first().map(|e| e.ssrc);
-        let at = ssrc.and_then(|s| e.receiver.by_ssrc.get(&s)).map(|r| r.at as usize);
-        let Some(s) = at.and_then(|at| feed.subscriptions.get_mut(at)) else { continue };
+    let mut all = Vec::with_capacity(e.subscriptions.len());
+    for r in e.subscriptions.iter() {
+        let feed = feeds.get_mut(r.feed);
+        let Some(s) = feed.and_then(|f| f.subscriptions.get_mut(r.at.index())) else { continue };
         if s.receiver != slot {
             continue;
         }
         let bytes = std::mem::take(&mut s.interval_bytes);
         let snapshot = SubscriptionSnapshot {
-            source: *source,
+            source: r.source,
             current: s.projection.current(),
             target: s.projection.target(),
             bps: rate(bytes * 8, 0, seconds),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rialto_media::encodings;
+use rialto_media::{Drop, encodings};
 
-use super::{Core, Event, Outbox, PeerItem, feedback};
-use crate::MediaEvent;
+use super::{Core, Event, Outbox, PeerItem, feedback, inbound};
+use crate::{MediaEvent, slots::EndpointSlot};
 
 /// Between two receiver reports to a sender.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -25,10 +25,12 @@ impl Core {
             self.expire_encodings();
             self.retry_keyframes();
         }
-        if self.now >= self.next_snapshot {
+        if self.survey.is_none() && self.now >= self.next_snapshot {
             self.next_snapshot = self.now + SNAPSHOT_INTERVAL;
             self.repeat_to_peers();
-            let snapshot = self.snapshot();
+            self.begin_snapshot();
+        }
+        if let Some(snapshot) = self.continue_snapshot() {
             self.event(Event::Media(MediaEvent::Snapshot(Box::new(snapshot))));
         }
     }
@@ -36,51 +38,67 @@ impl Core {
     /// Reports, NACKs, keyframe requests and transport-wide feedback, one compound packet for each
     /// sender that needs one.
     pub(super) fn sender_feedback(&mut self, out: &mut impl Outbox) {
+        self.urgent.clear();
+        self.urgent_at = None;
+        self.for_each_endpoint(|core, slot| core.feedback_to(slot, out));
+    }
+
+    /// The same, for those that something must be asked of soon.
+    pub(super) fn urgent_feedback(&mut self, out: &mut impl Outbox) {
+        self.urgent_at = None;
+        let due = self.urgent.len();
+        for at in 0..due {
+            if let Some(slot) = self.urgent.get(at).copied() {
+                self.feedback_to(slot, out);
+            }
+        }
+        // Who must be asked again has been put behind them.
+        self.urgent.drain(..due);
+    }
+
+    fn feedback_to(&mut self, slot: EndpointSlot, out: &mut impl Outbox) {
         let now = self.now;
-        self.urgent = None;
-        for slot in 0..self.endpoints.bound() {
-            let Some(e) = self.endpoints.get_mut(slot) else { continue };
-            if e.sender.rx.is_none() || e.sender.streams.is_empty() {
-                continue;
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        e.urgent = false;
+        if e.sender.rx.is_none() || e.sender.streams.is_empty() {
+            return;
+        }
+        let Some(dest) = e.receiver.dest else { return };
+        // Taken out so that the endpoint can be read while its packet is being written.
+        let Some(mut tx) = e.receiver.tx.take() else { return };
+        let mut buf = [0u8; feedback::MAX_RTCP];
+        let mut writer = rialto_rtp::rtcp::RtcpWriter::new(&mut buf);
+        let sent = &mut self.totals.keyframe_requests_sent;
+        let limit = &self.config.keyframes.source;
+        feedback::write_sender_feedback(e, now, limit, &mut writer, sent);
+        let len = writer.len();
+        if len > 0
+            && let Some(room) = out.reserve(&dest, super::MAX_DATAGRAM)
+            && let (Some(to), Some(from)) = (room.get_mut(..len), buf.get(..len))
+        {
+            to.copy_from_slice(from);
+            if let Some(tap) = &e.tap {
+                tap.copy(true, from);
             }
-            let Some(dest) = e.receiver.dest else { continue };
-            // Taken out so that the endpoint can be read while its packet is being written.
-            let Some(mut tx) = e.receiver.tx.take() else { continue };
-            let mut buf = [0u8; feedback::MAX_RTCP];
-            let mut writer = rialto_rtp::rtcp::RtcpWriter::new(&mut buf);
-            let sent = &mut self.totals.keyframe_requests_sent;
-            let limit = &self.config.keyframes.source;
-            feedback::write_sender_feedback(e, now, limit, &mut writer, sent);
-            let len = writer.len();
-            if len > 0
-                && let Some(room) = out.reserve(&dest, super::MAX_DATAGRAM)
-                && let (Some(to), Some(from)) = (room.get_mut(..len), buf.get(..len))
-            {
-                to.copy_from_slice(from);
-                if let Some(tap) = &e.tap {
-                    tap.copy(true, from);
-                }
-                let sealed = tx.seal_rtcp(room, len).ok();
-                out.commit(sealed.unwrap_or(0));
-                self.totals.rtcp_sent += u64::from(sealed.is_some());
-            }
-            if e.sender.is_urgent() {
-                self.urgent = Some(now + super::URGENT_TICK);
-            }
-            e.receiver.tx = Some(tx);
+            let sealed = tx.seal_rtcp(room, len).ok();
+            out.commit(sealed.unwrap_or(0));
+            self.totals.rtcp_sent += u64::from(sealed.is_some());
+        }
+        let again = e.sender.is_urgent();
+        e.receiver.tx = Some(tx);
+        if again {
+            self.set_urgent(slot);
         }
     }
 
     fn tell_levels(&mut self) {
-        for slot in 0..self.endpoints.bound() {
-            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+        for e in self.endpoints.values_mut() {
             let endpoint = e.id;
-            for at in 0..e.sender.sources.len() {
-                let Some(e) = self.endpoints.get_mut(slot) else { break };
-                let Some(s) = e.sender.sources.get_mut(at) else { break };
+            for s in &mut e.sender.sources {
                 let source = s.spec.id;
                 if let Some(level) = s.level.take() {
-                    self.event(Event::Media(MediaEvent::AudioLevel { endpoint, source, level }));
+                    let event = MediaEvent::AudioLevel { endpoint, source, level };
+                    inbound::push(&mut self.events, &mut self.totals, Event::Media(event));
                 }
             }
         }
@@ -89,23 +107,25 @@ impl Core {
     /// Encodings that have fallen silent are no longer offered to receivers.
     fn expire_encodings(&mut self) {
         let now = self.now;
-        for slot in 0..self.endpoints.bound() {
-            let Some(e) = self.endpoints.get_mut(slot) else { continue };
+        self.for_each_endpoint(|core, slot| {
+            let Some(e) = core.endpoints.get_mut(slot) else { return };
             let mut changed = 0u64;
             e.sender
                 .expire_encodings(now, |at| changed |= 1u64.checked_shl(at as u32).unwrap_or(0));
             for at in 0..u64::BITS {
                 if changed & (1 << at) != 0 {
-                    self.tell_active_to_all(slot, at as usize);
+                    core.tell_active_to_all(slot, at as usize);
                 }
             }
-        }
+        });
     }
 
     /// A keyframe that was asked for may have been lost, or the request was.
     fn retry_keyframes(&mut self) {
         let now = self.now;
-        for slot in 0..self.feeds.bound() {
+        let mut all = std::mem::take(&mut self.feed_list);
+        all.extend(self.feeds.keys());
+        for slot in all.drain(..) {
             let Some(feed) = self.feeds.get_mut(slot) else { continue };
             let source = feed.info.spec.id;
             let mut ask = 0;
@@ -119,6 +139,7 @@ impl Core {
             }
             self.want_keyframes(source, ask);
         }
+        self.feed_list = all;
     }
 
     /// Media may be lost between shards; what they know of each other must not stay wrong.
@@ -126,18 +147,18 @@ impl Core {
         if self.config.shards < 2 {
             return;
         }
-        for slot in 0..self.feeds.bound() {
-            let Some(feed) = self.feeds.get(slot) else { continue };
+        for feed in self.feeds.values() {
             let (source, home, wanted) = (feed.info.spec.id, feed.info.home, feed.wanted());
-            if home != self.config.shard {
-                self.send_peer(home, PeerItem::Wanted { source, wanted }, &[]);
+            let item = PeerItem::Wanted { source, wanted };
+            if home != self.config.shard && !self.peers.push(home, item, &[]) {
+                self.drops.count(Drop::PeerQueueFull);
             }
         }
-        for slot in 0..self.endpoints.bound() {
-            for source in 0..self.endpoints.get(slot).map_or(0, |e| e.sender.sources.len()) {
-                self.tell_active_to_all(slot, source);
+        self.for_each_endpoint(|core, slot| {
+            for source in 0..core.endpoints.get(slot).map_or(0, |e| e.sender.sources.len()) {
+                core.tell_active_to_all(slot, source);
             }
-        }
+        });
     }
 }
 
@@ -217,7 +238,7 @@ mod tests {
         world.run(SECOND);
         assert!(world.clients[0].heard.nacks > before + 5, "as long as it is not given up");
         let asleep = world.cores[0].next_timeout();
-        assert!(asleep > world.now && world.cores[0].urgent.is_none(), "then it is forgotten");
+        assert!(asleep > world.now && world.cores[0].urgent_at.is_none(), "then it is forgotten");
     }
 
     #[test]
@@ -295,10 +316,10 @@ mod tests {
     #[test]
     fn keys_outlast_a_time_without_an_address() {
         let (mut world, _) = after_a_tick();
-        let e = world.cores[0].endpoints.get_mut(0).unwrap();
+        let e = world.cores[0].endpoints.values_mut().next().unwrap();
         let dest = e.receiver.dest.take();
         world.run(SECOND);
-        let e = world.cores[0].endpoints.get_mut(0).unwrap();
+        let e = world.cores[0].endpoints.values_mut().next().unwrap();
         assert!(e.receiver.tx.is_some());
         e.receiver.dest = dest;
     }

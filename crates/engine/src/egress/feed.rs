@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rialto_media::{
-    MAX_ENCODINGS, MediaType,
+    Description, MAX_ENCODINGS, MediaType,
     encodings::{self, EncodingMask, Heights},
 };
 
@@ -12,7 +12,7 @@ use super::{
     receiver::Subscription,
     ring::{PacketRing, RingIndex, RingSize},
 };
-use crate::ingress::PacketMeta;
+use crate::{ingress::PacketMeta, slots::Place};
 
 /// A feed is flushed early when so many packets wait in one ring.
 const FLUSH_AT: u64 = 32;
@@ -33,15 +33,44 @@ impl EncodingFeed {
     }
 }
 
+/// How many receivers get or wait for each encoding, so that nobody must ask all of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WantedCounts([u32; MAX_ENCODINGS]);
+
+impl WantedCounts {
+    /// A receiver that wanted the encodings of one mask wants those of another.
+    #[inline]
+    pub fn change(&mut self, before: EncodingMask, after: EncodingMask) {
+        if before == after {
+            return;
+        }
+        for (encoding, count) in self.0.iter_mut().enumerate() {
+            let (before, after) = (before >> encoding & 1, after >> encoding & 1);
+            *count = count.saturating_add(after.into()).saturating_sub(before.into());
+        }
+    }
+
+    /// The encodings that any receiver wants.
+    pub fn mask(&self) -> EncodingMask {
+        let bits =
+            self.0.iter().enumerate().map(|(at, count)| EncodingMask::from(*count > 0) << at);
+        bits.fold(0, |mask, bit| mask | bit)
+    }
+}
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct Feed {
     /// The source.
     pub info: Arc<SourceInfo>,
+    /// What its sender negotiated.
+    pub media: Description,
     /// One for each signalled encoding.
     pub encodings: [EncodingFeed; MAX_ENCODINGS],
     /// The receivers on this shard.
     pub subscriptions: Vec<Subscription>,
+    /// How many of them get or wait for each encoding.
+    pub wanted: WantedCounts,
     /// Encodings that arrive at the sender's home, as last told.
     pub active: EncodingMask,
     /// How high each encoding is, as last told.
@@ -56,11 +85,13 @@ pub struct Feed {
 
 impl Feed {
     /// A feed without packets and receivers.
-    pub fn new(info: Arc<SourceInfo>) -> Self {
+    pub fn new(info: Arc<SourceInfo>, media: Description) -> Self {
         Self {
             info,
+            media,
             encodings: Default::default(),
             subscriptions: Vec::new(),
+            wanted: WantedCounts::default(),
             active: 0,
             heights: Heights::default(),
             told_wanted: 0,
@@ -97,9 +128,47 @@ impl Feed {
 
     /// Encodings that receivers here get or wait for.
     pub fn wanted(&self) -> EncodingMask {
-        self.subscriptions.iter().fold(0, |mask, s| {
-            mask | encodings::bit(s.projection.current()) | encodings::bit(s.projection.target())
-        })
+        let wanted = self.wanted.mask();
+        debug_assert_eq!(wanted, self.subscriptions.iter().fold(0, |mask, s| mask | s.wanted()));
+        wanted
+    }
+
+    /// Takes a receiver and returns its place.
+    pub fn subscribe(&mut self, subscription: Subscription) -> Place {
+        self.wanted.change(0, subscription.wanted());
+        let place = Place::new(self.subscriptions.len());
+        self.subscriptions.push(subscription);
+        place
+    }
+
+    /// Gives up the receiver at a place; the last one takes the place.
+    pub fn unsubscribe(&mut self, at: Place) -> Option<Subscription> {
+        let at = at.index();
+        if at >= self.subscriptions.len() {
+            return None;
+        }
+        let gone = self.subscriptions.swap_remove(at);
+        self.wanted.change(gone.wanted(), 0);
+        Some(gone)
+    }
+
+    /// Decides anew what the receiver at a place gets. Returns the encoding of which it then needs a
+    /// keyframe, as a mask.
+    pub fn retarget(&mut self, at: Place, now: Instant, now_ms: u32) -> EncodingMask {
+        let only = self.info.spec.encodings.len() == 1;
+        let active = if only { 1 } else { self.active };
+        let Some(s) = self.subscriptions.get_mut(at.index()) else { return 0 };
+        let before = s.wanted();
+        // With nothing arriving, what was forwarded last is what will be recognised first.
+        let target =
+            encodings::choose(active, self.heights, s.terms.max_height).or(s.projection.current());
+        let waits = s.projection.set_target(target, now_ms);
+        self.wanted.change(before, s.wanted());
+        if !waits {
+            return 0;
+        }
+        s.asked_at = Some(now);
+        encodings::bit(target)
     }
 
     /// Bytes allocated for packets.

@@ -2,15 +2,23 @@
 
 use std::{
     collections::hash_map::Entry,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rialto_media::{PtMap, SourceId, Terms};
+use rialto_media::{
+    PtMap, SourceId, Terms,
+    encodings::{self, EncodingMask},
+};
 use rialto_srtp::TxContext;
 use rustc_hash::FxHashMap;
 
 use super::{history::History, projection::Projection};
-use crate::{dest::Dest, ingress::keyframe::Granted};
+use crate::{
+    dest::Dest,
+    ingress::keyframe::Granted,
+    slots::{EndpointSlot, FeedSlot, Place},
+};
 
 /// SSRCs whose numbers are remembered after their subscription ended, so that none is used twice
 /// under one key (RFC 3711 section 9.1). A receiver that has had so many gets no new ones.
@@ -19,8 +27,8 @@ const MAX_REMEMBERED_SSRCS: usize = 4_096;
 /// Whether and how a receiver can get a source.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Slot of the receiving endpoint on this shard.
-    pub receiver: u32,
+    /// The receiving endpoint.
+    pub receiver: EndpointSlot,
     /// SSRC it sees.
     pub ssrc: u32,
     /// SSRC of retransmissions.
@@ -30,7 +38,7 @@ pub struct Subscription {
     /// MID to stamp, and which encodings it may get.
     pub terms: Terms,
     /// Payload types of the receiver for those of the sender.
-    pub payload_types: PtMap,
+    pub payload_types: Arc<PtMap>,
     /// Which encoding, with which numbers.
     pub projection: Projection,
     /// What was sent.
@@ -53,15 +61,23 @@ pub struct Subscription {
     pub fraction_lost: u8,
 }
 
+impl Subscription {
+    /// Encodings that it gets or waits for.
+    #[inline]
+    pub fn wanted(&self) -> EncodingMask {
+        encodings::bit(self.projection.current()) | encodings::bit(self.projection.target())
+    }
+}
+
 /// Where feedback about an SSRC belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionRef {
     /// The source.
     pub source: SourceId,
-    /// The feed's slot on this shard.
-    pub feed: u32,
+    /// The feed.
+    pub feed: FeedSlot,
     /// Its place among the feed's subscriptions.
-    pub at: u32,
+    pub at: Place,
 }
 
 /// The sending side of an endpoint.

@@ -24,6 +24,7 @@ use super::{
     stats::StreamStats,
     twcc::{TwccRecorder, nearest},
 };
+use crate::slots::FeedSlot;
 
 /// A muted packet in so many is opened (and dropped), so that the roll-over counter stays known
 /// however long the mute lasts.
@@ -103,6 +104,8 @@ impl Stream {
 pub struct LocalSource {
     /// What was signalled.
     pub spec: SourceSpec,
+    /// Where its receivers on this shard are, or were.
+    pub feed: Option<FeedSlot>,
     /// Shards with receivers, and which encodings they need.
     pub routes: Vec<(ShardId, EncodingMask)>,
     /// Encodings that arrive.
@@ -214,6 +217,7 @@ impl Sender {
                 Some(at) => LocalSource { spec, ..old_sources.swap_remove(at) },
                 None => LocalSource {
                     spec,
+                    feed: None,
                     routes: Vec::new(),
                     active: 0,
                     heights: Heights::default(),

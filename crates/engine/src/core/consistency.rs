@@ -1,0 +1,184 @@
+//! Whatever control commands, in whatever order: everything that is written down twice in a core says
+//! the same.
+
+use std::{sync::Arc, time::Instant};
+
+use proptest::prelude::*;
+use rialto_media::{
+    EncodingSpec, EndpointId, MediaParams, MediaType, ShardId, SourceId, SourceSpec, Terms,
+};
+
+use super::{Collected, Core, Event, ShardCommand};
+use crate::{EndpointSpec, MediaEvent, egress::SourceInfo, sim};
+
+impl Core {
+    fn assert_consistent(&self) {
+        let mut subscriptions = 0;
+        for (slot, e) in &self.endpoints {
+            assert_eq!(self.endpoint_slots.get(&e.id), Some(&slot));
+            assert_eq!(e.receiver.by_ssrc.len(), e.subscriptions.len());
+            for r in e.subscriptions.iter() {
+                let feed = self.feeds.get(r.feed).expect("the feed of a subscription");
+                let s = feed.subscriptions.get(r.at.index()).expect("a subscription's place");
+                assert_eq!((feed.info.spec.id, s.receiver), (r.source, slot));
+                assert_eq!(e.receiver.by_ssrc.get(&s.ssrc), Some(&r));
+                subscriptions += 1;
+            }
+            for source in &e.sender.sources {
+                if self.source_homes.get(&source.spec.id) == Some(&slot) {
+                    let feed = source.feed.filter(|feed| self.feeds.contains_key(*feed));
+                    assert_eq!(feed.as_ref(), self.feed_slots.get(&source.spec.id));
+                }
+            }
+        }
+        let mut feeds = 0;
+        for (slot, feed) in &self.feeds {
+            assert_eq!(self.feed_slots.get(&feed.info.spec.id), Some(&slot));
+            assert_eq!(feed.wanted(), feed.told_wanted);
+            subscriptions -= feed.subscriptions.len();
+            feeds += 1;
+        }
+        assert_eq!((subscriptions, feeds), (0, self.feed_slots.len()));
+        for (address, bound) in &self.addresses {
+            let Some(slot) = bound.slot else { continue };
+            let e = self.endpoints.get(slot).expect("the endpoint of an address");
+            assert_eq!(e.id, bound.endpoint);
+            assert!(e.addresses.contains(address));
+        }
+    }
+}
+
+const ENDPOINTS: u32 = 6;
+
+fn core() -> Core {
+    let mut world = sim::World::new(sim::WorldConfig::default());
+    world.cores.remove(0)
+}
+
+fn spec(id: u32) -> EndpointSpec {
+    EndpointSpec { label: Arc::from("test"), audio_ssrc: 2 * id, video_ssrc: 2 * id + 1 }
+}
+
+fn source(id: u32, encodings: u32) -> SourceSpec {
+    let ssrc = |at| 0x1000 + id * 16 + at;
+    SourceSpec {
+        id: SourceId(id),
+        name: Arc::from("test-v0"),
+        media: MediaType::Video,
+        encodings: (0..encodings).map(|at| EncodingSpec { ssrc: ssrc(at), rtx: None }).collect(),
+    }
+}
+
+fn subscribe(receiver: u32, source_id: u32, encodings: u32) -> ShardCommand {
+    let spec = source(source_id, encodings);
+    let info = SourceInfo { spec, home: ShardId(0), media: Arc::default() };
+    let terms = Terms::default();
+    ShardCommand::Subscribe { receiver: EndpointId(receiver), source: Arc::new(info), terms }
+}
+
+fn command() -> impl Strategy<Value = ShardCommand> {
+    let id = || 0..ENDPOINTS;
+    let remote = |port: u16| ([127, 0, 0, 1], port).into();
+    prop_oneof![
+        6 => (id(), id(), 1u32..4).prop_map(|(receiver, source, n)| subscribe(receiver, source, n)),
+        4 => (id(), id()).prop_map(|(receiver, source)| ShardCommand::Unsubscribe {
+            receiver: EndpointId(receiver),
+            source: SourceId(source),
+        }),
+        2 => (id(), 1u16..9).prop_map(move |(id, port)| ShardCommand::Bind {
+            remote: remote(port),
+            endpoint: EndpointId(id),
+            home: ShardId(0),
+        }),
+        1 => (id(), 1u16..9).prop_map(move |(id, port)| ShardCommand::Unbind {
+            remote: remote(port),
+            endpoint: EndpointId(id),
+        }),
+        2 => (id(), 1u32..4).prop_map(|(id, n)| {
+            ShardCommand::SetSources(EndpointId(id), vec![source(id, n)])
+        }),
+        1 => id().prop_map(|id| ShardCommand::SetSources(EndpointId(id), Vec::new())),
+        1 => (id(), any::<bool>()).prop_map(|(id, remb)| {
+            ShardCommand::SetMedia(EndpointId(id), Arc::new(MediaParams { remb, ..MediaParams::default() }))
+        }),
+        1 => id().prop_map(|id| ShardCommand::RemoveEndpoint(EndpointId(id))),
+        2 => id().prop_map(|id| ShardCommand::AddEndpoint(EndpointId(id), spec(id))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn commands_in_any_order_leave_no_loose_ends(
+        commands in prop::collection::vec(command(), 0..120),
+    ) {
+        let (mut core, mut out) = (core(), Collected::default());
+        let now = Instant::now();
+        let mut present = [false; ENDPOINTS as usize];
+        for id in 0..ENDPOINTS {
+            core.on_command(now, ShardCommand::AddEndpoint(EndpointId(id), spec(id)), &mut out);
+            present[id as usize] = true;
+        }
+        for command in commands {
+            // An endpoint is added once in its life.
+            match &command {
+                ShardCommand::AddEndpoint(id, _) if present[id.0 as usize] => continue,
+                ShardCommand::AddEndpoint(id, _) => present[id.0 as usize] = true,
+                ShardCommand::RemoveEndpoint(id) => present[id.0 as usize] = false,
+                _ => {}
+            }
+            core.on_command(now, command, &mut out);
+            core.assert_consistent();
+        }
+    }
+}
+
+/// A core with as many receivers of as many sources, without media.
+fn all_to_all(people: u32) -> (Core, Instant) {
+    let (mut core, mut out, now) = (core(), Collected::default(), Instant::now());
+    for id in 0..people {
+        core.on_command(now, ShardCommand::AddEndpoint(EndpointId(id), spec(id)), &mut out);
+    }
+    for id in 0..people {
+        for receiver in (0..people).filter(|receiver| *receiver != id) {
+            core.on_command(now, subscribe(receiver, id, 1), &mut out);
+        }
+    }
+    (core, now)
+}
+
+#[test]
+fn a_large_snapshot_is_made_in_pieces_and_told_whole() {
+    const PEOPLE: u32 = 100;
+    let (mut core, now) = all_to_all(PEOPLE);
+    let (mut out, mut pieces, mut snapshots) = (Collected::default(), 0, Vec::new());
+    while core.next_timeout() < now + std::time::Duration::from_millis(2_900) {
+        core.on_timeout(core.next_timeout(), &mut out);
+        pieces += u32::from(core.survey.is_some());
+        snapshots.extend(core.events().filter_map(|event| match event {
+            Event::Media(MediaEvent::Snapshot(snapshot)) => Some(snapshot),
+            _ => None,
+        }));
+    }
+    assert_eq!(snapshots.len(), 3);
+    assert_eq!(pieces, 3 * 2, "each has taken three ticks");
+    for snapshot in snapshots {
+        let ids: Vec<_> = snapshot.endpoints.iter().map(|e| e.endpoint.0).collect();
+        assert_eq!(ids, (0..PEOPLE).collect::<Vec<_>>());
+        for e in &snapshot.endpoints {
+            assert_eq!(e.subscriptions.len(), PEOPLE as usize - 1);
+        }
+    }
+}
+
+#[test]
+fn who_got_the_same_offer_shares_one_map() {
+    let (core, _) = all_to_all(4);
+    let maps: Vec<_> = core
+        .feeds
+        .values()
+        .flat_map(|feed| &feed.subscriptions)
+        .map(|s| &s.payload_types)
+        .collect();
+    assert_eq!(maps.len(), 12);
+    assert!(maps.iter().all(|map| Arc::ptr_eq(map, maps[0])));
+}
