@@ -122,7 +122,7 @@ impl Stream {
         if !follow && !stray {
             return reason;
         }
-        let Some(rx) = rx else { return Drop::NoKeys };
+        let Some(rx) = rx else { return reason };
         match rx.open_rtp(state, packet, header.len) {
             Ok(_) => {
                 if stray {
