@@ -1,9 +1,4 @@
-//! SRTP for as long as its keys: whatever signalling and network do, a receiver that knows nothing but
-//! RFC 3711 (`webrtc-srtp`) decrypts each packet that reaches it, no number is used with other bytes
-//! under one key, and what may be heard is heard.
-//!
-//! `SRTP_LIVES=500 cargo test --release -p rialto-engine --test srtp_life` looks for more;
-//! `SRTP_LIFE=17` plays one again.
+//! Peers around two shards, a bad network between them, and the watcher that sees all that leaves.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::DefaultHasher},
@@ -30,18 +25,15 @@ use rialto_srtp::{Keying, Profile, TxContext};
 use webrtc_srtp::{context::Context, protection_profile::ProtectionProfile};
 
 const SHARDS: u16 = 2;
-const PEERS: usize = 4;
-const STEPS: usize = 250;
-/// Packets of one run in a row: more than there are sequence numbers.
-const LONG: u32 = 70_000;
+pub(crate) const PEERS: usize = 4;
 /// A wider gap is not passed on.
 const WIDEST_GAP: u64 = 100;
-const LOUD: u8 = 30;
-const SILENT: u8 = 127;
+pub(crate) const LOUD: u8 = 30;
+pub(crate) const SILENT: u8 = 127;
 
 const OPUS: u8 = 111;
-const VP8: u8 = 100;
-const VP9: u8 = 101;
+pub(crate) const VP8: u8 = 100;
+pub(crate) const VP9: u8 = 101;
 const RTX: u8 = 96;
 
 struct Lanes<'a>(&'a mut Vec<(usize, ShardCommand)>);
@@ -52,46 +44,46 @@ impl CommandSink for Lanes<'_> {
     }
 }
 
-struct Source {
-    spec: SourceSpec,
-    signalled: bool,
-    pt: u8,
+pub(crate) struct Source {
+    pub(crate) spec: SourceSpec,
+    pub(crate) signalled: bool,
+    pub(crate) pt: u8,
 }
 
-struct Peer {
-    id: EndpointId,
-    addr: SocketAddr,
-    tx: TxContext,
-    rx: Context,
-    keying: Keying,
+pub(crate) struct Peer {
+    pub(crate) id: EndpointId,
+    pub(crate) addr: SocketAddr,
+    pub(crate) tx: TxContext,
+    pub(crate) rx: Context,
+    pub(crate) keying: Keying,
     /// What it sends next under each SSRC, for the present key.
-    next: HashMap<u32, u64>,
-    sources: Vec<Source>,
-    muted: bool,
-    away: bool,
+    pub(crate) next: HashMap<u32, u64>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) muted: bool,
+    pub(crate) away: bool,
     /// Sources that it does not want.
-    refuses: HashSet<SourceId>,
+    pub(crate) refuses: HashSet<SourceId>,
     /// The highest number that it was sent under each SSRC, and how many below are missing.
-    highest: HashMap<u32, u64>,
-    missing: HashMap<u32, u64>,
+    pub(crate) highest: HashMap<u32, u64>,
+    pub(crate) missing: HashMap<u32, u64>,
     /// What is on its way.
-    on_the_way: Vec<Vec<u8>>,
+    pub(crate) on_the_way: Vec<Vec<u8>>,
     /// Packets decrypted, by SSRC.
-    heard: HashMap<u32, u64>,
-    variant: bool,
+    pub(crate) heard: HashMap<u32, u64>,
+    pub(crate) variant: bool,
 }
 
 impl Peer {
     /// Of the four, one lacks VP9 and another lacks RTX.
-    fn has(&self, pt: u8) -> bool {
+    pub(crate) fn has(&self, pt: u8) -> bool {
         !(pt == VP9 && self.id.0 % 4 == 2 || pt == RTX && self.id.0 % 4 == 3)
     }
 
-    fn extension(&self, kind: Extension) -> u8 {
+    pub(crate) fn extension(&self, kind: Extension) -> u8 {
         1 + u8::from((kind == Extension::Mid) == self.variant)
     }
 
-    fn media(&self) -> MediaParams {
+    pub(crate) fn media(&self) -> MediaParams {
         let all = [
             (OPUS, Codec::Opus, MediaType::Audio, 48_000),
             (VP8, Codec::Vp8, MediaType::Video, 90_000),
@@ -135,22 +127,22 @@ fn contexts(keying: &Keying) -> (TxContext, Context) {
     (TxContext::new(keying.profile, &keying.receive).unwrap(), rx)
 }
 
-struct World {
-    now: Instant,
-    rng: StdRng,
-    director: Director,
-    cores: Vec<Core>,
-    peers: Vec<Peer>,
-    keys: u32,
-    ids: u32,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) rng: StdRng,
+    pub(crate) director: Director,
+    pub(crate) cores: Vec<Core>,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) keys: u32,
+    pub(crate) ids: u32,
     /// What was sealed under each number: key, SSRC, index.
-    sealed: HashMap<(u32, u32, u64), u64>,
+    pub(crate) sealed: HashMap<(u32, u32, u64), u64>,
     /// Packets of each source that did not come, or came late, on their way to the bridge.
-    lost: HashMap<u32, u64>,
+    pub(crate) lost: HashMap<u32, u64>,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let now = Instant::now();
         let core = |shard| {
             let config = CoreConfig {
@@ -183,11 +175,11 @@ impl World {
         world
     }
 
-    fn pick(&mut self, range: Range<usize>) -> usize {
+    pub(crate) fn pick(&mut self, range: Range<usize>) -> usize {
         self.rng.random_range(range)
     }
 
-    fn control(&mut self, control: Control) {
+    pub(crate) fn control(&mut self, control: Control) {
         let mut commands = Vec::new();
         self.director.control(control, &mut Lanes(&mut commands));
         for (shard, command) in commands {
@@ -197,12 +189,12 @@ impl World {
         }
     }
 
-    fn new_keying(&mut self) -> Keying {
+    pub(crate) fn new_keying(&mut self) -> Keying {
         self.keys += 1;
         keying(self.keys)
     }
 
-    fn new_peer(&mut self) -> Peer {
+    pub(crate) fn new_peer(&mut self) -> Peer {
         self.ids += 1;
         let id = self.ids;
         let keying = self.new_keying();
@@ -241,7 +233,7 @@ impl World {
         peer
     }
 
-    fn join(&mut self, at: usize) {
+    pub(crate) fn join(&mut self, at: usize) {
         let p = &self.peers[at];
         let (id, media, keys) = (p.id, Arc::new(p.media()), p.keying.clone());
         let spec = EndpointSpec {
@@ -256,19 +248,19 @@ impl World {
         self.signal(at);
     }
 
-    fn bind(&mut self, at: usize) {
+    pub(crate) fn bind(&mut self, at: usize) {
         let (endpoint, remote) = (self.peers[at].id, self.peers[at].addr);
         let shard = ShardId(self.shard_of(at) as u16);
         self.control(Control::Bind { endpoint, remote, local: BRIDGE, shard });
         self.control(Control::Select { endpoint, remote, local: BRIDGE });
     }
 
-    fn shard_of(&self, at: usize) -> usize {
+    pub(crate) fn shard_of(&self, at: usize) -> usize {
         usize::from(self.peers[at].addr.port()) % self.cores.len()
     }
 
     /// Tells what a peer sends, and who gets what.
-    fn signal(&mut self, at: usize) {
+    pub(crate) fn signal(&mut self, at: usize) {
         let p = &self.peers[at];
         let specs = p.sources.iter().filter(|s| s.signalled).map(|s| s.spec.clone()).collect();
         self.control(Control::SetSources(p.id, specs));
@@ -281,7 +273,7 @@ impl World {
         }
     }
 
-    fn want(&mut self, receiver: usize, sender: usize, source: usize) {
+    pub(crate) fn want(&mut self, receiver: usize, sender: usize, source: usize) {
         let (id, source) = (self.peers[receiver].id, self.peers[sender].sources[source].spec.id);
         if sender == receiver {
             return;
@@ -295,7 +287,7 @@ impl World {
     }
 
     /// Gives a datagram of a peer to the bridge, and moves what follows between the shards.
-    fn deliver(&mut self, at: usize, mut bytes: Vec<u8>) {
+    pub(crate) fn deliver(&mut self, at: usize, mut bytes: Vec<u8>) {
         let (shard, from) = (self.shard_of(at), self.peers[at].addr);
         let mut out = Collected::default();
         self.cores[shard].on_datagram(self.now, BRIDGE, from, &mut bytes, &mut out);
@@ -303,7 +295,7 @@ impl World {
         self.after(shard, out);
     }
 
-    fn after(&mut self, shard: usize, out: Collected) {
+    pub(crate) fn after(&mut self, shard: usize, out: Collected) {
         for (dest, bytes) in out.datagrams {
             let peer = self.peers.iter().position(|p| p.addr == dest.remote && !p.away);
             if let Some(peer) = peer {
@@ -323,7 +315,7 @@ impl World {
     }
 
     /// The watcher: sees everything that leaves.
-    fn sent_to(&mut self, at: usize, bytes: Vec<u8>) {
+    pub(crate) fn sent_to(&mut self, at: usize, bytes: Vec<u8>) {
         let p = &mut self.peers[at];
         if is_rtcp(&bytes) {
             p.rx.decrypt_rtcp(&bytes).expect("SRTCP");
@@ -367,7 +359,7 @@ impl World {
     }
 
     /// What is on its way arrives, in any order; some is lost.
-    fn arrive(&mut self, at: usize, lose: f64) {
+    pub(crate) fn arrive(&mut self, at: usize, lose: f64) {
         let p = &mut self.peers[at];
         while !p.on_the_way.is_empty() {
             let next = self.rng.random_range(0..p.on_the_way.len());
@@ -383,7 +375,7 @@ impl World {
     }
 
     /// The next packet of an encoding; with `leap`, as many before it do not come.
-    fn make(
+    pub(crate) fn make(
         &mut self,
         (at, source, encoding): (usize, usize, usize),
         level: u8,
@@ -419,13 +411,13 @@ impl World {
         bytes
     }
 
-    fn lost(&mut self, at: usize, source: usize) {
+    pub(crate) fn lost(&mut self, at: usize, source: usize) {
         let ssrc = self.peers[at].sources[source].spec.encodings[0].ssrc;
         *self.lost.entry(ssrc & !0xff).or_default() += 1;
     }
 
     /// A peer sends packets of a source over a bad link.
-    fn stream(&mut self, at: usize, source: usize, packets: u32, level: u8, leaps: u64) {
+    pub(crate) fn stream(&mut self, at: usize, source: usize, packets: u32, level: u8, leaps: u64) {
         if self.peers[at].away || !self.peers[at].sources[source].signalled {
             return;
         }
@@ -452,7 +444,7 @@ impl World {
     }
 
     /// All that may be heard is heard, at once.
-    fn judge(&mut self) {
+    pub(crate) fn judge(&mut self) {
         self.pass(Duration::from_millis(30));
         for at in 0..self.peers.len() {
             for source in 0..self.peers[at].sources.len() {
@@ -483,7 +475,7 @@ impl World {
     }
 
     /// A frame over a good link.
-    fn send_clear(&mut self, at: usize, source: usize) {
+    pub(crate) fn send_clear(&mut self, at: usize, source: usize) {
         for encoding in 0..self.peers[at].sources[source].spec.encodings.len() {
             let bytes = self.make((at, source, encoding), LOUD, 0);
             self.deliver(at, bytes);
@@ -494,7 +486,7 @@ impl World {
         self.now += Duration::from_millis(5);
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         for shard in 0..self.cores.len() {
             let mut out = Collected::default();
@@ -504,7 +496,7 @@ impl World {
     }
 
     /// A receiver asks for packets that it was sent lately, by chance.
-    fn nack(&mut self, at: usize, sender: usize) {
+    pub(crate) fn nack(&mut self, at: usize, sender: usize) {
         let ssrc = self.peers[sender].sources[1].spec.encodings[0].ssrc;
         let Some(highest) = self.peers[at].highest.get(&ssrc).copied() else { return };
         let lost: Vec<_> = (0..20)
@@ -522,7 +514,7 @@ impl World {
         }
     }
 
-    fn new_keys(&mut self, at: usize) {
+    pub(crate) fn new_keys(&mut self, at: usize) {
         self.arrive(at, 0.0);
         let keying = self.new_keying();
         let p = &mut self.peers[at];
@@ -535,100 +527,8 @@ impl World {
         self.control(Control::SetKeys(id, keying));
     }
 
-    /// One of the things that happen in a call.
-    fn step(&mut self) {
-        let (at, source) = (self.pick(0..PEERS), self.pick(0..2));
-        let other = (at + self.pick(1..PEERS)) % PEERS;
-        match self.pick(0..20) {
-            0..4 => {
-                let packets = self.rng.random_range(1..200);
-                self.stream(at, source, packets, LOUD, 60);
-            }
-            4 => self.stream(at, source, 60, LOUD, 8_000),
-            5 => self.stream(at, source, 40, SILENT, 3),
-            6 => {
-                let time = Duration::from_secs(self.rng.random_range(0..600));
-                self.pass(time);
-            }
-            7 | 8 => {
-                let s = &mut self.peers[at].sources[source];
-                s.signalled = !s.signalled;
-                self.signal(at);
-            }
-            9 => {
-                self.rename(at, source);
-                self.signal(at);
-            }
-            10 => {
-                // Layers leave and return.
-                let spec = &mut self.peers[at].sources[1].spec;
-                let all = if spec.encodings.len() == 3 { 1 } else { 3 };
-                let base = spec.encodings[0].ssrc;
-                let encoding = |n| EncodingSpec { ssrc: base + n, rtx: Some(base + 0x80 + n) };
-                spec.encodings = (0..all).map(encoding).collect();
-                self.signal(at);
-            }
-            11 | 12 => {
-                let p = &mut self.peers[at];
-                p.muted = !p.muted;
-                let (endpoint, muted) = (p.id, p.muted);
-                self.control(Control::SetForceMute { endpoint, audio: muted, video: muted });
-                if muted {
-                    self.stream(at, source, 300, LOUD, 8_000);
-                }
-            }
-            13 => {
-                let id = self.peers[other].sources[source].spec.id;
-                let refuses = &mut self.peers[at].refuses;
-                if !refuses.remove(&id) {
-                    refuses.insert(id);
-                }
-                self.want(at, other, source);
-            }
-            14 => {
-                // Gone for a while, and back from another address.
-                let p = &mut self.peers[at];
-                let (endpoint, remote) = (p.id, p.addr);
-                self.arrive(at, 0.0);
-                self.ids += 1;
-                let p = &mut self.peers[at];
-                p.away = !p.away;
-                if p.away {
-                    self.control(Control::Unbind { endpoint, remote });
-                } else {
-                    p.addr.set_port(self.ids as u16);
-                    self.bind(at);
-                }
-            }
-            15 => self.new_keys(at),
-            16 => {
-                let (id, keying) = (self.peers[at].id, self.peers[at].keying.clone());
-                self.control(Control::SetKeys(id, keying));
-            }
-            17 => {
-                let has_both = self.peers[at].has(VP9);
-                let s = &mut self.peers[at].sources[1];
-                s.pt = if s.pt == VP8 && has_both { VP9 } else { VP8 };
-                self.stream(at, 1, 150, LOUD, 60);
-            }
-            18 => {
-                self.nack(at, other);
-                let p = &mut self.peers[at];
-                p.variant = !p.variant;
-                let (id, media) = (p.id, Arc::new(p.media()));
-                self.control(Control::SetMedia(id, media));
-                self.nack(at, other);
-            }
-            _ => {
-                self.nack(at, other);
-                self.pass(Duration::from_millis(200));
-                self.nack(at, other);
-            }
-        }
-    }
-
     /// The same SSRCs under another name; who refused it still does.
-    fn rename(&mut self, at: usize, source: usize) {
+    pub(crate) fn rename(&mut self, at: usize, source: usize) {
         self.ids += 1;
         let new = SourceId(self.ids);
         let old = std::mem::replace(&mut self.peers[at].sources[source].spec.id, new);
@@ -638,77 +538,11 @@ impl World {
     }
 
     /// Somebody leaves for good, and somebody else comes.
-    fn replace(&mut self, at: usize) {
+    pub(crate) fn replace(&mut self, at: usize) {
         self.arrive(at, 0.0);
         self.control(Control::RemoveEndpoint(self.peers[at].id));
         let peer = self.new_peer();
         self.peers[at] = peer;
         self.join(at);
     }
-}
-
-/// The seeds of this run.
-fn seeds() -> Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
-    match number("SRTP_LIFE") {
-        Some(seed) => seed..seed + 1,
-        None => 1..1 + number("SRTP_LIVES").unwrap_or(8),
-    }
-}
-
-#[test]
-fn what_arrives_can_be_decrypted_whatever_happens() {
-    for seed in seeds() {
-        println!("SRTP_LIFE={seed}");
-        let mut world = World::new(seed);
-        world.judge();
-        for n in 0..STEPS {
-            world.step();
-            if n % 5 == 0 {
-                world.judge();
-            }
-            if n % 60 == 59 {
-                let at = world.pick(0..PEERS);
-                world.replace(at);
-            }
-        }
-        assert!(world.sealed.len() > 10_000, "{}", world.sealed.len());
-    }
-}
-
-#[test]
-fn numbers_wrap_and_are_continued_by_whoever_returns() {
-    let mut world = World::new(100);
-    let audio = world.peers[0].sources[0].spec.id;
-    for at in [2, 3] {
-        world.peers[at].refuses.insert(audio);
-    }
-    world.signal(0);
-    for round in 0..2 {
-        world.stream(0, 0, LONG, LOUD, 3);
-        world.judge();
-        // Removed and added, under another name, refused and wanted, away and back.
-        for change in 0..2 {
-            world.peers[0].sources[0].signalled = false;
-            world.signal(0);
-            world.peers[0].sources[0].signalled = true;
-            if change == 1 {
-                world.rename(0, 0);
-            }
-            world.signal(0);
-            world.judge();
-        }
-        world.stream(0, 0, 100, SILENT, 0);
-        world.judge();
-        if round == 0 {
-            // The sender's keys are new, and its indices begin anew.
-            world.new_keys(0);
-            world.judge();
-        }
-    }
-    let ssrc = world.peers[0].sources[0].spec.encodings[0].ssrc;
-    assert!(world.peers[1].highest[&ssrc] > 2 << 16, "it wrapped twice");
-    // And the receiver's.
-    world.new_keys(1);
-    world.judge();
 }
