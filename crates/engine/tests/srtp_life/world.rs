@@ -297,8 +297,9 @@ impl World {
 
     pub(crate) fn after(&mut self, shard: usize, out: Collected) {
         for (dest, bytes) in out.datagrams {
-            let peer = self.peers.iter().position(|p| p.addr == dest.remote && !p.away);
+            let peer = self.peers.iter().position(|p| p.addr == dest.remote);
             if let Some(peer) = peer {
+                assert!(!self.peers[peer].away, "it has lost its address");
                 self.sent_to(peer, bytes);
             }
         }
