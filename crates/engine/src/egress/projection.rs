@@ -40,6 +40,8 @@ pub struct Projection {
     target: Option<u8>,
     /// The encoding that was forwarded last.
     last: Option<u8>,
+    /// It began without a keyframe, as none could be seen of it.
+    blind: bool,
     /// Smallest index of the current encoding that `delta` is for.
     floor: u64,
     /// `out = in + delta`, modulo 2^64.
@@ -69,6 +71,7 @@ impl Projection {
             current: None,
             target: None,
             last: None,
+            blind: false,
             floor: 0,
             delta: 0,
             earlier: None,
@@ -184,7 +187,7 @@ impl Projection {
             self.pause(meta.arrival_ms);
         }
         if self.current != Some(encoding) {
-            if self.target != Some(encoding) || !self.may_switch(meta) {
+            if self.target != Some(encoding) || !self.may_switch(encoding, meta) {
                 return None;
             }
             self.switch(encoding, meta);
@@ -214,11 +217,15 @@ impl Projection {
         self.earlier.filter(|(from, _)| meta.index >= *from).map(|(_, delta)| delta)
     }
 
-    fn may_switch(&self, meta: &PacketMeta) -> bool {
+    fn may_switch(&self, encoding: u8, meta: &PacketMeta) -> bool {
         if meta.payload_len == 0 {
             return false;
         }
         if !meta.keyframes_known || meta.keyframe {
+            return true;
+        }
+        if self.blind && self.last == Some(encoding) {
+            // To wait for what cannot be seen would only make a pause longer.
             return true;
         }
         self.current.is_none()
@@ -247,6 +254,7 @@ impl Projection {
                 self.continue_vp8(meta.vp8);
             }
         }
+        self.blind = meta.keyframes_known && !meta.keyframe;
         self.last = Some(encoding);
         self.current = Some(encoding);
         self.waiting_since_ms = None;
@@ -444,5 +452,7 @@ mod tests {
         p.set_target(Some(0), 1);
         assert_eq!(p.accept(0, &packet(1, 0, 2_000, false)), None);
         assert!(p.accept(0, &packet(2, 0, 3_100, false)).is_some());
+        let after_a_leap = p.accept(0, &packet(70_000, 0, 3_200, false)).unwrap();
+        assert_eq!(after_a_leap.index, 2, "and goes on without one");
     }
 }
