@@ -261,9 +261,9 @@ impl World {
 
     /// Tells what a peer sends, and who gets what.
     pub(crate) fn signal(&mut self, at: usize) {
-        let p = &self.peers[at];
-        let specs = p.sources.iter().filter(|s| s.signalled).map(|s| s.spec.clone()).collect();
-        self.control(Control::SetSources(p.id, specs));
+        let (id, sources) = (self.peers[at].id, &self.peers[at].sources);
+        let specs = sources.iter().filter(|s| s.signalled).map(|s| s.spec.clone()).collect();
+        self.control(Control::SetSources(id, specs));
         for receiver in 0..self.peers.len() {
             for sender in 0..self.peers.len() {
                 for source in 0..self.peers[sender].sources.len() {
