@@ -1,13 +1,10 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
-use rialto_transport::Hash;
-
 use super::{
-    Cc, Config, WebSockets, component,
+    Cc, Config, Hash, WebSockets, capture, component, load_management,
     reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
     servers, xmpp,
 };
-use crate::bridge::{CaptureConfig, LoadConfig, Measure};
 
 /// Fills `config`, which holds the defaults.
 pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
@@ -207,34 +204,10 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
     });
     r.interval("videobridge.stats.interval", &mut config.stats.interval);
     component::transports(r, &mut config.stats.transports);
-    load(r, &mut config.load);
-    capture(r, &mut config.capture);
+    load_management::read(r, &mut config.load);
+    capture::read(r, &mut config.capture);
     r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);
     r.boolean("videobridge.redact-remote-addresses", &mut config.redact_remote_addresses);
-}
-
-fn capture(r: &mut Reader<'_>, c: &mut CaptureConfig) {
-    r.boolean("jmt.debug.pcap.enabled", &mut c.allowed);
-    r.boolean("jmt.debug.pcap.start-enabled", &mut c.from_start);
-    let mut directory = c.directory.display().to_string();
-    r.text("jmt.debug.pcap.directory", &mut directory, "a directory", |text| {
-        (1..=1024).contains(&text.len()) && !text.contains(char::is_control)
-    });
-    c.directory = directory.into();
-}
-
-fn load(r: &mut Reader<'_>, c: &mut LoadConfig) {
-    let key = "videobridge.load-management.load-measurements.load-measurement";
-    let names = [("cpu-usage", Measure::CpuUsage), ("packet-rate", Measure::PacketRate)];
-    r.choice(key, &mut c.measure, &names);
-    let key = "videobridge.load-management.load-measurements.cpu-usage.load-threshold";
-    r.fraction(key, &mut c.cpu_threshold);
-    let key = "videobridge.load-management.load-measurements.cpu-usage.detect-cpu-steal";
-    r.boolean(key, &mut c.detect_steal);
-    let key = "videobridge.load-management.load-measurements.packet-rate.load-threshold";
-    r.integer(key, &mut c.packet_threshold, 1, 1_000_000_000);
-    let key = "videobridge.load-management.average-participant-stress";
-    r.fraction(key, &mut c.average_participant_stress);
 }
 
 fn engine(r: &mut Reader<'_>, config: &mut Config) {

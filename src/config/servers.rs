@@ -6,7 +6,22 @@ use std::{
 };
 
 use super::{Config, Secret, contradictions::Found, reader::Reader};
-use crate::http;
+
+/// The versions of TLS that there are, as Java names them.
+pub const TLS_PROTOCOLS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
+
+/// The cipher suites that there are, as IANA names them.
+pub const TLS_CIPHER_SUITES: [&str; 9] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+];
 
 /// An HTTP server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,11 +89,14 @@ impl Http {
             let (key, why) = (keys.key_store_path, keys.tls_port);
             found.push((key, format!("{key}: the server is off, because {why} is not set")));
         }
-        let lacks = |key, name| (key, format!("{key}: the TLS library has no {name}"));
-        let versions = tls.protocols.iter().filter(|name| !http::is_version(name));
-        found.extend(versions.map(|name| lacks(keys.tls_protocols, name)));
-        let suites = tls.cipher_suites.iter().filter(|name| !http::is_suite(name));
-        found.extend(suites.map(|name| lacks(keys.tls_cipher_suites, name)));
+        let lacks = |key, name: &str| (key, format!("{key}: the TLS library has no {name}"));
+        let unknown = |names: &[String], known: &[&str]| -> Vec<String> {
+            names.iter().filter(|name| !known.contains(&name.as_str())).cloned().collect()
+        };
+        let versions = unknown(&tls.protocols, &TLS_PROTOCOLS);
+        found.extend(versions.iter().map(|name| lacks(keys.tls_protocols, name)));
+        let suites = unknown(&tls.cipher_suites, &TLS_CIPHER_SUITES);
+        found.extend(suites.iter().map(|name| lacks(keys.tls_cipher_suites, name)));
         found
     }
 }

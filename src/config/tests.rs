@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use rialto_hocon::{Origin, Source};
 
 use super::*;
-use crate::bridge::{LoadConfig, Measure};
 
 struct One(&'static str);
 
@@ -125,8 +124,8 @@ fn load_is_measured_as_configured() {
         load-measurement = packet-rate, packet-rate.load-threshold = \"20000\"
         cpu-usage { load-threshold = 80 %, detect-cpu-steal = false } } }";
     let load = loaded(text, &[]).config.load;
-    let expected = LoadConfig {
-        measure: Measure::PacketRate,
+    let expected = Load {
+        measure: LoadMeasure::PacketRate,
         cpu_threshold: 0.8,
         detect_steal: false,
         packet_threshold: 20_000,
@@ -243,7 +242,7 @@ fn the_nearest_name_is_one_that_takes_a_value() {
 proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        crate::fuzzing::configuration(&bytes);
+        fuzz(&bytes);
     }
 
     #[test]
@@ -259,7 +258,7 @@ proptest! {
         ]),
         value in "([0-9]{1,12}|[a-z.: ]{1,9}|\"[^\"]{0,9}\"|[\\[\\]{}=,\n]|local-address|\\$\\{E\\}){0,9}"
     ) {
-        crate::fuzzing::configuration(format!("{key} = {value}").as_bytes());
+        fuzz(format!("{key} = {value}").as_bytes());
     }
 }
 

@@ -41,7 +41,6 @@ use axum::{
 
 pub use listen::{ListenError, Server, bind};
 pub use tls::{TlsError, server_tls, tls_config};
-pub(crate) use tls::{is_suite, is_version};
 pub use web_socket::web_sockets;
 
 use crate::{

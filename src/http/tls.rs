@@ -184,16 +184,6 @@ fn versions(names: &[String]) -> Vec<&'static SupportedProtocolVersion> {
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
     [("TLSv1.2", &version::TLS12), ("TLSv1.3", &version::TLS13)];
 
-/// Whether there is a version of TLS of this name.
-pub(crate) fn is_version(name: &str) -> bool {
-    VERSIONS.iter().any(|(known, _)| *known == name)
-}
-
-/// Whether there is a cipher suite of this name.
-pub(crate) fn is_suite(name: &str) -> bool {
-    ring::ALL_CIPHER_SUITES.iter().any(|suite| suite_name(*suite) == name)
-}
-
 /// The name that IANA and Java have for it.
 fn suite_name(suite: SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
@@ -230,4 +220,20 @@ pub(super) fn key(file: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Tl
         what: "private key",
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_knows_what_the_library_has() {
+        assert_eq!(VERSIONS.map(|(name, _)| name), config::TLS_PROTOCOLS);
+        let mut names: Vec<String> =
+            ring::ALL_CIPHER_SUITES.iter().copied().map(suite_name).collect();
+        names.sort();
+        let mut known = config::TLS_CIPHER_SUITES;
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
 }
