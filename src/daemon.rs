@@ -21,9 +21,9 @@ pub(crate) use xmpp::component_config;
 
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands, HealthConfig},
-    config::{self, Config},
+    config::{self, Config, ServerKeys},
     focus,
-    http::{self, ListenError, Server, TlsError},
+    http::{self, ListenError, Server, TlsError, TlsPart},
 };
 
 /// What is beyond configuration.
@@ -49,6 +49,9 @@ pub enum DaemonError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The key store of a server cannot be used.
+    #[error(transparent)]
+    KeyStore(#[from] KeyStoreError),
     /// The engine cannot start.
     #[error(transparent)]
     Engine(#[from] StartError),
@@ -63,6 +66,28 @@ pub enum DaemonError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+/// A key store that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {source}")]
+pub struct KeyStoreError {
+    /// The key that has to be changed.
+    pub key: &'static str,
+    /// Why.
+    pub source: TlsError,
+}
+
+impl KeyStoreError {
+    fn of(keys: &ServerKeys, source: TlsError) -> Self {
+        let key = match source.part() {
+            TlsPart::KeyStore => keys.key_store_path,
+            TlsPart::Password => keys.key_store_password,
+            TlsPart::ClientAuth => keys.need_client_auth,
+            TlsPart::CipherSuites => keys.tls_cipher_suites,
+        };
+        Self { key, source }
+    }
 }
 
 /// A bridge that serves, until [`Daemon::stop`] or until it is dropped.
@@ -199,13 +224,15 @@ pub(crate) fn public_address(config: &Config) -> Option<SocketAddr> {
 }
 
 /// What the private and the public server speak, where they listen and have key stores.
-pub(crate) fn server_tls(config: &Config) -> Result<(ServerTls, ServerTls), TlsError> {
+pub(crate) fn server_tls(config: &Config) -> Result<(ServerTls, ServerTls), KeyStoreError> {
     let private = config.http.listen().is_some();
     let public = public_address(config).is_some();
-    let read = |listens, http: &config::Http| {
-        if listens { http::server_tls(&http.tls) } else { Ok(None) }
+    let read = |listens, http: &config::Http, keys| {
+        let tls = if listens { http::server_tls(&http.tls) } else { Ok(None) };
+        tls.map_err(|error| KeyStoreError::of(keys, error))
     };
-    Ok((read(private, &config.http)?, read(public, &config.public_http)?))
+    let private = read(private, &config.http, &config::PRIVATE)?;
+    Ok((private, read(public, &config.public_http, &config::PUBLIC)?))
 }
 
 /// TLS of a server that has it.

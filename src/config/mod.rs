@@ -30,5 +30,8 @@ pub use load::{ConfigError, Loaded, Warning, load};
 pub use load_management::{Load, LoadMeasure};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};
-pub use servers::{Http, TLS_CIPHER_SUITES, TLS_PROTOCOLS, Tls, private_port_key, public_port_key};
+pub use servers::{
+    Http, PRIVATE, PUBLIC, ServerKeys, TLS_CIPHER_SUITES, TLS_PROTOCOLS, Tls, private_port_key,
+    public_port_key, servers_collide,
+};
 pub use xmpp::{Secret, Xmpp, XmppClient, XmppSecurity};

@@ -52,6 +52,8 @@ pub struct Config {
     pub stats: Stats,
     /// `videobridge.load-management`.
     pub load: Load,
+    /// `videobridge.relay.enabled`: relays to other bridges are wanted. There are none yet. false.
+    pub relays: bool,
     /// `videobridge.stats-filter-threshold`: in larger conferences, clients' statistics go only to those
     /// who see or hear them. 20.
     pub stats_filter_threshold: u32,
@@ -91,6 +93,7 @@ impl Default for Config {
             stats: Stats::default(),
             load: Load::default(),
             capture: Capture::default(),
+            relays: false,
             stats_filter_threshold: 20,
             initial_drain_mode: false,
             redact_remote_addresses: true,

@@ -2,7 +2,7 @@
 
 use super::{
     Cc, Config, Hash, WebSockets, capture, component, load_management,
-    reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
+    reader::{Reader, SHORTEST_INTERVAL, scalar, wants_element},
     servers, xmpp,
 };
 
@@ -18,6 +18,7 @@ pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
     config.xmpp.presence_interval = config.stats.interval;
     config.xmpp.release.clone_from(&config.version.release);
     xmpp::read(reader, &mut config.xmpp);
+    relays(reader, config);
     engine(reader, config);
 }
 
@@ -49,15 +50,20 @@ fn harvest(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("ice4j.harvest.use-link-local-addresses", &mut c.use_link_local);
     r.addresses("ice4j.harvest.allowed-addresses", &mut c.allowed_addresses);
     r.addresses("ice4j.harvest.blocked-addresses", &mut c.blocked_addresses);
-    let name = |text: &str| (1..=64).contains(&text.len()) && !text.contains(char::is_control);
+    let name = |text: &str| {
+        let odd = |c: char| c.is_control() || c.is_whitespace();
+        (1..=64).contains(&text.len()) && !text.contains(odd)
+    };
     let what = "names of interfaces";
     r.texts("ice4j.harvest.allowed-interfaces", &mut c.allowed_interfaces, what, name);
     r.texts("ice4j.harvest.blocked-interfaces", &mut c.blocked_interfaces, what, name);
     r.size("ice4j.harvest.udp.receive-buffer-size", &mut c.receive_buffer);
     r.mappings("ice4j.harvest.mapping.static-mappings", &mut c.static_mappings);
     let server = |text: &str| {
-        text.rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        !text.contains(char::is_whitespace)
+            && text
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
     };
     let what = "servers such as stun.example.com:3478";
     r.texts("ice4j.harvest.mapping.stun.addresses", &mut c.stun_servers, what, server);
@@ -78,7 +84,7 @@ fn transport(r: &mut Reader<'_>, config: &mut Config) {
         "jmt.dtls.accepted-fingerprint-hash-functions",
         &mut c.accepted_fingerprint_hashes,
         what,
-        |kind| scalar(kind).and_then(Hash::parse).ok_or_else(|| wants(what, kind)),
+        |kind| scalar(kind).and_then(Hash::parse).ok_or_else(|| wants_element(what, kind)),
         |hash| hash.as_str(),
     );
     let profiles =
@@ -208,6 +214,17 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
     capture::read(r, &mut config.capture);
     r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);
     r.boolean("videobridge.redact-remote-addresses", &mut config.redact_remote_addresses);
+}
+
+fn relays(r: &mut Reader<'_>, config: &mut Config) {
+    r.boolean("videobridge.relay.enabled", &mut config.relays);
+    if config.relays && config.xmpp.announced_version.is_some() {
+        let key = "rialto.announced-version";
+        let what = "cannot stand beside videobridge.relay.enabled = true: a focus would put this \
+                    bridge and a JVB into one conference, which takes relays between them, and there \
+                    are none here yet. Without this key it keeps each conference on bridges of one kind";
+        r.mistake(key, key, what);
+    }
 }
 
 fn engine(r: &mut Reader<'_>, config: &mut Config) {

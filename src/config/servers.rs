@@ -65,12 +65,12 @@ impl Http {
     }
 
     /// The key of the port that is listened on.
-    fn port_key(&self, keys: &Keys) -> &'static str {
+    fn port_key(&self, keys: &ServerKeys) -> &'static str {
         if self.tls.key_store.is_some() { keys.tls_port } else { keys.port }
     }
 
     /// What does not go together.
-    pub(super) fn contradictions(&self, keys: &Keys) -> Vec<Found> {
+    pub(super) fn contradictions(&self, keys: &ServerKeys) -> Vec<Found> {
         let (tls, mut found) = (&self.tls, Vec::new());
         if tls.key_store.is_none() {
             let odd = [
@@ -122,21 +122,26 @@ impl Tls {
 }
 
 /// The keys of a server.
-pub(super) struct Keys {
+#[derive(Debug)]
+pub struct ServerKeys {
     host: &'static str,
     port: &'static str,
     tls_port: &'static str,
-    key_store_path: &'static str,
-    key_store_password: &'static str,
-    need_client_auth: &'static str,
+    /// `key-store-path`.
+    pub key_store_path: &'static str,
+    /// `key-store-password`.
+    pub key_store_password: &'static str,
+    /// `need-client-auth`.
+    pub need_client_auth: &'static str,
     tls_protocols: &'static str,
-    tls_cipher_suites: &'static str,
+    /// `tls-cipher-suites`.
+    pub tls_cipher_suites: &'static str,
     default_tls_port: Option<u16>,
 }
 
 macro_rules! keys {
     ($server:literal, $default_tls_port:expr) => {
-        Keys {
+        ServerKeys {
             host: concat!("videobridge.http-servers.", $server, ".host"),
             port: concat!("videobridge.http-servers.", $server, ".port"),
             tls_port: concat!("videobridge.http-servers.", $server, ".tls-port"),
@@ -154,11 +159,11 @@ macro_rules! keys {
     };
 }
 
-/// Those of the private server.
-pub(super) const PRIVATE: Keys = keys!("private", Some(8443));
+/// The keys of the private server.
+pub const PRIVATE: ServerKeys = keys!("private", Some(8443));
 
-/// Those of the public server.
-pub(super) const PUBLIC: Keys = keys!("public", None);
+/// The keys of the public server.
+pub const PUBLIC: ServerKeys = keys!("public", None);
 
 /// The key of the port that the private server listens on.
 pub fn private_port_key(config: &Config) -> &'static str {
@@ -170,8 +175,21 @@ pub fn public_port_key(config: &Config) -> &'static str {
     config.public_http.port_key(&PUBLIC)
 }
 
+/// Whether both servers listen, and on one port: the second cannot.
+pub fn servers_collide(config: &Config) -> bool {
+    let (private, public) = (config.http.listen(), config.public_http.listen());
+    let (Some(private), Some(public), true) = (private, public, config.web_sockets.enabled) else {
+        return false;
+    };
+    private.port() == public.port()
+        && private.port() != 0
+        && (private.ip() == public.ip()
+            || private.ip().is_unspecified()
+            || public.ip().is_unspecified())
+}
+
 /// Fills a server, which holds the defaults.
-pub(super) fn read(r: &mut Reader<'_>, keys: &Keys, c: &mut Http) {
+pub(super) fn read(r: &mut Reader<'_>, keys: &ServerKeys, c: &mut Http) {
     r.host(keys.host, &mut c.host);
     r.optional_port(keys.port, &mut c.port);
     let c = &mut c.tls;

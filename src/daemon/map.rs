@@ -163,6 +163,7 @@ pub(super) fn bridge_config(config: &Config) -> BridgeConfig {
         max_inactivity: config.connection_status.max_inactivity,
         activity_check_interval: config.connection_status.check_interval,
         web_sockets: web_socket_bases(config),
+        relays_wanted: config.relays,
         announced_version: config.version.announce.then(|| xmpp::version(config).to_owned()),
         capture: capture_config(&config.capture),
         load: load_config(&config.load),
@@ -266,6 +267,7 @@ mod tests {
                  load-measurements { load-measurement = packet-rate\n\
                    cpu-usage { load-threshold = 0.5, detect-cpu-steal = false }\n\
                    packet-rate.load-threshold = 7 } }\n\
+               relay.enabled = true\n\
                shutdown { graceful-shutdown-max-duration = 3 h, shutting-down-delay = 9 s\n\
                  graceful-shutdown-min-participants = 2 }\n\
              }\n\
@@ -292,6 +294,7 @@ mod tests {
         let silence = SilenceLimit { discard: false, forwarded: 5 };
         assert_eq!(engine_config(&config, None).silence, silence);
         assert_eq!(bridge.limits.last_n, Some(5));
+        assert!(bridge.relays_wanted);
         assert!(bridge.initial_drain && bridge.announced_version.is_some());
         assert_eq!(bridge.release.as_deref(), Some("r1"));
         assert_eq!(bridge.shutdown.graceful_max, 3 * 3600 * second);

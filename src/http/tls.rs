@@ -114,6 +114,38 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
+/// What of a server's TLS has to be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsPart {
+    /// The key store.
+    KeyStore,
+    /// Its password.
+    Password,
+    /// That clients need certificates.
+    ClientAuth,
+    /// The cipher suites.
+    CipherSuites,
+}
+
+impl TlsError {
+    /// What has to be changed, when it is about a server with a key store.
+    pub fn part(&self) -> TlsPart {
+        match self {
+            Self::Password { .. } => TlsPart::Password,
+            Self::NoTrust { .. } | Self::Trust { .. } => TlsPart::ClientAuth,
+            Self::Nothing => TlsPart::CipherSuites,
+            Self::Unreadable { .. }
+            | Self::Pem { .. }
+            | Self::EncryptedKey { .. }
+            | Self::JavaKeyStore { .. }
+            | Self::Pkcs12 { .. }
+            | Self::NoKey { .. }
+            | Self::Key { .. }
+            | Self::Unusable(_) => TlsPart::KeyStore,
+        }
+    }
+}
+
 /// Reads a certificate chain and its key, both PEM.
 ///
 /// # Errors
