@@ -348,6 +348,29 @@ fn a_port_in_use_is_one_line_that_names_the_flag() {
 }
 
 #[test]
+fn check_config_refuses_what_run_refuses() {
+    let servers = "videobridge.http-servers";
+    for (more, says) in [
+        (format!("{servers}.private.host = 192.0.2.1\n"), "192.0.2.1"),
+        (
+            format!(
+                "videobridge.websockets.enabled = true\n{servers}.private.port = 9876\n\
+                 {servers}.public {{ host = 127.0.0.1, port = 9876 }}\n"
+            ),
+            "one port",
+        ),
+    ] {
+        let file = File::new("refused.conf", &format!("{HERE}{more}"));
+        let checked = rialto(&["check-config", file.path()]);
+        let (stdout, stderr) = (text(&checked.stdout), text(&checked.stderr));
+        assert_eq!(checked.status.code(), Some(78), "{stdout}{stderr}");
+        let problem = |line: &str| line.starts_with("machine: problem") && line.contains(says);
+        assert!(stdout.lines().any(problem), "{stdout}");
+        assert_eq!(rialto(&["run", "--config", file.path()]).status.code(), Some(1), "{more}");
+    }
+}
+
+#[test]
 fn two_bridges_do_not_share_a_port() {
     let mut first = Serving::start(&DEV);
     let address = first.line();
@@ -377,6 +400,10 @@ fn a_key_store_that_cannot_be_used_is_one_line_and_78() {
         (here("old.jks"), "changeit", "-deststoretype pkcs12"),
         (here("make.sh"), "changeit", "holds no PEM certificate"),
     ] {
+        let (key, line) = match password {
+            "swordfish" => ("key-store-password", 10),
+            _ => ("key-store-path", 9),
+        };
         for server in ["private", "public"] {
             let conf = format!(
                 "{HERE}videobridge.websockets.enabled = true\n\
@@ -386,7 +413,9 @@ fn a_key_store_that_cannot_be_used_is_one_line_and_78() {
             let file = File::new("key-store.conf", &conf);
             for command in [&["check-config"][..], &["run", "--config"]] {
                 let output = rialto(&[command, &[file.path()]].concat());
-                one_line(&output, 78, &["rialto: HTTPS: ", says]);
+                let place =
+                    format!("key-store.conf:{line}: videobridge.http-servers.{server}.{key}: ");
+                one_line(&output, 78, &["rialto: HTTPS: ", &place, says]);
                 assert!(!text(&output.stderr).contains(password), "{}", text(&output.stderr));
             }
         }
@@ -513,6 +542,7 @@ fn the_container_starts_with_custom_files_on_top_and_ends_as_the_bridge_does() {
     let mut child = container(&directory)
         .env("JVB_AUTH_PASSWORD", "s3cr3t")
         .env("VIDEOBRIDGE_MAX_MEMORY", "3072m")
+        .env("RIALTO_SIGTERM_DRAIN", "90 seconds")
         .env("DOCKER_HOST_ADDRESS", "203.0.113.20")
         .env("LOCAL_ADDRESS", "127.0.0.1")
         .env("XMPP_SERVER", "127.0.0.1")
@@ -524,11 +554,13 @@ fn the_container_starts_with_custom_files_on_top_and_ends_as_the_bridge_does() {
     let (address, log) = serves_at(&mut run);
     assert!(log.contains("VIDEOBRIDGE_MAX_MEMORY has no effect: there is no JVM"), "{log}");
     assert!(log.contains("DOCKER_HOST_ADDRESS is deprecated"), "{log}");
+    assert!(log.contains("stop_grace_period"), "{log}");
     assert_eq!(get(&address, "/about/health").0, "HTTP/1.1 200 OK");
     let rendered = directory.0.join("run/config/jvb.conf");
     let output = rialto(&["check-config", rendered.to_str().unwrap()]);
     let shown = text(&output.stdout);
     assert!(shown.contains("[127.0.0.1 -> 203.0.113.20 (ip-0)]"), "{shown}");
+    assert!(shown.contains("rialto.sigterm-drain = 90 s "), "{shown}");
     let interval =
         shown.lines().find(|line| line.starts_with("videobridge.stats.interval")).unwrap();
     assert!(interval.contains("3 s") && interval.contains("sip-communicator.properties:1"));

@@ -34,6 +34,7 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
     overrides.extend(component_overrides(&args.component));
     let loaded = config::load(args.config.as_deref(), &overrides, &System)?;
     let remedies = Remedies {
+        effective: &loaded.effective,
         private: Listener {
             port: config::private_port_key(&loaded.config),
             address: "videobridge.http-servers.private.host",
@@ -72,8 +73,13 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
         tls: args.tls_cert.clone().zip(args.tls_key.clone()),
     };
     let flags = Listener { port: "--port", address: "--bind" };
-    let remedies =
-        Remedies { private: flags, public: flags, udp_port: "--udp-port", udp_address: "--bind" };
+    let remedies = Remedies {
+        effective: &[],
+        private: flags,
+        public: flags,
+        udp_port: "--udp-port",
+        udp_address: "--bind",
+    };
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     serve(&config, &options, remedies, |daemon| {
         let Some(addr) = daemon.http_addr() else { return Ok(()) };
@@ -151,7 +157,7 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
 fn serve(
     config: &Config,
     options: &Options,
-    remedies: Remedies,
+    remedies: Remedies<'_>,
     ready: impl FnOnce(&Daemon) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
     let system =
@@ -209,6 +215,7 @@ async fn until_stopped(
         }
         tracing::info!(signal = name, ?drain, "waiting for conferences to end");
         tokio::select! {
+            never = manager.wait_on() => match never {},
             (name, _) = signals.next() => tracing::info!(signal = name, "stopping at once"),
             () = daemon.bridge().stopped() => tracing::info!("shut down"),
             () = tokio::time::sleep(drain) => {

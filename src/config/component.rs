@@ -121,7 +121,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Component> {
     component.authorized = pattern(r, "videobridge.apis.xmpp-component.authorized-source");
     component.shutdown = pattern(r, "videobridge.apis.xmpp-component.shutdown-source");
     if enabled && component.secret.reveal().is_empty() {
-        r.lacks(
+        r.mistake(
             SECRET,
             ENABLED,
             "a component needs the secret that its server knows: here, by --secret, or in \

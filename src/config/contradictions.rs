@@ -41,6 +41,15 @@ fn control(config: &Config) -> Vec<Found> {
         );
         found.push((key, what));
     }
+    if xmpp.announced_version.is_some() {
+        let key = "rialto.announced-version";
+        let what = format!(
+            "{key}: where the focus has octo on, and a JVB of this version is in the same pool, a \
+             conference may be put on both, and then nobody but the first gets a call: there are no \
+             relays here yet. Without this key a focus keeps each conference on bridges of one kind"
+        );
+        found.push((key, what));
+    }
     if let Some(whitelist) = &xmpp.whitelist
         && !whitelist.iter().any(|name| name == "drain")
     {
@@ -128,14 +137,7 @@ fn servers(config: &Config) -> Vec<Found> {
         let what = format!("{key} has no effect: videobridge.apis.rest.enabled is false");
         found.push((key, what));
     }
-    let (private, public) = (config.http.listen(), config.public_http.listen());
-    if let (Some(private), Some(public), true) = (private, public, config.web_sockets.enabled)
-        && private.port() == public.port()
-        && private.port() != 0
-        && (private.ip() == public.ip()
-            || private.ip().is_unspecified()
-            || public.ip().is_unspecified())
-    {
+    if servers::servers_collide(config) {
         let key = servers::public_port_key(config);
         let what =
             format!("{key} is the port of http-servers.private too: one of them cannot listen");

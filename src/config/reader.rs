@@ -95,6 +95,11 @@ impl<'a> Reader<'a> {
         self.known.contains(key) || self.known_too.contains(key)
     }
 
+    /// A variable of the environment.
+    pub fn environment(&self, name: &str) -> Option<String> {
+        self.source.env(name)
+    }
+
     /// Notes that a key with a name of the operator's was asked for.
     pub fn known_too(&mut self, key: &str) {
         self.known_too.insert(key.to_owned());
@@ -286,7 +291,7 @@ impl<'a> Reader<'a> {
                 scalar(kind)
                     .filter(|text| accept(text))
                     .map(str::to_owned)
-                    .ok_or_else(|| wants(&format!("a list of {what}"), kind))
+                    .ok_or_else(|| wants_element(&format!("a list of {what}"), kind))
             })
         };
         self.read(key, place, read, |list| show_list(list));
@@ -312,8 +317,9 @@ impl<'a> Reader<'a> {
 
     pub fn addresses(&mut self, key: &'static str, place: &mut Vec<IpAddr>) {
         let what = "a list of IP addresses";
-        let read =
-            |kind: &Kind| list(kind, what, |kind| address(kind).ok_or_else(|| wants(what, kind)));
+        let read = |kind: &Kind| {
+            list(kind, what, |kind| address(kind).ok_or_else(|| wants_element(what, kind)))
+        };
         self.read(key, place, read, |list| show_list(list));
     }
 
@@ -344,8 +350,8 @@ impl<'a> Reader<'a> {
         self.read(key, place, read, Secret::shown);
     }
 
-    /// A key that is not there and has to be, because of another.
-    pub fn lacks(&mut self, key: &'static str, because: &str, what: &str) {
+    /// A mistake of a key, which is not there and has to be, or must not be there, because of another.
+    pub fn mistake(&mut self, key: &'static str, because: &str, what: &str) {
         let given = self.overrides.iter().rev().find(|given| given.key == because);
         let origin = match given {
             Some(given) => Origin::CommandLine(given.flag),
@@ -426,6 +432,12 @@ pub(super) fn wants(what: &str, found: &Kind) -> String {
         }
         other => format!("needs {what}, not {}", other.name()),
     }
+}
+
+/// [`wants`] of an element of a list: two without a comma between them are one text.
+pub(super) fn wants_element(what: &str, found: &Kind) -> String {
+    let two = scalar(found).is_some_and(|text| text.trim().contains(char::is_whitespace));
+    wants(what, found) + if two { " (is a ',' missing?)" } else { "" }
 }
 
 /// A list; Lightbend's library also takes an object with numbers as keys, which nobody writes.

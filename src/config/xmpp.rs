@@ -163,6 +163,10 @@ const KEYS: [&str; 10] = [
     "IQ_HANDLER_MODE",
 ];
 
+/// Those without which there is no client.
+pub(super) const REQUIRED: [&str; 5] =
+    ["HOSTNAME", "USERNAME", "PASSWORD", "MUC_JIDS", "MUC_NICKNAME"];
+
 /// What a focus needs.
 const WHITELIST: [&str; 12] = [
     "average_participant_stress",
@@ -186,7 +190,9 @@ pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
     let mut whitelist = WHITELIST.map(str::to_owned).to_vec();
     r.boolean("videobridge.apis.xmpp-client.stats-filter.enabled", &mut filter);
     let key = "videobridge.apis.xmpp-client.stats-filter.whitelist";
-    r.texts(key, &mut whitelist, "names of statistics", |name| name.len() <= 256);
+    r.texts(key, &mut whitelist, "names of statistics", |name| {
+        name.len() <= 256 && !name.contains(char::is_whitespace)
+    });
     config.whitelist = filter.then_some(whitelist);
     let short = |text: &str| text.len() <= 256 && !text.contains(char::is_control);
     let what = "a short text";
@@ -205,7 +211,8 @@ pub(super) fn nearest(key: &str) -> Option<String> {
         return None;
     }
     let upper = name.to_ascii_uppercase();
-    let near = KEYS.into_iter().map(|known| (known::distance(&upper, known), known));
+    let others = KEYS.into_iter().filter(|known| *known != upper);
+    let near = others.map(|known| (known::distance(&upper, known), known));
     let (_, known) =
         near.min().filter(|(distance, known)| *distance <= (known.len() / 3).min(3))?;
     Some(format!("{}.{known}", section.escape_debug()))
@@ -220,12 +227,10 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
         return None;
     };
     let mut given = Given { reader: r, section: &section, fields: BTreeMap::new() };
-    for (name, value) in fields {
+    for (name, value) in fields.iter().filter(|(_, value)| value.kind != Kind::Null) {
         let upper = name.to_ascii_uppercase();
-        if let (Some(known), false) =
-            (KEYS.into_iter().find(|known| *known == upper), value.kind == Kind::Null)
-        {
-            given.fields.insert(known, (name.as_str(), value));
+        if let Some(known) = KEYS.into_iter().find(|known| *known == upper) {
+            given.insert(known, name, value);
         }
     }
     let before = given.reader.invalid.len();
@@ -278,7 +283,30 @@ struct Given<'a, 'r, 'd> {
     fields: BTreeMap<&'static str, (&'d str, &'d Value)>,
 }
 
-impl Given<'_, '_, '_> {
+impl<'d> Given<'_, '_, 'd> {
+    /// Of a name that is there in upper and in lower case, what was written later has an effect.
+    fn insert(&mut self, known: &'static str, name: &'d str, value: &'d Value) {
+        let (used, idle) = match self.fields.get(known).copied() {
+            None => ((name, value), None),
+            Some(other) if is_later(&other.1.origin, &value.origin) => (other, Some((name, value))),
+            Some(other) => ((name, value), Some(other)),
+        };
+        self.fields.insert(known, used);
+        if let Some((name, value)) = idle {
+            let key = format!("{}.{name}", self.section);
+            self.reader.known_too(&key);
+            self.reader.warnings.push(Warning::Contradiction {
+                origin: value.origin.clone(),
+                what: format!(
+                    "{} has no effect: {} is there too ({})",
+                    key.escape_debug(),
+                    used.0,
+                    used.1.origin
+                ),
+            });
+        }
+    }
+
     fn text(&mut self, key: &str, what: &str, accept: fn(&str) -> bool) -> Option<String> {
         self.read(key, |text| {
             if accept(text) { Ok(text.to_owned()) } else { Err(format!("needs {what}")) }
@@ -307,6 +335,16 @@ impl Given<'_, '_, '_> {
                 None
             }
         }
+    }
+}
+
+/// Whether one value was written after another of the same file.
+fn is_later(one: &Origin, other: &Origin) -> bool {
+    match (one, other) {
+        (Origin::File { file, line }, Origin::File { file: of, line: than }) => {
+            file == of && line > than
+        }
+        _ => false,
     }
 }
 
@@ -445,6 +483,23 @@ mod tests {
         let lower: Vec<(&str, &str)> =
             lower.iter().map(|(key, value)| (key.as_str(), *value)).collect();
         assert_eq!(read(&section(&lower)).config.xmpp, upper.config.xmpp);
+    }
+
+    #[test]
+    fn of_a_key_in_both_cases_the_later_has_an_effect_and_the_other_is_told() {
+        let mut keys = WHOLE.to_vec();
+        keys.push(("hostname", "later.example.com"));
+        let loaded = read(&section(&keys));
+        assert_eq!(loaded.config.xmpp.clients[0].host, "later.example.com");
+        let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let key = "videobridge.apis.xmpp-client.configs.shard.HOSTNAME";
+        let line = format!("jvb.conf:2: {key} has no effect: hostname is there too (jvb.conf:7)");
+        assert_eq!(said, [line]);
+        keys.rotate_right(1);
+        let loaded = read(&section(&keys));
+        assert_eq!(loaded.config.xmpp.clients[0].host, "xmpp.example.com");
+        let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert!(said[0].contains("hostname has no effect: HOSTNAME is there too"), "{said:?}");
     }
 
     #[test]

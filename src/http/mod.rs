@@ -40,8 +40,7 @@ use axum::{
 };
 
 pub use listen::{ListenError, Server, bind};
-pub use tls::{TlsError, server_tls, tls_config};
-pub(crate) use tls::{is_suite, is_version};
+pub use tls::{TlsError, TlsPart, server_tls, tls_config};
 pub use web_socket::web_sockets;
 
 use crate::{

@@ -114,6 +114,38 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
+/// What of a server's TLS has to be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsPart {
+    /// The key store.
+    KeyStore,
+    /// Its password.
+    Password,
+    /// That clients need certificates.
+    ClientAuth,
+    /// The cipher suites.
+    CipherSuites,
+}
+
+impl TlsError {
+    /// What has to be changed, when it is about a server with a key store.
+    pub fn part(&self) -> TlsPart {
+        match self {
+            Self::Password { .. } => TlsPart::Password,
+            Self::NoTrust { .. } | Self::Trust { .. } => TlsPart::ClientAuth,
+            Self::Nothing => TlsPart::CipherSuites,
+            Self::Unreadable { .. }
+            | Self::Pem { .. }
+            | Self::EncryptedKey { .. }
+            | Self::JavaKeyStore { .. }
+            | Self::Pkcs12 { .. }
+            | Self::NoKey { .. }
+            | Self::Key { .. }
+            | Self::Unusable(_) => TlsPart::KeyStore,
+        }
+    }
+}
+
 /// Reads a certificate chain and its key, both PEM.
 ///
 /// # Errors
@@ -184,16 +216,6 @@ fn versions(names: &[String]) -> Vec<&'static SupportedProtocolVersion> {
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
     [("TLSv1.2", &version::TLS12), ("TLSv1.3", &version::TLS13)];
 
-/// Whether there is a version of TLS of this name.
-pub(crate) fn is_version(name: &str) -> bool {
-    VERSIONS.iter().any(|(known, _)| *known == name)
-}
-
-/// Whether there is a cipher suite of this name.
-pub(crate) fn is_suite(name: &str) -> bool {
-    ring::ALL_CIPHER_SUITES.iter().any(|suite| suite_name(*suite) == name)
-}
-
 /// The name that IANA and Java have for it.
 fn suite_name(suite: SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
@@ -230,4 +252,20 @@ pub(super) fn key(file: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Tl
         what: "private key",
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_knows_what_the_library_has() {
+        assert_eq!(VERSIONS.map(|(name, _)| name), config::TLS_PROTOCOLS);
+        let mut names: Vec<String> =
+            ring::ALL_CIPHER_SUITES.iter().copied().map(suite_name).collect();
+        names.sort();
+        let mut known = config::TLS_CIPHER_SUITES;
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
 }

@@ -73,6 +73,24 @@ fn who_controls_the_bridge() {
 }
 
 #[test]
+fn a_version_that_is_not_its_own() {
+    says_only(
+        "rialto.announced-version = \"2.3-160-g97a1f15b\"\n",
+        "rialto.announced-version: where the focus has octo on, and a JVB of this version is in the \
+         same pool, a conference may be put on both, and then nobody but the first gets a call: there \
+         are no relays here yet. Without this key a focus keeps each conference on bridges of one kind",
+    );
+    let both =
+        "videobridge.relay.enabled = true\nrialto.announced-version = \"2.3-160-g97a1f15b\"\n";
+    let error = load_text(both.to_owned()).unwrap_err().to_string();
+    let place =
+        "jvb.conf:2: rialto.announced-version: cannot stand beside videobridge.relay.enabled";
+    assert!(error.starts_with(place), "{error}");
+    let off = both.replace("true", "false");
+    assert!(load_text(off).is_ok());
+}
+
+#[test]
 fn channels_to_clients() {
     let rest = "videobridge.apis.rest.enabled = true\n";
     assert_eq!(
