@@ -3,7 +3,7 @@
 use rialto_transport::Hash;
 
 use super::{
-    Cc, Config, WebSockets, component,
+    Cc, Config, HttpAccess, WebSockets, component,
     reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
     servers, xmpp,
 };
@@ -157,6 +157,19 @@ fn http(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("videobridge.rest.shutdown.enabled", &mut c.shutdown);
     r.boolean("videobridge.rest.version.enabled", &mut c.version);
     r.boolean("videobridge.stats.transit-time.enable-prometheus", &mut c.transit_times);
+    http_access(r, &mut config.http_access);
+}
+
+fn http_access(r: &mut Reader<'_>, c: &mut HttpAccess) {
+    // The file first, so that a token that is written wins.
+    let token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    r.secret_file("rialto.http.token-file", &mut c.token, "RIALTO_HTTP_TOKEN", token);
+    r.secret_of("rialto.http.token", &mut c.token, token);
+    let what = "names such as bridge.example.com, without a port";
+    r.texts("rialto.http.hosts", &mut c.hosts, what, |text| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        (1..=253).contains(&text.len()) && text.bytes().all(plain)
+    });
 }
 
 fn web_sockets(r: &mut Reader<'_>, c: &mut WebSockets) {

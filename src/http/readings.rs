@@ -219,8 +219,9 @@ pub(super) const DISTRIBUTIONS: [Distribution; 3] = [
 
 #[cfg(test)]
 mod tests {
+    use rialto_transport::TransportCounters;
+
     use super::*;
-    use crate::transport::TransportCounters;
 
     /// Counters under a name that does not have theirs in it.
     const NAMED_OTHERWISE: [(&str, &str); 9] = [
