@@ -197,14 +197,15 @@ async fn serve(
     let router = TowerToHyperService::new(router);
     let here = place.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
-        let served = here.is_full() || is_about_health(&request);
-        request.extensions_mut().insert(Seat::new(&here));
-        let (head, body) = request.into_parts();
-        let (work, body) = here.request(body);
-        let answer = served.then(|| router.call(Request::from_parts(head, body)));
+        let (here, router) = (here.clone(), router.clone());
         async move {
-            let Some(answer) = answer else { return Ok(too_many()) };
-            let answer = answer.await?;
+            if !is_about_health(&request) && !here.gets_room().await {
+                return Ok(too_many());
+            }
+            request.extensions_mut().insert(Seat::new(&here));
+            let (head, body) = request.into_parts();
+            let (work, body) = here.request(body);
+            let answer = router.call(Request::from_parts(head, body)).await?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 work.upgraded();
             }

@@ -8,11 +8,19 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+
+/// How often, and how far apart, a connection in reserve looks whether another place is free by now.
+const ROOM_LOOKS: u32 = 100;
+const ROOM_PAUSE: Duration = Duration::from_millis(10);
 
 /// As many as were said, and some in reserve for requests about health. A connection that waits for its
 /// client has a place only until somebody else wants it: one that has sent no whole request, one that is
@@ -142,6 +150,18 @@ impl Place {
             self.reserved.store(false, Ordering::Relaxed);
         }
         !self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there is room for more than health, for as long as who gives way may need to go. The
+    /// connection may be closed meanwhile.
+    pub async fn gets_room(&self) -> bool {
+        for _ in 0..ROOM_LOOKS {
+            if self.is_full() {
+                return true;
+            }
+            sleep(ROOM_PAUSE).await;
+        }
+        self.is_full()
     }
 
     /// There is the head of a request. From the end of its body on there is work, until what is returned
@@ -316,6 +336,18 @@ mod tests {
         assert!(is_wanted(&last) && !is_wanted(&two));
         drop(one);
         assert!(last.is_full(), "there is room again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_in_reserve_waits_for_who_gives_way() {
+        let places = Places::new(1, 1);
+        let first = places.take().await.unwrap();
+        let answer = work(&first);
+        let next = places.take().await.unwrap();
+        assert!(!next.gets_room().await, "the first is in hand");
+        let room = async { next.gets_room().await };
+        let (room, ()) = tokio::join!(room, async { drop((answer, first)) });
+        assert!(room);
     }
 
     #[tokio::test]
