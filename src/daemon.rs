@@ -2,27 +2,27 @@
 
 mod addresses;
 mod map;
+mod servers;
 mod xmpp;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
 };
 
 use rand::RngCore as _;
 use rialto_engine::{self as engine, EngineThreads, StartError};
 use rialto_transport::{self as transport, HubError, Transports};
-use tokio_rustls::rustls::ServerConfig;
 
 pub(crate) use map::{harvest_config, media_addresses, transport_config};
+pub(crate) use servers::server_tls;
 pub(crate) use xmpp::component_config;
 
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands, HealthConfig},
     config::{self, Config, ServerKeys},
-    focus,
+    focus::{self, RoomLimits},
     http::{self, ListenError, Server, TlsError, TlsPart},
 };
 
@@ -31,9 +31,12 @@ use crate::{
 pub struct Options {
     /// The embedded focus and its page.
     pub focus: bool,
+    /// The page on a server of its own, here. Otherwise the private server has it too, which is for
+    /// loopback only: who reaches that server can end conferences.
+    pub page: Option<SocketAddr>,
     /// Media on this address only; on all addresses otherwise.
     pub media_address: Option<IpAddr>,
-    /// Certificate chain and key, PEM: HTTPS instead of HTTP.
+    /// Certificate chain and key of the page's server, PEM: HTTPS instead of HTTP.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
@@ -46,6 +49,9 @@ pub enum DaemonError {
     /// The public server cannot listen.
     #[error(transparent)]
     ListenPublic(ListenError),
+    /// The page's server cannot listen.
+    #[error(transparent)]
+    ListenPage(ListenError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -95,6 +101,7 @@ impl KeyStoreError {
 pub struct Daemon {
     // In the order in which they end.
     server: Option<Server>,
+    page_server: Option<Server>,
     public_server: Option<Server>,
     planes: xmpp::Planes,
     bridge: Bridge,
@@ -111,18 +118,7 @@ impl Daemon {
     pub async fn start(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         transport::set_redaction(config.redact_remote_addresses);
         // What fails most easily comes first.
-        let (mut tls, public_tls) = server_tls(config)?;
-        if let Some((certificate, key)) = &options.tls {
-            tls = Some(http::tls_config(certificate, key)?);
-        }
-        let listener = match config.http.listen() {
-            Some(addr) => Some(http::bind(addr).await?),
-            None => None,
-        };
-        let public = match public_address(config) {
-            Some(addr) => Some(http::bind(addr).await.map_err(DaemonError::ListenPublic)?),
-            None => None,
-        };
+        let servers = servers::Servers::open(config, options).await?;
         let running = engine::start(&map::engine_config(config, options.media_address))?;
         let media = running.engine.local_addrs().to_vec();
         let mut seed = [0; 32];
@@ -148,36 +144,22 @@ impl Daemon {
         );
         let (report, connected) = xmpp::report(config, &bridge);
         let planes = xmpp::Planes::start(config, &report, connected, rand::rng().next_u64());
-        let mut server = None;
-        if let Some(listener) = listener {
-            let mut router = http::router(report, Some(planes.clients().clone()), &config.rest);
-            if options.focus {
-                let limits = focus::RoomLimits::default();
-                router = router.merge(focus::router(bridge.clone(), limits));
-            }
-            let what = "cannot serve HTTP";
-            let started = Server::start(listener, router, tls)
-                .map_err(|source| DaemonError::System { what, source })?;
-            server = Some(started);
-        }
-        let mut public_server = None;
-        if let Some(listener) = public {
-            let router = http::web_sockets(bridge.clone(), &config.web_sockets);
-            let what = "cannot serve WebSockets";
-            let started = Server::start(listener, router, public_tls)
-                .map_err(|source| DaemonError::System { what, source })?;
-            public_server = Some(started);
-        }
+        let api = http::router(report, Some(planes.clients().clone()), &config.rest);
+        let page = options.focus.then(|| focus::router(bridge.clone(), RoomLimits::default()));
+        let channels = http::web_sockets(bridge.clone(), &config.web_sockets);
+        let [server, page_server, public_server] = servers.start(config, api, page, channels)?;
         tracing::info!(
             media = ?media,
             http = ?server.as_ref().map(Server::addr),
+            page = ?page_server.as_ref().map(Server::addr),
             web_sockets = ?public_server.as_ref().map(Server::addr),
             xmpp_clients = config.xmpp.clients.len(),
             xmpp_component = config.xmpp.component.is_some(),
             version = http::VERSION,
             "serving"
         );
-        Ok(Self { server, public_server, planes, bridge, media, threads: running.threads })
+        let threads = running.threads;
+        Ok(Self { server, page_server, public_server, planes, bridge, media, threads })
     }
 
     /// The bridge, for those who ask it directly.
@@ -188,6 +170,11 @@ impl Daemon {
     /// Where HTTP is served, with the real port; `None` when it is off.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.server.as_ref().map(Server::addr)
+    }
+
+    /// Where the page is, with the real port; `None` when there is none.
+    pub fn page_addr(&self) -> Option<SocketAddr> {
+        self.page_server.as_ref().or(self.server.as_ref()).map(Server::addr)
     }
 
     /// Where WebSockets are taken, with the real port; `None` when there are none.
@@ -211,6 +198,7 @@ impl Daemon {
     #[must_use = "the engine runs until this is dropped"]
     pub fn stop(self) -> EngineThreads {
         drop(self.server);
+        drop(self.page_server);
         drop(self.public_server);
         drop(self.planes);
         self.bridge.expire_all();
@@ -222,18 +210,3 @@ impl Daemon {
 pub(crate) fn public_address(config: &Config) -> Option<SocketAddr> {
     config.web_sockets.enabled.then(|| config.public_http.listen()).flatten()
 }
-
-/// What the private and the public server speak, where they listen and have key stores.
-pub(crate) fn server_tls(config: &Config) -> Result<(ServerTls, ServerTls), KeyStoreError> {
-    let private = config.http.listen().is_some();
-    let public = public_address(config).is_some();
-    let read = |listens, http: &config::Http, keys| {
-        let tls = if listens { http::server_tls(&http.tls) } else { Ok(None) };
-        tls.map_err(|error| KeyStoreError::of(keys, error))
-    };
-    let private = read(private, &config.http, &config::PRIVATE)?;
-    Ok((private, read(public, &config.public_http, &config::PUBLIC)?))
-}
-
-/// TLS of a server that has it.
-type ServerTls = Option<Arc<ServerConfig>>;

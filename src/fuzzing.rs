@@ -23,10 +23,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("properties", properties),
     ("sasl", sasl),
     ("sdp", session_description),
+    ("web_socket", web_socket),
     ("xmpp_client", xmpp_client),
     ("xmpp_component", xmpp_component),
     ("xmpp_stream", xmpp_stream),
 ];
+
+/// A client's bytes on a WebSocket are the same frames however they are cut, and little of them is held.
+pub fn web_socket(data: &[u8]) {
+    crate::http::frames::read_both_ways(data);
+}
 
 /// A message of a client is refused or understood, and what it tells others is valid and small.
 pub fn channel_message(data: &[u8]) {

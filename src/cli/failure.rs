@@ -42,6 +42,12 @@ pub enum Failure {
     /// The certificate cannot be used.
     #[error("HTTPS: {0}")]
     Tls(#[from] crate::http::TlsError),
+    /// The control API would be open to a network.
+    #[error(
+        "--api {0} is open to others than this machine: put a token that requests have to show into \
+         RIALTO_HTTP_TOKEN"
+    )]
+    NoToken(SocketAddr),
     /// Anything else that the system refused.
     #[error("{0}")]
     Other(String),
@@ -56,6 +62,8 @@ pub(super) struct Remedies<'a> {
     pub private: Listener,
     /// The public server.
     pub public: Listener,
+    /// The page's server.
+    pub page: Listener,
     pub udp_port: &'static str,
     pub udp_address: &'static str,
 }
@@ -72,7 +80,9 @@ impl Failure {
     /// be changed first, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::KeyStore { .. } => ExitCode::from(78),
+            Self::Config(_) | Self::Tls(_) | Self::KeyStore { .. } | Self::NoToken(_) => {
+                ExitCode::from(78)
+            }
             Self::Address { .. } | Self::Other(_) => ExitCode::FAILURE,
         }
     }
@@ -81,6 +91,7 @@ impl Failure {
         match error {
             DaemonError::Listen(error) => Self::listen(error, remedies.private),
             DaemonError::ListenPublic(error) => Self::listen(error, remedies.public),
+            DaemonError::ListenPage(error) => Self::listen(error, remedies.page),
             DaemonError::Engine(StartError::Bind { addr, source }) => Self::Address {
                 protocol: "UDP",
                 addr,

@@ -2,7 +2,7 @@
 
 use rialto_hocon::Origin;
 
-use super::{Config, Effective, StatsPlace, load::Warning, servers};
+use super::{Config, Effective, Secret, StatsPlace, load::Warning, servers};
 
 /// Everything of that kind, each at the key that somebody wrote.
 pub(super) fn find(config: &Config, effective: &[Effective]) -> Vec<Warning> {
@@ -141,6 +141,17 @@ fn servers(config: &Config) -> Vec<Found> {
         let key = servers::public_port_key(config);
         let what =
             format!("{key} is the port of http-servers.private too: one of them cannot listen");
+        found.push((key, what));
+    }
+    let open = private.is_some_and(|addr| !addr.ip().is_loopback());
+    let closed = config.http_access.token != Secret::default()
+        || (config.http.tls.key_store.is_some() && config.http.tls.need_client_auth);
+    if open && !closed {
+        let key = "videobridge.http-servers.private.host";
+        let what = format!(
+            "{key}: whoever reaches this address can end conferences and read who is in them: set \
+             rialto.http.token, or need-client-auth with a key store, or keep it behind a firewall"
+        );
         found.push((key, what));
     }
     found.extend(config.http.contradictions(&servers::PRIVATE));

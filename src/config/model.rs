@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Capture, Hash, Http, Load, StatsTransport, Xmpp};
+use super::{Capture, Hash, Http, Load, Secret, StatsTransport, Xmpp};
 
 /// Everything that is configured. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub http: Http,
     /// `videobridge.http-servers.public`: off.
     pub public_http: Http,
+    /// `rialto.http`: what requests to the private server have to show.
+    pub http_access: HttpAccess,
     /// `videobridge.websockets`.
     pub web_sockets: WebSockets,
     /// `videobridge.rest` and `videobridge.apis.rest`.
@@ -84,6 +86,7 @@ impl Default for Config {
             cc: Cc::default(),
             http: Http::default(),
             public_http: Http::public(),
+            http_access: HttpAccess::default(),
             web_sockets: WebSockets::default(),
             rest: Rest::default(),
             health: Health::default(),
@@ -568,6 +571,17 @@ impl Default for Stats {
     fn default() -> Self {
         Self { interval: Duration::from_secs(5), transports: Vec::new() }
     }
+}
+
+/// `rialto.http`: what requests to the private server have to show.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HttpAccess {
+    /// `token`, or what the file of `token-file` or the variable `RIALTO_HTTP_TOKEN` holds: everything but
+    /// health needs it as a bearer token (RFC 6750). None.
+    pub token: Secret,
+    /// `hosts`: names of the server, beside its addresses and the machine's name. A request that names
+    /// another is refused. None.
+    pub hosts: Vec<String>,
 }
 
 /// `rialto`: the packet engine and the process.

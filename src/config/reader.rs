@@ -1,7 +1,7 @@
 //! Reads keys of a document into typed places, and remembers each: its value, its origin, and what
 //! was wrong with it.
 
-use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
 use rialto_hocon::{Document, Kind, Origin, Source, Value};
 
@@ -49,9 +49,16 @@ impl Override {
 
     /// A list of one scalar.
     pub fn list(key: &'static str, value: String, flag: &'static str) -> Self {
-        let origin = Origin::CommandLine(flag);
-        let element = Value { kind: Kind::Text(value), origin };
-        Self { key, value: Kind::Array(vec![element]), flag }
+        Self::texts(key, &[value], flag)
+    }
+
+    /// A list of scalars.
+    pub fn texts(key: &'static str, values: &[String], flag: &'static str) -> Self {
+        let element = |value: &String| Value {
+            kind: Kind::Text(value.clone()),
+            origin: Origin::CommandLine(flag),
+        };
+        Self { key, value: Kind::Array(values.iter().map(element).collect()), flag }
     }
 }
 
@@ -348,6 +355,58 @@ impl<'a> Reader<'a> {
             text.map(Secret::new).ok_or_else(|| "needs a text".to_owned())
         };
         self.read(key, place, read, Secret::shown);
+    }
+
+    /// A secret that `accept` accepts.
+    pub fn secret_of(
+        &mut self,
+        key: &'static str,
+        place: &mut Secret,
+        accept: impl Fn(&str) -> bool,
+    ) {
+        let read = |kind: &Kind| {
+            let text = scalar(kind).filter(|text| accept(text));
+            text.map(Secret::new).ok_or_else(|| "needs a text without spaces".to_owned())
+        };
+        self.read(key, place, read, Secret::shown);
+    }
+
+    /// The path of a file whose first line is a secret that `accept` accepts. Without one, a variable of
+    /// the environment may hold it.
+    pub fn secret_file(
+        &mut self,
+        key: &'static str,
+        place: &mut Secret,
+        variable: &str,
+        accept: impl Fn(&str) -> bool,
+    ) {
+        let source = self.source;
+        if let Some(text) = source.env(variable).filter(|text| accept(text)) {
+            *place = Secret::new(text);
+        }
+        let read = |kind: &Kind| {
+            let path = scalar(kind).filter(|path| (1..=1024).contains(&path.len()));
+            let path = path.ok_or_else(|| wants("the path of a file", kind))?;
+            let text = source
+                .read(Path::new(path))
+                .map_err(|error| format!("cannot read {}: {error}", path.escape_debug()))?;
+            let first = text.lines().next().unwrap_or_default().trim();
+            if accept(first) {
+                return Ok(Secret::new(first));
+            }
+            Err(format!("needs a file whose first line is a token, not {}", path.escape_debug()))
+        };
+        self.read(key, place, read, Secret::shown);
+    }
+
+    /// What is written at a key, if it is one text.
+    pub fn written(&self, key: &str) -> Option<&'a str> {
+        let given = self.overrides.iter().rev().find(|given| given.key == key);
+        let kind = match given {
+            Some(given) => &given.value,
+            None => &self.document.get(key)?.kind,
+        };
+        scalar(kind)
     }
 
     /// A mistake of a key, which is not there and has to be, or must not be there, because of another.

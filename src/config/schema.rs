@@ -1,8 +1,8 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
 use super::{
-    Cc, Config, Hash, WebSockets, capture, component, load_management,
-    reader::{Reader, SHORTEST_INTERVAL, scalar, wants_element},
+    Cc, Config, Hash, HttpAccess, WebSockets, capture, component, load_management,
+    reader::{Reader, SHORTEST_INTERVAL, scalar, wants, wants_element},
     servers, xmpp,
 };
 
@@ -160,6 +160,19 @@ fn http(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("videobridge.rest.shutdown.enabled", &mut c.shutdown);
     r.boolean("videobridge.rest.version.enabled", &mut c.version);
     r.boolean("videobridge.stats.transit-time.enable-prometheus", &mut c.transit_times);
+    http_access(r, &mut config.http_access);
+}
+
+fn http_access(r: &mut Reader<'_>, c: &mut HttpAccess) {
+    // The file first, so that a token that is written wins.
+    let token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    r.secret_file("rialto.http.token-file", &mut c.token, "RIALTO_HTTP_TOKEN", token);
+    r.secret_of("rialto.http.token", &mut c.token, token);
+    let what = "names such as bridge.example.com, without a port";
+    r.texts("rialto.http.hosts", &mut c.hosts, what, |text| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        (1..=253).contains(&text.len()) && text.bytes().all(plain)
+    });
 }
 
 fn web_sockets(r: &mut Reader<'_>, c: &mut WebSockets) {

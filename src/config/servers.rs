@@ -28,6 +28,8 @@ pub const TLS_CIPHER_SUITES: [&str; 9] = [
 pub struct Http {
     /// `host`: the address to listen on, of which names are resolved once, at the start. The private server's is 127.0.0.1, the public one's 0.0.0.0.
     pub host: IpAddr,
+    /// The name that `host` is, if it is one.
+    pub name: Option<String>,
     /// `port` without TLS; `None` (a negative number in the file) is off, 0 lets the kernel choose. 8080,
     /// and none for the public server.
     pub port: Option<u16>,
@@ -55,7 +57,7 @@ pub struct Tls {
 impl Http {
     /// The public server as it is when nobody says anything.
     pub(super) fn public() -> Self {
-        Self { host: IpAddr::from([0; 4]), port: None, tls: Tls::on(None) }
+        Self { host: IpAddr::from([0; 4]), name: None, port: None, tls: Tls::on(None) }
     }
 
     /// The address to listen on, if any. With TLS nothing listens without it, as in JVB.
@@ -104,7 +106,7 @@ impl Http {
 impl Default for Http {
     fn default() -> Self {
         let tls = Tls::on(PRIVATE.default_tls_port);
-        Self { host: IpAddr::from([127, 0, 0, 1]), port: Some(8080), tls }
+        Self { host: IpAddr::from([127, 0, 0, 1]), name: None, port: Some(8080), tls }
     }
 }
 
@@ -191,6 +193,8 @@ pub fn servers_collide(config: &Config) -> bool {
 /// Fills a server, which holds the defaults.
 pub(super) fn read(r: &mut Reader<'_>, keys: &ServerKeys, c: &mut Http) {
     r.host(keys.host, &mut c.host);
+    let name = r.written(keys.host).map(str::trim).filter(|text| text.parse::<IpAddr>().is_err());
+    c.name = name.map(str::to_owned);
     r.optional_port(keys.port, &mut c.port);
     let c = &mut c.tls;
     r.optional_port(keys.tls_port, &mut c.port);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use rialto_hocon::{Document, Kind, Origin, System, Value};
 
 use super::{
-    Component, component, known,
+    Component, SourcePattern, component, known,
     load::Warning,
     reader::{Effective, Invalid, Reader, scalar, wants},
     units,
@@ -21,6 +21,9 @@ pub struct Xmpp {
     pub clients: Vec<XmppClient>,
     /// `videobridge.apis.xmpp-component`, when it is enabled.
     pub component: Option<Component>,
+    /// `authorized-source`: who may ask clients for conferences and health, where a client does not say it
+    /// itself. Everybody.
+    pub authorized: Option<SourcePattern>,
     /// `presence-interval`: how often statistics are published. As `videobridge.stats.interval`.
     pub presence_interval: Duration,
     /// `stats-filter.*`: the statistics that are published, when the filter is enabled. `None`: all.
@@ -39,6 +42,7 @@ impl Default for Xmpp {
         Self {
             clients: Vec::new(),
             component: None,
+            authorized: None,
             presence_interval: Duration::from_secs(5),
             whitelist: None,
             announced_version: None,
@@ -71,6 +75,9 @@ pub struct XmppClient {
     pub verify_certificate: bool,
     /// `SECURITY_MODE`. required.
     pub security: XmppSecurity,
+    /// `AUTHORIZED_SOURCE`, or `authorized-source`: who may ask for conferences and health. As
+    /// `videobridge.apis.xmpp-client.authorized-source`.
+    pub authorized: Option<SourcePattern>,
 }
 
 impl XmppClient {
@@ -150,7 +157,7 @@ const HIDDEN: &str = "(hidden)";
 
 /// Keys of a client, in the order of the documentation. `IQ_HANDLER_MODE` is known and needs nothing:
 /// requests of one conference are always answered in order, and others do not wait for them.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "HOSTNAME",
     "PORT",
     "DOMAIN",
@@ -161,11 +168,14 @@ const KEYS: [&str; 10] = [
     "DISABLE_CERTIFICATE_VERIFICATION",
     "SECURITY_MODE",
     "IQ_HANDLER_MODE",
+    AUTHORIZED_SOURCE,
 ];
 
 /// Those without which there is no client.
 pub(super) const REQUIRED: [&str; 5] =
     ["HOSTNAME", "USERNAME", "PASSWORD", "MUC_JIDS", "MUC_NICKNAME"];
+/// A key that JVB does not have. It may be written as the component's is.
+const AUTHORIZED_SOURCE: &str = "AUTHORIZED_SOURCE";
 
 /// What a focus needs.
 const WHITELIST: [&str; 12] = [
@@ -199,6 +209,8 @@ pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
     r.optional_text("rialto.announced-version", &mut config.announced_version, what, short);
     r.optional_text("videobridge.relay.region", &mut config.region, what, short);
     config.component = component::read(r);
+    let key = "videobridge.apis.xmpp-client.authorized-source";
+    config.authorized = component::pattern(r, key);
     config.clients =
         r.section(CONFIGS).into_iter().filter_map(|(id, value)| client(r, &id, &value)).collect();
 }
@@ -228,7 +240,10 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
     };
     let mut given = Given { reader: r, section: &section, fields: BTreeMap::new() };
     for (name, value) in fields.iter().filter(|(_, value)| value.kind != Kind::Null) {
-        let upper = name.to_ascii_uppercase();
+        let mut upper = name.to_ascii_uppercase();
+        if upper == "AUTHORIZED-SOURCE" {
+            upper = AUTHORIZED_SOURCE.to_owned();
+        }
         if let Some(known) = KEYS.into_iter().find(|known| *known == upper) {
             given.insert(known, name, value);
         }
@@ -244,6 +259,10 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
     let unverified = given.read("DISABLE_CERTIFICATE_VERIFICATION", boolean).unwrap_or(false);
     let security = given.read("SECURITY_MODE", security).unwrap_or_default();
     given.read("IQ_HANDLER_MODE", |_| Ok(()));
+    let authorized = given.read(AUTHORIZED_SOURCE, |text| {
+        let pattern = SourcePattern::new(text);
+        pattern.ok_or_else(|| format!("needs {}", component::PATTERN))
+    });
     let wrong = given.reader.invalid.len() > before;
     let missing: Vec<&str> = [
         ("HOSTNAME", host.is_none()),
@@ -273,6 +292,7 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
         nickname: nickname?,
         verify_certificate: !unverified,
         security,
+        authorized,
     })
 }
 
@@ -458,6 +478,7 @@ mod tests {
             ("DISABLE_CERTIFICATE_VERIFICATION", "true"),
             ("SECURITY_MODE", "ifpossible"),
             ("IQ_HANDLER_MODE", "async"),
+            ("AUTHORIZED_SOURCE", r#""jvbbrewery@internal\\.example\\.com/focus""#),
         ]);
         assert_eq!(keys.len(), KEYS.len());
         let upper = read(&section(&keys));
@@ -476,6 +497,7 @@ mod tests {
             nickname: "one".into(),
             verify_certificate: false,
             security: XmppSecurity::IfPossible,
+            authorized: SourcePattern::new(r"jvbbrewery@internal\.example\.com/focus"),
         };
         assert_eq!(upper.config.xmpp.clients, [expected]);
         let lower: Vec<(String, &str)> =
@@ -522,5 +544,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn who_may_ask_is_read_for_all_clients_and_for_one() {
+        let mut keys = WHOLE.to_vec();
+        keys.push(("authorized-source", "\"focus@one\\\\.example/.*\""));
+        let text = format!(
+            "{}\n}}\nvideobridge.apis.xmpp-client {{\nauthorized-source = \"focus@.*\"",
+            section(&keys)
+        );
+        let loaded = read(&text);
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let xmpp = &loaded.config.xmpp;
+        assert_eq!(xmpp.clients[0].authorized, SourcePattern::new(r"focus@one\.example/.*"));
+        assert_eq!(xmpp.authorized, SourcePattern::new("focus@.*"));
+        let fields = WHOLE.iter().chain([&("authorized-source", "(")]);
+        let fields =
+            fields.map(|(name, value)| ((*name).to_owned(), value.trim_matches('"').to_owned()));
+        let wrong = XmppClient::from_fields("added", fields).unwrap_err();
+        assert!(wrong.contains("regular expression"), "{wrong}");
     }
 }

@@ -146,25 +146,40 @@ impl TlsError {
     }
 }
 
+/// What an HTTPS server speaks, and the certificate that it shows.
+#[derive(Clone, Debug)]
+pub struct Https {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) certificate: Option<CertificateDer<'static>>,
+}
+
+impl Https {
+    /// The server's own certificate.
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        self.certificate.clone()
+    }
+}
+
 /// Reads a certificate chain and its key, both PEM.
 ///
 /// # Errors
 /// Files that cannot be read, that hold something else, or that do not belong together.
-pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn tls_config(certificate: &Path, key: &Path) -> Result<Https, TlsError> {
     let chain = chain(&certificate.display().to_string(), &read(certificate)?)?;
     let key = self::key(&key.display().to_string(), &read(key)?)?;
+    let certificate = chain.first().cloned();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    Ok(http1(config))
+    Ok(Https { config: http1(config), certificate })
 }
 
 /// What a server with a key store speaks; `None` without one.
 ///
 /// # Errors
 /// A key store that cannot be used, or nothing that could be spoken.
-pub fn server_tls(tls: &config::Tls) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+pub fn server_tls(tls: &config::Tls) -> Result<Option<Https>, TlsError> {
     let Some(path) = &tls.key_store else { return Ok(None) };
     let store = KeyStore::read(path, tls.password.reveal())?;
     let provider = Arc::new(provider(&tls.cipher_suites));
@@ -179,12 +194,13 @@ pub fn server_tls(tls: &config::Tls) -> Result<Option<Arc<ServerConfig>>, TlsErr
         (true, Some(trusted)) => clients(trusted, &provider)
             .map_err(|source| TlsError::Trust { file: path.display().to_string(), source })?,
     };
+    let certificate = store.chain.first().cloned();
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)?
         .with_client_cert_verifier(clients)
         .with_single_cert(store.chain, store.key)
         .map_err(|source| TlsError::Key { file: path.display().to_string(), source })?;
-    Ok(Some(http1(config)))
+    Ok(Some(Https { config: http1(config), certificate }))
 }
 
 /// Demands a certificate of one of `trusted`.
