@@ -2,13 +2,12 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use rialto_media::{Description, EndpointId, SourceId};
+use rialto_media::{Description, EndpointId, HashKey, SourceId};
 
 use crate::{
     EndpointSpec, Tap,
     egress::{Receiver, receiver::SubscriptionRef},
     ingress::Sender,
-    keyed::HashKey,
 };
 
 /// See the module's description.

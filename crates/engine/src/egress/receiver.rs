@@ -7,7 +7,7 @@ use std::{
 };
 
 use rialto_media::{
-    PtMap, SourceId, Terms,
+    HashKey, KeyedMap, PtMap, SourceId, Terms,
     encodings::{self, EncodingMask},
 };
 use rialto_srtp::TxContext;
@@ -16,7 +16,6 @@ use super::{budget::ResendBudget, history::History, projection::Projection};
 use crate::{
     dest::Dest,
     ingress::keyframe::Granted,
-    keyed::{HashKey, KeyedMap},
     slots::{EndpointSlot, FeedSlot, Place},
 };
 

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rialto_media::{
-    Codec, Drop, Extension, MediaType, PtInfo, ShardId, SourceId, SourceSpec, Tables,
+    Codec, Drop, Extension, HashKey, KeyedMap, MediaType, PtInfo, ShardId, SourceId, SourceSpec,
+    Tables,
     encodings::{EncodingMask, Heights},
     passes_on, video_codec,
 };
@@ -24,7 +25,6 @@ use super::{
     twcc::{TwccRecorder, nearest},
 };
 use crate::slots::FeedSlot;
-use crate::keyed::{HashKey, KeyedMap};
 
 /// A muted packet in so many is opened (and dropped), so that the roll-over counter stays known
 /// however long the mute lasts.
