@@ -132,7 +132,7 @@ mod tests {
     fn after_an_interruption_numbers_continue_whatever_the_index() {
         let mut numbers = ForwardNumbers::default();
         numbers.interrupt();
-        let mut give = |numbers: &mut ForwardNumbers, index| {
+        let give = |numbers: &mut ForwardNumbers, index| {
             numbers.give(index, None, LIMIT).map(|f| (f.number, f.resumes))
         };
         assert_eq!(give(&mut numbers, 70_000), Some((70_000, false)), "the first of all");
