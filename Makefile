@@ -1,13 +1,13 @@
 # `make help` lists the commands.
 SECONDS ?= 60
+PORT ?= 8080
 .PHONY: help run build check test bench compare memory fuzz
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-run: ## build, start a bridge with its own focus, and print the address of a page to call from
-	@cargo build --release --quiet
-	@exec target/release/rialto dev
+run: ## build, start a bridge with its own focus on PORT, and print the address of a page to call from
+	@./scripts/run.sh $(PORT)
 
 build: ## release binaries of the bridge and of the load generator
 	cargo build --release --workspace

@@ -17,8 +17,10 @@ mod housekeeping;
 mod load;
 mod modify;
 mod name;
+mod older;
 mod packets;
 mod port;
+mod published;
 mod registry;
 mod report;
 mod stats;
@@ -51,6 +53,8 @@ pub use health::{HealthError, ShutdownState};
 pub use load::{LoadConfig, Measure};
 pub(crate) use name::is_bare_jid;
 pub use port::{RestartAnswer, TransportPort};
+#[cfg(test)]
+pub(crate) use published::published;
 pub use report::SelfReport;
 pub use stats::{BridgeStats, Queues, ShardLoad};
 

@@ -201,9 +201,15 @@ struct Serving {
 
 impl Serving {
     fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    /// The same, with these variables.
+    fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rialto"))
             .args(args)
             .env_remove("RUST_LOG")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -222,6 +228,13 @@ impl Serving {
             panic!("it ended: {stderr}");
         }
         line.trim_end().to_owned()
+    }
+
+    /// The first line on stderr that begins with this, without that.
+    fn said(&mut self, start: &str) -> String {
+        let stderr = BufReader::new(self.child.stderr.take().unwrap());
+        let mut lines = stderr.lines().map_while(Result::ok);
+        lines.find_map(|line| line.strip_prefix(start).map(str::to_owned)).unwrap()
     }
 
     /// Sends a signal; gives the exit code and the rest of both outputs.
@@ -244,8 +257,14 @@ impl Drop for Serving {
 
 /// The body of an answer to `GET`.
 fn get(address: &str, path: &str) -> (String, String) {
+    ask(address, &format!("GET {path}"), address, "")
+}
+
+/// The first line and the body of an answer; `more`: header fields.
+fn ask(address: &str, request: &str, host: &str, more: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let more = format!("Connection: close\r\n{more}\r\n");
+    write!(stream, "{request} HTTP/1.1\r\nHost: {host}\r\n{more}").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -268,6 +287,103 @@ fn dev_prints_the_address_of_its_page_and_ends_by_signals() {
         assert_eq!((ended, stdout.as_str()), (Some(code), ""));
         assert!(!stderr.contains("ERROR"), "{stderr}");
     }
+}
+
+/// The addresses of the page and of the control API of a `dev` that has them apart.
+fn apart(dev: &mut Serving) -> (String, String) {
+    let page = dev.line();
+    let api = dev.said("control API: ");
+    let address =
+        |url: &str| url.strip_prefix("http://").unwrap().strip_suffix('/').unwrap().to_owned();
+    (address(&page), address(&api))
+}
+
+#[test]
+fn the_network_gets_the_page_and_this_machine_the_control_api() {
+    let mut dev =
+        Serving::start(&[&DEV[..], &["--bind", "0.0.0.0", "--host", "call.example"]].concat());
+    let (page, api) = apart(&mut dev);
+    assert!(api.starts_with("127.0.0.1:"), "{api}");
+    for path in ["/colibri/stats", "/colibri/drain", "/about/version", "/colibri/muc-client/list"] {
+        assert_eq!(get(&page, path).0, "HTTP/1.1 404 Not Found", "{path}");
+        assert_eq!(get(&api, path).0, "HTTP/1.1 200 OK", "{path}");
+    }
+    // Rooms may have any name.
+    for room in ["/debug", "/metrics", "/stats"] {
+        assert!(get(&page, room).1.contains("<html"), "{room}");
+        assert!(!get(&api, room).1.contains("<html"), "{room}");
+    }
+    assert_eq!(get(&api, "/any-room").0, "HTTP/1.1 404 Not Found");
+    let refused = "HTTP/1.1 421 Misdirected Request";
+    for host in ["evil.example", "127.0.0.1.evil.example:8080"] {
+        assert_eq!(ask(&page, "GET /any-room", host, "").0, refused, "{host}");
+        assert_eq!(ask(&page, "GET /_rialto/ws?room=a", host, "").0, refused, "{host}");
+        assert_eq!(ask(&api, "GET /debug", host, "").0, refused, "{host}");
+        assert_eq!(ask(&api, "POST /colibri/drain/enable", host, "").0, refused, "{host}");
+    }
+    for host in ["call.example:8080", "localhost", "192.0.2.10:8080"] {
+        assert_eq!(ask(&page, "GET /any-room", host, "").0, "HTTP/1.1 200 OK", "{host}");
+    }
+}
+
+#[test]
+fn a_page_of_another_name_does_not_reach_what_is_on_this_machine() {
+    let mut dev = Serving::start(&DEV);
+    let line = dev.line();
+    let address = line.strip_prefix("http://").unwrap().strip_suffix('/').unwrap();
+    for path in ["/debug", "/any-room", "/about/health", "/colibri/stats"] {
+        let (status, _) = ask(address, &format!("GET {path}"), "evil.example", "");
+        assert_eq!(status, "HTTP/1.1 421 Misdirected Request", "{path}");
+        let (status, _) = ask(address, &format!("GET {path}"), "localhost:8080", "");
+        assert_eq!(status, "HTTP/1.1 200 OK", "{path}");
+    }
+}
+
+#[test]
+fn a_control_api_on_the_network_asks_for_a_token() {
+    let args = [&DEV[..], &["--api", "0.0.0.0:0"]].concat();
+    one_line(&rialto(&args), 78, &["--api 0.0.0.0:0", "RIALTO_HTTP_TOKEN"]);
+    let mut dev = Serving::start_with(&args, &[("RIALTO_HTTP_TOKEN", "s3cr3t")]);
+    let (page, api) = apart(&mut dev);
+    assert!(get(&page, "/any-room").1.contains("<html"));
+    let unauthorized = "HTTP/1.1 401 Unauthorized";
+    for request in [
+        "GET /debug",
+        "GET /metrics",
+        "GET /colibri/stats",
+        "POST /colibri/drain/enable",
+        "POST /colibri/v2/conferences",
+        "POST /colibri/muc-client/add",
+    ] {
+        assert_eq!(ask(&api, request, &api, "").0, unauthorized, "{request}");
+        let wrong = "Authorization: Bearer guess\r\n";
+        assert_eq!(ask(&api, request, &api, wrong).0, unauthorized, "{request}");
+    }
+    let right = "Authorization: Bearer s3cr3t\r\n";
+    assert_eq!(ask(&api, "GET /debug", &api, right).0, "HTTP/1.1 200 OK");
+    assert_eq!(get(&api, "/about/health").0, "HTTP/1.1 200 OK");
+    assert_eq!(get(&api, "/about/health/").0, "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn a_token_may_be_in_a_file_and_is_not_shown() {
+    let token = File::new("token", "s3cr3t-of-a-file\n");
+    let conf = format!("{HERE}rialto.http.token-file = \"{}\"\n", token.path());
+    let file = File::new("token.conf", &conf);
+    let mut run = Serving::start(&["run", "--config", file.path(), "--apis=rest"]);
+    let (address, _) = serves_at(&mut run);
+    assert_eq!(get(&address, "/metrics").0, "HTTP/1.1 401 Unauthorized");
+    let right = "Authorization: Bearer s3cr3t-of-a-file\r\n";
+    assert_eq!(ask(&address, "GET /metrics", &address, right).0, "HTTP/1.1 200 OK");
+    let said = text(&rialto(&["check-config", file.path()]).stdout);
+    assert!(said.contains("rialto.http.token") && !said.contains("s3cr3t"), "{said}");
+    let open = format!("{HERE}videobridge.http-servers.private.host = 0.0.0.0\n");
+    let open = File::new("open-api.conf", &open);
+    let said = text(&rialto(&["check-config", open.path()]).stderr);
+    assert!(said.contains("warning: ") && said.contains("rialto.http.token"), "{said}");
+    let gone = File::new("gone.conf", &format!("{HERE}rialto.http.token-file = /nonexistent\n"));
+    let refused = rialto(&["check-config", gone.path()]);
+    one_line(&refused, 78, &["rialto.http.token-file: cannot read /nonexistent"]);
 }
 
 #[test]
@@ -348,6 +464,29 @@ fn a_port_in_use_is_one_line_that_names_the_flag() {
 }
 
 #[test]
+fn check_config_refuses_what_run_refuses() {
+    let servers = "videobridge.http-servers";
+    for (more, says) in [
+        (format!("{servers}.private.host = 192.0.2.1\n"), "192.0.2.1"),
+        (
+            format!(
+                "videobridge.websockets.enabled = true\n{servers}.private.port = 9876\n\
+                 {servers}.public {{ host = 127.0.0.1, port = 9876 }}\n"
+            ),
+            "one port",
+        ),
+    ] {
+        let file = File::new("refused.conf", &format!("{HERE}{more}"));
+        let checked = rialto(&["check-config", file.path()]);
+        let (stdout, stderr) = (text(&checked.stdout), text(&checked.stderr));
+        assert_eq!(checked.status.code(), Some(78), "{stdout}{stderr}");
+        let problem = |line: &str| line.starts_with("machine: problem") && line.contains(says);
+        assert!(stdout.lines().any(problem), "{stdout}");
+        assert_eq!(rialto(&["run", "--config", file.path()]).status.code(), Some(1), "{more}");
+    }
+}
+
+#[test]
 fn two_bridges_do_not_share_a_port() {
     let mut first = Serving::start(&DEV);
     let address = first.line();
@@ -377,6 +516,10 @@ fn a_key_store_that_cannot_be_used_is_one_line_and_78() {
         (here("old.jks"), "changeit", "-deststoretype pkcs12"),
         (here("make.sh"), "changeit", "holds no PEM certificate"),
     ] {
+        let (key, line) = match password {
+            "swordfish" => ("key-store-password", 10),
+            _ => ("key-store-path", 9),
+        };
         for server in ["private", "public"] {
             let conf = format!(
                 "{HERE}videobridge.websockets.enabled = true\n\
@@ -386,7 +529,9 @@ fn a_key_store_that_cannot_be_used_is_one_line_and_78() {
             let file = File::new("key-store.conf", &conf);
             for command in [&["check-config"][..], &["run", "--config"]] {
                 let output = rialto(&[command, &[file.path()]].concat());
-                one_line(&output, 78, &["rialto: HTTPS: ", says]);
+                let place =
+                    format!("key-store.conf:{line}: videobridge.http-servers.{server}.{key}: ");
+                one_line(&output, 78, &["rialto: HTTPS: ", &place, says]);
                 assert!(!text(&output.stderr).contains(password), "{}", text(&output.stderr));
             }
         }
@@ -513,6 +658,7 @@ fn the_container_starts_with_custom_files_on_top_and_ends_as_the_bridge_does() {
     let mut child = container(&directory)
         .env("JVB_AUTH_PASSWORD", "s3cr3t")
         .env("VIDEOBRIDGE_MAX_MEMORY", "3072m")
+        .env("RIALTO_SIGTERM_DRAIN", "90 seconds")
         .env("DOCKER_HOST_ADDRESS", "203.0.113.20")
         .env("LOCAL_ADDRESS", "127.0.0.1")
         .env("XMPP_SERVER", "127.0.0.1")
@@ -524,11 +670,13 @@ fn the_container_starts_with_custom_files_on_top_and_ends_as_the_bridge_does() {
     let (address, log) = serves_at(&mut run);
     assert!(log.contains("VIDEOBRIDGE_MAX_MEMORY has no effect: there is no JVM"), "{log}");
     assert!(log.contains("DOCKER_HOST_ADDRESS is deprecated"), "{log}");
+    assert!(log.contains("stop_grace_period"), "{log}");
     assert_eq!(get(&address, "/about/health").0, "HTTP/1.1 200 OK");
     let rendered = directory.0.join("run/config/jvb.conf");
     let output = rialto(&["check-config", rendered.to_str().unwrap()]);
     let shown = text(&output.stdout);
     assert!(shown.contains("[127.0.0.1 -> 203.0.113.20 (ip-0)]"), "{shown}");
+    assert!(shown.contains("rialto.sigterm-drain = 90 s "), "{shown}");
     let interval =
         shown.lines().find(|line| line.starts_with("videobridge.stats.interval")).unwrap();
     assert!(interval.contains("3 s") && interval.contains("sip-communicator.properties:1"));

@@ -109,6 +109,9 @@ fn sigterm_may_wait_for_conferences_and_the_next_signal_does_not() {
     assert_eq!(service.told(), "READY=1");
     service.signal("TERM");
     service.logs("waiting for conferences to end");
+    // Or the manager would end it after its own time.
+    assert_eq!(service.told(), "STOPPING=1\nSTATUS=SIGTERM");
+    assert_eq!(service.told(), "EXTEND_TIMEOUT_USEC=30000000");
     // Existing conferences go on, and new ones are refused.
     let refused = post(&address, &create("another"));
     assert!(refused.contains("graceful shutdown"), "{refused}");

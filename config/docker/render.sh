@@ -155,4 +155,6 @@ for to in $(printf '%s' "$public" | tr ',' ' '); do
 done
 echo '  ]'
 echo '} } }'
+# How long a stop waits for conferences; the container's own stop time has to be longer.
+[ -z "${RIALTO_SIGTERM_DRAIN:-}" ] || echo "rialto.sigterm-drain = $(quote "$RIALTO_SIGTERM_DRAIN")"
 echo 'include "custom-jvb.conf"'

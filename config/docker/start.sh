@@ -25,6 +25,12 @@ no_effect AUTOSCALER_URL "there is no autoscaler sidecar in this image"
 no_effect SENTRY_DSN "errors are not reported to Sentry"
 no_effect VIDEOBRIDGE_MAX_MEMORY "there is no JVM"
 
+case "${RIALTO_SIGTERM_DRAIN:-0}" in
+    0 | '0 '* | 0s) ;;
+    *) say "a stop waits for conferences for up to $RIALTO_SIGTERM_DRAIN: the container's stop time" \
+        "(docker run --stop-timeout, stop_grace_period of a compose file) must be longer" ;;
+esac
+
 config=${CONFIG_DIR:-/config}
 run=${RUN_DIR:-/run/jvb}
 if ! mkdir -p "$run/config" 2>/dev/null; then

@@ -71,6 +71,9 @@ pub struct Args {
     /// Share of outgoing media packets that every client loses on purpose
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = units::percent)]
     drop_sent: f64,
+    /// How long to wait for a bridge that does not answer yet
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
+    wait: Duration,
     /// Process id of the bridge, to measure its CPU time and memory
     #[arg(long, value_name = "PID")]
     bridge_pid: Option<u32>,
@@ -150,6 +153,7 @@ impl Args {
                 patience: self.patience,
             },
             duration: self.duration,
+            wait: self.wait,
             bridge_pid: self.bridge_pid,
             progress: !self.quiet,
         })

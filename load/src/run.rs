@@ -20,6 +20,8 @@ const MEDIA_PATIENCE: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(1);
 /// After the window, what is missing has so long to be recovered.
 const DRAIN: Duration = Duration::from_millis(1500);
+/// Between two looks whether the bridge answers.
+const LOOK: Duration = Duration::from_millis(200);
 /// Nothing received for so long while something is sent: the bridge is dead or stuck.
 const STALL: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,8 @@ pub struct RunOptions {
     pub call: CallOptions,
     /// How long to measure.
     pub duration: Duration,
+    /// How long a bridge that does not answer yet is waited for.
+    pub wait: Duration,
     /// The bridge's process.
     pub bridge_pid: Option<u32>,
     /// Print a progress line each second, to standard error.
@@ -82,11 +86,25 @@ impl Moment {
 /// Runs it.
 pub async fn run(options: RunOptions) -> Result<Report, RunError> {
     let pid = options.bridge_pid;
+    if let Some(pid) = pid {
+        procfs::process(pid).ok_or(RunError::Pid(pid))?;
+    }
+    let mut call = Call::new(options.call.clone())?;
+    let bridge = call.bridge().clone();
+    let told = || {
+        if options.progress {
+            eprintln!("waiting for the bridge at {}", bridge.url());
+        }
+    };
+    tokio::select! {
+        () = until_there(|| bridge.is_there(), options.wait, told) => {}
+        () = interrupt() => return Err(RunError::Interrupted),
+    }
+    // Once it serves: what it needs to start is not what it needs for a call.
     let idle = match pid {
         Some(pid) => Some(procfs::process(pid).ok_or(RunError::Pid(pid))?),
         None => None,
     };
-    let mut call = Call::new(options.call.clone())?;
     let mut watch = Watch::new(call.progress(), &options);
     let interrupted = tokio::select! {
         () = call.join_all() => false,
@@ -135,6 +153,25 @@ pub async fn run(options: RunOptions) -> Result<Report, RunError> {
         eprintln!("the conferences could not be ended: {error}");
     }
     Ok(report)
+}
+
+/// Waits until the bridge answers, healthy or not, for `patience` at most. `told` is called once when it
+/// does not answer at first. What is wrong with a bridge that does not come is said by the first join.
+async fn until_there<F: Future<Output = bool>>(
+    is_there: impl Fn() -> F,
+    patience: Duration,
+    told: impl FnOnce(),
+) {
+    let answers = async {
+        if is_there().await {
+            return;
+        }
+        told();
+        while !is_there().await {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(patience, answers).await;
 }
 
 /// Waits for Ctrl-C; for ever where there is no such signal.
@@ -387,5 +424,37 @@ impl Watch {
             );
         }
         eprintln!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bridge_that_starts_later_is_waited_for() {
+        let (asked, told) = (Cell::new(0), Cell::new(0));
+        let is_there = || {
+            asked.set(asked.get() + 1);
+            std::future::ready(asked.get() == 11)
+        };
+        let start = tokio::time::Instant::now();
+        until_there(is_there, Duration::from_secs(10), || told.set(told.get() + 1)).await;
+        assert_eq!((asked.get(), told.get(), start.elapsed()), (11, 1, 9 * LOOK));
+        // One that answers is not waited for.
+        until_there(|| std::future::ready(true), Duration::ZERO, || told.set(9)).await;
+        assert_eq!(told.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bridge_that_never_comes_is_given_up() {
+        let start = tokio::time::Instant::now();
+        until_there(|| std::future::ready(false), Duration::from_secs(10), || {}).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(10));
+        // Nor one that takes the connection and says nothing.
+        until_there(std::future::pending, Duration::from_secs(10), || {}).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(20));
     }
 }

@@ -54,6 +54,7 @@ async fn run(shards: u16, shape: Shape, media: MediaOptions) -> Report {
     let options = RunOptions {
         call: options(url, shape, &media),
         duration: Duration::from_secs(2),
+        wait: Duration::ZERO,
         bridge_pid: None,
         progress: false,
     };

@@ -20,6 +20,7 @@ fn options(bridge: String, shape: Shape, media: MediaOptions) -> RunOptions {
     RunOptions {
         call: CallOptions { bridge, shape, media, patience, ..CallOptions::default() },
         duration: Duration::from_secs(2),
+        wait: Duration::ZERO,
         bridge_pid: Some(std::process::id()),
         progress: false,
     }

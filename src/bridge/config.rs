@@ -48,6 +48,9 @@ pub struct BridgeConfig {
     /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
     /// for each domain. None: there are no WebSockets.
     pub web_sockets: Vec<String>,
+    /// The configuration asks for relays between bridges (`videobridge.relay.enabled`), and there are
+    /// none: whoever asks for one is told which of both it is.
+    pub relays_wanted: bool,
     /// The version that clients are told, if they are (`videobridge.version.announce`).
     pub announced_version: Option<String>,
     /// Announce no readiness for new conferences from the start (`videobridge.initial-drain-mode`).
@@ -139,6 +142,7 @@ impl Default for BridgeConfig {
             recent_speakers: 10,
             silence_after: None,
             web_sockets: Vec::new(),
+            relays_wanted: false,
             announced_version: None,
             initial_drain: false,
             shutdown: ShutdownConfig::default(),

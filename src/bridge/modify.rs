@@ -128,6 +128,7 @@ impl Inner {
     fn rules(&self) -> Rules {
         Rules {
             sctp: self.config.sctp,
+            relays_wanted: self.config.relays_wanted,
             initial_last_n: self.config.initial_last_n,
             limits: self.config.limits,
             stats_filter_threshold: self.config.stats_filter_threshold,

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Bridge, BridgeStats, HealthError};
-use crate::stats::{Mucs, Process, Stat, Surroundings, older, published};
+use super::{Bridge, BridgeStats, HealthError, older::older, published::published};
+use crate::stats::{Mucs, Process, Stat, Surroundings};
 
 /// The bridge's statistics, together with what it does not measure itself.
 #[derive(Clone)]

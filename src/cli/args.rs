@@ -1,6 +1,9 @@
 //! The arguments.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -79,13 +82,22 @@ pub(super) struct Component {
 #[derive(ClapArgs, Debug)]
 pub(super) struct Dev {
     /// Serve the page and media on this address only. Browsers give cameras to pages on localhost or
-    /// over HTTPS only: add --tls-cert and --tls-key. [default: the page on 127.0.0.1, media on all
-    /// addresses]
+    /// over HTTPS only: add --tls-cert and --tls-key. The control API stays on loopback (see --api).
+    /// [default: the page on 127.0.0.1, media on all addresses]
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
     /// TCP port of the page; 0 takes any.
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
+    /// A name under which browsers reach the page, beside addresses, this machine's name and those of the
+    /// certificate. May be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Serve the control API (COLIBRI2, /debug, /metrics, drain) here. Elsewhere than on loopback it needs
+    /// a token, which RIALTO_HTTP_TOKEN holds. [default: where the page is, if that is on loopback;
+    /// otherwise 127.0.0.1, on the port after the page's]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub api: Option<SocketAddr>,
     /// UDP port of media; 0 takes any.
     #[arg(long, default_value_t = 10000)]
     pub udp_port: u16,

@@ -32,16 +32,19 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
         Err(error) => return Err(error.into()),
     };
     // As it would end the start.
-    daemon::server_tls(&loaded.config)?;
+    daemon::server_tls(&loaded.config)
+        .map_err(|error| Failure::key_store(error, &loaded.effective))?;
     // A reader that went away (`| head`) is no failure of the configuration.
     let _ = io::stdout().write_all(report(&loaded).as_bytes());
     for warning in &loaded.warnings {
         let kind = if warning.is_note() { "note" } else { "warning" };
         complain(&format!("{kind}: {warning}"));
     }
-    for finding in machine::look(&loaded.config) {
+    let findings = machine::look(&loaded.config);
+    for finding in &findings {
         let _ = writeln!(io::stdout(), "machine: {finding}");
     }
+    let refused = findings.iter().any(Finding::is_refusal);
     if connect {
         let findings = servers::look(&loaded.config)?;
         for finding in &findings {
@@ -51,7 +54,7 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
             return Ok(ExitCode::from(78));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if refused { ExitCode::from(78) } else { ExitCode::SUCCESS })
 }
 
 /// `key = value  # origin`, aligned, in the order of the keys.

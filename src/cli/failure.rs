@@ -3,8 +3,13 @@
 use std::{io, net::SocketAddr, process::ExitCode};
 
 use rialto_engine::StartError;
+use rialto_hocon::Origin;
 
-use crate::{config::ConfigError, daemon::DaemonError, http::ListenError};
+use crate::{
+    config::{ConfigError, Effective},
+    daemon::{DaemonError, KeyStoreError},
+    http::ListenError,
+};
 
 /// What stops the process from starting. Each displays as one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +31,23 @@ pub enum Failure {
         /// What chooses another address.
         change_address: &'static str,
     },
+    /// The key store of a server cannot be used.
+    #[error("HTTPS: {origin}{error}")]
+    KeyStore {
+        /// Where the key was written, with what parts it from the error.
+        origin: String,
+        /// The key, and why.
+        error: Box<KeyStoreError>,
+    },
     /// The certificate cannot be used.
     #[error("HTTPS: {0}")]
     Tls(#[from] crate::http::TlsError),
+    /// The control API would be open to a network.
+    #[error(
+        "--api {0} is open to others than this machine: put a token that requests have to show into \
+         RIALTO_HTTP_TOKEN"
+    )]
+    NoToken(SocketAddr),
     /// Anything else that the system refused.
     #[error("{0}")]
     Other(String),
@@ -36,11 +55,15 @@ pub enum Failure {
 
 /// What changes the addresses: flags or keys.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Remedies {
+pub(super) struct Remedies<'a> {
+    /// What is in effect, with its origins.
+    pub effective: &'a [Effective],
     /// The private server.
     pub private: Listener,
     /// The public server.
     pub public: Listener,
+    /// The page's server.
+    pub page: Listener,
     pub udp_port: &'static str,
     pub udp_address: &'static str,
 }
@@ -57,15 +80,18 @@ impl Failure {
     /// be changed first, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Tls(_) => ExitCode::from(78),
+            Self::Config(_) | Self::Tls(_) | Self::KeyStore { .. } | Self::NoToken(_) => {
+                ExitCode::from(78)
+            }
             Self::Address { .. } | Self::Other(_) => ExitCode::FAILURE,
         }
     }
 
-    pub(super) fn start(error: DaemonError, remedies: Remedies) -> Self {
+    pub(super) fn start(error: DaemonError, remedies: Remedies<'_>) -> Self {
         match error {
             DaemonError::Listen(error) => Self::listen(error, remedies.private),
             DaemonError::ListenPublic(error) => Self::listen(error, remedies.public),
+            DaemonError::ListenPage(error) => Self::listen(error, remedies.page),
             DaemonError::Engine(StartError::Bind { addr, source }) => Self::Address {
                 protocol: "UDP",
                 addr,
@@ -74,8 +100,17 @@ impl Failure {
                 change_address: remedies.udp_address,
             },
             DaemonError::Tls(error) => Self::Tls(error),
+            DaemonError::KeyStore(error) => Self::key_store(error, remedies.effective),
             other => Self::Other(other.to_string()),
         }
+    }
+
+    /// With the place in the file, if the key is there.
+    pub(super) fn key_store(error: KeyStoreError, effective: &[Effective]) -> Self {
+        let written = effective.iter().find(|value| value.key == error.key);
+        let written = written.filter(|value| value.origin != Origin::Default);
+        let origin = written.map_or(String::new(), |value| format!("{}: ", value.origin));
+        Self::KeyStore { origin, error: Box::new(error) }
     }
 
     fn listen(ListenError { addr, source }: ListenError, remedy: Listener) -> Self {

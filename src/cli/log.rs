@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing::{Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Lines that wait for being written.
 const LINES: usize = 16 * 1024;
@@ -60,13 +64,37 @@ impl Log {
         let filter = EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error,sctp_proto=off")));
         // Only fails when there is a subscriber already.
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(ansi)
-            .with_writer(lines.clone())
-            .try_init();
+        let _ = subscriber(filter, ansi, lines.clone()).try_init();
         Self(Some(lines))
     }
+}
+
+/// Lines of libraries that quote what nobody may read in a log are capped at these levels, whatever
+/// `RUST_LOG` says: the ICE agent prints both passwords of a transport at DEBUG and whole STUN messages at
+/// TRACE, and the WebSocket library prints what people say to each other.
+const CAPS: [(&str, Level); 2] = [("is", Level::INFO), ("tungstenite", Level::DEBUG)];
+
+/// Whether a line of this target and level may be shown.
+fn may_show(target: &str, level: Level) -> bool {
+    let root = target.split("::").next().unwrap_or_default();
+    CAPS.iter().all(|(capped, most)| *capped != root || level <= *most)
+}
+
+fn subscriber<W>(
+    filter: EnvFilter,
+    ansi: bool,
+    writer: W,
+) -> impl Subscriber + Send + Sync + 'static
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let cap = filter_fn(|metadata| may_show(metadata.target(), *metadata.level()));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(ansi)
+        .with_writer(writer)
+        .finish()
+        .with(cap)
 }
 
 impl Drop for Log {
@@ -211,6 +239,8 @@ fn tell_lost(waiting: &Waiting, to: &mut impl Write) {
 mod tests {
     use std::sync::{Condvar, Mutex};
 
+    use is::{IceAgent, IceCreds};
+
     use super::*;
 
     /// Longer than any machine takes.
@@ -288,6 +318,54 @@ mod tests {
         lines.push(b"kept\n");
         lines.flush(PATIENCE);
         assert_eq!(reader.text(), "kept\nrialto: 1 lines of the log could not be written\n");
+    }
+
+    /// What is logged under this `RUST_LOG`.
+    fn logged(directives: &str, log: impl FnOnce()) -> String {
+        let reader = Reader::default();
+        reader.set(true, false);
+        let lines = Lines::start(reader.clone(), false).unwrap();
+        let filter = EnvFilter::new(directives);
+        tracing::subscriber::with_default(subscriber(filter, false, lines.clone()), log);
+        lines.flush(PATIENCE);
+        reader.text()
+    }
+
+    /// What the library may log of two transports' passwords, and a line that is worth one.
+    fn use_passwords() {
+        let creds = |pass: &str| IceCreds { ufrag: "u".to_owned(), pass: pass.to_owned() };
+        let mut agent = IceAgent::new(creds("our-secret"));
+        agent.set_local_credentials(creds("our-secret-2"));
+        agent.set_remote_credentials(creds("their-secret"));
+        tracing::warn!(target: "is::agent", "kept");
+    }
+
+    #[test]
+    fn no_directive_shows_the_passwords_of_ice() {
+        for directives in ["debug", "trace", "is=trace", "is::agent=trace,warn"] {
+            let text = logged(directives, use_passwords);
+            assert!(!text.contains("secret"), "{directives}: {text}");
+            assert!(text.contains("kept"), "{directives}: {text}");
+        }
+        let reader = Reader::default();
+        reader.set(true, false);
+        let lines = Lines::start(reader.clone(), false).unwrap();
+        let uncapped = tracing_subscriber::fmt()
+            .with_env_filter("is=debug")
+            .with_writer(lines.clone())
+            .finish();
+        tracing::subscriber::with_default(uncapped, use_passwords);
+        lines.flush(PATIENCE);
+        assert!(reader.text().contains("their-secret"), "the cap is needed no more");
+        let ours = logged("debug", || tracing::debug!("our own lines stay"));
+        assert!(ours.contains("our own lines stay"));
+    }
+
+    #[test]
+    fn caps_are_of_whole_targets() {
+        assert!(!may_show("is", Level::DEBUG) && may_show("is", Level::INFO));
+        assert!(!may_show("tungstenite::protocol::frame", Level::TRACE));
+        assert!(may_show("rialto::transport::ice", Level::TRACE) && may_show("iso", Level::TRACE));
     }
 
     fn shown(line: &str, ansi: bool) -> String {

@@ -8,7 +8,7 @@ use std::{
 use rialto_transport as transport;
 
 use crate::{
-    config::{Config, StaticMapping},
+    config::{self, Config, StaticMapping},
     daemon,
 };
 
@@ -25,6 +25,8 @@ enum Weight {
     Good,
     Warning,
     Problem,
+    /// A bridge would not start.
+    Refusal,
 }
 
 impl fmt::Display for Finding {
@@ -32,7 +34,7 @@ impl fmt::Display for Finding {
         let weight = match self.weight {
             Weight::Good => "ok",
             Weight::Warning => "warning",
-            Weight::Problem => "problem",
+            Weight::Problem | Weight::Refusal => "problem",
         };
         write!(f, "{weight:7} {}", self.text)
     }
@@ -41,7 +43,12 @@ impl fmt::Display for Finding {
 impl Finding {
     /// Something has to be done.
     pub fn is_problem(&self) -> bool {
-        self.weight == Weight::Problem
+        matches!(self.weight, Weight::Problem | Weight::Refusal)
+    }
+
+    /// A bridge with this configuration would not start here, and not because one runs now.
+    pub fn is_refusal(&self) -> bool {
+        self.weight == Weight::Refusal
     }
 }
 
@@ -58,12 +65,20 @@ pub(super) fn problem(text: String) -> Finding {
     Finding { weight: Weight::Problem, text }
 }
 
+fn refusal(text: String) -> Finding {
+    Finding { weight: Weight::Refusal, text }
+}
+
 /// Looks at ports, buffers and addresses. Nothing stays bound.
 pub(super) fn look(config: &Config) -> Vec<Finding> {
     let media = daemon::media_addresses(config, None);
     let mut findings: Vec<Finding> = media.iter().map(|addr| udp(*addr)).collect();
     findings.extend(config.http.listen().map(tcp));
     findings.extend(daemon::public_address(config).map(tcp));
+    if config::servers_collide(config) {
+        let (private, public) = (config::private_port_key(config), config::public_port_key(config));
+        findings.push(refusal(format!("{private} and {public} are one port: one cannot listen")));
+    }
     for name in ["rmem_max", "wmem_max"] {
         findings.extend(buffer(name, config.engine.socket_buffer));
     }
@@ -108,7 +123,7 @@ fn port(protocol: &str, addr: SocketAddr, bound: io::Result<()>) -> Finding {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             problem(format!("{protocol} {addr} is in use (a bridge that runs now?)"))
         }
-        Err(error) => problem(format!("{protocol} {addr}: {error}")),
+        Err(error) => refusal(format!("{protocol} {addr}: {error}")),
     }
 }
 
@@ -201,9 +216,27 @@ mod tests {
     fn a_port_in_use_is_a_problem() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
-        assert!(udp(addr).is_problem());
+        assert!(udp(addr).is_problem() && !udp(addr).is_refusal());
         drop(socket);
         assert!(!udp(addr).is_problem());
+    }
+
+    #[test]
+    fn an_address_of_another_machine_and_a_port_of_both_servers_are_refused() {
+        let other = tcp("192.0.2.1:0".parse().unwrap());
+        assert!(other.is_problem() && other.is_refusal(), "{other}");
+        let mut config = Config::default();
+        let refused = |config: &Config| {
+            look(config)
+                .iter()
+                .any(|finding| finding.is_refusal() && finding.text.contains("one port"))
+        };
+        config.web_sockets.enabled = true;
+        config.http.port = Some(9090);
+        config.public_http.port = Some(9090);
+        assert!(refused(&config));
+        config.public_http.port = Some(9091);
+        assert!(!refused(&config));
     }
 
     #[test]

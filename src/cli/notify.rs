@@ -2,6 +2,7 @@
 //! (`Type=notify`, `WatchdogSec=`; sd_notify(3)).
 
 use std::{
+    convert::Infallible,
     env, io,
     os::{
         linux::net::SocketAddrExt as _,
@@ -10,6 +11,11 @@ use std::{
     process,
     time::Duration,
 };
+
+/// How much time to end is asked for at once.
+const MORE_TIME: Duration = Duration::from_secs(30);
+/// How often. The first time must come within the unit's `TimeoutStopSec`.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// A line to the service manager, if one started this process.
 #[derive(Debug, Default)]
@@ -54,6 +60,16 @@ impl Manager {
     /// The bridge ends, and why.
     pub fn stopping(&self, status: &str) {
         self.say(&format!("STOPPING=1\nSTATUS={status}"));
+    }
+
+    /// Asks for more time to end, for as long as this is waited for. The manager kills what takes longer
+    /// than it was told to wait, whatever `rialto.sigterm-drain` is.
+    pub async fn wait_on(&self) -> Infallible {
+        let mut ticks = tokio::time::interval(ASK_AGAIN);
+        loop {
+            ticks.tick().await;
+            self.say(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
+        }
     }
 
     fn say(&self, state: &str) {
@@ -120,6 +136,30 @@ mod tests {
             }
         }
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_time_to_end_is_asked_for_before_it_is_over() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        // As `connect` makes it.
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let manager = Manager { socket: Some(ours), watchdog: None };
+        let hour = Duration::from_secs(3600);
+        let waited = tokio::time::timeout(hour, manager.wait_on()).await;
+        assert!(waited.is_err());
+        let mut buf = [0; 64];
+        let len = theirs.recv(&mut buf).unwrap();
+        let asked = std::str::from_utf8(&buf[..len]).unwrap();
+        let asked = asked.strip_prefix("EXTEND_TIMEOUT_USEC=").unwrap().parse().unwrap();
+        let asked = Duration::from_micros(asked);
+        assert!(asked >= 2 * ASK_AGAIN, "one that is lost must not end it");
+        let mut times = 1;
+        while theirs.recv(&mut buf).is_ok() {
+            times += 1;
+        }
+        // The queue of a socket that nobody reads has a bound.
+        assert!(times >= 3, "{times}");
     }
 
     #[test]

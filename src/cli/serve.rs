@@ -20,7 +20,7 @@ use super::{
     notify::Manager,
 };
 use crate::{
-    config::{self, Config, Override},
+    config::{self, Config, Override, Secret},
     daemon::{Daemon, Options},
 };
 
@@ -34,6 +34,7 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
     overrides.extend(component_overrides(&args.component));
     let loaded = config::load(args.config.as_deref(), &overrides, &System)?;
     let remedies = Remedies {
+        effective: &loaded.effective,
         private: Listener {
             port: config::private_port_key(&loaded.config),
             address: "videobridge.http-servers.private.host",
@@ -42,6 +43,7 @@ pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
             port: config::public_port_key(&loaded.config),
             address: "videobridge.http-servers.public.host",
         },
+        page: PAGE,
         udp_port: "videobridge.ice.udp.port",
         udp_address: "ice4j.harvest.allowed-addresses",
     };
@@ -66,25 +68,58 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
     let _log = Log::start("warn");
     let mut config = config::load(None, &dev_overrides(args), &System)?.config;
     config.harvest.loopback = true;
+    let (page, api) = (dev_page(args), dev_api(args));
+    if !api.ip().is_loopback() && config.http_access.token == Secret::default() {
+        return Err(Failure::NoToken(api));
+    }
+    let apart = page != api;
     let options = Options {
         focus: true,
+        page: apart.then_some(page),
         media_address: args.bind,
         tls: args.tls_cert.clone().zip(args.tls_key.clone()),
     };
-    let flags = Listener { port: "--port", address: "--bind" };
+    let private = if apart { Listener { port: "--api", address: "--api" } } else { PAGE };
+    let (udp_port, udp_address) = ("--udp-port", "--bind");
     let remedies =
-        Remedies { private: flags, public: flags, udp_port: "--udp-port", udp_address: "--bind" };
+        Remedies { effective: &[], private, public: PAGE, page: PAGE, udp_port, udp_address };
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     serve(&config, &options, remedies, |daemon| {
-        let Some(addr) = daemon.http_addr() else { return Ok(()) };
+        let (Some(addr), Some(api)) = (daemon.page_addr(), daemon.http_addr()) else {
+            return Ok(());
+        };
         if options.tls.is_none() && !addr.ip().is_loopback() {
             complain(
                 "warning: browsers give cameras to pages on localhost or over HTTPS only: add \
                  --tls-cert and --tls-key",
             );
         }
+        if apart {
+            complain(&format!("control API: http://{}/", reachable(api)));
+        }
         writeln!(io::stdout(), "{scheme}://{}/", reachable(addr))
     })
+}
+
+/// What changes where the page is.
+const PAGE: Listener = Listener { port: "--port", address: "--bind" };
+
+fn dev_page(args: &Dev) -> SocketAddr {
+    SocketAddr::new(args.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()), args.port)
+}
+
+/// Where the control API is: who reaches it can end everybody's calls, so that it goes to a network only
+/// where somebody says so.
+fn dev_api(args: &Dev) -> SocketAddr {
+    let page = dev_page(args);
+    match args.api {
+        Some(api) => api,
+        None if page.ip().is_loopback() => page,
+        None => {
+            let next = if page.port() == 0 { None } else { page.port().checked_add(1) };
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), next.unwrap_or(0))
+        }
+    }
 }
 
 fn shards(shards: u16) -> Override {
@@ -121,18 +156,19 @@ fn component_overrides(args: &Component) -> Vec<Override> {
 }
 
 fn dev_overrides(args: &Dev) -> Vec<Override> {
+    let api = dev_api(args);
     let mut overrides = vec![
         Override::text("videobridge.apis.rest.enabled", "true".to_owned(), "rialto dev"),
-        Override::text("videobridge.http-servers.private.port", args.port.to_string(), "--port"),
+        Override::text("videobridge.http-servers.private.port", api.port().to_string(), "--port"),
+        Override::text("videobridge.http-servers.private.host", api.ip().to_string(), "--bind"),
         Override::text("videobridge.ice.udp.port", args.udp_port.to_string(), "--udp-port"),
     ];
-    if let Some(bind) = args.bind {
-        let key = "videobridge.http-servers.private.host";
-        overrides.push(Override::text(key, bind.to_string(), "--bind"));
-        if !bind.is_unspecified() {
-            let key = "ice4j.harvest.allowed-addresses";
-            overrides.push(Override::list(key, bind.to_string(), "--bind"));
-        }
+    if !args.host.is_empty() {
+        overrides.push(Override::texts("rialto.http.hosts", &args.host, "--host"));
+    }
+    if let Some(bind) = args.bind.filter(|bind| !bind.is_unspecified()) {
+        let key = "ice4j.harvest.allowed-addresses";
+        overrides.push(Override::list(key, bind.to_string(), "--bind"));
     }
     overrides.extend(args.shards.map(shards));
     overrides
@@ -151,9 +187,10 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
 fn serve(
     config: &Config,
     options: &Options,
-    remedies: Remedies,
+    remedies: Remedies<'_>,
     ready: impl FnOnce(&Daemon) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
+    raise_open_files();
     let system =
         |what: &'static str| move |error: io::Error| Failure::Other(format!("{what}: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -183,6 +220,29 @@ fn serve(
     Ok(code)
 }
 
+/// As many files as a bridge may want. Service managers and shells often start with 1,024, and let a
+/// process have more.
+const OPEN_FILES: usize = 1 << 20;
+/// Fewer than this are worth a warning: each connection is one.
+const FEW_FILES: usize = 4096;
+
+/// Lets the process have as many files and sockets open as the system allows, and says so.
+fn raise_open_files() {
+    let Ok((before, most)) = rialto_sys::open_files() else { return };
+    let wanted = most.min(OPEN_FILES);
+    if before < wanted && rialto_sys::set_open_files(wanted).is_ok() {
+        tracing::info!(before, now = wanted, "limit of open files raised");
+    }
+    let now = rialto_sys::open_files().map_or(before, |(now, _)| now);
+    if now < FEW_FILES {
+        tracing::warn!(
+            limit = now,
+            "few files and sockets may be open, which limits connections: raise the hard limit \
+             (LimitNOFILE, ulimit -Hn)"
+        );
+    }
+}
+
 /// Until a signal or a shutdown ends the process. SIGTERM lets conferences end for up to `drain`; the
 /// next signal does not.
 async fn until_stopped(
@@ -209,6 +269,7 @@ async fn until_stopped(
         }
         tracing::info!(signal = name, ?drain, "waiting for conferences to end");
         tokio::select! {
+            never = manager.wait_on() => match never {},
             (name, _) = signals.next() => tracing::info!(signal = name, "stopping at once"),
             () = daemon.bridge().stopped() => tracing::info!("shut down"),
             () = tokio::time::sleep(drain) => {

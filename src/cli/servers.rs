@@ -44,7 +44,7 @@ async fn ask(config: &Config) -> Vec<Finding> {
 /// How the machine is seen by the first STUN server that answers. A bridge starts without, and is well
 /// unless `videobridge.health.require-stun` says that it must not be.
 async fn public_addresses(config: &Config) -> Vec<Finding> {
-    let seen = harvest::ask_stun(&config.harvest, &machine::locals(config)).await;
+    let seen = harvest::ask_stun(&daemon::harvest_config(config), &machine::locals(config)).await;
     let needed = config.health.require_stun && seen.iter().all(|seen| seen.answer.is_err());
     let finding = |Seen { local, answer }| match answer {
         Ok(public) if public == local => {

@@ -88,6 +88,7 @@ impl Conference {
             other => other,
         };
         if endpoint.keyed && !was_keyed {
+            endpoint.keyed_since = Some(now);
             let id = endpoint.id.clone();
             if std::mem::take(&mut endpoint.inactive) {
                 let message = ToClient::Connectivity { endpoint: &id, active: true };
@@ -108,6 +109,7 @@ impl Conference {
         if let Some(change) = self.speakers.decide(now) {
             self.announce_speaker(&change, effects);
         }
+        self.count_silent_newcomers(now);
         self.tell_demand(effects);
         let (mut disconnected, mut reconnected) = (0, 0);
         let mut changed = Vec::new();

@@ -20,6 +20,10 @@ const MAX_SHOWN: usize = 64;
 /// What senders are told of receivers that set no bound, pixels.
 const UNBOUNDED: i32 = 2160;
 
+/// A newcomer that can receive for so long and has not said what it wants will take anything. Clients
+/// speak as soon as their channel is open, some round trips after their keys are there.
+const NEWCOMER_SPEAKS: Duration = Duration::from_secs(1);
+
 /// In a conference of more, senders hear of what receivers want twice a second and not at once: it is
 /// a sum over all of both.
 const SMALL: usize = 32;
@@ -62,21 +66,35 @@ impl Conference {
         }
     }
 
-    /// How high anybody who gets it wants each video of a sender.
+    /// How high anybody who gets it wants each video of a sender. A newcomer does not count before it has
+    /// spoken: its sender would change its encodings twice within a second. Until then what its sender
+    /// was told stands, or as much as an unnamed video gets, where nobody else gets it.
     fn demand_of(&self, sender: EndpointId) -> Vec<(Arc<str>, i32)> {
         let Some(sender) = self.by_engine_id(sender) else { return Vec::new() };
         let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
+        let or_unbounded = |height: Option<i32>| height.filter(|h| *h >= 0).unwrap_or(UNBOUNDED);
+        let unnamed = or_unbounded(Some(self.rules.limits.default_max_height));
         let wanted = |source: &SourceSpec| {
+            let told = sender.demand.iter().find(|(name, _)| *name == source.name);
+            let told = told.map(|(_, height)| *height).filter(|height| *height > 0);
             let receivers = self.endpoints.values();
             let bounds = receivers.filter(|r| r.subscriptions.contains_key(&source.id)).map(|r| {
-                match r.wishes.constraint(&source.name).map(|bound| bound.max_height) {
-                    None | Some(i32::MIN..0) => UNBOUNDED,
-                    Some(height) => height,
-                }
+                let bound = r.wishes.constraint(&source.name).map(|bound| bound.max_height);
+                let bound = or_unbounded(bound);
+                if r.counts { bound } else { told.unwrap_or(unnamed.min(bound)) }
             });
             bounds.max().unwrap_or(0)
         };
         videos.map(|own| (own.spec.name.clone(), wanted(&own.spec))).collect()
+    }
+
+    /// Newcomers that had the time to say what they want count from now on.
+    pub(super) fn count_silent_newcomers(&mut self, now: Instant) {
+        for endpoint in self.endpoints.values_mut().filter(|endpoint| !endpoint.counts) {
+            let had_time = |since| now.saturating_duration_since(since) >= NEWCOMER_SPEAKS;
+            endpoint.counts = endpoint.keyed_since.is_some_and(had_time);
+            self.demand_changed |= endpoint.counts;
+        }
     }
 
     /// Tells senders what is wanted of their videos, where that has changed.
@@ -142,6 +160,7 @@ impl Conference {
             }
             ToBridge::VideoConstraints(update) => {
                 sender.wishes.update(update);
+                sender.counts = true;
                 let id = id.clone();
                 self.offer_all(&id, effects);
                 self.demand_changed(effects);

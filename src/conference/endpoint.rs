@@ -66,6 +66,10 @@ pub struct Endpoint {
     pub(super) shown: BTreeMap<String, VideoType>,
     /// What it asked for over its channel.
     pub wishes: Wishes,
+    /// Since when it can receive: its DTLS was done then.
+    pub(super) keyed_since: Option<Instant>,
+    /// What it wants counts for what senders are told: it has said what that is, or had the time to.
+    pub(super) counts: bool,
     /// How high its videos were last said to be wanted, by source, pixels.
     pub demand: Vec<(Arc<str>, i32)>,
     /// The videos that it was told it gets.

@@ -98,7 +98,7 @@ impl Conference {
             .iter()
             .map(|endpoint| self.check_endpoint(endpoint, ignore_unknown))
             .collect::<Result<Vec<_>, _>>()?;
-        check_relays(request)?;
+        check_relays(request, self.rules.relays_wanted)?;
         let exports = match &request.connects {
             Some(delta) => Some(self.exports.after(delta)?),
             None => None,
@@ -276,6 +276,8 @@ impl Conference {
             mids_given: (0, 0),
             shown: BTreeMap::new(),
             wishes: Wishes::new(self.rules.limits),
+            keyed_since: None,
+            counts: false,
             demand: Vec::new(),
             forwarded: Vec::new(),
             snapshot: None,
@@ -375,12 +377,16 @@ fn ignores_unknown_endpoints(request: &ConferenceModify) -> bool {
         && request.relays.iter().all(|relay| relay.expire)
 }
 
-/// There are no relays.
-fn check_relays(request: &ConferenceModify) -> Result<(), ColibriError> {
-    if !request.relays.is_empty() {
-        return Err(ColibriError::not_configured("Octo is disabled in configuration."));
+/// There are no relays. The first line is JVB's, word for word, for the same cause.
+fn check_relays(request: &ConferenceModify, wanted: bool) -> Result<(), ColibriError> {
+    if request.relays.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    Err(ColibriError::not_configured(if wanted {
+        "Relays between bridges are not implemented yet: videobridge.relay.enabled has no effect."
+    } else {
+        "Octo is disabled in configuration."
+    }))
 }
 
 /// An id goes into logs and addresses: it must be there, short and printable.

@@ -38,6 +38,8 @@ pub struct Identity {
 pub struct Rules {
     /// There is SCTP.
     pub sctp: bool,
+    /// The configuration asks for relays between bridges, of which there are none yet.
+    pub relays_wanted: bool,
     /// Bounds of what receivers get of videos.
     pub limits: Limits,
     /// In a conference of more endpoints than this, what clients say of themselves goes only to those

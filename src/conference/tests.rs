@@ -85,6 +85,7 @@ impl Room {
             recent_speakers: 10,
             silence_after: None,
             sctp: false,
+            relays_wanted: false,
             expiration_timeout: 60 * second,
             connect_timeout: 120 * second,
             empty_timeout: 20 * second,

@@ -121,7 +121,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Component> {
     component.authorized = pattern(r, "videobridge.apis.xmpp-component.authorized-source");
     component.shutdown = pattern(r, "videobridge.apis.xmpp-component.shutdown-source");
     if enabled && component.secret.reveal().is_empty() {
-        r.lacks(
+        r.mistake(
             SECRET,
             ENABLED,
             "a component needs the secret that its server knows: here, by --secret, or in \
@@ -131,10 +131,12 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Component> {
     enabled.then_some(component)
 }
 
-fn pattern(r: &mut Reader<'_>, key: &'static str) -> Option<SourcePattern> {
+/// What a [`SourcePattern`] is made of.
+pub(super) const PATTERN: &str = "a regular expression without look-around";
+
+pub(super) fn pattern(r: &mut Reader<'_>, key: &'static str) -> Option<SourcePattern> {
     let mut text = None;
-    let what = "a regular expression without look-around";
-    r.optional_text(key, &mut text, what, |text| SourcePattern::new(text).is_some());
+    r.optional_text(key, &mut text, PATTERN, |text| SourcePattern::new(text).is_some());
     text.as_deref().and_then(SourcePattern::new)
 }
 

@@ -2,7 +2,7 @@
 
 use rialto_hocon::Origin;
 
-use super::{Config, Effective, StatsPlace, load::Warning, servers};
+use super::{Config, Effective, Secret, StatsPlace, load::Warning, servers};
 
 /// Everything of that kind, each at the key that somebody wrote.
 pub(super) fn find(config: &Config, effective: &[Effective]) -> Vec<Warning> {
@@ -38,6 +38,15 @@ fn control(config: &Config) -> Vec<Found> {
         let what = format!(
             "{key}: colibri and pubsub have no effect while \
              videobridge.apis.xmpp-component.enabled is false"
+        );
+        found.push((key, what));
+    }
+    if xmpp.announced_version.is_some() {
+        let key = "rialto.announced-version";
+        let what = format!(
+            "{key}: where the focus has octo on, and a JVB of this version is in the same pool, a \
+             conference may be put on both, and then nobody but the first gets a call: there are no \
+             relays here yet. Without this key a focus keeps each conference on bridges of one kind"
         );
         found.push((key, what));
     }
@@ -128,17 +137,21 @@ fn servers(config: &Config) -> Vec<Found> {
         let what = format!("{key} has no effect: videobridge.apis.rest.enabled is false");
         found.push((key, what));
     }
-    let (private, public) = (config.http.listen(), config.public_http.listen());
-    if let (Some(private), Some(public), true) = (private, public, config.web_sockets.enabled)
-        && private.port() == public.port()
-        && private.port() != 0
-        && (private.ip() == public.ip()
-            || private.ip().is_unspecified()
-            || public.ip().is_unspecified())
-    {
+    if servers::servers_collide(config) {
         let key = servers::public_port_key(config);
         let what =
             format!("{key} is the port of http-servers.private too: one of them cannot listen");
+        found.push((key, what));
+    }
+    let open = private.is_some_and(|addr| !addr.ip().is_loopback());
+    let closed = config.http_access.token != Secret::default()
+        || (config.http.tls.key_store.is_some() && config.http.tls.need_client_auth);
+    if open && !closed {
+        let key = "videobridge.http-servers.private.host";
+        let what = format!(
+            "{key}: whoever reaches this address can end conferences and read who is in them: set \
+             rialto.http.token, or need-client-auth with a key store, or keep it behind a firewall"
+        );
         found.push((key, what));
     }
     found.extend(config.http.contradictions(&servers::PRIVATE));

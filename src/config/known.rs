@@ -65,6 +65,7 @@ pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Op
     }
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     known
+        .filter(|known| *known != key)
         .map(|known| {
             // The right name in the wrong section is as likely as a misspelt one.
             let distance = distance(key, known);
@@ -139,7 +140,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 52] = [
+const IDLE: [(&str, Idle); 53] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -202,6 +203,7 @@ const IDLE: [(&str, Idle); 52] = [
     ("videobridge.octo", Obsolete("videobridge.relay is its name now")),
     ("videobridge.redact-colibri-http-headers", Never("headers of HTTP requests are never logged")),
     ("videobridge.relay", NotYet(RELAYS)),
+    ("videobridge.relay.enabled", NotYet(RELAYS)),
     ("videobridge.sctp.max-channels", Never("nothing would be spoken in a second channel")),
     ("videobridge.sctp.use-usrsctp", Obsolete("there is one implementation of SCTP")),
     ("videobridge.ssrc-limit", NotYet("SSRCs of sources are not rewritten to a small number")),
@@ -253,9 +255,10 @@ mod tests {
     #[test]
     fn keys_are_sorted_into_their_kinds() {
         assert!(IDLE.is_sorted_by_key(|(key, _)| *key));
+        assert_eq!(idle("videobridge.relay.relay-id"), Some(NotYet(RELAYS)));
         assert_eq!(idle("videobridge.relay.enabled"), Some(NotYet(RELAYS)));
         assert_eq!(idle("videobridge.relays"), None);
-        assert_eq!(idle_alone("videobridge.relay.enabled"), None);
+        assert_eq!(idle_alone("videobridge.relay.relay-id"), None);
         assert_eq!(idle("videobridge.apis.xmpp-client.configs.a.HOST"), None);
         assert!(matches!(idle("videobridge.stats.enabled"), Some(Obsolete(_))));
     }
@@ -269,6 +272,7 @@ mod tests {
         assert_eq!(nearest("videobridge.relay.enable"), Some("videobridge.relay.enabled"));
         assert_eq!(nearest("stats.interval"), Some("videobridge.stats.interval"));
         assert_eq!(nearest("my.own.thing"), None);
+        assert_ne!(nearest("videobridge.stats.interval"), Some("videobridge.stats.interval"));
         assert_eq!(distance("kitten", "sitting"), 3);
     }
 

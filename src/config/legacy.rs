@@ -3,9 +3,9 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use rialto_hocon::{Document, Kind, Origin, Value};
+use rialto_hocon::{Document, Kind, Object, Origin, Value};
 
-use super::load::Warning;
+use super::{load::Warning, xmpp};
 
 /// The file's name; it lies in the directory of `jvb.conf`.
 pub(super) const FILE_NAME: &str = "sip-communicator.properties";
@@ -239,7 +239,7 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
     let file: Arc<str> = path.display().to_string().into();
     let given = properties(text);
     let origin = |line| Origin::File { file: file.clone(), line };
-    let mut warnings = Vec::new();
+    let (mut warnings, mut clients) = (Vec::new(), BTreeMap::<&str, Object>::new());
     for (key, (value, line)) in &given {
         let origin = origin(*line);
         if let Some((_, new, how)) = KEYS.iter().find(|(old, ..)| old == key) {
@@ -247,8 +247,8 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
             document.set(&path, Value { kind: how.write(value, &origin), origin });
         } else if let Some((id, name)) = key.strip_prefix(USER).and_then(|key| key.rsplit_once('.'))
         {
-            let path = ["videobridge", "apis", "xmpp-client", "configs", id, name];
-            document.set(&path, Value { kind: Kind::Text(value.clone()), origin });
+            let value = Value { kind: Kind::Text(value.clone()), origin };
+            clients.entry(id).or_default().insert(name.to_owned(), value);
         } else if let Some((_, why)) = OBSOLETE.iter().find(|(known, _)| known == key) {
             warnings.push(Warning::Obsolete { key: key.clone(), origin, why, harmless: false });
         } else if let Some((_, why)) = NO_MEANING.iter().find(|(known, _)| known == key) {
@@ -258,6 +258,7 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
             warnings.push(Warning::Unknown { key, nearest: None, origin });
         }
     }
+    replace_clients(document, clients, &mut warnings);
     if let (Some((local, line)), Some((public, _))) = (given.get(LOCAL), given.get(PUBLIC)) {
         let fields = [("local-address", local), ("public-address", public)];
         let list = Kind::Array(vec![object(&fields, &origin(*line))]);
@@ -270,6 +271,60 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
         document.set(&path, Value { kind: list, origin: origin(*line) });
     }
     warnings
+}
+
+/// One complete client of the old file replaces all of the new section, as in JVB. Without one, the old
+/// ones are skipped.
+fn replace_clients(
+    document: &mut Document,
+    clients: BTreeMap<&str, Object>,
+    warnings: &mut Vec<Warning>,
+) {
+    let lacks = |client: &Object| -> Vec<&str> {
+        let has = |key: &&str| {
+            let there = |(name, value): (&String, &Value)| {
+                name.eq_ignore_ascii_case(key)
+                    && !matches!(&value.kind, Kind::Text(text) if text.is_empty())
+            };
+            client.iter().any(there)
+        };
+        xmpp::REQUIRED.into_iter().filter(|key| !has(key)).collect()
+    };
+    let begins = |client: &Object| {
+        let line = |origin: &Origin| match origin {
+            Origin::File { line, .. } => *line,
+            _ => 0,
+        };
+        client.values().map(|value| value.origin.clone()).min_by_key(line)
+    };
+    if clients.values().all(|client| !lacks(client).is_empty()) {
+        warnings.extend(clients.iter().filter_map(|(id, client)| {
+            Some(Warning::Incomplete {
+                key: format!("{USER}{id}").escape_debug().to_string(),
+                origin: begins(client)?,
+                missing: lacks(client).join(", "),
+            })
+        }));
+        return;
+    }
+    let Some(origin) = clients.values().find_map(begins) else { return };
+    let path = ["videobridge", "apis", "xmpp-client", "configs"];
+    if let Some(Value { kind: Kind::Object(new), origin: place }) = document.get(&path.join("."))
+        && !new.is_empty()
+    {
+        let what = format!(
+            "{} has no effect: a client of {} replaces it ({origin})",
+            path.join("."),
+            FILE_NAME
+        );
+        warnings.push(Warning::Contradiction { origin: place.clone(), what });
+    }
+    let clients = clients.into_iter().map(|(id, client)| {
+        let origin = begins(&client).unwrap_or_else(|| origin.clone());
+        (id.to_owned(), Value { kind: Kind::Object(client), origin })
+    });
+    let kind = Kind::Object(clients.collect());
+    document.set(&path, Value { kind, origin });
 }
 
 /// Whether a key is read together with others.

@@ -313,33 +313,3 @@ fn warnings(document: &Document, reference: &Document, reader: &Reader<'_>) -> V
     }
     warnings
 }
-
-/// Any bytes as a configuration file: for fuzzing. Nothing is read from the file system.
-pub fn load_bytes(bytes: &[u8]) -> Result<Loaded, ConfigError> {
-    load(Some(Path::new("fuzz.conf")), &[], &Bytes { file: "fuzz.conf", bytes })
-}
-
-/// Any bytes as the older file beside an empty one: for fuzzing.
-pub fn load_legacy_bytes(bytes: &[u8]) -> Result<Loaded, ConfigError> {
-    load(Some(Path::new("fuzz.conf")), &[], &Bytes { file: legacy::FILE_NAME, bytes })
-}
-
-/// One file of these bytes, and an empty `fuzz.conf`.
-struct Bytes<'a> {
-    file: &'a str,
-    bytes: &'a [u8],
-}
-
-impl Source for Bytes<'_> {
-    fn read(&self, path: &Path) -> std::io::Result<String> {
-        match path.to_str() {
-            Some(path) if path == self.file => Ok(String::from_utf8_lossy(self.bytes).into_owned()),
-            Some("fuzz.conf") => Ok(String::new()),
-            _ => Err(std::io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn env(&self, name: &str) -> Option<String> {
-        name.starts_with('E').then(|| "value".to_owned())
-    }
-}

@@ -3,11 +3,15 @@
 //! [`load`] is the only reader of configuration in the process; everything else is handed its part of
 //! [`Config`].
 
+mod capture;
 mod component;
 mod contradictions;
+mod fuzz;
+mod hash;
 mod known;
 mod legacy;
 mod load;
+mod load_management;
 mod model;
 mod reader;
 mod schema;
@@ -18,9 +22,16 @@ mod xmpp;
 #[cfg(test)]
 mod tests;
 
+pub use capture::Capture;
 pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
-pub use load::{ConfigError, Loaded, Warning, load, load_bytes, load_legacy_bytes};
+pub(crate) use fuzz::{fuzz, fuzz_legacy};
+pub use hash::Hash;
+pub use load::{ConfigError, Loaded, Warning, load};
+pub use load_management::{Load, LoadMeasure};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};
-pub use servers::{Http, Tls, private_port_key, public_port_key};
+pub use servers::{
+    Http, PRIVATE, PUBLIC, ServerKeys, TLS_CIPHER_SUITES, TLS_PROTOCOLS, Tls, private_port_key,
+    public_port_key, servers_collide,
+};
 pub use xmpp::{Secret, Xmpp, XmppClient, XmppSecurity};

@@ -2,11 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use rialto_engine::ingress::silence::SilenceLimit;
-use rialto_transport::Hash;
-
-use super::{Http, StatsTransport, Xmpp};
-use crate::bridge::{CaptureConfig, LoadConfig};
+use super::{Capture, Hash, Http, Load, Secret, StatsTransport, Xmpp};
 
 /// Everything that is configured. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,13 +29,15 @@ pub struct Config {
     /// `jmt.keyframe`.
     pub keyframe: Keyframe,
     /// `jmt.audio.level`: how much silence is forwarded.
-    pub audio_silence: SilenceLimit,
+    pub audio_silence: AudioSilence,
     /// `videobridge.cc`.
     pub cc: Cc,
     /// `videobridge.http-servers.private`.
     pub http: Http,
     /// `videobridge.http-servers.public`: off.
     pub public_http: Http,
+    /// `rialto.http`: what requests to the private server have to show.
+    pub http_access: HttpAccess,
     /// `videobridge.websockets`.
     pub web_sockets: WebSockets,
     /// `videobridge.rest` and `videobridge.apis.rest`.
@@ -55,12 +53,14 @@ pub struct Config {
     /// `videobridge.stats`.
     pub stats: Stats,
     /// `videobridge.load-management`.
-    pub load: LoadConfig,
+    pub load: Load,
+    /// `videobridge.relay.enabled`: relays to other bridges are wanted. There are none yet. false.
+    pub relays: bool,
     /// `videobridge.stats-filter-threshold`: in larger conferences, clients' statistics go only to those
     /// who see or hear them. 20.
     pub stats_filter_threshold: u32,
     /// `jmt.debug.pcap`: captures of packets.
-    pub capture: CaptureConfig,
+    pub capture: Capture,
     /// `videobridge.initial-drain-mode`: start without asking for conferences. JVB: false.
     pub initial_drain_mode: bool,
     /// `videobridge.redact-remote-addresses`: hide participants' addresses in logs. JVB: true.
@@ -82,10 +82,11 @@ impl Default for Config {
             srtp: Srtp::default(),
             sctp: Sctp::default(),
             keyframe: Keyframe::default(),
-            audio_silence: SilenceLimit::default(),
+            audio_silence: AudioSilence::default(),
             cc: Cc::default(),
             http: Http::default(),
             public_http: Http::public(),
+            http_access: HttpAccess::default(),
             web_sockets: WebSockets::default(),
             rest: Rest::default(),
             health: Health::default(),
@@ -93,8 +94,9 @@ impl Default for Config {
             shutdown: Shutdown::default(),
             version: Version::default(),
             stats: Stats::default(),
-            load: LoadConfig::default(),
-            capture: CaptureConfig::default(),
+            load: Load::default(),
+            capture: Capture::default(),
+            relays: false,
             stats_filter_threshold: 20,
             initial_drain_mode: false,
             redact_remote_addresses: true,
@@ -299,6 +301,21 @@ impl Default for Dtls {
             local_fingerprint_hash: Hash::Sha256,
             accepted_fingerprint_hashes: Hash::ALL.to_vec(),
         }
+    }
+}
+
+/// How much silence of a sender is forwarded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AudioSilence {
+    /// `discard-silence`: not all of it. true.
+    pub discard: bool,
+    /// `forwarded-silence-packets-limit`: silent packets in a row that are. 3.
+    pub forwarded: u32,
+}
+
+impl Default for AudioSilence {
+    fn default() -> Self {
+        Self { discard: true, forwarded: 3 }
     }
 }
 
@@ -554,6 +571,17 @@ impl Default for Stats {
     fn default() -> Self {
         Self { interval: Duration::from_secs(5), transports: Vec::new() }
     }
+}
+
+/// `rialto.http`: what requests to the private server have to show.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HttpAccess {
+    /// `token`, or what the file of `token-file` or the variable `RIALTO_HTTP_TOKEN` holds: everything but
+    /// health needs it as a bearer token (RFC 6750). None.
+    pub token: Secret,
+    /// `hosts`: names of the server, beside its addresses and the machine's name. A request that names
+    /// another is refused. None.
+    pub hosts: Vec<String>,
 }
 
 /// `rialto`: the packet engine and the process.

@@ -1,7 +1,7 @@
 //! Reads keys of a document into typed places, and remembers each: its value, its origin, and what
 //! was wrong with it.
 
-use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
 use rialto_hocon::{Document, Kind, Origin, Source, Value};
 
@@ -49,9 +49,16 @@ impl Override {
 
     /// A list of one scalar.
     pub fn list(key: &'static str, value: String, flag: &'static str) -> Self {
-        let origin = Origin::CommandLine(flag);
-        let element = Value { kind: Kind::Text(value), origin };
-        Self { key, value: Kind::Array(vec![element]), flag }
+        Self::texts(key, &[value], flag)
+    }
+
+    /// A list of scalars.
+    pub fn texts(key: &'static str, values: &[String], flag: &'static str) -> Self {
+        let element = |value: &String| Value {
+            kind: Kind::Text(value.clone()),
+            origin: Origin::CommandLine(flag),
+        };
+        Self { key, value: Kind::Array(values.iter().map(element).collect()), flag }
     }
 }
 
@@ -93,6 +100,11 @@ impl<'a> Reader<'a> {
     /// Whether a key was asked for.
     pub fn is_known(&self, key: &str) -> bool {
         self.known.contains(key) || self.known_too.contains(key)
+    }
+
+    /// A variable of the environment.
+    pub fn environment(&self, name: &str) -> Option<String> {
+        self.source.env(name)
     }
 
     /// Notes that a key with a name of the operator's was asked for.
@@ -286,7 +298,7 @@ impl<'a> Reader<'a> {
                 scalar(kind)
                     .filter(|text| accept(text))
                     .map(str::to_owned)
-                    .ok_or_else(|| wants(&format!("a list of {what}"), kind))
+                    .ok_or_else(|| wants_element(&format!("a list of {what}"), kind))
             })
         };
         self.read(key, place, read, |list| show_list(list));
@@ -312,8 +324,9 @@ impl<'a> Reader<'a> {
 
     pub fn addresses(&mut self, key: &'static str, place: &mut Vec<IpAddr>) {
         let what = "a list of IP addresses";
-        let read =
-            |kind: &Kind| list(kind, what, |kind| address(kind).ok_or_else(|| wants(what, kind)));
+        let read = |kind: &Kind| {
+            list(kind, what, |kind| address(kind).ok_or_else(|| wants_element(what, kind)))
+        };
         self.read(key, place, read, |list| show_list(list));
     }
 
@@ -344,8 +357,60 @@ impl<'a> Reader<'a> {
         self.read(key, place, read, Secret::shown);
     }
 
-    /// A key that is not there and has to be, because of another.
-    pub fn lacks(&mut self, key: &'static str, because: &str, what: &str) {
+    /// A secret that `accept` accepts.
+    pub fn secret_of(
+        &mut self,
+        key: &'static str,
+        place: &mut Secret,
+        accept: impl Fn(&str) -> bool,
+    ) {
+        let read = |kind: &Kind| {
+            let text = scalar(kind).filter(|text| accept(text));
+            text.map(Secret::new).ok_or_else(|| "needs a text without spaces".to_owned())
+        };
+        self.read(key, place, read, Secret::shown);
+    }
+
+    /// The path of a file whose first line is a secret that `accept` accepts. Without one, a variable of
+    /// the environment may hold it.
+    pub fn secret_file(
+        &mut self,
+        key: &'static str,
+        place: &mut Secret,
+        variable: &str,
+        accept: impl Fn(&str) -> bool,
+    ) {
+        let source = self.source;
+        if let Some(text) = source.env(variable).filter(|text| accept(text)) {
+            *place = Secret::new(text);
+        }
+        let read = |kind: &Kind| {
+            let path = scalar(kind).filter(|path| (1..=1024).contains(&path.len()));
+            let path = path.ok_or_else(|| wants("the path of a file", kind))?;
+            let text = source
+                .read(Path::new(path))
+                .map_err(|error| format!("cannot read {}: {error}", path.escape_debug()))?;
+            let first = text.lines().next().unwrap_or_default().trim();
+            if accept(first) {
+                return Ok(Secret::new(first));
+            }
+            Err(format!("needs a file whose first line is a token, not {}", path.escape_debug()))
+        };
+        self.read(key, place, read, Secret::shown);
+    }
+
+    /// What is written at a key, if it is one text.
+    pub fn written(&self, key: &str) -> Option<&'a str> {
+        let given = self.overrides.iter().rev().find(|given| given.key == key);
+        let kind = match given {
+            Some(given) => &given.value,
+            None => &self.document.get(key)?.kind,
+        };
+        scalar(kind)
+    }
+
+    /// A mistake of a key, which is not there and has to be, or must not be there, because of another.
+    pub fn mistake(&mut self, key: &'static str, because: &str, what: &str) {
         let given = self.overrides.iter().rev().find(|given| given.key == because);
         let origin = match given {
             Some(given) => Origin::CommandLine(given.flag),
@@ -426,6 +491,12 @@ pub(super) fn wants(what: &str, found: &Kind) -> String {
         }
         other => format!("needs {what}, not {}", other.name()),
     }
+}
+
+/// [`wants`] of an element of a list: two without a comma between them are one text.
+pub(super) fn wants_element(what: &str, found: &Kind) -> String {
+    let two = scalar(found).is_some_and(|text| text.trim().contains(char::is_whitespace));
+    wants(what, found) + if two { " (is a ',' missing?)" } else { "" }
 }
 
 /// A list; Lightbend's library also takes an object with numbers as keys, which nobody writes.

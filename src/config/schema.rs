@@ -1,13 +1,10 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
-use rialto_transport::Hash;
-
 use super::{
-    Cc, Config, WebSockets, component,
-    reader::{Reader, SHORTEST_INTERVAL, scalar, wants},
+    Cc, Config, Hash, HttpAccess, WebSockets, capture, component, load_management,
+    reader::{Reader, SHORTEST_INTERVAL, scalar, wants, wants_element},
     servers, xmpp,
 };
-use crate::bridge::{CaptureConfig, LoadConfig, Measure};
 
 /// Fills `config`, which holds the defaults.
 pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
@@ -21,6 +18,7 @@ pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
     config.xmpp.presence_interval = config.stats.interval;
     config.xmpp.release.clone_from(&config.version.release);
     xmpp::read(reader, &mut config.xmpp);
+    relays(reader, config);
     engine(reader, config);
 }
 
@@ -52,15 +50,20 @@ fn harvest(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("ice4j.harvest.use-link-local-addresses", &mut c.use_link_local);
     r.addresses("ice4j.harvest.allowed-addresses", &mut c.allowed_addresses);
     r.addresses("ice4j.harvest.blocked-addresses", &mut c.blocked_addresses);
-    let name = |text: &str| (1..=64).contains(&text.len()) && !text.contains(char::is_control);
+    let name = |text: &str| {
+        let odd = |c: char| c.is_control() || c.is_whitespace();
+        (1..=64).contains(&text.len()) && !text.contains(odd)
+    };
     let what = "names of interfaces";
     r.texts("ice4j.harvest.allowed-interfaces", &mut c.allowed_interfaces, what, name);
     r.texts("ice4j.harvest.blocked-interfaces", &mut c.blocked_interfaces, what, name);
     r.size("ice4j.harvest.udp.receive-buffer-size", &mut c.receive_buffer);
     r.mappings("ice4j.harvest.mapping.static-mappings", &mut c.static_mappings);
     let server = |text: &str| {
-        text.rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        !text.contains(char::is_whitespace)
+            && text
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
     };
     let what = "servers such as stun.example.com:3478";
     r.texts("ice4j.harvest.mapping.stun.addresses", &mut c.stun_servers, what, server);
@@ -81,7 +84,7 @@ fn transport(r: &mut Reader<'_>, config: &mut Config) {
         "jmt.dtls.accepted-fingerprint-hash-functions",
         &mut c.accepted_fingerprint_hashes,
         what,
-        |kind| scalar(kind).and_then(Hash::parse).ok_or_else(|| wants(what, kind)),
+        |kind| scalar(kind).and_then(Hash::parse).ok_or_else(|| wants_element(what, kind)),
         |hash| hash.as_str(),
     );
     let profiles =
@@ -157,6 +160,19 @@ fn http(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("videobridge.rest.shutdown.enabled", &mut c.shutdown);
     r.boolean("videobridge.rest.version.enabled", &mut c.version);
     r.boolean("videobridge.stats.transit-time.enable-prometheus", &mut c.transit_times);
+    http_access(r, &mut config.http_access);
+}
+
+fn http_access(r: &mut Reader<'_>, c: &mut HttpAccess) {
+    // The file first, so that a token that is written wins.
+    let token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    r.secret_file("rialto.http.token-file", &mut c.token, "RIALTO_HTTP_TOKEN", token);
+    r.secret_of("rialto.http.token", &mut c.token, token);
+    let what = "names such as bridge.example.com, without a port";
+    r.texts("rialto.http.hosts", &mut c.hosts, what, |text| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        (1..=253).contains(&text.len()) && text.bytes().all(plain)
+    });
 }
 
 fn web_sockets(r: &mut Reader<'_>, c: &mut WebSockets) {
@@ -207,34 +223,21 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
     });
     r.interval("videobridge.stats.interval", &mut config.stats.interval);
     component::transports(r, &mut config.stats.transports);
-    load(r, &mut config.load);
-    capture(r, &mut config.capture);
+    load_management::read(r, &mut config.load);
+    capture::read(r, &mut config.capture);
     r.boolean("videobridge.initial-drain-mode", &mut config.initial_drain_mode);
     r.boolean("videobridge.redact-remote-addresses", &mut config.redact_remote_addresses);
 }
 
-fn capture(r: &mut Reader<'_>, c: &mut CaptureConfig) {
-    r.boolean("jmt.debug.pcap.enabled", &mut c.allowed);
-    r.boolean("jmt.debug.pcap.start-enabled", &mut c.from_start);
-    let mut directory = c.directory.display().to_string();
-    r.text("jmt.debug.pcap.directory", &mut directory, "a directory", |text| {
-        (1..=1024).contains(&text.len()) && !text.contains(char::is_control)
-    });
-    c.directory = directory.into();
-}
-
-fn load(r: &mut Reader<'_>, c: &mut LoadConfig) {
-    let key = "videobridge.load-management.load-measurements.load-measurement";
-    let names = [("cpu-usage", Measure::CpuUsage), ("packet-rate", Measure::PacketRate)];
-    r.choice(key, &mut c.measure, &names);
-    let key = "videobridge.load-management.load-measurements.cpu-usage.load-threshold";
-    r.fraction(key, &mut c.cpu_threshold);
-    let key = "videobridge.load-management.load-measurements.cpu-usage.detect-cpu-steal";
-    r.boolean(key, &mut c.detect_steal);
-    let key = "videobridge.load-management.load-measurements.packet-rate.load-threshold";
-    r.integer(key, &mut c.packet_threshold, 1, 1_000_000_000);
-    let key = "videobridge.load-management.average-participant-stress";
-    r.fraction(key, &mut c.average_participant_stress);
+fn relays(r: &mut Reader<'_>, config: &mut Config) {
+    r.boolean("videobridge.relay.enabled", &mut config.relays);
+    if config.relays && config.xmpp.announced_version.is_some() {
+        let key = "rialto.announced-version";
+        let what = "cannot stand beside videobridge.relay.enabled = true: a focus would put this \
+                    bridge and a JVB into one conference, which takes relays between them, and there \
+                    are none here yet. Without this key it keeps each conference on bridges of one kind";
+        r.mistake(key, key, what);
+    }
 }
 
 fn engine(r: &mut Reader<'_>, config: &mut Config) {

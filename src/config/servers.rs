@@ -6,13 +6,30 @@ use std::{
 };
 
 use super::{Config, Secret, contradictions::Found, reader::Reader};
-use crate::http;
+
+/// The versions of TLS that there are, as Java names them.
+pub const TLS_PROTOCOLS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
+
+/// The cipher suites that there are, as IANA names them.
+pub const TLS_CIPHER_SUITES: [&str; 9] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+];
 
 /// An HTTP server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Http {
     /// `host`: the address to listen on, of which names are resolved once, at the start. The private server's is 127.0.0.1, the public one's 0.0.0.0.
     pub host: IpAddr,
+    /// The name that `host` is, if it is one.
+    pub name: Option<String>,
     /// `port` without TLS; `None` (a negative number in the file) is off, 0 lets the kernel choose. 8080,
     /// and none for the public server.
     pub port: Option<u16>,
@@ -40,7 +57,7 @@ pub struct Tls {
 impl Http {
     /// The public server as it is when nobody says anything.
     pub(super) fn public() -> Self {
-        Self { host: IpAddr::from([0; 4]), port: None, tls: Tls::on(None) }
+        Self { host: IpAddr::from([0; 4]), name: None, port: None, tls: Tls::on(None) }
     }
 
     /// The address to listen on, if any. With TLS nothing listens without it, as in JVB.
@@ -50,12 +67,12 @@ impl Http {
     }
 
     /// The key of the port that is listened on.
-    fn port_key(&self, keys: &Keys) -> &'static str {
+    fn port_key(&self, keys: &ServerKeys) -> &'static str {
         if self.tls.key_store.is_some() { keys.tls_port } else { keys.port }
     }
 
     /// What does not go together.
-    pub(super) fn contradictions(&self, keys: &Keys) -> Vec<Found> {
+    pub(super) fn contradictions(&self, keys: &ServerKeys) -> Vec<Found> {
         let (tls, mut found) = (&self.tls, Vec::new());
         if tls.key_store.is_none() {
             let odd = [
@@ -74,11 +91,14 @@ impl Http {
             let (key, why) = (keys.key_store_path, keys.tls_port);
             found.push((key, format!("{key}: the server is off, because {why} is not set")));
         }
-        let lacks = |key, name| (key, format!("{key}: the TLS library has no {name}"));
-        let versions = tls.protocols.iter().filter(|name| !http::is_version(name));
-        found.extend(versions.map(|name| lacks(keys.tls_protocols, name)));
-        let suites = tls.cipher_suites.iter().filter(|name| !http::is_suite(name));
-        found.extend(suites.map(|name| lacks(keys.tls_cipher_suites, name)));
+        let lacks = |key, name: &str| (key, format!("{key}: the TLS library has no {name}"));
+        let unknown = |names: &[String], known: &[&str]| -> Vec<String> {
+            names.iter().filter(|name| !known.contains(&name.as_str())).cloned().collect()
+        };
+        let versions = unknown(&tls.protocols, &TLS_PROTOCOLS);
+        found.extend(versions.iter().map(|name| lacks(keys.tls_protocols, name)));
+        let suites = unknown(&tls.cipher_suites, &TLS_CIPHER_SUITES);
+        found.extend(suites.iter().map(|name| lacks(keys.tls_cipher_suites, name)));
         found
     }
 }
@@ -86,7 +106,7 @@ impl Http {
 impl Default for Http {
     fn default() -> Self {
         let tls = Tls::on(PRIVATE.default_tls_port);
-        Self { host: IpAddr::from([127, 0, 0, 1]), port: Some(8080), tls }
+        Self { host: IpAddr::from([127, 0, 0, 1]), name: None, port: Some(8080), tls }
     }
 }
 
@@ -104,21 +124,26 @@ impl Tls {
 }
 
 /// The keys of a server.
-pub(super) struct Keys {
+#[derive(Debug)]
+pub struct ServerKeys {
     host: &'static str,
     port: &'static str,
     tls_port: &'static str,
-    key_store_path: &'static str,
-    key_store_password: &'static str,
-    need_client_auth: &'static str,
+    /// `key-store-path`.
+    pub key_store_path: &'static str,
+    /// `key-store-password`.
+    pub key_store_password: &'static str,
+    /// `need-client-auth`.
+    pub need_client_auth: &'static str,
     tls_protocols: &'static str,
-    tls_cipher_suites: &'static str,
+    /// `tls-cipher-suites`.
+    pub tls_cipher_suites: &'static str,
     default_tls_port: Option<u16>,
 }
 
 macro_rules! keys {
     ($server:literal, $default_tls_port:expr) => {
-        Keys {
+        ServerKeys {
             host: concat!("videobridge.http-servers.", $server, ".host"),
             port: concat!("videobridge.http-servers.", $server, ".port"),
             tls_port: concat!("videobridge.http-servers.", $server, ".tls-port"),
@@ -136,11 +161,11 @@ macro_rules! keys {
     };
 }
 
-/// Those of the private server.
-pub(super) const PRIVATE: Keys = keys!("private", Some(8443));
+/// The keys of the private server.
+pub const PRIVATE: ServerKeys = keys!("private", Some(8443));
 
-/// Those of the public server.
-pub(super) const PUBLIC: Keys = keys!("public", None);
+/// The keys of the public server.
+pub const PUBLIC: ServerKeys = keys!("public", None);
 
 /// The key of the port that the private server listens on.
 pub fn private_port_key(config: &Config) -> &'static str {
@@ -152,9 +177,24 @@ pub fn public_port_key(config: &Config) -> &'static str {
     config.public_http.port_key(&PUBLIC)
 }
 
+/// Whether both servers listen, and on one port: the second cannot.
+pub fn servers_collide(config: &Config) -> bool {
+    let (private, public) = (config.http.listen(), config.public_http.listen());
+    let (Some(private), Some(public), true) = (private, public, config.web_sockets.enabled) else {
+        return false;
+    };
+    private.port() == public.port()
+        && private.port() != 0
+        && (private.ip() == public.ip()
+            || private.ip().is_unspecified()
+            || public.ip().is_unspecified())
+}
+
 /// Fills a server, which holds the defaults.
-pub(super) fn read(r: &mut Reader<'_>, keys: &Keys, c: &mut Http) {
+pub(super) fn read(r: &mut Reader<'_>, keys: &ServerKeys, c: &mut Http) {
     r.host(keys.host, &mut c.host);
+    let name = r.written(keys.host).map(str::trim).filter(|text| text.parse::<IpAddr>().is_err());
+    c.name = name.map(str::to_owned);
     r.optional_port(keys.port, &mut c.port);
     let c = &mut c.tls;
     r.optional_port(keys.tls_port, &mut c.port);

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use rialto_hocon::{Origin, Source};
 
 use super::*;
-use crate::bridge::{LoadConfig, Measure};
 
 struct One(&'static str);
 
@@ -125,8 +124,8 @@ fn load_is_measured_as_configured() {
         load-measurement = packet-rate, packet-rate.load-threshold = \"20000\"
         cpu-usage { load-threshold = 80 %, detect-cpu-steal = false } } }";
     let load = loaded(text, &[]).config.load;
-    let expected = LoadConfig {
-        measure: Measure::PacketRate,
+    let expected = Load {
+        measure: LoadMeasure::PacketRate,
         cpu_threshold: 0.8,
         detect_steal: false,
         packet_threshold: 20_000,
@@ -176,6 +175,24 @@ fn mistakes_are_one_line_with_the_place_and_the_need() {
     }
     let missing = load(Some(Path::new("gone.conf")), &[], &One("")).unwrap_err().to_string();
     assert!(missing.starts_with("cannot read gone.conf: "), "{missing}");
+}
+
+#[test]
+fn a_comma_that_lacks_in_a_list_is_asked_about() {
+    for (key, two) in [
+        ("ice4j.harvest.allowed-addresses", "10.0.0.1 10.0.0.2"),
+        ("ice4j.harvest.blocked-interfaces", "eth0 eth1"),
+        ("ice4j.harvest.mapping.stun.addresses", "\"a.example.com:3478\" \"b.example.com:3478\""),
+        ("videobridge.websockets.domains", "a.example.com b.example.com"),
+        ("videobridge.apis.xmpp-client.stats-filter.whitelist", "drain version"),
+        ("jmt.dtls.accepted-fingerprint-hash-functions", "sha-512 sha-256"),
+        ("videobridge.http-servers.private.tls-protocols", "\"TLSv1.2\" \"TLSv1.3\""),
+    ] {
+        let error = table::load_text(format!("{key} = [ {two} ]\n")).unwrap_err().to_string();
+        let asks = error.starts_with(&format!("jvb.conf:1: {key}: needs a list of "))
+            && error.ends_with(" (is a ',' missing?)");
+        assert!(asks, "{error}");
+    }
 }
 
 #[test]
@@ -243,7 +260,7 @@ fn the_nearest_name_is_one_that_takes_a_value() {
 proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        crate::fuzzing::configuration(&bytes);
+        fuzz(&bytes);
     }
 
     #[test]
@@ -259,7 +276,7 @@ proptest! {
         ]),
         value in "([0-9]{1,12}|[a-z.: ]{1,9}|\"[^\"]{0,9}\"|[\\[\\]{}=,\n]|local-address|\\$\\{E\\}){0,9}"
     ) {
-        crate::fuzzing::configuration(format!("{key} = {value}").as_bytes());
+        fuzz(format!("{key} = {value}").as_bytes());
     }
 }
 
@@ -320,6 +337,43 @@ fn who_may_ask_a_component_is_a_pattern_of_whole_jids() {
         r#"videobridge.apis.xmpp-component.shutdown-source = "[""#,
     ] {
         assert!(error(wrong).contains("-source"), "{wrong}");
+    }
+}
+
+/// As in JVB: one complete client of the old file, and nothing of the new section counts.
+#[test]
+fn a_complete_client_of_the_older_file_replaces_the_new_section() {
+    let path = Path::new("/etc/jitsi/videobridge/jvb.conf");
+    let user = "org.jitsi.videobridge.xmpp.user.shard.";
+    let old = "org.jitsi.videobridge.xmpp.user.shard.HOSTNAME=old.example.com\n\
+        org.jitsi.videobridge.xmpp.user.shard.USERNAME=jvb\n\
+        org.jitsi.videobridge.xmpp.user.shard.PASSWORD=s3cr3t\n\
+        org.jitsi.videobridge.xmpp.user.shard.MUC_JIDS=brewery@internal.example.com\n\
+        org.jitsi.videobridge.xmpp.user.shard.MUC_NICKNAME=one\n";
+    let upper = "videobridge.apis.xmpp-client.configs {\n shard { HOSTNAME = new.example.com, USERNAME = n\n\
+        PASSWORD = n, MUC_JIDS = \"n@internal.example.com\", MUC_NICKNAME = n, PORT = 6222 }\n\
+        other { HOSTNAME = new.example.com, USERNAME = n, PASSWORD = n\n\
+        MUC_JIDS = \"n@internal.example.com\", MUC_NICKNAME = n }\n}\n";
+    let lower = "videobridge.apis.xmpp-client.configs.shard { hostname = new.example.com, username = n\n\
+        password = n, muc_jids = \"n@internal.example.com\", muc_nickname = n, port = 6222 }\n";
+    for new in [upper, lower] {
+        let loaded = load(Some(path), &[], &Two(new, old)).unwrap();
+        let [client] = &loaded.config.xmpp.clients[..] else { panic!("{new}") };
+        assert_eq!((client.host.as_str(), client.port), ("old.example.com", 5222), "{new}");
+        assert_eq!((client.username.as_str(), client.nickname.as_str()), ("jvb", "one"), "{new}");
+        let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let told = "videobridge.apis.xmpp-client.configs has no effect: a client of \
+                    sip-communicator.properties replaces it";
+        assert!(said.iter().any(|line| line.contains(told)), "{said:?}");
+        assert!(!said.iter().any(|line| line.contains("unknown key")), "{said:?}");
+        // One that lacks something replaces nothing, and is told.
+        let half: &'static str =
+            old.split_once("org.jitsi.videobridge.xmpp.user.shard.MUC_N").unwrap().0;
+        let loaded = load(Some(path), &[], &Two(new, half)).unwrap();
+        assert_eq!(loaded.config.xmpp.clients[0].host, "new.example.com");
+        let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let told = format!("{} lacks MUC_NICKNAME and is skipped", user.trim_end_matches('.'));
+        assert!(said.iter().any(|line| line.contains(&told)), "{said:?}");
     }
 }
 

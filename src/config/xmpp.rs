@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use rialto_hocon::{Document, Kind, Origin, System, Value};
 
 use super::{
-    Component, component, known,
+    Component, SourcePattern, component, known,
     load::Warning,
     reader::{Effective, Invalid, Reader, scalar, wants},
     units,
@@ -21,6 +21,9 @@ pub struct Xmpp {
     pub clients: Vec<XmppClient>,
     /// `videobridge.apis.xmpp-component`, when it is enabled.
     pub component: Option<Component>,
+    /// `authorized-source`: who may ask clients for conferences and health, where a client does not say it
+    /// itself. Everybody.
+    pub authorized: Option<SourcePattern>,
     /// `presence-interval`: how often statistics are published. As `videobridge.stats.interval`.
     pub presence_interval: Duration,
     /// `stats-filter.*`: the statistics that are published, when the filter is enabled. `None`: all.
@@ -39,6 +42,7 @@ impl Default for Xmpp {
         Self {
             clients: Vec::new(),
             component: None,
+            authorized: None,
             presence_interval: Duration::from_secs(5),
             whitelist: None,
             announced_version: None,
@@ -71,6 +75,9 @@ pub struct XmppClient {
     pub verify_certificate: bool,
     /// `SECURITY_MODE`. required.
     pub security: XmppSecurity,
+    /// `AUTHORIZED_SOURCE`, or `authorized-source`: who may ask for conferences and health. As
+    /// `videobridge.apis.xmpp-client.authorized-source`.
+    pub authorized: Option<SourcePattern>,
 }
 
 impl XmppClient {
@@ -150,7 +157,7 @@ const HIDDEN: &str = "(hidden)";
 
 /// Keys of a client, in the order of the documentation. `IQ_HANDLER_MODE` is known and needs nothing:
 /// requests of one conference are always answered in order, and others do not wait for them.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "HOSTNAME",
     "PORT",
     "DOMAIN",
@@ -161,7 +168,14 @@ const KEYS: [&str; 10] = [
     "DISABLE_CERTIFICATE_VERIFICATION",
     "SECURITY_MODE",
     "IQ_HANDLER_MODE",
+    AUTHORIZED_SOURCE,
 ];
+
+/// Those without which there is no client.
+pub(super) const REQUIRED: [&str; 5] =
+    ["HOSTNAME", "USERNAME", "PASSWORD", "MUC_JIDS", "MUC_NICKNAME"];
+/// A key that JVB does not have. It may be written as the component's is.
+const AUTHORIZED_SOURCE: &str = "AUTHORIZED_SOURCE";
 
 /// What a focus needs.
 const WHITELIST: [&str; 12] = [
@@ -186,13 +200,17 @@ pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
     let mut whitelist = WHITELIST.map(str::to_owned).to_vec();
     r.boolean("videobridge.apis.xmpp-client.stats-filter.enabled", &mut filter);
     let key = "videobridge.apis.xmpp-client.stats-filter.whitelist";
-    r.texts(key, &mut whitelist, "names of statistics", |name| name.len() <= 256);
+    r.texts(key, &mut whitelist, "names of statistics", |name| {
+        name.len() <= 256 && !name.contains(char::is_whitespace)
+    });
     config.whitelist = filter.then_some(whitelist);
     let short = |text: &str| text.len() <= 256 && !text.contains(char::is_control);
     let what = "a short text";
     r.optional_text("rialto.announced-version", &mut config.announced_version, what, short);
     r.optional_text("videobridge.relay.region", &mut config.region, what, short);
     config.component = component::read(r);
+    let key = "videobridge.apis.xmpp-client.authorized-source";
+    config.authorized = component::pattern(r, key);
     config.clients =
         r.section(CONFIGS).into_iter().filter_map(|(id, value)| client(r, &id, &value)).collect();
 }
@@ -205,7 +223,8 @@ pub(super) fn nearest(key: &str) -> Option<String> {
         return None;
     }
     let upper = name.to_ascii_uppercase();
-    let near = KEYS.into_iter().map(|known| (known::distance(&upper, known), known));
+    let others = KEYS.into_iter().filter(|known| *known != upper);
+    let near = others.map(|known| (known::distance(&upper, known), known));
     let (_, known) =
         near.min().filter(|(distance, known)| *distance <= (known.len() / 3).min(3))?;
     Some(format!("{}.{known}", section.escape_debug()))
@@ -220,12 +239,13 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
         return None;
     };
     let mut given = Given { reader: r, section: &section, fields: BTreeMap::new() };
-    for (name, value) in fields {
-        let upper = name.to_ascii_uppercase();
-        if let (Some(known), false) =
-            (KEYS.into_iter().find(|known| *known == upper), value.kind == Kind::Null)
-        {
-            given.fields.insert(known, (name.as_str(), value));
+    for (name, value) in fields.iter().filter(|(_, value)| value.kind != Kind::Null) {
+        let mut upper = name.to_ascii_uppercase();
+        if upper == "AUTHORIZED-SOURCE" {
+            upper = AUTHORIZED_SOURCE.to_owned();
+        }
+        if let Some(known) = KEYS.into_iter().find(|known| *known == upper) {
+            given.insert(known, name, value);
         }
     }
     let before = given.reader.invalid.len();
@@ -239,6 +259,10 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
     let unverified = given.read("DISABLE_CERTIFICATE_VERIFICATION", boolean).unwrap_or(false);
     let security = given.read("SECURITY_MODE", security).unwrap_or_default();
     given.read("IQ_HANDLER_MODE", |_| Ok(()));
+    let authorized = given.read(AUTHORIZED_SOURCE, |text| {
+        let pattern = SourcePattern::new(text);
+        pattern.ok_or_else(|| format!("needs {}", component::PATTERN))
+    });
     let wrong = given.reader.invalid.len() > before;
     let missing: Vec<&str> = [
         ("HOSTNAME", host.is_none()),
@@ -268,6 +292,7 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
         nickname: nickname?,
         verify_certificate: !unverified,
         security,
+        authorized,
     })
 }
 
@@ -278,7 +303,30 @@ struct Given<'a, 'r, 'd> {
     fields: BTreeMap<&'static str, (&'d str, &'d Value)>,
 }
 
-impl Given<'_, '_, '_> {
+impl<'d> Given<'_, '_, 'd> {
+    /// Of a name that is there in upper and in lower case, what was written later has an effect.
+    fn insert(&mut self, known: &'static str, name: &'d str, value: &'d Value) {
+        let (used, idle) = match self.fields.get(known).copied() {
+            None => ((name, value), None),
+            Some(other) if is_later(&other.1.origin, &value.origin) => (other, Some((name, value))),
+            Some(other) => ((name, value), Some(other)),
+        };
+        self.fields.insert(known, used);
+        if let Some((name, value)) = idle {
+            let key = format!("{}.{name}", self.section);
+            self.reader.known_too(&key);
+            self.reader.warnings.push(Warning::Contradiction {
+                origin: value.origin.clone(),
+                what: format!(
+                    "{} has no effect: {} is there too ({})",
+                    key.escape_debug(),
+                    used.0,
+                    used.1.origin
+                ),
+            });
+        }
+    }
+
     fn text(&mut self, key: &str, what: &str, accept: fn(&str) -> bool) -> Option<String> {
         self.read(key, |text| {
             if accept(text) { Ok(text.to_owned()) } else { Err(format!("needs {what}")) }
@@ -307,6 +355,16 @@ impl Given<'_, '_, '_> {
                 None
             }
         }
+    }
+}
+
+/// Whether one value was written after another of the same file.
+fn is_later(one: &Origin, other: &Origin) -> bool {
+    match (one, other) {
+        (Origin::File { file, line }, Origin::File { file: of, line: than }) => {
+            file == of && line > than
+        }
+        _ => false,
     }
 }
 
@@ -420,6 +478,7 @@ mod tests {
             ("DISABLE_CERTIFICATE_VERIFICATION", "true"),
             ("SECURITY_MODE", "ifpossible"),
             ("IQ_HANDLER_MODE", "async"),
+            ("AUTHORIZED_SOURCE", r#""jvbbrewery@internal\\.example\\.com/focus""#),
         ]);
         assert_eq!(keys.len(), KEYS.len());
         let upper = read(&section(&keys));
@@ -438,6 +497,7 @@ mod tests {
             nickname: "one".into(),
             verify_certificate: false,
             security: XmppSecurity::IfPossible,
+            authorized: SourcePattern::new(r"jvbbrewery@internal\.example\.com/focus"),
         };
         assert_eq!(upper.config.xmpp.clients, [expected]);
         let lower: Vec<(String, &str)> =
@@ -445,6 +505,23 @@ mod tests {
         let lower: Vec<(&str, &str)> =
             lower.iter().map(|(key, value)| (key.as_str(), *value)).collect();
         assert_eq!(read(&section(&lower)).config.xmpp, upper.config.xmpp);
+    }
+
+    #[test]
+    fn of_a_key_in_both_cases_the_later_has_an_effect_and_the_other_is_told() {
+        let mut keys = WHOLE.to_vec();
+        keys.push(("hostname", "later.example.com"));
+        let loaded = read(&section(&keys));
+        assert_eq!(loaded.config.xmpp.clients[0].host, "later.example.com");
+        let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let key = "videobridge.apis.xmpp-client.configs.shard.HOSTNAME";
+        let line = format!("jvb.conf:2: {key} has no effect: hostname is there too (jvb.conf:7)");
+        assert_eq!(said, [line]);
+        keys.rotate_right(1);
+        let loaded = read(&section(&keys));
+        assert_eq!(loaded.config.xmpp.clients[0].host, "xmpp.example.com");
+        let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert!(said[0].contains("hostname has no effect: HOSTNAME is there too"), "{said:?}");
     }
 
     #[test]
@@ -467,5 +544,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn who_may_ask_is_read_for_all_clients_and_for_one() {
+        let mut keys = WHOLE.to_vec();
+        keys.push(("authorized-source", "\"focus@one\\\\.example/.*\""));
+        let text = format!(
+            "{}\n}}\nvideobridge.apis.xmpp-client {{\nauthorized-source = \"focus@.*\"",
+            section(&keys)
+        );
+        let loaded = read(&text);
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let xmpp = &loaded.config.xmpp;
+        assert_eq!(xmpp.clients[0].authorized, SourcePattern::new(r"focus@one\.example/.*"));
+        assert_eq!(xmpp.authorized, SourcePattern::new("focus@.*"));
+        let fields = WHOLE.iter().chain([&("authorized-source", "(")]);
+        let fields =
+            fields.map(|(name, value)| ((*name).to_owned(), value.trim_matches('"').to_owned()));
+        let wrong = XmppClient::from_fields("added", fields).unwrap_err();
+        assert!(wrong.contains("regular expression"), "{wrong}");
     }
 }

@@ -23,8 +23,8 @@ pub(super) async fn watch(
     transports: &Transports,
 ) -> watch::Receiver<Option<String>> {
     let locals = transports.addresses();
-    let configured = super::transport_config(config).static_mappings;
-    let harvest = config.harvest.clone();
+    let configured = super::map::transport_config(config).static_mappings;
+    let harvest = super::map::harvest_config(config);
     let ask = move |locals: Arc<[SocketAddr]>| {
         let harvest = harvest.clone();
         async move { harvest::discover(&harvest, &locals).await }

@@ -8,7 +8,7 @@ use std::{
 use axum::{
     body::Bytes,
     extract::{
-        Query, State, WebSocketUpgrade,
+        Extension, Query, State, WebSocketUpgrade,
         ws::{Message, WebSocket},
     },
     http::{HeaderMap, StatusCode, header},
@@ -21,10 +21,12 @@ use tokio::{
 };
 
 use super::{Focus, message::ToPage, room::Membership, sdp, session::Session};
-use crate::bridge::ConferenceEvent;
+use crate::{bridge::ConferenceEvent, http::Seat};
 
 /// Longest message from a page, bytes: a description with some room around it.
 const MAX_MESSAGE: usize = sdp::MAX_BYTES + 64 * 1024;
+/// Bytes that are read at once. The library keeps so many for each page.
+const READ_BUFFER: usize = 4 << 10;
 /// Messages that a page may send at once.
 const BURST: f64 = 200.0;
 /// Messages per second that a page may send for long.
@@ -49,6 +51,7 @@ pub(super) async fn upgrade(
     State(focus): State<Arc<Focus>>,
     Query(hello): Query<Hello>,
     headers: HeaderMap,
+    seat: Option<Extension<Seat>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if !same_origin(&headers) {
@@ -57,7 +60,11 @@ pub(super) async fn upgrade(
     upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
-        .on_upgrade(move |socket| serve(focus, hello, socket))
+        .read_buffer_size(READ_BUFFER)
+        .on_upgrade(move |socket| async move {
+            serve(focus, hello, socket).await;
+            drop(seat);
+        })
 }
 
 /// A page of another site must not join in its visitor's name. Clients that are no browsers send no

@@ -17,7 +17,16 @@ use std::{
 pub use aws::{METADATA, MetadataError, is_amazon};
 pub use stun::StunFailure;
 
-use crate::config::Harvest;
+/// Who is asked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HarvestConfig {
+    /// STUN servers, `host:port`. The first that answers is believed. None.
+    pub stun_servers: Vec<String>,
+    /// Ask Amazon's metadata, on Amazon's machines.
+    pub aws: bool,
+    /// And on others, if `aws`.
+    pub aws_force: bool,
+}
 
 /// What a local address is known by elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,7 +41,7 @@ pub struct Found {
 /// address is seen as it is.
 ///
 /// Who does not answer is one line in the log, and no reason not to start.
-pub async fn discover(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
+pub async fn discover(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Found> {
     let (seen, told) =
         tokio::join!(by_stun(config, locals), by_metadata(config, is_amazon, METADATA));
     let found: BTreeSet<Found> = seen.into_iter().chain(told).collect();
@@ -50,7 +59,7 @@ pub struct Seen {
 }
 
 /// How each local address is seen, as far as anybody tells.
-async fn by_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
+async fn by_stun(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Found> {
     let mut found = Vec::new();
     for Seen { local, answer } in ask_stun(config, locals).await {
         match answer {
@@ -64,7 +73,7 @@ async fn by_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Found> {
 }
 
 /// Asks the STUN servers of the configuration how they see each IPv4 address of `locals`.
-pub async fn ask_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Seen> {
+pub async fn ask_stun(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Seen> {
     if config.stun_servers.is_empty() {
         return Vec::new();
     }
@@ -90,7 +99,7 @@ pub async fn ask_stun(config: &Harvest, locals: &[SocketAddr]) -> Vec<Seen> {
 
 /// What Amazon says, on its machines or where it is forced.
 async fn by_metadata(
-    config: &Harvest,
+    config: &HarvestConfig,
     is_amazon: impl FnOnce() -> bool,
     host: &str,
 ) -> Option<Found> {

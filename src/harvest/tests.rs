@@ -44,11 +44,11 @@ async fn stun_server() -> SocketAddr {
 async fn a_server_tells_how_it_sees_us() {
     let local: SocketAddr = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10000).into();
     let stun_servers = vec![stun_server().await.to_string()];
-    let config = Harvest { stun_servers, aws: false, ..Harvest::default() };
+    let config = HarvestConfig { stun_servers, aws: false, ..HarvestConfig::default() };
     let found = Found { local: local.ip(), public: PUBLIC.into() };
     assert_eq!(discover(&config, &[local]).await, [found]);
     // What is written down is not asked for again, and nobody is asked about IPv6.
-    let silent = Harvest { aws: false, ..Harvest::default() };
+    let silent = HarvestConfig { aws: false, ..HarvestConfig::default() };
     assert_eq!(discover(&silent, &[local]).await, []);
     let six: SocketAddr = "[::1]:10000".parse().unwrap();
     assert_eq!(discover(&config, &[six]).await, []);
@@ -58,7 +58,7 @@ async fn a_server_tells_how_it_sees_us() {
 async fn a_server_without_a_name_is_a_line_and_no_more() {
     let local: SocketAddr = "127.0.0.1:10000".parse().unwrap();
     let stun_servers = vec!["no port".to_owned()];
-    let config = Harvest { stun_servers, aws: false, ..Harvest::default() };
+    let config = HarvestConfig { stun_servers, aws: false, ..HarvestConfig::default() };
     assert_eq!(discover(&config, &[local]).await, []);
 }
 
@@ -105,7 +105,7 @@ async fn metadata_are_asked_on_amazons_machines_or_where_it_is_forced() {
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     for case in 0..8 {
         let [aws, aws_force, amazon] = [1, 2, 4].map(|bit| case & bit != 0);
-        let config = Harvest { aws, aws_force, ..Harvest::default() };
+        let config = HarvestConfig { aws, aws_force, ..HarvestConfig::default() };
         let expected = aws && (aws_force || amazon);
         let found = by_metadata(&config, || amazon, &host).await;
         assert_eq!(found.is_some(), expected, "{aws} {aws_force} {amazon}");
@@ -118,7 +118,7 @@ async fn metadata_that_nobody_serves_are_no_address() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = closed.local_addr().unwrap().to_string();
     drop(closed);
-    let config = Harvest { aws: true, aws_force: true, ..Harvest::default() };
+    let config = HarvestConfig { aws: true, aws_force: true, ..HarvestConfig::default() };
     assert_eq!(by_metadata(&config, || false, &host).await, None);
 }
 

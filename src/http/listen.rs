@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::Router;
+use axum::{Router, http::header, response::Response};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
@@ -26,12 +26,24 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time,
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::TlsAcceptor;
 
-use super::places::{Place, Places};
+use super::{
+    places::{Place, Places, Seat},
+    refuse,
+    tls::Https,
+};
 
-/// Connections at a time. A further one takes the place of one that waits for a request.
+/// Connections at a time, where the process may have so many files. A further one takes the place of one
+/// that waits for its client.
 const CONNECTIONS: usize = 1024;
+
+/// Connections besides, which are told how the bridge is and nothing else: what asks that must not wait
+/// while all others have requests in hand.
+const RESERVE: usize = 16;
+
+/// Files that servers leave to others: media, XMPP, captures, the log.
+const OTHER_FILES: usize = 128;
 
 /// A connection that has not sent the whole head of its first request by then is closed.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +53,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As for the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where there are no files left, and none comes back for so long, connections that are kept between
+/// requests are closed as well.
+const KEPT_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Connections that cannot be accepted are a line once in so long.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -82,13 +98,25 @@ impl Server {
     ///
     /// # Errors
     /// When the listener does not know its own address.
-    pub fn start(
+    pub fn start(listener: TcpListener, router: Router, tls: Option<Https>) -> io::Result<Self> {
+        Self::with_connections(listener, router, tls, CONNECTIONS)
+    }
+
+    /// The same, with so many connections at a time, where the process may have so many files.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_connections(
         listener: TcpListener,
         router: Router,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Https>,
+        connections: usize,
     ) -> io::Result<Self> {
         let addr = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, router, tls.map(TlsAcceptor::from)));
+        let files = rialto_sys::open_files().map_or(usize::MAX, |(now, _)| now);
+        let places = Places::new(connections.min(share(files)), RESERVE);
+        let tls = tls.map(|tls| TlsAcceptor::from(tls.config));
+        let task = tokio::spawn(accept(listener, router, tls, places));
         Ok(Self { addr, task })
     }
 
@@ -105,23 +133,33 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>) {
-    let places = Places::new(CONNECTIONS);
+/// How many of so many files one server may use: there are up to three.
+fn share(files: usize) -> usize {
+    (files.saturating_sub(OTHER_FILES) / 3).saturating_sub(RESERVE).max(RESERVE)
+}
+
+async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>, places: Places) {
     let mut connections = JoinSet::new();
     let mut told: Option<Instant> = None;
+    let mut failing: Option<Instant> = None;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                failing = None;
                 let Some(place) = places.take().await else { return };
                 connections.spawn(connection(stream, router.clone(), tls.clone(), place));
             }
             Err(error) => {
-                // No descriptors left, most likely: some will be closed soon.
+                // No descriptors left, most likely: who has not asked for anything gives one back.
                 if told.is_none_or(|at| at.elapsed() >= SILENCE) {
                     tracing::warn!(%error, "cannot accept an HTTP connection");
                     told = Some(Instant::now());
                 }
-                time::sleep(Duration::from_millis(100)).await;
+                let since = *failing.get_or_insert_with(Instant::now);
+                let closed = places.close_fresh()
+                    || (since.elapsed() >= KEPT_PATIENCE && places.close_longest());
+                let pause = if closed { 1 } else { 10 };
+                time::sleep(Duration::from_millis(pause)).await;
             }
         }
         while connections.try_join_next().is_some() {}
@@ -158,16 +196,20 @@ async fn serve(
 ) {
     let router = TowerToHyperService::new(router);
     let here = place.clone();
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let busy = here.busy();
-        let answer = router.call(request);
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        let (here, router) = (here.clone(), router.clone());
         async move {
-            let answer = answer.await?;
-            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                busy.upgraded();
-                return Ok(answer);
+            if !is_about_health(&request) && !here.gets_room().await {
+                return Ok(too_many());
             }
-            Ok::<_, Infallible>(answer.map(|body| busy.until_sent(body)))
+            request.extensions_mut().insert(Seat::new(&here));
+            let (head, body) = request.into_parts();
+            let (work, body) = here.request(body);
+            let answer = router.call(Request::from_parts(head, body)).await?;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                work.upgraded();
+            }
+            Ok::<_, Infallible>(answer)
         }
     });
     let served = http1::Builder::new()
@@ -188,4 +230,15 @@ async fn serve(
         }
     }
     let _ = served.await;
+}
+
+fn is_about_health(request: &Request<Incoming>) -> bool {
+    request.uri().path().trim_end_matches('/') == "/about/health"
+}
+
+/// The answer on a connection in reserve, which then ends.
+fn too_many() -> Response {
+    let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "Too many requests are in hand");
+    answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    answer
 }

@@ -9,6 +9,8 @@ mod colibri;
 mod debug;
 mod ec_key;
 mod features;
+pub(crate) mod frames;
+mod guard;
 mod histogram;
 mod key_store;
 mod labelled;
@@ -19,6 +21,7 @@ mod muc_client;
 mod places;
 mod queues;
 mod readings;
+mod socket;
 mod stats;
 mod tls;
 mod web_socket;
@@ -39,9 +42,10 @@ use axum::{
     routing::{get, patch, post},
 };
 
+pub use guard::{Guard, Hosts};
 pub use listen::{ListenError, Server, bind};
-pub use tls::{TlsError, server_tls, tls_config};
-pub(crate) use tls::{is_suite, is_version};
+pub use places::Seat;
+pub use tls::{Https, TlsError, TlsPart, server_tls, tls_config};
 pub use web_socket::web_sockets;
 
 use crate::{
@@ -72,7 +76,9 @@ struct Shared {
 pub fn router(report: SelfReport, clients: Option<XmppClients>, rest: &config::Rest) -> Router {
     let mut router = Router::new();
     if rest.health {
+        // As in JVB; what looks at health is often given an address with a slash at its end.
         router = router.route("/about/health", get(about::health));
+        router = router.route("/about/health/", get(about::health));
     }
     if rest.version {
         router = router.route("/about/version", get(about::version));

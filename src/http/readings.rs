@@ -157,6 +157,28 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "dtls_fingerprint_mismatch", "Certificates that were not the signalled ones", |s| s.transports.dtls_fingerprint_mismatch;
     counter "ice_consent_lost", "Consent expiries (RFC 7675)", |s| s.transports.consent_lost;
     counter "ice_address_changes", "Changes of an endpoint's address", |s| s.transports.address_changes;
+    counter "ice_role_conflicts", "ICE role conflicts (RFC 8445 section 7.3.1.1), whoever gave way", |s| s.transports.role_conflicts;
+    counter "ice_candidates_ignored", "Candidates of endpoints that were ignored", |s| s.transports.candidates_ignored;
+    counter "ice_addresses_contested", "Answers dropped because they came from the address of another endpoint", |s| s.transports.addresses_contested;
+    counter "ice_addresses_evicted", "Addresses of endpoints that were given up because they had too many", |s| s.transports.addresses_evicted;
+    counter "stun_requests", "STUN requests that authenticated", |s| s.transports.stun_requests;
+    counter "stun_responses", "STUN responses that authenticated", |s| s.transports.stun_responses;
+    counter "stun_malformed", "STUN dropped: it does not parse, or its FINGERPRINT is wrong", |s| s.transports.stun_malformed;
+    counter "stun_unknown", "STUN requests dropped: they are for no endpoint here", |s| s.transports.stun_unknown;
+    counter "stun_unauthenticated", "STUN dropped: its MESSAGE-INTEGRITY or USERNAME is wrong", |s| s.transports.stun_unauthenticated;
+    counter "stun_unmatched", "STUN responses dropped: nothing was asked, or somebody else", |s| s.transports.stun_unmatched;
+    counter "stun_rate_limited", "STUN requests dropped: their endpoint sent too many", |s| s.transports.stun_rate_limited;
+    counter "stun_wrong_local", "STUN dropped: it came to an address that is not to be used", |s| s.transports.stun_wrong_local;
+    counter "dtls_dropped", "DTLS datagrams dropped: their endpoint is gone, or had no connection at that address", |s| s.transports.dtls_dropped;
+    counter "dtls_malformed", "DTLS datagrams that hold no whole record (RFC 6347 section 4.1)", |s| s.transports.dtls_malformed;
+    counter "dtls_application_data_dropped", "Application data over DTLS dropped: no SCTP was agreed on, or the endpoint was not verified", |s| s.transports.application_data_dropped;
+    counter "sctp_connected", "SCTP associations set up", |s| s.transports.sctp_connected;
+    counter "sctp_lost", "SCTP associations that ended otherwise than with their DTLS", |s| s.transports.sctp_lost;
+    counter "sctp_panics", "Of these, by a defect of the SCTP library", |s| s.transports.sctp_panics;
+    counter "data_channels_opened", "Data channels opened", |s| s.transports.channels_opened;
+    counter "data_channel_messages_dropped", "Data-channel messages dropped: too many waited to be read", |s| s.transports.channel_texts_dropped;
+    counter "data_channel_binary", "Binary data-channel messages dropped: the bridge speaks text", |s| s.transports.channel_binary;
+    counter "data_channel_malformed", "Data-channel messages dropped: outside of a channel, or not what they say", |s| s.transports.channel_malformed;
 };
 
 /// What may not be told: its name, its help, and its value.
@@ -194,3 +216,40 @@ pub(super) const DISTRIBUTIONS: [Distribution; 3] = [
         &s.conference_video_senders
     }),
 ];
+
+#[cfg(test)]
+mod tests {
+    use rialto_transport::TransportCounters;
+
+    use super::*;
+
+    /// Counters under a name that does not have theirs in it.
+    const NAMED_OTHERWISE: [(&str, &str); 9] = [
+        ("consent_lost", "ice_consent_lost"),
+        ("address_changes", "ice_address_changes"),
+        ("role_conflicts", "ice_role_conflicts"),
+        ("application_data_dropped", "dtls_application_data_dropped"),
+        ("channels_refused", "rejected_data_channels"),
+        ("channel_texts_sent", "data_channel_messages_sent"),
+        ("channel_texts_received", "data_channel_messages_received"),
+        ("channel_texts_dropped", "data_channel_messages_dropped"),
+        ("candidates_ignored", "ice_candidates_ignored"),
+    ];
+
+    #[test]
+    fn whatever_transports_count_is_shown() {
+        let all = format!("{:?}", TransportCounters::default());
+        let fields = all.split(['{', ',']).filter_map(|part| part.split_once(':'));
+        let fields: Vec<&str> = fields.map(|(name, _)| name.trim()).collect();
+        assert!(fields.len() > 30, "{all}");
+        let known = |name: &str| JVB.iter().chain(RIALTO).any(|metric| metric.name == name);
+        for field in fields {
+            let other = NAMED_OTHERWISE.iter().find(|(ours, _)| *ours == field);
+            let names = other.map_or_else(
+                || ["", "ice_", "data_"].map(|start| format!("{start}{field}")).to_vec(),
+                |(_, shown)| vec![(*shown).to_owned()],
+            );
+            assert!(names.iter().any(|name| known(name)), "{field} is counted and not shown");
+        }
+    }
+}

@@ -187,6 +187,7 @@ fn transport_and_sources() -> Value {
 async fn about_drain_debug_and_what_is_not_there() {
     let http = Http::everything();
     alike(&http.get("/about/health").await, "idle-about-health");
+    alike(&http.get("/about/health/").await, "idle-about-health");
     let version = http.get("/about/version").await;
     alike(&version, "idle-about-version");
     assert_eq!(version.keys(), captured("idle-about-version").keys());

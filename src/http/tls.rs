@@ -114,25 +114,72 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
+/// What of a server's TLS has to be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsPart {
+    /// The key store.
+    KeyStore,
+    /// Its password.
+    Password,
+    /// That clients need certificates.
+    ClientAuth,
+    /// The cipher suites.
+    CipherSuites,
+}
+
+impl TlsError {
+    /// What has to be changed, when it is about a server with a key store.
+    pub fn part(&self) -> TlsPart {
+        match self {
+            Self::Password { .. } => TlsPart::Password,
+            Self::NoTrust { .. } | Self::Trust { .. } => TlsPart::ClientAuth,
+            Self::Nothing => TlsPart::CipherSuites,
+            Self::Unreadable { .. }
+            | Self::Pem { .. }
+            | Self::EncryptedKey { .. }
+            | Self::JavaKeyStore { .. }
+            | Self::Pkcs12 { .. }
+            | Self::NoKey { .. }
+            | Self::Key { .. }
+            | Self::Unusable(_) => TlsPart::KeyStore,
+        }
+    }
+}
+
+/// What an HTTPS server speaks, and the certificate that it shows.
+#[derive(Clone, Debug)]
+pub struct Https {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) certificate: Option<CertificateDer<'static>>,
+}
+
+impl Https {
+    /// The server's own certificate.
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        self.certificate.clone()
+    }
+}
+
 /// Reads a certificate chain and its key, both PEM.
 ///
 /// # Errors
 /// Files that cannot be read, that hold something else, or that do not belong together.
-pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn tls_config(certificate: &Path, key: &Path) -> Result<Https, TlsError> {
     let chain = chain(&certificate.display().to_string(), &read(certificate)?)?;
     let key = self::key(&key.display().to_string(), &read(key)?)?;
+    let certificate = chain.first().cloned();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    Ok(http1(config))
+    Ok(Https { config: http1(config), certificate })
 }
 
 /// What a server with a key store speaks; `None` without one.
 ///
 /// # Errors
 /// A key store that cannot be used, or nothing that could be spoken.
-pub fn server_tls(tls: &config::Tls) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+pub fn server_tls(tls: &config::Tls) -> Result<Option<Https>, TlsError> {
     let Some(path) = &tls.key_store else { return Ok(None) };
     let store = KeyStore::read(path, tls.password.reveal())?;
     let provider = Arc::new(provider(&tls.cipher_suites));
@@ -147,12 +194,13 @@ pub fn server_tls(tls: &config::Tls) -> Result<Option<Arc<ServerConfig>>, TlsErr
         (true, Some(trusted)) => clients(trusted, &provider)
             .map_err(|source| TlsError::Trust { file: path.display().to_string(), source })?,
     };
+    let certificate = store.chain.first().cloned();
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)?
         .with_client_cert_verifier(clients)
         .with_single_cert(store.chain, store.key)
         .map_err(|source| TlsError::Key { file: path.display().to_string(), source })?;
-    Ok(Some(http1(config)))
+    Ok(Some(Https { config: http1(config), certificate }))
 }
 
 /// Demands a certificate of one of `trusted`.
@@ -183,16 +231,6 @@ fn versions(names: &[String]) -> Vec<&'static SupportedProtocolVersion> {
 /// Java's names.
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
     [("TLSv1.2", &version::TLS12), ("TLSv1.3", &version::TLS13)];
-
-/// Whether there is a version of TLS of this name.
-pub(crate) fn is_version(name: &str) -> bool {
-    VERSIONS.iter().any(|(known, _)| *known == name)
-}
-
-/// Whether there is a cipher suite of this name.
-pub(crate) fn is_suite(name: &str) -> bool {
-    ring::ALL_CIPHER_SUITES.iter().any(|suite| suite_name(*suite) == name)
-}
 
 /// The name that IANA and Java have for it.
 fn suite_name(suite: SupportedCipherSuite) -> String {
@@ -230,4 +268,20 @@ pub(super) fn key(file: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Tl
         what: "private key",
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_knows_what_the_library_has() {
+        assert_eq!(VERSIONS.map(|(name, _)| name), config::TLS_PROTOCOLS);
+        let mut names: Vec<String> =
+            ring::ALL_CIPHER_SUITES.iter().copied().map(suite_name).collect();
+        names.sort();
+        let mut known = config::TLS_CIPHER_SUITES;
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
 }

@@ -4,39 +4,40 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
-    body::Bytes,
+    Extension, Router,
+    body::Body,
     extract::{
-        Path, Query, State, WebSocketUpgrade,
-        rejection::QueryRejection,
-        ws::{CloseFrame, Message, WebSocket, rejection::WebSocketUpgradeRejection},
+        Path, Query, State, WebSocketUpgrade, rejection::QueryRejection,
+        ws::rejection::WebSocketUpgradeRejection,
     },
-    http::StatusCode,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use sha1::{Digest as _, Sha1};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use super::refuse;
+use super::{
+    frames::{self, Event, Fault},
+    places::Seat,
+    refuse,
+    socket::{Gone, Socket},
+};
 use crate::{
     bridge::{Bridge, Channel},
     channel::{Outgoing, SocketEnd, message::MAX_BYTES},
     config::WebSockets,
 };
 
-/// A client that does not take a message for so long is gone.
-const SEND_LIMIT: Duration = Duration::from_secs(10);
-
 /// How long the other side may take to answer a close frame (RFC 6455 section 7.1.1).
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Past this a message is not even received; up to it there is a close frame that says why.
-const FRAME_BYTES: usize = 2 * MAX_BYTES;
-
 /// Why a socket is closed, beside what a channel says (RFC 6455 section 7.4.1).
 const IDLE: (u16, &str) = (1001, "idle timeout");
-const TOO_LONG: (u16, &str) = (1009, "message too long");
 
 struct Shared {
     bridge: Bridge,
@@ -56,12 +57,17 @@ struct Login {
     pwd: String,
 }
 
+/// What a connection brings to its upgrade: how it becomes one, and its place among the server's.
+type Upgradable = (Option<Extension<OnUpgrade>>, Option<Extension<Seat>>);
+
 /// 404 for another server's address. What is wrong with the rest is not told: 403.
 async fn connect(
     State(shared): State<Arc<Shared>>,
     Path((server, conference, endpoint)): Path<(String, String, String)>,
     login: Result<Query<Login>, QueryRejection>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    headers: HeaderMap,
+    (on_upgrade, seat): Upgradable,
+    checked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if server != shared.config.server_id {
         return refuse(StatusCode::NOT_FOUND, "Not Found");
@@ -70,41 +76,70 @@ async fn connect(
     let Some(permit) = shared.bridge.open_web_socket(&conference, &endpoint, &password) else {
         return refuse(StatusCode::FORBIDDEN, "authentication failed");
     };
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
+    if let Err(rejection) = checked {
+        return rejection.into_response();
+    }
+    let (Some(Extension(on_upgrade)), Some(key)) =
+        (on_upgrade, headers.get(header::SEC_WEBSOCKET_KEY))
+    else {
+        return refuse(StatusCode::UPGRADE_REQUIRED, "The connection cannot be upgraded");
     };
-    upgrade.max_message_size(FRAME_BYTES).max_frame_size(FRAME_BYTES).on_upgrade(
-        move |socket| async move {
-            // A client that never completes the handshake must not replace another channel.
-            if let Some(channel) = permit.open() {
-                serve(&channel, socket, &shared.config).await;
-            }
-        },
-    )
+    tokio::spawn(async move {
+        let Ok(upgraded) = on_upgrade.await else { return };
+        // A client that never completes the handshake must not replace another channel.
+        if let Some(channel) = permit.open() {
+            let socket = Socket::new(TokioIo::new(upgraded), MAX_BYTES);
+            serve(&channel, socket, &shared.config).await;
+        }
+        drop(seat);
+    });
+    switching(key)
 }
 
+/// The server's half of the handshake (RFC 6455 section 4.2.2).
+fn switching(key: &HeaderValue) -> Response {
+    let mut digest = Sha1::new();
+    digest.update(key.as_bytes());
+    digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = BASE64_STANDARD.encode(digest.finalize());
+    let headers = [
+        (header::CONNECTION, "upgrade"),
+        (header::UPGRADE, "websocket"),
+        (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+}
+
+/// A connection that became a WebSocket.
+type Upgraded = Socket<TokioIo<hyper::upgrade::Upgraded>>;
+
 /// Until either side ends it.
-async fn serve(channel: &Channel, mut socket: WebSocket, config: &WebSockets) {
+async fn serve(channel: &Channel, mut socket: Upgraded, config: &WebSockets) {
     let end = converse(channel, &mut socket, config).await;
-    if let End::Theirs(how) = end {
-        channel.ended(how);
-    }
-    if let End::Ours((code, reason)) = end {
-        if (code, reason) == IDLE {
-            channel.ended(SocketEnd::Silent);
+    let answer = match end {
+        End::Theirs(how) => {
+            channel.ended(how);
+            let SocketEnd::Closed(code) = how else { return };
+            frames::close_frame(code, "")
         }
-        let frame = CloseFrame { code, reason: reason.into() };
-        if !send(&mut socket, Message::Close(Some(frame))).await {
-            return;
+        End::Ours((code, reason)) => {
+            if (code, reason) == IDLE {
+                channel.ended(SocketEnd::Silent);
+            }
+            frames::close_frame(Some(code), reason)
         }
+    };
+    if socket.send(&answer).await.is_err() {
+        return;
     }
-    // What still comes is not for us, up to the other side's close frame; ours is an answer to that.
-    let end = async { while let Some(Ok(_)) = socket.recv().await {} };
-    let _ = timeout(CLOSE_LIMIT, end).await;
+    // What still comes is not for us, up to the other side's close frame, if that has not come yet.
+    if matches!(end, End::Ours(_)) {
+        let _ = timeout(CLOSE_LIMIT, socket.skip_to_close()).await;
+    }
 }
 
 /// Who ended the conversation.
+#[derive(Clone, Copy)]
 enum End {
     /// We did, with this code and reason.
     Ours((u16, &'static str)),
@@ -112,46 +147,48 @@ enum End {
     Theirs(SocketEnd),
 }
 
-async fn converse(channel: &Channel, socket: &mut WebSocket, config: &WebSockets) -> End {
+async fn converse(channel: &Channel, socket: &mut Upgraded, config: &WebSockets) -> End {
     let period = config.ping_interval.max(Duration::from_millis(100));
     let mut pings = interval_at(Instant::now() + period, period);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
     loop {
+        let silent_at = socket.heard() + config.idle_timeout;
         tokio::select! {
-            received = socket.recv() => {
-                heard = Instant::now();
-                let Some(received) = received else { return End::Theirs(SocketEnd::Failed) };
-                match received {
-                    Ok(Message::Text(text)) if text.len() > MAX_BYTES => return End::Ours(TOO_LONG),
-                    Ok(Message::Text(text)) => channel.received(&text),
-                    Ok(Message::Binary(bytes)) => channel.received_binary(bytes.len()),
-                    Ok(Message::Ping(_) | Message::Pong(_)) => {}
-                    Ok(Message::Close(frame)) => {
-                        return End::Theirs(SocketEnd::Closed(frame.map(|frame| frame.code)));
+            received = socket.next() => match received {
+                Ok(Event::Text(text)) => channel.received(&text),
+                Ok(Event::Binary(length)) => channel.received_binary(length),
+                Ok(Event::Ping(payload)) => {
+                    if socket.send(&frames::pong(&payload)).await.is_err() {
+                        return End::Theirs(SocketEnd::Silent);
                     }
-                    Err(_) => return End::Theirs(SocketEnd::Failed),
                 }
-            }
+                Ok(Event::Pong | Event::Part) => {}
+                Ok(Event::Close(code)) => return End::Theirs(SocketEnd::Closed(code)),
+                Err(Gone::Wrong(fault)) => return wrong(channel, fault),
+                Err(Gone::Broken) => return End::Theirs(SocketEnd::Failed),
+            },
             next = channel.next() => match next {
                 Outgoing::Text(text) => {
-                    if !send(socket, Message::Text((&*text).into())).await {
+                    if socket.send(&frames::text(&text)).await.is_err() {
                         return End::Theirs(SocketEnd::Silent);
                     }
                 }
                 Outgoing::Close(why) => return End::Ours((why.code(), why.reason())),
             },
             _ = pings.tick(), if config.pings => {
-                if !send(socket, Message::Ping(Bytes::new())).await {
+                if socket.send(&frames::ping()).await.is_err() {
                     return End::Theirs(SocketEnd::Silent);
                 }
             }
-            () = sleep_until(heard + config.idle_timeout) => return End::Ours(IDLE),
+            () = sleep_until(silent_at) => return End::Ours(IDLE),
         }
     }
 }
 
-/// False when the client is gone.
-async fn send(socket: &mut WebSocket, message: Message) -> bool {
-    matches!(timeout(SEND_LIMIT, socket.send(message)).await, Ok(Ok(())))
+/// A client that is not understood is told why. One that only said too much is not counted as broken.
+fn wrong(channel: &Channel, fault: Fault) -> End {
+    if fault != Fault::TooLong {
+        channel.ended(SocketEnd::Failed);
+    }
+    End::Ours((fault.code(), fault.reason()))
 }

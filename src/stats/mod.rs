@@ -1,11 +1,10 @@
-//! What is published of the bridge, and the limit on log lines that a peer can cause.
+//! Statistics as values, what the system says of the process, and the limit on log lines that a peer
+//! can cause.
 
 mod log_limit;
-mod older;
 mod process;
-mod published;
+mod values;
 
 pub use log_limit::LogLimit;
-pub use older::older;
 pub use process::Process;
-pub use published::{Mucs, Number, Stat, Surroundings, published, timestamp};
+pub use values::{Mucs, Number, Stat, Surroundings, timestamp};

@@ -13,6 +13,7 @@ use super::stanza::{Fault, Stanza};
 use crate::{
     bridge::HealthError,
     colibri::{ColibriError, Condition, ConferenceModified, ConferenceModify, xml},
+    config::SourcePattern,
 };
 
 /// The namespace of health checks.
@@ -117,6 +118,25 @@ impl Reply {
         put(answer.attrs_mut(), "type", kind);
         answer
     }
+}
+
+/// Refuses what somebody asks of the bridge who may not. `None`: `authorized` may, or asks for what
+/// everybody may know.
+pub fn refuse_stranger(
+    stanza: &Stanza,
+    about: &About,
+    authorized: Option<&SourcePattern>,
+) -> Option<Element> {
+    let (Stanza::Whole(iq) | Stanza::GivenUp { head: iq, .. }) = stanza;
+    let authorized = authorized?;
+    let asked = iq
+        .children()
+        .find(|asked| xml::is_conference_modify(asked) || asked.is("healthcheck", HEALTHCHECK))?;
+    if authorized.matches(iq.attr("from").unwrap_or_default()) {
+        return None;
+    }
+    let reply = Request::new(iq, about)?.reply(Some(asked));
+    Some(reply.refuse(&ColibriError::new(Condition::NotAuthorized, "")))
 }
 
 /// Decides what to do about a stanza.

@@ -30,8 +30,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        bridge::BridgeStats,
-        stats::{Mucs, Surroundings, published},
+        bridge::{BridgeStats, published},
+        stats::{Mucs, Surroundings},
     };
 
     fn around() -> Surroundings {

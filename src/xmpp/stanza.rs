@@ -89,6 +89,17 @@ impl StanzaBuilder {
         self.give_up(Fault::TooLong);
     }
 
+    /// Whether the element that has just begun is not kept, nor what is in it.
+    pub fn skips(&self) -> bool {
+        self.skipped > 0
+    }
+
+    /// Open elements, kept or not.
+    #[cfg(test)]
+    pub fn depth(&self) -> usize {
+        self.open.len() + self.skipped
+    }
+
     /// Takes the next event; the stanza when it has ended. Events after that are ignored.
     pub fn feed(&mut self, event: Event) -> Option<Stanza> {
         match event {

@@ -53,6 +53,8 @@ pub struct StreamReader {
     trim: Trim,
     /// Something of the tag that comes next was left out.
     trimmed: bool,
+    /// An element has begun that is not kept: what is in it need not be parsed.
+    skipping: bool,
 }
 
 impl std::fmt::Debug for StreamReader {
@@ -75,6 +77,7 @@ impl StreamReader {
             stanza: None,
             trim: Trim::new(limits.bytes),
             trimmed: false,
+            skipping: false,
         }
     }
 
@@ -82,7 +85,27 @@ impl StreamReader {
     /// needed. After an error the stream is over.
     pub fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<StreamEvent>, StreamError> {
         while !self.closed {
+            // An empty element's end is already in the parser, and is no byte.
+            if self.skipping && !bytes.is_empty() {
+                match self.parser.parse(&mut &b""[..], false) {
+                    Ok(Some(event)) => {
+                        self.skipping = false;
+                        if let Some(event) = self.on_event(event) {
+                            return Ok(Some(event));
+                        }
+                        continue;
+                    }
+                    Ok(None) | Err(EndOrError::NeedMoreData) => {
+                        self.skipping = !self.trim.leave_out_inside();
+                    }
+                    Err(EndOrError::Error(error)) => return Err(error.into()),
+                }
+            }
             let event = match bytes.first() {
+                Some(_) if self.trim.inside() => {
+                    let end = self.trim.skip_inside(bytes);
+                    self.parse_all(end.unwrap_or_default())
+                }
                 Some(_) if self.trim.dropping() => {
                     let end = self.trim.skip(bytes);
                     self.parse_all(end.unwrap_or_default())
@@ -118,6 +141,12 @@ impl StreamReader {
         Ok(None)
     }
 
+    /// Open elements that the parser knows of, the stream's own among them.
+    #[cfg(test)]
+    fn depth(&self) -> usize {
+        1 + self.stanza.as_ref().map_or(0, StanzaBuilder::depth)
+    }
+
     /// Gives the parser as much as it may see at once.
     fn parse(&mut self, bytes: &mut &[u8]) -> Result<Option<Event>, EndOrError> {
         let (piece, after) = bytes.split_at(self.trim.room(bytes));
@@ -141,7 +170,10 @@ impl StreamReader {
             if trimmed {
                 builder.trimmed();
             }
-            let stanza = builder.feed(event)?;
+            let begins = matches!(event, Event::StartElement(..));
+            let stanza = builder.feed(event);
+            self.skipping = begins && builder.skips();
+            let stanza = stanza?;
             self.stanza = None;
             return Some(StreamEvent::Stanza(stanza));
         }
@@ -353,6 +385,50 @@ mod tests {
         assert_eq!(events.len(), 6);
         assert!(matches!(events[3], StreamEvent::Stanza(Stanza::GivenUp { .. })));
         assert!(matches!(events[4], StreamEvent::Stanza(Stanza::Whole(_))));
+    }
+
+    /// The parser looks through all open elements for a namespace.
+    #[test]
+    fn what_is_deep_is_not_parsed() {
+        let text = |inside: &str| {
+            let deep =
+                format!("<iq id='deep'>{}{inside}{}</iq>", "<d>".repeat(30), "</d>".repeat(30));
+            STREAM.replace("<iq", &format!("{deep}<iq"))
+        };
+        let names = |text: &str| {
+            let mut reader = StreamReader::new(Limits::default());
+            let mut rest = text.as_bytes();
+            let mut most = 0;
+            let mut stanzas = Vec::new();
+            while let Some(event) = reader.read(&mut rest).unwrap() {
+                if let StreamEvent::Stanza(stanza) = event {
+                    stanzas.push(stanza);
+                }
+                most = most.max(reader.depth());
+            }
+            (stanzas, most)
+        };
+        let nested = format!("{}{}", "<d>".repeat(100_000), "</d>".repeat(100_000));
+        for inside in [
+            &nested,
+            "<a/><b c='/>' d=\"</d>\"/><e> </e >",
+            "<a\n/>text &lt;/d&gt;<f g='>'>x</f>",
+            "<![CDATA[</d></d><d>]]]]><![CDATA[>]]>",
+            "<undeclared:prefix></mismatched>",
+        ] {
+            let text = text(inside);
+            let (stanzas, most) = names(&text);
+            let [_, deep, last] = &stanzas[..] else { panic!("{inside:.40}: {stanzas:?}") };
+            assert!(
+                matches!(deep, Stanza::GivenUp { head, .. } if head.attr("id") == Some("deep"))
+            );
+            assert!(matches!(last, Stanza::Whole(_)), "{inside:.40}");
+            assert!(most <= Limits::default().depth + 2, "{most}");
+            for pieces in [&[1][..], &[3, 7]] {
+                assert_eq!(read(text.as_bytes(), pieces).unwrap().len(), 5, "{inside:.40}");
+            }
+        }
+        assert!(read(text("<?a?>").as_bytes(), &[7]).is_err(), "an instruction");
     }
 
     #[test]

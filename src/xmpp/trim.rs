@@ -4,6 +4,9 @@
 //! longer than it came (`'` as `&apos;`). What is beyond the limit is not given to the parser, which gets
 //! the end of the tag instead.
 //!
+//! What is in an element that nobody keeps is not given to it either: to find a namespace it looks through
+//! all open elements, so that a hundred thousand of them in each other would cost seconds.
+//!
 //! And when somebody sends `xml:anything`, Prosody gives the namespace of `xml` to a prefix of its own,
 //! which XML forbids (Namespaces in XML 1.0 section 3). The parser finds another namespace there.
 
@@ -45,6 +48,10 @@ pub(super) struct Trim {
     length: usize,
     /// The rest of the tag is left out.
     dropping: bool,
+    /// What is in the element that has just begun is left out; so many elements are open in it.
+    inside: Option<usize>,
+    /// The tag is one that ends an element.
+    closing: bool,
     /// The last byte was `/`.
     slash: bool,
     /// The attribute's name, or as much of it as matters.
@@ -62,6 +69,8 @@ impl Trim {
             limit,
             length: 0,
             dropping: false,
+            inside: None,
+            closing: false,
             slash: false,
             name: [0; 10],
             name_length: 0,
@@ -116,7 +125,49 @@ impl Trim {
 
     /// A tag is too long, and cannot be cut anywhere: its names are.
     pub fn is_hopeless(&self) -> bool {
-        !self.dropping && self.length > self.limit.saturating_mul(2)
+        !self.dropping && self.inside.is_none() && self.length > self.limit.saturating_mul(2)
+    }
+
+    /// Leaves out what is in the element whose first tag the parser has just taken. False: that tag has not
+    /// ended.
+    pub fn leave_out_inside(&mut self) -> bool {
+        let between = self.place == Place::Text;
+        if between {
+            self.inside = Some(0);
+        }
+        between
+    }
+
+    /// What is in an element is left out.
+    pub fn inside(&self) -> bool {
+        self.inside.is_some()
+    }
+
+    /// Takes from `bytes` what is left out: the beginning of the element's last tag for the parser, when it
+    /// is reached. Processing instructions are for the parser too, which refuses them.
+    pub fn skip_inside(&mut self, bytes: &mut &[u8]) -> Option<&'static [u8]> {
+        while let (Some((&byte, rest)), Some(open)) = (bytes.split_first(), self.inside) {
+            let opened = self.place == Place::Open;
+            if opened && (byte == b'?' || (byte == b'/' && open == 0)) {
+                self.inside = None;
+                return Some(b"<");
+            }
+            *bytes = rest;
+            if opened {
+                self.closing = byte == b'/';
+            }
+            let tag = !matches!(self.place, Place::Text | Place::Declared(_));
+            let empty = self.slash;
+            self.step(byte);
+            if tag && self.place == Place::Text {
+                self.inside = Some(match (self.closing, empty) {
+                    (true, _) => open.saturating_sub(1),
+                    (false, true) => open,
+                    (false, false) => open.saturating_add(1),
+                });
+            }
+        }
+        None
     }
 
     /// Takes from `bytes` what is left out: the tag's end for the parser, when it is reached.

@@ -22,4 +22,6 @@ pub use poll::{EventFd, PollFd, poll};
 pub use recv::{Datagram, RecvBatch};
 pub use send::{SendBatch, Sent};
 pub use socket::{SocketOptions, UdpSocket};
-pub use thread::{set_affinity, set_timer_slack, thread_cpu_time, thread_id};
+pub use thread::{
+    open_files, set_affinity, set_open_files, set_timer_slack, thread_cpu_time, thread_id,
+};

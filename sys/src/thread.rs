@@ -34,6 +34,30 @@ pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// How many files and sockets the process may have open: now, and at most without more rights.
+///
+/// # Errors
+/// None is expected.
+pub fn open_files() -> io::Result<(usize, usize)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes one `rlimit`, which lives through it.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    let count = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+    Ok((count(limit.rlim_cur), count(limit.rlim_max)))
+}
+
+/// Lets the process have so many files and sockets open.
+///
+/// # Errors
+/// It may not: more than the most, or more than the kernel has.
+pub fn set_open_files(files: usize) -> io::Result<()> {
+    let (_, most) = open_files()?;
+    let limit = libc::rlimit { rlim_cur: files as libc::rlim_t, rlim_max: most as libc::rlim_t };
+    // SAFETY: the call reads one `rlimit`, which lives through it.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(())
+}
+
 /// CPU time that the calling thread has used.
 pub fn thread_cpu_time() -> Duration {
     // SAFETY: an all-zero timespec is valid, and the call writes one.
@@ -54,6 +78,15 @@ pub fn thread_id() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_of_files_goes_up_to_the_most() {
+        let (now, most) = open_files().unwrap();
+        assert!(now > 0 && now <= most);
+        set_open_files(now).unwrap();
+        assert_eq!(open_files().unwrap(), (now, most));
+        assert!(most == usize::MAX || set_open_files(most + 1).is_err());
+    }
 
     #[test]
     fn thread_settings_are_taken() {

@@ -1,9 +1,10 @@
 //! What the system limits, and clients that take without giving.
 
 use std::{
-    io::{Read as _, Write as _},
+    ffi::OsStr,
+    io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use crate::{daemon::Daemon, prosody::PATIENCE};
@@ -49,6 +50,82 @@ fn without_files_left_the_bridge_waits_for_some() {
     assert_eq!(daemon.log().with(&["cannot accept"]).len(), 1, "not once for each attempt");
 }
 
+/// The status of the health of a bridge whose places are all taken by clients who did this.
+fn health_beside(daemon: &Daemon, count: usize, begin: &[u8]) -> (u16, usize) {
+    let mut crowd = Vec::new();
+    for _ in 0..count {
+        let mut stream = connect(daemon);
+        let _ = stream.write_all(begin);
+        crowd.push(stream);
+    }
+    let status = daemon.get("/about/health").0;
+    // Who gave way was closed without an answer: nobody waited until it was too late for one.
+    let gave_way = crowd.iter_mut().filter_map(|stream| {
+        stream.set_nonblocking(true).unwrap();
+        let mut sink = vec![0; 1 << 16];
+        loop {
+            match stream.read(&mut sink) {
+                Ok(1..) => {}
+                Ok(0) => return Some(()),
+                Err(error) => return (error.kind() != ErrorKind::WouldBlock).then_some(()),
+            }
+        }
+    });
+    (status, gave_way.count())
+}
+
+const SLOW_BODY: &[u8] = b"POST /colibri/v2/conferences HTTP/1.1\r\nHost: localhost\r\n\
+    Content-Length: 1000\r\n\r\n{";
+
+#[test]
+fn slow_bodies_hide_nothing() {
+    let daemon = Daemon::start("");
+    let (status, gave_way) = health_beside(&daemon, 1100, SLOW_BODY);
+    assert_eq!(status, 200);
+    assert!(gave_way > 0, "they have requests that are not whole");
+}
+
+#[test]
+fn clients_that_take_no_answer_hide_nothing() {
+    let daemon = limited("ulimit -n 256");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    let (status, gave_way) = health_beside(&daemon, 60, &request);
+    assert_eq!(status, 200);
+    assert!(gave_way > 0, "their answers are in the way of nobody");
+}
+
+/// A bridge that a shell has limited.
+fn limited(limit: &str) -> Daemon {
+    Daemon::start_with("", |command| {
+        let rialto = command.get_program().to_owned();
+        let args: Vec<_> = command.get_args().map(OsStr::to_owned).collect();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")]).arg(rialto).args(args);
+        shell.env("RUST_LOG", "info").stdin(Stdio::null());
+        shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+        *command = shell;
+    })
+}
+
+/// A shell's default, hard: the limit cannot be raised.
+#[test]
+fn few_files_are_shared_so_that_health_has_some() {
+    let daemon = limited("ulimit -n 256");
+    daemon.log().wait(1, &["few files and sockets may be open", "256"]);
+    for begin in [b"".as_slice(), b"GET / HTTP/1.1\r\n", SLOW_BODY] {
+        let (status, gave_way) = health_beside(&daemon, 300, begin);
+        assert_eq!(status, 200);
+        assert!(gave_way > 0);
+    }
+    assert!(daemon.log().with(&["cannot accept"]).is_empty(), "there was always a file left");
+}
+
+#[test]
+fn the_limit_of_files_is_raised_and_told() {
+    let daemon = limited("ulimit -Sn 200");
+    daemon.log().wait(1, &["limit of open files raised", "before=200"]);
+}
+
 #[test]
 fn slow_requests_cost_little_and_end() {
     let mut daemon = Daemon::start("");
@@ -56,7 +133,7 @@ fn slow_requests_cost_little_and_end() {
     // More than there are places for: who has waited longest may be closed already.
     let mut crowd: Vec<TcpStream> = (0..1100).map(|_| connect(&daemon)).collect();
     for stream in &mut crowd {
-        let _ = stream.write_all(b"GET /about/health HTTP/1.1\r\nHost: a\r\nX-Slow: ");
+        let _ = stream.write_all(b"GET /about/health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
     }
     // Others are served meanwhile, and a head that does not end is closed.
     assert_eq!(daemon.get("/about/health").0, 200);
@@ -72,7 +149,7 @@ fn slow_requests_cost_little_and_end() {
     assert!(sent < 10_000, "a head without end is taken");
     let mut body = connect(&daemon);
     body.write_all(
-        b"POST /colibri/v2/conferences HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n{",
+        b"POST /colibri/v2/conferences HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n{",
     )
     .unwrap();
     let mut refused = [0; 12];

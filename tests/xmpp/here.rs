@@ -42,6 +42,7 @@ pub fn client(port: u16) -> XmppClient {
         nickname: NICK.to_owned(),
         verify_certificate: false,
         security: XmppSecurity::Required,
+        authorized: None,
     }
 }
 

@@ -113,7 +113,9 @@ fn traffic(world: &mut World, start: Instant, packets: usize) -> Vec<Incoming> {
                         all.push(Incoming { at, shard, from, bytes });
                     }
                     if made % 40 == 0 && track.spec.media == MediaType::Video {
-                        let seq = Seq((plain.index as u16).wrapping_sub(OLD));
+                        // Receivers' numbers begin with 1, and nothing was switched since.
+                        let first = track.next_index() - track.made.len() as u64;
+                        let seq = Seq((plain.index - first + 1) as u16).wrapping_sub(OLD);
                         all.push(nack(world, at, plain.ssrc, seq));
                     }
                 }
@@ -125,7 +127,7 @@ fn traffic(world: &mut World, start: Instant, packets: usize) -> Vec<Incoming> {
     all
 }
 
-/// The last receiver misses a packet: numbers are the sender's, as nothing was switched.
+/// The last receiver misses a packet.
 fn nack(world: &mut World, at: Instant, ssrc: u32, seq: Seq) -> Incoming {
     let client = world.clients.last_mut().unwrap();
     let bytes = client.rtcp(|w| {

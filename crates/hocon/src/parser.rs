@@ -335,6 +335,9 @@ impl Parser<'_, '_, '_> {
                         Piece::Substitution { path, optional, base: self.base.clone() }
                     }
                     Token::Assign | Token::Append => {
+                        if let Some(word) = word_after_value(&parts) {
+                            return Err(word.missing_comma(key));
+                        }
                         let hint =
                             format!("in the value of '{key}': put the text in double quotes");
                         return Err(self.unexpected(&hint));
@@ -346,6 +349,9 @@ impl Parser<'_, '_, '_> {
         }
         while matches!(parts.last(), Some(Node { piece: Piece::Space(_), .. })) {
             parts.pop();
+        }
+        if let Some(word) = word_before_braces(&parts) {
+            return Err(word.missing_comma(key));
         }
         match parts.len() {
             0 => Err(at.syntax(format!("'{key}' has no value"))),
@@ -367,13 +373,60 @@ impl Parser<'_, '_, '_> {
                 Token::RightBracket => break,
                 Token::End => return Err(opened.syntax("this '[' is never closed: add a ']'")),
                 Token::Comma => return Err(self.unexpected("where an element should be")),
-                _ => elements.push(self.value("an element")?),
+                _ => elements.push(self.value(ELEMENT)?),
             }
-            self.separator("an element", &Token::RightBracket)?;
+            self.separator(ELEMENT, &Token::RightBracket)?;
         }
         self.advance()?;
         self.lists -= 1;
         self.depth -= 1;
         Ok(elements)
     }
+}
+
+/// What messages call an element of a list, which has no key.
+const ELEMENT: &str = "an element";
+
+/// Text in a value that looks like the beginning of what comes after it.
+struct Word<'a> {
+    text: &'a str,
+    at: &'a Place,
+}
+
+impl Word<'_> {
+    fn missing_comma(&self, key: &str) -> HoconError {
+        let short: String = self.text.chars().take(60).collect();
+        let or =
+            if key == ELEMENT { String::new() } else { format!(" after the value of '{key}'") };
+        self.at.syntax(format!(
+            "a ',' or a new line is missing before '{short}'{or} (a text with spaces, ':' or '=' in it \
+             needs double quotes)"
+        ))
+    }
+}
+
+fn word(node: &Node) -> Option<Word<'_>> {
+    match &node.piece {
+        Piece::Text(text) if !text.is_empty() => Some(Word { text, at: &node.at }),
+        _ => None,
+    }
+}
+
+/// The last word before a `=`, where there is a value before it: `a = 1 b = 2`.
+fn word_after_value(parts: &[Node]) -> Option<Word<'_>> {
+    let mut solid = parts.iter().rev().filter(|part| !matches!(part.piece, Piece::Space(_)));
+    let last = word(solid.next()?)?;
+    solid.next().map(|_| last)
+}
+
+/// A word between a value and the braces or brackets of another, with which it cannot be one value:
+/// `a { … } b { … }`, or `a = 1 b { … }`.
+fn word_before_braces(parts: &[Node]) -> Option<Word<'_>> {
+    let solid: Vec<&Node> =
+        parts.iter().filter(|part| !matches!(part.piece, Piece::Space(_))).collect();
+    let braces = |node: &Node| matches!(node.piece, Piece::Object(_) | Piece::Array(_));
+    solid.windows(3).find_map(|three| match three {
+        [_, between, after] if braces(after) => word(between),
+        _ => None,
+    })
 }

@@ -170,6 +170,37 @@ fn includes() {
 }
 
 #[test]
+fn a_missing_comma_is_told_as_such() {
+    for (text, word, line, key) in [
+        ("a { b = 1 c = 2 }", "c", 1, "b"),
+        ("a = 1 b = 2", "b", 1, "a"),
+        ("a = \"x\" \"b\": 2", "b", 1, "a"),
+        ("a = \"x\"b = 2", "b", 1, "a"),
+        ("{ \"a\": {\n\"b\": [1, 2] \"c\": 3 } }", "c", 2, "b"),
+        ("a = ${?x} b += 2", "b", 1, "a"),
+        ("a = two words b: 3", "b", 1, "a"),
+        ("s {\n private { port = 1 } public { port = 2 }\n}", "public", 2, "private"),
+        ("s {\n private {\n port = 1\n } public { port = 2 }\n}", "public", 4, "private"),
+        ("port = 1 public { host = x }", "public", 1, "port"),
+        ("a {} b.c = 1", "b.c", 1, "a"),
+        ("a = [1] b = [2]", "b", 1, "a"),
+        ("a = 5 b [2]", "b", 1, "a"),
+    ] {
+        let told = format!(
+            "a.conf:{line}: a ',' or a new line is missing before '{word}' after the value of '{key}'"
+        );
+        let error = fails(text);
+        assert!(error.starts_with(&told), "{text}: {error}");
+    }
+    let element = fails("a = [ { b = 1 } c { d = 1 } ]");
+    assert!(
+        element.starts_with("a.conf:1: a ',' or a new line is missing before 'c' ("),
+        "{element}"
+    );
+    assert_eq!(fails(&format!("a = 1 {}\u{7} = 2", "b".repeat(1000))).lines().count(), 1);
+}
+
+#[test]
 fn mistakes_name_their_line() {
     for (text, message) in [
         ("a = 1\nb {\n c = 1\n", "a.conf:2: this '{' is never closed: add a '}'"),
@@ -180,6 +211,10 @@ fn mistakes_name_their_line() {
         ("\na = me@example.com", "a.conf:2: '@' cannot stand here: put the text in double quotes"),
         (
             "a = http://x",
+            "a.conf:1: ':' or '=' is not expected in the value of 'a': put the text in double quotes",
+        ),
+        (
+            "a = b=c",
             "a.conf:1: ':' or '=' is not expected in the value of 'a': put the text in double quotes",
         ),
         ("a", "a.conf:1: the end of the file is not expected after the key 'a'"),

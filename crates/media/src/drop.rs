@@ -42,7 +42,7 @@ pub enum Drop {
     PeerQueueFull,
     /// The send arena or the socket took no more.
     SendQueueFull,
-    /// An SSRC under which another subscription sends, or one more than are remembered.
+    /// An SSRC under which another subscription sends, or of which it is forgotten how far it came.
     SsrcRefused,
     /// A retransmission that was asked for within the round trip of the last.
     RepeatedNack,

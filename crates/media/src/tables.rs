@@ -141,7 +141,7 @@ pub fn video_codec(codec: Codec) -> Option<VideoCodec> {
 }
 
 /// From a sender's payload types to a receiver's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PtMap {
     media: [u8; PAYLOAD_TYPES],
     rtx: [u8; PAYLOAD_TYPES],

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::Profile;
 
 /// SRTP keys of both directions, from the DTLS exporter (RFC 5764 section 4.2).
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Keying {
     /// The negotiated protection profile.
     pub profile: Profile,

@@ -38,13 +38,19 @@ impl RxStream {
         self.window.highest()
     }
 
+    /// How far a sequence number is ahead of the highest authentic one, modulo 2^16.
+    #[inline]
+    pub const fn ahead(&self, seq: u16) -> i16 {
+        seq.wrapping_sub(self.highest() as u16) as i16
+    }
+
     /// The index nearest to the highest one that has this sequence number (RFC 3711 section 3.3.1
     /// and appendix A).
     #[inline]
     fn estimate(&self, seq: u16) -> Result<u64, SrtpError> {
         let highest = self.highest();
-        let distance = seq.wrapping_sub(highest as u16) as i16;
-        let index = highest.checked_add_signed(i64::from(distance)).ok_or(SrtpError::TooOld)?;
+        let index =
+            highest.checked_add_signed(i64::from(self.ahead(seq))).ok_or(SrtpError::TooOld)?;
         if index > MAX_RTP_INDEX { Err(SrtpError::Exhausted) } else { Ok(index) }
     }
 }

@@ -12,6 +12,7 @@ mod library;
 mod of_dimpl;
 mod of_openssl;
 mod records;
+pub(super) mod whole;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

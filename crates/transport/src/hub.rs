@@ -302,6 +302,8 @@ impl Hub {
                 let session = datagram.endpoint.and_then(|id| Some((id, self.sessions.get(&id)?)));
                 match session {
                     Some((id, session)) if session.is_bound(datagram.remote) => {
+                        let whole = dtls::whole::is_well_formed(&datagram.bytes);
+                        self.shared.counters.dtls_malformed += u64::from(!whole);
                         self.touch(now, id, |session, shared| {
                             session.on_dtls(now, &datagram.bytes, shared);
                         });

@@ -332,6 +332,8 @@ pub struct TransportCounters {
     pub stun_wrong_local: u64,
     /// DTLS datagrams for endpoints that are gone, or whose address is not theirs.
     pub dtls_dropped: u64,
+    /// DTLS datagrams of endpoints that are not made of whole records.
+    pub dtls_malformed: u64,
     /// Remote candidates that were ignored.
     pub candidates_ignored: u64,
     /// Answers dropped because they came from the address of another endpoint that lives.

@@ -442,6 +442,9 @@ async fn senders_hear_what_is_wanted_of_them() {
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
     let alices = |height: i64| vec![("alice-v0".to_owned(), height)];
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(demand(&alice), alices(180), "bob may still say what it wants");
+    rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(2) }).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(demand(&alice), alices(2160), "nobody has set a bound");
     let want = |height: i32| {
         bob.received(&format!(
@@ -458,8 +461,44 @@ async fn senders_hear_what_is_wanted_of_them() {
     assert_eq!(demand(&again), alices(0));
     rig.join(MEETING, "carol").await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(demand(&again), alices(180));
+    rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(3) }).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(demand(&again), alices(2160));
     assert_eq!(demand(&bob), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn senders_hear_of_a_newcomer_when_it_has_spoken() {
+    let (rig, alice, bob) = two().await;
+    rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
+    let alices = |height: i64| vec![("alice-v0".to_owned(), height)];
+    let second = std::time::Duration::from_secs(1);
+    let want = |channel: &Channel, height: i32| {
+        channel.received(&format!(
+            r#"{{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{{"maxHeight":{height}}}}}"#
+        ));
+    };
+    want(&bob, 180);
+    assert_eq!(demand(&alice), alices(180));
+    rig.join(MEETING, "carol").await.unwrap();
+    // However long it takes to connect: nothing reaches it before.
+    tokio::time::sleep(10 * second).await;
+    rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(3) }).unwrap();
+    tokio::time::sleep(second / 4).await;
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
+    assert_eq!(demand(&alice), []);
+    want(&carol, 180);
+    assert_eq!(demand(&alice), [], "it wants what the others get");
+    want(&carol, 720);
+    assert_eq!(demand(&alice), alices(720), "others' wishes count at once");
+    // One that can receive and says nothing gets all there is, after a moment.
+    rig.join(MEETING, "dave").await.unwrap();
+    rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(4) }).unwrap();
+    tokio::time::sleep(second / 2).await;
+    assert_eq!(demand(&alice), []);
+    tokio::time::sleep(2 * second).await;
+    assert_eq!(demand(&alice), alices(2160));
 }
 
 #[tokio::test(start_paused = true)]

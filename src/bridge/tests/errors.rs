@@ -89,6 +89,10 @@ async fn shapes() {
     }
     let error = rig.ask(&json!({ "meeting-id": M, "relays": [relay] })).await.unwrap_err();
     is(&error, Condition::FeatureNotImplemented, None, "Octo is disabled");
+    // Not so where the configuration asks for it: it is this bridge that has no relays.
+    let rig = with_alice(BridgeConfig { relays_wanted: true, ..BridgeConfig::default() }).await;
+    let error = rig.ask(&json!({ "meeting-id": M, "relays": [relay] })).await.unwrap_err();
+    is(&error, Condition::FeatureNotImplemented, None, "not implemented yet");
 }
 
 /// Where export is asked for, the conference goes on.

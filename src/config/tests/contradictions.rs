@@ -73,6 +73,24 @@ fn who_controls_the_bridge() {
 }
 
 #[test]
+fn a_version_that_is_not_its_own() {
+    says_only(
+        "rialto.announced-version = \"2.3-160-g97a1f15b\"\n",
+        "rialto.announced-version: where the focus has octo on, and a JVB of this version is in the \
+         same pool, a conference may be put on both, and then nobody but the first gets a call: there \
+         are no relays here yet. Without this key a focus keeps each conference on bridges of one kind",
+    );
+    let both =
+        "videobridge.relay.enabled = true\nrialto.announced-version = \"2.3-160-g97a1f15b\"\n";
+    let error = load_text(both.to_owned()).unwrap_err().to_string();
+    let place =
+        "jvb.conf:2: rialto.announced-version: cannot stand beside videobridge.relay.enabled";
+    assert!(error.starts_with(place), "{error}");
+    let off = both.replace("true", "false");
+    assert!(load_text(off).is_ok());
+}
+
+#[test]
 fn channels_to_clients() {
     let rest = "videobridge.apis.rest.enabled = true\n";
     assert_eq!(
@@ -149,7 +167,8 @@ fn servers_of_http() {
     {
         says_only(
             &format!(
-                "videobridge.http-servers.private {{ host = {private}, port = 9090 }}\n\
+                "rialto.http.token = s3cr3t\n\
+                 videobridge.http-servers.private {{ host = {private}, port = 9090 }}\n\
                  videobridge.http-servers.public.host = {public}\n\
                  videobridge.http-servers.public.port = 9090\n"
             ),
@@ -157,6 +176,33 @@ fn servers_of_http() {
              them cannot listen",
         );
     }
+}
+
+#[test]
+fn a_private_server_for_others_without_a_token() {
+    const WARNING: &str = "videobridge.http-servers.private.host: whoever reaches this address can \
+        end conferences and read who is in them: set rialto.http.token, or need-client-auth with a key \
+        store, or keep it behind a firewall";
+    let host = |host: &str| format!("videobridge.http-servers.private.host = {host}\n");
+    let closed = "rialto.http.token = s3cr3t\n";
+    let certified = "videobridge.http-servers.private { key-store-path = a.p12, need-client-auth = \
+        true }\n";
+    let off = "videobridge.http-servers.private.port = -1\n";
+    for open in ["0.0.0.0", "192.0.2.1", "\"::\""] {
+        says_only(&host(open), WARNING);
+        for fine in [closed, certified, off] {
+            let all = said(&format!("{SANE}{}{fine}", host(open)));
+            assert!(!all.iter().any(|said| said.contains("whoever reaches")), "{fine}: {all:?}");
+        }
+    }
+    for fine in ["127.0.0.1", "127.0.0.2", "\"::1\"", "localhost"] {
+        assert_eq!(said(&format!("{SANE}{}", host(fine))), [""; 0], "{fine}");
+    }
+    let wrong =
+        load_text("rialto.http { token = \"two words\", hosts = [ \"a:1\" ] }\n".to_owned());
+    let wrong = wrong.unwrap_err().to_string();
+    assert!(wrong.contains("rialto.http.token: needs a text without spaces"), "{wrong}");
+    assert!(!wrong.contains("two words"), "{wrong}");
 }
 
 #[test]

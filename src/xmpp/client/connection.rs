@@ -36,6 +36,8 @@ const REMIND_AFTER: u32 = 75;
 const MAX_UNSENT: usize = 4 << 20;
 /// What is left to send when leaving may take this long.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
+/// After reading so many bytes at once others have their turn.
+const PAUSE_AFTER: usize = 8 << 10;
 /// Requests that may wait for the bridge.
 const MAX_WAITING: usize = 4096;
 /// One client of the configuration.
@@ -93,7 +95,8 @@ impl Connection {
     async fn serve(&mut self, established: Established) -> Result<(), Cause> {
         let Established { mut wire, bound } = established;
         let stats = self.stats.borrow_and_update().clone();
-        let mut session = Session::new(&bound, self.rooms(), self.about.clone(), stats, now());
+        let mut session = Session::new(&bound, self.rooms(), self.about.clone(), stats, now())
+            .only(self.client.authorized.clone());
         let mut unsent = Unsent::default();
         let mut waiting = Waiting::new();
         let mut stop = self.stop.clone();
@@ -109,10 +112,15 @@ impl Connection {
             }
             tokio::select! {
                 read = from.read_buf(wire.unread.space()) => {
-                    if read.map_err(broken)? == 0 {
+                    let read = read.map_err(broken)?;
+                    if read == 0 {
                         return Err(Cause::Closed);
                     }
                     session.on_life(now());
+                    if read >= PAUSE_AFTER {
+                        // A server that sends without end must not keep a thread to itself.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 sent = unsent.step(&mut to), if !unsent.is_done() => sent?,
                 Some(answer) = waiting.next(), if !waiting.is_empty() => {
@@ -224,7 +232,7 @@ async fn stops(stop: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use tokio::{
-        io::{DuplexStream, duplex},
+        io::{AsyncWriteExt as _, DuplexStream, duplex},
         time::Instant,
     };
 
@@ -240,6 +248,30 @@ mod tests {
             presence,
         },
     };
+
+    /// Two streams of large stanzas on two threads held up health and joins for seconds.
+    #[tokio::test]
+    async fn a_server_that_sends_without_end_lets_others_have_their_turn() {
+        let (ours, mut theirs) = duplex(8 << 20);
+        let begin = b"<stream:stream xmlns='jabber:client' \
+            xmlns:stream='http://etherx.jabber.org/streams'>";
+        let stanza = format!("<presence>{}</presence>", "<d>x</d>".repeat(1000));
+        let stream = [&begin[..], stanza.repeat(300).as_bytes(), b"</stream:stream>"].concat();
+        theirs.write_all(&stream).await.unwrap();
+        let turns = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let others = turns.clone();
+        let others = tokio::spawn(async move {
+            loop {
+                others.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let (cause, _) = given_up(ours).await;
+        others.abort();
+        assert_eq!(cause, Cause::Closed);
+        let turns = turns.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(turns >= stream.len() / (16 << 10) / 2, "{turns} turns in {} bytes", stream.len());
+    }
 
     /// Serves a server at the other end of `io` until it is given up: why, and after how long.
     async fn given_up(io: DuplexStream) -> (Cause, Duration) {

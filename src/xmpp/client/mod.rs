@@ -34,7 +34,7 @@ pub use sasl::SaslError;
 use super::iq::About;
 use crate::{
     bridge::{Bridge, SelfReport},
-    config::{Secret, Xmpp, XmppClient, XmppSecurity},
+    config::{Secret, SourcePattern, Xmpp, XmppClient, XmppSecurity},
 };
 use connection::Connection;
 use publish::Publisher;
@@ -137,6 +137,8 @@ pub struct XmppClients(Arc<Inner>);
 struct Inner {
     bridge: Bridge,
     about: About,
+    /// Who may ask, where a client does not say it itself.
+    authorized: Option<SourcePattern>,
     counts: MucCounts,
     stats: watch::Receiver<Element>,
     publisher: JoinHandle<()>,
@@ -166,6 +168,7 @@ impl XmppClients {
         let clients = Self(Arc::new(Inner {
             bridge: report.bridge().clone(),
             about: about.clone(),
+            authorized: config.authorized.clone(),
             counts,
             stats: published,
             publisher: tokio::spawn(publisher.run(stats)),
@@ -179,7 +182,8 @@ impl XmppClients {
 
     /// Connects one more. One of the same id is left first, unless it is at the same server with the
     /// same account already.
-    pub fn add(&self, client: XmppClient) {
+    pub fn add(&self, mut client: XmppClient) {
+        client.authorized = client.authorized.or_else(|| self.0.authorized.clone());
         let mut running = lock(&self.0.running);
         if let Some(old) = running.get(&client.id) {
             if old.client.is_same_account(&client) {

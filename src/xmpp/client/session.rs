@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     colibri::ConferenceModify,
+    config::SourcePattern,
     xmpp::{
         Stanza, StreamEvent,
         iq::{self, About, PING, Reply, Step, put},
@@ -56,6 +57,8 @@ pub(super) struct Session {
     pinged: Option<Instant>,
     ids: u64,
     out: VecDeque<Out>,
+    /// Who may ask for conferences and health; everybody if there is none.
+    authorized: Option<SourcePattern>,
 }
 
 impl Session {
@@ -76,9 +79,16 @@ impl Session {
             pinged: None,
             ids: 0,
             out: VecDeque::new(),
+            authorized: None,
         };
         session.each_room(|room, out| room.on_time(now, out));
         session
+    }
+
+    /// Only whom this pattern means may ask for conferences and health.
+    pub fn only(mut self, authorized: Option<SourcePattern>) -> Self {
+        self.authorized = authorized;
+        self
     }
 
     /// The next thing to do. Ask after every other call until there is nothing.
@@ -176,6 +186,11 @@ impl Session {
     }
 
     fn answer(&mut self, stanza: &Stanza) {
+        let authorized = self.authorized.as_ref();
+        if let Some(refusal) = iq::refuse_stranger(stanza, &self.about, authorized) {
+            self.out.push_back(Out::Send(refusal));
+            return;
+        }
         match iq::handle(stanza, &self.about) {
             Step::Answer(answer) => self.out.push_back(Out::Send(answer)),
             Step::Modify(request, reply) => self.out.push_back(Out::Modify(request, reply)),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands},
-    config::{Secret, XmppClient, XmppSecurity},
+    config::{Secret, SourcePattern, XmppClient, XmppSecurity},
     xmpp::{Limits, STREAMS, StreamEvent, iq::About, parse},
 };
 
@@ -47,6 +47,7 @@ pub(super) fn client() -> XmppClient {
         nickname: "jvb1".into(),
         verify_certificate: true,
         security: XmppSecurity::Required,
+        authorized: None,
     }
 }
 
@@ -424,5 +425,35 @@ fn a_locked_room_is_tried_again_soon_and_then_calmly() {
         assert_eq!(joins(test.after(4 * second).unwrap()), 1);
         test.on(&own(""));
         assert_eq!(test.session.joined(), 1);
+    }
+}
+
+/// Everybody in a room may write to its bridges.
+#[test]
+fn who_may_not_ask_is_told_so() {
+    let colibri = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' create='true'/>";
+    let broken = "<conference-modify xmlns='jitsi:colibri2'/>";
+    let health = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>";
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    for (pattern, may) in [
+        (None, true),
+        (Some("brewery@example\\.com/focus"), true),
+        (Some("brewery@.*/jicofo"), false),
+    ] {
+        let mut test = Test::new();
+        test.session = test.session.only(pattern.and_then(SourcePattern::new));
+        test.join();
+        for inside in [colibri, broken, health, &format!("<a/>{colibri}")] {
+            let iq =
+                format!("<iq id='1' type='get' from='brewery@example.com/focus'>{inside}</iq>");
+            let outs = test.on(&iq);
+            assert_eq!(outs.len(), 1, "{outs:?}");
+            assert_eq!(outs[0].contains("<not-authorized"), !may, "{pattern:?} {inside}: {outs:?}");
+        }
+        let said = test.on(&format!("<iq id='1' type='get' from='somebody@else'>{ping}</iq>"));
+        assert!(
+            said[0].contains("type='result'") || said[0].contains("type=\"result\""),
+            "{said:?}"
+        );
     }
 }

@@ -32,6 +32,8 @@ use crate::{
     },
 };
 
+/// After reading so many bytes at once others have their turn.
+const PAUSE_AFTER: usize = 8 << 10;
 /// How long leaving may take.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Requests that are being answered; more have to wait in the socket.
@@ -242,6 +244,10 @@ async fn serve<'a>(
                             }
                         }
                     }
+                }
+                if read >= PAUSE_AFTER {
+                    // A server that sends without end must not keep a thread to itself.
+                    tokio::task::yield_now().await;
                 }
             }
             Some(answer) = answers.next(), if !answers.is_empty() => {

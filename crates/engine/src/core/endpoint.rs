@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use rialto_media::{Description, EndpointId, SourceId};
+use rialto_srtp::Keying;
 
 use crate::{
     EndpointSpec, Tap,
@@ -19,6 +20,8 @@ pub struct Endpoint {
     pub spec: EndpointSpec,
     /// What it negotiated.
     pub media: Description,
+    /// Its SRTP keys; none before the handshake is over.
+    pub keys: Option<Keying>,
     /// What it sends.
     pub sender: Sender,
     /// What it gets.
@@ -50,6 +53,7 @@ impl Endpoint {
             id,
             spec,
             media,
+            keys: None,
             sender: Sender::default(),
             receiver: Receiver::default(),
             subscriptions: SubscriptionList::default(),

@@ -142,15 +142,18 @@ impl<O: Outbox> Forwarder<'_, O> {
         }
         let Some(e) = self.endpoints.get_mut(s.receiver) else { return };
         if e.receiver.tx.is_none() || e.receiver.dest.is_none() {
-            // Nothing is projected, so that the receiver starts at a keyframe once it is ready.
+            // Nothing is projected, so that the receiver goes on at a keyframe once it is ready.
+            s.projection.pause(self.now_ms);
             return self.drops.add(Drop::ReceiverNotReady, range.end - range.start);
         }
+        s.projection.reclaim(self.now_ms);
         let planned = &mut self.scratch.planned;
         planned.clear();
         for at in range {
             let Some((meta, _)) = ring.get(at) else { continue };
             let Some(payload_type) = s.payload_types.media(meta.payload_type) else {
                 self.drops.count(Drop::CodecNotNegotiated);
+                s.projection.skip(encoding, meta);
                 continue;
             };
             let Some(projected) = s.projection.accept(encoding, meta) else { continue };
@@ -210,6 +213,7 @@ impl<O: Outbox> Forwarder<'_, O> {
         self.totals.rtp_bytes_sent += len as u64;
         e.receiver.sent.0 += 1;
         e.receiver.sent.1 += len as u64;
+        s.projection.on_sent(p.projected.index);
         s.packets = s.packets.wrapping_add(1);
         s.octets = s.octets.wrapping_add(u32::from(meta.payload_len));
         s.interval_bytes += len as u64;
@@ -253,6 +257,7 @@ impl<O: Outbox> Forwarder<'_, O> {
         };
         match (rtx, plain) {
             (Some((ssrc, payload_type)), _) => {
+                // A number of its own, used up when it leaves.
                 outgoing = Outgoing {
                     index: s.rtx_next,
                     ssrc,
@@ -261,7 +266,6 @@ impl<O: Outbox> Forwarder<'_, O> {
                     original: Some(sent.index as u16),
                     ..outgoing
                 };
-                s.rtx_next += 1;
             }
             (None, Some(payload_type)) => outgoing.payload_type = payload_type,
             (None, None) => return false,
@@ -277,6 +281,7 @@ impl<O: Outbox> Forwarder<'_, O> {
             write_rtp(buf, &outgoing, meta, packet, &e.media.tables, s.terms.mid.as_ref(), tx);
         self.out.commit(written.unwrap_or(0));
         let Some(len) = written else { return true };
+        s.rtx_next += u64::from(outgoing.original.is_some());
         self.totals.rtp_sent += 1;
         self.totals.rtp_bytes_sent += len as u64;
         self.totals.retransmissions_sent += 1;

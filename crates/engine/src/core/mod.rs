@@ -303,7 +303,7 @@ impl Core {
         self.now.saturating_duration_since(self.epoch).as_millis() as u32
     }
 
-    /// xorshift64*: for values that need not be secret (a first RTX sequence number).
+    /// xorshift64*: for values whose secrecy little depends on (which SSRCs share a cell).
     fn next_random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;

@@ -12,7 +12,7 @@ use super::{Bound, Core, Endpoint, Outbox, PeerItem, ShardCommand, feedback};
 use crate::{
     dest::Dest,
     egress::{
-        Feed, SourceInfo, Subscription, history::History, projection::Projection,
+        Feed, SourceInfo, Subscription, history::History, numbers::FIRST, projection::Projection,
         receiver::SubscriptionRef,
     },
     ingress::keyframe::Granted,
@@ -30,6 +30,7 @@ impl Core {
                 if let Some(e) = self.endpoint_mut(endpoint) {
                     e.addresses.retain(|address| *address != remote);
                 }
+                self.stop_sending_to(endpoint, remote);
             }
             ShardCommand::AddEndpoint(id, spec) => {
                 let media = self.descriptions.get(&Arc::default());
@@ -121,6 +122,15 @@ impl Core {
         })
     }
 
+    /// Whoever has lost an address is sent nothing there (RFC 7675 section 5.1). Its streams pause, so
+    /// that their numbers do not run away from it.
+    fn stop_sending_to(&mut self, id: EndpointId, remote: SocketAddr) {
+        let Some(e) = self.endpoint_mut(id) else { return };
+        if e.receiver.dest.is_some_and(|dest| dest.remote == remote) {
+            e.receiver.dest = None;
+        }
+    }
+
     pub(super) fn endpoint_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
         let slot = *self.endpoint_slots.get(&id)?;
         self.endpoints.get_mut(slot)
@@ -161,11 +171,16 @@ impl Core {
     fn set_media(&mut self, id: EndpointId, media: &Arc<MediaParams>) {
         let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
         let Some(e) = self.endpoints.get_mut(slot) else { return };
+        if e.media.media == *media {
+            return;
+        }
         e.media = self.descriptions.get(media);
         for r in e.subscriptions.iter() {
             let Some(feed) = self.feeds.get_mut(r.feed) else { continue };
             if let Some(s) = feed.subscriptions.get_mut(r.at.index()) {
                 s.payload_types = self.descriptions.map(&feed.media, &e.media);
+                // What it was sent has other bytes now, and must not be sealed again under its number.
+                s.history.clear();
             }
         }
     }
@@ -185,17 +200,26 @@ impl Core {
     }
 
     fn set_keys(&mut self, id: EndpointId, keys: &Keying) {
+        let now_ms = self.now_ms();
         let contexts =
             (RxContext::new(keys.profile, &keys.receive), TxContext::new(keys.profile, &keys.send));
-        let Some(e) = self.endpoint_mut(id) else { return };
-        if let (Ok(rx), Ok(tx)) = contexts {
-            e.sender.set_keys(rx);
-            e.receiver.set_keys(tx);
-        } else {
-            tracing::error!(endpoint = %e.spec.label, "SRTP keys of a wrong length");
+        let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        if e.keys.as_ref() == Some(keys) {
+            // What was sent under them counts on; nothing may be forgotten.
+            return;
         }
+        let (Ok(rx), Ok(tx)) = contexts else {
+            return tracing::error!(endpoint = %e.spec.label, "SRTP keys of a wrong length");
+        };
+        e.keys = Some(keys.clone());
+        e.sender.set_keys(rx);
+        e.receiver.set_keys(tx);
         // Whatever it was waiting for can reach it from now on.
         for r in e.subscriptions.clone().iter() {
+            if let Some(feed) = self.feeds.get_mut(r.feed) {
+                feed.on_new_keys(r.at, now_ms);
+            }
             self.retarget_one(r);
         }
     }
@@ -244,7 +268,6 @@ impl Core {
                 local.feed = Some(feed);
             }
         }
-        let random = self.next_random();
         let Some(feed_slot) = self.feed_slots.get(&source).copied() else { return };
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Some(feed) = self.feeds.get_mut(feed_slot) else { return };
@@ -258,28 +281,32 @@ impl Core {
         let known = e.subscriptions.get(source);
         let place = known.and_then(|r| Some((r, feed.subscriptions.get_mut(r.at.index())?)));
         let reference = if let Some((reference, s)) = place {
+            if (s.terms.mid, &s.payload_types) != (terms.mid, &payload_types) {
+                // As in `set_media`.
+                s.history.clear();
+            }
             s.terms = terms;
             s.payload_types = payload_types;
             reference
         } else {
             let Some(encoding) = info.spec.encodings.first() else { return };
-            let Ok(resume) = e.receiver.resume(encoding.ssrc) else {
+            let Ok(next) = e.receiver.numbers.begin(encoding.ssrc) else {
                 self.drops.count(Drop::SsrcRefused);
                 if first {
                     self.drop_feed(source, feed_slot);
                 }
                 return;
             };
-            let rtx_resume = encoding.rtx.and_then(|rtx| e.receiver.resume(rtx).ok());
+            let rtx_next = encoding.rtx.and_then(|rtx| e.receiver.numbers.begin(rtx).ok());
             let clock = feedback::clock_rate(info);
             let place = feed.subscribe(Subscription {
                 receiver: slot,
                 ssrc: encoding.ssrc,
-                rtx_ssrc: encoding.rtx.filter(|_| rtx_resume.is_some()),
-                rtx_next: rtx_resume.flatten().unwrap_or(random & 0x7fff),
+                rtx_ssrc: encoding.rtx.filter(|_| rtx_next.is_some()),
+                rtx_next: rtx_next.unwrap_or(FIRST),
                 terms,
                 payload_types,
-                projection: Projection::new(clock, resume.filter(|next| *next > 0)),
+                projection: Projection::new(clock, next),
                 history: History::default(),
                 keyframes: Granted::default(),
                 asked_at: None,
@@ -329,9 +356,10 @@ impl Core {
             }
         }
         let empty = feed.subscriptions.is_empty();
+        let random = self.next_random();
         if let Some(e) = self.endpoints.get_mut(slot) {
             e.receiver.by_ssrc.remove(&gone.ssrc);
-            e.receiver.retire(&gone);
+            e.receiver.retire(&gone, random);
             if gone.packets > 0 {
                 feedback::send_bye(e, gone.ssrc, out, &mut self.totals);
             }

@@ -171,6 +171,14 @@ impl Feed {
         encodings::bit(target)
     }
 
+    /// The receiver at a place has new keys.
+    pub fn on_new_keys(&mut self, at: Place, now_ms: u32) {
+        let Some(s) = self.subscriptions.get_mut(at.index()) else { return };
+        let before = s.wanted();
+        s.on_new_keys(now_ms);
+        self.wanted.change(before, s.wanted());
+    }
+
     /// Bytes allocated for packets.
     pub fn memory(&self) -> usize {
         self.encodings.iter().filter_map(|e| e.ring.as_ref()).map(PacketRing::memory).sum()

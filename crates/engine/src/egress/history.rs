@@ -76,6 +76,14 @@ impl History {
         }
     }
 
+    /// Forgets all; keeps its memory.
+    pub fn clear(&mut self) {
+        self.newest = 0;
+        for slot in &mut self.slots {
+            slot.encoding = UNUSED;
+        }
+    }
+
     /// The packet that the receiver saw under `sequence`, if it may be sent again at `now_ms`; marks
     /// it as sent then. Not again within min(0.9 RTT, RTT - 5 ms), as in JVB.
     ///

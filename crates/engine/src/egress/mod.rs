@@ -3,6 +3,7 @@
 pub mod feed;
 pub mod history;
 mod info;
+pub mod numbers;
 pub mod projection;
 pub mod receiver;
 pub mod ring;

@@ -1,7 +1,6 @@
 //! One receiver on its home shard: keys, address, and what it gets.
 
 use std::{
-    collections::hash_map::Entry,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,16 +12,16 @@ use rialto_media::{
 use rialto_srtp::TxContext;
 use rustc_hash::FxHashMap;
 
-use super::{history::History, projection::Projection};
+use super::{
+    history::History,
+    numbers::{FIRST, SsrcNumbers},
+    projection::Projection,
+};
 use crate::{
     dest::Dest,
     ingress::keyframe::Granted,
     slots::{EndpointSlot, FeedSlot, Place},
 };
-
-/// SSRCs whose numbers are remembered after their subscription ended, so that none is used twice
-/// under one key (RFC 3711 section 9.1). A receiver that has had so many gets no new ones.
-const MAX_REMEMBERED_SSRCS: usize = 4_096;
 
 /// Whether and how a receiver can get a source.
 #[derive(Debug)]
@@ -67,6 +66,14 @@ impl Subscription {
     pub fn wanted(&self) -> EncodingMask {
         encodings::bit(self.projection.current()) | encodings::bit(self.projection.target())
     }
+
+    /// New keys of the receiver: numbers begin anew, as a receiver expects of them (RFC 3711 section
+    /// 3.3.1), and nothing is sent again that was sent under the old.
+    pub fn on_new_keys(&mut self, now_ms: u32) {
+        self.projection.restart(FIRST, now_ms);
+        self.rtx_next = FIRST;
+        self.history.clear();
+    }
 }
 
 /// Where feedback about an SSRC belongs.
@@ -90,7 +97,7 @@ pub struct Receiver {
     /// Feedback's way back to the subscription.
     pub by_ssrc: FxHashMap<u32, SubscriptionRef>,
     /// How far the SSRCs of this key have come.
-    used: FxHashMap<u32, Used>,
+    pub numbers: SsrcNumbers,
     /// Round trip from receiver reports, else from STUN.
     pub rtt: Option<Duration>,
     /// Packets and bytes sent.
@@ -99,87 +106,18 @@ pub struct Receiver {
     pub sent_before: (u64, u64),
 }
 
-/// What was sent under one SSRC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Used {
-    /// A subscription counts now.
-    Now,
-    /// None does any more; this is the first index that was never used.
-    Before(u64),
-}
-
-/// Why nothing may be sent under an SSRC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SsrcRefused {
-    /// Two streams under one SSRC and key would use the same nonces (RFC 3711 section 9.1).
-    #[error("another subscription sends under this SSRC")]
-    InUse,
-    /// The bound of what is remembered.
-    #[error("the numbers of {MAX_REMEMBERED_SSRCS} SSRCs are remembered already")]
-    TooMany,
-}
-
 impl Receiver {
     /// New keys: every index is unused under them.
     pub fn set_keys(&mut self, tx: TxContext) {
         self.tx = Some(tx);
-        self.used.retain(|_, used| *used == Used::Now);
-    }
-
-    /// Takes an SSRC for a subscription: the first index that may be used under it, `None` when it was
-    /// never used under the present key.
-    ///
-    /// # Errors
-    /// [`SsrcRefused`]: nothing may be sent under it.
-    pub fn resume(&mut self, ssrc: u32) -> Result<Option<u64>, SsrcRefused> {
-        let full = self.used.len() >= MAX_REMEMBERED_SSRCS;
-        match self.used.entry(ssrc) {
-            Entry::Occupied(mut e) => match e.insert(Used::Now) {
-                Used::Now => Err(SsrcRefused::InUse),
-                Used::Before(next) => Ok(Some(next)),
-            },
-            Entry::Vacant(_) if full => Err(SsrcRefused::TooMany),
-            Entry::Vacant(e) => {
-                e.insert(Used::Now);
-                Ok(None)
-            }
-        }
+        self.numbers.new_keys();
     }
 
     /// Remembers how far the SSRCs of an ended subscription have come.
-    pub fn retire(&mut self, subscription: &Subscription) {
-        let streams = [
-            (Some(subscription.ssrc), subscription.projection.next_index()),
-            (subscription.rtx_ssrc, subscription.rtx_next),
-        ];
-        for (ssrc, next) in streams {
-            match ssrc {
-                Some(ssrc) if next > 0 => drop(self.used.insert(ssrc, Used::Before(next))),
-                Some(ssrc) => drop(self.used.remove(&ssrc)),
-                None => {}
-            }
+    pub fn retire(&mut self, subscription: &Subscription, random: u64) {
+        self.numbers.end(subscription.ssrc, subscription.projection.next_index(), random);
+        if let Some(rtx) = subscription.rtx_ssrc {
+            self.numbers.end(rtx, subscription.rtx_next, random);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ssrc_in_use_is_refused() {
-        let mut r = Receiver::default();
-        assert_eq!(r.resume(1), Ok(None));
-        assert_eq!(r.resume(1), Err(SsrcRefused::InUse));
-        assert_eq!(r.resume(1), Err(SsrcRefused::InUse), "being refused does not free it");
-    }
-
-    #[test]
-    fn no_more_ssrcs_are_remembered_than_the_bound() {
-        let mut r = Receiver::default();
-        for ssrc in 0..MAX_REMEMBERED_SSRCS as u32 {
-            assert_eq!(r.resume(ssrc), Ok(None));
-        }
-        assert_eq!(r.resume(u32::MAX), Err(SsrcRefused::TooMany));
     }
 }

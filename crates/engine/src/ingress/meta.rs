@@ -36,8 +36,8 @@ pub struct Vp8Place {
 /// The description of one packet in a ring, and beside one that crosses to another shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PacketMeta {
-    /// Extended sequence number as received: the SRTP packet index, `ROC << 16 | SEQ`; of audio, less
-    /// the silent packets that ended here.
+    /// The number under which it goes on: at first the SRTP packet index, `ROC << 16 | SEQ`, less what
+    /// ended here since ([`super::numbers`]).
     pub index: u64,
     /// RTP timestamp as received.
     pub timestamp: u32,
@@ -53,6 +53,8 @@ pub struct PacketMeta {
     pub marker: bool,
     /// First packet of a keyframe, as far as the codec shows it.
     pub keyframe: bool,
+    /// What the sender sent before it ended here: a decoder may lack what this packet refers to.
+    pub resumes: bool,
     /// The codec is one in which keyframes are recognised.
     pub keyframes_known: bool,
     /// VP8's running numbers.

@@ -4,6 +4,8 @@ pub mod keyframe;
 mod level;
 mod meta;
 pub mod nack;
+mod numbers;
+mod remembered;
 mod seen;
 mod sender;
 pub mod silence;

@@ -88,6 +88,12 @@ impl NackTracker {
         self.missing.clear();
     }
 
+    /// The next packet is the first: nothing before it is missing.
+    pub fn restart(&mut self) {
+        self.newest = None;
+        self.missing.clear();
+    }
+
     /// Calls `ask` for each packet that is due, oldest first.
     pub fn poll(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(u64)) {
         self.missing

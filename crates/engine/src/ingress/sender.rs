@@ -19,16 +19,19 @@ use super::{
     level::LoudestLevel,
     meta::{KeptExtension, PacketMeta, Vp8Place},
     nack::{Arrival, NackTracker},
+    numbers::ForwardNumbers,
+    remembered::{Remembered, RememberedStreams},
     seen::SeenWindow,
-    silence::{SilenceFilter, SilenceLimit},
+    silence::SilenceLimit,
     stats::StreamStats,
     twcc::{TwccRecorder, nearest},
 };
 use crate::slots::FeedSlot;
 
-/// A muted packet in so many is opened (and dropped), so that the roll-over counter stays known
-/// however long the mute lasts.
-const OPEN_MUTED_EVERY: u32 = 1 << 10;
+/// Of packets that are dropped unopened, one is opened whenever its number is so far ahead of the last
+/// authentic one: the roll-over counter stays known however long that lasts, and 28,000 more numbers
+/// may be lost in a row (RFC 3711 section 3.3.1 bears 32,767).
+const OPEN_WHEN_AHEAD: i16 = 1 << 12;
 
 /// An encoding that has sent nothing for so long no longer arrives.
 const ENCODING_SILENT: Duration = Duration::from_secs(1);
@@ -61,8 +64,7 @@ pub struct Stream {
     pub height: Option<u16>,
     /// Clock of the last packet's payload type.
     pub clock_rate: u32,
-    muted: u32,
-    silence: SilenceFilter,
+    numbers: ForwardNumbers,
 }
 
 impl Stream {
@@ -82,16 +84,85 @@ impl Stream {
             last_packet: None,
             height: None,
             clock_rate: 90_000,
-            muted: 0,
-            silence: SilenceFilter::default(),
+            numbers: ForwardNumbers::default(),
         }
     }
 
-    /// Whether a packet goes on, as far as silence is concerned, and under which number.
-    fn passes(&mut self, meta: &mut PacketMeta, level: Option<u8>, limit: SilenceLimit) -> bool {
-        let index = self.silence.pass(meta.index, level, limit);
-        meta.index = index.unwrap_or(meta.index);
-        index.is_some()
+    /// Gives a packet the number under which it goes on. False: it does not.
+    fn number(&mut self, meta: &mut PacketMeta, level: Option<u8>, limit: SilenceLimit) -> bool {
+        let level = level.filter(|_| !self.is_video);
+        let forwarded = self.numbers.give(meta.index, level, limit);
+        if let Some(forwarded) = forwarded {
+            meta.index = forwarded.number;
+            meta.resumes = forwarded.resumes;
+        }
+        forwarded.is_some()
+    }
+
+    /// Takes a packet that ends here and whose content does not matter. It is opened only when that is
+    /// needed to keep the roll-over counter known.
+    #[cold]
+    fn pass_over(
+        &mut self,
+        rx: Option<&RxContext>,
+        (header, is_rtx): (&RtpHeader, bool),
+        packet: &mut [u8],
+        reason: Drop,
+    ) -> Drop {
+        let muted = reason == Drop::ForceMuted;
+        if muted && !is_rtx {
+            // What is muted must not be asked for later either.
+            self.numbers.interrupt();
+            self.nack.restart();
+        }
+        let state = if is_rtx { &mut self.srtp_rtx } else { &mut self.srtp };
+        let follow = state.as_ref().is_none_or(|s| s.ahead(header.sequence.0) >= OPEN_WHEN_AHEAD);
+        // A stray packet of audio (a dialled digit) is no reason for a gap, if it is authentic.
+        let stray = !muted && !is_rtx && !self.is_video;
+        if !follow && !stray {
+            return reason;
+        }
+        let Some(rx) = rx else { return reason };
+        match rx.open_rtp(state, packet, header.len) {
+            Ok(_) => {
+                if stray {
+                    self.numbers.interrupt();
+                }
+                reason
+            }
+            Err(error) => drop_reason(error),
+        }
+    }
+
+    /// Leaves what must outlive its signalling.
+    fn retire(&mut self, remembered: &mut RememberedStreams) {
+        if let Some(srtp) = self.srtp.take() {
+            let (seen, numbers) = (self.seen.clone(), self.numbers);
+            remembered.put(self.ssrc, Remembered { srtp, seen, numbers });
+        }
+        self.retire_rtx(remembered);
+    }
+
+    fn retire_rtx(&mut self, remembered: &mut RememberedStreams) {
+        if let Some((ssrc, srtp)) = self.rtx.zip(self.srtp_rtx.take()) {
+            let (seen, numbers) = (SeenWindow::default(), ForwardNumbers::default());
+            remembered.put(ssrc, Remembered { srtp, seen, numbers });
+        }
+    }
+
+    /// Continues what was known of its SSRC under the same key.
+    fn recall(&mut self, remembered: &mut RememberedStreams) {
+        if let Some(before) = remembered.take(self.ssrc) {
+            self.srtp = Some(before.srtp);
+            self.seen = before.seen;
+            self.numbers = before.numbers;
+            self.numbers.interrupt();
+        }
+        self.recall_rtx(remembered);
+    }
+
+    fn recall_rtx(&mut self, remembered: &mut RememberedStreams) {
+        self.srtp_rtx = self.rtx.and_then(|rtx| remembered.take(rtx)).map(|before| before.srtp);
     }
 
     fn is_urgent(&self) -> bool {
@@ -156,6 +227,8 @@ pub struct Sender {
     /// Its sources.
     pub sources: Vec<LocalSource>,
     by_ssrc: FxHashMap<u32, (u32, bool)>,
+    /// What was signalled before under the present key.
+    remembered: RememberedStreams,
     /// Mute forced by signalling: audio, video.
     pub mute: (bool, bool),
     /// Arrival times for the transport-wide feedback; allocated when the first numbered packet comes.
@@ -187,21 +260,26 @@ pub struct Context<'a> {
 }
 
 impl Sender {
-    /// Replaces the sources. Streams whose SSRC stays keep their state: a roll-over counter or replay
-    /// window that was lost could not be found again.
+    /// Replaces the sources. Streams whose SSRC stays keep their state, and what a key is used with is
+    /// remembered of those that leave: a roll-over counter or replay window that was lost could not be
+    /// found again.
     pub fn set_sources(&mut self, specs: Vec<SourceSpec>) {
-        let mut old_streams = std::mem::take(&mut self.streams);
+        let mut old_streams = self.retire_streams(&specs);
         let mut old_sources = std::mem::take(&mut self.sources);
         self.by_ssrc.clear();
         for (s, spec) in specs.into_iter().enumerate() {
             for (e, encoding) in spec.encodings.iter().enumerate() {
                 let mut stream = match old_streams.iter().position(|o| o.ssrc == encoding.ssrc) {
                     Some(at) => old_streams.swap_remove(at),
-                    None => Stream::new(encoding.ssrc, encoding.rtx, s, e as u8),
+                    None => {
+                        let mut new = Stream::new(encoding.ssrc, encoding.rtx, s, e as u8);
+                        new.recall(&mut self.remembered);
+                        new
+                    }
                 };
                 if stream.rtx != encoding.rtx {
                     stream.rtx = encoding.rtx;
-                    stream.srtp_rtx = None;
+                    stream.recall_rtx(&mut self.remembered);
                 }
                 stream.source = s;
                 stream.encoding = e as u8;
@@ -226,17 +304,40 @@ impl Sender {
             };
             self.sources.push(source);
         }
+        // Only now, so that nothing is forgotten that is signalled.
+        self.remembered.trim();
     }
 
-    /// New keys. Streams begin anew under them.
+    /// The streams whose SSRC stays; of the others, and of retransmissions under another SSRC than
+    /// will be signalled, what must not be lost is remembered.
+    fn retire_streams(&mut self, specs: &[SourceSpec]) -> Vec<Stream> {
+        let mut streams = std::mem::take(&mut self.streams);
+        streams.retain_mut(|stream| {
+            let mut signalled = specs.iter().flat_map(|spec| &spec.encodings);
+            let stays = signalled.find(|encoding| encoding.ssrc == stream.ssrc);
+            match stays {
+                None => stream.retire(&mut self.remembered),
+                Some(encoding) if encoding.rtx != stream.rtx => {
+                    stream.retire_rtx(&mut self.remembered);
+                }
+                Some(_) => {}
+            }
+            stays.is_some()
+        });
+        streams
+    }
+
+    /// New keys. Streams begin anew under them; the numbers under which they go on do not.
     pub fn set_keys(&mut self, rx: RxContext) {
         self.rx = Some(rx);
+        self.remembered.clear();
         for stream in &mut self.streams {
             stream.srtp = None;
             stream.srtp_rtx = None;
             stream.seen = SeenWindow::default();
-            stream.nack = NackTracker::default();
-            stream.silence = SilenceFilter::default();
+            stream.nack.restart();
+            stream.stats = StreamStats::default();
+            stream.numbers.interrupt();
         }
     }
 
@@ -250,26 +351,20 @@ impl Sender {
         let &(at, is_rtx) = self.by_ssrc.get(&header.ssrc).ok_or(Drop::UnknownSsrc)?;
         let stream = self.streams.get_mut(at as usize).ok_or(Drop::UnknownSsrc)?;
         let source = self.sources.get_mut(stream.source).ok_or(Drop::UnknownSsrc)?;
-        let pt = cx.tables.payload_type(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
-        if pt.media != source.spec.media || matches!(pt.codec, Codec::Rtx { .. }) != is_rtx {
-            return Err(Drop::UnknownPayloadType);
-        }
         let muted = match source.spec.media {
             MediaType::Audio => self.mute.0,
             MediaType::Video => self.mute.1,
         };
-        if muted {
-            stream.muted = stream.muted.wrapping_add(1);
-            if stream.muted % OPEN_MUTED_EVERY != 1 {
-                return Err(Drop::ForceMuted);
-            }
-        }
+        let pt = cx.tables.payload_type(header.payload_type).filter(|pt| {
+            pt.media == source.spec.media && matches!(pt.codec, Codec::Rtx { .. }) == is_rtx
+        });
+        let Some(pt) = pt.filter(|_| !muted) else {
+            let reason = if pt.is_some() { Drop::ForceMuted } else { Drop::UnknownPayloadType };
+            return Err(stream.pass_over(self.rx.as_ref(), (&header, is_rtx), packet, reason));
+        };
         let rx = self.rx.as_ref().ok_or(Drop::NoKeys)?;
         let state = if is_rtx { &mut stream.srtp_rtx } else { &mut stream.srtp };
         let opened = rx.open_rtp(state, packet, header.len).map_err(drop_reason)?;
-        if muted {
-            return Err(Drop::ForceMuted);
-        }
         let wire_len = packet.len();
         self.received.0 += 1;
         self.received.1 += wire_len as u64;
@@ -315,7 +410,10 @@ impl Sender {
         if pt.nack && wanted {
             broken = stream.nack.on_packet(cx.now, meta.index) == Arrival::Break;
         }
-        let silent = !stream.is_video && !stream.passes(&mut meta, level, cx.silence);
+        let silent = !stream.number(&mut meta, level, cx.silence);
+        if silent && stream.is_video {
+            return Err(Drop::Replayed);
+        }
         let resolution = inspect(pt, packet, &mut meta, stream);
         stream.last_packet = Some(cx.now);
         let mut changed = source.active & bit == 0;
@@ -331,7 +429,8 @@ impl Sender {
             *height = now;
         }
         self.layering_changes += u64::from(relayered);
-        if broken && meta.keyframes_known && !meta.keyframe {
+        let incomplete = broken || meta.resumes && wanted;
+        if incomplete && meta.keyframes_known && !meta.keyframe {
             stream.keyframes.want();
         }
         let urgent = stream.is_urgent() || self.twcc.as_ref().is_some_and(|t| t.is_full());
@@ -468,6 +567,10 @@ fn unwrap_rtx<'t>(
     let Codec::Rtx { apt } = rtx.codec else { return Err(Drop::UnknownPayloadType) };
     // Nothing can be restored before the stream itself was seen: its roll-over counter is unknown.
     let newest = stream.seen.newest().ok_or(Drop::RtxProbe)?;
+    if stream.numbers.is_interrupted() {
+        // It is of the time before.
+        return Err(Drop::Replayed);
+    }
     meta.index = nearest(newest, original.0);
     meta.payload_start += rtp::rtx::OSN_LEN as u16;
     meta.payload_len = meta.payload_len.saturating_sub(rtp::rtx::OSN_LEN as u16);

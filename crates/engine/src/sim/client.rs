@@ -70,6 +70,8 @@ pub struct Client {
     pub numbering: Numbering,
     /// What it sends.
     pub tracks: Vec<Track>,
+    /// What it no longer sends.
+    pub former: Vec<Track>,
     /// What it gets, by source.
     pub incoming: BTreeMap<SourceId, Incoming>,
     /// What it was told.
@@ -100,6 +102,7 @@ impl Client {
             addr,
             numbering: Numbering(id.0 as u8),
             tracks: Vec::new(),
+            former: Vec::new(),
             incoming: BTreeMap::new(),
             heard: Heard::default(),
             tape: None,

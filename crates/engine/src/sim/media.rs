@@ -218,6 +218,16 @@ impl Track {
         Self { spec, numbering, mid, encodings, frame: 0, made, keyframes_asked, level }
     }
 
+    /// Continues the numbers of another track with the same SSRCs: under one key none may be used twice.
+    pub fn continue_from(&mut self, before: &Self) {
+        for encoding in &mut self.encodings {
+            let same = before.encodings.iter().find(|e| e.spec.ssrc == encoding.spec.ssrc);
+            if let Some(same) = same {
+                (encoding.next_index, encoding.next_rtx) = (same.next_index, same.next_rtx);
+            }
+        }
+    }
+
     /// One encoding is no longer sent, or is sent again.
     pub fn silence(&mut self, encoding: usize, silent: bool) {
         self.encodings[encoding].silent = silent;

@@ -238,14 +238,19 @@ impl World {
         let first = 65_400 + self.up.pick(100) as u16;
         let mid = Mid::new("0").expect("a good MID");
         let (c, now) = (&mut self.clients[client], self.now);
-        c.tracks.push(Track::new(spec.clone(), c.numbering, mid, first));
+        let mut track = Track::new(spec.clone(), c.numbering, mid, first);
+        for before in &c.former {
+            track.continue_from(before);
+        }
+        c.tracks.push(track);
         c.next_media.insert(spec.id, now);
         self.signal_sources(client);
     }
 
     /// A client no longer sends a source.
     pub fn unpublish(&mut self, client: usize, source: SourceId) {
-        self.clients[client].tracks.retain(|t| t.spec.id != source);
+        let c = &mut self.clients[client];
+        c.former.extend(c.tracks.extract_if(.., |t| t.spec.id == source));
         self.clients[client].next_media.remove(&source);
         self.signal_sources(client);
     }

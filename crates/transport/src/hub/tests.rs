@@ -620,6 +620,17 @@ fn garbage_changes_nothing() {
 }
 
 #[test]
+fn dtls_that_is_no_dtls_is_counted() {
+    let mut world = natted(25);
+    world.connect(ALICE, Setup::Active);
+    assert!(world.until_ready(ALICE, 5));
+    assert_eq!(world.sides[BRIDGE].hub.counters().dtls_malformed, 0, "a handshake is none");
+    world.deliver(BRIDGE, addr(NAT_1), addr(SERVER), &[22, 254, 253, 0, 0]);
+    world.deliver(BRIDGE, addr(NAT_1), addr(SERVER), &[63; 40]);
+    assert_eq!(world.sides[BRIDGE].hub.counters().dtls_malformed, 2);
+}
+
+#[test]
 fn a_gcm_profile_is_agreed() {
     let mut world = natted(24);
     world.connect(ALICE, Setup::Active);

@@ -1,7 +1,7 @@
 //! Statistics that JVB published in COLIBRI 1's time under names that it gave up later.
 
-use super::Stat;
-use crate::bridge::BridgeStats;
+use super::BridgeStats;
+use crate::stats::Stat;
 
 /// Sizes are counted up to here; the last count has the larger ones too.
 const SIZES: usize = 22;

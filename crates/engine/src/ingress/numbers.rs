@@ -1,0 +1,170 @@
+//! The numbers under which the packets of one stream go on to receivers.
+//!
+//! They are the sender's own, moved so that nothing which ends at the bridge leaves a gap: receivers
+//! would take it for a loss, and a gap of half the number space hides a wrap, after which SRTP never
+//! opens again (RFC 3711 section 3.3.1). What the network loses stays a gap.
+
+use super::silence::{SilenceLimit, SilenceRun};
+
+/// The number of a packet that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// It counts up for as long as the stream is known, across the sender's keys.
+    pub number: u64,
+    /// What came before it ended here, so that a decoder may lack what it refers to.
+    pub resumes: bool,
+}
+
+/// See the module's description.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ForwardNumbers {
+    silence: SilenceRun,
+    /// `number = index + shift`, modulo 2^64.
+    shift: u64,
+    /// The numbers of indices below are given away.
+    from: u64,
+    /// The next index after all that were seen.
+    next: u64,
+    /// What comes next continues after what went on last, whatever its index.
+    interrupted: bool,
+    /// No packet has gone on since.
+    resumes: bool,
+}
+
+impl ForwardNumbers {
+    /// The number under which the packet with this SRTP index goes on. `None`: it ends here, as more
+    /// silence than is forwarded, or because its number is given away.
+    #[inline]
+    pub fn give(
+        &mut self,
+        index: u64,
+        level: Option<u8>,
+        limit: SilenceLimit,
+    ) -> Option<Forwarded> {
+        if self.interrupted {
+            self.resume_at(index);
+        }
+        let late = index < self.next;
+        self.next = self.next.max(index.saturating_add(1));
+        if index < self.from {
+            return None;
+        }
+        if self.silence.exceeds(level, limit) {
+            // The number of a late one is not given away: a later one has gone on already.
+            if !late {
+                self.shift = self.shift.wrapping_sub(1);
+                self.from = self.next;
+            }
+            return None;
+        }
+        let number = index.wrapping_add(self.shift);
+        Some(Forwarded { number, resumes: std::mem::take(&mut self.resumes) })
+    }
+
+    /// Packets of the stream end here, or its indices begin anew: numbers continue with the next one
+    /// that comes.
+    #[inline]
+    pub fn interrupt(&mut self) {
+        self.interrupted = self.next > 0;
+    }
+
+    /// Whether the next packet is the first after an interruption.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    #[cold]
+    fn resume_at(&mut self, index: u64) {
+        let number = self.next.wrapping_add(self.shift);
+        self.shift = number.wrapping_sub(index);
+        (self.from, self.next) = (index, index);
+        (self.interrupted, self.resumes) = (false, true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: SilenceLimit = SilenceLimit { discard: true, forwarded: 3 };
+
+    fn pass_all(packets: &[(u64, u8)], limit: SilenceLimit) -> Vec<(u64, u64)> {
+        let mut numbers = ForwardNumbers::default();
+        let through = packets.iter().filter_map(|(index, level)| {
+            Some((*index, numbers.give(*index, Some(*level), limit)?.number))
+        });
+        through.collect()
+    }
+
+    #[test]
+    fn three_silent_packets_go_on_and_speech_follows_without_a_gap() {
+        let silent = (2..12).map(|index| (index, 127));
+        let packets: Vec<_> = [(1, 30)].into_iter().chain(silent).chain([(12, 30)]).collect();
+        assert_eq!(pass_all(&packets, LIMIT), [(1, 1), (2, 2), (3, 3), (4, 4), (12, 5)]);
+        let all = SilenceLimit { discard: false, ..LIMIT };
+        assert_eq!(pass_all(&packets, all).len(), packets.len());
+        let none = SilenceLimit { forwarded: 0, ..LIMIT };
+        assert_eq!(pass_all(&packets, none), [(1, 1), (12, 2)]);
+    }
+
+    #[test]
+    fn what_does_not_tell_its_level_is_not_silent() {
+        let mut numbers = ForwardNumbers::default();
+        let through = |f: Forwarded| (f.number, f.resumes);
+        let mut give = |index| numbers.give(index, None, LIMIT).map(through);
+        assert!((0..10).all(|index| give(index) == Some((index, false))));
+    }
+
+    #[test]
+    fn a_loss_stays_a_gap() {
+        assert_eq!(pass_all(&[(1, 127), (2, 127), (4, 30)], LIMIT), [(1, 1), (2, 2), (4, 4)]);
+    }
+
+    #[test]
+    fn what_silence_overtook_ends_here() {
+        let packets = [(1, 127), (2, 127), (3, 127), (5, 127), (4, 30), (6, 30)];
+        assert_eq!(pass_all(&packets, LIMIT), [(1, 1), (2, 2), (3, 3), (6, 5)]);
+    }
+
+    #[test]
+    fn after_an_interruption_numbers_continue_whatever_the_index() {
+        let mut numbers = ForwardNumbers::default();
+        numbers.interrupt();
+        let mut give = |numbers: &mut ForwardNumbers, index| {
+            numbers.give(index, None, LIMIT).map(|f| (f.number, f.resumes))
+        };
+        assert_eq!(give(&mut numbers, 70_000), Some((70_000, false)), "the first of all");
+        assert_eq!(give(&mut numbers, 70_003), Some((70_003, false)));
+        for (index, number) in [(500_000, 70_004), (3, 70_006), (3_000, 70_008)] {
+            numbers.interrupt();
+            numbers.interrupt();
+            assert_eq!(give(&mut numbers, index), Some((number, true)));
+            assert_eq!(give(&mut numbers, index - 1), None, "from before");
+            assert_eq!(give(&mut numbers, index + 1), Some((number + 1, false)));
+        }
+    }
+
+    proptest! {
+        /// In whatever order packets come: no number is given twice, and their order is kept.
+        #[test]
+        fn numbers_keep_their_order(
+            silent in proptest::collection::vec(any::<bool>(), 1..60),
+            swaps in proptest::collection::vec((0usize..60, 0usize..6), 0..40),
+            forwarded in 0u32..4,
+        ) {
+            let level = |silent: &bool| if *silent { 127 } else { 30 };
+            let mut packets: Vec<_> =
+                silent.iter().enumerate().map(|(at, s)| (at as u64 + 9, level(s))).collect();
+            for (at, by) in swaps {
+                if at + by < packets.len() {
+                    packets.swap(at, at + by);
+                }
+            }
+            let mut through = pass_all(&packets, SilenceLimit { discard: true, forwarded });
+            through.sort_unstable();
+            prop_assert!(through.windows(2).all(|two| two[0].1 < two[1].1), "{:?}", through);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `jmt.debug.pcap`: captures of packets.
+
+use std::path::PathBuf;
+
+use super::reader::Reader;
+
+/// Whether packets may be captured, and where to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Capture {
+    /// `enabled`: they may be. false.
+    pub allowed: bool,
+    /// `start-enabled`: from every endpoint's beginning. false.
+    pub from_start: bool,
+    /// `directory`: for the files. The first of the service's state directories (`STATE_DIRECTORY`, which
+    /// systemd sets by `StateDirectory=`), and `/tmp`, as in JVB, where there is none.
+    pub directory: PathBuf,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self { allowed: false, from_start: false, directory: PathBuf::from("/tmp") }
+    }
+}
+
+/// Fills `c`, which holds the defaults.
+pub(super) fn read(r: &mut Reader<'_>, c: &mut Capture) {
+    r.boolean("jmt.debug.pcap.enabled", &mut c.allowed);
+    r.boolean("jmt.debug.pcap.start-enabled", &mut c.from_start);
+    // The `/tmp` of a service may be its own (`PrivateTmp=`), where nobody would find them.
+    let state = r.environment("STATE_DIRECTORY").unwrap_or_default();
+    if let Some(first) =
+        state.split(':').next().filter(|first| is_path(first) && first.starts_with('/'))
+    {
+        c.directory = first.into();
+    }
+    let mut directory = c.directory.display().to_string();
+    r.text("jmt.debug.pcap.directory", &mut directory, "a directory", is_path);
+    c.directory = directory.into();
+}
+
+fn is_path(text: &str) -> bool {
+    (1..=1024).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        path::{Path, PathBuf},
+    };
+
+    use rialto_hocon::Source;
+
+    use crate::config::load;
+
+    /// A file, and what the service manager says.
+    struct Service(&'static str, Option<&'static str>);
+
+    impl Source for Service {
+        fn read(&self, path: &Path) -> io::Result<String> {
+            let here = path == Path::new("jvb.conf");
+            if here { Ok(self.0.to_owned()) } else { Err(io::ErrorKind::NotFound.into()) }
+        }
+
+        fn env(&self, name: &str) -> Option<String> {
+            self.1.filter(|_| name == "STATE_DIRECTORY").map(str::to_owned)
+        }
+    }
+
+    #[test]
+    fn captures_lie_where_the_service_keeps_its_files_unless_it_is_said_where() {
+        let says = "jmt.debug.pcap.directory = /srv/captures";
+        for (text, state, directory) in [
+            ("", None, "/tmp"),
+            ("", Some("/var/lib/rialto"), "/var/lib/rialto"),
+            ("", Some("/var/lib/rialto:/var/lib/other"), "/var/lib/rialto"),
+            ("", Some(""), "/tmp"),
+            ("", Some("relative"), "/tmp"),
+            (says, Some("/var/lib/rialto"), "/srv/captures"),
+            (says, None, "/srv/captures"),
+        ] {
+            let loaded = load(Some(Path::new("jvb.conf")), &[], &Service(text, state)).unwrap();
+            assert_eq!(loaded.config.capture.directory, PathBuf::from(directory), "{state:?}");
+        }
+    }
+}

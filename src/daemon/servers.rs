@@ -1,0 +1,194 @@
+//! The HTTP servers: the private one, the page's where that is another, and the public one.
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{Method, header},
+    middleware::{self, Next},
+};
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+
+use super::{DaemonError, KeyStoreError, Options, public_address};
+use crate::{
+    config::{self, Config},
+    http::{self, Guard, Hosts, Https, Server},
+};
+
+/// How an operator adds a name.
+const KEY: &str = "rialto.http.hosts";
+/// And how a user of the page does.
+const FLAG: &str = "--host";
+
+/// WebSockets at a time, of bridge channels or of pages: more than `rialto.max-endpoints` is by default.
+const SOCKETS: usize = 32 << 10;
+
+/// Sockets that listen, and what is spoken on them.
+pub(super) struct Servers {
+    private: Option<Door>,
+    page: Option<Door>,
+    public: Option<Door>,
+}
+
+struct Door {
+    listener: TcpListener,
+    tls: Option<Https>,
+}
+
+impl Servers {
+    /// Opens all sockets, before anything else begins.
+    pub async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
+        let (mut tls, public_tls) = server_tls(config)?;
+        let mut page_tls = None;
+        if let Some((certificate, key)) = &options.tls {
+            let flags = Some(http::tls_config(certificate, key)?);
+            if options.page.is_some() { page_tls = flags } else { tls = flags }
+        }
+        let mut servers = Self { private: None, page: None, public: None };
+        if let Some(addr) = config.http.listen() {
+            servers.private = Some(Door { listener: http::bind(addr).await?, tls });
+        }
+        if let Some(addr) = options.page {
+            let listener = http::bind(addr).await.map_err(DaemonError::ListenPage)?;
+            servers.page = Some(Door { listener, tls: page_tls });
+        }
+        if let Some(addr) = public_address(config) {
+            let listener = http::bind(addr).await.map_err(DaemonError::ListenPublic)?;
+            servers.public = Some(Door { listener, tls: public_tls });
+        }
+        Ok(servers)
+    }
+
+    /// Serves: the private, the page's and the public server. `page` goes to the private one when it has
+    /// no server of its own.
+    pub fn start(
+        self,
+        config: &Config,
+        api: Router,
+        page: Option<Router>,
+        channels: Router,
+    ) -> Result<[Option<Server>; 3], DaemonError> {
+        let Self { private, page: page_door, public } = self;
+        let added = &config.http_access.hosts;
+        let mut private_server = None;
+        let mut page_server = None;
+        if let Some(door) = private {
+            let beside_it = page.clone().filter(|_| page_door.is_none());
+            let remedy = if beside_it.is_some() { FLAG } else { KEY };
+            let guard = guard(config, &door, remedy);
+            let what = "cannot serve HTTP";
+            private_server = Some(match beside_it {
+                Some(page) => {
+                    let both = guard.hosts_only().protect(beside(guard.protect(api), page));
+                    door.serve_many(both, what, SOCKETS)?
+                }
+                None => door.serve(guard.protect(api), what)?,
+            });
+        }
+        if let (Some(door), Some(page)) = (page_door, page) {
+            let hosts = Hosts::new(added).or_certified(door.certificate());
+            let guard = Guard::new(hosts, &config::Secret::default(), FLAG);
+            page_server =
+                Some(door.serve_many(guard.protect(page), "cannot serve the page", SOCKETS)?);
+        }
+        let public_server = match public {
+            Some(door) => Some(door.serve_many(channels, "cannot serve WebSockets", SOCKETS)?),
+            None => None,
+        };
+        Ok([private_server, page_server, public_server])
+    }
+}
+
+impl Door {
+    fn certificate(&self) -> Option<rustls_pki_types::CertificateDer<'static>> {
+        self.tls.as_ref().and_then(Https::certificate)
+    }
+
+    fn serve_many(
+        self,
+        router: Router,
+        what: &'static str,
+        connections: usize,
+    ) -> Result<Server, DaemonError> {
+        Server::with_connections(self.listener, router, self.tls, connections)
+            .map_err(|source| DaemonError::System { what, source })
+    }
+
+    fn serve(self, router: Router, what: &'static str) -> Result<Server, DaemonError> {
+        Server::start(self.listener, router, self.tls)
+            .map_err(|source| DaemonError::System { what, source })
+    }
+}
+
+/// Who may ask the private server. Where an operator has it listen for others than this machine, names
+/// without a dot are its own as well: other containers ask for it by such names.
+fn guard(config: &Config, door: &Door, remedy: &'static str) -> Guard {
+    let access = &config.http_access;
+    let mut names = access.hosts.clone();
+    names.extend(config.http.name.clone());
+    let hosts = Hosts::new(&names)
+        .or_certified(door.certificate())
+        .or_short(!config.http.host.is_loopback());
+    Guard::new(hosts, &access.token, remedy)
+}
+
+/// The page beside the control API on one server. A few resources have one word as their path, as rooms
+/// have: who navigates there in a browser wants the room.
+fn beside(api: Router, page: Router) -> Router {
+    let rooms = page.clone();
+    api.merge(page).layer(middleware::from_fn(move |request: Request, next: Next| {
+        let rooms = rooms.clone();
+        async move {
+            if !is_navigation(&request) {
+                return next.run(request).await;
+            }
+            let Ok(response) = rooms.oneshot(request).await;
+            response
+        }
+    }))
+}
+
+/// Whether somebody opens a room in a browser: programs do not ask for HTML.
+fn is_navigation(request: &Request) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let path = request.uri().path();
+    request.method() == Method::GET
+        && path.strip_prefix('/').is_some_and(|word| !word.is_empty() && !word.contains('/'))
+        && accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// What the private and the public server speak, where they listen and have key stores.
+pub(crate) fn server_tls(config: &Config) -> Result<(Option<Https>, Option<Https>), KeyStoreError> {
+    let private = config.http.listen().is_some();
+    let public = public_address(config).is_some();
+    let read = |listens, http: &config::Http, keys| {
+        let tls = if listens { http::server_tls(&http.tls) } else { Ok(None) };
+        tls.map_err(|error| KeyStoreError::of(keys, error))
+    };
+    let private = read(private, &config.http, &config::PRIVATE)?;
+    Ok((private, read(public, &config.public_http, &config::PUBLIC)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rooms_may_have_the_names_of_resources() {
+        let api = Router::new().route("/debug", get(async || "all"));
+        let page = Router::new().route("/{room}", get(async || "a room"));
+        let server = beside(api, page);
+        let ask = async |path: &str, accept: &str| {
+            let request = Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
+            let response = server.clone().oneshot(request).await.unwrap();
+            let bytes = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        assert_eq!(ask("/debug", browser).await, "a room");
+        assert_eq!(ask("/debug", "*/*").await, "all");
+        assert_eq!(ask("/other", "*/*").await, "a room");
+    }
+}

@@ -1,0 +1,264 @@
+//! A WebSocket over a connection: its bytes, and how fast they are read.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::frames::{Event, Fault, FrameReader};
+
+/// A client that does not take a message for so long is gone.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes that are read at once. They are on the stack, and not kept.
+const CHUNK: usize = 4 << 10;
+
+/// Frames of any kind that are read per second for long, and at once. A channel takes 100 messages a second
+/// and drops what is more; a client that sends so much more is not read, so that its own send buffer fills.
+const FRAMES: f64 = 400.0;
+const FRAMES_AT_ONCE: f64 = 1000.0;
+
+/// As for their bytes.
+const BYTES: f64 = (4 << 20) as f64;
+const BYTES_AT_ONCE: f64 = (4 << 20) as f64;
+
+/// Why nothing more comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// The connection broke, or ended without a close frame.
+    Broken,
+    /// The client did something that is not a WebSocket's.
+    Wrong(Fault),
+}
+
+/// See the module.
+pub(super) struct Socket<Io> {
+    io: Io,
+    reader: FrameReader,
+    /// Bytes that came and were not looked at yet.
+    unread: Vec<u8>,
+    budget: Budget,
+    heard: Instant,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
+    /// Messages have up to `limit` bytes.
+    pub(super) fn new(io: Io, limit: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            io,
+            reader: FrameReader::new(limit),
+            unread: Vec::new(),
+            budget: Budget::new(now),
+            heard: now,
+        }
+    }
+
+    /// When something came last.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// The next frame, when the client may send one. Nothing is lost when this is given up.
+    pub(super) async fn next(&mut self) -> Result<Event, Gone> {
+        loop {
+            if let Some(at) = self.budget.ready_at(Instant::now()) {
+                sleep_until(at).await;
+            }
+            let mut rest = &self.unread[..];
+            let event = self.reader.read(&mut rest);
+            let taken = self.unread.len().saturating_sub(rest.len());
+            if rest.is_empty() {
+                // An idle socket keeps nothing.
+                self.unread = Vec::new();
+            } else {
+                self.unread.drain(..taken);
+            }
+            let event = event.map_err(Gone::Wrong)?;
+            self.budget.take(event.is_some(), taken);
+            match event {
+                Some(event) => return Ok(event),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Gone> {
+        let (io, unread) = (&mut self.io, &mut self.unread);
+        let count = std::future::poll_fn(|cx| poll_fill(Pin::new(&mut *io), cx, unread)).await;
+        match count {
+            Ok(1..) => {
+                self.heard = Instant::now();
+                Ok(())
+            }
+            Ok(0) | Err(_) => Err(Gone::Broken),
+        }
+    }
+
+    /// Sends a frame.
+    pub(super) async fn send(&mut self, frame: &[u8]) -> Result<(), Gone> {
+        let io = &mut self.io;
+        let sent = async {
+            io.write_all(frame).await?;
+            io.flush().await
+        };
+        match timeout(SEND_LIMIT, sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Gone::Broken),
+        }
+    }
+
+    /// Reads until the client's close frame, or until nothing more comes.
+    pub(super) async fn skip_to_close(&mut self) {
+        self.reader.end();
+        while let Ok(event) = self.next().await {
+            if matches!(event, Event::Close(_)) {
+                return;
+            }
+        }
+        // Frames cannot be told apart any more, perhaps.
+        while self.fill().await.is_ok() {
+            self.unread = Vec::new();
+        }
+    }
+}
+
+/// Appends what has come.
+fn poll_fill(
+    io: Pin<&mut impl AsyncRead>,
+    cx: &mut Context<'_>,
+    unread: &mut Vec<u8>,
+) -> Poll<io::Result<usize>> {
+    let mut chunk = [0; CHUNK];
+    let mut buffer = ReadBuf::new(&mut chunk);
+    ready!(io.poll_read(cx, &mut buffer))?;
+    unread.extend_from_slice(buffer.filled());
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// What a client may still send at once.
+struct Budget {
+    frames: f64,
+    bytes: f64,
+    filled: Instant,
+}
+
+impl Budget {
+    fn new(now: Instant) -> Self {
+        Self { frames: FRAMES_AT_ONCE, bytes: BYTES_AT_ONCE, filled: now }
+    }
+
+    fn take(&mut self, frame: bool, bytes: usize) {
+        self.frames -= f64::from(u8::from(frame));
+        self.bytes -= bytes as f64;
+    }
+
+    /// When more may be read; `None`: now.
+    fn ready_at(&mut self, now: Instant) -> Option<Instant> {
+        let earned = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.frames = (self.frames + earned * FRAMES).min(FRAMES_AT_ONCE);
+        self.bytes = (self.bytes + earned * BYTES).min(BYTES_AT_ONCE);
+        self.filled = now;
+        if self.frames >= 1.0 && self.bytes >= 0.0 {
+            return None;
+        }
+        // A few at a time, so that a client at its limit does not wake us for each.
+        let frames = (8.0 - self.frames).max(0.0) / FRAMES;
+        let wait = frames.max(-self.bytes / BYTES);
+        Some(now + Duration::from_secs_f64(wait.clamp(0.001, 10.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+
+    use super::{super::frames, *};
+
+    /// A frame of a client whose mask changes nothing.
+    fn sent(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0x80 | opcode, 0x80 | 126];
+        frame.extend((payload.len() as u16).to_be_bytes());
+        frame.extend([0; 4]);
+        frame.extend(payload);
+        frame
+    }
+
+    fn pair(buffer: usize) -> (Socket<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(buffer);
+        (Socket::new(ours, 64 << 10), theirs)
+    }
+
+    /// How long `frames` frames of a client take that sends as fast as it can.
+    async fn time_of(frames: usize, frame: Vec<u8>) -> Duration {
+        let (mut socket, mut client) = pair(1 << 16);
+        let flood = tokio::spawn(async move { while client.write_all(&frame).await.is_ok() {} });
+        let start = Instant::now();
+        for _ in 0..frames {
+            socket.next().await.unwrap();
+        }
+        flood.abort();
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_without_end_is_read_slowly() {
+        for frame in [sent(9, b""), sent(10, b"x"), sent(1, b"{}"), sent(2, b"")] {
+            let time = time_of(5000, frame).await.as_secs_f64();
+            assert!((9.9..10.1).contains(&time), "4,000 beyond the first 1,000: {time}");
+        }
+        let time = time_of(1000, sent(9, b"")).await;
+        assert_eq!(time, Duration::ZERO, "who sends what clients send does not wait");
+        let time = time_of(256, sent(2, &[0; 60 << 10])).await.as_secs_f64();
+        assert!((2.5..3.0).contains(&time), "15 MiB at 4 MiB a second: {time}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn parts_of_messages_without_end_are_read_slowly_too() {
+        let (mut socket, mut client) = pair(1 << 16);
+        client.write_all(&[&[1, 0x80, 0, 0, 0, 0][..]].concat()).await.unwrap();
+        let part = [0, 0x80, 0, 0, 0, 0];
+        let flood = tokio::spawn(async move { while client.write_all(&part).await.is_ok() {} });
+        let start = Instant::now();
+        for _ in 0..5000 {
+            assert_eq!(socket.next().await, Ok(Event::Part));
+        }
+        flood.abort();
+        assert!(start.elapsed() > Duration::from_secs(9));
+    }
+
+    #[tokio::test]
+    async fn an_idle_socket_holds_no_buffer() {
+        let (mut socket, mut client) = pair(1 << 20);
+        let text = "x".repeat(60 << 10);
+        client.write_all(&sent(1, text.as_bytes())).await.unwrap();
+        client.write_all(&sent(9, b"there?")).await.unwrap();
+        assert_eq!(socket.next().await, Ok(Event::Text(text)));
+        assert_eq!(socket.next().await, Ok(Event::Ping(b"there?".to_vec())));
+        assert_eq!(socket.unread.capacity() + socket.reader.held(), 0);
+        socket.send(&frames::pong(b"there?")).await.unwrap();
+        let mut answer = [0; 8];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"\x8a\x06there?");
+        assert!(size_of::<Socket<DuplexStream>>() < 512);
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_end_is_skipped() {
+        let (mut socket, mut client) = pair(1 << 20);
+        client.write_all(&sent(1, &[0xff; 1000])).await.unwrap();
+        client.write_all(&sent(8, b"")).await.unwrap();
+        socket.skip_to_close().await;
+        let (mut socket, mut client) = pair(1 << 20);
+        client.write_all(b"rubbish").await.unwrap();
+        drop(client);
+        socket.skip_to_close().await;
+    }
+}

@@ -1,0 +1,117 @@
+//! What lies around the program and has to fit it: `make run`, the systemd unit.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// A directory that ends with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("rialto-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// A program that says how it was called.
+    fn program(&self, name: &str) {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("#!/bin/sh\necho \"called: {name} $*\"\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A program of this machine.
+    fn link(&self, name: &str) {
+        let find = |directory: &str| Path::new(directory).join(name);
+        let found = ["/bin", "/usr/bin"].map(find).into_iter().find(|path| path.exists());
+        std::os::unix::fs::symlink(found.unwrap(), self.0.join(name)).unwrap();
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `make run` where nothing is built.
+fn make_run(path: &Directory, target: &Directory, port: &[&str]) -> Output {
+    Command::new("make")
+        .args(["--no-print-directory", "run"])
+        .args(port)
+        .env("PATH", &path.0)
+        .env("CARGO_TARGET_DIR", &target.0)
+        .env_remove("MAKEFLAGS")
+        .env_remove("PORT")
+        .output()
+        .unwrap()
+}
+
+/// Directories with what `make run` needs, but for a compiler.
+fn tools(name: &str) -> (Directory, Directory) {
+    let tools = Directory::new(&format!("{name}-path"));
+    for tool in ["make", "bash", "env", "dirname", "sh"] {
+        tools.link(tool);
+    }
+    tools.program("cargo");
+    (tools, Directory::new(&format!("{name}-target")))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn make_run_says_what_it_builds_and_takes_a_port() {
+    let (path, target) = tools("run");
+    ["cc", "perl"].map(|tool| path.program(tool));
+    let first = make_run(&path, &target, &["PORT=8123"]);
+    let said = text(&first.stderr);
+    assert!(said.contains("Building") && said.contains("minutes"), "{said}");
+    assert!(text(&first.stdout).contains("called: cargo build --release"), "{said}");
+    target.program("release/rialto");
+    for (given, port) in [(&["PORT=8123"][..], "8123"), (&[], "8080")] {
+        let run = make_run(&path, &target, given);
+        let (out, said) = (text(&run.stdout), text(&run.stderr));
+        assert!(run.status.success(), "{out}{said}");
+        let started = format!("called: release/rialto dev --port {port}");
+        assert_eq!(out.lines().last(), Some(&*started), "{said}");
+        assert!(!said.contains("minutes"), "it is built");
+    }
+}
+
+#[test]
+fn make_run_names_the_tools_that_lack() {
+    let (path, target) = tools("lacks");
+    let run = make_run(&path, &target, &[]);
+    let said = text(&run.stderr);
+    assert!(!run.status.success() && said.contains("a C compiler is needed"), "{said}");
+    path.program("cc");
+    let said = text(&make_run(&path, &target, &[]).stderr);
+    assert!(said.contains("Perl is needed"), "{said}");
+    fs::remove_file(path.0.join("cargo")).unwrap();
+    let said = text(&make_run(&path, &target, &[]).stderr);
+    assert!(said.contains("a Rust toolchain is needed"), "{said}");
+}
+
+/// A value of the unit's `[Service]`.
+fn unit(key: &str) -> Option<String> {
+    let unit = fs::read_to_string("config/rialto.service").unwrap();
+    let mut lines = unit.lines().filter_map(|line| line.split_once('='));
+    lines.find(|(name, _)| *name == key).map(|(_, value)| value.to_owned())
+}
+
+/// Captures are written into the state directory when there is one (`config::capture`): the unit's `/tmp`
+/// is its own.
+#[test]
+fn the_unit_has_a_place_where_captures_can_be_read() {
+    assert_eq!(unit("PrivateTmp").as_deref(), Some("true"));
+    assert_eq!(unit("StateDirectory").as_deref(), Some("rialto"));
+    // Or it would not hear that the bridge asks for more time to end.
+    assert_eq!(unit("Type").as_deref(), Some("notify"));
+}
