@@ -1,5 +1,6 @@
 //! What control and engine say to each other: identities, media descriptions, commands' payloads,
 //! events. Plain values only; nothing here does I/O.
+#![expect(clippy::cast_possible_truncation, reason = "compared with 256 before")]
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,6 +1,11 @@
 //! Where datagrams are written before they are sent: one buffer, sealed into in place, and the list of
 //! messages that the send call will take. Equal-sized neighbours for one destination become one
 //! message with segmentation offload (`UDP_SEGMENT`).
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "lengths of one buffer, each checked against it"
+)]
 
 pub use rialto_sys::Message;
 

@@ -1,4 +1,9 @@
 //! How long packets take through a shard, as a histogram of fixed size.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters and microseconds of 64 bits"
+)]
 
 use std::time::Duration;
 

@@ -4,7 +4,12 @@
 //! address has been validated. The director keeps what was asked for and tells each shard its part as
 //! soon as the homes are known. It holds no media state and runs under one mutex, off the packet path.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms};
 use rialto_srtp::Keying;
@@ -39,7 +44,28 @@ struct Endpoint {
 struct Source {
     /// `Some` while it is signalled.
     sender: Option<EndpointId>,
-    receivers: Vec<EndpointId>,
+    receivers: BTreeSet<EndpointId>,
+    /// How many of them live on each shard, as far as their homes are known.
+    on_shard: BTreeMap<ShardId, u32>,
+}
+
+impl Source {
+    /// One more receiver lives on a shard.
+    fn arrive(&mut self, shard: ShardId) {
+        let count = self.on_shard.entry(shard).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// One receiver less lives on a shard. Returns whether none does any more.
+    fn leave(&mut self, shard: ShardId) -> bool {
+        let Some(count) = self.on_shard.get_mut(&shard) else { return true };
+        *count = count.saturating_sub(1);
+        let none = *count == 0;
+        if none {
+            self.on_shard.remove(&shard);
+        }
+        none
+    }
 }
 
 /// See the module's description. Ordered maps: what is sent depends on nothing but what was asked.
@@ -204,8 +230,10 @@ impl Director {
         }
         e.wants.insert(source, terms);
         let entry = self.sources.entry(source).or_default();
-        if !entry.receivers.contains(&receiver) {
-            entry.receivers.push(receiver);
+        if entry.receivers.insert(receiver)
+            && let Some(home) = e.home
+        {
+            entry.arrive(home);
         }
         self.tell_receiver(receiver, source, out);
     }
@@ -216,24 +244,18 @@ impl Director {
             return;
         }
         let Some(entry) = self.sources.get_mut(&source) else { return };
-        entry.receivers.retain(|r| *r != receiver);
+        entry.receivers.remove(&receiver);
         let sender = entry.sender;
+        let last = e.home.is_some_and(|shard| entry.leave(shard));
         if entry.receivers.is_empty() && sender.is_none() {
             self.sources.remove(&source);
         }
-        let Some(shard) = self.endpoints.get(&receiver).and_then(|e| e.home) else { return };
+        let Some(shard) = e.home else { return };
         out.send(shard, ShardCommand::Unsubscribe { receiver, source });
-        if !self.has_receivers_on(source, shard)
-            && let Some(home) = sender.and_then(|s| self.endpoints.get(&s)).and_then(|e| e.home)
+        if last && let Some(home) = sender.and_then(|s| self.endpoints.get(&s)).and_then(|e| e.home)
         {
             out.send(home, ShardCommand::RemoveRoute { source, shard });
         }
-    }
-
-    fn has_receivers_on(&self, source: SourceId, shard: ShardId) -> bool {
-        self.sources.get(&source).is_some_and(|s| {
-            s.receivers.iter().any(|r| self.endpoints.get(r).is_some_and(|e| e.home == Some(shard)))
-        })
     }
 
     fn bind(
@@ -283,6 +305,11 @@ impl Director {
         }
         let sent: Vec<_> = e.sources.iter().map(|s| s.id).collect();
         let wanted: Vec<_> = e.wants.keys().copied().collect();
+        for source in &wanted {
+            if let Some(source) = self.sources.get_mut(source) {
+                source.arrive(home);
+            }
+        }
         for source in sent {
             self.announce(source, out);
         }
@@ -334,5 +361,68 @@ fn cname(id: EndpointId, label: &str) -> Arc<str> {
     match cname_text(own.as_bytes()) {
         Some(own) => own.into(),
         None => format!("endpoint-{}", id.0).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Sent(Vec<(ShardId, ShardCommand)>);
+
+    impl CommandSink for Sent {
+        fn send(&mut self, shard: ShardId, command: ShardCommand) {
+            self.0.push((shard, command));
+        }
+    }
+
+    const SENDER: EndpointId = EndpointId(0);
+    const SOURCE: SourceId = SourceId(7);
+
+    fn add(director: &mut Director, id: EndpointId, sent: &mut Sent) {
+        let spec = EndpointSpec { label: Arc::from("test"), audio_ssrc: 1, video_ssrc: 2 };
+        director.control(Control::AddEndpoint(id, spec), sent);
+    }
+
+    fn bind(director: &mut Director, endpoint: EndpointId, shard: ShardId, sent: &mut Sent) {
+        let port = 1_000 + endpoint.0 as u16;
+        let remote = ([127, 0, 0, 1], port).into();
+        let local = ([127, 0, 0, 1], 10_000).into();
+        director.control(Control::Bind { endpoint, remote, shard, local }, sent);
+    }
+
+    fn routes_removed(sent: &Sent) -> usize {
+        let removed =
+            |(_, c): &&(ShardId, ShardCommand)| matches!(c, ShardCommand::RemoveRoute { .. });
+        sent.0.iter().filter(removed).count()
+    }
+
+    #[test]
+    fn a_route_ends_with_its_last_receiver() {
+        let (mut director, mut sent) = (Director::new(2), Sent::default());
+        let spec = SourceSpec {
+            id: SOURCE,
+            name: Arc::from("test-v0"),
+            media: rialto_media::MediaType::Video,
+            encodings: vec![rialto_media::EncodingSpec { ssrc: 1, rtx: None }],
+        };
+        for id in 0..4 {
+            add(&mut director, EndpointId(id), &mut sent);
+        }
+        bind(&mut director, SENDER, ShardId(0), &mut sent);
+        director.control(Control::SetSources(SENDER, vec![spec]), &mut sent);
+        let terms = Terms::default();
+        // One wants the source before it has a home, one only after.
+        bind(&mut director, EndpointId(1), ShardId(1), &mut sent);
+        for receiver in (1..4).map(EndpointId) {
+            director.control(Control::Subscribe { receiver, source: SOURCE, terms }, &mut sent);
+        }
+        bind(&mut director, EndpointId(2), ShardId(1), &mut sent);
+        for (gone, removed) in [(3, 0), (1, 0), (2, 1)] {
+            let (receiver, source) = (EndpointId(gone), SOURCE);
+            director.control(Control::Unsubscribe { receiver, source }, &mut sent);
+            assert_eq!(routes_removed(&sent), removed, "{gone}");
+        }
     }
 }

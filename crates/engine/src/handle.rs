@@ -1,4 +1,5 @@
 //! The handle by which control speaks to the engine.
+#![expect(clippy::disallowed_types, reason = "records what is sent, for tests of others")]
 
 use std::{
     fmt,

@@ -1,4 +1,5 @@
 //! A shard's sockets: binding them, and sending through them what the core writes.
+#![expect(clippy::arithmetic_side_effects, reason = "counters of 64 bits")]
 
 use std::{net::SocketAddr, sync::Arc};
 

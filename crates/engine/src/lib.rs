@@ -1,5 +1,17 @@
 //! The packet-forwarding engine: shards, sockets, address table, mailboxes, timers.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        unreachable_pub,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 mod api;
 pub mod arena;
@@ -10,6 +22,16 @@ pub mod director;
 pub mod egress;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_types,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a fuzz target panics when an invariant is broken"
+)]
 pub mod fuzz;
 mod handle;
 pub mod ingress;
@@ -17,6 +39,16 @@ pub mod io;
 pub mod mailbox;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_types,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a network and clients for tests"
+)]
 pub mod sim;
 mod slots;
 mod start;

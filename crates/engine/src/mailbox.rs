@@ -6,6 +6,8 @@
 //! | control → shard | commands | kept in order behind a mutex that only control waits for |
 //! | control → shard | datagrams of control | dropped, counted |
 //! | shard → shard | batches, recycled | the batch stays with its sender and grows until its own bound |
+#![expect(clippy::disallowed_types, reason = "what shards and control share")]
+#![expect(clippy::arithmetic_side_effects, reason = "numbers of shards")]
 
 use std::{
     collections::VecDeque,

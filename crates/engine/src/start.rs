@@ -3,6 +3,15 @@
 //! Threads: `shard-0`, `shard-1`, … Queues: for each shard one lane of commands, and one lane of
 //! batches to each other shard ([`super::mailbox`]); one queue of transport events and one of media
 //! events from all shards to control.
+#![expect(
+    clippy::disallowed_types,
+    reason = "control's commands are put in order under one mutex, off the packet path"
+)]
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "numbers of shards, and counters of 64 bits"
+)]
 
 use std::{
     io,

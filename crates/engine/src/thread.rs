@@ -3,6 +3,7 @@
 //! One tick: commands, batches of other shards, timers, what the sockets received, flush, send,
 //! batches for other shards, events for control. Each phase has a budget, and a counter that says that
 //! the budget was used up, in which case the next tick follows without sleep.
+#![expect(clippy::arithmetic_side_effects, reason = "counters of 64 bits")]
 
 use std::{
     io,

@@ -1,5 +1,9 @@
 //! RTP header extensions (RFC 8285): reading both forms, writing the smaller one that fits, and the
 //! few elements that a forwarder reads.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 use thiserror::Error;
 
@@ -129,6 +133,10 @@ impl<'a> ExtWriter<'a> {
     /// # Errors
     /// [`ExtError`]; nothing has changed then.
     #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most 255 bytes of data, and a block of at most 65,535 words"
+    )]
     pub fn push(&mut self, id: u8, data: &[u8]) -> Result<usize, ExtError> {
         if id == 0 || data.len() > 255 {
             return Err(ExtError::Invalid);
@@ -169,6 +177,10 @@ impl<'a> ExtWriter<'a> {
     /// Completes the block and returns its length in bytes: 0 when there are no elements (and the
     /// extension bit must stay clear), else a multiple of 4.
     #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the room for a block is bounded by its count of words"
+    )]
     pub fn finish(self) -> usize {
         if self.count == 0 {
             return 0;
@@ -194,6 +206,10 @@ impl<'a> ExtWriter<'a> {
 
     /// Rewrites the one-byte elements as two-byte ones, from the last to the first, because each
     /// moves by the number of elements up to and including itself.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most 16 bytes of data in the one-byte form"
+    )]
     fn convert(&mut self) -> Result<(), ExtError> {
         for n in (0..self.count).rev() {
             let start = usize::from(*self.starts.get(n).ok_or(ExtError::Full)?);

@@ -1,4 +1,8 @@
 //! The RTP header (RFC 3550 section 5.1), and what kind of packet a datagram is (RFC 7983, 5761).
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 use std::ops::Range;
 

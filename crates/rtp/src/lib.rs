@@ -5,6 +5,18 @@
 //! packet, [`seq`] the circular number spaces, [`rtx`] retransmission, [`rtcp`] control packets,
 //! [`codec`] the payload descriptors that a forwarder needs to know about frames.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        unreachable_pub,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod codec;
 pub mod ext;

@@ -1,5 +1,9 @@
 //! Retransmission payloads (RFC 4588 section 4): two bytes of original sequence number (OSN), then
 //! the original payload.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 use super::header::FIXED_LEN;
 use super::{RtpHeader, Seq, be16, put};

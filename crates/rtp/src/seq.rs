@@ -103,12 +103,14 @@ impl ExtSeq {
 
     /// The lower 16 bits: what is on the wire.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are the sequence number")]
     pub const fn seq(self) -> Seq {
         Seq(self.0 as u16)
     }
 
     /// The upper bits: how often the sequence number has wrapped, modulo 2^32.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the bits above are the roll-over counter")]
     pub const fn roc(self) -> u32 {
         (self.0 >> 16) as u32
     }

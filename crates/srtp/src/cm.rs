@@ -1,4 +1,8 @@
 //! AES in counter mode with HMAC-SHA1 tags of 80 or 32 bits (RFC 3711 sections 4.1.1 and 4.2.1).
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 use aes::Aes128Enc;
 use aes::cipher::{InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
@@ -183,6 +187,10 @@ impl Cm {
 
 /// The roll-over counter as it enters the tag.
 #[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the roll-over counter has 32 bits (RFC 3711 section 3.3.1)"
+)]
 fn roc(index: u64) -> [u8; 4] {
     ((index >> 16) as u32).to_be_bytes()
 }

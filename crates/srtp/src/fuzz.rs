@@ -1,5 +1,11 @@
 //! Entry points of the fuzz targets of this crate, so that a stable toolchain can replay their corpora. A
 //! target panics when an invariant is broken, and only then.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a fuzz target panics when an invariant is broken"
+)]
 
 use crate::{Profile, RxContext};
 

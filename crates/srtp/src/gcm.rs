@@ -1,4 +1,8 @@
 //! AES-GCM for SRTP and SRTCP (RFC 7714).
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 

@@ -5,6 +5,18 @@
 //! keep no state per SSRC: the sender's index is an argument, the receiver's is in an [`RxStream`]
 //! that the caller keeps with the source.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        unreachable_pub,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 mod cm;
 #[doc(hidden)]
@@ -69,6 +81,7 @@ impl Profile {
     }
 
     /// Bytes that sealing adds to a compound RTCP packet: the tag and the index word.
+    #[expect(clippy::arithmetic_side_effects, reason = "two small constants")]
     pub const fn rtcp_overhead(self) -> usize {
         let tag = match self {
             Self::AeadAes128Gcm | Self::AeadAes256Gcm => gcm::TAG_LEN,
@@ -181,6 +194,7 @@ struct Session {
 
 impl Session {
     /// Derives the session keys from a master key followed by its salt (RFC 3711 section 4.3).
+    #[expect(clippy::arithmetic_side_effects, reason = "two small constants")]
     fn new(profile: Profile, key_and_salt: &[u8]) -> Result<Self, SrtpError> {
         if key_and_salt.len() != profile.key_len() + profile.salt_len() {
             return Err(SrtpError::KeyLength);

@@ -1,4 +1,8 @@
 //! The replay window of a stream (RFC 3711 section 3.3.2).
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "compared before they are subtracted; an index has 48 bits"
+)]
 
 use super::SrtpError;
 

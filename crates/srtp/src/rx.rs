@@ -1,4 +1,8 @@
 //! Opening what one peer sends.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths of one packet, and a clock of 64 bits"
+)]
 
 use std::fmt;
 
@@ -47,6 +51,7 @@ impl RxStream {
     /// The index nearest to the highest one that has this sequence number (RFC 3711 section 3.3.1
     /// and appendix A).
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are the sequence number")]
     fn estimate(&self, seq: u16) -> Result<u64, SrtpError> {
         let highest = self.highest();
         let index =
@@ -91,6 +96,10 @@ impl RxContext {
     /// [`SrtpError::Short`], [`SrtpError::Replay`], [`SrtpError::TooOld`], [`SrtpError::Auth`] or
     /// [`SrtpError::Exhausted`]; `stream` has not changed then.
     #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low half of the first word is the sequence number"
+    )]
     pub fn open_rtp(
         &self,
         stream: &mut Option<RxStream>,

@@ -64,6 +64,7 @@ impl TxContext {
     /// [`SrtpError::NoRoom`] when `buf` has not [`Profile::rtcp_overhead`] bytes after the packet,
     /// [`SrtpError::Short`] when the packet is shorter than eight bytes, [`SrtpError::Exhausted`]
     /// after 2^31 packets.
+    #[expect(clippy::arithmetic_side_effects, reason = "compared with 2^31 before")]
     pub fn seal_rtcp(&mut self, buf: &mut [u8], plain_len: usize) -> Result<usize, SrtpError> {
         let index = self.rtcp_index;
         if index >= RTCP_E_BIT {

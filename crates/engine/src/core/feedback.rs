@@ -1,4 +1,9 @@
 //! RTCP: what senders and receivers report, and what they are told.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits, and lengths of one datagram; the low bits of an index are its sequence number"
+)]
 
 use std::time::Instant;
 

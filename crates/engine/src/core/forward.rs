@@ -1,5 +1,10 @@
 //! From the rings to the receivers: receiver by receiver, so that the packets of a frame that go to
 //! one address lie side by side and leave in one send (`UDP_SEGMENT`).
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits, and lengths of one datagram; the low bits of an index are its sequence number"
+)]
 
 use rialto_media::{Drop, DropCounters};
 use rialto_media::{MediaType, Mid};
@@ -26,7 +31,7 @@ const MAX_EQUALISING_PADDING: usize = 16;
 
 /// A packet that one receiver will get.
 #[derive(Clone, Copy, Debug)]
-pub struct Planned {
+pub(super) struct Planned {
     ring: RingIndex,
     projected: Projected,
     payload_type: u8,
@@ -36,7 +41,7 @@ pub struct Planned {
 
 /// Memory that is used again for each receiver.
 #[derive(Debug)]
-pub struct Scratch {
+pub(super) struct Scratch {
     planned: Vec<Planned>,
 }
 

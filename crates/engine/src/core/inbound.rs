@@ -1,4 +1,8 @@
 //! A datagram's way in: what kind it is, whose it is, and, for media, to which receivers it goes.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "counters of 64 bits, and lengths of one datagram"
+)]
 
 use std::net::SocketAddr;
 

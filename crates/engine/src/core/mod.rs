@@ -6,6 +6,11 @@
 //! [`Sender::on_rtp`](crate::ingress::Sender::on_rtp) → `Core::route` →
 //! [`Feed::push`](crate::egress::Feed::push) → [`Core::flush`] → `forward::flush_feed` →
 //! [`write_rtp`](crate::egress::wire::write_rtp).
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits, and times of this process; milliseconds may wrap"
+)]
 
 mod command;
 #[cfg(test)]

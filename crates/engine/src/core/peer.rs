@@ -1,4 +1,9 @@
 //! What shards say to each other: values in batches, the bytes copied once per target shard.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "lengths of one batch, which is bounded"
+)]
 
 use std::net::SocketAddr;
 

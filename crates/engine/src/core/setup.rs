@@ -1,4 +1,5 @@
 //! Commands of control: endpoints, sources, routes and subscriptions of this shard.
+#![expect(clippy::arithmetic_side_effects, reason = "times of this process")]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,5 +1,11 @@
 //! The counters of a shard, by value. Everybody is measured once a second, in pieces: a packet should
 //! not have to wait until all has been copied.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counters of 64 bits, and rates that a float holds"
+)]
 
 use super::{Core, Endpoint};
 use crate::egress::Feed;

@@ -1,4 +1,9 @@
 //! What a shard does periodically.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits, and times of this process"
+)]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! What a receiver was sent lately: from the sequence number it saw to the packet's place in the ring.
+#![expect(clippy::cast_possible_truncation, reason = "the low bits are what is kept")]
 
 use std::time::Duration;
 

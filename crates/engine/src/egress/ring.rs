@@ -4,6 +4,11 @@
 //! Packets lie behind one another in one byte buffer that wraps; descriptions lie in a fixed array.
 //! The oldest packets make room for the newest. The buffer grows (doubling, up to a bound) only while
 //! it holds less than `RETENTION_MS` of media, so that the steady state allocates nothing.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "places in one buffer, each checked against it"
+)]
 
 use crate::ingress::PacketMeta;
 

@@ -1,5 +1,10 @@
 //! The bytes that one receiver gets: header written anew, payload copied once into the send buffer,
 //! sealed there.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 use rialto_media::{Extension, Mid, Tables};
 use rialto_rtp::{ExtWriter, Seq, header::FIXED_LEN, write_header};

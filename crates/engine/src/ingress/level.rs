@@ -1,4 +1,5 @@
 //! The loudness of a source (RFC 6464), gathered for control.
+#![expect(clippy::arithmetic_side_effects, reason = "a packet at a time since the last look")]
 
 /// Silence: -127 dBov.
 const SILENCE: u8 = 127;

@@ -4,6 +4,11 @@
 //! A gap is asked for soon (10 ms later, which forgives small reordering), then once a round trip, at
 //! most [`MAX_TRIES`] times and for [`MAX_AGE`]; a gap wider than [`MAX_GAP`] is a break that only a
 //! keyframe mends.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "an index has 48 bits, a gap is bounded"
+)]
 
 use std::time::{Duration, Instant};
 

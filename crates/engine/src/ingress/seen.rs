@@ -1,5 +1,9 @@
 //! Which packets of a stream have been accepted, whichever way they came. SRTP's replay window cannot
 //! tell: a packet may come once plain and once inside an RTX packet.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "compared before they are subtracted; an index has 48 bits"
+)]
 
 const WORDS: usize = 16;
 /// Packets remembered.

@@ -1,4 +1,9 @@
 //! One sender on its home shard: keys, streams, and what is read from a packet on its way in.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits, and lengths of one datagram"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,9 @@
 //! Reception statistics of one stream (RFC 3550 sections 6.4.1, A.3 and A.8).
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits, and what RFC 3550 keeps of them"
+)]
 
 use std::time::{Duration, Instant};
 

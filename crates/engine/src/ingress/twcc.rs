@@ -1,6 +1,11 @@
 //! When packets with transport-wide sequence numbers arrived
 //! (draft-holmer-rmcat-transport-wide-cc-extensions-01): the raw material of the feedback that lets a
 //! sender estimate its uplink.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "numbers and ticks of 64 bits"
+)]
 
 use std::time::{Duration, Instant};
 

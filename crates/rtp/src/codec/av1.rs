@@ -1,5 +1,9 @@
 //! AV1: the aggregation header and the dependency descriptor (RTP Payload Format for AV1, sections
 //! 4.4 and A.8).
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "offsets in one payload, each checked against its length when it is used"
+)]
 
 use super::super::be16;
 use super::Resolution;

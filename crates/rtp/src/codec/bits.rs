@@ -1,4 +1,8 @@
 //! Reading bits of sequence headers, the most significant first.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "counts of bits in one payload; a number has at most 31"
+)]
 
 /// A bit reader.
 pub(super) struct Bits<'a> {

@@ -1,4 +1,8 @@
 //! H.264 packets (RFC 6184 section 5): keyframes, and the size in a sequence parameter set.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "offsets in one payload, each checked against its length when it is used"
+)]
 
 use super::Resolution;
 use super::bits::Bits;

@@ -1,4 +1,8 @@
 //! The VP8 payload descriptor and header (RFC 7741 sections 4.2 and 4.3).
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "offsets in one payload, each checked against its length when it is used"
+)]
 
 use super::Resolution;
 
@@ -143,6 +147,7 @@ impl Vp8 {
     /// Overwrites the picture id in `payload`, in as many bytes as it has there. False, and no
     /// change, when this descriptor has none or `payload` is not its packet.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "seven bits, masked")]
     pub fn write_picture_id(&self, payload: &mut [u8], value: u16) -> bool {
         let Some(id) = self.picture_id else { return false };
         let Some(field) = payload.get_mut(id.offset..) else { return false };

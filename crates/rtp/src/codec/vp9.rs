@@ -1,4 +1,8 @@
 //! The VP9 payload descriptor (RFC 9628 section 4.2).
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "offsets in one payload, each checked against its length when it is used"
+)]
 
 use super::super::be16;
 use super::Resolution;

@@ -1,4 +1,8 @@
 //! The lists inside RTCP packets, as iterators over the packet's bytes.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 use super::super::Seq;
 
@@ -45,6 +49,7 @@ impl Iterator for LostSeqs<'_> {
     type Item = Seq;
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "at most 16 zeros")]
     fn next(&mut self) -> Option<Seq> {
         if self.bits != 0 {
             let bit = self.bits.trailing_zeros() as u16;

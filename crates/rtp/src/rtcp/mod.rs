@@ -13,6 +13,10 @@
 //! assert!(matches!(last, Some(Ok(Rtcp::Pli { sender: 1, media: 2 }))));
 //! # Ok::<(), rialto::rtp::rtcp::RtcpError>(())
 //! ```
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 mod lists;
 pub mod ntp;
@@ -37,35 +41,35 @@ use super::{be32, be64};
 /// Packet types (IANA registry "RTCP Control Packet Types").
 pub(super) mod packet_type {
     /// Sender report.
-    pub const SR: u8 = 200;
+    pub(super) const SR: u8 = 200;
     /// Receiver report.
-    pub const RR: u8 = 201;
+    pub(super) const RR: u8 = 201;
     /// Source description.
-    pub const SDES: u8 = 202;
+    pub(super) const SDES: u8 = 202;
     /// Goodbye.
-    pub const BYE: u8 = 203;
+    pub(super) const BYE: u8 = 203;
     /// Application-defined.
-    pub const APP: u8 = 204;
+    pub(super) const APP: u8 = 204;
     /// Transport-layer feedback (RFC 4585).
-    pub const RTPFB: u8 = 205;
+    pub(super) const RTPFB: u8 = 205;
     /// Payload-specific feedback (RFC 4585).
-    pub const PSFB: u8 = 206;
+    pub(super) const PSFB: u8 = 206;
     /// Extended report (RFC 3611).
-    pub const XR: u8 = 207;
+    pub(super) const XR: u8 = 207;
 }
 
 /// Feedback message types within RTPFB and PSFB.
 pub(super) mod format {
     /// RTPFB: generic NACK (RFC 4585 section 6.2.1).
-    pub const NACK: u8 = 1;
+    pub(super) const NACK: u8 = 1;
     /// RTPFB: transport-wide congestion control feedback.
-    pub const TRANSPORT_CC: u8 = 15;
+    pub(super) const TRANSPORT_CC: u8 = 15;
     /// PSFB: picture loss indication (RFC 4585 section 6.3.1).
-    pub const PLI: u8 = 1;
+    pub(super) const PLI: u8 = 1;
     /// PSFB: full intra request (RFC 5104 section 4.3.1).
-    pub const FIR: u8 = 4;
+    pub(super) const FIR: u8 = 4;
     /// PSFB: application layer feedback, which REMB is.
-    pub const APPLICATION: u8 = 15;
+    pub(super) const APPLICATION: u8 = 15;
 }
 
 /// Why RTCP was not read or not written.

@@ -1,4 +1,5 @@
 //! NTP timestamps as RTCP uses them (RFC 3550 section 4).
+#![expect(clippy::arithmetic_side_effects, reason = "times of 64 bits in units that leave room")]
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub fn from_unix(time: Duration) -> u64 {
 /// The time since the Unix epoch of an NTP timestamp, taken to be of the era 1900 to 2036 unless
 /// that is before 1970.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "less than a second of nanoseconds")]
 pub fn to_unix(ntp: u64) -> Duration {
     let seconds = ntp >> 32;
     let seconds = seconds.checked_sub(UNIX_EPOCH).unwrap_or(seconds + (1 << 32) - UNIX_EPOCH);

@@ -41,6 +41,7 @@ impl ReportBlock {
         }
     }
 
+    #[expect(clippy::cast_sign_loss, reason = "24 bits of a two's complement")]
     pub(super) fn words(&self) -> [u32; BLOCK_LEN / 4] {
         let lost = self.cumulative_lost.clamp(LOST_RANGE.0, LOST_RANGE.1) as u32 & 0xff_ffff;
         [

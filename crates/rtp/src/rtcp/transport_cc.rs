@@ -1,5 +1,9 @@
 //! Transport-wide congestion control feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01
 //! section 3.1): reading.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths within one packet, and ticks in 64 bits"
+)]
 
 use super::super::{Seq, be16, be24, be32};
 use super::RtcpError;
@@ -125,6 +129,7 @@ impl Chunk {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "one or two bits are left")]
     fn next(&mut self) -> Option<u8> {
         self.left = self.left.checked_sub(1)?;
         if self.run.is_some() {

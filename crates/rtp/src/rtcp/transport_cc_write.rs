@@ -1,4 +1,8 @@
 //! Transport-wide congestion control feedback: writing.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths within one packet, and ticks in 64 bits"
+)]
 
 use super::super::{ExtSeq, put};
 use super::transport_cc::{FIXED_LEN, LARGE, LOST, SMALL, TICKS_PER_REFERENCE};
@@ -36,6 +40,11 @@ pub(super) struct Feedback<'a> {
 impl Feedback<'_> {
     /// Writes one packet at the start of `buf` that reports as many arrivals as it can. Returns its
     /// length and the number of arrivals; `None` when not one fits.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the last number is less than 65,535 ahead of the base"
+    )]
     pub(super) fn write(&self, buf: &mut [u8]) -> Option<(usize, usize)> {
         let reference = self.arrivals.first()?.at.div_euclid(TICKS_PER_REFERENCE);
         let start = reference * TICKS_PER_REFERENCE;
@@ -69,6 +78,10 @@ impl Feedback<'_> {
     }
 
     /// Writes the padding and all that precedes the chunks; returns the packet's length.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "less than four bytes of padding, and at most 65,536 words"
+    )]
     fn write_head(&self, buf: &mut [u8], end: usize, count: u16, reference: i64) -> Option<usize> {
         let len = end.next_multiple_of(4);
         let padding = len - end;
@@ -210,6 +223,7 @@ impl Chunks {
         Some(self.at + 2)
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "a run has at most 13 bits")]
     fn run_word(&self) -> u16 {
         let symbol = self.symbols.first().copied().unwrap_or(LOST);
         (u16::from(symbol) << 13) | self.waiting as u16

@@ -1,4 +1,8 @@
 //! Writing compound RTCP packets.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and offsets within one packet, each checked when it is used"
+)]
 
 use super::super::{ExtSeq, Seq, put};
 use super::lists::CNAME;
@@ -40,6 +44,7 @@ impl<'a> RtcpWriter<'a> {
     ///
     /// # Errors
     /// [`RtcpError::Full`] and [`RtcpError::Count`].
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of the NTP time")]
     pub fn sender_report(
         &mut self,
         ssrc: u32,
@@ -168,6 +173,7 @@ impl<'a> RtcpWriter<'a> {
     ///
     /// # Errors
     /// [`RtcpError::Full`] and [`RtcpError::Count`].
+    #[expect(clippy::cast_possible_truncation, reason = "18 bits are left")]
     pub fn remb(&mut self, sender: u32, bitrate: u64, ssrcs: &[u32]) -> Result<(), RtcpError> {
         let count = u8::try_from(ssrcs.len()).map_err(|_| RtcpError::Count)?;
         let exponent = (64 - bitrate.leading_zeros()).saturating_sub(18);
@@ -214,6 +220,7 @@ impl<'a> RtcpWriter<'a> {
     }
 
     /// Completes the packet that ends at `end` with its common header.
+    #[expect(clippy::cast_possible_truncation, reason = "compared with 31 before")]
     fn end(&mut self, packet_type: u8, count: usize, end: usize) -> Result<(), RtcpError> {
         if count > MAX_COUNT {
             return Err(RtcpError::Count);
