@@ -48,11 +48,13 @@ pub enum Drop {
     RepeatedNack,
     /// Audio that is silent, of which enough was forwarded (RFC 6464), or that silence overtook.
     Silence,
+    /// The arrival of a packet that no transport-wide feedback reports, because none could leave.
+    FeedbackFull,
 }
 
 impl Drop {
     /// Number of reasons.
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 23;
 
     /// All reasons with their metric labels.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -78,6 +80,7 @@ impl Drop {
         (Self::SsrcRefused, "ssrc_refused"),
         (Self::RepeatedNack, "repeated_nack"),
         (Self::Silence, "silence"),
+        (Self::FeedbackFull, "feedback_full"),
     ];
 }
 

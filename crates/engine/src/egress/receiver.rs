@@ -45,8 +45,8 @@ pub struct Subscription {
     pub history: History,
     /// Limit of its keyframe requests.
     pub keyframes: Granted,
-    /// When the keyframe that it waits for was last asked for.
-    pub asked_at: Option<Instant>,
+    /// The receiver has keys and an address.
+    pub ready: bool,
     /// Packets and payload bytes sent, for sender reports.
     pub packets: u32,
     /// See `packets`.
@@ -124,6 +124,11 @@ impl Receiver {
     pub fn set_keys(&mut self, tx: TxContext) {
         self.tx = Some(tx);
         self.used.retain(|_, used| *used == Used::Now);
+    }
+
+    /// Whether anything can be sent to it.
+    pub fn is_ready(&self) -> bool {
+        self.tx.is_some() && self.dest.is_some()
     }
 
     /// Takes an SSRC for a subscription: the first index that may be used under it, `None` when it was
