@@ -52,11 +52,13 @@ pub enum Drop {
     RepeatedReport,
     /// Audio that is silent, of which enough was forwarded (RFC 6464), or that silence overtook.
     Silence,
+    /// The arrival of a packet that no transport-wide feedback reports, because none could leave.
+    FeedbackFull,
 }
 
 impl Drop {
     /// Number of reasons.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 25;
 
     /// All reasons with their metric labels.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -84,6 +86,7 @@ impl Drop {
         (Self::RetransmissionBudget, "retransmission_budget"),
         (Self::RepeatedReport, "repeated_report"),
         (Self::Silence, "silence"),
+        (Self::FeedbackFull, "feedback_full"),
     ];
 }
 

@@ -30,11 +30,13 @@ pub enum Extension {
     RtpStreamId,
     /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id` (RFC 8852).
     RepairedRtpStreamId,
+    /// `urn:ietf:params:rtp-hdrext:framemarking` (RFC 9626).
+    FrameMarking,
 }
 
 impl Extension {
     /// Number of kinds, for arrays indexed by `self as usize`.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// The extension that a signalled URI names, if the packet path knows it.
     pub fn from_uri(uri: &str) -> Option<Self> {
@@ -60,6 +62,7 @@ impl Extension {
             }
             "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" => Self::RtpStreamId,
             "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" => Self::RepairedRtpStreamId,
+            "urn:ietf:params:rtp-hdrext:framemarking" => Self::FrameMarking,
             _ => return None,
         })
     }

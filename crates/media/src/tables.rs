@@ -113,6 +113,7 @@ const ALL_EXTENSIONS: [Extension; Extension::COUNT] = [
     Extension::VideoLayersAllocation,
     Extension::RtpStreamId,
     Extension::RepairedRtpStreamId,
+    Extension::FrameMarking,
 ];
 
 /// Extensions that go on to receivers who negotiated them. The others belong to one hop.
@@ -126,6 +127,7 @@ pub fn passes_on(kind: Extension) -> bool {
             | Extension::PlayoutDelay
             | Extension::VideoContentType
             | Extension::ColorSpace
+            | Extension::FrameMarking
     )
 }
 

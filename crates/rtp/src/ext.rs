@@ -237,6 +237,14 @@ pub struct AudioLevel {
     pub voice: bool,
 }
 
+/// Whether a frame marking (RFC 9626 section 3.1) says that the packet starts a frame that stands alone.
+#[inline]
+pub fn starts_independent_frame(data: &[u8]) -> bool {
+    const START: u8 = 0x80;
+    const INDEPENDENT: u8 = 0x20;
+    data.first().is_some_and(|first| first & (START | INDEPENDENT) == START | INDEPENDENT)
+}
+
 /// Reads an audio level element (RFC 6464).
 #[inline]
 pub fn audio_level(data: &[u8]) -> Option<AudioLevel> {

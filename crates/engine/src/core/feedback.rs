@@ -14,7 +14,7 @@ use rialto_rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, ntp};
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, forward::Forwarder};
 use crate::{
     ShardTotals,
-    egress::{SourceInfo, Subscription, history::Refused, receiver::SubscriptionRef},
+    egress::{Feed, SourceInfo, Subscription, history::Refused, receiver::SubscriptionRef},
     ingress::keyframe::RequestLimit,
     slots::EndpointSlot,
 };
@@ -206,6 +206,10 @@ impl Core {
     fn on_keyframe_request(&mut self, slot: EndpointSlot, ssrc: u32) {
         let (now, limit) = (self.now, self.config.keyframes.receiver);
         let Some(r) = self.subscription_ref(slot, ssrc) else { return };
+        let video = |f: &Feed| f.info.spec.media == MediaType::Video;
+        if !self.feeds.get(r.feed).is_some_and(video) {
+            return;
+        }
         let Some(s) = self.subscription_mut(r) else { return };
         let encoding = s.projection.target().or(s.projection.current());
         if let Some(encoding) = encoding
@@ -224,11 +228,10 @@ impl Core {
 
     /// Asks for a keyframe where the source lives.
     pub(super) fn want_keyframe(&mut self, source: SourceId, encoding: u8) {
+        let now = self.now;
         if let Some(home) = self.source_homes.get(&source).copied() {
-            let stream =
-                self.endpoints.get_mut(home).and_then(|e| e.sender.stream_mut(source, encoding));
-            if let Some(stream) = stream {
-                stream.keyframes.want();
+            let e = self.endpoints.get_mut(home);
+            if e.is_some_and(|e| e.sender.want_keyframe(now, source, encoding)) {
                 self.set_urgent(home);
             }
             return;
@@ -240,14 +243,20 @@ impl Core {
     }
 }
 
-/// What a sender is told in one tick.
+/// Room that a report, a keyframe request and the head of what follows need.
+const ROOM: usize = 64;
+/// Bytes of a NACK before its entries, and of an entry (RFC 4585 section 6.2.1).
+const NACK_HEAD: usize = 12;
+const NACK_ENTRY: usize = 4;
+
+/// What a sender is told in one compound packet. Returns whether something is left for another one.
 pub(super) fn write_sender_feedback(
     e: &mut Endpoint,
     now: Instant,
     limit: &RequestLimit,
     w: &mut RtcpWriter<'_>,
     requests_sent: &mut u64,
-) {
+) -> bool {
     let own = e.spec.video_ssrc;
     let reports = now >= e.next_report;
     // A compound packet starts with a report (RFC 3550 section 6.1).
@@ -261,7 +270,10 @@ pub(super) fn write_sender_feedback(
     }
     let rtt = e.receiver.round_trip();
     for stream in &mut e.sender.streams {
-        if stream.keyframes.poll(now, limit) {
+        if w.room() < ROOM {
+            return true;
+        }
+        if stream.keyframes.poll(now, rtt, limit) {
             begin(w);
             *requests_sent += 1;
             if e.media.tables.pli || !e.media.tables.fir {
@@ -274,7 +286,8 @@ pub(super) fn write_sender_feedback(
         if !stream.nack.is_empty() {
             let mut lost = [0u16; crate::ingress::nack::MAX_MISSING];
             let mut n = 0;
-            stream.nack.poll(now, rtt, |index| {
+            let most = w.room().saturating_sub(ROOM + NACK_HEAD) / NACK_ENTRY;
+            let left = stream.nack.poll(now, rtt, most, |index| {
                 if let Some(place) = lost.get_mut(n) {
                     *place = index as u16;
                     n += 1;
@@ -287,24 +300,31 @@ pub(super) fn write_sender_feedback(
                 let lost = lost.iter().take(n).map(|s| rialto_rtp::Seq(*s));
                 let _ = w.nack(from, stream.ssrc, lost);
             }
+            if left {
+                return true;
+            }
         }
     }
-    if let Some(twcc) = e.sender.twcc.as_mut().filter(|t| t.is_due(now)) {
-        begin(w);
-        let (media, count) = (e.sender.twcc_ssrc, &mut e.sender.twcc_count);
-        twcc.take(now, |mut base, mut arrivals| {
-            while !arrivals.is_empty() {
-                let base_seq = rialto_rtp::ExtSeq(base);
-                let Ok(taken) = w.transport_cc(own, media, *count, base_seq, arrivals) else {
-                    break;
-                };
-                *count = count.wrapping_add(1);
-                let last = taken.checked_sub(1).and_then(|t| arrivals.get(t));
-                base = last.map_or(base, |a| a.seq.0 + 1);
-                arrivals = arrivals.get(taken..).unwrap_or_default();
-            }
-        });
+    let Some(twcc) = e.sender.twcc.as_mut().filter(|t| t.is_due(now)) else { return false };
+    if w.room() < ROOM {
+        return true;
     }
+    begin(w);
+    let (media, count) = (e.sender.twcc_ssrc, &mut e.sender.twcc_count);
+    twcc.take(now, |mut base, mut arrivals| {
+        let all = arrivals.len();
+        while !arrivals.is_empty() {
+            let base_seq = rialto_rtp::ExtSeq(base);
+            let Ok(taken) = w.transport_cc(own, media, *count, base_seq, arrivals) else {
+                break;
+            };
+            *count = count.wrapping_add(1);
+            let last = taken.checked_sub(1).and_then(|t| arrivals.get(t));
+            base = last.map_or(base, |a| a.seq.0 + 1);
+            arrivals = arrivals.get(taken..).unwrap_or_default();
+        }
+        all - arrivals.len()
+    })
 }
 
 /// Receiver reports of every stream that has been heard (RFC 3550 section 6.4.2).

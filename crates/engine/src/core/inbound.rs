@@ -139,6 +139,7 @@ impl Core {
             since_epoch: self.now.saturating_duration_since(self.epoch),
             tables: &e.media.tables,
             silence: self.config.silence,
+            rtt: e.receiver.round_trip(),
         };
         let wire_len = bytes.len() as u64;
         match e.sender.on_rtp(&cx, bytes) {

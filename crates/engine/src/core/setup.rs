@@ -58,6 +58,7 @@ impl Core {
                 if let Some(e) = self.endpoint_mut(endpoint) {
                     e.receiver.dest = dest;
                 }
+                self.readiness_changed(endpoint);
             }
             ShardCommand::SetKeys(id, keys) => self.set_keys(id, &keys),
             ShardCommand::SetRtt(id, rtt) => self.set_rtt(id, rtt),
@@ -130,6 +131,7 @@ impl Core {
         let Some(e) = self.endpoint_mut(id) else { return };
         if e.receiver.dest.is_some_and(|dest| dest.remote == remote) {
             e.receiver.dest = None;
+            self.readiness_changed(id);
         }
     }
 
@@ -217,10 +219,27 @@ impl Core {
         e.keys = Some(keys.clone());
         e.sender.set_keys(rx);
         e.receiver.set_keys(tx);
-        // Whatever it was waiting for can reach it from now on.
         for r in e.subscriptions.clone().iter() {
             if let Some(feed) = self.feeds.get_mut(r.feed) {
                 feed.on_new_keys(r.at, now_ms);
+            }
+        }
+        self.readiness_changed(id);
+    }
+
+    /// Whether anything can be sent to a receiver may have changed: what it waits for is asked for when
+    /// it can have it, and not before.
+    fn readiness_changed(&mut self, id: EndpointId) {
+        let now_ms = self.now_ms();
+        let Some(e) = self.endpoint_mut(id) else { return };
+        let (ready, subscriptions) = (e.receiver.is_ready(), e.subscriptions.clone());
+        for r in subscriptions.iter() {
+            let feed = self.feeds.get_mut(r.feed);
+            if let Some(s) = feed.and_then(|f| f.subscriptions.get_mut(r.at.index())) {
+                if ready && !s.ready {
+                    s.projection.restart_waiting(now_ms);
+                }
+                s.ready = ready;
             }
             self.retarget_one(r);
         }
@@ -311,7 +330,7 @@ impl Core {
                 projection: Projection::new(clock, next),
                 history: History::default(),
                 keyframes: Granted::default(),
-                asked_at: None,
+                ready: e.receiver.is_ready(),
                 packets: 0,
                 octets: 0,
                 interval_bytes: 0,
@@ -391,20 +410,20 @@ impl Core {
 
     /// Decides anew what each receiver of a source gets, and asks for the keyframes that needs.
     pub(super) fn retarget(&mut self, source: SourceId) {
-        let (now, now_ms) = (self.now, self.now_ms());
+        let now_ms = self.now_ms();
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let Some(feed) = feed else { return };
         let all = (0..feed.subscriptions.len()).map(Place::new);
-        let waits = all.fold(0, |waits, at| waits | feed.retarget(at, now, now_ms));
+        let waits = all.fold(0, |waits, at| waits | feed.retarget(at, now_ms));
         self.want_keyframes(source, waits);
         self.tell_wanted(source, false);
     }
 
     /// Decides anew what one receiver of a source gets; nothing has changed for the others.
     pub(super) fn retarget_one(&mut self, r: SubscriptionRef) {
-        let (now, now_ms) = (self.now, self.now_ms());
+        let now_ms = self.now_ms();
         let Some(feed) = self.feeds.get_mut(r.feed) else { return };
-        let waits = feed.retarget(r.at, now, now_ms);
+        let waits = feed.retarget(r.at, now_ms);
         self.want_keyframes(r.source, waits);
         self.tell_wanted(r.source, false);
     }

@@ -7,10 +7,13 @@
 
 use std::time::Duration;
 
-use rialto_media::{Drop, encodings};
+use rialto_media::Drop;
 
 use super::{Core, Event, Outbox, PeerItem, feedback, inbound};
-use crate::{MediaEvent, slots::EndpointSlot};
+use crate::{
+    MediaEvent,
+    slots::{EndpointSlot, Place},
+};
 
 /// Between two receiver reports to a sender.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -18,8 +21,8 @@ pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 const LEVELS_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two snapshots for control, and two repetitions of what other shards were told.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
-/// A receiver that waits for a keyframe asks for it again after this.
-const KEYFRAME_RETRY: Duration = Duration::from_millis(500);
+/// Compound packets to one sender at a time. What does not fit leaves with the next urgent tick.
+const MAX_COMPOUNDS: usize = 4;
 
 impl Core {
     pub(super) fn tick(&mut self, out: &mut impl Outbox) {
@@ -70,29 +73,39 @@ impl Core {
             return;
         }
         let Some(dest) = e.receiver.dest else { return };
-        // Taken out so that the endpoint can be read while its packet is being written.
-        let Some(mut tx) = e.receiver.tx.take() else { return };
-        let mut buf = [0u8; feedback::MAX_RTCP];
-        let mut writer = rialto_rtp::rtcp::RtcpWriter::new(&mut buf);
-        let sent = &mut self.totals.keyframe_requests_sent;
-        let limit = &self.config.keyframes.source;
-        feedback::write_sender_feedback(e, now, limit, &mut writer, sent);
-        let len = writer.len();
-        if len > 0
-            && let Some(room) = out.reserve(&dest, super::MAX_DATAGRAM)
-            && let (Some(to), Some(from)) = (room.get_mut(..len), buf.get(..len))
-        {
-            to.copy_from_slice(from);
-            if let Some(tap) = &e.tap {
-                tap.copy(true, from);
-            }
-            let sealed = tx.seal_rtcp(room, len).ok();
-            out.commit(sealed.unwrap_or(0));
-            self.totals.rtcp_sent += u64::from(sealed.is_some());
+        if e.receiver.tx.is_none() {
+            return;
         }
-        let again = e.sender.is_urgent();
-        e.receiver.tx = Some(tx);
-        if again {
+        let limit = self.config.keyframes.source;
+        let mut left = true;
+        for _ in 0..MAX_COMPOUNDS {
+            let mut buf = [0u8; feedback::MAX_RTCP];
+            let mut writer = rialto_rtp::rtcp::RtcpWriter::new(&mut buf);
+            let sent = &mut self.totals.keyframe_requests_sent;
+            left = feedback::write_sender_feedback(e, now, &limit, &mut writer, sent);
+            let len = writer.len();
+            if len > 0
+                && let Some(tx) = e.receiver.tx.as_mut()
+                && let Some(room) = out.reserve(&dest, super::MAX_DATAGRAM)
+                && let (Some(to), Some(from)) = (room.get_mut(..len), buf.get(..len))
+            {
+                to.copy_from_slice(from);
+                if let Some(tap) = &e.tap {
+                    tap.copy(true, from);
+                }
+                let sealed = tx.seal_rtcp(room, len).ok();
+                out.commit(sealed.unwrap_or(0));
+                self.totals.rtcp_sent += u64::from(sealed.is_some());
+            }
+            if !left {
+                break;
+            }
+        }
+        if let Some(twcc) = &mut e.sender.twcc {
+            self.drops.add(Drop::FeedbackFull, twcc.take_overflowed());
+        }
+        let rtt = e.receiver.round_trip();
+        if left || e.sender.is_urgent(now, rtt) {
             self.set_urgent(slot);
         }
     }
@@ -126,23 +139,16 @@ impl Core {
         });
     }
 
-    /// A keyframe that was asked for may have been lost, or the request was.
+    /// A keyframe that was asked for may have been lost, or the request was. The sender's home decides
+    /// when asking again can help.
     fn retry_keyframes(&mut self) {
-        let now = self.now;
         let mut all = std::mem::take(&mut self.feed_list);
         all.extend(self.feeds.keys());
         for slot in all.drain(..) {
-            let Some(feed) = self.feeds.get_mut(slot) else { continue };
+            let Some(feed) = self.feeds.get(slot) else { continue };
             let source = feed.info.spec.id;
-            let mut ask = 0;
-            for s in &mut feed.subscriptions {
-                let retry =
-                    s.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= KEYFRAME_RETRY);
-                if s.projection.waits() && retry {
-                    s.asked_at = Some(now);
-                    ask |= encodings::bit(s.projection.target());
-                }
-            }
+            let all = (0..feed.subscriptions.len()).map(Place::new);
+            let ask = all.fold(0, |ask, at| ask | feed.keyframe_for(at));
             self.want_keyframes(source, ask);
         }
         self.feed_list = all;

@@ -31,6 +31,8 @@ pub struct EncodingFeed {
     pub fresh: RingIndex,
     /// What the sender last said of its clocks.
     pub report: Option<ClockReport>,
+    /// Payload type of the last packet, as the sender numbers it.
+    pub payload_type: Option<u8>,
 }
 
 impl EncodingFeed {
@@ -126,6 +128,7 @@ impl Feed {
     ) -> bool {
         let audio = self.info.spec.media == MediaType::Audio;
         let Some(feed) = self.encodings.get_mut(usize::from(encoding)) else { return false };
+        feed.payload_type = Some(meta.payload_type);
         let size = if audio { RingSize::AUDIO } else { RingSize::VIDEO };
         let ring = feed.ring.get_or_insert_with(|| PacketRing::new(size));
         if ring.push(meta, packet).is_none() {
@@ -185,7 +188,7 @@ impl Feed {
 
     /// Decides anew what the receiver at a place gets. Returns the encoding of which it then needs a
     /// keyframe, as a mask.
-    pub fn retarget(&mut self, at: Place, now: Instant, now_ms: u32) -> EncodingMask {
+    pub fn retarget(&mut self, at: Place, now_ms: u32) -> EncodingMask {
         let only = self.info.spec.encodings.len() == 1;
         let active = if only { 1 } else { self.active };
         let Some(s) = self.subscriptions.get_mut(at.index()) else { return 0 };
@@ -193,13 +196,27 @@ impl Feed {
         // With nothing arriving, what was forwarded last is what will be recognised first.
         let target =
             encodings::choose(active, self.heights, s.terms.max_height).or(s.projection.current());
-        let waits = s.projection.set_target(target, now_ms);
+        let _ = s.projection.set_target(target, now_ms);
+        let current = s.projection.current();
+        s.projection.set_orphaned(active & encodings::bit(current) == 0);
         self.wanted.change(before, s.wanted());
-        if !waits {
+        self.keyframe_for(at)
+    }
+
+    /// The encoding of which the receiver at a place needs a keyframe that it could use, as a mask: of
+    /// audio there are none, and neither keys nor codec may be missing.
+    pub fn keyframe_for(&self, at: Place) -> EncodingMask {
+        if self.info.spec.media != MediaType::Video {
             return 0;
         }
-        s.asked_at = Some(now);
-        encodings::bit(target)
+        let Some(s) = self.subscriptions.get(at.index()) else { return 0 };
+        if !s.ready || !s.projection.waits() {
+            return 0;
+        }
+        let Some(target) = s.projection.target() else { return 0 };
+        let sent = self.encodings.get(usize::from(target)).and_then(|e| e.payload_type);
+        let reads = sent.is_none_or(|pt| s.payload_types.media(pt).is_some());
+        if reads { encodings::bit(Some(target)) } else { 0 }
     }
 
     /// The receiver at a place has new keys.

@@ -13,6 +13,8 @@ use crate::ingress::{PacketMeta, Vp8Place};
 /// When a codec's keyframes can be recognised but none comes (end-to-end encryption may hide them),
 /// forwarding starts anyway after this time, as JVB does at once.
 const START_ANYWAY_MS: u32 = 3_000;
+/// The same for a stream that has never shown a keyframe, most likely because it cannot.
+const START_HIDDEN_MS: u32 = 1_000;
 
 /// The widest gap that is passed on, packets: nobody asks for more ([`crate::ingress::nack::MAX_GAP`]).
 const MAX_GAP: i64 = crate::ingress::nack::MAX_GAP as i64;
@@ -60,6 +62,8 @@ pub struct Projection {
     newest_picture_id: u16,
     newest_tl0: u8,
     waiting_since_ms: Option<u32>,
+    /// The encoding that is forwarded does not arrive any more.
+    orphaned: bool,
 }
 
 impl Projection {
@@ -85,6 +89,7 @@ impl Projection {
             newest_picture_id: 0,
             newest_tl0: 0,
             waiting_since_ms: None,
+            orphaned: false,
         }
     }
 
@@ -124,6 +129,16 @@ impl Projection {
             self.waiting_since_ms = Some(now_ms);
         }
         waits
+    }
+
+    /// Says whether the encoding that is forwarded still arrives.
+    pub fn set_orphaned(&mut self, orphaned: bool) {
+        self.orphaned = orphaned && self.current.is_some();
+    }
+
+    /// The receiver can be sent something from now on: it waits since now.
+    pub fn restart_waiting(&mut self, now_ms: u32) {
+        self.waiting_since_ms = self.waits().then_some(now_ms);
     }
 
     /// Whether a keyframe of the target is needed before it can be forwarded.
@@ -233,10 +248,13 @@ impl Projection {
             // To wait for what cannot be seen would only make a pause longer.
             return true;
         }
-        self.current.is_none()
-            && self
-                .waiting_since_ms
-                .is_some_and(|since| meta.arrival_ms.wrapping_sub(since) > START_ANYWAY_MS)
+        let patience = if meta.keyframes_hidden { START_HIDDEN_MS } else { START_ANYWAY_MS };
+        // Who has nothing meanwhile is not left with nothing for ever.
+        (self.current.is_none() || self.orphaned)
+            && self.waiting_since_ms.is_some_and(|since| {
+                let waited = meta.arrival_ms.wrapping_sub(since);
+                waited > patience && waited <= u32::MAX / 2
+            })
     }
 
     /// Makes `encoding` the current one, its packet `meta` the next to be sent.

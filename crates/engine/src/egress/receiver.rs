@@ -47,8 +47,8 @@ pub struct Subscription {
     pub history: History,
     /// Limit of its keyframe requests.
     pub keyframes: Granted,
-    /// When the keyframe that it waits for was last asked for.
-    pub asked_at: Option<Instant>,
+    /// The receiver has keys and an address.
+    pub ready: bool,
     /// Packets and payload bytes sent, for sender reports.
     pub packets: u32,
     /// See `packets`.
@@ -149,6 +149,11 @@ impl Receiver {
     pub fn set_keys(&mut self, tx: TxContext) {
         self.tx = Some(tx);
         self.numbers.new_keys();
+    }
+
+    /// Whether anything can be sent to it.
+    pub fn is_ready(&self) -> bool {
+        self.tx.is_some() && self.dest.is_some()
     }
 
     /// Remembers how far the SSRCs of an ended subscription have come.

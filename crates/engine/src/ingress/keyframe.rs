@@ -58,12 +58,31 @@ impl Granted {
     }
 }
 
-/// The requests to a sender for one encoding. A request that comes too soon is not lost: it leaves
-/// when the interval is over, unless a keyframe came before.
+/// How long a sender may take from a request to the keyframe, beside the round trip: it encodes a large
+/// frame, and paces it.
+const ANSWER_TIME: Duration = Duration::from_millis(300);
+/// A sender makes no second keyframe within this time of the last (libwebrtc's
+/// `kMinKeyframeSendInterval`), and forgets a request that comes earlier.
+const DEAF_TIME: Duration = Duration::from_millis(300);
+/// A request that is not answered is repeated after twice the time of the one before, this many times.
+const MAX_DOUBLINGS: u32 = 3;
+/// What the clocks of two ends may differ by.
+const MARGIN: Duration = Duration::from_millis(20);
+
+/// The requests to a sender for one encoding.
+///
+/// A request leaves at once where it can help. It is repeated when the keyframe could have come and did
+/// not, and it waits where the sender would not hear it; a keyframe that comes meanwhile makes it moot.
 #[derive(Clone, Debug, Default)]
 pub struct EncodingRequests {
     wanted: bool,
     sent: Granted,
+    /// When the last request left that no keyframe has answered.
+    asked: Option<Instant>,
+    /// Requests since the last keyframe.
+    unanswered: u32,
+    /// When the last keyframe came.
+    keyframe: Option<Instant>,
 }
 
 impl EncodingRequests {
@@ -77,16 +96,39 @@ impl EncodingRequests {
         self.wanted
     }
 
-    /// A keyframe came.
-    pub fn on_keyframe(&mut self) {
-        self.wanted = false;
+    /// Whether a request waits that may leave by `now`.
+    pub fn is_due(&self, now: Instant, rtt: Duration) -> bool {
+        self.wanted && self.due(rtt).is_none_or(|due| now >= due)
     }
 
-    /// Whether a request should leave now; counts it if so.
-    pub fn poll(&mut self, now: Instant, limit: &RequestLimit) -> bool {
-        let leaves = self.wanted && self.sent.grant(now, limit);
-        self.wanted &= !leaves;
+    /// A keyframe came.
+    pub fn on_keyframe(&mut self, now: Instant) {
+        self.wanted = false;
+        self.asked = None;
+        self.unanswered = 0;
+        self.keyframe = Some(now);
+    }
+
+    /// Whether a request should leave now; counts it if so. `rtt`: the sender's round trip.
+    pub fn poll(&mut self, now: Instant, rtt: Duration, limit: &RequestLimit) -> bool {
+        let leaves = self.is_due(now, rtt) && self.sent.grant(now, limit);
+        if leaves {
+            self.wanted = false;
+            self.asked = Some(now);
+            self.unanswered = self.unanswered.saturating_add(1);
+        }
         leaves
+    }
+
+    /// When the next request can help; `None`: at once.
+    fn due(&self, rtt: Duration) -> Option<Instant> {
+        let doublings = self.unanswered.saturating_sub(1).min(MAX_DOUBLINGS);
+        let answer = rtt.saturating_add(ANSWER_TIME).saturating_mul(1 << doublings);
+        let answered = self.asked.and_then(|at| at.checked_add(answer));
+        // The keyframe was made half a round trip ago, and a request takes as long to arrive.
+        let deaf = (DEAF_TIME + MARGIN).saturating_sub(rtt);
+        let hears = self.keyframe.and_then(|at| at.checked_add(deaf));
+        answered.max(hears)
     }
 }
 
@@ -110,20 +152,54 @@ mod tests {
         assert!(granted.grant(at(10_200), &limit));
     }
 
+    const RTT: Duration = Duration::from_millis(50);
+
     #[test]
-    fn a_request_that_is_too_soon_waits() {
+    fn a_request_is_repeated_when_its_keyframe_could_have_come() {
         let start = Instant::now();
         let limit = &KeyframeLimits::default().source;
         let mut r = EncodingRequests::default();
-        assert!(!r.poll(start, limit));
+        assert!(!r.poll(start, RTT, limit));
+        let mut left = Vec::new();
+        for ms in 0..10_000 {
+            r.want();
+            if r.poll(start + Duration::from_millis(ms), RTT, limit) {
+                left.push(ms);
+            }
+        }
+        assert_eq!(
+            left,
+            [0, 350, 1_050, 2_450, 5_250, 8_050],
+            "round trip plus 300 ms, then doubled"
+        );
+    }
+
+    #[test]
+    fn a_request_waits_while_the_sender_would_not_hear_it() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let limit = &KeyframeLimits::default().source;
+        let mut r = EncodingRequests::default();
         r.want();
-        assert!(r.poll(start, limit));
+        assert!(r.poll(at(0), RTT, limit));
+        r.on_keyframe(at(60));
+        assert!(!r.is_wanted());
         r.want();
-        assert!(!r.poll(start + Duration::from_millis(100), limit));
-        assert!(r.poll(start + Duration::from_millis(200), limit));
+        assert!(
+            !r.poll(at(300), RTT, limit),
+            "made at 35 ms, and 300 ms of it are not over at 325"
+        );
+        assert!(r.poll(at(330), RTT, limit));
+    }
+
+    #[test]
+    fn a_keyframe_makes_a_request_moot() {
+        let start = Instant::now();
+        let limit = &KeyframeLimits::default().source;
+        let mut r = EncodingRequests::default();
         r.want();
-        r.on_keyframe();
-        assert!(!r.poll(start + Duration::from_secs(1), limit));
+        r.on_keyframe(start);
+        assert!(!r.poll(start + Duration::from_secs(1), RTT, limit));
     }
 
     #[test]

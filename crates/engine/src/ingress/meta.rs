@@ -59,6 +59,8 @@ pub struct PacketMeta {
     pub resumes: bool,
     /// The codec is one in which keyframes are recognised.
     pub keyframes_known: bool,
+    /// The stream has not shown one so far: end-to-end encryption or intra refresh may hide them.
+    pub keyframes_hidden: bool,
     /// VP8's running numbers.
     pub vp8: Vp8Place,
     /// Extensions to pass on.

@@ -1,5 +1,6 @@
 //! Per sender: receive state, NACK, TWCC feedback, keyframe requests, audio level.
 
+mod frames;
 pub mod keyframe;
 mod level;
 mod meta;

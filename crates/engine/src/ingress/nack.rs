@@ -99,17 +99,28 @@ impl NackTracker {
         self.missing.clear();
     }
 
-    /// Calls `ask` for each packet that is due, oldest first.
-    pub fn poll(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(u64)) {
+    /// Calls `ask` for each packet that is due, oldest first, and for `most` of them. Returns whether
+    /// others are due.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        rtt: Duration,
+        most: usize,
+        mut ask: impl FnMut(u64),
+    ) -> bool {
         self.missing
             .retain(|m| m.tries < MAX_TRIES && now.saturating_duration_since(m.since) < MAX_AGE);
-        for m in &mut self.missing {
-            if m.next <= now {
-                ask(m.index);
-                m.tries += 1;
-                m.next = now + rtt.max(MIN_RETRY);
+        let mut asked = 0;
+        for m in self.missing.iter_mut().filter(|m| m.next <= now) {
+            if asked == most {
+                return true;
             }
+            asked += 1;
+            ask(m.index);
+            m.tries += 1;
+            m.next = now + rtt.max(MIN_RETRY);
         }
+        false
     }
 }
 
@@ -119,7 +130,7 @@ mod tests {
 
     fn asked(tracker: &mut NackTracker, now: Instant, rtt_ms: u64) -> Vec<u64> {
         let mut out = Vec::new();
-        tracker.poll(now, Duration::from_millis(rtt_ms), |i| out.push(i));
+        tracker.poll(now, Duration::from_millis(rtt_ms), MAX_MISSING, |i| out.push(i));
         out
     }
 
@@ -159,6 +170,19 @@ mod tests {
         assert_eq!(t.on_packet(now, 3), Arrival::Gap(1));
         assert_eq!(t.on_packet(now, 200), Arrival::Break);
         assert_eq!(asked(&mut t, now, 10), [0u64; 0]);
+    }
+
+    #[test]
+    fn what_has_no_room_is_asked_for_next_time() {
+        let now = Instant::now();
+        let rtt = Duration::from_millis(50);
+        let mut t = NackTracker::default();
+        t.on_packet(now, 1);
+        t.on_packet(now, 5);
+        let mut asked = Vec::new();
+        assert!(t.poll(now, rtt, 2, |i| asked.push(i)));
+        assert!(!t.poll(now, rtt, 2, |i| asked.push(i)));
+        assert_eq!(asked, [2, 3, 4]);
     }
 
     #[test]

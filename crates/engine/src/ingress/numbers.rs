@@ -8,7 +8,7 @@ use super::silence::{SilenceLimit, SilenceRun};
 
 /// The number of a packet that goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forwarded {
+pub(crate) struct Forwarded {
     /// It counts up for as long as the stream is known, across the sender's keys.
     pub number: u64,
     /// What came before it ended here, so that a decoder may lack what it refers to.
@@ -17,7 +17,7 @@ pub struct Forwarded {
 
 /// See the module's description.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ForwardNumbers {
+pub(crate) struct ForwardNumbers {
     silence: SilenceRun,
     /// `number = index + shift`, modulo 2^64.
     shift: u64,
@@ -35,7 +35,7 @@ impl ForwardNumbers {
     /// The number under which the packet with this SRTP index goes on. `None`: it ends here, as more
     /// silence than is forwarded, or because its number is given away.
     #[inline]
-    pub fn give(
+    pub(crate) fn give(
         &mut self,
         index: u64,
         level: Option<u8>,
@@ -64,12 +64,12 @@ impl ForwardNumbers {
     /// Packets of the stream end here, or its indices begin anew: numbers continue with the next one
     /// that comes.
     #[inline]
-    pub fn interrupt(&mut self) {
+    pub(crate) fn interrupt(&mut self) {
         self.interrupted = self.next > 0;
     }
 
     /// Whether the next packet is the first after an interruption.
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted
     }
 

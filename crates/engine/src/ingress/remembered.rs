@@ -15,7 +15,7 @@ const MAX_REMEMBERED: usize = 512;
 
 /// The state of one SSRC, of which at least one packet was authentic.
 #[derive(Clone, Debug)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     /// Roll-over counter and replay window.
     pub srtp: RxStream,
     /// What came either way, plain and as RTX; empty for the SSRC of retransmissions.
@@ -26,29 +26,29 @@ pub struct Remembered {
 
 /// The SSRCs that were signalled before, the one that left first in front.
 #[derive(Debug, Default)]
-pub struct RememberedStreams(VecDeque<(u32, Remembered)>);
+pub(crate) struct RememberedStreams(VecDeque<(u32, Remembered)>);
 
 impl RememberedStreams {
     /// Remembers an SSRC that is no longer signalled.
-    pub fn put(&mut self, ssrc: u32, state: Remembered) {
+    pub(crate) fn put(&mut self, ssrc: u32, state: Remembered) {
         self.0.retain(|(other, _)| *other != ssrc);
         self.0.push_back((ssrc, state));
     }
 
     /// What is remembered of an SSRC that is signalled now.
-    pub fn take(&mut self, ssrc: u32) -> Option<Remembered> {
+    pub(crate) fn take(&mut self, ssrc: u32) -> Option<Remembered> {
         let at = self.0.iter().position(|(other, _)| *other == ssrc)?;
         self.0.remove(at).map(|(_, state)| state)
     }
 
     /// Forgets those that left first, beyond the bound.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         let excess = self.0.len().saturating_sub(MAX_REMEMBERED);
         self.0.drain(..excess);
     }
 
     /// New keys: nothing that was known holds under them.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0 = VecDeque::new();
     }
 }
@@ -126,7 +126,8 @@ mod tests {
             let len = self.tx.seal_rtp(&mut bytes, 12, len, index, ssrc).unwrap();
             let silence = SilenceLimit::default();
             let (now, since_epoch) = (self.epoch, Duration::ZERO);
-            let cx = Context { now, since_epoch, tables: &self.tables, silence };
+            let cx =
+                Context { now, since_epoch, tables: &self.tables, silence, rtt: Duration::ZERO };
             self.sender.on_rtp(&cx, &mut bytes[..len]).err()
         }
 

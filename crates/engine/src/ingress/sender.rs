@@ -15,11 +15,12 @@ use rialto_media::{
 };
 use rialto_rtp::{
     self as rtp, RtpHeader,
-    codec::{self, Resolution, VideoCodec, vp8::Vp8},
+    codec::{self, Resolution, VideoCodec, av1::DependencyDescriptor, vp8::Vp8},
 };
 use rialto_srtp::{RxContext, RxStream, SrtpError};
 
 use super::{
+    frames::FrameClock,
     keyframe::EncodingRequests,
     level::LoudestLevel,
     meta::{KeptExtension, PacketMeta, Vp8Place},
@@ -41,8 +42,15 @@ const OPEN_WHEN_AHEAD: i16 = 1 << 12;
 /// Longest CNAME that is sent on, bytes. Browsers' have 16 (RFC 7022).
 pub const MAX_CNAME: usize = 64;
 
-/// An encoding that has sent nothing for so long no longer arrives.
+/// An encoding that has sent nothing for so long may no longer arrive.
 const ENCODING_SILENT: Duration = Duration::from_secs(1);
+/// It does not when each of the others has sent so many frames since: a still screen is sent in all
+/// encodings at once, every few seconds.
+const FRAMES_WITHOUT: u64 = 3;
+/// Nor does one whose silence is so many times the longest of its late intervals between frames.
+const INTERVALS_WITHOUT: u32 = 3;
+/// Nobody who has sent nothing for so long is asked for keyframes.
+const SOURCE_SILENT: Duration = Duration::from_secs(10);
 
 /// One encoding of a source, as it comes in.
 #[derive(Debug)]
@@ -70,6 +78,9 @@ pub struct Stream {
     pub keyframes: EncodingRequests,
     /// When its last packet came.
     pub last_packet: Option<Instant>,
+    frames: FrameClock,
+    /// It has shown a keyframe.
+    keyframe_seen: bool,
     /// Frame height, from the last keyframe.
     pub height: Option<u16>,
     /// Clock of the last packet's payload type.
@@ -93,6 +104,8 @@ impl Stream {
             reported: None,
             keyframes: EncodingRequests::default(),
             last_packet: None,
+            frames: FrameClock::default(),
+            keyframe_seen: false,
             height: None,
             clock_rate: 90_000,
             numbers: ForwardNumbers::default(),
@@ -176,8 +189,25 @@ impl Stream {
         self.srtp_rtx = self.rtx.and_then(|rtx| remembered.take(rtx)).map(|before| before.srtp);
     }
 
-    fn is_urgent(&self) -> bool {
-        !self.nack.is_empty() || self.keyframes.is_wanted()
+    fn is_urgent(&self, now: Instant, rtt: Duration) -> bool {
+        !self.nack.is_empty() || self.keyframes.is_due(now, rtt)
+    }
+
+    /// Whether a keyframe can be asked for: a video of which something came lately.
+    fn can_be_asked(&self, now: Instant) -> bool {
+        let lately = |at| now.saturating_duration_since(at) < SOURCE_SILENT;
+        self.is_video && self.last_packet.is_some_and(lately)
+    }
+
+    /// Whether it has ended while the source's others go on. `frames`: of all encodings; `others`: how
+    /// many arrive beside it.
+    fn has_ended(&self, now: Instant, frames: u64, others: u32) -> bool {
+        let Some(last) = self.last_packet else { return true };
+        let silence = now.saturating_duration_since(last);
+        silence >= ENCODING_SILENT
+            && silence >= self.frames.interval.saturating_mul(INTERVALS_WITHOUT)
+            && frames.saturating_sub(self.frames.of_all)
+                >= FRAMES_WITHOUT * u64::from(others.max(1))
     }
 }
 
@@ -196,6 +226,8 @@ pub struct LocalSource {
     pub heights: Heights,
     /// Its loudness.
     pub level: LoudestLevel,
+    /// Frames of all its encodings.
+    frames: u64,
 }
 
 impl LocalSource {
@@ -270,6 +302,8 @@ pub struct Context<'a> {
     pub tables: &'a Tables,
     /// How much silence is forwarded.
     pub silence: SilenceLimit,
+    /// The sender's round trip.
+    pub rtt: Duration,
 }
 
 impl Sender {
@@ -327,6 +361,7 @@ impl Sender {
                     active: 0,
                     heights: Heights::default(),
                     level: LoudestLevel::default(),
+                    frames: 0,
                 },
             };
             self.sources.push(source);
@@ -443,8 +478,9 @@ impl Sender {
         if silent && stream.is_video {
             return Err(Drop::Replayed);
         }
-        let resolution = inspect(pt, packet, &mut meta, stream);
+        let resolution = inspect(cx.now, pt, packet, &mut meta, stream);
         stream.last_packet = Some(cx.now);
+        stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);
         let mut changed = source.active & bit == 0;
         // The first of all begins the video; it changes nothing of it.
         let mut relayered = changed && source.active != 0;
@@ -462,7 +498,8 @@ impl Sender {
         if incomplete && meta.keyframes_known && !meta.keyframe {
             stream.keyframes.want();
         }
-        let urgent = stream.is_urgent() || self.twcc.as_ref().is_some_and(|t| t.is_full());
+        let urgent =
+            stream.is_urgent(cx.now, cx.rtt) || self.twcc.as_ref().is_some_and(|t| t.is_full());
         Ok(Accepted {
             source: stream.source,
             id: source.spec.id,
@@ -478,19 +515,32 @@ impl Sender {
 
     /// Whether there is something to ask of the sender that cannot wait for the next report: packets
     /// that are missing, a keyframe, or transport-wide feedback on more packets than can be remembered.
-    pub fn is_urgent(&self) -> bool {
+    pub fn is_urgent(&self, now: Instant, rtt: Duration) -> bool {
         self.twcc.as_ref().is_some_and(|t| t.is_full())
-            || self.streams.iter().any(Stream::is_urgent)
+            || self.streams.iter().any(|stream| stream.is_urgent(now, rtt))
     }
 
-    /// Forgets encodings that have fallen silent. Calls `changed` with the place of each source that
-    /// is touched.
+    /// Wants a keyframe of an encoding, where asking can help: not of audio, of what is muted, or of what
+    /// sends nothing. Returns whether it does.
+    pub fn want_keyframe(&mut self, now: Instant, id: SourceId, encoding: u8) -> bool {
+        let muted = self.mute.1;
+        let Some(stream) = self.stream_mut(id, encoding) else { return false };
+        let asks = !muted && stream.can_be_asked(now);
+        if asks {
+            stream.keyframes.want();
+        }
+        asks
+    }
+
+    /// Forgets encodings that have ended while others of their source go on. Calls `changed` with the
+    /// place of each source that is touched.
     pub fn expire_encodings(&mut self, now: Instant, mut changed: impl FnMut(usize)) {
         for (place, source) in self.sources.iter_mut().enumerate() {
             let at = source.active;
             if at == 0 {
                 continue;
             }
+            let others = at.count_ones().saturating_sub(1);
             let mut active = 0;
             for encoding in &source.spec.encodings {
                 let stream = self
@@ -498,8 +548,7 @@ impl Sender {
                     .get(&encoding.ssrc)
                     .and_then(|(at, _)| self.streams.get(*at as usize));
                 let alive = stream.filter(|s| {
-                    s.last_packet
-                        .is_some_and(|p| now.saturating_duration_since(p) < ENCODING_SILENT)
+                    at >> s.encoding & 1 == 1 && !s.has_ended(now, source.frames, others)
                 });
                 if let Some(stream) = alive {
                     active |= 1u8 << stream.encoding;
@@ -617,6 +666,7 @@ fn unwrap_rtx<'t>(
 /// Reads the codec's payload descriptor: keyframes, frame height, running numbers.
 #[inline]
 fn inspect(
+    now: Instant,
     pt: &PtInfo,
     packet: &[u8],
     meta: &mut PacketMeta,
@@ -642,10 +692,28 @@ fn inspect(
     if let Some(resolution) = resolution {
         stream.height = Some(resolution.height);
     }
+    meta.keyframe |= extensions_tell_keyframe(packet, meta);
     if meta.keyframe {
-        stream.keyframes.on_keyframe();
+        stream.keyframe_seen = true;
+        stream.keyframes.on_keyframe(now);
     }
+    meta.keyframes_hidden = !stream.keyframe_seen;
     resolution
+}
+
+/// Whether a header extension says that the packet starts a keyframe. It does so too where the payload is
+/// encrypted from end to end: a template structure (AV1 RTP A.8.2), or a frame that stands alone (RFC 9626).
+fn extensions_tell_keyframe(packet: &[u8], meta: &PacketMeta) -> bool {
+    meta.extensions.iter().flatten().any(|kept| {
+        let start = usize::from(kept.start);
+        let data = packet.get(start..start + usize::from(kept.len)).unwrap_or_default();
+        match kept.kind {
+            Extension::DependencyDescriptor => DependencyDescriptor::parse(data)
+                .is_some_and(|descriptor| descriptor.start && descriptor.has_structure),
+            Extension::FrameMarking => rtp::ext::starts_independent_frame(data),
+            _ => false,
+        }
+    })
 }
 
 fn vp8_place(vp8: &Vp8) -> Vp8Place {

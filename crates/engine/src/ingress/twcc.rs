@@ -25,6 +25,8 @@ pub struct TwccRecorder {
     /// First sequence number that the next feedback describes.
     next_base: Option<u64>,
     last_sent: Instant,
+    /// Arrivals that found no place, since they were last counted.
+    overflowed: u64,
 }
 
 impl TwccRecorder {
@@ -36,6 +38,7 @@ impl TwccRecorder {
             newest: None,
             next_base: None,
             last_sent: now,
+            overflowed: 0,
         }
     }
 
@@ -43,6 +46,7 @@ impl TwccRecorder {
     #[inline]
     pub fn on_packet(&mut self, now: Instant, sequence: u16) {
         if self.arrivals.len() >= CAPACITY {
+            self.overflowed += 1;
             return;
         }
         let extended = self.newest.map_or(0x1_0000 | u64::from(sequence), |n| nearest(n, sequence));
@@ -71,22 +75,34 @@ impl TwccRecorder {
         self.arrivals.len() >= CAPACITY / 2
     }
 
+    /// Arrivals that found no place since the last call, because no feedback could leave.
+    pub fn take_overflowed(&mut self) -> u64 {
+        std::mem::take(&mut self.overflowed)
+    }
+
     /// Hands over the base sequence number and the arrivals since the last call, in order of sequence
-    /// number; the caller reports every number from the base to the last, gaps as lost.
-    pub fn take(&mut self, now: Instant, build: impl FnOnce(u64, &[Arrival])) {
-        self.last_sent = now;
+    /// number; the caller reports every number from the base to the last that it reports, gaps as lost,
+    /// and says how many arrivals it reported. Returns whether any are left for another packet.
+    pub fn take(&mut self, now: Instant, build: impl FnOnce(u64, &[Arrival]) -> usize) -> bool {
         let (Some(first), Some(last)) = (self.arrivals.first(), self.arrivals.last()) else {
-            return;
+            return false;
         };
         // A late packet from before the last feedback is reported again from where it is.
         let base = self.next_base.map_or(first.seq.0, |n| n.min(first.seq.0));
         // A jump of the counter is not thousands of losses.
         let base = base.max(last.seq.0.saturating_sub(2 * CAPACITY as u64));
-        let next = last.seq.0 + 1;
         let from = self.arrivals.partition_point(|a| a.seq.0 < base);
-        build(base, self.arrivals.get(from..).unwrap_or_default());
-        self.next_base = Some(self.next_base.map_or(next, |n| n.max(next)));
-        self.arrivals.clear();
+        let taken = build(base, self.arrivals.get(from..).unwrap_or_default());
+        let reported = from.saturating_add(taken).min(self.arrivals.len());
+        if let Some(last) = reported.checked_sub(1).and_then(|at| self.arrivals.get(at)) {
+            let next = last.seq.0 + 1;
+            self.next_base = Some(self.next_base.map_or(next, |n| n.max(next)));
+        }
+        self.arrivals.drain(..reported);
+        if self.arrivals.is_empty() {
+            self.last_sent = now;
+        }
+        !self.arrivals.is_empty()
     }
 }
 
@@ -113,6 +129,7 @@ mod tests {
         r.take(start + INTERVAL, |base, arrivals| {
             assert_eq!(base as u16, 65_534);
             seen = arrivals.iter().map(|a| (a.seq.0 as u16, a.at)).collect();
+            arrivals.len()
         });
         assert_eq!(seen, [(65_534, 0), (65_535, 4), (0, 12), (1, 8)]);
         assert!(!r.is_due(start + INTERVAL * 5));
@@ -123,12 +140,30 @@ mod tests {
         let start = Instant::now();
         let mut r = TwccRecorder::new(start);
         r.on_packet(start, 10);
-        r.take(start, |_, _| {});
+        r.take(start, |_, arrivals| arrivals.len());
         r.on_packet(start, 13);
         r.take(start, |base, arrivals| {
             assert_eq!(base as u16, 11, "11 and 12 are reported lost");
             assert_eq!(arrivals.len(), 1);
+            1
         });
+    }
+
+    #[test]
+    fn what_has_no_room_is_reported_by_the_next() {
+        let start = Instant::now();
+        let mut r = TwccRecorder::new(start);
+        for seq in [1, 2, 4, 5] {
+            r.on_packet(start, seq);
+        }
+        assert!(r.take(start + INTERVAL, |_, _| 2));
+        assert!(r.is_due(start + INTERVAL), "the rest does not wait");
+        let left = r.take(start + INTERVAL, |base, arrivals| {
+            assert_eq!(base as u16, 3, "3 is reported lost");
+            assert_eq!(arrivals.len(), 2);
+            2
+        });
+        assert!(!left && !r.is_due(start + INTERVAL));
     }
 
     #[test]
@@ -139,6 +174,7 @@ mod tests {
             r.on_packet(start, i as u16);
         }
         assert_eq!(r.arrivals.len(), CAPACITY);
+        assert_eq!(r.take_overflowed(), 10_000 - CAPACITY as u64);
         assert_eq!(r.arrivals.capacity(), CAPACITY);
     }
 }

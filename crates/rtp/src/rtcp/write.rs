@@ -33,6 +33,11 @@ impl<'a> RtcpWriter<'a> {
         self.len
     }
 
+    /// Bytes that are left for further packets.
+    pub const fn room(&self) -> usize {
+        self.buf.len().saturating_sub(self.len)
+    }
+
     /// True when nothing was written.
     #[inline]
     pub const fn is_empty(&self) -> bool {
