@@ -2,7 +2,7 @@
 //! into a caller's buffer.
 //!
 //! ```
-//! use rialto::rtp::rtcp::{Rtcp, RtcpPackets, RtcpWriter};
+//! use rialto_rtp::rtcp::{Rtcp, RtcpPackets, RtcpWriter};
 //!
 //! let mut buf = [0; 64];
 //! let mut writer = RtcpWriter::new(&mut buf);
@@ -11,7 +11,7 @@
 //! let len = writer.len();
 //! let last = RtcpPackets::new(&buf[..len]).last();
 //! assert!(matches!(last, Some(Ok(Rtcp::Pli { sender: 1, media: 2 }))));
-//! # Ok::<(), rialto::rtp::rtcp::RtcpError>(())
+//! # Ok::<(), rialto_rtp::rtcp::RtcpError>(())
 //! ```
 #![expect(
     clippy::arithmetic_side_effects,
