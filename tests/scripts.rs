@@ -69,7 +69,8 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn make_run_says_what_it_builds_and_takes_a_port() {
     let (path, target) = tools("run");
-    ["cc", "perl"].map(|tool| path.program(tool));
+    path.program("cc");
+    path.program("perl");
     let first = make_run(&path, &target, &["PORT=8123"]);
     let said = text(&first.stderr);
     assert!(said.contains("Building") && said.contains("minutes"), "{said}");
