@@ -143,7 +143,7 @@ fn servers(config: &Config) -> Vec<Found> {
             format!("{key} is the port of http-servers.private too: one of them cannot listen");
         found.push((key, what));
     }
-    let open = private.is_some_and(|addr| !addr.ip().is_loopback());
+    let open = config.http.listen().is_some_and(|addr| !addr.ip().is_loopback());
     let closed = config.http_access.token != Secret::default()
         || (config.http.tls.key_store.is_some() && config.http.tls.need_client_auth);
     if open && !closed {
