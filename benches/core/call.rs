@@ -235,7 +235,8 @@ pub fn source(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
         media: MediaType::Video,
         encodings: vec![EncodingSpec { ssrc: SSRC + id, rtx: None }],
     };
-    Arc::new(SourceInfo { spec, home: ShardId(0), media: media.clone() })
+    let (media, cname) = (media.clone(), Arc::from("bench"));
+    Arc::new(SourceInfo { spec, home: ShardId(0), media, cname })
 }
 
 pub fn remote(id: u32) -> SocketAddr {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rialto_media::{Codec, EncodingSpec, Extension, MAX_ENCODINGS, MediaType};
+use rialto_media::{Codec, EncodingSpec, Extension, MAX_ENCODINGS, MediaType, h264};
 
 use super::media::{MediaSource, PayloadType, RtpHdrExt, SsrcGroup};
 
@@ -238,15 +238,31 @@ fn parameter<'a>(signalled: &'a PayloadType, name: &str) -> Option<&'a str> {
         .and_then(|p| p.value.as_deref())
 }
 
-/// What must be equal for two endpoints' payload types to be the same format. Jicofo puts all of
-/// H.264's parameters behind `profile-level-id`, separated by semicolons.
+/// What must be equal for two endpoints' payload types to be the same format.
 fn profile(codec: Codec, signalled: &PayloadType) -> String {
-    let value = match codec {
-        Codec::H264 => parameter(signalled, "profile-level-id"),
-        Codec::Vp9 => Some(parameter(signalled, "profile-id").unwrap_or("0")),
-        _ => None,
-    };
-    value.and_then(|v| v.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase()
+    match codec {
+        Codec::H264 => h264::format(
+            format_parameter(signalled, "profile-level-id"),
+            format_parameter(signalled, "packetization-mode"),
+        ),
+        Codec::Vp9 => format_parameter(signalled, "profile-id").unwrap_or("0").to_ascii_lowercase(),
+        _ => String::new(),
+    }
+}
+
+/// A format parameter, wherever it stands: Jicofo puts all of H.264's parameters behind
+/// `profile-level-id`, separated by semicolons.
+fn format_parameter<'a>(signalled: &'a PayloadType, name: &str) -> Option<&'a str> {
+    signalled.parameters.iter().find_map(|p| {
+        let mut parts = p.value.as_deref()?.split(';');
+        let own = p.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name));
+        let first = if own { parts.next() } else { None };
+        let within = |part: &'a str| {
+            let (key, value) = part.split_once('=')?;
+            key.trim().eq_ignore_ascii_case(name).then_some(value)
+        };
+        first.or_else(|| parts.find_map(within)).map(str::trim)
+    })
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {

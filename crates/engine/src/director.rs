@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms};
 use rialto_srtp::Keying;
 
-use super::{api::EndpointSpec, core::ShardCommand, egress::SourceInfo, handle::Control, tap::Tap};
+use super::{
+    api::EndpointSpec, core::ShardCommand, egress::SourceInfo, handle::Control,
+    ingress::cname_text, tap::Tap,
+};
 
 /// Where commands for shards go, in order.
 pub trait CommandSink {
@@ -312,7 +315,8 @@ impl Director {
         let Some(from) = sender.and_then(|s| self.endpoints.get(&s)) else { return };
         let Some(home) = from.home else { return };
         let Some(spec) = from.sources.iter().find(|s| s.id == source) else { return };
-        let info = SourceInfo { spec: spec.clone(), home, media: from.media.clone() };
+        let cname = cname(sender.unwrap_or(receiver), &from.spec.label);
+        let info = SourceInfo { spec: spec.clone(), home, media: from.media.clone(), cname };
         out.send(shard, ShardCommand::Subscribe { receiver, source: Arc::new(info), terms });
         out.send(home, ShardCommand::AddRoute { source, shard });
     }
@@ -321,5 +325,14 @@ impl Director {
         for shard in 0..self.shards {
             out.send(ShardId(shard), command.clone());
         }
+    }
+}
+/// What an endpoint is called in RTCP until it gives itself a name: its id, which is the last part of
+/// its label, or our number of it when that is no good CNAME.
+fn cname(id: EndpointId, label: &str) -> Arc<str> {
+    let own = label.rsplit('/').next().unwrap_or_default();
+    match cname_text(own.as_bytes()) {
+        Some(own) => own.into(),
+        None => format!("endpoint-{}", id.0).into(),
     }
 }

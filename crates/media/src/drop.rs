@@ -46,13 +46,17 @@ pub enum Drop {
     SsrcRefused,
     /// A retransmission that was asked for within the round trip of the last.
     RepeatedNack,
+    /// A retransmission beyond what the receiver may have for what it is sent.
+    RetransmissionBudget,
+    /// A sender report that came soon after the last one about the same stream.
+    RepeatedReport,
     /// Audio that is silent, of which enough was forwarded (RFC 6464), or that silence overtook.
     Silence,
 }
 
 impl Drop {
     /// Number of reasons.
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 24;
 
     /// All reasons with their metric labels.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -77,6 +81,8 @@ impl Drop {
         (Self::SendQueueFull, "send_queue_full"),
         (Self::SsrcRefused, "ssrc_refused"),
         (Self::RepeatedNack, "repeated_nack"),
+        (Self::RetransmissionBudget, "retransmission_budget"),
+        (Self::RepeatedReport, "repeated_report"),
         (Self::Silence, "silence"),
     ];
 }

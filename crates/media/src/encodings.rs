@@ -25,8 +25,10 @@ pub fn choose(active: EncodingMask, heights: Heights, max_height: Option<u16>) -
     let arriving = |encoding: &u8| active >> encoding & 1 == 1;
     let encodings = || (0..MAX_ENCODINGS as u8).filter(arriving);
     let bound = max_height.map_or(u32::MAX, u32::from);
+    // Of equally high ones the last is the better one; a group may list its streams in any order.
     encodings()
-        .rfind(|encoding| height(heights, *encoding) <= bound)
+        .filter(|encoding| height(heights, *encoding) <= bound)
+        .max_by_key(|encoding| height(heights, *encoding))
         .or_else(|| encodings().min_by_key(|encoding| height(heights, *encoding)))
 }
 
@@ -68,6 +70,16 @@ mod tests {
         assert_eq!(choose(0b100, CAMERA, Some(180)), Some(2), "rather than none");
         assert_eq!(all([720, 720, 720, 0], 720), Some(2), "equal ones differ in quality");
         assert_eq!(all([720, 720, 720, 0], 180), Some(0));
+    }
+
+    #[test]
+    fn the_height_decides_whatever_the_order_of_the_group() {
+        for heights in [[720, 360, 180, 0], [360, 720, 180, 0], [180, 720, 360, 0]] {
+            let chosen = |bound| heights[usize::from(choose(0b111, heights, bound).unwrap())];
+            assert_eq!(chosen(None), 720);
+            assert_eq!(chosen(Some(719)), 360);
+            assert_eq!(chosen(Some(100)), 180);
+        }
     }
 
     #[test]

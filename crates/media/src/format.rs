@@ -50,8 +50,8 @@ pub struct PayloadType {
     pub media: MediaType,
     /// RTP clock, Hz.
     pub clock_rate: u32,
-    /// `profile-level-id` for H.264, `profile-id` for VP9, lower-cased; empty otherwise. Payload
-    /// types match between two endpoints when codec and profile match.
+    /// For H.264 what [`h264::format`](crate::h264::format) says, for VP9 the `profile-id`; empty
+    /// otherwise. Payload types match between two endpoints when codec and profile match.
     pub profile: String,
     /// Generic NACK (RFC 4585) was negotiated.
     pub nack: bool,

@@ -10,6 +10,7 @@ mod drop;
 pub mod encodings;
 mod extension;
 mod format;
+pub mod h264;
 mod ids;
 mod source;
 mod tables;

@@ -148,8 +148,8 @@ pub struct PtMap {
 }
 
 impl PtMap {
-    /// Matches by codec, clock rate and profile; H.264 and VP9 without an equal profile fall back to
-    /// the first payload type of the codec.
+    /// Matches by codec, clock rate and profile. What a receiver has no equal of, it cannot be expected
+    /// to decode.
     pub fn new(from: &MediaParams, to: &MediaParams) -> Self {
         let mut map = Self { media: [NONE; PAYLOAD_TYPES], rtx: [NONE; PAYLOAD_TYPES] };
         for pt in &from.payload_types {
@@ -186,11 +186,7 @@ fn counterpart<'a>(pt: &PayloadType, to: &'a MediaParams) -> Option<&'a PayloadT
     let same = |p: &&PayloadType| {
         p.codec == pt.codec && p.media == pt.media && p.clock_rate == pt.clock_rate
     };
-    to.payload_types
-        .iter()
-        .filter(same)
-        .find(|p| p.profile == pt.profile)
-        .or_else(|| to.payload_types.iter().find(same))
+    to.payload_types.iter().filter(same).find(|p| p.profile == pt.profile)
 }
 
 #[cfg(test)]
@@ -237,6 +233,18 @@ mod tests {
         assert_eq!(map.rtx(107), None);
         assert_eq!(map.media(96), None, "RTX is made anew for each receiver");
         assert_eq!(map.media(1), None);
+    }
+
+    #[test]
+    fn another_profile_is_another_format() {
+        let of = |profile| MediaParams {
+            payload_types: vec![pt(102, Codec::H264, profile)],
+            ..MediaParams::default()
+        };
+        let map = |from, to| PtMap::new(&of(from), &of(to)).media(102);
+        assert_eq!(map("high/1", "high/1"), Some(102));
+        assert_eq!(map("high/1", "high/0"), None);
+        assert_eq!(map("high/1", "main/1"), None);
     }
 
     #[test]

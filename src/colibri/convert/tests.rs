@@ -42,7 +42,11 @@ fn profiles_tell_formats_of_one_codec_apart() {
         payload_type(MediaType::Video, &signalled(1, name, parameters)).unwrap().profile
     };
     let focus = "42E01F;level-asymmetry-allowed=1;packetization-mode=1;";
-    assert_eq!(profile("H264", &[("profile-level-id", focus)]), "42e01f");
+    assert_eq!(profile("H264", &[("profile-level-id", focus)]), "constrained-baseline/1");
+    let plain = [("packetization-mode", "1"), ("profile-level-id", "42c034")];
+    assert_eq!(profile("H264", &plain), "constrained-baseline/1");
+    assert_eq!(profile("H264", &[("profile-level-id", "42e01f")]), "constrained-baseline/0");
+    assert_eq!(profile("H264", &[]), profile("H264", &[("profile-level-id", "42000a")]));
     assert_eq!(profile("VP9", &[]), profile("VP9", &[("profile-id", "0")]));
     assert_ne!(profile("VP9", &[]), profile("VP9", &[("profile-id", "2")]));
     assert_eq!(profile("VP8", &[("x-google-start-bitrate", "800")]), "");
@@ -98,6 +102,12 @@ fn groups_make_encodings() {
     assert_eq!(
         encoded(source("v0", &all, simulcast)),
         [(1, Some(11)), (2, Some(12)), (3, Some(13))]
+    );
+    let order = [3, 1, 0, 2].map(|at| simulcast[at]);
+    assert_eq!(
+        encoded(source("v0", &all, &order)),
+        [(1, Some(11)), (2, Some(12)), (3, Some(13))],
+        "groups stand in any order"
     );
     assert_eq!(encoded(source("v0", &[5], &[])), [(5, None)]);
     assert_eq!(encoded(source("v0", &[6, 5], &[("fid", &[5, 6])])), [(5, Some(6))]);

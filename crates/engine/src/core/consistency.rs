@@ -71,7 +71,8 @@ fn source(id: u32, encodings: u32) -> SourceSpec {
 
 fn subscribe(receiver: u32, source_id: u32, encodings: u32) -> ShardCommand {
     let spec = source(source_id, encodings);
-    let info = SourceInfo { spec, home: ShardId(0), media: Arc::default() };
+    let (home, media, cname) = (ShardId(0), Arc::default(), Arc::from("test"));
+    let info = SourceInfo { spec, home, media, cname };
     let terms = Terms::default();
     ShardCommand::Subscribe { receiver: EndpointId(receiver), source: Arc::new(info), terms }
 }

@@ -9,6 +9,7 @@ use crate::{
     EndpointSpec, Tap,
     egress::{Receiver, receiver::SubscriptionRef},
     ingress::Sender,
+    keyed::HashKey,
 };
 
 /// See the module's description.
@@ -47,15 +48,24 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without keys and address.
-    pub fn new(id: EndpointId, spec: EndpointSpec, media: Description, now: Instant) -> Self {
+    /// An endpoint without keys and address. `key` hashes the SSRCs that peers choose.
+    pub fn new(
+        id: EndpointId,
+        spec: EndpointSpec,
+        media: Description,
+        key: HashKey,
+        now: Instant,
+    ) -> Self {
+        let (mut sender, mut receiver) = (Sender::default(), Receiver::default());
+        sender.set_hash_key(key);
+        receiver.set_hash_key(key);
         Self {
             id,
             spec,
             media,
             keys: None,
-            sender: Sender::default(),
-            receiver: Receiver::default(),
+            sender,
+            receiver,
             subscriptions: SubscriptionList::default(),
             addresses: Vec::new(),
             last_received: None,

@@ -1,6 +1,6 @@
 //! RTCP: what senders and receivers report, and what they are told.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rialto_media::Drop;
 use rialto_media::{Codec, MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
@@ -13,9 +13,6 @@ use crate::{
     ingress::keyframe::RequestLimit,
     slots::EndpointSlot,
 };
-
-/// Round trip assumed before one is measured.
-pub(super) const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
 /// Room for a compound packet before it is sealed.
 pub(super) const MAX_RTCP: usize = 1_200;
@@ -82,11 +79,19 @@ impl Core {
             tap.copy(false, plain);
         }
         self.totals.rtcp_received += 1;
+        // Names first: the reports of the same packet go on under them.
+        for packet in RtcpPackets::new(plain).flatten() {
+            if let Rtcp::Sdes(chunks) = packet {
+                chunks.filter_map(|(ssrc, name)| Some((ssrc, name?))).for_each(|(ssrc, name)| {
+                    e.sender.on_cname(ssrc, name);
+                });
+            }
+        }
         let mut nacked = MAX_NACKED;
         for packet in RtcpPackets::new(plain) {
             match packet {
                 Ok(packet) => self.on_rtcp_packet(slot, &packet, &mut nacked, out),
-                Err(_) => return self.drops.count(Drop::MalformedRtcp),
+                Err(_) => self.drops.count(Drop::MalformedRtcp),
             }
         }
     }
@@ -100,7 +105,7 @@ impl Core {
     ) {
         match packet {
             Rtcp::SenderReport { ssrc, ntp, rtp_ts, blocks, .. } => {
-                self.on_sender_report(slot, *ssrc, *ntp, *rtp_ts, out);
+                self.on_sender_report(slot, *ssrc, *ntp, *rtp_ts);
                 blocks.clone().for_each(|b| self.on_report_block(slot, &b));
             }
             Rtcp::ReceiverReport { blocks, .. } => {
@@ -160,16 +165,20 @@ impl Core {
         let delay = ntp::from_compact(block.delay_since_last_sr);
         let rtt = now.saturating_duration_since(at).checked_sub(delay);
         if let (Some(rtt), Some(e)) = (rtt, self.endpoints.get_mut(slot)) {
-            e.receiver.rtt = Some(rtt);
+            e.receiver.on_reported_round_trip(rtt);
         }
     }
 
     fn on_nack(&mut self, slot: EndpointSlot, ssrc: u32, sequence: u16, out: &mut impl Outbox) {
         let now_ms = self.now_ms();
         let Some(r) = self.subscription_ref(slot, ssrc) else { return };
-        let rtt = self.endpoints.get(slot).and_then(|e| e.receiver.rtt).unwrap_or(DEFAULT_RTT);
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let (rtt, allowed) = (e.receiver.round_trip(), e.receiver.resend.allows(now_ms));
         let Some(feed) = self.feeds.get_mut(r.feed) else { return };
         let Some(s) = feed.subscriptions.get_mut(r.at.index()) else { return };
+        if !allowed {
+            return self.drops.count(Drop::RetransmissionBudget);
+        }
         match s.history.resend(sequence, now_ms, rtt) {
             Ok(sent) => {
                 let mut forwarder = Forwarder {
@@ -185,7 +194,7 @@ impl Core {
                 }
             }
             Err(Refused::Unknown) => self.totals.retransmissions_missed += 1,
-            Err(Refused::TooSoon) => self.drops.count(Drop::RepeatedNack),
+            Err(Refused::TooSoon | Refused::TooOften) => self.drops.count(Drop::RepeatedNack),
         }
     }
 
@@ -224,61 +233,6 @@ impl Core {
             self.send_peer(home, PeerItem::Keyframe { source, encoding }, &[]);
         }
     }
-
-    fn on_sender_report(
-        &mut self,
-        slot: EndpointSlot,
-        ssrc: u32,
-        ntp: u64,
-        timestamp: u32,
-        out: &mut impl Outbox,
-    ) {
-        let now = self.now;
-        let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let Some(stream) = e.sender.stream_by_ssrc(ssrc) else { return };
-        stream.stats.on_sender_report(now, ntp);
-        let encoding = stream.encoding;
-        let source = stream.source;
-        let Some(source) = e.sender.sources.get(source) else { return };
-        let id = source.spec.id;
-        let item = PeerItem::SenderReport { source: id, encoding, ntp, timestamp };
-        for (shard, wanted) in &source.routes {
-            if wanted & (1 << encoding) == 0 || *shard == self.config.shard {
-                continue;
-            }
-            if !self.peers.push(*shard, item, &[]) {
-                self.drops.count(Drop::PeerQueueFull);
-            }
-        }
-        self.forward_sender_report(id, encoding, ntp, timestamp, out);
-    }
-
-    /// Passes a sender report on: the sender's wall clock stays, so that its audio and video stay in
-    /// step; timestamp and counts become those that the receiver sees (RFC 3550 section 6.4.1).
-    pub(super) fn forward_sender_report(
-        &mut self,
-        source: SourceId,
-        encoding: u8,
-        ntp: u64,
-        timestamp: u32,
-        out: &mut impl Outbox,
-    ) {
-        let now = self.now;
-        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
-        let Some(feed) = feed else { return };
-        for s in &mut feed.subscriptions {
-            if s.projection.current() != Some(encoding) || s.packets == 0 {
-                continue;
-            }
-            let Some(e) = self.endpoints.get_mut(s.receiver) else { continue };
-            let timestamp = timestamp.wrapping_add(s.projection.timestamp_delta());
-            send_rtcp(e, out, &mut self.totals, |w| {
-                let _ = w.sender_report(s.ssrc, ntp, timestamp, s.packets, s.octets, &[]);
-                let _ = w.sdes_cname(s.ssrc, &feed.info.spec.name);
-            });
-            s.last_sr = Some((ntp::middle(ntp), now));
-        }
-    }
 }
 
 /// What a sender is told in one tick.
@@ -300,7 +254,7 @@ pub(super) fn write_sender_feedback(
     if reports {
         write_reports(e, now, w);
     }
-    let rtt = e.receiver.rtt.unwrap_or(DEFAULT_RTT);
+    let rtt = e.receiver.round_trip();
     for stream in &mut e.sender.streams {
         if stream.keyframes.poll(now, limit) {
             begin(w);

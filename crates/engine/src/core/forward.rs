@@ -14,7 +14,7 @@ use crate::{
         history::Sent,
         projection::Projected,
         ring::{PacketRing, RingIndex},
-        wire::{Outgoing, extension_len, write_plain, write_rtp},
+        wire::{Outgoing, extension_len, sources_len, write_plain, write_rtp},
     },
     ingress::PacketMeta,
     slots::{EndpointSlot, FeedSlot},
@@ -158,6 +158,7 @@ impl<O: Outbox> Forwarder<'_, O> {
             };
             let Some(projected) = s.projection.accept(encoding, meta) else { continue };
             let len = FIXED_LEN
+                + sources_len(meta)
                 + extension_len(meta, &e.media.tables, s.terms.mid.as_ref())
                 + usize::from(meta.payload_len);
             let len = len as u16;
@@ -214,6 +215,7 @@ impl<O: Outbox> Forwarder<'_, O> {
         e.receiver.sent.0 += 1;
         e.receiver.sent.1 += len as u64;
         s.projection.on_sent(p.projected.index);
+        e.receiver.resend.on_sent(len);
         s.packets = s.packets.wrapping_add(1);
         s.octets = s.octets.wrapping_add(u32::from(meta.payload_len));
         s.interval_bytes += len as u64;
@@ -287,6 +289,7 @@ impl<O: Outbox> Forwarder<'_, O> {
         self.totals.retransmissions_sent += 1;
         e.receiver.sent.0 += 1;
         e.receiver.sent.1 += len as u64;
+        e.receiver.resend.on_resent(len);
         s.retransmissions += 1;
         s.interval_bytes += len as u64;
         true

@@ -105,7 +105,7 @@ impl Core {
                 self.feed(slot, encoding, meta, bytes);
             }
             PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
-                self.forward_sender_report(source, encoding, ntp, timestamp, out);
+                self.on_peer_report(source, encoding, (ntp, timestamp), bytes);
             }
             PeerItem::Active { source, active, heights } => {
                 self.set_active(source, active, heights);

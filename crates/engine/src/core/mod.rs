@@ -16,6 +16,7 @@ mod forward;
 mod inbound;
 mod outbox;
 mod peer;
+mod reports;
 mod setup;
 mod snapshot;
 mod timers;
@@ -42,6 +43,7 @@ use super::{
 use crate::{
     egress::Feed,
     ingress::{keyframe::KeyframeLimits, silence::SilenceLimit},
+    keyed::{HashKey, KeyedMap},
 };
 
 /// Largest datagram that is taken or made; what a path without fragments carries.
@@ -53,6 +55,8 @@ const TICK: Duration = crate::ingress::twcc::INTERVAL;
 /// What cannot wait for that is looked at this soon: packets to be asked for again, keyframe requests.
 /// It also forgives small reordering.
 const URGENT_TICK: Duration = Duration::from_millis(10);
+/// The hash key of the address table; those of endpoints' maps go by their ids.
+const ADDRESSES: u64 = 1 << 32;
 /// While there are no endpoints.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -101,7 +105,7 @@ pub struct Core {
     config: CoreConfig,
     epoch: Instant,
     now: Instant,
-    addresses: FxHashMap<SocketAddr, Bound>,
+    addresses: KeyedMap<SocketAddr, Bound>,
     endpoints: SlotMap<EndpointSlot, Endpoint>,
     endpoint_slots: FxHashMap<EndpointId, EndpointSlot>,
     feeds: SlotMap<FeedSlot, Feed>,
@@ -149,10 +153,9 @@ impl Core {
         let peers = PeerBatches::new(config.shard, config.shards);
         let random = config.seed ^ (u64::from(config.shard.0) << 48) | 1;
         Self {
-            config,
             epoch: now,
             now,
-            addresses: FxHashMap::default(),
+            addresses: KeyedMap::with_hasher(HashKey::new(config.seed, ADDRESSES)),
             endpoints: SlotMap::default(),
             endpoint_slots: FxHashMap::default(),
             feeds: SlotMap::default(),
@@ -179,6 +182,7 @@ impl Core {
             scratch: forward::Scratch::default(),
             endpoint_list: Vec::new(),
             feed_list: Vec::new(),
+            config,
         }
     }
 

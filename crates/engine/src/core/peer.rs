@@ -38,7 +38,8 @@ pub enum PeerItem {
         /// What was read from it.
         meta: PacketMeta,
     },
-    /// A sender report about one encoding.
+    /// A sender report about one encoding. Its bytes are the sender's CNAME, empty when it has given
+    /// none.
     SenderReport {
         /// The source.
         source: SourceId,

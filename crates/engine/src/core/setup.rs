@@ -17,6 +17,7 @@ use crate::{
     },
     ingress::keyframe::Granted,
     slots::{EndpointSlot, FeedSlot, Place},
+    keyed::HashKey,
 };
 
 impl Core {
@@ -34,7 +35,8 @@ impl Core {
             }
             ShardCommand::AddEndpoint(id, spec) => {
                 let media = self.descriptions.get(&Arc::default());
-                let slot = self.endpoints.insert(Endpoint::new(id, spec, media, self.now));
+                let key = HashKey::new(self.config.seed, id.0.into());
+                let slot = self.endpoints.insert(Endpoint::new(id, spec, media, key, self.now));
                 self.endpoint_slots.insert(id, slot);
                 self.next_tick = self.next_tick.min(self.now + super::TICK);
             }
@@ -226,7 +228,7 @@ impl Core {
 
     fn set_rtt(&mut self, id: EndpointId, rtt: Duration) {
         if let Some(e) = self.endpoint_mut(id) {
-            e.receiver.rtt.get_or_insert(rtt);
+            e.receiver.on_ice_round_trip(rtt);
         }
     }
 

@@ -24,6 +24,7 @@ impl Core {
             self.tell_levels();
             self.expire_encodings();
             self.retry_keyframes();
+            self.send_reports(out);
         }
         if self.survey.is_none() && self.now >= self.next_snapshot {
             self.next_snapshot = self.now + SNAPSHOT_INTERVAL;

@@ -10,6 +10,7 @@ use rialto_media::{
 use super::{
     SourceInfo,
     receiver::Subscription,
+    report::ClockReport,
     ring::{PacketRing, RingIndex, RingSize},
 };
 use crate::{ingress::PacketMeta, slots::Place};
@@ -24,6 +25,8 @@ pub struct EncodingFeed {
     pub ring: Option<PacketRing>,
     /// First packet that was not yet given to the receivers.
     pub fresh: RingIndex,
+    /// What the sender last said of its clocks.
+    pub report: Option<ClockReport>,
 }
 
 impl EncodingFeed {
@@ -77,6 +80,11 @@ pub struct Feed {
     pub heights: Heights,
     /// Encodings that receivers here need, as last told to the sender's home.
     pub told_wanted: EncodingMask,
+    /// What the sender calls itself, if it has said so.
+    pub cname: Option<Box<str>>,
+    /// When a receiver is next to be told what the sender said of its clocks; `None`: it is time to
+    /// look.
+    pub next_report: Option<Instant>,
     /// When fresh packets must leave; `None`: there are none.
     pub due: Option<Instant>,
     /// When the oldest of them came to this shard.
@@ -95,6 +103,8 @@ impl Feed {
             active: 0,
             heights: Heights::default(),
             told_wanted: 0,
+            cname: None,
+            next_report: None,
             due: None,
             since: None,
         }
@@ -126,6 +136,22 @@ impl Feed {
         first
     }
 
+    /// Keeps what the sender said of an encoding's clocks and, unless it is empty, of its name.
+    pub fn on_report(&mut self, encoding: u8, report: ClockReport, cname: &str) {
+        if let Some(feed) = self.encodings.get_mut(usize::from(encoding)) {
+            feed.report = Some(report);
+        }
+        self.next_report = None;
+        if !cname.is_empty() && self.cname.as_deref() != Some(cname) {
+            self.cname = Some(cname.into());
+        }
+    }
+
+    /// Whether the sender has said anything of its clocks.
+    pub fn has_reports(&self) -> bool {
+        self.encodings.iter().any(|e| e.report.is_some())
+    }
+
     /// Encodings that receivers here get or wait for.
     pub fn wanted(&self) -> EncodingMask {
         let wanted = self.wanted.mask();
@@ -136,6 +162,7 @@ impl Feed {
     /// Takes a receiver and returns its place.
     pub fn subscribe(&mut self, subscription: Subscription) -> Place {
         self.wanted.change(0, subscription.wanted());
+        self.next_report = None;
         let place = Place::new(self.subscriptions.len());
         self.subscriptions.push(subscription);
         place

@@ -5,6 +5,12 @@ use std::time::Duration;
 /// Packets remembered per subscription; JVB's cache holds as many.
 const SLOTS: usize = 512;
 
+/// How often one packet is sent again at most.
+pub const MAX_RESENDS: u8 = 8;
+
+/// Shortest time between two retransmissions of a packet, whatever the round trip.
+const MIN_QUIET_MS: u32 = 10;
+
 /// One packet that was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
@@ -33,6 +39,8 @@ pub enum Refused {
     Unknown,
     /// It was sent within the last round trip; the answer is on its way.
     TooSoon,
+    /// It was sent again [`MAX_RESENDS`] times.
+    TooOften,
 }
 
 /// The last packets of one subscription. Its memory, 10 KiB, is allocated when the first is recorded.
@@ -56,6 +64,8 @@ struct Slot {
     encoding: u8,
     tl0_delta: u8,
     padding: u8,
+    /// How often it was sent again.
+    resent: u8,
 }
 
 const _: () = assert!(size_of::<Slot>() == 20);
@@ -97,9 +107,14 @@ impl History {
             .ok_or(Refused::Unknown)?;
         let rtt = u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX);
         let quiet = (u32::from(rtt) * 9 / 10).min(u32::from(rtt.saturating_sub(5)));
+        let quiet = quiet.max(MIN_QUIET_MS);
         if u32::from((now_ms as u16).wrapping_sub(slot.at_ms)) < quiet {
             return Err(Refused::TooSoon);
         }
+        if slot.resent >= MAX_RESENDS {
+            return Err(Refused::TooOften);
+        }
+        slot.resent += 1;
         slot.at_ms = now_ms as u16;
         let since = (self.newest as u32).wrapping_sub(slot.index);
         Ok(Sent {
@@ -126,6 +141,7 @@ impl From<Sent> for Slot {
             encoding: sent.encoding,
             tl0_delta: sent.tl0_delta,
             padding: sent.padding,
+            resent: 0,
         }
     }
 }
@@ -145,6 +161,27 @@ mod tests {
         assert_eq!(h.resend(7, 1_090, RTT).unwrap().ring, 3);
         assert_eq!(h.resend(7, 1_100, RTT), Err(Refused::TooSoon));
         assert_eq!(h.resend(8, 1_100, RTT), Err(Refused::Unknown));
+    }
+
+    #[test]
+    fn resends_a_packet_a_bounded_number_of_times() {
+        let mut h = History::default();
+        h.record(Sent { index: 7, ..Sent::default() });
+        let ms = |n: u8| u32::from(n) * 1_000;
+        for n in 1..=MAX_RESENDS {
+            assert!(h.resend(7, ms(n), RTT).is_ok());
+        }
+        assert_eq!(h.resend(7, ms(MAX_RESENDS + 1), RTT), Err(Refused::TooOften));
+        h.record(Sent { index: 8, ..Sent::default() });
+        assert!(h.resend(8, 1_000, RTT).is_ok(), "each packet has its own count");
+    }
+
+    #[test]
+    fn a_round_trip_of_nothing_is_no_leave_to_resend_at_once() {
+        let mut h = History::default();
+        h.record(Sent { index: 7, at_ms: 0, ..Sent::default() });
+        assert_eq!(h.resend(7, MIN_QUIET_MS - 1, Duration::ZERO), Err(Refused::TooSoon));
+        assert!(h.resend(7, MIN_QUIET_MS, Duration::ZERO).is_ok());
     }
 
     #[test]

@@ -13,4 +13,6 @@ pub struct SourceInfo {
     pub home: ShardId,
     /// What the sender negotiated.
     pub media: Arc<MediaParams>,
+    /// The sender's CNAME until it gives one itself: the same for all of its sources.
+    pub cname: Arc<str>,
 }

@@ -1,11 +1,13 @@
 //! Per receiver: projection, SSRC rewriting, packet history, retransmission, sealing.
 
+pub mod budget;
 pub mod feed;
 pub mod history;
 mod info;
 pub mod numbers;
 pub mod projection;
 pub mod receiver;
+pub mod report;
 pub mod ring;
 pub mod wire;
 

@@ -7,7 +7,9 @@
 //! perhaps, never too low, and below 2^15 as a receiver needs it. Only a stream of 2^15 packets closes
 //! its cell to others, and it stays exactly known until [`MAX_EXACT`] such streams have ended.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::HashSet;
+
+use rialto_media::{HashKey, KeyedMap};
 
 /// The number at which a stream begins. All begin low, so that it takes many packets to close a cell.
 pub const FIRST: u64 = 1;
@@ -37,15 +39,21 @@ pub enum SsrcRefused {
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct SsrcNumbers {
-    live: FxHashSet<u32>,
+    live: HashSet<u32, HashKey>,
     /// The first unused number of each stream that has ended.
-    ended: FxHashMap<u32, u64>,
+    ended: KeyedMap<u32, u64>,
     /// The same for all others; empty until the first gives way.
     cells: Box<[u16]>,
     secret: u64,
 }
 
 impl SsrcNumbers {
+    /// Gives the tables of SSRCs their secret. They must be empty.
+    pub fn set_hash_key(&mut self, key: HashKey) {
+        self.live = HashSet::with_hasher(key);
+        self.ended = KeyedMap::with_hasher(key);
+    }
+
     /// Takes an SSRC for a subscription, and gives the first number that may be used.
     ///
     /// # Errors
@@ -77,7 +85,7 @@ impl SsrcNumbers {
 
     /// New keys: every number is unused under them.
     pub fn new_keys(&mut self) {
-        self.ended = FxHashMap::default();
+        self.ended = KeyedMap::with_hasher(*self.ended.hasher());
         self.cells = Box::default();
     }
 

@@ -103,6 +103,11 @@ impl Projection {
         self.next
     }
 
+    /// The clock of its timestamps, Hz.
+    pub fn clock_rate(&self) -> u32 {
+        self.clock_rate
+    }
+
     /// What is added to the current encoding's timestamps.
     pub fn timestamp_delta(&self) -> u32 {
         self.timestamp_delta

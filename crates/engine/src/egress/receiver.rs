@@ -10,9 +10,9 @@ use rialto_media::{
     encodings::{self, EncodingMask},
 };
 use rialto_srtp::TxContext;
-use rustc_hash::FxHashMap;
 
 use super::{
+    budget::ResendBudget,
     history::History,
     numbers::{FIRST, SsrcNumbers},
     projection::Projection,
@@ -20,8 +20,12 @@ use super::{
 use crate::{
     dest::Dest,
     ingress::keyframe::Granted,
+    keyed::{HashKey, KeyedMap},
     slots::{EndpointSlot, FeedSlot, Place},
 };
+
+/// Round trip assumed before one is measured.
+pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
 /// Whether and how a receiver can get a source.
 #[derive(Debug)]
@@ -54,7 +58,8 @@ pub struct Subscription {
     pub interval_bytes: u64,
     /// Retransmissions sent.
     pub retransmissions: u64,
-    /// The last sender report's middle 32 bits and when it was sent, to measure the round trip.
+    /// The last sender report's middle 32 bits and when it was sent: for the next one, and to measure
+    /// the round trip.
     pub last_sr: Option<(u32, Instant)>,
     /// Fraction lost as last reported, 0..=255.
     pub fraction_lost: u8,
@@ -95,11 +100,17 @@ pub struct Receiver {
     /// Where to send.
     pub dest: Option<Dest>,
     /// Feedback's way back to the subscription.
-    pub by_ssrc: FxHashMap<u32, SubscriptionRef>,
+    pub by_ssrc: KeyedMap<u32, SubscriptionRef>,
     /// How far the SSRCs of this key have come.
     pub numbers: SsrcNumbers,
-    /// Round trip from receiver reports, else from STUN.
+    /// The round trip that is believed: what the receiver reports, but not less than what ICE measured.
     pub rtt: Option<Duration>,
+    /// What ICE measured last. No answer of STUN can be given before its request is there.
+    ice_rtt: Option<Duration>,
+    /// What follows from the receiver's last report; it claims for how long it held the report back.
+    reported_rtt: Option<Duration>,
+    /// What may be sent again.
+    pub resend: ResendBudget,
     /// Packets and bytes sent.
     pub sent: (u64, u64),
     /// The same at the last snapshot.
@@ -107,6 +118,34 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// Gives the maps of SSRCs their secret. They must be empty.
+    pub fn set_hash_key(&mut self, key: HashKey) {
+        self.by_ssrc = KeyedMap::with_hasher(key);
+        self.numbers.set_hash_key(key);
+    }
+
+    /// ICE measured a round trip.
+    pub fn on_ice_round_trip(&mut self, rtt: Duration) {
+        self.ice_rtt = Some(rtt);
+        self.believe();
+    }
+
+    /// A report of the receiver makes this the round trip.
+    pub fn on_reported_round_trip(&mut self, rtt: Duration) {
+        self.reported_rtt = Some(rtt);
+        self.believe();
+    }
+
+    fn believe(&mut self) {
+        let least = self.ice_rtt.unwrap_or(DEFAULT_RTT);
+        self.rtt = self.reported_rtt.or(self.ice_rtt).map(|rtt| rtt.max(least));
+    }
+
+    /// The round trip that is believed, or what is assumed before one is measured.
+    pub fn round_trip(&self) -> Duration {
+        self.rtt.unwrap_or(DEFAULT_RTT)
+    }
+
     /// New keys: every index is unused under them.
     pub fn set_keys(&mut self, tx: TxContext) {
         self.tx = Some(tx);
@@ -119,5 +158,27 @@ impl Receiver {
         if let Some(rtx) = subscription.rtx_ssrc {
             self.numbers.end(rtx, subscription.rtx_next, random);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_is_never_believed_to_be_less_than_ice_measured() {
+        let ms = Duration::from_millis;
+        let mut r = Receiver::default();
+        assert_eq!((r.rtt, r.round_trip()), (None, DEFAULT_RTT));
+        r.on_reported_round_trip(Duration::ZERO);
+        assert_eq!(r.rtt, Some(DEFAULT_RTT), "nothing was measured");
+        r.on_ice_round_trip(ms(40));
+        assert_eq!(r.rtt, Some(ms(40)));
+        r.on_reported_round_trip(ms(70));
+        assert_eq!(r.rtt, Some(ms(70)));
+        r.on_ice_round_trip(ms(90));
+        assert_eq!(r.rtt, Some(ms(90)));
+        r.on_ice_round_trip(ms(20));
+        assert_eq!(r.rtt, Some(ms(70)));
     }
 }

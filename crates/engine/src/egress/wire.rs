@@ -82,7 +82,9 @@ pub fn write_plain(
         out.timestamp,
         out.ssrc,
     )?;
-    let header_len = FIXED_LEN + write_extensions(buf, meta, packet, tables, mid)?;
+    let sources = write_sources(buf, meta, packet)?;
+    let start = FIXED_LEN + sources;
+    let header_len = start + write_extensions(buf, start, meta, packet, tables, mid)?;
     let mut at = header_len;
     if let Some(original) = out.original {
         buf.get_mut(at..at + 2)?.copy_from_slice(&original.to_be_bytes());
@@ -108,16 +110,36 @@ pub fn write_plain(
     Some((header_len, at))
 }
 
-/// Writes the block after the fixed header and sets the extension bit. Returns its length.
+/// Length of the list of contributing sources, bytes.
+#[inline]
+pub fn sources_len(meta: &PacketMeta) -> usize {
+    4 * usize::from(meta.csrc_count)
+}
+
+/// Writes the contributing sources as they came: whom a mixer or an end-to-end encrypted sender names
+/// there is for receivers to know (RFC 3550 section 7.1). Returns the length of their list.
+#[inline]
+fn write_sources(buf: &mut [u8], meta: &PacketMeta, packet: &[u8]) -> Option<usize> {
+    let len = sources_len(meta);
+    if len != 0 {
+        let list = packet.get(FIXED_LEN..FIXED_LEN + len)?;
+        buf.get_mut(FIXED_LEN..FIXED_LEN + len)?.copy_from_slice(list);
+        *buf.first_mut()? |= meta.csrc_count;
+    }
+    Some(len)
+}
+
+/// Writes the block at `start` and sets the extension bit. Returns its length.
 #[inline]
 fn write_extensions(
     buf: &mut [u8],
+    start: usize,
     meta: &PacketMeta,
     packet: &[u8],
     tables: &Tables,
     mid: Option<&Mid>,
 ) -> Option<usize> {
-    let mut writer = ExtWriter::new(buf.get_mut(FIXED_LEN..)?, tables.allow_mixed);
+    let mut writer = ExtWriter::new(buf.get_mut(start..)?, tables.allow_mixed);
     // An element that does not fit the negotiated form is left out; the packet is good without it.
     if let (Some(mid), Some(id)) = (mid, tables.extension_id(Extension::Mid)) {
         let _ = writer.push(id, mid.as_bytes());

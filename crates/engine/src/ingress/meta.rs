@@ -49,6 +49,8 @@ pub struct PacketMeta {
     pub payload_len: u16,
     /// Payload type as received.
     pub payload_type: u8,
+    /// How many contributing sources follow the fixed header (RFC 3550 section 5.1), 0 to 15.
+    pub csrc_count: u8,
     /// RTP marker.
     pub marker: bool,
     /// First packet of a keyframe, as far as the codec shows it.

@@ -15,5 +15,7 @@ pub mod twcc;
 pub use level::LoudestLevel;
 pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta, Vp8Place};
 pub use seen::SeenWindow;
-pub use sender::{Accepted, Context, LocalSource, Sender, Stream, drop_reason};
+pub use sender::{
+    Accepted, Context, LocalSource, MAX_CNAME, Sender, Stream, cname_text, drop_reason,
+};
 pub use stats::{Report, StreamStats};

@@ -12,7 +12,6 @@ use rialto_rtp::{
     codec::{self, Resolution, VideoCodec, vp8::Vp8},
 };
 use rialto_srtp::{RxContext, RxStream, SrtpError};
-use rustc_hash::FxHashMap;
 
 use super::{
     keyframe::EncodingRequests,
@@ -27,11 +26,15 @@ use super::{
     twcc::{TwccRecorder, nearest},
 };
 use crate::slots::FeedSlot;
+use crate::keyed::{HashKey, KeyedMap};
 
 /// Of packets that are dropped unopened, one is opened whenever its number is so far ahead of the last
 /// authentic one: the roll-over counter stays known however long that lasts, and 28,000 more numbers
 /// may be lost in a row (RFC 3711 section 3.3.1 bears 32,767).
 const OPEN_WHEN_AHEAD: i16 = 1 << 12;
+
+/// Longest CNAME that is sent on, bytes. Browsers' have 16 (RFC 7022).
+pub const MAX_CNAME: usize = 64;
 
 /// An encoding that has sent nothing for so long no longer arrives.
 const ENCODING_SILENT: Duration = Duration::from_secs(1);
@@ -56,6 +59,8 @@ pub struct Stream {
     pub nack: NackTracker,
     /// Counts for reports.
     pub stats: StreamStats,
+    /// When a sender report about it was last taken for its receivers.
+    pub reported: Option<Instant>,
     /// Requests for keyframes.
     pub keyframes: EncodingRequests,
     /// When its last packet came.
@@ -80,6 +85,7 @@ impl Stream {
             seen: SeenWindow::default(),
             nack: NackTracker::default(),
             stats: StreamStats::default(),
+            reported: None,
             keyframes: EncodingRequests::default(),
             last_packet: None,
             height: None,
@@ -226,9 +232,11 @@ pub struct Sender {
     pub streams: Vec<Stream>,
     /// Its sources.
     pub sources: Vec<LocalSource>,
-    by_ssrc: FxHashMap<u32, (u32, bool)>,
+    by_ssrc: KeyedMap<u32, (u32, bool)>,
     /// What was signalled before under the present key.
     remembered: RememberedStreams,
+    /// What the sender calls itself.
+    pub cname: Option<Box<str>>,
     /// Mute forced by signalling: audio, video.
     pub mute: (bool, bool),
     /// Arrival times for the transport-wide feedback; allocated when the first numbered packet comes.
@@ -260,6 +268,20 @@ pub struct Context<'a> {
 }
 
 impl Sender {
+    /// Gives the map of SSRCs its secret. It must be empty.
+    pub fn set_hash_key(&mut self, key: HashKey) {
+        self.by_ssrc = KeyedMap::with_hasher(key);
+    }
+
+    /// Keeps the CNAME that the sender gives one of its streams (RFC 3550 section 6.5.1); the first
+    /// one stays. It is what all of its sources are sent on under.
+    pub fn on_cname(&mut self, ssrc: u32, cname: &[u8]) {
+        let own = self.cname.is_none() && self.stream_by_ssrc(ssrc).is_some();
+        if let Some(cname) = cname_text(cname).filter(|_| own) {
+            self.cname = Some(cname.into());
+        }
+    }
+
     /// Replaces the sources. Streams whose SSRC stays keep their state, and what a key is used with is
     /// remembered of those that leave: a roll-over counter or replay window that was lost could not be
     /// found again.
@@ -331,6 +353,7 @@ impl Sender {
     pub fn set_keys(&mut self, rx: RxContext) {
         self.rx = Some(rx);
         self.remembered.clear();
+        self.cname = None;
         for stream in &mut self.streams {
             stream.srtp = None;
             stream.srtp_rtx = None;
@@ -378,6 +401,7 @@ impl Sender {
             payload_len: payload.len() as u16,
             payload_type: header.payload_type,
             marker: header.marker,
+            csrc_count: header.csrc_count,
             ..PacketMeta::default()
         };
         let (numbered, level) =
@@ -508,6 +532,13 @@ impl Sender {
         let &(at, rtx) = self.by_ssrc.get(&ssrc)?;
         if rtx { None } else { self.streams.get_mut(at as usize) }
     }
+}
+
+/// A CNAME that can be sent on: text, and not so long that it costs every receiver.
+pub fn cname_text(cname: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(cname).ok()?;
+    let good = (1..=MAX_CNAME).contains(&text.len()) && !text.chars().any(char::is_control);
+    good.then_some(text)
 }
 
 /// The reason that a refusal of SRTP is counted under.

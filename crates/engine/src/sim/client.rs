@@ -35,6 +35,8 @@ pub struct Incoming {
     pub got: BTreeMap<u64, (Body, u32)>,
     /// Sender reports: NTP time and RTP timestamp.
     pub reports: Vec<(u64, u32)>,
+    /// What its sender was last said to be called.
+    pub cname: Option<String>,
     /// It was said to have ended.
     pub ended: bool,
     mid: String,
@@ -129,6 +131,7 @@ impl Client {
             spec: spec.clone(),
             got: BTreeMap::new(),
             reports: Vec::new(),
+            cname: None,
             ended: false,
             mid: mid.to_owned(),
             unwrapper: SeqUnwrapper::new(),
@@ -358,6 +361,14 @@ impl Client {
                 Rtcp::Pli { media, .. } => {
                     self.heard.keyframe_requests += 1;
                     self.tracks.iter_mut().for_each(|t| t.want_keyframe(media));
+                }
+                Rtcp::Sdes(chunks) => {
+                    for (ssrc, name) in chunks {
+                        let source = self.by_ssrc.get(&ssrc).map(|(source, _)| *source);
+                        if let Some(i) = source.and_then(|s| self.incoming.get_mut(&s)) {
+                            i.cname = name.map(|name| String::from_utf8_lossy(name).into_owned());
+                        }
+                    }
                 }
                 Rtcp::TransportCc(_) => self.heard.transport_feedback += 1,
                 Rtcp::Bye(ssrcs) => {

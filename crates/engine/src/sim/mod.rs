@@ -186,6 +186,7 @@ impl World {
         self.gone.push(false);
         self.bind(at, addr);
         self.control(Control::SetKeys(id, Keying { profile, receive: theirs, send: ours }));
+        self.control(Control::SetRtt(id, 2 * self.config.weather.delay));
         at
     }
 

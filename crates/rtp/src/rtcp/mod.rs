@@ -169,8 +169,9 @@ pub enum Rtcp<'a> {
     },
 }
 
-/// Iterates over the packets of a plain compound (or reduced-size, RFC 5506) RTCP packet. The first
-/// malformed packet gives an error and ends it.
+/// Iterates over the packets of a plain compound (or reduced-size, RFC 5506) RTCP packet. A malformed
+/// packet gives an error, and the next one follows at the place that its length names; only a packet
+/// that is longer than what is left ends it.
 #[derive(Clone, Debug)]
 pub struct RtcpPackets<'a> {
     rest: &'a [u8],
@@ -191,17 +192,12 @@ impl<'a> Iterator for RtcpPackets<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let parsed = split(self.rest).and_then(|(packet, rest)| Ok((packet.parse()?, rest)));
-        match parsed {
-            Ok((rtcp, rest)) => {
-                self.rest = rest;
-                Some(Ok(rtcp))
-            }
-            Err(error) => {
-                self.rest = &[];
-                Some(Err(error))
-            }
-        }
+        let Some((packet, rest)) = split(self.rest) else {
+            self.rest = &[];
+            return Some(Err(RtcpError::Short));
+        };
+        self.rest = rest;
+        Some(read(packet).and_then(|packet| packet.parse()))
     }
 }
 
@@ -212,22 +208,26 @@ struct Packet<'a> {
     body: &'a [u8],
 }
 
-/// Cuts the first packet off `data` and its padding off its body.
-fn split(data: &[u8]) -> Result<(Packet<'_>, &[u8]), RtcpError> {
-    let ([first, packet_type, len0, len1], _) =
-        data.split_first_chunk::<4>().ok_or(RtcpError::Short)?;
+/// Cuts the first packet off `data`. `None` when it is longer than that: nothing tells where the next
+/// one would begin.
+fn split(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let ([_, _, len0, len1], _) = data.split_first_chunk::<4>()?;
+    data.split_at_checked(4 + 4 * usize::from(u16::from_be_bytes([*len0, *len1])))
+}
+
+/// Reads the common header of a packet and cuts the padding off its body.
+fn read(packet: &[u8]) -> Result<Packet<'_>, RtcpError> {
+    let ([first, packet_type, _, _], mut body) =
+        packet.split_first_chunk::<4>().ok_or(RtcpError::Short)?;
     if first >> 6 != 2 {
         return Err(RtcpError::Version);
     }
-    let len = 4 + 4 * usize::from(u16::from_be_bytes([*len0, *len1]));
-    let (packet, rest) = data.split_at_checked(len).ok_or(RtcpError::Short)?;
-    let mut body = packet.get(4..).ok_or(RtcpError::Short)?;
     if first & 0x20 != 0 {
         let padding = usize::from(body.last().copied().ok_or(RtcpError::Padding)?);
         let kept = body.len().checked_sub(padding).filter(|_| padding > 0);
         body = kept.and_then(|kept| body.get(..kept)).ok_or(RtcpError::Padding)?;
     }
-    Ok((Packet { kind: *packet_type, count: first & 0x1f, body }, rest))
+    Ok(Packet { kind: *packet_type, count: first & 0x1f, body })
 }
 
 impl<'a> Packet<'a> {

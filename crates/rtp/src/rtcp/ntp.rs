@@ -29,6 +29,13 @@ pub const fn middle(ntp: u64) -> u32 {
     (ntp >> 16) as u32
 }
 
+/// A duration as the 32.32 fixed point difference of two NTP timestamps.
+#[inline]
+pub fn interval(duration: Duration) -> u64 {
+    let fraction = (u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000;
+    (duration.as_secs() << 32) | fraction
+}
+
 /// A duration in 1/65536 s, as in the delay of a report block; at most 18 hours.
 #[inline]
 pub fn compact(duration: Duration) -> u32 {
@@ -64,6 +71,7 @@ mod tests {
         assert_eq!(from_unix(Duration::ZERO), UNIX_EPOCH << 32);
         assert_eq!(from_unix(Duration::from_millis(500)) & 0xffff_ffff, 1 << 31);
         assert_eq!(compact(Duration::from_secs(2)), 2 << 16);
+        assert_eq!(interval(Duration::from_millis(2_500)), 5 << 31);
         assert_eq!(compact(Duration::from_secs(100_000)), u32::MAX);
     }
 

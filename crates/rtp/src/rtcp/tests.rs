@@ -85,7 +85,26 @@ fn a_compound_gives_its_packets_in_order() {
 }
 
 #[test]
-fn malformed_packets_end_the_iteration_with_an_error() {
+fn a_malformed_packet_does_not_cost_what_stands_beside_it() {
+    let broken: [(&[u8], RtcpError); 6] = [
+        (&[0x40, 200, 0, 0], RtcpError::Version),
+        (&[0xa0, 201, 0, 1, 0, 0, 0, 9], RtcpError::Padding),
+        (&[0xa0, 201, 0, 1, 0, 0, 0, 0], RtcpError::Padding),
+        (&[0x81, 201, 0, 1, 0, 0, 0, 1], RtcpError::Short),
+        (&[0x81, 203, 0, 0], RtcpError::Short),
+        (&[0x8f, packet_type::RTPFB, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2], RtcpError::Short),
+    ];
+    for (broken, error) in broken {
+        let mut data = written(|w| w.pli(1, 2).unwrap());
+        data.extend(broken);
+        data.extend(written(|w| w.pli(3, 4).unwrap()));
+        let results: Vec<_> = RtcpPackets::new(&data).map(|r| r.map(|_| ())).collect();
+        assert_eq!(results, [Ok(()), Err(error), Ok(())]);
+    }
+}
+
+#[test]
+fn a_packet_that_is_cut_short_ends_the_iteration_with_an_error() {
     let mut data = written(|w| w.pli(1, 2).unwrap());
     data.extend([0x81, packet_type::RTPFB, 0, 200, 0, 0]);
     data.extend(written(|w| w.pli(3, 4).unwrap()));

@@ -1,0 +1,186 @@
+//! Sender reports on their way to receivers (RFC 3550 section 6.4.1).
+//!
+//! What a sender says of its clocks is kept; each receiver is told by our own clock, so that nobody can
+//! make others be told more often. Both clocks of a report are moved by the time that has passed since,
+//! so that their relation, which keeps audio and video in step, stays what the sender said.
+
+use std::time::{Duration, Instant};
+
+use rialto_media::{Drop, SourceId};
+
+use super::{Core, Outbox, PeerItem, feedback};
+use crate::{
+    egress::{Feed, Subscription, report::ClockReport},
+    slots::EndpointSlot,
+};
+
+/// Reports of a sender about one stream are taken this often.
+const MIN_TAKEN: Duration = Duration::from_millis(200);
+/// Between two reports to one receiver about one stream, when the sender has said something new.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The same, when it has not.
+const REPEAT: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// A sender's report about one of its streams.
+    pub(super) fn on_sender_report(&mut self, slot: EndpointSlot, ssrc: u32, ntp: u64, timestamp: u32) {
+        let now = self.now;
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some(stream) = e.sender.stream_by_ssrc(ssrc) else { return };
+        stream.stats.on_sender_report(now, ntp);
+        if stream.reported.is_some_and(|at| now.saturating_duration_since(at) < MIN_TAKEN) {
+            return self.drops.count(Drop::RepeatedReport);
+        }
+        stream.reported = Some(now);
+        let (encoding, source) = (stream.encoding, stream.source);
+        let Some(source) = e.sender.sources.get(source) else { return };
+        let id = source.spec.id;
+        let item = PeerItem::SenderReport { source: id, encoding, ntp, timestamp };
+        let cname = e.sender.cname.as_deref().unwrap_or_default();
+        for (shard, wanted) in &source.routes {
+            if wanted & (1 << encoding) == 0 || *shard == self.config.shard {
+                continue;
+            }
+            if !self.peers.push(*shard, item, cname.as_bytes()) {
+                self.drops.count(Drop::PeerQueueFull);
+            }
+        }
+        let feed = self.feed_slots.get(&id).and_then(|f| self.feeds.get_mut(*f));
+        if let Some(feed) = feed {
+            feed.on_report(encoding, ClockReport { ntp, timestamp, at: now }, cname);
+        }
+    }
+
+    /// The same, of a source that lives on another shard.
+    pub(super) fn on_peer_report(
+        &mut self,
+        source: SourceId,
+        encoding: u8,
+        (ntp, timestamp): (u64, u32),
+        cname: &[u8],
+    ) {
+        let report = ClockReport { ntp, timestamp, at: self.now };
+        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
+        if let Some(feed) = feed {
+            feed.on_report(encoding, report, std::str::from_utf8(cname).unwrap_or_default());
+        }
+    }
+
+    /// Tells each receiver what it has not been told lately.
+    pub(super) fn send_reports(&mut self, out: &mut impl Outbox) {
+        let now = self.now;
+        for feed in self.feeds.values_mut() {
+            if feed.next_report.is_some_and(|at| at > now) || !feed.has_reports() {
+                continue;
+            }
+            let Feed { info, encodings, subscriptions, cname, .. } = feed;
+            let cname = cname.as_deref().unwrap_or(&info.cname);
+            let mut next = now + REPEAT;
+            for s in subscriptions {
+                let current = s.projection.current().filter(|_| s.packets > 0);
+                let encoding = current.and_then(|at| encodings.get(usize::from(at)));
+                let Some(report) = encoding.and_then(|e| e.report) else {
+                    // Until it gets anything.
+                    next = now;
+                    continue;
+                };
+                let due = due_at(s, &report, now);
+                if due > now {
+                    next = next.min(due);
+                    continue;
+                }
+                let clocks = report.at(now, s.projection.clock_rate());
+                let (Some((ntp, timestamp)), Some(e)) =
+                    (clocks, self.endpoints.get_mut(s.receiver))
+                else {
+                    continue;
+                };
+                let timestamp = timestamp.wrapping_add(s.projection.timestamp_delta());
+                feedback::send_rtcp(e, out, &mut self.totals, |w| {
+                    let _ = w.sender_report(s.ssrc, ntp, timestamp, s.packets, s.octets, &[]);
+                    let _ = w.sdes_cname(s.ssrc, cname);
+                });
+                s.last_sr = Some((rialto_rtp::rtcp::ntp::middle(ntp), now));
+            }
+            feed.next_report = Some(next);
+        }
+    }
+}
+
+/// When a receiver should be told what the sender said.
+fn due_at(s: &Subscription, report: &ClockReport, now: Instant) -> Instant {
+    s.last_sr.map_or(now, |(_, told)| told + if report.at > told { INTERVAL } else { REPEAT })
+}
+
+#[cfg(test)]
+mod tests {
+    use rialto_media::MediaType;
+    use rialto_rtp::rtcp::{ReportBlock, ntp};
+
+    use super::*;
+    use crate::sim::{World, WorldConfig};
+
+    /// The wall clock of every client at the start of a world.
+    const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
+
+    /// One sends audio to the other. Returns its SSRC and when the last report of it left, with what
+    /// that report said.
+    fn told(world: &World) -> (u32, u64, Duration) {
+        let incoming = world.clients[1].incoming.values().next().unwrap();
+        let said = incoming.reports.last().unwrap().0;
+        (incoming.spec.encodings[0].ssrc, said, ntp::to_unix(said) - WALL_CLOCK)
+    }
+
+    /// The receiver reports; the round trip that is believed then.
+    fn report(world: &mut World, ssrc: u32, last_sr: u32, delay: Duration) -> Duration {
+        let block = ReportBlock {
+            ssrc,
+            last_sr,
+            delay_since_last_sr: ntp::compact(delay),
+            ..ReportBlock::default()
+        };
+        let client = &mut world.clients[1];
+        let bytes = client.rtcp(|w| w.receiver_report(1, &[block]).unwrap());
+        let (from, id) = (client.addr, client.id);
+        world.deliver(0, from, &mut bytes.unwrap());
+        world.cores[0].endpoint_mut(id).unwrap().receiver.rtt.unwrap()
+    }
+
+    fn a_call() -> World {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        world.publish(0, MediaType::Audio, 1);
+        world.run(Duration::from_millis(3_500));
+        world
+    }
+
+    #[test]
+    fn a_round_trip_follows_only_from_reports_about_what_was_sent() {
+        let mut world = a_call();
+        let (ssrc, said, _) = told(&world);
+        let ice = 2 * WorldConfig::default().weather.delay;
+        // Long ones, were they believed: they claim that nothing was held back.
+        world.run(Duration::from_millis(300));
+        assert_eq!(told(&world).1, said, "no newer one");
+        for (ssrc, last_sr) in
+            [(ssrc + 1, ntp::middle(said)), (ssrc, ntp::middle(said) ^ 1), (ssrc, 0)]
+        {
+            let believed = report(&mut world, ssrc, last_sr, Duration::ZERO);
+            assert!(believed < ice * 2, "{believed:?}");
+        }
+        let believed = report(&mut world, ssrc, ntp::middle(said), Duration::ZERO);
+        assert!(believed >= Duration::from_millis(300), "a worse way is believed: {believed:?}");
+    }
+
+    #[test]
+    fn who_claims_to_have_held_a_report_back_has_no_shorter_way() {
+        let mut world = a_call();
+        let (ssrc, said, left) = told(&world);
+        let ice = 2 * WorldConfig::default().weather.delay;
+        // The report says the sender's time, which came here the way's delay later.
+        let since = world.elapsed() - left - ice / 2;
+        let claimed = since.checked_sub(Duration::from_millis(1)).unwrap();
+        assert_eq!(report(&mut world, ssrc, ntp::middle(said), claimed), ice);
+    }
+}

@@ -1,0 +1,49 @@
+//! What a sender last said of its clocks.
+
+use std::time::{Duration, Instant};
+
+use rialto_rtp::rtcp::ntp;
+
+/// A report that is older is no longer passed on: the sender's two clocks drift apart, and it may have
+/// ended. Senders report every few seconds (RFC 3550 section 6.2).
+const MAX_AGE: Duration = Duration::from_secs(30);
+
+/// One instant on both clocks of a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReport {
+    /// Its wall clock, NTP format.
+    pub ntp: u64,
+    /// The RTP clock of the encoding.
+    pub timestamp: u32,
+    /// When it came here.
+    pub at: Instant,
+}
+
+impl ClockReport {
+    /// What both clocks show at `now`, as far as we know; `None` when too long ago was the last time
+    /// that the sender said it.
+    pub fn at(&self, now: Instant, clock_rate: u32) -> Option<(u64, u32)> {
+        let since = now.saturating_duration_since(self.at);
+        if since > MAX_AGE {
+            return None;
+        }
+        let ticks = since.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
+        let ntp = self.ntp.wrapping_add(ntp::interval(since));
+        Some((ntp, self.timestamp.wrapping_add(ticks as u32)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_clocks_go_on_together() {
+        let at = Instant::now();
+        let report = ClockReport { ntp: u64::MAX, timestamp: u32::MAX, at };
+        assert_eq!(report.at(at, 90_000), Some((u64::MAX, u32::MAX)));
+        let later = at + Duration::from_millis(500);
+        assert_eq!(report.at(later, 90_000), Some(((1 << 31) - 1, 44_999)));
+        assert_eq!(report.at(at + MAX_AGE * 2, 90_000), None);
+    }
+}
