@@ -14,7 +14,6 @@ pub mod fuzz;
 mod handle;
 pub mod ingress;
 pub mod io;
-pub mod keyed;
 pub mod mailbox;
 #[cfg(feature = "sim")]
 #[doc(hidden)]

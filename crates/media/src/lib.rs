@@ -12,6 +12,7 @@ mod extension;
 mod format;
 pub mod h264;
 mod ids;
+mod keyed;
 mod source;
 mod tables;
 
@@ -22,5 +23,6 @@ pub use encodings::{EncodingMask, Heights};
 pub use extension::Extension;
 pub use format::{Codec, MediaParams, MediaType, PayloadType};
 pub use ids::{EndpointId, ShardId, SourceId};
+pub use keyed::{HashKey, KeyedMap};
 pub use source::{EncodingSpec, MAX_ENCODINGS, Mid, SourceSpec, Terms};
 pub use tables::{PtInfo, PtMap, Tables, passes_on, video_codec};

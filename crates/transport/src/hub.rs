@@ -13,7 +13,7 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use rialto_media::{EndpointId, TransportDatagram, TransportEvent};
+use rialto_media::{EndpointId, HashKey, KeyedMap, TransportDatagram, TransportEvent};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -104,7 +104,7 @@ pub(super) struct Shared {
     pub checks: BTreeMap<SocketAddr, u64>,
     pub silence: Silence,
     /// Which endpoint an address is bound to, and when it was last heard there.
-    pub owners: FxHashMap<SocketAddr, (EndpointId, Instant)>,
+    pub owners: KeyedMap<SocketAddr, (EndpointId, Instant)>,
     /// Addresses that an endpoint lost to another one.
     pub lost: Vec<(EndpointId, SocketAddr)>,
     pub names: Vec<WantedName>,
@@ -167,7 +167,7 @@ impl Hub {
             counters: TransportCounters::default(),
             checks: BTreeMap::new(),
             silence: Silence::default(),
-            owners: FxHashMap::default(),
+            owners: KeyedMap::with_hasher(HashKey::new(rng.random(), 0)),
             lost: Vec::new(),
             names: Vec::new(),
             unread: Arc::default(),

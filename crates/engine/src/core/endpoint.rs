@@ -2,14 +2,13 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use rialto_media::{Description, EndpointId, SourceId};
+use rialto_media::{Description, EndpointId, HashKey, SourceId};
 use rialto_srtp::Keying;
 
 use crate::{
     EndpointSpec, Tap,
     egress::{Receiver, receiver::SubscriptionRef},
     ingress::Sender,
-    keyed::HashKey,
 };
 
 /// See the module's description.

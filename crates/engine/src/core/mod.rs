@@ -26,7 +26,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto_media::{Descriptions, DropCounters, EndpointId, ShardId, SourceId, TransportEvent};
+use rialto_media::{
+    Descriptions, DropCounters, EndpointId, HashKey, KeyedMap, ShardId, SourceId, TransportEvent,
+};
 use rustc_hash::FxHashMap;
 use slotmap::SlotMap;
 
@@ -43,7 +45,6 @@ use super::{
 use crate::{
     egress::Feed,
     ingress::{keyframe::KeyframeLimits, silence::SilenceLimit},
-    keyed::{HashKey, KeyedMap},
 };
 
 /// Largest datagram that is taken or made; what a path without fragments carries.

@@ -23,7 +23,13 @@ const REPEAT: Duration = Duration::from_secs(5);
 
 impl Core {
     /// A sender's report about one of its streams.
-    pub(super) fn on_sender_report(&mut self, slot: EndpointSlot, ssrc: u32, ntp: u64, timestamp: u32) {
+    pub(super) fn on_sender_report(
+        &mut self,
+        slot: EndpointSlot,
+        ssrc: u32,
+        ntp: u64,
+        timestamp: u32,
+    ) {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Some(stream) = e.sender.stream_by_ssrc(ssrc) else { return };

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rialto_media::{
-    Drop, EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms,
+    Drop, EndpointId, HashKey, MediaParams, ShardId, SourceId, SourceSpec, Terms,
     encodings::{EncodingMask, Heights},
 };
 use rialto_srtp::{Keying, RxContext, TxContext};
@@ -17,7 +17,6 @@ use crate::{
     },
     ingress::keyframe::Granted,
     slots::{EndpointSlot, FeedSlot, Place},
-    keyed::HashKey,
 };
 
 impl Core {

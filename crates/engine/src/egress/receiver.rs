@@ -6,7 +6,7 @@ use std::{
 };
 
 use rialto_media::{
-    PtMap, SourceId, Terms,
+    HashKey, KeyedMap, PtMap, SourceId, Terms,
     encodings::{self, EncodingMask},
 };
 use rialto_srtp::TxContext;
@@ -20,7 +20,6 @@ use super::{
 use crate::{
     dest::Dest,
     ingress::keyframe::Granted,
-    keyed::{HashKey, KeyedMap},
     slots::{EndpointSlot, FeedSlot, Place},
 };
 

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rialto_media::{
-    Codec, Drop, Extension, MediaType, PtInfo, ShardId, SourceId, SourceSpec, Tables,
+    Codec, Drop, Extension, HashKey, KeyedMap, MediaType, PtInfo, ShardId, SourceId, SourceSpec,
+    Tables,
     encodings::{EncodingMask, Heights},
     passes_on, video_codec,
 };
@@ -26,7 +27,6 @@ use super::{
     twcc::{TwccRecorder, nearest},
 };
 use crate::slots::FeedSlot;
-use crate::keyed::{HashKey, KeyedMap};
 
 /// Of packets that are dropped unopened, one is opened whenever its number is so far ahead of the last
 /// authentic one: the roll-over counter stays known however long that lasts, and 28,000 more numbers
