@@ -150,6 +150,9 @@ impl Inner {
         if message == ToBridge::Hello {
             self.greet(endpoint);
         }
+        if message.is_for_all() && !self.channels.to_all(endpoint, text.len(), now()) {
+            return;
+        }
         self.with_endpoint(endpoint, |conference, effects| {
             if let Err(why) = conference.channel_message(endpoint, message, effects) {
                 self.channels.dropped(why);

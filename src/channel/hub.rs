@@ -26,6 +26,8 @@ const RATE: f64 = 100.0;
 const BURST_BYTES: f64 = (1 << 20) as f64;
 /// Bytes per second that it may send for long.
 const RATE_BYTES: f64 = (256 << 10) as f64;
+/// The same of what goes to everybody: each of them pays for it.
+const RATE_BYTES_TO_ALL: f64 = (32 << 10) as f64;
 
 /// How a channel is carried.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -164,6 +166,8 @@ struct Place {
     /// Where it was last heard from.
     active: ChannelKind,
     budget: Budget,
+    /// Of what goes to everybody.
+    budget_to_all: Budget,
 }
 
 impl Place {
@@ -185,7 +189,8 @@ impl Hub {
             sctp: None,
             web_socket: None,
             active: ChannelKind::Sctp,
-            budget: Budget::new(now),
+            budget: Budget::new(RATE_BYTES, now),
+            budget_to_all: Budget::new(RATE_BYTES_TO_ALL, now),
         };
         self.places.insert(endpoint, place);
     }
@@ -248,6 +253,16 @@ impl Hub {
         place.active = kind;
         let taken = place.budget.take(length, now);
         drop(place);
+        if !taken {
+            self.dropped(Dropped::RateLimited);
+        }
+        taken
+    }
+
+    /// A message of `length` bytes is to go to everybody. `false` when it is one too many.
+    pub fn to_all(&self, endpoint: EndpointId, length: usize, now: Instant) -> bool {
+        let place = self.places.get_mut(&endpoint);
+        let taken = place.is_some_and(|mut place| place.budget_to_all.take(length, now));
         if !taken {
             self.dropped(Dropped::RateLimited);
         }
@@ -331,19 +346,21 @@ fn same(ours: &str, given: &str) -> bool {
 struct Budget {
     messages: f64,
     bytes: f64,
+    /// Bytes per second.
+    rate_bytes: f64,
     filled: Instant,
 }
 
 impl Budget {
-    fn new(now: Instant) -> Self {
-        Self { messages: BURST, bytes: BURST_BYTES, filled: now }
+    fn new(rate_bytes: f64, now: Instant) -> Self {
+        Self { messages: BURST, bytes: BURST_BYTES, rate_bytes, filled: now }
     }
 
     fn take(&mut self, length: usize, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.filled = self.filled.max(now);
         self.messages = (self.messages + passed * RATE).min(BURST);
-        self.bytes = (self.bytes + passed * RATE_BYTES).min(BURST_BYTES);
+        self.bytes = (self.bytes + passed * self.rate_bytes).min(BURST_BYTES);
         let length = length as f64;
         if self.messages < 1.0 || self.bytes < length {
             return false;
@@ -442,5 +459,14 @@ mod tests {
         assert_eq!(heard(later, 64 << 10), 16);
         assert_eq!(heard(later + Duration::from_secs(1), 64 << 10), 4);
         assert!(hub.counters().dropped[Dropped::RateLimited as usize] > 0);
+    }
+
+    #[test]
+    fn what_goes_to_everybody_has_a_smaller_budget() {
+        let (hub, now) = hub();
+        let taken = |now, length| (0..2000).filter(|_| hub.to_all(ALICE, length, now)).count();
+        assert_eq!(taken(now, 64 << 10), 16);
+        assert_eq!(taken(now + Duration::from_secs(10), 64 << 10), 5);
+        assert!(!hub.to_all(EndpointId(2), 1, now), "there is no such endpoint");
     }
 }

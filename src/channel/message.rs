@@ -132,6 +132,15 @@ pub enum MessageError {
 }
 
 impl ToBridge {
+    /// Whether it goes to everybody else.
+    pub fn is_for_all(&self) -> bool {
+        match self {
+            Self::Endpoint { to, .. } => to.trim().is_empty(),
+            Self::Stats { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Reads a message.
     ///
     /// # Errors
