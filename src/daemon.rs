@@ -21,7 +21,7 @@ pub(crate) use xmpp::component_config;
 
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands, HealthConfig},
-    config::{self, Config, ServerKeys},
+    config::{Config, ServerKeys},
     focus::{self, RoomLimits},
     http::{self, ListenError, Server, TlsError, TlsPart},
 };

@@ -40,6 +40,7 @@ async fn bridge(prosody: &Prosody, component_port: u16) -> (Daemon, String) {
         to: StatsPlace::Pubsub { service: PUBSUB.to_owned(), node: NODE.to_owned() },
     }];
     config.xmpp.clients = vec![XmppClient {
+        authorized: None,
         id: "test".to_owned(),
         host: "127.0.0.1".to_owned(),
         port: prosody.port(),

@@ -2,7 +2,7 @@
 
 use super::{
     Cc, Config, Hash, HttpAccess, WebSockets, capture, component, load_management,
-    reader::{Reader, SHORTEST_INTERVAL, scalar, wants, wants_element},
+    reader::{Reader, SHORTEST_INTERVAL, scalar, wants_element},
     servers, xmpp,
 };
 

@@ -376,7 +376,7 @@ fn sender_reports_keep_audio_and_video_in_sync() {
     for (source, rate) in [(audio, 48_000.0), (video, 90_000.0)] {
         let track = world.clients[0].tracks.iter().find(|t| t.spec.id == source).unwrap();
         let incoming = &world.clients[1].incoming[&source];
-        assert!(incoming.reports.len() >= 8, "{}", incoming.reports.len());
+        assert!(incoming.reports.len() >= 4, "{}", incoming.reports.len());
         for (ntp, timestamp) in &incoming.reports {
             let wall = *ntp as f64 / (1u64 << 32) as f64 - (1_700_000_000.0 + 2_208_988_800.0);
             for (body, at) in incoming.got.values() {

@@ -44,6 +44,7 @@ impl RxStream {
 
     /// How far a sequence number is ahead of the highest authentic one, modulo 2^16.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are the sequence number")]
     pub const fn ahead(&self, seq: u16) -> i16 {
         seq.wrapping_sub(self.highest() as u16) as i16
     }
@@ -51,7 +52,6 @@ impl RxStream {
     /// The index nearest to the highest one that has this sequence number (RFC 3711 section 3.3.1
     /// and appendix A).
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are the sequence number")]
     fn estimate(&self, seq: u16) -> Result<u64, SrtpError> {
         let highest = self.highest();
         let index =

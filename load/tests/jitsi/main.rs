@@ -192,6 +192,7 @@ async fn both_control_planes_are_faces_of_one_bridge() {
     let Some((prosody, component_port)) = Prosody::with_component() else { return };
     let port = prosody.port();
     let client = XmppClient {
+        authorized: None,
         id: "today".to_owned(),
         host: "127.0.0.1".to_owned(),
         port,

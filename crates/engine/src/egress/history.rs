@@ -115,7 +115,7 @@ impl History {
         if slot.resent >= MAX_RESENDS {
             return Err(Refused::TooOften);
         }
-        slot.resent += 1;
+        slot.resent = slot.resent.saturating_add(1);
         slot.at_ms = now_ms as u16;
         let since = (self.newest as u32).wrapping_sub(slot.index);
         Ok(Sent {

@@ -106,7 +106,7 @@ impl SsrcNumbers {
     #[cold]
     fn give_way(&mut self, random: u64) {
         if self.cells.is_empty() {
-            self.cells = vec![FIRST as u16; CELLS].into();
+            self.cells = vec![narrow(FIRST); CELLS].into();
             self.secret = random;
         }
         let mut all: Vec<_> = self.ended.iter().map(|(ssrc, next)| (*next, *ssrc)).collect();
@@ -115,13 +115,18 @@ impl SsrcNumbers {
         let (most, fewest) = GIVE_WAY;
         for (next, ssrc) in all.into_iter().take(low.min(most).max(fewest)) {
             self.ended.remove(&ssrc);
-            let next = if next < LIMIT { next as u16 } else { CLOSED };
+            let next = narrow(next);
             let place = self.place(ssrc);
             if let Some(cell) = self.cells.get_mut(place) {
                 *cell = next.max(*cell);
             }
         }
     }
+}
+
+/// What a cell says of a number.
+fn narrow(next: u64) -> u16 {
+    u16::try_from(next).ok().filter(|next| u64::from(*next) < LIMIT).unwrap_or(CLOSED)
 }
 
 #[cfg(test)]

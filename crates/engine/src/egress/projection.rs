@@ -162,14 +162,14 @@ impl Projection {
     /// A packet with this index has left.
     #[inline]
     pub fn on_sent(&mut self, index: u64) {
-        self.left = self.left.max(index + 1);
+        self.left = self.left.max(index.saturating_add(1));
     }
 
     /// Numbers of packets that could not leave are given to others before they run away from the
     /// receiver.
     #[inline]
     pub fn reclaim(&mut self, now_ms: u32) {
-        if self.next - self.left > MAX_GAP as u64 {
+        if self.next.saturating_sub(self.left) > MAX_GAP.unsigned_abs() {
             self.pause(now_ms);
             self.next = self.left;
         }
@@ -188,7 +188,7 @@ impl Projection {
         if meta.index > self.floor {
             self.earlier = Some((self.floor, self.delta));
         }
-        self.floor = meta.index + 1;
+        self.floor = meta.index.saturating_add(1);
         self.delta = self.delta.wrapping_sub(1);
     }
 
@@ -216,7 +216,7 @@ impl Projection {
         let index = meta.index.wrapping_add(delta);
         let timestamp = meta.timestamp.wrapping_add(self.timestamp_delta);
         if index >= self.next {
-            self.next = index + 1;
+            self.next = index.saturating_add(1);
             self.newest_timestamp = timestamp;
             self.newest_at_ms = meta.arrival_ms;
             if meta.vp8.picture_id_bits != 0 {
@@ -265,7 +265,12 @@ impl Projection {
         if self.last.is_some() {
             // The old encoding's newest packet may have come after this one: both wait to be flushed.
             let elapsed = (meta.arrival_ms.wrapping_sub(self.newest_at_ms) as i32).max(0);
-            let ticks = elapsed as u64 * u64::from(self.clock_rate) / 1000;
+            let ticks = i64::from(elapsed).wrapping_mul(i64::from(self.clock_rate)) / 1000;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "RTP timestamps count modulo 2^32"
+            )]
             let timestamp = self.newest_timestamp.wrapping_add((ticks as u32).max(1));
             let own = meta.timestamp.wrapping_add(self.timestamp_delta);
             // An encoding that goes on after a pause keeps its own time, when that is plausible.

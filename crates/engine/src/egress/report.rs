@@ -27,9 +27,11 @@ impl ClockReport {
         if since > MAX_AGE {
             return None;
         }
-        let ticks = since.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
+        let ticks = since.as_nanos().saturating_mul(clock_rate.into()) / 1_000_000_000;
+        #[expect(clippy::cast_possible_truncation, reason = "RTP timestamps count modulo 2^32")]
+        let ticks = ticks as u32;
         let ntp = self.ntp.wrapping_add(ntp::interval(since));
-        Some((ntp, self.timestamp.wrapping_add(ticks as u32)))
+        Some((ntp, self.timestamp.wrapping_add(ticks)))
     }
 }
 

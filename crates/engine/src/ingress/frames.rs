@@ -27,7 +27,7 @@ impl FrameClock {
         if let Some(at) = before {
             let interval = now.saturating_duration_since(at).min(MAX_INTERVAL);
             // A longer one counts at once, shorter ones by and by.
-            let less = self.interval.saturating_sub(interval) / 8;
+            let less = self.interval.saturating_sub(interval).checked_div(8).unwrap_or_default();
             self.interval = interval.max(self.interval.saturating_sub(less));
         }
         self.of_all = *of_all;

@@ -126,7 +126,7 @@ impl EncodingRequests {
         let answer = rtt.saturating_add(ANSWER_TIME).saturating_mul(1 << doublings);
         let answered = self.asked.and_then(|at| at.checked_add(answer));
         // The keyframe was made half a round trip ago, and a request takes as long to arrive.
-        let deaf = (DEAF_TIME + MARGIN).saturating_sub(rtt);
+        let deaf = DEAF_TIME.saturating_add(MARGIN).saturating_sub(rtt);
         let hears = self.keyframe.and_then(|at| at.checked_add(deaf));
         answered.max(hears)
     }

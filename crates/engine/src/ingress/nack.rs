@@ -110,12 +110,11 @@ impl NackTracker {
     ) -> bool {
         self.missing
             .retain(|m| m.tries < MAX_TRIES && now.saturating_duration_since(m.since) < MAX_AGE);
-        let mut asked = 0;
-        for m in self.missing.iter_mut().filter(|m| m.next <= now) {
+        let due = self.missing.iter_mut().filter(|m| m.next <= now);
+        for (asked, m) in due.enumerate() {
             if asked == most {
                 return true;
             }
-            asked += 1;
             ask(m.index);
             m.tries += 1;
             m.next = now + rtt.max(MIN_RETRY);

@@ -330,13 +330,13 @@ impl Sender {
         self.by_ssrc.clear();
         for (s, spec) in specs.into_iter().enumerate() {
             for (e, encoding) in spec.encodings.iter().enumerate() {
-                let mut stream = match old_streams.iter().position(|o| o.ssrc == encoding.ssrc) {
-                    Some(at) => old_streams.swap_remove(at),
-                    None => {
-                        let mut new = Stream::new(encoding.ssrc, encoding.rtx, s, e as u8);
-                        new.recall(&mut self.remembered);
-                        new
-                    }
+                let known = old_streams.iter().position(|o| o.ssrc == encoding.ssrc);
+                let mut stream = if let Some(at) = known {
+                    old_streams.swap_remove(at)
+                } else {
+                    let mut new = Stream::new(encoding.ssrc, encoding.rtx, s, e as u8);
+                    new.recall(&mut self.remembered);
+                    new
                 };
                 if stream.rtx != encoding.rtx {
                     stream.rtx = encoding.rtx;

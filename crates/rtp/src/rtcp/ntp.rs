@@ -17,16 +17,17 @@ pub fn from_unix(time: Duration) -> u64 {
 /// The time since the Unix epoch of an NTP timestamp, taken to be of the era 1900 to 2036 unless
 /// that is before 1970.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "less than a second of nanoseconds")]
 pub fn to_unix(ntp: u64) -> Duration {
     let seconds = ntp >> 32;
     let seconds = seconds.checked_sub(UNIX_EPOCH).unwrap_or(seconds + (1 << 32) - UNIX_EPOCH);
     let nanos = ((ntp & 0xffff_ffff) * 1_000_000_000) >> 32;
-    Duration::new(seconds, nanos as u32)
+    let nanos = nanos as u32;
+    Duration::new(seconds, nanos)
 }
 
 /// The middle 32 bits, 16.16 fixed point seconds: what report blocks carry of a sender report.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the middle is wanted")]
 pub const fn middle(ntp: u64) -> u32 {
     (ntp >> 16) as u32
 }

@@ -38,6 +38,7 @@ async fn bridge(port: u16) -> Daemon {
     let mut config = config::load(None, &overrides, &System).unwrap().config;
     config.harvest.loopback = true;
     config.xmpp.clients = vec![XmppClient {
+        authorized: None,
         id: "shard".to_owned(),
         host: "127.0.0.1".to_owned(),
         port,
