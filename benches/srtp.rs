@@ -71,7 +71,7 @@ fn seal(c: &mut Criterion) {
             match profile {
                 Profile::Aes128CmSha1_80 | Profile::Aes128CmSha1_32 => raw_cm(&mut group, len),
                 Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => {
-                    raw_gcm(&mut group, profile, len)
+                    raw_gcm(&mut group, profile, len);
                 }
             }
             group.finish();

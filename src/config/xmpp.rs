@@ -242,7 +242,7 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
     for (name, value) in fields.iter().filter(|(_, value)| value.kind != Kind::Null) {
         let mut upper = name.to_ascii_uppercase();
         if upper == "AUTHORIZED-SOURCE" {
-            upper = AUTHORIZED_SOURCE.to_owned();
+            AUTHORIZED_SOURCE.clone_into(&mut upper);
         }
         if let Some(known) = KEYS.into_iter().find(|known| *known == upper) {
             given.insert(known, name, value);

@@ -269,13 +269,13 @@ fn header_length(head: &[u8]) -> Option<usize> {
 impl Frame {
     /// `None`: it has a reserved bit or opcode, or no mask.
     fn parse(head: &[u8; HEADER_BYTES], length: usize) -> Option<Self> {
-        let [first, second, a, b, c, d, e, f, g, h, ..] = *head;
+        let [first, second, ..] = *head;
         if first & 0x70 != 0 || second & MASKED == 0 {
             return None;
         }
         let left = match second & !MASKED {
-            126 => u64::from(u16::from_be_bytes([a, b])),
-            127 => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            126 => u64::from(u16::from_be_bytes(*head.get(2..)?.first_chunk()?)),
+            127 => u64::from_be_bytes(*head.get(2..)?.first_chunk()?),
             short => u64::from(short),
         };
         let mask = *head.get(..length)?.last_chunk::<4>()?;
@@ -454,7 +454,7 @@ mod tests {
     fn a_socket_that_says_nothing_holds_nothing() {
         let mut reader = FrameReader::new(1 << 20);
         let frames =
-            [sent(0x81, &[b'x'; 1 << 20]), sent(0x89, &[0; 125]), sent(0x82, &[0; 70_000])];
+            [sent(0x81, &vec![b'x'; 1 << 20]), sent(0x89, &[0; 125]), sent(0x82, &vec![0; 70_000])];
         for frame in frames {
             let mut bytes = &frame[..];
             assert!(matches!(reader.read(&mut bytes), Ok(Some(_))));

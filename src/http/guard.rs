@@ -47,6 +47,7 @@ impl Hosts {
     }
 
     /// Those of a certificate as well.
+    #[must_use]
     pub fn or_certified(mut self, certificate: Option<CertificateDer<'static>>) -> Self {
         self.certificate = certificate;
         self
@@ -54,6 +55,7 @@ impl Hosts {
 
     /// Names without a dot as well: those of containers and of a local network. Nobody on the Internet
     /// has one, but whoever serves names to a browser on the way to it (a captive portal) may.
+    #[must_use]
     pub fn or_short(mut self, short: bool) -> Self {
         self.short = short;
         self
@@ -139,6 +141,7 @@ impl Guard {
     }
 
     /// The same, but for the token.
+    #[must_use]
     pub fn hosts_only(&self) -> Self {
         let Inner { hosts, remedy, .. } = &*self.0;
         Self(Arc::new(Inner { hosts: hosts.clone(), token: None, remedy }))

@@ -184,7 +184,7 @@ mod tests {
 
     /// A frame of a client whose mask changes nothing.
     fn sent(opcode: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0x80 | opcode, 0x80 | 126];
+        let mut frame = vec![0x80 | opcode, 0x80 | 0x7e];
         frame.extend((payload.len() as u16).to_be_bytes());
         frame.extend([0; 4]);
         frame.extend(payload);
@@ -216,7 +216,7 @@ mod tests {
         }
         let time = time_of(1000, sent(9, b"")).await;
         assert_eq!(time, Duration::ZERO, "who sends what clients send does not wait");
-        let time = time_of(256, sent(2, &[0; 60 << 10])).await.as_secs_f64();
+        let time = time_of(256, sent(2, &vec![0; 60 << 10])).await.as_secs_f64();
         assert!((2.5..3.0).contains(&time), "15 MiB at 4 MiB a second: {time}");
     }
 

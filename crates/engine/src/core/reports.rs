@@ -134,7 +134,7 @@ mod tests {
     fn told(world: &World) -> (u32, u64, Duration) {
         let incoming = world.clients[1].incoming.values().next().unwrap();
         let said = incoming.reports.last().unwrap().0;
-        (incoming.spec.encodings[0].ssrc, said, ntp::to_unix(said) - WALL_CLOCK)
+        (incoming.spec.encodings[0].ssrc, said, ntp::to_unix(said).checked_sub(WALL_CLOCK).unwrap())
     }
 
     /// The receiver reports; the round trip that is believed then.
@@ -185,7 +185,7 @@ mod tests {
         let (ssrc, said, left) = told(&world);
         let ice = 2 * WorldConfig::default().weather.delay;
         // The report says the sender's time, which came here the way's delay later.
-        let since = world.elapsed() - left - ice / 2;
+        let since = world.elapsed().checked_sub(left + ice / 2).unwrap();
         let claimed = since.checked_sub(Duration::from_millis(1)).unwrap();
         assert_eq!(report(&mut world, ssrc, ntp::middle(said), claimed), ice);
     }

@@ -425,7 +425,7 @@ impl World {
         let mut held: Vec<Vec<u8>> = Vec::new();
         for _ in 0..packets {
             for encoding in 0..self.peers[at].sources[source].spec.encodings.len() {
-                let leap = if self.rng.random_bool(0.02) { 1 } else { 0 };
+                let leap = u64::from(self.rng.random_bool(0.02));
                 let leap = leap * self.rng.random_range(0..=leaps);
                 let bytes = self.make((at, source, encoding), level, leap);
                 if self.rng.random_bool(0.02) {
