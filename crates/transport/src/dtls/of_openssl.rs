@@ -59,8 +59,9 @@ const PROFILES: &str = "SRTP_AEAD_AES_128_GCM:SRTP_AEAD_AES_256_GCM:\
 pub fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack> {
     let mut context = SslContext::builder(SslMethod::dtls())?;
     context.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
-    context.set_certificate(&X509::from_der(certificate)?)?;
-    context.set_private_key(&PKey::private_key_from_der(key)?)?;
+    let (certificate, key) = (X509::from_der(certificate)?, PKey::private_key_from_der(key)?);
+    context.set_certificate(&certificate)?;
+    context.set_private_key(&key)?;
     context.set_cipher_list(SUITES)?;
     context.set_groups_list(GROUPS)?;
     context.set_sigalgs_list(SIGNATURES)?;
