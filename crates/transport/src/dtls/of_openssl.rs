@@ -318,5 +318,5 @@ fn why(error: &openssl::ssl::Error) -> String {
 }
 
 fn reason(stack: &ErrorStack) -> Option<String> {
-    stack.errors().first().and_then(|error| error.reason()).map(ToOwned::to_owned)
+    stack.errors().first().and_then(openssl::error::Error::reason).map(ToOwned::to_owned)
 }

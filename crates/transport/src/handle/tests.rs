@@ -27,7 +27,7 @@ impl CommandSink for Wire {
             }
             TransportCommand::SetKeys(endpoint, _) => self.keys.send(endpoint).unwrap(),
             TransportCommand::Transmit { local, remote, bytes, .. } => {
-                self.transmit(local, remote, bytes)
+                self.transmit(local, remote, bytes);
             }
             _ => {}
         }
