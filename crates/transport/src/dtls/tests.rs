@@ -228,7 +228,9 @@ fn with_certificate_of(bytes: usize, version: Version, now: Instant) -> Peer {
         rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().der().to_vec();
     assert!(certificate.len() + 700 > bytes && certificate.len() < bytes + 700);
     let pair = dimpl::DtlsCertificate { certificate, private_key: key.serialize_der() };
-    let config = Arc::new(dimpl::Config::builder().max_queue_tx(40).build().unwrap());
+    // It can send no flight of more than twelve records under 1.3.
+    let config = dimpl::Config::builder().mtu(1900).max_queue_tx(40).build().unwrap();
+    let config = Arc::new(config);
     let mut dtls = match version {
         Version::Only12 => dimpl::Dtls::new_12(config, pair, now),
         Version::Only13 => dimpl::Dtls::new_13(config, pair, now),
