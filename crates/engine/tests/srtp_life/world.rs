@@ -129,6 +129,9 @@ fn contexts(keying: &Keying) -> (TxContext, Context) {
 
 pub(crate) struct World {
     pub(crate) now: Instant,
+    pub(crate) start: Instant,
+    /// Nothing is lost on the way to the peers.
+    pub(crate) clear: bool,
     pub(crate) rng: StdRng,
     pub(crate) director: Director,
     pub(crate) cores: Vec<Core>,
@@ -158,6 +161,8 @@ impl World {
         };
         let mut world = Self {
             now,
+            start: now,
+            clear: false,
             rng: StdRng::seed_from_u64(seed),
             director: Director::new(SHARDS),
             cores: (0..SHARDS).map(core).collect(),
@@ -353,9 +358,9 @@ impl World {
             assert!(*missing <= lost, "a gap that is not the network's: {number:?}");
         }
         p.on_the_way.push(bytes);
-        let (late, lose) = (p.on_the_way.len() < 4 && self.rng.random_bool(0.3), 0.05);
+        let late = p.on_the_way.len() < 4 && self.rng.random_bool(0.3);
         if !late {
-            self.arrive(at, lose);
+            self.arrive(at, if self.clear { 0.0 } else { 0.05 });
         }
     }
 
@@ -446,6 +451,7 @@ impl World {
 
     /// All that may be heard is heard, at once.
     pub(crate) fn judge(&mut self) {
+        self.clear = true;
         self.pass(Duration::from_millis(30));
         for at in 0..self.peers.len() {
             for source in 0..self.peers[at].sources.len() {
@@ -473,6 +479,7 @@ impl World {
                 }
             }
         }
+        self.clear = false;
     }
 
     /// A frame over a good link.
@@ -494,6 +501,39 @@ impl World {
             self.cores[shard].on_timeout(self.now, &mut out);
             self.after(shard, out);
         }
+    }
+
+    /// A peer is gone, or back from another address.
+    pub(crate) fn go_or_return(&mut self, at: usize) {
+        self.arrive(at, 0.0);
+        self.ids += 1;
+        let p = &mut self.peers[at];
+        p.away = !p.away;
+        if p.away {
+            let (endpoint, remote) = (p.id, p.addr);
+            self.control(Control::Unbind { endpoint, remote });
+        } else {
+            p.addr.set_port(self.ids as u16);
+            self.bind(at);
+        }
+    }
+
+    /// Control mutes a peer, or no longer does.
+    pub(crate) fn mute(&mut self, at: usize) {
+        let p = &mut self.peers[at];
+        p.muted = !p.muted;
+        let (endpoint, muted) = (p.id, p.muted);
+        self.control(Control::SetForceMute { endpoint, audio: muted, video: muted });
+    }
+
+    /// A receiver wants a source no more, or again.
+    pub(crate) fn refuse(&mut self, at: usize, sender: usize, source: usize) {
+        let id = self.peers[sender].sources[source].spec.id;
+        let refuses = &mut self.peers[at].refuses;
+        if !refuses.remove(&id) {
+            refuses.insert(id);
+        }
+        self.want(at, sender, source);
     }
 
     /// A receiver asks for packets that it was sent lately, by chance.
