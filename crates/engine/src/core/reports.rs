@@ -3,6 +3,7 @@
 //! What a sender says of its clocks is kept; each receiver is told by our own clock, so that nobody can
 //! make others be told more often. Both clocks of a report are moved by the time that has passed since,
 //! so that their relation, which keeps audio and video in step, stays what the sender said.
+#![expect(clippy::arithmetic_side_effects, reason = "times of this process")]
 
 use std::time::{Duration, Instant};
 
