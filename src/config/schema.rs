@@ -26,9 +26,10 @@ fn ice(r: &mut Reader<'_>, config: &mut Config) {
     let c = &mut config.ice;
     r.integer("videobridge.ice.udp.port", &mut c.port, 0, u16::MAX);
     let what =
-        "at most 64 characters that a ufrag may have (letters, digits, '+', '/') or '-', ':'";
+        "at most 237 characters that a ufrag may have (letters, digits, '+', '/') or '-', ':'";
     r.optional_text("videobridge.ice.ufrag-prefix", &mut c.ufrag_prefix, what, |text| {
-        text.len() <= 64
+        // With what follows the prefix and a peer's longest ufrag it fills STUN's USERNAME.
+        text.len() <= 237
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-:_.".contains(&b))
     });
     r.boolean("videobridge.ice.advertise-private-candidates", &mut c.advertise_private_candidates);

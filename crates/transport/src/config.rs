@@ -7,6 +7,9 @@ use super::fingerprint::Hash;
 /// Settings of all transports. The durations' defaults are JVB's, where JVB has them.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
+    /// Parts into which endpoints are divided, each with its own lock and task; `None`: as many as there
+    /// are cores.
+    pub hubs: Option<usize>,
     /// Interfaces that may be used; empty: all.
     pub allowed_interfaces: Vec<String>,
     /// Interfaces that may not be used.
@@ -26,7 +29,8 @@ pub struct TransportConfig {
     pub advertise_private: bool,
     /// Public addresses of local ones (one-to-one NAT).
     pub static_mappings: Vec<StaticMapping>,
-    /// What every ufrag begins with; at most 64 characters. Characters that ICE does not allow in a
+    /// What every ufrag begins with; at most 237 characters, so that a check's USERNAME has no more than
+    /// the 508 bytes of RFC 8489 section 14.3. Characters that ICE does not allow in a
     /// ufrag (RFC 8445 section 5.3) become `/`.
     pub ufrag_prefix: String,
     /// Look up remote candidates that are host names, except mDNS names. Default: no.
@@ -67,6 +71,7 @@ pub struct StaticMapping {
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
+            hubs: None,
             allowed_interfaces: Vec::new(),
             blocked_interfaces: Vec::new(),
             allowed_addresses: Vec::new(),

@@ -1,12 +1,19 @@
-//! The shell around the [`Hub`]: a handle for the rest of control, and the one loop that feeds it.
+//! The shell around the [`Hub`]s: a handle for the rest of control, a loop for each hub, and the
+//! dispatcher that feeds them.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rand::{RngCore, SeedableRng, rngs::StdRng};
 use rialto_media::{EndpointId, TransportEvent};
 use tokio::{
     sync::{
@@ -14,14 +21,16 @@ use tokio::{
         mpsc::{self, UnboundedReceiver, UnboundedSender},
         watch,
     },
+    task::JoinSet,
     time::MissedTickBehavior,
 };
 
 use super::{
     candidates,
     command::CommandSink,
+    common::Common,
     config::{StaticMapping, TransportConfig},
-    hub::{Hub, HubError, Output},
+    hub::{Hub, HubError, Notice, Output},
     sctp::SendError,
     types::{
         LocalTransport, RemoteTransport, Restart, TransportCounters, TransportOptions,
@@ -29,21 +38,45 @@ use super::{
     },
 };
 
-/// All transports of the bridge. Cheap to clone; every method holds a mutex for the time of the work
-/// itself (at most a DTLS flight, a fraction of a millisecond) and sends what follows from it to the
-/// engine before it returns.
+/// All transports of the bridge. Cheap to clone. Endpoints are spread over several hubs, so that
+/// handshakes and data channels use all cores; every method holds one hub's mutex for the time of the
+/// work itself (at most a DTLS flight, a fraction of a millisecond) and sends what follows from it to
+/// the packet path before it returns.
 #[derive(Clone)]
 pub struct Transports(Arc<Shared>);
 
 struct Shared {
-    hub: Mutex<Hub>,
+    hubs: Vec<Seat>,
+    common: Arc<Common>,
     config: TransportConfig,
     sink: Arc<dyn CommandSink>,
     updates: UnboundedSender<TransportUpdate>,
     /// Local addresses that can be used, as they were last listed.
     addresses: watch::Sender<Arc<[SocketAddr]>>,
-    /// Wakes the loop when a call moved the next deadline forward.
+    /// Datagrams dropped because a hub's queue was full.
+    dropped: AtomicU64,
+}
+
+/// A hub and what belongs to it alone.
+struct Seat {
+    hub: Mutex<Hub>,
+    /// Wakes the hub's loop when a call moved its next deadline forward.
     wake: Notify,
+    /// From other hubs: a few for each address that two endpoints claim, so not bounded here.
+    notices: UnboundedSender<Notice>,
+    /// The other end, until the loop takes it.
+    inbox: Mutex<Option<UnboundedReceiver<Notice>>>,
+}
+
+impl Seat {
+    fn new(hub: Hub) -> Self {
+        let (notices, inbox) = mpsc::unbounded_channel();
+        Self { hub: Mutex::new(hub), wake: Notify::new(), notices, inbox: Mutex::new(Some(inbox)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Transports {
@@ -72,10 +105,18 @@ impl Transports {
         }
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let addresses = watch::Sender::new(Arc::from(usable.as_slice()));
-        let hub = Hub::new(config.clone(), usable, seed, Instant::now(), unix_time)?;
+        let hubs = config.hubs.unwrap_or_else(cores);
+        let common = Common::new(&config, hubs, seed, Instant::now(), unix_time)?;
+        let mut seeds = StdRng::from_seed(seed);
+        let hubs = (0..common.hubs()).map(|index| {
+            let mut seed = [0; 32];
+            seeds.fill_bytes(&mut seed);
+            Seat::new(Hub::part(Arc::clone(&common), index, config.clone(), usable.clone(), seed))
+        });
+        let hubs = hubs.collect();
         let (updates, receiver) = mpsc::unbounded_channel();
-        let (hub, wake) = (Mutex::new(hub), Notify::new());
-        let shared = Shared { hub, config, sink, updates, addresses, wake };
+        let dropped = AtomicU64::new(0);
+        let shared = Shared { hubs, common, config, sink, updates, addresses, dropped };
         Ok((Self(Arc::new(shared)), receiver))
     }
 
@@ -87,29 +128,31 @@ impl Transports {
     /// Replaces the public addresses of local ones (`static_mappings`), for agents that are made from
     /// now on.
     pub fn set_mappings(&self, mappings: Vec<StaticMapping>) {
-        self.lock().set_mappings(mappings);
+        for seat in &self.0.hubs {
+            seat.lock().set_mappings(mappings.clone());
+        }
     }
 
     /// Makes a transport. An endpoint that has one already gets that one's description.
     pub fn create(&self, endpoint: EndpointId, options: TransportOptions) -> LocalTransport {
-        self.with(|hub, now| hub.create(now, endpoint, options))
+        self.with(endpoint, |hub, now| hub.create(now, endpoint, options))
     }
 
     /// Adds what the peer signalled. Additive: may be called for each trickled piece. Nothing happens
     /// for an endpoint without a transport.
     pub fn set_remote(&self, endpoint: EndpointId, remote: RemoteTransport) {
-        self.with(|hub, now| hub.set_remote(now, endpoint, remote));
+        self.with(endpoint, |hub, now| hub.set_remote(now, endpoint, remote));
     }
 
     /// Restarts ICE in place: new credentials, the old pair in use until the new agent has one.
     pub fn restart_ice(&self, endpoint: EndpointId) -> Restart {
-        self.with(|hub, now| hub.restart_ice(now, endpoint))
+        self.with(endpoint, |hub, now| hub.restart_ice(now, endpoint))
     }
 
     /// From now on the peer may set up SCTP (RFC 8261), as the client of the association, and open one
     /// data channel (RFC 8832). Application data of others is dropped.
     pub fn offer_sctp(&self, endpoint: EndpointId) {
-        self.lock().offer_sctp(endpoint);
+        self.seat(endpoint).lock().offer_sctp(endpoint);
     }
 
     /// Sends a text in an endpoint's data channel, ordered and reliable unless the peer opened it
@@ -119,48 +162,57 @@ impl Transports {
     /// When there is no open channel, the text has more than 65 536 bytes, or the peer leaves too much
     /// unacknowledged.
     pub fn send_text(&self, endpoint: EndpointId, text: &str) -> Result<(), SendError> {
-        self.with(|hub, now| hub.send_text(now, endpoint, text))
+        self.with(endpoint, |hub, now| hub.send_text(now, endpoint, text))
     }
 
     /// Our side, as it is now.
     pub fn describe(&self, endpoint: EndpointId) -> Option<LocalTransport> {
-        self.lock().describe(endpoint)
+        self.seat(endpoint).lock().describe(endpoint)
     }
 
     /// Ends a transport. Its addresses are unbound.
     pub fn remove(&self, endpoint: EndpointId) {
-        self.with(|hub, _| hub.remove(endpoint));
+        self.with(endpoint, |hub, _| hub.remove(endpoint));
     }
 
     /// State for `/debug`; no secrets.
     pub fn debug(&self, endpoint: EndpointId) -> Option<serde_json::Value> {
-        self.lock().debug(Instant::now(), endpoint)
+        self.seat(endpoint).lock().debug(Instant::now(), endpoint)
     }
 
     /// When ICE last heard of an endpoint: a consent answer, or a check of the peer's own, that
     /// authenticated. Media is the engine's to tell of.
     pub fn last_heard(&self, endpoint: EndpointId) -> Option<Instant> {
-        self.lock().last_heard(endpoint)
+        self.seat(endpoint).lock().last_heard(endpoint)
     }
 
     /// What an endpoint is called in logs.
     pub fn label(&self, endpoint: EndpointId) -> Option<Arc<str>> {
-        self.lock().label(endpoint)
+        self.seat(endpoint).lock().label(endpoint)
     }
 
     /// Totals since the start.
     pub fn counters(&self) -> TransportCounters {
-        self.lock().counters()
+        let mut sum = TransportCounters::default();
+        for seat in &self.0.hubs {
+            sum.add(&seat.lock().counters());
+        }
+        sum.datagrams_dropped = self.0.dropped.load(Ordering::Relaxed);
+        sum
     }
 
     /// Connectivity checks that authenticated, by the local address that they came to.
     pub fn checks(&self) -> Vec<(SocketAddr, u64)> {
-        self.lock().checks()
+        let mut sum = BTreeMap::new();
+        for (local, count) in self.0.hubs.iter().flat_map(|seat| seat.lock().checks()) {
+            *sum.entry(local).or_default() += count;
+        }
+        sum.into_iter().collect()
     }
 
     /// Transports that exist.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.0.hubs.iter().map(|seat| seat.lock().len()).sum()
     }
 
     /// Whether there are none.
@@ -168,14 +220,56 @@ impl Transports {
         self.len() == 0
     }
 
-    /// The control loop of all transports: datagrams and time in, commands to the engine out. Ends
-    /// when the engine's event queue closes.
+    /// Serves all transports: datagrams and time in, commands to the packet path out. Ends when the
+    /// queue of events closes. Must be called once.
     pub async fn run(self, mut events: mpsc::Receiver<TransportEvent>) {
+        let mut loops = JoinSet::new();
+        let mut queues = Vec::new();
+        for index in 0..self.0.hubs.len() {
+            let (queue, received) = mpsc::channel(QUEUE);
+            queues.push(queue);
+            loops.spawn(self.clone().run_hub(index, received));
+        }
         let mut batch = Vec::new();
         let mut refresh = tokio::time::interval(REFRESH);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let deadline = self.lock().poll_timeout();
+            tokio::select! {
+                received = events.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                    for event in batch.drain(..) {
+                        self.dispatch(&queues, event);
+                    }
+                }
+                _ = refresh.tick() => {
+                    self.refresh_addresses();
+                    self.tell_unreachable();
+                }
+            }
+        }
+        drop(queues);
+        while loops.join_next().await.is_some() {}
+    }
+
+    /// Puts an event into the queue of the hub that it is for. A full queue loses it, as the network
+    /// does: whoever sent it sends it again, and one busy hub holds up no other.
+    fn dispatch(&self, queues: &[mpsc::Sender<TransportEvent>], event: TransportEvent) {
+        let queue = queues.get(self.0.common.route(&event));
+        if queue.is_none_or(|queue| queue.try_send(event).is_err()) {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The loop of one hub.
+    async fn run_hub(self, index: usize, mut events: mpsc::Receiver<TransportEvent>) {
+        let Some(seat) = self.0.hubs.get(index) else { return };
+        let inbox = seat.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut inbox) = inbox else { return };
+        let mut batch = Vec::new();
+        loop {
+            let deadline = seat.lock().poll_timeout();
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -189,17 +283,18 @@ impl Transports {
                     }
                     // One lock for each datagram: a handshake must not hold up the callers of a batch.
                     for event in batch.drain(..) {
-                        self.apply(|hub, now| hub.on_event(now, &event));
+                        self.apply(seat, |hub, now| hub.on_event(now, &event));
                     }
                 }
-                () = timer => drop(self.apply(Hub::handle_timeout)),
-                () = self.0.wake.notified() => {}
-                _ = refresh.tick() => {
-                    self.refresh_addresses();
-                    self.tell_unreachable();
+                notice = inbox.recv() => {
+                    if let Some(notice) = notice {
+                        self.apply(seat, |hub, now| hub.on_notice(now, notice));
+                    }
                 }
+                () = timer => drop(self.apply(seat, Hub::handle_timeout)),
+                () = seat.wake.notified() => {}
             }
-            self.resolve_names();
+            self.resolve_names(seat);
         }
     }
 
@@ -219,58 +314,72 @@ impl Transports {
             }
             changed
         });
-        self.lock().set_locals(usable);
+        for seat in &self.0.hubs {
+            seat.lock().set_locals(usable.clone());
+        }
     }
 
     /// Nobody's checks come: the operator is told once.
     fn tell_unreachable(&self) {
-        let mut hub = self.lock();
+        // All hubs know the same of it.
+        let Some(seat) = self.0.hubs.first() else { return };
+        let mut hub = seat.lock();
         if let Some(unreachable) = hub.poll_unreachable(Instant::now()) {
             tracing::warn!("{}", unreachable.line(&hub.advertised()));
         }
     }
 
     /// Starts look-ups of the candidates that came as host names, where that is configured.
-    fn resolve_names(&self) {
-        let wanted = self.lock().take_names();
+    fn resolve_names(&self, seat: &Seat) {
+        let wanted = seat.lock().take_names();
         for wanted in wanted {
             let this = self.clone();
             tokio::spawn(async move {
                 let found = tokio::net::lookup_host((wanted.name.as_str(), wanted.port)).await;
                 let addrs: Vec<_> = found.into_iter().flatten().take(2).collect();
-                this.with(|hub, now| hub.add_resolved(now, &wanted, &addrs));
+                this.with(wanted.endpoint, |hub, now| hub.add_resolved(now, &wanted, &addrs));
             });
         }
     }
 
     /// For callers outside the loop: wakes it when it has to look again.
-    fn with<T>(&self, call: impl FnOnce(&mut Hub, Instant) -> T) -> T {
-        let (result, deadline_moved) = self.apply(call);
+    fn with<T>(&self, endpoint: EndpointId, call: impl FnOnce(&mut Hub, Instant) -> T) -> T {
+        let seat = self.seat(endpoint);
+        let (result, deadline_moved) = self.apply(seat, call);
         if deadline_moved {
-            self.0.wake.notify_one();
+            seat.wake.notify_one();
         }
         result
     }
 
-    fn apply<T>(&self, call: impl FnOnce(&mut Hub, Instant) -> T) -> (T, bool) {
-        let mut hub = self.lock();
+    fn apply<T>(&self, seat: &Seat, call: impl FnOnce(&mut Hub, Instant) -> T) -> (T, bool) {
+        let mut hub = seat.lock();
         let before = hub.poll_timeout();
-        let result = call(&mut hub, Instant::now());
-        // Sent under the lock, so that the engine sees them in the order in which they came about.
+        let now = Instant::now();
+        let result = call(&mut hub, now);
+        // Sent under the lock, so that the packet path sees them in the order in which they came about.
         while let Some(output) = hub.poll_output() {
             match output {
                 Output::Command(command) => self.0.sink.command(command),
                 // The receiver is gone only when the bridge is shutting down.
                 Output::Update(update) => drop(self.0.updates.send(update)),
+                // Never under two locks: also this hub's own come back through its queue.
+                Output::Notice(notice) => drop(self.seat(notice.to()).notices.send(notice)),
             }
         }
         let deadline_moved = hub.poll_timeout() != before || hub.has_names();
         (result, deadline_moved)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Hub> {
-        self.0.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The hub of an endpoint.
+    fn seat(&self, endpoint: EndpointId) -> &Seat {
+        &self.0.hubs[self.0.common.hub_of(endpoint)]
     }
+}
+
+/// A hub for each core.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn usable(config: &TransportConfig, sink: &dyn CommandSink) -> io::Result<Vec<SocketAddr>> {
@@ -280,7 +389,9 @@ fn usable(config: &TransportConfig, sink: &dyn CommandSink) -> io::Result<Vec<So
 
 /// How often the interfaces are listed.
 const REFRESH: Duration = Duration::from_secs(30);
-/// Datagrams taken from the engine's queue at a time.
+/// Datagrams that may wait for one hub: a second of handshakes, which a core does some thousand of.
+const QUEUE: usize = 4096;
+/// Datagrams taken from a queue at a time.
 const BATCH: usize = 64;
 
 #[cfg(test)]

@@ -1,37 +1,39 @@
 //! Many transports behind one door: who a datagram is for, when something is due.
 //!
 //! STUN requests are attributed by the ufrag, which names its owner; responses by the transaction;
-//! DTLS by the endpoint to which the engine found the address bound. Sans-IO.
+//! DTLS by the endpoint to which the packet path found the address bound. A process has several hubs,
+//! each with a part of the endpoints; what they share is in [`Common`], and what one endpoint's
+//! transport has to tell another's is a [`Notice`]. Sans-IO.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use rialto_media::{EndpointId, HashKey, KeyedMap, TransportDatagram, TransportEvent};
+use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use rustc_hash::FxHashMap;
 
 use super::{
     candidates,
-    certificate::{Certificate, CertificateError, RENEW_AFTER},
+    certificate::{Certificate, CertificateError},
     command::TransportCommand,
+    common::Common,
     config::{StaticMapping, TransportConfig},
-    dtls,
     ice::Pair,
     sctp::SendError,
     session::Session,
-    silence::{Silence, Unreachable},
+    silence::Unreachable,
     stun::{Class, Message, TransactionId},
     types::{
         CandidateKind, LocalTransport, RemoteTransport, Restart, TransportCounters,
         TransportOptions, TransportUpdate,
     },
-    ufrag::Ufrags,
 };
 
 /// A response that comes later than this is of no use.
@@ -52,6 +54,43 @@ pub enum Output {
     Command(TransportCommand),
     /// News for the conferences.
     Update(TransportUpdate),
+    /// For [`Hub::on_notice`] of the hub that has that endpoint, which may be this one.
+    Notice(Notice),
+}
+
+/// What one endpoint's transport tells another's.
+#[derive(Debug)]
+pub enum Notice {
+    /// Somebody else authenticated from an address of this endpoint.
+    Contest {
+        /// Who has the address.
+        owner: EndpointId,
+        /// Who else seems to be there.
+        claimant: EndpointId,
+        /// The address.
+        address: SocketAddr,
+        /// The claimant answered a check there.
+        proved: bool,
+    },
+    /// The address that this endpoint claims is free.
+    Yielded {
+        /// Who claims it.
+        claimant: EndpointId,
+        /// The address.
+        address: SocketAddr,
+        /// DTLS datagrams that came from there meanwhile.
+        dtls: Vec<Bytes>,
+    },
+}
+
+impl Notice {
+    /// For whom it is.
+    pub fn to(&self) -> EndpointId {
+        match self {
+            Self::Contest { owner, .. } => *owner,
+            Self::Yielded { claimant, .. } => *claimant,
+        }
+    }
 }
 
 /// Why transports cannot be set up.
@@ -92,31 +131,28 @@ pub struct Hub {
     shared: Shared,
 }
 
-/// What sessions use in common.
+/// What sessions of a hub use in common.
 pub(super) struct Shared {
+    pub common: Arc<Common>,
     pub config: TransportConfig,
     pub locals: Arc<[SocketAddr]>,
-    pub dtls: dtls::SharedConfig,
-    pub ufrags: Ufrags,
     pub rng: StdRng,
     pub counters: TransportCounters,
     /// Checks that authenticated, by the local address that they came to.
     pub checks: BTreeMap<SocketAddr, u64>,
-    pub silence: Silence,
-    /// Which endpoint an address is bound to, and when it was last heard there.
-    pub owners: KeyedMap<SocketAddr, (EndpointId, Instant)>,
-    /// Addresses that an endpoint lost to another one.
-    pub lost: Vec<(EndpointId, SocketAddr)>,
     pub names: Vec<WantedName>,
-    /// Texts of data channels that nobody has read yet, in bytes.
-    pub unread: Arc<AtomicUsize>,
+    /// The hub's number.
+    index: usize,
     pending: FxHashMap<TransactionId, Pending>,
     expiry: VecDeque<(Instant, TransactionId)>,
-    certificate: Arc<Certificate>,
-    certified: Instant,
-    /// What to add to an instant's distance from `certified` to have the time since 1970.
-    unix_time: Duration,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<Queued>,
+}
+
+/// What waits for [`Hub::poll_output`].
+enum Queued {
+    Output(Output),
+    /// An address is free, now that all before it was told.
+    Release(SocketAddr, EndpointId),
 }
 
 /// A request of ours that may still be answered.
@@ -126,6 +162,16 @@ pub(super) struct Pending {
     pub generation: u32,
     pub pair: Pair,
     pub sent: Instant,
+    pub inner: Inner,
+}
+
+/// What a request of ours is to the agent that sent it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Inner {
+    /// A check, which it knows by this transaction.
+    Check(TransactionId),
+    /// A question whether the peer is still there; the agent knows nothing of it.
+    Probe,
 }
 
 impl Shared {
@@ -138,8 +184,8 @@ impl Shared {
 }
 
 impl Hub {
-    /// `locals`: the addresses that can be used, the best first. `unix_time`: time since 1970 at
-    /// `now`.
+    /// The only hub of a process. `locals`: the addresses that can be used, the best first.
+    /// `unix_time`: time since 1970 at `now`.
     pub fn new(
         config: TransportConfig,
         locals: Vec<SocketAddr>,
@@ -157,30 +203,36 @@ impl Hub {
         config: TransportConfig,
         locals: Vec<SocketAddr>,
         mut rng: StdRng,
-        (now, unix_time): (Instant, Duration),
+        times: (Instant, Duration),
         certificate: Arc<Certificate>,
     ) -> Result<Self, HubError> {
+        let seed = rng.random();
+        let common = Common::with_certificate(&config, 1, rng, times, certificate)?;
+        Ok(Self::part(common, 0, config, locals, seed))
+    }
+
+    /// The hub number `index` of several. Hubs of one process have different seeds.
+    pub(super) fn part(
+        common: Arc<Common>,
+        index: usize,
+        config: TransportConfig,
+        locals: Vec<SocketAddr>,
+        seed: [u8; 32],
+    ) -> Self {
         let shared = Shared {
+            common,
+            config,
             locals: locals.into(),
-            dtls: dtls::shared_config(&config).map_err(HubError::Dtls)?,
-            ufrags: Ufrags::new(&config.ufrag_prefix, &mut rng),
+            rng: StdRng::from_seed(seed),
             counters: TransportCounters::default(),
             checks: BTreeMap::new(),
-            silence: Silence::default(),
-            owners: KeyedMap::with_hasher(HashKey::new(rng.random(), 0)),
-            lost: Vec::new(),
             names: Vec::new(),
-            unread: Arc::default(),
+            index,
             pending: FxHashMap::default(),
             expiry: VecDeque::new(),
-            certificate,
-            certified: now,
-            unix_time,
             outputs: VecDeque::new(),
-            rng,
-            config,
         };
-        Ok(Self { sessions: FxHashMap::default(), timers: BinaryHeap::new(), shared })
+        Self { sessions: FxHashMap::default(), timers: BinaryHeap::new(), shared }
     }
 
     /// Replaces the addresses that can be used, for agents that are made from now on.
@@ -203,7 +255,7 @@ impl Hub {
         endpoint: EndpointId,
         options: TransportOptions,
     ) -> LocalTransport {
-        let certificate = self.shared.certificate(now);
+        let certificate = self.shared.common.certificate(now);
         let shared = &mut self.shared;
         let session = self
             .sessions
@@ -305,7 +357,7 @@ impl Hub {
                         let whole = dtls::whole::is_well_formed(&datagram.bytes);
                         self.shared.counters.dtls_malformed += u64::from(!whole);
                         self.touch(now, id, |session, shared| {
-                            session.on_dtls(now, &datagram.bytes, shared);
+                            session.on_dtls(now, datagram.remote, &datagram.bytes, shared);
                         });
                     }
                     _ => self.shared.counters.dtls_dropped += 1,
@@ -338,7 +390,35 @@ impl Hub {
 
     /// The next thing to do. To be drained after every call.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.shared.outputs.pop_front()
+        loop {
+            match self.shared.outputs.pop_front()? {
+                Queued::Output(output) => return Some(output),
+                Queued::Release(address, endpoint) => {
+                    self.shared.common.owners.release(address, endpoint);
+                }
+            }
+        }
+    }
+
+    /// Takes what another endpoint's transport tells one of these.
+    pub fn on_notice(&mut self, now: Instant, notice: Notice) {
+        match notice {
+            Notice::Contest { owner, claimant, address, proved } => {
+                let judged = self.touch(now, owner, |session, shared| {
+                    session.on_contest(now, address, claimant, proved, shared);
+                });
+                if judged.is_none() {
+                    // Gone meanwhile, and its addresses with it.
+                    self.shared.common.owners.release(address, owner);
+                    self.shared.notify(Notice::Yielded { claimant, address, dtls: Vec::new() });
+                }
+            }
+            Notice::Yielded { claimant, address, dtls } => {
+                self.touch(now, claimant, |session, shared| {
+                    session.on_yielded(now, address, &dtls, shared);
+                });
+            }
+        }
     }
 
     /// Whether host names wait to be looked up.
@@ -353,7 +433,7 @@ impl Hub {
 
     /// Nobody's checks arrive: told once, until something comes.
     pub fn poll_unreachable(&mut self, now: Instant) -> Option<Unreachable> {
-        self.shared.silence.poll(now)
+        self.shared.common.silence().poll(now)
     }
 
     /// Our addresses, as peers are told.
@@ -369,7 +449,7 @@ impl Hub {
     }
 
     fn on_stun(&mut self, now: Instant, datagram: &TransportDatagram) {
-        self.shared.silence.heard();
+        self.shared.common.silence().heard();
         let counters = &mut self.shared.counters;
         let Ok(message) = Message::parse(&datagram.bytes) else {
             counters.stun_malformed += 1;
@@ -377,7 +457,8 @@ impl Hub {
         };
         match message.class {
             Class::Request => {
-                let owner = message.ufrags().and_then(|(ours, _)| self.shared.ufrags.owner(ours));
+                let owner = message.ufrags();
+                let owner = owner.and_then(|(ours, _)| self.shared.common.ufrags.owner(ours));
                 let Some(owner) = owner.filter(|owner| self.sessions.contains_key(owner)) else {
                     counters.stun_unknown += 1;
                     return;
@@ -402,7 +483,7 @@ impl Hub {
         }
     }
 
-    /// Calls a session, then does what follows from it: lost addresses, its timer.
+    /// Calls a session, then sets its timer.
     fn touch<T>(
         &mut self,
         now: Instant,
@@ -418,11 +499,6 @@ impl Hub {
                 self.timers.push(Reverse((at, endpoint)));
             }
         }
-        while let Some((loser, addr)) = self.shared.lost.pop() {
-            if let Some(session) = self.sessions.get_mut(&loser) {
-                session.forget_address(addr);
-            }
-        }
         Some(result)
     }
 }
@@ -430,12 +506,33 @@ impl Hub {
 impl Shared {
     /// Sends to the packet path.
     pub fn command(&mut self, command: TransportCommand) {
-        self.outputs.push_back(Output::Command(command));
+        self.outputs.push_back(Queued::Output(Output::Command(command)));
+    }
+
+    /// Sends a datagram.
+    pub fn transmit(&mut self, shard: ShardId, (local, remote): Pair, bytes: Bytes) {
+        self.command(TransportCommand::Transmit { shard, local, remote, bytes });
+    }
+
+    /// The address is the endpoint's no longer: anybody's, as soon as that is told.
+    pub fn release(&mut self, endpoint: EndpointId, remote: SocketAddr) {
+        self.command(TransportCommand::Unbind { endpoint, remote });
+        self.outputs.push_back(Queued::Release(remote, endpoint));
+    }
+
+    /// Tells another endpoint's transport.
+    pub fn notify(&mut self, notice: Notice) {
+        self.outputs.push_back(Queued::Output(Output::Notice(notice)));
+    }
+
+    /// The transaction of a new request.
+    pub fn transaction(&mut self) -> TransactionId {
+        self.common.transaction(self.index, &mut self.rng)
     }
 
     /// Tells the conferences.
     pub fn update(&mut self, update: TransportUpdate) {
-        self.outputs.push_back(Output::Update(update));
+        self.outputs.push_back(Queued::Output(Output::Update(update)));
     }
 
     /// Remembers a request, for its response.
@@ -477,21 +574,6 @@ impl Shared {
             self.expiry.pop_front();
             self.pending.remove(&transaction);
         }
-    }
-
-    /// The newest certificate, renewed when it is old. An error of the renewal leaves the old one,
-    /// which is valid for days.
-    fn certificate(&mut self, now: Instant) -> Arc<Certificate> {
-        let age = now.saturating_duration_since(self.certified);
-        if age >= RENEW_AFTER {
-            self.unix_time += age;
-            self.certified = now;
-            match Certificate::generate(self.unix_time, self.config.local_hash, &mut self.rng) {
-                Ok(certificate) => self.certificate = certificate,
-                Err(error) => tracing::error!(%error, "keeping the old DTLS certificate"),
-            }
-        }
-        Arc::clone(&self.certificate)
     }
 }
 

@@ -8,9 +8,11 @@
 //! - measures consent on answers only (RFC 7675); the crate also counts requests;
 //! - holds requests that come before the peer's credentials, answers them at once (RFC 8445 section
 //!   7.3), and lets the latest of each address in when the credentials come;
+//! - translates what is on the wire for the crate and back (`wire`);
 //! - bounds what a peer can make grow: the crate keeps every address that it has ever seen.
 
 mod path;
+mod wire;
 
 use std::{
     collections::VecDeque,
@@ -22,14 +24,16 @@ use std::{
 
 use bytes::Bytes;
 use is::{
-    Candidate, DefaultSha1HmacProvider, IceAgent, IceAgentEvent, IceCreds, Protocol,
-    Sha1HmacProvider,
+    Candidate, IceAgent, IceAgentEvent, Protocol,
     stun::{StunMessage, StunPacket},
 };
 
-use self::path::{Path, Paths};
+use self::{
+    path::{Path, Paths},
+    wire::Names,
+};
 use super::{
-    stun::{Class, Message},
+    stun::{self, Class, Message, Role, TransactionId, Writer},
     types::CandidateKind,
 };
 
@@ -51,6 +55,8 @@ const RACE: Duration = Duration::from_secs(2);
 const FRESH: Duration = Duration::from_secs(20);
 /// Interval of checks while a selected path is under suspicion.
 const RACE_INTERVAL: Duration = Duration::from_millis(700);
+/// PRIORITY of a check outside of the crate's own: it finds no candidate, so the lowest.
+const PROBE_PRIORITY: u32 = 1;
 /// Pace of checks of one agent (RFC 8445 section 14.2 allows 5 ms).
 const PACE: Duration = Duration::from_millis(20);
 
@@ -76,11 +82,31 @@ pub struct AgentParams {
     pub consent_interval: Duration,
 }
 
+/// The peer's credentials.
+#[derive(Clone, PartialEq, Eq)]
+struct Remote {
+    ufrag: String,
+    pwd: String,
+}
+
+/// A datagram to send.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// From where to where.
+    pub pair: Pair,
+    /// What.
+    pub bytes: Bytes,
+    /// A request: its transaction on the wire, and the one by which the agent knows it.
+    pub request: Option<(TransactionId, TransactionId)>,
+    /// It answers a role conflict.
+    pub conflict: bool,
+}
+
 /// A sans-IO agent.
 pub struct Agent {
     params: AgentParams,
     inner: IceAgent,
-    remote: Option<IceCreds>,
+    remote: Option<Remote>,
     candidates: Vec<(Candidate, CandidateKind)>,
     /// Remote addresses that `inner` knows.
     known: Vec<SocketAddr>,
@@ -189,15 +215,15 @@ impl Agent {
 
     /// The peer's credentials. Requests that were held are let in.
     pub fn set_remote(&mut self, now: Instant, ufrag: &str, pwd: &str) {
-        let creds = IceCreds { ufrag: ufrag.to_owned(), pass: pwd.to_owned() };
-        if self.remote.as_ref() == Some(&creds) {
+        let remote = Remote { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() };
+        if self.remote.as_ref() == Some(&remote) {
             return;
         }
-        self.inner.set_remote_credentials(creds.clone());
-        self.remote = Some(creds);
+        self.inner.set_remote_credentials(wire::peer_creds());
+        self.remote = Some(remote);
         for (pair, bytes) in std::mem::take(&mut self.held) {
             if let Ok(message) = Message::parse(&bytes) {
-                self.on_request(now, pair, &message, &bytes);
+                self.on_request(now, pair, &message);
             }
         }
         self.step(now);
@@ -229,15 +255,9 @@ impl Agent {
 
     /// Takes a request that has our ufrag and authenticated with our password. `false`: it names
     /// another peer.
-    pub fn on_request(
-        &mut self,
-        now: Instant,
-        pair: Pair,
-        message: &Message<'_>,
-        bytes: &[u8],
-    ) -> bool {
+    pub fn on_request(&mut self, now: Instant, pair: Pair, message: &Message<'_>) -> bool {
         let Some(remote) = &self.remote else {
-            self.hold(pair, message, bytes);
+            self.hold(pair, message);
             return true;
         };
         if message.ufrags().is_none_or(|(_, theirs)| theirs != remote.ufrag.as_bytes()) {
@@ -245,22 +265,27 @@ impl Agent {
         }
         self.paths.request(now, pair, message.use_candidate, self.selected);
         self.admit(pair.1, message.priority.unwrap_or(1));
-        self.feed(now, pair, bytes);
+        self.feed(now, pair, message, message.transaction);
         self.supervise(now);
         self.step(now);
         true
     }
 
-    /// Takes a response to a request that this agent sent on `pair`. `false`: it is not genuine.
+    /// Whether the peer wrote this response.
+    pub fn is_of_peer(&self, message: &Message<'_>) -> bool {
+        self.remote.as_ref().is_some_and(|remote| message.is_authentic(remote.pwd.as_bytes()))
+    }
+
+    /// Takes a response to the request `transaction` that this agent sent on `pair`. `false`: it is
+    /// not genuine.
     pub fn on_response(
         &mut self,
         now: Instant,
         pair: Pair,
         message: &Message<'_>,
-        bytes: &[u8],
+        transaction: TransactionId,
     ) -> bool {
-        let Some(remote) = &self.remote else { return false };
-        if !message.is_authentic(remote.pass.as_bytes()) {
+        if !self.is_of_peer(message) {
             return false;
         }
         if let Some(mapped) = message.mapped.filter(|mapped| !self.mapped.contains(mapped)) {
@@ -275,7 +300,7 @@ impl Agent {
                 self.selected = Some(pair);
             }
         }
-        self.feed(now, pair, bytes);
+        self.feed(now, pair, message, transaction);
         self.supervise(now);
         self.step(now);
         true
@@ -300,13 +325,28 @@ impl Agent {
         next.into_iter().chain(verdict).min()
     }
 
-    /// The next datagram to send.
-    pub fn poll_transmit(&mut self) -> Option<(Pair, Bytes)> {
-        self.replies.pop_front().or_else(|| {
+    /// The next datagram to send. `fresh` gives the transaction of a request.
+    pub fn poll_transmit(&mut self, mut fresh: impl FnMut() -> TransactionId) -> Option<Outgoing> {
+        if let Some((pair, bytes)) = self.replies.pop_front() {
+            return Some(Outgoing { pair, bytes, request: None, conflict: false });
+        }
+        loop {
             let transmit = self.inner.poll_transmit()?;
-            let bytes = Bytes::copy_from_slice(&transmit.contents);
-            Some(((transmit.source, transmit.destination), bytes))
-        })
+            let (pair, names) = ((transmit.source, transmit.destination), self.names()?);
+            if let Some((bytes, request)) = wire::outward(&transmit.contents, names, &mut fresh) {
+                let conflict = stun::is_error(&bytes);
+                return Some(Outgoing { pair, bytes, request, conflict });
+            }
+        }
+    }
+
+    /// A check to ask the peer on a pair whether it is there, outside of the crate's own. `None`
+    /// before the peer is known.
+    pub fn probe(&self, transaction: TransactionId) -> Option<Bytes> {
+        let role =
+            Role { controlling: self.inner.controlling(), tie_breaker: self.params.tie_breaker };
+        let names = self.names()?;
+        Some(wire::check(names, transaction, |writer| writer.priority(PROBE_PRIORITY).role(role)))
     }
 
     /// For debug output: (local, remote, seconds since heard) of each path.
@@ -315,16 +355,15 @@ impl Agent {
     }
 
     /// Before the peer's credentials are known: answers, and keeps the latest request of an address.
-    fn hold(&mut self, pair: Pair, message: &Message<'_>, bytes: &[u8]) {
-        if let Some(reply) = success(bytes, pair.1, &self.params.pwd) {
-            self.replies.push_back((pair, reply));
-        }
+    fn hold(&mut self, pair: Pair, message: &Message<'_>) {
+        let reply = Writer::new(Class::Success, message.transaction).mapped(pair.1);
+        self.replies.push_back((pair, reply.finish(self.params.pwd.as_bytes())));
         self.held.retain(|(held, _)| *held != pair);
         if self.held.len() >= MAX_HELD {
             self.held.remove(0);
         }
         if message.priority.is_some() {
-            self.held.push((pair, Bytes::copy_from_slice(bytes)));
+            self.held.push((pair, Bytes::copy_from_slice(message.bytes())));
         }
     }
 
@@ -354,8 +393,8 @@ impl Agent {
     fn rebuild(&mut self) {
         self.params.controlling = self.inner.controlling();
         self.inner = inner_agent(&self.params);
-        if let Some(remote) = &self.remote {
-            self.inner.set_remote_credentials(remote.clone());
+        if self.remote.is_some() {
+            self.inner.set_remote_credentials(wire::peer_creds());
         }
         self.known.clear();
         self.demoted.clear();
@@ -375,9 +414,22 @@ impl Agent {
         self.racing = None;
     }
 
-    fn feed(&mut self, now: Instant, (local, remote): Pair, bytes: &[u8]) {
+    fn names(&self) -> Option<Names<'_>> {
+        let (ours, theirs) = (&self.params, self.remote.as_ref()?);
+        let (ufrag, pwd) = (&ours.ufrag, &ours.pwd);
+        Some(Names { ufrag, pwd, remote_ufrag: &theirs.ufrag, remote_pwd: &theirs.pwd })
+    }
+
+    fn feed(
+        &mut self,
+        now: Instant,
+        (local, remote): Pair,
+        message: &Message<'_>,
+        transaction: TransactionId,
+    ) {
+        let Some(bytes) = wire::inward(message, transaction) else { return };
         self.guarded(|inner| {
-            let Ok(message) = StunMessage::parse(bytes) else { return };
+            let Ok(message) = StunMessage::parse(&bytes) else { return };
             let (proto, source, destination) = (Protocol::Udp, remote, local);
             inner.handle_packet(now, StunPacket { proto, source, destination, message });
         });
@@ -480,8 +532,7 @@ impl Agent {
 }
 
 fn inner_agent(params: &AgentParams) -> IceAgent {
-    let creds = IceCreds { ufrag: params.ufrag.clone(), pass: params.pwd.clone() };
-    let mut inner = IceAgent::new(creds);
+    let mut inner = IceAgent::new(wire::our_creds());
     inner.set_controlling(params.controlling);
     inner.set_control_tie_breaker(params.tie_breaker);
     inner.set_timing_advance(PACE);
@@ -509,14 +560,4 @@ fn remote_candidate(
     // RFC 8445 section 5.1.2: 1 to 2^31 - 1.
     let priority = priority.clamp(1, i32::MAX as u32);
     Candidate::from_parts(foundation, 1, Protocol::Udp, priority, addr, kind, None, None, None)
-}
-
-/// A success response to `request`, which has authenticated.
-fn success(request: &[u8], mapped: SocketAddr, pwd: &str) -> Option<Bytes> {
-    let transaction = StunMessage::parse(request).ok()?.trans_id();
-    let hmac = |key: &[u8], parts: &[&[u8]]| DefaultSha1HmacProvider.sha1_hmac(key, parts);
-    let mut buffer = [0; 128];
-    let reply = StunMessage::binding_reply(transaction, mapped);
-    let length = reply.to_bytes(Some(pwd.as_bytes()), &mut buffer, hmac).ok()?;
-    buffer.get(..length).map(Bytes::copy_from_slice)
 }

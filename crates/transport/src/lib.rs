@@ -2,14 +2,14 @@
 //! agreed on, an SCTP association with a data channel in it (RFC 8831).
 //!
 //! Everything but [`Transports`] is sans-IO: [`hub::Hub`] takes datagrams and the time, and gives
-//! commands for the engine. One hub and one loop serve all endpoints; an endpoint costs no task, no
-//! timer and no socket.
+//! commands for the engine. A hub and a loop for each core serve all endpoints; an endpoint costs no
+//! task, no timer and no socket.
 //!
 //! ```text
-//!  engine ──TransportEvent──▶ Transports::run ─▶ Hub ─▶ Session (one endpoint)
-//!     ▲                                          │        ├─ ice::Agent   (crate `is`)
-//!     └──────────TransportCommand──────────────────┘        ├─ dtls::Dtls   (crates `dimpl`, `openssl`)
-//!                                                         └─ sctp::Sctp   (crate `sctp-proto`)
+//!  engine ──TransportEvent──▶ Transports::run ─┬▶ Hub ─▶ Session (one endpoint)
+//!     ▲                                        ├▶ Hub      ├─ ice::Agent   (crate `is`)
+//!     │                                        └▶ Hub      ├─ dtls::Dtls   (crates `dimpl`, `openssl`)
+//!     └────────────────TransportCommand───────────┘        └─ sctp::Sctp   (crate `sctp-proto`)
 //! ```
 //!
 //! What a peer can make grow is bounded: addresses and candidate pairs of an endpoint, requests in
@@ -19,7 +19,9 @@
 mod candidates;
 mod certificate;
 mod command;
+mod common;
 mod config;
+mod crc;
 mod dtls;
 mod fingerprint;
 pub mod fuzz;

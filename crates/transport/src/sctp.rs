@@ -1,11 +1,16 @@
 //! SCTP over DTLS (RFC 8261) with the one data channel of a bridge (RFC 8831), over the crate
 //! `sctp-proto`: the client sets up the association and opens the channel, we agree.
 //!
+//! A message of more than [`MAX_MESSAGE`] bytes closes its channel, and the peer may open another one; a
+//! longer one than [`MAX_ASSEMBLED`] aborts the association with a cause, as all does that the library does
+//! not go on after; then the peer may begin another association.
+//!
 //! What a peer can make grow is bounded: one association, [`MAX_STREAMS`] streams, messages of
-//! [`MAX_MESSAGE`] bytes, [`MAX_HELD`] bytes of memory behind what waits for reassembly, and
+//! [`MAX_ASSEMBLED`] bytes, [`MAX_HELD`] bytes of memory behind what waits for reassembly, and
 //! [`MAX_BUFFERED`] bytes that the peer has not taken. Time is an argument; the library chooses its
 //! tags and sequence numbers at random by itself, which changes nothing in what happens.
 
+mod abort;
 mod dcep;
 pub mod fuzz;
 mod held;
@@ -26,16 +31,22 @@ use sctp_proto::{
 use serde_json::json;
 
 pub use self::dcep::{Open, Reliability};
-use self::held::Held;
+use self::{
+    abort::{Peer, Reason},
+    held::Held,
+};
 use super::types::TransportCounters;
 
 /// Largest text, in bytes, in either direction: what RFC 8841 section 6.1 has peers assume.
 pub const MAX_MESSAGE: usize = 65_536;
 /// Texts that wait for the peer, in bytes. More are refused.
 pub const MAX_BUFFERED: usize = 512 * 1024;
-/// Payload that waits for reassembly or for its turn: two messages, since the crate admits the last
+/// Longest message that is put together, to be refused by closing its channel alone: the library ends the
+/// association at the first fragment that is too much.
+const MAX_ASSEMBLED: usize = 512 * 1024;
+/// Payload that waits for reassembly or for its turn: one message more, since the crate admits the last
 /// fragment of one only while there is room.
-const RECEIVE_BUFFER: u32 = 2 * MAX_MESSAGE as u32;
+const RECEIVE_BUFFER: u32 = (MAX_ASSEMBLED + MAX_MESSAGE) as u32;
 /// Memory behind that: small fragments in large datagrams cost more than they carry.
 const MAX_HELD: usize = 1024 * 1024;
 /// Streams that exist, refused ones included.
@@ -56,8 +67,8 @@ pub enum Event {
     Opened,
     /// A text came in it.
     Text(String),
-    /// The channel is closed.
-    Closed,
+    /// The channel is closed, for this reason.
+    Closed(&'static str),
 }
 
 /// Why a text was not sent.
@@ -78,8 +89,8 @@ pub enum SendError {
 pub struct Sctp {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
-    /// The peer's tag of this association, by which a new beginning is told from a repetition.
-    peer_tag: Option<[u8; 4]>,
+    /// The peer's end of this association; its tag tells a new beginning from a repetition.
+    peer: Option<Peer>,
     connected: bool,
     channel: Option<u16>,
     held: Held,
@@ -92,7 +103,7 @@ impl Default for Sctp {
         Self {
             endpoint,
             association: None,
-            peer_tag: None,
+            peer: None,
             connected: false,
             channel: None,
             held: Held::default(),
@@ -108,11 +119,18 @@ impl Sctp {
         self.guarded(counters, |this, counters| {
             if this.begins_anew(&packet) {
                 counters.sctp_lost += 1;
-                this.reset();
+                this.reset("the peer began another association");
             }
+            if this.association.is_none()
+                && let Some(abort) = abort::to_stranger(&packet)
+            {
+                this.events.push(Event::Packet(abort));
+                return;
+            }
+            let goodbye = abort::is_goodbye(&packet);
             this.held.add(&packet);
             this.take(now, packet);
-            this.step(now, counters);
+            this.advance(now, goodbye, counters);
         });
     }
 
@@ -187,16 +205,16 @@ impl Sctp {
     /// DTLS vouches for it, so that the old one needs no proof of its end; the library has no such
     /// beginning.
     fn begins_anew(&self, packet: &[u8]) -> bool {
-        let tag = initiate_tag(packet);
-        self.association.is_some() && tag.is_some() && tag != self.peer_tag
+        let tag = Peer::of_init(packet).map(|peer| peer.tag);
+        self.association.is_some() && tag.is_some() && tag != self.peer.map(|peer| peer.tag)
     }
 
     fn take(&mut self, now: Instant, packet: Bytes) {
-        let tag = initiate_tag(&packet);
+        let peer = Peer::of_init(&packet);
         match self.endpoint.handle(now, PEER, None, None, packet) {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.endpoint.reject_new_associations();
-                self.peer_tag = tag;
+                self.peer = peer;
                 self.association = Some((handle, association));
             }
             Some((_, DatagramEvent::AssociationEvent(event))) => {
@@ -210,6 +228,11 @@ impl Sctp {
 
     /// After anything happened: takes what the library has to tell and to send.
     fn step(&mut self, now: Instant, counters: &mut TransportCounters) {
+        self.advance(now, false, counters);
+    }
+
+    /// `goodbye`: what came from the peer ends the association.
+    fn advance(&mut self, now: Instant, goodbye: bool, counters: &mut TransportCounters) {
         let mut lost = false;
         for _ in 0..MAX_STEPS {
             let Some((_, association)) = &mut self.association else { return };
@@ -234,7 +257,11 @@ impl Sctp {
         // Before the handshake it is closed too.
         if lost || greedy || (self.connected && association.is_closed()) {
             counters.sctp_lost += 1;
-            self.reset();
+            if goodbye || association.is_closing() {
+                self.reset("the peer ended the association");
+            } else {
+                self.abort(if greedy { Reason::Greedy } else { Reason::Unacceptable });
+            }
         }
     }
 
@@ -261,9 +288,7 @@ impl Sctp {
                 if let Ok(mut stream) = association.stream(id) {
                     let _ = stream.close();
                 }
-                if self.channel.take_if(|channel| *channel == id).is_some() {
-                    self.events.push(Event::Closed);
-                }
+                self.closed(id, "the peer closed it");
             }
             _ => {}
         }
@@ -275,6 +300,13 @@ impl Sctp {
             let Some((_, association)) = &mut self.association else { return };
             let Ok(mut stream) = association.stream(id) else { return };
             let Ok(Some(message)) = stream.read_sctp() else { return };
+            if message.len() > MAX_MESSAGE {
+                counters.channel_too_long += 1;
+                // RFC 8831 section 6.7: the peer sees that its stream is reset.
+                let _ = stream.close();
+                self.closed(id, "a message of the peer has more than 65536 bytes");
+                continue;
+            }
             let mut bytes = vec![0; message.len().min(MAX_MESSAGE)];
             if message.read(&mut bytes).is_err() {
                 counters.channel_malformed += 1;
@@ -332,13 +364,27 @@ impl Sctp {
         self.events.push(Event::Opened);
     }
 
+    fn closed(&mut self, id: u16, why: &'static str) {
+        if self.channel.take_if(|channel| *channel == id).is_some() {
+            self.events.push(Event::Closed(why));
+        }
+    }
+
+    /// Ends the association and tells the peer.
+    fn abort(&mut self, reason: Reason) {
+        if let Some(peer) = self.peer {
+            self.events.push(Event::Packet(peer.abort(reason)));
+        }
+        self.reset(reason.text());
+    }
+
     /// Forgets the association; the peer may begin another one.
-    fn reset(&mut self) {
+    fn reset(&mut self, why: &'static str) {
         let open = self.channel.is_some();
         let events = std::mem::take(&mut self.events);
         *self = Self { events, ..Self::default() };
         if open {
-            self.events.push(Event::Closed);
+            self.events.push(Event::Closed(why));
         }
     }
 
@@ -352,20 +398,10 @@ impl Sctp {
         if result.is_err() {
             counters.sctp_panics += 1;
             counters.sctp_lost += 1;
-            self.reset();
+            self.abort(Reason::Defect);
         }
         result.ok()
     }
-}
-
-/// The tag in an INIT chunk, which comes alone and under a verification tag of 0 (RFC 9260 sections 3.3.2
-/// and 8.5.1).
-fn initiate_tag(packet: &[u8]) -> Option<[u8; 4]> {
-    let (header, chunk) = packet.split_first_chunk::<12>()?;
-    let (init, _) = chunk.split_first_chunk::<8>()?;
-    let [_, _, _, _, 0, 0, 0, 0, ..] = *header else { return None };
-    let [INIT, _, _, _, tag @ ..] = *init else { return None };
-    Some(tag)
 }
 
 /// Type of an INIT chunk (RFC 9260 section 3.2).
@@ -383,7 +419,7 @@ static ENDPOINT: LazyLock<Arc<EndpointConfig>> = LazyLock::new(|| {
 static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
     let transport = TransportConfig::default()
         .with_max_receive_buffer_size(RECEIVE_BUFFER)
-        .with_max_receive_message_size(MAX_MESSAGE as u32)
+        .with_max_receive_message_size(MAX_ASSEMBLED as u32)
         .with_max_send_message_size(MAX_MESSAGE as u32)
         .with_max_data_retransmits(None)
         .with_rto_initial_ms(500)

@@ -2,41 +2,38 @@
 
 mod addresses;
 mod bucket;
+mod checks;
+mod contest;
 mod data;
 mod debug;
 mod media;
+mod remote;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rand::RngCore;
-use rialto_media::{EndpointId, TransportDatagram};
+use rialto_media::EndpointId;
 
 use self::{
-    addresses::{Address, Addresses},
+    addresses::Addresses,
     bucket::Bucket,
+    contest::Contests,
     media::{Media, Verdict},
 };
 use super::{
     certificate::Certificate,
     command::TransportCommand,
     fingerprint::{Fingerprint, Setup},
-    hub::{Pending, Shared, WantedName},
+    hub::Shared,
     ice::{Agent, AgentParams, Pair},
     sctp,
-    stun::{self, Message},
-    types::{
-        ChannelText, FailReason, LocalTransport, RemoteCandidate, RemoteTransport, Restart,
-        TransportOptions, TransportUpdate,
-    },
+    types::{ChannelText, FailReason, LocalTransport, Restart, TransportOptions, TransportUpdate},
 };
-
-/// An address whose owner was silent for so long, more than a consent interval and its jitter, may go
-/// to another endpoint that answers there.
-const OWNER_SILENCE: Duration = Duration::from_secs(7);
 
 /// Failed handshakes of an endpoint that the log tells of: anybody can cause them.
 const MAX_TOLD: u32 = 3;
@@ -56,6 +53,7 @@ pub(super) struct Session {
     previous: Option<(Agent, Instant)>,
     generation: u32,
     addresses: Addresses,
+    contests: Contests,
     /// What the engine was told to send to.
     selected: Option<Pair>,
     peer_setup: Option<Setup>,
@@ -93,6 +91,7 @@ impl Session {
             previous: None,
             generation: 0,
             addresses: Addresses::default(),
+            contests: Contests::default(),
             selected: None,
             peer_setup: None,
             media: Media::default(),
@@ -126,58 +125,6 @@ impl Session {
         }
     }
 
-    /// Adds what the peer signalled.
-    pub fn set_remote(&mut self, now: Instant, remote: RemoteTransport, shared: &mut Shared) {
-        if self.failed.is_some() {
-            return;
-        }
-        for fingerprint in remote.fingerprints {
-            if let (None, Some(setup)) = (self.peer_setup, fingerprint.setup) {
-                self.peer_setup = Some(setup);
-            }
-            if shared.config.accepted_hashes.contains(&fingerprint.hash) {
-                self.media.add_fingerprint(fingerprint);
-            } else {
-                let hash = fingerprint.hash.as_str();
-                tracing::debug!(hash, "a fingerprint by this function is not accepted");
-            }
-        }
-        let generation = self.addressed(remote.ice_generation, remote.ufrag.as_deref());
-        let Some(agent) = self.agent(generation) else {
-            shared.counters.candidates_ignored += remote.candidates.len() as u64;
-            return;
-        };
-        if let (Some(ufrag), Some(pwd)) = (&remote.ufrag, &remote.pwd) {
-            agent.set_remote(now, ufrag, pwd);
-            if !self.established && self.connect_by.is_none() {
-                self.connect_by = Some(now + shared.config.connect_timeout);
-                shared.silence.expect(now);
-            }
-        }
-        for candidate in remote.candidates {
-            self.add_candidate(now, &candidate, generation, shared);
-        }
-        self.settle(now, shared);
-    }
-
-    /// What a look-up of a candidate's name found.
-    pub fn add_resolved(
-        &mut self,
-        now: Instant,
-        wanted: &WantedName,
-        addrs: &[SocketAddr],
-        shared: &mut Shared,
-    ) {
-        let generation = wanted.generation.unwrap_or(self.newest().generation());
-        for addr in addrs {
-            let added = self
-                .agent(generation)
-                .is_some_and(|a| a.add_candidate(now, *addr, wanted.kind, wanted.priority));
-            shared.counters.candidates_ignored += u64::from(!added);
-        }
-        self.settle(now, shared);
-    }
-
     /// Makes a new agent beside the one that is in use.
     pub fn restart_ice(&mut self, now: Instant, shared: &mut Shared) -> Restart {
         if !shared.config.restart_enabled || self.failed.is_some() {
@@ -200,92 +147,6 @@ impl Session {
         Restart::Started(self.describe(shared))
     }
 
-    /// Takes a STUN request whose ufrag names this endpoint.
-    pub fn on_request(
-        &mut self,
-        now: Instant,
-        datagram: &TransportDatagram,
-        message: &Message<'_>,
-        shared: &mut Shared,
-    ) {
-        let ours = message.ufrags().map(|(ours, _)| ours).unwrap_or_default();
-        let Some(agent) = self.agents().find(|agent| agent.ufrag().as_bytes() == ours) else {
-            shared.counters.stun_unknown += 1;
-            return;
-        };
-        if self.failed.is_some() {
-            return;
-        }
-        if !message.is_authentic(agent.pwd().as_bytes()) {
-            shared.counters.stun_unauthenticated += 1;
-            return;
-        }
-        if !agent.uses(datagram.local) {
-            shared.counters.stun_wrong_local += 1;
-            return;
-        }
-        let generation = agent.generation();
-        if !self.bucket.take(now) {
-            shared.counters.stun_rate_limited += 1;
-            return;
-        }
-        let pair = (datagram.local, datagram.remote);
-        let taken = self
-            .agent(generation)
-            .is_some_and(|agent| agent.on_request(now, pair, message, &datagram.bytes));
-        if !taken {
-            shared.counters.stun_unauthenticated += 1;
-            return;
-        }
-        shared.counters.stun_requests += 1;
-        shared.count_check(datagram.local);
-        // A request can be sent with a forged source: another endpoint's address does not move by it.
-        let owner = shared.owners.get(&datagram.remote);
-        if owner.is_none_or(|(owner, _)| *owner == self.endpoint) {
-            self.bind(now, datagram, shared);
-        }
-        self.settle(now, shared);
-    }
-
-    /// Takes the response to a request of one of the agents.
-    pub fn on_response(
-        &mut self,
-        now: Instant,
-        datagram: &TransportDatagram,
-        message: &Message<'_>,
-        pending: Pending,
-        shared: &mut Shared,
-    ) {
-        if self.failed.is_some() {
-            return;
-        }
-        // Nor does the address of one that lives, even by an answer: transactions can be guessed.
-        let owner = shared.owners.get(&datagram.remote);
-        if owner.is_some_and(|&(id, heard)| id != self.endpoint && now < heard + OWNER_SILENCE) {
-            shared.counters.addresses_contested += 1;
-            return;
-        }
-        let taken = self
-            .agent(pending.generation)
-            .is_some_and(|agent| agent.on_response(now, pending.pair, message, &datagram.bytes));
-        if !taken {
-            shared.counters.stun_unauthenticated += 1;
-            return;
-        }
-        shared.answered(&message.transaction);
-        shared.counters.stun_responses += 1;
-        if message.class == stun::Class::Error {
-            self.settle(now, shared);
-            return;
-        }
-        self.bind(now, datagram, shared);
-        self.settle(now, shared);
-        if self.selected == Some(pending.pair) {
-            let rtt = datagram.received.saturating_duration_since(pending.sent);
-            shared.command(TransportCommand::SetRtt(self.endpoint, rtt));
-        }
-    }
-
     /// When an authenticated request or answer last came, from any address.
     pub fn last_heard(&self) -> Option<Instant> {
         self.heard
@@ -302,11 +163,22 @@ impl Session {
     }
 
     /// Takes a DTLS datagram from a bound address.
-    pub fn on_dtls(&mut self, now: Instant, datagram: &[u8], shared: &mut Shared) {
-        if self.failed.is_none() {
+    pub fn on_dtls(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        datagram: &Bytes,
+        shared: &mut Shared,
+    ) {
+        if self.failed.is_none() && !self.keep_for_claimant(remote, datagram) {
             let client = matches!(self.peer_setup, Some(Setup::Passive | Setup::Actpass));
-            let verdict =
-                self.media.on_datagram(now, datagram, client, &self.certificate, &shared.dtls);
+            let verdict = self.media.on_datagram(
+                now,
+                datagram,
+                client,
+                &self.certificate,
+                &shared.common.dtls,
+            );
             shared.counters.dtls_alerts_ignored += self.media.take_ignored_alerts();
             self.conclude(verdict, shared);
             self.settle(now, shared);
@@ -337,11 +209,6 @@ impl Session {
         result
     }
 
-    /// Another endpoint proved that it has this address now. The engine knows.
-    pub fn forget_address(&mut self, remote: SocketAddr) {
-        self.addresses.remove(remote);
-    }
-
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant, shared: &mut Shared) {
         if self.failed.is_some() {
@@ -352,6 +219,7 @@ impl Session {
         }
         let verdict = self.media.handle_timeout(now);
         self.conclude(verdict, shared);
+        self.judge(now, shared);
         if self.connect_by.is_some_and(|by| now >= by) {
             shared.counters.ice_failed += 1;
             self.fail(FailReason::IceTimeout, shared);
@@ -380,6 +248,7 @@ impl Session {
             consent,
             self.addresses.idle_at(keep),
             self.media.poll_timeout(),
+            self.contests.poll_timeout(),
             self.connect_by,
             self.next.as_ref().map(|(_, by)| *by),
             self.previous.as_ref().map(|(_, until)| *until),
@@ -405,11 +274,6 @@ impl Session {
         self.next.as_ref().map_or(&self.current, |(agent, _)| agent)
     }
 
-    fn agents(&self) -> impl Iterator<Item = &Agent> {
-        let others = [&self.next, &self.previous].into_iter().flatten().map(|(agent, _)| agent);
-        std::iter::once(&self.current).chain(others)
-    }
-
     fn agents_mut(&mut self) -> impl Iterator<Item = &mut Agent> {
         let others = [&mut self.next, &mut self.previous];
         let others = others.into_iter().flatten().map(|(agent, _)| agent);
@@ -418,43 +282,6 @@ impl Session {
 
     fn agent(&mut self, generation: u32) -> Option<&mut Agent> {
         self.agents_mut().find(|agent| agent.generation() == generation)
-    }
-
-    /// The generation of the agent that a signalled transport is for.
-    fn addressed(&self, generation: Option<u32>, ufrag: Option<&str>) -> u32 {
-        generation.unwrap_or_else(|| {
-            // Trickled candidates of before a restart come with the old credentials.
-            let old = ufrag.is_some() && self.current.remote_ufrag() == ufrag;
-            if old { self.current.generation() } else { self.newest().generation() }
-        })
-    }
-
-    fn add_candidate(
-        &mut self,
-        now: Instant,
-        candidate: &RemoteCandidate,
-        generation: u32,
-        shared: &mut Shared,
-    ) {
-        let usable = candidate.component == 1 && candidate.protocol.eq_ignore_ascii_case("udp");
-        let RemoteCandidate { ip, port, kind, priority, .. } = candidate;
-        let added = usable
-            && match ip.parse::<IpAddr>() {
-                Ok(ip) => self.agent(generation).is_some_and(|agent| {
-                    agent.add_candidate(now, SocketAddr::new(ip, *port), *kind, *priority)
-                }),
-                Err(_) if shared.config.resolve_remote_candidates && !is_mdns(ip) => shared
-                    .want_name(WantedName {
-                        endpoint: self.endpoint,
-                        name: ip.clone(),
-                        port: *port,
-                        kind: *kind,
-                        priority: *priority,
-                        generation: Some(generation),
-                    }),
-                Err(_) => false,
-            };
-        shared.counters.candidates_ignored += u64::from(!added);
     }
 
     /// After anything happened: sends what the agents have to send, follows their choice of a pair,
@@ -469,7 +296,7 @@ impl Session {
         self.follow_selection(now, shared);
         let client = matches!(self.peer_setup, Some(Setup::Passive | Setup::Actpass));
         if self.selected.is_some() && client {
-            let verdict = self.media.start_client(now, &self.certificate, &shared.dtls);
+            let verdict = self.media.start_client(now, &self.certificate, &shared.common.dtls);
             self.conclude(verdict, shared);
         }
         let verdict = self.media.verify();
@@ -487,11 +314,11 @@ impl Session {
                     tracing::info!(endpoint = %self.options.label, "data channel opened");
                     shared.update(TransportUpdate::ChannelOpened { endpoint });
                 }
-                sctp::Event::Closed => {
-                    tracing::info!(endpoint = %self.options.label, "data channel closed");
+                sctp::Event::Closed(why) => {
+                    tracing::info!(endpoint = %self.options.label, why, "data channel closed");
                     shared.update(TransportUpdate::ChannelClosed { endpoint });
                 }
-                sctp::Event::Text(text) => match ChannelText::new(text, &shared.unread) {
+                sctp::Event::Text(text) => match ChannelText::new(text, &shared.common.unread) {
                     Some(text) => {
                         shared.counters.channel_texts_received += 1;
                         shared.update(TransportUpdate::ChannelText { endpoint, text });
@@ -499,26 +326,6 @@ impl Session {
                     None => shared.counters.channel_texts_dropped += 1,
                 },
                 sctp::Event::Packet(_) => {}
-            }
-        }
-    }
-
-    fn send_checks(&mut self, now: Instant, shared: &mut Shared) {
-        let (endpoint, addresses) = (self.endpoint, &self.addresses);
-        let others = [&mut self.next, &mut self.previous];
-        let others = others.into_iter().flatten().map(|(agent, _)| agent);
-        for agent in std::iter::once(&mut self.current).chain(others) {
-            shared.counters.role_conflicts += u64::from(agent.take_role_switch());
-            while let Some((pair, bytes)) = agent.poll_transmit() {
-                if let (true, Some(id)) = (stun::is_request(&bytes), stun::transaction_of(&bytes)) {
-                    let generation = agent.generation();
-                    shared.expect_response(id, Pending { endpoint, generation, pair, sent: now });
-                } else if stun::is_error(&bytes) {
-                    shared.counters.role_conflicts += 1;
-                }
-                let (local, remote) = pair;
-                let shard = addresses.shard(remote);
-                shared.command(TransportCommand::Transmit { shard, local, remote, bytes });
             }
         }
     }
@@ -578,8 +385,7 @@ impl Session {
     fn send_media(&mut self, shared: &mut Shared) {
         let Some((local, remote)) = self.selected else { return };
         for bytes in self.media.take_packets() {
-            let shard = self.addresses.shard(remote);
-            shared.command(TransportCommand::Transmit { shard, local, remote, bytes });
+            shared.transmit(self.addresses.shard(remote), (local, remote), bytes);
         }
     }
 
@@ -625,36 +431,6 @@ impl Session {
         self.unbind(all, shared);
         shared.update(TransportUpdate::Failed { endpoint: self.endpoint, reason });
     }
-
-    /// Makes sure that the engine knows the address on which this datagram authenticated.
-    fn bind(&mut self, now: Instant, datagram: &TransportDatagram, shared: &mut Shared) {
-        let &TransportDatagram { local, remote, shard, .. } = datagram;
-        let endpoint = self.endpoint;
-        self.heard = Some(now);
-        let before = shared.owners.insert(remote, (endpoint, now));
-        if self.addresses.touch(now, remote, shard) {
-            return;
-        }
-        if let Some((loser, _)) = before.filter(|(old, _)| *old != endpoint) {
-            shared.lost.push((loser, remote));
-            shared.command(TransportCommand::Unbind { endpoint: loser, remote });
-        }
-        let keep = self.selected.map(|(_, remote)| remote);
-        let evicted = self.addresses.add(Address { remote, shard, heard: now }, keep);
-        shared.counters.addresses_evicted += u64::from(evicted.is_some());
-        self.unbind(evicted.into_iter().collect(), shared);
-        shared.command(TransportCommand::Bind { endpoint, remote, local, shard });
-    }
-
-    /// Gives addresses back that are no longer in the list.
-    fn unbind(&self, addresses: Vec<SocketAddr>, shared: &mut Shared) {
-        for remote in addresses {
-            if shared.owners.get(&remote).is_some_and(|(owner, _)| *owner == self.endpoint) {
-                shared.owners.remove(&remote);
-                shared.command(TransportCommand::Unbind { endpoint: self.endpoint, remote });
-            }
-        }
-    }
 }
 
 fn new_agent(
@@ -663,7 +439,7 @@ fn new_agent(
     controlling: bool,
     shared: &mut Shared,
 ) -> Agent {
-    let (ufrag, pwd) = shared.ufrags.credentials(endpoint, generation, &mut shared.rng);
+    let (ufrag, pwd) = shared.common.ufrags.credentials(endpoint, generation, &mut shared.rng);
     Agent::new(AgentParams {
         ufrag,
         pwd,
@@ -673,10 +449,4 @@ fn new_agent(
         locals: Arc::clone(&shared.locals),
         consent_interval: shared.consent_interval(),
     })
-}
-
-/// mDNS names (RFC 6762) are for the peer's own network and are never looked up.
-fn is_mdns(name: &str) -> bool {
-    let name = name.trim_end_matches('.');
-    name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("local"))
 }

@@ -3,10 +3,15 @@
 //! The ICE agent parses again what passes here. This reader exists because a datagram must be
 //! attributed and authenticated before anything is done with it.
 
+mod write;
+
 use std::net::{IpAddr, SocketAddr};
 
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
+
+pub(crate) use self::write::Writer;
+use super::crc::crc32;
 
 /// Bytes before the first attribute.
 const HEADER: usize = 20;
@@ -14,10 +19,22 @@ const MAGIC: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
+const ERROR_CODE: u16 = 0x0009;
+const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
+const ICE_CONTROLLED: u16 = 0x8029;
+const ICE_CONTROLLING: u16 = 0x802a;
+
+/// Attributes below must be understood by whoever takes a request (RFC 8489 section 14).
+const OPTIONAL: u16 = 0x8000;
+/// Those that have no meaning in a check and may stand there: MAPPED-ADDRESS, REALM, NONCE, and what
+/// RFC 8489 added for long-term credentials and for MESSAGE-INTEGRITY-SHA256.
+const MEANINGLESS: [u16; 6] = [0x0001, 0x0014, 0x0015, 0x001c, 0x001d, 0x001e];
+/// Unknown attributes that are told to the peer, so that an answer has a bound.
+const MAX_UNKNOWN: usize = 8;
 
 /// Identifies a request and its responses.
 pub type TransactionId = [u8; 12];
@@ -33,6 +50,15 @@ pub enum Class {
     Success,
     /// Binding error response.
     Error,
+}
+
+/// ICE-CONTROLLING or ICE-CONTROLLED (RFC 8445 section 7.1.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Role {
+    /// The sender controls.
+    pub controlling: bool,
+    /// Decides when both want the same role.
+    pub tie_breaker: u64,
 }
 
 /// Why a datagram is not a STUN message that we take.
@@ -70,7 +96,12 @@ pub struct Message<'a> {
     pub use_candidate: bool,
     /// XOR-MAPPED-ADDRESS.
     pub mapped: Option<SocketAddr>,
+    /// ICE-CONTROLLING or ICE-CONTROLLED.
+    pub role: Option<Role>,
+    /// The number in ERROR-CODE.
+    pub error: Option<u16>,
     bytes: &'a [u8],
+    unknown: ([u16; MAX_UNKNOWN], usize),
     integrity: Option<(usize, &'a [u8])>,
 }
 
@@ -102,7 +133,10 @@ impl<'a> Message<'a> {
             priority: None,
             use_candidate: false,
             mapped: None,
+            role: None,
+            error: None,
             bytes,
+            unknown: ([0; MAX_UNKNOWN], 0),
             integrity: None,
         };
         message.read_attributes()?;
@@ -114,6 +148,18 @@ impl<'a> Message<'a> {
         let username = self.username?;
         let colon = username.iter().position(|&b| b == b':')?;
         Some((username.get(..colon)?, username.get(colon + 1..)?))
+    }
+
+    /// The datagram.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The attributes before MESSAGE-INTEGRITY that nobody here understands and that had to be
+    /// understood (RFC 8489 section 6.3.1), as far as an answer names them.
+    pub fn unknown(&self) -> &[u16] {
+        let (kinds, count) = &self.unknown;
+        kinds.get(..*count).unwrap_or_default()
     }
 
     /// Whether MESSAGE-INTEGRITY is there and right for this password (RFC 8489 section 14.5).
@@ -175,9 +221,29 @@ impl<'a> Message<'a> {
                 }
                 self.integrity = Some((offset, value));
             }
-            _ => {}
+            ICE_CONTROLLED | ICE_CONTROLLING => {
+                let bytes = value.try_into().map_err(|_| StunError::Attribute)?;
+                let tie_breaker = u64::from_be_bytes(bytes);
+                self.role = Some(Role { controlling: kind == ICE_CONTROLLING, tie_breaker });
+            }
+            ERROR_CODE => {
+                let [_, _, hundreds, rest, ..] = *value else { return Err(StunError::Attribute) };
+                self.error = Some(u16::from(hundreds & 7) * 100 + u16::from(rest % 100));
+            }
+            USERNAME | UNKNOWN_ATTRIBUTES | OPTIONAL.. => {}
+            kind if MEANINGLESS.contains(&kind) => {}
+            kind => self.note_unknown(kind),
         }
         Ok(())
+    }
+
+    fn note_unknown(&mut self, kind: u16) {
+        let (kinds, count) = &mut self.unknown;
+        let known = kinds.iter().take(*count).any(|k| *k == kind);
+        if let Some(place) = kinds.get_mut(*count).filter(|_| !known) {
+            *place = kind;
+            *count += 1;
+        }
     }
 
     fn check_fingerprint(&self, offset: usize, value: &[u8], end: usize) -> Result<(), StunError> {
@@ -190,19 +256,44 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The transaction id of a message that our own agent wrote.
-pub fn transaction_of(bytes: &[u8]) -> Option<TransactionId> {
+/// The transaction id, where there is room for one.
+pub(crate) fn transaction_of(bytes: &[u8]) -> Option<TransactionId> {
     bytes.get(8..HEADER)?.try_into().ok()
 }
 
-/// Whether a message that our own agent wrote is a request.
-pub fn is_request(bytes: &[u8]) -> bool {
-    bytes.get(..2) == Some(&[0, 1][..])
+/// Whether a message of ours is an error response.
+pub(crate) fn is_error(bytes: &[u8]) -> bool {
+    bytes.get(..2) == Some(&[1, 0x11][..])
 }
 
-/// Whether a message that our own agent wrote is an error response.
-pub fn is_error(bytes: &[u8]) -> bool {
-    bytes.get(..2) == Some(&[1, 0x11][..])
+/// Whose a datagram may be: read before anything of it is checked, to find the hub that checks it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hint<'a> {
+    /// A request to this ufrag.
+    Request(&'a [u8]),
+    /// The answer to a request.
+    Response(TransactionId),
+}
+
+/// The [`Hint`] of a datagram; `None`: it is nobody's.
+pub(crate) fn hint(bytes: &[u8]) -> Option<Hint<'_>> {
+    match be16(bytes, 0)? {
+        0x0001 => {
+            let mut offset = HEADER;
+            loop {
+                let kind = be16(bytes, offset)?;
+                let length = usize::from(be16(bytes, offset + 2)?);
+                let start = offset + 4;
+                if kind == USERNAME {
+                    let name = bytes.get(start..start + length)?;
+                    return name.split(|&byte| byte == b':').next().map(Hint::Request);
+                }
+                offset = start + length.next_multiple_of(4);
+            }
+        }
+        0x0101 | 0x0111 => transaction_of(bytes).map(Hint::Response),
+        _ => None,
+    }
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -212,46 +303,19 @@ fn be16(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn unxor(value: &[u8], transaction: &TransactionId) -> Option<SocketAddr> {
     let port = be16(value, 2)? ^ 0x2112;
-    let mask = MAGIC.iter().chain(transaction);
     let address: IpAddr = match (value.get(1)?, value.len()) {
-        (1, 8) => {
-            let mut octets: [u8; 4] = value.get(4..)?.try_into().ok()?;
-            octets.iter_mut().zip(mask).for_each(|(o, m)| *o ^= m);
-            octets.into()
-        }
-        (2, 20) => {
-            let mut octets: [u8; 16] = value.get(4..)?.try_into().ok()?;
-            octets.iter_mut().zip(mask).for_each(|(o, m)| *o ^= m);
-            octets.into()
-        }
+        (1, 8) => xor::<4>(value.get(4..)?.try_into().ok()?, transaction).into(),
+        (2, 20) => xor::<16>(value.get(4..)?.try_into().ok()?, transaction).into(),
         _ => return None,
     };
     Some(SocketAddr::new(address, port))
 }
 
-/// CRC-32 of ITU V.42, as FINGERPRINT uses it.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        let index = (crc ^ u32::from(byte)) & 0xff;
-        CRC_TABLE[index as usize] ^ (crc >> 8)
-    })
+/// Masks an address, or takes the mask off (RFC 8489 section 14.2).
+fn xor<const N: usize>(mut octets: [u8; N], transaction: &TransactionId) -> [u8; N] {
+    octets.iter_mut().zip(MAGIC.iter().chain(transaction)).for_each(|(o, m)| *o ^= m);
+    octets
 }
-
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut crc = i as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[i] = crc;
-        i += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests;

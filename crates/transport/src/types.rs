@@ -219,11 +219,8 @@ impl ChannelText {
     /// Counts a text in `unread` until its last clone is gone. `None`: too much waits already.
     pub fn new(text: String, unread: &Arc<AtomicUsize>) -> Option<Self> {
         let cost = text.len() + TEXT_OVERHEAD;
-        // Only the hub adds, under its lock: nothing can come between.
-        if unread.load(Ordering::Relaxed) + cost > MAX_UNREAD {
-            return None;
-        }
-        unread.fetch_add(cost, Ordering::Relaxed);
+        let room = |unread: usize| unread.checked_add(cost).filter(|sum| *sum <= MAX_UNREAD);
+        unread.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
         Some(Self(Arc::new(Counted { text, unread: Arc::clone(unread) })))
     }
 }
@@ -277,89 +274,116 @@ pub enum FailReason {
     NoSrtpProfile,
 }
 
-/// Totals since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TransportCounters {
-    /// Agents that never found a pair.
-    pub ice_failed: u64,
-    /// Agents that found one.
-    pub ice_succeeded: u64,
-    /// Of these, over a relay of the peer.
-    pub ice_succeeded_relayed: u64,
-    /// Handshakes that failed for any reason.
-    pub dtls_failed: u64,
-    /// Handshakes that ended with keys.
-    pub dtls_succeeded: u64,
-    /// Alerts in plaintext, which anybody could have sent.
-    pub dtls_alerts_ignored: u64,
-    /// Handshakes that failed while another one may still succeed.
-    pub dtls_restarted: u64,
-    /// Certificates without a matching fingerprint (part of `dtls_failed`).
-    pub dtls_fingerprint_mismatch: u64,
-    /// Restarts begun.
-    pub restarts_started: u64,
-    /// Restarts whose agent took over.
-    pub restarts_succeeded: u64,
-    /// Restarts that did not connect in time.
-    pub restarts_failed: u64,
-    /// Restarts asked for before the transport was established.
-    pub restarts_not_established: u64,
-    /// Restarts refused.
-    pub restarts_rejected: u64,
-    /// Restarts replaced by a newer one.
-    pub restarts_superseded: u64,
-    /// Consent expiries.
-    pub consent_lost: u64,
-    /// Changes of the selected pair to another remote address.
-    pub address_changes: u64,
-    /// Role conflicts (RFC 8445 section 7.3.1.1), ours or the peer's to give way.
-    pub role_conflicts: u64,
-    /// STUN requests that authenticated.
-    pub stun_requests: u64,
-    /// STUN responses that authenticated.
-    pub stun_responses: u64,
-    /// STUN that does not parse, or whose FINGERPRINT is wrong.
-    pub stun_malformed: u64,
-    /// STUN requests for no transport of ours.
-    pub stun_unknown: u64,
-    /// STUN whose MESSAGE-INTEGRITY or USERNAME is wrong.
-    pub stun_unauthenticated: u64,
-    /// STUN responses to nothing that we asked, or from elsewhere than we asked.
-    pub stun_unmatched: u64,
-    /// STUN requests dropped because one endpoint sent too many.
-    pub stun_rate_limited: u64,
-    /// STUN that landed on a local address that is not ours to use.
-    pub stun_wrong_local: u64,
-    /// DTLS datagrams for endpoints that are gone, or whose address is not theirs.
-    pub dtls_dropped: u64,
-    /// DTLS datagrams of endpoints that are not made of whole records.
-    pub dtls_malformed: u64,
-    /// Remote candidates that were ignored.
-    pub candidates_ignored: u64,
-    /// Answers dropped because they came from the address of another endpoint that lives.
-    pub addresses_contested: u64,
-    /// Addresses unbound because an endpoint had too many.
-    pub addresses_evicted: u64,
-    /// SCTP associations set up.
-    pub sctp_connected: u64,
-    /// SCTP associations that ended otherwise than with their DTLS.
-    pub sctp_lost: u64,
-    /// Of these, by a defect of the library that a peer's packet showed.
-    pub sctp_panics: u64,
-    /// Data channels opened.
-    pub channels_opened: u64,
-    /// Data channels refused because the endpoint had one.
-    pub channels_refused: u64,
-    /// Texts sent in data channels.
-    pub channel_texts_sent: u64,
-    /// Texts that came in data channels.
-    pub channel_texts_received: u64,
-    /// Texts that came and were dropped: too many wait to be read.
-    pub channel_texts_dropped: u64,
-    /// Binary messages that came and were dropped: the bridge speaks text.
-    pub channel_binary: u64,
-    /// Messages outside of a channel, or not what they say.
-    pub channel_malformed: u64,
-    /// Application data dropped: no SCTP was agreed on, or the peer was not verified.
-    pub application_data_dropped: u64,
+/// Declares counters and how they add up.
+macro_rules! counters {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl $name {
+            /// Adds those of another hub.
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Totals since the start.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    TransportCounters {
+        /// Agents that never found a pair.
+        ice_failed,
+        /// Agents that found one.
+        ice_succeeded,
+        /// Of these, over a relay of the peer.
+        ice_succeeded_relayed,
+        /// Handshakes that failed for any reason.
+        dtls_failed,
+        /// Handshakes that ended with keys.
+        dtls_succeeded,
+        /// Alerts in plaintext, which anybody could have sent.
+        dtls_alerts_ignored,
+        /// Handshakes that failed while another one may still succeed.
+        dtls_restarted,
+        /// Certificates without a matching fingerprint (part of `dtls_failed`).
+        dtls_fingerprint_mismatch,
+        /// Restarts begun.
+        restarts_started,
+        /// Restarts whose agent took over.
+        restarts_succeeded,
+        /// Restarts that did not connect in time.
+        restarts_failed,
+        /// Restarts asked for before the transport was established.
+        restarts_not_established,
+        /// Restarts refused.
+        restarts_rejected,
+        /// Restarts replaced by a newer one.
+        restarts_superseded,
+        /// Consent expiries.
+        consent_lost,
+        /// Changes of the selected pair to another remote address.
+        address_changes,
+        /// Role conflicts (RFC 8445 section 7.3.1.1), ours or the peer's to give way.
+        role_conflicts,
+        /// STUN requests that authenticated.
+        stun_requests,
+        /// STUN responses that authenticated.
+        stun_responses,
+        /// STUN that does not parse, or whose FINGERPRINT is wrong.
+        stun_malformed,
+        /// STUN requests for no transport of ours.
+        stun_unknown,
+        /// STUN whose MESSAGE-INTEGRITY or USERNAME is wrong.
+        stun_unauthenticated,
+        /// STUN responses to nothing that we asked, or from elsewhere than we asked.
+        stun_unmatched,
+        /// STUN requests dropped because one endpoint sent too many.
+        stun_rate_limited,
+        /// STUN requests with attributes that nobody here understands, answered with 420.
+        stun_unknown_attributes,
+        /// STUN that landed on a local address that is not ours to use.
+        stun_wrong_local,
+        /// DTLS datagrams for endpoints that are gone, or whose address is not theirs.
+        dtls_dropped,
+        /// DTLS datagrams of endpoints that are not made of whole records.
+        dtls_malformed,
+        /// Remote candidates that were ignored.
+        candidates_ignored,
+        /// Answers dropped because they came from the address of another endpoint that lives.
+        addresses_contested,
+        /// Addresses that went to another endpoint which proved that it is there, as the owner was silent.
+        addresses_taken_over,
+        /// Addresses unbound because an endpoint had too many.
+        addresses_evicted,
+        /// SCTP associations set up.
+        sctp_connected,
+        /// SCTP associations that ended otherwise than with their DTLS.
+        sctp_lost,
+        /// Of these, by a defect of the library that a peer's packet showed.
+        sctp_panics,
+        /// Data channels opened.
+        channels_opened,
+        /// Data channels refused because the endpoint had one.
+        channels_refused,
+        /// Texts sent in data channels.
+        channel_texts_sent,
+        /// Texts that came in data channels.
+        channel_texts_received,
+        /// Texts that came and were dropped: too many wait to be read.
+        channel_texts_dropped,
+        /// Binary messages that came and were dropped: the bridge speaks text.
+        channel_binary,
+        /// Messages that were too long and closed their channel.
+        channel_too_long,
+        /// Messages outside of a channel, or not what they say.
+        channel_malformed,
+        /// Application data dropped: no SCTP was agreed on, or the peer was not verified.
+        application_data_dropped,
+        /// Datagrams dropped because a hub did not keep up.
+        datagrams_dropped,
+    }
 }

@@ -12,7 +12,9 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const OWNER: usize = 7;
 const RANDOM: usize = 7;
 const PASSWORD: usize = 26;
-const MAX_PREFIX: usize = 64;
+/// USERNAME has at most 508 bytes (RFC 8489 section 14.3): two ufrags and a colon, and the peer's may have
+/// 256 (RFC 8839 section 5.4).
+const MAX_PREFIX: usize = 508 - 256 - 1 - OWNER - RANDOM;
 const MASK: u64 = (1 << 35) - 1;
 
 /// Writes ufrags and reads the owner back.
@@ -27,6 +29,10 @@ pub struct Ufrags {
 impl Ufrags {
     /// With the configured prefix and a secret from `rng`.
     pub fn new(prefix: &str, rng: &mut impl RngCore) -> Self {
+        let characters = prefix.chars().count();
+        if characters > MAX_PREFIX {
+            tracing::warn!(characters, "of the ufrag prefix the first {MAX_PREFIX} are used");
+        }
         let prefix = prefix
             .chars()
             .take(MAX_PREFIX)

@@ -1,7 +1,7 @@
 //! The JSON form of allocation requests and answers, with the field names of Jitsi Videobridge.
 //!
 //! Reading is strict: malformed JSON, unknown fields, duplicate keys and wrong types are errors that
-//! name the field.
+//! name the field. Only a candidate that cannot be read is left out: the others may do.
 
 mod read;
 mod tree;

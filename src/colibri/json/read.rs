@@ -186,8 +186,16 @@ fn ice_udp(node: &Node, path: &Path<'_>) -> Result<IceUdp, JsonError> {
         ufrag: fields.read("ufrag", string)?,
         pwd: fields.read("pwd", string)?,
         ice_generation: fields.read("ice-generation", attribute)?,
-        candidates: fields.list("candidates", candidate)?.unwrap_or_default(),
-        remote_candidate: fields.read("remote-candidate", candidate)?,
+        // Participants write them and the focus passes them on: one that cannot be read is left out.
+        candidates: fields
+            .list("candidates", |node, path| Ok(candidate(node, path).ok()))?
+            .unwrap_or_default()
+            .into_iter()
+            .flatten()
+            .collect(),
+        remote_candidate: fields
+            .read("remote-candidate", |node, path| Ok(candidate(node, path).ok()))?
+            .flatten(),
         fingerprints: fields.list("fingerprints", fingerprint)?.unwrap_or_default(),
         web_sockets: fields
             .list("web-sockets", |node, path| {

@@ -257,6 +257,27 @@ fn the_documented_update_of_jvb_is_read() {
     assert_eq!((candidate.rel_port, candidate.priority), (Some(9), 1_694_498_815));
 }
 
+#[test]
+fn a_candidate_that_cannot_be_read_is_left_out() {
+    let candidate = |port: &str| {
+        json!({
+            "component": "1", "foundation": "2", "priority": "1", "protocol": "udp",
+            "type": "host", "ip": "192.0.2.1", "port": port,
+        })
+    };
+    let candidates = json!([candidate("70000"), 5, {}, null, candidate("x"), candidate("9")]);
+    let document = json!({ "endpoints": [{ "id": "79f0273e", "transport": { "transport": {
+        "xmlns": "urn:xmpp:jingle:transports:ice-udp:1",
+        "ufrag": "abcd",
+        "candidates": candidates,
+        "remote-candidate": {},
+    } } }] });
+    let request = read_conference_modify(document.to_string().as_bytes(), Some("m")).unwrap();
+    let ice = request.endpoints[0].transport.as_ref().unwrap().ice_udp.as_ref().unwrap();
+    assert_eq!((ice.candidates.len(), ice.candidates[0].port), (1, 9));
+    assert_eq!((ice.ufrag.as_deref(), &ice.remote_candidate), (Some("abcd"), &None));
+}
+
 /// JSON that is often nearly a request: known names in the wrong places.
 fn nearly() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![

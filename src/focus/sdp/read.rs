@@ -129,8 +129,12 @@ fn transport(transport: &mut Transport, name: &str, value: &str) -> Result<(), E
                 _ => return Err(Error::Malformed("setup")),
             });
         }
+        // One that cannot be read, or that is too many, costs nothing that stands beside it: the others
+        // may do.
         "candidate" => {
-            push(&mut transport.candidates, candidate(value)?, MAX_REPEATS, "candidate")?;
+            if let Ok(candidate) = candidate(value) {
+                let _ = push(&mut transport.candidates, candidate, MAX_REPEATS, "candidate");
+            }
         }
         _ => {}
     }

@@ -93,6 +93,25 @@ fn reads_a_trickled_candidate() {
     assert!("".parse::<Candidate>().is_err());
 }
 
+#[test]
+fn a_broken_candidate_costs_nothing_beside_it() {
+    let good = "a=candidate:1 1 udp 2122260223 192.0.2.3 46154 typ host\r\n";
+    let broken = [
+        "a=candidate:\r\n",
+        "a=candidate:1 1 udp 2122260223 192.0.2.3 99999 typ host\r\n",
+        "a=candidate:1 x udp 2122260223 192.0.2.3 46154 typ host\r\n",
+        "a=candidate:1 1 udp 2122260223 192.0.2.3 46154 host\r\n",
+        "a=candidate:1 1 udp -1 192.0.2.3 46154 typ host\r\n",
+    ];
+    let text = format!("v=0\r\nm=audio 9 x 0\r\na=ice-ufrag:abcd\r\n{}{good}", broken.concat());
+    let read = Description::parse(&text).unwrap();
+    let transport = &read.sections[0].transport;
+    assert_eq!((transport.ufrag.as_str(), transport.candidates.len()), ("abcd", 1));
+    let many = format!("v=0\r\nm=audio 9 x 0\r\n{}", good.repeat(MAX_REPEATS + 1));
+    let read = Description::parse(&many).unwrap();
+    assert_eq!(read.sections[0].transport.candidates.len(), MAX_REPEATS);
+}
+
 fn word() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9]{1,12}"
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::Sender;
 use super::*;
 use crate::{Fingerprint, RemoteCandidate, Setup, TransportCommand};
 
-const ID: EndpointId = EndpointId(3);
+const ID: EndpointId = EndpointId(5);
 
 /// An engine that hands what it should send to the other side's loop.
 struct Wire {
@@ -100,8 +100,10 @@ async fn two_loops_connect() {
             keys: keys.clone(),
             local: [addrs[own]],
         };
+        // Several hubs, and not the first has the endpoint.
+        let config = TransportConfig { hubs: Some(3), ..TransportConfig::default() };
         let (transports, updates) =
-            Transports::new(TransportConfig::default(), Arc::new(wire), [own as u8; 32]).unwrap();
+            Transports::new(config, Arc::new(wire), [own as u8; 32]).unwrap();
         let controlling = own == 0;
         let label = Arc::from("conf/ep");
         let options = TransportOptions { controlling, label, private_addresses: true };

@@ -16,6 +16,9 @@ const DCEP: PpId = PpId(50);
 const STRING: PpId = PpId(51);
 const BINARY: PpId = PpId(53);
 const EMPTY: PpId = PpId(56);
+const ENDED: Event = Event::Closed("the peer ended the association");
+const TOO_LONG: Event = Event::Closed("a message of the peer has more than 65536 bytes");
+const UNACCEPTABLE: &str = "a message of more than 512 KiB, or a malformed chunk";
 const PROTOCOL: &str = "http://jitsi.org/protocols/colibri";
 
 impl Sctp {
@@ -63,6 +66,8 @@ struct World {
     /// Streams that the bridge closed.
     closed: Vec<u16>,
     aborted: bool,
+    /// ABORTs of the bridge are lost.
+    lose_aborts: bool,
 }
 
 impl World {
@@ -86,6 +91,7 @@ impl World {
             got: Vec::new(),
             closed: Vec::new(),
             aborted: false,
+            lose_aborts: false,
         }
     }
 
@@ -141,7 +147,8 @@ impl World {
 
     fn fly(&mut self, to_bridge: bool, packet: Vec<u8>) {
         assert!(packet.len() <= 1200, "{}", packet.len());
-        if !self.rng.random_bool(self.loss) {
+        let abort = !to_bridge && packet.get(12) == Some(&6) && self.lose_aborts;
+        if !abort && !self.rng.random_bool(self.loss) {
             let delay = self.rng.random_range(5..=self.delay);
             self.flying.push((self.now + Duration::from_millis(delay), to_bridge, packet));
         }
@@ -246,11 +253,52 @@ fn the_largest_text_and_one_byte_more() {
     assert!(world.until(20, |w| w.got.len() == 2 && w.texts().len() == 1));
     assert_eq!(world.got[1].2, largest.as_bytes());
     assert_eq!(world.texts(), [largest.as_str()]);
-    // A longer one ends the association, and only that.
-    world.client_sends(0, STRING, vec![b'x'; MAX_MESSAGE + 1]);
-    assert!(world.until(20, |w| w.told.last() == Some(&Event::Closed)));
-    assert_eq!(world.counters.sctp_lost, 1);
-    assert_eq!(world.bridge_sends("x"), Err(SendError::NotOpen));
+}
+
+/// A message that is too long closes its channel, the peer sees it, and may open another one on the same
+/// stream or on a new one.
+#[test]
+fn a_message_that_is_too_long_closes_its_channel() {
+    for (seed, length) in [(31, MAX_MESSAGE + 1), (32, 140_000), (33, 300_000), (34, MAX_ASSEMBLED)]
+    {
+        let mut world = World::open(seed);
+        (world.loss, world.delay) = (0.05, 60);
+        for stream in [0, 0, 2] {
+            world.client_sends(stream, STRING, vec![b'x'; length]);
+            assert!(world.until(120, |w| w.told.last() == Some(&TOO_LONG)), "{length}");
+            assert!(world.until(20, |w| w.closed.last() == Some(&stream)), "{length}");
+            assert_eq!(world.bridge_sends("x"), Err(SendError::NotOpen));
+            world.client.reset_streams(&[StreamId(stream)]).unwrap();
+            assert!(world.until(20, |w| w.bridge.held.bytes() == 0));
+            world.until(5, |_| false);
+            let next = if stream == 0 && world.counters.channel_too_long == 2 { 2 } else { stream };
+            world.open_channel(next);
+            assert!(world.until(60, |w| w.bridge.is_open()), "{length} {stream}");
+            world.client_sends(next, STRING, b"again".to_vec());
+            assert!(world.until(60, |w| w.texts().last() == Some(&"again")), "{length} {stream}");
+        }
+        assert_eq!((world.counters.channel_too_long, world.counters.sctp_lost), (3, 0));
+        assert!(!world.aborted);
+    }
+}
+
+/// One that is far too long aborts the association with a cause, and another one may begin: also when the
+/// ABORT is lost and the peer goes on sending.
+#[test]
+fn a_message_that_is_far_too_long_aborts_the_association() {
+    for lost in [false, true] {
+        let mut world = World::open(35);
+        world.client_sends(0, STRING, vec![b'x'; MAX_ASSEMBLED + 1]);
+        world.lose_aborts = lost;
+        assert!(world.until(60, |w| w.told.last() == Some(&Event::Closed(UNACCEPTABLE))));
+        world.until(2, |_| false);
+        world.lose_aborts = false;
+        assert!(world.until(20, |w| w.aborted), "the client is told");
+        assert_eq!(world.counters.sctp_lost, 1);
+        world.client.connect();
+        world.open_channel(0);
+        assert!(world.until(20, |w| w.bridge.is_open()));
+    }
 }
 
 #[test]
@@ -281,7 +329,8 @@ fn a_closed_channel_can_be_opened_again() {
     let mut world = World::open(6);
     assert!(world.until(5, |w| !w.got.is_empty()));
     world.client.reset_streams(&[StreamId(0)]).unwrap();
-    assert!(world.until(10, |w| w.told == [Event::Opened, Event::Closed] && w.closed == [0]));
+    assert!(world.until(10, |w| w.told == [Event::Opened, Event::Closed("the peer closed it")]
+        && w.closed == [0]));
     world.open_channel(0);
     assert!(world.until(10, |w| w.bridge.is_open()));
     world.bridge_sends("again").unwrap();
@@ -292,7 +341,8 @@ fn a_closed_channel_can_be_opened_again() {
 fn an_abort_closes_the_channel_and_the_peer_may_begin_again() {
     let mut world = World::open(7);
     world.client.close();
-    assert!(world.until(5, |w| w.told == [Event::Opened, Event::Closed]));
+    assert!(world.until(5, |w| w.told == [Event::Opened, ENDED]));
+    assert!(!world.aborted, "an ABORT is not answered");
     assert_eq!(world.counters.sctp_lost, 1);
     world.client.connect();
     world.open_channel(0);
@@ -342,7 +392,10 @@ fn a_client_that_forgot_everything_can_begin_again() {
     world.client.connect();
     world.open_channel(0);
     assert!(world.until(120, |w| w.got.last() == Some(&(0, 50, vec![2]))), "{:?}", world.told);
-    assert_eq!(world.told, [Event::Opened, Event::Closed, Event::Opened]);
+    assert_eq!(
+        world.told,
+        [Event::Opened, Event::Closed("the peer began another association"), Event::Opened]
+    );
     world.bridge_sends("again").unwrap();
     world.client_sends(0, STRING, b"again".to_vec());
     assert!(world.until(20, |w| w.texts() == ["again"] && w.got.len() > 1));
@@ -352,7 +405,7 @@ fn a_client_that_forgot_everything_can_begin_again() {
 fn a_shutdown_closes_the_channel() {
     let mut world = World::open(8);
     world.client.shutdown();
-    assert!(world.until(20, |w| w.told == [Event::Opened, Event::Closed]));
+    assert!(world.until(20, |w| w.told == [Event::Opened, ENDED]));
     assert!(world.client.state() == SocketState::Closed);
 }
 
@@ -384,7 +437,8 @@ fn too_many_streams_end_the_association() {
     for stream in 1..=MAX_STREAMS as u16 {
         world.client_sends(stream, STRING, b"?".to_vec());
     }
-    assert!(world.until(10, |w| w.told == [Event::Opened, Event::Closed]));
+    let closed = Event::Closed(Reason::Greedy.text());
+    assert!(world.until(10, |w| w.told.last() == Some(&closed) && w.aborted));
 }
 
 proptest! {

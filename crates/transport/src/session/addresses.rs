@@ -17,6 +17,8 @@ const IDLE: Duration = Duration::from_secs(30);
 pub struct Address {
     /// The peer's.
     pub remote: SocketAddr,
+    /// Ours, to which it last sent.
+    pub local: SocketAddr,
     /// The shard on whose socket it was last heard.
     pub shard: ShardId,
     /// When something authenticated last came from it.
@@ -39,10 +41,10 @@ impl Addresses {
     }
 
     /// Notes life. `false`: the address is not bound.
-    pub fn touch(&mut self, now: Instant, remote: SocketAddr, shard: ShardId) -> bool {
-        match self.0.iter_mut().find(|address| address.remote == remote) {
+    pub fn touch(&mut self, heard: &Address) -> bool {
+        match self.0.iter_mut().find(|address| address.remote == heard.remote) {
             Some(address) => {
-                *address = Address { remote, shard, heard: now };
+                *address = heard.clone();
                 true
             }
             None => false,
@@ -92,6 +94,16 @@ impl Addresses {
     pub fn idle_at(&self, keep: Option<SocketAddr>) -> Option<Instant> {
         let others = self.0.iter().filter(|address| Some(address.remote) != keep);
         others.map(|address| address.heard + IDLE).min()
+    }
+
+    /// When something authenticated last came from that address, if it is bound.
+    pub fn heard(&self, remote: SocketAddr) -> Option<Instant> {
+        Some(self.0.iter().find(|address| address.remote == remote)?.heard)
+    }
+
+    /// Our address to which that one last sent.
+    pub fn local(&self, remote: SocketAddr) -> Option<SocketAddr> {
+        Some(self.0.iter().find(|address| address.remote == remote)?.local)
     }
 
     /// The shard to send from to that address; the one that was heard last for others.

@@ -85,7 +85,7 @@ impl Data {
         counters.application_data_dropped += dropped;
         self.received.clear();
         let open = closed && self.sctp.take().is_some_and(|sctp| sctp.is_open());
-        if open { vec![Event::Closed] } else { Vec::new() }
+        if open { vec![Event::Closed("DTLS is over")] } else { Vec::new() }
     }
 
     /// As a client does: the first call sets up SCTP, the second opens the channel.

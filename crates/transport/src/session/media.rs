@@ -248,6 +248,16 @@ impl Media {
         self.closed = true;
     }
 
+    /// The keys are in use.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The association is over.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// The protocol version, once known.
     pub fn version(&self) -> Option<&'static str> {
         self.dtls.as_ref()?.version()

@@ -29,6 +29,8 @@ pub struct Side {
     pub updates: Vec<TransportUpdate>,
     pub rtt: Option<Duration>,
     pub sent: usize,
+    /// For endpoints that are on another hub.
+    pub notices: Vec<Notice>,
 }
 
 /// A datagram on its way.
@@ -45,6 +47,8 @@ struct Flying {
 pub struct World {
     pub now: Instant,
     pub sides: [Side; 2],
+    /// Another client behind the socket of the first: both get what comes there.
+    pub ghost: Option<Side>,
     pub rng: StdRng,
     /// Probability that a datagram is lost.
     pub loss: f64,
@@ -74,7 +78,7 @@ pub fn options(controlling: bool) -> TransportOptions {
 }
 
 impl Side {
-    fn new(hub: Hub) -> Self {
+    pub fn new(hub: Hub) -> Self {
         Self {
             hub,
             bound: BTreeMap::new(),
@@ -83,11 +87,64 @@ impl Side {
             updates: Vec::new(),
             rtt: None,
             sent: 0,
+            notices: Vec::new(),
         }
     }
 
     pub fn saw(&self, update: &TransportUpdate) -> bool {
         self.updates.contains(update)
+    }
+
+    fn receive(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let endpoint = self.bound.get(&from).copied();
+        let datagram = TransportDatagram {
+            shard: ShardId(from.port() % 4),
+            local: to,
+            remote: from,
+            endpoint,
+            received: now,
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        let event = match bytes.first() {
+            Some(0..=3) => TransportEvent::Stun(datagram),
+            Some(20..=63) if endpoint.is_some() => TransportEvent::Dtls(datagram),
+            _ => return,
+        };
+        self.hub.on_event(now, &event);
+    }
+
+    /// Does what the hub wants, and gives what it sends.
+    fn drain(&mut self, now: Instant) -> Vec<(SocketAddr, SocketAddr, Bytes)> {
+        let mut sent = Vec::new();
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::Update(update) => self.updates.push(update),
+                Output::Notice(notice) if self.hub.sessions.contains_key(&notice.to()) => {
+                    self.hub.on_notice(now, notice);
+                }
+                Output::Notice(notice) => self.notices.push(notice),
+                Output::Command(TransportCommand::Bind { endpoint, remote, .. }) => {
+                    let before = self.bound.insert(remote, endpoint);
+                    assert_eq!(before, None, "{remote} was bound already");
+                }
+                Output::Command(TransportCommand::Unbind { endpoint, remote }) => {
+                    assert_eq!(self.bound.remove(&remote), Some(endpoint));
+                }
+                Output::Command(TransportCommand::Select { endpoint, remote, local }) => {
+                    assert_eq!(self.bound.get(&remote), Some(&endpoint), "selected but not bound");
+                    self.selected.insert(endpoint, (local, remote));
+                }
+                Output::Command(TransportCommand::SetKeys(endpoint, keys)) => {
+                    self.keys.insert(endpoint, keys);
+                }
+                Output::Command(TransportCommand::SetRtt(_, rtt)) => self.rtt = Some(rtt),
+                Output::Command(TransportCommand::Transmit { local, remote, bytes, .. }) => {
+                    self.sent += 1;
+                    sent.push((local, remote, bytes));
+                }
+            }
+        }
+        sent
     }
 }
 
@@ -104,6 +161,7 @@ impl World {
         Self {
             now,
             sides: [Side::new(bridge), Side::new(client)],
+            ghost: None,
             rng: StdRng::seed_from_u64(seed),
             loss: 0.0,
             duplication: 0.0,
@@ -204,7 +262,8 @@ impl World {
         self.drain(CLIENT);
         while !done(self) {
             let flying = self.flying.peek().map(|Reverse(f)| f.at);
-            let timers = self.sides.iter().filter_map(|side| side.hub.poll_timeout());
+            let sides = self.sides.iter().chain(&self.ghost);
+            let timers = sides.filter_map(|side| side.hub.poll_timeout());
             let Some(next) = timers.chain(flying).min().filter(|next| *next <= end) else {
                 return false;
             };
@@ -235,53 +294,35 @@ impl World {
             }
             self.drain(side);
         }
+        if let Some(mut ghost) = self.ghost.take() {
+            if ghost.hub.poll_timeout().is_some_and(|at| at <= self.now) {
+                ghost.hub.handle_timeout(self.now);
+            }
+            self.drain_ghost(ghost);
+        }
+    }
+
+    fn drain_ghost(&mut self, mut ghost: Side) {
+        let sent = ghost.drain(self.now);
+        self.ghost = Some(ghost);
+        for (local, remote, bytes) in sent {
+            self.send(CLIENT, local, remote, &bytes);
+        }
     }
 
     /// What a shard does with a datagram.
     pub fn deliver(&mut self, to_side: usize, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let side = &mut self.sides[to_side];
-        let endpoint = side.bound.get(&from).copied();
-        let datagram = TransportDatagram {
-            shard: ShardId(from.port() % 4),
-            local: to,
-            remote: from,
-            endpoint,
-            received: self.now,
-            bytes: Bytes::copy_from_slice(bytes),
-        };
-        let event = match bytes.first() {
-            Some(0..=3) => TransportEvent::Stun(datagram),
-            Some(20..=63) if endpoint.is_some() => TransportEvent::Dtls(datagram),
-            _ => return,
-        };
-        side.hub.on_event(self.now, &event);
+        if let Some(mut ghost) = self.ghost.take_if(|_| to_side == CLIENT) {
+            ghost.receive(self.now, from, to, bytes);
+            self.drain_ghost(ghost);
+        }
+        self.sides[to_side].receive(self.now, from, to, bytes);
         self.drain(to_side);
     }
 
     fn drain(&mut self, from_side: usize) {
-        while let Some(output) = self.sides[from_side].hub.poll_output() {
-            let side = &mut self.sides[from_side];
-            match output {
-                Output::Update(update) => side.updates.push(update),
-                Output::Command(TransportCommand::Bind { endpoint, remote, .. }) => {
-                    side.bound.insert(remote, endpoint);
-                }
-                Output::Command(TransportCommand::Unbind { endpoint, remote }) => {
-                    assert_eq!(side.bound.remove(&remote), Some(endpoint));
-                }
-                Output::Command(TransportCommand::Select { endpoint, remote, local }) => {
-                    assert_eq!(side.bound.get(&remote), Some(&endpoint), "selected but not bound");
-                    side.selected.insert(endpoint, (local, remote));
-                }
-                Output::Command(TransportCommand::SetKeys(endpoint, keys)) => {
-                    side.keys.insert(endpoint, keys);
-                }
-                Output::Command(TransportCommand::SetRtt(_, rtt)) => side.rtt = Some(rtt),
-                Output::Command(TransportCommand::Transmit { local, remote, bytes, .. }) => {
-                    side.sent += 1;
-                    self.send(from_side, local, remote, &bytes);
-                }
-            }
+        for (local, remote, bytes) in self.sides[from_side].drain(self.now) {
+            self.send(from_side, local, remote, &bytes);
         }
     }
 
