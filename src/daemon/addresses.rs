@@ -30,7 +30,7 @@ pub(super) async fn watch(
         async move { harvest::discover(&harvest, &locals).await }
     };
     let transports = transports.clone();
-    let tell = move |mappings| transports.set_mappings(mappings);
+    let tell = move |mappings: Vec<_>| transports.set_mappings(&mappings);
     let mut watcher = Watcher {
         wanted: Wanted::of(config),
         configured,

@@ -127,9 +127,9 @@ impl Transports {
 
     /// Replaces the public addresses of local ones (`static_mappings`), for agents that are made from
     /// now on.
-    pub fn set_mappings(&self, mappings: Vec<StaticMapping>) {
+    pub fn set_mappings(&self, mappings: &[StaticMapping]) {
         for seat in &self.0.hubs {
-            seat.lock().set_mappings(mappings.clone());
+            seat.lock().set_mappings(mappings.to_vec());
         }
     }
 
@@ -301,21 +301,21 @@ impl Transports {
     /// Interfaces come and go: endpoints that are created from now on get what is there now.
     fn refresh_addresses(&self) {
         match usable(&self.0.config, &*self.0.sink) {
-            Ok(usable) => self.set_addresses(usable),
+            Ok(usable) => self.set_addresses(&usable),
             Err(error) => tracing::warn!(%error, "cannot list network interfaces"),
         }
     }
 
-    fn set_addresses(&self, usable: Vec<SocketAddr>) {
+    fn set_addresses(&self, usable: &[SocketAddr]) {
         self.0.addresses.send_if_modified(|known| {
             let changed = **known != *usable;
             if changed {
-                *known = Arc::from(usable.as_slice());
+                *known = Arc::from(usable);
             }
             changed
         });
         for seat in &self.0.hubs {
-            seat.lock().set_locals(usable.clone());
+            seat.lock().set_locals(usable.to_vec());
         }
     }
 

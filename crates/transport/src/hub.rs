@@ -23,6 +23,7 @@ use super::{
     candidates,
     certificate::{Certificate, CertificateError},
     command::TransportCommand,
+    dtls,
     common::Common,
     config::{StaticMapping, TransportConfig},
     ice::Pair,

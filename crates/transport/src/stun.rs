@@ -261,6 +261,11 @@ pub(crate) fn transaction_of(bytes: &[u8]) -> Option<TransactionId> {
     bytes.get(8..HEADER)?.try_into().ok()
 }
 
+/// Whether a message of ours is a request.
+pub(crate) fn is_request(bytes: &[u8]) -> bool {
+    bytes.get(..2) == Some(&[0, 1][..])
+}
+
 /// Whether a message of ours is an error response.
 pub(crate) fn is_error(bytes: &[u8]) -> bool {
     bytes.get(..2) == Some(&[1, 0x11][..])

@@ -6,7 +6,6 @@
 //! number of all that fell into it. An SSRC of which nothing else is known begins there: too high
 //! perhaps, never too low, and below 2^15 as a receiver needs it. Only a stream of 2^15 packets closes
 //! its cell to others, and it stays exactly known until [`MAX_EXACT`] such streams have ended.
-#![expect(clippy::cast_possible_truncation, reason = "compared with the limit before")]
 
 use std::collections::HashSet;
 

@@ -7,12 +7,6 @@
 //! lacks, a sender whose numbers leap. So the numbers never run away from a receiver (RFC 3711 section
 //! 3.3.1 bears gaps of less than 2^15). A switch happens at a keyframe of the target; packets of the old
 //! encoding that come after it are late and dropped.
-#![expect(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "an index has 48 bits; timestamps and milliseconds may wrap"
-)]
 
 use crate::ingress::{PacketMeta, Vp8Place};
 

@@ -1,9 +1,4 @@
 //! What a sender last said of its clocks.
-#![expect(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "an age that is bounded, in ticks that may wrap"
-)]
 
 use std::time::{Duration, Instant};
 

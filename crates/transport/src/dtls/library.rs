@@ -40,7 +40,7 @@ pub enum DtlsError {
 }
 
 /// One handshake and what follows it. Sans-IO: [`Self::poll`] after each call.
-pub trait Library: Send {
+pub trait Library: Send + Sync {
     /// Takes a datagram. Malformed records are ignored; an error is final.
     fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError>;
 

@@ -134,15 +134,15 @@ async fn addresses_and_their_mappings_change() {
         Transports::new(TransportConfig::default(), sink, [3; 32]).unwrap();
     let mut addresses = transports.addresses();
     let usable = addresses.borrow().to_vec();
-    transports.set_addresses(usable);
+    transports.set_addresses(&usable);
     assert!(!addresses.has_changed().unwrap(), "nothing is new");
     let local: SocketAddr = "192.0.2.9:7003".parse().unwrap();
-    transports.set_addresses(vec![local]);
+    transports.set_addresses(&[local]);
     assert!(addresses.has_changed().unwrap());
     assert_eq!(**addresses.borrow_and_update(), [local]);
     let public = "198.51.100.4".parse().unwrap();
     let mapping = StaticMapping { local: local.ip(), local_port: None, public, public_port: None };
-    transports.set_mappings(vec![mapping]);
+    transports.set_mappings(&[mapping]);
     let label = Arc::from("conf/ep");
     let options = TransportOptions { controlling: true, label, private_addresses: true };
     let told = transports.create(ID, options).candidates;

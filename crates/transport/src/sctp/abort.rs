@@ -60,7 +60,7 @@ impl Peer {
     }
 
     /// Ends its association.
-    pub(super) fn abort(&self, reason: Reason) -> Bytes {
+    pub(super) fn abort(self, reason: Reason) -> Bytes {
         let text = reason.text().as_bytes();
         let mut cause = Vec::from(USER_INITIATED.to_be_bytes());
         cause.extend((text.len() as u16 + 4).to_be_bytes());

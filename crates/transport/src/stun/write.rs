@@ -108,7 +108,9 @@ impl Writer {
         let length: usize = value.iter().map(|part| part.len()).sum();
         self.0.extend(kind.to_be_bytes());
         self.0.extend((length as u16).to_be_bytes());
-        value.iter().for_each(|part| self.0.extend_from_slice(part));
+        for part in value {
+            self.0.extend_from_slice(part);
+        }
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self
     }
