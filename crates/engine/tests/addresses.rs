@@ -104,3 +104,24 @@ fn what_is_handed_over_is_dropped_when_its_address_was_unbound_meanwhile() {
     assert_eq!(lands(&mut world, &spec, 3, elsewhere, moves), 0);
     assert_eq!(unbound(&world), 2);
 }
+
+/// A peer's DTLS flight with a long certificate may be one datagram; media may not.
+#[test]
+fn large_datagrams_are_taken_of_dtls_only() {
+    let (mut world, _) = three();
+    let from = world.clients[SENDER].addr;
+    let shard = world.shard_of(from);
+    let mut large = |first: u8, length: usize| {
+        let mut bytes = vec![first; length];
+        let before = world.cores[shard].drops.get(Drop::TooLarge);
+        world.deliver(shard, from, &mut bytes);
+        world.cores[shard].drops.get(Drop::TooLarge) == before
+    };
+    assert!(large(22, 2_300));
+    assert!(large(22, 20 << 10));
+    assert!(!large(22, (20 << 10) + 1));
+    assert!(!large(0x80, 2_300));
+    assert!(!large(0, 2_300));
+    let taken = (0..200).filter(|_| large(22, 2_300)).count();
+    assert!(taken < 64, "{taken} at once");
+}

@@ -19,7 +19,7 @@ pub struct TransportDatagram {
     pub endpoint: Option<EndpointId>,
     /// When the shard received it.
     pub received: Instant,
-    /// Its bytes, at most 1500.
+    /// Its bytes: at most 1500, or 20 KiB of DTLS.
     pub bytes: Bytes,
 }
 

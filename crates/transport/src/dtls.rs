@@ -28,13 +28,15 @@ use self::{
     library::Library,
     of_dimpl::{Dimpl, Versions},
     of_openssl::OpenSsl,
-    records::{MAX_MESSAGE, hello_pieces, screen},
+    records::{MAX_MESSAGE, hello_pieces, screen, split},
 };
 use super::{certificate::Certificate, config::TransportConfig};
 
 /// First retransmission. RFC 9147 section 5.8.2 allows less than a second where the round trip is
 /// known to be short; checks have just measured it, and it rarely is more than this.
 const FIRST_RTO: Duration = Duration::from_millis(400);
+/// Datagrams of more bytes are taken record by record.
+const LARGE: usize = 1_500;
 /// Handshakes beside each other.
 const MAX_ATTEMPTS: usize = 4;
 /// Handshakes that may begin at once; then one each [`REFILL`].
@@ -146,6 +148,14 @@ impl Dtls {
 
     /// Takes a datagram. Malformed records are ignored.
     pub fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
+        if datagram.len() <= LARGE {
+            return self.take(now, datagram);
+        }
+        // A whole flight in one: more records, or bytes, than the libraries take at a time.
+        split(datagram).try_for_each(|record| self.take(now, record))
+    }
+
+    fn take(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         let screened = screen(datagram);
         if let Some(length) = screened.too_long {
             self.hint = Some(format!(

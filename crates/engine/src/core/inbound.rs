@@ -4,14 +4,17 @@
     reason = "counters of 64 bits, and lengths of one datagram"
 )]
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use rialto_media::Drop;
 use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use rialto_rtp::{self as rtp, header::Kind};
 
-use super::{Bound, Core, Event, MAX_DATAGRAM, Outbox, PeerItem};
+use super::{Bound, Core, Event, MAX_DATAGRAM, MAX_FLIGHT, Outbox, PeerItem};
 use crate::{
     ShardTotals,
     ingress::{Accepted, PacketMeta},
@@ -20,6 +23,32 @@ use crate::{
 
 /// Events for control that wait for the end of a batch, at most.
 const MAX_EVENTS: usize = 4_096;
+
+/// Flights of more than [`MAX_DATAGRAM`] bytes that are taken in a second: control holds thousands of
+/// events, which are not to be that long.
+const LARGE_FLIGHTS: u32 = 64;
+
+/// Counts them.
+#[derive(Debug)]
+pub(super) struct LargeFlights {
+    since: Instant,
+    taken: u32,
+}
+
+impl LargeFlights {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, taken: 0 }
+    }
+
+    fn take(&mut self, now: Instant, length: usize) -> bool {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self::new(now);
+        }
+        let takes = length <= MAX_FLIGHT && self.taken < LARGE_FLIGHTS;
+        self.taken += u32::from(takes);
+        takes
+    }
+}
 
 /// Keeps an event for control, or counts one more that is lost.
 pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Event) {
@@ -38,11 +67,15 @@ impl Core {
         bytes: &mut [u8],
         out: &mut impl Outbox,
     ) {
-        if bytes.len() > MAX_DATAGRAM {
-            return self.drops.count(Drop::TooLarge);
-        }
         let bound = self.addresses.get(&remote).copied();
-        match (rtp::demux(bytes), bound) {
+        let kind = rtp::demux(bytes);
+        if bytes.len() > MAX_DATAGRAM {
+            let flight = kind == Kind::Dtls && bound.is_some();
+            if !(flight && self.flights.take(self.now, bytes.len())) {
+                return self.drops.count(Drop::TooLarge);
+            }
+        }
+        match (kind, bound) {
             (Kind::Stun, _) => {
                 let datagram = self.for_control(local, remote, bound.map(|b| b.endpoint), bytes);
                 self.event(Event::Transport(TransportEvent::Stun(datagram)));

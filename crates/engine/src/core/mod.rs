@@ -55,6 +55,10 @@ use crate::{
 /// Largest datagram that is taken or made; what a path without fragments carries.
 pub const MAX_DATAGRAM: usize = 1_500;
 
+/// Largest datagram of DTLS that is taken: a flight with a certificate of 16 KB, of a peer whose library
+/// writes into a buffer that forgets where datagrams end. IP carries it in fragments.
+pub const MAX_FLIGHT: usize = 20 << 10;
+
 /// Periodic work is looked at this often while there are endpoints: as often as transport-wide feedback
 /// leaves. Each look wakes a shard that may have nothing else to do.
 const TICK: Duration = crate::ingress::twcc::INTERVAL;
@@ -112,6 +116,7 @@ pub struct Core {
     epoch: Instant,
     now: Instant,
     addresses: KeyedMap<SocketAddr, Bound>,
+    flights: inbound::LargeFlights,
     endpoints: SlotMap<EndpointSlot, Endpoint>,
     endpoint_slots: FxHashMap<EndpointId, EndpointSlot>,
     feeds: SlotMap<FeedSlot, Feed>,
@@ -161,6 +166,7 @@ impl Core {
         Self {
             epoch: now,
             now,
+            flights: inbound::LargeFlights::new(now),
             addresses: KeyedMap::with_hasher(HashKey::new(config.seed, ADDRESSES)),
             endpoints: SlotMap::default(),
             endpoint_slots: FxHashMap::default(),

@@ -128,6 +128,21 @@ pub fn hello_pieces(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
     })
 }
 
+/// The records of a datagram, each on its own; what is left when one is cut short is not told. From a
+/// record with the short header of DTLS 1.3 on they stay together.
+pub fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Input(datagram);
+    std::iter::from_fn(move || {
+        let before = rest.0;
+        if before.first()? & 0xe0 == 0x20 {
+            rest = Input(&[]);
+            return Some(before);
+        }
+        rest.record()?;
+        before.get(..before.len() - rest.0.len())
+    })
+}
+
 /// Whether there is a record of a handshake in plaintext.
 pub fn has_plain_handshake(datagram: &[u8]) -> bool {
     let mut records = Input(datagram);
@@ -224,6 +239,16 @@ mod tests {
     fn what_is_whole_is_not_copied() {
         let datagram = [record(22, 0, &message(11, 70, &[1; 60])), record(20, 0, &[1])].concat();
         assert!(matches!(screen(&datagram).bytes, Cow::Borrowed(bytes) if bytes == datagram));
+    }
+
+    #[test]
+    fn a_flight_is_split_into_its_records() {
+        let one = record(22, 0, &message(11, 70, &[1; 60]));
+        let other = record(20, 0, &[1]);
+        let short = [0x2c, 1, 2, 3];
+        let whole = [&one[..], &other, &short].concat();
+        assert_eq!(split(&whole).collect::<Vec<_>>(), [&one[..], &other, &short]);
+        assert_eq!(split(&one[..40]).count(), 0);
     }
 
     #[test]

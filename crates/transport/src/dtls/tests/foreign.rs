@@ -259,6 +259,26 @@ fn certificates_of_16_kilobytes() {
     }
 }
 
+/// pyOpenSSL and others give a flight out in one piece.
+#[test]
+fn flights_in_one_datagram() {
+    for (padding, key) in [(0, rsa(4096)), (15_700, rsa(2048))] {
+        let peer = Peer { padding, ..Peer::with(key) };
+        for client in [false, true] {
+            let now = Instant::now();
+            let mut ours = ours(client, now);
+            let mut running = peer.start(!client);
+            let mut outcome = Outcome::default();
+            for _ in 0..20 {
+                let flight = running.run().concat();
+                ours.handle(now, &flight).unwrap();
+                take(&mut ours, &mut running, &mut outcome);
+            }
+            assert!(outcome.connected, "{padding}, we are the client: {client}");
+        }
+    }
+}
+
 #[test]
 fn profiles_that_dimpl_does_not_know() {
     for (profiles, expected) in [
