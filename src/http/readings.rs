@@ -160,6 +160,7 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "ice_role_conflicts", "ICE role conflicts (RFC 8445 section 7.3.1.1), whoever gave way", |s| s.transports.role_conflicts;
     counter "ice_candidates_ignored", "Candidates of endpoints that were ignored", |s| s.transports.candidates_ignored;
     counter "ice_addresses_contested", "Answers dropped because they came from the address of another endpoint", |s| s.transports.addresses_contested;
+    counter "ice_addresses_taken_over", "Addresses that went to another endpoint, as their owner was silent", |s| s.transports.addresses_taken_over;
     counter "ice_addresses_evicted", "Addresses of endpoints that were given up because they had too many", |s| s.transports.addresses_evicted;
     counter "stun_requests", "STUN requests that authenticated", |s| s.transports.stun_requests;
     counter "stun_responses", "STUN responses that authenticated", |s| s.transports.stun_responses;
@@ -168,6 +169,7 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "stun_unauthenticated", "STUN dropped: its MESSAGE-INTEGRITY or USERNAME is wrong", |s| s.transports.stun_unauthenticated;
     counter "stun_unmatched", "STUN responses dropped: nothing was asked, or somebody else", |s| s.transports.stun_unmatched;
     counter "stun_rate_limited", "STUN requests dropped: their endpoint sent too many", |s| s.transports.stun_rate_limited;
+    counter "stun_unknown_attributes", "STUN requests answered with 420: they have attributes that must be understood and are not", |s| s.transports.stun_unknown_attributes;
     counter "stun_wrong_local", "STUN dropped: it came to an address that is not to be used", |s| s.transports.stun_wrong_local;
     counter "dtls_dropped", "DTLS datagrams dropped: their endpoint is gone, or had no connection at that address", |s| s.transports.dtls_dropped;
     counter "dtls_malformed", "DTLS datagrams that hold no whole record (RFC 6347 section 4.1)", |s| s.transports.dtls_malformed;
@@ -179,6 +181,8 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "data_channel_messages_dropped", "Data-channel messages dropped: too many waited to be read", |s| s.transports.channel_texts_dropped;
     counter "data_channel_binary", "Binary data-channel messages dropped: the bridge speaks text", |s| s.transports.channel_binary;
     counter "data_channel_malformed", "Data-channel messages dropped: outside of a channel, or not what they say", |s| s.transports.channel_malformed;
+    counter "data_channel_too_long", "Data-channel messages beyond 64 KiB, which closed their channel", |s| s.transports.channel_too_long;
+    counter "transport_datagrams_dropped", "STUN and DTLS datagrams dropped because a hub of transports did not keep up", |s| s.transports.datagrams_dropped;
 };
 
 /// What may not be told: its name, its help, and its value.
@@ -224,7 +228,9 @@ mod tests {
     use super::*;
 
     /// Counters under a name that does not have theirs in it.
-    const NAMED_OTHERWISE: [(&str, &str); 9] = [
+    const NAMED_OTHERWISE: [(&str, &str); 11] = [
+        ("channel_too_long", "data_channel_too_long"),
+        ("datagrams_dropped", "transport_datagrams_dropped"),
         ("consent_lost", "ice_consent_lost"),
         ("address_changes", "ice_address_changes"),
         ("role_conflicts", "ice_role_conflicts"),
