@@ -136,12 +136,14 @@ fn guard(config: &Config, door: &Door, remedy: &'static str) -> Guard {
 /// have: who navigates there in a browser wants the room.
 fn beside(api: Router, page: Router) -> Router {
     let rooms = page.clone();
-    api.merge(page).layer(middleware::from_fn(move |request: Request, next: Next| {
+    api.merge(page).layer(middleware::from_fn(move |mut request: Request, next: Next| {
         let rooms = rooms.clone();
         async move {
             if !is_navigation(&request) {
                 return next.run(request).await;
             }
+            // What the routes of both found in the path is theirs: a page is served from the path alone.
+            request.extensions_mut().clear();
             let Ok(response) = rooms.oneshot(request).await;
             response
         }
@@ -171,14 +173,15 @@ pub(crate) fn server_tls(config: &Config) -> Result<(Option<Https>, Option<Https
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, routing::get};
+    use axum::{body::Body, extract::Path, routing::get};
 
     use super::*;
 
     #[tokio::test]
     async fn rooms_may_have_the_names_of_resources() {
         let api = Router::new().route("/debug", get(async || "all"));
-        let page = Router::new().route("/{room}", get(async || "a room"));
+        let room = async |Path(room): Path<String>| format!("the room {room}");
+        let page = Router::new().route("/{room}", get(room));
         let server = beside(api, page);
         let ask = async |path: &str, accept: &str| {
             let request = Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
@@ -187,8 +190,9 @@ mod tests {
             String::from_utf8(bytes.to_vec()).unwrap()
         };
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        assert_eq!(ask("/debug", browser).await, "a room");
+        assert_eq!(ask("/debug", browser).await, "the room debug");
+        assert_eq!(ask("/other", browser).await, "the room other");
         assert_eq!(ask("/debug", "*/*").await, "all");
-        assert_eq!(ask("/other", "*/*").await, "a room");
+        assert_eq!(ask("/other", "*/*").await, "the room other");
     }
 }
