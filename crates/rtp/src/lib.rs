@@ -8,6 +8,7 @@
 #![cfg_attr(
     not(test),
     deny(
+        unreachable_pub,
         clippy::arithmetic_side_effects,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
