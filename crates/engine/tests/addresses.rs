@@ -8,7 +8,7 @@ use rialto_engine::{
     sim::{World, WorldConfig},
 };
 use rialto_media::{Drop, MediaType, SourceSpec};
-use rialto_rtp::{Seq, header};
+use rialto_rtp::{RtpHeader, Seq, header, is_rtcp};
 
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -54,7 +54,13 @@ fn lands(
     world.deliver(shard, from, &mut sealed);
     after(world);
     world.run(MOMENT);
-    world.clients[RECEIVER].tape.take().unwrap().len()
+    // What control packets and retransmissions leave meanwhile is not the packet.
+    let ssrc = spec.encodings[0].ssrc;
+    let tape = world.clients[RECEIVER].tape.as_mut().unwrap();
+    let new = |bytes: &Vec<u8>| {
+        !is_rtcp(bytes) && RtpHeader::parse(bytes).is_ok_and(|header| header.ssrc == ssrc)
+    };
+    std::mem::take(tape).iter().filter(|bytes| new(bytes)).count()
 }
 
 fn unbound(world: &World) -> u64 {
