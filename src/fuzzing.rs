@@ -19,7 +19,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("colibri_xml", colibri_xml),
     ("colibri_v1", colibri_v1),
     ("config", configuration),
-    ("harvest", harvest),
     ("properties", properties),
     ("sasl", sasl),
     ("sdp", session_description),
@@ -151,11 +150,6 @@ fn events(mut stream: &[u8], piece: usize) -> (Vec<xmpp::StreamEvent>, bool) {
         assert!(element.attrs().len() <= limits.attributes && element.text().len() <= limits.bytes);
     }
     (events, true)
-}
-
-/// What tells the bridge its public address is an address or nothing.
-pub fn harvest(data: &[u8]) {
-    crate::harvest::fuzz(data);
 }
 
 /// An element as the other side finds it.

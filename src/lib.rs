@@ -17,7 +17,6 @@ pub mod faces;
 pub mod focus;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod harvest;
 pub mod http;
 #[doc(hidden)]
 pub mod stats;

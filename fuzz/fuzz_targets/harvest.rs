@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| rialto::fuzzing::harvest(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rialto_transport::harvest::fuzz(data));

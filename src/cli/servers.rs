@@ -1,5 +1,7 @@
 //! Whether the XMPP servers of a configuration let the bridge in, and what STUN servers say of it.
 
+use rialto_transport::harvest::{self, Seen};
+
 use super::{
     Failure,
     machine::{self, Finding, good, problem, warning},
@@ -7,7 +9,6 @@ use super::{
 use crate::{
     config::Config,
     daemon,
-    harvest::{self, Seen},
     xmpp::{client, component},
 };
 

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use rialto_transport::{StaticMapping, Transports};
-use tokio::{sync::watch, time::sleep};
-
-use crate::{
-    config::Config,
+use rialto_transport::{
+    StaticMapping, Transports,
     harvest::{self, Found},
 };
+use tokio::{sync::watch, time::sleep};
+
+use crate::config::Config;
 
 /// How often those that know the public address are asked again while it lacks.
 const ASK_AGAIN: Duration = Duration::from_secs(300);

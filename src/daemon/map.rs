@@ -13,14 +13,13 @@ use rialto_engine::{
         silence::SilenceLimit,
     },
 };
-use rialto_transport::{Hash, StaticMapping, TransportConfig};
+use rialto_transport::{Hash, StaticMapping, TransportConfig, harvest::HarvestConfig};
 
 use super::{public_address, xmpp};
 use crate::{
     bridge::{BridgeConfig, CaptureConfig, LoadConfig, Measure, ShutdownConfig},
     channel::Limits,
     config::{self, Config, LoadMeasure},
-    harvest::HarvestConfig,
 };
 
 /// Where media is received. `address`: there only.

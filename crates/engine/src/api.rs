@@ -166,7 +166,7 @@ pub struct EndpointSnapshot {
 pub struct SourceSnapshot {
     /// The source.
     pub source: SourceId,
-    /// Bitrate of each encoding, bit/s, in the order of [`SourceSpec::encodings`].
+    /// Bitrate of each encoding, bit/s, in the order of [`SourceSpec::encodings`](rialto_media::SourceSpec::encodings).
     pub encoding_bps: Vec<u64>,
     /// Frame height of each encoding as last seen in a keyframe, if the codec tells it.
     pub encoding_height: Vec<Option<u16>>,

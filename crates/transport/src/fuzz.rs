@@ -34,8 +34,14 @@ use super::{
 pub type Target = fn(&[u8]);
 
 /// Name and function of each fuzz target of this crate.
-pub const TARGETS: &[(&str, Target)] =
-    &[("dcep", dcep), ("dtls", dtls), ("sctp", sctp), ("stun", stun), ("transport", script)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("dcep", dcep),
+    ("harvest", crate::harvest::fuzz),
+    ("dtls", dtls),
+    ("sctp", sctp),
+    ("stun", stun),
+    ("transport", script),
+];
 
 const ENDPOINT: EndpointId = EndpointId(1);
 const PEER: &str = "fuzz";

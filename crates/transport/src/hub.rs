@@ -2,7 +2,7 @@
 //!
 //! STUN requests are attributed by the ufrag, which names its owner; responses by the transaction;
 //! DTLS by the endpoint to which the packet path found the address bound. A process has several hubs,
-//! each with a part of the endpoints; what they share is in [`Common`], and what one endpoint's
+//! each with a part of the endpoints; what they share is in `Common`, and what one endpoint's
 //! transport has to tell another's is a [`Notice`]. Sans-IO.
 
 use std::{

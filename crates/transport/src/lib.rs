@@ -26,6 +26,7 @@ mod dtls;
 mod fingerprint;
 pub mod fuzz;
 mod handle;
+pub mod harvest;
 pub mod hub;
 mod ice;
 mod redact;

@@ -77,7 +77,7 @@ pub struct CoreConfig {
     pub shard: ShardId,
     /// How many there are.
     pub shards: u16,
-    /// The addresses that each shard's sockets are bound to; [`Dest::socket`](super::arena::Dest) is
+    /// The addresses that each shard's sockets are bound to; [`Dest::socket`](crate::dest::Dest) is
     /// an index into them.
     pub sockets: Vec<SocketAddr>,
     /// How long a video packet may wait for company.

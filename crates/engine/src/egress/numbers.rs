@@ -5,7 +5,7 @@
 //! sent least give way first: a cell of a table, found by a keyed hash of the SSRC, keeps the highest
 //! number of all that fell into it. An SSRC of which nothing else is known begins there: too high
 //! perhaps, never too low, and below 2^15 as a receiver needs it. Only a stream of 2^15 packets closes
-//! its cell to others, and it stays exactly known until [`MAX_EXACT`] such streams have ended.
+//! its cell to others, and it stays exactly known until `MAX_EXACT` such streams have ended.
 
 use std::collections::HashSet;
 

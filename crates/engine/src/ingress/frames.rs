@@ -10,8 +10,9 @@ const MAX_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct FrameClock {
     /// Timestamp of the last packet, and when the first of its frame came.
     last: Option<(u32, Instant)>,
-    /// The longest of the late intervals between two frames.
-    pub interval: Duration,
+    /// The shorter of the last two intervals between frames: one that is late alone makes none slow.
+    pub(crate) interval: Duration,
+    before: Duration,
     /// Frames of all encodings of the source by the last packet.
     pub of_all: u64,
 }
@@ -26,9 +27,8 @@ impl FrameClock {
         }
         if let Some(at) = before {
             let interval = now.saturating_duration_since(at).min(MAX_INTERVAL);
-            // A longer one counts at once, shorter ones by and by.
-            let less = self.interval.saturating_sub(interval).checked_div(8).unwrap_or_default();
-            self.interval = interval.max(self.interval.saturating_sub(less));
+            self.interval = interval.min(self.before);
+            self.before = interval;
         }
         self.of_all = *of_all;
     }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_interval_counts_at_once_and_is_forgotten_by_and_by() {
+    fn two_long_intervals_in_a_row_are_a_slow_rhythm() {
         let start = Instant::now();
         let ms = Duration::from_millis;
         let (mut clock, mut of_all) = (FrameClock::default(), 0);
@@ -51,10 +51,10 @@ mod tests {
         assert_eq!((of_all, clock.of_all), (10, 10));
         assert_eq!(clock.interval, ms(33));
         clock.on_packet(start + ms(4_297), 10, &mut of_all);
+        assert_eq!(clock.interval, ms(33), "one is a stall");
+        clock.on_packet(start + ms(8_297), 11, &mut of_all);
         assert_eq!(clock.interval, ms(4_000));
-        for frame in 11..60u32 {
-            clock.on_packet(start + ms(4_297) + ms(33) * (frame - 10), frame, &mut of_all);
-        }
-        assert!(clock.interval < ms(50), "{:?}", clock.interval);
+        clock.on_packet(start + ms(8_330), 12, &mut of_all);
+        assert_eq!(clock.interval, ms(33));
     }
 }

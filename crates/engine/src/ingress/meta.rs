@@ -37,7 +37,7 @@ pub struct Vp8Place {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PacketMeta {
     /// The number under which it goes on: at first the SRTP packet index, `ROC << 16 | SEQ`, less what
-    /// ended here since ([`super::numbers`]).
+    /// ended here since (`ingress::numbers`).
     pub index: u64,
     /// RTP timestamp as received.
     pub timestamp: u32,

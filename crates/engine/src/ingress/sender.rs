@@ -47,7 +47,7 @@ const ENCODING_SILENT: Duration = Duration::from_secs(1);
 /// It does not when each of the others has sent so many frames since: a still screen is sent in all
 /// encodings at once, every few seconds.
 const FRAMES_WITHOUT: u64 = 3;
-/// Nor does one whose silence is so many times the longest of its late intervals between frames.
+/// And when its silence is so many times as long as its last intervals between frames.
 const INTERVALS_WITHOUT: u32 = 3;
 /// Nobody who has sent nothing for so long is asked for keyframes.
 const SOURCE_SILENT: Duration = Duration::from_secs(10);

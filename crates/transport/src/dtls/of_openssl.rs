@@ -4,7 +4,8 @@
 //! OpenSSL retransmits by a clock of its own, from one second on, and only when it is called. This
 //! adapter does not wait for that: it sends the last flight again itself, by the caller's clock. A peer
 //! that has a record already takes the second copy for a replay. So a server's last flight needs more:
-//! it is sent again to a client that repeats what it said in plaintext.
+//! it is sent again to a client that repeats its last one. Another client's ClientHello must not
+//! bring it about: that client would take our records' numbers for used, and miss its own.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +27,7 @@ use rialto_srtp::Profile;
 
 use super::{
     library::{DtlsError, Event, Library, keying},
-    records::has_plain_handshake,
+    records::has_key_exchange,
 };
 
 /// Datagrams of the handshake: what IPv6 lets through everywhere, less IP's and UDP's headers.
@@ -228,7 +229,7 @@ impl OpenSsl {
 impl Library for OpenSsl {
     fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         let due = now >= self.flight.sent + REPEAT_AFTER && self.flight.repeated < MAX_REPEATED;
-        if self.done && !self.client && due && has_plain_handshake(datagram) {
+        if self.done && !self.client && due && has_key_exchange(datagram) {
             self.flight.sent = now;
             self.flight.repeated += 1;
             self.events.extend(self.flight.datagrams.iter().cloned().map(Event::Packet));

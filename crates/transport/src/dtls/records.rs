@@ -12,6 +12,7 @@ pub const HANDSHAKE: usize = 22;
 /// Of DTLS 1.3, in plaintext only beside an unfinished handshake.
 const ACK: usize = 26;
 pub const CLIENT_HELLO: u8 = 1;
+const CLIENT_KEY_EXCHANGE: u8 = 16;
 
 /// What is left of a datagram.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,11 +144,15 @@ pub fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether there is a record of a handshake in plaintext.
-pub fn has_plain_handshake(datagram: &[u8]) -> bool {
+/// Whether there is a piece of a ClientKeyExchange: a client's last flight, again or not.
+pub fn has_key_exchange(datagram: &[u8]) -> bool {
     let mut records = Input(datagram);
     std::iter::from_fn(|| records.record())
-        .any(|record| record.kind == HANDSHAKE && record.epoch == 0)
+        .filter(|record| record.kind == HANDSHAKE && record.epoch == 0)
+        .any(|record| {
+            let mut content = Input(record.content);
+            std::iter::from_fn(|| content.fragment()).any(|piece| piece.kind == CLIENT_KEY_EXCHANGE)
+        })
 }
 
 /// What is left to read.
@@ -239,6 +244,16 @@ mod tests {
     fn what_is_whole_is_not_copied() {
         let datagram = [record(22, 0, &message(11, 70, &[1; 60])), record(20, 0, &[1])].concat();
         assert!(matches!(screen(&datagram).bytes, Cow::Borrowed(bytes) if bytes == datagram));
+    }
+
+    #[test]
+    fn a_hello_is_no_last_flight() {
+        let hello = record(22, 0, &message(1, 3, &[2, 7, 7]));
+        assert!(!has_key_exchange(&hello));
+        let certificate = message(11, 3, &[2, 7, 7]);
+        let last = [certificate, message(16, 3, &[2, 7, 7])].concat();
+        assert!(has_key_exchange(&[&hello[..], &record(22, 0, &last)].concat()));
+        assert!(!has_key_exchange(&record(22, 1, &last)));
     }
 
     #[test]

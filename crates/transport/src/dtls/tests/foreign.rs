@@ -227,7 +227,9 @@ fn certificates_of_all_kinds_in_both_roles() {
         ("Ed25519", PKey::generate_ed25519().unwrap()),
     ] {
         let peer = Peer::with(key);
-        for client in [false, true] {
+        // As a server, OpenSSL has no cipher suite of DTLS for Ed25519.
+        for client in if what == "Ed25519" { &[false][..] } else { &[false, true] } {
+            let client = *client;
             let profile = assert_connected(&peer, client, what);
             // The server chooses, and the peer's preference is another one.
             assert_eq!(profile == Profile::AeadAes128Gcm, !client, "{what}: {profile}");

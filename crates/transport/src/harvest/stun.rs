@@ -7,13 +7,13 @@ use std::{
 };
 
 use rand::Rng as _;
-use rialto_transport::stun::{Class, Message};
 use tokio::{
     net::{UdpSocket, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::PATIENCE;
+use crate::stun::{Class, Message};
 
 /// From one sending to the next, which waits twice as long (RFC 8489 section 6.2.1).
 const RETRY: Duration = Duration::from_millis(500);

@@ -120,7 +120,8 @@ async fn by_metadata(
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Any bytes as an answer of who tells a public address: for fuzzing.
-pub(crate) fn fuzz(answer: &[u8]) {
+#[doc(hidden)]
+pub fn fuzz(answer: &[u8]) {
     stun::fuzz(answer);
     aws::fuzz(answer);
 }
