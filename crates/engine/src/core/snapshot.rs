@@ -15,8 +15,8 @@ use crate::{
 };
 use slotmap::SlotMap;
 
-/// So much is copied at a time, in subscriptions: less than half a millisecond's work. With more than
-/// twenty times as much a snapshot takes longer than a second.
+/// So much is copied at a time, in subscriptions: about a millisecond's work. With more than twenty
+/// times as much a snapshot takes longer than a second.
 const AT_A_TIME: usize = 4_096;
 
 /// A snapshot that is being made.
