@@ -580,12 +580,15 @@ fn an_address_of_another_machine_is_one_line() {
 
 /// Reads a bridge's log up to the line that says where it serves. The rest can be read on.
 fn serves_at(run: &mut Serving) -> (String, String) {
-    let mut stderr = BufReader::new(run.child.stderr.take().unwrap());
-    let mut log = String::new();
-    while !log.contains("serving") {
-        assert!(stderr.read_line(&mut log).unwrap() > 0, "{log}");
+    // Byte by byte: what comes after that line is left for who reads on.
+    let stderr = run.child.stderr.as_mut().unwrap();
+    let mut bytes = Vec::new();
+    while !(bytes.ends_with(b"\n") && String::from_utf8_lossy(&bytes).contains("serving")) {
+        let mut byte = [0];
+        assert!(stderr.read(&mut byte).unwrap() > 0, "{}", String::from_utf8_lossy(&bytes));
+        bytes.push(byte[0]);
     }
-    run.child.stderr = Some(stderr.into_inner());
+    let log = String::from_utf8(bytes).unwrap();
     let (_, rest) = log.split_once("http=Some(").unwrap_or_else(|| panic!("{log}"));
     let address = rest.split(')').next().unwrap().to_owned();
     (address, log)
