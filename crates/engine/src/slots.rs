@@ -6,22 +6,8 @@ slotmap::new_key_type! {
     pub struct EndpointSlot;
     /// A source with receivers on this shard.
     pub struct FeedSlot;
-}
-
-/// A receiver's place among those of a feed. It changes when another leaves; the list of the receiving
-/// endpoint follows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place(u32);
-
-impl Place {
-    /// The place at an index.
-    pub fn new(index: usize) -> Self {
-        Self(u32::try_from(index).unwrap_or(u32::MAX))
-    }
-
-    /// The index.
-    #[inline]
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
+    /// A stream among those of a receiver.
+    pub struct StreamSlot;
+    /// A receiver among those of a source on this shard.
+    pub struct SubscriberSlot;
 }

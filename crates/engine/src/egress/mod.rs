@@ -1,16 +1,13 @@
-//! Per receiver: projection, SSRC rewriting, packet history, retransmission, sealing.
+//! What leaves the bridge: a source's packets lie in rings, once for each shard; each receiver is one
+//! object that owns everything that is sent to one endpoint.
 
-pub mod budget;
-pub mod feed;
-pub mod history;
 mod info;
-pub mod numbers;
-pub mod projection;
 pub mod receiver;
 pub mod report;
 pub mod ring;
+pub mod source;
 pub mod wire;
 
-pub use feed::Feed;
 pub use info::SourceInfo;
-pub use receiver::{Receiver, Subscription};
+pub use receiver::{Receiver, Stream};
+pub use source::Feed;

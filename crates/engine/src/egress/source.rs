@@ -1,23 +1,28 @@
-//! A source on one shard: its packets (one ring for each encoding) and the receivers there.
+//! A source on one shard: its packets (one ring for each encoding) and who receives it there. How a
+//! receiver is served, the source does not know.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "the head of a ring is never behind what was forwarded"
+    reason = "the head of a ring is never behind what was offered"
 )]
 
 use std::{sync::Arc, time::Instant};
 
 use rialto_media::{
     Description, MAX_ENCODINGS, MediaType,
-    encodings::{self, EncodingMask, Heights},
+    encodings::{EncodingMask, Heights},
 };
+
+use slotmap::DenseSlotMap;
 
 use super::{
     SourceInfo,
-    receiver::Subscription,
     report::ClockReport,
     ring::{PacketRing, RingIndex, RingSize},
 };
-use crate::{ingress::PacketMeta, slots::Place};
+use crate::{
+    ingress::PacketMeta,
+    slots::{EndpointSlot, StreamSlot, SubscriberSlot},
+};
 
 /// A feed is flushed early when so many packets wait in one ring.
 const FLUSH_AT: u64 = 32;
@@ -27,7 +32,7 @@ const FLUSH_AT: u64 = 32;
 pub struct EncodingFeed {
     /// Allocated when the first packet comes.
     pub ring: Option<PacketRing>,
-    /// First packet that was not yet given to the receivers.
+    /// First packet that was not yet offered to the receivers.
     pub fresh: RingIndex,
     /// What the sender last said of its clocks.
     pub report: Option<ClockReport>,
@@ -36,10 +41,20 @@ pub struct EncodingFeed {
 }
 
 impl EncodingFeed {
-    /// Packets not yet given to the receivers.
-    pub fn fresh_range(&self) -> std::ops::Range<RingIndex> {
-        self.fresh..self.ring.as_ref().map_or(self.fresh, PacketRing::head)
+    /// The index that the next packet will get.
+    #[inline]
+    pub fn head(&self) -> RingIndex {
+        self.ring.as_ref().map_or(0, PacketRing::head)
     }
+}
+
+/// Who receives a source.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscriber {
+    /// The endpoint.
+    pub receiver: EndpointSlot,
+    /// Its stream.
+    pub stream: StreamSlot,
 }
 
 /// How many receivers get or wait for each encoding, so that nobody must ask all of them.
@@ -77,7 +92,7 @@ pub struct Feed {
     /// One for each signalled encoding.
     pub encodings: [EncodingFeed; MAX_ENCODINGS],
     /// The receivers on this shard.
-    pub subscriptions: Vec<Subscription>,
+    pub subscribers: DenseSlotMap<SubscriberSlot, Subscriber>,
     /// How many of them get or wait for each encoding.
     pub wanted: WantedCounts,
     /// Encodings that arrive at the sender's home, as last told.
@@ -104,7 +119,7 @@ impl Feed {
             info,
             media,
             encodings: Default::default(),
-            subscriptions: Vec::new(),
+            subscribers: DenseSlotMap::with_key(),
             wanted: WantedCounts::default(),
             active: 0,
             heights: Heights::default(),
@@ -116,8 +131,8 @@ impl Feed {
         }
     }
 
-    /// Takes a packet. `hold`: until when a packet without company may wait. Returns whether the feed
-    /// has just become one with fresh packets.
+    /// Takes a packet. `hold`: until when a packet without company may wait. Returns whether the source
+    /// has just become one with packets to offer.
     pub fn push(
         &mut self,
         encoding: u8,
@@ -159,72 +174,27 @@ impl Feed {
         self.encodings.iter().any(|e| e.report.is_some())
     }
 
+    /// Everything that has come is offered now.
+    pub fn offered(&mut self) {
+        for encoding in &mut self.encodings {
+            encoding.fresh = encoding.head();
+        }
+        self.due = None;
+    }
+
+    /// Where a receiver begins that comes now: at what is offered next.
+    pub fn begin(&self) -> [RingIndex; MAX_ENCODINGS] {
+        self.encodings.each_ref().map(|encoding| encoding.fresh)
+    }
+
     /// Encodings that receivers here get or wait for.
     pub fn wanted(&self) -> EncodingMask {
-        let wanted = self.wanted.mask();
-        debug_assert_eq!(wanted, self.subscriptions.iter().fold(0, |mask, s| mask | s.wanted()));
-        wanted
+        self.wanted.mask()
     }
 
-    /// Takes a receiver and returns its place.
-    pub fn subscribe(&mut self, subscription: Subscription) -> Place {
-        self.wanted.change(0, subscription.wanted());
-        self.next_report = None;
-        let place = Place::new(self.subscriptions.len());
-        self.subscriptions.push(subscription);
-        place
-    }
-
-    /// Gives up the receiver at a place; the last one takes the place.
-    pub fn unsubscribe(&mut self, at: Place) -> Option<Subscription> {
-        let at = at.index();
-        if at >= self.subscriptions.len() {
-            return None;
-        }
-        let gone = self.subscriptions.swap_remove(at);
-        self.wanted.change(gone.wanted(), 0);
-        Some(gone)
-    }
-
-    /// Decides anew what the receiver at a place gets. Returns the encoding of which it then needs a
-    /// keyframe, as a mask.
-    pub fn retarget(&mut self, at: Place, now_ms: u32) -> EncodingMask {
-        let only = self.info.spec.encodings.len() == 1;
-        let active = if only { 1 } else { self.active };
-        let Some(s) = self.subscriptions.get_mut(at.index()) else { return 0 };
-        let before = s.wanted();
-        // With nothing arriving, what was forwarded last is what will be recognised first.
-        let target =
-            encodings::choose(active, self.heights, s.terms.max_height).or(s.projection.current());
-        let _ = s.projection.set_target(target, now_ms);
-        let current = s.projection.current();
-        s.projection.set_orphaned(active & encodings::bit(current) == 0);
-        self.wanted.change(before, s.wanted());
-        self.keyframe_for(at)
-    }
-
-    /// The encoding of which the receiver at a place needs a keyframe that it could use, as a mask: of
-    /// audio there are none, and neither keys nor codec may be missing.
-    pub fn keyframe_for(&self, at: Place) -> EncodingMask {
-        if self.info.spec.media != MediaType::Video {
-            return 0;
-        }
-        let Some(s) = self.subscriptions.get(at.index()) else { return 0 };
-        if !s.ready || !s.projection.waits() {
-            return 0;
-        }
-        let Some(target) = s.projection.target() else { return 0 };
-        let sent = self.encodings.get(usize::from(target)).and_then(|e| e.payload_type);
-        let reads = sent.is_none_or(|pt| s.payload_types.media(pt).is_some());
-        if reads { encodings::bit(Some(target)) } else { 0 }
-    }
-
-    /// The receiver at a place has new keys.
-    pub fn on_new_keys(&mut self, at: Place, now_ms: u32) {
-        let Some(s) = self.subscriptions.get_mut(at.index()) else { return };
-        let before = s.wanted();
-        s.on_new_keys(now_ms);
-        self.wanted.change(before, s.wanted());
+    /// Encodings that arrive, as far as receivers need to know: an only one is always offered.
+    pub fn offered_encodings(&self) -> EncodingMask {
+        if self.info.spec.encodings.len() == 1 { 1 } else { self.active }
     }
 
     /// Bytes allocated for packets.

@@ -1,0 +1,119 @@
+//! One stream to a receiver: a source as it gets it, under numbers of its own.
+
+use std::{sync::Arc, time::Instant};
+
+use rialto_media::{
+    MAX_ENCODINGS, MediaType, PtMap, SourceId, Terms,
+    encodings::{self, EncodingMask},
+};
+
+use super::{history::History, numbers::FIRST, projection::Projection};
+use crate::{
+    egress::{Feed, ring::RingIndex},
+    ingress::keyframe::Granted,
+    slots::{FeedSlot, SubscriberSlot},
+};
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Stream {
+    /// What it is of.
+    pub source: SourceId,
+    /// The source on this shard.
+    pub feed: FeedSlot,
+    /// The receiver among those of the source.
+    pub subscriber: SubscriberSlot,
+    /// Audio or video.
+    pub media: MediaType,
+    /// SSRC that the receiver sees.
+    pub ssrc: u32,
+    /// SSRC of retransmissions.
+    pub rtx_ssrc: Option<u32>,
+    /// Next index of the retransmission stream.
+    pub rtx_next: u64,
+    /// MID to stamp, and which encodings it may get.
+    pub terms: Terms,
+    /// Payload types of the receiver for those of the sender.
+    pub payload_types: Arc<PtMap>,
+    /// Which encoding, with which numbers.
+    pub projection: Projection,
+    /// What was sent.
+    pub history: History,
+    /// Limit of its keyframe requests.
+    pub keyframes: Granted,
+    /// The receiver has keys and an address.
+    pub ready: bool,
+    /// Of each encoding, the first packet in the ring that was not looked at for this receiver.
+    pub next: [RingIndex; MAX_ENCODINGS],
+    /// It is among the receiver's streams that have something to send.
+    pub queued: bool,
+    /// What it has to send could not leave when it came.
+    pub waited: bool,
+    /// Index of the newest keyframe's first packet: what was sent before need not be sent again.
+    pub keyframe: Option<u64>,
+    /// Packets and payload bytes sent, for sender reports.
+    pub packets: u32,
+    /// See `packets`.
+    pub octets: u32,
+    /// Bytes since the last snapshot.
+    pub interval_bytes: u64,
+    /// Retransmissions sent.
+    pub retransmissions: u64,
+    /// The last sender report's middle 32 bits and when it was sent: for the next one, and to measure
+    /// the round trip.
+    pub last_sr: Option<(u32, Instant)>,
+    /// Fraction lost as last reported, 0..=255.
+    pub fraction_lost: u8,
+}
+
+impl Stream {
+    /// Encodings that it gets or waits for.
+    #[inline]
+    pub fn wanted(&self) -> EncodingMask {
+        encodings::bit(self.projection.current()) | encodings::bit(self.projection.target())
+    }
+
+    /// Whether it is video.
+    #[inline]
+    pub fn is_video(&self) -> bool {
+        self.media == MediaType::Video
+    }
+
+    /// New keys of the receiver: numbers begin anew, as a receiver expects of them (RFC 3711 section
+    /// 3.3.1), and nothing is sent again that was sent under the old.
+    pub fn on_new_keys(&mut self, feed: &mut Feed, now_ms: u32) {
+        let before = self.wanted();
+        self.projection.restart(FIRST, now_ms);
+        self.rtx_next = FIRST;
+        self.history.clear();
+        self.keyframe = None;
+        feed.wanted.change(before, self.wanted());
+    }
+
+    /// Decides anew which encoding it gets. Returns the encoding of which it then needs a keyframe, as a
+    /// mask.
+    pub fn retarget(&mut self, feed: &mut Feed, now_ms: u32) -> EncodingMask {
+        let active = feed.offered_encodings();
+        let before = self.wanted();
+        // With nothing arriving, what was forwarded last is what will be recognised first.
+        let target = encodings::choose(active, feed.heights, self.terms.max_height)
+            .or(self.projection.current());
+        let _ = self.projection.set_target(target, now_ms);
+        let current = self.projection.current();
+        self.projection.set_orphaned(active & encodings::bit(current) == 0);
+        feed.wanted.change(before, self.wanted());
+        self.keyframe_for(feed)
+    }
+
+    /// The encoding of which the receiver needs a keyframe that it could use, as a mask: of audio there
+    /// are none, and neither keys nor codec may be missing.
+    pub fn keyframe_for(&self, feed: &Feed) -> EncodingMask {
+        if !self.is_video() || !self.ready || !self.projection.waits() {
+            return 0;
+        }
+        let Some(target) = self.projection.target() else { return 0 };
+        let sent = feed.encodings.get(usize::from(target)).and_then(|e| e.payload_type);
+        let reads = sent.is_none_or(|pt| self.payload_types.media(pt).is_some());
+        if reads { encodings::bit(Some(target)) } else { 0 }
+    }
+}
