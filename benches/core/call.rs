@@ -83,6 +83,7 @@ impl Call {
             shards: 1,
             sockets: vec![LOCAL.into()],
             video_hold: Duration::from_micros(250),
+            bandwidth: rialto_engine::BandwidthConfig::default(),
             keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
             silence: rialto_engine::ingress::silence::SilenceLimit::default(),
             seed: 1,
@@ -183,7 +184,7 @@ impl Call {
             out.empty();
         }
         for packet in frame.chunks_exact_mut(IN_LEN) {
-            core.on_datagram(*now, LOCAL.into(), remote, packet, out);
+            core.on_datagram(*now, LOCAL.into(), remote, packet);
         }
         core.flush(*now, out);
         out.empty();

@@ -126,6 +126,8 @@ pub struct ShardTotals {
     pub layering_changes: u64,
     /// Statuses of transport-wide feedback on packets that were not sent with a number.
     pub feedback_unmatched: u64,
+    /// Packets sent only to find out what a path carries.
+    pub probes_sent: u64,
     /// Endpoints that sent a bitrate estimate (REMB) that they had not negotiated.
     pub spurious_rembs: u64,
 }
@@ -205,6 +207,8 @@ pub struct EngineConfig {
     pub gro: bool,
     /// How long a video packet may wait for company to its receiver. Audio never waits.
     pub video_hold: Duration,
+    /// Bounds and start of the estimate of each receiver's path.
+    pub bandwidth: rialto_bwe::Config,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
     /// How much silence is forwarded.
@@ -225,6 +229,7 @@ impl Default for EngineConfig {
             gso: true,
             gro: true,
             video_hold: Duration::from_micros(250),
+            bandwidth: rialto_bwe::Config::default(),
             keyframes: KeyframeLimits::default(),
             silence: SilenceLimit::default(),
             seed: 0,

@@ -81,6 +81,7 @@ pub fn start(config: &EngineConfig) -> Result<Running, StartError> {
             shards: config.shards.max(1),
             sockets: local_addrs.clone(),
             video_hold: config.video_hold,
+            bandwidth: config.bandwidth,
             keyframes: config.keyframes,
             silence: config.silence,
             seed: config.seed,
@@ -215,8 +216,8 @@ impl ShardCore for Core {
         Core::on_command(self, now, command, out);
     }
 
-    fn on_peer(&mut self, now: Instant, batch: &mut PeerBatch, out: &mut SocketOutbox) {
-        Core::on_peer(self, now, batch, out);
+    fn on_peer(&mut self, now: Instant, batch: &mut PeerBatch, _: &mut SocketOutbox) {
+        Core::on_peer(self, now, batch);
     }
 
     fn on_datagram(
@@ -225,9 +226,9 @@ impl ShardCore for Core {
         local: SocketAddr,
         remote: SocketAddr,
         bytes: &mut [u8],
-        out: &mut SocketOutbox,
+        _: &mut SocketOutbox,
     ) {
-        Core::on_datagram(self, now, local, remote, bytes, out);
+        Core::on_datagram(self, now, local, remote, bytes);
     }
 
     fn flush(&mut self, now: Instant, out: &mut SocketOutbox) {

@@ -54,11 +54,15 @@ pub enum Drop {
     Silence,
     /// The arrival of a packet that no transport-wide feedback reports, because none could leave.
     FeedbackFull,
+    /// Video that could not leave in time, because the path to the receiver carries less.
+    Late,
+    /// A retransmission of what was sent before the newest keyframe.
+    Moot,
 }
 
 impl Drop {
     /// Number of reasons.
-    pub const COUNT: usize = 25;
+    pub const COUNT: usize = 27;
 
     /// All reasons with their metric labels.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -87,6 +91,8 @@ impl Drop {
         (Self::RepeatedReport, "repeated_report"),
         (Self::Silence, "silence"),
         (Self::FeedbackFull, "feedback_full"),
+        (Self::Late, "late"),
+        (Self::Moot, "moot"),
     ];
 }
 

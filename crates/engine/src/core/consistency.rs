@@ -9,7 +9,11 @@ use rialto_media::{
 };
 
 use super::{Collected, Core, Event, ShardCommand};
-use crate::{EndpointSpec, MediaEvent, egress::SourceInfo, sim};
+use crate::{
+    EndpointSpec, MediaEvent,
+    egress::{SourceInfo, source::Subscriber},
+    sim,
+};
 
 impl Core {
     fn assert_consistent(&self) {
@@ -17,11 +21,14 @@ impl Core {
         for (slot, e) in &self.endpoints {
             assert_eq!(self.endpoint_slots.get(&e.id), Some(&slot));
             assert_eq!(e.receiver.by_ssrc.len(), e.subscriptions.len());
-            for r in e.subscriptions.iter() {
-                let feed = self.feeds.get(r.feed).expect("the feed of a subscription");
-                let s = feed.subscriptions.get(r.at.index()).expect("a subscription's place");
-                assert_eq!((feed.info.spec.id, s.receiver), (r.source, slot));
-                assert_eq!(e.receiver.by_ssrc.get(&s.ssrc), Some(&r));
+            assert_eq!(e.receiver.streams.len(), e.subscriptions.len());
+            for (source, stream) in e.subscriptions.iter() {
+                let s = e.receiver.streams.get(stream).expect("the stream of a subscription");
+                let feed = self.feeds.get(s.feed).expect("the source of a stream");
+                let subscriber = feed.subscribers.get(s.subscriber).expect("a subscriber");
+                assert_eq!((feed.info.spec.id, s.source), (source, source));
+                assert_eq!((subscriber.receiver, subscriber.stream), (slot, stream));
+                assert_eq!(e.receiver.by_ssrc.get(&s.ssrc), Some(&stream));
                 subscriptions += 1;
             }
             for source in &e.sender.sources {
@@ -34,8 +41,11 @@ impl Core {
         let mut feeds = 0;
         for (slot, feed) in &self.feeds {
             assert_eq!(self.feed_slots.get(&feed.info.spec.id), Some(&slot));
-            assert_eq!(feed.wanted(), feed.told_wanted);
-            subscriptions -= feed.subscriptions.len();
+            let of =
+                |s: &Subscriber| self.endpoints[s.receiver].receiver.streams[s.stream].wanted();
+            let wanted = feed.subscribers.values().fold(0, |mask, s| mask | of(s));
+            assert_eq!((feed.wanted(), wanted), (feed.told_wanted, feed.told_wanted));
+            subscriptions -= feed.subscribers.len();
             feeds += 1;
         }
         assert_eq!((subscriptions, feeds), (0, self.feed_slots.len()));
@@ -175,9 +185,9 @@ fn a_large_snapshot_is_made_in_pieces_and_told_whole() {
 fn who_got_the_same_offer_shares_one_map() {
     let (core, _) = all_to_all(4);
     let maps: Vec<_> = core
-        .feeds
+        .endpoints
         .values()
-        .flat_map(|feed| &feed.subscriptions)
+        .flat_map(|e| e.receiver.streams.values())
         .map(|s| &s.payload_types)
         .collect();
     assert_eq!(maps.len(), 12);

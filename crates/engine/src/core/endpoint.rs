@@ -5,11 +5,7 @@ use std::{net::SocketAddr, time::Instant};
 use rialto_media::{Description, EndpointId, HashKey, SourceId};
 use rialto_srtp::Keying;
 
-use crate::{
-    EndpointSpec, Tap,
-    egress::{Receiver, receiver::SubscriptionRef},
-    ingress::Sender,
-};
+use crate::{EndpointSpec, Tap, egress::Receiver, ingress::Sender, slots::StreamSlot};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -78,38 +74,38 @@ impl Endpoint {
     }
 }
 
-/// What an endpoint gets, by source: where each subscription is.
+/// What an endpoint gets, by source: its streams.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionList {
     /// In the order of the sources' ids, which is that of their age: a new one goes to the end.
-    sorted: Vec<SubscriptionRef>,
+    sorted: Vec<(SourceId, StreamSlot)>,
 }
 
 impl SubscriptionList {
-    /// Where the subscription to a source is.
-    pub fn get(&self, source: SourceId) -> Option<SubscriptionRef> {
-        self.place(source).ok().and_then(|at| self.sorted.get(at)).copied()
+    /// The stream of a source.
+    pub fn get(&self, source: SourceId) -> Option<StreamSlot> {
+        self.place(source).ok().and_then(|at| self.sorted.get(at)).map(|(_, stream)| *stream)
     }
 
-    /// Remembers where the subscription to a source is now.
-    pub fn set(&mut self, reference: SubscriptionRef) {
-        match self.place(reference.source) {
+    /// Remembers the stream of a source.
+    pub fn set(&mut self, source: SourceId, stream: StreamSlot) {
+        match self.place(source) {
             Ok(at) => {
                 if let Some(known) = self.sorted.get_mut(at) {
-                    *known = reference;
+                    known.1 = stream;
                 }
             }
-            Err(at) => self.sorted.insert(at, reference),
+            Err(at) => self.sorted.insert(at, (source, stream)),
         }
     }
 
-    /// Forgets the subscription to a source.
-    pub fn remove(&mut self, source: SourceId) -> Option<SubscriptionRef> {
-        self.place(source).ok().map(|at| self.sorted.remove(at))
+    /// Forgets the stream of a source.
+    pub fn remove(&mut self, source: SourceId) -> Option<StreamSlot> {
+        self.place(source).ok().map(|at| self.sorted.remove(at).1)
     }
 
     /// All, the oldest source first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = SubscriptionRef> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SourceId, StreamSlot)> + '_ {
         self.sorted.iter().copied()
     }
 
@@ -119,6 +115,6 @@ impl SubscriptionList {
     }
 
     fn place(&self, source: SourceId) -> Result<usize, usize> {
-        self.sorted.binary_search_by_key(&source, |r| r.source)
+        self.sorted.binary_search_by_key(&source, |(source, _)| *source)
     }
 }

@@ -9,12 +9,15 @@ use std::time::Instant;
 
 use rialto_media::Drop;
 use rialto_media::{Codec, MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
-use rialto_rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, ntp};
+use rialto_rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, TransportCc, ntp};
 
-use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, forward::Forwarder};
+use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem};
 use crate::{
     ShardTotals,
-    egress::{Feed, SourceInfo, Subscription, history::Refused, receiver::SubscriptionRef},
+    egress::{
+        SourceInfo,
+        receiver::{history::Refused, queue::Again},
+    },
     ingress::keyframe::RequestLimit,
     slots::EndpointSlot,
 };
@@ -71,7 +74,7 @@ pub(super) fn send_bye(
 
 impl Core {
     /// Takes an SRTCP packet of an endpoint whose home this is.
-    pub(super) fn on_rtcp(&mut self, slot: EndpointSlot, bytes: &mut [u8], out: &mut impl Outbox) {
+    pub(super) fn on_rtcp(&mut self, slot: EndpointSlot, bytes: &mut [u8]) {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Some(rx) = e.sender.rx.as_mut() else { return self.drops.count(Drop::NoKeys) };
@@ -95,19 +98,13 @@ impl Core {
         let mut nacked = MAX_NACKED;
         for packet in RtcpPackets::new(plain) {
             match packet {
-                Ok(packet) => self.on_rtcp_packet(slot, &packet, &mut nacked, out),
+                Ok(packet) => self.on_rtcp_packet(slot, &packet, &mut nacked),
                 Err(_) => self.drops.count(Drop::MalformedRtcp),
             }
         }
     }
 
-    fn on_rtcp_packet(
-        &mut self,
-        slot: EndpointSlot,
-        packet: &Rtcp<'_>,
-        nacked: &mut usize,
-        out: &mut impl Outbox,
-    ) {
+    fn on_rtcp_packet(&mut self, slot: EndpointSlot, packet: &Rtcp<'_>, nacked: &mut usize) {
         match packet {
             Rtcp::SenderReport { ssrc, ntp, rtp_ts, blocks, .. } => {
                 self.on_sender_report(slot, *ssrc, *ntp, *rtp_ts);
@@ -122,7 +119,7 @@ impl Core {
                         break;
                     }
                     *nacked -= 1;
-                    self.on_nack(slot, *media, lost.0, out);
+                    self.on_nack(slot, *media, lost.0);
                 }
             }
             Rtcp::Pli { media, .. } => self.on_keyframe_request(slot, *media),
@@ -131,72 +128,84 @@ impl Core {
                     self.on_keyframe_request(slot, ssrc);
                 }
             }
-            // Nothing leaves with a transport-wide number yet, so that no status is about anything.
-            Rtcp::TransportCc(feedback) => {
-                self.totals.feedback_unmatched += u64::from(feedback.count);
-            }
-            Rtcp::Remb { .. } => self.on_remb(slot),
+            Rtcp::TransportCc(feedback) => self.on_transport_feedback(slot, feedback),
+            Rtcp::Remb { bitrate, .. } => self.on_remb(slot, *bitrate),
             _ => {}
         }
     }
 
-    /// An estimate that nothing is done with. Who was not asked for it is counted, once.
-    fn on_remb(&mut self, slot: EndpointSlot) {
+    /// What arrived of all that a receiver was sent.
+    fn on_transport_feedback(&mut self, slot: EndpointSlot, feedback: &TransportCc<'_>) {
+        let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        if !e.media.tables.remb && !e.spurious_remb {
-            e.spurious_remb = true;
-            self.totals.spurious_rembs += 1;
+        let Some(link) = e.receiver.link.as_mut() else {
+            self.totals.feedback_unmatched += u64::from(feedback.count);
+            return;
+        };
+        let summary = link.on_transport_feedback(now, feedback);
+        self.totals.feedback_unmatched += u64::from(summary.unknown);
+        self.link_changed(slot);
+    }
+
+    /// What a receiver estimates itself. Who was not asked for it is counted, once.
+    fn on_remb(&mut self, slot: EndpointSlot, bps: u64) {
+        let now = self.now;
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        if !e.media.tables.remb {
+            if !std::mem::replace(&mut e.spurious_remb, true) {
+                self.totals.spurious_rembs += 1;
+            }
+            return;
+        }
+        if let Some(link) = e.receiver.link.as_mut()
+            && link.on_remb(now, bps)
+        {
+            self.link_changed(slot);
         }
     }
 
-    /// The subscription that feedback about `ssrc` is for.
-    fn subscription_ref(&self, slot: EndpointSlot, ssrc: u32) -> Option<SubscriptionRef> {
-        self.endpoints.get(slot)?.receiver.by_ssrc.get(&ssrc).copied()
-    }
-
-    fn subscription_mut(&mut self, r: SubscriptionRef) -> Option<&mut Subscription> {
-        self.feeds.get_mut(r.feed)?.subscriptions.get_mut(r.at.index())
+    /// The estimate of a receiver's path may be another, or a probe may be due.
+    fn link_changed(&mut self, slot: EndpointSlot) {
+        self.list_receiver(slot);
     }
 
     fn on_report_block(&mut self, slot: EndpointSlot, block: &ReportBlock) {
         let now = self.now;
-        let Some(r) = self.subscription_ref(slot, block.ssrc) else { return };
-        let Some(s) = self.subscription_mut(r) else { return };
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some((_, s)) = e.receiver.stream_by_ssrc(block.ssrc) else { return };
         s.fraction_lost = block.fraction_lost;
-        let Some((last_sr, at)) = s.last_sr else { return };
+        let last_sr = s.last_sr;
+        if let Some(link) = e.receiver.link.as_mut() {
+            link.estimator.on_receiver_report(now, block.fraction_lost, None);
+            link.follow();
+        }
+        let Some((last_sr, at)) = last_sr else { return };
         if block.last_sr != last_sr || last_sr == 0 {
             return;
         }
         let delay = ntp::from_compact(block.delay_since_last_sr);
-        let rtt = now.saturating_duration_since(at).checked_sub(delay);
-        if let (Some(rtt), Some(e)) = (rtt, self.endpoints.get_mut(slot)) {
-            e.receiver.on_reported_round_trip(rtt);
+        if let Some(rtt) = now.saturating_duration_since(at).checked_sub(delay) {
+            e.receiver.on_reported_round_trip(now, rtt);
         }
     }
 
-    fn on_nack(&mut self, slot: EndpointSlot, ssrc: u32, sequence: u16, out: &mut impl Outbox) {
+    fn on_nack(&mut self, slot: EndpointSlot, ssrc: u32, sequence: u16) {
         let now_ms = self.now_ms();
-        let Some(r) = self.subscription_ref(slot, ssrc) else { return };
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let (rtt, allowed) = (e.receiver.round_trip(), e.receiver.resend.allows(now_ms));
-        let Some(feed) = self.feeds.get_mut(r.feed) else { return };
-        let Some(s) = feed.subscriptions.get_mut(r.at.index()) else { return };
+        let Some((stream, s)) = e.receiver.stream_by_ssrc(ssrc) else { return };
         if !allowed {
             return self.drops.count(Drop::RetransmissionBudget);
         }
         match s.history.resend(sequence, now_ms, rtt) {
+            Ok(sent) if s.keyframe.is_some_and(|keyframe| sent.index < keyframe) => {
+                self.drops.count(Drop::Moot);
+            }
             Ok(sent) => {
-                let mut forwarder = Forwarder {
-                    endpoints: &mut self.endpoints,
-                    drops: &mut self.drops,
-                    totals: &mut self.totals,
-                    scratch: &mut self.scratch,
-                    now_ms,
-                    out,
-                };
-                if !forwarder.resend(feed, r.at.index(), &sent) {
-                    self.totals.retransmissions_missed += 1;
+                if e.receiver.queue.push_again(Again { stream, sent }) {
+                    self.drops.count(Drop::RetransmissionBudget);
                 }
+                self.list_receiver(slot);
             }
             Err(Refused::Unknown) => self.totals.retransmissions_missed += 1,
             Err(Refused::TooSoon | Refused::TooOften) => self.drops.count(Drop::RepeatedNack),
@@ -205,17 +214,17 @@ impl Core {
 
     fn on_keyframe_request(&mut self, slot: EndpointSlot, ssrc: u32) {
         let (now, limit) = (self.now, self.config.keyframes.receiver);
-        let Some(r) = self.subscription_ref(slot, ssrc) else { return };
-        let video = |f: &Feed| f.info.spec.media == MediaType::Video;
-        if !self.feeds.get(r.feed).is_some_and(video) {
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some((_, s)) = e.receiver.stream_by_ssrc(ssrc) else { return };
+        if !s.is_video() {
             return;
         }
-        let Some(s) = self.subscription_mut(r) else { return };
         let encoding = s.projection.target().or(s.projection.current());
+        let source = s.source;
         if let Some(encoding) = encoding
             && s.keyframes.grant(now, &limit)
         {
-            self.want_keyframe(r.source, encoding);
+            self.want_keyframe(source, encoding);
         }
     }
 
@@ -407,14 +416,14 @@ mod tests {
     }
 
     #[test]
-    fn each_status_of_feedback_on_what_was_not_numbered_is_counted() {
+    fn each_status_of_feedback_on_what_was_never_sent_is_counted() {
         let mut world = a_call();
         let before = world.cores[0].totals.feedback_unmatched;
         let at = |seq, at| Arrival { seq: ExtSeq(seq), at };
         // One that arrived, two that are missing, one that arrived.
-        let arrivals = [at(100, 64), at(103, 70)];
+        let arrivals = [at(30_000, 64), at(30_003, 70)];
         report(&mut world, 1, |w| {
-            w.transport_cc(1, 2, 0, ExtSeq(100), &arrivals).unwrap();
+            w.transport_cc(1, 2, 0, ExtSeq(30_000), &arrivals).unwrap();
         });
         assert_eq!(world.cores[0].totals.feedback_unmatched, before + 4);
     }

@@ -14,7 +14,7 @@ use rialto_media::Drop;
 use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use rialto_rtp::{self as rtp, header::Kind};
 
-use super::{Bound, Core, Event, MAX_DATAGRAM, MAX_FLIGHT, Outbox, PeerItem};
+use super::{Bound, Core, Event, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
 use crate::{
     ShardTotals,
     ingress::{Accepted, PacketMeta},
@@ -60,13 +60,7 @@ pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Eve
 }
 
 impl Core {
-    pub(super) fn inbound(
-        &mut self,
-        local: SocketAddr,
-        remote: SocketAddr,
-        bytes: &mut [u8],
-        out: &mut impl Outbox,
-    ) {
+    pub(super) fn inbound(&mut self, local: SocketAddr, remote: SocketAddr, bytes: &mut [u8]) {
         let bound = self.addresses.get(&remote).copied();
         let kind = rtp::demux(bytes);
         if bytes.len() > MAX_DATAGRAM {
@@ -86,7 +80,7 @@ impl Core {
             }
             (Kind::Rtp | Kind::Rtcp, Some(bound)) => {
                 if bound.home == self.config.shard {
-                    self.media(bound, bytes, out);
+                    self.media(bound, bytes);
                 } else {
                     self.totals.handed_over += 1;
                     let endpoint = bound.endpoint;
@@ -119,18 +113,12 @@ impl Core {
         push(&mut self.events, &mut self.totals, event);
     }
 
-    pub(super) fn on_peer_item(
-        &mut self,
-        from: ShardId,
-        item: PeerItem,
-        bytes: &mut [u8],
-        out: &mut impl Outbox,
-    ) {
+    pub(super) fn on_peer_item(&mut self, from: ShardId, item: PeerItem, bytes: &mut [u8]) {
         match item {
             PeerItem::Datagram { endpoint, remote } => {
                 // The binding may have ended while the datagram was on its way here.
                 match self.addresses.get(&remote).copied() {
-                    Some(bound) if bound.endpoint == endpoint => self.media(bound, bytes, out),
+                    Some(bound) if bound.endpoint == endpoint => self.media(bound, bytes),
                     _ => self.drops.count(Drop::UnboundAddress),
                 }
             }
@@ -156,13 +144,13 @@ impl Core {
     }
 
     /// SRTP or SRTCP of an endpoint whose home this is.
-    fn media(&mut self, bound: Bound, bytes: &mut [u8], out: &mut impl Outbox) {
+    fn media(&mut self, bound: Bound, bytes: &mut [u8]) {
         let Some(slot) = bound.slot.or_else(|| self.endpoint_slots.get(&bound.endpoint).copied())
         else {
             return self.drops.count(Drop::UnknownEndpoint);
         };
         if rtp::is_rtcp(bytes) {
-            return self.on_rtcp(slot, bytes, out);
+            return self.on_rtcp(slot, bytes);
         }
         let Some(e) = self.endpoints.get_mut(slot) else {
             return self.drops.count(Drop::UnknownEndpoint);

@@ -4,7 +4,9 @@
 //!
 //! The packet path, in the order in which a packet takes it: [`Core::on_datagram`] →
 //! [`Sender::on_rtp`](crate::ingress::Sender::on_rtp) → `Core::route` →
-//! [`Feed::push`](crate::egress::Feed::push) → [`Core::flush`] → `forward::flush_feed` →
+//! [`Feed::push`](crate::egress::Feed::push) → [`Core::flush`] →
+//! [`Receiver::offer`](crate::egress::Receiver::offer) →
+//! [`Poll::receiver`](crate::egress::receiver::poll::Poll::receiver) →
 //! [`write_rtp`](crate::egress::wire::write_rtp).
 #![expect(
     clippy::arithmetic_side_effects,
@@ -27,6 +29,8 @@ mod snapshot;
 mod timers;
 
 use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -48,7 +52,7 @@ use super::{
     slots::{EndpointSlot, FeedSlot},
 };
 use crate::{
-    egress::Feed,
+    egress::{Feed, receiver::poll::Scratch},
     ingress::{keyframe::KeyframeLimits, silence::SilenceLimit},
 };
 
@@ -82,6 +86,8 @@ pub struct CoreConfig {
     pub sockets: Vec<SocketAddr>,
     /// How long a video packet may wait for company.
     pub video_hold: Duration,
+    /// Bounds and start of the estimate of each receiver's path.
+    pub bandwidth: rialto_bwe::Config,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
     /// How much silence is forwarded.
@@ -123,8 +129,14 @@ pub struct Core {
     feed_slots: FxHashMap<SourceId, FeedSlot>,
     /// The home endpoint of a source, on its sender's shard.
     source_homes: FxHashMap<SourceId, EndpointSlot>,
-    /// Feeds with packets that have not left yet; some may be gone.
+    /// Sources with packets that have not been offered yet; some may be gone.
     dirty: Vec<FeedSlot>,
+    /// Receivers to poll in this tick, each once; some may be gone.
+    ready: Vec<EndpointSlot>,
+    /// When receivers are to be polled that hold something back. Only what [`Queue::wake`] says counts.
+    ///
+    /// [`Queue::wake`]: crate::egress::receiver::queue::Queue::wake
+    paced: BinaryHeap<Reverse<(Instant, EndpointSlot)>>,
     peers: PeerBatches,
     events: Vec<Event>,
     next_tick: Instant,
@@ -147,11 +159,13 @@ pub struct Core {
     pub drops: DropCounters,
     /// How long packets took through this shard, since the start.
     pub delays: DelayHistogram,
+    /// How long pacers held packets back, since the start.
+    pub pacing: DelayHistogram,
     /// The most that waited in its lanes since the last snapshot.
     pub waiting: Waiting,
     /// When the oldest of the packets came that have just been written and not left yet.
     leaving: Option<Instant>,
-    scratch: forward::Scratch,
+    scratch: Scratch,
     /// Memory for a list of all endpoints.
     endpoint_list: Vec<EndpointSlot>,
     /// The same for feeds.
@@ -174,6 +188,8 @@ impl Core {
             feed_slots: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
+            ready: Vec::new(),
+            paced: BinaryHeap::new(),
             peers,
             events: Vec::new(),
             next_tick: now,
@@ -189,9 +205,10 @@ impl Core {
             totals: ShardTotals::default(),
             drops: DropCounters::default(),
             delays: DelayHistogram::default(),
+            pacing: DelayHistogram::default(),
             waiting: Waiting::default(),
             leaving: None,
-            scratch: forward::Scratch::default(),
+            scratch: Scratch::default(),
             endpoint_list: Vec::new(),
             feed_list: Vec::new(),
             config,
@@ -217,18 +234,17 @@ impl Core {
         local: SocketAddr,
         remote: SocketAddr,
         bytes: &mut [u8],
-        out: &mut impl Outbox,
     ) {
         self.now = now;
         self.totals.datagrams_received += 1;
-        self.inbound(local, remote, bytes, out);
+        self.inbound(local, remote, bytes);
     }
 
     /// Takes what another shard sent; empties the batch.
-    pub fn on_peer(&mut self, now: Instant, batch: &mut PeerBatch, out: &mut impl Outbox) {
+    pub fn on_peer(&mut self, now: Instant, batch: &mut PeerBatch) {
         self.now = now;
         let from = batch.from;
-        batch.drain(|item, bytes| self.on_peer_item(from, item, bytes, out));
+        batch.drain(|item, bytes| self.on_peer_item(from, item, bytes));
     }
 
     /// The end of a batch: whatever is due leaves.
@@ -258,7 +274,9 @@ impl Core {
     /// When [`Self::on_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Instant {
         let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due);
-        feeds.chain(self.urgent_at).fold(self.next_tick, Instant::min)
+        let paced = self.paced.peek().map(|Reverse((at, _))| *at);
+        let ready = (!self.ready.is_empty()).then_some(self.now);
+        feeds.chain(self.urgent_at).chain(paced).chain(ready).fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due at `now`.

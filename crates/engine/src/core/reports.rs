@@ -11,7 +11,7 @@ use rialto_media::{Drop, SourceId};
 
 use super::{Core, Outbox, PeerItem, feedback};
 use crate::{
-    egress::{Feed, Subscription, report::ClockReport},
+    egress::{Feed, Stream, report::ClockReport},
     slots::EndpointSlot,
 };
 
@@ -80,10 +80,12 @@ impl Core {
             if feed.next_report.is_some_and(|at| at > now) || !feed.has_reports() {
                 continue;
             }
-            let Feed { info, encodings, subscriptions, cname, .. } = feed;
+            let Feed { info, encodings, subscribers, cname, .. } = feed;
             let cname = cname.as_deref().unwrap_or(&info.cname);
             let mut next = now + REPEAT;
-            for s in subscriptions {
+            for subscriber in subscribers.values() {
+                let Some(e) = self.endpoints.get_mut(subscriber.receiver) else { continue };
+                let Some(s) = e.receiver.streams.get_mut(subscriber.stream) else { continue };
                 let current = s.projection.current().filter(|_| s.packets > 0);
                 let encoding = current.and_then(|at| encodings.get(usize::from(at)));
                 let Some(report) = encoding.and_then(|e| e.report) else {
@@ -97,17 +99,14 @@ impl Core {
                     continue;
                 }
                 let clocks = report.at(now, s.projection.clock_rate());
-                let (Some((ntp, timestamp)), Some(e)) =
-                    (clocks, self.endpoints.get_mut(s.receiver))
-                else {
-                    continue;
-                };
+                let Some((ntp, timestamp)) = clocks else { continue };
                 let timestamp = timestamp.wrapping_add(s.projection.timestamp_delta());
-                feedback::send_rtcp(e, out, &mut self.totals, |w| {
-                    let _ = w.sender_report(s.ssrc, ntp, timestamp, s.packets, s.octets, &[]);
-                    let _ = w.sdes_cname(s.ssrc, cname);
-                });
                 s.last_sr = Some((rialto_rtp::rtcp::ntp::middle(ntp), now));
+                let (ssrc, packets, octets) = (s.ssrc, s.packets, s.octets);
+                feedback::send_rtcp(e, out, &mut self.totals, |w| {
+                    let _ = w.sender_report(ssrc, ntp, timestamp, packets, octets, &[]);
+                    let _ = w.sdes_cname(ssrc, cname);
+                });
             }
             feed.next_report = Some(next);
         }
@@ -115,7 +114,7 @@ impl Core {
 }
 
 /// When a receiver should be told what the sender said.
-fn due_at(s: &Subscription, report: &ClockReport, now: Instant) -> Instant {
+fn due_at(s: &Stream, report: &ClockReport, now: Instant) -> Instant {
     s.last_sr.map_or(now, |(_, told)| told + if report.at > told { INTERVAL } else { REPEAT })
 }
 

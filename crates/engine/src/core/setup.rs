@@ -13,11 +13,14 @@ use super::{Bound, Core, Endpoint, Outbox, PeerItem, ShardCommand, feedback};
 use crate::{
     dest::Dest,
     egress::{
-        Feed, SourceInfo, Subscription, history::History, numbers::FIRST, projection::Projection,
-        receiver::SubscriptionRef,
+        Feed, SourceInfo,
+        receiver::{
+            link::{Feedback, Link},
+            stream::{Begin, Stream},
+        },
+        source::Subscriber,
     },
-    ingress::keyframe::Granted,
-    slots::{EndpointSlot, FeedSlot, Place},
+    slots::{EndpointSlot, FeedSlot, StreamSlot},
 };
 
 impl Core {
@@ -54,11 +57,7 @@ impl Core {
                 }
             }
             ShardCommand::Select { endpoint, remote, local } => {
-                let dest = self.dest(local, remote);
-                if let Some(e) = self.endpoint_mut(endpoint) {
-                    e.receiver.dest = dest;
-                }
-                self.readiness_changed(endpoint);
+                self.select(endpoint, local, remote);
             }
             ShardCommand::SetKeys(id, keys) => self.set_keys(id, &keys),
             ShardCommand::SetRtt(id, rtt) => self.set_rtt(id, rtt),
@@ -88,6 +87,20 @@ impl Core {
         {
             e.addresses.push(remote);
         }
+    }
+
+    fn select(&mut self, endpoint: EndpointId, local: SocketAddr, remote: SocketAddr) {
+        let (dest, now, bandwidth) = (self.dest(local, remote), self.now, self.config.bandwidth);
+        if let Some(e) = self.endpoint_mut(endpoint) {
+            let before = std::mem::replace(&mut e.receiver.dest, dest);
+            // Another way carries something else.
+            if let Some(link) = e.receiver.link.as_mut()
+                && before.is_some_and(|before| before.remote.ip() != remote.ip())
+            {
+                **link = Link::new(link.feedback, bandwidth, now);
+            }
+        }
+        self.readiness_changed(endpoint);
     }
 
     fn transmit(
@@ -148,8 +161,8 @@ impl Core {
     fn remove_endpoint(&mut self, id: EndpointId, out: &mut impl Outbox) {
         let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
         let wanted = self.endpoints.get(slot).map(|e| e.subscriptions.clone()).unwrap_or_default();
-        for subscription in wanted.iter().rev() {
-            self.unsubscribe(id, subscription.source, out);
+        for (source, _) in wanted.iter().rev() {
+            self.unsubscribe(id, source, out);
         }
         self.forget_sources(slot);
         self.endpoint_slots.remove(&id);
@@ -179,13 +192,17 @@ impl Core {
             return;
         }
         e.media = self.descriptions.get(media);
-        for r in e.subscriptions.iter() {
-            let Some(feed) = self.feeds.get_mut(r.feed) else { continue };
-            if let Some(s) = feed.subscriptions.get_mut(r.at.index()) {
-                s.payload_types = self.descriptions.map(&feed.media, &e.media);
-                // What it was sent has other bytes now, and must not be sealed again under its number.
-                s.history.clear();
-            }
+        let feedback = Feedback::negotiated(&e.media.media, &e.media.tables);
+        if feedback != e.receiver.link.as_ref().map(|link| link.feedback) {
+            let (bandwidth, now) = (self.config.bandwidth, self.now);
+            let link = |feedback| Box::new(Link::new(feedback, bandwidth, now));
+            e.receiver.link = feedback.map(link);
+        }
+        for s in e.receiver.streams.values_mut() {
+            let Some(feed) = self.feeds.get(s.feed) else { continue };
+            s.payload_types = self.descriptions.map(&feed.media, &e.media);
+            // What it was sent has other bytes now, and must not be sealed again under its number.
+            s.history.clear();
         }
     }
 
@@ -219,9 +236,10 @@ impl Core {
         e.keys = Some(keys.clone());
         e.sender.set_keys(rx);
         e.receiver.set_keys(tx);
-        for r in e.subscriptions.clone().iter() {
-            if let Some(feed) = self.feeds.get_mut(r.feed) {
-                feed.on_new_keys(r.at, now_ms);
+        e.receiver.queue.again.clear();
+        for s in e.receiver.streams.values_mut() {
+            if let Some(feed) = self.feeds.get_mut(s.feed) {
+                s.on_new_keys(feed, now_ms);
             }
         }
         self.readiness_changed(id);
@@ -231,23 +249,25 @@ impl Core {
     /// it can have it, and not before.
     fn readiness_changed(&mut self, id: EndpointId) {
         let now_ms = self.now_ms();
-        let Some(e) = self.endpoint_mut(id) else { return };
+        let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
         let (ready, subscriptions) = (e.receiver.is_ready(), e.subscriptions.clone());
-        for r in subscriptions.iter() {
-            let feed = self.feeds.get_mut(r.feed);
-            if let Some(s) = feed.and_then(|f| f.subscriptions.get_mut(r.at.index())) {
+        for (_, stream) in subscriptions.iter() {
+            let e = self.endpoints.get_mut(slot);
+            if let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(stream)) {
                 if ready && !s.ready {
                     s.projection.restart_waiting(now_ms);
                 }
                 s.ready = ready;
             }
-            self.retarget_one(r);
+            self.retarget_stream(slot, stream);
         }
     }
 
     fn set_rtt(&mut self, id: EndpointId, rtt: Duration) {
+        let now = self.now;
         if let Some(e) = self.endpoint_mut(id) {
-            e.receiver.on_ice_round_trip(rtt);
+            e.receiver.on_ice_round_trip(now, rtt);
         }
     }
 
@@ -300,15 +320,16 @@ impl Core {
         feed.info = info.clone();
         let payload_types = self.descriptions.map(&feed.media, &e.media);
         let known = e.subscriptions.get(source);
-        let place = known.and_then(|r| Some((r, feed.subscriptions.get_mut(r.at.index())?)));
-        let reference = if let Some((reference, s)) = place {
+        let stream = if let Some((stream, s)) =
+            known.and_then(|slot| Some((slot, e.receiver.streams.get_mut(slot)?)))
+        {
             if (s.terms.mid, &s.payload_types) != (terms.mid, &payload_types) {
                 // As in `set_media`.
                 s.history.clear();
             }
             s.terms = terms;
             s.payload_types = payload_types;
-            reference
+            stream
         } else {
             let Some(encoding) = info.spec.encodings.first() else { return };
             let Ok(next) = e.receiver.numbers.begin(encoding.ssrc) else {
@@ -319,29 +340,23 @@ impl Core {
                 return;
             };
             let rtx_next = encoding.rtx.and_then(|rtx| e.receiver.numbers.begin(rtx).ok());
-            let clock = feedback::clock_rate(info);
-            let place = feed.subscribe(Subscription {
-                receiver: slot,
+            let begin = Begin {
                 ssrc: encoding.ssrc,
-                rtx_ssrc: encoding.rtx.filter(|_| rtx_next.is_some()),
-                rtx_next: rtx_next.unwrap_or(FIRST),
+                rtx: encoding.rtx.zip(rtx_next),
+                next,
+                clock_rate: feedback::clock_rate(info),
+                ready: e.receiver.is_ready(),
                 terms,
                 payload_types,
-                projection: Projection::new(clock, next),
-                history: History::default(),
-                keyframes: Granted::default(),
-                ready: e.receiver.is_ready(),
-                packets: 0,
-                octets: 0,
-                interval_bytes: 0,
-                retransmissions: 0,
-                last_sr: None,
-                fraction_lost: 0,
-            });
-            let reference = SubscriptionRef { source, feed: feed_slot, at: place };
-            e.receiver.by_ssrc.insert(encoding.ssrc, reference);
-            e.subscriptions.set(reference);
-            reference
+            };
+            let stream = e.receiver.streams.insert(Stream::new(feed_slot, feed, begin));
+            let subscriber = feed.subscribe(Subscriber { receiver: slot, stream });
+            if let Some(s) = e.receiver.streams.get_mut(stream) {
+                s.subscriber = subscriber;
+            }
+            e.receiver.by_ssrc.insert(encoding.ssrc, stream);
+            e.subscriptions.set(source, stream);
+            stream
         };
         if first && info.home == self.config.shard {
             self.tell_active(source, info.home);
@@ -349,7 +364,7 @@ impl Core {
         if all {
             self.retarget(source);
         } else {
-            self.retarget_one(reference);
+            self.retarget_stream(slot, stream);
         }
         if first && info.home != self.config.shard {
             self.tell_wanted(source, true);
@@ -363,30 +378,17 @@ impl Core {
         out: &mut impl Outbox,
     ) {
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
-        let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let Some(reference) = e.subscriptions.remove(source) else { return };
-        let SubscriptionRef { feed: feed_slot, at, .. } = reference;
-        let Some(feed) = self.feeds.get_mut(feed_slot) else { return };
-        let Some(gone) = feed.unsubscribe(at) else { return };
-        if let Some(moved) = feed.subscriptions.get(at.index())
-            && let Some(other) = self.endpoints.get_mut(moved.receiver)
-        {
-            other.subscriptions.set(reference);
-            if let Some(known) = other.receiver.by_ssrc.get_mut(&moved.ssrc) {
-                *known = reference;
-            }
-        }
-        let empty = feed.subscriptions.is_empty();
         let random = self.next_random();
-        if let Some(e) = self.endpoints.get_mut(slot) {
-            e.receiver.by_ssrc.remove(&gone.ssrc);
-            e.receiver.retire(&gone, random);
-            if gone.packets > 0 {
-                feedback::send_bye(e, gone.ssrc, out, &mut self.totals);
-            }
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some(stream) = e.subscriptions.remove(source) else { return };
+        let Some(gone) = e.receiver.remove_stream(stream, random) else { return };
+        if gone.packets > 0 {
+            feedback::send_bye(e, gone.ssrc, out, &mut self.totals);
         }
-        if empty {
-            self.drop_feed(source, feed_slot);
+        let Some(feed) = self.feeds.get_mut(gone.feed) else { return };
+        feed.unsubscribe(gone.subscriber, gone.wanted());
+        if feed.subscribers.is_empty() {
+            self.drop_feed(source, gone.feed);
         } else {
             self.tell_wanted(source, false);
         }
@@ -413,19 +415,27 @@ impl Core {
         let now_ms = self.now_ms();
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let Some(feed) = feed else { return };
-        let all = (0..feed.subscriptions.len()).map(Place::new);
-        let waits = all.fold(0, |waits, at| waits | feed.retarget(at, now_ms));
+        let mut waits = 0;
+        let subscribers: Vec<_> = feed.subscribers.values().copied().collect();
+        for Subscriber { receiver, stream } in subscribers {
+            let e = self.endpoints.get_mut(receiver);
+            if let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(stream)) {
+                waits |= s.retarget(feed, now_ms);
+            }
+        }
         self.want_keyframes(source, waits);
         self.tell_wanted(source, false);
     }
 
     /// Decides anew what one receiver of a source gets; nothing has changed for the others.
-    pub(super) fn retarget_one(&mut self, r: SubscriptionRef) {
+    pub(super) fn retarget_stream(&mut self, slot: EndpointSlot, stream: StreamSlot) {
         let now_ms = self.now_ms();
-        let Some(feed) = self.feeds.get_mut(r.feed) else { return };
-        let waits = feed.retarget(r.at, now_ms);
-        self.want_keyframes(r.source, waits);
-        self.tell_wanted(r.source, false);
+        let e = self.endpoints.get_mut(slot);
+        let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(stream)) else { return };
+        let Some(feed) = self.feeds.get_mut(s.feed) else { return };
+        let (source, waits) = (s.source, s.retarget(feed, now_ms));
+        self.want_keyframes(source, waits);
+        self.tell_wanted(source, false);
     }
 
     /// Tells the sender's home which encodings receivers here need, if that has changed.

@@ -8,12 +8,9 @@
 )]
 
 use super::{Core, Endpoint};
-use crate::egress::Feed;
 use crate::{
-    EndpointSnapshot, ShardSnapshot, SourceSnapshot, SubscriptionSnapshot,
-    slots::{EndpointSlot, FeedSlot},
+    EndpointSnapshot, ShardSnapshot, SourceSnapshot, SubscriptionSnapshot, slots::EndpointSlot,
 };
-use slotmap::SlotMap;
 
 /// So much is copied at a time, in subscriptions: about a millisecond's work. With more than twenty
 /// times as much a snapshot takes longer than a second.
@@ -52,7 +49,7 @@ impl Core {
             self.totals.video_ms += arrived.count() as u64 * interval.as_millis() as u64;
             self.totals.layering_changes += std::mem::take(&mut e.sender.layering_changes);
             let seconds = interval.as_secs_f64().max(0.001);
-            let subscriptions = subscriptions(e, slot, &mut self.feeds, seconds);
+            let subscriptions = subscriptions(e, seconds);
             done += 1 + subscriptions.len();
             survey.measured.push(endpoint(e, subscriptions, seconds));
         }
@@ -141,22 +138,13 @@ fn endpoint(
 }
 
 /// What an endpoint gets, with the fraction of each that it reported lost (of 256).
-fn subscriptions(
-    e: &Endpoint,
-    slot: EndpointSlot,
-    feeds: &mut SlotMap<FeedSlot, Feed>,
-    seconds: f64,
-) -> Vec<(SubscriptionSnapshot, u8)> {
+fn subscriptions(e: &mut Endpoint, seconds: f64) -> Vec<(SubscriptionSnapshot, u8)> {
     let mut all = Vec::with_capacity(e.subscriptions.len());
-    for r in e.subscriptions.iter() {
-        let feed = feeds.get_mut(r.feed);
-        let Some(s) = feed.and_then(|f| f.subscriptions.get_mut(r.at.index())) else { continue };
-        if s.receiver != slot {
-            continue;
-        }
+    for (source, stream) in e.subscriptions.iter() {
+        let Some(s) = e.receiver.streams.get_mut(stream) else { continue };
         let bytes = std::mem::take(&mut s.interval_bytes);
         let snapshot = SubscriptionSnapshot {
-            source: r.source,
+            source,
             current: s.projection.current(),
             target: s.projection.target(),
             bps: rate(bytes * 8, 0, seconds),

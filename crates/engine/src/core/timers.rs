@@ -10,10 +10,7 @@ use std::time::Duration;
 use rialto_media::Drop;
 
 use super::{Core, Event, Outbox, PeerItem, feedback, inbound};
-use crate::{
-    MediaEvent,
-    slots::{EndpointSlot, Place},
-};
+use crate::{MediaEvent, slots::EndpointSlot};
 
 /// Between two receiver reports to a sender.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -147,8 +144,11 @@ impl Core {
         for slot in all.drain(..) {
             let Some(feed) = self.feeds.get(slot) else { continue };
             let source = feed.info.spec.id;
-            let all = (0..feed.subscriptions.len()).map(Place::new);
-            let ask = all.fold(0, |ask, at| ask | feed.keyframe_for(at));
+            let ask = feed.subscribers.values().fold(0, |ask, subscriber| {
+                let e = self.endpoints.get(subscriber.receiver);
+                let stream = e.and_then(|e| e.receiver.streams.get(subscriber.stream));
+                ask | stream.map_or(0, |s| s.keyframe_for(feed))
+            });
             self.want_keyframes(source, ask);
         }
         self.feed_list = all;

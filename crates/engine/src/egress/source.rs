@@ -174,6 +174,19 @@ impl Feed {
         self.encodings.iter().any(|e| e.report.is_some())
     }
 
+    /// Takes a receiver.
+    pub fn subscribe(&mut self, subscriber: Subscriber) -> SubscriberSlot {
+        self.next_report = None;
+        self.subscribers.insert(subscriber)
+    }
+
+    /// Gives up a receiver, which wanted the encodings in `wanted`.
+    pub fn unsubscribe(&mut self, slot: SubscriberSlot, wanted: EncodingMask) {
+        if self.subscribers.remove(slot).is_some() {
+            self.wanted.change(wanted, 0);
+        }
+    }
+
     /// Everything that has come is offered now.
     pub fn offered(&mut self) {
         for encoding in &mut self.encodings {
@@ -195,6 +208,22 @@ impl Feed {
     /// Encodings that arrive, as far as receivers need to know: an only one is always offered.
     pub fn offered_encodings(&self) -> EncodingMask {
         if self.info.spec.encodings.len() == 1 { 1 } else { self.active }
+    }
+
+    /// The ring of an encoding, once a packet has come.
+    #[inline]
+    pub fn ring(&self, encoding: u8) -> Option<&PacketRing> {
+        self.encodings.get(usize::from(encoding))?.ring.as_ref()
+    }
+
+    /// The index that an encoding's next packet will get.
+    pub fn head(&self, encoding: u8) -> RingIndex {
+        self.encodings.get(usize::from(encoding)).map_or(0, EncodingFeed::head)
+    }
+
+    /// The description of a packet that is still held.
+    pub fn packet(&self, encoding: u8, at: RingIndex) -> Option<&PacketMeta> {
+        self.ring(encoding)?.get(at).map(|(meta, _)| meta)
     }
 
     /// Bytes allocated for packets.

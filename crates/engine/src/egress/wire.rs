@@ -34,15 +34,38 @@ pub struct Outgoing {
     pub tl0_delta: u8,
     /// For RTX: the sequence number of the original (RFC 4588 section 4).
     pub original: Option<u16>,
+    /// What only this hop needs.
+    pub stamp: Stamp,
 }
 
+/// Header extensions that are for the path to this receiver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Transport-wide number (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2).
+    pub number: Option<u16>,
+    /// When it leaves, 6.18 fixed point seconds.
+    pub send_time: Option<u32>,
+}
+
+/// Bytes of the extension elements that a stamp becomes, at most.
+const STAMP_LEN: usize = 3 + 4;
+
 /// Length of the extension block that [`write_rtp`] will write for this packet and receiver, computed
-/// without writing. Exact for the one-byte form; an upper bound otherwise.
+/// without writing. `stamped`: it carries what only this hop needs. Exact for the one-byte form with both
+/// stamps; an upper bound otherwise.
 #[inline]
-pub fn extension_len(meta: &PacketMeta, tables: &Tables, mid: Option<&Mid>) -> usize {
+pub fn extension_len(
+    meta: &PacketMeta,
+    tables: &Tables,
+    mid: Option<&Mid>,
+    stamped: bool,
+) -> usize {
     let mut len = 0;
     if let Some(mid) = mid {
         len += 1 + mid.as_bytes().len();
+    }
+    if stamped {
+        len += STAMP_LEN;
     }
     for e in meta.extensions.iter().flatten() {
         if tables.extension_id(e.kind).is_some() {
@@ -89,7 +112,7 @@ pub fn write_plain(
     )?;
     let sources = write_sources(buf, meta, packet)?;
     let start = FIXED_LEN + sources;
-    let header_len = start + write_extensions(buf, start, meta, packet, tables, mid)?;
+    let header_len = start + write_extensions(buf, start, out.stamp, meta, packet, tables, mid)?;
     let mut at = header_len;
     if let Some(original) = out.original {
         buf.get_mut(at..at + 2)?.copy_from_slice(&original.to_be_bytes());
@@ -139,6 +162,7 @@ fn write_sources(buf: &mut [u8], meta: &PacketMeta, packet: &[u8]) -> Option<usi
 fn write_extensions(
     buf: &mut [u8],
     start: usize,
+    stamp: Stamp,
     meta: &PacketMeta,
     packet: &[u8],
     tables: &Tables,
@@ -148,6 +172,13 @@ fn write_extensions(
     // An element that does not fit the negotiated form is left out; the packet is good without it.
     if let (Some(mid), Some(id)) = (mid, tables.extension_id(Extension::Mid)) {
         let _ = writer.push(id, mid.as_bytes());
+    }
+    if let (Some(number), Some(id)) = (stamp.number, tables.extension_id(Extension::TransportCc)) {
+        let _ = writer.push(id, &number.to_be_bytes());
+    }
+    if let (Some(at), Some(id)) = (stamp.send_time, tables.extension_id(Extension::AbsSendTime)) {
+        let [_, a, b, c] = at.to_be_bytes();
+        let _ = writer.push(id, &[a, b, c]);
     }
     for e in meta.extensions.iter().flatten() {
         let start = usize::from(e.start);

@@ -16,6 +16,7 @@ use rialto_rtp::{
 use rialto_srtp::{RxContext, RxStream, TxContext};
 
 use super::media::{Body, Numbering, Plain, Track};
+use crate::ingress::twcc::{self, TwccRecorder};
 
 /// What is missing is asked for after so long, and again after so long.
 const NACK_INTERVAL: Duration = Duration::from_millis(60);
@@ -83,6 +84,11 @@ pub struct Client {
     pub(super) next_media: BTreeMap<SourceId, Instant>,
     pub(super) next_report: Instant,
     pub(super) next_nack: Instant,
+    pub(super) next_feedback: Instant,
+    /// It tells what arrives, as it negotiated to do.
+    pub gives_feedback: bool,
+    arrivals: TwccRecorder,
+    feedback_count: u8,
     tx: TxContext,
     rx: RxContext,
     streams: HashMap<u32, Option<RxStream>>,
@@ -111,6 +117,10 @@ impl Client {
             next_media: BTreeMap::new(),
             next_report: now + Duration::from_millis(200),
             next_nack: now,
+            next_feedback: now,
+            gives_feedback: true,
+            arrivals: TwccRecorder::new(now),
+            feedback_count: 0,
             tx,
             rx,
             streams: HashMap::new(),
@@ -144,7 +154,8 @@ impl Client {
     /// When it wants to act next.
     pub(super) fn next_timeout(&self) -> Instant {
         let media = self.next_media.values().min().copied();
-        media.into_iter().fold(self.next_report.min(self.next_nack), Instant::min)
+        let own = [self.next_report, self.next_nack, self.next_feedback];
+        media.into_iter().chain(own).min().unwrap_or(self.next_report)
     }
 
     /// What it sends at `now`.
@@ -169,6 +180,37 @@ impl Client {
             self.next_nack = now + Duration::from_millis(20);
             out.extend(self.nacks(now));
         }
+        if self.next_feedback <= now {
+            self.next_feedback = now + twcc::INTERVAL;
+            out.extend(self.feedback(now));
+        }
+        out
+    }
+
+    /// Transport-wide feedback on what has come since the last.
+    fn feedback(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if !self.gives_feedback {
+            return None;
+        }
+        let (mut base, mut packets) = (None, Vec::new());
+        self.arrivals.take(now, |first, arrivals| {
+            (base, packets) = (Some(ExtSeq(first)), arrivals.to_vec());
+            arrivals.len()
+        });
+        let (mut base, mut rest) = (base?, packets.as_slice());
+        let mut count = self.feedback_count;
+        let out = self.rtcp(|w| {
+            while let Ok(taken) = w.transport_cc(1, 2, count, base, rest) {
+                count = count.wrapping_add(1);
+                let Some(last) = taken.checked_sub(1).and_then(|t| rest.get(t)) else { break };
+                base = ExtSeq(last.seq.0 + 1);
+                rest = rest.get(taken..).unwrap_or_default();
+                if rest.is_empty() {
+                    break;
+                }
+            }
+        });
+        self.feedback_count = count;
         out
     }
 
@@ -305,12 +347,20 @@ impl Client {
         let stream = self.streams.entry(header.ssrc).or_default();
         let opened = self.rx.open_rtp(stream, bytes, header.len).ok()?;
         let mut bytes = bytes.get_mut(..opened.len)?;
+        let numbered = header.extensions(bytes);
+        let id = self.numbering.extension(Extension::TransportCc);
+        let number = numbered.into_iter().find(|e| e.id == id).map(|e| e.data);
+        let number = number.and_then(rtp::ext::transport_seq).expect("a transport-wide number");
+        self.arrivals.on_packet(now, number);
         if let Some(tape) = &mut self.tape {
             tape.push(bytes.to_vec());
             return Some(());
         }
         let i = self.incoming.get_mut(&source)?;
         let video = i.spec.media == MediaType::Video;
+        if is_rtx && header.payload_range(bytes).is_ok_and(|payload| payload.is_empty()) {
+            return Some(());
+        }
         if is_rtx {
             assert_eq!(header.payload_type, self.numbering.rtx(), "payload type of RTX");
             let ssrc = i.spec.encodings.first()?.ssrc;

@@ -53,6 +53,8 @@ pub struct WorldConfig {
     pub scatter: bool,
     /// Protection of all clients.
     pub profile: Profile,
+    /// Bounds and start of the estimate of each client's link.
+    pub bandwidth: rialto_bwe::Config,
 }
 
 impl Default for WorldConfig {
@@ -63,6 +65,7 @@ impl Default for WorldConfig {
             weather: Weather::FINE,
             scatter: false,
             profile: Profile::AeadAes128Gcm,
+            bandwidth: rialto_bwe::Config::default(),
         }
     }
 }
@@ -122,6 +125,7 @@ impl World {
                 shards: config.shards,
                 sockets: vec![BRIDGE],
                 video_hold: Duration::from_micros(250),
+                bandwidth: config.bandwidth,
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
                 silence: crate::ingress::silence::SilenceLimit::default(),
                 seed: config.seed,
@@ -339,7 +343,7 @@ impl World {
             Arrival::Client { .. } => {}
             Arrival::Peer { shard, mut batch } => {
                 let mut out = Collected::default();
-                self.cores[shard].on_peer(self.now, &mut batch, &mut out);
+                self.cores[shard].on_peer(self.now, &mut batch);
                 self.cores[shard].flush(self.now, &mut out);
                 self.after(shard, out);
             }
@@ -349,7 +353,7 @@ impl World {
     /// Gives a datagram to a shard at once.
     pub fn deliver(&mut self, shard: usize, from: SocketAddr, bytes: &mut [u8]) {
         let mut out = Collected::default();
-        self.cores[shard].on_datagram(self.now, BRIDGE, from, bytes, &mut out);
+        self.cores[shard].on_datagram(self.now, BRIDGE, from, bytes);
         self.cores[shard].flush(self.now, &mut out);
         self.after(shard, out);
     }

@@ -153,6 +153,7 @@ impl World {
                 shards: SHARDS,
                 sockets: vec![BRIDGE],
                 video_hold: Duration::ZERO,
+                bandwidth: rialto_engine::BandwidthConfig::default(),
                 keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
                 silence: rialto_engine::ingress::silence::SilenceLimit::default(),
                 seed,
@@ -295,7 +296,7 @@ impl World {
     pub(crate) fn deliver(&mut self, at: usize, mut bytes: Vec<u8>) {
         let (shard, from) = (self.shard_of(at), self.peers[at].addr);
         let mut out = Collected::default();
-        self.cores[shard].on_datagram(self.now, BRIDGE, from, &mut bytes, &mut out);
+        self.cores[shard].on_datagram(self.now, BRIDGE, from, &mut bytes);
         self.cores[shard].flush(self.now, &mut out);
         self.after(shard, out);
     }
@@ -313,7 +314,7 @@ impl World {
             let mut batch = PeerBatch::new(ShardId(shard as u16));
             if self.cores[shard].take_peer(ShardId(to as u16), &mut batch) {
                 let mut out = Collected::default();
-                self.cores[to].on_peer(self.now, &mut batch, &mut out);
+                self.cores[to].on_peer(self.now, &mut batch);
                 self.cores[to].flush(self.now, &mut out);
                 self.after(to, out);
             }

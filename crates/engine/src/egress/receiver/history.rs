@@ -1,7 +1,9 @@
-//! What a receiver was sent lately: from the sequence number it saw to the packet's place in the ring.
+//! What a stream sent lately: from the sequence number it saw to the packet's place in the ring.
 #![expect(clippy::cast_possible_truncation, reason = "the low bits are what is kept")]
 
 use std::time::Duration;
+
+use crate::egress::wire::Stamp;
 
 /// Packets remembered per subscription; JVB's cache holds as many.
 const SLOTS: usize = 512;
@@ -31,6 +33,8 @@ pub struct Sent {
     pub tl0_delta: u8,
     /// Padding bytes it was sent with: a plain retransmission must be the same bytes.
     pub padding: u8,
+    /// What it was stamped with, for the same reason; remembered only where packets are sent again plain.
+    pub stamp: Stamp,
 }
 
 /// Why a packet is not sent again.
@@ -48,6 +52,8 @@ pub enum Refused {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     slots: Box<[Slot]>,
+    /// Of each slot what it was stamped with; empty where retransmissions have a stream of their own.
+    stamps: Box<[Stamp]>,
     newest: u64,
 }
 
@@ -74,17 +80,39 @@ const _: () = assert!(size_of::<Slot>() == 20);
 const UNUSED: u8 = u8::MAX;
 
 impl History {
-    /// Remembers a packet, forgetting the one `SLOTS` before.
+    /// Remembers a packet, forgetting the one `SLOTS` before. `plain`: it would be sent again as it was,
+    /// for want of a stream for retransmissions.
     #[inline]
-    pub fn record(&mut self, sent: Sent) {
+    pub fn record(&mut self, sent: Sent, plain: bool) {
         if self.slots.is_empty() {
             let unused = Slot::from(Sent { encoding: UNUSED, ..Sent::default() });
             self.slots = vec![unused; SLOTS].into();
         }
         self.newest = self.newest.max(sent.index);
+        if plain {
+            self.record_stamp(&sent);
+        }
         if let Some(slot) = self.slots.get_mut(sent.index as usize % SLOTS) {
             *slot = sent.into();
         }
+    }
+
+    #[cold]
+    fn record_stamp(&mut self, sent: &Sent) {
+        if self.stamps.is_empty() {
+            self.stamps = vec![Stamp::default(); SLOTS].into();
+        }
+        if let Some(stamp) = self.stamps.get_mut(sent.index as usize % SLOTS) {
+            *stamp = sent.stamp;
+        }
+    }
+
+    /// One of the packets that were sent last, for a probe: `back` counts from the newest.
+    pub fn recent(&self, back: u64) -> Option<Sent> {
+        let index = self.newest.checked_sub(back)?;
+        let slot = self.slots.get(index as usize % SLOTS)?;
+        let known = slot.encoding != UNUSED && slot.index == index as u32;
+        known.then(|| slot.sent(index, slot.at_ms.into(), Stamp::default()))
     }
 
     /// Forgets all; keeps its memory.
@@ -118,16 +146,24 @@ impl History {
         slot.resent = slot.resent.saturating_add(1);
         slot.at_ms = now_ms as u16;
         let since = (self.newest as u32).wrapping_sub(slot.index);
-        Ok(Sent {
-            index: self.newest.saturating_sub(u64::from(since)),
-            ring: slot.ring,
-            timestamp: slot.timestamp,
-            at_ms: now_ms,
-            picture_id_delta: slot.picture_id_delta,
-            encoding: slot.encoding,
-            tl0_delta: slot.tl0_delta,
-            padding: slot.padding,
-        })
+        let stamp = self.stamps.get(usize::from(sequence) % SLOTS).copied().unwrap_or_default();
+        Ok(slot.sent(self.newest.saturating_sub(u64::from(since)), now_ms, stamp))
+    }
+}
+
+impl Slot {
+    fn sent(&self, index: u64, at_ms: u32, stamp: Stamp) -> Sent {
+        Sent {
+            index,
+            ring: self.ring,
+            timestamp: self.timestamp,
+            at_ms,
+            picture_id_delta: self.picture_id_delta,
+            encoding: self.encoding,
+            tl0_delta: self.tl0_delta,
+            padding: self.padding,
+            stamp,
+        }
     }
 }
 
@@ -157,7 +193,7 @@ mod tests {
     fn resends_once_a_round_trip() {
         let mut h = History::default();
         assert_eq!(h.resend(7, 0, RTT), Err(Refused::Unknown));
-        h.record(Sent { index: 0x1_0007, ring: 3, at_ms: 1_000, ..Sent::default() });
+        h.record(Sent { index: 0x1_0007, ring: 3, at_ms: 1_000, ..Sent::default() }, false);
         assert_eq!(h.resend(7, 1_089, RTT), Err(Refused::TooSoon));
         assert_eq!(h.resend(7, 1_090, RTT).unwrap().ring, 3);
         assert_eq!(h.resend(7, 1_100, RTT), Err(Refused::TooSoon));
@@ -167,20 +203,20 @@ mod tests {
     #[test]
     fn resends_a_packet_a_bounded_number_of_times() {
         let mut h = History::default();
-        h.record(Sent { index: 7, ..Sent::default() });
+        h.record(Sent { index: 7, ..Sent::default() }, false);
         let ms = |n: u8| u32::from(n) * 1_000;
         for n in 1..=MAX_RESENDS {
             assert!(h.resend(7, ms(n), RTT).is_ok());
         }
         assert_eq!(h.resend(7, ms(MAX_RESENDS + 1), RTT), Err(Refused::TooOften));
-        h.record(Sent { index: 8, ..Sent::default() });
+        h.record(Sent { index: 8, ..Sent::default() }, false);
         assert!(h.resend(8, 1_000, RTT).is_ok(), "each packet has its own count");
     }
 
     #[test]
     fn a_round_trip_of_nothing_is_no_leave_to_resend_at_once() {
         let mut h = History::default();
-        h.record(Sent { index: 7, at_ms: 0, ..Sent::default() });
+        h.record(Sent { index: 7, at_ms: 0, ..Sent::default() }, false);
         assert_eq!(h.resend(7, MIN_QUIET_MS - 1, Duration::ZERO), Err(Refused::TooSoon));
         assert!(h.resend(7, MIN_QUIET_MS, Duration::ZERO).is_ok());
     }
@@ -189,7 +225,7 @@ mod tests {
     fn forgets_the_oldest() {
         let mut h = History::default();
         for index in 0..=SLOTS as u64 {
-            h.record(Sent { index, ..Sent::default() });
+            h.record(Sent { index, ..Sent::default() }, false);
         }
         assert_eq!(h.resend(0, 1_000, RTT), Err(Refused::Unknown));
         assert!(h.resend(1, 1_000, RTT).is_ok());
@@ -201,7 +237,7 @@ mod tests {
         let sent = |index| Sent { index, at_ms: 0xffff, ..Sent::default() };
         // Late ones are recorded after newer ones.
         for index in [0xffff_fff0, 0x1_0000_0003, 0x1_0000_0001] {
-            h.record(sent(index));
+            h.record(sent(index), false);
         }
         assert_eq!(h.resend(0xfff0, 0x1_000f, RTT), Err(Refused::TooSoon));
         for index in [0xffff_fff0, 0x1_0000_0003, 0x1_0000_0001] {

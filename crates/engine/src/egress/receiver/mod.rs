@@ -1,95 +1,27 @@
-//! One receiver on its home shard: keys, address, and what it gets.
+//! One receiver on its home shard: an object that owns everything that is sent to one endpoint. Sources
+//! offer packets to it; [`poll`] says which of them leave now, and how.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+pub mod budget;
+pub mod history;
+pub mod link;
+pub mod numbers;
+pub mod poll;
+pub mod projection;
+pub mod queue;
+pub mod stream;
 
-use rialto_media::{
-    HashKey, KeyedMap, PtMap, SourceId, Terms,
-    encodings::{self, EncodingMask},
-};
+use std::time::{Duration, Instant};
+
+use rialto_media::{HashKey, KeyedMap};
 use rialto_srtp::TxContext;
+use slotmap::SlotMap;
 
-use super::{
-    budget::ResendBudget,
-    history::History,
-    numbers::{FIRST, SsrcNumbers},
-    projection::Projection,
-};
-use crate::{
-    dest::Dest,
-    ingress::keyframe::Granted,
-    slots::{EndpointSlot, FeedSlot, Place},
-};
+pub use self::stream::Stream;
+use self::{budget::ResendBudget, link::Link, numbers::SsrcNumbers, queue::Queue};
+use crate::{dest::Dest, slots::StreamSlot};
 
 /// Round trip assumed before one is measured.
 pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
-
-/// Whether and how a receiver can get a source.
-#[derive(Debug)]
-pub struct Subscription {
-    /// The receiving endpoint.
-    pub receiver: EndpointSlot,
-    /// SSRC it sees.
-    pub ssrc: u32,
-    /// SSRC of retransmissions.
-    pub rtx_ssrc: Option<u32>,
-    /// Next index of the retransmission stream.
-    pub rtx_next: u64,
-    /// MID to stamp, and which encodings it may get.
-    pub terms: Terms,
-    /// Payload types of the receiver for those of the sender.
-    pub payload_types: Arc<PtMap>,
-    /// Which encoding, with which numbers.
-    pub projection: Projection,
-    /// What was sent.
-    pub history: History,
-    /// Limit of its keyframe requests.
-    pub keyframes: Granted,
-    /// The receiver has keys and an address.
-    pub ready: bool,
-    /// Packets and payload bytes sent, for sender reports.
-    pub packets: u32,
-    /// See `packets`.
-    pub octets: u32,
-    /// Bytes since the last snapshot.
-    pub interval_bytes: u64,
-    /// Retransmissions sent.
-    pub retransmissions: u64,
-    /// The last sender report's middle 32 bits and when it was sent: for the next one, and to measure
-    /// the round trip.
-    pub last_sr: Option<(u32, Instant)>,
-    /// Fraction lost as last reported, 0..=255.
-    pub fraction_lost: u8,
-}
-
-impl Subscription {
-    /// Encodings that it gets or waits for.
-    #[inline]
-    pub fn wanted(&self) -> EncodingMask {
-        encodings::bit(self.projection.current()) | encodings::bit(self.projection.target())
-    }
-
-    /// New keys of the receiver: numbers begin anew, as a receiver expects of them (RFC 3711 section
-    /// 3.3.1), and nothing is sent again that was sent under the old.
-    pub fn on_new_keys(&mut self, now_ms: u32) {
-        self.projection.restart(FIRST, now_ms);
-        self.rtx_next = FIRST;
-        self.history.clear();
-    }
-}
-
-/// Where feedback about an SSRC belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SubscriptionRef {
-    /// The source.
-    pub source: SourceId,
-    /// The feed.
-    pub feed: FeedSlot,
-    /// Its place among the feed's subscriptions.
-    pub at: Place,
-}
 
 /// The sending side of an endpoint.
 #[derive(Debug, Default)]
@@ -98,10 +30,16 @@ pub struct Receiver {
     pub tx: Option<TxContext>,
     /// Where to send.
     pub dest: Option<Dest>,
-    /// Feedback's way back to the subscription.
-    pub by_ssrc: KeyedMap<u32, SubscriptionRef>,
+    /// What it gets, each source under numbers of its own.
+    pub streams: SlotMap<StreamSlot, Stream>,
+    /// From the SSRC that feedback names to the stream.
+    pub by_ssrc: KeyedMap<u32, StreamSlot>,
     /// How far the SSRCs of this key have come.
     pub numbers: SsrcNumbers,
+    /// What waits to be sent.
+    pub queue: Queue,
+    /// What the path to it carries; `None`: it did not negotiate to tell.
+    pub link: Option<Box<Link>>,
     /// The round trip that is believed: what the receiver reports, but not less than what ICE measured.
     pub rtt: Option<Duration>,
     /// What ICE measured last. No answer of STUN can be given before its request is there.
@@ -124,20 +62,23 @@ impl Receiver {
     }
 
     /// ICE measured a round trip.
-    pub fn on_ice_round_trip(&mut self, rtt: Duration) {
+    pub fn on_ice_round_trip(&mut self, now: Instant, rtt: Duration) {
         self.ice_rtt = Some(rtt);
-        self.believe();
+        self.believe(now);
     }
 
     /// A report of the receiver makes this the round trip.
-    pub fn on_reported_round_trip(&mut self, rtt: Duration) {
+    pub fn on_reported_round_trip(&mut self, now: Instant, rtt: Duration) {
         self.reported_rtt = Some(rtt);
-        self.believe();
+        self.believe(now);
     }
 
-    fn believe(&mut self) {
+    fn believe(&mut self, now: Instant) {
         let least = self.ice_rtt.unwrap_or(DEFAULT_RTT);
         self.rtt = self.reported_rtt.or(self.ice_rtt).map(|rtt| rtt.max(least));
+        if let (Some(link), Some(rtt)) = (self.link.as_mut(), self.rtt) {
+            link.estimator.on_round_trip(now, rtt);
+        }
     }
 
     /// The round trip that is believed, or what is assumed before one is measured.
@@ -156,12 +97,38 @@ impl Receiver {
         self.tx.is_some() && self.dest.is_some()
     }
 
-    /// Remembers how far the SSRCs of an ended subscription have come.
-    pub fn retire(&mut self, subscription: &Subscription, random: u64) {
-        self.numbers.end(subscription.ssrc, subscription.projection.next_index(), random);
-        if let Some(rtx) = subscription.rtx_ssrc {
-            self.numbers.end(rtx, subscription.rtx_next, random);
+    /// Has something of a stream to send. Returns whether it had nothing before: the shard then has to
+    /// poll it.
+    #[inline]
+    pub fn offer(&mut self, slot: StreamSlot) -> bool {
+        if let Some(stream) = self.streams.get_mut(slot)
+            && !std::mem::replace(&mut stream.queued, true)
+        {
+            self.queue.push(slot, stream.is_video());
         }
+        !std::mem::replace(&mut self.queue.listed, true)
+    }
+
+    /// The stream that has an SSRC.
+    pub fn stream_by_ssrc(&mut self, ssrc: u32) -> Option<(StreamSlot, &mut Stream)> {
+        let slot = *self.by_ssrc.get(&ssrc)?;
+        Some((slot, self.streams.get_mut(slot)?))
+    }
+
+    /// Ends a stream, and remembers how far its SSRCs have come.
+    pub fn remove_stream(&mut self, slot: StreamSlot, random: u64) -> Option<Stream> {
+        let gone = self.streams.remove(slot)?;
+        self.by_ssrc.remove(&gone.ssrc);
+        self.numbers.end(gone.ssrc, gone.projection.next_index(), random);
+        if let Some(rtx) = gone.rtx_ssrc {
+            self.numbers.end(rtx, gone.rtx_next, random);
+        }
+        Some(gone)
+    }
+
+    /// Bytes that its streams and its link remember.
+    pub fn memory(&self) -> usize {
+        self.link.as_ref().map_or(0, |link| link.memory())
     }
 }
 
@@ -171,18 +138,18 @@ mod tests {
 
     #[test]
     fn a_round_trip_is_never_believed_to_be_less_than_ice_measured() {
-        let ms = Duration::from_millis;
+        let (ms, now) = (Duration::from_millis, Instant::now());
         let mut r = Receiver::default();
         assert_eq!((r.rtt, r.round_trip()), (None, DEFAULT_RTT));
-        r.on_reported_round_trip(Duration::ZERO);
+        r.on_reported_round_trip(now, Duration::ZERO);
         assert_eq!(r.rtt, Some(DEFAULT_RTT), "nothing was measured");
-        r.on_ice_round_trip(ms(40));
+        r.on_ice_round_trip(now, ms(40));
         assert_eq!(r.rtt, Some(ms(40)));
-        r.on_reported_round_trip(ms(70));
+        r.on_reported_round_trip(now, ms(70));
         assert_eq!(r.rtt, Some(ms(70)));
-        r.on_ice_round_trip(ms(90));
+        r.on_ice_round_trip(now, ms(90));
         assert_eq!(r.rtt, Some(ms(90)));
-        r.on_ice_round_trip(ms(20));
+        r.on_ice_round_trip(now, ms(20));
         assert_eq!(r.rtt, Some(ms(70)));
     }
 }

@@ -300,7 +300,7 @@ impl Projection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::numbers::FIRST;
+    use crate::egress::receiver::numbers::FIRST;
 
     fn packet(index: u64, timestamp: u32, arrival_ms: u32, keyframe: bool) -> PacketMeta {
         PacketMeta {

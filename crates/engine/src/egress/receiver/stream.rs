@@ -10,7 +10,7 @@ use rialto_media::{
 use super::{history::History, numbers::FIRST, projection::Projection};
 use crate::{
     egress::{Feed, ring::RingIndex},
-    ingress::keyframe::Granted,
+    ingress::{PacketMeta, keyframe::Granted},
     slots::{FeedSlot, SubscriberSlot},
 };
 
@@ -49,6 +49,10 @@ pub struct Stream {
     pub queued: bool,
     /// What it has to send could not leave when it came.
     pub waited: bool,
+    /// Which video goes first when not all can leave: 0 is first.
+    pub rank: u16,
+    /// Probes may use it.
+    pub probes: bool,
     /// Index of the newest keyframe's first packet: what was sent before need not be sent again.
     pub keyframe: Option<u64>,
     /// Packets and payload bytes sent, for sender reports.
@@ -66,7 +70,57 @@ pub struct Stream {
     pub fraction_lost: u8,
 }
 
+/// How a stream begins.
+#[derive(Debug)]
+pub struct Begin {
+    /// SSRC that the receiver sees.
+    pub ssrc: u32,
+    /// That of retransmissions, and its first index.
+    pub rtx: Option<(u32, u64)>,
+    /// The first index.
+    pub next: u64,
+    /// RTP clock, Hz.
+    pub clock_rate: u32,
+    /// The receiver has keys and an address.
+    pub ready: bool,
+    /// See [`Stream::terms`].
+    pub terms: Terms,
+    /// See [`Stream::payload_types`].
+    pub payload_types: Arc<PtMap>,
+}
+
 impl Stream {
+    /// A stream that has sent nothing. Its place among the source's subscribers follows.
+    pub fn new(slot: FeedSlot, feed: &Feed, begin: Begin) -> Self {
+        Self {
+            source: feed.info.spec.id,
+            feed: slot,
+            subscriber: SubscriberSlot::default(),
+            media: feed.info.spec.media,
+            ssrc: begin.ssrc,
+            rtx_ssrc: begin.rtx.map(|(ssrc, _)| ssrc),
+            rtx_next: begin.rtx.map_or(FIRST, |(_, next)| next),
+            terms: begin.terms,
+            payload_types: begin.payload_types,
+            projection: Projection::new(begin.clock_rate, begin.next),
+            history: History::default(),
+            keyframes: Granted::default(),
+            ready: begin.ready,
+            next: feed.begin(),
+            queued: false,
+            waited: false,
+            rank: 0,
+            probes: feed.info.spec.media == MediaType::Video,
+            keyframe: None,
+            packets: 0,
+            octets: 0,
+            interval_bytes: 0,
+            retransmissions: 0,
+            last_sr: None,
+            fraction_lost: 0,
+        }
+    }
+
     /// Encodings that it gets or waits for.
     #[inline]
     pub fn wanted(&self) -> EncodingMask {
@@ -77,6 +131,19 @@ impl Stream {
     #[inline]
     pub fn is_video(&self) -> bool {
         self.media == MediaType::Video
+    }
+
+    /// SSRC and payload type under which a packet is sent again (RFC 4588); `None`: as it was.
+    #[inline]
+    pub fn resend_type(&self, meta: &PacketMeta) -> Option<(u32, u8)> {
+        self.rtx_ssrc.zip(self.payload_types.rtx(meta.payload_type))
+    }
+
+    /// Whether a keyframe of the encoding that was decided waits to be sent.
+    pub fn keyframe_waits(&self, feed: &Feed) -> bool {
+        let Some(target) = self.projection.target() else { return false };
+        let Some(next) = self.next.get(usize::from(target)) else { return false };
+        (*next..feed.head(target)).any(|at| feed.packet(target, at).is_some_and(|m| m.keyframe))
     }
 
     /// New keys of the receiver: numbers begin anew, as a receiver expects of them (RFC 3711 section

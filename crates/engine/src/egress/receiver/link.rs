@@ -1,0 +1,167 @@
+//! The path to one receiver: what it carries, and when the next packet may leave.
+
+use std::time::{Duration, Instant};
+
+use rialto_bwe::{ClusterId, Config, Estimator, FeedbackSummary, Kind, Pacer, Report};
+use rialto_media::{Extension, MediaParams, Tables};
+use rialto_rtp::{Seq, rtcp::TransportCc};
+
+/// Media leaves at this multiple of the estimate, so that what comes in bursts does not wait for long.
+/// libwebrtc's default (`kDefaultPaceMultiplier`), in tenths.
+const PACE_TENTHS: u64 = 25;
+/// Bytes of IP and UDP headers around what we send: they take their part of the link (RFC 768, RFC 791).
+const OVERHEAD: usize = 28;
+/// Arrival times in transport-wide feedback count these, µs.
+const TICK_US: i64 = 250;
+
+/// How the receiver tells what arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feedback {
+    /// Of each packet, when (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+    TransportWide,
+    /// What it estimates itself (draft-alvestrand-rmcat-remb-03).
+    Remb,
+}
+
+impl Feedback {
+    /// What a receiver negotiated; `None`: neither.
+    pub fn negotiated(media: &MediaParams, tables: &Tables) -> Option<Self> {
+        let numbered = tables.extension_id(Extension::TransportCc).is_some();
+        if numbered && media.payload_types.iter().any(|p| p.transport_cc) {
+            return Some(Self::TransportWide);
+        }
+        tables.remb.then_some(Self::Remb)
+    }
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Link {
+    /// How the receiver tells.
+    pub feedback: Feedback,
+    /// What the path carries.
+    pub estimator: Estimator,
+    /// When the next packet may leave.
+    pub pacer: Pacer,
+    /// It has told something.
+    heard: bool,
+}
+
+impl Link {
+    /// A path of which nothing is known.
+    pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
+        let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
+        let mut link = Self { feedback, estimator, pacer, heard: false };
+        link.follow();
+        link
+    }
+
+    /// The number that the next packet carries.
+    #[inline]
+    pub fn next_number(&self) -> Option<u16> {
+        (self.feedback == Feedback::TransportWide).then(|| self.estimator.next_number())
+    }
+
+    /// A packet of `len` bytes above UDP has left. The pacer knows of it already.
+    #[inline]
+    pub fn on_sent(&mut self, now: Instant, len: usize, kind: Kind, probe: Option<ClusterId>) {
+        let size = len.saturating_add(OVERHEAD);
+        let _ = self.estimator.on_sent(now, u16::try_from(size).unwrap_or(u16::MAX), kind, probe);
+        if probe.is_some() {
+            self.pacer.on_probe_sent(now, size);
+        }
+    }
+
+    /// Whether a packet that can wait may leave now.
+    #[inline]
+    pub fn allows(&mut self, now: Instant) -> bool {
+        self.pacer.allows(now)
+    }
+
+    /// A packet of `len` bytes above UDP will leave now.
+    #[inline]
+    pub fn charge(&mut self, len: usize) {
+        self.pacer.on_sent(len.saturating_add(OVERHEAD));
+    }
+
+    /// The estimate may have changed: packets leave by it.
+    pub fn follow(&mut self) {
+        let target = self.estimator.target_bps();
+        self.pacer.set_rate(target.saturating_mul(PACE_TENTHS) / 10);
+    }
+
+    /// A transport-wide feedback packet came (section 3.1 of the draft).
+    pub fn on_transport_feedback(
+        &mut self,
+        now: Instant,
+        feedback: &TransportCc<'_>,
+    ) -> FeedbackSummary {
+        let report = |(number, at): (Seq, Option<i64>)| Report {
+            number: number.0,
+            received: at.map(|ticks| ticks.saturating_mul(TICK_US)),
+        };
+        let summary = self.estimator.on_feedback(now, feedback.statuses().map(report));
+        self.heard |= summary.known > 0;
+        self.follow();
+        summary
+    }
+
+    /// The receiver says what it estimates itself. False: it tells more than that.
+    pub fn on_remb(&mut self, now: Instant, bps: u64) -> bool {
+        let takes = self.feedback == Feedback::Remb;
+        if takes {
+            self.estimator.on_remb(now, bps);
+            self.follow();
+        }
+        takes
+    }
+
+    /// Does what is due by time. Who has never told anything, though it negotiated to, is believed to be
+    /// silent rather than starved: it is sent what the initial estimate carries.
+    pub fn on_timeout(&mut self, now: Instant) {
+        if self.heard && self.estimator.next_timeout().is_some_and(|at| at <= now) {
+            self.estimator.on_timeout(now);
+            self.follow();
+        }
+        while let Some(probe) = self.estimator.take_probe(now) {
+            self.pacer.start_probe(now, probe);
+        }
+    }
+
+    /// The probe that runs, of which packets carry the mark.
+    #[inline]
+    pub fn probe(&self) -> Option<ClusterId> {
+        self.pacer.running_probe()
+    }
+
+    /// When something is due, beside what waits.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.pacer.next_probe_send()
+    }
+
+    /// Bytes that it remembers.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>().saturating_add(self.estimator.memory())
+    }
+}
+
+/// Absolute send time: seconds as 6.18 fixed point, modulo 64 s
+/// (<http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time>).
+pub fn absolute_send_time(since_epoch: Duration) -> u32 {
+    let fixed = since_epoch.as_micros().wrapping_shl(18) / 1_000_000;
+    u32::try_from(fixed & 0xff_ffff).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absolute_send_time_is_six_bits_of_seconds_and_eighteen_below() {
+        let at = |ms| absolute_send_time(Duration::from_millis(ms));
+        assert_eq!(at(0), 0);
+        assert_eq!(at(500), 1 << 17);
+        assert_eq!(at(63_000), 63 << 18);
+        assert_eq!(at(64_250), 1 << 16, "and wraps");
+    }
+}
