@@ -1,5 +1,6 @@
 //! Per receiver: projection, SSRC rewriting, packet history, retransmission, sealing.
 
+pub mod allocation;
 pub mod budget;
 pub mod feed;
 pub mod history;
