@@ -74,6 +74,8 @@ impl Core {
             ShardCommand::Unsubscribe { receiver, source } => {
                 self.unsubscribe(receiver, source, out);
             }
+            // Terms decide until receivers have an estimate.
+            ShardCommand::SetAllocation { .. } => {}
             ShardCommand::Transmit { local, remote, bytes } => {
                 self.transmit(local, remote, &bytes, out);
             }
