@@ -11,6 +11,9 @@ use std::{
 use rialto_media::{EndpointId, SourceId};
 
 use crate::delay::DelayHistogram;
+pub use crate::egress::allocation::{
+    Config as AllocationConfig, Cut, Kind as VideoKind, LayerId, Reason,
+};
 use crate::ingress::{keyframe::KeyframeLimits, silence::SilenceLimit};
 
 /// What a new endpoint is to the engine.
@@ -38,6 +41,80 @@ pub enum MediaEvent {
     },
     /// About once a second, the counters of one shard and of the endpoints it is home to.
     Snapshot(Box<ShardSnapshot>),
+    /// What a receiver gets of the videos that it wants has changed: a layer, a reason, or the estimate
+    /// of its link by enough.
+    Allocated(Box<Allocation>),
+}
+
+/// What a receiver wants of videos; the answer to it is an [`Allocation`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wishes {
+    /// In the order of priority, at most [`MAX_WISHES`]. A source of which the receiver has a subscription
+    /// and that is not among them comes after them.
+    pub sources: Vec<Wish>,
+    /// What the receiver wants its link to be taken for, bit/s.
+    pub assumed_bandwidth_bps: Option<u64>,
+}
+
+/// Upper bound of the wishes of a receiver.
+pub const MAX_WISHES: usize = 1_000;
+
+/// What a receiver wants of one video.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wish {
+    /// The source.
+    pub source: SourceId,
+    /// What it shows.
+    pub kind: VideoKind,
+    /// At most so high, pixels; `None`: any height.
+    pub max_height: Option<u16>,
+    /// It is on stage.
+    pub on_stage: bool,
+    /// It is selected.
+    pub selected: bool,
+    /// Its sender has muted it, or is muted.
+    pub muted: bool,
+}
+
+/// What a receiver gets of the videos that it wants: all of them each time, so that an event that is lost
+/// is made good by the next.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Allocation {
+    /// Who receives.
+    pub receiver: EndpointId,
+    /// What its link is estimated to carry, bit/s, if that is known.
+    pub estimate_bps: Option<u64>,
+    /// What is to be sent to it, bit/s.
+    pub target_bps: u64,
+    /// What would be sent over a link that carries everything, bit/s.
+    pub ideal_bps: u64,
+    /// By how much what is sent exceeds the estimate on purpose, bit/s.
+    pub oversend_bps: u64,
+    /// Sources that arrive and get nothing because the link carries no more.
+    pub suspended: usize,
+    /// Each source.
+    pub sources: Vec<SourceAllocation>,
+}
+
+/// What a receiver gets of one source, and why no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SourceAllocation {
+    /// The source.
+    pub source: SourceId,
+    /// The layer that it would get over a link that carries everything.
+    pub wanted: Option<LayerId>,
+    /// How high that is, pixels, where known.
+    pub wanted_height: Option<u16>,
+    /// The layer that was decided.
+    pub target: Option<LayerId>,
+    /// How high that is, pixels, where known.
+    pub target_height: Option<u16>,
+    /// The layer that is forwarded by now.
+    pub sent: Option<LayerId>,
+    /// Why it gets no more.
+    pub reason: Reason,
+    /// Since when that is the reason.
+    pub since: Instant,
 }
 
 /// Counters of one shard, by value.
@@ -207,14 +284,43 @@ pub struct EngineConfig {
     pub gro: bool,
     /// How long a video packet may wait for company to its receiver. Audio never waits.
     pub video_hold: Duration,
-    /// Bounds and start of the estimate of each receiver's path.
-    pub bandwidth: rialto_bwe::Config,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
     /// How much silence is forwarded.
     pub silence: SilenceLimit,
+    /// How a receiver's bandwidth is shared among its sources.
+    pub allocation: AllocationConfig,
+    /// Bounds of the estimates of receivers' links.
+    pub bandwidth: BandwidthConfig,
     /// Seed of the engine's random choices (SSRCs, offsets).
     pub seed: u64,
+}
+
+/// Bounds of the estimates of receivers' links (`jmt.bwe.estimator`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BandwidthConfig {
+    /// `initial-bw`: what a link is taken for until something is known of it, bit/s. 2,500,000.
+    pub initial_bps: u64,
+    /// `min-bw`: no estimate is less, bit/s. 30,000.
+    pub min_bps: u64,
+    /// `max-bw`: no estimate is more, and nothing is sent faster to a receiver, bit/s. 20,000,000.
+    pub max_bps: u64,
+}
+
+impl Default for BandwidthConfig {
+    fn default() -> Self {
+        Self { initial_bps: 2_500_000, min_bps: 30_000, max_bps: 20_000_000 }
+    }
+}
+
+impl From<BandwidthConfig> for rialto_bwe::Config {
+    fn from(config: BandwidthConfig) -> Self {
+        let mut bounds = Self::default();
+        bounds.initial_bps = config.initial_bps;
+        bounds.min_bps = config.min_bps;
+        bounds.max_bps = config.max_bps;
+        bounds
+    }
 }
 
 impl Default for EngineConfig {
@@ -229,9 +335,10 @@ impl Default for EngineConfig {
             gso: true,
             gro: true,
             video_hold: Duration::from_micros(250),
-            bandwidth: rialto_bwe::Config::default(),
             keyframes: KeyframeLimits::default(),
             silence: SilenceLimit::default(),
+            allocation: AllocationConfig::default(),
+            bandwidth: BandwidthConfig::default(),
             seed: 0,
         }
     }

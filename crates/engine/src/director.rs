@@ -15,8 +15,12 @@ use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms
 use rialto_srtp::Keying;
 
 use super::{
-    api::EndpointSpec, core::ShardCommand, egress::SourceInfo, handle::Control,
-    ingress::cname_text, tap::Tap,
+    api::{EndpointSpec, Wishes},
+    core::ShardCommand,
+    egress::SourceInfo,
+    handle::Control,
+    ingress::cname_text,
+    tap::Tap,
 };
 
 /// Where commands for shards go, in order.
@@ -38,6 +42,7 @@ struct Endpoint {
     selected: Option<(SocketAddr, SocketAddr)>,
     bound: Vec<SocketAddr>,
     wants: BTreeMap<SourceId, Terms>,
+    wishes: Option<Arc<Wishes>>,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +112,14 @@ impl Director {
                 self.subscribe(receiver, source, terms, out);
             }
             Control::Unsubscribe { receiver, source } => self.unsubscribe(receiver, source, out),
+            Control::SetAllocation { receiver, wishes } => {
+                let Some(e) = self.endpoints.get_mut(&receiver) else { return };
+                if let Some(home) = e.home {
+                    let wishes = wishes.clone();
+                    out.send(home, ShardCommand::SetAllocation { receiver, wishes });
+                }
+                e.wishes = Some(wishes);
+            }
             Control::Bind { endpoint, remote, shard, local } => {
                 self.bind(endpoint, remote, local, shard, out);
             }
@@ -152,6 +165,7 @@ impl Director {
             selected: None,
             bound: Vec::new(),
             wants: BTreeMap::new(),
+            wishes: None,
         });
     }
 
@@ -303,6 +317,9 @@ impl Director {
         if let Some(keys) = e.keys.clone() {
             out.send(home, ShardCommand::SetKeys(id, keys));
         }
+        if let Some(wishes) = e.wishes.clone() {
+            out.send(home, ShardCommand::SetAllocation { receiver: id, wishes });
+        }
         let sent: Vec<_> = e.sources.iter().map(|s| s.id).collect();
         let wanted: Vec<_> = e.wants.keys().copied().collect();
         for source in &wanted {
@@ -396,6 +413,34 @@ mod tests {
         let removed =
             |(_, c): &&(ShardId, ShardCommand)| matches!(c, ShardCommand::RemoveRoute { .. });
         sent.0.iter().filter(removed).count()
+    }
+
+    #[test]
+    fn wishes_reach_the_receivers_home_now_or_when_it_is_known() {
+        let (mut director, mut sent) = (Director::new(2), Sent::default());
+        add(&mut director, SENDER, &mut sent);
+        let wishes =
+            |bps| Arc::new(Wishes { assumed_bandwidth_bps: Some(bps), ..Wishes::default() });
+        let mut want = |director: &mut Director, bps, sent: &mut Sent| {
+            let control = Control::SetAllocation { receiver: SENDER, wishes: wishes(bps) };
+            director.control(control, sent);
+        };
+        let told = |sent: &Sent| -> Vec<(u16, Option<u64>)> {
+            let wishes = |(shard, command): &(ShardId, ShardCommand)| match command {
+                ShardCommand::SetAllocation { wishes, .. } => {
+                    Some((shard.0, wishes.assumed_bandwidth_bps))
+                }
+                _ => None,
+            };
+            sent.0.iter().filter_map(wishes).collect()
+        };
+        want(&mut director, 1, &mut sent);
+        want(&mut director, 2, &mut sent);
+        assert_eq!(told(&sent), [], "nobody to tell");
+        bind(&mut director, SENDER, ShardId(1), &mut sent);
+        assert_eq!(told(&sent), [(1, Some(2))]);
+        want(&mut director, 3, &mut sent);
+        assert_eq!(told(&sent), [(1, Some(2)), (1, Some(3))]);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms};
 use rialto_srtp::Keying;
 
-use super::{api::EndpointSpec, tap::Tap};
+use super::{
+    api::{EndpointSpec, Wishes},
+    tap::Tap,
+};
 
 /// What control asks of the engine. Order is kept; none of these may be lost, except
 /// [`Control::Transmit`], which is a datagram.
@@ -54,6 +57,13 @@ pub enum Control {
         receiver: EndpointId,
         /// What.
         source: SourceId,
+    },
+    /// Replaces what the receiver wants of videos. Subscriptions say which it may get at all.
+    SetAllocation {
+        /// Who receives.
+        receiver: EndpointId,
+        /// What it wants, in the order of priority.
+        wishes: Arc<Wishes>,
     },
     /// STUN from `remote` passed MESSAGE-INTEGRITY: what comes from there is this endpoint's. The
     /// first one also makes `shard` its home and `remote` the address to send to.

@@ -58,6 +58,5 @@ pub mod thread;
 pub use api::*;
 pub use delay::{BOUNDS_US, DelayHistogram};
 pub use handle::{Control, ControlSink, Engine, Recorder};
-pub use rialto_bwe::Config as BandwidthConfig;
 pub use start::{EngineThreads, Running, start};
 pub use tap::{TAP_DEPTH, Tap, Tapped};

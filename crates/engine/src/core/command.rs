@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms};
 use rialto_srtp::Keying;
 
-use crate::{EndpointSpec, Tap, egress::SourceInfo};
+use crate::{EndpointSpec, Tap, Wishes, egress::SourceInfo};
 
 /// One command to one shard.
 #[derive(Clone, Debug)]
@@ -88,6 +88,13 @@ pub enum ShardCommand {
         receiver: EndpointId,
         /// What.
         source: SourceId,
+    },
+    /// To the receiver's home.
+    SetAllocation {
+        /// Who receives.
+        receiver: EndpointId,
+        /// What it wants, in the order of priority.
+        wishes: Arc<Wishes>,
     },
     /// To any shard: send this datagram.
     Transmit {

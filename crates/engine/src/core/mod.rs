@@ -87,7 +87,7 @@ pub struct CoreConfig {
     /// How long a video packet may wait for company.
     pub video_hold: Duration,
     /// Bounds and start of the estimate of each receiver's path.
-    pub bandwidth: rialto_bwe::Config,
+    pub bandwidth: crate::BandwidthConfig,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
     /// How much silence is forwarded.

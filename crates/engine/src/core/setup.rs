@@ -73,6 +73,8 @@ impl Core {
             ShardCommand::Unsubscribe { receiver, source } => {
                 self.unsubscribe(receiver, source, out);
             }
+            // Terms decide until receivers have an estimate.
+            ShardCommand::SetAllocation { .. } => {}
             ShardCommand::Transmit { local, remote, bytes } => {
                 self.transmit(local, remote, &bytes, out);
             }
@@ -90,7 +92,7 @@ impl Core {
     }
 
     fn select(&mut self, endpoint: EndpointId, local: SocketAddr, remote: SocketAddr) {
-        let (dest, now, bandwidth) = (self.dest(local, remote), self.now, self.config.bandwidth);
+        let (dest, now, bandwidth) = (self.dest(local, remote), self.now, self.config.bandwidth.into());
         if let Some(e) = self.endpoint_mut(endpoint) {
             let before = std::mem::replace(&mut e.receiver.dest, dest);
             // Another way carries something else.
@@ -194,7 +196,7 @@ impl Core {
         e.media = self.descriptions.get(media);
         let feedback = Feedback::negotiated(&e.media.media, &e.media.tables);
         if feedback != e.receiver.link.as_ref().map(|link| link.feedback) {
-            let (bandwidth, now) = (self.config.bandwidth, self.now);
+            let (bandwidth, now) = (self.config.bandwidth.into(), self.now);
             let link = |feedback| Box::new(Link::new(feedback, bandwidth, now));
             e.receiver.link = feedback.map(link);
         }

@@ -1,6 +1,7 @@
 //! What leaves the bridge: a source's packets lie in rings, once for each shard; each receiver is one
 //! object that owns everything that is sent to one endpoint.
 
+pub mod allocation;
 mod info;
 pub mod receiver;
 pub mod report;

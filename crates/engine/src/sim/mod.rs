@@ -54,7 +54,7 @@ pub struct WorldConfig {
     /// Protection of all clients.
     pub profile: Profile,
     /// Bounds and start of the estimate of each client's link.
-    pub bandwidth: rialto_bwe::Config,
+    pub bandwidth: crate::BandwidthConfig,
 }
 
 impl Default for WorldConfig {
@@ -65,7 +65,7 @@ impl Default for WorldConfig {
             weather: Weather::FINE,
             scatter: false,
             profile: Profile::AeadAes128Gcm,
-            bandwidth: rialto_bwe::Config::default(),
+            bandwidth: crate::BandwidthConfig::default(),
         }
     }
 }
