@@ -6,6 +6,10 @@ slotmap::new_key_type! {
     pub struct EndpointSlot;
     /// A source with receivers on this shard.
     pub struct FeedSlot;
+    /// A source of a sender, at its home.
+    pub struct SourceSlot;
+    /// One encoding of it.
+    pub struct StreamSlot;
 }
 
 /// A receiver's place among those of a feed. It changes when another leaves; the list of the receiving

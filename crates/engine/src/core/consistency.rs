@@ -12,7 +12,7 @@ use super::{Collected, Core, Event, ShardCommand};
 use crate::{EndpointSpec, MediaEvent, egress::SourceInfo, sim};
 
 impl Core {
-    fn assert_consistent(&self) {
+    pub(super) fn assert_consistent(&self) {
         let mut subscriptions = 0;
         for (slot, e) in &self.endpoints {
             assert_eq!(self.endpoint_slots.get(&e.id), Some(&slot));
@@ -24,7 +24,12 @@ impl Core {
                 assert_eq!(e.receiver.by_ssrc.get(&s.ssrc), Some(&r));
                 subscriptions += 1;
             }
-            for source in &e.sender.sources {
+            for stream in e.sender.streams.values() {
+                let source = e.sender.sources.get(stream.source).expect("the source of a stream");
+                let encoding = source.spec.encodings.get(usize::from(stream.encoding));
+                assert_eq!(encoding.map(|signalled| signalled.ssrc), Some(stream.ssrc));
+            }
+            for source in e.sender.sources.values() {
                 if self.source_homes.get(&source.spec.id) == Some(&slot) {
                     let feed = source.feed.filter(|feed| self.feeds.contains_key(*feed));
                     assert_eq!(feed.as_ref(), self.feed_slots.get(&source.spec.id));
@@ -35,6 +40,9 @@ impl Core {
         for (slot, feed) in &self.feeds {
             assert_eq!(self.feed_slots.get(&feed.info.spec.id), Some(&slot));
             assert_eq!(feed.wanted(), feed.told_wanted);
+            let listed = self.waiting_feeds.iter().filter(|waiting| **waiting == slot).count();
+            assert_eq!(listed, usize::from(feed.waits), "each once");
+            assert!(feed.waits || !feed.is_waited_for());
             subscriptions -= feed.subscriptions.len();
             feeds += 1;
         }

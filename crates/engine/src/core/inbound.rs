@@ -18,7 +18,7 @@ use super::{Bound, Core, Event, MAX_DATAGRAM, MAX_FLIGHT, Outbox, PeerItem};
 use crate::{
     ShardTotals,
     ingress::{Accepted, PacketMeta},
-    slots::{EndpointSlot, FeedSlot},
+    slots::{EndpointSlot, FeedSlot, SourceSlot},
 };
 
 /// Events for control that wait for the end of a batch, at most.
@@ -234,7 +234,7 @@ impl Core {
     }
 
     /// Tells every shard with receivers which encodings of a source arrive now.
-    pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: usize) {
+    pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: SourceSlot) {
         let Some(s) = self.endpoints.get(slot).and_then(|e| e.sender.sources.get(source)) else {
             return;
         };

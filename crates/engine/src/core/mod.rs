@@ -45,7 +45,7 @@ pub use peer::{PeerBatch, PeerBatches, PeerItem};
 use super::{
     api::{MediaEvent, ShardTotals, Waiting},
     delay::DelayHistogram,
-    slots::{EndpointSlot, FeedSlot},
+    slots::{EndpointSlot, FeedSlot, SourceSlot},
 };
 use crate::{
     egress::Feed,
@@ -125,6 +125,8 @@ pub struct Core {
     source_homes: FxHashMap<SourceId, EndpointSlot>,
     /// Feeds with packets that have not left yet; some may be gone.
     dirty: Vec<FeedSlot>,
+    /// Feeds with receivers that wait for a keyframe, each once; some may be gone, or wait no longer.
+    waiting_feeds: Vec<FeedSlot>,
     peers: PeerBatches,
     events: Vec<Event>,
     next_tick: Instant,
@@ -154,8 +156,8 @@ pub struct Core {
     scratch: forward::Scratch,
     /// Memory for a list of all endpoints.
     endpoint_list: Vec<EndpointSlot>,
-    /// The same for feeds.
-    feed_list: Vec<FeedSlot>,
+    /// The same for sources of one endpoint.
+    source_list: Vec<SourceSlot>,
 }
 
 impl Core {
@@ -174,6 +176,7 @@ impl Core {
             feed_slots: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
+            waiting_feeds: Vec::new(),
             peers,
             events: Vec::new(),
             next_tick: now,
@@ -193,7 +196,7 @@ impl Core {
             leaving: None,
             scratch: forward::Scratch::default(),
             endpoint_list: Vec::new(),
-            feed_list: Vec::new(),
+            source_list: Vec::new(),
             config,
         }
     }

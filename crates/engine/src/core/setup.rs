@@ -164,7 +164,7 @@ impl Core {
     /// The sources of an endpoint live here no longer.
     fn forget_sources(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get(slot) else { return };
-        for source in &e.sender.sources {
+        for source in e.sender.sources.values() {
             let id = source.spec.id;
             if self.source_homes.get(&id) == Some(&slot) {
                 self.source_homes.remove(&id);
@@ -197,7 +197,7 @@ impl Core {
         }
         if let Some(e) = self.endpoints.get_mut(slot) {
             e.sender.set_sources(sources);
-            for source in &mut e.sender.sources {
+            for source in e.sender.sources.values_mut() {
                 source.feed = self.feed_slots.get(&source.spec.id).copied();
             }
         }
@@ -428,10 +428,14 @@ impl Core {
         self.tell_wanted(r.source, false);
     }
 
-    /// Tells the sender's home which encodings receivers here need, if that has changed.
+    /// Receivers of a source may need other encodings than before: tells the sender's home if they do,
+    /// and notes whether somebody waits for a keyframe.
     pub(super) fn tell_wanted(&mut self, source: SourceId, always: bool) {
-        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
-        let Some(feed) = feed else { return };
+        let Some(slot) = self.feed_slots.get(&source).copied() else { return };
+        let Some(feed) = self.feeds.get_mut(slot) else { return };
+        if feed.is_waited_for() && !std::mem::replace(&mut feed.waits, true) {
+            self.waiting_feeds.push(slot);
+        }
         let wanted = feed.wanted();
         if wanted == feed.told_wanted && !always {
             return;

@@ -44,25 +44,34 @@ impl EncodingFeed {
 
 /// How many receivers get or wait for each encoding, so that nobody must ask all of them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WantedCounts([u32; MAX_ENCODINGS]);
+pub struct WantedCounts {
+    receivers: [u32; MAX_ENCODINGS],
+    /// How many of them wait.
+    waiting: u32,
+}
 
 impl WantedCounts {
-    /// A receiver that wanted the encodings of one mask wants those of another.
+    /// A receiver wants other encodings than before, or waits for one, or no longer does (see
+    /// [`Subscription::wanted`]).
     #[inline]
-    pub fn change(&mut self, before: EncodingMask, after: EncodingMask) {
+    pub fn change(&mut self, before: (EncodingMask, bool), after: (EncodingMask, bool)) {
         if before == after {
             return;
         }
-        for (encoding, count) in self.0.iter_mut().enumerate() {
-            let (before, after) = (before >> encoding & 1, after >> encoding & 1);
+        for (encoding, count) in self.receivers.iter_mut().enumerate() {
+            let (before, after) = (before.0 >> encoding & 1, after.0 >> encoding & 1);
             *count = count.saturating_add(after.into()).saturating_sub(before.into());
         }
+        self.waiting = self.waiting.saturating_add(after.1.into()).saturating_sub(before.1.into());
     }
 
     /// The encodings that any receiver wants.
     pub fn mask(&self) -> EncodingMask {
-        let bits =
-            self.0.iter().enumerate().map(|(at, count)| EncodingMask::from(*count > 0) << at);
+        let bits = self
+            .receivers
+            .iter()
+            .enumerate()
+            .map(|(at, count)| EncodingMask::from(*count > 0) << at);
         bits.fold(0, |mask, bit| mask | bit)
     }
 }
@@ -80,6 +89,8 @@ pub struct Feed {
     pub subscriptions: Vec<Subscription>,
     /// How many of them get or wait for each encoding.
     pub wanted: WantedCounts,
+    /// It is among those that somebody waits for; see [`Self::is_waited_for`].
+    pub waits: bool,
     /// Encodings that arrive at the sender's home, as last told.
     pub active: EncodingMask,
     /// How high each encoding is, as last told.
@@ -106,6 +117,7 @@ impl Feed {
             encodings: Default::default(),
             subscriptions: Vec::new(),
             wanted: WantedCounts::default(),
+            waits: false,
             active: 0,
             heights: Heights::default(),
             told_wanted: 0,
@@ -162,13 +174,23 @@ impl Feed {
     /// Encodings that receivers here get or wait for.
     pub fn wanted(&self) -> EncodingMask {
         let wanted = self.wanted.mask();
-        debug_assert_eq!(wanted, self.subscriptions.iter().fold(0, |mask, s| mask | s.wanted()));
+        debug_assert_eq!(wanted, self.subscriptions.iter().fold(0, |mask, s| mask | s.wanted().0));
         wanted
+    }
+
+    /// Whether a receiver waits for a keyframe, be it that it cannot use one yet. No audio is waited for.
+    pub fn is_waited_for(&self) -> bool {
+        let waiting = self.wanted.waiting;
+        debug_assert_eq!(
+            waiting as usize,
+            self.subscriptions.iter().filter(|s| s.projection.waits()).count()
+        );
+        waiting > 0 && self.info.spec.media == MediaType::Video
     }
 
     /// Takes a receiver and returns its place.
     pub fn subscribe(&mut self, subscription: Subscription) -> Place {
-        self.wanted.change(0, subscription.wanted());
+        self.wanted.change((0, false), subscription.wanted());
         self.next_report = None;
         let place = Place::new(self.subscriptions.len());
         self.subscriptions.push(subscription);
@@ -182,7 +204,7 @@ impl Feed {
             return None;
         }
         let gone = self.subscriptions.swap_remove(at);
-        self.wanted.change(gone.wanted(), 0);
+        self.wanted.change(gone.wanted(), (0, false));
         Some(gone)
     }
 

@@ -65,10 +65,11 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Encodings that it gets or waits for.
+    /// Encodings that it gets or waits for, and whether it waits.
     #[inline]
-    pub fn wanted(&self) -> EncodingMask {
-        encodings::bit(self.projection.current()) | encodings::bit(self.projection.target())
+    pub fn wanted(&self) -> (EncodingMask, bool) {
+        let (current, target) = (self.projection.current(), self.projection.target());
+        (encodings::bit(current) | encodings::bit(target), self.projection.waits())
     }
 
     /// New keys of the receiver: numbers begin anew, as a receiver expects of them (RFC 3711 section
