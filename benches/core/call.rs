@@ -84,6 +84,7 @@ impl Call {
             sockets: vec![LOCAL.into()],
             video_hold: Duration::from_micros(250),
             bandwidth: rialto_engine::BandwidthConfig::default(),
+            allocation: rialto_engine::AllocationConfig::default(),
             keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
             silence: rialto_engine::ingress::silence::SilenceLimit::default(),
             seed: 1,

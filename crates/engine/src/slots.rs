@@ -7,7 +7,11 @@ slotmap::new_key_type! {
     /// A source with receivers on this shard.
     pub struct FeedSlot;
     /// A stream among those of a receiver.
-    pub struct StreamSlot;
+    pub struct OutStreamSlot;
     /// A receiver among those of a source on this shard.
     pub struct SubscriberSlot;
+    /// A source of a sender, at its home.
+    pub struct SourceSlot;
+    /// One encoding of it.
+    pub struct StreamSlot;
 }

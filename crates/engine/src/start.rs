@@ -82,6 +82,7 @@ pub fn start(config: &EngineConfig) -> Result<Running, StartError> {
             sockets: local_addrs.clone(),
             video_hold: config.video_hold,
             bandwidth: config.bandwidth,
+            allocation: config.allocation,
             keyframes: config.keyframes,
             silence: config.silence,
             seed: config.seed,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Core {
-    fn assert_consistent(&self) {
+    pub(super) fn assert_consistent(&self) {
         let mut subscriptions = 0;
         for (slot, e) in &self.endpoints {
             assert_eq!(self.endpoint_slots.get(&e.id), Some(&slot));
@@ -31,7 +31,12 @@ impl Core {
                 assert_eq!(e.receiver.by_ssrc.get(&s.ssrc), Some(&stream));
                 subscriptions += 1;
             }
-            for source in &e.sender.sources {
+            for stream in e.sender.streams.values() {
+                let source = e.sender.sources.get(stream.source).expect("the source of a stream");
+                let encoding = source.spec.encodings.get(usize::from(stream.encoding));
+                assert_eq!(encoding.map(|signalled| signalled.ssrc), Some(stream.ssrc));
+            }
+            for source in e.sender.sources.values() {
                 if self.source_homes.get(&source.spec.id) == Some(&slot) {
                     let feed = source.feed.filter(|feed| self.feeds.contains_key(*feed));
                     assert_eq!(feed.as_ref(), self.feed_slots.get(&source.spec.id));
@@ -43,8 +48,13 @@ impl Core {
             assert_eq!(self.feed_slots.get(&feed.info.spec.id), Some(&slot));
             let of =
                 |s: &Subscriber| self.endpoints[s.receiver].receiver.streams[s.stream].wanted();
-            let wanted = feed.subscribers.values().fold(0, |mask, s| mask | of(s));
-            assert_eq!((feed.wanted(), wanted), (feed.told_wanted, feed.told_wanted));
+            let all = || feed.subscribers.values().map(of);
+            assert_eq!(feed.wanted(), all().fold(0, |mask, wanted| mask | wanted.0));
+            assert_eq!(feed.wanted(), feed.told_wanted);
+            assert_eq!(feed.wanted.waiting as usize, all().filter(|wanted| wanted.1).count());
+            let listed = self.waiting_feeds.iter().filter(|waiting| **waiting == slot).count();
+            assert_eq!(listed, usize::from(feed.waits), "each once");
+            assert!(feed.waits || !feed.is_waited_for());
             subscriptions -= feed.subscribers.len();
             feeds += 1;
         }

@@ -5,7 +5,12 @@ use std::{net::SocketAddr, time::Instant};
 use rialto_media::{Description, EndpointId, HashKey, SourceId};
 use rialto_srtp::Keying;
 
-use crate::{EndpointSpec, Tap, egress::Receiver, ingress::Sender, slots::StreamSlot};
+use crate::{
+    EndpointSpec, Tap,
+    egress::{Receiver, receiver::allotment::Allotment},
+    ingress::Sender,
+    slots::OutStreamSlot,
+};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -49,9 +54,10 @@ impl Endpoint {
         spec: EndpointSpec,
         media: Description,
         key: HashKey,
+        allotment: Allotment,
         now: Instant,
     ) -> Self {
-        let (mut sender, mut receiver) = (Sender::default(), Receiver::default());
+        let (mut sender, mut receiver) = (Sender::default(), Receiver::new(allotment));
         sender.set_hash_key(key);
         receiver.set_hash_key(key);
         Self {
@@ -78,17 +84,17 @@ impl Endpoint {
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionList {
     /// In the order of the sources' ids, which is that of their age: a new one goes to the end.
-    sorted: Vec<(SourceId, StreamSlot)>,
+    sorted: Vec<(SourceId, OutStreamSlot)>,
 }
 
 impl SubscriptionList {
     /// The stream of a source.
-    pub fn get(&self, source: SourceId) -> Option<StreamSlot> {
+    pub fn get(&self, source: SourceId) -> Option<OutStreamSlot> {
         self.place(source).ok().and_then(|at| self.sorted.get(at)).map(|(_, stream)| *stream)
     }
 
     /// Remembers the stream of a source.
-    pub fn set(&mut self, source: SourceId, stream: StreamSlot) {
+    pub fn set(&mut self, source: SourceId, stream: OutStreamSlot) {
         match self.place(source) {
             Ok(at) => {
                 if let Some(known) = self.sorted.get_mut(at) {
@@ -100,12 +106,12 @@ impl SubscriptionList {
     }
 
     /// Forgets the stream of a source.
-    pub fn remove(&mut self, source: SourceId) -> Option<StreamSlot> {
+    pub fn remove(&mut self, source: SourceId) -> Option<OutStreamSlot> {
         self.place(source).ok().map(|at| self.sorted.remove(at).1)
     }
 
     /// All, the oldest source first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SourceId, StreamSlot)> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SourceId, OutStreamSlot)> + '_ {
         self.sorted.iter().copied()
     }
 

@@ -166,6 +166,7 @@ impl Core {
 
     /// The estimate of a receiver's path may be another, or a probe may be due.
     fn link_changed(&mut self, slot: EndpointSlot) {
+        self.estimate_changed(slot);
         self.list_receiver(slot);
     }
 
@@ -278,7 +279,7 @@ pub(super) fn write_sender_feedback(
         write_reports(e, now, w);
     }
     let rtt = e.receiver.round_trip();
-    for stream in &mut e.sender.streams {
+    for stream in e.sender.streams.values_mut() {
         if w.room() < ROOM {
             return true;
         }
@@ -342,7 +343,7 @@ fn write_reports(e: &mut Endpoint, now: Instant, w: &mut RtcpWriter<'_>) {
     e.next_report = now + super::timers::REPORT_INTERVAL;
     let mut blocks = [ReportBlock::default(); BLOCKS];
     let mut n = 0;
-    for stream in &mut e.sender.streams {
+    for stream in e.sender.streams.values_mut() {
         let Some(place) = blocks.get_mut(n) else { break };
         let Some(r) = stream.stats.report(now) else { continue };
         *place = ReportBlock {

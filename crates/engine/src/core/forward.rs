@@ -13,6 +13,7 @@ impl Core {
     /// Sends everything that is due: what sources have to offer, what receivers were asked for, and what
     /// a pacer held back until now.
     pub(super) fn flush_due(&mut self, out: &mut impl Outbox) {
+        self.allocate_due();
         self.offer_due();
         while let Some(Reverse((at, slot))) = self.paced.peek().copied()
             && at <= self.now
@@ -92,6 +93,10 @@ impl Core {
         {
             e.receiver.queue.wake = Some(at);
             self.paced.push(Reverse((at, slot)));
+        }
+        self.estimate_changed(slot);
+        if !self.scratch.switched.is_empty() {
+            self.want_allocation(slot);
         }
         while let Some(stream) = self.scratch.cut.pop() {
             self.retarget_stream(slot, stream);

@@ -18,7 +18,7 @@ use super::{Bound, Core, Event, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
 use crate::{
     ShardTotals,
     ingress::{Accepted, PacketMeta},
-    slots::{EndpointSlot, FeedSlot},
+    slots::{EndpointSlot, FeedSlot, SourceSlot},
 };
 
 /// Events for control that wait for the end of a batch, at most.
@@ -132,8 +132,8 @@ impl Core {
             PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
                 self.on_peer_report(source, encoding, (ntp, timestamp), bytes);
             }
-            PeerItem::Active { source, active, heights } => {
-                self.set_active(source, active, heights);
+            PeerItem::Active { source, active, heights, rates } => {
+                self.set_active(source, active, heights, rates);
             }
             PeerItem::Wanted { source, wanted } => {
                 self.set_wanted(source, from, wanted);
@@ -222,7 +222,7 @@ impl Core {
     }
 
     /// Tells every shard with receivers which encodings of a source arrive now.
-    pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: usize) {
+    pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: SourceSlot) {
         let Some(s) = self.endpoints.get(slot).and_then(|e| e.sender.sources.get(source)) else {
             return;
         };

@@ -14,6 +14,7 @@
     reason = "counters of 64 bits, and times of this process; milliseconds may wrap"
 )]
 
+mod allocate;
 mod command;
 #[cfg(test)]
 mod consistency;
@@ -30,7 +31,7 @@ mod timers;
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -47,13 +48,13 @@ pub use outbox::{Collected, Outbox};
 pub use peer::{PeerBatch, PeerBatches, PeerItem};
 
 use super::{
-    api::{MediaEvent, ShardTotals, Waiting},
+    api::{AllocationConfig, BandwidthConfig, MediaEvent, ShardTotals, Waiting, Wish},
     delay::DelayHistogram,
-    slots::{EndpointSlot, FeedSlot},
+    slots::{EndpointSlot, FeedSlot, OutStreamSlot, SourceSlot},
 };
 use crate::{
-    egress::{Feed, receiver::poll::Scratch},
-    ingress::{keyframe::KeyframeLimits, silence::SilenceLimit},
+    egress::{Feed, allocation::Allocator, receiver::poll::Scratch},
+    ingress::{keyframe::KeyframeLimits, rate::StepClock, silence::SilenceLimit},
 };
 
 /// Largest datagram that is taken or made; what a path without fragments carries.
@@ -86,8 +87,10 @@ pub struct CoreConfig {
     pub sockets: Vec<SocketAddr>,
     /// How long a video packet may wait for company.
     pub video_hold: Duration,
-    /// Bounds and start of the estimate of each receiver's path.
-    pub bandwidth: crate::BandwidthConfig,
+    /// Bounds and start of the estimate of each receiver's link.
+    pub bandwidth: BandwidthConfig,
+    /// How it is shared among its sources.
+    pub allocation: AllocationConfig,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
     /// How much silence is forwarded.
@@ -131,12 +134,21 @@ pub struct Core {
     source_homes: FxHashMap<SourceId, EndpointSlot>,
     /// Sources with packets that have not been offered yet; some may be gone.
     dirty: Vec<FeedSlot>,
+    /// Receivers whose links are to be shared out anew, each once; some may be gone.
+    to_allocate: VecDeque<EndpointSlot>,
+    allocator: Allocator,
+    /// Memory for a receiver's videos in the order of priority.
+    allocation_order: Vec<(OutStreamSlot, Wish)>,
+    /// When the rates of encodings were last measured.
+    rate_clock: StepClock,
     /// Receivers to poll in this tick, each once; some may be gone.
     ready: Vec<EndpointSlot>,
     /// When receivers are to be polled that hold something back. Only what [`Queue::wake`] says counts.
     ///
     /// [`Queue::wake`]: crate::egress::receiver::queue::Queue::wake
     paced: BinaryHeap<Reverse<(Instant, EndpointSlot)>>,
+    /// Feeds with receivers that wait for a keyframe, each once; some may be gone, or wait no longer.
+    waiting_feeds: Vec<FeedSlot>,
     peers: PeerBatches,
     events: Vec<Event>,
     next_tick: Instant,
@@ -168,8 +180,8 @@ pub struct Core {
     scratch: Scratch,
     /// Memory for a list of all endpoints.
     endpoint_list: Vec<EndpointSlot>,
-    /// The same for feeds.
-    feed_list: Vec<FeedSlot>,
+    /// The same for sources of one endpoint.
+    source_list: Vec<SourceSlot>,
 }
 
 impl Core {
@@ -188,8 +200,13 @@ impl Core {
             feed_slots: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
+            to_allocate: VecDeque::new(),
+            allocator: Allocator::new(config.allocation),
+            allocation_order: Vec::new(),
+            rate_clock: StepClock::new(now),
             ready: Vec::new(),
             paced: BinaryHeap::new(),
+            waiting_feeds: Vec::new(),
             peers,
             events: Vec::new(),
             next_tick: now,
@@ -210,7 +227,7 @@ impl Core {
             leaving: None,
             scratch: Scratch::default(),
             endpoint_list: Vec::new(),
-            feed_list: Vec::new(),
+            source_list: Vec::new(),
             config,
         }
     }
@@ -275,7 +292,8 @@ impl Core {
     pub fn next_timeout(&self) -> Instant {
         let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due);
         let paced = self.paced.peek().map(|Reverse((at, _))| *at);
-        let ready = (!self.ready.is_empty()).then_some(self.now);
+        let more = !self.ready.is_empty() || !self.to_allocate.is_empty();
+        let ready = more.then_some(self.now);
         feeds.chain(self.urgent_at).chain(paced).chain(ready).fold(self.next_tick, Instant::min)
     }
 

@@ -12,7 +12,7 @@ use rialto_media::{
     encodings::{EncodingMask, Heights},
 };
 
-use crate::ingress::PacketMeta;
+use crate::ingress::{PacketMeta, rate::Rates};
 
 /// Memory of one batch with media in it, bytes; what does not fit waits for nothing and is dropped and
 /// counted. Each pair of shards has some dozen batches, and all of them come to be used.
@@ -63,6 +63,8 @@ pub enum PeerItem {
         active: EncodingMask,
         /// How high each is.
         heights: Heights,
+        /// What each costs.
+        rates: Rates,
     },
     /// To the sender's home: which encodings this shard's receivers need. Repeated once a second.
     Wanted {
@@ -186,7 +188,12 @@ impl PeerBatches {
 mod tests {
     use super::*;
 
-    const ACTIVE: PeerItem = PeerItem::Active { source: SourceId(1), active: 1, heights: [0; 4] };
+    const ACTIVE: PeerItem = PeerItem::Active {
+        source: SourceId(1),
+        active: 1,
+        heights: [0; 4],
+        rates: [crate::ingress::rate::Rate { bps: 0, fps: 0 }; 4],
+    };
     const MEDIA: PeerItem =
         PeerItem::Datagram { endpoint: EndpointId(1), remote: crate::sim::BRIDGE };
     const TO: ShardId = ShardId(1);

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rialto_media::{
-    Drop, EndpointId, HashKey, MediaParams, ShardId, SourceId, SourceSpec, Terms,
+    Drop, EndpointId, HashKey, MediaParams, MediaType, ShardId, SourceId, SourceSpec, Terms,
     encodings::{EncodingMask, Heights},
 };
 use rialto_srtp::{Keying, RxContext, TxContext};
@@ -15,12 +15,14 @@ use crate::{
     egress::{
         Feed, SourceInfo,
         receiver::{
+            allotment::Allotment,
             link::{Feedback, Link},
             stream::{Begin, Stream},
         },
         source::Subscriber,
     },
-    slots::{EndpointSlot, FeedSlot, StreamSlot},
+    ingress::rate::Rates,
+    slots::{EndpointSlot, FeedSlot, OutStreamSlot},
 };
 
 impl Core {
@@ -39,7 +41,9 @@ impl Core {
             ShardCommand::AddEndpoint(id, spec) => {
                 let media = self.descriptions.get(&Arc::default());
                 let key = HashKey::new(self.config.seed, id.0.into());
-                let slot = self.endpoints.insert(Endpoint::new(id, spec, media, key, self.now));
+                let share = Allotment::new(&self.config.allocation, self.now);
+                let e = Endpoint::new(id, spec, media, key, share, self.now);
+                let slot = self.endpoints.insert(e);
                 self.endpoint_slots.insert(id, slot);
                 self.next_tick = self.next_tick.min(self.now + super::TICK);
             }
@@ -73,8 +77,11 @@ impl Core {
             ShardCommand::Unsubscribe { receiver, source } => {
                 self.unsubscribe(receiver, source, out);
             }
-            // Terms decide until receivers have an estimate.
-            ShardCommand::SetAllocation { .. } => {}
+            ShardCommand::SetAllocation { receiver, wishes } => {
+                if let Some(slot) = self.endpoint_slots.get(&receiver).copied() {
+                    self.set_wishes(slot, wishes);
+                }
+            }
             ShardCommand::Transmit { local, remote, bytes } => {
                 self.transmit(local, remote, &bytes, out);
             }
@@ -92,7 +99,8 @@ impl Core {
     }
 
     fn select(&mut self, endpoint: EndpointId, local: SocketAddr, remote: SocketAddr) {
-        let (dest, now, bandwidth) = (self.dest(local, remote), self.now, self.config.bandwidth.into());
+        let (dest, now, bandwidth) =
+            (self.dest(local, remote), self.now, self.config.bandwidth.into());
         if let Some(e) = self.endpoint_mut(endpoint) {
             let before = std::mem::replace(&mut e.receiver.dest, dest);
             // Another way carries something else.
@@ -179,7 +187,7 @@ impl Core {
     /// The sources of an endpoint live here no longer.
     fn forget_sources(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get(slot) else { return };
-        for source in &e.sender.sources {
+        for source in e.sender.sources.values() {
             let id = source.spec.id;
             if self.source_homes.get(&id) == Some(&slot) {
                 self.source_homes.remove(&id);
@@ -216,7 +224,7 @@ impl Core {
         }
         if let Some(e) = self.endpoints.get_mut(slot) {
             e.sender.set_sources(sources);
-            for source in &mut e.sender.sources {
+            for source in e.sender.sources.values_mut() {
                 source.feed = self.feed_slots.get(&source.spec.id).copied();
             }
         }
@@ -285,11 +293,11 @@ impl Core {
     /// Tells one shard which encodings of a source arrive here.
     pub(super) fn tell_active(&mut self, source: SourceId, shard: ShardId) {
         let Some(s) = self.home_source(source) else { return };
-        let (active, heights) = (s.active, s.heights);
+        let (active, heights, rates) = (s.active, s.heights, s.rates);
         if shard == self.config.shard {
-            self.set_active(source, active, heights);
+            self.set_active(source, active, heights, rates);
         } else {
-            self.send_peer(shard, PeerItem::Active { source, active, heights }, &[]);
+            self.send_peer(shard, PeerItem::Active { source, active, heights, rates }, &[]);
         }
     }
 
@@ -368,6 +376,9 @@ impl Core {
         } else {
             self.retarget_stream(slot, stream);
         }
+        if info.spec.media == MediaType::Video {
+            self.want_allocation(slot);
+        }
         if first && info.home != self.config.shard {
             self.tell_wanted(source, true);
         }
@@ -384,6 +395,7 @@ impl Core {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Some(stream) = e.subscriptions.remove(source) else { return };
         let Some(gone) = e.receiver.remove_stream(stream, random) else { return };
+        let video = gone.is_video();
         if gone.packets > 0 {
             feedback::send_bye(e, gone.ssrc, out, &mut self.totals);
         }
@@ -394,6 +406,9 @@ impl Core {
         } else {
             self.tell_wanted(source, false);
         }
+        if video {
+            self.want_allocation(slot);
+        }
     }
 
     /// Nobody here receives this source.
@@ -402,13 +417,31 @@ impl Core {
         self.feed_slots.remove(&source);
     }
 
-    /// The sender's home says which encodings arrive, and how high they are.
-    pub(super) fn set_active(&mut self, source: SourceId, active: EncodingMask, heights: Heights) {
+    /// The sender's home says which encodings arrive, how high they are, and what they cost.
+    pub(super) fn set_active(
+        &mut self,
+        source: SourceId,
+        active: EncodingMask,
+        heights: Heights,
+        rates: Rates,
+    ) {
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let Some(feed) = feed else { return };
+        feed.rates = rates;
         if (feed.active, feed.heights) != (active, heights) {
             (feed.active, feed.heights) = (active, heights);
             self.retarget(source);
+            self.reallocate(source);
+        }
+    }
+
+    /// The links of all receivers of a source are to be shared out anew.
+    fn reallocate(&mut self, source: SourceId) {
+        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get(*f));
+        let Some(feed) = feed.filter(|f| f.info.spec.media == MediaType::Video) else { return };
+        let receivers: Vec<_> = feed.subscribers.values().map(|s| s.receiver).collect();
+        for receiver in receivers {
+            self.want_allocation(receiver);
         }
     }
 
@@ -430,7 +463,7 @@ impl Core {
     }
 
     /// Decides anew what one receiver of a source gets; nothing has changed for the others.
-    pub(super) fn retarget_stream(&mut self, slot: EndpointSlot, stream: StreamSlot) {
+    pub(super) fn retarget_stream(&mut self, slot: EndpointSlot, stream: OutStreamSlot) {
         let now_ms = self.now_ms();
         let e = self.endpoints.get_mut(slot);
         let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(stream)) else { return };
@@ -440,10 +473,14 @@ impl Core {
         self.tell_wanted(source, false);
     }
 
-    /// Tells the sender's home which encodings receivers here need, if that has changed.
+    /// Receivers of a source may need other encodings than before: tells the sender's home if they do,
+    /// and notes whether somebody waits for a keyframe.
     pub(super) fn tell_wanted(&mut self, source: SourceId, always: bool) {
-        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
-        let Some(feed) = feed else { return };
+        let Some(slot) = self.feed_slots.get(&source).copied() else { return };
+        let Some(feed) = self.feeds.get_mut(slot) else { return };
+        if feed.is_waited_for() && !std::mem::replace(&mut feed.waits, true) {
+            self.waiting_feeds.push(slot);
+        }
         let wanted = feed.wanted();
         if wanted == feed.told_wanted && !always {
             return;

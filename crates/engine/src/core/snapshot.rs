@@ -45,7 +45,7 @@ impl Core {
             let interval = self.now.saturating_duration_since(e.measured_at);
             e.measured_at = self.now;
             let arrived =
-                e.sender.streams.iter().filter(|s| s.is_video && s.stats.interval_bytes > 0);
+                e.sender.streams.values().filter(|s| s.is_video && s.stats.interval_bytes > 0);
             self.totals.video_ms += arrived.count() as u64 * interval.as_millis() as u64;
             self.totals.layering_changes += std::mem::take(&mut e.sender.layering_changes);
             let seconds = interval.as_secs_f64().max(0.001);
@@ -89,19 +89,20 @@ fn endpoint(
     let mut sources: Vec<_> = e
         .sender
         .sources
-        .iter()
+        .values()
         .map(|s| SourceSnapshot {
             source: s.spec.id,
             encoding_bps: vec![0; s.spec.encodings.len()],
             encoding_height: vec![None; s.spec.encodings.len()],
         })
         .collect();
-    for stream in &mut e.sender.streams {
-        let (e, r) = stream.stats.take_interval();
-        expected += e;
-        received += r;
+    for stream in e.sender.streams.values_mut() {
+        let (due, came) = stream.stats.take_interval();
+        expected += due;
+        received += came;
         let bytes = std::mem::take(&mut stream.stats.interval_bytes);
-        let Some(source) = sources.get_mut(stream.source) else { continue };
+        let id = e.sender.sources.get(stream.source).map(|s| s.spec.id);
+        let Some(source) = sources.iter_mut().find(|s| Some(s.source) == id) else { continue };
         let at = usize::from(stream.encoding);
         if let Some(bps) = source.encoding_bps.get_mut(at) {
             *bps = rate(bytes * 8, 0, seconds);

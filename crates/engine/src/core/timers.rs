@@ -1,7 +1,6 @@
 //! What a shard does periodically.
 #![expect(
     clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
     reason = "counters of 64 bits, and times of this process"
 )]
 
@@ -28,6 +27,8 @@ impl Core {
             self.next_levels = self.now + LEVELS_INTERVAL;
             self.tell_levels();
             self.expire_encodings();
+            self.measure_encodings();
+            self.settle_allocations();
             self.retry_keyframes();
             self.send_reports(out);
         }
@@ -110,7 +111,7 @@ impl Core {
     fn tell_levels(&mut self) {
         for e in self.endpoints.values_mut() {
             let endpoint = e.id;
-            for s in &mut e.sender.sources {
+            for s in e.sender.sources.values_mut() {
                 let source = s.spec.id;
                 if let Some(level) = s.level.take() {
                     let event = MediaEvent::AudioLevel { endpoint, source, level };
@@ -120,38 +121,56 @@ impl Core {
         }
     }
 
-    /// Encodings that have fallen silent are no longer offered to receivers.
-    fn expire_encodings(&mut self) {
-        let now = self.now;
+    /// Receivers' shards are told what encodings cost, when that has changed.
+    fn measure_encodings(&mut self) {
+        let steps = self.rate_clock.take(self.now);
         self.for_each_endpoint(|core, slot| {
-            let Some(e) = core.endpoints.get_mut(slot) else { return };
-            let mut changed = 0u64;
-            e.sender
-                .expire_encodings(now, |at| changed |= 1u64.checked_shl(at as u32).unwrap_or(0));
-            for at in 0..u64::BITS {
-                if changed & (1 << at) != 0 {
-                    core.tell_active_to_all(slot, at as usize);
-                }
+            let mut changed = std::mem::take(&mut core.source_list);
+            if let Some(e) = core.endpoints.get_mut(slot) {
+                e.sender.step_rates(steps, |source| changed.push(source));
             }
+            changed.dedup();
+            for source in changed.drain(..) {
+                core.tell_active_to_all(slot, source);
+            }
+            core.source_list = changed;
         });
     }
 
+    /// Encodings that have fallen silent are no longer offered to receivers.
+    fn expire_encodings(&mut self) {
+        let now = self.now;
+        let mut changed = std::mem::take(&mut self.source_list);
+        self.for_each_endpoint(|core, slot| {
+            let Some(e) = core.endpoints.get_mut(slot) else { return };
+            e.sender.expire_encodings(now, |source| changed.push(source));
+            for source in changed.drain(..) {
+                core.tell_active_to_all(slot, source);
+            }
+        });
+        self.source_list = changed;
+    }
+
     /// A keyframe that was asked for may have been lost, or the request was. The sender's home decides
-    /// when asking again can help.
+    /// when asking again can help. Only feeds that somebody waits for are visited.
     fn retry_keyframes(&mut self) {
-        let mut all = std::mem::take(&mut self.feed_list);
-        all.extend(self.feeds.keys());
-        for slot in all.drain(..) {
-            let Some(feed) = self.feeds.get(slot) else { continue };
-            let source = feed.info.spec.id;
-            let ask = feed.subscribers.values().fold(0, |ask, subscriber| {
-                let e = self.endpoints.get(subscriber.receiver);
-                let stream = e.and_then(|e| e.receiver.streams.get(subscriber.stream));
-                ask | stream.map_or(0, |s| s.keyframe_for(feed))
-            });
-            self.want_keyframes(source, ask);
-        }
-        self.feed_list = all;
+        let mut waiting = std::mem::take(&mut self.waiting_feeds);
+        waiting.retain(|slot| {
+            let Some(feed) = self.feeds.get_mut(*slot) else { return false };
+            feed.waits = feed.is_waited_for();
+            let waits = feed.waits;
+            if waits {
+                let source = feed.info.spec.id;
+                let ask = feed.subscribers.values().fold(0, |ask, subscriber| {
+                    let e = self.endpoints.get(subscriber.receiver);
+                    let stream = e.and_then(|e| e.receiver.streams.get(subscriber.stream));
+                    ask | stream.map_or(0, |s| s.keyframe_for(feed))
+                });
+                self.want_keyframes(source, ask);
+            }
+            waits
+        });
+        self.waiting_feeds = waiting;
     }
 
     /// Media may be lost between shards; what they know of each other must not stay wrong.
@@ -166,11 +185,15 @@ impl Core {
                 self.drops.count(Drop::PeerQueueFull);
             }
         }
+        let mut sources = std::mem::take(&mut self.source_list);
         self.for_each_endpoint(|core, slot| {
-            for source in 0..core.endpoints.get(slot).map_or(0, |e| e.sender.sources.len()) {
+            let Some(e) = core.endpoints.get(slot) else { return };
+            sources.extend(e.sender.sources.keys());
+            for source in sources.drain(..) {
                 core.tell_active_to_all(slot, source);
             }
         });
+        self.source_list = sources;
     }
 }
 
@@ -262,6 +285,32 @@ mod tests {
         world.deliver(0, from, &mut request);
         soon(&mut world);
         assert_eq!(world.clients[0].heard.keyframe_requests, before + 1);
+    }
+
+    #[test]
+    fn keyframes_are_asked_for_again_only_of_feeds_that_somebody_waits_for() {
+        let (mut world, _) = after_a_tick();
+        let other = world.publish(1, MediaType::Video, 1);
+        world.run(SECOND);
+        let core = &mut world.cores[0];
+        core.assert_consistent();
+        assert_eq!((core.feeds.len(), core.waiting_feeds.len()), (2, 0), "all get what they want");
+        // Nobody can be sent anything, so that what comes meanwhile is missing.
+        let mut remotes = Vec::new();
+        for e in core.endpoints.values_mut() {
+            remotes.push(e.receiver.dest.take());
+        }
+        world.run(SECOND);
+        let core = &mut world.cores[0];
+        core.assert_consistent();
+        assert_eq!(core.waiting_feeds, [core.feed_slots[&other]], "the one with packets");
+        for (e, dest) in core.endpoints.values_mut().zip(remotes) {
+            e.receiver.dest = dest;
+        }
+        world.run(SECOND);
+        let core = &mut world.cores[0];
+        core.assert_consistent();
+        assert!(core.waiting_feeds.is_empty(), "a keyframe was asked for, and came");
     }
 
     #[test]

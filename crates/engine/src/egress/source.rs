@@ -20,8 +20,8 @@ use super::{
     ring::{PacketRing, RingIndex, RingSize},
 };
 use crate::{
-    ingress::PacketMeta,
-    slots::{EndpointSlot, StreamSlot, SubscriberSlot},
+    ingress::{PacketMeta, rate::Rates},
+    slots::{EndpointSlot, OutStreamSlot, SubscriberSlot},
 };
 
 /// A feed is flushed early when so many packets wait in one ring.
@@ -54,30 +54,39 @@ pub struct Subscriber {
     /// The endpoint.
     pub receiver: EndpointSlot,
     /// Its stream.
-    pub stream: StreamSlot,
+    pub stream: OutStreamSlot,
 }
 
 /// How many receivers get or wait for each encoding, so that nobody must ask all of them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WantedCounts([u32; MAX_ENCODINGS]);
+pub struct WantedCounts {
+    receivers: [u32; MAX_ENCODINGS],
+    /// How many of them wait.
+    pub(crate) waiting: u32,
+}
 
 impl WantedCounts {
-    /// A receiver that wanted the encodings of one mask wants those of another.
+    /// A receiver wants other encodings than before, or waits for one, or no longer does (see
+    /// [`Stream::wanted`](crate::egress::Stream::wanted)).
     #[inline]
-    pub fn change(&mut self, before: EncodingMask, after: EncodingMask) {
+    pub fn change(&mut self, before: (EncodingMask, bool), after: (EncodingMask, bool)) {
         if before == after {
             return;
         }
-        for (encoding, count) in self.0.iter_mut().enumerate() {
-            let (before, after) = (before >> encoding & 1, after >> encoding & 1);
+        for (encoding, count) in self.receivers.iter_mut().enumerate() {
+            let (before, after) = (before.0 >> encoding & 1, after.0 >> encoding & 1);
             *count = count.saturating_add(after.into()).saturating_sub(before.into());
         }
+        self.waiting = self.waiting.saturating_add(after.1.into()).saturating_sub(before.1.into());
     }
 
     /// The encodings that any receiver wants.
     pub fn mask(&self) -> EncodingMask {
-        let bits =
-            self.0.iter().enumerate().map(|(at, count)| EncodingMask::from(*count > 0) << at);
+        let bits = self
+            .receivers
+            .iter()
+            .enumerate()
+            .map(|(at, count)| EncodingMask::from(*count > 0) << at);
         bits.fold(0, |mask, bit| mask | bit)
     }
 }
@@ -95,10 +104,14 @@ pub struct Feed {
     pub subscribers: DenseSlotMap<SubscriberSlot, Subscriber>,
     /// How many of them get or wait for each encoding.
     pub wanted: WantedCounts,
+    /// It is among those that somebody waits for; see [`Self::is_waited_for`].
+    pub waits: bool,
     /// Encodings that arrive at the sender's home, as last told.
     pub active: EncodingMask,
     /// How high each encoding is, as last told.
     pub heights: Heights,
+    /// What each costs, as last told.
+    pub rates: Rates,
     /// Encodings that receivers here need, as last told to the sender's home.
     pub told_wanted: EncodingMask,
     /// What the sender calls itself, if it has said so.
@@ -121,8 +134,10 @@ impl Feed {
             encodings: Default::default(),
             subscribers: DenseSlotMap::with_key(),
             wanted: WantedCounts::default(),
+            waits: false,
             active: 0,
             heights: Heights::default(),
+            rates: Rates::default(),
             told_wanted: 0,
             cname: None,
             next_report: None,
@@ -180,10 +195,10 @@ impl Feed {
         self.subscribers.insert(subscriber)
     }
 
-    /// Gives up a receiver, which wanted the encodings in `wanted`.
-    pub fn unsubscribe(&mut self, slot: SubscriberSlot, wanted: EncodingMask) {
+    /// Gives up a receiver; `wanted`: what it wanted, and whether it waited.
+    pub fn unsubscribe(&mut self, slot: SubscriberSlot, wanted: (EncodingMask, bool)) {
         if self.subscribers.remove(slot).is_some() {
-            self.wanted.change(wanted, 0);
+            self.wanted.change(wanted, (0, false));
         }
     }
 
@@ -203,6 +218,11 @@ impl Feed {
     /// Encodings that receivers here get or wait for.
     pub fn wanted(&self) -> EncodingMask {
         self.wanted.mask()
+    }
+
+    /// Whether a receiver waits for a keyframe, be it that it cannot use one yet. No audio is waited for.
+    pub fn is_waited_for(&self) -> bool {
+        self.wanted.waiting > 0 && self.info.spec.media == MediaType::Video
     }
 
     /// Encodings that arrive, as far as receivers need to know: an only one is always offered.

@@ -6,6 +6,7 @@ mod level;
 mod meta;
 pub mod nack;
 mod numbers;
+pub mod rate;
 mod remembered;
 mod seen;
 mod sender;

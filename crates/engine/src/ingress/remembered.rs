@@ -55,7 +55,10 @@ impl RememberedStreams {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::{
+        collections::HashMap,
+        time::{Duration, Instant},
+    };
 
     use rialto_media::{
         Codec, Drop, EncodingSpec, MediaParams, MediaType, PayloadType, SourceId, SourceSpec,
@@ -158,6 +161,31 @@ mod tests {
         rig.signal(&[(1, Some(2))]);
         assert_eq!(rig.send(1, VP8, 200_002), Some(Drop::Unauthenticated), "not under new keys");
         assert_eq!(rig.send(1, VP8, 7), None);
+    }
+
+    #[test]
+    fn slots_stay_with_their_source_and_stream_and_lead_nowhere_afterwards() {
+        let mut rig = Rig::new();
+        rig.signal(&[(1, None), (2, None), (3, None)]);
+        let slots = |rig: &Rig| {
+            let sources = rig.sender.sources.iter().map(|(slot, s)| (s.spec.id.0, slot));
+            let streams = rig.sender.streams.iter().map(|(slot, s)| (s.ssrc, slot));
+            (sources.collect::<HashMap<_, _>>(), streams.collect::<HashMap<_, _>>())
+        };
+        let before = slots(&rig);
+        // In another order, one for another.
+        rig.signal(&[(3, None), (4, None), (1, None)]);
+        let after = slots(&rig);
+        for stays in [1, 3] {
+            assert_eq!(after.0[&stays], before.0[&stays]);
+            assert_eq!(after.1[&stays], before.1[&stays]);
+        }
+        assert!(rig.sender.sources.get(before.0[&2]).is_none());
+        assert!(rig.sender.streams.get(before.1[&2]).is_none(), "whatever has taken its place");
+        for (ssrc, stream) in after.1 {
+            let source = rig.sender.streams[stream].source;
+            assert_eq!(rig.sender.sources[source].spec.id.0, ssrc);
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use rialto_media::{
-    Codec, Drop, Extension, HashKey, KeyedMap, MediaType, PtInfo, ShardId, SourceId, SourceSpec,
-    Tables,
+    Codec, Drop, EncodingSpec, Extension, HashKey, KeyedMap, MediaType, PtInfo, ShardId, SourceId,
+    SourceSpec, Tables,
     encodings::{EncodingMask, Heights},
     passes_on, video_codec,
 };
@@ -18,6 +18,7 @@ use rialto_rtp::{
     codec::{self, Resolution, VideoCodec, av1::DependencyDescriptor, vp8::Vp8},
 };
 use rialto_srtp::{RxContext, RxStream, SrtpError};
+use slotmap::SlotMap;
 
 use super::{
     frames::FrameClock,
@@ -26,13 +27,14 @@ use super::{
     meta::{KeptExtension, PacketMeta, Vp8Place},
     nack::{Arrival, NackTracker},
     numbers::ForwardNumbers,
+    rate::{Rate, RateMeter, Rates},
     remembered::{Remembered, RememberedStreams},
     seen::SeenWindow,
     silence::SilenceLimit,
     stats::StreamStats,
     twcc::{TwccRecorder, nearest},
 };
-use crate::slots::FeedSlot;
+use crate::slots::{FeedSlot, SourceSlot, StreamSlot};
 
 /// Of packets that are dropped unopened, one is opened whenever its number is so far ahead of the last
 /// authentic one: the roll-over counter stays known however long that lasts, and 28,000 more numbers
@@ -59,8 +61,8 @@ pub struct Stream {
     pub ssrc: u32,
     /// SSRC of its retransmissions.
     pub rtx: Option<u32>,
-    /// Index into [`Sender::sources`].
-    pub source: usize,
+    /// Where its source is in [`Sender::sources`].
+    pub source: SourceSlot,
     /// Which of the source's encodings.
     pub encoding: u8,
     /// Whether it carries video.
@@ -79,6 +81,8 @@ pub struct Stream {
     /// When its last packet came.
     pub last_packet: Option<Instant>,
     frames: FrameClock,
+    /// What it costs.
+    meter: RateMeter,
     /// It has shown a keyframe.
     keyframe_seen: bool,
     /// Frame height, from the last keyframe.
@@ -89,7 +93,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn new(ssrc: u32, rtx: Option<u32>, source: usize, encoding: u8) -> Self {
+    fn new(ssrc: u32, rtx: Option<u32>, source: SourceSlot, encoding: u8) -> Self {
         Self {
             ssrc,
             rtx,
@@ -105,6 +109,7 @@ impl Stream {
             keyframes: EncodingRequests::default(),
             last_packet: None,
             frames: FrameClock::default(),
+            meter: RateMeter::default(),
             keyframe_seen: false,
             height: None,
             clock_rate: 90_000,
@@ -224,6 +229,8 @@ pub struct LocalSource {
     pub active: EncodingMask,
     /// How high each encoding is.
     pub heights: Heights,
+    /// What each encoding costs, as last told to receivers' shards.
+    pub rates: Rates,
     /// Its loudness.
     pub level: LoudestLevel,
     /// Frames of all its encodings.
@@ -231,6 +238,19 @@ pub struct LocalSource {
 }
 
 impl LocalSource {
+    fn new(spec: SourceSpec) -> Self {
+        Self {
+            spec,
+            feed: None,
+            routes: Vec::new(),
+            active: 0,
+            heights: Heights::default(),
+            rates: Rates::default(),
+            level: LoudestLevel::default(),
+            frames: 0,
+        }
+    }
+
     /// Encodings that anybody needs.
     pub fn wanted(&self) -> EncodingMask {
         self.routes.iter().fold(0, |mask, (_, wanted)| mask | wanted)
@@ -240,8 +260,8 @@ impl LocalSource {
 /// A packet that is to be routed.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
-    /// Index into [`Sender::sources`].
-    pub source: usize,
+    /// Where its source is in [`Sender::sources`].
+    pub source: SourceSlot,
     /// The source.
     pub id: SourceId,
     /// Which of its encodings.
@@ -265,11 +285,12 @@ pub struct Accepted {
 pub struct Sender {
     /// Keys; none before the handshake is over.
     pub rx: Option<RxContext>,
-    /// Streams in the order of the sources.
-    pub streams: Vec<Stream>,
+    /// The encodings of all of its sources.
+    pub streams: SlotMap<StreamSlot, Stream>,
     /// Its sources.
-    pub sources: Vec<LocalSource>,
-    by_ssrc: KeyedMap<u32, (u32, bool)>,
+    pub sources: SlotMap<SourceSlot, LocalSource>,
+    /// The stream of an SSRC, and whether that is the one of its retransmissions.
+    by_ssrc: KeyedMap<u32, (StreamSlot, bool)>,
     /// What was signalled before under the present key.
     remembered: RememberedStreams,
     /// What the sender calls itself.
@@ -321,60 +342,65 @@ impl Sender {
         }
     }
 
-    /// Replaces the sources. Streams whose SSRC stays keep their state, and what a key is used with is
-    /// remembered of those that leave: a roll-over counter or replay window that was lost could not be
-    /// found again.
+    /// Replaces the sources. Those whose id stays and streams whose SSRC stays keep their slot and their
+    /// state, and what a key is used with is remembered of streams that leave: a roll-over counter or
+    /// replay window that was lost could not be found again.
     pub fn set_sources(&mut self, specs: Vec<SourceSpec>) {
-        let mut old_streams = self.retire_streams(&specs);
-        let mut old_sources = std::mem::take(&mut self.sources);
+        self.retire_streams(&specs);
+        self.sources.retain(|_, source| specs.iter().any(|spec| spec.id == source.spec.id));
         self.by_ssrc.clear();
-        for (s, spec) in specs.into_iter().enumerate() {
-            for (e, encoding) in spec.encodings.iter().enumerate() {
-                let known = old_streams.iter().position(|o| o.ssrc == encoding.ssrc);
-                let mut stream = if let Some(at) = known {
-                    old_streams.swap_remove(at)
-                } else {
-                    let mut new = Stream::new(encoding.ssrc, encoding.rtx, s, e as u8);
-                    new.recall(&mut self.remembered);
-                    new
-                };
-                if stream.rtx != encoding.rtx {
-                    stream.rtx = encoding.rtx;
-                    stream.recall_rtx(&mut self.remembered);
-                }
-                stream.source = s;
-                stream.encoding = e as u8;
-                stream.is_video = spec.media == MediaType::Video;
-                let at = self.streams.len() as u32;
-                self.by_ssrc.insert(encoding.ssrc, (at, false));
-                if let Some(rtx) = encoding.rtx {
-                    self.by_ssrc.insert(rtx, (at, true));
-                }
-                self.streams.push(stream);
-            }
-            let source = match old_sources.iter().position(|o| o.spec.id == spec.id) {
-                Some(at) => LocalSource { spec, ..old_sources.swap_remove(at) },
-                None => LocalSource {
-                    spec,
-                    feed: None,
-                    routes: Vec::new(),
-                    active: 0,
-                    heights: Heights::default(),
-                    level: LoudestLevel::default(),
-                    frames: 0,
-                },
+        for spec in specs {
+            let known = self.sources.iter_mut().find(|(_, source)| source.spec.id == spec.id);
+            let (media, encodings) = (spec.media, spec.encodings.clone());
+            let slot = if let Some((slot, source)) = known {
+                source.spec = spec;
+                slot
+            } else {
+                self.sources.insert(LocalSource::new(spec))
             };
-            self.sources.push(source);
+            for (encoding, signalled) in encodings.iter().enumerate() {
+                self.set_stream(slot, encoding as u8, media, signalled);
+            }
         }
         // Only now, so that nothing is forgotten that is signalled.
         self.remembered.trim();
     }
 
-    /// The streams whose SSRC stays; of the others, and of retransmissions under another SSRC than
+    /// Signals one encoding of the source in a slot.
+    fn set_stream(
+        &mut self,
+        source: SourceSlot,
+        encoding: u8,
+        media: MediaType,
+        signalled: &EncodingSpec,
+    ) {
+        let EncodingSpec { ssrc, rtx } = *signalled;
+        let known = self.streams.iter().find(|(_, stream)| stream.ssrc == ssrc);
+        let slot = if let Some(slot) = known.map(|(slot, _)| slot) {
+            slot
+        } else {
+            let mut new = Stream::new(ssrc, rtx, source, encoding);
+            new.recall(&mut self.remembered);
+            self.streams.insert(new)
+        };
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        if stream.rtx != rtx {
+            stream.rtx = rtx;
+            stream.recall_rtx(&mut self.remembered);
+        }
+        stream.source = source;
+        stream.encoding = encoding;
+        stream.is_video = media == MediaType::Video;
+        self.by_ssrc.insert(ssrc, (slot, false));
+        if let Some(rtx) = rtx {
+            self.by_ssrc.insert(rtx, (slot, true));
+        }
+    }
+
+    /// Removes the streams whose SSRC leaves. Of them, and of retransmissions under another SSRC than
     /// will be signalled, what must not be lost is remembered.
-    fn retire_streams(&mut self, specs: &[SourceSpec]) -> Vec<Stream> {
-        let mut streams = std::mem::take(&mut self.streams);
-        streams.retain_mut(|stream| {
+    fn retire_streams(&mut self, specs: &[SourceSpec]) {
+        self.streams.retain(|_, stream| {
             let mut signalled = specs.iter().flat_map(|spec| &spec.encodings);
             let stays = signalled.find(|encoding| encoding.ssrc == stream.ssrc);
             match stays {
@@ -386,7 +412,6 @@ impl Sender {
             }
             stays.is_some()
         });
-        streams
     }
 
     /// New keys. Streams begin anew under them; the numbers under which they go on do not.
@@ -394,7 +419,7 @@ impl Sender {
         self.rx = Some(rx);
         self.remembered.clear();
         self.cname = None;
-        for stream in &mut self.streams {
+        for stream in self.streams.values_mut() {
             stream.srtp = None;
             stream.srtp_rtx = None;
             stream.seen = SeenWindow::default();
@@ -412,7 +437,7 @@ impl Sender {
     pub fn on_rtp(&mut self, cx: &Context<'_>, packet: &mut [u8]) -> Result<Accepted, Drop> {
         let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
         let &(at, is_rtx) = self.by_ssrc.get(&header.ssrc).ok_or(Drop::UnknownSsrc)?;
-        let stream = self.streams.get_mut(at as usize).ok_or(Drop::UnknownSsrc)?;
+        let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
         let source = self.sources.get_mut(stream.source).ok_or(Drop::UnknownSsrc)?;
         let muted = match source.spec.media {
             MediaType::Audio => self.mute.0,
@@ -481,6 +506,7 @@ impl Sender {
         let resolution = inspect(cx.now, pt, packet, &mut meta, stream);
         stream.last_packet = Some(cx.now);
         stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);
+        stream.meter.on_packet(wire_len, meta.timestamp, meta.keyframe, meta.marker);
         let mut changed = source.active & bit == 0;
         // The first of all begins the video; it changes nothing of it.
         let mut relayered = changed && source.active != 0;
@@ -517,7 +543,7 @@ impl Sender {
     /// that are missing, a keyframe, or transport-wide feedback on more packets than can be remembered.
     pub fn is_urgent(&self, now: Instant, rtt: Duration) -> bool {
         self.twcc.as_ref().is_some_and(|t| t.is_full())
-            || self.streams.iter().any(|stream| stream.is_urgent(now, rtt))
+            || self.streams.values().any(|stream| stream.is_urgent(now, rtt))
     }
 
     /// Wants a keyframe of an encoding, where asking can help: not of audio, of what is muted, or of what
@@ -532,10 +558,27 @@ impl Sender {
         asks
     }
 
+    /// Steps of the rate meters are over. Calls `changed` with the slot of each source that costs something
+    /// else than receivers' shards were told.
+    pub fn step_rates(&mut self, steps: usize, mut changed: impl FnMut(SourceSlot)) {
+        for stream in self.streams.values_mut().filter(|stream| stream.is_video) {
+            for _ in 0..steps {
+                stream.meter.step();
+            }
+            let Some(source) = self.sources.get_mut(stream.source) else { continue };
+            let Some(told) = source.rates.get_mut(usize::from(stream.encoding)) else { continue };
+            let rate = stream.meter.rate();
+            if differs(*told, rate) {
+                *told = rate;
+                changed(stream.source);
+            }
+        }
+    }
+
     /// Forgets encodings that have ended while others of their source go on. Calls `changed` with the
-    /// place of each source that is touched.
-    pub fn expire_encodings(&mut self, now: Instant, mut changed: impl FnMut(usize)) {
-        for (place, source) in self.sources.iter_mut().enumerate() {
+    /// slot of each source that is touched.
+    pub fn expire_encodings(&mut self, now: Instant, mut changed: impl FnMut(SourceSlot)) {
+        for (slot, source) in &mut self.sources {
             let at = source.active;
             if at == 0 {
                 continue;
@@ -543,10 +586,8 @@ impl Sender {
             let others = at.count_ones().saturating_sub(1);
             let mut active = 0;
             for encoding in &source.spec.encodings {
-                let stream = self
-                    .by_ssrc
-                    .get(&encoding.ssrc)
-                    .and_then(|(at, _)| self.streams.get(*at as usize));
+                let stream =
+                    self.by_ssrc.get(&encoding.ssrc).and_then(|(at, _)| self.streams.get(*at));
                 let alive = stream.filter(|s| {
                     at >> s.encoding & 1 == 1 && !s.has_ended(now, source.frames, others)
                 });
@@ -558,21 +599,21 @@ impl Sender {
             if active != at && source.spec.encodings.len() > 1 {
                 source.active = active;
                 self.layering_changes += u64::from(active != 0);
-                changed(place);
+                changed(slot);
             }
         }
     }
 
-    /// The source's place, by id.
+    /// The source with an id.
     pub fn source_mut(&mut self, id: SourceId) -> Option<&mut LocalSource> {
-        self.sources.iter_mut().find(|s| s.spec.id == id)
+        self.sources.values_mut().find(|s| s.spec.id == id)
     }
 
     /// The stream of one encoding of a source.
     pub fn stream_mut(&mut self, id: SourceId, encoding: u8) -> Option<&mut Stream> {
         let ssrc = self
             .sources
-            .iter()
+            .values()
             .find(|s| s.spec.id == id)?
             .spec
             .encodings
@@ -584,8 +625,16 @@ impl Sender {
     /// The stream of a media SSRC.
     pub fn stream_by_ssrc(&mut self, ssrc: u32) -> Option<&mut Stream> {
         let &(at, rtx) = self.by_ssrc.get(&ssrc)?;
-        if rtx { None } else { self.streams.get_mut(at as usize) }
+        if rtx { None } else { self.streams.get_mut(at) }
     }
+}
+
+/// Whether receivers' shards should be told what an encoding costs.
+fn differs(told: Rate, now: Rate) -> bool {
+    let tenth = told.bps / 10;
+    (told.bps == 0) != (now.bps == 0)
+        || told.bps.abs_diff(now.bps) > tenth
+        || told.fps.abs_diff(now.fps) > 2
 }
 
 /// A CNAME that can be sent on: text, and not so long that it costs every receiver.

@@ -126,6 +126,7 @@ impl World {
                 sockets: vec![BRIDGE],
                 video_hold: Duration::from_micros(250),
                 bandwidth: config.bandwidth,
+                allocation: crate::AllocationConfig::default(),
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
                 silence: crate::ingress::silence::SilenceLimit::default(),
                 seed: config.seed,

@@ -154,6 +154,7 @@ impl World {
                 sockets: vec![BRIDGE],
                 video_hold: Duration::ZERO,
                 bandwidth: rialto_engine::BandwidthConfig::default(),
+                allocation: rialto_engine::AllocationConfig::default(),
                 keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
                 silence: rialto_engine::ingress::silence::SilenceLimit::default(),
                 seed,

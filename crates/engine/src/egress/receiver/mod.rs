@@ -1,6 +1,7 @@
 //! One receiver on its home shard: an object that owns everything that is sent to one endpoint. Sources
 //! offer packets to it; [`poll`] says which of them leave now, and how.
 
+pub mod allotment;
 pub mod budget;
 pub mod history;
 pub mod link;
@@ -17,27 +18,31 @@ use rialto_srtp::TxContext;
 use slotmap::SlotMap;
 
 pub use self::stream::Stream;
-use self::{budget::ResendBudget, link::Link, numbers::SsrcNumbers, queue::Queue};
-use crate::{dest::Dest, slots::StreamSlot};
+use self::{
+    allotment::Allotment, budget::ResendBudget, link::Link, numbers::SsrcNumbers, queue::Queue,
+};
+use crate::{dest::Dest, slots::OutStreamSlot};
 
 /// Round trip assumed before one is measured.
 pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
 /// The sending side of an endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Receiver {
     /// Keys; none before the handshake is over.
     pub tx: Option<TxContext>,
     /// Where to send.
     pub dest: Option<Dest>,
     /// What it gets, each source under numbers of its own.
-    pub streams: SlotMap<StreamSlot, Stream>,
+    pub streams: SlotMap<OutStreamSlot, Stream>,
     /// From the SSRC that feedback names to the stream.
-    pub by_ssrc: KeyedMap<u32, StreamSlot>,
+    pub by_ssrc: KeyedMap<u32, OutStreamSlot>,
     /// How far the SSRCs of this key have come.
     pub numbers: SsrcNumbers,
     /// What waits to be sent.
     pub queue: Queue,
+    /// What it wants of its videos, and what it is given.
+    pub allotment: Allotment,
     /// What the path to it carries; `None`: it did not negotiate to tell.
     pub link: Option<Box<Link>>,
     /// The round trip that is believed: what the receiver reports, but not less than what ICE measured.
@@ -55,6 +60,26 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// A receiver that cannot be sent anything yet.
+    pub fn new(allotment: Allotment) -> Self {
+        Self {
+            tx: None,
+            dest: None,
+            streams: SlotMap::default(),
+            by_ssrc: KeyedMap::default(),
+            numbers: SsrcNumbers::default(),
+            queue: Queue::default(),
+            allotment,
+            link: None,
+            rtt: None,
+            ice_rtt: None,
+            reported_rtt: None,
+            resend: ResendBudget::default(),
+            sent: (0, 0),
+            sent_before: (0, 0),
+        }
+    }
+
     /// Gives the maps of SSRCs their secret. They must be empty.
     pub fn set_hash_key(&mut self, key: HashKey) {
         self.by_ssrc = KeyedMap::with_hasher(key);
@@ -100,7 +125,7 @@ impl Receiver {
     /// Has something of a stream to send. Returns whether it had nothing before: the shard then has to
     /// poll it.
     #[inline]
-    pub fn offer(&mut self, slot: StreamSlot) -> bool {
+    pub fn offer(&mut self, slot: OutStreamSlot) -> bool {
         if let Some(stream) = self.streams.get_mut(slot)
             && !std::mem::replace(&mut stream.queued, true)
         {
@@ -110,13 +135,13 @@ impl Receiver {
     }
 
     /// The stream that has an SSRC.
-    pub fn stream_by_ssrc(&mut self, ssrc: u32) -> Option<(StreamSlot, &mut Stream)> {
+    pub fn stream_by_ssrc(&mut self, ssrc: u32) -> Option<(OutStreamSlot, &mut Stream)> {
         let slot = *self.by_ssrc.get(&ssrc)?;
         Some((slot, self.streams.get_mut(slot)?))
     }
 
     /// Ends a stream, and remembers how far its SSRCs have come.
-    pub fn remove_stream(&mut self, slot: StreamSlot, random: u64) -> Option<Stream> {
+    pub fn remove_stream(&mut self, slot: OutStreamSlot, random: u64) -> Option<Stream> {
         let gone = self.streams.remove(slot)?;
         self.by_ssrc.remove(&gone.ssrc);
         self.numbers.end(gone.ssrc, gone.projection.next_index(), random);
@@ -139,7 +164,7 @@ mod tests {
     #[test]
     fn a_round_trip_is_never_believed_to_be_less_than_ice_measured() {
         let (ms, now) = (Duration::from_millis, Instant::now());
-        let mut r = Receiver::default();
+        let mut r = Receiver::new(Allotment::new(&crate::AllocationConfig::default(), now));
         assert_eq!((r.rtt, r.round_trip()), (None, DEFAULT_RTT));
         r.on_reported_round_trip(now, Duration::ZERO);
         assert_eq!(r.rtt, Some(DEFAULT_RTT), "nothing was measured");

@@ -17,6 +17,7 @@ use slotmap::SlotMap;
 
 use super::{
     Receiver, Stream,
+    allotment::Allotment,
     budget::ResendBudget,
     history::Sent,
     link::{Link, absolute_send_time},
@@ -33,7 +34,7 @@ use crate::{
         wire::{Outgoing, Stamp, extension_len, sources_len, write_plain, write_rtp},
     },
     ingress::PacketMeta,
-    slots::{FeedSlot, StreamSlot},
+    slots::{FeedSlot, OutStreamSlot},
 };
 
 /// Packets that are within so many bytes of one another are padded to one size. Browsers cut a frame
@@ -54,7 +55,7 @@ const RECENT: u64 = 64;
 /// A packet that will leave.
 #[derive(Clone, Copy, Debug)]
 struct Planned {
-    stream: StreamSlot,
+    stream: OutStreamSlot,
     feed: FeedSlot,
     ring: RingIndex,
     projected: Projected,
@@ -68,11 +69,11 @@ struct Planned {
 #[derive(Debug)]
 pub struct Scratch {
     planned: Vec<Planned>,
-    blocked: Vec<StreamSlot>,
-    /// Sources of which a receiver has changed to another encoding.
+    blocked: Vec<OutStreamSlot>,
+    /// Sources of which a receiver needs other encodings now, or a keyframe.
     pub switched: Vec<SourceId>,
     /// Streams of the receiver that need a keyframe, as what waited for too long was dropped.
-    pub cut: Vec<StreamSlot>,
+    pub cut: Vec<OutStreamSlot>,
 }
 
 impl Default for Scratch {
@@ -143,7 +144,7 @@ impl<O: Outbox> Poll<'_, O> {
             s.queued = false;
             let Some(feed) = self.feeds.get_mut(s.feed) else { continue };
             let before = s.wanted();
-            let skipped = skip(s, feed, before);
+            let skipped = skip(s, feed, before.0);
             s.projection.pause(now_ms);
             feed.wanted.change(before, s.wanted());
             self.drops.add(Drop::ReceiverNotReady, skipped);
@@ -184,7 +185,7 @@ impl<O: Outbox> Poll<'_, O> {
     }
 
     /// Plans what a stream has to send. Returns whether something of it has to wait.
-    fn plan(&mut self, e: &mut Endpoint, slot: StreamSlot, can_wait: bool) -> bool {
+    fn plan(&mut self, e: &mut Endpoint, slot: OutStreamSlot, can_wait: bool) -> bool {
         let (now, now_ms) = (self.now, self.now_ms());
         let Endpoint { receiver, media, .. } = e;
         let Receiver { streams, link, .. } = receiver;
@@ -220,10 +221,10 @@ impl<O: Outbox> Poll<'_, O> {
         }
         let s = planner.s;
         (s.queued, s.waited) = (waits, waits);
-        if s.projection.current() != before {
+        if s.wanted() != wanted {
             scratch.switched.push(s.source);
+            feed.wanted.change(wanted, s.wanted());
         }
-        feed.wanted.change(wanted, s.wanted());
         waits
     }
 
@@ -269,6 +270,9 @@ impl<O: Outbox> Poll<'_, O> {
         to.sent.0 += 1;
         to.sent.1 += len as u64;
         to.resend.on_sent(len);
+        if kind == Kind::Audio {
+            to.allotment.on_audio(len);
+        }
         if let Some(link) = link {
             link.on_sent(self.now, len, kind, link.probe());
         }
@@ -415,7 +419,7 @@ impl<O: Outbox> Poll<'_, O> {
     }
 
     /// A packet of padding only, on the stream of retransmissions.
-    fn padding(&mut self, e: &mut Endpoint, slot: StreamSlot) -> Option<usize> {
+    fn padding(&mut self, e: &mut Endpoint, slot: OutStreamSlot) -> Option<usize> {
         let stamp = self.stamp(e.receiver.link.as_deref());
         let (to, s, link) = Target::new(e, slot)?;
         let feed = self.feeds.get(s.feed)?;
@@ -449,7 +453,7 @@ impl<O: Outbox> Poll<'_, O> {
 
 /// What of one stream leaves now.
 struct Planner<'a> {
-    slot: StreamSlot,
+    slot: OutStreamSlot,
     s: &'a mut Stream,
     link: Option<&'a mut Link>,
     tables: &'a Tables,
@@ -529,7 +533,7 @@ fn catch_up(s: &mut Stream, feed: &Feed, now_ms: u32) -> Option<u64> {
         set_next(s, current, head);
         head.saturating_sub(next)
     } else if age > MAX_WAIT_MS && age < u32::MAX / 2 {
-        let wanted = s.wanted();
+        let (wanted, _) = s.wanted();
         skip(s, feed, wanted)
     } else {
         return None;
@@ -546,18 +550,19 @@ struct Target<'a> {
     tap: Option<&'a Tap>,
     sent: &'a mut (u64, u64),
     resend: &'a mut ResendBudget,
+    allotment: &'a mut Allotment,
 }
 
 impl<'a> Target<'a> {
     #[inline]
     fn new(
         e: &'a mut Endpoint,
-        stream: StreamSlot,
+        stream: OutStreamSlot,
     ) -> Option<(Self, &'a mut Stream, Option<&'a mut Link>)> {
         let Endpoint { receiver, media, tap, .. } = e;
-        let Receiver { streams, link, tx, dest, sent, resend, .. } = receiver;
+        let Receiver { streams, link, tx, dest, sent, resend, allotment, .. } = receiver;
         let (tx, dest, tap) = (tx.as_ref()?, dest.as_ref()?, tap.as_ref());
-        let target = Self { dest, tx, tables: &media.tables, tap, sent, resend };
+        let target = Self { dest, tx, tables: &media.tables, tap, sent, resend, allotment };
         Some((target, streams.get_mut(stream)?, link.as_deref_mut()))
     }
 }
@@ -660,7 +665,7 @@ mod tests {
         let mut all: Vec<_> = lens
             .iter()
             .map(|len| Planned {
-                stream: StreamSlot::default(),
+                stream: OutStreamSlot::default(),
                 feed: FeedSlot::default(),
                 ring: 0,
                 projected,

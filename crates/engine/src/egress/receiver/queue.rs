@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, time::Instant};
 
 use super::history::Sent;
-use crate::slots::StreamSlot;
+use crate::slots::OutStreamSlot;
 
 /// Retransmissions that wait; a receiver that asks for more gets its oldest requests forgotten, and asks
 /// again.
@@ -14,7 +14,7 @@ const MAX_AGAIN: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub struct Again {
     /// The stream.
-    pub stream: StreamSlot,
+    pub stream: OutStreamSlot,
     /// As it was sent.
     pub sent: Sent,
 }
@@ -23,9 +23,9 @@ pub struct Again {
 #[derive(Debug, Default)]
 pub struct Queue {
     /// Audio streams with something to send.
-    pub audio: Vec<StreamSlot>,
+    pub audio: Vec<OutStreamSlot>,
     /// Video streams with something to send.
-    pub video: Vec<StreamSlot>,
+    pub video: Vec<OutStreamSlot>,
     /// What is to be sent again, the oldest request first.
     pub again: VecDeque<Again>,
     /// The receiver is in the shard's list of those to poll in this tick.
@@ -37,7 +37,7 @@ pub struct Queue {
 impl Queue {
     /// A stream has something to send.
     #[inline]
-    pub fn push(&mut self, stream: StreamSlot, video: bool) {
+    pub fn push(&mut self, stream: OutStreamSlot, video: bool) {
         if video {
             self.video.push(stream);
         } else {

@@ -9,7 +9,7 @@ use rialto_media::{
 
 use super::{history::History, numbers::FIRST, projection::Projection};
 use crate::{
-    egress::{Feed, ring::RingIndex},
+    egress::{Feed, allocation::Explanation, ring::RingIndex},
     ingress::{PacketMeta, keyframe::Granted},
     slots::{FeedSlot, SubscriberSlot},
 };
@@ -49,6 +49,11 @@ pub struct Stream {
     pub queued: bool,
     /// What it has to send could not leave when it came.
     pub waited: bool,
+    /// The encoding that its share of the link was given for; `Some(None)`: none, the link carries no more.
+    /// `None`: nothing is shared out.
+    pub allocated: Option<Option<u8>>,
+    /// Why it is no more.
+    pub explanation: Option<Explanation>,
     /// Which video goes first when not all can leave: 0 is first.
     pub rank: u16,
     /// Probes may use it.
@@ -109,6 +114,8 @@ impl Stream {
             next: feed.begin(),
             queued: false,
             waited: false,
+            allocated: None,
+            explanation: None,
             rank: 0,
             probes: feed.info.spec.media == MediaType::Video,
             keyframe: None,
@@ -121,10 +128,11 @@ impl Stream {
         }
     }
 
-    /// Encodings that it gets or waits for.
+    /// Encodings that it gets or waits for, and whether it waits.
     #[inline]
-    pub fn wanted(&self) -> EncodingMask {
-        encodings::bit(self.projection.current()) | encodings::bit(self.projection.target())
+    pub fn wanted(&self) -> (EncodingMask, bool) {
+        let (current, target) = (self.projection.current(), self.projection.target());
+        (encodings::bit(current) | encodings::bit(target), self.projection.waits())
     }
 
     /// Whether it is video.
@@ -162,9 +170,16 @@ impl Stream {
     pub fn retarget(&mut self, feed: &mut Feed, now_ms: u32) -> EncodingMask {
         let active = feed.offered_encodings();
         let before = self.wanted();
-        // With nothing arriving, what was forwarded last is what will be recognised first.
-        let target = encodings::choose(active, feed.heights, self.terms.max_height)
-            .or(self.projection.current());
+        let target = match self.allocated {
+            Some(None) => {
+                self.projection.pause(now_ms);
+                None
+            }
+            Some(Some(encoding)) if active & encodings::bit(Some(encoding)) != 0 => Some(encoding),
+            // With nothing arriving, what was forwarded last is what will be recognised first.
+            _ => encodings::choose(active, feed.heights, self.terms.max_height)
+                .or(self.projection.current()),
+        };
         let _ = self.projection.set_target(target, now_ms);
         let current = self.projection.current();
         self.projection.set_orphaned(active & encodings::bit(current) == 0);

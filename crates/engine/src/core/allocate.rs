@@ -1,0 +1,229 @@
+//! Sharing out what the link of a receiver carries: when, of which sources, and what follows.
+#![expect(clippy::arithmetic_side_effects, reason = "times of this process, and rates of 64 bits")]
+
+use std::{sync::Arc, time::Duration};
+
+use rialto_media::{MAX_ENCODINGS, encodings::EncodingMask};
+
+use super::{Core, Event};
+use crate::{
+    Allocation, LayerId, MediaEvent, SourceAllocation, VideoKind, Wish, Wishes,
+    egress::{
+        Feed, Receiver,
+        allocation::{Explanation, Layer, Totals, Wanted},
+    },
+    slots::{EndpointSlot, OutStreamSlot},
+};
+
+/// Links that are shared out in one tick; the others follow in the next.
+const AT_A_TIME: usize = 32;
+/// Small changes of an estimate, and of what sources cost, count this often.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
+/// What a layer of a height costs while it is not measured, bits a second for each pixel of the square of
+/// its height: 720 lines are taken for 2.4 Mbit/s.
+const BPS_PER_SQUARE: u64 = 46;
+const TENTHS: u64 = 10;
+
+impl Core {
+    /// A receiver wants something else.
+    pub(super) fn set_wishes(&mut self, slot: EndpointSlot, wishes: Arc<Wishes>) {
+        if let Some(e) = self.endpoints.get_mut(slot) {
+            e.receiver.allotment.wishes = Some(wishes);
+        }
+        self.want_allocation(slot);
+    }
+
+    /// The link of a receiver is to be shared out anew before the end of this tick, or soon after.
+    pub(super) fn want_allocation(&mut self, slot: EndpointSlot) {
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        if e.receiver.link.is_none() && e.receiver.allotment.wishes.is_none() {
+            return;
+        }
+        if !std::mem::replace(&mut e.receiver.allotment.listed, true) {
+            self.to_allocate.push_back(slot);
+        }
+    }
+
+    /// The estimate of a receiver's link may be another.
+    pub(super) fn estimate_changed(&mut self, slot: EndpointSlot) {
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Receiver { link, allotment, .. } = &mut e.receiver;
+        let Some(link) = link else { return };
+        if allotment.hysteresis.estimated(link.estimator.target_bps()) {
+            self.want_allocation(slot);
+        }
+    }
+
+    /// Shares out the links of some of those for whom something has changed.
+    pub(super) fn allocate_due(&mut self) {
+        for _ in 0..AT_A_TIME {
+            let Some(slot) = self.to_allocate.pop_front() else { return };
+            self.allocate(slot);
+        }
+    }
+
+    /// Small changes that lasted count as well.
+    pub(super) fn settle_allocations(&mut self) {
+        let now = self.now;
+        self.for_each_endpoint(|core, slot| {
+            let Some(e) = core.endpoints.get_mut(slot) else { return };
+            let a = &mut e.receiver.allotment;
+            if now.saturating_duration_since(a.at) >= SETTLE_INTERVAL {
+                a.hysteresis.settle();
+                core.want_allocation(slot);
+            }
+        });
+    }
+
+    fn allocate(&mut self, slot: EndpointSlot) {
+        let now = self.now;
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let wishes = e.receiver.allotment.wishes.clone();
+        e.receiver.allotment.listed = false;
+        e.receiver.allotment.at = now;
+        let mut order = std::mem::take(&mut self.allocation_order);
+        order.clear();
+        rank(&mut e.receiver, &e.subscriptions, wishes.as_deref(), &mut order);
+        self.allocator.begin();
+        for (stream, wish) in &order {
+            let Some(s) = e.receiver.streams.get(*stream) else { continue };
+            let Some(feed) = self.feeds.get(s.feed) else { continue };
+            let mut wanted = Wanted::new(s.source);
+            wanted.kind = wish.kind;
+            (wanted.on_stage, wanted.selected) = (wish.on_stage, wish.selected);
+            (wanted.max_height, wanted.muted) = (wish.max_height, wish.muted);
+            wanted.current = s.projection.current().map(LayerId::encoding);
+            let (layers, count) = layers(feed);
+            self.allocator.add(wanted, layers.get(..count).unwrap_or_default());
+        }
+        let audio = e.receiver.allotment.audio_bps(now);
+        let assumed = wishes.and_then(|wishes| wishes.assumed_bandwidth_bps);
+        let estimate = e.receiver.allotment.hysteresis.bandwidth();
+        let estimate = estimate.filter(|_| e.receiver.link.is_some());
+        let budget = self.config.allocation.budget(estimate, assumed);
+        let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(audio)));
+        if let Some(link) = e.receiver.link.as_mut() {
+            let next = totals.next_bps.map(|bps| bps.saturating_add(audio));
+            link.estimator.set_useful(now, totals.ideal_bps.saturating_add(audio), next);
+        }
+        let changed = self.apply_decisions(slot, &order);
+        self.allocation_order = order;
+        self.tell_allocation(slot, totals, changed);
+    }
+
+    /// Has each stream follow what was decided. Returns whether there is something to tell.
+    fn apply_decisions(&mut self, slot: EndpointSlot, order: &[(OutStreamSlot, Wish)]) -> bool {
+        let mut changed = false;
+        for (at, (stream, _)) in order.iter().enumerate() {
+            let Some(decision) = self.allocator.decisions().get(at).copied() else { break };
+            let e = self.endpoints.get_mut(slot);
+            let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(*stream)) else { continue };
+            let target = decision.target.map(|layer| layer.encoding);
+            if s.allocated.replace(target) != Some(target) {
+                self.retarget_stream(slot, *stream);
+                changed = true;
+            }
+            let e = self.endpoints.get_mut(slot);
+            let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(*stream)) else { continue };
+            let sent = s.projection.current().filter(|_| decision.arrives).map(LayerId::encoding);
+            let explanation = s.explanation.get_or_insert_with(|| Explanation::new(self.now));
+            changed |= explanation.update(&decision, sent, self.now);
+        }
+        changed
+    }
+
+    fn tell_allocation(&mut self, slot: EndpointSlot, totals: Totals, changed: bool) {
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let estimate = e.receiver.link.as_ref().map(|link| link.estimator.target_bps());
+        if !e.receiver.allotment.tells(estimate) && !changed {
+            return;
+        }
+        let told = |decision: &crate::egress::allocation::Decision| {
+            let stream = e.subscriptions.get(decision.source)?;
+            let explanation = e.receiver.streams.get(stream)?.explanation?;
+            Some(SourceAllocation {
+                source: decision.source,
+                wanted: decision.ideal,
+                wanted_height: decision.ideal_height,
+                target: decision.target,
+                target_height: decision.target_height,
+                sent: explanation.sent,
+                reason: explanation.reason,
+                since: explanation.since,
+            })
+        };
+        let allocation = Allocation {
+            receiver: e.id,
+            estimate_bps: estimate,
+            target_bps: totals.target_bps,
+            ideal_bps: totals.ideal_bps,
+            oversend_bps: totals.oversend_bps,
+            suspended: totals.suspended,
+            sources: self.allocator.decisions().iter().filter_map(told).collect(),
+        };
+        self.event(Event::Media(MediaEvent::Allocated(Box::new(allocation))));
+    }
+}
+
+/// Puts the videos of a receiver in the order in which they get their share: as it wishes, then those of
+/// which it has said nothing, the oldest first.
+fn rank(
+    receiver: &mut Receiver,
+    subscriptions: &super::endpoint::SubscriptionList,
+    wishes: Option<&Wishes>,
+    order: &mut Vec<(OutStreamSlot, Wish)>,
+) {
+    for s in receiver.streams.values_mut() {
+        s.rank = u16::MAX;
+    }
+    for wish in wishes.into_iter().flat_map(|wishes| &wishes.sources).take(crate::MAX_WISHES) {
+        let Some(stream) = subscriptions.get(wish.source) else { continue };
+        let Some(s) = receiver.streams.get_mut(stream) else { continue };
+        if s.is_video() && s.rank == u16::MAX {
+            s.rank = u16::try_from(order.len()).unwrap_or(u16::MAX);
+            order.push((stream, *wish));
+        }
+    }
+    for (source, stream) in subscriptions.iter() {
+        let Some(s) = receiver.streams.get_mut(stream) else { continue };
+        if s.is_video() && s.rank == u16::MAX {
+            s.rank = u16::try_from(order.len()).unwrap_or(u16::MAX);
+            let wish = Wish {
+                source,
+                kind: VideoKind::Camera,
+                max_height: s.terms.max_height,
+                on_stage: false,
+                selected: false,
+                muted: false,
+            };
+            order.push((stream, wish));
+        }
+    }
+}
+
+/// The layers of a source, from the lowest to the highest, and how many there are.
+fn layers(feed: &Feed) -> ([Layer; MAX_ENCODINGS], usize) {
+    let none = Layer { id: LayerId::encoding(0), bps: 0, height: None, fps: None, active: false };
+    let mut layers = [none; MAX_ENCODINGS];
+    let count = feed.info.spec.encodings.len().min(MAX_ENCODINGS);
+    for (encoding, layer) in (0u8..).zip(layers.iter_mut().take(count)) {
+        let at = usize::from(encoding);
+        let rate = feed.rates.get(at).copied().unwrap_or_default();
+        let height = feed.heights.get(at).copied().filter(|height| *height > 0);
+        *layer = Layer {
+            id: LayerId::encoding(encoding),
+            bps: rate.bps.into(),
+            height,
+            fps: (rate.fps > 0).then_some(rate.fps.into()),
+            active: feed.active >> encoding & 1 == EncodingMask::from(true),
+        };
+        if layer.active && layer.bps == 0 {
+            let height = u64::from(height.unwrap_or(180 << encoding.min(4)));
+            layer.bps = height * height * BPS_PER_SQUARE / TENTHS;
+        }
+    }
+    let sorted = layers.get_mut(..count).unwrap_or_default();
+    // A group may list its streams in any order.
+    sorted.sort_by_key(|layer| (layer.height.unwrap_or(180 << layer.id.encoding.min(4)), layer.id));
+    (layers, count)
+}

@@ -1,0 +1,105 @@
+//! What a receiver wants of its videos, and what it is given of its link for them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{AllocationConfig, Wishes, egress::allocation::Hysteresis};
+
+/// The rate of audio is measured over so long.
+const AUDIO_WINDOW: Duration = Duration::from_secs(1);
+/// An estimate is told anew when it differs by this part.
+const TOLD_PART: u64 = 20;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Allotment {
+    /// What it wants, in the order of priority; `None`: control has not said.
+    pub wishes: Option<Arc<Wishes>>,
+    /// The estimate that was last shared out.
+    pub hysteresis: Hysteresis,
+    /// It is in the shard's list of those whose link is to be shared out anew.
+    pub listed: bool,
+    /// When it was last shared out, and since when small changes are collected.
+    pub at: Instant,
+    /// The estimate that control was told, bit/s.
+    told: Option<u64>,
+    audio_bytes: u64,
+    audio_since: Instant,
+    audio_bps: u64,
+}
+
+impl Allotment {
+    /// A receiver of which nothing is known.
+    pub fn new(config: &AllocationConfig, now: Instant) -> Self {
+        Self {
+            wishes: None,
+            hysteresis: Hysteresis::new(config.change_threshold),
+            listed: false,
+            at: now,
+            told: None,
+            audio_bytes: 0,
+            audio_since: now,
+            audio_bps: 0,
+        }
+    }
+
+    /// Audio of so many bytes was sent. It is not shared out: it comes first.
+    #[inline]
+    pub fn on_audio(&mut self, len: usize) {
+        self.audio_bytes = self.audio_bytes.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+    }
+
+    /// What audio takes, bit/s.
+    pub fn audio_bps(&mut self, now: Instant) -> u64 {
+        let over = now.saturating_duration_since(self.audio_since);
+        if over >= AUDIO_WINDOW {
+            let bits = std::mem::take(&mut self.audio_bytes).saturating_mul(8_000);
+            let ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
+            self.audio_bps = bits.checked_div(ms).unwrap_or(0);
+            self.audio_since = now;
+        }
+        self.audio_bps
+    }
+
+    /// Whether control should be told of this estimate; it is, if so.
+    pub fn tells(&mut self, estimate: Option<u64>) -> bool {
+        let differs = match (self.told, estimate) {
+            (Some(told), Some(now)) => {
+                told.abs_diff(now) > told.checked_div(TOLD_PART).unwrap_or(0)
+            }
+            (told, now) => told != now,
+        };
+        if differs {
+            self.told = estimate;
+        }
+        differs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audio_is_measured_by_the_second() {
+        let start = Instant::now();
+        let mut a = Allotment::new(&AllocationConfig::default(), start);
+        for _ in 0..50 {
+            a.on_audio(100);
+        }
+        assert_eq!(a.audio_bps(start + Duration::from_millis(999)), 0);
+        assert_eq!(a.audio_bps(start + Duration::from_secs(1)), 40_000);
+        assert_eq!(a.audio_bps(start + Duration::from_millis(1_500)), 40_000);
+        assert_eq!(a.audio_bps(start + Duration::from_secs(2)), 0, "it fell silent");
+    }
+
+    #[test]
+    fn an_estimate_is_told_when_it_is_another() {
+        let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
+        assert!(!a.tells(None) && a.tells(Some(1_000)));
+        assert!(!a.tells(Some(1_050)) && a.tells(Some(1_051)));
+        assert!(!a.tells(Some(1_000)) && a.tells(None));
+    }
+}
