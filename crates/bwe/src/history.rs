@@ -1,0 +1,236 @@
+//! The packets that were sent, by their transport-wide number.
+
+use std::time::{Duration, Instant};
+
+use crate::{ClusterId, Kind};
+
+/// Packets that are remembered at first: 4 KiB.
+const MIN_LEN: usize = 256;
+/// Packets that are remembered at most: 2 s of 40 Mbit/s, 128 KiB.
+const MAX_LEN: usize = 8192;
+/// The ring grows rather than forget a packet that is younger. It is longer than any queue that a sender
+/// makes, so that feedback always finds its packet.
+const COVERED: Duration = Duration::from_secs(2);
+
+/// One packet's fate as the receiver reports it, in the order of a feedback packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The transport-wide number.
+    pub number: u16,
+    /// When it arrived by the receiver's clock, in microseconds since no particular time, or `None` if it
+    /// had not arrived when the feedback was written.
+    pub received: Option<i64>,
+}
+
+/// What became of the entries of one feedback packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FeedbackSummary {
+    /// Arrivals of packets that were sent and had not been reported before.
+    pub known: u32,
+    /// Entries for numbers that were never sent, or whose history is gone.
+    pub unknown: u32,
+    /// Arrivals that had been reported before.
+    pub duplicate: u32,
+    /// Packets that had not arrived and were not reported so before.
+    pub lost: u32,
+    /// Arrivals at impossible times: they are acknowledged, and estimate nothing.
+    pub bad_time: u32,
+}
+
+/// What is known of a packet's fate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing was reported.
+    Outstanding,
+    /// It was reported as not arrived; it may still come.
+    Lost,
+    /// Its arrival was reported.
+    Received,
+}
+
+/// A packet that was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    /// Microseconds since the first packet.
+    at: u64,
+    pub(crate) size: u16,
+    cluster: u16,
+    probed: bool,
+    pub(crate) kind: Kind,
+    pub(crate) fate: Fate,
+    in_flight: bool,
+}
+
+impl Sent {
+    const NONE: Self = Self {
+        at: 0,
+        size: 0,
+        cluster: 0,
+        probed: false,
+        kind: Kind::Audio,
+        fate: Fate::Received,
+        in_flight: false,
+    };
+
+    /// The probe that the packet was part of.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        self.probed.then_some(ClusterId(self.cluster))
+    }
+}
+
+/// A ring from transport-wide number to what was sent under it.
+///
+/// Numbers are 16 bits on the wire and are unwrapped here. A look-up and a record cost the same whatever
+/// is outstanding. The ring grows by doubling, from 256 packets to 8,192, as long as it would otherwise
+/// forget a packet that is younger than two seconds.
+#[derive(Debug, Clone)]
+pub struct SentHistory {
+    ring: Vec<Sent>,
+    /// The first packet's time.
+    base: Option<Instant>,
+    /// The unwrapped number of the next packet.
+    next: u64,
+    /// The lowest number that the ring still has.
+    oldest: u64,
+    in_flight: u64,
+    /// Everything below was reported or overtaken by a report, and is not in flight.
+    settled: u64,
+}
+
+impl Default for SentHistory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SentHistory {
+    /// An empty history; it allocates with the first packet.
+    pub fn new() -> Self {
+        Self { ring: Vec::new(), base: None, next: 0, oldest: 0, in_flight: 0, settled: 0 }
+    }
+
+    /// The number that the next packet gets.
+    pub fn next_number(&self) -> u16 {
+        low(self.next)
+    }
+
+    /// Remembers a packet of `size` bytes and returns its number.
+    pub fn record(
+        &mut self,
+        now: Instant,
+        size: u16,
+        kind: Kind,
+        cluster: Option<ClusterId>,
+    ) -> u16 {
+        let base = *self.base.get_or_insert(now);
+        let at = u64::try_from(now.saturating_duration_since(base).as_micros()).unwrap_or(u64::MAX);
+        self.make_room(at);
+        let number = self.next;
+        let sent = Sent {
+            at,
+            size,
+            cluster: cluster.map_or(0, |cluster| cluster.0),
+            probed: cluster.is_some(),
+            kind,
+            fate: Fate::Outstanding,
+            in_flight: true,
+        };
+        if let Some(slot) = self.slot(number) {
+            *slot = sent;
+        }
+        self.in_flight = self.in_flight.saturating_add(u64::from(size));
+        self.next = number.saturating_add(1);
+        low(number)
+    }
+
+    /// Bytes that were sent and neither reported nor overtaken by the report of a later packet.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Bytes of memory that the ring takes.
+    pub fn memory(&self) -> usize {
+        self.ring.capacity().saturating_mul(size_of::<Sent>())
+    }
+
+    /// The unwrapped number of a packet that the ring has.
+    pub(crate) fn find(&self, number: u16) -> Option<u64> {
+        let back = match self.next_number().wrapping_sub(number) {
+            0 => 1 << 16,
+            back => u64::from(back),
+        };
+        self.next.checked_sub(back).filter(|number| *number >= self.oldest)
+    }
+
+    /// The packet of an unwrapped number of [`Self::find`], and when it was sent.
+    pub(crate) fn get(&self, number: u64) -> Option<(Sent, Instant)> {
+        let len = u64::try_from(self.ring.len()).ok()?;
+        let at = usize::try_from(number.checked_rem(len)?).ok()?;
+        let sent = *self.ring.get(at)?;
+        Some((sent, self.base?.checked_add(Duration::from_micros(sent.at))?))
+    }
+
+    /// Says what became of a packet; it is in flight no more.
+    pub(crate) fn set_fate(&mut self, number: u64, fate: Fate) {
+        self.land(number);
+        if let Some(slot) = self.slot(number) {
+            slot.fate = fate;
+        }
+    }
+
+    /// Everything below `number` is in flight no more: a later packet has been reported.
+    pub(crate) fn settle_below(&mut self, number: u64) {
+        let number = number.min(self.next);
+        for below in self.settled.max(self.oldest)..number {
+            self.land(below);
+        }
+        self.settled = self.settled.max(number);
+    }
+
+    fn land(&mut self, number: u64) {
+        let Some(slot) = self.slot(number) else { return };
+        if slot.in_flight {
+            slot.in_flight = false;
+            let size = u64::from(slot.size);
+            self.in_flight = self.in_flight.saturating_sub(size);
+        }
+    }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Sent> {
+        let len = u64::try_from(self.ring.len()).ok()?;
+        let at = usize::try_from(number.checked_rem(len)?).ok()?;
+        self.ring.get_mut(at)
+    }
+
+    /// Grows the ring, or forgets the oldest packet, where the next one would find no place.
+    fn make_room(&mut self, at: u64) {
+        let held = usize::try_from(self.next.saturating_sub(self.oldest)).unwrap_or(usize::MAX);
+        if held < self.ring.len() {
+            return;
+        }
+        let covered = u64::try_from(COVERED.as_micros()).unwrap_or(u64::MAX);
+        let young =
+            self.get(self.oldest).is_none_or(|(sent, _)| at.saturating_sub(sent.at) < covered);
+        if young && self.ring.len() < MAX_LEN {
+            let mut ring = vec![Sent::NONE; self.ring.len().saturating_mul(2).max(MIN_LEN)];
+            std::mem::swap(&mut ring, &mut self.ring);
+            let len = u64::try_from(ring.len()).unwrap_or(u64::MAX);
+            for number in self.oldest..self.next {
+                let from = number.checked_rem(len).and_then(|at| usize::try_from(at).ok());
+                let sent = from.and_then(|at| ring.get(at)).copied();
+                if let (Some(slot), Some(sent)) = (self.slot(number), sent) {
+                    *slot = sent;
+                }
+            }
+        } else {
+            self.land(self.oldest);
+            self.oldest = self.oldest.saturating_add(1);
+        }
+    }
+}
+
+/// The 16 bits that are on the wire.
+fn low(number: u64) -> u16 {
+    let [.., a, b] = number.to_be_bytes();
+    u16::from_be_bytes([a, b])
+}

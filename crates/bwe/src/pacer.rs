@@ -1,0 +1,174 @@
+//! When the next packet may leave.
+
+use std::time::{Duration, Instant};
+
+use crate::{ClusterId, Probe};
+
+/// What leaves at once, and so what may be owed at most before the next packet waits.
+const STEP: Duration = Duration::from_millis(5);
+/// Packets of a probe leave in company of as much as this takes.
+const PROBE_STEP: Duration = Duration::from_millis(2);
+/// A probe that has not ended by then is given up.
+const PROBE_LIFE: Duration = Duration::from_secs(1);
+/// Probes that wait for their turn.
+const PROBES: usize = 4;
+const NANOS: u64 = 1_000_000_000;
+
+/// A probe that runs.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    probe: Probe,
+    /// When its first packet was due.
+    since: Option<Instant>,
+    bytes: u64,
+    packets: u32,
+}
+
+/// The arithmetic of a pacer without a queue: what was sent is owed, and the debt is paid off at the rate.
+///
+/// On an idle link nothing is owed, and what is offered leaves at once. What is too much for one step of
+/// 5 ms waits for [`Pacer::next_send`].
+#[derive(Debug, Clone)]
+pub struct Pacer {
+    bps: u64,
+    /// Bits that were sent and are not paid off, times a billion: so that no part is ever lost.
+    debt: u128,
+    paid_until: Instant,
+    /// The first one runs.
+    probes: [Option<Running>; PROBES],
+}
+
+impl Pacer {
+    /// A pacer that owes nothing. Until a rate is set nothing is held back.
+    pub fn new(now: Instant) -> Self {
+        Self { bps: u64::MAX, debt: 0, paid_until: now, probes: [None; PROBES] }
+    }
+
+    /// Sets the rate at which debt is paid off. What is owed stays owed.
+    pub fn set_rate(&mut self, bps: u64) {
+        self.bps = bps.max(1);
+    }
+
+    /// The rate at which debt is paid off, bits per second.
+    pub fn rate(&self) -> u64 {
+        self.bps
+    }
+
+    /// Whether a packet may leave: less than a step is owed.
+    pub fn allows(&mut self, now: Instant) -> bool {
+        self.pay(now);
+        self.debt <= self.step()
+    }
+
+    /// A packet of `size` bytes has left.
+    pub fn on_sent(&mut self, size: usize) {
+        let bits = u128::try_from(size).unwrap_or(u128::MAX).saturating_mul(8);
+        self.debt = self.debt.saturating_add(bits.saturating_mul(u128::from(NANOS)));
+    }
+
+    /// When [`Self::allows`] says yes, if nothing is sent until then; `now` if it does.
+    pub fn next_send(&self, now: Instant) -> Instant {
+        let over = self.debt.saturating_sub(self.step());
+        let nanos = over.div_ceil(u128::from(self.bps));
+        let wait = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.paid_until.checked_add(wait).unwrap_or(now).max(now)
+    }
+
+    /// Queues a probe behind those that run. If too many wait it is dropped.
+    pub fn start_probe(&mut self, now: Instant, probe: Probe) {
+        let since = self.probes.iter().all(Option::is_none).then_some(now);
+        if let Some(free) = self.probes.iter_mut().find(|running| running.is_none()) {
+            *free = Some(Running { probe, since, bytes: 0, packets: 0 });
+        }
+    }
+
+    /// The probe that runs, and how many bytes of it must leave now; `None` if nothing must.
+    ///
+    /// Media counts as well as padding: tell [`Self::on_probe_sent`] of both.
+    pub fn probe_due(&mut self, now: Instant) -> Option<(ClusterId, usize)> {
+        self.end_probes(now);
+        let running = self.probes.first()?.as_ref()?;
+        if running.next(now) > now {
+            return None;
+        }
+        let elapsed = now.saturating_duration_since(running.since.unwrap_or(now));
+        let due = bytes_in(running.probe.bps, elapsed.saturating_add(PROBE_STEP));
+        // A caller that is late does not make up for it at once: a burst says nothing about a rate.
+        let most = bytes_in(running.probe.bps, PROBE_STEP.saturating_mul(2)).max(1);
+        let bytes = due.saturating_sub(running.bytes).clamp(1, most);
+        Some((running.probe.cluster, usize::try_from(bytes).unwrap_or(usize::MAX)))
+    }
+
+    /// A packet of the probe that runs has left.
+    pub fn on_probe_sent(&mut self, now: Instant, size: usize) {
+        if let Some(Some(running)) = self.probes.first_mut() {
+            running.since.get_or_insert(now);
+            running.bytes = running.bytes.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
+            running.packets = running.packets.saturating_add(1);
+        }
+        self.end_probes(now);
+    }
+
+    /// When the probe that runs is due again.
+    pub fn next_probe_send(&self) -> Option<Instant> {
+        let running = self.probes.first()?.as_ref()?;
+        Some(running.next(running.since.unwrap_or(self.paid_until)))
+    }
+
+    /// The probe that runs.
+    pub fn running_probe(&self) -> Option<ClusterId> {
+        self.probes.first()?.as_ref().map(|running| running.probe.cluster)
+    }
+
+    /// Takes away probes that are complete or too old; the next one runs from `now` on.
+    fn end_probes(&mut self, now: Instant) {
+        while let Some(Some(running)) = self.probes.first() {
+            let complete = running.bytes >= u64::from(running.probe.min_bytes)
+                && running.packets >= running.probe.min_packets;
+            let old = running
+                .since
+                .is_some_and(|since| now.saturating_duration_since(since) > PROBE_LIFE);
+            if !complete && !old {
+                break;
+            }
+            self.probes.rotate_left(1);
+            if let Some(last) = self.probes.last_mut() {
+                *last = None;
+            }
+            if let Some(Some(running)) = self.probes.first_mut() {
+                running.since = Some(now);
+            }
+        }
+    }
+
+    fn pay(&mut self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.paid_until).as_nanos();
+        self.debt = self.debt.saturating_sub(nanos.saturating_mul(u128::from(self.bps)));
+        self.paid_until = self.paid_until.max(now);
+    }
+
+    fn step(&self) -> u128 {
+        STEP.as_nanos().saturating_mul(u128::from(self.bps))
+    }
+}
+
+impl Running {
+    /// When its next packet is due: when what was sent has been paid off at the probe's rate.
+    fn next(&self, otherwise: Instant) -> Instant {
+        let since = self.since.unwrap_or(otherwise);
+        let nanos = u128::from(self.bytes)
+            .saturating_mul(8)
+            .saturating_mul(u128::from(NANOS))
+            .checked_div(u128::from(self.probe.bps))
+            .unwrap_or(0);
+        let wait = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        since.checked_add(wait).unwrap_or(since)
+    }
+}
+
+/// Bytes that a rate carries in a time.
+fn bytes_in(bps: u64, time: Duration) -> u64 {
+    let bits = u128::from(bps).saturating_mul(time.as_nanos());
+    u64::try_from(bits.checked_div(u128::from(NANOS).saturating_mul(8)).unwrap_or(0))
+        .unwrap_or(u64::MAX)
+}
