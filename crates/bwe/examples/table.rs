@@ -1,0 +1,35 @@
+//! Prints the table that is committed as `table.txt`, or a scenario by the tenth of a second.
+//!
+//!   cargo run --release -p rialto-bwe --example table [SCENARIO]
+
+use std::time::Instant;
+
+use rialto_bwe::sim::{scenarios, table, world::World};
+
+fn main() {
+    let start = Instant::now();
+    let Some(wanted) = std::env::args().nth(1) else {
+        print!("{}", table::print(start));
+        return;
+    };
+    let Some(scenario) = scenarios::all().into_iter().find(|each| each.name.contains(&wanted))
+    else {
+        eprintln!("no scenario is named so");
+        return;
+    };
+    println!("{}", scenario.name);
+    let mut world = World::new(scenario, start);
+    while world.step() {
+        let (now, queue) = world.state();
+        if now % 100_000 == 0 {
+            let sender = world.sender(0);
+            println!(
+                "{:5.1} queue {:3} forwarded {:5} {:?}",
+                now as f64 / 1e6,
+                queue / 1_000,
+                sender.forwarded() / 1_000,
+                sender.estimator.debug()
+            );
+        }
+    }
+}
