@@ -34,6 +34,8 @@ const SPIKE: f64 = 15.0;
 const SLACK_MS: f64 = 6.0;
 /// Excess that is a queue even where no slope shows.
 const STANDING_MS: f64 = 25.0;
+/// The slope below which a queue empties.
+const DRAINS: f64 = -0.02;
 /// Standard errors that a slope must exceed.
 const SIGNIFICANT: f64 = 3.0;
 
@@ -79,11 +81,12 @@ impl Base {
     }
 }
 
-/// What is known of a group: when it was sent, and its least excess.
+/// What is known of a group: when it was sent, its least excess and its least delay above the base.
 #[derive(Debug, Clone, Copy, Default)]
 struct Group {
     sent: Micros,
     excess: f64,
+    queue: f64,
 }
 
 /// Detects queues from the delays of packets in the order of sending.
@@ -101,8 +104,8 @@ pub(crate) struct DelayDetector {
     threshold: f64,
     adapted: Micros,
     over: u32,
-    trend: f64,
-    state: Trend,
+    grows: bool,
+    draining: bool,
 }
 
 impl DelayDetector {
@@ -119,8 +122,8 @@ impl DelayDetector {
             threshold: THRESHOLD.1,
             adapted: 0,
             over: 0,
-            trend: 0.0,
-            state: Trend::Normal,
+            grows: false,
+            draining: false,
         }
     }
 
@@ -131,15 +134,17 @@ impl DelayDetector {
             self.jitter += ((delay_ms - last).abs().min(200.0) - self.jitter) / 32.0;
         }
         let base = self.base.update(sent, delay_ms);
-        let excess = (delay_ms - base - own_ms).max(0.0);
+        let queue = delay_ms - base;
+        let excess = (queue - own_ms).max(0.0);
         match &mut self.current {
             Some(group) if sent < group.sent => {}
             Some(group) if sent.saturating_sub(group.sent) < GROUP => {
                 group.excess = group.excess.min(excess);
+                group.queue = group.queue.min(queue);
                 self.lowest[0] = self.lowest[0].min(delay_ms);
             }
             current => {
-                let done = current.replace(Group { sent, excess });
+                let done = current.replace(Group { sent, excess, queue });
                 self.lowest = [delay_ms, self.lowest[0]];
                 if let Some(group) = done {
                     self.close(group);
@@ -149,23 +154,37 @@ impl DelayDetector {
     }
 
     pub(crate) fn state(&self) -> Trend {
-        self.state
+        if self.grows || (self.is_standing() && !self.draining) {
+            Trend::Overuse
+        } else if self.draining && self.excess_ms() > SLACK_MS {
+            Trend::Underuse
+        } else {
+            Trend::Normal
+        }
     }
 
-    /// The slope of the line: by what part the link is exceeded.
-    pub(crate) fn trend(&self) -> f64 {
-        self.trend
-    }
-
-    /// The queue that stands, in milliseconds: the least excess of the last two groups.
+    /// The queue that its sender does not explain, in milliseconds: the least excess of the group that
+    /// arrives now and the one before.
     pub(crate) fn excess_ms(&self) -> f64 {
-        let last = self.recent(2).fold(f64::INFINITY, |least, group| least.min(group.excess));
+        let least = |least: f64, group: &Group| least.min(group.excess);
+        let last = self.latest().fold(f64::INFINITY, least);
+        if last.is_finite() { last } else { 0.0 }
+    }
+
+    /// The queue that stands, whoever has made it, in milliseconds.
+    pub(crate) fn queue_ms(&self) -> f64 {
+        let last = self.latest().fold(f64::INFINITY, |least: f64, group| least.min(group.queue));
         if last.is_finite() { last } else { 0.0 }
     }
 
     /// Whether so much stands that packets arrive as fast as the link carries them.
     pub(crate) fn is_standing(&self) -> bool {
         self.len >= 2 && self.excess_ms() > STANDING_MS + 3.0 * self.noise
+    }
+
+    /// Whether there is a queue that a probe would only make longer.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queue_ms() > STANDING_MS + 3.0 * self.noise
     }
 
     /// The mean difference between the delays of packets that follow each other, in milliseconds.
@@ -181,7 +200,11 @@ impl DelayDetector {
         self.len = 0;
         self.over = 0;
         self.current = None;
-        self.state = Trend::Normal;
+        (self.grows, self.draining) = (false, false);
+    }
+
+    fn latest(&self) -> impl Iterator<Item = &Group> {
+        self.current.iter().chain(self.recent(1))
     }
 
     fn recent(&self, n: usize) -> impl Iterator<Item = &Group> + Clone {
@@ -208,26 +231,16 @@ impl DelayDetector {
 
     fn detect(&mut self, last: Group) {
         let (slope, error) = line(self.recent(WINDOW));
-        self.trend = slope;
         let modified = slope * GAIN * (real_len(self.len) / real_len(WINDOW));
         let (recent, _) = line(self.recent(RECENT));
         let excess = self.excess_ms();
-        let draining = recent < -0.02 && self.len >= RECENT;
+        let draining = recent < DRAINS && self.len >= RECENT;
         let grows = modified > self.threshold && slope > SIGNIFICANT * error && self.len >= 4;
         let queue = excess > SLACK_MS + 2.0 * self.noise;
-        if !draining && ((grows && queue) || self.is_standing()) {
-            self.over = self.over.saturating_add(1);
-        } else {
-            self.over = 0;
-        }
-        self.state = if self.over >= 2 || (self.over == 1 && self.is_standing()) {
-            Trend::Overuse
-        } else if draining && excess > SLACK_MS {
-            Trend::Underuse
-        } else {
-            Trend::Normal
-        };
-        if self.state == Trend::Normal {
+        self.over = if grows && queue && !draining { self.over.saturating_add(1) } else { 0 };
+        self.draining = draining;
+        self.grows = self.over >= 2;
+        if self.state() == Trend::Normal {
             // Slowly up to what jitter does, so that a queue that builds up is not taken for it.
             self.noise += (last.excess.min(50.0) - self.noise) / 64.0;
         }

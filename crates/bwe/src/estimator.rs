@@ -517,8 +517,8 @@ impl Estimator {
 
     fn is_strained(&self) -> bool {
         self.detector.state() != Trend::Normal
-            || self.detector.excess_ms() > 15.0
-            || self.loss_based.is_decreasing()
+            || self.detector.is_queued()
+            || self.loss_based.is_lossy()
             || self.starving.is_some()
     }
 
@@ -534,7 +534,8 @@ impl Estimator {
             STARVING_STEP
         } else if self.fed {
             let rtt = self.rtt.map_or(0, duration_micros);
-            let usual = whole(self.answer_ms * 1_000.0).max(rtt).saturating_add(self.gap.saturating_mul(2));
+            let usual =
+                whole(self.answer_ms * 1_000.0).max(rtt).saturating_add(self.gap.saturating_mul(2));
             usual.clamp(PATIENCE.0, PATIENCE.1)
         } else if self.reports.is_alive() {
             REPORT_PATIENCE

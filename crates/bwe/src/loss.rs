@@ -25,6 +25,8 @@ const FIRST_INHERENT: f64 = 0.01;
 const MAX_INHERENT: (f64, f64) = (0.05, 0.14);
 /// At a low rate more is allowed: by this over the rate.
 const BALANCE_BPS: f64 = 100_000.0;
+/// Loss at which nothing is tried.
+const LOSSY: f64 = 0.08;
 const NEWTON_STEP: f64 = 0.75;
 /// Preference for a higher rate: for each kbit/s, and for its logarithm. It turns at this loss.
 const BIAS: (f64, f64) = (0.0002, 0.02);
@@ -59,6 +61,9 @@ impl Fit {
         (self.inherent + (1.0 - self.inherent) * over).clamp(1e-6, 1.0 - 1e-6)
     }
 }
+
+/// Loss ratio, weighted bytes, and weighted bytes that were lost.
+type Part = (f64, f64, f64);
 
 /// What the fit is bounded by.
 #[derive(Debug, Clone, Copy)]
@@ -113,9 +118,9 @@ impl LossBased {
         self.limit
     }
 
-    /// Whether the rate was lowered and is held down.
-    pub(crate) fn is_decreasing(&self) -> bool {
-        self.limit.is_some() && self.decreasing
+    /// Whether so much is lost that a probe would only lose more.
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.len >= MIN_OBSERVATIONS && self.average_loss() > LOSSY
     }
 
     /// A packet's fate was reported for the first time.
@@ -247,8 +252,7 @@ impl LossBased {
     /// The mean loss without the best and the worst observation.
     fn average_loss(&self) -> f64 {
         let (mut bytes, mut lost) = (0.0, 0.0);
-        let (mut best, mut worst): (Option<(f64, f64, f64)>, Option<(f64, f64, f64)>) =
-            (None, None);
+        let (mut best, mut worst): (Option<Part>, Option<Part>) = (None, None);
         for (weight, observation) in self.weighted() {
             let part = (
                 observation.lost / observation.bytes.max(1.0),

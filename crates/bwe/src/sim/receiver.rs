@@ -64,8 +64,6 @@ struct Stream {
 /// What a receiver has counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
-    /// Audio packets that arrived.
-    pub audio: u64,
     /// Video bytes that arrived, without retransmissions and padding.
     pub video_bytes: u64,
     /// The longest time without a new picture, if it is long enough to be seen.
@@ -108,8 +106,7 @@ impl Receiver {
     pub fn counts(&self, end: Time) -> Counts {
         let gap =
             |stream: &Stream| stream.longest_gap.max(stream.shown.map_or(0, |shown| end - shown));
-        let shown = self.streams.iter().filter(|stream| stream.on);
-        let longest = shown.map(gap).max().unwrap_or(0);
+        let longest = self.streams.iter().map(gap).max().unwrap_or(0);
         Counts {
             longest_freeze: if longest > FREEZE { longest } else { 0 },
             pictures: self.streams.iter().map(|stream| stream.pictures).sum(),
@@ -120,10 +117,11 @@ impl Receiver {
     /// The sender says whether it forwards a source. A source that it does not stands still by its choice.
     pub fn set_on(&mut self, source: usize, on: bool) {
         let stream = &mut self.streams[source];
-        if stream.on != on {
-            stream.on = on;
+        // The first one is on stage: that it is not forwarded is a freeze.
+        if stream.on != on && source > 0 {
             stream.shown = None;
         }
+        stream.on = on;
     }
 
     /// A packet arrives.
@@ -134,8 +132,7 @@ impl Receiver {
         self.highest = self.highest.max(number);
         self.fresh = true;
         match packet.content {
-            super::sender::Content::Audio => self.counts.audio += 1,
-            super::sender::Content::Padding => {}
+            super::sender::Content::Audio | super::sender::Content::Padding => {}
             super::sender::Content::Video { source, seq, frame, packets, key, again } => {
                 if !again {
                     self.counts.video_bytes += u64::from(packet.size);

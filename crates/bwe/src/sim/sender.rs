@@ -96,8 +96,6 @@ struct Source {
 /// What a sender has counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent {
-    /// Packets of audio.
-    pub audio: u64,
     /// Bytes of all kinds.
     pub bytes: u64,
     /// Bytes that were sent again.
@@ -259,7 +257,6 @@ impl Sender {
     fn produce(&mut self, now: Time, out: &mut Vec<Packet>) {
         while self.next_audio <= now {
             self.next_audio += AUDIO_EACH;
-            self.sent.audio += 1;
             out.push(self.send(now, (AUDIO / 8 / 50) as u16, Kind::Audio, Content::Audio));
         }
         for n in 0..self.sources.len() {
@@ -287,7 +284,12 @@ impl Sender {
             let packets = ((bytes / f64::from(MTU)).ceil() as u32).max(1);
             let size = (bytes / f64::from(packets)) as u16;
             if key {
+                // What a keyframe makes moot is neither sent nor sent again.
                 self.queue.retain(|waiting| waiting.source != n);
+                self.again.retain(
+                    |(content, _)| !matches!(content, Content::Video { source, .. } if *source == n),
+                );
+                self.sources[n].sent.clear();
             }
             for packet in 0..packets {
                 let first = packet == 0;

@@ -6,7 +6,7 @@ use super::{
     Random,
     link::{Link, LinkConfig, Outcome, Time},
     receiver::{Back, Counts, FeedbackConfig, Receiver},
-    sender::{AUDIO, Packet, Sender, Sent},
+    sender::{Content, Packet, Sender, Sent},
     tcp::{SEGMENT, Tcp},
 };
 use crate::Config;
@@ -80,6 +80,8 @@ struct Flow {
     recovered_at: Option<Time>,
     wanted_bits: f64,
     counted_from: u64,
+    /// The last packet of audio that counts, how many were sent, and how many arrived.
+    audio: (u64, u64, u64),
 }
 
 /// A scenario while it runs.
@@ -112,6 +114,7 @@ impl World {
             recovered_at: None,
             wanted_bits: 0.0,
             counted_from: 0,
+            audio: (0, 0, 0),
         });
         let changes = scenario.link.rates.windows(2);
         let last = |rising: bool| {
@@ -165,7 +168,13 @@ impl World {
     fn deliver(&mut self, now: Time) {
         while let Some((at, item)) = self.link.poll(now) {
             match item {
-                Item::Media(n, packet) => self.flows[n].receiver.on_packet(at, &packet),
+                Item::Media(n, packet) => {
+                    let flow = &mut self.flows[n];
+                    flow.receiver.on_packet(at, &packet);
+                    if packet.content == Content::Audio && packet.number <= flow.audio.0 {
+                        flow.audio.2 += 1;
+                    }
+                }
                 Item::Segment(sent) => {
                     if let Some(tcp) = &mut self.tcp {
                         tcp.on_acknowledged(at, sent);
@@ -192,7 +201,11 @@ impl World {
                 flow.sender.on_back(now, back);
             }
         }
+        let ends = now + SETTLE > self.scenario.length;
         for packet in flow.sender.tick(now) {
+            if packet.content == Content::Audio && !ends {
+                (flow.audio.0, flow.audio.1) = (packet.number, flow.audio.1 + 1);
+            }
             let size = usize::from(packet.size);
             if self.link.send(now, size, Item::Media(n, packet)) == Outcome::Dropped {
                 flow.dropped += 1;
@@ -269,11 +282,10 @@ impl World {
                 drained: self.fall.and_then(|fall| seconds(fall, self.drained)),
                 recover: self.rise.and_then(|rise| seconds(rise, flow.recovered_at)),
                 freeze: got.longest_freeze as f64 / 1e6,
-                audio_lost: 1.0 - got.audio as f64 / sent.audio.max(1) as f64,
+                audio_lost: 1.0 - flow.audio.2 as f64 / flow.audio.1.max(1) as f64,
                 padding: sent.padding as f64 / sent.bytes.max(1) as f64,
             }
         };
-        let _ = AUDIO;
         self.flows.iter().map(outcome).collect()
     }
 }
