@@ -1,6 +1,6 @@
 //! Prints the table that is committed as `table.txt`, or a scenario by the tenth of a second.
 //!
-//!   cargo run --release -p rialto-bwe --example table [SCENARIO]
+//!   cargo run --release -p rialto-bwe --example table [SCENARIO [RECEIVER]]
 
 use std::time::Instant;
 
@@ -18,11 +18,12 @@ fn main() {
         return;
     };
     println!("{}", scenario.name);
+    let receiver = std::env::args().nth(2).and_then(|n| n.parse().ok()).unwrap_or(0);
     let mut world = World::new(scenario, start);
     while world.step() {
         let (now, queue) = world.state();
         if now % 100_000 == 0 {
-            let sender = world.sender(0);
+            let sender = world.sender(receiver);
             println!(
                 "{:5.1} queue {:3} forwarded {:5} {:?}",
                 now as f64 / 1e6,

@@ -4,6 +4,9 @@ use crate::num::{MS, Micros, millis, real};
 
 /// What is left of the measured capacity after an overuse, so that the queue drains.
 const DECREASE: f64 = 0.9;
+/// The same where the queue grows slowly, and what is left at least.
+const SLOW_DECREASE: f64 = 0.95;
+const STEP_DOWN: f64 = 0.85;
 /// Growth in a second while the capacity is unknown.
 const GROWTH: f64 = 1.08;
 /// The rate exceeds what is acknowledged by no more, as what is not sent proves nothing.
@@ -34,20 +37,16 @@ pub(crate) struct Aimd {
     capacity: Option<Capacity>,
     updated: Micros,
     decreased: Option<Micros>,
+    corrected: bool,
 }
 
 impl Aimd {
     pub(crate) fn new(bps: f64, now: Micros) -> Self {
-        Self { bps, capacity: None, updated: now, decreased: None }
+        Self { bps, capacity: None, updated: now, decreased: None, corrected: false }
     }
 
     pub(crate) fn bps(&self) -> f64 {
         self.bps
-    }
-
-    /// When the rate was last lowered.
-    pub(crate) fn decreased(&self) -> Option<Micros> {
-        self.decreased
     }
 
     pub(crate) fn clamp(&mut self, min: f64, max: f64) {
@@ -82,19 +81,34 @@ impl Aimd {
         self.bps = grown.min(limit).max(self.bps);
     }
 
-    /// A queue builds up, and the link delivers so much. Returns whether the rate was lowered: it is not
-    /// until the answer to the last time has come.
-    pub(crate) fn decrease(&mut self, now: Micros, delivered: f64, answer_ms: f64) -> bool {
+    /// A queue builds up, and the link delivers so much. Where that is clearly less than what is sent
+    /// (`overloaded`) the queue is ours and the link's rate is known. Otherwise it may be another's, or
+    /// ours and slow, and the rate follows in steps. Returns whether the rate was lowered: it is not until
+    /// the answer to the last time has come, but for one correction.
+    pub(crate) fn decrease(
+        &mut self,
+        now: Micros,
+        delivered: f64,
+        overloaded: bool,
+        answer_ms: f64,
+    ) -> bool {
         let wait = answer_ms.clamp(50.0, 1_000.0) + 50.0;
         let recent =
             self.decreased.is_some_and(|at| real(now.saturating_sub(at)) < wait * real(MS));
-        if recent && delivered > self.bps * 0.6 {
+        let corrects = overloaded && !self.corrected && delivered < self.bps * 0.8;
+        if recent && !corrects {
             return false;
         }
+        self.corrected = recent;
         self.updated = now;
         self.decreased = Some(now);
-        self.learn(delivered);
-        self.bps = self.bps.min(delivered * DECREASE);
+        let lowered = if overloaded {
+            self.learn(delivered);
+            delivered * DECREASE
+        } else {
+            (delivered * SLOW_DECREASE).max(self.bps * STEP_DOWN)
+        };
+        self.bps = self.bps.min(lowered);
         true
     }
 

@@ -34,6 +34,15 @@ const SPIKE: f64 = 15.0;
 const SLACK_MS: f64 = 6.0;
 /// Excess that is a queue even where no slope shows.
 const STANDING_MS: f64 = 25.0;
+/// A queue that is somebody else's comes again: it is tolerated so many times more, and for so long.
+const MAX_TOLERANCE: f64 = 4.0;
+const TOLERATED: Micros = 10_000 * MS;
+/// A sender explains no longer queue than this, seconds: so much is a keyframe that is paced.
+const MAX_OWN_S: f64 = 0.2;
+/// Audio alone may exceed an estimate that is lower than this, and explains nothing then.
+const MIN_OWN_BPS: f64 = 120_000.0;
+/// The slope above which what is sent is clearly more than what arrives.
+const OVERLOADS: f64 = 0.1;
 /// The slope below which a queue empties.
 const DRAINS: f64 = -0.02;
 /// Standard errors that a slope must exceed.
@@ -53,10 +62,11 @@ impl VirtualQueue {
 
     /// Sends a packet; returns what it waits until it has left the link, in microseconds.
     pub(crate) fn send(&mut self, now: Micros, size: u16, bps: u64) -> f64 {
-        let bps = real(bps.max(1));
+        let bps = real(bps).max(MIN_OWN_BPS);
         let drained = real(now.saturating_sub(self.at)) * bps / 1e6;
         self.at = now;
-        self.bits = (self.bits - drained).max(0.0) + f64::from(size) * 8.0;
+        let most = bps * MAX_OWN_S;
+        self.bits = ((self.bits - drained).max(0.0) + f64::from(size) * 8.0).min(most);
         self.bits * 1e6 / bps
     }
 }
@@ -67,10 +77,12 @@ struct Base {
     current: f64,
     before: f64,
     since: Micros,
+    latest: Micros,
 }
 
 impl Base {
     fn update(&mut self, at: Micros, delay: f64) -> f64 {
+        self.latest = self.latest.max(at);
         if at.saturating_sub(self.since) > BASE_SPAN {
             self.before = self.current;
             self.current = f64::INFINITY;
@@ -104,14 +116,18 @@ pub(crate) struct DelayDetector {
     threshold: f64,
     adapted: Micros,
     over: u32,
+    /// What a queue that stands is tolerated by more, after it turned out not to be ours.
+    tolerance: f64,
+    restarted: Micros,
     grows: bool,
     draining: bool,
+    overloads: bool,
 }
 
 impl DelayDetector {
     pub(crate) fn new() -> Self {
         Self {
-            base: Base { current: f64::INFINITY, before: f64::INFINITY, since: 0 },
+            base: Base { current: f64::INFINITY, before: f64::INFINITY, since: 0, latest: 0 },
             current: None,
             lowest: [f64::INFINITY; 2],
             groups: [Group::default(); WINDOW],
@@ -122,8 +138,11 @@ impl DelayDetector {
             threshold: THRESHOLD.1,
             adapted: 0,
             over: 0,
+            tolerance: 1.0,
+            restarted: 0,
             grows: false,
             draining: false,
+            overloads: false,
         }
     }
 
@@ -179,7 +198,12 @@ impl DelayDetector {
 
     /// Whether so much stands that packets arrive as fast as the link carries them.
     pub(crate) fn is_standing(&self) -> bool {
-        self.len >= 2 && self.excess_ms() > STANDING_MS + 3.0 * self.noise
+        self.len >= 2 && self.excess_ms() > STANDING_MS * self.tolerance + 3.0 * self.noise
+    }
+
+    /// Whether clearly more is sent than arrives.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.overloads
     }
 
     /// Whether there is a queue that a probe would only make longer.
@@ -195,6 +219,8 @@ impl DelayDetector {
     /// What stands is not of our making, as sending less does not change it: it is the path's delay now.
     pub(crate) fn start_again(&mut self) {
         let lowest = self.lowest[0].min(self.lowest[1]);
+        self.tolerance = (self.tolerance * 2.0).min(MAX_TOLERANCE);
+        self.restarted = self.base.latest;
         self.base.current = lowest;
         self.base.before = lowest;
         self.len = 0;
@@ -230,6 +256,10 @@ impl DelayDetector {
     }
 
     fn detect(&mut self, last: Group) {
+        if last.sent.saturating_sub(self.restarted) > TOLERATED {
+            self.restarted = last.sent;
+            self.tolerance = (self.tolerance / 2.0).max(1.0);
+        }
         let (slope, error) = line(self.recent(WINDOW));
         let modified = slope * GAIN * (real_len(self.len) / real_len(WINDOW));
         let (recent, _) = line(self.recent(RECENT));
@@ -239,6 +269,7 @@ impl DelayDetector {
         let queue = excess > SLACK_MS + 2.0 * self.noise;
         self.over = if grows && queue && !draining { self.over.saturating_add(1) } else { 0 };
         self.draining = draining;
+        self.overloads = recent > OVERLOADS && self.len >= 3;
         self.grows = self.over >= 2;
         if self.state() == Trend::Normal {
             // Slowly up to what jitter does, so that a queue that builds up is not taken for it.

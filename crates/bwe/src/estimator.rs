@@ -438,7 +438,7 @@ impl Estimator {
         });
         self.update_target();
         if real(self.target) < real(before) * LARGE_DROP {
-            self.prober.recover(now, 1_000 * MS);
+            self.prober.recover(now, 700 * MS);
         }
     }
 
@@ -460,14 +460,16 @@ impl Estimator {
             }
             Trend::Overuse => {
                 let delivered = self.delivered();
-                if self.delay_based.decrease(now, delivered, answer_ms) {
+                let overloaded = self.detector.is_overloaded() || self.loss_based.is_dropping();
+                self.prober.on_overuse(now);
+                if self.delay_based.decrease(now, delivered, overloaded, answer_ms) {
                     self.on_decrease(now);
                 }
             }
         }
     }
 
-    /// Four decreases in a row that leave the queue as it was: it is somebody else's, or the path has
+    /// Several decreases in a row that leave the queue as it was: it is somebody else's, or the path has
     /// become longer.
     fn on_decrease(&mut self, now: Micros) {
         let queue = self.detector.excess_ms();

@@ -27,6 +27,8 @@ const MAX_INHERENT: (f64, f64) = (0.05, 0.14);
 const BALANCE_BPS: f64 = 100_000.0;
 /// Loss at which nothing is tried.
 const LOSSY: f64 = 0.08;
+/// Loss that with a queue is the end of the queue.
+const DROPPING: f64 = 0.1;
 const NEWTON_STEP: f64 = 0.75;
 /// Preference for a higher rate: for each kbit/s, and for its logarithm. It turns at this loss.
 const BIAS: (f64, f64) = (0.0002, 0.02);
@@ -121,6 +123,11 @@ impl LossBased {
     /// Whether so much is lost that a probe would only lose more.
     pub(crate) fn is_lossy(&self) -> bool {
         self.len >= MIN_OBSERVATIONS && self.average_loss() > LOSSY
+    }
+
+    /// Whether much of the latest is lost.
+    pub(crate) fn is_dropping(&self) -> bool {
+        self.bytes > 5_000 && real(self.lost) > DROPPING * real(self.bytes)
     }
 
     /// A packet's fate was reported for the first time.

@@ -20,6 +20,9 @@ const MAX_LENGTH_MS: f64 = 90.0;
 const MIN_PACKETS: u32 = 5;
 /// Waits after one, two, three, … probes in a row that did not show what they reached for.
 const WAITS: [Micros; 4] = [600 * MS, 1_000 * MS, 2_000 * MS, 3_000 * MS];
+/// An overuse so soon after a probe that raised the estimate is its fault.
+const REGRET: Micros = 2_000 * MS;
+const MAX_REGRETS: u32 = 4;
 /// A probe whose packets are not all reported by then has failed.
 const EXPIRY: Micros = 2_000 * MS;
 /// A probe that nobody has sent by then is none.
@@ -106,6 +109,11 @@ pub(crate) struct Prober {
     started: bool,
     failures: usize,
     allowed: Micros,
+    /// The last one succeeded since the start or a large drop: the next one reaches further.
+    fast: bool,
+    /// When a probe has raised the estimate, and how often that was soon regretted.
+    raised: Option<Micros>,
+    regrets: u32,
 }
 
 impl Prober {
@@ -118,6 +126,9 @@ impl Prober {
             started: false,
             failures: 0,
             allowed: 0,
+            fast: true,
+            raised: None,
+            regrets: 0,
         }
     }
 
@@ -145,7 +156,19 @@ impl Prober {
     /// The estimate has just fallen for a reason that may pass: probe soon.
     pub(crate) fn recover(&mut self, now: Micros, wait: Micros) {
         self.failures = 0;
-        self.allowed = now.saturating_add(wait);
+        self.fast = true;
+        self.allowed = self.allowed.max(now.saturating_add(wait));
+    }
+
+    /// A queue has built up. If a probe has just raised the estimate it has promised too much, as others
+    /// send on the same link: the next one waits, longer each time.
+    pub(crate) fn on_overuse(&mut self, now: Micros) {
+        self.fast = false;
+        if self.raised.take().is_some_and(|at| now.saturating_sub(at) < REGRET) {
+            self.regrets = self.regrets.saturating_add(1).min(MAX_REGRETS);
+            let wait = WAITS[2].saturating_mul(u64::from(self.regrets));
+            self.allowed = self.allowed.max(now.saturating_add(wait));
+        }
     }
 
     /// When [`Self::take`] may have something to say.
@@ -225,6 +248,9 @@ impl Prober {
             Some(shown) if !shown.full => {
                 self.failures = 0;
                 self.allowed = now;
+                if self.raised.replace(now).is_some_and(|at| now.saturating_sub(at) > REGRET) {
+                    self.regrets = 0;
+                }
             }
             _ => self.fail(now),
         }
@@ -233,6 +259,7 @@ impl Prober {
 
     fn fail(&mut self, now: Micros) {
         self.out = None;
+        self.fast = false;
         let wait = WAITS.get(self.failures).or(WAITS.last()).copied().unwrap_or(0);
         self.failures = self.failures.saturating_add(1);
         self.allowed = now.saturating_add(wait);
@@ -256,7 +283,7 @@ impl Prober {
         let reach = (self.useful.max(next) * MARGIN).min(situation.max);
         let bps = if first {
             (situation.initial * FIRST).max(target * STEP)
-        } else if self.failures == 0 {
+        } else if self.fast {
             (target * FURTHER).max(next * MARGIN)
         } else {
             (target * STEP).min(next * MARGIN)
