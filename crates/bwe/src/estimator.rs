@@ -2,10 +2,42 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{ClusterId, Config, FeedbackSummary, Kind, Probe, Report, SentHistory, history::Fate};
+use crate::{
+    ClusterId, Config, FeedbackSummary, Kind, Probe, Report, SentHistory,
+    aimd::Aimd,
+    delay::{DelayDetector, VirtualQueue},
+    history::{Fate, Sent},
+    loss::{Bounds, LossBased},
+    num::{MS, Micros, after, duration_micros, micros, millis, real, whole},
+    probe::{Prober, Shown, Situation},
+    reports::Reports,
+    throughput::{LONG, SHORT, Throughput},
+};
 
-/// Feedback that has been missing so long while packets are in flight lowers the estimate.
-const FEEDBACK_MISSING: Duration = Duration::from_millis(500);
+/// Feedback that is missing for less is not missed, and for more it is, whatever the round trip.
+const PATIENCE: (Micros, Micros) = (500 * MS, 900 * MS);
+/// Receiver reports and REMB come seldom.
+const REPORT_PATIENCE: Micros = 6_000 * MS;
+/// While feedback is missing the estimate falls to this part of itself, this often.
+const STARVING: f64 = 0.5;
+const STARVING_STEP: Micros = 300 * MS;
+/// While feedback is missing and nothing else is sent, something is, so that it can come back.
+const KNOCK: Micros = 500 * MS;
+/// An arrival that is so far from what the ones before let expect is impossible.
+const MAX_JUMP: i64 = 10_000_000;
+/// So many impossible times in a row are a new clock.
+const NEW_CLOCK: u32 = 30;
+/// Moves arrival times, which have no particular start, above zero.
+const ARRIVAL_BIAS: i64 = 1 << 40;
+/// Less than this part of the estimate is sent: the application limits it.
+const APP_LIMITED: f64 = 0.8;
+/// A decrease to less than this part is a large one.
+const LARGE_DROP: f64 = 0.66;
+/// So many decreases that do not shorten a queue show that it is not ours.
+const STUCK: u32 = 4;
+/// A queue that is longer is drained faster, by up to a quarter of the rate.
+const DRAIN_MS: (f64, f64) = (80.0, 160.0);
+const DRAIN: f64 = 0.25;
 
 /// What the delay of packets does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +63,8 @@ pub struct Debug {
     pub acknowledged_bps: Option<u64>,
     /// What the delay does.
     pub trend: Trend,
+    /// The queue that stands in front of the receiver beyond what the sender's own bursts explain.
+    pub queue: Duration,
     /// The round trip.
     pub rtt: Option<Duration>,
     /// Bytes that were sent and not reported.
@@ -41,33 +75,87 @@ pub struct Debug {
     pub starving: bool,
 }
 
+/// The estimate while feedback is missing.
+#[derive(Debug, Clone, Copy)]
+struct Starving {
+    /// What it is lowered to.
+    bps: f64,
+    /// What it was.
+    before: f64,
+}
+
 /// Estimates what the path to one receiver carries.
 #[derive(Debug, Clone)]
 pub struct Estimator {
     config: Config,
+    epoch: Instant,
     history: SentHistory,
+    virtual_queue: VirtualQueue,
+    /// What is sent but for padding.
+    sent: Throughput,
+    received: Throughput,
+    detector: DelayDetector,
+    delay_based: Aimd,
+    loss_based: LossBased,
+    prober: Prober,
+    reports: Reports,
     target: u64,
-    useful: u64,
-    remb: Option<u64>,
     rtt: Option<Duration>,
-    /// The oldest time since which packets are in flight without feedback.
-    waiting_since: Option<Instant>,
-    starving: bool,
+    /// From sending a packet to its report, in milliseconds.
+    answer_ms: f64,
+    /// Whether there ever was transport-wide feedback.
+    fed: bool,
+    feedback_at: Option<Micros>,
+    /// The longest time between two feedbacks of late.
+    gap: Micros,
+    /// Since when packets are in flight without feedback.
+    waiting_since: Option<Micros>,
+    starving: Option<Starving>,
+    sent_at: Option<Micros>,
+    /// The first arrival and the moment of its sending, and the latest arrival's distance from both.
+    arrivals: Option<(i64, Micros)>,
+    offset: i64,
+    impossible: u32,
+    /// The queue at the last decrease, and how many have not shortened it.
+    last_queue: Option<(Micros, f64)>,
+    stuck: u32,
+    polled: Micros,
+    knocked: Option<Micros>,
 }
 
 impl Estimator {
     /// An estimator that believes in the initial rate until it knows better.
-    pub fn new(config: Config, _now: Instant) -> Self {
+    pub fn new(config: Config, now: Instant) -> Self {
         let config = config.in_order();
+        let initial = real(config.initial_bps);
         Self {
             config,
+            epoch: now,
             history: SentHistory::new(),
+            virtual_queue: VirtualQueue::new(),
+            sent: Throughput::new(),
+            received: Throughput::new(),
+            detector: DelayDetector::new(),
+            delay_based: Aimd::new(initial, 0),
+            loss_based: LossBased::new(),
+            prober: Prober::new(),
+            reports: Reports::new(initial),
             target: config.initial_bps,
-            useful: 0,
-            remb: None,
             rtt: None,
+            answer_ms: 200.0,
+            fed: false,
+            feedback_at: None,
+            gap: 100 * MS,
             waiting_since: None,
-            starving: false,
+            starving: None,
+            sent_at: None,
+            arrivals: None,
+            offset: 0,
+            impossible: 0,
+            last_queue: None,
+            stuck: 0,
+            polled: 0,
+            knocked: None,
         }
     }
 
@@ -75,14 +163,14 @@ impl Estimator {
     pub fn set_max(&mut self, bps: u64) {
         self.config.max_bps = bps;
         self.config = self.config.in_order();
-        self.set_target(self.target);
+        self.update_target();
     }
 
     /// Says what is wanted: `useful_bps` is what everything that the receiver wants would take, and probes
     /// reach no further; `next_bps` is the rate at which the next better layer becomes possible. Without
     /// one nothing better is to be had, and there are no probes.
-    pub fn set_useful(&mut self, _now: Instant, useful_bps: u64, _next_bps: Option<u64>) {
-        self.useful = useful_bps;
+    pub fn set_useful(&mut self, now: Instant, useful_bps: u64, next_bps: Option<u64>) {
+        self.prober.set_useful(micros(self.epoch, now), useful_bps, next_bps);
     }
 
     /// A round trip was measured.
@@ -98,8 +186,17 @@ impl Estimator {
         kind: Kind,
         cluster: Option<ClusterId>,
     ) -> u16 {
-        self.waiting_since.get_or_insert(now);
-        self.history.record(now, size, kind, cluster)
+        let at = micros(self.epoch, now);
+        let own = self.virtual_queue.send(at, size, self.target);
+        if kind != Kind::Probe {
+            self.sent.add(at, size);
+        }
+        if let Some(cluster) = cluster {
+            self.prober.on_sent(cluster, size);
+        }
+        self.sent_at = Some(at);
+        self.waiting_since.get_or_insert(at);
+        self.history.record_with(now, size, cluster, own)
     }
 
     /// The number that [`Self::on_sent`] will return.
@@ -114,60 +211,84 @@ impl Estimator {
         reports: impl Iterator<Item = Report>,
     ) -> FeedbackSummary {
         let mut summary = FeedbackSummary::default();
+        let at = micros(self.epoch, now);
+        let mut newest = None;
         for report in reports {
             let found = self.history.find(report.number);
-            let Some((number, (sent, _))) =
+            let Some((number, (sent, sent_at))) =
                 found.and_then(|number| Some((number, self.history.get(number)?)))
             else {
                 summary.unknown = summary.unknown.saturating_add(1);
                 continue;
             };
-            match (report.received, sent.fate) {
-                (Some(_), Fate::Received) => {
-                    summary.duplicate = summary.duplicate.saturating_add(1);
+            let sent_at = micros(self.epoch, sent_at);
+            match report.received {
+                Some(received) => {
+                    if self.on_arrival(&mut summary, number, sent, sent_at, received) {
+                        newest = newest.max(Some(sent_at));
+                    }
                 }
-                (Some(_), _) => {
-                    summary.known = summary.known.saturating_add(1);
-                    self.history.set_fate(number, Fate::Received);
-                    self.history.settle_below(number);
-                }
-                (None, Fate::Outstanding) => {
+                None if sent.fate() == Fate::Outstanding => {
                     summary.lost = summary.lost.saturating_add(1);
                     self.history.set_fate(number, Fate::Lost);
+                    self.loss_based.on_packet(sent_at, sent.size, true);
+                    if let Some(cluster) = sent.cluster() {
+                        self.prober.on_packet(cluster, sent.size, sent_at, None);
+                    }
                 }
-                (None, _) => {}
+                None => {}
             }
         }
-        if summary.known > 0 {
-            self.starving = false;
-            self.waiting_since = (self.history.in_flight_bytes() > 0).then_some(now);
+        if let Some(newest) = newest {
+            self.on_news(at, newest);
         }
         summary
     }
 
     /// A receiver that negotiated only REMB says what it estimates.
-    pub fn on_remb(&mut self, _now: Instant, bps: u64) {
-        self.remb = Some(bps);
-        self.set_target(bps);
+    pub fn on_remb(&mut self, now: Instant, bps: u64) {
+        if self.fed {
+            return;
+        }
+        self.reports.on_remb(bps);
+        self.on_sign_of_life(micros(self.epoch, now));
     }
 
     /// A receiver report came. Its loss counts only where there is no transport-wide feedback.
-    pub fn on_receiver_report(&mut self, _now: Instant, _fraction_lost: u8, rtt: Option<Duration>) {
+    pub fn on_receiver_report(&mut self, now: Instant, fraction_lost: u8, rtt: Option<Duration>) {
         self.rtt = rtt.or(self.rtt);
+        if self.fed {
+            return;
+        }
+        let at = micros(self.epoch, now);
+        let sent = self.sent.over(LONG, at);
+        self.reports.on_loss(at, fraction_lost, sent, real(self.config.max_bps));
+        self.on_sign_of_life(at);
     }
 
     /// Time has passed: [`Self::next_timeout`] is due.
     pub fn on_timeout(&mut self, now: Instant) {
-        if self.next_timeout().is_some_and(|due| due <= now) {
-            self.starving = true;
-            self.waiting_since = Some(now);
-            self.set_target(self.target / 2);
+        let at = micros(self.epoch, now);
+        self.polled = at;
+        if self.starves_at().is_some_and(|due| due <= at) {
+            let before = self.starving.map_or(real(self.target), |starving| starving.before);
+            let lowered = real(self.target) * STARVING;
+            self.starving = Some(Starving { bps: lowered, before });
+            self.waiting_since = Some(at);
+            self.update_target();
         }
     }
 
-    /// When [`Self::on_timeout`] wants to be called.
+    /// When [`Self::on_timeout`] wants to be called, and [`Self::take_probe`] after it.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.waiting_since?.checked_add(FEEDBACK_MISSING)
+        let probe = if self.starving.is_some() {
+            Some(self.polled.saturating_add(KNOCK))
+        } else {
+            let probe = self.prober.due(real(self.target));
+            probe.map(|due| due.max(self.polled.saturating_add(100 * MS)))
+        };
+        let due = [self.starves_at(), probe].into_iter().flatten().min()?;
+        after(self.epoch, due)
     }
 
     /// What may be sent, bits per second, headers included.
@@ -176,13 +297,31 @@ impl Estimator {
     }
 
     /// A probe that should be sent now. Call until it returns `None`.
-    pub fn take_probe(&mut self, _now: Instant) -> Option<Probe> {
-        None
+    pub fn take_probe(&mut self, now: Instant) -> Option<Probe> {
+        let at = micros(self.epoch, now);
+        self.polled = at;
+        if self.starving.is_some() {
+            let last = self.sent_at.max(self.knocked).unwrap_or(0);
+            if at.saturating_sub(last) < KNOCK {
+                return None;
+            }
+            self.knocked = Some(at);
+            return Some(self.prober.knock(self.target));
+        }
+        let situation = Situation {
+            target: real(self.target),
+            initial: real(self.config.initial_bps),
+            max: real(self.config.max_bps),
+            jitter_ms: self.detector.jitter_ms(),
+            strained: self.is_strained(),
+        };
+        self.prober.take(at, &situation)
     }
 
     /// Whether less is sent than the estimate allows, so that it says little about the path.
     pub fn is_application_limited(&self) -> bool {
-        false
+        let sent = self.sent.over(LONG, self.sent_at.unwrap_or(0)).unwrap_or(0.0);
+        sent < real(self.target) * APP_LIMITED
     }
 
     /// Bytes that were sent and not reported.
@@ -199,18 +338,229 @@ impl Estimator {
     pub fn debug(&self) -> Debug {
         Debug {
             target_bps: self.target,
-            delay_based_bps: self.target,
-            loss_based_bps: None,
-            acknowledged_bps: None,
-            trend: Trend::Normal,
+            delay_based_bps: whole(self.delay_based.bps()),
+            loss_based_bps: self.loss_based.limit().map(whole),
+            acknowledged_bps: self.acknowledged().map(whole),
+            trend: self.detector.state(),
+            queue: Duration::from_micros(whole(self.detector.excess_ms() * 1_000.0)),
             rtt: self.rtt,
             in_flight_bytes: self.history.in_flight_bytes(),
-            probing: false,
-            starving: self.starving,
+            probing: self.prober.is_out(),
+            starving: self.starving.is_some(),
         }
     }
 
-    fn set_target(&mut self, bps: u64) {
-        self.target = bps.clamp(self.config.min_bps, self.config.max_bps);
+    /// An arrival is reported; returns whether it is news.
+    fn on_arrival(
+        &mut self,
+        summary: &mut FeedbackSummary,
+        number: u64,
+        sent: Sent,
+        sent_at: Micros,
+        received: i64,
+    ) -> bool {
+        let fate = sent.fate();
+        if fate == Fate::Received {
+            summary.duplicate = summary.duplicate.saturating_add(1);
+            return false;
+        }
+        summary.known = summary.known.saturating_add(1);
+        self.history.set_fate(number, Fate::Received);
+        self.history.settle_below(number);
+        if fate == Fate::Lost {
+            self.loss_based.on_late(sent.size);
+        } else {
+            self.loss_based.on_packet(sent_at, sent.size, false);
+        }
+        let Some(delay) = self.delay_of(sent_at, received) else {
+            summary.bad_time = summary.bad_time.saturating_add(1);
+            return true;
+        };
+        let arrival = delay.saturating_add(i64::try_from(sent_at).unwrap_or(i64::MAX));
+        let biased = arrival.saturating_add(ARRIVAL_BIAS);
+        self.received.add(u64::try_from(biased).unwrap_or(0), sent.size);
+        if fate == Fate::Outstanding {
+            self.detector.on_packet(sent_at, delay as f64 / 1_000.0, sent.own_ms());
+            if let Some(cluster) = sent.cluster() {
+                self.prober.on_packet(cluster, sent.size, sent_at, Some(arrival));
+            }
+        }
+        true
+    }
+
+    /// The delay of a packet relative to the first one's, in microseconds; `None` if its arrival is
+    /// impossible.
+    fn delay_of(&mut self, sent_at: Micros, received: i64) -> Option<i64> {
+        let (first, first_sent) = *self.arrivals.get_or_insert((received, sent_at));
+        let sent = i64::try_from(sent_at).ok()?.checked_sub(i64::try_from(first_sent).ok()?)?;
+        let delay = received.checked_sub(first)?.checked_sub(sent)?;
+        if delay.checked_sub(self.offset)?.checked_abs()? <= MAX_JUMP {
+            self.impossible = 0;
+            self.offset = delay;
+            return Some(delay);
+        }
+        self.impossible = self.impossible.saturating_add(1);
+        if self.impossible >= NEW_CLOCK {
+            self.impossible = 0;
+            self.offset = 0;
+            self.arrivals = None;
+            self.received = Throughput::new();
+            self.detector = DelayDetector::new();
+        }
+        None
+    }
+
+    /// Feedback brought news; the newest packet that arrived was sent at `newest`.
+    fn on_news(&mut self, now: Micros, newest: Micros) {
+        self.fed = true;
+        let answer_ms = millis(now.saturating_sub(newest)).min(2_000.0);
+        if let Some(before) = self.feedback_at.replace(now) {
+            let gap = now.saturating_sub(before).min(1_000 * MS);
+            self.gap = gap.max(self.gap.saturating_sub(self.gap / 16));
+        }
+        self.waiting_since = (self.history.in_flight_bytes() > 0).then_some(now);
+        let prompt = answer_ms <= 2.0 * self.answer_ms + 200.0;
+        if let Some(starving) = self.starving.take() {
+            self.on_return(now, starving, prompt);
+        }
+        self.answer_ms += (answer_ms - self.answer_ms) / 4.0;
+        let before = self.target;
+        self.follow_delay(now);
+        if let Some(shown) = self.prober.result(now) {
+            self.on_shown(now, shown);
+        }
+        self.loss_based.update(&Bounds {
+            delay_based: self.delay_based.bps(),
+            acknowledged: self.acknowledged(),
+            app_limited: self.is_application_limited(),
+            queue_stands: self.detector.excess_ms() > 15.0,
+            max: real(self.config.max_bps),
+        });
+        self.update_target();
+        if real(self.target) < real(before) * LARGE_DROP {
+            self.prober.recover(now, 700 * MS);
+        }
+    }
+
+    /// Feedback is back. If it is prompt, the path is as it was; if it is late, a queue has formed.
+    fn on_return(&mut self, now: Micros, starving: Starving, prompt: bool) {
+        self.loss_based.forget();
+        let resumed = if prompt { starving.before * STARVING } else { starving.bps };
+        self.delay_based.set(now, resumed.max(starving.bps).min(self.delay_based.bps()));
+        self.prober.recover(now, 0);
+    }
+
+    fn follow_delay(&mut self, now: Micros) {
+        let answer_ms = self.answer_ms;
+        match self.detector.state() {
+            Trend::Underuse => {}
+            Trend::Normal => {
+                let acknowledged = self.acknowledged();
+                self.delay_based.increase(now, acknowledged, answer_ms);
+            }
+            Trend::Overuse => {
+                let delivered = self.delivered();
+                let overloaded = self.detector.is_overloaded() || self.loss_based.is_dropping();
+                self.prober.on_overuse(now);
+                if self.delay_based.decrease(now, delivered, overloaded, answer_ms) {
+                    self.on_decrease(now);
+                }
+            }
+        }
+    }
+
+    /// Several decreases in a row that leave the queue as it was: it is somebody else's, or the path has
+    /// become longer.
+    fn on_decrease(&mut self, now: Micros) {
+        let queue = self.detector.excess_ms();
+        let same = self.last_queue.is_some_and(|(at, before)| {
+            now.saturating_sub(at) < 3_000 * MS && queue > before * 0.7
+        });
+        self.stuck = if same { self.stuck.saturating_add(1) } else { 0 };
+        self.last_queue = Some((now, queue));
+        if self.stuck >= STUCK {
+            self.stuck = 0;
+            self.last_queue = None;
+            self.detector.start_again();
+        }
+    }
+
+    fn on_shown(&mut self, now: Micros, shown: Shown) {
+        let higher = shown.bps > self.delay_based.bps();
+        if higher || (shown.first && shown.full) {
+            self.delay_based.set(now, shown.bps);
+            if higher {
+                self.loss_based.set(shown.bps);
+            }
+        }
+        if shown.full {
+            self.delay_based.learn(shown.bps);
+        }
+    }
+
+    /// What the receiver acknowledges, over a time in which the number of frames does not matter.
+    fn acknowledged(&self) -> Option<f64> {
+        let received = self.received.over(LONG, 0)?;
+        // A receiver that claims more than was sent is not believed.
+        let sent = self.sent.over(LONG, self.sent_at?).unwrap_or(f64::INFINITY);
+        Some(received.min(sent * 2.0 + 100_000.0))
+    }
+
+    /// What the link delivers while a queue builds up.
+    fn delivered(&self) -> f64 {
+        let long = self.acknowledged();
+        let short = self.received.over(SHORT, 0).filter(|_| self.detector.is_standing());
+        match (long, short) {
+            (Some(long), Some(short)) => long.min(short),
+            (Some(bps), None) | (None, Some(bps)) => bps,
+            (None, None) => self.delay_based.bps() * 0.5,
+        }
+    }
+
+    fn is_strained(&self) -> bool {
+        self.detector.state() != Trend::Normal
+            || self.detector.is_queued()
+            || self.loss_based.is_lossy()
+            || self.starving.is_some()
+    }
+
+    fn on_sign_of_life(&mut self, now: Micros) {
+        self.starving = None;
+        self.waiting_since = Some(now);
+        self.update_target();
+    }
+
+    fn starves_at(&self) -> Option<Micros> {
+        let since = self.waiting_since?;
+        let patience = if self.starving.is_some() {
+            STARVING_STEP
+        } else if self.fed {
+            let rtt = self.rtt.map_or(0, duration_micros);
+            let usual =
+                whole(self.answer_ms * 1_000.0).max(rtt).saturating_add(self.gap.saturating_mul(2));
+            usual.clamp(PATIENCE.0, PATIENCE.1)
+        } else if self.reports.is_alive() {
+            REPORT_PATIENCE
+        } else {
+            PATIENCE.1
+        };
+        Some(since.saturating_add(patience))
+    }
+
+    fn update_target(&mut self) {
+        let (min, max) = (real(self.config.min_bps), real(self.config.max_bps));
+        self.delay_based.clamp(min, max);
+        let mut bps = if !self.fed && self.reports.is_alive() {
+            self.reports.bps()
+        } else {
+            let queue = self.detector.excess_ms();
+            let long = ((queue - DRAIN_MS.0) / DRAIN_MS.1).clamp(0.0, 1.0);
+            let bps = self.delay_based.bps() * (1.0 - DRAIN * long);
+            bps.min(self.loss_based.limit().unwrap_or(bps))
+        };
+        if let Some(starving) = self.starving {
+            bps = bps.min(starving.bps);
+        }
+        self.target = whole(bps).clamp(self.config.min_bps, self.config.max_bps);
     }
 }

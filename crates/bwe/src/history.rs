@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{ClusterId, Kind};
+use crate::{
+    ClusterId, Kind,
+    num::{micros, whole},
+};
 
 /// Packets that are remembered at first: 4 KiB.
 const MIN_LEN: usize = 256;
@@ -48,33 +51,44 @@ pub(crate) enum Fate {
     Received,
 }
 
-/// A packet that was sent.
+/// A packet that was sent: 16 bytes, as each receiver has up to 8,192 of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     /// Microseconds since the first packet.
     at: u64,
     pub(crate) size: u16,
     cluster: u16,
-    probed: bool,
-    pub(crate) kind: Kind,
-    pub(crate) fate: Fate,
-    in_flight: bool,
+    /// The delay that the sender itself explains, in units of 100 µs.
+    own: u16,
+    flags: u8,
 }
 
+const RECEIVED: u8 = 1;
+const LOST: u8 = 2;
+const IN_FLIGHT: u8 = 4;
+const PROBED: u8 = 8;
+
 impl Sent {
-    const NONE: Self = Self {
-        at: 0,
-        size: 0,
-        cluster: 0,
-        probed: false,
-        kind: Kind::Audio,
-        fate: Fate::Received,
-        in_flight: false,
-    };
+    const NONE: Self = Self { at: 0, size: 0, cluster: 0, own: 0, flags: RECEIVED };
 
     /// The probe that the packet was part of.
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
-        self.probed.then_some(ClusterId(self.cluster))
+        (self.flags & PROBED != 0).then_some(ClusterId(self.cluster))
+    }
+
+    pub(crate) fn fate(&self) -> Fate {
+        if self.flags & RECEIVED != 0 {
+            Fate::Received
+        } else if self.flags & LOST != 0 {
+            Fate::Lost
+        } else {
+            Fate::Outstanding
+        }
+    }
+
+    /// The delay that the sender itself explains, in milliseconds.
+    pub(crate) fn own_ms(&self) -> f64 {
+        f64::from(self.own) / 10.0
     }
 }
 
@@ -119,21 +133,30 @@ impl SentHistory {
         &mut self,
         now: Instant,
         size: u16,
-        kind: Kind,
+        _kind: Kind,
         cluster: Option<ClusterId>,
     ) -> u16 {
+        self.record_with(now, size, cluster, 0.0)
+    }
+
+    /// The same of a packet whose delay the sender itself explains by so many microseconds.
+    pub(crate) fn record_with(
+        &mut self,
+        now: Instant,
+        size: u16,
+        cluster: Option<ClusterId>,
+        own_micros: f64,
+    ) -> u16 {
         let base = *self.base.get_or_insert(now);
-        let at = u64::try_from(now.saturating_duration_since(base).as_micros()).unwrap_or(u64::MAX);
+        let at = micros(base, now);
         self.make_room(at);
         let number = self.next;
         let sent = Sent {
             at,
             size,
             cluster: cluster.map_or(0, |cluster| cluster.0),
-            probed: cluster.is_some(),
-            kind,
-            fate: Fate::Outstanding,
-            in_flight: true,
+            own: u16::try_from(whole(own_micros / 100.0)).unwrap_or(u16::MAX),
+            flags: if cluster.is_some() { IN_FLIGHT | PROBED } else { IN_FLIGHT },
         };
         if let Some(slot) = self.slot(number) {
             *slot = sent;
@@ -174,7 +197,11 @@ impl SentHistory {
     pub(crate) fn set_fate(&mut self, number: u64, fate: Fate) {
         self.land(number);
         if let Some(slot) = self.slot(number) {
-            slot.fate = fate;
+            slot.flags |= match fate {
+                Fate::Outstanding => 0,
+                Fate::Lost => LOST,
+                Fate::Received => RECEIVED,
+            };
         }
     }
 
@@ -189,8 +216,8 @@ impl SentHistory {
 
     fn land(&mut self, number: u64) {
         let Some(slot) = self.slot(number) else { return };
-        if slot.in_flight {
-            slot.in_flight = false;
+        if slot.flags & IN_FLIGHT != 0 {
+            slot.flags &= !IN_FLIGHT;
             let size = u64::from(slot.size);
             self.in_flight = self.in_flight.saturating_sub(size);
         }

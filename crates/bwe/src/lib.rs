@@ -19,10 +19,21 @@
     )
 )]
 
+mod aimd;
 mod config;
+mod delay;
 mod estimator;
+#[doc(hidden)]
+pub mod fuzz;
 mod history;
+mod loss;
+mod num;
 mod pacer;
+mod probe;
+mod reports;
+#[cfg(feature = "sim")]
+pub mod sim;
+mod throughput;
 
 pub use config::Config;
 pub use estimator::{Debug, Estimator, Trend};

@@ -1,0 +1,127 @@
+//! The rate that follows delay: up while there is no queue, down to what the link delivers when there is.
+
+use crate::num::{MS, Micros, millis, real};
+
+/// What is left of the measured capacity after an overuse, so that the queue drains.
+const DECREASE: f64 = 0.9;
+/// The same where the queue grows slowly, and what is left at least.
+const SLOW_DECREASE: f64 = 0.95;
+const STEP_DOWN: f64 = 0.85;
+/// Growth in a second while the capacity is unknown.
+const GROWTH: f64 = 1.08;
+/// The rate exceeds what is acknowledged by no more, as what is not sent proves nothing.
+const HEADROOM: f64 = 1.25;
+const HEADROOM_BPS: f64 = 10_000.0;
+/// What the rate grows by in the time that an answer takes, where the capacity is known: a packet.
+const STEP_BITS: f64 = 9_600.0;
+const MIN_STEP_BPS: f64 = 4_000.0;
+
+/// Mean and spread of the capacity that was measured at overuses.
+#[derive(Debug, Clone, Copy)]
+struct Capacity {
+    bps: f64,
+    /// Of the difference, in units of the mean.
+    variance: f64,
+}
+
+impl Capacity {
+    fn spread(&self) -> f64 {
+        3.0 * (self.variance * self.bps).sqrt()
+    }
+}
+
+/// Additive increase, multiplicative decrease.
+#[derive(Debug, Clone)]
+pub(crate) struct Aimd {
+    bps: f64,
+    capacity: Option<Capacity>,
+    updated: Micros,
+    decreased: Option<Micros>,
+    corrected: bool,
+}
+
+impl Aimd {
+    pub(crate) fn new(bps: f64, now: Micros) -> Self {
+        Self { bps, capacity: None, updated: now, decreased: None, corrected: false }
+    }
+
+    pub(crate) fn bps(&self) -> f64 {
+        self.bps
+    }
+
+    pub(crate) fn clamp(&mut self, min: f64, max: f64) {
+        self.bps = self.bps.clamp(min, max);
+    }
+
+    /// A probe or the end of an outage says that the rate is this.
+    pub(crate) fn set(&mut self, now: Micros, bps: f64) {
+        if self.capacity.is_some_and(|capacity| bps > capacity.bps + capacity.spread()) {
+            self.capacity = None;
+        }
+        self.bps = bps;
+        self.updated = now;
+    }
+
+    /// There is no queue. `answer_ms` is what it takes until a packet's fate is known.
+    pub(crate) fn increase(&mut self, now: Micros, acknowledged: Option<f64>, answer_ms: f64) {
+        let seconds = millis(now.saturating_sub(self.updated)).min(1_000.0) / 1_000.0;
+        self.updated = now;
+        let Some(acknowledged) = acknowledged else { return };
+        if self.capacity.is_some_and(|known| acknowledged > known.bps + known.spread()) {
+            self.capacity = None;
+        }
+        let near = self.capacity.is_some_and(|known| self.bps > known.bps - known.spread());
+        let grown = if near {
+            let step = STEP_BITS * 1_000.0 / (answer_ms + 100.0);
+            self.bps + step.max(MIN_STEP_BPS) * seconds
+        } else {
+            self.bps * GROWTH.powf(seconds)
+        };
+        let limit = acknowledged * HEADROOM + HEADROOM_BPS;
+        self.bps = grown.min(limit).max(self.bps);
+    }
+
+    /// A queue builds up, and the link delivers so much. Where that is clearly less than what is sent
+    /// (`overloaded`) the queue is ours and the link's rate is known. Otherwise it may be another's, or
+    /// ours and slow, and the rate follows in steps. Returns whether the rate was lowered: it is not until
+    /// the answer to the last time has come, but for one correction.
+    pub(crate) fn decrease(
+        &mut self,
+        now: Micros,
+        delivered: f64,
+        overloaded: bool,
+        answer_ms: f64,
+    ) -> bool {
+        let wait = answer_ms.clamp(50.0, 1_000.0) + 50.0;
+        let recent =
+            self.decreased.is_some_and(|at| real(now.saturating_sub(at)) < wait * real(MS));
+        let corrects = overloaded && !self.corrected && delivered < self.bps * 0.8;
+        if recent && !corrects {
+            return false;
+        }
+        self.corrected = recent;
+        self.updated = now;
+        self.decreased = Some(now);
+        let lowered = if overloaded {
+            self.learn(delivered);
+            delivered * DECREASE
+        } else {
+            (delivered * SLOW_DECREASE).max(self.bps * STEP_DOWN)
+        };
+        self.bps = self.bps.min(lowered);
+        true
+    }
+
+    /// The link delivers so much at most.
+    pub(crate) fn learn(&mut self, delivered: f64) {
+        match &mut self.capacity {
+            Some(known) if (delivered - known.bps).abs() <= known.spread() => {
+                let off = delivered - known.bps;
+                known.bps += 0.05 * off;
+                let variance = 0.95 * known.variance + 0.05 * off * off / known.bps.max(1.0);
+                known.variance = variance.clamp(400.0, 2_500.0);
+            }
+            known => *known = Some(Capacity { bps: delivered, variance: 400.0 }),
+        }
+    }
+}

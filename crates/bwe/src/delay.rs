@@ -1,0 +1,321 @@
+//! Whether a queue builds up in front of the receiver.
+//!
+//! Each packet has two delays: the one that was measured (arrival minus departure, above the least one of
+//! the last seconds) and the one that its own sender explains (what was sent before it, drained at the
+//! estimate; [`VirtualQueue`]). What is measured beyond what is explained is the *excess*: a link that is
+//! as fast as the estimate shows none, however bursty frames and keyframes are sent. Jitter delays some
+//! packets of a group, a queue delays all of them, so a group counts with the least excess of its packets.
+//! A line through the last groups has a slope; it is an overuse when the slope exceeds both an adaptive
+//! threshold and what the scatter of the groups explains, or when the excess itself stands.
+
+use crate::{
+    Trend,
+    num::{MS, Micros, millis, real},
+};
+
+/// Packets that were sent within this time are one group: a frame, with the audio beside it.
+const GROUP: Micros = 20 * MS;
+/// Groups that the line goes through.
+const WINDOW: usize = 20;
+/// Groups that were sent longer ago tell nothing of now.
+const MAX_AGE: Micros = 1_500 * MS;
+/// Groups that decide whether a queue that stands is drained.
+const RECENT: usize = 5;
+/// The least delay is that of one to two of these.
+const BASE_SPAN: Micros = 5_000 * MS;
+/// A slope of 1 is a queue that grows by a second each second; the threshold is in these units.
+const GAIN: f64 = 240.0;
+const THRESHOLD: (f64, f64, f64) = (6.0, 12.5, 600.0);
+/// How fast the threshold follows the trend up and down, per millisecond.
+const ADAPT: (f64, f64) = (0.0087, 0.039);
+/// A trend that is so far above the threshold is a spike, to which it does not adapt.
+const SPIKE: f64 = 15.0;
+/// Excess that is no queue yet.
+const SLACK_MS: f64 = 6.0;
+/// Excess that is a queue even where no slope shows.
+const STANDING_MS: f64 = 25.0;
+/// A queue that is somebody else's comes again: it is tolerated so many times more, and for so long.
+const MAX_TOLERANCE: f64 = 4.0;
+const TOLERATED: Micros = 10_000 * MS;
+/// A sender explains no longer queue than this, seconds: so much is a keyframe that is paced.
+const MAX_OWN_S: f64 = 0.2;
+/// Audio alone may exceed an estimate that is lower than this, and explains nothing then.
+const MIN_OWN_BPS: f64 = 120_000.0;
+/// The slope above which what is sent is clearly more than what arrives.
+const OVERLOADS: f64 = 0.1;
+/// The slope below which a queue empties.
+const DRAINS: f64 = -0.02;
+/// Standard errors that a slope must exceed.
+const SIGNIFICANT: f64 = 3.0;
+
+/// The delay that a sender causes itself on a link that carries just the estimate.
+#[derive(Debug, Clone)]
+pub(crate) struct VirtualQueue {
+    bits: f64,
+    at: Micros,
+}
+
+impl VirtualQueue {
+    pub(crate) fn new() -> Self {
+        Self { bits: 0.0, at: 0 }
+    }
+
+    /// Sends a packet; returns what it waits until it has left the link, in microseconds.
+    pub(crate) fn send(&mut self, now: Micros, size: u16, bps: u64) -> f64 {
+        let bps = real(bps).max(MIN_OWN_BPS);
+        let drained = real(now.saturating_sub(self.at)) * bps / 1e6;
+        self.at = now;
+        let most = bps * MAX_OWN_S;
+        self.bits = ((self.bits - drained).max(0.0) + f64::from(size) * 8.0).min(most);
+        self.bits * 1e6 / bps
+    }
+}
+
+/// The least value of the last seconds.
+#[derive(Debug, Clone)]
+struct Base {
+    current: f64,
+    before: f64,
+    since: Micros,
+    latest: Micros,
+}
+
+impl Base {
+    fn update(&mut self, at: Micros, delay: f64) -> f64 {
+        self.latest = self.latest.max(at);
+        if at.saturating_sub(self.since) > BASE_SPAN {
+            self.before = self.current;
+            self.current = f64::INFINITY;
+            self.since = at;
+        }
+        self.current = self.current.min(delay);
+        self.current.min(self.before)
+    }
+}
+
+/// What is known of a group: when it was sent, its least excess and its least delay above the base.
+#[derive(Debug, Clone, Copy, Default)]
+struct Group {
+    sent: Micros,
+    excess: f64,
+    queue: f64,
+}
+
+/// Detects queues from the delays of packets in the order of sending.
+#[derive(Debug, Clone)]
+pub(crate) struct DelayDetector {
+    base: Base,
+    current: Option<Group>,
+    /// The least measured delay of the current group and the one before, to start again from.
+    lowest: [f64; 2],
+    groups: [Group; WINDOW],
+    len: usize,
+    last_delay: Option<f64>,
+    jitter: f64,
+    noise: f64,
+    threshold: f64,
+    adapted: Micros,
+    over: u32,
+    /// What a queue that stands is tolerated by more, after it turned out not to be ours.
+    tolerance: f64,
+    restarted: Micros,
+    grows: bool,
+    draining: bool,
+    overloads: bool,
+}
+
+impl DelayDetector {
+    pub(crate) fn new() -> Self {
+        Self {
+            base: Base { current: f64::INFINITY, before: f64::INFINITY, since: 0, latest: 0 },
+            current: None,
+            lowest: [f64::INFINITY; 2],
+            groups: [Group::default(); WINDOW],
+            len: 0,
+            last_delay: None,
+            jitter: 0.0,
+            noise: 0.0,
+            threshold: THRESHOLD.1,
+            adapted: 0,
+            over: 0,
+            tolerance: 1.0,
+            restarted: 0,
+            grows: false,
+            draining: false,
+            overloads: false,
+        }
+    }
+
+    /// Counts a packet that was sent at `sent` and took `delay_ms` (of two clocks) where its sender
+    /// explains `own_ms`. One that was sent before the current group is too late to count.
+    pub(crate) fn on_packet(&mut self, sent: Micros, delay_ms: f64, own_ms: f64) {
+        if let Some(last) = self.last_delay.replace(delay_ms) {
+            self.jitter += ((delay_ms - last).abs().min(200.0) - self.jitter) / 32.0;
+        }
+        let base = self.base.update(sent, delay_ms);
+        let queue = delay_ms - base;
+        let excess = (queue - own_ms).max(0.0);
+        match &mut self.current {
+            Some(group) if sent < group.sent => {}
+            Some(group) if sent.saturating_sub(group.sent) < GROUP => {
+                group.excess = group.excess.min(excess);
+                group.queue = group.queue.min(queue);
+                self.lowest[0] = self.lowest[0].min(delay_ms);
+            }
+            current => {
+                let done = current.replace(Group { sent, excess, queue });
+                self.lowest = [delay_ms, self.lowest[0]];
+                if let Some(group) = done {
+                    self.close(group);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn state(&self) -> Trend {
+        if self.grows || (self.is_standing() && !self.draining) {
+            Trend::Overuse
+        } else if self.draining && self.excess_ms() > SLACK_MS {
+            Trend::Underuse
+        } else {
+            Trend::Normal
+        }
+    }
+
+    /// The queue that its sender does not explain, in milliseconds: the least excess of the group that
+    /// arrives now and the one before.
+    pub(crate) fn excess_ms(&self) -> f64 {
+        let least = |least: f64, group: &Group| least.min(group.excess);
+        let last = self.latest().fold(f64::INFINITY, least);
+        if last.is_finite() { last } else { 0.0 }
+    }
+
+    /// The queue that stands, whoever has made it, in milliseconds.
+    pub(crate) fn queue_ms(&self) -> f64 {
+        let last = self.latest().fold(f64::INFINITY, |least: f64, group| least.min(group.queue));
+        if last.is_finite() { last } else { 0.0 }
+    }
+
+    /// Whether so much stands that packets arrive as fast as the link carries them.
+    pub(crate) fn is_standing(&self) -> bool {
+        self.len >= 2 && self.excess_ms() > STANDING_MS * self.tolerance + 3.0 * self.noise
+    }
+
+    /// Whether clearly more is sent than arrives.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.overloads
+    }
+
+    /// Whether there is a queue that a probe would only make longer.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queue_ms() > STANDING_MS + 3.0 * self.noise
+    }
+
+    /// The mean difference between the delays of packets that follow each other, in milliseconds.
+    pub(crate) fn jitter_ms(&self) -> f64 {
+        self.jitter
+    }
+
+    /// What stands is not of our making, as sending less does not change it: it is the path's delay now.
+    pub(crate) fn start_again(&mut self) {
+        let lowest = self.lowest[0].min(self.lowest[1]);
+        self.tolerance = (self.tolerance * 2.0).min(MAX_TOLERANCE);
+        self.restarted = self.base.latest;
+        self.base.current = lowest;
+        self.base.before = lowest;
+        self.len = 0;
+        self.over = 0;
+        self.current = None;
+        (self.grows, self.draining) = (false, false);
+    }
+
+    fn latest(&self) -> impl Iterator<Item = &Group> {
+        self.current.iter().chain(self.recent(1))
+    }
+
+    fn recent(&self, n: usize) -> impl Iterator<Item = &Group> + Clone {
+        self.groups.iter().take(self.len).rev().take(n)
+    }
+
+    fn close(&mut self, group: Group) {
+        if self.len == WINDOW {
+            self.groups.rotate_left(1);
+            self.len = WINDOW.saturating_sub(1);
+        }
+        if let Some(slot) = self.groups.get_mut(self.len) {
+            *slot = group;
+            self.len = self.len.saturating_add(1);
+        }
+        let old = self.groups.iter().take(self.len);
+        let old = old.filter(|old| group.sent.saturating_sub(old.sent) > MAX_AGE).count();
+        if old > 0 {
+            self.groups.rotate_left(old);
+            self.len = self.len.saturating_sub(old);
+        }
+        self.detect(group);
+    }
+
+    fn detect(&mut self, last: Group) {
+        if last.sent.saturating_sub(self.restarted) > TOLERATED {
+            self.restarted = last.sent;
+            self.tolerance = (self.tolerance / 2.0).max(1.0);
+        }
+        let (slope, error) = line(self.recent(WINDOW));
+        let modified = slope * GAIN * (real_len(self.len) / real_len(WINDOW));
+        let (recent, _) = line(self.recent(RECENT));
+        let excess = self.excess_ms();
+        let draining = recent < DRAINS && self.len >= RECENT;
+        let grows = modified > self.threshold && slope > SIGNIFICANT * error && self.len >= 4;
+        let queue = excess > SLACK_MS + 2.0 * self.noise;
+        self.over = if grows && queue && !draining { self.over.saturating_add(1) } else { 0 };
+        self.draining = draining;
+        self.overloads = recent > OVERLOADS && self.len >= 3;
+        self.grows = self.over >= 2;
+        if self.state() == Trend::Normal {
+            // Slowly up to what jitter does, so that a queue that builds up is not taken for it.
+            self.noise += (last.excess.min(50.0) - self.noise) / 64.0;
+        }
+        self.adapt(modified.abs(), last.sent);
+    }
+
+    fn adapt(&mut self, modified: f64, at: Micros) {
+        let elapsed = millis(at.saturating_sub(self.adapted)).min(100.0);
+        self.adapted = at;
+        if modified > self.threshold + SPIKE {
+            return;
+        }
+        let rate = if modified < self.threshold { ADAPT.1 } else { ADAPT.0 };
+        let moved = self.threshold + (rate * elapsed).min(1.0) * (modified - self.threshold);
+        self.threshold = moved.clamp(THRESHOLD.0, THRESHOLD.2);
+    }
+}
+
+/// Least squares: the slope of excess over the time of sending, and its standard error.
+fn line<'a>(groups: impl Iterator<Item = &'a Group> + Clone) -> (f64, f64) {
+    let Some(origin) = groups.clone().map(|group| group.sent).min() else { return (0.0, 0.0) };
+    let x = |group: &Group| millis(group.sent.saturating_sub(origin));
+    let (mut n, mut sum_x, mut sum_y) = (0.0, 0.0, 0.0);
+    for group in groups.clone() {
+        n += 1.0;
+        sum_x += x(group);
+        sum_y += group.excess;
+    }
+    let (mean_x, mean_y) = (sum_x / n, sum_y / n);
+    let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
+    for group in groups {
+        let (dx, dy) = (x(group) - mean_x, group.excess - mean_y);
+        xx += dx * dx;
+        xy += dx * dy;
+        yy += dy * dy;
+    }
+    if xx <= 0.0 || n < 3.0 {
+        return (0.0, 0.0);
+    }
+    let slope = xy / xx;
+    let scatter = (yy - slope * xy).max(0.0) / (n - 2.0);
+    (slope, (scatter / xx).sqrt())
+}
+
+fn real_len(len: usize) -> f64 {
+    len as f64
+}

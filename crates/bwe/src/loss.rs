@@ -1,0 +1,339 @@
+//! The rate that follows loss.
+//!
+//! A link loses some packets whatever is sent (radio), and the others because more is sent than it carries.
+//! Both parts are fitted to what was observed in the last seconds: of a few candidate rates the one is taken
+//! under which the observed losses are most likely, with some preference for higher ones. What a link is
+//! believed to lose by itself is bounded, and the bound is wider while no queue stands: a queue that is
+//! full loses packets with a delay, a bad radio without.
+
+use crate::num::{MS, Micros, real};
+
+/// Observations that are looked at.
+const OBSERVATIONS: usize = 15;
+/// An observation takes at least so long: the fit is made once in it.
+const SPAN: Micros = 250 * MS;
+/// Fewer observations say nothing.
+const MIN_OBSERVATIONS: usize = 3;
+/// What an observation weighs less than the next one.
+const AGING: f64 = 0.9;
+/// Candidates around the last estimate.
+const CANDIDATES: [f64; 3] = [1.02, 1.0, 0.95];
+/// What a link is believed to lose at least, and at first.
+const MIN_INHERENT: f64 = 0.001;
+const FIRST_INHERENT: f64 = 0.01;
+/// What a fast link is believed to lose by itself: while a queue stands, and while none does.
+const MAX_INHERENT: (f64, f64) = (0.05, 0.14);
+/// At a low rate more is allowed: by this over the rate.
+const BALANCE_BPS: f64 = 100_000.0;
+/// Loss at which nothing is tried.
+const LOSSY: f64 = 0.08;
+/// Loss that with a queue is the end of the queue.
+const DROPPING: f64 = 0.1;
+const NEWTON_STEP: f64 = 0.75;
+/// Preference for a higher rate: for each kbit/s, and for its logarithm. It turns at this loss.
+const BIAS: (f64, f64) = (0.0002, 0.02);
+const BIAS_TURNS: f64 = 0.2;
+const BIAS_SMOOTH: f64 = 0.002;
+/// Growth beyond what is acknowledged, and growth in a window, while loss limits.
+const RAMP: f64 = 1.5;
+const WINDOW_GROWTH: f64 = 1.3;
+const WINDOW: Micros = 300 * MS;
+/// After a decrease the rate is held for this long, and twice as long each time that it comes again.
+const HOLD: Micros = 300 * MS;
+const MAX_HOLD: Micros = 10_000 * MS;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Observation {
+    bps: f64,
+    bytes: f64,
+    lost: f64,
+}
+
+/// What the link loses by itself, and what it carries.
+#[derive(Debug, Clone, Copy)]
+struct Fit {
+    inherent: f64,
+    bps: f64,
+}
+
+impl Fit {
+    /// The part of what is sent at a rate that is lost.
+    fn loss_at(self, bps: f64) -> f64 {
+        let over = if bps > self.bps { (bps - self.bps) / bps } else { 0.0 };
+        (self.inherent + (1.0 - self.inherent) * over).clamp(1e-6, 1.0 - 1e-6)
+    }
+}
+
+/// Loss ratio, weighted bytes, and weighted bytes that were lost.
+type Part = (f64, f64, f64);
+
+/// What the fit is bounded by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) delay_based: f64,
+    pub(crate) acknowledged: Option<f64>,
+    /// Less is sent than the estimate allows: what is acknowledged is no candidate.
+    pub(crate) app_limited: bool,
+    pub(crate) queue_stands: bool,
+    pub(crate) max: f64,
+}
+
+/// Fits loss and rate to what was observed.
+#[derive(Debug, Clone)]
+pub(crate) struct LossBased {
+    /// The latest is first.
+    observations: [Observation; OBSERVATIONS],
+    len: usize,
+    bytes: u64,
+    lost: u64,
+    first_sent: Option<Micros>,
+    last_sent: Micros,
+    fit: Option<Fit>,
+    /// What is estimated while loss limits.
+    limit: Option<f64>,
+    decreasing: bool,
+    hold: Option<(Micros, f64)>,
+    hold_for: Micros,
+    window: Option<(Micros, f64)>,
+}
+
+impl LossBased {
+    pub(crate) fn new() -> Self {
+        Self {
+            observations: [Observation::default(); OBSERVATIONS],
+            len: 0,
+            bytes: 0,
+            lost: 0,
+            first_sent: None,
+            last_sent: 0,
+            fit: None,
+            limit: None,
+            decreasing: false,
+            hold: None,
+            hold_for: HOLD,
+            window: None,
+        }
+    }
+
+    /// What loss allows; `None` while it does not limit.
+    pub(crate) fn limit(&self) -> Option<f64> {
+        self.limit
+    }
+
+    /// Whether so much is lost that a probe would only lose more.
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.len >= MIN_OBSERVATIONS && self.average_loss() > LOSSY
+    }
+
+    /// Whether much of the latest is lost.
+    pub(crate) fn is_dropping(&self) -> bool {
+        self.bytes > 5_000 && real(self.lost) > DROPPING * real(self.bytes)
+    }
+
+    /// A packet's fate was reported for the first time.
+    pub(crate) fn on_packet(&mut self, sent: Micros, size: u16, lost: bool) {
+        self.bytes = self.bytes.saturating_add(u64::from(size));
+        if lost {
+            self.lost = self.lost.saturating_add(u64::from(size));
+        }
+        self.first_sent = Some(self.first_sent.map_or(sent, |first| first.min(sent)));
+        self.last_sent = self.last_sent.max(sent);
+    }
+
+    /// A packet that had been reported lost was only late.
+    pub(crate) fn on_late(&mut self, size: u16) {
+        let size = u64::from(size);
+        if self.lost >= size {
+            self.lost = self.lost.saturating_sub(size);
+        } else if let Some(latest) = self.observations.first_mut() {
+            latest.lost = (latest.lost - real(size)).max(0.0);
+        }
+    }
+
+    /// Forgets what was lost in an outage; it says nothing about a rate.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Starts at a rate that a probe has found.
+    pub(crate) fn set(&mut self, bps: f64) {
+        if let Some(fit) = &mut self.fit {
+            fit.bps = fit.bps.max(bps);
+        }
+        if self.limit.is_some_and(|limit| limit < bps) {
+            self.limit = Some(bps);
+            self.decreasing = false;
+        }
+    }
+
+    /// Fits again once an observation is complete.
+    pub(crate) fn update(&mut self, bounds: &Bounds) {
+        if !self.observe() || self.len < MIN_OBSERVATIONS {
+            return;
+        }
+        let now = self.last_sent;
+        let max_inherent = if bounds.queue_stands { MAX_INHERENT.0 } else { MAX_INHERENT.1 };
+        let average = self.average_loss();
+        let current = self.fit.unwrap_or(Fit { inherent: FIRST_INHERENT, bps: bounds.delay_based });
+        let mut best = self.best(current, bounds, average, max_inherent);
+        // More loss than the link is believed to have by itself: no time to grow.
+        if average > best.inherent && best.bps > current.bps {
+            best.bps = current.bps;
+        }
+        if self.limit.is_some() && best.bps > current.bps {
+            best.bps = self.ramp(best.bps, current.bps, bounds);
+        }
+        let upper = if average > max_inherent {
+            BALANCE_BPS / (average - max_inherent)
+        } else {
+            bounds.max
+        };
+        let lower = bounds.acknowledged.unwrap_or(0.0);
+        let bounded = best.bps.min(upper).min(bounds.delay_based).max(lower);
+        self.fit = Some(if bounded < best.bps {
+            Fit { inherent: MIN_INHERENT, bps: bounded }
+        } else {
+            Fit { bps: best.bps.max(lower), ..best }
+        });
+        self.decide(now, bounded, bounds);
+    }
+
+    fn decide(&mut self, now: Micros, bounded: f64, bounds: &Bounds) {
+        if bounded >= bounds.delay_based.min(bounds.max) * 0.999 {
+            (self.limit, self.hold, self.window) = (None, None, None);
+            self.hold_for = HOLD;
+            self.decreasing = false;
+            return;
+        }
+        if let (true, Some((until, held))) = (self.decreasing, self.hold)
+            && until > now
+        {
+            self.limit = Some(bounded.min(held.max(bounds.acknowledged.unwrap_or(0.0))));
+            return;
+        }
+        let grows = self.limit.is_some_and(|limit| bounded > limit);
+        if grows {
+            self.decreasing = false;
+        } else if !self.decreasing {
+            self.hold = Some((now.saturating_add(self.hold_for), bounded));
+            self.hold_for = self.hold_for.saturating_mul(2).min(MAX_HOLD);
+            self.decreasing = true;
+        }
+        self.limit = Some(bounded);
+        if self.window.is_none_or(|(since, _)| now.saturating_sub(since) > WINDOW) {
+            self.window = Some((now, bounded * WINDOW_GROWTH));
+        }
+    }
+
+    fn ramp(&self, wanted: f64, current: f64, bounds: &Bounds) -> f64 {
+        let window = self.window.map_or(f64::INFINITY, |(_, most)| most);
+        let acknowledged = bounds.acknowledged.map_or(f64::INFINITY, |bps| bps * RAMP);
+        wanted.min(window).min(acknowledged).max(current)
+    }
+
+    /// Closes the observation if it has lasted long enough.
+    fn observe(&mut self) -> bool {
+        let Some(first) = self.first_sent else { return false };
+        let span = self.last_sent.saturating_sub(first);
+        if span < SPAN {
+            return false;
+        }
+        self.observations.rotate_right(1);
+        if let Some(slot) = self.observations.first_mut() {
+            let bytes = real(self.bytes);
+            *slot = Observation { bps: bytes * 8e6 / real(span), bytes, lost: real(self.lost) };
+        }
+        self.len = self.len.saturating_add(1).min(OBSERVATIONS);
+        (self.bytes, self.lost, self.first_sent) = (0, 0, Some(self.last_sent));
+        true
+    }
+
+    fn weighted(&self) -> impl Iterator<Item = (f64, &Observation)> {
+        let mut weight = 1.0 / AGING;
+        self.observations.iter().take(self.len).map(move |observation| {
+            weight *= AGING;
+            (weight, observation)
+        })
+    }
+
+    /// The mean loss without the best and the worst observation.
+    fn average_loss(&self) -> f64 {
+        let (mut bytes, mut lost) = (0.0, 0.0);
+        let (mut best, mut worst): (Option<Part>, Option<Part>) = (None, None);
+        for (weight, observation) in self.weighted() {
+            let part = (
+                observation.lost / observation.bytes.max(1.0),
+                weight * observation.bytes,
+                weight * observation.lost,
+            );
+            bytes += part.1;
+            lost += part.2;
+            if best.is_none_or(|best| part.0 < best.0) {
+                best = Some(part);
+            }
+            if worst.is_none_or(|worst| part.0 > worst.0) {
+                worst = Some(part);
+            }
+        }
+        if let (true, Some(best), Some(worst)) = (self.len > MIN_OBSERVATIONS, best, worst) {
+            bytes -= best.1 + worst.1;
+            lost -= best.2 + worst.2;
+        }
+        (lost / bytes.max(1.0)).clamp(0.0, 1.0)
+    }
+
+    fn best(&self, current: Fit, bounds: &Bounds, average: f64, max_inherent: f64) -> Fit {
+        let mut candidates = [current.bps; 5];
+        for (candidate, factor) in candidates.iter_mut().zip(CANDIDATES) {
+            *candidate *= factor;
+        }
+        if let (false, Some(bps)) = (bounds.app_limited, bounds.acknowledged) {
+            candidates[3] = bps;
+        }
+        candidates[4] = bounds.delay_based.max(current.bps);
+        let mut best = current;
+        let mut most = f64::NEG_INFINITY;
+        for bps in candidates {
+            let bps = bps.min(bounds.max.max(current.bps));
+            let fit = self.fitted(Fit { bps, ..current }, max_inherent);
+            let likelihood = self.likelihood(fit, average);
+            if likelihood > most {
+                (best, most) = (fit, likelihood);
+            }
+        }
+        best
+    }
+
+    /// Moves the inherent loss of a candidate towards the most likely one.
+    fn fitted(&self, fit: Fit, max_inherent: f64) -> Fit {
+        let most = (max_inherent + BALANCE_BPS / fit.bps.max(1.0)).min(1.0);
+        let fit = Fit { inherent: fit.inherent.clamp(MIN_INHERENT, most), ..fit };
+        let (mut first, mut second) = (0.0, 0.0);
+        for (weight, seen) in self.weighted() {
+            let loss = fit.loss_at(seen.bps);
+            let (lost, kept) = (seen.lost / loss, (seen.bytes - seen.lost) / (1.0 - loss));
+            first += weight * (lost - kept);
+            second -= weight * (lost / loss + kept / (1.0 - loss));
+        }
+        if second >= 0.0 {
+            return fit;
+        }
+        let inherent = fit.inherent - NEWTON_STEP * first / second;
+        Fit { inherent: inherent.clamp(MIN_INHERENT, most), ..fit }
+    }
+
+    fn likelihood(&self, fit: Fit, average: f64) -> f64 {
+        let turn = BIAS_TURNS - average;
+        let preference = turn / (BIAS_SMOOTH + turn.abs());
+        let kbps = fit.bps / 1_000.0;
+        let bias = preference * (BIAS.0 * kbps + BIAS.1 * (1.0 + kbps).ln());
+        self.weighted()
+            .map(|(weight, seen)| {
+                let loss = fit.loss_at(seen.bps);
+                let (lost, kept) = (seen.lost / 1_000.0, (seen.bytes - seen.lost) / 1_000.0);
+                let likelihood = lost * loss.ln() + kept * (1.0 - loss).ln();
+                weight * (likelihood + bias * seen.bytes / 1_000.0)
+            })
+            .sum()
+    }
+}

@@ -1,0 +1,60 @@
+//! What receivers say that have no transport-wide feedback: REMB and receiver reports.
+
+use crate::num::{MS, Micros, real};
+
+/// What is lost, in 256ths, above which the rate falls and below which it grows.
+const HIGH: u8 = 26;
+const LOW: u8 = 5;
+const GROWTH: f64 = 1.08;
+/// The rate falls, or grows, at most once in so long.
+const INTERVAL: Micros = 300 * MS;
+
+/// A rate from REMB and from the loss of receiver reports.
+#[derive(Debug, Clone)]
+pub(crate) struct Reports {
+    remb: Option<f64>,
+    by_loss: f64,
+    updated: Option<Micros>,
+}
+
+impl Reports {
+    pub(crate) fn new(initial: f64) -> Self {
+        Self { remb: None, by_loss: initial, updated: None }
+    }
+
+    /// The receiver estimates this.
+    pub(crate) fn on_remb(&mut self, bps: u64) {
+        self.remb = Some(real(bps));
+    }
+
+    /// Whether anything was said.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.remb.is_some() || self.updated.is_some()
+    }
+
+    /// Since the last report so many 256ths were lost.
+    pub(crate) fn on_loss(&mut self, now: Micros, fraction: u8, sent: Option<f64>, max: f64) {
+        if self.updated.is_some_and(|at| now.saturating_sub(at) < INTERVAL) {
+            return;
+        }
+        self.updated = Some(now);
+        if fraction > HIGH {
+            self.by_loss *= 1.0 - 0.5 * f64::from(fraction) / 256.0;
+        } else if fraction <= LOW && self.remb.is_none_or(|remb| self.by_loss <= remb) {
+            let grown = self.by_loss * GROWTH;
+            // What is not sent proves nothing.
+            let limit = sent.map_or(grown, |sent| sent * 1.5 + 10_000.0);
+            self.by_loss = grown.min(limit).max(self.by_loss).min(max);
+        }
+    }
+
+    /// What may be sent.
+    pub(crate) fn bps(&self) -> f64 {
+        match self.remb {
+            // REMB grows with what arrives; loss only lowers it.
+            Some(remb) if self.updated.is_none() => remb,
+            Some(remb) => remb.min(self.by_loss.max(remb * 0.5)),
+            None => self.by_loss,
+        }
+    }
+}

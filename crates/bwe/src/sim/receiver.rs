@@ -1,0 +1,247 @@
+//! A receiver: feedback, requests to send again, and what is shown.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{link::Time, sender::Packet};
+use crate::Report;
+
+/// Receivers wait so long for a packet that was overtaken before they ask for it.
+const REORDERING: Time = 15_000;
+/// They ask so many times.
+const ASKS: u32 = 6;
+/// A picture that has stood so long makes them ask for a keyframe.
+const STUCK: Time = 400_000;
+/// A gap between pictures that is longer is a freeze.
+const FREEZE: Time = 150_000;
+
+/// How feedback leaves the receiver.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedbackConfig {
+    /// It is sent this often.
+    pub interval: Time,
+    /// It takes this long, the path included.
+    pub delay: Time,
+    /// This part of it is lost.
+    pub loss: f64,
+}
+
+/// What goes back to the sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Back {
+    /// Transport-wide feedback.
+    Feedback(Vec<Report>),
+    /// Packets of a source, by its own numbers, that are missing.
+    Missing(usize, Vec<u64>),
+    /// A source's picture stands: it needs a keyframe.
+    Keyframe(usize),
+}
+
+/// A frame on its way to be shown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Frame {
+    packets: u32,
+    got: u32,
+    key: bool,
+    complete: bool,
+}
+
+/// One source as the receiver has it.
+#[derive(Debug, Default)]
+struct Stream {
+    /// The next number of its packets that is expected, and those missing: when and how often asked for.
+    expected: u64,
+    missing: BTreeMap<u64, (Time, u32)>,
+    frames: BTreeMap<u64, Frame>,
+    next_frame: Option<u64>,
+    shown: Option<Time>,
+    asked: Time,
+    longest_gap: Time,
+    pictures: u64,
+    /// Whether the sender forwards it; a pause of its choice is no freeze.
+    on: bool,
+}
+
+/// What a receiver has counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Video bytes that arrived, without retransmissions and padding.
+    pub video_bytes: u64,
+    /// The longest time without a new picture, if it is long enough to be seen.
+    pub longest_freeze: Time,
+    /// Pictures that were shown.
+    pub pictures: u64,
+}
+
+/// A receiver of several sources.
+#[derive(Debug)]
+pub struct Receiver {
+    streams: Vec<Stream>,
+    arrived: BTreeMap<u64, Time>,
+    window_start: u64,
+    highest: u64,
+    fresh: bool,
+    next_feedback: Time,
+    config: FeedbackConfig,
+    rtt: Time,
+    counts: Counts,
+}
+
+impl Receiver {
+    /// A receiver of so many sources.
+    pub fn new(sources: usize, config: FeedbackConfig, rtt: Time) -> Self {
+        Self {
+            streams: (0..sources).map(|_| Stream::default()).collect(),
+            arrived: BTreeMap::new(),
+            window_start: 0,
+            highest: 0,
+            fresh: false,
+            next_feedback: 0,
+            config,
+            rtt,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What was counted until the end of the run.
+    pub fn counts(&self, end: Time) -> Counts {
+        let gap =
+            |stream: &Stream| stream.longest_gap.max(stream.shown.map_or(0, |shown| end - shown));
+        let longest = self.streams.iter().map(gap).max().unwrap_or(0);
+        Counts {
+            longest_freeze: if longest > FREEZE { longest } else { 0 },
+            pictures: self.streams.iter().map(|stream| stream.pictures).sum(),
+            ..self.counts
+        }
+    }
+
+    /// The sender says whether it forwards a source. A source that it does not stands still by its choice.
+    pub fn set_on(&mut self, source: usize, on: bool) {
+        let stream = &mut self.streams[source];
+        // The first one is on stage: that it is not forwarded is a freeze.
+        if stream.on != on && source > 0 {
+            stream.shown = None;
+        }
+        stream.on = on;
+    }
+
+    /// A packet arrives.
+    pub fn on_packet(&mut self, at: Time, packet: &Packet) {
+        let number = packet.number;
+        self.arrived.insert(number, at);
+        self.window_start = self.window_start.min(number);
+        self.highest = self.highest.max(number);
+        self.fresh = true;
+        match packet.content {
+            super::sender::Content::Audio | super::sender::Content::Padding => {}
+            super::sender::Content::Video { source, seq, frame, packets, key, again } => {
+                if !again {
+                    self.counts.video_bytes += u64::from(packet.size);
+                }
+                self.streams[source].on_video(at, seq, (frame, packets, key));
+            }
+        }
+    }
+
+    /// What the receiver has to say by now.
+    pub fn poll(&mut self, now: Time) -> VecDeque<Back> {
+        let mut back = VecDeque::new();
+        if now >= self.next_feedback {
+            self.next_feedback = now + self.config.interval;
+            if self.fresh {
+                self.fresh = false;
+                back.push_back(Back::Feedback(self.feedback()));
+            }
+        }
+        for (source, stream) in self.streams.iter_mut().enumerate() {
+            let missing = stream.missing(now, self.rtt);
+            if !missing.is_empty() {
+                back.push_back(Back::Missing(source, missing));
+            }
+            if stream.is_stuck(now, self.rtt) {
+                back.push_back(Back::Keyframe(source));
+            }
+        }
+        back
+    }
+
+    /// Everything from the first packet that is new to the highest, as libwebrtc's receivers do it: what
+    /// came late brings those after it once more.
+    fn feedback(&mut self) -> Vec<Report> {
+        let start = self.window_start;
+        self.window_start = self.highest + 1;
+        let reports = (start..=self.highest)
+            .map(|number| Report {
+                number: number as u16,
+                received: self
+                    .arrived
+                    .get(&number)
+                    .map(|at| i64::try_from(at / 250 * 250).unwrap_or(0) + 77_000_000),
+            })
+            .collect();
+        let keep = self.highest.saturating_sub(2_000);
+        self.arrived = self.arrived.split_off(&keep);
+        reports
+    }
+}
+
+impl Stream {
+    fn on_video(&mut self, at: Time, seq: u64, (number, packets, key): (u64, u32, bool)) {
+        self.missing.remove(&seq);
+        while self.expected < seq {
+            self.missing.insert(self.expected, (at + REORDERING, 0));
+            self.expected += 1;
+        }
+        self.expected = self.expected.max(seq + 1);
+        if self.next_frame.is_some_and(|next| number < next) {
+            return;
+        }
+        let frame = self.frames.entry(number).or_default();
+        (frame.packets, frame.key) = (packets, key);
+        frame.got += 1;
+        frame.complete = frame.got >= packets;
+        self.show(at);
+    }
+
+    fn show(&mut self, at: Time) {
+        loop {
+            let next = self.next_frame.and_then(|next| {
+                self.frames.get(&next).filter(|frame| frame.complete).map(|_| next)
+            });
+            // A keyframe that is complete makes those before it moot.
+            let key = || {
+                let mut frames = self.frames.iter();
+                frames.find(|(_, frame)| frame.key && frame.complete).map(|(number, _)| *number)
+            };
+            let Some(number) = next.or_else(key) else { return };
+            self.frames = self.frames.split_off(&(number + 1));
+            self.next_frame = Some(number + 1);
+            if let Some(before) = self.shown {
+                self.longest_gap = self.longest_gap.max(at - before);
+            }
+            self.shown = Some(at);
+            self.pictures += 1;
+        }
+    }
+
+    fn missing(&mut self, now: Time, rtt: Time) -> Vec<u64> {
+        let mut asked = Vec::new();
+        self.missing.retain(|_, (_, times)| *times < ASKS);
+        for (seq, (due, times)) in &mut self.missing {
+            if *due <= now {
+                asked.push(*seq);
+                *due = now + rtt + 20_000;
+                *times += 1;
+            }
+        }
+        asked
+    }
+
+    fn is_stuck(&mut self, now: Time, rtt: Time) -> bool {
+        let since = self.shown.unwrap_or(0).max(self.asked);
+        let waits = self.on && !self.frames.is_empty() && now > since + STUCK + rtt;
+        if waits {
+            self.asked = now;
+        }
+        waits
+    }
+}

@@ -1,0 +1,138 @@
+//! Bytes over time: what is sent, and what the receiver acknowledges.
+
+use crate::num::{Micros, real};
+
+const BINS: usize = 32;
+/// Twice a bin is a frame of 25 a second.
+const BIN: Micros = 20_000;
+/// What a rate is measured over unless a queue stands. A multiple of the time between frames of 25 or 30 a
+/// second, so that the number of frames in it does not vary.
+pub(crate) const LONG: Micros = 600_000;
+/// What a rate is measured over while a queue stands: packets then arrive without gaps, and a link that has
+/// just become slower must be seen at its new rate.
+pub(crate) const SHORT: Micros = 160_000;
+/// Less says nothing about a rate.
+const MIN_SPAN: Micros = 100_000;
+
+/// Bytes by the time at which they were sent, or arrived, for the last 640 ms.
+///
+/// Bins keep this small at any rate, and order within them does not matter: a packet that was overtaken
+/// counts where it belongs.
+#[derive(Debug, Clone)]
+pub(crate) struct Throughput {
+    bins: [u32; BINS],
+    first: Option<Micros>,
+    latest: Micros,
+}
+
+impl Throughput {
+    pub(crate) fn new() -> Self {
+        Self { bins: [0; BINS], first: None, latest: 0 }
+    }
+
+    /// Counts a packet. One that is older than all bins is not counted.
+    pub(crate) fn add(&mut self, at: Micros, bytes: u16) {
+        if self.first.is_none() {
+            self.first = Some(at);
+            self.latest = at;
+        }
+        let (newest, bin) = (self.latest / BIN, at / BIN);
+        if bin > newest {
+            let fresh = bin.saturating_sub(newest).min(real_len());
+            for ahead in 1..=fresh {
+                if let Some(slot) = self.slot(newest.saturating_add(ahead)) {
+                    *slot = 0;
+                }
+            }
+            if bin.saturating_sub(newest) > real_len() {
+                self.bins = [0; BINS];
+                self.first = Some(at);
+            }
+        } else if newest.saturating_sub(bin) >= real_len() {
+            return;
+        }
+        self.latest = self.latest.max(at);
+        if let Some(slot) = self.slot(bin) {
+            *slot = slot.saturating_add(u32::from(bytes));
+        }
+    }
+
+    /// When the latest packet was counted.
+    pub(crate) fn latest(&self) -> Option<Micros> {
+        self.first.map(|_| self.latest)
+    }
+
+    /// Bits per second over the `window` that ends at `end`, or at the latest packet if that is later.
+    /// `None` until enough time is covered.
+    pub(crate) fn over(&self, window: Micros, end: Micros) -> Option<f64> {
+        let first = self.first?;
+        let end = end.max(self.latest);
+        let span = window.min(end.saturating_sub(first));
+        if span < MIN_SPAN {
+            return None;
+        }
+        let start = end.saturating_sub(span);
+        let oldest = start / BIN;
+        let newest = self.latest / BIN;
+        let mut bytes = 0.0;
+        // Bins after the latest packet are empty, and those a whole ring before it are others.
+        for bin in oldest.max(newest.saturating_sub(real_len().saturating_sub(1)))..=newest {
+            let counted = f64::from(self.get(bin));
+            let part = if bin == oldest {
+                let inside = BIN.saturating_sub(start.checked_rem(BIN).unwrap_or(0));
+                real(inside) / real(BIN)
+            } else {
+                1.0
+            };
+            bytes += counted * part;
+        }
+        Some(bytes * 8.0 * 1e6 / real(span))
+    }
+
+    fn slot(&mut self, bin: u64) -> Option<&mut u32> {
+        let at = usize::try_from(bin.checked_rem(real_len())?).ok()?;
+        self.bins.get_mut(at)
+    }
+
+    fn get(&self, bin: u64) -> u32 {
+        let at = bin.checked_rem(real_len()).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.bins.get(at)).copied().unwrap_or(0)
+    }
+}
+
+const fn real_len() -> u64 {
+    BINS as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_rate_is_measured_over_both_windows() {
+        let mut rate = Throughput::new();
+        assert_eq!(rate.over(LONG, 0), None);
+        for n in 0..1_000_u64 {
+            rate.add(7 + n * 10_000, 1_250);
+        }
+        let end = rate.latest().unwrap();
+        for window in [LONG, SHORT] {
+            let bps = rate.over(window, end).unwrap();
+            assert!((950_000.0..1_060_000.0).contains(&bps), "{bps}");
+        }
+        // Half of the window is silence.
+        let bps = rate.over(LONG, end + LONG / 2).unwrap();
+        assert!((470_000.0..540_000.0).contains(&bps), "{bps}");
+        assert!(rate.over(LONG, end + 2 * LONG).unwrap() < 1.0);
+    }
+
+    #[test]
+    fn a_pause_forgets_and_what_is_too_old_does_not_count() {
+        let mut rate = Throughput::new();
+        rate.add(0, 60_000);
+        rate.add(10_000_000, 1_000);
+        rate.add(9_000_000, 60_000);
+        rate.add(10_200_000, 1_000);
+        assert_eq!(rate.over(LONG, 0).unwrap().round(), 80_000.0);
+    }
+}
