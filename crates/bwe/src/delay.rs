@@ -260,9 +260,9 @@ impl DelayDetector {
             self.restarted = last.sent;
             self.tolerance = (self.tolerance / 2.0).max(1.0);
         }
-        let (slope, error) = line(self.recent(WINDOW));
+        let (slope, error, scatter) = line(self.recent(WINDOW));
         let modified = slope * GAIN * (real_len(self.len) / real_len(WINDOW));
-        let (recent, _) = line(self.recent(RECENT));
+        let (recent, ..) = line(self.recent(RECENT));
         let excess = self.excess_ms();
         let draining = recent < DRAINS && self.len >= RECENT;
         let grows = modified > self.threshold && slope > SIGNIFICANT * error && self.len >= 4;
@@ -272,8 +272,7 @@ impl DelayDetector {
         self.overloads = recent > OVERLOADS && self.len >= 3;
         self.grows = self.over >= 2;
         if self.state() == Trend::Normal {
-            // Slowly up to what jitter does, so that a queue that builds up is not taken for it.
-            self.noise += (last.excess.min(50.0) - self.noise) / 64.0;
+            self.noise += (scatter.min(50.0) - self.noise) / 64.0;
         }
         self.adapt(modified.abs(), last.sent);
     }
@@ -290,9 +289,12 @@ impl DelayDetector {
     }
 }
 
-/// Least squares: the slope of excess over the time of sending, and its standard error.
-fn line<'a>(groups: impl Iterator<Item = &'a Group> + Clone) -> (f64, f64) {
-    let Some(origin) = groups.clone().map(|group| group.sent).min() else { return (0.0, 0.0) };
+/// Least squares: the slope of excess over the time of sending, its standard error, and how far groups lie
+/// from the line.
+fn line<'a>(groups: impl Iterator<Item = &'a Group> + Clone) -> (f64, f64, f64) {
+    let Some(origin) = groups.clone().map(|group| group.sent).min() else {
+        return (0.0, 0.0, 0.0);
+    };
     let x = |group: &Group| millis(group.sent.saturating_sub(origin));
     let (mut n, mut sum_x, mut sum_y) = (0.0, 0.0, 0.0);
     for group in groups.clone() {
@@ -309,13 +311,112 @@ fn line<'a>(groups: impl Iterator<Item = &'a Group> + Clone) -> (f64, f64) {
         yy += dy * dy;
     }
     if xx <= 0.0 || n < 3.0 {
-        return (0.0, 0.0);
+        return (0.0, 0.0, 0.0);
     }
     let slope = xy / xx;
     let scatter = (yy - slope * xy).max(0.0) / (n - 2.0);
-    (slope, (scatter / xx).sqrt())
+    (slope, (scatter / xx).sqrt(), scatter.sqrt())
 }
 
 fn real_len(len: usize) -> f64 {
     len as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number between 0 and 1 that looks random.
+    fn part(n: u64) -> f64 {
+        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n >> 3).wrapping_mul(0xbf58_476d);
+        real(mixed.wrapping_mul(0x94d0_49bb_1331_11eb) >> 40) / real(1 << 24)
+    }
+
+    /// Sends frames of eleven packets, 25 a second, with delays of a function of time and packet.
+    fn frames(
+        detector: &mut DelayDetector,
+        frames: std::ops::Range<u64>,
+        delay: impl Fn(Micros, u64) -> f64,
+    ) -> u32 {
+        let mut overuses = 0;
+        for frame in frames {
+            for packet in 0..11 {
+                let sent = frame * 40 * MS + packet * 300;
+                detector.on_packet(sent, 50.0 + delay(sent, frame * 11 + packet), 1.0);
+                overuses += u32::from(detector.state() == Trend::Overuse);
+            }
+        }
+        overuses
+    }
+
+    #[test]
+    fn a_steady_delay_is_none_and_neither_is_jitter() {
+        for jitter in [0.0, 5.0, 30.0, 50.0] {
+            let mut detector = DelayDetector::new();
+            let overuses = frames(&mut detector, 0..2_000, |_, packet| jitter * part(packet));
+            assert_eq!(overuses, 0, "{jitter}");
+            assert!(detector.queue_ms() < 20.0 + jitter / 2.0);
+            assert!((detector.jitter_ms() - jitter / 3.0).abs() < 1.0 + jitter / 6.0);
+        }
+    }
+
+    #[test]
+    fn a_queue_is_seen_at_once_if_it_grows_fast_and_soon_if_it_grows_slowly() {
+        for (slope, frames_needed) in [(1.5, 3), (0.2, 8), (0.05, 25), (0.01, 120)] {
+            let mut detector = DelayDetector::new();
+            assert_eq!(frames(&mut detector, 0..250, |_, packet| 2.0 * part(packet)), 0);
+            let since = 250 * 40 * MS;
+            let grown = |sent: Micros, packet| {
+                slope * millis(sent.saturating_sub(since)) + 2.0 * part(packet)
+            };
+            let overuses = frames(&mut detector, 250..250 + frames_needed, grown);
+            assert!(overuses > 0, "{slope}");
+            assert_eq!(detector.is_overloaded(), slope > 0.15, "{slope}");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_empties_is_no_overuse() {
+        let mut detector = DelayDetector::new();
+        frames(&mut detector, 0..100, |_, _| 0.0);
+        let end = 100 * 40 * MS;
+        frames(&mut detector, 100..106, |sent, _| millis(sent - end));
+        assert_eq!(detector.state(), Trend::Overuse);
+        let turn = 106 * 40 * MS;
+        frames(&mut detector, 106..112, |sent, _| 240.0 - 0.4 * millis(sent - turn));
+        assert_eq!(detector.state(), Trend::Underuse);
+        frames(&mut detector, 112..130, |_, _| 0.0);
+        assert_eq!(detector.state(), Trend::Normal);
+    }
+
+    #[test]
+    fn what_the_sender_explains_is_no_queue() {
+        let mut detector = DelayDetector::new();
+        let (mut own, mut link) = (VirtualQueue::new(), VirtualQueue::new());
+        for frame in 0..500_u64 {
+            // A frame in fifty is a keyframe that takes the link 160 ms.
+            let packets = if frame % 50 == 10 { 55 } else { 7 };
+            for packet in 0..packets {
+                let sent = frame * 40 * MS + packet * 1_000;
+                let waits = link.send(sent, 1_100, 3_000_000);
+                let explained = own.send(sent, 1_100, 2_800_000);
+                detector.on_packet(sent, 25.0 + waits / 1_000.0, explained / 1_000.0);
+                assert_ne!(detector.state(), Trend::Overuse, "frame {frame}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_queue_of_others_becomes_the_path() {
+        let mut detector = DelayDetector::new();
+        frames(&mut detector, 0..100, |_, _| 0.0);
+        assert!(frames(&mut detector, 100..110, |_, _| 100.0) > 0);
+        detector.start_again();
+        assert_eq!(frames(&mut detector, 110..200, |_, _| 100.0), 0);
+        // It comes and goes: more is tolerated for a while.
+        let since = 200 * 40 * MS;
+        let grown = |sent: Micros, _| 100.0 + 0.01 * millis(sent.saturating_sub(since));
+        assert_eq!(frames(&mut detector, 200..300, grown), 0);
+        assert!(detector.excess_ms() > STANDING_MS);
+    }
 }

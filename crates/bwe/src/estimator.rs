@@ -34,7 +34,7 @@ const APP_LIMITED: f64 = 0.8;
 /// A decrease to less than this part is a large one.
 const LARGE_DROP: f64 = 0.66;
 /// So many decreases that do not shorten a queue show that it is not ours.
-const STUCK: u32 = 4;
+const STUCK: u32 = 3;
 /// A queue that is longer is drained faster, by up to a quarter of the rate.
 const DRAIN_MS: (f64, f64) = (80.0, 160.0);
 const DRAIN: f64 = 0.25;
@@ -162,7 +162,6 @@ impl Estimator {
     /// Sets what the estimate never exceeds.
     pub fn set_max(&mut self, bps: u64) {
         self.config.max_bps = bps;
-        self.config = self.config.in_order();
         self.update_target();
     }
 
@@ -224,9 +223,8 @@ impl Estimator {
             let sent_at = micros(self.epoch, sent_at);
             match report.received {
                 Some(received) => {
-                    if self.on_arrival(&mut summary, number, sent, sent_at, received) {
-                        newest = newest.max(Some(sent_at));
-                    }
+                    let news = self.on_arrival(&mut summary, number, sent, sent_at, received);
+                    newest = newest.max(news.then_some(sent_at));
                 }
                 None if sent.fate() == Fate::Outstanding => {
                     summary.lost = summary.lost.saturating_add(1);
@@ -262,7 +260,7 @@ impl Estimator {
         }
         let at = micros(self.epoch, now);
         let sent = self.sent.over(LONG, at);
-        self.reports.on_loss(at, fraction_lost, sent, real(self.config.max_bps));
+        self.reports.on_loss(at, fraction_lost, sent, real(self.config.in_order().max_bps));
         self.on_sign_of_life(at);
     }
 
@@ -311,7 +309,7 @@ impl Estimator {
         let situation = Situation {
             target: real(self.target),
             initial: real(self.config.initial_bps),
-            max: real(self.config.max_bps),
+            max: real(self.config.in_order().max_bps),
             jitter_ms: self.detector.jitter_ms(),
             strained: self.is_strained(),
         };
@@ -434,7 +432,7 @@ impl Estimator {
             acknowledged: self.acknowledged(),
             app_limited: self.is_application_limited(),
             queue_stands: self.detector.excess_ms() > 15.0,
-            max: real(self.config.max_bps),
+            max: real(self.config.in_order().max_bps),
         });
         self.update_target();
         if real(self.target) < real(before) * LARGE_DROP {
@@ -486,13 +484,10 @@ impl Estimator {
     }
 
     fn on_shown(&mut self, now: Micros, shown: Shown) {
-        let higher = shown.bps > self.delay_based.bps();
-        if higher || (shown.first && shown.full) {
+        if shown.bps > self.delay_based.bps() || (shown.first && shown.full) {
             self.delay_based.set(now, shown.bps);
-            if higher {
-                self.loss_based.set(shown.bps);
-            }
         }
+        self.loss_based.set(shown.bps);
         if shown.full {
             self.delay_based.learn(shown.bps);
         }
@@ -548,8 +543,9 @@ impl Estimator {
     }
 
     fn update_target(&mut self) {
-        let (min, max) = (real(self.config.min_bps), real(self.config.max_bps));
-        self.delay_based.clamp(min, max);
+        // A cap below the floor wins.
+        let Config { min_bps, max_bps, .. } = self.config.in_order();
+        self.delay_based.clamp(real(min_bps), real(max_bps));
         let mut bps = if !self.fed && self.reports.is_alive() {
             self.reports.bps()
         } else {
@@ -561,6 +557,9 @@ impl Estimator {
         if let Some(starving) = self.starving {
             bps = bps.min(starving.bps);
         }
-        self.target = whole(bps).clamp(self.config.min_bps, self.config.max_bps);
+        self.target = whole(bps).clamp(min_bps, max_bps);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,8 +118,8 @@ impl World {
         });
         let changes = scenario.link.rates.windows(2);
         let last = |rising: bool| {
-            let changes = changes.clone().filter(|pair| (pair[1].1 > pair[0].1) == rising);
-            changes.last().map(|pair| pair[1].0)
+            let mut changes = changes.clone().rev();
+            changes.find(|pair| (pair[1].1 > pair[0].1) == rising).map(|pair| pair[1].0)
         };
         Self {
             link: Link::new(scenario.link.clone()),
