@@ -35,6 +35,8 @@ const APP_LIMITED: f64 = 0.8;
 const LARGE_DROP: f64 = 0.66;
 /// So many decreases that do not shorten a queue show that it is not ours.
 const STUCK: u32 = 3;
+/// Provided that less than this part is sent since the first of them.
+const STUCK_SENT: f64 = 0.7;
 /// A queue that is longer is drained faster, by up to a quarter of the rate.
 const DRAIN_MS: (f64, f64) = (80.0, 160.0);
 const DRAIN: f64 = 0.25;
@@ -84,6 +86,17 @@ struct Starving {
     before: f64,
 }
 
+/// Decreases that have not shortened a queue.
+#[derive(Debug, Clone, Copy)]
+struct Series {
+    /// The last one, and the queue then.
+    at: Micros,
+    queue: f64,
+    /// What was sent at the first one.
+    sent: f64,
+    decreases: u32,
+}
+
 /// Estimates what the path to one receiver carries.
 #[derive(Debug, Clone)]
 pub struct Estimator {
@@ -116,9 +129,7 @@ pub struct Estimator {
     arrivals: Option<(i64, Micros)>,
     offset: i64,
     impossible: u32,
-    /// The queue at the last decrease, and how many have not shortened it.
-    last_queue: Option<(Micros, f64)>,
-    stuck: u32,
+    series: Option<Series>,
     polled: Micros,
     knocked: Option<Micros>,
 }
@@ -152,8 +163,7 @@ impl Estimator {
             arrivals: None,
             offset: 0,
             impossible: 0,
-            last_queue: None,
-            stuck: 0,
+            series: None,
             polled: 0,
             knocked: None,
         }
@@ -467,18 +477,19 @@ impl Estimator {
         }
     }
 
-    /// Several decreases in a row that leave the queue as it was: it is somebody else's, or the path has
-    /// become longer.
+    /// Several decreases in a row that leave the queue as it was, although far less is sent: it is somebody
+    /// else's, or the path has become longer.
     fn on_decrease(&mut self, now: Micros) {
-        let queue = self.detector.excess_ms();
-        let same = self.last_queue.is_some_and(|(at, before)| {
-            now.saturating_sub(at) < 3_000 * MS && queue > before * 0.7
+        let queue = self.detector.queue_ms();
+        let sent = self.sent.over(LONG, now).unwrap_or(0.0);
+        let first = self.series.filter(|series| {
+            now.saturating_sub(series.at) < 3_000 * MS && queue > series.queue * 0.7
         });
-        self.stuck = if same { self.stuck.saturating_add(1) } else { 0 };
-        self.last_queue = Some((now, queue));
-        if self.stuck >= STUCK {
-            self.stuck = 0;
-            self.last_queue = None;
+        let series = first.unwrap_or(Series { at: now, queue, sent, decreases: 0 });
+        let decreases = series.decreases.saturating_add(1);
+        self.series = Some(Series { at: now, queue, decreases, ..series });
+        if decreases > STUCK && sent < series.sent * STUCK_SENT {
+            self.series = None;
             self.detector.start_again();
         }
     }

@@ -8,6 +8,8 @@ use crate::{
 /// A probe reaches so far beyond the rate at which the next layer becomes possible: what is measured is a
 /// little less than what was asked for.
 const MARGIN: f64 = 1.15;
+/// The next layer may want a little more than its rate before it is taken.
+const NEAR: f64 = 1.05;
 /// The first probe, in units of the initial rate, and a probe that follows one that succeeded.
 const FIRST: f64 = 3.0;
 const FURTHER: f64 = 2.0;
@@ -176,7 +178,7 @@ impl Prober {
         match &self.out {
             Some(out) if !out.taken => Some(out.made),
             Some(out) => Some(out.made.saturating_add(EXPIRY)),
-            None => self.next.filter(|next| *next > target).map(|_| self.allowed),
+            None => self.next.filter(|next| *next * NEAR > target).map(|_| self.allowed),
         }
     }
 
@@ -275,7 +277,7 @@ impl Prober {
 
     fn decide(&mut self, now: Micros, situation: &Situation) {
         let Some(next) = self.next else { return };
-        if now < self.allowed || situation.strained || next <= situation.target {
+        if now < self.allowed || situation.strained || next * NEAR <= situation.target {
             return;
         }
         let target = situation.target;
