@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The targets of all crates.
 fn targets() -> impl Iterator<Item = &'static (&'static str, fn(&[u8]))> {
     let crates = [
+        rialto_bwe::fuzz::TARGETS,
         rialto_rtp::fuzz::TARGETS,
         rialto_srtp::fuzz::TARGETS,
         rialto_engine::fuzz::TARGETS,

@@ -1,6 +1,8 @@
 //! Prints the table that is committed as `table.txt`, or a scenario by the tenth of a second.
 //!
 //!   cargo run --release -p rialto-bwe --example table [SCENARIO [RECEIVER]]
+//!
+//! A SCENARIO is part of a name, or the seed of a random one (see `sweep`).
 
 use std::time::Instant;
 
@@ -12,8 +14,8 @@ fn main() {
         print!("{}", table::print(start));
         return;
     };
-    let Some(scenario) = scenarios::all().into_iter().find(|each| each.name.contains(&wanted))
-    else {
+    let named = scenarios::all().into_iter().find(|each| each.name.contains(&wanted));
+    let Some(scenario) = wanted.parse().ok().map(scenarios::random).or(named) else {
         eprintln!("no scenario is named so");
         return;
     };
@@ -33,4 +35,5 @@ fn main() {
             );
         }
     }
+    println!("{:?}", world.receiver(receiver).pictures());
 }

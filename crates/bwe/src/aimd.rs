@@ -125,3 +125,65 @@ impl Aimd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Micros = 1_000 * MS;
+
+    #[test]
+    fn without_a_queue_it_grows_but_not_beyond_what_is_proved() {
+        let mut aimd = Aimd::new(1e6, 0);
+        for n in 1..=10 {
+            aimd.increase(n * 100 * MS, Some(1e6), 50.0);
+        }
+        assert!((1.07e6..1.09e6).contains(&aimd.bps()), "{}", aimd.bps());
+        for n in 10..1_000 {
+            aimd.increase(n * 100 * MS, Some(1e6), 50.0);
+        }
+        assert!((aimd.bps() - 1.26e6).abs() < 1.0);
+        aimd.increase(200 * SECOND, None, 50.0);
+        aimd.increase(201 * SECOND, Some(0.2e6), 50.0);
+        assert!((aimd.bps() - 1.26e6).abs() < 1.0, "growth never lowers it");
+    }
+
+    #[test]
+    fn an_overload_lowers_it_to_what_arrives_and_once() {
+        let mut aimd = Aimd::new(3e6, 0);
+        assert!(aimd.decrease(SECOND, 1.5e6, true, 100.0));
+        assert_eq!(aimd.bps(), 1.35e6);
+        // The first measurement reached back to before the change: it is corrected, once.
+        assert!(aimd.decrease(SECOND + 50 * MS, 1e6, true, 100.0));
+        assert_eq!(aimd.bps(), 0.9e6);
+        assert!(!aimd.decrease(SECOND + 100 * MS, 0.5e6, true, 100.0));
+        assert!(aimd.decrease(SECOND + 300 * MS, 0.5e6, true, 100.0));
+        assert_eq!(aimd.bps(), 0.45e6);
+    }
+
+    #[test]
+    fn a_slow_overload_lowers_it_in_steps() {
+        let mut aimd = Aimd::new(3e6, 0);
+        assert!(aimd.decrease(SECOND, 0.5e6, false, 100.0));
+        assert_eq!(aimd.bps(), 2.55e6);
+        assert!(aimd.decrease(2 * SECOND, 2.5e6, false, 100.0));
+        assert_eq!(aimd.bps(), 2.375e6);
+    }
+
+    #[test]
+    fn near_the_capacity_it_grows_by_a_packet_for_each_answer() {
+        let mut aimd = Aimd::new(1.1e6, 0);
+        aimd.decrease(SECOND, 1e6, true, 100.0);
+        let before = aimd.bps();
+        for n in 1..=10 {
+            aimd.increase(2 * SECOND + n * 100 * MS, Some(0.95e6), 100.0);
+        }
+        // 64 kbit/s in a second, for the two that have passed.
+        assert!((80e3..150e3).contains(&(aimd.bps() - before)), "{}", aimd.bps() - before);
+        // More than the capacity arrives: it was wrong.
+        aimd.increase(4 * SECOND, Some(2e6), 100.0);
+        let before = aimd.bps();
+        aimd.increase(5 * SECOND, Some(2e6), 100.0);
+        assert!(aimd.bps() > before * 1.07);
+    }
+}

@@ -45,6 +45,8 @@ const MIN_OWN_BPS: f64 = 120_000.0;
 const OVERLOADS: f64 = 0.1;
 /// The slope below which a queue empties.
 const DRAINS: f64 = -0.02;
+/// A keyframe on a link that is just fast enough is gone after this.
+const LASTING: Micros = 700 * MS;
 /// Standard errors that a slope must exceed.
 const SIGNIFICANT: f64 = 3.0;
 
@@ -119,7 +121,7 @@ pub(crate) struct DelayDetector {
     /// What a queue that stands is tolerated by more, after it turned out not to be ours.
     tolerance: f64,
     restarted: Micros,
-    grows: bool,
+    lasts: bool,
     draining: bool,
     overloads: bool,
 }
@@ -140,7 +142,7 @@ impl DelayDetector {
             over: 0,
             tolerance: 1.0,
             restarted: 0,
-            grows: false,
+            lasts: false,
             draining: false,
             overloads: false,
         }
@@ -173,7 +175,7 @@ impl DelayDetector {
     }
 
     pub(crate) fn state(&self) -> Trend {
-        if self.grows || (self.is_standing() && !self.draining) {
+        if self.over >= 2 || self.lasts || (self.is_standing() && !self.draining) {
             Trend::Overuse
         } else if self.draining && self.excess_ms() > SLACK_MS {
             Trend::Underuse
@@ -198,7 +200,11 @@ impl DelayDetector {
 
     /// Whether so much stands that packets arrive as fast as the link carries them.
     pub(crate) fn is_standing(&self) -> bool {
-        self.len >= 2 && self.excess_ms() > STANDING_MS * self.tolerance + 3.0 * self.noise
+        self.len >= 2 && self.excess_ms() > self.standing_ms()
+    }
+
+    fn standing_ms(&self) -> f64 {
+        STANDING_MS * self.tolerance + 3.0 * self.noise
     }
 
     /// Whether clearly more is sent than arrives.
@@ -226,7 +232,7 @@ impl DelayDetector {
         self.len = 0;
         self.over = 0;
         self.current = None;
-        (self.grows, self.draining) = (false, false);
+        (self.lasts, self.draining) = (false, false);
     }
 
     fn latest(&self) -> impl Iterator<Item = &Group> {
@@ -260,22 +266,32 @@ impl DelayDetector {
             self.restarted = last.sent;
             self.tolerance = (self.tolerance / 2.0).max(1.0);
         }
-        let (slope, error) = line(self.recent(WINDOW));
-        let modified = slope * GAIN * (real_len(self.len) / real_len(WINDOW));
-        let (recent, _) = line(self.recent(RECENT));
-        let excess = self.excess_ms();
-        let draining = recent < DRAINS && self.len >= RECENT;
-        let grows = modified > self.threshold && slope > SIGNIFICANT * error && self.len >= 4;
-        let queue = excess > SLACK_MS + 2.0 * self.noise;
-        self.over = if grows && queue && !draining { self.over.saturating_add(1) } else { 0 };
-        self.draining = draining;
-        self.overloads = recent > OVERLOADS && self.len >= 3;
-        self.grows = self.over >= 2;
+        let excess = |group: &Group| group.excess;
+        let all = line(self.recent(WINDOW), excess);
+        let recent = line(self.recent(RECENT), excess);
+        let modified = all.slope * GAIN * (real_len(self.len) / real_len(WINDOW));
+        let queued = self.excess_ms() > SLACK_MS + 2.0 * self.noise;
+        self.draining = recent.slope < DRAINS && self.len >= RECENT;
+        let significant = all.slope > SIGNIFICANT * all.error && self.len >= 4;
+        let grows = modified > self.threshold && significant && queued && !self.draining;
+        self.over = if grows { self.over.saturating_add(1) } else { 0 };
+        self.overloads = recent.slope > OVERLOADS && self.len >= 3;
+        self.lasts = self.lasts_long(last);
         if self.state() == Trend::Normal {
-            // Slowly up to what jitter does, so that a queue that builds up is not taken for it.
-            self.noise += (last.excess.min(50.0) - self.noise) / 64.0;
+            self.noise += (all.scatter.min(50.0) - self.noise) / 64.0;
         }
         self.adapt(modified.abs(), last.sent);
+    }
+
+    /// Whether a queue, even one that the sender explains, neither goes nor has been gone for so long that
+    /// it is no keyframe any more: more is sent than the estimate.
+    fn lasts_long(&self, last: Group) -> bool {
+        let since = self.groups.first().map_or(0, |first| first.sent);
+        let least = self.recent(WINDOW).fold(f64::INFINITY, |least, group| least.min(group.queue));
+        self.len > WINDOW / 2
+            && last.sent.saturating_sub(since) >= LASTING
+            && least > self.standing_ms()
+            && line(self.recent(WINDOW), |group| group.queue).slope > DRAINS
     }
 
     fn adapt(&mut self, modified: f64, at: Micros) {
@@ -290,32 +306,144 @@ impl DelayDetector {
     }
 }
 
-/// Least squares: the slope of excess over the time of sending, and its standard error.
-fn line<'a>(groups: impl Iterator<Item = &'a Group> + Clone) -> (f64, f64) {
-    let Some(origin) = groups.clone().map(|group| group.sent).min() else { return (0.0, 0.0) };
+/// A line through groups.
+struct Line {
+    slope: f64,
+    /// The standard error of the slope.
+    error: f64,
+    /// How far groups lie from the line.
+    scatter: f64,
+}
+
+/// Least squares: what is measured of each group over the time of its sending.
+fn line<'a>(
+    groups: impl Iterator<Item = &'a Group> + Clone,
+    measure: impl Fn(&Group) -> f64,
+) -> Line {
+    let none = Line { slope: 0.0, error: 0.0, scatter: 0.0 };
+    let Some(origin) = groups.clone().map(|group| group.sent).min() else { return none };
     let x = |group: &Group| millis(group.sent.saturating_sub(origin));
     let (mut n, mut sum_x, mut sum_y) = (0.0, 0.0, 0.0);
     for group in groups.clone() {
         n += 1.0;
         sum_x += x(group);
-        sum_y += group.excess;
+        sum_y += measure(group);
     }
     let (mean_x, mean_y) = (sum_x / n, sum_y / n);
     let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
     for group in groups {
-        let (dx, dy) = (x(group) - mean_x, group.excess - mean_y);
+        let (dx, dy) = (x(group) - mean_x, measure(group) - mean_y);
         xx += dx * dx;
         xy += dx * dy;
         yy += dy * dy;
     }
     if xx <= 0.0 || n < 3.0 {
-        return (0.0, 0.0);
+        return none;
     }
     let slope = xy / xx;
     let scatter = (yy - slope * xy).max(0.0) / (n - 2.0);
-    (slope, (scatter / xx).sqrt())
+    Line { slope, error: (scatter / xx).sqrt(), scatter: scatter.sqrt() }
 }
 
 fn real_len(len: usize) -> f64 {
     len as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number between 0 and 1 that looks random.
+    fn part(n: u64) -> f64 {
+        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n >> 3).wrapping_mul(0xbf58_476d);
+        real(mixed.wrapping_mul(0x94d0_49bb_1331_11eb) >> 40) / real(1 << 24)
+    }
+
+    /// Sends frames of eleven packets, 25 a second, with delays of a function of time and packet.
+    fn frames(
+        detector: &mut DelayDetector,
+        frames: std::ops::Range<u64>,
+        delay: impl Fn(Micros, u64) -> f64,
+    ) -> u32 {
+        let mut overuses = 0;
+        for frame in frames {
+            for packet in 0..11 {
+                let sent = frame * 40 * MS + packet * 300;
+                detector.on_packet(sent, 50.0 + delay(sent, frame * 11 + packet), 1.0);
+                overuses += u32::from(detector.state() == Trend::Overuse);
+            }
+        }
+        overuses
+    }
+
+    #[test]
+    fn a_steady_delay_is_none_and_neither_is_jitter() {
+        for jitter in [0.0, 5.0, 30.0, 50.0] {
+            let mut detector = DelayDetector::new();
+            let overuses = frames(&mut detector, 0..2_000, |_, packet| jitter * part(packet));
+            assert_eq!(overuses, 0, "{jitter}");
+            assert!(detector.queue_ms() < 20.0 + jitter / 2.0);
+            assert!((detector.jitter_ms() - jitter / 3.0).abs() < 1.0 + jitter / 6.0);
+        }
+    }
+
+    #[test]
+    fn a_queue_is_seen_at_once_if_it_grows_fast_and_soon_if_it_grows_slowly() {
+        for (slope, frames_needed) in [(1.5, 3), (0.2, 8), (0.05, 25), (0.01, 120)] {
+            let mut detector = DelayDetector::new();
+            assert_eq!(frames(&mut detector, 0..250, |_, packet| 2.0 * part(packet)), 0);
+            let since = 250 * 40 * MS;
+            let grown = |sent: Micros, packet| {
+                slope * millis(sent.saturating_sub(since)) + 2.0 * part(packet)
+            };
+            let overuses = frames(&mut detector, 250..250 + frames_needed, grown);
+            assert!(overuses > 0, "{slope}");
+            assert_eq!(detector.is_overloaded(), slope > 0.15, "{slope}");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_empties_is_no_overuse() {
+        let mut detector = DelayDetector::new();
+        frames(&mut detector, 0..100, |_, _| 0.0);
+        let end = 100 * 40 * MS;
+        frames(&mut detector, 100..106, |sent, _| millis(sent - end));
+        assert_eq!(detector.state(), Trend::Overuse);
+        let turn = 106 * 40 * MS;
+        frames(&mut detector, 106..112, |sent, _| 240.0 - 0.4 * millis(sent - turn));
+        assert_eq!(detector.state(), Trend::Underuse);
+        frames(&mut detector, 112..130, |_, _| 0.0);
+        assert_eq!(detector.state(), Trend::Normal);
+    }
+
+    #[test]
+    fn what_the_sender_explains_is_no_queue() {
+        let mut detector = DelayDetector::new();
+        let (mut own, mut link) = (VirtualQueue::new(), VirtualQueue::new());
+        for frame in 0..500_u64 {
+            // A frame in fifty is a keyframe that takes the link 160 ms.
+            let packets = if frame % 50 == 10 { 55 } else { 7 };
+            for packet in 0..packets {
+                let sent = frame * 40 * MS + packet * 1_000;
+                let waits = link.send(sent, 1_100, 3_000_000);
+                let explained = own.send(sent, 1_100, 2_800_000);
+                detector.on_packet(sent, 25.0 + waits / 1_000.0, explained / 1_000.0);
+                assert_ne!(detector.state(), Trend::Overuse, "frame {frame}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_queue_of_others_becomes_the_path() {
+        let mut detector = DelayDetector::new();
+        frames(&mut detector, 0..100, |_, _| 0.0);
+        assert!(frames(&mut detector, 100..110, |_, _| 100.0) > 0);
+        detector.start_again();
+        assert_eq!(frames(&mut detector, 110..200, |_, _| 100.0), 0);
+        // It comes and goes: more is tolerated for a while.
+        let since = 200 * 40 * MS;
+        let grown = |sent: Micros, _| 100.0 + 0.01 * millis(sent.saturating_sub(since));
+        assert_eq!(frames(&mut detector, 200..300, grown), 0);
+        assert!(detector.excess_ms() > STANDING_MS);
+    }
 }

@@ -34,7 +34,9 @@ const APP_LIMITED: f64 = 0.8;
 /// A decrease to less than this part is a large one.
 const LARGE_DROP: f64 = 0.66;
 /// So many decreases that do not shorten a queue show that it is not ours.
-const STUCK: u32 = 4;
+const STUCK: u32 = 3;
+/// Provided that less than this part is sent since the first of them.
+const STUCK_SENT: f64 = 0.7;
 /// A queue that is longer is drained faster, by up to a quarter of the rate.
 const DRAIN_MS: (f64, f64) = (80.0, 160.0);
 const DRAIN: f64 = 0.25;
@@ -84,6 +86,17 @@ struct Starving {
     before: f64,
 }
 
+/// Decreases that have not shortened a queue.
+#[derive(Debug, Clone, Copy)]
+struct Series {
+    /// The last one, and the queue then.
+    at: Micros,
+    queue: f64,
+    /// What was sent at the first one.
+    sent: f64,
+    decreases: u32,
+}
+
 /// Estimates what the path to one receiver carries.
 #[derive(Debug, Clone)]
 pub struct Estimator {
@@ -116,9 +129,7 @@ pub struct Estimator {
     arrivals: Option<(i64, Micros)>,
     offset: i64,
     impossible: u32,
-    /// The queue at the last decrease, and how many have not shortened it.
-    last_queue: Option<(Micros, f64)>,
-    stuck: u32,
+    series: Option<Series>,
     polled: Micros,
     knocked: Option<Micros>,
 }
@@ -152,8 +163,7 @@ impl Estimator {
             arrivals: None,
             offset: 0,
             impossible: 0,
-            last_queue: None,
-            stuck: 0,
+            series: None,
             polled: 0,
             knocked: None,
         }
@@ -162,7 +172,6 @@ impl Estimator {
     /// Sets what the estimate never exceeds.
     pub fn set_max(&mut self, bps: u64) {
         self.config.max_bps = bps;
-        self.config = self.config.in_order();
         self.update_target();
     }
 
@@ -224,9 +233,8 @@ impl Estimator {
             let sent_at = micros(self.epoch, sent_at);
             match report.received {
                 Some(received) => {
-                    if self.on_arrival(&mut summary, number, sent, sent_at, received) {
-                        newest = newest.max(Some(sent_at));
-                    }
+                    let news = self.on_arrival(&mut summary, number, sent, sent_at, received);
+                    newest = newest.max(news.then_some(sent_at));
                 }
                 None if sent.fate() == Fate::Outstanding => {
                     summary.lost = summary.lost.saturating_add(1);
@@ -262,7 +270,7 @@ impl Estimator {
         }
         let at = micros(self.epoch, now);
         let sent = self.sent.over(LONG, at);
-        self.reports.on_loss(at, fraction_lost, sent, real(self.config.max_bps));
+        self.reports.on_loss(at, fraction_lost, sent, real(self.config.in_order().max_bps));
         self.on_sign_of_life(at);
     }
 
@@ -311,7 +319,7 @@ impl Estimator {
         let situation = Situation {
             target: real(self.target),
             initial: real(self.config.initial_bps),
-            max: real(self.config.max_bps),
+            max: real(self.config.in_order().max_bps),
             jitter_ms: self.detector.jitter_ms(),
             strained: self.is_strained(),
         };
@@ -434,7 +442,7 @@ impl Estimator {
             acknowledged: self.acknowledged(),
             app_limited: self.is_application_limited(),
             queue_stands: self.detector.excess_ms() > 15.0,
-            max: real(self.config.max_bps),
+            max: real(self.config.in_order().max_bps),
         });
         self.update_target();
         if real(self.target) < real(before) * LARGE_DROP {
@@ -469,30 +477,28 @@ impl Estimator {
         }
     }
 
-    /// Several decreases in a row that leave the queue as it was: it is somebody else's, or the path has
-    /// become longer.
+    /// Several decreases in a row that leave the queue as it was, although far less is sent: it is somebody
+    /// else's, or the path has become longer.
     fn on_decrease(&mut self, now: Micros) {
-        let queue = self.detector.excess_ms();
-        let same = self.last_queue.is_some_and(|(at, before)| {
-            now.saturating_sub(at) < 3_000 * MS && queue > before * 0.7
+        let queue = self.detector.queue_ms();
+        let sent = self.sent.over(LONG, now).unwrap_or(0.0);
+        let first = self.series.filter(|series| {
+            now.saturating_sub(series.at) < 3_000 * MS && queue > series.queue * 0.7
         });
-        self.stuck = if same { self.stuck.saturating_add(1) } else { 0 };
-        self.last_queue = Some((now, queue));
-        if self.stuck >= STUCK {
-            self.stuck = 0;
-            self.last_queue = None;
+        let series = first.unwrap_or(Series { at: now, queue, sent, decreases: 0 });
+        let decreases = series.decreases.saturating_add(1);
+        self.series = Some(Series { at: now, queue, decreases, ..series });
+        if decreases > STUCK && sent < series.sent * STUCK_SENT {
+            self.series = None;
             self.detector.start_again();
         }
     }
 
     fn on_shown(&mut self, now: Micros, shown: Shown) {
-        let higher = shown.bps > self.delay_based.bps();
-        if higher || (shown.first && shown.full) {
+        if shown.bps > self.delay_based.bps() || (shown.first && shown.full) {
             self.delay_based.set(now, shown.bps);
-            if higher {
-                self.loss_based.set(shown.bps);
-            }
         }
+        self.loss_based.set(shown.bps);
         if shown.full {
             self.delay_based.learn(shown.bps);
         }
@@ -548,8 +554,9 @@ impl Estimator {
     }
 
     fn update_target(&mut self) {
-        let (min, max) = (real(self.config.min_bps), real(self.config.max_bps));
-        self.delay_based.clamp(min, max);
+        // A cap below the floor wins.
+        let Config { min_bps, max_bps, .. } = self.config.in_order();
+        self.delay_based.clamp(real(min_bps), real(max_bps));
         let mut bps = if !self.fed && self.reports.is_alive() {
             self.reports.bps()
         } else {
@@ -561,6 +568,9 @@ impl Estimator {
         if let Some(starving) = self.starving {
             bps = bps.min(starving.bps);
         }
-        self.target = whole(bps).clamp(self.config.min_bps, self.config.max_bps);
+        self.target = whole(bps).clamp(min_bps, max_bps);
     }
 }
+
+#[cfg(test)]
+mod tests;

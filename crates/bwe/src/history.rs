@@ -261,3 +261,63 @@ fn low(number: u64) -> u16 {
     let [.., a, b] = number.to_be_bytes();
     u16::from_be_bytes([a, b])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(now: Instant, at: u64) -> Instant {
+        now + Duration::from_millis(at)
+    }
+
+    #[test]
+    fn numbers_wrap_and_are_found_as_long_as_they_are_held() {
+        let (mut history, start) = (SentHistory::new(), Instant::now());
+        assert_eq!(history.find(0), None);
+        for n in 0..200_000_u64 {
+            let number = history.record(millis(start, n), 100, Kind::Video, None);
+            assert_eq!(u64::from(number), n % 65_536);
+            assert_eq!(history.find(number), Some(n));
+            let (sent, at) = history.get(n).unwrap();
+            assert_eq!((sent.size, sent.fate(), at), (100, Fate::Outstanding, millis(start, n)));
+        }
+        assert_eq!(history.find(history.next_number()), None, "never sent");
+        assert_eq!(history.find(history.next_number().wrapping_sub(3_000)), None, "forgotten");
+    }
+
+    #[test]
+    fn the_ring_covers_two_seconds_up_to_its_bound() {
+        let start = Instant::now();
+        for (per_second, held) in [(100, 256), (1_000, 2_048), (100_000, 8_192)] {
+            let mut history = SentHistory::new();
+            for n in 0..per_second * 4 {
+                let at = start + Duration::from_micros(n * 1_000_000 / per_second);
+                history.record(at, 1_000, Kind::Video, None);
+            }
+            assert_eq!(history.memory(), held * 16, "{per_second}");
+            let last = history.next_number().wrapping_sub(u16::try_from(held).unwrap());
+            assert!(history.find(last).is_some());
+            assert_eq!(history.in_flight_bytes(), 1_000 * held as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_reported_or_overtaken_is_in_flight_no_more() {
+        let (mut history, now) = (SentHistory::new(), Instant::now());
+        for _ in 0..10 {
+            history.record(now, 100, Kind::Audio, Some(ClusterId(3)));
+        }
+        history.set_fate(4, Fate::Received);
+        assert_eq!(history.in_flight_bytes(), 900);
+        history.settle_below(4);
+        assert_eq!(history.in_flight_bytes(), 500);
+        history.settle_below(100);
+        assert_eq!(history.in_flight_bytes(), 0);
+        let (sent, _) = history.get(2).unwrap();
+        assert_eq!((sent.fate(), sent.cluster()), (Fate::Outstanding, Some(ClusterId(3))));
+        history.set_fate(2, Fate::Lost);
+        assert_eq!(history.get(2).unwrap().0.fate(), Fate::Lost);
+        history.set_fate(2, Fate::Received);
+        assert_eq!(history.get(2).unwrap().0.fate(), Fate::Received);
+    }
+}

@@ -18,6 +18,10 @@
         clippy::unwrap_used
     )
 )]
+#![cfg_attr(
+    test,
+    expect(clippy::float_cmp, reason = "tests compute what they compare with in the same way")
+)]
 
 mod aimd;
 mod config;

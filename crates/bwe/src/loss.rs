@@ -22,7 +22,7 @@ const CANDIDATES: [f64; 3] = [1.02, 1.0, 0.95];
 const MIN_INHERENT: f64 = 0.001;
 const FIRST_INHERENT: f64 = 0.01;
 /// What a fast link is believed to lose by itself: while a queue stands, and while none does.
-const MAX_INHERENT: (f64, f64) = (0.05, 0.14);
+const MAX_INHERENT: (f64, f64) = (0.05, 0.2);
 /// At a low rate more is allowed: by this over the rate.
 const BALANCE_BPS: f64 = 100_000.0;
 /// Loss at which nothing is tried.
@@ -30,6 +30,7 @@ const LOSSY: f64 = 0.08;
 /// Loss that with a queue is the end of the queue.
 const DROPPING: f64 = 0.1;
 const NEWTON_STEP: f64 = 0.75;
+const NEWTON_STEPS: u32 = 2;
 /// Preference for a higher rate: for each kbit/s, and for its logarithm. It turns at this loss.
 const BIAS: (f64, f64) = (0.0002, 0.02);
 const BIAS_TURNS: f64 = 0.2;
@@ -177,7 +178,7 @@ impl LossBased {
         let current = self.fit.unwrap_or(Fit { inherent: FIRST_INHERENT, bps: bounds.delay_based });
         let mut best = self.best(current, bounds, average, max_inherent);
         // More loss than the link is believed to have by itself: no time to grow.
-        if average > best.inherent && best.bps > current.bps {
+        if average > best.inherent * 1.1 + 0.002 && best.bps > current.bps {
             best.bps = current.bps;
         }
         if self.limit.is_some() && best.bps > current.bps {
@@ -307,7 +308,15 @@ impl LossBased {
     /// Moves the inherent loss of a candidate towards the most likely one.
     fn fitted(&self, fit: Fit, max_inherent: f64) -> Fit {
         let most = (max_inherent + BALANCE_BPS / fit.bps.max(1.0)).min(1.0);
-        let fit = Fit { inherent: fit.inherent.clamp(MIN_INHERENT, most), ..fit };
+        let mut fit = Fit { inherent: fit.inherent.clamp(MIN_INHERENT, most), ..fit };
+        for _ in 0..NEWTON_STEPS {
+            fit.inherent = self.step(fit).clamp(MIN_INHERENT, most);
+        }
+        fit
+    }
+
+    /// One step of Newton's method.
+    fn step(&self, fit: Fit) -> f64 {
         let (mut first, mut second) = (0.0, 0.0);
         for (weight, seen) in self.weighted() {
             let loss = fit.loss_at(seen.bps);
@@ -315,11 +324,7 @@ impl LossBased {
             first += weight * (lost - kept);
             second -= weight * (lost / loss + kept / (1.0 - loss));
         }
-        if second >= 0.0 {
-            return fit;
-        }
-        let inherent = fit.inherent - NEWTON_STEP * first / second;
-        Fit { inherent: inherent.clamp(MIN_INHERENT, most), ..fit }
+        if second < 0.0 { fit.inherent - NEWTON_STEP * first / second } else { fit.inherent }
     }
 
     fn likelihood(&self, fit: Fit, average: f64) -> f64 {
@@ -335,5 +340,97 @@ impl LossBased {
                 weight * (likelihood + bias * seen.bytes / 1_000.0)
             })
             .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends at a rate for so many seconds, and loses what a function says of each packet.
+    fn run(
+        loss: &mut LossBased,
+        seconds: std::ops::Range<u64>,
+        bps: f64,
+        bounds: &Bounds,
+        lost: impl Fn(u64) -> bool,
+    ) {
+        let each = whole_micros(1_200.0 * 8.0 / bps);
+        let mut sent = seconds.start * 1_000_000;
+        let mut n = 0;
+        while sent < seconds.end * 1_000_000 {
+            loss.on_packet(sent, 1_200, lost(n));
+            (sent, n) = (sent + each, n + 1);
+            if n % 16 == 0 {
+                loss.update(bounds);
+            }
+        }
+    }
+
+    fn whole_micros(seconds: f64) -> u64 {
+        crate::num::whole(seconds * 1e6)
+    }
+
+    fn bounds(delay_based: f64, acknowledged: f64) -> Bounds {
+        Bounds {
+            delay_based,
+            acknowledged: Some(acknowledged),
+            app_limited: false,
+            queue_stands: false,
+            max: 20e6,
+        }
+    }
+
+    #[test]
+    fn no_loss_and_random_loss_limit_nothing() {
+        for every in [u64::MAX, 50, 20] {
+            let mut loss = LossBased::new();
+            run(&mut loss, 0..30, 2.6e6, &bounds(3e6, 2.5e6), |n| n % every == every - 1);
+            let limit = loss.limit().unwrap_or(f64::INFINITY);
+            assert!(limit > 2.7e6, "one in {every}: {limit}");
+            assert!(!loss.is_lossy());
+        }
+    }
+
+    #[test]
+    fn what_a_policer_drops_lowers_the_rate_to_what_it_lets_through() {
+        let mut loss = LossBased::new();
+        run(&mut loss, 0..5, 2.6e6, &bounds(3e6, 2.6e6), |_| false);
+        run(&mut loss, 5..10, 2.6e6, &bounds(3e6, 1.3e6), |n| n % 2 == 0);
+        assert!(loss.is_lossy() && loss.is_dropping());
+        let limit = loss.limit().unwrap();
+        assert!((1.2e6..1.6e6).contains(&limit), "{limit}");
+        // It stays near while less is sent without loss, and is gone once more arrives.
+        run(&mut loss, 10..25, 1.3e6, &bounds(1.4e6, 1.3e6), |_| false);
+        assert!(loss.limit().is_none_or(|limit| limit >= 1.3e6));
+        assert!(!loss.is_lossy());
+    }
+
+    #[test]
+    fn a_packet_that_was_only_late_is_not_lost() {
+        let mut loss = LossBased::new();
+        for second in 0..10 {
+            for n in 0..100 {
+                let sent = second * 1_000_000 + n * 10_000;
+                loss.on_packet(sent, 1_200, n % 3 == 0);
+                if n % 3 == 0 {
+                    loss.on_late(1_200);
+                }
+                loss.update(&bounds(1e6, 0.96e6));
+            }
+        }
+        assert_eq!(loss.limit(), None);
+        assert!(loss.average_loss() < 0.02);
+    }
+
+    #[test]
+    fn a_probe_that_succeeds_raises_the_limit() {
+        let mut loss = LossBased::new();
+        run(&mut loss, 0..5, 2e6, &bounds(2e6, 1e6), |n| n % 2 == 0);
+        let before = loss.limit().unwrap();
+        loss.set(before * 2.0);
+        assert_eq!(loss.limit(), Some(before * 2.0));
+        loss.forget();
+        assert_eq!(loss.limit(), None);
     }
 }

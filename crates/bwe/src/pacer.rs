@@ -172,3 +172,110 @@ fn bytes_in(bps: u64, time: Duration) -> u64 {
     u64::try_from(bits.checked_div(u128::from(NANOS).saturating_mul(8)).unwrap_or(0))
         .unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn on_an_idle_link_everything_leaves_at_once() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        assert!(pacer.allows(start));
+        pacer.set_rate(8_000_000);
+        for frame in 0..100 {
+            let now = start + 40 * MS * frame;
+            for _ in 0..5 {
+                assert!(pacer.allows(now), "a step of 5 ms is 5,000 bytes");
+                assert_eq!(pacer.next_send(now), now);
+                pacer.on_sent(1_000);
+            }
+        }
+    }
+
+    #[test]
+    fn a_keyframe_leaves_at_the_rate_in_steps_of_five_milliseconds() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.set_rate(8_000_000);
+        let (mut now, mut at, mut sent) = (start, Vec::new(), 0);
+        while sent < 100 {
+            if pacer.allows(now) {
+                pacer.on_sent(1_000);
+                at.push(now);
+                sent += 1;
+            } else {
+                let next = pacer.next_send(now);
+                assert!(next > now && next - now <= 5 * MS);
+                now = next;
+            }
+        }
+        assert!(at[5] == start && at[6] > start);
+        assert_eq!(at[99] - start, 94 * MS);
+    }
+
+    #[test]
+    fn a_debt_stays_when_the_rate_changes_and_waiting_saves_nothing_up() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.set_rate(80_000);
+        pacer.on_sent(1_050);
+        assert!(!pacer.allows(start));
+        assert_eq!(pacer.next_send(start) - start, 100 * MS);
+        pacer.set_rate(800_000);
+        assert_eq!(pacer.next_send(start) - start, Duration::from_micros(5_500));
+        let later = start + Duration::from_secs(100);
+        assert!(pacer.allows(later));
+        pacer.on_sent(1_050);
+        assert!(!pacer.allows(later));
+    }
+
+    fn probe(n: u16, bps: u64, min_bytes: u32) -> Probe {
+        Probe { cluster: ClusterId(n), bps, min_bytes, min_packets: 5 }
+    }
+
+    #[test]
+    fn probes_leave_one_after_the_other_at_their_rates() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.start_probe(start, probe(1, 8_000_000, 15_000));
+        pacer.start_probe(start, probe(2, 4_000_000, 15_000));
+        let (mut now, mut sent) = (start, [0, 0]);
+        let mut ends = Vec::new();
+        while let Some(due) = pacer.next_probe_send() {
+            now = now.max(due);
+            let running = pacer.running_probe();
+            while let Some((cluster, bytes)) = pacer.probe_due(now) {
+                assert!(bytes <= 4_000);
+                let size = bytes.min(1_000);
+                sent[usize::from(cluster.0) - 1] += size;
+                pacer.on_probe_sent(now, size);
+            }
+            if pacer.running_probe() != running {
+                ends.push(now);
+            }
+        }
+        assert!(sent.iter().all(|sent| (15_000..17_000).contains(sent)), "{sent:?}");
+        let [first, second] = ends[..] else { panic!("{ends:?}") };
+        assert!((10..=15).contains(&(first - start).as_millis()), "{:?}", first - start);
+        assert!((24..=30).contains(&(second - first).as_millis()), "{:?}", second - first);
+    }
+
+    #[test]
+    fn a_probe_that_nobody_sends_is_given_up_and_too_many_are_dropped() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        for n in 1..=6 {
+            pacer.start_probe(start, probe(n, 1_000_000, 2_000));
+        }
+        let mut seen = Vec::new();
+        for second in 0..10 {
+            let now = start + Duration::from_millis(1_100) * second;
+            seen.extend(pacer.probe_due(now).map(|(cluster, _)| cluster.0));
+        }
+        assert_eq!(seen, [1, 2, 3, 4]);
+        assert_eq!((pacer.next_probe_send(), pacer.running_probe()), (None, None));
+    }
+}

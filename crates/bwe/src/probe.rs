@@ -8,6 +8,8 @@ use crate::{
 /// A probe reaches so far beyond the rate at which the next layer becomes possible: what is measured is a
 /// little less than what was asked for.
 const MARGIN: f64 = 1.15;
+/// The next layer may want a little more than its rate before it is taken.
+const NEAR: f64 = 1.05;
 /// The first probe, in units of the initial rate, and a probe that follows one that succeeded.
 const FIRST: f64 = 3.0;
 const FURTHER: f64 = 2.0;
@@ -176,7 +178,7 @@ impl Prober {
         match &self.out {
             Some(out) if !out.taken => Some(out.made),
             Some(out) => Some(out.made.saturating_add(EXPIRY)),
-            None => self.next.filter(|next| *next > target).map(|_| self.allowed),
+            None => self.next.filter(|next| *next * NEAR > target).map(|_| self.allowed),
         }
     }
 
@@ -268,14 +270,14 @@ impl Prober {
     fn expire(&mut self, now: Micros) {
         let Some(out) = &self.out else { return };
         let age = now.saturating_sub(out.made);
-        if age > EXPIRY || (age > UNSENT && out.sent_packets == 0) {
+        if age >= EXPIRY || (age >= UNSENT && out.sent_packets == 0) {
             self.fail(now);
         }
     }
 
     fn decide(&mut self, now: Micros, situation: &Situation) {
         let Some(next) = self.next else { return };
-        if now < self.allowed || situation.strained || next <= situation.target {
+        if now < self.allowed || situation.strained || next * NEAR <= situation.target {
             return;
         }
         let target = situation.target;
@@ -342,5 +344,124 @@ impl Out {
             full,
             first: self.first,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn situation(target: f64) -> Situation {
+        Situation { target, initial: 2.5e6, max: 20e6, jitter_ms: 0.0, strained: false }
+    }
+
+    /// Sends a probe on a link of a rate, and reports it.
+    fn send(prober: &mut Prober, probe: &Probe, link: f64, at: Micros) {
+        let (mut sent, mut free) = (at, 0.0);
+        let mut packets = Vec::new();
+        let mut bytes = 0;
+        while bytes < probe.min_bytes {
+            prober.on_sent(probe.cluster, 1_000);
+            free = f64::max(free, real(sent)) + 8e9 / link;
+            packets.push((sent, free));
+            bytes += 1_000;
+            sent += 8_000_000_000 / probe.bps;
+        }
+        for (sent, arrival) in packets {
+            let arrival = i64::try_from(whole(arrival)).unwrap();
+            prober.on_packet(probe.cluster, 1_000, sent, Some(arrival + 40_000));
+        }
+    }
+
+    #[test]
+    fn the_first_probes_reach_three_times_and_twice_as_far_up_to_what_is_useful() {
+        let mut prober = Prober::new();
+        assert_eq!(prober.take(0, &situation(2.5e6)), None);
+        prober.set_useful(0, 18_000_000, Some(2_600_000));
+        let probe = prober.take(0, &situation(2.5e6)).unwrap();
+        assert_eq!(probe.bps, 7_500_000);
+        assert_eq!(prober.take(0, &situation(2.5e6)), None, "one at a time");
+        send(&mut prober, &probe, 50e6, 0);
+        let shown = prober.result(60_000).unwrap();
+        assert!(!shown.full && shown.first && (shown.bps / 7.5e6 - 1.0).abs() < 0.03, "{shown:?}");
+        prober.set_useful(60_000, 18_000_000, Some(9_000_000));
+        let further = prober.take(60_000, &situation(shown.bps)).unwrap();
+        assert!((14e6..16e6).contains(&real(further.bps)));
+        send(&mut prober, &further, 50e6, 60_000);
+        let shown = prober.result(120_000).unwrap();
+        prober.set_useful(120_000, 18_000_000, Some(17_000_000));
+        let last = prober.take(120_000, &situation(shown.bps)).unwrap();
+        assert_eq!(last.bps, 20_000_000, "no further than the cap");
+    }
+
+    #[test]
+    fn one_source_needs_no_more_than_its_best_layer() {
+        let mut prober = Prober::new();
+        prober.set_useful(0, 2_590_000, Some(2_590_000));
+        let probe = prober.take(0, &situation(2.5e6)).unwrap();
+        assert_eq!(probe.bps, 2_978_500);
+        assert_eq!((probe.min_packets, probe.min_bytes), (5, 5_584));
+    }
+
+    #[test]
+    fn there_is_none_when_nothing_better_is_to_be_had_or_it_would_do_harm() {
+        let mut prober = Prober::new();
+        prober.set_useful(0, 2_590_000, None);
+        assert_eq!(prober.take(0, &situation(1e6)), None);
+        prober.set_useful(0, 2_590_000, Some(600_000));
+        assert_eq!(prober.take(0, &situation(1e6)), None, "the next layer is possible already");
+        prober.set_useful(0, 2_590_000, Some(2_590_000));
+        let strained = Situation { strained: true, ..situation(1e6) };
+        assert_eq!(prober.take(0, &strained), None);
+        assert!(prober.take(0, &situation(1e6)).is_some());
+    }
+
+    #[test]
+    fn a_full_link_shows_its_rate_and_the_next_probe_waits_longer_each_time() {
+        let mut prober = Prober::new();
+        prober.set_useful(0, 2_590_000, Some(2_590_000));
+        let (mut now, mut waits) = (0, Vec::new());
+        for _ in 0..6 {
+            let probe = prober.take(now, &situation(1.0e6)).unwrap();
+            send(&mut prober, &probe, 1e6, now);
+            now += 100 * MS;
+            let shown = prober.result(now).unwrap();
+            assert!(shown.full && (shown.bps / 0.95e6 - 1.0).abs() < 0.05, "{shown:?}");
+            let since = now;
+            while prober.due(1e6).unwrap() > now {
+                assert_eq!(prober.take(now, &situation(1e6)), None);
+                now = prober.due(1e6).unwrap();
+            }
+            waits.push((now - since) / MS);
+        }
+        assert_eq!(waits, [600, 1_000, 2_000, 3_000, 3_000, 3_000]);
+    }
+
+    #[test]
+    fn a_probe_that_is_not_sent_or_not_reported_fails() {
+        let mut prober = Prober::new();
+        prober.set_useful(0, 2_590_000, Some(2_590_000));
+        assert!(prober.take(0, &situation(1e6)).is_some());
+        assert_eq!(prober.take(900 * MS, &situation(1e6)), None);
+        assert_eq!(prober.take(UNSENT, &situation(1e6)), None);
+        let again = UNSENT + WAITS[0];
+        let probe = prober.take(again, &situation(1e6)).unwrap();
+        for _ in 0..10 {
+            prober.on_sent(probe.cluster, 1_000);
+            prober.on_packet(probe.cluster, 1_000, again, None);
+        }
+        assert_eq!(prober.result(again + 100 * MS), None, "all of it was lost");
+        assert!(!prober.is_out());
+    }
+
+    #[test]
+    fn a_probe_that_promised_too_much_is_regretted() {
+        let mut prober = Prober::new();
+        prober.set_useful(0, 9_000_000, Some(2_590_000));
+        let probe = prober.take(0, &situation(1e6)).unwrap();
+        send(&mut prober, &probe, 50e6, 0);
+        assert!(prober.result(50 * MS).is_some());
+        prober.on_overuse(500 * MS);
+        assert_eq!(prober.due(1e6), Some(2_500 * MS));
     }
 }

@@ -58,3 +58,38 @@ impl Reports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remb_is_followed_and_loss_only_lowers_it() {
+        let mut reports = Reports::new(1e6);
+        assert!(!reports.is_alive());
+        reports.on_remb(2_000_000);
+        assert!(reports.is_alive());
+        assert_eq!(reports.bps(), 2e6);
+        reports.on_remb(0);
+        assert_eq!(reports.bps(), 0.0);
+        reports.on_remb(u64::MAX);
+        assert!(reports.bps().is_finite());
+    }
+
+    #[test]
+    fn loss_alone_raises_by_steps_and_lowers_by_half_of_itself() {
+        let mut reports = Reports::new(1e6);
+        reports.on_loss(0, 0, Some(1e6), 5e6);
+        assert_eq!(reports.bps(), 1.08e6);
+        reports.on_loss(100 * MS, 0, Some(1e6), 5e6);
+        assert_eq!(reports.bps(), 1.08e6, "too soon");
+        for n in 1..100 {
+            reports.on_loss(n * 1_000 * MS, 0, Some(1e6), 5e6);
+        }
+        assert_eq!(reports.bps(), 1.51e6, "what is not sent proves nothing");
+        reports.on_loss(200_000 * MS, 128, Some(1e6), 5e6);
+        assert_eq!(reports.bps(), 1.51e6 * 0.75);
+        reports.on_loss(201_000 * MS, 13, Some(1e6), 5e6);
+        assert_eq!(reports.bps(), 1.51e6 * 0.75, "between the two it stays");
+    }
+}

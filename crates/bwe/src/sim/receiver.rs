@@ -102,6 +102,11 @@ impl Receiver {
         }
     }
 
+    /// Pictures of each source, and when the last one was shown.
+    pub fn pictures(&self) -> Vec<(u64, Option<Time>)> {
+        self.streams.iter().map(|stream| (stream.pictures, stream.shown)).collect()
+    }
+
     /// What was counted until the end of the run.
     pub fn counts(&self, end: Time) -> Counts {
         let gap =

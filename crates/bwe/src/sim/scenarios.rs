@@ -1,6 +1,7 @@
 //! The scenarios of the table.
 
 use super::{
+    Random,
     link::{Bursts, LinkConfig, Time},
     receiver::FeedbackConfig,
     world::Scenario,
@@ -19,6 +20,7 @@ fn plain(name: &'static str) -> Scenario {
         feedback: FeedbackConfig { interval: 50_000, delay: 25_000, loss: 0.0 },
         receivers: vec![(0, 1)],
         tcp: None,
+        keyframes: None,
         share: 1.0,
         length: MINUTE,
     }
@@ -85,6 +87,24 @@ fn shared() -> Vec<Scenario> {
     two.receivers = vec![(0, 4), (10 * SECOND, 4)];
     two.share = 0.5;
     vec![tcp, two]
+}
+
+/// A receiver of some sources on a link that does something of everything, chosen by a seed.
+pub fn random(seed: u64) -> Scenario {
+    let mut random = Random::new(seed);
+    let mut pick = |from: &[u64]| from[random.bits() as usize % from.len()];
+    let rate = pick(&[300, 500, 700, 1_000, 1_500, 2_000, 3_000, 4_000, 6_000, 10_000]) * 1_000;
+    let mut scenario = steady("random", rate, pick(&[1, 1, 2, 3, 5]) as usize);
+    scenario.link.delay = pick(&[5, 25, 50, 100]) * 1_000;
+    scenario.link.queue = pick(&[100, 150, 300, 600]) * 1_000;
+    scenario.link.jitter = pick(&[0, 0, 10, 30, 50]) * 1_000;
+    scenario.link.overtaking = pick(&[0, 5, 100]) as f64 / 100.0;
+    scenario.link.loss = pick(&[0, 0, 1, 2, 5]) as f64 / 100.0;
+    scenario.link.seed = seed;
+    scenario.feedback.interval = pick(&[50, 100, 200]) * 1_000;
+    scenario.feedback.delay = scenario.link.delay;
+    scenario.keyframes = [None, Some(5 * SECOND), Some(9 * SECOND)][pick(&[0, 1, 2]) as usize];
+    scenario
 }
 
 /// All of them, in the order of the table.

@@ -389,9 +389,9 @@ impl Sender {
 fn allocate(sources: usize, bps: u64, current: Option<&[Option<usize>]>) -> Vec<Option<usize>> {
     let mut layers = vec![None; sources];
     let mut left = bps.saturating_sub(AUDIO);
-    for layer in 0..LAYERS.len() {
+    for (layer, bps) in LAYERS.iter().enumerate() {
         for (n, chosen) in layers.iter_mut().enumerate() {
-            let more = LAYERS[layer] - chosen.map_or(0, |lower: usize| LAYERS[lower]);
+            let more = bps - chosen.map_or(0, |lower: usize| LAYERS[lower]);
             let below = layer.checked_sub(1);
             // The first source is seen before any other is seen well.
             let margin = match current {

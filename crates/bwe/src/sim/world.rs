@@ -33,6 +33,8 @@ pub struct Scenario {
     pub receivers: Vec<(Time, usize)>,
     /// When a flow like TCP's runs.
     pub tcp: Option<(Time, Time)>,
+    /// Others on the call make the sources send a keyframe this often.
+    pub keyframes: Option<Time>,
     /// The part of the link that a receiver may have.
     pub share: f64,
     /// How long it runs.
@@ -118,8 +120,8 @@ impl World {
         });
         let changes = scenario.link.rates.windows(2);
         let last = |rising: bool| {
-            let changes = changes.clone().filter(|pair| (pair[1].1 > pair[0].1) == rising);
-            changes.last().map(|pair| pair[1].0)
+            let mut changes = changes.clone().rev();
+            changes.find(|pair| (pair[1].1 > pair[0].1) == rising).map(|pair| pair[1].0)
         };
         Self {
             link: Link::new(scenario.link.clone()),
@@ -145,6 +147,11 @@ impl World {
     /// A sender's estimator, to be looked at between steps.
     pub fn sender(&self, n: usize) -> &Sender {
         &self.flows[n].sender
+    }
+
+    /// A receiver, to be looked at between steps.
+    pub fn receiver(&self, n: usize) -> &Receiver {
+        &self.flows[n].receiver
     }
 
     /// The time, and the queue.
@@ -202,6 +209,11 @@ impl World {
             }
         }
         let ends = now + SETTLE > self.scenario.length;
+        if self.scenario.keyframes.is_some_and(|each| now.is_multiple_of(each)) {
+            for source in 0..flow.sources {
+                flow.sender.on_back(now, Back::Keyframe(source));
+            }
+        }
         for packet in flow.sender.tick(now) {
             if packet.content == Content::Audio && !ends {
                 (flow.audio.0, flow.audio.1) = (packet.number, flow.audio.1 + 1);
