@@ -86,7 +86,14 @@ fn frames(world: &World, receiver: usize) -> BTreeSet<(u32, u32)> {
 fn foul(shards: u16, seed: u64) -> WorldConfig {
     let profile =
         if seed.is_multiple_of(2) { Profile::AeadAes128Gcm } else { Profile::Aes128CmSha1_80 };
-    WorldConfig { shards, seed, weather: Weather::FOUL, scatter: shards > 1, profile, ..WorldConfig::default() }
+    WorldConfig {
+        shards,
+        seed,
+        weather: Weather::FOUL,
+        scatter: shards > 1,
+        profile,
+        ..WorldConfig::default()
+    }
 }
 
 #[test]

@@ -45,6 +45,8 @@ const MAX_EQUALISING_PADDING: usize = 16;
 /// a keyframe.
 const MAX_WAIT_MS: u32 = 400;
 
+/// What is held back waits for so long at least.
+const MIN_WAIT: Duration = Duration::from_millis(1);
 /// Packets of probes that leave at a time.
 const MAX_PROBE_PACKETS: usize = 32;
 /// Payload of a packet that is padding only (RFC 3550 section 5.1: its length is one byte).
@@ -127,7 +129,9 @@ impl<O: Outbox> Poll<'_, O> {
         let link = e.receiver.link.as_ref()?;
         let waits = !e.receiver.queue.is_empty();
         let next = waits.then(|| link.pacer.next_send(self.now));
-        next.into_iter().chain(link.next_timeout()).min()
+        let next = next.into_iter().chain(link.next_timeout()).min()?;
+        // Company makes packets cheap, and a probe that finds nothing to send must not spin.
+        Some(next.max(self.now + MIN_WAIT))
     }
 
     fn now_ms(&self) -> u32 {
@@ -146,7 +150,10 @@ impl<O: Outbox> Poll<'_, O> {
             let before = s.wanted();
             let skipped = skip(s, feed, before.0);
             s.projection.pause(now_ms);
-            feed.wanted.change(before, s.wanted());
+            if s.wanted() != before {
+                feed.wanted.change(before, s.wanted());
+                self.scratch.switched.push(s.source);
+            }
             self.drops.add(Drop::ReceiverNotReady, skipped);
         }
     }
