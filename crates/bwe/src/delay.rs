@@ -121,6 +121,7 @@ pub(crate) struct DelayDetector {
     /// What a queue that stands is tolerated by more, after it turned out not to be ours.
     tolerance: f64,
     restarted: Micros,
+    queued_since: Option<Micros>,
     lasts: bool,
     draining: bool,
     overloads: bool,
@@ -142,6 +143,7 @@ impl DelayDetector {
             over: 0,
             tolerance: 1.0,
             restarted: 0,
+            queued_since: None,
             lasts: false,
             draining: false,
             overloads: false,
@@ -233,6 +235,7 @@ impl DelayDetector {
         self.over = 0;
         self.current = None;
         (self.lasts, self.draining) = (false, false);
+        self.queued_since = None;
     }
 
     fn latest(&self) -> impl Iterator<Item = &Group> {
@@ -285,12 +288,13 @@ impl DelayDetector {
 
     /// Whether a queue, even one that the sender explains, neither goes nor has been gone for so long that
     /// it is no keyframe any more: more is sent than the estimate.
-    fn lasts_long(&self, last: Group) -> bool {
-        let since = self.groups.first().map_or(0, |first| first.sent);
-        let least = self.recent(WINDOW).fold(f64::INFINITY, |least, group| least.min(group.queue));
-        self.len > WINDOW / 2
-            && last.sent.saturating_sub(since) >= LASTING
-            && least > self.standing_ms()
+    fn lasts_long(&mut self, last: Group) -> bool {
+        if last.queue < self.standing_ms() {
+            self.queued_since = None;
+            return false;
+        }
+        let since = *self.queued_since.get_or_insert(last.sent);
+        last.sent.saturating_sub(since) >= LASTING
             && line(self.recent(WINDOW), |group| group.queue).slope > DRAINS
     }
 

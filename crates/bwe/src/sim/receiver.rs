@@ -59,6 +59,7 @@ struct Stream {
     pictures: u64,
     /// Whether the sender forwards it; a pause of its choice is no freeze.
     on: bool,
+    stage: bool,
 }
 
 /// What a receiver has counted.
@@ -126,7 +127,7 @@ impl Receiver {
         if stream.on != on && source > 0 {
             stream.shown = None;
         }
-        stream.on = on;
+        (stream.on, stream.stage) = (on, source == 0);
     }
 
     /// A packet arrives.
@@ -223,7 +224,7 @@ impl Stream {
             if let Some(before) = self.shown {
                 self.longest_gap = self.longest_gap.max(at - before);
             }
-            self.shown = Some(at);
+            self.shown = (self.on || self.stage).then_some(at);
             self.pictures += 1;
         }
     }
