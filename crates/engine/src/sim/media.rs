@@ -191,6 +191,8 @@ pub struct Track {
     pub made: BTreeMap<Body, Duration>,
     /// Keyframes that were asked for.
     pub keyframes_asked: u32,
+    /// Bytes of payload in a packet of video.
+    pub packet_len: usize,
     /// The level of its audio (RFC 6464): voice activity and -dBov.
     pub level: u8,
 }
@@ -213,9 +215,9 @@ impl Track {
                 octets: 0,
             })
             .collect();
-        let (made, keyframes_asked) = (BTreeMap::new(), 0);
+        let (made, keyframes_asked, packet_len) = (BTreeMap::new(), 0, 400);
         let level = AUDIO_LEVEL;
-        Self { spec, numbering, mid, encodings, frame: 0, made, keyframes_asked, level }
+        Self { spec, numbering, mid, encodings, frame: 0, made, keyframes_asked, packet_len, level }
     }
 
     /// Continues the numbers of another track with the same SSRCs: under one key none may be used twice.
@@ -320,7 +322,10 @@ impl Track {
             }
         }
         // Packets of a frame differ by a few bytes, as browsers cut them.
-        body.write(&mut bytes, if video { 400 + usize::from(body.part % 3) } else { 60 });
+        body.write(
+            &mut bytes,
+            if video { self.packet_len + usize::from(body.part % 3) } else { 60 },
+        );
         encoding.packets += 1;
         encoding.octets += (bytes.len() - header_len) as u32;
         let plain = Plain { bytes, header_len, ssrc, index };

@@ -23,7 +23,7 @@ use rialto_rtp::{self as rtp, RtpHeader};
 use rialto_srtp::{Keying, Profile, RxContext, TxContext};
 
 pub use client::{Client, Heard, Incoming};
-pub use link::{Link, Weather};
+pub use link::{Bottleneck, Link, Weather};
 pub use media::{AUDIO_INTERVAL, Body, LOWEST_HEIGHT, Numbering, Plain, Track, VIDEO_INTERVAL};
 
 use crate::{
@@ -90,6 +90,8 @@ pub struct World {
     pub lost_up: BTreeSet<Body>,
     /// Media that the network lost on the way to a client.
     pub lost_down: BTreeSet<(usize, Body)>,
+    /// Bottlenecks on the way to clients.
+    pub bottlenecks: BTreeMap<usize, Bottleneck>,
     /// What clients sent lately, with the address it was sent from.
     pub recent: VecDeque<(SocketAddr, Vec<u8>)>,
     config: WorldConfig,
@@ -140,6 +142,7 @@ impl World {
             events: Vec::new(),
             lost_up: BTreeSet::new(),
             lost_down: BTreeSet::new(),
+            bottlenecks: BTreeMap::new(),
             recent: VecDeque::new(),
             config,
             start: now,
@@ -392,7 +395,11 @@ impl World {
             let client = self.clients.iter().rposition(|c| c.addr == dest.remote);
             let Some(client) = client.filter(|c| !self.gone[*c]) else { continue };
             self.check_nonce(client, &bytes);
-            let arrivals = self.down.carry(self.now);
+            let through = match self.bottlenecks.get_mut(&client) {
+                Some(bottleneck) => bottleneck.pass(self.now, bytes.len()),
+                None => Some(self.now),
+            };
+            let arrivals = through.map_or_else(Vec::new, |at| self.down.carry(at));
             if arrivals.is_empty()
                 && let Some(body) = self.clients[client].peek(&bytes)
             {

@@ -1,0 +1,159 @@
+//! What a receiver gets of what its link carries: a bottleneck with a queue of 300 ms lies before one
+//! receiver, and another has a clean link.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use rialto_engine::{
+    MediaEvent, Reason,
+    core::Event,
+    sim::{Bottleneck, World, WorldConfig},
+};
+use rialto_media::{MediaType, SourceId};
+
+const QUEUE: Duration = Duration::from_millis(300);
+const SECOND: Duration = Duration::from_secs(1);
+/// Three encodings of about 300, 590 and 880 kbit/s.
+const PACKET: usize = 1_100;
+
+/// One sends to two, of whom the first is behind a bottleneck. Returns the video and the audio.
+fn a_call(bps: u64) -> (World, SourceId, SourceId) {
+    let mut world = World::new(WorldConfig::default());
+    for _ in 0..3 {
+        world.join();
+    }
+    world.bottlenecks.insert(1, Bottleneck::new(bps, QUEUE));
+    let audio = world.publish(0, MediaType::Audio, 1);
+    let video = world.publish(0, MediaType::Video, 3);
+    for track in &mut world.clients[0].tracks {
+        track.packet_len = PACKET;
+    }
+    (world, video, audio)
+}
+
+/// The encodings of whole frames that a receiver got since `since`, and how many frames that were.
+fn got(world: &World, receiver: usize, video: SourceId, since: Duration) -> (BTreeSet<u8>, usize) {
+    let track = world.clients[0].tracks.iter().find(|t| t.spec.id == video).unwrap();
+    let mut parts = std::collections::BTreeMap::<(u8, u32), u8>::new();
+    let mut whole = BTreeSet::new();
+    for (body, _) in world.clients[receiver].incoming[&video].got.values() {
+        if track.made.get(body).is_some_and(|at| *at >= since) {
+            let have = parts.entry((body.encoding, body.frame)).or_default();
+            *have += 1;
+            if *have == body.parts {
+                whole.insert((body.encoding, body.frame));
+            }
+        }
+    }
+    (whole.iter().map(|(encoding, _)| *encoding).collect(), whole.len())
+}
+
+fn bottleneck(world: &World) -> &Bottleneck {
+    &world.bottlenecks[&1]
+}
+
+/// Time to settle, then time in which the bottleneck is judged.
+fn settle(world: &mut World, settle: Duration, time: Duration) -> (Duration, Instant) {
+    world.run(settle);
+    let since = (world.elapsed(), world.now);
+    world.run(time);
+    since
+}
+
+/// The clean receiver gets everything at all times.
+fn unharmed(world: &World, video: SourceId, since: Duration) {
+    let (encodings, frames) = got(world, 2, video, since);
+    let seconds = (world.elapsed() - since).as_secs() as usize;
+    assert_eq!(encodings, BTreeSet::from([2]), "the clean receiver");
+    assert!(frames > seconds * 28, "{frames} frames in {seconds} s");
+}
+
+#[test]
+fn a_receiver_gets_the_encoding_that_its_link_carries() {
+    for (bps, expected) in [(480_000, 0), (800_000, 1), (3_000_000, 2)] {
+        let (mut world, video, audio) = a_call(bps);
+        let (since, at) = settle(&mut world, 8 * SECOND, 20 * SECOND);
+        let (encodings, frames) = got(&world, 1, video, since);
+        let link = bottleneck(&world);
+        let (p50, p95) = (link.waited(at, 0.5), link.waited(at, 0.95));
+        let lost = link.lost(at);
+        println!("{bps}: {encodings:?}, {frames} frames, queue {p50:?} {p95:?}, {lost:.3} lost");
+        assert_eq!(encodings, BTreeSet::from([expected]), "{bps}");
+        assert!(frames > 20 * 28, "{bps}: {frames}");
+        assert!(lost < 0.02, "{bps}: {lost}");
+        assert!(p95 < Duration::from_millis(120), "{bps}: {p95:?}");
+        let most = link.most_in_a_second(at);
+        assert!(most < bps * 6 / 5, "{bps}: {most} in a second");
+        let heard = world.clients[1].incoming[&audio].got.len();
+        assert!(heard > 27 * 50, "{bps}: {heard} of audio");
+        unharmed(&world, video, since);
+    }
+}
+
+#[test]
+fn a_link_that_falls_and_rises_is_followed() {
+    let (mut world, video, _) = a_call(3_000_000);
+    world.run(8 * SECOND);
+    let set = |world: &mut World, bps| world.bottlenecks.get_mut(&1).unwrap().bps = bps;
+    set(&mut world, 480_000);
+    let (since, at) = settle(&mut world, 4 * SECOND, 10 * SECOND);
+    let (encodings, frames) = got(&world, 1, video, since);
+    assert_eq!(encodings, BTreeSet::from([0]));
+    assert!(frames > 270, "{frames}");
+    assert!(bottleneck(&world).waited(at, 0.95) < Duration::from_millis(150));
+    set(&mut world, 3_000_000);
+    let (since, _) = settle(&mut world, 12 * SECOND, 5 * SECOND);
+    let (encodings, frames) = got(&world, 1, video, since);
+    assert_eq!(encodings, BTreeSet::from([2]));
+    assert!(frames > 135, "{frames}");
+}
+
+#[test]
+fn feedback_that_stops_lowers_what_is_sent_within_two_seconds_and_holds_it_down() {
+    let (mut world, _, _) = a_call(3_000_000);
+    world.run(6 * SECOND);
+    world.clients[1].gives_feedback = false;
+    let (_, at) = settle(&mut world, 2 * SECOND, 10 * SECOND);
+    let most = bottleneck(&world).most_in_a_second(at);
+    assert!(most < 300_000, "{most}");
+    world.clients[1].gives_feedback = true;
+    let before = world.now;
+    world.run(15 * SECOND);
+    let most = bottleneck(&world).most_in_a_second(before);
+    assert!(most > 600_000, "it recovers: {most}");
+}
+
+#[test]
+fn a_link_that_is_gone_gets_nearly_nothing_and_returns() {
+    let (mut world, video, _) = a_call(3_000_000);
+    world.run(6 * SECOND);
+    world.bottlenecks.get_mut(&1).unwrap().bps = 0;
+    let (_, at) = settle(&mut world, SECOND * 3 / 2, SECOND * 3 / 2);
+    assert!(bottleneck(&world).most_in_a_second(at) < 300_000);
+    world.bottlenecks.get_mut(&1).unwrap().bps = 3_000_000;
+    let (since, _) = settle(&mut world, 10 * SECOND, 5 * SECOND);
+    let (encodings, frames) = got(&world, 1, video, since);
+    assert_eq!(encodings, BTreeSet::from([2]));
+    assert!(frames > 135, "{frames}");
+}
+
+#[test]
+fn control_is_told_what_is_sent_and_why_it_is_no_more() {
+    let (mut world, video, _) = a_call(480_000);
+    world.run(10 * SECOND);
+    let receiver = world.clients[1].id;
+    let allocated = world.events.iter().rev().find_map(|event| match event {
+        Event::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(a),
+        _ => None,
+    });
+    let allocated = allocated.expect("it is told");
+    let [source] = allocated.sources.as_slice() else { panic!("{:?}", allocated.sources) };
+    assert_eq!((source.source, source.reason), (video, Reason::Link));
+    assert_eq!(source.sent.map(|layer| layer.encoding), Some(0));
+    assert_eq!(source.wanted.map(|layer| layer.encoding), Some(2));
+    let estimate = allocated.estimate_bps.unwrap();
+    assert!((200_000..600_000).contains(&estimate), "{estimate}");
+    assert!(source.since < world.now - 2 * SECOND, "for some time");
+}
