@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rialto_engine::{
+    Control,
     core::{Core, Event},
     sim::{World, WorldConfig},
 };
@@ -189,6 +190,40 @@ fn a_receiver_makes_a_sender_code_three_keyframes_in_ten_seconds() {
     }
     let asked = world.clients[0].heard.keyframe_requests - before;
     assert!((1..=3).contains(&asked), "{asked}");
+}
+
+#[test]
+fn a_receiver_that_switches_to_and_fro_makes_a_sender_code_a_keyframe_a_second() {
+    for unsubscribes in [false, true] {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        let video = world.publish(0, MediaType::Video, 3);
+        world.run(20 * SECOND);
+        let spec = world.clients[0].tracks[0].spec.clone();
+        let before = world.clients[0].heard.keyframe_requests;
+        for n in 0..200 {
+            let max_height = (n % 2 == 0).then_some(180);
+            if unsubscribes {
+                let receiver = world.clients[1].id;
+                world.control(Control::Unsubscribe { receiver, source: video });
+                world.subscribe(1, &spec);
+            }
+            world.bound(1, video, max_height);
+            world.run(SECOND / 20);
+        }
+        let asked = world.clients[0].heard.keyframe_requests - before;
+        // Five at once, and one in each of ten seconds; a request may be repeated.
+        assert!((5..=20).contains(&asked), "unsubscribes: {unsubscribes}, {asked}");
+        // Who settles gets what it wants.
+        world.bound(1, video, None);
+        world.run(6 * SECOND);
+        let got = |world: &World| world.clients[1].incoming[&video].got.len();
+        let (settled, requests) = (got(&world), world.clients[0].heard.keyframe_requests);
+        world.run(5 * SECOND);
+        assert!(got(&world) > settled + 100);
+        assert_eq!(world.clients[0].heard.keyframe_requests, requests, "and asks no more");
+    }
 }
 
 #[test]

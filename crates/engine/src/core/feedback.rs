@@ -213,7 +213,7 @@ impl Core {
         let Some(s) = self.subscription_mut(r) else { return };
         let encoding = s.projection.target().or(s.projection.current());
         if let Some(encoding) = encoding
-            && s.keyframes.grant(now, &limit)
+            && s.keyframes.granted.grant(now, &limit)
         {
             self.want_keyframe(r.source, encoding);
         }

@@ -16,7 +16,6 @@ use crate::{
         Feed, SourceInfo, Subscription, history::History, numbers::FIRST, projection::Projection,
         receiver::SubscriptionRef,
     },
-    ingress::keyframe::Granted,
     slots::{EndpointSlot, FeedSlot, Place},
 };
 
@@ -329,7 +328,8 @@ impl Core {
                 payload_types,
                 projection: Projection::new(clock, next),
                 history: History::default(),
-                keyframes: Granted::default(),
+                keyframes: e.receiver.take_requests(source),
+                asked: None,
                 ready: e.receiver.is_ready(),
                 packets: 0,
                 octets: 0,
@@ -381,6 +381,8 @@ impl Core {
         if let Some(e) = self.endpoints.get_mut(slot) {
             e.receiver.by_ssrc.remove(&gone.ssrc);
             e.receiver.retire(&gone, random);
+            let limit = &self.config.keyframes.receiver;
+            e.receiver.keep_requests(source, gone.keyframes, self.now, limit);
             if gone.packets > 0 {
                 feedback::send_bye(e, gone.ssrc, out, &mut self.totals);
             }
@@ -410,20 +412,20 @@ impl Core {
 
     /// Decides anew what each receiver of a source gets, and asks for the keyframes that needs.
     pub(super) fn retarget(&mut self, source: SourceId) {
-        let now_ms = self.now_ms();
+        let (now, now_ms) = (self.now, self.now_ms());
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let Some(feed) = feed else { return };
         let all = (0..feed.subscriptions.len()).map(Place::new);
-        let waits = all.fold(0, |waits, at| waits | feed.retarget(at, now_ms));
+        let waits = all.fold(0, |waits, at| waits | feed.retarget(at, now, now_ms));
         self.want_keyframes(source, waits);
         self.tell_wanted(source, false);
     }
 
     /// Decides anew what one receiver of a source gets; nothing has changed for the others.
     pub(super) fn retarget_one(&mut self, r: SubscriptionRef) {
-        let now_ms = self.now_ms();
+        let (now, now_ms) = (self.now, self.now_ms());
         let Some(feed) = self.feeds.get_mut(r.feed) else { return };
-        let waits = feed.retarget(r.at, now_ms);
+        let waits = feed.retarget(r.at, now, now_ms);
         self.want_keyframes(r.source, waits);
         self.tell_wanted(r.source, false);
     }

@@ -139,6 +139,7 @@ impl Core {
     /// A keyframe that was asked for may have been lost, or the request was. The sender's home decides
     /// when asking again can help. Only feeds that somebody waits for are visited.
     fn retry_keyframes(&mut self) {
+        let now = self.now;
         let mut waiting = std::mem::take(&mut self.waiting_feeds);
         waiting.retain(|slot| {
             let Some(feed) = self.feeds.get_mut(*slot) else { return false };
@@ -147,7 +148,7 @@ impl Core {
             if waits {
                 let source = feed.info.spec.id;
                 let all = (0..feed.subscriptions.len()).map(Place::new);
-                let ask = all.fold(0, |ask, at| ask | feed.keyframe_for(at));
+                let ask = all.fold(0, |ask, at| ask | feed.keyframe_for(at, now));
                 self.want_keyframes(source, ask);
             }
             waits

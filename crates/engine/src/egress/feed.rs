@@ -210,7 +210,7 @@ impl Feed {
 
     /// Decides anew what the receiver at a place gets. Returns the encoding of which it then needs a
     /// keyframe, as a mask.
-    pub fn retarget(&mut self, at: Place, now_ms: u32) -> EncodingMask {
+    pub fn retarget(&mut self, at: Place, now: Instant, now_ms: u32) -> EncodingMask {
         let only = self.info.spec.encodings.len() == 1;
         let active = if only { 1 } else { self.active };
         let Some(s) = self.subscriptions.get_mut(at.index()) else { return 0 };
@@ -218,27 +218,34 @@ impl Feed {
         // With nothing arriving, what was forwarded last is what will be recognised first.
         let target =
             encodings::choose(active, self.heights, s.terms.max_height).or(s.projection.current());
-        let _ = s.projection.set_target(target, now_ms);
+        if !s.projection.set_target(target, now_ms) || s.asked != target {
+            s.asked = None;
+        }
         let current = s.projection.current();
         s.projection.set_orphaned(active & encodings::bit(current) == 0);
         self.wanted.change(before, s.wanted());
-        self.keyframe_for(at)
+        self.keyframe_for(at, now)
     }
 
     /// The encoding of which the receiver at a place needs a keyframe that it could use, as a mask: of
-    /// audio there are none, and neither keys nor codec may be missing.
-    pub fn keyframe_for(&self, at: Place) -> EncodingMask {
+    /// audio there are none, and neither keys nor codec may be missing. Who switches too often waits
+    /// longer.
+    pub fn keyframe_for(&mut self, at: Place, now: Instant) -> EncodingMask {
         if self.info.spec.media != MediaType::Video {
             return 0;
         }
-        let Some(s) = self.subscriptions.get(at.index()) else { return 0 };
+        let Some(s) = self.subscriptions.get_mut(at.index()) else { return 0 };
         if !s.ready || !s.projection.waits() {
             return 0;
         }
         let Some(target) = s.projection.target() else { return 0 };
         let sent = self.encodings.get(usize::from(target)).and_then(|e| e.payload_type);
         let reads = sent.is_none_or(|pt| s.payload_types.media(pt).is_some());
-        if reads { encodings::bit(Some(target)) } else { 0 }
+        if !reads || s.asked != Some(target) && !s.keyframes.switches.take(now) {
+            return 0;
+        }
+        s.asked = Some(target);
+        encodings::bit(Some(target))
     }
 
     /// The receiver at a place has new keys.

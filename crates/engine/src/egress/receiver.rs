@@ -10,6 +10,7 @@ use rialto_media::{
     encodings::{self, EncodingMask},
 };
 use rialto_srtp::TxContext;
+use rustc_hash::FxHashMap;
 
 use super::{
     budget::ResendBudget,
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     dest::Dest,
-    ingress::keyframe::Granted,
+    ingress::keyframe::{ReceiverRequests, RequestLimit},
     slots::{EndpointSlot, FeedSlot, Place},
 };
 
@@ -45,8 +46,10 @@ pub struct Subscription {
     pub projection: Projection,
     /// What was sent.
     pub history: History,
-    /// Limit of its keyframe requests.
-    pub keyframes: Granted,
+    /// Limits of its keyframe requests.
+    pub keyframes: ReceiverRequests,
+    /// The encoding that it waits for, once it has asked for a keyframe of it.
+    pub asked: Option<u8>,
     /// The receiver has keys and an address.
     pub ready: bool,
     /// Packets and payload bytes sent, for sender reports.
@@ -92,6 +95,17 @@ pub struct SubscriptionRef {
     pub at: Place,
 }
 
+/// The requests for keyframes of subscriptions that have ended and may come again.
+#[derive(Debug, Default)]
+struct GivenUp {
+    requests: FxHashMap<SourceId, ReceiverRequests>,
+    /// The number at which those are looked for that no longer matter.
+    tidy_at: usize,
+}
+
+/// The fewest subscriptions that have ended among which it is worth to look.
+const MIN_TIDY: usize = 16;
+
 /// The sending side of an endpoint.
 #[derive(Debug, Default)]
 pub struct Receiver {
@@ -111,6 +125,8 @@ pub struct Receiver {
     reported_rtt: Option<Duration>,
     /// What may be sent again.
     pub resend: ResendBudget,
+    /// What was asked for of sources that it has just given up: it may want them again.
+    given_up: GivenUp,
     /// Packets and bytes sent.
     pub sent: (u64, u64),
     /// The same at the last snapshot.
@@ -157,6 +173,31 @@ impl Receiver {
         self.tx.is_some() && self.dest.is_some()
     }
 
+    /// What the receiver has asked for of a source that it gets again.
+    pub fn take_requests(&mut self, source: SourceId) -> ReceiverRequests {
+        self.given_up.requests.remove(&source).unwrap_or_default()
+    }
+
+    /// Keeps what it has asked for of a source that it gives up, for as long as that counts: else who
+    /// unsubscribes and subscribes has no limit.
+    pub fn keep_requests(
+        &mut self,
+        source: SourceId,
+        requests: ReceiverRequests,
+        now: Instant,
+        limit: &RequestLimit,
+    ) {
+        if requests.is_past(now, limit) {
+            return;
+        }
+        let GivenUp { requests: kept, tidy_at } = &mut self.given_up;
+        if kept.len() >= (*tidy_at).max(MIN_TIDY) {
+            kept.retain(|_, requests| !requests.is_past(now, limit));
+            *tidy_at = kept.len().saturating_mul(2);
+        }
+        kept.insert(source, requests);
+    }
+
     /// Remembers how far the SSRCs of an ended subscription have come.
     pub fn retire(&mut self, subscription: &Subscription, random: u64) {
         self.numbers.end(subscription.ssrc, subscription.projection.next_index(), random);
@@ -169,6 +210,35 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_asked_for_of_sources_given_up_is_kept_while_it_counts() {
+        let (start, limit) = (Instant::now(), RequestLimit { max: 3, ..LIMIT });
+        let at = |s| start + Duration::from_secs(s);
+        let mut r = Receiver::default();
+        let mut asked = ReceiverRequests::default();
+        assert!(asked.granted.grant(start, &limit));
+        for n in 0..1_000 {
+            r.keep_requests(SourceId(n), asked.clone(), at(1), &limit);
+        }
+        r.keep_requests(SourceId(1_000), ReceiverRequests::default(), at(1), &limit);
+        assert_eq!(r.given_up.requests.len(), 1_000, "who has not asked has no need");
+        let mut again = r.take_requests(SourceId(7));
+        let left = (0..3).filter(|_| again.granted.grant(at(2), &limit)).count();
+        assert_eq!(left, 2, "one was asked for before");
+        for n in 0..2_000 {
+            r.keep_requests(SourceId(n), again.clone(), at(11), &limit);
+        }
+        assert!(r.given_up.requests.len() <= 2_000);
+        r.keep_requests(SourceId(5_000), asked.clone(), at(9), &limit);
+        r.given_up.tidy_at = 0;
+        again.granted.grant(at(30), &limit);
+        r.keep_requests(SourceId(5_001), again, at(30), &limit);
+        assert_eq!(r.given_up.requests.len(), 1, "the others count no more");
+    }
+
+    const LIMIT: RequestLimit =
+        RequestLimit { min_interval: Duration::ZERO, max: 1, window: Duration::from_secs(10) };
 
     #[test]
     fn a_round_trip_is_never_believed_to_be_less_than_ice_measured() {
