@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rialto_engine::{
-    Control,
+    Control, MediaEvent,
     core::{Core, Event},
     sim::{World, WorldConfig},
 };
@@ -323,6 +323,26 @@ fn a_packet_that_comes_again_is_forwarded_once() {
     }
     assert_eq!(world.cores[0].totals.rtp_sent, sent);
     assert_eq!(world.cores[0].drops.get(Drop::Duplicate), 200);
+}
+
+#[test]
+fn levels_are_told_ten_times_a_second_however_many_packets_come() {
+    let (mut world, _) = a_call(1, 1, MediaType::Audio);
+    world.events.clear();
+    for n in 0..2_000u32 {
+        // Louder and softer with each packet.
+        world.clients[0].tracks[0].level = (n % 2 * 60) as u8;
+        let (since, mut transport) = (world.elapsed(), n as u16);
+        let packets = world.clients[0].tracks[0].make_frame(since, &mut transport);
+        for packet in packets {
+            let bytes = world.clients[0].seal(&packet);
+            deliver(&mut world, 0, bytes);
+        }
+        world.run(SECOND / 1_000);
+    }
+    let level = |event: &&Event| matches!(event, Event::Media(MediaEvent::AudioLevel { .. }));
+    let told = world.events.iter().filter(level).count();
+    assert!((19..=21).contains(&told), "{told}");
 }
 
 #[test]
