@@ -1,4 +1,5 @@
-//! `docs/architecture.md` names what is there: paths, types and functions.
+//! The documents name what is there: `docs/architecture.md` paths, types and functions,
+//! `docs/budgets.md` a test for each row.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +15,7 @@ fn root() -> &'static Path {
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left: Vec<PathBuf> =
-        ["src", "crates", "sys", "load"].map(|dir| root().join(dir)).into();
+        ["src", "crates", "sys", "load", "tests"].map(|dir| root().join(dir)).into();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
@@ -86,6 +87,50 @@ fn all_that_is_named_is_there() {
     }
     assert!(seen > 40, "the document names little: {seen}");
     assert!(missing.is_empty(), "not in the code: {missing:?}");
+}
+
+/// The names of all tests, of which some are in macros.
+fn tests() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for path in sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut marked = false;
+        for line in text.lines().map(str::trim) {
+            let function = line.trim_start_matches("pub(crate) ").trim_start_matches("async ");
+            if let Some(rest) = function.strip_prefix("fn ").filter(|_| marked) {
+                names.extend(rest.split(['(', '<']).next().map(str::to_owned));
+            }
+            // Attributes and comments may stand between.
+            let is_test = line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            marked = is_test || marked && (line.starts_with('#') || line.starts_with("//"));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_budget_names_a_test() {
+    let (text, tests) = (fs::read_to_string(root().join("docs/budgets.md")).unwrap(), tests());
+    let rows = text.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for row in rows {
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        if cell.trim() == "test" {
+            continue;
+        }
+        seen += 1;
+        // Files are named beside their tests.
+        let mut named = spans(cell).filter(|span| !span.contains('.')).peekable();
+        let exists = |name: &str| match name.strip_suffix('…') {
+            Some(start) => tests.iter().any(|test| test.starts_with(start)),
+            None => tests.contains(name),
+        };
+        if named.peek().is_none() || !named.all(exists) {
+            wrong.push(row);
+        }
+    }
+    assert!(seen > 40, "the document has few rows: {seen}");
+    assert!(wrong.is_empty(), "without a test, or with one that is not there: {wrong:#?}");
 }
 
 #[test]

@@ -21,19 +21,19 @@ use rialto_sys::thread_cpu_time;
 
 use crate::outbox::Drained;
 
-pub const PROFILE: Profile = Profile::AeadAes128Gcm;
+pub(crate) const PROFILE: Profile = Profile::AeadAes128Gcm;
 
 /// Packets of a frame: 1.5 Mbit/s at 30 frames per second.
-pub const FRAME: usize = 6;
+pub(crate) const FRAME: usize = 6;
 
 /// Time between two frames of a sender.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);
 
 /// A forwarded packet before protection: fixed header, MID, payload.
-pub const PACKET: usize = OUT_HEADER + PAYLOAD;
+pub(crate) const PACKET: usize = OUT_HEADER + PAYLOAD;
 /// A fixed header and one-byte extensions with a MID of one character.
-pub const OUT_HEADER: usize = 12 + 4 + 4;
-pub const PAYLOAD: usize = 1_080;
+pub(crate) const OUT_HEADER: usize = 12 + 4 + 4;
+pub(crate) const PAYLOAD: usize = 1_080;
 
 /// A received packet's header: fixed part, one-byte extensions with abs-send-time and the
 /// transport-wide number, as browsers put them on video.
@@ -55,24 +55,24 @@ struct Sender {
 }
 
 /// See the module's description.
-pub struct Call {
-    pub core: Core,
-    pub out: Drained,
+pub(crate) struct Call {
+    pub(crate) core: Core,
+    pub(crate) out: Drained,
     senders: Vec<Sender>,
     receivers_of_each: u64,
-    pub now: Instant,
+    pub(crate) now: Instant,
     frame: Vec<u8>,
 }
 
 impl Call {
     /// `senders` that get nothing, and `receivers` that get all of them.
-    pub fn webinar(senders: u32, receivers: u32) -> Self {
+    pub(crate) fn webinar(senders: u32, receivers: u32) -> Self {
         let all: Vec<_> = (senders..senders + receivers).collect();
         Self::new(senders + receivers, senders, |_| all.clone())
     }
 
     /// `people` who each get all others.
-    pub fn meeting(people: u32) -> Self {
+    pub(crate) fn meeting(people: u32) -> Self {
         Self::new(people, people, |sender| (0..people).filter(|p| *p != sender).collect())
     }
 
@@ -113,11 +113,11 @@ impl Call {
         call
     }
 
-    pub fn command(&mut self, command: ShardCommand) {
+    pub(crate) fn command(&mut self, command: ShardCommand) {
         self.core.on_command(self.now, command, &mut self.out);
     }
 
-    pub fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
+    pub(crate) fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
         let (endpoint, remote, local) = (EndpointId(id), remote(id), LOCAL.into());
         let label = Arc::from(format!("bench/{id}"));
         let spec =
@@ -129,7 +129,7 @@ impl Call {
         self.command(ShardCommand::SetKeys(endpoint, keying(id)));
     }
 
-    pub fn add_source(&mut self, id: u32, receivers: &[u32], media: &Arc<MediaParams>) {
+    pub(crate) fn add_source(&mut self, id: u32, receivers: &[u32], media: &Arc<MediaParams>) {
         let source = source(id, media);
         let ssrc = SSRC + id;
         self.command(ShardCommand::SetSources(EndpointId(id), vec![source.spec.clone()]));
@@ -141,7 +141,7 @@ impl Call {
         self.senders.push(Sender { remote: remote(id), ssrc, seal, index: 1 });
     }
 
-    pub fn subscribe(&mut self, receiver: u32, source: &Arc<SourceInfo>) {
+    pub(crate) fn subscribe(&mut self, receiver: u32, source: &Arc<SourceInfo>) {
         self.command(ShardCommand::Subscribe {
             receiver: EndpointId(receiver),
             source: source.clone(),
@@ -150,13 +150,13 @@ impl Call {
     }
 
     /// How many packets are forwarded in a round.
-    pub fn forwarded(&self) -> u64 {
+    pub(crate) fn forwarded(&self) -> u64 {
         self.senders.len() as u64 * FRAME as u64 * self.receivers_of_each
     }
 
     /// One frame of each sender, through ingress, route and egress, and the timers that are due
     /// meanwhile. Returns the time that it took, without that of making the frames.
-    pub fn round(&mut self) -> Duration {
+    pub(crate) fn round(&mut self) -> Duration {
         let before = self.core.totals.rtp_sent;
         let time = self.round_of(false);
         assert_eq!(self.core.totals.rtp_sent - before, self.forwarded(), "all is forwarded");
@@ -230,7 +230,7 @@ impl Sender {
 }
 
 /// The video of a participant.
-pub fn source(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
+pub(crate) fn source(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
     let spec = SourceSpec {
         id: SourceId(id),
         name: Arc::from(format!("bench{id}-v0")),
@@ -241,7 +241,7 @@ pub fn source(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
     Arc::new(SourceInfo { spec, home: ShardId(0), media, cname })
 }
 
-pub fn remote(id: u32) -> SocketAddr {
+pub(crate) fn remote(id: u32) -> SocketAddr {
     SocketAddr::from(([127, 0, (id >> 8) as u8, id as u8], 40_000))
 }
 
@@ -251,7 +251,7 @@ fn keying(id: u32) -> Keying {
     Keying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
 }
 
-pub fn media() -> MediaParams {
+pub(crate) fn media() -> MediaParams {
     MediaParams {
         payload_types: vec![PayloadType {
             pt: PT,

@@ -7,21 +7,21 @@ const BYTES: usize = 256 << 10;
 const MESSAGES: usize = 512;
 
 /// See the module's description.
-pub struct Drained {
+pub(crate) struct Drained {
     arena: SendArena,
     /// Datagrams that have left.
-    pub datagrams: u64,
+    pub(crate) datagrams: u64,
     /// In so many messages.
-    pub messages: u64,
+    pub(crate) messages: u64,
 }
 
 impl Drained {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { arena: SendArena::new(BYTES, MESSAGES, 1), datagrams: 0, messages: 0 }
     }
 
     /// Sends everything to nowhere.
-    pub fn empty(&mut self) {
+    pub(crate) fn empty(&mut self) {
         self.datagrams += self.arena.datagrams() as u64;
         self.messages += self.arena.messages(0).len() as u64;
         self.arena.clear();

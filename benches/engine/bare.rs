@@ -13,7 +13,7 @@ use crate::{
 
 /// Sends runs of `run` packets to each receiver in turn, sealed with a key for each. Without `gso` the
 /// packets leave as messages of their own in the same calls. Returns the CPU time of a packet, ns.
-pub fn bare(run: usize, gso: bool, sinks: &Sinks) -> io::Result<f64> {
+pub(crate) fn bare(run: usize, gso: bool, sinks: &Sinks) -> io::Result<f64> {
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
     let options =
         SocketOptions { reuse_port: true, receive_buffer: 0, send_buffer: 4 << 20, gro: false };
@@ -57,7 +57,7 @@ fn seal(key: &LessSafeKey, sequence: u64, room: &mut [u8]) {
 }
 
 /// Runs one case on CPU 0, in a thread of its own.
-pub fn on_cpu_0(run: usize, gso: bool, kind: Kind) -> io::Result<f64> {
+pub(crate) fn on_cpu_0(run: usize, gso: bool, kind: Kind) -> io::Result<f64> {
     let sinks = Sinks::new(kind, RECEIVERS)?;
     std::thread::scope(|scope| {
         let measured = scope.spawn(|| {
@@ -69,7 +69,7 @@ pub fn on_cpu_0(run: usize, gso: bool, kind: Kind) -> io::Result<f64> {
 }
 
 /// The table of the bare loop.
-pub fn report() -> io::Result<()> {
+pub(crate) fn report() -> io::Result<()> {
     println!("\nbare loop: seal {PACKET} B (GCM), send 1 to {RECEIVERS}, one core");
     println!("{:>24} {:>12} {:>12}", "packets in a GSO run", "packets/s", "CPU ns/packet");
     for (run, gso) in
@@ -83,7 +83,7 @@ pub fn report() -> io::Result<()> {
 }
 
 /// What the choice of sinks does to the bare loop.
-pub fn compare_sinks() -> io::Result<()> {
+pub(crate) fn compare_sinks() -> io::Result<()> {
     println!("\nbare loop by kind of sink: packets/s");
     for kind in [Kind::Filter, Kind::Full, Kind::DrainGro, Kind::Drain] {
         for (run, gso) in [(4, false), (4, true), (16, true)] {

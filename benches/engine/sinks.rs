@@ -20,7 +20,7 @@ use rialto_sys::{PollFd, RecvBatch, SocketOptions, UdpSocket, poll, set_affinity
 
 /// How a sink gets rid of what it is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A socket filter drops it at the end of the kernel's delivery.
     Filter,
     /// It is queued, with GRO, and a thread on CPU 1 takes it out.
@@ -32,16 +32,16 @@ pub enum Kind {
 }
 
 /// Sockets that take packets as long as this lives.
-pub struct Sinks {
+pub(crate) struct Sinks {
     /// Where to send.
-    pub addrs: Vec<SocketAddr>,
+    pub(crate) addrs: Vec<SocketAddr>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Sinks {
     /// `count` sockets on 127.0.0.1.
-    pub fn new(kind: Kind, count: usize) -> io::Result<Self> {
+    pub(crate) fn new(kind: Kind, count: usize) -> io::Result<Self> {
         let drained = matches!(kind, Kind::Drain | Kind::DrainGro);
         let options = SocketOptions {
             reuse_port: false,

@@ -178,7 +178,7 @@ fn holds() -> io::Result<[(&'static str, Latencies); 2]> {
 }
 
 /// The table of both.
-pub fn report() -> io::Result<()> {
+pub(crate) fn report() -> io::Result<()> {
     println!("\nwaiting: ppoll or tokio; single packets in, 1 to {RECEIVERS}, not encrypted");
     println!(
         "{:>8} {:>12} {:>14} {:>10} {:>10}",

@@ -70,7 +70,7 @@ impl Outcome {
 }
 
 /// The table of the whole engine, and the ratio to the bare loop.
-pub fn report() -> io::Result<()> {
+pub(crate) fn report() -> io::Result<()> {
     println!("\nwhole engine: frames of {FRAME} x {PACKET} B (GCM), 1 to {RECEIVERS}, one core");
     println!(
         "{:>10} {:>10} {:>10} {:>6} {:>7} {:>9} {:>9} {:>9} {:>8} {:>7}",

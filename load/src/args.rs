@@ -20,6 +20,9 @@ pub struct Args {
     /// The bridge's HTTP interface
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     bridge: String,
+    /// The bearer token that the HTTP interface asks for (`rialto.http.token` of a Rialto)
+    #[arg(long, value_name = "TOKEN", env = "RIALTO_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     /// A usual shape of calls; the options below override its parts
     #[arg(long, value_enum)]
     shape: Option<Preset>,
@@ -145,6 +148,7 @@ impl Args {
         Ok(RunOptions {
             call: CallOptions {
                 bridge: self.bridge.clone(),
+                token: self.token.clone(),
                 shape,
                 media,
                 profiles,
@@ -211,6 +215,16 @@ mod tests {
         assert_eq!((shape.senders, shape.receivers), (1, 20));
         assert_eq!((shape.video, shape.audio), (Some(1_500_000), true));
         assert!(shape.rtx && !shape.simulcast);
+    }
+
+    #[test]
+    fn a_token_is_taken_from_the_command_line() {
+        let token = |words: &[&str]| Args::parse_from(words).options().unwrap().call.token;
+        assert_eq!(token(&["rialto-load", "--token", "s3cret"]).as_deref(), Some("s3cret"));
+        let command = <Args as clap::CommandFactory>::command();
+        let option = command.get_arguments().find(|arg| arg.get_id() == "token").unwrap();
+        assert_eq!(option.get_env().unwrap(), "RIALTO_TOKEN");
+        assert!(option.is_hide_env_values_set());
     }
 
     #[test]

@@ -31,6 +31,8 @@ const JOINS_AT_ONCE: usize = 32;
 pub struct CallOptions {
     /// The bridge's HTTP interface.
     pub bridge: String,
+    /// The bearer token that it asks for (RFC 6750).
+    pub token: Option<String>,
     /// Who sends what.
     pub shape: Shape,
     /// How media is carried.
@@ -49,6 +51,7 @@ impl Default for CallOptions {
     fn default() -> Self {
         Self {
             bridge: "http://127.0.0.1:8080".to_owned(),
+            token: None,
             shape: Shape::default(),
             media: MediaOptions::default(),
             profiles: vec![Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80],
@@ -105,7 +108,7 @@ pub struct Call {
 impl Call {
     /// Prepares a call; nobody joins yet.
     pub fn new(options: CallOptions) -> Result<Self, CallError> {
-        let bridge = Bridge::new(&options.bridge)?;
+        let bridge = Bridge::new(&options.bridge, options.token.as_deref())?;
         let identity = Identity::generate().map_err(|e| CallError::Certificate(e.to_string()))?;
         let plan = Plan::new(options.shape.clone());
         let shared = Arc::new(Shared::new(plan, options.media.clone()));

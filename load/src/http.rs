@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper::{
+    Method, Request, StatusCode, Uri,
+    header::{self, HeaderValue},
+};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -22,6 +25,9 @@ pub enum HttpError {
     /// `--bridge` is not an address.
     #[error("'{0}' is not the address of a bridge: write it as http://127.0.0.1:8080")]
     Address(String),
+    /// `--token` cannot stand in a header.
+    #[error("the token has characters that no HTTP header may have")]
+    Token,
     /// Nothing answers there.
     #[error("the bridge at {url} cannot be reached: {reason}")]
     Unreachable {
@@ -55,17 +61,25 @@ pub enum HttpError {
 pub struct Bridge {
     client: Client<HttpConnector, Full<Bytes>>,
     base: String,
+    authorization: Option<HeaderValue>,
 }
 
 impl Bridge {
-    /// A bridge at `http://host:port`.
-    pub fn new(base: &str) -> Result<Self, HttpError> {
+    /// A bridge at `http://host:port`, which may ask for a bearer token (RFC 6750 section 2.1).
+    pub fn new(base: &str, token: Option<&str>) -> Result<Self, HttpError> {
         let uri: Uri = base.parse().map_err(|_| HttpError::Address(base.to_owned()))?;
         if uri.scheme_str() != Some("http") || uri.authority().is_none() {
             return Err(HttpError::Address(base.to_owned()));
         }
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
+        let mut authorization = match token {
+            Some(token) => Some(format!("Bearer {token}").parse().map_err(|_| HttpError::Token)?),
+            None => None,
+        };
+        if let Some(secret) = &mut authorization {
+            HeaderValue::set_sensitive(secret, true);
+        }
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), authorization })
     }
 
     /// Where it is.
@@ -105,12 +119,15 @@ impl Bridge {
         let unreachable =
             |reason: String| HttpError::Unreachable { url: self.base.clone(), reason };
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(bytes))
             .map_err(|_| HttpError::Address(self.base.clone()))?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -166,9 +183,42 @@ mod tests {
 
     #[test]
     fn only_http_addresses() {
-        assert!(Bridge::new("http://127.0.0.1:8080/").is_ok());
+        assert!(Bridge::new("http://127.0.0.1:8080/", None).is_ok());
         for bad in ["127.0.0.1:8080", "https://x", "http://", "no address"] {
-            assert!(Bridge::new(bad).is_err(), "{bad}");
+            assert!(Bridge::new(bad, None).is_err(), "{bad}");
         }
+    }
+
+    /// Answers one request, and gives what stood in its head.
+    async fn head_of_a_request(token: Option<&str>) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let bridge = Bridge::new(&url, token).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+            String::from_utf8(head).unwrap().to_lowercase()
+        };
+        let (head, answer) =
+            tokio::join!(serve, bridge.call(Method::GET, "/about/health", "be tested", None));
+        assert_eq!(answer.unwrap(), serde_json::json!({}));
+        head
+    }
+
+    #[tokio::test]
+    async fn a_token_stands_in_every_request() {
+        let head = head_of_a_request(Some("s3cret")).await;
+        assert!(head.contains("authorization: bearer s3cret\r\n"), "{head}");
+        assert!(!head_of_a_request(None).await.contains("authorization"));
+        let refused = Bridge::new("http://127.0.0.1:1", Some("two\nlines"));
+        assert!(matches!(refused, Err(HttpError::Token)));
+        let debug = format!("{:?}", Bridge::new("http://127.0.0.1:1", Some("s3cret")).unwrap());
+        assert!(!debug.contains("s3cret"), "{debug}");
     }
 }

@@ -16,17 +16,17 @@ pub(super) struct RequestDelays {
 
 impl RequestDelays {
     /// A request was answered so long after it came.
-    pub fn answered(&mut self, delay: Duration) {
+    pub(super) fn answered(&mut self, delay: Duration) {
         self.answered.add(delay);
     }
 
     /// That part of it was not waiting for its turn.
-    pub fn handled(&mut self, delay: Duration) {
+    pub(super) fn handled(&mut self, delay: Duration) {
         self.handled.add(delay);
     }
 
     /// In JVB's form.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         json!({ "colibri": self.answered.json(), "colibri_processing": self.handled.json() })
     }
 }

@@ -82,7 +82,7 @@ pub(super) struct ShardReport {
 
 impl ShardReports {
     /// RTP packets per second, both ways, as shards said last.
-    pub fn packet_rate(&self) -> u64 {
+    pub(super) fn packet_rate(&self) -> u64 {
         self.shards.values().fold(0, |sum, shard| sum.saturating_add(shard.packet_rate))
     }
 }

@@ -62,7 +62,7 @@ pub(super) struct CpuTimes {
 
 impl CpuTimes {
     /// Of this machine; `None` where it does not tell.
-    pub fn now() -> Option<Self> {
+    pub(super) fn now() -> Option<Self> {
         Self::read(&std::fs::read_to_string("/proc/stat").ok()?)
     }
 
@@ -102,7 +102,7 @@ pub(super) struct Meter {
 
 impl Meter {
     /// Takes a reading.
-    pub fn look(&mut self, now: Option<CpuTimes>, config: &LoadConfig) {
+    pub(super) fn look(&mut self, now: Option<CpuTimes>, config: &LoadConfig) {
         let Some(now) = now else { return };
         let back = |looks: usize| {
             let at = self.looks.len().saturating_sub(looks);
@@ -122,12 +122,12 @@ impl Meter {
     }
 
     /// The part of the time that was stolen lately.
-    pub fn steal(&self) -> f64 {
+    pub(super) fn steal(&self) -> f64 {
         self.steal
     }
 
     /// The stress, at this rate of packets.
-    pub fn stress(&self, packets_per_second: u64, config: &LoadConfig) -> f64 {
+    pub(super) fn stress(&self, packets_per_second: u64, config: &LoadConfig) -> f64 {
         match config.measure {
             Measure::CpuUsage => self.load / config.cpu_threshold.max(f64::MIN_POSITIVE),
             Measure::PacketRate => {

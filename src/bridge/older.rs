@@ -7,7 +7,7 @@ use crate::stats::Stat;
 const SIZES: usize = 22;
 
 /// What [`super::published`] has not.
-pub fn older(stats: &BridgeStats) -> Vec<(&'static str, Stat)> {
+pub(super) fn older(stats: &BridgeStats) -> Vec<(&'static str, Stat)> {
     vec![
         ("videochannels", stats.endpoints.into()),
         ("videostreams", stats.video_streams.into()),

@@ -24,7 +24,7 @@ impl Default for PacketsBySize {
 
 impl PacketsBySize {
     /// Adds what a conference carries, both ways, for so long.
-    pub fn add(&mut self, tally: &Tally, time: Duration) {
+    pub(super) fn add(&mut self, tally: &Tally, time: Duration) {
         let during = |rate: u64| (rate as f64 * time.as_secs_f64()) as u64;
         let at = tally.endpoints.min(MAX_SIZE);
         if let (Some(packets), Some(bytes)) = (self.packets.get_mut(at), self.bytes.get_mut(at)) {
@@ -36,7 +36,7 @@ impl PacketsBySize {
     }
 
     /// In JVB's form.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let sum = |all: &[u64]| all.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
         json!({
             "packets": self.packets,

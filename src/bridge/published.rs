@@ -7,7 +7,7 @@ use super::BridgeStats;
 use crate::stats::{Number, Stat, Surroundings, timestamp};
 
 /// Everything that is published, each name once.
-pub fn published(stats: &BridgeStats, around: &Surroundings) -> Vec<(&'static str, Stat)> {
+pub(crate) fn published(stats: &BridgeStats, around: &Surroundings) -> Vec<(&'static str, Stat)> {
     let mut all: Vec<(&'static str, Stat)> =
         MEASURED.iter().map(|(name, read)| (*name, Stat::Number(read(stats)))).collect();
     let mucs = &around.mucs;

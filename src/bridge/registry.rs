@@ -34,12 +34,12 @@ pub(super) struct Handle {
 
 impl Handle {
     /// Reads the conference if it still exists.
-    pub fn read<T>(&self, read: impl FnOnce(&Conference) -> T) -> Option<T> {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Conference) -> T) -> Option<T> {
         lock(&self.state).as_ref().map(read)
     }
 
     /// One line for what people ask about later.
-    pub fn log(&self, event: &ConferenceEvent) {
+    pub(super) fn log(&self, event: &ConferenceEvent) {
         let (conference, meeting) = (&self.id, &self.meeting_id);
         match event {
             ConferenceEvent::DominantSpeaker { endpoint, .. } => {
@@ -73,28 +73,28 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self { by_meeting: HashMap::new(), by_id: HashMap::new(), rng: StdRng::seed_from_u64(seed) }
     }
 
-    pub fn by_meeting(&self, meeting_id: &str) -> Option<Arc<Handle>> {
+    pub(super) fn by_meeting(&self, meeting_id: &str) -> Option<Arc<Handle>> {
         self.by_meeting.get(meeting_id).cloned()
     }
 
-    pub fn by_id(&self, id: &str) -> Option<Arc<Handle>> {
+    pub(super) fn by_id(&self, id: &str) -> Option<Arc<Handle>> {
         self.by_id.get(id).cloned()
     }
 
-    pub fn all(&self) -> Vec<Arc<Handle>> {
+    pub(super) fn all(&self) -> Vec<Arc<Handle>> {
         self.by_id.values().cloned().collect()
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }
 
     /// Makes the conference that a request asks for.
-    pub fn create(
+    pub(super) fn create(
         &mut self,
         request: &ConferenceModify,
         rules: Rules,
@@ -129,7 +129,7 @@ impl Registry {
     }
 
     /// Forgets a conference, and not another of the same meeting.
-    pub fn remove(&mut self, handle: &Handle) {
+    pub(super) fn remove(&mut self, handle: &Handle) {
         if self.by_id.remove(&handle.id).is_some() {
             self.by_meeting.remove(&handle.meeting_id);
         }

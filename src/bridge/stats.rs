@@ -177,38 +177,38 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 impl Totals {
-    pub fn conference_created(&self) {
+    pub(super) fn conference_created(&self) {
         add(&self.conferences_created, 1);
     }
 
-    pub fn conference_ended(&self, lasted: Duration) {
+    pub(super) fn conference_ended(&self, lasted: Duration) {
         add(&self.conferences_completed, 1);
         add(&self.conference_seconds, lasted.as_secs_f64().round() as u64);
     }
 
-    pub fn speaker_changes_of_the_gone(&self, changes: u64) {
+    pub(super) fn speaker_changes_of_the_gone(&self, changes: u64) {
         add(&self.speaker_changes, changes);
     }
 
-    pub fn endpoint_created(&self, visitor: bool) {
+    pub(super) fn endpoint_created(&self, visitor: bool) {
         add(&self.endpoints, 1);
         add(&self.visitors, visitor.into());
     }
 
-    pub fn activity_changed(&self, (disconnected, reconnected): (u64, u64)) {
+    pub(super) fn activity_changed(&self, (disconnected, reconnected): (u64, u64)) {
         add(&self.disconnected, disconnected);
         add(&self.reconnected, reconnected);
     }
 
-    pub fn ice_failed(&self) {
+    pub(super) fn ice_failed(&self) {
         add(&self.ice_failed, 1);
     }
 
-    pub fn without_channel(&self, endpoints: usize) {
+    pub(super) fn without_channel(&self, endpoints: usize) {
         add(&self.without_channel, endpoints as u64);
     }
 
-    pub fn request_refused(&self) {
+    pub(super) fn request_refused(&self) {
         add(&self.requests_refused, 1);
     }
 }

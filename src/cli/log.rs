@@ -58,7 +58,7 @@ impl Log {
     /// Everything that is logged from now on goes to standard error. `RUST_LOG` decides; `default` is the
     /// level without it. The ICE agent's own lines are about single packets, which peers can cause at
     /// will: only its errors are shown.
-    pub fn start(default: &str) -> Self {
+    pub(super) fn start(default: &str) -> Self {
         let ansi = io::stderr().is_terminal();
         let Some(lines) = Lines::start(io::stderr(), ansi) else { return Self(None) };
         let filter = EnvFilter::try_from_default_env()

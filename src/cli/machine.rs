@@ -42,12 +42,12 @@ impl fmt::Display for Finding {
 
 impl Finding {
     /// Something has to be done.
-    pub fn is_problem(&self) -> bool {
+    pub(super) fn is_problem(&self) -> bool {
         matches!(self.weight, Weight::Problem | Weight::Refusal)
     }
 
     /// A bridge with this configuration would not start here, and not because one runs now.
-    pub fn is_refusal(&self) -> bool {
+    pub(super) fn is_refusal(&self) -> bool {
         self.weight == Weight::Refusal
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Manager {
 impl Manager {
     /// The service manager of the environment. An address that cannot be used is logged, and then
     /// there is none.
-    pub fn from_env() -> Self {
+    pub(super) fn from_env() -> Self {
         let Ok(address) = env::var("NOTIFY_SOCKET") else { return Self::default() };
         let watchdog = watchdog(
             env::var("WATCHDOG_USEC").ok().as_deref(),
@@ -43,28 +43,28 @@ impl Manager {
     }
 
     /// How often [`Self::alive`] is expected: twice in the time after which the manager gives up.
-    pub fn interval(&self) -> Option<Duration> {
+    pub(super) fn interval(&self) -> Option<Duration> {
         self.watchdog.map(|time| time / 2)
     }
 
     /// The bridge serves.
-    pub fn ready(&self) {
+    pub(super) fn ready(&self) {
         self.say("READY=1");
     }
 
     /// The bridge is alive.
-    pub fn alive(&self) {
+    pub(super) fn alive(&self) {
         self.say("WATCHDOG=1");
     }
 
     /// The bridge ends, and why.
-    pub fn stopping(&self, status: &str) {
+    pub(super) fn stopping(&self, status: &str) {
         self.say(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
     /// Asks for more time to end, for as long as this is waited for. The manager kills what takes longer
     /// than it was told to wait, whatever `rialto.sigterm-drain` is.
-    pub async fn wait_on(&self) -> Infallible {
+    pub(super) async fn wait_on(&self) -> Infallible {
         let mut ticks = tokio::time::interval(ASK_AGAIN);
         loop {
             ticks.tick().await;

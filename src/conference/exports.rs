@@ -15,7 +15,7 @@ const PROTOCOL: &str = "mediajson";
 
 /// The exports of a conference, by id.
 #[derive(Clone, Debug, Default)]
-pub struct Exports(BTreeMap<String, Connect>);
+pub(super) struct Exports(BTreeMap<String, Connect>);
 
 impl Exports {
     /// The exports after a delta: all of it, or an error. What expires goes before what is created.

@@ -78,7 +78,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(document: &'a Document, overrides: &'a [Override], source: &'a dyn Source) -> Self {
+    pub(super) fn new(
+        document: &'a Document,
+        overrides: &'a [Override],
+        source: &'a dyn Source,
+    ) -> Self {
         Self {
             document,
             overrides,
@@ -93,27 +97,27 @@ impl<'a> Reader<'a> {
     }
 
     /// The keys asked for so far, but for those that the operator named.
-    pub fn known(&self) -> &BTreeSet<&'static str> {
+    pub(super) fn known(&self) -> &BTreeSet<&'static str> {
         &self.known
     }
 
     /// Whether a key was asked for.
-    pub fn is_known(&self, key: &str) -> bool {
+    pub(super) fn is_known(&self, key: &str) -> bool {
         self.known.contains(key) || self.known_too.contains(key)
     }
 
     /// A variable of the environment.
-    pub fn environment(&self, name: &str) -> Option<String> {
+    pub(super) fn environment(&self, name: &str) -> Option<String> {
         self.source.env(name)
     }
 
     /// Notes that a key with a name of the operator's was asked for.
-    pub fn known_too(&mut self, key: &str) {
+    pub(super) fn known_too(&mut self, key: &str) {
         self.known_too.insert(key.to_owned());
     }
 
     /// What is in a section whose keys the operator names.
-    pub fn section(&mut self, key: &'static str) -> Vec<(String, Value)> {
+    pub(super) fn section(&mut self, key: &'static str) -> Vec<(String, Value)> {
         let Some(value) = self.document.get(key) else { return Vec::new() };
         match &value.kind {
             Kind::Object(fields) => {
@@ -129,18 +133,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a key was given another value than it has by default.
-    pub fn differs_from_default(&self, key: &str) -> bool {
+    pub(super) fn differs_from_default(&self, key: &str) -> bool {
         self.changed.contains(key)
     }
 
-    pub fn boolean(&mut self, key: &'static str, place: &mut bool) {
+    pub(super) fn boolean(&mut self, key: &'static str, place: &mut bool) {
         let read = |kind: &Kind| {
             scalar(kind).and_then(units::boolean).ok_or_else(|| wants("true or false", kind))
         };
         self.read(key, place, read, ToString::to_string);
     }
 
-    pub fn duration(&mut self, key: &'static str, place: &mut Duration) {
+    pub(super) fn duration(&mut self, key: &'static str, place: &mut Duration) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::duration)
@@ -150,7 +154,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A duration between two of something, which cannot be none.
-    pub fn interval(&mut self, key: &'static str, place: &mut Duration) {
+    pub(super) fn interval(&mut self, key: &'static str, place: &mut Duration) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::duration)
@@ -161,7 +165,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A fraction that is more than nothing, or a percentage.
-    pub fn fraction(&mut self, key: &'static str, place: &mut f64) {
+    pub(super) fn fraction(&mut self, key: &'static str, place: &mut f64) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::fraction)
@@ -172,7 +176,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One of some names.
-    pub fn choice<T: Copy + PartialEq>(
+    pub(super) fn choice<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         place: &mut T,
@@ -194,7 +198,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes.
-    pub fn size(&mut self, key: &'static str, place: &mut usize) {
+    pub(super) fn size(&mut self, key: &'static str, place: &mut usize) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::size)
@@ -206,7 +210,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number within `from..=to`.
-    pub fn integer<T>(&mut self, key: &'static str, place: &mut T, from: T, to: T)
+    pub(super) fn integer<T>(&mut self, key: &'static str, place: &mut T, from: T, to: T)
     where
         T: Copy + Into<i64> + TryFrom<i64> + ToString,
     {
@@ -222,7 +226,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A port where a negative number switches off.
-    pub fn optional_port(&mut self, key: &'static str, place: &mut Option<u16>) {
+    pub(super) fn optional_port(&mut self, key: &'static str, place: &mut Option<u16>) {
         let read = |kind: &Kind| {
             let number = scalar(kind).and_then(|text| text.trim().parse::<i64>().ok());
             match number {
@@ -235,7 +239,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `rialto.shards`: a whole number of threads; 0 is one per core.
-    pub fn shards(&mut self, key: &'static str, place: &mut Option<u16>) {
+    pub(super) fn shards(&mut self, key: &'static str, place: &mut Option<u16>) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(|text| text.trim().parse::<u16>().ok())
@@ -252,7 +256,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Text that `accept` accepts; `what` says what that is.
-    pub fn text(
+    pub(super) fn text(
         &mut self,
         key: &'static str,
         place: &mut String,
@@ -269,7 +273,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Text that may be unset.
-    pub fn optional_text(
+    pub(super) fn optional_text(
         &mut self,
         key: &'static str,
         place: &mut Option<String>,
@@ -286,7 +290,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list whose elements `accept` accepts.
-    pub fn texts(
+    pub(super) fn texts(
         &mut self,
         key: &'static str,
         place: &mut Vec<String>,
@@ -305,7 +309,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An address, or a name whose first address is taken.
-    pub fn host(&mut self, key: &'static str, place: &mut IpAddr) {
+    pub(super) fn host(&mut self, key: &'static str, place: &mut IpAddr) {
         let source = self.source;
         let read = |kind: &Kind| {
             if let Some(address) = address(kind) {
@@ -322,7 +326,7 @@ impl<'a> Reader<'a> {
         self.read(key, place, read, ToString::to_string);
     }
 
-    pub fn addresses(&mut self, key: &'static str, place: &mut Vec<IpAddr>) {
+    pub(super) fn addresses(&mut self, key: &'static str, place: &mut Vec<IpAddr>) {
         let what = "a list of IP addresses";
         let read = |kind: &Kind| {
             list(kind, what, |kind| address(kind).ok_or_else(|| wants_element(what, kind)))
@@ -331,7 +335,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list whose elements `element` reads.
-    pub fn list<T, S: ToString>(
+    pub(super) fn list<T, S: ToString>(
         &mut self,
         key: &'static str,
         place: &mut Vec<T>,
@@ -348,7 +352,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What is not shown.
-    pub fn secret(&mut self, key: &'static str, place: &mut Secret) {
+    pub(super) fn secret(&mut self, key: &'static str, place: &mut Secret) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| !text.contains('\0'));
             // What is there may be a part of it.
@@ -358,7 +362,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A secret that `accept` accepts.
-    pub fn secret_of(
+    pub(super) fn secret_of(
         &mut self,
         key: &'static str,
         place: &mut Secret,
@@ -373,7 +377,7 @@ impl<'a> Reader<'a> {
 
     /// The path of a file whose first line is a secret that `accept` accepts. Without one, a variable of
     /// the environment may hold it.
-    pub fn secret_file(
+    pub(super) fn secret_file(
         &mut self,
         key: &'static str,
         place: &mut Secret,
@@ -400,7 +404,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What is written at a key, if it is one text.
-    pub fn written(&self, key: &str) -> Option<&'a str> {
+    pub(super) fn written(&self, key: &str) -> Option<&'a str> {
         let given = self.overrides.iter().rev().find(|given| given.key == key);
         let kind = match given {
             Some(given) => &given.value,
@@ -410,7 +414,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A mistake of a key, which is not there and has to be, or must not be there, because of another.
-    pub fn mistake(&mut self, key: &'static str, because: &str, what: &str) {
+    pub(super) fn mistake(&mut self, key: &'static str, because: &str, what: &str) {
         let given = self.overrides.iter().rev().find(|given| given.key == because);
         let origin = match given {
             Some(given) => Origin::CommandLine(given.flag),
@@ -419,7 +423,7 @@ impl<'a> Reader<'a> {
         self.invalid.push(Invalid { key: key.to_owned(), origin, what: what.to_owned() });
     }
 
-    pub fn mappings(&mut self, key: &'static str, place: &mut Vec<StaticMapping>) {
+    pub(super) fn mappings(&mut self, key: &'static str, place: &mut Vec<StaticMapping>) {
         let what = "a list of objects with local-address and public-address";
         let read = |kind: &Kind| list(kind, what, mapping);
         self.read(key, place, read, |list| {

@@ -37,7 +37,7 @@ struct Door {
 
 impl Servers {
     /// Opens all sockets, before anything else begins.
-    pub async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
+    pub(super) async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         let (mut tls, public_tls) = server_tls(config)?;
         let mut page_tls = None;
         if let Some((certificate, key)) = &options.tls {
@@ -61,7 +61,7 @@ impl Servers {
 
     /// Serves: the private, the page's and the public server. `page` goes to the private one when it has
     /// no server of its own.
-    pub fn start(
+    pub(super) fn start(
         self,
         config: &Config,
         api: Router,

@@ -41,7 +41,12 @@ pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, Connected
 
 impl Planes {
     /// Connects, for ever. Must be called in a tokio runtime.
-    pub fn start(config: &Config, report: &SelfReport, connected: Connected, seed: u64) -> Self {
+    pub(super) fn start(
+        config: &Config,
+        report: &SelfReport,
+        connected: Connected,
+        seed: u64,
+    ) -> Self {
         let Connected { counts, link } = connected;
         let clients = XmppClients::start(&config.xmpp, report, &about(config), counts);
         let component = component_config(config).map(|component| {
@@ -58,12 +63,12 @@ impl Planes {
     }
 
     /// The clients, which can come and go.
-    pub fn clients(&self) -> &XmppClients {
+    pub(super) fn clients(&self) -> &XmppClients {
         &self.clients
     }
 
     /// Leaves rooms and servers, within a second or so.
-    pub async fn leave(&mut self) {
+    pub(super) async fn leave(&mut self) {
         let component = async {
             if let Some(component) = &mut self.component {
                 component.leave().await;

@@ -16,7 +16,7 @@ use crate::colibri::{
 const MAX_ENCODINGS: usize = 3;
 
 /// Audio and video of the bridge's types.
-pub fn media_type(kind: Kind) -> Option<MediaType> {
+pub(super) fn media_type(kind: Kind) -> Option<MediaType> {
     match kind {
         Kind::Audio => Some(MediaType::Audio),
         Kind::Video => Some(MediaType::Video),
@@ -26,7 +26,7 @@ pub fn media_type(kind: Kind) -> Option<MediaType> {
 
 /// The browser's side of the transport: that of the first section which has one, with what stands
 /// above all sections where it lacks something.
-pub fn transport(answer: &Description) -> Option<IceUdp> {
+pub(super) fn transport(answer: &Description) -> Option<IceUdp> {
     let common = &answer.transport;
     let sections = answer.sections.iter().map(|section| &section.transport);
     let own = sections.chain([common]).find(|transport| !transport.ufrag.is_empty())?;
@@ -52,7 +52,7 @@ pub fn transport(answer: &Description) -> Option<IceUdp> {
 }
 
 /// The bridge's form of a candidate.
-pub fn candidate(candidate: &sdp::Candidate) -> Candidate {
+pub(super) fn candidate(candidate: &sdp::Candidate) -> Candidate {
     Candidate {
         component: candidate.component,
         foundation: candidate.foundation.clone(),
@@ -66,7 +66,7 @@ pub fn candidate(candidate: &sdp::Candidate) -> Candidate {
 }
 
 /// The bridge's side of the transport, for an offer.
-pub fn bridge_transport(ice: &IceUdp) -> sdp::Transport {
+pub(super) fn bridge_transport(ice: &IceUdp) -> sdp::Transport {
     sdp::Transport {
         ufrag: ice.ufrag.clone().unwrap_or_default(),
         pwd: ice.pwd.clone().unwrap_or_default(),
@@ -97,7 +97,7 @@ pub fn bridge_transport(ice: &IceUdp) -> sdp::Transport {
 
 /// What the browser accepted: payload types and extensions of the first live section of each kind.
 /// They were the same in every section of the offer.
-pub fn media(answer: &Description) -> Vec<Media> {
+pub(super) fn media(answer: &Description) -> Vec<Media> {
     let mut media: Vec<Media> = Vec::new();
     for section in answer.sections.iter().filter(|section| !section.rejected) {
         let Some(kind) = media_type(section.kind) else { continue };
@@ -148,7 +148,7 @@ fn payload_type(codec: &sdp::Codec) -> PayloadType {
 
 /// A source that the browser sends: what the bridge is told and what the others are offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnSource {
+pub(super) struct OwnSource {
     /// For the bridge.
     pub signalled: MediaSource,
     /// For the other participants.
@@ -157,7 +157,7 @@ pub struct OwnSource {
 
 /// What `endpoint` sends according to its answer, of what it says it has. Browsers do not write the
 /// SSRCs of simulcast streams into descriptions: those come beside the answer, in `encodings`.
-pub fn own_sources(
+pub(super) fn own_sources(
     endpoint: &str,
     answer: &Description,
     encodings: &[Encoding],

@@ -4,7 +4,7 @@
 use super::sdp::{Codec, Extmap, Kind};
 
 /// Codecs of a section, the preferred one first. VP8 leads because every browser encodes it well.
-pub fn codecs(kind: Kind) -> Vec<Codec> {
+pub(super) fn codecs(kind: Kind) -> Vec<Codec> {
     match kind {
         Kind::Audio => vec![codec(111, "opus", 48_000, "minptime=10;useinbandfec=1")],
         Kind::Video => {
@@ -50,7 +50,7 @@ fn codec(pt: u8, name: &str, clock_rate: u32, parameters: &str) -> Codec {
 }
 
 /// Header extensions of a section. Within a BUNDLE group an id means one URI (RFC 9143 section 15.1).
-pub fn extensions(kind: Kind) -> Vec<Extmap> {
+pub(super) fn extensions(kind: Kind) -> Vec<Extmap> {
     let both = [
         (4, "urn:ietf:params:rtp-hdrext:sdes:mid"),
         (3, "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"),

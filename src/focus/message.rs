@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 /// Most entries of [`FromPage::Answer::encodings`].
-pub const MAX_ENCODINGS: usize = 16;
+pub(super) const MAX_ENCODINGS: usize = 16;
 
 /// What the page says.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
-pub enum FromPage {
+pub(super) enum FromPage {
     /// The answer to an offer.
     Answer {
         /// [`ToPage::Offer::version`].
@@ -37,7 +37,7 @@ pub enum FromPage {
 
 /// An RTP stream that the page sends.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Encoding {
+pub(super) struct Encoding {
     /// Its section.
     pub mid: String,
     /// Its simulcast stream.
@@ -53,7 +53,7 @@ pub struct Encoding {
 /// What a participant sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Sending {
+pub(super) struct Sending {
     /// Microphone.
     pub microphone: SendState,
     /// Camera.
@@ -65,7 +65,7 @@ pub struct Sending {
 /// Whether something is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum SendState {
+pub(super) enum SendState {
     /// There is no such thing.
     #[default]
     None,
@@ -78,7 +78,7 @@ pub enum SendState {
 /// What the focus says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
-pub enum ToPage {
+pub(super) enum ToPage {
     /// The page is in the room.
     Welcome {
         /// Its endpoint id.
@@ -123,7 +123,7 @@ pub enum ToPage {
 
 /// A section and what it carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Slot {
+pub(super) struct Slot {
     /// Its MID.
     pub mid: String,
     /// The source's name.
@@ -136,7 +136,7 @@ pub struct Slot {
 
 /// A participant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Peer {
+pub(super) struct Peer {
     /// Endpoint id.
     pub id: String,
     /// The name that the participant chose.
@@ -147,7 +147,7 @@ pub struct Peer {
 
 /// The bridge's view of a page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct BridgeView {
+pub(super) struct BridgeView {
     /// Round trip, milliseconds.
     pub rtt_ms: Option<f64>,
     /// Received from the page, bit/s.
@@ -166,7 +166,7 @@ pub struct BridgeView {
 
 /// A source as it is forwarded to the page.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Forwarded {
+pub(super) struct Forwarded {
     /// The source's name.
     pub source: String,
     /// The encoding that is forwarded, 0 the lowest.

@@ -9,13 +9,13 @@ use super::{
 };
 
 /// MID of the section in which the browser sends its microphone.
-pub const MICROPHONE: &str = "0";
+pub(super) const MICROPHONE: &str = "0";
 /// MID of the section in which the browser sends its camera.
-pub const CAMERA: &str = "1";
+pub(super) const CAMERA: &str = "1";
 /// MID of the section in which the browser sends its screen.
-pub const SCREEN: &str = "2";
+pub(super) const SCREEN: &str = "2";
 /// MID of the section of the data channel.
-pub const DATA: &str = "data";
+pub(super) const DATA: &str = "data";
 
 /// Simulcast streams asked of the camera, lowest first (RFC 8853 has no order; browsers scale down
 /// by 4, 2 and 1 in this one).
@@ -23,7 +23,7 @@ const RIDS: [&str; 3] = ["l", "m", "h"];
 
 /// A source of another participant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteSource {
+pub(super) struct RemoteSource {
     /// The participant who sends it.
     pub endpoint: String,
     /// Its name, such as `abcd1234-v0`.
@@ -48,7 +48,7 @@ struct Slot {
 
 /// The offers to one browser.
 #[derive(Debug)]
-pub struct Offers {
+pub(super) struct Offers {
     session: u64,
     version: u64,
     transport: Transport,
@@ -59,22 +59,22 @@ pub struct Offers {
 impl Offers {
     /// Offers with the bridge's side of the transport. `session` identifies them (RFC 8866 section
     /// 5.2); any number below 2^63 will do.
-    pub fn new(session: u64, transport: Transport) -> Self {
+    pub(super) fn new(session: u64, transport: Transport) -> Self {
         Self { session, version: 0, transport, data: false, slots: Vec::new() }
     }
 
     /// Offers a data channel as well, from the first offer on.
-    pub fn offer_data(&mut self) {
+    pub(super) fn offer_data(&mut self) {
         self.data = true;
     }
 
     /// Replaces the bridge's side of the transport (ICE restart).
-    pub fn set_transport(&mut self, transport: Transport) {
+    pub(super) fn set_transport(&mut self, transport: Transport) {
         self.transport = transport;
     }
 
     /// Makes these the sources that are offered. True when a new offer is due.
-    pub fn set_sources(&mut self, wanted: &[RemoteSource]) -> bool {
+    pub(super) fn set_sources(&mut self, wanted: &[RemoteSource]) -> bool {
         let mut changed = false;
         for slot in &mut self.slots {
             if slot.source.as_ref().is_some_and(|source| !wanted.contains(source)) {
@@ -102,12 +102,12 @@ impl Offers {
     }
 
     /// Which source each MID carries, in the order of the sections.
-    pub fn mids(&self) -> impl Iterator<Item = (&str, &RemoteSource)> {
+    pub(super) fn mids(&self) -> impl Iterator<Item = (&str, &RemoteSource)> {
         self.slots.iter().filter_map(|slot| Some((slot.mid.as_str(), slot.source.as_ref()?)))
     }
 
     /// The next offer. Its version is one more than the last one's.
-    pub fn next(&mut self) -> Description {
+    pub(super) fn next(&mut self) -> Description {
         self.version += 1;
         let mut sections = vec![
             Section::new(Kind::Audio, MICROPHONE, Direction::RecvOnly),
@@ -141,7 +141,7 @@ impl Offers {
     }
 
     /// The version of the last offer.
-    pub fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u64 {
         self.version
     }
 }

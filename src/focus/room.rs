@@ -14,9 +14,9 @@ use super::{
 };
 
 /// Longest room name, bytes.
-pub const MAX_ROOM_NAME: usize = 64;
+pub(super) const MAX_ROOM_NAME: usize = 64;
 /// Longest display name, characters.
-pub const MAX_DISPLAY_NAME: usize = 64;
+pub(super) const MAX_DISPLAY_NAME: usize = 64;
 
 /// Bounds of the rooms.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ impl Default for RoomLimits {
 
 /// Why nobody can join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JoinError {
+pub(super) enum JoinError {
     /// Not 1 to [`MAX_ROOM_NAME`] letters, digits, `-`, `_` and `.`, or begins with `_` or `.`.
     #[error("a room's name is made of letters, digits, - and _ (at most {MAX_ROOM_NAME})")]
     RoomName,
@@ -49,19 +49,23 @@ pub enum JoinError {
 
 /// All rooms.
 #[derive(Debug)]
-pub struct Rooms {
+pub(super) struct Rooms {
     limits: RoomLimits,
     map: Mutex<HashMap<String, Arc<Room>>>,
 }
 
 impl Rooms {
     /// No rooms yet.
-    pub fn new(limits: RoomLimits) -> Arc<Self> {
+    pub(super) fn new(limits: RoomLimits) -> Arc<Self> {
         Arc::new(Self { limits, map: Mutex::default() })
     }
 
     /// Enters a room, which begins with its first member. Names of rooms know no case.
-    pub fn join(self: &Arc<Self>, room: &str, display_name: &str) -> Result<Membership, JoinError> {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        room: &str,
+        display_name: &str,
+    ) -> Result<Membership, JoinError> {
         if !is_room_name(room) {
             return Err(JoinError::RoomName);
         }
@@ -115,7 +119,7 @@ fn endpoint_id() -> String {
 
 /// A room.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     /// Its name.
     pub name: String,
     /// Its conference at the bridge.
@@ -150,7 +154,7 @@ impl Room {
     }
 
     /// Everyone, in order of their ids.
-    pub fn peers(&self) -> Vec<Peer> {
+    pub(super) fn peers(&self) -> Vec<Peer> {
         let peer = |(id, member): (&String, &Member)| Peer {
             id: id.clone(),
             name: member.name.clone(),
@@ -160,7 +164,7 @@ impl Room {
     }
 
     /// What everyone but `id` sends.
-    pub fn sources_for(&self, id: &str) -> Vec<RemoteSource> {
+    pub(super) fn sources_for(&self, id: &str) -> Vec<RemoteSource> {
         lock(&self.members)
             .iter()
             .filter(|(other, _)| other.as_str() != id)
@@ -169,14 +173,14 @@ impl Room {
     }
 
     /// Wakes at every change.
-    pub fn watch(&self) -> watch::Receiver<u64> {
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 }
 
 /// A place in a room; leaves it when dropped. A room ends with its last member.
 #[derive(Debug)]
-pub struct Membership {
+pub(super) struct Membership {
     rooms: Arc<Rooms>,
     /// The room.
     pub room: Arc<Room>,
@@ -186,7 +190,7 @@ pub struct Membership {
 
 impl Membership {
     /// Says what the member sends.
-    pub fn publish(&self, sending: Sending, sources: Vec<RemoteSource>) {
+    pub(super) fn publish(&self, sending: Sending, sources: Vec<RemoteSource>) {
         let mut members = lock(&self.room.members);
         let Some(member) = members.get_mut(&self.id) else { return };
         if member.sending == sending && member.sources == sources {
@@ -199,7 +203,7 @@ impl Membership {
     }
 
     /// Gives the member another name.
-    pub fn rename(&self, display_name: &str) {
+    pub(super) fn rename(&self, display_name: &str) {
         let name = clean_name(display_name);
         let mut members = lock(&self.room.members);
         let Some(member) = members.get_mut(&self.id) else { return };

@@ -26,7 +26,7 @@ const MAX_ANSWER_TICKS: u32 = 30;
 
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub(super) enum SessionError {
     /// The bridge refused what the session needs.
     #[error("the bridge refused: {0}")]
     Bridge(#[from] ColibriError),
@@ -49,7 +49,7 @@ pub enum SessionError {
 
 /// One page's session.
 #[derive(Debug)]
-pub struct Session {
+pub(super) struct Session {
     bridge: Bridge,
     membership: Membership,
     offers: Offers,
@@ -75,7 +75,7 @@ struct Told {
 
 impl Session {
     /// Creates the endpoint, and the conference where it is the first.
-    pub async fn open(bridge: Bridge, membership: Membership) -> Result<Self, SessionError> {
+    pub(super) async fn open(bridge: Bridge, membership: Membership) -> Result<Self, SessionError> {
         let modified = create_endpoint(&bridge, &membership).await?;
         let ice = ice_of(&modified, &membership.id).ok_or(SessionError::NoTransport)?;
         // 63 bits: the number is signed where browsers parse it.
@@ -100,17 +100,17 @@ impl Session {
     }
 
     /// The room.
-    pub fn room(&self) -> &Arc<Room> {
+    pub(super) fn room(&self) -> &Arc<Room> {
         &self.membership.room
     }
 
     /// The endpoint's id.
-    pub fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         &self.membership.id
     }
 
     /// The first messages.
-    pub async fn greet(&mut self) -> Vec<ToPage> {
+    pub(super) async fn greet(&mut self) -> Vec<ToPage> {
         let mut out =
             vec![ToPage::Welcome { id: self.id().to_owned(), room: self.room().name.clone() }];
         out.extend(self.on_room_change().await);
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// Something in the room changed.
-    pub async fn on_room_change(&mut self) -> Vec<ToPage> {
+    pub(super) async fn on_room_change(&mut self) -> Vec<ToPage> {
         let sources = self.room().sources_for(self.id());
         self.due |= self.offers.set_sources(&sources);
         let mut out = vec![ToPage::Peers { peers: self.room().peers() }];
@@ -127,7 +127,7 @@ impl Session {
     }
 
     /// A text from the page.
-    pub async fn on_text(&mut self, text: &str) -> Result<Vec<ToPage>, SessionError> {
+    pub(super) async fn on_text(&mut self, text: &str) -> Result<Vec<ToPage>, SessionError> {
         match serde_json::from_str(text)? {
             FromPage::Answer { version, sdp, encodings } => {
                 self.on_answer(version, &sdp, encodings).await
@@ -174,7 +174,7 @@ impl Session {
     }
 
     /// About a second has passed. An error when the page has not answered for too long.
-    pub fn on_tick(&mut self) -> Result<Option<ToPage>, SessionError> {
+    pub(super) fn on_tick(&mut self) -> Result<Option<ToPage>, SessionError> {
         if let Some((_, ticks)) = &mut self.pending {
             *ticks += 1;
             if *ticks > MAX_ANSWER_TICKS {
@@ -185,7 +185,7 @@ impl Session {
     }
 
     /// Expires the endpoint and leaves the room.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         let mut endpoint = Colibri2Endpoint::new(self.id());
         endpoint.expire = true;
         if let Err(error) = self.modify(endpoint).await {

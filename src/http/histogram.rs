@@ -24,7 +24,7 @@ pub(super) struct Histogram {
 
 impl Histogram {
     /// Of numbers of people: buckets 0, 1, … 20 and the rest.
-    pub fn of(name: &'static str, help: &'static str, values: &[usize]) -> Self {
+    pub(super) fn of(name: &'static str, help: &'static str, values: &[usize]) -> Self {
         let mut buckets: Vec<(f64, u64)> = (0..=20).map(|upper| (f64::from(upper), 0)).collect();
         buckets.push((f64::INFINITY, 0));
         for &value in values {
@@ -40,14 +40,14 @@ impl Histogram {
     }
 
     /// For text.
-    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         encoder
             .encode_descriptor(self.name, self.help, None, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(self.sum, self.count(), &self.buckets, None)
     }
 
     /// As JVB writes it: counts up to each bound.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let mut so_far = 0;
         let mut object: Map<String, Value> = self
             .buckets

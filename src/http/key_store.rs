@@ -29,7 +29,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// Files that cannot be read, or opened with this password, or that have no key of a server.
-    pub fn read(path: &Path, password: &str) -> Result<Self, TlsError> {
+    pub(super) fn read(path: &Path, password: &str) -> Result<Self, TlsError> {
         Self::parse(&path.display().to_string(), &tls::read(path)?, password)
     }
 

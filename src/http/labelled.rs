@@ -35,7 +35,7 @@ impl Family {
     }
 
     /// For text.
-    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let kind = if self.counter { MetricType::Counter } else { MetricType::Gauge };
         let mut family = encoder.encode_descriptor(self.name, self.help, None, kind)?;
         self.samples.iter().try_for_each(|(labels, number)| {
@@ -52,7 +52,7 @@ impl Family {
     }
 
     /// For JSON: its name, and an object of its numbers by their labels.
-    pub fn json(&self) -> (String, Value) {
+    pub(super) fn json(&self) -> (String, Value) {
         let end = if self.counter { "_total" } else { "" };
         let values: Map<String, Value> = self
             .samples

@@ -61,13 +61,13 @@ impl Waiting {
 
 impl Places {
     /// `count` places, and `reserve` more.
-    pub fn new(count: usize, reserve: usize) -> Self {
+    pub(super) fn new(count: usize, reserve: usize) -> Self {
         let free = Arc::new(Semaphore::new(count.saturating_add(reserve)));
         Self { free, reserve, waiting: Arc::default() }
     }
 
     /// A place. If there is none but in reserve, the connection that has waited longest is closed.
-    pub async fn take(&self) -> Option<Arc<Place>> {
+    pub(super) async fn take(&self) -> Option<Arc<Place>> {
         let reserved = self.free.available_permits() <= self.reserve;
         let mut closing = reserved && self.close_longest();
         let permit = loop {
@@ -98,7 +98,7 @@ impl Places {
     }
 
     /// Closes the connection that has waited longest. False: none waits.
-    pub fn close_longest(&self) -> bool {
+    pub(super) fn close_longest(&self) -> bool {
         let longest = self.waiting.lock().tickets.pop_first();
         longest.is_some_and(|(_, ticket)| {
             ticket.close.notify_one();
@@ -108,7 +108,7 @@ impl Places {
 
     /// Closes the connection that has waited longest of those that never sent a whole request. False: none
     /// is such.
-    pub fn close_fresh(&self) -> bool {
+    pub(super) fn close_fresh(&self) -> bool {
         let mut line = self.waiting.lock();
         let fresh = line.tickets.iter().find(|(_, ticket)| ticket.fresh).map(|(number, _)| *number);
         let ticket = fresh.and_then(|number| line.tickets.remove(&number));
@@ -135,17 +135,17 @@ pub(super) struct Place {
 
 impl Place {
     /// Ends when the place is wanted for somebody else.
-    pub async fn wanted(&self) {
+    pub(super) async fn wanted(&self) {
         self.close.notified().await;
     }
 
     /// Ends when there was a request.
-    pub async fn asked(&self) {
+    pub(super) async fn asked(&self) {
         self.asked.notified().await;
     }
 
     /// Whether this is more than a place in reserve: whether others are free by now.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         if self.reserved.load(Ordering::Relaxed) && self.free.available_permits() >= self.reserve {
             self.reserved.store(false, Ordering::Relaxed);
         }
@@ -154,7 +154,7 @@ impl Place {
 
     /// Waits until there is room for more than health, for as long as who gives way may need to go. The
     /// connection may be closed meanwhile.
-    pub async fn gets_room(&self) -> bool {
+    pub(super) async fn gets_room(&self) -> bool {
         for _ in 0..ROOM_LOOKS {
             if self.is_full() {
                 return true;
@@ -166,7 +166,7 @@ impl Place {
 
     /// There is the head of a request. From the end of its body on there is work, until what is returned
     /// is dropped; with the body to read instead.
-    pub fn request(self: &Arc<Self>, body: Incoming) -> (Work, Body) {
+    pub(super) fn request(self: &Arc<Self>, body: Incoming) -> (Work, Body) {
         self.asked.notify_one();
         if body.is_end_stream() {
             self.work();
@@ -214,7 +214,7 @@ pub(super) struct Work(Option<Arc<Place>>);
 
 impl Work {
     /// The connection is no longer one for requests: it goes on with its place for as long as it lasts.
-    pub fn upgraded(mut self) {
+    pub(super) fn upgraded(mut self) {
         if let Some(place) = self.0.take() {
             place.leave();
         }

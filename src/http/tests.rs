@@ -36,11 +36,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{}", self.body))
     }
 
-    pub fn keys(&self) -> BTreeSet<String> {
+    pub(crate) fn keys(&self) -> BTreeSet<String> {
         self.json().as_object().unwrap().keys().cloned().collect()
     }
 }
@@ -71,7 +71,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub fn new(rest: &Rest) -> Self {
+    pub(crate) fn new(rest: &Rest) -> Self {
         Self::with_region(rest, None)
     }
 
@@ -93,11 +93,17 @@ impl Http {
         Self { router, bridge, _events: events }
     }
 
-    pub fn everything() -> Self {
+    pub(crate) fn everything() -> Self {
         Self::new(&Rest { colibri: true, shutdown: true, ..Rest::default() })
     }
 
-    pub async fn send(&self, method: Method, path: &str, accept: &str, body: String) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        body: String,
+    ) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -116,18 +122,18 @@ impl Http {
     }
 
     /// Status and `Location` of an answer.
-    pub async fn location(&self, path: &str) -> (u16, Option<String>) {
+    pub(crate) async fn location(&self, path: &str) -> (u16, Option<String>) {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let location = response.headers().get(header::LOCATION);
         (response.status().as_u16(), location.map(|to| to.to_str().unwrap().to_owned()))
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, "*/*", String::new()).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, "*/*", body.to_string()).await
     }
 

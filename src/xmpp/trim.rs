@@ -63,7 +63,7 @@ pub(super) struct Trim {
 
 impl Trim {
     /// Tags have up to `limit` bytes.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             place: Place::Text,
             limit,
@@ -79,7 +79,7 @@ impl Trim {
     }
 
     /// How much of `bytes`, before which nothing is to be [replaced](Self::cut), goes to the parser next.
-    pub fn room(&self, bytes: &[u8]) -> usize {
+    pub(super) fn room(&self, bytes: &[u8]) -> usize {
         let most = self.limit.saturating_sub(self.length).clamp(1, AHEAD);
         let mut ahead = *self;
         let pass = |byte: &&u8| {
@@ -91,20 +91,20 @@ impl Trim {
     }
 
     /// The parser has taken these.
-    pub fn pass(&mut self, bytes: &[u8]) {
+    pub(super) fn pass(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.step(*byte);
         }
     }
 
     /// The rest of a tag is left out.
-    pub fn dropping(&self) -> bool {
+    pub(super) fn dropping(&self) -> bool {
         self.dropping
     }
 
     /// What the parser gets before the `next` byte, or instead of it and the rest of a tag that is too
     /// long ([`Self::dropping`]).
-    pub fn cut(&mut self, next: u8) -> Option<&'static [u8]> {
+    pub(super) fn cut(&mut self, next: u8) -> Option<&'static [u8]> {
         if self.ends_reserved(next) {
             self.reserved = None;
             return Some(NOT_XML);
@@ -124,13 +124,13 @@ impl Trim {
     }
 
     /// A tag is too long, and cannot be cut anywhere: its names are.
-    pub fn is_hopeless(&self) -> bool {
+    pub(super) fn is_hopeless(&self) -> bool {
         !self.dropping && self.inside.is_none() && self.length > self.limit.saturating_mul(2)
     }
 
     /// Leaves out what is in the element whose first tag the parser has just taken. False: that tag has not
     /// ended.
-    pub fn leave_out_inside(&mut self) -> bool {
+    pub(super) fn leave_out_inside(&mut self) -> bool {
         let between = self.place == Place::Text;
         if between {
             self.inside = Some(0);
@@ -139,13 +139,13 @@ impl Trim {
     }
 
     /// What is in an element is left out.
-    pub fn inside(&self) -> bool {
+    pub(super) fn inside(&self) -> bool {
         self.inside.is_some()
     }
 
     /// Takes from `bytes` what is left out: the beginning of the element's last tag for the parser, when it
     /// is reached. Processing instructions are for the parser too, which refuses them.
-    pub fn skip_inside(&mut self, bytes: &mut &[u8]) -> Option<&'static [u8]> {
+    pub(super) fn skip_inside(&mut self, bytes: &mut &[u8]) -> Option<&'static [u8]> {
         while let (Some((&byte, rest)), Some(open)) = (bytes.split_first(), self.inside) {
             let opened = self.place == Place::Open;
             if opened && (byte == b'?' || (byte == b'/' && open == 0)) {
@@ -171,7 +171,7 @@ impl Trim {
     }
 
     /// Takes from `bytes` what is left out: the tag's end for the parser, when it is reached.
-    pub fn skip(&mut self, bytes: &mut &[u8]) -> Option<&'static [u8]> {
+    pub(super) fn skip(&mut self, bytes: &mut &[u8]) -> Option<&'static [u8]> {
         while let Some((byte, rest)) = bytes.split_first() {
             *bytes = rest;
             let empty = self.slash;

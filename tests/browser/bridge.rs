@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 
 /// A running bridge; it ends with this value.
-pub struct Bridge {
+pub(crate) struct Bridge {
     child: Child,
     base: String,
     shards: u16,
@@ -18,30 +18,30 @@ pub struct Bridge {
 
 impl Bridge {
     /// Starts one on free ports and waits for the line with its address.
-    pub fn start(shards: u16) -> Self {
+    pub(crate) fn start(shards: u16) -> Self {
         let (child, base) = dev(shards, 0);
         Self { child, base, shards }
     }
 
     /// Ends it; what it had open is closed.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Starts another one at the address of the one that was stopped.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let (_, port) = self.base.rsplit_once(':').expect("a port");
         (self.child, self.base) = dev(self.shards, port.parse().expect("a port"));
     }
 
     /// Its address and port.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.base.trim_start_matches("http://").to_owned()
     }
 
     /// The address of a room.
-    pub fn url(&self, room: &str) -> String {
+    pub(crate) fn url(&self, room: &str) -> String {
         format!("{}/{room}", self.base)
     }
 }
@@ -82,7 +82,7 @@ fn program() -> String {
 }
 
 /// `rialto run` with WebSockets, on free ports; it ends with this value.
-pub struct Run {
+pub(crate) struct Run {
     child: Child,
     file: PathBuf,
     /// Where its focus asks, and where WebSockets are taken.
@@ -92,7 +92,7 @@ pub struct Run {
 
 impl Run {
     /// Starts it and waits until it serves.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let file = std::env::temp_dir().join(format!("rialto-browser-{}.conf", std::process::id()));
         let text = r#"
             videobridge {
@@ -129,13 +129,13 @@ impl Run {
     }
 
     /// A page of its private server.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
     }
 
     /// Creates an endpoint as a focus does; where its WebSocket is. The name of the domain is nobody's:
     /// there is no web server in front.
-    pub fn create(&self, endpoint: &str, first: bool) -> String {
+    pub(crate) fn create(&self, endpoint: &str, first: bool) -> String {
         let body = json!({
             "meeting-id": "m",
             "create": first,

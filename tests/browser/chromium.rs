@@ -19,14 +19,14 @@ use url::{ParseError, Url};
 use crate::PATIENCE;
 
 /// One browser at a time: these tests measure nothing, but they take a core each.
-pub async fn serially() -> MutexGuard<'static, ()> {
+pub(crate) async fn serially() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::const_new(());
     TURN.lock().await
 }
 
 /// A browser with one window for each participant.
-pub struct Chromium {
-    pub client: Client,
+pub(crate) struct Chromium {
+    pub(crate) client: Client,
     driver: Driver,
 }
 
@@ -62,7 +62,7 @@ const FLAGS: &[&str] = &[
 
 impl Chromium {
     /// A browser, or `None` where there is none to be had. In CI (`CI=true`) that is a failure.
-    pub async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         match Self::try_start().await {
             Ok(chromium) => Some(chromium),
             Err(problem) => {
@@ -108,7 +108,7 @@ impl Chromium {
     }
 
     /// Opens a window in which `script` runs before any page's own.
-    pub async fn open(&self, url: &str, script: &str) -> WindowHandle {
+    pub(crate) async fn open(&self, url: &str, script: &str) -> WindowHandle {
         let window = self.client.new_window(false).await.expect("a window").handle;
         self.client.switch_to_window(window.clone()).await.expect("the window");
         let preload =
@@ -119,7 +119,7 @@ impl Chromium {
     }
 
     /// Ends the browser.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let _ = self.client.close().await;
         drop(self.driver);
     }
@@ -127,7 +127,7 @@ impl Chromium {
 
 /// A command of the DevTools protocol, as chromedriver takes it.
 #[derive(Debug)]
-pub struct DevTools(pub &'static str, pub Value);
+pub(crate) struct DevTools(pub &'static str, pub Value);
 
 impl WebDriverCompatibleCommand for DevTools {
     fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {

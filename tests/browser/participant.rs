@@ -9,25 +9,25 @@ use crate::{PATIENCE, chromium::Chromium};
 
 /// What a participant shows and plays.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub(crate) struct Look {
     /// Its number, in the cells of its picture.
-    pub number: u8,
+    pub(crate) number: u8,
     /// Red, green, blue.
-    pub colour: [u8; 3],
+    pub(crate) colour: [u8; 3],
     /// Hz.
-    pub tone: u32,
+    pub(crate) tone: u32,
     /// Width and height of its picture.
-    pub size: (u32, u32),
+    pub(crate) size: (u32, u32),
     /// There are a camera and a microphone.
-    pub devices: bool,
+    pub(crate) devices: bool,
     /// Its picture is hard to encode.
-    pub busy: bool,
+    pub(crate) busy: bool,
     /// Its browser has network addresses.
-    pub addresses: bool,
+    pub(crate) addresses: bool,
 }
 
 impl Look {
-    pub fn new(number: u8, colour: [u8; 3], tone: u32) -> Self {
+    pub(crate) fn new(number: u8, colour: [u8; 3], tone: u32) -> Self {
         Self { number, colour, tone, size: (320, 180), devices: true, busy: false, addresses: true }
     }
 
@@ -37,22 +37,22 @@ impl Look {
 }
 
 /// A participant in its window.
-pub struct Participant {
-    pub look: Look,
-    pub client: Client,
+pub(crate) struct Participant {
+    pub(crate) look: Look,
+    pub(crate) client: Client,
     window: WindowHandle,
 }
 
 impl Participant {
     /// Opens the page of a room and waits for its connection.
-    pub async fn join(chromium: &Chromium, url: &str, look: Look) -> Self {
+    pub(crate) async fn join(chromium: &Chromium, url: &str, look: Look) -> Self {
         let person = Self::open(chromium, url, look).await;
         person.until("a connection", async |person| person.connected().await.then_some(())).await;
         person
     }
 
     /// Opens the page of a room.
-    pub async fn open(chromium: &Chromium, url: &str, look: Look) -> Self {
+    pub(crate) async fn open(chromium: &Chromium, url: &str, look: Look) -> Self {
         let parameters = json!({
             "number": look.number, "colour": look.colour, "tone": look.tone,
             "width": look.size.0, "height": look.size.1,
@@ -68,12 +68,12 @@ impl Participant {
     }
 
     /// Makes its window the one that commands are for.
-    pub async fn focus(&self) {
+    pub(crate) async fn focus(&self) {
         self.client.switch_to_window(self.window.clone()).await.expect("the window");
     }
 
     /// Waits until this one sees the other's colour and number and hears the other's tone.
-    pub async fn meets(&self, other: &Self, when: &str) {
+    pub(crate) async fn meets(&self, other: &Self, when: &str) {
         let what = format!("{} to be seen and heard {when}", other.look.name());
         self.until(&what, async |person| {
             let others = person.eval("judge.others()").await;
@@ -85,7 +85,7 @@ impl Participant {
     }
 
     /// Waits until every one of these has sent frames that were not there at the call.
-    pub async fn new_frames_arrive(&self, from: &[&Self]) {
+    pub(crate) async fn new_frames_arrive(&self, from: &[&Self]) {
         for other in from {
             let source = format!("{}-v0", other.id().await);
             let before = self.frames(&source).await.unwrap_or_default();
@@ -108,41 +108,41 @@ impl Participant {
     }
 
     /// The height at which this one sees the other.
-    pub async fn seen_height(&self, other: &Self) -> Option<u64> {
+    pub(crate) async fn seen_height(&self, other: &Self) -> Option<u64> {
         let others = self.eval("judge.others()").await;
         others[other.look.name()]["seen"]["height"].as_u64()
     }
 
-    pub async fn state(&self) -> Value {
+    pub(crate) async fn state(&self) -> Value {
         self.eval("rialto.state()").await
     }
 
-    pub async fn id(&self) -> String {
+    pub(crate) async fn id(&self) -> String {
         self.until("an id", async |person| person.state().await["id"].as_str().map(str::to_owned))
             .await
     }
 
     /// ICE user name fragment of the bridge.
-    pub async fn ufrag(&self) -> Option<String> {
+    pub(crate) async fn ufrag(&self) -> Option<String> {
         self.state().await["ufrag"].as_str().map(str::to_owned)
     }
 
-    pub async fn connected(&self) -> bool {
+    pub(crate) async fn connected(&self) -> bool {
         self.state().await["connection"] == "connected"
     }
 
     /// One of the figures that the page measures.
-    pub async fn figure(&self, name: &str) -> Option<f64> {
+    pub(crate) async fn figure(&self, name: &str) -> Option<f64> {
         self.state().await["figures"][name].as_f64()
     }
 
     /// Runs a statement.
-    pub async fn run(&self, script: &str) {
+    pub(crate) async fn run(&self, script: &str) {
         self.eval(&format!("(({script}), null)")).await;
     }
 
     /// The value of an expression, awaited if it is a promise; null when it throws.
-    pub async fn eval(&self, expression: &str) -> Value {
+    pub(crate) async fn eval(&self, expression: &str) -> Value {
         self.focus().await;
         let script = format!(
             "const done = arguments[arguments.length - 1];
@@ -152,7 +152,7 @@ impl Participant {
     }
 
     /// Polls a condition.
-    pub async fn until<T>(
+    pub(crate) async fn until<T>(
         &self,
         what: &str,
         mut condition: impl AsyncFnMut(&Self) -> Option<T>,
@@ -172,7 +172,7 @@ impl Participant {
     }
 
     /// Writes a picture of the page once the bridge says who speaks and the plots have some past.
-    pub async fn screenshot_when_speaker_is_known(&self, path: &str) {
+    pub(crate) async fn screenshot_when_speaker_is_known(&self, path: &str) {
         self.until("a speaker and plots", async |person| {
             let ready = "rialto.state().speaker !== null && performance.now() > 20000";
             (person.eval(ready).await == true).then_some(())

@@ -16,7 +16,7 @@ use std::{
 use crate::prosody::PATIENCE;
 
 /// The process. It ends with the test.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     file: PathBuf,
     log: Log,
@@ -25,7 +25,7 @@ pub struct Daemon {
 
 /// What the process wrote so far.
 #[derive(Clone, Default)]
-pub struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
+pub(crate) struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
 
 impl Log {
     fn follow(&self, from: impl std::io::Read + Send + 'static) {
@@ -44,18 +44,18 @@ impl Log {
     }
 
     /// All lines with all of these parts.
-    pub fn with(&self, parts: &[&str]) -> Vec<String> {
+    pub(crate) fn with(&self, parts: &[&str]) -> Vec<String> {
         let all = self.lines();
         all.iter().filter(|line| parts.iter().all(|part| line.contains(part))).cloned().collect()
     }
 
     /// Everything.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines().join("\n")
     }
 
     /// Waits for the `n`th line with all of these parts.
-    pub fn wait(&self, n: usize, parts: &[&str]) -> String {
+    pub(crate) fn wait(&self, n: usize, parts: &[&str]) -> String {
         let start = Instant::now();
         let mut all = self.lines();
         loop {
@@ -71,21 +71,21 @@ impl Log {
 }
 
 /// What nearly every test wants.
-pub const BASE: &str = "videobridge.ice.udp.port = 0\nvideobridge.http-servers.private.port = 0\n\
+pub(crate) const BASE: &str = "videobridge.ice.udp.port = 0\nvideobridge.http-servers.private.port = 0\n\
     videobridge.apis.rest.enabled = true\nice4j.harvest.allowed-addresses = [\"127.0.0.1\"]\n\
     ice4j.harvest.use-ipv6 = false\nrialto.shards = 1\n\
     videobridge.health.require-valid-address = false\n";
 
 impl Daemon {
     /// Starts it and waits until it serves.
-    pub fn start(conf: &str) -> Self {
+    pub(crate) fn start(conf: &str) -> Self {
         Self::start_with(conf, |command| {
             command.env("RUST_LOG", "info");
         })
     }
 
     /// The same, with a command that the test has changed, which still writes its log where it did.
-    pub fn start_with(conf: &str, change: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn start_with(conf: &str, change: impl FnOnce(&mut Command)) -> Self {
         let mut daemon = Self::launch(conf, |command| {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             change(command);
@@ -99,7 +99,7 @@ impl Daemon {
     }
 
     /// Starts it, and nothing more.
-    pub fn launch(conf: &str, change: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn launch(conf: &str, change: impl FnOnce(&mut Command)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let file =
@@ -113,42 +113,42 @@ impl Daemon {
     }
 
     /// What it logs.
-    pub fn log(&self) -> &Log {
+    pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 
     /// Its process.
-    pub fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
     /// Where its HTTP server is.
-    pub fn http(&self) -> &str {
+    pub(crate) fn http(&self) -> &str {
         self.http.as_deref().unwrap()
     }
 
     /// Where it is, when the log cannot say so.
-    pub fn set_http(&mut self, port: u16) {
+    pub(crate) fn set_http(&mut self, port: u16) {
         self.http = Some(format!("127.0.0.1:{port}"));
     }
 
     /// Status and body.
-    pub fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         request(self.http(), "GET", path, "")
     }
 
     /// Status and body.
-    pub fn patch(&self, path: &str, body: &str) -> (u16, String) {
+    pub(crate) fn patch(&self, path: &str, body: &str) -> (u16, String) {
         request(self.http(), "PATCH", path, body)
     }
 
     /// Status and body.
-    pub fn post(&self, path: &str, body: &str) -> (u16, String) {
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, String) {
         request(self.http(), "POST", path, body)
     }
 
     /// Creates a conference of so many endpoints.
-    pub fn create(&self, meeting: &str, endpoints: usize) {
+    pub(crate) fn create(&self, meeting: &str, endpoints: usize) {
         for n in 0..endpoints {
             let (status, body) = self.add(meeting, n);
             assert_eq!(status, 200, "{body}");
@@ -156,7 +156,7 @@ impl Daemon {
     }
 
     /// Adds the `n`th endpoint to a conference, which the first one creates.
-    pub fn add(&self, meeting: &str, n: usize) -> (u16, String) {
+    pub(crate) fn add(&self, meeting: &str, n: usize) -> (u16, String) {
         let endpoint = format!(
             r#""endpoints":[{{"id":"{n:08x}","create":true,"capabilities":["source-names"],
             "transport":{{"ice-controlling":true}},"medias":[{{"type":"audio",
@@ -170,14 +170,14 @@ impl Daemon {
     }
 
     /// Ends one.
-    pub fn expire(&self, meeting: &str) {
+    pub(crate) fn expire(&self, meeting: &str) {
         let path = format!("/colibri/v2/conferences/{meeting}");
         let (status, body) = self.patch(&path, r#"{"expire":true}"#);
         assert_eq!(status, 200, "{body}");
     }
 
     /// Waits until it serves, whatever it logs.
-    pub fn until_it_serves(&self) {
+    pub(crate) fn until_it_serves(&self) {
         let start = Instant::now();
         while TcpStream::connect(self.http()).is_err() {
             assert!(start.elapsed() < PATIENCE, "it does not serve");
@@ -186,7 +186,7 @@ impl Daemon {
     }
 
     /// One number of `/metrics`.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics");
         let line =
             text.lines().find(|line| line.strip_prefix(name).is_some_and(|r| r.starts_with(' ')));
@@ -199,7 +199,7 @@ impl Daemon {
     }
 
     /// Waits until `/metrics` say so.
-    pub fn until(&self, name: &str, wanted: impl Fn(f64) -> bool) {
+    pub(crate) fn until(&self, name: &str, wanted: impl Fn(f64) -> bool) {
         let start = Instant::now();
         loop {
             let value = self.metric(name);
@@ -212,7 +212,7 @@ impl Daemon {
     }
 
     /// Threads, open files and resident kilobytes, as the system counts them.
-    pub fn system(&self) -> (usize, usize, usize) {
+    pub(crate) fn system(&self) -> (usize, usize, usize) {
         let pid = self.child.id();
         let count = |what| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -222,13 +222,13 @@ impl Daemon {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// It is still there, and nothing in it has panicked.
-    pub fn is_well(&mut self) {
+    pub(crate) fn is_well(&mut self) {
         assert_eq!(self.child.try_wait().unwrap(), None, "{}", self.log.text());
         assert_eq!(self.get("/about/version").0, 200);
         assert!(self.log.with(&["panicked"]).is_empty(), "{}", self.log.text());
@@ -264,7 +264,7 @@ fn request(address: &str, method: &str, path: &str, body: &str) -> (u16, String)
 }
 
 /// A client of a server that is here.
-pub fn client_section(id: &str, port: u16, more: &str) -> String {
+pub(crate) fn client_section(id: &str, port: u16, more: &str) -> String {
     format!(
         "videobridge.apis.xmpp-client.configs.{id} {{\nHOSTNAME = 127.0.0.1\nPORT = {port}\n\
          DOMAIN = auth.jitsi.local\nUSERNAME = jvb\nPASSWORD = \"{}\"\n\
@@ -276,7 +276,7 @@ pub fn client_section(id: &str, port: u16, more: &str) -> String {
 }
 
 /// A component of a server that is here.
-pub fn component_section(port: u16, more: &str) -> String {
+pub(crate) fn component_section(port: u16, more: &str) -> String {
     format!(
         "videobridge.apis.xmpp-component {{ enabled = true, host = 127.0.0.1, port = {port}, \
          domain = {}, secret = \"{}\" }}\n{more}\n",

@@ -12,13 +12,13 @@ use rialto::xmpp::{Limits, Stanza, StreamEvent, StreamReader};
 use crate::prosody::PATIENCE;
 
 /// The brewery.
-pub const ROOM: &str = "jvbbrewery@internal.auth.jitsi.local";
+pub(crate) const ROOM: &str = "jvbbrewery@internal.auth.jitsi.local";
 /// Who asks: an occupant of it.
-pub const FOCUS: &str = "jvbbrewery@internal.auth.jitsi.local/focus";
+pub(crate) const FOCUS: &str = "jvbbrewery@internal.auth.jitsi.local/focus";
 const STREAMS: &str = "http://etherx.jabber.org/streams";
 
 /// So many attributes.
-pub fn attributes(count: usize) -> String {
+pub(crate) fn attributes(count: usize) -> String {
     (0..count).fold(String::new(), |mut all, n| {
         let _ = write!(all, " a{n}='1'");
         all
@@ -26,21 +26,21 @@ pub fn attributes(count: usize) -> String {
 }
 
 /// Where the bridge connects.
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
 }
 
 impl Server {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.listener.local_addr().unwrap().port()
     }
 
     /// The next connection, of which nothing has been read.
-    pub fn accept(&self) -> Peer {
+    pub(crate) fn accept(&self) -> Peer {
         let (socket, _) = self.listener.accept().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -49,7 +49,7 @@ impl Server {
     }
 
     /// The next connection, logged in by PLAIN, in its room.
-    pub fn client(&self) -> Peer {
+    pub(crate) fn client(&self) -> Peer {
         let mut peer = self.accept();
         peer.log_in();
         peer.bind();
@@ -58,7 +58,7 @@ impl Server {
     }
 
     /// The next connection, let in as a component.
-    pub fn component(&self) -> Peer {
+    pub(crate) fn component(&self) -> Peer {
         let mut peer = self.accept();
         peer.namespace = "jabber:component:accept";
         peer.open();
@@ -73,24 +73,24 @@ fn reader() -> StreamReader {
 }
 
 /// The server's end of a connection.
-pub struct Peer {
-    pub socket: TcpStream,
+pub(crate) struct Peer {
+    pub(crate) socket: TcpStream,
     reader: StreamReader,
     unread: Vec<u8>,
     namespace: &'static str,
 }
 
 impl Peer {
-    pub fn send(&mut self, text: &str) {
+    pub(crate) fn send(&mut self, text: &str) {
         self.send_bytes(text.as_bytes());
     }
 
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).unwrap();
     }
 
     /// Takes the bridge's stream, and answers with one.
-    pub fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         self.reader = reader();
         loop {
             if let Some(StreamEvent::Open(_)) = self.event() {
@@ -105,7 +105,7 @@ impl Peer {
     }
 
     /// As far as the login; what comes next is the bridge's new stream.
-    pub fn log_in(&mut self) {
+    pub(crate) fn log_in(&mut self) {
         self.open();
         self.send(
             "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
@@ -116,7 +116,7 @@ impl Peer {
     }
 
     /// From there to a resource.
-    pub fn bind(&mut self) {
+    pub(crate) fn bind(&mut self) {
         self.open();
         self.send(
             "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>",
@@ -130,7 +130,7 @@ impl Peer {
     }
 
     /// The bridge joins its room, and is told that it did.
-    pub fn admit(&mut self) {
+    pub(crate) fn admit(&mut self) {
         let join = self.next(|element| element.name() == "presence");
         self.send(&format!(
             "<presence from='{}' to='jvb@auth.jitsi.local/1'>\
@@ -140,7 +140,7 @@ impl Peer {
     }
 
     /// The next element that is wanted; others are dropped.
-    pub fn next(&mut self, wanted: impl Fn(&Element) -> bool) -> Element {
+    pub(crate) fn next(&mut self, wanted: impl Fn(&Element) -> bool) -> Element {
         loop {
             if let Some(StreamEvent::Stanza(Stanza::Whole(element))) = self.event()
                 && wanted(&element)
@@ -151,7 +151,7 @@ impl Peer {
     }
 
     /// The bridge answers a question of this moment: the connection has survived what came before.
-    pub fn is_served(&mut self, id: &str) -> Element {
+    pub(crate) fn is_served(&mut self, id: &str) -> Element {
         self.send(&self.iq(id, "get", "<query xmlns='jabber:iq:version'/>"));
         let answer = self.answer(id);
         assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
@@ -159,7 +159,7 @@ impl Peer {
     }
 
     /// A request of the focus.
-    pub fn iq(&self, id: &str, kind: &str, inside: &str) -> String {
+    pub(crate) fn iq(&self, id: &str, kind: &str, inside: &str) -> String {
         format!(
             "<iq xmlns='{}' type='{kind}' id='{id}' from='{FOCUS}' to='jvb@auth.jitsi.local/1'>\
              {inside}</iq>",
@@ -168,7 +168,7 @@ impl Peer {
     }
 
     /// The bridge's answer to it.
-    pub fn answer(&mut self, id: &str) -> Element {
+    pub(crate) fn answer(&mut self, id: &str) -> Element {
         self.next(|element| {
             element.name() == "iq"
                 && element.attr("id") == Some(id)
@@ -177,7 +177,7 @@ impl Peer {
     }
 
     /// The condition of an error, or the type of another answer.
-    pub fn condition(&mut self, id: &str) -> String {
+    pub(crate) fn condition(&mut self, id: &str) -> String {
         let answer = self.answer(id);
         let error = answer.children().find(|child| child.name() == "error");
         let condition = error.and_then(|error| error.children().next());
@@ -185,7 +185,7 @@ impl Peer {
     }
 
     /// Everything that comes until the bridge closes.
-    pub fn until_closed(&mut self) {
+    pub(crate) fn until_closed(&mut self) {
         let mut buf = [0; 4096];
         // A reset is an end as well.
         while matches!(self.socket.read(&mut buf), Ok(1..)) {}

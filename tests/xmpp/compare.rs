@@ -6,7 +6,7 @@ const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// An element with its attributes and children in order of the alphabet, without what a bridge chooses
 /// for itself, the address of the bridge channel, and what servers add on the way.
-pub fn comparable(element: &Element) -> String {
+pub(crate) fn comparable(element: &Element) -> String {
     const CHOSEN: [&str; 9] =
         ["ufrag", "pwd", "id", "ip", "port", "priority", "foundation", "ssrc", "url"];
     let (name, namespace) = (element.name(), element.ns());

@@ -20,17 +20,17 @@ use super::focus::ROOM;
 use super::prosody::{DOMAIN, PASSWORD, PATIENCE};
 
 /// The nickname of the bridge.
-pub const NICK: &str = "jvb-lab-1";
+pub(crate) const NICK: &str = "jvb-lab-1";
 
 /// A bridge and its connection.
-pub struct Here {
-    pub bridge: Bridge,
-    pub xmpp: XmppClients,
+pub(crate) struct Here {
+    pub(crate) bridge: Bridge,
+    pub(crate) xmpp: XmppClients,
     _media: mpsc::Sender<MediaEvent>,
 }
 
 /// A client of a server here.
-pub fn client(port: u16) -> XmppClient {
+pub(crate) fn client(port: u16) -> XmppClient {
     XmppClient {
         id: "test".to_owned(),
         host: "127.0.0.1".to_owned(),
@@ -48,17 +48,17 @@ pub fn client(port: u16) -> XmppClient {
 
 impl Here {
     /// Connects. SCTP is announced. Must be called in a runtime.
-    pub fn start(client: XmppClient) -> Self {
+    pub(crate) fn start(client: XmppClient) -> Self {
         Self::new(vec![client], |transports| transports)
     }
 
     /// A bridge that is no occupant of any room.
-    pub fn without_clients() -> Self {
+    pub(crate) fn without_clients() -> Self {
         Self::new(Vec::new(), |transports| transports)
     }
 
     /// With something between the bridge and its transports.
-    pub fn over<T: TransportPort>(
+    pub(crate) fn over<T: TransportPort>(
         client: XmppClient,
         between: impl FnOnce(Transports) -> T,
     ) -> Self {
@@ -99,22 +99,22 @@ impl Here {
     }
 
     /// Waits until it is in the room.
-    pub async fn joined(&self) {
+    pub(crate) async fn joined(&self) {
         self.in_rooms(1).await;
     }
 
     /// Waits until it is in as many rooms.
-    pub async fn in_rooms(&self, rooms: usize) {
+    pub(crate) async fn in_rooms(&self, rooms: usize) {
         self.until(|mucs| mucs.joined == rooms).await;
     }
 
     /// Waits until it is logged in.
-    pub async fn connected(&self) {
+    pub(crate) async fn connected(&self) {
         self.until(|mucs| mucs.clients_connected == 1).await;
     }
 
     /// Waits until it has noticed that it is not.
-    pub async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         self.until(|mucs| mucs.clients_connected == 0).await;
     }
 
@@ -128,7 +128,7 @@ impl Here {
 }
 
 /// An attribute set.
-pub fn set(element: &mut Element, name: &str, value: &str) {
+pub(crate) fn set(element: &mut Element, name: &str, value: &str) {
     use minidom::rxml::{Namespace, NcName};
     element.attrs_mut().insert(Namespace::NONE, NcName::try_from(name).unwrap(), value.to_owned());
 }

@@ -11,27 +11,27 @@ use std::{
 };
 
 /// Longer than any machine takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The domain of accounts.
-pub const DOMAIN: &str = "auth.jitsi.local";
+pub(crate) const DOMAIN: &str = "auth.jitsi.local";
 /// The bridge, as a component.
-pub const COMPONENT: &str = "jitsi-videobridge.auth.jitsi.local";
+pub(crate) const COMPONENT: &str = "jitsi-videobridge.auth.jitsi.local";
 /// Its secret.
-pub const SECRET: &str = "s3cr3t";
+pub(crate) const SECRET: &str = "s3cr3t";
 /// A pubsub service.
-pub const PUBSUB: &str = "pubsub.auth.jitsi.local";
+pub(crate) const PUBSUB: &str = "pubsub.auth.jitsi.local";
 /// The node where bridges publish.
-pub const NODE: &str = "sharedStatsNode";
+pub(crate) const NODE: &str = "sharedStatsNode";
 /// Passwords of all accounts.
-pub const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 /// A port that nobody has.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A server.
-pub struct Prosody {
+pub(crate) struct Prosody {
     dir: PathBuf,
     port: u16,
     child: Option<Child>,
@@ -39,7 +39,7 @@ pub struct Prosody {
 
 impl Prosody {
     /// Starts one; `None`, and a line why, where there is no Prosody. `more` is global configuration.
-    pub fn start(more: &str) -> Option<Self> {
+    pub(crate) fn start(more: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if Command::new("prosodyctl")
             .arg("about")
@@ -67,7 +67,7 @@ impl Prosody {
     }
 
     /// One with a place for a component, and a pubsub service. Gives its port for components as well.
-    pub fn with_component() -> Option<(Self, u16)> {
+    pub(crate) fn with_component() -> Option<(Self, u16)> {
         let port = free_port();
         let prosody = Self::start(&format!(
             r#"
@@ -83,23 +83,23 @@ Component "{PUBSUB}" "pubsub"
     }
 
     /// Where clients connect.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Its certificate, which it has signed itself.
-    pub fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.dir.join("certificate.pem")
     }
 
     /// Stops it, as a crash would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if self.child.is_some() {
             self.signal("KILL");
         }
@@ -110,13 +110,13 @@ Component "{PUBSUB}" "pubsub"
 
     /// While it is down: it has no pubsub nodes any more.
     #[allow(dead_code, reason = "for tests of the component")]
-    pub fn forget_nodes(&self) {
+    pub(crate) fn forget_nodes(&self) {
         let name = PUBSUB.replace('.', "%2e");
         let _ = fs::remove_dir_all(self.dir.join("data").join(name));
     }
 
     /// Starts it again.
-    pub fn launch(&mut self) {
+    pub(crate) fn launch(&mut self) {
         let child = Command::new("prosody")
             .args(["--config", self.dir.join("prosody.cfg.lua").to_str().unwrap()])
             .stdin(Stdio::null())
@@ -133,7 +133,7 @@ Component "{PUBSUB}" "pubsub"
     }
 
     /// What it wrote.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("prosody.log")).unwrap_or_default()
     }
 

@@ -11,10 +11,10 @@ use rialto::xmpp::{Limits, Stanza, StreamEvent, StreamReader};
 
 use super::prosody::{DOMAIN, PASSWORD, PATIENCE};
 
-pub const CLIENT: &str = "jabber:client";
+pub(crate) const CLIENT: &str = "jabber:client";
 
 /// A connection, logged in.
-pub struct Connection {
+pub(crate) struct Connection {
     jid: String,
     socket: TcpStream,
     reader: StreamReader,
@@ -25,7 +25,7 @@ pub struct Connection {
 
 impl Connection {
     /// Logs in as `user`, with the resource `resource`, without TLS.
-    pub fn log_in(port: u16, user: &str, resource: &str) -> Self {
+    pub(crate) fn log_in(port: u16, user: &str, resource: &str) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut connection = Self {
@@ -57,12 +57,12 @@ impl Connection {
     }
 
     /// The full JID.
-    pub fn jid(&self) -> &str {
+    pub(crate) fn jid(&self) -> &str {
         &self.jid
     }
 
     /// Joins a room, and makes it usable when it is new.
-    pub fn enter(&mut self, room: &str, nickname: &str) {
+    pub(crate) fn enter(&mut self, room: &str, nickname: &str) {
         let own = format!("{room}/{nickname}");
         loop {
             self.send(&format!(
@@ -90,12 +90,12 @@ impl Connection {
     }
 
     /// Sends text. Whom the server has closed finds out by reading.
-    pub fn send(&mut self, text: &str) {
+    pub(crate) fn send(&mut self, text: &str) {
         let _ = self.socket.write_all(text.as_bytes());
     }
 
     /// The next element that is wanted; what is not stays for later.
-    pub fn next(&mut self, wanted: impl Fn(&Element) -> bool) -> Element {
+    pub(crate) fn next(&mut self, wanted: impl Fn(&Element) -> bool) -> Element {
         if let Some(at) = self.later.iter().position(&wanted) {
             return self.later.remove(at).unwrap();
         }
@@ -144,12 +144,12 @@ impl Connection {
 #[allow(dead_code, reason = "these are for the focus of load/tests")]
 impl Connection {
     /// The next element, whatever it is; `None` when the server has gone.
-    pub fn try_next(&mut self) -> Option<Element> {
+    pub(crate) fn try_next(&mut self) -> Option<Element> {
         self.later.pop_front().or_else(|| self.try_read())
     }
 
     /// Where others may write whole stanzas while this one is read.
-    pub fn writer(&self) -> TcpStream {
+    pub(crate) fn writer(&self) -> TcpStream {
         self.socket.try_clone().unwrap()
     }
 }

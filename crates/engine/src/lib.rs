@@ -3,7 +3,6 @@
 #![cfg_attr(
     not(test),
     deny(
-        unreachable_pub,
         clippy::arithmetic_side_effects,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rialto_engine::{
+    Control, MediaEvent,
     core::{Core, Event},
     sim::{World, WorldConfig},
 };
@@ -192,6 +193,40 @@ fn a_receiver_makes_a_sender_code_three_keyframes_in_ten_seconds() {
 }
 
 #[test]
+fn a_receiver_that_switches_to_and_fro_makes_a_sender_code_a_keyframe_a_second() {
+    for unsubscribes in [false, true] {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        let video = world.publish(0, MediaType::Video, 3);
+        world.run(20 * SECOND);
+        let spec = world.clients[0].tracks[0].spec.clone();
+        let before = world.clients[0].heard.keyframe_requests;
+        for n in 0..200 {
+            let max_height = (n % 2 == 0).then_some(180);
+            if unsubscribes {
+                let receiver = world.clients[1].id;
+                world.control(Control::Unsubscribe { receiver, source: video });
+                world.subscribe(1, &spec);
+            }
+            world.bound(1, video, max_height);
+            world.run(SECOND / 20);
+        }
+        let asked = world.clients[0].heard.keyframe_requests - before;
+        // Five at once, and one in each of ten seconds; a request may be repeated.
+        assert!((5..=20).contains(&asked), "unsubscribes: {unsubscribes}, {asked}");
+        // Who settles gets what it wants.
+        world.bound(1, video, None);
+        world.run(6 * SECOND);
+        let got = |world: &World| world.clients[1].incoming[&video].got.len();
+        let (settled, requests) = (got(&world), world.clients[0].heard.keyframe_requests);
+        world.run(5 * SECOND);
+        assert!(got(&world) > settled + 100);
+        assert_eq!(world.clients[0].heard.keyframe_requests, requests, "and asks no more");
+    }
+}
+
+#[test]
 fn many_receivers_together_make_a_sender_code_five_keyframes_a_second() {
     const RECEIVERS: usize = 30;
     let (mut world, video) = a_call(1, RECEIVERS, MediaType::Video);
@@ -288,6 +323,26 @@ fn a_packet_that_comes_again_is_forwarded_once() {
     }
     assert_eq!(world.cores[0].totals.rtp_sent, sent);
     assert_eq!(world.cores[0].drops.get(Drop::Duplicate), 200);
+}
+
+#[test]
+fn levels_are_told_ten_times_a_second_however_many_packets_come() {
+    let (mut world, _) = a_call(1, 1, MediaType::Audio);
+    world.events.clear();
+    for n in 0..2_000u32 {
+        // Louder and softer with each packet.
+        world.clients[0].tracks[0].level = (n % 2 * 60) as u8;
+        let (since, mut transport) = (world.elapsed(), n as u16);
+        let packets = world.clients[0].tracks[0].make_frame(since, &mut transport);
+        for packet in packets {
+            let bytes = world.clients[0].seal(&packet);
+            deliver(&mut world, 0, bytes);
+        }
+        world.run(SECOND / 1_000);
+    }
+    let level = |event: &&Event| matches!(event, Event::Media(MediaEvent::AudioLevel { .. }));
+    let told = world.events.iter().filter(level).count();
+    assert!((19..=21).contains(&told), "{told}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The files read so far.
-pub struct Files<'s> {
+pub(crate) struct Files<'s> {
     source: &'s dyn Source,
     count: usize,
     /// Files that are being read, outermost first: including one of them again would not end.
@@ -24,12 +24,12 @@ pub struct Files<'s> {
 }
 
 impl<'s> Files<'s> {
-    pub fn new(source: &'s dyn Source) -> Self {
+    pub(crate) fn new(source: &'s dyn Source) -> Self {
         Self { source, count: 0, open: Vec::new(), missing: Vec::new(), class_paths: Vec::new() }
     }
 
     /// A text that is part of the program.
-    pub fn parse_reference(&mut self, text: &str) -> Result<Fields, HoconError> {
+    pub(crate) fn parse_reference(&mut self, text: &str) -> Result<Fields, HoconError> {
         parser::parse(
             self,
             Path::new(BUILT_IN),
@@ -40,7 +40,7 @@ impl<'s> Files<'s> {
     }
 
     /// The file that the operator named.
-    pub fn parse_root(&mut self, path: &Path) -> Result<Fields, HoconError> {
+    pub(crate) fn parse_root(&mut self, path: &Path) -> Result<Fields, HoconError> {
         let text = self.source.read(path).map_err(|source| unreadable(path, source))?;
         self.parse(path, &text, &[])
     }
@@ -65,7 +65,11 @@ impl<'s> Files<'s> {
     }
 
     /// The included file's fields; nothing when it is optional and not there.
-    pub fn include(&mut self, include: &Include, base: &[String]) -> Result<Fields, HoconError> {
+    pub(crate) fn include(
+        &mut self,
+        include: &Include,
+        base: &[String],
+    ) -> Result<Fields, HoconError> {
         if include.class_path {
             let name = one_line(&include.path.display().to_string());
             self.class_paths.push((name, include.at.origin()));
@@ -94,7 +98,7 @@ impl<'s> Files<'s> {
 }
 
 /// An include as written.
-pub struct Include {
+pub(crate) struct Include {
     pub path: PathBuf,
     pub required: bool,
     pub class_path: bool,

@@ -6,7 +6,7 @@ use super::{HoconError, tree::Place};
 
 /// A token. Comments are gone; white space is kept where it may belong to a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Token {
+pub(crate) enum Token {
     LeftBrace,
     RightBrace,
     LeftBracket,
@@ -29,24 +29,24 @@ pub enum Token {
 
 /// Cuts a file into tokens.
 #[derive(Debug)]
-pub struct Lexer<'a> {
+pub(crate) struct Lexer<'a> {
     rest: &'a str,
     file: Arc<str>,
     line: u32,
 }
 
 impl<'a> Lexer<'a> {
-    pub fn new(text: &'a str, file: Arc<str>) -> Self {
+    pub(crate) fn new(text: &'a str, file: Arc<str>) -> Self {
         Self { rest: text.strip_prefix('\u{feff}').unwrap_or(text), file, line: 1 }
     }
 
     /// Where the next token begins.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         Place { file: self.file.clone(), line: self.line }
     }
 
     /// The next token; [`Token::End`] for ever after the last one.
-    pub fn token(&mut self) -> Result<Token, HoconError> {
+    pub(crate) fn token(&mut self) -> Result<Token, HoconError> {
         let Some(first) = self.rest.chars().next() else { return Ok(Token::End) };
         if is_space(first) {
             return Ok(Token::Space(self.take_while(is_space).to_owned()));

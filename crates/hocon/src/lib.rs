@@ -234,13 +234,13 @@ fn collect<'a>(fields: &'a Object, prefix: &str, leaves: &mut Vec<(String, &'a V
 /// in any way, and the answer must be one line on stderr.
 pub(crate) mod limits {
     /// Bytes of one file.
-    pub const FILE_BYTES: usize = 1 << 20;
+    pub(crate) const FILE_BYTES: usize = 1 << 20;
     /// Files in all.
-    pub const FILES: usize = 64;
+    pub(crate) const FILES: usize = 64;
     /// Objects and lists within each other, dotted keys counted by part.
-    pub const DEPTH: usize = 64;
+    pub(crate) const DEPTH: usize = 64;
     /// Substitutions within each other.
-    pub const SUBSTITUTION_DEPTH: usize = 64;
+    pub(crate) const SUBSTITUTION_DEPTH: usize = 64;
     /// Values and bytes of text that resolving may produce.
-    pub const RESOLVED: usize = 1 << 20;
+    pub(crate) const RESOLVED: usize = 1 << 20;
 }

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The fields of one file, whose keys begin under `base`.
-pub fn parse(
+pub(crate) fn parse(
     files: &mut Files<'_>,
     path: &Path,
     text: &str,

@@ -9,7 +9,7 @@ use super::{
     tree::{Fields, Node, Piece, Place, one_line},
 };
 
-pub fn resolve(tree: &Fields, source: &dyn Source) -> Result<Object, HoconError> {
+pub(crate) fn resolve(tree: &Fields, source: &dyn Source) -> Result<Object, HoconError> {
     let mut resolver =
         Resolver { root: tree, source, busy: Vec::new(), budget: limits::RESOLVED, depth: 0 };
     resolver.object(tree, &mut Vec::new())

@@ -6,24 +6,24 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{HoconError, Origin};
 
 /// The name of the file that is part of the program. No file system has such a name.
-pub const BUILT_IN: &str = "\0";
+pub(crate) const BUILT_IN: &str = "\0";
 
 /// A place in a file.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     pub file: Arc<str>,
     pub line: u32,
 }
 
 impl Place {
-    pub fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         if *self.file == *BUILT_IN {
             return Origin::Default;
         }
         Origin::File { file: self.file.clone(), line: self.line }
     }
 
-    pub fn syntax(&self, what: impl Into<String>) -> HoconError {
+    pub(crate) fn syntax(&self, what: impl Into<String>) -> HoconError {
         HoconError::Syntax {
             file: self.file.clone(),
             line: self.line,
@@ -31,7 +31,7 @@ impl Place {
         }
     }
 
-    pub fn resolve(&self, what: impl Into<String>) -> HoconError {
+    pub(crate) fn resolve(&self, what: impl Into<String>) -> HoconError {
         HoconError::Resolve {
             file: self.file.clone(),
             line: self.line,
@@ -39,30 +39,30 @@ impl Place {
         }
     }
 
-    pub fn limit(&self, what: &'static str) -> HoconError {
+    pub(crate) fn limit(&self, what: &'static str) -> HoconError {
         HoconError::Limit { file: self.file.clone(), line: self.line, what }
     }
 }
 
 /// Names come from the file, and a quoted one may hold anything.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Fields, each with its values in the order in which they were written.
 #[derive(Debug, Default)]
-pub struct Fields(pub BTreeMap<String, Vec<Node>>);
+pub(crate) struct Fields(pub BTreeMap<String, Vec<Node>>);
 
 /// A value as written.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     pub piece: Piece,
     pub at: Place,
 }
 
 /// What was written.
 #[derive(Debug)]
-pub enum Piece {
+pub(crate) enum Piece {
     /// `null`, unquoted.
     Null,
     /// Any scalar.
@@ -89,7 +89,7 @@ pub enum Piece {
 impl Fields {
     /// Adds a value under `path`, which is not empty. Objects that follow each other merge here, so
     /// that a key's values are found in one list however they were written.
-    pub fn insert(&mut self, path: &[String], node: Node) {
+    pub(crate) fn insert(&mut self, path: &[String], node: Node) {
         let Some((first, rest)) = path.split_first() else { return };
         if rest.is_empty() {
             self.push(first.clone(), node);
@@ -102,7 +102,7 @@ impl Fields {
     }
 
     /// Appends all values of `other`, in order.
-    pub fn merge(&mut self, other: Fields) {
+    pub(crate) fn merge(&mut self, other: Fields) {
         for (key, values) in other.0 {
             for node in values {
                 self.push(key.clone(), node);

@@ -21,14 +21,14 @@ pub struct Interface {
 }
 
 /// The machine's interfaces that are up.
-pub fn interfaces() -> io::Result<Vec<Interface>> {
+pub(crate) fn interfaces() -> io::Result<Vec<Interface>> {
     let list = if_addrs::get_if_addrs()?;
     Ok(list.into_iter().map(|i| Interface { ip: i.ip(), name: i.name }).collect())
 }
 
 /// The local addresses that sockets bound to `bound` may use, in the order of `bound`: the one that
 /// is written first in the configuration is preferred.
-pub fn usable(
+pub(crate) fn usable(
     config: &TransportConfig,
     bound: &[SocketAddr],
     interfaces: &[Interface],
@@ -96,7 +96,7 @@ fn is_allowed(config: &TransportConfig, interface: &Interface) -> bool {
 }
 
 /// 169.254.0.0/16 and `fe80::/10`.
-pub fn is_link_local(ip: IpAddr) -> bool {
+pub(crate) fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -126,7 +126,7 @@ fn mapped(config: &TransportConfig, local: SocketAddr) -> impl Iterator<Item = S
 }
 
 /// What is signalled for these local addresses, host candidates first. `tag` makes the ids unique.
-pub fn describe(
+pub(crate) fn describe(
     config: &TransportConfig,
     usable: &[SocketAddr],
     private_too: bool,

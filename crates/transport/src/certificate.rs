@@ -15,11 +15,11 @@ use super::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// New endpoints get a certificate no older than this.
-pub const RENEW_AFTER: Duration = DAY;
+pub(crate) const RENEW_AFTER: Duration = DAY;
 
 /// A certificate with its key. Endpoints keep the one they were created with.
 #[derive(Debug)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// Both in DER, as the DTLS library takes them.
     pub pair: dimpl::DtlsCertificate,
     /// The same, as the other library takes them.
@@ -42,7 +42,7 @@ pub enum CertificateError {
 impl Certificate {
     /// A new one. `unix_time` is the time since 1970; it is valid from a day before to seven days
     /// after. `hash` makes its fingerprint.
-    pub fn generate(
+    pub(crate) fn generate(
         unix_time: Duration,
         hash: Hash,
         rng: &mut impl RngCore,

@@ -22,7 +22,7 @@ use std::{
 
 use openssl::{error::ErrorStack, ssl::SslContext};
 
-pub use self::library::{DtlsError, Event};
+pub(crate) use self::library::{DtlsError, Event};
 use self::{
     hello::{Abilities, Answer, Held},
     library::Library,
@@ -48,21 +48,21 @@ const RETRY: Duration = Duration::from_secs(1);
 const PROTOCOL_VERSION: u8 = 70;
 
 /// Settings that all associations share.
-pub type SharedConfig = Arc<dimpl::Config>;
+pub(crate) type SharedConfig = Arc<dimpl::Config>;
 
 /// The libraries' settings.
-pub fn shared_config(config: &TransportConfig) -> Result<SharedConfig, dimpl::Error> {
+pub(crate) fn shared_config(config: &TransportConfig) -> Result<SharedConfig, dimpl::Error> {
     of_dimpl::settings(config)
 }
 
 /// What OpenSSL needs of a certificate and its key (DER).
-pub fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack> {
+pub(crate) fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack> {
     of_openssl::context(certificate, key)
 }
 
 /// A DTLS client or server. A server chooses library and version by the ClientHello ([`hello`]). A
 /// client speaks 1.2, with which it can take any certificate; 1.3 to a server that wants no other.
-pub struct Dtls {
+pub(crate) struct Dtls {
     config: SharedConfig,
     pair: dimpl::DtlsCertificate,
     context: SslContext,
@@ -94,7 +94,7 @@ struct Attempt {
 
 impl Dtls {
     /// A client sends its ClientHello with the first [`Self::poll`].
-    pub fn new(
+    pub(crate) fn new(
         config: &SharedConfig,
         certificate: &Certificate,
         client: bool,
@@ -122,32 +122,32 @@ impl Dtls {
     }
 
     /// Whether we are the client.
-    pub fn is_client(&self) -> bool {
+    pub(crate) fn is_client(&self) -> bool {
         self.client
     }
 
     /// Whether the handshake is done. Before that, an error ends an attempt and not the association.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.done
     }
 
     /// `1.2` or `1.3`, once it is known.
-    pub fn version(&self) -> Option<&'static str> {
+    pub(crate) fn version(&self) -> Option<&'static str> {
         self.attempts.first()?.library.version()
     }
 
     /// Alerts in plaintext that were ignored since the last call.
-    pub fn take_ignored_alerts(&mut self) -> u64 {
+    pub(crate) fn take_ignored_alerts(&mut self) -> u64 {
         std::mem::take(&mut self.ignored_alerts)
     }
 
     /// What the peer may not have liked, or lack, as far as what proves nothing tells.
-    pub fn hint(&self) -> Option<&str> {
+    pub(crate) fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
     /// Takes a datagram. Malformed records are ignored.
-    pub fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
+    pub(crate) fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         if datagram.len() <= LARGE {
             return self.take(now, datagram);
         }
@@ -192,7 +192,7 @@ impl Dtls {
     }
 
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
         let mut failed = None;
         for at in (0..self.attempts.len()).rev() {
             let Some(attempt) = self.attempts.get_mut(at) else { continue };
@@ -211,7 +211,7 @@ impl Dtls {
     }
 
     /// Sends application data: one record. To be followed by [`Self::poll`] each time.
-    pub fn send(&mut self, data: &[u8]) -> Result<(), DtlsError> {
+    pub(crate) fn send(&mut self, data: &[u8]) -> Result<(), DtlsError> {
         match self.attempts.first_mut().filter(|_| self.done) {
             Some(attempt) => attempt.call(|library| library.send(data)),
             None => Ok(()),
@@ -219,7 +219,7 @@ impl Dtls {
     }
 
     /// Says goodbye (`close_notify`), where there is a connection to close.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if let Some(attempt) = self.attempts.first_mut().filter(|_| self.done) {
             // What cannot be closed properly is dropped by the caller anyway.
             let _ = attempt.call(|library| library.close());
@@ -227,7 +227,7 @@ impl Dtls {
     }
 
     /// Adds to `events` what has come about.
-    pub fn poll(&mut self, events: &mut Vec<Event>) {
+    pub(crate) fn poll(&mut self, events: &mut Vec<Event>) {
         events.append(&mut self.rest);
         for attempt in &mut self.attempts {
             events.append(&mut attempt.events);
@@ -235,7 +235,7 @@ impl Dtls {
     }
 
     /// When [`Self::handle_timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let attempts = self.attempts.iter().filter_map(|attempt| attempt.library.poll_timeout());
         attempts.chain(self.retry).min()
     }

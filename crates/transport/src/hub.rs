@@ -177,7 +177,7 @@ pub(super) enum Inner {
 
 impl Shared {
     /// Counts a check that authenticated. Addresses of interfaces come and go, so they are bounded.
-    pub fn count_check(&mut self, local: SocketAddr) {
+    pub(crate) fn count_check(&mut self, local: SocketAddr) {
         if self.checks.len() < MAX_CHECKED || self.checks.contains_key(&local) {
             *self.checks.entry(local).or_default() += 1;
         }
@@ -506,49 +506,49 @@ impl Hub {
 
 impl Shared {
     /// Sends to the packet path.
-    pub fn command(&mut self, command: TransportCommand) {
+    pub(crate) fn command(&mut self, command: TransportCommand) {
         self.outputs.push_back(Queued::Output(Output::Command(command)));
     }
 
     /// Sends a datagram.
-    pub fn transmit(&mut self, shard: ShardId, (local, remote): Pair, bytes: Bytes) {
+    pub(crate) fn transmit(&mut self, shard: ShardId, (local, remote): Pair, bytes: Bytes) {
         self.command(TransportCommand::Transmit { shard, local, remote, bytes });
     }
 
     /// The address is the endpoint's no longer: anybody's, as soon as that is told.
-    pub fn release(&mut self, endpoint: EndpointId, remote: SocketAddr) {
+    pub(crate) fn release(&mut self, endpoint: EndpointId, remote: SocketAddr) {
         self.command(TransportCommand::Unbind { endpoint, remote });
         self.outputs.push_back(Queued::Release(remote, endpoint));
     }
 
     /// Tells another endpoint's transport.
-    pub fn notify(&mut self, notice: Notice) {
+    pub(crate) fn notify(&mut self, notice: Notice) {
         self.outputs.push_back(Queued::Output(Output::Notice(notice)));
     }
 
     /// The transaction of a new request.
-    pub fn transaction(&mut self) -> TransactionId {
+    pub(crate) fn transaction(&mut self) -> TransactionId {
         self.common.transaction(self.index, &mut self.rng)
     }
 
     /// Tells the conferences.
-    pub fn update(&mut self, update: TransportUpdate) {
+    pub(crate) fn update(&mut self, update: TransportUpdate) {
         self.outputs.push_back(Queued::Output(Output::Update(update)));
     }
 
     /// Remembers a request, for its response.
-    pub fn expect_response(&mut self, transaction: TransactionId, pending: Pending) {
+    pub(crate) fn expect_response(&mut self, transaction: TransactionId, pending: Pending) {
         self.expiry.push_back((pending.sent + TRANSACTION_LIFE, transaction));
         self.pending.insert(transaction, pending);
     }
 
     /// A request was answered.
-    pub fn answered(&mut self, transaction: &TransactionId) {
+    pub(crate) fn answered(&mut self, transaction: &TransactionId) {
         self.pending.remove(transaction);
     }
 
     /// A name to look up. `false`: there are too many.
-    pub fn want_name(&mut self, wanted: WantedName) -> bool {
+    pub(crate) fn want_name(&mut self, wanted: WantedName) -> bool {
         let room = self.names.len() < MAX_NAMES;
         if room {
             self.names.push(wanted);
@@ -557,13 +557,17 @@ impl Shared {
     }
 
     /// Our candidates.
-    pub fn candidates(&self, private_too: bool, tag: u64) -> Vec<super::types::LocalCandidate> {
+    pub(crate) fn candidates(
+        &self,
+        private_too: bool,
+        tag: u64,
+    ) -> Vec<super::types::LocalCandidate> {
         candidates::describe(&self.config, &self.locals, private_too, tag)
     }
 
     /// Consent intervals differ from agent to agent by up to 20 % (RFC 7675 section 5.1), so that
     /// those that started together do not check together for ever.
-    pub fn consent_interval(&mut self) -> Duration {
+    pub(crate) fn consent_interval(&mut self) -> Duration {
         self.config.consent_interval.mul_f64(self.rng.random_range(0.8..1.2))
     }
 

@@ -61,11 +61,11 @@ const PROBE_PRIORITY: u32 = 1;
 const PACE: Duration = Duration::from_millis(20);
 
 /// A local and a remote address.
-pub type Pair = (SocketAddr, SocketAddr);
+pub(crate) type Pair = (SocketAddr, SocketAddr);
 
 /// What a new agent is made of.
 #[derive(Clone, Debug)]
-pub struct AgentParams {
+pub(crate) struct AgentParams {
     /// Our ufrag.
     pub ufrag: String,
     /// Our password.
@@ -91,7 +91,7 @@ struct Remote {
 
 /// A datagram to send.
 #[derive(Debug)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// From where to where.
     pub pair: Pair,
     /// What.
@@ -103,7 +103,7 @@ pub struct Outgoing {
 }
 
 /// A sans-IO agent.
-pub struct Agent {
+pub(crate) struct Agent {
     params: AgentParams,
     inner: IceAgent,
     remote: Option<Remote>,
@@ -129,7 +129,7 @@ pub struct Agent {
 
 impl Agent {
     /// An agent without a peer yet.
-    pub fn new(params: AgentParams) -> Self {
+    pub(crate) fn new(params: AgentParams) -> Self {
         let inner = inner_agent(&params);
         let role = params.controlling;
         Self {
@@ -153,48 +153,48 @@ impl Agent {
     }
 
     /// Our ufrag.
-    pub fn ufrag(&self) -> &str {
+    pub(crate) fn ufrag(&self) -> &str {
         &self.params.ufrag
     }
 
     /// Our password.
-    pub fn pwd(&self) -> &str {
+    pub(crate) fn pwd(&self) -> &str {
         &self.params.pwd
     }
 
     /// Number of the restart that made it.
-    pub fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.params.generation
     }
 
     /// Whether we control, conflicts considered.
-    pub fn controlling(&self) -> bool {
+    pub(crate) fn controlling(&self) -> bool {
         self.inner.controlling()
     }
 
     /// Whether it may use that address of ours.
-    pub fn uses(&self, local: SocketAddr) -> bool {
+    pub(crate) fn uses(&self, local: SocketAddr) -> bool {
         self.params.locals.contains(&local)
     }
 
     /// Whether a conflict made us change the role since the last call.
-    pub fn take_role_switch(&mut self) -> bool {
+    pub(crate) fn take_role_switch(&mut self) -> bool {
         let controlling = self.inner.controlling();
         std::mem::replace(&mut self.role, controlling) != controlling
     }
 
     /// The peer's ufrag, once known.
-    pub fn remote_ufrag(&self) -> Option<&str> {
+    pub(crate) fn remote_ufrag(&self) -> Option<&str> {
         self.remote.as_ref().map(|r| r.ufrag.as_str())
     }
 
     /// The pair for media.
-    pub fn selected(&self) -> Option<Pair> {
+    pub(crate) fn selected(&self) -> Option<Pair> {
         self.selected
     }
 
     /// Whether the selected pair leads to a relay of the peer.
-    pub fn is_relayed(&self) -> bool {
+    pub(crate) fn is_relayed(&self) -> bool {
         self.selected.is_some_and(|(_, remote)| {
             self.candidates
                 .iter()
@@ -203,18 +203,18 @@ impl Agent {
     }
 
     /// When the selected pair was last answered.
-    pub fn consent(&self) -> Option<Instant> {
+    pub(crate) fn consent(&self) -> Option<Instant> {
         self.paths.get(self.selected?)?.answered
     }
 
     /// Gives up the selected pair. It is selected again when it answers.
-    pub fn drop_selected(&mut self) {
+    pub(crate) fn drop_selected(&mut self) {
         self.selected = None;
         self.paths.invalidate();
     }
 
     /// The peer's credentials. Requests that were held are let in.
-    pub fn set_remote(&mut self, now: Instant, ufrag: &str, pwd: &str) {
+    pub(crate) fn set_remote(&mut self, now: Instant, ufrag: &str, pwd: &str) {
         let remote = Remote { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() };
         if self.remote.as_ref() == Some(&remote) {
             return;
@@ -230,7 +230,7 @@ impl Agent {
     }
 
     /// Adds a candidate of the peer. `false`: it cannot be used, or there are too many.
-    pub fn add_candidate(
+    pub(crate) fn add_candidate(
         &mut self,
         now: Instant,
         addr: SocketAddr,
@@ -255,7 +255,7 @@ impl Agent {
 
     /// Takes a request that has our ufrag and authenticated with our password. `false`: it names
     /// another peer.
-    pub fn on_request(&mut self, now: Instant, pair: Pair, message: &Message<'_>) -> bool {
+    pub(crate) fn on_request(&mut self, now: Instant, pair: Pair, message: &Message<'_>) -> bool {
         let Some(remote) = &self.remote else {
             self.hold(pair, message);
             return true;
@@ -272,13 +272,13 @@ impl Agent {
     }
 
     /// Whether the peer wrote this response.
-    pub fn is_of_peer(&self, message: &Message<'_>) -> bool {
+    pub(crate) fn is_of_peer(&self, message: &Message<'_>) -> bool {
         self.remote.as_ref().is_some_and(|remote| message.is_authentic(remote.pwd.as_bytes()))
     }
 
     /// Takes a response to the request `transaction` that this agent sent on `pair`. `false`: it is
     /// not genuine.
-    pub fn on_response(
+    pub(crate) fn on_response(
         &mut self,
         now: Instant,
         pair: Pair,
@@ -307,14 +307,14 @@ impl Agent {
     }
 
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.supervise(now);
         self.last_step = None;
         self.step(now);
     }
 
     /// When [`Self::handle_timeout`] is due; never before the peer's credentials are known.
-    pub fn poll_timeout(&mut self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         if self.remote.is_none() || self.failed {
             return None;
         }
@@ -326,7 +326,10 @@ impl Agent {
     }
 
     /// The next datagram to send. `fresh` gives the transaction of a request.
-    pub fn poll_transmit(&mut self, mut fresh: impl FnMut() -> TransactionId) -> Option<Outgoing> {
+    pub(crate) fn poll_transmit(
+        &mut self,
+        mut fresh: impl FnMut() -> TransactionId,
+    ) -> Option<Outgoing> {
         if let Some((pair, bytes)) = self.replies.pop_front() {
             return Some(Outgoing { pair, bytes, request: None, conflict: false });
         }
@@ -342,7 +345,7 @@ impl Agent {
 
     /// A check to ask the peer on a pair whether it is there, outside of the crate's own. `None`
     /// before the peer is known.
-    pub fn probe(&self, transaction: TransactionId) -> Option<Bytes> {
+    pub(crate) fn probe(&self, transaction: TransactionId) -> Option<Bytes> {
         let role =
             Role { controlling: self.inner.controlling(), tie_breaker: self.params.tie_breaker };
         let names = self.names()?;
@@ -350,7 +353,7 @@ impl Agent {
     }
 
     /// For debug output: (local, remote, seconds since heard) of each path.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter()
     }
 

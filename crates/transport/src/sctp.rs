@@ -12,7 +12,7 @@
 
 mod abort;
 mod dcep;
-pub mod fuzz;
+pub(crate) mod fuzz;
 mod held;
 
 use std::{
@@ -30,7 +30,7 @@ use sctp_proto::{
 };
 use serde_json::json;
 
-pub use self::dcep::{Open, Reliability};
+pub(crate) use self::dcep::{Open, Reliability};
 use self::{
     abort::{Peer, Reason},
     held::Held,
@@ -38,9 +38,9 @@ use self::{
 use super::types::TransportCounters;
 
 /// Largest text, in bytes, in either direction: what RFC 8841 section 6.1 has peers assume.
-pub const MAX_MESSAGE: usize = 65_536;
+pub(crate) const MAX_MESSAGE: usize = 65_536;
 /// Texts that wait for the peer, in bytes. More are refused.
-pub const MAX_BUFFERED: usize = 512 * 1024;
+pub(crate) const MAX_BUFFERED: usize = 512 * 1024;
 /// Longest message that is put together, to be refused by closing its channel alone: the library ends the
 /// association at the first fragment that is too much.
 const MAX_ASSEMBLED: usize = 512 * 1024;
@@ -60,7 +60,7 @@ const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED,
 
 /// What an association wants or tells.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// Send this to the peer, as DTLS application data.
     Packet(Bytes),
     /// The channel is open.
@@ -86,7 +86,7 @@ pub enum SendError {
 }
 
 /// The association of one endpoint; none until the peer begins.
-pub struct Sctp {
+pub(crate) struct Sctp {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
     /// The peer's end of this association; its tag tells a new beginning from a repetition.
@@ -114,7 +114,7 @@ impl Default for Sctp {
 
 impl Sctp {
     /// Takes a packet of the peer. What is malformed is ignored or ends the association.
-    pub fn handle(&mut self, now: Instant, packet: &[u8], counters: &mut TransportCounters) {
+    pub(crate) fn handle(&mut self, now: Instant, packet: &[u8], counters: &mut TransportCounters) {
         let packet = Bytes::copy_from_slice(packet);
         self.guarded(counters, |this, counters| {
             if this.begins_anew(&packet) {
@@ -135,7 +135,7 @@ impl Sctp {
     }
 
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant, counters: &mut TransportCounters) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, counters: &mut TransportCounters) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.guarded(counters, |this, counters| {
                 if let Some((_, association)) = &mut this.association {
@@ -147,17 +147,17 @@ impl Sctp {
     }
 
     /// When [`Self::handle_timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.association.as_ref()?.1.poll_timeout()
     }
 
     /// What has come about.
-    pub fn take_events(&mut self) -> Vec<Event> {
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
     /// Sends a text in the open channel.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         now: Instant,
         text: &str,
@@ -188,12 +188,12 @@ impl Sctp {
     }
 
     /// Whether the channel is open.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.channel.is_some()
     }
 
     /// State for `/debug`.
-    pub fn debug(&self) -> serde_json::Value {
+    pub(crate) fn debug(&self) -> serde_json::Value {
         json!({
             "connected": self.connected,
             "channel": self.channel,

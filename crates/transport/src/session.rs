@@ -74,7 +74,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A transport without a peer yet.
-    pub fn new(
+    pub(crate) fn new(
         endpoint: EndpointId,
         options: TransportOptions,
         certificate: Arc<Certificate>,
@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// What is signalled for the newest agent.
-    pub fn describe(&self, shared: &Shared) -> LocalTransport {
+    pub(crate) fn describe(&self, shared: &Shared) -> LocalTransport {
         let agent = self.newest();
         let setup = match self.peer_setup {
             None | Some(Setup::Holdconn) => Setup::Actpass,
@@ -126,7 +126,7 @@ impl Session {
     }
 
     /// Makes a new agent beside the one that is in use.
-    pub fn restart_ice(&mut self, now: Instant, shared: &mut Shared) -> Restart {
+    pub(crate) fn restart_ice(&mut self, now: Instant, shared: &mut Shared) -> Restart {
         if !shared.config.restart_enabled || self.failed.is_some() {
             shared.counters.restarts_rejected += 1;
             return Restart::Refused;
@@ -148,22 +148,22 @@ impl Session {
     }
 
     /// When an authenticated request or answer last came, from any address.
-    pub fn last_heard(&self) -> Option<Instant> {
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
         self.heard
     }
 
     /// For logs: `<conference id>/<endpoint id>`.
-    pub fn label(&self) -> &Arc<str> {
+    pub(crate) fn label(&self) -> &Arc<str> {
         &self.options.label
     }
 
     /// Whether that address is bound to this endpoint.
-    pub fn is_bound(&self, remote: SocketAddr) -> bool {
+    pub(crate) fn is_bound(&self, remote: SocketAddr) -> bool {
         self.addresses.contains(remote)
     }
 
     /// Takes a DTLS datagram from a bound address.
-    pub fn on_dtls(
+    pub(crate) fn on_dtls(
         &mut self,
         now: Instant,
         remote: SocketAddr,
@@ -186,19 +186,19 @@ impl Session {
     }
 
     /// From now on the peer may set up SCTP and open a data channel.
-    pub fn offer_sctp(&mut self) {
+    pub(crate) fn offer_sctp(&mut self) {
         self.media.offer_sctp();
     }
 
     /// Sets up SCTP and opens a channel, as a client does.
     #[cfg(test)]
-    pub fn connect_sctp(&mut self, now: Instant, shared: &mut Shared) {
+    pub(crate) fn connect_sctp(&mut self, now: Instant, shared: &mut Shared) {
         self.media.connect_sctp(now, &mut shared.counters);
         self.settle(now, shared);
     }
 
     /// Sends a text in the data channel.
-    pub fn send_text(
+    pub(crate) fn send_text(
         &mut self,
         now: Instant,
         text: &str,
@@ -210,7 +210,7 @@ impl Session {
     }
 
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant, shared: &mut Shared) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, shared: &mut Shared) {
         if self.failed.is_some() {
             return;
         }
@@ -238,7 +238,7 @@ impl Session {
     }
 
     /// When [`Self::handle_timeout`] is due.
-    pub fn poll_timeout(&mut self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         if self.failed.is_some() {
             return None;
         }
@@ -258,12 +258,12 @@ impl Session {
     }
 
     /// Whether the hub's timer of that time is this session's present one.
-    pub fn is_due(&self, at: Instant) -> bool {
+    pub(crate) fn is_due(&self, at: Instant) -> bool {
         self.scheduled == Some(at)
     }
 
     /// Ends it: says goodbye, gives the addresses back.
-    pub fn close(&mut self, shared: &mut Shared) {
+    pub(crate) fn close(&mut self, shared: &mut Shared) {
         self.media.close();
         self.send_media(shared);
         let all = self.addresses.take();

@@ -45,18 +45,18 @@ impl Unreachable {
 
 impl Silence {
     /// A peer is known from now on, and should be sending checks.
-    pub fn expect(&mut self, now: Instant) {
+    pub(crate) fn expect(&mut self, now: Instant) {
         self.since.get_or_insert(now);
         self.endpoints = self.endpoints.saturating_add(1);
     }
 
     /// Something came, from whomever: the port is open.
-    pub fn heard(&mut self) {
+    pub(crate) fn heard(&mut self) {
         *self = Self::default();
     }
 
     /// What there is to tell, once until something comes.
-    pub fn poll(&mut self, now: Instant) -> Option<Unreachable> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Unreachable> {
         let silent = now.saturating_duration_since(self.since?);
         if self.told || silent < PATIENCE {
             return None;

@@ -19,7 +19,7 @@ const MASK: u64 = (1 << 35) - 1;
 
 /// Writes ufrags and reads the owner back.
 #[derive(Debug)]
-pub struct Ufrags {
+pub(crate) struct Ufrags {
     prefix: String,
     multiplier: u64,
     inverse: u64,
@@ -28,7 +28,7 @@ pub struct Ufrags {
 
 impl Ufrags {
     /// With the configured prefix and a secret from `rng`.
-    pub fn new(prefix: &str, rng: &mut impl RngCore) -> Self {
+    pub(crate) fn new(prefix: &str, rng: &mut impl RngCore) -> Self {
         let characters = prefix.chars().count();
         if characters > MAX_PREFIX {
             tracing::warn!(characters, "of the ufrag prefix the first {MAX_PREFIX} are used");
@@ -43,7 +43,7 @@ impl Ufrags {
     }
 
     /// A new ufrag and password for an agent of `owner`.
-    pub fn credentials(
+    pub(crate) fn credentials(
         &self,
         owner: EndpointId,
         generation: u32,
@@ -62,7 +62,7 @@ impl Ufrags {
     }
 
     /// Whose a ufrag of ours is. Nothing is proved by it: the whole of it must be compared.
-    pub fn owner(&self, ufrag: &[u8]) -> Option<EndpointId> {
+    pub(crate) fn owner(&self, ufrag: &[u8]) -> Option<EndpointId> {
         let rest = ufrag.strip_prefix(self.prefix.as_bytes())?;
         if rest.len() != OWNER + RANDOM {
             return None;

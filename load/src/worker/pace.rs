@@ -7,7 +7,7 @@ const BEHIND: u32 = 10;
 
 /// The times of one source's frames and packets.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     interval: Duration,
     /// Time between packets, when a frame is spread.
     packet: Option<Duration>,
@@ -17,12 +17,12 @@ pub struct Pace {
 
 impl Pace {
     /// Frames every `interval` from `start` on; their packets at once, or every `packet`.
-    pub fn new(interval: Duration, packet: Option<Duration>, start: Instant) -> Self {
+    pub(super) fn new(interval: Duration, packet: Option<Duration>, start: Instant) -> Self {
         Self { interval, packet, next_frame: start, next_packet: start }
     }
 
     /// Takes the frame that is due, if one is: how late it is. `left`: packets of others are not sent yet.
-    pub fn frame(&mut self, now: Instant, left: bool) -> Option<Duration> {
+    pub(super) fn frame(&mut self, now: Instant, left: bool) -> Option<Duration> {
         let late = now.checked_duration_since(self.next_frame)?;
         if !left {
             // Time without packets is no credit.
@@ -36,7 +36,7 @@ impl Pace {
     }
 
     /// Takes what may be sent now: how many packets.
-    pub fn packets(&mut self, now: Instant) -> usize {
+    pub(super) fn packets(&mut self, now: Instant) -> usize {
         let Some(packet) = self.packet else { return usize::MAX };
         let Some(late) = now.checked_duration_since(self.next_packet) else { return 0 };
         // A timer that comes late owes packets, but not more than a frame's time of them.
@@ -47,7 +47,7 @@ impl Pace {
     }
 
     /// When to come again. `left`: there are packets that are not sent yet.
-    pub fn next(&self, left: bool) -> Instant {
+    pub(super) fn next(&self, left: bool) -> Instant {
         if left { self.next_packet.min(self.next_frame) } else { self.next_frame }
     }
 }

@@ -18,22 +18,22 @@ use serde_json::json;
 use crate::{channel::Channel, prosody::PATIENCE};
 
 /// A call of up to three.
-pub struct Call {
+pub(crate) struct Call {
     /// What a client needs to join.
-    pub joining: Arc<Joining>,
+    pub(crate) joining: Arc<Joining>,
     worker: Arc<Worker>,
     joined: Vec<Option<Joined>>,
 }
 
 impl Call {
     /// `signalling`: where requests are taken.
-    pub fn new(signalling: &str) -> Self {
+    pub(crate) fn new(signalling: &str) -> Self {
         let shape = Shape { senders: 3, receivers: 0, video: Some(300_000), ..Shape::default() };
         let shared = Arc::new(Shared::new(Plan::new(shape), MediaOptions::default()));
         let worker = Arc::new(Worker::start(shared.clone(), 0).unwrap());
         let joining = Joining {
             shared,
-            bridge: Bridge::new(signalling).unwrap(),
+            bridge: Bridge::new(signalling, None).unwrap(),
             identity: Identity::generate().unwrap(),
             profiles: vec![Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80],
             patience: PATIENCE,
@@ -42,7 +42,7 @@ impl Call {
     }
 
     /// These join at the same time.
-    pub async fn join(&mut self, endpoints: &[usize]) {
+    pub(crate) async fn join(&mut self, endpoints: &[usize]) {
         let mut joins = Vec::new();
         for &endpoint in endpoints {
             let (joining, worker) = (self.joining.clone(), self.worker.clone());
@@ -58,18 +58,18 @@ impl Call {
     }
 
     /// The id of an endpoint.
-    pub fn id(&self, endpoint: usize) -> String {
+    pub(crate) fn id(&self, endpoint: usize) -> String {
         self.joining.shared.plan.endpoints[endpoint].id.clone()
     }
 
     /// Its transport ends without a word.
-    pub async fn vanish(&mut self, endpoint: usize) {
+    pub(crate) async fn vanish(&mut self, endpoint: usize) {
         self.worker.send(Command::Vanish(endpoint));
         self.joined[endpoint].take().unwrap().vanish().await;
     }
 
     /// Two of them tell each other something over their bridge channels.
-    pub async fn talk(&self, from: usize, to: usize) {
+    pub(crate) async fn talk(&self, from: usize, to: usize) {
         let open = |endpoint: usize| Channel::open(self.joined[endpoint].as_ref().unwrap().data());
         let (one, other) = (open(from).await, open(to).await);
         for channel in [&one, &other] {
@@ -85,7 +85,7 @@ impl Call {
 
     /// Waits until more video has come from one to the other; how much audio came after the first of
     /// it, by which time nothing of before is on its way any more.
-    pub async fn audio_beside_video(&self, from: usize, to: usize) -> u64 {
+    pub(crate) async fn audio_beside_video(&self, from: usize, to: usize) -> u64 {
         let count = async |media: Media| -> u64 {
             let clients = self.clients().await;
             let client = clients.into_iter().find(|client| client.endpoint == to).unwrap();
@@ -110,7 +110,7 @@ impl Call {
 
     /// Waits until everybody here gets audio and video of everybody else here: packets beyond what they
     /// had before. Each packet says in its payload whose it is.
-    pub async fn media(&self) {
+    pub(crate) async fn media(&self) {
         let before = self.clients().await;
         let count = |clients: &[ClientReport], to: usize, from: usize, media: Media| -> u64 {
             let client = clients.iter().find(|client| client.endpoint == to);
@@ -141,7 +141,7 @@ impl Call {
     }
 
     /// What each has received.
-    pub async fn clients(&self) -> Vec<ClientReport> {
+    pub(crate) async fn clients(&self) -> Vec<ClientReport> {
         self.worker.report().await.unwrap().clients
     }
 }

@@ -13,14 +13,14 @@ use webrtc_util::Conn;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An open channel.
-pub struct Channel {
+pub(crate) struct Channel {
     data: DataChannel,
     _association: Arc<Association>,
 }
 
 impl Channel {
     /// Opens it, as clients of Jitsi do.
-    pub async fn open(conn: Arc<dyn Conn + Send + Sync>) -> Self {
+    pub(crate) async fn open(conn: Arc<dyn Conn + Send + Sync>) -> Self {
         let config = association::Config {
             net_conn: conn,
             max_receive_buffer_size: 0,
@@ -42,13 +42,13 @@ impl Channel {
     }
 
     /// Sends a message.
-    pub async fn say(&self, message: &Value) {
+    pub(crate) async fn say(&self, message: &Value) {
         let text = Bytes::from(message.to_string());
         self.data.write_data_channel(&text, true).await.unwrap();
     }
 
     /// The next message of a class.
-    pub async fn hear(&self, class: &str) -> Value {
+    pub(crate) async fn hear(&self, class: &str) -> Value {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let read = timeout(PATIENCE, self.data.read_data_channel(&mut buffer)).await;

@@ -29,9 +29,9 @@ const DTLS: &str = "urn:xmpp:jingle:apps:dtls:0";
 const SOURCES: &str = "urn:xmpp:jingle:apps:rtp:ssma:0";
 
 /// All clients.
-pub struct Clients {
+pub(crate) struct Clients {
     /// Where the generator's clients find them.
-    pub url: String,
+    pub(crate) url: String,
     all: Arc<All>,
 }
 
@@ -44,7 +44,7 @@ struct All {
 }
 
 /// Serves on a port of the system's choice.
-pub async fn serve(server: u16) -> Clients {
+pub(crate) async fn serve(server: u16) -> Clients {
     let all = Arc::new(All {
         server,
         connections: Mutex::default(),
@@ -63,12 +63,12 @@ pub async fn serve(server: u16) -> Clients {
 
 impl Clients {
     /// Who was an owner of the room when it was offered a session.
-    pub fn owners(&self) -> Vec<String> {
+    pub(crate) fn owners(&self) -> Vec<String> {
         self.all.owners.lock().unwrap().clone()
     }
 
     /// One leaves the room.
-    pub async fn leave(&self, id: &str) {
+    pub(crate) async fn leave(&self, id: &str) {
         let connection = self.all.connections.lock().unwrap().remove(id).unwrap();
         let nick = format!("{ROOM}/{id}");
         let go = move || {

@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// The focus's address.
-pub const FOCUS: &str = "focus@auth.jitsi.local/focus";
+pub(crate) const FOCUS: &str = "focus@auth.jitsi.local/focus";
 /// The room.
-pub const ROOM: &str = "talk@internal.auth.jitsi.local";
-pub const JINGLE: &str = "urn:xmpp:jingle:1";
+pub(crate) const ROOM: &str = "talk@internal.auth.jitsi.local";
+pub(crate) const JINGLE: &str = "urn:xmpp:jingle:1";
 
 const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
 const ICE: &str = "urn:xmpp:jingle:transports:ice-udp:1";
@@ -28,7 +28,7 @@ const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 /// What the focus knows, for the test.
 #[derive(Clone, Default)]
-pub struct Load(Arc<Mutex<Known>>);
+pub(crate) struct Load(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
@@ -40,17 +40,17 @@ struct Known {
 
 impl Load {
     /// What the bridge said last in the node.
-    pub fn stat(&self, name: &str) -> Option<String> {
+    pub(crate) fn stat(&self, name: &str) -> Option<String> {
         self.0.lock().unwrap().stats.get(name).cloned()
     }
 
     /// Participants that were made owners.
-    pub fn owners(&self) -> Vec<String> {
+    pub(crate) fn owners(&self) -> Vec<String> {
         self.0.lock().unwrap().owners.clone()
     }
 
     /// The focus ends.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.0.lock().unwrap().stop = true;
     }
 
@@ -63,7 +63,7 @@ impl Load {
 }
 
 /// Starts a focus.
-pub fn start(server: u16, load: Load) -> JoinHandle<Focus> {
+pub(crate) fn start(server: u16, load: Load) -> JoinHandle<Focus> {
     std::thread::spawn(move || {
         let connection = Connection::log_in(server, "focus", "focus");
         let mut focus = Focus {
@@ -81,7 +81,7 @@ pub fn start(server: u16, load: Load) -> JoinHandle<Focus> {
     })
 }
 
-pub struct Focus {
+pub(crate) struct Focus {
     connection: Connection,
     load: Load,
     ids: usize,
@@ -111,7 +111,7 @@ impl Focus {
 
     /// Its server has been away, and rooms with it: it comes back under its name, which owns its
     /// conference.
-    pub fn resume(mut self, server: u16) -> JoinHandle<Self> {
+    pub(crate) fn resume(mut self, server: u16) -> JoinHandle<Self> {
         self.load.forget();
         std::thread::spawn(move || {
             self.connection = Connection::log_in(server, "focus", "focus");
@@ -123,7 +123,7 @@ impl Focus {
     }
 
     /// The endpoints that the bridge has in the conference.
-    pub fn endpoints(&mut self) -> Vec<String> {
+    pub(crate) fn endpoints(&mut self) -> Vec<String> {
         let id = self.conference.clone().unwrap();
         let look = format!("<conference xmlns='{COLIBRI}' id='{id}'/>");
         let answer = self.ask(COMPONENT, "set", &look);
@@ -134,7 +134,7 @@ impl Focus {
     }
 
     /// Which way somebody's audio goes from now on, as the bridge sees it.
-    pub fn direct_audio(&mut self, nick: &str, direction: &str) {
+    pub(crate) fn direct_audio(&mut self, nick: &str, direction: &str) {
         let (id, channel) =
             (self.conference.clone().unwrap(), &self.occupants[nick].channels["audio"]);
         let update = format!(
@@ -146,7 +146,7 @@ impl Focus {
     }
 
     /// Everybody is gone.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         for nick in self.occupants.keys().cloned().collect::<Vec<_>>() {
             self.gone(&nick);
         }

@@ -15,9 +15,9 @@ use rialto::colibri::{ConferenceModify, json, xml};
 use crate::wire::Connection;
 
 /// The brewery.
-pub const BREWERY: &str = "jvbbrewery@internal.auth.jitsi.local";
+pub(crate) const BREWERY: &str = "jvbbrewery@internal.auth.jitsi.local";
 /// The bridge's nickname there.
-pub const NICK: &str = "bridge";
+pub(crate) const NICK: &str = "bridge";
 
 struct Focus {
     connection: Connection,
@@ -26,7 +26,7 @@ struct Focus {
 }
 
 /// Serves on a port of the system's choice; gives the address.
-pub async fn serve(server: u16) -> String {
+pub(crate) async fn serve(server: u16) -> String {
     let enter = move || {
         let mut connection = Connection::log_in(server, "focus", "today");
         connection.enter(BREWERY, "focus");

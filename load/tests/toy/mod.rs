@@ -41,7 +41,7 @@ use webrtc_util::{Conn, KeyingMaterialExporter};
 
 /// What the toy does wrong on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     None,
     /// Refuses every conference.
     Refuses,
@@ -75,7 +75,7 @@ struct Member {
 type Out = (Sealer, mpsc::UnboundedSender<Vec<u8>>);
 
 /// Starts one; its HTTP address.
-pub async fn start(flaw: Flaw) -> String {
+pub(crate) async fn start(flaw: Flaw) -> String {
     let certificate = Certificate::generate_self_signed(vec!["toy".to_owned()]).unwrap();
     let digest = Sha256::digest(certificate.certificate[0].as_ref());
     let mut hex: Vec<_> = digest.iter().map(|byte| format!("{byte:02X}")).collect();

@@ -30,7 +30,7 @@ pub(super) struct PcapFile {
 
 impl PcapFile {
     /// A new file that only its owner can read: what people say is in it.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut file = BufWriter::new(file);
         let mut head = Vec::with_capacity(24);
@@ -48,17 +48,17 @@ impl PcapFile {
     }
 
     /// Its length in bytes.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.written
     }
 
     /// Whoever looks finds what was written so far.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
 
     /// Adds a packet at a time since 1970, µs. False: the file is full.
-    pub fn write(&mut self, packet: &Tapped, at_us: u64) -> io::Result<bool> {
+    pub(super) fn write(&mut self, packet: &Tapped, at_us: u64) -> io::Result<bool> {
         let len = HEADERS + packet.bytes.len();
         let (Ok(total), true) = (u16::try_from(len), self.written < MAX_BYTES) else {
             self.file.flush()?;

@@ -68,18 +68,18 @@ impl Writer {
     }
 
     /// Copies that were not written, in all.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
     /// Captures that there was no room for, in all.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// Begins a file that is written until the last clone of the tap is gone. Waits for nothing: what
     /// became of the file is told later, and the tap is closed if nothing did.
-    pub fn begin(
+    pub(crate) fn begin(
         &self,
         path: PathBuf,
     ) -> Result<(Tap, oneshot::Receiver<io::Result<()>>), CaptureError> {

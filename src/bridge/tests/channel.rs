@@ -14,7 +14,7 @@ use crate::{
 const MEETING: &str = "m";
 
 /// A conference of two with channels, and what each heard first taken.
-pub async fn two() -> (Rig, Channel, Channel) {
+pub(crate) async fn two() -> (Rig, Channel, Channel) {
     let rig =
         rig(BridgeConfig { announced_version: Some("Rialto 1".into()), ..BridgeConfig::default() });
     rig.create(MEETING, "alice").await.unwrap();
@@ -37,7 +37,7 @@ pub async fn two() -> (Rig, Channel, Channel) {
 }
 
 /// What waits for a client.
-pub fn heard(channel: &Channel) -> Vec<Value> {
+pub(crate) fn heard(channel: &Channel) -> Vec<Value> {
     std::iter::from_fn(|| match channel.try_next()? {
         Outgoing::Text(text) => Some(serde_json::from_str(&text).unwrap()),
         Outgoing::Close(_) => None,

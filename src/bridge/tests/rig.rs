@@ -20,7 +20,7 @@ use crate::{
 
 /// Transports that remember what was asked of them.
 #[derive(Clone, Default)]
-pub struct Pretended {
+pub(crate) struct Pretended {
     calls: Arc<Mutex<HashMap<EndpointId, Vec<String>>>>,
     heard: Arc<Mutex<HashMap<EndpointId, Instant>>>,
 }
@@ -30,12 +30,12 @@ impl Pretended {
         self.calls.lock().unwrap().entry(endpoint).or_default().push(what);
     }
 
-    pub fn calls(&self, endpoint: u32) -> Vec<String> {
+    pub(crate) fn calls(&self, endpoint: u32) -> Vec<String> {
         self.calls.lock().unwrap().get(&EndpointId(endpoint)).cloned().unwrap_or_default()
     }
 
     /// An answer to a consent check comes now.
-    pub fn hear(&self, endpoint: EndpointId) {
+    pub(crate) fn hear(&self, endpoint: EndpointId) {
         let now = tokio::time::Instant::now().into_std();
         self.heard.lock().unwrap().insert(endpoint, now);
     }
@@ -96,7 +96,7 @@ impl TransportPort for Pretended {
 }
 
 /// A bridge and all that it is connected to.
-pub struct Rig {
+pub(crate) struct Rig {
     pub bridge: Bridge,
     pub transports: Pretended,
     pub recorder: Arc<Recorder>,
@@ -104,7 +104,7 @@ pub struct Rig {
     pub updates: mpsc::UnboundedSender<TransportUpdate>,
 }
 
-pub fn rig(config: BridgeConfig) -> Rig {
+pub(crate) fn rig(config: BridgeConfig) -> Rig {
     let (engine, recorder) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
     let transports = Pretended::default();
     let (media, media_events) = mpsc::channel(64);
@@ -115,35 +115,39 @@ pub fn rig(config: BridgeConfig) -> Rig {
 
 impl Rig {
     /// Sends a request in its JSON form; the answer in its JSON form.
-    pub async fn ask(&self, request: &Value) -> Result<Value, ColibriError> {
+    pub(crate) async fn ask(&self, request: &Value) -> Result<Value, ColibriError> {
         ask(&self.bridge, request).await
     }
 
     /// Creates a conference with one endpoint that takes and gives audio and video.
-    pub async fn create(&self, meeting: &str, endpoint: &str) -> Result<Value, ColibriError> {
+    pub(crate) async fn create(
+        &self,
+        meeting: &str,
+        endpoint: &str,
+    ) -> Result<Value, ColibriError> {
         let mut request = creation(meeting, endpoint);
         request["create"] = true.into();
         self.ask(&request).await
     }
 
     /// Adds an endpoint that takes and gives audio and video.
-    pub async fn join(&self, meeting: &str, endpoint: &str) -> Result<Value, ColibriError> {
+    pub(crate) async fn join(&self, meeting: &str, endpoint: &str) -> Result<Value, ColibriError> {
         self.ask(&creation(meeting, endpoint)).await
     }
 
     /// What the engine was told since the last call.
-    pub fn told(&self) -> Vec<Control> {
+    pub(crate) fn told(&self) -> Vec<Control> {
         self.recorder.take()
     }
 }
 
-pub async fn ask(bridge: &Bridge, request: &Value) -> Result<Value, ColibriError> {
+pub(crate) async fn ask(bridge: &Bridge, request: &Value) -> Result<Value, ColibriError> {
     let request = json::read_conference_modify(request.to_string().as_bytes(), None).unwrap();
     bridge.modify(request).await.map(|answer| json::write_conference_modified(&answer))
 }
 
 /// A request that creates an endpoint.
-pub fn creation(meeting: &str, endpoint: &str) -> Value {
+pub(crate) fn creation(meeting: &str, endpoint: &str) -> Value {
     serde_json::json!({
         "meeting-id": meeting,
         "endpoints": [{
@@ -160,7 +164,7 @@ pub fn creation(meeting: &str, endpoint: &str) -> Value {
 }
 
 /// A request that sets an endpoint's sources: a microphone and a simulcast camera.
-pub fn sources(meeting: &str, endpoint: &str, first_ssrc: u32) -> Value {
+pub(crate) fn sources(meeting: &str, endpoint: &str, first_ssrc: u32) -> Value {
     let s = first_ssrc;
     serde_json::json!({
         "meeting-id": meeting,

@@ -27,7 +27,7 @@ pub enum JsonError {
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Node {
+pub(super) enum Node {
     /// `null`.
     Null,
     /// `true` or `false`.
@@ -44,7 +44,7 @@ pub enum Node {
 
 impl Node {
     /// Reads a whole document.
-    pub fn parse(document: &[u8]) -> Result<Self, JsonError> {
+    pub(super) fn parse(document: &[u8]) -> Result<Self, JsonError> {
         serde_json::from_slice(document).map_err(|error| JsonError::Syntax(error.to_string()))
     }
 
@@ -126,7 +126,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
 /// Where a value is in the document.
 #[derive(Clone, Copy, Debug)]
-pub enum Path<'a> {
+pub(super) enum Path<'a> {
     /// The document.
     Root,
     /// A field of the value at the first path.
@@ -148,7 +148,7 @@ impl fmt::Display for Path<'_> {
 
 impl Path<'_> {
     /// A complaint about the value here.
-    pub fn error(&self, problem: impl Into<String>) -> JsonError {
+    pub(super) fn error(&self, problem: impl Into<String>) -> JsonError {
         let path = match self {
             Self::Root => "request".to_owned(),
             path => path.to_string(),
@@ -157,7 +157,7 @@ impl Path<'_> {
     }
 
     /// A complaint about the type of the value here.
-    pub fn expected(&self, what: &str, found: &Node) -> JsonError {
+    pub(super) fn expected(&self, what: &str, found: &Node) -> JsonError {
         self.error(format!("expected {what}, got {}", found.kind()))
     }
 }
@@ -165,7 +165,7 @@ impl Path<'_> {
 /// The fields of an object, each to be asked for by name; [`Fields::finish`] refuses those that
 /// nobody asked for.
 #[derive(Debug)]
-pub struct Fields<'a> {
+pub(super) struct Fields<'a> {
     path: &'a Path<'a>,
     entries: &'a [(String, Node)],
     /// Bit by bit, the fields that were asked for.
@@ -174,7 +174,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields of `node`, which must be an object.
-    pub fn new(node: &'a Node, path: &'a Path<'a>) -> Result<Self, JsonError> {
+    pub(super) fn new(node: &'a Node, path: &'a Path<'a>) -> Result<Self, JsonError> {
         match node {
             Node::Object(entries) => Ok(Self { path, entries, seen: Cell::new(0) }),
             other => Err(path.expected("object", other)),
@@ -182,14 +182,14 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field.
-    pub fn get(&self, name: &str) -> Option<&'a Node> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a Node> {
         let index = self.entries.iter().position(|(key, _)| key == name)?;
         self.seen.set(self.seen.get() | 1u64.checked_shl(index as u32).unwrap_or(0));
         self.entries.get(index).map(|(_, value)| value)
     }
 
     /// Reads a field, if it is there.
-    pub fn read<T>(
+    pub(super) fn read<T>(
         &self,
         name: &str,
         read: impl FnOnce(&'a Node, &Path<'_>) -> Result<T, JsonError>,
@@ -198,7 +198,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads a field that must be there.
-    pub fn required<T>(
+    pub(super) fn required<T>(
         &self,
         name: &str,
         read: impl FnOnce(&'a Node, &Path<'_>) -> Result<T, JsonError>,
@@ -207,12 +207,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads a boolean that is false when it is not there.
-    pub fn flag(&self, name: &str) -> Result<bool, JsonError> {
+    pub(super) fn flag(&self, name: &str) -> Result<bool, JsonError> {
         Ok(self.read(name, boolean)?.unwrap_or(false))
     }
 
     /// Reads an array, if it is there.
-    pub fn list<T>(
+    pub(super) fn list<T>(
         &self,
         name: &str,
         mut item: impl FnMut(&'a Node, &Path<'_>) -> Result<T, JsonError>,
@@ -229,7 +229,7 @@ impl<'a> Fields<'a> {
 
     /// Refuses fields that were not asked for. No object here has as many as 64 known fields, so
     /// what lies beyond the 64th cannot have been asked for.
-    pub fn finish(&self) -> Result<(), JsonError> {
+    pub(super) fn finish(&self) -> Result<(), JsonError> {
         let seen = |index: usize| {
             u32::try_from(index).ok().and_then(|i| self.seen.get().checked_shr(i)).unwrap_or(0) & 1
         };
@@ -240,13 +240,13 @@ impl<'a> Fields<'a> {
     }
 
     /// All fields in the order of the document, for objects whose names are data.
-    pub fn entries(&self) -> &'a [(String, Node)] {
+    pub(super) fn entries(&self) -> &'a [(String, Node)] {
         self.entries
     }
 }
 
 /// Reads a string.
-pub fn string(node: &Node, path: &Path<'_>) -> Result<String, JsonError> {
+pub(super) fn string(node: &Node, path: &Path<'_>) -> Result<String, JsonError> {
     match node {
         Node::String(value) => Ok(value.clone()),
         other => Err(path.expected("string", other)),
@@ -254,7 +254,7 @@ pub fn string(node: &Node, path: &Path<'_>) -> Result<String, JsonError> {
 }
 
 /// Reads a boolean.
-pub fn boolean(node: &Node, path: &Path<'_>) -> Result<bool, JsonError> {
+pub(super) fn boolean(node: &Node, path: &Path<'_>) -> Result<bool, JsonError> {
     match node {
         Node::Bool(value) => Ok(*value),
         other => Err(path.expected("boolean", other)),
@@ -262,7 +262,7 @@ pub fn boolean(node: &Node, path: &Path<'_>) -> Result<bool, JsonError> {
 }
 
 /// Reads a whole number that `T` can hold.
-pub fn integer<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T, JsonError> {
+pub(super) fn integer<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T, JsonError> {
     match node {
         Node::Number(number) => number
             .as_i64()
@@ -273,7 +273,7 @@ pub fn integer<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T, JsonE
 }
 
 /// Reads a whole number that may be written as a string, as attributes of XML are.
-pub fn attribute<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T, JsonError> {
+pub(super) fn attribute<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T, JsonError> {
     match node {
         Node::String(text) => text
             .parse::<i64>()
@@ -286,7 +286,7 @@ pub fn attribute<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T, Jso
 }
 
 /// Reads a string that may be written as a number.
-pub fn text(node: &Node, path: &Path<'_>) -> Result<String, JsonError> {
+pub(super) fn text(node: &Node, path: &Path<'_>) -> Result<String, JsonError> {
     match node {
         Node::Number(number) => Ok(number.to_string()),
         Node::String(_) => string(node, path),

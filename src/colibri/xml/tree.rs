@@ -11,60 +11,60 @@ const MAX_QUOTED: usize = 64;
 
 /// An element to read, and the way to it.
 #[derive(Clone, Copy)]
-pub struct Node<'a> {
+pub(crate) struct Node<'a> {
     element: &'a Element,
     parent: Option<&'a Node<'a>>,
 }
 
 impl<'a> Node<'a> {
     /// The element at the top.
-    pub fn root(element: &'a Element) -> Self {
+    pub(crate) fn root(element: &'a Element) -> Self {
         Self { element, parent: None }
     }
 
     /// An attribute that is not there is nothing.
-    pub fn attr(&self, name: &str) -> Option<String> {
+    pub(crate) fn attr(&self, name: &str) -> Option<String> {
         self.element.attr(name).map(str::to_owned)
     }
 
     /// An attribute that must be there.
-    pub fn required(&self, name: &str) -> Result<String, ColibriError> {
+    pub(crate) fn required(&self, name: &str) -> Result<String, ColibriError> {
         self.attr(name).ok_or_else(|| self.missing(name))
     }
 
     /// `true`, in any case, is true; everything else is not.
-    pub fn flag(&self, name: &str) -> bool {
+    pub(crate) fn flag(&self, name: &str) -> bool {
         self.element.attr(name).is_some_and(is_true)
     }
 
     /// A flag that may be left unsaid.
-    pub fn maybe_flag(&self, name: &str) -> Option<bool> {
+    pub(crate) fn maybe_flag(&self, name: &str) -> Option<bool> {
         self.element.attr(name).map(is_true)
     }
 
     /// A number that may be missing but not wrong.
-    pub fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, ColibriError> {
+    pub(crate) fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, ColibriError> {
         let Some(value) = self.element.attr(name) else { return Ok(None) };
         value.trim().parse().map(Some).map_err(|_| self.wrong(name, value))
     }
 
     /// A number that counts as missing when it is wrong.
-    pub fn number_if_any<T: FromStr>(&self, name: &str) -> Option<T> {
+    pub(crate) fn number_if_any<T: FromStr>(&self, name: &str) -> Option<T> {
         self.element.attr(name)?.trim().parse().ok()
     }
 
     /// All text inside, without white space around it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.element.text().trim().to_owned()
     }
 
     /// Whether there is such a child.
-    pub fn has(&self, name: &str, namespace: &str) -> bool {
+    pub(crate) fn has(&self, name: &str, namespace: &str) -> bool {
         self.element.has_child(name, namespace)
     }
 
     /// The first such child.
-    pub fn first<T>(
+    pub(crate) fn first<T>(
         &self,
         name: &str,
         namespace: &str,
@@ -74,7 +74,7 @@ impl<'a> Node<'a> {
     }
 
     /// All such children.
-    pub fn all<T>(
+    pub(crate) fn all<T>(
         &self,
         name: &str,
         namespace: &str,
@@ -84,7 +84,7 @@ impl<'a> Node<'a> {
     }
 
     /// All such children that can be read.
-    pub fn readable<T>(
+    pub(crate) fn readable<T>(
         &self,
         name: &str,
         namespace: &str,
@@ -94,18 +94,22 @@ impl<'a> Node<'a> {
     }
 
     /// All such children that can be read, of whatever namespace.
-    pub fn readable_of_any<T>(&self, name: &str, read: impl Fn(&Node<'_>) -> Option<T>) -> Vec<T> {
+    pub(crate) fn readable_of_any<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Node<'_>) -> Option<T>,
+    ) -> Vec<T> {
         let children = self.element.children().filter(|child| child.name() == name);
         children.filter_map(|child| read(&self.inner(child))).collect()
     }
 
     /// What is wrong here.
-    pub fn error(&self, problem: &str) -> ColibriError {
+    pub(crate) fn error(&self, problem: &str) -> ColibriError {
         ColibriError::bad_request(format!("{}: {problem}", self.path()))
     }
 
     /// An attribute has a value that it cannot have.
-    pub fn wrong(&self, name: &str, value: &str) -> ColibriError {
+    pub(crate) fn wrong(&self, name: &str, value: &str) -> ColibriError {
         let quoted: String = value.chars().take(MAX_QUOTED).collect();
         self.error(&format!("{name} cannot be {quoted:?}"))
     }
@@ -139,16 +143,16 @@ fn is_true(value: &str) -> bool {
 }
 
 /// An element under construction.
-pub struct Out(Element);
+pub(crate) struct Out(Element);
 
 impl Out {
-    pub fn new(name: &str, namespace: &str) -> Self {
+    pub(crate) fn new(name: &str, namespace: &str) -> Self {
         Self(Element::bare(name, namespace))
     }
 
     /// An attribute. `name` is one of this program, and a name.
     #[expect(clippy::needless_pass_by_value, reason = "numbers and references read better so")]
-    pub fn put(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn put(mut self, name: &str, value: impl ToString) -> Self {
         match NcName::try_from(name) {
             Ok(name) => {
                 self.0.attrs_mut().insert(minidom::rxml::Namespace::NONE, name, value.to_string());
@@ -159,7 +163,7 @@ impl Out {
     }
 
     /// An attribute that may be missing.
-    pub fn some(self, name: &str, value: Option<impl ToString>) -> Self {
+    pub(crate) fn some(self, name: &str, value: Option<impl ToString>) -> Self {
         match value {
             Some(value) => self.put(name, value),
             None => self,
@@ -167,18 +171,18 @@ impl Out {
     }
 
     /// A flag, which is missing when it is not set.
-    pub fn flag(self, name: &str, value: bool) -> Self {
+    pub(crate) fn flag(self, name: &str, value: bool) -> Self {
         if value { self.put(name, true) } else { self }
     }
 
     /// A child.
-    pub fn child(mut self, child: Out) -> Self {
+    pub(crate) fn child(mut self, child: Out) -> Self {
         self.0.append_child(child.0);
         self
     }
 
     /// A child that may be missing.
-    pub fn maybe<T>(self, value: Option<T>, write: impl FnOnce(T) -> Out) -> Self {
+    pub(crate) fn maybe<T>(self, value: Option<T>, write: impl FnOnce(T) -> Out) -> Self {
         match value {
             Some(value) => self.child(write(value)),
             None => self,
@@ -186,12 +190,12 @@ impl Out {
     }
 
     /// An empty child that is there or not.
-    pub fn present(self, name: &str, namespace: &str, there: bool) -> Self {
+    pub(crate) fn present(self, name: &str, namespace: &str, there: bool) -> Self {
         if there { self.child(Out::new(name, namespace)) } else { self }
     }
 
     /// A child for each.
-    pub fn all<T>(mut self, values: &[T], write: impl Fn(&T) -> Out) -> Self {
+    pub(crate) fn all<T>(mut self, values: &[T], write: impl Fn(&T) -> Out) -> Self {
         for value in values {
             self.0.append_child(write(value).0);
         }
@@ -199,13 +203,13 @@ impl Out {
     }
 
     /// Text inside.
-    pub fn text(mut self, text: &str) -> Self {
+    pub(crate) fn text(mut self, text: &str) -> Self {
         self.0.append_node(DomNode::Text(text.to_owned()));
         self
     }
 
     /// The element.
-    pub fn done(self) -> Element {
+    pub(crate) fn done(self) -> Element {
         self.0
     }
 }

@@ -94,17 +94,17 @@ impl Edits {
 
 impl Room {
     /// A conference that has nobody. `sctp`: whether there are associations.
-    pub fn new(id: String, name: Option<String>, sctp: bool) -> Self {
+    pub(super) fn new(id: String, name: Option<String>, sctp: bool) -> Self {
         Self { meeting: meeting(&id), id, name, sctp, ..Self::default() }
     }
 
     /// Nobody is in it.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
     /// What the bridge has by now: endpoints end there by themselves.
-    pub fn sync(&mut self, alive: Option<&BTreeSet<String>>) {
+    pub(super) fn sync(&mut self, alive: Option<&BTreeSet<String>>) {
         self.exists = alive.is_some();
         let gone = |id: &String| alive.is_none_or(|alive| !alive.contains(id));
         // Whoever asked for it may not have waited for the answer.
@@ -116,7 +116,11 @@ impl Room {
     }
 
     /// Applies a request. `new_id` makes random numbers.
-    pub fn apply(&mut self, request: &Conference, new_id: &mut dyn FnMut() -> u64) -> Outcome {
+    pub(super) fn apply(
+        &mut self,
+        request: &Conference,
+        new_id: &mut dyn FnMut() -> u64,
+    ) -> Outcome {
         let mut edits = Edits::default();
         self.before.clone_from(&self.channels);
         self.admit(request);
@@ -428,7 +432,7 @@ impl Room {
     }
 
     /// The bridge has done what it was asked.
-    pub fn done(&mut self, asked: &str, answer: &ConferenceModified) {
+    pub(super) fn done(&mut self, asked: &str, answer: &ConferenceModified) {
         self.exists = true;
         if let Some(member) = self.members.get_mut(asked) {
             member.allocated = true;
@@ -442,7 +446,7 @@ impl Room {
 
     /// The bridge has refused something of these: their channels are what they were, and whom it does
     /// not have is not here either. What it did for others stays done.
-    pub fn refused(&mut self, endpoints: &BTreeSet<String>) {
+    pub(super) fn refused(&mut self, endpoints: &BTreeSet<String>) {
         self.members.retain(|_, member| member.allocated);
         let theirs = |channel: &Owned| endpoints.contains(&channel.endpoint);
         self.channels.retain(|_, channel| !theirs(channel));
@@ -452,7 +456,7 @@ impl Room {
     }
 
     /// The answer. `describe` gives our side of an endpoint's transport.
-    pub fn answer(
+    pub(super) fn answer(
         &self,
         draft: &Draft,
         graceful_shutdown: bool,

@@ -59,7 +59,7 @@ type Waiting = FuturesUnordered<Pin<Box<dyn Future<Output = Element> + Send>>>;
 
 impl Connection {
     /// Until it is told to stop.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut log = Log::new(&self.client);
         loop {
             let mut stop = self.stop.clone();

@@ -72,13 +72,13 @@ pub(super) struct Login {
 
 impl Login {
     /// `nonce`: never the same twice.
-    pub fn new(account: Account, nonce: [u8; 18]) -> Self {
+    pub(super) fn new(account: Account, nonce: [u8; 18]) -> Self {
         let stage = Stage::Open;
         Self { account, nonce, encrypted: false, authenticated: false, stage }
     }
 
     /// What a client sends first (RFC 6120 section 4.7).
-    pub fn open(&self) -> Vec<u8> {
+    pub(super) fn open(&self) -> Vec<u8> {
         let to = escape(&self.account.domain);
         format!(
             "<?xml version='1.0'?><stream:stream to='{to}' version='1.0' xml:lang='en' \
@@ -88,14 +88,14 @@ impl Login {
     }
 
     /// TLS is there: what to send.
-    pub fn encrypted(&mut self) -> Vec<u8> {
+    pub(super) fn encrypted(&mut self) -> Vec<u8> {
         self.encrypted = true;
         self.stage = Stage::Open;
         self.open()
     }
 
     /// Takes what came.
-    pub fn on_event(&mut self, event: StreamEvent) -> Result<Next, Cause> {
+    pub(super) fn on_event(&mut self, event: StreamEvent) -> Result<Next, Cause> {
         match event {
             StreamEvent::Close => Err(Cause::Closed),
             StreamEvent::Open(head) => self.on_open(&head),

@@ -56,12 +56,12 @@ impl Stress {
 
 impl Publisher {
     /// What there is to say now.
-    pub fn stats(&self) -> Element {
+    pub(super) fn stats(&self) -> Element {
         presence::stats(&self.report.read(), self.whitelist.as_deref())
     }
 
     /// Publishes until nobody listens.
-    pub async fn run(self, to: watch::Sender<Element>) {
+    pub(super) async fn run(self, to: watch::Sender<Element>) {
         // What there was to say at the start is published already.
         let start = tokio::time::Instant::now() + self.interval;
         let mut ticks = interval_at(start, self.interval.max(LOOK_INTERVAL));

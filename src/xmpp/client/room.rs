@@ -91,7 +91,7 @@ pub(super) struct Room {
 
 impl Room {
     /// `jid` is bare and in lower case, as servers answer. `jitter` is between 0 and 1.
-    pub fn new(jid: &str, nickname: &str, now: Instant, jitter: fn() -> f64) -> Self {
+    pub(super) fn new(jid: &str, nickname: &str, now: Instant, jitter: fn() -> f64) -> Self {
         Self {
             jid: jid.to_owned(),
             nickname: nickname.to_owned(),
@@ -104,16 +104,16 @@ impl Room {
         }
     }
 
-    pub fn jid(&self) -> &str {
+    pub(super) fn jid(&self) -> &str {
         &self.jid
     }
 
-    pub fn joined(&self) -> bool {
+    pub(super) fn joined(&self) -> bool {
         matches!(self.state, State::Joined(_))
     }
 
     /// When to call [`Room::on_time`] at the latest.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Waiting(at) | State::Joining(at) => Some(at),
             State::Joined(since) => echo_due(since).into_iter().chain(self.configure_at).min(),
@@ -121,7 +121,7 @@ impl Room {
     }
 
     /// Does what is due.
-    pub fn on_time(&mut self, now: Instant, out: &mut Vec<RoomOut>) {
+    pub(super) fn on_time(&mut self, now: Instant, out: &mut Vec<RoomOut>) {
         if self.deadline().is_none_or(|at| at > now) {
             return;
         }
@@ -141,7 +141,7 @@ impl Room {
     }
 
     /// Says how the bridge is, when it is in the room.
-    pub fn publish(&mut self, stats: &Element, now: Instant, out: &mut Vec<RoomOut>) {
+    pub(super) fn publish(&mut self, stats: &Element, now: Instant, out: &mut Vec<RoomOut>) {
         if let State::Joined(since) = &mut self.state {
             since.get_or_insert(now);
             let mut presence = self.presence();
@@ -151,7 +151,7 @@ impl Room {
     }
 
     /// Leaves, and does not come back.
-    pub fn leave(&self, out: &mut Vec<RoomOut>) {
+    pub(super) fn leave(&self, out: &mut Vec<RoomOut>) {
         if !matches!(self.state, State::Waiting(_)) {
             let mut presence = self.presence();
             put(presence.attrs_mut(), "type", "unavailable");
@@ -160,7 +160,7 @@ impl Room {
     }
 
     /// Takes a presence from this room. Those of others are nothing to us.
-    pub fn on_presence(&mut self, presence: &Element, now: Instant, out: &mut Vec<RoomOut>) {
+    pub(super) fn on_presence(&mut self, presence: &Element, now: Instant, out: &mut Vec<RoomOut>) {
         let from = presence.attr("from").unwrap_or_default();
         let nickname = from.split_once('/').map(|(_, nickname)| nickname);
         let user = presence.get_child("x", MUC_USER);
@@ -187,7 +187,7 @@ impl Room {
     }
 
     /// Takes an answer from this room. `id`: for what may be asked next.
-    pub fn on_answer(&mut self, iq: &Element, id: String, out: &mut Vec<RoomOut>) {
+    pub(super) fn on_answer(&mut self, iq: &Element, id: String, out: &mut Vec<RoomOut>) {
         if self.configuring.is_none() || self.configuring.as_deref() != iq.attr("id") {
             return;
         }
@@ -213,7 +213,7 @@ impl Room {
     }
 
     /// Asks for the form of a room that is new: it is locked until its owner has answered it.
-    pub fn configure(&mut self, id: String) -> Element {
+    pub(super) fn configure(&mut self, id: String) -> Element {
         let mut iq = self.iq("get", &id);
         iq.append_child(Element::bare("query", MUC_OWNER));
         self.configuring = Some(id);

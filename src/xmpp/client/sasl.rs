@@ -22,7 +22,7 @@ pub(super) enum Mechanism {
 
 impl Mechanism {
     /// The best of those that a server offers.
-    pub fn best<'a>(offered: impl Iterator<Item = &'a str>, plain: bool) -> Option<Self> {
+    pub(super) fn best<'a>(offered: impl Iterator<Item = &'a str>, plain: bool) -> Option<Self> {
         let mut best = None;
         for name in offered {
             let known = match name.trim() {
@@ -42,7 +42,7 @@ impl Mechanism {
         self as u8
     }
 
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha1 => "SCRAM-SHA-1",
@@ -77,7 +77,7 @@ pub(super) struct Sasl {
 
 impl Sasl {
     /// `nonce`: never the same twice.
-    pub fn new(mechanism: Mechanism, user: &str, password: &str, nonce: [u8; 18]) -> Self {
+    pub(super) fn new(mechanism: Mechanism, user: &str, password: &str, nonce: [u8; 18]) -> Self {
         Self {
             mechanism,
             user: user.to_owned(),
@@ -88,7 +88,7 @@ impl Sasl {
     }
 
     /// What `<auth>` holds.
-    pub fn initial(&self) -> String {
+    pub(super) fn initial(&self) -> String {
         STANDARD.encode(match self.mechanism {
             Mechanism::Plain => format!("\0{}\0{}", self.user, self.password),
             _ => format!("n,,{}", self.first_bare()),
@@ -96,7 +96,7 @@ impl Sasl {
     }
 
     /// The response to a challenge, as they are in XML.
-    pub fn respond(&mut self, challenge: &str) -> Result<String, SaslError> {
+    pub(super) fn respond(&mut self, challenge: &str) -> Result<String, SaslError> {
         if self.mechanism == Mechanism::Plain || self.expected.is_some() {
             return Err(SaslError::Challenge);
         }
@@ -124,7 +124,7 @@ impl Sasl {
     }
 
     /// What `<success>` holds, which ends the exchange.
-    pub fn finish(&self, last: &str) -> Result<(), SaslError> {
+    pub(super) fn finish(&self, last: &str) -> Result<(), SaslError> {
         if self.mechanism == Mechanism::Plain {
             return Ok(());
         }

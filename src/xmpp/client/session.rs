@@ -63,7 +63,7 @@ pub(super) struct Session {
 
 impl Session {
     /// `rooms`: bare JIDs and nicknames.
-    pub fn new(
+    pub(super) fn new(
         bound: &Bound,
         rooms: Vec<Room>,
         about: About,
@@ -86,23 +86,23 @@ impl Session {
     }
 
     /// Only whom this pattern means may ask for conferences and health.
-    pub fn only(mut self, authorized: Option<SourcePattern>) -> Self {
+    pub(super) fn only(mut self, authorized: Option<SourcePattern>) -> Self {
         self.authorized = authorized;
         self
     }
 
     /// The next thing to do. Ask after every other call until there is nothing.
-    pub fn next(&mut self) -> Option<Out> {
+    pub(super) fn next(&mut self) -> Option<Out> {
         self.out.pop_front()
     }
 
     /// Rooms that the bridge is in.
-    pub fn joined(&self) -> usize {
+    pub(super) fn joined(&self) -> usize {
         self.rooms.iter().filter(|room| room.joined()).count()
     }
 
     /// When to call [`Session::on_time`] at the latest.
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         let life = match self.pinged {
             Some(at) => at + PING_TIMEOUT,
             None => self.heard + PING_AFTER,
@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Does what is due.
-    pub fn on_time(&mut self, now: Instant) -> Result<(), Cause> {
+    pub(super) fn on_time(&mut self, now: Instant) -> Result<(), Cause> {
         match self.pinged {
             Some(at) if now >= at + PING_TIMEOUT => return Err(Cause::Silent),
             None if now >= self.heard + PING_AFTER => {
@@ -129,13 +129,13 @@ impl Session {
     }
 
     /// Bytes came, if not a stanza yet.
-    pub fn on_life(&mut self, now: Instant) {
+    pub(super) fn on_life(&mut self, now: Instant) {
         self.heard = now;
         self.pinged = None;
     }
 
     /// Takes what came.
-    pub fn on_event(&mut self, event: StreamEvent, now: Instant) -> Result<(), Cause> {
+    pub(super) fn on_event(&mut self, event: StreamEvent, now: Instant) -> Result<(), Cause> {
         self.on_life(now);
         let stanza = match event {
             StreamEvent::Stanza(stanza) => stanza,
@@ -171,14 +171,14 @@ impl Session {
     }
 
     /// There is something new to say of the bridge.
-    pub fn publish(&mut self, stats: Element, now: Instant) {
+    pub(super) fn publish(&mut self, stats: Element, now: Instant) {
         self.stats = stats;
         let stats = self.stats.clone();
         self.each_room(|room, out| room.publish(&stats, now, out));
     }
 
     /// Leaves every room, and the server.
-    pub fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.each_room(|room, out| room.leave(out));
         let mut presence = Element::bare("presence", CLIENT);
         put(presence.attrs_mut(), "type", "unavailable");

@@ -40,7 +40,7 @@ pub(super) struct Established {
 }
 
 impl Established {
-    pub fn jid(&self) -> &str {
+    pub(super) fn jid(&self) -> &str {
         &self.bound.jid
     }
 }
@@ -63,7 +63,7 @@ impl Unread {
     }
 
     /// The next event, if it has come.
-    pub fn event(&mut self) -> Result<Option<StreamEvent>, Cause> {
+    pub(super) fn event(&mut self) -> Result<Option<StreamEvent>, Cause> {
         let mut rest = &self.bytes[..];
         let event = self.reader.read(&mut rest);
         let left = rest.len();
@@ -72,14 +72,14 @@ impl Unread {
     }
 
     /// Where to read to.
-    pub fn space(&mut self) -> &mut BytesMut {
+    pub(super) fn space(&mut self) -> &mut BytesMut {
         self.bytes.reserve(READ_SIZE);
         &mut self.bytes
     }
 }
 
 impl Wire {
-    pub fn new(io: Box<dyn Io>) -> Self {
+    pub(super) fn new(io: Box<dyn Io>) -> Self {
         Self { io, unread: Unread::new() }
     }
 
@@ -95,7 +95,7 @@ impl Wire {
     }
 
     /// Says goodbye, and does not wait for an answer.
-    pub async fn close(&mut self) {
+    pub(super) async fn close(&mut self) {
         let _ = timeout(PATIENCE, self.send(b"</stream:stream>")).await;
     }
 
@@ -181,20 +181,20 @@ pub(super) struct Unsent {
 }
 
 impl Unsent {
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.bytes.is_empty() && !self.unflushed
     }
 
     /// Sends some of it. May be given up at any time, and begun again.
-    pub async fn step(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Cause> {
+    pub(super) async fn step(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Cause> {
         if self.bytes.is_empty() {
             to.flush().await.map_err(broken)?;
             self.unflushed = false;
@@ -208,7 +208,7 @@ impl Unsent {
     }
 
     /// Sends all of it, and closes.
-    pub async fn finish(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Cause> {
+    pub(super) async fn finish(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Cause> {
         while !self.is_done() {
             self.step(to).await?;
         }

@@ -45,7 +45,13 @@ enum Wait {
 }
 
 impl Publisher {
-    pub fn new(service: &str, node: &str, item: String, interval: Duration, now: Instant) -> Self {
+    pub(super) fn new(
+        service: &str,
+        node: &str,
+        item: String,
+        interval: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             service: service.to_owned(),
             node: node.to_owned(),
@@ -59,17 +65,17 @@ impl Publisher {
     }
 
     /// The component has another JID than was thought.
-    pub fn rename(&mut self, item: &str) {
+    pub(super) fn rename(&mut self, item: &str) {
         item.clone_into(&mut self.item);
     }
 
     /// When [`Self::poll`] wants to be called.
-    pub fn next(&self) -> Instant {
+    pub(super) fn next(&self) -> Instant {
         self.waits.as_ref().map_or(self.due, |(_, _, since)| *since + PATIENCE)
     }
 
     /// What is sent now, if anything: an IQ without `from`. `stats`: `<stats>`.
-    pub fn poll(
+    pub(super) fn poll(
         &mut self,
         now: Instant,
         id: impl FnOnce() -> String,
@@ -98,13 +104,13 @@ impl Publisher {
     }
 
     /// Whether this answers what was asked last.
-    pub fn awaits(&self, iq: &Element) -> bool {
+    pub(super) fn awaits(&self, iq: &Element) -> bool {
         let ours = |id: &str| iq.attr("id") == Some(id) && iq.attr("from") == Some(&self.service);
         self.waits.as_ref().is_some_and(|(_, id, _)| ours(id))
     }
 
     /// Takes what was awaited ([`Self::awaits`]); what is sent next.
-    pub fn on_answer(
+    pub(super) fn on_answer(
         &mut self,
         now: Instant,
         iq: &Element,

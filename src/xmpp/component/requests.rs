@@ -54,7 +54,7 @@ pub(super) enum Step {
 pub(super) struct Reply(Element);
 
 impl Reply {
-    pub fn result(mut self, inside: Option<Element>) -> Element {
+    pub(super) fn result(mut self, inside: Option<Element>) -> Element {
         put(self.0.attrs_mut(), "type", "result");
         if let Some(inside) = inside {
             self.0.append_child(inside);
@@ -63,7 +63,7 @@ impl Reply {
     }
 
     /// `write` writes `<error>` for the namespace of the stanza.
-    pub fn error(mut self, write: impl FnOnce(&str) -> Element) -> Element {
+    pub(super) fn error(mut self, write: impl FnOnce(&str) -> Element) -> Element {
         put(self.0.attrs_mut(), "type", "error");
         let namespace = self.0.ns();
         self.0.append_child(write(&namespace));
@@ -71,7 +71,7 @@ impl Reply {
     }
 
     /// The bridge's health. A focus moves everybody away from a bridge that says it is not well.
-    pub fn health(self, health: Result<(), HealthError>) -> Element {
+    pub(super) fn health(self, health: Result<(), HealthError>) -> Element {
         match health {
             Ok(()) => self.result(None),
             Err(error) => self.refuse(Condition::InternalServerError, &error.message),

@@ -103,7 +103,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A connection that was just made.
-    pub fn new(config: &ComponentConfig, now: Instant) -> Self {
+    pub(super) fn new(config: &ComponentConfig, now: Instant) -> Self {
         let jid = config.jid();
         let mut focus = None;
         let mut publishers = Vec::new();
@@ -138,12 +138,12 @@ impl Session {
     }
 
     /// What is to be sent.
-    pub fn take_output(&mut self) -> Vec<u8> {
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 
     /// Sends a stanza. Whom it is from is added where that is missing.
-    pub fn send(&mut self, mut stanza: Element) {
+    pub(super) fn send(&mut self, mut stanza: Element) {
         if stanza.attr("from").is_none() {
             put(stanza.attrs_mut(), "from", &self.jid);
         }
@@ -152,12 +152,12 @@ impl Session {
     }
 
     /// Ends the stream, when nothing more is to be sent.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.out.extend_from_slice(b"</stream:stream>");
     }
 
     /// Takes bytes of the server.
-    pub fn receive(&mut self, now: Instant, mut bytes: &[u8]) -> Result<Vec<Event>, Lost> {
+    pub(super) fn receive(&mut self, now: Instant, mut bytes: &[u8]) -> Result<Vec<Event>, Lost> {
         let mut events = Vec::new();
         while let Some(event) = self.reader.read(&mut bytes)? {
             match event {
@@ -225,7 +225,7 @@ impl Session {
     }
 
     /// When [`Self::tick`] wants to be called.
-    pub fn next(&self) -> Instant {
+    pub(super) fn next(&self) -> Instant {
         if self.state != State::Up {
             return self.began + HANDSHAKE_TIME;
         }
@@ -235,7 +235,7 @@ impl Session {
     }
 
     /// Does what is due. `stats`: what is published; `focuses`: who has conferences.
-    pub fn tick(
+    pub(super) fn tick(
         &mut self,
         now: Instant,
         stats: impl Fn() -> Vec<(&'static str, Stat)>,

@@ -223,7 +223,7 @@ impl Core {
         let encoding = s.projection.target().or(s.projection.current());
         let source = s.source;
         if let Some(encoding) = encoding
-            && s.keyframes.grant(now, &limit)
+            && s.keyframes.granted.grant(now, &limit)
         {
             self.want_keyframe(source, encoding);
         }

@@ -361,8 +361,9 @@ impl Core {
             };
             let stream = e.receiver.streams.insert(Stream::new(feed_slot, feed, begin));
             let subscriber = feed.subscribe(Subscriber { receiver: slot, stream });
+            let keyframes = e.receiver.given_up.take(source);
             if let Some(s) = e.receiver.streams.get_mut(stream) {
-                s.subscriber = subscriber;
+                (s.subscriber, s.keyframes) = (subscriber, keyframes);
             }
             e.receiver.by_ssrc.insert(encoding.ssrc, stream);
             e.subscriptions.set(source, stream);
@@ -392,10 +393,12 @@ impl Core {
     ) {
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
         let random = self.next_random();
+        let (now, limit) = (self.now, self.config.keyframes.receiver);
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Some(stream) = e.subscriptions.remove(source) else { return };
         let Some(gone) = e.receiver.remove_stream(stream, random) else { return };
         let video = gone.is_video();
+        e.receiver.given_up.keep(source, gone.keyframes.clone(), now, &limit);
         if gone.packets > 0 {
             feedback::send_bye(e, gone.ssrc, out, &mut self.totals);
         }
@@ -447,7 +450,7 @@ impl Core {
 
     /// Decides anew what each receiver of a source gets, and asks for the keyframes that needs.
     pub(super) fn retarget(&mut self, source: SourceId) {
-        let now_ms = self.now_ms();
+        let (now, now_ms) = (self.now, self.now_ms());
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let Some(feed) = feed else { return };
         let mut waits = 0;
@@ -455,7 +458,7 @@ impl Core {
         for Subscriber { receiver, stream } in subscribers {
             let e = self.endpoints.get_mut(receiver);
             if let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(stream)) {
-                waits |= s.retarget(feed, now_ms);
+                waits |= s.retarget(feed, now, now_ms);
             }
         }
         self.want_keyframes(source, waits);
@@ -464,11 +467,11 @@ impl Core {
 
     /// Decides anew what one receiver of a source gets; nothing has changed for the others.
     pub(super) fn retarget_stream(&mut self, slot: EndpointSlot, stream: OutStreamSlot) {
-        let now_ms = self.now_ms();
+        let (now, now_ms) = (self.now, self.now_ms());
         let e = self.endpoints.get_mut(slot);
         let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(stream)) else { return };
         let Some(feed) = self.feeds.get_mut(s.feed) else { return };
-        let (source, waits) = (s.source, s.retarget(feed, now_ms));
+        let (source, waits) = (s.source, s.retarget(feed, now, now_ms));
         self.want_keyframes(source, waits);
         self.tell_wanted(source, false);
     }

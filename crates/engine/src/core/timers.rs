@@ -154,6 +154,7 @@ impl Core {
     /// A keyframe that was asked for may have been lost, or the request was. The sender's home decides
     /// when asking again can help. Only feeds that somebody waits for are visited.
     fn retry_keyframes(&mut self) {
+        let now = self.now;
         let mut waiting = std::mem::take(&mut self.waiting_feeds);
         waiting.retain(|slot| {
             let Some(feed) = self.feeds.get_mut(*slot) else { return false };
@@ -162,9 +163,9 @@ impl Core {
             if waits {
                 let source = feed.info.spec.id;
                 let ask = feed.subscribers.values().fold(0, |ask, subscriber| {
-                    let e = self.endpoints.get(subscriber.receiver);
-                    let stream = e.and_then(|e| e.receiver.streams.get(subscriber.stream));
-                    ask | stream.map_or(0, |s| s.keyframe_for(feed))
+                    let e = self.endpoints.get_mut(subscriber.receiver);
+                    let stream = e.and_then(|e| e.receiver.streams.get_mut(subscriber.stream));
+                    ask | stream.map_or(0, |s| s.keyframe_for(feed, now))
                 });
                 self.want_keyframes(source, ask);
             }

@@ -35,7 +35,7 @@ const GCM: [u16; 2] = [7, 8];
 
 /// Who answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// dimpl, in one of these versions.
     Dimpl(Versions),
     /// OpenSSL, with DTLS 1.2.
@@ -43,14 +43,14 @@ pub enum Answer {
 }
 
 /// What our side has under DTLS 1.2.
-pub struct Abilities {
+pub(crate) struct Abilities {
     suites: Vec<u16>,
     groups: Vec<u16>,
 }
 
 impl Abilities {
     /// As the library is set up.
-    pub fn of(config: &dimpl::Config) -> Self {
+    pub(crate) fn of(config: &dimpl::Config) -> Self {
         Self {
             suites: config.dtls12_cipher_suites().map(|suite| suite.suite().as_u16()).collect(),
             groups: config.kx_groups().map(|group| group.name().as_u16()).collect(),
@@ -60,13 +60,13 @@ impl Abilities {
 
 /// Datagrams with pieces of a ClientHello, until it is whole.
 #[derive(Default)]
-pub struct Held(Vec<Bytes>);
+pub(crate) struct Held(Vec<Bytes>);
 
 impl Held {
     /// Takes a datagram; one without a piece of a ClientHello is ignored. `Some`: it is time to
     /// answer, in this way, what [`Self::datagrams`] has. Of a hello with another random than the one
     /// that is held, nothing can be completed: the newer one stays.
-    pub fn take(&mut self, datagram: &[u8], ours: &Abilities) -> Option<Answer> {
+    pub(crate) fn take(&mut self, datagram: &[u8], ours: &Abilities) -> Option<Answer> {
         let pieces: Vec<_> = hello_pieces(datagram).collect();
         if pieces.is_empty() {
             return None;
@@ -87,12 +87,12 @@ impl Held {
     }
 
     /// What came, in the order in which it came.
-    pub fn datagrams(&self) -> &[Bytes] {
+    pub(crate) fn datagrams(&self) -> &[Bytes] {
         &self.0
     }
 
     /// The client's random, if the beginning has come.
-    pub fn random(&self) -> Option<&[u8]> {
+    pub(crate) fn random(&self) -> Option<&[u8]> {
         self.0.iter().find_map(|datagram| hello_pieces(datagram).find_map(|piece| piece.random()))
     }
 }
@@ -183,7 +183,7 @@ fn words(list: &[u8]) -> impl Iterator<Item = u16> {
 }
 
 /// For fuzzing: any bytes, as one datagram, as two, and as the message itself.
-pub fn fuzz(data: &[u8]) {
+pub(crate) fn fuzz(data: &[u8]) {
     let ours = Abilities { suites: vec![0xc02b], groups: vec![29] };
     let _ = choose(data, &ours);
     let (first, second) = data.split_at(data.len() / 2);

@@ -7,7 +7,7 @@ use rialto_srtp::{Keying, Profile};
 
 /// What an association wants or tells.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Send this to the peer.
     Packet(Bytes),
     /// The peer's certificate (DER), to be checked before any key is used.
@@ -24,7 +24,7 @@ pub enum Event {
 
 /// Why an association ended.
 #[derive(Debug, thiserror::Error)]
-pub enum DtlsError {
+pub(crate) enum DtlsError {
     /// The handshake took too long.
     #[error("timed out")]
     Timeout,
@@ -40,7 +40,7 @@ pub enum DtlsError {
 }
 
 /// One handshake and what follows it. Sans-IO: [`Self::poll`] after each call.
-pub trait Library: Send + Sync {
+pub(super) trait Library: Send + Sync {
     /// Takes a datagram. Malformed records are ignored; an error is final.
     fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError>;
 
@@ -65,7 +65,7 @@ pub trait Library: Send + Sync {
 
 /// The exporter's output is the client's key, the server's key, the client's salt, the server's salt
 /// (RFC 5764 section 4.2).
-pub fn keying(material: &[u8], profile: Profile, client: bool) -> Option<Keying> {
+pub(super) fn keying(material: &[u8], profile: Profile, client: bool) -> Option<Keying> {
     let (key, salt) = (profile.key_len(), profile.salt_len());
     if material.len() != 2 * (key + salt) {
         return None;

@@ -21,7 +21,7 @@ const MAX_WAITING: usize = 50;
 const MAX_DATAGRAM: usize = 65_536;
 
 /// The library's settings. The server asks for no cookie: ICE has proved the return path already.
-pub fn settings(config: &TransportConfig) -> Result<Arc<dimpl::Config>, Error> {
+pub(super) fn settings(config: &TransportConfig) -> Result<Arc<dimpl::Config>, Error> {
     dimpl::Config::builder()
         .handshake_timeout(config.dtls_timeout)
         .flight_start_rto(super::FIRST_RTO)
@@ -35,7 +35,7 @@ pub fn settings(config: &TransportConfig) -> Result<Arc<dimpl::Config>, Error> {
 
 /// Which versions to speak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Versions {
+pub(crate) enum Versions {
     /// The newest that both have.
     Newest,
     /// DTLS 1.2, although the client has 1.3.
@@ -43,7 +43,7 @@ pub enum Versions {
 }
 
 /// An association of the library.
-pub struct Dimpl {
+pub(super) struct Dimpl {
     inner: dimpl::Dtls,
     client: bool,
     next: Option<Instant>,
@@ -55,7 +55,7 @@ pub struct Dimpl {
 
 impl Dimpl {
     /// A server, or a client that says hello with the first [`Library::poll`].
-    pub fn new(
+    pub(super) fn new(
         config: &Arc<dimpl::Config>,
         pair: &dimpl::DtlsCertificate,
         client: bool,

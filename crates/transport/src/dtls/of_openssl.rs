@@ -57,7 +57,7 @@ const PROFILES: &str = "SRTP_AEAD_AES_128_GCM:SRTP_AEAD_AES_256_GCM:\
     SRTP_AES128_CM_SHA1_80:SRTP_AES128_CM_SHA1_32";
 
 /// What all associations with one certificate share.
-pub fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack> {
+pub(super) fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack> {
     let mut context = SslContext::builder(SslMethod::dtls())?;
     context.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
     let (certificate, key) = (X509::from_der(certificate)?, PKey::private_key_from_der(key)?);
@@ -83,7 +83,7 @@ pub fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack>
 }
 
 /// An association of the library.
-pub struct OpenSsl {
+pub(super) struct OpenSsl {
     stream: SslStream<Wire>,
     client: bool,
     done: bool,
@@ -132,7 +132,7 @@ impl Write for Wire {
 
 impl OpenSsl {
     /// A server, or a client that says hello with the first [`Library::poll`].
-    pub fn new(context: &SslContext, client: bool, now: Instant) -> Result<Self, DtlsError> {
+    pub(super) fn new(context: &SslContext, client: bool, now: Instant) -> Result<Self, DtlsError> {
         let mut ssl = Ssl::new(context)?;
         ssl.set_mtu(MTU)?;
         if client {

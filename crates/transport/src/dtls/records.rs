@@ -4,19 +4,19 @@
 use std::borrow::Cow;
 
 /// The longest handshake message that is passed on: a certificate of 16 KB with its issuers.
-pub const MAX_MESSAGE: usize = 32 * 1024;
+pub(super) const MAX_MESSAGE: usize = 32 * 1024;
 
 const CHANGE_CIPHER_SPEC: usize = 20;
 const ALERT: usize = 21;
-pub const HANDSHAKE: usize = 22;
+pub(super) const HANDSHAKE: usize = 22;
 /// Of DTLS 1.3, in plaintext only beside an unfinished handshake.
 const ACK: usize = 26;
-pub const CLIENT_HELLO: u8 = 1;
+pub(super) const CLIENT_HELLO: u8 = 1;
 const CLIENT_KEY_EXCHANGE: u8 = 16;
 
 /// What is left of a datagram.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Screened<'a> {
+pub(super) struct Screened<'a> {
     /// The records that may be passed on.
     pub bytes: Cow<'a, [u8]>,
     /// The description of an alert in plaintext, which is dropped: it proves nothing (RFC 6347
@@ -28,7 +28,7 @@ pub struct Screened<'a> {
 
 /// Drops the records that no library should see: plaintext alerts and data, handshake messages that
 /// are malformed or too long, records of unknown types. What is encrypted is the library's to judge.
-pub fn screen(datagram: &[u8]) -> Screened<'_> {
+pub(super) fn screen(datagram: &[u8]) -> Screened<'_> {
     let mut screened = Screened { bytes: Cow::Borrowed(datagram), alert: None, too_long: None };
     let mut kept = Vec::new();
     let mut rest = Input(datagram);
@@ -90,7 +90,7 @@ struct Record<'a> {
 }
 
 /// A piece of a handshake message (RFC 6347 section 4.2.2).
-pub struct Fragment<'a> {
+pub(super) struct Fragment<'a> {
     /// The message's type.
     pub kind: u8,
     /// Its number.
@@ -105,13 +105,13 @@ pub struct Fragment<'a> {
 
 impl<'a> Fragment<'a> {
     /// The random of the ClientHello of which this is the beginning.
-    pub fn random(&self) -> Option<&'a [u8]> {
+    pub(super) fn random(&self) -> Option<&'a [u8]> {
         if self.offset == 0 { self.bytes.get(2..34) } else { None }
     }
 }
 
 /// The pieces of a first ClientHello in a datagram, which may have several records.
-pub fn hello_pieces(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+pub(super) fn hello_pieces(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
     let mut records = Input(datagram);
     let mut record = Input(&[]);
     std::iter::from_fn(move || {
@@ -131,7 +131,7 @@ pub fn hello_pieces(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
 
 /// The records of a datagram, each on its own; what is left when one is cut short is not told. From a
 /// record with the short header of DTLS 1.3 on they stay together.
-pub fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Input(datagram);
     std::iter::from_fn(move || {
         let before = rest.0;
@@ -145,7 +145,7 @@ pub fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Whether there is a piece of a ClientKeyExchange: a client's last flight, again or not.
-pub fn has_key_exchange(datagram: &[u8]) -> bool {
+pub(super) fn has_key_exchange(datagram: &[u8]) -> bool {
     let mut records = Input(datagram);
     std::iter::from_fn(|| records.record())
         .filter(|record| record.kind == HANDSHAKE && record.epoch == 0)
@@ -156,11 +156,11 @@ pub fn has_key_exchange(datagram: &[u8]) -> bool {
 }
 
 /// What is left to read.
-pub struct Input<'a>(pub &'a [u8]);
+pub(super) struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
     /// So many bytes.
-    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
@@ -173,18 +173,18 @@ impl<'a> Input<'a> {
     }
 
     /// A number of two bytes.
-    pub fn u16(&mut self) -> Option<u16> {
+    pub(super) fn u16(&mut self) -> Option<u16> {
         self.take(2)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
     /// Bytes after their number in one byte.
-    pub fn vector8(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn vector8(&mut self) -> Option<&'a [u8]> {
         let length = self.number(1)?;
         self.take(length)
     }
 
     /// Bytes after their number in two bytes.
-    pub fn vector16(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn vector16(&mut self) -> Option<&'a [u8]> {
         let length = self.number(2)?;
         self.take(length)
     }

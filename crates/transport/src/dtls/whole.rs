@@ -7,7 +7,7 @@ const PLAIN_HEADER: usize = 13;
 const PLAIN: std::ops::RangeInclusive<u8> = 20..=26;
 
 /// Whether `datagram` holds records one after the other, each whole, and nothing else.
-pub fn is_well_formed(datagram: &[u8]) -> bool {
+pub(crate) fn is_well_formed(datagram: &[u8]) -> bool {
     let mut rest = datagram;
     while let Some(&first) = rest.first() {
         let after = if PLAIN.contains(&first) { after_plain(rest) } else { after_unified(rest) };

@@ -9,7 +9,7 @@ const MAX_PATHS: usize = 12;
 
 /// A pair of addresses on which something authenticated came.
 #[derive(Clone, Debug)]
-pub struct Path {
+pub(crate) struct Path {
     /// Ours.
     pub local: SocketAddr,
     /// The peer's.
@@ -24,28 +24,34 @@ pub struct Path {
 
 impl Path {
     /// Its addresses.
-    pub fn pair(&self) -> Pair {
+    pub(crate) fn pair(&self) -> Pair {
         (self.local, self.remote)
     }
 }
 
 /// The paths of an agent.
 #[derive(Default, Debug)]
-pub struct Paths(Vec<Path>);
+pub(super) struct Paths(Vec<Path>);
 
 impl Paths {
     /// The path of that pair.
-    pub fn get(&self, pair: Pair) -> Option<&Path> {
+    pub(super) fn get(&self, pair: Pair) -> Option<&Path> {
         self.0.iter().find(|path| path.pair() == pair)
     }
 
     /// All.
-    pub fn iter(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Path> {
         self.0.iter()
     }
 
     /// Notes a request of the peer.
-    pub fn request(&mut self, now: Instant, pair: Pair, nominated: bool, keep: Option<Pair>) {
+    pub(super) fn request(
+        &mut self,
+        now: Instant,
+        pair: Pair,
+        nominated: bool,
+        keep: Option<Pair>,
+    ) {
         let path = self.touch(now, pair, keep);
         if nominated {
             path.nominated = Some(now);
@@ -53,12 +59,12 @@ impl Paths {
     }
 
     /// Notes a response of the peer.
-    pub fn response(&mut self, now: Instant, pair: Pair, keep: Option<Pair>) {
+    pub(super) fn response(&mut self, now: Instant, pair: Pair, keep: Option<Pair>) {
         self.touch(now, pair, keep).answered = Some(now);
     }
 
     /// The liveliest validated path that was answered after `selected` was last heard.
-    pub fn rival(&self, selected: Pair) -> Option<&Path> {
+    pub(super) fn rival(&self, selected: Pair) -> Option<&Path> {
         let heard = self.get(selected)?.heard;
         self.0
             .iter()
@@ -67,17 +73,17 @@ impl Paths {
     }
 
     /// The validated path that a controlling peer nominated last.
-    pub fn nominee(&self) -> Option<&Path> {
+    pub(super) fn nominee(&self) -> Option<&Path> {
         self.0.iter().filter(|path| path.answered.is_some()).max_by_key(|path| path.nominated)
     }
 
     /// Forgets the paths to an address.
-    pub fn forget(&mut self, remote: SocketAddr) {
+    pub(super) fn forget(&mut self, remote: SocketAddr) {
         self.0.retain(|path| path.remote != remote);
     }
 
     /// Forgets that paths were ever answered.
-    pub fn invalidate(&mut self) {
+    pub(super) fn invalidate(&mut self) {
         for path in &mut self.0 {
             path.answered = None;
         }

@@ -1,14 +1,14 @@
 //! The Data Channel Establishment Protocol (RFC 8832): the peer opens, we agree.
 
 /// DATA_CHANNEL_ACK (RFC 8832 section 5.2).
-pub const ACK: [u8; 1] = [2];
+pub(super) const ACK: [u8; 1] = [2];
 
 const OPEN: u8 = 3;
 const HEADER: usize = 12;
 
 /// How messages of a channel are delivered (RFC 8832 section 5.1). Both directions have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reliability {
+pub(crate) enum Reliability {
     /// Every message arrives.
     Reliable,
     /// A message is given up after so many retransmissions.
@@ -19,7 +19,7 @@ pub enum Reliability {
 
 /// DATA_CHANNEL_OPEN (RFC 8832 section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Open<'a> {
+pub(crate) struct Open<'a> {
     /// Messages may overtake each other.
     pub unordered: bool,
     /// How hard delivery is tried.
@@ -32,7 +32,7 @@ pub struct Open<'a> {
 
 /// Why a message is no DATA_CHANNEL_OPEN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DcepError {
+pub(crate) enum DcepError {
     /// The message is of another type.
     #[error("not a DATA_CHANNEL_OPEN")]
     Type,
@@ -49,7 +49,7 @@ pub enum DcepError {
 
 impl<'a> Open<'a> {
     /// Reads a message.
-    pub fn parse(message: &'a [u8]) -> Result<Self, DcepError> {
+    pub(crate) fn parse(message: &'a [u8]) -> Result<Self, DcepError> {
         if message.first() != Some(&OPEN) {
             return Err(DcepError::Type);
         }
@@ -79,7 +79,7 @@ impl<'a> Open<'a> {
 
     /// Writes it, as a peer does in tests. Texts are cut at 65 535 bytes, where a length field ends.
     #[cfg(test)]
-    pub fn write(&self) -> Vec<u8> {
+    pub(crate) fn write(&self) -> Vec<u8> {
         let (kind, parameter) = match self.reliability {
             Reliability::Reliable => (0, 0),
             Reliability::Retransmissions(count) => (1, count),

@@ -12,14 +12,14 @@ const DATA: u8 = 0;
 
 /// The datagrams.
 #[derive(Default)]
-pub struct Held {
+pub(super) struct Held {
     datagrams: Vec<(Bytes, usize)>,
     bytes: usize,
 }
 
 impl Held {
     /// One more datagram, which the library gets too.
-    pub fn add(&mut self, datagram: &Bytes) {
+    pub(super) fn add(&mut self, datagram: &Bytes) {
         let fragments = fragments(datagram);
         if fragments > 0 {
             let cost = datagram.len() + fragments * FRAGMENT;
@@ -29,13 +29,13 @@ impl Held {
     }
 
     /// Forgets those that nobody else holds.
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.datagrams.retain(|(datagram, _)| !datagram.is_unique());
         self.bytes = self.datagrams.iter().map(|(_, cost)| cost).sum();
     }
 
     /// Memory behind what waits.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 }

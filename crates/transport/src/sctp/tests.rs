@@ -23,7 +23,7 @@ const PROTOCOL: &str = "http://jitsi.org/protocols/colibri";
 
 impl Sctp {
     /// A client's end, for tests of what is above.
-    pub fn client(now: Instant, counters: &mut TransportCounters) -> Self {
+    pub(crate) fn client(now: Instant, counters: &mut TransportCounters) -> Self {
         let mut client = Self::default();
         let config = sctp_proto::ClientConfig::new();
         client.association = client.endpoint.connect(config, PEER).ok();
@@ -32,7 +32,7 @@ impl Sctp {
     }
 
     /// The client opens the channel, once there is an association.
-    pub fn open(&mut self, now: Instant, counters: &mut TransportCounters) {
+    pub(crate) fn open(&mut self, now: Instant, counters: &mut TransportCounters) {
         let (_, association) = self.association.as_mut().unwrap();
         let open = Open {
             unordered: false,

@@ -9,7 +9,7 @@ const PER_SECOND: f64 = 50.0;
 
 /// A token bucket.
 #[derive(Debug)]
-pub struct Bucket {
+pub(super) struct Bucket {
     tokens: f64,
     refilled: Option<Instant>,
 }
@@ -22,7 +22,7 @@ impl Default for Bucket {
 
 impl Bucket {
     /// Takes a token, if there is one.
-    pub fn take(&mut self, now: Instant) -> bool {
+    pub(super) fn take(&mut self, now: Instant) -> bool {
         let elapsed = self.refilled.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.refilled = Some(now);
         self.tokens = (self.tokens + elapsed.as_secs_f64() * PER_SECOND).min(BURST);

@@ -17,7 +17,7 @@ use super::{
 
 impl Session {
     /// Takes a STUN request whose ufrag names this endpoint.
-    pub fn on_request(
+    pub(crate) fn on_request(
         &mut self,
         now: Instant,
         datagram: &TransportDatagram,
@@ -70,7 +70,7 @@ impl Session {
     }
 
     /// Takes the response to a request of one of the agents.
-    pub fn on_response(
+    pub(crate) fn on_response(
         &mut self,
         now: Instant,
         datagram: &TransportDatagram,

@@ -117,7 +117,7 @@ impl Session {
     }
 
     /// Another endpoint authenticated from an address of this one. `proved`: by an answer.
-    pub fn on_contest(
+    pub(crate) fn on_contest(
         &mut self,
         now: Instant,
         address: SocketAddr,
@@ -150,7 +150,7 @@ impl Session {
     }
 
     /// Another endpoint gave up the address at which this one claims to be.
-    pub fn on_yielded(
+    pub(crate) fn on_yielded(
         &mut self,
         now: Instant,
         address: SocketAddr,

@@ -14,7 +14,7 @@ const MAX_RECEIVED: usize = 64;
 
 /// Data of one endpoint.
 #[derive(Default)]
-pub struct Data {
+pub(super) struct Data {
     offered: bool,
     sctp: Option<Box<Sctp>>,
     received: Vec<Bytes>,
@@ -23,12 +23,12 @@ pub struct Data {
 
 impl Data {
     /// The peer may set up an association.
-    pub fn offer(&mut self) {
+    pub(super) fn offer(&mut self) {
         self.offered = true;
     }
 
     /// A packet of the peer.
-    pub fn receive(&mut self, packet: Bytes) {
+    pub(super) fn receive(&mut self, packet: Bytes) {
         if self.offered && self.received.len() < MAX_RECEIVED {
             self.received.push(packet);
         } else {
@@ -37,12 +37,12 @@ impl Data {
     }
 
     /// When [`Self::run`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.sctp.as_ref()?.poll_timeout()
     }
 
     /// See [`Sctp::send`].
-    pub fn send(
+    pub(super) fn send(
         &mut self,
         now: Instant,
         text: &str,
@@ -53,7 +53,7 @@ impl Data {
     }
 
     /// Does what is due: what happened in the channel, and packets for DTLS.
-    pub fn run(
+    pub(super) fn run(
         &mut self,
         now: Instant,
         counters: &mut TransportCounters,
@@ -80,7 +80,7 @@ impl Data {
 
     /// While there is no DTLS that could carry it: drops what came, and what there was when DTLS is
     /// gone for good.
-    pub fn idle(&mut self, closed: bool, counters: &mut TransportCounters) -> Vec<Event> {
+    pub(super) fn idle(&mut self, closed: bool, counters: &mut TransportCounters) -> Vec<Event> {
         let dropped = std::mem::take(&mut self.dropped) + self.received.len() as u64;
         counters.application_data_dropped += dropped;
         self.received.clear();
@@ -90,7 +90,7 @@ impl Data {
 
     /// As a client does: the first call sets up SCTP, the second opens the channel.
     #[cfg(test)]
-    pub fn connect(&mut self, now: Instant, counters: &mut TransportCounters) {
+    pub(super) fn connect(&mut self, now: Instant, counters: &mut TransportCounters) {
         self.offered = true;
         match &mut self.sctp {
             None => self.sctp = Some(Box::new(Sctp::client(now, counters))),
@@ -99,7 +99,7 @@ impl Data {
     }
 
     /// State for `/debug`.
-    pub fn debug(&self) -> Option<serde_json::Value> {
+    pub(super) fn debug(&self) -> Option<serde_json::Value> {
         self.sctp.as_ref().map(|sctp| sctp.debug())
     }
 }

@@ -8,7 +8,7 @@ use super::{super::redact::redact, Session};
 
 impl Session {
     /// State for `/debug`.
-    pub fn debug(&self, now: Instant) -> serde_json::Value {
+    pub(crate) fn debug(&self, now: Instant) -> serde_json::Value {
         let ago = |at: Instant| now.saturating_duration_since(at).as_millis() as u64;
         let paths: Vec<_> = self
             .current

@@ -26,7 +26,7 @@ const MAX_WAITING: usize = 16;
 const MAX_DATA_WAITING: usize = 128;
 
 /// What came of an event.
-pub enum Verdict {
+pub(super) enum Verdict {
     /// Nothing to tell.
     Nothing,
     /// Keys of a peer whose certificate matched.
@@ -41,7 +41,7 @@ pub enum Verdict {
 
 /// The association and what is known of the peer.
 #[derive(Default)]
-pub struct Media {
+pub(super) struct Media {
     dtls: Option<Dtls>,
     fingerprints: Vec<Fingerprint>,
     /// The peer's, until it is verified.
@@ -60,12 +60,12 @@ pub struct Media {
 
 impl Media {
     /// A path is there: the handshake has time until `ready_by`.
-    pub fn begin(&mut self, ready_by: Instant) {
+    pub(super) fn begin(&mut self, ready_by: Instant) {
         self.ready_by = Some(ready_by);
     }
 
     /// One more signalled fingerprint.
-    pub fn add_fingerprint(&mut self, fingerprint: Fingerprint) {
+    pub(super) fn add_fingerprint(&mut self, fingerprint: Fingerprint) {
         let known = self
             .fingerprints
             .iter()
@@ -76,7 +76,7 @@ impl Media {
     }
 
     /// Opens the association as the client, if there is none.
-    pub fn start_client(
+    pub(super) fn start_client(
         &mut self,
         now: Instant,
         certificate: &Certificate,
@@ -96,7 +96,7 @@ impl Media {
 
     /// Takes a datagram of the peer. Without an association it opens one, as `client` says: until the
     /// peer's role is signalled, whoever speaks first is the client.
-    pub fn on_datagram(
+    pub(super) fn on_datagram(
         &mut self,
         now: Instant,
         datagram: &[u8],
@@ -135,17 +135,17 @@ impl Media {
     }
 
     /// Alerts in plaintext that were ignored since the last call.
-    pub fn take_ignored_alerts(&mut self) -> u64 {
+    pub(super) fn take_ignored_alerts(&mut self) -> u64 {
         self.dtls.as_mut().map_or(0, Dtls::take_ignored_alerts)
     }
 
     /// Why the handshake failed, or what the peer may not have liked.
-    pub fn why(&self) -> Option<&str> {
+    pub(super) fn why(&self) -> Option<&str> {
         self.why.as_deref().or_else(|| self.dtls.as_ref()?.hint())
     }
 
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant) -> Verdict {
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Verdict {
         if !self.ready && self.ready_by.is_some_and(|by| now >= by) {
             let failed = self.why.is_some();
             let timeout = FailReason::DtlsTimeout;
@@ -160,25 +160,25 @@ impl Media {
     }
 
     /// When [`Self::handle_timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let by = self.ready_by.filter(|_| !self.ready);
         let dtls = self.dtls.as_ref().and_then(Dtls::poll_timeout);
         by.into_iter().chain(dtls).chain(self.data.poll_timeout()).min()
     }
 
     /// From now on the peer may set up SCTP.
-    pub fn offer_sctp(&mut self) {
+    pub(super) fn offer_sctp(&mut self) {
         self.data.offer();
     }
 
     /// Sets up SCTP and opens a channel, as a client does.
     #[cfg(test)]
-    pub fn connect_sctp(&mut self, now: Instant, counters: &mut TransportCounters) {
+    pub(super) fn connect_sctp(&mut self, now: Instant, counters: &mut TransportCounters) {
         self.data.connect(now, counters);
     }
 
     /// Sends a text in the data channel; see [`sctp::SendError`].
-    pub fn send_text(
+    pub(super) fn send_text(
         &mut self,
         now: Instant,
         text: &str,
@@ -188,7 +188,11 @@ impl Media {
     }
 
     /// Lets data channels do what is due, and says what happened in them.
-    pub fn exchange(&mut self, now: Instant, counters: &mut TransportCounters) -> Vec<sctp::Event> {
+    pub(super) fn exchange(
+        &mut self,
+        now: Instant,
+        counters: &mut TransportCounters,
+    ) -> Vec<sctp::Event> {
         if self.dtls.is_none() || !self.ready {
             return self.data.idle(self.closed, counters);
         }
@@ -210,7 +214,7 @@ impl Media {
 
     /// Compares the certificate with the fingerprints, as soon as both are there. No key leaves
     /// before that.
-    pub fn verify(&mut self) -> Verdict {
+    pub(super) fn verify(&mut self) -> Verdict {
         if let Some(certificate) = &self.certificate {
             if self.fingerprints.is_empty() {
                 return Verdict::Nothing;
@@ -234,12 +238,12 @@ impl Media {
     }
 
     /// What is to be sent, once there is a path.
-    pub fn take_packets(&mut self) -> Vec<Bytes> {
+    pub(super) fn take_packets(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.packets)
     }
 
     /// Says goodbye.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if let Some(dtls) = self.dtls.as_mut().filter(|_| self.connected) {
             dtls.close();
             self.poll();
@@ -249,22 +253,22 @@ impl Media {
     }
 
     /// The keys are in use.
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.ready
     }
 
     /// The association is over.
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// The protocol version, once known.
-    pub fn version(&self) -> Option<&'static str> {
+    pub(super) fn version(&self) -> Option<&'static str> {
         self.dtls.as_ref()?.version()
     }
 
     /// State for `/debug`.
-    pub fn debug(&self) -> serde_json::Value {
+    pub(super) fn debug(&self) -> serde_json::Value {
         json!({
             "role": self.dtls.as_ref().map(|d| if d.is_client() { "client" } else { "server" }),
             "version": self.version(),

@@ -39,7 +39,12 @@ fn check(ufrag: &str, pwd: &str) -> Result<(), CredentialError> {
 
 impl Session {
     /// Adds what the peer signalled.
-    pub fn set_remote(&mut self, now: Instant, remote: RemoteTransport, shared: &mut Shared) {
+    pub(crate) fn set_remote(
+        &mut self,
+        now: Instant,
+        remote: RemoteTransport,
+        shared: &mut Shared,
+    ) {
         if self.failed.is_some() {
             return;
         }
@@ -79,7 +84,7 @@ impl Session {
     }
 
     /// What a look-up of a candidate's name found.
-    pub fn add_resolved(
+    pub(crate) fn add_resolved(
         &mut self,
         now: Instant,
         wanted: &WantedName,

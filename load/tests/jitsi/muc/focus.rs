@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::{prosody::PATIENCE, wire::Connection};
 
 /// Where bridges are.
-pub const BREWERY: &str = "jvbbrewery@internal.auth.jitsi.local";
+pub(super) const BREWERY: &str = "jvbbrewery@internal.auth.jitsi.local";
 
 const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
 
@@ -32,7 +32,7 @@ type Answer = Result<ConferenceModified, ColibriError>;
 
 /// See the module. Clones are the same.
 #[derive(Clone)]
-pub struct Focus(Arc<Inner>);
+pub(super) struct Focus(Arc<Inner>);
 
 struct Inner {
     known: Mutex<Known>,
@@ -63,7 +63,7 @@ struct Meeting {
 
 impl Focus {
     /// Joins the brewery at a server, again and again.
-    pub fn start(server: u16) -> Self {
+    pub(super) fn start(server: u16) -> Self {
         let inner = Inner { known: Mutex::default(), meeting: tokio::sync::Mutex::default() };
         let focus = Self(Arc::new(inner));
         let runs = focus.clone();
@@ -120,7 +120,7 @@ impl Focus {
     }
 
     /// Ends.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         let mut known = self.known();
         known.stopped = true;
         if let Some(writer) = &known.writer {
@@ -129,12 +129,12 @@ impl Focus {
     }
 
     /// Waits until this bridge is in the brewery and has said how it is.
-    pub async fn sees(&self, nickname: &str) {
+    pub(super) async fn sees(&self, nickname: &str) {
         self.until(|known| known.bridges.contains_key(nickname)).await;
     }
 
     /// Waits until it is not there any more.
-    pub async fn misses(&self, nickname: &str) {
+    pub(super) async fn misses(&self, nickname: &str) {
         self.until(|known| !known.bridges.contains_key(nickname)).await;
     }
 
@@ -147,12 +147,12 @@ impl Focus {
     }
 
     /// The bridge that was chosen.
-    pub fn chosen(&self) -> Option<String> {
+    pub(super) fn chosen(&self) -> Option<String> {
         self.known().chosen.clone()
     }
 
     /// The least stressed of the bridges that want conferences.
-    pub fn choose(&self) -> String {
+    pub(super) fn choose(&self) -> String {
         let mut known = self.known();
         let usable = known.bridges.iter().filter(|(_, stats)| {
             let is = |name: &str, value| stats.get(name).map(String::as_str) == Some(value);
@@ -167,7 +167,7 @@ impl Focus {
     }
 
     /// Asks a bridge; the request is on its way when this returns.
-    pub fn ask(
+    pub(super) fn ask(
         &self,
         bridge: &str,
         request: &ConferenceModify,
@@ -192,7 +192,7 @@ impl Focus {
     }
 
     /// Serves clients on a port of the system's choice; where.
-    pub async fn serve(&self) -> String {
+    pub(super) async fn serve(&self) -> String {
         let router = Router::new()
             .route("/colibri/v2/conferences", post(come))
             .route("/colibri/v2/conferences/{meeting}", patch(tell))

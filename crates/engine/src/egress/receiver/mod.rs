@@ -3,6 +3,7 @@
 
 pub mod allotment;
 pub mod budget;
+pub mod given_up;
 pub mod history;
 pub mod link;
 pub mod numbers;
@@ -19,7 +20,8 @@ use slotmap::SlotMap;
 
 pub use self::stream::Stream;
 use self::{
-    allotment::Allotment, budget::ResendBudget, link::Link, numbers::SsrcNumbers, queue::Queue,
+    allotment::Allotment, budget::ResendBudget, given_up::GivenUp, link::Link,
+    numbers::SsrcNumbers, queue::Queue,
 };
 use crate::{dest::Dest, slots::OutStreamSlot};
 
@@ -53,6 +55,8 @@ pub struct Receiver {
     reported_rtt: Option<Duration>,
     /// What may be sent again.
     pub resend: ResendBudget,
+    /// What was asked for of sources that it no longer gets.
+    pub given_up: GivenUp,
     /// Packets and bytes sent.
     pub sent: (u64, u64),
     /// The same at the last snapshot.
@@ -75,6 +79,7 @@ impl Receiver {
             ice_rtt: None,
             reported_rtt: None,
             resend: ResendBudget::default(),
+            given_up: GivenUp::default(),
             sent: (0, 0),
             sent_before: (0, 0),
         }

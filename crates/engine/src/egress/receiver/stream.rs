@@ -10,7 +10,7 @@ use rialto_media::{
 use super::{history::History, numbers::FIRST, projection::Projection};
 use crate::{
     egress::{Feed, allocation::Explanation, ring::RingIndex},
-    ingress::{PacketMeta, keyframe::Granted},
+    ingress::{PacketMeta, keyframe::ReceiverRequests},
     slots::{FeedSlot, SubscriberSlot},
 };
 
@@ -39,8 +39,10 @@ pub struct Stream {
     pub projection: Projection,
     /// What was sent.
     pub history: History,
-    /// Limit of its keyframe requests.
-    pub keyframes: Granted,
+    /// Limits of its keyframe requests.
+    pub keyframes: ReceiverRequests,
+    /// The encoding that it waits for, once it has asked for a keyframe of it.
+    pub asked: Option<u8>,
     /// The receiver has keys and an address.
     pub ready: bool,
     /// Of each encoding, the first packet in the ring that was not looked at for this receiver.
@@ -109,7 +111,8 @@ impl Stream {
             payload_types: begin.payload_types,
             projection: Projection::new(begin.clock_rate, begin.next),
             history: History::default(),
-            keyframes: Granted::default(),
+            keyframes: ReceiverRequests::default(),
+            asked: None,
             ready: begin.ready,
             next: feed.begin(),
             queued: false,
@@ -167,7 +170,7 @@ impl Stream {
 
     /// Decides anew which encoding it gets. Returns the encoding of which it then needs a keyframe, as a
     /// mask.
-    pub fn retarget(&mut self, feed: &mut Feed, now_ms: u32) -> EncodingMask {
+    pub fn retarget(&mut self, feed: &mut Feed, now: Instant, now_ms: u32) -> EncodingMask {
         let active = feed.offered_encodings();
         let before = self.wanted();
         let target = match self.allocated {
@@ -180,22 +183,28 @@ impl Stream {
             _ => encodings::choose(active, feed.heights, self.terms.max_height)
                 .or(self.projection.current()),
         };
-        let _ = self.projection.set_target(target, now_ms);
+        if !self.projection.set_target(target, now_ms) || self.asked != target {
+            self.asked = None;
+        }
         let current = self.projection.current();
         self.projection.set_orphaned(active & encodings::bit(current) == 0);
         feed.wanted.change(before, self.wanted());
-        self.keyframe_for(feed)
+        self.keyframe_for(feed, now)
     }
 
     /// The encoding of which the receiver needs a keyframe that it could use, as a mask: of audio there
-    /// are none, and neither keys nor codec may be missing.
-    pub fn keyframe_for(&self, feed: &Feed) -> EncodingMask {
+    /// are none, and neither keys nor codec may be missing. Who switches too often waits longer.
+    pub fn keyframe_for(&mut self, feed: &Feed, now: Instant) -> EncodingMask {
         if !self.is_video() || !self.ready || !self.projection.waits() {
             return 0;
         }
         let Some(target) = self.projection.target() else { return 0 };
         let sent = feed.encodings.get(usize::from(target)).and_then(|e| e.payload_type);
         let reads = sent.is_none_or(|pt| self.payload_types.media(pt).is_some());
-        if reads { encodings::bit(Some(target)) } else { 0 }
+        if !reads || self.asked != Some(target) && !self.keyframes.switches.take(now) {
+            return 0;
+        }
+        self.asked = Some(target);
+        encodings::bit(Some(target))
     }
 }

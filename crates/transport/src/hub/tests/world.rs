@@ -17,11 +17,11 @@ use rialto_srtp::Keying;
 use super::super::*;
 use crate::{Fingerprint, RemoteCandidate, Setup};
 
-pub const BRIDGE: usize = 0;
-pub const CLIENT: usize = 1;
+pub(super) const BRIDGE: usize = 0;
+pub(super) const CLIENT: usize = 1;
 
 /// One end: a hub, what its engine knows, and what it said.
-pub struct Side {
+pub(super) struct Side {
     pub hub: Hub,
     pub bound: BTreeMap<SocketAddr, EndpointId>,
     pub selected: BTreeMap<EndpointId, Pair>,
@@ -44,7 +44,7 @@ struct Flying {
     bytes: Vec<u8>,
 }
 
-pub struct World {
+pub(super) struct World {
     pub now: Instant,
     pub sides: [Side; 2],
     /// Another client behind the socket of the first: both get what comes there.
@@ -64,21 +64,21 @@ pub struct World {
     order: u64,
 }
 
-pub fn addr(text: &str) -> SocketAddr {
+pub(super) fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-pub fn hub(locals: &[&str], config: TransportConfig, seed: u8, now: Instant) -> Hub {
+pub(super) fn hub(locals: &[&str], config: TransportConfig, seed: u8, now: Instant) -> Hub {
     let locals = locals.iter().map(|local| addr(local)).collect();
     Hub::new(config, locals, [seed; 32], now, Duration::from_secs(1_800_000_000)).unwrap()
 }
 
-pub fn options(controlling: bool) -> TransportOptions {
+pub(super) fn options(controlling: bool) -> TransportOptions {
     TransportOptions { controlling, label: Arc::from("conf/alice"), private_addresses: false }
 }
 
 impl Side {
-    pub fn new(hub: Hub) -> Self {
+    pub(super) fn new(hub: Hub) -> Self {
         Self {
             hub,
             bound: BTreeMap::new(),
@@ -91,7 +91,7 @@ impl Side {
         }
     }
 
-    pub fn saw(&self, update: &TransportUpdate) -> bool {
+    pub(super) fn saw(&self, update: &TransportUpdate) -> bool {
         self.updates.contains(update)
     }
 
@@ -149,7 +149,7 @@ impl Side {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let now = Instant::now();
         let config = TransportConfig::default;
         let bridge = hub(&["192.0.2.1:10000"], config(), seed as u8, now);
@@ -157,7 +157,7 @@ impl World {
         Self::with_hubs(seed, now, bridge, client)
     }
 
-    pub fn with_hubs(seed: u64, now: Instant, bridge: Hub, client: Hub) -> Self {
+    pub(super) fn with_hubs(seed: u64, now: Instant, bridge: Hub, client: Hub) -> Self {
         Self {
             now,
             sides: [Side::new(bridge), Side::new(client)],
@@ -174,18 +174,18 @@ impl World {
     }
 
     /// Creates the endpoint at both sides and signals everything. `setup`: the client's answer.
-    pub fn connect(&mut self, id: EndpointId, setup: Setup) {
+    pub(super) fn connect(&mut self, id: EndpointId, setup: Setup) {
         self.create(id, true, false);
         self.signal(id, setup);
     }
 
-    pub fn create(&mut self, id: EndpointId, bridge_controls: bool, client_controls: bool) {
+    pub(super) fn create(&mut self, id: EndpointId, bridge_controls: bool, client_controls: bool) {
         let now = self.now;
         self.sides[BRIDGE].hub.create(now, id, options(bridge_controls));
         self.sides[CLIENT].hub.create(now, id, options(client_controls));
     }
 
-    pub fn signal(&mut self, id: EndpointId, setup: Setup) {
+    pub(super) fn signal(&mut self, id: EndpointId, setup: Setup) {
         // The bridge offers actpass; what the client makes of that is its answer, so its hub is told
         // the opposite.
         let opposite = if setup == Setup::Active { Setup::Passive } else { Setup::Active };
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// What `side` signals of itself.
-    pub fn offer(&self, side: usize, id: EndpointId, setup: Setup) -> RemoteTransport {
+    pub(super) fn offer(&self, side: usize, id: EndpointId, setup: Setup) -> RemoteTransport {
         let local = self.sides[side].hub.describe(id).unwrap();
         let candidates = local.candidates.iter().map(|c| RemoteCandidate {
             foundation: c.foundation.clone(),
@@ -217,14 +217,14 @@ impl World {
         }
     }
 
-    pub fn signal_to(&mut self, side: usize, id: EndpointId, remote: RemoteTransport) {
+    pub(super) fn signal_to(&mut self, side: usize, id: EndpointId, remote: RemoteTransport) {
         let now = self.now;
         self.sides[side].hub.set_remote(now, id, remote);
         self.drain(side);
     }
 
     /// The client sets up SCTP and opens a channel.
-    pub fn connect_sctp(&mut self, id: EndpointId) -> bool {
+    pub(super) fn connect_sctp(&mut self, id: EndpointId) -> bool {
         let connect = |world: &mut Self| {
             let (hub, now) = (&mut world.sides[CLIENT].hub, world.now);
             hub.touch(now, id, |session, shared| session.connect_sctp(now, shared));
@@ -238,26 +238,31 @@ impl World {
         connected
     }
 
-    pub fn send_text(&mut self, side: usize, id: EndpointId, text: &str) -> Result<(), SendError> {
+    pub(super) fn send_text(
+        &mut self,
+        side: usize,
+        id: EndpointId,
+        text: &str,
+    ) -> Result<(), SendError> {
         let result = self.sides[side].hub.send_text(self.now, id, text);
         self.drain(side);
         result
     }
 
-    pub fn remove(&mut self, side: usize, id: EndpointId) {
+    pub(super) fn remove(&mut self, side: usize, id: EndpointId) {
         self.sides[side].hub.remove(id);
         self.drain(side);
     }
 
     /// Runs for so long.
-    pub fn run(&mut self, time: Duration) {
+    pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         self.run_until(end, |_| false);
         self.now = end;
     }
 
     /// Runs until the condition holds, at most until `end`. Says whether it held.
-    pub fn run_until(&mut self, end: Instant, mut done: impl FnMut(&Self) -> bool) -> bool {
+    pub(super) fn run_until(&mut self, end: Instant, mut done: impl FnMut(&Self) -> bool) -> bool {
         self.drain(BRIDGE);
         self.drain(CLIENT);
         while !done(self) {
@@ -273,11 +278,11 @@ impl World {
         true
     }
 
-    pub fn until(&mut self, seconds: u64, done: impl FnMut(&Self) -> bool) -> bool {
+    pub(super) fn until(&mut self, seconds: u64, done: impl FnMut(&Self) -> bool) -> bool {
         self.run_until(self.now + Duration::from_secs(seconds), done)
     }
 
-    pub fn until_ready(&mut self, id: EndpointId, seconds: u64) -> bool {
+    pub(super) fn until_ready(&mut self, id: EndpointId, seconds: u64) -> bool {
         self.until(seconds, |w| w.sides.iter().all(|s| s.keys.contains_key(&id)))
     }
 
@@ -311,7 +316,13 @@ impl World {
     }
 
     /// What a shard does with a datagram.
-    pub fn deliver(&mut self, to_side: usize, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    pub(super) fn deliver(
+        &mut self,
+        to_side: usize,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) {
         if let Some(mut ghost) = self.ghost.take_if(|_| to_side == CLIENT) {
             ghost.receive(self.now, from, to, bytes);
             self.drain_ghost(ghost);
