@@ -4,12 +4,17 @@
 //! done and from where, then what it needs. What is thrown comes from strangers, from the validated
 //! addresses of the two, and from a third endpoint with keys, whose packets are authentic and wrong.
 
+mod peer;
+mod script;
+
 use std::{net::SocketAddr, time::Duration};
 
 use rialto_media::{Drop, MediaType, Terms};
 use rialto_rtp::{Kind, demux};
 use rialto_srtp::Profile;
 
+use self::script::Script;
+pub use self::peer::peer;
 use crate::{
     Control,
     sim::{World, WorldConfig},
@@ -19,7 +24,7 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// Name and function of each fuzz target of this crate.
-pub const TARGETS: &[(&str, Target)] = &[("datagram", datagram)];
+pub const TARGETS: &[(&str, Target)] = &[("datagram", datagram), ("peer", peer)];
 
 /// Until both have a first keyframe.
 const HEAD: Duration = Duration::from_millis(300);
@@ -28,28 +33,10 @@ const TAIL: Duration = Duration::from_millis(200);
 const MALLORY: usize = 2;
 const MAX_STEPS: usize = 256;
 
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    /// Up to so many bytes as the next one says.
-    fn bytes(&mut self) -> &'a [u8] {
-        let len = self.byte().map_or(0, usize::from).min(self.0.len());
-        let (bytes, rest) = self.0.split_at(len);
-        self.0 = rest;
-        bytes
-    }
-
-    /// One of the datagrams that were sent lately.
-    fn recent(&mut self, world: &World) -> (SocketAddr, Vec<u8>) {
-        let at = self.byte().map_or(0, usize::from) % world.recent.len().max(1);
-        world.recent.get(at).cloned().unwrap_or_else(|| (world.clients[0].addr, Vec::new()))
-    }
+/// One of the datagrams that were sent lately.
+fn recent(script: &mut Script<'_>, world: &World) -> (SocketAddr, Vec<u8>) {
+    let at = script.byte().map_or(0, usize::from) % world.recent.len().max(1);
+    world.recent.get(at).cloned().unwrap_or_else(|| (world.clients[0].addr, Vec::new()))
 }
 
 /// Two endpoints talk while the script runs: whatever it throws is counted, and nothing of their
@@ -111,15 +98,15 @@ fn make(world: &mut World, script: &mut Script<'_>, step: u8) -> Option<(SocketA
         }
         1 => Some((from, script.bytes().to_vec())),
         2 => {
-            let (from, mut bytes) = script.recent(world);
+            let (from, mut bytes) = recent(script, world);
             let (at, mask) = (script.byte()?, script.byte()?);
             let at = usize::from(at) % bytes.len().max(1);
             *bytes.get_mut(at)? ^= mask;
             Some((from, bytes))
         }
-        3 => Some((from, script.recent(world).1)),
+        3 => Some((from, recent(script, world).1)),
         4 => {
-            let (from, mut bytes) = script.recent(world);
+            let (from, mut bytes) = recent(script, world);
             bytes.truncate(script.byte()?.into());
             Some((from, bytes))
         }

@@ -12,6 +12,8 @@
     reason = "counters of 64 bits, and times of this process; milliseconds may wrap"
 )]
 
+#[cfg(any(test, feature = "sim"))]
+mod checks;
 mod command;
 #[cfg(test)]
 mod consistency;
