@@ -43,7 +43,8 @@ impl Spent {
         self.judge_peer(call, peer, ms);
         // Loudness ten times a second, a snapshot each second.
         let lives = 1 + self.signals;
-        let told = call.cores.len() as u64 * (ms / 1_000 + 2) + (1 + SOURCES * lives) * (ms / 100 + 2);
+        let told =
+            call.cores.len() as u64 * (ms / 1_000 + 2) + (1 + SOURCES * lives) * (ms / 100 + 2);
         assert!(call.events <= told, "{} events of {told}", call.events);
     }
 

@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// Between two packets of audio, and two frames of video.
-pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(200);
 /// Between two reports of those who behave.
-const REPORTS: u64 = 5;
+const REPORTS: u64 = 3;
 /// The one who is heard, and the one who is seen.
 pub(super) const ALICE: usize = 0;
 pub(super) const BOB: usize = 1;
@@ -83,6 +83,8 @@ pub(super) struct Call {
     pub(super) transport_events: u64,
     /// Packets of media that those who behave have sent.
     pub(super) honest: u64,
+    /// The last datagrams of Alice and Bob.
+    pub(super) overheard: [Vec<u8>; 2],
     start: Instant,
     director: Director,
     out: Leaving,
@@ -116,6 +118,7 @@ impl Call {
             events: 0,
             transport_events: 0,
             honest: 0,
+            overheard: [Vec::new(), Vec::new()],
             start: now,
             director: Director::new(shards),
             out: Leaving::default(),
@@ -297,6 +300,8 @@ impl Call {
         self.honest += 1;
         let len = self.people[who].seal(buf, len, self.ticks).expect("a good packet");
         let from = self.people[who].at.expect("who behaves stays where it is");
+        self.overheard[who].clear();
+        self.overheard[who].extend_from_slice(&buf[..len]);
         self.arrive(from, &mut buf[..len]);
     }
 
@@ -324,7 +329,7 @@ pub(super) fn source(
 
 /// A packet of voice; its length.
 fn write_audio(buf: &mut [u8], who: &Person, at: u64, body: [u8; 4]) -> usize {
-    let (pt, time) = (who.numbering.opus(), at as u32 * 4_800);
+    let (pt, time) = (who.numbering.opus(), at as u32 * 9_600);
     header::write_header(buf, false, pt, Seq(at as u16), time, AUDIO_SSRC).expect("room");
     header::set_extension_bit(buf, true);
     let mut writer = ExtWriter::new(&mut buf[12..], false);
@@ -341,9 +346,8 @@ fn write_video(
     (encoding, at, key): (u32, u64, bool),
     body: [u8; 4],
 ) -> usize {
-    let (pt, time) = (who.numbering.vp8(), at as u32 * 9_000);
-    header::write_header(buf, true, pt, Seq(at as u16), time, VIDEO_SSRC + encoding)
-        .expect("room");
+    let (pt, time) = (who.numbering.vp8(), at as u32 * 18_000);
+    header::write_header(buf, true, pt, Seq(at as u16), time, VIDEO_SSRC + encoding).expect("room");
     let len = vp8(&mut buf[12..], at as u16, key, 180 << encoding);
     buf[12 + len..16 + len].copy_from_slice(&body);
     16 + len
