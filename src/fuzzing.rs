@@ -4,6 +4,8 @@
 //! found are kept in `fuzz/corpus/<name>/` and replayed by `tests/fuzz_corpus.rs`. A target panics
 //! when an invariant is broken, and only then.
 
+pub(crate) mod script;
+
 use crate::channel::{ToBridge, ToClient};
 use crate::colibri::{json, v1, xml};
 use crate::focus::sdp::{self, Description};
@@ -19,18 +21,48 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("colibri_xml", colibri_xml),
     ("colibri_v1", colibri_v1),
     ("config", configuration),
+    ("http", http),
+    ("key_store", key_store),
+    ("modify", modify),
     ("properties", properties),
     ("sasl", sasl),
     ("sdp", session_description),
     ("web_socket", web_socket),
+    ("wishes", wishes),
     ("xmpp_client", xmpp_client),
     ("xmpp_component", xmpp_component),
+    ("xmpp_server", xmpp_server),
     ("xmpp_stream", xmpp_stream),
 ];
 
 /// A client's bytes on a WebSocket are the same frames however they are cut, and little of them is held.
 pub fn web_socket(data: &[u8]) {
     crate::http::frames::read_both_ways(data);
+}
+
+/// A client's bytes on a connection to the private and the public server.
+pub fn http(data: &[u8]) {
+    crate::http::fuzz::connection(data);
+}
+
+/// A key store of any bytes.
+pub fn key_store(data: &[u8]) {
+    crate::http::key_store::fuzz(data);
+}
+
+/// Sequences of COLIBRI requests to one conference.
+pub fn modify(data: &[u8]) {
+    crate::conference::fuzz::modify(data);
+}
+
+/// What receivers want, over their channels.
+pub fn wishes(data: &[u8]) {
+    crate::conference::fuzz::wishes(data);
+}
+
+/// A server that says anything to the bridge as a user, while time passes.
+pub fn xmpp_server(data: &[u8]) {
+    xmpp::client::fuzz::server(data);
 }
 
 /// A message of a client is refused or understood, and what it tells others is valid and small.

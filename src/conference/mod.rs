@@ -8,6 +8,7 @@ mod debug;
 mod effects;
 mod endpoint;
 mod exports;
+pub(crate) mod fuzz;
 mod media;
 mod modify;
 mod sources;

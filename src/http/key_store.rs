@@ -87,6 +87,35 @@ fn pkcs12(file: String, bytes: &[u8], password: &str) -> Result<KeyStore, TlsErr
     Ok(KeyStore { chain, key, trusted: Some(trusted) })
 }
 
+/// Rounds of hashing that the library bounds, and that take their time all the same.
+const FEW_ROUNDS: u32 = 1 << 12;
+
+/// A file of any bytes, for fuzzing: what is read has a key and certificates, and what is not says why in
+/// one line. The first byte chooses the password.
+pub(crate) fn fuzz(data: &[u8]) {
+    let Some((first, bytes)) = data.split_first() else { return };
+    // Numbers of three and four bytes in DER that are counts of rounds, perhaps.
+    let long = bytes.windows(6).any(|at| match *at {
+        [2, 2, a, b, ..] => u32::from_be_bytes([0, 0, a, b]) > FEW_ROUNDS,
+        [2, 3, a, b, c, _] => u32::from_be_bytes([0, a, b, c]) > FEW_ROUNDS,
+        [2, 4, ..] => true,
+        _ => false,
+    });
+    if long && bytes.first() == Some(&DER) {
+        return;
+    }
+    let password = ["changeit", "", "p\u{e4}ss"][usize::from(*first) % 3];
+    match KeyStore::parse("store", bytes, password) {
+        Ok(store) => {
+            assert!(!store.chain.is_empty() && !store.key.secret_der().is_empty());
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.contains('\n') && text.len() < 4_096, "{text}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

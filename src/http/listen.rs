@@ -189,7 +189,8 @@ async fn connection(
     }
 }
 
-async fn serve(
+/// Serves a connection to its end.
+pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     place: &Arc<Place>,

@@ -45,7 +45,7 @@ pub(super) async fn remove(State(shared): State<Shared>, body: Bytes) -> Respons
 }
 
 /// The id and the other fields.
-fn read(body: &[u8]) -> Result<(String, Vec<(String, String)>), String> {
+pub(super) fn read(body: &[u8]) -> Result<(String, Vec<(String, String)>), String> {
     let value: Value = serde_json::from_slice(body).map_err(|error| format!("no JSON: {error}"))?;
     let Value::Object(fields) = value else { return Err("needs an object".to_owned()) };
     let mut id = None;

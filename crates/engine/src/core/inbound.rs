@@ -263,6 +263,34 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const SILENT: u8 = 127;
 
+    /// The first packet of a source's next frame arrives, without a mark that the frame is whole. How
+    /// many packets leave at once.
+    fn leave_at_once(media: MediaType) -> u64 {
+        let mut world = World::new(WorldConfig::default());
+        world.join();
+        world.join();
+        world.publish(0, media, 1);
+        world.run(SECOND);
+        world.clients[0].fall_silent();
+        world.run(SECOND / 10);
+        let (since, sent) = (world.elapsed(), world.cores[0].totals.rtp_sent);
+        let client = &mut world.clients[0];
+        let mut plain = client.tracks[0].make_frame(since, &mut 0).remove(0);
+        plain.bytes[1] &= 0x7f;
+        let (from, mut bytes) = (client.addr, client.seal(&plain));
+        world.deliver(0, from, &mut bytes);
+        let at_once = world.cores[0].totals.rtp_sent - sent;
+        world.run(Duration::from_micros(250));
+        assert_eq!(world.cores[0].totals.rtp_sent - sent, 1, "{media:?}");
+        at_once
+    }
+
+    #[test]
+    fn audio_never_waits_and_a_part_of_a_frame_does() {
+        assert_eq!(leave_at_once(MediaType::Audio), 1);
+        assert_eq!(leave_at_once(MediaType::Video), 0);
+    }
+
     #[test]
     fn silence_ends_here_and_leaves_no_gap() {
         let mut world = World::new(WorldConfig::default());

@@ -15,6 +15,8 @@
 )]
 
 mod allocate;
+#[cfg(any(test, feature = "sim"))]
+mod checks;
 mod command;
 #[cfg(test)]
 mod consistency;

@@ -376,6 +376,29 @@ mod tests {
     }
 
     #[test]
+    fn what_shards_told_each_other_is_told_again_when_it_was_lost() {
+        let mut world = World::new(WorldConfig { shards: 2, ..WorldConfig::default() });
+        world.join();
+        world.join();
+        let video = world.publish(0, MediaType::Video, 2);
+        world.run(2 * SECOND);
+        let before = world.cores[0].home_source(video).unwrap().wanted();
+        assert_ne!(before, 0);
+        // As if the receiver's shard had never said what it needs.
+        for (_, wanted) in &mut world.cores[0].home_source(video).unwrap().routes {
+            *wanted = 0;
+        }
+        world.run(2 * SECOND);
+        assert_eq!(world.cores[0].home_source(video).unwrap().wanted(), before);
+        // And as if the sender's had never said what arrives.
+        for feed in world.cores[1].feeds.values_mut() {
+            feed.active = 0;
+        }
+        world.run(2 * SECOND);
+        assert!(world.cores[1].feeds.values().all(|feed| feed.active == 0b11));
+    }
+
+    #[test]
     fn keys_outlast_a_time_without_an_address() {
         let (mut world, _) = after_a_tick();
         let e = world.cores[0].endpoints.values_mut().next().unwrap();

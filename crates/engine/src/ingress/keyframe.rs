@@ -267,6 +267,24 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_that_answers_at_once_is_asked_no_more_often_than_its_limit() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let limit = RequestLimit { min_interval: second, max: 1, window: second };
+        let mut r = EncodingRequests::default();
+        let mut left = Vec::new();
+        for ms in 0..5_000 {
+            let now = start + Duration::from_millis(ms);
+            r.want();
+            if r.poll(now, Duration::ZERO, &limit) {
+                left.push(ms);
+                r.on_keyframe(now);
+            }
+        }
+        assert_eq!(left, [0, 1_000, 2_000, 3_000, 4_000]);
+    }
+
+    #[test]
     fn limits_are_as_configured() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);

@@ -9,7 +9,7 @@ mod media;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque, hash_map::DefaultHasher},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, hash_map::DefaultHasher},
     hash::{Hash as _, Hasher as _},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -37,8 +37,6 @@ pub const BRIDGE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 10_000);
 /// What a batch takes from one shard to another.
 const BETWEEN_SHARDS: Duration = Duration::from_micros(50);
-/// How many datagrams of clients are kept.
-const RECENT: usize = 32;
 
 /// How a world is made.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +90,6 @@ pub struct World {
     pub lost_down: BTreeSet<(usize, Body)>,
     /// Bottlenecks on the way to clients.
     pub bottlenecks: BTreeMap<usize, Bottleneck>,
-    /// What clients sent lately, with the address it was sent from.
-    pub recent: VecDeque<(SocketAddr, Vec<u8>)>,
     config: WorldConfig,
     start: Instant,
     director: Director,
@@ -143,7 +139,6 @@ impl World {
             lost_up: BTreeSet::new(),
             lost_down: BTreeSet::new(),
             bottlenecks: BTreeMap::new(),
-            recent: VecDeque::new(),
             config,
             start: now,
             director: Director::new(config.shards),
@@ -370,10 +365,6 @@ impl World {
     /// Sends a datagram of a client over the network.
     pub fn send(&mut self, client: usize, bytes: &[u8]) {
         let from = self.clients[client].addr;
-        if self.recent.len() >= RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((from, bytes.to_vec()));
         let mut arrivals = self.up.carry(self.now);
         if self.lose.0 == client && self.lose.1 > 0 && !rtp::is_rtcp(bytes) {
             self.lose.1 -= 1;

@@ -1,0 +1,106 @@
+//! The table of docs/budgets.md, held against what a peer sent and what left because of it.
+
+use super::{
+    OWN,
+    call::{AUDIO_SSRC, Call, VIDEO_RTX, VIDEO_SSRC},
+    person::{RTT, Traffic},
+};
+
+/// What a peer has sent, and what was signalled.
+#[derive(Debug, Default)]
+pub(super) struct Spent {
+    /// All datagrams, repeated ones too.
+    pub(super) datagrams: Traffic,
+    /// RTP of its own, each packet once.
+    pub(super) rtp: Traffic,
+    /// RTCP of its own.
+    pub(super) rtcp: Traffic,
+    /// Commands of control.
+    pub(super) signals: u64,
+}
+
+/// What the bridge adds to a packet: MID, room for other forms of extensions, padding.
+const ADDED: u64 = 64;
+/// A compound packet of those who behave: a report, a request, a BYE, a CNAME of 64 bytes.
+const REPORT: u64 = 240;
+/// The largest compound packet.
+const COMPOUND: u64 = 1_200 + 40;
+/// Sources of the peer.
+const SOURCES: u64 = 3;
+/// A receiver may be sent so much again at once, and for each millisecond.
+const BURST: u64 = 128 << 10;
+const FLOOR_PER_MS: u64 = 12;
+
+impl Spent {
+    /// Panics when more left than the table says.
+    pub(super) fn judge(&self, call: &Call, peer: usize) {
+        let ms = call.elapsed().as_millis() as u64;
+        for who in 0..call.people.len() {
+            if who != peer {
+                self.judge_other(call, who, ms);
+            }
+        }
+        self.judge_peer(call, peer, ms);
+        // Loudness ten times a second, a snapshot each second.
+        let lives = 1 + self.signals;
+        let told =
+            call.cores.len() as u64 * (ms / 1_000 + 2) + (1 + SOURCES * lives) * (ms / 100 + 2);
+        assert!(call.events <= told, "{} events of {told}", call.events);
+    }
+
+    /// What somebody else got because of the peer.
+    fn judge_other(&self, call: &Call, who: usize, ms: u64) {
+        let media = Self::of(call, who);
+        assert!(media.packets <= self.rtp.packets, "{media:?} of {:?}", self.rtp);
+        let bytes = self.rtp.bytes + ADDED * media.packets;
+        assert!(media.bytes <= bytes, "{media:?} of {:?}", self.rtp);
+
+        // Reports to who sends twice a second; requests each 200 ms for each of two encodings; sender
+        // reports once a second for each source, and when it begins; a BYE when it ends.
+        let asked = call.people[who].keyframe_requests;
+        let requests = 2 * (ms / 200 + 1);
+        assert!(asked <= requests, "{asked} requests of {requests}");
+        let seconds = ms / 1_000 + 1;
+        let most = 2 * seconds + requests + (SOURCES + 2) * (seconds + 2 * self.signals + 1);
+        let rtcp = call.people[who].rtcp;
+        assert!(rtcp.packets <= most, "{rtcp:?} of {most}");
+        assert!(rtcp.bytes <= REPORT * rtcp.packets, "{rtcp:?}");
+    }
+
+    /// What the peer itself got.
+    fn judge_peer(&self, call: &Call, peer: usize, ms: u64) {
+        let person = &call.people[peer];
+        let (audio, again) = (person.traffic(AUDIO_SSRC), sum(call, |t| t.retransmissions_sent));
+        // All is seen under the SSRC of the first encoding.
+        let (video, rtx) = (person.traffic(VIDEO_SSRC), person.traffic(VIDEO_RTX));
+        let others = (1..2).map(|n| person.traffic(VIDEO_SSRC + n).packets);
+        assert_eq!(others.sum::<u64>(), 0);
+        assert_eq!(OWN.iter().map(|ssrc| person.traffic(*ssrc).packets).sum::<u64>(), 0);
+        let all = audio.packets + video.packets + rtx.packets;
+        assert!(all <= call.honest + again, "{all} of {} and {again} again", call.honest);
+
+        let quiet = (RTT.as_millis() as u64) * 9 / 10 - 1;
+        let first = video.packets + rtx.packets - again;
+        let most = first * 8.min(ms / quiet + 1);
+        assert!(again <= most, "{again} of {most} again");
+        let media = audio.bytes + video.bytes + rtx.bytes;
+        let burst = (1 + self.signals) * (BURST + 1_500);
+        assert!(rtx.bytes <= media / 4 + FLOOR_PER_MS * ms + burst, "{rtx:?}");
+
+        // Reports; a NACK ten times for each packet that may have left a gap, and feedback on it; one
+        // keyframe request each 200 ms for each of four encodings; what it is told of two sources.
+        let seconds = ms / 1_000 + 1;
+        let streams = 4 * (1 + self.signals);
+        let caused = 11 * self.rtp.packets + streams * (ms / 200 + 1);
+        let most = 2 * seconds + 1 + caused + 2 * (seconds + 2 * self.signals + 1);
+        // And, whatever comes, four at a time each 10 ms.
+        let most = most.min(4 * (ms / 10 + ms / 50 + 2) + 4 * (seconds + self.signals));
+        assert!(person.rtcp.packets <= most, "{:?} of {most}", person.rtcp);
+        assert!(person.rtcp.bytes <= COMPOUND * person.rtcp.packets);
+    }
+}
+
+/// Sum over the shards.
+fn sum(call: &Call, of: impl Fn(&crate::ShardTotals) -> u64) -> u64 {
+    call.cores.iter().map(|core| of(&core.totals)).sum()
+}

@@ -1,0 +1,116 @@
+//! What clients send to the servers, for fuzzing: bytes of a connection, as they come.
+
+use std::{sync::Arc, time::Duration};
+
+use rialto_engine::{Control, ControlSink, Engine, MediaEvent};
+use rialto_transport::{TransportConfig, Transports};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+    runtime::Builder,
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::{Guard, Hosts, VERSION, listen, muc_client, places::Places, router, web_sockets};
+use crate::{
+    bridge::{Bridge, BridgeConfig, EngineCommands, SelfReport},
+    config::{Rest, Secret, WebSockets, XmppClient},
+};
+
+/// What a server with a token wants to see.
+const TOKEN: &str = "s3cr3t";
+/// What nobody needs it for.
+const HEALTH: &str = "/about/health";
+/// Bytes that wait in a connection.
+const PIPE: usize = 16 << 10;
+/// A connection whose client has said all does not last so long, whatever the machine is busy with.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// An engine that nobody hears.
+#[derive(Debug)]
+struct Nowhere;
+
+impl ControlSink for Nowhere {
+    fn control(&self, _: Control) {}
+}
+
+/// A connection's bytes: the first one says whether the server has a token, the others are requests.
+/// Each answer is one of HTTP, the connection ends when the client's side does, and without the token
+/// nobody is told anything.
+pub(crate) fn connection(data: &[u8]) {
+    let Some((how, bytes)) = data.split_first() else { return };
+    if let Ok((id, fields)) = muc_client::read(bytes) {
+        let _ = XmppClient::from_fields(&id, fields);
+    }
+    let token = if how & 1 == 0 { Secret::default() } else { Secret::new(TOKEN) };
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let answers = runtime.block_on(async {
+        let exchange = exchange(token, bytes);
+        timeout(PATIENCE, exchange).await.expect("the connection ends with the client's side")
+    });
+    let text = String::from_utf8_lossy(&answers);
+    assert!(answers.is_empty() || text.starts_with("HTTP/1.1 "), "{text}");
+    let sent = String::from_utf8_lossy(bytes);
+    if how & 1 == 1 && !sent.contains(TOKEN) && !sent.contains(HEALTH) {
+        assert!(!text.contains("HTTP/1.1 2"), "{text}");
+    }
+}
+
+/// What a server answers.
+async fn exchange(token: Secret, bytes: &[u8]) -> Vec<u8> {
+    let engine = Engine::new(Arc::new(Nowhere), vec!["127.0.0.1:10000".parse().expect("good")]);
+    let config = TransportConfig { hubs: Some(1), ..TransportConfig::default() };
+    let sink = EngineCommands::sink(engine.clone());
+    let (transports, updates) = Transports::new(config, sink, [7; 32]).expect("transports");
+    let (_events, media) = mpsc::channel::<MediaEvent>(8);
+    let bridge = Bridge::new(BridgeConfig::default(), engine, transports, media, updates);
+    let report = SelfReport::new(bridge.clone(), VERSION);
+    let rest = Rest { colibri: true, shutdown: true, ..Rest::default() };
+    let router = router(report, None, &rest).merge(web_sockets(bridge, &WebSockets::default()));
+    let router = Guard::new(Hosts::default(), &token, "--host").protect(router);
+    let places = Places::new(2, 1);
+    let place = places.take().await.expect("a free place");
+
+    let (mut client, server) = duplex(PIPE);
+    let asked = async move {
+        let (mut read, mut write) = tokio::io::split(&mut client);
+        let mut answers = Vec::new();
+        let send = async {
+            // A server that has heard enough does not read on.
+            let _ = write.write_all(bytes).await;
+            let _ = write.shutdown().await;
+        };
+        let (_, _) = tokio::join!(send, read.read_to_end(&mut answers));
+        answers
+    };
+    let (answers, ()) = tokio::join!(asked, listen::serve(server, router, &place));
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::connection;
+
+    #[test]
+    fn requests_of_all_kinds_are_answered() {
+        for request in [
+            "GET /about/health HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "GET /debug HTTP/1.1\r\nhost: evil.example\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            "POST /colibri/v2/conferences HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}",
+        ] {
+            for how in ["0", "1"] {
+                connection(format!("{how}{request}").as_bytes());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn any_bytes_are_survived(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            connection(&data);
+        }
+    }
+}
