@@ -27,7 +27,7 @@ pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
 pub(crate) use fuzz::{fuzz, fuzz_legacy};
 pub use hash::Hash;
 pub use load::{ConfigError, Loaded, Warning, load};
-pub use load_management::{Load, LoadMeasure};
+pub use load_management::{LastNReducer, Load, LoadMeasure};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};
 pub use servers::{

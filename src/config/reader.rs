@@ -1,7 +1,13 @@
 //! Reads keys of a document into typed places, and remembers each: its value, its origin, and what
 //! was wrong with it.
 
-use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+    time::Duration,
+};
 
 use rialto_hocon::{Document, Kind, Origin, Source, Value};
 
@@ -169,6 +175,55 @@ impl<'a> Reader<'a> {
                 .ok_or_else(|| wants("a fraction such as 0.9 or '90 %'", kind))
         };
         self.read(key, place, read, ToString::to_string);
+    }
+
+    /// A number that is more than nothing.
+    pub fn number(&mut self, key: &'static str, place: &mut f64) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .and_then(|text| text.trim().parse::<f64>().ok())
+                .filter(|number| *number > 0.0 && number.is_finite())
+                .ok_or_else(|| wants("a number that is more than 0", kind))
+        };
+        self.read(key, place, read, ToString::to_string);
+    }
+
+    /// Bit/s.
+    pub fn bandwidth(&mut self, key: &'static str, place: &mut u64) {
+        let read = |kind: &Kind| {
+            let read = scalar(kind).and_then(units::bandwidth);
+            read.ok_or_else(|| wants(BANDWIDTH, kind))
+        };
+        self.read(key, place, read, |bps| units::show_bandwidth(*bps));
+    }
+
+    /// Bit/s, or unset.
+    pub fn optional_bandwidth(&mut self, key: &'static str, place: &mut Option<u64>) {
+        let read = |kind: &Kind| {
+            let read = scalar(kind).and_then(units::bandwidth);
+            read.map(Some).ok_or_else(|| wants(BANDWIDTH, kind))
+        };
+        self.read(key, place, read, |bps| bps.map_or("(unset)".to_owned(), units::show_bandwidth));
+    }
+
+    /// A section of whole numbers by whole numbers.
+    pub fn numbers(&mut self, key: &'static str, place: &mut BTreeMap<u32, u32>) {
+        for (name, value) in self.section(key) {
+            let full = format!("{key}.{name}");
+            self.known_too(&full);
+            let number = |text: &str| {
+                text.trim().trim_matches('"').parse::<u32>().ok().filter(|number| *number <= 10_000)
+            };
+            match (number(&name), scalar(&value.kind).and_then(number)) {
+                (Some(name), Some(value)) => {
+                    place.insert(name, value);
+                }
+                _ => {
+                    let what = wants("whole numbers such as 20 = 10", &value.kind);
+                    self.invalid.push(Invalid { key: full, origin: value.origin, what });
+                }
+            }
+        }
     }
 
     /// One of some names.
@@ -473,6 +528,8 @@ impl<'a> Reader<'a> {
 
 /// What is done more often keeps a core busy.
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+const BANDWIDTH: &str = "a bandwidth such as '500 kbps' or '10 mbps'";
 
 const PORT: &str = "a port from 0 to 65535, or -1 for none";
 

@@ -144,6 +144,49 @@ fn what_receivers_get(r: &mut Reader<'_>, c: &mut Cc) {
     if thumbnail >= 0 {
         (c.initial_max_height, c.default_max_height) = (thumbnail, thumbnail);
     }
+    allocation(r, c);
+    let stats = &mut c.connection_stats;
+    r.boolean("videobridge.connection-stats.enabled", &mut stats.enabled);
+    r.interval("videobridge.connection-stats.interval", &mut stats.interval);
+    let bandwidth = &mut c.bandwidth;
+    for (now, old, place) in [
+        ("jmt.bwe.estimator.min-bw", "jmt.bwe.google-cc.min-bw", &mut bandwidth.min_bps),
+        ("jmt.bwe.estimator.max-bw", "jmt.bwe.google-cc.max-bw", &mut bandwidth.max_bps),
+    ] {
+        r.bandwidth(now, place);
+        let mut before = None;
+        r.optional_bandwidth(old, &mut before);
+        *place = before.unwrap_or(*place);
+    }
+    r.bandwidth("jmt.bwe.estimator.initial-bw", &mut bandwidth.initial_bps);
+    if bandwidth.min_bps == 0 || bandwidth.min_bps > bandwidth.max_bps {
+        let key = "jmt.bwe.estimator.min-bw";
+        r.mistake(key, key, "needs a bandwidth of more than nothing and at most max-bw");
+    }
+}
+
+fn allocation(r: &mut Reader<'_>, c: &mut Cc) {
+    r.integer(
+        "videobridge.cc.onstage-preferred-height-px",
+        &mut c.onstage_preferred_height,
+        0,
+        u16::MAX,
+    );
+    r.number("videobridge.cc.onstage-preferred-framerate", &mut c.onstage_preferred_framerate);
+    r.boolean("videobridge.cc.allow-oversend-onstage", &mut c.allow_oversend_onstage);
+    r.bandwidth("videobridge.cc.max-oversend-bitrate", &mut c.max_oversend_bps);
+    r.fraction("videobridge.cc.bwe-change-threshold", &mut c.bwe_change_threshold);
+    r.boolean("videobridge.cc.trust-bwe", &mut c.trust_bwe);
+    r.optional_bandwidth("videobridge.cc.assumed-bandwidth-limit", &mut c.assumed_bandwidth_limit);
+    let key = "videobridge.cc.max-time-between-calculations";
+    r.interval(key, &mut c.max_time_between_calculations);
+    // Old names come before new ones, as in JVB.
+    let mut suspend = !c.allow_oversend_onstage;
+    r.boolean("videobridge.cc.enable-onstage-video-suspend", &mut suspend);
+    c.allow_oversend_onstage = !suspend;
+    let mut percent = c.bwe_change_threshold * 100.0;
+    r.number("videobridge.cc.bwe-change-threshold-pct", &mut percent);
+    c.bwe_change_threshold = percent / 100.0;
 }
 
 fn http(r: &mut Reader<'_>, config: &mut Config) {
