@@ -136,16 +136,6 @@ fn load_is_measured_as_configured() {
 }
 
 #[test]
-fn the_size_of_a_conference_limits_videos() {
-    let key = "videobridge.load-management.conference-last-n-limits";
-    let limits = |text: &str| loaded(&format!("{key} {text}"), &[]).config.load.last_n_by_size;
-    assert_eq!(limits("{ 20 = 15, \"50\": 5 }"), [(20, 15), (50, 5)].into());
-    assert_eq!(limits("{}"), [].into());
-    let loaded = loaded(&format!("{key} {{ 20 = 15 }}"), &[]);
-    assert!(!loaded.warnings.iter().any(|w| w.to_string().contains(key)), "{:?}", loaded.warnings);
-}
-
-#[test]
 fn mistakes_are_one_line_with_the_place_and_the_need() {
     for (text, message) in [
         (
