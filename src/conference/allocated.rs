@@ -267,12 +267,10 @@ impl Endpoint {
 
     /// What is on its stage and has been below its wish for long, once for each time.
     fn short_stage(&mut self, now: Instant) -> Option<SourceId> {
-        let staged = |source| {
-            self.told_wishes.sources.iter().any(|wish| wish.source == source && wish.on_stage)
-        };
-        let short = self.allocation.iter().flat_map(|allocation| &allocation.sources);
-        let mut short = short.filter(|decided| decided.reason.is_shortage());
-        let Some(source) = short.find(|decided| staged(decided.source)) else {
+        let allocation = self.allocation.as_ref();
+        let staged = self.told_wishes.sources.iter().filter(|wish| wish.on_stage);
+        let mut decided = staged.filter_map(|wish| find(allocation?, wish.source));
+        let Some(source) = decided.find(|decided| decided.reason.is_shortage()) else {
             (self.link.short_since, self.link.logged) = (None, false);
             return None;
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::reader::Reader;
+use super::reader::{Invalid, Reader, scalar, wants};
 
 /// How load is measured, and what is too much.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +114,21 @@ pub(super) fn read(r: &mut Reader<'_>, c: &mut Load) {
     r.integer(key, &mut last_n.minimum, 0, 10_000);
     let key = "videobridge.load-management.load-reducers.last-n.maximum-enforced-last-n-value";
     r.integer(key, &mut last_n.maximum, 1, 10_000);
+    last_n_by_size(r, &mut c.last_n_by_size);
+}
+
+/// An object whose names are numbers, too.
+fn last_n_by_size(r: &mut Reader<'_>, place: &mut BTreeMap<u32, u32>) {
     let key = "videobridge.load-management.conference-last-n-limits";
-    r.numbers(key, &mut c.last_n_by_size);
+    for (name, value) in r.section(key) {
+        let full = format!("{key}.{name}");
+        r.known_too(&full);
+        let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| *n <= 10_000);
+        if let (Some(size), Some(last_n)) = (number(&name), scalar(&value.kind).and_then(number)) {
+            place.insert(size, last_n);
+        } else {
+            let what = wants("whole numbers such as 20 = 10", &value.kind);
+            r.invalid.push(Invalid { key: full, origin: value.origin, what });
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! [`Config`].
 
 mod capture;
+mod cc;
 mod component;
 mod contradictions;
 mod fuzz;
@@ -23,6 +24,7 @@ mod xmpp;
 mod tests;
 
 pub use capture::Capture;
+pub use cc::{Bandwidth, Cc, ConnectionStats};
 pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
 pub(crate) use fuzz::{fuzz, fuzz_legacy};
 pub use hash::Hash;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Capture, Hash, Http, Load, Secret, StatsTransport, Xmpp};
+use super::{Capture, Cc, Hash, Http, Load, Secret, StatsTransport, Xmpp};
 
 /// Everything that is configured. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -378,94 +378,6 @@ impl Default for Keyframe {
             source_wide_max_requests: 1,
             source_wide_max_request_interval: Duration::from_millis(200),
         }
-    }
-}
-
-/// Choice of what a receiver gets.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Cc {
-    /// `initial-last-n`: video sources for a receiver that did not say; -1 is all. -1.
-    pub initial_last_n: i32,
-    /// `jvb-last-n`: video sources for any receiver at most; -1 is all. -1.
-    pub jvb_last_n: i32,
-    /// `initial-max-height-px`: height of videos for a receiver that has not asked for any; -1 is any.
-    /// -1; JVB: 0.
-    pub initial_max_height: i32,
-    /// `default-max-height-px`: height of videos that a receiver did not name when it first asks. 180.
-    pub default_max_height: i32,
-    /// `onstage-preferred-height-px`: a camera grows to this height before others. 360.
-    pub onstage_preferred_height: u16,
-    /// `onstage-preferred-framerate`: and beyond it only at this rate, frames per second. 30.
-    pub onstage_preferred_framerate: f64,
-    /// `allow-oversend-onstage`: a shared screen on stage may exceed the link a little. true.
-    pub allow_oversend_onstage: bool,
-    /// `max-oversend-bitrate`: by so much, bit/s. 500,000.
-    pub max_oversend_bps: u64,
-    /// `bwe-change-threshold`: smaller changes of an estimate change nothing. 0.15.
-    pub bwe_change_threshold: f64,
-    /// `trust-bwe`: send what is estimated; else everything. true.
-    pub trust_bwe: bool,
-    /// `assumed-bandwidth-limit`: clients may say what their links carry, up to so much, bit/s. Unset:
-    /// they may not.
-    pub assumed_bandwidth_limit: Option<u64>,
-    /// `max-time-between-calculations`. 5 s.
-    pub max_time_between_calculations: Duration,
-    /// `videobridge.connection-stats`: how often clients hear what their link is estimated to carry.
-    pub connection_stats: ConnectionStats,
-    /// `jmt.bwe.estimator`.
-    pub bandwidth: Bandwidth,
-}
-
-impl Default for Cc {
-    fn default() -> Self {
-        Self {
-            initial_last_n: -1,
-            jvb_last_n: -1,
-            initial_max_height: -1,
-            default_max_height: 180,
-            onstage_preferred_height: 360,
-            onstage_preferred_framerate: 30.0,
-            allow_oversend_onstage: true,
-            max_oversend_bps: 500_000,
-            bwe_change_threshold: 0.15,
-            trust_bwe: true,
-            assumed_bandwidth_limit: None,
-            max_time_between_calculations: Duration::from_secs(5),
-            connection_stats: ConnectionStats::default(),
-            bandwidth: Bandwidth::default(),
-        }
-    }
-}
-
-/// What clients hear of their links.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConnectionStats {
-    /// `enabled`. true.
-    pub enabled: bool,
-    /// `interval`. 10 s.
-    pub interval: Duration,
-}
-
-impl Default for ConnectionStats {
-    fn default() -> Self {
-        Self { enabled: true, interval: Duration::from_secs(10) }
-    }
-}
-
-/// Bounds of what links are estimated to carry, bit/s.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Bandwidth {
-    /// `initial-bw`. 2,500,000.
-    pub initial_bps: u64,
-    /// `min-bw`. 30,000.
-    pub min_bps: u64,
-    /// `max-bw`. 20,000,000.
-    pub max_bps: u64,
-}
-
-impl Default for Bandwidth {
-    fn default() -> Self {
-        Self { initial_bps: 2_500_000, min_bps: 30_000, max_bps: 20_000_000 }
     }
 }
 

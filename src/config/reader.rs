@@ -1,13 +1,7 @@
 //! Reads keys of a document into typed places, and remembers each: its value, its origin, and what
 //! was wrong with it.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    path::Path,
-    time::Duration,
-};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
 use rialto_hocon::{Document, Kind, Origin, Source, Value};
 
@@ -204,26 +198,6 @@ impl<'a> Reader<'a> {
             read.map(Some).ok_or_else(|| wants(BANDWIDTH, kind))
         };
         self.read(key, place, read, |bps| bps.map_or("(unset)".to_owned(), units::show_bandwidth));
-    }
-
-    /// A section of whole numbers by whole numbers.
-    pub fn numbers(&mut self, key: &'static str, place: &mut BTreeMap<u32, u32>) {
-        for (name, value) in self.section(key) {
-            let full = format!("{key}.{name}");
-            self.known_too(&full);
-            let number = |text: &str| {
-                text.trim().trim_matches('"').parse::<u32>().ok().filter(|number| *number <= 10_000)
-            };
-            match (number(&name), scalar(&value.kind).and_then(number)) {
-                (Some(name), Some(value)) => {
-                    place.insert(name, value);
-                }
-                _ => {
-                    let what = wants("whole numbers such as 20 = 10", &value.kind);
-                    self.invalid.push(Invalid { key: full, origin: value.origin, what });
-                }
-            }
-        }
     }
 
     /// One of some names.

@@ -1,7 +1,7 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
 use super::{
-    Cc, Config, Hash, HttpAccess, WebSockets, capture, component, load_management,
+    Config, Hash, HttpAccess, WebSockets, capture, cc, component, load_management,
     reader::{Reader, SHORTEST_INTERVAL, scalar, wants_element},
     servers, xmpp,
 };
@@ -118,7 +118,7 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("jmt.audio.level.discard-silence", &mut c.discard);
     let key = "jmt.audio.level.forwarded-silence-packets-limit";
     r.integer(key, &mut c.forwarded, 0, 1_000_000);
-    what_receivers_get(r, &mut config.cc);
+    cc::read(r, &mut config.cc);
     let threshold = &mut config.stats_filter_threshold;
     r.integer("videobridge.stats-filter-threshold", threshold, 0, 1_000_000);
     let key = "videobridge.speech-activity.recent-speakers-count";
@@ -131,62 +131,6 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     r.duration(key, &mut c.first_transfer_timeout);
     r.duration("videobridge.ep-connection-status.max-inactivity-limit", &mut c.max_inactivity);
     r.interval("videobridge.ep-connection-status.check-interval", &mut c.check_interval);
-}
-
-fn what_receivers_get(r: &mut Reader<'_>, c: &mut Cc) {
-    r.integer("videobridge.cc.initial-last-n", &mut c.initial_last_n, -1, 10_000);
-    r.integer("videobridge.cc.jvb-last-n", &mut c.jvb_last_n, -1, 10_000);
-    r.integer("videobridge.cc.initial-max-height-px", &mut c.initial_max_height, -1, 65_535);
-    r.integer("videobridge.cc.default-max-height-px", &mut c.default_max_height, -1, 65_535);
-    // The old name of both comes before them, as in JVB.
-    let mut thumbnail = -1;
-    r.integer("videobridge.cc.thumbnail-max-height-px", &mut thumbnail, -1, 65_535);
-    if thumbnail >= 0 {
-        (c.initial_max_height, c.default_max_height) = (thumbnail, thumbnail);
-    }
-    allocation(r, c);
-    let stats = &mut c.connection_stats;
-    r.boolean("videobridge.connection-stats.enabled", &mut stats.enabled);
-    r.interval("videobridge.connection-stats.interval", &mut stats.interval);
-    let bandwidth = &mut c.bandwidth;
-    for (now, old, place) in [
-        ("jmt.bwe.estimator.min-bw", "jmt.bwe.google-cc.min-bw", &mut bandwidth.min_bps),
-        ("jmt.bwe.estimator.max-bw", "jmt.bwe.google-cc.max-bw", &mut bandwidth.max_bps),
-    ] {
-        r.bandwidth(now, place);
-        let mut before = None;
-        r.optional_bandwidth(old, &mut before);
-        *place = before.unwrap_or(*place);
-    }
-    r.bandwidth("jmt.bwe.estimator.initial-bw", &mut bandwidth.initial_bps);
-    if bandwidth.min_bps == 0 || bandwidth.min_bps > bandwidth.max_bps {
-        let key = "jmt.bwe.estimator.min-bw";
-        r.mistake(key, key, "needs a bandwidth of more than nothing and at most max-bw");
-    }
-}
-
-fn allocation(r: &mut Reader<'_>, c: &mut Cc) {
-    r.integer(
-        "videobridge.cc.onstage-preferred-height-px",
-        &mut c.onstage_preferred_height,
-        0,
-        u16::MAX,
-    );
-    r.number("videobridge.cc.onstage-preferred-framerate", &mut c.onstage_preferred_framerate);
-    r.boolean("videobridge.cc.allow-oversend-onstage", &mut c.allow_oversend_onstage);
-    r.bandwidth("videobridge.cc.max-oversend-bitrate", &mut c.max_oversend_bps);
-    r.fraction("videobridge.cc.bwe-change-threshold", &mut c.bwe_change_threshold);
-    r.boolean("videobridge.cc.trust-bwe", &mut c.trust_bwe);
-    r.optional_bandwidth("videobridge.cc.assumed-bandwidth-limit", &mut c.assumed_bandwidth_limit);
-    let key = "videobridge.cc.max-time-between-calculations";
-    r.interval(key, &mut c.max_time_between_calculations);
-    // Old names come before new ones, as in JVB.
-    let mut suspend = !c.allow_oversend_onstage;
-    r.boolean("videobridge.cc.enable-onstage-video-suspend", &mut suspend);
-    c.allow_oversend_onstage = !suspend;
-    let mut percent = c.bwe_change_threshold * 100.0;
-    r.number("videobridge.cc.bwe-change-threshold-pct", &mut percent);
-    c.bwe_change_threshold = percent / 100.0;
 }
 
 fn http(r: &mut Reader<'_>, config: &mut Config) {

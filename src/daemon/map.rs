@@ -295,31 +295,16 @@ mod tests {
                entity-expiration { timeout = 50 s, check-interval = 40 s }\n\
                speech-activity { recent-speakers-count = 3, enable-silence-detection = true\n\
                  silence-detection-timeout = 2 s }\n\
-               cc { initial-last-n = 4, jvb-last-n = 5, bwe-change-threshold = 20 %\n\
-                 onstage-preferred-height-px = 480, onstage-preferred-framerate = 24\n\
-                 allow-oversend-onstage = false, max-oversend-bitrate = 100 kbps\n\
-                 trust-bwe = false, assumed-bandwidth-limit = 10 Mbps\n\
-                 max-time-between-calculations = 2 s }\n\
-               connection-stats.enabled = false\n\
+               cc { initial-last-n = 4, jvb-last-n = 5 }\n\
                ice { ufrag-prefix = \"a:\", resolve-remote-candidates = true\n\
                  advertise-private-candidates = false\n\
                  restart { enabled = false, transition-window = 1 s, timeout = 2 s } }\n\
                initial-drain-mode = true, version { announce = true, release = r1 }\n\
-               load-management { average-participant-stress = 0.02\n\
-                 load-measurements { load-measurement = packet-rate\n\
-                   cpu-usage { load-threshold = 0.5, detect-cpu-steal = false\n\
-                     recovery-threshold = 0.4 }\n\
-                   packet-rate { load-threshold = 7, recovery-threshold = 6 } }\n\
-                 reducer-enabled = true, load-reducers.last-n { reduction-scale = .5\n\
-                   recover-scale = 2, impact-time = 5 s, minimum-last-n-value = 3\n\
-                   maximum-enforced-last-n-value = 9 }\n\
-                 conference-last-n-limits { 20 = 10, \"50\" = 5 } }\n\
                relay.enabled = true\n\
                shutdown { graceful-shutdown-max-duration = 3 h, shutting-down-delay = 9 s\n\
                  graceful-shutdown-min-participants = 2 }\n\
              }\n\
-             jmt { bwe.estimator { initial-bw = 1 mbps, min-bw = 50 kbps, max-bw = 4 mbps }\n\
-               debug.pcap { enabled = true, start-enabled = true, directory = /var/x }\n\
+             jmt { debug.pcap { enabled = true, start-enabled = true, directory = /var/x }\n\
                audio.level { discard-silence = false, forwarded-silence-packets-limit = 5 }\n\
                dtls { handshake-timeout = 8 s, local-fingerprint-hash-function = sha-512\n\
                  accepted-fingerprint-hash-functions = [ sha-256 ] }\n\
@@ -347,6 +332,51 @@ mod tests {
         assert_eq!(bridge.release.as_deref(), Some("r1"));
         assert_eq!(bridge.shutdown.graceful_max, 3 * 3600 * second);
         assert_eq!((bridge.shutdown.delay, bridge.shutdown.min_participants), (9 * second, 2));
+        let capture = CaptureConfig { allowed: true, from_start: true, directory: "/var/x".into() };
+        assert_eq!(bridge.capture, capture);
+        let stun_servers = vec!["stun.example.com:3478".to_owned()];
+        let asked = HarvestConfig { stun_servers, aws: true, aws_force: true };
+        assert_eq!(harvest_config(&config), asked);
+        let transport = transport_config(&config);
+        assert!(transport.resolve_remote_candidates && !transport.advertise_private);
+        assert!(!transport.restart_enabled && !transport.use_ipv6 && transport.use_link_local);
+        assert_eq!((transport.restart_window, transport.restart_timeout), (second, 2 * second));
+        assert_eq!((transport.consent_interval, transport.dtls_timeout), (4 * second, 8 * second));
+        assert_eq!(transport.ufrag_prefix, "a:");
+        assert_eq!(transport.local_hash, Hash::Sha512);
+        assert_eq!(transport.accepted_hashes, [Hash::Sha256]);
+        let limit = |min_interval, max, window| RequestLimit { min_interval, max, window };
+        let limits = KeyframeLimits {
+            receiver: limit(100 * milli, 9, 5 * second),
+            source: limit(50 * milli, 2, second),
+        };
+        assert_eq!(keyframe_limits(&config.keyframe), limits);
+    }
+
+    #[test]
+    fn what_is_configured_of_links_and_load_reaches_the_parts() {
+        let config = configured(
+            "videobridge {\n\
+               cc { bwe-change-threshold = 20 %\n\
+                 onstage-preferred-height-px = 480, onstage-preferred-framerate = 24\n\
+                 allow-oversend-onstage = false, max-oversend-bitrate = 100 kbps\n\
+                 trust-bwe = false, assumed-bandwidth-limit = 10 Mbps\n\
+                 max-time-between-calculations = 2 s }\n\
+               connection-stats.enabled = false\n\
+               load-management { average-participant-stress = 0.02\n\
+                 load-measurements { load-measurement = packet-rate\n\
+                   cpu-usage { load-threshold = 0.5, detect-cpu-steal = false\n\
+                     recovery-threshold = 0.4 }\n\
+                   packet-rate { load-threshold = 7, recovery-threshold = 6 } }\n\
+                 reducer-enabled = true, load-reducers.last-n { reduction-scale = .5\n\
+                   recover-scale = 2, impact-time = 5 s, minimum-last-n-value = 3\n\
+                   maximum-enforced-last-n-value = 9 }\n\
+                 conference-last-n-limits { 20 = 10, \"50\" = 5 } }\n\
+             }\n\
+             jmt.bwe.estimator { initial-bw = 1 mbps, min-bw = 50 kbps, max-bw = 4 mbps }\n",
+        );
+        let second = Duration::from_secs(1);
+        let bridge = bridge_config(&config);
         let load = LoadConfig {
             measure: Measure::PacketRate,
             cpu_threshold: 0.5,
@@ -381,24 +411,5 @@ mod tests {
             BandwidthConfig { initial_bps: 1_000_000, min_bps: 50_000, max_bps: 4_000_000 };
         assert_eq!(engine.bandwidth, bandwidth);
         assert_eq!(bridge.load, load);
-        let capture = CaptureConfig { allowed: true, from_start: true, directory: "/var/x".into() };
-        assert_eq!(bridge.capture, capture);
-        let stun_servers = vec!["stun.example.com:3478".to_owned()];
-        let asked = HarvestConfig { stun_servers, aws: true, aws_force: true };
-        assert_eq!(harvest_config(&config), asked);
-        let transport = transport_config(&config);
-        assert!(transport.resolve_remote_candidates && !transport.advertise_private);
-        assert!(!transport.restart_enabled && !transport.use_ipv6 && transport.use_link_local);
-        assert_eq!((transport.restart_window, transport.restart_timeout), (second, 2 * second));
-        assert_eq!((transport.consent_interval, transport.dtls_timeout), (4 * second, 8 * second));
-        assert_eq!(transport.ufrag_prefix, "a:");
-        assert_eq!(transport.local_hash, Hash::Sha512);
-        assert_eq!(transport.accepted_hashes, [Hash::Sha256]);
-        let limit = |min_interval, max, window| RequestLimit { min_interval, max, window };
-        let limits = KeyframeLimits {
-            receiver: limit(100 * milli, 9, 5 * second),
-            source: limit(50 * milli, 2, second),
-        };
-        assert_eq!(keyframe_limits(&config.keyframe), limits);
     }
 }

@@ -88,6 +88,21 @@ async fn wishes_are_told_in_the_order_of_priority_when_they_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn wishes_for_what_is_not_there_come_to_nothing() {
+    let (rig, bob) = four(BridgeConfig::default()).await;
+    wishes(&rig);
+    let mut named: Vec<String> = (0..3_000).map(|n| format!("nobody{n}-v0")).collect();
+    named.extend(["dave-v0".to_owned(), "dave-v0".to_owned(), "bob-v0".to_owned()]);
+    constrain(&bob, json!({"onStageSources": named}));
+    let told = wishes(&rig);
+    assert_eq!(told.last().unwrap().sources.len(), 3);
+    assert!(told.last().unwrap().sources[0].on_stage);
+    let gone = json!({"id": "dave", "expire": true});
+    rig.ask(&json!({"meeting-id": M, "endpoints": [gone]})).await.unwrap();
+    assert_eq!(order(&rig), Some(vec![2, 4]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_videos_show_decides_what_they_are_and_where_they_stand() {
     let (rig, _bob) = four(BridgeConfig::default()).await;
     wishes(&rig);
