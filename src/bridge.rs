@@ -50,7 +50,7 @@ pub use channel::{Channel, WebSocketPermit};
 pub use commands::EngineCommands;
 pub use config::{BridgeConfig, HealthConfig, ShutdownConfig};
 pub use health::{HealthError, ShutdownState};
-pub use load::{LoadConfig, Measure};
+pub use load::{LoadConfig, Measure, ReducerConfig};
 pub(crate) use name::is_bare_jid;
 pub use port::{RestartAnswer, TransportPort};
 #[cfg(test)]
@@ -95,6 +95,7 @@ struct Inner {
     captures: capture::Writer,
     packets: Mutex<packets::PacketsBySize>,
     load: Mutex<load::Meter>,
+    reducer: Mutex<load::Reducer>,
     started: Instant,
 }
 
@@ -132,6 +133,7 @@ impl Bridge {
             captures: capture::Writer::default(),
             packets: Mutex::default(),
             load: Mutex::default(),
+            reducer: Mutex::default(),
             started: now(),
             transports: Box::new(transports),
             engine,
@@ -347,8 +349,8 @@ impl Bridge {
             json!({
                 "state": if stress >= 1.0 { "OVERLOADED" } else { "NOT_OVERLOADED" },
                 "stress": format!("{stress:?}"),
-                // Nothing reduces load here yet.
-                "reducer_enabled": "false",
+                "reducer_enabled": self.inner.config.load.reducer.is_some().to_string(),
+                "reducer": { "jvbLastN": self.inner.last_n_by_load().map_or(-1, |n| n as i64) },
             }),
         );
         state
@@ -374,6 +376,7 @@ impl Inner {
         let mut effects = Effects::default();
         let conference = state.as_mut()?;
         let result = change(conference, &mut effects);
+        conference.tell_wishes(&mut effects);
         conference.tell_ssrcs(&mut effects);
         self.apply(handle, effects);
         Some(result)

@@ -1,6 +1,6 @@
 //! What the bridge is told at start.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -35,6 +35,12 @@ pub struct BridgeConfig {
     pub initial_last_n: i32,
     /// Bounds of what receivers get of videos.
     pub limits: Limits,
+    /// How many videos anybody gets in a conference of so many endpoints or more
+    /// (`videobridge.load-management.conference-last-n-limits`). None.
+    pub last_n_by_size: Arc<BTreeMap<usize, usize>>,
+    /// Clients hear this often what their link is estimated to carry
+    /// (`videobridge.connection-stats.interval`, 10 s); `None`: they do not.
+    pub connection_stats: Option<Duration>,
     /// In a conference of more endpoints than this, what clients say of themselves goes only to those
     /// who see or hear them (`videobridge.stats-filter-threshold`, 20).
     pub stats_filter_threshold: usize,
@@ -138,6 +144,8 @@ impl Default for BridgeConfig {
             sctp: false,
             initial_last_n: -1,
             limits: Limits::default(),
+            last_n_by_size: Arc::default(),
+            connection_stats: Some(Duration::from_secs(10)),
             stats_filter_threshold: 20,
             recent_speakers: 10,
             silence_after: None,

@@ -85,6 +85,11 @@ impl ShardReports {
     pub(super) fn packet_rate(&self) -> u64 {
         self.shards.values().fold(0, |sum, shard| sum.saturating_add(shard.packet_rate))
     }
+
+    /// The part of the last second in which the busiest shard did not sleep.
+    pub fn busiest(&self) -> Option<f64> {
+        self.shards.values().map(|shard| shard.load.busy).reduce(f64::max)
+    }
 }
 
 impl Inner {

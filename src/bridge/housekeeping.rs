@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     Inner,
     health::ShardReport,
-    load::{self, CpuTimes},
+    load::{self, CpuTimes, Measure},
     lock, now,
     stats::ShardLoad,
 };
@@ -79,8 +79,10 @@ pub(super) async fn run(
             }
             Happened::Expiration => bridge.check_expiration(),
             Happened::Load => {
-                lock(&bridge.load).look(CpuTimes::now(), &bridge.config.load);
+                let busiest = lock(&bridge.reports).busiest();
+                lock(&bridge.load).look(CpuTimes::now(), busiest, &bridge.config.load);
                 bridge.count_packets();
+                bridge.reduce_load();
             }
         }
     }
@@ -95,6 +97,11 @@ impl Inner {
                 });
             }
             MediaEvent::Snapshot(snapshot) => self.on_snapshot(*snapshot),
+            MediaEvent::Allocated(allocation) => {
+                self.with_endpoint(allocation.receiver, |conference, effects| {
+                    conference.allocated(*allocation, now(), effects);
+                });
+            }
         }
     }
 
@@ -179,6 +186,36 @@ impl Inner {
             });
             self.totals.activity_changed(changed.unwrap_or_default());
         }
+    }
+
+    /// Lowers or raises how many videos everybody gets, by the load of the last while.
+    fn reduce_load(&self) {
+        let Some(config) = &self.config.load.reducer else { return };
+        let packets = match self.config.load.measure {
+            Measure::CpuUsage => 0,
+            Measure::PacketRate => lock(&self.reports).packet_rate(),
+        };
+        let pressure = lock(&self.load).pressure(packets, &self.config.load);
+        let tallies = || self.handles().into_iter().filter_map(|one| one.read(Conference::tally));
+        let most_forwarded = || tallies().map(|tally| tally.most_forwarded).max().unwrap_or(0);
+        let Some(step) = lock(&self.reducer).look(pressure, most_forwarded, config, now()) else {
+            return;
+        };
+        let (before, after) = (step.before, step.after);
+        tracing::warn!(
+            ?pressure,
+            last_n_before = before,
+            last_n = after,
+            "the bridge's load changes how many videos everybody gets"
+        );
+        for handle in self.handles() {
+            self.with(&handle, |conference, effects| conference.limit_by_load(after, effects));
+        }
+    }
+
+    /// How many videos anybody gets while the bridge is as busy as it is.
+    pub(super) fn last_n_by_load(&self) -> Option<usize> {
+        lock(&self.reducer).limit()
     }
 
     /// Adds what conferences carried since the last look.

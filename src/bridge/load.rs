@@ -1,8 +1,12 @@
 //! How busy the bridge says it is: its stress, by which a focus chooses among bridges.
 //!
-//! As JVB has it: a measure of load divided by the load that is too much. 1 and more is too much.
+//! As JVB has it: a measure of load divided by the load that is too much. 1 and more is too much, and then,
+//! where that is configured, everybody gets fewer videos.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 /// How load is measured, and what is too much (`videobridge.load-management`).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +23,39 @@ pub struct LoadConfig {
     /// `average-participant-stress`: what a focus adds for a participant whose load is not measured
     /// yet. 0.01.
     pub average_participant_stress: f64,
+    /// `load-measurements.cpu-usage.recovery-threshold`: below it, what was reduced comes back. 0.72.
+    pub cpu_recovery: f64,
+    /// `load-measurements.packet-rate.recovery-threshold`, likewise. 40,000.
+    pub packet_recovery: u32,
+    /// How load is reduced (`reducer-enabled`); `None`: it is not. None.
+    pub reducer: Option<ReducerConfig>,
+}
+
+/// How many videos everybody gets on a bridge with too much to do (`load-reducers.last-n`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReducerConfig {
+    /// `reduction-scale`: of the most that anybody gets. 0.75.
+    pub reduction_scale: f64,
+    /// `recover-scale`: of the limit there is, on the way back. 1.25.
+    pub recover_scale: f64,
+    /// `impact-time`: how long a change is given to show. 1 minute.
+    pub impact_time: Duration,
+    /// `minimum-last-n-value`: no limit is lower. 1.
+    pub minimum: usize,
+    /// `maximum-enforced-last-n-value`: no limit is as high. 40.
+    pub maximum: usize,
+}
+
+impl Default for ReducerConfig {
+    fn default() -> Self {
+        Self {
+            reduction_scale: 0.75,
+            recover_scale: 1.25,
+            impact_time: Duration::from_secs(60),
+            minimum: 1,
+            maximum: 40,
+        }
+    }
 }
 
 /// What load is.
@@ -39,6 +76,9 @@ impl Default for LoadConfig {
             detect_steal: true,
             packet_threshold: 50_000,
             average_participant_stress: 0.01,
+            cpu_recovery: 0.72,
+            packet_recovery: 40_000,
+            reducer: None,
         }
     }
 }
@@ -96,13 +136,23 @@ impl CpuTimes {
 pub(super) struct Meter {
     /// The last looks, the oldest first.
     looks: VecDeque<CpuTimes>,
+    /// How busy the busiest shard was, likewise.
+    shards: VecDeque<f64>,
     load: f64,
+    /// The load of the whole time that is looked back.
+    average: f64,
     steal: f64,
 }
 
 impl Meter {
-    /// Takes a reading.
-    pub(super) fn look(&mut self, now: Option<CpuTimes>, config: &LoadConfig) {
+    /// Takes a reading. `busiest`: the part of the last second in which the busiest shard did not sleep.
+    /// A shard has one core, and what it carries cannot go to another: where it is at its end, the
+    /// machine's other cores are of no use.
+    pub(super) fn look(&mut self, now: Option<CpuTimes>, busiest: Option<f64>, config: &LoadConfig) {
+        if self.shards.len() >= LONG {
+            self.shards.pop_front();
+        }
+        self.shards.extend(busiest);
         let Some(now) = now else { return };
         let back = |looks: usize| {
             let at = self.looks.len().saturating_sub(looks);
@@ -113,7 +163,13 @@ impl Meter {
         };
         if let Some(long) = back(LONG) {
             self.steal = long.1;
-            self.load = back(SHORT).map_or(0.0, used).max(used(long));
+            let mean = |looks: usize| {
+                let last = self.shards.len().min(looks);
+                let busy: f64 = self.shards.iter().rev().take(looks).sum();
+                if last == 0 { 0.0 } else { busy / last as f64 }
+            };
+            self.average = used(long).max(mean(LONG));
+            self.load = back(SHORT).map_or(0.0, used).max(mean(SHORT)).max(self.average);
         }
         if self.looks.len() >= LONG {
             self.looks.pop_front();
@@ -126,6 +182,25 @@ impl Meter {
         self.steal
     }
 
+    /// Whether the load has been too much, or is little enough to give back what was reduced.
+    pub(super) fn pressure(&self, packets_per_second: u64, config: &LoadConfig) -> Pressure {
+        let (load, too_much, little) = match config.measure {
+            Measure::CpuUsage => (self.average, config.cpu_threshold, config.cpu_recovery),
+            Measure::PacketRate => (
+                packets_per_second as f64,
+                config.packet_threshold.into(),
+                config.packet_recovery.into(),
+            ),
+        };
+        if load >= too_much {
+            Pressure::TooMuch
+        } else if load < little {
+            Pressure::Little
+        } else {
+            Pressure::Enough
+        }
+    }
+
     /// The stress, at this rate of packets.
     pub(super) fn stress(&self, packets_per_second: u64, config: &LoadConfig) -> f64 {
         match config.measure {
@@ -134,6 +209,71 @@ impl Meter {
                 packets_per_second as f64 / f64::from(config.packet_threshold.max(1))
             }
         }
+    }
+}
+
+/// Load, as a reducer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pressure {
+    /// Above the threshold.
+    TooMuch,
+    /// Between the thresholds.
+    Enough,
+    /// Below the recovery threshold.
+    Little,
+}
+
+/// How many videos everybody gets while the bridge has too much to do.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reducer {
+    limit: Option<usize>,
+    changed: Option<Instant>,
+}
+
+/// A change of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub before: Option<usize>,
+    pub after: Option<usize>,
+}
+
+impl Reducer {
+    /// At most so many; `None`: as many as they want.
+    pub fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    /// Takes a reading. `most_forwarded`: the most videos that anybody gets.
+    pub fn look(
+        &mut self,
+        pressure: Pressure,
+        most_forwarded: impl FnOnce() -> usize,
+        config: &ReducerConfig,
+        now: Instant,
+    ) -> Option<Step> {
+        let waits = |then| now.saturating_duration_since(then) < config.impact_time;
+        if self.changed.is_some_and(waits) {
+            return None;
+        }
+        let before = self.limit;
+        let scaled = |videos: usize, scale: f64| (videos as f64 * scale) as usize;
+        let after = match (pressure, before) {
+            (Pressure::TooMuch, _) => match most_forwarded() {
+                // There is nothing to take away.
+                0 => before,
+                most => Some(scaled(most, config.reduction_scale).max(config.minimum)),
+            },
+            (Pressure::Little, Some(limit)) => {
+                let more = scaled(limit, config.recover_scale).max(limit.saturating_add(1));
+                Some(more).filter(|more| *more < config.maximum)
+            }
+            (Pressure::Enough | Pressure::Little, _) => before,
+        };
+        if after == before {
+            return None;
+        }
+        (self.limit, self.changed) = (after, Some(now));
+        Some(Step { before, after })
     }
 }
 
@@ -159,17 +299,17 @@ mod tests {
         let mut config = LoadConfig::default();
         let mut meter = Meter::default();
         let times = |busy, idle, steal| Some(CpuTimes { busy, idle, steal });
-        meter.look(times(1_000, 1_000, 0), &config);
+        meter.look(times(1_000, 1_000, 0), None, &config);
         assert!(meter.stress(0, &config) < 1e-9, "nothing is known yet");
-        meter.look(times(1_350, 1_550, 100), &config);
+        meter.look(times(1_350, 1_550, 100), None, &config);
         assert!((meter.stress(0, &config) - 0.45 / 0.9).abs() < 1e-9);
-        meter.look(None, &config);
+        meter.look(None, None, &config);
         assert!((meter.stress(0, &config) - 0.5).abs() < 1e-9, "the last that is known");
         assert!((meter.steal() - 0.1).abs() < 1e-9);
         config.detect_steal = false;
         let mut meter = Meter::default();
-        meter.look(times(0, 0, 0), &config);
-        meter.look(times(90, 10, 100), &config);
+        meter.look(times(0, 0, 0), None, &config);
+        meter.look(times(90, 10, 100), None, &config);
         assert!((meter.stress(0, &config) - 0.45 / 0.9).abs() < 1e-9);
         config.measure = Measure::PacketRate;
         assert!((meter.stress(25_000, &config) - 0.5).abs() < 1e-9);
@@ -182,7 +322,7 @@ mod tests {
         let mut now = CpuTimes::default();
         let mut second = |busy: u64| {
             now = CpuTimes { busy: now.busy + busy, idle: now.idle + 100 - busy, steal: 0 };
-            meter.look(Some(now), &config);
+            meter.look(Some(now), None, &config);
             (meter.stress(0, &config) * 100.0).round() as u64
         };
         for _ in 0..20 {
@@ -191,5 +331,54 @@ mod tests {
         assert_eq!([second(90), second(90)], [50, 90], "it jumps");
         let falls: Vec<u64> = (0..10).map(|_| second(10)).collect();
         assert_eq!(falls, [50, 26, 26, 26, 26, 26, 26, 26, 18, 10]);
+    }
+
+    #[test]
+    fn a_shard_at_its_end_is_stress_though_other_cores_idle() {
+        let config = LoadConfig::default();
+        let mut meter = Meter::default();
+        let times = |busy, idle| Some(CpuTimes { busy, idle, steal: 0 });
+        for second in 0..12 {
+            meter.look(times(second * 10, second * 90), Some(0.99), &config);
+        }
+        assert!((meter.stress(0, &config) - 1.1).abs() < 1e-9);
+        assert_eq!(meter.pressure(0, &config), Pressure::TooMuch);
+        for second in 12..24 {
+            meter.look(times(second * 10, second * 90), Some(0.2), &config);
+        }
+        assert_eq!(meter.pressure(0, &config), Pressure::Little);
+        let packets = LoadConfig { measure: Measure::PacketRate, ..config };
+        let pressure = |rate| meter.pressure(rate, &packets);
+        assert_eq!(
+            [pressure(39_999), pressure(40_000), pressure(50_000)],
+            [Pressure::Little, Pressure::Enough, Pressure::TooMuch]
+        );
+    }
+
+    #[test]
+    fn a_limit_falls_while_load_is_too_much_and_comes_back_in_steps() {
+        let config = ReducerConfig { maximum: 20, ..ReducerConfig::default() };
+        let mut reducer = Reducer::default();
+        let start = Instant::now();
+        let mut minute = 0;
+        let mut look = |pressure, most: usize| {
+            minute += 1;
+            let now = start + config.impact_time * minute;
+            let changed = reducer.look(pressure, || most, &config, now).is_some();
+            // What follows at once is too soon to tell.
+            let again = changed.then(|| reducer.look(Pressure::TooMuch, || most, &config, now));
+            assert_eq!(again.flatten(), None);
+            reducer.limit()
+        };
+        let (too_much, little) = (Pressure::TooMuch, Pressure::Little);
+        assert_eq!(look(little, 20), None, "nothing was taken");
+        assert_eq!(look(too_much, 20), Some(15));
+        assert_eq!(look(Pressure::Enough, 15), Some(15));
+        assert_eq!(look(too_much, 15), Some(11));
+        assert_eq!(look(too_much, 1), Some(1), "the least");
+        assert_eq!(look(little, 1), Some(2), "one more at least");
+        let back: Vec<_> = (0..11).map(|_| look(little, 9)).collect();
+        assert_eq!(back[..4], [Some(3), Some(4), Some(5), Some(6)]);
+        assert_eq!(back[8..], [Some(15), Some(18), None], "beyond the highest there is none");
     }
 }

@@ -131,6 +131,9 @@ impl Inner {
             relays_wanted: self.config.relays_wanted,
             initial_last_n: self.config.initial_last_n,
             limits: self.config.limits,
+            last_n_by_size: self.config.last_n_by_size.clone(),
+            last_n_by_load: self.last_n_by_load(),
+            connection_stats: self.config.connection_stats,
             stats_filter_threshold: self.config.stats_filter_threshold,
             recent_speakers: self.config.recent_speakers,
             silence_after: self.config.silence_after,
@@ -151,6 +154,7 @@ impl Inner {
         self.check_room(request)?;
         let mut effects = Effects::default();
         let answered = conference.modify(request, &mut *lock(&self.ids), now(), &mut effects);
+        conference.tell_wishes(&mut effects);
         conference.tell_ssrcs(&mut effects);
         // The engine knows an endpoint before its transport can bind an address to it.
         self.apply(handle, effects);

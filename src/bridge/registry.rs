@@ -59,6 +59,19 @@ impl Handle {
                     %conference, %meeting, %endpoint, source, ?current, ?target, "forwarding changed"
                 );
             }
+            ConferenceEvent::ShortStage {
+                endpoint,
+                source,
+                wanted_height,
+                height,
+                reason,
+                estimate_bps,
+            } => {
+                tracing::info!(
+                    %conference, %meeting, %endpoint, source, wanted_height, height, reason,
+                    estimate_bps, "stage below its wish for 10 s"
+                );
+            }
             ConferenceEvent::ConferenceExpired => {}
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rialto_engine::{DelayHistogram, ShardTotals, Waiting};
+use rialto_engine::{DelayHistogram, Reason, ShardTotals, Waiting};
 use rialto_transport::TransportCounters;
 use tokio::sync::mpsc;
 
@@ -107,6 +107,14 @@ pub struct BridgeStats {
     pub engine: ShardTotals,
     /// Packets dropped by all shards, by reason, sorted by reason.
     pub drops: Vec<(&'static str, u64)>,
+    /// Videos that endpoints could get, by the reason why they get no more of them.
+    pub video_reasons: Vec<(&'static str, u64)>,
+    /// Endpoints that are sent more than their link is estimated to carry.
+    pub num_eps_oversending: usize,
+    /// Endpoints of which a source gets nothing of the link.
+    pub endpoints_with_suspended_sources: usize,
+    /// How many videos anybody gets while the bridge is as busy as it is, if that is bounded.
+    pub last_n_by_load: Option<usize>,
     /// Shards that report.
     pub shards: usize,
     /// Messages of bridge channels.
@@ -256,6 +264,9 @@ impl Inner {
             }
         }
         stats.finish(&sums);
+        let reasons = Reason::ALL.into_iter().map(Reason::as_str).zip(sums.reasons);
+        stats.video_reasons = reasons.collect();
+        stats.last_n_by_load = self.last_n_by_load();
         stats.stress_level = self.stress_level();
         stats.cpu_steal = lock(&self.load).steal();
         self.add_engine(&mut stats);
@@ -299,6 +310,7 @@ struct Sums {
     send_lost: f64,
     rtt_ms: f64,
     rtt_count: usize,
+    reasons: [u64; Reason::ALL.len()],
 }
 
 impl BridgeStats {
@@ -331,6 +343,11 @@ impl BridgeStats {
         sums.send_lost += tally.send_lost_pps;
         sums.rtt_ms += tally.rtt_sum_ms;
         sums.rtt_count += tally.rtt_count;
+        self.num_eps_oversending += tally.oversending;
+        self.endpoints_with_suspended_sources += tally.with_suspended;
+        for (sum, reason) in sums.reasons.iter_mut().zip(tally.reasons) {
+            *sum = sum.saturating_add(reason);
+        }
     }
 
     fn finish(&mut self, sums: &Sums) {

@@ -1,5 +1,6 @@
 //! The bridge over a detached engine, with pretended or real transports.
 
+mod allocation;
 mod channel;
 mod data_channel;
 mod errors;

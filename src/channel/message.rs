@@ -363,6 +363,8 @@ pub enum ToClient<'a> {
         /// 0: nobody wants it.
         max_height: i32,
     },
+    /// `ConnectionStats`: what its link is estimated to carry, bit/s.
+    ConnectionStats(u64),
 }
 
 /// A source, and how its packets are known.
@@ -433,6 +435,9 @@ impl ToClient<'_> {
                 "sourceName": source,
                 "maxHeight": max_height,
             }),
+            Self::ConnectionStats(bps) => {
+                json!({ CLASS: "ConnectionStats", "estimatedDownlinkBandwidth": bps })
+            }
         };
         value.to_string().into()
     }

@@ -25,6 +25,7 @@ impl Conference {
         if !self.by_engine_id.contains_key(&endpoint) {
             return;
         }
+        self.latest = self.latest.max(now);
         self.speakers.level(endpoint, 127u8.saturating_sub(level), now);
         if let Some(change) = self.speakers.decide(now) {
             self.announce_speaker(&change, effects);
@@ -43,7 +44,8 @@ impl Conference {
         };
         let before = self.endpoints.get(&id).and_then(|e| e.snapshot.as_ref()).map(decided);
         let before = before.unwrap_or_default();
-        for subscription in &snapshot.subscriptions {
+        let decided_elsewhere = self.endpoints.get(&id).is_some_and(|e| e.allocation.is_some());
+        for subscription in snapshot.subscriptions.iter().filter(|_| !decided_elsewhere) {
             let now = (subscription.current, subscription.target);
             if before.get(&subscription.source).copied().unwrap_or_default() == now {
                 continue;
@@ -106,11 +108,14 @@ impl Conference {
         consent: &dyn Fn(EndpointId) -> Option<Instant>,
         effects: &mut Effects,
     ) -> (u64, u64) {
+        self.latest = self.latest.max(now);
         if let Some(change) = self.speakers.decide(now) {
             self.announce_speaker(&change, effects);
         }
         self.count_silent_newcomers(now);
         self.tell_demand(effects);
+        self.tell_all_wishes(effects);
+        self.watch_links(now, effects);
         let (mut disconnected, mut reconnected) = (0, 0);
         let mut changed = Vec::new();
         for endpoint in self.endpoints.values_mut() {
@@ -202,6 +207,7 @@ impl Conference {
         if let Some(at) = self.speech_order.iter().position(|id| *id == endpoint) {
             let id = self.speech_order.remove(at);
             self.speech_order.insert(0, id);
+            self.order_changed();
             self.allocate_limited(effects);
         }
         self.tell_all(&message, effects);

@@ -8,7 +8,7 @@ use std::{
 use rialto_media::{EndpointId, MediaType, SourceSpec};
 use serde_json::{Map, Value};
 
-use super::{effects::Effects, endpoint::Endpoint, state::Conference};
+use super::{effects::Effects, endpoint::Endpoint, state::Conference, wishes::Telling};
 use crate::channel::{Dropped, ToBridge, ToClient, message::VideoType};
 
 /// An endpoint that is connected for so long has opened its channel, or will not.
@@ -26,7 +26,7 @@ const NEWCOMER_SPEAKS: Duration = Duration::from_secs(1);
 
 /// In a conference of more, senders hear of what receivers want twice a second and not at once: it is
 /// a sum over all of both.
-const SMALL: usize = 32;
+pub(super) const SMALL: usize = 32;
 
 impl Conference {
     /// Nobody has opened a channel although somebody had the time to. Told once.
@@ -154,6 +154,7 @@ impl Conference {
             }
             ToBridge::LastN(last_n) => {
                 sender.wishes.last_n = Some(last_n);
+                sender.telling = Telling::Now;
                 let id = id.clone();
                 self.offer_all(&id, effects);
                 self.demand_changed(effects);
@@ -161,6 +162,8 @@ impl Conference {
             ToBridge::VideoConstraints(update) => {
                 sender.wishes.update(update);
                 sender.counts = true;
+                sender.telling = Telling::Now;
+                sender.asked = self.latest;
                 let id = id.clone();
                 self.offer_all(&id, effects);
                 self.demand_changed(effects);
@@ -173,6 +176,7 @@ impl Conference {
             }
             ToBridge::VideoType { source, video_type } => {
                 sender.set_video_type(source.as_deref(), video_type);
+                self.order_changed();
                 self.allocate_limited(effects);
                 self.demand_changed(effects);
             }
@@ -217,19 +221,17 @@ impl Conference {
         }
     }
 
-    /// The videos that are decided to be forwarded to a receiver have been measured: it hears of it
-    /// when they are others than before.
+    /// Which videos are forwarded to a receiver has been decided or measured: it hears of it when they
+    /// are others than before.
     pub(super) fn update_forwarded(&mut self, receiver: &str, effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get(receiver) else { return };
-        let Some(snapshot) = &endpoint.snapshot else { return };
-        let forwarded = |source: rialto_media::SourceId| {
-            snapshot.subscriptions.iter().any(|s| s.source == source && s.target.is_some())
-        };
+        let Some(forwarded) = endpoint.forwarded_sources() else { return };
         let names: Vec<String> = self
             .endpoints
             .values()
             .flat_map(|sender| &sender.sources)
-            .filter(|source| source.spec.media == MediaType::Video && forwarded(source.spec.id))
+            .filter(|source| source.spec.media == MediaType::Video)
+            .filter(|source| forwarded.contains(&source.spec.id))
             .map(|source| source.spec.name.to_string())
             .collect();
         let Some(endpoint) = self.endpoints.get_mut(receiver) else { return };

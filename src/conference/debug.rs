@@ -31,14 +31,18 @@ impl Conference {
             put("creation_time", creation_time.into());
             put("speech_activity", self.speech_activity());
         }
+        let ranking = full.then(|| self.ranking());
         let shown =
             self.endpoints.values().filter(|e| endpoint.is_none_or(|wanted| e.id == wanted));
         let endpoints: Map<String, Value> = shown
             .map(|e| {
-                let value = if full {
-                    self.debug_endpoint(e, &outside(e))
-                } else {
-                    e.stats_id.as_deref().into()
+                let value = match &ranking {
+                    Some(ranking) => {
+                        let mut value = self.debug_endpoint(e, &outside(e));
+                        value["allocation"] = self.debug_allocation(e, ranking);
+                        value
+                    }
+                    None => e.stats_id.as_deref().into(),
                 };
                 (e.id.clone(), value)
             })

@@ -70,6 +70,21 @@ pub enum ConferenceEvent {
         /// The encoding that was decided.
         target: Option<u8>,
     },
+    /// Something on a receiver's stage has been below its wish for ten seconds. Once for each time.
+    ShortStage {
+        /// The receiver.
+        endpoint: String,
+        /// The source.
+        source: String,
+        /// What it would get over a link that carries everything, pixels.
+        wanted_height: Option<u16>,
+        /// What it is to get, pixels.
+        height: Option<u16>,
+        /// Why no more.
+        reason: &'static str,
+        /// What the link is estimated to carry, bit/s.
+        estimate_bps: Option<u64>,
+    },
     /// The conference is gone; nothing follows.
     ConferenceExpired,
 }

@@ -6,12 +6,13 @@ use std::{
     time::Instant,
 };
 
-use rialto_engine::EndpointSnapshot;
+use rialto_engine::{Allocation, EndpointSnapshot};
 use rialto_media::{
     Codec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, SourceId, SourceSpec,
     Terms,
 };
 
+use super::{allocated::LinkStory, wishes::Telling};
 use crate::{
     channel::{Wishes, message::VideoType},
     colibri::{ByChannels, ForceMute, MucRole},
@@ -76,6 +77,18 @@ pub struct Endpoint {
     pub forwarded: Vec<String>,
     /// Its latest measurements.
     pub snapshot: Option<EndpointSnapshot>,
+    /// What the engine last decided for it, once it decides.
+    pub allocation: Option<Allocation>,
+    /// When it last said what it wants, or came.
+    pub(super) asked: Instant,
+    /// What it gets no more, and since when.
+    pub(super) ceased: HashMap<SourceId, Instant>,
+    /// Whether the engine is to hear of what it wants.
+    pub(super) telling: Telling,
+    /// What it wants, as the engine was told.
+    pub(super) told_wishes: Arc<rialto_engine::Wishes>,
+    /// What became of its stage and of what it was told of its link.
+    pub(super) link: LinkStory,
     pub(super) payload_types: BTreeMap<u8, PayloadType>,
     pub(super) extensions: BTreeMap<u8, Extension>,
     pub(super) extmap_allow_mixed: bool,

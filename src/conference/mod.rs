@@ -3,6 +3,7 @@
 
 mod activity;
 mod allocate;
+mod allocated;
 mod channel;
 mod debug;
 mod effects;
@@ -17,6 +18,7 @@ mod ssrcs;
 mod state;
 mod tally;
 mod view;
+mod wishes;
 
 pub use effects::{ConferenceEvent, Effects, Ids, SequentialIds};
 pub use endpoint::{Endpoint, EndpointSource, TransportState};

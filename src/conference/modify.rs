@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
     time::Instant,
 };
 
@@ -12,10 +13,12 @@ use rialto_engine::{Control, EndpointSpec};
 use rialto_media::{EndpointId, MediaType};
 
 use super::{
+    allocated::LinkStory,
     effects::{Effects, Ids},
     endpoint::{Endpoint, TransportState},
     sources::out_of_ids,
     state::Conference,
+    wishes::Telling,
 };
 use crate::{
     channel::Wishes,
@@ -229,17 +232,19 @@ impl Conference {
         }
         let sctp = self.takes_sctp(request);
         // Expired by an earlier part of the same request.
-        let Some(endpoint) = self.endpoints.get_mut(id) else {
+        let Some(changed) = self.endpoints.get_mut(id) else {
             return Ok(EndpointAnswer { id: id.clone(), ..EndpointAnswer::default() });
         };
+        let endpoint = changed.engine_id;
         if let Some(ForceMute { audio, video }) = request.force_mute {
-            endpoint.force_mute = ForceMute { audio, video };
-            effects.control(Control::SetForceMute { endpoint: endpoint.engine_id, audio, video });
+            changed.force_mute = ForceMute { audio, video };
+            effects.control(Control::SetForceMute { endpoint, audio, video });
+            self.order_changed();
         }
         Ok(EndpointAnswer {
             id: id.clone(),
             expire: false,
-            transport: transport_step(endpoint.engine_id, request, sctp),
+            transport: transport_step(endpoint, request, sctp),
         })
     }
 
@@ -281,6 +286,12 @@ impl Conference {
             demand: Vec::new(),
             forwarded: Vec::new(),
             snapshot: None,
+            allocation: None,
+            asked: now,
+            ceased: HashMap::new(),
+            telling: Telling::Done,
+            told_wishes: Arc::default(),
+            link: LinkStory::default(),
             payload_types: BTreeMap::new(),
             extensions: BTreeMap::new(),
             extmap_allow_mixed: false,
@@ -299,6 +310,7 @@ impl Conference {
         }
         self.by_engine_id.insert(engine_id, endpoint.id.clone());
         self.endpoints.insert(endpoint.id.clone(), endpoint);
+        self.size_changed(effects);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,6 +10,7 @@ use rialto_engine::Control;
 use rialto_media::EndpointId;
 
 use super::{
+    allocate::Caps,
     effects::{ConferenceEvent, Effects},
     endpoint::Endpoint,
     exports::Exports,
@@ -45,6 +47,13 @@ pub struct Rules {
     /// In a conference of more endpoints than this, what clients say of themselves goes only to those
     /// who see or hear them.
     pub stats_filter_threshold: usize,
+    /// How many videos anybody gets in a conference of so many endpoints or more
+    /// (`videobridge.load-management.conference-last-n-limits`).
+    pub last_n_by_size: Arc<BTreeMap<usize, usize>>,
+    /// How many videos anybody gets while the bridge is as busy as it is.
+    pub last_n_by_load: Option<usize>,
+    /// Clients hear this often what their link is estimated to carry; `None`: they do not.
+    pub connection_stats: Option<Duration>,
     /// How many videos an endpoint gets that did not say, and of which the focus did not; negative is
     /// all.
     pub initial_last_n: i32,
@@ -80,6 +89,10 @@ pub struct Conference {
     pub(super) speech_order: Vec<String>,
     /// Somebody opened a channel, or it was told that nobody does.
     pub(super) channels_settled: bool,
+    /// Upper bounds of everybody's videos.
+    pub(super) caps: Caps,
+    /// The latest time that it was told.
+    pub(super) latest: Instant,
     /// What receivers get or want of videos may have changed since senders were told.
     pub(super) demand_changed: bool,
     /// Media exports that the focus asked for.
@@ -100,6 +113,8 @@ impl Conference {
                 .noticing_silence(rules.silence_after),
             speech_order: Vec::new(),
             channels_settled: false,
+            caps: Caps { size: None, load: rules.last_n_by_load },
+            latest: now,
             demand_changed: false,
             exports: Exports::default(),
             rules,
@@ -153,6 +168,7 @@ impl Conference {
         }
         effects.removed.push(gone.engine_id);
         effects.control(Control::RemoveEndpoint(gone.engine_id));
+        self.size_changed(effects);
         if !gone.sources.is_empty() {
             self.allocate_limited(effects);
         }
@@ -169,6 +185,7 @@ impl Conference {
         for endpoint in self.endpoints.values_mut() {
             endpoint.wishes.last_n = Some(-1);
         }
+        self.rules.last_n_by_size = Arc::default();
         for id in self.endpoints.keys().cloned().collect::<Vec<_>>() {
             self.expire_endpoint(&id, effects);
         }

@@ -1,5 +1,6 @@
 //! A conference in numbers.
 
+use rialto_engine::Reason;
 use rialto_media::MediaType;
 
 use super::state::Conference;
@@ -39,6 +40,15 @@ pub struct Tally {
     pub video_streams: usize,
     /// How often the dominant speaker changed.
     pub speaker_changes: u64,
+    /// Videos that endpoints could get, by the reason why they get no more of them
+    /// ([`Reason::ALL`]).
+    pub reasons: [u64; Reason::ALL.len()],
+    /// Endpoints that are sent more than their link is estimated to carry.
+    pub oversending: usize,
+    /// Endpoints of which a source gets nothing of the link.
+    pub with_suspended: usize,
+    /// The most videos that the bridge decided to forward to one endpoint.
+    pub most_forwarded: usize,
 }
 
 impl Tally {
@@ -56,11 +66,13 @@ impl Conference {
             speaker_changes: self.speakers.changes(),
             ..Tally::default()
         };
+        let all_videos: usize = self.endpoints.values().map(super::Endpoint::videos).sum();
         for endpoint in self.endpoints.values() {
+            self.count_reasons(endpoint, all_videos, &mut tally);
             let audio = endpoint.is_sending(MediaType::Audio);
             let video = endpoint.is_sending(MediaType::Video);
             let others = self.endpoints.len() - 1;
-            tally.video_streams += 1 + endpoint.last_n().unwrap_or(others).min(others);
+            tally.video_streams += 1 + endpoint.last_n(self.caps).unwrap_or(others).min(others);
             tally.visitors += usize::from(endpoint.is_visitor());
             tally.audio_senders += usize::from(audio);
             tally.video_senders += usize::from(video);

@@ -37,6 +37,9 @@ impl Room {
         let rules = Rules {
             initial_last_n: -1,
             limits: Limits::default(),
+            last_n_by_size: std::sync::Arc::default(),
+            last_n_by_load: None,
+            connection_stats: None,
             stats_filter_threshold: 20,
             recent_speakers: 10,
             silence_after: None,

@@ -1,8 +1,11 @@
 //! What one receiver gets, for people who look at it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
-use rialto_engine::SubscriptionSnapshot;
+use rialto_engine::{Reason, SourceAllocation, SubscriptionSnapshot};
 use rialto_media::{MediaType, SourceId};
 
 use super::{endpoint::TransportState, state::Conference};
@@ -22,6 +25,8 @@ pub struct EndpointView {
     pub send_loss: f32,
     /// Round trip.
     pub rtt: Option<Duration>,
+    /// What its link is estimated to carry, bit/s, if that is known.
+    pub estimate_bps: Option<u64>,
     /// Every source that it gets.
     pub sources: Vec<ReceivedSource>,
 }
@@ -43,6 +48,10 @@ pub struct ReceivedSource {
     pub max_height: Option<u16>,
     /// Frame height of the current encoding, if the codec tells it.
     pub height: Option<u16>,
+    /// Frame height that it would get over a link that carries everything, pixels, if that is known.
+    pub wanted_height: Option<u16>,
+    /// Why it gets no more, and since when, once that is decided.
+    pub reason: Option<(Reason, Instant)>,
     /// How many encodings the source has.
     pub encodings: u8,
     /// Forwarded, bit/s.
@@ -72,10 +81,15 @@ impl Conference {
             view.send_loss = measured.send_loss;
             view.rtt = measured.rtt;
         }
+        view.estimate_bps = endpoint.allocation.as_ref().and_then(|all| all.estimate_bps);
+        let decided = endpoint.allocation.iter().flat_map(|all| &all.sources);
+        let decided: HashMap<SourceId, &SourceAllocation> =
+            decided.map(|decided| (decided.source, decided)).collect();
         for sender in self.endpoints.values() {
             for source in &sender.sources {
                 let Some(terms) = endpoint.subscriptions.get(&source.spec.id) else { continue };
                 let got = subscriptions.get(&source.spec.id);
+                let why = decided.get(&source.spec.id);
                 let current = got.and_then(|got| got.current);
                 let height = sender
                     .snapshot
@@ -90,6 +104,8 @@ impl Conference {
                     target: got.and_then(|got| got.target),
                     max_height: terms.max_height,
                     height,
+                    wanted_height: why.and_then(|why| why.wanted_height),
+                    reason: why.map(|why| (why.reason, why.since)),
                     encodings: source.spec.encodings.len() as u8,
                     bps: got.map_or(0, |got| got.bps),
                     packets: got.map_or(0, |got| got.packets),

@@ -135,7 +135,7 @@ const SO: [(&str, &str); 5] = [
 
 const ONE_PORT: &str = "all media uses the sockets of one port";
 const RELAYS: &str = "there are no relays between bridges";
-const ENCODINGS: &str = "encodings are not chosen by bandwidth";
+const ESTIMATOR: &str = "there is one estimator, which goes by its own constants";
 const HEALTH: &str = "health is what threads and rooms say at the moment that it is asked for";
 const QUEUES: &str = "packets do not wait in queues between threads";
 
@@ -159,7 +159,7 @@ const IDLE: [(&str, Idle); 53] = [
     ("ice4j.software", Never("STUN messages do not name the software")),
     ("ice4j.use-component-socket", Never(ONE_PORT)),
     ("jmt.audio.red", NotYet("redundant audio is forwarded as it comes")),
-    ("jmt.bwe", NotYet("bandwidth is not estimated")),
+    ("jmt.bwe", Never(ESTIMATOR)),
     ("jmt.debug.packet-loss", NotYet("packets are not lost on purpose")),
     ("jmt.debug.packet-timeline", NotYet("there is no such log")),
     ("jmt.debug.payload-verification", Never("payloads are not copied between processing steps")),
@@ -178,8 +178,12 @@ const IDLE: [(&str, Idle); 53] = [
     ("tracing", NotYet("traces are not exported")),
     ("videobridge.apis.xmpp-client.enabled", Obsolete("the clients in configs are what there is")),
     ("videobridge.apis.xmpp-client.jid-cache-size", Never("JIDs are not cached")),
-    ("videobridge.cc", NotYet(ENCODINGS)),
-    ("videobridge.connection-stats", NotYet("there is no estimate of bandwidth to tell clients")),
+    ("videobridge.cc.initial-ignore-bwe-period", Never(ESTIMATOR)),
+    ("videobridge.cc.padding-period", Never("probes go out as the estimator asks for them")),
+    (
+        "videobridge.cc.use-vla-target-bitrate",
+        NotYet("what a layer costs is measured and not taken from the sender's word"),
+    ),
     ("videobridge.cryptex", NotYet("header extensions are not encrypted (RFC 9335)")),
     ("videobridge.exporter", NotYet("media is not exported")),
     ("videobridge.health.interval", Never(HEALTH)),
@@ -198,7 +202,6 @@ const IDLE: [(&str, Idle); 53] = [
         Never("the best pair that works is nominated, and a better one later"),
     ),
     ("videobridge.ice.tcp", Obsolete("there is no ICE over TCP")),
-    ("videobridge.load-management", NotYet("load is measured and published, and not reduced")),
     ("videobridge.loudest", NotYet("all audio is forwarded")),
     ("videobridge.octo", Obsolete("videobridge.relay is its name now")),
     ("videobridge.redact-colibri-http-headers", Never("headers of HTTP requests are never logged")),
@@ -224,7 +227,7 @@ const IDLE: [(&str, Idle); 53] = [
 ];
 
 /// The sections among them.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 14] = [
     "jmt.audio.red",
     "jmt.bwe",
     "jmt.debug.packet-loss",
@@ -233,11 +236,9 @@ const SECTIONS: [&str; 16] = [
     "jmt.rtp.bitrate-calculator",
     "jmt.transceiver",
     "tracing",
-    "videobridge.cc",
     "videobridge.cryptex",
     "videobridge.exporter",
     "videobridge.ice.tcp",
-    "videobridge.load-management",
     "videobridge.loudest",
     "videobridge.octo",
     "videobridge.relay",

@@ -1,9 +1,11 @@
 //! `videobridge.load-management`: how load is measured, and what is too much.
 
-use super::reader::Reader;
+use std::{collections::BTreeMap, time::Duration};
+
+use super::reader::{Invalid, Reader, scalar, wants};
 
 /// How load is measured, and what is too much.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Load {
     /// `load-measurements.load-measurement`. `cpu-usage`.
     pub measure: LoadMeasure,
@@ -17,6 +19,44 @@ pub struct Load {
     /// `average-participant-stress`: what a focus adds for a participant whose load is not measured
     /// yet. 0.01.
     pub average_participant_stress: f64,
+    /// `load-measurements.cpu-usage.recovery-threshold`: below it, what was reduced comes back. 0.72.
+    pub cpu_recovery: f64,
+    /// `load-measurements.packet-rate.recovery-threshold`, likewise. 40,000.
+    pub packet_recovery: u32,
+    /// `reducer-enabled`: everybody gets fewer videos while load is too much. false.
+    pub reduce: bool,
+    /// `load-reducers.last-n`: how many fewer.
+    pub last_n: LastNReducer,
+    /// `conference-last-n-limits`: videos for any receiver at most, by the least number of endpoints of
+    /// the conference. None.
+    pub last_n_by_size: BTreeMap<u32, u32>,
+}
+
+/// How many videos everybody gets while load is too much.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LastNReducer {
+    /// `reduction-scale`: of the most that anybody gets. 0.75.
+    pub reduction_scale: f64,
+    /// `recover-scale`: of the limit there is, on the way back. 1.25.
+    pub recover_scale: f64,
+    /// `impact-time`: how long a change is given to show. 1 minute.
+    pub impact_time: Duration,
+    /// `minimum-last-n-value`: no limit is lower. 1.
+    pub minimum: u32,
+    /// `maximum-enforced-last-n-value`: no limit is as high. 40.
+    pub maximum: u32,
+}
+
+impl Default for LastNReducer {
+    fn default() -> Self {
+        Self {
+            reduction_scale: 0.75,
+            recover_scale: 1.25,
+            impact_time: Duration::from_secs(60),
+            minimum: 1,
+            maximum: 40,
+        }
+    }
 }
 
 /// What load is.
@@ -36,6 +76,11 @@ impl Default for Load {
             detect_steal: true,
             packet_threshold: 50_000,
             average_participant_stress: 0.01,
+            cpu_recovery: 0.72,
+            packet_recovery: 40_000,
+            reduce: false,
+            last_n: LastNReducer::default(),
+            last_n_by_size: BTreeMap::new(),
         }
     }
 }
@@ -53,4 +98,37 @@ pub(super) fn read(r: &mut Reader<'_>, c: &mut Load) {
     r.integer(key, &mut c.packet_threshold, 1, 1_000_000_000);
     let key = "videobridge.load-management.average-participant-stress";
     r.fraction(key, &mut c.average_participant_stress);
+    let key = "videobridge.load-management.load-measurements.cpu-usage.recovery-threshold";
+    r.fraction(key, &mut c.cpu_recovery);
+    let key = "videobridge.load-management.load-measurements.packet-rate.recovery-threshold";
+    r.integer(key, &mut c.packet_recovery, 0, 1_000_000_000);
+    r.boolean("videobridge.load-management.reducer-enabled", &mut c.reduce);
+    let last_n = &mut c.last_n;
+    let key = "videobridge.load-management.load-reducers.last-n.reduction-scale";
+    r.number(key, &mut last_n.reduction_scale);
+    let key = "videobridge.load-management.load-reducers.last-n.recover-scale";
+    r.number(key, &mut last_n.recover_scale);
+    let key = "videobridge.load-management.load-reducers.last-n.impact-time";
+    r.duration(key, &mut last_n.impact_time);
+    let key = "videobridge.load-management.load-reducers.last-n.minimum-last-n-value";
+    r.integer(key, &mut last_n.minimum, 0, 10_000);
+    let key = "videobridge.load-management.load-reducers.last-n.maximum-enforced-last-n-value";
+    r.integer(key, &mut last_n.maximum, 1, 10_000);
+    last_n_by_size(r, &mut c.last_n_by_size);
+}
+
+/// An object whose names are numbers, too.
+fn last_n_by_size(r: &mut Reader<'_>, place: &mut BTreeMap<u32, u32>) {
+    let key = "videobridge.load-management.conference-last-n-limits";
+    for (name, value) in r.section(key) {
+        let full = format!("{key}.{name}");
+        r.known_too(&full);
+        let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| *n <= 10_000);
+        if let (Some(size), Some(last_n)) = (number(&name), scalar(&value.kind).and_then(number)) {
+            place.insert(size, last_n);
+        } else {
+            let what = wants("whole numbers such as 20 = 10", &value.kind);
+            r.invalid.push(Invalid { key: full, origin: value.origin, what });
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! [`Config`].
 
 mod capture;
+mod cc;
 mod component;
 mod contradictions;
 mod fuzz;
@@ -23,11 +24,12 @@ mod xmpp;
 mod tests;
 
 pub use capture::Capture;
+pub use cc::{Bandwidth, Cc, ConnectionStats};
 pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
 pub(crate) use fuzz::{fuzz, fuzz_legacy};
 pub use hash::Hash;
 pub use load::{ConfigError, Loaded, Warning, load};
-pub use load_management::{Load, LoadMeasure};
+pub use load_management::{LastNReducer, Load, LoadMeasure};
 pub use model::*;
 pub use reader::{Effective, Invalid, Override};
 pub use servers::{

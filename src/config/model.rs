@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Capture, Hash, Http, Load, Secret, StatsTransport, Xmpp};
+use super::{Capture, Cc, Hash, Http, Load, Secret, StatsTransport, Xmpp};
 
 /// Everything that is configured. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -378,26 +378,6 @@ impl Default for Keyframe {
             source_wide_max_requests: 1,
             source_wide_max_request_interval: Duration::from_millis(200),
         }
-    }
-}
-
-/// Choice of what a receiver gets.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Cc {
-    /// `initial-last-n`: video sources for a receiver that did not say; -1 is all. -1.
-    pub initial_last_n: i32,
-    /// `jvb-last-n`: video sources for any receiver at most; -1 is all. -1.
-    pub jvb_last_n: i32,
-    /// `initial-max-height-px`: height of videos for a receiver that has not asked for any; -1 is any.
-    /// -1; JVB: 0.
-    pub initial_max_height: i32,
-    /// `default-max-height-px`: height of videos that a receiver did not name when it first asks. 180.
-    pub default_max_height: i32,
-}
-
-impl Default for Cc {
-    fn default() -> Self {
-        Self { initial_last_n: -1, jvb_last_n: -1, initial_max_height: -1, default_max_height: 180 }
     }
 }
 

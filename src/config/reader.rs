@@ -175,6 +175,35 @@ impl<'a> Reader<'a> {
         self.read(key, place, read, ToString::to_string);
     }
 
+    /// A number that is more than nothing.
+    pub fn number(&mut self, key: &'static str, place: &mut f64) {
+        let read = |kind: &Kind| {
+            scalar(kind)
+                .and_then(|text| text.trim().parse::<f64>().ok())
+                .filter(|number| *number > 0.0 && number.is_finite())
+                .ok_or_else(|| wants("a number that is more than 0", kind))
+        };
+        self.read(key, place, read, ToString::to_string);
+    }
+
+    /// Bit/s.
+    pub fn bandwidth(&mut self, key: &'static str, place: &mut u64) {
+        let read = |kind: &Kind| {
+            let read = scalar(kind).and_then(units::bandwidth);
+            read.ok_or_else(|| wants(BANDWIDTH, kind))
+        };
+        self.read(key, place, read, |bps| units::show_bandwidth(*bps));
+    }
+
+    /// Bit/s, or unset.
+    pub fn optional_bandwidth(&mut self, key: &'static str, place: &mut Option<u64>) {
+        let read = |kind: &Kind| {
+            let read = scalar(kind).and_then(units::bandwidth);
+            read.map(Some).ok_or_else(|| wants(BANDWIDTH, kind))
+        };
+        self.read(key, place, read, |bps| bps.map_or("(unset)".to_owned(), units::show_bandwidth));
+    }
+
     /// One of some names.
     pub(super) fn choice<T: Copy + PartialEq>(
         &mut self,
@@ -477,6 +506,8 @@ impl<'a> Reader<'a> {
 
 /// What is done more often keeps a core busy.
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+const BANDWIDTH: &str = "a bandwidth such as '500 kbps' or '10 mbps'";
 
 const PORT: &str = "a port from 0 to 65535, or -1 for none";
 

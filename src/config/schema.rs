@@ -1,7 +1,7 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
 use super::{
-    Cc, Config, Hash, HttpAccess, WebSockets, capture, component, load_management,
+    Config, Hash, HttpAccess, WebSockets, capture, cc, component, load_management,
     reader::{Reader, SHORTEST_INTERVAL, scalar, wants_element},
     servers, xmpp,
 };
@@ -118,7 +118,7 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("jmt.audio.level.discard-silence", &mut c.discard);
     let key = "jmt.audio.level.forwarded-silence-packets-limit";
     r.integer(key, &mut c.forwarded, 0, 1_000_000);
-    what_receivers_get(r, &mut config.cc);
+    cc::read(r, &mut config.cc);
     let threshold = &mut config.stats_filter_threshold;
     r.integer("videobridge.stats-filter-threshold", threshold, 0, 1_000_000);
     let key = "videobridge.speech-activity.recent-speakers-count";
@@ -131,19 +131,6 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     r.duration(key, &mut c.first_transfer_timeout);
     r.duration("videobridge.ep-connection-status.max-inactivity-limit", &mut c.max_inactivity);
     r.interval("videobridge.ep-connection-status.check-interval", &mut c.check_interval);
-}
-
-fn what_receivers_get(r: &mut Reader<'_>, c: &mut Cc) {
-    r.integer("videobridge.cc.initial-last-n", &mut c.initial_last_n, -1, 10_000);
-    r.integer("videobridge.cc.jvb-last-n", &mut c.jvb_last_n, -1, 10_000);
-    r.integer("videobridge.cc.initial-max-height-px", &mut c.initial_max_height, -1, 65_535);
-    r.integer("videobridge.cc.default-max-height-px", &mut c.default_max_height, -1, 65_535);
-    // The old name of both comes before them, as in JVB.
-    let mut thumbnail = -1;
-    r.integer("videobridge.cc.thumbnail-max-height-px", &mut thumbnail, -1, 65_535);
-    if thumbnail >= 0 {
-        (c.initial_max_height, c.default_max_height) = (thumbnail, thumbnail);
-    }
 }
 
 fn http(r: &mut Reader<'_>, config: &mut Config) {

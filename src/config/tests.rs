@@ -130,6 +130,7 @@ fn load_is_measured_as_configured() {
         detect_steal: false,
         packet_threshold: 20_000,
         average_participant_stress: 0.05,
+        ..Load::default()
     };
     assert_eq!(load, expected);
 }
@@ -141,6 +142,21 @@ fn mistakes_are_one_line_with_the_place_and_the_need() {
             "videobridge.load-management.load-measurements.load-measurement = disk",
             "jvb.conf:1: videobridge.load-management.load-measurements.load-measurement: \
              needs one of cpu-usage, packet-rate, not 'disk'",
+        ),
+        (
+            "videobridge.load-management.conference-last-n-limits { few = 2 }",
+            "jvb.conf:1: videobridge.load-management.conference-last-n-limits.few: \
+             needs whole numbers such as 20 = 10, not '2'",
+        ),
+        (
+            "videobridge.cc.max-oversend-bitrate = 5",
+            "jvb.conf:1: videobridge.cc.max-oversend-bitrate: \
+             needs a bandwidth such as '500 kbps' or '10 mbps', not '5'",
+        ),
+        (
+            "jmt.bwe.estimator.min-bw = 30 mbps",
+            "jvb.conf:1: jmt.bwe.estimator.min-bw: \
+             needs a bandwidth of more than nothing and at most max-bw",
         ),
         (
             "videobridge.load-management.average-participant-stress = 0",

@@ -69,6 +69,16 @@ pub fn bandwidth(text: &str) -> Option<u64> {
     (bits < 1e15).then_some(bits.round() as u64)
 }
 
+/// A bandwidth in its largest whole unit: `20 mbps`, `2500 kbps`.
+pub fn show_bandwidth(bps: u64) -> String {
+    for (unit, name) in [(1_000_000, "mbps"), (1_000, "kbps")] {
+        if bps >= unit && bps.is_multiple_of(unit) {
+            return format!("{} {name}", bps / unit);
+        }
+    }
+    format!("{bps} bps")
+}
+
 /// A fraction: `0.15`, or `15 %`, which is the same.
 pub fn fraction(text: &str) -> Option<f64> {
     match split(text)? {

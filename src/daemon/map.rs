@@ -2,12 +2,13 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
     time::Duration,
 };
 
 use rand::RngCore as _;
 use rialto_engine::{
-    EngineConfig,
+    AllocationConfig, BandwidthConfig, EngineConfig,
     ingress::{
         keyframe::{KeyframeLimits, RequestLimit},
         silence::SilenceLimit,
@@ -17,7 +18,7 @@ use rialto_transport::{Hash, StaticMapping, TransportConfig, harvest::HarvestCon
 
 use super::{public_address, xmpp};
 use crate::{
-    bridge::{BridgeConfig, CaptureConfig, LoadConfig, Measure, ShutdownConfig},
+    bridge::{BridgeConfig, CaptureConfig, LoadConfig, Measure, ReducerConfig, ShutdownConfig},
     channel::Limits,
     config::{self, Config, LoadMeasure},
 };
@@ -44,7 +45,26 @@ pub(super) fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineC
         video_hold: config.engine.video_hold,
         keyframes: keyframe_limits(&config.keyframe),
         silence: silence_limit(&config.audio_silence),
+        allocation: allocation_config(&config.cc),
+        bandwidth: BandwidthConfig {
+            initial_bps: config.cc.bandwidth.initial_bps,
+            min_bps: config.cc.bandwidth.min_bps,
+            max_bps: config.cc.bandwidth.max_bps,
+        },
         seed: rand::rng().next_u64(),
+    }
+}
+
+fn allocation_config(cc: &config::Cc) -> AllocationConfig {
+    AllocationConfig {
+        onstage_preferred_height: cc.onstage_preferred_height,
+        onstage_preferred_framerate: cc.onstage_preferred_framerate as f32,
+        allow_oversend_onstage: cc.allow_oversend_onstage,
+        max_oversend_bps: cc.max_oversend_bps,
+        change_threshold: cc.bwe_change_threshold,
+        trust_bwe: cc.trust_bwe,
+        assumed_bandwidth_limit: cc.assumed_bandwidth_limit,
+        max_time_between_calculations: cc.max_time_between_calculations,
     }
 }
 
@@ -155,6 +175,11 @@ pub(super) fn bridge_config(config: &Config) -> BridgeConfig {
             default_max_height: config.cc.default_max_height,
             last_n: usize::try_from(config.cc.jvb_last_n).ok(),
         },
+        last_n_by_size: Arc::new(
+            config.load.last_n_by_size.iter().map(|(s, n)| (*s as usize, *n as usize)).collect(),
+        ),
+        connection_stats: Some(config.cc.connection_stats.interval)
+            .filter(|_| config.cc.connection_stats.enabled),
         stats_filter_threshold: config.stats_filter_threshold as usize,
         recent_speakers: config.recent_speakers as usize,
         silence_after: config.silence.enabled.then_some(config.silence.timeout),
@@ -193,6 +218,15 @@ fn load_config(config: &config::Load) -> LoadConfig {
         detect_steal: config.detect_steal,
         packet_threshold: config.packet_threshold,
         average_participant_stress: config.average_participant_stress,
+        cpu_recovery: config.cpu_recovery,
+        packet_recovery: config.packet_recovery,
+        reducer: config.reduce.then_some(ReducerConfig {
+            reduction_scale: config.last_n.reduction_scale,
+            recover_scale: config.last_n.recover_scale,
+            impact_time: config.last_n.impact_time,
+            minimum: config.last_n.minimum as usize,
+            maximum: config.last_n.maximum as usize,
+        }),
     }
 }
 
@@ -237,6 +271,10 @@ mod tests {
         assert_eq!(ours.recent_speakers, theirs.recent_speakers);
         assert_eq!(ours.silence_after, theirs.silence_after);
         assert_eq!((ours.capture, ours.load), (theirs.capture, theirs.load));
+        assert_eq!(ours.connection_stats, theirs.connection_stats);
+        let (ours_engine, theirs_engine) = (engine_config(&config, None), EngineConfig::default());
+        assert_eq!(ours_engine.allocation, theirs_engine.allocation);
+        assert_eq!(ours_engine.bandwidth, theirs_engine.bandwidth);
         let (ours, theirs) = (transport_config(&config), TransportConfig::default());
         assert_eq!(
             (ours.local_hash, ours.accepted_hashes),
@@ -262,10 +300,6 @@ mod tests {
                  advertise-private-candidates = false\n\
                  restart { enabled = false, transition-window = 1 s, timeout = 2 s } }\n\
                initial-drain-mode = true, version { announce = true, release = r1 }\n\
-               load-management { average-participant-stress = 0.02\n\
-                 load-measurements { load-measurement = packet-rate\n\
-                   cpu-usage { load-threshold = 0.5, detect-cpu-steal = false }\n\
-                   packet-rate.load-threshold = 7 } }\n\
                relay.enabled = true\n\
                shutdown { graceful-shutdown-max-duration = 3 h, shutting-down-delay = 9 s\n\
                  graceful-shutdown-min-participants = 2 }\n\
@@ -298,14 +332,6 @@ mod tests {
         assert_eq!(bridge.release.as_deref(), Some("r1"));
         assert_eq!(bridge.shutdown.graceful_max, 3 * 3600 * second);
         assert_eq!((bridge.shutdown.delay, bridge.shutdown.min_participants), (9 * second, 2));
-        let load = LoadConfig {
-            measure: Measure::PacketRate,
-            cpu_threshold: 0.5,
-            detect_steal: false,
-            packet_threshold: 7,
-            average_participant_stress: 0.02,
-        };
-        assert_eq!(bridge.load, load);
         let capture = CaptureConfig { allowed: true, from_start: true, directory: "/var/x".into() };
         assert_eq!(bridge.capture, capture);
         let stun_servers = vec!["stun.example.com:3478".to_owned()];
@@ -325,5 +351,65 @@ mod tests {
             source: limit(50 * milli, 2, second),
         };
         assert_eq!(keyframe_limits(&config.keyframe), limits);
+    }
+
+    #[test]
+    fn what_is_configured_of_links_and_load_reaches_the_parts() {
+        let config = configured(
+            "videobridge {\n\
+               cc { bwe-change-threshold = 20 %\n\
+                 onstage-preferred-height-px = 480, onstage-preferred-framerate = 24\n\
+                 allow-oversend-onstage = false, max-oversend-bitrate = 100 kbps\n\
+                 trust-bwe = false, assumed-bandwidth-limit = 10 Mbps\n\
+                 max-time-between-calculations = 2 s }\n\
+               connection-stats.enabled = false\n\
+               load-management { average-participant-stress = 0.02\n\
+                 load-measurements { load-measurement = packet-rate\n\
+                   cpu-usage { load-threshold = 0.5, detect-cpu-steal = false\n\
+                     recovery-threshold = 0.4 }\n\
+                   packet-rate { load-threshold = 7, recovery-threshold = 6 } }\n\
+                 reducer-enabled = true, load-reducers.last-n { reduction-scale = .5\n\
+                   recover-scale = 2, impact-time = 5 s, minimum-last-n-value = 3\n\
+                   maximum-enforced-last-n-value = 9 }\n\
+                 conference-last-n-limits { 20 = 10, \"50\" = 5 } }\n\
+             }\n\
+             jmt.bwe.estimator { initial-bw = 1 mbps, min-bw = 50 kbps, max-bw = 4 mbps }\n",
+        );
+        let second = Duration::from_secs(1);
+        let bridge = bridge_config(&config);
+        let load = LoadConfig {
+            measure: Measure::PacketRate,
+            cpu_threshold: 0.5,
+            detect_steal: false,
+            packet_threshold: 7,
+            average_participant_stress: 0.02,
+            cpu_recovery: 0.4,
+            packet_recovery: 6,
+            reducer: Some(ReducerConfig {
+                reduction_scale: 0.5,
+                recover_scale: 2.0,
+                impact_time: 5 * second,
+                minimum: 3,
+                maximum: 9,
+            }),
+        };
+        assert_eq!(*bridge.last_n_by_size, [(20, 10), (50, 5)].into());
+        assert_eq!(bridge.connection_stats, None);
+        let allocation = AllocationConfig {
+            onstage_preferred_height: 480,
+            onstage_preferred_framerate: 24.0,
+            allow_oversend_onstage: false,
+            max_oversend_bps: 100_000,
+            change_threshold: 0.2,
+            trust_bwe: false,
+            assumed_bandwidth_limit: Some(10_000_000),
+            max_time_between_calculations: 2 * second,
+        };
+        let engine = engine_config(&config, None);
+        assert_eq!(engine.allocation, allocation);
+        let bandwidth =
+            BandwidthConfig { initial_bps: 1_000_000, min_bps: 50_000, max_bps: 4_000_000 };
+        assert_eq!(engine.bandwidth, bandwidth);
+        assert_eq!(bridge.load, load);
     }
 }

@@ -100,6 +100,12 @@ pub(super) fn families(stats: &BridgeStats) -> Vec<Family> {
         Family::new("dropped_channel_messages", "Bridge-channel messages dropped, by reason", true)
             .with("reason", channel_drops.map(|(reason, count)| (reason.to_owned(), count))),
         Family::new(
+            "videos",
+            "Videos that endpoints could get, by the reason why they get no more of them",
+            false,
+        )
+        .with("reason", stats.video_reasons.iter().map(text)),
+        Family::new(
             "shard_busy",
             "Part of the last second in which an engine thread did not sleep",
             false,

@@ -63,10 +63,10 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "endpoints_dtls_failed", "Endpoints whose DTLS failed", |s| s.dtls_failed_endpoints;
     counter "endpoints_ice_failed", "Endpoints whose ICE failed", |s| s.endpoints_ice_failed;
     counter "endpoints_no_message_transport_after_delay", "Endpoints that had no bridge channel half a minute after they came", |s| s.num_eps_no_msg_transport_after_delay;
-    gauge "endpoints_oversending", "Endpoints that are sent more than their link takes, on purpose: none here", |_| NONE;
+    gauge "endpoints_oversending", "Endpoints that are sent more than their link takes, on purpose", |s| s.num_eps_oversending;
     gauge "endpoints_relayed", "Endpoints of other bridges: there are no relays", |_| NONE;
     gauge "endpoints_with_spurious_remb", "Endpoints that sent a bitrate estimate (REMB) without having negotiated it", |s| s.engine.spurious_rembs;
-    gauge "endpoints_with_suspended_sources", "Endpoints for whose link videos were suspended: none here", |_| NONE;
+    gauge "endpoints_with_suspended_sources", "Endpoints for whose link videos were suspended", |s| s.endpoints_with_suspended_sources;
     gauge "conferences_with_relay", "Conferences with relays: there are none", |_| NONE;
     counter "dominant_speaker_changes", "Changes of the dominant speaker", |s| s.total_dominant_speaker_changes;
     gauge "cpu_steal", "Part of the processors' time that the hypervisor gave to others", |s| s.cpu_steal;
@@ -148,6 +148,7 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "budgets_hit", "Turns of engine threads that had no end of work", |s| s.engine.budgets_hit;
     counter "receive_errors", "Receive calls that failed", |s| s.engine.receive_errors;
     counter "requests_refused", "Allocation requests refused because too many waited, or for a limit", |s| s.requests_refused;
+    gauge "reduced_last_n", "Videos that anybody gets at most, for the bridge's load; -1: that is not bounded", |s| s.last_n_by_load.map_or(-1.0, |n| n as f64);
     counter "captured_packets_dropped", "Packets that a capture lacks: the disk was too slow, or the file full", |s| s.captures_dropped;
     counter "captures_refused", "Captures that were refused: there are as many as may be, or their files are full", |s| s.captures_refused;
     counter "dtls_failed", "DTLS handshakes that failed", |s| s.transports.dtls_failed;

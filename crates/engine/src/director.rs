@@ -421,7 +421,7 @@ mod tests {
         add(&mut director, SENDER, &mut sent);
         let wishes =
             |bps| Arc::new(Wishes { assumed_bandwidth_bps: Some(bps), ..Wishes::default() });
-        let mut want = |director: &mut Director, bps, sent: &mut Sent| {
+        let want = |director: &mut Director, bps, sent: &mut Sent| {
             let control = Control::SetAllocation { receiver: SENDER, wishes: wishes(bps) };
             director.control(control, sent);
         };

@@ -39,7 +39,7 @@ fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
-fn measured(endpoint: EndpointId) -> EndpointSnapshot {
+pub(super) fn measured(endpoint: EndpointId) -> EndpointSnapshot {
     EndpointSnapshot {
         endpoint,
         last_received: Some(now()),

@@ -112,6 +112,10 @@ fn messages_to_clients_are_written() {
             r#"{"colibriClass":"ForwardedSources","forwardedSources":["bbbb2222-v0"]}"#,
         ),
         (
+            ToClient::ConnectionStats(1_500_000),
+            r#"{"colibriClass":"ConnectionStats","estimatedDownlinkBandwidth":1500000}"#,
+        ),
+        (
             ToClient::SenderConstraints { source: "bbbb2222-v0", max_height: 720 },
             r#"{"colibriClass":"SenderSourceConstraints","sourceName":"bbbb2222-v0","maxHeight":720}"#,
         ),

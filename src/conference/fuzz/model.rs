@@ -43,7 +43,9 @@ impl Model {
             Control::Unsubscribe { receiver, source } => {
                 assert!(self.subscriptions.remove(&(*receiver, *source)).is_some());
             }
-            Control::SetMedia(id, _) | Control::SetForceMute { endpoint: id, .. } => {
+            Control::SetMedia(id, _)
+            | Control::SetForceMute { endpoint: id, .. }
+            | Control::SetAllocation { receiver: id, .. } => {
                 assert!(self.endpoints.contains_key(id), "{id:?} is not there");
             }
             other => panic!("not for a conference to say: {other:?}"),

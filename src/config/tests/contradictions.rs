@@ -252,6 +252,11 @@ fn old_names_are_said_to_be_old() {
     let thumbnail = load_text("videobridge.cc.thumbnail-max-height-px = 360\n".to_owned()).unwrap();
     let cc = &thumbnail.config.cc;
     assert_eq!((cc.initial_max_height, cc.default_max_height), (360, 360));
+    let old = "videobridge.cc { bwe-change-threshold-pct = 20, enable-onstage-video-suspend = true }\n\
+               jmt.bwe.google-cc { max-bw = 5 mbps, min-bw = 50 kbps }\n";
+    let cc = load_text(old.to_owned()).unwrap().config.cc;
+    assert!((cc.bwe_change_threshold - 0.2).abs() < 1e-9 && !cc.allow_oversend_onstage);
+    assert_eq!((cc.bandwidth.max_bps, cc.bandwidth.min_bps), (5_000_000, 50_000));
     let domain = load_text("videobridge.websockets.domain = a.example.com\n".to_owned()).unwrap();
     assert_eq!(domain.config.web_sockets.domains, ["a.example.com"]);
 }
