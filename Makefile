@@ -1,7 +1,7 @@
 # `make help` lists the commands.
 SECONDS ?= 60
 PORT ?= 8080
-.PHONY: help run build check test bench compare memory fuzz
+.PHONY: help run build check test bench bwe-table compare memory fuzz
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ test: ## everything that CI runs (installs what it needs)
 
 bench: ## criterion benches, and packets per second per core
 	./scripts/bench.sh
+
+bwe-table: ## the estimator's scenarios on its link model, as committed in crates/bwe/table.txt
+	@cargo run --release -q -p rialto-bwe --example table
 
 compare: ## the ICE and DTLS libraries side by side (docs/decisions.md)
 	cd benches/libraries && cargo run --release --quiet --locked

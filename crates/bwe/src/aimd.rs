@@ -102,13 +102,16 @@ impl Aimd {
         self.corrected = recent;
         self.updated = now;
         self.decreased = Some(now);
-        let lowered = if overloaded {
+        if overloaded {
             self.learn(delivered);
+        }
+        // A sender that exceeds the rate has more delivered than it: the rate falls all the same.
+        let delivered = delivered.min(self.bps);
+        self.bps = if overloaded {
             delivered * DECREASE
         } else {
             (delivered * SLOW_DECREASE).max(self.bps * STEP_DOWN)
         };
-        self.bps = self.bps.min(lowered);
         true
     }
 
@@ -168,6 +171,8 @@ mod tests {
         assert_eq!(aimd.bps(), 2.55e6);
         assert!(aimd.decrease(2 * SECOND, 2.5e6, false, 100.0));
         assert_eq!(aimd.bps(), 2.375e6);
+        assert!(aimd.decrease(3 * SECOND, 2.9e6, false, 100.0));
+        assert_eq!(aimd.bps(), 2.375e6 * 0.95, "more is sent than the rate");
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::{
 
 /// Feedback that is missing for less is not missed, and for more it is, whatever the round trip.
 const PATIENCE: (Micros, Micros) = (500 * MS, 900 * MS);
+/// Fewer packets without an answer may just have been lost.
+const UNANSWERED: u32 = 3;
 /// Receiver reports and REMB come seldom.
 const REPORT_PATIENCE: Micros = 6_000 * MS;
 /// While feedback is missing the estimate falls to this part of itself, this often.
@@ -123,6 +125,8 @@ pub struct Estimator {
     gap: Micros,
     /// Since when packets are in flight without feedback.
     waiting_since: Option<Micros>,
+    /// Packets that were sent since.
+    unanswered: u32,
     starving: Option<Starving>,
     sent_at: Option<Micros>,
     /// The first arrival and the moment of its sending, and the latest arrival's distance from both.
@@ -158,6 +162,7 @@ impl Estimator {
             feedback_at: None,
             gap: 100 * MS,
             waiting_since: None,
+            unanswered: 0,
             starving: None,
             sent_at: None,
             arrivals: None,
@@ -203,8 +208,14 @@ impl Estimator {
         if let Some(cluster) = cluster {
             self.prober.on_sent(cluster, size);
         }
+        // After a silence the wait starts again: a last packet that was lost is no sign of an outage.
+        let silent = self.sent_at.is_some_and(|last| at.saturating_sub(last) > PATIENCE.0);
+        if silent && self.starving.is_none() {
+            (self.waiting_since, self.unanswered) = (None, 0);
+        }
         self.sent_at = Some(at);
         self.waiting_since.get_or_insert(at);
+        self.unanswered = self.unanswered.saturating_add(1);
         self.history.record_with(now, size, cluster, own)
     }
 
@@ -427,6 +438,7 @@ impl Estimator {
             self.gap = gap.max(self.gap.saturating_sub(self.gap / 16));
         }
         self.waiting_since = (self.history.in_flight_bytes() > 0).then_some(now);
+        self.unanswered = 0;
         let prompt = answer_ms <= 2.0 * self.answer_ms + 200.0;
         if let Some(starving) = self.starving.take() {
             self.on_return(now, starving, prompt);
@@ -533,11 +545,15 @@ impl Estimator {
     fn on_sign_of_life(&mut self, now: Micros) {
         self.starving = None;
         self.waiting_since = Some(now);
+        self.unanswered = 0;
         self.update_target();
     }
 
     fn starves_at(&self) -> Option<Micros> {
         let since = self.waiting_since?;
+        if self.starving.is_none() && self.unanswered < UNANSWERED {
+            return None;
+        }
         let patience = if self.starving.is_some() {
             STARVING_STEP
         } else if self.fed {

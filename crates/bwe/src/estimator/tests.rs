@@ -265,3 +265,20 @@ fn a_receiver_without_feedback_is_heard_by_its_reports() {
     }
     assert!(estimator.target_bps() < 1_000_000);
 }
+
+#[test]
+fn a_last_packet_that_was_lost_is_no_outage() {
+    let mut path = Path::new(10_000_000);
+    path.run(2_500_000, 2_000 * MS);
+    // The last one is never reported, and then there is silence.
+    path.arrived.pop();
+    path.run(0, 10_000 * MS);
+    let before = path.target();
+    assert!(!path.estimator.debug().starving);
+    // The first packets after it have no answer yet.
+    path.feedback = false;
+    path.run(500_000, 300 * MS);
+    assert_eq!((path.target(), path.estimator.debug().starving), (before, false));
+    path.run(500_000, 700 * MS);
+    assert!(path.estimator.debug().starving);
+}

@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{link::Time, sender::Packet};
 use crate::Report;
 
-/// Receivers wait so long for a packet that was overtaken before they ask for it.
-const REORDERING: Time = 15_000;
 /// They ask so many times.
 const ASKS: u32 = 6;
 /// A picture that has stood so long makes them ask for a keyframe.
@@ -83,13 +81,15 @@ pub struct Receiver {
     fresh: bool,
     next_feedback: Time,
     config: FeedbackConfig,
+    /// What it waits for a packet that was overtaken before it asks for it; receivers learn it.
+    reordering: Time,
     rtt: Time,
     counts: Counts,
 }
 
 impl Receiver {
     /// A receiver of so many sources.
-    pub fn new(sources: usize, config: FeedbackConfig, rtt: Time) -> Self {
+    pub fn new(sources: usize, config: FeedbackConfig, rtt: Time, reordering: Time) -> Self {
         Self {
             streams: (0..sources).map(|_| Stream::default()).collect(),
             arrived: BTreeMap::new(),
@@ -98,6 +98,7 @@ impl Receiver {
             fresh: false,
             next_feedback: 0,
             config,
+            reordering,
             rtt,
             counts: Counts::default(),
         }
@@ -143,7 +144,8 @@ impl Receiver {
                 if !again {
                     self.counts.video_bytes += u64::from(packet.size);
                 }
-                self.streams[source].on_video(at, seq, (frame, packets, key));
+                let asks = at + self.reordering;
+                self.streams[source].on_video(at, asks, seq, (frame, packets, key));
             }
         }
     }
@@ -191,10 +193,16 @@ impl Receiver {
 }
 
 impl Stream {
-    fn on_video(&mut self, at: Time, seq: u64, (number, packets, key): (u64, u32, bool)) {
+    fn on_video(
+        &mut self,
+        at: Time,
+        asks: Time,
+        seq: u64,
+        (number, packets, key): (u64, u32, bool),
+    ) {
         self.missing.remove(&seq);
         while self.expected < seq {
-            self.missing.insert(self.expected, (at + REORDERING, 0));
+            self.missing.insert(self.expected, (asks, 0));
             self.expected += 1;
         }
         self.expected = self.expected.max(seq + 1);

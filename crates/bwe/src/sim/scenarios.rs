@@ -80,13 +80,15 @@ fn impaired() -> Vec<Scenario> {
 
 /// Others on the link.
 fn shared() -> Vec<Scenario> {
-    let mut tcp = steady("TCP-like flow, 10 s to 40 s", 5 * MBIT, 1);
+    let mut tcp = steady("TCP-like flow, 10 s to 40 s", 6 * MBIT, 1);
     tcp.tcp = Some((10 * SECOND, 40 * SECOND));
     tcp.share = 0.5;
     let mut two = steady("two receivers, 4 Mbit/s", 4 * MBIT, 4);
     two.receivers = vec![(0, 4), (10 * SECOND, 4)];
     two.share = 0.5;
-    vec![tcp, two]
+    let mut keyframes = steady("a keyframe each 5 s, 3 Mbit/s", 3 * MBIT, 1);
+    keyframes.keyframes = Some(5 * SECOND);
+    vec![tcp, two, keyframes]
 }
 
 /// A receiver of some sources on a link that does something of everything, chosen by a seed.

@@ -105,11 +105,12 @@ impl World {
     /// A scenario before its start.
     pub fn new(scenario: Scenario, start: Instant) -> Self {
         let rtt = scenario.link.delay + scenario.feedback.delay;
+        let overtaken = if scenario.link.overtaking > 0.0 { scenario.link.jitter } else { 0 };
         let flows = scenario.receivers.iter().enumerate().map(|(n, (from, sources))| Flow {
             from: *from,
             sources: *sources,
             sender: Sender::new(*sources, Config::default(), start, *from, 7 + n as u64),
-            receiver: Receiver::new(*sources, scenario.feedback, rtt),
+            receiver: Receiver::new(*sources, scenario.feedback, rtt, 15_000 + overtaken),
             back: VecDeque::new(),
             dropped: 0,
             forwarded_at: None,
