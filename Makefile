@@ -1,7 +1,8 @@
 # `make help` lists the commands.
 SECONDS ?= 60
+SCENARIO ?=
 PORT ?= 8080
-.PHONY: help run build check test bench compare memory fuzz
+.PHONY: help run build check test bench links compare memory fuzz
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +21,9 @@ test: ## everything that CI runs (installs what it needs)
 
 bench: ## criterion benches, and packets per second per core
 	./scripts/bench.sh
+
+links: ## calls over emulated links, beside the committed table: all, or SCENARIO (needs root)
+	@./scripts/links.sh $(SCENARIO)
 
 compare: ## the ICE and DTLS libraries side by side (docs/decisions.md)
 	cd benches/libraries && cargo run --release --quiet --locked

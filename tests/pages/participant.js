@@ -1,11 +1,11 @@
 // Loaded before the page of a participant in the browser tests. Its camera is a canvas of one
 // colour with the participant's number in cells, its microphone one tone; and it can judge what
 // comes from the others. `PARTICIPANT` is put in front by the test: { number, colour, tone, width,
-// height, devices, busy, addresses }. Its screen, once shared, shows the same colour and its number
+// height, devices, busy, addresses, fps }. Its screen, once shared, shows the same colour and its number
 // plus 128.
 
 (() => {
-  const { number, colour, tone, width, height, devices, busy, addresses } = PARTICIPANT;
+  const { number, colour, tone, width, height, devices, busy, addresses, fps } = PARTICIPANT;
   const CELLS = 8;
   let audioContext = null;
   const context = () => (audioContext ??= new AudioContext({ sampleRate: 48000 }));
@@ -35,8 +35,8 @@
       g.fillRect(((frame * 7) % 100) * (width / 100), 0, width / 20, height / 20);
     };
     draw();
-    setInterval(draw, 50);
-    return canvas.captureStream(20).getVideoTracks()[0];
+    setInterval(draw, 1000 / fps);
+    return canvas.captureStream(fps).getVideoTracks()[0];
   }
 
   function microphone() {

@@ -1,0 +1,258 @@
+//! What the pages wrote down (`tests/pages/sampler.js`), and figures of it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a page wrote down.
+#[derive(Debug, Deserialize)]
+pub struct Record {
+    /// When it was connected first, ms since 1970.
+    pub connected: Option<f64>,
+    pub samples: Vec<Sample>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Sample {
+    /// ms since 1970.
+    pub time: f64,
+    #[serde(rename = "in")]
+    pub received: Vec<Received>,
+    #[serde(rename = "out")]
+    pub sent: Vec<Sent>,
+    pub available: f64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Received {
+    pub mid: String,
+    pub kind: String,
+    pub frames: f64,
+    pub height: u32,
+    pub freezes: f64,
+    pub frozen: f64,
+    pub concealed: f64,
+    pub audio: f64,
+    pub packets: f64,
+    pub again: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Sent {
+    pub rid: String,
+    pub frames: f64,
+    pub limit: String,
+}
+
+/// A span of time, ms since 1970.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub from: f64,
+    pub to: f64,
+}
+
+/// What was seen of one video.
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    /// Share of the time at each height; 0 is no new frame.
+    pub heights: BTreeMap<u32, f64>,
+    /// Frames decoded per second.
+    pub fps: f64,
+    /// How long it stood still, s, also at the end and before the first frame.
+    pub frozen: f64,
+}
+
+impl Picture {
+    /// The height at which it was for the longest time, and the share of that.
+    pub fn main(&self) -> (u32, f64) {
+        let longest = self.heights.iter().max_by(|a, b| a.1.total_cmp(b.1));
+        longest.map_or((0, 1.0), |(height, share)| (*height, *share))
+    }
+}
+
+/// Time without a frame that counts as a freeze where the browser does not say (it does once the next frame
+/// is there), s.
+const STALL: f64 = 0.5;
+
+impl Record {
+    /// From what `window.record` of a page is.
+    pub fn new(value: Value) -> Self {
+        serde_json::from_value(value).expect("what sampler.js writes")
+    }
+
+    fn within(&self, span: Span) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |sample| (span.from..=span.to).contains(&sample.time))
+    }
+
+    /// The videos that were ever received, by section.
+    fn videos(&self, span: Span) -> Vec<String> {
+        let mut mids = Vec::new();
+        for received in self.within(span).flat_map(|sample| &sample.received) {
+            if received.kind == "video" && received.packets > 0.0 && !mids.contains(&received.mid) {
+                mids.push(received.mid.clone());
+            }
+        }
+        mids
+    }
+
+    /// Time and state of a video, in a span.
+    fn series(&self, mid: &str, span: Span) -> Vec<(f64, Received)> {
+        let of = |sample: &Sample| {
+            let found = sample.received.iter().find(|received| received.mid == mid).cloned();
+            (sample.time, found.unwrap_or_default())
+        };
+        self.within(span).map(of).collect()
+    }
+
+    /// What was seen of each video, the best first. None at all is one that was never seen.
+    pub fn pictures(&self, span: Span) -> Vec<Picture> {
+        let mids = self.videos(span);
+        let mut pictures: Vec<_> = mids.iter().map(|mid| self.picture(mid, span)).collect();
+        if pictures.is_empty() {
+            let frozen = (span.to - span.from) / 1000.0;
+            pictures.push(Picture { heights: [(0, 1.0)].into(), fps: 0.0, frozen });
+        }
+        pictures.sort_by(|a, b| b.fps.total_cmp(&a.fps));
+        pictures
+    }
+
+    fn picture(&self, mid: &str, span: Span) -> Picture {
+        let series = self.series(mid, span);
+        let mut picture = Picture::default();
+        let (Some(first), Some(last)) = (series.first(), series.last()) else { return picture };
+        let seconds = (last.0 - first.0).max(1.0) / 1000.0;
+        // Since when there was no new frame.
+        let mut still = span.from;
+        for pair in series.windows(2) {
+            let [(before, was), (now, is)] = pair else { continue };
+            let height = if is.frames > was.frames { is.height } else { 0 };
+            *picture.heights.entry(height).or_default() += (now - before) / 1000.0 / seconds;
+            if is.frames > was.frames {
+                if was.frames == 0.0 {
+                    picture.frozen += (before - span.from) / 1000.0;
+                }
+                still = *now;
+            }
+        }
+        picture.fps = (last.1.frames - first.1.frames) / seconds;
+        picture.frozen += last.1.frozen - first.1.frozen;
+        let at_end = (last.0 - still) / 1000.0;
+        if at_end > STALL {
+            picture.frozen += at_end;
+        }
+        picture
+    }
+
+    /// When the best video first had 20 frames in the following second at this height or more, s after the
+    /// beginning of the span.
+    pub fn smooth_from(&self, height: u32, span: Span) -> Option<f64> {
+        let first = |mid: &String| {
+            let series = self.series(mid, span);
+            let start = series.iter().enumerate().find(|(index, (time, was))| {
+                let after = series[*index..].iter().find(|(then, _)| *then >= time + 1000.0);
+                after.is_some_and(|(then, is)| {
+                    let fps = (is.frames - was.frames) / ((then - time) / 1000.0);
+                    fps >= 20.0 && is.height >= height
+                })
+            });
+            start.map(|(_, (time, _))| (time - span.from) / 1000.0)
+        };
+        self.videos(span).iter().filter_map(first).min_by(f64::total_cmp)
+    }
+
+    /// Share of the audio that was made up, of all sources.
+    pub fn concealed(&self, span: Span) -> f64 {
+        let sum = |part: fn(&Received) -> f64| self.grown(span, "audio", part);
+        // A source of which nothing came has no samples: all of it was made up.
+        let (concealed, all) = (sum(|r| r.concealed), sum(|r| r.audio));
+        if all > 0.0 { concealed / all } else { 1.0 }
+    }
+
+    /// Share of the packets of videos that came again, after they were asked for.
+    pub fn again(&self, span: Span) -> f64 {
+        let all = self.grown(span, "video", |r| r.packets);
+        if all > 0.0 { self.grown(span, "video", |r| r.again) / all } else { 0.0 }
+    }
+
+    /// By how much a counter of all streams of a kind grew.
+    fn grown(&self, span: Span, kind: &str, part: fn(&Received) -> f64) -> f64 {
+        let sum = |sample: &Sample| {
+            sample.received.iter().filter(|r| r.kind == kind).map(part).sum::<f64>()
+        };
+        let mut sums = self.within(span).map(sum);
+        let first = sums.next().unwrap_or_default();
+        sums.last().unwrap_or(first) - first
+    }
+
+    /// Frames that each encoding sent per second, by its name, and what held the encoder back.
+    pub fn encodings(&self, span: Span) -> BTreeMap<String, (f64, String)> {
+        let mut all = BTreeMap::new();
+        let samples: Vec<_> = self.within(span).collect();
+        let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return all };
+        let seconds = (last.time - first.time).max(1.0) / 1000.0;
+        for sent in last.sent.iter().filter(|sent| !sent.rid.is_empty()) {
+            let was =
+                first.sent.iter().find(|was| was.rid == sent.rid).map_or(0.0, |was| was.frames);
+            all.insert(sent.rid.clone(), ((sent.frames - was) / seconds, sent.limit.clone()));
+        }
+        all
+    }
+
+    /// When the sender's estimate was this high first, s after it was connected.
+    pub fn available_from(&self, bps: f64) -> Option<f64> {
+        let found = self.samples.iter().find(|sample| sample.available >= bps)?;
+        Some((found.time - self.connected?) / 1000.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Samples each 250 ms: frames, height, seconds frozen, samples made up of 12,000.
+    fn record(states: &[(u32, u32, f64, u32)]) -> Record {
+        let samples: Vec<_> =
+            states.iter().enumerate().map(|(index, (frames, height, frozen, concealed))| {
+                json!({ "time": index * 250, "available": 0, "out": [], "in": [
+                { "mid": "3", "kind": "video", "frames": frames, "height": height, "freezes": 0,
+                  "frozen": frozen, "concealed": 0, "audio": 0, "packets": 1, "again": 0 },
+                { "mid": "4", "kind": "audio", "frames": 0, "height": 0, "freezes": 0, "frozen": 0,
+                  "concealed": concealed, "audio": index * 12_000, "packets": 1, "again": 0 },
+            ] })
+            });
+        Record::new(json!({ "connected": 0, "samples": samples.collect::<Vec<_>>() }))
+    }
+
+    #[test]
+    fn a_smooth_picture() {
+        let states: Vec<_> =
+            (0..40).map(|n| (n * 6, if n < 20 { 360 } else { 720 }, 0.0, 0)).collect();
+        let record = record(&states);
+        let span = Span { from: 0.0, to: 10_000.0 };
+        let picture = &record.pictures(span)[0];
+        assert!((picture.fps - 24.0).abs() < 0.1, "{picture:?}");
+        assert_eq!((picture.main().0, picture.frozen), (720, 0.0));
+        assert_eq!(record.smooth_from(1, span), Some(0.0));
+        assert_eq!(record.smooth_from(720, span), Some(4.0));
+        assert!(record.concealed(span) < 1e-9);
+    }
+
+    #[test]
+    fn a_picture_that_begins_late_and_stops() {
+        // Nothing for 2 s, frames for 2 s, nothing for 6 s; a quarter of the sound is made up.
+        let states: Vec<_> = (0..40u32)
+            .map(|n| (n.clamp(8, 16) * 6 - 48, if n > 8 { 360 } else { 0 }, 0.0, n * 3_000))
+            .collect();
+        let record = record(&states);
+        let span = Span { from: 0.0, to: 10_000.0 };
+        let picture = &record.pictures(span)[0];
+        assert!((picture.frozen - 7.75).abs() < 0.3, "{picture:?}");
+        assert_eq!(record.smooth_from(1, span), Some(2.0));
+        assert!((record.concealed(span) - 0.25).abs() < 0.01);
+        let never = record.pictures(Span { from: 20_000.0, to: 30_000.0 });
+        assert_eq!((never[0].main(), never[0].frozen), ((0, 1.0), 10.0));
+    }
+}
