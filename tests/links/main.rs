@@ -261,6 +261,7 @@ async fn table() {
     let wanted = |name: &str| chosen.is_empty() || chosen.contains(&name);
     println!("{}", head());
     for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.name)) {
+        println!("{}:", scenario.title);
         let measured = play(scenario, 0).await.expect("browsers and a link");
         keep(scenario, &measured);
         let figures = measured.figures(scenario);

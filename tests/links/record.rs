@@ -30,7 +30,6 @@ pub struct Received {
     pub kind: String,
     pub frames: f64,
     pub height: u32,
-    pub freezes: f64,
     pub frozen: f64,
     pub concealed: f64,
     pub audio: f64,
@@ -214,16 +213,22 @@ mod tests {
 
     /// Samples each 250 ms: frames, height, seconds frozen, samples made up of 12,000.
     fn record(states: &[(u32, u32, f64, u32)]) -> Record {
-        let samples: Vec<_> =
-            states.iter().enumerate().map(|(index, (frames, height, frozen, concealed))| {
-                json!({ "time": index * 250, "available": 0, "out": [], "in": [
-                { "mid": "3", "kind": "video", "frames": frames, "height": height, "freezes": 0,
-                  "frozen": frozen, "concealed": 0, "audio": 0, "packets": 1, "again": 0 },
-                { "mid": "4", "kind": "audio", "frames": 0, "height": 0, "freezes": 0, "frozen": 0,
-                  "concealed": concealed, "audio": index * 12_000, "packets": 1, "again": 0 },
-            ] })
+        let sample = |(index, state): (usize, &(u32, u32, f64, u32))| {
+            let (frames, height, frozen, concealed) = *state;
+            let nothing = json!({
+                "mid": "", "kind": "", "frames": 0, "height": 0, "freezes": 0, "frozen": 0,
+                "concealed": 0, "audio": 0, "packets": 1, "again": 0,
             });
-        Record::new(json!({ "connected": 0, "samples": samples.collect::<Vec<_>>() }))
+            let (mut video, mut audio) = (nothing.clone(), nothing);
+            (video["mid"], video["kind"]) = (json!("3"), json!("video"));
+            (video["frames"], video["height"]) = (json!(frames), json!(height));
+            video["frozen"] = json!(frozen);
+            (audio["mid"], audio["kind"]) = (json!("4"), json!("audio"));
+            (audio["concealed"], audio["audio"]) = (json!(concealed), json!(index * 12_000));
+            json!({ "time": index * 250, "available": 0, "out": [], "in": [video, audio] })
+        };
+        let samples: Vec<_> = states.iter().enumerate().map(sample).collect();
+        Record::new(json!({ "connected": 0, "samples": samples }))
     }
 
     #[test]
