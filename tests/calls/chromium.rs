@@ -3,6 +3,7 @@
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use fantoccini::{
     wd::{WebDriverCompatibleCommand, WindowHandle},
 };
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use url::{ParseError, Url};
@@ -34,6 +36,14 @@ struct Driver(Child);
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // Asked, it ends its browser too; killed, it leaves that behind.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        for _ in 0..30 {
+            if let Ok(Some(_)) = self.0.try_wait() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -22,6 +22,8 @@ pub struct Sample {
     #[serde(rename = "out")]
     pub sent: Vec<Sent>,
     pub available: f64,
+    /// Frames that the camera made.
+    pub camera: f64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -190,6 +192,10 @@ impl Record {
         let samples: Vec<_> = self.within(span).collect();
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return all };
         let seconds = (last.time - first.time).max(1.0) / 1000.0;
+        all.insert(
+            "camera".to_owned(),
+            ((last.camera - first.camera) / seconds, "none".to_owned()),
+        );
         for sent in last.sent.iter().filter(|sent| !sent.rid.is_empty()) {
             let was =
                 first.sent.iter().find(|was| was.rid == sent.rid).map_or(0.0, |was| was.frames);
@@ -225,7 +231,7 @@ mod tests {
             video["frozen"] = json!(frozen);
             (audio["mid"], audio["kind"]) = (json!("4"), json!("audio"));
             (audio["concealed"], audio["audio"]) = (json!(concealed), json!(index * 12_000));
-            json!({ "time": index * 250, "available": 0, "out": [], "in": [video, audio] })
+            json!({ "time": index * 250, "available": 0, "camera": 0, "out": [], "in": [video, audio] })
         };
         let samples: Vec<_> = states.iter().enumerate().map(sample).collect();
         Record::new(json!({ "connected": 0, "samples": samples }))

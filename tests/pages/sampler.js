@@ -21,7 +21,7 @@
   function sent(s) {
     return {
       rid: s.rid ?? '', kind: s.kind, frames: s.framesSent ?? 0, height: s.frameHeight ?? 0,
-      bytes: s.bytesSent ?? 0, limit: s.qualityLimitationReason ?? '',
+      bytes: s.bytesSent ?? 0, limit: s.qualityLimitationReason ?? '', target: s.targetBitrate ?? 0, encode: s.totalEncodeTime ?? 0,
     };
   }
 
@@ -40,6 +40,7 @@
       time: Date.now(),
       in: stats.filter((s) => s.type === 'inbound-rtp').map(received),
       out: stats.filter((s) => s.type === 'outbound-rtp').map(sent),
+      camera: stats.find((s) => s.type === 'media-source' && s.kind === 'video')?.frames ?? 0,
       available: pair?.availableOutgoingBitrate ?? 0,
     });
   }
