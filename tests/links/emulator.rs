@@ -68,7 +68,8 @@ impl Emulator {
 
     /// Changes the link now.
     pub fn change(&self, changes: &str) {
-        self.orders.tell(Order::Change(Changes::parse(changes).expect("changes")));
+        let changes = Changes::parse(changes).expect("changes");
+        self.orders.tell(Order::Change(Box::new(changes)));
     }
 
     /// What it did so far.

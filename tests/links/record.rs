@@ -72,9 +72,11 @@ impl Picture {
     }
 }
 
-/// Time without a frame that counts as a freeze where the browser does not say (it does once the next frame
-/// is there), s.
-const STALL: f64 = 0.5;
+/// How long nothing moved, s: 0 where it is short, as samples are not at the times of frames.
+fn stall(from: f64, to: f64) -> f64 {
+    let seconds = (to - from) / 1000.0;
+    if seconds > 0.5 { seconds } else { 0.0 }
+}
 
 impl Record {
     /// From what `window.record` of a page is.
@@ -123,25 +125,27 @@ impl Record {
         let mut picture = Picture::default();
         let (Some(first), Some(last)) = (series.first(), series.last()) else { return picture };
         let seconds = (last.0 - first.0).max(1.0) / 1000.0;
-        // Since when there was no new frame.
-        let mut still = span.from;
+        // Since when there was no new frame, and how long that took all in all where it was long.
+        let (mut still, mut stood) = (span.from, 0.0);
+        let mut first_frame = None;
         for pair in series.windows(2) {
             let [(before, was), (now, is)] = pair else { continue };
             let height = if is.frames > was.frames { is.height } else { 0 };
             *picture.heights.entry(height).or_default() += (now - before) / 1000.0 / seconds;
             if is.frames > was.frames {
                 if was.frames == 0.0 {
-                    picture.frozen += (before - span.from) / 1000.0;
+                    first_frame = Some(*before);
                 }
+                stood += stall(still, *before);
                 still = *now;
             }
         }
+        let at_end = stall(still, span.to);
+        let at_start = first_frame.map_or(0.0, |first| (first - span.from) / 1000.0);
         picture.fps = (last.1.frames - first.1.frames) / seconds;
-        picture.frozen += last.1.frozen - first.1.frozen;
-        let at_end = (last.0 - still) / 1000.0;
-        if at_end > STALL {
-            picture.frozen += at_end;
-        }
+        // The browser counts a freeze once it ends, and none before it has seen some frames.
+        let counted = at_start + last.1.frozen - first.1.frozen + at_end;
+        picture.frozen = counted.max(stood + at_end);
         picture
     }
 

@@ -25,7 +25,7 @@ const LONGEST: usize = 65_535;
 #[derive(Debug)]
 pub enum Order {
     /// The link is like this from now on.
-    Change(Changes),
+    Change(Box<Changes>),
     /// No more.
     Stop,
 }

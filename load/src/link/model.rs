@@ -146,7 +146,7 @@ impl<T> Link<T> {
             let finish = self.finish().filter(|finish| *finish <= now);
             let Some(finish) = finish else {
                 let rate = self.settings.rate.unwrap_or(0);
-                let done = u128::from(rate) * (now - self.clock).as_nanos();
+                let done = u128::from(rate) * now.saturating_sub(self.clock).as_nanos();
                 self.left = self.left.saturating_sub(done);
                 break;
             };
@@ -204,7 +204,7 @@ impl Loss {
 /// The way from the bottleneck to the far end.
 #[derive(Debug)]
 struct Way<T> {
-    under_way: BinaryHeap<Reverse<UnderWay<T>>>,
+    packets: BinaryHeap<Reverse<UnderWay<T>>>,
     pushed: u64,
     /// When the last packet arrives of those that keep their order.
     last: Duration,
@@ -223,7 +223,7 @@ struct UnderWay<T> {
 impl<T> Way<T> {
     fn new(seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { under_way: BinaryHeap::new(), pushed: 0, last: Duration::ZERO, rng }
+        Self { packets: BinaryHeap::new(), pushed: 0, last: Duration::ZERO, rng }
     }
 
     /// The numbers of a packet: how much of the jitter holds it, and whether that does.
@@ -248,18 +248,18 @@ impl<T> Way<T> {
         }
         let number = self.pushed;
         self.pushed += 1;
-        self.under_way.push(Reverse(UnderWay { arrives, number, bytes, packet }));
+        self.packets.push(Reverse(UnderWay { arrives, number, bytes, packet }));
     }
 
     fn pop(&mut self, now: Duration) -> Option<(usize, T)> {
         if self.next_time()? > now {
             return None;
         }
-        self.under_way.pop().map(|Reverse(under_way)| (under_way.bytes, under_way.packet))
+        self.packets.pop().map(|Reverse(under_way)| (under_way.bytes, under_way.packet))
     }
 
     fn next_time(&self) -> Option<Duration> {
-        self.under_way.peek().map(|Reverse(first)| first.arrives)
+        self.packets.peek().map(|Reverse(first)| first.arrives)
     }
 }
 

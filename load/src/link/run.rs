@@ -174,7 +174,7 @@ fn broke(result: Result<io::Result<()>, oneshot::error::RecvError>) -> RunError 
 fn control(orders: &Orders) {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         match Changes::parse(&line) {
-            Ok(changes) => orders.tell(Order::Change(changes)),
+            Ok(changes) => orders.tell(Order::Change(Box::new(changes))),
             Err(problem) => eprintln!("rialto-link: {problem}"),
         }
     }

@@ -37,10 +37,14 @@ impl Default for Settings {
     }
 }
 
+/// [`Settings::rate`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rate(Option<u64>);
+
 /// New values of some settings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
-    rate: Option<Option<u64>>,
+    rate: Option<Rate>,
     queue: Option<Duration>,
     delay: Option<Duration>,
     jitter: Option<Duration>,
@@ -90,7 +94,7 @@ impl Change {
                 *to = value;
             }
         }
-        put(&mut settings.rate, self.rate);
+        put(&mut settings.rate, self.rate.map(|Rate(rate)| rate));
         put(&mut settings.queue, self.queue);
         put(&mut settings.delay, self.delay);
         put(&mut settings.jitter, self.jitter);
@@ -164,11 +168,11 @@ fn pair(word: &str) -> Result<(&str, &str), String> {
 }
 
 /// A bitrate, `0`, or `max`.
-fn rate(text: &str) -> Result<Option<u64>, String> {
+fn rate(text: &str) -> Result<Rate, String> {
     match text {
-        "max" => Ok(None),
-        "0" => Ok(Some(0)),
-        text => units::bitrate(text).map(Some),
+        "max" => Ok(Rate(None)),
+        "0" => Ok(Rate(Some(0))),
+        text => units::bitrate(text).map(|rate| Rate(Some(rate))),
     }
 }
 
