@@ -1,7 +1,8 @@
 # `make help` lists the commands.
 SECONDS ?= 60
+SCENARIO ?=
 PORT ?= 8080
-.PHONY: help run build check test bench bwe-table compare memory fuzz
+.PHONY: help run build check test bench bwe-table links compare memory fuzz
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +24,9 @@ bench: ## criterion benches, and packets per second per core
 
 bwe-table: ## the estimator's scenarios on its link model, as committed in crates/bwe/table.txt
 	@cargo run --release -q -p rialto-bwe --example table
+
+links: ## calls over emulated links, beside the committed table: all, or SCENARIO (needs root)
+	@./scripts/links.sh $(SCENARIO)
 
 compare: ## the ICE and DTLS libraries side by side (docs/decisions.md)
 	cd benches/libraries && cargo run --release --quiet --locked

@@ -21,10 +21,11 @@ need_packages cc gcc
 need_packages make make
 need_packages perl perl
 
-step "browser, XMPP server"
+step "browser, XMPP server, network namespaces"
 need_packages chromium chromium
 need_packages chromedriver chromium-driver
 need_packages prosody prosody
+need_packages ip iproute2
 
 step "lint"
 need_component cargo-clippy clippy

@@ -4,6 +4,8 @@
 //! The clients are made of another stack (the webrtc-rs crates) than the bridge. `plan` decides who
 //! sends what; `client` joins one endpoint; `worker` threads carry the media of many; `call` holds a
 //! whole call, `run` plays one by the clock, and `report` says what came of it.
+//!
+//! `link` is another tool: an emulated network link for programs of any kind.
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -11,6 +13,7 @@ pub mod call;
 pub mod client;
 pub mod colibri;
 pub mod http;
+pub mod link;
 pub mod media;
 pub mod nack;
 pub mod plan;

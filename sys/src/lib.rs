@@ -1,5 +1,6 @@
 //! The system calls of Rialto's engine behind a safe interface: batched UDP with segmentation offload
-//! (GSO), receive coalescing (GRO) and destination addresses, readiness, wake-ups, thread placement.
+//! (GSO), receive coalescing (GRO) and destination addresses, readiness, wake-ups, thread placement; and
+//! TUN devices, for the emulator of links in `load/`.
 //!
 //! The only unsafe code of the project is here; each block says why it is sound.
 
@@ -16,6 +17,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod tun;
 
 pub use message::Message;
 pub use poll::{EventFd, PollFd, poll};
@@ -25,3 +27,4 @@ pub use socket::{SocketOptions, UdpSocket};
 pub use thread::{
     open_files, set_affinity, set_open_files, set_timer_slack, thread_cpu_time, thread_id,
 };
+pub use tun::Tun;

@@ -3,16 +3,15 @@
 //! Each participant shows a colour of its own with its number in it and plays a tone of its own, so
 //! that what arrives proves whose it is. Conditions are polled; nothing waits for a fixed time.
 
-mod bridge;
-mod chromium;
+#[path = "../calls/mod.rs"]
+mod calls;
 mod page;
-mod participant;
 
-use std::time::Duration;
-
-use bridge::{Bridge, Run};
-use chromium::{Chromium, serially};
-use participant::{Look, Participant};
+use calls::{
+    bridge::{Bridge, Run},
+    chromium::{Chromium, serially},
+    participant::{Look, Participant},
+};
 use serde_json::{Value, json};
 
 /// Everyone sees and hears everyone else, through an ICE restart and a leave and return.
@@ -263,6 +262,3 @@ async fn pages_open_web_sockets() {
     assert_eq!(seen, expected);
     chromium.stop().await;
 }
-
-/// How long a condition may take. A machine that does much else is slow.
-const PATIENCE: Duration = Duration::from_secs(60);

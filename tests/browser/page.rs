@@ -3,7 +3,7 @@
 use fantoccini::{Locator, key::Key};
 use serde_json::json;
 
-use crate::{
+use crate::calls::{
     bridge::Bridge,
     chromium::{Chromium, DevTools, serially},
     participant::{Look, Participant},

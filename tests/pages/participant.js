@@ -1,18 +1,30 @@
 // Loaded before the page of a participant in the browser tests. Its camera is a canvas of one
 // colour with the participant's number in cells, its microphone one tone; and it can judge what
 // comes from the others. `PARTICIPANT` is put in front by the test: { number, colour, tone, width,
-// height, devices, busy, addresses }. Its screen, once shared, shows the same colour and its number
+// height, devices, busy, addresses, fps }. Its screen, once shared, shows the same colour and its number
 // plus 128.
 
 (() => {
-  const { number, colour, tone, width, height, devices, busy, addresses } = PARTICIPANT;
+  const { number, colour, tone, width, height, devices, busy, addresses, fps } = PARTICIPANT;
   const CELLS = 8;
   let audioContext = null;
   const context = () => (audioContext ??= new AudioContext({ sampleRate: 48000 }));
 
+  /** A picture of spots, of twice the size that is shown of it. Drawn once: it takes a while. */
+  function spots() {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 2 * width, height: height / 7 });
+    const g = canvas.getContext('2d');
+    for (let spot = 0; spot < 1500; spot += 1) {
+      g.fillStyle = `hsl(${Math.random() * 360} 70% 50%)`;
+      g.fillRect(Math.random() * canvas.width, Math.random() * canvas.height, width / 60, height / 60);
+    }
+    return canvas;
+  }
+
   function picture(number) {
     const canvas = Object.assign(document.createElement('canvas'), { width, height });
     const g = canvas.getContext('2d');
+    const noise = busy ? spots() : null;
     let frame = 0;
     const draw = () => {
       g.fillStyle = `rgb(${colour.join(',')})`;
@@ -24,10 +36,11 @@
         g.fillStyle = white ? '#fff' : '#000';
         g.fillRect((cell * width) / (2 * CELLS), height * 0.75, width / (2 * CELLS), height * 0.25);
       }
-      // Noise in the upper part, which costs all the bits that there are.
-      for (let spot = 0; busy && spot < 1500; spot += 1) {
-        g.fillStyle = `hsl(${Math.random() * 360} 70% 50%)`;
-        g.fillRect(Math.random() * width, Math.random() * height * 0.3, width / 60, height / 60);
+      // A strip of noise, another one each time, which costs all the bits that an encoding may have. A
+      // larger one costs more, and encoders leave frames out.
+      if (busy) {
+        const [x, y] = [Math.random() * noise.width * 0.5, Math.random() * noise.height * 0.5];
+        g.drawImage(noise, x, y, width, height / 14, 0, 0, width, height / 14);
       }
       // Something that moves, so that there is always something to encode.
       frame += 1;
@@ -35,8 +48,8 @@
       g.fillRect(((frame * 7) % 100) * (width / 100), 0, width / 20, height / 20);
     };
     draw();
-    setInterval(draw, 50);
-    return canvas.captureStream(20).getVideoTracks()[0];
+    setInterval(draw, 1000 / fps);
+    return canvas.captureStream(fps).getVideoTracks()[0];
   }
 
   function microphone() {

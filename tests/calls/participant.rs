@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fantoccini::{Client, wd::WindowHandle};
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, chromium::Chromium};
+use super::{PATIENCE, chromium::Chromium};
 
 /// What a participant shows and plays.
 #[derive(Clone, Debug)]
@@ -24,11 +24,25 @@ pub(crate) struct Look {
     pub(crate) busy: bool,
     /// Its browser has network addresses.
     pub(crate) addresses: bool,
+    /// Frames of its picture per second.
+    pub(crate) fps: u32,
+    /// What else runs in its page before the page's own scripts.
+    pub(crate) script: String,
 }
 
 impl Look {
     pub(crate) fn new(number: u8, colour: [u8; 3], tone: u32) -> Self {
-        Self { number, colour, tone, size: (320, 180), devices: true, busy: false, addresses: true }
+        Self {
+            number,
+            colour,
+            tone,
+            size: (320, 180),
+            devices: true,
+            busy: false,
+            addresses: true,
+            fps: 20,
+            script: String::new(),
+        }
     }
 
     fn name(&self) -> String {
@@ -56,15 +70,22 @@ impl Participant {
         let parameters = json!({
             "number": look.number, "colour": look.colour, "tone": look.tone,
             "width": look.size.0, "height": look.size.1,
-            "devices": look.devices, "busy": look.busy, "addresses": look.addresses,
+            "devices": look.devices, "busy": look.busy, "addresses": look.addresses, "fps": look.fps,
         });
         let script = format!(
-            "const PARTICIPANT = {parameters};\n{}",
-            include_str!("../pages/participant.js")
+            "const PARTICIPANT = {parameters};\n{}\n{}",
+            include_str!("../pages/participant.js"),
+            look.script,
         );
         let url = format!("{url}?name=Person+{}", look.number);
         let window = chromium.open(&url, &script).await;
         Self { look, client: chromium.client.clone(), window }
+    }
+
+    /// Closes its window.
+    pub(crate) async fn close(self) {
+        self.focus().await;
+        self.client.close_window().await.expect("the window closes");
     }
 
     /// Makes its window the one that commands are for.

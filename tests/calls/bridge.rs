@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    net::{IpAddr, Ipv4Addr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -13,14 +13,20 @@ use serde_json::json;
 pub(crate) struct Bridge {
     child: Child,
     base: String,
+    at: IpAddr,
     shards: u16,
 }
 
 impl Bridge {
-    /// Starts one on free ports and waits for the line with its address.
+    /// Starts one on free ports of loopback and waits for the line with its address.
     pub(crate) fn start(shards: u16) -> Self {
-        let (child, base) = dev(shards, 0);
-        Self { child, base, shards }
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), shards)
+    }
+
+    /// Starts one on free ports of this address.
+    pub(crate) fn start_at(at: IpAddr, shards: u16) -> Self {
+        let (child, base) = dev(at, shards, 0);
+        Self { child, base, at, shards }
     }
 
     /// Ends it; what it had open is closed.
@@ -32,7 +38,12 @@ impl Bridge {
     /// Starts another one at the address of the one that was stopped.
     pub(crate) fn start_again(&mut self) {
         let (_, port) = self.base.rsplit_once(':').expect("a port");
-        (self.child, self.base) = dev(self.shards, port.parse().expect("a port"));
+        (self.child, self.base) = dev(self.at, self.shards, port.parse().expect("a port"));
+    }
+
+    /// Where its page comes from.
+    pub(crate) fn origin(&self) -> &str {
+        &self.base
     }
 
     /// Its address and port.
@@ -53,10 +64,10 @@ impl Drop for Bridge {
 }
 
 /// Starts `rialto dev`; the process and where it serves its page.
-fn dev(shards: u16, port: u16) -> (Child, String) {
-    let (shards, port) = (shards.to_string(), port.to_string());
+fn dev(at: IpAddr, shards: u16, port: u16) -> (Child, String) {
+    let (at, shards, port) = (at.to_string(), shards.to_string(), port.to_string());
     let mut child = Command::new(program())
-        .args(["dev", "--bind", "127.0.0.1", "--port", &port, "--udp-port", "0"])
+        .args(["dev", "--bind", &at, "--port", &port, "--udp-port", "0"])
         .args(["--shards", &shards])
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())

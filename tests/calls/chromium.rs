@@ -3,6 +3,7 @@
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,11 +13,12 @@ use fantoccini::{
     wd::{WebDriverCompatibleCommand, WindowHandle},
 };
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use url::{ParseError, Url};
 
-use crate::PATIENCE;
+use super::PATIENCE;
 
 /// One browser at a time: these tests measure nothing, but they take a core each.
 pub(crate) async fn serially() -> MutexGuard<'static, ()> {
@@ -34,6 +36,14 @@ struct Driver(Child);
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // Asked, it ends its browser too; killed, it leaves that behind.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        for _ in 0..30 {
+            if let Ok(Some(_)) = self.0.try_wait() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -60,10 +70,28 @@ const FLAGS: &[&str] = &[
     "--window-size=1280,800",
 ];
 
+/// Where a browser runs, and what it is told besides.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    /// The network namespace that it runs in, and the port of loopback on which connections to
+    /// port 9515 of loopback in there are taken.
+    pub(crate) namespace: Option<(&'a str, u16)>,
+    /// The origin that counts as secure, although it is neither loopback nor HTTPS.
+    pub(crate) secure: Option<&'a str>,
+}
+
+/// Where chromedriver listens in a namespace of its own.
+pub(crate) const NAMESPACE_PORT: u16 = 9515;
+
 impl Chromium {
     /// A browser, or `None` where there is none to be had. In CI (`CI=true`) that is a failure.
     pub(crate) async fn start() -> Option<Self> {
-        match Self::try_start().await {
+        Self::start_with(Setup::default()).await
+    }
+
+    /// A browser that is set up so.
+    pub(crate) async fn start_with(setup: Setup<'_>) -> Option<Self> {
+        match Self::try_start(setup).await {
             Ok(chromium) => Some(chromium),
             Err(problem) => {
                 let ci = std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
@@ -76,20 +104,30 @@ impl Chromium {
         }
     }
 
-    async fn try_start() -> Result<Self, String> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .map_err(|error| error.to_string())?
-            .port();
-        let driver = Command::new("chromedriver")
-            .arg(format!("--port={port}"))
+    async fn try_start(setup: Setup<'_>) -> Result<Self, String> {
+        let (mut command, listens, port) = if let Some((name, relay)) = setup.namespace {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", name, "chromedriver"]);
+            (command, NAMESPACE_PORT, relay)
+        } else {
+            let port = TcpListener::bind("127.0.0.1:0")
+                .and_then(|listener| listener.local_addr())
+                .map_err(|error| error.to_string())?
+                .port();
+            (Command::new("chromedriver"), port, port)
+        };
+        let driver = command
+            .arg(format!("--port={listens}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("chromedriver: {error}"))?;
         let driver = Driver(driver);
+        let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
+        let secure = setup.secure;
+        flags.extend(secure.map(|at| format!("--unsafely-treat-insecure-origin-as-secure={at}")));
         let capabilities = json!({
-            "goog:chromeOptions": { "args": FLAGS },
+            "goog:chromeOptions": { "args": flags },
             "goog:loggingPrefs": { "browser": "ALL" },
             "timeouts": { "script": 30_000 },
         });
