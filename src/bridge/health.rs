@@ -75,6 +75,8 @@ pub(super) struct ShardReport {
     pub totals: ShardTotals,
     pub drops: Vec<(&'static str, u64)>,
     pub delays: DelayHistogram,
+    /// How long it held packets back for their receivers' links, since the start.
+    pub pacing: DelayHistogram,
     pub load: ShardLoad,
     /// RTP packets per second of its endpoints, both ways.
     pub packet_rate: u64,

@@ -119,8 +119,8 @@ impl Inner {
                 conference.measured(endpoint, effects);
             });
         }
-        let ShardSnapshot { totals, drops, delays, .. } = snapshot;
-        let report = ShardReport { at: now(), totals, drops, delays, load, packet_rate };
+        let ShardSnapshot { totals, drops, delays, pacing, .. } = snapshot;
+        let report = ShardReport { at: now(), totals, drops, delays, pacing, load, packet_rate };
         lock(&self.reports).shards.insert(load.shard, report);
     }
 

@@ -148,7 +148,12 @@ impl Meter {
     /// Takes a reading. `busiest`: the part of the last second in which the busiest shard did not sleep.
     /// A shard has one core, and what it carries cannot go to another: where it is at its end, the
     /// machine's other cores are of no use.
-    pub(super) fn look(&mut self, now: Option<CpuTimes>, busiest: Option<f64>, config: &LoadConfig) {
+    pub(super) fn look(
+        &mut self,
+        now: Option<CpuTimes>,
+        busiest: Option<f64>,
+        config: &LoadConfig,
+    ) {
         if self.shards.len() >= LONG {
             self.shards.pop_front();
         }

@@ -127,6 +127,8 @@ pub struct BridgeStats {
     pub cpu_steal: f64,
     /// How long packets took from the socket back into it, over all shards.
     pub delays: DelayHistogram,
+    /// How long packets were held back for their receivers' links, since the start.
+    pub pacing: DelayHistogram,
     /// Each shard's load.
     pub shard_loads: Vec<ShardLoad>,
     /// What waits in the queues of control.
@@ -291,6 +293,7 @@ impl Inner {
         for report in reports.shards.values() {
             stats.engine = sum(stats.engine, report.totals);
             stats.delays.add(&report.delays);
+            stats.pacing.add(&report.pacing);
             stats.shard_loads.push(report.load);
             for (reason, count) in &report.drops {
                 let total = drops.entry(reason).or_default();
@@ -371,6 +374,7 @@ fn sum(a: ShardTotals, b: ShardTotals) -> ShardTotals {
         rtp_sent: a.rtp_sent.saturating_add(b.rtp_sent),
         rtp_bytes_sent: a.rtp_bytes_sent.saturating_add(b.rtp_bytes_sent),
         retransmissions_sent: a.retransmissions_sent.saturating_add(b.retransmissions_sent),
+        probes_sent: a.probes_sent.saturating_add(b.probes_sent),
         retransmissions_missed: a.retransmissions_missed.saturating_add(b.retransmissions_missed),
         rtcp_received: a.rtcp_received.saturating_add(b.rtcp_received),
         rtcp_sent: a.rtcp_sent.saturating_add(b.rtcp_sent),

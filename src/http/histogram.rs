@@ -67,13 +67,21 @@ impl Histogram {
 
 /// From the socket back into it, one measurement for each batch.
 pub(super) fn forwarding_delay(stats: &BridgeStats) -> Histogram {
+    let help = "From receiving to sending, of the packet of each batch that took longest";
+    in_seconds("forwarding_delay_seconds", help, &stats.delays)
+}
+
+/// What pacers add.
+pub(super) fn pacing_delay(stats: &BridgeStats) -> Histogram {
+    let help =
+        "How long video packets were held back that exceeded what their receiver's link carries";
+    in_seconds("pacing_delay_seconds", help, &stats.pacing)
+}
+
+fn in_seconds(name: &'static str, help: &'static str, delays: &DelayHistogram) -> Histogram {
     let bound = |us: u64| if us == u64::MAX { f64::INFINITY } else { us as f64 / 1e6 };
-    Histogram {
-        name: "forwarding_delay_seconds",
-        help: "From receiving to sending, of the packet of each batch that took longest",
-        sum: stats.delays.sum_us as f64 / 1e6,
-        buckets: BOUNDS_US.into_iter().map(bound).zip(stats.delays.buckets).collect(),
-    }
+    let buckets = BOUNDS_US.into_iter().map(bound).zip(delays.buckets).collect();
+    Histogram { name, help, sum: delays.sum_us as f64 / 1e6, buckets }
 }
 
 /// The same as JVB's histogram, in whole milliseconds: what takes less than one is in the first bucket.

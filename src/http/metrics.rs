@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Shared,
-    histogram::{Histogram, forwarding_delay, transit_time},
+    histogram::{Histogram, forwarding_delay, pacing_delay, transit_time},
     labelled::{Family, families},
     queues::JVB_QUEUES,
     readings::{DISTRIBUTIONS, Distribution, JVB, JVM, Metric, PROCESS, RIALTO, TOSSED, XMPP},
@@ -140,8 +140,9 @@ impl Reading {
             }),
         );
         own.extend(families(&self.stats).iter().map(Family::json));
-        let delays = forwarding_delay(&self.stats);
-        own.insert(delays.name.to_owned(), delays.json());
+        for delays in [forwarding_delay(&self.stats), pacing_delay(&self.stats)] {
+            own.insert(delays.name.to_owned(), delays.json());
+        }
         all.insert("rialto".to_owned(), Value::Object(own));
         Value::Object(all)
     }
@@ -224,6 +225,7 @@ impl Collector for Own {
             }
         }
         forwarding_delay(stats).encode(&mut encoder)?;
+        pacing_delay(stats).encode(&mut encoder)?;
         families(stats).iter().try_for_each(|family| family.encode(&mut encoder))
     }
 }
@@ -354,6 +356,7 @@ mod tests {
             "jitsi_jvb_region_info{region=\"eu \\\"west\\\"\"} 1",
             "rialto_forwarding_delay_seconds_bucket{le=\"0.00025\"} 1",
             "rialto_forwarding_delay_seconds_count 2",
+            "rialto_pacing_delay_seconds_count 0",
             "rialto_shard_busy{shard=\"1\"} 0.5",
             "rialto_queue_depth{queue=\"commands\",shard=\"1\"} 3",
             "rialto_queue_depth{queue=\"requests\"} 0",

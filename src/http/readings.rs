@@ -142,6 +142,7 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "rtcp_received", "RTCP packets received", |s| s.engine.rtcp_received;
     counter "rtcp_sent", "RTCP packets sent", |s| s.engine.rtcp_sent;
     counter "retransmissions_sent", "Packets sent again on request", |s| s.engine.retransmissions_sent;
+    counter "probes_sent", "Packets sent only to find out what a link carries", |s| s.engine.probes_sent;
     counter "retransmissions_missed", "Packets asked for again that were gone", |s| s.engine.retransmissions_missed;
     counter "keyframe_requests_sent", "Keyframe requests sent to senders", |s| s.engine.keyframe_requests_sent;
     counter "events_dropped", "Engine events dropped because control did not keep up", |s| s.engine.events_dropped;

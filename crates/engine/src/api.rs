@@ -128,6 +128,8 @@ pub struct ShardSnapshot {
     pub drops: Vec<(&'static str, u64)>,
     /// How long packets took through it, since the start.
     pub delays: DelayHistogram,
+    /// How long pacers held video back that could not leave when it came, since the start.
+    pub pacing: DelayHistogram,
     /// The most that waited for it in its lanes since the last snapshot.
     pub waiting: Waiting,
     /// The part of the time since the last snapshot in which it did not sleep, 0..=1.

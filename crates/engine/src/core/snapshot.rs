@@ -69,6 +69,7 @@ impl Core {
             totals: self.totals,
             drops: self.drops.all().collect(),
             delays: self.delays,
+            pacing: self.pacing,
             waiting: std::mem::take(&mut self.waiting),
             busy: (1.0 - asleep).clamp(0.0, 1.0) as f32,
             endpoints,

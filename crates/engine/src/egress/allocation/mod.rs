@@ -427,10 +427,12 @@ impl Round<'_> {
         let most = self.budget.saturating_sub(others);
         let eager = share.wanted.on_stage && before == 0;
         let upto = if eager { share.ladder.preferred.max(1) } else { before.saturating_add(1) };
+        let mut lacking = 0;
         for candidate in candidates.get(before..upto.min(candidates.len())).unwrap_or_default() {
             let higher = share.wanted.current.is_some_and(|current| candidate.id > current);
             let margin = if higher { candidate.bps / MARGIN } else { 0 };
-            if !self.fits(candidate.bps.saturating_add(margin), most) {
+            lacking = candidate.bps.saturating_add(margin).saturating_sub(most);
+            if lacking > 0 {
                 break;
             }
             share.given = share.given.saturating_add(1);
@@ -439,24 +441,18 @@ impl Round<'_> {
             let beyond = most.saturating_add(self.config.max_oversend_bps);
             let steps = share.given..share.ladder.oversend;
             for candidate in candidates.get(steps).unwrap_or_default() {
-                if !self.fits(candidate.bps, beyond) {
+                // What may exceed the link lacks nothing.
+                lacking = candidate.bps.saturating_sub(beyond);
+                if lacking > 0 {
                     break;
                 }
                 share.given = share.given.saturating_add(1);
             }
         }
+        if lacking > 0 {
+            self.shortage = Some(self.shortage.map_or(lacking, |least| least.min(lacking)));
+        }
         self.spent = others.saturating_add(cost(share.given));
         share.given > before
-    }
-
-    /// Notes what is lacking.
-    fn fits(&mut self, needed: u64, available: u64) -> bool {
-        match needed.saturating_sub(available) {
-            0 => true,
-            lacking => {
-                self.shortage = Some(self.shortage.map_or(lacking, |least| least.min(lacking)));
-                false
-            }
-        }
     }
 }

@@ -45,6 +45,9 @@ const MAX_EQUALISING_PADDING: usize = 16;
 /// a keyframe.
 const MAX_WAIT_MS: u32 = 400;
 
+/// When another encoding's keyframe waits behind it, video that waited longer is left out.
+const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
+
 /// What is held back waits for so long at least.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 /// Packets of probes that leave at a time.
@@ -535,16 +538,18 @@ fn catch_up(s: &mut Stream, feed: &Feed, now_ms: u32) -> Option<u64> {
     let next = s.next.get(usize::from(current)).copied()?;
     let oldest = feed.packet(current, next);
     let age = oldest.map_or(0, |meta| now_ms.wrapping_sub(meta.arrival_ms));
-    let skipped = if s.projection.waits() && s.keyframe_waits(feed) {
-        let head = feed.head(current);
-        set_next(s, current, head);
-        head.saturating_sub(next)
-    } else if age > MAX_WAIT_MS && age < u32::MAX / 2 {
-        let (wanted, _) = s.wanted();
-        skip(s, feed, wanted)
-    } else {
-        return None;
-    };
+    let late = |than: u32| age > than && age < u32::MAX / 2;
+    let skipped =
+        if late(MAX_WAIT_BEFORE_SWITCH_MS) && s.projection.waits() && s.keyframe_waits(feed) {
+            let head = feed.head(current);
+            set_next(s, current, head);
+            head.saturating_sub(next)
+        } else if late(MAX_WAIT_MS) {
+            let (wanted, _) = s.wanted();
+            skip(s, feed, wanted)
+        } else {
+            return None;
+        };
     s.projection.pause(now_ms);
     Some(skipped)
 }
