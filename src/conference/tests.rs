@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use rialto_engine::Control;
 use rialto_media::{EndpointId, MediaType, Mid, SourceId};
 
 use super::{fuzz::model::Model, *};

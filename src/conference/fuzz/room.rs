@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -51,6 +52,9 @@ impl Room {
             initial_last_n: if choice & 4 == 0 { -1 } else { 1 },
             limits,
             stats_filter_threshold: 2,
+            last_n_by_size: Arc::default(),
+            last_n_by_load: None,
+            connection_stats: Some(10 * second),
             recent_speakers: 3,
             silence_after: Some(second),
             sctp: choice & 8 == 0,
@@ -177,11 +181,15 @@ impl Room {
                 counted += usize::from(counts);
                 assert_eq!(terms.max_height, bound.filter(|_| video), "{}", source.spec.name);
             } else {
-                assert!(video && endpoint.last_n().is_some(), "{} is missing", source.spec.name);
+                assert!(
+                    video && endpoint.last_n(self.conference.caps).is_some(),
+                    "{} is missing",
+                    source.spec.name
+                );
             }
         }
         assert!(endpoint.subscriptions.keys().all(|source| wanted.contains(source)));
-        let all = endpoint.last_n().unwrap_or(usize::MAX).min(uncounted_wanted);
+        let all = endpoint.last_n(self.conference.caps).unwrap_or(usize::MAX).min(uncounted_wanted);
         assert_eq!(counted, all, "{} gets as many videos as it may", endpoint.id);
     }
 

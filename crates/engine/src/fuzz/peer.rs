@@ -274,7 +274,7 @@ impl Play {
     }
 
     /// An SSRC that means something to the bridge, or nothing.
-    fn ssrc(&self, script: &mut Script<'_>) -> u32 {
+    fn ssrc(script: &mut Script<'_>) -> u32 {
         let known = [AUDIO_SSRC, VIDEO_SSRC, VIDEO_SSRC + 1, VIDEO_RTX, VIDEO_RTX + 1];
         match usize::from(script.any() & 15) {
             n @ 0..5 => known[n],
@@ -299,7 +299,7 @@ impl Play {
 
     fn write_rtcp(&self, w: &mut RtcpWriter<'_>, script: &mut Script<'_>) {
         let what = script.any();
-        let (n, ssrc) = (what >> 4, self.ssrc(script));
+        let (n, ssrc) = (what >> 4, Self::ssrc(script));
         let number = |script: &mut Script<'_>| u32::from(script.word());
         // What does not fit is left out.
         let _ = match what & 15 {
@@ -320,7 +320,7 @@ impl Play {
                 w.nack(1, ssrc, (0..most).map(|n| Seq(from.wrapping_add(n))))
             }
             6 | 7 => w.pli(1, ssrc),
-            8 => w.fir(1, &[(ssrc, n), (self.ssrc(script), n), (ssrc, script.any())]),
+            8 => w.fir(1, &[(ssrc, n), (Self::ssrc(script), n), (ssrc, script.any())]),
             9 => w.remb(1, u64::from(number(script)) << n, &[ssrc]),
             10 => {
                 let base = u64::from(number(script));
@@ -333,14 +333,14 @@ impl Play {
                 let name = String::from_utf8_lossy(script.bytes());
                 w.sdes_cname(ssrc, &name)
             }
-            13 => w.bye(&[ssrc, self.ssrc(script)]),
+            13 => w.bye(&[ssrc, Self::ssrc(script)]),
             _ => w.receiver_report(ssrc, &[]),
         };
     }
 
     /// A report that claims anything about a stream; also that the bridge's last report was held back.
     fn report_block(&self, script: &mut Script<'_>) -> ReportBlock {
-        let ssrc = self.ssrc(script);
+        let ssrc = Self::ssrc(script);
         let claim = script.word();
         let last_sr = match claim & 3 {
             0 => u32::from(claim) << 8,
@@ -366,7 +366,7 @@ impl Play {
 
     /// Any bytes, sealed as what they look like, with an SSRC that may mean something.
     fn anything(&mut self, how: u8, script: &mut Script<'_>) {
-        let (bytes, ssrc) = (script.bytes(), self.ssrc(script));
+        let (bytes, ssrc) = (script.bytes(), Self::ssrc(script));
         let mut buf = [0; 1_400];
         buf[..bytes.len()].copy_from_slice(bytes);
         if how & 1 == 0 {

@@ -251,6 +251,14 @@ impl LocalSource {
         }
     }
 
+    /// An encoding has frames of this size. Returns the height that they had before, if that was another.
+    fn resize(&mut self, encoding: u8, resolution: Resolution) -> Option<u16> {
+        let height = self.heights.get_mut(usize::from(encoding))?;
+        let now = resolution.width.min(resolution.height);
+        let before = std::mem::replace(height, now);
+        (before != now).then_some(before)
+    }
+
     /// Encodings that anybody needs.
     pub fn wanted(&self) -> EncodingMask {
         self.routes.iter().fold(0, |mask, (_, wanted)| mask | wanted)
@@ -511,13 +519,9 @@ impl Sender {
         // The first of all begins the video; it changes nothing of it.
         let mut relayered = changed && source.active != 0;
         source.active |= bit;
-        if let Some(resolution) = resolution
-            && let Some(height) = source.heights.get_mut(usize::from(stream.encoding))
-        {
-            let now = resolution.width.min(resolution.height);
-            changed |= *height != now;
-            relayered |= *height != now && *height != 0;
-            *height = now;
+        if let Some(before) = resolution.and_then(|r| source.resize(stream.encoding, r)) {
+            changed = true;
+            relayered |= before != 0;
         }
         self.layering_changes += u64::from(relayered);
         let incomplete = broken || meta.resumes && wanted;

@@ -433,8 +433,8 @@ impl<O: Outbox> Poll<'_, O> {
         let stamp = self.stamp(e.receiver.link.as_deref());
         let (to, s, link) = Target::new(e, slot)?;
         let feed = self.feeds.get(s.feed)?;
-        let payload_types = feed.encodings.iter().filter_map(|e| e.payload_type);
-        let payload_type = payload_types.filter_map(|pt| s.payload_types.rtx(pt)).next()?;
+        let mut payload_types = feed.encodings.iter().filter_map(|e| e.payload_type);
+        let payload_type = payload_types.find_map(|pt| s.payload_types.rtx(pt))?;
         let outgoing = Outgoing {
             index: s.rtx_next,
             timestamp: 0,
