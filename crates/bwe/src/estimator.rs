@@ -394,8 +394,9 @@ impl Estimator {
         let (epoch, arrivals) = (self.epoch, &mut self.received);
         self.history.settle_below(number, |unsaid, at| {
             // Feedback was lost: what it would have said is most likely that they arrived.
-            let arrival = delay.and_then(|delay| biased(micros(epoch, at), delay));
-            arrival.into_iter().for_each(|at| arrivals.add(at, unsaid.size));
+            if let Some(at) = delay.and_then(|delay| biased(micros(epoch, at), delay)) {
+                arrivals.add(at, unsaid.size);
+            }
         });
         let Some(delay) = delay else {
             summary.bad_time = summary.bad_time.saturating_add(1);
