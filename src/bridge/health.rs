@@ -89,7 +89,7 @@ impl ShardReports {
     }
 
     /// The part of the last second in which the busiest shard did not sleep.
-    pub fn busiest(&self) -> Option<f64> {
+    pub(super) fn busiest(&self) -> Option<f64> {
         self.shards.values().map(|shard| shard.load.busy).reduce(f64::max)
     }
 }

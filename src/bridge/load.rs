@@ -244,12 +244,12 @@ pub(super) struct Step {
 
 impl Reducer {
     /// At most so many; `None`: as many as they want.
-    pub fn limit(&self) -> Option<usize> {
+    pub(super) fn limit(&self) -> Option<usize> {
         self.limit
     }
 
     /// Takes a reading. `most_forwarded`: the most videos that anybody gets.
-    pub fn look(
+    pub(super) fn look(
         &mut self,
         pressure: Pressure,
         most_forwarded: impl FnOnce() -> usize,

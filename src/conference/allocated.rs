@@ -40,7 +40,7 @@ pub(super) struct LinkStory {
 
 /// Why a receiver gets no more of a video.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Explained {
+pub(super) struct Explained {
     /// What it would get over a link that carries everything: layer, and height in pixels where known.
     pub wanted: (Option<LayerId>, Option<u16>),
     /// What it is sent.

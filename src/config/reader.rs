@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number that is more than nothing.
-    pub fn number(&mut self, key: &'static str, place: &mut f64) {
+    pub(super) fn number(&mut self, key: &'static str, place: &mut f64) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(|text| text.trim().parse::<f64>().ok())
@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bit/s.
-    pub fn bandwidth(&mut self, key: &'static str, place: &mut u64) {
+    pub(super) fn bandwidth(&mut self, key: &'static str, place: &mut u64) {
         let read = |kind: &Kind| {
             let read = scalar(kind).and_then(units::bandwidth);
             read.ok_or_else(|| wants(BANDWIDTH, kind))
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bit/s, or unset.
-    pub fn optional_bandwidth(&mut self, key: &'static str, place: &mut Option<u64>) {
+    pub(super) fn optional_bandwidth(&mut self, key: &'static str, place: &mut Option<u64>) {
         let read = |kind: &Kind| {
             let read = scalar(kind).and_then(units::bandwidth);
             read.map(Some).ok_or_else(|| wants(BANDWIDTH, kind))

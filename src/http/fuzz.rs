@@ -80,7 +80,7 @@ async fn exchange(token: Secret, bytes: &[u8]) -> Vec<u8> {
             let _ = write.write_all(bytes).await;
             let _ = write.shutdown().await;
         };
-        let (_, _) = tokio::join!(send, read.read_to_end(&mut answers));
+        let ((), _) = tokio::join!(send, read.read_to_end(&mut answers));
         answers
     };
     let (answers, ()) = tokio::join!(asked, listen::serve(server, router, &place));

@@ -242,7 +242,7 @@ impl DelayDetector {
         self.current.iter().chain(self.recent(1))
     }
 
-    fn recent(&self, n: usize) -> impl Iterator<Item = &Group> + Clone {
+    fn recent(&self, n: usize) -> impl Iterator<Item = &Group> {
         self.groups.iter().take(self.len).rev().take(n)
     }
 
@@ -319,30 +319,30 @@ struct Line {
     scatter: f64,
 }
 
-/// Least squares: what is measured of each group over the time of its sending.
-fn line<'a>(
-    groups: impl Iterator<Item = &'a Group> + Clone,
-    measure: impl Fn(&Group) -> f64,
-) -> Line {
-    let none = Line { slope: 0.0, error: 0.0, scatter: 0.0 };
-    let Some(origin) = groups.clone().map(|group| group.sent).min() else { return none };
-    let x = |group: &Group| millis(group.sent.saturating_sub(origin));
+/// Least squares: what is measured of each group over the time of its sending. The latest group is first.
+fn line<'a>(groups: impl Iterator<Item = &'a Group>, measure: impl Fn(&Group) -> f64) -> Line {
+    let mut latest = None;
     let (mut n, mut sum_x, mut sum_y) = (0.0, 0.0, 0.0);
-    for group in groups.clone() {
-        n += 1.0;
-        sum_x += x(group);
-        sum_y += measure(group);
-    }
-    let (mean_x, mean_y) = (sum_x / n, sum_y / n);
     let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
     for group in groups {
-        let (dx, dy) = (x(group) - mean_x, measure(group) - mean_y);
-        xx += dx * dx;
-        xy += dx * dy;
-        yy += dy * dy;
+        // Close to 0, so that sums of squares stay exact.
+        let x = -millis(latest.get_or_insert(group.sent).saturating_sub(group.sent));
+        let y = measure(group);
+        n += 1.0;
+        sum_x += x;
+        sum_y += y;
+        xx += x * x;
+        xy += x * y;
+        yy += y * y;
     }
-    if xx <= 0.0 || n < 3.0 {
-        return none;
+    if n < 3.0 {
+        return Line { slope: 0.0, error: 0.0, scatter: 0.0 };
+    }
+    xx -= sum_x * sum_x / n;
+    xy -= sum_x * sum_y / n;
+    yy -= sum_y * sum_y / n;
+    if xx < 1.0 {
+        return Line { slope: 0.0, error: 0.0, scatter: 0.0 };
     }
     let slope = xy / xx;
     let scatter = (yy - slope * xy).max(0.0) / (n - 2.0);

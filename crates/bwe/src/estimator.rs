@@ -206,7 +206,7 @@ impl Estimator {
             self.sent.add(at, size);
         }
         if let Some(cluster) = cluster {
-            self.prober.on_sent(cluster, size);
+            self.prober.on_sent(at, cluster, size);
         }
         // After a silence the wait starts again: a last packet that was lost is no sign of an outage.
         let silent = self.sent_at.is_some_and(|last| at.saturating_sub(last) > PATIENCE.0);
@@ -385,19 +385,27 @@ impl Estimator {
         }
         summary.known = summary.known.saturating_add(1);
         self.history.set_fate(number, Fate::Received);
-        self.history.settle_below(number);
         if fate == Fate::Lost {
             self.loss_based.on_late(sent.size);
         } else {
             self.loss_based.on_packet(sent_at, sent.size, false);
         }
-        let Some(delay) = self.delay_of(sent_at, received) else {
+        let delay = self.delay_of(sent_at, received);
+        let (epoch, arrivals) = (self.epoch, &mut self.received);
+        self.history.settle_below(number, |unsaid, at| {
+            // Feedback was lost: what it would have said is most likely that they arrived.
+            if let Some(at) = delay.and_then(|delay| biased(micros(epoch, at), delay)) {
+                arrivals.add(at, unsaid.size);
+            }
+        });
+        let Some(delay) = delay else {
             summary.bad_time = summary.bad_time.saturating_add(1);
             return true;
         };
         let arrival = delay.saturating_add(i64::try_from(sent_at).unwrap_or(i64::MAX));
-        let biased = arrival.saturating_add(ARRIVAL_BIAS);
-        self.received.add(u64::try_from(biased).unwrap_or(0), sent.size);
+        if !sent.is_overtaken() {
+            self.received.add(biased(sent_at, delay).unwrap_or(0), sent.size);
+        }
         if fate == Fate::Outstanding {
             self.detector.on_packet(sent_at, delay as f64 / 1_000.0, sent.own_ms());
             if let Some(cluster) = sent.cluster() {
@@ -446,7 +454,7 @@ impl Estimator {
         self.answer_ms += (answer_ms - self.answer_ms) / 4.0;
         let before = self.target;
         self.follow_delay(now);
-        if let Some(shown) = self.prober.result(now) {
+        if let Some(shown) = self.prober.result(now, newest) {
             self.on_shown(now, shown);
         }
         self.loss_based.update(&Bounds {
@@ -586,6 +594,12 @@ impl Estimator {
         }
         self.target = whole(bps).clamp(min_bps, max_bps);
     }
+}
+
+/// When a packet arrived by a clock that is never negative.
+fn biased(sent_at: Micros, delay: i64) -> Option<Micros> {
+    let arrival = i64::try_from(sent_at).ok()?.checked_add(delay)?;
+    u64::try_from(arrival.checked_add(ARRIVAL_BIAS)?).ok()
 }
 
 #[cfg(test)]

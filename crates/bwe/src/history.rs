@@ -67,6 +67,7 @@ const RECEIVED: u8 = 1;
 const LOST: u8 = 2;
 const IN_FLIGHT: u8 = 4;
 const PROBED: u8 = 8;
+const OVERTAKEN: u8 = 16;
 
 impl Sent {
     const NONE: Self = Self { at: 0, size: 0, cluster: 0, own: 0, flags: RECEIVED };
@@ -84,6 +85,11 @@ impl Sent {
         } else {
             Fate::Outstanding
         }
+    }
+
+    /// Whether a later packet was reported and nothing was said of this one: its feedback was lost.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.flags & OVERTAKEN != 0
     }
 
     /// The delay that the sender itself explains, in milliseconds.
@@ -205,11 +211,19 @@ impl SentHistory {
         }
     }
 
-    /// Everything below `number` is in flight no more: a later packet has been reported.
-    pub(crate) fn settle_below(&mut self, number: u64) {
+    /// Everything below `number` is in flight no more: a later packet has been reported. Those of which
+    /// nothing was said, not even that they are lost, are passed on.
+    pub(crate) fn settle_below(&mut self, number: u64, mut unsaid: impl FnMut(Sent, Instant)) {
         let number = number.min(self.next);
         for below in self.settled.max(self.oldest)..number {
             self.land(below);
+            let Some((sent, at)) = self.get(below) else { continue };
+            if sent.fate() == Fate::Outstanding {
+                unsaid(sent, at);
+                if let Some(slot) = self.slot(below) {
+                    slot.flags |= OVERTAKEN;
+                }
+            }
         }
         self.settled = self.settled.max(number);
     }
@@ -309,9 +323,13 @@ mod tests {
         }
         history.set_fate(4, Fate::Received);
         assert_eq!(history.in_flight_bytes(), 900);
-        history.settle_below(4);
-        assert_eq!(history.in_flight_bytes(), 500);
-        history.settle_below(100);
+        history.set_fate(0, Fate::Lost);
+        let mut unsaid = 0;
+        history.settle_below(4, |_, _| unsaid += 1);
+        assert_eq!((history.in_flight_bytes(), unsaid), (500, 3));
+        assert!(history.get(1).unwrap().0.is_overtaken());
+        assert!(!history.get(0).unwrap().0.is_overtaken());
+        history.settle_below(100, |_, _| ());
         assert_eq!(history.in_flight_bytes(), 0);
         let (sent, _) = history.get(2).unwrap();
         assert_eq!((sent.fate(), sent.cluster()), (Fate::Outstanding, Some(ClusterId(3))));

@@ -33,7 +33,11 @@ const UNSENT: Micros = 1_000 * MS;
 const FULL: f64 = 0.9;
 /// Of what a full link delivered.
 const OF_FULL: f64 = 0.95;
-/// The part of a probe that must have arrived.
+/// Feedback of a packet that was sent so much later says that no more comes of the probe.
+const SETTLED: Micros = 20 * MS;
+/// The part of a probe that must be reported, or else it is made again.
+const REPORTED: f64 = 0.6;
+/// The part of what is reported that must have arrived.
 const NEEDED: f64 = 0.8;
 
 /// What a probe has shown.
@@ -82,6 +86,7 @@ struct Out {
     first: bool,
     sent_bytes: u64,
     sent_packets: u32,
+    last_sent: Micros,
     reported_bytes: u64,
     received_bytes: u64,
     origin: Option<(Micros, i64)>,
@@ -204,10 +209,11 @@ impl Prober {
     }
 
     /// A packet of a probe leaves.
-    pub(crate) fn on_sent(&mut self, cluster: ClusterId, size: u16) {
+    pub(crate) fn on_sent(&mut self, now: Micros, cluster: ClusterId, size: u16) {
         if let Some(out) = self.out.as_mut().filter(|out| out.probe.cluster == cluster) {
             out.sent_bytes = out.sent_bytes.saturating_add(u64::from(size));
             out.sent_packets = out.sent_packets.saturating_add(1);
+            out.last_sent = now;
         }
     }
 
@@ -233,14 +239,27 @@ impl Prober {
         out.received.add(real(out.received_bytes), arrival as f64);
     }
 
-    /// What a probe has shown that is completely reported. A probe whose result is less than it reached for
-    /// counts as failed, and the next one waits.
-    pub(crate) fn result(&mut self, now: Micros) -> Option<Shown> {
+    /// What a probe has shown that is completely reported, or whose feedback is partly lost: packets that
+    /// were sent until `newest` are reported. A probe whose result is less than it reached for counts as
+    /// failed, and the next one waits.
+    pub(crate) fn result(&mut self, now: Micros, newest: Micros) -> Option<Shown> {
         let out = self.out.as_ref()?;
-        if out.sent_bytes < u64::from(out.probe.min_bytes) || out.reported_bytes < out.sent_bytes {
+        if out.sent_bytes < u64::from(out.probe.min_bytes) {
             return None;
         }
-        if real(out.received_bytes) < real(out.sent_bytes) * NEEDED {
+        let (sent, reported) = (real(out.sent_bytes), real(out.reported_bytes));
+        if reported < sent {
+            if newest <= out.last_sent.saturating_add(SETTLED) {
+                return None;
+            }
+            if reported < sent * REPORTED {
+                // Nothing was learned.
+                self.out = None;
+                self.allowed = now.saturating_add(WAITS[0] / 2);
+                return None;
+            }
+        }
+        if real(out.received_bytes) < reported * NEEDED {
             self.fail(now);
             return None;
         }
@@ -312,6 +331,7 @@ impl Prober {
             first,
             sent_bytes: 0,
             sent_packets: 0,
+            last_sent: now,
             reported_bytes: 0,
             received_bytes: 0,
             origin: None,
@@ -361,7 +381,7 @@ mod tests {
         let mut packets = Vec::new();
         let mut bytes = 0;
         while bytes < probe.min_bytes {
-            prober.on_sent(probe.cluster, 1_000);
+            prober.on_sent(sent, probe.cluster, 1_000);
             free = f64::max(free, real(sent)) + 8e9 / link;
             packets.push((sent, free));
             bytes += 1_000;
@@ -382,13 +402,13 @@ mod tests {
         assert_eq!(probe.bps, 7_500_000);
         assert_eq!(prober.take(0, &situation(2.5e6)), None, "one at a time");
         send(&mut prober, &probe, 50e6, 0);
-        let shown = prober.result(60_000).unwrap();
+        let shown = prober.result(60_000, 0).unwrap();
         assert!(!shown.full && shown.first && (shown.bps / 7.5e6 - 1.0).abs() < 0.03, "{shown:?}");
         prober.set_useful(60_000, 18_000_000, Some(9_000_000));
         let further = prober.take(60_000, &situation(shown.bps)).unwrap();
         assert!((14e6..16e6).contains(&real(further.bps)));
         send(&mut prober, &further, 50e6, 60_000);
-        let shown = prober.result(120_000).unwrap();
+        let shown = prober.result(120_000, 0).unwrap();
         prober.set_useful(120_000, 18_000_000, Some(17_000_000));
         let last = prober.take(120_000, &situation(shown.bps)).unwrap();
         assert_eq!(last.bps, 20_000_000, "no further than the cap");
@@ -425,7 +445,7 @@ mod tests {
             let probe = prober.take(now, &situation(1.0e6)).unwrap();
             send(&mut prober, &probe, 1e6, now);
             now += 100 * MS;
-            let shown = prober.result(now).unwrap();
+            let shown = prober.result(now, 0).unwrap();
             assert!(shown.full && (shown.bps / 0.95e6 - 1.0).abs() < 0.05, "{shown:?}");
             let since = now;
             while prober.due(1e6).unwrap() > now {
@@ -447,11 +467,33 @@ mod tests {
         let again = UNSENT + WAITS[0];
         let probe = prober.take(again, &situation(1e6)).unwrap();
         for _ in 0..10 {
-            prober.on_sent(probe.cluster, 1_000);
+            prober.on_sent(again, probe.cluster, 1_000);
             prober.on_packet(probe.cluster, 1_000, again, None);
         }
-        assert_eq!(prober.result(again + 100 * MS), None, "all of it was lost");
+        assert_eq!(prober.result(again + 100 * MS, 0), None, "all of it was lost");
         assert!(!prober.is_out());
+    }
+
+    #[test]
+    fn a_probe_whose_feedback_is_lost_is_measured_by_the_rest_or_made_again() {
+        for (reported, measured) in [(7, true), (3, false)] {
+            let mut prober = Prober::new();
+            prober.set_useful(0, 9_000_000, Some(4_000_000));
+            let probe = prober.take(0, &situation(2.5e6)).unwrap();
+            for n in 0..10 {
+                let sent = n * 8_000_000_000 / probe.bps;
+                prober.on_sent(sent, probe.cluster, 2_000);
+                if n < reported {
+                    let arrival = i64::try_from(sent + 40_000).unwrap();
+                    prober.on_packet(probe.cluster, 2_000, sent, Some(arrival));
+                }
+            }
+            assert_eq!(prober.result(60 * MS, 12 * MS), None, "more may come");
+            assert_eq!(prober.result(120 * MS, 100 * MS).is_some(), measured);
+            assert!(!prober.is_out());
+            let due = if measured { 120 } else { 420 };
+            assert_eq!(prober.due(2.5e6), Some(due * MS));
+        }
     }
 
     #[test]
@@ -460,7 +502,7 @@ mod tests {
         prober.set_useful(0, 9_000_000, Some(2_590_000));
         let probe = prober.take(0, &situation(1e6)).unwrap();
         send(&mut prober, &probe, 50e6, 0);
-        assert!(prober.result(50 * MS).is_some());
+        assert!(prober.result(50 * MS, 0).is_some());
         prober.on_overuse(500 * MS);
         assert_eq!(prober.due(1e6), Some(2_500 * MS));
     }

@@ -122,7 +122,7 @@ impl Room {
 
     /// Everybody leaves, and nothing is left behind.
     pub(super) fn end(mut self) {
-        self.act(|conference, effects| conference.expire(effects));
+        self.act(Conference::expire);
         assert_eq!(self.model, Model::default());
         let conference = &self.conference;
         assert!(conference.ssrc_owners.is_empty() && conference.by_engine_id.is_empty());

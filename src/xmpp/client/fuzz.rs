@@ -152,7 +152,8 @@ fn presence(script: &mut Script<'_>) -> String {
     let codes = ["110", "201", "301", "307", "332", "999"];
     let bits = script.any();
     let has = codes.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
-    let codes: String = has.map(|(_, code)| format!("<status code='{code}'/>")).collect();
+    let codes: Vec<_> = has.map(|(_, code)| format!("<status code='{code}'/>")).collect();
+    let codes = codes.concat();
     let destroy = if bits & 0x40 == 0 { "" } else { "<destroy><reason>over</reason></destroy>" };
     let error = script.pick(&["", "conflict", "item-not-found", "not-allowed", "forbidden"]);
     let error = if error.is_empty() {

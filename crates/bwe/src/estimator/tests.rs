@@ -282,3 +282,28 @@ fn a_last_packet_that_was_lost_is_no_outage() {
     path.run(500_000, 700 * MS);
     assert!(path.estimator.debug().starving);
 }
+
+#[test]
+fn feedback_for_packets_whose_history_is_gone_is_no_feedback() {
+    let start = Instant::now();
+    let mut estimator = Estimator::new(Config::default(), start);
+    let mut unknown = 0;
+    // 16,000 packets a second: the ring covers half a second, and feedback comes after one.
+    for n in 0..200_u64 {
+        let now = start + Duration::from_millis(n * 10);
+        for _ in 0..160 {
+            estimator.on_sent(now, 1_200, Kind::Video, None);
+        }
+        let reported = estimator.next_number().wrapping_sub(16_000);
+        let reports = (0..160).map(|packet| Report {
+            number: reported.wrapping_add(packet),
+            received: i64::try_from(n * 10_000).ok(),
+        });
+        unknown += estimator.on_feedback(now, reports).unknown;
+        if estimator.next_timeout().is_some_and(|due| due <= now) {
+            estimator.on_timeout(now);
+        }
+    }
+    assert_eq!(unknown, 200 * 160);
+    assert!(estimator.target_bps() < 200_000, "{}", estimator.target_bps());
+}

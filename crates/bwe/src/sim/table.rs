@@ -10,7 +10,7 @@ use super::{
 /// Runs all scenarios; the same at each run.
 pub fn print(start: Instant) -> String {
     let mut table = format!(
-        "{:34} {:>5} {:>5} {:>5} {:>6} {:>7} {:>7} {:>7} {:>7} {:>6} {:>5}\n",
+        "{:34} {:>5} {:>5} {:>5} {:>6} {:>7} {:>7} {:>7} {:>7} {:>6} {:>5} {:>5} {:>5}\n",
         "scenario",
         "util%",
         "q p50",
@@ -21,7 +21,9 @@ pub fn print(start: Instant) -> String {
         "recover",
         "freeze",
         "audio%",
-        "pad%"
+        "pad%",
+        "rtx%",
+        "offer"
     );
     for scenario in scenarios::all() {
         let name = scenario.name;
@@ -37,7 +39,7 @@ fn row(table: &mut String, name: &str, outcome: &Outcomes) {
     let seconds = |seconds: Option<f64>| seconds.map_or("-".into(), |at| format!("{at:.2}"));
     let _ = writeln!(
         table,
-        "{name:34} {:>5.0} {:>5.0} {:>5.0} {:>6.2} {:>7} {:>7} {:>7} {:>7.2} {:>6.2} {:>5.1}",
+        "{name:34} {:>5.0} {:>5.0} {:>5.0} {:>6.2} {:>7} {:>7} {:>7} {:>7.2} {:>6.2} {:>5.1} {:>5.1} {:>5.2}",
         outcome.utilisation * 100.0,
         outcome.queue_p50,
         outcome.queue_p95,
@@ -48,5 +50,7 @@ fn row(table: &mut String, name: &str, outcome: &Outcomes) {
         outcome.freeze,
         outcome.audio_lost * 100.0,
         outcome.padding * 100.0,
+        outcome.again * 100.0,
+        outcome.offered,
     );
 }

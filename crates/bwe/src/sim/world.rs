@@ -17,6 +17,7 @@ const TICK: Time = 1_000;
 const SAMPLE: Time = 10_000;
 /// From a change of the link on, so long does not count for the queue's percentiles.
 const SETTLE: Time = 2_000_000;
+const SECOND: Time = 1_000_000;
 /// A queue that is shorter is gone.
 const GONE: Time = 100_000;
 
@@ -64,6 +65,10 @@ pub struct Outcomes {
     pub audio_lost: f64,
     /// Padding, of all bytes.
     pub padding: f64,
+    /// What was sent again, of all bytes.
+    pub again: f64,
+    /// The most that all receivers' senders offered in a second, against the link, once settled.
+    pub offered: f64,
 }
 
 enum Item {
@@ -95,6 +100,8 @@ pub struct World {
     lost_segments: VecDeque<(Time, Time)>,
     random: Random,
     queues: Vec<Time>,
+    /// Bytes that were offered in this second, and the most in one, against the link.
+    offered: (u64, f64),
     fall: Option<Time>,
     rise: Option<Time>,
     drained: Option<Time>,
@@ -131,6 +138,7 @@ impl World {
             lost_segments: VecDeque::new(),
             random: Random::new(scenario.link.seed ^ 0x5eed),
             queues: Vec::new(),
+            offered: (0, 0.0),
             fall: last(false),
             rise: last(true),
             drained: None,
@@ -220,6 +228,7 @@ impl World {
                 (flow.audio.0, flow.audio.1) = (packet.number, flow.audio.1 + 1);
             }
             let size = usize::from(packet.size);
+            self.offered.0 += u64::from(packet.size);
             if self.link.send(now, size, Item::Media(n, packet)) == Outcome::Dropped {
                 flow.dropped += 1;
             }
@@ -251,6 +260,11 @@ impl World {
         let settled = now >= changed + SETTLE;
         if settled && now.is_multiple_of(SAMPLE) {
             self.queues.push(queue);
+        }
+        if now.is_multiple_of(SECOND) {
+            let offered = self.offered.0 as f64 * 8.0 / self.link.rate(now).max(1) as f64;
+            let most = if now >= changed + SETTLE + SECOND { offered } else { 0.0 };
+            self.offered = (0, self.offered.1.max(most));
         }
         let fallen = self.fall.filter(|fall| now > fall + 200_000);
         if fallen.is_some() && self.drained.is_none() && queue < GONE {
@@ -297,6 +311,8 @@ impl World {
                 freeze: got.longest_freeze as f64 / 1e6,
                 audio_lost: 1.0 - flow.audio.2 as f64 / flow.audio.1.max(1) as f64,
                 padding: sent.padding as f64 / sent.bytes.max(1) as f64,
+                again: sent.again as f64 / sent.bytes.max(1) as f64,
+                offered: self.offered.1,
             }
         };
         self.flows.iter().map(outcome).collect()
