@@ -62,17 +62,17 @@ fn sender(number: u8) -> Look {
     let size = (1280, 720);
     let look = Look::new(number, colour, 220 * u32::from(number));
     let fps = if number == 1 { 25 } else { 10 };
-    Look { size, busy: true, fps, script: sampler(None), ..look }
+    Look { size, busy: true, fps, script: sampler(None, true), ..look }
 }
 
 /// Who only receives; the first sender has the stage where there is one.
 fn receiver(number: u8, senders: u8) -> Look {
     let pin = (senders == 1).then_some("Person 1");
-    Look { devices: false, script: sampler(pin), ..Look::new(number, [0; 3], 440) }
+    Look { devices: false, script: sampler(pin, false), ..Look::new(number, [0; 3], 440) }
 }
 
-fn sampler(pin: Option<&str>) -> String {
-    let settings = json!({ "every": 200, "pin": pin });
+fn sampler(pin: Option<&str>, blind: bool) -> String {
+    let settings = json!({ "every": 200, "pin": pin, "blind": blind });
     format!("const SAMPLER = {settings};\n{}", include_str!("../pages/sampler.js"))
 }
 
@@ -85,7 +85,8 @@ async fn play(scenario: &Scenario, form: usize) -> Option<Measured> {
     let world = World::start(scenario.link).await?;
     let url = world.bridge.url("link");
     let mut senders = Vec::new();
-    for number in 1..=scenario.senders {
+    // The first one comes last: browsers give less to windows behind another one.
+    for number in (1..=scenario.senders).rev() {
         let at = if scenario.behind == Behind::Sender { &world.far } else { &world.near };
         senders.push((at, sender(number)));
     }
@@ -95,6 +96,7 @@ async fn play(scenario: &Scenario, form: usize) -> Option<Measured> {
     for (at, look) in senders {
         people.push(Participant::join(at, &url, look).await);
     }
+    people.reverse();
     let far = if scenario.behind == Behind::Receiver {
         until_sent(&clean, scenario.senders).await;
         Some(Participant::join(&world.far, &url, receiver(9, scenario.senders)).await)

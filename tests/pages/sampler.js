@@ -1,11 +1,13 @@
 // Loaded after participant.js in the tests of links: writes down what the page's statistics say, so that
 // nothing has to be asked for while a measurement runs. `SAMPLER` is put in front by the test:
-// { every, pin }. `pin`: the name of who is to have the stage.
+// { every, pin, blind }. `pin`: the name of who is to have the stage. `blind`: wants no pictures, which take
+// the machine's time.
 
 (() => {
   const record = { connected: null, samples: [] };
   window.record = record;
   let busy = false;
+  let blind = false;
 
   function received(s) {
     return {
@@ -26,13 +28,17 @@
   }
 
   async function sample() {
-    const { connection, peers, id, pinned } = rialto.state();
+    const { connection, peers, id, pinned, channel } = rialto.state();
     if (SAMPLER.pin) {
       // The last one: who was here before may not be known to be gone yet.
       const wanted = peers.filter((peer) => peer.name === SAMPLER.pin && peer.id !== id).at(-1);
       if (wanted && pinned !== wanted.id) rialto.pin(wanted.id);
     }
     if (connection !== 'connected') return;
+    if (SAMPLER.blind && !blind && channel === 'open') {
+      rialto.ask({ colibriClass: 'ReceiverVideoConstraints', lastN: 0 });
+      blind = true;
+    }
     record.connected ??= Date.now();
     const stats = await rialto.stats();
     const pair = stats.find((s) => s.type === 'candidate-pair' && s.nominated && s.availableOutgoingBitrate);

@@ -14,8 +14,9 @@ use crate::units;
 ///
 /// Makes a network namespace that is connected to this machine by a link with a rate, a queue, delay,
 /// jitter and loss in each direction, runs COMMAND in it, and removes all of it afterwards. Without
-/// COMMAND it stays until SIGINT or SIGTERM; run programs in it with `ip netns exec NAME`. Needs root (CAP_NET_ADMIN and
-/// CAP_SYS_ADMIN), /dev/net/tun and `ip` of iproute2; no kernel module for queueing (netem).
+/// COMMAND it stays until SIGINT or SIGTERM; `ip netns exec NAME` runs programs in it. Needs root
+/// (CAP_NET_ADMIN and CAP_SYS_ADMIN), /dev/net/tun and `ip` of iproute2, and nothing else of the
+/// kernel. Exit status: COMMAND's; 1 when the link cannot be made or breaks; 2 for a wrong command line.
 ///
 /// A link is written as KEY=VALUE words, which are of both directions; with `down.` in front of the
 /// key they are of the way into the namespace, with `up.` of the way out:
