@@ -56,7 +56,7 @@ pub(crate) struct After {
     /// The queue was short for good.
     pub(crate) queue: Option<f64>,
     pub(crate) smooth: Option<f64>,
-    pub smooth_720: Option<f64>,
+    pub(crate) smooth_720: Option<f64>,
 }
 
 impl Measured {

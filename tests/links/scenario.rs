@@ -48,8 +48,8 @@ pub(crate) struct Bounds {
     /// Share of packets that the queue dropped, at most.
     pub(crate) dropped: f64,
     /// How long packets waited in the queue, ms, at most.
-    pub queue_p50: f64,
-    pub queue_p95: f64,
+    pub(crate) queue_p50: f64,
+    pub(crate) queue_p95: f64,
     /// What is offered in any second from 2 s after a change on, in parts of the link's rate, at most.
     pub(crate) offered: f64,
     /// Seconds after each change until packets wait for less than 100 ms, at most.
