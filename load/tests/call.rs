@@ -72,7 +72,9 @@ async fn everybody_gets_everything_on_one_shard_and_on_four() {
         assert_eq!(report.joins.connected, 5);
         for kind in [report.media.audio, report.media.video] {
             assert!(kind.expected > 0, "{shards} shards");
-            assert_eq!((kind.lost, kind.duplicates), (0, 0), "{shards} shards: {kind:?}");
+            // What comes twice is sent again only to find out what a link carries.
+            assert_eq!(kind.lost, 0, "{shards} shards: {kind:?}");
+            assert!(kind.duplicates <= kind.retransmissions, "{shards} shards: {kind:?}");
         }
         assert_eq!(report.media.replays, 0, "{shards} shards");
     }

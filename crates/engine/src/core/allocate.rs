@@ -23,6 +23,9 @@ const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// its height: 720 lines are taken for 2.4 Mbit/s.
 const BPS_PER_SQUARE: u64 = 46;
 const TENTHS: u64 = 10;
+/// The lowest layer is taken for so much at most while it is not measured, bit/s: nobody is refused a
+/// picture on a guess, and a third of a second later it is known.
+const LOWEST_BPS: u64 = 100_000;
 
 impl Core {
     /// A receiver wants something else.
@@ -225,5 +228,10 @@ fn layers(feed: &Feed) -> ([Layer; MAX_ENCODINGS], usize) {
     let sorted = layers.get_mut(..count).unwrap_or_default();
     // A group may list its streams in any order.
     sorted.sort_by_key(|layer| (layer.height.unwrap_or(180 << layer.id.encoding.min(4)), layer.id));
+    if let Some(lowest) = sorted.iter_mut().find(|layer| layer.active)
+        && feed.rates.get(usize::from(lowest.id.encoding)).is_none_or(|rate| rate.bps == 0)
+    {
+        lowest.bps = lowest.bps.min(LOWEST_BPS);
+    }
     (layers, count)
 }

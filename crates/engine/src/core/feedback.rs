@@ -199,7 +199,7 @@ impl Core {
             return self.drops.count(Drop::RetransmissionBudget);
         }
         match s.history.resend(sequence, now_ms, rtt) {
-            Ok(sent) if s.keyframe.is_some_and(|keyframe| sent.index < keyframe) => {
+            Ok(sent) if s.is_moot(sent.index, now_ms, rtt) => {
                 self.drops.count(Drop::Moot);
             }
             Ok(sent) => {

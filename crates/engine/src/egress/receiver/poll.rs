@@ -503,7 +503,7 @@ impl Planner<'_> {
         };
         let Some(projected) = s.projection.accept(encoding, meta) else { return };
         if meta.keyframe {
-            s.keyframe = Some(projected.index);
+            s.keyframe = Some((projected.index, self.now_ms));
         }
         if s.waited {
             let waited = self.now_ms.wrapping_sub(meta.arrival_ms);

@@ -1,6 +1,9 @@
 //! One stream to a receiver: a source as it gets it, under numbers of its own.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rialto_media::{
     MAX_ENCODINGS, MediaType, PtMap, SourceId, Terms,
@@ -13,6 +16,9 @@ use crate::{
     ingress::{PacketMeta, keyframe::ReceiverRequests},
     slots::{FeedSlot, SubscriberSlot},
 };
+
+/// Beside the round trip, the time that a receiver takes at most to have a keyframe and what it depends on.
+const MOOT_AFTER_MS: u32 = 300;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -60,8 +66,9 @@ pub struct Stream {
     pub rank: u16,
     /// Probes may use it.
     pub probes: bool,
-    /// Index of the newest keyframe's first packet: what was sent before need not be sent again.
-    pub keyframe: Option<u64>,
+    /// Index of the newest keyframe's first packet, and when it left, ms: what was sent before need not be
+    /// sent again for long.
+    pub keyframe: Option<(u64, u32)>,
     /// Packets and payload bytes sent, for sender reports.
     pub packets: u32,
     /// See `packets`.
@@ -148,6 +155,16 @@ impl Stream {
     #[inline]
     pub fn resend_type(&self, meta: &PacketMeta) -> Option<(u32, u8)> {
         self.rtx_ssrc.zip(self.payload_types.rtx(meta.payload_type))
+    }
+
+    /// Whether a packet is asked for again that the newest keyframe has made moot: the receiver could have
+    /// that by now, and needs nothing from before.
+    pub fn is_moot(&self, index: u64, now_ms: u32, rtt: Duration) -> bool {
+        let patience =
+            u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX).saturating_add(MOOT_AFTER_MS);
+        self.keyframe.is_some_and(|(first, at)| {
+            index < first && now_ms.wrapping_sub(at).wrapping_sub(patience) <= u32::MAX / 2
+        })
     }
 
     /// Whether a keyframe of the encoding that was decided waits to be sent.
