@@ -20,6 +20,8 @@ const PATIENCE: (Micros, Micros) = (500 * MS, 900 * MS);
 const UNANSWERED: u32 = 3;
 /// Receiver reports and REMB come seldom.
 const REPORT_PATIENCE: Micros = 6_000 * MS;
+/// A queue that overflows is longer than this.
+const FULL_QUEUE_MS: f64 = 60.0;
 /// While feedback is missing the estimate falls to this part of itself, this often.
 const STARVING: f64 = 0.5;
 const STARVING_STEP: Micros = 300 * MS;
@@ -480,7 +482,10 @@ impl Estimator {
 
     fn follow_delay(&mut self, now: Micros) {
         let answer_ms = self.answer_ms;
-        match self.detector.state() {
+        // A queue that is full grows no more: its delay is steady, and what overflows tells.
+        let floods = self.loss_based.is_flooding() && self.detector.queue_ms() > FULL_QUEUE_MS;
+        let trend = if floods { Trend::Overuse } else { self.detector.state() };
+        match trend {
             Trend::Underuse => {}
             Trend::Normal => {
                 let acknowledged = self.acknowledged();

@@ -29,6 +29,8 @@ const BALANCE_BPS: f64 = 100_000.0;
 const LOSSY: f64 = 0.08;
 /// Loss that with a queue is the end of the queue.
 const DROPPING: f64 = 0.1;
+/// Bytes of an observation, and the part of them that is lost, from which on a queue overflows for sure.
+const FLOOD: (f64, f64) = (12_000.0, 0.3);
 const NEWTON_STEP: f64 = 0.75;
 const NEWTON_STEPS: u32 = 2;
 /// Preference for a higher rate: for each kbit/s, and for its logarithm. It turns at this loss.
@@ -129,6 +131,13 @@ impl LossBased {
     /// Whether much of the latest is lost.
     pub(crate) fn is_dropping(&self) -> bool {
         self.bytes > 5_000 && real(self.lost) > DROPPING * real(self.bytes)
+    }
+
+    /// Whether so much of the latest is lost that no link loses it by itself.
+    pub(crate) fn is_flooding(&self) -> bool {
+        let latest = self.observations.first().filter(|_| self.len > 0);
+        let before = latest.is_some_and(|o| o.bytes > FLOOD.0 && o.lost > FLOOD.1 * o.bytes);
+        before || real(self.bytes) > FLOOD.0 && real(self.lost) > FLOOD.1 * real(self.bytes)
     }
 
     /// A packet's fate was reported for the first time.

@@ -116,7 +116,7 @@ impl Core {
 
     /// Has each stream follow what was decided. Returns whether there is something to tell.
     fn apply_decisions(&mut self, slot: EndpointSlot, order: &[(OutStreamSlot, Wish)]) -> bool {
-        let mut changed = false;
+        let (mut changed, mut exceeded) = (false, false);
         for (at, (stream, _)) in order.iter().enumerate() {
             let Some(decision) = self.allocator.decisions().get(at).copied() else { break };
             let e = self.endpoints.get_mut(slot);
@@ -128,9 +128,17 @@ impl Core {
             }
             let e = self.endpoints.get_mut(slot);
             let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(*stream)) else { continue };
+            if let (Some(current), Some(feed)) = (s.projection.current(), self.feeds.get(s.feed)) {
+                let rate = feed.rates.get(usize::from(current)).copied().unwrap_or_default();
+                exceeded |= target != Some(current) && u64::from(rate.bps) > decision.target_bps;
+            }
             let sent = s.projection.current().filter(|_| decision.arrives).map(LayerId::encoding);
             let explanation = s.explanation.get_or_insert_with(|| Explanation::new(self.now));
             changed |= explanation.update(&decision, sent, self.now);
+        }
+        let e = self.endpoints.get_mut(slot);
+        if let Some(link) = e.and_then(|e| e.receiver.link.as_mut()) {
+            link.set_exceeded(exceeded);
         }
         changed
     }

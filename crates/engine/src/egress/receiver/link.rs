@@ -45,13 +45,15 @@ pub struct Link {
     pub pacer: Pacer,
     /// It has told something.
     heard: bool,
+    /// More is forwarded than was decided, until the keyframe of something less comes.
+    exceeded: bool,
 }
 
 impl Link {
     /// A path of which nothing is known.
     pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
         let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
-        let mut link = Self { feedback, estimator, pacer, heard: false };
+        let mut link = Self { feedback, estimator, pacer, heard: false, exceeded: false };
         link.follow();
         link
     }
@@ -87,7 +89,15 @@ impl Link {
     /// The estimate may have changed: packets leave by it.
     pub fn follow(&mut self) {
         let target = self.estimator.target_bps();
-        self.pacer.set_rate(target.saturating_mul(PACE_TENTHS) / 10);
+        // What is too much must not fill the queue meanwhile.
+        let tenths = if self.exceeded { 10 } else { PACE_TENTHS };
+        self.pacer.set_rate(target.saturating_mul(tenths) / 10);
+    }
+
+    /// Says whether more is forwarded than was decided.
+    pub fn set_exceeded(&mut self, exceeded: bool) {
+        self.exceeded = exceeded;
+        self.follow();
     }
 
     /// A transport-wide feedback packet came (section 3.1 of the draft).

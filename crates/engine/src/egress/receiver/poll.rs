@@ -42,8 +42,10 @@ use crate::{
 const MAX_EQUALISING_PADDING: usize = 16;
 
 /// Video that waited longer is of no use any more: what waits is dropped whole, and the stream goes on at
-/// a keyframe.
-const MAX_WAIT_MS: u32 = 400;
+/// a keyframe. A keyframe costs more than what it replaces, and may take half a second itself on a link
+/// that has just become narrow: cut at 400 ms, streams went from one keyframe to the next and never got
+/// through (`make links`, 5 to 1 Mbit/s).
+const MAX_WAIT_MS: u32 = 1_000;
 
 /// When another encoding's keyframe waits behind it, video that waited longer is left out.
 const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
