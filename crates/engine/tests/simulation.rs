@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use rialto_engine::sim::{Body, LOWEST_HEIGHT, Weather, World, WorldConfig};
+use rialto_engine::{
+    BandwidthConfig,
+    sim::{Body, LOWEST_HEIGHT, Weather, World, WorldConfig},
+};
 use rialto_media::{Drop, MediaType, SourceId};
 use rialto_srtp::Profile;
 
@@ -92,8 +95,14 @@ fn foul(shards: u16, seed: u64) -> WorldConfig {
         weather: Weather::FOUL,
         scatter: shards > 1,
         profile,
-        ..WorldConfig::default()
+        bandwidth: wide(),
     }
+}
+
+/// Links are taken for wide from the start: what is judged here is that all goes through, and what a link
+/// carries is found out in `links.rs`.
+fn wide() -> BandwidthConfig {
+    BandwidthConfig { initial_bps: 50_000_000, max_bps: 50_000_000, ..BandwidthConfig::default() }
 }
 
 #[test]
