@@ -11,6 +11,8 @@ use rialto_rtp::{Seq, rtcp::TransportCc};
 const PACE_TENTHS: u64 = 25;
 /// Bytes of IP and UDP headers around what we send: they take their part of the link (RFC 768, RFC 791).
 const OVERHEAD: usize = 28;
+/// The first probes have told by then what the link carries.
+const YOUNG: Duration = Duration::from_secs(3);
 /// Arrival times in transport-wide feedback count these, µs.
 const TICK_US: i64 = 250;
 
@@ -43,6 +45,8 @@ pub struct Link {
     pub estimator: Estimator,
     /// When the next packet may leave.
     pub pacer: Pacer,
+    /// Since when it is used.
+    since: Instant,
     /// It has told something.
     heard: bool,
     /// More is forwarded than was decided, until the keyframe of something less comes.
@@ -53,7 +57,8 @@ impl Link {
     /// A path of which nothing is known.
     pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
         let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
-        let mut link = Self { feedback, estimator, pacer, heard: false, exceeded: false };
+        let (heard, exceeded) = (false, false);
+        let mut link = Self { feedback, estimator, pacer, since: now, heard, exceeded };
         link.follow();
         link
     }
@@ -92,6 +97,11 @@ impl Link {
         // What is too much must not fill the queue meanwhile.
         let tenths = if self.exceeded { 10 } else { PACE_TENTHS };
         self.pacer.set_rate(target.saturating_mul(tenths) / 10);
+    }
+
+    /// Whether its first estimates are still to settle.
+    pub fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < YOUNG
     }
 
     /// Says whether more is forwarded than was decided.
