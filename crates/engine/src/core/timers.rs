@@ -26,8 +26,7 @@ impl Core {
         if self.now >= self.next_levels {
             self.next_levels = self.now + LEVELS_INTERVAL;
             self.tell_levels();
-            self.expire_encodings();
-            self.measure_encodings();
+            self.look_at_encodings();
             self.settle_allocations();
             self.retry_keyframes();
             self.send_reports(out);
@@ -121,29 +120,19 @@ impl Core {
         }
     }
 
-    /// Receivers' shards are told what encodings cost, when that has changed.
-    fn measure_encodings(&mut self) {
-        let steps = self.rate_clock.take(self.now);
-        self.for_each_endpoint(|core, slot| {
-            let mut changed = std::mem::take(&mut core.source_list);
-            if let Some(e) = core.endpoints.get_mut(slot) {
-                e.sender.step_rates(steps, |source| changed.push(source));
-            }
-            changed.dedup();
-            for source in changed.drain(..) {
-                core.tell_active_to_all(slot, source);
-            }
-            core.source_list = changed;
-        });
-    }
-
-    /// Encodings that have fallen silent are no longer offered to receivers.
-    fn expire_encodings(&mut self) {
-        let now = self.now;
+    /// Encodings that have fallen silent are no longer offered to receivers, and their shards hear what the
+    /// others cost, when that has changed.
+    fn look_at_encodings(&mut self) {
+        let (now, steps) = (self.now, self.rate_clock.take(self.now));
         let mut changed = std::mem::take(&mut self.source_list);
         self.for_each_endpoint(|core, slot| {
             let Some(e) = core.endpoints.get_mut(slot) else { return };
             e.sender.expire_encodings(now, |source| changed.push(source));
+            e.sender.step_rates(steps, |source| {
+                if !changed.contains(&source) {
+                    changed.push(source);
+                }
+            });
             for source in changed.drain(..) {
                 core.tell_active_to_all(slot, source);
             }
