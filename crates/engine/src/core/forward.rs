@@ -5,7 +5,7 @@ use std::{cmp::Reverse, time::Instant};
 
 use super::{Core, Outbox};
 use crate::{
-    egress::receiver::poll::Poll,
+    egress::receiver::poll::{Clock, Poll},
     slots::{EndpointSlot, FeedSlot},
 };
 
@@ -21,8 +21,9 @@ impl Core {
             self.paced.pop();
             self.wake_receiver(slot, at);
         }
+        let clock = Clock::new(self.now, self.now.saturating_duration_since(self.epoch));
         while let Some(slot) = self.ready.pop() {
-            self.poll_receiver(slot, out);
+            self.poll_receiver(slot, clock, out);
         }
     }
 
@@ -75,7 +76,7 @@ impl Core {
         }
     }
 
-    fn poll_receiver(&mut self, slot: EndpointSlot, out: &mut impl Outbox) {
+    fn poll_receiver(&mut self, slot: EndpointSlot, clock: Clock, out: &mut impl Outbox) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let mut poll = Poll {
             feeds: &mut self.feeds,
@@ -83,8 +84,7 @@ impl Core {
             totals: &mut self.totals,
             paced: &mut self.pacing,
             scratch: &mut self.scratch,
-            now: self.now,
-            since_epoch: self.now.saturating_duration_since(self.epoch),
+            clock,
             out,
         };
         let wake = poll.receiver(e);

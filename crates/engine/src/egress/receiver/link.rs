@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rialto_bwe::{ClusterId, Config, Estimator, FeedbackSummary, Kind, Pacer, Report};
+use rialto_bwe::{Config, Estimator, FeedbackSummary, Kind, Pacer, Report};
 use rialto_media::{Extension, MediaParams, Tables};
 use rialto_rtp::{Seq, rtcp::TransportCc};
 
@@ -71,7 +71,8 @@ impl Link {
 
     /// A packet of `len` bytes above UDP has left. The pacer knows of it already.
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, len: usize, kind: Kind, probe: Option<ClusterId>) {
+    pub fn on_sent(&mut self, now: Instant, len: usize, kind: Kind) {
+        let probe = self.pacer.running_probe();
         let size = len.saturating_add(OVERHEAD);
         let _ = self.estimator.on_sent(now, u16::try_from(size).unwrap_or(u16::MAX), kind, probe);
         if probe.is_some() {
@@ -148,20 +149,9 @@ impl Link {
         }
     }
 
-    /// The probe that runs, of which packets carry the mark.
-    #[inline]
-    pub fn probe(&self) -> Option<ClusterId> {
-        self.pacer.running_probe()
-    }
-
     /// When something is due, beside what waits.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.pacer.next_probe_send()
-    }
-
-    /// Bytes that it remembers.
-    pub fn memory(&self) -> usize {
-        size_of::<Self>().saturating_add(self.estimator.memory())
     }
 }
 

@@ -3,10 +3,12 @@
 
 pub mod allotment;
 pub mod budget;
+mod emit;
 pub mod given_up;
 pub mod history;
 pub mod link;
 pub mod numbers;
+mod plan;
 pub mod poll;
 pub mod projection;
 pub mod queue;
@@ -154,11 +156,6 @@ impl Receiver {
             self.numbers.end(rtx, gone.rtx_next, random);
         }
         Some(gone)
-    }
-
-    /// Bytes that its streams and its link remember.
-    pub fn memory(&self) -> usize {
-        self.link.as_ref().map_or(0, |link| link.memory())
     }
 }
 

@@ -64,8 +64,6 @@ pub struct Stream {
     pub explanation: Option<Explanation>,
     /// Which video goes first when not all can leave: 0 is first.
     pub rank: u16,
-    /// Probes may use it.
-    pub probes: bool,
     /// Index of the newest keyframe's first packet, and when it left, ms: what was sent before need not be
     /// sent again for long.
     pub keyframe: Option<(u64, u32)>,
@@ -127,7 +125,6 @@ impl Stream {
             allocated: None,
             explanation: None,
             rank: 0,
-            probes: feed.info.spec.media == MediaType::Video,
             keyframe: None,
             packets: 0,
             octets: 0,

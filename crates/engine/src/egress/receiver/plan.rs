@@ -1,0 +1,218 @@
+//! Which packets of a stream leave now, and under which numbers.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits, and lengths of one datagram"
+)]
+
+use std::time::Duration;
+
+use rialto_media::{Drop, DropCounters, Tables, encodings::EncodingMask};
+use rialto_rtp::header::FIXED_LEN;
+
+use super::{Stream, link::Link, poll::Clock, projection::Projected};
+use crate::{
+    DelayHistogram,
+    egress::{
+        Feed,
+        ring::{PacketRing, RingIndex},
+        wire::{extension_len, sources_len},
+    },
+    ingress::PacketMeta,
+    slots::{FeedSlot, OutStreamSlot},
+};
+
+/// Packets that are within so many bytes of one another are padded to one size. Browsers cut a frame
+/// into packets that differ by a byte, and only equal ones can share a send.
+const MAX_EQUALISING_PADDING: usize = 16;
+
+/// Video that waited longer is of no use any more: what waits is dropped whole, and the stream goes on at
+/// a keyframe. A keyframe costs more than what it replaces, and may take half a second itself on a link
+/// that has just become narrow: cut at 400 ms, streams went from one keyframe to the next and never got
+/// through (`make links`, 5 to 1 Mbit/s).
+const MAX_WAIT_MS: u32 = 1_000;
+
+/// When another encoding's keyframe waits behind it, video that waited longer is left out.
+const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
+
+/// A packet that will leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Planned {
+    pub(super) stream: OutStreamSlot,
+    pub(super) feed: FeedSlot,
+    pub(super) ring: RingIndex,
+    pub(super) projected: Projected,
+    pub(super) encoding: u8,
+    pub(super) payload_type: u8,
+    pub(super) padding: u8,
+    len: u16,
+}
+
+/// What of one stream leaves now.
+pub(super) struct Planner<'a> {
+    pub(super) slot: OutStreamSlot,
+    pub(super) s: &'a mut Stream,
+    pub(super) link: Option<&'a mut Link>,
+    pub(super) tables: &'a Tables,
+    pub(super) drops: &'a mut DropCounters,
+    pub(super) paced: &'a mut DelayHistogram,
+    pub(super) planned: &'a mut Vec<Planned>,
+    pub(super) clock: Clock,
+}
+
+impl Planner<'_> {
+    /// Plans the packets of one encoding. Returns whether some of them have to wait.
+    #[inline]
+    pub(super) fn encoding(&mut self, encoding: u8, ring: &PacketRing, can_wait: bool) -> bool {
+        let mut next = self.s.next.get(usize::from(encoding)).copied().unwrap_or(0);
+        let mut waits = false;
+        while next < ring.head() {
+            if can_wait && self.link.as_mut().is_some_and(|link| !link.allows(self.clock.now)) {
+                waits = true;
+                break;
+            }
+            if let Some((meta, _)) = ring.get(next) {
+                self.packet(encoding, next, meta);
+            }
+            next += 1;
+        }
+        set_next(self.s, encoding, next);
+        waits
+    }
+
+    #[inline]
+    fn packet(&mut self, encoding: u8, ring: RingIndex, meta: &PacketMeta) {
+        let s = &mut *self.s;
+        let Some(payload_type) = s.payload_types.media(meta.payload_type) else {
+            self.drops.count(Drop::CodecNotNegotiated);
+            return s.projection.skip(encoding, meta);
+        };
+        let Some(projected) = s.projection.accept(encoding, meta) else { return };
+        if meta.keyframe {
+            s.keyframe = Some((projected.index, self.clock.now_ms));
+        }
+        if s.waited {
+            let waited = self.clock.now_ms.wrapping_sub(meta.arrival_ms);
+            self.paced.record(Duration::from_millis(waited.into()));
+        }
+        let len = FIXED_LEN
+            + sources_len(meta)
+            + extension_len(meta, self.tables, s.terms.mid.as_ref(), self.link.is_some())
+            + usize::from(meta.payload_len);
+        if let Some(link) = self.link.as_mut() {
+            link.charge(len);
+        }
+        let (stream, feed, len) = (self.slot, s.feed, len as u16);
+        self.planned.push(Planned {
+            stream,
+            feed,
+            ring,
+            projected,
+            encoding,
+            payload_type,
+            padding: 0,
+            len,
+        });
+    }
+}
+
+/// What waited for too long is dropped whole, and the stream goes on at a keyframe; so it does as soon as
+/// the keyframe of another encoding waits that was decided. Returns how many packets are dropped.
+#[cold]
+pub(super) fn catch_up(s: &mut Stream, feed: &Feed, now_ms: u32) -> Option<u64> {
+    let current = s.projection.current()?;
+    let next = s.next.get(usize::from(current)).copied()?;
+    let oldest = feed.packet(current, next);
+    let age = oldest.map_or(0, |meta| now_ms.wrapping_sub(meta.arrival_ms));
+    let late = |than: u32| age > than && age < u32::MAX / 2;
+    let skipped =
+        if late(MAX_WAIT_BEFORE_SWITCH_MS) && s.projection.waits() && s.keyframe_waits(feed) {
+            let head = feed.head(current);
+            set_next(s, current, head);
+            head.saturating_sub(next)
+        } else if late(MAX_WAIT_MS) {
+            let (wanted, _) = s.wanted();
+            skip(s, feed, wanted)
+        } else {
+            return None;
+        };
+    s.projection.pause(now_ms);
+    Some(skipped)
+}
+
+/// Everything that is there of a source is behind a stream. Returns how many packets of the encodings in
+/// `wanted` that skips.
+pub(super) fn skip(s: &mut Stream, feed: &Feed, wanted: EncodingMask) -> u64 {
+    let mut skipped = 0;
+    for (at, (next, encoding)) in s.next.iter_mut().zip(&feed.encodings).enumerate() {
+        let head = encoding.head();
+        if wanted >> at & 1 == 1 {
+            skipped += head.saturating_sub(*next);
+        }
+        *next = head;
+    }
+    skipped
+}
+
+pub(super) fn set_next(s: &mut Stream, encoding: u8, next: RingIndex) {
+    if let Some(place) = s.next.get_mut(usize::from(encoding)) {
+        *place = next;
+    }
+}
+
+/// Pads neighbours of nearly the same size to the same size. The last of a run may be shorter.
+pub(super) fn equalise(planned: &mut [Planned]) {
+    let mut rest = planned;
+    while let Some(first) = rest.first() {
+        let (mut min, mut max) = (first.len, first.len);
+        let run = rest
+            .iter()
+            .take_while(|p| {
+                let (low, high) = (min.min(p.len), max.max(p.len));
+                let fits = usize::from(high - low) <= MAX_EQUALISING_PADDING;
+                if fits {
+                    (min, max) = (low, high);
+                }
+                fits
+            })
+            .count();
+        let (now, later) = rest.split_at_mut(run.max(1));
+        let last = now.len() - 1;
+        for p in now.iter_mut().take(last) {
+            p.padding = (max - p.len) as u8;
+        }
+        rest = later;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(lens: &[u16]) -> Vec<(u16, u8)> {
+        let projected = Projected { index: 0, timestamp: 0, picture_id_delta: 0, tl0_delta: 0 };
+        let mut all: Vec<_> = lens
+            .iter()
+            .map(|len| Planned {
+                stream: OutStreamSlot::default(),
+                feed: FeedSlot::default(),
+                ring: 0,
+                projected,
+                encoding: 0,
+                payload_type: 0,
+                padding: 0,
+                len: *len,
+            })
+            .collect();
+        equalise(&mut all);
+        all.iter().map(|p| (p.len, p.padding)).collect()
+    }
+
+    #[test]
+    fn nearly_equal_packets_become_equal() {
+        assert_eq!(planned(&[1099, 1099, 1100]), [(1099, 1), (1099, 1), (1100, 0)]);
+        assert_eq!(planned(&[1100, 1099, 900]), [(1100, 0), (1099, 0), (900, 0)]);
+        assert_eq!(planned(&[1100, 1099, 1100, 500]), [(1100, 0), (1099, 1), (1100, 0), (500, 0)]);
+        assert_eq!(planned(&[]), []);
+    }
+}
