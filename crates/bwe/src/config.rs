@@ -2,14 +2,13 @@
 
 /// Bounds and start of an estimate, in bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Config {
-    /// The estimate before there is any feedback. JVB calls it `jmt.bwe.estimator.initial-bw`; 2,500,000.
+    /// The estimate before there is any feedback (`jmt.bwe.estimator.initial-bw` of JVB); 2,500,000.
     pub initial_bps: u64,
-    /// The estimate is never lower; 30,000.
+    /// The estimate is never lower (`min-bw`); 30,000.
     pub min_bps: u64,
-    /// The estimate is never higher, and nothing that a receiver says makes the sender exceed it;
-    /// 20,000,000.
+    /// The estimate is never higher, and nothing that a receiver says makes the sender exceed it
+    /// (`max-bw`); 20,000,000.
     pub max_bps: u64,
 }
 

@@ -15,6 +15,7 @@ pub use crate::egress::allocation::{
     Config as AllocationConfig, Cut, Kind as VideoKind, LayerId, Reason,
 };
 use crate::ingress::{keyframe::KeyframeLimits, silence::SilenceLimit};
+pub use rialto_bwe::Config as BandwidthConfig;
 
 /// What a new endpoint is to the engine.
 #[derive(Clone, Debug)]
@@ -296,33 +297,6 @@ pub struct EngineConfig {
     pub bandwidth: BandwidthConfig,
     /// Seed of the engine's random choices (SSRCs, offsets).
     pub seed: u64,
-}
-
-/// Bounds of the estimates of receivers' links (`jmt.bwe.estimator`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BandwidthConfig {
-    /// `initial-bw`: what a link is taken for until something is known of it, bit/s. 2,500,000.
-    pub initial_bps: u64,
-    /// `min-bw`: no estimate is less, bit/s. 30,000.
-    pub min_bps: u64,
-    /// `max-bw`: no estimate is more, and nothing is sent faster to a receiver, bit/s. 20,000,000.
-    pub max_bps: u64,
-}
-
-impl Default for BandwidthConfig {
-    fn default() -> Self {
-        Self { initial_bps: 2_500_000, min_bps: 30_000, max_bps: 20_000_000 }
-    }
-}
-
-impl From<BandwidthConfig> for rialto_bwe::Config {
-    fn from(config: BandwidthConfig) -> Self {
-        let mut bounds = Self::default();
-        bounds.initial_bps = config.initial_bps;
-        bounds.min_bps = config.min_bps;
-        bounds.max_bps = config.max_bps;
-        bounds
-    }
 }
 
 impl Default for EngineConfig {

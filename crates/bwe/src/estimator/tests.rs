@@ -84,7 +84,7 @@ fn it_is_small() {
 #[test]
 fn it_starts_at_the_initial_rate_and_stays_in_its_bounds() {
     let now = Instant::now();
-    let config = Config { initial_bps: 1, min_bps: 10_000, max_bps: 5_000, ..Config::default() };
+    let config = Config { initial_bps: 1, min_bps: 10_000, max_bps: 5_000 };
     assert_eq!(Estimator::new(config, now).target_bps(), 5_000, "the cap wins");
     let mut estimator = Estimator::new(Config::default(), now);
     assert_eq!(estimator.target_bps(), 2_500_000);

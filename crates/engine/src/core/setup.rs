@@ -99,8 +99,7 @@ impl Core {
     }
 
     fn select(&mut self, endpoint: EndpointId, local: SocketAddr, remote: SocketAddr) {
-        let (dest, now, bandwidth) =
-            (self.dest(local, remote), self.now, self.config.bandwidth.into());
+        let (dest, now, bandwidth) = (self.dest(local, remote), self.now, self.config.bandwidth);
         if let Some(e) = self.endpoint_mut(endpoint) {
             let before = std::mem::replace(&mut e.receiver.dest, dest);
             // Another way carries something else.
@@ -204,7 +203,7 @@ impl Core {
         e.media = self.descriptions.get(media);
         let feedback = Feedback::negotiated(&e.media.media, &e.media.tables);
         if feedback != e.receiver.link.as_ref().map(|link| link.feedback) {
-            let (bandwidth, now) = (self.config.bandwidth.into(), self.now);
+            let (bandwidth, now) = (self.config.bandwidth, self.now);
             let link = |feedback| Box::new(Link::new(feedback, bandwidth, now));
             e.receiver.link = feedback.map(link);
         }
