@@ -338,10 +338,11 @@ async fn load_takes_videos_from_everybody_and_gives_them_back() {
     assert_eq!(order(&rig), Some(vec![2, 4]), "three quarters of three");
     let of = |name: &str| {
         let debug = rig.bridge.debug(true);
-        let conference = debug["conferences"].as_object().unwrap().values().next().unwrap().clone();
-        let sources = conference["endpoints"]["bob"]["allocation"]["sources"].clone();
-        let source = sources.as_array().unwrap().iter().find(|s| s["name"] == name).cloned();
-        (source.unwrap()["reason"].clone(), debug["load_management"].clone())
+        let mut conferences = debug["conferences"].as_object().unwrap().values();
+        let bobs = conferences.find_map(|c| c["endpoints"].get("bob")).unwrap();
+        let sources = bobs["allocation"]["sources"].as_array().unwrap();
+        let source = sources.iter().find(|s| s["name"] == name).unwrap();
+        (source["reason"].clone(), debug["load_management"].clone())
     };
     let (reason, management) = of("dave-v0");
     assert_eq!((reason, &management["reducer"]["jvbLastN"]), (json!("bridge_load"), &json!(2)));
