@@ -431,7 +431,9 @@ impl Round<'_> {
         for candidate in candidates.get(before..upto.min(candidates.len())).unwrap_or_default() {
             let higher = share.wanted.current.is_some_and(|current| candidate.id > current);
             let margin = if higher { candidate.bps / MARGIN } else { 0 };
-            lacking = candidate.bps.saturating_add(margin).saturating_sub(most);
+            // Others may have more than there is.
+            let all = others.saturating_add(candidate.bps).saturating_add(margin);
+            lacking = all.saturating_sub(self.budget);
             if lacking > 0 {
                 break;
             }
@@ -442,8 +444,11 @@ impl Round<'_> {
             let steps = share.given..share.ladder.oversend;
             for candidate in candidates.get(steps).unwrap_or_default() {
                 // What may exceed the link lacks nothing.
-                lacking = candidate.bps.saturating_sub(beyond);
-                if lacking > 0 {
+                lacking = 0;
+                if candidate.bps > beyond {
+                    let all = others.saturating_add(candidate.bps);
+                    let most = self.budget.saturating_add(self.config.max_oversend_bps);
+                    lacking = all.saturating_sub(most);
                     break;
                 }
                 share.given = share.given.saturating_add(1);
