@@ -174,6 +174,16 @@ impl<'a> ExtWriter<'a> {
         Ok(start)
     }
 
+    /// Overwrites bytes of the element that was appended last, from an offset in the block on.
+    ///
+    /// # Errors
+    /// [`ExtError::Full`]: they would not end within what was written.
+    #[inline]
+    pub fn patch(&mut self, at: usize, data: &[u8]) -> Result<(), ExtError> {
+        let end = at.checked_add(data.len()).filter(|end| *end <= self.at);
+        end.and_then(|_| put(self.buf, at, data)).ok_or(ExtError::Full)
+    }
+
     /// Completes the block and returns its length in bytes: 0 when there are no elements (and the
     /// extension bit must stay clear), else a multiple of 4.
     #[inline]

@@ -28,14 +28,24 @@ pub struct Outgoing {
     pub payload_type: u8,
     /// Padding bytes to append (RFC 3550 section 5.1), 0 for none.
     pub padding: u8,
-    /// Added to a VP8 picture id.
-    pub picture_id_delta: u16,
-    /// Added to TL0PICIDX.
-    pub tl0_delta: u8,
+    /// Added to the codec's running numbers.
+    pub shift: Shift,
     /// For RTX: the sequence number of the original (RFC 4588 section 4).
     pub original: Option<u16>,
     /// What only this hop needs.
     pub stamp: Stamp,
+}
+
+/// What is added to the running numbers of a codec, so that they go on through a switch of encodings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// Added to a VP8 picture id, modulo its width (RFC 7741 section 4.2).
+    pub picture_id: u16,
+    /// Added to TL0PICIDX.
+    pub tl0: u8,
+    /// Added to the frame number of a dependency descriptor (AV1 RTP section A.8.3). A browser to which
+    /// that was offered sends it with VP8 too, and no picture id then.
+    pub frame_number: u16,
 }
 
 /// Header extensions that are for the path to this receiver.
@@ -46,6 +56,9 @@ pub struct Stamp {
     /// When it leaves, 6.18 fixed point seconds.
     pub send_time: Option<u32>,
 }
+
+/// Offset of the frame number in a dependency descriptor.
+const FRAME_NUMBER_AT: usize = 1;
 
 /// Bytes of the extension elements that a stamp becomes, at most.
 const STAMP_LEN: usize = 3 + 4;
@@ -112,7 +125,7 @@ pub fn write_plain(
     )?;
     let sources = write_sources(buf, meta, packet)?;
     let start = FIXED_LEN + sources;
-    let header_len = start + write_extensions(buf, start, out.stamp, meta, packet, tables, mid)?;
+    let header_len = start + write_extensions(buf, start, out, meta, packet, tables, mid)?;
     let mut at = header_len;
     if let Some(original) = out.original {
         buf.get_mut(at..at + 2)?.copy_from_slice(&original.to_be_bytes());
@@ -122,8 +135,8 @@ pub fn write_plain(
     let len = usize::from(meta.payload_len);
     let payload = buf.get_mut(at..at + len)?;
     payload.copy_from_slice(packet.get(from..from + len)?);
-    if out.picture_id_delta != 0 || out.tl0_delta != 0 {
-        patch_vp8(payload, meta.vp8, out.picture_id_delta, out.tl0_delta);
+    if out.shift.picture_id != 0 || out.shift.tl0 != 0 {
+        patch_vp8(payload, meta.vp8, out.shift);
     }
     at += len;
     // A packet of padding only stays one: its number must arrive (RFC 3550 section 5.1).
@@ -162,12 +175,13 @@ fn write_sources(buf: &mut [u8], meta: &PacketMeta, packet: &[u8]) -> Option<usi
 fn write_extensions(
     buf: &mut [u8],
     start: usize,
-    stamp: Stamp,
+    out: &Outgoing,
     meta: &PacketMeta,
     packet: &[u8],
     tables: &Tables,
     mid: Option<&Mid>,
 ) -> Option<usize> {
+    let stamp = out.stamp;
     let mut writer = ExtWriter::new(buf.get_mut(start..)?, tables.allow_mixed);
     // An element that does not fit the negotiated form is left out; the packet is good without it.
     if let (Some(mid), Some(id)) = (mid, tables.extension_id(Extension::Mid)) {
@@ -185,7 +199,13 @@ fn write_extensions(
         if let (Some(id), Some(data)) =
             (tables.extension_id(e.kind), packet.get(start..start + usize::from(e.len)))
         {
-            let _ = writer.push(id, data);
+            let written = writer.push(id, data);
+            if let (Extension::DependencyDescriptor, Ok(at), Some(number)) =
+                (e.kind, written, meta.frame_number)
+            {
+                let number = number.wrapping_add(out.shift.frame_number);
+                let _ = writer.patch(at + FRAME_NUMBER_AT, &number.to_be_bytes());
+            }
         }
     }
     let len = writer.finish();
@@ -196,9 +216,9 @@ fn write_extensions(
 }
 
 /// Shifts the running numbers of a VP8 payload descriptor (RFC 7741 section 4.2).
-fn patch_vp8(payload: &mut [u8], place: Vp8Place, picture_id_delta: u16, tl0_delta: u8) {
+fn patch_vp8(payload: &mut [u8], place: Vp8Place, shift: Shift) {
     let at = usize::from(place.picture_id_at);
-    let id = place.picture_id.wrapping_add(picture_id_delta);
+    let id = place.picture_id.wrapping_add(shift.picture_id);
     match place.picture_id_bits {
         15 => {
             if let Some(bytes) = payload.get_mut(at..at + 2) {
@@ -215,6 +235,6 @@ fn patch_vp8(payload: &mut [u8], place: Vp8Place, picture_id_delta: u16, tl0_del
     if place.tl0_at != 0
         && let Some(byte) = payload.get_mut(usize::from(place.tl0_at))
     {
-        *byte = place.tl0.wrapping_add(tl0_delta);
+        *byte = place.tl0.wrapping_add(shift.tl0);
     }
 }

@@ -63,6 +63,8 @@ pub struct PacketMeta {
     pub keyframes_hidden: bool,
     /// VP8's running numbers.
     pub vp8: Vp8Place,
+    /// The frame number of the dependency descriptor, if there is one.
+    pub frame_number: Option<u16>,
     /// Extensions to pass on.
     pub extensions: [Option<KeptExtension>; MAX_KEPT_EXTENSIONS],
 }

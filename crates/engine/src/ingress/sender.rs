@@ -678,6 +678,9 @@ fn read_extensions(
                     level.record(l.level);
                 }
             }
+            Extension::DependencyDescriptor => {
+                meta.frame_number = DependencyDescriptor::parse(e.data).map(|d| d.frame_number);
+            }
             _ => {}
         }
         if passes_on(kind)

@@ -15,7 +15,7 @@ use rialto_rtp::{
 };
 use rialto_srtp::{RxContext, RxStream, TxContext};
 
-use super::media::{Body, Numbering, Plain, Track};
+use super::media::{Body, CodecNumbers, Numbering, Plain, Track};
 use crate::ingress::twcc::{self, TwccRecorder};
 
 /// What is missing is asked for after so long, and again after so long.
@@ -34,6 +34,8 @@ pub struct Incoming {
     pub spec: SourceSpec,
     /// Every packet that came, by its number in the receiver's space.
     pub got: BTreeMap<u64, (Body, u32)>,
+    /// The codec's running numbers of the video among it.
+    numbers: BTreeMap<u64, CodecNumbers>,
     /// Sender reports: NTP time and RTP timestamp.
     pub reports: Vec<(u64, u32)>,
     /// What its sender was last said to be called.
@@ -140,6 +142,7 @@ impl Client {
         self.incoming.entry(spec.id).or_insert_with(|| Incoming {
             spec: spec.clone(),
             got: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             reports: Vec::new(),
             cname: None,
             ended: false,
@@ -377,7 +380,10 @@ impl Client {
         let body = if video { Body::of_video(payload) } else { Body::of_audio(payload) };
         let body = body.expect("a whole payload");
         assert_eq!(body.source, source.0, "the payload is the source's");
-        i.take(now, header.sequence, header.timestamp, body);
+        let id = self.numbering.extension(Extension::DependencyDescriptor);
+        let descriptor = header.extensions(bytes).find(|e| e.id == id).map(|e| e.data);
+        let numbers = CodecNumbers::read(payload, descriptor.unwrap_or_default());
+        i.take(now, header.sequence, header.timestamp, body, numbers.filter(|_| video));
         Some(())
     }
 
@@ -460,8 +466,16 @@ impl Client {
 }
 
 impl Incoming {
-    fn take(&mut self, now: Instant, seq: Seq, timestamp: u32, body: Body) {
+    fn take(
+        &mut self,
+        now: Instant,
+        seq: Seq,
+        timestamp: u32,
+        body: Body,
+        numbers: Option<CodecNumbers>,
+    ) {
         let ExtSeq(number) = self.unwrapper.update(seq);
+        self.numbers.extend(numbers.map(|numbers| (number, numbers)));
         if let Some((had, at)) = self.got.insert(number, (body, timestamp)) {
             assert_eq!((had, at), (body, timestamp), "number {number} was used twice");
             return;
@@ -495,6 +509,27 @@ impl Incoming {
             );
             let step = b_at.wrapping_sub(*a_at) as i32;
             assert!(step >= 0, "{name}: time runs backwards by {step} at {b:?}");
+        }
+        self.check_numbers();
+    }
+
+    /// What follows a packet directly is of the same frame or of the next one, and what follows later has
+    /// higher numbers: a decoder drops what seems to be late.
+    fn check_numbers(&self) {
+        let entries: Vec<_> = self.numbers.iter().collect();
+        for pair in entries.windows(2) {
+            let [(a, was), (b, is)] = pair else { continue };
+            let (Some((before, _)), Some((body, _))) = (self.got.get(*a), self.got.get(*b)) else {
+                continue;
+            };
+            let since = is.since(**was);
+            let same = (before.encoding, before.frame) == (body.encoding, body.frame);
+            let sound = match **b - **a {
+                1 if same => since == [0; 3],
+                1 if before.encoding != body.encoding => since == [1; 3],
+                _ => since.iter().all(|ahead| *ahead < 1 << 14),
+            };
+            assert!(sound, "{}: {was:?} of {before:?}, then {is:?} of {body:?}", self.spec.name);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use rialto_media::{
     Codec, EncodingSpec, Extension, MediaParams, MediaType, Mid, PayloadType, SourceSpec,
 };
-use rialto_rtp::{ExtWriter, Seq, ext::ExtError, header, rtx};
+use rialto_rtp::{ExtWriter, Seq, codec::av1::DependencyDescriptor, ext::ExtError, header, rtx};
 
 /// Time between two frames of a video source.
 pub const VIDEO_INTERVAL: Duration = Duration::from_millis(33);
@@ -47,9 +47,10 @@ impl Numbering {
             Extension::AudioLevel => 0,
             Extension::Mid => 1,
             Extension::TransportCc => 2,
-            _ => 3,
+            Extension::AbsSendTime => 3,
+            _ => 4,
         };
-        1 + (place + self.0) % 4
+        1 + (place + self.0) % 5
     }
 
     /// As it is signalled.
@@ -65,8 +66,13 @@ impl Numbering {
             fir: false,
             transport_cc: true,
         };
-        let known =
-            [Extension::AudioLevel, Extension::Mid, Extension::TransportCc, Extension::AbsSendTime];
+        let known = [
+            Extension::AudioLevel,
+            Extension::Mid,
+            Extension::TransportCc,
+            Extension::AbsSendTime,
+            Extension::DependencyDescriptor,
+        ];
         MediaParams {
             payload_types: vec![
                 payload(self.opus(), Codec::Opus, MediaType::Audio, 48_000),
@@ -151,6 +157,36 @@ impl Body {
     }
 }
 
+/// The running numbers that a video packet carries for its decoder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct CodecNumbers {
+    /// Of the payload descriptor (RFC 7741 section 4.2), modulo 2^15.
+    pub(super) picture_id: u16,
+    /// See `picture_id`.
+    pub(super) tl0: u8,
+    /// Of the dependency descriptor (AV1 RTP section A.8.3).
+    pub(super) frame_number: u16,
+}
+
+impl CodecNumbers {
+    /// Reads a video packet's payload and dependency descriptor.
+    pub(super) fn read(payload: &[u8], descriptor: &[u8]) -> Option<Self> {
+        let [_, _, high, low, tl0] = *payload.first_chunk::<VP8_LEN>()?;
+        let picture_id = u16::from_be_bytes([high & 0x7f, low]);
+        let frame_number = DependencyDescriptor::parse(descriptor)?.frame_number;
+        Some(Self { picture_id, tl0, frame_number })
+    }
+
+    /// How far ahead of `other` each is.
+    pub(super) fn since(self, other: Self) -> [u16; 3] {
+        [
+            self.picture_id.wrapping_sub(other.picture_id) & 0x7fff,
+            self.tl0.wrapping_sub(other.tl0).into(),
+            self.frame_number.wrapping_sub(other.frame_number),
+        ]
+    }
+}
+
 /// A sent packet in the clear.
 #[derive(Clone, Debug)]
 pub struct Plain {
@@ -170,7 +206,7 @@ struct Encoding {
     spec: EncodingSpec,
     next_index: u64,
     next_rtx: u64,
-    picture_id: u16,
+    numbers: CodecNumbers,
     keyframe_wanted: bool,
     silent: bool,
     sent: VecDeque<Plain>,
@@ -203,11 +239,17 @@ impl Track {
         let encodings = spec
             .encodings
             .iter()
-            .map(|spec| Encoding {
+            .zip(0u16..)
+            .map(|(spec, at)| Encoding {
                 spec: *spec,
                 next_index: u64::from(first),
                 next_rtx: 7,
-                picture_id: first,
+                // Each encoder begins somewhere else.
+                numbers: CodecNumbers {
+                    picture_id: first.wrapping_sub(at * 5_000) & 0x7fff,
+                    tl0: (first as u8).wrapping_sub(at as u8 * 50),
+                    frame_number: first.wrapping_sub(at * 9_000),
+                },
                 keyframe_wanted: true,
                 silent: false,
                 sent: VecDeque::new(),
@@ -226,6 +268,7 @@ impl Track {
             let same = before.encodings.iter().find(|e| e.spec.ssrc == encoding.spec.ssrc);
             if let Some(same) = same {
                 (encoding.next_index, encoding.next_rtx) = (same.next_index, same.next_rtx);
+                encoding.numbers = same.numbers;
             }
         }
     }
@@ -279,7 +322,9 @@ impl Track {
                 packets.push(self.make_packet(at, body, since_start, *transport));
             }
             let encoding = &mut self.encodings[at];
-            encoding.picture_id = (encoding.picture_id + 1) & 0x7fff;
+            let CodecNumbers { picture_id, tl0, frame_number } = &mut encoding.numbers;
+            *picture_id = (*picture_id + 1) & 0x7fff;
+            (*tl0, *frame_number) = (tl0.wrapping_add(1), frame_number.wrapping_add(1));
             encoding.keyframe_wanted = false;
         }
         packets
@@ -295,6 +340,9 @@ impl Track {
         let mut bytes = vec![0; 64];
         let marker = body.part + 1 == body.parts;
         let seq = Seq(index as u16);
+        let numbers = encoding.numbers;
+        let [high, low] = numbers.frame_number.to_be_bytes();
+        let descriptor = [u8::from(body.part == 0) << 7 | u8::from(marker) << 6, high, low];
         header::write_header(&mut bytes, marker, pt, seq, timestamp, ssrc).expect("room");
         header::set_extension_bit(&mut bytes, true);
         let header_len = 12
@@ -303,17 +351,17 @@ impl Track {
                 self.numbering,
                 self.mid,
                 transport,
-                (!video).then_some(self.level),
+                if video { Kind::Video(descriptor) } else { Kind::Audio(self.level) },
             )
             .expect("valid extensions");
         bytes.truncate(header_len);
         if video {
-            let id = 0x8000 | encoding.picture_id;
+            let id = 0x8000 | numbers.picture_id;
             let start = body.part == 0;
             bytes.push(0x80 | u8::from(start) << 4);
             bytes.push(0xc0);
             bytes.extend_from_slice(&id.to_be_bytes());
-            bytes.push(encoding.picture_id as u8);
+            bytes.push(numbers.tl0);
             if start {
                 let inter = u8::from(!body.key);
                 let (width, height) = (320u16 << at, LOWEST_HEIGHT << at);
@@ -371,20 +419,32 @@ impl Track {
     }
 }
 
+/// What a packet's header extension says beside what all say.
+#[derive(Clone, Copy)]
+enum Kind {
+    Audio(u8),
+    /// A dependency descriptor.
+    Video([u8; 3]),
+}
+
 fn extensions(
     buf: &mut [u8],
     numbering: Numbering,
     mid: Mid,
     transport: u16,
-    level: Option<u8>,
+    kind: Kind,
 ) -> Result<usize, ExtError> {
     let mut writer = ExtWriter::new(buf, false);
     writer.push(numbering.extension(Extension::Mid), mid.as_bytes())?;
     writer.push(numbering.extension(Extension::TransportCc), &transport.to_be_bytes())?;
-    if let Some(level) = level {
-        writer.push(numbering.extension(Extension::AudioLevel), &[level])?;
-    } else {
-        writer.push(numbering.extension(Extension::AbsSendTime), &[1, 2, 3])?;
+    match kind {
+        Kind::Audio(level) => {
+            writer.push(numbering.extension(Extension::AudioLevel), &[level])?;
+        }
+        Kind::Video(descriptor) => {
+            writer.push(numbering.extension(Extension::AbsSendTime), &[1, 2, 3])?;
+            writer.push(numbering.extension(Extension::DependencyDescriptor), &descriptor)?;
+        }
     }
     Ok(writer.finish())
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::egress::wire::Stamp;
+use crate::egress::wire::{Shift, Stamp};
 
 /// Packets remembered per subscription; JVB's cache holds as many.
 const SLOTS: usize = 512;
@@ -25,12 +25,10 @@ pub struct Sent {
     pub timestamp: u32,
     /// When it was last sent, milliseconds since the engine's epoch.
     pub at_ms: u32,
-    /// Added to its VP8 picture id.
-    pub picture_id_delta: u16,
+    /// Added to its codec's running numbers.
+    pub shift: Shift,
     /// Which encoding it is of.
     pub encoding: u8,
-    /// Added to its TL0PICIDX.
-    pub tl0_delta: u8,
     /// Padding bytes it was sent with: a plain retransmission must be the same bytes.
     pub padding: u8,
     /// What it was stamped with, for the same reason; remembered only where packets are sent again plain.
@@ -48,7 +46,7 @@ pub enum Refused {
     TooOften,
 }
 
-/// The last packets of one subscription. Its memory, 10 KiB, is allocated when the first is recorded.
+/// The last packets of one subscription. Its memory, 12 KiB, is allocated when the first is recorded.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     slots: Box<[Slot]>,
@@ -57,7 +55,7 @@ pub struct History {
     newest: u64,
 }
 
-/// A [`Sent`] in 20 bytes: there are as many as half a thousand for each receiver of each source.
+/// A [`Sent`] in 24 bytes: there are as many as half a thousand for each receiver of each source.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     /// Low bits; how far it is from the newest gives the others.
@@ -65,17 +63,16 @@ struct Slot {
     ring: u32,
     timestamp: u32,
     /// Low bits: they tell a round trip.
+    shift: Shift,
     at_ms: u16,
-    picture_id_delta: u16,
     /// [`UNUSED`]: there is no packet.
     encoding: u8,
-    tl0_delta: u8,
     padding: u8,
     /// How often it was sent again.
     resent: u8,
 }
 
-const _: () = assert!(size_of::<Slot>() == 20);
+const _: () = assert!(size_of::<Slot>() == 24);
 
 const UNUSED: u8 = u8::MAX;
 
@@ -158,9 +155,8 @@ impl Slot {
             ring: self.ring,
             timestamp: self.timestamp,
             at_ms,
-            picture_id_delta: self.picture_id_delta,
+            shift: self.shift,
             encoding: self.encoding,
-            tl0_delta: self.tl0_delta,
             padding: self.padding,
             stamp,
         }
@@ -174,9 +170,8 @@ impl From<Sent> for Slot {
             ring: sent.ring,
             timestamp: sent.timestamp,
             at_ms: sent.at_ms as u16,
-            picture_id_delta: sent.picture_id_delta,
+            shift: sent.shift,
             encoding: sent.encoding,
-            tl0_delta: sent.tl0_delta,
             padding: sent.padding,
             resent: 0,
         }

@@ -188,9 +188,10 @@ pub(super) fn equalise(planned: &mut [Planned]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::wire::Shift;
 
     fn planned(lens: &[u16]) -> Vec<(u16, u8)> {
-        let projected = Projected { index: 0, timestamp: 0, picture_id_delta: 0, tl0_delta: 0 };
+        let projected = Projected { index: 0, timestamp: 0, shift: Shift::default() };
         let mut all: Vec<_> = lens
             .iter()
             .map(|len| Planned {

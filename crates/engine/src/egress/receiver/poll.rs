@@ -27,7 +27,7 @@ use crate::{
     core::{Endpoint, Outbox},
     egress::{
         Feed,
-        wire::{Outgoing, Stamp},
+        wire::{Outgoing, Shift, Stamp},
     },
     ingress::PacketMeta,
     slots::{FeedSlot, OutStreamSlot},
@@ -244,15 +244,14 @@ impl<O: Outbox> Poll<'_, O> {
         let Some((mut to, s, link)) = Target::new(e, p.stream) else { return };
         let ring = self.feeds.get(p.feed).and_then(|f| f.ring(p.encoding));
         let Some((meta, packet)) = ring.and_then(|r| r.get(p.ring)) else { return };
-        let Projected { index, timestamp, picture_id_delta, tl0_delta } = p.projected;
+        let Projected { index, timestamp, shift } = p.projected;
         let outgoing = Outgoing {
             index,
             timestamp,
             ssrc: s.ssrc,
             payload_type: p.payload_type,
             padding: p.padding,
-            picture_id_delta,
-            tl0_delta,
+            shift,
             original: None,
             stamp,
         };
@@ -276,9 +275,8 @@ impl<O: Outbox> Poll<'_, O> {
                 ring: p.ring as u32,
                 timestamp,
                 at_ms: self.clock.now_ms,
-                picture_id_delta,
+                shift,
                 encoding: p.encoding,
-                tl0_delta,
                 padding: p.padding,
                 stamp,
             };
@@ -323,8 +321,7 @@ impl<O: Outbox> Poll<'_, O> {
             ssrc: s.ssrc,
             payload_type: 0,
             padding: sent.padding,
-            picture_id_delta: sent.picture_id_delta,
-            tl0_delta: sent.tl0_delta,
+            shift: sent.shift,
             original: None,
             stamp: sent.stamp,
         };
@@ -418,8 +415,7 @@ impl<O: Outbox> Poll<'_, O> {
             ssrc: s.rtx_ssrc?,
             payload_type,
             padding: PADDING,
-            picture_id_delta: 0,
-            tl0_delta: 0,
+            shift: Shift::default(),
             original: None,
             stamp,
         };

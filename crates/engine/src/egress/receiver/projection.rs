@@ -8,7 +8,7 @@
 //! 3.3.1 bears gaps of less than 2^15). A switch happens at a keyframe of the target; packets of the old
 //! encoding that come after it are late and dropped.
 
-use crate::ingress::{PacketMeta, Vp8Place};
+use crate::{egress::wire::Shift, ingress::PacketMeta};
 
 /// When a codec's keyframes can be recognised but none comes (end-to-end encryption may hide them),
 /// forwarding starts anyway after this time, as JVB does at once.
@@ -28,10 +28,8 @@ pub struct Projected {
     pub index: u64,
     /// RTP timestamp.
     pub timestamp: u32,
-    /// Added to a VP8 picture id (modulo its width).
-    pub picture_id_delta: u16,
-    /// Added to TL0PICIDX.
-    pub tl0_delta: u8,
+    /// Added to the codec's running numbers.
+    pub shift: Shift,
 }
 
 /// See the module's description.
@@ -51,8 +49,7 @@ pub struct Projection {
     /// The same for packets that are late: from where, and how much.
     earlier: Option<(u64, u64)>,
     timestamp_delta: u32,
-    picture_id_delta: u16,
-    tl0_delta: u8,
+    shift: Shift,
     /// The next index never given to a packet.
     next: u64,
     /// The next index under which no packet has left.
@@ -61,6 +58,7 @@ pub struct Projection {
     newest_at_ms: u32,
     newest_picture_id: u16,
     newest_tl0: u8,
+    newest_frame_number: u16,
     waiting_since_ms: Option<u32>,
     /// The encoding that is forwarded does not arrive any more.
     orphaned: bool,
@@ -80,14 +78,14 @@ impl Projection {
             delta: 0,
             earlier: None,
             timestamp_delta: 0,
-            picture_id_delta: 0,
-            tl0_delta: 0,
+            shift: Shift::default(),
             next: first,
             left: first,
             newest_timestamp: 0,
             newest_at_ms: 0,
             newest_picture_id: 0,
             newest_tl0: 0,
+            newest_frame_number: 0,
             waiting_since_ms: None,
             orphaned: false,
         }
@@ -220,16 +218,14 @@ impl Projection {
             self.newest_timestamp = timestamp;
             self.newest_at_ms = meta.arrival_ms;
             if meta.vp8.picture_id_bits != 0 {
-                self.newest_picture_id = meta.vp8.picture_id.wrapping_add(self.picture_id_delta);
-                self.newest_tl0 = meta.vp8.tl0.wrapping_add(self.tl0_delta);
+                self.newest_picture_id = meta.vp8.picture_id.wrapping_add(self.shift.picture_id);
+                self.newest_tl0 = meta.vp8.tl0.wrapping_add(self.shift.tl0);
+            }
+            if let Some(number) = meta.frame_number {
+                self.newest_frame_number = number.wrapping_add(self.shift.frame_number);
             }
         }
-        Some(Projected {
-            index,
-            timestamp,
-            picture_id_delta: self.picture_id_delta,
-            tl0_delta: self.tl0_delta,
-        })
+        Some(Projected { index, timestamp, shift: self.shift })
     }
 
     #[cold]
@@ -279,7 +275,7 @@ impl Projection {
                 && (own.wrapping_sub(self.newest_timestamp) as i32) > 0;
             if !same {
                 self.timestamp_delta = timestamp.wrapping_sub(meta.timestamp);
-                self.continue_vp8(meta.vp8);
+                self.continue_numbers(meta);
             }
         }
         self.blind = meta.keyframes_known && !meta.keyframe;
@@ -288,19 +284,24 @@ impl Projection {
         self.waiting_since_ms = None;
     }
 
-    fn continue_vp8(&mut self, vp8: Vp8Place) {
-        if vp8.picture_id_bits == 0 {
-            return;
+    /// The codec's numbers go on where those of the old encoding ended: a decoder takes a keyframe whose
+    /// numbers are lower than what it has seen for one that is late.
+    fn continue_numbers(&mut self, meta: &PacketMeta) {
+        let after = |newest: u16, own: u16| newest.wrapping_add(1).wrapping_sub(own);
+        if meta.vp8.picture_id_bits != 0 {
+            self.shift.picture_id = after(self.newest_picture_id, meta.vp8.picture_id);
+            self.shift.tl0 = self.newest_tl0.wrapping_add(1).wrapping_sub(meta.vp8.tl0);
         }
-        self.picture_id_delta = self.newest_picture_id.wrapping_add(1).wrapping_sub(vp8.picture_id);
-        self.tl0_delta = self.newest_tl0.wrapping_add(1).wrapping_sub(vp8.tl0);
+        if let Some(own) = meta.frame_number {
+            self.shift.frame_number = after(self.newest_frame_number, own);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::receiver::numbers::FIRST;
+    use crate::{egress::receiver::numbers::FIRST, ingress::Vp8Place};
 
     fn packet(index: u64, timestamp: u32, arrival_ms: u32, keyframe: bool) -> PacketMeta {
         PacketMeta {
@@ -317,6 +318,7 @@ mod tests {
                 tl0: index as u8,
                 picture_id: index as u16,
             },
+            frame_number: Some((index as u16).wrapping_mul(3)),
             ..PacketMeta::default()
         }
     }
@@ -349,8 +351,9 @@ mod tests {
         let out = p.accept(2, &packet(5_001, 80_000, 53, true)).unwrap();
         assert_eq!(out.index, 3);
         assert_eq!(out.timestamp, 4_000 + 900, "10 ms at 90 kHz");
-        assert_eq!(5_001u16.wrapping_add(out.picture_id_delta), 102);
-        assert_eq!((5_001u64 as u8).wrapping_add(out.tl0_delta), 102);
+        assert_eq!(5_001u16.wrapping_add(out.shift.picture_id), 102);
+        assert_eq!((5_001u64 as u8).wrapping_add(out.shift.tl0), 102);
+        assert_eq!(15_003u16.wrapping_add(out.shift.frame_number), 3 * 101 + 1);
         assert_eq!(p.accept(0, &packet(102, 7_000, 54, false)), None, "the old one has ended");
         assert!(!p.waits());
     }
