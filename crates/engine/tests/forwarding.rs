@@ -346,6 +346,24 @@ fn keyframe_requests_are_translated_and_limited() {
 }
 
 #[test]
+fn a_keyframe_that_was_to_come_with_a_switch_is_asked_for_when_that_is_called_off() {
+    let mut world = World::new(WorldConfig::default());
+    world.join();
+    world.join();
+    let video = world.publish(0, MediaType::Video, 3);
+    world.run(3 * SECOND);
+    let asked = |world: &World| world.clients[0].tracks.last().unwrap().keyframes_asked;
+    let before = asked(&world);
+    world.bound(1, video, Some(180));
+    let request = world.clients[1].ask_for_keyframe(video).unwrap();
+    world.send(1, &request);
+    world.run(Duration::from_millis(15));
+    world.bound(1, video, None);
+    world.run(SECOND);
+    assert_eq!(asked(&world), before + 2, "one of each encoding");
+}
+
+#[test]
 fn a_new_receiver_and_a_source_that_returns_ask_for_a_keyframe() {
     let (mut world, _, video) = pair();
     world.run(SECOND);

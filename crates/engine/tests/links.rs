@@ -7,7 +7,7 @@ use std::{
 };
 
 use rialto_engine::{
-    MediaEvent, Reason,
+    BandwidthConfig, MediaEvent, Reason,
     core::Event,
     sim::{Bottleneck, World, WorldConfig},
 };
@@ -21,16 +21,22 @@ const PACKET: usize = 1_100;
 /// One sends to two, of whom the first is behind a bottleneck. Returns the video and the audio.
 fn a_call(bps: u64) -> (World, SourceId, SourceId) {
     let mut world = World::new(WorldConfig::default());
-    for _ in 0..3 {
+    world.bottlenecks.insert(1, Bottleneck::new(bps, QUEUE));
+    let (video, audio) = people(&mut world, 3);
+    (world, video, audio)
+}
+
+/// So many, of whom the first sends. Returns the video and the audio.
+fn people(world: &mut World, count: usize) -> (SourceId, SourceId) {
+    for _ in 0..count {
         world.join();
     }
-    world.bottlenecks.insert(1, Bottleneck::new(bps, QUEUE));
     let audio = world.publish(0, MediaType::Audio, 1);
     let video = world.publish(0, MediaType::Video, 3);
     for track in &mut world.clients[0].tracks {
         track.packet_len = PACKET;
     }
-    (world, video, audio)
+    (video, audio)
 }
 
 /// The encodings of whole frames that a receiver got since `since`, and how many frames that were.
@@ -90,6 +96,25 @@ fn a_receiver_gets_the_encoding_that_its_link_carries() {
         assert!(heard > 27 * 50, "{bps}: {heard} of audio");
         unharmed(&world, video, since);
     }
+}
+
+#[test]
+fn what_a_new_link_is_lent_is_probed_for_before_it_is_called_back() {
+    // The initial estimate is a little less than the whole takes.
+    let bandwidth = BandwidthConfig { initial_bps: 760_000, ..BandwidthConfig::default() };
+    let mut world = World::new(WorldConfig { bandwidth, ..WorldConfig::default() });
+    let sources = people(&mut world, 2);
+    world.run(3 * SECOND);
+    let late = world.join();
+    world.bottlenecks.insert(late, Bottleneck::new(3_000_000, QUEUE));
+    let specs: Vec<_> = world.clients[0].tracks.iter().map(|track| track.spec.clone()).collect();
+    for spec in &specs {
+        world.subscribe(late, spec);
+    }
+    let (since, _) = settle(&mut world, SECOND / 2, 8 * SECOND);
+    let (encodings, frames) = got(&world, late, sources.0, since);
+    assert_eq!(encodings, BTreeSet::from([2]));
+    assert!(frames > 8 * 29, "{frames}");
 }
 
 #[test]

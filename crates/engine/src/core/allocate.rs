@@ -108,11 +108,16 @@ impl Core {
         let estimate = e.receiver.allotment.hysteresis.bandwidth();
         let estimate = estimate.filter(|_| e.receiver.link.is_some());
         let young = e.receiver.link.as_ref().is_some_and(|link| link.is_young(now));
-        let estimate = estimate.map(|bps| if young { bps + bps / YOUNG_PART } else { bps });
-        let budget = self.config.allocation.budget(estimate, assumed);
+        let lent = estimate.map(|bps| if young { bps + bps / YOUNG_PART } else { bps });
+        let budget = self.config.allocation.budget(lent, assumed);
         let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(audio)));
         if let Some(link) = e.receiver.link.as_mut() {
-            let next = totals.next_bps.map(|bps| bps.saturating_add(audio));
+            // What is sent beyond the estimate has to be shown before anything else.
+            let sent = totals.target_bps.saturating_add(audio);
+            let next = match estimate {
+                Some(estimate) if sent > estimate => Some(sent),
+                _ => totals.next_bps.map(|bps| bps.saturating_add(audio)),
+            };
             link.estimator.set_useful(now, totals.ideal_bps.saturating_add(audio), next);
         }
         let changed = self.apply_decisions(slot, &order);

@@ -225,6 +225,7 @@ impl Core {
         if let Some(encoding) = encoding
             && s.keyframes.granted.grant(now, &limit)
         {
+            s.lost = s.projection.waits();
             self.want_keyframe(source, encoding);
         }
     }

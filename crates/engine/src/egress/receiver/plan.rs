@@ -90,6 +90,7 @@ impl Planner<'_> {
         let Some(projected) = s.projection.accept(encoding, meta) else { return };
         if meta.keyframe {
             s.keyframe = Some((projected.index, self.clock.now_ms));
+            s.lost = false;
         }
         if s.waited {
             let waited = self.clock.now_ms.wrapping_sub(meta.arrival_ms);

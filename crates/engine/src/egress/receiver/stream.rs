@@ -49,6 +49,8 @@ pub struct Stream {
     pub keyframes: ReceiverRequests,
     /// The encoding that it waits for, once it has asked for a keyframe of it.
     pub asked: Option<u8>,
+    /// The receiver has asked for a keyframe, which is to come with a switch.
+    pub lost: bool,
     /// The receiver has keys and an address.
     pub ready: bool,
     /// Of each encoding, the first packet in the ring that was not looked at for this receiver.
@@ -118,6 +120,7 @@ impl Stream {
             history: History::default(),
             keyframes: ReceiverRequests::default(),
             asked: None,
+            lost: false,
             ready: begin.ready,
             next: feed.begin(),
             queued: false,
@@ -179,6 +182,7 @@ impl Stream {
         self.rtx_next = FIRST;
         self.history.clear();
         self.keyframe = None;
+        self.lost = false;
         feed.wanted.change(before, self.wanted());
     }
 
@@ -203,6 +207,10 @@ impl Stream {
         let current = self.projection.current();
         self.projection.set_orphaned(active & encodings::bit(current) == 0);
         feed.wanted.change(before, self.wanted());
+        if target == current && std::mem::take(&mut self.lost) {
+            // The switch is called off.
+            return encodings::bit(current);
+        }
         self.keyframe_for(feed, now)
     }
 
