@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    ClusterId, Config, FeedbackSummary, Kind, Probe, Report, SentHistory,
+    ClusterId, Config, FeedbackSummary, Kind, Probe, Report,
     aimd::Aimd,
     delay::{DelayDetector, VirtualQueue},
-    history::{Fate, Sent},
+    history::{Fate, Sent, SentHistory},
     loss::{Bounds, LossBased},
     num::{MS, Micros, after, duration_micros, micros, millis, real, whole},
     probe::{Prober, Shown, Situation},
@@ -106,6 +106,8 @@ struct Series {
 pub struct Estimator {
     config: Config,
     epoch: Instant,
+    /// The moment that was asked for last, and how long after the epoch it is.
+    clock: (Instant, Micros),
     history: SentHistory,
     virtual_queue: VirtualQueue,
     /// What is sent but for padding.
@@ -148,6 +150,7 @@ impl Estimator {
         Self {
             config,
             epoch: now,
+            clock: (now, 0),
             history: SentHistory::new(),
             virtual_queue: VirtualQueue::new(),
             sent: Throughput::new(),
@@ -202,7 +205,7 @@ impl Estimator {
         kind: Kind,
         cluster: Option<ClusterId>,
     ) -> u16 {
-        let at = micros(self.epoch, now);
+        let at = self.micros(now);
         let own = self.virtual_queue.send(at, size, self.target);
         if kind != Kind::Probe {
             self.sent.add(at, size);
@@ -218,7 +221,16 @@ impl Estimator {
         self.sent_at = Some(at);
         self.waiting_since.get_or_insert(at);
         self.unanswered = self.unanswered.saturating_add(1);
-        self.history.record_with(now, size, cluster, own)
+        self.history.record(at, size, cluster, own)
+    }
+
+    /// Time since the epoch. Much is sent at one moment.
+    #[inline]
+    fn micros(&mut self, now: Instant) -> Micros {
+        if self.clock.0 != now {
+            self.clock = (now, micros(self.epoch, now));
+        }
+        self.clock.1
     }
 
     /// The number that [`Self::on_sent`] will return.
@@ -237,13 +249,13 @@ impl Estimator {
         let mut newest = None;
         for report in reports {
             let found = self.history.find(report.number);
-            let Some((number, (sent, sent_at))) =
+            let Some((number, sent)) =
                 found.and_then(|number| Some((number, self.history.get(number)?)))
             else {
                 summary.unknown = summary.unknown.saturating_add(1);
                 continue;
             };
-            let sent_at = micros(self.epoch, sent_at);
+            let sent_at = sent.at;
             match report.received {
                 Some(received) => {
                     let news = self.on_arrival(&mut summary, number, sent, sent_at, received);
@@ -319,7 +331,7 @@ impl Estimator {
 
     /// A probe that should be sent now. Call until it returns `None`.
     pub fn take_probe(&mut self, now: Instant) -> Option<Probe> {
-        let at = micros(self.epoch, now);
+        let at = self.micros(now);
         self.polled = at;
         if self.starving.is_some() {
             let last = self.sent_at.max(self.knocked).unwrap_or(0);
@@ -328,6 +340,9 @@ impl Estimator {
             }
             self.knocked = Some(at);
             return Some(self.prober.knock(self.target));
+        }
+        if self.prober.is_idle(at, real(self.target)) {
+            return None;
         }
         let situation = Situation {
             target: real(self.target),
@@ -393,10 +408,10 @@ impl Estimator {
             self.loss_based.on_packet(sent_at, sent.size, false);
         }
         let delay = self.delay_of(sent_at, received);
-        let (epoch, arrivals) = (self.epoch, &mut self.received);
-        self.history.settle_below(number, |unsaid, at| {
+        let arrivals = &mut self.received;
+        self.history.settle_below(number, |unsaid| {
             // Feedback was lost: what it would have said is most likely that they arrived.
-            if let Some(at) = delay.and_then(|delay| biased(micros(epoch, at), delay)) {
+            if let Some(at) = delay.and_then(|delay| biased(unsaid.at, delay)) {
                 arrivals.add(at, unsaid.size);
             }
         });

@@ -1,10 +1,8 @@
 //! The packets that were sent, by their transport-wide number.
 
-use std::time::{Duration, Instant};
-
 use crate::{
-    ClusterId, Kind,
-    num::{micros, whole},
+    ClusterId,
+    num::{Micros, whole},
 };
 
 /// Packets that are remembered at first: 4 KiB.
@@ -13,7 +11,7 @@ const MIN_LEN: usize = 256;
 const MAX_LEN: usize = 8192;
 /// The ring grows rather than forget a packet that is younger. It is longer than any queue that a sender
 /// makes, so that feedback always finds its packet.
-const COVERED: Duration = Duration::from_secs(2);
+const COVERED: Micros = 2_000_000;
 
 /// One packet's fate as the receiver reports it, in the order of a feedback packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +52,7 @@ pub(crate) enum Fate {
 /// A packet that was sent: 16 bytes, as each receiver has up to 8,192 of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
-    /// Microseconds since the first packet.
-    at: u64,
+    pub(crate) at: Micros,
     pub(crate) size: u16,
     cluster: u16,
     /// The delay that the sender itself explains, in units of 100 µs.
@@ -104,10 +101,9 @@ impl Sent {
 /// is outstanding. The ring grows by doubling, from 256 packets to 8,192, as long as it would otherwise
 /// forget a packet that is younger than two seconds.
 #[derive(Debug, Clone)]
-pub struct SentHistory {
+pub(crate) struct SentHistory {
+    /// As long as a power of two.
     ring: Vec<Sent>,
-    /// The first packet's time.
-    base: Option<Instant>,
     /// The unwrapped number of the next packet.
     next: u64,
     /// The lowest number that the ring still has.
@@ -125,36 +121,24 @@ impl Default for SentHistory {
 
 impl SentHistory {
     /// An empty history; it allocates with the first packet.
-    pub fn new() -> Self {
-        Self { ring: Vec::new(), base: None, next: 0, oldest: 0, in_flight: 0, settled: 0 }
+    pub(crate) fn new() -> Self {
+        Self { ring: Vec::new(), next: 0, oldest: 0, in_flight: 0, settled: 0 }
     }
 
     /// The number that the next packet gets.
-    pub fn next_number(&self) -> u16 {
+    pub(crate) fn next_number(&self) -> u16 {
         low(self.next)
     }
 
-    /// Remembers a packet of `size` bytes and returns its number.
-    pub fn record(
+    /// Remembers a packet of `size` bytes whose delay the sender itself explains by so many microseconds,
+    /// and returns its number.
+    pub(crate) fn record(
         &mut self,
-        now: Instant,
-        size: u16,
-        _kind: Kind,
-        cluster: Option<ClusterId>,
-    ) -> u16 {
-        self.record_with(now, size, cluster, 0.0)
-    }
-
-    /// The same of a packet whose delay the sender itself explains by so many microseconds.
-    pub(crate) fn record_with(
-        &mut self,
-        now: Instant,
+        at: Micros,
         size: u16,
         cluster: Option<ClusterId>,
         own_micros: f64,
     ) -> u16 {
-        let base = *self.base.get_or_insert(now);
-        let at = micros(base, now);
         self.make_room(at);
         let number = self.next;
         let sent = Sent {
@@ -173,12 +157,12 @@ impl SentHistory {
     }
 
     /// Bytes that were sent and neither reported nor overtaken by the report of a later packet.
-    pub fn in_flight_bytes(&self) -> u64 {
+    pub(crate) fn in_flight_bytes(&self) -> u64 {
         self.in_flight
     }
 
     /// Bytes of memory that the ring takes.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.ring.capacity().saturating_mul(size_of::<Sent>())
     }
 
@@ -191,12 +175,9 @@ impl SentHistory {
         self.next.checked_sub(back).filter(|number| *number >= self.oldest)
     }
 
-    /// The packet of an unwrapped number of [`Self::find`], and when it was sent.
-    pub(crate) fn get(&self, number: u64) -> Option<(Sent, Instant)> {
-        let len = u64::try_from(self.ring.len()).ok()?;
-        let at = usize::try_from(number.checked_rem(len)?).ok()?;
-        let sent = *self.ring.get(at)?;
-        Some((sent, self.base?.checked_add(Duration::from_micros(sent.at))?))
+    /// The packet of an unwrapped number of [`Self::find`].
+    pub(crate) fn get(&self, number: u64) -> Option<Sent> {
+        self.ring.get(place(number, self.ring.len())).copied()
     }
 
     /// Says what became of a packet; it is in flight no more.
@@ -213,13 +194,13 @@ impl SentHistory {
 
     /// Everything below `number` is in flight no more: a later packet has been reported. Those of which
     /// nothing was said, not even that they are lost, are passed on.
-    pub(crate) fn settle_below(&mut self, number: u64, mut unsaid: impl FnMut(Sent, Instant)) {
+    pub(crate) fn settle_below(&mut self, number: u64, mut unsaid: impl FnMut(Sent)) {
         let number = number.min(self.next);
         for below in self.settled.max(self.oldest)..number {
             self.land(below);
-            let Some((sent, at)) = self.get(below) else { continue };
+            let Some(sent) = self.get(below) else { continue };
             if sent.fate() == Fate::Outstanding {
-                unsaid(sent, at);
+                unsaid(sent);
                 if let Some(slot) = self.slot(below) {
                     slot.flags |= OVERTAKEN;
                 }
@@ -238,8 +219,7 @@ impl SentHistory {
     }
 
     fn slot(&mut self, number: u64) -> Option<&mut Sent> {
-        let len = u64::try_from(self.ring.len()).ok()?;
-        let at = usize::try_from(number.checked_rem(len)?).ok()?;
+        let at = place(number, self.ring.len());
         self.ring.get_mut(at)
     }
 
@@ -249,16 +229,12 @@ impl SentHistory {
         if held < self.ring.len() {
             return;
         }
-        let covered = u64::try_from(COVERED.as_micros()).unwrap_or(u64::MAX);
-        let young =
-            self.get(self.oldest).is_none_or(|(sent, _)| at.saturating_sub(sent.at) < covered);
+        let young = self.get(self.oldest).is_none_or(|sent| at.saturating_sub(sent.at) < COVERED);
         if young && self.ring.len() < MAX_LEN {
             let mut ring = vec![Sent::NONE; self.ring.len().saturating_mul(2).max(MIN_LEN)];
             std::mem::swap(&mut ring, &mut self.ring);
-            let len = u64::try_from(ring.len()).unwrap_or(u64::MAX);
             for number in self.oldest..self.next {
-                let from = number.checked_rem(len).and_then(|at| usize::try_from(at).ok());
-                let sent = from.and_then(|at| ring.get(at)).copied();
+                let sent = ring.get(place(number, ring.len())).copied();
                 if let (Some(slot), Some(sent)) = (self.slot(number), sent) {
                     *slot = sent;
                 }
@@ -268,6 +244,12 @@ impl SentHistory {
             self.oldest = self.oldest.saturating_add(1);
         }
     }
+}
+
+/// Where a number is in a ring that is as long as a power of two.
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is kept")]
+fn place(number: u64, len: usize) -> usize {
+    number as usize & len.wrapping_sub(1)
 }
 
 /// The 16 bits that are on the wire.
@@ -280,20 +262,16 @@ fn low(number: u64) -> u16 {
 mod tests {
     use super::*;
 
-    fn millis(now: Instant, at: u64) -> Instant {
-        now + Duration::from_millis(at)
-    }
-
     #[test]
     fn numbers_wrap_and_are_found_as_long_as_they_are_held() {
-        let (mut history, start) = (SentHistory::new(), Instant::now());
+        let mut history = SentHistory::new();
         assert_eq!(history.find(0), None);
         for n in 0..200_000_u64 {
-            let number = history.record(millis(start, n), 100, Kind::Video, None);
+            let number = history.record(n * 1_000, 100, None, 0.0);
             assert_eq!(u64::from(number), n % 65_536);
             assert_eq!(history.find(number), Some(n));
-            let (sent, at) = history.get(n).unwrap();
-            assert_eq!((sent.size, sent.fate(), at), (100, Fate::Outstanding, millis(start, n)));
+            let sent = history.get(n).unwrap();
+            assert_eq!((sent.size, sent.fate(), sent.at), (100, Fate::Outstanding, n * 1_000));
         }
         assert_eq!(history.find(history.next_number()), None, "never sent");
         assert_eq!(history.find(history.next_number().wrapping_sub(3_000)), None, "forgotten");
@@ -301,12 +279,10 @@ mod tests {
 
     #[test]
     fn the_ring_covers_two_seconds_up_to_its_bound() {
-        let start = Instant::now();
         for (per_second, held) in [(100, 256), (1_000, 2_048), (100_000, 8_192)] {
             let mut history = SentHistory::new();
             for n in 0..per_second * 4 {
-                let at = start + Duration::from_micros(n * 1_000_000 / per_second);
-                history.record(at, 1_000, Kind::Video, None);
+                history.record(n * 1_000_000 / per_second, 1_000, None, 0.0);
             }
             assert_eq!(history.memory(), held * 16, "{per_second}");
             let last = history.next_number().wrapping_sub(u16::try_from(held).unwrap());
@@ -317,25 +293,25 @@ mod tests {
 
     #[test]
     fn what_is_reported_or_overtaken_is_in_flight_no_more() {
-        let (mut history, now) = (SentHistory::new(), Instant::now());
+        let mut history = SentHistory::new();
         for _ in 0..10 {
-            history.record(now, 100, Kind::Audio, Some(ClusterId(3)));
+            history.record(0, 100, Some(ClusterId(3)), 0.0);
         }
         history.set_fate(4, Fate::Received);
         assert_eq!(history.in_flight_bytes(), 900);
         history.set_fate(0, Fate::Lost);
         let mut unsaid = 0;
-        history.settle_below(4, |_, _| unsaid += 1);
+        history.settle_below(4, |_| unsaid += 1);
         assert_eq!((history.in_flight_bytes(), unsaid), (500, 3));
-        assert!(history.get(1).unwrap().0.is_overtaken());
-        assert!(!history.get(0).unwrap().0.is_overtaken());
-        history.settle_below(100, |_, _| ());
+        assert!(history.get(1).unwrap().is_overtaken());
+        assert!(!history.get(0).unwrap().is_overtaken());
+        history.settle_below(100, |_| ());
         assert_eq!(history.in_flight_bytes(), 0);
-        let (sent, _) = history.get(2).unwrap();
+        let sent = history.get(2).unwrap();
         assert_eq!((sent.fate(), sent.cluster()), (Fate::Outstanding, Some(ClusterId(3))));
         history.set_fate(2, Fate::Lost);
-        assert_eq!(history.get(2).unwrap().0.fate(), Fate::Lost);
+        assert_eq!(history.get(2).unwrap().fate(), Fate::Lost);
         history.set_fate(2, Fate::Received);
-        assert_eq!(history.get(2).unwrap().0.fate(), Fate::Received);
+        assert_eq!(history.get(2).unwrap().fate(), Fate::Received);
     }
 }

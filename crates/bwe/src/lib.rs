@@ -41,7 +41,7 @@ mod throughput;
 
 pub use config::Config;
 pub use estimator::{Debug, Estimator, Trend};
-pub use history::{FeedbackSummary, Report, SentHistory};
+pub use history::{FeedbackSummary, Report};
 pub use pacer::Pacer;
 
 /// What a packet is sent for.

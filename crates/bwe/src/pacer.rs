@@ -142,6 +142,9 @@ impl Pacer {
     }
 
     fn pay(&mut self, now: Instant) {
+        if now == self.paid_until {
+            return;
+        }
         let nanos = now.saturating_duration_since(self.paid_until).as_nanos();
         self.debt = self.debt.saturating_sub(nanos.saturating_mul(u128::from(self.bps)));
         self.paid_until = self.paid_until.max(now);

@@ -187,6 +187,12 @@ impl Prober {
         }
     }
 
+    /// Whether [`Self::take`] has nothing to say.
+    pub(crate) fn is_idle(&self, now: Micros, target: f64) -> bool {
+        let due = |next| next * NEAR > target && now >= self.allowed;
+        self.out.is_none() && !self.next.is_some_and(due)
+    }
+
     /// One packet, so that feedback can come back; its result is of no interest.
     pub(crate) fn knock(&mut self, target: u64) -> Probe {
         self.out = None;
