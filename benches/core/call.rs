@@ -16,6 +16,10 @@ use rialto_media::{
     Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, ShardId,
     SourceId, SourceSpec, Terms,
 };
+use rialto_rtp::{
+    ExtSeq,
+    rtcp::{Arrival, RtcpWriter},
+};
 use rialto_srtp::{Keying, Profile, TxContext};
 use rialto_sys::thread_cpu_time;
 
@@ -28,6 +32,13 @@ pub(crate) const FRAME: usize = 6;
 
 /// Time between two frames of a sender.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);
+
+/// Receivers say what has arrived after so many rounds, as browsers do each 100 ms at most.
+const FEEDBACK_ROUNDS: u32 = 3;
+/// From a receiver's core to the client.
+const PATH: Duration = Duration::from_millis(20);
+/// Links that carry everything, so that no pacer holds anything back.
+const LINK_BPS: u64 = 20_000_000;
 
 /// A forwarded packet before protection: fixed header, MID, payload.
 pub(crate) const PACKET: usize = OUT_HEADER + PAYLOAD;
@@ -54,11 +65,23 @@ struct Sender {
     index: u64,
 }
 
+/// A participant that receives, and what has arrived since it last said so.
+struct Receiver {
+    id: u32,
+    seal: TxContext,
+    next: u64,
+    arrivals: Vec<Arrival>,
+    count: u8,
+}
+
 /// See the module's description.
 pub(crate) struct Call {
     pub(crate) core: Core,
     pub(crate) out: Drained,
     senders: Vec<Sender>,
+    receivers: Vec<Receiver>,
+    rounds: u32,
+    start: Instant,
     receivers_of_each: u64,
     pub(crate) now: Instant,
     frame: Vec<u8>,
@@ -76,14 +99,17 @@ impl Call {
         Self::new(people, people, |sender| (0..people).filter(|p| *p != sender).collect())
     }
 
-    fn new(endpoints: u32, senders: u32, receivers: impl Fn(u32) -> Vec<u32>) -> Self {
+    fn new(endpoints: u32, senders: u32, receivers: impl Fn(u32) -> Vec<u32> + Copy) -> Self {
         let now = Instant::now();
         let config = CoreConfig {
             shard: ShardId(0),
             shards: 1,
             sockets: vec![LOCAL.into()],
             video_hold: Duration::from_micros(250),
-            bandwidth: rialto_engine::BandwidthConfig::default(),
+            bandwidth: rialto_engine::BandwidthConfig {
+                initial_bps: LINK_BPS,
+                ..rialto_engine::BandwidthConfig::default()
+            },
             allocation: rialto_engine::AllocationConfig::default(),
             keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
             silence: rialto_engine::ingress::silence::SilenceLimit::default(),
@@ -93,6 +119,9 @@ impl Call {
             core: Core::new(config, now),
             out: Drained::new(),
             senders: Vec::new(),
+            receivers: Vec::new(),
+            rounds: 0,
+            start: now,
             receivers_of_each: 0,
             now,
             frame: vec![0; FRAME * IN_LEN],
@@ -110,6 +139,12 @@ impl Call {
         for _ in 0..3 {
             call.round_of(true);
         }
+        let mut receiving: Vec<u32> = (0..senders).flat_map(receivers).collect();
+        receiving.sort_unstable();
+        receiving.dedup();
+        // Everybody has been sent as much.
+        let next = call.core.totals.rtp_sent.checked_div(receiving.len() as u64).unwrap_or(0);
+        call.receivers = receiving.into_iter().map(|id| Receiver::new(id, next)).collect();
         call
     }
 
@@ -154,8 +189,8 @@ impl Call {
         self.senders.len() as u64 * FRAME as u64 * self.receivers_of_each
     }
 
-    /// One frame of each sender, through ingress, route and egress, and the timers that are due
-    /// meanwhile. Returns the time that it took, without that of making the frames.
+    /// One frame of each sender, through ingress, route and egress, the timers that are due meanwhile,
+    /// and what receivers say of earlier ones. Returns the time that it took, without that of making the frames.
     pub(crate) fn round(&mut self) -> Duration {
         let before = self.core.totals.rtp_sent;
         let time = self.round_of(false);
@@ -173,8 +208,32 @@ impl Call {
             let start = thread_cpu_time();
             self.shard_loop(remote);
             time += thread_cpu_time().saturating_sub(start);
+            let arrival = (self.now + PATH).saturating_duration_since(self.start);
+            for receiver in self.receivers.iter_mut().filter(|r| r.id as usize != at) {
+                receiver.on_frame(arrival);
+            }
+        }
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(FEEDBACK_ROUNDS) {
+            time += self.feed_back();
         }
         time
+    }
+
+    /// Everybody says what has arrived.
+    fn feed_back(&mut self) -> Duration {
+        let all = self.receivers.iter_mut();
+        let mut packets: Vec<_> = all
+            .flat_map(|receiver| {
+                let remote = remote(receiver.id);
+                receiver.feedback().into_iter().map(move |packet| (remote, packet))
+            })
+            .collect();
+        let start = thread_cpu_time();
+        for (remote, packet) in &mut packets {
+            self.core.on_datagram(self.now, LOCAL.into(), *remote, packet);
+        }
+        thread_cpu_time().saturating_sub(start)
     }
 
     /// What a shard's loop does around the frame that has come from `remote`.
@@ -190,6 +249,41 @@ impl Call {
         core.flush(*now, out);
         out.empty();
         core.events().for_each(drop);
+    }
+}
+
+impl Receiver {
+    fn new(id: u32, next: u64) -> Self {
+        let seal = TxContext::new(PROFILE, &keying(id).receive).expect("a good key");
+        Self { id, seal, next, arrivals: Vec::new(), count: 0 }
+    }
+
+    fn on_frame(&mut self, arrival: Duration) {
+        for _ in 0..FRAME {
+            let at = (arrival.as_micros() / 250) as i64;
+            self.arrivals.push(Arrival { seq: ExtSeq(self.next), at });
+            self.next += 1;
+        }
+    }
+
+    /// Protected packets that report all that has arrived.
+    fn feedback(&mut self) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        let mut rest = &self.arrivals[..];
+        while let Some(first) = rest.first() {
+            let mut packet = vec![0; 1_200];
+            let mut writer = RtcpWriter::new(&mut packet[..1_100]);
+            writer.receiver_report(1, &[]).expect("room");
+            let written = writer.transport_cc(1, 1, self.count, first.seq, rest);
+            let len = writer.len();
+            let sealed = self.seal.seal_rtcp(&mut packet, len).expect("room");
+            packet.truncate(sealed);
+            packets.push(packet);
+            self.count = self.count.wrapping_add(1);
+            rest = &rest[written.expect("sound arrivals")..];
+        }
+        self.arrivals.clear();
+        packets
     }
 }
 
