@@ -12,6 +12,8 @@ const GROWTH: f64 = 1.08;
 /// The rate exceeds what is acknowledged by no more, as what is not sent proves nothing.
 const HEADROOM: f64 = 1.25;
 const HEADROOM_BPS: f64 = 10_000.0;
+/// Time after a decrease until what arrives proves a rate.
+const PROVES_AFTER: Micros = 2_000 * MS;
 /// What the rate grows by in the time that an answer takes, where the capacity is known: a packet.
 const STEP_BITS: f64 = 9_600.0;
 const MIN_STEP_BPS: f64 = 4_000.0;
@@ -78,7 +80,11 @@ impl Aimd {
             self.bps * GROWTH.powf(seconds)
         };
         let limit = acknowledged * HEADROOM + HEADROOM_BPS;
-        self.bps = grown.min(limit).max(self.bps);
+        // What has arrived without a queue fits, whatever it was believed to be; but soon after a decrease
+        // the measurement reaches back to before it.
+        let lowered = self.decreased.is_some_and(|at| now.saturating_sub(at) < PROVES_AFTER);
+        let proved = if lowered { 0.0 } else { acknowledged };
+        self.bps = grown.min(limit).max(proved).max(self.bps);
     }
 
     /// A queue builds up, and the link delivers so much. Where that is clearly less than what is sent
@@ -149,6 +155,16 @@ mod tests {
         aimd.increase(200 * SECOND, None, 50.0);
         aimd.increase(201 * SECOND, Some(0.2e6), 50.0);
         assert!((aimd.bps() - 1.26e6).abs() < 1.0, "growth never lowers it");
+    }
+
+    #[test]
+    fn what_arrives_without_a_queue_is_no_less_than_the_link_carries() {
+        let mut aimd = Aimd::new(2.5e6, 0);
+        aimd.increase(100 * MS, Some(3.8e6), 50.0);
+        assert_eq!(aimd.bps(), 3.8e6);
+        assert!(aimd.decrease(SECOND, 1e6, true, 100.0));
+        aimd.increase(SECOND + 400 * MS, Some(2e6), 50.0);
+        assert!(aimd.bps() < 1e6, "that was before: {}", aimd.bps());
     }
 
     #[test]

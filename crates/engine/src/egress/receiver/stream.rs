@@ -215,7 +215,8 @@ impl Stream {
     }
 
     /// The encoding of which the receiver needs a keyframe that it could use, as a mask: of audio there
-    /// are none, and neither keys nor codec may be missing. Who switches too often waits longer.
+    /// are none, neither keys nor codec may be missing, and none may wait to be sent: another one would come
+    /// behind it and only fill the link. Who switches too often waits longer.
     pub fn keyframe_for(&mut self, feed: &Feed, now: Instant) -> EncodingMask {
         if !self.is_video() || !self.ready || !self.projection.waits() {
             return 0;
@@ -223,7 +224,10 @@ impl Stream {
         let Some(target) = self.projection.target() else { return 0 };
         let sent = feed.encodings.get(usize::from(target)).and_then(|e| e.payload_type);
         let reads = sent.is_none_or(|pt| self.payload_types.media(pt).is_some());
-        if !reads || self.asked != Some(target) && !self.keyframes.switches.take(now) {
+        if !reads || self.keyframe_waits(feed) {
+            return 0;
+        }
+        if self.asked != Some(target) && !self.keyframes.switches.take(now) {
             return 0;
         }
         self.asked = Some(target);
