@@ -80,11 +80,15 @@ impl Aimd {
             self.bps * GROWTH.powf(seconds)
         };
         let limit = acknowledged * HEADROOM + HEADROOM_BPS;
-        // What has arrived without a queue fits, whatever it was believed to be; but soon after a decrease
-        // the measurement reaches back to before it.
-        let lowered = self.decreased.is_some_and(|at| now.saturating_sub(at) < PROVES_AFTER);
-        let proved = if lowered { 0.0 } else { acknowledged };
-        self.bps = grown.min(limit).max(proved).max(self.bps);
+        self.bps = grown.min(limit).max(self.bps);
+    }
+
+    /// So much has arrived without making a queue: it fits. Soon after a decrease the measurement reaches
+    /// back to before it, and proves nothing.
+    pub(crate) fn prove(&mut self, now: Micros, acknowledged: f64) {
+        if self.decreased.is_none_or(|at| now.saturating_sub(at) >= PROVES_AFTER) {
+            self.bps = self.bps.max(acknowledged);
+        }
     }
 
     /// A queue builds up, and the link delivers so much. Where that is clearly less than what is sent
@@ -160,11 +164,11 @@ mod tests {
     #[test]
     fn what_arrives_without_a_queue_is_no_less_than_the_link_carries() {
         let mut aimd = Aimd::new(2.5e6, 0);
-        aimd.increase(100 * MS, Some(3.8e6), 50.0);
+        aimd.prove(100 * MS, 3.8e6);
         assert_eq!(aimd.bps(), 3.8e6);
         assert!(aimd.decrease(SECOND, 1e6, true, 100.0));
-        aimd.increase(SECOND + 400 * MS, Some(2e6), 50.0);
-        assert!(aimd.bps() < 1e6, "that was before: {}", aimd.bps());
+        aimd.prove(SECOND + 400 * MS, 2e6);
+        assert_eq!(aimd.bps(), 0.9e6, "that was before");
     }
 
     #[test]

@@ -22,6 +22,8 @@ const UNANSWERED: u32 = 3;
 const REPORT_PATIENCE: Micros = 6_000 * MS;
 /// A queue that overflows is longer than this.
 const FULL_QUEUE_MS: f64 = 60.0;
+/// A queue of less than this is none, ms.
+const EMPTY_QUEUE_MS: f64 = 10.0;
 /// While feedback is missing the estimate falls to this part of itself, this often.
 const STARVING: f64 = 0.5;
 const STARVING_STEP: Micros = 300 * MS;
@@ -505,6 +507,10 @@ impl Estimator {
             Trend::Normal => {
                 let acknowledged = self.acknowledged();
                 self.delay_based.increase(now, acknowledged, answer_ms);
+                let empty = !self.is_strained() && self.detector.queue_ms() < EMPTY_QUEUE_MS;
+                if let Some(acknowledged) = acknowledged.filter(|_| empty) {
+                    self.delay_based.prove(now, acknowledged);
+                }
             }
             Trend::Overuse => {
                 let delivered = self.delivered();
