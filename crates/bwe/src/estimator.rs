@@ -20,6 +20,10 @@ const PATIENCE: (Micros, Micros) = (500 * MS, 900 * MS);
 const UNANSWERED: u32 = 3;
 /// Receiver reports and REMB come seldom.
 const REPORT_PATIENCE: Micros = 6_000 * MS;
+/// What waits leaves at this multiple of the estimate (libwebrtc's `kDefaultPaceMultiplier`).
+const PACE: f64 = 2.5;
+/// The same while a long queue drains.
+const PACE_DRAINING: f64 = 0.8;
 /// A queue that overflows is longer than this.
 const FULL_QUEUE_MS: f64 = 60.0;
 /// A queue of less than this is none, ms.
@@ -329,6 +333,15 @@ impl Estimator {
     /// What may be sent, bits per second, headers included.
     pub fn target_bps(&self) -> u64 {
         self.target
+    }
+
+    /// How fast what waits may leave, bits per second: faster than the estimate, so that what comes in
+    /// bursts does not wait for long, and slower while a long queue stands, so that it drains. Retransmissions
+    /// of what it dropped would keep it full.
+    pub fn pacing_bps(&self) -> u64 {
+        let stands = self.detector.is_queued() && self.detector.queue_ms() > FULL_QUEUE_MS;
+        let factor = if stands || self.starving.is_some() { PACE_DRAINING } else { PACE };
+        whole(real(self.target) * factor)
     }
 
     /// A probe that should be sent now. Call until it returns `None`.

@@ -59,6 +59,27 @@ fn newest(world: &World, receiver: usize, source: SourceId) -> u16 {
 }
 
 #[test]
+fn who_claims_a_link_without_bounds_is_probed_for_what_it_wants_and_no_more() {
+    let (mut world, _) = a_call(1, 1, MediaType::Video);
+    let bytes = |world: &World| sum(world, |core| core.totals.rtp_bytes_sent);
+    let before = bytes(&world);
+    world.run(10 * SECOND);
+    let media = bytes(&world) - before;
+    let before = bytes(&world);
+    for _ in 0..1_000 {
+        // Everything has arrived, at once, and REMB says the same.
+        report(&mut world, 1, |w| {
+            w.receiver_report(1, &[]).unwrap();
+            w.remb(1, u64::MAX, &[]).unwrap();
+        });
+        world.run(SECOND / 100);
+    }
+    let most = media + media / 4;
+    let sent = bytes(&world) - before;
+    assert!(sent <= most, "{sent} of {media}");
+}
+
+#[test]
 fn sender_reports_leave_once_a_second_however_many_come() {
     const RECEIVERS: usize = 20;
     for shards in [1, 4] {

@@ -346,6 +346,38 @@ fn keyframe_requests_are_translated_and_limited() {
 }
 
 #[test]
+fn who_gets_the_first_keyframe_of_a_video_needs_no_other() {
+    for shards in [1, 2] {
+        let mut world = World::new(WorldConfig { shards, ..WorldConfig::default() });
+        for _ in 0..4 {
+            world.join();
+        }
+        let video = world.publish(0, MediaType::Video, 1);
+        world.run(2 * SECOND);
+        for client in &world.clients[1..] {
+            let first = client.incoming[&video].got.values().next().unwrap().0;
+            assert!(first.key && first.frame == 1, "{first:?}");
+        }
+        assert_eq!(world.clients[0].tracks[0].keyframes_asked, 0, "{shards} shards");
+    }
+}
+
+#[test]
+fn who_sends_more_than_a_report_has_room_for_is_told_of_all() {
+    let mut world = World::new(WorldConfig::default());
+    for _ in 0..2 {
+        world.join();
+    }
+    for _ in 0..15 {
+        world.publish(0, MediaType::Video, 3);
+    }
+    world.run(3 * SECOND);
+    let ssrcs = world.clients[0].tracks.iter().flat_map(|track| &track.spec.encodings);
+    let untold = ssrcs.filter(|e| !world.clients[0].reported.contains(&e.ssrc)).count();
+    assert_eq!(untold, 0);
+}
+
+#[test]
 fn a_keyframe_that_was_to_come_with_a_switch_is_asked_for_when_that_is_called_off() {
     let mut world = World::new(WorldConfig::default());
     world.join();

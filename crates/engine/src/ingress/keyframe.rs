@@ -112,8 +112,11 @@ const ANSWER_TIME: Duration = Duration::from_millis(300);
 /// A sender makes no second keyframe within this time of the last (libwebrtc's
 /// `kMinKeyframeSendInterval`), and forgets a request that comes earlier.
 const DEAF_TIME: Duration = Duration::from_millis(300);
-/// A request that is not answered is repeated after twice the time of the one before, this many times.
+/// A request that is not answered is repeated when its keyframe could have come, and once more: it may have
+/// been lost, and then the keyframe. From then on the time doubles, this many times.
 const MAX_DOUBLINGS: u32 = 3;
+/// Who asks so soon after a keyframe may get that one: it is on its way to the receivers.
+const JUST_CAME: Duration = Duration::from_millis(5);
 /// What the clocks of two ends may differ by.
 const MARGIN: Duration = Duration::from_millis(20);
 
@@ -134,9 +137,13 @@ pub struct EncodingRequests {
 }
 
 impl EncodingRequests {
-    /// Somebody needs a keyframe.
-    pub fn want(&mut self) {
-        self.wanted = true;
+    /// Somebody needs a keyframe. Returns whether one will be asked for: not if one has just come. Who
+    /// does not get that one asks again.
+    pub fn want(&mut self, now: Instant) -> bool {
+        let since = self.keyframe.map(|at| now.saturating_duration_since(at));
+        let wants = since.is_none_or(|since| since >= JUST_CAME);
+        self.wanted |= wants;
+        wants
     }
 
     /// Whether a request waits to leave.
@@ -170,7 +177,7 @@ impl EncodingRequests {
 
     /// When the next request can help; `None`: at once.
     fn due(&self, rtt: Duration) -> Option<Instant> {
-        let doublings = self.unanswered.saturating_sub(1).min(MAX_DOUBLINGS);
+        let doublings = self.unanswered.saturating_sub(2).min(MAX_DOUBLINGS);
         let answer = rtt.saturating_add(ANSWER_TIME).saturating_mul(1 << doublings);
         let answered = self.asked.and_then(|at| at.checked_add(answer));
         // The keyframe was made half a round trip ago, and a request takes as long to arrive.
@@ -226,15 +233,16 @@ mod tests {
         assert!(!r.poll(start, RTT, limit));
         let mut left = Vec::new();
         for ms in 0..10_000 {
-            r.want();
-            if r.poll(start + Duration::from_millis(ms), RTT, limit) {
+            let now = start + Duration::from_millis(ms);
+            r.want(now);
+            if r.poll(now, RTT, limit) {
                 left.push(ms);
             }
         }
         assert_eq!(
             left,
-            [0, 350, 1_050, 2_450, 5_250, 8_050],
-            "round trip plus 300 ms, then doubled"
+            [0, 350, 700, 1_400, 2_800, 5_600, 8_400],
+            "round trip plus 300 ms, twice, then doubled"
         );
     }
 
@@ -244,11 +252,10 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let limit = &KeyframeLimits::default().source;
         let mut r = EncodingRequests::default();
-        r.want();
-        assert!(r.poll(at(0), RTT, limit));
+        assert!(r.want(at(0)) && r.poll(at(0), RTT, limit));
         r.on_keyframe(at(60));
-        assert!(!r.is_wanted());
-        r.want();
+        assert!(!r.want(at(62)) && !r.is_wanted(), "the receiver may get that one");
+        assert!(r.want(at(70)));
         assert!(
             !r.poll(at(300), RTT, limit),
             "made at 35 ms, and 300 ms of it are not over at 325"
@@ -261,7 +268,7 @@ mod tests {
         let start = Instant::now();
         let limit = &KeyframeLimits::default().source;
         let mut r = EncodingRequests::default();
-        r.want();
+        r.want(start);
         r.on_keyframe(start);
         assert!(!r.poll(start + Duration::from_secs(1), RTT, limit));
     }
@@ -275,7 +282,7 @@ mod tests {
         let mut left = Vec::new();
         for ms in 0..5_000 {
             let now = start + Duration::from_millis(ms);
-            r.want();
+            r.want(now);
             if r.poll(now, Duration::ZERO, &limit) {
                 left.push(ms);
                 r.on_keyframe(now);

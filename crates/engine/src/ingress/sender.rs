@@ -526,7 +526,7 @@ impl Sender {
         self.layering_changes += u64::from(relayered);
         let incomplete = broken || meta.resumes && wanted;
         if incomplete && meta.keyframes_known && !meta.keyframe {
-            stream.keyframes.want();
+            let _ = stream.keyframes.want(cx.now);
         }
         let urgent =
             stream.is_urgent(cx.now, cx.rtt) || self.twcc.as_ref().is_some_and(|t| t.is_full());
@@ -555,11 +555,7 @@ impl Sender {
     pub fn want_keyframe(&mut self, now: Instant, id: SourceId, encoding: u8) -> bool {
         let muted = self.mute.1;
         let Some(stream) = self.stream_mut(id, encoding) else { return false };
-        let asks = !muted && stream.can_be_asked(now);
-        if asks {
-            stream.keyframes.want();
-        }
-        asks
+        !muted && stream.can_be_asked(now) && stream.keyframes.want(now)
     }
 
     /// Steps of the rate meters are over. Calls `changed` with the slot of each source that costs something

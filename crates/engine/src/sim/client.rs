@@ -81,6 +81,8 @@ pub struct Client {
     pub incoming: BTreeMap<SourceId, Incoming>,
     /// What it was told.
     pub heard: Heard,
+    /// Which of its SSRCs it was told the reception of.
+    pub reported: BTreeSet<u32>,
     /// When it is there, media is kept on it as it came, decrypted, and not looked at.
     pub tape: Option<Vec<Vec<u8>>>,
     pub(super) next_media: BTreeMap<SourceId, Instant>,
@@ -115,6 +117,7 @@ impl Client {
             former: Vec::new(),
             incoming: BTreeMap::new(),
             heard: Heard::default(),
+            reported: BTreeSet::new(),
             tape: None,
             next_media: BTreeMap::new(),
             next_report: now + Duration::from_millis(200),
@@ -405,7 +408,10 @@ impl Client {
                     }
                 }
                 Rtcp::ReceiverReport { blocks, .. } => {
-                    self.heard.report_blocks += blocks.count() as u32;
+                    for block in blocks {
+                        self.heard.report_blocks += 1;
+                        self.reported.insert(block.ssrc);
+                    }
                 }
                 Rtcp::Nack { media, lost, .. } => {
                     self.heard.nacks += 1;

@@ -6,9 +6,6 @@ use rialto_bwe::{Config, Estimator, FeedbackSummary, Kind, Pacer, Report};
 use rialto_media::{Extension, MediaParams, Tables};
 use rialto_rtp::{Seq, rtcp::TransportCc};
 
-/// Media leaves at this multiple of the estimate, so that what comes in bursts does not wait for long.
-/// libwebrtc's default (`kDefaultPaceMultiplier`), in tenths.
-const PACE_TENTHS: u64 = 25;
 /// Bytes of IP and UDP headers around what we send: they take their part of the link (RFC 768, RFC 791).
 const OVERHEAD: usize = 28;
 /// The first probes have told by then what the link carries.
@@ -94,10 +91,10 @@ impl Link {
 
     /// The estimate may have changed: packets leave by it.
     pub fn follow(&mut self) {
-        let target = self.estimator.target_bps();
+        let pace = self.estimator.pacing_bps();
         // What is too much must not fill the queue meanwhile.
-        let tenths = if self.exceeded { 10 } else { PACE_TENTHS };
-        self.pacer.set_rate(target.saturating_mul(tenths) / 10);
+        let most = if self.exceeded { self.estimator.target_bps() } else { u64::MAX };
+        self.pacer.set_rate(pace.min(most));
     }
 
     /// Whether its first estimates are still to settle.
