@@ -4,7 +4,7 @@
 #
 #   scripts/links.sh [SCENARIO...]
 #
-# SCENARIO: names from tests/links/scenario.rs, or joins; all of them without.
+# SCENARIO: names from tests/links/scenario.rs, joins, or first-frames; all of them without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

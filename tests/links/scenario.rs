@@ -1,9 +1,5 @@
 //! What is measured, and what has to come of it.
 
-/// Whether a bound that is not kept fails its test. The bridge sends everybody everything so far, whatever
-/// the link carries: no bound of a narrow link can hold.
-pub(crate) const ENFORCED: bool = false;
-
 /// A call over a link.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -75,7 +71,12 @@ const ANY: Bounds = Bounds {
     again: f64::INFINITY,
 };
 
-/// What holds for all.
+/// What fails the short form of any scenario, on whatever machine: a link is filled with what it does not
+/// carry. Before, 26 to 80 % was dropped on narrow links. The bounds of a scenario are its goals; the
+/// short form only prints those that are not kept, as two cores may be too slow for the browsers.
+pub(crate) const STORM: Bounds = Bounds { dropped: 0.2, concealed: 0.2, ..ANY };
+
+/// The goals of all.
 const ALL: Bounds = Bounds { offered: 1.2, again: 0.25, ..ANY };
 
 /// The scenario of this name.
