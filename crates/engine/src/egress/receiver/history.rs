@@ -21,8 +21,8 @@ pub struct Sent {
     pub index: u64,
     /// Its place in the ring of its encoding, the low bits.
     pub ring: u32,
-    /// RTP timestamp it was sent with.
-    pub timestamp: u32,
+    /// Added to its RTP timestamp.
+    pub timestamp_delta: u32,
     /// When it was last sent, milliseconds since the engine's epoch.
     pub at_ms: u32,
     /// Added to its codec's running numbers.
@@ -46,25 +46,39 @@ pub enum Refused {
     TooOften,
 }
 
-/// The last packets of one subscription. Its memory, 12 KiB, is allocated when the first is recorded.
+/// The last packets of one subscription. Its memory, 8 KiB, is allocated when the first is recorded.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     slots: Box<[Slot]>,
     /// Of each slot what it was stamped with; empty where retransmissions have a stream of their own.
     stamps: Box<[Stamp]>,
     newest: u64,
+    /// The last runs, each at its number modulo their count.
+    runs: [Run; RUNS],
+    /// The number of the newest.
+    run: u16,
 }
 
-/// A [`Sent`] in 24 bytes: there are as many as half a thousand for each receiver of each source.
+/// Runs that are remembered: switches leave several seconds between them.
+const RUNS: usize = 8;
+
+/// What is added to the numbers of all packets between two switches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Run {
+    timestamp_delta: u32,
+    shift: Shift,
+}
+
+/// A [`Sent`] in 16 bytes: there are as many as half a thousand for each receiver of each source.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     /// Low bits; how far it is from the newest gives the others.
     index: u32,
     ring: u32,
-    timestamp: u32,
     /// Low bits: they tell a round trip.
-    shift: Shift,
     at_ms: u16,
+    /// The number of its run. A run has a packet at least, so there are never as many as numbers.
+    run: u16,
     /// [`UNUSED`]: there is no packet.
     encoding: u8,
     padding: u8,
@@ -72,7 +86,7 @@ struct Slot {
     resent: u8,
 }
 
-const _: () = assert!(size_of::<Slot>() == 24);
+const _: () = assert!(size_of::<Slot>() == 16);
 
 const UNUSED: u8 = u8::MAX;
 
@@ -82,16 +96,43 @@ impl History {
     #[inline]
     pub fn record(&mut self, sent: Sent, plain: bool) {
         if self.slots.is_empty() {
-            let unused = Slot::from(Sent { encoding: UNUSED, ..Sent::default() });
-            self.slots = vec![unused; SLOTS].into();
+            self.slots = vec![Slot::UNUSED; SLOTS].into();
         }
         self.newest = self.newest.max(sent.index);
         if plain {
             self.record_stamp(&sent);
         }
+        let run = self.run_of(&sent);
         if let Some(slot) = self.slots.get_mut(sent.index as usize % SLOTS) {
-            *slot = sent.into();
+            *slot = Slot {
+                index: sent.index as u32,
+                ring: sent.ring,
+                at_ms: sent.at_ms as u16,
+                run,
+                encoding: sent.encoding,
+                padding: sent.padding,
+                resent: 0,
+            };
         }
+    }
+
+    /// The number of the run that a packet belongs to, which is the newest or a new one.
+    #[inline]
+    fn run_of(&mut self, sent: &Sent) -> u16 {
+        let run = Run { timestamp_delta: sent.timestamp_delta, shift: sent.shift };
+        if self.runs.get(usize::from(self.run) % RUNS) != Some(&run) {
+            self.run = self.run.wrapping_add(1);
+            if let Some(place) = self.runs.get_mut(usize::from(self.run) % RUNS) {
+                *place = run;
+            }
+        }
+        self.run
+    }
+
+    /// What was added to the numbers of a packet; `None`: too many switches ago.
+    fn run(&self, slot: &Slot) -> Option<Run> {
+        let back = usize::from(self.run.wrapping_sub(slot.run));
+        self.runs.get(usize::from(slot.run) % RUNS).copied().filter(|_| back < RUNS)
     }
 
     #[cold]
@@ -109,7 +150,8 @@ impl History {
         let index = self.newest.checked_sub(back)?;
         let slot = self.slots.get(index as usize % SLOTS)?;
         let known = slot.encoding != UNUSED && slot.index == index as u32;
-        known.then(|| slot.sent(index, slot.at_ms.into(), Stamp::default()))
+        let run = self.run(slot).filter(|_| known)?;
+        Some(slot.sent(index, slot.at_ms.into(), run, Stamp::default()))
     }
 
     /// Forgets all; keeps its memory.
@@ -126,11 +168,11 @@ impl History {
     /// # Errors
     /// [`Refused`]: it is not to be sent.
     pub fn resend(&mut self, sequence: u16, now_ms: u32, rtt: Duration) -> Result<Sent, Refused> {
-        let slot = self
-            .slots
-            .get_mut(usize::from(sequence) % SLOTS)
-            .filter(|s| s.encoding != UNUSED && s.index as u16 == sequence)
-            .ok_or(Refused::Unknown)?;
+        let place = usize::from(sequence) % SLOTS;
+        let known = |s: &&Slot| s.encoding != UNUSED && s.index as u16 == sequence;
+        let slot = self.slots.get(place).filter(known).ok_or(Refused::Unknown)?;
+        let run = self.run(slot).ok_or(Refused::Unknown)?;
+        let slot = self.slots.get_mut(place).ok_or(Refused::Unknown)?;
         let rtt = u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX);
         let quiet = (u32::from(rtt) * 9 / 10).min(u32::from(rtt.saturating_sub(5)));
         let quiet = quiet.max(MIN_QUIET_MS);
@@ -143,37 +185,25 @@ impl History {
         slot.resent = slot.resent.saturating_add(1);
         slot.at_ms = now_ms as u16;
         let since = (self.newest as u32).wrapping_sub(slot.index);
-        let stamp = self.stamps.get(usize::from(sequence) % SLOTS).copied().unwrap_or_default();
-        Ok(slot.sent(self.newest.saturating_sub(u64::from(since)), now_ms, stamp))
+        let stamp = self.stamps.get(place).copied().unwrap_or_default();
+        Ok(slot.sent(self.newest.saturating_sub(u64::from(since)), now_ms, run, stamp))
     }
 }
 
 impl Slot {
-    fn sent(&self, index: u64, at_ms: u32, stamp: Stamp) -> Sent {
+    const UNUSED: Self =
+        Self { index: 0, ring: 0, at_ms: 0, run: 0, encoding: UNUSED, padding: 0, resent: 0 };
+
+    fn sent(&self, index: u64, at_ms: u32, run: Run, stamp: Stamp) -> Sent {
         Sent {
             index,
             ring: self.ring,
-            timestamp: self.timestamp,
+            timestamp_delta: run.timestamp_delta,
             at_ms,
-            shift: self.shift,
+            shift: run.shift,
             encoding: self.encoding,
             padding: self.padding,
             stamp,
-        }
-    }
-}
-
-impl From<Sent> for Slot {
-    fn from(sent: Sent) -> Self {
-        Self {
-            index: sent.index as u32,
-            ring: sent.ring,
-            timestamp: sent.timestamp,
-            at_ms: sent.at_ms as u16,
-            shift: sent.shift,
-            encoding: sent.encoding,
-            padding: sent.padding,
-            resent: 0,
         }
     }
 }
@@ -214,6 +244,27 @@ mod tests {
         h.record(Sent { index: 7, at_ms: 0, ..Sent::default() }, false);
         assert_eq!(h.resend(7, MIN_QUIET_MS - 1, Duration::ZERO), Err(Refused::TooSoon));
         assert!(h.resend(7, MIN_QUIET_MS, Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn knows_what_was_added_to_the_numbers_of_each() {
+        let mut h = History::default();
+        let shift = |n: u64| Shift { picture_id: n as u16, tl0: n as u8, frame_number: n as u16 };
+        let sent = |index: u64| Sent {
+            index,
+            timestamp_delta: (index / 10) as u32,
+            shift: shift(index / 10),
+            ..Sent::default()
+        };
+        for index in 0..100 {
+            h.record(sent(index), false);
+        }
+        assert_eq!(h.resend(19, 1_000, RTT), Err(Refused::Unknown), "too many switches ago");
+        for index in 20..100 {
+            let again = h.resend(index as u16, 1_000, RTT).unwrap();
+            assert_eq!(again, Sent { at_ms: 1_000, ..sent(index) });
+            assert_eq!(h.recent(99 - index).map(|sent| sent.shift), Some(shift(index / 10)));
+        }
     }
 
     #[test]

@@ -273,7 +273,7 @@ impl<O: Outbox> Poll<'_, O> {
             let sent = Sent {
                 index,
                 ring: p.ring as u32,
-                timestamp,
+                timestamp_delta: timestamp.wrapping_sub(meta.timestamp),
                 at_ms: self.clock.now_ms,
                 shift,
                 encoding: p.encoding,
@@ -317,7 +317,7 @@ impl<O: Outbox> Poll<'_, O> {
         };
         let mut outgoing = Outgoing {
             index: sent.index,
-            timestamp: sent.timestamp,
+            timestamp: meta.timestamp.wrapping_add(sent.timestamp_delta),
             ssrc: s.ssrc,
             payload_type: 0,
             padding: sent.padding,
