@@ -476,9 +476,9 @@ const REQUEST: &[u8] = b"GET /about/version HTTP/1.1\r\nHost: x\r\nConnection: c
 #[tokio::test]
 async fn a_server_answers() {
     let http = Http::everything();
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let server = Server::start(listener, http.router.clone(), None).unwrap();
-    let busy = bind(server.addr()).await.unwrap_err().to_string();
+    let busy = bind(server.addr()).unwrap_err().to_string();
     assert!(busy.starts_with(&format!("cannot listen on TCP {}: ", server.addr())), "{busy}");
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     stream.write_all(REQUEST).await.unwrap();
@@ -493,6 +493,22 @@ async fn a_server_answers() {
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;
     assert!(!String::from_utf8_lossy(&text).contains(" 200 "));
+}
+
+/// More than the 128 that a listener has unless something is said: the system drops what is beyond, and a
+/// client tries again after a second.
+#[tokio::test]
+async fn a_burst_of_connections_waits_to_be_accepted() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = bind(address.parse().unwrap()) else {
+            assert_eq!(address, "[::1]:0", "this machine has IPv4");
+            continue;
+        };
+        let mut connections = Vec::new();
+        for _ in 0..200 {
+            connections.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        }
+    }
 }
 
 #[tokio::test]
@@ -513,7 +529,7 @@ async fn a_server_answers_over_tls() {
     }
 
     let http = Http::everything();
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let server = Server::start(listener, http.router.clone(), Some(config)).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
