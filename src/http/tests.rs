@@ -8,6 +8,7 @@ use axum::{
     body::{Body, to_bytes},
     http::Request,
 };
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use rialto_engine::{Engine, MediaEvent};
 use rialto_transport::{TransportConfig, Transports};
 use serde_json::{Value, json};
@@ -65,6 +66,7 @@ pub(super) fn captured(name: &str) -> Answer {
 
 pub(super) struct Http {
     router: Router,
+    turns: Turns,
     pub bridge: Bridge,
     /// Keeps the engine's side of the channel, as a running engine does.
     _events: mpsc::Sender<MediaEvent>,
@@ -89,8 +91,9 @@ impl Http {
         let about =
             About { name: String::new(), version: String::new(), os: String::new(), sign: false };
         let clients = XmppClients::start(&Xmpp::default(), &report, &about, MucCounts::default());
-        let router = router(report.clone(), Some(clients), rest);
-        Self { router, bridge, _events: events }
+        let turns = Turns::default();
+        let router = in_turns(report.clone(), Some(clients), rest, &turns);
+        Self { router, turns, bridge, _events: events }
     }
 
     pub(crate) fn everything() -> Self {
@@ -394,6 +397,33 @@ async fn statistics_have_jvbs_names() {
     let theirs = captured("live-metrics-json").keys();
     assert_eq!(ours.difference(&theirs).collect::<Vec<_>>(), Vec::<&String>::new());
     assert_eq!(theirs.difference(&ours).collect::<Vec<_>>(), JVM_ONLY);
+}
+
+#[tokio::test]
+async fn health_does_not_wait_while_all_else_takes_turns() {
+    let http = Http::everything();
+    let all = http.turns.hold().await;
+    let ask = |method, path, body: &Value| http.send(method, path, "*/*", body.to_string());
+    let mut others = FuturesUnordered::new();
+    others.push(ask(Method::POST, CONFERENCES, &create()));
+    for path in ["/metrics", "/colibri/stats", "/debug?full=true", "/about/version"] {
+        others.push(ask(Method::GET, path, &json!({})));
+    }
+    // Each of them has many occasions to be answered.
+    for _ in 0..1000 {
+        assert!(others.next().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    for path in ["/about/health", "/about/health/"] {
+        assert_eq!(http.get(path).await.status, 200);
+    }
+    drop(all);
+    let mut answered = 0;
+    while let Some(answer) = others.next().await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answered += 1;
+    }
+    assert_eq!(answered, 5);
 }
 
 #[tokio::test]
