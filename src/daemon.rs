@@ -118,7 +118,7 @@ impl Daemon {
     pub async fn start(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         transport::set_redaction(config.redact_remote_addresses);
         // What fails most easily comes first.
-        let servers = servers::Servers::open(config, options).await?;
+        let servers = servers::Servers::open(config, options)?;
         let running = engine::start(&map::engine_config(config, options.media_address))?;
         let media = running.engine.local_addrs().to_vec();
         let mut seed = [0; 32];

@@ -1,4 +1,4 @@
-//! The documents name what is there: `docs/architecture.md` paths, types and functions,
+//! The documents name what is there: all of them files, `docs/architecture.md` types and functions,
 //! `docs/budgets.md` a test for each row.
 
 use std::{
@@ -89,6 +89,42 @@ fn all_that_is_named_is_there() {
     assert!(missing.is_empty(), "not in the code: {missing:?}");
 }
 
+/// All documents for people who read, run or change this.
+fn documents() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        ["README.md", "CONTRIBUTING.md"].map(|name| root().join(name)).into();
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    found.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    found
+}
+
+/// The Rust files that a text names, without addresses.
+fn rust_files(text: &str) -> impl Iterator<Item = &str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_:/.-".contains(c);
+    text.split(move |c| !plain(c))
+        .map(|word| word.trim_end_matches(['.', ':']))
+        .filter(|word| !word.contains("://"))
+        .filter(|word| Path::new(word).extension().is_some_and(|extension| extension == "rs"))
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    let sources = sources();
+    let (mut seen, mut missing) = (0, BTreeSet::new());
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for file in rust_files(&text) {
+            seen += 1;
+            // The path may begin at any directory.
+            if !sources.iter().any(|path| path.ends_with(file)) {
+                missing.insert((document.file_name().unwrap().to_owned(), file.to_owned()));
+            }
+        }
+    }
+    assert!(seen > 80, "the documents name few files: {seen}");
+    assert!(missing.is_empty(), "not in the tree: {missing:?}");
+}
+
 /// The names of all tests, of which some are in macros.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
@@ -138,4 +174,6 @@ fn a_name_that_is_not_there_is_found() {
     let names = names();
     assert!(names.contains("on_datagram") && names.contains("Planner") && names.contains("engine"));
     assert!(!names.contains("no_such_function"));
+    let text = "`core/forward.rs`, see c.rs. https://rustup.rs, d.rst";
+    assert_eq!(rust_files(text).collect::<Vec<_>>(), ["core/forward.rs", "c.rs"]);
 }

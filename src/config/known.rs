@@ -115,12 +115,15 @@ pub(super) fn renamed(key: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(old, _)| *old == key).map(|(_, new)| *new)
 }
 
-const RENAMED: [(&str, &str); 7] = [
+const RENAMED: [(&str, &str); 10] = [
     ("jmt.bwe.google-cc.max-bw", "jmt.bwe.estimator.max-bw"),
     ("jmt.bwe.google-cc.min-bw", "jmt.bwe.estimator.min-bw"),
     ("videobridge.cc.bwe-change-threshold-pct", "videobridge.cc.bwe-change-threshold"),
     ("videobridge.cc.enable-onstage-video-suspend", "videobridge.cc.allow-oversend-onstage"),
     ("videobridge.cc.thumbnail-max-height-px", "videobridge.cc.initial-max-height-px"),
+    ("videobridge.octo.enabled", "videobridge.relay.enabled"),
+    ("videobridge.octo.region", "videobridge.relay.region"),
+    ("videobridge.octo.relay-id", "videobridge.relay.relay-id"),
     ("videobridge.websockets.domain", "videobridge.websockets.domains"),
     ("videobridge.websockets.relay-domain", "videobridge.websockets.relay-domains"),
 ];
@@ -140,7 +143,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 53] = [
+const IDLE: [(&str, Idle); 55] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -204,6 +207,8 @@ const IDLE: [(&str, Idle); 53] = [
     ("videobridge.ice.tcp", Obsolete("there is no ICE over TCP")),
     ("videobridge.loudest", NotYet("all audio is forwarded")),
     ("videobridge.octo", Obsolete("videobridge.relay is its name now")),
+    ("videobridge.octo.enabled", NotYet(RELAYS)),
+    ("videobridge.octo.relay-id", NotYet(RELAYS)),
     ("videobridge.redact-colibri-http-headers", Never("headers of HTTP requests are never logged")),
     ("videobridge.relay", NotYet(RELAYS)),
     ("videobridge.relay.enabled", NotYet(RELAYS)),

@@ -218,13 +218,20 @@ fn lifecycle(r: &mut Reader<'_>, config: &mut Config) {
 }
 
 fn relays(r: &mut Reader<'_>, config: &mut Config) {
-    r.boolean("videobridge.relay.enabled", &mut config.relays);
+    let (key, old_key) = ("videobridge.relay.enabled", "videobridge.octo.enabled");
+    r.boolean(key, &mut config.relays);
+    let new = config.relays;
+    // The old name comes before it, as in JVB.
+    r.boolean(old_key, &mut config.relays);
     if config.relays && config.xmpp.announced_version.is_some() {
+        let relays = if new { key } else { old_key };
         let key = "rialto.announced-version";
-        let what = "cannot stand beside videobridge.relay.enabled = true: a focus would put this \
-                    bridge and a JVB into one conference, which takes relays between them, and there \
-                    are none here yet. Without this key it keeps each conference on bridges of one kind";
-        r.mistake(key, key, what);
+        let what = format!(
+            "cannot stand beside {relays} = true: a focus would put this bridge and a JVB into one \
+             conference, which takes relays between them, and there are none here yet. Without this \
+             key it keeps each conference on bridges of one kind"
+        );
+        r.mistake(key, key, &what);
     }
 }
 

@@ -208,6 +208,8 @@ pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
     let what = "a short text";
     r.optional_text("rialto.announced-version", &mut config.announced_version, what, short);
     r.optional_text("videobridge.relay.region", &mut config.region, what, short);
+    // The old name comes before it, as in JVB.
+    r.optional_text("videobridge.octo.region", &mut config.region, what, short);
     config.component = component::read(r);
     let key = "videobridge.apis.xmpp-client.authorized-source";
     config.authorized = component::pattern(r, key);

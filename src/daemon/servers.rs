@@ -37,7 +37,7 @@ struct Door {
 
 impl Servers {
     /// Opens all sockets, before anything else begins.
-    pub(super) async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
+    pub(super) fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         let (mut tls, public_tls) = server_tls(config)?;
         let mut page_tls = None;
         if let Some((certificate, key)) = &options.tls {
@@ -46,14 +46,14 @@ impl Servers {
         }
         let mut servers = Self { private: None, page: None, public: None };
         if let Some(addr) = config.http.listen() {
-            servers.private = Some(Door { listener: http::bind(addr).await?, tls });
+            servers.private = Some(Door { listener: http::bind(addr)?, tls });
         }
         if let Some(addr) = options.page {
-            let listener = http::bind(addr).await.map_err(DaemonError::ListenPage)?;
+            let listener = http::bind(addr).map_err(DaemonError::ListenPage)?;
             servers.page = Some(Door { listener, tls: page_tls });
         }
         if let Some(addr) = public_address(config) {
-            let listener = http::bind(addr).await.map_err(DaemonError::ListenPublic)?;
+            let listener = http::bind(addr).map_err(DaemonError::ListenPublic)?;
             servers.public = Some(Door { listener, tls: public_tls });
         }
         Ok(servers)

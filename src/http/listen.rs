@@ -22,7 +22,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinHandle, JoinSet},
     time,
 };
@@ -41,6 +41,10 @@ const CONNECTIONS: usize = 1024;
 /// Connections besides, which are told how the bridge is and nothing else: what asks that must not wait
 /// while all others have requests in hand.
 const RESERVE: usize = 16;
+
+/// Connections that may wait to be accepted. With the 128 that are usual, a burst of connections has the
+/// system drop others, which are tried again after a second: those of who asks for health among them.
+const BACKLOG: u32 = 4096;
 
 /// Files that servers leave to others: media, XMPP, captures, the log.
 const OTHER_FILES: usize = 128;
@@ -77,12 +81,20 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// Opens a listening socket.
+/// Opens a listening socket. Must be called in a tokio runtime.
 ///
 /// # Errors
 /// What the system says, with the address.
-pub async fn bind(addr: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(addr).await.map_err(|source| ListenError { addr, source })
+pub fn bind(addr: SocketAddr) -> Result<TcpListener, ListenError> {
+    listen(addr).map_err(|source| ListenError { addr, source })
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a server that ran before may still be on their way to the end.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 /// A server that runs until it is dropped.

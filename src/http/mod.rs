@@ -25,6 +25,7 @@ mod readings;
 mod socket;
 mod stats;
 mod tls;
+mod turns;
 mod web_socket;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use guard::{Guard, Hosts};
 pub use listen::{ListenError, Server, bind};
 pub use places::Seat;
 pub use tls::{Https, TlsError, TlsPart, server_tls, tls_config};
+use turns::Turns;
 pub use web_socket::web_sockets;
 
 use crate::{
@@ -75,12 +77,38 @@ struct Shared {
 
 /// The resources that `rest` switches on. `clients`: who is at XMPP servers.
 pub fn router(report: SelfReport, clients: Option<XmppClients>, rest: &config::Rest) -> Router {
-    let mut router = Router::new();
+    in_turns(report, clients, rest, &Turns::default())
+}
+
+/// The same: all but health takes turns.
+fn in_turns(
+    report: SelfReport,
+    clients: Option<XmppClients>,
+    rest: &config::Rest,
+    turns: &Turns,
+) -> Router {
+    let turns = turns.clone();
+    let mut router =
+        resources(rest).layer(middleware::from_fn(move |request: Request, next: Next| {
+            turns.clone().answer(request, next)
+        }));
     if rest.health {
         // As in JVB; what looks at health is often given an address with a slash at its end.
         router = router.route("/about/health", get(about::health));
         router = router.route("/about/health/", get(about::health));
     }
+    let bridge = report.bridge().clone();
+    router
+        .layer(middleware::from_fn(options))
+        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn(no_strangers))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(Shared { bridge, report, clients, transit_times: rest.transit_times })
+}
+
+/// Those but health.
+fn resources(rest: &config::Rest) -> Router<Shared> {
+    let mut router = Router::new();
     if rest.version {
         router = router.route("/about/version", get(about::version));
     }
@@ -138,13 +166,7 @@ pub fn router(report: SelfReport, clients: Option<XmppClients>, rest: &config::R
             router = router.route("/colibri/shutdown", post(lifecycle::shutdown));
         }
     }
-    let bridge = report.bridge().clone();
     router
-        .layer(middleware::from_fn(options))
-        .layer(middleware::from_fn(in_time))
-        .layer(middleware::from_fn(no_strangers))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Shared { bridge, report, clients, transit_times: rest.transit_times })
 }
 
 /// JVB has never had these, and says so.

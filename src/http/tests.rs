@@ -8,6 +8,7 @@ use axum::{
     body::{Body, to_bytes},
     http::Request,
 };
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use rialto_engine::{Engine, MediaEvent};
 use rialto_transport::{TransportConfig, Transports};
 use serde_json::{Value, json};
@@ -65,6 +66,7 @@ pub(super) fn captured(name: &str) -> Answer {
 
 pub(super) struct Http {
     router: Router,
+    turns: Turns,
     pub bridge: Bridge,
     /// Keeps the engine's side of the channel, as a running engine does.
     _events: mpsc::Sender<MediaEvent>,
@@ -89,8 +91,9 @@ impl Http {
         let about =
             About { name: String::new(), version: String::new(), os: String::new(), sign: false };
         let clients = XmppClients::start(&Xmpp::default(), &report, &about, MucCounts::default());
-        let router = router(report.clone(), Some(clients), rest);
-        Self { router, bridge, _events: events }
+        let turns = Turns::default();
+        let router = in_turns(report.clone(), Some(clients), rest, &turns);
+        Self { router, turns, bridge, _events: events }
     }
 
     pub(crate) fn everything() -> Self {
@@ -397,6 +400,33 @@ async fn statistics_have_jvbs_names() {
 }
 
 #[tokio::test]
+async fn health_does_not_wait_while_all_else_takes_turns() {
+    let http = Http::everything();
+    let all = http.turns.hold().await;
+    let ask = |method, path, body: &Value| http.send(method, path, "*/*", body.to_string());
+    let mut others = FuturesUnordered::new();
+    others.push(ask(Method::POST, CONFERENCES, &create()));
+    for path in ["/metrics", "/colibri/stats", "/debug?full=true", "/about/version"] {
+        others.push(ask(Method::GET, path, &json!({})));
+    }
+    // Each of them has many occasions to be answered.
+    for _ in 0..1000 {
+        assert!(others.next().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    for path in ["/about/health", "/about/health/"] {
+        assert_eq!(http.get(path).await.status, 200);
+    }
+    drop(all);
+    let mut answered = 0;
+    while let Some(answer) = others.next().await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answered += 1;
+    }
+    assert_eq!(answered, 5);
+}
+
+#[tokio::test]
 async fn a_page_of_another_site_changes_nothing() {
     let http = Http::everything();
     let send = |method: Method, origin: &'static str| {
@@ -476,9 +506,9 @@ const REQUEST: &[u8] = b"GET /about/version HTTP/1.1\r\nHost: x\r\nConnection: c
 #[tokio::test]
 async fn a_server_answers() {
     let http = Http::everything();
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let server = Server::start(listener, http.router.clone(), None).unwrap();
-    let busy = bind(server.addr()).await.unwrap_err().to_string();
+    let busy = bind(server.addr()).unwrap_err().to_string();
     assert!(busy.starts_with(&format!("cannot listen on TCP {}: ", server.addr())), "{busy}");
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     stream.write_all(REQUEST).await.unwrap();
@@ -493,6 +523,22 @@ async fn a_server_answers() {
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;
     assert!(!String::from_utf8_lossy(&text).contains(" 200 "));
+}
+
+/// More than the 128 that a listener has unless something is said: the system drops what is beyond, and a
+/// client tries again after a second.
+#[tokio::test]
+async fn a_burst_of_connections_waits_to_be_accepted() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = bind(address.parse().unwrap()) else {
+            assert_eq!(address, "[::1]:0", "this machine has IPv4");
+            continue;
+        };
+        let mut connections = Vec::new();
+        for _ in 0..200 {
+            connections.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        }
+    }
 }
 
 #[tokio::test]
@@ -513,7 +559,7 @@ async fn a_server_answers_over_tls() {
     }
 
     let http = Http::everything();
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let server = Server::start(listener, http.router.clone(), Some(config)).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();

@@ -88,6 +88,10 @@ fn a_version_that_is_not_its_own() {
     assert!(error.starts_with(place), "{error}");
     let off = both.replace("true", "false");
     assert!(load_text(off).is_ok());
+    let old = both.replace("relay", "octo");
+    let error = load_text(old.clone()).unwrap_err().to_string();
+    assert!(error.starts_with(&place.replace("relay", "octo")), "{error}");
+    assert!(load_text(old.replace("true", "false")).is_ok());
 }
 
 #[test]
@@ -231,6 +235,9 @@ fn old_names_are_said_to_be_old() {
         ),
         ("videobridge.cc.thumbnail-max-height-px", "180", "videobridge.cc.initial-max-height-px"),
         ("videobridge.websockets.domain", "meet.example.com", "videobridge.websockets.domains"),
+        ("videobridge.octo.enabled", "true", "videobridge.relay.enabled"),
+        ("videobridge.octo.region", "eu", "videobridge.relay.region"),
+        ("videobridge.octo.relay-id", "one", "videobridge.relay.relay-id"),
         (
             "videobridge.websockets.relay-domain",
             "relay.example.com",
@@ -259,4 +266,19 @@ fn old_names_are_said_to_be_old() {
     assert_eq!((cc.bandwidth.max_bps, cc.bandwidth.min_bps), (5_000_000, 50_000));
     let domain = load_text("videobridge.websockets.domain = a.example.com\n".to_owned()).unwrap();
     assert_eq!(domain.config.web_sockets.domains, ["a.example.com"]);
+}
+
+/// JVB asks for the old names first.
+#[test]
+fn octo_is_the_old_name_of_relays() {
+    let relays = |text: &str| {
+        let config = load_text(format!("videobridge {{ {text} }}\n")).unwrap().config;
+        (config.relays, config.xmpp.region)
+    };
+    assert_eq!(relays("octo.enabled = true"), (true, None));
+    assert_eq!(relays("octo.enabled = false, relay.enabled = true"), (false, None));
+    assert_eq!(relays("octo.enabled = true, relay.enabled = false"), (true, None));
+    assert_eq!(relays("octo.bind-address = 10.0.0.1, relay.enabled = true"), (true, None));
+    assert_eq!(relays("octo.region = eu"), (false, Some("eu".to_owned())));
+    assert_eq!(relays("octo.region = eu, relay.region = us").1.as_deref(), Some("eu"));
 }

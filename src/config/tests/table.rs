@@ -158,6 +158,8 @@ fn what_is_said_to_have_no_effect_is_a_key_that_jvb_has_or_had() {
         "videobridge.apis.xmpp-client.enabled",
         "videobridge.ice.tcp",
         "videobridge.octo",
+        "videobridge.octo.enabled",
+        "videobridge.octo.relay-id",
         "videobridge.sctp.use-usrsctp",
         "videobridge.stats.enabled",
         "videobridge.websockets.relay-domain",
