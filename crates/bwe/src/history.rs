@@ -5,9 +5,9 @@ use crate::{
     num::{Micros, whole},
 };
 
-/// Packets that are remembered at first: 4 KiB.
+/// Packets that are remembered at first: 3 KiB.
 const MIN_LEN: usize = 256;
-/// Packets that are remembered at most: 2 s of 40 Mbit/s, 128 KiB.
+/// Packets that are remembered at most: 2 s of 40 Mbit/s, 96 KiB.
 const MAX_LEN: usize = 8192;
 /// The ring grows rather than forget a packet that is younger. It is longer than any queue that a sender
 /// makes, so that feedback always finds its packet.
@@ -49,11 +49,21 @@ pub(crate) enum Fate {
     Received,
 }
 
-/// A packet that was sent: 16 bytes, as each receiver has up to 8,192 of them.
+/// A packet that was sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) at: Micros,
     pub(crate) size: u16,
+    slot: Slot,
+}
+
+/// The same in 12 bytes, as each receiver has up to 8,192 of them.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Low bits of the time of sending: how far it is from the newest gives the others. They suffice for an
+    /// hour.
+    at: u32,
+    size: u16,
     cluster: u16,
     /// The delay that the sender itself explains, in units of 100 µs.
     own: u16,
@@ -66,18 +76,22 @@ const IN_FLIGHT: u8 = 4;
 const PROBED: u8 = 8;
 const OVERTAKEN: u8 = 16;
 
-impl Sent {
-    const NONE: Self = Self { at: 0, size: 0, cluster: 0, own: 0, flags: RECEIVED };
+const _: () = assert!(size_of::<Slot>() == 12);
 
+impl Slot {
+    const NONE: Self = Self { at: 0, size: 0, cluster: 0, own: 0, flags: RECEIVED };
+}
+
+impl Sent {
     /// The probe that the packet was part of.
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
-        (self.flags & PROBED != 0).then_some(ClusterId(self.cluster))
+        (self.slot.flags & PROBED != 0).then_some(ClusterId(self.slot.cluster))
     }
 
     pub(crate) fn fate(&self) -> Fate {
-        if self.flags & RECEIVED != 0 {
+        if self.slot.flags & RECEIVED != 0 {
             Fate::Received
-        } else if self.flags & LOST != 0 {
+        } else if self.slot.flags & LOST != 0 {
             Fate::Lost
         } else {
             Fate::Outstanding
@@ -86,12 +100,12 @@ impl Sent {
 
     /// Whether a later packet was reported and nothing was said of this one: its feedback was lost.
     pub(crate) fn is_overtaken(&self) -> bool {
-        self.flags & OVERTAKEN != 0
+        self.slot.flags & OVERTAKEN != 0
     }
 
     /// The delay that the sender itself explains, in milliseconds.
     pub(crate) fn own_ms(&self) -> f64 {
-        f64::from(self.own) / 10.0
+        f64::from(self.slot.own) / 10.0
     }
 }
 
@@ -103,12 +117,14 @@ impl Sent {
 #[derive(Debug, Clone)]
 pub(crate) struct SentHistory {
     /// As long as a power of two.
-    ring: Vec<Sent>,
+    ring: Vec<Slot>,
     /// The unwrapped number of the next packet.
     next: u64,
     /// The lowest number that the ring still has.
     oldest: u64,
     in_flight: u64,
+    /// When the newest packet was sent.
+    newest_at: Micros,
     /// Everything below was reported or overtaken by a report, and is not in flight.
     settled: u64,
 }
@@ -122,7 +138,7 @@ impl Default for SentHistory {
 impl SentHistory {
     /// An empty history; it allocates with the first packet.
     pub(crate) fn new() -> Self {
-        Self { ring: Vec::new(), next: 0, oldest: 0, in_flight: 0, settled: 0 }
+        Self { ring: Vec::new(), next: 0, oldest: 0, in_flight: 0, newest_at: 0, settled: 0 }
     }
 
     /// The number that the next packet gets.
@@ -141,8 +157,9 @@ impl SentHistory {
     ) -> u16 {
         self.make_room(at);
         let number = self.next;
-        let sent = Sent {
-            at,
+        self.newest_at = self.newest_at.max(at);
+        let sent = Slot {
+            at: low_time(at),
             size,
             cluster: cluster.map_or(0, |cluster| cluster.0),
             own: u16::try_from(whole(own_micros / 100.0)).unwrap_or(u16::MAX),
@@ -163,7 +180,7 @@ impl SentHistory {
 
     /// Bytes of memory that the ring takes.
     pub(crate) fn memory(&self) -> usize {
-        self.ring.capacity().saturating_mul(size_of::<Sent>())
+        self.ring.capacity().saturating_mul(size_of::<Slot>())
     }
 
     /// The unwrapped number of a packet that the ring has.
@@ -177,7 +194,10 @@ impl SentHistory {
 
     /// The packet of an unwrapped number of [`Self::find`].
     pub(crate) fn get(&self, number: u64) -> Option<Sent> {
-        self.ring.get(place(number, self.ring.len())).copied()
+        let slot = *self.ring.get(place(number, self.ring.len()))?;
+        let age = low_time(self.newest_at).wrapping_sub(slot.at);
+        let at = self.newest_at.saturating_sub(age.into());
+        Some(Sent { at, size: slot.size, slot })
     }
 
     /// Says what became of a packet; it is in flight no more.
@@ -218,7 +238,7 @@ impl SentHistory {
         }
     }
 
-    fn slot(&mut self, number: u64) -> Option<&mut Sent> {
+    fn slot(&mut self, number: u64) -> Option<&mut Slot> {
         let at = place(number, self.ring.len());
         self.ring.get_mut(at)
     }
@@ -231,7 +251,7 @@ impl SentHistory {
         }
         let young = self.get(self.oldest).is_none_or(|sent| at.saturating_sub(sent.at) < COVERED);
         if young && self.ring.len() < MAX_LEN {
-            let mut ring = vec![Sent::NONE; self.ring.len().saturating_mul(2).max(MIN_LEN)];
+            let mut ring = vec![Slot::NONE; self.ring.len().saturating_mul(2).max(MIN_LEN)];
             std::mem::swap(&mut ring, &mut self.ring);
             for number in self.oldest..self.next {
                 let sent = ring.get(place(number, ring.len())).copied();
@@ -250,6 +270,12 @@ impl SentHistory {
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is kept")]
 fn place(number: u64, len: usize) -> usize {
     number as usize & len.wrapping_sub(1)
+}
+
+/// The low bits of a time.
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is kept")]
+fn low_time(at: Micros) -> u32 {
+    at as u32
 }
 
 /// The 16 bits that are on the wire.
@@ -284,7 +310,7 @@ mod tests {
             for n in 0..per_second * 4 {
                 history.record(n * 1_000_000 / per_second, 1_000, None, 0.0);
             }
-            assert_eq!(history.memory(), held * 16, "{per_second}");
+            assert_eq!(history.memory(), held * 12, "{per_second}");
             let last = history.next_number().wrapping_sub(u16::try_from(held).unwrap());
             assert!(history.find(last).is_some());
             assert_eq!(history.in_flight_bytes(), 1_000 * held as u64);
