@@ -335,7 +335,7 @@ async fn table() {
 /// Prints a row and the committed one.
 fn show(name: &str, row: &str) {
     let start = format!("| {name} |");
-    let committed = COMMITTED.lines().find(|line| line.starts_with(&start));
+    let committed = COMMITTED.lines().rfind(|line| line.starts_with(&start));
     println!("{row}\n  committed: {}", committed.unwrap_or("none"));
 }
 
