@@ -477,9 +477,9 @@ impl Sender {
             csrc_count: header.csrc_count,
             ..PacketMeta::default()
         };
-        let (numbered, level) =
+        let Told { number, loudness: level, keyframe } =
             read_extensions(cx.tables, &header, packet, &mut meta, &mut source.level);
-        if let Some(sequence) = numbered {
+        if let Some(sequence) = number {
             self.twcc_ssrc = header.ssrc;
             self.twcc
                 .get_or_insert_with(|| Box::new(TwccRecorder::new(cx.now)))
@@ -511,7 +511,7 @@ impl Sender {
         if silent && stream.is_video {
             return Err(Drop::Replayed);
         }
-        let resolution = inspect(cx.now, pt, packet, &mut meta, stream);
+        let resolution = inspect(cx.now, pt, packet, keyframe, &mut meta, stream);
         stream.last_packet = Some(cx.now);
         stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);
         stream.meter.on_packet(wire_len, meta.timestamp, meta.keyframe, meta.marker);
@@ -653,7 +653,18 @@ pub fn drop_reason(error: SrtpError) -> Drop {
     }
 }
 
-/// Reads the header extension: what goes on to receivers, the transport-wide number and the loudness.
+/// What a header extension tells the bridge.
+#[derive(Debug, Default)]
+struct Told {
+    /// The transport-wide number.
+    number: Option<u16>,
+    loudness: Option<u8>,
+    /// The packet starts a keyframe. It is said here too where the payload is encrypted from end to end: by
+    /// a template structure (AV1 RTP A.8.2), or as a frame that stands alone (RFC 9626).
+    keyframe: bool,
+}
+
+/// Reads the header extension: what it tells, and what of it goes on to receivers.
 #[inline]
 fn read_extensions(
     tables: &Tables,
@@ -661,21 +672,26 @@ fn read_extensions(
     packet: &[u8],
     meta: &mut PacketMeta,
     level: &mut LoudestLevel,
-) -> (Option<u16>, Option<u8>) {
-    let (mut numbered, mut loudness) = (None, None);
+) -> Told {
+    let mut told = Told::default();
     let mut kept = meta.extensions.iter_mut();
     for e in header.extensions(packet) {
         let Some(kind) = tables.extension(e.id) else { continue };
         match kind {
-            Extension::TransportCc => numbered = rtp::ext::transport_seq(e.data),
+            Extension::TransportCc => told.number = rtp::ext::transport_seq(e.data),
             Extension::AudioLevel => {
                 if let Some(l) = rtp::ext::audio_level(e.data) {
-                    loudness = Some(l.level);
+                    told.loudness = Some(l.level);
                     level.record(l.level);
                 }
             }
             Extension::DependencyDescriptor => {
-                meta.frame_number = DependencyDescriptor::parse(e.data).map(|d| d.frame_number);
+                let descriptor = DependencyDescriptor::parse(e.data);
+                meta.frame_number = descriptor.map(|d| d.frame_number);
+                told.keyframe |= descriptor.is_some_and(|d| d.start && d.has_structure);
+            }
+            Extension::FrameMarking => {
+                told.keyframe |= rtp::ext::starts_independent_frame(e.data);
             }
             _ => {}
         }
@@ -685,7 +701,7 @@ fn read_extensions(
             *place = Some(KeptExtension { kind, len: e.data.len() as u8, start: e.start as u16 });
         }
     }
-    (numbered, loudness)
+    told
 }
 
 /// Restores the description of the original packet (RFC 4588 section 4) and returns its payload type.
@@ -715,12 +731,14 @@ fn unwrap_rtx<'t>(
     tables.payload_type(apt).ok_or(Drop::UnknownPayloadType)
 }
 
-/// Reads the codec's payload descriptor: keyframes, frame height, running numbers.
+/// Reads the codec's payload descriptor: keyframes, frame height, running numbers. `keyframe`: the header
+/// extension tells one.
 #[inline]
 fn inspect(
     now: Instant,
     pt: &PtInfo,
     packet: &[u8],
+    keyframe: bool,
     meta: &mut PacketMeta,
     stream: &mut Stream,
 ) -> Option<Resolution> {
@@ -744,28 +762,13 @@ fn inspect(
     if let Some(resolution) = resolution {
         stream.height = Some(resolution.height);
     }
-    meta.keyframe |= extensions_tell_keyframe(packet, meta);
+    meta.keyframe |= keyframe;
     if meta.keyframe {
         stream.keyframe_seen = true;
         stream.keyframes.on_keyframe(now);
     }
     meta.keyframes_hidden = !stream.keyframe_seen;
     resolution
-}
-
-/// Whether a header extension says that the packet starts a keyframe. It does so too where the payload is
-/// encrypted from end to end: a template structure (AV1 RTP A.8.2), or a frame that stands alone (RFC 9626).
-fn extensions_tell_keyframe(packet: &[u8], meta: &PacketMeta) -> bool {
-    meta.extensions.iter().flatten().any(|kept| {
-        let start = usize::from(kept.start);
-        let data = packet.get(start..start + usize::from(kept.len)).unwrap_or_default();
-        match kept.kind {
-            Extension::DependencyDescriptor => DependencyDescriptor::parse(data)
-                .is_some_and(|descriptor| descriptor.start && descriptor.has_structure),
-            Extension::FrameMarking => rtp::ext::starts_independent_frame(data),
-            _ => false,
-        }
-    })
 }
 
 fn vp8_place(vp8: &Vp8) -> Vp8Place {
