@@ -195,7 +195,8 @@ impl Estimator {
     /// reach no further; `next_bps` is the rate at which the next better layer becomes possible. Without
     /// one nothing better is to be had, and there are no probes.
     pub fn set_useful(&mut self, now: Instant, useful_bps: u64, next_bps: Option<u64>) {
-        self.prober.set_useful(micros(self.epoch, now), useful_bps, next_bps);
+        let at = self.micros(now);
+        self.prober.set_useful(at, useful_bps, next_bps);
     }
 
     /// A round trip was measured.
@@ -251,7 +252,7 @@ impl Estimator {
         reports: impl Iterator<Item = Report>,
     ) -> FeedbackSummary {
         let mut summary = FeedbackSummary::default();
-        let at = micros(self.epoch, now);
+        let at = self.micros(now);
         let mut newest = None;
         for report in reports {
             let found = self.history.find(report.number);
@@ -261,18 +262,17 @@ impl Estimator {
                 summary.unknown = summary.unknown.saturating_add(1);
                 continue;
             };
-            let sent_at = sent.at;
             match report.received {
                 Some(received) => {
-                    let news = self.on_arrival(&mut summary, number, sent, sent_at, received);
-                    newest = newest.max(news.then_some(sent_at));
+                    let news = self.on_arrival(&mut summary, number, sent, received);
+                    newest = newest.max(news.then_some(sent.at));
                 }
                 None if sent.fate() == Fate::Outstanding => {
                     summary.lost = summary.lost.saturating_add(1);
                     self.history.set_fate(number, Fate::Lost);
-                    self.loss_based.on_packet(sent_at, sent.size, true);
+                    self.loss_based.on_packet(sent.at, sent.size, true);
                     if let Some(cluster) = sent.cluster() {
-                        self.prober.on_packet(cluster, sent.size, sent_at, None);
+                        self.prober.on_packet(cluster, sent.size, sent.at, None);
                     }
                 }
                 None => {}
@@ -290,7 +290,8 @@ impl Estimator {
             return;
         }
         self.reports.on_remb(bps);
-        self.on_sign_of_life(micros(self.epoch, now));
+        let at = self.micros(now);
+        self.on_sign_of_life(at);
     }
 
     /// A receiver report came. Its loss counts only where there is no transport-wide feedback.
@@ -299,7 +300,7 @@ impl Estimator {
         if self.fed {
             return;
         }
-        let at = micros(self.epoch, now);
+        let at = self.micros(now);
         let sent = self.sent.over(LONG, at);
         self.reports.on_loss(at, fraction_lost, sent, real(self.config.in_order().max_bps));
         self.on_sign_of_life(at);
@@ -307,7 +308,7 @@ impl Estimator {
 
     /// Time has passed: [`Self::next_timeout`] is due.
     pub fn on_timeout(&mut self, now: Instant) {
-        let at = micros(self.epoch, now);
+        let at = self.micros(now);
         self.polled = at;
         if self.starves_at().is_some_and(|due| due <= at) {
             let before = self.starving.map_or(real(self.target), |starving| starving.before);
@@ -407,9 +408,9 @@ impl Estimator {
         summary: &mut FeedbackSummary,
         number: u64,
         sent: Sent,
-        sent_at: Micros,
         received: i64,
     ) -> bool {
+        let sent_at = sent.at;
         let fate = sent.fate();
         if fate == Fate::Received {
             summary.duplicate = summary.duplicate.saturating_add(1);

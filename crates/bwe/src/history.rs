@@ -129,12 +129,6 @@ pub(crate) struct SentHistory {
     settled: u64,
 }
 
-impl Default for SentHistory {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl SentHistory {
     /// An empty history; it allocates with the first packet.
     pub(crate) fn new() -> Self {

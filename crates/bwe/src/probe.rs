@@ -189,8 +189,7 @@ impl Prober {
 
     /// Whether [`Self::take`] has nothing to say.
     pub(crate) fn is_idle(&self, now: Micros, target: f64) -> bool {
-        let due = |next| next * NEAR > target && now >= self.allowed;
-        self.out.is_none() && !self.next.is_some_and(due)
+        self.out.is_none() && self.due(target).is_none_or(|due| now < due)
     }
 
     /// One packet, so that feedback can come back; its result is of no interest.
