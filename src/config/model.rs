@@ -54,7 +54,8 @@ pub struct Config {
     pub stats: Stats,
     /// `videobridge.load-management`.
     pub load: Load,
-    /// `videobridge.relay.enabled`, once `videobridge.octo.enabled`: relays to other bridges are wanted. There are none yet. false.
+    /// `videobridge.relay.enabled`, once `videobridge.octo.enabled`: relays to other bridges are wanted.
+    /// There are none yet. false.
     pub relays: bool,
     /// `videobridge.stats-filter-threshold`: in larger conferences, clients' statistics go only to those
     /// who see or hear them. 20.

@@ -1,12 +1,7 @@
 //! How many requests a server computes at one time. What asks for health takes no turn: it must not
 //! queue behind a thousand others.
 
-use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::{sync::Semaphore, task::yield_now};
@@ -34,7 +29,7 @@ impl Turns {
             // A thread of the runtime that always has work looks at its sockets after 61 tasks only.
             // Before it comes back to a task that yields, it looks at them.
             yield_now().await;
-            if let Some(done) = step(work.as_mut()).await {
+            if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
                 return done;
             }
             drop(turn);
@@ -52,17 +47,6 @@ impl Turns {
     pub(super) async fn hold(&self) -> tokio::sync::OwnedSemaphorePermit {
         self.0.clone().acquire_many_owned(TURNS as u32).await.unwrap()
     }
-}
-
-/// Polls once.
-async fn step<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    poll_fn(|cx| {
-        Poll::Ready(match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Some(done),
-            Poll::Pending => None,
-        })
-    })
-    .await
 }
 
 /// Until the task is polled again: what was polled before has its waker.
