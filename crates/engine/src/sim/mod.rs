@@ -4,6 +4,7 @@
 //! For tests, benches and fuzzing; nothing of the daemon uses it.
 
 mod client;
+pub mod codec;
 mod link;
 mod media;
 
