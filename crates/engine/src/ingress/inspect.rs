@@ -94,7 +94,7 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
     meta.end = meta.marker;
     if let Some(codec) = codec {
         meta.keyframes_known = true;
-        if let Some(info) = codec::inspect(codec, payload, meta.marker) {
+        if let Some(info) = codec::read(codec, payload, meta.marker) {
             meta.keyframe = info.keyframe;
             (meta.end, meta.layers, meta.numbers) = (info.end, info.layers, info.numbers);
             shown.resolution = info.resolution;

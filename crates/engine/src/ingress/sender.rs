@@ -162,7 +162,8 @@ impl Stream {
             self.top = inspect::top(heights);
         }
         meta.top = self.top;
-        let layered = meta.layers != FrameLayers::WHOLE || shown.heights.is_some();
+        let FrameLayers { spatial, temporal, .. } = meta.layers;
+        let layered = spatial > 0 || temporal > 0 || shown.heights.is_some();
         if !layered && self.layers.is_none() {
             return (shown.resolution, false);
         }

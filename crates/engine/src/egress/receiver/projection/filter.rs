@@ -1,8 +1,8 @@
 //! Which frames of an encoding with layers a receiver gets. It needs to know no codec: a frame says which
-//! targets include it and which become decodable with it ([`FrameLayers`]), and the filter follows which
+//! targets include it and which become decodable with it ([`FrameLayers`](rialto_rtp::codec::FrameLayers)), and the filter follows which
 //! targets are intact at this receiver: everything that they need was forwarded.
 
-use rialto_rtp::codec::{FrameLayers, MAX_SPATIAL, MAX_TEMPORAL, Targets};
+use rialto_rtp::codec::{MAX_SPATIAL, MAX_TEMPORAL, Targets};
 
 use crate::ingress::PacketMeta;
 
@@ -168,13 +168,13 @@ impl Filter {
         self.top = meta.top;
         let begins = self.picture != Some(meta.timestamp);
         self.picture = Some(meta.timestamp);
-        let decodable = layers.is_independent() || layers.needs.meets(self.intact);
+        let opens = layers.opens(self.intact);
         if begins && (self.current != self.target || meta.keyframe) {
-            self.change(layers, decodable, meta.keyframe);
+            self.change(self.intact | opens, meta.keyframe);
         }
-        let taken = decodable && self.current.below(self.top).is_in(layers.present);
+        let taken = layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
         if taken {
-            self.intact |= layers.switch;
+            self.intact |= opens;
         } else {
             self.intact &= !layers.present;
         }
@@ -185,10 +185,10 @@ impl Filter {
         taken
     }
 
-    /// Goes as near to the target as is possible at the beginning of a picture.
-    fn change(&mut self, layers: &FrameLayers, decodable: bool, keyframe: bool) {
+    /// Goes as near to the target as is possible at the beginning of a picture. `reach`: what can be decoded
+    /// from here on.
+    fn change(&mut self, reach: Targets, keyframe: bool) {
         let (current, target) = (self.current.below(self.top), self.target.below(self.top));
-        let reach = if decodable { self.intact | layers.switch } else { self.intact };
         // All layers of a keyframe's picture can be had, and those above the first come behind it.
         if keyframe || current == target || target.is_in(reach) {
             self.current = self.target;
