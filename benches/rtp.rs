@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rialto_rtp::codec::{VideoCodec, inspect, vp8::Vp8};
+use rialto_rtp::codec::{Shift, VideoCodec, read};
 use rialto_rtp::rtcp::{Arrival, Rtcp, RtcpPackets, RtcpWriter};
 use rialto_rtp::{ExtSeq, ExtWriter, RtpHeader, Seq, header, write_header};
 use webrtc_util::marshal::{Marshal, Unmarshal};
@@ -32,9 +32,9 @@ fn rewrite(out: &mut [u8], payload: &[u8], n: u64) -> usize {
     let start = fixed + writer.finish();
     let end = start + payload.len();
     out[start..end].copy_from_slice(payload);
-    if let Some(vp8) = Vp8::parse(payload) {
-        vp8.write_picture_id(&mut out[start..end], n as u16);
-        vp8.write_tl0_pic_idx(&mut out[start..end], n as u8);
+    if let Some(info) = read(VideoCodec::Vp8, payload, true) {
+        let shift = Shift { picture_id: n as u16, tl0: n as u8, frame_number: 0 };
+        info.numbers.patch(&mut out[start..end], shift);
     }
     end
 }
@@ -71,7 +71,7 @@ fn rtp(c: &mut Criterion) {
     });
     let header = RtpHeader::parse(&packet).unwrap();
     group.bench_function("vp8 descriptor", |b| {
-        b.iter(|| inspect(VideoCodec::Vp8, black_box(&packet[header.len..]), true));
+        b.iter(|| read(VideoCodec::Vp8, black_box(&packet[header.len..]), true));
     });
     group.finish();
 }

@@ -9,7 +9,7 @@
 
 use crate::{
     ExtWriter, ExtensionBlock, Kind, RtpHeader,
-    codec::{VideoCodec, av1, inspect, vp8, vp9},
+    codec::{VideoCodec, dd, read, vp8, vp9},
     demux, ext,
     rtcp::{Rtcp, RtcpPackets},
     rtx,
@@ -104,7 +104,7 @@ pub fn rtcp(data: &[u8]) {
 
 /// A VP8 descriptor lies in the payload and keeps its shape when it is rewritten.
 pub fn vp8(data: &[u8]) {
-    let _ = inspect(VideoCodec::Vp8, data, true);
+    let _ = read(VideoCodec::Vp8, data, true);
     let Some(before) = vp8::Vp8::parse(data) else { return };
     assert!(before.len <= data.len());
     let mut copy = data.to_vec();
@@ -119,7 +119,7 @@ pub fn vp8(data: &[u8]) {
 
 /// A VP9 descriptor lies in the payload.
 pub fn vp9(data: &[u8]) {
-    let _ = inspect(VideoCodec::Vp9, data, true);
+    let _ = read(VideoCodec::Vp9, data, true);
     if let Some(vp9) = vp9::Vp9::parse(data) {
         assert!(vp9.len <= data.len());
     }
@@ -127,11 +127,11 @@ pub fn vp9(data: &[u8]) {
 
 /// H.264 has nothing to hold but that it ends.
 pub fn h264(data: &[u8]) {
-    let _ = inspect(VideoCodec::H264, data, true);
+    let _ = read(VideoCodec::H264, data, true);
 }
 
 /// An AV1 payload or dependency descriptor is read whenever it is long enough.
 pub fn av1(data: &[u8]) {
-    assert_eq!(inspect(VideoCodec::Av1, data, true).is_some(), !data.is_empty());
-    assert_eq!(av1::DependencyDescriptor::parse(data).is_some(), data.len() >= 3);
+    assert_eq!(read(VideoCodec::Av1, data, true).is_some(), !data.is_empty());
+    assert_eq!(dd::DependencyDescriptor::parse(data).is_some(), data.len() >= 3);
 }

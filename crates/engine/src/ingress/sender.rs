@@ -15,7 +15,7 @@ use rialto_media::{
 };
 use rialto_rtp::{
     self as rtp, RtpHeader,
-    codec::{self, Resolution, VideoCodec, av1::DependencyDescriptor, vp8::Vp8},
+    codec::{self, Resolution, VideoCodec, dd::DependencyDescriptor, vp8::Vp8},
 };
 use rialto_srtp::{RxContext, RxStream, SrtpError};
 use slotmap::SlotMap;
@@ -755,7 +755,7 @@ fn inspect(
         meta.vp8 = vp8_place(&vp8);
         vp8.resolution
     } else {
-        let info = codec::inspect(codec, payload, meta.marker)?;
+        let info = codec::read(codec, payload, meta.marker)?;
         meta.keyframe = info.keyframe;
         info.resolution
     };

@@ -8,7 +8,7 @@ use std::{
 use rialto_media::{
     Codec, EncodingSpec, Extension, MediaParams, MediaType, Mid, PayloadType, SourceSpec,
 };
-use rialto_rtp::{ExtWriter, Seq, codec::av1::DependencyDescriptor, ext::ExtError, header, rtx};
+use rialto_rtp::{ExtWriter, Seq, codec::dd::DependencyDescriptor, ext::ExtError, header, rtx};
 
 /// Time between two frames of a video source.
 pub const VIDEO_INTERVAL: Duration = Duration::from_millis(33);
