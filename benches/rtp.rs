@@ -4,12 +4,17 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rialto_rtp::codec::{Shift, VideoCodec, read};
+use rialto_rtp::codec::{Shift, VideoCodec, dd::DependencyReader, read};
 use rialto_rtp::rtcp::{Arrival, Rtcp, RtcpPackets, RtcpWriter};
 use rialto_rtp::{ExtSeq, ExtWriter, RtpHeader, Seq, header, write_header};
 use webrtc_util::marshal::{Marshal, Unmarshal};
 
 const PAYLOAD_LEN: usize = 1100;
+
+/// The dependency descriptor of a keyframe with two temporal layers, and of a frame of the upper one.
+const STRUCTURE: [u8; 15] =
+    [0xfe, 0x00, 0x00, 0x87, 0xc1, 0x1e, 0xa8, 0x51, 0x41, 0x00, 0x94, 0x05, 0x9c, 0x09, 0xfc];
+const KNOWN_TEMPLATE: [u8; 3] = [0xc0, 0x00, 0x01];
 
 /// A packet as a browser sends it: MID, transport-wide sequence number, send time, VP8.
 fn packet() -> Vec<u8> {
@@ -72,6 +77,13 @@ fn rtp(c: &mut Criterion) {
     let header = RtpHeader::parse(&packet).unwrap();
     group.bench_function("vp8 descriptor", |b| {
         b.iter(|| read(VideoCodec::Vp8, black_box(&packet[header.len..]), true));
+    });
+    let mut reader = DependencyReader::default();
+    group.bench_function("dependency descriptor/structure", |b| {
+        b.iter(|| reader.read(black_box(&STRUCTURE)).unwrap());
+    });
+    group.bench_function("dependency descriptor/known template", |b| {
+        b.iter(|| reader.read(black_box(&KNOWN_TEMPLATE)).unwrap().layers.unwrap());
     });
     group.finish();
 }

@@ -316,6 +316,7 @@ mod tests {
                         for_upper: false,
                         upon_lower: false,
                         key,
+                        up: false,
                     };
                     (frame, inspect(&[first, 0]).unwrap().layers())
                 })

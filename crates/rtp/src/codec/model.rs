@@ -21,6 +21,8 @@ pub(super) struct Coded {
     pub(super) upon_lower: bool,
     /// It is of a picture that starts a sequence: nothing in it depends on anything before.
     pub(super) key: bool,
+    /// No later frame of a higher temporal layer depends on one of such a layer before this frame.
+    pub(super) up: bool,
 }
 
 /// A receiver, and which frames were forwarded to it.
@@ -123,12 +125,13 @@ pub(super) enum InterLayer {
     Off,
 }
 
-/// The pattern of one scalability mode: temporal layers are dyadic, upper ones depend on the lower ones of
-/// the same period only.
+/// The pattern of one scalability mode, with dyadic temporal layers. libwebrtc's upper layers depend on frames
+/// of the same period only. When `chained`, T1 depends on the T1 before too, but for a period now and then.
 pub(super) struct Svc {
     spatial: u8,
     temporal: u8,
     mode: InterLayer,
+    chained: bool,
     /// Spatial layers that are sent now.
     active: u8,
     position: usize,
@@ -138,11 +141,12 @@ pub(super) struct Svc {
 }
 
 impl Svc {
-    pub(super) fn new(spatial: u8, temporal: u8, mode: InterLayer) -> Self {
+    pub(super) fn new(spatial: u8, temporal: u8, mode: InterLayer, chained: bool) -> Self {
         Self {
             spatial,
             temporal,
             mode,
+            chained,
             active: spatial,
             position: 0,
             newest: [[None; 2]; 4],
@@ -178,11 +182,12 @@ impl Svc {
                 self.newest = [[None; 2]; 4];
                 self.position = 1;
             }
-            self.picture(temporal, key);
+            let up = temporal > 0 || key || !self.chained || random.below(4) == 0;
+            self.picture(temporal, key, up);
         }
     }
 
-    fn picture(&mut self, temporal: u8, key: bool) {
+    fn picture(&mut self, temporal: u8, key: bool, up: bool) {
         let predicted = match self.mode {
             InterLayer::On => true,
             InterLayer::OnKey => key,
@@ -197,14 +202,15 @@ impl Svc {
                 *of_layer = [None; 2];
                 continue;
             }
-            if temporal == 0 {
+            if temporal == 0 && up {
                 of_layer[1] = None;
             }
             let own = match (temporal, *of_layer) {
-                (2, [t0, t1]) if second_t2 => t1.or(t0),
-                (_, [t0, _]) => t0,
+                (2, [t0, t1]) if second_t2 => [t1.or(t0), None],
+                (1, t0_and_t1) => t0_and_t1,
+                (_, [t0, _]) => [t0, None],
             };
-            if temporal > 0 && own.is_none() {
+            if temporal > 0 && of_layer[0].is_none() {
                 continue;
             }
             let below = lower.filter(|_| predicted);
@@ -215,11 +221,12 @@ impl Svc {
             self.frames.push(Coded {
                 spatial,
                 temporal,
-                refs: own.into_iter().chain(below).collect(),
+                refs: own.into_iter().flatten().chain(below).collect(),
                 starts_picture: lower.is_none(),
                 for_upper: predicted && spatial + 1 < self.spatial,
                 upon_lower: below.is_some(),
                 key,
+                up,
             });
             lower = Some(index);
         }

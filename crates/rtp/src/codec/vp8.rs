@@ -398,6 +398,7 @@ mod tests {
                     for_upper: false,
                     upon_lower: false,
                     key,
+                    up: false,
                 };
                 (frame, self::layers(temporal, temporal > 0 && from == [0], key))
             })
