@@ -1,9 +1,4 @@
 //! Numbers in a payload descriptor that run from frame to frame, and how a copy of the packet gets others.
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::arithmetic_side_effects,
-    reason = "offsets in one payload, each checked against its length when it is used"
-)]
 
 /// Where a payload descriptor holds its running numbers, and what they are. VP8 (RFC 7741 section 4.2) and
 /// VP9 (RFC 9628 section 4.2) have the same two.

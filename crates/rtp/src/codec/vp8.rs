@@ -5,7 +5,22 @@
     reason = "offsets in one payload, each checked against its length when it is used"
 )]
 
-use super::{Resolution, RunningNumbers};
+use super::{FrameInfo, FrameLayers, Resolution, RunningNumbers, Targets};
+
+/// What a packet says about its frame.
+#[inline]
+pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
+    let vp8 = Vp8::parse(payload)?;
+    Some(FrameInfo {
+        keyframe: vp8.keyframe,
+        start: vp8.starts_frame(),
+        end: marker,
+        layers: vp8.layers(),
+        numbers: vp8.numbers(),
+        heights: None,
+        resolution: vp8.resolution,
+    })
+}
 
 /// A field and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +124,30 @@ impl Vp8 {
         numbers
     }
 
+    /// The frame's layers: temporal ones only (section 4.2). Spatial layers are encodings of their own, so
+    /// that any target of a temporal layer stands for it.
+    ///
+    /// The Y bit says that a frame depends on base frames alone, and that no later frame depends on upper
+    /// frames before it. Encoders set it too where frames of other upper layers still depend on older ones
+    /// (libwebrtc with four layers). So it opens its own layer only, and only on top of a whole layer below
+    /// it: a receiver goes up one layer at a time.
+    #[inline]
+    pub fn layers(&self) -> FrameLayers {
+        if self.keyframe {
+            return FrameLayers::WHOLE;
+        }
+        let Some(Temporal { tid: temporal @ 1.., sync }) = self.temporal else {
+            return FrameLayers::DELTA;
+        };
+        let present = Targets::from(0, temporal);
+        let (needs, switch) = if sync {
+            (present | Targets::of_temporal(temporal - 1), Targets::of_temporal(temporal))
+        } else {
+            (present, Targets::NONE)
+        };
+        FrameLayers { temporal, present, needs, switch, ..FrameLayers::DELTA }
+    }
+
     /// The bytes after X, L, T and K: whatever the second byte says is present.
     #[inline]
     fn parse_extension(&mut self, payload: &[u8]) -> Option<()> {
@@ -197,7 +236,9 @@ impl Vp8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::model::{self, Coded, Random};
     use super::*;
+    use proptest::prelude::*;
 
     /// RFC 7741 section 4.2: all fields, and a keyframe of 1280 by 720 behind them.
     const FULL: [u8; 16] = [
@@ -256,5 +297,121 @@ mod tests {
         assert_eq!(Vp8::parse(&narrow).unwrap().picture_id.unwrap().value, 1);
         assert!(!vp8.write_tl0_pic_idx(&mut narrow, 1));
         assert!(!vp8.write_picture_id(&mut [], 1));
+    }
+
+    /// A descriptor with a temporal layer and the Y bit, and a frame behind it.
+    fn packet(temporal: u8, sync: bool, keyframe: bool) -> [u8; 5] {
+        let layer = temporal << 6 | u8::from(sync) << 5;
+        [0x90, 0x20, layer, u8::from(!keyframe), 0]
+    }
+
+    fn layers(temporal: u8, sync: bool, keyframe: bool) -> FrameLayers {
+        read(&packet(temporal, sync, keyframe), true).unwrap().layers
+    }
+
+    #[test]
+    fn layers_of_a_frame() {
+        assert_eq!(layers(0, false, true), FrameLayers::WHOLE);
+        assert_eq!(layers(0, false, false), FrameLayers::DELTA);
+        assert_eq!(layers(0, true, false), FrameLayers::DELTA, "Y means nothing in the base layer");
+        let plain = layers(2, false, false);
+        assert_eq!((plain.temporal, plain.present), (2, Targets::from(0, 2)));
+        assert!(!plain.is_decodable(Targets::of_temporal(1)) && plain.switch.is_empty());
+        let sync = layers(2, true, false);
+        assert!(!sync.is_decodable(Targets::of_temporal(0)), "one layer at a time");
+        assert_eq!(sync.opens(Targets::one(0, 1)), Targets::of_temporal(2));
+    }
+
+    #[test]
+    fn a_frame_without_layers_depends_on_the_one_before() {
+        // N, with and without the extension; a keyframe; a later partition of it.
+        assert_eq!(read(&[0x30, 1], true).unwrap().layers, FrameLayers::DELTA);
+        assert_eq!(read(&[0x90, 0x80, 0x12, 1], true).unwrap().layers, FrameLayers::DELTA);
+        assert_eq!(read(&[0x10, 0], true).unwrap().layers, FrameLayers::WHOLE);
+        let later = read(&[0x00, 0], true).unwrap();
+        assert!(!later.start && !later.keyframe);
+        let present = |layers: FrameLayers| (layers.spatial, layers.temporal, layers.present);
+        assert_eq!(present(later.layers), present(FrameLayers::WHOLE));
+    }
+
+    /// Buffers of the frames of a period: which temporal layer they are, which buffers they depend on (0 to
+    /// 2), and which one they replace. As libwebrtc has them for 2, 3 and 4 layers.
+    fn pattern(layers: u8) -> &'static [(u8, &'static [usize], Option<usize>)] {
+        const BASE: (u8, &[usize], Option<usize>) = (0, &[0], Some(0));
+        match layers {
+            2 => &[BASE, (1, &[0], Some(1)), BASE, (1, &[0, 1], None)],
+            3 => &[
+                BASE,
+                (2, &[0], None),
+                (1, &[0], Some(1)),
+                (2, &[0, 1], None),
+                BASE,
+                (2, &[0, 1], None),
+                (1, &[0, 1], Some(1)),
+                (2, &[0, 1], None),
+            ],
+            _ => &[
+                BASE,
+                (3, &[0], None),
+                (2, &[0], Some(2)),
+                (3, &[0, 2], None),
+                (1, &[0], Some(1)),
+                (3, &[0, 1, 2], None),
+                (2, &[0, 1, 2], Some(2)),
+                (3, &[0, 1, 2], None),
+                BASE,
+                (3, &[0, 1, 2], None),
+                (2, &[0, 1, 2], Some(2)),
+                (3, &[0, 1, 2], None),
+                (1, &[0, 1], Some(1)),
+                (3, &[0, 1, 2], None),
+                (2, &[0, 1, 2], Some(2)),
+                (3, &[0, 1, 2], None),
+            ],
+        }
+    }
+
+    fn coded(layers: u8, count: usize, random: &mut Random) -> Vec<(Coded, FrameLayers)> {
+        let pattern = pattern(layers);
+        let mut buffers = [0; 3];
+        let mut position = 0;
+        (0..count)
+            .map(|n| {
+                let key = n == 0 || random.below(80) == 0;
+                if key {
+                    position = 0;
+                }
+                let (temporal, from, replaced) = pattern[position % pattern.len()];
+                position += 1;
+                let mut refs: Vec<_> = from.iter().map(|buffer| buffers[*buffer]).collect();
+                if key {
+                    refs.clear();
+                    buffers = [n; 3];
+                } else if let Some(replaced) = replaced {
+                    buffers[replaced] = n;
+                }
+                let frame = Coded {
+                    spatial: 0,
+                    temporal,
+                    refs,
+                    starts_picture: true,
+                    for_upper: false,
+                    upon_lower: false,
+                    key,
+                    up: false,
+                };
+                (frame, self::layers(temporal, temporal > 0 && from == [0], key))
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_forwarded_frame_lacks_a_reference(seed: u64, layers in 2u8..=4) {
+            let mut random = Random::new(seed);
+            let frames = coded(layers, 400, &mut random);
+            // A layer opens once in a period, of up to 16 frames.
+            model::run(&frames, (1, layers), random, Some(64));
+        }
     }
 }

@@ -440,17 +440,3 @@ proptest! {
         model::run(&frames, (spatial, temporal), random, within);
     }
 }
-
-#[test]
-fn scratch() {
-    let t = two_temporal(); let sp = two_spatial();
-    let show = |n: &str, v: Vec<Vec<u8>>| println!("CORPUS {n} {}", v.iter().map(|d| format!("{:02x}{}", d.len(), d.iter().map(|b| format!("{b:02x}")).collect::<String>())).collect::<String>());
-    show("temporal", vec![t.frame(0,&t.templates[0],true,None), t.frame(1,&t.templates[2],false,None), t.frame(2,&t.templates[1],false,None)]);
-    show("spatial-active", vec![sp.frame(65535,&sp.templates[1],true,Some(1)), sp.frame(0,&sp.templates[3],false,None), sp.frame(1,&sp.templates[0],false,Some(3))]);
-    show("custom", vec![t.frame(0,&t.templates[0],true,None), t.frame(1,&template(0,1,"-S",&[3000,17,2]),false,Some(1))]);
-    show("replaced", vec![t.frame(10,&t.templates[0],true,None), sp.frame(20,&sp.templates[1],true,None), t.frame(15,&t.templates[1],false,None), sp.frame(21,&sp.templates[2],false,None)]);
-    let big = Layout { first_id: 3, templates: (0..64u8).map(|n| template(n/16, n%16/2, &"S".repeat(3), &[])).collect(), chains: 2, sizes: vec![] };
-    show("largest", vec![big.frame(0,&big.templates[0],true,None)]);
-    show("unknown", vec![t.frame(10,&t.templates[1],false,None), t.frame(11,&template(0,1,"-S",&[3]),false,Some(1))]);
-    let e = t.frame(0,&t.templates[0],true,None); show("cut", vec![e[..9].to_vec(), e[..2].to_vec()]);
-}
