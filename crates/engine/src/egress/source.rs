@@ -30,6 +30,10 @@ use crate::{
     slots::{EndpointSlot, OutStreamSlot, SubscriberSlot},
 };
 
+/// Height of the lowest spatial layer while nothing is known of any, pixels; each further one has twice as
+/// much.
+const LOWEST: u16 = 180;
+
 /// A feed is flushed early when so many packets wait in one ring.
 const FLUSH_AT: u64 = 32;
 
@@ -257,7 +261,8 @@ impl Feed {
         Some(LayerId { encoding, spatial, temporal })
     }
 
-    /// The height of a spatial layer, pixels: as told, or as it follows from that of the encoding.
+    /// The height of a spatial layer, pixels: as told, or as it follows from that of the encoding; 0: not
+    /// known, and there is but one.
     pub fn layer_height(&self, encoding: u8, spatial: u8) -> u16 {
         let layers = self.layers_of(encoding);
         let told = layers.heights.get(usize::from(spatial)).copied().unwrap_or(0);
@@ -265,8 +270,11 @@ impl Feed {
             return told;
         }
         let all = self.heights.get(usize::from(encoding)).copied().unwrap_or(0);
-        let below = layers.top().0.saturating_sub(spatial);
-        all.checked_shr(below.into()).unwrap_or(0)
+        let (top, _) = layers.top();
+        match all {
+            0 if top > 0 => LOWEST.checked_shl(spatial.into()).unwrap_or(u16::MAX),
+            _ => all.checked_shr(top.saturating_sub(spatial).into()).unwrap_or(0),
+        }
     }
 
     /// What a layer costs.

@@ -35,6 +35,9 @@ const MAX_WAIT_MS: u32 = 1_000;
 /// When another encoding's keyframe waits behind it, video that waited longer is left out.
 const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 
+/// Packets among which a switch looks for such as came before the first of their keyframe.
+const LOOK_BACK: u64 = 32;
+
 /// A packet that will leave.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Planned {
@@ -72,12 +75,28 @@ impl Planner<'_> {
                 break;
             }
             if let Some((meta, _)) = ring.get(next) {
+                let before = self.s.projection.current();
                 self.packet(encoding, next, meta);
+                if self.s.projection.current() != before {
+                    self.overtaken(encoding, ring, next, meta);
+                }
             }
             next += 1;
         }
         set_next(self.s, encoding, next);
         waits
+    }
+
+    /// A switch has just happened at the packet `at`: of its frame, the packets that came before it are
+    /// good now.
+    #[cold]
+    fn overtaken(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, first: &PacketMeta) {
+        for place in at.saturating_sub(LOOK_BACK)..at {
+            let Some((meta, _)) = ring.get(place) else { continue };
+            if meta.timestamp == first.timestamp && meta.index > first.index {
+                self.packet(encoding, place, meta);
+            }
+        }
     }
 
     #[inline]
