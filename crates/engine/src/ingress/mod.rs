@@ -1,7 +1,10 @@
 //! Per sender: receive state, NACK, TWCC feedback, keyframe requests, audio level.
 
 mod frames;
+
+mod inspect;
 pub mod keyframe;
+pub mod layers;
 mod level;
 mod meta;
 pub mod nack;
@@ -15,7 +18,7 @@ mod stats;
 pub mod twcc;
 
 pub use level::LoudestLevel;
-pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta, Vp8Place};
+pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta};
 pub use seen::SeenWindow;
 pub use sender::{
     Accepted, Context, LocalSource, MAX_CNAME, Sender, Stream, cname_text, drop_reason,

@@ -96,6 +96,8 @@ impl Planner<'_> {
             let waited = self.clock.now_ms.wrapping_sub(meta.arrival_ms);
             self.paced.record(Duration::from_millis(waited.into()));
         }
+        let empty = PacketMeta::default();
+        let meta = if projected.filler { &empty } else { meta };
         let len = FIXED_LEN
             + sources_len(meta)
             + extension_len(meta, self.tables, s.terms.mid.as_ref(), self.link.is_some())
@@ -192,7 +194,14 @@ mod tests {
     use crate::egress::wire::Shift;
 
     fn planned(lens: &[u16]) -> Vec<(u16, u8)> {
-        let projected = Projected { index: 0, timestamp: 0, shift: Shift::default() };
+        let projected = Projected {
+            index: 0,
+            timestamp: 0,
+            shift: Shift::default(),
+            dropped: 0,
+            marker: false,
+            filler: false,
+        };
         let mut all: Vec<_> = lens
             .iter()
             .map(|len| Planned {

@@ -244,12 +244,15 @@ impl<O: Outbox> Poll<'_, O> {
         let Some((mut to, s, link)) = Target::new(e, p.stream) else { return };
         let ring = self.feeds.get(p.feed).and_then(|f| f.ring(p.encoding));
         let Some((meta, packet)) = ring.and_then(|r| r.get(p.ring)) else { return };
-        let Projected { index, timestamp, shift } = p.projected;
+        let Projected { index, timestamp, shift, dropped, marker, filler } = p.projected;
+        let empty = PacketMeta::default();
+        let meta = if filler { &empty } else { meta };
         let outgoing = Outgoing {
             index,
             timestamp,
             ssrc: s.ssrc,
             payload_type: p.payload_type,
+            marker,
             padding: p.padding,
             shift,
             original: None,
@@ -269,13 +272,15 @@ impl<O: Outbox> Poll<'_, O> {
         s.packets = s.packets.wrapping_add(1);
         s.octets = s.octets.wrapping_add(u32::from(meta.payload_len));
         s.interval_bytes += len as u64;
-        if s.is_video() {
+        if s.is_video() && !filler {
             let sent = Sent {
                 index,
                 ring: p.ring as u32,
                 timestamp_delta: timestamp.wrapping_sub(meta.timestamp),
                 at_ms: self.clock.now_ms,
                 shift,
+                dropped,
+                marker,
                 encoding: p.encoding,
                 padding: p.padding,
                 stamp,
@@ -320,6 +325,7 @@ impl<O: Outbox> Poll<'_, O> {
             timestamp: meta.timestamp.wrapping_add(sent.timestamp_delta),
             ssrc: s.ssrc,
             payload_type: 0,
+            marker: sent.marker,
             padding: sent.padding,
             shift: sent.shift,
             original: None,
@@ -414,6 +420,7 @@ impl<O: Outbox> Poll<'_, O> {
             timestamp: 0,
             ssrc: s.rtx_ssrc?,
             payload_type,
+            marker: false,
             padding: PADDING,
             shift: Shift::default(),
             original: None,
