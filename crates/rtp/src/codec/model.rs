@@ -81,9 +81,10 @@ pub(super) fn run(
 ) {
     for _ in 0..4 {
         let mut receiver = Receiver::default();
+        let seldom = if within.is_some() { 30 } else { 10 };
         let (mut wanted, mut since) = ((0, 0), 0);
         for (n, (frame, masks)) in frames.iter().enumerate() {
-            if frame.starts_picture && random.below(30) == 0 {
+            if frame.starts_picture && random.below(seldom) == 0 {
                 wanted = (random.below(layers.0), random.below(layers.1));
                 since = n;
             }
@@ -172,7 +173,7 @@ impl Svc {
             let order = self.order();
             let temporal = order[self.position % order.len()];
             self.position += 1;
-            if temporal == 0 && random.below(20) == 0 {
+            if temporal == 0 && random.below(8) == 0 {
                 let active = 1 + random.below(self.spatial);
                 // With prediction in keyframes only, a layer comes back with a keyframe.
                 key |= self.mode == InterLayer::OnKey && active > self.active;
