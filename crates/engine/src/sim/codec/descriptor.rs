@@ -178,7 +178,7 @@ impl Structure {
         }
         w.put_one_of(self.chains as u32, self.targets as u32 + 1);
         if self.chains > 0 {
-            self.protected.iter().for_each(|chain| w.put_one_of(*chain, self.chains as u32 + 1));
+            self.protected.iter().for_each(|chain| w.put_one_of(*chain, self.chains as u32));
             for diff in self.templates.iter().flat_map(|t| &t.chains) {
                 w.put(*diff, 4);
             }
@@ -214,7 +214,7 @@ impl Structure {
         }
         let chains = r.take_one_of(targets as u32 + 1)? as usize;
         let protected = (0..if chains > 0 { targets } else { 0 })
-            .map(|_| r.take_one_of(chains as u32 + 1))
+            .map(|_| r.take_one_of(chains as u32))
             .collect::<Option<Vec<_>>>()?;
         let mut templates = Vec::new();
         for (((spatial, temporal), dtis), fdiffs) in layers.iter().copied().zip(dtis).zip(fdiffs) {
