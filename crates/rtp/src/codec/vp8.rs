@@ -1,7 +1,6 @@
 //! The VP8 payload descriptor and header (RFC 7741 sections 4.2 and 4.3).
 #![expect(
     clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
     reason = "offsets in one payload, each checked against its length when it is used"
 )]
 
@@ -16,30 +15,10 @@ pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
         start: vp8.starts_frame(),
         end: marker,
         layers: vp8.layers(),
-        numbers: vp8.numbers(),
+        numbers: vp8.numbers,
         heights: None,
         resolution: vp8.resolution,
     })
-}
-
-/// A field and where it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Field<T> {
-    /// Offset in the payload.
-    pub offset: usize,
-    /// The value.
-    pub value: T,
-}
-
-/// A picture id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PictureId {
-    /// Offset in the payload.
-    pub offset: usize,
-    /// The value: 15 bits when `wide`, else 7.
-    pub value: u16,
-    /// It takes two bytes.
-    pub wide: bool,
 }
 
 /// The temporal layer of a packet.
@@ -62,10 +41,8 @@ pub struct Vp8 {
     pub partition: u8,
     /// The N bit: no other frame depends on this one.
     pub non_reference: bool,
-    /// The picture id, if present.
-    pub picture_id: Option<PictureId>,
-    /// The running index of base layer frames, if present.
-    pub tl0_pic_idx: Option<Field<u8>>,
+    /// The picture id, and the running index of base layer frames.
+    pub numbers: RunningNumbers,
     /// The temporal layer, if present.
     pub temporal: Option<Temporal>,
     /// The temporal key frame index, if present.
@@ -86,8 +63,7 @@ impl Vp8 {
             partition_start: first & 0x10 != 0,
             partition: first & 0x07,
             non_reference: first & 0x20 != 0,
-            picture_id: None,
-            tl0_pic_idx: None,
+            numbers: RunningNumbers { dense: true, ..RunningNumbers::default() },
             temporal: None,
             key_idx: None,
             keyframe: false,
@@ -106,22 +82,6 @@ impl Vp8 {
     #[inline]
     pub const fn starts_frame(&self) -> bool {
         self.partition_start && self.partition == 0
-    }
-
-    /// The numbers that run from frame to frame.
-    #[inline]
-    pub fn numbers(&self) -> RunningNumbers {
-        let mut numbers = RunningNumbers { dense: true, ..RunningNumbers::default() };
-        if let Some(id) = self.picture_id {
-            numbers.picture_id_at = id.offset as u8;
-            numbers.picture_id_bits = if id.wide { 15 } else { 7 };
-            numbers.picture_id = id.value;
-        }
-        if let Some(tl0) = self.tl0_pic_idx {
-            numbers.tl0_at = tl0.offset as u8;
-            numbers.tl0 = tl0.value;
-        }
-        numbers
     }
 
     /// The frame's layers: temporal ones only (section 4.2). Spatial layers are encodings of their own, so
@@ -154,19 +114,10 @@ impl Vp8 {
         let present = *payload.get(1)?;
         let mut at = 2;
         if present & 0x80 != 0 {
-            let high = *payload.get(at)?;
-            let wide = high & 0x80 != 0;
-            let value = if wide {
-                u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?])
-            } else {
-                u16::from(high)
-            };
-            self.picture_id = Some(PictureId { offset: at, value, wide });
-            at += if wide { 2 } else { 1 };
+            at = self.numbers.read_picture_id(payload, at)?;
         }
         if present & 0x40 != 0 {
-            self.tl0_pic_idx = Some(Field { offset: at, value: *payload.get(at)? });
-            at += 1;
+            at = self.numbers.read_tl0(payload, at)?;
         }
         if present & 0x30 != 0 {
             let byte = *payload.get(at)?;
@@ -199,43 +150,11 @@ impl Vp8 {
             });
         }
     }
-
-    /// Overwrites the picture id in `payload`, in as many bytes as it has there. False, and no
-    /// change, when this descriptor has none or `payload` is not its packet.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "seven bits, masked")]
-    pub fn write_picture_id(&self, payload: &mut [u8], value: u16) -> bool {
-        let Some(id) = self.picture_id else { return false };
-        let Some(field) = payload.get_mut(id.offset..) else { return false };
-        match field {
-            [high, low, ..] if id.wide => {
-                [*high, *low] = (value | 0x8000).to_be_bytes();
-                true
-            }
-            [byte, ..] if !id.wide => {
-                *byte = value as u8 & 0x7f;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Overwrites the base layer index in `payload`. False, and no change, when there is none.
-    #[inline]
-    pub fn write_tl0_pic_idx(&self, payload: &mut [u8], value: u8) -> bool {
-        let field = self.tl0_pic_idx.and_then(|field| payload.get_mut(field.offset));
-        match field {
-            Some(byte) => {
-                *byte = value;
-                true
-            }
-            None => false,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Shift;
     use super::super::model::{self, Coded, Random};
     use super::*;
     use proptest::prelude::*;
@@ -251,8 +170,10 @@ mod tests {
         let vp8 = Vp8::parse(&FULL).unwrap();
         assert_eq!(vp8.len, 6);
         assert!(vp8.starts_frame() && vp8.keyframe && !vp8.non_reference);
-        assert_eq!(vp8.picture_id, Some(PictureId { offset: 2, value: 0x1234, wide: true }));
-        assert_eq!(vp8.tl0_pic_idx, Some(Field { offset: 4, value: 0x56 }));
+        let numbers = vp8.numbers;
+        assert_eq!((numbers.picture_id_at, numbers.picture_id_bits), (2, 15));
+        assert_eq!((numbers.picture_id, numbers.tl0_at, numbers.tl0), (0x1234, 4, 0x56));
+        assert!(numbers.dense);
         assert_eq!(vp8.temporal, Some(Temporal { tid: 2, sync: true }));
         assert_eq!(vp8.key_idx, Some(7));
         assert_eq!(vp8.resolution, Some(Resolution { width: 0x500, height: 720 }));
@@ -284,19 +205,17 @@ mod tests {
     fn rewrites_in_place() {
         let mut payload = FULL;
         let vp8 = Vp8::parse(&payload).unwrap();
-        assert!(vp8.write_picture_id(&mut payload, 0x7fff));
-        assert!(vp8.write_tl0_pic_idx(&mut payload, 9));
+        vp8.numbers.patch(&mut payload, Shift { picture_id: 0x6dcc, tl0: 0xaf, frame_number: 9 });
         let again = Vp8::parse(&payload).unwrap();
-        assert_eq!(again.picture_id.unwrap().value, 0x7fff);
-        assert_eq!(again.tl0_pic_idx.unwrap().value, 9);
+        assert_eq!((again.numbers.picture_id, again.numbers.tl0), (0, 5), "both wrap");
         assert_eq!((again.len, again.temporal), (vp8.len, vp8.temporal));
 
         let mut narrow = [0x90, 0x80, 0x7f, 0x01];
         let vp8 = Vp8::parse(&narrow).unwrap();
-        assert!(vp8.write_picture_id(&mut narrow, 0x81));
-        assert_eq!(Vp8::parse(&narrow).unwrap().picture_id.unwrap().value, 1);
-        assert!(!vp8.write_tl0_pic_idx(&mut narrow, 1));
-        assert!(!vp8.write_picture_id(&mut [], 1));
+        let shift = Shift { picture_id: 2, tl0: 1, frame_number: 0 };
+        vp8.numbers.patch(&mut narrow, shift);
+        assert_eq!(narrow, [0x90, 0x80, 0x01, 0x01], "it has no index of base layer frames");
+        vp8.numbers.patch(&mut [], shift);
     }
 
     /// A descriptor with a temporal layer and the Y bit, and a frame behind it.

@@ -1,12 +1,10 @@
 //! The VP9 payload descriptor (RFC 9628 section 4.2).
 #![expect(
     clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
     reason = "offsets in one payload, each checked against its length when it is used"
 )]
 
 use super::super::be16;
-use super::vp8::{Field, PictureId};
 use super::{
     FrameInfo, FrameLayers, MAX_SPATIAL, MAX_TEMPORAL, Resolution, RunningNumbers, Targets,
 };
@@ -20,7 +18,7 @@ pub(super) fn read(payload: &[u8], _marker: bool) -> Option<FrameInfo> {
         start: vp9.begin,
         end: vp9.end,
         layers: vp9.layers(),
-        numbers: vp9.numbers(),
+        numbers: vp9.numbers,
         heights: vp9.heights,
         resolution: vp9.resolution,
     })
@@ -54,12 +52,10 @@ pub struct Vp9 {
     pub not_reference: bool,
     /// The F bit: the mode in which each frame lists what it depends on.
     pub flexible: bool,
-    /// The picture id, if present.
-    pub picture_id: Option<PictureId>,
+    /// The picture id, and the running index of base layer pictures.
+    pub numbers: RunningNumbers,
     /// The layer indices, if present.
     pub layer: Option<Layer>,
-    /// The running index of base layer pictures, if present.
-    pub tl0_pic_idx: Option<Field<u8>>,
     /// The packet carries a scalability structure.
     pub has_structure: bool,
     /// Size of the largest spatial layer in the scalability structure.
@@ -80,15 +76,14 @@ impl Vp9 {
             end: first & 0x04 != 0,
             not_reference: first & 0x01 != 0,
             flexible: first & 0x10 != 0,
-            picture_id: None,
+            numbers: RunningNumbers::default(),
             layer: None,
-            tl0_pic_idx: None,
             has_structure: first & 0x02 != 0,
             resolution: None,
             heights: None,
         };
         if first & 0x80 != 0 {
-            vp9.parse_picture_id(payload)?;
+            vp9.len = vp9.numbers.read_picture_id(payload, vp9.len)?;
         }
         if first & 0x20 != 0 {
             vp9.parse_layer(payload)?;
@@ -112,22 +107,6 @@ impl Vp9 {
     #[inline]
     fn is_independent(&self) -> bool {
         !self.inter_predicted && self.layer.is_none_or(|layer| !layer.inter_layer)
-    }
-
-    /// The numbers that run from picture to picture.
-    #[inline]
-    pub fn numbers(&self) -> RunningNumbers {
-        let mut numbers = RunningNumbers::default();
-        if let Some(id) = self.picture_id {
-            numbers.picture_id_at = id.offset as u8;
-            numbers.picture_id_bits = if id.wide { 15 } else { 7 };
-            numbers.picture_id = id.value;
-        }
-        if let Some(tl0) = self.tl0_pic_idx {
-            numbers.tl0_at = tl0.offset as u8;
-            numbers.tl0 = tl0.value;
-        }
-        numbers
     }
 
     /// The frame's layers, from the P, D, U and Z bits (section 4.2).
@@ -178,20 +157,6 @@ impl Vp9 {
     }
 
     #[inline]
-    fn parse_picture_id(&mut self, payload: &[u8]) -> Option<()> {
-        let offset = self.len;
-        let high = self.take(payload)?;
-        let wide = high & 0x80 != 0;
-        let value = if wide {
-            u16::from_be_bytes([high & 0x7f, self.take(payload)?])
-        } else {
-            u16::from(high)
-        };
-        self.picture_id = Some(PictureId { offset, value, wide });
-        Some(())
-    }
-
-    #[inline]
     fn parse_layer(&mut self, payload: &[u8]) -> Option<()> {
         let byte = self.take(payload)?;
         self.layer = Some(Layer {
@@ -201,8 +166,7 @@ impl Vp9 {
             inter_layer: byte & 0x01 != 0,
         });
         if !self.flexible {
-            let offset = self.len;
-            self.tl0_pic_idx = Some(Field { offset, value: self.take(payload)? });
+            self.len = self.numbers.read_tl0(payload, self.len)?;
         }
         Some(())
     }
@@ -271,14 +235,15 @@ mod tests {
         let vp9 = Vp9::parse(&payload).unwrap();
         assert_eq!(vp9.len, payload.len() - 1);
         assert!(vp9.starts_keyframe() && vp9.begin && !vp9.end);
-        assert_eq!(vp9.picture_id, Some(PictureId { offset: 1, value: 0x1234, wide: true }));
-        assert_eq!(vp9.tl0_pic_idx, Some(Field { offset: 4, value: 7 }));
+        let numbers = vp9.numbers;
+        assert_eq!((numbers.picture_id_at, numbers.picture_id_bits), (1, 15));
+        assert_eq!((numbers.picture_id, numbers.tl0_at, numbers.tl0), (0x1234, 4, 7));
         assert_eq!(vp9.resolution, Some(Resolution { width: 1280, height: 720 }));
         assert_eq!(vp9.heights, Some([180, 360, 720, 0]));
         let mut copy = payload;
         let shift = super::super::Shift { picture_id: 0x7000, tl0: 3, frame_number: 0 };
-        vp9.numbers().patch(&mut copy, shift);
-        let shifted = Vp9::parse(&copy).unwrap().numbers();
+        vp9.numbers.patch(&mut copy, shift);
+        let shifted = Vp9::parse(&copy).unwrap().numbers;
         assert_eq!((shifted.picture_id, shifted.tl0), (0x0234, 10));
         assert!(!shifted.dense);
         for len in 0..payload.len() - 1 {
@@ -303,7 +268,7 @@ mod tests {
         assert_eq!(Vp9::parse(&[0x50, 0x03, 0x02]).unwrap().len, 3);
         assert_eq!(Vp9::parse(&[0x50, 0x03, 0x03, 0x02]).unwrap().len, 4);
         assert_eq!(Vp9::parse(&[0x50, 0x03, 0x03, 0x03, 0x02]), None);
-        assert_eq!(Vp9::parse(&[0x70, 0x00, 0x02]).unwrap().tl0_pic_idx, None);
+        assert_eq!(Vp9::parse(&[0x70, 0x00, 0x02]).unwrap().numbers.tl0_at, 0);
     }
 
     #[test]
@@ -333,7 +298,7 @@ mod tests {
     fn a_frame_without_layers_depends_on_the_one_before() {
         assert_eq!(Vp9::parse(&[0x08]).unwrap().layers(), FrameLayers::WHOLE);
         assert_eq!(Vp9::parse(&[0xc8, 0x11]).unwrap().layers(), FrameLayers::DELTA);
-        assert!(Vp9::parse(&[0x08]).unwrap().numbers().is_none());
+        assert!(Vp9::parse(&[0x08]).unwrap().numbers.is_none());
     }
 
     /// The descriptor of a frame as libwebrtc writes it.

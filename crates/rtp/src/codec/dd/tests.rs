@@ -330,6 +330,19 @@ fn late_packets_are_read_with_the_structure_before() {
 }
 
 #[test]
+fn structures_that_change_with_each_frame_hold_for_theirs() {
+    let mut reader = DependencyReader::default();
+    for number in 0..500 {
+        let mut layout = if number % 2 == 0 { two_temporal() } else { two_spatial() };
+        layout.first_id = number % 64;
+        let upper = layout.templates.last().unwrap();
+        let frame = reader.read(&layout.frame(number, upper, true, None)).unwrap();
+        let layers = frame.layers.unwrap();
+        assert_eq!((layers.spatial, layers.temporal), (upper.spatial, upper.temporal));
+    }
+}
+
+#[test]
 fn frame_numbers_wrap_without_a_keyframe() {
     let layout = two_temporal();
     let mut reader = DependencyReader::default();
