@@ -72,7 +72,7 @@ pub(super) struct Filter {
     /// Pictures with a picture id that were not forwarded, and must leave no gap: how many, the newest one
     /// that was seen, and as bits which of the last ones (bit 0 is the newest).
     dropped: u16,
-    newest_id: u16,
+    newest_id: Option<u16>,
     dropped_ids: u64,
 }
 
@@ -87,7 +87,7 @@ impl Default for Filter {
             decided: 0,
             picture: None,
             dropped: 0,
-            newest_id: 0,
+            newest_id: None,
             dropped_ids: 0,
         }
     }
@@ -159,7 +159,8 @@ impl Filter {
 
     /// How many pictures the newest one is ahead, modulo the width of the picture id.
     fn back(&self, meta: &PacketMeta) -> u16 {
-        self.newest_id.wrapping_sub(meta.numbers.picture_id) & mask(meta)
+        let newest = self.newest_id.unwrap_or(meta.numbers.picture_id);
+        newest.wrapping_sub(meta.numbers.picture_id) & mask(meta)
     }
 
     /// Decides a frame that is newer than all before.
@@ -172,7 +173,8 @@ impl Filter {
         if begins && (self.current != self.target || meta.keyframe) {
             self.change(self.intact | opens, meta.keyframe);
         }
-        let taken = layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
+        let taken =
+            layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
         if taken {
             self.intact |= opens;
         } else {
@@ -225,12 +227,11 @@ impl Filter {
     }
 
     fn count_picture(&mut self, meta: &PacketMeta, taken: bool) {
-        let ahead = meta.numbers.picture_id.wrapping_sub(self.newest_id) & mask(meta);
-        if self.decided > 1 {
-            self.dropped_ids = self.dropped_ids.checked_shl(ahead.into()).unwrap_or(0);
-        }
-        self.newest_id = meta.numbers.picture_id;
-        if !taken {
+        let id = meta.numbers.picture_id;
+        let ahead = self.newest_id.map(|newest| id.wrapping_sub(newest) & mask(meta));
+        self.newest_id = Some(id);
+        self.dropped_ids = self.dropped_ids.checked_shl(ahead.unwrap_or(0).into()).unwrap_or(0);
+        if !taken && ahead != Some(0) {
             self.dropped_ids |= 1;
             self.dropped = self.dropped.wrapping_add(1);
         }

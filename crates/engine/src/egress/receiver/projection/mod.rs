@@ -140,6 +140,12 @@ impl Projection {
         self.timestamp_delta
     }
 
+    /// The encoding that is forwarded, and its first index that is.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn began(&self) -> (Option<u8>, u64) {
+        (self.current, self.floor)
+    }
+
     /// The layers that are forwarded.
     pub fn current_layers(&self) -> Option<LayerId> {
         let Layers { spatial, temporal } = self.filter.current();
