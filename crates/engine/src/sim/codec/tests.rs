@@ -137,7 +137,8 @@ fn a_frame_that_others_need_is_missed() {
         // A network that lost it is an excuse, and for nothing else.
         let lost = film.iter().map(|w| w.coded.body).filter(|b| b.frame == gone).collect();
         let (encoder, _) = self::film(mode, 200, 0);
-        let network = Network { lost: &lost, orderly: false, sent: Some(&encoder.sent) };
+        let network =
+            Network { lost: &lost, orderly: false, sent: Some(&encoder.sent), ..Network::FINE };
         let found = decoder.judge(&network);
         assert!(found.is_empty(), "{}: {}", mode.name, found[0]);
         let nothing = BTreeSet::new();
@@ -173,7 +174,7 @@ fn a_gap_that_is_left_open_is_found() {
     let found = rules(&torn);
     assert!(found.contains(&Rule::Gap) && found.contains(&Rule::Torn), "{found:?}");
     let lost = [film[at].coded.body].into();
-    let network = Network { lost: &lost, orderly: false, sent: None };
+    let network = Network { lost: &lost, orderly: false, ..Network::FINE };
     assert_eq!(play(&torn).judge(&network), []);
 }
 
