@@ -35,7 +35,7 @@ const MAX_WAIT_MS: u32 = 1_000;
 /// When another encoding's keyframe waits behind it, video that waited longer is left out.
 const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 
-/// Packets among which a switch looks for such as came before the first of their keyframe.
+/// Packets among which a switch looks for others of its keyframe.
 const LOOK_BACK: u64 = 32;
 
 /// A packet that will leave.
@@ -75,10 +75,10 @@ impl Planner<'_> {
                 break;
             }
             if let Some((meta, _)) = ring.get(next) {
-                let before = self.s.projection.current();
-                self.packet(encoding, next, meta);
-                if self.s.projection.current() != before {
-                    self.overtaken(encoding, ring, next, meta);
+                if self.s.projection.may_begin(encoding, meta) {
+                    self.begin(encoding, ring, next, meta);
+                } else {
+                    self.packet(encoding, next, meta);
                 }
             }
             next += 1;
@@ -87,15 +87,20 @@ impl Planner<'_> {
         waits
     }
 
-    /// A switch has just happened at the packet `at`: of its frame, the packets that came before it are
-    /// good now.
+    /// Begins with the keyframe that the packet `at` is of, whole: others of it may have been passed over,
+    /// as they came before the first one, or before this encoding was decided.
     #[cold]
-    fn overtaken(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, first: &PacketMeta) {
-        for place in at.saturating_sub(LOOK_BACK)..at {
-            let Some((meta, _)) = ring.get(place) else { continue };
-            if meta.timestamp == first.timestamp && meta.index > first.index {
-                self.packet(encoding, place, meta);
-            }
+    fn begin(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, one: &PacketMeta) {
+        let frame = || {
+            let places = at.saturating_sub(LOOK_BACK)..=at;
+            let all = places.filter_map(|place| Some((place, ring.get(place)?.0)));
+            all.filter(|(_, meta)| meta.timestamp == one.timestamp)
+        };
+        let first = frame().filter(|(_, meta)| meta.keyframe).min_by_key(|(_, meta)| meta.index);
+        let Some((first, meta)) = first else { return };
+        self.packet(encoding, first, meta);
+        for (place, other) in frame().filter(|(_, other)| other.index > meta.index) {
+            self.packet(encoding, place, other);
         }
     }
 

@@ -62,6 +62,8 @@ impl Decided {
 pub(super) struct Filter {
     current: Layers,
     target: Layers,
+    /// Timestamp of the first picture since the layers that are forwarded last changed.
+    since: Option<u32>,
     intact: Targets,
     top: u8,
     frames: [Decided; FRAMES],
@@ -81,6 +83,7 @@ impl Default for Filter {
         Self {
             current: Layers::ALL,
             target: Layers::ALL,
+            since: None,
             intact: Targets::NONE,
             top: Layers::ALL.spatial,
             frames: [Decided::default(); FRAMES],
@@ -171,7 +174,11 @@ impl Filter {
         self.picture = Some(meta.timestamp);
         let opens = layers.opens(self.intact);
         if begins && (self.current != self.target || meta.keyframe) {
+            let before = self.current;
             self.change(self.intact | opens, meta.keyframe);
+            if self.current != before {
+                self.since = Some(meta.timestamp);
+            }
         }
         let taken =
             layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
@@ -208,15 +215,24 @@ impl Filter {
         }
     }
 
-    /// Decides a packet that is late: as its frame was, if that is known.
+    /// Decides a packet that is late: as its frame was, if that is known. What it refers to was not forwarded
+    /// if it is of the time before the last change.
     #[cold]
     fn decide_late(&mut self, meta: &PacketMeta) -> bool {
-        let known = self.frames.iter().find(|frame| frame.is_of(meta));
-        let taken = known.map_or_else(
-            || self.current.below(meta.top).is_in(meta.layers.present),
-            |frame| frame.forwarded(),
-        );
+        if let Some(frame) = self.frames.iter().find(|frame| frame.is_of(meta)) {
+            return frame.forwarded();
+        }
+        let (current, present) = (self.current.below(meta.top), meta.layers.present);
+        let taken = !self.is_from_before(meta) && current.is_in(present);
+        if !taken {
+            self.intact &= !present | Targets::one(current.spatial, current.temporal);
+        }
         taken
+    }
+
+    /// Whether a packet is of the time before the last change of layers.
+    fn is_from_before(&self, meta: &PacketMeta) -> bool {
+        self.since.is_some_and(|since| meta.timestamp.wrapping_sub(since) > u32::MAX / 2)
     }
 
     fn remember(&mut self, decided: Decided) {
