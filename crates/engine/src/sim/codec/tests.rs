@@ -152,7 +152,7 @@ fn a_bridge_that_forwards_some_layers_well_has_no_problems() {
             assert_eq!(play(&kept).shown().len(), frames(&kept), "{}", mode.name);
         }
         // All layers from the keyframe on that was asked for.
-        let key = film.iter().map(truth).filter(|t| t.body.key && t.picture > 100).nth(0);
+        let key = film.iter().map(truth).find(|t| t.body.key && t.picture > 100);
         let key = key.expect("a second keyframe").picture;
         let up = forward(&film, |t| if t.picture < key { (0, 0) } else { (2, 2) });
         let found = problems(&up);
