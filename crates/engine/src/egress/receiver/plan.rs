@@ -35,8 +35,9 @@ const MAX_WAIT_MS: u32 = 1_000;
 /// When another encoding's keyframe waits behind it, video that waited longer is left out.
 const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 
-/// Packets among which a switch looks for others of its keyframe.
-const LOOK_BACK: u64 = 32;
+/// Packets among which a switch looks for what it needs besides: as many as may come within a round trip, in
+/// which the keyframe's first one was sent again.
+const LOOK_BACK: u64 = 64;
 
 /// A packet that will leave.
 #[derive(Clone, Copy, Debug)]
@@ -87,20 +88,20 @@ impl Planner<'_> {
         waits
     }
 
-    /// Begins with the keyframe that the packet `at` is of, whole: others of it may have been passed over,
-    /// as they came before the first one, or before this encoding was decided.
+    /// Begins with the keyframe that the packet `at` is of, whole, and goes on with all that is newer: some
+    /// of it may have been passed over, as it came before the keyframe's first packet, or before this
+    /// encoding was decided.
     #[cold]
     fn begin(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, one: &PacketMeta) {
-        let frame = || {
+        let recent = || {
             let places = at.saturating_sub(LOOK_BACK)..=at;
-            let all = places.filter_map(|place| Some((place, ring.get(place)?.0)));
-            all.filter(|(_, meta)| meta.timestamp == one.timestamp)
+            places.filter_map(|place| Some((place, ring.get(place)?.0)))
         };
-        let first = frame().filter(|(_, meta)| meta.keyframe).min_by_key(|(_, meta)| meta.index);
-        let Some((first, meta)) = first else { return };
+        let firsts = recent().filter(|(_, m)| m.keyframe && m.timestamp == one.timestamp);
+        let Some((first, meta)) = firsts.min_by_key(|(_, m)| m.index) else { return };
         self.packet(encoding, first, meta);
-        for (place, other) in frame().filter(|(_, other)| other.index > meta.index) {
-            self.packet(encoding, place, other);
+        for (place, newer) in recent().filter(|(_, newer)| newer.index > meta.index) {
+            self.packet(encoding, place, newer);
         }
     }
 

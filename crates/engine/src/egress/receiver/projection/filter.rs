@@ -71,6 +71,8 @@ pub(super) struct Filter {
     decided: usize,
     /// Timestamp of the newest picture.
     picture: Option<u32>,
+    /// Of that, a frame was left out that was wanted.
+    broken: bool,
     /// Pictures with a picture id that were not forwarded, and must leave no gap: how many, the newest one
     /// that was seen, and as bits which of the last ones (bit 0 is the newest).
     dropped: u16,
@@ -89,6 +91,7 @@ impl Default for Filter {
             frames: [Decided::default(); FRAMES],
             decided: 0,
             picture: None,
+            broken: false,
             dropped: 0,
             newest_id: None,
             dropped_ids: 0,
@@ -172,6 +175,7 @@ impl Filter {
         self.top = meta.top;
         let begins = self.picture != Some(meta.timestamp);
         self.picture = Some(meta.timestamp);
+        self.broken &= !begins;
         let opens = layers.opens(self.intact);
         if begins && (self.current != self.target || meta.keyframe) {
             let before = self.current;
@@ -180,12 +184,13 @@ impl Filter {
                 self.since = Some(meta.timestamp);
             }
         }
-        let taken =
-            layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
+        let current = self.current.below(self.top);
+        let taken = layers.is_decodable(self.intact) && current.is_in(layers.present);
         if taken {
             self.intact |= opens;
         } else {
             self.intact &= !layers.present;
+            self.broken |= current.is_in(layers.present);
         }
         self.remember(Decided::new(meta, taken));
         if meta.numbers.dense && meta.numbers.picture_id_bits != 0 {
@@ -223,9 +228,15 @@ impl Filter {
             return frame.forwarded();
         }
         let (current, present) = (self.current.below(meta.top), meta.layers.present);
-        let taken = !self.is_from_before(meta) && current.is_in(present);
+        let taken = !self.is_from_before(meta)
+            && current.is_in(present)
+            && meta.layers.is_decodable(self.intact);
+        let own = Targets::one(current.spatial, current.temporal);
         if !taken {
-            self.intact &= !present | Targets::one(current.spatial, current.temporal);
+            self.intact &= !present | own;
+        } else if self.picture == Some(meta.timestamp) && !self.broken {
+            // Of what is to be forwarded, nothing has been decided without it.
+            self.intact |= meta.layers.opens(self.intact) & own;
         }
         taken
     }
