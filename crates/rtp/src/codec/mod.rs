@@ -7,9 +7,14 @@
 pub mod av1;
 mod bits;
 pub mod h264;
+mod layers;
 pub mod red;
+mod running;
 pub mod vp8;
 pub mod vp9;
+
+pub use layers::{FrameLayers, MAX_SPATIAL, MAX_TEMPORAL, Targets};
+pub use running::{RunningNumbers, Shift};
 
 /// The video codecs whose payload is read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -44,10 +49,13 @@ pub struct FrameInfo {
     pub start: bool,
     /// The packet is the last of a frame: the marker bit, or for VP9 the last of a spatial layer.
     pub end: bool,
-    /// Temporal layer, 0 when the payload has none.
-    pub temporal: u8,
-    /// Spatial layer, 0 when the payload has none.
-    pub spatial: u8,
+    /// Its layers.
+    pub layers: FrameLayers,
+    /// The numbers of its payload descriptor.
+    pub numbers: RunningNumbers,
+    /// Frame heights of the spatial layers (the shorter sides), pixels, when the packet tells them; 0: there
+    /// is no such layer.
+    pub heights: Option<[u16; MAX_SPATIAL as usize]>,
     /// Size of the largest picture, when the packet starts a keyframe that tells it.
     pub resolution: Option<Resolution>,
 }
@@ -63,9 +71,9 @@ pub fn inspect(codec: VideoCodec, payload: &[u8], marker: bool) -> Option<FrameI
                 keyframe: vp8.keyframe,
                 start: vp8.starts_frame(),
                 end: marker,
-                temporal: vp8.temporal.map_or(0, |layer| layer.tid),
-                spatial: 0,
                 resolution: vp8.resolution,
+                numbers: vp8.numbers(),
+                ..FrameInfo::default()
             })
         }
         VideoCodec::Vp9 => {
@@ -74,9 +82,8 @@ pub fn inspect(codec: VideoCodec, payload: &[u8], marker: bool) -> Option<FrameI
                 keyframe: vp9.starts_keyframe(),
                 start: vp9.begin,
                 end: vp9.end,
-                temporal: vp9.layer.map_or(0, |layer| layer.tid),
-                spatial: vp9.layer.map_or(0, |layer| layer.sid),
                 resolution: vp9.resolution,
+                ..FrameInfo::default()
             })
         }
         VideoCodec::H264 => {

@@ -1,10 +1,11 @@
 //! The VP8 payload descriptor and header (RFC 7741 sections 4.2 and 4.3).
 #![expect(
     clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
     reason = "offsets in one payload, each checked against its length when it is used"
 )]
 
-use super::Resolution;
+use super::{Resolution, RunningNumbers};
 
 /// A field and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +91,22 @@ impl Vp8 {
     #[inline]
     pub const fn starts_frame(&self) -> bool {
         self.partition_start && self.partition == 0
+    }
+
+    /// The numbers that run from frame to frame.
+    #[inline]
+    pub fn numbers(&self) -> RunningNumbers {
+        let mut numbers = RunningNumbers { dense: true, ..RunningNumbers::default() };
+        if let Some(id) = self.picture_id {
+            numbers.picture_id_at = id.offset as u8;
+            numbers.picture_id_bits = if id.wide { 15 } else { 7 };
+            numbers.picture_id = id.value;
+        }
+        if let Some(tl0) = self.tl0_pic_idx {
+            numbers.tl0_at = tl0.offset as u8;
+            numbers.tl0 = tl0.value;
+        }
+        numbers
     }
 
     /// The bytes after X, L, T and K: whatever the second byte says is present.

@@ -1,0 +1,181 @@
+//! Layers within one encoding, as a forwarder needs them whatever the codec.
+//!
+//! A *target* is what a receiver may get of an encoding: everything up to one spatial and one temporal
+//! layer (a decode target of the AV1 RTP specification, section 2). A frame says which targets include it,
+//! and which become decodable with it. With that, a forwarder can follow for each receiver which targets
+//! are *intact* (everything that they need was forwarded) without knowing the codec.
+
+use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not};
+
+/// Spatial layers that are told apart; a higher one counts as the last.
+pub const MAX_SPATIAL: u8 = 4;
+/// Temporal layers that are told apart; a higher one counts as the last.
+pub const MAX_TEMPORAL: u8 = 4;
+
+/// A set of targets.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Targets(u16);
+
+impl Targets {
+    /// No target.
+    pub const NONE: Self = Self(0);
+    /// Every target.
+    pub const ALL: Self = Self(u16::MAX);
+
+    /// The target of all layers up to these.
+    #[inline]
+    pub const fn one(spatial: u8, temporal: u8) -> Self {
+        Self(1 << (4 * clamp(spatial, MAX_SPATIAL) + clamp(temporal, MAX_TEMPORAL)))
+    }
+
+    /// The targets of one spatial layer, from a temporal layer on.
+    #[inline]
+    pub const fn of_spatial(spatial: u8, temporal: u8) -> Self {
+        let row = (0xf << clamp(temporal, MAX_TEMPORAL)) & 0xf;
+        Self(row << (4 * clamp(spatial, MAX_SPATIAL)))
+    }
+
+    /// The targets from a spatial and a temporal layer on: those that include a frame of these layers when
+    /// each spatial layer is predicted from the one below.
+    #[inline]
+    pub const fn from(spatial: u8, temporal: u8) -> Self {
+        let row = (0xf << clamp(temporal, MAX_TEMPORAL)) & 0xf;
+        let rows = row | row << 4 | row << 8 | row << 12;
+        Self(rows & (u16::MAX << (4 * clamp(spatial, MAX_SPATIAL))))
+    }
+
+    /// Whether it has the target.
+    #[inline]
+    pub const fn has(self, spatial: u8, temporal: u8) -> bool {
+        self.0 & Self::one(spatial, temporal).0 != 0
+    }
+
+    /// Whether the two have a target in common.
+    #[inline]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether it has no target.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// As bits: bit `4 * spatial + temporal`.
+    #[inline]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// The reverse of [`Self::bits`].
+    #[inline]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// Spatial and temporal layer of each, from the lowest on.
+    pub fn iter(self) -> impl Iterator<Item = (u8, u8)> {
+        (0..16u8).filter(move |bit| self.0 >> bit & 1 == 1).map(|bit| (bit / 4, bit % 4))
+    }
+}
+
+/// The lower of a layer's number and the last one that is told apart.
+const fn clamp(layer: u8, count: u8) -> u8 {
+    if layer < count { layer } else { count.saturating_sub(1) }
+}
+
+impl BitOr for Targets {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitAnd for Targets {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl Not for Targets {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        Self(!self.0)
+    }
+}
+
+impl BitOrAssign for Targets {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl BitAndAssign for Targets {
+    fn bitand_assign(&mut self, other: Self) {
+        self.0 &= other.0;
+    }
+}
+
+/// The layers of a packet's frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameLayers {
+    /// Spatial layer.
+    pub spatial: u8,
+    /// Temporal layer.
+    pub temporal: u8,
+    /// Targets that include the frame.
+    pub present: Targets,
+    /// The frame can be decoded where one of these is intact. [`Targets::ALL`]: it depends on no other
+    /// frame, and can be decoded anywhere.
+    pub needs: Targets,
+    /// Targets that are intact from this frame on, where it could be decoded.
+    pub switch: Targets,
+}
+
+impl FrameLayers {
+    /// A frame of an encoding without layers, or of which nothing is known.
+    pub const WHOLE: Self = Self {
+        spatial: 0,
+        temporal: 0,
+        present: Targets::ALL,
+        needs: Targets::ALL,
+        switch: Targets::ALL,
+    };
+
+    /// Whether the frame depends on no other.
+    #[inline]
+    pub fn is_independent(&self) -> bool {
+        self.needs == Targets::ALL
+    }
+}
+
+impl Default for FrameLayers {
+    fn default() -> Self {
+        Self::WHOLE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_targets() {
+        assert_eq!(Targets::from(0, 0), Targets::ALL);
+        let upper: Vec<_> = Targets::from(2, 2).iter().collect();
+        assert_eq!(upper, [(2, 2), (2, 3), (3, 2), (3, 3)]);
+        let row: Vec<_> = Targets::of_spatial(1, 1).iter().collect();
+        assert_eq!(row, [(1, 1), (1, 2), (1, 3)]);
+        assert!(Targets::from(1, 0).has(1, 0) && !Targets::from(1, 0).has(0, 3));
+        assert!(Targets::one(1, 2).meets(Targets::from(0, 2)));
+        assert!(!Targets::one(1, 1).meets(Targets::from(0, 2)));
+        assert_eq!(Targets::one(7, 7), Targets::one(3, 3), "no layer is out of bounds");
+        assert_eq!(Targets::from_bits(Targets::one(2, 1).bits()), Targets::one(2, 1));
+        assert!((Targets::ALL & !Targets::ALL).is_empty());
+    }
+}

@@ -1,0 +1,71 @@
+//! Numbers in a payload descriptor that run from frame to frame, and how a copy of the packet gets others.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::arithmetic_side_effects,
+    reason = "offsets in one payload, each checked against its length when it is used"
+)]
+
+/// Where a payload descriptor holds its running numbers, and what they are. VP8 (RFC 7741 section 4.2) and
+/// VP9 (RFC 9628 section 4.2) have the same two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunningNumbers {
+    /// Offset of the picture id from the payload's start.
+    pub picture_id_at: u8,
+    /// Its width: 7 or 15 bits; 0: there is none.
+    pub picture_id_bits: u8,
+    /// Offset of TL0PICIDX from the payload's start; 0: there is none.
+    pub tl0_at: u8,
+    /// TL0PICIDX as received.
+    pub tl0: u8,
+    /// Picture id as received.
+    pub picture_id: u16,
+    /// A receiver takes a picture id that it does not get for a frame that is lost (VP8), so that frames
+    /// that are not forwarded must leave no gap. Elsewhere (VP9) frames name each other by distance, and the
+    /// distances must stay.
+    pub dense: bool,
+}
+
+/// What is added to the running numbers of a codec in a receiver's copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// Added to the picture id, modulo its width.
+    pub picture_id: u16,
+    /// Added to TL0PICIDX.
+    pub tl0: u8,
+    /// Added to the frame number of a dependency descriptor (AV1 RTP section A.8.3). A browser to which
+    /// that was offered sends it with other codecs too, with VP8 instead of a picture id.
+    pub frame_number: u16,
+}
+
+impl RunningNumbers {
+    /// Whether there are any.
+    #[inline]
+    pub const fn is_none(&self) -> bool {
+        self.picture_id_bits == 0 && self.tl0_at == 0
+    }
+
+    /// Changes them in a copy of the payload that they were read from.
+    #[inline]
+    pub fn patch(&self, payload: &mut [u8], shift: Shift) {
+        let at = usize::from(self.picture_id_at);
+        let id = self.picture_id.wrapping_add(shift.picture_id);
+        match self.picture_id_bits {
+            15 => {
+                if let Some(bytes) = payload.get_mut(at..at + 2) {
+                    bytes.copy_from_slice(&(0x8000 | (id & 0x7fff)).to_be_bytes());
+                }
+            }
+            7 => {
+                if let Some(byte) = payload.get_mut(at) {
+                    *byte = (id & 0x7f) as u8;
+                }
+            }
+            _ => {}
+        }
+        if self.tl0_at != 0
+            && let Some(byte) = payload.get_mut(usize::from(self.tl0_at))
+        {
+            *byte = self.tl0.wrapping_add(shift.tl0);
+        }
+    }
+}
