@@ -2,6 +2,8 @@
 
 use rialto_media::Extension;
 
+use super::AudioMeta;
+
 /// Header-extension elements of a packet that may go on to receivers; the rest ends at the bridge.
 pub const MAX_KEPT_EXTENSIONS: usize = 4;
 
@@ -65,6 +67,8 @@ pub struct PacketMeta {
     pub vp8: Vp8Place,
     /// The frame number of the dependency descriptor, if there is one.
     pub frame_number: Option<u16>,
+    /// What is particular to audio.
+    pub audio: AudioMeta,
     /// Extensions to pass on.
     pub extensions: [Option<KeptExtension>; MAX_KEPT_EXTENSIONS],
 }

@@ -21,6 +21,8 @@ use rialto_srtp::{RxContext, RxStream, SrtpError};
 use slotmap::SlotMap;
 
 use super::{
+    Red,
+    audio::{Gate, Unopened, Verdict},
     frames::FrameClock,
     keyframe::EncodingRequests,
     level::LoudestLevel,
@@ -130,7 +132,6 @@ impl Stream {
 
     /// Takes a packet that ends here and whose content does not matter. It is opened only when that is
     /// needed to keep the roll-over counter known.
-    #[cold]
     fn pass_over(
         &mut self,
         rx: Option<&RxContext>,
@@ -139,6 +140,13 @@ impl Stream {
         reason: Drop,
     ) -> Drop {
         let muted = reason == Drop::ForceMuted;
+        // By its header alone it is not to be heard.
+        let unheard = matches!(reason, Drop::Silence | Drop::NotLoudest | Drop::Unwanted);
+        if unheard && self.srtp.as_ref().is_some_and(|s| s.ahead(header.sequence.0) > 0) {
+            self.numbers.pass();
+            self.stats.pass();
+            self.nack.restart();
+        }
         if muted && !is_rtx {
             // What is muted must not be asked for later either.
             self.numbers.interrupt();
@@ -147,7 +155,7 @@ impl Stream {
         let state = if is_rtx { &mut self.srtp_rtx } else { &mut self.srtp };
         let follow = state.as_ref().is_none_or(|s| s.ahead(header.sequence.0) >= OPEN_WHEN_AHEAD);
         // A stray packet of audio (a dialled digit) is no reason for a gap, if it is authentic.
-        let stray = !muted && !is_rtx && !self.is_video;
+        let stray = !muted && !unheard && !is_rtx && !self.is_video;
         if !follow && !stray {
             return reason;
         }
@@ -233,6 +241,8 @@ pub struct LocalSource {
     pub rates: Rates,
     /// Its loudness.
     pub level: LoudestLevel,
+    /// Audio that a receiver asked for by name.
+    pub included: bool,
     /// Frames of all its encodings.
     frames: u64,
 }
@@ -247,6 +257,7 @@ impl LocalSource {
             heights: Heights::default(),
             rates: Rates::default(),
             level: LoudestLevel::default(),
+            included: false,
             frames: 0,
         }
     }
@@ -282,8 +293,8 @@ pub struct Accepted {
     pub changed: bool,
     /// A gap that only a keyframe mends.
     pub broken: bool,
-    /// Silence that is not forwarded.
-    pub silent: bool,
+    /// It is not forwarded, and why.
+    pub ends: Option<Drop>,
     /// The sender is to be told something soon: see [`Sender::is_urgent`].
     pub urgent: bool,
 }
@@ -305,6 +316,8 @@ pub struct Sender {
     pub cname: Option<Box<str>>,
     /// Mute forced by signalling: audio, video.
     pub mute: (bool, bool),
+    /// It is the dominant speaker.
+    pub dominant: bool,
     /// Arrival times for the transport-wide feedback; allocated when the first numbered packet comes.
     pub twcc: Option<Box<TwccRecorder>>,
     /// SSRC of the last packet with a transport-wide number.
@@ -442,7 +455,12 @@ impl Sender {
     /// # Errors
     /// The reason for which it is dropped.
     #[inline]
-    pub fn on_rtp(&mut self, cx: &Context<'_>, packet: &mut [u8]) -> Result<Accepted, Drop> {
+    pub fn on_rtp(
+        &mut self,
+        cx: &Context<'_>,
+        mut gate: Gate<'_>,
+        packet: &mut [u8],
+    ) -> Result<Accepted, Drop> {
         let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
         let &(at, is_rtx) = self.by_ssrc.get(&header.ssrc).ok_or(Drop::UnknownSsrc)?;
         let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
@@ -458,6 +476,28 @@ impl Sender {
             let reason = if pt.is_some() { Drop::ForceMuted } else { Drop::UnknownPayloadType };
             return Err(stream.pass_over(self.rx.as_ref(), (&header, is_rtx), packet, reason));
         };
+        let mut verdict = Verdict::Forward;
+        if !stream.is_video && !is_rtx {
+            let unopened = Unopened {
+                now: cx.now,
+                tables: cx.tables,
+                header: &header,
+                packet,
+                source: source.spec.id,
+                wanted: source.wanted() != 0,
+                included: source.included,
+                dominant: self.dominant,
+                silent: stream.numbers.ends_silence(cx.silence),
+                heard: stream.last_packet,
+            };
+            verdict = gate.judge(&unopened);
+            if let Verdict::Drop(reason) = verdict {
+                if let (Some(number), Some(twcc)) = (unopened.transport_number(), &mut self.twcc) {
+                    twcc.on_unopened(cx.now, number);
+                }
+                return Err(stream.pass_over(self.rx.as_ref(), (&header, is_rtx), packet, reason));
+            }
+        }
         let rx = self.rx.as_ref().ok_or(Drop::NoKeys)?;
         let state = if is_rtx { &mut stream.srtp_rtx } else { &mut stream.srtp };
         let opened = rx.open_rtp(state, packet, header.len).map_err(drop_reason)?;
@@ -507,10 +547,21 @@ impl Sender {
         if pt.nack && wanted {
             broken = stream.nack.on_packet(cx.now, meta.index) == Arrival::Break;
         }
-        let silent = !stream.number(&mut meta, level, cx.silence);
-        if silent && stream.is_video {
-            return Err(Drop::Replayed);
+        let ends = match verdict {
+            Verdict::Listen(reason) => {
+                stream.numbers.pass();
+                gate.overhear(cx.now, source.spec.id, level);
+                Some(reason)
+            }
+            _ if stream.number(&mut meta, level, cx.silence) => None,
+            _ if stream.is_video => return Err(Drop::Replayed),
+            _ => Some(Drop::Silence),
+        };
+        meta.audio.included_only = verdict == Verdict::ForwardToIncluding;
+        if ends.is_none() && verdict == Verdict::Forward {
+            meta.audio.energy = gate.hear(cx.now, source.spec.id, level);
         }
+        meta.audio.red = Red::read(pt, packet, &meta, cx.tables);
         let resolution = inspect(cx.now, pt, packet, keyframe, &mut meta, stream);
         stream.last_packet = Some(cx.now);
         stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);
@@ -538,7 +589,7 @@ impl Sender {
             len: opened.len,
             changed,
             broken,
-            silent,
+            ends,
             urgent,
         })
     }
@@ -682,6 +733,7 @@ fn read_extensions(
             Extension::AudioLevel => {
                 if let Some(l) = rtp::ext::audio_level(e.data) {
                     told.loudness = Some(l.level);
+                    meta.audio.voice = l.voice;
                     level.record(l.level);
                 }
             }
