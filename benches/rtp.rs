@@ -4,12 +4,17 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rialto_rtp::codec::{VideoCodec, inspect, vp8::Vp8};
+use rialto_rtp::codec::{Shift, VideoCodec, dd::DependencyReader, read};
 use rialto_rtp::rtcp::{Arrival, Rtcp, RtcpPackets, RtcpWriter};
 use rialto_rtp::{ExtSeq, ExtWriter, RtpHeader, Seq, header, write_header};
 use webrtc_util::marshal::{Marshal, Unmarshal};
 
 const PAYLOAD_LEN: usize = 1100;
+
+/// The dependency descriptor of a keyframe with two temporal layers, and of a frame of the upper one.
+const STRUCTURE: [u8; 15] =
+    [0xfe, 0x00, 0x00, 0x87, 0xc1, 0x1e, 0xa8, 0x51, 0x41, 0x00, 0x94, 0x05, 0x9c, 0x09, 0xfc];
+const KNOWN_TEMPLATE: [u8; 3] = [0xc0, 0x00, 0x01];
 
 /// A packet as a browser sends it: MID, transport-wide sequence number, send time, VP8.
 fn packet() -> Vec<u8> {
@@ -32,9 +37,9 @@ fn rewrite(out: &mut [u8], payload: &[u8], n: u64) -> usize {
     let start = fixed + writer.finish();
     let end = start + payload.len();
     out[start..end].copy_from_slice(payload);
-    if let Some(vp8) = Vp8::parse(payload) {
-        vp8.write_picture_id(&mut out[start..end], n as u16);
-        vp8.write_tl0_pic_idx(&mut out[start..end], n as u8);
+    if let Some(info) = read(VideoCodec::Vp8, payload, true) {
+        let shift = Shift { picture_id: n as u16, tl0: n as u8, frame_number: 0 };
+        info.numbers.patch(&mut out[start..end], shift);
     }
     end
 }
@@ -71,7 +76,14 @@ fn rtp(c: &mut Criterion) {
     });
     let header = RtpHeader::parse(&packet).unwrap();
     group.bench_function("vp8 descriptor", |b| {
-        b.iter(|| inspect(VideoCodec::Vp8, black_box(&packet[header.len..]), true));
+        b.iter(|| read(VideoCodec::Vp8, black_box(&packet[header.len..]), true));
+    });
+    let mut reader = DependencyReader::default();
+    group.bench_function("dependency descriptor/structure", |b| {
+        b.iter(|| reader.read(black_box(&STRUCTURE)).unwrap());
+    });
+    group.bench_function("dependency descriptor/known template", |b| {
+        b.iter(|| reader.read(black_box(&KNOWN_TEMPLATE)).unwrap().layers.unwrap());
     });
     group.finish();
 }

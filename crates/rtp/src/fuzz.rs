@@ -9,7 +9,7 @@
 
 use crate::{
     ExtWriter, ExtensionBlock, Kind, RtpHeader,
-    codec::{VideoCodec, av1, inspect, red, vp8, vp9},
+    codec::{self, FrameLayers, Targets, VideoCodec, dd::DependencyReader, read, red, vp8, vp9},
     demux, ext,
     rtcp::{Rtcp, RtcpPackets},
     rtx,
@@ -21,6 +21,7 @@ pub type Target = fn(&[u8]);
 /// Name and function of each fuzz target.
 pub const TARGETS: &[(&str, Target)] = &[
     ("av1", av1),
+    ("dd", dd),
     ("demux", demultiplex),
     ("ext", extensions),
     ("h264", h264),
@@ -103,26 +104,14 @@ pub fn rtcp(data: &[u8]) {
     }
 }
 
-/// A VP8 descriptor lies in the payload and keeps its shape when it is rewritten.
-pub fn vp8(data: &[u8]) {
-    let _ = inspect(VideoCodec::Vp8, data, true);
-    let Some(before) = vp8::Vp8::parse(data) else { return };
-    assert!(before.len <= data.len());
-    let mut copy = data.to_vec();
-    let written = before.write_picture_id(&mut copy, 0x55);
-    assert_eq!(written, before.picture_id.is_some());
-    assert_eq!(before.write_tl0_pic_idx(&mut copy, 9), before.tl0_pic_idx.is_some());
-    let after = vp8::Vp8::parse(&copy).expect("the same shape");
-    assert_eq!(after.len, before.len);
-    assert_eq!(after.picture_id.map(|id| id.value), before.picture_id.map(|_| 0x55));
-    assert_eq!((after.temporal, after.keyframe), (before.temporal, before.keyframe));
-}
-
-/// A VP9 descriptor lies in the payload.
-pub fn vp9(data: &[u8]) {
-    let _ = inspect(VideoCodec::Vp9, data, true);
-    if let Some(vp9) = vp9::Vp9::parse(data) {
-        assert!(vp9.len <= data.len());
+/// What a frame opens includes it, and it needs what includes it or what is below.
+fn hold(layers: FrameLayers) {
+    assert!(layers.spatial < 4 && layers.temporal < 4);
+    assert_eq!(layers.switch & layers.present, layers.switch);
+    assert_eq!(layers.needs & layers.present, layers.present);
+    assert_eq!(layers.is_decodable(Targets::NONE), layers.independent);
+    if layers.independent {
+        assert_eq!(layers.needs, Targets::ALL);
     }
 }
 
@@ -140,13 +129,70 @@ pub fn redundant_audio(data: &[u8]) {
     assert!(red::blocks(&again).zip(&blocks).all(|(a, b)| a.payload_type == 1 && a.data == b.data));
 }
 
-/// H.264 has nothing to hold but that it ends.
-pub fn h264(data: &[u8]) {
-    let _ = inspect(VideoCodec::H264, data, true);
+/// Reads a payload, and returns the layers of its frame.
+fn layers(codec: VideoCodec, data: &[u8]) -> Option<FrameLayers> {
+    let info = read(codec, data, true)?;
+    hold(info.layers);
+    let mut copy = data.to_vec();
+    info.numbers.patch(&mut copy, codec::Shift { picture_id: 0x1234, tl0: 5, frame_number: 0 });
+    let again = read(codec, &copy, true).expect("the same shape");
+    assert_eq!(again.layers, info.layers);
+    assert_eq!(again.numbers.tl0_at, info.numbers.tl0_at);
+    Some(info.layers)
 }
 
-/// An AV1 payload or dependency descriptor is read whenever it is long enough.
+/// Spatial and temporal layer, and the targets that include the frame: the same in each of its packets.
+fn kept(layers: FrameLayers) -> (u8, u8, Targets) {
+    (layers.spatial, layers.temporal, layers.present)
+}
+
+/// A VP8 descriptor lies in the payload and keeps its shape when it is rewritten. Later packets have the
+/// layers of the first.
+pub fn vp8(data: &[u8]) {
+    let Some(first) = layers(VideoCodec::Vp8, data) else { return };
+    let before = vp8::Vp8::parse(data).expect("it was read");
+    assert!(before.len <= data.len());
+    let mut copy = data.to_vec();
+    copy[0] &= !0x10;
+    let later = layers(VideoCodec::Vp8, &copy).expect("the same shape");
+    assert!(before.keyframe || kept(first) == kept(later));
+}
+
+/// A VP9 descriptor lies in the payload. Later packets have the layers of the first.
+pub fn vp9(data: &[u8]) {
+    let Some(first) = layers(VideoCodec::Vp9, data) else { return };
+    let vp9 = vp9::Vp9::parse(data).expect("it was read");
+    assert!(vp9.len <= data.len());
+    let mut copy = data.to_vec();
+    copy[0] &= !0x08;
+    assert_eq!(layers(VideoCodec::Vp9, &copy), Some(first));
+}
+
+/// An H.264 packet's layers hold.
+pub fn h264(data: &[u8]) {
+    let _ = layers(VideoCodec::H264, data);
+}
+
+/// An AV1 payload is read whenever there is one.
 pub fn av1(data: &[u8]) {
-    assert_eq!(inspect(VideoCodec::Av1, data, true).is_some(), !data.is_empty());
-    assert_eq!(av1::DependencyDescriptor::parse(data).is_some(), data.len() >= 3);
+    assert_eq!(layers(VideoCodec::Av1, data).is_some(), !data.is_empty());
+}
+
+/// Dependency descriptors of one stream, each after a byte with its length: one that is read again tells the
+/// same.
+pub fn dd(mut data: &[u8]) {
+    let mut reader = DependencyReader::default();
+    while let Some((len, rest)) = data.split_first() {
+        let (descriptor, rest) = rest.split_at(rest.len().min(usize::from(*len)));
+        data = rest;
+        let read = reader.read(descriptor);
+        assert_eq!(reader.read(descriptor), read);
+        assert!(descriptor.len() != 3 || read.is_some());
+        let Some(frame) = read else { continue };
+        assert!(descriptor.len() >= 3);
+        assert!(frame.start || !frame.keyframe);
+        if let Some(layers) = frame.layers {
+            hold(layers);
+        }
+    }
 }

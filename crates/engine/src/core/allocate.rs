@@ -90,6 +90,7 @@ impl Core {
         e.receiver.allotment.at = now;
         let mut order = std::mem::take(&mut self.allocation_order);
         order.clear();
+        let mut layers = std::mem::take(&mut self.layer_list);
         rank(&mut e.receiver, &e.subscriptions, wishes.as_deref(), &mut order);
         self.allocator.begin();
         for (stream, wish) in &order {
@@ -99,10 +100,11 @@ impl Core {
             wanted.kind = wish.kind;
             (wanted.on_stage, wanted.selected) = (wish.on_stage, wish.selected);
             (wanted.max_height, wanted.muted) = (wish.max_height, wish.muted);
-            wanted.current = s.projection.current().map(LayerId::encoding);
-            let (layers, count) = layers(feed);
-            self.allocator.add(wanted, layers.get(..count).unwrap_or_default());
+            wanted.current = s.projection.current_layers().map(|layer| feed.existing(layer));
+            list_layers(feed, &mut layers);
+            self.allocator.add(wanted, &layers);
         }
+        self.layer_list = layers;
         let audio = e.receiver.allotment.audio_bps(now);
         let assumed = wishes.and_then(|wishes| wishes.assumed_bandwidth_bps);
         let estimate = e.receiver.allotment.hysteresis.bandwidth();
@@ -132,18 +134,19 @@ impl Core {
             let Some(decision) = self.allocator.decisions().get(at).copied() else { break };
             let e = self.endpoints.get_mut(slot);
             let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(*stream)) else { continue };
-            let target = decision.target.map(|layer| layer.encoding);
+            let target = decision.target;
             if s.allocated.replace(target) != Some(target) {
                 self.retarget_stream(slot, *stream);
                 changed = true;
             }
             let e = self.endpoints.get_mut(slot);
             let Some(s) = e.and_then(|e| e.receiver.streams.get_mut(*stream)) else { continue };
-            if let (Some(current), Some(feed)) = (s.projection.current(), self.feeds.get(s.feed)) {
-                let rate = feed.rates.get(usize::from(current)).copied().unwrap_or_default();
-                exceeded |= target != Some(current) && u64::from(rate.bps) > decision.target_bps;
+            let Some(feed) = self.feeds.get(s.feed) else { continue };
+            let current = s.projection.current_layers().map(|layer| feed.existing(layer));
+            if let Some(current) = current.filter(|current| target != Some(*current)) {
+                exceeded |= u64::from(feed.rate(current).bps) > decision.target_bps;
             }
-            let sent = s.projection.current().filter(|_| decision.arrives).map(LayerId::encoding);
+            let sent = current.filter(|_| decision.arrives);
             let explanation = s.explanation.get_or_insert_with(|| Explanation::new(self.now));
             changed |= explanation.update(&decision, sent, self.now);
         }
@@ -223,34 +226,43 @@ fn rank(
     }
 }
 
-/// The layers of a source, from the lowest to the highest, and how many there are.
-fn layers(feed: &Feed) -> ([Layer; MAX_ENCODINGS], usize) {
-    let none = Layer { id: LayerId::encoding(0), bps: 0, height: None, fps: None, active: false };
-    let mut layers = [none; MAX_ENCODINGS];
+/// Lists the layers of a source, from the lowest to the highest.
+fn list_layers(feed: &Feed, layers: &mut Vec<Layer>) {
+    layers.clear();
     let count = feed.info.spec.encodings.len().min(MAX_ENCODINGS);
-    for (encoding, layer) in (0u8..).zip(layers.iter_mut().take(count)) {
-        let at = usize::from(encoding);
-        let rate = feed.rates.get(at).copied().unwrap_or_default();
-        let height = feed.heights.get(at).copied().filter(|height| *height > 0);
-        *layer = Layer {
-            id: LayerId::encoding(encoding),
-            bps: rate.bps.into(),
-            height,
-            fps: (rate.fps > 0).then_some(rate.fps.into()),
-            active: feed.active >> encoding & 1 == EncodingMask::from(true),
-        };
-        if layer.active && layer.bps == 0 {
-            let height = u64::from(height.unwrap_or(180 << encoding.min(4)));
-            layer.bps = height * height * BPS_PER_SQUARE / TENTHS;
+    for encoding in (0u8..).take(count) {
+        let active = feed.active >> encoding & 1 == EncodingMask::from(true);
+        let targets = feed.layers_of(encoding).targets;
+        let whole = targets.is_empty().then_some((0, 0));
+        for (spatial, temporal) in targets.iter().chain(whole) {
+            let id = LayerId { encoding, spatial, temporal };
+            let rate = feed.rate(id);
+            let height = Some(feed.layer_height(encoding, spatial)).filter(|height| *height > 0);
+            let fps = (rate.fps > 0).then_some(rate.fps.into());
+            let mut layer = Layer { id, bps: rate.bps.into(), height, fps, active };
+            if layer.active && layer.bps == 0 {
+                layer.bps = guess(&layer);
+            }
+            layers.push(layer);
         }
     }
-    let sorted = layers.get_mut(..count).unwrap_or_default();
     // A group may list its streams in any order.
-    sorted.sort_by_key(|layer| (layer.height.unwrap_or(180 << layer.id.encoding.min(4)), layer.id));
-    if let Some(lowest) = sorted.iter_mut().find(|layer| layer.active)
-        && feed.rates.get(usize::from(lowest.id.encoding)).is_none_or(|rate| rate.bps == 0)
+    layers.sort_by_key(|layer| (supposed_height(layer), layer.id));
+    if let Some(lowest) = layers.iter_mut().find(|layer| layer.active)
+        && feed.rate(lowest.id).bps == 0
     {
         lowest.bps = lowest.bps.min(LOWEST_BPS);
     }
-    (layers, count)
+}
+
+/// The height of a layer, pixels, supposed where it is not known.
+fn supposed_height(layer: &Layer) -> u16 {
+    let place = layer.id.encoding.saturating_add(layer.id.spatial);
+    layer.height.unwrap_or(180 << place.min(4))
+}
+
+/// What a layer is taken to cost while it is not measured, bit/s.
+fn guess(layer: &Layer) -> u64 {
+    let height = u64::from(supposed_height(layer));
+    height * height * BPS_PER_SQUARE / TENTHS
 }

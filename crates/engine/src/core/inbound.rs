@@ -136,6 +136,9 @@ impl Core {
             PeerItem::Active { source, active, heights, rates } => {
                 self.set_active(source, active, heights, rates);
             }
+            PeerItem::Layers { source, encoding, layers } => {
+                self.set_layers(source, encoding, layers);
+            }
             PeerItem::Wanted { source, wanted } => {
                 self.set_wanted(source, from, wanted);
                 self.tell_active(source, from);

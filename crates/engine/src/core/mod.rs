@@ -144,6 +144,8 @@ pub struct Core {
     allocator: Allocator,
     /// Memory for a receiver's videos in the order of priority.
     allocation_order: Vec<(OutStreamSlot, Wish)>,
+    /// The layers of one source, while a link is shared out.
+    layer_list: Vec<crate::egress::allocation::Layer>,
     /// When the rates of encodings were last measured.
     rate_clock: StepClock,
     /// Receivers to poll in this tick, each once; some may be gone.
@@ -209,6 +211,7 @@ impl Core {
             to_allocate: VecDeque::new(),
             allocator: Allocator::new(config.allocation),
             allocation_order: Vec::new(),
+            layer_list: Vec::new(),
             rate_clock: StepClock::new(now),
             ready: Vec::new(),
             paced: BinaryHeap::new(),

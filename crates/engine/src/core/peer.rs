@@ -12,7 +12,7 @@ use rialto_media::{
     encodings::{EncodingMask, Heights},
 };
 
-use crate::ingress::{PacketMeta, rate::Rates};
+use crate::ingress::{PacketMeta, layers::EncodingLayers, rate::Rates};
 
 /// Memory of one batch with media in it, bytes; what does not fit waits for nothing and is dropped and
 /// counted. Each pair of shards has some dozen batches, and all of them come to be used.
@@ -65,6 +65,15 @@ pub enum PeerItem {
         heights: Heights,
         /// What each costs.
         rates: Rates,
+    },
+    /// To receivers' shards: the layers within one encoding that has any. Repeated once a second.
+    Layers {
+        /// The source.
+        source: SourceId,
+        /// The encoding.
+        encoding: u8,
+        /// What is known of them.
+        layers: EncodingLayers,
     },
     /// To the sender's home: which encodings this shard's receivers need. Repeated once a second.
     Wanted {

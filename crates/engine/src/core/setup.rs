@@ -21,7 +21,7 @@ use crate::{
         },
         source::Subscriber,
     },
-    ingress::rate::Rates,
+    ingress::{layers::EncodingLayers, rate::Rates},
     slots::{EndpointSlot, FeedSlot, OutStreamSlot},
 };
 
@@ -300,7 +300,16 @@ impl Core {
     /// Tells one shard which encodings of a source arrive here.
     pub(super) fn tell_active(&mut self, source: SourceId, shard: ShardId) {
         let Some(s) = self.home_source(source) else { return };
-        let (active, heights, rates) = (s.active, s.heights, s.rates);
+        let (active, heights, rates, layers) = (s.active, s.heights, s.rates, s.layers);
+        let layered =
+            (0u8..).zip(layers).filter(|(_, layers)| *layers != EncodingLayers::default());
+        for (encoding, layers) in layered {
+            if shard == self.config.shard {
+                self.set_layers(source, encoding, layers);
+            } else {
+                self.send_peer(shard, PeerItem::Layers { source, encoding, layers }, &[]);
+            }
+        }
         if shard == self.config.shard {
             self.set_active(source, active, heights, rates);
         } else {
@@ -440,6 +449,18 @@ impl Core {
         feed.rates = rates;
         if (feed.active, feed.heights) != (active, heights) {
             (feed.active, feed.heights) = (active, heights);
+            self.retarget(source);
+            self.reallocate(source);
+        }
+    }
+
+    /// The sender's home says which layers there are in an encoding.
+    pub(super) fn set_layers(&mut self, source: SourceId, encoding: u8, layers: EncodingLayers) {
+        let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
+        let place = feed.and_then(|feed| feed.layers.get_mut(usize::from(encoding)));
+        let Some(place) = place else { return };
+        let before = std::mem::replace(place, layers);
+        if (before.targets, before.heights) != (layers.targets, layers.heights) {
             self.retarget(source);
             self.reallocate(source);
         }

@@ -9,20 +9,30 @@ use std::{sync::Arc, time::Instant};
 
 use rialto_media::{
     Description, MAX_ENCODINGS, MediaType,
-    encodings::{EncodingMask, Heights},
+    encodings::{self, EncodingMask, Heights},
 };
+use rialto_rtp::codec::{MAX_SPATIAL, MAX_TEMPORAL};
 
 use slotmap::DenseSlotMap;
 
 use super::{
     SourceInfo,
+    allocation::LayerId,
     report::ClockReport,
     ring::{PacketRing, RingIndex, RingSize},
 };
 use crate::{
-    ingress::{PacketMeta, rate::Rates},
+    ingress::{
+        PacketMeta,
+        layers::EncodingLayers,
+        rate::{Rate, Rates},
+    },
     slots::{EndpointSlot, OutStreamSlot, SubscriberSlot},
 };
+
+/// Height of the lowest spatial layer while nothing is known of any, pixels; each further one has twice as
+/// much.
+const LOWEST: u16 = 180;
 
 /// A feed is flushed early when so many packets wait in one ring.
 const FLUSH_AT: u64 = 32;
@@ -112,6 +122,8 @@ pub struct Feed {
     pub heights: Heights,
     /// What each costs, as last told.
     pub rates: Rates,
+    /// The layers within each, as last told.
+    pub layers: [EncodingLayers; MAX_ENCODINGS],
     /// Encodings that receivers here need, as last told to the sender's home.
     pub told_wanted: EncodingMask,
     /// What the sender calls itself, if it has said so.
@@ -138,6 +150,7 @@ impl Feed {
             active: 0,
             heights: Heights::default(),
             rates: Rates::default(),
+            layers: Default::default(),
             told_wanted: 0,
             cname: None,
             next_report: None,
@@ -228,6 +241,71 @@ impl Feed {
     /// Encodings that arrive, as far as receivers need to know: an only one is always offered.
     pub fn offered_encodings(&self) -> EncodingMask {
         if self.info.spec.encodings.len() == 1 { 1 } else { self.active }
+    }
+
+    /// The layers of one encoding.
+    pub fn layers_of(&self, encoding: u8) -> EncodingLayers {
+        self.layers.get(usize::from(encoding)).copied().unwrap_or_default()
+    }
+
+    /// The layer that is best for a receiver which nothing binds but a height: the best one that is not
+    /// higher, or the lowest; `None`: nothing arrives.
+    pub fn choose(&self, max_height: Option<u16>) -> Option<LayerId> {
+        let encoding = encodings::choose(self.offered_encodings(), self.heights, max_height)?;
+        let layers = self.layers_of(encoding);
+        let (top, temporal) = layers.top();
+        let fits = |spatial: &u8| {
+            max_height.is_none_or(|bound| self.layer_height(encoding, *spatial) <= bound)
+        };
+        let spatial = (0..=top).rev().find(fits).unwrap_or(0);
+        Some(LayerId { encoding, spatial, temporal })
+    }
+
+    /// The height of a spatial layer, pixels: as told, or as it follows from that of the encoding; 0: not
+    /// known, and there is but one.
+    pub fn layer_height(&self, encoding: u8, spatial: u8) -> u16 {
+        let layers = self.layers_of(encoding);
+        let told = layers.heights.get(usize::from(spatial)).copied().unwrap_or(0);
+        if told > 0 {
+            return told;
+        }
+        let all = self.heights.get(usize::from(encoding)).copied().unwrap_or(0);
+        let (top, _) = layers.top();
+        match all {
+            0 if top > 0 => LOWEST.checked_shl(spatial.into()).unwrap_or(u16::MAX),
+            _ => all.checked_shr(top.saturating_sub(spatial).into()).unwrap_or(0),
+        }
+    }
+
+    /// What a layer costs.
+    pub fn rate(&self, layer: LayerId) -> Rate {
+        let layers = self.layers_of(layer.encoding);
+        if layers.targets.is_empty() {
+            return self.rates.get(usize::from(layer.encoding)).copied().unwrap_or_default();
+        }
+        let (spatial, temporal) = layers.top();
+        layers.rate(layer.spatial.min(spatial), layer.temporal.min(temporal))
+    }
+
+    /// The layers that a projection is to go for: where that is all there is, what may come beside it is
+    /// meant as well.
+    pub fn open_ended(&self, layer: LayerId) -> LayerId {
+        let (spatial, temporal) = self.layers_of(layer.encoding).top();
+        LayerId {
+            encoding: layer.encoding,
+            spatial: if layer.spatial >= spatial { MAX_SPATIAL - 1 } else { layer.spatial },
+            temporal: if layer.temporal >= temporal { MAX_TEMPORAL - 1 } else { layer.temporal },
+        }
+    }
+
+    /// The reverse of [`Self::open_ended`].
+    pub fn existing(&self, layer: LayerId) -> LayerId {
+        let (spatial, temporal) = self.layers_of(layer.encoding).top();
+        LayerId {
+            encoding: layer.encoding,
+            spatial: layer.spatial.min(spatial),
+            temporal: layer.temporal.min(temporal),
+        }
     }
 
     /// The ring of an encoding, once a packet has come.

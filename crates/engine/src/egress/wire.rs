@@ -7,10 +7,11 @@
 )]
 
 use rialto_media::{Extension, Mid, Tables};
+pub use rialto_rtp::codec::Shift;
 use rialto_rtp::{ExtWriter, Seq, header::FIXED_LEN, write_header};
 use rialto_srtp::TxContext;
 
-use crate::ingress::{PacketMeta, Vp8Place};
+use crate::ingress::PacketMeta;
 
 /// Room for the largest header extension block that is written.
 pub const MAX_EXTENSION_LEN: usize = 128;
@@ -26,6 +27,8 @@ pub struct Outgoing {
     pub ssrc: u32,
     /// Payload type.
     pub payload_type: u8,
+    /// The RTP marker.
+    pub marker: bool,
     /// Padding bytes to append (RFC 3550 section 5.1), 0 for none.
     pub padding: u8,
     /// Added to the codec's running numbers.
@@ -34,18 +37,6 @@ pub struct Outgoing {
     pub original: Option<u16>,
     /// What only this hop needs.
     pub stamp: Stamp,
-}
-
-/// What is added to the running numbers of a codec, so that they go on through a switch of encodings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shift {
-    /// Added to a VP8 picture id, modulo its width (RFC 7741 section 4.2).
-    pub picture_id: u16,
-    /// Added to TL0PICIDX.
-    pub tl0: u8,
-    /// Added to the frame number of a dependency descriptor (AV1 RTP section A.8.3). A browser to which
-    /// that was offered sends it with VP8 too, and no picture id then.
-    pub frame_number: u16,
 }
 
 /// Header extensions that are for the path to this receiver.
@@ -117,7 +108,7 @@ pub fn write_plain(
 ) -> Option<(usize, usize)> {
     write_header(
         buf,
-        meta.marker,
+        out.marker,
         out.payload_type,
         Seq(out.index as u16),
         out.timestamp,
@@ -136,7 +127,7 @@ pub fn write_plain(
     let payload = buf.get_mut(at..at + len)?;
     payload.copy_from_slice(packet.get(from..from + len)?);
     if out.shift.picture_id != 0 || out.shift.tl0 != 0 {
-        patch_vp8(payload, meta.vp8, out.shift);
+        meta.numbers.patch(payload, out.shift);
     }
     at += len;
     // A packet of padding only stays one: its number must arrive (RFC 3550 section 5.1).
@@ -213,28 +204,4 @@ fn write_extensions(
         *buf.first_mut()? |= 0x10;
     }
     Some(len)
-}
-
-/// Shifts the running numbers of a VP8 payload descriptor (RFC 7741 section 4.2).
-fn patch_vp8(payload: &mut [u8], place: Vp8Place, shift: Shift) {
-    let at = usize::from(place.picture_id_at);
-    let id = place.picture_id.wrapping_add(shift.picture_id);
-    match place.picture_id_bits {
-        15 => {
-            if let Some(bytes) = payload.get_mut(at..at + 2) {
-                bytes.copy_from_slice(&(0x8000 | (id & 0x7fff)).to_be_bytes());
-            }
-        }
-        7 => {
-            if let Some(byte) = payload.get_mut(at) {
-                *byte = (id & 0x7f) as u8;
-            }
-        }
-        _ => return,
-    }
-    if place.tl0_at != 0
-        && let Some(byte) = payload.get_mut(usize::from(place.tl0_at))
-    {
-        *byte = place.tl0.wrapping_add(shift.tl0);
-    }
 }

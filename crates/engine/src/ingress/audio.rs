@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rialto_media::{Codec, Drop, Extension, MediaType, PtInfo, SourceId, Tables};
 use rialto_rtp::{RtpHeader, codec::red, ext};
 
-use super::{PacketMeta, Voices, silence::SILENCE};
+use super::{PacketMeta, Voices, silence::SILENCE, twcc::TwccRecorder};
 use crate::Loudest;
 
 /// Of a voice that nobody hears one packet is opened in so long: who speaks is decided by what was
@@ -116,11 +116,14 @@ impl Gate<'_> {
 }
 
 impl Unopened<'_> {
-    /// The transport-wide number that the header claims.
-    pub(super) fn transport_number(&self) -> Option<u16> {
-        let id = self.tables.extension_id(Extension::TransportCc)?;
-        let told = self.header.extensions(self.packet).find(|e| e.id == id);
-        told.and_then(|e| ext::transport_seq(e.data))
+    /// Records that it came, under the transport-wide number that its header claims.
+    pub(super) fn record_arrival(&self, recorder: Option<&mut TwccRecorder>) {
+        let id = self.tables.extension_id(Extension::TransportCc);
+        let told = self.header.extensions(self.packet).find(|e| Some(e.id) == id);
+        let number = told.and_then(|e| ext::transport_seq(e.data));
+        if let (Some(recorder), Some(number)) = (recorder, number) {
+            recorder.on_unopened(self.now, number);
+        }
     }
 
     /// The level that the header claims (RFC 6464). Who negotiated to tell it and does not is as quiet as

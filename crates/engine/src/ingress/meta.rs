@@ -1,6 +1,7 @@
 //! What is read once from a received packet and serves every receiver.
 
 use rialto_media::Extension;
+use rialto_rtp::codec::{FrameLayers, RunningNumbers};
 
 use super::AudioMeta;
 
@@ -16,23 +17,6 @@ pub struct KeptExtension {
     pub len: u8,
     /// Offset of its first byte in the packet.
     pub start: u16,
-}
-
-/// Where a VP8 payload descriptor holds the numbers that a switch between encodings must continue
-/// (RFC 7741 section 4.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Vp8Place {
-    /// Offset of the picture id from the payload's start, and its width in bits (7 or 15); width 0:
-    /// there is none.
-    pub picture_id_at: u8,
-    /// 0, 7 or 15.
-    pub picture_id_bits: u8,
-    /// Offset of TL0PICIDX from the payload's start; 0: there is none.
-    pub tl0_at: u8,
-    /// TL0PICIDX as received.
-    pub tl0: u8,
-    /// Picture id as received.
-    pub picture_id: u16,
 }
 
 /// The description of one packet in a ring, and beside one that crosses to another shard.
@@ -63,8 +47,14 @@ pub struct PacketMeta {
     pub keyframes_known: bool,
     /// The stream has not shown one so far: end-to-end encryption or intra refresh may hide them.
     pub keyframes_hidden: bool,
-    /// VP8's running numbers.
-    pub vp8: Vp8Place,
+    /// Last packet of a frame: of one spatial layer of a picture.
+    pub end: bool,
+    /// The layers of its frame.
+    pub layers: FrameLayers,
+    /// The highest spatial layer of the encoding, as far as its descriptors tell.
+    pub top: u8,
+    /// The running numbers of its payload descriptor.
+    pub numbers: RunningNumbers,
     /// The frame number of the dependency descriptor, if there is one.
     pub frame_number: Option<u16>,
     /// What is particular to audio.

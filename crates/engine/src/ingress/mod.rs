@@ -2,7 +2,10 @@
 
 mod audio;
 mod frames;
+
+mod inspect;
 pub mod keyframe;
+pub mod layers;
 mod level;
 mod meta;
 pub mod nack;
@@ -18,7 +21,7 @@ mod voices;
 
 pub use audio::{AudioMeta, Gate, Red};
 pub use level::LoudestLevel;
-pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta, Vp8Place};
+pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta};
 pub use seen::SeenWindow;
 pub use sender::{
     Accepted, Context, LocalSource, MAX_CNAME, Sender, Stream, cname_text, drop_reason,

@@ -20,6 +20,16 @@ pub struct Rate {
     pub fps: u8,
 }
 
+impl Rate {
+    /// Whether receivers' shards should be told that it is `now`.
+    pub fn differs(self, now: Self) -> bool {
+        let tenth = self.bps / 10;
+        (self.bps == 0) != (now.bps == 0)
+            || self.bps.abs_diff(now.bps) > tenth
+            || self.fps.abs_diff(now.fps) > 2
+    }
+}
+
 /// The same of all encodings of a source.
 pub type Rates = [Rate; MAX_ENCODINGS];
 

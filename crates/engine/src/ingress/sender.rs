@@ -5,17 +5,19 @@
     reason = "counters of 64 bits, and lengths of one datagram"
 )]
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use rialto_media::{
-    Codec, Drop, EncodingSpec, Extension, HashKey, KeyedMap, MediaType, PtInfo, ShardId, SourceId,
-    SourceSpec, Tables,
+    Codec, Drop, EncodingSpec, HashKey, KeyedMap, MAX_ENCODINGS, MediaType, PtInfo, ShardId,
+    SourceId, SourceSpec, Tables,
     encodings::{EncodingMask, Heights},
-    passes_on, video_codec,
 };
 use rialto_rtp::{
     self as rtp, RtpHeader,
-    codec::{self, Resolution, VideoCodec, av1::DependencyDescriptor, vp8::Vp8},
+    codec::{FrameLayers, MAX_SPATIAL, Resolution, dd::DependencyReader},
 };
 use rialto_srtp::{RxContext, RxStream, SrtpError};
 use slotmap::SlotMap;
@@ -24,12 +26,14 @@ use super::{
     Red,
     audio::{Gate, Unopened, Verdict},
     frames::FrameClock,
+    inspect::{self, Shown, Told},
     keyframe::EncodingRequests,
+    layers::{EncodingLayers, LayerMeters},
     level::LoudestLevel,
-    meta::{KeptExtension, PacketMeta, Vp8Place},
+    meta::PacketMeta,
     nack::{Arrival, NackTracker},
     numbers::ForwardNumbers,
-    rate::{Rate, RateMeter, Rates},
+    rate::{RateMeter, Rates},
     remembered::{Remembered, RememberedStreams},
     seen::SeenWindow,
     silence::SilenceLimit,
@@ -89,6 +93,12 @@ pub struct Stream {
     keyframe_seen: bool,
     /// Frame height, from the last keyframe.
     pub height: Option<u16>,
+    /// Its layers, if it has any.
+    layers: Option<Box<LayerMeters>>,
+    /// What its dependency descriptors refer to.
+    dependencies: DependencyReader,
+    /// Its highest spatial layer, as far as its descriptors tell.
+    top: u8,
     /// Clock of the last packet's payload type.
     pub clock_rate: u32,
     numbers: ForwardNumbers,
@@ -114,6 +124,9 @@ impl Stream {
             meter: RateMeter::default(),
             keyframe_seen: false,
             height: None,
+            layers: None,
+            dependencies: DependencyReader::default(),
+            top: MAX_SPATIAL - 1,
             clock_rate: 90_000,
             numbers: ForwardNumbers::default(),
         }
@@ -128,6 +141,95 @@ impl Stream {
             meta.resumes = forwarded.resumes;
         }
         forwarded.is_some()
+    }
+
+    /// A packet of audio before it is opened, and what is known of it.
+    #[inline]
+    fn unopened<'a>(
+        &self,
+        cx: &Context<'a>,
+        header: &'a RtpHeader,
+        packet: &'a [u8],
+        source: &LocalSource,
+        dominant: bool,
+    ) -> Unopened<'a> {
+        Unopened {
+            now: cx.now,
+            tables: cx.tables,
+            header,
+            packet,
+            source: source.spec.id,
+            wanted: source.wanted() != 0,
+            included: source.included,
+            dominant,
+            silent: self.numbers.ends_silence(cx.silence),
+            heard: self.last_packet,
+        }
+    }
+
+    /// An opened packet is numbered, or ends here. Returns why it does; the error: nothing of it counts.
+    #[inline]
+    fn settle(
+        &mut self,
+        cx: &Context<'_>,
+        gate: &mut Gate<'_>,
+        verdict: Verdict,
+        (source, level): (SourceId, Option<u8>),
+        meta: &mut PacketMeta,
+    ) -> Result<Option<Drop>, Drop> {
+        if let Verdict::Listen(reason) = verdict {
+            self.numbers.pass();
+            gate.overhear(cx.now, source, level);
+            return Ok(Some(reason));
+        }
+        if !self.number(meta, level, cx.silence) {
+            return if self.is_video { Err(Drop::Replayed) } else { Ok(Some(Drop::Silence)) };
+        }
+        meta.audio.included_only = verdict == Verdict::ForwardToIncluding;
+        if verdict == Verdict::Forward && !self.is_video {
+            meta.audio.energy = gate.hear(cx.now, source, level);
+        }
+        Ok(None)
+    }
+
+    /// Takes what a packet shows of its codec. Returns the size of its frames if it tells one, and whether
+    /// the encoding has other layers than before.
+    fn see(
+        &mut self,
+        now: Instant,
+        shown: &Shown,
+        len: usize,
+        meta: &mut PacketMeta,
+    ) -> (Option<Resolution>, bool) {
+        if !meta.keyframes_known {
+            return (None, false);
+        }
+        if let Some(resolution) = shown.resolution {
+            self.height = Some(resolution.height);
+        }
+        if meta.keyframe {
+            self.keyframe_seen = true;
+            self.keyframes.on_keyframe(now);
+        }
+        meta.keyframes_hidden = !self.keyframe_seen;
+        if let Some(heights) = shown.heights {
+            self.top = inspect::top(heights);
+        }
+        meta.top = self.top;
+        let FrameLayers { spatial, temporal, .. } = meta.layers;
+        let layered = spatial > 0 || temporal > 0 || shown.heights.is_some();
+        if !layered && self.layers.is_none() {
+            return (shown.resolution, false);
+        }
+        let layers = self.layers.get_or_insert_default();
+        let mut changed = shown.heights.is_some_and(|heights| layers.on_heights(heights));
+        changed |= layers.on_packet(len, meta);
+        (shown.resolution, changed)
+    }
+
+    /// What receivers' shards are to hear of its layers.
+    fn layer_news(&mut self) -> Option<EncodingLayers> {
+        self.layers.as_mut()?.news()
     }
 
     /// Takes a packet that ends here and whose content does not matter. It is opened only when that is
@@ -239,6 +341,8 @@ pub struct LocalSource {
     pub heights: Heights,
     /// What each encoding costs, as last told to receivers' shards.
     pub rates: Rates,
+    /// The layers within each encoding, as last told.
+    pub layers: [EncodingLayers; MAX_ENCODINGS],
     /// Its loudness.
     pub level: LoudestLevel,
     /// Audio that a receiver asked for by name.
@@ -256,6 +360,7 @@ impl LocalSource {
             active: 0,
             heights: Heights::default(),
             rates: Rates::default(),
+            layers: Default::default(),
             level: LoudestLevel::default(),
             included: false,
             frames: 0,
@@ -268,6 +373,12 @@ impl LocalSource {
         let now = resolution.width.min(resolution.height);
         let before = std::mem::replace(height, now);
         (before != now).then_some(before)
+    }
+
+    /// An encoding has these layers. Returns whether there is such an encoding.
+    fn set_layers(&mut self, encoding: u8, layers: EncodingLayers) -> bool {
+        let place = self.layers.get_mut(usize::from(encoding));
+        place.map(|place| *place = layers).is_some()
     }
 
     /// Encodings that anybody needs.
@@ -478,23 +589,10 @@ impl Sender {
         };
         let mut verdict = Verdict::Forward;
         if !stream.is_video && !is_rtx {
-            let unopened = Unopened {
-                now: cx.now,
-                tables: cx.tables,
-                header: &header,
-                packet,
-                source: source.spec.id,
-                wanted: source.wanted() != 0,
-                included: source.included,
-                dominant: self.dominant,
-                silent: stream.numbers.ends_silence(cx.silence),
-                heard: stream.last_packet,
-            };
+            let unopened = stream.unopened(cx, &header, packet, source, self.dominant);
             verdict = gate.judge(&unopened);
             if let Verdict::Drop(reason) = verdict {
-                if let (Some(number), Some(twcc)) = (unopened.transport_number(), &mut self.twcc) {
-                    twcc.on_unopened(cx.now, number);
-                }
+                unopened.record_arrival(self.twcc.as_deref_mut());
                 return Err(stream.pass_over(self.rx.as_ref(), (&header, is_rtx), packet, reason));
             }
         }
@@ -508,17 +606,12 @@ impl Sender {
         let payload = header.payload_range(packet).map_err(|_| Drop::MalformedRtp)?;
         let mut meta = PacketMeta {
             index: opened.index,
-            timestamp: header.timestamp,
             arrival_ms: cx.since_epoch.as_millis() as u32,
-            payload_start: payload.start as u16,
-            payload_len: payload.len() as u16,
-            payload_type: header.payload_type,
-            marker: header.marker,
-            csrc_count: header.csrc_count,
-            ..PacketMeta::default()
+            ..described(&header, &payload)
         };
-        let Told { number, loudness: level, keyframe } =
-            read_extensions(cx.tables, &header, packet, &mut meta, &mut source.level);
+        let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
+        let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
+        let Told { number, loudness: level, .. } = told;
         if let Some(sequence) = number {
             self.twcc_ssrc = header.ssrc;
             self.twcc
@@ -528,13 +621,8 @@ impl Sender {
         let pt = if is_rtx {
             unwrap_rtx(cx.tables, stream, pt, packet, &mut meta)?
         } else {
-            stream.stats.on_packet(
-                cx.since_epoch,
-                meta.index,
-                meta.timestamp,
-                pt.clock_rate,
-                wire_len,
-            );
+            let (index, at) = (meta.index, meta.timestamp);
+            stream.stats.on_packet(cx.since_epoch, index, at, pt.clock_rate, wire_len);
             pt
         };
         if !stream.seen.mark(meta.index) {
@@ -547,28 +635,19 @@ impl Sender {
         if pt.nack && wanted {
             broken = stream.nack.on_packet(cx.now, meta.index) == Arrival::Break;
         }
-        let ends = match verdict {
-            Verdict::Listen(reason) => {
-                stream.numbers.pass();
-                gate.overhear(cx.now, source.spec.id, level);
-                Some(reason)
-            }
-            _ if stream.number(&mut meta, level, cx.silence) => None,
-            _ if stream.is_video => return Err(Drop::Replayed),
-            _ => Some(Drop::Silence),
-        };
-        meta.audio.included_only = verdict == Verdict::ForwardToIncluding;
-        if ends.is_none() && verdict == Verdict::Forward {
-            meta.audio.energy = gate.hear(cx.now, source.spec.id, level);
-        }
+        let ends = stream.settle(cx, &mut gate, verdict, (source.spec.id, level), &mut meta)?;
         meta.audio.red = Red::read(pt, packet, &meta, cx.tables);
-        let resolution = inspect(cx.now, pt, packet, keyframe, &mut meta, stream);
+        let shown = inspect::read(pt, packet, &told, &mut meta);
+        let (resolution, relayered_within) = stream.see(cx.now, &shown, wire_len, &mut meta);
         stream.last_packet = Some(cx.now);
         stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);
         stream.meter.on_packet(wire_len, meta.timestamp, meta.keyframe, meta.marker);
         let mut changed = source.active & bit == 0;
         // The first of all begins the video; it changes nothing of it.
         let mut relayered = changed && source.active != 0;
+        if relayered_within && let Some(news) = stream.layer_news() {
+            changed |= source.set_layers(stream.encoding, news);
+        }
         source.active |= bit;
         if let Some(before) = resolution.and_then(|r| source.resize(stream.encoding, r)) {
             changed = true;
@@ -615,12 +694,21 @@ impl Sender {
         for stream in self.streams.values_mut().filter(|stream| stream.is_video) {
             for _ in 0..steps {
                 stream.meter.step();
+                if let Some(layers) = &mut stream.layers {
+                    layers.step();
+                }
             }
+            let news = stream.layer_news();
             let Some(source) = self.sources.get_mut(stream.source) else { continue };
             let Some(told) = source.rates.get_mut(usize::from(stream.encoding)) else { continue };
             let rate = stream.meter.rate();
-            if differs(*told, rate) {
+            if told.differs(rate) {
                 *told = rate;
+                changed(stream.source);
+            }
+            if let Some(news) = news
+                && source.set_layers(stream.encoding, news)
+            {
                 changed(stream.source);
             }
         }
@@ -680,14 +768,6 @@ impl Sender {
     }
 }
 
-/// Whether receivers' shards should be told what an encoding costs.
-fn differs(told: Rate, now: Rate) -> bool {
-    let tenth = told.bps / 10;
-    (told.bps == 0) != (now.bps == 0)
-        || told.bps.abs_diff(now.bps) > tenth
-        || told.fps.abs_diff(now.fps) > 2
-}
-
 /// A CNAME that can be sent on: text, and not so long that it costs every receiver.
 pub fn cname_text(cname: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(cname).ok()?;
@@ -704,56 +784,18 @@ pub fn drop_reason(error: SrtpError) -> Drop {
     }
 }
 
-/// What a header extension tells the bridge.
-#[derive(Debug, Default)]
-struct Told {
-    /// The transport-wide number.
-    number: Option<u16>,
-    loudness: Option<u8>,
-    /// The packet starts a keyframe. It is said here too where the payload is encrypted from end to end: by
-    /// a template structure (AV1 RTP A.8.2), or as a frame that stands alone (RFC 9626).
-    keyframe: bool,
-}
-
-/// Reads the header extension: what it tells, and what of it goes on to receivers.
+/// What a packet's header says of it, and where its payload is.
 #[inline]
-fn read_extensions(
-    tables: &Tables,
-    header: &RtpHeader,
-    packet: &[u8],
-    meta: &mut PacketMeta,
-    level: &mut LoudestLevel,
-) -> Told {
-    let mut told = Told::default();
-    let mut kept = meta.extensions.iter_mut();
-    for e in header.extensions(packet) {
-        let Some(kind) = tables.extension(e.id) else { continue };
-        match kind {
-            Extension::TransportCc => told.number = rtp::ext::transport_seq(e.data),
-            Extension::AudioLevel => {
-                if let Some(l) = rtp::ext::audio_level(e.data) {
-                    told.loudness = Some(l.level);
-                    meta.audio.voice = l.voice;
-                    level.record(l.level);
-                }
-            }
-            Extension::DependencyDescriptor => {
-                let descriptor = DependencyDescriptor::parse(e.data);
-                meta.frame_number = descriptor.map(|d| d.frame_number);
-                told.keyframe |= descriptor.is_some_and(|d| d.start && d.has_structure);
-            }
-            Extension::FrameMarking => {
-                told.keyframe |= rtp::ext::starts_independent_frame(e.data);
-            }
-            _ => {}
-        }
-        if passes_on(kind)
-            && let Some(place) = kept.next()
-        {
-            *place = Some(KeptExtension { kind, len: e.data.len() as u8, start: e.start as u16 });
-        }
+fn described(header: &RtpHeader, payload: &Range<usize>) -> PacketMeta {
+    PacketMeta {
+        timestamp: header.timestamp,
+        payload_start: payload.start as u16,
+        payload_len: payload.len() as u16,
+        payload_type: header.payload_type,
+        marker: header.marker,
+        csrc_count: header.csrc_count,
+        ..PacketMeta::default()
     }
-    told
 }
 
 /// Restores the description of the original packet (RFC 4588 section 4) and returns its payload type.
@@ -781,58 +823,4 @@ fn unwrap_rtx<'t>(
     meta.payload_len = meta.payload_len.saturating_sub(rtp::rtx::OSN_LEN as u16);
     meta.payload_type = apt;
     tables.payload_type(apt).ok_or(Drop::UnknownPayloadType)
-}
-
-/// Reads the codec's payload descriptor: keyframes, frame height, running numbers. `keyframe`: the header
-/// extension tells one.
-#[inline]
-fn inspect(
-    now: Instant,
-    pt: &PtInfo,
-    packet: &[u8],
-    keyframe: bool,
-    meta: &mut PacketMeta,
-    stream: &mut Stream,
-) -> Option<Resolution> {
-    let codec = video_codec(pt.codec)?;
-    let start = usize::from(meta.payload_start);
-    let payload = packet.get(start..start + usize::from(meta.payload_len))?;
-    if payload.is_empty() {
-        return None;
-    }
-    meta.keyframes_known = true;
-    let resolution = if codec == VideoCodec::Vp8 {
-        let vp8 = Vp8::parse(payload)?;
-        meta.keyframe = vp8.keyframe;
-        meta.vp8 = vp8_place(&vp8);
-        vp8.resolution
-    } else {
-        let info = codec::inspect(codec, payload, meta.marker)?;
-        meta.keyframe = info.keyframe;
-        info.resolution
-    };
-    if let Some(resolution) = resolution {
-        stream.height = Some(resolution.height);
-    }
-    meta.keyframe |= keyframe;
-    if meta.keyframe {
-        stream.keyframe_seen = true;
-        stream.keyframes.on_keyframe(now);
-    }
-    meta.keyframes_hidden = !stream.keyframe_seen;
-    resolution
-}
-
-fn vp8_place(vp8: &Vp8) -> Vp8Place {
-    let mut place = Vp8Place::default();
-    if let Some(id) = vp8.picture_id {
-        place.picture_id_at = id.offset as u8;
-        place.picture_id_bits = if id.wide { 15 } else { 7 };
-        place.picture_id = id.value;
-    }
-    if let Some(tl0) = vp8.tl0_pic_idx {
-        place.tl0_at = tl0.offset as u8;
-        place.tl0 = tl0.value;
-    }
-    place
 }

@@ -16,7 +16,10 @@ use rialto_rtp::{
 };
 use rialto_srtp::{RxContext, RxStream, TxContext};
 
-use super::media::{Body, CodecNumbers, Numbering, Plain, Track};
+use super::{
+    codec::{Decoder, Truth},
+    media::{Body, CodecNumbers, Numbering, Plain, Track},
+};
 use crate::ingress::twcc::{self, TwccRecorder};
 
 /// What is missing is asked for after so long, and again after so long.
@@ -45,7 +48,9 @@ pub struct Incoming {
     pub cname: Option<String>,
     /// It was said to have ended.
     pub ended: bool,
-    mid: String,
+    /// What decodes it, when it has layers.
+    pub screen: Option<Decoder>,
+    pub(super) mid: String,
     unwrapper: SeqUnwrapper,
     highest: Option<u64>,
     missing: BTreeMap<u64, (Instant, u8)>,
@@ -105,11 +110,11 @@ pub struct Client {
     arrivals: TwccRecorder,
     feedback_count: u8,
     tx: TxContext,
-    rx: RxContext,
+    pub(super) rx: RxContext,
     streams: HashMap<u32, Option<RxStream>>,
-    by_ssrc: HashMap<u32, (SourceId, bool)>,
+    pub(super) by_ssrc: HashMap<u32, (SourceId, bool)>,
     transport: u16,
-    start: Instant,
+    pub(super) start: Instant,
 }
 
 impl Client {
@@ -163,6 +168,7 @@ impl Client {
             reports: Vec::new(),
             cname: None,
             ended: false,
+            screen: None,
             mid: mid.to_owned(),
             unwrapper: SeqUnwrapper::new(),
             highest: None,
@@ -199,6 +205,7 @@ impl Client {
         if self.next_nack <= now {
             self.next_nack = now + Duration::from_millis(20);
             out.extend(self.nacks(now));
+            out.extend(self.keyframe_requests(now));
         }
         if self.next_feedback <= now {
             self.next_feedback = now + twcc::INTERVAL;
@@ -383,12 +390,16 @@ impl Client {
             return Some(());
         }
         if is_rtx {
-            assert_eq!(header.payload_type, self.numbering.rtx(), "payload type of RTX");
+            let codec = self.numbering.codec(header.payload_type).expect("a negotiated codec");
+            assert_eq!(header.payload_type, self.numbering.rtx_of(codec), "payload type of RTX");
             let ssrc = i.spec.encodings.first()?.ssrc;
-            let at = rtx::restore(bytes, &header, self.numbering.vp8(), ssrc)?;
+            let at = rtx::restore(bytes, &header, self.numbering.payload_type(codec), ssrc)?;
             bytes = bytes.get_mut(at..)?;
         }
         let header = RtpHeader::parse(bytes).expect("a restored header");
+        if i.screen.is_some() {
+            return i.show(now, now - self.start, self.numbering, &header, bytes);
+        }
         let pt = if video { self.numbering.vp8() } else { self.numbering.opus() };
         let red = self.red && !video && header.payload_type == self.numbering.red();
         assert!(header.payload_type == pt || red, "payload type");
@@ -474,8 +485,13 @@ impl Client {
     /// The media of one of its own datagrams, when it is not a retransmission.
     pub(super) fn sent_body(&self, datagram: &[u8]) -> Option<Body> {
         let header = RtpHeader::parse(datagram).ok().filter(|_| !rtp::is_rtcp(datagram))?;
-        let plain = self.tracks.iter().find_map(|t| t.sent(header.ssrc, header.sequence))?;
+        let sent = |t: &'_ Track| t.sent(header.ssrc, header.sequence).is_some();
+        let track = self.tracks.iter().find(|t| sent(t))?;
+        let plain = track.sent(header.ssrc, header.sequence)?;
         let payload = plain.bytes.get(plain.header_len..)?;
+        if track.coder.is_some() {
+            return Truth::read(payload).map(|truth| truth.body);
+        }
         let video = header.payload_type == self.numbering.vp8();
         let red = header.payload_type == self.numbering.red();
         if video { Body::of_video(payload) } else { of_audio(payload, red) }
@@ -488,9 +504,13 @@ impl Client {
         let (source, is_rtx) = *self.by_ssrc.get(&header.ssrc)?;
         let mut stream = self.streams.get(&header.ssrc).cloned().flatten();
         let opened = self.rx.open_rtp(&mut stream, &mut bytes, header.len).ok()?;
-        let video = self.incoming.get(&source)?.spec.media == MediaType::Video;
+        let incoming = self.incoming.get(&source)?;
+        let video = incoming.spec.media == MediaType::Video;
         let bytes = bytes.get(..opened.len)?;
         let payload = bytes.get(header.payload_range(bytes).ok()?)?;
+        if incoming.screen.is_some() {
+            return Truth::read(payload).map(|truth| truth.body);
+        }
         let payload = if is_rtx { payload.get(rtx::OSN_LEN..)? } else { payload };
         let red = header.payload_type == self.numbering.red();
         if video { Body::of_video(payload) } else { of_audio(payload, red) }
@@ -519,7 +539,7 @@ impl Incoming {
         blocks.last().expect("a sound packet").data
     }
 
-    fn take(
+    pub(super) fn take(
         &mut self,
         now: Instant,
         seq: Seq,

@@ -39,6 +39,14 @@ impl Weather {
     };
 }
 
+impl Weather {
+    /// Nothing is lost, and nothing overtakes anything.
+    pub fn is_orderly(&self) -> bool {
+        let Self { jitter, loss, duplicates, stragglers, .. } = *self;
+        jitter.is_zero() && loss == 0.0 && duplicates == 0.0 && stragglers == 0.0
+    }
+}
+
 /// A bottleneck on the way to one client: a rate, and a queue before it.
 #[derive(Clone, Debug)]
 pub struct Bottleneck {

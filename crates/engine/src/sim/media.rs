@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use super::codec::{Coded, Encoder};
 use rialto_media::{
     Codec, EncodingSpec, Extension, MediaParams, MediaType, Mid, PayloadType, SourceSpec,
 };
 use rialto_rtp::{
     ExtWriter, Seq,
-    codec::{av1::DependencyDescriptor, red},
+    codec::{dd::DependencyDescriptor, red},
     ext::ExtError,
     header, rtx,
 };
@@ -26,6 +27,8 @@ pub const LOWEST_HEIGHT: u16 = 180;
 /// Sent packets that a client can send again.
 const HISTORY: usize = 512;
 
+const VIDEO_CODECS: [Codec; 4] = [Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H264];
+
 /// The numbers that a client negotiated; no two clients have the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbering(pub u8);
@@ -38,7 +41,7 @@ impl Numbering {
 
     /// Payload type of redundant audio, where that is negotiated.
     pub fn red(self) -> u8 {
-        127 - self.0 % 8
+        16 + self.0 % 8
     }
 
     /// Payload type of VP8.
@@ -49,6 +52,33 @@ impl Numbering {
     /// Payload type of VP8's retransmissions.
     pub fn rtx(self) -> u8 {
         104 + self.0 % 8
+    }
+
+    /// Payload type of a codec.
+    pub fn payload_type(self, codec: Codec) -> u8 {
+        self.0 % 8
+            + match codec {
+                Codec::Vp9 => 120,
+                Codec::Av1 => 48,
+                Codec::H264 => 24,
+                _ => return self.vp8(),
+            }
+    }
+
+    /// Payload type of a codec's retransmissions.
+    pub fn rtx_of(self, codec: Codec) -> u8 {
+        self.0 % 8
+            + match codec {
+                Codec::Vp9 => 40,
+                Codec::Av1 => 56,
+                Codec::H264 => 32,
+                _ => return self.rtx(),
+            }
+    }
+
+    /// The video codec that a payload type, or that of its retransmissions, stands for.
+    pub fn codec(self, pt: u8) -> Option<Codec> {
+        VIDEO_CODECS.into_iter().find(|c| [self.payload_type(*c), self.rtx_of(*c)].contains(&pt))
     }
 
     /// Id of a header extension.
@@ -83,12 +113,15 @@ impl Numbering {
             Extension::AbsSendTime,
             Extension::DependencyDescriptor,
         ];
+        let video = |codec| {
+            let (pt, rtx) = (self.payload_type(codec), self.rtx_of(codec));
+            [(pt, codec), (rtx, Codec::Rtx { apt: pt })]
+                .map(|(pt, codec)| payload(pt, codec, MediaType::Video, 90_000))
+        };
+        let mut payload_types = vec![payload(self.opus(), Codec::Opus, MediaType::Audio, 48_000)];
+        payload_types.extend(VIDEO_CODECS.into_iter().flat_map(video));
         MediaParams {
-            payload_types: vec![
-                payload(self.opus(), Codec::Opus, MediaType::Audio, 48_000),
-                payload(self.vp8(), Codec::Vp8, MediaType::Video, 90_000),
-                payload(self.rtx(), Codec::Rtx { apt: self.vp8() }, MediaType::Video, 90_000),
-            ],
+            payload_types,
             extensions: known.map(|kind| (self.extension(kind), kind)).to_vec(),
             extmap_allow_mixed: true,
             remb: false,
@@ -254,6 +287,8 @@ pub struct Track {
     pub redundancy: Option<usize>,
     /// What was sent of its audio, and when.
     spoken: VecDeque<(u32, Vec<u8>)>,
+    /// What makes its frames, when they have layers.
+    pub coder: Option<Encoder>,
 }
 
 impl Track {
@@ -293,6 +328,7 @@ impl Track {
             level: AUDIO_LEVEL,
             redundancy: None,
             spoken: VecDeque::new(),
+            coder: None,
         }
     }
 
@@ -310,6 +346,9 @@ impl Track {
     /// One encoding is no longer sent, or is sent again.
     pub fn silence(&mut self, encoding: usize, silent: bool) {
         self.encodings[encoding].silent = silent;
+        if let Some(coder) = &mut self.coder {
+            coder.silence(encoding, silent);
+        }
     }
 
     /// The index of the next packet of the first encoding.
@@ -336,6 +375,11 @@ impl Track {
 
     /// The packets of the next frame of every encoding; `transport` counts transport-wide numbers.
     pub fn make_frame(&mut self, since_start: Duration, transport: &mut u16) -> Vec<Plain> {
+        let timestamp = self.timestamp(since_start);
+        if let Some(coder) = &mut self.coder {
+            let coded = coder.picture(since_start, timestamp);
+            return coded.iter().map(|c| self.wrap(c, since_start, transport)).collect();
+        }
         let mut packets = Vec::new();
         self.frame += 1;
         for at in 0..self.encodings.len() {
@@ -372,27 +416,13 @@ impl Track {
             (false, None) => self.numbering.opus(),
             (false, Some(_)) => self.numbering.red(),
         };
-        let encoding = &mut self.encodings[at];
-        let (index, ssrc) = (encoding.next_index, encoding.spec.ssrc);
-        encoding.next_index += 1;
-        let mut bytes = vec![0; 64];
         let marker = body.part + 1 == body.parts;
-        let seq = Seq(index as u16);
-        let numbers = encoding.numbers;
+        let numbers = self.encodings[at].numbers;
         let [high, low] = numbers.frame_number.to_be_bytes();
         let descriptor = [u8::from(body.part == 0) << 7 | u8::from(marker) << 6, high, low];
-        header::write_header(&mut bytes, marker, pt, seq, timestamp, ssrc).expect("room");
-        header::set_extension_bit(&mut bytes, true);
-        let header_len = 12
-            + extensions(
-                &mut bytes[12..],
-                self.numbering,
-                self.mid,
-                transport,
-                if video { Kind::Video(descriptor) } else { Kind::Audio(self.level) },
-            )
-            .expect("valid extensions");
-        bytes.truncate(header_len);
+        let kind = if video { Kind::Video(Some(&descriptor)) } else { Kind::Audio(self.level) };
+        let mut bytes = self.header(at, marker, pt, timestamp, transport, kind);
+        let header_len = bytes.len();
         if video {
             let id = 0x8000 | numbers.picture_id;
             let start = body.part == 0;
@@ -424,6 +454,47 @@ impl Track {
                 }
             }
         }
+        self.keep(at, bytes, header_len)
+    }
+
+    /// The packet of what a coder made.
+    fn wrap(&mut self, coded: &Coded, since: Duration, transport: &mut u16) -> Plain {
+        self.made.insert(coded.body, since);
+        *transport = transport.wrapping_add(1);
+        let at = usize::from(coded.encoding);
+        let (pt, timestamp) = (self.numbering.payload_type(coded.codec), self.timestamp(since));
+        let kind = Kind::Video(coded.descriptor.as_deref());
+        let mut bytes = self.header(at, coded.marker, pt, timestamp, *transport, kind);
+        let header_len = bytes.len();
+        bytes.extend_from_slice(&coded.payload);
+        self.keep(at, bytes, header_len)
+    }
+
+    /// The header of an encoding's next packet.
+    fn header(
+        &self,
+        at: usize,
+        marker: bool,
+        pt: u8,
+        timestamp: u32,
+        transport: u16,
+        kind: Kind<'_>,
+    ) -> Vec<u8> {
+        let encoding = &self.encodings[at];
+        let (seq, ssrc) = (Seq(encoding.next_index as u16), encoding.spec.ssrc);
+        let mut bytes = vec![0; 400];
+        header::write_header(&mut bytes, marker, pt, seq, timestamp, ssrc).expect("room");
+        header::set_extension_bit(&mut bytes, true);
+        let len = extensions(&mut bytes[12..], self.numbering, self.mid, transport, kind);
+        bytes.truncate(12 + len.expect("valid extensions"));
+        bytes
+    }
+
+    /// Counts a packet, and keeps it to be sent again.
+    fn keep(&mut self, at: usize, bytes: Vec<u8>, header_len: usize) -> Plain {
+        let encoding = &mut self.encodings[at];
+        let (index, ssrc) = (encoding.next_index, encoding.spec.ssrc);
+        encoding.next_index += 1;
         encoding.packets += 1;
         encoding.octets += (bytes.len() - header_len) as u32;
         let plain = Plain { bytes, header_len, ssrc, index };
@@ -442,13 +513,14 @@ impl Track {
 
     /// The retransmission of a packet, when it is still there.
     pub fn resend(&mut self, ssrc: u32, seq: Seq) -> Option<Plain> {
-        let pt = self.numbering.rtx();
+        let numbering = self.numbering;
         let encoding = self.encodings.iter_mut().find(|e| e.spec.ssrc == ssrc)?;
         let plain = encoding.sent.iter().rfind(|p| p.index as u16 == seq.0)?.clone();
         let rtx_ssrc = encoding.spec.rtx?;
         let index = encoding.next_rtx;
         encoding.next_rtx += 1;
         let Plain { mut bytes, header_len, .. } = plain;
+        let pt = numbering.rtx_of(numbering.codec(bytes[1] & 0x7f)?);
         let len = bytes.len();
         bytes.resize(len + rtx::OSN_LEN, 0);
         rtx::wrap(&mut bytes, header_len, len, pt, Seq(index as u16), rtx_ssrc)?;
@@ -457,9 +529,11 @@ impl Track {
 
     /// The bridge wants a keyframe of an encoding.
     pub fn want_keyframe(&mut self, ssrc: u32) {
-        if let Some(e) = self.encodings.iter_mut().find(|e| e.spec.ssrc == ssrc) {
-            e.keyframe_wanted = true;
-            self.keyframes_asked += 1;
+        let Some(at) = self.encodings.iter().position(|e| e.spec.ssrc == ssrc) else { return };
+        self.encodings[at].keyframe_wanted = true;
+        self.keyframes_asked += 1;
+        if let Some(coder) = &mut self.coder {
+            coder.want_keyframe(at);
         }
     }
 
@@ -486,10 +560,10 @@ fn redundant(spoken: &VecDeque<(u32, Vec<u8>)>, payload_type: u8, distance: usiz
 
 /// What a packet's header extension says beside what all say.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Kind<'a> {
     Audio(u8),
     /// A dependency descriptor.
-    Video([u8; 3]),
+    Video(Option<&'a [u8]>),
 }
 
 fn extensions(
@@ -497,9 +571,11 @@ fn extensions(
     numbering: Numbering,
     mid: Mid,
     transport: u16,
-    kind: Kind,
+    kind: Kind<'_>,
 ) -> Result<usize, ExtError> {
-    let mut writer = ExtWriter::new(buf, false);
+    // What is longer than 16 bytes takes the form with two bytes (RFC 8285 section 4.3).
+    let long = matches!(kind, Kind::Video(Some(descriptor)) if descriptor.len() > 16);
+    let mut writer = ExtWriter::new(buf, long);
     writer.push(numbering.extension(Extension::Mid), mid.as_bytes())?;
     writer.push(numbering.extension(Extension::TransportCc), &transport.to_be_bytes())?;
     match kind {
@@ -508,7 +584,9 @@ fn extensions(
         }
         Kind::Video(descriptor) => {
             writer.push(numbering.extension(Extension::AbsSendTime), &[1, 2, 3])?;
-            writer.push(numbering.extension(Extension::DependencyDescriptor), &descriptor)?;
+            if let Some(descriptor) = descriptor {
+                writer.push(numbering.extension(Extension::DependencyDescriptor), descriptor)?;
+            }
         }
     }
     Ok(writer.finish())

@@ -4,6 +4,8 @@
 //! For tests, benches and fuzzing; nothing of the daemon uses it.
 
 mod client;
+pub mod codec;
+mod layers;
 mod link;
 mod media;
 
@@ -19,7 +21,7 @@ use std::{
 use rialto_media::{
     EncodingSpec, EndpointId, MediaType, Mid, ShardId, SourceId, SourceSpec, Terms,
 };
-use rialto_rtp::{self as rtp, RtpHeader};
+use rialto_rtp::{self as rtp, RtpHeader, SeqUnwrapper};
 use rialto_srtp::{Keying, Profile, RxContext, TxContext};
 
 pub use client::{Client, Heard, Incoming};
@@ -105,7 +107,12 @@ pub struct World {
     gone: Vec<bool>,
     lose: (usize, u32),
     /// What was sealed under each number of each key, to see that none is used twice.
-    sealed: HashMap<(usize, u32, u16), u64>,
+    sealed: HashMap<(usize, u32, u64), u64>,
+    numbers: HashMap<(usize, u32), SeqUnwrapper>,
+    /// What the bridge sent of each source with layers.
+    wire: layers::Wires,
+    /// The ways to the bridge neither lose nor reorder.
+    orderly: bool,
 }
 
 struct Lanes<'a>(&'a mut Vec<(usize, ShardCommand)>);
@@ -154,6 +161,9 @@ impl World {
             gone: Vec::new(),
             lose: (0, 0),
             sealed: HashMap::new(),
+            numbers: HashMap::new(),
+            wire: layers::Wires::default(),
+            orderly: config.weather.is_orderly() && !config.scatter,
         }
     }
 
@@ -283,6 +293,7 @@ impl World {
     pub fn subscribe(&mut self, receiver: usize, spec: &SourceSpec) {
         let mid = format!("m{}", spec.id.0);
         self.clients[receiver].expect(spec, &mid);
+        self.expect_layers(receiver, spec.id);
         let (receiver, source) = (self.clients[receiver].id, spec.id);
         let terms = Terms { mid: Mid::new(&mid), ..Terms::default() };
         self.control(Control::Subscribe { receiver, source, terms });
@@ -409,6 +420,7 @@ impl World {
             let client = self.clients.iter().rposition(|c| c.addr == dest.remote);
             let Some(client) = client.filter(|c| !self.gone[*c]) else { continue };
             self.check_nonce(client, &bytes);
+            self.watch(client, &bytes);
             let through = match self.bottlenecks.get_mut(&client) {
                 Some(bottleneck) => bottleneck.pass(self.now, bytes.len()),
                 None => Some(self.now),
@@ -434,7 +446,6 @@ impl World {
 
     /// (SSRC, index) is never used twice with other bytes under one key (RFC 3711 section 9.1).
     /// Only for what a client expects: others may send numbers that leap.
-    /// Runs are shorter than a cycle of sequence numbers, so the number stands for the index.
     fn check_nonce(&mut self, client: usize, bytes: &[u8]) {
         if rtp::is_rtcp(bytes) {
             return;
@@ -445,7 +456,8 @@ impl World {
         }
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
-        let key = (client, header.ssrc, header.sequence.0);
+        let unwrapper = self.numbers.entry((client, header.ssrc)).or_default();
+        let key = (client, header.ssrc, unwrapper.update(header.sequence).0);
         let first = *self.sealed.entry(key).or_insert(hasher.finish());
         assert_eq!(first, hasher.finish(), "an index was used twice: {key:?}");
     }

@@ -1,16 +1,30 @@
-//! AV1: the aggregation header and the dependency descriptor (RTP Payload Format for AV1, sections
-//! 4.4 and A.8).
+//! AV1: the aggregation header and the sequence header (RTP Payload Format for AV1, section 4.4). Which
+//! layers a frame belongs to is in the dependency descriptor.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "offsets in one payload, each checked against its length when it is used"
 )]
 
-use super::super::be16;
-use super::Resolution;
 use super::bits::Bits;
+use super::{FrameInfo, FrameLayers, Resolution};
 
 /// The OBU type of a sequence header (AV1 section 6.2.2).
 const SEQUENCE_HEADER: u8 = 1;
+
+/// What a packet says about its frame.
+#[inline]
+pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
+    let av1 = Aggregation::parse(payload)?;
+    let keyframe = av1.new_sequence;
+    Some(FrameInfo {
+        keyframe,
+        start: !av1.continues,
+        end: marker,
+        layers: if keyframe { FrameLayers::WHOLE } else { FrameLayers::DELTA },
+        resolution: if keyframe { resolution(payload) } else { None },
+        ..FrameInfo::default()
+    })
+}
 
 /// The aggregation header, the first byte of an AV1 payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,41 +49,6 @@ impl Aggregation {
             continued: first & 0x40 != 0,
             elements: (first >> 4) & 0x03,
             new_sequence: first & 0x08 != 0,
-        })
-    }
-}
-
-/// The part of a dependency descriptor (a header extension) that does not depend on the template
-/// structure.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DependencyDescriptor {
-    /// The packet is the first of its frame.
-    pub start: bool,
-    /// The packet is the last of its frame.
-    pub end: bool,
-    /// Which template of the structure the frame follows, 0 to 63.
-    pub template_id: u8,
-    /// The frame's number, modulo 2^16.
-    pub frame_number: u16,
-    /// It carries a template structure, as the first packet of a keyframe does.
-    pub has_structure: bool,
-    /// It says which decode targets are active from here on.
-    pub has_active_targets: bool,
-}
-
-impl DependencyDescriptor {
-    /// Reads the value of the header extension; `None` when it is shorter than three bytes.
-    #[inline]
-    pub fn parse(data: &[u8]) -> Option<Self> {
-        let first = *data.first()?;
-        let extended = data.get(3).copied().unwrap_or(0);
-        Some(Self {
-            start: first & 0x80 != 0,
-            end: first & 0x40 != 0,
-            template_id: first & 0x3f,
-            frame_number: be16(data, 1)?,
-            has_structure: extended & 0x80 != 0,
-            has_active_targets: extended & 0x40 != 0,
         })
     }
 }
@@ -201,16 +180,5 @@ mod tests {
         assert_eq!(resolution(&sized), size);
         assert_eq!(resolution(&one[..one.len() - 1]), None);
         assert_eq!(resolution(&[0x18, 0x30, 0, 0, 0, 0, 0, 0, 0, 0]), None);
-    }
-
-    #[test]
-    fn dependency_descriptor() {
-        let key = DependencyDescriptor::parse(&[0x80, 0x01, 0x02, 0xc0, 0x00]).unwrap();
-        assert!(key.start && !key.end && key.has_structure && key.has_active_targets);
-        assert_eq!((key.template_id, key.frame_number), (0, 0x102));
-        let inter = DependencyDescriptor::parse(&[0x45, 0xff, 0xff]).unwrap();
-        assert!(!inter.start && inter.end && !inter.has_structure);
-        assert_eq!((inter.template_id, inter.frame_number), (5, 0xffff));
-        assert_eq!(DependencyDescriptor::parse(&[0, 1]), None);
     }
 }

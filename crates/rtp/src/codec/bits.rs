@@ -71,6 +71,15 @@ impl<'a> Bits<'a> {
         Some((1 << zeros) - 1 + self.read(zeros)?)
     }
 
+    /// A number below `n`, which is between 1 and 2^31: ns(n) of AV1 section 4.10.7.
+    pub(super) fn non_symmetric(&mut self, n: u32) -> Option<u32> {
+        let width = n.checked_ilog2()? + 1;
+        // That many values are one bit shorter.
+        let short = (1 << width) - n;
+        let value = self.read(width - 1)?;
+        if value < short { Some(value) } else { Some((value << 1) - short + self.read(1)?) }
+    }
+
     /// A signed Exp-Golomb code: se(v) of H.264 section 9.1.1.
     pub(super) fn signed_exp_golomb(&mut self) -> Option<i32> {
         let value = self.exp_golomb()? as i32;
@@ -92,6 +101,16 @@ mod tests {
         let read: Vec<_> = (0..5).map(|_| bits.signed_exp_golomb().unwrap()).collect();
         assert_eq!(read, [0, 1, -1, 2, -2]);
         assert_eq!(Bits::new(&[0; 20]).exp_golomb(), None);
+    }
+
+    #[test]
+    fn non_symmetric_numbers() {
+        // Of five values 0, 1 and 2 take two bits, 3 and 4 take three: 00 01 10 110 111.
+        let mut bits = Bits::new(&[0b0001_1011, 0b0111_0000]);
+        let read: Vec<_> = (0..5).map(|_| bits.non_symmetric(5).unwrap()).collect();
+        assert_eq!(read, [0, 1, 2, 3, 4]);
+        assert_eq!(Bits::new(&[]).non_symmetric(1), Some(0));
+        assert_eq!(Bits::new(&[]).non_symmetric(2), None);
     }
 
     #[test]

@@ -4,24 +4,78 @@
     reason = "offsets in one payload, each checked against its length when it is used"
 )]
 
-use super::Resolution;
 use super::bits::Bits;
+use super::{FrameInfo, FrameLayers, Resolution, Targets};
 
 /// NAL unit types (RFC 6184 section 5.4, H.264 table 7-1).
+const FIRST_SLICE: u8 = 1;
 const IDR: u8 = 5;
 const SPS: u8 = 7;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
+/// What a packet says about its frame.
+#[inline]
+pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
+    let nal = inspect(payload)?;
+    Some(FrameInfo {
+        keyframe: nal.keyframe,
+        start: nal.start,
+        end: marker,
+        layers: nal.layers(),
+        resolution: nal.resolution,
+        ..FrameInfo::default()
+    })
+}
+
 /// What an H.264 packet says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct H264 {
-    /// It has, or starts, an IDR slice or a sequence parameter set.
+    /// It has, or starts, an IDR slice, or a sequence parameter set that no other slice follows.
     pub keyframe: bool,
     /// It starts a NAL unit. Which one is the first of a frame only timestamps tell.
     pub start: bool,
     /// Size in its sequence parameter set.
     pub resolution: Option<Resolution>,
+    /// It has a sequence parameter set, or starts one.
+    pub parameters: bool,
+    /// The first slice in it, whole or not.
+    pub slice: Option<Slice>,
+}
+
+/// What the header of a slice's NAL unit says (H.264 section 7.4.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slice {
+    /// The slice is of an IDR picture, which depends on no other.
+    pub idr: bool,
+    /// Other pictures may depend on this one (`nal_ref_idc` is not 0).
+    pub reference: bool,
+}
+
+impl H264 {
+    /// The frame's layers: pictures that no other depends on are the upper one of two temporal layers. All
+    /// slices of a picture agree about that (H.264 section 7.4.1).
+    ///
+    /// Parameter sets without a slice announce an IDR picture. Other units without one (supplemental
+    /// information, delimiters) are of a frame that is not known yet; they count as base layer.
+    #[inline]
+    pub fn layers(&self) -> FrameLayers {
+        match self.slice {
+            Some(Slice { idr: true, .. }) => FrameLayers::WHOLE,
+            Some(Slice { reference: false, .. }) => {
+                let present = Targets::from(0, 1);
+                FrameLayers { temporal: 1, present, needs: present, ..FrameLayers::DELTA }
+            }
+            None if self.parameters => FrameLayers::WHOLE,
+            // Nothing depends on the pictures of the upper layer that a receiver missed.
+            _ => FrameLayers { switch: Targets::from(0, 1), ..FrameLayers::DELTA },
+        }
+    }
+
+    fn settle(mut self) -> Self {
+        self.keyframe = self.start && self.slice.map_or(self.parameters, |slice| slice.idr);
+        self
+    }
 }
 
 /// Reads a packet: a single NAL unit, an aggregate (STAP-A), or a fragment (FU-A). `None` when it is
@@ -29,25 +83,32 @@ pub struct H264 {
 #[inline]
 pub fn inspect(payload: &[u8]) -> Option<H264> {
     let (first, rest) = payload.split_first()?;
-    match first & 0x1f {
-        STAP_A => Some(aggregate(rest)),
+    let read = match first & 0x1f {
+        STAP_A => aggregate(rest),
         FU_A => {
             let header = *rest.first()?;
-            let start = header & 0x80 != 0;
-            Some(H264 { keyframe: start && is_key(header & 0x1f), start, resolution: None })
+            // The reference bits of the whole unit are in the indicator, its type in the header.
+            let unit = unit((first & 0x60) | (header & 0x1f));
+            H264 { start: header & 0x80 != 0, ..unit }
         }
-        _ => Some(single(payload)),
-    }
+        _ => single(payload),
+    };
+    Some(read.settle())
 }
 
-fn is_key(nal_type: u8) -> bool {
-    matches!(nal_type, IDR | SPS)
+/// What the first byte of a NAL unit says.
+fn unit(first: u8) -> H264 {
+    let nal_type = first & 0x1f;
+    let slice = matches!(nal_type, FIRST_SLICE..=IDR)
+        .then_some(Slice { idr: nal_type == IDR, reference: first & 0x60 != 0 });
+    H264 { start: true, parameters: nal_type == SPS, slice, ..H264::default() }
 }
 
 fn single(nal: &[u8]) -> H264 {
-    let nal_type = nal.first().map_or(0, |first| first & 0x1f);
-    let resolution = if nal_type == SPS { nal.get(1..).and_then(resolution) } else { None };
-    H264 { keyframe: is_key(nal_type), start: true, resolution }
+    let Some((first, body)) = nal.split_first() else { return H264::default() };
+    let unit = unit(*first);
+    let resolution = if unit.parameters { resolution(body) } else { None };
+    H264 { resolution, ..unit }
 }
 
 /// The NAL units of a STAP-A (section 5.7.1), as far as they are whole.
@@ -58,7 +119,8 @@ fn aggregate(mut rest: &[u8]) -> H264 {
             break;
         };
         let one = single(nal);
-        all.keyframe |= one.keyframe;
+        all.parameters |= one.parameters;
+        all.slice = all.slice.or(one.slice);
         all.resolution = all.resolution.or(one.resolution);
         rest = tail;
     }
@@ -154,7 +216,9 @@ fn skip_picture_order(bits: &mut Bits<'_>) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::model::{self, Coded, Random};
     use super::*;
+    use proptest::prelude::*;
 
     /// A baseline parameter set of 640 by 480, and a high one of 1920 by 1080 (cropped from 1088).
     const SPS_VGA: [u8; 9] = [0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x3d, 0xa1];
@@ -195,5 +259,69 @@ mod tests {
         let middle = inspect(&[0x7c, 0x05, 0]).unwrap();
         assert!(!middle.keyframe && !middle.start);
         assert!(!inspect(&[0x7c, 0x81, 0]).unwrap().keyframe);
+    }
+
+    #[test]
+    fn layers_of_a_picture() {
+        let layers = |payload: &[u8]| inspect(payload).unwrap().layers();
+        assert_eq!(layers(&[0x65, 1]), FrameLayers::WHOLE);
+        assert_eq!(layers(&[0x7c, 0x85]), FrameLayers::WHOLE);
+        assert_eq!(layers(&[0x7c, 0x05]), FrameLayers::WHOLE, "the middle of an IDR slice");
+        let base = layers(&[0x41, 1]);
+        assert!(!base.independent && base.temporal == 0);
+        assert_eq!(base.opens(Targets::one(0, 0)), Targets::from(0, 1));
+        for upper in [&[0x01, 1][..], &[0x1c, 0x81], &[0x1c, 0x01], &[0x1c, 0x41]] {
+            let upper = layers(upper);
+            assert_eq!((upper.temporal, upper.present), (1, Targets::from(0, 1)));
+            assert!(!upper.is_decodable(Targets::one(0, 0)) && upper.switch.is_empty());
+        }
+        // Supplemental information has no reference bits, though pictures may depend on what follows.
+        assert_eq!(layers(&[0x06, 1]).temporal, 0);
+        assert_eq!(layers(&[0x18, 0, 2, 0x06, 5, 0, 2, 0x01, 9]).temporal, 1);
+    }
+
+    #[test]
+    fn parameter_sets_announce_a_keyframe_unless_another_slice_follows() {
+        let alone = inspect(&SPS_VGA).unwrap();
+        assert!(alone.keyframe && alone.layers().independent);
+        let mut stap = vec![0x78, 0, SPS_VGA.len() as u8];
+        stap.extend(SPS_VGA);
+        stap.extend([0, 2, 0x41, 9]);
+        let refreshed = inspect(&stap).unwrap();
+        assert!(!refreshed.keyframe && !refreshed.layers().independent);
+        assert!(refreshed.resolution.is_some());
+        assert_eq!(inspect(&[0x68, 1]).unwrap().layers().opens(Targets::NONE), Targets::NONE);
+    }
+
+    proptest! {
+        /// Pictures depend on the newest one that is kept as a reference.
+        #[test]
+        fn no_forwarded_picture_lacks_a_reference(seed: u64) {
+            let mut random = Random::new(seed);
+            let mut newest = 0;
+            let frames: Vec<_> = (0..400)
+                .map(|n| {
+                    let key = n == 0 || random.below(80) == 0;
+                    let upper = !key && random.below(2) == 0;
+                    let first = if key { 0x65 } else if upper { 0x01 } else { 0x41 };
+                    let refs = if key { Vec::new() } else { vec![newest] };
+                    if !upper {
+                        newest = n;
+                    }
+                    let frame = Coded {
+                        spatial: 0,
+                        temporal: u8::from(upper),
+                        refs,
+                        starts_picture: true,
+                        for_upper: false,
+                        upon_lower: false,
+                        key,
+                        up: false,
+                    };
+                    (frame, inspect(&[first, 0]).unwrap().layers())
+                })
+                .collect();
+            model::run(&frames, (1, 2), random, Some(30));
+        }
     }
 }

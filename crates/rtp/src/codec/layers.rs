@@ -4,6 +4,7 @@
 //! layer (a decode target of the AV1 RTP specification, section 2). A frame says which targets include it,
 //! and which become decodable with it. With that, a forwarder can follow for each receiver which targets
 //! are *intact* (everything that they need was forwarded) without knowing the codec.
+#![expect(clippy::arithmetic_side_effects, reason = "layers are clamped to the 16 bits of a set")]
 
 use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not};
 
@@ -33,6 +34,12 @@ impl Targets {
     pub const fn of_spatial(spatial: u8, temporal: u8) -> Self {
         let row = (0xf << clamp(temporal, MAX_TEMPORAL)) & 0xf;
         Self(row << (4 * clamp(spatial, MAX_SPATIAL)))
+    }
+
+    /// The targets of exactly one temporal layer, of any spatial layer.
+    #[inline]
+    pub const fn of_temporal(temporal: u8) -> Self {
+        Self(0x1111 << clamp(temporal, MAX_TEMPORAL))
     }
 
     /// The targets from a spatial and a temporal layer on: those that include a frame of these layers when
@@ -72,6 +79,12 @@ impl Targets {
     #[inline]
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
+    }
+
+    /// The same targets one spatial layer higher.
+    #[inline]
+    const fn one_spatial_up(self) -> Self {
+        Self(self.0 << 4)
     }
 
     /// Spatial and temporal layer of each, from the lowest on.
@@ -122,35 +135,69 @@ impl BitAndAssign for Targets {
 }
 
 /// The layers of a packet's frame.
+///
+/// A forwarder keeps for each receiver the set of targets that are *intact*. It forwards a frame when the
+/// receiver's target is intact and among [`Self::present`], or when the target that it wants is among those
+/// that the frame [`Self::opens`]. A forwarded frame adds what it opens to the intact targets; one that is
+/// not forwarded takes [`Self::present`] from them. What it forwards can then be decoded, as long as frames
+/// that got lost on the way in count as not forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameLayers {
     /// Spatial layer.
     pub spatial: u8,
     /// Temporal layer.
     pub temporal: u8,
+    /// The frame depends on no other frame.
+    pub independent: bool,
+    /// A target of [`Self::switch`] is intact only where the target of the next lower spatial layer, with the
+    /// same temporal layer, is.
+    pub upon_lower: bool,
     /// Targets that include the frame.
     pub present: Targets,
-    /// The frame can be decoded where one of these is intact. [`Targets::ALL`]: it depends on no other
-    /// frame, and can be decoded anywhere.
+    /// The frame can be decoded where one of these is intact, and anywhere if it is independent.
     pub needs: Targets,
     /// Targets that are intact from this frame on, where it could be decoded.
     pub switch: Targets,
 }
 
 impl FrameLayers {
-    /// A frame of an encoding without layers, or of which nothing is known.
+    /// A frame that depends on no other, of an encoding without layers or of which nothing is known.
     pub const WHOLE: Self = Self {
         spatial: 0,
         temporal: 0,
+        independent: true,
+        upon_lower: false,
         present: Targets::ALL,
         needs: Targets::ALL,
         switch: Targets::ALL,
     };
 
+    /// A frame of an encoding without layers that depends on the one before it.
+    pub const DELTA: Self = Self { independent: false, switch: Targets::NONE, ..Self::WHOLE };
+
     /// Whether the frame depends on no other.
     #[inline]
-    pub fn is_independent(&self) -> bool {
-        self.needs == Targets::ALL
+    pub const fn is_independent(&self) -> bool {
+        self.independent
+    }
+
+    /// Whether a receiver with these intact targets can decode the frame.
+    #[inline]
+    pub const fn is_decodable(&self, intact: Targets) -> bool {
+        self.independent || self.needs.meets(intact)
+    }
+
+    /// The targets that become intact for a receiver with these intact targets, if the frame is forwarded to
+    /// it; none where the frame cannot be decoded.
+    #[inline]
+    pub fn opens(&self, intact: Targets) -> Targets {
+        if !self.is_decodable(intact) {
+            Targets::NONE
+        } else if self.upon_lower {
+            self.switch & intact.one_spatial_up()
+        } else {
+            self.switch
+        }
     }
 }
 
@@ -177,5 +224,30 @@ mod tests {
         assert_eq!(Targets::one(7, 7), Targets::one(3, 3), "no layer is out of bounds");
         assert_eq!(Targets::from_bits(Targets::one(2, 1).bits()), Targets::one(2, 1));
         assert!((Targets::ALL & !Targets::ALL).is_empty());
+        let column: Vec<_> = Targets::of_temporal(2).iter().collect();
+        assert_eq!(column, [(0, 2), (1, 2), (2, 2), (3, 2)]);
+    }
+
+    #[test]
+    fn a_packet_carries_ten_bytes_of_layers() {
+        assert!(size_of::<FrameLayers>() <= 10);
+    }
+
+    #[test]
+    fn what_a_frame_opens() {
+        assert_eq!(FrameLayers::WHOLE.opens(Targets::NONE), Targets::ALL);
+        assert!(!FrameLayers::DELTA.is_decodable(Targets::NONE));
+        assert!(FrameLayers::DELTA.is_decodable(Targets::one(2, 1)));
+        assert!(FrameLayers::DELTA.opens(Targets::ALL).is_empty());
+        let sync = FrameLayers {
+            spatial: 1,
+            upon_lower: true,
+            needs: Targets::of_spatial(0, 0),
+            switch: Targets::of_spatial(1, 0),
+            ..FrameLayers::DELTA
+        };
+        let intact = Targets::one(0, 0) | Targets::one(0, 1);
+        assert_eq!(sync.opens(intact), Targets::one(1, 0) | Targets::one(1, 1));
+        assert!(sync.opens(Targets::one(1, 0)).is_empty());
     }
 }

@@ -6,8 +6,11 @@
 
 pub mod av1;
 mod bits;
+pub mod dd;
 pub mod h264;
 mod layers;
+#[cfg(test)]
+mod model;
 pub mod red;
 mod running;
 pub mod vp8;
@@ -63,49 +66,12 @@ pub struct FrameInfo {
 /// Reads what `payload` (decrypted, without padding) says about its frame. `None` when it is empty
 /// or malformed.
 #[inline]
-pub fn inspect(codec: VideoCodec, payload: &[u8], marker: bool) -> Option<FrameInfo> {
+pub fn read(codec: VideoCodec, payload: &[u8], marker: bool) -> Option<FrameInfo> {
     match codec {
-        VideoCodec::Vp8 => {
-            let vp8 = vp8::Vp8::parse(payload)?;
-            Some(FrameInfo {
-                keyframe: vp8.keyframe,
-                start: vp8.starts_frame(),
-                end: marker,
-                resolution: vp8.resolution,
-                numbers: vp8.numbers(),
-                ..FrameInfo::default()
-            })
-        }
-        VideoCodec::Vp9 => {
-            let vp9 = vp9::Vp9::parse(payload)?;
-            Some(FrameInfo {
-                keyframe: vp9.starts_keyframe(),
-                start: vp9.begin,
-                end: vp9.end,
-                resolution: vp9.resolution,
-                ..FrameInfo::default()
-            })
-        }
-        VideoCodec::H264 => {
-            let nal = h264::inspect(payload)?;
-            Some(FrameInfo {
-                keyframe: nal.keyframe,
-                start: nal.start,
-                end: marker,
-                resolution: nal.resolution,
-                ..FrameInfo::default()
-            })
-        }
-        VideoCodec::Av1 => {
-            let av1 = av1::Aggregation::parse(payload)?;
-            Some(FrameInfo {
-                keyframe: av1.new_sequence,
-                start: !av1.continues,
-                end: marker,
-                resolution: if av1.new_sequence { av1::resolution(payload) } else { None },
-                ..FrameInfo::default()
-            })
-        }
+        VideoCodec::Vp8 => vp8::read(payload, marker),
+        VideoCodec::Vp9 => vp9::read(payload, marker),
+        VideoCodec::H264 => h264::read(payload, marker),
+        VideoCodec::Av1 => av1::read(payload, marker),
     }
 }
 
@@ -126,7 +92,7 @@ mod tests {
     #[test]
     fn empty_payloads_say_nothing() {
         for codec in [VideoCodec::Vp8, VideoCodec::Vp9, VideoCodec::H264, VideoCodec::Av1] {
-            assert_eq!(inspect(codec, &[], true), None);
+            assert_eq!(read(codec, &[], true), None);
         }
     }
 }

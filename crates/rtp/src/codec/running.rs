@@ -1,8 +1,8 @@
 //! Numbers in a payload descriptor that run from frame to frame, and how a copy of the packet gets others.
 #![expect(
-    clippy::cast_possible_truncation,
     clippy::arithmetic_side_effects,
-    reason = "offsets in one payload, each checked against its length when it is used"
+    clippy::cast_possible_truncation,
+    reason = "they are among the first ten bytes of a payload"
 )]
 
 /// Where a payload descriptor holds its running numbers, and what they are. VP8 (RFC 7741 section 4.2) and
@@ -42,6 +42,28 @@ impl RunningNumbers {
     #[inline]
     pub const fn is_none(&self) -> bool {
         self.picture_id_bits == 0 && self.tl0_at == 0
+    }
+
+    /// Reads a picture id of one or two bytes at an offset; returns the offset behind it.
+    #[inline]
+    pub(super) fn read_picture_id(&mut self, payload: &[u8], at: usize) -> Option<usize> {
+        let high = *payload.get(at)?;
+        let wide = high & 0x80 != 0;
+        self.picture_id_at = at as u8;
+        self.picture_id_bits = if wide { 15 } else { 7 };
+        self.picture_id = u16::from(high);
+        if wide {
+            self.picture_id = u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?]);
+        }
+        Some(if wide { at + 2 } else { at + 1 })
+    }
+
+    /// Reads TL0PICIDX at an offset; returns the offset behind it.
+    #[inline]
+    pub(super) fn read_tl0(&mut self, payload: &[u8], at: usize) -> Option<usize> {
+        self.tl0 = *payload.get(at)?;
+        self.tl0_at = at as u8;
+        Some(at + 1)
     }
 
     /// Changes them in a copy of the payload that they were read from.

@@ -1,30 +1,24 @@
 //! The VP8 payload descriptor and header (RFC 7741 sections 4.2 and 4.3).
 #![expect(
     clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
     reason = "offsets in one payload, each checked against its length when it is used"
 )]
 
-use super::{Resolution, RunningNumbers};
+use super::{FrameInfo, FrameLayers, Resolution, RunningNumbers, Targets};
 
-/// A field and where it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Field<T> {
-    /// Offset in the payload.
-    pub offset: usize,
-    /// The value.
-    pub value: T,
-}
-
-/// A picture id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PictureId {
-    /// Offset in the payload.
-    pub offset: usize,
-    /// The value: 15 bits when `wide`, else 7.
-    pub value: u16,
-    /// It takes two bytes.
-    pub wide: bool,
+/// What a packet says about its frame.
+#[inline]
+pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
+    let vp8 = Vp8::parse(payload)?;
+    Some(FrameInfo {
+        keyframe: vp8.keyframe,
+        start: vp8.starts_frame(),
+        end: marker,
+        layers: vp8.layers(),
+        numbers: vp8.numbers,
+        heights: None,
+        resolution: vp8.resolution,
+    })
 }
 
 /// The temporal layer of a packet.
@@ -47,10 +41,8 @@ pub struct Vp8 {
     pub partition: u8,
     /// The N bit: no other frame depends on this one.
     pub non_reference: bool,
-    /// The picture id, if present.
-    pub picture_id: Option<PictureId>,
-    /// The running index of base layer frames, if present.
-    pub tl0_pic_idx: Option<Field<u8>>,
+    /// The picture id, and the running index of base layer frames.
+    pub numbers: RunningNumbers,
     /// The temporal layer, if present.
     pub temporal: Option<Temporal>,
     /// The temporal key frame index, if present.
@@ -71,8 +63,7 @@ impl Vp8 {
             partition_start: first & 0x10 != 0,
             partition: first & 0x07,
             non_reference: first & 0x20 != 0,
-            picture_id: None,
-            tl0_pic_idx: None,
+            numbers: RunningNumbers { dense: true, ..RunningNumbers::default() },
             temporal: None,
             key_idx: None,
             keyframe: false,
@@ -93,20 +84,28 @@ impl Vp8 {
         self.partition_start && self.partition == 0
     }
 
-    /// The numbers that run from frame to frame.
+    /// The frame's layers: temporal ones only (section 4.2). Spatial layers are encodings of their own, so
+    /// that any target of a temporal layer stands for it.
+    ///
+    /// The Y bit says that a frame depends on base frames alone, and that no later frame depends on upper
+    /// frames before it. Encoders set it too where frames of other upper layers still depend on older ones
+    /// (libwebrtc with four layers). So it opens its own layer only, and only on top of a whole layer below
+    /// it: a receiver goes up one layer at a time.
     #[inline]
-    pub fn numbers(&self) -> RunningNumbers {
-        let mut numbers = RunningNumbers { dense: true, ..RunningNumbers::default() };
-        if let Some(id) = self.picture_id {
-            numbers.picture_id_at = id.offset as u8;
-            numbers.picture_id_bits = if id.wide { 15 } else { 7 };
-            numbers.picture_id = id.value;
+    pub fn layers(&self) -> FrameLayers {
+        if self.keyframe {
+            return FrameLayers::WHOLE;
         }
-        if let Some(tl0) = self.tl0_pic_idx {
-            numbers.tl0_at = tl0.offset as u8;
-            numbers.tl0 = tl0.value;
-        }
-        numbers
+        let Some(Temporal { tid: temporal @ 1.., sync }) = self.temporal else {
+            return FrameLayers::DELTA;
+        };
+        let present = Targets::from(0, temporal);
+        let (needs, switch) = if sync {
+            (present | Targets::of_temporal(temporal - 1), Targets::of_temporal(temporal))
+        } else {
+            (present, Targets::NONE)
+        };
+        FrameLayers { temporal, present, needs, switch, ..FrameLayers::DELTA }
     }
 
     /// The bytes after X, L, T and K: whatever the second byte says is present.
@@ -115,19 +114,10 @@ impl Vp8 {
         let present = *payload.get(1)?;
         let mut at = 2;
         if present & 0x80 != 0 {
-            let high = *payload.get(at)?;
-            let wide = high & 0x80 != 0;
-            let value = if wide {
-                u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?])
-            } else {
-                u16::from(high)
-            };
-            self.picture_id = Some(PictureId { offset: at, value, wide });
-            at += if wide { 2 } else { 1 };
+            at = self.numbers.read_picture_id(payload, at)?;
         }
         if present & 0x40 != 0 {
-            self.tl0_pic_idx = Some(Field { offset: at, value: *payload.get(at)? });
-            at += 1;
+            at = self.numbers.read_tl0(payload, at)?;
         }
         if present & 0x30 != 0 {
             let byte = *payload.get(at)?;
@@ -160,44 +150,14 @@ impl Vp8 {
             });
         }
     }
-
-    /// Overwrites the picture id in `payload`, in as many bytes as it has there. False, and no
-    /// change, when this descriptor has none or `payload` is not its packet.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "seven bits, masked")]
-    pub fn write_picture_id(&self, payload: &mut [u8], value: u16) -> bool {
-        let Some(id) = self.picture_id else { return false };
-        let Some(field) = payload.get_mut(id.offset..) else { return false };
-        match field {
-            [high, low, ..] if id.wide => {
-                [*high, *low] = (value | 0x8000).to_be_bytes();
-                true
-            }
-            [byte, ..] if !id.wide => {
-                *byte = value as u8 & 0x7f;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Overwrites the base layer index in `payload`. False, and no change, when there is none.
-    #[inline]
-    pub fn write_tl0_pic_idx(&self, payload: &mut [u8], value: u8) -> bool {
-        let field = self.tl0_pic_idx.and_then(|field| payload.get_mut(field.offset));
-        match field {
-            Some(byte) => {
-                *byte = value;
-                true
-            }
-            None => false,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Shift;
+    use super::super::model::{self, Coded, Random};
     use super::*;
+    use proptest::prelude::*;
 
     /// RFC 7741 section 4.2: all fields, and a keyframe of 1280 by 720 behind them.
     const FULL: [u8; 16] = [
@@ -210,8 +170,10 @@ mod tests {
         let vp8 = Vp8::parse(&FULL).unwrap();
         assert_eq!(vp8.len, 6);
         assert!(vp8.starts_frame() && vp8.keyframe && !vp8.non_reference);
-        assert_eq!(vp8.picture_id, Some(PictureId { offset: 2, value: 0x1234, wide: true }));
-        assert_eq!(vp8.tl0_pic_idx, Some(Field { offset: 4, value: 0x56 }));
+        let numbers = vp8.numbers;
+        assert_eq!((numbers.picture_id_at, numbers.picture_id_bits), (2, 15));
+        assert_eq!((numbers.picture_id, numbers.tl0_at, numbers.tl0), (0x1234, 4, 0x56));
+        assert!(numbers.dense);
         assert_eq!(vp8.temporal, Some(Temporal { tid: 2, sync: true }));
         assert_eq!(vp8.key_idx, Some(7));
         assert_eq!(vp8.resolution, Some(Resolution { width: 0x500, height: 720 }));
@@ -243,18 +205,132 @@ mod tests {
     fn rewrites_in_place() {
         let mut payload = FULL;
         let vp8 = Vp8::parse(&payload).unwrap();
-        assert!(vp8.write_picture_id(&mut payload, 0x7fff));
-        assert!(vp8.write_tl0_pic_idx(&mut payload, 9));
+        vp8.numbers.patch(&mut payload, Shift { picture_id: 0x6dcc, tl0: 0xaf, frame_number: 9 });
         let again = Vp8::parse(&payload).unwrap();
-        assert_eq!(again.picture_id.unwrap().value, 0x7fff);
-        assert_eq!(again.tl0_pic_idx.unwrap().value, 9);
+        assert_eq!((again.numbers.picture_id, again.numbers.tl0), (0, 5), "both wrap");
         assert_eq!((again.len, again.temporal), (vp8.len, vp8.temporal));
 
         let mut narrow = [0x90, 0x80, 0x7f, 0x01];
         let vp8 = Vp8::parse(&narrow).unwrap();
-        assert!(vp8.write_picture_id(&mut narrow, 0x81));
-        assert_eq!(Vp8::parse(&narrow).unwrap().picture_id.unwrap().value, 1);
-        assert!(!vp8.write_tl0_pic_idx(&mut narrow, 1));
-        assert!(!vp8.write_picture_id(&mut [], 1));
+        let shift = Shift { picture_id: 2, tl0: 1, frame_number: 0 };
+        vp8.numbers.patch(&mut narrow, shift);
+        assert_eq!(narrow, [0x90, 0x80, 0x01, 0x01], "it has no index of base layer frames");
+        vp8.numbers.patch(&mut [], shift);
+    }
+
+    /// A descriptor with a temporal layer and the Y bit, and a frame behind it.
+    fn packet(temporal: u8, sync: bool, keyframe: bool) -> [u8; 5] {
+        let layer = temporal << 6 | u8::from(sync) << 5;
+        [0x90, 0x20, layer, u8::from(!keyframe), 0]
+    }
+
+    fn layers(temporal: u8, sync: bool, keyframe: bool) -> FrameLayers {
+        read(&packet(temporal, sync, keyframe), true).unwrap().layers
+    }
+
+    #[test]
+    fn layers_of_a_frame() {
+        assert_eq!(layers(0, false, true), FrameLayers::WHOLE);
+        assert_eq!(layers(0, false, false), FrameLayers::DELTA);
+        assert_eq!(layers(0, true, false), FrameLayers::DELTA, "Y means nothing in the base layer");
+        let plain = layers(2, false, false);
+        assert_eq!((plain.temporal, plain.present), (2, Targets::from(0, 2)));
+        assert!(!plain.is_decodable(Targets::of_temporal(1)) && plain.switch.is_empty());
+        let sync = layers(2, true, false);
+        assert!(!sync.is_decodable(Targets::of_temporal(0)), "one layer at a time");
+        assert_eq!(sync.opens(Targets::one(0, 1)), Targets::of_temporal(2));
+    }
+
+    #[test]
+    fn a_frame_without_layers_depends_on_the_one_before() {
+        // N, with and without the extension; a keyframe; a later partition of it.
+        assert_eq!(read(&[0x30, 1], true).unwrap().layers, FrameLayers::DELTA);
+        assert_eq!(read(&[0x90, 0x80, 0x12, 1], true).unwrap().layers, FrameLayers::DELTA);
+        assert_eq!(read(&[0x10, 0], true).unwrap().layers, FrameLayers::WHOLE);
+        let later = read(&[0x00, 0], true).unwrap();
+        assert!(!later.start && !later.keyframe);
+        let present = |layers: FrameLayers| (layers.spatial, layers.temporal, layers.present);
+        assert_eq!(present(later.layers), present(FrameLayers::WHOLE));
+    }
+
+    /// Buffers of the frames of a period: which temporal layer they are, which buffers they depend on (0 to
+    /// 2), and which one they replace. As libwebrtc has them for 2, 3 and 4 layers.
+    fn pattern(layers: u8) -> &'static [(u8, &'static [usize], Option<usize>)] {
+        const BASE: (u8, &[usize], Option<usize>) = (0, &[0], Some(0));
+        match layers {
+            2 => &[BASE, (1, &[0], Some(1)), BASE, (1, &[0, 1], None)],
+            3 => &[
+                BASE,
+                (2, &[0], None),
+                (1, &[0], Some(1)),
+                (2, &[0, 1], None),
+                BASE,
+                (2, &[0, 1], None),
+                (1, &[0, 1], Some(1)),
+                (2, &[0, 1], None),
+            ],
+            _ => &[
+                BASE,
+                (3, &[0], None),
+                (2, &[0], Some(2)),
+                (3, &[0, 2], None),
+                (1, &[0], Some(1)),
+                (3, &[0, 1, 2], None),
+                (2, &[0, 1, 2], Some(2)),
+                (3, &[0, 1, 2], None),
+                BASE,
+                (3, &[0, 1, 2], None),
+                (2, &[0, 1, 2], Some(2)),
+                (3, &[0, 1, 2], None),
+                (1, &[0, 1], Some(1)),
+                (3, &[0, 1, 2], None),
+                (2, &[0, 1, 2], Some(2)),
+                (3, &[0, 1, 2], None),
+            ],
+        }
+    }
+
+    fn coded(layers: u8, count: usize, random: &mut Random) -> Vec<(Coded, FrameLayers)> {
+        let pattern = pattern(layers);
+        let mut buffers = [0; 3];
+        let mut position = 0;
+        (0..count)
+            .map(|n| {
+                let key = n == 0 || random.below(80) == 0;
+                if key {
+                    position = 0;
+                }
+                let (temporal, from, replaced) = pattern[position % pattern.len()];
+                position += 1;
+                let mut refs: Vec<_> = from.iter().map(|buffer| buffers[*buffer]).collect();
+                if key {
+                    refs.clear();
+                    buffers = [n; 3];
+                } else if let Some(replaced) = replaced {
+                    buffers[replaced] = n;
+                }
+                let frame = Coded {
+                    spatial: 0,
+                    temporal,
+                    refs,
+                    starts_picture: true,
+                    for_upper: false,
+                    upon_lower: false,
+                    key,
+                    up: false,
+                };
+                (frame, self::layers(temporal, temporal > 0 && from == [0], key))
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_forwarded_frame_lacks_a_reference(seed: u64, layers in 2u8..=4) {
+            let mut random = Random::new(seed);
+            let frames = coded(layers, 400, &mut random);
+            // A layer opens once in a period, of up to 16 frames.
+            model::run(&frames, (1, layers), random, Some(64));
+        }
     }
 }

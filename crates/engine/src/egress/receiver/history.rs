@@ -27,6 +27,10 @@ pub struct Sent {
     pub at_ms: u32,
     /// Added to its codec's running numbers.
     pub shift: Shift,
+    /// How many pictures had been left out before it, modulo 2^16; they are in `shift` as well.
+    pub dropped: u16,
+    /// Its RTP marker.
+    pub marker: bool,
     /// Which encoding it is of.
     pub encoding: u8,
     /// Padding bytes it was sent with: a plain retransmission must be the same bytes.
@@ -66,6 +70,7 @@ const RUNS: usize = 8;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Run {
     timestamp_delta: u32,
+    /// As if no picture had been left out.
     shift: Shift,
 }
 
@@ -79,16 +84,41 @@ struct Slot {
     at_ms: u16,
     /// The number of its run. A run has a packet at least, so there are never as many as numbers.
     run: u16,
-    /// [`UNUSED`]: there is no packet.
-    encoding: u8,
+    dropped: u16,
     padding: u8,
-    /// How often it was sent again.
-    resent: u8,
+    bits: Bits,
+}
+
+/// The encoding, the RTP marker, and how often a packet was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bits(u8);
+
+impl Bits {
+    /// There is no packet.
+    const UNUSED: Self = Self(u8::MAX);
+
+    const fn new(encoding: u8, marker: bool) -> Self {
+        Self((encoding & 0b111) | (marker as u8) << 3)
+    }
+
+    const fn encoding(self) -> u8 {
+        self.0 & 0b111
+    }
+
+    const fn marker(self) -> bool {
+        self.0 & 0b1000 != 0
+    }
+
+    const fn resent(self) -> u8 {
+        self.0 >> 4
+    }
+
+    const fn again(self) -> Self {
+        Self(self.0.saturating_add(0b1_0000))
+    }
 }
 
 const _: () = assert!(size_of::<Slot>() == 16);
-
-const UNUSED: u8 = u8::MAX;
 
 impl History {
     /// Remembers a packet, forgetting the one `SLOTS` before. `plain`: it would be sent again as it was,
@@ -109,9 +139,9 @@ impl History {
                 ring: sent.ring,
                 at_ms: sent.at_ms as u16,
                 run,
-                encoding: sent.encoding,
+                dropped: sent.dropped,
                 padding: sent.padding,
-                resent: 0,
+                bits: Bits::new(sent.encoding, sent.marker),
             };
         }
     }
@@ -119,7 +149,9 @@ impl History {
     /// The number of the run that a packet belongs to, which is the newest or a new one.
     #[inline]
     fn run_of(&mut self, sent: &Sent) -> u16 {
-        let run = Run { timestamp_delta: sent.timestamp_delta, shift: sent.shift };
+        let picture_id = sent.shift.picture_id.wrapping_add(sent.dropped);
+        let shift = Shift { picture_id, ..sent.shift };
+        let run = Run { timestamp_delta: sent.timestamp_delta, shift };
         if self.runs.get(usize::from(self.run) % RUNS) != Some(&run) {
             self.run = self.run.wrapping_add(1);
             if let Some(place) = self.runs.get_mut(usize::from(self.run) % RUNS) {
@@ -149,7 +181,7 @@ impl History {
     pub fn recent(&self, back: u64) -> Option<Sent> {
         let index = self.newest.checked_sub(back)?;
         let slot = self.slots.get(index as usize % SLOTS)?;
-        let known = slot.encoding != UNUSED && slot.index == index as u32;
+        let known = slot.bits != Bits::UNUSED && slot.index == index as u32;
         let run = self.run(slot).filter(|_| known)?;
         Some(slot.sent(index, slot.at_ms.into(), run, Stamp::default()))
     }
@@ -158,7 +190,7 @@ impl History {
     pub fn clear(&mut self) {
         self.newest = 0;
         for slot in &mut self.slots {
-            slot.encoding = UNUSED;
+            slot.bits = Bits::UNUSED;
         }
     }
 
@@ -169,7 +201,7 @@ impl History {
     /// [`Refused`]: it is not to be sent.
     pub fn resend(&mut self, sequence: u16, now_ms: u32, rtt: Duration) -> Result<Sent, Refused> {
         let place = usize::from(sequence) % SLOTS;
-        let known = |s: &&Slot| s.encoding != UNUSED && s.index as u16 == sequence;
+        let known = |s: &&Slot| s.bits != Bits::UNUSED && s.index as u16 == sequence;
         let slot = self.slots.get(place).filter(known).ok_or(Refused::Unknown)?;
         let run = self.run(slot).ok_or(Refused::Unknown)?;
         let slot = self.slots.get_mut(place).ok_or(Refused::Unknown)?;
@@ -179,10 +211,10 @@ impl History {
         if u32::from((now_ms as u16).wrapping_sub(slot.at_ms)) < quiet {
             return Err(Refused::TooSoon);
         }
-        if slot.resent >= MAX_RESENDS {
+        if slot.bits.resent() >= MAX_RESENDS {
             return Err(Refused::TooOften);
         }
-        slot.resent = slot.resent.saturating_add(1);
+        slot.bits = slot.bits.again();
         slot.at_ms = now_ms as u16;
         let since = (self.newest as u32).wrapping_sub(slot.index);
         let stamp = self.stamps.get(place).copied().unwrap_or_default();
@@ -192,7 +224,7 @@ impl History {
 
 impl Slot {
     const UNUSED: Self =
-        Self { index: 0, ring: 0, at_ms: 0, run: 0, encoding: UNUSED, padding: 0, resent: 0 };
+        Self { index: 0, ring: 0, at_ms: 0, run: 0, dropped: 0, padding: 0, bits: Bits::UNUSED };
 
     fn sent(&self, index: u64, at_ms: u32, run: Run, stamp: Stamp) -> Sent {
         Sent {
@@ -200,8 +232,13 @@ impl Slot {
             ring: self.ring,
             timestamp_delta: run.timestamp_delta,
             at_ms,
-            shift: run.shift,
-            encoding: self.encoding,
+            shift: Shift {
+                picture_id: run.shift.picture_id.wrapping_sub(self.dropped),
+                ..run.shift
+            },
+            dropped: self.dropped,
+            marker: self.bits.marker(),
+            encoding: self.bits.encoding(),
             padding: self.padding,
             stamp,
         }

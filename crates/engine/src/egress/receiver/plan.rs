@@ -41,6 +41,9 @@ const MAX_WAIT_MS: u32 = 1_000;
 /// When another encoding's keyframe waits behind it, video that waited longer is left out.
 const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 
+/// Packets among which a switch looks for such as came before the first of their keyframe.
+const LOOK_BACK: u64 = 32;
+
 /// A packet that will leave.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Planned {
@@ -81,12 +84,28 @@ impl Planner<'_> {
                 break;
             }
             if let Some((meta, _)) = ring.get(next) {
+                let before = self.s.projection.current();
                 self.packet(encoding, ring, next, meta);
+                if self.s.projection.current() != before {
+                    self.overtaken(encoding, ring, next, meta);
+                }
             }
             next += 1;
         }
         set_next(self.s, encoding, next);
         waits
+    }
+
+    /// A switch has just happened at the packet `at`: of its frame, the packets that came before it are
+    /// good now.
+    #[cold]
+    fn overtaken(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, first: &PacketMeta) {
+        for place in at.saturating_sub(LOOK_BACK)..at {
+            let Some((meta, _)) = ring.get(place) else { continue };
+            if meta.timestamp == first.timestamp && meta.index > first.index {
+                self.packet(encoding, ring, place, meta);
+            }
+        }
     }
 
     #[inline]
@@ -112,6 +131,8 @@ impl Planner<'_> {
             let waited = self.clock.now_ms.wrapping_sub(meta.arrival_ms);
             self.paced.record(Duration::from_millis(waited.into()));
         }
+        let empty = PacketMeta::default();
+        let meta = if projected.filler { &empty } else { meta };
         let len = FIXED_LEN
             + sources_len(meta)
             + extension_len(meta, self.tables, s.terms.mid.as_ref(), self.link.is_some())
@@ -229,7 +250,14 @@ mod tests {
     use crate::egress::wire::Shift;
 
     fn planned(lens: &[u16]) -> Vec<(u16, u8)> {
-        let projected = Projected { index: 0, timestamp: 0, shift: Shift::default() };
+        let projected = Projected {
+            index: 0,
+            timestamp: 0,
+            shift: Shift::default(),
+            dropped: 0,
+            marker: false,
+            filler: false,
+        };
         let mut all: Vec<_> = lens
             .iter()
             .map(|len| Planned {

@@ -260,12 +260,15 @@ impl<O: Outbox> Poll<'_, O> {
             remade = made;
             (&remade.meta, remade.bytes.as_slice())
         };
-        let Projected { index, timestamp, shift } = p.projected;
+        let Projected { index, timestamp, shift, dropped, marker, filler } = p.projected;
+        let empty = PacketMeta::default();
+        let meta = if filler { &empty } else { meta };
         let outgoing = Outgoing {
             index,
             timestamp,
             ssrc: s.ssrc,
             payload_type: p.payload_type,
+            marker,
             padding: p.padding,
             shift,
             original: None,
@@ -285,13 +288,15 @@ impl<O: Outbox> Poll<'_, O> {
         s.packets = s.packets.wrapping_add(1);
         s.octets = s.octets.wrapping_add(u32::from(meta.payload_len));
         s.interval_bytes += len as u64;
-        if s.is_video() {
+        if s.is_video() && !filler {
             let sent = Sent {
                 index,
                 ring: p.ring as u32,
                 timestamp_delta: timestamp.wrapping_sub(meta.timestamp),
                 at_ms: self.clock.now_ms,
                 shift,
+                dropped,
+                marker,
                 encoding: p.encoding,
                 padding: p.padding,
                 stamp,
@@ -336,6 +341,7 @@ impl<O: Outbox> Poll<'_, O> {
             timestamp: meta.timestamp.wrapping_add(sent.timestamp_delta),
             ssrc: s.ssrc,
             payload_type: 0,
+            marker: sent.marker,
             padding: sent.padding,
             shift: sent.shift,
             original: None,
@@ -430,6 +436,7 @@ impl<O: Outbox> Poll<'_, O> {
             timestamp: 0,
             ssrc: s.rtx_ssrc?,
             payload_type,
+            marker: false,
             padding: PADDING,
             shift: Shift::default(),
             original: None,

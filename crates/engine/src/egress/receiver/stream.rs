@@ -12,7 +12,11 @@ use rialto_media::{
 
 use super::{history::History, numbers::FIRST, projection::Projection};
 use crate::{
-    egress::{Feed, allocation::Explanation, ring::RingIndex},
+    egress::{
+        Feed,
+        allocation::{Explanation, LayerId},
+        ring::RingIndex,
+    },
     ingress::{PacketMeta, keyframe::ReceiverRequests},
     slots::{FeedSlot, SubscriberSlot},
 };
@@ -47,8 +51,8 @@ pub struct Stream {
     pub history: History,
     /// Limits of its keyframe requests.
     pub keyframes: ReceiverRequests,
-    /// The encoding that it waits for, once it has asked for a keyframe of it.
-    pub asked: Option<u8>,
+    /// The encoding and the spatial layer that it waits for, once it has asked for a keyframe of it.
+    pub asked: Option<(u8, u8)>,
     /// The receiver has asked for a keyframe, which is to come with a switch.
     pub lost: bool,
     /// The receiver has keys and an address.
@@ -59,9 +63,9 @@ pub struct Stream {
     pub queued: bool,
     /// What it has to send could not leave when it came.
     pub waited: bool,
-    /// The encoding that its share of the link was given for; `Some(None)`: none, the link carries no more.
+    /// The layer that its share of the link was given for; `Some(None)`: none, the link carries no more.
     /// `None`: nothing is shared out.
-    pub allocated: Option<Option<u8>>,
+    pub allocated: Option<Option<LayerId>>,
     /// Why it is no more.
     pub explanation: Option<Explanation>,
     /// Which video goes first when not all can leave: 0 is first.
@@ -82,6 +86,11 @@ pub struct Stream {
     pub last_sr: Option<(u32, Instant)>,
     /// Fraction lost as last reported, 0..=255.
     pub fraction_lost: u8,
+}
+
+/// What a keyframe is needed of.
+const fn place(layer: LayerId) -> (u8, u8) {
+    (layer.encoding, layer.spatial)
 }
 
 /// How a stream begins.
@@ -186,8 +195,7 @@ impl Stream {
         feed.wanted.change(before, self.wanted());
     }
 
-    /// Decides anew which encoding it gets. Returns the encoding of which it then needs a keyframe, as a
-    /// mask.
+    /// Decides anew which layer it gets. Returns the encoding of which it then needs a keyframe, as a mask.
     pub fn retarget(&mut self, feed: &mut Feed, now: Instant, now_ms: u32) -> EncodingMask {
         let active = feed.offered_encodings();
         let before = self.wanted();
@@ -196,18 +204,19 @@ impl Stream {
                 self.projection.pause(now_ms);
                 None
             }
-            Some(Some(encoding)) if active & encodings::bit(Some(encoding)) != 0 => Some(encoding),
+            Some(Some(layer)) if active & encodings::bit(Some(layer.encoding)) != 0 => Some(layer),
             // With nothing arriving, what was forwarded last is what will be recognised first.
-            _ => encodings::choose(active, feed.heights, self.terms.max_height)
-                .or(self.projection.current()),
+            _ => feed.choose(self.terms.max_height).or(self.projection.current_layers()),
         };
-        if !self.projection.set_target(target, now_ms) || self.asked != target {
+        let target = target.map(|layer| feed.open_ended(layer));
+        if !self.projection.set_target(target, now_ms) || self.asked != target.map(place) {
             self.asked = None;
         }
+        let target = target.map(|layer| layer.encoding);
         let current = self.projection.current();
         self.projection.set_orphaned(active & encodings::bit(current) == 0);
         feed.wanted.change(before, self.wanted());
-        if target == current && std::mem::take(&mut self.lost) {
+        if target == current && !self.projection.waits() && std::mem::take(&mut self.lost) {
             // The switch is called off.
             return encodings::bit(current);
         }
@@ -227,10 +236,11 @@ impl Stream {
         if !reads || self.keyframe_waits(feed) {
             return 0;
         }
-        if self.asked != Some(target) && !self.keyframes.switches.take(now) {
+        let asked = self.projection.target_layers().map(place);
+        if self.asked != asked && !self.keyframes.switches.take(now) {
             return 0;
         }
-        self.asked = Some(target);
+        self.asked = asked;
         encodings::bit(Some(target))
     }
 }

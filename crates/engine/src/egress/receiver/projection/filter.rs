@@ -1,0 +1,244 @@
+//! Which frames of an encoding with layers a receiver gets. It needs to know no codec: a frame says which
+//! targets include it and which become decodable with it ([`FrameLayers`](rialto_rtp::codec::FrameLayers)), and the filter follows which
+//! targets are intact at this receiver: everything that they need was forwarded.
+
+use rialto_rtp::codec::{MAX_SPATIAL, MAX_TEMPORAL, Targets};
+
+use crate::ingress::PacketMeta;
+
+/// A spatial and a temporal layer, together with everything below them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Layers {
+    /// The spatial layer.
+    pub spatial: u8,
+    /// The temporal layer.
+    pub temporal: u8,
+}
+
+impl Layers {
+    /// All there are.
+    pub const ALL: Self = Self { spatial: MAX_SPATIAL - 1, temporal: MAX_TEMPORAL - 1 };
+
+    /// As far as there are spatial layers up to `top`.
+    fn below(self, top: u8) -> Self {
+        Self { spatial: self.spatial.min(top), ..self }
+    }
+
+    fn is_in(self, targets: Targets) -> bool {
+        targets.has(self.spatial, self.temporal)
+    }
+
+    fn fits(self, bound: Self) -> bool {
+        self.spatial <= bound.spatial && self.temporal <= bound.temporal
+    }
+}
+
+/// Decisions that are remembered, so that packets that are late go the way of their frame.
+const FRAMES: usize = 32;
+/// Pictures of which it is remembered whether they were forwarded.
+const PICTURES: u16 = 64;
+
+/// A frame and whether it is forwarded: 29 bits of its timestamp, two of its spatial layer, one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Decided(u32);
+
+impl Decided {
+    fn new(meta: &PacketMeta, forwarded: bool) -> Self {
+        let spatial = u32::from(meta.layers.spatial) & 0b11;
+        Self(meta.timestamp << 3 | spatial << 1 | u32::from(forwarded))
+    }
+
+    fn is_of(self, meta: &PacketMeta) -> bool {
+        self.0 | 1 == Self::new(meta, true).0
+    }
+
+    fn forwarded(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// See the module's description.
+#[derive(Clone, Debug)]
+pub(super) struct Filter {
+    current: Layers,
+    target: Layers,
+    intact: Targets,
+    top: u8,
+    frames: [Decided; FRAMES],
+    /// How many frames were decided.
+    decided: usize,
+    /// Timestamp of the newest picture.
+    picture: Option<u32>,
+    /// Pictures with a picture id that were not forwarded, and must leave no gap: how many, the newest one
+    /// that was seen, and as bits which of the last ones (bit 0 is the newest).
+    dropped: u16,
+    newest_id: Option<u16>,
+    dropped_ids: u64,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            current: Layers::ALL,
+            target: Layers::ALL,
+            intact: Targets::NONE,
+            top: Layers::ALL.spatial,
+            frames: [Decided::default(); FRAMES],
+            decided: 0,
+            picture: None,
+            dropped: 0,
+            newest_id: None,
+            dropped_ids: 0,
+        }
+    }
+}
+
+impl Filter {
+    /// Forwarding begins anew, at a frame that is yet to be decided. `blind`: as if all before it had been
+    /// forwarded.
+    pub(super) fn restart(&mut self, blind: bool) {
+        let target = self.target;
+        let intact = if blind { Targets::ALL } else { Targets::NONE };
+        *self = Self { current: target, target, intact, ..Self::default() };
+    }
+
+    pub(super) fn set_target(&mut self, target: Layers) {
+        self.target = target;
+    }
+
+    /// The layers that are forwarded.
+    pub(super) fn current(&self) -> Layers {
+        self.current
+    }
+
+    /// The layers that were decided.
+    pub(super) fn target(&self) -> Layers {
+        self.target
+    }
+
+    /// Whether nothing but a keyframe brings what was decided: the spatial layer is another than that which
+    /// is forwarded and cannot be gone to, or something is lacking of what is forwarded. Higher temporal
+    /// layers have switching points of their own.
+    pub(super) fn waits(&self) -> bool {
+        let (current, target) = (self.current.below(self.top), self.target.below(self.top));
+        !current.is_in(self.intact)
+            || current.spatial != target.spatial && !target.is_in(self.intact)
+    }
+
+    /// Pictures that were left out so far, modulo 2^16.
+    pub(super) fn dropped_pictures(&self) -> u16 {
+        self.dropped
+    }
+
+    /// Whether a packet is forwarded; `newer`: than all before.
+    #[inline]
+    pub(super) fn takes(&mut self, meta: &PacketMeta, newer: bool) -> bool {
+        let last = self.frames.get(self.decided % FRAMES).copied().unwrap_or_default();
+        if self.decided > 0 && last.is_of(meta) {
+            return last.forwarded();
+        }
+        if newer { self.decide(meta) } else { self.decide_late(meta) }
+    }
+
+    /// Whether a packet is the last of its picture at the receiver, which gets no higher spatial layer.
+    #[inline]
+    pub(super) fn ends_picture(&self, meta: &PacketMeta) -> bool {
+        meta.end && meta.layers.spatial == self.current.below(self.top).spatial
+    }
+
+    /// How many pictures behind that of `meta` were left out: they are to be added to its picture id.
+    #[inline]
+    pub(super) fn dropped_behind(&self, meta: &PacketMeta) -> u16 {
+        if self.dropped_ids == 0 || !meta.numbers.dense {
+            return 0;
+        }
+        let back = self.back(meta);
+        let behind = if back < PICTURES { (1u64 << back).wrapping_sub(1) } else { u64::MAX };
+        u16::try_from((self.dropped_ids & behind).count_ones()).unwrap_or(0)
+    }
+
+    /// How many pictures the newest one is ahead, modulo the width of the picture id.
+    fn back(&self, meta: &PacketMeta) -> u16 {
+        let newest = self.newest_id.unwrap_or(meta.numbers.picture_id);
+        newest.wrapping_sub(meta.numbers.picture_id) & mask(meta)
+    }
+
+    /// Decides a frame that is newer than all before.
+    fn decide(&mut self, meta: &PacketMeta) -> bool {
+        let layers = &meta.layers;
+        self.top = meta.top;
+        let begins = self.picture != Some(meta.timestamp);
+        self.picture = Some(meta.timestamp);
+        let opens = layers.opens(self.intact);
+        if begins && (self.current != self.target || meta.keyframe) {
+            self.change(self.intact | opens, meta.keyframe);
+        }
+        let taken =
+            layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
+        if taken {
+            self.intact |= opens;
+        } else {
+            self.intact &= !layers.present;
+        }
+        self.remember(Decided::new(meta, taken));
+        if meta.numbers.dense && meta.numbers.picture_id_bits != 0 {
+            self.count_picture(meta, taken);
+        }
+        taken
+    }
+
+    /// Goes as near to the target as is possible at the beginning of a picture. `reach`: what can be decoded
+    /// from here on.
+    fn change(&mut self, reach: Targets, keyframe: bool) {
+        let (current, target) = (self.current.below(self.top), self.target.below(self.top));
+        // All layers of a keyframe's picture can be had, and those above the first come behind it.
+        if keyframe || current == target || target.is_in(reach) {
+            self.current = self.target;
+            return;
+        }
+        let within = reach
+            .iter()
+            .map(|(spatial, temporal)| Layers { spatial, temporal })
+            .filter(|layers| layers.fits(target))
+            .max();
+        if let Some(best) = within
+            && (best > current || !current.fits(target))
+        {
+            self.current = best;
+        }
+    }
+
+    /// Decides a packet that is late: as its frame was, if that is known.
+    #[cold]
+    fn decide_late(&mut self, meta: &PacketMeta) -> bool {
+        let known = self.frames.iter().find(|frame| frame.is_of(meta));
+        let taken = known.map_or_else(
+            || self.current.below(meta.top).is_in(meta.layers.present),
+            |frame| frame.forwarded(),
+        );
+        taken
+    }
+
+    fn remember(&mut self, decided: Decided) {
+        self.decided = self.decided.wrapping_add(1);
+        if let Some(place) = self.frames.get_mut(self.decided % FRAMES) {
+            *place = decided;
+        }
+    }
+
+    fn count_picture(&mut self, meta: &PacketMeta, taken: bool) {
+        let id = meta.numbers.picture_id;
+        let ahead = self.newest_id.map(|newest| id.wrapping_sub(newest) & mask(meta));
+        self.newest_id = Some(id);
+        self.dropped_ids = self.dropped_ids.checked_shl(ahead.unwrap_or(0).into()).unwrap_or(0);
+        if !taken && ahead != Some(0) {
+            self.dropped_ids |= 1;
+            self.dropped = self.dropped.wrapping_add(1);
+        }
+    }
+}
+
+/// The values of a picture id.
+fn mask(meta: &PacketMeta) -> u16 {
+    if meta.numbers.picture_id_bits == 7 { 0x7f } else { 0x7fff }
+}

@@ -1,0 +1,123 @@
+//! What header extensions and the payload's descriptor say of a packet, read once for all receivers.
+#![expect(clippy::cast_possible_truncation, reason = "offsets and lengths in one datagram")]
+
+use rialto_media::{Extension, PtInfo, Tables, passes_on, video_codec};
+use rialto_rtp::{
+    self as rtp, RtpHeader,
+    codec::{
+        self, MAX_SPATIAL, Resolution,
+        dd::{DependencyFrame, DependencyReader},
+    },
+};
+
+use super::{
+    level::LoudestLevel,
+    meta::{KeptExtension, PacketMeta},
+};
+
+/// What a header extension tells the bridge.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The transport-wide number.
+    pub(super) number: Option<u16>,
+    pub(super) loudness: Option<u8>,
+    /// The packet starts a frame that stands alone (RFC 9626).
+    independent: bool,
+    /// The dependency descriptor. It tells keyframes and layers also where the payload is encrypted from end
+    /// to end.
+    dependencies: Option<DependencyFrame>,
+}
+
+/// What a packet shows of its encoding beside its own description.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// The size of its frames.
+    pub(super) resolution: Option<Resolution>,
+    /// Frame heights of the spatial layers.
+    pub(super) heights: Option<[u16; MAX_SPATIAL as usize]>,
+}
+
+/// The header extension of a packet.
+pub(super) struct Extensions<'a> {
+    pub(super) tables: &'a Tables,
+    pub(super) header: &'a RtpHeader,
+    pub(super) packet: &'a [u8],
+}
+
+impl Extensions<'_> {
+    /// Reads what it tells, and what of it goes on to receivers.
+    #[inline]
+    pub(super) fn read(
+        &self,
+        dependencies: &mut DependencyReader,
+        level: &mut LoudestLevel,
+        meta: &mut PacketMeta,
+    ) -> Told {
+        let mut told = Told::default();
+        let mut kept = meta.extensions.iter_mut();
+        for e in self.header.extensions(self.packet) {
+            let Some(kind) = self.tables.extension(e.id) else { continue };
+            match kind {
+                Extension::TransportCc => told.number = rtp::ext::transport_seq(e.data),
+                Extension::AudioLevel => {
+                    if let Some(l) = rtp::ext::audio_level(e.data) {
+                        told.loudness = Some(l.level);
+                        meta.audio.voice = l.voice;
+                        level.record(l.level);
+                    }
+                }
+                Extension::DependencyDescriptor => told.dependencies = dependencies.read(e.data),
+                Extension::FrameMarking => {
+                    told.independent |= rtp::ext::starts_independent_frame(e.data);
+                }
+                _ => {}
+            }
+            if passes_on(kind)
+                && let Some(place) = kept.next()
+            {
+                let (len, start) = (e.data.len() as u8, e.start as u16);
+                *place = Some(KeptExtension { kind, len, start });
+            }
+        }
+        meta.frame_number = told.dependencies.as_ref().map(|frame| frame.frame_number);
+        told
+    }
+}
+
+/// Reads the codec's payload descriptor beside what the extensions `told`.
+#[inline]
+pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMeta) -> Shown {
+    let mut shown = Shown::default();
+    let codec = video_codec(pt.codec);
+    let start = usize::from(meta.payload_start);
+    let payload = packet.get(start..start.saturating_add(usize::from(meta.payload_len)));
+    let Some(payload) = payload.filter(|payload| !payload.is_empty()) else { return shown };
+    meta.end = meta.marker;
+    if let Some(codec) = codec {
+        meta.keyframes_known = true;
+        if let Some(info) = codec::read(codec, payload, meta.marker) {
+            meta.keyframe = info.keyframe;
+            (meta.end, meta.layers, meta.numbers) = (info.end, info.layers, info.numbers);
+            shown.resolution = info.resolution;
+            shown.heights = info.heights;
+        }
+    }
+    if let Some(frame) = &told.dependencies {
+        meta.keyframes_known = true;
+        if let Some(layers) = frame.layers {
+            // What is encrypted may look like anything.
+            meta.keyframe = false;
+            (meta.end, meta.layers) = (frame.end, layers);
+        }
+        meta.keyframe |= frame.keyframe;
+        shown.heights = frame.heights.or(shown.heights);
+    }
+    meta.keyframe |= told.independent;
+    shown
+}
+
+/// The highest spatial layer of those that have a height.
+pub(super) fn top(heights: [u16; MAX_SPATIAL as usize]) -> u8 {
+    let above = heights.iter().skip(1).take_while(|height| **height > 0).count();
+    above as u8
+}

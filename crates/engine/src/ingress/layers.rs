@@ -1,0 +1,240 @@
+//! The layers within an encoding: which there are, how high they are, and what each costs, measured where
+//! the encoding comes in.
+
+use rialto_rtp::codec::{MAX_SPATIAL, MAX_TEMPORAL, Targets};
+
+use super::{
+    meta::PacketMeta,
+    rate::{Rate, RateMeter},
+};
+
+/// Targets that are told apart.
+const TARGETS: usize = MAX_SPATIAL as usize * MAX_TEMPORAL as usize;
+
+/// A spatial layer has ended when so many pictures came without it, and so many steps of the meters went
+/// by: encoders leave one out when they lack bandwidth or time.
+const PICTURES_WITHOUT: u32 = 8;
+const STEPS_WITHOUT: u32 = 10;
+
+/// What is known of the layers of an encoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodingLayers {
+    /// What a receiver can get of it; none: it has no layers that are told apart.
+    pub targets: Targets,
+    /// Frame heights of the spatial layers (the shorter sides), pixels; 0: not known.
+    pub heights: [u16; MAX_SPATIAL as usize],
+    /// What each target costs.
+    rates: [Rate; TARGETS],
+}
+
+impl EncodingLayers {
+    /// What a target costs.
+    pub fn rate(&self, spatial: u8, temporal: u8) -> Rate {
+        let at = usize::from(spatial) * usize::from(MAX_TEMPORAL) + usize::from(temporal);
+        self.rates.get(at).copied().unwrap_or_default()
+    }
+
+    /// The highest spatial layer, and the highest temporal layer of any.
+    pub fn top(&self) -> (u8, u8) {
+        self.targets.iter().fold((0, 0), |top, layer| (top.0.max(layer.0), top.1.max(layer.1)))
+    }
+
+    /// Whether receivers' shards should hear of `now`.
+    fn differs(&self, now: &Self) -> bool {
+        self.targets != now.targets
+            || self.heights != now.heights
+            || self.rates.iter().zip(&now.rates).any(|(told, now)| told.differs(*now))
+    }
+}
+
+/// The frames of one spatial and temporal layer.
+#[derive(Clone, Debug)]
+struct Own {
+    spatial: u8,
+    temporal: u8,
+    /// Targets that the last of them was part of.
+    present: Targets,
+    meter: RateMeter,
+}
+
+/// Follows the layers of an encoding that has any.
+#[derive(Clone, Debug, Default)]
+pub struct LayerMeters {
+    own: Vec<Own>,
+    /// Of each spatial layer, pictures and steps since its last frame.
+    without: [(u32, u32); MAX_SPATIAL as usize],
+    picture: Option<u32>,
+    heights: [u16; MAX_SPATIAL as usize],
+    told: EncodingLayers,
+}
+
+impl LayerMeters {
+    /// A packet of `len` bytes came. Returns whether it is of a layer that was not there.
+    pub fn on_packet(&mut self, len: usize, meta: &PacketMeta) -> bool {
+        let layers = &meta.layers;
+        let (spatial, temporal) =
+            (layers.spatial.min(MAX_SPATIAL - 1), layers.temporal.min(MAX_TEMPORAL - 1));
+        if self.picture != Some(meta.timestamp) {
+            self.picture = Some(meta.timestamp);
+            for (pictures, _) in &mut self.without {
+                *pictures = pictures.saturating_add(1);
+            }
+        }
+        if let Some(without) = self.without.get_mut(usize::from(spatial)) {
+            *without = (0, 0);
+        }
+        let place = self.own.iter().position(|o| (o.spatial, o.temporal) == (spatial, temporal));
+        let new = place.is_none();
+        let place = place.unwrap_or(self.own.len());
+        if new {
+            let meter = RateMeter::default();
+            self.own.push(Own { spatial, temporal, present: layers.present, meter });
+        }
+        if let Some(own) = self.own.get_mut(place) {
+            own.present = layers.present;
+            own.meter.on_packet(len, meta.timestamp, meta.keyframe, meta.end);
+        }
+        new
+    }
+
+    /// The descriptor tells the sizes of all spatial layers. Returns whether they are others than before.
+    pub fn on_heights(&mut self, heights: [u16; MAX_SPATIAL as usize]) -> bool {
+        let changed = self.heights != heights;
+        self.heights = heights;
+        let there = |spatial: u8| heights.get(usize::from(spatial)).is_some_and(|h| *h > 0);
+        self.own.retain(|own| there(own.spatial));
+        changed
+    }
+
+    /// A step of the meters is over.
+    pub fn step(&mut self) {
+        for own in &mut self.own {
+            own.meter.step();
+        }
+        for (_, steps) in &mut self.without {
+            *steps = steps.saturating_add(1);
+        }
+        let without = self.without;
+        self.own.retain(|own| {
+            let ended = |(pictures, steps): &(u32, u32)| {
+                *pictures >= PICTURES_WITHOUT && *steps >= STEPS_WITHOUT
+            };
+            own.spatial == 0 || !without.get(usize::from(own.spatial)).is_some_and(ended)
+        });
+    }
+
+    /// What is to be told to receivers' shards; `None`: they know it well enough.
+    pub fn news(&mut self) -> Option<EncodingLayers> {
+        let now = self.measure();
+        let news = self.told.differs(&now);
+        if news {
+            self.told = now;
+        }
+        news.then_some(now)
+    }
+
+    fn measure(&self) -> EncodingLayers {
+        let mut layers = EncodingLayers { heights: self.heights, ..EncodingLayers::default() };
+        if self.own.len() < 2 {
+            return layers;
+        }
+        for own in &self.own {
+            layers.targets |= Targets::one(own.spatial, own.temporal);
+        }
+        for (spatial, temporal) in layers.targets.iter() {
+            let parts = self.own.iter().filter(|own| own.present.has(spatial, temporal));
+            let rate = parts.fold(Rate::default(), |sum, own| {
+                let rate = own.meter.rate();
+                let fps = if own.spatial == spatial { rate.fps } else { 0 };
+                Rate { bps: sum.bps.saturating_add(rate.bps), fps: sum.fps.saturating_add(fps) }
+            });
+            let at = usize::from(spatial) * usize::from(MAX_TEMPORAL) + usize::from(temporal);
+            if let Some(place) = layers.rates.get_mut(at) {
+                *place = rate;
+            }
+        }
+        layers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rialto_rtp::codec::FrameLayers;
+
+    use super::*;
+
+    fn frame(picture: u32, spatial: u8, temporal: u8) -> PacketMeta {
+        let present = Targets::from(spatial, temporal);
+        PacketMeta {
+            timestamp: picture * 3_000,
+            end: true,
+            layers: FrameLayers {
+                spatial,
+                temporal,
+                present,
+                needs: present,
+                ..FrameLayers::WHOLE
+            },
+            ..PacketMeta::default()
+        }
+    }
+
+    /// Two seconds of 30 pictures each: two spatial and two temporal layers, `upto` a spatial one.
+    fn run(meters: &mut LayerMeters, pictures: std::ops::Range<u32>, upto: u8) {
+        for picture in pictures {
+            for spatial in 0..=upto {
+                let len = [500, 1_500][usize::from(spatial)];
+                meters.on_packet(len, &frame(picture, spatial, (picture % 2) as u8));
+            }
+            if picture % 3 == 2 {
+                meters.step();
+            }
+        }
+    }
+
+    #[test]
+    fn measures_each_target_with_what_it_depends_on() {
+        let mut meters = LayerMeters::default();
+        assert!(meters.on_packet(500, &frame(0, 0, 0)));
+        assert!(!meters.on_packet(500, &frame(2, 0, 0)));
+        assert!(meters.on_packet(500, &frame(2, 1, 0)));
+        run(&mut meters, 3..63, 1);
+        let layers = meters.news().unwrap();
+        assert_eq!(layers.targets.iter().collect::<Vec<_>>(), [(0, 0), (0, 1), (1, 0), (1, 1)]);
+        let (half, all) = (layers.rate(0, 0), layers.rate(0, 1));
+        // The window is an odd number of pictures long.
+        let near = |is: u32, expected: u32| is.abs_diff(expected) <= expected / 10;
+        assert!(near(half.fps.into(), 15) && near(all.fps.into(), 30), "{half:?} {all:?}");
+        assert!(near(half.bps, 60_000) && near(all.bps, 120_000), "{half:?} {all:?}");
+        let (half, all) = (layers.rate(1, 0), layers.rate(1, 1));
+        assert!(near(half.fps.into(), 15) && near(all.fps.into(), 30), "{half:?} {all:?}");
+        assert!(near(half.bps, 240_000) && near(all.bps, 480_000), "{half:?} {all:?}");
+        assert_eq!(layers.top(), (1, 1));
+        assert_eq!(meters.news(), None, "nothing has changed");
+    }
+
+    #[test]
+    fn a_spatial_layer_that_no_longer_comes_has_ended_and_a_slow_one_has_not() {
+        let mut meters = LayerMeters::default();
+        run(&mut meters, 0..60, 1);
+        run(&mut meters, 60..120, 0);
+        assert_eq!(meters.news().map(|layers| layers.top()), Some((0, 1)));
+        run(&mut meters, 120..150, 1);
+        for _ in 0..100 {
+            meters.step();
+        }
+        assert_eq!(meters.news().map(|layers| layers.top()), Some((1, 1)), "nothing came at all");
+        meters.on_heights([180, 0, 0, 0]);
+        assert_eq!(meters.news().map(|layers| layers.top()), Some((0, 1)), "it is not there");
+    }
+
+    #[test]
+    fn an_encoding_of_one_layer_has_none() {
+        let mut meters = LayerMeters::default();
+        for picture in 0..60 {
+            meters.on_packet(500, &frame(picture, 0, 0));
+            meters.step();
+        }
+        assert_eq!(meters.news(), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! What a browser makes of the packets of one SSRC: it puts frames together, and decodes each one whose
+//! references it has decoded.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    time::Duration,
+};
+
+use rialto_media::Codec;
+use rialto_rtp::{ExtSeq, Seq, SeqUnwrapper};
+
+use super::{
+    Truth,
+    judge::{Problem, Rule},
+    payload::{Described, describe},
+};
+
+/// Without a frame for so long, while packets come, a browser asks for a keyframe.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// And again after so long.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+/// Packets come: the last one no longer ago than this.
+const ALIVE: Duration = Duration::from_millis(100);
+
+/// A packet in the clear; of a retransmission, the original one.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// Its sequence number.
+    pub seq: Seq,
+    /// Its timestamp.
+    pub timestamp: u32,
+    /// Its marker.
+    pub marker: bool,
+    /// What its payload type stands for.
+    pub codec: Codec,
+    /// Its payload without padding.
+    pub payload: &'a [u8],
+    /// Its dependency descriptor.
+    pub descriptor: Option<&'a [u8]>,
+}
+
+/// A packet that was received.
+#[derive(Clone, Debug)]
+pub(super) struct Received {
+    pub(super) at: Duration,
+    pub(super) timestamp: u32,
+    pub(super) marker: bool,
+    pub(super) described: Described,
+    pub(super) descriptor: Option<Vec<u8>>,
+    pub(super) truth: Truth,
+}
+
+impl Received {
+    /// All that a retransmission repeats.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        (self.timestamp, self.marker, self.described)
+            == (other.timestamp, other.marker, other.described)
+            && (&self.truth, &self.descriptor) == (&other.truth, &other.descriptor)
+    }
+}
+
+/// A frame by its encoding and number.
+pub(super) type FrameId = (u8, u32);
+
+/// A frame that was decoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// When.
+    pub at: Duration,
+    /// Its encoding.
+    pub encoding: u8,
+    /// The picture of that encoding.
+    pub picture: u32,
+    /// Its spatial layer.
+    pub spatial: u8,
+    /// Its temporal layer.
+    pub temporal: u8,
+    /// How high it is, pixels.
+    pub height: u16,
+}
+
+#[derive(Debug)]
+struct Partial {
+    parts: u8,
+    first: u64,
+    truth: Truth,
+}
+
+/// A decoder of one SSRC. See the module's description.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// All that came, by number.
+    pub(super) log: BTreeMap<u64, Received>,
+    /// What was wrong with single packets.
+    pub(super) found: Vec<Problem>,
+    unwrapper: SeqUnwrapper,
+    partial: HashMap<FrameId, Partial>,
+    /// Frames that are whole, by the number of their first packet.
+    whole: BTreeMap<u64, FrameId>,
+    /// What may be referred to: spatial layer, picture.
+    decoded: HashMap<FrameId, (u8, u32)>,
+    /// The first packet of the last keyframe.
+    last_key: u64,
+    shown: Vec<Shown>,
+    last_packet: Duration,
+    last_request: Option<Duration>,
+    /// Keyframes that it asked for.
+    pub requests: u32,
+}
+
+impl Decoder {
+    /// Takes a packet that arrives.
+    pub fn take(&mut self, now: Duration, packet: &Packet<'_>) {
+        let ExtSeq(seq) = self.unwrapper.update(packet.seq);
+        self.last_packet = now;
+        let truth = Truth::read(packet.payload).filter(|truth| truth.codec == packet.codec);
+        let described = describe(packet.codec, packet.payload);
+        let (Some(truth), Some(described)) = (truth, described) else {
+            return self.report(now, seq, Rule::Payload, "a payload that nobody sent".to_owned());
+        };
+        let received = Received {
+            at: now,
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+            described,
+            descriptor: packet.descriptor.map(<[u8]>::to_vec),
+            truth,
+        };
+        if let Some(had) = self.log.get(&seq) {
+            if !had.same_as(&received) {
+                let what = format!("{had:?} and then {received:?}");
+                self.report(now, seq, Rule::Reused, what);
+            }
+            return;
+        }
+        let body = received.truth.body;
+        let id = (body.encoding, body.frame);
+        let first = seq.saturating_sub(body.part.into());
+        let partial = || Partial { parts: 0, first, truth: received.truth.clone() };
+        let frame = self.partial.entry(id).or_insert_with(partial);
+        frame.parts |= 1 << body.part;
+        // Parts with a hole between them are never taken for a frame.
+        if frame.first == first && frame.parts.count_ones() == body.parts.into() {
+            self.whole.insert(first, id);
+        }
+        self.log.insert(seq, received);
+        self.decode(now);
+    }
+
+    fn report(&mut self, at: Duration, seq: u64, rule: Rule, what: String) {
+        self.found.push(Problem { at, seq, rule, what });
+    }
+
+    fn decode(&mut self, now: Duration) {
+        loop {
+            self.whole = self.whole.split_off(&self.last_key);
+            let ready = self.whole.iter().find(|(_, id)| {
+                let truth = &self.partial[*id].truth;
+                truth.refs.iter().all(|r| self.decoded.contains_key(&(id.0, *r)))
+            });
+            let Some((first, id)) = ready.map(|(first, id)| (*first, *id)) else { return };
+            self.whole.remove(&first);
+            let truth = self.partial[&id].truth.clone();
+            if truth.refs.is_empty() {
+                self.decoded.retain(|id, layer| survives(*id, *layer, &truth));
+                if !truth.independent {
+                    self.last_key = first;
+                }
+            }
+            self.decoded.insert(id, (truth.spatial, truth.picture));
+            self.shown.push(Shown {
+                at: now,
+                encoding: id.0,
+                picture: truth.picture,
+                spatial: truth.spatial,
+                temporal: truth.temporal,
+                height: truth.height,
+            });
+        }
+    }
+
+    /// Whether it asks for a keyframe now; then it has.
+    pub fn asks_for_keyframe(&mut self, now: Duration) -> bool {
+        let since = |at: Duration| now.saturating_sub(at);
+        let last = self.shown.last().map_or(Duration::ZERO, |shown| shown.at);
+        let asks = !self.log.is_empty()
+            && since(self.last_packet) < ALIVE
+            && since(last) > PATIENCE
+            && self.last_request.is_none_or(|at| since(at) > REQUEST_INTERVAL);
+        if asks {
+            self.last_request = Some(now);
+            self.requests += 1;
+        }
+        asks
+    }
+
+    /// The frames that were decoded.
+    pub fn shown(&self) -> &[Shown] {
+        &self.shown
+    }
+
+    /// Packets that came.
+    pub fn packets(&self) -> usize {
+        self.log.len()
+    }
+
+    /// The longest time without a decoded frame within `window`.
+    pub fn longest_freeze(&self, window: &Range<Duration>) -> Duration {
+        let within = self.shown.iter().map(|shown| shown.at).filter(|at| window.contains(at));
+        let times: Vec<_> = [window.start].into_iter().chain(within).chain([window.end]).collect();
+        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    /// The pictures that were shown within `window`, each as the highest frame of it: frames by height.
+    pub fn heights(&self, window: &Range<Duration>) -> BTreeMap<u16, u32> {
+        let mut pictures: BTreeMap<(u8, u32), u16> = BTreeMap::new();
+        for shown in self.shown.iter().filter(|shown| window.contains(&shown.at)) {
+            let height = pictures.entry((shown.encoding, shown.picture)).or_default();
+            *height = shown.height.max(*height);
+        }
+        let mut heights = BTreeMap::new();
+        for height in pictures.into_values() {
+            *heights.entry(height).or_default() += 1;
+        }
+        heights
+    }
+}
+
+/// Whether what was decoded can be referred to after a frame that refers to nothing.
+pub(super) fn survives(id: FrameId, (spatial, picture): (u8, u32), key: &Truth) -> bool {
+    if id.0 != key.body.encoding {
+        return false;
+    }
+    picture == key.picture || key.independent && spatial != key.spatial
+}

@@ -1,0 +1,315 @@
+//! Encoders straight into decoders, and proofs that each rule can be broken.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use rialto_rtp::Seq;
+
+use super::{Coded, Decoder, Encoder, Mode, Network, Packet, Problem, Rule, Truth};
+
+const INTERVAL: Duration = Duration::from_millis(33);
+
+/// A packet as it goes to the decoder.
+#[derive(Clone, Debug)]
+struct Wire {
+    at: Duration,
+    seq: u16,
+    timestamp: u32,
+    coded: Coded,
+}
+
+/// So many pictures of one encoding, with requests, dropped layers and restored ones.
+fn film(mode: Mode, pictures: u32, encoding: u8) -> (Encoder, Vec<Wire>) {
+    let mut encoder = Encoder::new(mode, 7, 3);
+    encoder.packet_len = 30;
+    let (mut out, mut seq) = (Vec::new(), 65_000u16);
+    for picture in 0..pictures {
+        let at = INTERVAL * picture;
+        let timestamp = 0xffff_0000u32.wrapping_add(picture * 2_970);
+        match picture % 400 {
+            123 => encoder.want_keyframe(encoding.into()),
+            200 if mode.spatial > 1 => encoder.set_layers(mode.spatial - 1, mode.temporal),
+            250 if mode.spatial > 1 => encoder.set_layers(mode.spatial, mode.temporal),
+            300 if mode.temporal > 1 && encoder.drops > 0.0 => {
+                encoder.set_layers(mode.spatial, mode.temporal - 1);
+            }
+            350 if mode.temporal > 1 => encoder.set_layers(mode.spatial, mode.temporal),
+            _ => {}
+        }
+        for coded in encoder.picture(at, timestamp) {
+            if coded.encoding == encoding {
+                out.push(Wire { at, seq, timestamp, coded });
+                seq = seq.wrapping_add(1);
+            }
+        }
+    }
+    (encoder, out)
+}
+
+fn play(film: &[Wire]) -> Decoder {
+    let mut decoder = Decoder::default();
+    for Wire { at, seq, timestamp, coded } in film {
+        let packet = Packet {
+            seq: Seq(*seq),
+            timestamp: *timestamp,
+            marker: coded.marker,
+            codec: coded.codec,
+            payload: &coded.payload,
+            descriptor: coded.descriptor.as_deref(),
+        };
+        decoder.take(*at, &packet);
+    }
+    decoder
+}
+
+fn rules(film: &[Wire]) -> BTreeSet<Rule> {
+    problems(film).iter().map(|problem| problem.rule).collect()
+}
+
+fn problems(film: &[Wire]) -> Vec<Problem> {
+    play(film).judge(&Network::FINE)
+}
+
+fn truth(wire: &Wire) -> Truth {
+    Truth::read(&wire.coded.payload).expect("whole")
+}
+
+/// Leaves packets out and closes the gap.
+fn without(film: &[Wire], gone: impl Fn(&Truth) -> bool) -> Vec<Wire> {
+    let kept = film.iter().filter(|wire| !gone(&truth(wire))).cloned();
+    let numbered = |(n, wire)| Wire { seq: 65_000u16.wrapping_add(n as u16), ..wire };
+    kept.enumerate().map(numbered).collect()
+}
+
+#[test]
+fn each_mode_is_decoded_whole() {
+    for mode in Mode::ALL {
+        let encoding = mode.encodings - 1;
+        let (encoder, film) = film(mode, 2_000, encoding);
+        let decoder = play(&film);
+        let problems = decoder.judge(&Network::FINE);
+        assert!(problems.is_empty(), "{}: {}", mode.name, problems[0]);
+        let made = encoder.sent.frames.keys().filter(|(e, _)| *e == encoding).count();
+        assert_eq!(decoder.shown().len(), made, "{}", mode.name);
+        assert!(film.len() > 2_000 && made > 1_850, "{}: {made}", mode.name);
+        let whole = Duration::from_secs(1)..INTERVAL * 2_000;
+        assert!(decoder.longest_freeze(&whole) <= 4 * INTERVAL, "{}", mode.name);
+        let heights = decoder.heights(&whole);
+        assert!(heights.contains_key(&720), "{}: {heights:?}", mode.name);
+        assert_eq!(heights.len(), usize::from(mode.spatial).min(2), "{}", mode.name);
+    }
+}
+
+#[test]
+fn lower_layers_stand_alone() {
+    for mode in Mode::ALL.iter().filter(|m| m.encodings == 1 || m.temporal > 1) {
+        let (_, film) = film(*mode, 2_000, 0);
+        if mode.temporal > 1 {
+            let slower = without(&film, |t| t.temporal > 0);
+            let found = play(&slower).judge(&Network::FINE);
+            // Only VP8's picture ids tell of what is gone.
+            let other = found.iter().find(|p| p.rule != Rule::PictureId);
+            assert_eq!(other, None, "{}", mode.name);
+            let tells = mode.name.starts_with("VP8") && !mode.descriptor;
+            assert_eq!(!found.is_empty(), tells, "{}", mode.name);
+        }
+        if mode.spatial > 1 {
+            let smaller = without(&film, |t| t.spatial > 0);
+            let found = play(&smaller).judge(&Network::FINE);
+            let other = found.iter().find(|p| p.rule != Rule::Marker);
+            assert_eq!(other, None, "{}", mode.name);
+            assert!(!found.is_empty(), "{}: the markers went with the upper layers", mode.name);
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_others_need_is_missed() {
+    for mode in Mode::ALL {
+        let (_, film) = film(mode, 200, 0);
+        let base = |t: &Truth| t.temporal == 0 && t.spatial == 0 && !t.body.key;
+        let base = film.iter().map(truth).filter(base).nth(9);
+        let gone = base.expect("a base frame").body.frame;
+        let cut = without(&film, |t| t.body.frame == gone);
+        assert!(rules(&cut).contains(&Rule::Reference), "{}", mode.name);
+        let decoder = play(&cut);
+        let whole = play(&film).shown().len();
+        assert!(decoder.shown().len() + 40 < whole, "{}", mode.name);
+        // A network that lost it is an excuse, and for nothing else.
+        let lost = film.iter().map(|w| w.coded.body).filter(|b| b.frame == gone).collect();
+        let (encoder, _) = self::film(mode, 200, 0);
+        let network = Network { lost: &lost, orderly: false, sent: Some(&encoder.sent) };
+        let found = decoder.judge(&network);
+        assert!(found.is_empty(), "{}: {}", mode.name, found[0]);
+        let nothing = BTreeSet::new();
+        let found = decoder.judge(&Network { lost: &nothing, ..network });
+        assert!(found.iter().any(|p| p.rule == Rule::Reference), "{}", mode.name);
+    }
+}
+
+#[test]
+fn a_layer_that_begins_in_the_middle_is_found() {
+    for mode in
+        [Mode::VP9_L3T3, Mode::VP9_L3T3_KEY, Mode::AV1_L3T3, Mode::AV1_S3T3, Mode::AV1_L1T3_STICKY]
+    {
+        let (_, film) = film(mode, 120, 0);
+        let late = without(&film, |t| {
+            t.picture < 62 && if mode.spatial > 1 { t.spatial > 0 } else { t.temporal > 0 }
+        });
+        assert!(rules(&late).contains(&Rule::Reference), "{}", mode.name);
+    }
+    // Where each base frame is a switching point there is nothing to find.
+    let (_, film) = film(Mode::AV1_L1T3, 120, 0);
+    assert_eq!(rules(&without(&film, |t| t.picture < 64 && t.temporal > 0)), BTreeSet::new());
+}
+
+#[test]
+fn a_gap_that_is_left_open_is_found() {
+    let (_, film) = film(Mode::AV1_L3T3, 100, 0);
+    let open: Vec<Wire> = film.iter().filter(|w| truth(w).temporal < 2).cloned().collect();
+    assert!(rules(&open).contains(&Rule::Gap));
+    let mut torn = film.clone();
+    let at = torn.iter().position(|w| w.coded.body.part == 1).expect("a frame of two packets");
+    torn.remove(at);
+    let found = rules(&torn);
+    assert!(found.contains(&Rule::Gap) && found.contains(&Rule::Torn), "{found:?}");
+    let lost = [film[at].coded.body].into();
+    let network = Network { lost: &lost, orderly: false, sent: None };
+    assert_eq!(play(&torn).judge(&network), []);
+}
+
+#[test]
+fn markers_are_where_pictures_end() {
+    let (_, film) = film(Mode::VP9_L3T3, 60, 0);
+    let mut early = film.clone();
+    let at = early.iter().position(|w| truth(w).spatial == 1).expect("an upper layer");
+    early[at].coded.marker = true;
+    assert_eq!(rules(&early), [Rule::Marker].into());
+    let mut none = film.clone();
+    let at = none.iter().position(|w| w.coded.marker).expect("a marker");
+    none[at].coded.marker = false;
+    assert_eq!(rules(&none), [Rule::Marker].into());
+}
+
+/// Renumbers one field from a packet on, or in it alone.
+fn shift(mode: Mode, rule: Rule, at: usize, forever: bool) -> BTreeSet<Rule> {
+    let (_, mut film) = film(mode, 90, 0);
+    for (n, wire) in film.iter_mut().enumerate().skip(at) {
+        if n > at && !forever {
+            break;
+        }
+        let payload = &mut wire.coded.payload;
+        match rule {
+            Rule::Timestamp => wire.timestamp = wire.timestamp.wrapping_add(1),
+            Rule::PictureId => {
+                payload[usize::from(mode.codec == rialto_media::Codec::Vp8) + 2] ^= 1
+            }
+            Rule::Tl0 => payload[4] = payload[4].wrapping_add(1),
+            _ => {
+                let bytes = wire.coded.descriptor.as_mut().expect("a descriptor");
+                bytes[2] ^= 1;
+            }
+        }
+    }
+    rules(&film)
+}
+
+#[test]
+fn numbers_that_do_not_go_on_are_found() {
+    for (mode, rule) in [
+        (Mode::VP8_T3, Rule::Timestamp),
+        (Mode::VP8_T3, Rule::PictureId),
+        (Mode::VP8_T3, Rule::Tl0),
+        (Mode::VP9_L3T3, Rule::PictureId),
+        (Mode::VP9_L3T3, Rule::Tl0),
+        (Mode::AV1_L3T3, Rule::FrameNumber),
+        (Mode::VP8_DD, Rule::FrameNumber),
+    ] {
+        for forever in [false, true] {
+            let found = shift(mode, rule, 50, forever);
+            assert!(found.contains(&rule), "{} {rule:?}: {found:?}", mode.name);
+        }
+    }
+}
+
+#[test]
+fn a_number_used_twice_is_found() {
+    let (_, mut film) = film(Mode::H264_T2, 60, 0);
+    film[40].seq = film[39].seq;
+    assert!(rules(&film).contains(&Rule::Reused));
+}
+
+#[test]
+fn what_nobody_sent_is_found() {
+    let (_, mut film) = film(Mode::AV1_ENCRYPTED, 60, 0);
+    film[40].coded.payload[30] ^= 1;
+    assert!(rules(&film).contains(&Rule::Payload));
+    let (_, mut film) = self::film(Mode::AV1_L3T3, 60, 0);
+    film[40].coded.codec = rialto_media::Codec::Vp9;
+    assert!(rules(&film).contains(&Rule::Payload));
+}
+
+#[test]
+fn a_descriptor_that_lies_is_found() {
+    let (_, mut film) = film(Mode::AV1_L3T3, 60, 0);
+    let bytes = film[40].coded.descriptor.as_mut().expect("a descriptor");
+    bytes[0] ^= 1;
+    assert!(rules(&film).contains(&Rule::Descriptor));
+    // Without the structure nothing is described.
+    let (_, film) = self::film(Mode::AV1_L3T3, 60, 0);
+    let headless = without(&film, |t| t.picture == 0);
+    assert!(rules(&headless).contains(&Rule::Descriptor));
+}
+
+#[test]
+fn a_switch_to_another_encoding_needs_a_keyframe() {
+    for mode in [Mode::VP8_T3, Mode::H264_T1, Mode::AV1_SIMULCAST] {
+        let (_, low) = film(mode, 100, 0);
+        let (_, high) = film(mode, 100, 1);
+        let spliced: Vec<Wire> = low[..50].iter().chain(&high[60..]).cloned().collect();
+        let numbered = |(n, wire)| Wire { seq: n as u16, ..wire };
+        let spliced: Vec<Wire> = spliced.into_iter().enumerate().map(numbered).collect();
+        assert!(rules(&spliced).contains(&Rule::Reference), "{}", mode.name);
+    }
+}
+
+#[test]
+fn what_came_is_compared_with_what_was_sent() {
+    let (_, film) = film(Mode::VP9_L3T3, 200, 0);
+    let wire = play(&film);
+    let mut came: Vec<Wire> = film.iter().skip(540).step_by(3).cloned().collect();
+    assert_eq!(play(&came).compare(&wire), []);
+    came[7].coded.marker ^= true;
+    assert_eq!(play(&came).compare(&wire).len(), 1);
+}
+
+#[test]
+fn a_new_mode_begins_with_a_keyframe() {
+    let mut encoder = Encoder::new(Mode::VP9_L3T3, 7, 3);
+    let mut film = Vec::new();
+    let modes = [Mode::VP9_L3T3_KEY, Mode::AV1_L3T3, Mode::AV1_L3T3_KEY, Mode::VP9_L1T3_FLEXIBLE];
+    for picture in 0..500u32 {
+        if let Some(mode) = modes.get(picture as usize / 100).filter(|_| picture % 100 == 50) {
+            encoder.set_mode(*mode);
+        }
+        let (at, timestamp) = (INTERVAL * picture, picture * 2_970);
+        for coded in encoder.picture(at, timestamp) {
+            film.push(Wire { at, seq: film.len() as u16, timestamp, coded });
+        }
+    }
+    let found = problems(&film);
+    assert!(found.is_empty(), "{}", found[0]);
+    assert_eq!(play(&film).shown().len(), encoder.sent.frames.len());
+}
+
+#[test]
+fn a_decoder_asks_for_what_it_cannot_do_without() {
+    let (_, film) = film(Mode::AV1_L3T3, 40, 0);
+    let base = film.iter().map(truth).find(|t| t.temporal == 0 && t.picture > 10);
+    let gone = base.expect("a base frame").picture;
+    let mut decoder = play(&without(&film, |t| t.picture == gone));
+    let now = INTERVAL * 39;
+    assert!(decoder.asks_for_keyframe(now));
+    assert!(!decoder.asks_for_keyframe(now + INTERVAL), "not so soon again");
+    let mut decoder = play(&film);
+    assert!(!decoder.asks_for_keyframe(now));
+}

@@ -1,0 +1,212 @@
+//! Senders with layers, and receivers whose wishes change every few seconds, over networks that lose, reorder
+//! and repeat. What leaves the bridge is judged against what each frame truly refers to, and what receivers
+//! see against what they asked for.
+//!
+//! `SIM_SEEDS=1000 cargo test --release --test layers` looks for more; `SIM_SEED=17` plays one again,
+//! `SIM_SECONDS` makes each longer.
+
+use std::{ops::Range, time::Duration};
+
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use rialto_engine::{
+    BandwidthConfig,
+    sim::{
+        Weather, World, WorldConfig,
+        codec::{Mode, Problem, Rule},
+    },
+};
+use rialto_media::{Codec, SourceId};
+
+const RECEIVERS: usize = 2;
+/// Until everybody has a first keyframe.
+const HEAD: Duration = Duration::from_secs(2);
+/// Media of the last moments may still be on its way, or be asked for.
+const TAIL: Duration = Duration::from_millis(1_500);
+/// After a wish.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What is expected of the bridge, beside a stream that can be decoded.
+#[derive(Clone, Copy, Debug)]
+struct Expect {
+    /// A receiver gets no layers but those that fit it. Without it: no encodings but those.
+    layers: bool,
+    /// It may tell layers where only descriptors can be read.
+    encrypted: bool,
+    /// It begins with H.264's parameter sets.
+    parameter_sets: bool,
+}
+
+/// What the bridge does by now.
+const TODAY: Expect = Expect { layers: true, encrypted: true, parameter_sets: false };
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// The seeds of this run.
+fn seeds() -> Range<u64> {
+    match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..1 + number("SIM_SEEDS").unwrap_or(1),
+    }
+}
+
+fn length() -> Duration {
+    Duration::from_secs(number("SIM_SECONDS").unwrap_or(20))
+}
+
+/// A call of one who sends.
+struct Call {
+    world: World,
+    source: SourceId,
+    rng: StdRng,
+    heights: Vec<u16>,
+    h264: bool,
+    /// The wishes of each receiver, and when it had them.
+    wishes: Vec<Vec<(Duration, Option<u16>)>>,
+}
+
+impl Call {
+    fn new(mode: Mode, seed: u64, shards: u16, (up, down): (Weather, Weather)) -> Self {
+        // Links are taken for wide: here nothing but a wish decides.
+        let bandwidth = BandwidthConfig {
+            initial_bps: 50_000_000,
+            max_bps: 50_000_000,
+            ..BandwidthConfig::default()
+        };
+        let scatter = shards > 1 && !up.is_orderly();
+        let config = WorldConfig { shards, seed, scatter, bandwidth, ..WorldConfig::default() };
+        let mut world = World::new(config);
+        world.set_weather(up, down);
+        for _ in 0..=RECEIVERS {
+            world.join();
+        }
+        let source = world.publish_layers(0, mode);
+        let wishes = vec![vec![(Duration::ZERO, None)]; RECEIVERS];
+        let h264 = mode.codec == Codec::H264;
+        let rng = StdRng::seed_from_u64(seed);
+        Self { world, source, rng, heights: mode.heights(), h264, wishes }
+    }
+
+    /// Lets time pass while wishes change.
+    fn run(&mut self, time: Duration) {
+        let end = self.world.elapsed() + time;
+        while self.world.elapsed() < end {
+            self.world.run(Duration::from_millis(self.rng.random_range(700..2_500)));
+            let receiver = self.rng.random_range(0..RECEIVERS);
+            let heights = self.heights.iter().map(|height| Some(*height)).chain([None]);
+            let heights: Vec<_> = heights.collect();
+            let wish = heights[self.rng.random_range(0..heights.len())];
+            self.world.bound(receiver + 1, self.source, wish);
+            self.wishes[receiver].push((self.world.elapsed(), wish));
+        }
+    }
+
+    /// Holds all that was sent and seen against what was promised.
+    fn judge(&self, name: &str, expect: Expect) {
+        for receiver in 1..=RECEIVERS {
+            let fail = |problems: Vec<Problem>| {
+                let all: Vec<String> = problems.iter().take(5).map(Problem::to_string).collect();
+                assert!(all.is_empty(), "{name}, receiver {receiver}:\n{}", all.join("\n"));
+            };
+            let wire = self.world.wire(receiver, self.source).expect("something was sent");
+            let mut problems = wire.judge(&self.world.network(self.source));
+            problems.retain(|p| expect.parameter_sets || !self.h264 || p.rule != Rule::Torn);
+            fail(problems);
+            let screen = self.world.clients[receiver].incoming[&self.source].screen.as_ref();
+            let screen = screen.expect("a source with layers");
+            fail(screen.compare(wire));
+            assert!(screen.packets() > 500, "{name}: {}", screen.packets());
+            if expect.layers {
+                self.judge_heights(name, receiver);
+            }
+        }
+    }
+
+    /// Of what a receiver sees, all is as high as it asked for, soon after it did.
+    fn judge_heights(&self, name: &str, receiver: usize) {
+        let end = self.world.elapsed().saturating_sub(TAIL);
+        let wishes = &self.wishes[receiver - 1];
+        let ends = wishes.iter().skip(1).map(|(at, _)| *at).chain([end]);
+        let screen = self.world.clients[receiver].incoming[&self.source].screen.as_ref();
+        for ((at, wish), until) in wishes.iter().zip(ends) {
+            let window = (*at + SETTLE).max(HEAD)..until.min(end);
+            let most = wish.unwrap_or(u16::MAX);
+            let fits = self.heights.iter().rfind(|h| **h <= most).unwrap_or(&self.heights[0]);
+            let heights = screen.map(|s| s.heights(&window)).unwrap_or_default();
+            let all: u32 = heights.values().sum();
+            let fitting = heights.get(fits).copied().unwrap_or_default();
+            assert!(
+                heights.keys().all(|height| height <= fits) && fitting * 10 >= all * 9,
+                "{name}, receiver {receiver} asked for {wish:?} at {at:?} and sees {heights:?} in {window:?}"
+            );
+        }
+    }
+
+    /// The longest time for which a receiver saw nothing new.
+    fn longest_freeze(&self) -> Duration {
+        let window = HEAD..self.world.elapsed().saturating_sub(TAIL);
+        let screens = self.world.clients[1..].iter();
+        let screens = screens.filter_map(|c| c.incoming[&self.source].screen.as_ref());
+        screens.map(|screen| screen.longest_freeze(&window)).max().unwrap_or_default()
+    }
+}
+
+fn modes(expect: Expect) -> impl Iterator<Item = Mode> {
+    Mode::ALL
+        .into_iter()
+        .filter(|m| std::env::var("MODE").map_or(true, |n| m.name == n))
+        .filter(move |mode| expect.encrypted || !mode.encrypted)
+}
+
+/// Plays every mode; returns the longest freeze.
+fn play(weather: (Weather, Weather), shards: u16, expect: Expect, patience: Duration) {
+    for seed in seeds() {
+        for mode in modes(expect) {
+            let name = format!("SIM_SEED={seed}, {}, {shards} shards", mode.name);
+            println!("{name}");
+            let mut call = Call::new(mode, seed, shards, weather);
+            call.run(length());
+            // Encodings are told apart already.
+            let layers = expect.layers || mode.encodings > 1;
+            call.judge(&name, Expect { layers, ..expect });
+            let freeze = call.longest_freeze();
+            assert!(freeze <= patience, "{name}: nothing new for {freeze:?}");
+        }
+    }
+}
+
+#[test]
+fn receivers_get_what_they_ask_for_on_fine_networks() {
+    play((Weather::FINE, Weather::FINE), 1, TODAY, Duration::from_millis(500));
+}
+
+#[test]
+fn what_is_lost_on_the_way_to_receivers_changes_nothing() {
+    play((Weather::FINE, Weather::FOUL), 1, TODAY, Duration::from_millis(1_000));
+}
+
+#[test]
+fn what_is_lost_on_the_way_to_the_bridge_is_all_that_is_missing() {
+    play((Weather::FOUL, Weather::FOUL), 2, TODAY, Duration::from_millis(2_000));
+}
+
+/// The sender drops layers and takes them up again, and goes over to other codecs.
+#[test]
+fn senders_may_change_their_minds() {
+    let fine = (Weather::FINE, Weather::FINE);
+    for seed in seeds() {
+        let name = format!("SIM_SEED={seed}");
+        let mut call = Call::new(Mode::AV1_L3T3, seed, 1, fine);
+        for mode in
+            [Mode::AV1_L3T3, Mode::VP9_L3T3, Mode::AV1_L3T3_KEY, Mode::VP9_L3T3_KEY_FLEXIBLE]
+        {
+            call.world.coder(call.source).set_mode(mode);
+            for (spatial, temporal) in [(3, 3), (2, 3), (2, 2), (3, 3), (1, 1), (3, 3)] {
+                call.world.coder(call.source).set_layers(spatial, temporal);
+                call.run(Duration::from_secs(2));
+            }
+        }
+        call.judge(&name, TODAY);
+    }
+}
