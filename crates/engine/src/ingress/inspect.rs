@@ -62,6 +62,7 @@ impl Extensions<'_> {
                 Extension::AudioLevel => {
                     if let Some(l) = rtp::ext::audio_level(e.data) {
                         told.loudness = Some(l.level);
+                        meta.audio.voice = l.voice;
                         level.record(l.level);
                     }
                 }

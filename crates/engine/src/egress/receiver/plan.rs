@@ -10,9 +10,15 @@ use std::time::Duration;
 use rialto_media::{Drop, DropCounters, Tables, encodings::EncodingMask};
 use rialto_rtp::header::FIXED_LEN;
 
-use super::{Stream, link::Link, poll::Clock, projection::Projected};
+use super::{
+    Stream,
+    link::Link,
+    poll::Clock,
+    projection::Projected,
+    redundancy::{Choice, Chosen, Form, Losses},
+};
 use crate::{
-    DelayHistogram,
+    DelayHistogram, Redundancy,
     egress::{
         Feed,
         ring::{PacketRing, RingIndex},
@@ -48,6 +54,7 @@ pub(super) struct Planned {
     pub(super) projected: Projected,
     pub(super) encoding: u8,
     pub(super) payload_type: u8,
+    pub(super) form: Form,
     pub(super) padding: u8,
     len: u16,
 }
@@ -62,6 +69,8 @@ pub(super) struct Planner<'a> {
     pub(super) paced: &'a mut DelayHistogram,
     pub(super) planned: &'a mut Vec<Planned>,
     pub(super) clock: Clock,
+    pub(super) redundancy: Redundancy,
+    pub(super) losses: Losses,
 }
 
 impl Planner<'_> {
@@ -79,7 +88,7 @@ impl Planner<'_> {
                 if self.s.projection.may_begin(encoding, meta) {
                     self.begin(encoding, ring, next, meta);
                 } else {
-                    self.packet(encoding, next, meta);
+                    self.packet(encoding, ring, next, meta);
                 }
             }
             next += 1;
@@ -99,18 +108,25 @@ impl Planner<'_> {
         };
         let firsts = recent().filter(|(_, m)| m.keyframe && m.timestamp == one.timestamp);
         let Some((first, meta)) = firsts.min_by_key(|(_, m)| m.index) else { return };
-        self.packet(encoding, first, meta);
+        self.packet(encoding, ring, first, meta);
         for (place, newer) in recent().filter(|(_, newer)| newer.index > meta.index) {
-            self.packet(encoding, place, newer);
+            self.packet(encoding, ring, place, newer);
         }
     }
 
     #[inline]
-    fn packet(&mut self, encoding: u8, ring: RingIndex, meta: &PacketMeta) {
+    fn packet(&mut self, encoding: u8, ring: &PacketRing, place: RingIndex, meta: &PacketMeta) {
+        let chosen = self.choose(ring, place, meta);
         let s = &mut *self.s;
-        let Some(payload_type) = s.payload_types.media(meta.payload_type) else {
-            self.drops.count(Drop::CodecNotNegotiated);
+        if meta.audio.included_only && !s.terms.included {
             return s.projection.skip(encoding, meta);
+        }
+        let Chosen { form, payload_type, payload_len } = match chosen {
+            Ok(chosen) => chosen,
+            Err(reason) => {
+                self.drops.count(reason);
+                return s.projection.skip(encoding, meta);
+            }
         };
         let Some(projected) = s.projection.accept(encoding, meta) else { return };
         if meta.keyframe {
@@ -122,11 +138,11 @@ impl Planner<'_> {
             self.paced.record(Duration::from_millis(waited.into()));
         }
         let empty = PacketMeta::default();
-        let meta = if projected.filler { &empty } else { meta };
+        let (meta, payload_len) = if projected.filler { (&empty, 0) } else { (meta, payload_len) };
         let len = FIXED_LEN
             + sources_len(meta)
             + extension_len(meta, self.tables, s.terms.mid.as_ref(), self.link.is_some())
-            + usize::from(meta.payload_len);
+            + payload_len;
         if let Some(link) = self.link.as_mut() {
             link.charge(len);
         }
@@ -134,13 +150,34 @@ impl Planner<'_> {
         self.planned.push(Planned {
             stream,
             feed,
-            ring,
+            ring: place,
             projected,
             encoding,
             payload_type,
+            form,
             padding: 0,
             len,
         });
+    }
+}
+
+impl Planner<'_> {
+    /// In which form the receiver gets a packet; the error says why it cannot have it.
+    #[inline]
+    fn choose(
+        &self,
+        ring: &PacketRing,
+        place: RingIndex,
+        meta: &PacketMeta,
+    ) -> Result<Chosen, Drop> {
+        let map = &*self.s.payload_types;
+        if self.s.is_video() {
+            let payload_type = map.media(meta.payload_type).ok_or(Drop::CodecNotNegotiated)?;
+            let payload_len = usize::from(meta.payload_len);
+            return Ok(Chosen { form: Form::AsSent, payload_type, payload_len });
+        }
+        let (rules, losses, now) = (self.redundancy, self.losses, self.clock.now);
+        Choice { map, rules, losses, now }.form(ring, place, meta)
     }
 }
 
@@ -236,6 +273,7 @@ mod tests {
                 projected,
                 encoding: 0,
                 payload_type: 0,
+                form: Form::AsSent,
                 padding: 0,
                 len: *len,
             })
