@@ -180,7 +180,7 @@ impl Call {
         self.command(ShardCommand::Subscribe {
             receiver: EndpointId(receiver),
             source: source.clone(),
-            terms: Terms { mid: Mid::new("0"), max_height: None },
+            terms: Terms { mid: Mid::new("0"), max_height: None, slot: None },
         });
     }
 

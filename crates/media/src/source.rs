@@ -61,6 +61,16 @@ impl fmt::Debug for Mid {
     }
 }
 
+/// The SSRCs of a slot: a receiver whose SSRCs are rewritten gets each source under those of the slot that
+/// the source is in, and never under the source's own. A slot outlives the sources that are in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SlotSsrcs {
+    /// The SSRC of the media packets.
+    pub ssrc: u32,
+    /// The SSRC of their retransmissions.
+    pub rtx: Option<u32>,
+}
+
 /// How a receiver gets a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
@@ -69,4 +79,7 @@ pub struct Terms {
     /// Encodings that are higher than this many pixels are not for it, while a lower one arrives;
     /// `None`: any is.
     pub max_height: Option<u16>,
+    /// The slot that the source is in; `None`: the receiver sees the source's own SSRCs. No two sources
+    /// of a receiver are in one slot: one leaves before the other comes.
+    pub slot: Option<SlotSsrcs>,
 }

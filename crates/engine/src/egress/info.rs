@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rialto_media::{MediaParams, ShardId, SourceSpec};
+use rialto_media::{Codec, MediaParams, ShardId, SourceSpec};
 
 /// A source as its receivers' shards know it.
 #[derive(Clone, Debug)]
@@ -15,4 +15,14 @@ pub struct SourceInfo {
     pub media: Arc<MediaParams>,
     /// The sender's CNAME until it gives one itself: the same for all of its sources.
     pub cname: Arc<str>,
+}
+
+impl SourceInfo {
+    /// Its RTP clock, Hz.
+    pub fn clock_rate(&self) -> u32 {
+        let own =
+            |codec: Codec, media| media == self.spec.media && !matches!(codec, Codec::Rtx { .. });
+        let formats = &self.media.payload_types;
+        formats.iter().find(|p| own(p.codec, p.media)).map_or(90_000, |p| p.clock_rate)
+    }
 }

@@ -288,7 +288,7 @@ impl World {
         if self.peers[receiver].refuses.contains(&source) {
             self.control(Control::Unsubscribe { receiver: id, source });
         } else {
-            let terms = Terms { mid: Mid::new("0"), max_height: None };
+            let terms = Terms { mid: Mid::new("0"), max_height: None, slot: None };
             self.control(Control::Subscribe { receiver: id, source, terms });
         }
     }

@@ -21,6 +21,9 @@ const MAX_GAP: i64 = crate::ingress::nack::MAX_GAP as i64;
 /// A packet that is late by more is none: ingress bears half as much. Its numbers begin anew.
 const MAX_LATE: i64 = 2_048;
 
+/// Stands for the encoding that was forwarded last when it was another source's.
+const OTHER_SOURCE: u8 = u8::MAX;
+
 /// The running numbers that a projected packet gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Projected {
@@ -88,6 +91,20 @@ impl Projection {
             newest_frame_number: 0,
             waiting_since_ms: None,
             orphaned: false,
+        }
+    }
+
+    /// The projection of another source that is sent under the same SSRC from index `first` on: the
+    /// running numbers go on where these ended, as they do at a switch between encodings.
+    pub fn of_next_source(&self, clock_rate: u32, first: u64) -> Self {
+        Self {
+            last: self.last.map(|_| OTHER_SOURCE),
+            newest_timestamp: self.newest_timestamp,
+            newest_at_ms: self.newest_at_ms,
+            newest_picture_id: self.newest_picture_id,
+            newest_tl0: self.newest_tl0,
+            newest_frame_number: self.newest_frame_number,
+            ..Self::new(clock_rate, first)
         }
     }
 
@@ -464,6 +481,21 @@ mod tests {
         p.set_target(Some(1), 43);
         let out = p.accept(1, &packet(7, 80_000, 42, true)).unwrap();
         assert_eq!((out.index, out.timestamp), (3, 4_001));
+    }
+
+    #[test]
+    fn another_source_goes_on_where_the_one_before_ended() {
+        let before = forwarding();
+        let mut p = before.of_next_source(90_000, before.next_index());
+        p.set_target(Some(0), 140);
+        assert_eq!(p.accept(0, &packet(7_001, 500, 140, false)), None, "no keyframe");
+        let out = p.accept(0, &packet(7_002, 600, 150, true)).unwrap();
+        assert_eq!((out.index, out.timestamp), (2, 9_000 + 50 * 90), "50 ms at 90 kHz");
+        assert_eq!(7_002u16.wrapping_add(out.shift.picture_id), 101);
+        assert_eq!((7_002u64 as u8).wrapping_add(out.shift.tl0), 101);
+        assert_eq!(21_006u16.wrapping_add(out.shift.frame_number), 3 * 100 + 1);
+        let unused = Projection::new(90_000, FIRST).of_next_source(48_000, FIRST);
+        assert_eq!((unused.last, unused.clock_rate()), (None, 48_000), "nothing to go on from");
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Call {
 
     /// Somebody gets a source.
     pub(super) fn subscribe(&mut self, at: usize, source: SourceId, max_height: Option<u16>) {
-        let terms = Terms { mid: Mid::new(&format!("m{}", source.0)), max_height };
+        let terms = Terms { mid: Mid::new(&format!("m{}", source.0)), max_height, slot: None };
         let receiver = self.people[at].id;
         self.control(Control::Subscribe { receiver, source, terms });
     }
