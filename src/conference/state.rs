@@ -14,7 +14,9 @@ use super::{
     effects::{ConferenceEvent, Effects},
     endpoint::Endpoint,
     exports::Exports,
+    slots::SsrcLimits,
     speaker::Speakers,
+    voices::Voices,
 };
 use crate::channel::Limits;
 
@@ -44,6 +46,8 @@ pub struct Rules {
     pub relays_wanted: bool,
     /// Bounds of what receivers get of videos.
     pub limits: Limits,
+    /// How many SSRCs a client gets whose SSRCs are rewritten.
+    pub ssrc_limits: SsrcLimits,
     /// In a conference of more endpoints than this, what clients say of themselves goes only to those
     /// who see or hear them.
     pub stats_filter_threshold: usize,
@@ -87,6 +91,8 @@ pub struct Conference {
     pub(super) speakers: Speakers<EndpointId>,
     /// Endpoints by how recently they spoke, then by when they came.
     pub(super) speech_order: Vec<String>,
+    /// Which voices were heard when, for those who cannot get all.
+    pub(super) voices: Voices,
     /// Somebody opened a channel, or it was told that nobody does.
     pub(super) channels_settled: bool,
     /// Upper bounds of everybody's videos.
@@ -112,6 +118,7 @@ impl Conference {
                 .remembering(rules.recent_speakers)
                 .noticing_silence(rules.silence_after),
             speech_order: Vec::new(),
+            voices: Voices::default(),
             channels_settled: false,
             caps: Caps { size: None, load: rules.last_n_by_load },
             latest: now,

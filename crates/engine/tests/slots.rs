@@ -109,7 +109,8 @@ fn a_slot_is_one_stream_whoever_is_in_it() {
             let slot = (round % 4) as u32;
             let kin = if VIDEO.contains(&slot) { VIDEO } else { AUDIO };
             let taken = |source| kin.clone().any(|slot| call.slots[slot as usize] == source);
-            let source = (round..).map(|n| n % SENDERS).find(|n| !taken(*n)).unwrap();
+            let source =
+                (round..round + SENDERS).map(|n| n % SENDERS).find(|n| !taken(*n)).unwrap();
             let since = call.world.elapsed();
             call.replace(slot, source);
             call.world.run(STAY);

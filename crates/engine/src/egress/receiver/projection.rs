@@ -96,6 +96,7 @@ impl Projection {
 
     /// The projection of another source that is sent under the same SSRC from index `first` on: the
     /// running numbers go on where these ended, as they do at a switch between encodings.
+    #[must_use]
     pub fn of_next_source(&self, clock_rate: u32, first: u64) -> Self {
         Self {
             last: self.last.map(|_| OTHER_SOURCE),
