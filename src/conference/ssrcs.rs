@@ -2,9 +2,10 @@
 //! the capability `ssrc-rewriting`: the client adds tracks as the bridge tells it of slots, and gives a
 //! track to somebody else when the bridge says that another source is in the slot.
 
-use std::collections::{BTreeMap, HashMap};
-
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
 
 use rialto_media::{EndpointId, MediaType, SourceId};
 

@@ -191,8 +191,10 @@ impl Conference {
         // Nobody's place among the few videos of another is to be given on.
         for endpoint in self.endpoints.values_mut() {
             endpoint.wishes.last_n = Some(-1);
+            (endpoint.all_audio, endpoint.all_videos) = (false, false);
         }
         self.rules.last_n_by_size = Arc::default();
+        self.caps.size = None;
         for id in self.endpoints.keys().cloned().collect::<Vec<_>>() {
             self.expire_endpoint(&id, effects);
         }

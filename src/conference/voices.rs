@@ -1,12 +1,10 @@
 //! Which voices come into the slots of receivers that cannot get all: a voice that is heard takes the slot
 //! of the one that has been silent for longest.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rialto_media::{EndpointId, MediaType, SourceId};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{effects::Effects, endpoint::Endpoint, slots::Entrant, state::Conference};
 
@@ -14,15 +12,21 @@ use super::{effects::Effects, endpoint::Endpoint, slots::Entrant, state::Confere
 /// more people than there are slots, each with some noise, would take them from each other all the time.
 const KEEPS: Duration = Duration::from_secs(1);
 
+/// A voice that found no slot looks again after so long, if it is still heard: looking costs a look at each
+/// slot of each receiver.
+const LOOKS_AGAIN: Duration = Duration::from_millis(200);
+
 /// RFC 6464 section 3: the level of digital silence.
 const SILENCE: u8 = 127;
 
 /// When voices were heard.
 #[derive(Debug, Default)]
 pub(super) struct Voices {
-    heard: HashMap<SourceId, Instant>,
+    heard: FxHashMap<SourceId, Instant>,
     /// Voices that everybody gets who wants them, as far as nothing has changed since.
-    everywhere: HashSet<SourceId>,
+    everywhere: FxHashSet<SourceId>,
+    /// When voices that found no slot look again.
+    again: FxHashMap<SourceId, Instant>,
 }
 
 impl Voices {
@@ -34,6 +38,7 @@ impl Voices {
     /// A source has ended.
     pub(super) fn forget(&mut self, source: SourceId) {
         self.heard.remove(&source);
+        self.again.remove(&source);
         self.missing_anew();
     }
 }
@@ -60,12 +65,13 @@ impl Conference {
             return;
         }
         self.voices.heard.insert(source, now);
-        if self.voices.everywhere.contains(&source) {
+        let dominant = self.speakers.dominant() == Some(endpoint);
+        let waits = !dominant && self.voices.again.get(&source).is_some_and(|at| now < *at);
+        if waits || self.voices.everywhere.contains(&source) {
             return;
         }
         let name = spec.name.clone();
         let entrant = Entrant { id: source, owner: endpoint, name: &name };
-        let dominant = self.speakers.dominant() == Some(endpoint);
         let mut all = true;
         for receiver in self.endpoints.values_mut().filter(|other| other.engine_id != endpoint) {
             let gets = receiver.subscriptions.contains_key(&source);
@@ -83,6 +89,8 @@ impl Conference {
         }
         if all {
             self.voices.everywhere.insert(source);
+        } else if let Some(at) = now.checked_add(LOOKS_AGAIN) {
+            self.voices.again.insert(source, at);
         }
     }
 }
@@ -91,7 +99,7 @@ impl Endpoint {
     /// The voice in its slots that was heard longest ago, if another one may take its place.
     fn quietest(
         &self,
-        heard: &HashMap<SourceId, Instant>,
+        heard: &FxHashMap<SourceId, Instant>,
         now: Instant,
         dominant: bool,
     ) -> Option<SourceId> {

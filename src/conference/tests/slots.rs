@@ -223,6 +223,25 @@ fn a_voice_that_is_heard_takes_the_slot_of_the_one_silent_for_longest() {
 }
 
 #[test]
+fn a_voice_that_found_no_slot_looks_again_a_little_later() {
+    let mut call = Slotted::new(&[]);
+    call.come_many(4);
+    for id in ["p0", "p1", "p2"] {
+        call.pass(Duration::from_millis(1));
+        call.speak(id, 90);
+    }
+    call.pass(Duration::from_millis(900));
+    call.speak("p3", 90);
+    assert!(!call.gets("p3-a0"), "all were heard within a second");
+    call.pass(Duration::from_millis(150));
+    call.speak("p3", 90);
+    assert!(!call.gets("p3-a0"), "it has just looked");
+    call.pass(Duration::from_millis(50));
+    call.speak("p3", 90);
+    assert!(call.gets("p3-a0") && !call.gets("p0-a0"));
+}
+
+#[test]
 fn people_who_come_and_go_leave_no_slots_behind() {
     let mut call = Slotted::new(&[]);
     call.come_many(2);
