@@ -377,7 +377,7 @@ impl Inner {
         let conference = state.as_mut()?;
         let result = change(conference, &mut effects);
         conference.tell_wishes(&mut effects);
-        conference.tell_ssrcs(&mut effects);
+        conference.tell_slots(&mut effects);
         self.apply(handle, effects);
         Some(result)
     }
@@ -391,11 +391,12 @@ impl Inner {
             self.channels.remove(endpoint);
             self.data_channels.remove(&endpoint);
         }
-        for control in effects.controls {
-            self.engine.send(control);
-        }
+        // What is in a slot is told before any of it can be sent.
         for (endpoint, text) in effects.messages {
             self.channels.send(endpoint, text);
+        }
+        for control in effects.controls {
+            self.engine.send(control);
         }
         for event in effects.events {
             handle.log(&event);

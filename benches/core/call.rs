@@ -172,7 +172,11 @@ impl Call {
         let source = source(id, media);
         let ssrc = SSRC + id;
         self.command(ShardCommand::SetSources(EndpointId(id), vec![source.spec.clone()]));
-        self.command(ShardCommand::AddRoute { source: SourceId(id), shard: ShardId(0) });
+        self.command(ShardCommand::AddRoute {
+            source: SourceId(id),
+            shard: ShardId(0),
+            included: false,
+        });
         for receiver in receivers {
             self.subscribe(*receiver, &source);
         }

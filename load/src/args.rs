@@ -50,6 +50,9 @@ pub struct Args {
     /// Negotiate retransmission streams (the default)
     #[arg(long, conflicts_with = "no_rtx")]
     rtx: bool,
+    /// Tell the bridge that it may rewrite SSRCs, as Jitsi Meet does
+    #[arg(long)]
+    ssrc_rewriting: bool,
     /// Frames per second
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=120))]
     fps: u32,
@@ -181,6 +184,7 @@ impl Args {
             audio,
             simulcast: self.simulcast,
             rtx: !self.no_rtx,
+            rewriting: self.ssrc_rewriting,
             fps: self.fps,
             keyframe_interval: self.keyframes,
             seed: self.seed,
@@ -214,7 +218,7 @@ mod tests {
         let shape = options.call.shape;
         assert_eq!((shape.senders, shape.receivers), (1, 20));
         assert_eq!((shape.video, shape.audio), (Some(1_500_000), true));
-        assert!(shape.rtx && !shape.simulcast);
+        assert!(shape.rtx && !shape.simulcast && !shape.rewriting);
     }
 
     #[test]
@@ -233,6 +237,7 @@ mod tests {
         assert!(shape("").audio);
         assert!(!shape("--video 1M").audio);
         assert_eq!(shape("--audio").video, None);
+        assert!(shape("--ssrc-rewriting").rewriting);
         assert_eq!(shape("--shape audio").video, None);
         let meeting = shape("--shape meeting --senders 4 --video 800k");
         assert_eq!((meeting.senders, meeting.receivers), (4, 0));

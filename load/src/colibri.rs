@@ -31,13 +31,15 @@ pub fn create_endpoint(plan: &Plan, endpoint: usize, create_conference: bool) ->
         request["create"] = true.into();
         request["name"] = format!("load-{}@conference.load.invalid", member.conference).into();
     }
+    let mut capabilities = vec!["source-names"];
+    capabilities.extend(plan.shape.rewriting.then_some("ssrc-rewriting"));
     request["endpoints"] = json!([{
         "create": true,
         "id": member.id,
         "stats-id": format!("Load-{endpoint}"),
         "medias": [audio_media(), video_media(plan.shape.rtx)],
         "transport": { "ice-controlling": true },
-        "capabilities": ["source-names"],
+        "capabilities": capabilities,
     }]);
     request
 }

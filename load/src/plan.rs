@@ -42,6 +42,8 @@ pub struct Shape {
     pub simulcast: bool,
     /// Signal and use retransmission streams (RFC 4588).
     pub rtx: bool,
+    /// Everybody can be sent rewritten SSRCs (COLIBRI's `ssrc-rewriting`).
+    pub rewriting: bool,
     /// Frames per second.
     pub fps: u32,
     /// Longest time between keyframes.
@@ -60,6 +62,7 @@ impl Default for Shape {
             audio: true,
             simulcast: false,
             rtx: true,
+            rewriting: false,
             fps: 30,
             keyframe_interval: Duration::from_secs(10),
             seed: 0,

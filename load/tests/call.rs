@@ -10,7 +10,7 @@ use rialto::{
 use rialto_hocon::System;
 use rialto_load::{
     call::{Call, CallOptions},
-    plan::Shape,
+    plan::{Media, Shape},
     report::Report,
     run::{self, RunOptions},
     shared::MediaOptions,
@@ -23,14 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A bridge of its own, with its engine, on ports of the system's choice.
 async fn bridge(shards: u16) -> (Daemon, String) {
+    bridge_with(shards, &[]).await
+}
+
+async fn bridge_with(shards: u16, more: &[(&'static str, &str)]) -> (Daemon, String) {
     let setting = |key, value: &str| Override::text(key, value.to_owned(), "test");
-    let overrides = [
+    let mut overrides = vec![
         setting("videobridge.apis.rest.enabled", "true"),
         setting("videobridge.http-servers.private.port", "0"),
         setting("videobridge.http-servers.private.host", "127.0.0.1"),
         setting("videobridge.ice.udp.port", "0"),
         setting("rialto.shards", &shards.to_string()),
     ];
+    overrides.extend(more.iter().map(|(key, value)| setting(key, value)));
     let mut config = config::load(None, &overrides, &System).unwrap().config;
     config.harvest.loopback = true;
     let loopback = "127.0.0.1".parse().unwrap();
@@ -89,6 +94,45 @@ async fn what_receivers_lose_is_retransmitted() {
         assert!(video.recovered > 0 && video.retransmissions > 0, "{video:?}");
         assert_eq!(video.lost, 0, "{shards} shards: {video:?}");
     }
+}
+
+/// Each packet says in its payload whose it is; SSRCs are those of slots.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_slots_gets_and_is_sent_again_what_others_are() {
+    for shards in [1, 4] {
+        let media = MediaOptions { drop_received: 0.05, ..MediaOptions::default() };
+        let shape = Shape { rewriting: true, audio: false, ..shape(2, 3) };
+        let video = run(shards, shape, media).await.media.video;
+        assert!(video.recovered > 0 && video.retransmissions > 0, "{video:?}");
+        assert_eq!(video.lost, 0, "{shards} shards: {video:?}");
+    }
+}
+
+/// Whoever speaks meanwhile, and so comes into a slot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_two_slots_gets_two_videos_of_four() {
+    let limits = [("videobridge.ssrc-limit.video", "2"), ("videobridge.ssrc-limit.audio", "3")];
+    let (daemon, url) = bridge_with(2, &limits).await;
+    let shape = Shape { rewriting: true, ..shape(4, 1) };
+    let mut call = Call::new(options(url, shape, &MediaOptions::default())).unwrap();
+    call.join_all().await;
+    assert!(call.failures.is_empty(), "{:?}", call.failures);
+    let flows = |client: &ClientReport, media, least: usize| {
+        let sources = client.sources.iter().filter(|source| source.media == media);
+        sources.filter(|source| source.unique > 100).count() >= least
+    };
+    until(&call, |clients| {
+        clients.iter().all(|one| flows(one, Media::Video, 2) && flows(one, Media::Audio, 3))
+    })
+    .await;
+    let plan = &call.shared.plan;
+    for endpoint in &plan.endpoints {
+        let view = daemon.bridge().endpoint_view(&plan.conferences[0], &endpoint.id).unwrap();
+        let gets = |end| view.sources.iter().filter(|source| source.name.ends_with(end)).count();
+        assert_eq!((gets("-v0"), gets("-a0")), (2, 3), "{view:?}");
+    }
+    call.end().await.unwrap();
+    drop(daemon.stop());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{capture::CaptureConfig, load::LoadConfig};
-use crate::channel::Limits;
+use crate::{channel::Limits, conference::SsrcLimits};
 
 /// How the bridge behaves. Defaults are those of Jitsi Videobridge.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct BridgeConfig {
     /// Clients hear this often what their link is estimated to carry
     /// (`videobridge.connection-stats.interval`, 10 s); `None`: they do not.
     pub connection_stats: Option<Duration>,
+    /// How many SSRCs a client gets whose SSRCs are rewritten (`videobridge.ssrc-limit`).
+    pub ssrc_limits: SsrcLimits,
     /// In a conference of more endpoints than this, what clients say of themselves goes only to those
     /// who see or hear them (`videobridge.stats-filter-threshold`, 20).
     pub stats_filter_threshold: usize,
@@ -146,6 +148,7 @@ impl Default for BridgeConfig {
             limits: Limits::default(),
             last_n_by_size: Arc::default(),
             connection_stats: Some(Duration::from_secs(10)),
+            ssrc_limits: SsrcLimits::default(),
             stats_filter_threshold: 20,
             recent_speakers: 10,
             silence_after: None,

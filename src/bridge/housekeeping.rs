@@ -91,9 +91,10 @@ pub(super) async fn run(
 impl Inner {
     fn on_media(&self, event: MediaEvent) {
         match event {
-            MediaEvent::AudioLevel { endpoint, level, .. } => {
+            MediaEvent::AudioLevel { endpoint, source, level } => {
                 self.with_endpoint(endpoint, |conference, effects| {
                     conference.audio_level(endpoint, level, now(), effects);
+                    conference.voice_heard(endpoint, source, level, effects);
                 });
             }
             MediaEvent::Snapshot(snapshot) => self.on_snapshot(*snapshot),

@@ -134,6 +134,7 @@ impl Inner {
             last_n_by_size: self.config.last_n_by_size.clone(),
             last_n_by_load: self.last_n_by_load(),
             connection_stats: self.config.connection_stats,
+            ssrc_limits: self.config.ssrc_limits,
             stats_filter_threshold: self.config.stats_filter_threshold,
             recent_speakers: self.config.recent_speakers,
             silence_after: self.config.silence_after,
@@ -155,7 +156,7 @@ impl Inner {
         let mut effects = Effects::default();
         let answered = conference.modify(request, &mut *lock(&self.ids), now(), &mut effects);
         conference.tell_wishes(&mut effects);
-        conference.tell_ssrcs(&mut effects);
+        conference.tell_slots(&mut effects);
         // The engine knows an endpoint before its transport can bind an address to it.
         self.apply(handle, effects);
         let answered = answered?;

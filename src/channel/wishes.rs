@@ -113,6 +113,11 @@ impl Wishes {
         self.constraints.get(source).copied().or(self.default).or_else(initial)
     }
 
+    /// There are videos of which it wants none.
+    pub fn declines_some(&self) -> bool {
+        self.default.iter().chain(self.constraints.values()).any(|bound| bound.is_nothing())
+    }
+
     /// Whether it wants the audio of a source.
     pub fn wants_audio(&self, source: &str) -> bool {
         let Some(audio) = &self.audio else { return true };

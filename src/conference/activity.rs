@@ -116,6 +116,7 @@ impl Conference {
         self.tell_demand(effects);
         self.tell_all_wishes(effects);
         self.watch_links(now, effects);
+        self.repeat_slots(now, effects);
         let (mut disconnected, mut reconnected) = (0, 0);
         let mut changed = Vec::new();
         for endpoint in self.endpoints.values_mut() {
@@ -208,6 +209,9 @@ impl Conference {
             let id = self.speech_order.remove(at);
             self.speech_order.insert(0, id);
             self.order_changed();
+            for receiver in self.endpoints.values_mut() {
+                receiver.undecided |= receiver.all_videos;
+            }
             self.allocate_limited(effects);
         }
         let before = self.told_dominant.replace(change.dominant);

@@ -8,7 +8,12 @@ use std::{
 use rialto_media::{EndpointId, MediaType, SourceSpec};
 use serde_json::{Map, Value};
 
-use super::{effects::Effects, endpoint::Endpoint, state::Conference, wishes::Telling};
+use super::{
+    effects::Effects,
+    endpoint::{Endpoint, EndpointSource},
+    state::Conference,
+    wishes::Telling,
+};
 use crate::channel::{Dropped, ToBridge, ToClient, message::VideoType};
 
 /// An endpoint that is connected for so long has opened its channel, or will not.
@@ -59,10 +64,13 @@ impl Conference {
             tell(&ToClient::SenderConstraints { source, max_height: *max_height });
         }
         tell(&ToClient::ForwardedSources(&endpoint.forwarded));
-        self.tell_all_ssrcs(endpoint, effects);
-        let id = endpoint.id.clone();
+        self.tell_all_slots(endpoint, effects);
+        let (id, now) = (endpoint.id.clone(), self.latest);
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.demand = demand;
+            if let Some(slots) = &mut endpoint.slots {
+                slots.introduce_all(now);
+            }
         }
     }
 
@@ -74,18 +82,27 @@ impl Conference {
         let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
         let or_unbounded = |height: Option<i32>| height.filter(|h| *h >= 0).unwrap_or(UNBOUNDED);
         let unnamed = or_unbounded(Some(self.rules.limits.default_max_height));
-        let wanted = |source: &SourceSpec| {
+        let wanted = |own: &EndpointSource| {
+            let source = &own.spec;
             let told = sender.demand.iter().find(|(name, _)| *name == source.name);
             let told = told.map(|(_, height)| *height).filter(|height| *height > 0);
             let receivers = self.endpoints.values();
-            let bounds = receivers.filter(|r| r.subscriptions.contains_key(&source.id)).map(|r| {
+            // What shows nothing is in nobody's slots, and wanted all the same.
+            let would_get = |r: &Endpoint| {
+                r.slots.is_some()
+                    && r.engine_id != sender.engine_id
+                    && !own.shows()
+                    && r.wants(source.media, &source.name)
+            };
+            let gets = |r: &&Endpoint| r.subscriptions.contains_key(&source.id) || would_get(r);
+            let bounds = receivers.filter(gets).map(|r| {
                 let bound = r.wishes.constraint(&source.name).map(|bound| bound.max_height);
                 let bound = or_unbounded(bound);
                 if r.counts { bound } else { told.unwrap_or(unnamed.min(bound)) }
             });
             bounds.max().unwrap_or(0)
         };
-        videos.map(|own| (own.spec.name.clone(), wanted(&own.spec))).collect()
+        videos.map(|own| (own.spec.name.clone(), wanted(own))).collect()
     }
 
     /// Newcomers that had the time to say what they want count from now on.
@@ -175,8 +192,12 @@ impl Conference {
                 self.demand_changed(effects);
             }
             ToBridge::VideoType { source, video_type } => {
-                sender.set_video_type(source.as_deref(), video_type);
+                let changed = sender.set_video_type(source.as_deref(), video_type);
+                let id = id.clone();
                 self.order_changed();
+                if let Some((video, shows)) = changed {
+                    self.shows_changed(&id, &video, shows, effects);
+                }
                 self.allocate_limited(effects);
                 self.demand_changed(effects);
             }
@@ -247,8 +268,13 @@ impl Conference {
 }
 
 impl Endpoint {
-    /// Holds for a source that is signalled later, too.
-    fn set_video_type(&mut self, source: Option<&str>, video_type: VideoType) {
+    /// Holds for a source that is signalled later, too. Returns the video if it begins or ceases to show
+    /// something, and which of both.
+    fn set_video_type(
+        &mut self,
+        source: Option<&str>,
+        video_type: VideoType,
+    ) -> Option<(SourceSpec, bool)> {
         let first = format!("{}-v0", self.id);
         let name = source.unwrap_or(&first);
         if self.shown.len() < MAX_SHOWN || self.shown.contains_key(name) {
@@ -258,8 +284,9 @@ impl Endpoint {
             .sources
             .iter_mut()
             .find(|own| own.spec.media == MediaType::Video && *own.spec.name == *name);
-        if let Some(own) = own {
-            own.video_type = Some(video_type.as_str().to_owned());
-        }
+        let own = own?;
+        let before = own.shows();
+        own.video_type = Some(video_type.as_str().to_owned());
+        (own.shows() != before).then(|| (own.spec.clone(), own.shows()))
     }
 }

@@ -95,7 +95,8 @@ impl Conference {
             "accept_video": endpoint.accepts(rialto_media::MediaType::Video),
             "visitor": endpoint.is_visitor(),
             "diarize": endpoint.diarize,
-            "ssrc_rewriting": endpoint.ssrc_rewriting,
+            "ssrc_rewriting": endpoint.slots.is_some(),
+            "slots": endpoint.slots.as_ref().map(|slots| slots.debug()),
             "force_mute": {
                 "audio": endpoint.force_mute.audio,
                 "video": endpoint.force_mute.video,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rialto_engine::Control;
-use rialto_media::{EndpointId, SourceId};
+use rialto_media::{EndpointId, MediaType, SourceId};
 
-/// What is to be done after a change, in order.
+/// What is to be done after a change. Messages go first: a client hears what is in a slot before media of
+/// it can leave.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// For the engine.
@@ -16,8 +17,8 @@ pub struct Effects {
     pub messages: Vec<(EndpointId, Arc<str>)>,
     /// For those who watch.
     pub events: Vec<ConferenceEvent>,
-    /// Who is to be told the SSRC of which source.
-    pub(super) unmapped: Vec<(EndpointId, SourceId)>,
+    /// Who is to be told what is in which of its slots.
+    pub(super) remapped: Vec<(EndpointId, MediaType, usize)>,
 }
 
 impl Effects {

@@ -1,7 +1,7 @@
 //! What a conference knows of a participant.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Instant,
 };
@@ -12,7 +12,7 @@ use rialto_media::{
     Terms,
 };
 
-use super::{allocated::LinkStory, wishes::Telling};
+use super::{allocated::LinkStory, slots::Slots, wishes::Telling};
 use crate::{
     channel::{Wishes, message::VideoType},
     colibri::{ByChannels, ForceMute, MucRole},
@@ -31,8 +31,9 @@ pub struct Endpoint {
     pub muc_role: Option<MucRole>,
     /// Its audio carries several speakers.
     pub diarize: bool,
-    /// It hears of SSRCs over its channel, and not from the focus.
-    pub ssrc_rewriting: bool,
+    /// It gets sources in slots, of whose SSRCs it hears over its channel, and not from the focus; `None`:
+    /// it gets them under their own.
+    pub slots: Option<Box<Slots>>,
     /// It demultiplexes by MID.
     pub mid_demux: bool,
     /// How many videos it gets until it asks for something itself.
@@ -57,12 +58,14 @@ pub struct Endpoint {
     pub sources: Vec<EndpointSource>,
     /// What it gets, and how.
     pub subscriptions: HashMap<SourceId, Terms>,
-    /// MIDs that it gave to sources, or was told, by name.
+    /// MIDs that it gave to sources, by name.
     pub mids: HashMap<String, Mid>,
-    /// Sources whose SSRCs it was told over its channel.
-    pub(super) mapped: HashSet<SourceId>,
-    /// How many MIDs of audio and of video it was told.
-    pub(super) mids_given: (u32, u32),
+    /// Its slots hold as much audio as they may.
+    pub(super) all_audio: bool,
+    /// Its slots hold as many videos as it may get.
+    pub(super) all_videos: bool,
+    /// It may have to get something else now in its slots.
+    pub(super) undecided: bool,
     /// What it said that its videos show, by name.
     pub(super) shown: BTreeMap<String, VideoType>,
     /// What it asked for over its channel.

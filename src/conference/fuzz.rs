@@ -1,11 +1,12 @@
 //! Foci and clients that ask for anything, for fuzzing: sequences of requests, and wishes of receivers.
 
+pub(super) mod client;
 pub(super) mod model;
 mod room;
 
 use std::time::Duration;
 
-use rialto_media::{EndpointId, MediaType, Mid};
+use rialto_media::{EndpointId, MediaType, Mid, SourceId};
 
 use self::room::Room;
 use super::TransportState;
@@ -74,6 +75,9 @@ pub(crate) fn wishes(data: &[u8]) {
         let mut endpoint = joined(id);
         endpoint.media = BOTH.iter().map(|kind| format(*kind, 100, "VP8")).collect();
         endpoint.media[0] = format(MediaType::Audio, 111, "opus");
+        // Some have their SSRCs rewritten, and some of these go by MIDs.
+        let more = [capability::SSRC_REWRITING, capability::RTP_MID_DEMUX];
+        endpoint.capabilities.extend(more.iter().take(at % 3).map(|has| (*has).to_owned()));
         let named = |n: usize| (BOTH[n.min(1)], format!("{id}-{n}"), (10 * at + n) as u32 + 1);
         endpoint.sources =
             Some((0..3).map(named).map(|(kind, name, ssrc)| source(kind, name, &[ssrc])).collect());
@@ -291,6 +295,10 @@ fn happen(room: &mut Room, script: &mut Script<'_>) {
             conference.transport_changed(who, state, now, effects);
         }
         5 => conference.channel_opened(who, effects),
+        6 => {
+            let source = SourceId(u32::from(what >> 4));
+            conference.voice_heard(who, source, what, effects);
+        }
         _ => conference.audio_level(who, what >> 1, now, effects),
     });
 }

@@ -4,7 +4,7 @@
 //! comes to each check, so that the same error wins and a refused request leaves nothing behind.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Instant,
 };
@@ -16,6 +16,7 @@ use super::{
     allocated::LinkStory,
     effects::{Effects, Ids},
     endpoint::{Endpoint, TransportState},
+    slots::Slots,
     sources::out_of_ids,
     state::Conference,
     wishes::Telling,
@@ -256,15 +257,16 @@ impl Conference {
         effects: &mut Effects,
     ) -> Result<(), ColibriError> {
         let engine_id = ids.endpoint().ok_or_else(out_of_ids)?;
-        let ssrc_rewriting = request.has_capability(capability::SSRC_REWRITING);
+        let slots = self.slots_for(engine_id, request);
+        let mid_demux = slots.is_some() && request.has_capability(capability::RTP_MID_DEMUX);
         let endpoint = Endpoint {
             id: request.id.clone(),
             engine_id,
             stats_id: request.stats_id.clone(),
             muc_role: request.muc_role,
             diarize: request.diarize == Some(true),
-            ssrc_rewriting,
-            mid_demux: ssrc_rewriting && request.has_capability(capability::RTP_MID_DEMUX),
+            slots,
+            mid_demux,
             initial_last_n: Some(self.rules.initial_last_n),
             force_mute: ForceMute::default(),
             v1: ByChannels::default(),
@@ -277,8 +279,9 @@ impl Conference {
             sources: Vec::new(),
             subscriptions: HashMap::new(),
             mids: HashMap::new(),
-            mapped: HashSet::new(),
-            mids_given: (0, 0),
+            all_audio: false,
+            all_videos: false,
+            undecided: false,
             shown: BTreeMap::new(),
             wishes: Wishes::new(self.rules.limits),
             keyed_since: None,
@@ -313,6 +316,14 @@ impl Conference {
         self.endpoints.insert(endpoint.id.clone(), endpoint);
         self.size_changed(effects);
         Ok(())
+    }
+
+    /// Slots, for an endpoint that can be sent rewritten SSRCs.
+    fn slots_for(&self, endpoint: EndpointId, request: &Colibri2Endpoint) -> Option<Box<Slots>> {
+        let reserved = [self.identity.audio_ssrc, self.identity.video_ssrc];
+        let mids = request.has_capability(capability::RTP_MID_DEMUX);
+        let slots = || Slots::new(self.rules.ssrc_limits, endpoint, reserved, mids);
+        request.has_capability(capability::SSRC_REWRITING).then(|| Box::new(slots()))
     }
 
     /// Takes what COLIBRI 1 says of an endpoint.

@@ -14,7 +14,9 @@ use super::{
     effects::{ConferenceEvent, Effects},
     endpoint::Endpoint,
     exports::Exports,
+    slots::SsrcLimits,
     speaker::Speakers,
+    voices::Voices,
 };
 use crate::channel::Limits;
 
@@ -51,6 +53,8 @@ pub struct Rules {
     pub relays_wanted: bool,
     /// Bounds of what receivers get of videos.
     pub limits: Limits,
+    /// How many SSRCs a client gets whose SSRCs are rewritten.
+    pub ssrc_limits: SsrcLimits,
     /// In a conference of more endpoints than this, what clients say of themselves goes only to those
     /// who see or hear them.
     pub stats_filter_threshold: usize,
@@ -94,6 +98,8 @@ pub struct Conference {
     pub(super) speakers: Speakers<EndpointId>,
     /// Endpoints by how recently they spoke, then by when they came.
     pub(super) speech_order: Vec<String>,
+    /// Which voices were heard when, for those who cannot get all.
+    pub(super) voices: Voices,
     /// Somebody opened a channel, or it was told that nobody does.
     pub(super) channels_settled: bool,
     /// Upper bounds of everybody's videos.
@@ -121,6 +127,7 @@ impl Conference {
                 .remembering(rules.recent_speakers)
                 .noticing_silence(rules.silence_after),
             speech_order: Vec::new(),
+            voices: Voices::default(),
             channels_settled: false,
             caps: Caps { size: None, load: rules.last_n_by_load },
             latest: now,
@@ -194,8 +201,10 @@ impl Conference {
         // Nobody's place among the few videos of another is to be given on.
         for endpoint in self.endpoints.values_mut() {
             endpoint.wishes.last_n = Some(-1);
+            (endpoint.all_audio, endpoint.all_videos) = (false, false);
         }
         self.rules.last_n_by_size = Arc::default();
+        self.caps.size = None;
         for id in self.endpoints.keys().cloned().collect::<Vec<_>>() {
             self.expire_endpoint(&id, effects);
         }

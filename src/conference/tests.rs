@@ -14,6 +14,8 @@ use crate::{
     },
 };
 
+mod slots;
+
 struct Room {
     conference: Conference,
     ids: SequentialIds,
@@ -39,6 +41,7 @@ impl Room {
             last_n_by_size: std::sync::Arc::default(),
             last_n_by_load: None,
             connection_stats: None,
+            ssrc_limits: SsrcLimits::default(),
             stats_filter_threshold: 20,
             recent_speakers: 10,
             silence_after: None,

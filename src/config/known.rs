@@ -143,7 +143,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 53] = [
+const IDLE: [(&str, Idle); 52] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -212,7 +212,6 @@ const IDLE: [(&str, Idle); 53] = [
     ("videobridge.relay.enabled", NotYet(RELAYS)),
     ("videobridge.sctp.max-channels", Never("nothing would be spoken in a second channel")),
     ("videobridge.sctp.use-usrsctp", Obsolete("there is one implementation of SCTP")),
-    ("videobridge.ssrc-limit", NotYet("SSRCs of sources are not rewritten to a small number")),
     ("videobridge.stats.enabled", Obsolete("there are always statistics")),
     ("videobridge.stats.jvm.enabled", Never("there is no JVM")),
     (

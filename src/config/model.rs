@@ -36,6 +36,8 @@ pub struct Config {
     pub loudest: LoudestSpeakers,
     /// `videobridge.cc`.
     pub cc: Cc,
+    /// `videobridge.ssrc-limit`.
+    pub ssrc_limit: SsrcLimit,
     /// `videobridge.http-servers.private`.
     pub http: Http,
     /// `videobridge.http-servers.public`: off.
@@ -91,6 +93,7 @@ impl Default for Config {
             redundancy: AudioRedundancy::default(),
             loudest: LoudestSpeakers::default(),
             cc: Cc::default(),
+            ssrc_limit: SsrcLimit::default(),
             http: Http::default(),
             public_http: Http::public(),
             http_access: HttpAccess::default(),
@@ -109,6 +112,22 @@ impl Default for Config {
             redact_remote_addresses: true,
             engine: Engine::default(),
         }
+    }
+}
+
+/// How many SSRCs a client gets whose SSRCs are rewritten (capability `ssrc-rewriting`). Each is a track of
+/// the client, and a stream of up to 9 KiB in the bridge for each client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SsrcLimit {
+    /// `video`: videos at a time, however many it asks for. 50.
+    pub video: u16,
+    /// `audio`: voices at a time; the one that was silent for longest makes room. 50.
+    pub audio: u16,
+}
+
+impl Default for SsrcLimit {
+    fn default() -> Self {
+        Self { video: 50, audio: 50 }
     }
 }
 

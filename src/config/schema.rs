@@ -7,6 +7,9 @@ use super::{
     servers, xmpp,
 };
 
+/// Far more than any client can show or play.
+const MAX_SSRC_LIMIT: u16 = 1_000;
+
 /// Fills `config`, which holds the defaults.
 pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
     ice(reader, config);
@@ -136,6 +139,9 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     r.duration("videobridge.loudest.energy-expire-time", &mut c.expires);
     r.integer("videobridge.loudest.energy-alpha-pct", &mut c.alpha, 0, 100);
     cc::read(r, &mut config.cc);
+    let limit = &mut config.ssrc_limit;
+    r.integer("videobridge.ssrc-limit.video", &mut limit.video, 1, MAX_SSRC_LIMIT);
+    r.integer("videobridge.ssrc-limit.audio", &mut limit.audio, 1, MAX_SSRC_LIMIT);
     let threshold = &mut config.stats_filter_threshold;
     r.integer("videobridge.stats-filter-threshold", threshold, 0, 1_000_000);
     let key = "videobridge.speech-activity.recent-speakers-count";

@@ -18,6 +18,7 @@ use super::{public_address, xmpp};
 use crate::{
     bridge::{BridgeConfig, CaptureConfig, LoadConfig, Measure, ReducerConfig, ShutdownConfig},
     channel::Limits,
+    conference::SsrcLimits,
     config::{self, Config, LoadMeasure},
 };
 
@@ -198,6 +199,10 @@ pub(super) fn bridge_config(config: &Config) -> BridgeConfig {
         last_n_by_size: Arc::new(
             config.load.last_n_by_size.iter().map(|(s, n)| (*s as usize, *n as usize)).collect(),
         ),
+        ssrc_limits: SsrcLimits {
+            video: config.ssrc_limit.video.into(),
+            audio: config.ssrc_limit.audio.into(),
+        },
         connection_stats: Some(config.cc.connection_stats.interval)
             .filter(|_| config.cc.connection_stats.enabled),
         stats_filter_threshold: config.stats_filter_threshold as usize,
@@ -289,6 +294,7 @@ mod tests {
         assert_eq!(ours.activity_check_interval, theirs.activity_check_interval);
         assert_eq!(ours.expiration_timeout, theirs.expiration_timeout);
         assert_eq!(ours.recent_speakers, theirs.recent_speakers);
+        assert_eq!(ours.ssrc_limits, theirs.ssrc_limits);
         assert_eq!(ours.silence_after, theirs.silence_after);
         assert_eq!((ours.capture, ours.load), (theirs.capture, theirs.load));
         assert_eq!(ours.connection_stats, theirs.connection_stats);
@@ -322,7 +328,7 @@ mod tests {
                  advertise-private-candidates = false\n\
                  restart { enabled = false, transition-window = 1 s, timeout = 2 s } }\n\
                initial-drain-mode = true, version { announce = true, release = r1 }\n\
-               relay.enabled = true\n\
+               relay.enabled = true, ssrc-limit { video = 7, audio = 8 }\n\
                shutdown { graceful-shutdown-max-duration = 3 h, shutting-down-delay = 9 s\n\
                  graceful-shutdown-min-participants = 2 }\n\
              }\n\
@@ -356,6 +362,7 @@ mod tests {
         let loudest = Loudest { only, speakers: 5, dominant, expires, alpha: 20 };
         assert_eq!(audio.loudest, loudest);
         assert_eq!(bridge.limits.last_n, Some(5));
+        assert_eq!(bridge.ssrc_limits, SsrcLimits { video: 7, audio: 8 });
         assert!(bridge.relays_wanted);
         assert!(bridge.initial_drain && bridge.announced_version.is_some());
         assert_eq!(bridge.release.as_deref(), Some("r1"));

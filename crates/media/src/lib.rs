@@ -24,5 +24,5 @@ pub use extension::Extension;
 pub use format::{Codec, MediaParams, MediaType, PayloadType};
 pub use ids::{EndpointId, ShardId, SourceId};
 pub use keyed::{HashKey, KeyedMap};
-pub use source::{EncodingSpec, MAX_ENCODINGS, Mid, SourceSpec, Terms};
+pub use source::{EncodingSpec, MAX_ENCODINGS, Mid, SlotSsrcs, SourceSpec, Terms};
 pub use tables::{PtInfo, PtMap, Tables, passes_on, video_codec};

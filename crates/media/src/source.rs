@@ -61,6 +61,16 @@ impl fmt::Debug for Mid {
     }
 }
 
+/// The SSRCs of a slot: a receiver whose SSRCs are rewritten gets each source under those of the slot that
+/// the source is in, and never under the source's own. A slot outlives the sources that are in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SlotSsrcs {
+    /// The SSRC of the media packets.
+    pub ssrc: u32,
+    /// The SSRC of their retransmissions.
+    pub rtx: Option<u32>,
+}
+
 /// How a receiver gets a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
@@ -71,4 +81,7 @@ pub struct Terms {
     pub max_height: Option<u16>,
     /// Audio that it asked for by name: it gets that even when only the loudest of others are forwarded.
     pub included: bool,
+    /// The slot that the source is in; `None`: the receiver sees the source's own SSRCs. No two sources
+    /// of a receiver are in one slot: one leaves before the other comes.
+    pub slot: Option<SlotSsrcs>,
 }

@@ -1,6 +1,7 @@
 //! Clients of the load generator, whose signalling goes over XMPP.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -81,6 +82,22 @@ impl Call {
         one.say(&message).await;
         let heard = other.hear("EndpointMessage").await;
         assert_eq!((&heard["text"], &heard["from"]), (&json!("good day"), &json!(self.id(from))));
+    }
+
+    /// Opens an endpoint's bridge channel. What it hears of who is in its slots: source, owner and MID of
+    /// each, and how many SSRCs there are.
+    pub(crate) async fn slots(&self, endpoint: usize) -> (Vec<[String; 3]>, usize) {
+        let channel = Channel::open(self.joined[endpoint].as_ref().unwrap().data()).await;
+        let (mut slots, mut ssrcs) = (Vec::new(), BTreeSet::new());
+        for class in ["AudioSourcesMap", "VideoSourcesMap"] {
+            for mapped in channel.hear(class).await["mappedSources"].as_array().unwrap() {
+                let text = |field: &str| mapped[field].as_str().unwrap().to_owned();
+                slots.push(["source", "owner", "mid"].map(text));
+                ssrcs.extend(mapped["ssrc"].as_u64());
+                ssrcs.extend(mapped["rtx"].as_u64());
+            }
+        }
+        (slots, ssrcs.len())
     }
 
     /// Waits until more video has come from one to the other; how much audio came after the first of

@@ -187,11 +187,9 @@ async fn a_direction_stops_media_each_way() {
     drop(daemon.stop());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_control_planes_are_faces_of_one_bridge() {
-    let Some((prosody, component_port)) = Prosody::with_component() else { return };
-    let port = prosody.port();
-    let client = XmppClient {
+/// The bridge in the brewery.
+fn occupant(port: u16) -> XmppClient {
+    XmppClient {
         authorized: None,
         id: "today".to_owned(),
         host: "127.0.0.1".to_owned(),
@@ -203,8 +201,14 @@ async fn both_control_planes_are_faces_of_one_bridge() {
         nickname: occupant::NICK.to_owned(),
         verify_certificate: false,
         security: XmppSecurity::Required,
-    };
-    let mut daemon = bridge_with(component_port, vec![client]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_control_planes_are_faces_of_one_bridge() {
+    let Some((prosody, component_port)) = Prosody::with_component() else { return };
+    let port = prosody.port();
+    let mut daemon = bridge_with(component_port, vec![occupant(port)]).await;
     let load = Load::default();
     let focus = focus::start(port, load.clone());
     participants(&load, 0).await;
@@ -225,6 +229,36 @@ async fn both_control_planes_are_faces_of_one_bridge() {
     newer.media().await;
     load.stop();
     focus.join().unwrap();
+    daemon.leave().await;
+    drop(daemon.stop());
+}
+
+/// What clients of today are sent comes under the SSRCs of their slots, of which they hear over their
+/// channels and from nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_with_slots_get_everybody_and_know_who_it_is() {
+    let Some((prosody, component_port)) = Prosody::with_component() else { return };
+    let port = prosody.port();
+    let mut daemon = bridge_with(component_port, vec![occupant(port)]).await;
+    let mut call = Call::new(&occupant::serve_slots(port).await);
+    call.join(&[0, 1, 2]).await;
+    call.media().await;
+    for endpoint in 0..3 {
+        let (slots, ssrcs) = call.slots(endpoint).await;
+        assert_eq!(ssrcs, 2 + 2 * 2, "{slots:?}");
+        let others = || (0..3).filter(|other| *other != endpoint).map(|other| call.id(other));
+        for (kind, slots) in ["a", "v"].into_iter().zip([&slots[..2], &slots[2..]]) {
+            let mut told: Vec<_> = slots.to_vec();
+            told.sort_by_key(|[source, ..]| source.clone());
+            let mut owners: Vec<_> = others().collect();
+            owners.sort();
+            for ([source, owner, mid], other) in told.iter().zip(owners) {
+                assert_eq!((source, owner), (&format!("{other}-{kind}0"), &other));
+                assert!([format!("{kind}0"), format!("{kind}1")].contains(mid), "{mid}");
+            }
+        }
+    }
+    call.media().await;
     daemon.leave().await;
     drop(daemon.stop());
 }

@@ -10,7 +10,7 @@ use axum::{
     routing::{patch, post},
 };
 use minidom::Element;
-use rialto::colibri::{ConferenceModify, json, xml};
+use rialto::colibri::{ConferenceModify, Sctp, capability, json, xml};
 
 use crate::wire::Connection;
 
@@ -23,10 +23,21 @@ struct Focus {
     connection: Connection,
     conference: bool,
     ids: usize,
+    /// Clients have their SSRCs rewritten, and a bridge channel to hear of it.
+    slots: bool,
 }
 
 /// Serves on a port of the system's choice; gives the address.
 pub(crate) async fn serve(server: u16) -> String {
+    serve_with(server, false).await
+}
+
+/// The same, of clients whose SSRCs are rewritten and that go by MIDs, as those of today.
+pub(crate) async fn serve_slots(server: u16) -> String {
+    serve_with(server, true).await
+}
+
+async fn serve_with(server: u16, slots: bool) -> String {
     let enter = move || {
         let mut connection = Connection::log_in(server, "focus", "today");
         connection.enter(BREWERY, "focus");
@@ -35,7 +46,7 @@ pub(crate) async fn serve(server: u16) -> String {
             element.attr("from") == Some(format!("{BREWERY}/{NICK}").as_str())
                 && String::from(element).contains("stress_level")
         });
-        Focus { connection, conference: false, ids: 0 }
+        Focus { connection, conference: false, ids: 0, slots }
     };
     let focus = tokio::task::spawn_blocking(enter).await.unwrap();
     let router = Router::new()
@@ -68,6 +79,13 @@ async fn ask(State(focus): State<Arc<Mutex<Focus>>>, request: ConferenceModify) 
 impl Focus {
     fn ask(&mut self, mut request: ConferenceModify) -> String {
         request.create = !std::mem::replace(&mut self.conference, true);
+        for endpoint in request.endpoints.iter_mut().filter(|e| self.slots && e.create) {
+            let more = [capability::SSRC_REWRITING, capability::RTP_MID_DEMUX];
+            endpoint.capabilities.extend(more.map(str::to_owned));
+            if let Some(transport) = &mut endpoint.transport {
+                transport.sctp = Some(Sctp { role: None, port: None });
+            }
+        }
         self.ids += 1;
         let id = format!("today{}", self.ids);
         let inside = String::from(&xml::write_conference_modify(&request));

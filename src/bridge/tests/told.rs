@@ -1,7 +1,9 @@
 //! What clients are told over their channels that depends on what each of them gets.
 
+use std::collections::BTreeSet;
+
 use rialto_engine::{Control, MediaEvent};
-use rialto_media::{EndpointId, Mid, SourceId};
+use rialto_media::{EndpointId, SourceId};
 use serde_json::{Value, json};
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
 use crate::{
     bridge::{BridgeConfig, Channel},
     channel::ChannelKind,
+    conference::SsrcLimits,
 };
 
 const MEETING: &str = "m";
@@ -66,9 +69,29 @@ fn mapped(channel: &Channel) -> Vec<Value> {
     maps.collect()
 }
 
-/// Who hears of SSRCs from nobody else hears of them over the channel.
+/// What a map says beside the SSRCs: source, owner and MID of each.
+fn who(maps: &[Value]) -> Vec<String> {
+    let all = maps.iter().flat_map(|map| map.as_object().unwrap().values());
+    let text = |one: &Value, field: &str| one[field].as_str().unwrap_or("-").to_owned();
+    all.flat_map(|list| list.as_array().unwrap())
+        .map(|one| ["source", "owner", "mid"].map(|field| text(one, field)).join(" "))
+        .collect()
+}
+
+/// SSRC, RTX SSRC and MID of each slot of a map.
+fn slots(maps: &[Value]) -> BTreeSet<(u64, Option<u64>, String)> {
+    let all = maps.iter().flat_map(|map| map.as_object().unwrap().values());
+    let slot = |one: &Value| {
+        let mid = one["mid"].as_str().unwrap().to_owned();
+        (one["ssrc"].as_u64().unwrap(), one["rtx"].as_u64(), mid)
+    };
+    all.flat_map(|list| list.as_array().unwrap()).map(slot).collect()
+}
+
+/// Who hears of SSRCs from nobody else hears of them over the channel: of those of its slots, before
+/// anything can be sent under them.
 #[tokio::test(start_paused = true)]
-async fn ssrcs_are_told_to_those_whom_the_focus_does_not_tell() {
+async fn slots_are_told_to_those_whom_the_focus_does_not_tell() {
     let (rig, _alice, bob) = two().await;
     let mut request = creation(MEETING, "carol");
     request["endpoints"][0]["capabilities"] =
@@ -76,41 +99,44 @@ async fn ssrcs_are_told_to_those_whom_the_focus_does_not_tell() {
     rig.ask(&request).await.unwrap();
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
     let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
-    let audio =
-        json!({"Audio": [{"source": "alice-a0", "owner": "alice", "ssrc": 100, "mid": "a0"}]});
-    let video = json!({"Video": [{
-        "source": "alice-v0", "owner": "alice", "ssrc": 101, "rtx": 103, "videoType": "CAMERA",
-        "mid": "v0",
-    }]});
-    assert_eq!(mapped(&carol), [audio.clone(), video.clone()]);
+    let first = mapped(&carol);
+    assert_eq!(who(&first), ["alice-a0 alice a0", "alice-v0 alice v0"]);
+    assert_eq!(first[1]["Video"][0]["videoType"], "CAMERA");
     assert!(mapped(&bob).is_empty(), "the focus tells bob");
-    let stamped = rig.told().into_iter().filter_map(|control| match control {
-        Control::Subscribe { receiver: EndpointId(3), terms, .. } => terms.mid,
+    let sent = rig.told().into_iter().filter_map(|control| match control {
+        Control::Subscribe { receiver: EndpointId(3), terms, .. } => Some(terms),
+        Control::Subscribe { terms, .. } => {
+            assert_eq!(terms.slot, None, "others see sources' own SSRCs");
+            None
+        }
         _ => None,
     });
-    assert_eq!(stamped.collect::<Vec<_>>(), [Mid::new("a0").unwrap(), Mid::new("v0").unwrap()]);
+    let sent = sent.map(|terms| {
+        let (slot, mid) = (terms.slot.unwrap(), terms.mid.unwrap());
+        let mid = String::from_utf8_lossy(mid.as_bytes()).into_owned();
+        (slot.ssrc.into(), slot.rtx.map(u64::from), mid)
+    });
+    assert_eq!(sent.collect::<BTreeSet<_>>(), slots(&first));
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
     carol.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":1}"#);
     assert!(mapped(&carol).is_empty(), "once");
     rig.ask(&sources(MEETING, "bob", 200)).await.unwrap();
-    let bobs_audio =
-        json!({"Audio": [{"source": "bob-a0", "owner": "bob", "ssrc": 200, "mid": "a1"}]});
-    assert_eq!(mapped(&carol), [bobs_audio], "of videos she gets one");
+    assert_eq!(who(&mapped(&carol)), ["bob-a0 bob a1"], "of videos she gets one");
     let again = rig.bridge.open_channel(MEETING, "carol", ChannelKind::WebSocket).unwrap();
-    assert_eq!(mapped(&again).len(), 2, "all are told to a new channel");
+    let all = mapped(&again);
+    assert_eq!(all.len(), 2, "all are told to a new channel");
     rig.ask(&json!({"meeting-id": MEETING, "endpoints": [{"id": "alice", "expire": true}]}))
         .await
         .unwrap();
-    let bobs_video = json!({"Video": [{
-        "source": "bob-v0", "owner": "bob", "ssrc": 201, "rtx": 203, "videoType": "CAMERA",
-        "mid": "v1",
-    }]});
-    assert_eq!(mapped(&again), [bobs_video]);
+    let bobs_video = mapped(&again);
+    assert_eq!(who(&bobs_video), ["bob-v0 bob v0"]);
+    assert!(slots(&bobs_video).is_subset(&slots(&all)), "alice's slot is his now");
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_ssrcs_are_told_in_messages_that_fit() {
-    let rig = rig(BridgeConfig::default());
+    let ssrc_limits = SsrcLimits { audio: 40, video: 60 };
+    let rig = rig(BridgeConfig { ssrc_limits, ..BridgeConfig::default() });
     rig.create(MEETING, "alice").await.unwrap();
     let mut request = creation(MEETING, "bob");
     request["endpoints"][0]["capabilities"] = json!(["source-names", "ssrc-rewriting"]);
@@ -121,11 +147,11 @@ async fn many_ssrcs_are_told_in_messages_that_fit() {
         rig.join(MEETING, &name).await.unwrap();
         rig.ask(&sources(MEETING, &name, 10_000 + 10 * n)).await.unwrap();
     }
-    assert_eq!(mapped(&bob).len(), 120, "each when it comes");
+    assert_eq!(mapped(&bob).len(), 100, "each when it comes, up to the limit of both");
     let again = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
     let lengths: Vec<usize> = mapped(&again)
         .iter()
         .map(|map| map.as_object().unwrap().values().next().unwrap().as_array().unwrap().len())
         .collect();
-    assert_eq!(lengths, [50, 10, 50, 10]);
+    assert_eq!(lengths, [40, 50, 10]);
 }

@@ -38,6 +38,11 @@ impl Model {
             }
             Control::Subscribe { receiver, source, terms } => {
                 assert!(self.endpoints.contains_key(receiver), "{receiver:?} is not there");
+                let shares = |((to, other), also): (&(EndpointId, SourceId), &Terms)| {
+                    to == receiver && other != source && also.slot == terms.slot
+                };
+                let taken = terms.slot.is_some() && self.subscriptions.iter().any(shares);
+                assert!(!taken, "one leaves a slot before another comes");
                 self.subscriptions.insert((*receiver, *source), *terms);
             }
             Control::Unsubscribe { receiver, source } => {

@@ -1,7 +1,7 @@
 //! A conference beside a model of what the engine was told, and what must always hold of both.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +9,11 @@ use std::{
 use rialto_media::{EndpointId, MediaType, SourceId};
 
 use super::{
-    super::{Conference, Effects, Endpoint, EndpointSource, Identity, Rules, SequentialIds},
+    super::{
+        Conference, Effects, Endpoint, EndpointSource, Identity, Rules, SequentialIds, SsrcLimits,
+        slots::Slots,
+    },
+    client::SlotsOfClient,
     model::Model,
 };
 use crate::{
@@ -28,6 +32,7 @@ pub(super) struct Room {
     pub(super) now: Instant,
     ids: SequentialIds,
     model: Model,
+    clients: BTreeMap<EndpointId, SlotsOfClient>,
 }
 
 impl Room {
@@ -51,6 +56,10 @@ impl Room {
         let rules = Rules {
             initial_last_n: if choice & 4 == 0 { -1 } else { 1 },
             limits,
+            ssrc_limits: SsrcLimits {
+                audio: 1 + 2 * usize::from(choice >> 5 & 1),
+                video: 1 + usize::from(choice >> 6),
+            },
             stats_filter_threshold: 2,
             last_n_by_size: Arc::default(),
             last_n_by_load: None,
@@ -66,7 +75,8 @@ impl Room {
             max_inactivity: 8 * second,
         };
         let conference = Conference::new(identity, rules, now);
-        Self { conference, now, ids: SequentialIds::default(), model: Model::default() }
+        let (ids, model, clients) = Default::default();
+        Self { conference, now, ids, model, clients }
     }
 
     /// A focus asks; a refusal leaves everything as it was.
@@ -107,7 +117,13 @@ impl Room {
     }
 
     fn apply(&mut self, mut effects: Effects) {
-        self.conference.tell_ssrcs(&mut effects);
+        self.conference.tell_slots(&mut effects);
+        for (to, text) in &effects.messages {
+            self.clients.entry(*to).or_default().hear(text);
+        }
+        for gone in &effects.removed {
+            self.clients.remove(gone);
+        }
         for control in &effects.controls {
             self.model.apply(control);
         }
@@ -169,6 +185,12 @@ impl Room {
         known.sort_unstable_by_key(|(source, _)| *source);
         assert_eq!(told, known, "{} and the engine", endpoint.id);
 
+        if let Some(slots) = &endpoint.slots {
+            let client = self.clients.get(&id).cloned().unwrap_or_default();
+            client.check(&self.conference, endpoint);
+            let limits = [MediaType::Audio, MediaType::Video].map(|m| slots.bank(m).limit());
+            assert!(client.audio() <= limits[0] && client.video() <= limits[1], "few SSRCs");
+        }
         let mut wanted = BTreeSet::new();
         let (mut counted, mut uncounted_wanted) = (0, 0);
         for (source, bound) in self.offered(endpoint) {
@@ -181,11 +203,10 @@ impl Room {
                 counted += usize::from(counts);
                 assert_eq!(terms.max_height, bound.filter(|_| video), "{}", source.spec.name);
             } else {
-                assert!(
-                    video && endpoint.last_n(self.conference.caps).is_some(),
-                    "{} is missing",
-                    source.spec.name
-                );
+                let limited = video && endpoint.last_n(self.conference.caps).is_some();
+                let full = |slots: &Slots| !video && slots.bank(MediaType::Audio).is_full();
+                let full = endpoint.slots.as_deref().is_some_and(full);
+                assert!(limited || full, "{} is missing", source.spec.name);
             }
         }
         assert!(endpoint.subscriptions.keys().all(|source| wanted.contains(source)));

@@ -24,6 +24,8 @@ impl Core {
                 assert_eq!((feed.info.spec.id, s.source), (source, source));
                 assert_eq!((subscriber.receiver, subscriber.stream), (slot, stream));
                 assert_eq!(e.receiver.by_ssrc.get(&s.ssrc), Some(&stream));
+                assert_eq!(s.terms.slot.map_or(s.ssrc, |slot| slot.ssrc), s.ssrc);
+                assert!(!e.receiver.vacated.contains(s.ssrc), "nothing is in a vacated slot");
                 subscriptions += 1;
             }
             for stream in e.sender.streams.values() {

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Instant};
 
 use proptest::prelude::*;
 use rialto_media::{
-    EncodingSpec, EndpointId, MediaParams, MediaType, ShardId, SourceId, SourceSpec, Terms,
+    EncodingSpec, EndpointId, MediaParams, MediaType, ShardId, SlotSsrcs, SourceId, SourceSpec,
+    Terms,
 };
 
 use super::{Collected, Core, Event, ShardCommand};
@@ -38,10 +39,16 @@ fn source(id: u32, encodings: u32) -> SourceSpec {
 }
 
 fn subscribe(receiver: u32, source_id: u32, encodings: u32) -> ShardCommand {
+    subscribe_in(receiver, source_id, encodings, None)
+}
+
+/// Slots share their SSRCs with nobody, but may be given to two sources.
+fn subscribe_in(receiver: u32, source_id: u32, encodings: u32, slot: Option<u32>) -> ShardCommand {
+    let slot = slot.map(|slot| SlotSsrcs { ssrc: 0x900 + slot, rtx: Some(0xa00 + slot) });
     let spec = source(source_id, encodings);
     let (home, media, cname) = (ShardId(0), Arc::default(), Arc::from("test"));
     let info = SourceInfo { spec, home, media, cname, conference: 0 };
-    let terms = Terms::default();
+    let terms = Terms { slot, ..Terms::default() };
     ShardCommand::Subscribe { receiver: EndpointId(receiver), source: Arc::new(info), terms }
 }
 
@@ -50,6 +57,8 @@ fn command() -> impl Strategy<Value = ShardCommand> {
     let remote = |port: u16| ([127, 0, 0, 1], port).into();
     prop_oneof![
         6 => (id(), id(), 1u32..4).prop_map(|(receiver, source, n)| subscribe(receiver, source, n)),
+        3 => (id(), id(), 1u32..4, prop::option::of(0u32..3))
+            .prop_map(|(receiver, source, n, slot)| subscribe_in(receiver, source, n, slot)),
         4 => (id(), id()).prop_map(|(receiver, source)| ShardCommand::Unsubscribe {
             receiver: EndpointId(receiver),
             source: SourceId(source),
@@ -150,4 +159,43 @@ fn who_got_the_same_offer_shares_one_map() {
         .collect();
     assert_eq!(maps.len(), 12);
     assert!(maps.iter().all(|map| Arc::ptr_eq(map, maps[0])));
+}
+
+const SENDERS: usize = 12;
+const SLOTS: u32 = 3;
+
+/// Whoever has been in a receiver's slots, the receiver holds no more than they need, and what it was
+/// sent in each counts on.
+#[test]
+fn what_a_receiver_holds_is_bounded_by_its_slots() {
+    let mut world = sim::World::new(sim::WorldConfig::default());
+    for _ in 0..=SENDERS {
+        world.join();
+    }
+    for sender in 0..SENDERS {
+        world.publish_to_nobody(sender, MediaType::Video, 2);
+    }
+    let specs: Vec<_> = (0..SENDERS).map(|s| world.clients[s].tracks[0].spec.clone()).collect();
+    let (id, mut sent) = (world.clients[SENDERS].id, [(0, 0); SLOTS as usize]);
+    for round in 0..40usize {
+        let slot = round % SLOTS as usize;
+        if let Some(before) = round.checked_sub(SLOTS as usize) {
+            world.unsubscribe(SENDERS, specs[before % SENDERS].id);
+        }
+        let after = &specs[round % SENDERS];
+        world.fill_slot(SENDERS, slot as u32, after);
+        world.run(std::time::Duration::from_millis(400));
+        world.cores[0].assert_consistent();
+        let receiver = &world.cores[0].endpoint_mut(id).unwrap().receiver;
+        assert!(receiver.streams.len() + receiver.vacated.count() <= SLOTS as usize);
+        let stream = receiver.streams.values().find(|s| s.source == after.id).unwrap();
+        assert!(stream.sent() > sent[slot], "{round}");
+        assert!(round < 3 || u64::from(stream.packets) < u64::from(stream.sent().0));
+        sent[slot] = stream.sent();
+    }
+    for spec in &specs {
+        world.unsubscribe(SENDERS, spec.id);
+    }
+    let receiver = &world.cores[0].endpoint_mut(id).unwrap().receiver;
+    assert_eq!((receiver.streams.len(), receiver.vacated.count()), (0, SLOTS as usize));
 }

@@ -8,16 +8,13 @@
 use std::time::Instant;
 
 use rialto_media::Drop;
-use rialto_media::{Codec, MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
+use rialto_media::{MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
 use rialto_rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, TransportCc, ntp};
 
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem};
 use crate::{
     ShardTotals,
-    egress::{
-        SourceInfo,
-        receiver::{history::Refused, queue::Again},
-    },
+    egress::receiver::{history::Refused, queue::Again},
     ingress::keyframe::RequestLimit,
     slots::EndpointSlot,
 };
@@ -27,15 +24,6 @@ pub(super) const MAX_RTCP: usize = 1_200;
 
 /// Sequence numbers of one compound packet that are answered; a NACK for more is not honest.
 const MAX_NACKED: usize = 512;
-
-/// RTP clock of a source, Hz.
-pub(super) fn clock_rate(info: &SourceInfo) -> u32 {
-    info.media
-        .payload_types
-        .iter()
-        .find(|p| p.media == info.spec.media && !matches!(p.codec, Codec::Rtx { .. }))
-        .map_or(90_000, |p| p.clock_rate)
-}
 
 /// Seals and sends a compound packet that `write` makes.
 pub(super) fn send_rtcp(

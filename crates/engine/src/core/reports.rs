@@ -102,7 +102,7 @@ impl Core {
                 let Some((ntp, timestamp)) = clocks else { continue };
                 let timestamp = timestamp.wrapping_add(s.projection.timestamp_delta());
                 s.last_sr = Some((rialto_rtp::rtcp::ntp::middle(ntp), now));
-                let (ssrc, packets, octets) = (s.ssrc, s.packets, s.octets);
+                let (ssrc, (packets, octets)) = (s.ssrc, s.sent());
                 feedback::send_rtcp(e, out, &mut self.totals, |w| {
                     let _ = w.sender_report(ssrc, ntp, timestamp, packets, octets, &[]);
                     let _ = w.sdes_cname(ssrc, cname);

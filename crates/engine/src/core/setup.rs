@@ -17,7 +17,7 @@ use crate::{
         receiver::{
             allotment::Allotment,
             link::{Feedback, Link},
-            stream::{Begin, Stream},
+            stream::Stream,
         },
         source::Subscriber,
     },
@@ -326,6 +326,9 @@ impl Core {
     fn subscribe(&mut self, receiver: EndpointId, info: &Arc<SourceInfo>, terms: Terms) {
         let source = info.spec.id;
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
+        if self.is_in_another_slot(slot, source, &terms) {
+            self.end_stream(slot, source);
+        }
         let first = !self.feed_slots.contains_key(&source);
         if first {
             let media = self.descriptions.get(&info.media);
@@ -357,31 +360,14 @@ impl Core {
             s.payload_types = payload_types;
             stream
         } else {
-            let Some(encoding) = info.spec.encodings.first() else { return };
-            let Ok(next) = e.receiver.numbers.begin(encoding.ssrc) else {
+            let added = e.receiver.add_stream(slot, feed_slot, feed, terms, payload_types);
+            let Ok(stream) = added else {
                 self.drops.count(Drop::SsrcRefused);
                 if first {
                     self.drop_feed(source, feed_slot);
                 }
                 return;
             };
-            let rtx_next = encoding.rtx.and_then(|rtx| e.receiver.numbers.begin(rtx).ok());
-            let begin = Begin {
-                ssrc: encoding.ssrc,
-                rtx: encoding.rtx.zip(rtx_next),
-                next,
-                clock_rate: feedback::clock_rate(info),
-                ready: e.receiver.is_ready(),
-                terms,
-                payload_types,
-            };
-            let stream = e.receiver.streams.insert(Stream::new(feed_slot, feed, begin));
-            let subscriber = feed.subscribe(Subscriber { receiver: slot, stream });
-            let keyframes = e.receiver.given_up.take(source);
-            if let Some(s) = e.receiver.streams.get_mut(stream) {
-                (s.subscriber, s.keyframes) = (subscriber, keyframes);
-            }
-            e.receiver.by_ssrc.insert(encoding.ssrc, stream);
             e.subscriptions.set(source, stream);
             stream
         };
@@ -401,6 +387,15 @@ impl Core {
         }
     }
 
+    /// A receiver gets a source, and is to get it under other SSRCs.
+    fn is_in_another_slot(&self, slot: EndpointSlot, source: SourceId, terms: &Terms) -> bool {
+        let stream = self.endpoints.get(slot).and_then(|e| {
+            let stream = e.subscriptions.get(source)?;
+            e.receiver.streams.get(stream)
+        });
+        stream.is_some_and(|stream| stream.terms.slot != terms.slot)
+    }
+
     pub(super) fn unsubscribe(
         &mut self,
         receiver: EndpointId,
@@ -408,26 +403,36 @@ impl Core {
         out: &mut impl Outbox,
     ) {
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
-        let random = self.next_random();
-        let (now, limit) = (self.now, self.config.keyframes.receiver);
-        let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let Some(stream) = e.subscriptions.remove(source) else { return };
-        let Some(gone) = e.receiver.remove_stream(stream, random) else { return };
-        let video = gone.is_video();
-        e.receiver.given_up.keep(source, gone.keyframes.clone(), now, &limit);
-        if gone.packets > 0 {
+        let Some(gone) = self.end_stream(slot, source) else { return };
+        // A slot's SSRC has not ended: it waits for its next source.
+        if gone.packets > 0
+            && gone.terms.slot.is_none()
+            && let Some(e) = self.endpoints.get_mut(slot)
+        {
             feedback::send_bye(e, gone.ssrc, out, &mut self.totals);
         }
-        let Some(feed) = self.feeds.get_mut(gone.feed) else { return };
-        feed.unsubscribe(gone.subscriber, gone.wanted());
-        if feed.subscribers.is_empty() {
-            self.drop_feed(source, gone.feed);
-        } else {
-            self.tell_wanted(source, false);
+    }
+
+    /// Ends what a receiver gets of a source, with all that this means for others.
+    fn end_stream(&mut self, slot: EndpointSlot, source: SourceId) -> Option<Stream> {
+        let random = self.next_random();
+        let (now, limit) = (self.now, self.config.keyframes.receiver);
+        let e = self.endpoints.get_mut(slot)?;
+        let stream = e.subscriptions.remove(source)?;
+        let gone = e.receiver.remove_stream(stream, random)?;
+        e.receiver.given_up.keep(source, gone.keyframes.clone(), now, &limit);
+        if let Some(feed) = self.feeds.get_mut(gone.feed) {
+            feed.unsubscribe(gone.subscriber, gone.wanted());
+            if feed.subscribers.is_empty() {
+                self.drop_feed(source, gone.feed);
+            } else {
+                self.tell_wanted(source, false);
+            }
         }
-        if video {
+        if gone.is_video() {
             self.want_allocation(slot);
         }
+        Some(gone)
     }
 
     /// Nobody here receives this source.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rialto_media::{MediaParams, ShardId, SourceSpec};
+use rialto_media::{Codec, MediaParams, ShardId, SourceSpec};
 
 /// A source as its receivers' shards know it.
 #[derive(Clone, Debug)]
@@ -17,4 +17,14 @@ pub struct SourceInfo {
     pub cname: Arc<str>,
     /// The sender's conference.
     pub conference: u64,
+}
+
+impl SourceInfo {
+    /// Its RTP clock, Hz.
+    pub fn clock_rate(&self) -> u32 {
+        let own =
+            |codec: Codec, media| media == self.spec.media && !matches!(codec, Codec::Rtx { .. });
+        let formats = &self.media.payload_types;
+        formats.iter().find(|p| own(p.codec, p.media)).map_or(90_000, |p| p.clock_rate)
+    }
 }

@@ -196,6 +196,11 @@ impl Body {
         body.filler().zip(filler).all(|(a, b)| a == *b).then_some(body)
     }
 
+    /// The source and the encoding.
+    pub fn origin(&self) -> (u32, u8) {
+        (self.source, self.encoding)
+    }
+
     /// Reads the payload of a video packet.
     pub fn of_video(payload: &[u8]) -> Option<Self> {
         let starts = payload.first()? & 0x10 != 0;

@@ -19,7 +19,7 @@ use std::{
 };
 
 use rialto_media::{
-    EncodingSpec, EndpointId, MediaType, Mid, ShardId, SourceId, SourceSpec, Terms,
+    EncodingSpec, EndpointId, MediaType, Mid, ShardId, SlotSsrcs, SourceId, SourceSpec, Terms,
 };
 use rialto_rtp::{self as rtp, RtpHeader, SeqUnwrapper};
 use rialto_srtp::{Keying, Profile, RxContext, TxContext};
@@ -39,6 +39,17 @@ pub const BRIDGE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 10_000);
 /// What a batch takes from one shard to another.
 const BETWEEN_SHARDS: Duration = Duration::from_micros(50);
+
+/// The number under which [`Client::incoming`] has what comes in a slot.
+pub fn slot_id(slot: u32) -> SourceId {
+    SourceId(0x8000_0000 + slot)
+}
+
+/// The SSRCs of a slot, the same for every client.
+fn slot_ssrcs(slot: u32, media: MediaType) -> SlotSsrcs {
+    let ssrc = 0xf000_0000 + 2 * slot;
+    SlotSsrcs { ssrc, rtx: (media == MediaType::Video).then_some(ssrc + 1) }
+}
 
 /// How a world is made.
 #[derive(Clone, Copy, Debug)]
@@ -305,6 +316,28 @@ impl World {
         let mid = Mid::new(&format!("m{}", source.0));
         let terms = Terms { mid, included: true, ..Terms::default() };
         self.control(Control::Subscribe { receiver, source, terms });
+    }
+
+    /// Somebody gets a source in one of its slots. A slot belongs to audio or to video for good.
+    pub fn fill_slot(&mut self, receiver: usize, slot: u32, spec: &SourceSpec) {
+        let ssrcs = slot_ssrcs(slot, spec.media);
+        let mid = format!("{}{slot}", if spec.media == MediaType::Audio { 'a' } else { 'v' });
+        let of = SourceSpec {
+            id: slot_id(slot),
+            name: format!("slot {slot}").into(),
+            media: spec.media,
+            encodings: vec![EncodingSpec { ssrc: ssrcs.ssrc, rtx: ssrcs.rtx }],
+        };
+        self.clients[receiver].expect_slot(&of, &mid);
+        let (receiver, source) = (self.clients[receiver].id, spec.id);
+        let terms = Terms { mid: Mid::new(&mid), slot: Some(ssrcs), ..Terms::default() };
+        self.control(Control::Subscribe { receiver, source, terms });
+    }
+
+    /// Somebody gets a source no more.
+    pub fn unsubscribe(&mut self, receiver: usize, source: SourceId) {
+        let receiver = self.clients[receiver].id;
+        self.control(Control::Unsubscribe { receiver, source });
     }
 
     /// Somebody who gets a source wants it no higher than this.

@@ -14,19 +14,34 @@ pub mod projection;
 pub mod queue;
 pub mod redundancy;
 pub mod stream;
+pub mod vacated;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use rialto_media::{HashKey, KeyedMap};
+use rialto_media::{HashKey, KeyedMap, PtMap, SlotSsrcs, Terms};
 use rialto_srtp::TxContext;
 use slotmap::SlotMap;
 
 pub use self::stream::Stream;
 use self::{
-    allotment::Allotment, budget::ResendBudget, given_up::GivenUp, link::Link,
-    numbers::SsrcNumbers, queue::Queue, redundancy::Losses,
+    allotment::Allotment,
+    budget::ResendBudget,
+    given_up::GivenUp,
+    link::Link,
+    numbers::{SsrcNumbers, SsrcRefused},
+    queue::Queue,
+    redundancy::Losses,
+    stream::Begin,
+    vacated::VacatedSlots,
 };
-use crate::{dest::Dest, slots::OutStreamSlot};
+use crate::{
+    dest::Dest,
+    egress::{Feed, source::Subscriber},
+    slots::{EndpointSlot, FeedSlot, OutStreamSlot},
+};
 
 /// Round trip assumed before one is measured.
 pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
@@ -44,6 +59,8 @@ pub struct Receiver {
     pub by_ssrc: KeyedMap<u32, OutStreamSlot>,
     /// How far the SSRCs of this key have come.
     pub numbers: SsrcNumbers,
+    /// Slots that nothing is in.
+    pub vacated: VacatedSlots,
     /// What waits to be sent.
     pub queue: Queue,
     /// What it wants of its videos, and what it is given.
@@ -77,6 +94,7 @@ impl Receiver {
             streams: SlotMap::default(),
             by_ssrc: KeyedMap::default(),
             numbers: SsrcNumbers::default(),
+            vacated: VacatedSlots::default(),
             queue: Queue::default(),
             allotment,
             link: None,
@@ -151,6 +169,45 @@ impl Receiver {
         Some((slot, self.streams.get_mut(slot)?))
     }
 
+    /// Begins a stream of the source that is at `at` on this shard: under the SSRCs of its slot, or under
+    /// the source's own. `own` is this receiver's endpoint.
+    ///
+    /// # Errors
+    /// [`SsrcRefused`]: nothing may be sent under its SSRC.
+    pub fn add_stream(
+        &mut self,
+        own: EndpointSlot,
+        at: FeedSlot,
+        feed: &mut Feed,
+        terms: Terms,
+        payload_types: Arc<PtMap>,
+    ) -> Result<OutStreamSlot, SsrcRefused> {
+        let source = &feed.info.spec;
+        let first = source.encodings.first();
+        let first = first.map(|first| SlotSsrcs { ssrc: first.ssrc, rtx: first.rtx });
+        let SlotSsrcs { ssrc, rtx } = terms.slot.or(first).ok_or(SsrcRefused::Lacking)?;
+        let next = self.numbers.begin(ssrc)?;
+        let rtx_next = rtx.and_then(|rtx| self.numbers.begin(rtx).ok());
+        let id = source.id;
+        let begin = Begin {
+            ssrc,
+            rtx: rtx.zip(rtx_next),
+            next,
+            after: terms.slot.and_then(|slot| self.vacated.take(slot.ssrc)),
+            ready: self.is_ready(),
+            terms,
+            payload_types,
+        };
+        let stream = self.streams.insert(Stream::new(at, feed, begin));
+        let subscriber = feed.subscribe(Subscriber { receiver: own, stream });
+        let keyframes = self.given_up.take(id);
+        if let Some(s) = self.streams.get_mut(stream) {
+            (s.subscriber, s.keyframes) = (subscriber, keyframes);
+        }
+        self.by_ssrc.insert(ssrc, stream);
+        Ok(stream)
+    }
+
     /// Ends a stream, and remembers how far its SSRCs have come.
     pub fn remove_stream(&mut self, slot: OutStreamSlot, random: u64) -> Option<Stream> {
         let gone = self.streams.remove(slot)?;
@@ -159,6 +216,7 @@ impl Receiver {
         if let Some(rtx) = gone.rtx_ssrc {
             self.numbers.end(rtx, gone.rtx_next, random);
         }
+        self.vacated.keep(&gone);
         Some(gone)
     }
 }

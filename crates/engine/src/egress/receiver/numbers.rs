@@ -34,6 +34,9 @@ pub enum SsrcRefused {
     /// It may have been used before, further than a stream may begin.
     #[error("how far this SSRC has come is forgotten")]
     Forgotten,
+    /// A source without encodings has none.
+    #[error("there is no SSRC to send under")]
+    Lacking,
 }
 
 /// See the module's description.

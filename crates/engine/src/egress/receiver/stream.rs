@@ -10,7 +10,7 @@ use rialto_media::{
     encodings::{self, EncodingMask},
 };
 
-use super::{history::History, numbers::FIRST, projection::Projection};
+use super::{history::History, numbers::FIRST, projection::Projection, vacated::Vacated};
 use crate::{
     egress::{
         Feed,
@@ -73,10 +73,12 @@ pub struct Stream {
     /// Index of the newest keyframe's first packet, and when it left, ms: what was sent before need not be
     /// sent again for long.
     pub keyframe: Option<(u64, u32)>,
-    /// Packets and payload bytes sent, for sender reports.
+    /// Packets and payload bytes sent.
     pub packets: u32,
     /// See `packets`.
     pub octets: u32,
+    /// The same of those that were in its slot before.
+    before: (u32, u32),
     /// Bytes since the last snapshot.
     pub interval_bytes: u64,
     /// Retransmissions sent.
@@ -102,8 +104,8 @@ pub struct Begin {
     pub rtx: Option<(u32, u64)>,
     /// The first index.
     pub next: u64,
-    /// RTP clock, Hz.
-    pub clock_rate: u32,
+    /// How far those have come that were in its slot before.
+    pub after: Option<Vacated>,
     /// The receiver has keys and an address.
     pub ready: bool,
     /// See [`Stream::terms`].
@@ -115,6 +117,11 @@ pub struct Begin {
 impl Stream {
     /// A stream that has sent nothing. Its place among the source's subscribers follows.
     pub fn new(slot: FeedSlot, feed: &Feed, begin: Begin) -> Self {
+        let clock_rate = feed.info.clock_rate();
+        let projection = match &begin.after {
+            Some(vacated) => vacated.projection.of_next_source(clock_rate, begin.next),
+            None => Projection::new(clock_rate, begin.next),
+        };
         Self {
             source: feed.info.spec.id,
             feed: slot,
@@ -125,7 +132,7 @@ impl Stream {
             rtx_next: begin.rtx.map_or(FIRST, |(_, next)| next),
             terms: begin.terms,
             payload_types: begin.payload_types,
-            projection: Projection::new(begin.clock_rate, begin.next),
+            projection,
             history: History::default(),
             keyframes: ReceiverRequests::default(),
             asked: None,
@@ -140,6 +147,7 @@ impl Stream {
             keyframe: None,
             packets: 0,
             octets: 0,
+            before: begin.after.map_or((0, 0), |vacated| vacated.sent),
             interval_bytes: 0,
             retransmissions: 0,
             last_sr: None,
@@ -152,6 +160,12 @@ impl Stream {
     pub fn wanted(&self) -> (EncodingMask, bool) {
         let (current, target) = (self.projection.current(), self.projection.target());
         (encodings::bit(current) | encodings::bit(target), self.projection.waits())
+    }
+
+    /// Packets and payload bytes that were sent under its SSRC, whatever was in its slot.
+    pub fn sent(&self) -> (u32, u32) {
+        let (packets, octets) = self.before;
+        (self.packets.wrapping_add(packets), self.octets.wrapping_add(octets))
     }
 
     /// Whether it is video.

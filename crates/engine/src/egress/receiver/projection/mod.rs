@@ -34,6 +34,9 @@ const MAX_GAP: i64 = crate::ingress::nack::MAX_GAP as i64;
 /// A packet that is late by more is none: ingress bears as much. Its numbers begin anew.
 const MAX_LATE: i64 = skipped::WINDOW as i64;
 
+/// Stands for the encoding that was forwarded last when it was another source's.
+const OTHER_SOURCE: u8 = u8::MAX;
+
 /// The running numbers that a projected packet gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Projected {
@@ -112,6 +115,17 @@ impl Projection {
             newest: Newest::default(),
             waiting_since_ms: None,
             orphaned: false,
+        }
+    }
+
+    /// The projection of another source that is sent under the same SSRC from index `first` on: the
+    /// running numbers go on where these ended, as they do at a switch between encodings.
+    #[must_use]
+    pub fn of_next_source(&self, clock_rate: u32, first: u64) -> Self {
+        Self {
+            last: self.last.map(|_| OTHER_SOURCE),
+            newest: self.newest,
+            ..Self::new(clock_rate, first)
         }
     }
 

@@ -266,3 +266,18 @@ fn fewer_layers_come_at_once_and_more_at_a_switching_point_or_a_keyframe() {
     }
     assert!(!p.waits());
 }
+
+#[test]
+fn another_source_goes_on_where_the_one_before_ended() {
+    let before = forwarding();
+    let mut p = before.of_next_source(90_000, before.next_index());
+    p.set_target(Some(LayerId::encoding(0)), 140);
+    assert_eq!(p.accept(0, &packet(7_001, 500, 140, false)), None, "no keyframe");
+    let out = p.accept(0, &packet(7_002, 600, 150, true)).unwrap();
+    assert_eq!((out.index, out.timestamp), (2, 9_000 + 50 * 90), "50 ms at 90 kHz");
+    assert_eq!(7_002u16.wrapping_add(out.shift.picture_id), 101);
+    assert_eq!((7_002u64 as u8).wrapping_add(out.shift.tl0), 101);
+    assert_eq!(21_006u16.wrapping_add(out.shift.frame_number), 3 * 100 + 1);
+    let unused = Projection::new(90_000, FIRST).of_next_source(48_000, FIRST);
+    assert_eq!((unused.last, unused.clock_rate()), (None, 48_000), "nothing to go on from");
+}

@@ -1,0 +1,112 @@
+//! Which voices come into the slots of receivers that cannot get all: a voice that is heard takes the slot
+//! of the one that has been silent for longest.
+
+use std::time::{Duration, Instant};
+
+use rialto_media::{EndpointId, MediaType, SourceId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{effects::Effects, endpoint::Endpoint, slots::Entrant, state::Conference};
+
+/// A voice keeps its slot for so long after it was last heard, unless the dominant speaker needs it: else
+/// more people than there are slots, each with some noise, would take them from each other all the time.
+const KEEPS: Duration = Duration::from_secs(1);
+
+/// A voice that found no slot looks again after so long, if it is still heard: looking costs a look at each
+/// slot of each receiver.
+const LOOKS_AGAIN: Duration = Duration::from_millis(200);
+
+/// RFC 6464 section 3: the level of digital silence.
+const SILENCE: u8 = 127;
+
+/// When voices were heard.
+#[derive(Debug, Default)]
+pub(super) struct Voices {
+    heard: FxHashMap<SourceId, Instant>,
+    /// Voices that everybody gets who wants them, as far as nothing has changed since.
+    everywhere: FxHashSet<SourceId>,
+    /// When voices that found no slot look again.
+    again: FxHashMap<SourceId, Instant>,
+}
+
+impl Voices {
+    /// Somebody may not get a voice any more, or want one that it does not get.
+    pub(super) fn missing_anew(&mut self) {
+        self.everywhere.clear();
+    }
+
+    /// A source has ended.
+    pub(super) fn forget(&mut self, source: SourceId) {
+        self.heard.remove(&source);
+        self.again.remove(&source);
+        self.missing_anew();
+    }
+}
+
+impl Conference {
+    /// A source was heard, at a level of RFC 6464.
+    pub fn voice_heard(
+        &mut self,
+        endpoint: EndpointId,
+        source: SourceId,
+        level: u8,
+        effects: &mut Effects,
+    ) {
+        let now = self.latest;
+        if level >= SILENCE {
+            return;
+        }
+        let Some(sender) = self.by_engine_id.get(&endpoint).and_then(|id| self.endpoints.get(id))
+        else {
+            return;
+        };
+        let Some(spec) = sender.source(source).map(|source| &source.spec) else { return };
+        if spec.media != MediaType::Audio {
+            return;
+        }
+        self.voices.heard.insert(source, now);
+        let dominant = self.speakers.dominant() == Some(endpoint);
+        let waits = !dominant && self.voices.again.get(&source).is_some_and(|at| now < *at);
+        if waits || self.voices.everywhere.contains(&source) {
+            return;
+        }
+        let name = spec.name.clone();
+        let entrant = Entrant { id: source, owner: endpoint, name: &name };
+        let mut all = true;
+        for receiver in self.endpoints.values_mut().filter(|other| other.engine_id != endpoint) {
+            let gets = receiver.subscriptions.contains_key(&source);
+            if gets || receiver.slots.is_none() || !receiver.wants(MediaType::Audio, &name) {
+                continue;
+            }
+            match receiver.quietest(&self.voices.heard, now, dominant) {
+                Some(quietest) => {
+                    self.voices.everywhere.remove(&quietest);
+                    receiver.unsubscribe(quietest, now, effects);
+                    receiver.subscribe(MediaType::Audio, entrant, now, effects);
+                }
+                None => all = false,
+            }
+        }
+        if all {
+            self.voices.everywhere.insert(source);
+        } else if let Some(at) = now.checked_add(LOOKS_AGAIN) {
+            self.voices.again.insert(source, at);
+        }
+    }
+}
+
+impl Endpoint {
+    /// The voice in its slots that was heard longest ago, if another one may take its place.
+    fn quietest(
+        &self,
+        heard: &FxHashMap<SourceId, Instant>,
+        now: Instant,
+        dominant: bool,
+    ) -> Option<SourceId> {
+        let voices = self.slots.as_ref()?.bank(MediaType::Audio).sources();
+        let last = |source: SourceId| heard.get(&source).copied();
+        let quietest = voices.min_by_key(|source| (last(*source), *source))?;
+        let quiet = last(quietest).is_none_or(|at| now.saturating_duration_since(at) >= KEEPS);
+        (quiet || dominant).then_some(quietest)
+    }
+}
