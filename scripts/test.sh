@@ -32,7 +32,7 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 
 step "fuzz targets"
 # That they build. The profile is the workspace's, so that what they depend on was checked just now;
-# `make fuzz` builds them with a nightly toolchain and sanitizers, which takes many minutes.
+# `make fuzz` builds them anew, instrumented by a nightly toolchain.
 need_packages c++ g++
 cargo check --manifest-path fuzz/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}" --locked
 
