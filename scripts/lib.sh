@@ -34,6 +34,6 @@ need_component() {
 need_cargo_tool() {
     export PATH="$PWD/target/tools/bin:$PATH"
     command -v "$1" >/dev/null && return
-    # Without optimization it is built in half the time, and runs for seconds.
-    CARGO_TARGET_DIR=target/tools cargo install -q --locked --debug --root target/tools "$1@$2"
+    # Without optimization it is built in half the time, and runs for seconds; nobody debugs it.
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=target/tools cargo install -q --locked --debug --root target/tools "$1@$2"
 }

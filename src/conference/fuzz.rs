@@ -19,7 +19,7 @@ use crate::{
     fuzzing::script::Script,
 };
 
-const MAX_STEPS: usize = 128;
+const MAX_STEPS: usize = 48;
 /// Names that endpoints and sources may have; the last ones are none.
 const IDS: [&str; 6] = ["a", "b", "c", "d", "", "\u{1}"];
 const BOTH: [MediaType; 2] = [MediaType::Audio, MediaType::Video];

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Most entries of [`FromPage::Answer::encodings`].
+/// Most encodings in a message.
 pub(super) const MAX_ENCODINGS: usize = 16;
 
 /// What the page says.
@@ -17,6 +17,11 @@ pub(super) enum FromPage {
         sdp: String,
         /// SSRCs that the description does not name (simulcast).
         #[serde(default)]
+        encodings: Vec<Encoding>,
+    },
+    /// SSRCs that became known after the answer.
+    Encodings {
+        /// All of them.
         encodings: Vec<Encoding>,
     },
     /// The participant's name.
@@ -197,6 +202,11 @@ mod tests {
             panic!("not an answer")
         };
         assert_eq!((version, encodings[0].ssrc, encodings[0].rtx), (3, u32::MAX, None));
+        let later = r#"{"type":"encodings","encodings":[{"mid":"1","ssrc":7,"rtx":8}]}"#;
+        let FromPage::Encodings { encodings } = serde_json::from_str(later).unwrap() else {
+            panic!("no encodings")
+        };
+        assert_eq!((encodings[0].ssrc, encodings[0].rtx), (7, Some(8)));
         let sending = r#"{"type":"sending","microphone":"on","camera":"muted"}"#;
         let FromPage::Sending(sending) = serde_json::from_str(sending).unwrap() else {
             panic!("not a state")

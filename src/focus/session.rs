@@ -132,6 +132,11 @@ impl Session {
             FromPage::Answer { version, sdp, encodings } => {
                 self.on_answer(version, &sdp, encodings).await
             }
+            FromPage::Encodings { encodings } => {
+                self.set_encodings(encodings)?;
+                self.tell_bridge().await?;
+                Ok(Vec::new())
+            }
             FromPage::Name { name } => {
                 self.membership.rename(&name);
                 Ok(Vec::new())
@@ -234,14 +239,19 @@ impl Session {
         if self.pending.is_none_or(|(pending, _)| pending != version) {
             return Ok(Vec::new());
         }
-        if encodings.len() > MAX_ENCODINGS {
-            return Err(SessionError::TooManyEncodings);
-        }
-        self.encodings = encodings;
+        self.set_encodings(encodings)?;
         self.answer = Some(Description::parse(sdp)?);
         self.pending = None;
         self.tell_bridge().await?;
         Ok(self.offer().await.into_iter().collect())
+    }
+
+    fn set_encodings(&mut self, encodings: Vec<Encoding>) -> Result<(), SessionError> {
+        if encodings.len() > MAX_ENCODINGS {
+            return Err(SessionError::TooManyEncodings);
+        }
+        self.encodings = encodings;
+        Ok(())
     }
 
     async fn on_candidate(&mut self, candidate: &str) -> Result<Vec<ToPage>, SessionError> {

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use rialto_engine::{Control, ControlSink, Engine, MediaEvent};
-use rialto_transport::{TransportConfig, Transports};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
     runtime::Builder,
@@ -59,9 +58,8 @@ pub(crate) fn connection(data: &[u8]) {
 /// What a server answers.
 async fn exchange(token: Secret, bytes: &[u8]) -> Vec<u8> {
     let engine = Engine::new(Arc::new(Nowhere), vec!["127.0.0.1:10000".parse().expect("good")]);
-    let config = TransportConfig { hubs: Some(1), ..TransportConfig::default() };
     let sink = EngineCommands::sink(engine.clone());
-    let (transports, updates) = Transports::new(config, sink, [7; 32]).expect("transports");
+    let (transports, updates) = rialto_transport::fuzz::transports(sink).expect("transports");
     let (_events, media) = mpsc::channel::<MediaEvent>(8);
     let bridge = Bridge::new(BridgeConfig::default(), engine, transports, media, updates);
     let report = SelfReport::new(bridge.clone(), VERSION);

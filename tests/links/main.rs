@@ -42,9 +42,12 @@ impl World {
         let emulator = Emulator::start(link)?;
         let bridge = Bridge::start_at(emulator.host.into(), 1);
         let secure = Some(bridge.origin());
-        let near = Chromium::start_with(Setup { namespace: None, secure }).await?;
         let namespace = Some((&*emulator.name, emulator.relay));
-        let far = Chromium::start_with(Setup { namespace, secure }).await?;
+        let (near, far) = tokio::join!(
+            Chromium::start_with(Setup { namespace: None, secure }),
+            Chromium::start_with(Setup { namespace, secure }),
+        );
+        let (near, far) = (near?, far?);
         Some(Self { bridge, near, far, emulator })
     }
 

@@ -22,6 +22,25 @@ use super::{
     ufrag::Ufrags,
 };
 
+/// What takes long to make and is the same for all peers.
+#[derive(Clone)]
+pub(super) struct Identity {
+    certificate: Arc<Certificate>,
+    dtls: dtls::SharedConfig,
+}
+
+impl Identity {
+    pub(super) fn generate(
+        config: &TransportConfig,
+        unix_time: Duration,
+        rng: &mut StdRng,
+    ) -> Result<Self, HubError> {
+        let certificate = Certificate::generate(unix_time, config.local_hash, rng)?;
+        let dtls = dtls::shared_config(config).map_err(HubError::Dtls)?;
+        Ok(Self { certificate, dtls })
+    }
+}
+
 /// Shared by all hubs.
 pub(super) struct Common {
     pub(super) ufrags: Ufrags,
@@ -47,23 +66,23 @@ impl Common {
         unix_time: Duration,
     ) -> Result<Arc<Self>, HubError> {
         let mut rng = StdRng::from_seed(seed);
-        let certificate = Certificate::generate(unix_time, config.local_hash, &mut rng)?;
-        Self::with_certificate(config, hubs, rng, (now, unix_time), certificate)
+        let identity = Identity::generate(config, unix_time, &mut rng)?;
+        Ok(Self::with_identity(config, hubs, rng, (now, unix_time), identity))
     }
 
-    /// With a certificate that was made before.
-    pub(super) fn with_certificate(
+    /// With an identity that was made before.
+    pub(super) fn with_identity(
         config: &TransportConfig,
         hubs: usize,
         mut rng: StdRng,
         (now, unix_time): (Instant, Duration),
-        certificate: Arc<Certificate>,
-    ) -> Result<Arc<Self>, HubError> {
+        Identity { certificate, dtls }: Identity,
+    ) -> Arc<Self> {
         let ufrags = Ufrags::new(&config.ufrag_prefix, &mut rng);
         let mask = rng.random();
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             ufrags,
-            dtls: dtls::shared_config(config).map_err(HubError::Dtls)?,
+            dtls,
             owners: Owners::new(HashKey::new(rng.random(), 0)),
             unread: Arc::default(),
             certificates: Mutex::new(Certificates {
@@ -76,7 +95,7 @@ impl Common {
             silence: Mutex::default(),
             mask,
             hubs: hubs.clamp(1, MAX_HUBS),
-        }))
+        })
     }
 
     /// How many hubs there are.

@@ -14,6 +14,7 @@ use hmac::{Hmac, Mac};
 use rand::{SeedableRng, rngs::StdRng};
 use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
 use sha1::Sha1;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use super::{
     dtls::fuzz::script as dtls,
@@ -22,8 +23,8 @@ pub use super::{
 
 use self::genuine::Genuine;
 use super::{
-    TransportCommand, TransportConfig, TransportOptions,
-    certificate::Certificate,
+    CommandSink, TransportCommand, TransportConfig, TransportOptions, TransportUpdate, Transports,
+    common::{Common, Identity},
     dtls::hello,
     hub::{Hub, Output},
     stun::Message,
@@ -45,6 +46,29 @@ pub const TARGETS: &[(&str, Target)] = &[
 
 const ENDPOINT: EndpointId = EndpointId(1);
 const PEER: &str = "fuzz";
+/// The time since 1970 of all scripts.
+const UNIX_TIME: Duration = Duration::from_secs(1_800_000_000);
+
+/// The same for all scripts: making one takes longer than most of them.
+fn identity() -> Option<Identity> {
+    static IDENTITY: OnceLock<Option<Identity>> = OnceLock::new();
+    let make = || {
+        let mut rng = StdRng::from_seed([1; 32]);
+        Identity::generate(&TransportConfig::default(), UNIX_TIME, &mut rng).ok()
+    };
+    IDENTITY.get_or_init(make).clone()
+}
+
+/// Transports with one hub, whose certificate was made once, as [`Transports::new`] makes them.
+pub fn transports(
+    sink: Arc<dyn CommandSink>,
+) -> Option<(Transports, UnboundedReceiver<TransportUpdate>)> {
+    let config = TransportConfig { hubs: Some(1), ..TransportConfig::default() };
+    let seed = [7; 32];
+    let (rng, times) = (StdRng::from_seed(seed), (Instant::now(), UNIX_TIME));
+    let common = Common::with_identity(&config, 1, rng, times, identity()?);
+    Transports::with_common(config, sink, seed, common).ok()
+}
 
 /// A message that is read has its transaction, and our reader and the agent's agree on the name.
 pub fn stun(data: &[u8]) {
@@ -80,21 +104,11 @@ struct World {
 
 impl World {
     fn new() -> Option<Self> {
-        // The same for all scripts: making one takes longer than most of them.
-        static CERTIFICATE: OnceLock<Option<Arc<Certificate>>> = OnceLock::new();
-
         let now = Instant::now();
         let local = SocketAddr::from(([192, 0, 2, 1], 10_000));
-        let unix_time = Duration::from_secs(1_800_000_000);
         let config = TransportConfig::default();
-        let certificate = CERTIFICATE.get_or_init(|| {
-            let mut rng = StdRng::from_seed([1; 32]);
-            Certificate::generate(unix_time, config.local_hash, &mut rng).ok()
-        });
-        let certificate = Arc::clone(certificate.as_ref()?);
-        let rng = StdRng::from_seed([1; 32]);
-        let mut hub =
-            Hub::with_certificate(config, vec![local], rng, (now, unix_time), certificate).ok()?;
+        let (rng, times) = (StdRng::from_seed([1; 32]), (now, UNIX_TIME));
+        let mut hub = Hub::with_identity(config, vec![local], rng, times, identity()?);
         let label = Arc::from("fuzz");
         let options = TransportOptions { controlling: true, label, private_addresses: false };
         let ours = hub.create(now, ENDPOINT, options);

@@ -99,14 +99,24 @@ impl Transports {
         sink: Arc<dyn CommandSink>,
         seed: [u8; 32],
     ) -> Result<(Self, UnboundedReceiver<TransportUpdate>), HubError> {
+        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let hubs = config.hubs.unwrap_or_else(cores);
+        let common = Common::new(&config, hubs, seed, Instant::now(), unix_time)?;
+        Self::with_common(config, sink, seed, common)
+    }
+
+    /// With what the hubs have in common.
+    pub(super) fn with_common(
+        config: TransportConfig,
+        sink: Arc<dyn CommandSink>,
+        seed: [u8; 32],
+        common: Arc<Common>,
+    ) -> Result<(Self, UnboundedReceiver<TransportUpdate>), HubError> {
         let usable = usable(&config, &*sink).map_err(HubError::Interfaces)?;
         if usable.is_empty() {
             tracing::warn!("no local address can be used for media: nobody will connect");
         }
-        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let addresses = watch::Sender::new(Arc::from(usable.as_slice()));
-        let hubs = config.hubs.unwrap_or_else(cores);
-        let common = Common::new(&config, hubs, seed, Instant::now(), unix_time)?;
         let mut seeds = StdRng::from_seed(seed);
         let hubs = (0..common.hubs()).map(|index| {
             let mut seed = [0; 32];

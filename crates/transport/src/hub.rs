@@ -21,9 +21,9 @@ use rustc_hash::FxHashMap;
 
 use super::{
     candidates,
-    certificate::{Certificate, CertificateError},
+    certificate::CertificateError,
     command::TransportCommand,
-    common::Common,
+    common::{Common, Identity},
     config::{StaticMapping, TransportConfig},
     dtls,
     ice::Pair,
@@ -195,21 +195,21 @@ impl Hub {
         unix_time: Duration,
     ) -> Result<Self, HubError> {
         let mut rng = StdRng::from_seed(seed);
-        let certificate = Certificate::generate(unix_time, config.local_hash, &mut rng)?;
-        Self::with_certificate(config, locals, rng, (now, unix_time), certificate)
+        let identity = Identity::generate(&config, unix_time, &mut rng)?;
+        Ok(Self::with_identity(config, locals, rng, (now, unix_time), identity))
     }
 
-    /// With a certificate that was made before.
-    pub(crate) fn with_certificate(
+    /// With an identity that was made before.
+    pub(crate) fn with_identity(
         config: TransportConfig,
         locals: Vec<SocketAddr>,
         mut rng: StdRng,
         times: (Instant, Duration),
-        certificate: Arc<Certificate>,
-    ) -> Result<Self, HubError> {
+        identity: Identity,
+    ) -> Self {
         let seed = rng.random();
-        let common = Common::with_certificate(&config, 1, rng, times, certificate)?;
-        Ok(Self::part(common, 0, config, locals, seed))
+        let common = Common::with_identity(&config, 1, rng, times, identity);
+        Self::part(common, 0, config, locals, seed)
     }
 
     /// The hub number `index` of several. Hubs of one process have different seeds.

@@ -189,6 +189,25 @@ async fn two_pages_are_offered_each_other() {
 }
 
 #[tokio::test]
+async fn the_bridge_connects_to_a_page_that_does_not_know_its_encodings_yet() {
+    let house = House::new();
+    let mut ann = house.enter("Ann").await;
+    let greeting = ann.greet().await;
+    ann.on_text(ALL_ON).await.unwrap();
+    let (version, sdp, _) = offer_in(&greeting).unwrap();
+    let (sdp, encodings) = answer_to(&sdp, "ann", 100);
+    let text = json!({ "type": "answer", "version": version, "sdp": sdp });
+    ann.on_text(&text.to_string()).await.unwrap();
+    assert_eq!(ann.told.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann"));
+    assert!(ann.told.sources.iter().all(|source| !source.id.ends_with("-v0")));
+    let text = json!({ "type": "encodings", "encodings": encodings });
+    ann.on_text(&text.to_string()).await.unwrap();
+    let camera = ann.told.sources.iter().find(|source| source.id.ends_with("-v0")).unwrap();
+    assert_eq!(camera.ssrc_groups[0].semantics, "SIM");
+    assert_eq!(ann.room().sources_for("another").len(), 2, "microphone and camera");
+}
+
+#[tokio::test]
 async fn there_is_one_offer_at_a_time() {
     let house = House::new();
     let mut ann = house.enter("Ann").await;
@@ -232,6 +251,9 @@ async fn what_is_no_message_ends_the_session() {
     let many = vec![json!({ "mid": "1", "ssrc": 1 }); 17];
     let many = json!({ "type": "answer", "version": version, "sdp": "v=0", "encodings": many });
     assert!(matches!(ann.on_text(&many.to_string()).await, Err(SessionError::TooManyEncodings)));
+    let later =
+        json!({ "type": "encodings", "encodings": vec![json!({ "mid": "1", "ssrc": 1 }); 17] });
+    assert!(matches!(ann.on_text(&later.to_string()).await, Err(SessionError::TooManyEncodings)));
     let bad = json!({ "type": "answer", "version": version, "sdp": "v=1" });
     assert!(matches!(ann.on_text(&bad.to_string()).await, Err(SessionError::Answer(_))));
 }

@@ -156,10 +156,11 @@ async function onOffer(offer) {
   const peer = call.peer;
   if (!peer) return;
   const { sdp, encodings } = await peer.answer(offer);
-  call.offers = offer.version;
   call.signal?.send({ type: 'answer', version: offer.version, sdp, encodings });
   peer.flush();
   render();
+  await peer.begin((encodings) => call.signal?.send({ type: 'encodings', encodings }));
+  call.offers = offer.version;
 }
 
 function onConnection(state) {

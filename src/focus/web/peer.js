@@ -50,9 +50,8 @@ export class Peer {
   }
 
   /**
-   * Applies an offer. Returns the answer's text and the SSRCs that it does not name. Tracks follow
-   * once these are known: a stream that rests for want of pixels or of bits has no statistics, and
-   * none rests before there is a track.
+   * Applies an offer. Returns the answer's text and those SSRCs that it does not name and that are known:
+   * none in the first answer, which is not held back for them, as nothing connects without it.
    */
   async answer({ sdp, slots }) {
     this.answered = false;
@@ -61,17 +60,25 @@ export class Peer {
       const transceiver = this.#transceiver(mid);
       if (transceiver) transceiver.direction = 'sendonly';
     }
-    await this.pc.setLocalDescription(await this.pc.createAnswer());
+    await this.pc.setLocalDescription();
     this.slots = new Map(slots.map((slot) => [slot.mid, slot]));
-    if (!this.sending) {
-      await this.#learnEncodings();
-      this.sending = true;
-      for (const [kind, mid] of Object.entries(MIDS)) {
-        await this.#transceiver(mid)?.sender.replaceTrack(this.tracks[kind]);
-      }
-      await this.#tune();
-    }
     return { sdp: this.pc.localDescription.sdp, encodings: this.encodings };
+  }
+
+  /**
+   * Begins to send after the first answer; `known(encodings)` is called once the SSRCs are known. Tracks
+   * follow then: a stream that rests for want of pixels or of bits has no statistics, and none rests
+   * before there is a track.
+   */
+  async begin(known) {
+    if (this.sending) return;
+    await this.#learnEncodings();
+    known(this.encodings);
+    this.sending = true;
+    for (const [kind, mid] of Object.entries(MIDS)) {
+      await this.#transceiver(mid)?.sender.replaceTrack(this.tracks[kind]);
+    }
+    await this.#tune();
   }
 
   /** The answer is on its way: candidates may follow. */
