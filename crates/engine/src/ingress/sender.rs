@@ -99,6 +99,8 @@ pub struct Stream {
     dependencies: DependencyReader,
     /// Its highest spatial layer, as far as its descriptors tell.
     top: u8,
+    /// Timestamp of the last packet that nobody wanted.
+    passed: Option<u32>,
     /// Clock of the last packet's payload type.
     pub clock_rate: u32,
     numbers: ForwardNumbers,
@@ -127,6 +129,7 @@ impl Stream {
             layers: None,
             dependencies: DependencyReader::default(),
             top: MAX_SPATIAL - 1,
+            passed: None,
             clock_rate: 90_000,
             numbers: ForwardNumbers::default(),
         }
@@ -141,6 +144,16 @@ impl Stream {
             meta.resumes = forwarded.resumes;
         }
         forwarded.is_some()
+    }
+
+    /// The rest of a frame whose first packets ended here, as nobody wanted them yet, is no keyframe to
+    /// begin with: H.264's parameter sets come before it.
+    fn mark_passed(&mut self, wanted: bool, meta: &mut PacketMeta) {
+        if !wanted {
+            self.passed = Some(meta.timestamp);
+        } else if self.passed == Some(meta.timestamp) {
+            meta.keyframe = false;
+        }
     }
 
     /// A packet of audio before it is opened, and what is known of it.
@@ -638,6 +651,7 @@ impl Sender {
         let ends = stream.settle(cx, &mut gate, verdict, (source.spec.id, level), &mut meta)?;
         meta.audio.red = Red::read(pt, packet, &meta, cx.tables);
         let shown = inspect::read(pt, packet, &told, &mut meta);
+        stream.mark_passed(wanted, &mut meta);
         let (resolution, relayered_within) = stream.see(cx.now, &shown, wire_len, &mut meta);
         stream.last_packet = Some(cx.now);
         stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);

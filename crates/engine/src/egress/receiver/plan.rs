@@ -41,8 +41,9 @@ const MAX_WAIT_MS: u32 = 1_000;
 /// When another encoding's keyframe waits behind it, video that waited longer is left out.
 const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 
-/// Packets among which a switch looks for such as came before the first of their keyframe.
-const LOOK_BACK: u64 = 32;
+/// Packets among which a switch looks for what it needs besides: as many as may come within a round trip, in
+/// which the keyframe's first one was sent again.
+const LOOK_BACK: u64 = 64;
 
 /// A packet that will leave.
 #[derive(Clone, Copy, Debug)]
@@ -84,10 +85,10 @@ impl Planner<'_> {
                 break;
             }
             if let Some((meta, _)) = ring.get(next) {
-                let before = self.s.projection.current();
-                self.packet(encoding, ring, next, meta);
-                if self.s.projection.current() != before {
-                    self.overtaken(encoding, ring, next, meta);
+                if self.s.projection.may_begin(encoding, meta) {
+                    self.begin(encoding, ring, next, meta);
+                } else {
+                    self.packet(encoding, ring, next, meta);
                 }
             }
             next += 1;
@@ -96,15 +97,20 @@ impl Planner<'_> {
         waits
     }
 
-    /// A switch has just happened at the packet `at`: of its frame, the packets that came before it are
-    /// good now.
+    /// Begins with the keyframe that the packet `at` is of, whole, and goes on with all that is newer: some
+    /// of it may have been passed over, as it came before the keyframe's first packet, or before this
+    /// encoding was decided.
     #[cold]
-    fn overtaken(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, first: &PacketMeta) {
-        for place in at.saturating_sub(LOOK_BACK)..at {
-            let Some((meta, _)) = ring.get(place) else { continue };
-            if meta.timestamp == first.timestamp && meta.index > first.index {
-                self.packet(encoding, ring, place, meta);
-            }
+    fn begin(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, one: &PacketMeta) {
+        let recent = || {
+            let places = at.saturating_sub(LOOK_BACK)..=at;
+            places.filter_map(|place| Some((place, ring.get(place)?.0)))
+        };
+        let firsts = recent().filter(|(_, m)| m.keyframe && m.timestamp == one.timestamp);
+        let Some((first, meta)) = firsts.min_by_key(|(_, m)| m.index) else { return };
+        self.packet(encoding, ring, first, meta);
+        for (place, newer) in recent().filter(|(_, newer)| newer.index > meta.index) {
+            self.packet(encoding, ring, place, newer);
         }
     }
 
@@ -132,7 +138,7 @@ impl Planner<'_> {
             self.paced.record(Duration::from_millis(waited.into()));
         }
         let empty = PacketMeta::default();
-        let meta = if projected.filler { &empty } else { meta };
+        let (meta, payload_len) = if projected.filler { (&empty, 0) } else { (meta, payload_len) };
         let len = FIXED_LEN
             + sources_len(meta)
             + extension_len(meta, self.tables, s.terms.mid.as_ref(), self.link.is_some())

@@ -340,6 +340,12 @@ impl Projection {
             })
     }
 
+    /// Whether a switch can happen at a packet.
+    #[inline]
+    pub fn may_begin(&self, encoding: u8, meta: &PacketMeta) -> bool {
+        self.current != Some(encoding) && self.target == Some(encoding) && meta.keyframe
+    }
+
     /// Makes `encoding` the current one, its packet `meta` the next to be sent.
     fn switch(&mut self, encoding: u8, meta: &PacketMeta) {
         self.shift.picture_id = self.shift.picture_id.wrapping_sub(self.filter.dropped_pictures());
