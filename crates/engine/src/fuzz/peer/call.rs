@@ -108,7 +108,14 @@ impl Call {
                 bandwidth: crate::BandwidthConfig::default(),
                 allocation: crate::AllocationConfig::default(),
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
-                audio: crate::AudioConfig::default(),
+                audio: crate::AudioConfig {
+                    redundancy: crate::Redundancy {
+                        policy: crate::RedPolicy::Protect,
+                        ..Default::default()
+                    },
+                    loudest: crate::Loudest { only: true, ..Default::default() },
+                    ..Default::default()
+                },
                 seed: 1,
             };
             Core::new(config, now)
