@@ -153,7 +153,10 @@ impl Call {
 }
 
 fn modes(expect: Expect) -> impl Iterator<Item = Mode> {
-    Mode::ALL.into_iter().filter(|m| std::env::var("MODE").map_or(true, |n| m.name == n)).filter(move |mode| expect.encrypted || !mode.encrypted)
+    Mode::ALL
+        .into_iter()
+        .filter(|m| std::env::var("MODE").map_or(true, |n| m.name == n))
+        .filter(move |mode| expect.encrypted || !mode.encrypted)
 }
 
 /// Plays every mode; returns the longest freeze.

@@ -172,7 +172,8 @@ impl Filter {
         if begins && (self.current != self.target || meta.keyframe) {
             self.change(self.intact | opens, meta.keyframe);
         }
-        let taken = layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
+        let taken =
+            layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
         if taken {
             self.intact |= opens;
         } else {
