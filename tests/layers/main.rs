@@ -42,8 +42,6 @@ struct Measured {
     sender: Record,
     receiver: Record,
     beside: Option<Record>,
-    /// All of it, as the pages wrote it.
-    written: Value,
 }
 
 fn script(layers: &Value) -> String {
@@ -95,9 +93,10 @@ async fn play(mode: &Mode, heights: &[u32], beside: bool) -> Option<Measured> {
         all.push(written(person).await);
     }
     chromium.stop().await;
+    keep(&mode.name(), &all);
     let (sender, receiver) = (Record::new(&all[0]), Record::new(&all[1]));
     let beside = all.get(2).map(Record::new);
-    Some(Measured { sender, receiver, beside, written: Value::Array(all) })
+    Some(Measured { sender, receiver, beside })
 }
 
 /// Waits until somebody has seen nothing but the best for two seconds; a sender that does not get there shows
@@ -116,7 +115,7 @@ async fn until_best(person: &Participant, height: u32) {
 
 /// Prints what came of it; what is not as it has to be.
 fn judge(mode: &Mode, measured: &Measured) -> Vec<String> {
-    let Measured { sender, receiver, beside, .. } = measured;
+    let Measured { sender, receiver, beside } = measured;
     let (span, name) = (receiver.span(), mode.name());
     let periods = receiver.periods(mode, span);
     let mut broken: Vec<_> = periods.iter().flat_map(Period::broken).collect();
@@ -186,7 +185,6 @@ async fn table() {
             continue;
         }
         let measured = play(mode, MINUTE, true).await.expect("a browser");
-        keep(&mode.name(), &measured.written);
         for broken in judge(mode, &measured) {
             println!("  not kept: {broken}");
         }
@@ -194,9 +192,9 @@ async fn table() {
 }
 
 /// Writes what the pages wrote into a file for those who want to look closer.
-fn keep(name: &str, written: &Value) {
+fn keep(name: &str, written: &[Value]) {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("layers-{name}.json"));
-    if let Err(error) = std::fs::write(&path, written.to_string()) {
+    if let Err(error) = std::fs::write(&path, json!(written).to_string()) {
         eprintln!("{}: {error}", path.display());
     }
 }

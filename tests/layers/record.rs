@@ -59,8 +59,6 @@ struct Stream {
     again: f64,
     limit: String,
     mode: String,
-    encoder: String,
-    decoder: String,
 }
 
 /// A span of time.
@@ -172,7 +170,7 @@ impl Record {
         };
         format!(
             "{:.0} frames, {:.0} keyframes, {:.0} PLI, {:.0} packets again, {:.0} freezes of {:.1} s by its own \
-             count, longest {:.0} ms ({})",
+             count, longest {:.0} ms",
             last.frames - first.frames,
             last.keyframes - first.keyframes,
             last.plis - first.plis,
@@ -180,7 +178,6 @@ impl Record {
             last.freezes - first.freezes,
             last.frozen - first.frozen,
             self.still(span),
-            last.decoder,
         )
     }
 
@@ -204,9 +201,8 @@ impl Record {
                 }
             }
             words.push(format!(
-                "{rid} {} {} {heights:?} {:.0} fps {:.0} kbit/s, {:.0} keyframes, {:.0} PLI, longest pause \
+                "{rid} {} {heights:?} {:.0} fps {:.0} kbit/s, {:.0} keyframes, {:.0} PLI, longest pause \
                  {:.0} ms, limited by {limits:?}",
-                last.1.encoder,
                 last.1.mode,
                 (last.1.frames - first.1.frames) * 1000.0 / ms,
                 (last.1.bytes - first.1.bytes) * 8.0 / ms,

@@ -13,28 +13,36 @@
   let channel = null;
   let sampling = false;
 
-  /** The offer with a camera section that asks for what is to be sent. */
+  /**
+   * The section of the camera, as if it were asked for in this one way. Codec preferences of the answer do not do
+   * it: Chromium sends what the offer prefers, also where its own answer does not have it.
+   */
+  function only(section) {
+    const lines = section.split('\r\n');
+    const of = (pattern) => lines.map((line) => line.match(pattern)).filter((found) => found);
+    const media = of(/^a=rtpmap:(\d+) (.*)\/90000$/).filter(([, , name]) => name === send.codec).map(([, pt]) => pt);
+    const again = of(/^a=fmtp:(\d+) apt=(\d+)$/).filter(([, , apt]) => media.includes(apt)).map(([, pt]) => pt);
+    const types = [...media, ...again];
+    const keep = (line) => {
+      const [, type] = line.match(/^a=(?:rtpmap|fmtp|rtcp-fb):(\d+) /) ?? [];
+      if (type) return types.includes(type);
+      if (line.includes(DESCRIPTOR)) return send.descriptor;
+      return send.rids || !/^a=(rid|simulcast):/.test(line);
+    };
+    const first = (line) => line.replace(/^(m=video \d+ \S+) .*/, `$1 ${types.join(' ')}`);
+    return lines.filter(keep).map(first).join('\r\n');
+  }
+
   function asked(sdp) {
     const sections = sdp.split(/^(?=m=)/m);
-    const unwanted = (line) =>
-      (!send.rids && /^a=(rid|simulcast):/.test(line)) || (!send.descriptor && line.includes(DESCRIPTOR));
-    return sections
-      .map((section) => {
-        if (!section.includes(`a=mid:${CAMERA}\r\n`)) return section;
-        return section.split('\r\n').filter((line) => !unwanted(line)).join('\r\n');
-      })
-      .join('');
+    return sections.map((s) => (s.includes(`a=mid:${CAMERA}\r\n`) ? only(s) : s)).join('');
   }
 
   if (send) {
     const setRemoteDescription = RTCPeerConnection.prototype.setRemoteDescription;
     RTCPeerConnection.prototype.setRemoteDescription = async function (description) {
       await setRemoteDescription.call(this, { ...description, sdp: asked(description.sdp) });
-      const camera = this.getTransceivers().find(({ mid }) => mid === CAMERA);
-      cameras.add(camera.sender);
-      const named = (name) => ({ mimeType }) => mimeType.toLowerCase() === `video/${name}`.toLowerCase();
-      const all = RTCRtpReceiver.getCapabilities('video').codecs;
-      camera.setCodecPreferences([...all.filter(named(send.codec)), ...all.filter(named('rtx'))]);
+      cameras.add(this.getTransceivers().find(({ mid }) => mid === CAMERA).sender);
     };
     const setParameters = RTCRtpSender.prototype.setParameters;
     RTCRtpSender.prototype.setParameters = async function (parameters, ...rest) {
@@ -88,23 +96,23 @@
   }
 
   const inbound = (s) => ({
-    mid: s.mid, height: s.frameHeight ?? 0, frames: s.framesDecoded, bytes: s.bytesReceived,
-    freezes: s.freezeCount, frozen: s.totalFreezesDuration, dropped: s.framesDropped,
-    keyframes: s.keyFramesDecoded, plis: s.pliCount, nacks: s.nackCount, lost: s.packetsLost,
-    again: s.retransmittedPacketsReceived, decoder: s.decoderImplementation ?? '',
+    height: s.frameHeight, frames: s.framesDecoded, bytes: s.bytesReceived, freezes: s.freezeCount,
+    frozen: s.totalFreezesDuration, keyframes: s.keyFramesDecoded, plis: s.pliCount,
+    again: s.retransmittedPacketsReceived, lost: s.packetsLost, dropped: s.framesDropped,
   });
   const outbound = (s) => ({
-    rid: s.rid ?? '', height: s.frameHeight ?? 0, frames: s.framesSent, encoded: s.framesEncoded, bytes: s.bytesSent,
-    limit: s.qualityLimitationReason, mode: s.scalabilityMode ?? '', encoder: s.encoderImplementation ?? '',
-    encoding: s.totalEncodeTime, keyframes: s.keyFramesEncoded, plis: s.pliCount, target: s.targetBitrate ?? 0,
+    rid: s.rid, height: s.frameHeight, frames: s.framesSent, bytes: s.bytesSent, keyframes: s.keyFramesEncoded,
+    plis: s.pliCount, limit: s.qualityLimitationReason, mode: s.scalabilityMode, encoding: s.totalEncodeTime,
   });
+  /** Without what the browser does not tell yet. */
+  const told = (stream) => Object.fromEntries(Object.entries(stream).filter(([, value]) => value !== undefined));
 
   async function sample() {
     const all = await rialto.stats();
     const video = (type) => all.filter((s) => s.type === type && s.kind === 'video');
     const streams = ask ? video('inbound-rtp').map(inbound) : video('outbound-rtp').map(outbound);
     const codec = ask ? '' : all.find((s) => s.type === 'codec' && s.mimeType.startsWith('video/'))?.mimeType;
-    record.stats.push({ time: Date.now(), codec, streams: streams.filter((s) => s.frames > 0) });
+    record.stats.push({ time: Date.now(), codec, streams: streams.map(told).filter((s) => s.frames > 0) });
     if (!ask || record.watched) return;
     const track = Object.entries(rialto.tracks()).find(([name]) => name.endsWith('-v0'))?.[1];
     if (!track) return;

@@ -143,11 +143,17 @@ impl LayerMeters {
         }
         for (spatial, temporal) in layers.targets.iter() {
             let parts = self.own.iter().filter(|own| own.present.has(spatial, temporal));
-            let rate = parts.fold(Rate::default(), |sum, own| {
+            // Pictures of which the encoder left out the highest layer are seen too.
+            let mut fps = [0u8; MAX_SPATIAL as usize];
+            let mut bps = 0u32;
+            for own in parts {
                 let rate = own.meter.rate();
-                let fps = if own.spatial == spatial { rate.fps } else { 0 };
-                Rate { bps: sum.bps.saturating_add(rate.bps), fps: sum.fps.saturating_add(fps) }
-            });
+                bps = bps.saturating_add(rate.bps);
+                if let Some(fps) = fps.get_mut(usize::from(own.spatial)) {
+                    *fps = fps.saturating_add(rate.fps);
+                }
+            }
+            let rate = Rate { bps, fps: fps.into_iter().max().unwrap_or_default() };
             let at = usize::from(spatial) * usize::from(MAX_TEMPORAL) + usize::from(temporal);
             if let Some(place) = layers.rates.get_mut(at) {
                 *place = rate;

@@ -76,7 +76,13 @@ impl Planner<'_> {
             }
             if let Some((meta, _)) = ring.get(next) {
                 let before = self.s.projection.current();
-                self.packet(encoding, next, meta);
+                let in_doubt = self.s.projection.may_end_picture(encoding, meta);
+                if in_doubt && next + 1 >= ring.head() {
+                    // The next packet brings it here again.
+                    break;
+                }
+                let after = ring.get(next + 1).filter(|_| in_doubt).map(|(meta, _)| meta);
+                self.packet(encoding, next, meta, after);
                 if self.s.projection.current() != before {
                     self.overtaken(encoding, ring, next, meta);
                 }
@@ -94,19 +100,28 @@ impl Planner<'_> {
         for place in at.saturating_sub(LOOK_BACK)..at {
             let Some((meta, _)) = ring.get(place) else { continue };
             if meta.timestamp == first.timestamp && meta.index > first.index {
-                self.packet(encoding, place, meta);
+                self.packet(encoding, place, meta, None);
             }
         }
     }
 
+    /// `after`: the next packet, where that shows whether this one is the last of its picture.
     #[inline]
-    fn packet(&mut self, encoding: u8, ring: RingIndex, meta: &PacketMeta) {
+    fn packet(
+        &mut self,
+        encoding: u8,
+        ring: RingIndex,
+        meta: &PacketMeta,
+        after: Option<&PacketMeta>,
+    ) {
         let s = &mut *self.s;
         let Some(payload_type) = s.payload_types.media(meta.payload_type) else {
             self.drops.count(Drop::CodecNotNegotiated);
             return s.projection.skip(encoding, meta);
         };
-        let Some(projected) = s.projection.accept(encoding, meta) else { return };
+        let Some(mut projected) = s.projection.accept(encoding, meta) else { return };
+        projected.marker |=
+            after.is_some_and(|next| !projected.filler && s.projection.ends_before(meta, next));
         if meta.keyframe {
             s.keyframe = Some((projected.index, self.clock.now_ms));
             s.lost = false;
