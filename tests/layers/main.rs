@@ -35,7 +35,7 @@ const EVERY: u32 = 3000;
 /// Frames per second that two cores can encode in each codec, beside the receivers.
 const FPS: u32 = 15;
 /// Of a sender with one encoding.
-const KBPS: u32 = 1500;
+const KBPS: u32 = 2500;
 
 /// What was written down of a call.
 struct Measured {
@@ -164,7 +164,7 @@ async fn heights_change_within_an_encoding() {
     let span = measured.receiver.span();
     for period in measured.receiver.periods(mode, span) {
         // How long it takes depends on what else the machine does, and is for the table.
-        assert!(period.ends_right(), "{period:?} {broken:#?}");
+        assert!(period.came(), "{period:?} {broken:#?}");
     }
 }
 

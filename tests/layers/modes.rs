@@ -44,14 +44,14 @@ pub(crate) const MODES: &[Mode] = &[
     plain(one("VP9", "L3T3_KEY", THREE)),
     plain(one("VP9", "L2T1", TWO)),
     plain(one("VP9", "S3T3", THREE)),
+    plain(simulcast("VP8", "L1T3")),
+    plain(simulcast("H264", "L1T1")),
     one("VP9", "L3T3", THREE),
     one("VP9", "L3T3_KEY", THREE),
     one("VP9", "S3T3", THREE),
-    plain(simulcast("VP8", "L1T3")),
     simulcast("VP8", "L1T3"),
     plain(simulcast("VP9", "L1T3")),
     simulcast("AV1", "L1T3"),
-    plain(simulcast("H264", "L1T1")),
     simulcast("H264", "L1T3"),
 ];
 

@@ -1,12 +1,14 @@
 //! What the pages wrote down (`tests/pages/layers.js`), and what came of each height that was asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::modes::Mode;
 
+/// The share of frames that are of the size that was asked for.
+const RIGHT: f64 = 0.9;
 /// How soon the size is the one asked for, ms; what a height costs is measured from then on.
 pub(crate) const SETTLED: f64 = 1000.0;
 /// The longest time without a new frame, ms.
@@ -80,13 +82,14 @@ pub(crate) struct Period {
     pub(crate) asked: u32,
     /// What is to be shown.
     expected: u32,
-    /// Sizes that were shown once settled.
-    pub(crate) sizes: BTreeSet<u32>,
+    /// How many frames were shown of each size once settled. Encoders leave out single layers of a picture to
+    /// keep their rate, and then it is a smaller one.
+    sizes: BTreeMap<u32, usize>,
     pub(crate) kbps: f64,
     fps: f64,
     /// The longest time without a new frame, ms.
     still: f64,
-    /// ms from the question until all frames were of the expected size.
+    /// ms from the question until three frames in a row were of the expected size.
     to_size: f64,
 }
 
@@ -117,17 +120,20 @@ impl Record {
         let settled = Span { from: asked.time + SETTLED, to };
         let expected = mode.height_for(asked.height);
         let frames = |span: Span| self.frames.iter().filter(move |frame| span.has(frame.time));
-        let other = frames(all).filter(|frame| frame.height != expected).map(|frame| frame.time);
-        let since = other.fold(asked.time, f64::max);
-        let first = frames(all).find(|frame| frame.time > since);
+        let shown: Vec<_> = frames(all).collect();
+        let first = shown.windows(3).find(|row| row.iter().all(|frame| frame.height == expected));
+        let mut sizes = BTreeMap::new();
+        for frame in frames(settled) {
+            *sizes.entry(frame.height).or_default() += 1;
+        }
         Period {
             asked: asked.height,
             expected,
-            sizes: frames(settled).map(|frame| frame.height).collect(),
+            sizes,
             kbps: self.kbps(settled),
             fps: frames(settled).count() as f64 * 1000.0 / (settled.to - settled.from).max(1.0),
             still: self.still(all),
-            to_size: first.map_or(f64::INFINITY, |frame| frame.time - asked.time),
+            to_size: first.map_or(f64::INFINITY, |row| row[0].time - asked.time),
         }
     }
 
@@ -216,9 +222,15 @@ impl Record {
 }
 
 impl Period {
-    /// Frames of the expected size came in the end.
-    pub(crate) fn ends_right(&self) -> bool {
-        self.to_size.is_finite()
+    /// The share of the frames, once settled, that were of the expected size.
+    fn right(&self) -> f64 {
+        let all: usize = self.sizes.values().sum();
+        self.sizes.get(&self.expected).copied().unwrap_or(0) as f64 / all.max(1) as f64
+    }
+
+    /// The expected size came in the end.
+    pub(crate) fn came(&self) -> bool {
+        self.to_size.is_finite() && self.right() >= RIGHT
     }
 
     /// What is worse than it may be.
@@ -233,6 +245,9 @@ impl Period {
             let after = self.to_size;
             broken.push(format!("{asked}: {expected} lines after {after:.0} ms, seen {sizes:?}"));
         }
+        if self.right() < RIGHT {
+            broken.push(format!("{asked}: seen {:?}", self.sizes));
+        }
         broken
     }
 
@@ -245,7 +260,13 @@ impl Period {
         Some(Self {
             asked,
             expected: of.first()?.expected,
-            sizes: of.iter().flat_map(|period| period.sizes.iter().copied()).collect(),
+            sizes: of.iter().flat_map(|period| &period.sizes).fold(
+                BTreeMap::new(),
+                |mut all, (size, count)| {
+                    *all.entry(*size).or_default() += count;
+                    all
+                },
+            ),
             kbps: mean(|p| p.kbps),
             fps: mean(|p| p.fps),
             still: worst(|p| p.still),
@@ -255,7 +276,10 @@ impl Period {
 
     /// A row of the table.
     pub(crate) fn row(&self, mode: &str) -> String {
-        let sizes: Vec<_> = self.sizes.iter().map(u32::to_string).collect();
+        let all: usize = self.sizes.values().sum();
+        let share = |count: usize| 100.0 * count as f64 / all.max(1) as f64;
+        let by_share = |(size, count): (&u32, &usize)| format!("{size} {:.0} %", share(*count));
+        let sizes: Vec<_> = self.sizes.iter().rev().map(by_share).collect();
         let time = if self.to_size.is_finite() {
             format!("{:.0} ms", self.to_size)
         } else {

@@ -111,7 +111,8 @@
     const all = await rialto.stats();
     const video = (type) => all.filter((s) => s.type === type && s.kind === 'video');
     const streams = ask ? video('inbound-rtp').map(inbound) : video('outbound-rtp').map(outbound);
-    const codec = ask ? '' : all.find((s) => s.type === 'codec' && s.mimeType.startsWith('video/'))?.mimeType;
+    const sent = ask ? null : video('outbound-rtp').find((s) => s.framesSent > 0);
+    const codec = all.find((s) => s.id === sent?.codecId)?.mimeType ?? null;
     record.stats.push({ time: Date.now(), codec, streams: streams.map(told).filter((s) => s.frames > 0) });
     if (!ask || record.watched) return;
     const track = Object.entries(rialto.tracks()).find(([name]) => name.endsWith('-v0'))?.[1];
