@@ -112,7 +112,7 @@ impl Call {
             },
             allocation: rialto_engine::AllocationConfig::default(),
             keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
-            silence: rialto_engine::ingress::silence::SilenceLimit::default(),
+            audio: rialto_engine::AudioConfig::default(),
             seed: 1,
         };
         let mut call = Self {
@@ -155,8 +155,12 @@ impl Call {
     pub(crate) fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
         let (endpoint, remote, local) = (EndpointId(id), remote(id), LOCAL.into());
         let label = Arc::from(format!("bench/{id}"));
-        let spec =
-            EndpointSpec { label, audio_ssrc: 0xa000_0000 + id, video_ssrc: 0xb000_0000 + id };
+        let spec = EndpointSpec {
+            label,
+            conference: 0,
+            audio_ssrc: 0xa000_0000 + id,
+            video_ssrc: 0xb000_0000 + id,
+        };
         self.command(ShardCommand::AddEndpoint(endpoint, spec));
         self.command(ShardCommand::SetMedia(endpoint, media.clone()));
         self.command(ShardCommand::Bind { remote, endpoint, home: ShardId(0) });
@@ -180,7 +184,7 @@ impl Call {
         self.command(ShardCommand::Subscribe {
             receiver: EndpointId(receiver),
             source: source.clone(),
-            terms: Terms { mid: Mid::new("0"), max_height: None },
+            terms: Terms { mid: Mid::new("0"), ..Terms::default() },
         });
     }
 
@@ -332,7 +336,7 @@ pub(crate) fn source(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
         encodings: vec![EncodingSpec { ssrc: SSRC + id, rtx: None }],
     };
     let (media, cname) = (media.clone(), Arc::from("bench"));
-    Arc::new(SourceInfo { spec, home: ShardId(0), media, cname })
+    Arc::new(SourceInfo { spec, home: ShardId(0), media, cname, conference: 0 })
 }
 
 pub(crate) fn remote(id: u32) -> SocketAddr {

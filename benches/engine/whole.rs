@@ -388,7 +388,12 @@ fn add_endpoint(engine: &Engine, id: EndpointId, remote: SocketAddr, local: Sock
     let label = Arc::from(format!("bench/{}", id.0));
     engine.send(Control::AddEndpoint(
         id,
-        EndpointSpec { label, audio_ssrc: 0xa000_0000 + id.0, video_ssrc: 0xb000_0000 + id.0 },
+        EndpointSpec {
+            label,
+            conference: 0,
+            audio_ssrc: 0xa000_0000 + id.0,
+            video_ssrc: 0xb000_0000 + id.0,
+        },
     ));
     let media = MediaParams {
         payload_types: vec![PayloadType {

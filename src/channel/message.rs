@@ -16,6 +16,9 @@ use super::{json::Strict, wishes::Constraint};
 /// Longest message, bytes.
 pub const MAX_BYTES: usize = 64 << 10;
 
+/// Upper bound of the names of a list of an audio subscription: more sources nobody hears.
+pub const MAX_AUDIO_NAMES: usize = 1_000;
+
 /// The field that says what a message is.
 const CLASS: &str = "colibriClass";
 
@@ -251,10 +254,10 @@ impl Fields {
     /// With the fields of today, or with a mode and a list as before.
     fn audio_subscription(&mut self) -> Result<AudioSubscription, MessageError> {
         let all = self.boolean("all")?;
-        let include = self.texts("include")?;
-        let exclude = self.texts("exclude")?;
+        let include = self.audio_names("include")?;
+        let exclude = self.audio_names("exclude")?;
         let mode = self.text("mode")?;
-        let list = self.texts("list")?.unwrap_or_default();
+        let list = self.audio_names("list")?.unwrap_or_default();
         let Some(mode) = mode else {
             return Ok(AudioSubscription {
                 all: all.unwrap_or(false),
@@ -270,6 +273,17 @@ impl Fields {
             _ => return Err(MessageError::Field("mode")),
         };
         Ok(AudioSubscription { all, include, exclude })
+    }
+
+    fn audio_names(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<BTreeSet<String>>, MessageError> {
+        let names = self.texts::<BTreeSet<String>>(name)?;
+        match &names {
+            Some(names) if names.len() > MAX_AUDIO_NAMES => Err(MessageError::Field(name)),
+            _ => Ok(names),
+        }
     }
 
     /// The type, and away with `endpointId`: who sent it is known.

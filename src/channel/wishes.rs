@@ -119,6 +119,12 @@ impl Wishes {
         !audio.exclude.contains(source) && (audio.all || audio.include.contains(source))
     }
 
+    /// Whether it asked for the audio of a source by name.
+    pub fn includes_audio(&self, source: &str) -> bool {
+        let Some(audio) = &self.audio else { return false };
+        audio.include.contains(source) && !audio.exclude.contains(source)
+    }
+
     /// For people.
     pub fn debug(&self) -> Value {
         let constraints: Map<String, Value> =

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rialto_engine::EndpointSnapshot;
+use rialto_engine::{Control, EndpointSnapshot};
 use rialto_media::EndpointId;
 
 use super::{
@@ -210,6 +210,11 @@ impl Conference {
             self.order_changed();
             self.allocate_limited(effects);
         }
+        let before = self.told_dominant.replace(change.dominant);
+        for other in before.into_iter().filter(|before| *before != change.dominant) {
+            effects.control(Control::SetDominant(other, false));
+        }
+        effects.control(Control::SetDominant(change.dominant, true));
         self.tell_all(&message, effects);
         effects.event(ConferenceEvent::DominantSpeaker { endpoint, previous });
     }

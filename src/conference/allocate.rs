@@ -244,7 +244,11 @@ impl Endpoint {
     /// How it gets a source that it wants.
     fn terms(&mut self, media: MediaType, source: &str) -> Terms {
         let bound = self.wishes.constraint(source).filter(|_| media == MediaType::Video);
-        Terms { mid: self.mid(media, source), max_height: bound.and_then(Constraint::height) }
+        Terms {
+            mid: self.mid(media, source),
+            max_height: bound.and_then(Constraint::height),
+            included: media == MediaType::Audio && self.wishes.includes_audio(source),
+        }
     }
 
     fn subscribe(&mut self, source: SourceId, terms: Terms, effects: &mut Effects) {

@@ -300,6 +300,7 @@ impl Conference {
         effects.control(Control::AddEndpoint(
             engine_id,
             EndpointSpec {
+                conference: self.identity.number(),
                 label: self.label(&request.id),
                 audio_ssrc: self.identity.audio_ssrc,
                 video_ssrc: self.identity.video_ssrc,

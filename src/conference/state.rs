@@ -35,6 +35,13 @@ pub struct Identity {
     pub video_ssrc: u32,
 }
 
+impl Identity {
+    /// The id as a number.
+    pub fn number(&self) -> u64 {
+        u64::from_str_radix(&self.id, 16).unwrap_or_default()
+    }
+}
+
 /// What conferences go by.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -95,6 +102,8 @@ pub struct Conference {
     pub(super) latest: Instant,
     /// What receivers get or want of videos may have changed since senders were told.
     pub(super) demand_changed: bool,
+    /// Who speaks, as the engine was told.
+    pub(super) told_dominant: Option<EndpointId>,
     /// Media exports that the focus asked for.
     pub(super) exports: Exports,
 }
@@ -116,6 +125,7 @@ impl Conference {
             caps: Caps { size: None, load: rules.last_n_by_load },
             latest: now,
             demand_changed: false,
+            told_dominant: None,
             exports: Exports::default(),
             rules,
         }

@@ -143,7 +143,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 55] = [
+const IDLE: [(&str, Idle); 53] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -161,7 +161,6 @@ const IDLE: [(&str, Idle); 55] = [
     ("ice4j.send-to-last-received-from-address", Never("media goes where consent was given")),
     ("ice4j.software", Never("STUN messages do not name the software")),
     ("ice4j.use-component-socket", Never(ONE_PORT)),
-    ("jmt.audio.red", NotYet("redundant audio is forwarded as it comes")),
     ("jmt.bwe", Never(ESTIMATOR)),
     ("jmt.debug.packet-loss", NotYet("packets are not lost on purpose")),
     ("jmt.debug.packet-timeline", NotYet("there is no such log")),
@@ -205,7 +204,6 @@ const IDLE: [(&str, Idle); 55] = [
         Never("the best pair that works is nominated, and a better one later"),
     ),
     ("videobridge.ice.tcp", Obsolete("there is no ICE over TCP")),
-    ("videobridge.loudest", NotYet("all audio is forwarded")),
     ("videobridge.octo", Obsolete("videobridge.relay is its name now")),
     ("videobridge.octo.enabled", NotYet(RELAYS)),
     ("videobridge.octo.relay-id", NotYet(RELAYS)),
@@ -232,8 +230,7 @@ const IDLE: [(&str, Idle); 55] = [
 ];
 
 /// The sections among them.
-const SECTIONS: [&str; 14] = [
-    "jmt.audio.red",
+const SECTIONS: [&str; 12] = [
     "jmt.bwe",
     "jmt.debug.packet-loss",
     "jmt.debug.packet-timeline",
@@ -244,7 +241,6 @@ const SECTIONS: [&str; 14] = [
     "videobridge.cryptex",
     "videobridge.exporter",
     "videobridge.ice.tcp",
-    "videobridge.loudest",
     "videobridge.octo",
     "videobridge.relay",
 ];

@@ -30,6 +30,10 @@ pub struct Config {
     pub keyframe: Keyframe,
     /// `jmt.audio.level`: how much silence is forwarded.
     pub audio_silence: AudioSilence,
+    /// `jmt.audio.red`: what is done about redundant audio.
+    pub redundancy: AudioRedundancy,
+    /// `videobridge.loudest`: whose audio is forwarded.
+    pub loudest: LoudestSpeakers,
     /// `videobridge.cc`.
     pub cc: Cc,
     /// `videobridge.http-servers.private`.
@@ -84,6 +88,8 @@ impl Default for Config {
             sctp: Sctp::default(),
             keyframe: Keyframe::default(),
             audio_silence: AudioSilence::default(),
+            redundancy: AudioRedundancy::default(),
+            loudest: LoudestSpeakers::default(),
             cc: Cc::default(),
             http: Http::default(),
             public_http: Http::public(),
@@ -317,6 +323,70 @@ pub struct AudioSilence {
 impl Default for AudioSilence {
     fn default() -> Self {
         Self { discard: true, forwarded: 3 }
+    }
+}
+
+/// What is done about redundant audio (RFC 2198) for those who negotiated it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AudioRedundancy {
+    /// `policy`: NOOP.
+    pub policy: RedPolicy,
+    /// `distance`: TWO.
+    pub distance: RedDistance,
+    /// `vad-only`: only what the sender hears a voice in is sent again. true.
+    pub vad_only: bool,
+}
+
+/// See [`AudioRedundancy`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RedPolicy {
+    /// `NOOP`: it is forwarded as it comes.
+    Noop,
+    /// `STRIP`: it is taken off for all.
+    Strip,
+    /// `PROTECT_ALL`: it is put on for those who lose packets.
+    ProtectAll,
+}
+
+/// How many packets before one are sent with it again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RedDistance {
+    /// `ONE`.
+    One,
+    /// `TWO`.
+    Two,
+}
+
+impl Default for AudioRedundancy {
+    fn default() -> Self {
+        Self { policy: RedPolicy::Noop, distance: RedDistance::Two, vad_only: true }
+    }
+}
+
+/// Whose audio is forwarded.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LoudestSpeakers {
+    /// `route-loudest-only`: only that of the loudest. false.
+    pub only: bool,
+    /// `num-loudest`: how many of a conference those are. 3.
+    pub speakers: u8,
+    /// `always-route-dominant`: and the dominant speaker's. true.
+    pub dominant: bool,
+    /// `energy-expire-time`: who has been silent for so long is not among them. 150 ms.
+    pub expires: Duration,
+    /// `energy-alpha-pct`: how much a packet counts against those before it, percent. 50.
+    pub alpha: u8,
+}
+
+impl Default for LoudestSpeakers {
+    fn default() -> Self {
+        Self {
+            only: false,
+            speakers: 3,
+            dominant: true,
+            expires: Duration::from_millis(150),
+            alpha: 50,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The keys that Rialto reads, each with the place in [`Config`] that it fills.
 
 use super::{
-    Config, Hash, HttpAccess, WebSockets, capture, cc, component, load_management,
+    Config, Hash, HttpAccess, RedDistance, RedPolicy, WebSockets, capture, cc, component,
+    load_management,
     reader::{Reader, SHORTEST_INTERVAL, scalar, wants_element},
     servers, xmpp,
 };
@@ -118,6 +119,22 @@ fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     r.boolean("jmt.audio.level.discard-silence", &mut c.discard);
     let key = "jmt.audio.level.forwarded-silence-packets-limit";
     r.integer(key, &mut c.forwarded, 0, 1_000_000);
+    let c = &mut config.redundancy;
+    let policies = [
+        ("NOOP", RedPolicy::Noop),
+        ("STRIP", RedPolicy::Strip),
+        ("PROTECT_ALL", RedPolicy::ProtectAll),
+    ];
+    r.choice("jmt.audio.red.policy", &mut c.policy, &policies);
+    let distances = [("ONE", RedDistance::One), ("TWO", RedDistance::Two)];
+    r.choice("jmt.audio.red.distance", &mut c.distance, &distances);
+    r.boolean("jmt.audio.red.vad-only", &mut c.vad_only);
+    let c = &mut config.loudest;
+    r.boolean("videobridge.loudest.route-loudest-only", &mut c.only);
+    r.integer("videobridge.loudest.num-loudest", &mut c.speakers, 0, u8::MAX);
+    r.boolean("videobridge.loudest.always-route-dominant", &mut c.dominant);
+    r.duration("videobridge.loudest.energy-expire-time", &mut c.expires);
+    r.integer("videobridge.loudest.energy-alpha-pct", &mut c.alpha, 0, 100);
     cc::read(r, &mut config.cc);
     let threshold = &mut config.stats_filter_threshold;
     r.integer("videobridge.stats-filter-threshold", threshold, 0, 1_000_000);

@@ -8,11 +8,9 @@ use std::{
 
 use rand::RngCore as _;
 use rialto_engine::{
-    AllocationConfig, BandwidthConfig, EngineConfig,
-    ingress::{
-        keyframe::{KeyframeLimits, RequestLimit},
-        silence::SilenceLimit,
-    },
+    AllocationConfig, AudioConfig, BandwidthConfig, EngineConfig, Loudest, RedPolicy, Redundancy,
+    SilenceLimit,
+    ingress::keyframe::{KeyframeLimits, RequestLimit},
 };
 use rialto_transport::{Hash, StaticMapping, TransportConfig, harvest::HarvestConfig};
 
@@ -44,7 +42,7 @@ pub(super) fn engine_config(config: &Config, address: Option<IpAddr>) -> EngineC
         gro: config.engine.gro,
         video_hold: config.engine.video_hold,
         keyframes: keyframe_limits(&config.keyframe),
-        silence: silence_limit(&config.audio_silence),
+        audio: audio_config(config),
         allocation: allocation_config(&config.cc),
         bandwidth: BandwidthConfig {
             initial_bps: config.cc.bandwidth.initial_bps,
@@ -68,8 +66,30 @@ fn allocation_config(cc: &config::Cc) -> AllocationConfig {
     }
 }
 
-fn silence_limit(config: &config::AudioSilence) -> SilenceLimit {
-    SilenceLimit { discard: config.discard, forwarded: config.forwarded }
+fn audio_config(config: &Config) -> AudioConfig {
+    let (silence, red, loudest) = (&config.audio_silence, &config.redundancy, &config.loudest);
+    AudioConfig {
+        silence: SilenceLimit { discard: silence.discard, forwarded: silence.forwarded },
+        redundancy: Redundancy {
+            policy: match red.policy {
+                config::RedPolicy::Noop => RedPolicy::AsSent,
+                config::RedPolicy::Strip => RedPolicy::Strip,
+                config::RedPolicy::ProtectAll => RedPolicy::Protect,
+            },
+            distance: match red.distance {
+                config::RedDistance::One => 1,
+                config::RedDistance::Two => 2,
+            },
+            voice_only: red.vad_only,
+        },
+        loudest: Loudest {
+            only: loudest.only,
+            speakers: loudest.speakers,
+            dominant: loudest.dominant,
+            expires: loudest.expires,
+            alpha: loudest.alpha,
+        },
+    }
 }
 
 fn keyframe_limits(config: &config::Keyframe) -> KeyframeLimits {
@@ -262,7 +282,7 @@ mod tests {
     fn the_defaults_of_the_parts_are_those_of_the_configuration() {
         let config = Config::default();
         assert_eq!(keyframe_limits(&config.keyframe), KeyframeLimits::default());
-        assert_eq!(engine_config(&config, None).silence, SilenceLimit::default());
+        assert_eq!(engine_config(&config, None).audio, AudioConfig::default());
         let (ours, theirs) = (bridge_config(&config), BridgeConfig::default());
         assert_eq!(ours.first_transfer_timeout, theirs.first_transfer_timeout);
         assert_eq!(ours.max_inactivity, theirs.max_inactivity);
@@ -296,6 +316,8 @@ mod tests {
                speech-activity { recent-speakers-count = 3, enable-silence-detection = true\n\
                  silence-detection-timeout = 2 s }\n\
                cc { initial-last-n = 4, jvb-last-n = 5 }\n\
+               loudest { route-loudest-only = true, num-loudest = 5, always-route-dominant = false\n\
+                 energy-expire-time = 1 s, energy-alpha-pct = 20 }\n\
                ice { ufrag-prefix = \"a:\", resolve-remote-candidates = true\n\
                  advertise-private-candidates = false\n\
                  restart { enabled = false, transition-window = 1 s, timeout = 2 s } }\n\
@@ -306,6 +328,7 @@ mod tests {
              }\n\
              jmt { debug.pcap { enabled = true, start-enabled = true, directory = /var/x }\n\
                audio.level { discard-silence = false, forwarded-silence-packets-limit = 5 }\n\
+               audio.red { policy = PROTECT_ALL, distance = ONE, vad-only = false }\n\
                dtls { handshake-timeout = 8 s, local-fingerprint-hash-function = sha-512\n\
                  accepted-fingerprint-hash-functions = [ sha-256 ] }\n\
                keyframe { min-interval = 100 ms, max-requests = 9, max-request-interval = 5 s\n\
@@ -325,7 +348,13 @@ mod tests {
         assert_eq!((bridge.recent_speakers, bridge.initial_last_n), (3, 4));
         assert_eq!(bridge.silence_after, Some(2 * second));
         let silence = SilenceLimit { discard: false, forwarded: 5 };
-        assert_eq!(engine_config(&config, None).silence, silence);
+        let policy = RedPolicy::Protect;
+        let redundancy = Redundancy { policy, distance: 1, voice_only: false };
+        let audio = engine_config(&config, None).audio;
+        assert_eq!((audio.silence, audio.redundancy), (silence, redundancy));
+        let (only, dominant, expires) = (true, false, second);
+        let loudest = Loudest { only, speakers: 5, dominant, expires, alpha: 20 };
+        assert_eq!(audio.loudest, loudest);
         assert_eq!(bridge.limits.last_n, Some(5));
         assert!(bridge.relays_wanted);
         assert!(bridge.initial_drain && bridge.announced_version.is_some());

@@ -10,11 +10,11 @@ use std::{
 
 use rialto_media::{EndpointId, SourceId};
 
-use crate::delay::DelayHistogram;
 pub use crate::egress::allocation::{
     Config as AllocationConfig, Cut, Kind as VideoKind, LayerId, Reason,
 };
-use crate::ingress::{keyframe::KeyframeLimits, silence::SilenceLimit};
+use crate::ingress::keyframe::KeyframeLimits;
+use crate::{AudioConfig, delay::DelayHistogram};
 pub use rialto_bwe::Config as BandwidthConfig;
 
 /// What a new endpoint is to the engine.
@@ -22,6 +22,8 @@ pub use rialto_bwe::Config as BandwidthConfig;
 pub struct EndpointSpec {
     /// For logs: `<conference id>/<endpoint id>`.
     pub label: Arc<str>,
+    /// Its conference: those whose voices compete to be heard have the same.
+    pub conference: u64,
     /// The bridge's own SSRC for RTCP about audio (`jvb-a0`).
     pub audio_ssrc: u32,
     /// The bridge's own SSRC for RTCP about video (`jvb-v0`).
@@ -289,8 +291,8 @@ pub struct EngineConfig {
     pub video_hold: Duration,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
-    /// How much silence is forwarded.
-    pub silence: SilenceLimit,
+    /// How audio is forwarded.
+    pub audio: AudioConfig,
     /// How a receiver's bandwidth is shared among its sources.
     pub allocation: AllocationConfig,
     /// Bounds of the estimates of receivers' links.
@@ -312,7 +314,7 @@ impl Default for EngineConfig {
             gro: true,
             video_hold: Duration::from_micros(250),
             keyframes: KeyframeLimits::default(),
-            silence: SilenceLimit::default(),
+            audio: AudioConfig::default(),
             allocation: AllocationConfig::default(),
             bandwidth: BandwidthConfig::default(),
             seed: 0,

@@ -36,6 +36,7 @@ struct Endpoint {
     media: Arc<MediaParams>,
     sources: Vec<SourceSpec>,
     mute: (bool, bool),
+    dominant: bool,
     tap: Option<Tap>,
     keys: Option<Keying>,
     rtt: Option<Duration>,
@@ -50,6 +51,8 @@ struct Source {
     /// `Some` while it is signalled.
     sender: Option<EndpointId>,
     receivers: BTreeSet<EndpointId>,
+    /// Those of them that asked for it by name.
+    included: u32,
     /// How many of them live on each shard, as far as their homes are known.
     on_shard: BTreeMap<ShardId, u32>,
 }
@@ -59,6 +62,12 @@ impl Source {
     fn arrive(&mut self, shard: ShardId) {
         let count = self.on_shard.entry(shard).or_default();
         *count = count.saturating_add(1);
+    }
+
+    /// A receiver wants it on other terms than before.
+    fn count_included(&mut self, before: Option<Terms>, after: Option<Terms>) {
+        let count = |terms: Option<Terms>| u32::from(terms.is_some_and(|terms| terms.included));
+        self.included = self.included.saturating_add(count(after)).saturating_sub(count(before));
     }
 
     /// One receiver less lives on a shard. Returns whether none does any more.
@@ -99,6 +108,13 @@ impl Director {
                 e.mute = (audio, video);
                 if let Some(home) = e.home {
                     out.send(home, ShardCommand::SetForceMute { endpoint, audio, video });
+                }
+            }
+            Control::SetDominant(id, dominant) => {
+                let Some(e) = self.endpoints.get_mut(&id) else { return };
+                e.dominant = dominant;
+                if let Some(home) = e.home {
+                    out.send(home, ShardCommand::SetDominant(id, dominant));
                 }
             }
             Control::Tap(id, tap) => {
@@ -159,6 +175,7 @@ impl Director {
             media: Arc::default(),
             sources: Vec::new(),
             mute: (false, false),
+            dominant: false,
             tap: None,
             keys: None,
             rtt: None,
@@ -242,8 +259,9 @@ impl Director {
         if e.wants.get(&source) == Some(&terms) {
             return;
         }
-        e.wants.insert(source, terms);
+        let before = e.wants.insert(source, terms);
         let entry = self.sources.entry(source).or_default();
+        entry.count_included(before, Some(terms));
         if entry.receivers.insert(receiver)
             && let Some(home) = e.home
         {
@@ -254,11 +272,12 @@ impl Director {
 
     fn unsubscribe(&mut self, receiver: EndpointId, source: SourceId, out: &mut impl CommandSink) {
         let Some(e) = self.endpoints.get_mut(&receiver) else { return };
-        if e.wants.remove(&source).is_none() {
-            return;
-        }
+        let Some(terms) = e.wants.remove(&source) else { return };
         let Some(entry) = self.sources.get_mut(&source) else { return };
         entry.receivers.remove(&receiver);
+        entry.count_included(Some(terms), None);
+        let ended = terms.included && entry.included == 0;
+        let other = entry.receivers.first().copied().filter(|_| ended);
         let sender = entry.sender;
         let last = e.home.is_some_and(|shard| entry.leave(shard));
         if entry.receivers.is_empty() && sender.is_none() {
@@ -269,6 +288,10 @@ impl Director {
         if last && let Some(home) = sender.and_then(|s| self.endpoints.get(&s)).and_then(|e| e.home)
         {
             out.send(home, ShardCommand::RemoveRoute { source, shard });
+        }
+        // The sender's home hears that nobody asks for it by name any more.
+        if let Some(other) = other {
+            self.tell_receiver(other, source, out);
         }
     }
 
@@ -307,6 +330,9 @@ impl Director {
         out.send(home, ShardCommand::SetSources(id, e.sources.clone()));
         let (audio, video) = e.mute;
         out.send(home, ShardCommand::SetForceMute { endpoint: id, audio, video });
+        if e.dominant {
+            out.send(home, ShardCommand::SetDominant(id, true));
+        }
         out.send(home, ShardCommand::Select { endpoint: id, remote, local });
         if let Some(tap) = e.tap.clone() {
             out.send(home, ShardCommand::Tap(id, Some(tap)));
@@ -360,9 +386,12 @@ impl Director {
         let Some(home) = from.home else { return };
         let Some(spec) = from.sources.iter().find(|s| s.id == source) else { return };
         let cname = cname(sender.unwrap_or(receiver), &from.spec.label);
-        let info = SourceInfo { spec: spec.clone(), home, media: from.media.clone(), cname };
+        let conference = from.spec.conference;
+        let info =
+            SourceInfo { spec: spec.clone(), home, media: from.media.clone(), cname, conference };
         out.send(shard, ShardCommand::Subscribe { receiver, source: Arc::new(info), terms });
-        out.send(home, ShardCommand::AddRoute { source, shard });
+        let included = self.sources.get(&source).is_some_and(|s| s.included > 0);
+        out.send(home, ShardCommand::AddRoute { source, shard, included });
     }
 
     fn to_all(&self, command: &ShardCommand, out: &mut impl CommandSink) {
@@ -398,7 +427,8 @@ mod tests {
     const SOURCE: SourceId = SourceId(7);
 
     fn add(director: &mut Director, id: EndpointId, sent: &mut Sent) {
-        let spec = EndpointSpec { label: Arc::from("test"), audio_ssrc: 1, video_ssrc: 2 };
+        let spec =
+            EndpointSpec { label: Arc::from("test"), conference: 0, audio_ssrc: 1, video_ssrc: 2 };
         director.control(Control::AddEndpoint(id, spec), sent);
     }
 

@@ -1,12 +1,13 @@
-//! Entry points for fuzzing: peers of a shard.
+//! Entry points for fuzzing: peers of a shard, and what a receiver gets of a source.
 
 mod peer;
+mod projection;
 mod script;
 
-pub use self::peer::peer;
+pub use self::{peer::peer, projection::projection};
 
 /// A fuzz target: it panics when an invariant is broken.
 pub type Target = fn(&[u8]);
 
 /// Name and function of each fuzz target of this crate.
-pub const TARGETS: &[(&str, Target)] = &[("peer", peer)];
+pub const TARGETS: &[(&str, Target)] = &[("peer", peer), ("projection", projection)];

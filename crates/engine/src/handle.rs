@@ -39,6 +39,8 @@ pub enum Control {
         /// Drop video.
         video: bool,
     },
+    /// The endpoint is the dominant speaker of its conference, or is no more.
+    SetDominant(EndpointId, bool),
     /// The endpoint's packets are copied to there from now on, decrypted; `None`: no more.
     Tap(EndpointId, Option<Tap>),
     /// The receiver gets this source from now on (idempotent; new terms replace the old ones). The

@@ -14,6 +14,7 @@
 
 mod api;
 pub mod arena;
+mod audio;
 pub mod core;
 mod delay;
 pub mod dest;
@@ -55,6 +56,7 @@ mod tap;
 pub mod thread;
 
 pub use api::*;
+pub use audio::{AudioConfig, Loudest, RedPolicy, Redundancy, SilenceLimit};
 pub use delay::{BOUNDS_US, DelayHistogram};
 pub use handle::{Control, ControlSink, Engine, Recorder};
 pub use start::{EngineThreads, Running, start};

@@ -84,7 +84,7 @@ pub fn start(config: &EngineConfig) -> Result<Running, StartError> {
             bandwidth: config.bandwidth,
             allocation: config.allocation,
             keyframes: config.keyframes,
-            silence: config.silence,
+            audio: config.audio,
             seed: config.seed,
         };
         let (sender, commands) = command_lane(COMMANDS, waker.clone());

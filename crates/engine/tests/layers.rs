@@ -12,7 +12,7 @@ use rialto_engine::{
     BandwidthConfig,
     sim::{
         Weather, World, WorldConfig,
-        codec::{Mode, Problem, Rule},
+        codec::{Mode, Network, Problem, Rule},
     },
 };
 use rialto_media::{Codec, SourceId};
@@ -30,17 +30,31 @@ const SETTLE: Duration = Duration::from_secs(1);
 struct Expect {
     /// A receiver gets no layers but those that fit it. Without it: no encodings but those.
     layers: bool,
+    /// How many tenths of what is seen are as high as can be: where upper layers get lost on the way, lower
+    /// ones are seen.
+    fitting: u32,
     /// It may tell layers where only descriptors can be read.
     encrypted: bool,
     /// It begins with H.264's parameter sets.
     parameter_sets: bool,
+    /// It loses nothing of a keyframe whose packets overtake each other on their way to it.
+    overtaken: bool,
 }
 
 /// What the bridge does by now.
-const TODAY: Expect = Expect { layers: true, encrypted: true, parameter_sets: false };
+const TODAY: Expect =
+    Expect { layers: true, fitting: 9, encrypted: true, parameter_sets: true, overtaken: true };
+
+/// The same where networks lose packets.
+const LOSSY: Expect = Expect { fitting: 5, ..TODAY };
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Whether a mode is to be played: all are, unless `SIM_MODE` names one.
+fn chosen(mode: &str) -> bool {
+    std::env::var("SIM_MODE").map_or(true, |name| name == mode)
 }
 
 /// The seeds of this run.
@@ -52,7 +66,7 @@ fn seeds() -> Range<u64> {
 }
 
 fn length() -> Duration {
-    Duration::from_secs(number("SIM_SECONDS").unwrap_or(20))
+    Duration::from_secs(number("SIM_SECONDS").unwrap_or(10))
 }
 
 /// A call of one who sends.
@@ -110,34 +124,42 @@ impl Call {
                 assert!(all.is_empty(), "{name}, receiver {receiver}:\n{}", all.join("\n"));
             };
             let wire = self.world.wire(receiver, self.source).expect("something was sent");
-            let mut problems = wire.judge(&self.world.network(self.source));
-            problems.retain(|p| expect.parameter_sets || !self.h264 || p.rule != Rule::Torn);
+            let mut problems = wire.judge(&Network {
+                overtaken: !expect.overtaken,
+                until: self.world.elapsed().saturating_sub(TAIL),
+                ..self.world.network(self.source)
+            });
+            let headless = self.h264 && !expect.parameter_sets;
+            problems.retain(|p| !(headless && matches!(p.rule, Rule::Torn | Rule::Descriptor)));
             fail(problems);
             let screen = self.world.clients[receiver].incoming[&self.source].screen.as_ref();
             let screen = screen.expect("a source with layers");
             fail(screen.compare(wire));
-            assert!(screen.packets() > 500, "{name}: {}", screen.packets());
+            assert!(screen.packets() > 200, "{name}: {}", screen.packets());
             if expect.layers {
-                self.judge_heights(name, receiver);
+                self.judge_heights(name, receiver, expect);
             }
         }
     }
 
     /// Of what a receiver sees, all is as high as it asked for, soon after it did.
-    fn judge_heights(&self, name: &str, receiver: usize) {
+    fn judge_heights(&self, name: &str, receiver: usize, expect: Expect) {
         let end = self.world.elapsed().saturating_sub(TAIL);
         let wishes = &self.wishes[receiver - 1];
         let ends = wishes.iter().skip(1).map(|(at, _)| *at).chain([end]);
         let screen = self.world.clients[receiver].incoming[&self.source].screen.as_ref();
         for ((at, wish), until) in wishes.iter().zip(ends) {
             let window = (*at + SETTLE).max(HEAD)..until.min(end);
+            if window.end < window.start + SETTLE {
+                continue;
+            }
             let most = wish.unwrap_or(u16::MAX);
             let fits = self.heights.iter().rfind(|h| **h <= most).unwrap_or(&self.heights[0]);
             let heights = screen.map(|s| s.heights(&window)).unwrap_or_default();
             let all: u32 = heights.values().sum();
             let fitting = heights.get(fits).copied().unwrap_or_default();
             assert!(
-                heights.keys().all(|height| height <= fits) && fitting * 10 >= all * 9,
+                heights.keys().all(|height| height <= fits) && fitting * 10 >= all * expect.fitting,
                 "{name}, receiver {receiver} asked for {wish:?} at {at:?} and sees {heights:?} in {window:?}"
             );
         }
@@ -155,7 +177,7 @@ impl Call {
 fn modes(expect: Expect) -> impl Iterator<Item = Mode> {
     Mode::ALL
         .into_iter()
-        .filter(|m| std::env::var("MODE").map_or(true, |n| m.name == n))
+        .filter(|mode| chosen(mode.name))
         .filter(move |mode| expect.encrypted || !mode.encrypted)
 }
 
@@ -183,12 +205,14 @@ fn receivers_get_what_they_ask_for_on_fine_networks() {
 
 #[test]
 fn what_is_lost_on_the_way_to_receivers_changes_nothing() {
-    play((Weather::FINE, Weather::FOUL), 1, TODAY, Duration::from_millis(1_000));
+    play((Weather::FINE, Weather::FOUL), 1, LOSSY, Duration::from_secs(1));
 }
 
 #[test]
 fn what_is_lost_on_the_way_to_the_bridge_is_all_that_is_missing() {
-    play((Weather::FOUL, Weather::FOUL), 2, TODAY, Duration::from_millis(2_000));
+    // A keyframe whose packets overtake one another may have to be asked for again, and again.
+    let expect = Expect { layers: false, ..LOSSY };
+    play((Weather::FOUL, Weather::FOUL), 2, expect, Duration::from_secs(2));
 }
 
 /// The sender drops layers and takes them up again, and goes over to other codecs.
@@ -207,6 +231,7 @@ fn senders_may_change_their_minds() {
                 call.run(Duration::from_secs(2));
             }
         }
-        call.judge(&name, TODAY);
+        // How high it is, the sender decides.
+        call.judge(&name, Expect { layers: false, ..TODAY });
     }
 }

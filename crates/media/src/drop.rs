@@ -58,11 +58,15 @@ pub enum Drop {
     Late,
     /// A retransmission of what was sent before the newest keyframe.
     Moot,
+    /// Redundant audio (RFC 2198) that cannot be read, for a receiver who is to have the plain audio in it.
+    MalformedRed,
+    /// Audio of a sender who is not among the loudest.
+    NotLoudest,
 }
 
 impl Drop {
     /// Number of reasons.
-    pub const COUNT: usize = 27;
+    pub const COUNT: usize = 29;
 
     /// All reasons with their metric labels.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -93,6 +97,8 @@ impl Drop {
         (Self::FeedbackFull, "feedback_full"),
         (Self::Late, "late"),
         (Self::Moot, "moot"),
+        (Self::MalformedRed, "malformed_red"),
+        (Self::NotLoudest, "not_loudest"),
     ];
 }
 

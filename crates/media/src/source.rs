@@ -69,4 +69,6 @@ pub struct Terms {
     /// Encodings that are higher than this many pixels are not for it, while a lower one arrives;
     /// `None`: any is.
     pub max_height: Option<u16>,
+    /// Audio that it asked for by name: it gets that even when only the loudest of others are forwarded.
+    pub included: bool,
 }

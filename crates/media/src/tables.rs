@@ -147,13 +147,17 @@ pub fn video_codec(codec: Codec) -> Option<VideoCodec> {
 pub struct PtMap {
     media: [u8; PAYLOAD_TYPES],
     rtx: [u8; PAYLOAD_TYPES],
+    /// The receiver's redundant audio that can hold a sender's audio.
+    red: [u8; PAYLOAD_TYPES],
+    renumbers: bool,
 }
 
 impl PtMap {
     /// Matches by codec, clock rate and profile. What a receiver has no equal of, it cannot be expected
     /// to decode.
     pub fn new(from: &MediaParams, to: &MediaParams) -> Self {
-        let mut map = Self { media: [NONE; PAYLOAD_TYPES], rtx: [NONE; PAYLOAD_TYPES] };
+        let none = [NONE; PAYLOAD_TYPES];
+        let mut map = Self { media: none, rtx: none, red: none, renumbers: false };
         for pt in &from.payload_types {
             let Some(out) = counterpart(pt, to) else { continue };
             let at = usize::from(pt.pt);
@@ -164,8 +168,31 @@ impl PtMap {
             if let (Some(place), Some(rtx)) = (map.rtx.get_mut(at), rtx) {
                 *place = rtx.pt;
             }
+            if pt.codec == Codec::Opus {
+                map.renumbers |= out.pt != pt.pt;
+                let red = to.payload_types.iter().find(|p| {
+                    (p.codec, p.media, p.clock_rate) == (Codec::Red, pt.media, pt.clock_rate)
+                });
+                if let (Some(place), Some(red)) = (map.red.get_mut(at), red) {
+                    *place = red.pt;
+                }
+            }
         }
         map
+    }
+
+    /// The receiver's payload type of redundant audio (RFC 2198) that can hold what has the sender's payload
+    /// type; only Opus is made redundant.
+    #[inline]
+    pub fn red(&self, pt: u8) -> Option<u8> {
+        self.red.get(usize::from(pt)).copied().filter(|pt| *pt != NONE)
+    }
+
+    /// Whether sender and receiver number Opus differently, so that the blocks of redundant audio are to be
+    /// named anew.
+    #[inline]
+    pub fn renumbers(&self) -> bool {
+        self.renumbers
     }
 
     /// The receiver's payload type.
@@ -235,6 +262,29 @@ mod tests {
         assert_eq!(map.rtx(107), None);
         assert_eq!(map.media(96), None, "RTX is made anew for each receiver");
         assert_eq!(map.media(1), None);
+    }
+
+    #[test]
+    fn redundant_audio_holds_what_the_receiver_decodes() {
+        let audio = |number, codec| PayloadType {
+            media: MediaType::Audio,
+            clock_rate: 48_000,
+            ..pt(number, codec, "")
+        };
+        let of = |types: &[PayloadType]| MediaParams {
+            payload_types: types.to_vec(),
+            ..MediaParams::default()
+        };
+        let from = of(&[audio(111, Codec::Opus), audio(63, Codec::Red)]);
+        let plain = PtMap::new(&from, &of(&[audio(111, Codec::Opus)]));
+        assert_eq!((plain.media(63), plain.red(111), plain.renumbers()), (None, None, false));
+        let other = PtMap::new(&from, &of(&[audio(96, Codec::Opus), audio(97, Codec::Red)]));
+        assert_eq!(
+            (other.media(63), other.red(111), other.renumbers()),
+            (Some(97), Some(97), true)
+        );
+        let video = of(&[audio(111, Codec::Opus), pt(63, Codec::Red, "")]);
+        assert_eq!(PtMap::new(&from, &video).red(111), None, "that of video is another");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use crate::{
     ExtWriter, ExtensionBlock, Kind, RtpHeader,
-    codec::{self, FrameLayers, Targets, VideoCodec, dd::DependencyReader, read, vp8, vp9},
+    codec::{self, FrameLayers, Targets, VideoCodec, dd::DependencyReader, read, red, vp8, vp9},
     demux, ext,
     rtcp::{Rtcp, RtcpPackets},
     rtx,
@@ -25,6 +25,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("demux", demultiplex),
     ("ext", extensions),
     ("h264", h264),
+    ("red", redundant_audio),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("vp8", vp8),
@@ -112,6 +113,20 @@ fn hold(layers: FrameLayers) {
     if layers.independent {
         assert_eq!(layers.needs, Targets::ALL);
     }
+}
+
+/// Blocks of redundant audio lie in the payload one behind the other, and read the same when they are
+/// written again.
+pub fn redundant_audio(data: &[u8]) {
+    let blocks: Vec<_> = red::blocks(data).collect();
+    let Some(found) = red::primary(data, |_| true) else { return assert!(blocks.is_empty()) };
+    assert_eq!(blocks.len(), found.earlier + 1);
+    assert!(blocks.len() <= red::MAX_BLOCKS && found.start < data.len());
+    let mut again = vec![0; data.len()];
+    assert_eq!(red::write(&mut again, &blocks), Some(data.len()));
+    assert_eq!(again, data);
+    assert!(red::renumber(&mut again, |_| Some(1)));
+    assert!(red::blocks(&again).zip(&blocks).all(|(a, b)| a.payload_type == 1 && a.data == b.data));
 }
 
 /// Reads a payload, and returns the layers of its frame.

@@ -381,6 +381,47 @@ async fn what_nobody_wants_is_not_forwarded() {
     assert_eq!(changes(&rig, 2), (vec![5], vec![]));
 }
 
+/// Which audio a receiver gets anew, and whether it asked for that by name.
+fn audio_terms(rig: &Rig, receiver: u32) -> Vec<(u32, bool)> {
+    let told = rig.told().into_iter().filter_map(|control| match control {
+        Control::Subscribe { receiver: EndpointId(id), source, terms } if id == receiver => {
+            Some((source.0, terms.included))
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn audio_that_is_asked_for_by_name_is_known_to_be() {
+    let (rig, bob) = two_senders().await;
+    let subscribe = |fields: &str| {
+        bob.received(&format!(r#"{{"colibriClass":"ReceiverAudioSubscription",{fields}}}"#));
+    };
+    subscribe(r#""all":true,"include":["alice-a0","nobody-a0"]"#);
+    assert_eq!(audio_terms(&rig, 2), [(1, true)]);
+    subscribe(r#""include":["carol-a0"],"exclude":["alice-a0"]"#);
+    assert_eq!(audio_terms(&rig, 2), [(3, true)]);
+    subscribe(r#""all":true,"include":["carol-a0"],"exclude":["carol-a0"]"#);
+    assert_eq!(changes(&rig, 2), (vec![1], vec![3]), "excluded is more than included");
+    subscribe(r#""mode":"None""#);
+    assert_eq!(changes(&rig, 2), (vec![], vec![1]));
+    subscribe(r#""mode":"Include","list":["nobody-a0"]"#);
+    assert_eq!(changes(&rig, 2), (vec![], vec![]), "to nobody");
+    // What is not read changes nothing, and is counted.
+    let before = dropped(&rig, Dropped::Malformed);
+    let many: Vec<String> = (0..2_000).map(|name| format!("{name}-a0")).collect();
+    subscribe(&format!(r#""all":true,"exclude":{}"#, json!(many)));
+    assert_eq!(dropped(&rig, Dropped::Malformed), before + 1);
+    assert_eq!(changes(&rig, 2), (vec![], vec![]));
+    assert_eq!(wishes(&rig, "bob")["audio"]["include"], json!(["nobody-a0"]));
+    // Who comes later is as it was said before.
+    subscribe(r#""include":["dave-a0"]"#);
+    rig.join(MEETING, "dave").await.unwrap();
+    rig.ask(&sources(MEETING, "dave", 300)).await.unwrap();
+    assert_eq!(audio_terms(&rig, 2), [(5, true), (6, false)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn last_n_takes_the_named_first_and_then_those_who_came_first() {
     let (rig, bob) = two_senders().await;

@@ -233,12 +233,21 @@ async fn who_speaks_is_announced() {
         previous: previous.iter().map(ToString::to_string).collect(),
     };
     assert_eq!(heard(&mut events).await, [speaks("alice", &[]), speaks("bob", &["alice"])]);
+    let dominant = |rig: &Rig| -> Vec<(EndpointId, bool)> {
+        let told = rig.told().into_iter().filter_map(|control| match control {
+            Control::SetDominant(endpoint, speaks) => Some((endpoint, speaks)),
+            _ => None,
+        });
+        told.collect()
+    };
+    assert_eq!(dominant(&rig), [(ALICE, true), (ALICE, false), (BOB, true)], "the engine hears it");
     let activity = rig.bridge.speech_activity(M).unwrap();
     assert_eq!(activity["dominantEndpoint"], "bob");
     assert_eq!(activity["endpointsBySpeechActivity"], json!(["bob", "alice"]));
     let leaves = json!({ "meeting-id": M, "endpoints": [{ "id": "bob", "expire": true }] });
     rig.ask(&leaves).await.unwrap();
     assert_eq!(heard(&mut events).await.last(), Some(&speaks("alice", &[])));
+    assert_eq!(dominant(&rig), [(BOB, false), (ALICE, true)]);
     assert_eq!(rig.bridge.stats().total_dominant_speaker_changes, 2);
     rig.bridge.expire_all();
     assert_eq!(rig.bridge.stats().total_dominant_speaker_changes, 2, "of the gone too");

@@ -77,6 +77,19 @@ fn audio_is_subscribed_in_two_ways() {
 }
 
 #[test]
+fn the_names_of_an_audio_subscription_are_bounded() {
+    let message = |field: &str, names: usize| {
+        let names: Vec<String> = (0..names).map(|name| format!("n{name}")).collect();
+        json!({ "colibriClass": "ReceiverAudioSubscription", "mode": null, field: names })
+            .to_string()
+    };
+    for field in ["include", "exclude", "list"] {
+        ok(&message(field, MAX_AUDIO_NAMES));
+        assert_eq!(refused(&message(field, MAX_AUDIO_NAMES + 1)), MessageError::Field(field));
+    }
+}
+
+#[test]
 fn what_clients_tell_each_other_is_kept_and_from_is_not_theirs() {
     let text = r#"{"colibriClass":"EndpointMessage","to":"bbbb2222","from":"mallory",
         "msgPayload":{"type":"hi","n":1},"z":[1,{"a":null}],"b":1.5}"#;

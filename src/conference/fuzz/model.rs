@@ -48,6 +48,9 @@ impl Model {
             | Control::SetAllocation { receiver: id, .. } => {
                 assert!(self.endpoints.contains_key(id), "{id:?} is not there");
             }
+            Control::SetDominant(id, speaks) => {
+                assert!(!speaks || self.endpoints.contains_key(id), "{id:?} is not there");
+            }
             other => panic!("not for a conference to say: {other:?}"),
         }
     }

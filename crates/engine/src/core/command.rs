@@ -45,6 +45,8 @@ pub enum ShardCommand {
         video: bool,
     },
     /// To the home shard.
+    SetDominant(EndpointId, bool),
+    /// To the home shard.
     Tap(EndpointId, Option<Tap>),
     /// To the home shard.
     Select {
@@ -65,6 +67,8 @@ pub enum ShardCommand {
         source: SourceId,
         /// The receivers' shard.
         shard: ShardId,
+        /// Some receiver asked for it by name.
+        included: bool,
     },
     /// To the sender's home: it has none any more.
     RemoveRoute {

@@ -19,7 +19,12 @@ fn core() -> Core {
 }
 
 fn spec(id: u32) -> EndpointSpec {
-    EndpointSpec { label: Arc::from("test"), audio_ssrc: 2 * id, video_ssrc: 2 * id + 1 }
+    EndpointSpec {
+        label: Arc::from("test"),
+        conference: 0,
+        audio_ssrc: 2 * id,
+        video_ssrc: 2 * id + 1,
+    }
 }
 
 fn source(id: u32, encodings: u32) -> SourceSpec {
@@ -35,7 +40,7 @@ fn source(id: u32, encodings: u32) -> SourceSpec {
 fn subscribe(receiver: u32, source_id: u32, encodings: u32) -> ShardCommand {
     let spec = source(source_id, encodings);
     let (home, media, cname) = (ShardId(0), Arc::default(), Arc::from("test"));
-    let info = SourceInfo { spec, home, media, cname };
+    let info = SourceInfo { spec, home, media, cname, conference: 0 };
     let terms = Terms::default();
     ShardCommand::Subscribe { receiver: EndpointId(receiver), source: Arc::new(info), terms }
 }

@@ -175,7 +175,10 @@ impl Core {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Some((_, s)) = e.receiver.stream_by_ssrc(block.ssrc) else { return };
         s.fraction_lost = block.fraction_lost;
-        let last_sr = s.last_sr;
+        let (last_sr, audio) = (s.last_sr, !s.is_video());
+        if audio {
+            e.receiver.audio_losses.on_report(now, block.fraction_lost);
+        }
         if let Some(link) = e.receiver.link.as_mut() {
             link.estimator.on_receiver_report(now, block.fraction_lost, None);
             link.follow();

@@ -83,6 +83,7 @@ impl Core {
             drops: &mut self.drops,
             totals: &mut self.totals,
             paced: &mut self.pacing,
+            redundancy: self.config.audio.redundancy,
             scratch: &mut self.scratch,
             clock,
             out,

@@ -11,13 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use rialto_media::Drop;
-use rialto_media::{EndpointId, ShardId, TransportDatagram, TransportEvent};
+use rialto_media::{EndpointId, MediaType, ShardId, SourceId, TransportDatagram, TransportEvent};
 use rialto_rtp::{self as rtp, header::Kind};
 
 use super::{Bound, Core, Event, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
 use crate::{
     ShardTotals,
-    ingress::{Accepted, PacketMeta},
+    ingress::{Accepted, Gate, PacketMeta},
     slots::{EndpointSlot, FeedSlot, SourceSlot},
 };
 
@@ -127,6 +127,7 @@ impl Core {
                 if slot.is_none() {
                     self.send_peer(from, PeerItem::Wanted { source, wanted: 0 }, &[]);
                 }
+                self.hear(slot, source, &meta);
                 self.feed(slot, encoding, meta, bytes);
             }
             PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
@@ -162,11 +163,15 @@ impl Core {
             now: self.now,
             since_epoch: self.now.saturating_duration_since(self.epoch),
             tables: &e.media.tables,
-            silence: self.config.silence,
+            silence: self.config.audio.silence,
             rtt: e.receiver.round_trip(),
         };
         let wire_len = bytes.len() as u64;
-        match e.sender.on_rtp(&cx, bytes) {
+        let rules = self.config.audio.loudest;
+        let conference = e.spec.conference;
+        let voices = rules.only.then(|| self.voices.entry(conference).or_default());
+        let gate = Gate { rules, voices };
+        match e.sender.on_rtp(&cx, gate, bytes) {
             Ok(accepted) => {
                 e.last_received = Some(self.now);
                 self.totals.rtp_received += 1;
@@ -183,6 +188,19 @@ impl Core {
         }
     }
 
+    /// Another shard forwards a packet of audio: it is among the loudest there.
+    fn hear(&mut self, slot: Option<FeedSlot>, source: SourceId, meta: &PacketMeta) {
+        let rules = self.config.audio.loudest;
+        if !rules.only || meta.audio.energy == 0 || meta.audio.included_only {
+            return;
+        }
+        let feed = slot.and_then(|slot| self.feeds.get(slot));
+        if let Some(feed) = feed.filter(|feed| feed.info.spec.media == MediaType::Audio) {
+            let voices = self.voices.entry(feed.info.conference).or_default();
+            voices.told(&rules, source, meta.audio.energy, self.now);
+        }
+    }
+
     /// Gives a packet to every shard whose receivers need its encoding.
     fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, bytes: &mut [u8]) {
         let Accepted { id, encoding, meta, .. } = *accepted;
@@ -190,8 +208,8 @@ impl Core {
         if accepted.changed {
             self.tell_active_to_all(slot, accepted.source);
         }
-        if accepted.silent {
-            return self.drops.count(Drop::Silence);
+        if let Some(reason) = accepted.ends {
+            return self.drops.count(reason);
         }
         let bit = 1u8 << encoding;
         let own = self.config.shard;
@@ -312,7 +330,9 @@ mod tests {
         let ended = world.cores[0].drops.get(Drop::Silence);
         assert!((100..=150).contains(&ended), "all but three of each second: {ended}");
         let got = &world.clients[1].incoming[&audio].got;
-        assert_eq!(got.len() as u64, totals.rtp_received - ended, "what ends here was received");
+        assert_eq!(got.len() as u64, totals.rtp_received, "what ends here is not opened");
+        let sent = world.clients[0].tracks[0].made.len() as u64;
+        assert!(sent - (got.len() as u64 + ended) <= 1, "one is on its way");
         let (first, last) = (*got.keys().next().unwrap(), *got.keys().last().unwrap());
         assert_eq!(last - first + 1, got.len() as u64, "no gap");
         world.clients[1].incoming[&audio].check();

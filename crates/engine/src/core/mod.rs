@@ -51,12 +51,13 @@ pub use peer::{PeerBatch, PeerBatches, PeerItem};
 
 use super::{
     api::{AllocationConfig, BandwidthConfig, MediaEvent, ShardTotals, Waiting, Wish},
+    audio::AudioConfig,
     delay::DelayHistogram,
     slots::{EndpointSlot, FeedSlot, OutStreamSlot, SourceSlot},
 };
 use crate::{
     egress::{Feed, allocation::Allocator, receiver::poll::Scratch},
-    ingress::{keyframe::KeyframeLimits, rate::StepClock, silence::SilenceLimit},
+    ingress::{Voices, keyframe::KeyframeLimits, rate::StepClock},
 };
 
 /// Largest datagram that is taken or made; what a path without fragments carries.
@@ -95,8 +96,8 @@ pub struct CoreConfig {
     pub allocation: AllocationConfig,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
-    /// How much silence is forwarded.
-    pub silence: SilenceLimit,
+    /// How audio is forwarded.
+    pub audio: AudioConfig,
     /// Seed of random choices.
     pub seed: u64,
 }
@@ -132,6 +133,8 @@ pub struct Core {
     endpoint_slots: FxHashMap<EndpointId, EndpointSlot>,
     feeds: SlotMap<FeedSlot, Feed>,
     feed_slots: FxHashMap<SourceId, FeedSlot>,
+    /// The voices of each conference, where only the loudest are forwarded.
+    voices: FxHashMap<u64, Voices>,
     /// The home endpoint of a source, on its sender's shard.
     source_homes: FxHashMap<SourceId, EndpointSlot>,
     /// Sources with packets that have not been offered yet; some may be gone.
@@ -202,6 +205,7 @@ impl Core {
             endpoint_slots: FxHashMap::default(),
             feeds: SlotMap::default(),
             feed_slots: FxHashMap::default(),
+            voices: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
             to_allocate: VecDeque::new(),

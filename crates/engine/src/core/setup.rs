@@ -55,6 +55,11 @@ impl Core {
                     e.sender.mute = (audio, video);
                 }
             }
+            ShardCommand::SetDominant(id, dominant) => {
+                if let Some(e) = self.endpoint_mut(id) {
+                    e.sender.dominant = dominant;
+                }
+            }
             ShardCommand::Tap(id, tap) => {
                 if let Some(e) = self.endpoint_mut(id) {
                     e.tap = tap;
@@ -65,7 +70,9 @@ impl Core {
             }
             ShardCommand::SetKeys(id, keys) => self.set_keys(id, &keys),
             ShardCommand::SetRtt(id, rtt) => self.set_rtt(id, rtt),
-            ShardCommand::AddRoute { source, shard } => self.add_route(source, shard),
+            ShardCommand::AddRoute { source, shard, included } => {
+                self.add_route(source, shard, included);
+            }
             ShardCommand::RemoveRoute { source, shard } => {
                 if let Some(s) = self.home_source(source) {
                     s.routes.retain(|(to, _)| *to != shard);
@@ -280,8 +287,9 @@ impl Core {
         }
     }
 
-    fn add_route(&mut self, source: SourceId, shard: ShardId) {
+    fn add_route(&mut self, source: SourceId, shard: ShardId, included: bool) {
         let Some(s) = self.home_source(source) else { return };
+        s.included = included;
         if !s.routes.iter().any(|(to, _)| *to == shard) {
             let only = s.spec.encodings.len() == 1;
             s.routes.push((shard, EncodingMask::from(only)));

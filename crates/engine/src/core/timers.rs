@@ -34,6 +34,8 @@ impl Core {
         if self.survey.is_none() && self.now >= self.next_snapshot {
             self.next_snapshot = self.now + SNAPSHOT_INTERVAL;
             self.repeat_to_peers();
+            let (rules, now) = (self.config.audio.loudest, self.now);
+            self.voices.retain(|_, voices| voices.expire(&rules, now));
             self.begin_snapshot();
         }
         if let Some(snapshot) = self.continue_snapshot() {

@@ -15,4 +15,6 @@ pub struct SourceInfo {
     pub media: Arc<MediaParams>,
     /// The sender's CNAME until it gives one itself: the same for all of its sources.
     pub cname: Arc<str>,
+    /// The sender's conference.
+    pub conference: u64,
 }

@@ -5,7 +5,7 @@ use rialto_media::{Extension, PtInfo, Tables, passes_on, video_codec};
 use rialto_rtp::{
     self as rtp, RtpHeader,
     codec::{
-        self, MAX_SPATIAL, Resolution,
+        self, FrameLayers, MAX_SPATIAL, Resolution, VideoCodec,
         dd::{DependencyFrame, DependencyReader},
     },
 };
@@ -62,6 +62,7 @@ impl Extensions<'_> {
                 Extension::AudioLevel => {
                     if let Some(l) = rtp::ext::audio_level(e.data) {
                         told.loudness = Some(l.level);
+                        meta.audio.voice = l.voice;
                         level.record(l.level);
                     }
                 }
@@ -103,10 +104,11 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
     }
     if let Some(frame) = &told.dependencies {
         meta.keyframes_known = true;
-        if let Some(layers) = frame.layers {
-            // What is encrypted may look like anything.
+        if frame.layers.is_some() || codec == Some(VideoCodec::Av1) {
+            // What is encrypted may look like anything. AV1 comes with its structure, sooner or later.
             meta.keyframe = false;
-            (meta.end, meta.layers) = (frame.end, layers);
+            meta.end = frame.end;
+            meta.layers = frame.layers.unwrap_or(FrameLayers::DELTA);
         }
         meta.keyframe |= frame.keyframe;
         shown.heights = frame.heights.or(shown.heights);

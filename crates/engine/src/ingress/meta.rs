@@ -3,6 +3,8 @@
 use rialto_media::Extension;
 use rialto_rtp::codec::{FrameLayers, RunningNumbers};
 
+use super::AudioMeta;
+
 /// Header-extension elements of a packet that may go on to receivers; the rest ends at the bridge.
 pub const MAX_KEPT_EXTENSIONS: usize = 4;
 
@@ -55,6 +57,8 @@ pub struct PacketMeta {
     pub numbers: RunningNumbers,
     /// The frame number of the dependency descriptor, if there is one.
     pub frame_number: Option<u16>,
+    /// What is particular to audio.
+    pub audio: AudioMeta,
     /// Extensions to pass on.
     pub extensions: [Option<KeptExtension>; MAX_KEPT_EXTENSIONS],
 }

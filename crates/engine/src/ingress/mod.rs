@@ -1,5 +1,6 @@
 //! Per sender: receive state, NACK, TWCC feedback, keyframe requests, audio level.
 
+mod audio;
 mod frames;
 
 mod inspect;
@@ -16,7 +17,9 @@ mod sender;
 pub mod silence;
 mod stats;
 pub mod twcc;
+mod voices;
 
+pub use audio::{AudioMeta, Gate, Red};
 pub use level::LoudestLevel;
 pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta};
 pub use seen::SeenWindow;
@@ -24,3 +27,4 @@ pub use sender::{
     Accepted, Context, LocalSource, MAX_CNAME, Sender, Stream, cname_text, drop_reason,
 };
 pub use stats::{Report, StreamStats};
+pub use voices::Voices;

@@ -29,6 +29,8 @@ pub(crate) struct ForwardNumbers {
     interrupted: bool,
     /// No packet has gone on since.
     resumes: bool,
+    /// Packets that ended here unopened since the last that was seen: their numbers are given away.
+    passed: u32,
 }
 
 impl ForwardNumbers {
@@ -45,6 +47,9 @@ impl ForwardNumbers {
             self.resume_at(index);
         }
         let late = index < self.next;
+        if !late && self.passed_over(index) {
+            self.from = index;
+        }
         self.next = self.next.max(index.saturating_add(1));
         if index < self.from {
             return None;
@@ -59,6 +64,29 @@ impl ForwardNumbers {
         }
         let number = index.wrapping_add(self.shift);
         Some(Forwarded { number, resumes: std::mem::take(&mut self.resumes) })
+    }
+
+    /// A packet ends here that was not opened, ahead of all that were seen. What it says may be forged: at
+    /// most it hides a loss.
+    #[inline]
+    pub(crate) fn pass(&mut self) {
+        self.passed = self.passed.saturating_add(1);
+    }
+
+    /// Whether silence that comes now ends here.
+    #[inline]
+    pub(crate) fn ends_silence(&self, limit: SilenceLimit) -> bool {
+        self.silence.is_over(limit)
+    }
+
+    /// Gives away the numbers of packets before this one that ended here unopened. Returns whether there
+    /// were any.
+    #[inline]
+    fn passed_over(&mut self, index: u64) -> bool {
+        let passed = u64::from(std::mem::take(&mut self.passed));
+        let gap = index.saturating_sub(self.next).min(passed);
+        self.shift = self.shift.wrapping_sub(gap);
+        gap > 0
     }
 
     /// Packets of the stream end here, or its indices begin anew: numbers continue with the next one
@@ -78,7 +106,7 @@ impl ForwardNumbers {
         let number = self.next.wrapping_add(self.shift);
         self.shift = number.wrapping_sub(index);
         (self.from, self.next) = (index, index);
-        (self.interrupted, self.resumes) = (false, true);
+        (self.interrupted, self.resumes, self.passed) = (false, true, 0);
     }
 }
 
@@ -126,6 +154,23 @@ mod tests {
     fn what_silence_overtook_ends_here() {
         let packets = [(1, 127), (2, 127), (3, 127), (5, 127), (4, 30), (6, 30)];
         assert_eq!(pass_all(&packets, LIMIT), [(1, 1), (2, 2), (3, 3), (6, 5)]);
+    }
+
+    #[test]
+    fn what_ended_unopened_leaves_no_gap_and_a_loss_among_it_does() {
+        let mut numbers = ForwardNumbers::default();
+        let give = |numbers: &mut ForwardNumbers, index| {
+            numbers.give(index, Some(30), LIMIT).map(|f| (f.number, f.resumes))
+        };
+        assert_eq!(give(&mut numbers, 100), Some((100, false)));
+        (0..70_000).for_each(|_| numbers.pass());
+        assert_eq!(give(&mut numbers, 70_101), Some((101, false)));
+        assert_eq!(give(&mut numbers, 70_050), None, "it is older");
+        (0..3).for_each(|_| numbers.pass());
+        assert_eq!(give(&mut numbers, 70_107), Some((104, false)), "two of five were lost");
+        numbers.pass();
+        assert_eq!(give(&mut numbers, 70_108), Some((105, false)), "it came twice");
+        assert_eq!(give(&mut numbers, 70_110), Some((107, false)));
     }
 
     #[test]

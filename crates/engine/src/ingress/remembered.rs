@@ -68,7 +68,10 @@ mod tests {
     use rialto_srtp::{Profile, RxContext, TxContext};
 
     use super::MAX_REMEMBERED;
-    use crate::ingress::{Context, Sender, silence::SilenceLimit};
+    use crate::{
+        Loudest,
+        ingress::{Context, Gate, Sender, silence::SilenceLimit},
+    };
 
     const VP8: u8 = 100;
     const RTX: u8 = 101;
@@ -131,7 +134,8 @@ mod tests {
             let (now, since_epoch) = (self.epoch, Duration::ZERO);
             let cx =
                 Context { now, since_epoch, tables: &self.tables, silence, rtt: Duration::ZERO };
-            self.sender.on_rtp(&cx, &mut bytes[..len]).err()
+            let gate = Gate { rules: Loudest::default(), voices: None };
+            self.sender.on_rtp(&cx, gate, &mut bytes[..len]).err()
         }
 
         /// Comes to this index in leaps that a network could make.

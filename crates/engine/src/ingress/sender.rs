@@ -5,7 +5,10 @@
     reason = "counters of 64 bits, and lengths of one datagram"
 )]
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use rialto_media::{
     Codec, Drop, EncodingSpec, HashKey, KeyedMap, MAX_ENCODINGS, MediaType, PtInfo, ShardId,
@@ -20,6 +23,8 @@ use rialto_srtp::{RxContext, RxStream, SrtpError};
 use slotmap::SlotMap;
 
 use super::{
+    Red,
+    audio::{Gate, Unopened, Verdict},
     frames::FrameClock,
     inspect::{self, Shown, Told},
     keyframe::EncodingRequests,
@@ -94,6 +99,8 @@ pub struct Stream {
     dependencies: DependencyReader,
     /// Its highest spatial layer, as far as its descriptors tell.
     top: u8,
+    /// Timestamp of the last packet that nobody wanted.
+    passed: Option<u32>,
     /// Clock of the last packet's payload type.
     pub clock_rate: u32,
     numbers: ForwardNumbers,
@@ -122,6 +129,7 @@ impl Stream {
             layers: None,
             dependencies: DependencyReader::default(),
             top: MAX_SPATIAL - 1,
+            passed: None,
             clock_rate: 90_000,
             numbers: ForwardNumbers::default(),
         }
@@ -136,6 +144,65 @@ impl Stream {
             meta.resumes = forwarded.resumes;
         }
         forwarded.is_some()
+    }
+
+    /// The rest of a frame whose first packets ended here, as nobody wanted them yet, is no keyframe to
+    /// begin with: H.264's parameter sets come before it.
+    fn mark_passed(&mut self, wanted: bool, meta: &mut PacketMeta) {
+        if !wanted {
+            self.passed = Some(meta.timestamp);
+        } else if self.passed == Some(meta.timestamp) {
+            meta.keyframe = false;
+        }
+    }
+
+    /// A packet of audio before it is opened, and what is known of it.
+    #[inline]
+    fn unopened<'a>(
+        &self,
+        cx: &Context<'a>,
+        header: &'a RtpHeader,
+        packet: &'a [u8],
+        source: &LocalSource,
+        dominant: bool,
+    ) -> Unopened<'a> {
+        Unopened {
+            now: cx.now,
+            tables: cx.tables,
+            header,
+            packet,
+            source: source.spec.id,
+            wanted: source.wanted() != 0,
+            included: source.included,
+            dominant,
+            silent: self.numbers.ends_silence(cx.silence),
+            heard: self.last_packet,
+        }
+    }
+
+    /// An opened packet is numbered, or ends here. Returns why it does; the error: nothing of it counts.
+    #[inline]
+    fn settle(
+        &mut self,
+        cx: &Context<'_>,
+        gate: &mut Gate<'_>,
+        verdict: Verdict,
+        (source, level): (SourceId, Option<u8>),
+        meta: &mut PacketMeta,
+    ) -> Result<Option<Drop>, Drop> {
+        if let Verdict::Listen(reason) = verdict {
+            self.numbers.pass();
+            gate.overhear(cx.now, source, level);
+            return Ok(Some(reason));
+        }
+        if !self.number(meta, level, cx.silence) {
+            return if self.is_video { Err(Drop::Replayed) } else { Ok(Some(Drop::Silence)) };
+        }
+        meta.audio.included_only = verdict == Verdict::ForwardToIncluding;
+        if verdict == Verdict::Forward && !self.is_video {
+            meta.audio.energy = gate.hear(cx.now, source, level);
+        }
+        Ok(None)
     }
 
     /// Takes what a packet shows of its codec. Returns the size of its frames if it tells one, and whether
@@ -180,7 +247,6 @@ impl Stream {
 
     /// Takes a packet that ends here and whose content does not matter. It is opened only when that is
     /// needed to keep the roll-over counter known.
-    #[cold]
     fn pass_over(
         &mut self,
         rx: Option<&RxContext>,
@@ -189,6 +255,13 @@ impl Stream {
         reason: Drop,
     ) -> Drop {
         let muted = reason == Drop::ForceMuted;
+        // By its header alone it is not to be heard.
+        let unheard = matches!(reason, Drop::Silence | Drop::NotLoudest | Drop::Unwanted);
+        if unheard && self.srtp.as_ref().is_some_and(|s| s.ahead(header.sequence.0) > 0) {
+            self.numbers.pass();
+            self.stats.pass();
+            self.nack.restart();
+        }
         if muted && !is_rtx {
             // What is muted must not be asked for later either.
             self.numbers.interrupt();
@@ -197,7 +270,7 @@ impl Stream {
         let state = if is_rtx { &mut self.srtp_rtx } else { &mut self.srtp };
         let follow = state.as_ref().is_none_or(|s| s.ahead(header.sequence.0) >= OPEN_WHEN_AHEAD);
         // A stray packet of audio (a dialled digit) is no reason for a gap, if it is authentic.
-        let stray = !muted && !is_rtx && !self.is_video;
+        let stray = !muted && !unheard && !is_rtx && !self.is_video;
         if !follow && !stray {
             return reason;
         }
@@ -285,6 +358,8 @@ pub struct LocalSource {
     pub layers: [EncodingLayers; MAX_ENCODINGS],
     /// Its loudness.
     pub level: LoudestLevel,
+    /// Audio that a receiver asked for by name.
+    pub included: bool,
     /// Frames of all its encodings.
     frames: u64,
 }
@@ -300,6 +375,7 @@ impl LocalSource {
             rates: Rates::default(),
             layers: Default::default(),
             level: LoudestLevel::default(),
+            included: false,
             frames: 0,
         }
     }
@@ -341,8 +417,8 @@ pub struct Accepted {
     pub changed: bool,
     /// A gap that only a keyframe mends.
     pub broken: bool,
-    /// Silence that is not forwarded.
-    pub silent: bool,
+    /// It is not forwarded, and why.
+    pub ends: Option<Drop>,
     /// The sender is to be told something soon: see [`Sender::is_urgent`].
     pub urgent: bool,
 }
@@ -364,6 +440,8 @@ pub struct Sender {
     pub cname: Option<Box<str>>,
     /// Mute forced by signalling: audio, video.
     pub mute: (bool, bool),
+    /// It is the dominant speaker.
+    pub dominant: bool,
     /// Arrival times for the transport-wide feedback; allocated when the first numbered packet comes.
     pub twcc: Option<Box<TwccRecorder>>,
     /// SSRC of the last packet with a transport-wide number.
@@ -501,7 +579,12 @@ impl Sender {
     /// # Errors
     /// The reason for which it is dropped.
     #[inline]
-    pub fn on_rtp(&mut self, cx: &Context<'_>, packet: &mut [u8]) -> Result<Accepted, Drop> {
+    pub fn on_rtp(
+        &mut self,
+        cx: &Context<'_>,
+        mut gate: Gate<'_>,
+        packet: &mut [u8],
+    ) -> Result<Accepted, Drop> {
         let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
         let &(at, is_rtx) = self.by_ssrc.get(&header.ssrc).ok_or(Drop::UnknownSsrc)?;
         let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
@@ -517,6 +600,15 @@ impl Sender {
             let reason = if pt.is_some() { Drop::ForceMuted } else { Drop::UnknownPayloadType };
             return Err(stream.pass_over(self.rx.as_ref(), (&header, is_rtx), packet, reason));
         };
+        let mut verdict = Verdict::Forward;
+        if !stream.is_video && !is_rtx {
+            let unopened = stream.unopened(cx, &header, packet, source, self.dominant);
+            verdict = gate.judge(&unopened);
+            if let Verdict::Drop(reason) = verdict {
+                unopened.record_arrival(self.twcc.as_deref_mut());
+                return Err(stream.pass_over(self.rx.as_ref(), (&header, is_rtx), packet, reason));
+            }
+        }
         let rx = self.rx.as_ref().ok_or(Drop::NoKeys)?;
         let state = if is_rtx { &mut stream.srtp_rtx } else { &mut stream.srtp };
         let opened = rx.open_rtp(state, packet, header.len).map_err(drop_reason)?;
@@ -527,14 +619,8 @@ impl Sender {
         let payload = header.payload_range(packet).map_err(|_| Drop::MalformedRtp)?;
         let mut meta = PacketMeta {
             index: opened.index,
-            timestamp: header.timestamp,
             arrival_ms: cx.since_epoch.as_millis() as u32,
-            payload_start: payload.start as u16,
-            payload_len: payload.len() as u16,
-            payload_type: header.payload_type,
-            marker: header.marker,
-            csrc_count: header.csrc_count,
-            ..PacketMeta::default()
+            ..described(&header, &payload)
         };
         let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
         let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
@@ -548,13 +634,8 @@ impl Sender {
         let pt = if is_rtx {
             unwrap_rtx(cx.tables, stream, pt, packet, &mut meta)?
         } else {
-            stream.stats.on_packet(
-                cx.since_epoch,
-                meta.index,
-                meta.timestamp,
-                pt.clock_rate,
-                wire_len,
-            );
+            let (index, at) = (meta.index, meta.timestamp);
+            stream.stats.on_packet(cx.since_epoch, index, at, pt.clock_rate, wire_len);
             pt
         };
         if !stream.seen.mark(meta.index) {
@@ -567,11 +648,10 @@ impl Sender {
         if pt.nack && wanted {
             broken = stream.nack.on_packet(cx.now, meta.index) == Arrival::Break;
         }
-        let silent = !stream.number(&mut meta, level, cx.silence);
-        if silent && stream.is_video {
-            return Err(Drop::Replayed);
-        }
+        let ends = stream.settle(cx, &mut gate, verdict, (source.spec.id, level), &mut meta)?;
+        meta.audio.red = Red::read(pt, packet, &meta, cx.tables);
         let shown = inspect::read(pt, packet, &told, &mut meta);
+        stream.mark_passed(wanted, &mut meta);
         let (resolution, relayered_within) = stream.see(cx.now, &shown, wire_len, &mut meta);
         stream.last_packet = Some(cx.now);
         stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);
@@ -602,7 +682,7 @@ impl Sender {
             len: opened.len,
             changed,
             broken,
-            silent,
+            ends,
             urgent,
         })
     }
@@ -715,6 +795,20 @@ pub fn drop_reason(error: SrtpError) -> Drop {
         SrtpError::Replay | SrtpError::TooOld => Drop::Replayed,
         SrtpError::Short => Drop::MalformedRtp,
         _ => Drop::Unauthenticated,
+    }
+}
+
+/// What a packet's header says of it, and where its payload is.
+#[inline]
+fn described(header: &RtpHeader, payload: &Range<usize>) -> PacketMeta {
+    PacketMeta {
+        timestamp: header.timestamp,
+        payload_start: payload.start as u16,
+        payload_len: payload.len() as u16,
+        payload_type: header.payload_type,
+        marker: header.marker,
+        csrc_count: header.csrc_count,
+        ..PacketMeta::default()
     }
 }
 

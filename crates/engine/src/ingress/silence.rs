@@ -1,7 +1,7 @@
 //! Which audio is silent, and how much of it is forwarded.
 
 /// Silence: -127 dBov.
-const SILENCE: u8 = 127;
+pub(super) const SILENCE: u8 = 127;
 
 /// How much silence is forwarded (`jmt.audio.level`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,12 @@ impl Default for SilenceLimit {
 pub(super) struct SilenceRun(u32);
 
 impl SilenceRun {
+    /// Whether a silent packet that comes now is more than is forwarded.
+    #[inline]
+    pub(super) fn is_over(self, limit: SilenceLimit) -> bool {
+        limit.discard && self.0 >= limit.forwarded
+    }
+
     /// Whether a packet of this level (RFC 6464) is more silence than is forwarded.
     #[inline]
     pub(super) fn exceeds(&mut self, level: Option<u8>, limit: SilenceLimit) -> bool {

@@ -30,6 +30,10 @@ pub struct StreamStats {
     base: Option<u64>,
     highest: u64,
     received: u64,
+    /// Packets that ended at the bridge unopened since the last that was counted, and in all: nobody
+    /// expects them.
+    passed: u64,
+    excused: u64,
     expected_before: u64,
     received_before: u64,
     /// Jitter in 1/16 timestamp units (RFC 3550 appendix A.8).
@@ -55,6 +59,10 @@ impl StreamStats {
     ) {
         let base = *self.base.get_or_insert(index);
         self.base = Some(base.min(index));
+        if index > self.highest {
+            let gap = index - self.highest - 1;
+            self.excused += std::mem::take(&mut self.passed).min(gap);
+        }
         self.highest = self.highest.max(index);
         self.received += 1;
         self.interval_bytes += len as u64;
@@ -66,6 +74,12 @@ impl StreamStats {
             self.jitter_q4 =
                 self.jitter_q4.saturating_add(d).saturating_sub((self.jitter_q4 + 8) >> 4);
         }
+    }
+
+    /// A packet ended at the bridge unopened, ahead of all that were counted.
+    #[inline]
+    pub fn pass(&mut self) {
+        self.passed += u64::from(self.base.is_some());
     }
 
     /// Records a sender report.
@@ -109,7 +123,7 @@ impl StreamStats {
     }
 
     fn expected(&self) -> Option<u64> {
-        Some(self.highest.saturating_sub(self.base?) + 1)
+        Some((self.highest.saturating_sub(self.base?) + 1).saturating_sub(self.excused))
     }
 }
 
@@ -131,6 +145,38 @@ mod tests {
         assert_eq!(r.jitter, 0, "sent and received at the same pace");
         assert_eq!(s.report(now).unwrap().fraction_lost, 0);
         assert_eq!(s.take_interval(), (99, 75));
+    }
+
+    #[test]
+    fn what_ended_unopened_is_not_lost_and_a_loss_among_it_is() {
+        let now = Instant::now();
+        let mut s = StreamStats::default();
+        let come = |s: &mut StreamStats, index: u64| {
+            s.on_packet(
+                Duration::from_millis(index * 20),
+                index,
+                (index * 960) as u32,
+                48_000,
+                100,
+            );
+        };
+        s.pass();
+        come(&mut s, 1_000);
+        (0..50).for_each(|_| s.pass());
+        come(&mut s, 1_051);
+        assert_eq!(s.report(now).unwrap().cumulative_lost, 0);
+        (0..8).for_each(|_| s.pass());
+        come(&mut s, 1_061);
+        let report = s.report(now).unwrap();
+        assert_eq!(
+            (report.cumulative_lost, report.fraction_lost),
+            (1, 128),
+            "of 9 packets, 8 passed"
+        );
+        come(&mut s, 1_062);
+        come(&mut s, 1_064);
+        assert_eq!(s.report(now).unwrap().cumulative_lost, 2);
+        assert_eq!(s.take_interval(), (7, 5));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub const INTERVAL: Duration = Duration::from_millis(50);
 /// Packets remembered between two feedbacks; at more, the feedback leaves early.
 pub const CAPACITY: usize = 512;
 
+/// The number of a packet that was not opened counts when it is so near the newest one.
+const UNOPENED_WITHIN: u64 = 64;
+
 /// Collects arrivals of one sender.
 #[derive(Debug)]
 pub struct TwccRecorder {
@@ -61,6 +64,16 @@ impl TwccRecorder {
             .is_some_and(|a| a.seq.0 == extended);
         if !duplicate {
             self.arrivals.insert(place, arrival);
+        }
+    }
+
+    /// Records a packet that was not opened, when its number is near the newest one: a forged one makes at
+    /// most a few packets look as if they had come, or not yet.
+    #[inline]
+    pub fn on_unopened(&mut self, now: Instant, sequence: u16) {
+        let near = |newest| nearest(newest, sequence).abs_diff(newest) <= UNOPENED_WITHIN;
+        if self.newest.is_some_and(near) {
+            self.on_packet(now, sequence);
         }
     }
 
@@ -164,6 +177,20 @@ mod tests {
             2
         });
         assert!(!left && !r.is_due(start + INTERVAL));
+    }
+
+    #[test]
+    fn what_was_not_opened_counts_near_the_newest_only() {
+        let start = Instant::now();
+        let mut r = TwccRecorder::new(start);
+        r.on_unopened(start, 5);
+        assert!(r.arrivals.is_empty(), "nothing is known yet");
+        r.on_packet(start, 10);
+        for sequence in [11, 75, 140, 9_000, 65_000] {
+            r.on_unopened(start, sequence);
+        }
+        let seen: Vec<_> = r.arrivals.iter().map(|a| a.seq.0 as u16).collect();
+        assert_eq!(seen, [10, 11, 75]);
     }
 
     #[test]

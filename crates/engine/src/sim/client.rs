@@ -10,6 +10,7 @@ use std::{
 use rialto_media::{EndpointId, Extension, MediaType, SourceId, SourceSpec};
 use rialto_rtp::{
     self as rtp, ExtSeq, RtpHeader, Seq, SeqUnwrapper,
+    codec::red,
     rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, ntp},
     rtx,
 };
@@ -39,6 +40,8 @@ pub struct Incoming {
     pub got: BTreeMap<u64, (Body, u32)>,
     /// The codec's running numbers of the video among it.
     numbers: BTreeMap<u64, CodecNumbers>,
+    /// Packets that came as redundant audio, and blocks of others in them.
+    pub redundant: (u32, u32),
     /// Sender reports: NTP time and RTP timestamp.
     pub reports: Vec<(u64, u32)>,
     /// What its sender was last said to be called.
@@ -63,6 +66,10 @@ pub struct Heard {
     pub keyframe_requests: u32,
     /// Transport-wide feedback packets.
     pub transport_feedback: u32,
+    /// Packets that it reported as missing.
+    pub told_missing: u32,
+    /// Packets that reports said were lost, as they last did, of all streams.
+    pub told_lost: u32,
     /// Report blocks about what the client sends.
     pub report_blocks: u32,
     /// Packets that did not open, or were not for us.
@@ -78,6 +85,10 @@ pub struct Client {
     pub addr: SocketAddr,
     /// What it negotiated.
     pub numbering: Numbering,
+    /// It negotiated redundant audio too.
+    pub red: bool,
+    /// So much loss it claims in its reports, of 256.
+    pub claims_loss: u8,
     /// What it sends.
     pub tracks: Vec<Track>,
     /// What it no longer sends.
@@ -118,6 +129,8 @@ impl Client {
             id,
             addr,
             numbering: Numbering(id.0 as u8),
+            red: false,
+            claims_loss: 0,
             tracks: Vec::new(),
             former: Vec::new(),
             incoming: BTreeMap::new(),
@@ -151,6 +164,7 @@ impl Client {
             spec: spec.clone(),
             got: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            redundant: (0, 0),
             reports: Vec::new(),
             cname: None,
             ended: false,
@@ -291,6 +305,7 @@ impl Client {
                 let (last_sr, at) = i.last_report.unwrap_or((0, now));
                 Some(ReportBlock {
                     ssrc: i.spec.encodings.first()?.ssrc,
+                    fraction_lost: self.claims_loss,
                     highest_seq: i.highest? as u32,
                     last_sr,
                     delay_since_last_sr: ntp::compact(now - at),
@@ -386,11 +401,15 @@ impl Client {
             return i.show(now, now - self.start, self.numbering, &header, bytes);
         }
         let pt = if video { self.numbering.vp8() } else { self.numbering.opus() };
-        assert_eq!(header.payload_type, pt, "payload type");
+        let red = self.red && !video && header.payload_type == self.numbering.red();
+        assert!(header.payload_type == pt || red, "payload type");
         let mid = self.numbering.extension(Extension::Mid);
         let found = header.extensions(bytes).find(|e| e.id == mid).map(|e| e.data);
         assert_eq!(found, Some(i.mid.as_bytes()), "MID");
-        let payload = &bytes[header.payload_range(bytes).expect("sound padding")];
+        let mut payload = &bytes[header.payload_range(bytes).expect("sound padding")];
+        if red {
+            payload = i.take_redundant(payload, pt);
+        }
         let body = if video { Body::of_video(payload) } else { Body::of_audio(payload) };
         let body = body.expect("a whole payload");
         assert_eq!(body.source, source.0, "the payload is the source's");
@@ -422,6 +441,7 @@ impl Client {
                     for block in blocks {
                         self.heard.report_blocks += 1;
                         self.reported.insert(block.ssrc);
+                        self.heard.told_lost += block.cumulative_lost.unsigned_abs();
                     }
                 }
                 Rtcp::Nack { media, lost, .. } => {
@@ -443,7 +463,11 @@ impl Client {
                         }
                     }
                 }
-                Rtcp::TransportCc(_) => self.heard.transport_feedback += 1,
+                Rtcp::TransportCc(feedback) => {
+                    self.heard.transport_feedback += 1;
+                    let missing = feedback.statuses().filter(|(_, at)| at.is_none()).count();
+                    self.heard.told_missing += missing as u32;
+                }
                 Rtcp::Bye(ssrcs) => {
                     for ssrc in ssrcs {
                         let source = self.by_ssrc.get(&ssrc).map(|(source, _)| *source);
@@ -469,7 +493,8 @@ impl Client {
             return Truth::read(payload).map(|truth| truth.body);
         }
         let video = header.payload_type == self.numbering.vp8();
-        if video { Body::of_video(payload) } else { Body::of_audio(payload) }
+        let red = header.payload_type == self.numbering.red();
+        if video { Body::of_video(payload) } else { of_audio(payload, red) }
     }
 
     /// What a datagram of the bridge holds, when it is media for this client; changes nothing.
@@ -487,11 +512,33 @@ impl Client {
             return Truth::read(payload).map(|truth| truth.body);
         }
         let payload = if is_rtx { payload.get(rtx::OSN_LEN..)? } else { payload };
-        if video { Body::of_video(payload) } else { Body::of_audio(payload) }
+        let red = header.payload_type == self.numbering.red();
+        if video { Body::of_video(payload) } else { of_audio(payload, red) }
     }
 }
 
+/// Reads the payload of audio, `red`: that of its primary block.
+fn of_audio(payload: &[u8], red: bool) -> Option<Body> {
+    let primary = if red { red::blocks(payload).last()?.data } else { payload };
+    Body::of_audio(primary)
+}
+
 impl Incoming {
+    /// The primary block of redundant audio. The others are what was sent before, and all are of this type.
+    fn take_redundant<'a>(&mut self, payload: &'a [u8], pt: u8) -> &'a [u8] {
+        let blocks: Vec<_> = red::blocks(payload).collect();
+        let frames: Vec<_> = blocks
+            .iter()
+            .map(|block| {
+                assert_eq!(block.payload_type, pt, "payload type of a block");
+                Body::of_audio(block.data).expect("a whole block").frame
+            })
+            .collect();
+        assert!(frames.windows(2).all(|two| two[0] + 1 == two[1]), "{frames:?}");
+        self.redundant = (self.redundant.0 + 1, self.redundant.1 + blocks.len() as u32 - 1);
+        blocks.last().expect("a sound packet").data
+    }
+
     pub(super) fn take(
         &mut self,
         now: Instant,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rialto_media::{Codec, Extension, MediaType, SourceId};
-use rialto_rtp::{self as rtp, RtpHeader};
+use rialto_rtp::{self as rtp, RtpHeader, rtx};
 use rialto_srtp::RxStream;
 
 use super::{
@@ -75,7 +75,7 @@ impl World {
         let tracks = self.clients.iter().flat_map(|c| &c.tracks);
         let coder = tracks.filter(|t| t.spec.id == source).find_map(|t| t.coder.as_ref());
         let sent = coder.map(|coder| &coder.sent);
-        Network { lost: &self.lost_up, orderly: self.orderly, sent }
+        Network { lost: &self.lost_up, orderly: self.orderly, sent, ..Network::FINE }
     }
 
     /// Reads a datagram that leaves the bridge.
@@ -85,30 +85,39 @@ impl World {
         }
         let c = &self.clients[client];
         let Ok(header) = RtpHeader::parse(datagram) else { return };
-        let Some((source, false)) = c.by_ssrc.get(&header.ssrc).copied() else { return };
-        if c.incoming.get(&source).is_none_or(|i| i.screen.is_none()) {
-            return;
-        }
+        let Some((source, is_rtx)) = c.by_ssrc.get(&header.ssrc).copied() else { return };
+        let Some(incoming) = c.incoming.get(&source).filter(|i| i.screen.is_some()) else { return };
         let stream = self.wire.streams.entry((client, header.ssrc)).or_default();
         let mut bytes = datagram.to_vec();
         let opened = c.rx.open_rtp(stream, &mut bytes, header.len).expect("the client's key");
         bytes.truncate(opened.len);
-        if let Some(packet) = read(c.numbering, &header, &bytes) {
+        let ssrc = incoming.spec.encodings.first().map(|encoding| encoding.ssrc);
+        let at =
+            if is_rtx { ssrc.and_then(|s| restore(c.numbering, s, &mut bytes)) } else { Some(0) };
+        let Some(bytes) = at.and_then(|at| bytes.get(at..)) else { return };
+        let header = RtpHeader::parse(bytes).expect("a restored header");
+        if let Some(packet) = read(c.numbering, &header, bytes) {
             let wire = self.wire.decoders.entry((client, source)).or_default();
             wire.take(self.now - self.start, &packet);
         }
     }
 }
 
-/// A packet for a decoder; `None`: it has no payload.
+/// Restores what a retransmission carries. Where it begins; `None`: it carries nothing.
+fn restore(numbering: Numbering, ssrc: u32, bytes: &mut [u8]) -> Option<usize> {
+    let header = RtpHeader::parse(bytes).ok()?;
+    let pt = numbering.payload_type(numbering.codec(header.payload_type)?);
+    rtx::restore(bytes, &header, pt, ssrc)
+}
+
+/// A packet for a decoder.
 fn read<'a>(numbering: Numbering, header: &RtpHeader, bytes: &'a [u8]) -> Option<Packet<'a>> {
     let payload = bytes.get(header.payload_range(bytes).expect("sound padding"))?;
     let codec = numbering.codec(header.payload_type).unwrap_or(Codec::Opus);
     let id = numbering.extension(Extension::DependencyDescriptor);
     let descriptor = header.extensions(bytes).find(|e| e.id == id).map(|e| e.data);
     let RtpHeader { sequence: seq, timestamp, marker, .. } = *header;
-    let packet = Packet { seq, timestamp, marker, codec, payload, descriptor };
-    (!payload.is_empty()).then_some(packet)
+    Some(Packet { seq, timestamp, marker, codec, payload, descriptor })
 }
 
 impl Incoming {

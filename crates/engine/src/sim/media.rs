@@ -9,7 +9,12 @@ use super::codec::{Coded, Encoder};
 use rialto_media::{
     Codec, EncodingSpec, Extension, MediaParams, MediaType, Mid, PayloadType, SourceSpec,
 };
-use rialto_rtp::{ExtWriter, Seq, codec::dd::DependencyDescriptor, ext::ExtError, header, rtx};
+use rialto_rtp::{
+    ExtWriter, Seq,
+    codec::{dd::DependencyDescriptor, red},
+    ext::ExtError,
+    header, rtx,
+};
 
 /// Time between two frames of a video source.
 pub const VIDEO_INTERVAL: Duration = Duration::from_millis(33);
@@ -32,6 +37,11 @@ impl Numbering {
     /// Payload type of Opus.
     pub fn opus(self) -> u8 {
         119 - self.0 % 8
+    }
+
+    /// Payload type of redundant audio, where that is negotiated.
+    pub fn red(self) -> u8 {
+        16 + self.0 % 8
     }
 
     /// Payload type of VP8.
@@ -116,6 +126,15 @@ impl Numbering {
             extmap_allow_mixed: true,
             remb: false,
         }
+    }
+
+    /// The same with redundant audio.
+    pub fn media_with_red(self) -> MediaParams {
+        let mut media = self.media();
+        let opus = media.payload_types.iter().find(|pt| pt.codec == Codec::Opus).cloned();
+        let red = opus.map(|opus| PayloadType { pt: self.red(), codec: Codec::Red, ..opus });
+        media.payload_types.extend(red);
+        media
     }
 }
 
@@ -264,6 +283,10 @@ pub struct Track {
     pub packet_len: usize,
     /// The level of its audio (RFC 6464): voice activity and -dBov.
     pub level: u8,
+    /// Its audio is sent with so many packets before each again (RFC 2198); `None`: as plain Opus.
+    pub redundancy: Option<usize>,
+    /// What was sent of its audio, and when.
+    spoken: VecDeque<(u32, Vec<u8>)>,
     /// What makes its frames, when they have layers.
     pub coder: Option<Encoder>,
 }
@@ -303,6 +326,8 @@ impl Track {
             keyframes_asked,
             packet_len,
             level: AUDIO_LEVEL,
+            redundancy: None,
+            spoken: VecDeque::new(),
             coder: None,
         }
     }
@@ -386,7 +411,11 @@ impl Track {
     fn make_packet(&mut self, at: usize, body: Body, since: Duration, transport: u16) -> Plain {
         let timestamp = self.timestamp(since);
         let video = self.spec.media == MediaType::Video;
-        let pt = if video { self.numbering.vp8() } else { self.numbering.opus() };
+        let pt = match (video, self.redundancy) {
+            (true, _) => self.numbering.vp8(),
+            (false, None) => self.numbering.opus(),
+            (false, Some(_)) => self.numbering.red(),
+        };
         let marker = body.part + 1 == body.parts;
         let numbers = self.encodings[at].numbers;
         let [high, low] = numbers.frame_number.to_be_bytes();
@@ -408,11 +437,23 @@ impl Track {
                 bytes.extend(width.to_le_bytes().into_iter().chain(height.to_le_bytes()));
             }
         }
-        // Packets of a frame differ by a few bytes, as browsers cut them.
-        body.write(
-            &mut bytes,
-            if video { self.packet_len + usize::from(body.part % 3) } else { 60 },
-        );
+        if video {
+            // Packets of a frame differ by a few bytes, as browsers cut them.
+            body.write(&mut bytes, self.packet_len + usize::from(body.part % 3));
+        } else {
+            let mut payload = Vec::new();
+            body.write(&mut payload, 60);
+            self.spoken.push_back((timestamp, payload.clone()));
+            if self.spoken.len() > 3 {
+                self.spoken.pop_front();
+            }
+            match self.redundancy {
+                None => bytes.extend(payload),
+                Some(distance) => {
+                    bytes.extend(redundant(&self.spoken, self.numbering.opus(), distance));
+                }
+            }
+        }
         self.keep(at, bytes, header_len)
     }
 
@@ -500,6 +541,21 @@ impl Track {
     pub fn totals(&self) -> impl Iterator<Item = (u32, u32, u32)> + '_ {
         self.encodings.iter().map(|e| (e.spec.ssrc, e.packets, e.octets))
     }
+}
+
+/// The newest of what was spoken, with so many before it again.
+fn redundant(spoken: &VecDeque<(u32, Vec<u8>)>, payload_type: u8, distance: usize) -> Vec<u8> {
+    let now = spoken.back().map_or(0, |(at, _)| *at);
+    let from = spoken.len().saturating_sub(distance + 1);
+    let blocks: Vec<_> = spoken
+        .iter()
+        .skip(from)
+        .map(|(at, data)| red::Block { payload_type, offset: now.wrapping_sub(*at), data })
+        .collect();
+    let mut out = vec![0; 1_000];
+    let len = red::write(&mut out, &blocks).expect("room");
+    out.truncate(len);
+    out
 }
 
 /// What a packet's header extension says beside what all say.

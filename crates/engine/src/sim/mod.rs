@@ -55,6 +55,8 @@ pub struct WorldConfig {
     pub profile: Profile,
     /// Bounds and start of the estimate of each client's link.
     pub bandwidth: crate::BandwidthConfig,
+    /// How audio is forwarded.
+    pub audio: crate::AudioConfig,
 }
 
 impl Default for WorldConfig {
@@ -66,6 +68,7 @@ impl Default for WorldConfig {
             scatter: false,
             profile: Profile::AeadAes128Gcm,
             bandwidth: crate::BandwidthConfig::default(),
+            audio: crate::AudioConfig::default(),
         }
     }
 }
@@ -133,7 +136,7 @@ impl World {
                 bandwidth: config.bandwidth,
                 allocation: crate::AllocationConfig::default(),
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
-                silence: crate::ingress::silence::SilenceLimit::default(),
+                audio: config.audio,
                 seed: config.seed,
             };
             Core::new(config, now)
@@ -186,7 +189,10 @@ impl World {
         let id = EndpointId(at as u32 + 1);
         let label = Arc::from(format!("sim/{at}"));
         let (audio_ssrc, video_ssrc) = (0xa000_0000 + id.0, 0xb000_0000 + id.0);
-        self.control(Control::AddEndpoint(id, EndpointSpec { label, audio_ssrc, video_ssrc }));
+        self.control(Control::AddEndpoint(
+            id,
+            EndpointSpec { label, conference: 1, audio_ssrc, video_ssrc },
+        ));
         let addr = SocketAddr::from(([10, 1, 0, at as u8 + 1], 5_000 + at as u16));
         let profile = self.config.profile;
         let len = profile.key_len() + profile.salt_len();
@@ -201,6 +207,14 @@ impl World {
         self.control(Control::SetKeys(id, Keying { profile, receive: theirs, send: ours }));
         self.control(Control::SetRtt(id, 2 * self.config.weather.delay));
         at
+    }
+
+    /// A client negotiates redundant audio too.
+    pub fn negotiate_red(&mut self, client: usize) {
+        let c = &mut self.clients[client];
+        c.red = true;
+        let (id, media) = (c.id, c.numbering.media_with_red());
+        self.control(Control::SetMedia(id, Arc::new(media)));
     }
 
     /// The client is at another address from now on, which is validated.
@@ -281,14 +295,23 @@ impl World {
         self.clients[receiver].expect(spec, &mid);
         self.expect_layers(receiver, spec.id);
         let (receiver, source) = (self.clients[receiver].id, spec.id);
-        let terms = Terms { mid: Mid::new(&mid), max_height: None };
+        let terms = Terms { mid: Mid::new(&mid), ..Terms::default() };
+        self.control(Control::Subscribe { receiver, source, terms });
+    }
+
+    /// Somebody asks for a source by name.
+    pub fn include(&mut self, receiver: usize, source: SourceId) {
+        let receiver = self.clients[receiver].id;
+        let mid = Mid::new(&format!("m{}", source.0));
+        let terms = Terms { mid, included: true, ..Terms::default() };
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
     /// Somebody who gets a source wants it no higher than this.
     pub fn bound(&mut self, receiver: usize, source: SourceId, max_height: Option<u16>) {
         let receiver = self.clients[receiver].id;
-        let terms = Terms { mid: Mid::new(&format!("m{}", source.0)), max_height };
+        let terms =
+            Terms { mid: Mid::new(&format!("m{}", source.0)), max_height, ..Terms::default() };
         self.control(Control::Subscribe { receiver, source, terms });
     }
 

@@ -156,7 +156,7 @@ impl World {
                 bandwidth: rialto_engine::BandwidthConfig::default(),
                 allocation: rialto_engine::AllocationConfig::default(),
                 keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
-                silence: rialto_engine::ingress::silence::SilenceLimit::default(),
+                audio: rialto_engine::AudioConfig::default(),
                 seed,
             };
             Core::new(config, now)
@@ -244,6 +244,7 @@ impl World {
         let p = &self.peers[at];
         let (id, media, keys) = (p.id, Arc::new(p.media()), p.keying.clone());
         let spec = EndpointSpec {
+            conference: 0,
             label: Arc::from(format!("{}", id.0)),
             audio_ssrc: 0xa000_0000 + id.0,
             video_ssrc: 0xb000_0000 + id.0,
@@ -288,7 +289,7 @@ impl World {
         if self.peers[receiver].refuses.contains(&source) {
             self.control(Control::Unsubscribe { receiver: id, source });
         } else {
-            let terms = Terms { mid: Mid::new("0"), max_height: None };
+            let terms = Terms { mid: Mid::new("0"), ..Terms::default() };
             self.control(Control::Subscribe { receiver: id, source, terms });
         }
     }

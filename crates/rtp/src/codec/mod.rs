@@ -11,6 +11,7 @@ pub mod h264;
 mod layers;
 #[cfg(test)]
 mod model;
+pub mod red;
 mod running;
 pub mod vp8;
 pub mod vp9;

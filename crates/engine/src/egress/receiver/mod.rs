@@ -12,6 +12,7 @@ mod plan;
 pub mod poll;
 pub mod projection;
 pub mod queue;
+pub mod redundancy;
 pub mod stream;
 
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use slotmap::SlotMap;
 pub use self::stream::Stream;
 use self::{
     allotment::Allotment, budget::ResendBudget, given_up::GivenUp, link::Link,
-    numbers::SsrcNumbers, queue::Queue,
+    numbers::SsrcNumbers, queue::Queue, redundancy::Losses,
 };
 use crate::{dest::Dest, slots::OutStreamSlot};
 
@@ -59,6 +60,8 @@ pub struct Receiver {
     pub resend: ResendBudget,
     /// What was asked for of sources that it no longer gets.
     pub given_up: GivenUp,
+    /// Whether it loses audio.
+    pub audio_losses: Losses,
     /// Packets and bytes sent.
     pub sent: (u64, u64),
     /// The same at the last snapshot.
@@ -82,6 +85,7 @@ impl Receiver {
             reported_rtt: None,
             resend: ResendBudget::default(),
             given_up: GivenUp::default(),
+            audio_losses: Losses::default(),
             sent: (0, 0),
             sent_before: (0, 0),
         }

@@ -10,9 +10,15 @@ use std::time::Duration;
 use rialto_media::{Drop, DropCounters, Tables, encodings::EncodingMask};
 use rialto_rtp::header::FIXED_LEN;
 
-use super::{Stream, link::Link, poll::Clock, projection::Projected};
+use super::{
+    Stream,
+    link::Link,
+    poll::Clock,
+    projection::Projected,
+    redundancy::{Choice, Chosen, Form, Losses},
+};
 use crate::{
-    DelayHistogram,
+    DelayHistogram, Redundancy,
     egress::{
         Feed,
         ring::{PacketRing, RingIndex},
@@ -35,8 +41,9 @@ const MAX_WAIT_MS: u32 = 1_000;
 /// When another encoding's keyframe waits behind it, video that waited longer is left out.
 const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 
-/// Packets among which a switch looks for such as came before the first of their keyframe.
-const LOOK_BACK: u64 = 32;
+/// Packets among which a switch looks for what it needs besides: as many as may come within a round trip, in
+/// which the keyframe's first one was sent again.
+const LOOK_BACK: u64 = 64;
 
 /// A packet that will leave.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +54,7 @@ pub(super) struct Planned {
     pub(super) projected: Projected,
     pub(super) encoding: u8,
     pub(super) payload_type: u8,
+    pub(super) form: Form,
     pub(super) padding: u8,
     len: u16,
 }
@@ -61,6 +69,8 @@ pub(super) struct Planner<'a> {
     pub(super) paced: &'a mut DelayHistogram,
     pub(super) planned: &'a mut Vec<Planned>,
     pub(super) clock: Clock,
+    pub(super) redundancy: Redundancy,
+    pub(super) losses: Losses,
 }
 
 impl Planner<'_> {
@@ -75,16 +85,15 @@ impl Planner<'_> {
                 break;
             }
             if let Some((meta, _)) = ring.get(next) {
-                let before = self.s.projection.current();
-                let in_doubt = self.s.projection.may_end_picture(encoding, meta);
-                if in_doubt && next + 1 >= ring.head() {
+                let newest = next + 1 >= ring.head();
+                if newest && self.s.projection.may_end_picture(encoding, meta) {
                     // The next packet brings it here again.
                     break;
                 }
-                let after = ring.get(next + 1).filter(|_| in_doubt).map(|(meta, _)| meta);
-                self.packet(encoding, next, meta, after);
-                if self.s.projection.current() != before {
-                    self.overtaken(encoding, ring, next, meta);
+                if self.s.projection.may_begin(encoding, meta) {
+                    self.begin(encoding, ring, next, meta);
+                } else {
+                    self.packet(encoding, ring, next, meta);
                 }
             }
             next += 1;
@@ -93,35 +102,39 @@ impl Planner<'_> {
         waits
     }
 
-    /// A switch has just happened at the packet `at`: of its frame, the packets that came before it are
-    /// good now.
+    /// Begins with the keyframe that the packet `at` is of, whole, and goes on with all that is newer: some
+    /// of it may have been passed over, as it came before the keyframe's first packet, or before this
+    /// encoding was decided.
     #[cold]
-    fn overtaken(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, first: &PacketMeta) {
-        for place in at.saturating_sub(LOOK_BACK)..at {
-            let Some((meta, _)) = ring.get(place) else { continue };
-            if meta.timestamp == first.timestamp && meta.index > first.index {
-                self.packet(encoding, place, meta, None);
-            }
+    fn begin(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, one: &PacketMeta) {
+        let recent = || {
+            let places = at.saturating_sub(LOOK_BACK)..=at;
+            places.filter_map(|place| Some((place, ring.get(place)?.0)))
+        };
+        let firsts = recent().filter(|(_, m)| m.keyframe && m.timestamp == one.timestamp);
+        let Some((first, meta)) = firsts.min_by_key(|(_, m)| m.index) else { return };
+        self.packet(encoding, ring, first, meta);
+        for (place, newer) in recent().filter(|(_, newer)| newer.index > meta.index) {
+            self.packet(encoding, ring, place, newer);
         }
     }
 
-    /// `after`: the next packet, where that shows whether this one is the last of its picture.
     #[inline]
-    fn packet(
-        &mut self,
-        encoding: u8,
-        ring: RingIndex,
-        meta: &PacketMeta,
-        after: Option<&PacketMeta>,
-    ) {
+    fn packet(&mut self, encoding: u8, ring: &PacketRing, place: RingIndex, meta: &PacketMeta) {
+        let chosen = self.choose(ring, place, meta);
         let s = &mut *self.s;
-        let Some(payload_type) = s.payload_types.media(meta.payload_type) else {
-            self.drops.count(Drop::CodecNotNegotiated);
+        if meta.audio.included_only && !s.terms.included {
             return s.projection.skip(encoding, meta);
+        }
+        let Chosen { form, payload_type, payload_len } = match chosen {
+            Ok(chosen) => chosen,
+            Err(reason) => {
+                self.drops.count(reason);
+                return s.projection.skip(encoding, meta);
+            }
         };
         let Some(mut projected) = s.projection.accept(encoding, meta) else { return };
-        projected.marker |=
-            after.is_some_and(|next| !projected.filler && s.projection.ends_before(meta, next));
+        s.projection.mark(&mut projected, meta, ring.get(place + 1).map(|(next, _)| next));
         if meta.keyframe {
             s.keyframe = Some((projected.index, self.clock.now_ms));
             s.lost = false;
@@ -131,11 +144,11 @@ impl Planner<'_> {
             self.paced.record(Duration::from_millis(waited.into()));
         }
         let empty = PacketMeta::default();
-        let meta = if projected.filler { &empty } else { meta };
+        let (meta, payload_len) = if projected.filler { (&empty, 0) } else { (meta, payload_len) };
         let len = FIXED_LEN
             + sources_len(meta)
             + extension_len(meta, self.tables, s.terms.mid.as_ref(), self.link.is_some())
-            + usize::from(meta.payload_len);
+            + payload_len;
         if let Some(link) = self.link.as_mut() {
             link.charge(len);
         }
@@ -143,13 +156,34 @@ impl Planner<'_> {
         self.planned.push(Planned {
             stream,
             feed,
-            ring,
+            ring: place,
             projected,
             encoding,
             payload_type,
+            form,
             padding: 0,
             len,
         });
+    }
+}
+
+impl Planner<'_> {
+    /// In which form the receiver gets a packet; the error says why it cannot have it.
+    #[inline]
+    fn choose(
+        &self,
+        ring: &PacketRing,
+        place: RingIndex,
+        meta: &PacketMeta,
+    ) -> Result<Chosen, Drop> {
+        let map = &*self.s.payload_types;
+        if self.s.is_video() {
+            let payload_type = map.media(meta.payload_type).ok_or(Drop::CodecNotNegotiated)?;
+            let payload_len = usize::from(meta.payload_len);
+            return Ok(Chosen { form: Form::AsSent, payload_type, payload_len });
+        }
+        let (rules, losses, now) = (self.redundancy, self.losses, self.clock.now);
+        Choice { map, rules, losses, now }.form(ring, place, meta)
     }
 }
 
@@ -245,6 +279,7 @@ mod tests {
                 projected,
                 encoding: 0,
                 payload_type: 0,
+                form: Form::AsSent,
                 padding: 0,
                 len: *len,
             })

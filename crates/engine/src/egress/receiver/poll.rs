@@ -21,9 +21,10 @@ use super::{
     plan::{Planned, Planner, catch_up, equalise, set_next, skip},
     projection::Projected,
     queue::Again,
+    redundancy::{Form, Remade},
 };
 use crate::{
-    DelayHistogram, ShardTotals,
+    DelayHistogram, Redundancy, ShardTotals,
     core::{Endpoint, Outbox},
     egress::{
         Feed,
@@ -93,6 +94,8 @@ pub struct Poll<'a, O> {
     pub totals: &'a mut ShardTotals,
     /// How long the pacer held packets back.
     pub paced: &'a mut DelayHistogram,
+    /// What is done about redundant audio.
+    pub redundancy: Redundancy,
     /// Memory.
     pub scratch: &'a mut Scratch,
     /// The time.
@@ -183,7 +186,8 @@ impl<O: Outbox> Poll<'_, O> {
     fn plan(&mut self, e: &mut Endpoint, slot: OutStreamSlot, can_wait: bool) -> bool {
         let clock = self.clock;
         let Endpoint { receiver, media, .. } = e;
-        let Receiver { streams, link, .. } = receiver;
+        let Receiver { streams, link, audio_losses, .. } = receiver;
+        let (redundancy, losses) = (self.redundancy, *audio_losses);
         let Self { feeds, drops, paced, scratch, .. } = self;
         let Some(s) = streams.get_mut(slot) else { return false };
         let Some(feed) = feeds.get_mut(s.feed) else { return false };
@@ -195,7 +199,8 @@ impl<O: Outbox> Poll<'_, O> {
             scratch.cut.push(slot);
         }
         let (link, tables, planned) = (link.as_deref_mut(), &media.tables, &mut scratch.planned);
-        let mut planner = Planner { slot, s, link, tables, drops, paced, planned, clock };
+        let mut planner =
+            Planner { slot, s, link, tables, drops, paced, planned, clock, redundancy, losses };
         // A switch goes to a packet that is newer than all of the old encoding, so the old one's
         // come first.
         let encodings = feed.info.spec.encodings.len() as u8;
@@ -243,7 +248,18 @@ impl<O: Outbox> Poll<'_, O> {
         let stamp = self.stamp(e.receiver.link.as_deref());
         let Some((mut to, s, link)) = Target::new(e, p.stream) else { return };
         let ring = self.feeds.get(p.feed).and_then(|f| f.ring(p.encoding));
-        let Some((meta, packet)) = ring.and_then(|r| r.get(p.ring)) else { return };
+        let Some((ring, (meta, packet))) = ring.and_then(|r| Some((r, r.get(p.ring)?))) else {
+            return;
+        };
+        let remade;
+        let (meta, packet) = if p.form == Form::AsSent {
+            (meta, packet)
+        } else {
+            let made = Remade::new(p.form, &s.payload_types, ring, p.ring);
+            let Some(made) = made else { return self.drops.count(Drop::TooLarge) };
+            remade = made;
+            (&remade.meta, remade.bytes.as_slice())
+        };
         let Projected { index, timestamp, shift, dropped, marker, filler } = p.projected;
         let empty = PacketMeta::default();
         let meta = if filler { &empty } else { meta };

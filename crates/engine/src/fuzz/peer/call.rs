@@ -108,7 +108,7 @@ impl Call {
                 bandwidth: crate::BandwidthConfig::default(),
                 allocation: crate::AllocationConfig::default(),
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
-                silence: crate::ingress::silence::SilenceLimit::default(),
+                audio: crate::AudioConfig::default(),
                 seed: 1,
             };
             Core::new(config, now)
@@ -160,7 +160,10 @@ impl Call {
         let id = self.people[at].id;
         let label = Arc::from("fuzz/peer");
         let (audio_ssrc, video_ssrc) = (0xa000_0000 + id.0, 0xb000_0000 + id.0);
-        self.control(Control::AddEndpoint(id, EndpointSpec { label, audio_ssrc, video_ssrc }));
+        self.control(Control::AddEndpoint(
+            id,
+            EndpointSpec { label, conference: 0, audio_ssrc, video_ssrc },
+        ));
         self.control(Control::SetMedia(id, media));
         self.bind(at, SocketAddr::from(([10, 1, 0, at as u8 + 1], 5_000 + at as u16)));
         self.control(Control::SetRtt(id, RTT));
@@ -176,7 +179,8 @@ impl Call {
 
     /// Somebody gets a source.
     pub(super) fn subscribe(&mut self, at: usize, source: SourceId, max_height: Option<u16>) {
-        let terms = Terms { mid: Mid::new(&format!("m{}", source.0)), max_height };
+        let terms =
+            Terms { mid: Mid::new(&format!("m{}", source.0)), max_height, ..Terms::default() };
         let receiver = self.people[at].id;
         self.control(Control::Subscribe { receiver, source, terms });
     }

@@ -2,7 +2,7 @@
 //! references it has decoded.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
     time::Duration,
 };
@@ -20,6 +20,8 @@ use super::{
 const PATIENCE: Duration = Duration::from_millis(300);
 /// And again after so long.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+/// Frames that wait for what they refer to, at most: as many as come while that is asked for again.
+const MAX_WAITING: usize = 100;
 /// Packets come: the last one no longer ago than this.
 const ALIVE: Duration = Duration::from_millis(100);
 
@@ -92,6 +94,8 @@ struct Partial {
 pub struct Decoder {
     /// All that came, by number.
     pub(super) log: BTreeMap<u64, Received>,
+    /// Numbers of packets without a payload.
+    pub(super) empty: BTreeSet<u64>,
     /// What was wrong with single packets.
     pub(super) found: Vec<Problem>,
     unwrapper: SeqUnwrapper,
@@ -114,6 +118,10 @@ impl Decoder {
     pub fn take(&mut self, now: Duration, packet: &Packet<'_>) {
         let ExtSeq(seq) = self.unwrapper.update(packet.seq);
         self.last_packet = now;
+        if packet.payload.is_empty() {
+            self.empty.insert(seq);
+            return;
+        }
         let truth = Truth::read(packet.payload).filter(|truth| truth.codec == packet.codec);
         let described = describe(packet.codec, packet.payload);
         let (Some(truth), Some(described)) = (truth, described) else {
@@ -153,6 +161,9 @@ impl Decoder {
     }
 
     fn decode(&mut self, now: Duration) {
+        while self.whole.len() > MAX_WAITING {
+            self.whole.pop_first();
+        }
         loop {
             self.whole = self.whole.split_off(&self.last_key);
             let ready = self.whole.iter().find(|(_, id)| {
@@ -209,7 +220,7 @@ impl Decoder {
     pub fn longest_freeze(&self, window: &Range<Duration>) -> Duration {
         let within = self.shown.iter().map(|shown| shown.at).filter(|at| window.contains(at));
         let times: Vec<_> = [window.start].into_iter().chain(within).chain([window.end]).collect();
-        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or_default()
     }
 
     /// The pictures that were shown within `window`, each as the highest frame of it: frames by height.

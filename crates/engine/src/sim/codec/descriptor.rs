@@ -65,8 +65,8 @@ impl Structure {
     pub(super) fn of(mode: &Mode, encoding: u8, id: u8) -> Self {
         let mut pattern = Pattern::new(*mode, 1, 0);
         let mut templates: Vec<Template> = Vec::new();
-        for _ in 0..2 * mode.cycle().len() + 1 {
-            for frame in pattern.next_picture(false) {
+        for _ in 0..=2 * mode.cycle().len() {
+            for frame in pattern.next_picture(false, None) {
                 let template = Template::of(&frame);
                 if !templates.contains(&template) {
                     templates.push(template);
@@ -129,7 +129,9 @@ impl Structure {
         }
         w.put(extras.attach.into(), 1);
         w.put(active.is_some().into(), 1);
-        custom.iter().for_each(|custom| w.put((*custom).into(), 1));
+        for custom in custom {
+            w.put(custom.into(), 1);
+        }
         if extras.attach {
             self.write_structure(&mut w);
         }
@@ -178,7 +180,9 @@ impl Structure {
         }
         w.put_one_of(self.chains as u32, self.targets as u32 + 1);
         if self.chains > 0 {
-            self.protected.iter().for_each(|chain| w.put_one_of(*chain, self.chains as u32));
+            for chain in &self.protected {
+                w.put_one_of(*chain, self.chains as u32);
+            }
             for diff in self.templates.iter().flat_map(|t| &t.chains) {
                 w.put(*diff, 4);
             }

@@ -18,6 +18,8 @@ use super::{
     descriptor::{self, Structure},
 };
 
+/// Spatial layers of a picture, at most.
+const MAX_LAYERS: u32 = 3;
 /// Packets that a keyframe may overtake on a network that reorders.
 const OVERTAKEN: usize = 16;
 
@@ -79,12 +81,21 @@ pub struct Network<'a> {
     pub orderly: bool,
     /// What the sender sent.
     pub sent: Option<&'a Sent>,
+    /// The bridge may have thrown away what overtook the keyframe that it follows.
+    pub overtaken: bool,
+    /// What came later may still have holes that retransmissions will fill.
+    pub until: Duration,
 }
 
 impl Network<'_> {
     /// A way on which nothing happens.
-    pub const FINE: Network<'static> =
-        Network { lost: &BTreeSet::new(), orderly: true, sent: None };
+    pub const FINE: Network<'static> = Network {
+        lost: &BTreeSet::new(),
+        orderly: true,
+        sent: None,
+        overtaken: false,
+        until: Duration::MAX,
+    };
 
     /// Packets of these frames that were lost.
     fn lost(&self, body: Body, from: u32, to: u32) -> usize {
@@ -135,6 +146,7 @@ impl Received {
 }
 
 struct Judge<'a> {
+    empty: &'a BTreeSet<u64>,
     packets: Vec<(u64, &'a Received)>,
     network: Network<'a>,
     problems: Vec<Problem>,
@@ -143,8 +155,11 @@ struct Judge<'a> {
 impl Decoder {
     /// All that is wrong with what came.
     pub fn judge(&self, network: &Network<'_>) -> Vec<Problem> {
-        let packets = self.log.iter().map(|(seq, received)| (*seq, received)).collect();
-        let mut judge = Judge { packets, network: *network, problems: self.found.clone() };
+        let settled = self.log.iter().rfind(|(_, received)| received.at <= network.until);
+        let last = settled.map_or(0, |(seq, _)| *seq);
+        let packets = self.log.range(..=last).map(|(seq, received)| (*seq, received)).collect();
+        let mut judge =
+            Judge { empty: &self.empty, packets, network: *network, problems: self.found.clone() };
         judge.gaps();
         judge.frames();
         judge.references();
@@ -189,7 +204,7 @@ impl Judge<'_> {
     fn gaps(&mut self) {
         for at in 1..self.packets.len() {
             let ((a, before), (b, received)) = (self.packets[at - 1], self.packets[at]);
-            let missing = (b - a - 1) as usize;
+            let missing = (b - a - 1) as usize - self.empty.range(a..b).count();
             if missing == 0 {
                 continue;
             }
@@ -201,9 +216,11 @@ impl Judge<'_> {
             if before.id().0 == received.id().0 && before.id().1 < received.id().1 {
                 lost += self.network.lost(received.truth.body, before.id().1, received.id().1);
             }
-            let excused = missing <= lost || self.ends_soon(at);
+            let overtaken = self.network.overtaken && before.truth.body.key;
+            let excused = missing <= lost || overtaken || self.ends_soon(at);
             if self.network.orderly || !excused {
-                self.report(at, Rule::Gap, format!("{missing} numbers before it that nothing has"));
+                let (a, b) = (before.truth.body, received.truth.body);
+                self.report(at, Rule::Gap, format!("{missing} numbers between {a:?} and {b:?}"));
             }
         }
     }
@@ -251,6 +268,7 @@ impl Judge<'_> {
     /// What each frame refers to was forwarded before, or lost before the bridge could.
     fn references(&mut self) {
         let mut have: HashMap<FrameId, (u8, u32)> = HashMap::new();
+        let mut key = 0;
         for at in 0..self.packets.len() {
             let (_, received) = self.packets[at];
             let (id, truth) = (received.id(), &received.truth);
@@ -259,9 +277,13 @@ impl Judge<'_> {
             }
             if received.starts_anew() {
                 have.retain(|id, layer| survives(*id, *layer, truth));
+                key = truth.body.frame;
             }
             for r in &truth.refs {
-                if let Some(missing) = self.missing(&have, truth.body, *r) {
+                let missing = self.missing(&have, truth.body, *r);
+                // The keyframes of other layers of one picture are among what may be thrown away.
+                let overtaken = |m: &u32| self.network.overtaken && m + MAX_LAYERS > key;
+                if let Some(missing) = missing.filter(|m| !overtaken(m)) {
                     let what = format!(
                         "{:?} (S{}T{}) needs frame {missing} for its reference {r}",
                         truth.body, truth.spatial, truth.temporal
@@ -340,7 +362,8 @@ impl Judge<'_> {
                 ),
             ];
             for (rule, same, forward) in forward {
-                if !same && !(fresh && forward) {
+                let goes_on = same || fresh && forward;
+                if !goes_on {
                     let what = format!("{was:?} and then {is:?} at {:?}", received.truth.body);
                     self.report(at, rule, what);
                 }
@@ -361,7 +384,11 @@ impl Judge<'_> {
             let (a, b) = (before.id(), received.id());
             let most = if a == b {
                 0
-            } else if a.0 == b.0 && !received.starts_anew() && a.1 < b.1 {
+            } else if a.0 == b.0
+                && a.1 < b.1
+                && !received.starts_anew()
+                && !(self.network.overtaken && before.truth.body.key)
+            {
                 let lost: BTreeSet<u32> = (a.1 + 1..b.1)
                     .filter(|n| self.network.lost(received.truth.body, *n, *n) > 0)
                     .collect();
@@ -381,6 +408,15 @@ impl Judge<'_> {
         let mut structure: Option<Structure> = None;
         for at in 0..self.packets.len() {
             let (_, received) = self.packets[at];
+            let (described, truth) = (received.described, &received.truth);
+            let layers = (
+                described.spatial.unwrap_or(truth.spatial),
+                described.temporal.unwrap_or(truth.temporal),
+            );
+            if layers != (truth.spatial, truth.temporal) {
+                let what = format!("{:?} is not of layer {layers:?}", truth.body);
+                self.report(at, Rule::Descriptor, what);
+            }
             let Some(bytes) = &received.descriptor else { continue };
             let read = descriptor::read(bytes, structure.as_ref());
             let Some(read) = read else {
@@ -390,7 +426,7 @@ impl Judge<'_> {
             if read.structure.is_some() {
                 structure = read.structure;
             }
-            let (body, truth) = (received.truth.body, &received.truth);
+            let body = truth.body;
             if (read.start, read.end) != (body.part == 0, body.part + 1 == body.parts) {
                 self.report(at, Rule::Descriptor, format!("{body:?} is not where it says"));
             }

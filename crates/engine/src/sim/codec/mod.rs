@@ -195,9 +195,4 @@ impl Mode {
             .map(|(e, s)| self.height(e, s))
             .collect()
     }
-
-    /// Whether the payload alone tells less than a bridge needs.
-    pub fn is_opaque(&self) -> bool {
-        self.encrypted
-    }
 }

@@ -9,6 +9,10 @@ use super::{
     pattern::{LayerFrame, Pattern},
 };
 
+/// NAL unit types of RFC 6184 section 5.2.
+const STAP_A: u8 = 0x18;
+const FU_A: u8 = 0x1c;
+
 /// How a frame of H.264 is cut into packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Cut {
@@ -182,13 +186,13 @@ impl Recipe<'_> {
             return [&[slice][..], &content].concat();
         }
         let (start, end) = (u8::from(part == first), u8::from(self.is_last()));
-        [&[slice & 0xe0 | 28, start << 7 | end << 6 | slice & 0x1f][..], &content].concat()
+        [&[slice & 0xe0 | FU_A, start << 7 | end << 6 | slice & 0x1f][..], &content].concat()
     }
 }
 
 /// STAP-A (RFC 6184 section 5.7.1).
 fn aggregate(units: &[&[u8]]) -> Vec<u8> {
-    let mut out = vec![3 << 5 | 24];
+    let mut out = vec![3 << 5 | STAP_A];
     for unit in units {
         out.extend_from_slice(&(unit.len() as u16).to_be_bytes());
         out.extend_from_slice(unit);
@@ -202,7 +206,9 @@ fn parameter_set(width: u16, height: u16) -> Vec<u8> {
     w.put(0x67_42_c0_1f, 32);
     let blocks = |pixels: u16| u32::from(pixels).div_ceil(16);
     // Id, frame numbers of four bits, no order of its own, one reference.
-    [0, 0, 2, 1].iter().for_each(|value| w.put_exp_golomb(*value));
+    for value in [0, 0, 2, 1] {
+        w.put_exp_golomb(value);
+    }
     w.put(0, 1);
     w.put_exp_golomb(blocks(width) - 1);
     w.put_exp_golomb(blocks(height) - 1);
@@ -210,7 +216,9 @@ fn parameter_set(width: u16, height: u16) -> Vec<u8> {
     let crop = (blocks(height) * 16 - u32::from(height)) / 2;
     let crop_width = (blocks(width) * 16 - u32::from(width)) / 2;
     w.put(1, 1);
-    [0, crop_width, 0, crop].iter().for_each(|value| w.put_exp_golomb(*value));
+    for value in [0, crop_width, 0, crop] {
+        w.put_exp_golomb(value);
+    }
     w.put(0b01, 2);
     w.finish()
 }
@@ -234,7 +242,8 @@ fn sequence_header(width: u16, height: u16) -> Vec<u8> {
 fn group(mode: &Mode) -> Vec<(u8, bool, Vec<u8>)> {
     let mut pattern = Pattern::new(Mode { spatial: 1, ..*mode }, 0, 0);
     let len = mode.cycle().len();
-    let frames: Vec<LayerFrame> = (0..2 * len).flat_map(|_| pattern.next_picture(false)).collect();
+    let frames: Vec<LayerFrame> =
+        (0..2 * len).flat_map(|_| pattern.next_picture(false, None)).collect();
     let picture = |f: &LayerFrame| {
         (f.temporal, f.up_switch, f.refs.iter().map(|r| (f.number - r) as u8).collect())
     };
@@ -252,49 +261,53 @@ pub(super) struct Described {
 
 /// Reads the payload descriptor of VP8 or VP9; `None`: it is cut.
 pub(super) fn describe(codec: Codec, payload: &[u8]) -> Option<Described> {
-    let mut described = Described::default();
-    let mut r = BitReader::new(payload);
+    let bits = BitReader::new(payload);
     match codec {
-        Codec::Vp8 => {
-            let extended = r.flag()?;
-            r.take(7)?;
-            if !extended {
-                return Some(described);
-            }
-            let (i, l, t, k) = (r.flag()?, r.flag()?, r.flag()?, r.flag()?);
-            r.take(4)?;
-            if i {
-                described.picture_id = Some(picture_id(&mut r)?);
-            }
-            if l {
-                described.tl0 = Some(r.take(8)? as u8);
-            }
-            if t || k {
-                described.temporal = Some(r.take(2)? as u8).filter(|_| t);
-            }
-        }
-        Codec::Vp9 => {
-            let (i, _, l, f) = (r.flag()?, r.flag()?, r.flag()?, r.flag()?);
-            r.take(4)?;
-            if i {
-                described.picture_id = Some(picture_id(&mut r)?);
-            }
-            if l {
-                described.temporal = Some(r.take(3)? as u8);
-                r.take(1)?;
-                described.spatial = Some(r.take(3)? as u8);
-                r.take(1)?;
-                if !f {
-                    described.tl0 = Some(r.take(8)? as u8);
-                }
-            }
-        }
-        _ => {}
+        Codec::Vp8 => describe_vp8(bits),
+        Codec::Vp9 => describe_vp9(bits),
+        _ => Some(Described::default()),
+    }
+}
+
+fn describe_vp8(mut bits: BitReader<'_>) -> Option<Described> {
+    let mut described = Described::default();
+    let extended = bits.flag()?;
+    bits.take(7)?;
+    if !extended {
+        return Some(described);
+    }
+    let has = bits.take(8)?;
+    if has & 0x80 != 0 {
+        described.picture_id = Some(picture_id(&mut bits)?);
+    }
+    if has & 0x40 != 0 {
+        described.tl0 = Some(bits.take(8)? as u8);
+    }
+    if has & 0x20 != 0 {
+        described.temporal = Some(bits.take(2)? as u8);
     }
     Some(described)
 }
 
-fn picture_id(r: &mut BitReader<'_>) -> Option<u16> {
-    let wide = r.flag()?;
-    Some(r.take(if wide { 15 } else { 7 })? as u16)
+fn describe_vp9(mut bits: BitReader<'_>) -> Option<Described> {
+    let mut described = Described::default();
+    let has = bits.take(8)?;
+    if has & 0x80 != 0 {
+        described.picture_id = Some(picture_id(&mut bits)?);
+    }
+    if has & 0x20 != 0 {
+        described.temporal = Some(bits.take(3)? as u8);
+        bits.take(1)?;
+        described.spatial = Some(bits.take(3)? as u8);
+        bits.take(1)?;
+        if has & 0x10 == 0 {
+            described.tl0 = Some(bits.take(8)? as u8);
+        }
+    }
+    Some(described)
+}
+
+fn picture_id(bits: &mut BitReader<'_>) -> Option<u16> {
+    let wide = bits.flag()?;
+    Some(bits.take(if wide { 15 } else { 7 })? as u16)
 }

@@ -62,6 +62,8 @@ impl Decided {
 pub(super) struct Filter {
     current: Layers,
     target: Layers,
+    /// Timestamp of the first picture since the layers that are forwarded last changed.
+    since: Option<u32>,
     intact: Targets,
     top: u8,
     frames: [Decided; FRAMES],
@@ -69,10 +71,12 @@ pub(super) struct Filter {
     decided: usize,
     /// Timestamp of the newest picture.
     picture: Option<u32>,
+    /// Of that, a frame was left out that was wanted.
+    broken: bool,
     /// Pictures with a picture id that were not forwarded, and must leave no gap: how many, the newest one
     /// that was seen, and as bits which of the last ones (bit 0 is the newest).
     dropped: u16,
-    newest_id: u16,
+    newest_id: Option<u16>,
     dropped_ids: u64,
 }
 
@@ -81,13 +85,15 @@ impl Default for Filter {
         Self {
             current: Layers::ALL,
             target: Layers::ALL,
+            since: None,
             intact: Targets::NONE,
             top: Layers::ALL.spatial,
             frames: [Decided::default(); FRAMES],
             decided: 0,
             picture: None,
+            broken: false,
             dropped: 0,
-            newest_id: 0,
+            newest_id: None,
             dropped_ids: 0,
         }
     }
@@ -176,7 +182,8 @@ impl Filter {
 
     /// How many pictures the newest one is ahead, modulo the width of the picture id.
     fn back(&self, meta: &PacketMeta) -> u16 {
-        self.newest_id.wrapping_sub(meta.numbers.picture_id) & mask(meta)
+        let newest = self.newest_id.unwrap_or(meta.numbers.picture_id);
+        newest.wrapping_sub(meta.numbers.picture_id) & mask(meta)
     }
 
     /// Decides a frame that is newer than all before.
@@ -185,16 +192,22 @@ impl Filter {
         self.top = meta.top;
         let begins = self.picture != Some(meta.timestamp);
         self.picture = Some(meta.timestamp);
+        self.broken &= !begins;
         let opens = layers.opens(self.intact);
         if begins && (self.current != self.target || meta.keyframe) {
+            let before = self.current;
             self.change(self.intact | opens, meta.keyframe);
+            if self.current != before {
+                self.since = Some(meta.timestamp);
+            }
         }
-        let taken =
-            layers.is_decodable(self.intact) && self.current.below(self.top).is_in(layers.present);
+        let current = self.current.below(self.top);
+        let taken = layers.is_decodable(self.intact) && current.is_in(layers.present);
         if taken {
             self.intact |= opens;
         } else {
             self.intact &= !layers.present;
+            self.broken |= current.is_in(layers.present);
         }
         self.remember(Decided::new(meta, taken));
         if meta.numbers.dense && meta.numbers.picture_id_bits != 0 {
@@ -224,15 +237,30 @@ impl Filter {
         }
     }
 
-    /// Decides a packet that is late: as its frame was, if that is known.
+    /// Decides a packet that is late: as its frame was, if that is known. What it refers to was not forwarded
+    /// if it is of the time before the last change.
     #[cold]
     fn decide_late(&mut self, meta: &PacketMeta) -> bool {
-        let known = self.frames.iter().find(|frame| frame.is_of(meta));
-        let taken = known.map_or_else(
-            || self.current.below(meta.top).is_in(meta.layers.present),
-            |frame| frame.forwarded(),
-        );
+        if let Some(frame) = self.frames.iter().find(|frame| frame.is_of(meta)) {
+            return frame.forwarded();
+        }
+        let (current, present) = (self.current.below(meta.top), meta.layers.present);
+        let taken = !self.is_from_before(meta)
+            && current.is_in(present)
+            && meta.layers.is_decodable(self.intact);
+        let own = Targets::one(current.spatial, current.temporal);
+        if !taken {
+            self.intact &= !present | own;
+        } else if self.picture == Some(meta.timestamp) && !self.broken {
+            // Of what is to be forwarded, nothing has been decided without it.
+            self.intact |= meta.layers.opens(self.intact) & own;
+        }
         taken
+    }
+
+    /// Whether a packet is of the time before the last change of layers.
+    fn is_from_before(&self, meta: &PacketMeta) -> bool {
+        self.since.is_some_and(|since| meta.timestamp.wrapping_sub(since) > u32::MAX / 2)
     }
 
     fn remember(&mut self, decided: Decided) {
@@ -243,12 +271,11 @@ impl Filter {
     }
 
     fn count_picture(&mut self, meta: &PacketMeta, taken: bool) {
-        let ahead = meta.numbers.picture_id.wrapping_sub(self.newest_id) & mask(meta);
-        if self.decided > 1 {
-            self.dropped_ids = self.dropped_ids.checked_shl(ahead.into()).unwrap_or(0);
-        }
-        self.newest_id = meta.numbers.picture_id;
-        if !taken {
+        let id = meta.numbers.picture_id;
+        let ahead = self.newest_id.map(|newest| id.wrapping_sub(newest) & mask(meta));
+        self.newest_id = Some(id);
+        self.dropped_ids = self.dropped_ids.checked_shl(ahead.unwrap_or(0).into()).unwrap_or(0);
+        if !taken && ahead != Some(0) {
             self.dropped_ids |= 1;
             self.dropped = self.dropped.wrapping_add(1);
         }

@@ -140,6 +140,12 @@ impl Projection {
         self.timestamp_delta
     }
 
+    /// The encoding that is forwarded, and its first index that is.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn began(&self) -> (Option<u8>, u64) {
+        (self.current, self.floor)
+    }
+
     /// The layers that are forwarded.
     pub fn current_layers(&self) -> Option<LayerId> {
         let Layers { spatial, temporal } = self.filter.current();
@@ -253,11 +259,22 @@ impl Projection {
         self.current == Some(encoding) && self.filter.may_end_picture(meta)
     }
 
-    /// Whether a packet that was just accepted is the last of its picture at the receiver, as the packet after
-    /// it shows.
-    pub fn ends_before(&self, meta: &PacketMeta, next: &PacketMeta) -> bool {
+    /// Whether a packet that was just accepted is the last of its picture at the receiver, as `next`, the one
+    /// that came after it, shows.
+    #[inline]
+    fn ends_before(&self, meta: &PacketMeta, next: &PacketMeta) -> bool {
         // Between packets that are apart anything may be missing.
-        next.index == meta.index.wrapping_add(1) && self.filter.ends_before(meta, next)
+        next.index == meta.index.wrapping_add(1)
+            && self.filter.may_end_picture(meta)
+            && self.filter.ends_before(meta, next)
+    }
+
+    /// Puts the marker on a packet that was just accepted, where `next` shows that it is the last of its picture
+    /// at the receiver.
+    #[inline]
+    pub fn mark(&self, projected: &mut Projected, meta: &PacketMeta, next: Option<&PacketMeta>) {
+        projected.marker |=
+            !projected.filler && next.is_some_and(|next| self.ends_before(meta, next));
     }
 
     /// The numbers that this packet gets, or `None` when it is not forwarded.
@@ -347,6 +364,12 @@ impl Projection {
                 let waited = meta.arrival_ms.wrapping_sub(since);
                 waited > patience && waited <= u32::MAX / 2
             })
+    }
+
+    /// Whether a switch can happen at a packet.
+    #[inline]
+    pub fn may_begin(&self, encoding: u8, meta: &PacketMeta) -> bool {
+        self.current != Some(encoding) && self.target == Some(encoding) && meta.keyframe
     }
 
     /// Makes `encoding` the current one, its packet `meta` the next to be sent.

@@ -1,6 +1,6 @@
 //! What a receiver gets of encodings, and of the layers of one.
 
-use rialto_rtp::codec::RunningNumbers;
+use rialto_rtp::codec::{FrameLayers, RunningNumbers, Targets};
 
 use super::*;
 use crate::egress::receiver::numbers::FIRST;
@@ -180,4 +180,89 @@ fn starts_without_a_keyframe_when_none_can_be_seen() {
     assert!(p.accept(0, &packet(2, 0, 3_100, false)).is_some());
     let after_a_leap = p.accept(0, &packet(70_000, 0, 3_200, false)).unwrap();
     assert_eq!(after_a_leap.index, 2, "and goes on without one");
+}
+
+/// A packet of one layer of a frame with as many.
+fn layered(index: u64, picture: u32, (spatial, temporal): (u8, u8), end: bool) -> PacketMeta {
+    let present = Targets::from(spatial, temporal);
+    let switch = if temporal == 0 { Targets::of_spatial(spatial, 0) } else { Targets::NONE };
+    let layers =
+        FrameLayers { spatial, temporal, present, needs: present, switch, ..FrameLayers::DELTA };
+    let plain = packet(index, 9_000 + 3_000 * picture, 100, false);
+    let numbers = RunningNumbers { picture_id: picture as u16, ..plain.numbers };
+    PacketMeta { layers, top: 2, end, marker: end && spatial == 2, numbers, ..plain }
+}
+
+/// The keyframe of a picture that has three spatial layers, of a packet each.
+fn key(index: u64, picture: u32, spatial: u8) -> PacketMeta {
+    let delta = layered(index, picture, (spatial, 0), true);
+    let whole = if spatial == 0 { FrameLayers::WHOLE } else { delta.layers };
+    PacketMeta { keyframe: spatial == 0, layers: whole, ..delta }
+}
+
+/// A receiver of some layers to whom the first three packets, a keyframe, were forwarded.
+fn receiver_of(spatial: u8, temporal: u8) -> Projection {
+    let mut p = Projection::new(90_000, FIRST);
+    p.set_target(Some(LayerId { encoding: 0, spatial, temporal }), 0);
+    for layer in 0..3 {
+        let _ = p.accept(0, &key(100 + u64::from(layer), 0, layer));
+    }
+    p
+}
+
+#[test]
+fn layers_that_are_left_out_leave_no_gap_and_the_last_one_has_the_marker() {
+    let mut p = receiver_of(1, 3);
+    assert_eq!(p.next_index(), FIRST + 2);
+    let sent: Vec<_> = (0..9u64)
+        .filter_map(|n| {
+            let (picture, spatial) = (1 + n as u32 / 3, (n % 3) as u8);
+            p.accept(0, &layered(103 + n, picture, (spatial, 0), true))
+        })
+        .map(|out| (out.index - FIRST, out.marker))
+        .collect();
+    assert_eq!(sent, [(2, false), (3, true), (4, false), (5, true), (6, false), (7, true)]);
+}
+
+#[test]
+fn pictures_that_are_left_out_are_none_to_the_receiver_and_late_ones_have_their_place() {
+    let mut p = receiver_of(0, 0);
+    let out = |p: &mut Projection, index: u64, picture: u32, temporal: u8| {
+        let meta = layered(index, picture, (0, temporal), true);
+        let out = p.accept(0, &meta)?;
+        Some((
+            out.index - FIRST,
+            meta.numbers.picture_id.wrapping_add(out.shift.picture_id),
+            out.filler,
+        ))
+    };
+    assert_eq!(out(&mut p, 103, 1, 1), None);
+    assert_eq!(out(&mut p, 104, 2, 0), Some((1, 1, false)));
+    assert_eq!(out(&mut p, 105, 3, 1), None);
+    // 106 and 107 are late: pictures 4, of the base, and 5.
+    assert_eq!(out(&mut p, 108, 6, 0), Some((4, 4, false)));
+    assert_eq!(out(&mut p, 106, 4, 0), Some((2, 2, false)), "as if it had come in time");
+    assert_eq!(out(&mut p, 107, 5, 1), Some((3, 3, true)), "only its number is needed");
+    assert_eq!(out(&mut p, 109, 7, 0), Some((5, 5, false)));
+}
+
+#[test]
+fn fewer_layers_come_at_once_and_more_at_a_switching_point_or_a_keyframe() {
+    let mut p = receiver_of(2, 3);
+    assert!(!p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 0 }), 1));
+    let takes = |p: &mut Projection, index: u64, picture: u32, layers: (u8, u8)| {
+        p.accept(0, &layered(index, picture, layers, true)).is_some()
+    };
+    assert!(takes(&mut p, 103, 1, (0, 0)));
+    assert!(!takes(&mut p, 104, 1, (1, 0)) && !takes(&mut p, 105, 1, (2, 0)));
+    assert!(!takes(&mut p, 106, 2, (0, 1)), "nor the upper temporal layer");
+    assert!(!p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 3 }), 2));
+    assert!(!takes(&mut p, 107, 3, (0, 1)), "it may refer to what was left out");
+    assert!(takes(&mut p, 108, 4, (0, 0)) && takes(&mut p, 109, 5, (0, 1)));
+    assert!(p.set_target(Some(LayerId { encoding: 0, spatial: 2, temporal: 3 }), 3), "a keyframe");
+    assert!(takes(&mut p, 110, 6, (0, 0)) && !takes(&mut p, 111, 6, (1, 0)));
+    for layer in 0..3 {
+        assert!(p.accept(0, &key(112 + u64::from(layer), 7, layer)).is_some());
+    }
+    assert!(!p.waits());
 }
