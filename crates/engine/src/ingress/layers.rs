@@ -220,6 +220,22 @@ mod tests {
     }
 
     #[test]
+    fn pictures_without_the_highest_layer_are_seen_too() {
+        let mut meters = LayerMeters::default();
+        for picture in 0..63 {
+            for spatial in 0..=u8::from(picture % 2 == 0) {
+                meters.on_packet(500, &frame(picture, spatial, 0));
+            }
+            if picture % 3 == 2 {
+                meters.step();
+            }
+        }
+        let layers = meters.news().unwrap();
+        let near = |fps: u8| fps.abs_diff(30) <= 2;
+        assert!(near(layers.rate(0, 0).fps) && near(layers.rate(1, 0).fps), "{layers:?}");
+    }
+
+    #[test]
     fn a_spatial_layer_that_no_longer_comes_has_ended_and_a_slow_one_has_not() {
         let mut meters = LayerMeters::default();
         run(&mut meters, 0..60, 1);

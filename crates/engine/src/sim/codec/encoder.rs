@@ -81,7 +81,7 @@ impl Encoder {
             coders,
             now: Duration::ZERO,
             drops: if mode.codec == Codec::Vp9 && !mode.flexible { 0.0 } else { 0.01 },
-            layer_drops: if mode.codec == Codec::Av1 && mode.spatial > 1 { 0.03 } else { 0.0 },
+            layer_drops: 0.0,
             packet_len: 120,
             sent: Sent::default(),
         }
