@@ -1,8 +1,9 @@
 # `make help` lists the commands.
 SECONDS ?= 60
 SCENARIO ?=
+MODE ?=
 PORT ?= 8080
-.PHONY: help run build check test bench bwe-table links compare memory fuzz
+.PHONY: help run build check test bench bwe-table links layers compare memory fuzz
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +28,9 @@ bwe-table: ## the estimator's scenarios on its link model, as committed in crate
 
 links: ## calls over emulated links, beside the committed table: all, or SCENARIO (needs root)
 	@./scripts/links.sh $(SCENARIO)
+
+layers: ## calls in the layers of each codec, beside the committed table: all, or MODE
+	@./scripts/layers.sh $(MODE)
 
 compare: ## the ICE and DTLS libraries side by side (docs/decisions.md)
 	cd benches/libraries && cargo run --release --quiet --locked

@@ -22,6 +22,8 @@ const RECEIVERS: usize = 2;
 const HEAD: Duration = Duration::from_secs(2);
 /// Media of the last moments may still be on its way, or be asked for.
 const TAIL: Duration = Duration::from_millis(1_500);
+/// How often an encoder of AV1 leaves out a layer of a picture.
+const LAYER_DROPS: f64 = 0.03;
 /// After a wish.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -96,6 +98,9 @@ impl Call {
             world.join();
         }
         let source = world.publish_layers(0, mode);
+        if mode.codec == Codec::Av1 {
+            world.coder(source).layer_drops = LAYER_DROPS;
+        }
         let wishes = vec![vec![(Duration::ZERO, None)]; RECEIVERS];
         let h264 = mode.codec == Codec::H264;
         let rng = StdRng::seed_from_u64(seed);

@@ -143,11 +143,17 @@ impl LayerMeters {
         }
         for (spatial, temporal) in layers.targets.iter() {
             let parts = self.own.iter().filter(|own| own.present.has(spatial, temporal));
-            let rate = parts.fold(Rate::default(), |sum, own| {
+            // Pictures of which the encoder left out the highest layer are seen too.
+            let mut fps = [0u8; MAX_SPATIAL as usize];
+            let mut bps = 0u32;
+            for own in parts {
                 let rate = own.meter.rate();
-                let fps = if own.spatial == spatial { rate.fps } else { 0 };
-                Rate { bps: sum.bps.saturating_add(rate.bps), fps: sum.fps.saturating_add(fps) }
-            });
+                bps = bps.saturating_add(rate.bps);
+                if let Some(fps) = fps.get_mut(usize::from(own.spatial)) {
+                    *fps = fps.saturating_add(rate.fps);
+                }
+            }
+            let rate = Rate { bps, fps: fps.into_iter().max().unwrap_or_default() };
             let at = usize::from(spatial) * usize::from(MAX_TEMPORAL) + usize::from(temporal);
             if let Some(place) = layers.rates.get_mut(at) {
                 *place = rate;
@@ -211,6 +217,22 @@ mod tests {
         assert!(near(half.bps, 240_000) && near(all.bps, 480_000), "{half:?} {all:?}");
         assert_eq!(layers.top(), (1, 1));
         assert_eq!(meters.news(), None, "nothing has changed");
+    }
+
+    #[test]
+    fn pictures_without_the_highest_layer_are_seen_too() {
+        let mut meters = LayerMeters::default();
+        for picture in 0..63 {
+            for spatial in 0..=u8::from(picture % 2 == 0) {
+                meters.on_packet(500, &frame(picture, spatial, 0));
+            }
+            if picture % 3 == 2 {
+                meters.step();
+            }
+        }
+        let layers = meters.news().unwrap();
+        let near = |fps: u8| fps.abs_diff(30) <= 2;
+        assert!(near(layers.rate(0, 0).fps) && near(layers.rate(1, 0).fps), "{layers:?}");
     }
 
     #[test]

@@ -132,6 +132,20 @@ fn a_higher_encoding_that_starves_is_none() {
 }
 
 #[test]
+fn a_spatial_layer_of_which_frames_are_left_out_stays() {
+    let mut layers = temporal(&[(180, 120), (360, 350)]);
+    for layer in &mut layers {
+        layer.id = LayerId { encoding: 0, spatial: layer.id.encoding, ..layer.id };
+    }
+    let of = |layers: &Vec<Layer>| allocate(&vec![(camera(0), layers.clone())], 5_000).1[0].target;
+    let upper = |temporal| Some(LayerId { encoding: 0, spatial: 1, temporal });
+    for (fps, target) in [(24.0, upper(2)), (13.0, upper(2)), (9.0, Some(layers[2].id))] {
+        layers[5].fps = Some(fps);
+        assert_eq!(of(&layers), target, "{fps}");
+    }
+}
+
+#[test]
 fn a_better_layer_that_costs_no_more_takes_the_place_of_a_worse_one() {
     let sources = vec![(camera(0), encodings(&[(180, 200), (360, 150), (720, 600)]))];
     assert_eq!(heights(&sources, 149), [0]);

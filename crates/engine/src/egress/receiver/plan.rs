@@ -85,6 +85,11 @@ impl Planner<'_> {
                 break;
             }
             if let Some((meta, _)) = ring.get(next) {
+                let newest = next + 1 >= ring.head();
+                if newest && self.s.projection.may_end_picture(encoding, meta) {
+                    // The next packet brings it here again.
+                    break;
+                }
                 if self.s.projection.may_begin(encoding, meta) {
                     self.begin(encoding, ring, next, meta);
                 } else {
@@ -128,7 +133,8 @@ impl Planner<'_> {
                 return s.projection.skip(encoding, meta);
             }
         };
-        let Some(projected) = s.projection.accept(encoding, meta) else { return };
+        let Some(mut projected) = s.projection.accept(encoding, meta) else { return };
+        s.projection.mark(&mut projected, meta, ring.get(place + 1).map(|(next, _)| next));
         if meta.keyframe {
             s.keyframe = Some((projected.index, self.clock.now_ms));
             s.lost = false;

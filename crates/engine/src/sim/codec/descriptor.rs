@@ -66,7 +66,7 @@ impl Structure {
         let mut pattern = Pattern::new(*mode, 1, 0);
         let mut templates: Vec<Template> = Vec::new();
         for _ in 0..=2 * mode.cycle().len() {
-            for frame in pattern.next_picture(false) {
+            for frame in pattern.next_picture(false, None) {
                 let template = Template::of(&frame);
                 if !templates.contains(&template) {
                     templates.push(template);

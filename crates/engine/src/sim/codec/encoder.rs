@@ -61,6 +61,8 @@ pub struct Encoder {
     now: Duration,
     /// The probability with which it drops a picture that is not of the base layer.
     pub drops: f64,
+    /// The probability with which it leaves out one layer of a picture, as libaom does to keep its rate.
+    pub layer_drops: f64,
     /// Content of a packet, bytes, at most.
     pub packet_len: usize,
     /// What each frame that it made refers to.
@@ -79,6 +81,7 @@ impl Encoder {
             coders,
             now: Duration::ZERO,
             drops: if mode.codec == Codec::Vp9 && !mode.flexible { 0.0 } else { 0.01 },
+            layer_drops: 0.0,
             packet_len: 120,
             sent: Sent::default(),
         }
@@ -135,6 +138,8 @@ impl Encoder {
         self.now = now;
         let mut out = Vec::new();
         let drop = self.rng.random_bool(self.drops);
+        let without = self.rng.random_bool(self.layer_drops);
+        let without = without.then(|| self.rng.random_range(0..self.mode.spatial));
         for at in 0..self.coders.len() {
             let coder = &mut self.coders[at];
             if coder.silent {
@@ -145,7 +150,10 @@ impl Encoder {
                 coder.pattern.skip();
                 continue;
             }
-            let frames = coder.pattern.next_picture(key);
+            let frames = coder.pattern.next_picture(key, without);
+            if frames.is_empty() {
+                continue;
+            }
             self.number(at, &frames);
             let top = frames.last().map_or(0, |frame| frame.spatial);
             for frame in &frames {

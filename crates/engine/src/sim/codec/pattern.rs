@@ -116,8 +116,9 @@ impl Pattern {
         self.step = self.following();
     }
 
-    /// The frames of the next picture, the lowest spatial layer first.
-    pub(super) fn next_picture(&mut self, key: bool) -> Vec<LayerFrame> {
+    /// The frames of the next picture, the lowest spatial layer first. One of them may be left out, of those
+    /// that no other picture refers to.
+    pub(super) fn next_picture(&mut self, key: bool, without: Option<u8>) -> Vec<LayerFrame> {
         let key = key || !self.started;
         self.started = true;
         if key {
@@ -133,6 +134,9 @@ impl Pattern {
         let mut frames: Vec<LayerFrame> = Vec::new();
         for spatial in 0..self.active.0 {
             if temporal > 0 && self.base[usize::from(spatial)].is_none() {
+                continue;
+            }
+            if without == Some(spatial) && !key && self.is_discardable(temporal) {
                 continue;
             }
             let below = frames.last().map(|below| below.number);

@@ -242,7 +242,8 @@ fn sequence_header(width: u16, height: u16) -> Vec<u8> {
 fn group(mode: &Mode) -> Vec<(u8, bool, Vec<u8>)> {
     let mut pattern = Pattern::new(Mode { spatial: 1, ..*mode }, 0, 0);
     let len = mode.cycle().len();
-    let frames: Vec<LayerFrame> = (0..2 * len).flat_map(|_| pattern.next_picture(false)).collect();
+    let frames: Vec<LayerFrame> =
+        (0..2 * len).flat_map(|_| pattern.next_picture(false, None)).collect();
     let picture = |f: &LayerFrame| {
         (f.temporal, f.up_switch, f.refs.iter().map(|r| (f.number - r) as u8).collect())
     };

@@ -152,6 +152,23 @@ impl Filter {
         meta.end && meta.layers.spatial == self.current.below(self.top).spatial
     }
 
+    /// Whether it takes the packet after this one to see if it is the last of its picture at the receiver. It
+    /// ends a frame below the layer that is forwarded, and the marker is on a higher one. Encoders leave out
+    /// frames of single layers (libaom does to keep its rate), so that the layer that is forwarded may lack.
+    #[inline]
+    pub(super) fn may_end_picture(&self, meta: &PacketMeta) -> bool {
+        let spatial = meta.layers.spatial;
+        let between =
+            |layers: Layers| (spatial.saturating_add(1)..meta.top).contains(&layers.spatial);
+        meta.end && !meta.marker && (between(self.current) || between(self.target))
+    }
+
+    /// Whether the packet after that one is of nothing that the receiver gets of the picture.
+    pub(super) fn ends_before(&self, meta: &PacketMeta, next: &PacketMeta) -> bool {
+        let current = self.current.below(self.top).spatial;
+        next.timestamp != meta.timestamp || next.layers.spatial > current
+    }
+
     /// How many pictures behind that of `meta` were left out: they are to be added to its picture id.
     #[inline]
     pub(super) fn dropped_behind(&self, meta: &PacketMeta) -> u16 {

@@ -265,6 +265,32 @@ impl Projection {
         meta.index.wrapping_add(self.delta).wrapping_sub(self.next) as i64
     }
 
+    /// Whether a packet has to wait for the one after it, which shows if it is the last of its picture at the
+    /// receiver. A decoder gets nothing of a picture of which the last packet lacks its marker, and so of
+    /// nothing that refers to it.
+    #[inline]
+    pub fn may_end_picture(&self, encoding: u8, meta: &PacketMeta) -> bool {
+        self.current == Some(encoding) && self.filter.may_end_picture(meta)
+    }
+
+    /// Whether a packet that was just accepted is the last of its picture at the receiver, as `next`, the one
+    /// that came after it, shows.
+    #[inline]
+    fn ends_before(&self, meta: &PacketMeta, next: &PacketMeta) -> bool {
+        // Between packets that are apart anything may be missing.
+        next.index == meta.index.wrapping_add(1)
+            && self.filter.may_end_picture(meta)
+            && self.filter.ends_before(meta, next)
+    }
+
+    /// Puts the marker on a packet that was just accepted, where `next` shows that it is the last of its picture
+    /// at the receiver.
+    #[inline]
+    pub fn mark(&self, projected: &mut Projected, meta: &PacketMeta, next: Option<&PacketMeta>) {
+        projected.marker |=
+            !projected.filler && next.is_some_and(|next| self.ends_before(meta, next));
+    }
+
     /// The numbers that this packet gets, or `None` when it is not forwarded.
     #[inline]
     pub fn accept(&mut self, encoding: u8, meta: &PacketMeta) -> Option<Projected> {

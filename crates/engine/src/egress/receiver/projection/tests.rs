@@ -281,3 +281,27 @@ fn another_source_goes_on_where_the_one_before_ended() {
     let unused = Projection::new(90_000, FIRST).of_next_source(48_000, FIRST);
     assert_eq!((unused.last, unused.clock_rate()), (None, 48_000), "nothing to go on from");
 }
+
+#[test]
+fn the_marker_is_on_a_lower_layer_where_the_encoder_left_out_the_one_that_is_forwarded() {
+    let mark = |p: &mut Projection, meta: &PacketMeta, next: Option<&PacketMeta>| {
+        let mut out = p.accept(0, meta).unwrap();
+        p.mark(&mut out, meta, next);
+        out.marker
+    };
+    let mut p = receiver_of(1, 3);
+    let lowest = layered(103, 1, (0, 0), true);
+    assert!(p.may_end_picture(0, &lowest), "it has to wait for the next packet");
+    assert!(!p.may_end_picture(0, &layered(103, 1, (0, 0), false)), "the frame goes on");
+    assert!(!p.may_end_picture(0, &layered(103, 1, (1, 0), true)), "nothing else is forwarded");
+    assert!(!p.may_end_picture(1, &lowest), "another encoding");
+    assert!(!mark(&mut p, &lowest, Some(&layered(104, 1, (1, 0), true))));
+    assert!(mark(&mut p, &layered(104, 1, (1, 0), true), None));
+    assert!(mark(&mut p, &layered(105, 2, (0, 0), true), Some(&layered(106, 2, (2, 0), true))));
+    let apart = layered(109, 3, (2, 0), true);
+    assert!(!mark(&mut p, &layered(107, 3, (0, 0), true), Some(&apart)), "108 may be the one");
+    assert!(mark(&mut p, &layered(110, 4, (0, 0), true), Some(&layered(111, 5, (0, 0), true))));
+
+    let p = receiver_of(2, 3);
+    assert!(!p.may_end_picture(0, &lowest), "the sender marks the highest that there is");
+}
