@@ -11,7 +11,7 @@ use rialto_media::{Drop, MediaType, SourceId};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Levels of RFC 6464: voice, noise, and nothing.
-const VOICE: u8 = 0x80 | 20;
+const VOICE: u8 = 0x80 | 0x14;
 const NOISE: u8 = 60;
 const SILENT: u8 = 127;
 
