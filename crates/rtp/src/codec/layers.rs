@@ -51,6 +51,12 @@ impl Targets {
         Self(rows & (u16::MAX << (4 * clamp(spatial, MAX_SPATIAL))))
     }
 
+    /// The targets of all spatial layers up to one.
+    #[inline]
+    pub const fn up_to(spatial: u8) -> Self {
+        Self(u16::MAX >> (12 - 4 * clamp(spatial, MAX_SPATIAL)))
+    }
+
     /// Whether it has the target.
     #[inline]
     pub const fn has(self, spatial: u8, temporal: u8) -> bool {
@@ -224,6 +230,8 @@ mod tests {
         assert_eq!(Targets::one(7, 7), Targets::one(3, 3), "no layer is out of bounds");
         assert_eq!(Targets::from_bits(Targets::one(2, 1).bits()), Targets::one(2, 1));
         assert!((Targets::ALL & !Targets::ALL).is_empty());
+        assert_eq!(Targets::up_to(3), Targets::ALL);
+        assert_eq!(Targets::up_to(1).bits(), 0x00ff);
         let column: Vec<_> = Targets::of_temporal(2).iter().collect();
         assert_eq!(column, [(0, 2), (1, 2), (2, 2), (3, 2)]);
     }

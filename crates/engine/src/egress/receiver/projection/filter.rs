@@ -193,7 +193,10 @@ impl Filter {
         let begins = self.picture != Some(meta.timestamp);
         self.picture = Some(meta.timestamp);
         self.broken &= !begins;
-        let opens = layers.opens(self.intact);
+        // Above the highest layer there is nothing that could be missing, or be intact.
+        let there = Targets::up_to(self.top);
+        self.intact &= there;
+        let opens = layers.opens(self.intact) & there;
         if begins && (self.current != self.target || meta.keyframe) {
             let before = self.current;
             self.change(self.intact | opens, meta.keyframe);
