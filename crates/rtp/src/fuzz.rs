@@ -104,11 +104,13 @@ pub fn rtcp(data: &[u8]) {
     }
 }
 
-/// What a frame opens includes it, and it needs what includes it or what is below.
+/// What a frame opens includes it, and where what includes it of its own spatial layer is intact it can be
+/// decoded.
 fn hold(layers: FrameLayers) {
     assert!(layers.spatial < 4 && layers.temporal < 4);
     assert_eq!(layers.switch & layers.present, layers.switch);
-    assert_eq!(layers.needs & layers.present, layers.present);
+    let own = layers.present & Targets::of_spatial(layers.spatial, 0);
+    assert_eq!(layers.needs & own, own);
     assert_eq!(layers.is_decodable(Targets::NONE), layers.independent);
     if layers.independent {
         assert_eq!(layers.needs, Targets::ALL);

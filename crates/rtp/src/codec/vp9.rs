@@ -112,7 +112,9 @@ impl Vp9 {
     /// The frame's layers, from the P, D, U and Z bits (section 4.2).
     ///
     /// - Z: no frame of a higher spatial layer depends on this one, in this picture or later, so that only
-    ///   the targets of its own spatial layer include it.
+    ///   the targets of its own spatial layer include it. With P and D each picture is predicted from the layer
+    ///   below, and Z says no more than that the encoder leaves out those above for now: who gets more sees
+    ///   this one meanwhile.
     /// - Without P and D it depends on nothing. A keyframe's lowest layer makes everything intact.
     /// - Without P but with D, a receiver of the next lower spatial layer can switch up here. At which
     ///   temporal layer depends on what it has of the lower one.
@@ -125,7 +127,8 @@ impl Vp9 {
         // Without P, TID has to be 0.
         let temporal = if self.inter_predicted { tid } else { 0 };
         let own = Targets::of_spatial(spatial, temporal);
-        let present = if self.not_reference { own } else { Targets::from(spatial, temporal) };
+        let alone = self.not_reference && !(self.inter_predicted && inter_layer);
+        let present = if alone { own } else { Targets::from(spatial, temporal) };
         let frame = FrameLayers {
             // Higher ones count as the last that is told apart.
             spatial: spatial.min(MAX_SPATIAL - 1),
@@ -133,7 +136,7 @@ impl Vp9 {
             independent: false,
             upon_lower: inter_layer,
             present,
-            needs: present,
+            needs: if self.not_reference { own } else { present },
             switch: Targets::NONE,
         };
         match (self.inter_predicted, inter_layer) {
@@ -285,6 +288,8 @@ mod tests {
         let own = layers(0x29, 0x02);
         assert!(own.independent);
         assert_eq!((own.present, own.switch), (Targets::of_spatial(1, 0), own.present));
+        let highest_for_now = layers(0x69, 0x23);
+        assert_eq!(highest_for_now.present, Targets::from(1, 1));
         // Temporal layer 1 of the middle layer, with and without U.
         let plain = layers(0x68, 0x23);
         assert_eq!((plain.spatial, plain.temporal), (1, 1));
