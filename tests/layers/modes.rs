@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// A way of sending that Chromium has.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Mode {
     pub(crate) codec: &'static str,
     /// Layers within each encoding, in Chromium's words.

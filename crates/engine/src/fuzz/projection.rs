@@ -52,7 +52,7 @@ impl Encoding {
         let mut keyframe = false;
         if first {
             let kind = script.any();
-            keyframe = kind & 0x0f == 0;
+            keyframe = kind.trailing_zeros() >= 4;
             self.begin_frame(kind, keyframe, script.word());
         }
         self.left -= 1;

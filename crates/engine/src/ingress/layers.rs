@@ -11,6 +11,12 @@ use super::{
 /// Targets that are told apart.
 const TARGETS: usize = MAX_SPATIAL as usize * MAX_TEMPORAL as usize;
 
+/// The place of a target among [`TARGETS`].
+fn place(spatial: u8, temporal: u8) -> usize {
+    let row = usize::from(spatial).saturating_mul(MAX_TEMPORAL.into());
+    row.saturating_add(temporal.into())
+}
+
 /// A spatial layer has ended when so many pictures came without it, and so many steps of the meters went
 /// by: encoders leave one out when they lack bandwidth or time.
 const PICTURES_WITHOUT: u32 = 8;
@@ -30,8 +36,7 @@ pub struct EncodingLayers {
 impl EncodingLayers {
     /// What a target costs.
     pub fn rate(&self, spatial: u8, temporal: u8) -> Rate {
-        let at = usize::from(spatial) * usize::from(MAX_TEMPORAL) + usize::from(temporal);
-        self.rates.get(at).copied().unwrap_or_default()
+        self.rates.get(place(spatial, temporal)).copied().unwrap_or_default()
     }
 
     /// The highest spatial layer, and the highest temporal layer of any.
@@ -154,8 +159,7 @@ impl LayerMeters {
                 }
             }
             let rate = Rate { bps, fps: fps.into_iter().max().unwrap_or_default() };
-            let at = usize::from(spatial) * usize::from(MAX_TEMPORAL) + usize::from(temporal);
-            if let Some(place) = layers.rates.get_mut(at) {
+            if let Some(place) = layers.rates.get_mut(place(spatial, temporal)) {
                 *place = rate;
             }
         }

@@ -71,7 +71,6 @@ impl Skipped {
 }
 
 /// The word and the bit of an index.
-#[expect(clippy::cast_possible_truncation, reason = "less than the number of words")]
 const fn place(index: u64) -> (usize, u64) {
     let at = index % WINDOW;
     ((at / 64) as usize, 1 << (at % 64))
