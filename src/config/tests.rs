@@ -97,7 +97,7 @@ fn what_has_no_effect_is_said() {
     let loaded = loaded(
         "include \"custom-jvb.conf\"\nvideobridge.ice.udp.prot = 1\nvideobridge.relay.enabled = true\n\
          videobridge.stats.enabled = true\nmine = 1\nvideobridge.cc.initial-last-n = -1\n\
-         videobridge.ssrc-limit.video = 7\n",
+         videobridge.cryptex.endpoint = true\n",
         &[],
     );
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -112,8 +112,8 @@ fn what_has_no_effect_is_said() {
             "jvb.conf:3: videobridge.relay.enabled has no effect yet: there are no relays between bridges",
             "jvb.conf:4: videobridge.stats.enabled is obsolete and has no effect: there are always statistics",
             "jvb.conf:5: unknown key mine",
-            "jvb.conf:7: videobridge.ssrc-limit.video has no effect yet: SSRCs of sources are not rewritten \
-             to a small number",
+            "jvb.conf:7: videobridge.cryptex.endpoint has no effect yet: header extensions are not encrypted \
+             (RFC 9335)",
         ]
     );
 }

@@ -27,7 +27,7 @@ const TENTHS: u64 = 10;
 /// Mbit/s and the initial estimate is 2.5, so that a stage went from its full size to half of it and back
 /// within a second. JVB ignores its estimates for the first ten.
 const YOUNG_PART: u64 = 5;
-/// The lowest layer is taken for so much at most while it is not measured, bit/s: nobody is refused a
+/// The lowest spatial layer is taken for so much at most while it is not measured, bit/s: nobody is refused a
 /// picture on a guess, and a third of a second later it is known.
 const LOWEST_BPS: u64 = 100_000;
 
@@ -248,10 +248,14 @@ fn list_layers(feed: &Feed, layers: &mut Vec<Layer>) {
     }
     // A group may list its streams in any order.
     layers.sort_by_key(|layer| (supposed_height(layer), layer.id));
-    if let Some(lowest) = layers.iter_mut().find(|layer| layer.active)
-        && feed.rate(lowest.id).bps == 0
-    {
-        lowest.bps = lowest.bps.min(LOWEST_BPS);
+    // With all its temporal layers.
+    let place = |layer: &Layer| (layer.id.encoding, layer.id.spatial);
+    if let Some(lowest) = layers.iter().find(|layer| layer.active).map(place) {
+        for layer in layers.iter_mut().filter(|layer| place(layer) == lowest) {
+            if feed.rate(layer.id).bps == 0 {
+                layer.bps = layer.bps.min(LOWEST_BPS);
+            }
+        }
     }
 }
 

@@ -35,6 +35,8 @@ impl Layers {
 
 /// Decisions that are remembered, so that packets that are late go the way of their frame.
 const FRAMES: usize = 32;
+/// Pictures in which a switching point to a higher temporal layer should have come.
+const PATIENCE: u8 = 60;
 /// Pictures of which it is remembered whether they were forwarded.
 const PICTURES: u16 = 64;
 
@@ -65,6 +67,8 @@ pub(super) struct Filter {
     /// Timestamp of the first picture since the layers that are forwarded last changed.
     since: Option<u32>,
     intact: Targets,
+    /// For so many pictures it has had fewer temporal layers than were decided.
+    short: u8,
     top: u8,
     frames: [Decided; FRAMES],
     /// How many frames were decided.
@@ -87,6 +91,7 @@ impl Default for Filter {
             target: Layers::ALL,
             since: None,
             intact: Targets::NONE,
+            short: 0,
             top: Layers::ALL.spatial,
             frames: [Decided::default(); FRAMES],
             decided: 0,
@@ -124,11 +129,12 @@ impl Filter {
 
     /// Whether nothing but a keyframe brings what was decided: the spatial layer is another than that which
     /// is forwarded and cannot be gone to, or something is lacking of what is forwarded. Higher temporal
-    /// layers have switching points of their own.
+    /// layers have switching points of their own, which not every sender tells.
     pub(super) fn waits(&self) -> bool {
         let (current, target) = (self.current.below(self.top), self.target.below(self.top));
         !current.is_in(self.intact)
             || current.spatial != target.spatial && !target.is_in(self.intact)
+            || self.short > PATIENCE
     }
 
     /// Pictures that were left out so far, modulo 2^16.
@@ -203,6 +209,10 @@ impl Filter {
             if self.current != before {
                 self.since = Some(meta.timestamp);
             }
+        }
+        if begins {
+            let short = self.current.temporal < self.target.temporal;
+            self.short = if short { self.short.saturating_add(1) } else { 0 };
         }
         let current = self.current.below(self.top);
         let taken = layers.is_decodable(self.intact) && current.is_in(layers.present);

@@ -305,3 +305,19 @@ fn the_marker_is_on_a_lower_layer_where_the_encoder_left_out_the_one_that_is_for
     let p = receiver_of(2, 3);
     assert!(!p.may_end_picture(0, &lowest), "the sender marks the highest that there is");
 }
+
+#[test]
+fn a_temporal_layer_whose_switching_point_nobody_tells_comes_with_a_keyframe() {
+    let mut p = receiver_of(0, 0);
+    assert_eq!(p.accept(0, &layered(103, 1, (0, 1), true)), None);
+    assert!(!p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 3 }), 0));
+    let silent = |n: u32| {
+        let meta = layered(104 + u64::from(n), 2 + n, (0, (n % 2) as u8), true);
+        let layers = FrameLayers { switch: Targets::NONE, ..meta.layers };
+        PacketMeta { layers, ..meta }
+    };
+    let upper = (0..70).filter(|n| p.accept(0, &silent(*n)).is_some() && n % 2 == 1).count();
+    assert!(upper == 0 && p.waits(), "{upper}");
+    assert!(p.accept(0, &key(174, 72, 0)).is_some());
+    assert!(!p.waits() && p.accept(0, &silent(71)).is_some());
+}
