@@ -143,8 +143,13 @@ impl Planner<'_> {
             let waited = self.clock.now_ms.wrapping_sub(meta.arrival_ms);
             self.paced.record(Duration::from_millis(waited.into()));
         }
-        let empty = PacketMeta::default();
-        let (meta, payload_len) = if projected.filler { (&empty, 0) } else { (meta, payload_len) };
+        let empty;
+        let (meta, payload_len) = if projected.filler {
+            empty = PacketMeta::default();
+            (&empty, 0)
+        } else {
+            (meta, payload_len)
+        };
         let len = FIXED_LEN
             + sources_len(meta)
             + extension_len(meta, self.tables, s.terms.mid.as_ref(), self.link.is_some())

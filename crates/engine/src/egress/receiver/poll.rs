@@ -261,8 +261,13 @@ impl<O: Outbox> Poll<'_, O> {
             (&remade.meta, remade.bytes.as_slice())
         };
         let Projected { index, timestamp, shift, dropped, marker, filler } = p.projected;
-        let empty = PacketMeta::default();
-        let meta = if filler { &empty } else { meta };
+        let empty;
+        let meta = if filler {
+            empty = PacketMeta::default();
+            &empty
+        } else {
+            meta
+        };
         let outgoing = Outgoing {
             index,
             timestamp,

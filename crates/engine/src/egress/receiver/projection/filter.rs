@@ -70,7 +70,10 @@ pub(super) struct Filter {
     /// For so many pictures it has had fewer temporal layers than were decided.
     short: u8,
     top: u8,
-    frames: [Decided; FRAMES],
+    /// The frame that was decided last; most packets are of it.
+    last: Option<Decided>,
+    /// Apart from what each packet touches: there are as many filters as receivers of all sources.
+    frames: Box<[Decided; FRAMES]>,
     /// How many frames were decided.
     decided: usize,
     /// Timestamp of the newest picture.
@@ -93,7 +96,8 @@ impl Default for Filter {
             intact: Targets::NONE,
             short: 0,
             top: Layers::ALL.spatial,
-            frames: [Decided::default(); FRAMES],
+            last: None,
+            frames: Box::default(),
             decided: 0,
             picture: None,
             broken: false,
@@ -110,7 +114,9 @@ impl Filter {
     pub(super) fn restart(&mut self, blind: bool) {
         let target = self.target;
         let intact = if blind { Targets::ALL } else { Targets::NONE };
-        *self = Self { current: target, target, intact, ..Self::default() };
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.fill(Decided::default());
+        *self = Self { current: target, target, intact, frames, ..Self::default() };
     }
 
     pub(super) fn set_target(&mut self, target: Layers) {
@@ -145,8 +151,7 @@ impl Filter {
     /// Whether a packet is forwarded; `newer`: than all before.
     #[inline]
     pub(super) fn takes(&mut self, meta: &PacketMeta, newer: bool) -> bool {
-        let last = self.frames.get(self.decided % FRAMES).copied().unwrap_or_default();
-        if self.decided > 0 && last.is_of(meta) {
+        if let Some(last) = self.last.filter(|last| last.is_of(meta)) {
             return last.forwarded();
         }
         if newer { self.decide(meta) } else { self.decide_late(meta) }
@@ -277,6 +282,7 @@ impl Filter {
     }
 
     fn remember(&mut self, decided: Decided) {
+        self.last = Some(decided);
         self.decided = self.decided.wrapping_add(1);
         if let Some(place) = self.frames.get_mut(self.decided % FRAMES) {
             *place = decided;

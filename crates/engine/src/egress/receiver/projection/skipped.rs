@@ -8,8 +8,8 @@ const WORDS: usize = 16;
 /// See the module's description.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Skipped {
-    /// A bit for each index modulo [`WINDOW`].
-    bits: [u64; WORDS],
+    /// A bit for each index modulo [`WINDOW`]; empty until something is skipped, as most streams never do.
+    bits: Box<[u64]>,
     /// The newest index that was skipped; `None`: there is none in the window.
     newest: Option<u64>,
 }
@@ -30,8 +30,10 @@ impl Skipped {
 
     /// The same, but `index` is not forwarded.
     pub(super) fn skip(&mut self, before: u64, index: u64) {
-        if self.newest.is_none() {
-            self.bits = [0; WORDS];
+        if self.bits.is_empty() {
+            self.bits = Box::new([0; WORDS]);
+        } else if self.newest.is_none() {
+            self.bits.fill(0);
         }
         self.forget(before, index);
         let (word, bit) = place(index);
@@ -55,7 +57,7 @@ impl Skipped {
     /// The places of what comes after `before`, up to `index`, are used anew.
     fn forget(&mut self, before: u64, index: u64) {
         if index.saturating_sub(before) >= WINDOW {
-            self.bits = [0; WORDS];
+            self.bits.fill(0);
         } else {
             for at in before.saturating_add(1)..=index {
                 let (word, bit) = place(at);
