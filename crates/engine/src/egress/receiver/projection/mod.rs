@@ -6,7 +6,7 @@
 //! receiver can name. Whatever is skipped leaves none: a switch, a pause, a packet whose codec the receiver
 //! lacks, a sender whose numbers leap. So the numbers never run away from a receiver (RFC 3711 section
 //! 3.3.1 bears gaps of less than 2^15). A switch happens at a keyframe of the target; packets of the old
-//! encoding that come after it are late and dropped. Within an encoding that has layers the [`filter`] says
+//! encoding that come after it are late and dropped. Within an encoding that has layers the module `filter` says
 //! which frames the receiver gets.
 
 mod filter;
