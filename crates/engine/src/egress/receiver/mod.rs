@@ -198,6 +198,10 @@ impl Receiver {
             terms,
             payload_types,
         };
+        if self.streams.capacity() == 0 {
+            // Else there would be room for three at once, of a KiB each.
+            self.streams = SlotMap::with_capacity_and_key(1);
+        }
         let stream = self.streams.insert(Stream::new(at, feed, begin));
         let subscriber = feed.subscribe(Subscriber { receiver: own, stream });
         let keyframes = self.given_up.take(id);
