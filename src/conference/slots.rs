@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto_media::{EndpointId, MediaType, Mid, SlotSsrcs, SourceId};
+use rialto_media::{EndpointId, MediaType, Mid, SlotSsrcs, SourceId, SplitMix64};
 use serde_json::{Value, json};
 
 /// A client makes a track of a new SSRC, which takes it some round trips and a renegotiation. Until then it
@@ -94,7 +94,7 @@ pub(super) struct Slot {
 /// SSRCs, the same in every run of the same conference.
 #[derive(Debug)]
 struct Random {
-    state: u64,
+    numbers: SplitMix64,
     /// The bridge's own.
     reserved: [u32; 2],
 }
@@ -103,12 +103,7 @@ impl Random {
     /// The next number that is nobody's.
     fn ssrc(&mut self, taken: &dyn Fn(u32) -> bool) -> u32 {
         loop {
-            // SplitMix64: two different states never give the same sequence.
-            self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = self.state;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let ssrc = (mixed >> 32) as u32;
+            let ssrc = (self.numbers.draw() >> 32) as u32;
             if ssrc != 0 && !self.reserved.contains(&ssrc) && !taken(ssrc) {
                 return ssrc;
             }
@@ -126,7 +121,7 @@ impl Slots {
     ) -> Self {
         let [high, low] = reserved.map(u64::from);
         let state = (high << 32 | low) ^ u64::from(receiver.0).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        let random = Random { state, reserved };
+        let random = Random { numbers: SplitMix64(state), reserved };
         Self { audio: Bank::new(limits.audio), video: Bank::new(limits.video), random, mids }
     }
 

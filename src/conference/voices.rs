@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use rialto_media::{EndpointId, MediaType, SourceId};
+use rialto_rtp::ext::SILENCE;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{effects::Effects, endpoint::Endpoint, slots::Entrant, state::Conference};
@@ -15,9 +16,6 @@ const KEEPS: Duration = Duration::from_secs(1);
 /// A voice that found no slot looks again after so long, if it is still heard: looking costs a look at each
 /// slot of each receiver.
 const LOOKS_AGAIN: Duration = Duration::from_millis(200);
-
-/// RFC 6464 section 3: the level of digital silence.
-const SILENCE: u8 = 127;
 
 /// When voices were heard.
 #[derive(Debug, Default)]

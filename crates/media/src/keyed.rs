@@ -12,6 +12,24 @@ use siphasher::sip::SipHasher13;
 /// A map under a secret key.
 pub type KeyedMap<K, V> = HashMap<K, V, HashKey>;
 
+/// The step of [`SplitMix64`].
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Numbers that depend on nothing but a seed (Steele, Lea and Flood: Fast splittable pseudorandom number
+/// generators). Two different states never give the same sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitMix64(pub u64);
+
+impl SplitMix64 {
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(GOLDEN);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
 /// The secret of a map. One seed gives one key, so that a simulation can be repeated.
 #[derive(Clone, Copy)]
 pub struct HashKey(u64, u64);
@@ -26,15 +44,8 @@ impl Default for HashKey {
 impl HashKey {
     /// A key for the map `purpose` of a shard with this seed.
     pub fn new(seed: u64, purpose: u64) -> Self {
-        let mut state = seed ^ purpose.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut next = || {
-            // splitmix64.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        Self(next(), next())
+        let mut numbers = SplitMix64(seed ^ purpose.wrapping_mul(GOLDEN));
+        Self(numbers.draw(), numbers.draw())
     }
 }
 

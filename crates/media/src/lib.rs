@@ -23,6 +23,6 @@ pub use encodings::{EncodingMask, Heights};
 pub use extension::Extension;
 pub use format::{Codec, MediaParams, MediaType, PayloadType};
 pub use ids::{EndpointId, ShardId, SourceId};
-pub use keyed::{HashKey, KeyedMap};
+pub use keyed::{HashKey, KeyedMap, SplitMix64};
 pub use source::{EncodingSpec, MAX_ENCODINGS, Mid, SlotSsrcs, SourceSpec, Terms};
 pub use tables::{PtInfo, PtMap, Tables, passes_on, video_codec};

@@ -255,6 +255,9 @@ pub fn starts_independent_frame(data: &[u8]) -> bool {
     data.first().is_some_and(|first| first & (START | INDEPENDENT) == START | INDEPENDENT)
 }
 
+/// The level of digital silence, -127 dBov (RFC 6464 section 3).
+pub const SILENCE: u8 = 127;
+
 /// Reads an audio level element (RFC 6464).
 #[inline]
 pub fn audio_level(data: &[u8]) -> Option<AudioLevel> {

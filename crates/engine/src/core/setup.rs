@@ -301,19 +301,19 @@ impl Core {
     pub(super) fn tell_active(&mut self, source: SourceId, shard: ShardId) {
         let Some(s) = self.home_source(source) else { return };
         let (active, heights, rates, layers) = (s.active, s.heights, s.rates, s.layers);
-        let layered =
-            (0u8..).zip(layers).filter(|(_, layers)| *layers != EncodingLayers::default());
+        let layered = (0u8..).zip(layers).filter(|(_, layers)| layers != EncodingLayers::NONE);
         for (encoding, layers) in layered {
-            if shard == self.config.shard {
-                self.set_layers(source, encoding, layers);
-            } else {
-                self.send_peer(shard, PeerItem::Layers { source, encoding, layers }, &[]);
-            }
+            self.tell_shard(shard, PeerItem::Layers { source, encoding, layers });
         }
+        self.tell_shard(shard, PeerItem::Active { source, active, heights, rates });
+    }
+
+    /// Says something to a shard, be it this one.
+    fn tell_shard(&mut self, shard: ShardId, item: PeerItem) {
         if shard == self.config.shard {
-            self.set_active(source, active, heights, rates);
+            self.on_peer_item(shard, item, &mut []);
         } else {
-            self.send_peer(shard, PeerItem::Active { source, active, heights, rates }, &[]);
+            self.send_peer(shard, item, &[]);
         }
     }
 

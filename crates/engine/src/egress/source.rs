@@ -244,8 +244,8 @@ impl Feed {
     }
 
     /// The layers of one encoding.
-    pub fn layers_of(&self, encoding: u8) -> EncodingLayers {
-        self.layers.get(usize::from(encoding)).copied().unwrap_or_default()
+    pub fn layers_of(&self, encoding: u8) -> &EncodingLayers {
+        self.layers.get(usize::from(encoding)).unwrap_or(EncodingLayers::NONE)
     }
 
     /// The layer that is best for a receiver which nothing binds but a height: the best one that is not
@@ -283,8 +283,8 @@ impl Feed {
         if layers.targets.is_empty() {
             return self.rates.get(usize::from(layer.encoding)).copied().unwrap_or_default();
         }
-        let (spatial, temporal) = layers.top();
-        layers.rate(layer.spatial.min(spatial), layer.temporal.min(temporal))
+        let LayerId { spatial, temporal, .. } = self.existing(layer);
+        layers.rate(spatial, temporal)
     }
 
     /// The layers that a projection is to go for: where that is all there is, what may come beside it is

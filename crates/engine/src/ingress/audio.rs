@@ -3,9 +3,13 @@
 use std::time::{Duration, Instant};
 
 use rialto_media::{Codec, Drop, Extension, MediaType, PtInfo, SourceId, Tables};
-use rialto_rtp::{RtpHeader, codec::red, ext};
+use rialto_rtp::{
+    RtpHeader,
+    codec::red,
+    ext::{self, SILENCE},
+};
 
-use super::{PacketMeta, Voices, silence::SILENCE, twcc::TwccRecorder};
+use super::{PacketMeta, Voices, twcc::TwccRecorder};
 use crate::Loudest;
 
 /// Of a voice that nobody hears one packet is opened in so long: who speaks is decided by what was

@@ -34,6 +34,13 @@ pub struct EncodingLayers {
 }
 
 impl EncodingLayers {
+    /// Of an encoding that has none.
+    pub const NONE: &Self = &Self {
+        targets: Targets::NONE,
+        heights: [0; MAX_SPATIAL as usize],
+        rates: [Rate { bps: 0, fps: 0 }; TARGETS],
+    };
+
     /// What a target costs.
     pub fn rate(&self, spatial: u8, temporal: u8) -> Rate {
         self.rates.get(place(spatial, temporal)).copied().unwrap_or_default()
@@ -70,7 +77,6 @@ pub struct LayerMeters {
     without: [(u32, u32); MAX_SPATIAL as usize],
     picture: Option<u32>,
     heights: [u16; MAX_SPATIAL as usize],
-    told: EncodingLayers,
 }
 
 impl LayerMeters {
@@ -128,14 +134,10 @@ impl LayerMeters {
         });
     }
 
-    /// What is to be told to receivers' shards; `None`: they know it well enough.
-    pub fn news(&mut self) -> Option<EncodingLayers> {
-        let now = self.measure();
-        let news = self.told.differs(&now);
-        if news {
-            self.told = now;
-        }
-        news.then_some(now)
+    /// What is to be told to receivers' shards, who were `told` something before; `None`: they know it well
+    /// enough.
+    pub fn news(&self, told: &EncodingLayers) -> Option<EncodingLayers> {
+        Some(self.measure()).filter(|now| told.differs(now))
     }
 
     fn measure(&self) -> EncodingLayers {
@@ -189,6 +191,13 @@ mod tests {
         }
     }
 
+    /// What is told, and then known.
+    fn news(meters: &LayerMeters, told: &mut EncodingLayers) -> Option<EncodingLayers> {
+        let news = meters.news(told)?;
+        *told = news;
+        Some(news)
+    }
+
     /// Two seconds of 30 pictures each: two spatial and two temporal layers, `upto` a spatial one.
     fn run(meters: &mut LayerMeters, pictures: std::ops::Range<u32>, upto: u8) {
         for picture in pictures {
@@ -204,12 +213,12 @@ mod tests {
 
     #[test]
     fn measures_each_target_with_what_it_depends_on() {
-        let mut meters = LayerMeters::default();
+        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
         assert!(meters.on_packet(500, &frame(0, 0, 0)));
         assert!(!meters.on_packet(500, &frame(2, 0, 0)));
         assert!(meters.on_packet(500, &frame(2, 1, 0)));
         run(&mut meters, 3..63, 1);
-        let layers = meters.news().unwrap();
+        let layers = news(&meters, &mut told).unwrap();
         assert_eq!(layers.targets.iter().collect::<Vec<_>>(), [(0, 0), (0, 1), (1, 0), (1, 1)]);
         let (half, all) = (layers.rate(0, 0), layers.rate(0, 1));
         // The window is an odd number of pictures long.
@@ -220,12 +229,12 @@ mod tests {
         assert!(near(half.fps.into(), 15) && near(all.fps.into(), 30), "{half:?} {all:?}");
         assert!(near(half.bps, 240_000) && near(all.bps, 480_000), "{half:?} {all:?}");
         assert_eq!(layers.top(), (1, 1));
-        assert_eq!(meters.news(), None, "nothing has changed");
+        assert_eq!(news(&meters, &mut told), None, "nothing has changed");
     }
 
     #[test]
     fn pictures_without_the_highest_layer_are_seen_too() {
-        let mut meters = LayerMeters::default();
+        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
         for picture in 0..63 {
             for spatial in 0..=u8::from(picture % 2 == 0) {
                 meters.on_packet(500, &frame(picture, spatial, 0));
@@ -234,33 +243,41 @@ mod tests {
                 meters.step();
             }
         }
-        let layers = meters.news().unwrap();
+        let layers = news(&meters, &mut told).unwrap();
         let near = |fps: u8| fps.abs_diff(30) <= 2;
         assert!(near(layers.rate(0, 0).fps) && near(layers.rate(1, 0).fps), "{layers:?}");
     }
 
     #[test]
     fn a_spatial_layer_that_no_longer_comes_has_ended_and_a_slow_one_has_not() {
-        let mut meters = LayerMeters::default();
+        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
         run(&mut meters, 0..60, 1);
         run(&mut meters, 60..120, 0);
-        assert_eq!(meters.news().map(|layers| layers.top()), Some((0, 1)));
+        assert_eq!(news(&meters, &mut told).map(|layers| layers.top()), Some((0, 1)));
         run(&mut meters, 120..150, 1);
         for _ in 0..100 {
             meters.step();
         }
-        assert_eq!(meters.news().map(|layers| layers.top()), Some((1, 1)), "nothing came at all");
+        assert_eq!(
+            news(&meters, &mut told).map(|layers| layers.top()),
+            Some((1, 1)),
+            "nothing came at all"
+        );
         meters.on_heights([180, 0, 0, 0]);
-        assert_eq!(meters.news().map(|layers| layers.top()), Some((0, 1)), "it is not there");
+        assert_eq!(
+            news(&meters, &mut told).map(|layers| layers.top()),
+            Some((0, 1)),
+            "it is not there"
+        );
     }
 
     #[test]
     fn an_encoding_of_one_layer_has_none() {
-        let mut meters = LayerMeters::default();
+        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
         for picture in 0..60 {
             meters.on_packet(500, &frame(picture, 0, 0));
             meters.step();
         }
-        assert_eq!(meters.news(), None);
+        assert_eq!(news(&meters, &mut told), None);
     }
 }

@@ -1,8 +1,7 @@
 //! The loudness of a source (RFC 6464), gathered for control.
 #![expect(clippy::arithmetic_side_effects, reason = "a packet at a time since the last look")]
 
-/// Silence: -127 dBov.
-const SILENCE: u8 = 127;
+use rialto_rtp::ext::SILENCE;
 
 /// The loudest level since it was last taken.
 #[derive(Clone, Copy, Debug)]

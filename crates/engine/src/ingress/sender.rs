@@ -240,11 +240,6 @@ impl Stream {
         (shown.resolution, changed)
     }
 
-    /// What receivers' shards are to hear of its layers.
-    fn layer_news(&mut self) -> Option<EncodingLayers> {
-        self.layers.as_mut()?.news()
-    }
-
     /// Takes a packet that ends here and whose content does not matter. It is opened only when that is
     /// needed to keep the roll-over counter known.
     fn pass_over(
@@ -388,10 +383,16 @@ impl LocalSource {
         (before != now).then_some(before)
     }
 
-    /// An encoding has these layers. Returns whether there is such an encoding.
-    fn set_layers(&mut self, encoding: u8, layers: EncodingLayers) -> bool {
-        let place = self.layers.get_mut(usize::from(encoding));
-        place.map(|place| *place = layers).is_some()
+    /// Takes what was measured of the layers of an encoding. Returns whether receivers' shards are to hear of
+    /// it.
+    fn measure_layers(&mut self, stream: &Stream) -> bool {
+        let told = self.layers.get_mut(usize::from(stream.encoding));
+        let Some((told, meters)) = told.zip(stream.layers.as_ref()) else { return false };
+        let news = meters.news(told);
+        if let Some(news) = news {
+            *told = news;
+        }
+        news.is_some()
     }
 
     /// Encodings that anybody needs.
@@ -659,8 +660,8 @@ impl Sender {
         let mut changed = source.active & bit == 0;
         // The first of all begins the video; it changes nothing of it.
         let mut relayered = changed && source.active != 0;
-        if relayered_within && let Some(news) = stream.layer_news() {
-            changed |= source.set_layers(stream.encoding, news);
+        if relayered_within {
+            changed |= source.measure_layers(stream);
         }
         source.active |= bit;
         if let Some(before) = resolution.and_then(|r| source.resize(stream.encoding, r)) {
@@ -712,7 +713,6 @@ impl Sender {
                     layers.step();
                 }
             }
-            let news = stream.layer_news();
             let Some(source) = self.sources.get_mut(stream.source) else { continue };
             let Some(told) = source.rates.get_mut(usize::from(stream.encoding)) else { continue };
             let rate = stream.meter.rate();
@@ -720,9 +720,7 @@ impl Sender {
                 *told = rate;
                 changed(stream.source);
             }
-            if let Some(news) = news
-                && source.set_layers(stream.encoding, news)
-            {
+            if source.measure_layers(stream) {
                 changed(stream.source);
             }
         }

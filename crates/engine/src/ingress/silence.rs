@@ -1,7 +1,6 @@
 //! Which audio is silent, and how much of it is forwarded.
 
-/// Silence: -127 dBov.
-pub(super) const SILENCE: u8 = 127;
+use rialto_rtp::ext::SILENCE;
 
 /// How much silence is forwarded (`jmt.audio.level`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,8 @@
 use std::time::{Duration, Instant};
 
 use rialto_media::SourceId;
+use rialto_rtp::ext::SILENCE;
 
-use super::silence::SILENCE;
 use crate::Loudest;
 
 /// Voices of one conference that are remembered at a time. They expire after a fraction of a second, and

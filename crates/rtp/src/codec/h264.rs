@@ -308,16 +308,7 @@ mod tests {
                     if !upper {
                         newest = n;
                     }
-                    let frame = Coded {
-                        spatial: 0,
-                        temporal: u8::from(upper),
-                        refs,
-                        starts_picture: true,
-                        for_upper: false,
-                        upon_lower: false,
-                        key,
-                        up: false,
-                    };
+                    let frame = Coded::alone(u8::from(upper), refs, key);
                     (frame, inspect(&[first, 0]).unwrap().layers())
                 })
                 .collect();

@@ -181,12 +181,6 @@ impl FrameLayers {
     /// A frame of an encoding without layers that depends on the one before it.
     pub const DELTA: Self = Self { independent: false, switch: Targets::NONE, ..Self::WHOLE };
 
-    /// Whether the frame depends on no other.
-    #[inline]
-    pub const fn is_independent(&self) -> bool {
-        self.independent
-    }
-
     /// Whether a receiver with these intact targets can decode the frame.
     #[inline]
     pub const fn is_decodable(&self, intact: Targets) -> bool {

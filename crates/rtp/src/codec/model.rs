@@ -25,6 +25,22 @@ pub(super) struct Coded {
     pub(super) up: bool,
 }
 
+impl Coded {
+    /// The only frame of a picture.
+    pub(super) fn alone(temporal: u8, refs: Vec<usize>, key: bool) -> Self {
+        Self {
+            spatial: 0,
+            temporal,
+            refs,
+            starts_picture: true,
+            for_upper: false,
+            upon_lower: false,
+            key,
+            up: false,
+        }
+    }
+}
+
 /// A receiver, and which frames were forwarded to it.
 #[derive(Default, Debug)]
 pub(super) struct Receiver {
@@ -142,7 +158,21 @@ pub(super) struct Svc {
 }
 
 impl Svc {
-    pub(super) fn new(spatial: u8, temporal: u8, mode: InterLayer, chained: bool) -> Self {
+    /// Pictures of the mode that `mode` counts, as a property test draws it.
+    pub(super) fn drawn(
+        seed: u64,
+        layers: Target,
+        mode: u8,
+        chained: bool,
+    ) -> (Self, InterLayer, Random) {
+        let mode = [InterLayer::On, InterLayer::OnKey, InterLayer::Off][usize::from(mode)];
+        let mut random = Random::new(seed);
+        let mut svc = Self::new(layers.0, layers.1, mode, chained);
+        svc.add(200, &mut random);
+        (svc, mode, random)
+    }
+
+    fn new(spatial: u8, temporal: u8, mode: InterLayer, chained: bool) -> Self {
         Self {
             spatial,
             temporal,

@@ -309,16 +309,7 @@ mod tests {
                 } else if let Some(replaced) = replaced {
                     buffers[replaced] = n;
                 }
-                let frame = Coded {
-                    spatial: 0,
-                    temporal,
-                    refs,
-                    starts_picture: true,
-                    for_upper: false,
-                    upon_lower: false,
-                    key,
-                    up: false,
-                };
+                let frame = Coded::alone(temporal, refs, key);
                 (frame, self::layers(temporal, temporal > 0 && from == [0], key))
             })
             .collect()

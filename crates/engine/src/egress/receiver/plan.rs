@@ -170,9 +170,7 @@ impl Planner<'_> {
             len,
         });
     }
-}
 
-impl Planner<'_> {
     /// In which form the receiver gets a packet; the error says why it cannot have it.
     #[inline]
     fn choose(

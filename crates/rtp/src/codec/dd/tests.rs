@@ -1,6 +1,6 @@
 //! Descriptors as a sender writes them, and what is read of them.
 
-use super::super::model::{self, Coded, InterLayer, Random, Svc};
+use super::super::model::{self, Coded, InterLayer, Svc};
 use super::*;
 use proptest::prelude::*;
 
@@ -411,10 +411,7 @@ proptest! {
     fn no_forwarded_frame_lacks_a_reference(
         seed: u64, spatial in 1u8..=3, temporal in 1u8..=3, mode in 0u8..3, chained: bool,
     ) {
-        let mode = [InterLayer::On, InterLayer::OnKey, InterLayer::Off][usize::from(mode)];
-        let mut random = Random::new(seed);
-        let mut svc = Svc::new(spatial, temporal, mode, chained);
-        svc.add(200, &mut random);
+        let (svc, mode, random) = Svc::drawn(seed, (spatial, temporal), mode, chained);
         let fields = |(n, frame): (usize, &Coded)| Template {
             dtis: dtis(frame, mode, (spatial, temporal)),
             fdiffs: frame.refs.iter().map(|reference| n - reference).collect(),

@@ -72,8 +72,9 @@ pub(super) struct Filter {
     top: u8,
     /// The frame that was decided last; most packets are of it.
     last: Option<Decided>,
-    /// Apart from what each packet touches: there are as many filters as receivers of all sources.
-    frames: Box<[Decided; FRAMES]>,
+    /// The last ones, each at its count modulo [`FRAMES`]; empty until one is decided. They are apart from what
+    /// each packet touches: there are as many filters as receivers of all sources.
+    frames: Box<[Decided]>,
     /// How many frames were decided.
     decided: usize,
     /// Timestamp of the newest picture.
@@ -282,6 +283,9 @@ impl Filter {
     }
 
     fn remember(&mut self, decided: Decided) {
+        if self.frames.is_empty() {
+            self.frames = Box::new([Decided::default(); FRAMES]);
+        }
         self.last = Some(decided);
         self.decided = self.decided.wrapping_add(1);
         if let Some(place) = self.frames.get_mut(self.decided % FRAMES) {
