@@ -2,7 +2,6 @@
 
 mod audio;
 mod frames;
-
 mod inspect;
 pub mod keyframe;
 pub mod layers;
@@ -16,6 +15,7 @@ mod seen;
 mod sender;
 pub mod silence;
 mod stats;
+mod stream;
 pub mod twcc;
 mod voices;
 
@@ -23,8 +23,7 @@ pub use audio::{AudioMeta, Gate, Red};
 pub use level::LoudestLevel;
 pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta};
 pub use seen::SeenWindow;
-pub use sender::{
-    Accepted, Context, LocalSource, MAX_CNAME, Sender, Stream, cname_text, drop_reason,
-};
+pub use sender::{Accepted, Context, LocalSource, MAX_CNAME, Sender, cname_text};
 pub use stats::{Report, StreamStats};
+pub use stream::{Stream, drop_reason};
 pub use voices::Voices;

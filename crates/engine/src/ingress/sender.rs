@@ -11,328 +11,34 @@ use std::{
 };
 
 use rialto_media::{
-    Codec, Drop, EncodingSpec, HashKey, KeyedMap, MAX_ENCODINGS, MediaType, PtInfo, ShardId,
-    SourceId, SourceSpec, Tables,
+    Codec, Drop, EncodingSpec, HashKey, KeyedMap, MAX_ENCODINGS, MediaType, ShardId, SourceId,
+    SourceSpec, Tables,
     encodings::{EncodingMask, Heights},
 };
-use rialto_rtp::{
-    self as rtp, RtpHeader,
-    codec::{FrameLayers, MAX_SPATIAL, Resolution, dd::DependencyReader},
-};
-use rialto_srtp::{RxContext, RxStream, SrtpError};
+use rialto_rtp::{RtpHeader, codec::Resolution};
+use rialto_srtp::RxContext;
 use slotmap::SlotMap;
 
 use super::{
     Red,
-    audio::{Gate, Unopened, Verdict},
-    frames::FrameClock,
-    inspect::{self, Shown, Told},
-    keyframe::EncodingRequests,
-    layers::{EncodingLayers, LayerMeters},
+    audio::{Gate, Verdict},
+    inspect::{self, Told},
+    layers::EncodingLayers,
     level::LoudestLevel,
     meta::PacketMeta,
-    nack::{Arrival, NackTracker},
-    numbers::ForwardNumbers,
-    rate::{RateMeter, Rates},
-    remembered::{Remembered, RememberedStreams},
+    nack::Arrival,
+    rate::Rates,
+    remembered::RememberedStreams,
     seen::SeenWindow,
     silence::SilenceLimit,
     stats::StreamStats,
-    twcc::{TwccRecorder, nearest},
+    stream::{Stream, drop_reason, unwrap_rtx},
+    twcc::TwccRecorder,
 };
 use crate::slots::{FeedSlot, SourceSlot, StreamSlot};
 
-/// Of packets that are dropped unopened, one is opened whenever its number is so far ahead of the last
-/// authentic one: the roll-over counter stays known however long that lasts, and 28,000 more numbers
-/// may be lost in a row (RFC 3711 section 3.3.1 bears 32,767).
-const OPEN_WHEN_AHEAD: i16 = 1 << 12;
-
 /// Longest CNAME that is sent on, bytes. Browsers' have 16 (RFC 7022).
 pub const MAX_CNAME: usize = 64;
-
-/// An encoding that has sent nothing for so long may no longer arrive.
-const ENCODING_SILENT: Duration = Duration::from_secs(1);
-/// It does not when each of the others has sent so many frames since: a still screen is sent in all
-/// encodings at once, every few seconds.
-const FRAMES_WITHOUT: u64 = 3;
-/// And when its silence is so many times as long as its last intervals between frames.
-const INTERVALS_WITHOUT: u32 = 3;
-/// Nobody who has sent nothing for so long is asked for keyframes.
-const SOURCE_SILENT: Duration = Duration::from_secs(10);
-
-/// One encoding of a source, as it comes in.
-#[derive(Debug)]
-pub struct Stream {
-    /// Its SSRC.
-    pub ssrc: u32,
-    /// SSRC of its retransmissions.
-    pub rtx: Option<u32>,
-    /// Where its source is in [`Sender::sources`].
-    pub source: SourceSlot,
-    /// Which of the source's encodings.
-    pub encoding: u8,
-    /// Whether it carries video.
-    pub is_video: bool,
-    srtp: Option<RxStream>,
-    srtp_rtx: Option<RxStream>,
-    seen: SeenWindow,
-    /// What is missing.
-    pub nack: NackTracker,
-    /// Counts for reports.
-    pub stats: StreamStats,
-    /// When a sender report about it was last taken for its receivers.
-    pub reported: Option<Instant>,
-    /// Requests for keyframes.
-    pub keyframes: EncodingRequests,
-    /// When its last packet came.
-    pub last_packet: Option<Instant>,
-    frames: FrameClock,
-    /// What it costs.
-    meter: RateMeter,
-    /// It has shown a keyframe.
-    keyframe_seen: bool,
-    /// Frame height, from the last keyframe.
-    pub height: Option<u16>,
-    /// Its layers, if it has any.
-    layers: Option<Box<LayerMeters>>,
-    /// What its dependency descriptors refer to.
-    dependencies: DependencyReader,
-    /// Its highest spatial layer, as far as its descriptors tell.
-    top: u8,
-    /// Timestamp of the last packet that nobody wanted.
-    passed: Option<u32>,
-    /// Clock of the last packet's payload type.
-    pub clock_rate: u32,
-    numbers: ForwardNumbers,
-}
-
-impl Stream {
-    fn new(ssrc: u32, rtx: Option<u32>, source: SourceSlot, encoding: u8) -> Self {
-        Self {
-            ssrc,
-            rtx,
-            source,
-            encoding,
-            is_video: false,
-            srtp: None,
-            srtp_rtx: None,
-            seen: SeenWindow::default(),
-            nack: NackTracker::default(),
-            stats: StreamStats::default(),
-            reported: None,
-            keyframes: EncodingRequests::default(),
-            last_packet: None,
-            frames: FrameClock::default(),
-            meter: RateMeter::default(),
-            keyframe_seen: false,
-            height: None,
-            layers: None,
-            dependencies: DependencyReader::default(),
-            top: MAX_SPATIAL - 1,
-            passed: None,
-            clock_rate: 90_000,
-            numbers: ForwardNumbers::default(),
-        }
-    }
-
-    /// Gives a packet the number under which it goes on. False: it does not.
-    fn number(&mut self, meta: &mut PacketMeta, level: Option<u8>, limit: SilenceLimit) -> bool {
-        let level = level.filter(|_| !self.is_video);
-        let forwarded = self.numbers.give(meta.index, level, limit);
-        if let Some(forwarded) = forwarded {
-            meta.index = forwarded.number;
-            meta.resumes = forwarded.resumes;
-        }
-        forwarded.is_some()
-    }
-
-    /// The rest of a frame whose first packets ended here, as nobody wanted them yet, is no keyframe to
-    /// begin with: H.264's parameter sets come before it.
-    fn mark_passed(&mut self, wanted: bool, meta: &mut PacketMeta) {
-        if !wanted {
-            self.passed = Some(meta.timestamp);
-        } else if self.passed == Some(meta.timestamp) {
-            meta.keyframe = false;
-        }
-    }
-
-    /// A packet of audio before it is opened, and what is known of it.
-    #[inline]
-    fn unopened<'a>(
-        &self,
-        cx: &Context<'a>,
-        header: &'a RtpHeader,
-        packet: &'a [u8],
-        source: &LocalSource,
-        dominant: bool,
-    ) -> Unopened<'a> {
-        Unopened {
-            now: cx.now,
-            tables: cx.tables,
-            header,
-            packet,
-            source: source.spec.id,
-            wanted: source.wanted() != 0,
-            included: source.included,
-            dominant,
-            silent: self.numbers.ends_silence(cx.silence),
-            heard: self.last_packet,
-        }
-    }
-
-    /// An opened packet is numbered, or ends here. Returns why it does; the error: nothing of it counts.
-    #[inline]
-    fn settle(
-        &mut self,
-        cx: &Context<'_>,
-        gate: &mut Gate<'_>,
-        verdict: Verdict,
-        (source, level): (SourceId, Option<u8>),
-        meta: &mut PacketMeta,
-    ) -> Result<Option<Drop>, Drop> {
-        if let Verdict::Listen(reason) = verdict {
-            self.numbers.pass();
-            gate.overhear(cx.now, source, level);
-            return Ok(Some(reason));
-        }
-        if !self.number(meta, level, cx.silence) {
-            return if self.is_video { Err(Drop::Replayed) } else { Ok(Some(Drop::Silence)) };
-        }
-        meta.audio.included_only = verdict == Verdict::ForwardToIncluding;
-        if verdict == Verdict::Forward && !self.is_video {
-            meta.audio.energy = gate.hear(cx.now, source, level);
-        }
-        Ok(None)
-    }
-
-    /// Takes what a packet shows of its codec. Returns the size of its frames if it tells one, and whether
-    /// the encoding has other layers than before.
-    fn see(
-        &mut self,
-        now: Instant,
-        shown: &Shown,
-        len: usize,
-        meta: &mut PacketMeta,
-    ) -> (Option<Resolution>, bool) {
-        if !meta.keyframes_known {
-            return (None, false);
-        }
-        if let Some(resolution) = shown.resolution {
-            self.height = Some(resolution.height);
-        }
-        if meta.keyframe {
-            self.keyframe_seen = true;
-            self.keyframes.on_keyframe(now);
-        }
-        meta.keyframes_hidden = !self.keyframe_seen;
-        if let Some(heights) = shown.heights {
-            self.top = inspect::top(heights);
-        }
-        meta.top = self.top;
-        let FrameLayers { spatial, temporal, .. } = meta.layers;
-        let layered = spatial > 0 || temporal > 0 || shown.heights.is_some();
-        if !layered && self.layers.is_none() {
-            return (shown.resolution, false);
-        }
-        let layers = self.layers.get_or_insert_default();
-        let mut changed = shown.heights.is_some_and(|heights| layers.on_heights(heights));
-        changed |= layers.on_packet(len, meta);
-        (shown.resolution, changed)
-    }
-
-    /// Takes a packet that ends here and whose content does not matter. It is opened only when that is
-    /// needed to keep the roll-over counter known.
-    fn pass_over(
-        &mut self,
-        rx: Option<&RxContext>,
-        (header, is_rtx): (&RtpHeader, bool),
-        packet: &mut [u8],
-        reason: Drop,
-    ) -> Drop {
-        let muted = reason == Drop::ForceMuted;
-        // By its header alone it is not to be heard.
-        let unheard = matches!(reason, Drop::Silence | Drop::NotLoudest | Drop::Unwanted);
-        if unheard && self.srtp.as_ref().is_some_and(|s| s.ahead(header.sequence.0) > 0) {
-            self.numbers.pass();
-            self.stats.pass();
-            self.nack.restart();
-        }
-        if muted && !is_rtx {
-            // What is muted must not be asked for later either.
-            self.numbers.interrupt();
-            self.nack.restart();
-        }
-        let state = if is_rtx { &mut self.srtp_rtx } else { &mut self.srtp };
-        let follow = state.as_ref().is_none_or(|s| s.ahead(header.sequence.0) >= OPEN_WHEN_AHEAD);
-        // A stray packet of audio (a dialled digit) is no reason for a gap, if it is authentic.
-        let stray = !muted && !unheard && !is_rtx && !self.is_video;
-        if !follow && !stray {
-            return reason;
-        }
-        let Some(rx) = rx else { return reason };
-        match rx.open_rtp(state, packet, header.len) {
-            Ok(_) => {
-                if stray {
-                    self.numbers.interrupt();
-                }
-                reason
-            }
-            Err(error) => drop_reason(error),
-        }
-    }
-
-    /// Leaves what must outlive its signalling.
-    fn retire(&mut self, remembered: &mut RememberedStreams) {
-        if let Some(srtp) = self.srtp.take() {
-            let (seen, numbers) = (self.seen.clone(), self.numbers);
-            remembered.put(self.ssrc, Remembered { srtp, seen, numbers });
-        }
-        self.retire_rtx(remembered);
-    }
-
-    fn retire_rtx(&mut self, remembered: &mut RememberedStreams) {
-        if let Some((ssrc, srtp)) = self.rtx.zip(self.srtp_rtx.take()) {
-            let (seen, numbers) = (SeenWindow::default(), ForwardNumbers::default());
-            remembered.put(ssrc, Remembered { srtp, seen, numbers });
-        }
-    }
-
-    /// Continues what was known of its SSRC under the same key.
-    fn recall(&mut self, remembered: &mut RememberedStreams) {
-        if let Some(before) = remembered.take(self.ssrc) {
-            self.srtp = Some(before.srtp);
-            self.seen = before.seen;
-            self.numbers = before.numbers;
-            self.numbers.interrupt();
-        }
-        self.recall_rtx(remembered);
-    }
-
-    fn recall_rtx(&mut self, remembered: &mut RememberedStreams) {
-        self.srtp_rtx = self.rtx.and_then(|rtx| remembered.take(rtx)).map(|before| before.srtp);
-    }
-
-    fn is_urgent(&self, now: Instant, rtt: Duration) -> bool {
-        !self.nack.is_empty() || self.keyframes.is_due(now, rtt)
-    }
-
-    /// Whether a keyframe can be asked for: a video of which something came lately.
-    fn can_be_asked(&self, now: Instant) -> bool {
-        let lately = |at| now.saturating_duration_since(at) < SOURCE_SILENT;
-        self.is_video && self.last_packet.is_some_and(lately)
-    }
-
-    /// Whether it has ended while the source's others go on. `frames`: of all encodings; `others`: how
-    /// many arrive beside it.
-    fn has_ended(&self, now: Instant, frames: u64, others: u32) -> bool {
-        let Some(last) = self.last_packet else { return true };
-        let silence = now.saturating_duration_since(last);
-        silence >= ENCODING_SILENT
-            && silence >= self.frames.interval.saturating_mul(INTERVALS_WITHOUT)
-            && frames.saturating_sub(self.frames.of_all)
-                >= FRAMES_WITHOUT * u64::from(others.max(1))
-    }
-}
 
 /// A source, at its sender's home.
 #[derive(Debug)]
@@ -787,15 +493,6 @@ pub fn cname_text(cname: &[u8]) -> Option<&str> {
     good.then_some(text)
 }
 
-/// The reason that a refusal of SRTP is counted under.
-pub fn drop_reason(error: SrtpError) -> Drop {
-    match error {
-        SrtpError::Replay | SrtpError::TooOld => Drop::Replayed,
-        SrtpError::Short => Drop::MalformedRtp,
-        _ => Drop::Unauthenticated,
-    }
-}
-
 /// What a packet's header says of it, and where its payload is.
 #[inline]
 fn described(header: &RtpHeader, payload: &Range<usize>) -> PacketMeta {
@@ -808,31 +505,4 @@ fn described(header: &RtpHeader, payload: &Range<usize>) -> PacketMeta {
         csrc_count: header.csrc_count,
         ..PacketMeta::default()
     }
-}
-
-/// Restores the description of the original packet (RFC 4588 section 4) and returns its payload type.
-fn unwrap_rtx<'t>(
-    tables: &'t Tables,
-    stream: &Stream,
-    rtx: &PtInfo,
-    packet: &[u8],
-    meta: &mut PacketMeta,
-) -> Result<&'t PtInfo, Drop> {
-    let start = usize::from(meta.payload_start);
-    let payload = packet.get(start..start + usize::from(meta.payload_len));
-    let Some(original) = payload.and_then(rtp::rtx::original_seq) else {
-        return Err(Drop::RtxProbe);
-    };
-    let Codec::Rtx { apt } = rtx.codec else { return Err(Drop::UnknownPayloadType) };
-    // Nothing can be restored before the stream itself was seen: its roll-over counter is unknown.
-    let newest = stream.seen.newest().ok_or(Drop::RtxProbe)?;
-    if stream.numbers.is_interrupted() {
-        // It is of the time before.
-        return Err(Drop::Replayed);
-    }
-    meta.index = nearest(newest, original.0);
-    meta.payload_start += rtp::rtx::OSN_LEN as u16;
-    meta.payload_len = meta.payload_len.saturating_sub(rtp::rtx::OSN_LEN as u16);
-    meta.payload_type = apt;
-    tables.payload_type(apt).ok_or(Drop::UnknownPayloadType)
 }
