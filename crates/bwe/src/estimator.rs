@@ -376,6 +376,13 @@ impl Estimator {
         sent < real(self.target) * APP_LIMITED
     }
 
+    /// The part of the bytes of the last seconds that the path lost by itself, 0..=1: 0 while a queue
+    /// stands, which loses what it cannot hold, and while little is known.
+    pub fn loss_without_queue(&self) -> f64 {
+        let queued = self.detector.state() != Trend::Normal || self.detector.is_queued();
+        if queued { 0.0 } else { self.loss_based.lost().unwrap_or(0.0) }
+    }
+
     /// Bytes that were sent and not reported.
     pub fn in_flight_bytes(&self) -> u64 {
         self.history.in_flight_bytes()

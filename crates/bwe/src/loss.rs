@@ -128,6 +128,11 @@ impl LossBased {
         self.len >= MIN_OBSERVATIONS && self.average_loss() > LOSSY
     }
 
+    /// The part of the bytes of the last seconds that was lost; `None` while little is known.
+    pub(crate) fn lost(&self) -> Option<f64> {
+        (self.len >= MIN_OBSERVATIONS).then(|| self.average_loss())
+    }
+
     /// Whether much of the latest is lost.
     pub(crate) fn is_dropping(&self) -> bool {
         self.bytes > 5_000 && real(self.lost) > DROPPING * real(self.bytes)

@@ -9,7 +9,7 @@ use std::{
 use rialto_engine::{
     BandwidthConfig, MediaEvent, Reason,
     core::Event,
-    sim::{Bottleneck, World, WorldConfig},
+    sim::{Bottleneck, Weather, World, WorldConfig},
 };
 use rialto_media::{MediaType, SourceId};
 
@@ -181,4 +181,23 @@ fn control_is_told_what_is_sent_and_why_it_is_no_more() {
     let estimate = allocated.estimate_bps.unwrap();
     assert!((200_000..600_000).contains(&estimate), "{estimate}");
     assert!(source.since + 2 * SECOND < world.now, "for some time");
+}
+
+#[test]
+fn a_retransmission_that_is_lost_too_is_not_asked_for_where_packets_are_lost_and_none_wait() {
+    let weather = |loss| Weather { delay: Duration::from_millis(20), loss, ..Weather::FINE };
+    let lossy = |loss, seconds| {
+        let (mut world, video, _) = a_call(20_000_000);
+        world.set_weather(weather(0.0), weather(loss));
+        world.run(seconds * SECOND);
+        let packets = world.clients[1].incoming[&video].got.len() as u64;
+        let twice: u32 = world.clients.iter().map(|client| client.heard.asked_twice).sum();
+        (twice, world.cores[0].totals.retransmissions_sent, packets)
+    };
+    // Two receivers; without copies some nine are asked for twice.
+    let (twice, again, packets) = lossy(0.02, 120);
+    assert!(twice < 2, "{twice} of {again}");
+    assert!(again < 2 * packets / 20, "{again} of {packets}");
+    let (_, again, packets) = lossy(0.002, 30);
+    assert!(again < 2 * packets * 3 / 1_000, "{again} of {packets}: no copies");
 }

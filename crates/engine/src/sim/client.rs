@@ -76,6 +76,8 @@ pub struct Heard {
     pub report_blocks: u32,
     /// Packets that did not open, or were not for us.
     pub refused: u32,
+    /// Packets of which it had to ask more than once to be sent them again.
+    pub asked_twice: u32,
 }
 
 /// See the module's description.
@@ -345,6 +347,7 @@ impl Client {
             let mut lost = Vec::new();
             for (number, (next, tries)) in &mut i.missing {
                 if *next <= now {
+                    self.heard.asked_twice += u32::from(*tries == 1);
                     (*next, *tries) = (now + NACK_INTERVAL, *tries + 1);
                     lost.push(Seq(*number as u16));
                 }

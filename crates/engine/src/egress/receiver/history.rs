@@ -220,6 +220,19 @@ impl History {
         let stamp = self.stamps.get(place).copied().unwrap_or_default();
         Ok(slot.sent(self.newest.saturating_sub(u64::from(since)), now_ms, run, stamp))
     }
+
+    /// Counts a second copy of a packet that was sent again. False: it was sent [`MAX_RESENDS`] times, or
+    /// is no longer remembered.
+    pub fn count_copy(&mut self, index: u64) -> bool {
+        let slot = self.slots.get_mut(index as usize % SLOTS);
+        let known = |s: &&mut Slot| s.bits != Bits::UNUSED && s.index == index as u32;
+        let Some(slot) = slot.filter(known) else { return false };
+        let counts = slot.bits.resent() < MAX_RESENDS;
+        if counts {
+            slot.bits = slot.bits.again();
+        }
+        counts
+    }
 }
 
 impl Slot {
@@ -273,6 +286,19 @@ mod tests {
         assert_eq!(h.resend(7, ms(MAX_RESENDS + 1), RTT), Err(Refused::TooOften));
         h.record(Sent { index: 8, ..Sent::default() }, false);
         assert!(h.resend(8, 1_000, RTT).is_ok(), "each packet has its own count");
+    }
+
+    #[test]
+    fn copies_count() {
+        let mut h = History::default();
+        assert!(!h.count_copy(7), "nothing was sent");
+        h.record(Sent { index: 7, ..Sent::default() }, false);
+        for n in 1..=u32::from(MAX_RESENDS) / 2 {
+            assert!(h.resend(7, n * 1_000, RTT).is_ok() && h.count_copy(7), "{n}");
+        }
+        assert!(!h.count_copy(7));
+        assert_eq!(h.resend(7, 10_000, RTT), Err(Refused::TooOften));
+        assert!(!h.count_copy(7 + SLOTS as u64), "another packet in its place");
     }
 
     #[test]

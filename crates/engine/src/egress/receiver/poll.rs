@@ -14,7 +14,7 @@ use rialto_media::{Drop, DropCounters, SourceId};
 use slotmap::SlotMap;
 
 use super::{
-    Receiver,
+    Receiver, Stream,
     emit::{Target, emit},
     history::Sent,
     link::{Link, absolute_send_time},
@@ -124,7 +124,8 @@ impl<O: Outbox> Poll<'_, O> {
         let link = e.receiver.link.as_ref()?;
         let waits = !e.receiver.queue.is_empty();
         let next = waits.then(|| link.pacer.next_send(self.clock.now));
-        let next = next.into_iter().chain(link.next_timeout()).min()?;
+        let copy = e.receiver.queue.next_copy();
+        let next = [next, link.next_timeout(), copy].into_iter().flatten().min()?;
         // Company makes packets cheap, and a probe that finds nothing to send must not spin.
         Some(next.max(self.clock.now + MIN_WAIT))
     }
@@ -132,7 +133,7 @@ impl<O: Outbox> Poll<'_, O> {
     /// Nothing is projected, so that streams go on at a keyframe once the receiver is ready.
     fn discard(&mut self, receiver: &mut Receiver) {
         let now_ms = self.clock.now_ms;
-        receiver.queue.again.clear();
+        receiver.queue.clear_again();
         let Receiver { queue, streams, .. } = receiver;
         for slot in queue.audio.drain(..).chain(queue.video.drain(..)) {
             let Some(s) = streams.get_mut(slot) else { continue };
@@ -312,22 +313,43 @@ impl<O: Outbox> Poll<'_, O> {
 
     /// What was asked for again, as far as it may leave now.
     fn again(&mut self, e: &mut Endpoint) {
-        let now_ms = self.clock.now_ms;
+        let now = self.clock.now;
+        let rtt = e.receiver.round_trip();
         while !e.receiver.queue.again.is_empty() {
-            if e.receiver.link.as_mut().is_some_and(|link| !link.allows(self.clock.now)) {
+            if e.receiver.link.as_mut().is_some_and(|link| !link.allows(now)) {
                 return;
             }
             let Some(again) = e.receiver.queue.again.pop_front() else { return };
-            if !e.receiver.resend.allows(now_ms) {
-                self.drops.count(Drop::RetransmissionBudget);
-                continue;
-            }
-            if let Some(len) = self.resend(e, &again, Kind::Retransmission)
-                && let Some(link) = e.receiver.link.as_mut()
+            if self.again_once(e, &again)
+                && e.receiver.link.as_ref().is_some_and(|link| link.sends_copies(rtt))
+                && e.receiver.streams.get(again.stream).is_some_and(|s| s.rtx_ssrc.is_some())
             {
-                link.charge(len);
+                e.receiver.queue.copy_later(now, again);
             }
         }
+        // A copy that has to wait is not worth it.
+        while let Some(copy) = e.receiver.queue.take_copy(now) {
+            let Endpoint { receiver: Receiver { link, streams, .. }, .. } = &mut *e;
+            let counts = |s: &mut Stream| s.history.count_copy(copy.sent.index);
+            if link.as_mut().is_some_and(|link| link.allows(now))
+                && streams.get_mut(copy.stream).is_some_and(counts)
+            {
+                self.again_once(e, &copy);
+            }
+        }
+    }
+
+    /// Sends a packet again if the budget allows. Returns whether it left.
+    fn again_once(&mut self, e: &mut Endpoint, again: &Again) -> bool {
+        if !e.receiver.resend.allows(self.clock.now_ms) {
+            self.drops.count(Drop::RetransmissionBudget);
+            return false;
+        }
+        let Some(len) = self.resend(e, again, Kind::Retransmission) else { return false };
+        if let Some(link) = e.receiver.link.as_mut() {
+            link.charge(len);
+        }
+        true
     }
 
     /// Sends a packet again from the ring: as RTX where negotiated (RFC 4588), else the same packet, byte

@@ -81,7 +81,8 @@ impl Spent {
 
         let quiet = (RTT.as_millis() as u64) * 9 / 10 - 1;
         let first = video.packets + rtx.packets - again;
-        let most = first * 8.min(ms / quiet + 1);
+        // Twice each where the peer tells of losses.
+        let most = first * 8.min(2 * (ms / quiet + 1));
         assert!(again <= most, "{again} of {most} again");
         let media = audio.bytes + video.bytes + rtx.bytes;
         let burst = (1 + self.signals) * (BURST + 1_500);
