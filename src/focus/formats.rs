@@ -33,7 +33,14 @@ fn codec(pt: u8, name: &str, clock_rate: u32, parameters: &str) -> Codec {
     let feedback: &[(&str, Option<&str>)] = match name {
         "opus" => &[("transport-cc", None)],
         "rtx" => &[],
-        _ => &[("transport-cc", None), ("ccm", Some("fir")), ("nack", None), ("nack", Some("pli"))],
+        // rrtr: who sends nothing learns its round trip by it (RFC 3611 section 4.4).
+        _ => &[
+            ("transport-cc", None),
+            ("ccm", Some("fir")),
+            ("nack", None),
+            ("nack", Some("pli")),
+            ("rrtr", None),
+        ],
     };
     Codec {
         pt,

@@ -342,11 +342,16 @@ fn show(name: &str, row: &str) {
     println!("{row}\n  committed: {}", committed.unwrap_or("none"));
 }
 
-/// Writes the lines of the link into a file for those who want to look closer.
+/// Writes the lines of the link, and what the receiver's page wrote down, into files for those who want to
+/// look closer.
 fn keep(scenario: &Scenario, measured: &Measured) {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.jsonl", scenario.name));
     let lines: Vec<_> = measured.reports.iter().map(|report| report.line() + "\n").collect();
-    if let Err(error) = std::fs::write(&path, lines.concat()) {
-        eprintln!("{}: {error}", path.display());
+    let files = [("jsonl", &lines.concat()), ("receiver.json", &measured.receiver.text)];
+    for (kind, text) in files {
+        let name = format!("{}.{kind}", scenario.name);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if let Err(error) = std::fs::write(&path, text) {
+            eprintln!("{}: {error}", path.display());
+        }
     }
 }

@@ -11,6 +11,9 @@ pub(crate) struct Record {
     /// When it was connected first, ms since 1970.
     pub(crate) connected: Option<f64>,
     pub(crate) samples: Vec<Sample>,
+    /// All of it.
+    #[serde(skip)]
+    pub(crate) text: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,7 +84,8 @@ fn stall(from: f64, to: f64) -> f64 {
 impl Record {
     /// From what `window.record` of a page is.
     pub(crate) fn new(value: Value) -> Self {
-        serde_json::from_value(value).expect("what sampler.js writes")
+        let text = value.to_string();
+        Self { text, ..serde_json::from_value(value).expect("what sampler.js writes") }
     }
 
     fn within(&self, span: Span) -> impl Iterator<Item = &Sample> {

@@ -17,6 +17,8 @@
       packets: s.packetsReceived ?? 0, lost: s.packetsLost ?? 0,
       again: s.retransmittedPacketsReceived ?? 0, bytes: s.bytesReceived ?? 0,
       keyframes: s.keyFramesDecoded ?? 0, nacks: s.nackCount ?? 0, plis: s.pliCount ?? 0,
+      dropped: s.framesDropped ?? 0, decode: s.totalDecodeTime ?? 0,
+      buffered: s.jitterBufferDelay ?? 0, emitted: s.jitterBufferEmittedCount ?? 0,
     };
   }
 

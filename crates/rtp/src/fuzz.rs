@@ -11,7 +11,7 @@ use crate::{
     ExtWriter, ExtensionBlock, Kind, RtpHeader,
     codec::{self, FrameLayers, Targets, VideoCodec, dd::DependencyReader, read, red, vp8, vp9},
     demux, ext,
-    rtcp::{Rtcp, RtcpPackets},
+    rtcp::{Rtcp, RtcpPackets, xr},
     rtx,
 };
 
@@ -98,6 +98,7 @@ pub fn rtcp(data: &[u8]) {
                 assert_eq!(feedback.statuses().count(), usize::from(feedback.count));
                 0
             }
+            Rtcp::Xr(body) => usize::from(xr::receiver_reference_time(body).is_some()),
             _ => 0,
         };
         assert!(entries <= data.len());

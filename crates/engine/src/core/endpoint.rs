@@ -46,8 +46,23 @@ pub struct Endpoint {
     pub fir_count: u8,
     /// It sent a bitrate estimate (REMB) without having negotiated that.
     pub spurious_remb: bool,
+    /// It wants to know its round trip, and how it asked.
+    pub reference: Option<Reference>,
+    /// When it was answered last.
+    pub reference_answered: Option<Instant>,
     /// Where copies of its packets go, if anybody wants them.
     pub tap: Option<Tap>,
+}
+
+/// A receiver reference time (RFC 3611 section 4.4) that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference {
+    /// Who asked.
+    pub ssrc: u32,
+    /// The middle 32 bits of the time that it told.
+    pub time: u32,
+    /// When that came.
+    pub at: Instant,
 }
 
 impl Endpoint {
@@ -79,6 +94,8 @@ impl Endpoint {
             report_from: 0,
             fir_count: 0,
             spurious_remb: false,
+            reference: None,
+            reference_answered: None,
             tap: None,
         }
     }

@@ -5,13 +5,13 @@
     reason = "counters of 64 bits, and lengths of one datagram; the low bits of an index are its sequence number"
 )]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rialto_media::Drop;
 use rialto_media::{MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
-use rialto_rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, TransportCc, ntp};
+use rialto_rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, TransportCc, ntp, xr};
 
-use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem};
+use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, endpoint::Reference};
 use crate::{
     ShardTotals,
     egress::receiver::{history::Refused, queue::Again},
@@ -24,6 +24,9 @@ pub(super) const MAX_RTCP: usize = 1_200;
 
 /// Sequence numbers of one compound packet that are answered; a NACK for more is not honest.
 const MAX_NACKED: usize = 512;
+
+/// A receiver that asks for its round trip is answered so often at most.
+const REFERENCE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Seals and sends a compound packet that `write` makes.
 pub(super) fn send_rtcp(
@@ -118,6 +121,7 @@ impl Core {
             }
             Rtcp::TransportCc(feedback) => self.on_transport_feedback(slot, feedback),
             Rtcp::Remb { bitrate, .. } => self.on_remb(slot, *bitrate),
+            Rtcp::Xr(body) => self.on_extended_report(slot, body),
             _ => {}
         }
     }
@@ -149,6 +153,19 @@ impl Core {
             && link.on_remb(now, bps)
         {
             self.link_changed(slot);
+        }
+    }
+
+    /// Who sends nothing has no other way to learn its round trip, by which browsers size their jitter
+    /// buffers: without it, what is sent again comes too late to be shown.
+    fn on_extended_report(&mut self, slot: EndpointSlot, body: &[u8]) {
+        let now = self.now;
+        let Some((ssrc, time)) = xr::receiver_reference_time(body) else { return };
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let lately = |at: Instant| now.saturating_duration_since(at) < REFERENCE_INTERVAL;
+        if !e.reference_answered.is_some_and(lately) {
+            e.reference = Some(Reference { ssrc, time: ntp::middle(time), at: now });
+            self.set_urgent(slot);
         }
     }
 
@@ -269,6 +286,12 @@ pub(super) fn write_sender_feedback(
     };
     if reports {
         write_reports(e, now, w);
+    }
+    if let Some(Reference { ssrc, time, at }) = e.reference.take() {
+        e.reference_answered = Some(now);
+        begin(w);
+        let delay = ntp::compact(now.saturating_duration_since(at));
+        let _ = w.delay_since_reference(own, ssrc, time, delay);
     }
     let rtt = e.receiver.round_trip();
     for stream in e.sender.streams.values_mut() {
@@ -430,6 +453,26 @@ mod tests {
             w.transport_cc(1, 2, 0, ExtSeq(30_000), &arrivals).unwrap();
         });
         assert_eq!(world.cores[0].totals.feedback_unmatched, before + 4);
+    }
+
+    #[test]
+    fn who_only_receives_learns_its_round_trip() {
+        let mut world = a_call();
+        // RFC 3611 section 4.4; the client takes an answer to this for what it is.
+        let mut question = [0x80, 207, 0, 4, 0, 0, 0, 9, 4, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0];
+        question[12..].copy_from_slice(&crate::sim::REFERENCE.to_be_bytes());
+        let ask = |world: &mut World| {
+            let from = world.clients[1].addr;
+            let mut bytes = world.clients[1].seal_any_rtcp(&question).unwrap();
+            world.deliver(0, from, &mut bytes);
+            world.run(Duration::from_millis(50));
+            world.clients[1].heard.round_trips
+        };
+        assert_eq!(ask(&mut world), 1);
+        assert_eq!(ask(&mut world), 1, "within 200 ms");
+        world.run(Duration::from_millis(200));
+        assert_eq!(ask(&mut world), 2);
+        assert_eq!(world.clients[0].heard.round_trips, 0);
     }
 
     #[test]

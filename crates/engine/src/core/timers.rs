@@ -68,7 +68,8 @@ impl Core {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         e.urgent = false;
-        if e.sender.rx.is_none() || e.sender.streams.is_empty() {
+        let idle = e.sender.streams.is_empty() && e.reference.is_none();
+        if e.sender.rx.is_none() || idle {
             return;
         }
         let Some(dest) = e.receiver.dest else { return };

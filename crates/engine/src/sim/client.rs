@@ -31,6 +31,9 @@ const MAX_GAP: u64 = 500;
 /// The wall clock of every client at the start.
 const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
 
+/// The time that a client tells when it asks for its round trip (RFC 3611 section 4.4).
+pub const REFERENCE: u64 = 0x1122_3344_5566_7788;
+
 /// What came of one source.
 #[derive(Debug)]
 pub struct Incoming {
@@ -76,6 +79,8 @@ pub struct Heard {
     pub report_blocks: u32,
     /// Packets that did not open, or were not for us.
     pub refused: u32,
+    /// Answers to [`REFERENCE`].
+    pub round_trips: u32,
     /// Packets of which it had to ask more than once to be sent them again.
     pub asked_twice: u32,
 }
@@ -489,6 +494,12 @@ impl Client {
                             i.ended = true;
                         }
                     }
+                }
+                // The block's kind and length, whom it is for, and the middle of the time.
+                Rtcp::Xr(body) => {
+                    let answer = [5, 0, 0, 3, 0, 0, 0, 9, 0x33, 0x44, 0x55, 0x66];
+                    assert_eq!(body.get(4..16), Some(answer.as_slice()));
+                    self.heard.round_trips += 1;
                 }
                 _ => {}
             }

@@ -24,7 +24,7 @@ use rialto_media::{
 use rialto_rtp::{self as rtp, RtpHeader, SeqUnwrapper};
 use rialto_srtp::{Keying, Profile, RxContext, TxContext};
 
-pub use client::{Client, Heard, Incoming};
+pub use client::{Client, Heard, Incoming, REFERENCE};
 pub use link::{Bottleneck, Link, Weather};
 pub use media::{AUDIO_INTERVAL, Body, LOWEST_HEIGHT, Numbering, Plain, Track, VIDEO_INTERVAL};
 

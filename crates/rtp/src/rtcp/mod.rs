@@ -24,6 +24,7 @@ mod report;
 mod transport_cc;
 mod transport_cc_write;
 mod write;
+pub mod xr;
 
 #[cfg(test)]
 mod tests;
@@ -158,7 +159,7 @@ pub enum Rtcp<'a> {
         /// The streams that it is for.
         ssrcs: Ssrcs<'a>,
     },
-    /// RFC 3611: the bytes after the header.
+    /// RFC 3611: the bytes after the header; see [`xr`].
     Xr(&'a [u8]),
     /// RFC 3550 section 6.7: the bytes after the header.
     App(&'a [u8]),

@@ -390,3 +390,24 @@ fn agrees_with_the_crate(
     }
     Ok(())
 }
+
+#[test]
+fn a_receivers_time_is_found_among_other_blocks_and_answered() {
+    // A block of another kind, then the time (RFC 3611 section 4.4).
+    let body = [
+        [0, 0, 0, 7].as_slice(),
+        &[1, 0, 0, 1, 9, 9, 9, 9],
+        &[4, 0, 0, 2, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88],
+    ]
+    .concat();
+    let found = xr::receiver_reference_time(&body);
+    assert_eq!(found, Some((7, 0x1122_3344_5566_7788)));
+    for len in 0..body.len() {
+        assert_eq!(xr::receiver_reference_time(&body[..len]), None, "{len}");
+    }
+    assert_eq!(xr::receiver_reference_time(&[0, 0, 0, 7, 4, 0, 0, 1, 0, 0, 0, 0]), None);
+
+    let answer = written(|w| w.delay_since_reference(1, 7, 0x3344_5566, 0x8000).unwrap());
+    let expected = [0x80, 207, 0, 5, 0, 0, 0, 1, 5, 0, 0, 3, 0, 0, 0, 7];
+    assert_eq!(answer, [&expected[..], &[0x33, 0x44, 0x55, 0x66, 0, 0, 0x80, 0]].concat());
+}

@@ -7,7 +7,7 @@
 use super::super::{ExtSeq, Seq, put};
 use super::lists::CNAME;
 use super::transport_cc_write::{Arrival, Feedback};
-use super::{ReportBlock, RtcpError, format, packet_type};
+use super::{ReportBlock, RtcpError, format, packet_type, xr};
 
 /// The largest value of the five bits of count in the common header.
 const MAX_COUNT: usize = 31;
@@ -190,6 +190,24 @@ impl<'a> RtcpWriter<'a> {
         out.words(ssrcs)?;
         let end = out.at;
         self.end(packet_type::PSFB, format::APPLICATION.into(), end)
+    }
+
+    /// An extended report with the answer to one receiver reference time (RFC 3611 section 4.5): to whom,
+    /// the middle 32 bits of the time that it told, and how long ago that came, in 1/65536 s.
+    ///
+    /// # Errors
+    /// [`RtcpError::Full`].
+    pub fn delay_since_reference(
+        &mut self,
+        sender: u32,
+        to: u32,
+        reference: u32,
+        delay: u32,
+    ) -> Result<(), RtcpError> {
+        let mut out = self.begin();
+        out.words(&[sender, u32::from(xr::DLRR) << 24 | 3, to, reference, delay])?;
+        let end = out.at;
+        self.end(packet_type::XR, 0, end)
     }
 
     /// Transport-wide congestion control feedback on the packets from `base` on. `arrivals` are

@@ -94,6 +94,8 @@ impl Spent {
         let streams = 4 * (1 + self.signals);
         let caused = 11 * self.rtp.packets + streams * (ms / 200 + 1);
         let most = 2 * seconds + 1 + caused + 2 * (seconds + 2 * self.signals + 1);
+        // Answers to who asks for its round trip.
+        let most = most + ms / 200 + 1;
         // And, whatever comes, four at a time each 10 ms.
         let most = most.min(4 * (ms / 10 + ms / 50 + 2) + 4 * (seconds + self.signals));
         assert!(person.rtcp.packets <= most, "{:?} of {most}", person.rtcp);
