@@ -13,10 +13,12 @@ const LOWEST: u32 = 180;
 /// Frame rates are measured: so much of the full one is full.
 const FULL: f32 = 0.8;
 
-/// Where upper spatial layers of an encoding stand alone (K-SVC), so much of the full one is enough for all
-/// of such a layer: encoders leave out frames of single layers for a while, to keep their rate after a
-/// keyframe. To go down for that and up again takes two more keyframes.
-const ENOUGH: f32 = 0.4;
+/// So much of the full frame rate is enough for an encoding, or a spatial layer of one, with all its
+/// temporal layers: encoders leave out frames of single encodings and layers for a while, to keep their
+/// rate after a keyframe. To go down for that and up again takes two more keyframes. And so many frames a
+/// second are enough in any case; an encoding that sends fewer is starved.
+const ENOUGH: f32 = 0.48;
+const ENOUGH_FPS: f32 = 12.0;
 
 /// A layer that a receiver may get. Of the layers of a source, each costs more than the ones before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,8 +118,9 @@ fn camera(
     let mut preferred = None;
     for (place, layer, height) in counted() {
         let within = wanted.max_height.is_none_or(|bound| height <= u32::from(bound));
-        let part = if heights.is_all_of_upper(layer.id) { ENOUGH } else { FULL };
-        let smooth = layer.fps.is_none_or(|fps| fps >= full * part);
+        let whole = (full * ENOUGH).min(ENOUGH_FPS);
+        let enough = if heights.is_whole(layer.id) { whole } else { full * FULL };
+        let smooth = layer.fps.is_none_or(|fps| fps >= enough);
         if height < preferred_height || within && smooth || height == lowest {
             out.push(Candidate { layer: place, id: layer.id, bps: layer.bps });
             if height <= preferred_height.max(lowest) {
@@ -218,11 +221,11 @@ impl<'a> Heights<'a> {
         self.0.iter().enumerate().map(move |(place, layer)| (place, layer, self.height(layer)))
     }
 
-    /// Whether it is an upper spatial layer within its encoding, with all its temporal layers.
-    fn is_all_of_upper(self, id: LayerId) -> bool {
+    /// Whether it has all temporal layers that its encoding has of its size.
+    fn is_whole(self, id: LayerId) -> bool {
         let above =
             |other: &Layer| LayerId { temporal: id.temporal, ..other.id } == id && other.id > id;
-        id.spatial > 0 && !self.0.iter().any(above)
+        !self.0.iter().any(above)
     }
 
     fn height(self, layer: &Layer) -> u32 {
