@@ -132,11 +132,11 @@ fn the_package_has_files_that_are_there_and_where_the_unit_looks_for_them() {
         let parts: Vec<_> = line.split('"').collect();
         let (source, destination) = (parts[1], parts[3]);
         seen += 1;
-        // What is below `target` is made by scripts/package.sh, which has to name it.
+        // What is below `target` is made by scripts/package/build.sh, which has to name it.
         match source.strip_prefix("target/package/") {
             Some("man/*.1") => {}
             Some(made) => {
-                let script = fs::read_to_string("scripts/package.sh").unwrap();
+                let script = fs::read_to_string("scripts/package/build.sh").unwrap();
                 assert!(script.contains(&format!("\"$out/{made}\"")), "{made}");
             }
             None if source == "target/release/rialto" => binary = format!("/{destination}rialto"),

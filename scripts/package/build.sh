@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Debian package, and prints where it is.
 #
-#   scripts/package.sh [BINARY]
+#   scripts/package/build.sh [BINARY]
 #
 # BINARY: a release build to package instead of one that is made now.
 #
@@ -9,7 +9,7 @@
 #   JVB_VERSION=2.3-209-1   provide this version of jitsi-videobridge2, for a package that depends on exactly
 #                           that one, as jitsi-meet does
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . scripts/lib.sh
 
 need_packages dpkg-shlibdeps dpkg-dev >&2
