@@ -51,4 +51,4 @@ if [ -n "${JVB_VERSION:-}" ]; then
     grep -q "^Provides: .*$JVB_VERSION" "$out/root/DEBIAN/control"
     dpkg-deb --root-owner-group --build "$out/root" "$package" >/dev/null
 fi
-echo "$package"
+realpath "$package"
