@@ -3,10 +3,15 @@ SECONDS ?= 60
 SCENARIO ?=
 MODE ?=
 PORT ?= 8080
-.PHONY: help run build check test bench bwe-table links layers compare memory fuzz
+VERSION ?=
+BINARY ?=
+PACKAGE ?=
+ARCH ?= $(shell uname -m)
+.PHONY: help run build check test bench bwe-table links layers compare memory fuzz \
+	package package-test static image-root image-test release
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 run: ## build, start a bridge with its own focus on PORT, and print the address of a page to call from
 	@./scripts/run.sh $(PORT)
@@ -40,3 +45,21 @@ memory: ## resident memory of an endpoint and of a receiver, against their limit
 
 fuzz: ## each fuzz target for SECONDS (needs a nightly toolchain)
 	./scripts/fuzz.sh $(SECONDS)
+
+package: ## Debian package, and where it is: of a release build that is made now, or of BINARY
+	@./scripts/package/build.sh $(BINARY)
+
+package-test: ## install, upgrade and purge it, or PACKAGE, in a clean Debian that boots (needs root)
+	@./scripts/package/test.sh $(PACKAGE)
+
+static: ## static binary for ARCH, x86_64 or aarch64
+	@./scripts/static.sh $(ARCH)
+
+image-root: ## root file system of the container image
+	@./scripts/image/root.sh $(BINARY)
+
+image-test: ## run that as a container engine would (needs root)
+	@./scripts/image/test.sh $(BINARY)
+
+release: ## commit, packages, checksums, SBOM and tag of VERSION; pushes nothing
+	@./scripts/release.sh $(VERSION)

@@ -61,8 +61,15 @@ fn no_command_prints_help() {
 
 #[test]
 fn version() {
-    let output = rialto(&["version"]);
-    assert_eq!(text(&output.stdout), format!("rialto {}\n", env!("CARGO_PKG_VERSION")));
+    let said = text(&rialto(&["--version"]).stdout);
+    let build = said.strip_prefix(concat!("rialto ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
+    // A debug build names no commit.
+    let build: Vec<_> = build.trim_end_matches(")\n").split(", ").collect();
+    assert_eq!(build.len(), 4, "{said}");
+    assert!(build[1].contains("linux") && build[3].starts_with("rustc 1."), "{said}");
+    for same in ["-V", "version"] {
+        assert_eq!(text(&rialto(&[same]).stdout), said);
+    }
 }
 
 #[test]
@@ -638,11 +645,9 @@ impl Drop for Directory {
 
 /// The container's entry point with this directory as its `/config`.
 fn container(directory: &Directory) -> Command {
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_rialto")).parent().unwrap();
-    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
-    let mut command = Command::new("config/docker/start.sh");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rialto"));
     command
-        .env("PATH", path)
+        .arg("container")
         .env("CONFIG_DIR", directory.0.join("config"))
         .env("RUN_DIR", directory.0.join("run"))
         .env_remove("RUST_LOG")
@@ -666,6 +671,7 @@ fn the_container_starts_with_custom_files_on_top_and_ends_as_the_bridge_does() {
         .env("LOCAL_ADDRESS", "127.0.0.1")
         .env("XMPP_SERVER", "127.0.0.1")
         .env("XMPP_PORT", "1")
+        .env("JVB_LOG_FILE", directory.0.join("jvb.log"))
         .spawn()
         .unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -675,6 +681,8 @@ fn the_container_starts_with_custom_files_on_top_and_ends_as_the_bridge_does() {
     assert!(log.contains("DOCKER_HOST_ADDRESS is deprecated"), "{log}");
     assert!(log.contains("stop_grace_period"), "{log}");
     assert_eq!(get(&address, "/about/health").0, "HTTP/1.1 200 OK");
+    let healthy = rialto(&["health", &address]);
+    assert!(healthy.status.success() && healthy.stderr.is_empty(), "{}", text(&healthy.stderr));
     let rendered = directory.0.join("run/config/jvb.conf");
     let output = rialto(&["check-config", rendered.to_str().unwrap()]);
     let shown = text(&output.stdout);
@@ -687,6 +695,9 @@ fn the_container_starts_with_custom_files_on_top_and_ends_as_the_bridge_does() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&rendered.metadata().unwrap().permissions());
     assert_eq!(mode & 0o077, 0);
     assert_eq!(run.end("TERM").0, Some(143));
+    let written = std::fs::read_to_string(directory.0.join("jvb.log")).unwrap();
+    assert!(written.contains("serving"), "{written}");
+    one_line(&rialto(&["health", &address]), 1, &[&address, "Connection refused"]);
 }
 
 #[test]
@@ -697,6 +708,13 @@ fn the_container_without_a_password_is_one_line_and_78() {
     assert_eq!(output.status.code(), Some(78), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains("JVB_AUTH_PASSWORD must be set"), "{stderr}");
+}
+
+/// The container's configuration, printed.
+fn render() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rialto"));
+    command.args(["container", "--print"]);
+    command
 }
 
 #[test]
@@ -785,7 +803,7 @@ fn the_container_renders_what_each_variable_says() {
     ] {
         let pairs =
             all.split(' ').chain(variables.split(' ')).filter_map(|pair| pair.split_once('='));
-        let output = Command::new("config/docker/render.sh").envs(pairs).output().unwrap();
+        let output = render().envs(pairs).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         let file = File::new("variables.conf", &text(&output.stdout));
         let output = rialto(&["check-config", file.path()]);
@@ -799,8 +817,7 @@ fn the_container_renders_what_each_variable_says() {
 
 #[test]
 fn the_container_renders_the_variables_of_the_image_that_it_replaces() {
-    let rendered = Command::new("sh")
-        .arg("config/docker/render.sh")
+    let rendered = render()
         .env("LOCAL_ADDRESS", "172.18.0.5")
         .env("XMPP_SERVER", "xmpp.one,xmpp.two:5223")
         .env("JVB_AUTH_PASSWORD", "a\"b\\c $x")

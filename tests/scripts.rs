@@ -1,4 +1,4 @@
-//! What lies around the program and has to fit it: `make run`, the systemd unit.
+//! What lies around the program and has to fit it: `make run`, the systemd unit, the package.
 
 use std::{
     fs,
@@ -115,4 +115,57 @@ fn the_unit_has_a_place_where_captures_can_be_read() {
     assert_eq!(unit("StateDirectory").as_deref(), Some("rialto"));
     // Or it would not hear that the bridge asks for more time to end.
     assert_eq!(unit("Type").as_deref(), Some("notify"));
+}
+
+/// What `Cargo.toml` says of the Debian package.
+fn package() -> String {
+    let manifest = fs::read_to_string("Cargo.toml").unwrap();
+    let (_, package) = manifest.split_once("\n[package.metadata.deb]\n").unwrap();
+    package.split("\n[profile").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_package_has_files_that_are_there_and_where_the_unit_looks_for_them() {
+    let package = package();
+    let (mut seen, mut binary) = (0, String::new());
+    for line in package.lines().filter(|line| line.starts_with("  [\"")) {
+        let parts: Vec<_> = line.split('"').collect();
+        let (source, destination) = (parts[1], parts[3]);
+        seen += 1;
+        // What is below `target` is made by scripts/package/build.sh, which has to name it.
+        match source.strip_prefix("target/package/") {
+            Some("man/*.1") => {}
+            Some(made) => {
+                let script = fs::read_to_string("scripts/package/build.sh").unwrap();
+                assert!(script.contains(&format!("\"$out/{made}\"")), "{made}");
+            }
+            None if source == "target/release/rialto" => binary = format!("/{destination}rialto"),
+            None => assert!(Path::new(source).exists(), "{source}"),
+        }
+    }
+    assert!(seen > 8, "{seen}");
+    let start = unit("ExecStart").unwrap();
+    assert!(start.starts_with(&format!("{binary} run ")), "{start}");
+    for name in ["rialto.service", "rialto.sysusers"] {
+        assert!(Path::new("config").join(name).exists(), "cargo-deb looks for {name}");
+    }
+}
+
+#[test]
+fn the_package_takes_the_place_of_jvbs() {
+    let package = package();
+    for key in ["provides", "conflicts", "replaces"] {
+        let line = package.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        assert!(line.contains("jitsi-videobridge2"), "{line}");
+    }
+    let users = fs::read_to_string("config/rialto.sysusers").unwrap();
+    assert!(users.contains(&format!("u {} -:{} ", unit("User").unwrap(), unit("Group").unwrap())));
+    let start = unit("ExecStart").unwrap();
+    let conf = start.split(' ').next_back().unwrap();
+    for script in ["postinst", "postrm"] {
+        let text = fs::read_to_string(Path::new("config/debian").join(script)).unwrap();
+        assert!(text.contains(conf), "{script} is about another file than {conf}");
+        // The place of what cargo-deb adds: users, the unit.
+        assert!(text.contains("\n#DEBHELPER#\n"), "{script}");
+    }
 }

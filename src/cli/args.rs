@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 /// A selective forwarding unit that takes Jitsi Videobridge's place.
 #[derive(Parser, Debug)]
-#[command(name = "rialto", version = crate::http::VERSION, arg_required_else_help = true)]
+#[command(name = "rialto", version = super::VERSION, arg_required_else_help = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -34,12 +34,36 @@ pub(super) enum Command {
         #[arg(long)]
         connect: bool,
     },
-    /// Print the version.
+    /// Run the bridge in place of docker-jitsi-meet's jvb image, whose environment variables say how.
+    /// Custom files are read from /config (or CONFIG_DIR).
+    Container {
+        /// Print the configuration that the variables lead to, and end.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Ask a bridge on this machine whether it is healthy. Exits with 0 when it is, or with 1.
+    Health {
+        /// Address of the bridge's private HTTP server.
+        #[arg(default_value = "127.0.0.1:8080")]
+        address: String,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write that and one for each command into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        directory: Option<PathBuf>,
+    },
+    /// Print the version, the commit and how it was built.
     Version,
 }
 
 /// `rialto run`.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Debug, Default)]
 pub(super) struct Run {
     /// Configuration file (HOCON, as jvb.conf).
     #[arg(long, value_name = "FILE", required_unless_present_any = ["domain", "host", "apis"])]
@@ -53,7 +77,7 @@ pub(super) struct Run {
 
 /// The flags with which JVB became a component of an XMPP server. Where to find the server makes this
 /// bridge one, unless `--apis` is given and has no `xmpp`; they win over the file.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Debug, Default)]
 #[command(next_help_heading = "XMPP component (XEP-0114)")]
 pub(super) struct Component {
     /// The XMPP server's domain; the component is SUBDOMAIN.DOMAIN there.

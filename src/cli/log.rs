@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     fmt::Write as _,
+    fs::File,
     io::{self, IsTerminal as _, Write},
     sync::{
         Arc,
@@ -59,13 +60,38 @@ impl Log {
     /// level without it. The ICE agent's own lines are about single packets, which peers can cause at
     /// will: only its errors are shown.
     pub(super) fn start(default: &str) -> Self {
-        let ansi = io::stderr().is_terminal();
-        let Some(lines) = Lines::start(io::stderr(), ansi) else { return Self(None) };
+        Self::start_with(default, None)
+    }
+
+    /// The same, and to a file as well.
+    pub(super) fn start_with(default: &str, file: Option<File>) -> Self {
+        let ansi = io::stderr().is_terminal() && file.is_none();
+        let Some(lines) = Lines::start(Tee { file }, ansi) else { return Self(None) };
         let filter = EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error,sctp_proto=off")));
         // Only fails when there is a subscriber already.
         let _ = subscriber(filter, ansi, lines.clone()).try_init();
         Self(Some(lines))
+    }
+}
+
+/// Standard error, and a file where there is one. What the file does not take (its disk is full) is still
+/// written to standard error.
+struct Tee {
+    file: Option<File>,
+}
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = io::stderr().write(bytes)?;
+        if let (Some(file), Some(bytes)) = (&mut self.file, bytes.get(..written)) {
+            let _ = file.write_all(bytes);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod args;
 mod check;
+mod container;
 mod failure;
+mod health;
 mod log;
 mod machine;
+mod manual;
 mod notify;
 mod serve;
 mod servers;
@@ -19,14 +22,24 @@ use clap::Parser;
 use args::{Args, Command};
 pub use failure::Failure;
 
+/// What `--version` prints: the version, the commit and how it was built.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RIALTO_BUILD"), ")");
+
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => serve::run(&run),
         Command::Dev(dev) => serve::dev(&dev),
         Command::CheckConfig { file, connect } => check::check_config(&file, connect),
+        Command::Container { print } => container::run(print),
+        Command::Health { address } => health::ask(&address),
+        Command::Completions { shell } => {
+            manual::completions(shell);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => manual::pages(directory.as_deref()),
         Command::Version => {
-            say(&format!("rialto {}", crate::http::VERSION));
+            say(&format!("rialto {VERSION}"));
             Ok(ExitCode::SUCCESS)
         }
     };

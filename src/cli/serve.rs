@@ -29,7 +29,12 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The bridge of a deployment.
 pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
-    let _log = Log::start("info");
+    run_with(args, Log::start("info"))
+}
+
+/// The same with a log that has started.
+pub(super) fn run_with(args: &Run, log: Log) -> Result<ExitCode, Failure> {
+    let _log = log;
     let mut overrides: Vec<Override> = args.shards.map(shards).into_iter().collect();
     overrides.extend(component_overrides(&args.component));
     let loaded = config::load(args.config.as_deref(), &overrides, &System)?;

@@ -322,6 +322,66 @@ async fn every_metric_is_documented() {
     }
 }
 
+/// The metrics that a text names.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(move |c| !plain(c));
+    words.filter(|word| word.starts_with("jitsi_jvb_") || word.starts_with("rialto_")).collect()
+}
+
+/// The expressions of a dashboard's panels, variables and annotations.
+fn expressions(json: &Value, found: &mut Vec<String>) {
+    match json {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(text) if key == "expr" || key == "definition" => {
+                        found.push(text.clone());
+                    }
+                    value => expressions(value, found),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| expressions(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_dashboard_and_the_alerts_ask_for_metrics_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let there = Http::everything().get("/metrics").await.body;
+    let docs = read("docs/metrics.md");
+    let samples: BTreeSet<_> =
+        there.lines().filter_map(|line| line.split([' ', '{']).next()).collect();
+    let mut asked = Vec::new();
+    let dashboard: Value = serde_json::from_str(&read("config/grafana-dashboard.json")).unwrap();
+    expressions(&dashboard, &mut asked);
+    assert!(asked.len() > 50, "{}", asked.len());
+    let alerts = read("config/alerts.yml");
+    let of_alerts = alerts.split("\n      - alert: ").skip(1);
+    for alert in of_alerts {
+        for part in ["\n        expr: ", "severity: ", "summary: ", "description: "] {
+            assert!(alert.contains(part), "{part} is not in {alert}");
+        }
+        asked.push(alert.to_owned());
+    }
+    for text in &asked {
+        for name in metrics_in(text) {
+            // A family of which there is no sample yet is in the documents, which all metrics are in.
+            let is_documented = docs.contains(&format!("| `{name}` |"));
+            assert!(samples.contains(name) || is_documented, "{name} in {text}");
+        }
+        // And the values of labels.
+        for part in text.split("reason=~\"").skip(1) {
+            for reason in part.split('"').next().unwrap().split('|') {
+                assert!(docs.contains(&format!("| `{reason}` |")), "{reason} in {text}");
+            }
+        }
+    }
+}
+
 /// What says something of a Java machine only.
 const JVM_ONLY: [&str; 4] = ["jvm_gc_count", "jvm_gc_time", "jvm_heap_committed", "jvm_heap_used"];
 

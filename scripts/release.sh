@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Makes a release: the commit that closes the changelog's section and sets the version, packages, static
+# binaries, an SBOM and checksums in target/dist, and at last the tag. Nothing is pushed.
+#
+#   scripts/release.sh VERSION
+#
+# After a failure, the same command goes on from the commit.
+#
+#   BINARY=FILE STATIC=FILE   take these instead of building them, to try the script
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+die() { echo "make release: $*" >&2; exit 1; }
+
+version=${1:-}
+[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$ ]] || die "VERSION=1.2.3 must say the version"
+[ -z "$(git status --porcelain)" ] || die "there are changes that are not committed"
+! git rev-parse --quiet --verify "refs/tags/v$version" >/dev/null || die "there is a tag v$version"
+
+# section NAME: what the changelog says below a heading that begins so.
+section() { awk -v name="## $1" '/^## / { inside = index($0, name) == 1; next } inside' CHANGELOG.md; }
+
+subject="Release $version"
+if [ "$(git log -1 --format=%s)" != "$subject" ]; then
+    step "commit"
+    section Unreleased | grep -q '[^[:space:]]' || die "the changelog has nothing under Unreleased"
+    sed -i "s/^## Unreleased\$/## Unreleased\n\n## $version - $(date -u +%F)/" CHANGELOG.md
+    # The first one is the workspace's.
+    sed -i "0,/^version = /s/^version = .*/version = \"$version\"/" Cargo.toml
+    # Workspaces of their own name the crates' version in their locks.
+    for manifest in Cargo.toml fuzz/Cargo.toml benches/libraries/Cargo.toml; do
+        cargo update --quiet --workspace --offline --manifest-path "$manifest"
+    done
+    git commit --quiet --all --message "$subject"
+fi
+[ -n "$(section "$version ")" ] || die "the changelog has no section $version"
+
+out=$PWD/target/dist
+rm -rf "$out"
+mkdir -p "$out"
+section "$version " >"$out/CHANGES.md"
+
+step "source"
+git archive --prefix "rialto-$version/" --output "$out/rialto-$version.tar.gz" HEAD
+
+step "package"
+# An unpacked archive could not tell.
+RIALTO_COMMIT=$(git log -1 --abbrev=12 --format='%h %cs')
+export RIALTO_COMMIT
+cp "$(scripts/package/build.sh ${BINARY:+"$BINARY"} | tail -n 1)" "$out/"
+
+step "static binaries"
+for architecture in x86_64 aarch64; do
+    if [ -n "${STATIC:-}" ]; then
+        [ "$architecture" = "$(uname -m)" ] || continue
+        binary=$STATIC
+    else
+        binary=$(scripts/static.sh "$architecture")
+    fi
+    name=rialto-$version-$architecture-linux
+    mkdir -p "$out/$name"
+    cp "$binary" README.md LICENSE CHANGELOG.md docs/operating.md "$out/$name/"
+    cp -r config "$out/$name/"
+    tar -C "$out" --owner=0 --group=0 --remove-files -czf "$out/$name.tar.gz" "$name"
+done
+
+step "SBOM"
+need_cargo_tool cargo-cyclonedx 0.5.9
+# One for each member of the workspace, beside its manifest; the bridge's is of interest.
+cargo cyclonedx --quiet --format json --no-build-deps --target all
+mv rialto.cdx.json "$out/rialto-$version.cdx.json"
+find . -name '*.cdx.json' -not -path './target/*' -delete
+
+step "checksums"
+(cd "$out" && sha256sum -- *.tar.gz *.deb *.cdx.json >SHA256SUMS && cat SHA256SUMS)
+
+[ -z "$(git status --porcelain)" ] || die "the build changed files: $(git status --porcelain)"
+git tag --annotate "v$version" --cleanup=whitespace --message "Rialto $version" --message "$(cat "$out/CHANGES.md")"
+step "tagged v$version; target/dist has what to publish"
+echo "git push --follow-tags"

@@ -1,0 +1,147 @@
+//! `rialto container`: the entry point of an image that takes the place of docker-jitsi-meet's `jvb`. Nothing
+//! is written to the image or to `/config`, which may be read-only.
+
+mod render;
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use super::{Failure, args::Run, complain, log::Log, serve};
+use render::{Host, Variables};
+
+/// Renders the configuration and runs the bridge with it, or prints it.
+pub(super) fn run(print: bool) -> Result<ExitCode, Failure> {
+    let variables = Variables::new(|name| env::var(name).ok());
+    let host = Host { name: host_name(), address: local_address() };
+    if print {
+        let _ = io::stdout().write_all(render::jvb_conf(&variables, &host).as_bytes());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !variables.is_on("JVB_DISABLE_XMPP", false) && variables.get("JVB_AUTH_PASSWORD").is_none() {
+        complain("rialto: JVB_AUTH_PASSWORD must be set (or JVB_DISABLE_XMPP)");
+        return Ok(ExitCode::from(78));
+    }
+    for remark in render::remarks(&variables) {
+        complain(&format!("rialto: {remark}"));
+    }
+    let path = write(&variables, &host)?;
+    let log = variables.get("JVB_LOG_FILE").map(|file| log_file(&file)).transpose()?;
+    let config = Run { config: Some(path), ..Run::default() };
+    serve::run_with(&config, Log::start_with("info", log))
+}
+
+/// Writes `jvb.conf` beside a copy of the custom files, and says where.
+fn write(variables: &Variables, host: &Host) -> Result<PathBuf, Failure> {
+    let given = variables.get("RUN_DIR").unwrap_or_else(|| "/run/jvb".to_owned());
+    let custom = variables.get("CONFIG_DIR").unwrap_or_else(|| "/config".to_owned());
+    let folder = [given.as_str(), "/tmp/jvb"]
+        .map(|run| Path::new(run).join("config"))
+        .into_iter()
+        .find(|folder| private_folder(folder).is_ok())
+        .ok_or_else(|| {
+            Failure::Other(format!(
+                "neither {given} nor /tmp can be written to: mount a tmpfs there"
+            ))
+        })?;
+    let files = || -> io::Result<PathBuf> {
+        if Path::new(&custom).is_dir() {
+            copy_all(Path::new(&custom), &folder)?;
+        }
+        let old = folder.join("custom-sip-communicator.properties");
+        if old.exists() {
+            fs::rename(old, folder.join("sip-communicator.properties"))?;
+        }
+        let path = folder.join("jvb.conf");
+        // Passwords are in it.
+        fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?
+            .write_all(render::jvb_conf(variables, host).as_bytes())?;
+        Ok(path)
+    };
+    files().map_err(|error| Failure::Other(format!("{custom} to {}: {error}", folder.display())))
+}
+
+/// A folder that only this user reads, and can write to.
+fn private_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let probe = folder.join(".probe");
+    fs::write(&probe, "")?;
+    fs::remove_file(probe)
+}
+
+/// Copies what a folder holds. Links are followed: mounted secrets and maps consist of them.
+fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        // `..data` and the like: the folders that such links lead into.
+        if entry.file_name().as_encoded_bytes().starts_with(b"..") {
+            continue;
+        }
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if fs::metadata(&path)?.is_dir() {
+            private_folder(&copy)?;
+            copy_all(&path, &copy)?;
+        } else {
+            fs::write(copy, fs::read(path)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn log_file(path: &str) -> Result<fs::File, Failure> {
+    let open = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    open.map_err(|error| Failure::Other(format!("JVB_LOG_FILE: {path}: {error}")))
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "jvb".to_owned() } else { name.trim().to_owned() }
+}
+
+/// The address that others reach this container by: that of the route to elsewhere, or the first one.
+fn local_address() -> String {
+    // Connecting a UDP socket sends nothing.
+    let routed = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("1.1.1.1:53")?;
+        Ok(socket.local_addr()?.ip())
+    });
+    let first = || {
+        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        interfaces.iter().map(if_addrs::Interface::ip).find(|ip| ip.is_ipv4() && !ip.is_loopback())
+    };
+    let address = routed.ok().or_else(first).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    address.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounted_maps_are_copied_through_their_links() {
+        let folder = env::temp_dir().join(format!("rialto-copy-{}", std::process::id()));
+        let (from, to) = (folder.join("from"), folder.join("to"));
+        fs::create_dir_all(from.join("..2026/nested")).unwrap();
+        fs::create_dir_all(&to).unwrap();
+        fs::write(from.join("..2026/custom-jvb.conf"), "a = 1").unwrap();
+        fs::write(from.join("..2026/nested/more.conf"), "b = 2").unwrap();
+        for name in ["custom-jvb.conf", "nested"] {
+            std::os::unix::fs::symlink(format!("..2026/{name}"), from.join(name)).unwrap();
+        }
+        copy_all(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("custom-jvb.conf")).unwrap(), "a = 1");
+        assert_eq!(fs::read_to_string(to.join("nested/more.conf")).unwrap(), "b = 2");
+        assert!(!to.join("..2026").exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
