@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use rialto_media::Codec;
 use rialto_rtp::Seq;
 
-use super::{Coded, Decoder, Encoder, Mode, Network, Packet, Problem, Rule, Truth};
+use crate::{Coded, Decoder, Encoder, Mode, Network, Packet, Problem, Rule, Truth};
 
 const INTERVAL: Duration = Duration::from_millis(33);
 

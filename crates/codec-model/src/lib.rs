@@ -4,8 +4,10 @@
 //! Each payload carries the truth about itself behind whatever its codec puts in front, so that a judge need
 //! not believe the descriptors which a bridge reads and rewrites. Nothing here uses the bridge's own codec
 //! readers and writers.
+#![forbid(unsafe_code)]
 
 mod bits;
+mod body;
 mod decoder;
 mod descriptor;
 mod encoder;
@@ -18,6 +20,7 @@ mod truth;
 
 use rialto_media::Codec;
 
+pub use body::Body;
 pub use decoder::{Decoder, Packet, Shown};
 pub use encoder::{Coded, Encoder};
 pub use judge::{Network, Problem, Rule};

@@ -10,7 +10,7 @@ use std::{
 use rialto_media::Codec;
 use rialto_rtp::{ExtSeq, Seq, SeqUnwrapper};
 
-use super::{
+use crate::{
     Truth,
     judge::{Problem, Rule},
     payload::{Described, describe},
@@ -44,18 +44,18 @@ pub struct Packet<'a> {
 
 /// A packet that was received.
 #[derive(Clone, Debug)]
-pub(super) struct Received {
-    pub(super) at: Duration,
-    pub(super) timestamp: u32,
-    pub(super) marker: bool,
-    pub(super) described: Described,
-    pub(super) descriptor: Option<Vec<u8>>,
-    pub(super) truth: Truth,
+pub(crate) struct Received {
+    pub(crate) at: Duration,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) described: Described,
+    pub(crate) descriptor: Option<Vec<u8>>,
+    pub(crate) truth: Truth,
 }
 
 impl Received {
     /// All that a retransmission repeats.
-    pub(super) fn same_as(&self, other: &Self) -> bool {
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
         (self.timestamp, self.marker, self.described)
             == (other.timestamp, other.marker, other.described)
             && (&self.truth, &self.descriptor) == (&other.truth, &other.descriptor)
@@ -63,7 +63,7 @@ impl Received {
 }
 
 /// A frame by its encoding and number.
-pub(super) type FrameId = (u8, u32);
+pub(crate) type FrameId = (u8, u32);
 
 /// A frame that was decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,11 +93,11 @@ struct Partial {
 #[derive(Debug, Default)]
 pub struct Decoder {
     /// All that came, by number.
-    pub(super) log: BTreeMap<u64, Received>,
+    pub(crate) log: BTreeMap<u64, Received>,
     /// Numbers of packets without a payload.
-    pub(super) empty: BTreeSet<u64>,
+    pub(crate) empty: BTreeSet<u64>,
     /// What was wrong with single packets.
-    pub(super) found: Vec<Problem>,
+    pub(crate) found: Vec<Problem>,
     unwrapper: SeqUnwrapper,
     partial: HashMap<FrameId, Partial>,
     /// Frames that are whole, by the number of their first packet.
@@ -239,7 +239,7 @@ impl Decoder {
 }
 
 /// Whether what was decoded can be referred to after a frame that refers to nothing.
-pub(super) fn survives(id: FrameId, (spatial, picture): (u8, u32), key: &Truth) -> bool {
+pub(crate) fn survives(id: FrameId, (spatial, picture): (u8, u32), key: &Truth) -> bool {
     if id.0 != key.body.encoding {
         return false;
     }

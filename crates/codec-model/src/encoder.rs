@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use rialto_media::Codec;
 
-use super::{
-    super::media::Body,
-    Mode, Numbers, Prediction, Truth,
+use crate::{
+    Body, Mode, Numbers, Prediction, Truth,
     descriptor::{Extras, Structure, Template},
     pattern::{LayerFrame, Pattern, Sent},
     payload::{Cut, Recipe},

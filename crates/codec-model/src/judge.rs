@@ -11,9 +11,8 @@ use std::{
 
 use rialto_media::Codec;
 
-use super::{
-    super::media::Body,
-    Decoder, Sent,
+use crate::{
+    Body, Decoder, Sent,
     decoder::{FrameId, Received, survives},
     descriptor::{self, Structure},
 };
