@@ -51,6 +51,13 @@ pub struct Sent {
     pub(crate) frames: BTreeMap<(u8, u32), (Vec<u32>, bool)>,
 }
 
+impl Sent {
+    /// Forgets all of it.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+    }
+}
+
 /// Makes the frames of one encoding.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {

@@ -34,6 +34,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) cut: Cut,
     /// Bytes of content beside the truth.
     pub(crate) filler: usize,
+    /// Bytes of 0 at the end.
+    pub(crate) tail_len: usize,
     /// What an encrypted payload begins with.
     pub(crate) noise: &'a [u8],
 }
@@ -61,8 +63,13 @@ impl Recipe<'_> {
             Codec::Av1 => self.av1(&mut out),
             _ => return self.h264(),
         }
-        self.truth.write(&mut out, self.filler);
+        self.content(&mut out);
         out
+    }
+
+    fn content(&self, out: &mut Vec<u8>) {
+        self.truth.write(out, self.filler);
+        out.resize(out.len() + self.tail_len, 0);
     }
 
     /// RFC 7741 sections 4.2 and 4.3.
@@ -174,7 +181,7 @@ impl Recipe<'_> {
         };
         let slice = importance << 5 | if key { 5 } else { 1 };
         let mut content = Vec::new();
-        self.truth.write(&mut content, self.filler);
+        self.content(&mut content);
         if key && part == 0 {
             // With the slice when there is no other packet, else with a message (SEI).
             let last = [&[if parts == 1 { slice } else { 6 }][..], &content].concat();
