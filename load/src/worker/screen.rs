@@ -6,7 +6,7 @@ use rialto_codec_model::{Decoder, Network, Packet, Problem, Truth};
 
 /// Packets are judged when they have been there for so long: what was asked for again has come by then.
 const SETTLED: Duration = Duration::from_millis(1_500);
-/// A picture of another height than wanted is none of the new wish's so soon after it.
+/// A picture of another height than wanted is none of the new wish's so soon after it, or after the start.
 const SWITCHING: Duration = Duration::from_secs(1);
 /// Breaks that are told in words.
 const EXAMPLES: usize = 3;
@@ -71,6 +71,7 @@ pub struct Screen {
     ssrc: Option<u32>,
     began: bool,
     asked: Option<Duration>,
+    first_packet: Option<Duration>,
     last_packet: Option<Duration>,
     last_picture: Option<Duration>,
     picture: Option<Picture>,
@@ -87,6 +88,7 @@ impl Screen {
             ssrc: None,
             began: false,
             asked: None,
+            first_packet: None,
             last_packet: None,
             last_picture: None,
             picture: None,
@@ -132,8 +134,9 @@ impl Screen {
     }
 
     fn count(&mut self, now: Duration, len: usize, wanted: Wanted) {
-        let since =
-            self.last_packet.replace(now).map_or(Duration::ZERO, |last| now - last.min(now));
+        self.first_packet.get_or_insert(now);
+        let last = self.last_packet.replace(now).unwrap_or(now);
+        let since = now.saturating_sub(last);
         if let Some(watched) =
             self.figures.watched.get_mut(wanted.wish).filter(|_| wanted.measuring)
         {
@@ -153,7 +156,8 @@ impl Screen {
         };
         watched.pictures += 1;
         watched.longest_freeze = watched.longest_freeze.max(since.unwrap_or_default());
-        if let Some(done) = done.filter(|_| wanted.age > SWITCHING) {
+        let age = self.first_packet.map_or(Duration::ZERO, |first| now.saturating_sub(first));
+        if let Some(done) = done.filter(|_| wanted.age.min(age) > SWITCHING) {
             *watched.heights.entry(done.height).or_default() += 1;
         }
     }
@@ -195,5 +199,92 @@ impl Screen {
     /// What is known so far.
     pub fn figures(&self) -> &Figures {
         &self.figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rialto_codec_model::{Coded, Encoder, Mode};
+    use rialto_rtp::Seq;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(33);
+    const WANTED: Wanted = Wanted { wish: 1, age: Duration::from_secs(9), measuring: true };
+
+    fn show(screen: &mut Screen, ssrc: u32, at: u32, seq: u16, coded: &Coded) -> bool {
+        let packet = Packet {
+            seq: Seq(seq),
+            timestamp: at * 3_000,
+            marker: coded.marker,
+            codec: coded.codec,
+            payload: &coded.payload,
+            descriptor: coded.descriptor.as_deref(),
+        };
+        screen.take(INTERVAL * at, Some(ssrc), &packet, 1_000, WANTED)
+    }
+
+    /// Pictures from one to another, without packets of which the number is left out; numbered anew from `seq` on.
+    fn play(
+        screen: &mut Screen,
+        encoder: &mut Encoder,
+        ssrc: u32,
+        pictures: std::ops::Range<u32>,
+        gone: usize,
+    ) {
+        let (mut seq, mut count) = (100, 0);
+        for at in pictures {
+            for coded in encoder.picture(INTERVAL * at, at * 3_000) {
+                count += 1;
+                if count != gone {
+                    show(screen, ssrc, at, seq, &coded);
+                    seq += 1;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_on_is_seen_and_whole() {
+        let (mut screen, mut encoder) = (Screen::new(2, false), Encoder::new(Mode::AV1_L3T3, 1, 1));
+        encoder.drops = 0.0;
+        play(&mut screen, &mut encoder, 7, 0..150, 0);
+        screen.settle(INTERVAL * 150);
+        let figures = screen.figures();
+        let watched = &figures.watched[1];
+        assert_eq!((figures.breaks, figures.headless, watched.pictures), (0, 0, 150));
+        assert!(watched.heights.keys().all(|height| *height == 720), "{watched:?}");
+        assert!(watched.heights[&720] > 100 && watched.longest_freeze == INTERVAL, "{watched:?}");
+        assert_eq!(watched.bytes, watched.packets * 1_000);
+        assert_eq!(figures.watched[0].packets, 0);
+    }
+
+    #[test]
+    fn a_packet_that_is_left_out_is_a_break_once_it_is_settled() {
+        let (mut screen, mut encoder) = (Screen::new(1, false), Encoder::new(Mode::AV1_L3T3, 1, 1));
+        play(&mut screen, &mut encoder, 7, 0..60, 50);
+        assert_eq!(screen.figures().breaks, 0);
+        screen.settle(INTERVAL * 150);
+        let figures = screen.figures();
+        assert!(figures.breaks > 0 && !figures.examples.is_empty(), "{figures:?}");
+        assert!(figures.examples.len() <= EXAMPLES);
+    }
+
+    /// Its slot was another's meanwhile: nothing is expected to go on, but it begins with a keyframe.
+    #[test]
+    fn it_begins_anew_with_a_keyframe() {
+        let (mut screen, mut encoder) = (Screen::new(2, false), Encoder::new(Mode::AV1_L3T3, 1, 1));
+        play(&mut screen, &mut encoder, 7, 0..30, 0);
+        play(&mut screen, &mut encoder, 8, 40..60, 0);
+        assert_eq!(screen.figures().breaks, 0);
+        assert!(screen.figures().headless > 20);
+        assert!(screen.asks_for_keyframe(INTERVAL * 60));
+        assert!(!screen.asks_for_keyframe(INTERVAL * 61), "not so soon again");
+        let seen = screen.figures().watched[1].pictures;
+        encoder.want_keyframe(0);
+        play(&mut screen, &mut encoder, 8, 65..100, 0);
+        screen.settle(INTERVAL * 200);
+        assert_eq!(screen.figures().breaks, 0, "{:?}", screen.figures());
+        assert!(screen.figures().watched[1].pictures > seen + 20);
     }
 }
