@@ -14,11 +14,13 @@ else
     set -- --warm-up-time 0.5 --measurement-time 2 --sample-size 50
 fi
 
-cargo bench -p rialto-benches --no-run --quiet --bench core --bench churn --bench srtp --bench rtp --bench engine --bench summary
+cargo bench -p rialto-benches --no-run --quiet --bench core --bench churn --bench srtp --bench rtp --bench layers --bench engine --bench summary
 for bench in core churn srtp rtp; do
     echo "== $bench" >&2
     cargo bench -p rialto-benches --quiet --bench "$bench" -- --noplot "$@" | grep -v '^Benchmarking'
 done
+echo "== layers" >&2
+cargo bench -p rialto-benches --quiet --bench layers
 echo "== engine" >&2
 cargo bench -p rialto-benches --quiet --bench engine
 cargo bench -p rialto-benches --quiet --bench summary

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
+use rialto_codec_model::Mode;
 use rialto_srtp::Profile;
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 /// Makes calls against a bridge that speaks COLIBRI2 over HTTP, with real ICE, DTLS and SRTP clients,
 /// and prints what they cost.
 ///
-/// Exit status: 0 when everybody got everything; 1 when somebody did not; 2 for a wrong command line;
+/// Exit status: 0 when everybody got everything; 1 when somebody did not, or continuity was broken; 2 for a wrong command line;
 /// 3 when the bridge refused or could not be reached; 4 when it died or media stopped.
 #[derive(Parser, Debug)]
 #[command(name = "rialto-load", version)]
@@ -44,6 +45,16 @@ pub struct Args {
     /// Three encodings of each video
     #[arg(long)]
     simulcast: bool,
+    /// Send video with layers, such as vp9/L3T3_KEY, av1/L3T3, vp8/3xL1T3 or h264/3xL1T3/dd (with dependency
+    /// descriptors), and check that what receivers get goes on as one encoder's packets
+    #[arg(long, value_name = "CODEC/MODE", conflicts_with = "simulcast", value_parser = mode)]
+    mode: Option<Mode>,
+    /// Heights that receivers ask for over the bridge channel, taking turns (180,720)
+    #[arg(long, value_name = "LINES", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=8640))]
+    wish: Vec<u16>,
+    /// Each receiver goes on to the next height after so long
+    #[arg(long, value_name = "TIME", requires = "wish", value_parser = units::duration)]
+    wish_every: Option<Duration>,
     /// Do not negotiate retransmission streams (RFC 4588): what is lost is sent again as it was
     #[arg(long)]
     no_rtx: bool,
@@ -104,6 +115,14 @@ pub struct Args {
     /// Seed of every random choice
     #[arg(long, default_value_t = 0)]
     seed: u64,
+}
+
+/// How a video is encoded.
+fn mode(text: &str) -> Result<Mode, String> {
+    Mode::find(text).ok_or_else(|| {
+        let names: Vec<_> = Mode::named().map(|mode| mode.name.replace(' ', "/")).collect();
+        format!("'{text}' is none of {}", names.join(", "))
+    })
 }
 
 /// A usual shape of calls.
@@ -183,6 +202,9 @@ impl Args {
             video,
             audio,
             simulcast: self.simulcast,
+            layers: self.mode,
+            wishes: self.wish.clone(),
+            wish_interval: self.wish_every,
             rtx: !self.no_rtx,
             rewriting: self.ssrc_rewriting,
             fps: self.fps,
@@ -194,6 +216,12 @@ impl Args {
         }
         if shape.simulcast && shape.video.is_none() {
             return Err("--simulcast without --video".to_owned());
+        }
+        if shape.video.is_none() && (shape.layers.is_some() || !shape.wishes.is_empty()) {
+            return Err("--mode or --wish without --video".to_owned());
+        }
+        if shape.wish_interval.is_some_and(|every| every.is_zero()) {
+            return Err("--wish-every must be more than 0".to_owned());
         }
         Ok(shape)
     }
@@ -245,6 +273,22 @@ mod tests {
     }
 
     #[test]
+    fn layers_and_wishes() {
+        let layered = shape("--mode av1/L3T3 --wish 180,720 --wish-every 3s");
+        assert_eq!(layered.layers, Some(Mode::AV1_L3T3));
+        assert_eq!(layered.wishes, [180, 720]);
+        assert_eq!(layered.wish_interval, Some(Duration::from_secs(3)));
+        let refused = |line: &str| {
+            let words = std::iter::once("rialto-load").chain(line.split_whitespace());
+            Args::try_parse_from(words).unwrap_err().to_string()
+        };
+        assert!(refused("--mode vp8/L3T3").contains("VP9/L3T3_KEY/DD"));
+        assert!(refused("--mode av1/L3T3 --simulcast").contains("--simulcast"));
+        assert!(refused("--wish-every 3s").contains("--wish"));
+        assert!(refused("--wish 0").contains('0'));
+    }
+
+    #[test]
     fn contradictions_are_named() {
         let of = |line: &str| {
             let words = std::iter::once("rialto-load").chain(line.split_whitespace());
@@ -252,6 +296,8 @@ mod tests {
         };
         assert!(of("--senders 0 --receivers 0").unwrap_err().contains("--senders"));
         assert!(of("--audio --simulcast").unwrap_err().contains("--simulcast"));
+        assert!(of("--audio --mode av1/L3T3").unwrap_err().contains("--mode"));
+        assert!(of("--wish 180 --wish-every 0").unwrap_err().contains("--wish-every"));
         assert!(of("--pace 0.5").unwrap_err().contains("--pace"));
         assert!(Args::try_parse_from(["rialto-load", "--video", "fast"]).is_err());
     }

@@ -4,22 +4,28 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::plan::{Media, Plan, Source};
+use rialto_media::Codec;
+
+use crate::plan::{Media, Plan, Shape, Source};
 
 /// Payload type of Opus.
 pub const OPUS: u8 = 111;
-/// Payload type of VP8.
-pub const VP8: u8 = 100;
-/// Payload type of VP8's retransmissions.
+/// Payload type of video, whatever its codec.
+pub const VIDEO: u8 = 100;
+/// Payload type of its retransmissions.
 pub const RTX: u8 = 96;
 /// Header-extension id of the audio level (RFC 6464).
 pub const AUDIO_LEVEL: u8 = 1;
 /// Header-extension id of the transport-wide sequence number.
 pub const TRANSPORT_CC: u8 = 5;
+/// Header-extension id of the dependency descriptor.
+pub const DESCRIPTOR: u8 = 12;
 
 const TRANSPORT_CC_URI: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 const AUDIO_LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+const DESCRIPTOR_URI: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 const ICE_UDP: &str = "urn:xmpp:jingle:transports:ice-udp:1";
 
 /// The request that adds an endpoint, and the conference if it does not exist yet.
@@ -33,12 +39,17 @@ pub fn create_endpoint(plan: &Plan, endpoint: usize, create_conference: bool) ->
     }
     let mut capabilities = vec!["source-names"];
     capabilities.extend(plan.shape.rewriting.then_some("ssrc-rewriting"));
+    let mut transport = json!({ "ice-controlling": true });
+    if !plan.shape.wishes.is_empty() {
+        // For the channel on which they are said.
+        transport["sctp"] = json!({});
+    }
     request["endpoints"] = json!([{
         "create": true,
         "id": member.id,
         "stats-id": format!("Load-{endpoint}"),
-        "medias": [audio_media(), video_media(plan.shape.rtx)],
-        "transport": { "ice-controlling": true },
+        "medias": [audio_media(), video_media(&plan.shape)],
+        "transport": transport,
         "capabilities": capabilities,
     }]);
     request
@@ -60,9 +71,16 @@ fn audio_media() -> Value {
     })
 }
 
-fn video_media(rtx: bool) -> Value {
+fn video_media(shape: &Shape) -> Value {
+    let codec = shape.layers.map_or(Codec::Vp8, |mode| mode.codec);
+    let (name, parameters) = match codec {
+        Codec::Vp9 => ("VP9", json!({ "profile-id": "0" })),
+        Codec::Av1 => ("AV1", json!({})),
+        Codec::H264 => ("H264", json!({ "profile-level-id": "42e01f", "packetization-mode": "1" })),
+        _ => ("VP8", json!({})),
+    };
     let mut types = vec![json!({
-        "name": "VP8", "id": VP8.to_string(), "clockrate": "90000",
+        "name": name, "id": VIDEO.to_string(), "clockrate": "90000", "parameters": parameters,
         "rtcp-fbs": [
             { "type": "ccm", "subtype": "fir" },
             { "type": "nack" },
@@ -70,16 +88,20 @@ fn video_media(rtx: bool) -> Value {
             { "type": "transport-cc" },
         ],
     })];
-    if rtx {
+    if shape.rtx {
         types.push(json!({
             "name": "rtx", "id": RTX.to_string(), "clockrate": "90000",
-            "parameters": { "apt": VP8.to_string() },
+            "parameters": { "apt": VIDEO.to_string() },
         }));
+    }
+    let mut extensions = vec![json!({ "uri": TRANSPORT_CC_URI, "id": TRANSPORT_CC })];
+    if shape.layers.is_some_and(|mode| mode.descriptor) {
+        extensions.push(json!({ "uri": DESCRIPTOR_URI, "id": DESCRIPTOR }));
     }
     json!({
         "type": "video",
         "payload-types": types,
-        "rtp-hdrexts": [{ "uri": TRANSPORT_CC_URI, "id": TRANSPORT_CC }],
+        "rtp-hdrexts": extensions,
         "extmap-allow-mixed": true,
     })
 }
@@ -238,8 +260,9 @@ fn udp_candidate(candidate: &Value) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use rialto_codec_model::Mode;
+
     use super::*;
-    use crate::plan::Shape;
 
     fn answer_of_a_bridge() -> Value {
         json!({
@@ -274,6 +297,25 @@ mod tests {
         let without = BridgeTransport::read(&without, "abcd0001");
         assert_eq!(without, Err("the transport has no 'pwd'".to_owned()));
         assert!(BridgeTransport::read(&Value::Null, "abcd0001").is_err());
+    }
+
+    #[test]
+    fn signals_what_layers_need() {
+        let pointer = |shape: &Shape, path: &str| {
+            let request = create_endpoint(&Plan::new(shape.clone()), 0, true);
+            request.pointer(&format!("/endpoints/0/{path}")).cloned()
+        };
+        let plain = Shape::default();
+        assert_eq!(pointer(&plain, "medias/1/payload-types/0/name"), Some("VP8".into()));
+        assert_eq!(pointer(&plain, "medias/1/rtp-hdrexts/1"), None);
+        assert_eq!(pointer(&plain, "transport/sctp"), None);
+        let layers = Mode::find("AV1/L3T3");
+        let layered = Shape { layers, wishes: vec![180], ..plain };
+        assert_eq!(pointer(&layered, "medias/1/payload-types/0/name"), Some("AV1".into()));
+        assert_eq!(pointer(&layered, "medias/1/rtp-hdrexts/1/id"), Some(DESCRIPTOR.into()));
+        assert_eq!(pointer(&layered, "transport/sctp"), Some(json!({})));
+        let simulcast = Shape { layers: Mode::find("VP8/3xL1T3/DD"), ..layered };
+        assert_eq!(Plan::new(simulcast).sources[1].streams.len(), 3);
     }
 
     #[test]

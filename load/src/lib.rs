@@ -13,6 +13,7 @@ pub mod call;
 pub mod client;
 pub mod colibri;
 pub mod http;
+pub mod layers;
 pub mod link;
 pub mod media;
 pub mod nack;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rialto_codec_model::Mode;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Audio or video.
@@ -40,6 +41,12 @@ pub struct Shape {
     pub audio: bool,
     /// Three encodings of each video.
     pub simulcast: bool,
+    /// Video is sent with these layers, by an encoder that makes no pictures but all that is around them.
+    pub layers: Option<Mode>,
+    /// The heights that receivers ask for, taking turns; they ask for nothing when there is none.
+    pub wishes: Vec<u16>,
+    /// Each goes on to the next height after so long.
+    pub wish_interval: Option<Duration>,
     /// Signal and use retransmission streams (RFC 4588).
     pub rtx: bool,
     /// Everybody can be sent rewritten SSRCs (COLIBRI's `ssrc-rewriting`).
@@ -61,6 +68,9 @@ impl Default for Shape {
             video: Some(1_500_000),
             audio: true,
             simulcast: false,
+            layers: None,
+            wishes: Vec::new(),
+            wish_interval: None,
             rtx: true,
             rewriting: false,
             fps: 30,
@@ -204,6 +214,9 @@ impl Plan {
         let top = self.shape.video.unwrap_or_default();
         let encodings = match media {
             Media::Audio => vec![(AUDIO_BITRATE, (0, 0))],
+            Media::Video if self.shape.layers.is_some_and(|mode| mode.encodings == 3) => {
+                ENCODINGS.iter().map(|&(share, size)| ((top as f64 * share) as u64, size)).collect()
+            }
             Media::Video if self.shape.simulcast => {
                 ENCODINGS.iter().map(|&(share, size)| ((top as f64 * share) as u64, size)).collect()
             }

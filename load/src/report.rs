@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     call::Failure,
     client::Step,
+    layers::LayerFigures,
     plan::{Media, Plan},
     shared::{TotalsSample, histogram},
     worker::{WorkerReport, client::ClientReport},
@@ -166,6 +167,8 @@ pub struct Report {
     pub joins: Joins,
     /// Media.
     pub media: MediaFigures,
+    /// What came of layers, where videos have some.
+    pub layers: Option<LayerFigures>,
     /// Forwarding latency in the window, of packets that needed no recovery.
     pub latency_us: Quantiles,
     /// The bridge's process, with `--bridge-pid`.
@@ -179,17 +182,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nobody failed and nothing ended early.
+    /// Nobody failed, nothing broke and nothing ended early.
     pub fn is_ok(&self) -> bool {
-        self.failures.is_empty() && self.ended_early.is_none()
+        self.complaint().is_none() && self.ended_early.is_none()
     }
 
-    /// Who got nothing, and where it stopped; `None` when nobody did.
+    /// Who got nothing, and where it stopped, or what was wrong with what they got; `None`: nothing.
     pub fn complaint(&self) -> Option<String> {
         if self.failures.is_empty() {
-            return None;
+            return self.layers.as_ref()?.complaint();
         }
-        let steps = [Step::Signalling, Step::Ice, Step::Dtls, Step::Media];
+        let steps = [Step::Signalling, Step::Ice, Step::Dtls, Step::Channel, Step::Media];
         let by_step: Vec<_> = steps
             .iter()
             .filter_map(|step| {
@@ -365,6 +368,9 @@ impl Report {
             "feedback     {} packets asked for again, {} keyframes wanted, {} transport-wide",
             media.nacked_by_bridge, media.keyframe_requests, media.transport_feedbacks
         )?;
+        if let Some(layers) = &self.layers {
+            layers.rows(out)?;
+        }
         let q = &self.latency_us;
         if q.count > 0 {
             writeln!(

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     call::{Call, CallError, CallOptions, Progress},
+    layers::LayerFigures,
     procfs::{self, ProcessSample},
     report::{BridgeFigures, GeneratorFigures, MediaFigures, Quantiles, Report, Summary, merge},
     shared::TotalsSample,
@@ -243,6 +244,7 @@ async fn conclude(
         seed: plan.shape.seed,
         joins: summary.joins,
         media,
+        layers: LayerFigures::of(plan, &clients),
         latency_us,
         bridge_process: bridge_figures(options, before, after, memory, plan.endpoints.len()),
         generator,

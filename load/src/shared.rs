@@ -5,7 +5,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
@@ -147,6 +147,24 @@ impl Shared {
         at.saturating_duration_since(self.start).as_nanos() as u64
     }
 
+    /// Which of the plan's heights an endpoint asks for at a moment, and for how long it has done so.
+    pub fn wish(&self, endpoint: usize, at: Instant) -> (usize, Duration) {
+        let shape = &self.plan.shape;
+        let since = at.saturating_duration_since(self.start);
+        let every = shape.wish_interval.map_or(u128::MAX, |every| every.as_nanos().max(1));
+        let turn = endpoint as u128 + since.as_nanos() / every;
+        let wish = turn.checked_rem(shape.wishes.len() as u128).unwrap_or(0);
+        let age = Duration::from_nanos((since.as_nanos() % every) as u64);
+        (wish as usize, age)
+    }
+
+    /// When an endpoint begins to ask for another height than it does at a moment.
+    pub fn next_wish(&self, at: Instant) -> Option<(Instant, Duration)> {
+        let every = self.plan.shape.wish_interval?;
+        let (_, age) = self.wish(0, at);
+        Some((at + every.saturating_sub(age), every))
+    }
+
     /// Latencies since the last progress line.
     pub fn recent(&self) -> MutexGuard<'_, Histogram<u64>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,5 +177,33 @@ impl Shared {
             u64::MAX => state.made.load(Ordering::Acquire),
             end => end,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Shape;
+
+    #[test]
+    fn wishes_take_turns() {
+        let wishes = vec![180, 720, 360];
+        let shape = Shape { wishes, receivers: 4, ..Shape::default() };
+        let of = |shape| Shared::new(Plan::new(shape), MediaOptions::default());
+        let still = of(shape.clone());
+        let later = |shared: &Shared, seconds| shared.start + Duration::from_secs(seconds);
+        for endpoint in 0..5 {
+            assert_eq!(still.wish(endpoint, later(&still, 1_000)).0, endpoint % 3);
+        }
+        assert_eq!(still.next_wish(still.start), None);
+        let wish_interval = Some(Duration::from_secs(3));
+        let moving = of(Shape { wish_interval, ..shape });
+        let age = Duration::from_secs(1);
+        assert_eq!(moving.wish(1, later(&moving, 4)), (2, age));
+        assert_eq!(moving.wish(1, later(&moving, 7)), (0, age));
+        let (next, every) = moving.next_wish(later(&moving, 4)).unwrap();
+        assert_eq!((next, every), (later(&moving, 6), Duration::from_secs(3)));
+        let none = of(Shape::default());
+        assert_eq!(none.wish(1, none.start).0, 0);
     }
 }

@@ -1,12 +1,16 @@
 //! Calls through the bridge over real sockets, by clients of another stack (webrtc-ice, dtls,
 //! webrtc-srtp): everybody gets everything, whatever is lost on the way and whoever leaves.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use rialto::{
     config::{self, Override},
     daemon::{Daemon, Options},
 };
+use rialto_codec_model::Mode;
 use rialto_hocon::System;
 use rialto_load::{
     call::{Call, CallOptions},
@@ -15,7 +19,10 @@ use rialto_load::{
     run::{self, RunOptions},
     shared::MediaOptions,
     srtp::Stack,
-    worker::client::{ClientReport, SourceReport},
+    worker::{
+        client::{ClientReport, SourceReport},
+        screen::Watched,
+    },
 };
 
 /// Nothing here is timed; this only ends a test that would hang.
@@ -162,6 +169,72 @@ async fn the_highest_encoding_is_forwarded() {
         .await;
     call.vanish(0).await;
     drop(daemon.stop());
+}
+
+/// One asks for 180 lines and one for 720: each sees what it asked for, the first gets less, and both get what
+/// goes on as one encoder's packets do.
+async fn each_gets_the_layers_that_it_asks_for(mode: Mode) {
+    let (daemon, url) = bridge(2).await;
+    // The endpoints take turns: it is the second and the third that receive.
+    let wishes = vec![90, 180, 720];
+    let shape = Shape { layers: Some(mode), wishes, audio: false, ..shape(1, 2) };
+    let mut call = joined(url, shape).await;
+    call.shared.measuring.store(true, Ordering::Relaxed);
+    let of = |client: &ClientReport, wish: usize| {
+        let screen = client.sources[0].screen.clone().unwrap();
+        assert_eq!((screen.breaks, &screen.examples), (0, &Vec::new()), "{}", mode.name);
+        screen.watched[wish].clone()
+    };
+    until(&call, |clients| {
+        let (low, high) = (of(&clients[1], 1), of(&clients[2], 2));
+        let seen = |watched: &Watched, height| watched.heights.get(&height).copied().unwrap_or(0);
+        seen(&low, 180) > 100 && seen(&high, 720) > 100
+    })
+    .await;
+    let clients = call.clients().await;
+    let (low, high) = (of(&clients[1], 1), of(&clients[2], 2));
+    assert!(low.heights.keys().all(|height| *height == 180), "{}: {low:?}", mode.name);
+    let bps = |watched: &Watched| watched.bytes as f64 / watched.time.as_secs_f64();
+    assert!(bps(&low) * 2.0 < bps(&high), "{}: {low:?} {high:?}", mode.name);
+    assert!(
+        clients[1..].iter().all(|client| client.sources[0].screen.as_ref().unwrap().judged > 0)
+    );
+    call.end().await.unwrap();
+    drop(daemon.stop());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_gets_its_layers_of_vp9() {
+    each_gets_the_layers_that_it_asks_for(Mode::VP9_L3T3_KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_gets_its_layers_of_av1_by_descriptor() {
+    each_gets_the_layers_that_it_asks_for(Mode::AV1_L3T3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_gets_its_encoding_of_simulcast_by_descriptor() {
+    for mode in [Mode::AV1_SIMULCAST, Mode::VP8_DD, Mode::H264_DD] {
+        each_gets_the_layers_that_it_asks_for(mode).await;
+    }
+}
+
+/// Wishes change, and packets get lost on both ways.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wishes_change_while_packets_are_lost() {
+    let media = MediaOptions { drop_received: 0.02, drop_sent: 0.01, ..MediaOptions::default() };
+    let shape = Shape {
+        layers: Some(Mode::AV1_L3T3_KEY),
+        wishes: vec![180, 720],
+        wish_interval: Some(Duration::from_secs(1)),
+        audio: false,
+        ..shape(1, 2)
+    };
+    let report = run(2, shape, media).await;
+    let layers = report.layers.as_ref().unwrap();
+    assert!(layers.judged > 0 && layers.wishes.iter().all(|wish| wish.pictures > 0), "{layers:?}");
+    assert!(report.to_string().contains("0 breaks"), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ mod toy;
 
 use std::time::Duration;
 
+use rialto_codec_model::Mode;
 use rialto_load::{
     call::{CallError, CallOptions},
     client::Step,
@@ -80,6 +81,33 @@ async fn simulcast_is_three_streams() {
     let report = run::run(options(bridge, shape, MediaOptions::default())).await.unwrap();
     assert!(report.is_ok(), "{:?}", report.complaint());
     assert_eq!(report.media.video.lost, 0);
+}
+
+/// The toy forwards all layers as they come, and so all of them go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn layers_are_judged() {
+    for mode in ["AV1/L3T3", "VP9/L3T3_KEY", "VP8/L1T3/DD", "H264/L1T3/DD"] {
+        let mode = Mode::find(mode).unwrap();
+        let bridge = toy::start(toy::Flaw::None).await;
+        let shape = Shape { layers: Some(mode), ..meeting(1, 1) };
+        let report = run::run(options(bridge, shape, MediaOptions::default())).await.unwrap();
+        assert!(report.is_ok(), "{}: {:?}", mode.name, report.complaint());
+        let layers = report.layers.as_ref().unwrap();
+        assert!(layers.judged > 0 && layers.wishes[0].pictures > 0, "{}: {layers:?}", mode.name);
+        assert_eq!(report.media.video.lost, 0, "{}", mode.name);
+        assert!(report.to_string().contains("0 breaks"), "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_that_forgets_a_packet_breaks_continuity() {
+    let bridge = toy::start(toy::Flaw::Forgets).await;
+    let layers = Some(Mode::AV1_L3T3);
+    let shape = Shape { layers, rtx: false, ..meeting(1, 1) };
+    let report = run::run(options(bridge, shape, MediaOptions::default())).await.unwrap();
+    assert!(!report.is_ok());
+    let complaint = report.complaint().unwrap();
+    assert!(complaint.contains("breaks of continuity"), "{complaint}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Joining: one endpoint from its signalling to its SRTP keys.
 
+pub mod channel;
 pub mod dtls;
 pub mod ice;
 
@@ -15,12 +16,16 @@ use rialto_srtp::Profile;
 use rialto_sys::{SocketOptions, UdpSocket};
 use tokio::{
     sync::{mpsc, watch},
+    task::AbortHandle,
     time::timeout_at,
 };
 use webrtc_ice::agent::Agent;
 use webrtc_util::Conn;
 
-use self::dtls::Identity;
+use self::{
+    channel::{Channel, Wishes},
+    dtls::Identity,
+};
 use crate::{
     colibri::{self, BridgeTransport, LocalTransport},
     http::{Bridge, HttpError},
@@ -43,6 +48,8 @@ pub enum Step {
     Ice,
     /// The DTLS handshake.
     Dtls,
+    /// The bridge channel.
+    Channel,
     /// Nothing arrived.
     Media,
 }
@@ -53,6 +60,7 @@ impl fmt::Display for Step {
             Self::Signalling => "signalling",
             Self::Ice => "ICE",
             Self::Dtls => "DTLS",
+            Self::Channel => "the bridge channel",
             Self::Media => "media",
         })
     }
@@ -92,6 +100,9 @@ pub enum JoinError {
     /// DTLS did not finish.
     #[error("DTLS: {0}")]
     Dtls(String),
+    /// No bridge channel.
+    #[error("bridge channel: {0}")]
+    Channel(String),
 }
 
 impl JoinError {
@@ -101,6 +112,7 @@ impl JoinError {
             Self::Http(_) | Self::NoConference => Step::Signalling,
             Self::NoCandidate { .. } | Self::Socket { .. } | Self::Ice { .. } => Step::Ice,
             Self::Dtls(_) => Step::Dtls,
+            Self::Channel(_) => Step::Channel,
         }
     }
 }
@@ -147,6 +159,8 @@ pub struct Joined {
     pub local: SocketAddr,
     agent: Agent,
     dtls: Arc<DTLSConn>,
+    /// What says its wishes.
+    wishing: Option<AbortHandle>,
 }
 
 impl Joined {
@@ -157,12 +171,14 @@ impl Joined {
 
     /// Ends the transport in order: DTLS close, then the agent.
     pub async fn close(self) {
+        self.wishing.iter().for_each(AbortHandle::abort);
         let _ = self.dtls.close().await;
         let _ = self.agent.close().await;
     }
 
     /// Stops without a word on the wire.
     pub async fn vanish(self) {
+        self.wishing.iter().for_each(AbortHandle::abort);
         let _ = self.agent.close().await;
     }
 }
@@ -211,7 +227,9 @@ impl Joining {
         match timeout_at(deadline, handshake).await {
             Ok(Ok((dtls, keys))) => {
                 worker.send(Command::Connected { endpoint, remote, keys });
-                Ok(Joined { local, agent, dtls: Arc::new(dtls) })
+                let dtls = Arc::new(dtls);
+                let wishing = self.wish(endpoint, dtls.clone()).await?;
+                Ok(Joined { local, agent, dtls, wishing })
             }
             Ok(Err(error)) => Err(JoinError::Dtls(error.to_string())),
             Err(_) => {
@@ -219,6 +237,25 @@ impl Joining {
                 Err(JoinError::Dtls(self.gave_up("the handshake did not finish")))
             }
         }
+    }
+
+    /// Says what the endpoint wants, and goes on saying it.
+    async fn wish(
+        &self,
+        endpoint: usize,
+        dtls: Arc<DTLSConn>,
+    ) -> Result<Option<AbortHandle>, JoinError> {
+        let heights = &self.shared.plan.shape.wishes;
+        let now = Instant::now();
+        let (at, _) = self.shared.wish(endpoint, now);
+        let Some(&first) = heights.get(at) else { return Ok(None) };
+        let later = self.shared.next_wish(now).map(|(due, every)| {
+            let next = heights.iter().cycle().skip(at + 1).take(heights.len()).copied().collect();
+            (tokio::time::Instant::from_std(due), every, next)
+        });
+        let channel = Channel::open(dtls, self.patience).await.map_err(JoinError::Channel)?;
+        let wishing = channel::keep_wishing(channel, Wishes { first, later }).await;
+        wishing.map(Some).map_err(JoinError::Channel)
     }
 
     /// Allocates the endpoint: with its conference, or once the conference is there.

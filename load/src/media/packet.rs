@@ -19,7 +19,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Begins a packet in `out` (cleared first) with the given one-byte header extensions.
+    /// Begins a packet in `out` (cleared first) with the given header extensions. Where one is longer than 16
+    /// bytes they have two-byte headers, else one-byte headers (RFC 8285 section 4).
     pub fn write(&self, extensions: &[(u8, &[u8])], out: &mut Vec<u8>) {
         out.clear();
         out.push(0x80 | (u8::from(!extensions.is_empty()) << 4));
@@ -30,12 +31,18 @@ impl Header {
         if extensions.is_empty() {
             return;
         }
-        let bytes: usize = extensions.iter().map(|(_, value)| 1 + value.len()).sum();
+        let long = extensions.iter().any(|(_, value)| value.len() > 16);
+        let head = if long { 2 } else { 1 };
+        let bytes: usize = extensions.iter().map(|(_, value)| head + value.len()).sum();
         let words = bytes.div_ceil(4);
-        out.extend_from_slice(&[0xbe, 0xde]);
+        out.extend_from_slice(if long { &[0x10, 0x00] } else { &[0xbe, 0xde] });
         out.extend_from_slice(&(words as u16).to_be_bytes());
         for (id, value) in extensions {
-            out.push((id << 4) | (value.len() as u8).wrapping_sub(1) & 0x0f);
+            if long {
+                out.extend_from_slice(&[*id, value.len() as u8]);
+            } else {
+                out.push((id << 4) | (value.len() as u8).wrapping_sub(1) & 0x0f);
+            }
             out.extend_from_slice(value);
         }
         out.resize(out.len() + words * 4 - bytes, 0);
@@ -47,6 +54,8 @@ impl Header {
 pub struct Parsed {
     /// Payload type.
     pub pt: u8,
+    /// Marker.
+    pub marker: bool,
     /// Sequence number.
     pub seq: u16,
     /// Timestamp.
@@ -85,6 +94,7 @@ impl Parsed {
         packet.get(at..end)?;
         Some(Self {
             pt: second & 0x7f,
+            marker: second & 0x80 != 0,
             seq: u16::from_be_bytes(array(packet, 2)?),
             timestamp: u32::from_be_bytes(array(packet, 4)?),
             ssrc: u32::from_be_bytes(array(packet, 8)?),
@@ -171,6 +181,19 @@ mod tests {
         assert_eq!(own.extension(&raw, 5), Some(&[0x12, 0x34][..]));
         assert_eq!(own.extension(&raw, 2), None);
         assert_eq!(&raw[own.payload], b"payload");
+    }
+
+    #[test]
+    fn another_reader_agrees_on_long_extensions() {
+        let raw = sample(&[(1, &[0x85]), (12, &[7; 40])]);
+        let foreign = rtp::packet::Packet::unmarshal(&mut &raw[..]).unwrap();
+        assert_eq!(foreign.header.get_extension(12).unwrap().as_ref(), [7; 40]);
+        assert_eq!(foreign.payload.as_ref(), b"payload");
+        let own = Parsed::read(&raw).unwrap();
+        assert_eq!(own.extension(&raw, 1), Some(&[0x85][..]));
+        assert_eq!(own.extension(&raw, 12), Some(&[7; 40][..]));
+        assert_eq!(&raw[own.payload.clone()], b"payload");
+        assert!(own.marker);
     }
 
     #[test]

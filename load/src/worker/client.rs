@@ -15,6 +15,7 @@ use super::{
     Context,
     feedback::{self, Heard},
     receive::{Arrived, Receiver, ReceptionTotals},
+    screen::Figures,
     send::{Output, SourceSender},
     timers::{Timers, What},
 };
@@ -144,6 +145,8 @@ pub struct SourceReport {
     pub duplicates: u64,
     /// Unique packets of each encoding.
     pub encodings: Vec<u64>,
+    /// What would have been seen of it, where it is a video with layers.
+    pub screen: Option<Figures>,
 }
 
 impl SourceReport {
@@ -320,6 +323,11 @@ impl Client {
                 if let Some(feedback) = self.arrivals.feedback(self.rtcp_ssrc) {
                     self.send_rtcp(vec![Box::new(feedback)], context);
                 }
+                let stuck = self.receiver.stuck(Duration::from_nanos(context.shared.nanos(now)));
+                if !stuck.is_empty() {
+                    self.counts.keyframes_wanted += stuck.len() as u64;
+                    self.send_rtcp(feedback::keyframes(self.rtcp_ssrc, stuck), context);
+                }
                 Some(now + FEEDBACK_EVERY)
             }
         }
@@ -365,6 +373,7 @@ impl Client {
         let reports = self.sources.iter().flat_map(SourceSender::reports).collect();
         let received = self.receiver.reports(now);
         let wanted = self.receiver.undecodable(now);
+        self.receiver.settle(Duration::from_nanos(context.shared.nanos(now)));
         self.counts.keyframes_wanted += wanted.len() as u64;
         let packets = feedback::reports(self.rtcp_ssrc, reports, &received, wanted);
         self.send_rtcp(packets, context);
@@ -393,6 +402,7 @@ impl Client {
                 gaps: reception.gaps(),
                 duplicates,
                 encodings: reception.encodings(),
+                screen: reception.screen().cloned(),
             }
         });
         ClientReport {

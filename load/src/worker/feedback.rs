@@ -148,10 +148,16 @@ pub fn reports(
         let reports = reports.to_vec();
         packets.push(Box::new(ReceiverReport { ssrc, reports, ..ReceiverReport::default() }));
     }
-    for media_ssrc in keyframes {
-        packets.push(Box::new(PictureLossIndication { sender_ssrc: ssrc, media_ssrc }));
-    }
+    packets.extend(self::keyframes(ssrc, keyframes));
     packets
+}
+
+/// Keyframe requests.
+pub fn keyframes(sender_ssrc: u32, of: Vec<u32>) -> Packets {
+    let pli = |media_ssrc| -> Box<dyn Packet + Send + Sync> {
+        Box::new(PictureLossIndication { sender_ssrc, media_ssrc })
+    };
+    of.into_iter().map(pli).collect()
 }
 
 /// Puts packets together into compounds that fit a datagram. Each begins with a report (RFC 3550

@@ -2,9 +2,11 @@
 //! in batches, answers feedback, and hands STUN and DTLS to the clients' agents.
 
 pub mod client;
+mod coder;
 pub mod feedback;
 mod pace;
 pub mod receive;
+pub mod screen;
 pub mod send;
 mod timers;
 

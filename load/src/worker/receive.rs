@@ -5,13 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rialto_codec_model::{Mode, Packet};
+use rialto_rtp::Seq;
 use rtcp::{reception_report::ReceptionReport, sender_report::SenderReport};
 use rustc_hash::FxHashMap;
 
-use super::Context;
+use super::{
+    Context,
+    screen::{Figures, Screen, Wanted},
+};
 use crate::{
     colibri,
-    media::{packet::Parsed, stamp::Stamp, vp8},
+    media::{
+        packet::Parsed,
+        stamp::{self, Stamp},
+        vp8,
+    },
     nack::Nacker,
     plan::Media,
     shared::Shared,
@@ -23,6 +32,9 @@ const KEYFRAME_RETRY: Duration = Duration::from_millis(500);
 
 /// The receiving half of a client.
 pub struct Receiver {
+    endpoint: usize,
+    /// The source, a place in `sources`, that last came under an SSRC.
+    owners: FxHashMap<u32, usize>,
     sources: Vec<Reception>,
     /// Source (index into the plan) to place in `sources`.
     places: FxHashMap<usize, usize>,
@@ -42,6 +54,8 @@ pub struct Reception {
     /// Totals.
     pub totals: ReceptionTotals,
     last_pli: Option<Instant>,
+    /// How it is encoded, and what it looks like, where it has layers.
+    layers: Option<(Mode, Box<Screen>)>,
 }
 
 struct Encoding {
@@ -100,7 +114,7 @@ impl Receiver {
         let sources: Vec<_> =
             plan.received_by(endpoint).map(|source| Reception::new(source, shared)).collect();
         let places = sources.iter().enumerate().map(|(place, s)| (s.source, place)).collect();
-        Self { sources, places, unstamped: 0 }
+        Self { endpoint, owners: FxHashMap::default(), sources, places, unstamped: 0 }
     }
 
     /// Takes a packet; whether something is missing now.
@@ -113,12 +127,26 @@ impl Receiver {
         let stream = stream.or_else(|| plan.ssrcs.get(&header.ssrc).map(|role| role.stream));
         let source = stream.and_then(|stream| Some(plan.streams.get(stream)?.source));
         let place = source.and_then(|source| self.places.get(&source));
-        let Some(source) = place.and_then(|&place| self.sources.get_mut(place)) else {
+        let Some(&place) = place else {
             self.unstamped += 1;
             return false;
         };
+        let rtx = header.pt == colibri::RTX;
+        let before = if rtx { None } else { self.owners.insert(header.ssrc, place) };
+        if let Some(other) = before.filter(|before| *before != place)
+            && let Some(other) = self.sources.get_mut(other)
+        {
+            // It lost its slot.
+            other.restart();
+        }
+        let Some(source) = self.sources.get_mut(place) else { return false };
         if stamp.is_none() {
             self.unstamped += 1;
+        }
+        if source.layers.is_some() {
+            let (wish, age) = context.shared.wish(self.endpoint, arrived.at);
+            let measuring = context.shared.measuring.load(Ordering::Relaxed);
+            source.show(arrived, payload, Wanted { wish, age, measuring }, &context.shared);
         }
         source.rtp(arrived, payload, stamp, context)
     }
@@ -138,6 +166,17 @@ impl Receiver {
     /// SSRCs of video that plays without a keyframe so far; each is named twice a second.
     pub fn undecodable(&mut self, now: Instant) -> Vec<u32> {
         self.sources.iter_mut().filter_map(|source| source.wants_keyframe(now)).collect()
+    }
+
+    /// SSRCs of video with layers that stands still; each is named twice a second.
+    pub fn stuck(&mut self, now: Duration) -> Vec<u32> {
+        self.sources.iter_mut().filter_map(|source| source.is_stuck(now)).collect()
+    }
+
+    /// Judges what has been there for long enough.
+    pub fn settle(&mut self, now: Duration) {
+        let screens = self.sources.iter_mut().filter_map(|source| source.layers.as_mut());
+        screens.for_each(|(_, screen)| screen.settle(now));
     }
 
     /// Reception reports on everything received.
@@ -182,7 +221,54 @@ impl Reception {
             rtp: Vec::new(),
             totals: ReceptionTotals::default(),
             last_pli: None,
+            layers: shared.plan.shape.layers.filter(|_| plan.media == Media::Video).map(|mode| {
+                let lossy = shared.media.drop_received > 0.0 || shared.media.drop_sent > 0.0;
+                (mode, Box::new(Screen::new(shared.plan.shape.wishes.len(), lossy)))
+            }),
         }
+    }
+
+    /// Shows a packet of a video with layers.
+    fn show(&mut self, arrived: &Arrived<'_>, payload: &[u8], wanted: Wanted, shared: &Shared) {
+        let Some((mode, screen)) = &mut self.layers else { return };
+        let header = arrived.header;
+        let rtx = header.pt == colibri::RTX;
+        let (seq, payload) = match (rtx, payload.split_first_chunk::<2>()) {
+            (false, _) => (header.seq, payload),
+            (true, Some((original, payload))) => (u16::from_be_bytes(*original), payload),
+            (true, None) => return,
+        };
+        let packet = Packet {
+            seq: Seq(seq),
+            timestamp: header.timestamp,
+            marker: header.marker,
+            codec: mode.codec,
+            payload: payload.get(..payload.len().saturating_sub(stamp::LEN)).unwrap_or_default(),
+            descriptor: header.extension(arrived.packet, colibri::DESCRIPTOR),
+        };
+        let now = Duration::from_nanos(shared.nanos(arrived.at));
+        let ssrc = (!rtx).then_some(header.ssrc);
+        if screen.take(now, ssrc, &packet, arrived.packet.len(), wanted) {
+            self.totals.keyframe.get_or_insert(now.as_nanos() as u64);
+        }
+    }
+
+    fn restart(&mut self) {
+        if let Some((_, screen)) = &mut self.layers {
+            screen.restart();
+        }
+    }
+
+    /// The SSRC of a video with layers that stands still.
+    fn is_stuck(&mut self, now: Duration) -> Option<u32> {
+        let (_, screen) = self.layers.as_mut()?;
+        let ssrc = self.rtp.last()?.ssrc;
+        screen.asks_for_keyframe(now).then_some(ssrc)
+    }
+
+    /// What is known of a video with layers.
+    pub fn screen(&self) -> Option<&Figures> {
+        self.layers.as_ref().map(|(_, screen)| screen.figures())
     }
 
     fn rtp(
@@ -205,7 +291,8 @@ impl Reception {
         };
         let Some(stamp) = stamp else { return skipped };
         self.totals.first.get_or_insert(now);
-        if self.media == Media::Video && self.totals.keyframe.is_none() {
+        let plain = self.media == Media::Video && self.layers.is_none();
+        if plain && self.totals.keyframe.is_none() {
             let media = if rtx { payload.get(2..).unwrap_or_default() } else { payload };
             if vp8::starts_keyframe(media) {
                 self.totals.keyframe = Some(now);
@@ -275,7 +362,8 @@ impl Reception {
     }
 
     fn wants_keyframe(&mut self, now: Instant) -> Option<u32> {
-        let waits = self.media == Media::Video && self.totals.keyframe.is_none();
+        let plain = self.media == Media::Video && self.layers.is_none();
+        let waits = plain && self.totals.keyframe.is_none();
         let ssrc = self.rtp.last()?.ssrc;
         if !waits || self.last_pli.is_some_and(|last| now < last + KEYFRAME_RETRY) {
             return None;
@@ -285,22 +373,24 @@ impl Reception {
     }
 
     /// Unique packets, packets that should have come, and packets that came twice, up to where the
-    /// source ended. A source with several encodings is counted by RTP sequence numbers, because a
-    /// bridge forwards one encoding at a time.
+    /// source ended. A source with several encodings, or layers, is counted by RTP sequence numbers, because
+    /// a bridge forwards one encoding at a time, and of its layers those that are wanted.
     pub fn arrivals(&self, shared: &Shared) -> (u64, u64, u64) {
         let unique = self.encodings.iter().map(|e| e.tracker.unique).sum::<u64>();
         let duplicates = self.encodings.iter().map(|e| e.tracker.duplicates).sum();
         let expected = match self.encodings.as_slice() {
-            [only] => only.tracker.expected(shared.stream_end(only.stream)),
+            [only] if self.layers.is_none() => {
+                only.tracker.expected(shared.stream_end(only.stream))
+            }
             _ => unique + self.rtp.iter().map(|stream| stream.tracker.lost(0)).sum::<u64>(),
         };
         (unique, expected, duplicates)
     }
 
-    /// Packets that have not come although later ones have; of simulcast, RTP sequence numbers.
+    /// Packets that have not come although later ones have; of simulcast and layers, RTP sequence numbers.
     pub fn gaps(&self) -> u64 {
         match self.encodings.as_slice() {
-            [only] => only.tracker.lost(0),
+            [only] if self.layers.is_none() => only.tracker.lost(0),
             _ => self.rtp.iter().map(|stream| stream.tracker.lost(0)).sum(),
         }
     }

@@ -8,13 +8,14 @@ use std::{
 
 use rand::{Rng, rngs::StdRng};
 
+use super::coder::Coder;
 use crate::{
     colibri,
     media::{
         frames::{self, FrameModel},
         packet::{self, Header},
         stamp::{self, Stamp},
-        vp8::{Descriptor, MAX_PREFIX, TEMPORAL_PATTERN},
+        vp8::{Descriptor, TEMPORAL_PATTERN},
     },
     plan::Media,
     shared::Shared,
@@ -47,6 +48,8 @@ pub struct SourceSender {
     media: Media,
     interval: Duration,
     streams: Vec<StreamSender>,
+    /// Makes the frames of a video with layers.
+    coder: Option<Coder>,
     /// Packets of the current frame that are not sent yet.
     pending: VecDeque<Pending>,
     /// Time between packets of a frame, when they are spread.
@@ -83,9 +86,18 @@ struct Sent {
 struct Pending {
     slot: usize,
     timestamp: u32,
-    size: usize,
     marker: bool,
-    descriptor: Option<Descriptor>,
+    content: Content,
+}
+
+/// What a packet is filled with.
+enum Content {
+    /// So many bytes of audio.
+    Opus(usize),
+    /// So many bytes of a frame of VP8.
+    Vp8(usize, Descriptor),
+    /// What an encoder with layers made, with room for a stamp at the end.
+    Coded { payload: Vec<u8>, descriptor: Option<Vec<u8>> },
 }
 
 /// What a stream says in its sender report.
@@ -141,6 +153,7 @@ impl SourceSender {
                 Media::Video => Duration::from_secs(1) / fps.max(1),
             },
             streams,
+            coder: if plan.media == Media::Video { Coder::new(source, shape) } else { None },
             pending: VecDeque::new(),
             spread,
             pace: None,
@@ -170,32 +183,37 @@ impl SourceSender {
         let pace = self.pace.as_mut()?;
         let (late, limit) = (pace.frame(now, !self.pending.is_empty()), pace.packets(now));
         if late.is_some() {
-            self.make_frame(output.rng());
+            let now = Duration::from_nanos(shared.nanos(now));
+            self.make_frame(now, output.rng());
         }
         let left = self.send(limit, shared, output);
         self.pace.as_ref().map(|pace| (pace.next(left), late))
     }
 
     /// Makes the next frame of every encoding.
-    fn make_frame(&mut self, rng: &mut StdRng) {
+    fn make_frame(&mut self, now: Duration, rng: &mut StdRng) {
         let ticks = match self.media {
             Media::Audio => 960,
             Media::Video => (90_000.0 * self.interval.as_secs_f64()).round() as u32,
         };
         self.timestamp = self.timestamp.wrapping_add(ticks);
         let timestamp = self.timestamp;
+        if let Some(coder) = &mut self.coder {
+            let coded = coder.picture(now, timestamp);
+            self.pending.extend(coded.into_iter().map(|coded| Pending {
+                slot: coded.encoding.into(),
+                timestamp,
+                marker: coded.marker,
+                content: Content::Coded { payload: coded.payload, descriptor: coded.descriptor },
+            }));
+            return;
+        }
         for (slot, stream) in self.streams.iter_mut().enumerate() {
             match self.media {
                 Media::Audio => {
-                    let size = rng.random_range(60..=100);
-                    let descriptor = None;
-                    self.pending.push_back(Pending {
-                        slot,
-                        timestamp,
-                        size,
-                        marker: false,
-                        descriptor,
-                    });
+                    let content = Content::Opus(rng.random_range(60..=100));
+                    let marker = false;
+                    self.pending.push_back(Pending { slot, timestamp, marker, content });
                 }
                 Media::Video => {
                     stream.make_frame((slot, timestamp), self.frame, rng, &mut self.pending);
@@ -224,8 +242,14 @@ impl SourceSender {
 
     /// The bridge wants a keyframe of the stream with this SSRC; whether it is one of ours.
     pub fn request_keyframe(&mut self, ssrc: u32) -> bool {
-        let stream = self.streams.iter_mut().find(|s| s.ssrc == ssrc || s.rtx == Some(ssrc));
-        stream.map(|stream| stream.model.request_keyframe()).is_some()
+        let is_it = |s: &StreamSender| s.ssrc == ssrc || s.rtx == Some(ssrc);
+        let Some(at) = self.streams.iter().position(is_it) else { return false };
+        match (&mut self.coder, self.streams.get_mut(at)) {
+            (Some(coder), _) => coder.want_keyframe(at),
+            (None, Some(stream)) => stream.model.request_keyframe(),
+            (None, None) => {}
+        }
+        true
     }
 
     /// What to say in sender reports.
@@ -276,8 +300,8 @@ impl StreamSender {
                 height: self.size.1,
             };
             let marker = sizes.peek().is_none();
-            let descriptor = Some(descriptor);
-            pending.push_back(Pending { slot, timestamp, size, marker, descriptor });
+            let content = Content::Vp8(size, descriptor);
+            pending.push_back(Pending { slot, timestamp, marker, content });
             start = false;
         }
     }
@@ -286,7 +310,7 @@ impl StreamSender {
         let seq = self.next_seq;
         self.next_seq += 1;
         let header = Header {
-            pt: if media == Media::Audio { colibri::OPUS } else { colibri::VP8 },
+            pt: if media == Media::Audio { colibri::OPUS } else { colibri::VIDEO },
             marker: pending.marker,
             seq: seq as u16,
             timestamp: pending.timestamp,
@@ -294,21 +318,33 @@ impl StreamSender {
         };
         let mut packet = Vec::with_capacity(MAX_PAYLOAD + 96);
         let transport = output.transport_seq().to_be_bytes();
-        if media == Media::Audio {
-            let level = [0x80 | output.rng().random_range(20..50u8)];
-            let extensions =
-                [(colibri::AUDIO_LEVEL, &level[..]), (colibri::TRANSPORT_CC, &transport[..])];
-            header.write(&extensions, &mut packet);
-        } else {
-            header.write(&[(colibri::TRANSPORT_CC, &transport[..])], &mut packet);
+        let transport = (colibri::TRANSPORT_CC, &transport[..]);
+        let payload;
+        match &pending.content {
+            Content::Opus(size) => {
+                let level = [0x80 | output.rng().random_range(20..50u8)];
+                header.write(&[(colibri::AUDIO_LEVEL, &level[..]), transport], &mut packet);
+                payload = packet.len();
+                packet.push(0x78); // CELT, 20 ms, one frame
+                fill(&mut packet, payload + size - stamp::LEN, seq);
+            }
+            Content::Vp8(size, descriptor) => {
+                header.write(&[transport], &mut packet);
+                payload = packet.len();
+                descriptor.write(&mut packet);
+                let end = payload + size.saturating_sub(stamp::LEN).min(MAX_PAYLOAD);
+                fill(&mut packet, end, seq);
+            }
+            Content::Coded { payload: coded, descriptor } => {
+                match descriptor.as_deref() {
+                    Some(d) => header.write(&[transport, (colibri::DESCRIPTOR, d)], &mut packet),
+                    None => header.write(&[transport], &mut packet),
+                }
+                payload = packet.len();
+                let end = coded.len().saturating_sub(stamp::LEN);
+                packet.extend_from_slice(coded.get(..end).unwrap_or_default());
+            }
         }
-        let payload = packet.len();
-        match &pending.descriptor {
-            Some(descriptor) => descriptor.write(&mut packet),
-            None => packet.push(0x78), // Opus: CELT, 20 ms, one frame
-        }
-        let filler = pending.size.saturating_sub(packet.len() - payload + stamp::LEN);
-        fill(&mut packet, filler.min(MAX_PAYLOAD - MAX_PREFIX), seq);
         self.packets = self.packets.wrapping_add(1);
         self.stamp(shared).write(&mut packet);
         self.octets = self.octets.wrapping_add((packet.len() - payload) as u32);
@@ -349,14 +385,17 @@ impl StreamSender {
         let Some(payload) = sent.packet.get(parsed.payload.clone()) else { return false };
         let header = Header {
             pt: colibri::RTX,
-            marker: sent.packet.get(1).is_some_and(|second| second & 0x80 != 0),
+            marker: parsed.marker,
             seq: self.next_rtx as u16,
             timestamp: parsed.timestamp,
             ssrc: rtx,
         };
         let mut again = Vec::with_capacity(sent.packet.len() + 32);
         let transport = output.transport_seq().to_be_bytes();
-        header.write(&[(colibri::TRANSPORT_CC, &transport[..])], &mut again);
+        let mut extensions = vec![(colibri::TRANSPORT_CC, &transport[..])];
+        let descriptor = parsed.extension(&sent.packet, colibri::DESCRIPTOR);
+        extensions.extend(descriptor.map(|descriptor| (colibri::DESCRIPTOR, descriptor)));
+        header.write(&extensions, &mut again);
         again.extend_from_slice(&seq.to_be_bytes());
         again.extend_from_slice(payload);
         output.send(&mut again, self.next_rtx, rtx);
@@ -365,10 +404,10 @@ impl StreamSender {
     }
 }
 
-/// Bytes that do not compress and are the same for a packet every time.
-fn fill(packet: &mut Vec<u8>, len: usize, seed: u64) {
+/// Bytes up to `end` that do not compress and are the same for a packet every time.
+fn fill(packet: &mut Vec<u8>, end: usize, seed: u64) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let end = packet.len() + len;
+    let end = end.max(packet.len());
     while packet.len() < end {
         state ^= state << 13;
         state ^= state >> 7;

@@ -49,6 +49,8 @@ pub(crate) enum Flaw {
     Silent,
     /// Forwards for a while.
     Stops,
+    /// Forwards all but some packets.
+    Forgets,
     /// Offers no candidate.
     NoCandidate,
     /// Its certificate is another than signalled.
@@ -223,10 +225,20 @@ async fn serve(toy: Shared, meeting: String, member: Member, ufrag: String, pwd:
     while let Some(packet) = media.recv().await {
         let forwarded = toy.forwarded.fetch_add(1, Ordering::Relaxed);
         let stopped = toy.flaw == Flaw::Stops && forwarded > 500;
-        if toy.flaw != Flaw::Silent && !stopped {
+        let forgotten = toy.flaw == Flaw::Forgets && forwarded % 100 == 99;
+        if forgotten {
+            // Opened once, so that it is not taken when it is sent again.
+            forget(packet, &mut opener);
+        } else if toy.flaw != Flaw::Silent && !stopped {
             pass_on(&toy, &meeting, &member.id, packet, &mut opener);
         }
     }
+}
+
+fn forget(mut packet: Vec<u8>, opener: &mut Opener) {
+    let header_len = rialto_load::media::packet::header_len(&packet).unwrap_or(12);
+    let ssrc = u32::from_be_bytes(packet[8..12].try_into().unwrap());
+    let _ = opener.rtp(&mut packet, header_len, ssrc);
 }
 
 fn pass_on(toy: &Toy, meeting: &str, from: &str, mut packet: Vec<u8>, opener: &mut Opener) {

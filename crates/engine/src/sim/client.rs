@@ -17,8 +17,8 @@ use rialto_rtp::{
 use rialto_srtp::{RxContext, RxStream, TxContext};
 
 use super::{
-    codec::{Decoder, Truth},
-    media::{Body, CodecNumbers, Numbering, Plain, Track},
+    codec::{Body, Decoder, Truth},
+    media::{CodecNumbers, Numbering, Plain, Track},
 };
 use crate::ingress::twcc::{self, TwccRecorder};
 

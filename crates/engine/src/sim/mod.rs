@@ -4,7 +4,6 @@
 //! For tests, benches and fuzzing; nothing of the daemon uses it.
 
 mod client;
-pub mod codec;
 mod layers;
 mod link;
 mod media;
@@ -26,7 +25,8 @@ use rialto_srtp::{Keying, Profile, RxContext, TxContext};
 
 pub use client::{Client, Heard, Incoming, REFERENCE};
 pub use link::{Bottleneck, Link, Weather};
-pub use media::{AUDIO_INTERVAL, Body, LOWEST_HEIGHT, Numbering, Plain, Track, VIDEO_INTERVAL};
+pub use media::{AUDIO_INTERVAL, LOWEST_HEIGHT, Numbering, Plain, Track, VIDEO_INTERVAL};
+pub use rialto_codec_model::{self as codec, Body};
 
 use crate::{
     Control, EndpointSpec,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rialto_media::Codec;
 
-use super::{Mode, Prediction, descriptor::Dti};
+use crate::{Mode, Prediction, descriptor::Dti};
 
 /// Most spatial layers of a mode.
 const MAX_SPATIAL: usize = 3;
@@ -13,53 +13,60 @@ const RECENT: u32 = 64;
 
 /// A frame of one layer.
 #[derive(Clone, Debug)]
-pub(super) struct LayerFrame {
+pub(crate) struct LayerFrame {
     /// Counts the frames of all layers.
-    pub(super) number: u32,
+    pub(crate) number: u32,
     /// Counts pictures.
-    pub(super) picture: u32,
+    pub(crate) picture: u32,
     /// Its spatial layer.
-    pub(super) spatial: u8,
+    pub(crate) spatial: u8,
     /// Its temporal layer.
-    pub(super) temporal: u8,
+    pub(crate) temporal: u8,
     /// It refers to no other picture, and nothing later refers to what was before.
-    pub(super) key: bool,
+    pub(crate) key: bool,
     /// All that it refers to.
-    pub(super) refs: Vec<u32>,
+    pub(crate) refs: Vec<u32>,
     /// How far back those are that others do not imply.
-    pub(super) fdiffs: Vec<u32>,
+    pub(crate) fdiffs: Vec<u32>,
     /// What it is to each decode target.
-    pub(super) dtis: Vec<Dti>,
+    pub(crate) dtis: Vec<Dti>,
     /// How far back the previous frame of each chain is.
-    pub(super) chain_diffs: Vec<u32>,
+    pub(crate) chain_diffs: Vec<u32>,
     /// Of an upper temporal layer, and refers to base frames only (VP8's Y bit).
-    pub(super) sync: bool,
+    pub(crate) sync: bool,
     /// Nothing refers to it.
-    pub(super) discardable: bool,
+    pub(crate) discardable: bool,
     /// It refers to the layer below (VP9's D bit).
-    pub(super) inter_layer: bool,
+    pub(crate) inter_layer: bool,
     /// The layer above refers to it.
-    pub(super) used_above: bool,
+    pub(crate) used_above: bool,
     /// From here on no higher temporal layer refers to higher layers before (VP9's U bit).
-    pub(super) up_switch: bool,
+    pub(crate) up_switch: bool,
 }
 
 /// What each frame that was sent refers to.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
     /// By encoding and frame: references, whether it is of a key picture.
-    pub(super) frames: BTreeMap<(u8, u32), (Vec<u32>, bool)>,
+    pub(crate) frames: BTreeMap<(u8, u32), (Vec<u32>, bool)>,
+}
+
+impl Sent {
+    /// Forgets all of it.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+    }
 }
 
 /// Makes the frames of one encoding.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     mode: Mode,
     step: usize,
     /// The next frame.
-    pub(super) next: u32,
+    pub(crate) next: u32,
     /// The next picture.
-    pub(super) picture: u32,
+    pub(crate) picture: u32,
     started: bool,
     base: [Option<u32>; MAX_SPATIAL],
     /// The newest frame of temporal layer 1, while it may be referred to.
@@ -68,13 +75,13 @@ pub(super) struct Pattern {
     anchor: Option<u32>,
     chains: Vec<Option<u32>>,
     /// Active layers: spatial, temporal.
-    pub(super) active: (u8, u8),
+    pub(crate) active: (u8, u8),
     recent: BTreeMap<u32, Vec<u32>>,
 }
 
 impl Pattern {
     /// From the frame and the picture with these numbers.
-    pub(super) fn new(mode: Mode, next: u32, picture: u32) -> Self {
+    pub(crate) fn new(mode: Mode, next: u32, picture: u32) -> Self {
         Self {
             mode,
             step: 0,
@@ -91,7 +98,7 @@ impl Pattern {
     }
 
     /// Changes the active layers. Returns whether a keyframe has to follow.
-    pub(super) fn set_active(&mut self, spatial: u8, temporal: u8) -> bool {
+    pub(crate) fn set_active(&mut self, spatial: u8, temporal: u8) -> bool {
         let more = spatial > self.active.0;
         self.active = (spatial, temporal);
         for layer in usize::from(spatial)..MAX_SPATIAL {
@@ -101,7 +108,7 @@ impl Pattern {
     }
 
     /// The temporal layer of the next picture.
-    pub(super) fn next_temporal(&self) -> u8 {
+    pub(crate) fn next_temporal(&self) -> u8 {
         self.mode.cycle()[self.following()]
     }
 
@@ -112,13 +119,13 @@ impl Pattern {
     }
 
     /// The encoder drops the next picture.
-    pub(super) fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         self.step = self.following();
     }
 
     /// The frames of the next picture, the lowest spatial layer first. One of them may be left out, of those
     /// that no other picture refers to.
-    pub(super) fn next_picture(&mut self, key: bool, without: Option<u8>) -> Vec<LayerFrame> {
+    pub(crate) fn next_picture(&mut self, key: bool, without: Option<u8>) -> Vec<LayerFrame> {
         let key = key || !self.started;
         self.started = true;
         if key {
@@ -281,7 +288,7 @@ impl Pattern {
 
 impl Mode {
     /// The temporal layers of the pictures between two that are alike.
-    pub(super) fn cycle(&self) -> &'static [u8] {
+    pub(crate) fn cycle(&self) -> &'static [u8] {
         match (self.temporal, self.sticky) {
             (1, _) => &[0],
             (2, false) => &[0, 1],
@@ -292,7 +299,7 @@ impl Mode {
     }
 
     /// Chains of the dependency descriptor; Chromium's VP8 has none.
-    pub(super) fn chains(&self) -> usize {
+    pub(crate) fn chains(&self) -> usize {
         if self.codec == Codec::Vp8 { 0 } else { self.spatial.into() }
     }
 }

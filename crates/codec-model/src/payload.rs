@@ -3,7 +3,7 @@
 
 use rialto_media::Codec;
 
-use super::{
+use crate::{
     Mode, Truth,
     bits::{BitReader, BitWriter},
     pattern::{LayerFrame, Pattern},
@@ -15,7 +15,7 @@ const FU_A: u8 = 0x1c;
 
 /// How a frame of H.264 is cut into packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// Fragments of one slice (FU-A).
     Fragments,
     /// A slice in each packet.
@@ -23,19 +23,21 @@ pub(super) enum Cut {
 }
 
 /// All that a payload is made of.
-pub(super) struct Recipe<'a> {
-    pub(super) mode: &'a Mode,
-    pub(super) frame: &'a LayerFrame,
-    pub(super) truth: &'a Truth,
+pub(crate) struct Recipe<'a> {
+    pub(crate) mode: &'a Mode,
+    pub(crate) frame: &'a LayerFrame,
+    pub(crate) truth: &'a Truth,
     /// VP9: the active spatial layers, when this packet has a scalability structure.
-    pub(super) structure: Option<u8>,
+    pub(crate) structure: Option<u8>,
     /// VP9: how many pictures back the frame refers, to other pictures.
-    pub(super) picture_diffs: &'a [u8],
-    pub(super) cut: Cut,
+    pub(crate) picture_diffs: &'a [u8],
+    pub(crate) cut: Cut,
     /// Bytes of content beside the truth.
-    pub(super) filler: usize,
+    pub(crate) filler: usize,
+    /// Bytes of 0 at the end.
+    pub(crate) tail_len: usize,
     /// What an encrypted payload begins with.
-    pub(super) noise: &'a [u8],
+    pub(crate) noise: &'a [u8],
 }
 
 impl Recipe<'_> {
@@ -52,7 +54,7 @@ impl Recipe<'_> {
     }
 
     /// The payload.
-    pub(super) fn payload(&self) -> Vec<u8> {
+    pub(crate) fn payload(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self.mode.codec {
             Codec::Vp8 => self.vp8(&mut out),
@@ -61,8 +63,13 @@ impl Recipe<'_> {
             Codec::Av1 => self.av1(&mut out),
             _ => return self.h264(),
         }
-        self.truth.write(&mut out, self.filler);
+        self.content(&mut out);
         out
+    }
+
+    fn content(&self, out: &mut Vec<u8>) {
+        self.truth.write(out, self.filler);
+        out.resize(out.len() + self.tail_len, 0);
     }
 
     /// RFC 7741 sections 4.2 and 4.3.
@@ -174,7 +181,7 @@ impl Recipe<'_> {
         };
         let slice = importance << 5 | if key { 5 } else { 1 };
         let mut content = Vec::new();
-        self.truth.write(&mut content, self.filler);
+        self.content(&mut content);
         if key && part == 0 {
             // With the slice when there is no other packet, else with a message (SEI).
             let last = [&[if parts == 1 { slice } else { 6 }][..], &content].concat();
@@ -252,15 +259,15 @@ fn group(mode: &Mode) -> Vec<(u8, bool, Vec<u8>)> {
 
 /// What a payload descriptor says, as far as there is one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Described {
-    pub(super) picture_id: Option<u16>,
-    pub(super) tl0: Option<u8>,
-    pub(super) temporal: Option<u8>,
-    pub(super) spatial: Option<u8>,
+pub(crate) struct Described {
+    pub(crate) picture_id: Option<u16>,
+    pub(crate) tl0: Option<u8>,
+    pub(crate) temporal: Option<u8>,
+    pub(crate) spatial: Option<u8>,
 }
 
 /// Reads the payload descriptor of VP8 or VP9; `None`: it is cut.
-pub(super) fn describe(codec: Codec, payload: &[u8]) -> Option<Described> {
+pub(crate) fn describe(codec: Codec, payload: &[u8]) -> Option<Described> {
     let bits = BitReader::new(payload);
     match codec {
         Codec::Vp8 => describe_vp8(bits),

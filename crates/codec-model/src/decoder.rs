@@ -10,9 +10,9 @@ use std::{
 use rialto_media::Codec;
 use rialto_rtp::{ExtSeq, Seq, SeqUnwrapper};
 
-use super::{
+use crate::{
     Truth,
-    judge::{Problem, Rule},
+    judge::{Problem, Rule, State},
     payload::{Described, describe},
 };
 
@@ -44,18 +44,18 @@ pub struct Packet<'a> {
 
 /// A packet that was received.
 #[derive(Clone, Debug)]
-pub(super) struct Received {
-    pub(super) at: Duration,
-    pub(super) timestamp: u32,
-    pub(super) marker: bool,
-    pub(super) described: Described,
-    pub(super) descriptor: Option<Vec<u8>>,
-    pub(super) truth: Truth,
+pub(crate) struct Received {
+    pub(crate) at: Duration,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) described: Described,
+    pub(crate) descriptor: Option<Vec<u8>>,
+    pub(crate) truth: Truth,
 }
 
 impl Received {
     /// All that a retransmission repeats.
-    pub(super) fn same_as(&self, other: &Self) -> bool {
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
         (self.timestamp, self.marker, self.described)
             == (other.timestamp, other.marker, other.described)
             && (&self.truth, &self.descriptor) == (&other.truth, &other.descriptor)
@@ -63,7 +63,7 @@ impl Received {
 }
 
 /// A frame by its encoding and number.
-pub(super) type FrameId = (u8, u32);
+pub(crate) type FrameId = (u8, u32);
 
 /// A frame that was decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,8 @@ pub struct Shown {
 
 #[derive(Debug)]
 struct Partial {
-    parts: u8,
+    /// A bit for each packet of the frame.
+    parts: u128,
     first: u64,
     truth: Truth,
 }
@@ -93,11 +94,15 @@ struct Partial {
 #[derive(Debug, Default)]
 pub struct Decoder {
     /// All that came, by number.
-    pub(super) log: BTreeMap<u64, Received>,
+    pub(crate) log: BTreeMap<u64, Received>,
     /// Numbers of packets without a payload.
-    pub(super) empty: BTreeSet<u64>,
+    pub(crate) empty: BTreeSet<u64>,
+    /// The last packet that was judged for good.
+    pub(crate) settled: Option<(u64, Received)>,
+    /// What is known of the packets up to that.
+    pub(crate) state: State,
     /// What was wrong with single packets.
-    pub(super) found: Vec<Problem>,
+    pub(crate) found: Vec<Problem>,
     unwrapper: SeqUnwrapper,
     partial: HashMap<FrameId, Partial>,
     /// Frames that are whole, by the number of their first packet.
@@ -107,6 +112,7 @@ pub struct Decoder {
     /// The first packet of the last keyframe.
     last_key: u64,
     shown: Vec<Shown>,
+    last_shown: Duration,
     last_packet: Duration,
     last_request: Option<Duration>,
     /// Keyframes that it asked for.
@@ -118,6 +124,9 @@ impl Decoder {
     pub fn take(&mut self, now: Duration, packet: &Packet<'_>) {
         let ExtSeq(seq) = self.unwrapper.update(packet.seq);
         self.last_packet = now;
+        if self.settled.as_ref().is_some_and(|(settled, _)| seq <= *settled) {
+            return;
+        }
         if packet.payload.is_empty() {
             self.empty.insert(seq);
             return;
@@ -147,7 +156,7 @@ impl Decoder {
         let first = seq.saturating_sub(body.part.into());
         let partial = || Partial { parts: 0, first, truth: received.truth.clone() };
         let frame = self.partial.entry(id).or_insert_with(partial);
-        frame.parts |= 1 << body.part;
+        frame.parts |= 1u128.checked_shl(body.part.into()).unwrap_or_default();
         // Parts with a hole between them are never taken for a frame.
         if frame.first == first && frame.parts.count_ones() == body.parts.into() {
             self.whole.insert(first, id);
@@ -180,6 +189,7 @@ impl Decoder {
                 }
             }
             self.decoded.insert(id, (truth.spatial, truth.picture));
+            self.last_shown = now;
             self.shown.push(Shown {
                 at: now,
                 encoding: id.0,
@@ -194,16 +204,27 @@ impl Decoder {
     /// Whether it asks for a keyframe now; then it has.
     pub fn asks_for_keyframe(&mut self, now: Duration) -> bool {
         let since = |at: Duration| now.saturating_sub(at);
-        let last = self.shown.last().map_or(Duration::ZERO, |shown| shown.at);
-        let asks = !self.log.is_empty()
+        let asks = (!self.log.is_empty() || self.settled.is_some())
             && since(self.last_packet) < ALIVE
-            && since(last) > PATIENCE
+            && since(self.last_shown) > PATIENCE
             && self.last_request.is_none_or(|at| since(at) > REQUEST_INTERVAL);
         if asks {
             self.last_request = Some(now);
             self.requests += 1;
         }
         asks
+    }
+
+    /// Forgets frames that began before a number.
+    pub(crate) fn forget(&mut self, seq: u64) {
+        self.partial.retain(|_, partial| partial.first >= seq);
+        let partial = &self.partial;
+        self.whole.retain(|_, id| partial.contains_key(id));
+    }
+
+    /// The frames that were decoded since this was last asked.
+    pub fn take_shown(&mut self) -> Vec<Shown> {
+        std::mem::take(&mut self.shown)
     }
 
     /// The frames that were decoded.
@@ -239,7 +260,7 @@ impl Decoder {
 }
 
 /// Whether what was decoded can be referred to after a frame that refers to nothing.
-pub(super) fn survives(id: FrameId, (spatial, picture): (u8, u32), key: &Truth) -> bool {
+pub(crate) fn survives(id: FrameId, (spatial, picture): (u8, u32), key: &Truth) -> bool {
     if id.0 != key.body.encoding {
         return false;
     }

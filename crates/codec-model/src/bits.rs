@@ -3,14 +3,14 @@
 
 /// Writes bits, most significant first.
 #[derive(Default)]
-pub(super) struct BitWriter {
+pub(crate) struct BitWriter {
     bytes: Vec<u8>,
     len: usize,
 }
 
 impl BitWriter {
     /// The low `n` bits of a value.
-    pub(super) fn put(&mut self, value: u32, n: usize) {
+    pub(crate) fn put(&mut self, value: u32, n: usize) {
         for bit in (0..n).rev() {
             if self.len.is_multiple_of(8) {
                 self.bytes.push(0);
@@ -22,7 +22,7 @@ impl BitWriter {
     }
 
     /// One of `n` values, `ns(n)` of AV1 section 4.10.7.
-    pub(super) fn put_one_of(&mut self, value: u32, n: u32) {
+    pub(crate) fn put_one_of(&mut self, value: u32, n: u32) {
         let width = n.ilog2() as usize + 1;
         let short = (1u32 << width) - n;
         if value < short {
@@ -33,32 +33,32 @@ impl BitWriter {
     }
 
     /// `ue(v)` of H.264 section 9.1.
-    pub(super) fn put_exp_golomb(&mut self, value: u32) {
+    pub(crate) fn put_exp_golomb(&mut self, value: u32) {
         let width = (value + 1).ilog2() as usize;
         self.put(0, width);
         self.put(value + 1, width + 1);
     }
 
     /// The bytes, the last one filled up with zeros.
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.bytes
     }
 }
 
 /// Reads bits, most significant first.
-pub(super) struct BitReader<'a> {
+pub(crate) struct BitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> BitReader<'a> {
     /// From the first bit of `bytes`.
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// The next `n` bits; `None` at the end.
-    pub(super) fn take(&mut self, n: usize) -> Option<u32> {
+    pub(crate) fn take(&mut self, n: usize) -> Option<u32> {
         let mut value = 0;
         for _ in 0..n {
             let byte = *self.bytes.get(self.at / 8)?;
@@ -69,12 +69,12 @@ impl<'a> BitReader<'a> {
     }
 
     /// One bit.
-    pub(super) fn flag(&mut self) -> Option<bool> {
+    pub(crate) fn flag(&mut self) -> Option<bool> {
         self.take(1).map(|bit| bit == 1)
     }
 
     /// See [`BitWriter::put_one_of`].
-    pub(super) fn take_one_of(&mut self, n: u32) -> Option<u32> {
+    pub(crate) fn take_one_of(&mut self, n: u32) -> Option<u32> {
         let width = n.ilog2() as usize + 1;
         let short = (1u32 << width) - n;
         let value = self.take(width - 1)?;

@@ -2,7 +2,7 @@
 
 use rialto_media::Codec;
 
-use super::super::media::Body;
+use crate::Body;
 
 /// The running numbers of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,7 +52,7 @@ fn checksum(bytes: &[u8]) -> u32 {
 
 impl Truth {
     /// Appends content of about `filler` bytes that ends with the truth.
-    pub(super) fn write(&self, out: &mut Vec<u8>, filler: usize) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, filler: usize) {
         let start = out.len();
         let body = self.body;
         out.extend_from_slice(&(filler as u16).to_be_bytes());

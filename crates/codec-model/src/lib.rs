@@ -4,24 +4,29 @@
 //! Each payload carries the truth about itself behind whatever its codec puts in front, so that a judge need
 //! not believe the descriptors which a bridge reads and rewrites. Nothing here uses the bridge's own codec
 //! readers and writers.
+#![forbid(unsafe_code)]
 
 mod bits;
+mod body;
 mod decoder;
 mod descriptor;
 mod encoder;
 mod judge;
 mod pattern;
 mod payload;
+mod rate;
 #[cfg(test)]
 mod tests;
 mod truth;
 
 use rialto_media::Codec;
 
+pub use body::Body;
 pub use decoder::{Decoder, Packet, Shown};
 pub use encoder::{Coded, Encoder};
 pub use judge::{Network, Problem, Rule};
 pub use pattern::Sent;
+pub use rate::Rate;
 pub use truth::{Numbers, Truth};
 
 /// What a frame of an upper spatial layer refers to in the layer below it.
@@ -182,6 +187,36 @@ impl Mode {
         Self::H264_DD,
         Self::H264_ENCRYPTED,
     ];
+
+    /// Further ones, which few send.
+    pub const MORE: [Self; 14] = [
+        Self { descriptor: true, encodings: 1, ..vp8("VP8 L1T3 DD", 3) },
+        Self { encodings: 1, ..vp8("VP8 L1T3", 3) },
+        Self { name: "VP9 L1T3 DD", descriptor: true, ..Self::VP9_L1T3 },
+        Self { name: "VP9 L3T3 DD", descriptor: true, ..Self::VP9_L3T3 },
+        Self { name: "VP9 L2T1 DD", descriptor: true, ..Self::VP9_L2T1 },
+        Self { name: "VP9 S3T3 DD", descriptor: true, ..Self::VP9_S3T3 },
+        Self { encodings: 3, ..vp9("VP9 3xL1T3", 1, 3, Prediction::Always) },
+        Self { encodings: 3, descriptor: true, ..vp9("VP9 3xL1T3 DD", 1, 3, Prediction::Always) },
+        av1("AV1 L1T1", 1, 1, Prediction::Always),
+        av1("AV1 L2T3", 2, 3, Prediction::Always),
+        av1("AV1 L3T1", 3, 1, Prediction::Always),
+        Self { encodings: 1, ..h264("H.264 L1T1", 1) },
+        Self { encodings: 1, ..h264("H.264 L1T2", 2) },
+        Self { encodings: 1, descriptor: true, ..h264("H.264 L1T3 DD", 3) },
+    ];
+
+    /// All that have names.
+    pub fn named() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::MORE)
+    }
+
+    /// The mode of a name, such as `VP9 L3T3_KEY`: case does not matter, nor do points, and a slash is as
+    /// good as a space.
+    pub fn find(name: &str) -> Option<Self> {
+        let plain = |name: &str| name.replace('.', "").replace('/', " ").to_ascii_lowercase();
+        Self::named().find(|mode| plain(mode.name) == plain(name))
+    }
 
     /// The height of a layer: the highest has 720 lines, and each below half as many.
     pub fn height(&self, encoding: u8, spatial: u8) -> u16 {

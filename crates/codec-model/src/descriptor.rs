@@ -1,6 +1,6 @@
 //! The dependency descriptor (AV1 RTP section A.8), written and read bit by bit.
 
-use super::{
+use crate::{
     Mode,
     bits::{BitReader, BitWriter},
     pattern::{LayerFrame, Pattern},
@@ -8,7 +8,7 @@ use super::{
 
 /// What a frame is to a decode target (A.8.3, `frame_dti`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Dti {
+pub(crate) enum Dti {
     NotPresent,
     Discardable,
     Switch,
@@ -19,17 +19,17 @@ const DTIS: [Dti; 4] = [Dti::NotPresent, Dti::Discardable, Dti::Switch, Dti::Req
 
 /// What frames have in common, or what one frame is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Template {
-    pub(super) spatial: u8,
-    pub(super) temporal: u8,
-    pub(super) dtis: Vec<Dti>,
-    pub(super) fdiffs: Vec<u32>,
-    pub(super) chains: Vec<u32>,
+pub(crate) struct Template {
+    pub(crate) spatial: u8,
+    pub(crate) temporal: u8,
+    pub(crate) dtis: Vec<Dti>,
+    pub(crate) fdiffs: Vec<u32>,
+    pub(crate) chains: Vec<u32>,
 }
 
 impl Template {
     /// What the descriptor says of a frame.
-    pub(super) fn of(frame: &LayerFrame) -> Self {
+    pub(crate) fn of(frame: &LayerFrame) -> Self {
         Self {
             spatial: frame.spatial,
             temporal: frame.temporal,
@@ -42,27 +42,27 @@ impl Template {
 
 /// A template dependency structure.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Structure {
-    pub(super) id: u8,
-    pub(super) targets: usize,
-    pub(super) chains: usize,
+pub(crate) struct Structure {
+    pub(crate) id: u8,
+    pub(crate) targets: usize,
+    pub(crate) chains: usize,
     /// The chain of each target.
-    pub(super) protected: Vec<u32>,
-    pub(super) templates: Vec<Template>,
-    pub(super) sizes: Vec<(u16, u16)>,
+    pub(crate) protected: Vec<u32>,
+    pub(crate) templates: Vec<Template>,
+    pub(crate) sizes: Vec<(u16, u16)>,
 }
 
 /// What goes into one packet's descriptor beside the frame.
-pub(super) struct Extras {
-    pub(super) start: bool,
-    pub(super) end: bool,
-    pub(super) attach: bool,
-    pub(super) active: Option<u32>,
+pub(crate) struct Extras {
+    pub(crate) start: bool,
+    pub(crate) end: bool,
+    pub(crate) attach: bool,
+    pub(crate) active: Option<u32>,
 }
 
 impl Structure {
     /// The templates that the frames of a mode follow when nothing is dropped.
-    pub(super) fn of(mode: &Mode, encoding: u8, id: u8) -> Self {
+    pub(crate) fn of(mode: &Mode, encoding: u8, id: u8) -> Self {
         let mut pattern = Pattern::new(*mode, 1, 0);
         let mut templates: Vec<Template> = Vec::new();
         for _ in 0..=2 * mode.cycle().len() {
@@ -91,7 +91,7 @@ impl Structure {
     }
 
     /// The id of a structure that follows this one.
-    pub(super) fn next_id(&self) -> u8 {
+    pub(crate) fn next_id(&self) -> u8 {
         (self.id + self.templates.len() as u8) % 64
     }
 
@@ -109,7 +109,7 @@ impl Structure {
     }
 
     /// The descriptor of a packet.
-    pub(super) fn write(&self, frame: &Template, number: u16, extras: &Extras) -> Vec<u8> {
+    pub(crate) fn write(&self, frame: &Template, number: u16, extras: &Extras) -> Vec<u8> {
         let at = self.best(frame);
         let template = &self.templates[at];
         let custom = [
@@ -240,19 +240,19 @@ fn read_dtis(r: &mut BitReader<'_>, targets: usize) -> Option<Vec<Dti>> {
 }
 
 /// What a descriptor says.
-pub(super) struct Read {
-    pub(super) start: bool,
-    pub(super) end: bool,
-    pub(super) number: u16,
-    pub(super) structure: Option<Structure>,
+pub(crate) struct Read {
+    pub(crate) start: bool,
+    pub(crate) end: bool,
+    pub(crate) number: u16,
+    pub(crate) structure: Option<Structure>,
     /// What it says of the frame; `None`: there is no structure, or none with such a template.
-    pub(super) frame: Option<Template>,
+    pub(crate) frame: Option<Template>,
     /// Targets that are active from here on.
-    pub(super) active: Option<u32>,
+    pub(crate) active: Option<u32>,
 }
 
 /// Reads a descriptor under the structure that was last received.
-pub(super) fn read(data: &[u8], current: Option<&Structure>) -> Option<Read> {
+pub(crate) fn read(data: &[u8], current: Option<&Structure>) -> Option<Read> {
     let mut r = BitReader::new(data);
     let (start, end) = (r.flag()?, r.flag()?);
     let id = r.take(6)?;

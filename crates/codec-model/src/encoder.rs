@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use rialto_media::Codec;
 
-use super::{
-    super::media::Body,
-    Mode, Numbers, Prediction, Truth,
+use crate::{
+    Body, Mode, Numbers, Prediction, Rate, Truth,
     descriptor::{Extras, Structure, Template},
     pattern::{LayerFrame, Pattern, Sent},
     payload::{Cut, Recipe},
@@ -49,6 +48,8 @@ struct Coder {
     changed: bool,
     /// The picture id of the last pictures.
     pictures: BTreeMap<u32, u32>,
+    /// Bytes that each spatial layer took too much.
+    debts: [f64; 3],
 }
 
 /// An encoder. It makes pictures of all its encodings.
@@ -65,6 +66,10 @@ pub struct Encoder {
     pub layer_drops: f64,
     /// Content of a packet, bytes, at most.
     pub packet_len: usize,
+    /// A bitrate; without it frames have few packets of `packet_len`, whatever their layer.
+    pub rate: Option<Rate>,
+    /// Each payload ends with so many bytes of 0, for what its sender has to say.
+    pub tail_len: usize,
     /// What each frame that it made refers to.
     pub sent: Sent,
 }
@@ -83,6 +88,8 @@ impl Encoder {
             drops: if mode.codec == Codec::Vp9 && !mode.flexible { 0.0 } else { 0.01 },
             layer_drops: 0.0,
             packet_len: 120,
+            rate: None,
+            tail_len: 0,
             sent: Sent::default(),
         }
     }
@@ -199,8 +206,7 @@ impl Encoder {
         let mode = self.mode;
         let encoding = at as u8;
         self.coders[at].numbers.frame_number = self.coders[at].numbers.frame_number.wrapping_add(1);
-        let most = 2 + u8::from(frame.key) + frame.spatial.max(encoding);
-        let parts = self.rng.random_range(1..=most);
+        let (parts, filler) = self.cut(at, frame);
         let cut = if self.rng.random_bool(0.3) { Cut::Slices } else { Cut::Fragments };
         let (diffs, structure) = self.vp9(at, frame);
         self.sent.frames.insert((encoding, frame.number), (frame.refs.clone(), frame.key));
@@ -226,8 +232,9 @@ impl Encoder {
                 numbers: coder.numbers,
                 refs: frame.refs.clone(),
             };
-            let (mut noise, filler) =
-                ([0; 24], self.rng.random_range(self.packet_len / 2..=self.packet_len));
+            let mut noise = [0; 24];
+            let filler = filler
+                .unwrap_or_else(|| self.rng.random_range(self.packet_len / 2..=self.packet_len));
             self.rng.fill(&mut noise);
             let recipe = Recipe {
                 mode: &mode,
@@ -237,6 +244,7 @@ impl Encoder {
                 picture_diffs: &diffs,
                 cut,
                 filler,
+                tail_len: self.tail_len,
                 noise: &noise,
             };
             let payload = recipe.payload();
@@ -251,6 +259,18 @@ impl Encoder {
             let marker = last && top;
             out.push(Coded { encoding, codec: mode.codec, marker, payload, descriptor, body });
         }
+    }
+
+    /// Into how many packets a frame is cut, and how much filler each has when there is a bitrate.
+    fn cut(&mut self, at: usize, frame: &LayerFrame) -> (u8, Option<usize>) {
+        let encoding = at as u8;
+        let Some(rate) = self.rate else {
+            let most = 2 + u8::from(frame.key) + frame.spatial.max(encoding);
+            return (self.rng.random_range(1..=most), None);
+        };
+        let debt = &mut self.coders[at].debts[usize::from(frame.spatial)];
+        let (parts, filler) = rate.cut(&self.mode, encoding, frame, debt, &mut self.rng);
+        (parts, Some(filler))
     }
 
     /// What VP9's descriptor says of a frame: the distances to other pictures, and the layers when it says
@@ -286,6 +306,7 @@ impl Coder {
             silent: false,
             changed: false,
             pictures: BTreeMap::new(),
+            debts: [0.0; 3],
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use rialto_media::Codec;
 use rialto_rtp::Seq;
 
-use super::{Coded, Decoder, Encoder, Mode, Network, Packet, Problem, Rule, Truth};
+use crate::{Coded, Decoder, Encoder, Mode, Network, Packet, Problem, Rate, Rule, Truth};
 
 const INTERVAL: Duration = Duration::from_millis(33);
 
@@ -48,18 +48,20 @@ fn film(mode: Mode, pictures: u32, encoding: u8) -> (Encoder, Vec<Wire>) {
 
 fn play(film: &[Wire]) -> Decoder {
     let mut decoder = Decoder::default();
-    for Wire { at, seq, timestamp, coded } in film {
-        let packet = Packet {
-            seq: Seq(*seq),
-            timestamp: *timestamp,
-            marker: coded.marker,
-            codec: coded.codec,
-            payload: &coded.payload,
-            descriptor: coded.descriptor.as_deref(),
-        };
-        decoder.take(*at, &packet);
-    }
+    film.iter().for_each(|wire| take(&mut decoder, wire));
     decoder
+}
+
+fn take(decoder: &mut Decoder, Wire { at, seq, timestamp, coded }: &Wire) {
+    let packet = Packet {
+        seq: Seq(*seq),
+        timestamp: *timestamp,
+        marker: coded.marker,
+        codec: coded.codec,
+        payload: &coded.payload,
+        descriptor: coded.descriptor.as_deref(),
+    };
+    decoder.take(*at, &packet);
 }
 
 fn rules(film: &[Wire]) -> BTreeSet<Rule> {
@@ -83,7 +85,7 @@ fn without(film: &[Wire], gone: impl Fn(&Truth) -> bool) -> Vec<Wire> {
 
 #[test]
 fn each_mode_is_decoded_whole() {
-    for mode in Mode::ALL {
+    for mode in Mode::named() {
         let encoding = mode.encodings - 1;
         let (encoder, film) = film(mode, 1_200, encoding);
         let decoder = play(&film);
@@ -354,4 +356,85 @@ fn a_decoder_asks_for_what_it_cannot_do_without() {
     assert!(!decoder.asks_for_keyframe(now + INTERVAL), "not so soon again");
     let mut decoder = play(&film);
     assert!(!decoder.asks_for_keyframe(now));
+}
+
+/// A judge that settles what came each second, and one that sees all, say the same.
+#[test]
+fn what_is_settled_is_judged_as_it_would_be_later() {
+    for mode in Mode::ALL {
+        let (_, film) = film(mode, 300, 0);
+        let cut = without(&film, |t| t.picture == 150 && t.temporal == 0);
+        for film in [film, cut] {
+            let whole = play(&film);
+            let (mut decoder, mut found, mut shown) = (Decoder::default(), Vec::new(), 0);
+            for wire in &film {
+                take(&mut decoder, wire);
+                if wire.seq.is_multiple_of(50) {
+                    let until = wire.at.saturating_sub(INTERVAL * 30);
+                    found.extend(decoder.settle(until, &Network::FINE));
+                    shown += decoder.take_shown().len();
+                    assert!(decoder.packets() < 800, "{}", decoder.packets());
+                }
+            }
+            found.extend(decoder.settle(Duration::MAX, &Network::FINE));
+            shown += decoder.take_shown().len();
+            assert_eq!(found, whole.judge(&Network::FINE), "{}", mode.name);
+            assert_eq!(shown, whole.shown().len(), "{}", mode.name);
+            assert_eq!(decoder.packets(), 0);
+        }
+    }
+}
+
+/// Where packets get lost, a hole is an excuse for what cannot be decoded, until the next keyframe, and for
+/// nothing else.
+#[test]
+fn a_lossy_way_is_an_excuse_for_what_it_took() {
+    for mode in Mode::ALL {
+        let (_, film) = film(mode, 300, 0);
+        let holey: Vec<Wire> =
+            film.iter().enumerate().filter(|(n, _)| n % 41 != 40).map(|(_, w)| w.clone()).collect();
+        let found = play(&holey).judge(&Network::LOSSY);
+        assert!(found.is_empty(), "{}: {}", mode.name, found[0]);
+        // Renumbered, nothing says that anything is missing.
+        let closed: Vec<Wire> = (0..).zip(holey).map(|(seq, w)| Wire { seq, ..w }).collect();
+        assert!(!play(&closed).judge(&Network::LOSSY).is_empty(), "{}", mode.name);
+    }
+}
+
+#[test]
+fn an_encoder_with_a_bitrate_keeps_it() {
+    for mode in Mode::named() {
+        let mut encoder = Encoder::new(mode, 7, 3);
+        encoder.rate = Some(Rate { bps: 1_500_000, fps: 30.0, payload: 1_100 });
+        (encoder.tail_len, encoder.drops) = (24, 0.0);
+        let (mut decoder, mut bytes, mut seq) = (Decoder::default(), 0, 0);
+        for picture in 0..600u32 {
+            let at = INTERVAL * picture;
+            for mut coded in encoder.picture(at, picture * 3_000) {
+                assert!(coded.payload.len() <= 1_120, "{}: {}", mode.name, coded.payload.len());
+                if coded.encoding + 1 == mode.encodings {
+                    bytes += coded.payload.len();
+                    let len = coded.payload.len() - 24;
+                    assert_eq!(coded.payload.split_off(len), [0; 24]);
+                    take(&mut decoder, &Wire { at, seq, timestamp: picture * 3_000, coded });
+                    seq = seq.wrapping_add(1);
+                }
+            }
+        }
+        let bps = bytes * 8 * 30 / 600;
+        assert!((1_350_000..1_650_000).contains(&bps), "{}: {bps}", mode.name);
+        let found = decoder.judge(&Network::FINE);
+        assert!(found.is_empty(), "{}: {}", mode.name, found[0]);
+    }
+}
+
+#[test]
+fn modes_are_found_by_their_names() {
+    assert_eq!(Mode::find("vp9/l3t3_key"), Some(Mode::VP9_L3T3_KEY));
+    assert_eq!(Mode::find("H264 3xL1T3 dd"), Some(Mode::H264_DD));
+    assert_eq!(Mode::find("AV1/3xL1T3"), Some(Mode::AV1_SIMULCAST));
+    assert_eq!(Mode::find("VP8 L3T3"), None);
+    for mode in Mode::named() {
+        assert_eq!(Mode::find(mode.name), Some(mode), "{}", mode.name);
+    }
 }

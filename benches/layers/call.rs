@@ -1,0 +1,360 @@
+//! A call through one shard's core, of participants who send video with layers.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rialto_codec_model::Mode;
+use rialto_engine::{
+    AllocationConfig, AudioConfig, BandwidthConfig, EndpointSpec,
+    core::{Core, CoreConfig, ShardCommand},
+    egress::SourceInfo,
+    ingress::keyframe::KeyframeLimits,
+};
+use rialto_media::{
+    Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, ShardId,
+    SourceId, SourceSpec, Terms,
+};
+use rialto_srtp::{Keying, Profile, TxContext};
+use rialto_sys::thread_cpu_time;
+
+use crate::{
+    outbox::{Counted, remote},
+    receiver::Receiver,
+    sender::{FPS, Sender},
+};
+
+pub(crate) const PROFILE: Profile = Profile::AeadAes128Gcm;
+/// The first participant's SSRCs.
+pub(crate) const VIDEO_SSRC: u32 = 0x5eed_0000;
+pub(crate) const AUDIO_SSRC: u32 = 0x5eee_0000;
+/// The id of the first participant's audio.
+const AUDIO: u32 = 0x8000;
+
+/// Payload types.
+pub(crate) mod pt {
+    pub(crate) const VIDEO: u8 = 45;
+    pub(crate) const OPUS: u8 = 111;
+}
+
+/// Ids of header extensions.
+pub(crate) mod ext {
+    pub(crate) const MID: u8 = 1;
+    pub(crate) const ABS_SEND_TIME: u8 = 3;
+    pub(crate) const TRANSPORT_CC: u8 = 5;
+    pub(crate) const AUDIO_LEVEL: u8 = 6;
+    pub(crate) const DESCRIPTOR: u8 = 8;
+}
+
+const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 10_000);
+/// Links that carry everything, so that no pacer holds anything back.
+const LINK_BPS: u64 = 200_000_000;
+/// Bit/s of a video.
+const VIDEO_BPS: u64 = 1_500_000;
+/// Receivers say what has arrived after so many rounds, as browsers do each 100 ms.
+const FEEDBACK_ROUNDS: u32 = 3;
+/// Rounds before it is measured, with keyframes for who waits for one.
+const HEAD: u32 = 90;
+const KEYFRAME_ROUNDS: u32 = 15;
+/// What a tile shows.
+const TILE: u16 = 180;
+
+/// What is made of the packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Select {
+    /// The codec is one of which nothing is known: all packets are forwarded.
+    Unread,
+    /// All layers are asked for.
+    All,
+    /// One video of 720 lines for whom it is the first one, tiles of 180 for the others.
+    Wished,
+}
+
+/// Who is in a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    /// Participants who send.
+    pub(crate) senders: u32,
+    /// All of them.
+    pub(crate) people: u32,
+    /// Videos that each of the others gets; of those who send, of the next ones.
+    pub(crate) each: u32,
+    /// They send audio too.
+    pub(crate) audio: bool,
+    /// One of so many receivers has a link that carries but this.
+    pub(crate) congested: Option<(u32, u64)>,
+}
+
+impl Shape {
+    /// Whom somebody gets, the most important first.
+    fn wanted(&self, receiver: u32) -> impl Iterator<Item = u32> {
+        let (senders, from) =
+            (self.senders, if receiver < self.senders { receiver + 1 } else { 0 });
+        (from..from + self.each).map(move |sender| sender % senders)
+    }
+
+    /// Who gets anything.
+    fn receivers(&self) -> std::ops::Range<u32> {
+        if self.senders == self.people { 0..self.people } else { self.senders..self.people }
+    }
+}
+
+/// What one round came to.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Round {
+    pub(crate) time: Duration,
+    pub(crate) packets_in: u64,
+    pub(crate) packets_out: u64,
+}
+
+/// See the module's description.
+pub(crate) struct Call {
+    core: Core,
+    out: Counted,
+    shape: Shape,
+    senders: Vec<Sender>,
+    receivers: Vec<Receiver>,
+    rounds: u32,
+    start: Instant,
+    now: Instant,
+}
+
+impl Call {
+    pub(crate) fn new(shape: Shape, mode: Mode, select: Select) -> Self {
+        let now = Instant::now();
+        let config = CoreConfig {
+            shard: ShardId(0),
+            shards: 1,
+            sockets: vec![LOCAL.into()],
+            video_hold: Duration::from_micros(250),
+            bandwidth: BandwidthConfig {
+                initial_bps: LINK_BPS,
+                max_bps: LINK_BPS,
+                ..BandwidthConfig::default()
+            },
+            allocation: AllocationConfig::default(),
+            keyframes: KeyframeLimits::default(),
+            audio: AudioConfig::default(),
+            seed: 1,
+        };
+        let mut call = Self {
+            core: Core::new(config, now),
+            out: Counted::new(shape.people as usize),
+            shape,
+            senders: Vec::new(),
+            receivers: Vec::new(),
+            rounds: 0,
+            start: now,
+            now,
+        };
+        let media = Arc::new(media(mode.codec, select));
+        for id in 0..shape.people {
+            call.add_endpoint(id, &media);
+        }
+        for id in 0..shape.senders {
+            call.add_sender(id, mode, &media);
+        }
+        for id in shape.receivers() {
+            call.add_receiver(id, select, &mode, &media);
+        }
+        for round in 0..HEAD {
+            if round.is_multiple_of(KEYFRAME_ROUNDS) {
+                let encoders = call.senders.iter_mut().map(|sender| &mut sender.encoder);
+                encoders
+                    .for_each(|e| (0..mode.encodings).for_each(|at| e.want_keyframe(at.into())));
+            }
+            call.round();
+        }
+        call
+    }
+
+    fn command(&mut self, command: ShardCommand) {
+        self.core.on_command(self.now, command, &mut self.out);
+    }
+
+    fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
+        let (endpoint, remote, local) = (EndpointId(id), remote(id), LOCAL.into());
+        let spec = EndpointSpec {
+            label: Arc::from(format!("bench/{id}")),
+            conference: 0,
+            audio_ssrc: 0xa000_0000 + id,
+            video_ssrc: 0xb000_0000 + id,
+        };
+        self.command(ShardCommand::AddEndpoint(endpoint, spec));
+        self.command(ShardCommand::SetMedia(endpoint, media.clone()));
+        self.command(ShardCommand::Bind { remote, endpoint, home: ShardId(0) });
+        self.command(ShardCommand::Select { endpoint, remote, local });
+        self.command(ShardCommand::SetKeys(endpoint, keying(id)));
+    }
+
+    fn add_sender(&mut self, id: u32, mode: Mode, media: &Arc<MediaParams>) {
+        let mut sources = vec![video(id, &mode, media)];
+        sources.extend(self.shape.audio.then(|| audio(id, media)));
+        let specs = sources.iter().map(|source| source.spec.clone()).collect();
+        self.command(ShardCommand::SetSources(EndpointId(id), specs));
+        for source in &sources {
+            let source = source.spec.id;
+            self.command(ShardCommand::AddRoute { source, shard: ShardId(0), included: false });
+        }
+        self.senders.push(Sender::new(id, seal(id), mode, VIDEO_BPS));
+    }
+
+    fn add_receiver(&mut self, id: u32, select: Select, mode: &Mode, media: &Arc<MediaParams>) {
+        let shape = self.shape;
+        // Of many who get one video each, one has it on its stage.
+        let on_stage = shape.each > 1 || id == shape.receivers().start;
+        for (place, sender) in shape.wanted(id).enumerate() {
+            let low = select == Select::Wished && !(place == 0 && on_stage);
+            let max_height = low.then_some(TILE);
+            let terms = Terms { mid: Mid::new("0"), max_height, ..Terms::default() };
+            let mut sources = vec![video(sender, mode, media)];
+            sources.extend(shape.audio.then(|| audio(sender, media)));
+            for source in sources {
+                let receiver = EndpointId(id);
+                self.command(ShardCommand::Subscribe { receiver, source, terms });
+            }
+        }
+        let congested = shape.congested.filter(|(nth, _)| id.is_multiple_of(*nth));
+        self.receivers.push(Receiver::new(id, seal(id), congested.map(|(_, bps)| bps)));
+    }
+
+    /// A picture of each sender, and what goes with it, through ingress, route and egress, with the timers
+    /// that are due meanwhile and what receivers say of earlier ones. The time is that of the core alone.
+    pub(crate) fn round(&mut self) -> Round {
+        let mut round = Round::default();
+        let before = self.core.totals.rtp_sent;
+        let interval = Duration::from_secs_f64(1.0 / FPS);
+        for at in 0..self.senders.len() {
+            self.now += interval / self.senders.len() as u32;
+            let since = self.now - self.start;
+            let sender = &mut self.senders[at];
+            let mut packets = sender.picture(since);
+            if self.shape.audio {
+                // 50 packets a second, beside 30 pictures.
+                let count = if self.rounds.is_multiple_of(3) { 1 } else { 2 };
+                packets.extend((0..count).map(|_| sender.audio()));
+            }
+            round.packets_in += packets.len() as u64;
+            let remote = sender.remote;
+            let start = thread_cpu_time();
+            self.shard_loop(remote, &mut packets);
+            round.time += thread_cpu_time().saturating_sub(start);
+        }
+        let since = self.now - self.start;
+        for receiver in &mut self.receivers {
+            receiver.on_sent(self.out.sent[receiver.id as usize], since);
+        }
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(FEEDBACK_ROUNDS) {
+            round.time += self.feed_back(since);
+        }
+        round.packets_out = self.core.totals.rtp_sent - before;
+        round
+    }
+
+    /// Packets that congested links lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.receivers.iter().map(|receiver| receiver.lost).sum()
+    }
+
+    /// Everybody says what has arrived.
+    fn feed_back(&mut self, since: Duration) -> Duration {
+        let mut packets: Vec<_> = Vec::new();
+        for receiver in &mut self.receivers {
+            let remote = remote(receiver.id);
+            packets.extend(receiver.feedback(since).into_iter().map(|packet| (remote, packet)));
+        }
+        let start = thread_cpu_time();
+        for (remote, packet) in &mut packets {
+            self.core.on_datagram(self.now, LOCAL.into(), *remote, packet);
+        }
+        thread_cpu_time().saturating_sub(start)
+    }
+
+    /// What a shard's loop does around packets that have come from `remote`.
+    fn shard_loop(&mut self, remote: SocketAddr, packets: &mut [Vec<u8>]) {
+        let Self { core, out, now, .. } = self;
+        while core.next_timeout() <= *now {
+            core.on_timeout(core.next_timeout(), out);
+            out.empty();
+        }
+        for packet in packets {
+            core.on_datagram(*now, LOCAL.into(), remote, packet);
+        }
+        core.flush(*now, out);
+        out.empty();
+        core.events().for_each(drop);
+    }
+}
+
+fn video(id: u32, mode: &Mode, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
+    let ssrcs = (0..u32::from(mode.encodings)).map(|at| VIDEO_SSRC + 4 * id + at);
+    source(id, format!("bench{id}-v0"), MediaType::Video, ssrcs, media)
+}
+
+fn audio(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
+    let ssrcs = std::iter::once(AUDIO_SSRC + id);
+    source(AUDIO + id, format!("bench{id}-a0"), MediaType::Audio, ssrcs, media)
+}
+
+fn source(
+    id: u32,
+    name: String,
+    kind: MediaType,
+    ssrcs: impl Iterator<Item = u32>,
+    media: &Arc<MediaParams>,
+) -> Arc<SourceInfo> {
+    let spec = SourceSpec {
+        id: SourceId(id),
+        name: Arc::from(name),
+        media: kind,
+        encodings: ssrcs.map(|ssrc| EncodingSpec { ssrc, rtx: None }).collect(),
+    };
+    let (media, cname) = (media.clone(), Arc::from("bench"));
+    Arc::new(SourceInfo { spec, home: ShardId(0), media, cname, conference: 0 })
+}
+
+fn keying(id: u32) -> Keying {
+    let len = PROFILE.key_len() + PROFILE.salt_len();
+    let master = |salt: u8| (0..len).map(|at| (id >> (at % 2 * 8)) as u8 ^ salt).collect();
+    Keying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
+}
+
+fn seal(id: u32) -> TxContext {
+    TxContext::new(PROFILE, &keying(id).receive).expect("a good key")
+}
+
+fn media(codec: Codec, select: Select) -> MediaParams {
+    let unread = select == Select::Unread;
+    let payload_type = |pt, codec, media, clock_rate| PayloadType {
+        pt,
+        codec,
+        media,
+        clock_rate,
+        profile: String::new(),
+        nack: media == MediaType::Video,
+        pli: media == MediaType::Video,
+        fir: media == MediaType::Video,
+        transport_cc: true,
+    };
+    let codec = if unread { Codec::Other { name_hash: 7 } } else { codec };
+    let mut extensions = vec![
+        (ext::MID, Extension::Mid),
+        (ext::ABS_SEND_TIME, Extension::AbsSendTime),
+        (ext::TRANSPORT_CC, Extension::TransportCc),
+        (ext::AUDIO_LEVEL, Extension::AudioLevel),
+    ];
+    extensions.extend((!unread).then_some((ext::DESCRIPTOR, Extension::DependencyDescriptor)));
+    MediaParams {
+        payload_types: vec![
+            payload_type(pt::VIDEO, codec, MediaType::Video, 90_000),
+            payload_type(pt::OPUS, Codec::Opus, MediaType::Audio, 48_000),
+        ],
+        extensions,
+        extmap_allow_mixed: true,
+        remb: false,
+    }
+}
