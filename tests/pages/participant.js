@@ -52,9 +52,12 @@
     return canvas.captureStream(fps).getVideoTracks()[0];
   }
 
+  const voices = new Set();
+
   function microphone() {
     const oscillator = new OscillatorNode(context(), { frequency: tone });
     const gain = new GainNode(context(), { gain: 0.4 });
+    voices.add(gain);
     const out = new MediaStreamAudioDestinationNode(context());
     oscillator.connect(gain).connect(out);
     oscillator.start();
@@ -83,6 +86,11 @@
   const canvas = document.createElement('canvas');
 
   window.judge = {
+    /** Lets the tone be heard, or not. */
+    speak(loud) {
+      for (const { gain } of voices) gain.value = loud ? 0.4 : 0;
+    },
+
     /** Colour and number that a source shows, or why it shows none. */
     see(source) {
       const track = rialto.tracks()[source];
