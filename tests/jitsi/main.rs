@@ -219,7 +219,7 @@ async fn a_stage_moves_between_a_camera_and_a_screen() {
     let [one, _, three] = &people;
     let layers = json!({ "codec": "VP9", "mode": "L3T3_KEY", "rates": [1200] });
     enter("screen", people.iter().map(|person| (person, layers.clone()))).await;
-    one.eval("rialto.share()").await;
+    assert_eq!(one.eval("rialto.share()").await, Value::Null);
     let (camera, screen) = (camera(1), "p1-v1".to_owned());
     for (stage, thumbnail) in [(&screen, &camera), (&camera, &screen), (&screen, &camera)] {
         wish(three, Some(stage), 180).await;

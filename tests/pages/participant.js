@@ -53,6 +53,7 @@
   }
 
   const voices = new Set();
+  let words = null;
 
   function microphone() {
     const oscillator = new OscillatorNode(context(), { frequency: tone });
@@ -86,9 +87,13 @@
   const canvas = document.createElement('canvas');
 
   window.judge = {
-    /** Lets the tone be heard, or not. */
+    /** Lets the tone be heard as words are, with pauses, or not at all. */
     speak(loud) {
-      for (const { gain } of voices) gain.value = loud ? 0.4 : 0;
+      const set = (heard) => voices.forEach(({ gain }) => Object.assign(gain, { value: heard ? 0.4 : 0 }));
+      let heard = loud;
+      clearInterval(words);
+      words = loud ? setInterval(() => set((heard = !heard)), 300) : null;
+      set(heard);
     },
 
     /** Colour and number that a source shows, or why it shows none. */
