@@ -98,8 +98,8 @@
     // As lib-jitsi-meet has it: the descriptor is for AV1.
     const own = [...(codec === 'AV1' ? ['descriptor'] : []), ...(simulcast ? ['rid'] : [])];
     return [
-      { type: 'audio', 'payload-types': red ? [redundant, opus] : [opus], 'rtp-hdrexts': named(['level', ...both]) },
-      { type: 'video', 'payload-types': types, 'rtp-hdrexts': named(['time', ...both, ...own]) },
+      { type: 'audio', 'extmap-allow-mixed': true, 'payload-types': red ? [redundant, opus] : [opus], 'rtp-hdrexts': named(['level', ...both]) },
+      { type: 'video', 'extmap-allow-mixed': true, 'payload-types': types, 'rtp-hdrexts': named(['time', ...both, ...own]) },
     ];
   }
 

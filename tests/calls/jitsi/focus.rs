@@ -1,7 +1,7 @@
 //! The focus: makes rooms for whoever asks, has the bridge of its brewery make endpoints for who enters, offers
 //! them sessions, and passes on what they send. It is alone with one bridge, and believes what it is told.
 
-use std::{collections::BTreeMap, thread};
+use std::{collections::BTreeMap, net::TcpStream, thread};
 
 use minidom::Element;
 use rialto::colibri::{json, xml};
@@ -30,20 +30,22 @@ struct Room {
     occupants: BTreeMap<String, Vec<Value>>,
 }
 
-/// Logs in, waits for the bridge, and serves until its server ends.
-pub(crate) fn start(server: u16) {
+/// Logs in, waits for the bridge, and serves until its connection ends, which is what it gives.
+pub(crate) fn start(server: u16) -> TcpStream {
     let mut connection = Connection::log_in(server, "focus", "focus");
     connection.enter(BREWERY, "focus");
     // The bridge is there once it has said how it is.
     connection.next(|element| {
         element.attr("from") == Some(BRIDGE) && String::from(element).contains("stress_level")
     });
+    let ends = connection.writer();
     thread::spawn(move || {
         let mut focus = Focus { connection, rooms: BTreeMap::new(), ids: 0 };
         while let Some(element) = focus.connection.try_next() {
             focus.on(&element);
         }
     });
+    ends
 }
 
 impl Focus {

@@ -8,6 +8,8 @@ mod prosody;
 #[path = "../../xmpp/wire.rs"]
 mod wire;
 
+use std::net::{Shutdown, TcpStream};
+
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -30,6 +32,7 @@ pub(crate) struct Jitsi {
     pub(crate) chromium: Chromium,
     pub(crate) bridge: Run,
     _prosody: Prosody,
+    focus: TcpStream,
     page: String,
 }
 
@@ -41,12 +44,12 @@ impl Jitsi {
         let start = move || {
             let prosody = Prosody::start(&with_guests(http))?;
             let bridge = Run::in_brewery(&brewery(prosody.port()));
-            focus::start(prosody.port());
-            Some((prosody, bridge))
+            let focus = focus::start(prosody.port());
+            Some((prosody, bridge, focus))
         };
-        let (prosody, bridge) = spawn_blocking(start).await.expect("a server")?;
+        let (prosody, bridge, focus) = spawn_blocking(start).await.expect("a server")?;
         let page = format!("http://127.0.0.1:{http}/xmpp-websocket");
-        Some(Self { chromium, bridge, _prosody: prosody, page })
+        Some(Self { chromium, bridge, _prosody: prosody, focus, page })
     }
 
     /// Opens the page of a client, which is logged in and in no room yet.
@@ -59,6 +62,8 @@ impl Jitsi {
     }
 
     pub(crate) async fn stop(self) {
+        // First of all: it has nobody to ask about those who leave then.
+        let _ = self.focus.shutdown(Shutdown::Both);
         self.chromium.stop().await;
     }
 }
