@@ -54,10 +54,11 @@
 
   const voices = new Set();
   let words = null;
+  let volume = 0.4;
 
   function microphone() {
     const oscillator = new OscillatorNode(context(), { frequency: tone });
-    const gain = new GainNode(context(), { gain: 0.4 });
+    const gain = new GainNode(context(), { gain: volume });
     voices.add(gain);
     const out = new MediaStreamAudioDestinationNode(context());
     oscillator.connect(gain).connect(out);
@@ -87,13 +88,17 @@
   const canvas = document.createElement('canvas');
 
   window.judge = {
-    /** Lets the tone be heard as words are, with pauses, or not at all. */
+    /** Lets the tone be heard as words are, with pauses, or not at all: from now on, and of microphones to come. */
     speak(loud) {
-      const set = (heard) => voices.forEach(({ gain }) => Object.assign(gain, { value: heard ? 0.4 : 0 }));
-      let heard = loud;
+      let beat = 0;
+      const set = () => {
+        volume = loud && beat % 3 < 2 ? 0.4 : 0;
+        voices.forEach(({ gain }) => Object.assign(gain, { value: volume }));
+        beat += 1;
+      };
       clearInterval(words);
-      words = loud ? setInterval(() => set((heard = !heard)), 300) : null;
-      set(heard);
+      words = loud ? setInterval(set, 200) : null;
+      set();
     },
 
     /** Colour and number that a source shows, or why it shows none. */
