@@ -4,7 +4,8 @@
 #
 #   scripts/links.sh [SCENARIO...]
 #
-# SCENARIO: names from tests/links/scenario.rs, joins, or first-frames; all of them without.
+# SCENARIO: names from tests/links/scenario.rs, joins, first-frames, or first-frames-prosody; all of them
+# without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -12,6 +13,7 @@ cd "$(dirname "$0")/.."
 need_packages ip iproute2
 need_packages chromium chromium
 need_packages chromedriver chromium-driver
+need_packages prosody prosody
 target=${CARGO_TARGET_DIR:-target}
 cargo build --release --locked --package rialto --bin rialto
 RIALTO_BIN=$(realpath "$target/release/rialto") SCENARIO="$*" CI=true \

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use serde_json::json;
@@ -92,7 +93,7 @@ fn program() -> String {
     std::env::var("RIALTO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rialto").to_owned())
 }
 
-/// `rialto run` with WebSockets, on free ports; it ends with this value.
+/// `rialto run` on free ports; it ends with this value.
 pub(crate) struct Run {
     child: Child,
     file: PathBuf,
@@ -102,19 +103,40 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts it and waits until it serves.
+    /// Starts one with WebSockets and waits until it serves.
     pub(crate) fn start() -> Self {
-        let file = std::env::temp_dir().join(format!("rialto-browser-{}.conf", std::process::id()));
-        let text = r#"
-            videobridge {
-              ice.udp.port = 0
+        Self::start_with(
+            r#"
               apis.rest.enabled = true
-              http-servers { private.port = 0, public { host = 127.0.0.1, port = 0 } }
+              http-servers.public { host = 127.0.0.1, port = 0 }
               websockets { enabled = true, server-id = run, domains = ["bridge.invalid"] }
-            }
+            "#,
+        )
+    }
+
+    /// Starts one with data channels and these settings, which say how it comes to its focus.
+    pub(crate) fn in_brewery(settings: &str) -> Self {
+        Self::start_with(&format!(
+            "{settings}\nsctp.enabled = true\nhealth.require-valid-address = false"
+        ))
+    }
+
+    fn start_with(settings: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("rialto-browser-{}-{count}.conf", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let text = format!(
+            r#"
+            videobridge {{
+              ice.udp.port = 0
+              http-servers.private.port = 0
+              {settings}
+            }}
             ice4j.harvest.allowed-addresses = ["127.0.0.1"]
             rialto.shards = 1
-        "#;
+        "#
+        );
         std::fs::write(&file, text).expect("a file");
         let mut child = Command::new(program())
             .args(["run", "--config"])
@@ -132,8 +154,8 @@ impl Run {
         };
         std::thread::spawn(move || lines.for_each(drop));
         let address = |name: &str| {
-            let (_, after) = serving.split_once(&format!("{name}=Some(")).expect(name);
-            after.split(')').next().unwrap_or_default().to_owned()
+            let after = serving.split_once(&format!("{name}=Some(")).map(|(_, after)| after);
+            after.and_then(|after| after.split(')').next()).unwrap_or_default().to_owned()
         };
         let (http, web_sockets) = (address(" http"), address("web_sockets"));
         Self { child, file, http, web_sockets }

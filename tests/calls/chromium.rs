@@ -1,6 +1,7 @@
 //! Chromium under chromedriver.
 
 use std::{
+    fs,
     net::TcpListener,
     process::{Child, Command, Stdio},
     thread,
@@ -36,17 +37,30 @@ struct Driver(Child);
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // Asked, it ends its browser too; killed, it leaves that behind.
+        // Asked, it ends its browser too, unless it is pressed for time; killed, it leaves that behind.
+        let browsers = children(self.0.id());
         let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
         for _ in 0..30 {
             if let Ok(Some(_)) = self.0.try_wait() {
-                return;
+                break;
             }
             thread::sleep(Duration::from_millis(100));
         }
         let _ = self.0.kill();
         let _ = self.0.wait();
+        for browser in browsers {
+            let _ = kill_process(browser, Signal::KILL);
+        }
     }
+}
+
+/// What a process has started.
+fn children(pid: u32) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let texts: Vec<String> = lists.collect();
+    let pids = texts.iter().flat_map(|list| list.split_whitespace());
+    pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 const FLAGS: &[&str] = &[

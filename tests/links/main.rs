@@ -7,6 +7,8 @@
 mod calls;
 mod emulator;
 mod figures;
+#[path = "../calls/jitsi/mod.rs"]
+mod jitsi;
 mod record;
 mod scenario;
 
@@ -20,6 +22,7 @@ use calls::{
 };
 use emulator::Emulator;
 use figures::{Measured, head};
+use jitsi::Jitsi;
 use record::{Record, Span};
 use scenario::{Behind, SCENARIOS, STORM, Scenario};
 use serde_json::json;
@@ -293,12 +296,77 @@ async fn first_frames() -> Option<String> {
         sender.focus().await;
     }
     near.stop().await;
-    times.sort_by(f64::total_cmp);
-    let (median, late) = (times[times.len() / 2], times[times.len() * 95 / 100]);
+    let (median, late) = median_and_late(&mut times);
     Some(format!(
         "| first-frames | {median:.2} s median, {late:.2} s 95th percentile of {JOINS} joins |"
     ))
 }
+
+/// The median and the 95th percentile.
+fn median_and_late(times: &mut [f64]) -> (f64, f64) {
+    times.sort_by(f64::total_cmp);
+    (times[times.len() / 2], times[times.len() * 95 / 100])
+}
+
+/// What a client of a call over Prosody notes on its way to the first frame, in this order, and what the row
+/// calls the time from the one before.
+const PHASES: [(&str, &str); 6] = [
+    ("conference", "request"),
+    ("offered", "offer"),
+    ("local", "answer"),
+    ("ice connected", "ICE"),
+    ("pc connected", "DTLS"),
+    ("frame", "frame"),
+];
+
+/// The same over Prosody with a focus: from the request for the conference to the first decoded frame, and
+/// what each phase takes of it.
+async fn first_frames_over_prosody() -> Option<String> {
+    let jitsi = Jitsi::start().await?;
+    let look = Look { size: (640, 360), ..Look::new(1, [200, 40, 40], 220) };
+    let sender = jitsi.open(look).await;
+    let simulcast = json!({ "codec": "VP8", "simulcast": true, "rates": [200, 500, 1500] });
+    sender.enter("first-frames", simulcast).await;
+    sender.in_call().await;
+    let (mut all, mut phases) = (Vec::new(), vec![Vec::new(); PHASES.len()]);
+    for _ in 0..JOINS {
+        let look = Look { devices: false, ..Look::new(8, [0; 3], 440) };
+        let person = jitsi.open(look).await;
+        person.enter("first-frames", json!({ "sends": false })).await;
+        let seen = async |person: &Participant| {
+            let times = person.eval("rialto.times()").await;
+            times["frame"].is_number().then_some(times)
+        };
+        let times = person.until("a frame", seen).await;
+        let at = |name: &str| times[name].as_f64().unwrap_or(f64::NAN) / 1000.0;
+        let mut before = at("join");
+        all.push(at("frame") - before);
+        for (phase, (name, _)) in phases.iter_mut().zip(PHASES) {
+            phase.push(at(name) - before);
+            before = at(name);
+        }
+        person.leave().await;
+        person.close().await;
+        sender.focus().await;
+    }
+    jitsi.stop().await;
+    let (median, late) = median_and_late(&mut all);
+    let steps: Vec<_> = phases
+        .iter_mut()
+        .zip(PHASES)
+        .map(|(times, (_, name))| {
+            let (median, late) = median_and_late(times);
+            format!("{name} {:.0}/{:.0}", median * 1000.0, late * 1000.0)
+        })
+        .collect();
+    Some(format!(
+        "| first-frames-prosody | {median:.2} s median, {late:.2} s 95th percentile of {JOINS} joins; ms: {} |",
+        steps.join(", ")
+    ))
+}
+
+/// What is measured without an emulated link.
+const MEASURES: [&str; 3] = ["joins", "first-frames", "first-frames-prosody"];
 
 /// Prints the rows of the scenarios that `SCENARIO` names, or of all, beside the committed ones.
 #[tokio::test]
@@ -308,10 +376,10 @@ async fn table() {
     let chosen = std::env::var("SCENARIO").unwrap_or_default();
     let chosen: Vec<&str> = chosen.split_whitespace().collect();
     let known =
-        |name: &&str| ["joins", "first-frames"].contains(name) || scenario::named(name).is_some();
+        |name: &&str| MEASURES.contains(name) || scenario::named(name).is_some();
     if let Some(unknown) = chosen.iter().find(|name| !known(name)) {
         let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        panic!("no scenario {unknown}: there are {}, joins and first-frames", names.join(", "));
+        panic!("no scenario {unknown}: there are {}, {}", names.join(", "), MEASURES.join(", "));
     }
     let wanted = |name: &str| chosen.is_empty() || chosen.contains(&name);
     println!("{}", head());
@@ -332,6 +400,10 @@ async fn table() {
     if wanted("first-frames") {
         let row = first_frames().await.expect("a browser");
         show("first-frames", &row);
+    }
+    if wanted("first-frames-prosody") {
+        let row = first_frames_over_prosody().await.expect("a server and a browser");
+        show("first-frames-prosody", &row);
     }
 }
 

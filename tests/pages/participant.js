@@ -52,9 +52,14 @@
     return canvas.captureStream(fps).getVideoTracks()[0];
   }
 
+  const voices = new Set();
+  let words = null;
+  let volume = 0.4;
+
   function microphone() {
     const oscillator = new OscillatorNode(context(), { frequency: tone });
-    const gain = new GainNode(context(), { gain: 0.4 });
+    const gain = new GainNode(context(), { gain: volume });
+    voices.add(gain);
     const out = new MediaStreamAudioDestinationNode(context());
     oscillator.connect(gain).connect(out);
     oscillator.start();
@@ -83,6 +88,19 @@
   const canvas = document.createElement('canvas');
 
   window.judge = {
+    /** Lets the tone be heard as words are, with pauses, or not at all: from now on, and of microphones to come. */
+    speak(loud) {
+      let beat = 0;
+      const set = () => {
+        volume = loud && beat % 3 < 2 ? 0.4 : 0;
+        voices.forEach(({ gain }) => Object.assign(gain, { value: volume }));
+        beat += 1;
+      };
+      clearInterval(words);
+      words = loud ? setInterval(set, 200) : null;
+      set();
+    },
+
     /** Colour and number that a source shows, or why it shows none. */
     see(source) {
       const track = rialto.tracks()[source];

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rialto_engine::{
-    BandwidthConfig, MediaEvent, Reason,
+    Allocation, BandwidthConfig, MediaEvent, Reason,
     core::Event,
     sim::{Bottleneck, Weather, World, WorldConfig},
 };
@@ -164,16 +164,37 @@ fn a_link_that_is_gone_gets_nearly_nothing_and_returns() {
     assert!(frames > 135, "{frames}");
 }
 
+/// What control was told last of a receiver.
+fn told_last(world: &World, receiver: usize) -> &Allocation {
+    let receiver = world.clients[receiver].id;
+    let told = world.events.iter().rev().find_map(|event| match event {
+        Event::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(a),
+        _ => None,
+    });
+    told.expect("it is told")
+}
+
+#[test]
+fn control_is_told_that_a_video_has_ended_for_a_receiver() {
+    let mut world = World::new(WorldConfig::default());
+    let (first, _) = people(&mut world, 3);
+    let second = world.publish(1, MediaType::Video, 1);
+    world.run(5 * SECOND);
+    let told = |world: &World| -> BTreeSet<SourceId> {
+        told_last(world, 2).sources.iter().map(|decided| decided.source).collect()
+    };
+    assert_eq!(told(&world), BTreeSet::from([first, second]));
+    // Nothing else changes with it.
+    world.unsubscribe(2, second);
+    world.run(SECOND / 10);
+    assert_eq!(told(&world), BTreeSet::from([first]));
+}
+
 #[test]
 fn control_is_told_what_is_sent_and_why_it_is_no_more() {
     let (mut world, video, _) = a_call(480_000);
     world.run(10 * SECOND);
-    let receiver = world.clients[1].id;
-    let allocated = world.events.iter().rev().find_map(|event| match event {
-        Event::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(a),
-        _ => None,
-    });
-    let allocated = allocated.expect("it is told");
+    let allocated = told_last(&world, 1);
     let [source] = allocated.sources.as_slice() else { panic!("{:?}", allocated.sources) };
     assert_eq!((source.source, source.reason), (video, Reason::Link));
     assert_eq!(source.sent.map(|layer| layer.encoding), Some(0));

@@ -160,7 +160,8 @@ impl Core {
     fn tell_allocation(&mut self, slot: EndpointSlot, totals: Totals, changed: bool) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let estimate = e.receiver.link.as_ref().map(|link| link.estimator.target_bps());
-        if !e.receiver.allotment.tells(estimate) && !changed {
+        let videos = self.allocator.decisions().len();
+        if !e.receiver.allotment.tells(estimate, videos) && !changed {
             return;
         }
         let told = |decision: &crate::egress::allocation::Decision| {

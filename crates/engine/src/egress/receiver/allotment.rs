@@ -25,6 +25,8 @@ pub struct Allotment {
     pub at: Instant,
     /// The estimate that control was told, bit/s.
     told: Option<u64>,
+    /// How many videos there were when it was last shared out.
+    videos: usize,
     audio_bytes: u64,
     audio_since: Instant,
     audio_bps: u64,
@@ -39,6 +41,7 @@ impl Allotment {
             listed: false,
             at: now,
             told: None,
+            videos: 0,
             audio_bytes: 0,
             audio_since: now,
             audio_bps: 0,
@@ -63,8 +66,10 @@ impl Allotment {
         self.audio_bps
     }
 
-    /// Whether control should be told of this estimate; it is, if so.
-    pub fn tells(&mut self, estimate: Option<u64>) -> bool {
+    /// Whether control should be told of this estimate, or of so many videos; it is, if so. One video less
+    /// may be all that changes: nothing else is decided for those that stay.
+    pub fn tells(&mut self, estimate: Option<u64>, videos: usize) -> bool {
+        let others = std::mem::replace(&mut self.videos, videos) != videos;
         let differs = match (self.told, estimate) {
             (Some(told), Some(now)) => {
                 told.abs_diff(now) > told.checked_div(TOLD_PART).unwrap_or(0)
@@ -74,7 +79,7 @@ impl Allotment {
         if differs {
             self.told = estimate;
         }
-        differs
+        differs || others
     }
 }
 
@@ -98,8 +103,15 @@ mod tests {
     #[test]
     fn an_estimate_is_told_when_it_is_another() {
         let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
-        assert!(!a.tells(None) && a.tells(Some(1_000)));
-        assert!(!a.tells(Some(1_050)) && a.tells(Some(1_051)));
-        assert!(!a.tells(Some(1_000)) && a.tells(None));
+        assert!(!a.tells(None, 0) && a.tells(Some(1_000), 0));
+        assert!(!a.tells(Some(1_050), 0) && a.tells(Some(1_051), 0));
+        assert!(!a.tells(Some(1_000), 0) && a.tells(None, 0));
+    }
+
+    #[test]
+    fn a_video_more_or_less_is_told() {
+        let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
+        assert!(a.tells(None, 2) && !a.tells(None, 2));
+        assert!(a.tells(None, 1) && !a.tells(None, 1));
     }
 }
