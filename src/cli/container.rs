@@ -4,7 +4,9 @@
 mod render;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, UdpSocket},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -17,7 +19,10 @@ use render::{Host, Variables};
 
 /// Renders the configuration and runs the bridge with it, or prints it.
 pub(super) fn run(print: bool) -> Result<ExitCode, Failure> {
-    let variables = Variables::new(|name| env::var(name).ok());
+    let utf8 = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let variables = Variables::new(env::vars_os().filter_map(utf8));
     let host = Host { name: host_name(), address: local_address() };
     if print {
         let _ = io::stdout().write_all(render::jvb_conf(&variables, &host).as_bytes());

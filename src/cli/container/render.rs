@@ -2,10 +2,10 @@
 //! this bridge does not have yet is rendered too: the bridge itself names it at its start. A
 //! `custom-jvb.conf` in the directory of the file is included last, and wins.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 /// Environment variables; one that is empty is not set.
-pub(super) struct Variables(Box<dyn Fn(&str) -> Option<String>>);
+pub(super) struct Variables(HashMap<String, String>);
 
 /// What the container knows of itself.
 pub(super) struct Host {
@@ -15,12 +15,12 @@ pub(super) struct Host {
 }
 
 impl Variables {
-    pub(super) fn new(read: impl Fn(&str) -> Option<String> + 'static) -> Self {
-        Self(Box::new(read))
+    pub(super) fn new(all: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(all.into_iter().collect())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<String> {
-        (self.0)(name).filter(|value| !value.is_empty())
+        self.0.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
     /// The first of these variables that is set, or a default.
@@ -234,8 +234,8 @@ mod tests {
 
     use super::*;
 
-    fn rendered(name: &'static str, value: String) -> String {
-        let variables = Variables::new(move |asked| (asked == name).then(|| value.clone()));
+    fn rendered(name: &str, value: String) -> String {
+        let variables = Variables::new([(name.to_owned(), value)]);
         let host = Host { name: "one".to_owned(), address: "192.0.2.1".to_owned() };
         jvb_conf(&variables, &host)
     }

@@ -67,6 +67,7 @@ impl Queue {
     }
 
     /// What was sent again is to be sent once more, a little later.
+    #[expect(clippy::arithmetic_side_effects, reason = "a moment and 15 ms")]
     pub fn copy_later(&mut self, now: Instant, again: Again) {
         if self.copies.len() < MAX_COPIES {
             self.copies.push_back((now + COPY_AFTER, again));
