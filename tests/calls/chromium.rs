@@ -57,7 +57,8 @@ impl Drop for Driver {
 /// What a process has started.
 fn children(pid: u32) -> Vec<Pid> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let lists =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     let texts: Vec<String> = lists.collect();
     let pids = texts.iter().flat_map(|list| list.split_whitespace());
     pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()

@@ -23,7 +23,11 @@ const COLOURS: [[u8; 3]; 3] = [[200, 40, 40], [40, 170, 60], [50, 70, 210]];
 fn look(number: u8) -> Look {
     let at = usize::from(number - 1);
     // Two cores do not encode more of 720 lines in two pages.
-    Look { size: (320, 180), fps: 6, ..Look::new(number, COLOURS[at], 440 + 220 * u32::from(number)) }
+    Look {
+        size: (320, 180),
+        fps: 6,
+        ..Look::new(number, COLOURS[at], 440 + 220 * u32::from(number))
+    }
 }
 
 /// The camera of a participant.
@@ -183,9 +187,7 @@ async fn gets_only(person: &Participant, source: &str) {
         person.eval("rialto.inbound()").await[source]["frames"].as_f64().unwrap_or_default()
     };
     let before = frames(source).await;
-    person
-        .until(&what, async |_| (frames(source).await >= before + 3.0).then_some(()))
-        .await;
+    person.until(&what, async |_| (frames(source).await >= before + 3.0).then_some(())).await;
 }
 
 #[tokio::test]

@@ -375,8 +375,7 @@ async fn table() {
     let _turn = serially().await;
     let chosen = std::env::var("SCENARIO").unwrap_or_default();
     let chosen: Vec<&str> = chosen.split_whitespace().collect();
-    let known =
-        |name: &&str| MEASURES.contains(name) || scenario::named(name).is_some();
+    let known = |name: &&str| MEASURES.contains(name) || scenario::named(name).is_some();
     if let Some(unknown) = chosen.iter().find(|name| !known(name)) {
         let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         panic!("no scenario {unknown}: there are {}, {}", names.join(", "), MEASURES.join(", "));
