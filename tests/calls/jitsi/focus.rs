@@ -78,9 +78,8 @@ impl Focus {
             inside = format!("<conference xmlns='{}' ready='true' room='{wanted}'/>", child.ns());
         }
         self.connection.send(&format!("<iq type='result' id='{id}' to='{to}'>{inside}</iq>"));
-        match child.attr("action") {
-            Some("session-accept" | "source-add") => self.on_said(room, nick, said(child)),
-            _ => {}
+        if let Some("session-accept" | "source-add") = child.attr("action") {
+            self.on_said(room, nick, said(child));
         }
     }
 
