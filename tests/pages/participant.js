@@ -88,11 +88,14 @@
   const canvas = document.createElement('canvas');
 
   window.judge = {
-    /** Lets the tone be heard as words are, with pauses, or not at all: from now on, and of microphones to come. */
+    /**
+     * Lets the tone be heard as words are, or not at all: from now on, and of microphones to come. Pauses are
+     * not quite silent: who is always equally loud is taken for noise.
+     */
     speak(loud) {
       let beat = 0;
       const set = () => {
-        volume = loud && beat % 3 < 2 ? 0.4 : 0;
+        volume = !loud ? 0 : beat % 3 < 2 ? 0.4 : 0.002;
         voices.forEach(({ gain }) => Object.assign(gain, { value: volume }));
         beat += 1;
       };

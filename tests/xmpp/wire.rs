@@ -28,6 +28,8 @@ impl Connection {
     pub(crate) fn log_in(port: u16, user: &str, resource: &str) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        // An answer and a request that follows it leave at once.
+        socket.set_nodelay(true).unwrap();
         let mut connection = Self {
             jid: String::new(),
             socket,

@@ -57,7 +57,7 @@ impl Focus {
                 if element.attr("type") == Some("unavailable") {
                     self.gone(room, nick);
                 } else if !self.rooms[room].occupants.contains_key(nick) {
-                    self.come(room, nick, said(element));
+                    self.come(room, nick, &said(element));
                 }
             }
             "iq" if element.attr("type") == Some("set") => self.on_request(element, room, nick),
@@ -78,15 +78,13 @@ impl Focus {
             inside = format!("<conference xmlns='{}' ready='true' room='{wanted}'/>", child.ns());
         }
         self.connection.send(&format!("<iq type='result' id='{id}' to='{to}'>{inside}</iq>"));
-        match child.attr("action") {
-            Some("session-accept") => self.on_said(room, nick, said(child)),
-            Some("source-add") => self.on_said(room, nick, said(child)),
-            _ => {}
+        if let Some("session-accept" | "source-add") = child.attr("action") {
+            self.on_said(room, nick, said(child));
         }
     }
 
     /// Has an endpoint made for somebody, and offers a session.
-    fn come(&mut self, room: &str, nick: &str, said: Value) {
+    fn come(&mut self, room: &str, nick: &str, said: &Value) {
         let known = self.rooms.get_mut(room).expect("a room");
         let first = known.occupants.is_empty();
         if first {
@@ -102,7 +100,7 @@ impl Focus {
             "medias": said["medias"],
             "transport": { "ice-controlling": true, "sctp": {} },
         });
-        let modified = self.modify(room, endpoint, first);
+        let modified = self.modify(room, &endpoint, first);
         let transport = &modified["endpoints"][0]["transport"];
         let offer = json!({ "transport": transport, "sources": sources });
         self.tell(room, nick, "session-initiate", &offer);
@@ -117,18 +115,18 @@ impl Focus {
         let mut endpoint = said;
         endpoint["id"] = nick.into();
         endpoint["sources"] = own.clone().into();
-        self.modify(room, endpoint, false);
-        self.tell_others(room, nick, "source-add", new);
+        self.modify(room, &endpoint, false);
+        self.tell_others(room, nick, "source-add", &new);
     }
 
     fn gone(&mut self, room: &str, nick: &str) {
         let known = self.rooms.get_mut(room).expect("a room");
         let Some(sources) = known.occupants.remove(nick) else { return };
-        self.modify(room, json!({ "id": nick, "expire": true }), false);
-        self.tell_others(room, nick, "source-remove", sources);
+        self.modify(room, &json!({ "id": nick, "expire": true }), false);
+        self.tell_others(room, nick, "source-remove", &sources);
     }
 
-    fn tell_others(&mut self, room: &str, nick: &str, action: &str, sources: Vec<Value>) {
+    fn tell_others(&mut self, room: &str, nick: &str, action: &str, sources: &[Value]) {
         if sources.is_empty() {
             return;
         }
@@ -151,7 +149,7 @@ impl Focus {
     }
 
     /// Asks the bridge about an endpoint.
-    fn modify(&mut self, room: &str, endpoint: Value, create: bool) -> Value {
+    fn modify(&mut self, room: &str, endpoint: &Value, create: bool) -> Value {
         let mut request = json!({
             "meeting-id": self.rooms[room].meeting,
             "create": create,

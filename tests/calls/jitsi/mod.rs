@@ -95,6 +95,7 @@ impl Participant {
 fn with_guests(http: u16) -> String {
     format!(
         r#"
+network_settings = {{ nagle = false }}
 http_ports = {{ {http} }}
 http_interfaces = {{ "127.0.0.1" }}
 https_ports = {{}}
