@@ -219,7 +219,7 @@ fn ten_thousand_packets_with_layers_allocate_nothing() {
                 world.bound(receiver, source, Some(180));
             }
         }
-        let [received, sent, handed_over, ..] = steady(&mut world, false, 4);
+        let [received, sent, handed_over, ..] = steady(&mut world, false, 16);
         println!("{}: {received} in, {sent} out", mode.name);
         assert!(received as usize >= PACKETS && handed_over > 1_000, "{received} {handed_over}");
         // Half of seven receivers get a part.
@@ -228,8 +228,8 @@ fn ten_thousand_packets_with_layers_allocate_nothing() {
 }
 
 /// Plays two seconds of a world, and then packets until all that is made once is made. Returns what came of
-/// those that were counted: received, sent, handed over, RTCP, sent again. A batch between shards may grow
-/// `growth` times: pictures of several layers are bursts, and a larger one than before may still come.
+/// those that were counted: received, sent, handed over, RTCP, sent again. Rings and batches may grow `growth`
+/// times: the packets of three encodings fill three rings, each later than those of one do.
 fn steady(world: &mut World, lossy: bool, growth: u64) -> [u64; 5] {
     world.run(Duration::from_secs(2));
 
