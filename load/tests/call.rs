@@ -178,7 +178,7 @@ async fn each_gets_the_layers_that_it_asks_for(mode: Mode) {
     // The endpoints take turns: it is the second and the third that receive.
     let wishes = vec![90, 180, 720];
     let shape = Shape { layers: Some(mode), wishes, audio: false, ..shape(1, 2) };
-    let mut call = joined(url, shape).await;
+    let call = joined(url, shape).await;
     call.shared.measuring.store(true, Ordering::Relaxed);
     let of = |client: &ClientReport, wish: usize| {
         let screen = client.sources[0].screen.clone().unwrap();

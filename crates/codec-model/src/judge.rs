@@ -87,6 +87,9 @@ pub struct Network<'a> {
     /// Packets get lost on either side of the bridge, nobody knows which: holes among the numbers are no
     /// fault of the bridge, nor is what cannot be decoded for them.
     pub lossy: bool,
+    /// Links may be full: what waits too long at the bridge is dropped, up to a frame that starts anew, and the
+    /// frame before that may be cut.
+    pub full: bool,
 }
 
 impl Network<'_> {
@@ -98,6 +101,7 @@ impl Network<'_> {
         overtaken: false,
         until: Duration::MAX,
         lossy: false,
+        full: false,
     };
 
     /// A way on which packets get lost that nobody keeps account of.
@@ -330,7 +334,8 @@ impl Judge<'_> {
         }
         if let Some((_, before)) = before {
             let other = before.truth.body;
-            if self.network.orderly && other.part + 1 != other.parts {
+            let cut = self.network.full && received.starts_anew();
+            if self.network.orderly && other.part + 1 != other.parts && !cut {
                 self.report(at, Rule::Torn, format!("{other:?} was the last of its frame"));
             }
         }
@@ -385,12 +390,13 @@ impl Judge<'_> {
 
     fn marker(&mut self, at: usize) {
         let (_, received) = self.packets[at];
-        let Some((_, next)) = self.packets.get(at + 1) else { return };
+        let Some((_, next)) = self.packets.get(at + 1).copied() else { return };
         let last = next.timestamp != received.timestamp;
         if received.marker && !last {
             self.report(at, Rule::Marker, format!("{:?} is not the last", received.truth.body));
         }
-        if last && !received.marker && self.network.orderly {
+        let cut = self.network.full && next.starts_anew();
+        if last && !received.marker && self.network.orderly && !cut {
             self.report(at, Rule::Marker, format!("{:?} is the last", received.truth.body));
         }
     }

@@ -438,3 +438,25 @@ fn modes_are_found_by_their_names() {
         assert_eq!(Mode::find(mode.name), Some(mode), "{}", mode.name);
     }
 }
+
+/// What waits for a full link is dropped up to a keyframe, also in the middle of a frame.
+#[test]
+fn a_frame_may_be_cut_where_a_keyframe_follows_and_links_are_full() {
+    let full = Network { full: true, ..Network::FINE };
+    for mode in Mode::ALL {
+        let (_, film) = film(mode, 200, 0);
+        let key = film.iter().position(|w| truth(w).body.key && truth(w).picture > 100);
+        let key = key.expect("a second keyframe");
+        let renumbered = |gone: usize| -> Vec<Wire> {
+            let kept = film.iter().enumerate().filter(|(at, _)| *at != gone);
+            (0..).zip(kept).map(|(seq, (_, w))| Wire { seq, ..w.clone() }).collect()
+        };
+        let cut = renumbered(key - 1);
+        assert!(rules(&cut).iter().any(|rule| matches!(rule, Rule::Torn | Rule::Marker)));
+        let found = play(&cut).judge(&full);
+        assert!(found.is_empty(), "{}: {}", mode.name, found[0]);
+        let middle = film.iter().position(|w| w.coded.body.part == 1 && w.coded.body.parts > 2);
+        let found = play(&renumbered(middle.expect("a frame of three packets"))).judge(&full);
+        assert!(!found.is_empty(), "{}", mode.name);
+    }
+}

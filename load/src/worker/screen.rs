@@ -84,7 +84,7 @@ impl Screen {
         let watched = vec![Watched::default(); wishes.max(1)];
         Self {
             decoder: Decoder::default(),
-            network: if lossy { Network::LOSSY } else { Network::FINE },
+            network: if lossy { Network::LOSSY } else { Network { full: true, ..Network::FINE } },
             ssrc: None,
             began: false,
             asked: None,

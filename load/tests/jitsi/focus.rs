@@ -7,7 +7,7 @@ use std::{
 };
 
 use minidom::Element;
-use rialto_load::colibri::{AUDIO_LEVEL, OPUS, RTX, TRANSPORT_CC, VP8};
+use rialto_load::colibri::{AUDIO_LEVEL, OPUS, RTX, TRANSPORT_CC, VIDEO};
 
 use crate::{
     prosody::{COMPONENT, NODE, PUBSUB},
@@ -401,12 +401,12 @@ fn format(media: &str) -> String {
         );
     }
     format!(
-        "<payload-type xmlns='{RTP}' id='{VP8}' name='VP8' clockrate='90000'>\
+        "<payload-type xmlns='{RTP}' id='{VIDEO}' name='VP8' clockrate='90000'>\
          <rtcp-fb xmlns='{feedback}' type='ccm' subtype='fir'/><rtcp-fb xmlns='{feedback}' type='nack'/>\
          <rtcp-fb xmlns='{feedback}' type='nack' subtype='pli'/>\
          <rtcp-fb xmlns='{feedback}' type='transport-cc'/></payload-type>\
          <payload-type xmlns='{RTP}' id='{RTX}' name='rtx' clockrate='90000'>\
-         <parameter xmlns='{RTP}' name='apt' value='{VP8}'/></payload-type>{wide}"
+         <parameter xmlns='{RTP}' name='apt' value='{VIDEO}'/></payload-type>{wide}"
     )
 }
 
