@@ -5,17 +5,17 @@
 //! `SIM_SEEDS=1000 cargo test --release --test layers` looks for more; `SIM_SEED=17` plays one again,
 //! `SIM_SECONDS` makes each longer.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use rialto_engine::{
-    BandwidthConfig,
+    BandwidthConfig, Control,
     sim::{
         Weather, World, WorldConfig,
         codec::{Mode, Network, Problem, Rule},
     },
 };
-use rialto_media::{Codec, SourceId};
+use rialto_media::{Codec, MediaParams, SourceId};
 
 const RECEIVERS: usize = 2;
 /// Until everybody has a first keyframe.
@@ -97,6 +97,10 @@ impl Call {
         for _ in 0..=RECEIVERS {
             world.join();
         }
+        // One reads one-byte header extensions only, as far as it said.
+        let (id, numbering) = (world.clients[RECEIVERS].id, world.clients[RECEIVERS].numbering);
+        let plain = MediaParams { extmap_allow_mixed: false, ..numbering.media() };
+        world.control(Control::SetMedia(id, Arc::new(plain)));
         let source = world.publish_layers(0, mode);
         if mode.codec == Codec::Av1 {
             world.coder(source).layer_drops = LAYER_DROPS;

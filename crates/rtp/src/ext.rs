@@ -127,6 +127,11 @@ impl<'a> ExtWriter<'a> {
         }
     }
 
+    /// Allows the two-byte form from here on, whatever was negotiated.
+    pub const fn allow_two_byte(&mut self) {
+        self.allow_two_byte = true;
+    }
+
     /// Appends an element and returns the offset of its value in the block. The offset stays good
     /// unless a later element changes the form.
     ///

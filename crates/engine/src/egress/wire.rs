@@ -190,6 +190,11 @@ fn write_extensions(
         if let (Some(id), Some(data)) =
             (tables.extension_id(e.kind), packet.get(start..start + usize::from(e.len)))
         {
+            if e.kind == Extension::DependencyDescriptor {
+                // Without the structure, which is longer than one-byte elements can be, nothing up to the
+                // next keyframe can be decoded; whoever negotiates descriptors reads both forms.
+                writer.allow_two_byte();
+            }
             let written = writer.push(id, data);
             if let (Extension::DependencyDescriptor, Ok(at), Some(number)) =
                 (e.kind, written, meta.frame_number)
