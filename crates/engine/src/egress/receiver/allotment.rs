@@ -25,6 +25,10 @@ pub struct Allotment {
     pub at: Instant,
     /// The estimate that control was told, bit/s.
     told: Option<u64>,
+    /// Control has been told since the last [`Allotment::begin_interval`].
+    told_lately: bool,
+    /// Control has yet to be told of something.
+    untold: bool,
     audio_bytes: u64,
     audio_since: Instant,
     audio_bps: u64,
@@ -39,6 +43,8 @@ impl Allotment {
             listed: false,
             at: now,
             told: None,
+            told_lately: false,
+            untold: false,
             audio_bytes: 0,
             audio_since: now,
             audio_bps: 0,
@@ -63,18 +69,28 @@ impl Allotment {
         self.audio_bps
     }
 
-    /// Whether control should be told of this estimate; it is, if so.
-    pub fn tells(&mut self, estimate: Option<u64>) -> bool {
+    /// Whether control is to be told now, because this estimate or something else is new to it. It is told
+    /// once in an interval: what comes later in that interval is told at the start of the next one, with
+    /// all that changed meanwhile.
+    pub fn tells(&mut self, estimate: Option<u64>, changed: bool) -> bool {
         let differs = match (self.told, estimate) {
             (Some(told), Some(now)) => {
                 told.abs_diff(now) > told.checked_div(TOLD_PART).unwrap_or(0)
             }
             (told, now) => told != now,
         };
-        if differs {
-            self.told = estimate;
+        self.untold |= differs || changed;
+        if !self.untold || self.told_lately {
+            return false;
         }
-        differs
+        (self.told_lately, self.untold, self.told) = (true, false, estimate);
+        true
+    }
+
+    /// Control may be told again. Returns whether there is something that it was not told.
+    pub fn begin_interval(&mut self) -> bool {
+        self.told_lately = false;
+        self.untold
     }
 }
 
@@ -98,8 +114,22 @@ mod tests {
     #[test]
     fn an_estimate_is_told_when_it_is_another() {
         let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
-        assert!(!a.tells(None) && a.tells(Some(1_000)));
-        assert!(!a.tells(Some(1_050)) && a.tells(Some(1_051)));
-        assert!(!a.tells(Some(1_000)) && a.tells(None));
+        let mut tells = |estimate| {
+            a.begin_interval();
+            a.tells(estimate, false)
+        };
+        assert!(!tells(None) && tells(Some(1_000)));
+        assert!(!tells(Some(1_050)) && tells(Some(1_051)));
+        assert!(!tells(Some(1_000)) && tells(None));
+    }
+
+    #[test]
+    fn control_is_told_once_in_an_interval_and_of_the_last_change_in_the_next() {
+        let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
+        assert!(a.tells(Some(1_000), false), "the first change is told at once");
+        assert!(!a.tells(Some(2_000), false) && !a.tells(Some(1_000), true));
+        assert!(a.begin_interval() && a.tells(Some(1_000), false));
+        assert!(!a.begin_interval() && !a.tells(Some(1_000), false), "there is nothing new");
+        assert!(a.tells(Some(1_000), true));
     }
 }
