@@ -45,7 +45,7 @@ pub enum MediaEvent {
     /// About once a second, the counters of one shard and of the endpoints it is home to.
     Snapshot(Box<ShardSnapshot>),
     /// What a receiver gets of the videos that it wants has changed: a layer, a reason, or the estimate
-    /// of its link by enough.
+    /// of its link by enough. About every 100 ms at most, the first time at once.
     Allocated(Box<Allocation>),
 }
 

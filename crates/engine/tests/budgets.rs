@@ -1,14 +1,14 @@
 //! What one peer can make the bridge send, to itself and to others: a test for each row of
 //! docs/budgets.md that crosses the engine. Each tries to pass the budget.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rialto_engine::{
-    Control, MediaEvent,
+    Allocation, Control, MediaEvent, VideoKind, Wish, Wishes,
     core::{Core, Event},
     sim::{World, WorldConfig},
 };
-use rialto_media::{Drop, MediaType, SourceId};
+use rialto_media::{Drop, EndpointId, Extension, MediaType, SourceId};
 use rialto_rtp::{
     ExtSeq, RtpHeader, Seq,
     rtcp::{Arrival, ReportBlock, RtcpWriter, ntp},
@@ -364,6 +364,73 @@ fn levels_are_told_ten_times_a_second_however_many_packets_come() {
     let level = |event: &&Event| matches!(event, Event::Media(MediaEvent::AudioLevel { .. }));
     let told = world.events.iter().filter(level).count();
     assert!((19..=21).contains(&told), "{told}");
+}
+
+/// How often control was told what a receiver gets, and the last that it was told.
+fn told_allocations(world: &World, receiver: EndpointId) -> (usize, Option<&Allocation>) {
+    let all = world.events.iter().filter_map(|event| match event {
+        Event::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(&**a),
+        _ => None,
+    });
+    (all.clone().count(), all.last())
+}
+
+#[test]
+fn control_is_told_of_an_allocation_ten_times_a_second_however_estimates_change() {
+    let (mut world, _) = a_call(1, 1, MediaType::Video);
+    let receiver = world.clients[1].id;
+    let mut media = world.clients[1].numbering.media();
+    media.remb = true;
+    media.extensions.retain(|(_, kind)| *kind != Extension::TransportCc);
+    media.payload_types.iter_mut().for_each(|pt| pt.transport_cc = false);
+    world.clients[1].gives_feedback = false;
+    world.control(Control::SetMedia(receiver, Arc::new(media)));
+    world.run(SECOND);
+    world.events.clear();
+    for n in 0..2_000u64 {
+        let bps = if n % 2 == 0 { 200_000 } else { 900_000 };
+        report(&mut world, 1, |w| {
+            w.receiver_report(1, &[]).unwrap();
+            w.remb(1, bps, &[]).unwrap();
+        });
+        world.run(SECOND / 1_000);
+    }
+    let (told, _) = told_allocations(&world, receiver);
+    assert!((10..=22).contains(&told), "{told}");
+    world.events.clear();
+    report(&mut world, 1, |w| {
+        w.receiver_report(1, &[]).unwrap();
+        w.remb(1, 50_000, &[]).unwrap();
+    });
+    world.run(SECOND / 5);
+    let (_, last) = told_allocations(&world, receiver);
+    assert!(last.unwrap().estimate_bps.unwrap() < 100_000, "the last one is told");
+}
+
+#[test]
+fn control_is_told_of_an_allocation_ten_times_a_second_however_wishes_change() {
+    let (mut world, video) = a_call(1, 1, MediaType::Video);
+    let receiver = world.clients[1].id;
+    let wish = |world: &mut World, max_height| {
+        let (kind, on_stage, selected, muted) = (VideoKind::Camera, false, false, false);
+        let wish = Wish { source: video, kind, max_height, on_stage, selected, muted };
+        let wishes = Wishes { sources: vec![wish], assumed_bandwidth_bps: None };
+        world.control(Control::SetAllocation { receiver, wishes: Arc::new(wishes) });
+        world.run(SECOND / 1_000);
+    };
+    world.events.clear();
+    for n in 0..2_000 {
+        wish(&mut world, (n % 2 == 0).then_some(0));
+    }
+    let (told, _) = told_allocations(&world, receiver);
+    assert!((10..=22).contains(&told), "{told}");
+    for max_height in [None, Some(0)] {
+        wish(&mut world, max_height);
+        world.run(SECOND / 5);
+        let (_, last) = told_allocations(&world, receiver);
+        let wanted = last.unwrap().sources[0].wanted;
+        assert_eq!(wanted.is_some(), max_height.is_none(), "the last one is told");
+    }
 }
 
 #[test]

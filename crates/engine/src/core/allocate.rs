@@ -69,14 +69,20 @@ impl Core {
         }
     }
 
-    /// Small changes that lasted count as well.
+    /// Small changes that lasted count as well, and what control has not been told leaves. To be called
+    /// periodically: control is told of a receiver once between two calls, however often what it gets
+    /// changes. Who makes it change is a peer: by its reports, its wishes, or the encodings that it sends.
     pub(super) fn settle_allocations(&mut self) {
         let now = self.now;
         self.for_each_endpoint(|core, slot| {
             let Some(e) = core.endpoints.get_mut(slot) else { return };
             let a = &mut e.receiver.allotment;
-            if now.saturating_duration_since(a.at) >= SETTLE_INTERVAL {
+            let untold = a.begin_interval();
+            let settles = now.saturating_duration_since(a.at) >= SETTLE_INTERVAL;
+            if settles {
                 a.hysteresis.settle();
+            }
+            if settles || untold {
                 core.want_allocation(slot);
             }
         });
@@ -161,7 +167,7 @@ impl Core {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let estimate = e.receiver.link.as_ref().map(|link| link.estimator.target_bps());
         let videos = self.allocator.decisions().len();
-        if !e.receiver.allotment.tells(estimate, videos) && !changed {
+        if !e.receiver.allotment.tells(estimate, videos, changed) {
             return;
         }
         let told = |decision: &crate::egress::allocation::Decision| {

@@ -483,7 +483,8 @@ impl Play {
         self.all_want(&[CAROL]);
     }
 
-    /// The peer negotiates other things: no retransmissions, no VP8, FIR, transport-wide numbers.
+    /// The peer negotiates other things: no retransmissions, no VP8, FIR, estimates of its own, no
+    /// transport-wide numbers.
     fn negotiate(&mut self, choice: u8) {
         let person = &mut self.call.people[MALLORY];
         let mut media = person.numbering.media();
@@ -498,6 +499,10 @@ impl Play {
             pt.nack &= choice & 16 == 0;
         }
         media.remb = choice & 32 != 0;
+        if choice & 64 != 0 {
+            media.extensions.retain(|(_, kind)| *kind != Extension::TransportCc);
+            media.payload_types.iter_mut().for_each(|pt| pt.transport_cc = false);
+        }
         let id = person.id;
         self.call.control(Control::SetMedia(id, Arc::new(media)));
     }
@@ -558,6 +563,16 @@ impl Spent {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn estimates_that_leap_are_within_the_budget() {
+        // REMB instead of transport-wide numbers; then, each 4 ms, what is less or more by much.
+        let mut script = vec![0, 0xcd, 0x60];
+        for _ in 0..49 {
+            script.extend([0x06, 0x49, 0, 0x30, 0, 0, 1, 0x06, 0x69, 0, 0x30, 0, 0, 1]);
+        }
+        super::peer(&script);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]

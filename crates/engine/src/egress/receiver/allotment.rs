@@ -27,6 +27,10 @@ pub struct Allotment {
     told: Option<u64>,
     /// How many videos there were when it was last shared out.
     videos: usize,
+    /// Control has been told since the last [`Allotment::begin_interval`].
+    told_lately: bool,
+    /// Control has yet to be told of something.
+    untold: bool,
     audio_bytes: u64,
     audio_since: Instant,
     audio_bps: u64,
@@ -42,6 +46,8 @@ impl Allotment {
             at: now,
             told: None,
             videos: 0,
+            told_lately: false,
+            untold: false,
             audio_bytes: 0,
             audio_since: now,
             audio_bps: 0,
@@ -66,9 +72,11 @@ impl Allotment {
         self.audio_bps
     }
 
-    /// Whether control should be told of this estimate, or of so many videos; it is, if so. One video less
-    /// may be all that changes: nothing else is decided for those that stay.
-    pub fn tells(&mut self, estimate: Option<u64>, videos: usize) -> bool {
+    /// Whether control is to be told now, because this estimate, the number of videos or something else is
+    /// new to it. One video less may be all that changes: nothing else is decided for those that stay. It
+    /// is told once in an interval: what comes later in that interval is told at the start of the next one,
+    /// with all that changed meanwhile.
+    pub fn tells(&mut self, estimate: Option<u64>, videos: usize, changed: bool) -> bool {
         let others = std::mem::replace(&mut self.videos, videos) != videos;
         let differs = match (self.told, estimate) {
             (Some(told), Some(now)) => {
@@ -76,10 +84,18 @@ impl Allotment {
             }
             (told, now) => told != now,
         };
-        if differs {
-            self.told = estimate;
+        self.untold |= differs || others || changed;
+        if !self.untold || self.told_lately {
+            return false;
         }
-        differs || others
+        (self.told_lately, self.untold, self.told) = (true, false, estimate);
+        true
+    }
+
+    /// Control may be told again. Returns whether there is something that it was not told.
+    pub fn begin_interval(&mut self) -> bool {
+        self.told_lately = false;
+        self.untold
     }
 }
 
@@ -103,15 +119,31 @@ mod tests {
     #[test]
     fn an_estimate_is_told_when_it_is_another() {
         let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
-        assert!(!a.tells(None, 0) && a.tells(Some(1_000), 0));
-        assert!(!a.tells(Some(1_050), 0) && a.tells(Some(1_051), 0));
-        assert!(!a.tells(Some(1_000), 0) && a.tells(None, 0));
+        let mut tells = |estimate| {
+            a.begin_interval();
+            a.tells(estimate, 0, false)
+        };
+        assert!(!tells(None) && tells(Some(1_000)));
+        assert!(!tells(Some(1_050)) && tells(Some(1_051)));
+        assert!(!tells(Some(1_000)) && tells(None));
+    }
+
+    #[test]
+    fn control_is_told_once_in_an_interval_and_of_the_last_change_in_the_next() {
+        let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
+        assert!(a.tells(Some(1_000), 0, false), "the first change is told at once");
+        assert!(!a.tells(Some(2_000), 0, false) && !a.tells(Some(1_000), 0, true));
+        assert!(a.begin_interval() && a.tells(Some(1_000), 0, false));
+        assert!(!a.begin_interval() && !a.tells(Some(1_000), 0, false), "there is nothing new");
+        assert!(a.tells(Some(1_000), 0, true));
     }
 
     #[test]
     fn a_video_more_or_less_is_told() {
         let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
-        assert!(a.tells(None, 2) && !a.tells(None, 2));
-        assert!(a.tells(None, 1) && !a.tells(None, 1));
+        for (videos, told) in [(2, true), (2, false), (1, true), (1, false)] {
+            a.begin_interval();
+            assert_eq!(a.tells(None, videos, false), told, "{videos}");
+        }
     }
 }

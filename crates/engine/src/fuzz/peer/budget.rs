@@ -41,11 +41,24 @@ impl Spent {
             }
         }
         self.judge_peer(call, peer, ms);
-        // Loudness ten times a second, a snapshot each second.
+        self.judge_events(call, ms);
+    }
+
+    /// What conferences were told.
+    fn judge_events(&self, call: &Call, ms: u64) {
+        let events = call.events;
+        // A snapshot of each shard a second.
+        let most = call.cores.len() as u64 * (ms / 1_000 + 2);
+        assert!(events.snapshots <= most, "{events:?}, {most} snapshots");
+        // Loudness ten times a second, of the one who behaves and of each source of the peer, which is
+        // another one each time that it comes back.
         let lives = 1 + self.signals;
-        let told =
-            call.cores.len() as u64 * (ms / 1_000 + 2) + (1 + SOURCES * lives) * (ms / 100 + 2);
-        assert!(call.events <= told, "{} events of {told}", call.events);
+        let most = (1 + SOURCES * lives) * (ms / 100 + 2);
+        assert!(events.levels <= most, "{events:?}, {most} levels");
+        // What a receiver gets ten times a second, and once more for each time that it comes.
+        let receivers = call.people.len() as u64;
+        let most = receivers * (ms / 100 + 2) + self.signals;
+        assert!(events.allocations <= most, "{events:?}, {most} allocations");
     }
 
     /// What somebody else got because of the peer.
@@ -77,10 +90,14 @@ impl Spent {
         assert_eq!(others.sum::<u64>(), 0);
         assert_eq!(OWN.iter().map(|ssrc| person.traffic(*ssrc).packets).sum::<u64>(), 0);
         let all = audio.packets + video.packets + rtx.packets;
-        assert!(all <= call.honest + again, "{all} of {} and {again} again", call.honest);
+        // Only the peer tells what arrives, so that only its link is probed. The bytes of probes share the
+        // bound of retransmissions below.
+        let probes = sum(call, |t| t.probes_sent);
+        let most = call.honest + again + probes;
+        assert!(all <= most, "{all} of {}, {again} again and {probes} probes", call.honest);
 
         let quiet = (RTT.as_millis() as u64) * 9 / 10 - 1;
-        let first = video.packets + rtx.packets - again;
+        let first = video.packets + rtx.packets - again - probes;
         // Twice each where the peer tells of losses.
         let most = first * 8.min(2 * (ms / quiet + 1));
         assert!(again <= most, "{again} of {most} again");

@@ -16,7 +16,7 @@ use rialto_srtp::Profile;
 
 use super::person::{Person, RTT, keying};
 use crate::{
-    Control, EndpointSpec,
+    Control, EndpointSpec, MediaEvent,
     core::{Core, CoreConfig, Event, Outbox, PeerBatch, ShardCommand},
     dest::Dest,
     director::{CommandSink, Director},
@@ -64,6 +64,14 @@ impl Outbox for Leaving {
     }
 }
 
+/// What conferences were told, of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Events {
+    pub(super) levels: u64,
+    pub(super) snapshots: u64,
+    pub(super) allocations: u64,
+}
+
 struct Lanes<'a>(&'a mut Vec<(usize, ShardCommand)>);
 
 impl CommandSink for Lanes<'_> {
@@ -78,7 +86,7 @@ pub(super) struct Call {
     pub(super) cores: Vec<Core>,
     pub(super) people: Vec<Person>,
     /// Events for conferences.
-    pub(super) events: u64,
+    pub(super) events: Events,
     /// Events for transports.
     pub(super) transport_events: u64,
     /// Packets of media that those who behave have sent.
@@ -124,7 +132,7 @@ impl Call {
             now,
             cores: (0..shards).map(core).collect(),
             people: Vec::new(),
-            events: 0,
+            events: Events::default(),
             transport_events: 0,
             honest: 0,
             overheard: [Vec::new(), Vec::new()],
@@ -263,7 +271,9 @@ impl Call {
             for core in &mut self.cores {
                 for event in core.events() {
                     match event {
-                        Event::Media(_) => self.events += 1,
+                        Event::Media(MediaEvent::AudioLevel { .. }) => self.events.levels += 1,
+                        Event::Media(MediaEvent::Snapshot(_)) => self.events.snapshots += 1,
+                        Event::Media(MediaEvent::Allocated(_)) => self.events.allocations += 1,
                         Event::Transport(_) => self.transport_events += 1,
                     }
                 }
