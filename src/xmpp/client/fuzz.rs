@@ -72,6 +72,8 @@ pub(crate) fn sasl(data: &[u8]) {
     assert!(!proven || mechanism == Mechanism::Plain, "nobody here knows the password");
 }
 
+/// Steps of a script.
+const MAX_STEPS: usize = 64;
 /// Most that one step makes a session do.
 const MAX_OUT: usize = 16;
 /// A session waits for no longer than a quiet server is asked after.
@@ -86,7 +88,8 @@ pub(crate) fn server(data: &[u8]) {
     let acks = script.any() & 1 == 0;
     let mut session = session(now, acks);
     let mut asked = Vec::new();
-    while let Some(step) = script.byte() {
+    for _ in 0..MAX_STEPS {
+        let Some(step) = script.byte() else { break };
         let alive = match step % 8 {
             0 => {
                 now += Duration::from_millis(u64::from(script.any()) * 100);
