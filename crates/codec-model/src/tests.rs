@@ -48,7 +48,9 @@ fn film(mode: Mode, pictures: u32, encoding: u8) -> (Encoder, Vec<Wire>) {
 
 fn play(film: &[Wire]) -> Decoder {
     let mut decoder = Decoder::default();
-    film.iter().for_each(|wire| take(&mut decoder, wire));
+    for wire in film {
+        take(&mut decoder, wire);
+    }
     decoder
 }
 

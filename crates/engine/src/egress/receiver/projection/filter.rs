@@ -201,7 +201,10 @@ impl Filter {
     /// Decides a frame that is newer than all before.
     fn decide(&mut self, meta: &PacketMeta) -> bool {
         let layers = &meta.layers;
-        self.top = meta.top;
+        // A packet that came before the one that tells the structure does not know how many layers there are.
+        if meta.keyframe || meta.top < Layers::ALL.spatial {
+            self.top = meta.top;
+        }
         let begins = self.picture != Some(meta.timestamp);
         self.picture = Some(meta.timestamp);
         self.broken &= !begins;
@@ -263,7 +266,7 @@ impl Filter {
         if let Some(frame) = self.frames.iter().find(|frame| frame.is_of(meta)) {
             return frame.forwarded();
         }
-        let (current, present) = (self.current.below(meta.top), meta.layers.present);
+        let (current, present) = (self.current.below(self.top.min(meta.top)), meta.layers.present);
         let taken = !self.is_from_before(meta)
             && current.is_in(present)
             && meta.layers.is_decodable(self.intact);
