@@ -321,3 +321,16 @@ fn a_temporal_layer_whose_switching_point_nobody_tells_comes_with_a_keyframe() {
     assert!(p.accept(0, &key(174, 72, 0)).is_some());
     assert!(!p.waits() && p.accept(0, &silent(71)).is_some());
 }
+
+#[test]
+fn who_came_before_the_structure_does_not_know_how_many_layers_there_are() {
+    let mut p = Projection::new(90_000, FIRST);
+    p.set_target(Some(LayerId { encoding: 0, spatial: 3, temporal: 3 }), 0);
+    assert!(p.accept(0, &key(100, 0, 0)).is_some());
+    // The highest layer, on which nothing depends, came before that.
+    let highest = key(102, 0, 2);
+    let present = Targets::of_spatial(2, 0);
+    let layers = FrameLayers { present, needs: Targets::ALL, ..highest.layers };
+    let out = p.accept(0, &PacketMeta { top: 3, layers, ..highest });
+    assert!(out.is_some_and(|out| !out.filler));
+}
