@@ -413,7 +413,7 @@ impl Inner {
         let mut effects = Effects::default();
         conference.expire(&mut effects);
         self.totals.conference_ended(now().saturating_duration_since(conference.created()));
-        self.totals.speaker_changes_of_the_gone(conference.tally().speaker_changes);
+        self.totals.of_the_gone(&conference.tally());
         self.apply(handle, effects);
         // The queue ends when what waits in it is answered.
         lock(&handle.queue).take();

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{Inner, Measure, ShutdownState, lock};
 use crate::{
     channel::ChannelCounters,
-    conference::{Conference, Tally},
+    conference::{Ahead, Conference, Tally},
 };
 
 /// One consistent reading. Fields are named as in `/colibri/stats`, with its units, but for rates of bits.
@@ -77,6 +77,8 @@ pub struct BridgeStats {
     pub dtls_failed_endpoints: u64,
     /// Changes of the dominant speaker in all.
     pub total_dominant_speaker_changes: u64,
+    /// Keyframes of new speakers that were asked for ahead, in all.
+    pub keyframes_ahead: Ahead,
     /// Endpoints that went silent, in all.
     pub endpoints_disconnected: u64,
     /// Endpoints that came back, in all.
@@ -175,6 +177,8 @@ pub(super) struct Totals {
     visitors: AtomicU64,
     /// Of conferences that have expired; the others know theirs.
     speaker_changes: AtomicU64,
+    keyframes_ahead: AtomicU64,
+    keyframes_suppressed: AtomicU64,
     disconnected: AtomicU64,
     reconnected: AtomicU64,
     requests_refused: AtomicU64,
@@ -196,8 +200,11 @@ impl Totals {
         add(&self.conference_seconds, lasted.as_secs_f64().round() as u64);
     }
 
-    pub(super) fn speaker_changes_of_the_gone(&self, changes: u64) {
-        add(&self.speaker_changes, changes);
+    /// What a conference that is gone counted.
+    pub(super) fn of_the_gone(&self, tally: &Tally) {
+        add(&self.speaker_changes, tally.speaker_changes);
+        add(&self.keyframes_ahead, tally.ahead.asked);
+        add(&self.keyframes_suppressed, tally.ahead.suppressed);
     }
 
     pub(super) fn endpoint_created(&self, visitor: bool) {
@@ -239,6 +246,10 @@ impl Inner {
             total_participants: count(&self.totals.endpoints),
             total_visitors: count(&self.totals.visitors),
             total_dominant_speaker_changes: count(&self.totals.speaker_changes),
+            keyframes_ahead: Ahead {
+                asked: count(&self.totals.keyframes_ahead),
+                suppressed: count(&self.totals.keyframes_suppressed),
+            },
             endpoints_disconnected: count(&self.totals.disconnected),
             endpoints_reconnected: count(&self.totals.reconnected),
             requests_refused: count(&self.totals.requests_refused),
@@ -325,6 +336,7 @@ impl BridgeStats {
         self.endpoints_sending_video += tally.video_senders;
         self.largest_conference = self.largest_conference.max(tally.endpoints);
         self.total_dominant_speaker_changes += tally.speaker_changes;
+        self.keyframes_ahead.add(tally.ahead);
         if inactive {
             self.inactive_conferences += 1;
             self.p2p_conferences += usize::from(tally.endpoints == 2);

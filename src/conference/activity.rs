@@ -215,10 +215,13 @@ impl Conference {
             self.allocate_limited(effects);
         }
         let before = self.told_dominant.replace(change.dominant);
-        for other in before.into_iter().filter(|before| *before != change.dominant) {
+        for other in before.iter().copied().filter(|before| *before != change.dominant) {
             effects.control(Control::SetDominant(other, false));
         }
         effects.control(Control::SetDominant(change.dominant, true));
+        if before != Some(change.dominant) {
+            self.ask_ahead(change.dominant, effects);
+        }
         self.tell_all(&message, effects);
         effects.event(ConferenceEvent::DominantSpeaker { endpoint, previous });
     }

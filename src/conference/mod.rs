@@ -2,6 +2,7 @@
 //! decisions; what is to be done comes out as [`Effects`]. No I/O, no clock.
 
 mod activity;
+mod ahead;
 mod allocate;
 mod allocated;
 mod channel;
@@ -22,6 +23,7 @@ mod view;
 mod voices;
 mod wishes;
 
+pub use ahead::Ahead;
 pub use effects::{ConferenceEvent, Effects, Ids, SequentialIds};
 pub use endpoint::{Endpoint, EndpointSource, TransportState};
 pub use modify::{Answered, CreateTransport, EndpointAnswer, TransportStep};

@@ -110,6 +110,8 @@ pub struct Conference {
     pub(super) demand_changed: bool,
     /// Who speaks, as the engine was told.
     pub(super) told_dominant: Option<EndpointId>,
+    /// Keyframes that were asked for ahead.
+    pub(super) ahead: super::ahead::Ahead,
     /// Media exports that the focus asked for.
     pub(super) exports: Exports,
 }
@@ -133,6 +135,7 @@ impl Conference {
             latest: now,
             demand_changed: false,
             told_dominant: None,
+            ahead: super::ahead::Ahead::default(),
             exports: Exports::default(),
             rules,
         }

@@ -40,6 +40,8 @@ pub struct Tally {
     pub video_streams: usize,
     /// How often the dominant speaker changed.
     pub speaker_changes: u64,
+    /// Keyframes asked for ahead.
+    pub ahead: super::ahead::Ahead,
     /// Videos that endpoints could get, by the reason why they get no more of them
     /// ([`Reason::ALL`]).
     pub reasons: [u64; Reason::ALL.len()],
@@ -64,6 +66,7 @@ impl Conference {
         let mut tally = Tally {
             endpoints: self.endpoints.len(),
             speaker_changes: self.speakers.changes(),
+            ahead: self.ahead,
             ..Tally::default()
         };
         let all_videos: usize = self.endpoints.values().map(super::Endpoint::videos).sum();

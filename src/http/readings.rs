@@ -86,8 +86,8 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "layering_changes_received", "Changes of the layers of received videos", |s| s.engine.layering_changes;
     counter "video_milliseconds_received", "Time of received video, ms, each stream on its own", |s| s.engine.video_ms;
     gauge "tcc_unmatched_feedback", "Statuses of transport-wide feedback on packets that were not sent with a number", |s| s.engine.feedback_unmatched;
-    counter "preemptive_keyframe_requests_sent", "Keyframes asked for before anybody did: none here", |_| NONE;
-    counter "preemptive_keyframe_requests_suppressed", "Keyframes that might have been: none here", |_| NONE;
+    counter "preemptive_keyframe_requests_sent", "Keyframes of new speakers asked for before anybody did", |s| s.keyframes_ahead.asked;
+    counter "preemptive_keyframe_requests_suppressed", "Keyframes of new speakers that nobody has a stage for", |s| s.keyframes_ahead.suppressed;
     counter "relay_bytes_received", "Bytes of RTP from relays: there are none", |_| NONE;
     counter "relay_bytes_sent", "Bytes of RTP to relays: there are none", |_| NONE;
     counter "relay_packets_received", "RTP packets from relays: there are none", |_| NONE;

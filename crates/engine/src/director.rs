@@ -117,6 +117,11 @@ impl Director {
                     out.send(home, ShardCommand::SetDominant(id, dominant));
                 }
             }
+            Control::AskAhead { speaker, after } => {
+                if let Some(home) = self.endpoints.get(&speaker).and_then(|e| e.home) {
+                    out.send(home, ShardCommand::AskAhead { speaker, after });
+                }
+            }
             Control::Tap(id, tap) => {
                 let Some(e) = self.endpoints.get_mut(&id) else { return };
                 e.tap.clone_from(&tap);

@@ -41,6 +41,14 @@ pub enum Control {
     },
     /// The endpoint is the dominant speaker of its conference, or is no more.
     SetDominant(EndpointId, bool),
+    /// A keyframe of the endpoint's first video is to be asked for so much later, though nobody has asked yet:
+    /// receivers will soon want a larger picture of it.
+    AskAhead {
+        /// The sender.
+        speaker: EndpointId,
+        /// How much later.
+        after: Duration,
+    },
     /// The endpoint's packets are copied to there from now on, decrypted; `None`: no more.
     Tap(EndpointId, Option<Tap>),
     /// The receiver gets this source from now on (idempotent; new terms replace the old ones). The

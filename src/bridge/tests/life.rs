@@ -253,6 +253,38 @@ async fn who_speaks_is_announced() {
     assert_eq!(rig.bridge.stats().total_dominant_speaker_changes, 2, "of the gone too");
 }
 
+/// JVB's `Conference` does the same.
+#[tokio::test(start_paused = true)]
+async fn a_keyframe_of_a_new_speaker_is_asked_for_ahead_where_somebody_has_a_stage() {
+    let (rig, _events) = two().await;
+    rig.join(M, "carol").await.unwrap();
+    let rtt = |(id, ms)| {
+        let rtt = Some(Duration::from_millis(ms));
+        EndpointSnapshot { rtt, ..measured(EndpointId(id)) }
+    };
+    report(&rig, 0, [(1, 20), (2, 60), (3, 140)].map(rtt).into()).await;
+    let speaks = async |speaker: EndpointId| {
+        for tenth in 0..20 {
+            let level = if tenth % 10 == 0 { 100 } else { 27 };
+            let event = MediaEvent::AudioLevel { endpoint: speaker, source: SourceId(1), level };
+            rig.media.send(event).await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
+        let told = rig.told().into_iter().filter_map(|control| match control {
+            Control::AskAhead { speaker, after } => Some((speaker, after.as_millis())),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(speaks(ALICE).await, [], "nobody has a stage");
+    let bob = rig.bridge.open_channel(M, "bob", ChannelKind::WebSocket).unwrap();
+    bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","onStageSources":["alice-v0"]}"#);
+    assert_eq!(speaks(BOB).await, [], "it is the speaker's own");
+    assert_eq!(speaks(ALICE).await, [(ALICE, 130)], "carol's round trip less alice's, and 10 ms");
+    let counted = rig.bridge.stats().keyframes_ahead;
+    assert_eq!((counted.asked, counted.suppressed), (1, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn decisions_and_numbers_come_from_snapshots() {
     let (rig, mut events) = two().await;

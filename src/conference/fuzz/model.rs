@@ -56,6 +56,7 @@ impl Model {
             Control::SetDominant(id, speaks) => {
                 assert!(!speaks || self.endpoints.contains_key(id), "{id:?} is not there");
             }
+            Control::AskAhead { speaker, .. } => assert!(self.endpoints.contains_key(speaker)),
             other => panic!("not for a conference to say: {other:?}"),
         }
     }

@@ -47,6 +47,13 @@ pub enum ShardCommand {
     /// To the home shard.
     SetDominant(EndpointId, bool),
     /// To the home shard.
+    AskAhead {
+        /// The sender.
+        speaker: EndpointId,
+        /// How much later.
+        after: Duration,
+    },
+    /// To the home shard.
     Tap(EndpointId, Option<Tap>),
     /// To the home shard.
     Select {

@@ -5,7 +5,10 @@
     reason = "counters of 64 bits, and lengths of one datagram; the low bits of an index are its sequence number"
 )]
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use rialto_media::Drop;
 use rialto_media::{MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
@@ -238,6 +241,20 @@ impl Core {
         }
     }
 
+    /// Asks senders for the keyframes that are to come ahead of anybody's request.
+    pub(super) fn ask_ahead(&mut self) {
+        let now = self.now;
+        while let Some(Reverse((at, slot))) = self.ahead.peek().copied()
+            && at <= now
+        {
+            self.ahead.pop();
+            let e = self.endpoints.get_mut(slot);
+            if e.is_some_and(|e| e.sender.want_keyframe_ahead(now)) {
+                self.set_urgent(slot);
+            }
+        }
+    }
+
     /// Asks for keyframes of several encodings.
     pub(super) fn want_keyframes(&mut self, source: SourceId, encodings: EncodingMask) {
         for encoding in (0..MAX_ENCODINGS as u8).filter(|e| encodings >> e & 1 == 1) {
@@ -453,6 +470,26 @@ mod tests {
             w.transport_cc(1, 2, 0, ExtSeq(30_000), &arrivals).unwrap();
         });
         assert_eq!(world.cores[0].totals.feedback_unmatched, before + 4);
+    }
+
+    #[test]
+    fn a_keyframe_of_who_begins_to_speak_is_asked_for_ahead() {
+        let mut world = a_call();
+        let speaker = world.clients[0].id;
+        let mut ask = |after_ms| {
+            let before = world.clients[0].heard.keyframe_requests;
+            let after = Duration::from_millis(after_ms);
+            world.control(crate::Control::AskAhead { speaker, after });
+            world.run(after);
+            let early = world.clients[0].heard.keyframe_requests - before;
+            world.run(Duration::from_millis(40));
+            (early, world.clients[0].heard.keyframe_requests - before)
+        };
+        assert_eq!(ask(500), (0, 1), "not before its time");
+        for _ in 0..3 {
+            assert_eq!(ask(500), (0, 0), "one came within two seconds");
+        }
+        assert_eq!(ask(500), (0, 1));
     }
 
     #[test]

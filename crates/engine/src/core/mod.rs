@@ -159,6 +159,8 @@ pub struct Core {
     peers: PeerBatches,
     events: Vec<Event>,
     next_tick: Instant,
+    /// Senders of whom a keyframe is to be asked for ahead, and when.
+    ahead: BinaryHeap<Reverse<(Instant, EndpointSlot)>>,
     /// Senders that something must be asked of soon, each once; some may be gone.
     urgent: Vec<EndpointSlot>,
     /// When they are looked at; `None`: there is none.
@@ -221,6 +223,7 @@ impl Core {
             next_tick: now,
             urgent: Vec::new(),
             urgent_at: None,
+            ahead: BinaryHeap::new(),
             descriptions: Descriptions::default(),
             next_levels: now,
             next_snapshot: now,
@@ -303,13 +306,20 @@ impl Core {
         let paced = self.paced.peek().map(|Reverse((at, _))| *at);
         let more = !self.ready.is_empty() || !self.to_allocate.is_empty();
         let ready = more.then_some(self.now);
-        feeds.chain(self.urgent_at).chain(paced).chain(ready).fold(self.next_tick, Instant::min)
+        let ahead = self.ahead.peek().map(|Reverse((at, _))| *at);
+        feeds
+            .chain(self.urgent_at)
+            .chain(ahead)
+            .chain(paced)
+            .chain(ready)
+            .fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due at `now`.
     pub fn on_timeout(&mut self, now: Instant, out: &mut impl Outbox) {
         self.now = now;
         self.flush_due(out);
+        self.ask_ahead();
         if now >= self.next_tick {
             self.tick(out);
             let idle = self.endpoints.is_empty();

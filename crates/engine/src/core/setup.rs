@@ -1,7 +1,7 @@
 //! Commands of control: endpoints, sources, routes and subscriptions of this shard.
 #![expect(clippy::arithmetic_side_effects, reason = "times of this process")]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{cmp::Reverse, net::SocketAddr, sync::Arc, time::Duration};
 
 use rialto_media::{
     Drop, EndpointId, HashKey, MediaParams, MediaType, ShardId, SourceId, SourceSpec, Terms,
@@ -58,6 +58,11 @@ impl Core {
             ShardCommand::SetDominant(id, dominant) => {
                 if let Some(e) = self.endpoint_mut(id) {
                     e.sender.dominant = dominant;
+                }
+            }
+            ShardCommand::AskAhead { speaker, after } => {
+                if let Some(slot) = self.endpoint_slots.get(&speaker) {
+                    self.ahead.push(Reverse((self.now + after, *slot)));
                 }
             }
             ShardCommand::Tap(id, tap) => {

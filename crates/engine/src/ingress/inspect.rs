@@ -104,13 +104,14 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
     }
     if let Some(frame) = &told.dependencies {
         meta.keyframes_known = true;
+        // What is encrypted may look like anything. Who has told no structure yet may never tell one.
+        meta.keyframe &= !frame.structured;
+        meta.keyframe |= frame.keyframe;
         if frame.layers.is_some() || codec == Some(VideoCodec::Av1) {
-            // What is encrypted may look like anything. AV1 comes with its structure, sooner or later.
-            meta.keyframe = false;
+            // AV1 comes with its structure, sooner or later.
             meta.end = frame.end;
             meta.layers = frame.layers.unwrap_or(FrameLayers::DELTA);
         }
-        meta.keyframe |= frame.keyframe;
         shown.heights = frame.heights.or(shown.heights);
     }
     meta.keyframe |= told.independent;
@@ -121,4 +122,34 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
 pub(super) fn top(heights: [u16; MAX_SPATIAL as usize]) -> u8 {
     let above = heights.iter().skip(1).take_while(|height| **height > 0).count();
     above as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use rialto_media::{Codec, MediaType};
+
+    use super::*;
+
+    /// Noise that looks like an IDR slice of H.264, while the structure that its descriptor refers to is lost.
+    #[test]
+    fn a_descriptor_tells_keyframes_of_what_is_encrypted() {
+        let dependencies = DependencyFrame {
+            start: true,
+            end: false,
+            frame_number: 7,
+            keyframe: false,
+            structured: true,
+            layers: None,
+            heights: None,
+            active: None,
+        };
+        let told = Told { dependencies: Some(dependencies), ..Told::default() };
+        let (media, codec) = (MediaType::Video, Codec::H264);
+        let pt = PtInfo { media, codec, clock_rate: 90_000, nack: true };
+        let mut meta = PacketMeta { payload_len: 4, ..PacketMeta::default() };
+        read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &told, &mut meta);
+        assert!(!meta.keyframe);
+        let _ = read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &Told::default(), &mut meta);
+        assert!(meta.keyframe, "without a descriptor it is one");
+    }
 }

@@ -146,6 +146,11 @@ impl EncodingRequests {
         wants
     }
 
+    /// Whether a keyframe came so lately.
+    pub fn came_within(&self, now: Instant, time: Duration) -> bool {
+        self.keyframe.is_some_and(|at| now.saturating_duration_since(at) < time)
+    }
+
     /// Whether a request waits to leave.
     pub fn is_wanted(&self) -> bool {
         self.wanted

@@ -37,6 +37,9 @@ use super::{
 };
 use crate::slots::{FeedSlot, SourceSlot, StreamSlot};
 
+/// A keyframe is asked for ahead only where none came for so long.
+const AHEAD_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Longest CNAME that is sent on, bytes. Browsers' have 16 (RFC 7022).
 pub const MAX_CNAME: usize = 64;
 
@@ -407,6 +410,22 @@ impl Sender {
         let muted = self.mute.1;
         let Some(stream) = self.stream_mut(id, encoding) else { return false };
         !muted && stream.can_be_asked(now) && stream.keyframes.want(now)
+    }
+
+    /// The first video's highest encoding may soon be wanted: its keyframe is asked for, unless one came
+    /// lately, so that who takes turns in speaking does not pay for a keyframe each time.
+    pub fn want_keyframe_ahead(&mut self, now: Instant) -> bool {
+        let videos = self.sources.values().filter(|s| s.spec.media == MediaType::Video);
+        let Some(first) = videos.min_by_key(|s| s.spec.id) else { return false };
+        let (id, active) = (first.spec.id, first.active);
+        let Some(highest) = active.checked_ilog2().and_then(|at| u8::try_from(at).ok()) else {
+            return false;
+        };
+        let came = |s: &mut Stream| s.keyframes.came_within(now, AHEAD_INTERVAL);
+        if self.stream_mut(id, highest).is_none_or(came) {
+            return false;
+        }
+        self.want_keyframe(now, id, highest)
     }
 
     /// Steps of the rate meters are over. Calls `changed` with the slot of each source that costs something

@@ -87,6 +87,8 @@ pub struct Stream {
     pub(super) dependencies: DependencyReader,
     /// Its highest spatial layer, as far as its descriptors tell.
     top: u8,
+    /// Index of the newest packet that told its layers.
+    structured_at: Option<u64>,
     /// Timestamp of the last packet that nobody wanted.
     passed: Option<u32>,
     /// Clock of the last packet's payload type.
@@ -117,6 +119,7 @@ impl Stream {
             layers: None,
             dependencies: DependencyReader::default(),
             top: MAX_SPATIAL - 1,
+            structured_at: None,
             passed: None,
             clock_rate: 90_000,
             numbers: ForwardNumbers::default(),
@@ -210,7 +213,10 @@ impl Stream {
         if !meta.keyframes_known {
             return (None, false);
         }
-        if let Some(resolution) = shown.resolution {
+        // What comes late was true before.
+        let newest = self.structured_at.is_none_or(|at| meta.index >= at);
+        let heights = shown.heights.filter(|_| newest);
+        if let Some(resolution) = shown.resolution.filter(|_| newest) {
             self.height = Some(resolution.height);
         }
         if meta.keyframe {
@@ -218,17 +224,19 @@ impl Stream {
             self.keyframes.on_keyframe(now);
         }
         meta.keyframes_hidden = !self.keyframe_seen;
-        if let Some(heights) = shown.heights {
+        if let Some(heights) = heights {
             self.top = inspect::top(heights);
+            self.structured_at = Some(meta.index);
         }
-        meta.top = self.top;
+        let own = shown.heights.filter(|_| !newest).map(inspect::top);
+        meta.top = own.unwrap_or(self.top);
         let FrameLayers { spatial, temporal, .. } = meta.layers;
         let layered = spatial > 0 || temporal > 0 || shown.heights.is_some();
         if !layered && self.layers.is_none() {
             return (shown.resolution, false);
         }
         let layers = self.layers.get_or_insert_default();
-        let mut changed = shown.heights.is_some_and(|heights| layers.on_heights(heights));
+        let mut changed = heights.is_some_and(|heights| layers.on_heights(heights));
         changed |= layers.on_packet(len, meta);
         (shown.resolution, changed)
     }
@@ -361,4 +369,30 @@ pub(super) fn unwrap_rtx<'t>(
     meta.payload_len = meta.payload_len.saturating_sub(rtp::rtx::OSN_LEN as u16);
     meta.payload_type = apt;
     tables.payload_type(apt).ok_or(Drop::UnknownPayloadType)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The structure of an older keyframe, sent again, comes after that of a newer one.
+    #[test]
+    fn an_older_structure_that_comes_late_is_not_the_newest() {
+        let mut stream = Stream::new(1, None, SourceSlot::default(), 0);
+        let mut see = |index: u64, keyframe: bool, heights: Option<[u16; 4]>| {
+            let mut meta = PacketMeta {
+                index,
+                keyframe,
+                keyframes_known: true,
+                timestamp: index as u32 * 3_000,
+                payload_len: 100,
+                ..PacketMeta::default()
+            };
+            stream.see(Instant::now(), &Shown { resolution: None, heights }, 100, &mut meta);
+            meta.top
+        };
+        assert_eq!(see(20, true, Some([180, 360, 720, 0])), 2);
+        assert_eq!(see(10, true, Some([180, 0, 0, 0])), 0);
+        assert_eq!(see(21, false, None), 2);
+    }
 }

@@ -80,6 +80,8 @@ pub struct DependencyFrame {
     pub frame_number: u16,
     /// The packet is the first of a keyframe.
     pub keyframe: bool,
+    /// Some structure of the stream has arrived by now.
+    pub structured: bool,
     /// The frame's layers. `None`: the structure that it refers to did not arrive.
     pub layers: Option<FrameLayers>,
     /// The shorter side of each spatial layer's pictures, when the packet has a structure that tells it; 0:
@@ -89,6 +91,9 @@ pub struct DependencyFrame {
     /// does not have is the same as the next lower one that it has.
     pub active: Option<Targets>,
 }
+
+/// A frame that is behind by as many is not late: 17 s at 30 frames a second.
+const LATEST: u16 = 512;
 
 /// Reads the descriptors of one stream. It holds the newest structure and the one before, for packets that
 /// arrive late.
@@ -116,6 +121,7 @@ impl DependencyReader {
             end: head.end,
             frame_number: head.frame_number,
             keyframe: head.start && head.has_structure,
+            structured: self.current.is_some() || head.has_structure,
             layers: None,
             heights: None,
             active: None,
@@ -165,7 +171,7 @@ impl DependencyReader {
             self.current = Some(Box::new(Known { since, structure }));
             return;
         };
-        let newer = current.holds_for(since);
+        let newer = current.holds_for(since) || current.is_of_another_time(since);
         if newer && current.structure == structure {
             return;
         }
@@ -183,6 +189,11 @@ impl DependencyReader {
 }
 
 impl Known {
+    /// Whether a frame is so far behind that it is not late: the sender began anew, with lower numbers.
+    fn is_of_another_time(&self, frame_number: u16) -> bool {
+        (LATEST..=0x8000).contains(&self.since.wrapping_sub(frame_number))
+    }
+
     /// Whether a frame is not from before the structure.
     #[inline]
     fn holds_for(&mut self, frame_number: u16) -> bool {

@@ -90,14 +90,15 @@ impl Spent {
         assert_eq!(others.sum::<u64>(), 0);
         assert_eq!(OWN.iter().map(|ssrc| person.traffic(*ssrc).packets).sum::<u64>(), 0);
         let all = audio.packets + video.packets + rtx.packets;
-        // Only the peer tells what arrives, so that only its link is probed. The bytes of probes share the
-        // bound of retransmissions below.
+        // Only the peer tells what arrives, so that the others are probed when they begin and no more. The
+        // bytes of probes share the bound of retransmissions below.
         let probes = sum(call, |t| t.probes_sent);
         let most = call.honest + again + probes;
         assert!(all <= most, "{all} of {}, {again} again and {probes} probes", call.honest);
 
         let quiet = (RTT.as_millis() as u64) * 9 / 10 - 1;
-        let first = video.packets + rtx.packets - again - probes;
+        // Plain retransmissions have the same SSRC, and RTX and probes have one of their own.
+        let first = if rtx.packets == 0 { video.packets - again } else { video.packets };
         // Twice each where the peer tells of losses.
         let most = first * 8.min(2 * (ms / quiet + 1));
         assert!(again <= most, "{again} of {most} again");

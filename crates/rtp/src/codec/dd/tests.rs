@@ -450,3 +450,17 @@ proptest! {
         model::run(&frames, (spatial, temporal), random, within);
     }
 }
+
+#[test]
+fn a_sender_may_come_back_with_lower_frame_numbers() {
+    let mut reader = DependencyReader::default();
+    let (old, new) = (two_spatial(), two_temporal());
+    reader.read(&old.frame(10_000, &old.templates[1], true, None)).unwrap();
+    for n in 0..30_000usize {
+        let key = n % 3_000 == 0;
+        let template = &new.templates[if key { 0 } else { 1 + n % 2 }];
+        let frame = reader.read(&new.frame(n, template, key, None)).unwrap();
+        let layers = frame.layers.map(|layers| (layers.spatial, layers.temporal));
+        assert_eq!(layers, Some((0, template.temporal)), "{n}");
+    }
+}

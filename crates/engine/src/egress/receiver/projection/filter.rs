@@ -37,6 +37,8 @@ impl Layers {
 const FRAMES: usize = 32;
 /// Pictures in which a switching point to a higher temporal layer should have come.
 const PATIENCE: u8 = 60;
+/// So long after a change, in ticks of 90 kHz, nothing from before it comes: 30 s.
+const SINCE: u32 = 30 * 90_000;
 /// Pictures of which it is remembered whether they were forwarded.
 const PICTURES: u16 = 64;
 
@@ -212,6 +214,10 @@ impl Filter {
         let there = Targets::up_to(self.top);
         self.intact &= there;
         let opens = layers.opens(self.intact) & there;
+        if begins && self.is_long_since(meta) {
+            // Nothing comes as late as this, and after 6.6 h the difference would say the opposite.
+            self.since = None;
+        }
         if begins && (self.current != self.target || meta.keyframe) {
             let before = self.current;
             self.change(self.intact | opens, meta.keyframe);
@@ -278,6 +284,12 @@ impl Filter {
             self.intact |= meta.layers.opens(self.intact) & own;
         }
         taken
+    }
+
+    fn is_long_since(&self, meta: &PacketMeta) -> bool {
+        self.since.is_some_and(|since| {
+            (SINCE..=u32::MAX / 2).contains(&meta.timestamp.wrapping_sub(since))
+        })
     }
 
     /// Whether a packet is of the time before the last change of layers.

@@ -334,3 +334,25 @@ fn who_came_before_the_structure_does_not_know_how_many_layers_there_are() {
     let out = p.accept(0, &PacketMeta { top: 3, layers, ..highest });
     assert!(out.is_some_and(|out| !out.filler));
 }
+
+/// Timestamps that are compared with one of hours ago wrap after 6.6 h.
+#[test]
+fn hours_after_a_change_a_late_frame_is_still_forwarded() {
+    let mut p = receiver_of(2, 3);
+    p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 3 }), 1);
+    let at = |index: u64, picture: u32| layered(index, picture, (0, 0), true);
+    assert!(p.accept(0, &at(103, 1)).is_some());
+    let mut index = 103;
+    // Pictures of 3,000 ticks in 1, 7 and 13 hours.
+    for upto in [108_000, 756_000, 1_404_000] {
+        let mut picture = (index - 102) as u32;
+        while picture < upto {
+            (index, picture) = (index + 1, picture + 1);
+            assert!(p.accept(0, &at(index, picture)).is_some());
+        }
+        assert!(p.accept(0, &at(index + 2, picture + 2)).is_some());
+        let late = p.accept(0, &at(index + 1, picture + 1)).unwrap();
+        assert!(!late.filler, "after {upto} pictures");
+        index += 2;
+    }
+}
