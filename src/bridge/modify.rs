@@ -146,8 +146,20 @@ impl Inner {
         }
     }
 
-    /// Answers one request, and expires the conference if that was asked or nobody is left.
+    /// Answers one request, and expires the conference if that was asked, nobody is left, or it was to be
+    /// created by this request: a focus that is refused may ask for the same meeting again.
     fn answer(&self, handle: &Arc<Handle>, request: &ConferenceModify) -> Answer {
+        let answer = self.try_answer(handle, request);
+        if answer.is_err() && request.create {
+            let is_empty = |c: &Conference| c.endpoints().len() == 0;
+            if lock(&handle.state).as_ref().is_some_and(is_empty) {
+                self.expire(handle, "its creation was refused");
+            }
+        }
+        answer
+    }
+
+    fn try_answer(&self, handle: &Arc<Handle>, request: &ConferenceModify) -> Answer {
         let mut state = lock(&handle.state);
         let Some(conference) = state.as_mut() else {
             return Err(ColibriError::conference_not_found(&handle.meeting_id));

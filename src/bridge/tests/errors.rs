@@ -271,3 +271,17 @@ async fn a_full_queue_refuses() {
     is(&error, Condition::ResourceConstraint, None, "Too many requests");
     assert_eq!(rig.bridge.stats().requests_refused, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_meeting_whose_creation_was_refused_may_be_created() {
+    let rig = rig(BridgeConfig::default());
+    let mut refused = creation("m", "alice");
+    refused["relays"] = json!([{ "id": "r" }]);
+    for _ in 0..2 {
+        let error = rig.ask(&refused).await.unwrap_err();
+        assert!(!error.to_string().contains("already exists"), "{error}");
+        assert_eq!(rig.bridge.stats().conferences, 0);
+    }
+    rig.create("m", "alice").await.unwrap();
+    assert_eq!(rig.bridge.stats().conferences, 1);
+}
