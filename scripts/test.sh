@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 # Once through: what makes the next build faster only fills the disk.
 if [ -n "${CI:-}" ]; then
     export CARGO_INCREMENTAL=0
+    # A panic says its line all the same; without tables for backtraces all is compiled and linked sooner.
+    export CARGO_PROFILE_DEV_DEBUG=none
 fi
 # Chromium and Prosody are installed below: without them, tests fail rather than be skipped.
 export CI=true
