@@ -7,8 +7,8 @@
 #[expect(dead_code, reason = "the bench of the core measures packets, this one does not")]
 #[path = "../core/call.rs"]
 mod call;
-#[path = "../core/outbox.rs"]
-mod outbox;
+#[path = "../rig.rs"]
+mod rig;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +17,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rialto_engine::{core::ShardCommand, egress::SourceInfo};
 use rialto_media::{EndpointId, MediaParams, SourceId};
 use rialto_sys::thread_cpu_time;
+use rig::Sink as _;
 
 const SENDERS: u32 = 10;
 
@@ -94,7 +95,7 @@ impl Rig {
             self.call.subscribe(newcomer, source);
         }
         let joined = thread_cpu_time();
-        let (remote, endpoint) = (call::remote(newcomer), EndpointId(newcomer));
+        let (remote, endpoint) = (rig::remote(newcomer), EndpointId(newcomer));
         self.call.command(ShardCommand::Unbind { remote, endpoint });
         self.call.command(ShardCommand::RemoveEndpoint(endpoint));
         let left = thread_cpu_time();

@@ -8,24 +8,15 @@ use std::{
 };
 
 use rialto_engine::{
-    EndpointSpec,
-    core::{Core, CoreConfig, ShardCommand},
+    BandwidthConfig,
+    core::{Core, ShardCommand},
     egress::SourceInfo,
 };
-use rialto_media::{
-    Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, ShardId,
-    SourceId, SourceSpec, Terms,
-};
-use rialto_rtp::{
-    ExtSeq,
-    rtcp::{Arrival, RtcpWriter},
-};
-use rialto_srtp::{Keying, Profile, TxContext};
-use rialto_sys::thread_cpu_time;
+use rialto_media::{Codec, EndpointId, Extension, MediaParams, MediaType, Mid, Terms};
+use rialto_rtp::{ExtSeq, rtcp::Arrival};
+use rialto_srtp::TxContext;
 
-use crate::outbox::Drained;
-
-pub(crate) const PROFILE: Profile = Profile::AeadAes128Gcm;
+use crate::rig::{self, Drained, PROFILE};
 
 /// Packets of a frame: 1.5 Mbit/s at 30 frames per second.
 pub(crate) const FRAME: usize = 6;
@@ -54,7 +45,6 @@ const IN_LEN: usize = IN_HEADER + PAYLOAD + PROFILE.rtp_overhead();
 const PT: u8 = 100;
 /// The SSRC of the first participant's video.
 const SSRC: u32 = 0x5eed_0000;
-const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 10_000);
 
 /// A participant that sends.
 struct Sender {
@@ -101,22 +91,9 @@ impl Call {
 
     fn new(endpoints: u32, senders: u32, receivers: impl Fn(u32) -> Vec<u32> + Copy) -> Self {
         let now = Instant::now();
-        let config = CoreConfig {
-            shard: ShardId(0),
-            shards: 1,
-            sockets: vec![LOCAL.into()],
-            video_hold: Duration::from_micros(250),
-            bandwidth: rialto_engine::BandwidthConfig {
-                initial_bps: LINK_BPS,
-                ..rialto_engine::BandwidthConfig::default()
-            },
-            allocation: rialto_engine::AllocationConfig::default(),
-            keyframes: rialto_engine::ingress::keyframe::KeyframeLimits::default(),
-            audio: rialto_engine::AudioConfig::default(),
-            seed: 1,
-        };
+        let bandwidth = BandwidthConfig { initial_bps: LINK_BPS, ..BandwidthConfig::default() };
         let mut call = Self {
-            core: Core::new(config, now),
+            core: rig::core(bandwidth, now),
             out: Drained::new(),
             senders: Vec::new(),
             receivers: Vec::new(),
@@ -153,35 +130,21 @@ impl Call {
     }
 
     pub(crate) fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
-        let (endpoint, remote, local) = (EndpointId(id), remote(id), LOCAL.into());
-        let label = Arc::from(format!("bench/{id}"));
-        let spec = EndpointSpec {
-            label,
-            conference: 0,
-            audio_ssrc: 0xa000_0000 + id,
-            video_ssrc: 0xb000_0000 + id,
-        };
-        self.command(ShardCommand::AddEndpoint(endpoint, spec));
-        self.command(ShardCommand::SetMedia(endpoint, media.clone()));
-        self.command(ShardCommand::Bind { remote, endpoint, home: ShardId(0) });
-        self.command(ShardCommand::Select { endpoint, remote, local });
-        self.command(ShardCommand::SetKeys(endpoint, keying(id)));
+        for command in rig::endpoint(id, media) {
+            self.command(command);
+        }
     }
 
     pub(crate) fn add_source(&mut self, id: u32, receivers: &[u32], media: &Arc<MediaParams>) {
         let source = source(id, media);
         let ssrc = SSRC + id;
         self.command(ShardCommand::SetSources(EndpointId(id), vec![source.spec.clone()]));
-        self.command(ShardCommand::AddRoute {
-            source: SourceId(id),
-            shard: ShardId(0),
-            included: false,
-        });
+        self.command(rig::route(&source));
         for receiver in receivers {
             self.subscribe(*receiver, &source);
         }
-        let seal = TxContext::new(PROFILE, &keying(id).receive).expect("a good key");
-        self.senders.push(Sender { remote: remote(id), ssrc, seal, index: 1 });
+        let (remote, seal) = (rig::remote(id), rig::seal(id));
+        self.senders.push(Sender { remote, ssrc, seal, index: 1 });
     }
 
     pub(crate) fn subscribe(&mut self, receiver: u32, source: &Arc<SourceInfo>) {
@@ -212,10 +175,9 @@ impl Call {
             self.now += FRAME_INTERVAL / self.senders.len() as u32;
             let Some(sender) = self.senders.get_mut(at) else { break };
             sender.write_frame(&mut self.frame, keyframe);
-            let remote = sender.remote;
-            let start = thread_cpu_time();
-            self.shard_loop(remote);
-            time += thread_cpu_time().saturating_sub(start);
+            let packets = self.frame.chunks_exact_mut(IN_LEN);
+            time +=
+                rig::shard_loop(&mut self.core, &mut self.out, self.now, sender.remote, packets);
             let arrival = (self.now + PATH).saturating_duration_since(self.start);
             for receiver in self.receivers.iter_mut().filter(|r| r.id as usize != at) {
                 receiver.on_frame(arrival);
@@ -233,63 +195,29 @@ impl Call {
         let all = self.receivers.iter_mut();
         let mut packets: Vec<_> = all
             .flat_map(|receiver| {
-                let remote = remote(receiver.id);
+                let remote = rig::remote(receiver.id);
                 receiver.feedback().into_iter().map(move |packet| (remote, packet))
             })
             .collect();
-        let start = thread_cpu_time();
-        for (remote, packet) in &mut packets {
-            self.core.on_datagram(self.now, LOCAL.into(), *remote, packet);
-        }
-        thread_cpu_time().saturating_sub(start)
-    }
-
-    /// What a shard's loop does around the frame that has come from `remote`.
-    fn shard_loop(&mut self, remote: SocketAddr) {
-        let Self { core, out, now, frame, .. } = self;
-        while core.next_timeout() <= *now {
-            core.on_timeout(core.next_timeout(), out);
-            out.empty();
-        }
-        for packet in frame.chunks_exact_mut(IN_LEN) {
-            core.on_datagram(*now, LOCAL.into(), remote, packet);
-        }
-        core.flush(*now, out);
-        out.empty();
-        core.events().for_each(drop);
+        rig::take_feedback(&mut self.core, self.now, &mut packets)
     }
 }
 
 impl Receiver {
     fn new(id: u32, next: u64) -> Self {
-        let seal = TxContext::new(PROFILE, &keying(id).receive).expect("a good key");
-        Self { id, seal, next, arrivals: Vec::new(), count: 0 }
+        Self { id, seal: rig::seal(id), next, arrivals: Vec::new(), count: 0 }
     }
 
     fn on_frame(&mut self, arrival: Duration) {
         for _ in 0..FRAME {
-            let at = (arrival.as_micros() / 250) as i64;
-            self.arrivals.push(Arrival { seq: ExtSeq(self.next), at });
+            self.arrivals.push(Arrival { seq: ExtSeq(self.next), at: rig::ticks(arrival) });
             self.next += 1;
         }
     }
 
     /// Protected packets that report all that has arrived.
     fn feedback(&mut self) -> Vec<Vec<u8>> {
-        let mut packets = Vec::new();
-        let mut rest = &self.arrivals[..];
-        while let Some(first) = rest.first() {
-            let mut packet = vec![0; 1_200];
-            let mut writer = RtcpWriter::new(&mut packet[..1_100]);
-            writer.receiver_report(1, &[]).expect("room");
-            let written = writer.transport_cc(1, 1, self.count, first.seq, rest);
-            let len = writer.len();
-            let sealed = self.seal.seal_rtcp(&mut packet, len).expect("room");
-            packet.truncate(sealed);
-            packets.push(packet);
-            self.count = self.count.wrapping_add(1);
-            rest = &rest[written.expect("sound arrivals")..];
-        }
+        let packets = rig::feedback(&mut self.seal, &mut self.count, &self.arrivals);
         self.arrivals.clear();
         packets
     }
@@ -333,39 +261,13 @@ impl Sender {
 
 /// The video of a participant.
 pub(crate) fn source(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
-    let spec = SourceSpec {
-        id: SourceId(id),
-        name: Arc::from(format!("bench{id}-v0")),
-        media: MediaType::Video,
-        encodings: vec![EncodingSpec { ssrc: SSRC + id, rtx: None }],
-    };
-    let (media, cname) = (media.clone(), Arc::from("bench"));
-    Arc::new(SourceInfo { spec, home: ShardId(0), media, cname, conference: 0 })
-}
-
-pub(crate) fn remote(id: u32) -> SocketAddr {
-    SocketAddr::from(([127, 0, (id >> 8) as u8, id as u8], 40_000))
-}
-
-fn keying(id: u32) -> Keying {
-    let len = PROFILE.key_len() + PROFILE.salt_len();
-    let master = |salt: u8| (0..len).map(|at| (id >> (at % 2 * 8)) as u8 ^ salt).collect();
-    Keying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
+    let ssrcs = std::iter::once(SSRC + id);
+    rig::source(id, format!("bench{id}-v0"), MediaType::Video, ssrcs, media)
 }
 
 pub(crate) fn media() -> MediaParams {
     MediaParams {
-        payload_types: vec![PayloadType {
-            pt: PT,
-            codec: Codec::Vp8,
-            media: MediaType::Video,
-            clock_rate: 90_000,
-            profile: String::new(),
-            nack: true,
-            pli: true,
-            fir: true,
-            transport_cc: true,
-        }],
+        payload_types: vec![rig::payload_type(PT, Codec::Vp8, MediaType::Video, 90_000)],
         extensions: vec![
             (1, Extension::Mid),
             (3, Extension::AbsSendTime),

@@ -7,7 +7,8 @@
 //! measured right before each shape, because what is left of the disturbance hits both alike.
 
 mod call;
-mod outbox;
+#[path = "../rig.rs"]
+mod rig;
 
 use std::{hint::black_box, time::Duration};
 

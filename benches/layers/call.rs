@@ -1,32 +1,25 @@
 //! A call through one shard's core, of participants who send video with layers.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rialto_codec_model::Mode;
 use rialto_engine::{
-    AllocationConfig, AudioConfig, BandwidthConfig, EndpointSpec,
-    core::{Core, CoreConfig, ShardCommand},
+    BandwidthConfig,
+    core::{Core, ShardCommand},
     egress::SourceInfo,
-    ingress::keyframe::KeyframeLimits,
 };
-use rialto_media::{
-    Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, ShardId,
-    SourceId, SourceSpec, Terms,
-};
-use rialto_srtp::{Keying, Profile, TxContext};
-use rialto_sys::thread_cpu_time;
+use rialto_media::{Codec, EndpointId, Extension, MediaParams, MediaType, Mid, Terms};
 
 use crate::{
-    outbox::{Counted, remote},
+    outbox::Counted,
     receiver::Receiver,
+    rig,
     sender::{FPS, Sender},
 };
 
-pub(crate) const PROFILE: Profile = Profile::AeadAes128Gcm;
 /// The first participant's SSRCs.
 pub(crate) const VIDEO_SSRC: u32 = 0x5eed_0000;
 pub(crate) const AUDIO_SSRC: u32 = 0x5eee_0000;
@@ -48,7 +41,6 @@ pub(crate) mod ext {
     pub(crate) const DESCRIPTOR: u8 = 8;
 }
 
-const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 10_000);
 /// Links that carry everything, so that no pacer holds anything back.
 const LINK_BPS: u64 = 200_000_000;
 /// Bit/s of a video.
@@ -125,23 +117,13 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn new(shape: Shape, mode: Mode, select: Select) -> Self {
         let now = Instant::now();
-        let config = CoreConfig {
-            shard: ShardId(0),
-            shards: 1,
-            sockets: vec![LOCAL.into()],
-            video_hold: Duration::from_micros(250),
-            bandwidth: BandwidthConfig {
-                initial_bps: LINK_BPS,
-                max_bps: LINK_BPS,
-                ..BandwidthConfig::default()
-            },
-            allocation: AllocationConfig::default(),
-            keyframes: KeyframeLimits::default(),
-            audio: AudioConfig::default(),
-            seed: 1,
+        let bandwidth = BandwidthConfig {
+            initial_bps: LINK_BPS,
+            max_bps: LINK_BPS,
+            ..BandwidthConfig::default()
         };
         let mut call = Self {
-            core: Core::new(config, now),
+            core: rig::core(bandwidth, now),
             out: Counted::new(shape.people as usize),
             shape,
             senders: Vec::new(),
@@ -152,7 +134,9 @@ impl Call {
         };
         let media = Arc::new(media(mode.codec, select));
         for id in 0..shape.people {
-            call.add_endpoint(id, &media);
+            for command in rig::endpoint(id, &media) {
+                call.command(command);
+            }
         }
         for id in 0..shape.senders {
             call.add_sender(id, mode, &media);
@@ -162,9 +146,9 @@ impl Call {
         }
         for round in 0..HEAD {
             if round.is_multiple_of(KEYFRAME_ROUNDS) {
-                let encoders = call.senders.iter_mut().map(|sender| &mut sender.encoder);
-                encoders
-                    .for_each(|e| (0..mode.encodings).for_each(|at| e.want_keyframe(at.into())));
+                for sender in &mut call.senders {
+                    sender.encoder.want_keyframes();
+                }
             }
             call.round();
         }
@@ -175,31 +159,15 @@ impl Call {
         self.core.on_command(self.now, command, &mut self.out);
     }
 
-    fn add_endpoint(&mut self, id: u32, media: &Arc<MediaParams>) {
-        let (endpoint, remote, local) = (EndpointId(id), remote(id), LOCAL.into());
-        let spec = EndpointSpec {
-            label: Arc::from(format!("bench/{id}")),
-            conference: 0,
-            audio_ssrc: 0xa000_0000 + id,
-            video_ssrc: 0xb000_0000 + id,
-        };
-        self.command(ShardCommand::AddEndpoint(endpoint, spec));
-        self.command(ShardCommand::SetMedia(endpoint, media.clone()));
-        self.command(ShardCommand::Bind { remote, endpoint, home: ShardId(0) });
-        self.command(ShardCommand::Select { endpoint, remote, local });
-        self.command(ShardCommand::SetKeys(endpoint, keying(id)));
-    }
-
     fn add_sender(&mut self, id: u32, mode: Mode, media: &Arc<MediaParams>) {
         let mut sources = vec![video(id, &mode, media)];
         sources.extend(self.shape.audio.then(|| audio(id, media)));
         let specs = sources.iter().map(|source| source.spec.clone()).collect();
         self.command(ShardCommand::SetSources(EndpointId(id), specs));
         for source in &sources {
-            let source = source.spec.id;
-            self.command(ShardCommand::AddRoute { source, shard: ShardId(0), included: false });
+            self.command(rig::route(source));
         }
-        self.senders.push(Sender::new(id, seal(id), mode, VIDEO_BPS));
+        self.senders.push(Sender::new(id, mode, VIDEO_BPS));
     }
 
     fn add_receiver(&mut self, id: u32, select: Select, mode: &Mode, media: &Arc<MediaParams>) {
@@ -218,7 +186,7 @@ impl Call {
             }
         }
         let congested = shape.congested.filter(|(nth, _)| id.is_multiple_of(*nth));
-        self.receivers.push(Receiver::new(id, seal(id), congested.map(|(_, bps)| bps)));
+        self.receivers.push(Receiver::new(id, congested.map(|(_, bps)| bps)));
     }
 
     /// A picture of each sender, and what goes with it, through ingress, route and egress, with the timers
@@ -239,9 +207,8 @@ impl Call {
             }
             round.packets_in += packets.len() as u64;
             let remote = sender.remote;
-            let start = thread_cpu_time();
-            self.shard_loop(remote, &mut packets);
-            round.time += thread_cpu_time().saturating_sub(start);
+            let packets = packets.iter_mut().map(Vec::as_mut_slice);
+            round.time += rig::shard_loop(&mut self.core, &mut self.out, self.now, remote, packets);
         }
         let since = self.now - self.start;
         for receiver in &mut self.receivers {
@@ -264,82 +231,25 @@ impl Call {
     fn feed_back(&mut self, since: Duration) -> Duration {
         let mut packets: Vec<_> = Vec::new();
         for receiver in &mut self.receivers {
-            let remote = remote(receiver.id);
+            let remote = rig::remote(receiver.id);
             packets.extend(receiver.feedback(since).into_iter().map(|packet| (remote, packet)));
         }
-        let start = thread_cpu_time();
-        for (remote, packet) in &mut packets {
-            self.core.on_datagram(self.now, LOCAL.into(), *remote, packet);
-        }
-        thread_cpu_time().saturating_sub(start)
-    }
-
-    /// What a shard's loop does around packets that have come from `remote`.
-    fn shard_loop(&mut self, remote: SocketAddr, packets: &mut [Vec<u8>]) {
-        let Self { core, out, now, .. } = self;
-        while core.next_timeout() <= *now {
-            core.on_timeout(core.next_timeout(), out);
-            out.empty();
-        }
-        for packet in packets {
-            core.on_datagram(*now, LOCAL.into(), remote, packet);
-        }
-        core.flush(*now, out);
-        out.empty();
-        core.events().for_each(drop);
+        rig::take_feedback(&mut self.core, self.now, &mut packets)
     }
 }
 
 fn video(id: u32, mode: &Mode, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
     let ssrcs = (0..u32::from(mode.encodings)).map(|at| VIDEO_SSRC + 4 * id + at);
-    source(id, format!("bench{id}-v0"), MediaType::Video, ssrcs, media)
+    rig::source(id, format!("bench{id}-v0"), MediaType::Video, ssrcs, media)
 }
 
 fn audio(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
     let ssrcs = std::iter::once(AUDIO_SSRC + id);
-    source(AUDIO + id, format!("bench{id}-a0"), MediaType::Audio, ssrcs, media)
-}
-
-fn source(
-    id: u32,
-    name: String,
-    kind: MediaType,
-    ssrcs: impl Iterator<Item = u32>,
-    media: &Arc<MediaParams>,
-) -> Arc<SourceInfo> {
-    let spec = SourceSpec {
-        id: SourceId(id),
-        name: Arc::from(name),
-        media: kind,
-        encodings: ssrcs.map(|ssrc| EncodingSpec { ssrc, rtx: None }).collect(),
-    };
-    let (media, cname) = (media.clone(), Arc::from("bench"));
-    Arc::new(SourceInfo { spec, home: ShardId(0), media, cname, conference: 0 })
-}
-
-fn keying(id: u32) -> Keying {
-    let len = PROFILE.key_len() + PROFILE.salt_len();
-    let master = |salt: u8| (0..len).map(|at| (id >> (at % 2 * 8)) as u8 ^ salt).collect();
-    Keying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
-}
-
-fn seal(id: u32) -> TxContext {
-    TxContext::new(PROFILE, &keying(id).receive).expect("a good key")
+    rig::source(AUDIO + id, format!("bench{id}-a0"), MediaType::Audio, ssrcs, media)
 }
 
 fn media(codec: Codec, select: Select) -> MediaParams {
     let unread = select == Select::Unread;
-    let payload_type = |pt, codec, media, clock_rate| PayloadType {
-        pt,
-        codec,
-        media,
-        clock_rate,
-        profile: String::new(),
-        nack: media == MediaType::Video,
-        pli: media == MediaType::Video,
-        fir: media == MediaType::Video,
-        transport_cc: true,
-    };
     let codec = if unread { Codec::Other { name_hash: 7 } } else { codec };
     let mut extensions = vec![
         (ext::MID, Extension::Mid),
@@ -350,8 +260,8 @@ fn media(codec: Codec, select: Select) -> MediaParams {
     extensions.extend((!unread).then_some((ext::DESCRIPTOR, Extension::DependencyDescriptor)));
     MediaParams {
         payload_types: vec![
-            payload_type(pt::VIDEO, codec, MediaType::Video, 90_000),
-            payload_type(pt::OPUS, Codec::Opus, MediaType::Audio, 48_000),
+            rig::payload_type(pt::VIDEO, codec, MediaType::Video, 90_000),
+            rig::payload_type(pt::OPUS, Codec::Opus, MediaType::Audio, 48_000),
         ],
         extensions,
         extmap_allow_mixed: true,

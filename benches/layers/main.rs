@@ -10,6 +10,8 @@
 mod call;
 mod outbox;
 mod receiver;
+#[path = "../rig.rs"]
+mod rig;
 mod sender;
 
 use call::{Call, Round, Select, Shape};

@@ -2,13 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use rialto_rtp::{
-    ExtSeq,
-    rtcp::{Arrival, RtcpWriter},
-};
+use rialto_rtp::{ExtSeq, rtcp::Arrival};
 use rialto_srtp::TxContext;
 
-use crate::outbox::Sent;
+use crate::{outbox::Sent, rig};
 
 /// From the core to the client, when the link is idle.
 const PATH: Duration = Duration::from_millis(20);
@@ -31,10 +28,10 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     /// One who has been sent something already, which it does not report.
-    pub(crate) fn new(id: u32, seal: TxContext, link_bps: Option<u64>) -> Self {
+    pub(crate) fn new(id: u32, link_bps: Option<u64>) -> Self {
         Self {
             id,
-            seal,
+            seal: rig::seal(id),
             link_bps,
             seen: Sent::default(),
             free_at: Duration::ZERO,
@@ -70,22 +67,8 @@ impl Receiver {
         let arrivals: Vec<Arrival> = self
             .arriving
             .drain(..here)
-            .map(|(seq, at)| Arrival { seq: ExtSeq(seq), at: (at.as_micros() / 250) as i64 })
+            .map(|(seq, at)| Arrival { seq: ExtSeq(seq), at: rig::ticks(at) })
             .collect();
-        let mut packets = Vec::new();
-        let mut rest = &arrivals[..];
-        while let Some(first) = rest.first() {
-            let mut packet = vec![0; 1_200];
-            let mut writer = RtcpWriter::new(&mut packet[..1_100]);
-            writer.receiver_report(1, &[]).expect("room");
-            let written = writer.transport_cc(1, 1, self.count, first.seq, rest);
-            let len = writer.len();
-            let sealed = self.seal.seal_rtcp(&mut packet, len).expect("room");
-            packet.truncate(sealed);
-            packets.push(packet);
-            self.count = self.count.wrapping_add(1);
-            rest = &rest[written.expect("sound arrivals")..];
-        }
-        packets
+        rig::feedback(&mut self.seal, &mut self.count, &arrivals)
     }
 }

@@ -7,8 +7,8 @@ use rialto_rtp::{ExtWriter, Seq, header};
 use rialto_srtp::TxContext;
 
 use crate::{
-    call::{AUDIO_SSRC, PROFILE, VIDEO_SSRC, ext, pt},
-    outbox::remote,
+    call::{AUDIO_SSRC, VIDEO_SSRC, ext, pt},
+    rig::{self, PROFILE},
 };
 
 /// Bytes of a video packet's payload, at most.
@@ -30,11 +30,11 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(id: u32, seal: TxContext, mode: Mode, bps: u64) -> Self {
+    pub(crate) fn new(id: u32, mode: Mode, bps: u64) -> Self {
         let mut encoder = Encoder::new(mode, id, u64::from(id));
         encoder.rate = Some(Rate { bps, fps: FPS, payload: PAYLOAD });
         encoder.drops = 0.0;
-        let remote = remote(id);
+        let (remote, seal) = (rig::remote(id), rig::seal(id));
         Self { remote, id, seal, encoder, video_index: 1, audio_index: 1, transport: 0 }
     }
 

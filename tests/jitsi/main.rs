@@ -104,6 +104,16 @@ async fn until_height(person: &Participant, source: &str, height: u32) {
         .await;
 }
 
+/// Waits until what is shown of a source has the number that its sender draws.
+async fn until_seen(person: &Participant, source: &str, number: u8) {
+    person
+        .until(source, async |person| {
+            let seen = person.eval(&format!("judge.see('{source}')")).await;
+            (seen["number"] == number).then_some(())
+        })
+        .await;
+}
+
 /// A codec as Jitsi Meet sends it: how, and bit rates in kbit/s.
 struct Sent {
     codec: &'static str,
@@ -211,11 +221,7 @@ async fn a_last_n_of_one_follows_the_speaker() {
         gets_only(three, &camera(speaker.look.number)).await;
         println!("p{} alone after {:.1?}", speaker.look.number, start.elapsed());
         let number = speaker.look.number;
-        let seen = async |person: &Participant| {
-            let seen = person.eval(&format!("judge.see('{}')", camera(number))).await;
-            (seen["number"] == number).then_some(())
-        };
-        three.until("the speaker's picture", seen).await;
+        until_seen(three, &camera(number), number).await;
         assert_eq!(three.state().await["speaker"], format!("p{number}"));
     }
     jitsi.stop().await;
@@ -237,11 +243,7 @@ async fn a_stage_moves_between_a_camera_and_a_screen() {
         until_height(three, thumbnail, 180).await;
     }
     for (source, number) in [(&camera, 1), (&screen, 1 + 128)] {
-        let seen = async |person: &Participant| {
-            let seen = person.eval(&format!("judge.see('{source}')")).await;
-            (seen["number"] == number).then_some(())
-        };
-        three.until("both pictures", seen).await;
+        until_seen(three, source, number).await;
     }
     jitsi.stop().await;
 }

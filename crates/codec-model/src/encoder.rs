@@ -94,11 +94,6 @@ impl Encoder {
         }
     }
 
-    /// How it encodes.
-    pub fn mode(&self) -> &Mode {
-        &self.mode
-    }
-
     /// Encodes otherwise from the next picture on, which is a keyframe; as many encodings as before.
     pub fn set_mode(&mut self, mode: Mode) {
         assert_eq!(mode.encodings, self.mode.encodings, "SSRCs do not come and go");
@@ -128,6 +123,13 @@ impl Encoder {
         coder.silent = silent;
         coder.key_at = Some(Duration::ZERO);
         coder.last_key = None;
+    }
+
+    /// A keyframe of each encoding is asked for.
+    pub fn want_keyframes(&mut self) {
+        for encoding in 0..self.mode.encodings {
+            self.want_keyframe(encoding.into());
+        }
     }
 
     /// A keyframe is asked for.

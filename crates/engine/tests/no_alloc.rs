@@ -184,8 +184,8 @@ fn after_snapshots(cores: &mut [Core], out: &mut Nowhere) -> Instant {
     cores.iter_mut().map(until_snapshot).max().unwrap()
 }
 
-#[test]
-fn ten_thousand_packets_allocate_nothing() {
+/// Eight people on two shards.
+fn eight() -> World {
     let mut bandwidth = BandwidthConfig::default();
     // Nobody tells here what arrives.
     (bandwidth.initial_bps, bandwidth.max_bps) = (10_000_000_000, 10_000_000_000);
@@ -193,6 +193,12 @@ fn ten_thousand_packets_allocate_nothing() {
     for _ in 0..8 {
         world.join();
     }
+    world
+}
+
+#[test]
+fn ten_thousand_packets_allocate_nothing() {
+    let mut world = eight();
     for sender in 0..2 {
         world.publish(sender, MediaType::Audio, 1);
         world.publish(sender, MediaType::Video, 1);
@@ -207,12 +213,7 @@ fn ten_thousand_packets_allocate_nothing() {
 #[test]
 fn ten_thousand_packets_with_layers_allocate_nothing() {
     for mode in [Mode::AV1_L3T3, Mode::VP9_L3T3_KEY, Mode::VP9_L3T3_FLEXIBLE, Mode::VP8_T3] {
-        let mut bandwidth = BandwidthConfig::default();
-        (bandwidth.initial_bps, bandwidth.max_bps) = (10_000_000_000, 10_000_000_000);
-        let mut world = World::new(WorldConfig { shards: 2, bandwidth, ..WorldConfig::default() });
-        for _ in 0..8 {
-            world.join();
-        }
+        let mut world = eight();
         for sender in 0..2 {
             let source = world.publish_layers(sender, mode);
             for receiver in 4..8 {

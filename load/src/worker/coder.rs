@@ -32,7 +32,7 @@ impl Coder {
     pub(crate) fn picture(&mut self, now: Duration, timestamp: u32) -> Vec<Coded> {
         if now >= self.next_keyframe {
             self.next_keyframe = now + self.keyframe_interval;
-            (0..self.encoder.mode().encodings).for_each(|at| self.want_keyframe(at.into()));
+            self.encoder.want_keyframes();
         }
         let coded = self.encoder.picture(now, timestamp);
         self.encoder.sent.clear();

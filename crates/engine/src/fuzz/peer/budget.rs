@@ -97,8 +97,10 @@ impl Spent {
         assert!(all <= most, "{all} of {}, {again} again and {probes} probes", call.honest);
 
         let quiet = (RTT.as_millis() as u64) * 9 / 10 - 1;
-        // Plain retransmissions have the same SSRC, and RTX and probes have one of their own.
-        let first = if rtx.packets == 0 { video.packets - again } else { video.packets };
+        // Nobody else asks for anything again: what others got as RTX were probes.
+        let others = (0..call.people.len()).filter(|who| *who != peer);
+        let others = others.map(|who| call.people[who].rtx_packets()).sum::<u64>();
+        let first = video.packets + rtx.packets - again - (probes - others);
         // Twice each where the peer tells of losses.
         let most = first * 8.min(2 * (ms / quiet + 1));
         assert!(again <= most, "{again} of {most} again");

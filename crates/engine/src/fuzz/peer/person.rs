@@ -10,6 +10,7 @@ use rialto_rtp::{
 use rialto_srtp::{Keying, Profile, RxContext, RxStream, SrtpError, TxContext};
 use rustc_hash::FxHashSet;
 
+use super::{CAMERA_RTX, call::VIDEO_RTX};
 use crate::sim::Numbering;
 
 /// Packets, and their bytes above UDP.
@@ -102,6 +103,12 @@ impl Person {
     /// All that came under an SSRC.
     pub(super) fn traffic(&self, ssrc: u32) -> Traffic {
         self.heard(ssrc).map(|h| h.traffic).unwrap_or_default()
+    }
+
+    /// Packets of retransmissions and probes.
+    pub(super) fn rtx_packets(&self) -> u64 {
+        let rtx = [VIDEO_RTX].into_iter().chain(CAMERA_RTX);
+        rtx.map(|ssrc| self.traffic(ssrc).packets).sum()
     }
 
     pub(super) fn heard(&self, ssrc: u32) -> Option<&Heard> {
