@@ -7,10 +7,15 @@ use std::{
 };
 
 fn rialto(args: &[&str]) -> Output {
+    rialto_with(args, &[])
+}
+
+fn rialto_with(args: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rialto"))
         .args(args)
         .env_remove("RUST_LOG")
         .env("JVB_TEST_PORT", "20000")
+        .envs(environment.iter().copied())
         .output()
         .unwrap()
 }
@@ -296,10 +301,11 @@ fn dev_prints_the_address_of_its_page_and_ends_by_signals() {
     }
 }
 
-/// The addresses of the page and of the control API of a `dev` that has them apart.
-fn apart(dev: &mut Serving) -> (String, String) {
+/// The addresses of the page and of the control API of a `dev` that has them apart. `said`: what stands
+/// before the second.
+fn apart(dev: &mut Serving, said: &str) -> (String, String) {
     let page = dev.line();
-    let api = dev.said("control API: ");
+    let api = dev.said(said);
     let address =
         |url: &str| url.strip_prefix("http://").unwrap().strip_suffix('/').unwrap().to_owned();
     (address(&page), address(&api))
@@ -309,7 +315,7 @@ fn apart(dev: &mut Serving) -> (String, String) {
 fn the_network_gets_the_page_and_this_machine_the_control_api() {
     let mut dev =
         Serving::start(&[&DEV[..], &["--bind", "0.0.0.0", "--host", "call.example"]].concat());
-    let (page, api) = apart(&mut dev);
+    let (page, api) = apart(&mut dev, "control API: ");
     assert!(api.starts_with("127.0.0.1:"), "{api}");
     for path in ["/colibri/stats", "/colibri/drain", "/about/version", "/colibri/muc-client/list"] {
         assert_eq!(get(&page, path).0, "HTTP/1.1 404 Not Found", "{path}");
@@ -350,8 +356,12 @@ fn a_page_of_another_name_does_not_reach_what_is_on_this_machine() {
 fn a_control_api_on_the_network_asks_for_a_token() {
     let args = [&DEV[..], &["--api", "0.0.0.0:0"]].concat();
     one_line(&rialto(&args), 78, &["--api 0.0.0.0:0", "RIALTO_HTTP_TOKEN"]);
-    let mut dev = Serving::start_with(&args, &[("RIALTO_HTTP_TOKEN", "s3cr3t")]);
-    let (page, api) = apart(&mut dev);
+    let short = rialto_with(&args, &[("RIALTO_HTTP_TOKEN", "s3cr3t")]);
+    one_line(&short, 78, &["--api 0.0.0.0:0", "RIALTO_HTTP_TOKEN", "at least 16 characters"]);
+    let overlap = ["dev", "--port", "8765", "--api", "0.0.0.0:8765"];
+    one_line(&rialto(&overlap), 78, &["--api 0.0.0.0:8765", "127.0.0.1:8765", "--port"]);
+    let mut dev = Serving::start_with(&args, &[("RIALTO_HTTP_TOKEN", "0123456789abcdef")]);
+    let (page, api) = apart(&mut dev, "control API on all addresses: ");
     assert!(get(&page, "/any-room").1.contains("<html"));
     let unauthorized = "HTTP/1.1 401 Unauthorized";
     for request in [
@@ -366,7 +376,7 @@ fn a_control_api_on_the_network_asks_for_a_token() {
         let wrong = "Authorization: Bearer guess\r\n";
         assert_eq!(ask(&api, request, &api, wrong).0, unauthorized, "{request}");
     }
-    let right = "Authorization: Bearer s3cr3t\r\n";
+    let right = "Authorization: Bearer 0123456789abcdef\r\n";
     assert_eq!(ask(&api, "GET /debug", &api, right).0, "HTTP/1.1 200 OK");
     assert_eq!(get(&api, "/about/health").0, "HTTP/1.1 200 OK");
     assert_eq!(get(&api, "/about/health/").0, "HTTP/1.1 200 OK");

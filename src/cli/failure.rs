@@ -48,10 +48,30 @@ pub enum Failure {
          RIALTO_HTTP_TOKEN"
     )]
     NoToken(SocketAddr),
+    /// The control API would be open to who guesses.
+    #[error(
+        "--api {0} is open to others than this machine: the token in RIALTO_HTTP_TOKEN needs at least \
+         {MIN_TOKEN} characters (openssl rand -hex 16)"
+    )]
+    ShortToken(SocketAddr),
+    /// The control API would take the page's port from it.
+    #[error(
+        "--api {api} has the port of the page, {page}, on an address that overlaps: choose another port \
+         by --api or --port"
+    )]
+    Overlap {
+        /// Where the control API is to be.
+        api: SocketAddr,
+        /// Where the page is.
+        page: SocketAddr,
+    },
     /// Anything else that the system refused.
     #[error("{0}")]
     Other(String),
 }
+
+/// The shortest token, in characters, for a control API that a network reaches: 64 bits in hexadecimal.
+pub(super) const MIN_TOKEN: usize = 16;
 
 /// What changes the addresses: flags or keys.
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +100,12 @@ impl Failure {
     /// be changed first, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::KeyStore { .. } | Self::NoToken(_) => {
-                ExitCode::from(78)
-            }
+            Self::Config(_)
+            | Self::Tls(_)
+            | Self::KeyStore { .. }
+            | Self::NoToken(_)
+            | Self::ShortToken(_)
+            | Self::Overlap { .. } => ExitCode::from(78),
             Self::Address { .. } | Self::Other(_) => ExitCode::FAILURE,
         }
     }

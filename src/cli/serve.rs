@@ -15,7 +15,7 @@ use super::{
     Failure,
     args::{Component, Dev, Run},
     complain,
-    failure::{Listener, Remedies},
+    failure::{Listener, MIN_TOKEN, Remedies},
     log::Log,
     notify::Manager,
 };
@@ -74,9 +74,7 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
     let mut config = config::load(None, &dev_overrides(args), &System)?.config;
     config.harvest.loopback = true;
     let (page, api) = (dev_page(args), dev_api(args));
-    if !api.ip().is_loopback() && config.http_access.token == Secret::default() {
-        return Err(Failure::NoToken(api));
-    }
+    check_api(page, api, &config.http_access.token)?;
     let apart = page != api;
     let options = Options {
         focus: true,
@@ -100,10 +98,27 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
             );
         }
         if apart {
-            complain(&format!("control API: http://{}/", reachable(api)));
+            let everywhere = if api.ip().is_unspecified() { " on all addresses" } else { "" };
+            complain(&format!("control API{everywhere}: http://{}/", reachable(api)));
         }
         writeln!(io::stdout(), "{scheme}://{}/", reachable(addr))
     })
+}
+
+/// What would open the control API to strangers, or give one port to two servers.
+fn check_api(page: SocketAddr, api: SocketAddr, token: &Secret) -> Result<(), Failure> {
+    let any = |addr: SocketAddr| addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let one_family = page.is_ipv4() == api.is_ipv4() || any(page) || any(api);
+    let overlaps = one_family && (page.ip().is_unspecified() || api.ip().is_unspecified());
+    if page != api && page.port() == api.port() && page.port() != 0 && overlaps {
+        return Err(Failure::Overlap { api, page });
+    }
+    match token.reveal().chars().count() {
+        _ if api.ip().is_loopback() => Ok(()),
+        0 => Err(Failure::NoToken(api)),
+        1..MIN_TOKEN => Err(Failure::ShortToken(api)),
+        _ => Ok(()),
+    }
 }
 
 /// What changes where the page is.

@@ -26,7 +26,8 @@ use crate::{
 pub(crate) fn media_addresses(config: &Config, address: Option<IpAddr>) -> Vec<SocketAddr> {
     let mut addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     match address {
-        Some(address) if !address.is_unspecified() => addresses = vec![address],
+        // `::` is every address, as for TCP; `0.0.0.0` is those of IPv4.
+        Some(address) if address != IpAddr::V6(Ipv6Addr::UNSPECIFIED) => addresses = vec![address],
         _ if !config.harvest.use_ipv6 || !has_ipv6() => addresses.truncate(1),
         _ => {}
     }
