@@ -44,7 +44,9 @@ use serde_json::{Map, Value, json};
 use stats::Totals;
 use tokio::sync::{broadcast, mpsc, watch};
 
-pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
+pub use crate::conference::{
+    ConferenceEvent, CreateTransport, EndpointView, ReceivedSource, VideoReason,
+};
 pub use capture::{CaptureConfig, CaptureError};
 pub use channel::{Channel, WebSocketPermit};
 pub use commands::EngineCommands;
@@ -209,6 +211,11 @@ impl Bridge {
     /// What was decided for a receiver, and what is measured of it.
     pub fn endpoint_view(&self, meeting_id: &str, endpoint: &str) -> Option<EndpointView> {
         self.inner.by_meeting(meeting_id)?.read(|c| c.view(endpoint))?
+    }
+
+    /// Why a receiver gets no more of each video of the others.
+    pub fn video_reasons(&self, meeting_id: &str, endpoint: &str) -> Option<Vec<VideoReason>> {
+        self.inner.by_meeting(meeting_id)?.read(|c| c.video_reasons(endpoint))?
     }
 
     /// Who speaks in a conference, in the form of `dominant-speaker-identification`.

@@ -31,7 +31,7 @@ pub use slots::SsrcLimits;
 pub use speaker::{Changed, SpeakerChange, Speakers};
 pub use state::{Conference, Identity, Rules};
 pub use tally::Tally;
-pub use view::{EndpointView, ReceivedSource};
+pub use view::{EndpointView, ReceivedSource, VideoReason};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,11 @@ use std::{
 use rialto_engine::{Reason, SourceAllocation, SubscriptionSnapshot};
 use rialto_media::{MediaType, SourceId};
 
-use super::{endpoint::TransportState, state::Conference};
+use super::{
+    allocated::Explained,
+    endpoint::{EndpointSource, TransportState},
+    state::Conference,
+};
 
 /// What the bridge decided for one receiver, and what it measures of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,7 +66,30 @@ pub struct ReceivedSource {
     pub retransmissions: u64,
 }
 
+/// Why a receiver gets no more of one video.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VideoReason {
+    /// The source's name.
+    pub source: String,
+    /// The one reason.
+    pub reason: Reason,
+    /// Since when that is the reason.
+    pub since: Instant,
+}
+
 impl Conference {
+    /// Why a receiver gets no more of each video of the others, those included of which it is sent nothing;
+    /// `None` when there is no such endpoint.
+    pub fn video_reasons(&self, id: &str) -> Option<Vec<VideoReason>> {
+        let explained = self.explain(self.endpoints.get(id)?, &self.ranking());
+        let reason = |(source, why): (&EndpointSource, Explained)| VideoReason {
+            source: source.spec.name.to_string(),
+            reason: why.reason,
+            since: why.since,
+        };
+        Some(explained.into_iter().map(reason).collect())
+    }
+
     /// What is known of a receiver and what it gets; `None` when there is no such endpoint.
     pub fn view(&self, id: &str) -> Option<EndpointView> {
         let endpoint = self.endpoints.get(id)?;

@@ -167,6 +167,19 @@ pub(super) struct BridgeView {
     pub connected: bool,
     /// What is forwarded to the page.
     pub forwarded: Vec<Forwarded>,
+    /// Videos of which the page gets less than there is.
+    pub short: Vec<Short>,
+}
+
+/// A video of which the page gets less than there is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Short {
+    /// The source's name.
+    pub source: String,
+    /// Why, by its name in `docs/bandwidth.md`.
+    pub reason: &'static str,
+    /// For how long that has been the reason, whole seconds.
+    pub seconds: u64,
 }
 
 /// A source as it is forwarded to the page.

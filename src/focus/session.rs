@@ -8,7 +8,9 @@ use rialto_media::Mid;
 
 use super::{
     answer,
-    message::{BridgeView, Encoding, Forwarded, FromPage, MAX_ENCODINGS, Sending, Slot, ToPage},
+    message::{
+        BridgeView, Encoding, Forwarded, FromPage, MAX_ENCODINGS, Sending, Short, Slot, ToPage,
+    },
     offer::Offers,
     room::{Membership, Room},
     sdp::{self, Description, Kind},
@@ -154,6 +156,8 @@ impl Session {
     /// What the bridge measures and decides for this page.
     fn bridge_view(&self) -> Option<ToPage> {
         let view = self.bridge.endpoint_view(&self.room().meeting_id, self.id())?;
+        let reasons = self.bridge.video_reasons(&self.room().meeting_id, self.id())?;
+        let short = reasons.into_iter().filter(|why| why.reason != rialto_engine::Reason::Nothing);
         Some(ToPage::Bridge(BridgeView {
             rtt_ms: view.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
             receive_bps: view.receive_bps,
@@ -173,6 +177,13 @@ impl Session {
                     bps: source.bps,
                     packets: source.packets,
                     retransmissions: source.retransmissions,
+                })
+                .collect(),
+            short: short
+                .map(|why| Short {
+                    source: why.source,
+                    reason: why.reason.as_str(),
+                    seconds: why.since.elapsed().as_secs(),
                 })
                 .collect(),
         }))

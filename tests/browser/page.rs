@@ -93,6 +93,31 @@ async fn tiles_ask_for_the_height_that_they_have() {
     chromium.stop().await;
 }
 
+/// A tile without a picture, or with a lesser one than its viewer might expect, says why.
+#[tokio::test]
+async fn a_tile_says_why_there_is_no_better_picture() {
+    let _turn = serially().await;
+    let Some(chromium) = Chromium::start().await else { return };
+    let bridge = Bridge::start(1);
+    let url = bridge.url("why");
+    let watcher = Participant::join(&chromium, &url, look(1)).await;
+    let sender = Participant::join(&chromium, &url, look(2)).await;
+    watcher
+        .until("a picture", async |person| (person.seen_height(&sender).await? > 0).then_some(()))
+        .await;
+    let why = "[...document.querySelectorAll('.tile .why')].filter((e) => e.checkVisibility())\
+               .map((e) => e.innerText).join()";
+    assert_eq!(watcher.eval(why).await, "");
+    let ask = |last_n: i32| {
+        format!("rialto.ask({{ colibriClass: 'ReceiverVideoConstraints', lastN: {last_n} }})")
+    };
+    watcher.run(&ask(0)).await;
+    becomes(&watcher, "the reason", &format!("{why} === 'Others are shown instead'")).await;
+    watcher.run(&ask(-1)).await;
+    becomes(&watcher, "no reason any more", &format!("{why} === ''")).await;
+    chromium.stop().await;
+}
+
 /// One in the room is told what to do; a pinned tile has the stage, and a tile the whole screen.
 #[tokio::test]
 async fn one_is_alone_then_pins_the_other() {

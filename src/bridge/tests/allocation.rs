@@ -236,6 +236,15 @@ async fn decisions_are_told_at_once_and_explained() {
     let alice = view.sources.iter().find(|source| source.name == "alice-v0").unwrap();
     assert_eq!(alice.reason.unwrap().0, Reason::Link);
     assert_eq!((alice.wanted_height, view.estimate_bps), (Some(720), Some(700_000)));
+    let reasons = rig.bridge.video_reasons(M, "bob").unwrap();
+    let mut reasons: Vec<_> = reasons.iter().map(|why| (&*why.source, why.reason)).collect();
+    reasons.sort_unstable_by_key(|(source, _)| *source);
+    let link = Reason::Link;
+    assert_eq!(
+        reasons,
+        [("alice-v0", link), ("carol-v0", link), ("dave-v0", Reason::LastN)],
+        "what is not sent at all has a reason too"
+    );
 }
 
 #[tokio::test(start_paused = true)]

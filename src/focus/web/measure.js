@@ -2,15 +2,37 @@
 
 import { bitrate } from '/_rialto/stats.js';
 
+/** Why the bridge sends no more of a video, by the names of docs/bandwidth.md: what the viewer can do nothing
+ * about and would take for a fault. */
+const SHORTAGES = {
+  link: 'Your connection carries no more',
+  last_n: 'Others are shown instead',
+  waiting_for_keyframe: 'Waiting for a whole picture',
+  bridge_load: 'The bridge is busy',
+};
+
+/** The other reasons, for the figures. */
+const REASONS = {
+  ...SHORTAGES,
+  constraint: 'enough for this tile',
+  not_sent: 'the sender sends no more',
+  muted: 'the camera is off',
+  not_wanted: 'not asked for',
+};
+
+/** Seconds before a tile says why: a change takes some. */
+const SHORT_FOR = 3;
+
 /** Writes one second's figures into the tiles. `bridge`: the bridge's view, or null. */
 export function showFigures(tiles, peer, figures, bridge) {
   const rtt = figures.rtt === null ? '' : ` · ${Math.max(1, Math.round(figures.rtt * 1000))} ms`;
   showOwn(tiles, figures, bridge, rtt);
   const forwarded = new Map((bridge?.forwarded ?? []).map((source) => [source.source, source]));
+  const short = new Map((bridge?.short ?? []).map((video) => [video.source, video]));
   const shown = new Map();
   for (const slot of peer.slots.values()) {
     const key = slot.kind === 'desktop' ? `${slot.endpoint}/screen` : slot.endpoint;
-    const entry = shown.get(key) ?? { video: null, bps: 0, bridgeBps: null, lost: 0, source: null };
+    const entry = shown.get(key) ?? { video: null, bps: 0, bridgeBps: null, lost: 0, source: null, why: null };
     const arrived = figures.in[slot.mid];
     const decided = forwarded.get(slot.source);
     entry.bps += arrived?.bps ?? 0;
@@ -19,14 +41,16 @@ export function showFigures(tiles, peer, figures, bridge) {
     if (slot.kind !== 'audio') {
       entry.video = arrived;
       entry.source = decided;
+      entry.why = short.get(slot.source) ?? null;
     }
     shown.set(key, entry);
   }
-  for (const [key, { video, bps, bridgeBps, lost, source }] of shown) {
+  for (const [key, { video, bps, bridgeBps, lost, source, why }] of shown) {
     const tile = tiles.get(key);
     if (!tile) continue;
     const page = `${bitrate(bps)}${size(video)} · ${(lost * 100).toFixed(1)} % lost${rtt}`;
-    tile.figures(page, decision(source, bridgeBps), bps, bridgeBps, lost);
+    tile.figures(page, decision(source, bridgeBps, why), bps, bridgeBps, lost);
+    tile.explain(why && SHORTAGES[why.reason] && why.seconds >= SHORT_FOR ? SHORTAGES[why.reason] : '');
   }
 }
 
@@ -49,11 +73,12 @@ function size(video) {
 }
 
 /** What the bridge decided for a source. Encodings are counted from 1 here, the best one last. */
-function decision(source, bps) {
+function decision(source, bps, why) {
   const sends = bps === null ? 'bridge sends nothing yet' : `bridge sends ${bitrate(bps)}`;
-  if (!source) return sends;
+  const reason = why && REASONS[why.reason] ? ` · ${REASONS[why.reason]} (${why.seconds} s)` : '';
+  if (!source) return sends + reason;
   const layer = (index) => (index === null ? 'none' : index + 1);
   const target = source.target === source.current ? '' : ` → ${layer(source.target)}`;
   const height = source.height ? ` (${source.height}p)` : '';
-  return `${sends} · encoding ${layer(source.current)}${target} of ${source.encodings}${height}`;
+  return `${sends} · encoding ${layer(source.current)}${target} of ${source.encodings}${height}${reason}`;
 }

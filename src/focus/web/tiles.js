@@ -145,7 +145,8 @@ class Tile {
     this.page = this.measure.querySelector('.page');
     this.bridge = this.measure.querySelector('.bridge');
     this.plot = new Plot(this.measure.querySelector('canvas'));
-    this.element.append(this.video, avatar, this.label, this.measure, this.#tools(onpin));
+    this.why = Object.assign(document.createElement('p'), { className: 'why', hidden: true });
+    this.element.append(this.video, avatar, this.label, this.why, this.measure, this.#tools(onpin));
     this.markPinned(false);
   }
 
@@ -218,6 +219,12 @@ class Tile {
   /** Initials until there is a frame. */
   #blank() {
     this.element.classList.toggle('blank', !this.visible || this.video.readyState < 2);
+  }
+
+  /** Says why there is no better picture; an empty text says nothing. */
+  explain(text) {
+    this.why.hidden = !text;
+    if (this.why.textContent !== text) this.why.textContent = text;
   }
 
   flag(name, on) {
