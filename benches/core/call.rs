@@ -274,6 +274,7 @@ pub(crate) fn media() -> MediaParams {
             (5, Extension::TransportCc),
         ],
         extmap_allow_mixed: true,
+        congestion_feedback: false,
         remb: false,
     }
 }

@@ -409,6 +409,7 @@ fn add_endpoint(engine: &Engine, id: EndpointId, remote: SocketAddr, local: Sock
         }],
         extensions: vec![(3, Extension::AbsSendTime), (5, Extension::TransportCc)],
         extmap_allow_mixed: true,
+        congestion_feedback: false,
         remb: false,
     };
     engine.send(Control::SetMedia(id, Arc::new(media)));

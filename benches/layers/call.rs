@@ -265,6 +265,7 @@ fn media(codec: Codec, select: Select) -> MediaParams {
         ],
         extensions,
         extmap_allow_mixed: true,
+        congestion_feedback: false,
         remb: false,
     }
 }

@@ -95,6 +95,7 @@ pub struct Endpoint {
     pub(super) payload_types: BTreeMap<u8, PayloadType>,
     pub(super) extensions: BTreeMap<u8, Extension>,
     pub(super) extmap_allow_mixed: bool,
+    pub(super) congestion_feedback: bool,
     pub(super) remb: bool,
 }
 
@@ -144,6 +145,7 @@ impl Endpoint {
             payload_types: self.payload_types.values().cloned().collect(),
             extensions: self.extensions.iter().map(|(id, kind)| (*id, *kind)).collect(),
             extmap_allow_mixed: self.extmap_allow_mixed,
+            congestion_feedback: self.congestion_feedback,
             remb: self.remb,
         })
     }

@@ -3,7 +3,7 @@
 use rialto_engine::Control;
 
 use super::{effects::Effects, endpoint::Endpoint, state::Conference};
-use crate::colibri::{Media, extension, payload_type};
+use crate::colibri::{Media, RtcpFb, extension, payload_type};
 
 impl Endpoint {
     /// Adds media descriptions; `true` when that changed anything. What is not known is ignored.
@@ -22,9 +22,17 @@ impl Endpoint {
                     );
                     continue;
                 };
-                let remb = signalled.rtcp_fbs.iter().any(|fb| fb.r#type == "goog-remb");
-                changed |= remb && !self.remb;
+                let has = |kind: &str, subtype: Option<&str>| {
+                    let mut all = signalled.rtcp_fbs.iter();
+                    all.any(|fb| {
+                        fb.r#type == kind && (subtype.is_none() || fb.subtype.as_deref() == subtype)
+                    })
+                };
+                // RFC 8888 section 6.
+                let (remb, ccfb) = (has("goog-remb", None), has("ack", Some("ccfb")));
+                changed |= (remb && !self.remb) || (ccfb && !self.congestion_feedback);
                 self.remb |= remb;
+                self.congestion_feedback |= ccfb;
                 changed |= self.payload_types.get(&pt.pt) != Some(&pt);
                 self.payload_types.insert(pt.pt, pt);
             }

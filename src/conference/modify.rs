@@ -298,6 +298,7 @@ impl Conference {
             payload_types: BTreeMap::new(),
             extensions: BTreeMap::new(),
             extmap_allow_mixed: false,
+            congestion_feedback: false,
             remb: false,
         };
         effects.control(Control::AddEndpoint(

@@ -10,7 +10,7 @@ use crate::{
     channel::Limits,
     colibri::{
         Colibri2Endpoint, ConferenceModify, ForceMute, Media, MediaSource, MucRole, PayloadType,
-        Source, Transport, capability,
+        RtcpFb, Source, Transport, capability,
     },
 };
 
@@ -205,6 +205,23 @@ fn nobody_gets_what_it_cannot_take() {
     assert!(room.ask(later));
     assert_eq!(room.gets("phone"), names(&["a-a0", "a-v0"]), "media only adds");
     room.check();
+}
+
+#[test]
+fn feedback_on_what_is_sent_is_of_the_kind_that_was_signalled() {
+    let signalled = |kind: &str, subtype: Option<&str>| {
+        let mut room = Room::new();
+        let mut request = joins("a", &[MediaType::Video]);
+        let feedback = RtcpFb { r#type: kind.into(), subtype: subtype.map(Into::into) };
+        request.media[0].payload_types[0].rtcp_fbs = vec![feedback];
+        assert!(room.ask(request));
+        let media = room.conference.endpoint("a").unwrap().media_params();
+        (media.payload_types[0].transport_cc, media.congestion_feedback, media.remb)
+    };
+    assert_eq!(signalled("transport-cc", None), (true, false, false));
+    assert_eq!(signalled("ack", Some("ccfb")), (false, true, false));
+    assert_eq!(signalled("ack", Some("rpsi")), (false, false, false));
+    assert_eq!(signalled("goog-remb", None), (false, false, true));
 }
 
 #[test]

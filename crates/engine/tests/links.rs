@@ -31,6 +31,11 @@ fn people(world: &mut World, count: usize) -> (SourceId, SourceId) {
     for _ in 0..count {
         world.join();
     }
+    publish(world)
+}
+
+/// The first sends. Returns the video and the audio.
+fn publish(world: &mut World) -> (SourceId, SourceId) {
     let audio = world.publish(0, MediaType::Audio, 1);
     let video = world.publish(0, MediaType::Video, 3);
     for track in &mut world.clients[0].tracks {
@@ -96,6 +101,41 @@ fn a_receiver_gets_the_encoding_that_its_link_carries() {
         assert!(heard > 27 * 50, "{bps}: {heard} of audio");
         unharmed(&world, video, since);
     }
+}
+
+/// RFC 8888 names packets by stream: what it tells of the link is the same.
+#[test]
+fn feedback_by_stream_tells_what_the_link_carries() {
+    for (bps, expected) in [(480_000, 0), (800_000, 1), (3_000_000, 2)] {
+        let mut world = World::new(WorldConfig::default());
+        world.bottlenecks.insert(1, Bottleneck::new(bps, QUEUE));
+        for _ in 0..3 {
+            world.join();
+        }
+        world.negotiate_congestion_feedback(1);
+        let (video, _) = publish(&mut world);
+        let (since, at) = settle(&mut world, 8 * SECOND, 20 * SECOND);
+        let (encodings, frames) = got(&world, 1, video, since);
+        assert_eq!(encodings, BTreeSet::from([expected]), "{bps}");
+        assert!(frames > 20 * 28, "{bps}: {frames}");
+        let link = bottleneck(&world);
+        assert!(link.lost(at) < 0.02, "{bps}: {}", link.lost(at));
+        assert!(link.waited(at, 0.95) < Duration::from_millis(120), "{bps}");
+        unharmed(&world, video, since);
+    }
+    // It counts as feedback: that it stops lowers what is sent.
+    let mut world = World::new(WorldConfig::default());
+    world.bottlenecks.insert(1, Bottleneck::new(3_000_000, QUEUE));
+    for _ in 0..3 {
+        world.join();
+    }
+    world.negotiate_congestion_feedback(1);
+    publish(&mut world);
+    world.run(6 * SECOND);
+    world.clients[1].gives_feedback = false;
+    let (_, at) = settle(&mut world, 2 * SECOND, 10 * SECOND);
+    let most = bottleneck(&world).most_in_a_second(at);
+    assert!(most < 300_000, "{most}");
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub struct MediaParams {
     pub extensions: Vec<(u8, Extension)>,
     /// One- and two-byte headers may be mixed (`extmap-allow-mixed`, RFC 8285 section 4.1.2).
     pub extmap_allow_mixed: bool,
+    /// Congestion control feedback (RFC 8888, `ack ccfb`) was negotiated.
+    pub congestion_feedback: bool,
     /// Receiver estimated maximum bitrate (`goog-remb`) was negotiated.
     pub remb: bool,
 }

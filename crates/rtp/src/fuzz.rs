@@ -98,6 +98,7 @@ pub fn rtcp(data: &[u8]) {
                 assert_eq!(feedback.statuses().count(), usize::from(feedback.count));
                 0
             }
+            Rtcp::CongestionFeedback(feedback) => feedback.metrics().count() / 2,
             Rtcp::Xr(body) => usize::from(xr::receiver_reference_time(body).is_some()),
             _ => 0,
         };

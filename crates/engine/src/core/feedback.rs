@@ -12,7 +12,9 @@ use std::{
 
 use rialto_media::Drop;
 use rialto_media::{MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
-use rialto_rtp::rtcp::{ReportBlock, Rtcp, RtcpPackets, RtcpWriter, TransportCc, ntp, xr};
+use rialto_rtp::rtcp::{
+    CongestionFeedback, ReportBlock, Rtcp, RtcpPackets, RtcpWriter, TransportCc, ntp, xr,
+};
 
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, endpoint::Reference};
 use crate::{
@@ -123,6 +125,7 @@ impl Core {
                 }
             }
             Rtcp::TransportCc(feedback) => self.on_transport_feedback(slot, feedback),
+            Rtcp::CongestionFeedback(feedback) => self.on_congestion_feedback(slot, feedback),
             Rtcp::Remb { bitrate, .. } => self.on_remb(slot, *bitrate),
             Rtcp::Xr(body) => self.on_extended_report(slot, body),
             _ => {}
@@ -138,6 +141,16 @@ impl Core {
             return;
         };
         let summary = link.on_transport_feedback(now, feedback);
+        self.totals.feedback_unmatched += u64::from(summary.unknown);
+        self.link_changed(slot);
+    }
+
+    /// What arrived of each stream that a receiver was sent.
+    fn on_congestion_feedback(&mut self, slot: EndpointSlot, feedback: &CongestionFeedback<'_>) {
+        let now = self.now;
+        let Some(e) = self.endpoints.get_mut(slot) else { return };
+        let Some(link) = e.receiver.link.as_mut() else { return };
+        let summary = link.on_congestion_feedback(now, feedback);
         self.totals.feedback_unmatched += u64::from(summary.unknown);
         self.link_changed(slot);
     }

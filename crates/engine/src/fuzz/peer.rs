@@ -15,7 +15,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use rialto_media::{Codec, Extension, MediaType, SourceId, SourceSpec};
 use rialto_rtp::{
     Seq, header,
-    rtcp::{Arrival, ReportBlock, RtcpWriter},
+    rtcp::{Arrival, ReportBlock, RtcpWriter, ccfb::Fate},
 };
 use rialto_srtp::Profile;
 
@@ -334,6 +334,21 @@ impl Play {
                 w.sdes_cname(ssrc, &name)
             }
             13 => w.bye(&[ssrc, Self::ssrc(script)]),
+            14 => {
+                // Any claims about packets up to some after the newest, of one stream twice.
+                let newest = self.call.people[MALLORY].heard(ssrc).and_then(|h| h.last);
+                let newest = newest.map_or(0, |(index, _)| index as u16);
+                let first = Seq(newest.wrapping_sub(u16::from(script.any())));
+                let fates: Vec<Fate> = (0..4 * n)
+                    .map(|_| match script.any() {
+                        0..100 => Fate::Lost,
+                        100..120 => Fate::ReceivedSometime,
+                        at => Fate::Received(u16::from(at) << 5),
+                    })
+                    .collect();
+                let blocks = [(ssrc, first, &fates[..]), (ssrc, first.wrapping_add(1), &fates[..])];
+                w.congestion_feedback(1, &blocks, number(script) << n)
+            }
             _ => w.receiver_report(ssrc, &[]),
         };
     }
@@ -502,6 +517,7 @@ impl Play {
         if choice & 64 != 0 {
             media.extensions.retain(|(_, kind)| *kind != Extension::TransportCc);
             media.payload_types.iter_mut().for_each(|pt| pt.transport_cc = false);
+            media.congestion_feedback = choice & 128 != 0;
         }
         let id = person.id;
         self.call.control(Control::SetMedia(id, Arc::new(media)));

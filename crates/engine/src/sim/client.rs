@@ -17,6 +17,7 @@ use rialto_rtp::{
 use rialto_srtp::{RxContext, RxStream, TxContext};
 
 use super::{
+    ccfb::CongestionRecorder,
     codec::{Body, Decoder, Truth},
     media::{CodecNumbers, Numbering, Plain, Track},
 };
@@ -117,6 +118,8 @@ pub struct Client {
     /// It tells what arrives, as it negotiated to do.
     pub gives_feedback: bool,
     arrivals: TwccRecorder,
+    /// It negotiated feedback by stream instead.
+    pub(super) congestion: Option<CongestionRecorder>,
     feedback_count: u8,
     tx: TxContext,
     pub(super) rx: RxContext,
@@ -152,6 +155,7 @@ impl Client {
             next_feedback: now,
             gives_feedback: true,
             arrivals: TwccRecorder::new(now),
+            congestion: None,
             feedback_count: 0,
             tx,
             rx,
@@ -236,6 +240,12 @@ impl Client {
     fn feedback(&mut self, now: Instant) -> Option<Vec<u8>> {
         if !self.gives_feedback {
             return None;
+        }
+        if let Some(mut recorder) = self.congestion.take() {
+            let start = self.start;
+            let report = self.rtcp(|w| recorder.report(now, start, w));
+            self.congestion = Some(recorder);
+            return report;
         }
         let (mut base, mut packets) = (None, Vec::new());
         self.arrivals.take(now, |first, arrivals| {
@@ -394,12 +404,18 @@ impl Client {
         let stream = self.streams.entry(header.ssrc).or_default();
         let opened = self.rx.open_rtp(stream, bytes, header.len).ok()?;
         let mut bytes = bytes.get_mut(..opened.len)?;
+        if let Some(recorder) = &mut self.congestion {
+            recorder.on_packet(now, header.ssrc, header.sequence);
+        }
         let numbered = header.extensions(bytes);
         let id = self.numbering.extension(Extension::TransportCc);
         let number = numbered.into_iter().find(|e| e.id == id).map(|e| e.data);
         match number.and_then(rtp::ext::transport_seq) {
             Some(number) => self.arrivals.on_packet(now, number),
-            None => assert!(!self.gives_feedback, "a transport-wide number"),
+            None => assert!(
+                !self.gives_feedback || self.congestion.is_some(),
+                "a transport-wide number"
+            ),
         }
         if let Some(tape) = &mut self.tape {
             tape.push(bytes.to_vec());

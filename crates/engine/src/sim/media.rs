@@ -124,6 +124,7 @@ impl Numbering {
             payload_types,
             extensions: known.map(|kind| (self.extension(kind), kind)).to_vec(),
             extmap_allow_mixed: true,
+            congestion_feedback: false,
             remb: false,
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! For tests, benches and fuzzing; nothing of the daemon uses it.
 
+mod ccfb;
 mod client;
 mod layers;
 mod link;
@@ -18,10 +19,13 @@ use std::{
 };
 
 use rialto_media::{
-    EncodingSpec, EndpointId, MediaType, Mid, ShardId, SlotSsrcs, SourceId, SourceSpec, Terms,
+    EncodingSpec, EndpointId, Extension, MediaType, Mid, ShardId, SlotSsrcs, SourceId, SourceSpec,
+    Terms,
 };
 use rialto_rtp::{self as rtp, RtpHeader, SeqUnwrapper};
 use rialto_srtp::{Keying, Profile, RxContext, TxContext};
+
+use ccfb::CongestionRecorder;
 
 pub use client::{Client, Heard, Incoming, REFERENCE};
 pub use link::{Bottleneck, Link, Weather};
@@ -225,6 +229,18 @@ impl World {
         let c = &mut self.clients[client];
         c.red = true;
         let (id, media) = (c.id, c.numbering.media_with_red());
+        self.control(Control::SetMedia(id, Arc::new(media)));
+    }
+
+    /// A client negotiates congestion control feedback (RFC 8888) in place of the transport-wide one.
+    pub fn negotiate_congestion_feedback(&mut self, client: usize) {
+        let c = &mut self.clients[client];
+        c.congestion = Some(CongestionRecorder::default());
+        let mut media = c.numbering.media();
+        media.payload_types.iter_mut().for_each(|pt| pt.transport_cc = false);
+        media.extensions.retain(|(_, kind)| *kind != Extension::TransportCc);
+        media.congestion_feedback = true;
+        let id = c.id;
         self.control(Control::SetMedia(id, Arc::new(media)));
     }
 

@@ -106,6 +106,7 @@ impl Peer {
             payload_types: all.into_iter().filter(|t| self.has(t.0)).map(payload).collect(),
             extensions: kinds.map(|kind| (self.extension(kind), kind)).to_vec(),
             extmap_allow_mixed: true,
+            congestion_feedback: false,
             remb: false,
         }
     }

@@ -18,6 +18,7 @@
     reason = "lengths and offsets within one packet, each checked when it is used"
 )]
 
+pub mod ccfb;
 mod lists;
 pub mod ntp;
 mod report;
@@ -31,6 +32,7 @@ mod tests;
 
 use thiserror::Error;
 
+pub use ccfb::CongestionFeedback;
 pub use lists::{FirRequests, LostSeqs, SdesChunks, Ssrcs};
 pub use report::{ReportBlock, ReportBlocks};
 pub use transport_cc::{Statuses, TransportCc};
@@ -63,6 +65,8 @@ pub(super) mod packet_type {
 pub(super) mod format {
     /// RTPFB: generic NACK (RFC 4585 section 6.2.1).
     pub(super) const NACK: u8 = 1;
+    /// RTPFB: congestion control feedback (RFC 8888 section 3.1).
+    pub(super) const CCFB: u8 = 11;
     /// RTPFB: transport-wide congestion control feedback.
     pub(super) const TRANSPORT_CC: u8 = 15;
     /// PSFB: picture loss indication (RFC 4585 section 6.3.1).
@@ -150,6 +154,8 @@ pub enum Rtcp<'a> {
     },
     /// draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1.
     TransportCc(TransportCc<'a>),
+    /// RFC 8888 section 3.1.
+    CongestionFeedback(CongestionFeedback<'a>),
     /// draft-alvestrand-rmcat-remb-03 section 2.2.
     Remb {
         /// Who estimates.
@@ -254,6 +260,9 @@ impl<'a> Packet<'a> {
             },
             (packet_type::RTPFB, format::TRANSPORT_CC) => {
                 Rtcp::TransportCc(TransportCc::parse(body)?)
+            }
+            (packet_type::RTPFB, format::CCFB) => {
+                Rtcp::CongestionFeedback(CongestionFeedback::parse(body)?)
             }
             (packet_type::PSFB, format::PLI) => {
                 Rtcp::Pli { sender: self.word(0)?, media: self.word(4)? }

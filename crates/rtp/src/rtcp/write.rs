@@ -7,7 +7,7 @@
 use super::super::{ExtSeq, Seq, put};
 use super::lists::CNAME;
 use super::transport_cc_write::{Arrival, Feedback};
-use super::{ReportBlock, RtcpError, format, packet_type, xr};
+use super::{ReportBlock, RtcpError, ccfb, format, packet_type, xr};
 
 /// The largest value of the five bits of count in the common header.
 const MAX_COUNT: usize = 31;
@@ -235,6 +235,24 @@ impl<'a> RtcpWriter<'a> {
         let (len, taken) = feedback.write(room).ok_or(RtcpError::Full)?;
         self.len += len;
         Ok(taken)
+    }
+
+    /// Congestion control feedback (RFC 8888 section 3.1): of each stream its SSRC, the first sequence
+    /// number, and what became of the packets from there on. `report_time`: the middle 32 bits of the NTP
+    /// time that arrivals are told relative to.
+    ///
+    /// # Errors
+    /// [`RtcpError::Full`] when it does not fit, or a block reports on more than 16,384 packets.
+    pub fn congestion_feedback(
+        &mut self,
+        sender: u32,
+        blocks: &[(u32, Seq, &[ccfb::Fate])],
+        report_time: u32,
+    ) -> Result<(), RtcpError> {
+        let start = self.len + 4;
+        let room = self.buf.get_mut(start..).ok_or(RtcpError::Full)?;
+        let len = ccfb::write(room, sender, blocks, report_time).ok_or(RtcpError::Full)?;
+        self.end(packet_type::RTPFB, format::CCFB.into(), start + len)
     }
 
     /// Room for the common header, and a cursor after it.

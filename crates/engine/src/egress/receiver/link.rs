@@ -4,7 +4,12 @@ use std::time::{Duration, Instant};
 
 use rialto_bwe::{Config, Estimator, FeedbackSummary, Kind, Pacer, Report};
 use rialto_media::{Extension, MediaParams, Tables};
-use rialto_rtp::{Seq, rtcp::TransportCc};
+use rialto_rtp::{
+    Seq,
+    rtcp::{CongestionFeedback, TransportCc},
+};
+
+use super::reported::Reported;
 
 /// Bytes of IP and UDP headers around what we send: they take their part of the link (RFC 768, RFC 791).
 const OVERHEAD: usize = 28;
@@ -22,16 +27,21 @@ const TICK_US: i64 = 250;
 pub enum Feedback {
     /// Of each packet, when (draft-holmer-rmcat-transport-wide-cc-extensions-01).
     TransportWide,
+    /// The same by stream (RFC 8888).
+    Congestion,
     /// What it estimates itself (draft-alvestrand-rmcat-remb-03).
     Remb,
 }
 
 impl Feedback {
-    /// What a receiver negotiated; `None`: neither.
+    /// What a receiver negotiated; `None`: nothing.
     pub fn negotiated(media: &MediaParams, tables: &Tables) -> Option<Self> {
         let numbered = tables.extension_id(Extension::TransportCc).is_some();
         if numbered && media.payload_types.iter().any(|p| p.transport_cc) {
             return Some(Self::TransportWide);
+        }
+        if media.congestion_feedback {
+            return Some(Self::Congestion);
         }
         tables.remb.then_some(Self::Remb)
     }
@@ -46,6 +56,8 @@ pub struct Link {
     pub estimator: Estimator,
     /// When the next packet may leave.
     pub pacer: Pacer,
+    /// What the receiver's feedback names packets by, where that is not the estimator's number.
+    reported: Option<Box<Reported>>,
     /// Since when it is used.
     since: Instant,
     /// It has told something.
@@ -59,7 +71,8 @@ impl Link {
     pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
         let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
         let (heard, exceeded) = (false, false);
-        let mut link = Self { feedback, estimator, pacer, since: now, heard, exceeded };
+        let reported = (feedback == Feedback::Congestion).then(|| Box::new(Reported::new()));
+        let mut link = Self { feedback, estimator, pacer, reported, since: now, heard, exceeded };
         link.follow();
         link
     }
@@ -70,9 +83,13 @@ impl Link {
         (self.feedback == Feedback::TransportWide).then(|| self.estimator.next_number())
     }
 
-    /// A packet of `len` bytes above UDP has left. The pacer knows of it already.
+    /// A packet of `len` bytes above UDP has left, of this SSRC and index. The pacer knows of it already.
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, len: usize, kind: Kind) {
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits of an index are its number")]
+    pub fn on_sent(&mut self, now: Instant, len: usize, kind: Kind, (ssrc, index): (u32, u64)) {
+        if let Some(reported) = &mut self.reported {
+            reported.on_sent((ssrc, index as u16), self.estimator.next_number());
+        }
         let probe = self.pacer.running_probe();
         let size = len.saturating_add(OVERHEAD);
         let _ = self.estimator.on_sent(now, u16::try_from(size).unwrap_or(u16::MAX), kind, probe);
@@ -123,6 +140,24 @@ impl Link {
             received: at.map(|ticks| ticks.saturating_mul(TICK_US)),
         };
         let summary = self.estimator.on_feedback(now, feedback.statuses().map(report));
+        self.heard |= summary.known > 0;
+        self.follow();
+        summary
+    }
+
+    /// Feedback by stream came (RFC 8888 section 3.1).
+    pub fn on_congestion_feedback(
+        &mut self,
+        now: Instant,
+        feedback: &CongestionFeedback<'_>,
+    ) -> FeedbackSummary {
+        let Some(reported) = &mut self.reported else {
+            let unknown = u32::try_from(feedback.metrics().count()).unwrap_or(u32::MAX);
+            return FeedbackSummary { unknown, ..FeedbackSummary::default() };
+        };
+        let (reports, unknown) = reported.read(feedback, self.estimator.next_number());
+        let mut summary = self.estimator.on_feedback(now, reports);
+        summary.unknown = summary.unknown.saturating_add(unknown);
         self.heard |= summary.known > 0;
         self.follow();
         summary

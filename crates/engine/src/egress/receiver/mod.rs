@@ -13,6 +13,7 @@ pub mod poll;
 pub mod projection;
 pub mod queue;
 pub mod redundancy;
+mod reported;
 pub mod stream;
 pub mod vacated;
 

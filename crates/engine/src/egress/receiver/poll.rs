@@ -288,7 +288,7 @@ impl<O: Outbox> Poll<'_, O> {
             to.allotment.on_audio(len);
         }
         if let Some(link) = link {
-            link.on_sent(self.clock.now, len, kind);
+            link.on_sent(self.clock.now, len, kind, (outgoing.ssrc, index));
         }
         s.projection.on_sent(index);
         s.packets = s.packets.wrapping_add(1);
@@ -398,7 +398,7 @@ impl<O: Outbox> Poll<'_, O> {
         if outgoing.original.is_some() {
             s.rtx_next += 1;
             if let Some(link) = link {
-                link.on_sent(self.clock.now, len, kind);
+                link.on_sent(self.clock.now, len, kind, (outgoing.ssrc, outgoing.index));
             }
         }
         if kind == Kind::Retransmission {
@@ -475,7 +475,7 @@ impl<O: Outbox> Poll<'_, O> {
         s.rtx_next += 1;
         self.totals.probes_sent += 1;
         if let Some(link) = link {
-            link.on_sent(self.clock.now, len, Kind::Probe);
+            link.on_sent(self.clock.now, len, Kind::Probe, (outgoing.ssrc, outgoing.index));
         }
         Some(len)
     }
