@@ -93,6 +93,24 @@ async fn measure(people: &[Participant]) -> Vec<Value> {
     all
 }
 
+/// The same, when both stages show 720 lines that move: a machine that is busy elsewhere has an encoder or a
+/// decoder fall behind for some seconds, and then others are measured.
+async fn measure_steady(people: &[Participant]) -> Vec<Value> {
+    const TRIES: usize = 6;
+    let mut rates = measure(people).await;
+    for _ in 1..TRIES {
+        let moves = |receiver: usize, number: u8| {
+            let row = &rates[receiver][camera(number)];
+            row["height"] == 720 && row["fps"].as_f64().is_some_and(|fps| fps > 0.5)
+        };
+        if moves(0, 2) && moves(1, 1) {
+            break;
+        }
+        rates = measure(people).await;
+    }
+    rates
+}
+
 /// Waits until a picture has this many lines.
 async fn until_height(person: &Participant, source: &str, height: u32) {
     let what = format!("{source} with {height} lines");
@@ -157,12 +175,12 @@ async fn a_stage_and_thumbnails_in_each_codec() {
         for number in [1, 2] {
             until_height(three, &camera(number), 180).await;
         }
-        let rates = measure(&people).await;
+        let rates = measure_steady(&people).await;
         for number in [1, 2] {
             let source = camera(number);
             let thumb = &rates[2][&source];
             let stage = &rates[usize::from(2 - number)][&source];
-            assert_eq!(thumb["height"], 180, "{codec}");
+            assert_eq!((&thumb["height"], &stage["height"]), (&json!(180), &json!(720)), "{codec}");
             let rate = |row: &Value| row["kbps"].as_f64().expect("a rate");
             assert!(rate(thumb) <= thumbnail, "{codec}: {thumb}");
             assert!(rate(stage) > 2.0 * rate(thumb), "{codec}: {stage} beside {thumb}");
