@@ -32,6 +32,7 @@ pub(super) struct Ranking {
 
 struct Ranked {
     owner: EndpointId,
+    owner_id: Arc<str>,
     id: SourceId,
     name: Arc<str>,
     media: MediaType,
@@ -86,6 +87,7 @@ impl Conference {
                 }
                 ranking.sources.push(Ranked {
                     owner: sender.engine_id,
+                    owner_id: sender.shared_id.clone(),
                     id: spec.id,
                     name: spec.name.clone(),
                     media: spec.media,
@@ -101,7 +103,9 @@ impl Conference {
     pub(super) fn offer_source(&mut self, owner: &str, source: &SourceSpec, effects: &mut Effects) {
         let Some(sender) = self.endpoints.get(owner) else { return };
         let shows = sender.source(source.id).is_some_and(EndpointSource::shows);
-        let entrant = Entrant { id: source.id, owner: sender.engine_id, name: &source.name };
+        let (owner_id, engine_id) = (sender.shared_id.clone(), sender.engine_id);
+        let entrant =
+            Entrant { id: source.id, owner: engine_id, owner_id: &owner_id, name: &source.name };
         self.voices.missing_anew();
         let (caps, now, ahead) = (self.caps, self.latest, self.videos_before(owner, source));
         for (id, receiver) in &mut self.endpoints {
@@ -330,7 +334,12 @@ impl Endpoint {
             self.unsubscribe(source, now, effects);
         }
         for source in ranking.sources.iter().filter(|source| chosen.contains(&source.id)) {
-            let entrant = Entrant { id: source.id, owner: source.owner, name: &source.name };
+            let entrant = Entrant {
+                id: source.id,
+                owner: source.owner,
+                owner_id: &source.owner_id,
+                name: &source.name,
+            };
             self.subscribe(source.media, entrant, now, effects);
         }
         self.undecided = false;

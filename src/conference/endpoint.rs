@@ -23,6 +23,8 @@ use crate::{
 pub struct Endpoint {
     /// Its signalled id.
     pub id: String,
+    /// The same, for what outlives it.
+    pub(super) shared_id: Arc<str>,
     /// Its place in the engine.
     pub engine_id: EndpointId,
     /// The name for statistics.

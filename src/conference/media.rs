@@ -3,7 +3,7 @@
 use rialto_engine::Control;
 
 use super::{effects::Effects, endpoint::Endpoint, state::Conference};
-use crate::colibri::{Media, RtcpFb, extension, payload_type};
+use crate::colibri::{Media, extension, payload_type};
 
 impl Endpoint {
     /// Adds media descriptions; `true` when that changed anything. What is not known is ignored.

@@ -261,6 +261,7 @@ impl Conference {
         let mid_demux = slots.is_some() && request.has_capability(capability::RTP_MID_DEMUX);
         let endpoint = Endpoint {
             id: request.id.clone(),
+            shared_id: request.id.as_str().into(),
             engine_id,
             stats_id: request.stats_id.clone(),
             muc_role: request.muc_role,

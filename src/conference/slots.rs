@@ -39,6 +39,8 @@ impl Default for SsrcLimits {
 pub(super) struct Entrant<'a> {
     pub(super) id: SourceId,
     pub(super) owner: EndpointId,
+    /// The owner's signalled id, which it has again when it returns.
+    pub(super) owner_id: &'a Arc<str>,
     pub(super) name: &'a Arc<str>,
 }
 
@@ -78,7 +80,7 @@ pub(super) struct Slot {
     /// What is in it; `None`: what was in it has ended.
     pub(super) source: Option<SourceId>,
     /// As what the client knows it; `None`: it was never told.
-    known_as: Option<(EndpointId, Arc<str>)>,
+    known_as: Option<KnownAs>,
     /// What the client knows it as has ended.
     ended: bool,
     /// The receiver gets the source.
@@ -89,6 +91,26 @@ pub(super) struct Slot {
     introduced: Option<Instant>,
     /// What is in it is told again then.
     repeat: Option<Instant>,
+}
+
+/// As what a client knows a slot.
+#[derive(Clone, Debug)]
+struct KnownAs {
+    owner: EndpointId,
+    owner_id: Arc<str>,
+    name: Arc<str>,
+}
+
+impl KnownAs {
+    fn new(source: &Entrant<'_>) -> Self {
+        let (owner_id, name) = (source.owner_id.clone(), source.name.clone());
+        Self { owner: source.owner, owner_id, name }
+    }
+
+    /// The client would take the source for the same as before.
+    fn looks_like(&self, source: &Entrant<'_>) -> bool {
+        (&self.owner_id, &self.name) == (source.owner_id, source.name)
+    }
 }
 
 /// SSRCs, the same in every run of the same conference.
@@ -289,7 +311,8 @@ impl Bank {
         }
         let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.source.is_none());
         // Else the client would take two slots for the same source's.
-        let foreign = |slot: &Slot| slot.known_as.as_ref().is_none_or(|k| *k.1 != **source.name);
+        let foreign =
+            |slot: &Slot| slot.known_as.as_ref().is_none_or(|known| !known.looks_like(source));
         free.min_by_key(|(_, slot)| (foreign(slot), slot.released)).map(|(at, _)| at)
     }
 
@@ -310,10 +333,11 @@ impl Bank {
         self.held = self.held.saturating_add(usize::from(!slot.held));
         slot.held = true;
         let known = slot.known_as.as_ref().filter(|_| !slot.ended);
-        let news = known.is_none_or(|(owner, name)| (*owner, name) != (source.owner, source.name));
+        let news =
+            known.is_none_or(|known| known.owner != source.owner || !known.looks_like(source));
         slot.ended = false;
         if news {
-            slot.known_as = Some((source.owner, source.name.clone()));
+            slot.known_as = Some(KnownAs::new(source));
             if let Some(at) = slot.introduced {
                 self.remaps = self.remaps.saturating_add(1);
                 slot.repeat = at.checked_add(YOUNG).filter(|settled| *settled > now);

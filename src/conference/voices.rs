@@ -68,8 +68,8 @@ impl Conference {
         if waits || self.voices.everywhere.contains(&source) {
             return;
         }
-        let name = spec.name.clone();
-        let entrant = Entrant { id: source, owner: endpoint, name: &name };
+        let (name, owner_id) = (spec.name.clone(), sender.shared_id.clone());
+        let entrant = Entrant { id: source, owner: endpoint, owner_id: &owner_id, name: &name };
         let mut all = true;
         for receiver in self.endpoints.values_mut().filter(|other| other.engine_id != endpoint) {
             let gets = receiver.subscriptions.contains_key(&source);

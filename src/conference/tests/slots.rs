@@ -463,6 +463,7 @@ fn ssrcs_are_nobody_elses_and_the_same_in_each_run() {
             let source = crate::conference::slots::Entrant {
                 id: SourceId(id),
                 owner: EndpointId(1),
+                owner_id: &name,
                 name: &name,
             };
             let now = Instant::now();
