@@ -64,6 +64,10 @@ pub struct Args {
     /// Tell the bridge that it may rewrite SSRCs, as Jitsi Meet does
     #[arg(long)]
     ssrc_rewriting: bool,
+    /// Receivers only count packets and answer STUN: nothing is decrypted, told or asked for, so that one core of
+    /// them takes more than one core of a bridge sends. Latency and continuity are not measured
+    #[arg(long, conflicts_with_all = ["mode", "wish", "ssrc_rewriting", "drop"])]
+    sinks: bool,
     /// Frames per second
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=120))]
     fps: u32,
@@ -207,12 +211,16 @@ impl Args {
             wish_interval: self.wish_every,
             rtx: !self.no_rtx,
             rewriting: self.ssrc_rewriting,
+            sinks: self.sinks,
             fps: self.fps,
             keyframe_interval: self.keyframes,
             seed: self.seed,
         };
         if shape.senders + shape.receivers == 0 {
             return Err("no endpoints: --senders and --receivers are both 0".to_owned());
+        }
+        if shape.sinks && shape.receivers == 0 {
+            return Err("--sinks without --receivers".to_owned());
         }
         if shape.simulcast && shape.video.is_none() {
             return Err("--simulcast without --video".to_owned());
@@ -266,6 +274,7 @@ mod tests {
         assert!(!shape("--video 1M").audio);
         assert_eq!(shape("--audio").video, None);
         assert!(shape("--ssrc-rewriting").rewriting);
+        assert!(shape("--sinks").sinks);
         assert_eq!(shape("--shape audio").video, None);
         let meeting = shape("--shape meeting --senders 4 --video 800k");
         assert_eq!((meeting.senders, meeting.receivers), (4, 0));
@@ -286,6 +295,7 @@ mod tests {
         assert!(refused("--mode av1/L3T3 --simulcast").contains("--simulcast"));
         assert!(refused("--wish-every 3s").contains("--wish"));
         assert!(refused("--wish 0").contains('0'));
+        assert!(refused("--sinks --wish 180").contains("--wish"));
     }
 
     #[test]
@@ -299,6 +309,7 @@ mod tests {
         assert!(of("--audio --mode av1/L3T3").unwrap_err().contains("--mode"));
         assert!(of("--wish 180 --wish-every 0").unwrap_err().contains("--wish-every"));
         assert!(of("--pace 0.5").unwrap_err().contains("--pace"));
+        assert!(of("--sinks --shape meeting").unwrap_err().contains("--receivers"));
         assert!(Args::try_parse_from(["rialto-load", "--video", "fast"]).is_err());
     }
 }

@@ -44,15 +44,31 @@ pub fn create_endpoint(plan: &Plan, endpoint: usize, create_conference: bool) ->
         // For the channel on which they are said.
         transport["sctp"] = json!({});
     }
+    let mut medias = json!([audio_media(), video_media(&plan.shape)]);
+    if plan.is_sink(endpoint) {
+        // It gives no feedback, and is not to be sent what an estimate without any allows.
+        drop_feedback(&mut medias);
+    }
     request["endpoints"] = json!([{
         "create": true,
         "id": member.id,
         "stats-id": format!("Load-{endpoint}"),
-        "medias": [audio_media(), video_media(&plan.shape)],
+        "medias": medias,
         "transport": transport,
         "capabilities": capabilities,
     }]);
     request
+}
+
+/// Takes every kind of feedback out of media descriptions.
+fn drop_feedback(medias: &mut Value) {
+    let types = medias.as_array_mut().into_iter().flatten().filter_map(|media| {
+        let types = media.get_mut("payload-types")?;
+        types.as_array_mut()
+    });
+    for payload_type in types.flatten() {
+        payload_type["rtcp-fbs"] = json!([]);
+    }
 }
 
 fn audio_media() -> Value {

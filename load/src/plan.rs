@@ -51,6 +51,8 @@ pub struct Shape {
     pub rtx: bool,
     /// Everybody can be sent rewritten SSRCs (COLIBRI's `ssrc-rewriting`).
     pub rewriting: bool,
+    /// Who only receives counts packets and does nothing else: no decryption, no feedback, no requests.
+    pub sinks: bool,
     /// Frames per second.
     pub fps: u32,
     /// Longest time between keyframes.
@@ -73,6 +75,7 @@ impl Default for Shape {
             wish_interval: None,
             rtx: true,
             rewriting: false,
+            sinks: false,
             fps: 30,
             keyframe_interval: Duration::from_secs(10),
             seed: 0,
@@ -174,6 +177,12 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// Whether an endpoint only counts what it receives.
+    pub fn is_sink(&self, endpoint: usize) -> bool {
+        let receives_only = self.endpoints.get(endpoint).is_some_and(|e| e.sources.is_empty());
+        self.shape.sinks && receives_only
     }
 
     /// The sources that an endpoint should receive.

@@ -92,6 +92,22 @@ async fn everybody_gets_everything_on_one_shard_and_on_four() {
     }
 }
 
+/// Receivers that tell nothing get what others get, however much more that is than an estimate without
+/// feedback would carry, and what comes is counted by its numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sinks_count_what_they_get() {
+    let shape = Shape { sinks: true, video: Some(4_000_000), ..shape(2, 3) };
+    let report = run(1, shape, MediaOptions::default()).await;
+    assert_eq!(report.joins.connected, 5);
+    for kind in [report.media.audio, report.media.video] {
+        assert!(kind.expected > 0, "{kind:?}");
+        assert_eq!((kind.lost, kind.duplicates), (0, 0), "{kind:?}");
+    }
+    // Each of the two senders has four receivers.
+    let (video, audio, sent) = (report.media.video, report.media.audio, report.media.window.sent);
+    assert!(video.received + audio.received > 3 * sent, "{video:?} {audio:?} of {sent}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_receivers_lose_is_retransmitted() {
     for shards in [1, 4] {

@@ -17,6 +17,7 @@ use super::{
     receive::{Arrived, Receiver, ReceptionTotals},
     screen::Figures,
     send::{Output, SourceSender},
+    sink::Sink,
     timers::{Timers, What},
 };
 use crate::{
@@ -43,6 +44,8 @@ pub struct Client {
     session: Option<Session>,
     sources: Vec<SourceSender>,
     receiver: Receiver,
+    /// It only counts what comes, and its receiver gets nothing.
+    sink: Option<Sink>,
     arrivals: twcc::Arrivals,
     rtcp_ssrc: u32,
     out: Outbox,
@@ -180,6 +183,7 @@ impl Client {
             session: None,
             sources,
             receiver: Receiver::new(endpoint, shared),
+            sink: shared.plan.is_sink(endpoint).then(|| Sink::new(endpoint, shared)),
             arrivals: twcc::Arrivals::default(),
             rtcp_ssrc: own.unwrap_or(plan.rtcp_ssrc),
             out: Outbox::default(),
@@ -214,6 +218,9 @@ impl Client {
             source.start(start);
             timers.push(start, self.endpoint, What::Send(at));
         }
+        if self.sink.is_some() {
+            return;
+        }
         timers.push(within(REPORT_EVERY), self.endpoint, What::Report);
         timers.push(within(FEEDBACK_EVERY), self.endpoint, What::Feedback);
     }
@@ -243,8 +250,12 @@ impl Client {
                 // A full queue is an agent that is gone or stuck; STUN and DTLS repeat themselves.
                 let _ = self.ice.try_send((Bytes::copy_from_slice(bytes), remote));
             }
-            [128..=191, 192..=223, ..] => self.rtcp(bytes, at, context),
-            [128..=191, ..] => self.rtp(bytes, at, context),
+            [128..=191, 192..=223, ..] if self.sink.is_none() => self.rtcp(bytes, at, context),
+            [128..=191, 192..=223, ..] => {}
+            [128..=191, ..] => match self.sink.as_mut().filter(|_| self.session.is_some()) {
+                Some(sink) => sink.rtp(bytes, at, context),
+                None => self.rtp(bytes, at, context),
+            },
             _ => {}
         }
     }
@@ -411,8 +422,11 @@ impl Client {
             connected: self.connected_at,
             present: self.session.is_some(),
             counts: self.counts,
-            unstamped: self.receiver.unstamped,
-            sources: sources.collect(),
+            unstamped: self.receiver.unstamped + self.sink.as_ref().map_or(0, |sink| sink.unknown),
+            sources: match &self.sink {
+                Some(sink) => sink.report().collect(),
+                None => sources.collect(),
+            },
         }
     }
 }

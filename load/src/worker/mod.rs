@@ -8,6 +8,7 @@ mod pace;
 pub mod receive;
 pub mod screen;
 pub mod send;
+pub mod sink;
 mod timers;
 
 use std::{
