@@ -666,8 +666,11 @@ pub struct Engine {
     /// `rialto.engine.socket-buffer`: receive and send buffers of each socket, bytes. As
     /// `ice4j.harvest.udp.receive-buffer-size`.
     pub socket_buffer: usize,
-    /// `rialto.engine.video-hold`: how long a video packet may wait for company. 250 µs.
+    /// `rialto.engine.video-hold`: how long a video packet may wait for the rest of its frame. 3 ms.
     pub video_hold: Duration,
+    /// `rialto.engine.audio-hold`: how long an audio packet may wait for those of other talkers, where some are
+    /// likely to come by then. 1 ms; 0 is off.
+    pub audio_hold: Duration,
     /// `rialto.max-conferences`: more are refused. 10,000.
     pub max_conferences: u32,
     /// `rialto.max-endpoints`: of all conferences; more are refused. 20,000.
@@ -684,7 +687,8 @@ impl Default for Engine {
             gso: true,
             gro: true,
             socket_buffer: 10 << 20,
-            video_hold: Duration::from_micros(250),
+            video_hold: Duration::from_millis(3),
+            audio_hold: Duration::from_millis(1),
             max_conferences: 10_000,
             max_endpoints: 20_000,
             sigterm_drain: Duration::ZERO,

@@ -267,6 +267,7 @@ fn engine(r: &mut Reader<'_>, config: &mut Config) {
     c.socket_buffer = config.harvest.receive_buffer;
     r.size("rialto.engine.socket-buffer", &mut c.socket_buffer);
     r.duration("rialto.engine.video-hold", &mut c.video_hold);
+    r.duration("rialto.engine.audio-hold", &mut c.audio_hold);
     r.integer("rialto.max-conferences", &mut c.max_conferences, 1, 1_000_000);
     r.integer("rialto.max-endpoints", &mut c.max_endpoints, 1, 1_000_000);
     r.duration("rialto.sigterm-drain", &mut c.sigterm_drain);

@@ -71,6 +71,7 @@ fn allocation_config(cc: &config::Cc) -> AllocationConfig {
 fn audio_config(config: &Config) -> AudioConfig {
     let (silence, red, loudest) = (&config.audio_silence, &config.redundancy, &config.loudest);
     AudioConfig {
+        hold: config.engine.audio_hold,
         silence: SilenceLimit { discard: silence.discard, forwarded: silence.forwarded },
         redundancy: Redundancy {
             policy: match red.policy {

@@ -287,7 +287,8 @@ pub struct EngineConfig {
     pub gso: bool,
     /// Use `UDP_GRO`.
     pub gro: bool,
-    /// How long a video packet may wait for company to its receiver. Audio never waits.
+    /// How long a video packet may wait for the rest of its frame, where that is likely to come by then.
+    /// Audio never waits.
     pub video_hold: Duration,
     /// How often keyframes are asked for.
     pub keyframes: KeyframeLimits,
@@ -312,7 +313,7 @@ impl Default for EngineConfig {
             socket_buffer: 10 << 20,
             gso: true,
             gro: true,
-            video_hold: Duration::from_micros(250),
+            video_hold: Duration::from_millis(3),
             keyframes: KeyframeLimits::default(),
             audio: AudioConfig::default(),
             allocation: AllocationConfig::default(),

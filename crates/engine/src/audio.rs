@@ -7,6 +7,9 @@ pub use crate::ingress::silence::SilenceLimit;
 /// How audio is forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AudioConfig {
+    /// `rialto.engine.audio-hold`: how long a packet may wait for those of other talkers, where so many talk
+    /// that some are likely to come by then. 0: not at all.
+    pub hold: Duration,
     /// `jmt.audio.level`.
     pub silence: SilenceLimit,
     /// `jmt.audio.red`.

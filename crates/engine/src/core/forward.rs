@@ -5,7 +5,10 @@ use std::{cmp::Reverse, time::Instant};
 
 use super::{Core, Outbox};
 use crate::{
-    egress::receiver::poll::{Clock, Poll},
+    egress::{
+        Feed,
+        receiver::poll::{Clock, Poll},
+    },
     slots::{EndpointSlot, FeedSlot},
 };
 
@@ -27,12 +30,21 @@ impl Core {
         }
     }
 
-    /// The sources whose packets must leave now offer them.
+    /// The sources whose packets must leave now offer them. Audio that has waited takes along what others
+    /// said meanwhile.
     fn offer_due(&mut self) {
+        let now = self.now;
+        let is_due = |feed: &Feed| feed.due.is_some_and(|due| due <= now);
+        let audio_leaves = !self.config.audio.hold.is_zero() && {
+            let mut waiting = self.dirty.iter().filter_map(|slot| self.feeds.get(*slot));
+            waiting.any(|feed| feed.is_audio() && is_due(feed))
+        };
         let mut i = 0;
         while let Some(slot) = self.dirty.get(i).copied() {
-            let due = self.feeds.get(slot).and_then(|f| f.due);
-            if due.is_some_and(|due| due > self.now) {
+            let feed = self.feeds.get(slot);
+            let due = feed.and_then(|f| f.due);
+            let stays = |feed: &Feed| !is_due(feed) && !(audio_leaves && feed.is_audio());
+            if due.is_some() && feed.is_some_and(stays) {
                 i = i.saturating_add(1);
                 continue;
             }

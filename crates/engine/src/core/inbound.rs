@@ -263,10 +263,18 @@ impl Core {
 
     /// Puts a packet into its ring on this shard; it leaves at the next flush that finds it due.
     fn feed(&mut self, slot: Option<FeedSlot>, encoding: u8, meta: PacketMeta, packet: &[u8]) {
-        let hold = self.now + self.config.video_hold;
         let feed = slot.and_then(|slot| Some((slot, self.feeds.get_mut(slot)?)));
         let Some((slot, feed)) = feed else { return self.drops.count(Drop::Unwanted) };
-        if feed.push(encoding, meta, packet, self.now, hold) {
+        let mut most = self.config.video_hold;
+        if feed.is_audio() {
+            most = self.config.audio.hold;
+            if !most.is_zero() {
+                let talk = self.talk.entry(feed.info.conference).or_default();
+                talk.on_talk(self.now);
+                most = talk.hold(most);
+            }
+        }
+        if feed.push(encoding, meta, packet, self.now, most) {
             self.dirty.push(slot);
         }
     }
@@ -279,7 +287,7 @@ mod tests {
     use super::Drop;
     use rialto_media::MediaType;
 
-    use crate::sim::{World, WorldConfig};
+    use crate::sim::{AUDIO_INTERVAL, Client, World, WorldConfig};
 
     const SECOND: Duration = Duration::from_secs(1);
     const SILENT: u8 = 127;
@@ -294,6 +302,12 @@ mod tests {
         world.run(SECOND);
         world.clients[0].fall_silent();
         world.run(SECOND / 10);
+        one_more_leaves_at_once(&mut world)
+    }
+
+    /// The first client sends one more packet, which nothing follows. How many packets leave at once: the
+    /// others do when they have waited for as long as any packet may.
+    fn one_more_leaves_at_once(world: &mut World) -> u64 {
         let (since, sent) = (world.elapsed(), world.cores[0].totals.rtp_sent);
         let client = &mut world.clients[0];
         let mut plain = client.tracks[0].make_frame(since, &mut 0).remove(0);
@@ -301,9 +315,35 @@ mod tests {
         let (from, mut bytes) = (client.addr, client.seal(&plain));
         world.deliver(0, from, &mut bytes);
         let at_once = world.cores[0].totals.rtp_sent - sent;
-        world.run(Duration::from_micros(250));
-        assert_eq!(world.cores[0].totals.rtp_sent - sent, 1, "{media:?}");
+        world.run(Duration::from_millis(3));
+        let receivers = world.clients.len() as u64 - 1;
+        assert_eq!(world.cores[0].totals.rtp_sent - sent, receivers);
         at_once
+    }
+
+    /// So many talk, by turns within each 20 ms, and then fall silent but for one.
+    fn talk(talkers: usize, hold: Duration) -> u64 {
+        let audio = crate::AudioConfig { hold, ..crate::AudioConfig::default() };
+        let mut world = World::new(WorldConfig { audio, ..WorldConfig::default() });
+        for _ in 0..talkers {
+            world.join();
+        }
+        for talker in 0..talkers {
+            world.publish(talker, MediaType::Audio, 1);
+            world.run(AUDIO_INTERVAL / talkers as u32);
+        }
+        world.run(SECOND);
+        world.clients.iter_mut().for_each(Client::fall_silent);
+        world.run(SECOND / 10);
+        one_more_leaves_at_once(&mut world)
+    }
+
+    #[test]
+    fn audio_waits_for_company_only_where_many_talk() {
+        let millisecond = Duration::from_millis(1);
+        assert_eq!(talk(30, millisecond), 0, "it waits");
+        assert_eq!(talk(30, Duration::ZERO), 29);
+        assert_eq!(talk(4, millisecond), 3);
     }
 
     #[test]

@@ -56,7 +56,7 @@ use super::{
     slots::{EndpointSlot, FeedSlot, OutStreamSlot, SourceSlot},
 };
 use crate::{
-    egress::{Feed, allocation::Allocator, receiver::poll::Scratch},
+    egress::{Feed, allocation::Allocator, company::Company, receiver::poll::Scratch},
     ingress::{Voices, keyframe::KeyframeLimits, rate::StepClock},
 };
 
@@ -88,7 +88,7 @@ pub struct CoreConfig {
     /// The addresses that each shard's sockets are bound to; [`Dest::socket`](crate::dest::Dest) is
     /// an index into them.
     pub sockets: Vec<SocketAddr>,
-    /// How long a video packet may wait for company.
+    /// How long a video packet may wait for the rest of its frame.
     pub video_hold: Duration,
     /// Bounds and start of the estimate of each receiver's link.
     pub bandwidth: BandwidthConfig,
@@ -135,6 +135,8 @@ pub struct Core {
     feed_slots: FxHashMap<SourceId, FeedSlot>,
     /// The voices of each conference, where only the loudest are forwarded.
     voices: FxHashMap<u64, Voices>,
+    /// How close the packets of each conference's talkers come, where audio may wait for company.
+    talk: FxHashMap<u64, Company>,
     /// The home endpoint of a source, on its sender's shard.
     source_homes: FxHashMap<SourceId, EndpointSlot>,
     /// Sources with packets that have not been offered yet; some may be gone.
@@ -208,6 +210,7 @@ impl Core {
             feeds: SlotMap::default(),
             feed_slots: FxHashMap::default(),
             voices: FxHashMap::default(),
+            talk: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
             to_allocate: VecDeque::new(),

@@ -36,6 +36,7 @@ impl Core {
             self.repeat_to_peers();
             let (rules, now) = (self.config.audio.loudest, self.now);
             self.voices.retain(|_, voices| voices.expire(&rules, now));
+            self.talk.retain(|_, talk| !talk.is_over(now));
             self.begin_snapshot();
         }
         if let Some(snapshot) = self.continue_snapshot() {

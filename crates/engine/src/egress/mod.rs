@@ -2,6 +2,7 @@
 //! object that owns everything that is sent to one endpoint.
 
 pub mod allocation;
+pub mod company;
 mod info;
 pub mod receiver;
 pub mod report;

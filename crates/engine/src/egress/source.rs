@@ -5,7 +5,10 @@
     reason = "the head of a ring is never behind what was offered"
 )]
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rialto_media::{
     Description, MAX_ENCODINGS, MediaType,
@@ -18,6 +21,7 @@ use slotmap::DenseSlotMap;
 use super::{
     SourceInfo,
     allocation::LayerId,
+    company::Company,
     report::ClockReport,
     ring::{PacketRing, RingIndex, RingSize},
 };
@@ -48,6 +52,8 @@ pub struct EncodingFeed {
     pub report: Option<ClockReport>,
     /// Payload type of the last packet, as the sender numbers it.
     pub payload_type: Option<u8>,
+    /// At which pace its packets come.
+    pub company: Company,
 }
 
 impl EncodingFeed {
@@ -159,15 +165,15 @@ impl Feed {
         }
     }
 
-    /// Takes a packet. `hold`: until when a packet without company may wait. Returns whether the source
-    /// has just become one with packets to offer.
+    /// Takes a packet. `most`: how long one of video may wait for the rest of its frame, and how long one of
+    /// audio waits for those of others. Returns whether the source has just become one with packets to offer.
     pub fn push(
         &mut self,
         encoding: u8,
         meta: PacketMeta,
         packet: &[u8],
         now: Instant,
-        hold: Instant,
+        most: Duration,
     ) -> bool {
         let audio = self.info.spec.media == MediaType::Audio;
         let Some(feed) = self.encodings.get_mut(usize::from(encoding)) else { return false };
@@ -178,11 +184,19 @@ impl Feed {
             return false;
         }
         let full = ring.head() - feed.fresh >= FLUSH_AT;
-        // The last packet of a frame has nothing to wait for; audio never waits.
-        let at = if audio || meta.marker || full { now } else { hold };
+        let since = *self.since.get_or_insert(now);
+        // The last packet of a frame has nothing to wait for.
+        let at = if meta.marker || full {
+            now
+        } else if audio {
+            since + most
+        } else {
+            feed.company.on_packet(now, meta.timestamp);
+            (now + feed.company.hold(most)).min(since + most)
+        };
         let first = self.due.is_none();
-        self.since.get_or_insert(now);
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+        // The wait begins anew with each packet, but for what is due already.
+        self.due = Some(self.due.filter(|due| *due <= now).unwrap_or(at));
         first
     }
 
@@ -231,6 +245,11 @@ impl Feed {
     /// Encodings that receivers here get or wait for.
     pub fn wanted(&self) -> EncodingMask {
         self.wanted.mask()
+    }
+
+    /// Whether it carries audio, whose packets leave with those of others.
+    pub fn is_audio(&self) -> bool {
+        self.info.spec.media == MediaType::Audio
     }
 
     /// Whether a receiver waits for a keyframe, be it that it cannot use one yet. No audio is waited for.

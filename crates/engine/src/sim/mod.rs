@@ -147,7 +147,7 @@ impl World {
                 shard: ShardId(shard),
                 shards: config.shards,
                 sockets: vec![BRIDGE],
-                video_hold: Duration::from_micros(250),
+                video_hold: Duration::from_millis(3),
                 bandwidth: config.bandwidth,
                 allocation: crate::AllocationConfig::default(),
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),

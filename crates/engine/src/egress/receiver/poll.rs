@@ -159,6 +159,7 @@ impl<O: Outbox> Poll<'_, O> {
             self.plan(e, slot, false);
         }
         e.receiver.queue.audio = slots;
+        equalise(&mut self.scratch.planned);
         self.write(e, Kind::Audio);
     }
 

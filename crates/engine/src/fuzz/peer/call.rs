@@ -112,7 +112,7 @@ impl Call {
                 shard: ShardId(shard),
                 shards,
                 sockets: vec![BRIDGE],
-                video_hold: Duration::from_micros(250),
+                video_hold: Duration::from_millis(3),
                 bandwidth: crate::BandwidthConfig::default(),
                 allocation: crate::AllocationConfig::default(),
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),

@@ -1,0 +1,139 @@
+//! How long a packet waits for company: packets that leave together cost a third of what they cost one by
+//! one, and one that waits in vain is late for nothing.
+
+use std::time::{Duration, Instant};
+
+/// The least that a wait is worth: a burst comes in several reads of the socket.
+const LEAST: Duration = Duration::from_micros(250);
+/// Where the estimate begins, and its bounds.
+const BEGIN: Duration = Duration::from_micros(500);
+const SHORTEST: Duration = Duration::from_micros(20);
+const LONGEST: Duration = Duration::from_millis(20);
+/// Who talked so long ago says nothing of who talks.
+const FORGET: Duration = Duration::from_secs(10);
+
+/// The pace at which the packets of a frame come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Company {
+    /// About half of the gaps between reads are shorter.
+    gap: Duration,
+    /// When the last packet came, and of which frame.
+    last: Option<(Instant, u32)>,
+}
+
+impl Default for Company {
+    fn default() -> Self {
+        Self { gap: BEGIN, last: None }
+    }
+}
+
+impl Company {
+    /// A packet of the frame with this timestamp came. The median follows each gap by an eighth, so that
+    /// pauses between the bursts of a sender do not hide how close a burst's packets are.
+    #[inline]
+    pub fn on_packet(&mut self, now: Instant, timestamp: u32) {
+        if let Some((last, frame)) = self.last.replace((now, timestamp))
+            && frame == timestamp
+            && last < now
+        {
+            let gap = now.saturating_duration_since(last);
+            let step = self.gap / 8;
+            let next = if gap > self.gap {
+                self.gap.saturating_add(step)
+            } else {
+                self.gap.saturating_sub(step)
+            };
+            self.gap = next.clamp(SHORTEST, LONGEST);
+        }
+    }
+
+    /// A packet of any talker of a conference came: they have no frames in common.
+    #[inline]
+    pub fn on_talk(&mut self, now: Instant) {
+        self.on_packet(now, 0);
+    }
+
+    /// Whether nothing has come for so long that what is known is worth nothing.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.last.is_none_or(|(last, _)| now.saturating_duration_since(last) > FORGET)
+    }
+
+    /// How long the next packet of the frame is waited for, `most` at most: not at all when it is unlikely
+    /// to come within that.
+    #[inline]
+    pub fn hold(&self, most: Duration) -> Duration {
+        if self.gap > most {
+            return Duration::ZERO;
+        }
+        self.gap.saturating_mul(2).clamp(LEAST.min(most), most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_millis(3);
+
+    fn us(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    /// Frames whose packets come at these times, µs.
+    fn after(frames: u32, packets: &[u64]) -> Company {
+        let (mut company, start) = (Company::default(), Instant::now());
+        for frame in 0..frames {
+            for at in packets {
+                let at = start + us(33_000) * frame + us(*at);
+                company.on_packet(at, frame * 3_000);
+            }
+        }
+        company
+    }
+
+    #[test]
+    fn the_next_packet_of_a_paced_frame_is_waited_for_if_it_comes_in_time() {
+        let hold = |gap: u64| {
+            let packets: Vec<u64> = (0..5).map(|n| n * gap).collect();
+            after(30, &packets).hold(MOST)
+        };
+        assert_eq!(hold(10), us(250), "a burst");
+        assert!((us(700)..us(1_300)).contains(&hold(500)), "{:?}", hold(500));
+        assert_eq!(hold(2_000), MOST);
+        assert_eq!(hold(5_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn pauses_between_bursts_do_not_count() {
+        // Chromium's pacer sends what five milliseconds carry at once.
+        let company = after(30, &[0, 30, 60, 90, 5_000, 5_030, 5_060, 5_090]);
+        assert_eq!(company.hold(MOST), us(250));
+        let singles = after(30, &[0, 0, 5_000, 5_000, 10_000, 10_000]);
+        assert_eq!(singles.hold(MOST), Duration::ZERO, "what came in one read needed no wait");
+    }
+
+    #[test]
+    fn many_who_talk_are_company_and_few_are_not() {
+        let most = Duration::from_millis(1);
+        let talk = |talkers: u64| {
+            let (mut company, start) = (Company::default(), Instant::now());
+            for packet in 0..talkers * 50 {
+                company.on_talk(start + us(packet * 20_000 / talkers));
+            }
+            (company.hold(most), company.is_over(start + us(1_500_000)))
+        };
+        assert_eq!(talk(3), (Duration::ZERO, false));
+        assert_eq!(talk(30), (most, false));
+        assert!(Company::default().is_over(Instant::now()));
+    }
+
+    #[test]
+    fn nothing_is_waited_for_longer_than_allowed() {
+        for most in [0, 100, 250, 3_000].map(us) {
+            for gap in [1, 100, 1_000, 10_000] {
+                let packets: Vec<u64> = (0..5).map(|n| n * gap).collect();
+                assert!(after(30, &packets).hold(most) <= most);
+            }
+        }
+    }
+}
