@@ -24,6 +24,7 @@ mod published;
 mod registry;
 mod report;
 mod stats;
+mod status;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -44,7 +45,10 @@ use serde_json::{Map, Value, json};
 use stats::Totals;
 use tokio::sync::{broadcast, mpsc, watch};
 
-pub use crate::conference::{ConferenceEvent, CreateTransport, EndpointView, ReceivedSource};
+pub use crate::conference::{
+    ConferenceEvent, ConferenceStatus, CreateTransport, EndpointStatus, EndpointView,
+    ReceivedSource, VideoStatus,
+};
 pub use capture::{CaptureConfig, CaptureError};
 pub use channel::{Channel, WebSocketPermit};
 pub use commands::EngineCommands;
@@ -57,6 +61,9 @@ pub use port::{RestartAnswer, TransportPort};
 pub(crate) use published::published;
 pub use report::SelfReport;
 pub use stats::{BridgeStats, Queues, ShardLoad};
+pub use status::{
+    ConferenceSummary, Delay, DropStatus, Health, ShardStatus, ShownConference, Status,
+};
 
 use crate::{
     channel::{ChannelKind, Hub},

@@ -6,6 +6,7 @@
 #[path = "../calls/mod.rs"]
 mod calls;
 mod page;
+mod status;
 
 use calls::{
     bridge::{Bridge, Run},
