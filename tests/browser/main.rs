@@ -5,6 +5,7 @@
 
 #[path = "../calls/mod.rs"]
 mod calls;
+mod listener;
 mod page;
 mod status;
 
