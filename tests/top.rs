@@ -1,12 +1,19 @@
 //! `rialto top` against bridges that run, and against none.
 
 use std::{
+    ffi::OsStr,
+    fs::File,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::unix::ffi::OsStrExt as _,
     process::{Child, ChildStdout, Command, Output, Stdio},
     thread,
 };
 
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "a-token-of-this-test";
@@ -181,6 +188,51 @@ fn no_bridge_is_one_line() {
     let wrong = top(&["--once", "--url", "127.0.0.1:8080"], "");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("http://127.0.0.1:8080"), "{}", text(&wrong.stderr));
+}
+
+/// The reading end of a terminal of this size, and a place to write for who runs in it.
+fn terminal(columns: u16, rows: u16) -> (File, File) {
+    let reads = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&reads).unwrap();
+    unlockpt(&reads).unwrap();
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&reads, size).unwrap();
+    let path = ptsname(&reads, Vec::new()).unwrap();
+    let writes = File::options().write(true).open(OsStr::from_bytes(path.to_bytes())).unwrap();
+    (reads.into(), writes)
+}
+
+/// Each table is drawn over the one before, and what is left of that is erased.
+const END: &str = "\x1b[K\x1b[J";
+
+#[test]
+fn a_terminal_shows_as_much_as_it_has_room_for() {
+    let (_dev, url) = dev("");
+    create(&url, "m1", "standup@conference.example.com");
+    let (columns, rows) = (30, 6);
+    let (mut reads, writes) = terminal(columns, rows);
+    let mut top = Command::new(env!("CARGO_BIN_EXE_rialto"))
+        .args(["top", "--url", &url])
+        .stdout(writes)
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    while said.matches(END).count() < 2 {
+        let mut bytes = [0; 4096];
+        let len = reads.read(&mut bytes).unwrap();
+        said.push_str(&String::from_utf8_lossy(&bytes[..len]));
+    }
+    top.kill().unwrap();
+    top.wait().unwrap();
+    let tables: Vec<&str> = said.split(END).collect();
+    assert!(tables[0].starts_with("\x1b[2J\x1b[Hrialto "), "{said:?}");
+    let second = tables[1].strip_prefix("\x1b[H").unwrap_or_else(|| panic!("{said:?}"));
+    let lines: Vec<&str> = second.split("\r\n").collect();
+    assert_eq!(lines.len(), usize::from(rows), "{said:?}");
+    for line in lines {
+        let line = line.trim_end_matches("\x1b[K");
+        assert!(line.chars().count() <= usize::from(columns), "{line:?}");
+    }
 }
 
 /// Answers one request with this, whatever it asks.

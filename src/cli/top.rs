@@ -177,7 +177,7 @@ fn show(status: &Status, once: bool, first: bool) -> io::Result<()> {
     // To the first place, each line to its end, and what is below away: nothing flickers.
     let erase = if first { "\x1b[2J" } else { "" };
     let lines: Vec<&str> = text.lines().collect();
-    write!(out, "{erase}\x1b[H{}\x1b[K\x1b[J", lines.join("\x1b[K\r\n"))?;
+    write!(out, "{erase}\x1b[H{}\x1b[K\x1b[J", lines.join("\x1b[K\n"))?;
     out.flush()
 }
 

@@ -94,12 +94,12 @@ async fn a_call_is_shown_at_a_desk_and_on_a_phone() {
     let row = format!(
         "(() => {{ const row = [...document.querySelectorAll('.videos li')]
             .find((e) => e.innerText.includes('{video}'))?.innerText ?? '';
-            return /\\d+p/.test(row) && /[1-9]\\d* kbit|Mbit/.test(row)
+            return /\\d+p/.test(row) && /[1-9]\\d*\\s[kM]bit/.test(row)
                 && /gets all there is|asked for no more|carries no more|sends no more|keyframe/.test(row) }})()"
     );
     until(&chromium, "what is sent and why it is not more", &row).await;
     until(&chromium, "an estimate", &says(".endpoint dd", "carries ")).await;
-    until(&chromium, "a delay", &says("#shards .facts", "99 % ≤ ")).await;
+    until(&chromium, "a delay", &says("#shards .facts", "99 % ≤")).await;
     // Plots grow by themselves.
     let points = "(document.querySelector('.endpoint .plot .line').getAttribute('d') ?? '').split('L').length";
     let before = eval(&chromium, points).await.as_u64().unwrap_or_default();
@@ -129,6 +129,11 @@ async fn picture_in_all(chromium: &Chromium, width: u32, height: u32) {
     for theme in ["light", "dark"] {
         set_size(chromium, width, height, theme).await;
         picture(chromium, &format!("status-{width}-{theme}.png")).await;
+        if width < 500 {
+            eval(chromium, "document.getElementById('shown').scrollIntoView()").await;
+            picture(chromium, &format!("status-{width}-{theme}-call.png")).await;
+            eval(chromium, "scrollTo(0, 0)").await;
+        }
     }
 }
 
@@ -203,9 +208,11 @@ async fn a_bridge_with_a_token_shows_nothing_without() {
     until(&chromium, "a question for the token", &says("#login", "asks for a token")).await;
     assert_eq!(eval(&chromium, "document.getElementById('status').checkVisibility()").await, false);
     picture(&chromium, "status-token.png").await;
-    for (given, css, part) in
-        [("guess", "#refused", "does not take"), (token, "#health", "Healthy")]
-    {
+    for (given, css, part) in [
+        ("guéss", "#refused", "does not take"),
+        ("guess", "#refused", "does not take"),
+        (token, "#health", "Healthy"),
+    ] {
         let input = chromium.client.find(Locator::Id("token")).await.expect("a field");
         input.send_keys(given).await.expect("a token");
         let button = chromium.client.find(Locator::Css("#login button")).await.expect("a button");

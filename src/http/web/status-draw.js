@@ -40,11 +40,14 @@ export function sync(parent, kept, items, key, create) {
   }
 }
 
+/** What keeps a number and its unit on one line. */
+const NBSP = '\u00a0';
+
 /** Bits per second. */
 export function bits(bps) {
-  if (bps >= 9.995e8) return `${(bps / 1e9).toFixed(2)} Gbit/s`;
-  if (bps >= 9.995e5) return `${(bps / 1e6).toFixed(bps >= 1e7 ? 1 : 2)} Mbit/s`;
-  return `${Math.round(bps / 1e3)} kbit/s`;
+  if (bps >= 9.995e8) return `${(bps / 1e9).toFixed(2)}${NBSP}Gbit/s`;
+  if (bps >= 9.995e5) return `${(bps / 1e6).toFixed(bps >= 1e7 ? 1 : 2)}${NBSP}Mbit/s`;
+  return `${Math.round(bps / 1e3)}${NBSP}kbit/s`;
 }
 
 /** A number with a thin space between thousands. */
@@ -58,21 +61,21 @@ export const many = (n, one) => `${count(n)} ${one}${n === 1 ? '' : one.endsWith
 /** A fraction. */
 export function percent(fraction) {
   const value = fraction * 100;
-  return `${value >= 0.05 && value < 9.95 ? value.toFixed(1) : Math.round(value)} %`;
+  return `${value >= 0.05 && value < 9.95 ? value.toFixed(1) : Math.round(value)}${NBSP}%`;
 }
 
 /** Upper bound of a delay, µs; null is beyond all bounds. */
 export function delay(us) {
-  if (us === null) return '> 500 ms';
-  return us >= 1000 ? `≤ ${us / 1000} ms` : `≤ ${us} µs`;
+  if (us === null) return `>${NBSP}500${NBSP}ms`;
+  return us >= 1000 ? `≤${NBSP}${us / 1000}${NBSP}ms` : `≤${NBSP}${us}${NBSP}µs`;
 }
 
 /** For how long. */
 export function duration(seconds) {
   const parts = [[86_400, 'd'], [3_600, 'h'], [60, 'min'], [1, 's']];
   const at = parts.findIndex(([size]) => seconds >= size);
-  if (at < 0) return '0 s';
+  if (at < 0) return `0${NBSP}s`;
   const [[size, unit], next] = [parts[at], parts[at + 1]];
   const rest = next && Math.floor((seconds % size) / next[0]);
-  return `${Math.floor(seconds / size)} ${unit}${rest && at < 2 ? ` ${rest} ${next[1]}` : ''}`;
+  return `${Math.floor(seconds / size)}${NBSP}${unit}${rest && at < 2 ? ` ${rest}${NBSP}${next[1]}` : ''}`;
 }

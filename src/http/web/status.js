@@ -161,7 +161,7 @@ function endpointView() {
       write(sends, `${bits(now.receive_bps)}, lost ${percent(now.receive_loss)}`);
       write(gets, `${bits(now.send_bps)}, lost ${percent(now.send_loss)}`);
       const carries = now.estimate_bps === null ? 'no estimate yet' : `carries ${bits(now.estimate_bps)}`;
-      const trip = now.rtt_ms === null ? '' : `, ${now.rtt_ms.toFixed(now.rtt_ms < 10 ? 1 : 0)} ms`;
+      const trip = now.rtt_ms === null ? '' : `, ${now.rtt_ms.toFixed(now.rtt_ms < 10 ? 1 : 0)}\u00a0ms`;
       write(estimate, `${carries}${trip}`);
       plot.add(now.send_bps, now.estimate_bps, `sent ${bits(now.send_bps)}, ${carries}`);
       write(why, now.why);
@@ -273,8 +273,13 @@ async function tick() {
 
 at('login').addEventListener('submit', (event) => {
   event.preventDefault();
-  sessionStorage.setItem('rialto.token', at('token').value);
+  const token = at('token').value.trim();
   at('token').value = '';
+  // No header may have anything else in it, and no token that a bridge takes has.
+  const fit = /^[\x21-\x7e]+$/.test(token);
+  at('refused').hidden = fit;
+  if (!fit) return;
+  sessionStorage.setItem('rialto.token', token);
   tick();
 });
 addEventListener('hashchange', tick);
