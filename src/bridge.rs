@@ -24,6 +24,7 @@ mod published;
 mod registry;
 mod report;
 mod stats;
+mod status;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -45,7 +46,8 @@ use stats::Totals;
 use tokio::sync::{broadcast, mpsc, watch};
 
 pub use crate::conference::{
-    ConferenceEvent, CreateTransport, EndpointView, ReceivedSource, VideoReason,
+    ConferenceEvent, ConferenceStatus, CreateTransport, EndpointStatus, EndpointView,
+    ReceivedSource, VideoReason, VideoStatus,
 };
 pub use capture::{CaptureConfig, CaptureError};
 pub use channel::{Channel, WebSocketPermit};
@@ -59,6 +61,9 @@ pub use port::{RestartAnswer, TransportPort};
 pub(crate) use published::published;
 pub use report::SelfReport;
 pub use stats::{BridgeStats, Queues, ShardLoad};
+pub use status::{
+    ConferenceSummary, Delay, DropStatus, Health, ShardStatus, ShownConference, Status,
+};
 
 use crate::{
     channel::{ChannelKind, Hub},

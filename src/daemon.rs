@@ -144,7 +144,9 @@ impl Daemon {
         );
         let (report, connected) = xmpp::report(config, &bridge);
         let planes = xmpp::Planes::start(config, &report, connected, rand::rng().next_u64());
-        let api = http::router(report, Some(planes.clients().clone()), &config.rest);
+        let root = !options.focus || options.page.is_some();
+        let clients = planes.clients().clone();
+        let api = http::router(report, Some(clients), &config.rest, root);
         let page = options.focus.then(|| focus::router(bridge.clone(), RoomLimits::default()));
         let channels = http::web_sockets(bridge.clone(), &config.web_sockets);
         let [server, page_server, public_server] = servers.start(config, api, page, channels)?;

@@ -27,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("properties", properties),
     ("sasl", sasl),
     ("sdp", session_description),
+    ("top", top),
     ("web_socket", web_socket),
     ("wishes", wishes),
     ("xmpp_client", xmpp_client),
@@ -48,6 +49,11 @@ pub fn http(data: &[u8]) {
 /// A key store of any bytes.
 pub fn key_store(data: &[u8]) {
     crate::http::key_store::fuzz(data);
+}
+
+/// What a server answers to `rialto top`.
+pub fn top(data: &[u8]) {
+    crate::cli::top::fuzz(data);
 }
 
 /// Sequences of COLIBRI requests to one conference.

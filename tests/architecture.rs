@@ -15,7 +15,7 @@ fn root() -> &'static Path {
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left: Vec<PathBuf> =
-        ["src", "crates", "sys", "load", "tests"].map(|dir| root().join(dir)).into();
+        ["src", "crates", "sys", "load", "tests", "examples"].map(|dir| root().join(dir)).into();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));

@@ -294,6 +294,8 @@ fn dev_prints_the_address_of_its_page_and_ends_by_signals() {
         assert!(address.starts_with("127.0.0.1:"), "{line}");
         assert_eq!(get(address, "/about/health").0, "HTTP/1.1 200 OK");
         assert!(get(address, "/any-room").1.contains("<html"));
+        assert!(get(address, "/").1.contains("id=\"join\""));
+        assert!(get(address, "/_rialto/status").1.contains("id=\"shards\""));
         assert!(get(address, "/colibri/stats").1.contains("\"healthy\":true"));
         let (ended, stdout, stderr) = dev.end(signal);
         assert_eq!((ended, stdout.as_str()), (Some(code), ""));
@@ -317,7 +319,14 @@ fn the_network_gets_the_page_and_this_machine_the_control_api() {
         Serving::start(&[&DEV[..], &["--bind", "0.0.0.0", "--host", "call.example"]].concat());
     let (page, api) = apart(&mut dev, "control API: ");
     assert!(api.starts_with("127.0.0.1:"), "{api}");
-    for path in ["/colibri/stats", "/colibri/drain", "/about/version", "/colibri/muc-client/list"] {
+    for path in [
+        "/colibri/stats",
+        "/colibri/drain",
+        "/about/version",
+        "/colibri/muc-client/list",
+        "/_rialto/status",
+        "/_rialto/status.json",
+    ] {
         assert_eq!(get(&page, path).0, "HTTP/1.1 404 Not Found", "{path}");
         assert_eq!(get(&api, path).0, "HTTP/1.1 200 OK", "{path}");
     }
@@ -326,6 +335,8 @@ fn the_network_gets_the_page_and_this_machine_the_control_api() {
         assert!(get(&page, room).1.contains("<html"), "{room}");
         assert!(!get(&api, room).1.contains("<html"), "{room}");
     }
+    assert!(get(&page, "/").1.contains("id=\"join\""));
+    assert!(get(&api, "/").1.contains("id=\"shards\""));
     assert_eq!(get(&api, "/any-room").0, "HTTP/1.1 404 Not Found");
     let refused = "HTTP/1.1 421 Misdirected Request";
     for host in ["evil.example", "127.0.0.1.evil.example:8080"] {
@@ -344,7 +355,7 @@ fn a_page_of_another_name_does_not_reach_what_is_on_this_machine() {
     let mut dev = Serving::start(&DEV);
     let line = dev.line();
     let address = line.strip_prefix("http://").unwrap().strip_suffix('/').unwrap();
-    for path in ["/debug", "/any-room", "/about/health", "/colibri/stats"] {
+    for path in ["/debug", "/any-room", "/about/health", "/colibri/stats", "/_rialto/status"] {
         let (status, _) = ask(address, &format!("GET {path}"), "evil.example", "");
         assert_eq!(status, "HTTP/1.1 421 Misdirected Request", "{path}");
         let (status, _) = ask(address, &format!("GET {path}"), "localhost:8080", "");
@@ -367,6 +378,7 @@ fn a_control_api_on_the_network_asks_for_a_token() {
     for request in [
         "GET /debug",
         "GET /metrics",
+        "GET /_rialto/status.json",
         "GET /colibri/stats",
         "POST /colibri/drain/enable",
         "POST /colibri/v2/conferences",

@@ -61,6 +61,8 @@ pub(super) struct Shutdown {
 #[derive(Debug, Default)]
 pub(super) struct ShardReports {
     pub shards: BTreeMap<u16, ShardReport>,
+    /// What they said before that.
+    pub before: BTreeMap<u16, ShardReport>,
     /// The engine's events have ended.
     pub engine_gone: bool,
     /// The transports' updates have ended.
@@ -83,6 +85,14 @@ pub(super) struct ShardReport {
 }
 
 impl ShardReports {
+    /// A shard reports.
+    pub(super) fn take(&mut self, report: ShardReport) {
+        let shard = report.load.shard;
+        if let Some(before) = self.shards.insert(shard, report) {
+            self.before.insert(shard, before);
+        }
+    }
+
     /// RTP packets per second, both ways, as shards said last.
     pub(super) fn packet_rate(&self) -> u64 {
         self.shards.values().fold(0, |sum, shard| sum.saturating_add(shard.packet_rate))

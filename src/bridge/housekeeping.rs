@@ -122,7 +122,7 @@ impl Inner {
         }
         let ShardSnapshot { totals, drops, delays, pacing, .. } = snapshot;
         let report = ShardReport { at: now(), totals, drops, delays, pacing, load, packet_rate };
-        lock(&self.reports).shards.insert(load.shard, report);
+        lock(&self.reports).take(report);
     }
 
     fn on_update(self: &Arc<Self>, update: &TransportUpdate) {

@@ -7,5 +7,6 @@ mod errors;
 mod life;
 mod replay;
 pub(crate) mod rig;
+mod status;
 mod storm;
 mod told;

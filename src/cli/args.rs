@@ -7,6 +7,8 @@ use std::{
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use super::top::Target;
+
 /// A selective forwarding unit that takes Jitsi Videobridge's place.
 #[derive(Parser, Debug)]
 #[command(name = "rialto", version = super::VERSION, arg_required_else_help = true)]
@@ -47,6 +49,11 @@ pub(super) enum Command {
         #[arg(default_value = "127.0.0.1:8080")]
         address: String,
     },
+    /// Show what a bridge does, anew every second: its health, the load, delay and drops of each thread, its
+    /// conferences, and for each receiver of one what it is sent, what its link carries, and why it gets no
+    /// more. The page at the same address shows it in a browser. Exits with 1 when the bridge cannot be
+    /// reached.
+    Top(Top),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -100,6 +107,20 @@ pub(super) struct Component {
     /// the file, or in the environment.
     #[arg(long, env = "RIALTO_COMPONENT_SECRET", hide_env_values = true)]
     pub secret: Option<String>,
+}
+
+/// `rialto top`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Top {
+    /// The bridge's private HTTP server. Its token, where it has one, is read from RIALTO_HTTP_TOKEN.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: Target,
+    /// The conference whose receivers are shown, by one of its ids or its name [default: the largest].
+    #[arg(long, value_name = "ID")]
+    pub conference: Option<String>,
+    /// Print one table and end.
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// `rialto dev`.

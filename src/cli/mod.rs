@@ -11,6 +11,7 @@ mod manual;
 mod notify;
 mod serve;
 mod servers;
+pub(crate) mod top;
 
 use std::{
     io::{self, Write as _},
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig { file, connect } => check::check_config(&file, connect),
         Command::Container { print } => container::run(print),
         Command::Health { address } => health::ask(&address),
+        Command::Top(top) => top::run(&top),
         Command::Completions { shell } => {
             manual::completions(shell);
             Ok(ExitCode::SUCCESS)

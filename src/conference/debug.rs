@@ -2,10 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    endpoint::{Endpoint, TransportState},
-    state::Conference,
-};
+use super::{endpoint::Endpoint, state::Conference};
 
 impl Conference {
     /// Ids and names, and with `full` everything. `endpoint` leaves out the other endpoints.
@@ -89,7 +86,7 @@ impl Conference {
             "expired": false,
             "stats_id": endpoint.stats_id,
             "transport": transport,
-            "transport_state": state_name(endpoint.transport),
+            "transport_state": endpoint.transport.as_str(),
             "inactive": endpoint.inactive,
             "accept_audio": endpoint.accepts(rialto_media::MediaType::Audio),
             "accept_video": endpoint.accepts(rialto_media::MediaType::Video),
@@ -135,15 +132,4 @@ fn debug_source(source: &super::EndpointSource) -> Value {
         "video_type": source.video_type,
         "encodings": ssrcs,
     })
-}
-
-fn state_name(state: TransportState) -> &'static str {
-    match state {
-        TransportState::New => "NEW",
-        TransportState::Connected => "CONNECTED",
-        TransportState::Ready => "READY",
-        TransportState::Disconnected => "DISCONNECTED",
-        TransportState::Failed => "FAILED",
-        TransportState::Closed => "CLOSED",
-    }
 }

@@ -128,6 +128,20 @@ pub enum TransportState {
     Closed,
 }
 
+impl TransportState {
+    /// As debug output has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "NEW",
+            Self::Connected => "CONNECTED",
+            Self::Ready => "READY",
+            Self::Disconnected => "DISCONNECTED",
+            Self::Failed => "FAILED",
+            Self::Closed => "CLOSED",
+        }
+    }
+}
+
 impl Endpoint {
     /// A visitor receives only.
     pub fn is_visitor(&self) -> bool {

@@ -18,6 +18,7 @@ mod sources;
 mod speaker;
 mod ssrcs;
 mod state;
+mod status;
 mod tally;
 mod view;
 mod voices;
@@ -30,6 +31,7 @@ pub use modify::{Answered, CreateTransport, EndpointAnswer, TransportStep};
 pub use slots::SsrcLimits;
 pub use speaker::{Changed, SpeakerChange, Speakers};
 pub use state::{Conference, Identity, Rules};
+pub use status::{ConferenceStatus, EndpointStatus, VideoStatus};
 pub use tally::Tally;
 pub use view::{EndpointView, ReceivedSource, VideoReason};
 

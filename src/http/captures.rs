@@ -17,6 +17,9 @@ const IN_ORDER: [&str; 3] = ["drain-", "rest-", "shutdown-"];
 /// What this bridge does not have: statistics of parts of JVB, which are 404 here.
 const NOT_HERE: [&str; 3] = ["-node-stats", "-payload-verification", "-stats-pool-stats"];
 
+/// What is at `/`: nothing in JVB, the status page here (`status::tests`).
+const ROOT: [&str; 2] = ["idle-root", "live-root"];
+
 /// Fields of objects that are JVB's alone, and why.
 const JVBS_ALONE: [(&str, &[&str]); 3] = [
     // A garbage collector and a heap.
@@ -184,10 +187,12 @@ async fn every_captured_answer_is_ours_too() {
                 continue;
             }
         };
-        compare(here, name, &file).await;
-        compared += 1;
+        if !ROOT.contains(&name) {
+            compare(here, name, &file).await;
+            compared += 1;
+        }
     }
-    assert_eq!(compared, 69);
+    assert_eq!(compared, 67);
 }
 
 #[tokio::test]

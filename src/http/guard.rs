@@ -13,7 +13,7 @@ use std::{
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::Response,
 };
@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::{client::verify_server_name, server::ParsedCertificate};
 
-use super::refuse;
+use super::{refuse, status};
 use crate::config::Secret;
 
 /// The names under which a server is reached. Addresses always are: nobody can point those elsewhere.
@@ -172,8 +172,14 @@ impl Guard {
             let text = format!("This server is not known by that name (add it with {remedy})");
             return Some(refuse(StatusCode::MISDIRECTED_REQUEST, &text));
         }
-        // What looks at health has no secrets, and is told nothing else.
-        if token.is_none() || request.uri().path().trim_end_matches('/') == "/about/health" {
+        // What looks at health has no secrets, and is told nothing else. The status page asks for the token
+        // itself, and shows nothing without.
+        let path = request.uri().path();
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if token.is_none()
+            || path.trim_end_matches('/') == "/about/health"
+            || reads && status::is_file(path)
+        {
             return None;
         }
         let text = "A token is needed: Authorization: Bearer ...";
@@ -263,7 +269,9 @@ mod tests {
     async fn ask(guard: &Guard, path: &str, headers: &[(&str, &str)]) -> u16 {
         let router = Router::new()
             .route("/debug", get(async || "all"))
-            .route("/about/health", get(async || ""));
+            .route("/about/health", get(async || ""))
+            .route("/", get(async || ""))
+            .route("/_rialto/status.json", get(async || "all"));
         let mut request = Request::builder().uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -303,5 +311,10 @@ mod tests {
         assert_eq!(ask(&guard, "/about/health", &[US]).await, 200);
         assert_eq!(ask(&guard, "/about/health/", &[US]).await, 404, "the routes of this test");
         assert_eq!(ask(&guard, "/about/health", &[THEM]).await, 421);
+        assert_eq!(ask(&guard, "/", &[US]).await, 200, "it asks for the token");
+        assert_eq!(ask(&guard, "/", &[THEM]).await, 421);
+        assert_eq!(ask(&guard, "/_rialto/status.json", &[US]).await, 401);
+        assert_eq!(ask(&guard, "/_rialto/status.json/", &[US]).await, 401);
+        assert_eq!(ask(&guard, "/_rialto/status.json", &[US, with("Bearer s3cr3t")]).await, 200);
     }
 }

@@ -24,6 +24,7 @@ mod queues;
 mod readings;
 mod socket;
 mod stats;
+pub(crate) mod status;
 mod tls;
 mod turns;
 mod web_socket;
@@ -75,9 +76,15 @@ struct Shared {
     transit_times: bool,
 }
 
-/// The resources that `rest` switches on. `clients`: who is at XMPP servers.
-pub fn router(report: SelfReport, clients: Option<XmppClients>, rest: &config::Rest) -> Router {
-    in_turns(report, clients, rest, &Turns::default())
+/// The resources that `rest` switches on. `clients`: who is at XMPP servers. `root`: nothing else is at
+/// `/`, so that the status page is.
+pub fn router(
+    report: SelfReport,
+    clients: Option<XmppClients>,
+    rest: &config::Rest,
+    root: bool,
+) -> Router {
+    in_turns(report, clients, rest, root, &Turns::default())
 }
 
 /// The same: all but health takes turns.
@@ -85,11 +92,12 @@ fn in_turns(
     report: SelfReport,
     clients: Option<XmppClients>,
     rest: &config::Rest,
+    root: bool,
     turns: &Turns,
 ) -> Router {
     let turns = turns.clone();
     let mut router =
-        resources(rest).layer(middleware::from_fn(move |request: Request, next: Next| {
+        resources(rest, root).layer(middleware::from_fn(move |request: Request, next: Next| {
             turns.clone().answer(request, next)
         }));
     if rest.health {
@@ -107,7 +115,7 @@ fn in_turns(
 }
 
 /// Those but health.
-fn resources(rest: &config::Rest) -> Router<Shared> {
+fn resources(rest: &config::Rest, root: bool) -> Router<Shared> {
     let mut router = Router::new();
     if rest.version {
         router = router.route("/about/version", get(about::version));
@@ -117,6 +125,7 @@ fn resources(rest: &config::Rest) -> Router<Shared> {
     }
     if rest.debug {
         router = router
+            .merge(status::routes(root))
             .route("/debug", get(debug::all))
             .route("/debug/{conference}", get(debug::conference))
             .route("/debug/{conference}/{endpoint}", get(debug::endpoint))

@@ -92,7 +92,7 @@ impl Http {
             About { name: String::new(), version: String::new(), os: String::new(), sign: false };
         let clients = XmppClients::start(&Xmpp::default(), &report, &about, MucCounts::default());
         let turns = Turns::default();
-        let router = in_turns(report.clone(), Some(clients), rest, &turns);
+        let router = in_turns(report.clone(), Some(clients), rest, true, &turns);
         Self { router, turns, bridge, _events: events }
     }
 

@@ -5,7 +5,9 @@
 
 #[path = "../calls/mod.rs"]
 mod calls;
+mod listener;
 mod page;
+mod status;
 
 use calls::{
     bridge::{Bridge, Run},

@@ -121,7 +121,16 @@ impl Run {
         ))
     }
 
+    /// Starts one whose private server asks for this token.
+    pub(crate) fn start_with_token(token: &str) -> Self {
+        Self::start_in("health.require-valid-address = false", &[("RIALTO_HTTP_TOKEN", token)])
+    }
+
     fn start_with(settings: &str) -> Self {
+        Self::start_in(settings, &[])
+    }
+
+    fn start_in(settings: &str, variables: &[(&str, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("rialto-browser-{}-{count}.conf", std::process::id());
@@ -142,6 +151,7 @@ impl Run {
             .args(["run", "--config"])
             .arg(&file)
             .env_remove("RUST_LOG")
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("rialto starts");

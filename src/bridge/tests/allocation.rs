@@ -19,11 +19,11 @@ use crate::{
     channel::ChannelKind,
 };
 
-const M: &str = "m";
-const BOB: EndpointId = EndpointId(2);
+pub(super) const M: &str = "m";
+pub(super) const BOB: EndpointId = EndpointId(2);
 
 /// Alice sends 1 (audio) and 2 (video), carol 3 and 4, dave 5 and 6; bob, the second, receives.
-async fn four(config: BridgeConfig) -> (Rig, Channel) {
+pub(super) async fn four(config: BridgeConfig) -> (Rig, Channel) {
     let rig = rig(config);
     rig.create(M, "alice").await.unwrap();
     for who in ["bob", "carol", "dave"] {
@@ -155,7 +155,11 @@ async fn in_a_large_conference_wishes_wait_for_the_next_tick() {
     assert_eq!(order(&rig), Some(vec![6, 2, 4, 8]), "what it says itself does not wait");
 }
 
-fn decided(source: u32, encodings: (u8, Option<u8>), reason: Reason) -> SourceAllocation {
+pub(super) fn decided(
+    source: u32,
+    encodings: (u8, Option<u8>),
+    reason: Reason,
+) -> SourceAllocation {
     let height = |encoding: u8| 180 << encoding;
     let (wanted, target) = encodings;
     SourceAllocation {
@@ -170,7 +174,7 @@ fn decided(source: u32, encodings: (u8, Option<u8>), reason: Reason) -> SourceAl
     }
 }
 
-fn allocation(estimate_bps: Option<u64>, sources: Vec<SourceAllocation>) -> Allocation {
+pub(super) fn allocation(estimate_bps: Option<u64>, sources: Vec<SourceAllocation>) -> Allocation {
     Allocation {
         receiver: BOB,
         estimate_bps,
@@ -182,7 +186,7 @@ fn allocation(estimate_bps: Option<u64>, sources: Vec<SourceAllocation>) -> Allo
     }
 }
 
-async fn decide(rig: &Rig, allocation: &Allocation) {
+pub(super) async fn decide(rig: &Rig, allocation: &Allocation) {
     let event = MediaEvent::Allocated(Box::new(allocation.clone()));
     rig.media.send(event).await.unwrap();
     sleep(Duration::from_millis(1)).await;
