@@ -117,6 +117,7 @@ impl Call {
                 allocation: crate::AllocationConfig::default(),
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
                 audio: crate::AudioConfig {
+                    hold: Duration::ZERO,
                     redundancy: crate::Redundancy {
                         policy: crate::RedPolicy::Protect,
                         ..Default::default()
