@@ -271,7 +271,7 @@ impl Core {
             if !most.is_zero() {
                 let talk = self.talk.entry(feed.info.conference).or_default();
                 talk.on_talk(self.now);
-                most = talk.hold(most);
+                most = talk.hold_talk(most);
             }
         }
         if feed.push(encoding, meta, packet, self.now, most) {
