@@ -29,6 +29,8 @@ mod peer;
 mod reports;
 mod setup;
 mod snapshot;
+#[cfg(test)]
+mod structures;
 mod timers;
 
 use std::{

@@ -28,11 +28,26 @@ pub(super) struct Told {
     dependencies: Option<DependencyFrame>,
 }
 
+impl Told {
+    /// Whether the packet brings a structure that others may refer to.
+    pub(super) fn has_structure(&self) -> bool {
+        self.dependencies.is_some_and(|frame| frame.structure)
+    }
+
+    /// The descriptor, if it refers to a structure that is yet to come.
+    #[inline]
+    pub(super) fn early(&self) -> Option<&DependencyFrame> {
+        self.dependencies.as_ref().filter(|frame| frame.early)
+    }
+}
+
 /// What a packet shows of its encoding beside its own description.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     /// The size of its frames.
     pub(super) resolution: Option<Resolution>,
+    /// The packet is known to be the first of its frame.
+    pub(super) start: bool,
     /// Frame heights of the spatial layers.
     pub(super) heights: Option<[u16; MAX_SPATIAL as usize]>,
 }
@@ -98,7 +113,9 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
         if let Some(info) = codec::read(codec, payload, meta.marker) {
             meta.keyframe = info.keyframe;
             (meta.end, meta.layers, meta.numbers) = (info.end, info.layers, info.numbers);
+            meta.prefix = info.prefix;
             shown.resolution = info.resolution;
+            shown.start = info.start && matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9);
             shown.heights = info.heights;
         }
     }
@@ -109,13 +126,29 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
         meta.keyframe |= frame.keyframe;
         if frame.layers.is_some() || codec == Some(VideoCodec::Av1) {
             // AV1 comes with its structure, sooner or later.
-            meta.end = frame.end;
+            (meta.end, shown.start) = (frame.end, frame.start);
             meta.layers = frame.layers.unwrap_or(FrameLayers::DELTA);
+            meta.prefix = false;
         }
         shown.heights = frame.heights.or(shown.heights);
     }
     meta.keyframe |= told.independent;
     shown
+}
+
+/// Whether a packet begins a keyframe, as its payload has it, though its descriptor, which refers to a structure,
+/// has none. Of AV1 nothing is sure: it may be encrypted, and comes with its structure, sooner or later.
+#[cold]
+pub(super) fn is_key_without_structure(
+    pt: &PtInfo,
+    packet: &[u8],
+    meta: &PacketMeta,
+    frame: &DependencyFrame,
+) -> bool {
+    let payload = packet.get(usize::from(meta.payload_start)..).unwrap_or_default();
+    let codec = video_codec(pt.codec).filter(|codec| *codec != VideoCodec::Av1);
+    let read = codec.and_then(|codec| codec::read(codec, payload, meta.marker));
+    frame.start && read.is_some_and(|info| info.keyframe)
 }
 
 /// The highest spatial layer of those that have a height.
@@ -139,7 +172,9 @@ mod tests {
             frame_number: 7,
             keyframe: false,
             structured: true,
+            structure: false,
             layers: None,
+            early: true,
             heights: None,
             active: None,
         };

@@ -54,6 +54,9 @@ pub struct FrameInfo {
     pub end: bool,
     /// Its layers.
     pub layers: FrameLayers,
+    /// Nothing of the picture itself is in it (H.264's parameter sets, delimiters, supplemental information), so that
+    /// it does not know its layers: they are those of the packets behind it.
+    pub prefix: bool,
     /// The numbers of its payload descriptor.
     pub numbers: RunningNumbers,
     /// Frame heights of the spatial layers (the shorter sides), pixels, when the packet tells them; 0: there

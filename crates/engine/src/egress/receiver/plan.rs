@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use rialto_media::{Drop, DropCounters, Tables, encodings::EncodingMask};
-use rialto_rtp::header::FIXED_LEN;
+use rialto_rtp::{codec::Targets, header::FIXED_LEN};
 
 use super::{
     Stream,
@@ -44,6 +44,9 @@ const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 /// Packets among which a switch looks for what it needs besides: as many as may come within a round trip, in
 /// which the keyframe's first one was sent again.
 const LOOK_BACK: u64 = 64;
+
+/// Packets before the first slice of a picture: a delimiter, parameter sets, messages.
+const MAX_PREFIXES: u64 = 8;
 
 /// A packet that will leave.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,9 @@ impl Planner<'_> {
             }
             if let Some((meta, _)) = ring.get(next) {
                 let newest = next + 1 >= ring.head();
-                if newest && self.s.projection.may_end_picture(encoding, meta) {
+                let waits_for_next = newest && self.s.projection.may_end_picture(encoding, meta)
+                    || meta.prefix && self.waits_for_picture(encoding, ring, next, meta);
+                if waits_for_next {
                     // The next packet brings it here again.
                     break;
                 }
@@ -115,12 +120,33 @@ impl Planner<'_> {
         let Some((first, meta)) = firsts.min_by_key(|(_, m)| m.index) else { return };
         self.packet(encoding, ring, first, meta);
         for (place, newer) in recent().filter(|(_, newer)| newer.index > meta.index) {
-            self.packet(encoding, ring, place, newer);
+            // What was lost before one that came before the keyframe was lost before the keyframe.
+            let newer = PacketMeta { lost: Targets::NONE, ..*newer };
+            self.packet(encoding, ring, place, &newer);
         }
+    }
+
+    /// Whether what a packet with nothing of its picture in it is of is yet to come, and decides if it is forwarded.
+    #[cold]
+    fn waits_for_picture(
+        &self,
+        encoding: u8,
+        ring: &PacketRing,
+        place: RingIndex,
+        meta: &PacketMeta,
+    ) -> bool {
+        self.s.projection.depends_on_layers(encoding) && of_picture(ring, place, meta).is_none()
     }
 
     #[inline]
     fn packet(&mut self, encoding: u8, ring: &PacketRing, place: RingIndex, meta: &PacketMeta) {
+        let known;
+        let meta = if meta.prefix && self.s.projection.depends_on_layers(encoding) {
+            known = of_picture(ring, place, meta).unwrap_or(*meta);
+            &known
+        } else {
+            meta
+        };
         let chosen = self.choose(ring, place, meta);
         let s = &mut *self.s;
         if meta.audio.included_only && !s.terms.included {
@@ -188,6 +214,25 @@ impl Planner<'_> {
         let (rules, losses, now) = (self.redundancy, self.losses, self.clock.now);
         Choice { map, rules, losses, now }.form(ring, place, meta)
     }
+}
+
+/// The description of a packet with nothing of its picture in it, with the layers of those behind it that have.
+/// `None`: none has come yet.
+#[cold]
+fn of_picture(ring: &PacketRing, place: RingIndex, meta: &PacketMeta) -> Option<PacketMeta> {
+    for at in place + 1..=place + MAX_PREFIXES {
+        let (next, _) = ring.get(at)?;
+        if next.timestamp != meta.timestamp {
+            if next.index > meta.index {
+                // There is none.
+                break;
+            }
+        } else if !next.prefix {
+            let keyframe = meta.keyframe && next.layers.independent;
+            return Some(PacketMeta { layers: next.layers, keyframe, prefix: false, ..*meta });
+        }
+    }
+    Some(*meta)
 }
 
 /// What waited for too long is dropped whole, and the stream goes on at a keyframe; so it does as soon as

@@ -273,6 +273,12 @@ impl Projection {
         self.current == Some(encoding) && self.filter.may_end_picture(meta)
     }
 
+    /// Whether it takes a packet's layers to decide if it is forwarded. If not, all of the encoding is.
+    #[inline]
+    pub fn depends_on_layers(&self, encoding: u8) -> bool {
+        self.current == Some(encoding) && !self.filter.takes_all_temporal()
+    }
+
     /// Whether a packet that was just accepted is the last of its picture at the receiver, as `next`, the one
     /// that came after it, shows.
     #[inline]
@@ -298,6 +304,9 @@ impl Projection {
             && (meta.resumes || !(-MAX_LATE..=MAX_GAP).contains(&self.ahead(meta)))
         {
             self.pause(meta.arrival_ms);
+        }
+        if !meta.lost.is_empty() && self.current == Some(encoding) && meta.index >= self.floor {
+            self.filter.lose(meta.lost);
         }
         if self.current != Some(encoding) {
             if self.target != Some(encoding) || !self.may_switch(encoding, meta) {
