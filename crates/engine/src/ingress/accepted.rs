@@ -66,7 +66,7 @@ impl Sender {
         stream.mark_passed(wanted, &mut meta);
         let (resolution, relayered_within) = stream.see(cx.now, &shown, wire_len, &mut meta);
         if stream.is_video {
-            stream.follow_losses(arrived, shown.start, &mut meta);
+            stream.follow_losses(arrived, &mut meta);
         }
         stream.last_packet = Some(cx.now);
         stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);

@@ -26,7 +26,7 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn new(index: u64, start: bool, meta: &PacketMeta) -> Self {
+    pub(super) fn new(index: u64, meta: &PacketMeta) -> Self {
         let numbers = &meta.numbers;
         let mask = match numbers.picture_id_bits {
             0 => None,
@@ -39,7 +39,7 @@ impl Edge {
             spatial: meta.layers.spatial,
             temporal: meta.layers.temporal,
             present: meta.layers.present,
-            start,
+            start: meta.start,
             end: meta.end,
             marker: meta.marker,
             frame_number: meta.frame_number,
@@ -120,6 +120,7 @@ mod tests {
         let meta = PacketMeta {
             timestamp: u32::from(picture) * 3_000,
             layers: FrameLayers { spatial, temporal, present, ..FrameLayers::DELTA },
+            start: ends.0,
             end: ends.1,
             marker: ends.1,
             numbers: RunningNumbers {
@@ -132,7 +133,7 @@ mod tests {
             },
             ..PacketMeta::default()
         };
-        Edge::new(0, ends.0, &meta)
+        Edge::new(0, &meta)
     }
 
     const WHOLE: (bool, bool) = (true, true);

@@ -46,8 +46,6 @@ impl Told {
 pub(super) struct Shown {
     /// The size of its frames.
     pub(super) resolution: Option<Resolution>,
-    /// The packet is known to be the first of its frame.
-    pub(super) start: bool,
     /// Frame heights of the spatial layers.
     pub(super) heights: Option<[u16; MAX_SPATIAL as usize]>,
 }
@@ -115,7 +113,13 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
             (meta.end, meta.layers, meta.numbers) = (info.end, info.layers, info.numbers);
             meta.prefix = info.prefix;
             shown.resolution = info.resolution;
-            shown.start = info.start && matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9);
+            // Fragments aside, H.264 tells no first packet but for parameter sets, and AV1 only that of a sequence.
+            meta.start = info.start
+                && match codec {
+                    VideoCodec::Vp8 | VideoCodec::Vp9 => true,
+                    VideoCodec::H264 => info.keyframe && info.parameters,
+                    VideoCodec::Av1 => info.keyframe,
+                };
             shown.heights = info.heights;
         }
     }
@@ -126,18 +130,19 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
         meta.keyframe |= frame.keyframe;
         if frame.layers.is_some() || codec == Some(VideoCodec::Av1) {
             // AV1 comes with its structure, sooner or later.
-            (meta.end, shown.start) = (frame.end, frame.start);
+            (meta.start, meta.end) = (frame.start, frame.end);
             meta.layers = frame.layers.unwrap_or(FrameLayers::DELTA);
             meta.prefix = false;
         }
         shown.heights = frame.heights.or(shown.heights);
     }
     meta.keyframe |= told.independent;
+    meta.start |= told.independent;
     shown
 }
 
 /// Whether a packet begins a keyframe, as its payload has it, though its descriptor, which refers to a structure,
-/// has none. Of AV1 nothing is sure: it may be encrypted, and comes with its structure, sooner or later.
+/// has none. Only VP8 and VP9 leave that readable where payloads are encrypted.
 #[cold]
 pub(super) fn is_key_without_structure(
     pt: &PtInfo,
@@ -146,7 +151,8 @@ pub(super) fn is_key_without_structure(
     frame: &DependencyFrame,
 ) -> bool {
     let payload = packet.get(usize::from(meta.payload_start)..).unwrap_or_default();
-    let codec = video_codec(pt.codec).filter(|codec| *codec != VideoCodec::Av1);
+    let readable = |codec: &VideoCodec| matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9);
+    let codec = video_codec(pt.codec).filter(readable);
     let read = codec.and_then(|codec| codec::read(codec, payload, meta.marker));
     frame.start && read.is_some_and(|info| info.keyframe)
 }

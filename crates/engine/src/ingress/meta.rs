@@ -50,6 +50,8 @@ pub struct PacketMeta {
     pub keyframes_known: bool,
     /// The stream has not shown one so far: end-to-end encryption or intra refresh may hide them.
     pub keyframes_hidden: bool,
+    /// It is known to be the first packet of a frame.
+    pub start: bool,
     /// Last packet of a frame: of one spatial layer of a picture.
     pub end: bool,
     /// The layers of its frame.

@@ -203,13 +203,8 @@ impl Stream {
 
     /// Follows what is lost on the way in: what a gap of so many packets before this one may have been, and what of
     /// earlier ones was given up by now.
-    pub(super) fn follow_losses(
-        &mut self,
-        (index, gap): (u64, u64),
-        start: bool,
-        meta: &mut PacketMeta,
-    ) {
-        let edge = Edge::new(index, start, meta);
+    pub(super) fn follow_losses(&mut self, (index, gap): (u64, u64), meta: &mut PacketMeta) {
+        let edge = Edge::new(index, meta);
         if meta.keyframe {
             self.nack.on_keyframe(index);
         }

@@ -23,6 +23,7 @@ pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
         start: nal.start,
         end: marker,
         layers: nal.layers(),
+        parameters: nal.parameters,
         prefix: nal.start && nal.slice.is_none(),
         resolution: nal.resolution,
         ..FrameInfo::default()

@@ -118,6 +118,12 @@ impl Planner<'_> {
         };
         let firsts = recent().filter(|(_, m)| m.keyframe && m.timestamp == one.timestamp);
         let Some((first, meta)) = firsts.min_by_key(|(_, m)| m.index) else { return };
+        // The parameter sets of a keyframe of H.264 may come behind its first slice, without which they are of no
+        // use. What is before that is to be known.
+        let follows = |(_, m): (RingIndex, &PacketMeta)| m.index.wrapping_add(1) == meta.index;
+        if !meta.start && !recent().any(follows) {
+            return;
+        }
         self.packet(encoding, ring, first, meta);
         for (place, newer) in recent().filter(|(_, newer)| newer.index > meta.index) {
             // What was lost before one that came before the keyframe was lost before the keyframe.

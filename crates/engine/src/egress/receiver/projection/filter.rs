@@ -66,8 +66,10 @@ impl Decided {
 pub(super) struct Filter {
     current: Layers,
     target: Layers,
-    /// Timestamp of the first picture since the layers that are forwarded last changed.
+    /// Timestamp of the first picture since the layers that are forwarded last changed, or could be decoded again.
     since: Option<u32>,
+    /// What was forwarded before.
+    former: Layers,
     intact: Targets,
     /// For so many pictures it has had fewer temporal layers than were decided.
     short: u8,
@@ -98,6 +100,7 @@ impl Default for Filter {
             current: Layers::ALL,
             target: Layers::ALL,
             since: None,
+            former: Layers::ALL,
             intact: Targets::NONE,
             short: 0,
             top: Layers::ALL.spatial,
@@ -181,7 +184,8 @@ impl Filter {
     /// Whether a packet is the last of its picture at the receiver, which gets no higher spatial layer.
     #[inline]
     pub(super) fn ends_picture(&self, meta: &PacketMeta) -> bool {
-        meta.end && meta.layers.spatial == self.current.below(self.top).spatial
+        let layers = if self.is_from_before(meta) { self.former } else { self.current };
+        meta.end && meta.layers.spatial == layers.below(self.top).spatial
     }
 
     /// Whether it takes the packet after this one to see if it is the last of its picture at the receiver. It
@@ -241,7 +245,7 @@ impl Filter {
         if begins && (self.current != self.target || meta.keyframe || lacks) {
             self.change(self.intact | opens, meta.keyframe);
             if self.current != before {
-                self.since = Some(meta.timestamp);
+                (self.since, self.former) = (Some(meta.timestamp), before);
             }
         }
         if begins {
@@ -251,6 +255,10 @@ impl Filter {
         let current = self.current.below(self.top);
         let taken = layers.is_decodable(self.intact) && current.is_in(layers.present);
         if taken {
+            if !current.is_in(self.intact) && current.is_in(opens) {
+                // What is of the time before refers to what is lacking.
+                (self.since, self.former) = (Some(meta.timestamp), self.former_at(meta));
+            }
             self.intact |= opens;
         } else {
             self.intact &= !layers.present;
@@ -305,6 +313,11 @@ impl Filter {
             self.intact |= meta.layers.opens(self.intact) & own;
         }
         taken
+    }
+
+    /// What was forwarded before a picture.
+    fn former_at(&self, meta: &PacketMeta) -> Layers {
+        if self.since == Some(meta.timestamp) { self.former } else { self.current }
     }
 
     fn is_long_since(&self, meta: &PacketMeta) -> bool {

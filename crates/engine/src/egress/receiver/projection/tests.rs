@@ -409,3 +409,15 @@ fn pictures_that_were_lost_and_would_have_been_left_out_are_none_to_the_receiver
     assert_eq!(out(109, 7, 0, 103), Some((7, 4, false)));
     assert_eq!(out(108, 6, 0, 102), Some((6, 3, false)), "and comes late");
 }
+
+#[test]
+fn what_is_late_has_no_marker_where_more_layers_were_forwarded() {
+    let mut p = receiver_of(2, 3);
+    // 103, the lowest layer of the picture, is late.
+    assert!(p.accept(0, &layered(104, 1, (1, 0), true)).is_some());
+    assert!(p.accept(0, &layered(105, 1, (2, 0), true)).is_some_and(|out| out.marker));
+    p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 3 }), 1);
+    assert!(p.accept(0, &layered(106, 2, (0, 0), true)).is_some_and(|out| out.marker));
+    let late = p.accept(0, &layered(103, 1, (0, 0), true)).unwrap();
+    assert!(!late.marker && late.index == FIRST + 3);
+}
