@@ -125,16 +125,25 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
     }
     if let Some(frame) = &told.dependencies {
         meta.keyframes_known = true;
-        // What is encrypted may look like anything. Who has told no structure yet may never tell one.
-        meta.keyframe &= !frame.structured;
+        // What is encrypted may look like anything. Who has told no structure yet may never tell one; but AV1 comes
+        // with its structure, sooner or later.
+        let av1 = codec == Some(VideoCodec::Av1);
+        meta.keyframe &= !frame.structured && !av1;
         meta.keyframe |= frame.keyframe;
-        if frame.layers.is_some() || codec == Some(VideoCodec::Av1) {
-            // AV1 comes with its structure, sooner or later.
+        if frame.layers.is_some() || av1 {
             (meta.start, meta.end) = (frame.start, frame.end);
             meta.layers = frame.layers.unwrap_or(FrameLayers::DELTA);
             meta.prefix = false;
         }
         shown.heights = frame.heights.or(shown.heights);
+        if frame.structured {
+            // What the structure tells counts, and nothing that may be encrypted.
+            let told = frame.heights.and_then(|heights| heights.into_iter().max());
+            shown.resolution = match told {
+                Some(height) => Some(Resolution { width: height, height }),
+                None => shown.resolution.filter(|_| frame.keyframe),
+            };
+        }
     }
     meta.keyframe |= told.independent;
     meta.start |= told.independent;

@@ -175,6 +175,11 @@ impl Stream {
         if parks {
             let new = || Box::new(Parked::new(now, structured));
             let parked = self.parked.get_or_insert_with(new);
+            self.last_packet = Some(now);
+            if !structured {
+                // Nothing tells that one is missing which is before all that ever came.
+                let _ = self.keyframes.want(now);
+            }
             parked.push(*meta, packet, wire_len);
         }
         parks
