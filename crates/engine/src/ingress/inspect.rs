@@ -125,18 +125,17 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
     }
     if let Some(frame) = &told.dependencies {
         meta.keyframes_known = true;
-        // What is encrypted may look like anything. Who has told no structure yet may never tell one; but AV1 comes
-        // with its structure, sooner or later.
-        let av1 = codec == Some(VideoCodec::Av1);
-        meta.keyframe &= !frame.structured && !av1;
+        // What is encrypted may look like anything. Who has told no structure yet may never tell one, but noise must
+        // not pass for the keyframe that is asked for meanwhile.
+        meta.keyframe &= !frame.structured && codec.is_some_and(is_readable);
         meta.keyframe |= frame.keyframe;
-        if frame.layers.is_some() || av1 {
+        if frame.layers.is_some() || codec == Some(VideoCodec::Av1) {
             (meta.start, meta.end) = (frame.start, frame.end);
             meta.layers = frame.layers.unwrap_or(FrameLayers::DELTA);
             meta.prefix = false;
         }
         shown.heights = frame.heights.or(shown.heights);
-        if frame.structured {
+        if frame.structured || !codec.is_some_and(is_readable) {
             // What the structure tells counts, and nothing that may be encrypted.
             let told = frame.heights.and_then(|heights| heights.into_iter().max());
             shown.resolution = match told {
@@ -150,8 +149,13 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
     shown
 }
 
+/// Whether keyframes can be told where payloads are encrypted: VP8 and VP9 have descriptors of their own in front.
+const fn is_readable(codec: VideoCodec) -> bool {
+    matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9)
+}
+
 /// Whether a packet begins a keyframe, as its payload has it, though its descriptor, which refers to a structure,
-/// has none. Only VP8 and VP9 leave that readable where payloads are encrypted.
+/// has none.
 #[cold]
 pub(super) fn is_key_without_structure(
     pt: &PtInfo,
@@ -160,8 +164,7 @@ pub(super) fn is_key_without_structure(
     frame: &DependencyFrame,
 ) -> bool {
     let payload = packet.get(usize::from(meta.payload_start)..).unwrap_or_default();
-    let readable = |codec: &VideoCodec| matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9);
-    let codec = video_codec(pt.codec).filter(readable);
+    let codec = video_codec(pt.codec).filter(|codec| is_readable(*codec));
     let read = codec.and_then(|codec| codec::read(codec, payload, meta.marker));
     frame.start && read.is_some_and(|info| info.keyframe)
 }
