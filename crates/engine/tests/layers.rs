@@ -224,6 +224,51 @@ fn what_is_lost_on_the_way_to_the_bridge_is_all_that_is_missing() {
     play((Weather::FOUL, Weather::FOUL), 2, expect, Duration::from_secs(2));
 }
 
+/// Codecs that a sender of one encoding goes over to.
+const SINGLE: [&str; 7] = [
+    "AV1 L3T3",
+    "VP8 L1T3",
+    "VP9 L3T3_KEY",
+    "H264 L1T2",
+    "VP8 L1T3 DD",
+    "AV1 L3T3_KEY",
+    "H264 L1T3 DD",
+];
+/// The same of three encodings.
+const SIMULCAST: [&str; 6] =
+    ["VP8 3xL1T3", "H264 3xL1T2", "AV1 3xL1T3", "H264 3xL1T3 DD", "VP8 3xL1T3 DD", "VP9 3xL1T3"];
+
+/// The sender goes from each of these modes to the next.
+fn change_codecs(names: &[&str], weather: (Weather, Weather), shards: u16, expect: Expect) {
+    let modes: Vec<Mode> = names.iter().filter_map(|name| Mode::find(name)).collect();
+    assert_eq!(modes.len(), names.len());
+    for seed in seeds() {
+        let name = format!("SIM_SEED={seed}, {names:?}, {shards} shards");
+        let mut call = Call::new(modes[0], seed, shards, weather);
+        for mode in &modes {
+            call.world.coder(call.source).set_mode(*mode);
+            call.run(Duration::from_secs(3));
+        }
+        call.judge(&name, Expect { layers: false, ..expect });
+        let freeze = call.longest_freeze();
+        assert!(freeze <= Duration::from_secs(2), "{name}: nothing new for {freeze:?}");
+    }
+}
+
+#[test]
+fn senders_may_change_to_any_codec() {
+    let fine = (Weather::FINE, Weather::FINE);
+    change_codecs(&SINGLE, fine, 1, TODAY);
+    change_codecs(&SIMULCAST, fine, 1, TODAY);
+}
+
+#[test]
+fn senders_may_change_to_any_codec_over_networks_that_lose() {
+    let foul = (Weather::FOUL, Weather::FOUL);
+    change_codecs(&SINGLE, foul, 2, LOSSY);
+    change_codecs(&SIMULCAST, foul, 2, LOSSY);
+}
+
 /// The sender drops layers and takes them up again, and goes over to other codecs.
 #[test]
 fn senders_may_change_their_minds() {
