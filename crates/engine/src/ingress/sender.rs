@@ -344,6 +344,9 @@ impl Sender {
         let mut arrival = Arrival::InOrder;
         if pt.nack && wanted {
             arrival = stream.nack.on_packet(cx.now, meta.index);
+        } else {
+            // What is missing meanwhile is missed by nobody.
+            stream.nack.restart();
         }
         let broken = arrival == Arrival::Break;
         let arrived = (meta.index, if let Arrival::Gap(gap) = arrival { gap } else { 0 });

@@ -100,8 +100,8 @@ pub struct Stream {
     structured_at: Option<u64>,
     /// The newest packet.
     edge: Option<Edge>,
-    /// Timestamp of the last packet that nobody wanted.
-    passed: Option<u32>,
+    /// Timestamp of the last packet that nobody wanted, and the number of the newest one.
+    passed: Option<(u32, u64)>,
     /// Clock of the last packet's payload type.
     pub clock_rate: u32,
     pub(super) numbers: ForwardNumbers,
@@ -238,11 +238,14 @@ impl Stream {
     }
 
     /// The rest of a frame whose first packets ended here, as nobody wanted them yet, is no keyframe to
-    /// begin with: H.264's parameter sets come before it.
+    /// begin with: H.264's parameter sets come before it. Nor is one that comes late: what follows it ended here.
     pub(super) fn mark_passed(&mut self, wanted: bool, meta: &mut PacketMeta) {
         if !wanted {
-            self.passed = Some(meta.timestamp);
-        } else if self.passed == Some(meta.timestamp) {
+            let newest = self.passed.map_or(0, |(_, newest)| newest);
+            self.passed = Some((meta.timestamp, newest.max(meta.index)));
+        } else if let Some((timestamp, newest)) = self.passed
+            && (timestamp == meta.timestamp || meta.index < newest)
+        {
             meta.keyframe = false;
         }
     }
