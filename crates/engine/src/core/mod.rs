@@ -29,9 +29,9 @@ mod peer;
 mod reports;
 mod setup;
 mod snapshot;
-#[cfg(test)]
-mod structures;
 mod timers;
+#[cfg(test)]
+mod upstream;
 
 use std::{
     cmp::Reverse,
