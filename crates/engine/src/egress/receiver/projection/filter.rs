@@ -212,6 +212,10 @@ impl Filter {
             return 0;
         }
         let back = self.back(meta);
+        if back > mask(meta) / 2 {
+            // It is newer than all.
+            return 0;
+        }
         let behind = if back < PICTURES { (1u64 << back).wrapping_sub(1) } else { u64::MAX };
         u16::try_from((self.dropped_ids & behind).count_ones()).unwrap_or(0)
     }
