@@ -171,7 +171,7 @@ impl Recipe<'_> {
 
     /// Whether the first packet of a picture has a message (SEI) and no slice, as encoders tell timing.
     fn begins_with_message(&self) -> bool {
-        self.truth.body.parts > 1 && self.frame.number % 3 == 0
+        self.truth.body.parts > 1 && self.frame.number.is_multiple_of(3)
     }
 
     /// RFC 6184 section 5.

@@ -239,7 +239,7 @@ fn what_is_lost_on_the_way_to_the_bridge_is_all_that_is_missing() {
 }
 
 /// Seeds that found something in a mode.
-const FOUND: [(u64, &str); 14] = [
+const FOUND: [(u64, &str); 17] = [
     (3, "AV1 S3T3"),
     (4, "H264 3xL1T3 DD encrypted"),
     (7, "H264 3xL1T2"),
@@ -251,9 +251,12 @@ const FOUND: [(u64, &str); 14] = [
     (19, "AV1 S3T3"),
     (20, "H264 3xL1T2"),
     (24, "AV1 L3T3 encrypted"),
+    (26, "H264 3xL1T3 DD encrypted"),
     (29, "H264 3xL1T2"),
     (34, "H264 3xL1T3 DD encrypted"),
     (55, "AV1 L3T3 encrypted"),
+    (103, "H264 3xL1T3 DD encrypted"),
+    (117, "H264 3xL1T3 DD encrypted"),
 ];
 
 #[test]

@@ -121,7 +121,8 @@ fn traffic(world: &mut World, start: Instant, packets: usize, lossy: bool) -> Ve
                     } else {
                         lost.push_back((made + AGAIN, incoming));
                     }
-                    if let Some((_, again)) = lost.pop_front_if(|(due, _)| *due <= made) {
+                    let is_due = lost.front().is_some_and(|(due, _)| *due <= made);
+                    if is_due && let Some((_, again)) = lost.pop_front() {
                         all.push(Incoming { at, ..again });
                     }
                     if lossy && made % 40 == 0 && track.spec.media == MediaType::Video {

@@ -198,14 +198,14 @@ impl Core {
             }
             Err(reason) => self.drops.count(reason),
         }
-        if let Some((stream, parked)) = unparked {
-            self.unpark(slot, stream, parked);
+        if let Some((stream, mut parked)) = unparked {
+            self.unpark(slot, stream, &mut parked);
         }
     }
 
     /// The packets of a stream that waited for a structure go on, or end here.
     #[cold]
-    fn unpark(&mut self, slot: EndpointSlot, stream: StreamSlot, mut parked: Box<Parked>) {
+    fn unpark(&mut self, slot: EndpointSlot, stream: StreamSlot, parked: &mut Parked) {
         self.drops.add(Drop::StructureMissing, parked.ended());
         let at = (self.now, self.epoch);
         for unparked in parked.packets() {

@@ -83,7 +83,7 @@ impl Encoding {
         for spatial in layers {
             self.frame = self.frame.wrapping_add(1);
             let parts = 1 + (masks >> (4 + 2 * spatial) & 0b11);
-            let layers = self.layers((spatial, temporal), keyframe, masks >> (10 + spatial));
+            let layers = Self::layers((spatial, temporal), keyframe, masks >> (10 + spatial));
             for part in 0..parts {
                 let packet = PacketMeta {
                     start: part == 0,
@@ -101,7 +101,7 @@ impl Encoding {
         }
     }
 
-    fn layers(&self, (spatial, temporal): (u8, u8), keyframe: bool, masks: u16) -> FrameLayers {
+    fn layers((spatial, temporal): (u8, u8), keyframe: bool, masks: u16) -> FrameLayers {
         if keyframe && spatial == 0 {
             return FrameLayers::WHOLE;
         }

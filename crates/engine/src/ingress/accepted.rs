@@ -1,4 +1,9 @@
 //! An opened packet is read: what it says of its frame and of its encoding, for all receivers.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits; of milliseconds only differences count"
+)]
 
 use rialto_media::{Drop, PtInfo, SourceId};
 use rialto_rtp::RtpHeader;

@@ -127,15 +127,16 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
         meta.keyframes_known = true;
         // What is encrypted may look like anything. Who has told no structure yet may never tell one, but noise must
         // not pass for the keyframe that is asked for meanwhile.
-        meta.keyframe &= !frame.structured && codec.is_some_and(is_readable);
+        let readable = codec.is_none_or(is_readable);
+        meta.keyframe &= !frame.structured && readable;
         meta.keyframe |= frame.keyframe;
-        if frame.layers.is_some() || codec == Some(VideoCodec::Av1) {
+        if frame.layers.is_some() || !readable {
             (meta.start, meta.end) = (frame.start, frame.end);
             meta.layers = frame.layers.unwrap_or(FrameLayers::DELTA);
             meta.prefix = false;
         }
         shown.heights = frame.heights.or(shown.heights);
-        if frame.structured || !codec.is_some_and(is_readable) {
+        if frame.structured || !readable {
             // What the structure tells counts, and nothing that may be encrypted.
             let told = frame.heights.and_then(|heights| heights.into_iter().max());
             shown.resolution = match told {

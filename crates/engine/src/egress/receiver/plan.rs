@@ -312,8 +312,10 @@ pub(super) fn equalise(planned: &mut [Planned]) {
 
 #[cfg(test)]
 mod tests {
+    use rialto_rtp::codec::FrameLayers;
+
     use super::*;
-    use crate::egress::wire::Shift;
+    use crate::egress::{ring::RingSize, wire::Shift};
 
     fn planned(lens: &[u16]) -> Vec<(u16, u8)> {
         let projected = Projected {
@@ -340,6 +342,35 @@ mod tests {
             .collect();
         equalise(&mut all);
         all.iter().map(|p| (p.len, p.padding)).collect()
+    }
+
+    #[test]
+    fn what_comes_before_the_slices_is_of_their_layers() {
+        let meta = |index: u64, timestamp: u32, prefix: bool, temporal: u8| {
+            let present = Targets::from(0, temporal);
+            let layers = FrameLayers { temporal, present, ..FrameLayers::DELTA };
+            PacketMeta { index, timestamp, prefix, layers, ..PacketMeta::default() }
+        };
+        let mut ring = PacketRing::new(RingSize::VIDEO);
+        let first = meta(10, 0, true, 0);
+        let at = ring.push(first, &[0]).unwrap();
+        let temporal = |ring: &PacketRing| of_picture(ring, at, &first).map(|m| m.layers.temporal);
+        assert_eq!(temporal(&ring), None, "it is not known yet");
+        ring.push(meta(9, 7, false, 1), &[0]).unwrap();
+        ring.push(meta(11, 0, true, 0), &[0]).unwrap();
+        assert_eq!(temporal(&ring), None, "nor by what is late, or has no slice either");
+        ring.push(meta(12, 0, false, 1), &[0]).unwrap();
+        assert_eq!(temporal(&ring), Some(1));
+        let sps = PacketMeta { keyframe: true, ..first };
+        assert_eq!(
+            of_picture(&ring, at, &sps).map(|m| (m.keyframe, m.prefix)),
+            Some((false, false))
+        );
+        // A picture of which nothing else comes.
+        let last = meta(13, 1, true, 0);
+        let at = ring.push(last, &[0]).unwrap();
+        ring.push(meta(14, 2, false, 1), &[0]).unwrap();
+        assert!(of_picture(&ring, at, &last).is_some_and(|m| m.layers == last.layers));
     }
 
     #[test]
