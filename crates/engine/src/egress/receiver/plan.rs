@@ -349,7 +349,7 @@ mod tests {
         let meta = |index: u64, timestamp: u32, prefix: bool, temporal: u8| {
             let present = Targets::from(0, temporal);
             let layers = FrameLayers { temporal, present, ..FrameLayers::DELTA };
-            PacketMeta { index, timestamp, prefix, layers, ..PacketMeta::default() }
+            PacketMeta { index, timestamp, layers, prefix, ..PacketMeta::default() }
         };
         let mut ring = PacketRing::new(RingSize::VIDEO);
         let first = meta(10, 0, true, 0);
