@@ -206,4 +206,24 @@ mod tests {
         let _ = read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &Told::default(), &mut meta);
         assert!(meta.keyframe, "without a descriptor it is one");
     }
+
+    /// The same before any structure: noise that looks like a slice of an upper layer, or like parameter sets.
+    #[test]
+    fn nothing_that_may_be_encrypted_counts_before_the_structure() {
+        let dependencies = DependencyReader::default().read(&[0x80, 0, 7]);
+        let told = Told { dependencies, ..Told::default() };
+        let pt = |codec| PtInfo { media: MediaType::Video, codec, clock_rate: 90_000, nack: true };
+        let read = |codec, payload: &[u8]| {
+            let len = payload.len() as u16;
+            let mut meta = PacketMeta { payload_len: len, ..PacketMeta::default() };
+            let shown = read(&pt(codec), payload, &told, &mut meta);
+            (meta.keyframe, meta.prefix, meta.layers, shown.resolution)
+        };
+        let sps = [0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x3d, 0xa1];
+        for noise in [&sps[..], &[0x65, 1, 2], &[0x01, 1, 2]] {
+            assert_eq!(read(Codec::H264, noise), (false, false, FrameLayers::DELTA, None));
+        }
+        assert!(!read(Codec::Av1, &[0x18, 1, 2]).0, "the bit of a new sequence");
+        assert!(read(Codec::Vp8, &[0x10, 0, 0, 0]).0, "its descriptor is in the clear");
+    }
 }
