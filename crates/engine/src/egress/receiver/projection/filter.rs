@@ -305,7 +305,8 @@ impl Filter {
             return frame.forwarded();
         }
         let (current, present) = (self.current.below(self.top.min(meta.top)), meta.layers.present);
-        let taken = !self.is_from_before(meta)
+        // A frame that depends on nothing is of use whatever was forwarded before it.
+        let taken = (meta.layers.independent || !self.is_from_before(meta))
             && !self.is_dropped(meta)
             && current.is_in(present)
             && meta.layers.is_decodable(self.intact);

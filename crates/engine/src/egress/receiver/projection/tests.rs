@@ -421,3 +421,13 @@ fn what_is_late_has_no_marker_where_more_layers_were_forwarded() {
     let late = p.accept(0, &layered(103, 1, (0, 0), true)).unwrap();
     assert!(!late.marker && late.index == FIRST + 3);
 }
+
+#[test]
+fn a_late_keyframe_from_before_a_change_is_forwarded_all_the_same() {
+    let mut p = receiver_of(2, 3);
+    p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 3 }), 1);
+    // 103 is a keyframe of one layer, of another codec perhaps, and 104 refers to something before it.
+    assert!(p.accept(0, &layered(105, 2, (0, 0), true)).is_some());
+    assert!(p.accept(0, &layered(104, 1, (0, 0), true)).is_some_and(|out| out.filler));
+    assert!(p.accept(0, &key(103, 1, 0)).is_some_and(|out| !out.filler));
+}
