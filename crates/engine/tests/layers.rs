@@ -269,6 +269,7 @@ fn networks_that_found_something_do_not_find_it_again() {
     for seed in [18, 23] {
         change_codecs_once(&SIMULCAST, seed, (Weather::FOUL, Weather::FOUL), 2, LOSSY);
     }
+    change_codecs_once(&SINGLE, 49, (Weather::FOUL, Weather::FOUL), 2, LOSSY);
 }
 
 /// Codecs that a sender of one encoding goes over to.

@@ -348,9 +348,9 @@ fn what_comes_before_its_structure_is_early_and_what_is_older_is_not() {
     reader.read(&new.frame(100, &new.templates[1], true, None)).unwrap();
     assert!(!reader.read(&next).unwrap().early && !reader.read(&custom).unwrap().early);
     assert!(!reader.read(&late).unwrap().early, "it has the structure before");
-    let unknown = reader.read(&[0xc0 | 50, 0, 98]).unwrap();
+    let unknown = reader.read(&[0xf2, 0, 98]).unwrap();
     assert!(!unknown.early && unknown.layers.is_none(), "nothing comes that describes it");
-    assert!(reader.read(&[0xc0 | 50, 0, 110]).unwrap().early);
+    assert!(reader.read(&[0xf2, 0, 110]).unwrap().early);
 }
 
 #[test]
