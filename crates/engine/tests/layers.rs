@@ -239,7 +239,7 @@ fn what_is_lost_on_the_way_to_the_bridge_is_all_that_is_missing() {
 }
 
 /// Seeds that found something in a mode.
-const FOUND: [(u64, &str); 17] = [
+const FOUND: [(u64, &str); 18] = [
     (3, "AV1 S3T3"),
     (4, "H264 3xL1T3 DD encrypted"),
     (7, "H264 3xL1T2"),
@@ -255,6 +255,7 @@ const FOUND: [(u64, &str); 17] = [
     (29, "H264 3xL1T2"),
     (34, "H264 3xL1T3 DD encrypted"),
     (55, "AV1 L3T3 encrypted"),
+    (102, "VP9 S3T3"),
     (103, "H264 3xL1T3 DD encrypted"),
     (117, "H264 3xL1T3 DD encrypted"),
 ];

@@ -259,10 +259,7 @@ impl Filter {
         let current = self.current.below(self.top);
         let taken = layers.is_decodable(self.intact) && current.is_in(layers.present);
         if taken {
-            if !current.is_in(self.intact) && current.is_in(opens) {
-                // What is of the time before refers to what is lacking.
-                (self.since, self.former) = (Some(meta.timestamp), self.former_at(meta));
-            }
+            self.mark_opened(meta, current, opens);
             self.intact |= opens;
         } else {
             self.intact &= !layers.present;
@@ -315,9 +312,18 @@ impl Filter {
             self.intact &= !present | own;
         } else if self.picture == Some(meta.timestamp) && !self.broken {
             // Of what is to be forwarded, nothing has been decided without it.
-            self.intact |= meta.layers.opens(self.intact) & own;
+            let opens = meta.layers.opens(self.intact) & own;
+            self.mark_opened(meta, current, opens);
+            self.intact |= opens;
         }
         taken
+    }
+
+    /// With a frame, what is forwarded can be decoded again: what is of the time before refers to what is lacking.
+    fn mark_opened(&mut self, meta: &PacketMeta, current: Layers, opens: Targets) {
+        if !current.is_in(self.intact) && current.is_in(opens) {
+            (self.since, self.former) = (Some(meta.timestamp), self.former_at(meta));
+        }
     }
 
     /// What was forwarded before a picture.
