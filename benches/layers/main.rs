@@ -14,6 +14,8 @@ mod receiver;
 mod rig;
 mod sender;
 
+use std::process::ExitCode;
+
 use call::{Call, Round, Select, Shape};
 use rialto_codec_model::Mode;
 
@@ -41,11 +43,11 @@ const fn webinar(name: &'static str, receivers: u32) -> Shape {
     Shape { name, senders: 1, people: 1 + receivers, each: 1, audio: false, congested: None }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     // `cargo test --benches` wants nothing of it.
     if !std::env::args().any(|arg| arg == "--bench") {
-        return;
+        return ExitCode::SUCCESS;
     }
     let wants = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
     println!("µs of CPU for a set of packets that come in, and packets that go out");
@@ -53,25 +55,29 @@ fn main() {
         "{:<40} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>6} {:<8} {:>5}",
         "", "in", "unread", "all", "wished", "out", "wished", "out", "time", "", "all"
     );
+    let mut held = true;
     for shape in SHAPES {
         for mode in [Mode::AV1_L3T3, Mode::VP9_L3T3_KEY, Mode::VP8_T3] {
             let name = format!("{}, {}", shape.name, mode.name);
             if wants(&name) {
-                compare(&name, shape, mode);
+                held &= compare(&name, shape, mode);
             }
         }
     }
     if wants("congested") {
         congested();
     }
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn compare(name: &str, shape: Shape, mode: Mode) {
+/// Prints a row. Returns whether its bound is held.
+fn compare(name: &str, shape: Shape, mode: Mode) -> bool {
     let selects = [Select::Unread, Select::All, Select::Wished];
     let mut calls = selects.map(|select| Call::new(shape, mode, select));
     let [unread, all, wished] = turns(&mut calls);
     let ratio = wished.us / unread.us;
-    let verdict = if ratio <= MAX_TIME { "held" } else { "NOT HELD" };
+    let held = ratio <= MAX_TIME;
+    let verdict = if held { "held" } else { "NOT HELD" };
     println!(
         "{name:<40} {:>8.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>6.2} {ratio:>6.2} {verdict:<8} {:>5.2}",
         unread.packets_in,
@@ -83,6 +89,7 @@ fn compare(name: &str, shape: Shape, mode: Mode) {
         wished.packets_out / unread.packets_out,
         all.us / unread.us,
     );
+    held
 }
 
 /// What a call came to, for a set of packets that come in.

@@ -194,17 +194,28 @@ fn modes(expect: Expect) -> impl Iterator<Item = Mode> {
 fn play(weather: (Weather, Weather), shards: u16, expect: Expect, patience: Duration) {
     for seed in seeds() {
         for mode in modes(expect) {
-            let name = format!("SIM_SEED={seed}, {}, {shards} shards", mode.name);
-            println!("{name}");
-            let mut call = Call::new(mode, seed, shards, weather);
-            call.run(length());
-            // Encodings are told apart already.
-            let layers = expect.layers || mode.encodings > 1;
-            call.judge(&name, Expect { layers, ..expect });
-            let freeze = call.longest_freeze();
-            assert!(freeze <= patience, "{name}: nothing new for {freeze:?}");
+            play_one(mode, seed, weather, shards, expect, patience);
         }
     }
+}
+
+fn play_one(
+    mode: Mode,
+    seed: u64,
+    weather: (Weather, Weather),
+    shards: u16,
+    expect: Expect,
+    patience: Duration,
+) {
+    let name = format!("SIM_SEED={seed}, {}, {shards} shards", mode.name);
+    println!("{name}");
+    let mut call = Call::new(mode, seed, shards, weather);
+    call.run(length());
+    // Encodings are told apart already.
+    let layers = expect.layers || mode.encodings > 1;
+    call.judge(&name, Expect { layers, ..expect });
+    let freeze = call.longest_freeze();
+    assert!(freeze <= patience, "{name}: nothing new for {freeze:?}");
 }
 
 #[test]
@@ -217,11 +228,104 @@ fn what_is_lost_on_the_way_to_receivers_changes_nothing() {
     play((Weather::FINE, Weather::FOUL), 1, LOSSY, Duration::from_secs(1));
 }
 
+/// On networks that lose the sender's packets. A keyframe whose packets overtake one another may have to be asked for
+/// again, and again.
+const UPLINK: (Expect, Duration) = (Expect { layers: false, ..LOSSY }, Duration::from_secs(2));
+
 #[test]
 fn what_is_lost_on_the_way_to_the_bridge_is_all_that_is_missing() {
-    // A keyframe whose packets overtake one another may have to be asked for again, and again.
-    let expect = Expect { layers: false, ..LOSSY };
-    play((Weather::FOUL, Weather::FOUL), 2, expect, Duration::from_secs(2));
+    let (expect, patience) = UPLINK;
+    play((Weather::FOUL, Weather::FOUL), 2, expect, patience);
+}
+
+/// Seeds that found something in a mode.
+const FOUND: [(u64, &str); 18] = [
+    (3, "AV1 S3T3"),
+    (4, "H264 3xL1T3 DD encrypted"),
+    (7, "H264 3xL1T2"),
+    (9, "VP9 L2T1"),
+    (11, "AV1 L3T3 encrypted"),
+    (14, "AV1 S3T3"),
+    (15, "VP9 S3T3"),
+    (16, "H264 3xL1T3 DD encrypted"),
+    (19, "AV1 S3T3"),
+    (20, "H264 3xL1T2"),
+    (24, "AV1 L3T3 encrypted"),
+    (26, "H264 3xL1T3 DD encrypted"),
+    (29, "H264 3xL1T2"),
+    (34, "H264 3xL1T3 DD encrypted"),
+    (55, "AV1 L3T3 encrypted"),
+    (102, "VP9 S3T3"),
+    (103, "H264 3xL1T3 DD encrypted"),
+    (117, "H264 3xL1T3 DD encrypted"),
+];
+
+#[test]
+fn networks_that_found_something_do_not_find_it_again() {
+    let (expect, patience) = UPLINK;
+    for (seed, name) in FOUND {
+        let mode = Mode::find(name).expect("a mode of this name");
+        play_one(mode, seed, (Weather::FOUL, Weather::FOUL), 2, expect, patience);
+    }
+    for seed in [18, 23] {
+        change_codecs_once(&SIMULCAST, seed, (Weather::FOUL, Weather::FOUL), 2, LOSSY);
+    }
+    change_codecs_once(&SINGLE, 49, (Weather::FOUL, Weather::FOUL), 2, LOSSY);
+}
+
+/// Codecs that a sender of one encoding goes over to.
+const SINGLE: [&str; 7] = [
+    "AV1 L3T3",
+    "VP8 L1T3",
+    "VP9 L3T3_KEY",
+    "H264 L1T2",
+    "VP8 L1T3 DD",
+    "AV1 L3T3_KEY",
+    "H264 L1T3 DD",
+];
+/// The same of three encodings.
+const SIMULCAST: [&str; 6] =
+    ["VP8 3xL1T3", "H264 3xL1T2", "AV1 3xL1T3", "H264 3xL1T3 DD", "VP8 3xL1T3 DD", "VP9 3xL1T3"];
+
+fn change_codecs(names: &[&str], weather: (Weather, Weather), shards: u16, expect: Expect) {
+    for seed in seeds() {
+        change_codecs_once(names, seed, weather, shards, expect);
+    }
+}
+
+/// The sender goes from each of these modes to the next.
+fn change_codecs_once(
+    names: &[&str],
+    seed: u64,
+    weather: (Weather, Weather),
+    shards: u16,
+    expect: Expect,
+) {
+    let modes: Vec<Mode> = names.iter().filter_map(|name| Mode::find(name)).collect();
+    assert_eq!(modes.len(), names.len());
+    let name = format!("SIM_SEED={seed}, {names:?}, {shards} shards");
+    let mut call = Call::new(modes[0], seed, shards, weather);
+    for mode in &modes {
+        call.world.coder(call.source).set_mode(*mode);
+        call.run(Duration::from_secs(3));
+    }
+    call.judge(&name, Expect { layers: false, ..expect });
+    let freeze = call.longest_freeze();
+    assert!(freeze <= Duration::from_secs(2), "{name}: nothing new for {freeze:?}");
+}
+
+#[test]
+fn senders_may_change_to_any_codec() {
+    let fine = (Weather::FINE, Weather::FINE);
+    change_codecs(&SINGLE, fine, 1, TODAY);
+    change_codecs(&SIMULCAST, fine, 1, TODAY);
+}
+
+#[test]
+fn senders_may_change_to_any_codec_over_networks_that_lose() {
+    let foul = (Weather::FOUL, Weather::FOUL);
+    change_codecs(&SINGLE, foul, 2, LOSSY);
+    change_codecs(&SIMULCAST, foul, 2, LOSSY);
 }
 
 /// The sender drops layers and takes them up again, and goes over to other codecs.

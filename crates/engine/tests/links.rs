@@ -255,9 +255,9 @@ fn a_retransmission_that_is_lost_too_is_not_asked_for_where_packets_are_lost_and
         let twice: u32 = world.clients.iter().map(|client| client.heard.asked_twice).sum();
         (twice, world.cores[0].totals.retransmissions_sent, packets)
     };
-    // Two receivers; without copies some nine are asked for twice.
-    let (twice, again, packets) = lossy(0.02, 120);
-    assert!(twice < 2, "{twice} of {again}");
+    // Two receivers; without copies some 36 are asked for twice, with them one or two, as chance has it.
+    let (twice, again, packets) = lossy(0.02, 480);
+    assert!(twice < 8, "{twice} of {again}");
     assert!(again < 2 * packets / 20, "{again} of {packets}");
     let (_, again, packets) = lossy(0.002, 30);
     assert!(again < 2 * packets * 3 / 1_000, "{again} of {packets}: no copies");

@@ -5,6 +5,7 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    collections::VecDeque,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -94,10 +95,13 @@ const INTERVAL: Duration = Duration::from_micros(300);
 /// sent within one is not sent again.
 const OLD: u16 = 200;
 
+/// So many packets later comes what was lost on the way: it has been asked for by then, and is not given up.
+const AGAIN: usize = 500;
+
 /// What two senders and their receivers send from `start` on. Where something gets lost the last receiver asks
 /// for something again now and then.
 fn traffic(world: &mut World, start: Instant, packets: usize, lossy: bool) -> Vec<Incoming> {
-    let mut all = Vec::new();
+    let (mut all, mut lost) = (Vec::new(), VecDeque::<(usize, Incoming)>::new());
     let (mut at, mut made, mut transport) = (start, 0, [20_000u16; 2]);
     while made < packets {
         for (sender, transport) in transport.iter_mut().enumerate() {
@@ -108,10 +112,18 @@ fn traffic(world: &mut World, start: Instant, packets: usize, lossy: bool) -> Ve
                 for plain in track.make_frame(since, transport) {
                     made += 1;
                     let bytes = world.clients[sender].seal(&plain);
-                    // Every third lands on the wrong shard, and every fiftieth is lost on the way.
+                    // Every third lands on the wrong shard, and every fiftieth is lost on the way and comes when it
+                    // was asked for.
                     let shard = (sender + usize::from(made % 3 == 0)) % 2;
+                    let incoming = Incoming { at, shard, from, bytes };
                     if made % 50 > 0 || !lossy {
-                        all.push(Incoming { at, shard, from, bytes });
+                        all.push(incoming);
+                    } else {
+                        lost.push_back((made + AGAIN, incoming));
+                    }
+                    let is_due = lost.front().is_some_and(|(due, _)| *due <= made);
+                    if is_due && let Some((_, again)) = lost.pop_front() {
+                        all.push(Incoming { at, ..again });
                     }
                     if lossy && made % 40 == 0 && track.spec.media == MediaType::Video {
                         // Receivers' numbers begin with 1, and nothing was switched since.
@@ -125,6 +137,7 @@ fn traffic(world: &mut World, start: Instant, packets: usize, lossy: bool) -> Ve
         }
         at += INTERVAL;
     }
+    all.extend(lost.into_iter().map(|(_, again)| Incoming { at, ..again }));
     all
 }
 

@@ -62,11 +62,13 @@ pub enum Drop {
     MalformedRed,
     /// Audio of a sender who is not among the loudest.
     NotLoudest,
+    /// Video of which the dependency descriptor refers to a structure that did not come.
+    StructureMissing,
 }
 
 impl Drop {
     /// Number of reasons.
-    pub const COUNT: usize = 29;
+    pub const COUNT: usize = 30;
 
     /// All reasons with their metric labels.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -99,6 +101,7 @@ impl Drop {
         (Self::Moot, "moot"),
         (Self::MalformedRed, "malformed_red"),
         (Self::NotLoudest, "not_loudest"),
+        (Self::StructureMissing, "structure_missing"),
     ];
 }
 

@@ -11,14 +11,16 @@ use std::{
 
 use bytes::Bytes;
 use rialto_media::Drop;
-use rialto_media::{EndpointId, MediaType, ShardId, SourceId, TransportDatagram, TransportEvent};
+use rialto_media::{
+    EndpointId, MediaType, ShardId, SourceId, Tables, TransportDatagram, TransportEvent,
+};
 use rialto_rtp::{self as rtp, header::Kind};
 
-use super::{Bound, Core, Event, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
+use super::{Bound, Core, CoreConfig, Event, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
 use crate::{
     ShardTotals,
-    ingress::{Accepted, Gate, PacketMeta},
-    slots::{EndpointSlot, FeedSlot, SourceSlot},
+    ingress::{Accepted, Context, Gate, PacketMeta, Parked},
+    slots::{EndpointSlot, FeedSlot, SourceSlot, StreamSlot},
 };
 
 /// Events for control that wait for the end of a batch, at most.
@@ -57,6 +59,17 @@ pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Eve
     } else {
         totals.events_dropped += 1;
     }
+}
+
+/// What the packets of an endpoint are read with.
+fn context<'a>(
+    config: &CoreConfig,
+    (now, epoch): (Instant, Instant),
+    tables: &'a Tables,
+    rtt: Duration,
+) -> Context<'a> {
+    let since_epoch = now.saturating_duration_since(epoch);
+    Context { now, since_epoch, tables, silence: config.audio.silence, rtt }
 }
 
 impl Core {
@@ -159,33 +172,51 @@ impl Core {
         let Some(e) = self.endpoints.get_mut(slot) else {
             return self.drops.count(Drop::UnknownEndpoint);
         };
-        let cx = crate::ingress::Context {
-            now: self.now,
-            since_epoch: self.now.saturating_duration_since(self.epoch),
-            tables: &e.media.tables,
-            silence: self.config.audio.silence,
-            rtt: e.receiver.round_trip(),
-        };
+        let at = (self.now, self.epoch);
+        let cx = context(&self.config, at, &e.media.tables, e.receiver.round_trip());
         let wire_len = bytes.len() as u64;
         let rules = self.config.audio.loudest;
         let conference = e.spec.conference;
         let voices = rules.only.then(|| self.voices.entry(conference).or_default());
         let gate = Gate { rules, voices };
-        match e.sender.on_rtp(&cx, gate, bytes) {
-            Ok(accepted) => {
+        let taken = e.sender.on_rtp(&cx, gate, bytes);
+        let unparked = e.sender.take_unparked();
+        match taken {
+            Ok((len, accepted)) => {
                 e.last_received = Some(self.now);
                 self.totals.rtp_received += 1;
                 self.totals.rtp_bytes_received += wire_len;
                 if let Some(tap) = &e.tap {
-                    tap.copy(false, bytes.get(..accepted.len).unwrap_or_default());
+                    tap.copy(false, bytes.get(..len).unwrap_or_default());
                 }
-                if accepted.urgent {
+                if accepted.as_ref().is_none_or(|accepted| accepted.urgent) {
                     self.set_urgent(slot);
                 }
-                self.route(slot, &accepted, bytes);
+                if let Some(accepted) = accepted {
+                    self.route(slot, &accepted, bytes);
+                }
             }
             Err(reason) => self.drops.count(reason),
         }
+        if let Some((stream, mut parked)) = unparked {
+            self.unpark(slot, stream, &mut parked);
+        }
+    }
+
+    /// The packets of a stream that waited for a structure go on, or end here.
+    #[cold]
+    fn unpark(&mut self, slot: EndpointSlot, stream: StreamSlot, parked: &mut Parked) {
+        self.drops.add(Drop::StructureMissing, parked.ended());
+        let at = (self.now, self.epoch);
+        for unparked in parked.packets() {
+            let Some(e) = self.endpoints.get_mut(slot) else { return };
+            let cx = context(&self.config, at, &e.media.tables, e.receiver.round_trip());
+            match e.sender.on_unparked(&cx, stream, &unparked) {
+                Ok(accepted) => self.route(slot, &accepted, unparked.packet),
+                Err(reason) => self.drops.count(reason),
+            }
+        }
+        self.set_urgent(slot);
     }
 
     /// Another shard forwards a packet of audio: it is among the loudest there.
@@ -202,7 +233,7 @@ impl Core {
     }
 
     /// Gives a packet to every shard whose receivers need its encoding.
-    fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, bytes: &mut [u8]) {
+    fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, bytes: &[u8]) {
         let Accepted { id, encoding, meta, .. } = *accepted;
         self.totals.keyframes_received += u64::from(meta.keyframe);
         if accepted.changed {

@@ -30,6 +30,8 @@ mod reports;
 mod setup;
 mod snapshot;
 mod timers;
+#[cfg(test)]
+mod upstream;
 
 use std::{
     cmp::Reverse,

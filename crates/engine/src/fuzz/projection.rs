@@ -1,12 +1,13 @@
 //! A projection whose source has layers, loses packets, reorders them and leaps, while its receiver's
-//! wishes change: the numbers of the receiver stay in order and are never used twice.
+//! wishes change: the numbers of the receiver stay in order and are never used twice, its timestamps, picture ids and
+//! frame numbers go on through switches, and where all comes in order each picture has one marker, on its last packet.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     reason = "a fuzz target panics when an invariant is broken"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use rialto_rtp::codec::{FrameLayers, RunningNumbers, Targets};
 
@@ -14,7 +15,10 @@ use super::script::Script;
 use crate::{
     egress::{
         allocation::LayerId,
-        receiver::{numbers::FIRST, projection::Projection},
+        receiver::{
+            numbers::FIRST,
+            projection::{Projected, Projection},
+        },
     },
     ingress::PacketMeta,
 };
@@ -22,88 +26,158 @@ use crate::{
 const ENCODINGS: usize = 2;
 /// Packets that are late, at most.
 const HELD: usize = 40;
+/// Pictures that a late packet is behind, at most: of more it is not remembered which were left out.
+const LATE: u16 = 50;
 
-/// One encoding as its sender makes it.
-#[derive(Clone, Copy)]
+/// One encoding as its sender makes it. The first has spatial layers and picture ids that keep their distances, the
+/// second has temporal layers only and picture ids without gaps.
 struct Encoding {
+    spatial: bool,
     index: u64,
     timestamp: u32,
     picture: u16,
+    tl0: u8,
     frame: u16,
-    layers: FrameLayers,
-    left: u8,
+    /// The rest of its picture.
+    packets: VecDeque<PacketMeta>,
 }
 
 impl Encoding {
     fn new(seed: u64) -> Self {
         Self {
+            spatial: seed == 0,
             index: 100 + seed * 0xffff,
             timestamp: 7,
             picture: 0x7ff0,
+            tl0: 0xf0,
             frame: 0xfff0,
-            layers: FrameLayers::WHOLE,
-            left: 0,
+            packets: VecDeque::new(),
         }
     }
 
     /// Its next packet.
     fn packet(&mut self, script: &mut Script<'_>, at_ms: u32) -> PacketMeta {
-        let first = self.left == 0;
-        let mut keyframe = false;
-        if first {
-            let kind = script.any();
-            keyframe = kind.trailing_zeros() >= 4;
-            self.begin_frame(kind, keyframe, script.word());
+        if self.packets.is_empty() {
+            self.begin_picture(script);
         }
-        self.left -= 1;
         self.index += 1;
+        let packet = self.packets.pop_front().unwrap_or_default();
+        PacketMeta { index: self.index, arrival_ms: at_ms, ..packet }
+    }
+
+    /// A picture of some of the spatial layers, each of a few packets.
+    fn begin_picture(&mut self, script: &mut Script<'_>) {
+        let (kind, masks) = (script.any(), script.word());
+        let keyframe = kind.trailing_zeros() >= 4;
+        let temporal = if keyframe { 0 } else { kind >> 6 };
+        self.timestamp = self.timestamp.wrapping_add(3_000);
+        self.picture = self.picture.wrapping_add(1);
+        self.tl0 = self.tl0.wrapping_add(u8::from(temporal == 0));
+        let layers = |spatial: &u8| {
+            if self.spatial { keyframe || masks >> spatial & 1 == 1 } else { *spatial == 0 }
+        };
+        let mut layers: Vec<u8> = (0..3).filter(layers).collect();
+        if layers.is_empty() {
+            layers.push(0);
+        }
+        for spatial in layers {
+            self.frame = self.frame.wrapping_add(1);
+            let parts = 1 + (masks >> (4 + 2 * spatial) & 0b11);
+            let layers = Self::layers((spatial, temporal), keyframe, masks >> (10 + spatial));
+            for part in 0..parts {
+                let packet = PacketMeta {
+                    start: part == 0,
+                    end: part + 1 == parts,
+                    keyframe: keyframe && spatial == 0 && part == 0,
+                    layers,
+                    frame_number: Some(self.frame),
+                    ..self.described()
+                };
+                self.packets.push_back(packet);
+            }
+        }
+        if let Some(last) = self.packets.back_mut() {
+            last.marker = true;
+        }
+    }
+
+    fn layers((spatial, temporal): (u8, u8), keyframe: bool, masks: u16) -> FrameLayers {
+        if keyframe && spatial == 0 {
+            return FrameLayers::WHOLE;
+        }
+        let present = Targets::from(spatial, temporal);
+        let switches = keyframe || masks & 1 == 1;
+        let switch = if switches { Targets::of_spatial(spatial, temporal) } else { Targets::NONE };
+        FrameLayers { spatial, temporal, present, needs: present, switch, ..FrameLayers::DELTA }
+    }
+
+    fn described(&self) -> PacketMeta {
         PacketMeta {
-            index: self.index,
             timestamp: self.timestamp,
-            arrival_ms: at_ms,
             payload_len: 100,
-            keyframe,
             keyframes_known: true,
-            end: self.left == 0,
-            marker: self.left == 0 && self.layers.spatial == 2,
-            layers: self.layers,
-            top: 2,
+            top: if self.spatial { 2 } else { 0 },
             numbers: RunningNumbers {
                 picture_id_at: 2,
                 picture_id_bits: 15,
                 tl0_at: 4,
-                tl0: self.picture as u8,
+                tl0: self.tl0,
                 picture_id: self.picture & 0x7fff,
-                dense: true,
+                dense: !self.spatial,
             },
-            frame_number: Some(self.frame),
             ..PacketMeta::default()
         }
     }
+}
 
-    fn begin_frame(&mut self, kind: u8, keyframe: bool, masks: u16) {
-        let (spatial, temporal) = (kind >> 4 & 0b11, kind >> 6);
-        self.frame = self.frame.wrapping_add(1);
-        self.left = 1 + (kind & 0b11);
-        if keyframe || spatial <= self.layers.spatial {
-            self.timestamp = self.timestamp.wrapping_add(3_000);
-            self.picture = self.picture.wrapping_add(1);
+/// From one switch to the next.
+type Run = (Option<u8>, u64);
+
+/// The numbers of a packet as its receiver sees them.
+#[derive(Clone, Copy)]
+struct Seen {
+    run: Run,
+    meta: PacketMeta,
+    timestamp: u32,
+    picture: u16,
+    tl0: u8,
+    frame: u16,
+    marker: bool,
+}
+
+impl Seen {
+    fn new(run: Run, meta: &PacketMeta, projected: &Projected) -> Self {
+        let Projected { timestamp, shift, marker, .. } = *projected;
+        Self {
+            run,
+            meta: *meta,
+            timestamp,
+            picture: meta.numbers.picture_id.wrapping_add(shift.picture_id) & 0x7fff,
+            tl0: meta.numbers.tl0.wrapping_add(shift.tl0),
+            frame: meta.frame_number.unwrap_or_default().wrapping_add(shift.frame_number),
+            marker,
         }
-        let present = Targets::from(spatial, temporal);
-        self.layers = if keyframe {
-            FrameLayers::WHOLE
-        } else {
-            let switch = Targets::from_bits(masks) & present;
-            FrameLayers {
-                spatial,
-                temporal,
-                present,
-                needs: present,
-                switch,
-                upon_lower: masks & 1 == 1,
-                ..FrameLayers::DELTA
-            }
-        };
+    }
+
+    /// What is added to a packet's timestamp, picture id, TL0PICIDX and frame number.
+    fn added(&self) -> (u32, u16, u8, u16) {
+        let Self { meta, .. } = self;
+        (
+            self.timestamp.wrapping_sub(meta.timestamp),
+            self.picture.wrapping_sub(meta.numbers.picture_id) & 0x7fff,
+            self.tl0.wrapping_sub(meta.numbers.tl0),
+            self.frame.wrapping_sub(meta.frame_number.unwrap_or_default()),
+        )
+    }
+
+    /// How far another packet is behind this one: timestamp, picture id, TL0PICIDX, frame number.
+    fn ahead_of(&self, other: &Self) -> (i32, u16, u8, u16) {
+        (
+            self.timestamp.wrapping_sub(other.timestamp).cast_signed(),
+            self.picture.wrapping_sub(other.picture) & 0x7fff,
+            self.tl0.wrapping_sub(other.tl0),
+            self.frame.wrapping_sub(other.frame),
+        )
     }
 }
 
@@ -112,13 +186,15 @@ impl Encoding {
 struct Sent {
     /// From the numbers to what came under them: since which switch it goes on, and its index.
     all: BTreeMap<u64, (Run, u64)>,
+    /// The newest packet of all.
+    newest: Option<Seen>,
+    /// All came in order since this switch.
+    orderly: Option<Run>,
 }
 
-/// From one switch to the next.
-type Run = (Option<u8>, u64);
-
 impl Sent {
-    fn take(&mut self, run: Run, meta: &PacketMeta, index: u64) {
+    fn take(&mut self, run: Run, meta: &PacketMeta, projected: &Projected) {
+        let index = projected.index;
         assert!(index >= FIRST);
         let before = self.all.insert(index, (run, meta.index));
         assert_eq!(before, None, "a number is used twice");
@@ -127,6 +203,95 @@ impl Sent {
         };
         assert!(ordered(self.all.range(..index).next_back(), true), "behind what is newer");
         assert!(ordered(self.all.range(index + 1..).next(), false), "before what is older");
+        if projected.filler {
+            assert!(!projected.marker, "a marker on what is of no picture");
+            return;
+        }
+        let seen = Seen::new(run, meta, projected);
+        match self.newest.filter(|newest| newest.run == run) {
+            Some(newest) => self.goes_on(&newest, &seen),
+            None => self.begins(&seen),
+        }
+        if self.newest.is_none_or(|n| n.run != run || n.meta.index < meta.index) {
+            self.newest = Some(seen);
+        }
+    }
+
+    /// At a switch all numbers go on from the newest.
+    fn begins(&mut self, seen: &Seen) {
+        self.orderly = Some(seen.run);
+        let Some(newest) = self.newest else { return };
+        let (timestamp, picture, tl0, frame) = seen.ahead_of(&newest);
+        assert!(timestamp > 0, "time is turned back by {timestamp}");
+        assert!((1..0x4000).contains(&picture), "picture ids leap by {picture}");
+        assert!(tl0 < 0x80, "TL0PICIDX leaps by {tl0}");
+        assert!((1..0x8000).contains(&frame), "frame numbers leap by {frame}");
+    }
+
+    /// Within a run numbers keep their distances, but for picture ids of pictures that are left out.
+    fn goes_on(&mut self, newest: &Seen, seen: &Seen) {
+        let (was, is) = (newest.added(), seen.added());
+        assert_eq!((was.0, was.2, was.3), (is.0, is.2, is.3), "other distances");
+        let (newer, older) =
+            if seen.meta.index > newest.meta.index { (seen, newest) } else { (newest, seen) };
+        let ids = [newer, older].map(|seen| seen.meta.numbers.picture_id);
+        let theirs = ids[0].wrapping_sub(ids[1]) & 0x7fff;
+        let ours = newer.ahead_of(older).1;
+        if seen.meta.numbers.dense {
+            assert!(ours <= theirs && (ours == 0) == (theirs == 0), "{ours} of {theirs} pictures");
+        } else {
+            assert_eq!(ours, theirs, "pictures name each other by distance");
+        }
+        if self.orderly != Some(seen.run) {
+            return;
+        }
+        if seen.meta.numbers.dense {
+            assert!(ours <= 1, "a gap among picture ids where none is missing");
+        }
+        let last = seen.timestamp != newest.timestamp;
+        assert_eq!(newest.marker, last, "the marker of {:?} before {:?}", newest.meta, seen.meta);
+    }
+}
+
+/// A projection, and what of each encoding waits for the packet behind it.
+struct Rig {
+    projection: Projection,
+    sent: Sent,
+    waiting: [Option<PacketMeta>; ENCODINGS],
+}
+
+impl Rig {
+    /// A packet comes, as the next one of its encoding that it is not.
+    fn deliver(&mut self, encoding: u8, meta: &PacketMeta) {
+        let place = usize::from(encoding) % ENCODINGS;
+        if let Some(waited) = self.waiting[place].take() {
+            self.accept(encoding, &waited, Some(meta));
+        }
+        if self.projection.may_end_picture(encoding, meta) {
+            self.waiting[place] = Some(*meta);
+        } else {
+            self.accept(encoding, meta, None);
+        }
+    }
+
+    fn accept(&mut self, encoding: u8, meta: &PacketMeta, behind: Option<&PacketMeta>) {
+        let next = self.projection.next_index();
+        let Some(mut projected) = self.projection.accept(encoding, meta) else {
+            assert!(self.projection.next_index() >= next);
+            return;
+        };
+        self.projection.mark(&mut projected, meta, behind);
+        self.projection.on_sent(projected.index);
+        self.sent.take(self.projection.began(), meta, &projected);
+        assert!(projected.index < self.projection.next_index());
+        assert!(!projected.filler || projected.index < next, "only what is late is a filler");
+    }
+
+    /// Packets of an encoding do not come in order from now on.
+    fn disorder(&mut self, encoding: u8) {
+        if self.projection.current() == Some(encoding) {
+            self.sent.orderly = None;
+        }
     }
 }
 
@@ -134,57 +299,59 @@ impl Sent {
 pub fn projection(data: &[u8]) {
     let mut script = Script(data);
     let mut encodings = [Encoding::new(0), Encoding::new(3)];
-    let mut projection = Projection::new(90_000, FIRST);
-    let mut sent = Sent::default();
+    let (projection, sent, waiting) =
+        (Projection::new(90_000, FIRST), Sent::default(), [None; ENCODINGS]);
+    let mut rig = Rig { projection, sent, waiting };
     let mut held: Vec<(u8, PacketMeta)> = Vec::new();
     let mut at_ms = 0u32;
-    projection.set_target(Some(LayerId { encoding: 0, spatial: 3, temporal: 3 }), 0);
+    rig.projection.set_target(Some(LayerId { encoding: 0, spatial: 3, temporal: 3 }), 0);
     while let Some(op) = script.byte() {
         let encoding = op & 1;
         let place = usize::from(encoding) % ENCODINGS;
         at_ms = at_ms.wrapping_add(u32::from(op & 0b11));
         match op >> 1 & 0b111 {
             0..=2 => {
-                let meta = encodings[place].packet(&mut script, at_ms);
-                deliver(&mut projection, &mut sent, encoding, &meta);
+                let mut meta = encodings[place].packet(&mut script, at_ms);
+                if op & 0xf0 == 0xf0 {
+                    meta.lost = Targets::from_bits(script.word());
+                    rig.disorder(encoding);
+                }
+                let picture = meta.numbers.picture_id;
+                held.retain(|(of, held)| {
+                    let behind = picture.wrapping_sub(held.numbers.picture_id) & 0x7fff;
+                    *of != encoding || behind < LATE
+                });
+                rig.deliver(encoding, &meta);
             }
             3 => {
                 let meta = encodings[place].packet(&mut script, at_ms);
                 if held.len() < HELD && op & 0x80 == 0 {
                     held.push((encoding, meta));
                 }
+                rig.disorder(encoding);
             }
             4 if !held.is_empty() => {
                 let at = usize::from(script.any()) % held.len();
                 let (encoding, meta) = held.swap_remove(at);
-                deliver(&mut projection, &mut sent, encoding, &meta);
+                rig.disorder(encoding);
+                rig.deliver(encoding, &meta);
+                rig.disorder(encoding);
             }
             5 => {
                 let layer = script.any();
                 let (spatial, temporal) = (layer & 0b11, layer >> 2 & 0b11);
                 let target = LayerId { encoding, spatial, temporal };
-                projection.set_target((layer != 0xff).then_some(target), at_ms);
+                rig.projection.set_target((layer != 0xff).then_some(target), at_ms);
             }
-            6 => projection.pause(at_ms),
+            6 => rig.projection.pause(at_ms),
             _ => {
                 encodings[place].index += u64::from(script.word());
                 // What is held back is of the time before, which a sender's own numbers keep apart.
                 held.retain(|(of, _)| *of != encoding);
+                rig.disorder(encoding);
             }
         }
     }
-}
-
-fn deliver(projection: &mut Projection, sent: &mut Sent, encoding: u8, meta: &PacketMeta) {
-    let next = projection.next_index();
-    let Some(projected) = projection.accept(encoding, meta) else {
-        assert!(projection.next_index() >= next);
-        return;
-    };
-    projection.on_sent(projected.index);
-    sent.take(projection.began(), meta, projected.index);
-    assert!(projected.index < projection.next_index());
-    assert!(!projected.filler || projected.index < next, "only what is late is a filler");
 }
 
 #[cfg(test)]
@@ -195,7 +362,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_stay_in_order_and_are_used_once(
+        fn what_the_receiver_sees_goes_on_and_is_used_once(
             data in proptest::collection::vec(any::<u8>(), 0..4_000),
         ) {
             projection(&data);

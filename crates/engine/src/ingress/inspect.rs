@@ -28,6 +28,19 @@ pub(super) struct Told {
     dependencies: Option<DependencyFrame>,
 }
 
+impl Told {
+    /// Whether the packet brings a structure that others may refer to.
+    pub(super) fn has_structure(&self) -> bool {
+        self.dependencies.is_some_and(|frame| frame.structure)
+    }
+
+    /// The descriptor, if it refers to a structure that is yet to come.
+    #[inline]
+    pub(super) fn early(&self) -> Option<&DependencyFrame> {
+        self.dependencies.as_ref().filter(|frame| frame.early)
+    }
+}
+
 /// What a packet shows of its encoding beside its own description.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
@@ -98,24 +111,63 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMet
         if let Some(info) = codec::read(codec, payload, meta.marker) {
             meta.keyframe = info.keyframe;
             (meta.end, meta.layers, meta.numbers) = (info.end, info.layers, info.numbers);
+            meta.prefix = info.prefix;
             shown.resolution = info.resolution;
+            // Fragments aside, H.264 tells no first packet but for parameter sets, and AV1 only that of a sequence.
+            meta.start = info.start
+                && match codec {
+                    VideoCodec::Vp8 | VideoCodec::Vp9 => true,
+                    VideoCodec::H264 => info.keyframe && info.parameters,
+                    VideoCodec::Av1 => info.keyframe,
+                };
             shown.heights = info.heights;
         }
     }
     if let Some(frame) = &told.dependencies {
         meta.keyframes_known = true;
-        // What is encrypted may look like anything. Who has told no structure yet may never tell one.
-        meta.keyframe &= !frame.structured;
+        // What is encrypted may look like anything. Who has told no structure yet may never tell one, but noise must
+        // not pass for the keyframe that is asked for meanwhile.
+        let readable = codec.is_none_or(is_readable);
+        meta.keyframe &= !frame.structured && readable;
         meta.keyframe |= frame.keyframe;
-        if frame.layers.is_some() || codec == Some(VideoCodec::Av1) {
-            // AV1 comes with its structure, sooner or later.
-            meta.end = frame.end;
+        if frame.layers.is_some() || !readable {
+            (meta.start, meta.end) = (frame.start, frame.end);
             meta.layers = frame.layers.unwrap_or(FrameLayers::DELTA);
+            meta.prefix = false;
         }
         shown.heights = frame.heights.or(shown.heights);
+        if frame.structured || !readable {
+            // What the structure tells counts, and nothing that may be encrypted.
+            let told = frame.heights.and_then(|heights| heights.into_iter().max());
+            shown.resolution = match told {
+                Some(height) => Some(Resolution { width: height, height }),
+                None => shown.resolution.filter(|_| frame.keyframe),
+            };
+        }
     }
     meta.keyframe |= told.independent;
+    meta.start |= told.independent;
     shown
+}
+
+/// Whether keyframes can be told where payloads are encrypted: VP8 and VP9 have descriptors of their own in front.
+const fn is_readable(codec: VideoCodec) -> bool {
+    matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9)
+}
+
+/// Whether a packet begins a keyframe, as its payload has it, though its descriptor, which refers to a structure,
+/// has none.
+#[cold]
+pub(super) fn is_key_without_structure(
+    pt: &PtInfo,
+    packet: &[u8],
+    meta: &PacketMeta,
+    frame: &DependencyFrame,
+) -> bool {
+    let payload = packet.get(usize::from(meta.payload_start)..).unwrap_or_default();
+    let codec = video_codec(pt.codec).filter(|codec| is_readable(*codec));
+    let read = codec.and_then(|codec| codec::read(codec, payload, meta.marker));
+    frame.start && read.is_some_and(|info| info.keyframe)
 }
 
 /// The highest spatial layer of those that have a height.
@@ -139,7 +191,9 @@ mod tests {
             frame_number: 7,
             keyframe: false,
             structured: true,
+            structure: false,
             layers: None,
+            early: true,
             heights: None,
             active: None,
         };
@@ -151,5 +205,25 @@ mod tests {
         assert!(!meta.keyframe);
         let _ = read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &Told::default(), &mut meta);
         assert!(meta.keyframe, "without a descriptor it is one");
+    }
+
+    /// The same before any structure: noise that looks like a slice of an upper layer, or like parameter sets.
+    #[test]
+    fn nothing_that_may_be_encrypted_counts_before_the_structure() {
+        let dependencies = DependencyReader::default().read(&[0x80, 0, 7]);
+        let told = Told { dependencies, ..Told::default() };
+        let pt = |codec| PtInfo { media: MediaType::Video, codec, clock_rate: 90_000, nack: true };
+        let read = |codec, payload: &[u8]| {
+            let len = payload.len() as u16;
+            let mut meta = PacketMeta { payload_len: len, ..PacketMeta::default() };
+            let shown = read(&pt(codec), payload, &told, &mut meta);
+            (meta.keyframe, meta.prefix, meta.layers, shown.resolution)
+        };
+        let sps = [0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x3d, 0xa1];
+        for noise in [&sps[..], &[0x65, 1, 2], &[0x01, 1, 2]] {
+            assert_eq!(read(Codec::H264, noise), (false, false, FrameLayers::DELTA, None));
+        }
+        assert!(!read(Codec::Av1, &[0x18, 1, 2]).0, "the bit of a new sequence");
+        assert!(read(Codec::Vp8, &[0x10, 0, 0, 0]).0, "its descriptor is in the clear");
     }
 }

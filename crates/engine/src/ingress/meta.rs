@@ -1,7 +1,7 @@
 //! What is read once from a received packet and serves every receiver.
 
 use rialto_media::Extension;
-use rialto_rtp::codec::{FrameLayers, RunningNumbers};
+use rialto_rtp::codec::{FrameLayers, RunningNumbers, Targets};
 
 use super::AudioMeta;
 
@@ -43,14 +43,21 @@ pub struct PacketMeta {
     pub keyframe: bool,
     /// What the sender sent before it ended here: a decoder may lack what this packet refers to.
     pub resumes: bool,
+    /// Frames of these targets were lost on the way to the bridge before it, for good: what comes after refers to
+    /// them, unless it opens the targets anew.
+    pub lost: Targets,
     /// The codec is one in which keyframes are recognised.
     pub keyframes_known: bool,
     /// The stream has not shown one so far: end-to-end encryption or intra refresh may hide them.
     pub keyframes_hidden: bool,
+    /// It is known to be the first packet of a frame.
+    pub start: bool,
     /// Last packet of a frame: of one spatial layer of a picture.
     pub end: bool,
     /// The layers of its frame.
     pub layers: FrameLayers,
+    /// They are not known: nothing of the picture is in it. The packets behind it tell them.
+    pub prefix: bool,
     /// The highest spatial layer of the encoding, as far as its descriptors tell.
     pub top: u8,
     /// The running numbers of its payload descriptor.

@@ -1,7 +1,9 @@
 //! Per sender: receive state, NACK, TWCC feedback, keyframe requests, audio level.
 
+mod accepted;
 mod audio;
 mod frames;
+mod gap;
 mod inspect;
 pub mod keyframe;
 pub mod layers;
@@ -9,6 +11,7 @@ mod level;
 mod meta;
 pub mod nack;
 mod numbers;
+mod parked;
 pub mod rate;
 mod remembered;
 mod seen;
@@ -19,11 +22,13 @@ mod stream;
 pub mod twcc;
 mod voices;
 
+pub use accepted::Accepted;
 pub use audio::{AudioMeta, Gate, Red};
 pub use level::LoudestLevel;
 pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta};
+pub use parked::{Parked, Unparked};
 pub use seen::SeenWindow;
-pub use sender::{Accepted, Context, LocalSource, MAX_CNAME, Sender, cname_text};
+pub use sender::{Context, LocalSource, MAX_CNAME, Sender, cname_text};
 pub use stats::{Report, StreamStats};
 pub use stream::{Stream, drop_reason};
 pub use voices::Voices;

@@ -12,6 +12,8 @@
 
 use std::time::{Duration, Instant};
 
+use rialto_rtp::codec::Targets;
+
 /// Requests for one packet.
 pub const MAX_TRIES: u8 = 10;
 /// A packet that has been missing for longer would come too late for any jitter buffer.
@@ -29,6 +31,8 @@ struct Missing {
     since: Instant,
     next: Instant,
     tries: u8,
+    /// The targets that may include its frame.
+    targets: Targets,
 }
 
 /// What a newly received packet is to the stream.
@@ -49,6 +53,8 @@ pub enum Arrival {
 pub struct NackTracker {
     newest: Option<u64>,
     missing: Vec<Missing>,
+    /// The targets that may include a frame of which something was given up, and the newest of what was.
+    lost: (Targets, u64),
 }
 
 impl NackTracker {
@@ -69,6 +75,7 @@ impl NackTracker {
         }
         if gap > MAX_GAP || self.missing.len() + gap as usize > MAX_MISSING {
             self.missing.clear();
+            self.lost = (Targets::ALL, index - 1);
             return Arrival::Break;
         }
         if self.missing.capacity() == 0 {
@@ -79,8 +86,38 @@ impl NackTracker {
             since: now,
             next: now,
             tries: 0,
+            targets: Targets::ALL,
         }));
         Arrival::Gap(gap)
+    }
+
+    /// What is missing from `first` on can only be of these targets.
+    pub fn attribute(&mut self, first: u64, targets: Targets) {
+        for missing in self.missing.iter_mut().filter(|missing| missing.index >= first) {
+            missing.targets &= targets;
+        }
+    }
+
+    /// A keyframe begins with this packet: nothing from before it is needed any more, but for what a receiver
+    /// that is behind may still show.
+    pub fn on_keyframe(&mut self, index: u64) {
+        if index > self.lost.1 {
+            self.lost = (Targets::NONE, 0);
+        }
+        for missing in self.missing.iter_mut().filter(|missing| missing.index < index) {
+            missing.targets = Targets::NONE;
+        }
+    }
+
+    /// The targets that include frames of which something was given up since this was last asked.
+    #[inline]
+    pub fn take_lost(&mut self) -> Targets {
+        std::mem::take(&mut self.lost.0)
+    }
+
+    /// Something that came ends here, up to a packet.
+    pub fn lose_until(&mut self, index: u64) {
+        self.lost = (Targets::ALL, index.max(self.lost.1));
     }
 
     /// Whether anything is missing.
@@ -91,12 +128,13 @@ impl NackTracker {
     /// Forgets what is missing (nobody wants the stream).
     pub fn clear(&mut self) {
         self.missing.clear();
+        self.lost = (Targets::NONE, 0);
     }
 
     /// The next packet is the first: nothing before it is missing.
     pub fn restart(&mut self) {
         self.newest = None;
-        self.missing.clear();
+        self.clear();
     }
 
     /// Calls `ask` for each packet that is due, oldest first, and for `most` of them. Returns whether
@@ -108,9 +146,18 @@ impl NackTracker {
         most: usize,
         mut ask: impl FnMut(u64),
     ) -> bool {
-        self.missing
-            .retain(|m| m.tries < MAX_TRIES && now.saturating_duration_since(m.since) < MAX_AGE);
-        let due = self.missing.iter_mut().filter(|m| m.next <= now);
+        let lost = &mut self.lost;
+        self.missing.retain(|m| {
+            // The answer to the last request is waited for, too.
+            let waits = m.tries < MAX_TRIES || m.next > now;
+            let stays = waits && now.saturating_duration_since(m.since) < MAX_AGE;
+            if !stays {
+                lost.0 |= m.targets;
+                lost.1 = lost.1.max(m.index);
+            }
+            stays
+        });
+        let due = self.missing.iter_mut().filter(|m| m.next <= now && m.tries < MAX_TRIES);
         for (asked, m) in due.enumerate() {
             if asked == most {
                 return true;
@@ -146,6 +193,35 @@ mod tests {
         assert_eq!(asked(&mut t, start + Duration::from_millis(100), 50), [12]);
         assert_eq!(asked(&mut t, start + MAX_AGE, 50), [0u64; 0]);
         assert!(t.is_empty());
+    }
+
+    #[test]
+    fn what_is_given_up_is_told_once_unless_a_keyframe_came_behind_it() {
+        let start = Instant::now();
+        let upper = Targets::from(0, 1);
+        let lose = |key: Option<u64>| {
+            let mut t = NackTracker::default();
+            t.on_packet(start, 10);
+            t.on_packet(start, 13);
+            t.attribute(11, upper);
+            assert!(t.take_lost().is_empty(), "it may still come");
+            if let Some(key) = key {
+                t.on_keyframe(key);
+            }
+            t.poll(start + MAX_AGE, MIN_RETRY, 0, |_| {});
+            (t.take_lost(), t.take_lost())
+        };
+        assert_eq!(lose(None), (upper, Targets::NONE));
+        assert_eq!(lose(Some(13)), (Targets::NONE, Targets::NONE));
+        assert_eq!(lose(Some(12)), (upper, Targets::NONE), "11 was before it, 12 was not");
+        let mut t = NackTracker::default();
+        t.on_packet(start, 1);
+        t.on_packet(start, 3);
+        t.poll(start + MAX_AGE, MIN_RETRY, 0, |_| {});
+        t.on_keyframe(1);
+        assert_eq!(t.take_lost(), Targets::ALL, "a keyframe that is late mends nothing");
+        t.on_packet(start, 300);
+        assert_eq!(t.take_lost(), Targets::ALL, "a break");
     }
 
     #[test]

@@ -20,13 +20,14 @@ use rialto_srtp::RxContext;
 use slotmap::SlotMap;
 
 use super::{
-    Red,
+    accepted::{Accepted, Opened},
     audio::{Gate, Verdict},
     inspect::{self, Told},
     layers::EncodingLayers,
     level::LoudestLevel,
     meta::PacketMeta,
     nack::Arrival,
+    parked::Parked,
     rate::Rates,
     remembered::RememberedStreams,
     seen::SeenWindow,
@@ -65,7 +66,7 @@ pub struct LocalSource {
     /// Audio that a receiver asked for by name.
     pub included: bool,
     /// Frames of all its encodings.
-    frames: u64,
+    pub(super) frames: u64,
 }
 
 impl LocalSource {
@@ -85,7 +86,7 @@ impl LocalSource {
     }
 
     /// An encoding has frames of this size. Returns the height that they had before, if that was another.
-    fn resize(&mut self, encoding: u8, resolution: Resolution) -> Option<u16> {
+    pub(super) fn resize(&mut self, encoding: u8, resolution: Resolution) -> Option<u16> {
         let height = self.heights.get_mut(usize::from(encoding))?;
         let now = resolution.width.min(resolution.height);
         let before = std::mem::replace(height, now);
@@ -94,7 +95,7 @@ impl LocalSource {
 
     /// Takes what was measured of the layers of an encoding. Returns whether receivers' shards are to hear of
     /// it.
-    fn measure_layers(&mut self, stream: &Stream) -> bool {
+    pub(super) fn measure_layers(&mut self, stream: &Stream) -> bool {
         let told = self.layers.get_mut(usize::from(stream.encoding));
         let Some((told, meters)) = told.zip(stream.layers.as_ref()) else { return false };
         let news = meters.news(told);
@@ -104,33 +105,16 @@ impl LocalSource {
         news.is_some()
     }
 
+    /// Whether anybody needs an encoding.
+    #[inline]
+    pub(super) fn is_wanted(&self, encoding: u8) -> bool {
+        self.wanted() >> encoding & 1 == 1
+    }
+
     /// Encodings that anybody needs.
     pub fn wanted(&self) -> EncodingMask {
         self.routes.iter().fold(0, |mask, (_, wanted)| mask | wanted)
     }
-}
-
-/// A packet that is to be routed.
-#[derive(Clone, Copy, Debug)]
-pub struct Accepted {
-    /// Where its source is in [`Sender::sources`].
-    pub source: SourceSlot,
-    /// The source.
-    pub id: SourceId,
-    /// Which of its encodings.
-    pub encoding: u8,
-    /// What was read from it.
-    pub meta: PacketMeta,
-    /// Length of the plain packet in the buffer.
-    pub len: usize,
-    /// The encoding did not arrive before this packet, or had another height.
-    pub changed: bool,
-    /// A gap that only a keyframe mends.
-    pub broken: bool,
-    /// It is not forwarded, and why.
-    pub ends: Option<Drop>,
-    /// The sender is to be told something soon: see [`Sender::is_urgent`].
-    pub urgent: bool,
 }
 
 /// The receiving side of an endpoint.
@@ -165,6 +149,8 @@ pub struct Sender {
     pub received: (u64, u64),
     /// The same at the last snapshot.
     pub received_before: (u64, u64),
+    /// What waited in a stream for a structure and is to be read now.
+    pub(super) unparked: Option<(StreamSlot, Box<Parked>)>,
 }
 
 /// Everything about a datagram that is not in the packet itself.
@@ -280,11 +266,13 @@ impl Sender {
             stream.seen = SeenWindow::default();
             stream.nack.restart();
             stream.stats = StreamStats::default();
-            stream.numbers.interrupt();
+            stream.interrupt();
         }
     }
 
-    /// Takes an SRTP packet: finds its stream, opens it in place, reads what there is to read.
+    /// Takes an SRTP packet: finds its stream, opens it in place, reads what there is to read. Returns
+    /// the length of the plain packet, and where it goes. `None`: it waits for the structure that its dependency
+    /// descriptor refers to. What has waited is to be taken after each packet ([`Self::take_unparked`]).
     ///
     /// # Errors
     /// The reason for which it is dropped.
@@ -294,7 +282,7 @@ impl Sender {
         cx: &Context<'_>,
         mut gate: Gate<'_>,
         packet: &mut [u8],
-    ) -> Result<Accepted, Drop> {
+    ) -> Result<(usize, Option<Accepted>), Drop> {
         let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
         let &(at, is_rtx) = self.by_ssrc.get(&header.ssrc).ok_or(Drop::UnknownSsrc)?;
         let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
@@ -352,49 +340,28 @@ impl Sender {
             return Err(Drop::Duplicate);
         }
         stream.clock_rate = pt.clock_rate;
-        let bit = 1u8 << stream.encoding;
-        let wanted = source.wanted() & bit != 0;
-        let mut broken = false;
+        let wanted = source.is_wanted(stream.encoding);
+        let mut arrival = Arrival::InOrder;
         if pt.nack && wanted {
-            broken = stream.nack.on_packet(cx.now, meta.index) == Arrival::Break;
+            arrival = stream.nack.on_packet(cx.now, meta.index);
+        } else {
+            // What is missing meanwhile is missed by nobody.
+            stream.nack.restart();
+        }
+        let broken = arrival == Arrival::Break;
+        let arrived = (meta.index, if let Arrival::Gap(gap) = arrival { gap } else { 0 });
+        if stream.is_parking() {
+            let unparked = stream.unpark(cx.now, told.has_structure().then_some(meta.index));
+            self.unparked = unparked.map(|unparked| (at, unparked));
+        }
+        if let Some(frame) = told.early().filter(|_| wanted && !broken)
+            && stream.park(cx.now, (pt, frame), (&meta, packet, wire_len))
+        {
+            return Ok((packet.len(), None));
         }
         let ends = stream.settle(cx, &mut gate, verdict, (source.spec.id, level), &mut meta)?;
-        meta.audio.red = Red::read(pt, packet, &meta, cx.tables);
-        let shown = inspect::read(pt, packet, &told, &mut meta);
-        stream.mark_passed(wanted, &mut meta);
-        let (resolution, relayered_within) = stream.see(cx.now, &shown, wire_len, &mut meta);
-        stream.last_packet = Some(cx.now);
-        stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);
-        stream.meter.on_packet(wire_len, meta.timestamp, meta.keyframe, meta.marker);
-        let mut changed = source.active & bit == 0;
-        // The first of all begins the video; it changes nothing of it.
-        let mut relayered = changed && source.active != 0;
-        if relayered_within {
-            changed |= source.measure_layers(stream);
-        }
-        source.active |= bit;
-        if let Some(before) = resolution.and_then(|r| source.resize(stream.encoding, r)) {
-            changed = true;
-            relayered |= before != 0;
-        }
-        self.layering_changes += u64::from(relayered);
-        let incomplete = broken || meta.resumes && wanted;
-        if incomplete && meta.keyframes_known && !meta.keyframe {
-            let _ = stream.keyframes.want(cx.now);
-        }
-        let urgent =
-            stream.is_urgent(cx.now, cx.rtt) || self.twcc.as_ref().is_some_and(|t| t.is_full());
-        Ok(Accepted {
-            source: stream.source,
-            id: source.spec.id,
-            encoding: stream.encoding,
-            meta,
-            len: opened.len,
-            changed,
-            broken,
-            ends,
-            urgent,
-        })
+        let opened = Opened { pt, packet, told: &told, wire_len, arrived, broken, ends };
+        Ok((packet.len(), Some(self.accept(cx, at, &opened, meta)?)))
     }
 
     /// Whether there is something to ask of the sender that cannot wait for the next report: packets

@@ -10,19 +10,24 @@ use std::time::{Duration, Instant};
 use rialto_media::{Codec, Drop, PtInfo, SourceId, Tables};
 use rialto_rtp::{
     self as rtp, RtpHeader,
-    codec::{FrameLayers, MAX_SPATIAL, Resolution, dd::DependencyReader},
+    codec::{
+        FrameLayers, MAX_SPATIAL, Resolution,
+        dd::{DependencyFrame, DependencyReader},
+    },
 };
 use rialto_srtp::{RxContext, RxStream, SrtpError};
 
 use super::{
     audio::{Gate, Unopened, Verdict},
     frames::FrameClock,
+    gap::Edge,
     inspect::{self, Shown},
     keyframe::EncodingRequests,
     layers::LayerMeters,
     meta::PacketMeta,
     nack::NackTracker,
     numbers::ForwardNumbers,
+    parked::Parked,
     rate::RateMeter,
     remembered::{Remembered, RememberedStreams},
     seen::SeenWindow,
@@ -85,12 +90,18 @@ pub struct Stream {
     pub(super) layers: Option<Box<LayerMeters>>,
     /// What its dependency descriptors refer to.
     pub(super) dependencies: DependencyReader,
+    /// What came before the structure that it refers to.
+    parked: Option<Box<Parked>>,
+    /// Its descriptors refer to a structure that it never sent.
+    unstructured: bool,
     /// Its highest spatial layer, as far as its descriptors tell.
     top: u8,
     /// Index of the newest packet that told its layers.
     structured_at: Option<u64>,
-    /// Timestamp of the last packet that nobody wanted.
-    passed: Option<u32>,
+    /// The newest packet.
+    edge: Option<Edge>,
+    /// Timestamp of the last packet that nobody wanted, and the number of the newest one.
+    passed: Option<(u32, u64)>,
     /// Clock of the last packet's payload type.
     pub clock_rate: u32,
     pub(super) numbers: ForwardNumbers,
@@ -118,8 +129,11 @@ impl Stream {
             height: None,
             layers: None,
             dependencies: DependencyReader::default(),
+            parked: None,
+            unstructured: false,
             top: MAX_SPATIAL - 1,
             structured_at: None,
+            edge: None,
             passed: None,
             clock_rate: 90_000,
             numbers: ForwardNumbers::default(),
@@ -142,12 +156,96 @@ impl Stream {
         forwarded.is_some()
     }
 
+    /// Keeps a packet that refers to a structure which is yet to come. False: it has to go on as it is.
+    #[cold]
+    pub(super) fn park(
+        &mut self,
+        now: Instant,
+        (pt, frame): (&PtInfo, &DependencyFrame),
+        (meta, packet, wire_len): (&PacketMeta, &[u8], usize),
+    ) -> bool {
+        let structured = frame.structured;
+        // Who begins a keyframe and tells no structure never tells one.
+        self.unstructured |=
+            !structured && inspect::is_key_without_structure(pt, packet, meta, frame);
+        let parks = (structured || !self.unstructured)
+            && self.is_video
+            && meta.payload_len > 0
+            && self.parked.as_ref().is_none_or(|parked| parked.has_room());
+        if parks {
+            let new = || Box::new(Parked::new(now, structured));
+            let parked = self.parked.get_or_insert_with(new);
+            self.last_packet = Some(now);
+            if !structured {
+                // Nothing tells that one is missing which is before all that ever came.
+                let _ = self.keyframes.want(now);
+            }
+            parked.push(*meta, packet, wire_len);
+        }
+        parks
+    }
+
+    /// Returns the packets that waited for a structure, if it came with the packet of this index, or if it has to
+    /// be given up: then what they were of is lost.
+    #[cold]
+    pub(super) fn unpark(&mut self, now: Instant, came: Option<u64>) -> Option<Box<Parked>> {
+        let parked = self.parked.as_ref()?;
+        let ready = came.is_some() || self.unstructured && !parked.structured;
+        if !ready && !parked.is_over(now) && parked.has_room() {
+            return None;
+        }
+        let mut parked = self.parked.take()?;
+        // What is older refers to another one, which has not come.
+        parked.give_up_before(came.unwrap_or(0));
+        if !ready {
+            self.unstructured |= !parked.structured;
+            parked.give_up_before(u64::MAX);
+            self.nack.lose_until(parked.newest());
+            let _ = self.keyframes.want(now);
+        }
+        Some(parked)
+    }
+
+    /// Follows what is lost on the way in: what a gap of so many packets before this one may have been, and what of
+    /// earlier ones was given up by now.
+    pub(super) fn follow_losses(&mut self, (index, gap): (u64, u64), meta: &mut PacketMeta) {
+        let edge = Edge::new(index, meta);
+        if meta.keyframe {
+            self.nack.on_keyframe(index);
+        }
+        if let Some(before) = self.edge.filter(|edge| gap > 0 && edge.index + gap + 1 == index) {
+            self.nack.attribute(before.index + 1, before.missing_before(&edge));
+        }
+        if self.edge.is_none_or(|edge| edge.index < index) {
+            self.edge = Some(edge);
+        }
+        // Who shows no keyframes cannot show one that mends it either.
+        if self.keyframe_seen {
+            meta.lost = self.nack.take_lost();
+        }
+    }
+
+    /// Whether packets wait for a structure.
+    #[inline]
+    pub(super) fn is_parking(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    /// Packets of the stream end here: what comes next continues after what went on last.
+    pub(super) fn interrupt(&mut self) {
+        (self.parked, self.edge) = (None, None);
+        self.numbers.interrupt();
+    }
+
     /// The rest of a frame whose first packets ended here, as nobody wanted them yet, is no keyframe to
-    /// begin with: H.264's parameter sets come before it.
+    /// begin with: H.264's parameter sets come before it. Nor is one that comes late: what follows it ended here.
     pub(super) fn mark_passed(&mut self, wanted: bool, meta: &mut PacketMeta) {
         if !wanted {
-            self.passed = Some(meta.timestamp);
-        } else if self.passed == Some(meta.timestamp) {
+            let newest = self.passed.map_or(0, |(_, newest)| newest);
+            self.passed = Some((meta.timestamp, newest.max(meta.index)));
+        } else if let Some((timestamp, newest)) = self.passed
+            && (timestamp == meta.timestamp || meta.index < newest)
+        {
             meta.keyframe = false;
         }
     }
@@ -237,7 +335,7 @@ impl Stream {
         }
         let layers = self.layers.get_or_insert_default();
         let mut changed = heights.is_some_and(|heights| layers.on_heights(heights));
-        changed |= layers.on_packet(len, meta);
+        changed |= !meta.prefix && layers.on_packet(len, meta);
         (shown.resolution, changed)
     }
 
@@ -260,7 +358,7 @@ impl Stream {
         }
         if muted && !is_rtx {
             // What is muted must not be asked for later either.
-            self.numbers.interrupt();
+            self.interrupt();
             self.nack.restart();
         }
         let state = if is_rtx { &mut self.srtp_rtx } else { &mut self.srtp };
@@ -388,7 +486,7 @@ mod tests {
                 payload_len: 100,
                 ..PacketMeta::default()
             };
-            stream.see(Instant::now(), &Shown { resolution: None, heights }, 100, &mut meta);
+            stream.see(Instant::now(), &Shown { heights, ..Shown::default() }, 100, &mut meta);
             meta.top
         };
         assert_eq!(see(20, true, Some([180, 360, 720, 0])), 2);

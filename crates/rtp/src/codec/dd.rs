@@ -82,8 +82,13 @@ pub struct DependencyFrame {
     pub keyframe: bool,
     /// Some structure of the stream has arrived by now.
     pub structured: bool,
+    /// The packet brings a structure.
+    pub structure: bool,
     /// The frame's layers. `None`: the structure that it refers to did not arrive.
     pub layers: Option<FrameLayers>,
+    /// What it refers to is in a structure that is yet to come, if it comes: of a keyframe whose first packet was
+    /// lost or overtaken. Without it, what has no layers is older than all that is known.
+    pub early: bool,
     /// The shorter side of each spatial layer's pictures, when the packet has a structure that tells it; 0:
     /// there is no such layer.
     pub heights: Option<[u16; MAX_SPATIAL as usize]>,
@@ -122,7 +127,9 @@ impl DependencyReader {
             frame_number: head.frame_number,
             keyframe: head.start && head.has_structure,
             structured: self.current.is_some() || head.has_structure,
+            structure: head.has_structure,
             layers: None,
+            early: false,
             heights: None,
             active: None,
         };
@@ -133,7 +140,15 @@ impl DependencyReader {
             }
             Some(extended) => self.read_extended(head, extended, &mut frame)?,
         }
+        frame.early =
+            frame.layers.is_none() && !head.has_structure && self.is_ahead(head.frame_number);
         Some(frame)
+    }
+
+    /// Whether a frame that no known structure describes is newer than the newest of them.
+    #[cold]
+    fn is_ahead(&self, frame_number: u16) -> bool {
+        self.current.as_ref().is_none_or(|current| !current.is_after(frame_number))
     }
 
     /// Reads the fields after the mandatory ones (section A.8.2, `extended_descriptor_fields`).
@@ -192,6 +207,12 @@ impl Known {
     /// Whether a frame is so far behind that it is not late: the sender began anew, with lower numbers.
     fn is_of_another_time(&self, frame_number: u16) -> bool {
         (LATEST..=0x8000).contains(&self.since.wrapping_sub(frame_number))
+    }
+
+    /// Whether a frame came before the structure did, and not only because the sender began anew.
+    fn is_after(&self, frame_number: u16) -> bool {
+        let behind = self.since.wrapping_sub(frame_number);
+        (1..LATEST).contains(&behind)
     }
 
     /// Whether a frame is not from before the structure.
@@ -393,10 +414,11 @@ impl Structure {
         custom: Custom,
         frame: &mut DependencyFrame,
     ) -> Option<()> {
+        // Of a template that the structure does not have, nothing else can be read either: it is of another.
+        let Some(mut layers) = self.layers(head.template_id) else { return Some(()) };
         if head.has_active_targets {
             frame.active = Some(self.targets(bits.read(self.decode_targets.into())?));
         }
-        let Some(mut layers) = self.layers(head.template_id) else { return Some(()) };
         let mut changed = None;
         if custom.dtis {
             changed = Some(Indications::read(bits, self.decode_targets)?);

@@ -23,6 +23,8 @@ pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
         start: nal.start,
         end: marker,
         layers: nal.layers(),
+        parameters: nal.parameters,
+        prefix: nal.start && nal.slice.is_none(),
         resolution: nal.resolution,
         ..FrameInfo::default()
     })
@@ -57,7 +59,8 @@ impl H264 {
     /// slices of a picture agree about that (H.264 section 7.4.1).
     ///
     /// Parameter sets without a slice announce an IDR picture. Other units without one (supplemental
-    /// information, delimiters) are of a frame that is not known yet; they count as base layer.
+    /// information, delimiters) are of a frame that is not known yet; they count as base layer until a slice
+    /// tells ([`FrameInfo::prefix`]).
     #[inline]
     pub fn layers(&self) -> FrameLayers {
         match self.slice {
@@ -278,6 +281,19 @@ mod tests {
         // Supplemental information has no reference bits, though pictures may depend on what follows.
         assert_eq!(layers(&[0x06, 1]).temporal, 0);
         assert_eq!(layers(&[0x18, 0, 2, 0x06, 5, 0, 2, 0x01, 9]).temporal, 1);
+    }
+
+    #[test]
+    fn what_comes_before_the_slices_does_not_know_its_layers() {
+        let prefix = |payload: &[u8]| read(payload, false).unwrap().prefix;
+        for unit in [&[0x06, 1][..], &[0x09, 0x10], &[0x68, 1], &SPS_VGA, &[0x18, 0, 2, 0x06, 5]] {
+            assert!(prefix(unit), "{unit:x?}");
+        }
+        for slice in [&[0x41, 1][..], &[0x01, 1], &[0x65, 1], &[0x18, 0, 2, 0x06, 5, 0, 2, 0x01, 9]]
+        {
+            assert!(!prefix(slice), "{slice:x?}");
+        }
+        assert!(!prefix(&[0x1c, 0x81]) && !prefix(&[0x1c, 0x46]), "fragments");
     }
 
     #[test]

@@ -42,6 +42,12 @@ impl Targets {
         Self(0x1111 << clamp(temporal, MAX_TEMPORAL))
     }
 
+    /// The targets up to a temporal layer, of any spatial layer.
+    #[inline]
+    pub const fn of_temporal_up_to(temporal: u8) -> Self {
+        Self(0x1111 * (u16::MAX >> (15 - clamp(temporal, MAX_TEMPORAL))))
+    }
+
     /// The targets from a spatial and a temporal layer on: those that include a frame of these layers when
     /// each spatial layer is predicted from the one below.
     #[inline]
@@ -226,6 +232,9 @@ mod tests {
         assert!((Targets::ALL & !Targets::ALL).is_empty());
         assert_eq!(Targets::up_to(3), Targets::ALL);
         assert_eq!(Targets::up_to(1).bits(), 0x00ff);
+        let low: Vec<_> = (Targets::of_temporal_up_to(1) & Targets::up_to(1)).iter().collect();
+        assert_eq!(low, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+        assert_eq!(Targets::of_temporal_up_to(3), Targets::ALL);
         let column: Vec<_> = Targets::of_temporal(2).iter().collect();
         assert_eq!(column, [(0, 2), (1, 2), (2, 2), (3, 2)]);
     }

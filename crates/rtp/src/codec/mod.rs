@@ -54,6 +54,11 @@ pub struct FrameInfo {
     pub end: bool,
     /// Its layers.
     pub layers: FrameLayers,
+    /// It has a sequence parameter set (H.264), which comes before the slices of a keyframe.
+    pub parameters: bool,
+    /// Nothing of the picture itself is in it (H.264's parameter sets, delimiters, supplemental information), so that
+    /// it does not know its layers: they are those of the packets behind it.
+    pub prefix: bool,
     /// The numbers of its payload descriptor.
     pub numbers: RunningNumbers,
     /// Frame heights of the spatial layers (the shorter sides), pixels, when the packet tells them; 0: there

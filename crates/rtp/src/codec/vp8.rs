@@ -15,6 +15,8 @@ pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
         start: vp8.starts_frame(),
         end: marker,
         layers: vp8.layers(),
+        parameters: false,
+        prefix: false,
         numbers: vp8.numbers,
         heights: None,
         resolution: vp8.resolution,

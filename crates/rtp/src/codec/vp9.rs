@@ -18,6 +18,8 @@ pub(super) fn read(payload: &[u8], _marker: bool) -> Option<FrameInfo> {
         start: vp9.begin,
         end: vp9.end,
         layers: vp9.layers(),
+        parameters: false,
+        prefix: false,
         numbers: vp9.numbers,
         heights: vp9.heights,
         resolution: vp9.resolution,

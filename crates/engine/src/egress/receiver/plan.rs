@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use rialto_media::{Drop, DropCounters, Tables, encodings::EncodingMask};
-use rialto_rtp::header::FIXED_LEN;
+use rialto_rtp::{codec::Targets, header::FIXED_LEN};
 
 use super::{
     Stream,
@@ -44,6 +44,9 @@ const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 /// Packets among which a switch looks for what it needs besides: as many as may come within a round trip, in
 /// which the keyframe's first one was sent again.
 const LOOK_BACK: u64 = 64;
+
+/// Packets before the first slice of a picture: a delimiter, parameter sets, messages.
+const MAX_PREFIXES: u64 = 8;
 
 /// A packet that will leave.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,9 @@ impl Planner<'_> {
             }
             if let Some((meta, _)) = ring.get(next) {
                 let newest = next + 1 >= ring.head();
-                if newest && self.s.projection.may_end_picture(encoding, meta) {
+                let waits_for_next = newest && self.s.projection.may_end_picture(encoding, meta)
+                    || meta.prefix && self.waits_for_picture(encoding, ring, next, meta);
+                if waits_for_next {
                     // The next packet brings it here again.
                     break;
                 }
@@ -113,14 +118,41 @@ impl Planner<'_> {
         };
         let firsts = recent().filter(|(_, m)| m.keyframe && m.timestamp == one.timestamp);
         let Some((first, meta)) = firsts.min_by_key(|(_, m)| m.index) else { return };
+        // The parameter sets of a keyframe of H.264 may come behind its first slice, without which they are of no
+        // use. What is before that is to be known.
+        let follows = |(_, m): (RingIndex, &PacketMeta)| m.index.wrapping_add(1) == meta.index;
+        if !meta.start && !recent().any(follows) {
+            return;
+        }
         self.packet(encoding, ring, first, meta);
         for (place, newer) in recent().filter(|(_, newer)| newer.index > meta.index) {
-            self.packet(encoding, ring, place, newer);
+            // What was lost before one that came before the keyframe was lost before the keyframe.
+            let newer = PacketMeta { lost: Targets::NONE, ..*newer };
+            self.packet(encoding, ring, place, &newer);
         }
+    }
+
+    /// Whether what a packet with nothing of its picture in it is of is yet to come, and decides if it is forwarded.
+    #[cold]
+    fn waits_for_picture(
+        &self,
+        encoding: u8,
+        ring: &PacketRing,
+        place: RingIndex,
+        meta: &PacketMeta,
+    ) -> bool {
+        self.s.projection.depends_on_layers(encoding) && of_picture(ring, place, meta).is_none()
     }
 
     #[inline]
     fn packet(&mut self, encoding: u8, ring: &PacketRing, place: RingIndex, meta: &PacketMeta) {
+        let known;
+        let meta = if meta.prefix && self.s.projection.depends_on_layers(encoding) {
+            known = of_picture(ring, place, meta).unwrap_or(*meta);
+            &known
+        } else {
+            meta
+        };
         let chosen = self.choose(ring, place, meta);
         let s = &mut *self.s;
         if meta.audio.included_only && !s.terms.included {
@@ -188,6 +220,25 @@ impl Planner<'_> {
         let (rules, losses, now) = (self.redundancy, self.losses, self.clock.now);
         Choice { map, rules, losses, now }.form(ring, place, meta)
     }
+}
+
+/// The description of a packet with nothing of its picture in it, with the layers of those behind it that have.
+/// `None`: none has come yet.
+#[cold]
+fn of_picture(ring: &PacketRing, place: RingIndex, meta: &PacketMeta) -> Option<PacketMeta> {
+    for at in place + 1..=place + MAX_PREFIXES {
+        let (next, _) = ring.get(at)?;
+        if next.timestamp != meta.timestamp {
+            if next.index > meta.index {
+                // There is none.
+                break;
+            }
+        } else if !next.prefix {
+            let keyframe = meta.keyframe && next.layers.independent;
+            return Some(PacketMeta { layers: next.layers, keyframe, prefix: false, ..*meta });
+        }
+    }
+    Some(*meta)
 }
 
 /// What waited for too long is dropped whole, and the stream goes on at a keyframe; so it does as soon as
@@ -261,8 +312,10 @@ pub(super) fn equalise(planned: &mut [Planned]) {
 
 #[cfg(test)]
 mod tests {
+    use rialto_rtp::codec::FrameLayers;
+
     use super::*;
-    use crate::egress::wire::Shift;
+    use crate::egress::{ring::RingSize, wire::Shift};
 
     fn planned(lens: &[u16]) -> Vec<(u16, u8)> {
         let projected = Projected {
@@ -289,6 +342,35 @@ mod tests {
             .collect();
         equalise(&mut all);
         all.iter().map(|p| (p.len, p.padding)).collect()
+    }
+
+    #[test]
+    fn what_comes_before_the_slices_is_of_their_layers() {
+        let meta = |index: u64, timestamp: u32, prefix: bool, temporal: u8| {
+            let present = Targets::from(0, temporal);
+            let layers = FrameLayers { temporal, present, ..FrameLayers::DELTA };
+            PacketMeta { index, timestamp, layers, prefix, ..PacketMeta::default() }
+        };
+        let mut ring = PacketRing::new(RingSize::VIDEO);
+        let first = meta(10, 0, true, 0);
+        let at = ring.push(first, &[0]).unwrap();
+        let temporal = |ring: &PacketRing| of_picture(ring, at, &first).map(|m| m.layers.temporal);
+        assert_eq!(temporal(&ring), None, "it is not known yet");
+        ring.push(meta(9, 7, false, 1), &[0]).unwrap();
+        ring.push(meta(11, 0, true, 0), &[0]).unwrap();
+        assert_eq!(temporal(&ring), None, "nor by what is late, or has no slice either");
+        ring.push(meta(12, 0, false, 1), &[0]).unwrap();
+        assert_eq!(temporal(&ring), Some(1));
+        let sps = PacketMeta { keyframe: true, ..first };
+        assert_eq!(
+            of_picture(&ring, at, &sps).map(|m| (m.keyframe, m.prefix)),
+            Some((false, false))
+        );
+        // A picture of which nothing else comes.
+        let last = meta(13, 1, true, 0);
+        let at = ring.push(last, &[0]).unwrap();
+        ring.push(meta(14, 2, false, 1), &[0]).unwrap();
+        assert!(of_picture(&ring, at, &last).is_some_and(|m| m.layers == last.layers));
     }
 
     #[test]

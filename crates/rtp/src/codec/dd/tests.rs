@@ -330,6 +330,30 @@ fn late_packets_are_read_with_the_structure_before() {
 }
 
 #[test]
+fn what_comes_before_its_structure_is_early_and_what_is_older_is_not() {
+    let (old, mut new) = (two_temporal(), two_spatial());
+    new.first_id = 20;
+    let mut reader = DependencyReader::default();
+    let next = new.frame(101, &new.templates[2], false, None);
+    let custom = new.frame(102, &template(1, 0, "-S", &[3]), false, Some(1));
+    assert!(reader.read(&next).unwrap().early, "the first of all");
+    let key = reader.read(&old.frame(10, &old.templates[0], true, None)).unwrap();
+    assert!(key.structure && !key.early);
+    for data in [&next, &custom] {
+        let frame = reader.read(data).unwrap();
+        assert!(frame.early && frame.layers.is_none() && frame.active.is_none());
+    }
+    let late = old.frame(99, &old.templates[2], false, None);
+    assert!(!reader.read(&late).unwrap().early);
+    reader.read(&new.frame(100, &new.templates[1], true, None)).unwrap();
+    assert!(!reader.read(&next).unwrap().early && !reader.read(&custom).unwrap().early);
+    assert!(!reader.read(&late).unwrap().early, "it has the structure before");
+    let unknown = reader.read(&[0xf2, 0, 98]).unwrap();
+    assert!(!unknown.early && unknown.layers.is_none(), "nothing comes that describes it");
+    assert!(reader.read(&[0xf2, 0, 110]).unwrap().early);
+}
+
+#[test]
 fn structures_that_change_with_each_frame_hold_for_theirs() {
     let mut reader = DependencyReader::default();
     for number in 0..500 {

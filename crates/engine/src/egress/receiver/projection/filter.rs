@@ -66,8 +66,10 @@ impl Decided {
 pub(super) struct Filter {
     current: Layers,
     target: Layers,
-    /// Timestamp of the first picture since the layers that are forwarded last changed.
+    /// Timestamp of the first picture since the layers that are forwarded last changed, or could be decoded again.
     since: Option<u32>,
+    /// What was forwarded before.
+    former: Layers,
     intact: Targets,
     /// For so many pictures it has had fewer temporal layers than were decided.
     short: u8,
@@ -88,6 +90,8 @@ pub(super) struct Filter {
     dropped: u16,
     newest_id: Option<u16>,
     dropped_ids: u64,
+    /// The TL0PICIDX of the newest picture.
+    newest_tl0: Option<u8>,
 }
 
 impl Default for Filter {
@@ -96,6 +100,7 @@ impl Default for Filter {
             current: Layers::ALL,
             target: Layers::ALL,
             since: None,
+            former: Layers::ALL,
             intact: Targets::NONE,
             short: 0,
             top: Layers::ALL.spatial,
@@ -107,6 +112,7 @@ impl Default for Filter {
             dropped: 0,
             newest_id: None,
             dropped_ids: 0,
+            newest_tl0: None,
         }
     }
 }
@@ -136,12 +142,21 @@ impl Filter {
         self.target
     }
 
+    /// Frames of these targets were lost on the way here, for good.
+    #[cold]
+    pub(super) fn lose(&mut self, targets: Targets) {
+        self.intact &= !targets;
+        self.broken |= self.current.below(self.top).is_in(targets);
+    }
+
     /// Whether nothing but a keyframe brings what was decided: the spatial layer is another than that which
-    /// is forwarded and cannot be gone to, or something is lacking of what is forwarded. Higher temporal
-    /// layers have switching points of their own, which not every sender tells.
+    /// is forwarded and cannot be gone to, or something is lacking of what is forwarded, of its lowest temporal
+    /// layer too. Higher temporal layers have switching points of their own, which not every sender tells.
     pub(super) fn waits(&self) -> bool {
         let (current, target) = (self.current.below(self.top), self.target.below(self.top));
-        !current.is_in(self.intact)
+        let spatial = Targets::of_spatial(current.spatial, 0);
+        let within = Targets::of_temporal_up_to(current.temporal);
+        !(spatial & within).meets(self.intact)
             || current.spatial != target.spatial && !target.is_in(self.intact)
             || self.short > PATIENCE
     }
@@ -160,10 +175,17 @@ impl Filter {
         if newer { self.decide(meta) } else { self.decide_late(meta) }
     }
 
+    /// Whether pictures are forwarded whatever their temporal layer.
+    pub(super) fn takes_all_temporal(&self) -> bool {
+        let all = |layers: Layers| layers.temporal >= MAX_TEMPORAL - 1;
+        all(self.current) && all(self.target) && self.current.below(self.top).is_in(self.intact)
+    }
+
     /// Whether a packet is the last of its picture at the receiver, which gets no higher spatial layer.
     #[inline]
     pub(super) fn ends_picture(&self, meta: &PacketMeta) -> bool {
-        meta.end && meta.layers.spatial == self.current.below(self.top).spatial
+        let layers = if self.is_from_before(meta) { self.former } else { self.current };
+        meta.end && meta.layers.spatial == layers.below(self.top).spatial
     }
 
     /// Whether it takes the packet after this one to see if it is the last of its picture at the receiver. It
@@ -190,6 +212,10 @@ impl Filter {
             return 0;
         }
         let back = self.back(meta);
+        if back > mask(meta) / 2 {
+            // It is newer than all.
+            return 0;
+        }
         let behind = if back < PICTURES { (1u64 << back).wrapping_sub(1) } else { u64::MAX };
         u16::try_from((self.dropped_ids & behind).count_ones()).unwrap_or(0)
     }
@@ -218,11 +244,12 @@ impl Filter {
             // Nothing comes as late as this, and after 6.6 h the difference would say the opposite.
             self.since = None;
         }
-        if begins && (self.current != self.target || meta.keyframe) {
-            let before = self.current;
+        let lacks = !self.current.below(self.top).is_in(self.intact | opens);
+        let before = self.current;
+        if begins && (self.current != self.target || meta.keyframe || lacks) {
             self.change(self.intact | opens, meta.keyframe);
             if self.current != before {
-                self.since = Some(meta.timestamp);
+                (self.since, self.former) = (Some(meta.timestamp), before);
             }
         }
         if begins {
@@ -232,6 +259,7 @@ impl Filter {
         let current = self.current.below(self.top);
         let taken = layers.is_decodable(self.intact) && current.is_in(layers.present);
         if taken {
+            self.mark_opened(meta, current, opens);
             self.intact |= opens;
         } else {
             self.intact &= !layers.present;
@@ -239,7 +267,8 @@ impl Filter {
         }
         self.remember(Decided::new(meta, taken));
         if meta.numbers.dense && meta.numbers.picture_id_bits != 0 {
-            self.count_picture(meta, taken);
+            let base_only = before.temporal.min(self.current.temporal) == 0;
+            self.count_picture(meta, taken, base_only);
         }
         taken
     }
@@ -249,7 +278,7 @@ impl Filter {
     fn change(&mut self, reach: Targets, keyframe: bool) {
         let (current, target) = (self.current.below(self.top), self.target.below(self.top));
         // All layers of a keyframe's picture can be had, and those above the first come behind it.
-        if keyframe || current == target || target.is_in(reach) {
+        if keyframe || target.is_in(reach) {
             self.current = self.target;
             return;
         }
@@ -259,7 +288,7 @@ impl Filter {
             .filter(|layers| layers.fits(target))
             .max();
         if let Some(best) = within
-            && (best > current || !current.fits(target))
+            && (best > current || !current.fits(target) || !current.is_in(reach))
         {
             self.current = best;
         }
@@ -273,7 +302,9 @@ impl Filter {
             return frame.forwarded();
         }
         let (current, present) = (self.current.below(self.top.min(meta.top)), meta.layers.present);
-        let taken = !self.is_from_before(meta)
+        // A frame that depends on nothing is of use whatever was forwarded before it.
+        let taken = (meta.layers.independent || !self.is_from_before(meta))
+            && !self.is_dropped(meta)
             && current.is_in(present)
             && meta.layers.is_decodable(self.intact);
         let own = Targets::one(current.spatial, current.temporal);
@@ -281,9 +312,23 @@ impl Filter {
             self.intact &= !present | own;
         } else if self.picture == Some(meta.timestamp) && !self.broken {
             // Of what is to be forwarded, nothing has been decided without it.
-            self.intact |= meta.layers.opens(self.intact) & own;
+            let opens = meta.layers.opens(self.intact) & own;
+            self.mark_opened(meta, current, opens);
+            self.intact |= opens;
         }
         taken
+    }
+
+    /// With a frame, what is forwarded can be decoded again: what is of the time before refers to what is lacking.
+    fn mark_opened(&mut self, meta: &PacketMeta, current: Layers, opens: Targets) {
+        if !current.is_in(self.intact) && current.is_in(opens) {
+            (self.since, self.former) = (Some(meta.timestamp), self.former_at(meta));
+        }
+    }
+
+    /// What was forwarded before a picture.
+    fn former_at(&self, meta: &PacketMeta) -> Layers {
+        if self.since == Some(meta.timestamp) { self.former } else { self.current }
     }
 
     fn is_long_since(&self, meta: &PacketMeta) -> bool {
@@ -308,15 +353,34 @@ impl Filter {
         }
     }
 
-    fn count_picture(&mut self, meta: &PacketMeta, taken: bool) {
-        let id = meta.numbers.picture_id;
-        let ahead = self.newest_id.map(|newest| id.wrapping_sub(newest) & mask(meta));
-        self.newest_id = Some(id);
-        self.dropped_ids = self.dropped_ids.checked_shl(ahead.unwrap_or(0).into()).unwrap_or(0);
-        if !taken && ahead != Some(0) {
+    /// Counts a picture that is newer than all before. `base_only`: pictures of upper temporal layers before it are
+    /// not forwarded.
+    fn count_picture(&mut self, meta: &PacketMeta, taken: bool, base_only: bool) {
+        let numbers = &meta.numbers;
+        let id = numbers.picture_id;
+        let ahead = self.newest_id.map_or(0, |newest| id.wrapping_sub(newest) & mask(meta));
+        let first = self.newest_id.is_none();
+        let tl0 = (numbers.tl0_at != 0).then_some(numbers.tl0);
+        let bases = tl0.zip(self.newest_tl0).map(|(now, before)| {
+            now.wrapping_sub(before).wrapping_sub(u8::from(meta.layers.temporal == 0))
+        });
+        (self.newest_id, self.newest_tl0) = (Some(id), tl0);
+        self.dropped_ids = self.dropped_ids.checked_shl(ahead.into()).unwrap_or(0);
+        // Of pictures that nothing came of, those of upper layers would have been left out.
+        if (2..PICTURES).contains(&ahead) && base_only && bases == Some(0) {
+            self.dropped_ids |= (1u64 << ahead).wrapping_sub(2);
+            self.dropped = self.dropped.wrapping_add(ahead).wrapping_sub(1);
+        }
+        if !taken && (first || ahead != 0) {
             self.dropped_ids |= 1;
             self.dropped = self.dropped.wrapping_add(1);
         }
+    }
+
+    /// Whether a late packet is of a picture that counts as left out.
+    fn is_dropped(&self, meta: &PacketMeta) -> bool {
+        let back = self.back(meta);
+        meta.numbers.dense && back < PICTURES && self.dropped_ids >> back & 1 == 1
     }
 }
 

@@ -65,6 +65,32 @@ struct Newest {
     frame_number: u16,
 }
 
+impl Newest {
+    /// Takes the numbers of a packet that is late, as far as they are ahead.
+    fn advance(&mut self, projected: &Projected, meta: &PacketMeta) {
+        let Projected { timestamp, shift, .. } = *projected;
+        if timestamp.wrapping_sub(self.timestamp) < 1 << 31 {
+            self.timestamp = timestamp;
+        }
+        let ahead = |now: u16, before: u16| now.wrapping_sub(before) < 1 << 15;
+        if !meta.numbers.is_none() {
+            let id = meta.numbers.picture_id.wrapping_add(shift.picture_id);
+            let wide = if meta.numbers.picture_id_bits == 7 { 9 } else { 1 };
+            if ahead(id << wide, self.picture_id << wide) {
+                self.picture_id = id;
+            }
+            let tl0 = meta.numbers.tl0.wrapping_add(shift.tl0);
+            if tl0.wrapping_sub(self.tl0) < 1 << 7 {
+                self.tl0 = tl0;
+            }
+        }
+        let number = meta.frame_number.map(|number| number.wrapping_add(shift.frame_number));
+        if let Some(number) = number.filter(|number| ahead(*number, self.frame_number)) {
+            self.frame_number = number;
+        }
+    }
+}
+
 /// See the module's description.
 #[derive(Clone, Debug)]
 pub struct Projection {
@@ -273,6 +299,12 @@ impl Projection {
         self.current == Some(encoding) && self.filter.may_end_picture(meta)
     }
 
+    /// Whether it takes a packet's layers to decide if it is forwarded. If not, all of the encoding is.
+    #[inline]
+    pub fn depends_on_layers(&self, encoding: u8) -> bool {
+        self.current == Some(encoding) && !self.filter.takes_all_temporal()
+    }
+
     /// Whether a packet that was just accepted is the last of its picture at the receiver, as `next`, the one
     /// that came after it, shows.
     #[inline]
@@ -298,6 +330,9 @@ impl Projection {
             && (meta.resumes || !(-MAX_LATE..=MAX_GAP).contains(&self.ahead(meta)))
         {
             self.pause(meta.arrival_ms);
+        }
+        if !meta.lost.is_empty() && self.current == Some(encoding) && meta.index >= self.floor {
+            self.filter.lose(meta.lost);
         }
         if self.current != Some(encoding) {
             if self.target != Some(encoding) || !self.may_switch(encoding, meta) {
@@ -357,6 +392,10 @@ impl Projection {
         let index = index.wrapping_add(self.skipped.between(meta.index, newest));
         let projected = self.project(index, meta);
         let filler = meta.payload_len == 0 || !self.filter.takes(meta, false);
+        if !filler {
+            // Where what was newer is left out, it may be the newest that the receiver has.
+            self.newest.advance(&projected, meta);
+        }
         Some(Projected { filler, marker: projected.marker && !filler, ..projected })
     }
 
@@ -388,7 +427,9 @@ impl Projection {
 
     /// Makes `encoding` the current one, its packet `meta` the next to be sent.
     fn switch(&mut self, encoding: u8, meta: &PacketMeta) {
-        self.shift.picture_id = self.shift.picture_id.wrapping_sub(self.filter.dropped_pictures());
+        // A keyframe that was late may be older than what was left out.
+        let dropped = self.filter.dropped_pictures().wrapping_sub(self.filter.dropped_behind(meta));
+        self.shift.picture_id = self.shift.picture_id.wrapping_sub(dropped);
         self.filter.restart(!meta.keyframe);
         self.delta = self.next.wrapping_sub(meta.index);
         self.skipped.clear();

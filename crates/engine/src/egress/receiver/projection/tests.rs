@@ -356,3 +356,78 @@ fn hours_after_a_change_a_late_frame_is_still_forwarded() {
         index += 2;
     }
 }
+
+#[test]
+fn what_was_lost_for_good_takes_with_it_what_refers_to_it() {
+    let mut p = receiver_of(2, 3);
+    let lost = |meta: PacketMeta, lost| PacketMeta { lost, ..meta };
+    // Of an upper temporal layer: the base goes on, and opens the others again.
+    let base = layered(104, 2, (0, 1), true);
+    assert_eq!(p.accept(0, &lost(base, Targets::from(0, 1))), None);
+    assert!(!p.waits(), "the next picture of the base mends it");
+    for layer in 0..3 {
+        let meta = layered(105 + u64::from(layer), 3, (layer, 0), true);
+        assert!(p.accept(0, &meta).is_some(), "{layer}");
+    }
+    assert!(p.accept(0, &layered(108, 4, (0, 1), true)).is_some());
+    // Of the highest spatial layer: those below go on, with the marker.
+    let lower = lost(layered(111, 5, (0, 0), true), Targets::from(2, 0));
+    assert!(p.accept(0, &lower).is_some_and(|out| !out.marker));
+    assert!(p.accept(0, &layered(112, 5, (1, 0), true)).is_some_and(|out| out.marker));
+    assert_eq!(p.accept(0, &layered(113, 5, (2, 0), true)), None);
+    assert!(p.waits(), "only a keyframe brings the highest again");
+    // Of the base: nothing can be decoded up to a keyframe.
+    let nothing = lost(layered(115, 6, (0, 0), true), Targets::ALL);
+    assert_eq!(p.accept(0, &nothing), None);
+    assert_eq!(p.accept(0, &layered(116, 7, (0, 0), true)), None);
+    for layer in 0..3 {
+        let meta = key(120 + u64::from(layer), 8, layer);
+        assert!(p.accept(0, &meta).is_some_and(|out| out.marker == (layer == 2)), "{layer}");
+    }
+    assert!(!p.waits());
+    assert!(p.accept(0, &layered(123, 9, (0, 1), true)).is_some());
+}
+
+#[test]
+fn pictures_that_were_lost_and_would_have_been_left_out_are_none_to_the_receiver() {
+    let mut p = receiver_of(0, 0);
+    let mut out = |index: u64, picture: u32, temporal: u8, tl0: u8| {
+        let meta = layered(index, picture, (0, temporal), true);
+        let meta = PacketMeta { numbers: RunningNumbers { tl0, ..meta.numbers }, ..meta };
+        let out = p.accept(0, &meta)?;
+        Some((
+            out.index - FIRST,
+            meta.numbers.picture_id.wrapping_add(out.shift.picture_id),
+            out.filler,
+        ))
+    };
+    assert_eq!(out(103, 1, 0, 100), Some((1, 1, false)));
+    // Pictures 2 to 4 are lost, and no base picture was among them.
+    assert_eq!(out(107, 5, 0, 101), Some((5, 2, false)));
+    assert!(out(105, 3, 1, 100).is_some_and(|(index, _, filler)| index == 3 && filler), "late");
+    // Picture 6 is lost, which was of the base.
+    assert_eq!(out(109, 7, 0, 103), Some((7, 4, false)));
+    assert_eq!(out(108, 6, 0, 102), Some((6, 3, false)), "and comes late");
+}
+
+#[test]
+fn what_is_late_has_no_marker_where_more_layers_were_forwarded() {
+    let mut p = receiver_of(2, 3);
+    // 103, the lowest layer of the picture, is late.
+    assert!(p.accept(0, &layered(104, 1, (1, 0), true)).is_some());
+    assert!(p.accept(0, &layered(105, 1, (2, 0), true)).is_some_and(|out| out.marker));
+    p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 3 }), 1);
+    assert!(p.accept(0, &layered(106, 2, (0, 0), true)).is_some_and(|out| out.marker));
+    let late = p.accept(0, &layered(103, 1, (0, 0), true)).unwrap();
+    assert!(!late.marker && late.index == FIRST + 3);
+}
+
+#[test]
+fn a_late_keyframe_from_before_a_change_is_forwarded_all_the_same() {
+    let mut p = receiver_of(2, 3);
+    p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 3 }), 1);
+    // 103 is a keyframe of one layer, of another codec perhaps, and 104 refers to something before it.
+    assert!(p.accept(0, &layered(105, 2, (0, 0), true)).is_some());
+    assert!(p.accept(0, &layered(104, 1, (0, 0), true)).is_some_and(|out| out.filler));
+    assert!(p.accept(0, &key(103, 1, 0)).is_some_and(|out| !out.filler));
+}

@@ -1,0 +1,167 @@
+//! What is overtaken or lost on the way to the bridge: packets that bring a new template structure, and packets of
+//! which nothing comes however often they are asked for.
+
+use std::time::Duration;
+
+use rialto_media::{Drop, SourceId};
+use rialto_rtp::RtpHeader;
+
+use crate::sim::{
+    Plain, Weather, World, WorldConfig,
+    codec::{Mode, Network, Problem, Truth},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A call of one who sends. From now on nothing comes but what a test delivers.
+fn a_call(mode: Mode) -> (World, SourceId) {
+    let mut world = World::new(WorldConfig::default());
+    world.join();
+    world.join();
+    let source = world.publish_layers(0, mode);
+    world.run(SECOND);
+    world.clients[0].fall_silent();
+    world.set_weather(Weather { loss: 1.0, ..Weather::FINE }, Weather::FINE);
+    world.run(SECOND / 10);
+    (world, source)
+}
+
+/// The same, of one who goes over to other layers with what it sends next.
+fn about_to_change() -> (World, SourceId) {
+    let (mut world, source) = a_call(Mode::AV1_L3T3);
+    world.coder(source).set_mode(Mode::AV1_L2T1);
+    (world, source)
+}
+
+/// The packets of the next picture.
+fn picture(world: &mut World) -> Vec<Plain> {
+    world.run(Duration::from_millis(33));
+    let since = world.elapsed();
+    world.clients[0].tracks[0].make_frame(since, &mut 0)
+}
+
+fn deliver(world: &mut World, packets: &[Plain]) {
+    for plain in packets {
+        let (from, mut bytes) = (world.clients[0].addr, world.clients[0].seal(plain));
+        world.deliver(0, from, &mut bytes);
+    }
+    world.run(Duration::from_millis(1));
+}
+
+fn sent(world: &World) -> u64 {
+    world.cores[0].totals.rtp_sent
+}
+
+#[test]
+fn what_overtakes_a_structure_waits_for_it() {
+    let (mut world, source) = about_to_change();
+    let before = sent(&world);
+    let (key, delta) = (picture(&mut world), picture(&mut world));
+    deliver(&mut world, &key[1..]);
+    deliver(&mut world, &delta);
+    assert_eq!(sent(&world), before, "nothing is known of their layers");
+    deliver(&mut world, &key[..1]);
+    assert_eq!(sent(&world) - before, (key.len() + delta.len()) as u64);
+    let next = picture(&mut world);
+    deliver(&mut world, &next);
+    let problems = world.wire(1, source).unwrap().judge(&Network::FINE);
+    assert!(problems.is_empty(), "{:?}", problems.iter().map(Problem::to_string).next());
+    assert_eq!(world.cores[0].drops.get(Drop::StructureMissing), 0);
+}
+
+#[test]
+fn a_structure_that_does_not_come_is_given_up_and_a_keyframe_asked_for() {
+    let (mut world, source) = about_to_change();
+    let (before, asked) = (sent(&world), world.clients[0].heard.keyframe_requests);
+    let mut kept = 0;
+    let ended = |world: &World| world.cores[0].drops.get(Drop::StructureMissing);
+    while ended(&world) == 0 {
+        assert_eq!(sent(&world), before);
+        let packets = picture(&mut world);
+        let lost = usize::from(kept == 0);
+        deliver(&mut world, &packets[lost..]);
+        kept += packets.len() - lost;
+    }
+    assert!(ended(&world) < kept as u64, "the last waits for another: {} of {kept}", ended(&world));
+    world.run(SECOND / 10);
+    assert_eq!(world.clients[0].heard.keyframe_requests, asked + 1);
+    world.run(SECOND / 10);
+    let key = picture(&mut world);
+    deliver(&mut world, &key);
+    assert!(sent(&world) >= before + key.len() as u64, "it goes on with that");
+    let network = Network { lossy: true, ..Network::FINE };
+    let problems = world.wire(1, source).unwrap().judge(&network);
+    assert!(problems.is_empty(), "{:?}", problems.iter().map(Problem::to_string).next());
+}
+
+#[test]
+fn what_waits_for_a_structure_is_bounded() {
+    let (mut world, _) = about_to_change();
+    let before = sent(&world);
+    world.run(SECOND);
+    let since = world.elapsed();
+    let mut packets: Vec<_> =
+        (0..200).flat_map(|_| world.clients[0].tracks[0].make_frame(since, &mut 0)).collect();
+    packets.remove(0);
+    packets.truncate(300);
+    deliver(&mut world, &packets);
+    assert_eq!(world.cores[0].drops.get(Drop::StructureMissing), 256, "twice as many as have room");
+    assert_eq!(sent(&world), before);
+}
+
+/// A picture that was delivered.
+#[derive(Clone, Copy, Debug)]
+struct Delivered {
+    key: bool,
+    temporal: u8,
+    /// Whether any of it left.
+    forwarded: bool,
+}
+
+/// What becomes of pictures after one of a temporal layer of which all is lost, and how many keyframes are asked for.
+fn lose_a_picture(mode: Mode, of_temporal: u8) -> (Vec<Delivered>, u32) {
+    let (mut world, _) = a_call(mode);
+    let asked = world.clients[0].heard.keyframe_requests;
+    let (mut all, mut lost) = (Vec::new(), false);
+    // Longer, and the link of the other would be taken for broken, of whom nothing comes either.
+    for _ in 0..30 {
+        let packets = picture(&mut world);
+        let Some(first) = packets.first() else { continue };
+        let header = RtpHeader::parse(&first.bytes).unwrap();
+        let truth = Truth::read(&first.bytes[header.payload_range(&first.bytes).unwrap()]).unwrap();
+        let (key, temporal) = (truth.body.key, truth.temporal);
+        if !lost && !key && temporal == of_temporal {
+            lost = true;
+            continue;
+        }
+        let before = sent(&world);
+        deliver(&mut world, &packets);
+        all.push(Delivered { key, temporal, forwarded: sent(&world) > before });
+    }
+    (all, world.clients[0].heard.keyframe_requests - asked)
+}
+
+#[test]
+fn nothing_that_refers_to_a_lost_picture_is_forwarded_once_it_is_given_up() {
+    let single = Mode::find("H264 L1T1").unwrap();
+    for mode in [Mode::VP9_L1T3, Mode::VP9_L3T3, Mode::AV1_L1T3, Mode::VP9_L1T3_FLEXIBLE, single] {
+        let (all, asked) = lose_a_picture(mode, 0);
+        assert_eq!(asked, 1, "{}", mode.name);
+        let ended = all.iter().position(|p| !p.forwarded).expect("it is given up");
+        let next = ended + all[ended..].iter().position(|p| p.key).expect("a keyframe comes");
+        assert!(all[..ended].len() > 3, "{}: it may come when it is asked for", mode.name);
+        assert!(all[ended..next].iter().all(|p| !p.forwarded), "{}: {all:?}", mode.name);
+        assert!(all[next..].iter().take(8).all(|p| p.forwarded), "{}: {all:?}", mode.name);
+    }
+}
+
+#[test]
+fn a_lost_picture_of_an_upper_temporal_layer_takes_nothing_from_the_base() {
+    for mode in [Mode::VP9_L1T3, Mode::VP9_L3T3_KEY] {
+        let (all, asked) = lose_a_picture(mode, 2);
+        assert_eq!(asked, 0, "{}", mode.name);
+        assert!(all.iter().all(|p| p.forwarded || p.temporal > 0), "{}: {all:?}", mode.name);
+        let left_out = all.iter().filter(|p| !p.forwarded).count();
+        assert!(left_out < 4, "{}: up to the next of the base: {all:?}", mode.name);
+    }
+}

@@ -1,0 +1,145 @@
+//! An opened packet is read: what it says of its frame and of its encoding, for all receivers.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counters of 64 bits; of milliseconds only differences count"
+)]
+
+use rialto_media::{Drop, PtInfo, SourceId};
+use rialto_rtp::RtpHeader;
+
+use super::{
+    Red,
+    inspect::{self, Told},
+    meta::PacketMeta,
+    parked::{Parked, Unparked},
+    sender::{Context, Sender},
+};
+use crate::slots::{SourceSlot, StreamSlot};
+
+/// A packet that is to be routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Where its source is in [`Sender::sources`].
+    pub source: SourceSlot,
+    /// The source.
+    pub id: SourceId,
+    /// Which of its encodings.
+    pub encoding: u8,
+    /// What was read from it.
+    pub meta: PacketMeta,
+    /// Length of the plain packet in the buffer.
+    pub len: usize,
+    /// The encoding did not arrive before this packet, or had another height.
+    pub changed: bool,
+    /// A gap that only a keyframe mends.
+    pub broken: bool,
+    /// It is not forwarded, and why.
+    pub ends: Option<Drop>,
+    /// The sender is to be told something soon: see [`Sender::is_urgent`].
+    pub urgent: bool,
+}
+
+/// An opened packet of a stream, and what is known of it.
+pub(super) struct Opened<'a> {
+    pub(super) pt: &'a PtInfo,
+    pub(super) packet: &'a [u8],
+    pub(super) told: &'a Told,
+    pub(super) wire_len: usize,
+    /// Its SRTP index, and how many packets are missing before it that were not before.
+    pub(super) arrived: (u64, u64),
+    pub(super) broken: bool,
+    pub(super) ends: Option<Drop>,
+}
+
+impl Sender {
+    /// Reads the codec of an opened packet that was given its number.
+    #[inline]
+    pub(super) fn accept(
+        &mut self,
+        cx: &Context<'_>,
+        at: StreamSlot,
+        opened: &Opened<'_>,
+        mut meta: PacketMeta,
+    ) -> Result<Accepted, Drop> {
+        let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
+        let source = self.sources.get_mut(stream.source).ok_or(Drop::UnknownSsrc)?;
+        let Opened { pt, packet, told, wire_len, arrived, broken, ends } = *opened;
+        let wanted = source.is_wanted(stream.encoding);
+        meta.audio.red = Red::read(pt, packet, &meta, cx.tables);
+        let shown = inspect::read(pt, packet, told, &mut meta);
+        stream.mark_passed(wanted, &mut meta);
+        let (resolution, relayered_within) = stream.see(cx.now, &shown, wire_len, &mut meta);
+        if stream.is_video {
+            stream.follow_losses(arrived, &mut meta);
+        }
+        stream.last_packet = Some(cx.now);
+        stream.frames.on_packet(cx.now, meta.timestamp, &mut source.frames);
+        stream.meter.on_packet(wire_len, meta.timestamp, meta.keyframe, meta.marker);
+        let bit = 1u8 << stream.encoding;
+        let mut changed = source.active & bit == 0;
+        // The first of all begins the video; it changes nothing of it.
+        let mut relayered = changed && source.active != 0;
+        if relayered_within {
+            changed |= source.measure_layers(stream);
+        }
+        source.active |= bit;
+        if let Some(before) = resolution.and_then(|r| source.resize(stream.encoding, r)) {
+            changed = true;
+            relayered |= before != 0;
+        }
+        self.layering_changes += u64::from(relayered);
+        let incomplete = broken || meta.resumes && wanted;
+        if incomplete && meta.keyframes_known && !meta.keyframe {
+            let _ = stream.keyframes.want(cx.now);
+        }
+        let urgent =
+            stream.is_urgent(cx.now, cx.rtt) || self.twcc.as_ref().is_some_and(|t| t.is_full());
+        Ok(Accepted {
+            source: stream.source,
+            id: source.spec.id,
+            encoding: stream.encoding,
+            meta,
+            len: packet.len(),
+            changed,
+            broken,
+            ends,
+            urgent,
+        })
+    }
+
+    /// What waited for a structure until now, and in which stream.
+    #[inline]
+    pub fn take_unparked(&mut self) -> Option<(StreamSlot, Box<Parked>)> {
+        self.unparked.take()
+    }
+
+    /// Takes a packet that has waited in a stream.
+    ///
+    /// # Errors
+    /// The reason for which it is dropped.
+    pub fn on_unparked(
+        &mut self,
+        cx: &Context<'_>,
+        at: StreamSlot,
+        unparked: &Unparked<'_>,
+    ) -> Result<Accepted, Drop> {
+        let Unparked { mut meta, packet, wire_len } = *unparked;
+        let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
+        let source = self.sources.get_mut(stream.source).ok_or(Drop::UnknownSsrc)?;
+        let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
+        let pt = cx.tables.payload_type(meta.payload_type).ok_or(Drop::UnknownPayloadType)?;
+        let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
+        let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
+        let index = meta.index;
+        // What waits for a receiver is counted from now on.
+        meta.arrival_ms = cx.since_epoch.as_millis() as u32;
+        if !stream.number(&mut meta, None, cx.silence) {
+            return Err(Drop::Replayed);
+        }
+        let arrived = (index, 0);
+        let opened =
+            Opened { pt, packet, told: &told, wire_len, arrived, broken: false, ends: None };
+        self.accept(cx, at, &opened, meta)
+    }
+}
