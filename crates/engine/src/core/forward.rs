@@ -43,8 +43,8 @@ impl Core {
         while let Some(slot) = self.dirty.get(i).copied() {
             let feed = self.feeds.get(slot);
             let due = feed.and_then(|f| f.due);
-            let stays = |feed: &Feed| !is_due(feed) && !(audio_leaves && feed.is_audio());
-            if due.is_some() && feed.is_some_and(stays) {
+            let leaves = |feed: &Feed| is_due(feed) || audio_leaves && feed.is_audio();
+            if due.is_some() && !feed.is_some_and(leaves) {
                 i = i.saturating_add(1);
                 continue;
             }

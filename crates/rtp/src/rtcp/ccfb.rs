@@ -69,7 +69,7 @@ impl<'a> CongestionFeedback<'a> {
 
     /// One metric for each packet that is reported on, in the order of the packet.
     pub fn metrics(&self) -> Metrics<'a> {
-        Metrics { rest: self.blocks, ssrc: 0, seq: Seq(0), metrics: &[] }
+        Metrics { rest: self.blocks, ssrc: 0, seq: Seq(0), words: &[] }
     }
 }
 
@@ -106,21 +106,21 @@ pub struct Metrics<'a> {
     rest: &'a [u8],
     ssrc: u32,
     seq: Seq,
-    metrics: &'a [u8],
+    words: &'a [u8],
 }
 
 impl Iterator for Metrics<'_> {
     type Item = Metric;
 
     fn next(&mut self) -> Option<Metric> {
-        while self.metrics.is_empty() {
+        while self.words.is_empty() {
             let Block { ssrc, first, metrics, rest } = block(self.rest).ok()?;
-            *self = Self { rest, ssrc, seq: first, metrics };
+            *self = Self { rest, ssrc, seq: first, words: metrics };
         }
-        let (word, metrics) = self.metrics.split_first_chunk::<METRIC>()?;
+        let (word, words) = self.words.split_first_chunk::<METRIC>()?;
         let word = u16::from_be_bytes(*word);
         let metric = Metric { ssrc: self.ssrc, seq: self.seq, fate: Fate::of(word) };
-        self.metrics = metrics;
+        self.words = words;
         self.seq = self.seq.wrapping_add(1);
         Some(metric)
     }

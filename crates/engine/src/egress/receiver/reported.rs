@@ -84,7 +84,8 @@ impl Reported {
     fn unwrap(&mut self, time: u32) -> i64 {
         let last = self.clock.unwrap_or_else(|| time.into());
         // The low half of the last one: the difference is a step of a clock that wraps.
-        let step = time.wrapping_sub(last as u32).cast_signed();
+        let low = u32::try_from(last.rem_euclid(1 << 32)).unwrap_or_default();
+        let step = time.wrapping_sub(low).cast_signed();
         let now = last + i64::from(step);
         self.clock = Some(now);
         now
