@@ -15,8 +15,8 @@ use crate::units;
 /// Creates a network namespace that is connected to this machine by a link with a rate, a queue, delay,
 /// jitter and loss in each direction, runs COMMAND in it, and removes everything afterwards. Without
 /// COMMAND it runs until SIGINT or SIGTERM; `ip netns exec NAME` runs programs in the namespace. Needs
-/// root (CAP_NET_ADMIN and CAP_SYS_ADMIN), /dev/net/tun and `ip` from iproute2, and nothing else of the kernel.
-/// Exit status: COMMAND's; 1 if the link cannot be made or breaks; 2 for a wrong command line.
+/// root (CAP_NET_ADMIN and CAP_SYS_ADMIN), /dev/net/tun and `ip` from iproute2, and nothing else of the
+/// kernel. Exit status: COMMAND's; 1 if the link cannot be made or breaks; 2 for a wrong command line.
 ///
 /// A link is a list of KEY=VALUE words, which apply to both directions. The prefix `down.` limits a key
 /// to the direction into the namespace, `up.` to the direction out of it:
