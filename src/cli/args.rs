@@ -82,7 +82,7 @@ pub(super) struct Run {
     pub component: Component,
 }
 
-/// JVB's flags for a component of an XMPP server. The address of the server (`--domain` or `--host`) turns
+/// JVB's flags for a component of an XMPP server. Each of `--domain`, `--host` and `--subdomain` turns
 /// the component on, unless `--apis` is given without `xmpp`. The flags override the file.
 #[derive(ClapArgs, Debug, Default)]
 #[command(next_help_heading = "XMPP component (XEP-0114)")]
