@@ -13,16 +13,16 @@ ARCH ?= $(shell uname -m)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-run: ## build, start a bridge with its own focus on PORT, and print the address of a page to call from
+run: ## build, start a bridge with a built-in focus on PORT, and print the address of its page for calls
 	@./scripts/run.sh $(PORT)
 
 build: ## release binaries of the bridge and of the load generator
 	cargo build --release --workspace
 
-check: ## format, lint and unit tests of the packages that changed: the loop of every day
+check: ## format, lint and unit tests of the packages that changed: for everyday use
 	./scripts/check.sh
 
-test: ## everything that CI runs (installs what it needs)
+test: ## everything that CI runs (installs its tools)
 	./scripts/test.sh
 
 bench: ## criterion benches, and packets per second per core
@@ -31,13 +31,13 @@ bench: ## criterion benches, and packets per second per core
 bwe-table: ## the estimator's scenarios on its link model, as committed in crates/bwe/table.txt
 	@cargo run --release -q -p rialto-bwe --example table
 
-links: ## calls over emulated links, beside the committed table: all, or SCENARIO (needs root)
+links: ## calls over emulated links, next to the committed table: all, or SCENARIO (needs root)
 	@./scripts/links.sh $(SCENARIO)
 
-layers: ## calls in the layers of each codec, beside the committed table: all, or MODE
+layers: ## calls with the layers of each codec, next to the committed table: all, or MODE
 	@./scripts/layers.sh $(MODE)
 
-compare: ## the ICE and DTLS libraries side by side (docs/decisions.md)
+compare: ## compare the ICE and DTLS libraries (docs/decisions.md)
 	cd benches/libraries && cargo run --release --quiet --locked
 
 memory: ## resident memory of an endpoint and of a receiver, against their limits
@@ -46,7 +46,7 @@ memory: ## resident memory of an endpoint and of a receiver, against their limit
 fuzz: ## each fuzz target for SECONDS (needs a nightly toolchain)
 	./scripts/fuzz.sh $(SECONDS)
 
-package: ## Debian package, and where it is: of a release build that is made now, or of BINARY
+package: ## build a Debian package, from a new release build or from BINARY, and print its path
 	@./scripts/package/build.sh $(BINARY)
 
 package-test: ## install, upgrade and purge it, or PACKAGE, in a clean Debian that boots (needs root)
@@ -58,7 +58,7 @@ static: ## static binary for ARCH, x86_64 or aarch64
 image-root: ## root file system of the container image
 	@./scripts/image/root.sh $(BINARY)
 
-image-test: ## run that as a container engine would (needs root)
+image-test: ## run it as a container engine would (needs root)
 	@./scripts/image/test.sh $(BINARY)
 
 release: ## commit, packages, checksums, SBOM and tag of VERSION; pushes nothing

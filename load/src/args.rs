@@ -13,24 +13,24 @@ use crate::{
 /// Makes calls against a bridge that speaks COLIBRI2 over HTTP, with real ICE, DTLS and SRTP clients,
 /// and prints what they cost.
 ///
-/// Exit status: 0 when everybody got everything; 1 when somebody did not, or continuity was broken; 2 for a wrong command line;
-/// 3 when the bridge refused or could not be reached; 4 when it died or media stopped.
+/// Exit status: 0 if every client got everything; 1 if a client did not, or continuity was broken; 2 for a wrong command line;
+/// 3 if the bridge refused or could not be reached; 4 if it died or media stopped.
 #[derive(Parser, Debug)]
 #[command(name = "rialto-load", version)]
 pub struct Args {
     /// The bridge's HTTP interface
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     bridge: String,
-    /// The bearer token that the HTTP interface asks for (`rialto.http.token` of a Rialto)
+    /// Bearer token of the HTTP interface (`rialto.http.token` in Rialto's configuration)
     #[arg(long, value_name = "TOKEN", env = "RIALTO_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// A usual shape of calls; the options below override its parts
+    /// A typical call; the options below override parts of it
     #[arg(long, value_enum)]
     shape: Option<Preset>,
-    /// Conferences
+    /// Number of conferences
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     conferences: u32,
-    /// Endpoints of each conference that send, and receive the others
+    /// Endpoints of each conference that send, and receive from the others
     #[arg(long, value_name = "N")]
     senders: Option<u32>,
     /// Endpoints of each conference that only receive
@@ -42,20 +42,20 @@ pub struct Args {
     /// Send audio
     #[arg(long)]
     audio: bool,
-    /// Three encodings of each video
+    /// Send three encodings of each video
     #[arg(long)]
     simulcast: bool,
     /// Send video with layers, such as vp9/L3T3_KEY, av1/L3T3, vp8/3xL1T3 or h264/3xL1T3/dd (with dependency
-    /// descriptors), and check that what receivers get goes on as one encoder's packets
+    /// descriptors), and check that each receiver gets one continuous stream
     #[arg(long, value_name = "CODEC/MODE", conflicts_with = "simulcast", value_parser = mode)]
     mode: Option<Mode>,
-    /// Heights that receivers ask for over the bridge channel, taking turns (180,720)
+    /// Heights that receivers request over the bridge channel, in turn (180,720)
     #[arg(long, value_name = "LINES", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=8640))]
     wish: Vec<u16>,
-    /// Each receiver goes on to the next height after so long
+    /// After this time, each receiver requests the next height
     #[arg(long, value_name = "TIME", requires = "wish", value_parser = units::duration)]
     wish_every: Option<Duration>,
-    /// Do not negotiate retransmission streams (RFC 4588): what is lost is sent again as it was
+    /// Do not negotiate retransmission streams (RFC 4588): lost packets are resent unchanged
     #[arg(long)]
     no_rtx: bool,
     /// Negotiate retransmission streams (the default)
@@ -64,8 +64,8 @@ pub struct Args {
     /// Tell the bridge that it may rewrite SSRCs, as Jitsi Meet does
     #[arg(long)]
     ssrc_rewriting: bool,
-    /// Receivers only count packets and answer STUN: nothing is decrypted, told or asked for, so that one core of
-    /// them takes more than one core of a bridge sends. Latency and continuity are not measured
+    /// Receivers only count packets and answer STUN. They decrypt nothing and send no feedback or requests, so that
+    /// one core of them takes more than one core of a bridge sends. Latency and continuity are not measured
     #[arg(long, conflicts_with_all = ["mode", "wish", "ssrc_rewriting", "drop"])]
     sinks: bool,
     /// Frames per second
@@ -74,22 +74,22 @@ pub struct Args {
     /// Longest time between keyframes
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     keyframes: Duration,
-    /// Spread a frame's packets at so many times the video's bitrate; 0 sends them at once
+    /// Send a frame's packets at this multiple of the video's bitrate; 0 sends them at once
     #[arg(long, value_name = "FACTOR", default_value_t = 0.0)]
     pace: f64,
     /// How long to measure
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     duration: Duration,
-    /// Joins per second (20/s); as fast as possible without
+    /// Joins per second (20/s) [default: as fast as possible]
     #[arg(long, value_name = "RATE", value_parser = units::rate)]
     join_rate: Option<f64>,
-    /// Time for one join
+    /// Time limit of one join
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     patience: Duration,
-    /// Share of incoming packets that every client loses on purpose
+    /// Share of incoming packets that every client drops on purpose
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = units::percent)]
     drop: f64,
-    /// Share of outgoing media packets that every client loses on purpose
+    /// Share of outgoing media packets that every client drops on purpose
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = units::percent)]
     drop_sent: f64,
     /// How long to wait for a bridge that does not answer yet
@@ -101,16 +101,16 @@ pub struct Args {
     /// Write the report as JSON to a file, or to standard output with -
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// No progress lines
+    /// Print no progress lines
     #[arg(long, short)]
     quiet: bool,
-    /// Threads that carry media
+    /// Number of threads that carry media
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
-    /// Let the kernel coalesce what clients receive (GRO). Cheaper for both sides than a network is
+    /// Let the kernel coalesce received packets (GRO). This is cheaper for both sides than a real network
     #[arg(long)]
     gro: bool,
-    /// Which SRTP stack carries media
+    /// SRTP stack for media
     #[arg(long, value_enum, default_value_t)]
     srtp: Stack,
     /// SRTP profiles to offer

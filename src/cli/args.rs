@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::top::Target;
 
-/// A selective forwarding unit that takes Jitsi Videobridge's place.
+/// A selective forwarding unit (SFU) that replaces Jitsi Videobridge.
 #[derive(Parser, Debug)]
 #[command(name = "rialto", version = super::VERSION, arg_required_else_help = true)]
 pub(super) struct Args {
@@ -19,60 +19,60 @@ pub(super) struct Args {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
-    /// Run the bridge of a deployment.
+    /// Run the bridge with a configuration file.
     Run(Run),
-    /// Run a bridge with rooms of its own and a page to call from. No configuration, no XMPP. Prints
-    /// the address of the page.
+    /// Run a bridge with a built-in focus and a page for calls, without configuration or XMPP. Prints the
+    /// address of the page.
     Dev(Dev),
-    /// Print every value that a configuration file leads to, where each comes from, and what has no
-    /// effect; and whether this machine has the ports, buffers and addresses for it. Exits
-    /// with 0, or with 78 when `run` would refuse the file.
+    /// Print every effective value of a configuration file, where each comes from, and which keys have no
+    /// effect. Then check whether this machine has the ports, buffers and addresses for it. Exits with 0,
+    /// or with 78 if `run` would refuse the file.
     CheckConfig {
-        /// The file (HOCON, as jvb.conf).
+        /// Configuration file (HOCON, like jvb.conf).
         file: PathBuf,
-        /// Log in to every XMPP server as well, and out again: does it answer, is the password right?
-        /// And ask the STUN servers how they see this machine. Exits with 78 when an XMPP server does
-        /// not let the bridge in, or no STUN server answers and videobridge.health.require-stun is true.
+        /// Also log in to every XMPP server and out again, and ask the STUN servers for this machine's public
+        /// address. Exits with 78 if an XMPP server refuses the bridge, or if no STUN server answers and
+        /// videobridge.health.require-stun is true.
         #[arg(long)]
         connect: bool,
     },
-    /// Run the bridge in place of docker-jitsi-meet's jvb image, whose environment variables say how.
-    /// Custom files are read from /config (or CONFIG_DIR).
+    /// Run the bridge in place of docker-jitsi-meet's jvb image, configured by the same environment
+    /// variables. Reads custom files from /config (or CONFIG_DIR).
     Container {
-        /// Print the configuration that the variables lead to, and end.
+        /// Print the configuration that results from the variables, and exit.
         #[arg(long)]
         print: bool,
     },
-    /// Ask a bridge on this machine whether it is healthy. Exits with 0 when it is, or with 1.
+    /// Ask a bridge on this machine whether it is healthy. Exits with 0 if it is, otherwise with 1.
     Health {
         /// Address of the bridge's private HTTP server.
         #[arg(default_value = "127.0.0.1:8080")]
         address: String,
     },
-    /// Show what a bridge does, anew every second: its health, the load, delay and drops of each thread, its
-    /// conferences, and for each receiver of one what it is sent, what its link carries, and why it gets no
-    /// more. The page at the same address shows it in a browser. Exits with 1 when the bridge cannot be
-    /// reached.
+    /// Show the state of a bridge every second: its health, the load, delay and drops of each thread, its
+    /// conferences, and for each receiver of one conference what the bridge sends it, the estimate of its
+    /// link, and why it gets no more. The status page at the same address shows it in a browser. Exits with
+    /// 1 if it cannot reach the bridge.
     Top(Top),
     /// Print a completion script for a shell.
     Completions {
-        /// The shell.
+        /// Name of the shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write that and one for each command into a directory.
+    /// Print the manual page, or write it and one for each command into a directory.
     #[command(hide = true)]
     Man {
-        /// The directory.
+        /// Where to write the pages.
         directory: Option<PathBuf>,
     },
-    /// Print the version, the commit and how it was built.
+    /// Print the version, the commit and the build.
     Version,
 }
 
 /// `rialto run`.
 #[derive(ClapArgs, Debug, Default)]
 pub(super) struct Run {
-    /// Configuration file (HOCON, as jvb.conf).
+    /// Configuration file (HOCON, like jvb.conf).
     #[arg(long, value_name = "FILE", required_unless_present_any = ["domain", "host", "apis"])]
     pub config: Option<PathBuf>,
     /// Engine threads [default: one per core].
@@ -82,29 +82,29 @@ pub(super) struct Run {
     pub component: Component,
 }
 
-/// The flags with which JVB became a component of an XMPP server. Where to find the server makes this
-/// bridge one, unless `--apis` is given and has no `xmpp`; they win over the file.
+/// JVB's flags for a component of an XMPP server. Each of `--domain`, `--host` and `--subdomain` turns
+/// the component on, unless `--apis` is given without `xmpp`. The flags override the file.
 #[derive(ClapArgs, Debug, Default)]
 #[command(next_help_heading = "XMPP component (XEP-0114)")]
 pub(super) struct Component {
-    /// The XMPP server's domain; the component is SUBDOMAIN.DOMAIN there.
+    /// Domain of the XMPP server; the component's address is SUBDOMAIN.DOMAIN.
     #[arg(long)]
     pub domain: Option<String>,
-    /// Where the XMPP server is [default: the domain, or localhost].
+    /// Host of the XMPP server [default: the domain, or localhost].
     #[arg(long)]
     pub host: Option<String>,
-    /// Its port for components, which is 5347 in Prosody [default: 5275].
+    /// The server's port for components; Prosody's is 5347 [default: 5275].
     #[arg(long)]
     pub port: Option<u16>,
-    /// The component's own domain [default: jitsi-videobridge].
+    /// Subdomain of the component [default: jitsi-videobridge].
     #[arg(long)]
     pub subdomain: Option<String>,
-    /// What the bridge is asked over, separated by commas: `xmpp` (as a component), `rest` (COLIBRI2
-    /// over HTTP) [default: xmpp, when one of the other flags is given].
+    /// Interfaces for requests, separated by commas: `xmpp` (as a component), `rest` (COLIBRI2 over HTTP)
+    /// [default: xmpp, if one of the other flags is given].
     #[arg(long)]
     pub apis: Option<String>,
-    /// The secret that the server knows. Everybody on this machine can read a command line: better in
-    /// the file, or in the environment.
+    /// Secret of the component. Everyone on this machine can read a command line: better set the secret in
+    /// the file or in the environment.
     #[arg(long, env = "RIALTO_COMPONENT_SECRET", hide_env_values = true)]
     pub secret: Option<String>,
 }
@@ -112,13 +112,13 @@ pub(super) struct Component {
 /// `rialto top`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Top {
-    /// The bridge's private HTTP server. Its token, where it has one, is read from RIALTO_HTTP_TOKEN.
+    /// Private HTTP server of the bridge. If it needs a token, set RIALTO_HTTP_TOKEN.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub url: Target,
-    /// The conference whose receivers are shown, by one of its ids or its name [default: the largest].
+    /// Conference whose receivers to show, by one of its ids or its name [default: the largest].
     #[arg(long, value_name = "ID")]
     pub conference: Option<String>,
-    /// Print one table and end.
+    /// Print one table and exit.
     #[arg(long)]
     pub once: bool,
 }
@@ -126,30 +126,30 @@ pub(super) struct Top {
 /// `rialto dev`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Dev {
-    /// Serve the page and media on this address only. Browsers give cameras to pages on localhost or
-    /// over HTTPS only: add --tls-cert and --tls-key. The control API stays on loopback (see --api).
+    /// Serve the page and media on this address only. Browsers allow cameras only on pages from localhost or
+    /// over HTTPS: add --tls-cert and --tls-key. The control API stays on loopback (see --api).
     /// [default: the page on 127.0.0.1, media on all addresses]
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
-    /// TCP port of the page; 0 takes any.
+    /// TCP port of the page; 0 uses any free port.
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// A name under which browsers reach the page, beside addresses, this machine's name and those of the
-    /// certificate. May be given more than once.
+    /// A further name by which browsers reach the page. Addresses, this machine's name and the names in the
+    /// certificate are always accepted. May be given more than once.
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
-    /// Serve the control API (COLIBRI2, /debug, /metrics, drain) here. Elsewhere than on loopback it needs
-    /// a token, which RIALTO_HTTP_TOKEN holds. [default: where the page is, if that is on loopback;
-    /// otherwise 127.0.0.1, on the port after the page's]
+    /// Serve the control API (COLIBRI2, /debug, /metrics, drain) here. On any address but loopback it needs
+    /// a token in RIALTO_HTTP_TOKEN. [default: the page's address, if that is loopback; otherwise 127.0.0.1,
+    /// on the port after the page's]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub api: Option<SocketAddr>,
-    /// UDP port of media; 0 takes any.
+    /// UDP port of media; 0 uses any free port.
     #[arg(long, default_value_t = 10000)]
     pub udp_port: u16,
     /// Engine threads [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
-    /// Certificate chain (PEM), to serve the page over HTTPS.
+    /// Certificate chain (PEM) to serve the page over HTTPS.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Key of the certificate (PEM).

@@ -78,7 +78,7 @@ const MAIN: &[Section] = &[
             ],
             &[
                 "1",
-                "  The system refused: a port is in use, a permission lacks. One line says what.",
+                "  The system refused: a port is in use, a permission is missing. One line says what.",
             ],
             &["2", "  The command line is wrong."],
             &["78", "  The configuration cannot be used. One line says which key, file and line."],
@@ -90,14 +90,14 @@ const MAIN: &[Section] = &[
         &[
             &[
                 "/etc/jitsi/videobridge/jvb.conf",
-                "  Configuration of the service, in HOCON. Every value that it does not have is Jitsi \
-                 Videobridge's default.",
+                "  Configuration of the service, in HOCON. Missing values have Jitsi Videobridge's \
+                 defaults.",
             ],
             &[
                 "/etc/jitsi/videobridge/sip-communicator.properties",
                 "  Old keys of Jitsi Videobridge.",
             ],
-            &["/var/lib/rialto", "  Captures of packets, where they are on."],
+            &["/var/lib/rialto", "  Packet captures, if they are on."],
         ],
     ),
     (
@@ -109,9 +109,9 @@ const MAIN: &[Section] = &[
             ],
             &[
                 "RIALTO_HTTP_TOKEN",
-                "  Token that requests to the private HTTP server have to show, and that ",
+                "  Token for requests to the private HTTP server; ",
                 "rialto top",
-                " shows.",
+                " sends it.",
             ],
             &["RIALTO_COMPONENT_SECRET", "  Secret of an XMPP component; see --secret."],
         ],
@@ -120,9 +120,9 @@ const MAIN: &[Section] = &[
         "SIGNALS",
         &[&[
             "SIGTERM",
-            "  Stops the bridge: at once, or when its conferences have ended where ",
+            "  Stops the bridge: at once, or, if ",
             "rialto.sigterm-drain",
-            " gives them time. A second signal stops it at once.",
+            " gives them time, after its conferences have ended. A second signal stops it at once.",
         ]],
     ),
     (

@@ -12,32 +12,32 @@ use crate::units;
 
 /// Puts a program behind an emulated network link, on one machine.
 ///
-/// Makes a network namespace that is connected to this machine by a link with a rate, a queue, delay,
-/// jitter and loss in each direction, runs COMMAND in it, and removes all of it afterwards. Without
-/// COMMAND it stays until SIGINT or SIGTERM; `ip netns exec NAME` runs programs in it. Needs root
-/// (CAP_NET_ADMIN and CAP_SYS_ADMIN), /dev/net/tun and `ip` of iproute2, and nothing else of the
-/// kernel. Exit status: COMMAND's; 1 when the link cannot be made or breaks; 2 for a wrong command line.
+/// Creates a network namespace that is connected to this machine by a link with a rate, a queue, delay,
+/// jitter and loss in each direction, runs COMMAND in it, and removes everything afterwards. Without
+/// COMMAND it runs until SIGINT or SIGTERM; `ip netns exec NAME` runs programs in the namespace. Needs
+/// root (CAP_NET_ADMIN and CAP_SYS_ADMIN), /dev/net/tun and `ip` from iproute2, and nothing else of the
+/// kernel. Exit status: COMMAND's; 1 if the link cannot be made or breaks; 2 for a wrong command line.
 ///
-/// A link is written as KEY=VALUE words, which are of both directions; with `down.` in front of the
-/// key they are of the way into the namespace, with `up.` of the way out:
+/// A link is a list of KEY=VALUE words, which apply to both directions. The prefix `down.` limits a key
+/// to the direction into the namespace, `up.` to the direction out of it:
 ///
 ///   rate=5M       bits per second; max is no limit (the default), 0 carries nothing
 ///   queue=300ms   a packet that would wait for longer than this is dropped (300ms)
-///   delay=25ms    time that every packet is under way (0)
-///   jitter=30ms   a random part of this more; what is behind waits too, order is kept (0)
-///   overtake=5%   share of packets that are not held by jitter and so pass others (0)
+///   delay=25ms    delay of every packet (0)
+///   jitter=30ms   random additional delay up to this; packets behind wait too, in order (0)
+///   overtake=5%   share of packets that jitter does not delay, so that they overtake others (0)
 ///   loss=2%       share of packets that are lost behind the queue (0)
-///   burst=8       packets in a row that a loss takes on average (1: each by itself)
+///   burst=8       packets in a row that are lost on average (1: single losses)
 #[derive(Parser, Debug)]
 #[command(name = "rialto-link", version, verbatim_doc_comment)]
 pub struct Args {
     /// The link at the start, such as "rate=5M delay=25ms up.rate=1M"
     #[arg(long, value_name = "LINK", value_parser = Changes::parse, default_value = "")]
     link: Changes,
-    /// What changes when: "20s rate=1M; 40s rate=5M down.loss=2%"
+    /// Changes and their times: "20s rate=1M; 40s rate=5M down.loss=2%"
     #[arg(long, value_name = "STEPS", value_parser = Schedule::parse, default_value = "")]
     schedule: Schedule,
-    /// Apply each line of standard input at once: "rate=1M up.loss=2%". Its end changes nothing
+    /// Apply each line of standard input at once: "rate=1M up.loss=2%". The end of input changes nothing
     #[arg(long, conflicts_with = "command")]
     control: bool,
     /// Seed of every random choice
@@ -47,19 +47,19 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// First of four IPv4 addresses: the second one is this machine's, the third one the namespace's
-    /// [default: four of 198.18.0.0/15 that are free]
+    /// [default: four free ones of 198.18.0.0/15]
     #[arg(long, value_name = "ADDRESS")]
     network: Option<std::net::Ipv4Addr>,
     /// The longest packet, bytes
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65_535))]
     mtu: u32,
-    /// How often a line of JSON is written for each direction
+    /// Interval between the lines of JSON for each direction
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "1s")]
     interval: Duration,
-    /// Where the lines of JSON go; - is standard output
+    /// File for the lines of JSON; - is standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     json: PathBuf,
-    /// What to run in the namespace, after --
+    /// Command to run in the namespace, after --
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
