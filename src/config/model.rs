@@ -669,7 +669,7 @@ pub struct Engine {
     /// `rialto.engine.video-hold`: how long a video packet may wait for the rest of its frame. 3 ms.
     pub video_hold: Duration,
     /// `rialto.engine.audio-hold`: how long an audio packet may wait for those of other talkers, where some are
-    /// likely to come by then. 1 ms; 0 is off.
+    /// likely to come by then. 0: it does not wait.
     pub audio_hold: Duration,
     /// `rialto.max-conferences`: more are refused. 10,000.
     pub max_conferences: u32,
@@ -688,7 +688,7 @@ impl Default for Engine {
             gro: true,
             socket_buffer: 10 << 20,
             video_hold: Duration::from_millis(3),
-            audio_hold: Duration::from_millis(1),
+            audio_hold: Duration::ZERO,
             max_conferences: 10_000,
             max_endpoints: 20_000,
             sigterm_drain: Duration::ZERO,

@@ -28,7 +28,7 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file has no PEM of the right kind.
-    #[error("{file} holds no PEM {what}: {source}")]
+    #[error("{file} holds no PEM {what}: {}", fault_of(source))]
     Pem {
         /// The file.
         file: String,
@@ -251,6 +251,18 @@ fn http1(mut config: ServerConfig) -> Arc<ServerConfig> {
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path)
         .map_err(|source| TlsError::Unreadable { file: path.display().to_string(), source })
+}
+
+/// What is wrong with a PEM file. A line that the library shows may be part of a key, and of any length.
+fn fault_of(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section does not end".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => {
+            "a line begins a section and is malformed".to_owned()
+        }
+        pem::Error::NoItemsFound => "there is none".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// All certificates of a PEM file; at least one.

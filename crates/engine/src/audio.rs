@@ -5,10 +5,10 @@ use std::time::Duration;
 pub use crate::ingress::silence::SilenceLimit;
 
 /// How audio is forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AudioConfig {
     /// `rialto.engine.audio-hold`: how long a packet may wait for those of other talkers, where so many talk
-    /// that some are likely to come by then. 1 ms; 0: not at all.
+    /// that some are likely to come by then. 0: not at all.
     pub hold: Duration,
     /// `jmt.audio.level`.
     pub silence: SilenceLimit,
@@ -16,17 +16,6 @@ pub struct AudioConfig {
     pub redundancy: Redundancy,
     /// `videobridge.loudest`.
     pub loudest: Loudest,
-}
-
-impl Default for AudioConfig {
-    fn default() -> Self {
-        Self {
-            hold: Duration::from_millis(1),
-            silence: SilenceLimit::default(),
-            redundancy: Redundancy::default(),
-            loudest: Loudest::default(),
-        }
-    }
 }
 
 /// What is done about redundant audio (RFC 2198) for receivers that negotiated it. Who did not is sent
