@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that CI runs, in the order of how soon it fails. Installs what it needs.
+# Everything that CI runs. Installs what it needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -28,28 +28,50 @@ need_packages chromedriver chromium-driver
 need_packages prosody prosody
 need_packages ip iproute2
 
-step "lint"
-need_component cargo-clippy clippy
-cargo clippy --workspace --all-targets --locked -- -D warnings
+# What reads the sources only. Most tests wait for clocks and browsers, and leave time for it.
+inspect() {
+    step "lint"
+    need_component cargo-clippy clippy
+    cargo clippy --workspace --all-targets --locked -- -D warnings
 
-step "fuzz targets"
-# That they build. The profile is the workspace's, so that what they depend on was checked just now;
-# `make fuzz` builds them anew, instrumented by a nightly toolchain.
-need_packages c++ g++
-cargo check --manifest-path fuzz/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}" --locked
+    step "fuzz targets"
+    # That they build. The profile is the workspace's, so that what they depend on was checked just now;
+    # `make fuzz` builds them anew, instrumented by a nightly toolchain.
+    need_packages c++ g++
+    cargo check --manifest-path fuzz/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}" --locked
 
-step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    step "documentation"
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-step "licenses, bans, sources"
-need_cargo_tool cargo-deny 0.20.2
-cargo deny --log-level error check licenses bans sources
+    step "licenses, bans, sources"
+    need_cargo_tool cargo-deny 0.20.2
+    cargo deny --log-level error check licenses bans sources
+}
+
+step "build of the tests"
+cargo test --workspace --locked --no-run
+
+# Beside the tests, with what they leave of the machine. Cargo locks its directory while it builds: who comes
+# first has the other wait, so that the tests, which have nothing left to build, get a start.
+inspected=${CARGO_TARGET_DIR:-target}/inspected.log
+(
+    set -e
+    renice -n 19 "$BASHPID" >/dev/null
+    sleep 20
+    inspect
+) >"$inspected" 2>&1 &
+inspection=$!
 
 step "tests"
 # Property tests take the same cases each time: a change must not fail by another's bad luck. `make fuzz`
 # and a run without the seed look for new ones; what they find is kept in proptest-regressions.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-20261124}
 # The fuzz targets run here as well, on their corpora and what is one change away (tests/fuzz_corpus.rs).
-cargo test --workspace --locked
+tested=0
+cargo test --workspace --locked || tested=$?
+
+wait "$inspection" && inspection=0 || inspection=$?
+cat "$inspected"
+[ "$tested" = 0 ] && [ "$inspection" = 0 ] || { echo "tests: exit $tested, inspection: exit $inspection" >&2; exit 1; }
 
 step "all of it holds"
