@@ -10,6 +10,11 @@ cargo build --release --quiet --locked --package rialto --bin rialto --package r
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
+# figure PART NAME: a figure of the report.
+figure() {
+    grep -A20 "\"$1\"" "$dir/report.json" | grep -m1 -o "\"$2\": *[0-9.]*" | grep -o '[0-9.]*$'
+}
+
 # measure NAME VIDEO-HOLD AUDIO-HOLD OPTIONS...: one line.
 measure() {
     local name=$1 video=$2 audio=$3 bridge
@@ -30,10 +35,8 @@ CONF
     kill "$bridge"
     wait "$bridge" || true
     printf '%-26s video-hold %-15s audio-hold %-15s %5.2f us a packet, latency p50 %5.0f p99 %5.0f us\n' \
-        "$name" "$video" "$audio" \
-        "$(grep -o '"cpu_us_per_packet": *[0-9.]*' "$dir/report.json" | grep -o '[0-9.]*$')" \
-        "$(grep -A9 '"latency_us"' "$dir/report.json" | grep -o '"p50": *[0-9.]*' | grep -o '[0-9.]*$')" \
-        "$(grep -A9 '"latency_us"' "$dir/report.json" | grep -o '"p99": *[0-9.]*' | grep -o '[0-9.]*$')"
+        "$name" "$video" "$audio" "$(figure bridge_process cpu_us_per_packet)" "$(figure latency_us p50)" \
+        "$(figure latency_us p99)"
 }
 
 for _ in $(seq "${1:-3}"); do
