@@ -566,9 +566,20 @@ fn address(choice: u8) -> SocketAddr {
 }
 
 impl Spent {
-    /// What all have got because of the peer.
+    /// What somebody has got of the peer's media.
     fn of(call: &Call, who: usize) -> Traffic {
-        let all = OWN.iter().map(|ssrc| call.people[who].traffic(*ssrc));
+        let media = OWN.iter().filter(|ssrc| !CAMERA_RTX.contains(ssrc));
+        Self::under(call, who, media)
+    }
+
+    /// What somebody was probed with on the streams of the peer's retransmissions: nobody but the peer asks
+    /// for anything again.
+    fn probes(call: &Call, who: usize) -> Traffic {
+        Self::under(call, who, CAMERA_RTX.iter())
+    }
+
+    fn under<'a>(call: &Call, who: usize, ssrcs: impl Iterator<Item = &'a u32>) -> Traffic {
+        let all = ssrcs.map(|ssrc| call.people[who].traffic(*ssrc));
         all.fold(Traffic::default(), |sum, t| Traffic {
             packets: sum.packets + t.packets,
             bytes: sum.bytes + t.bytes,

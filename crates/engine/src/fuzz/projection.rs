@@ -266,6 +266,10 @@ impl Rig {
         let place = usize::from(encoding) % ENCODINGS;
         if let Some(waited) = self.waiting[place].take() {
             self.accept(encoding, &waited, Some(meta));
+            if meta.index != waited.index + 1 {
+                // What is held back was to come before this: a switch that has just begun does not know.
+                self.disorder(encoding);
+            }
         }
         if self.projection.may_end_picture(encoding, meta) {
             self.waiting[place] = Some(*meta);

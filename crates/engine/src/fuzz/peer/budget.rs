@@ -67,6 +67,10 @@ impl Spent {
         assert!(media.packets <= self.rtp.packets, "{media:?} of {:?}", self.rtp);
         let bytes = self.rtp.bytes + ADDED * media.packets;
         assert!(media.bytes <= bytes, "{media:?} of {:?}", self.rtp);
+        // Whose video comes first is what a new link is probed with, whatever it sends.
+        let probes = Self::probes(call, who);
+        assert!(probes.packets <= sum(call, |t| t.probes_sent));
+        assert!(probes.bytes <= BURST + FLOOR_PER_MS * ms, "{probes:?}");
 
         // Reports to who sends twice a second; requests each 200 ms for each of two encodings; sender
         // reports once a second for each source, and when it begins; a BYE when it ends.
