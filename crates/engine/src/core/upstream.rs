@@ -109,6 +109,66 @@ fn what_waits_for_a_structure_is_bounded() {
     assert_eq!(sent(&world), before);
 }
 
+/// The keyframe's retransmission needs longer than anything may wait: what followed it ended meanwhile.
+#[test]
+fn nothing_follows_a_structure_that_came_after_it_was_given_up() {
+    let (mut world, _) = about_to_change();
+    let pictures: Vec<_> = (0..25).map(|_| picture(&mut world)).collect();
+    let before = sent(&world);
+    deliver(&mut world, &pictures[0][1..]);
+    let mut given_up = None;
+    for (n, packets) in pictures.iter().enumerate().skip(1) {
+        if given_up.is_none() {
+            world.run(Duration::from_millis(33));
+            deliver(&mut world, packets);
+            let ended = world.cores[0].drops.get(Drop::StructureMissing) > 0;
+            given_up = ended.then_some(n);
+        }
+    }
+    let given_up = given_up.expect("it does not wait for ever");
+    assert_eq!(sent(&world), before);
+    deliver(&mut world, &pictures[0][..1]);
+    let late = sent(&world) - before;
+    for packets in &pictures[given_up + 1..] {
+        deliver(&mut world, packets);
+    }
+    assert!(late <= 1 && sent(&world) - before == late, "{late}, {}", sent(&world) - before);
+}
+
+/// Two keyframes in a row lose their first packets: what follows the second one waits for the second.
+#[test]
+fn a_structure_that_comes_late_does_not_tell_the_layers_of_what_refers_to_the_next() {
+    for second_first in [false, true] {
+        let (mut world, source) = about_to_change();
+        let mut pictures: Vec<_> = (0..2).map(|_| picture(&mut world)).collect();
+        world.coder(source).set_mode(Mode::AV1_L3T3);
+        pictures.extend((0..2).map(|_| picture(&mut world)));
+        let before = sent(&world);
+        for packets in &pictures {
+            let lost = usize::from(std::ptr::eq(packets, &pictures[0]) || std::ptr::eq(packets, &pictures[2]));
+            deliver(&mut world, &packets[lost..]);
+        }
+        let order = if second_first { [2, 0] } else { [0, 2] };
+        deliver(&mut world, &pictures[order[0]][..1]);
+        let whole = |at: &[usize]| at.iter().map(|at| pictures[*at].len() as u64).sum::<u64>();
+        let early = sent(&world) - before;
+        if second_first {
+            assert_eq!(early, whole(&[2, 3]));
+        } else {
+            assert_eq!(early, whole(&[0, 1]), "of {}", whole(&[0, 1, 2, 3]));
+        }
+        deliver(&mut world, &pictures[order[1]][..1]);
+        if !second_first {
+            assert_eq!(sent(&world) - before, whole(&[0, 1, 2, 3]));
+        }
+        let next = picture(&mut world);
+        deliver(&mut world, &next);
+        let network = Network { lossy: second_first, orderly: false, ..Network::FINE };
+        let problems = world.wire(1, source).unwrap().judge(&network);
+        assert!(problems.is_empty(), "{:?}", problems.iter().map(Problem::to_string).next());
+    }
+}
+
 /// A picture that was delivered.
 #[derive(Clone, Copy, Debug)]
 struct Delivered {

@@ -27,7 +27,7 @@ use super::{
     meta::PacketMeta,
     nack::NackTracker,
     numbers::ForwardNumbers,
-    parked::Parked,
+    parked::{Parked, Unparked, Waited},
     rate::RateMeter,
     remembered::{Remembered, RememberedStreams},
     seen::SeenWindow,
@@ -173,7 +173,7 @@ impl Stream {
             && meta.payload_len > 0
             && self.parked.as_ref().is_none_or(|parked| parked.has_room());
         if parks {
-            let new = || Box::new(Parked::new(now, structured));
+            let new = || Box::new(Parked::new(Waited::none(now), structured));
             let parked = self.parked.get_or_insert_with(new);
             self.last_packet = Some(now);
             if !structured {
@@ -183,6 +183,23 @@ impl Stream {
             parked.push(*meta, packet, wire_len);
         }
         parks
+    }
+
+    /// Keeps a packet that has waited on, as the structure that came is not the one that it refers to. False: it has
+    /// waited for long enough, and what it is of is lost.
+    #[cold]
+    pub(super) fn park_again(&mut self, now: Instant, unparked: &Unparked<'_>) -> bool {
+        let Unparked { meta, packet, wire_len, waited } = unparked;
+        let has_room = self.parked.as_ref().is_none_or(|parked| parked.has_room());
+        let stays = waited.goes_on() && has_room;
+        if stays {
+            let again = || Box::new(Parked::new(*waited, true));
+            self.parked.get_or_insert_with(again).push(*meta, packet, *wire_len);
+        } else {
+            self.nack.lose_until(meta.index);
+            let _ = self.keyframes.want(now);
+        }
+        stays
     }
 
     /// Returns the packets that waited for a structure, if it came with the packet of this index, or if it has to
@@ -221,7 +238,7 @@ impl Stream {
         }
         // Who shows no keyframes cannot show one that mends it either.
         if self.keyframe_seen {
-            meta.lost = self.nack.take_lost();
+            meta.lost = self.nack.take_lost(index);
         }
     }
 
