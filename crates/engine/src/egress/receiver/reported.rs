@@ -173,7 +173,8 @@ mod tests {
             let mut time = 0u32;
             for _ in 0..20_000 {
                 time = time.wrapping_add(step);
-                let (reports, _) = read(&mut reported, &[(7, Seq(0), &[Fate::Received(0)])], time, 2);
+                let (reports, _) =
+                    read(&mut reported, &[(7, Seq(0), &[Fate::Received(0)])], time, 2);
                 assert_eq!(reports.len(), 1);
             }
         }

@@ -477,7 +477,8 @@ proptest! {
 
 #[test]
 fn a_sender_may_come_back_with_lower_frame_numbers() {
-    let numbers = [(two_spatial(), 0, 10_000), (two_temporal(), 0, 10_000), (two_temporal(), 1, 513)];
+    let numbers =
+        [(two_spatial(), 0, 10_000), (two_temporal(), 0, 10_000), (two_temporal(), 1, 513)];
     for (old, template, before) in numbers {
         let mut reader = DependencyReader::default();
         let new = two_temporal();
