@@ -128,12 +128,15 @@ fn nothing_follows_a_structure_that_came_after_it_was_given_up() {
     }
     let given_up = given_up.expect("it does not wait for ever");
     assert_eq!(sent(&world), before);
+    let asked = world.clients[0].heard.keyframe_requests;
     deliver(&mut world, &pictures[0][..1]);
     let late = sent(&world) - before;
     for packets in &pictures[given_up + 1..] {
         deliver(&mut world, packets);
     }
     assert!(late <= 1 && sent(&world) - before == late, "{late}, {}", sent(&world) - before);
+    world.run(SECOND / 2);
+    assert!(world.clients[0].heard.keyframe_requests > asked, "only another keyframe helps");
 }
 
 /// Two keyframes in a row lose their first packets. Delivers those in one order or the other, and says how many
