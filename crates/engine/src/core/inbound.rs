@@ -212,7 +212,8 @@ impl Core {
             let Some(e) = self.endpoints.get_mut(slot) else { return };
             let cx = context(&self.config, at, &e.media.tables, e.receiver.round_trip());
             match e.sender.on_unparked(&cx, stream, &unparked) {
-                Ok(accepted) => self.route(slot, &accepted, unparked.packet),
+                Ok(Some(accepted)) => self.route(slot, &accepted, unparked.packet),
+                Ok(None) => {}
                 Err(reason) => self.drops.count(reason),
             }
         }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use rialto_media::{Drop, SourceId};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use rialto_media::{Drop, Extension, SourceId};
 use rialto_rtp::RtpHeader;
 
 use crate::sim::{
@@ -107,6 +108,144 @@ fn what_waits_for_a_structure_is_bounded() {
     deliver(&mut world, &packets);
     assert_eq!(world.cores[0].drops.get(Drop::StructureMissing), 256, "twice as many as have room");
     assert_eq!(sent(&world), before);
+}
+
+/// The keyframe's retransmission needs longer than anything may wait: what followed it ended meanwhile.
+#[test]
+fn nothing_follows_a_structure_that_came_after_it_was_given_up() {
+    let (mut world, _) = about_to_change();
+    let pictures: Vec<_> = (0..25).map(|_| picture(&mut world)).collect();
+    let before = sent(&world);
+    deliver(&mut world, &pictures[0][1..]);
+    let mut given_up = None;
+    for (n, packets) in pictures.iter().enumerate().skip(1) {
+        if given_up.is_none() {
+            world.run(Duration::from_millis(33));
+            deliver(&mut world, packets);
+            let ended = world.cores[0].drops.get(Drop::StructureMissing) > 0;
+            given_up = ended.then_some(n);
+        }
+    }
+    let given_up = given_up.expect("it does not wait for ever");
+    assert_eq!(sent(&world), before);
+    let asked = world.clients[0].heard.keyframe_requests;
+    deliver(&mut world, &pictures[0][..1]);
+    let late = sent(&world) - before;
+    for packets in &pictures[given_up + 1..] {
+        deliver(&mut world, packets);
+    }
+    assert!(late <= 1 && sent(&world) - before == late, "{late}, {}", sent(&world) - before);
+    world.run(SECOND / 2);
+    assert!(world.clients[0].heard.keyframe_requests > asked, "only another keyframe helps");
+}
+
+/// Two keyframes in a row lose their first packets. Delivers those in one order or the other, and says how many
+/// packets left with the first one and with both, and how many there are of each of the four pictures.
+fn lose_two_structures(second_first: bool) -> (u64, u64, Vec<u64>) {
+    let (mut world, source) = about_to_change();
+    let mut pictures = vec![picture(&mut world), picture(&mut world)];
+    world.coder(source).set_mode(Mode::AV1_L3T3);
+    pictures.extend([picture(&mut world), picture(&mut world)]);
+    let before = sent(&world);
+    for (n, packets) in pictures.iter().enumerate() {
+        deliver(&mut world, &packets[usize::from(n % 2 == 0)..]);
+    }
+    let order = if second_first { [2, 0] } else { [0, 2] };
+    let [one, both] = order.map(|n| {
+        deliver(&mut world, &pictures[n][..1]);
+        sent(&world) - before
+    });
+    let next = picture(&mut world);
+    deliver(&mut world, &next);
+    let network = Network { lossy: second_first, orderly: false, ..Network::FINE };
+    let problems = world.wire(1, source).unwrap().judge(&network);
+    assert!(problems.is_empty(), "{:?}", problems.iter().map(Problem::to_string).next());
+    (one, both, pictures.iter().map(|packets| packets.len() as u64).collect())
+}
+
+#[test]
+fn what_refers_to_the_second_of_two_structures_waits_for_it() {
+    let (one, both, of) = lose_two_structures(false);
+    assert_eq!((one, both), (of[0] + of[1], of.iter().sum()));
+    let (one, _, of) = lose_two_structures(true);
+    assert_eq!(one, of[2] + of[3], "nobody needs what is older");
+}
+
+#[test]
+fn what_waits_is_read_again_with_a_few_structures_only() {
+    let (mut world, source) = about_to_change();
+    let mut pictures: Vec<_> = (0..6)
+        .map(|_| {
+            let first = picture(&mut world).remove(0);
+            world.coder(source).set_mode(Mode::AV1_L2T1);
+            first
+        })
+        .collect();
+    let (_, mut waits) = (picture(&mut world), picture(&mut world));
+    waits.truncate(2);
+    deliver(&mut world, &waits);
+    let ended = |world: &World| world.cores[0].drops.get(Drop::StructureMissing);
+    let counts: Vec<_> = pictures
+        .drain(..)
+        .map(|first| {
+            deliver(&mut world, &[first]);
+            ended(&world)
+        })
+        .collect();
+    assert_eq!(counts, [0, 0, 0, waits.len() as u64, waits.len() as u64, waits.len() as u64]);
+}
+
+/// What a sender does to its dependency descriptors, or to the order of its packets.
+fn lie(rng: &mut StdRng, packets: &mut Vec<Plain>, held: &mut Vec<Plain>, id: u8) {
+    match rng.random_range(0..12) {
+        0 => held.extend(packets.drain(..rng.random_range(0..=packets.len()))),
+        1 => packets.append(held),
+        2 => packets.shuffle(rng),
+        3 => packets.truncate(rng.random_range(0..=packets.len())),
+        4 | 5 => {
+            for plain in packets.iter_mut() {
+                let header = RtpHeader::parse(&plain.bytes).unwrap();
+                let found = header.extensions(&plain.bytes).find(|e| e.id == id);
+                let Some((start, len)) = found.map(|e| (e.start, e.data.len())) else { continue };
+                let at = start + rng.random_range(0..len);
+                plain.bytes[at] ^= 1 << rng.random_range(0..8);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn what_descriptors_lied_about_is_over_when_they_are_honest() {
+    let modes = [Mode::AV1_L3T3, Mode::AV1_L2T1, Mode::AV1_L1T3];
+    // One of these gives a keyframe the structure that it had and a number that is 1,024 ahead.
+    for seed in 340..360 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (mut world, mut held) = (World::new(WorldConfig::default()), Vec::new());
+        world.join();
+        world.join();
+        let source = world.publish_layers(0, modes[seed as usize % modes.len()]);
+        world.run(SECOND);
+        world.clients[0].fall_silent();
+        let id = world.clients[0].numbering.extension(Extension::DependencyDescriptor);
+        for _ in 0..rng.random_range(10..120) {
+            if rng.random_bool(0.03) {
+                let mode = modes[rng.random_range(0..modes.len())];
+                world.coder(source).set_mode(mode);
+            }
+            let mut packets = picture(&mut world);
+            lie(&mut rng, &mut packets, &mut held, id);
+            deliver(&mut world, &packets);
+        }
+        let mut whole = 0;
+        for _ in 0..130 {
+            let packets = picture(&mut world);
+            let before = sent(&world);
+            deliver(&mut world, &packets);
+            whole = if sent(&world) >= before + packets.len() as u64 { whole + 1 } else { 0 };
+        }
+        assert!(whole >= 10, "seed {seed}: {whole}");
+    }
 }
 
 /// A picture that was delivered.

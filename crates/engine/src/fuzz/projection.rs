@@ -356,6 +356,27 @@ pub fn projection(data: &[u8]) {
             }
         }
     }
+    goes_on(&mut rig, &mut encodings[0], at_ms);
+}
+
+/// Whatever came before, a keyframe and what follows it reach who wants them.
+fn goes_on(rig: &mut Rig, encoding: &mut Encoding, at_ms: u32) {
+    encoding.packets.clear();
+    // What waits for the packet behind it is older.
+    rig.waiting = [None; ENCODINGS];
+    rig.projection.set_target(Some(LayerId { encoding: 0, spatial: 3, temporal: 3 }), at_ms);
+    rig.disorder(0);
+    // A picture of all layers, a packet each, with and without what makes it a keyframe.
+    for picture in 0..4 {
+        let script = [u8::from(picture > 0), 0, 0b111];
+        let before = rig.sent.all.len();
+        for _ in 0..3 {
+            let meta = encoding.packet(&mut Script(&script), at_ms);
+            rig.deliver(0, &meta);
+        }
+        assert_eq!(rig.sent.all.len() - before, 3, "picture {picture}");
+    }
+    assert!(!rig.projection.waits());
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ impl Sender {
         self.unparked.take()
     }
 
-    /// Takes a packet that has waited in a stream.
+    /// Takes a packet that has waited in a stream. `None`: it waits on.
     ///
     /// # Errors
     /// The reason for which it is dropped.
@@ -123,14 +123,18 @@ impl Sender {
         cx: &Context<'_>,
         at: StreamSlot,
         unparked: &Unparked<'_>,
-    ) -> Result<Accepted, Drop> {
-        let Unparked { mut meta, packet, wire_len } = *unparked;
+    ) -> Result<Option<Accepted>, Drop> {
+        let Unparked { mut meta, packet, wire_len, .. } = *unparked;
         let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
         let source = self.sources.get_mut(stream.source).ok_or(Drop::UnknownSsrc)?;
         let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
         let pt = cx.tables.payload_type(meta.payload_type).ok_or(Drop::UnknownPayloadType)?;
         let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
         let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
+        if told.early().is_some_and(|frame| frame.structured) && source.is_wanted(stream.encoding) {
+            let stays = stream.park_again(cx.now, unparked);
+            return if stays { Ok(None) } else { Err(Drop::StructureMissing) };
+        }
         let index = meta.index;
         // What waits for a receiver is counted from now on.
         meta.arrival_ms = cx.since_epoch.as_millis() as u32;
@@ -140,6 +144,6 @@ impl Sender {
         let arrived = (index, 0);
         let opened =
             Opened { pt, packet, told: &told, wire_len, arrived, broken: false, ends: None };
-        self.accept(cx, at, &opened, meta)
+        self.accept(cx, at, &opened, meta).map(Some)
     }
 }

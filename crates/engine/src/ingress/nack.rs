@@ -53,8 +53,25 @@ pub enum Arrival {
 pub struct NackTracker {
     newest: Option<u64>,
     missing: Vec<Missing>,
-    /// The targets that may include a frame of which something was given up, and the newest of what was.
-    lost: (Targets, u64),
+    lost: Lost,
+}
+
+/// What was given up since the last keyframe.
+#[derive(Debug, Default)]
+struct Lost {
+    /// The targets that may include a frame of it, and that no packet behind it has told yet.
+    untold: Targets,
+    /// Those that one has told.
+    told: Targets,
+    /// The newest of it.
+    newest: u64,
+}
+
+impl Lost {
+    fn add(&mut self, targets: Targets, index: u64) {
+        self.untold |= targets;
+        self.newest = self.newest.max(index);
+    }
 }
 
 impl NackTracker {
@@ -75,7 +92,7 @@ impl NackTracker {
         }
         if gap > MAX_GAP || self.missing.len() + gap as usize > MAX_MISSING {
             self.missing.clear();
-            self.lost = (Targets::ALL, index - 1);
+            self.lost.add(Targets::ALL, index - 1);
             return Arrival::Break;
         }
         if self.missing.capacity() == 0 {
@@ -99,25 +116,33 @@ impl NackTracker {
     }
 
     /// A keyframe begins with this packet: nothing from before it is needed any more, but for what a receiver
-    /// that is behind may still show.
+    /// that is behind may still show. Who begins with a keyframe that is late has to hear of what was given up
+    /// behind it, also if others have heard of it.
     pub fn on_keyframe(&mut self, index: u64) {
-        if index > self.lost.1 {
-            self.lost = (Targets::NONE, 0);
+        if index >= self.lost.newest {
+            self.lost = Lost::default();
         }
+        self.lost.untold |= self.lost.told;
         for missing in self.missing.iter_mut().filter(|missing| missing.index < index) {
             missing.targets = Targets::NONE;
         }
     }
 
-    /// The targets that include frames of which something was given up since this was last asked.
+    /// The targets that include frames of which something was given up before this packet, or behind it, and that
+    /// no packet has told which comes behind all of that: a late keyframe does not mend what is newer.
     #[inline]
-    pub fn take_lost(&mut self) -> Targets {
-        std::mem::take(&mut self.lost.0)
+    pub fn take_lost(&mut self, index: u64) -> Targets {
+        let Lost { untold, newest, .. } = self.lost;
+        if !untold.is_empty() && index > newest {
+            self.lost.told |= untold;
+            self.lost.untold = Targets::NONE;
+        }
+        untold
     }
 
     /// Something that came ends here, up to a packet.
     pub fn lose_until(&mut self, index: u64) {
-        self.lost = (Targets::ALL, index.max(self.lost.1));
+        self.lost.add(Targets::ALL, index);
     }
 
     /// Whether anything is missing.
@@ -128,7 +153,7 @@ impl NackTracker {
     /// Forgets what is missing (nobody wants the stream).
     pub fn clear(&mut self) {
         self.missing.clear();
-        self.lost = (Targets::NONE, 0);
+        self.lost = Lost::default();
     }
 
     /// The next packet is the first: nothing before it is missing.
@@ -152,8 +177,7 @@ impl NackTracker {
             let waits = m.tries < MAX_TRIES || m.next > now;
             let stays = waits && now.saturating_duration_since(m.since) < MAX_AGE;
             if !stays {
-                lost.0 |= m.targets;
-                lost.1 = lost.1.max(m.index);
+                lost.add(m.targets, m.index);
             }
             stays
         });
@@ -204,12 +228,12 @@ mod tests {
             t.on_packet(start, 10);
             t.on_packet(start, 13);
             t.attribute(11, upper);
-            assert!(t.take_lost().is_empty(), "it may still come");
+            assert!(t.take_lost(13).is_empty(), "it may still come");
             if let Some(key) = key {
                 t.on_keyframe(key);
             }
             t.poll(start + MAX_AGE, MIN_RETRY, 0, |_| {});
-            (t.take_lost(), t.take_lost())
+            (t.take_lost(14), t.take_lost(15))
         };
         assert_eq!(lose(None), (upper, Targets::NONE));
         assert_eq!(lose(Some(13)), (Targets::NONE, Targets::NONE));
@@ -219,9 +243,24 @@ mod tests {
         t.on_packet(start, 3);
         t.poll(start + MAX_AGE, MIN_RETRY, 0, |_| {});
         t.on_keyframe(1);
-        assert_eq!(t.take_lost(), Targets::ALL, "a keyframe that is late mends nothing");
+        assert_eq!(t.take_lost(3), Targets::ALL, "a keyframe that is late mends nothing");
         t.on_packet(start, 300);
-        assert_eq!(t.take_lost(), Targets::ALL, "a break");
+        assert_eq!(t.take_lost(300), Targets::ALL, "a break");
+    }
+
+    #[test]
+    fn what_was_given_up_behind_a_late_keyframe_is_told_behind_it() {
+        let mut t = NackTracker::default();
+        t.lose_until(20);
+        assert_eq!(t.take_lost(10), Targets::ALL, "to who is there");
+        t.on_keyframe(10);
+        assert_eq!((t.take_lost(10), t.take_lost(21)), (Targets::ALL, Targets::ALL));
+        assert_eq!(t.take_lost(22), Targets::NONE);
+        t.on_keyframe(11);
+        assert_eq!(t.take_lost(23), Targets::ALL, "to who begins with another");
+        t.lose_until(30);
+        t.on_keyframe(30);
+        assert_eq!(t.take_lost(31), Targets::NONE, "nothing behind it is missing");
     }
 
     #[test]

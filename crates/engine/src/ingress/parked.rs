@@ -8,6 +8,9 @@ use super::meta::PacketMeta;
 
 /// Packets that wait, at most: a large keyframe, and what comes within a round trip.
 pub(super) const MAX_PACKETS: usize = 128;
+/// Structures that come until a packet is given up, at most: keyframes in a row whose first packets were lost. Else who
+/// sends structures that describe nothing would have all that waits read again with each.
+const MAX_STRUCTURES: u8 = 4;
 /// For so long, at most: a few requests for the packet that has the structure. Then only another keyframe helps.
 pub(super) const MAX_WAIT: Duration = Duration::from_millis(500);
 
@@ -20,6 +23,26 @@ struct Waiting {
     wire_len: usize,
 }
 
+/// How long something has waited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waited {
+    pub(super) since: Instant,
+    /// Structures that came meanwhile.
+    pub(super) structures: u8,
+}
+
+impl Waited {
+    /// It has waited for nothing yet.
+    pub(super) fn none(now: Instant) -> Self {
+        Self { since: now, structures: 0 }
+    }
+
+    /// Whether it may wait for another structure.
+    pub(super) fn goes_on(self) -> bool {
+        self.structures < MAX_STRUCTURES
+    }
+}
+
 /// A packet that has waited.
 #[derive(Clone, Copy, Debug)]
 pub struct Unparked<'a> {
@@ -29,12 +52,13 @@ pub struct Unparked<'a> {
     pub packet: &'a [u8],
     /// Its length as it came.
     pub wire_len: usize,
+    pub(super) waited: Waited,
 }
 
 /// See the module's description. It is there only while something waits.
 #[derive(Debug)]
 pub struct Parked {
-    since: Instant,
+    waited: Waited,
     /// There was another structure before.
     pub(super) structured: bool,
     bytes: Vec<u8>,
@@ -44,9 +68,9 @@ pub struct Parked {
 }
 
 impl Parked {
-    pub(super) fn new(now: Instant, structured: bool) -> Self {
+    pub(super) fn new(waited: Waited, structured: bool) -> Self {
         let (bytes, packets) = (Vec::new(), Vec::new());
-        Self { since: now, structured, bytes, packets, readable_from: 0 }
+        Self { waited, structured, bytes, packets, readable_from: 0 }
     }
 
     /// Whether another packet can wait.
@@ -56,7 +80,7 @@ impl Parked {
 
     /// Whether it has waited for long enough.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= MAX_WAIT
+        now.saturating_duration_since(self.waited.since) >= MAX_WAIT
     }
 
     /// Keeps a packet.
@@ -89,11 +113,13 @@ impl Parked {
     pub fn packets(&mut self) -> impl Iterator<Item = Unparked<'_>> {
         self.packets.sort_unstable_by_key(|waiting| waiting.meta.index);
         let this = &*self;
+        let Waited { since, structures } = this.waited;
+        let waited = Waited { since, structures: structures.saturating_add(1) };
         let readable = this.packets.iter().filter(|waiting| this.is_readable(waiting));
-        readable.filter_map(|waiting| {
+        readable.filter_map(move |waiting| {
             let Waiting { meta, start, len, wire_len } = *waiting;
             let packet = this.bytes.get(start..start.saturating_add(len))?;
-            Some(Unparked { meta, packet, wire_len })
+            Some(Unparked { meta, packet, wire_len, waited })
         })
     }
 }

@@ -266,7 +266,7 @@ impl Sender {
             stream.seen = SeenWindow::default();
             stream.nack.restart();
             stream.stats = StreamStats::default();
-            stream.interrupt();
+            stream.begin_anew();
         }
     }
 

@@ -27,7 +27,7 @@ use super::{
     meta::PacketMeta,
     nack::NackTracker,
     numbers::ForwardNumbers,
-    parked::Parked,
+    parked::{Parked, Unparked, Waited},
     rate::RateMeter,
     remembered::{Remembered, RememberedStreams},
     seen::SeenWindow,
@@ -173,16 +173,34 @@ impl Stream {
             && meta.payload_len > 0
             && self.parked.as_ref().is_none_or(|parked| parked.has_room());
         if parks {
-            let new = || Box::new(Parked::new(now, structured));
+            let new = || Box::new(Parked::new(Waited::none(now), structured));
             let parked = self.parked.get_or_insert_with(new);
             self.last_packet = Some(now);
-            if !structured {
-                // Nothing tells that one is missing which is before all that ever came.
+            if !structured || !pt.nack {
+                // Nothing tells that one is missing which is before all that ever came, and where nothing is sent
+                // again, none comes.
                 let _ = self.keyframes.want(now);
             }
             parked.push(*meta, packet, wire_len);
         }
         parks
+    }
+
+    /// Keeps a packet that has waited on, as the structure that came is not the one that it refers to. False: it has
+    /// waited for long enough, and what it is of is lost.
+    #[cold]
+    pub(super) fn park_again(&mut self, now: Instant, unparked: &Unparked<'_>) -> bool {
+        let Unparked { meta, packet, wire_len, waited } = unparked;
+        let has_room = self.parked.as_ref().is_none_or(|parked| parked.has_room());
+        let stays = waited.goes_on() && has_room;
+        if stays {
+            let again = || Box::new(Parked::new(*waited, true));
+            self.parked.get_or_insert_with(again).push(*meta, packet, *wire_len);
+        } else {
+            self.nack.lose_until(meta.index);
+            let _ = self.keyframes.want(now);
+        }
+        stays
     }
 
     /// Returns the packets that waited for a structure, if it came with the packet of this index, or if it has to
@@ -221,7 +239,7 @@ impl Stream {
         }
         // Who shows no keyframes cannot show one that mends it either.
         if self.keyframe_seen {
-            meta.lost = self.nack.take_lost();
+            meta.lost = self.nack.take_lost(index);
         }
     }
 
@@ -235,6 +253,12 @@ impl Stream {
     pub(super) fn interrupt(&mut self) {
         (self.parked, self.edge) = (None, None);
         self.numbers.interrupt();
+    }
+
+    /// It begins anew under other keys, with structures of its own.
+    pub(super) fn begin_anew(&mut self) {
+        (self.dependencies, self.unstructured) = (DependencyReader::default(), false);
+        self.interrupt();
     }
 
     /// The rest of a frame whose first packets ended here, as nobody wanted them yet, is no keyframe to
@@ -492,5 +516,35 @@ mod tests {
         assert_eq!(see(20, true, Some([180, 360, 720, 0])), 2);
         assert_eq!(see(10, true, Some([180, 0, 0, 0])), 0);
         assert_eq!(see(21, false, None), 2);
+    }
+
+    #[test]
+    fn under_other_keys_structures_of_before_describe_nothing() {
+        let mut stream = Stream::new(1, None, SourceSlot::default(), 0);
+        // One template and decode target, without chains: a keyframe of number 300, and a frame behind it.
+        let key = [0xc0, 1, 44, 0x80, 0, 0xe0];
+        assert!(stream.dependencies.read(&key).is_some_and(|frame| frame.layers.is_some()));
+        let next = |stream: &mut Stream| stream.dependencies.read(&[0xc0, 1, 45]).unwrap();
+        assert!(next(&mut stream).layers.is_some());
+        stream.unstructured = true;
+        stream.begin_anew();
+        assert!(!next(&mut stream).structured && next(&mut stream).early && !stream.unstructured);
+    }
+
+    #[test]
+    fn a_keyframe_is_asked_for_at_once_where_a_structure_is_not_sent_again() {
+        let now = Instant::now();
+        let asks = |nack: bool| {
+            let (media, codec) = (rialto_media::MediaType::Video, Codec::Av1);
+            let pt = PtInfo { media, codec, clock_rate: 90_000, nack };
+            let mut stream = Stream::new(1, None, SourceSlot::default(), 0);
+            stream.is_video = true;
+            let read = stream.dependencies.read(&[0xc0, 0, 7]).unwrap();
+            let frame = DependencyFrame { structured: true, ..read };
+            let meta = PacketMeta { payload_len: 1, ..PacketMeta::default() };
+            assert!(stream.park(now, (&pt, &frame), (&meta, &[0], 1)));
+            stream.keyframes.is_wanted()
+        };
+        assert!(asks(false) && !asks(true), "what is sent again needs none");
     }
 }

@@ -186,8 +186,12 @@ impl DependencyReader {
             self.current = Some(Box::new(Known { since, structure }));
             return;
         };
-        let newer = current.holds_for(since) || current.is_of_another_time(since);
+        let anew = current.is_of_another_time(since);
+        let newer = current.holds_for(since) || anew;
         if newer && current.structure == structure {
+            if anew {
+                current.since = since;
+            }
             return;
         }
         if newer {

@@ -2,7 +2,7 @@
 //! the estimator by one number for all streams of a path.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "times of the receiver's clock, unwrapped to 64 bits: 2^32 / 65,536 s are 18 hours"
+    reason = "times of the receiver's clock, unwrapped and bounded by FAR"
 )]
 
 use std::collections::{HashMap, VecDeque};
@@ -15,6 +15,9 @@ use rialto_rtp::rtcp::{
 
 /// Packets that are remembered: two seconds of 25 Mbit/s.
 const REMEMBERED: usize = 4_096;
+
+/// A clock that has gone so far, in 1/65,536 s, begins anew. That takes two years, or reports that leap by hours each.
+const FAR: u64 = 1 << 42;
 
 /// A packet, as a receiver names it.
 type Name = (u32, u16);
@@ -86,7 +89,8 @@ impl Reported {
         // The low half of the last one: the difference is a step of a clock that wraps.
         let low = u32::try_from(last.rem_euclid(1 << 32)).unwrap_or_default();
         let step = time.wrapping_sub(low).cast_signed();
-        let now = last + i64::from(step);
+        let ahead = last + i64::from(step);
+        let now = if ahead.unsigned_abs() < FAR { ahead } else { time.into() };
         self.clock = Some(now);
         now
     }
@@ -159,5 +163,20 @@ mod tests {
         }
         let (reports, unknown) = read(&mut reported, &[(1, Seq(0), &[Fate::Lost; 100])], 0, 20_000);
         assert_eq!((reports.len(), unknown), (100, 0));
+    }
+
+    #[test]
+    fn a_clock_that_leaps_in_each_report_counts_on() {
+        let mut reported = Reported::new();
+        reported.on_sent((7, 0), 1);
+        for step in [i32::MAX.cast_unsigned(), i32::MIN.cast_unsigned()] {
+            let mut time = 0u32;
+            for _ in 0..20_000 {
+                time = time.wrapping_add(step);
+                let (reports, _) =
+                    read(&mut reported, &[(7, Seq(0), &[Fate::Received(0)])], time, 2);
+                assert_eq!(reports.len(), 1);
+            }
+        }
     }
 }

@@ -477,14 +477,18 @@ proptest! {
 
 #[test]
 fn a_sender_may_come_back_with_lower_frame_numbers() {
-    let mut reader = DependencyReader::default();
-    let (old, new) = (two_spatial(), two_temporal());
-    reader.read(&old.frame(10_000, &old.templates[1], true, None)).unwrap();
-    for n in 0..30_000usize {
-        let key = n % 3_000 == 0;
-        let template = &new.templates[if key { 0 } else { 1 + n % 2 }];
-        let frame = reader.read(&new.frame(n, template, key, None)).unwrap();
-        let layers = frame.layers.map(|layers| (layers.spatial, layers.temporal));
-        assert_eq!(layers, Some((0, template.temporal)), "{n}");
+    let numbers =
+        [(two_spatial(), 0, 10_000), (two_temporal(), 0, 10_000), (two_temporal(), 1, 513)];
+    for (old, template, before) in numbers {
+        let mut reader = DependencyReader::default();
+        let new = two_temporal();
+        reader.read(&old.frame(before, &old.templates[template], true, None)).unwrap();
+        for n in 0..30_000usize {
+            let key = n % 3_000 == 0;
+            let template = &new.templates[if key { 0 } else { 1 + n % 2 }];
+            let frame = reader.read(&new.frame(n, template, key, None)).unwrap();
+            let layers = frame.layers.map(|layers| (layers.spatial, layers.temporal));
+            assert_eq!(layers, Some((0, template.temporal)), "{n} after {before}");
+        }
     }
 }
