@@ -88,7 +88,8 @@ impl Link {
     #[expect(clippy::cast_possible_truncation, reason = "the low bits of an index are its number")]
     pub fn on_sent(&mut self, now: Instant, len: usize, kind: Kind, (ssrc, index): (u32, u64)) {
         if let Some(reported) = &mut self.reported {
-            reported.on_sent((ssrc, index as u16), self.estimator.next_number());
+            let ms = now.saturating_duration_since(self.since).as_millis() as u16;
+            reported.on_sent((ssrc, index as u16), self.estimator.next_number(), ms);
         }
         let probe = self.pacer.running_probe();
         let size = len.saturating_add(OVERHEAD);

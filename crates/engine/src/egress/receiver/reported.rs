@@ -13,8 +13,9 @@ use rialto_rtp::rtcp::{
     ccfb::{Fate, Metric},
 };
 
-/// Packets that are remembered: two seconds of 25 Mbit/s.
+/// Packets that are remembered, and for how long, ms: two seconds of 25 Mbit/s.
 const REMEMBERED: usize = 4_096;
+const REMEMBERED_MS: u16 = 2_000;
 
 /// A clock that has gone so far, in 1/65,536 s, begins anew. That takes two years, or reports that leap by hours each.
 const FAR: u64 = 1 << 42;
@@ -26,8 +27,10 @@ type Name = (u32, u16);
 #[derive(Debug)]
 pub(super) struct Reported {
     numbers: HashMap<Name, u16>,
-    /// In the order in which they were sent.
+    /// In the order in which they were sent, and when, ms: the last of them is the one before `next`. They
+    /// take as much memory as two seconds of packets need.
     order: VecDeque<(Name, u16)>,
+    next: u16,
     /// The clock of the receiver's last report, in 1/65,536 s, unwrapped.
     clock: Option<i64>,
     reports: Vec<Report>,
@@ -36,24 +39,33 @@ pub(super) struct Reported {
 impl Reported {
     pub(super) fn new() -> Self {
         Self {
-            // With half of its room free it drops what was removed without allocating.
-            numbers: HashMap::with_capacity(2 * REMEMBERED),
-            order: VecDeque::with_capacity(REMEMBERED),
+            numbers: HashMap::new(),
+            order: VecDeque::new(),
+            next: 0,
             clock: None,
             reports: Vec::new(),
         }
     }
 
-    /// A packet leaves under the estimator's `number`.
-    pub(super) fn on_sent(&mut self, name: Name, number: u16) {
-        if self.order.len() == REMEMBERED
-            && let Some((oldest, number)) = self.order.pop_front()
-            && self.numbers.get(&oldest) == Some(&number)
+    /// A packet leaves under the estimator's `number`, at `ms` milliseconds of any clock.
+    pub(super) fn on_sent(&mut self, name: Name, number: u16, ms: u16) {
+        while let Some((oldest, at)) = self.order.front().copied()
+            && (self.order.len() == REMEMBERED || ms.wrapping_sub(at) > REMEMBERED_MS)
         {
-            self.numbers.remove(&oldest);
+            let first = self.next.wrapping_sub(u16::try_from(self.order.len()).unwrap_or_default());
+            if self.numbers.get(&oldest) == Some(&first) {
+                self.numbers.remove(&oldest);
+            }
+            self.order.pop_front();
+        }
+        if number != self.next {
+            // The estimator counts each packet; what is between was sent before this was there.
+            self.numbers.clear();
+            self.order.clear();
         }
         self.numbers.insert(name, number);
-        self.order.push_back((name, number));
+        self.order.push_back((name, ms));
+        self.next = number.wrapping_add(1);
     }
 
     /// What a feedback packet reports, in the order of the estimator's numbers, up to `next`, the number
@@ -128,8 +140,8 @@ mod tests {
         let mut reported = Reported::new();
         // Audio and video by turns, over a wrap of either number.
         for n in 0..4u16 {
-            reported.on_sent((7, 0xfffe_u16.wrapping_add(n)), 0xfffd_u16.wrapping_add(2 * n));
-            reported.on_sent((8, 100 + n), 0xfffe_u16.wrapping_add(2 * n));
+            reported.on_sent((7, 0xfffe_u16.wrapping_add(n)), 0xfffd_u16.wrapping_add(2 * n), 0);
+            reported.on_sent((8, 100 + n), 0xfffe_u16.wrapping_add(2 * n), 0);
         }
         let second = 65_536;
         let got = |offset| Fate::Received(offset);
@@ -151,15 +163,28 @@ mod tests {
     }
 
     #[test]
+    fn takes_as_much_memory_as_two_seconds_need() {
+        let mut reported = Reported::new();
+        // 2.5 Mbit/s for a minute.
+        for n in 0..60 * 280u32 {
+            let ms = (n * 1_000 / 280) as u16;
+            reported.on_sent((1, n as u16), n as u16, ms);
+            assert!(reported.order.len() <= 562);
+        }
+        let (order, numbers) = (reported.order.capacity() * 8, reported.numbers.capacity() * 13);
+        assert!(order + numbers < 40 << 10, "{order} and {numbers} bytes");
+    }
+
+    #[test]
     fn remembers_so_many_and_no_more() {
         let mut reported = Reported::new();
         for n in 0..20_000u32 {
-            reported.on_sent((1, n as u16), n as u16);
+            reported.on_sent((1, n as u16), n as u16, 0);
             assert!(reported.numbers.len() <= REMEMBERED && reported.order.len() <= REMEMBERED);
         }
         // The same names again under other numbers: what was overwritten is not forgotten with the old.
         for n in 0..20_000u32 {
-            reported.on_sent((1, (n % 100) as u16), n as u16);
+            reported.on_sent((1, (n % 100) as u16), n as u16, 0);
         }
         let (reports, unknown) = read(&mut reported, &[(1, Seq(0), &[Fate::Lost; 100])], 0, 20_000);
         assert_eq!((reports.len(), unknown), (100, 0));
@@ -168,7 +193,7 @@ mod tests {
     #[test]
     fn a_clock_that_leaps_in_each_report_counts_on() {
         let mut reported = Reported::new();
-        reported.on_sent((7, 0), 1);
+        reported.on_sent((7, 0), 1, 0);
         for step in [i32::MAX.cast_unsigned(), i32::MIN.cast_unsigned()] {
             let mut time = 0u32;
             for _ in 0..20_000 {
