@@ -296,7 +296,7 @@ fn nothing_that_refers_to_a_lost_picture_is_forwarded_once_it_is_given_up() {
 
 #[test]
 fn a_lost_picture_of_an_upper_temporal_layer_takes_nothing_from_the_base() {
-    for mode in [Mode::VP9_L1T3, Mode::VP9_L3T3_KEY] {
+    for mode in [Mode::VP9_L1T3, Mode::VP9_L3T3_KEY, Mode::AV1_L1T3, Mode::AV1_L3T3] {
         let (all, asked) = lose_a_picture(mode, 2);
         assert_eq!(asked, 0, "{}", mode.name);
         assert!(all.iter().all(|p| p.forwarded || p.temporal > 0), "{}: {all:?}", mode.name);

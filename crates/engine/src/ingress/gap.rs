@@ -20,6 +20,8 @@ pub(super) struct Edge {
     /// It is the last of its picture.
     marker: bool,
     frame_number: Option<u16>,
+    /// How many frames before it the newest one of any chain is; 0: not known.
+    chain: u8,
     /// Its picture id, and the values that there are.
     picture_id: Option<(u16, u16)>,
     tl0: Option<u8>,
@@ -43,6 +45,7 @@ impl Edge {
             end: meta.end,
             marker: meta.marker,
             frame_number: meta.frame_number,
+            chain: meta.layers.chain,
             picture_id: mask.map(|mask| (numbers.picture_id, mask)),
             tl0: (numbers.tl0_at != 0).then_some(numbers.tl0),
         }
@@ -71,7 +74,7 @@ impl Edge {
         let edges = self.rest_of_picture() | after.head_of_picture();
         if self.pictures_until(after) == Some(0) {
             edges
-        } else if self.bases_until(after) == Some(0) {
+        } else if self.bases_until(after) == Some(0) || self.has_no_chain_until(after) {
             edges | Targets::from(0, 1)
         } else {
             Targets::ALL
@@ -94,6 +97,13 @@ impl Edge {
     fn head_of_picture(&self) -> Targets {
         let first = self.start && self.spatial == 0;
         if first { Targets::NONE } else { Targets::from(0, self.temporal) }
+    }
+
+    /// Whether no frame of any chain is missing: the newest one is this packet's, or older.
+    fn has_no_chain_until(&self, after: &Self) -> bool {
+        let frames = self.frame_number.zip(after.frame_number);
+        let frames = frames.map(|(before, after)| after.wrapping_sub(before));
+        after.chain > 0 && frames.is_some_and(|frames| u16::from(after.chain) >= frames)
     }
 
     /// How many whole pictures are missing.
@@ -149,6 +159,22 @@ mod tests {
         assert_eq!(missing(edge(11, 8, (0, 0), (false, true))), Targets::ALL, "the head of 11");
         let upper = edge(11, 7, (0, 2), (false, true));
         assert_eq!(missing(upper), Targets::from(0, 2), "the head of 11");
+    }
+
+    #[test]
+    fn chains_tell_that_nothing_of_the_base_is_missing() {
+        let frame = |number: u16, chain: u8, layer: (u8, u8)| Edge {
+            frame_number: Some(number),
+            chain,
+            tl0: None,
+            picture_id: None,
+            ..edge(number, 0, layer, WHOLE)
+        };
+        let base = frame(0xffff, 4, (0, 0));
+        assert_eq!(base.missing_before(&frame(3, 4, (0, 0))), Targets::from(0, 1));
+        assert_eq!(base.missing_before(&frame(2, 3, (0, 2))), Targets::from(0, 1));
+        assert_eq!(base.missing_before(&frame(7, 4, (0, 0))), Targets::ALL, "3 was of the base");
+        assert_eq!(base.missing_before(&frame(3, 0, (0, 0))), Targets::ALL, "nothing is known");
     }
 
     #[test]

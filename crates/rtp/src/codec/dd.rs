@@ -260,6 +260,18 @@ impl Indications {
     }
 }
 
+/// The least distance to the previous frame of a chain, of so many `width` bits wide; 0: none has one.
+fn nearest(bits: &mut Bits<'_>, chains: u8, width: u32) -> Option<u8> {
+    let mut nearest = 0;
+    for _ in 0..chains {
+        let distance = bits.read(width)? as u8;
+        if nearest == 0 || (1..nearest).contains(&distance) {
+            nearest = distance;
+        }
+    }
+    Some(nearest)
+}
+
 /// A template dependency structure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Structure {
@@ -307,8 +319,8 @@ impl Structure {
             for _ in 0..decode_targets {
                 bits.non_symmetric(structure.chains.into())?; // the chain that protects it
             }
-            for _ in 0..u32::from(templates) * u32::from(structure.chains) {
-                bits.read(4)?; // the distance to the previous frame of the chain
+            for layers in structure.layers.iter_mut().take(templates.into()) {
+                layers.chain = nearest(bits, structure.chains, 4)?;
             }
         }
         if bits.flag()? {
@@ -440,9 +452,7 @@ impl Structure {
             }
         }
         if custom.chains {
-            for _ in 0..self.chains {
-                bits.read(8)?; // the distance to the previous frame of the chain
-            }
+            layers.chain = nearest(bits, self.chains, 8)?;
         }
         if let Some(dtis) = changed {
             layers = self.with(layers, dtis, independent);

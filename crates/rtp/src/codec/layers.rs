@@ -170,6 +170,9 @@ pub struct FrameLayers {
     pub needs: Targets,
     /// Targets that are intact from this frame on, where it could be decoded.
     pub switch: Targets,
+    /// How many frames ago the newest frame before it was sent that any chain has (section A.8.2, chains: what
+    /// they have is what decode targets cannot do without); 0: that is not known.
+    pub chain: u8,
 }
 
 impl FrameLayers {
@@ -182,6 +185,7 @@ impl FrameLayers {
         present: Targets::ALL,
         needs: Targets::ALL,
         switch: Targets::ALL,
+        chain: 0,
     };
 
     /// A frame of an encoding without layers that depends on the one before it.
@@ -240,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_carries_ten_bytes_of_layers() {
-        assert!(size_of::<FrameLayers>() <= 10);
+    fn a_packet_carries_twelve_bytes_of_layers() {
+        assert!(size_of::<FrameLayers>() <= 12);
     }
 
     #[test]

@@ -140,6 +140,7 @@ impl Vp9 {
             present,
             needs: if self.not_reference { own } else { present },
             switch: Targets::NONE,
+            chain: 0,
         };
         match (self.inter_predicted, inter_layer) {
             (false, false) => {
