@@ -70,7 +70,7 @@ impl Company {
     }
 
     /// How long the next packet of the frame is waited for, `most` at most: not at all when fewer than
-    /// [`WORTH`] are likely to come within that.
+    /// `WORTH` are likely to come within that.
     #[inline]
     pub fn hold(&self, most: Duration) -> Duration {
         if self.gap.saturating_mul(WORTH) > most {
