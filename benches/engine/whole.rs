@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto_engine::{Control, EndpointSpec, Engine, EngineConfig, start};
+use rialto_engine::{BandwidthConfig, Control, EndpointSpec, Engine, EngineConfig, start};
 use rialto_media::{
     Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, PayloadType, ShardId,
     SourceId, SourceSpec, Terms,
@@ -146,6 +146,12 @@ fn run(rate: Option<u32>) -> io::Result<Outcome> {
             bind: vec![loopback()],
             shards: 1,
             socket_buffer: 4 << 20,
+            // The receivers tell nothing of what arrives: it is the initial estimate that they are sent.
+            bandwidth: BandwidthConfig {
+                initial_bps: LINK_BPS,
+                max_bps: LINK_BPS,
+                ..BandwidthConfig::default()
+            },
             ..EngineConfig::default()
         };
         start(&config).map_err(io::Error::other)
@@ -377,6 +383,9 @@ fn write_packet(
 }
 
 /// Length of an RTP header with extensions.
+/// More than any receiver is sent.
+const LINK_BPS: u64 = 10_000_000_000;
+
 fn header_len(packet: &[u8]) -> usize {
     if packet[0] & 0x10 == 0 {
         return 12;

@@ -258,6 +258,8 @@ struct Rig {
     projection: Projection,
     sent: Sent,
     waiting: [Option<PacketMeta>; ENCODINGS],
+    /// The newest packet of each encoding that came.
+    newest: [u64; ENCODINGS],
 }
 
 impl Rig {
@@ -270,6 +272,11 @@ impl Rig {
                 // What is held back was to come before this: a switch that has just begun does not know.
                 self.disorder(encoding);
             }
+        }
+        self.newest[place] = self.newest[place].max(meta.index);
+        if meta.lost != Targets::NONE {
+            // It may end a picture whose marker was left to it, that of a switch which has just begun too.
+            self.disorder(encoding);
         }
         if self.projection.may_end_picture(encoding, meta) {
             self.waiting[place] = Some(*meta);
@@ -287,6 +294,10 @@ impl Rig {
         self.projection.mark(&mut projected, meta, behind);
         self.projection.on_sent(projected.index);
         self.sent.take(self.projection.began(), meta, &projected);
+        if meta.index < self.newest[usize::from(encoding) % ENCODINGS] {
+            // What came before it, and is newer, is not behind a switch that begins here.
+            self.disorder(encoding);
+        }
         assert!(projected.index < self.projection.next_index());
         assert!(!projected.filler || projected.index < next, "only what is late is a filler");
     }
@@ -305,7 +316,7 @@ pub fn projection(data: &[u8]) {
     let mut encodings = [Encoding::new(0), Encoding::new(3)];
     let (projection, sent, waiting) =
         (Projection::new(90_000, FIRST), Sent::default(), [None; ENCODINGS]);
-    let mut rig = Rig { projection, sent, waiting };
+    let mut rig = Rig { projection, sent, waiting, newest: [0; ENCODINGS] };
     let mut held: Vec<(u8, PacketMeta)> = Vec::new();
     let mut at_ms = 0u32;
     rig.projection.set_target(Some(LayerId { encoding: 0, spatial: 3, temporal: 3 }), 0);
