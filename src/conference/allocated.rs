@@ -159,9 +159,7 @@ impl Conference {
     /// What a receiver's link carries and what of it is used for what, for people.
     pub(super) fn debug_allocation(&self, receiver: &Endpoint, ranking: &Ranking) -> Value {
         let explained = self.explain(receiver, ranking).into_iter().map(|(source, why)| {
-            let layer = |layer: Option<LayerId>| {
-                layer.map(|l| format!("{}/{}/{}", l.encoding, l.spatial, l.temporal))
-            };
+            let layer = |layer: Option<LayerId>| layer.map(|layer| layer.to_string());
             json!({
                 "name": &*source.spec.name,
                 "wanted": layer(why.wanted.0),

@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use rialto_engine::{LayerId, Reason};
+use rialto_engine::Reason;
 use rialto_media::MediaType;
 use serde::{Deserialize, Serialize};
 
@@ -187,10 +187,9 @@ impl Conference {
         why: &Explained,
         got: Option<&ReceivedSource>,
     ) -> VideoStatus {
-        let layer = |l: LayerId| format!("{}/{}/{}", l.encoding, l.spatial, l.temporal);
         VideoStatus {
             name: name.to_owned(),
-            sent: why.sent.map(layer),
+            sent: why.sent.map(|layer| layer.to_string()),
             height: got.and_then(|got| got.height),
             wanted_height: why.wanted.1,
             bps: got.map_or(0, |got| got.bps),

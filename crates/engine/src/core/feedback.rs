@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rialto_bwe::FeedbackSummary;
 use rialto_media::Drop;
 use rialto_media::{MAX_ENCODINGS, MediaType, SourceId, encodings::EncodingMask};
 use rialto_rtp::rtcp::{
@@ -19,7 +20,7 @@ use rialto_rtp::rtcp::{
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, endpoint::Reference};
 use crate::{
     ShardTotals,
-    egress::receiver::{history::Refused, queue::Again},
+    egress::receiver::{history::Refused, link::Link, queue::Again},
     ingress::keyframe::RequestLimit,
     slots::EndpointSlot,
 };
@@ -134,25 +135,29 @@ impl Core {
 
     /// What arrived of all that a receiver was sent.
     fn on_transport_feedback(&mut self, slot: EndpointSlot, feedback: &TransportCc<'_>) {
-        let now = self.now;
-        let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let Some(link) = e.receiver.link.as_mut() else {
+        if !self.on_arrivals(slot, |link, now| link.on_transport_feedback(now, feedback)) {
             self.totals.feedback_unmatched += u64::from(feedback.count);
-            return;
-        };
-        let summary = link.on_transport_feedback(now, feedback);
-        self.totals.feedback_unmatched += u64::from(summary.unknown);
-        self.link_changed(slot);
+        }
     }
 
     /// What arrived of each stream that a receiver was sent.
     fn on_congestion_feedback(&mut self, slot: EndpointSlot, feedback: &CongestionFeedback<'_>) {
+        self.on_arrivals(slot, |link, now| link.on_congestion_feedback(now, feedback));
+    }
+
+    /// The link of a receiver takes what arrived. False: there is none that could.
+    fn on_arrivals(
+        &mut self,
+        slot: EndpointSlot,
+        take: impl FnOnce(&mut Link, Instant) -> FeedbackSummary,
+    ) -> bool {
         let now = self.now;
-        let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let Some(link) = e.receiver.link.as_mut() else { return };
-        let summary = link.on_congestion_feedback(now, feedback);
+        let link = self.endpoints.get_mut(slot).and_then(|e| e.receiver.link.as_mut());
+        let Some(link) = link else { return false };
+        let summary = take(link, now);
         self.totals.feedback_unmatched += u64::from(summary.unknown);
         self.link_changed(slot);
+        true
     }
 
     /// What a receiver estimates itself. Who was not asked for it is counted, once.

@@ -186,14 +186,15 @@ impl Core {
                 e.last_received = Some(self.now);
                 self.totals.rtp_received += 1;
                 self.totals.rtp_bytes_received += wire_len;
+                let packet = bytes.get(..len).unwrap_or_default();
                 if let Some(tap) = &e.tap {
-                    tap.copy(false, bytes.get(..len).unwrap_or_default());
+                    tap.copy(false, packet);
                 }
                 if accepted.as_ref().is_none_or(|accepted| accepted.urgent) {
                     self.set_urgent(slot);
                 }
                 if let Some(accepted) = accepted {
-                    self.route(slot, &accepted, bytes);
+                    self.route(slot, &accepted, packet);
                 }
             }
             Err(reason) => self.drops.count(reason),
@@ -234,7 +235,7 @@ impl Core {
     }
 
     /// Gives a packet to every shard whose receivers need its encoding.
-    fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, bytes: &[u8]) {
+    fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, packet: &[u8]) {
         let Accepted { id, encoding, meta, .. } = *accepted;
         self.totals.keyframes_received += u64::from(meta.keyframe);
         if accepted.changed {
@@ -251,7 +252,7 @@ impl Core {
         else {
             return;
         };
-        let (feed, packet) = (source.feed, bytes.get(..accepted.len).unwrap_or_default());
+        let feed = source.feed;
         for (shard, wanted) in &source.routes {
             if wanted & bit == 0 {
                 continue;

@@ -10,8 +10,8 @@ const LEAST: Duration = Duration::from_micros(250);
 const BEGIN: Duration = Duration::from_micros(500);
 const SHORTEST: Duration = Duration::from_micros(20);
 const LONGEST: Duration = Duration::from_millis(20);
-/// So many packets of company make up for the timer that ends the wait: two packets in 3 ms cost as much
-/// together as one by one, six a quarter less (docs/decisions.md).
+/// So many further packets make up for the timer that ends the wait: with one in 3 ms, both cost as much
+/// together as one by one (docs/decisions.md).
 const WORTH: u32 = 2;
 /// Who talked so long ago says nothing of who talks.
 const FORGET: Duration = Duration::from_secs(10);
@@ -73,10 +73,8 @@ impl Company {
     /// `WORTH` are likely to come within that.
     #[inline]
     pub fn hold(&self, most: Duration) -> Duration {
-        if self.gap.saturating_mul(WORTH) > most {
-            return Duration::ZERO;
-        }
-        self.gap.saturating_mul(2).clamp(LEAST.min(most), most)
+        let wait = self.gap.saturating_mul(WORTH);
+        if wait > most { Duration::ZERO } else { wait.max(LEAST.min(most)) }
     }
 }
 

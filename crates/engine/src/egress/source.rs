@@ -175,7 +175,7 @@ impl Feed {
         now: Instant,
         most: Duration,
     ) -> bool {
-        let audio = self.info.spec.media == MediaType::Audio;
+        let audio = self.is_audio();
         let Some(feed) = self.encodings.get_mut(usize::from(encoding)) else { return false };
         feed.payload_type = Some(meta.payload_type);
         let size = if audio { RingSize::AUDIO } else { RingSize::VIDEO };

@@ -28,8 +28,6 @@ pub struct Accepted {
     pub encoding: u8,
     /// What was read from it.
     pub meta: PacketMeta,
-    /// Length of the plain packet in the buffer.
-    pub len: usize,
     /// The encoding did not arrive before this packet, or had another height.
     pub changed: bool,
     /// A gap that only a keyframe mends.
@@ -100,7 +98,6 @@ impl Sender {
             id: source.spec.id,
             encoding: stream.encoding,
             meta,
-            len: packet.len(),
             changed,
             broken,
             ends,

@@ -30,11 +30,7 @@ pub(super) struct Edge {
 impl Edge {
     pub(super) fn new(index: u64, meta: &PacketMeta) -> Self {
         let numbers = &meta.numbers;
-        let mask = match numbers.picture_id_bits {
-            0 => None,
-            7 => Some(0x7f),
-            _ => Some(0x7fff),
-        };
+        let has_id = numbers.picture_id_bits != 0;
         Self {
             index,
             timestamp: meta.timestamp,
@@ -46,7 +42,7 @@ impl Edge {
             marker: meta.marker,
             frame_number: meta.frame_number,
             chain: meta.layers.chain,
-            picture_id: mask.map(|mask| (numbers.picture_id, mask)),
+            picture_id: has_id.then(|| (numbers.picture_id, numbers.picture_id_mask())),
             tl0: (numbers.tl0_at != 0).then_some(numbers.tl0),
         }
     }

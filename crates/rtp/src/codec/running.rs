@@ -58,6 +58,12 @@ impl RunningNumbers {
         Some(if wide { at + 2 } else { at + 1 })
     }
 
+    /// The values that a picture id has, where there is one.
+    #[inline]
+    pub const fn picture_id_mask(&self) -> u16 {
+        if self.picture_id_bits == 7 { 0x7f } else { 0x7fff }
+    }
+
     /// Reads TL0PICIDX at an offset; returns the offset behind it.
     #[inline]
     pub(super) fn read_tl0(&mut self, payload: &[u8], at: usize) -> Option<usize> {

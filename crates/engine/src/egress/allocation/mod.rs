@@ -12,7 +12,7 @@ mod single;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 pub use explain::Explanation;
 pub use hysteresis::Hysteresis;
@@ -80,6 +80,13 @@ pub struct LayerId {
     pub spatial: u8,
     /// The temporal layer within it.
     pub temporal: u8,
+}
+
+/// `encoding/spatial/temporal`.
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.encoding, self.spatial, self.temporal)
+    }
 }
 
 impl LayerId {

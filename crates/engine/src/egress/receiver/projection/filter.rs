@@ -212,7 +212,7 @@ impl Filter {
             return 0;
         }
         let back = self.back(meta);
-        if back > mask(meta) / 2 {
+        if back > meta.numbers.picture_id_mask() / 2 {
             // It is newer than all.
             return 0;
         }
@@ -223,7 +223,7 @@ impl Filter {
     /// How many pictures the newest one is ahead, modulo the width of the picture id.
     fn back(&self, meta: &PacketMeta) -> u16 {
         let newest = self.newest_id.unwrap_or(meta.numbers.picture_id);
-        newest.wrapping_sub(meta.numbers.picture_id) & mask(meta)
+        newest.wrapping_sub(meta.numbers.picture_id) & meta.numbers.picture_id_mask()
     }
 
     /// Decides a frame that is newer than all before.
@@ -358,7 +358,9 @@ impl Filter {
     fn count_picture(&mut self, meta: &PacketMeta, taken: bool, base_only: bool) {
         let numbers = &meta.numbers;
         let id = numbers.picture_id;
-        let ahead = self.newest_id.map_or(0, |newest| id.wrapping_sub(newest) & mask(meta));
+        let ahead = self
+            .newest_id
+            .map_or(0, |newest| id.wrapping_sub(newest) & meta.numbers.picture_id_mask());
         let first = self.newest_id.is_none();
         let tl0 = (numbers.tl0_at != 0).then_some(numbers.tl0);
         let bases = tl0.zip(self.newest_tl0).map(|(now, before)| {
@@ -382,9 +384,4 @@ impl Filter {
         let back = self.back(meta);
         meta.numbers.dense && back < PICTURES && self.dropped_ids >> back & 1 == 1
     }
-}
-
-/// The values of a picture id.
-fn mask(meta: &PacketMeta) -> u16 {
-    if meta.numbers.picture_id_bits == 7 { 0x7f } else { 0x7fff }
 }
