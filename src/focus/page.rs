@@ -4,12 +4,13 @@
 use axum::{
     Router,
     extract::Path,
-    http::{HeaderName, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
 
 use super::room::is_room_name;
+use crate::http::files::{self, CSS, HTML, JS};
 
 const HOME: &str = include_str!("web/home.html");
 const CALL: &str = include_str!("web/call.html");
@@ -32,10 +33,6 @@ const FILES: [(&str, &str, &str); 15] = [
     ("tiles.js", JS, include_str!("web/tiles.js")),
     ("plot.js", JS, include_str!("web/plot.js")),
 ];
-
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const JS: &str = "text/javascript; charset=utf-8";
 
 /// Nothing but our own files and our own WebSocket. Not every browser takes `'self'` for the latter.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -62,14 +59,7 @@ async fn asset(Path(name): Path<String>) -> Response {
 }
 
 fn file(kind: &'static str, text: &'static str) -> Response {
-    let headers: [(HeaderName, &'static str); 5] = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (headers, text).into_response()
+    files::file(kind, text, POLICY)
 }
 
 fn missing() -> Response {

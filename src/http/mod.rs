@@ -9,6 +9,7 @@ mod colibri;
 mod debug;
 mod ec_key;
 mod features;
+pub(crate) mod files;
 pub(crate) mod frames;
 pub(crate) mod fuzz;
 mod guard;

@@ -4,22 +4,21 @@
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::{HeaderName, header},
+    http::header,
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde::Deserialize;
 
-use super::Shared;
+use super::{
+    Shared,
+    files::{self, CSS, HTML, JS},
+};
 
 /// Where the page is, also where rooms have `/`: no room's name begins with `_`.
 const PAGE: &str = "/_rialto/status";
 /// What it shows.
 pub(crate) const JSON: &str = "/_rialto/status.json";
-
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const JS: &str = "text/javascript; charset=utf-8";
 
 /// The page and what it loads. There is nothing in them that anybody may not know.
 const FILES: [(&str, &str, &str); 5] = [
@@ -63,14 +62,7 @@ async fn figures(State(shared): State<Shared>, Query(shown): Query<Shown>) -> Re
 }
 
 fn file(kind: &'static str, text: &'static str) -> Response {
-    let headers: [(HeaderName, &'static str); 5] = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (headers, text).into_response()
+    files::file(kind, text, POLICY)
 }
 
 #[cfg(test)]
