@@ -50,12 +50,15 @@ pub(super) struct Caps {
 }
 
 impl Conference {
-    /// The load of the bridge bounds the videos of every receiver from now on.
-    pub fn limit_by_load(&mut self, videos: Option<usize>, effects: &mut Effects) {
-        if self.caps.load != videos {
+    /// The load of the bridge bounds the videos of every receiver from now on. `false` when it did so
+    /// before.
+    pub fn limit_by_load(&mut self, videos: Option<usize>, effects: &mut Effects) -> bool {
+        let changed = self.caps.load != videos;
+        if changed {
             self.caps.load = videos;
             self.allocate_all(effects);
         }
+        changed
     }
 
     /// Somebody came or left: the bound of videos may be another.

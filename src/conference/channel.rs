@@ -31,7 +31,7 @@ const NEWCOMER_SPEAKS: Duration = Duration::from_secs(1);
 
 /// In a conference of more, senders hear of what receivers want twice a second and not at once: it is
 /// a sum over all of both.
-pub(super) const SMALL: usize = 32;
+pub(crate) const SMALL: usize = 32;
 
 impl Conference {
     /// Nobody has opened a channel although somebody had the time to. Told once.

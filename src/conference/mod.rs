@@ -25,6 +25,7 @@ mod voices;
 mod wishes;
 
 pub use ahead::Ahead;
+pub(crate) use channel::SMALL;
 pub use effects::{ConferenceEvent, Effects, Ids, SequentialIds};
 pub use endpoint::{Endpoint, EndpointSource, TransportState};
 pub use modify::{Answered, CreateTransport, EndpointAnswer, TransportStep};

@@ -1,0 +1,227 @@
+//! How long a request waits for its answer on a bridge with 2,000 conferences of 3, while one of 300 is
+//! being joined: requests to the small ones, and those by which the large one is joined.
+//!
+//! The engine is played: audio levels, snapshots and allocations come as shards send them. Requests are
+//! sent on schedule, whether or not earlier ones were answered, and timed from when they were due.
+//!
+//! `REQUESTS_SECONDS=20 cargo bench -p rialto-benches --bench requests` measures for longer.
+
+mod engine;
+mod requests;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+
+use engine::{Clock, Played};
+use rialto::{
+    bridge::{Bridge, BridgeConfig, RestartAnswer, TransportPort},
+    colibri::{ConferenceModify, IceUdp},
+    conference::CreateTransport,
+};
+use rialto_engine::{Control, ControlSink, Engine};
+use rialto_media::EndpointId;
+use rialto_transport::{ChannelText, TransportCounters, TransportUpdate};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc,
+    time::{interval, sleep_until},
+};
+
+/// Conferences beside the large one, and endpoints of each.
+const SMALL: u32 = 2_000;
+const SMALL_SIZE: u32 = 3;
+/// Endpoints of the large conference before and after.
+const LARGE_FROM: u32 = 200;
+const LARGE_TO: u32 = 300;
+/// Requests to small conferences, each second.
+const RATE: u32 = 400;
+const THREADS: usize = 2;
+
+fn main() {
+    let seconds = std::env::var("REQUESTS_SECONDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_time()
+        .build()
+        .expect("threads");
+    let measured = runtime.block_on(runtime.spawn(run(seconds))).expect("no panic");
+    println!(
+        "{SMALL} conferences of {SMALL_SIZE}, one from {LARGE_FROM} to {LARGE_TO} in {seconds} s, {THREADS} threads"
+    );
+    println!("{:<34} {:>6} {:>9} {:>9} {:>9}", "from a request to its answer", "n", "p50 ms", "p99 ms", "max ms");
+    for (name, mut times) in [
+        ("requests to small conferences", measured.small),
+        ("joins of the large conference", measured.large),
+    ] {
+        times.sort_unstable();
+        let ms = |at: usize| times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3);
+        let n = times.len();
+        println!(
+            "{name:<34} {n:>6} {:>9.2} {:>9.2} {:>9.2}",
+            ms(n / 2),
+            ms(n * 99 / 100),
+            ms(n.saturating_sub(1))
+        );
+    }
+    println!("events of the engine: {}, of which there was no room for {}", measured.events.0, measured.events.1);
+    println!("processor time: {:.2} s", measured.cpu);
+}
+
+struct Measured {
+    small: Vec<Duration>,
+    large: Vec<Duration>,
+    events: (u64, u64),
+    /// Of all threads, seconds.
+    cpu: f64,
+}
+
+type Times = Arc<Mutex<Vec<Duration>>>;
+
+async fn run(seconds: u64) -> Measured {
+    let played = Arc::new(Played::default());
+    let engine = Engine::new(Arc::new(Sink(played.clone())), vec![]);
+    let (media, media_events) = mpsc::channel(8_192);
+    let (updates, transport_updates) = mpsc::unbounded_channel();
+    // Endpoints come and stay.
+    let config = BridgeConfig { sctp: true, connect_timeout: Duration::MAX, ..BridgeConfig::default() };
+    let bridge = Bridge::new(config, engine, Port, media_events, transport_updates);
+    for conference in 0..SMALL {
+        let meeting = format!("small-{conference}");
+        for endpoint in 0..SMALL_SIZE {
+            join(&bridge, &updates, &meeting, endpoint).await;
+        }
+    }
+    for endpoint in 0..LARGE_FROM {
+        join(&bridge, &updates, "large", endpoint).await;
+    }
+    let clock = Clock::start(played.clone(), media);
+    // What the joins have left to do is not measured.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let cpu_before = cpu_time();
+    let (small, large) = (Times::default(), Times::default());
+    let asking = tokio::spawn(ask_small(bridge.clone(), seconds, small.clone()));
+    join_large(&bridge, &updates, seconds, &large).await;
+    asking.await.expect("no panic");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let events = clock.stop();
+    let cpu = cpu_time() - cpu_before;
+    let take = |times: &Times| std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
+    Measured { small: take(&small), large: take(&large), events, cpu }
+}
+
+/// Requests to one small conference after the other.
+async fn ask_small(bridge: Bridge, seconds: u64, times: Times) {
+    let start = tokio::time::Instant::now();
+    let all = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(RATE);
+    for n in 0..all {
+        let due = start + Duration::from_secs(1) * n / RATE;
+        sleep_until(due).await;
+        // A prime, so that neighbours are not asked one after the other.
+        let meeting = format!("small-{}", n.wrapping_mul(769) % SMALL);
+        let request = requests::mute(&meeting, n % SMALL_SIZE, n % 2 == 0);
+        answer_in_time(&bridge, request, due.into_std(), &times);
+    }
+}
+
+/// Somebody joins again and again, says what videos to send, and asks for some.
+async fn join_large(
+    bridge: &Bridge,
+    updates: &mpsc::UnboundedSender<TransportUpdate>,
+    seconds: u64,
+    times: &Times,
+) {
+    let newcomers = LARGE_FROM..LARGE_TO;
+    let mut tick = interval(Duration::from_secs(seconds) / (LARGE_TO - LARGE_FROM));
+    for endpoint in newcomers {
+        let due = tick.tick().await.into_std();
+        for request in requests::join("large", endpoint) {
+            answer_in_time(bridge, request, due, times);
+        }
+        connect(updates, requests::engine_id(SMALL * SMALL_SIZE + endpoint));
+    }
+}
+
+fn answer_in_time(bridge: &Bridge, request: ConferenceModify, due: Instant, times: &Times) {
+    let answer = bridge.submit(request);
+    let times = times.clone();
+    tokio::spawn(async move {
+        answer.await.expect("an answer");
+        times.lock().unwrap_or_else(PoisonError::into_inner).push(due.elapsed());
+    });
+}
+
+async fn join(
+    bridge: &Bridge,
+    updates: &mpsc::UnboundedSender<TransportUpdate>,
+    meeting: &str,
+    endpoint: u32,
+) {
+    for request in requests::join(meeting, endpoint) {
+        bridge.modify(request).await.expect("an answer");
+    }
+    let before = match meeting.strip_prefix("small-") {
+        Some(conference) => conference.parse::<u32>().expect("a number") * SMALL_SIZE,
+        None => SMALL * SMALL_SIZE,
+    };
+    connect(updates, requests::engine_id(before + endpoint));
+}
+
+/// An endpoint connects, opens its channel and says what it wants.
+fn connect(updates: &mpsc::UnboundedSender<TransportUpdate>, endpoint: EndpointId) {
+    let text = ChannelText::new(requests::CONSTRAINTS.to_owned(), &Arc::<AtomicUsize>::default());
+    let text = text.expect("there is room");
+    for update in [
+        TransportUpdate::Ready { endpoint },
+        TransportUpdate::ChannelOpened { endpoint },
+        TransportUpdate::ChannelText { endpoint, text },
+    ] {
+        updates.send(update).expect("the bridge is there");
+    }
+}
+
+/// What all threads have used, seconds (proc_pid_stat(5)); the clock ticks a hundred times a second.
+fn cpu_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2).map(|n| n.parse::<f64>());
+    ticks.map(|n| n.expect("a number")).sum::<f64>() / 100.0
+}
+
+/// Where commands for the engine go.
+struct Sink(Arc<Played>);
+
+impl ControlSink for Sink {
+    fn control(&self, control: Control) {
+        self.0.told(control);
+    }
+}
+
+/// Transports that are always up.
+struct Port;
+
+impl TransportPort for Port {
+    fn create(&self, _: EndpointId, _: CreateTransport, _: Arc<str>) {}
+    fn set_remote(&self, _: EndpointId, _: &IceUdp) {}
+    fn restart_ice(&self, _: EndpointId) -> RestartAnswer {
+        RestartAnswer::Refused
+    }
+    fn describe(&self, _: EndpointId) -> Option<IceUdp> {
+        Some(IceUdp::default())
+    }
+    fn send_text(&self, _: EndpointId, _: &str) -> Result<(), rialto_transport::SendError> {
+        Ok(())
+    }
+    fn remove(&self, _: EndpointId) {}
+    fn debug(&self, _: EndpointId) -> Value {
+        Value::Null
+    }
+    fn counters(&self) -> TransportCounters {
+        TransportCounters::default()
+    }
+    fn last_activity(&self, _: EndpointId) -> Option<Instant> {
+        Some(Instant::now())
+    }
+}
