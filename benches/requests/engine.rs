@@ -140,7 +140,11 @@ impl Played {
 }
 
 fn source(source: &SourceId) -> SourceSnapshot {
-    SourceSnapshot { source: *source, encoding_bps: vec![1; 3], encoding_height: vec![Some(180); 3] }
+    SourceSnapshot {
+        source: *source,
+        encoding_bps: vec![1; 3],
+        encoding_height: vec![Some(180); 3],
+    }
 }
 
 fn subscription(source: &SourceId) -> SubscriptionSnapshot {
@@ -185,7 +189,8 @@ fn play(played: &Played, media: &mpsc::Sender<MediaEvent>, ended: &AtomicBool) -
         }
         let mut events = played.levels(tick);
         events.extend(played.allocations(tick));
-        let due = (0..SHARDS).filter(|shard| (tick + 5 * u64::from(*shard)).is_multiple_of(SNAPSHOT));
+        let due =
+            (0..SHARDS).filter(|shard| (tick + 5 * u64::from(*shard)).is_multiple_of(SNAPSHOT));
         events.extend(due.map(|shard| played.snapshot(shard)));
         for event in events {
             sent += 1;

@@ -50,7 +50,10 @@ fn main() {
     println!(
         "{SMALL} conferences of {SMALL_SIZE}, one from {LARGE_FROM} to {LARGE_TO} in {seconds} s, {THREADS} threads"
     );
-    println!("{:<34} {:>6} {:>9} {:>9} {:>9}", "from a request to its answer", "n", "p50 ms", "p99 ms", "max ms");
+    println!(
+        "{:<34} {:>6} {:>9} {:>9} {:>9}",
+        "from a request to its answer", "n", "p50 ms", "p99 ms", "max ms"
+    );
     for (name, mut times) in [
         ("requests to small conferences", measured.small),
         ("joins of the large conference", measured.large),
@@ -65,7 +68,10 @@ fn main() {
             ms(n.saturating_sub(1))
         );
     }
-    println!("events of the engine: {}, of which there was no room for {}", measured.events.0, measured.events.1);
+    println!(
+        "events of the engine: {}, of which there was no room for {}",
+        measured.events.0, measured.events.1
+    );
     println!("processor time: {:.2} s", measured.cpu);
 }
 
@@ -85,7 +91,8 @@ async fn run(seconds: u64) -> Measured {
     let (media, media_events) = mpsc::channel(8_192);
     let (updates, transport_updates) = mpsc::unbounded_channel();
     // Endpoints come and stay.
-    let config = BridgeConfig { sctp: true, connect_timeout: Duration::MAX, ..BridgeConfig::default() };
+    let config =
+        BridgeConfig { sctp: true, connect_timeout: Duration::MAX, ..BridgeConfig::default() };
     let bridge = Bridge::new(config, engine, Port, media_events, transport_updates);
     for conference in 0..SMALL {
         let meeting = format!("small-{conference}");
@@ -108,7 +115,8 @@ async fn run(seconds: u64) -> Measured {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let events = clock.stop();
     let cpu = cpu_time() - cpu_before;
-    let take = |times: &Times| std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
+    let take =
+        |times: &Times| std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
     Measured { small: take(&small), large: take(&large), events, cpu }
 }
 

@@ -97,7 +97,10 @@ impl Bridge {
         match told.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(source)) => {
-                handle.mailbox.ask(move |task, bridge| task.untap(bridge, id, Tap::is_closed)).await;
+                handle
+                    .mailbox
+                    .ask(move |task, bridge| task.untap(bridge, id, Tap::is_closed))
+                    .await;
                 Err(CaptureError::File { file, source })
             }
             // The bridge is on its way out.

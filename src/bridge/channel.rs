@@ -104,9 +104,9 @@ impl Bridge {
     ) -> Option<WebSocketPermit> {
         let conference = self.inner.registry.by_id(conference)?;
         let endpoint = endpoint.to_owned();
-        let id = conference.mailbox.ask(move |task, _| {
-            Some(task.conference.endpoint(&endpoint)?.engine_id)
-        });
+        let id = conference
+            .mailbox
+            .ask(move |task, _| Some(task.conference.endpoint(&endpoint)?.engine_id));
         let endpoint = id.await??;
         self.inner
             .channels
@@ -126,9 +126,10 @@ impl WebSocketPermit {
     /// Opens the channel. `None` when the endpoint has gone meanwhile.
     pub async fn open(self) -> Option<Channel> {
         let endpoint = self.endpoint;
-        let opened = self.conference.mailbox.ask(move |task, bridge| {
-            task.open_channel(bridge, endpoint, ChannelKind::WebSocket)
-        });
+        let opened = self
+            .conference
+            .mailbox
+            .ask(move |task, bridge| task.open_channel(bridge, endpoint, ChannelKind::WebSocket));
         opened.await?
     }
 }

@@ -167,7 +167,10 @@ impl Mailbox {
 
     /// Runs a question on the conference's task, after everything that was sent before this call. `None`
     /// when the conference has ended.
-    pub(super) fn ask<T, F>(&self, question: F) -> impl Future<Output = Option<T>> + Send + use<T, F>
+    pub(super) fn ask<T, F>(
+        &self,
+        question: F,
+    ) -> impl Future<Output = Option<T>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce(&mut Task, &Arc<Inner>) -> T + Send + 'static,

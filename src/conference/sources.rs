@@ -1,9 +1,9 @@
 //! What an endpoint sends.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rialto_engine::Control;
-use rialto_media::{EndpointId, SourceSpec};
+use rialto_media::{EndpointId, SourceId, SourceSpec};
 
 use super::{
     effects::{Effects, Ids},
@@ -79,16 +79,22 @@ impl Conference {
             .filter(|old| !after.iter().any(|new| new.spec.id == old.spec.id))
             .map(|old| old.spec.clone())
             .collect();
+        let shown = |all: &[EndpointSource]| -> BTreeMap<SourceId, bool> {
+            all.iter().map(|source| (source.spec.id, source.shows())).collect()
+        };
+        let (shown_before, shown_after) = (shown(&before), shown(&after));
         let owner = endpoint.engine_id;
         let specs = after.iter().map(|source| source.spec.clone()).collect();
         endpoint.sources = after;
         if begun.is_empty() && ended.is_empty() {
             return Ok(());
         }
-        for encoding in ended.iter().flat_map(|old| &old.encodings) {
-            self.ssrc_owners.remove(&encoding.ssrc);
-            encoding.rtx.map(|rtx| self.ssrc_owners.remove(&rtx));
+        for source in &ended {
+            self.forget_ssrcs(source);
         }
+        self.source_owners.extend(begun.iter().map(|source| (source.id, owner)));
+        self.sources_version = self.sources_version.wrapping_add(1);
+        self.demand.sender_changed(owner);
         for encoding in begun.iter().flat_map(|new| &new.encodings) {
             self.ssrc_owners.insert(encoding.ssrc, owner);
             encoding.rtx.map(|rtx| self.ssrc_owners.insert(rtx, owner));
@@ -101,8 +107,24 @@ impl Conference {
         for source in &begun {
             self.offer_source(id, source, effects);
         }
+        let other =
+            |(id, shows): (&SourceId, &bool)| shown_after.get(id).is_some_and(|now| now != shows);
+        if shown_before.iter().any(other) {
+            // Signalled, and not said by the client itself.
+            for receiver in self.endpoints.values_mut() {
+                receiver.undecided_videos = true;
+            }
+        }
         self.allocate_limited(effects);
         Ok(())
+    }
+
+    /// The SSRCs of a source are free.
+    pub(super) fn forget_ssrcs(&mut self, source: &SourceSpec) {
+        for encoding in &source.encodings {
+            self.ssrc_owners.remove(&encoding.ssrc);
+            encoding.rtx.map(|rtx| self.ssrc_owners.remove(&rtx));
+        }
     }
 }
 

@@ -64,10 +64,7 @@ impl Conference {
 
     /// Sums it up.
     pub fn tally(&self) -> Tally {
-        let mut tally = Tally {
-            endpoints: self.endpoints.len(),
-            ..Tally::default()
-        };
+        let mut tally = Tally { endpoints: self.endpoints.len(), ..Tally::default() };
         let all_videos: usize = self.endpoints.values().map(super::Endpoint::videos).sum();
         for endpoint in self.endpoints.values() {
             self.count_reasons(endpoint, all_videos, &mut tally);

@@ -73,7 +73,8 @@ async fn connect(
         return refuse(StatusCode::NOT_FOUND, "Not Found");
     }
     let password = login.map_or_else(|_| String::new(), |Query(login)| login.pwd);
-    let Some(permit) = shared.bridge.open_web_socket(&conference, &endpoint, &password).await else {
+    let Some(permit) = shared.bridge.open_web_socket(&conference, &endpoint, &password).await
+    else {
         return refuse(StatusCode::FORBIDDEN, "authentication failed");
     };
     if let Err(rejection) = checked {

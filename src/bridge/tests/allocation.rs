@@ -216,7 +216,8 @@ async fn decisions_are_told_at_once_and_explained() {
         |bps: u64| json!({"colibriClass": "ConnectionStats", "estimatedDownlinkBandwidth": bps});
     assert_eq!(heard(&bob).await, [stats(700_000), forwarded]);
     sleep(Duration::from_secs(3)).await;
-    let id = rig.bridge.debug(false).await["conferences"].as_object().unwrap().keys().next().cloned();
+    let id =
+        rig.bridge.debug(false).await["conferences"].as_object().unwrap().keys().next().cloned();
     let debug = rig.bridge.debug_conference(id.as_deref().unwrap(), Some("bob"), true).await;
     let debug = &debug["conferences"][id.as_deref().unwrap()]["endpoints"]["bob"]["allocation"];
     assert_eq!(debug["estimate_bps"], 700_000);

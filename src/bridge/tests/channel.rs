@@ -109,7 +109,8 @@ async fn visitors_hear_and_are_not_heard() {
     let mut request = creation(MEETING, "visitor");
     request["endpoints"][0]["muc-role"] = "visitor".into();
     rig.ask(&request).await.unwrap();
-    let visitor = rig.bridge.open_channel(MEETING, "visitor", ChannelKind::WebSocket).await.unwrap();
+    let visitor =
+        rig.bridge.open_channel(MEETING, "visitor", ChannelKind::WebSocket).await.unwrap();
     heard(&visitor).await;
     for message in [
         r#"{"colibriClass":"EndpointMessage","to":""}"#,

@@ -240,7 +240,11 @@ async fn who_speaks_is_announced() {
         });
         told.collect::<Vec<(EndpointId, bool)>>()
     };
-    assert_eq!(dominant(&rig).await, [(ALICE, true), (ALICE, false), (BOB, true)], "the engine hears it");
+    assert_eq!(
+        dominant(&rig).await,
+        [(ALICE, true), (ALICE, false), (BOB, true)],
+        "the engine hears it"
+    );
     let activity = rig.bridge.speech_activity(M).await.unwrap();
     assert_eq!(activity["dominantEndpoint"], "bob");
     assert_eq!(activity["endpointsBySpeechActivity"], json!(["bob", "alice"]));
@@ -509,7 +513,10 @@ async fn debug_output_has_the_shape_of_jvbs() {
     let endpoints = one["conferences"][id]["endpoints"].as_object().unwrap();
     assert_eq!(endpoints.len(), 1);
     assert_eq!(endpoints["alice"]["sources"][1]["encodings"][1]["ssrc"], 102);
-    assert_eq!(rig.bridge.debug_conference(id, None, true).await["conferences"][id]["expired"], false);
+    assert_eq!(
+        rig.bridge.debug_conference(id, None, true).await["conferences"][id]["expired"],
+        false
+    );
     assert_eq!(rig.bridge.debug_conference("x", None, true).await["conferences"]["x"], "null");
 }
 

@@ -135,7 +135,8 @@ async fn the_largest_conference_is_shown_or_the_one_that_is_asked_for() {
     let mut named = creation("other", "x");
     (named["create"], named["name"]) = (true.into(), "room@conference.example.com".into());
     rig.ask(&named).await.unwrap();
-    let shown = async |wanted| status(&rig, wanted).await.shown.map(|shown| shown.summary.meeting_id);
+    let shown =
+        async |wanted| status(&rig, wanted).await.shown.map(|shown| shown.summary.meeting_id);
     assert_eq!(shown(None).await.as_deref(), Some(M));
     let listed = status(&rig, None).await.conferences;
     let sizes: Vec<usize> = listed.iter().map(|conference| conference.endpoints).collect();

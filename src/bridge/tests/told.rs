@@ -26,7 +26,8 @@ async fn statistics_are_filtered_in_large_conferences() {
     rig.join(MEETING, "bob").await.unwrap();
     rig.join(MEETING, "carol").await.unwrap();
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
-    let open = async |name| rig.bridge.open_channel(MEETING, name, ChannelKind::Sctp).await.unwrap();
+    let open =
+        async |name| rig.bridge.open_channel(MEETING, name, ChannelKind::Sctp).await.unwrap();
     let (alice, bob, carol) = (open("alice").await, open("bob").await, open("carol").await);
     let nothing =
         r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":0}}"#;
@@ -149,7 +150,8 @@ async fn many_ssrcs_are_told_in_messages_that_fit() {
     }
     assert_eq!(mapped(&bob).await.len(), 100, "each when it comes, up to the limit of both");
     let again = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).await.unwrap();
-    let lengths: Vec<usize> = mapped(&again).await
+    let lengths: Vec<usize> = mapped(&again)
+        .await
         .iter()
         .map(|map| map.as_object().unwrap().values().next().unwrap().as_array().unwrap().len())
         .collect();
