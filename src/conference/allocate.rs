@@ -134,6 +134,7 @@ impl Conference {
         let (caps, now, ahead) = (self.caps, self.latest, self.videos_before(owner, source));
         work::count(self.endpoints.len());
         for (id, receiver) in &mut self.endpoints {
+            receiver.undecided_videos |= receiver.wishes.names(&source.name);
             if id == owner || !receiver.wants(source.media, &source.name) {
                 continue;
             }
@@ -148,7 +149,6 @@ impl Conference {
                 receiver.subscribe(source.media, entrant, now, effects);
             } else {
                 receiver.undecided_videos |= receiver.got_videos.contains(&source.id)
-                    || receiver.wishes.names(&source.name)
                     || receiver.may_come_first(ahead, caps);
             }
         }
@@ -159,14 +159,23 @@ impl Conference {
     pub(super) fn videos_came_first(&mut self, owner: &str) {
         let Some(sender) = self.endpoints.get(owner) else { return };
         let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
-        let videos: Vec<SourceId> = videos.map(|video| video.spec.id).collect();
+        let videos: Vec<_> = videos.map(|video| (video.spec.id, video.spec.name.clone())).collect();
         work::count(videos.len() * self.endpoints.len());
         for receiver in self.endpoints.values_mut() {
-            let got = videos.iter().filter(|video| receiver.got_videos.contains(video)).count();
-            receiver.undecided_videos |= got < videos.len();
+            let got = videos.iter().filter(|(id, _)| receiver.got_videos.contains(id)).count();
+            // Of two of one name the one that comes last counts.
+            let named = videos.iter().any(|(_, name)| receiver.wishes.names(name));
+            receiver.undecided_videos |= got < videos.len() || named;
             if got > 0 {
                 receiver.telling = receiver.telling.max(Telling::Soon);
             }
+        }
+    }
+
+    /// Sources changed places, or what they show was signalled anew: it is decided anew for everybody.
+    pub(super) fn anybody_may_get_others(&mut self) {
+        for receiver in self.endpoints.values_mut() {
+            receiver.undecided_videos = true;
         }
     }
 
@@ -247,6 +256,7 @@ impl Conference {
         work::count(self.endpoints.len());
         for receiver in self.endpoints.values_mut() {
             receiver.shares.forget(source.id);
+            receiver.undecided_videos |= receiver.wishes.names(&source.name);
             if receiver.subscriptions.remove(&source.id).is_some() {
                 let room = receiver.gets_all_it_may(source.media, caps);
                 match source.media {
@@ -470,8 +480,7 @@ impl Endpoint {
             self.subscribe(media, source, now, effects);
             self.count_slots(caps);
         } else if media == MediaType::Video {
-            self.undecided_videos |=
-                self.wishes.names(source.name) || self.may_come_first(ahead, caps);
+            self.undecided_videos |= self.may_come_first(ahead, caps);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What an endpoint sends.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use rialto_engine::Control;
 use rialto_media::{EndpointId, SourceId, SourceSpec};
@@ -79,14 +79,18 @@ impl Conference {
             .filter(|old| !after.iter().any(|new| new.spec.id == old.spec.id))
             .map(|old| old.spec.clone())
             .collect();
-        let shown = |all: &[EndpointSource]| -> BTreeMap<SourceId, bool> {
-            all.iter().map(|source| (source.spec.id, source.shows())).collect()
-        };
-        let (shown_before, shown_after) = (shown(&before), shown(&after));
+        let changed = kept(&before, &after) != kept(&after, &before);
         let owner = endpoint.engine_id;
         let specs = after.iter().map(|source| source.spec.clone()).collect();
         endpoint.sources = after;
+        if changed {
+            self.anybody_may_get_others();
+        }
         if begun.is_empty() && ended.is_empty() {
+            if changed {
+                self.order_changed();
+                self.allocate_limited(effects);
+            }
             return Ok(());
         }
         for source in &ended {
@@ -107,14 +111,6 @@ impl Conference {
         for source in &begun {
             self.offer_source(id, source, effects);
         }
-        let other =
-            |(id, shows): (&SourceId, &bool)| shown_after.get(id).is_some_and(|now| now != shows);
-        if shown_before.iter().any(other) {
-            // Signalled, and not said by the client itself.
-            for receiver in self.endpoints.values_mut() {
-                receiver.undecided_videos = true;
-            }
-        }
         self.allocate_limited(effects);
         Ok(())
     }
@@ -126,6 +122,13 @@ impl Conference {
             encoding.rtx.map(|rtx| self.ssrc_owners.remove(&rtx));
         }
     }
+}
+
+/// Those sources of `all` that are among `others` too: in which order they stand, and what they show.
+fn kept(all: &[EndpointSource], others: &[EndpointSource]) -> Vec<(SourceId, bool)> {
+    let others: BTreeSet<SourceId> = others.iter().map(|source| source.spec.id).collect();
+    let kept = all.iter().filter(|source| others.contains(&source.spec.id));
+    kept.map(|source| (source.spec.id, source.shows())).collect()
 }
 
 /// Four thousand million have been given.
