@@ -3,8 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -28,8 +29,8 @@ const SPEAKS: u32 = 3;
 
 /// What was told.
 #[derive(Default)]
-pub(super) struct Played {
-    endpoints: Mutex<BTreeMap<EndpointId, Endpoint>>,
+struct Played {
+    endpoints: BTreeMap<EndpointId, Endpoint>,
 }
 
 #[derive(Default)]
@@ -41,12 +42,8 @@ struct Endpoint {
 }
 
 impl Played {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Endpoint>> {
-        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn told(&self, control: Control) {
-        let mut endpoints = self.lock();
+    fn told(&mut self, control: Control) {
+        let endpoints = &mut self.endpoints;
         match control {
             Control::AddEndpoint(id, _) => drop(endpoints.insert(id, Endpoint::default())),
             Control::RemoveEndpoint(id) => drop(endpoints.remove(&id)),
@@ -72,7 +69,7 @@ impl Played {
 
     /// Levels of who speaks.
     fn levels(&self, tick: u64) -> Vec<MediaEvent> {
-        let endpoints = self.lock();
+        let endpoints = &self.endpoints;
         let speakers = endpoints.iter().filter(|(id, _)| id.0 % SPEAKS == 0);
         let level = |(id, endpoint): (&EndpointId, &Endpoint)| {
             let level = if (u64::from(id.0) + tick).is_multiple_of(7) { 90 } else { 30 };
@@ -83,7 +80,7 @@ impl Played {
 
     /// What is decided for receivers, of whom a tenth is due.
     fn allocations(&self, tick: u64) -> Vec<MediaEvent> {
-        let endpoints = self.lock();
+        let endpoints = &self.endpoints;
         let due = endpoints.iter().filter(|(id, endpoint)| {
             u64::from(id.0) % ALLOCATION == tick % ALLOCATION && endpoint.wishes.len() > 2
         });
@@ -113,7 +110,7 @@ impl Played {
     }
 
     fn snapshot(&self, shard: u16) -> MediaEvent {
-        let endpoints = self.lock();
+        let endpoints = &self.endpoints;
         let here = endpoints.iter().filter(|(id, _)| id.0 % u32::from(SHARDS) == u32::from(shard));
         let now = Instant::now();
         let measured = |(id, endpoint): (&EndpointId, &Endpoint)| EndpointSnapshot {
@@ -161,14 +158,20 @@ fn subscription(source: &SourceId) -> SubscriptionSnapshot {
 /// A thread that tells the bridge what happens, as time goes on.
 pub(super) struct Clock {
     thread: JoinHandle<(u64, u64)>,
+    begun: Arc<AtomicBool>,
     end: Arc<AtomicBool>,
 }
 
 impl Clock {
-    pub(super) fn start(played: Arc<Played>, media: mpsc::Sender<MediaEvent>) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
-        let ended = end.clone();
-        Self { thread: thread::spawn(move || play(&played, &media, &ended)), end }
+    /// `told`: commands for the engine. Nothing is told by it before [`Clock::begin`].
+    pub(super) fn start(told: Receiver<Control>, media: mpsc::Sender<MediaEvent>) -> Self {
+        let (begun, end) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (begins, ends) = (begun.clone(), end.clone());
+        Self { thread: thread::spawn(move || play(&told, &media, &begins, &ends)), begun, end }
+    }
+
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
     }
 
     /// How many events there were, and how many of them found no room.
@@ -178,7 +181,13 @@ impl Clock {
     }
 }
 
-fn play(played: &Played, media: &mpsc::Sender<MediaEvent>, ended: &AtomicBool) -> (u64, u64) {
+fn play(
+    told: &Receiver<Control>,
+    media: &mpsc::Sender<MediaEvent>,
+    begun: &AtomicBool,
+    ended: &AtomicBool,
+) -> (u64, u64) {
+    let mut played = Played::default();
     let (mut sent, mut dropped) = (0, 0);
     let mut next = Instant::now();
     for tick in 0.. {
@@ -186,6 +195,10 @@ fn play(played: &Played, media: &mpsc::Sender<MediaEvent>, ended: &AtomicBool) -
         next += LEVELS;
         if ended.load(Ordering::Relaxed) {
             break;
+        }
+        told.try_iter().for_each(|control| played.told(control));
+        if !begun.load(Ordering::Relaxed) {
+            continue;
         }
         let mut events = played.levels(tick);
         events.extend(played.allocations(tick));

@@ -11,10 +11,11 @@ mod requests;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    thread,
     time::{Duration, Instant},
 };
 
-use engine::{Clock, Played};
+use engine::Clock;
 use rialto::{
     bridge::{Bridge, BridgeConfig, RestartAnswer, TransportPort},
     colibri::{ConferenceModify, IceUdp},
@@ -24,10 +25,7 @@ use rialto_engine::{Control, ControlSink, Engine};
 use rialto_media::EndpointId;
 use rialto_transport::{ChannelText, TransportCounters, TransportUpdate};
 use serde_json::Value;
-use tokio::{
-    sync::mpsc,
-    time::{interval, sleep_until},
-};
+use tokio::{runtime::Handle, sync::mpsc};
 
 /// Conferences beside the large one, and endpoints of each.
 const SMALL: u32 = 2_000;
@@ -86,9 +84,10 @@ struct Measured {
 type Times = Arc<Mutex<Vec<Duration>>>;
 
 async fn run(seconds: u64) -> Measured {
-    let played = Arc::new(Played::default());
-    let engine = Engine::new(Arc::new(Sink(played.clone())), vec![]);
+    let (commands, told) = std::sync::mpsc::channel();
+    let engine = Engine::new(Arc::new(Sink(commands)), vec![]);
     let (media, media_events) = mpsc::channel(8_192);
+    let clock = Clock::start(told, media);
     let (updates, transport_updates) = mpsc::unbounded_channel();
     // Endpoints come and stay.
     let config =
@@ -103,15 +102,23 @@ async fn run(seconds: u64) -> Measured {
     for endpoint in 0..LARGE_FROM {
         join(&bridge, &updates, "large", endpoint).await;
     }
-    let clock = Clock::start(played.clone(), media);
+    clock.begin();
     // What the joins have left to do is not measured.
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let cpu_before = cpu_time();
     let (small, large) = (Times::default(), Times::default());
-    let asking = tokio::spawn(ask_small(bridge.clone(), seconds, small.clone()));
-    join_large(&bridge, &updates, seconds, &large).await;
-    asking.await.expect("no panic");
+    let asking = {
+        let (bridge, times, runtime) = (bridge.clone(), small.clone(), Handle::current());
+        thread::spawn(move || ask_small(&bridge, seconds, &times, &runtime))
+    };
+    let joining = {
+        let (bridge, times, runtime) = (bridge.clone(), large.clone(), Handle::current());
+        thread::spawn(move || join_large(&bridge, &updates, seconds, &times, &runtime))
+    };
+    while !(asking.is_finished() && joining.is_finished()) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let events = clock.stop();
     let cpu = cpu_time() - cpu_before;
@@ -120,42 +127,52 @@ async fn run(seconds: u64) -> Measured {
     Measured { small: take(&small), large: take(&large), events, cpu }
 }
 
-/// Requests to one small conference after the other.
-async fn ask_small(bridge: Bridge, seconds: u64, times: Times) {
-    let start = tokio::time::Instant::now();
+/// Requests to one small conference after the other. On a thread of its own: the runtime's timers have
+/// milliseconds only.
+fn ask_small(bridge: &Bridge, seconds: u64, times: &Times, runtime: &Handle) {
+    let start = Instant::now();
     let all = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(RATE);
     for n in 0..all {
         let due = start + Duration::from_secs(1) * n / RATE;
-        sleep_until(due).await;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
         // A prime, so that neighbours are not asked one after the other.
         let meeting = format!("small-{}", n.wrapping_mul(769) % SMALL);
         let request = requests::mute(&meeting, n % SMALL_SIZE, n % 2 == 0);
-        answer_in_time(&bridge, request, due.into_std(), &times);
+        answer_in_time(bridge, request, due, times, runtime);
     }
 }
 
 /// Somebody joins again and again, says what videos to send, and asks for some.
-async fn join_large(
+fn join_large(
     bridge: &Bridge,
     updates: &mpsc::UnboundedSender<TransportUpdate>,
     seconds: u64,
     times: &Times,
+    runtime: &Handle,
 ) {
-    let newcomers = LARGE_FROM..LARGE_TO;
-    let mut tick = interval(Duration::from_secs(seconds) / (LARGE_TO - LARGE_FROM));
-    for endpoint in newcomers {
-        let due = tick.tick().await.into_std();
+    let (start, newcomers) = (Instant::now(), LARGE_TO - LARGE_FROM);
+    for nth in 0..newcomers {
+        let due = start + Duration::from_secs(seconds) * nth / newcomers;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let endpoint = LARGE_FROM + nth;
         for request in requests::join("large", endpoint) {
-            answer_in_time(bridge, request, due, times);
+            answer_in_time(bridge, request, due, times, runtime);
         }
         connect(updates, requests::engine_id(SMALL * SMALL_SIZE + endpoint));
     }
 }
 
-fn answer_in_time(bridge: &Bridge, request: ConferenceModify, due: Instant, times: &Times) {
+fn answer_in_time(
+    bridge: &Bridge,
+    request: ConferenceModify,
+    due: Instant,
+    times: &Times,
+    runtime: &Handle,
+) {
+    let _runtime = runtime.enter();
     let answer = bridge.submit(request);
     let times = times.clone();
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         answer.await.expect("an answer");
         times.lock().unwrap_or_else(PoisonError::into_inner).push(due.elapsed());
     });
@@ -199,11 +216,12 @@ fn cpu_time() -> f64 {
 }
 
 /// Where commands for the engine go.
-struct Sink(Arc<Played>);
+struct Sink(std::sync::mpsc::Sender<Control>);
 
 impl ControlSink for Sink {
     fn control(&self, control: Control) {
-        self.0.told(control);
+        // Nobody plays any more at the end.
+        let _ = self.0.send(control);
     }
 }
 

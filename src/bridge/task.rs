@@ -34,6 +34,9 @@ use crate::{
 /// An endpoint without a bridge channel after so long is counted, as in JVB.
 const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 
+/// After a message that took so long others have their turn on this thread first.
+const LONG: Duration = Duration::from_micros(200);
+
 /// A message that cannot be handled costs a line in the log, and somebody may send many of them.
 static PANICS: LogLimit = LogLimit::new(10, Duration::from_secs(1));
 
@@ -97,6 +100,7 @@ impl Task {
                 },
             };
             let Some(bridge) = bridge.upgrade() else { return };
+            let begun = Instant::now();
             let taken = catch_unwind(AssertUnwindSafe(|| match message {
                 Some(message) => self.take(&bridge, message),
                 None => self.tick(&bridge),
@@ -109,6 +113,10 @@ impl Task {
             }
             if mail.is_empty() {
                 self.publish_soon(&bridge);
+            }
+            drop(bridge);
+            if begun.elapsed() > LONG {
+                tokio::task::yield_now().await;
             }
         }
         mail.close();
