@@ -71,6 +71,7 @@ fn main() {
         measured.events.0, measured.events.1
     );
     println!("processor time: {:.2} s", measured.cpu);
+    println!("memory of a small conference: {:.1} KiB", measured.memory);
 }
 
 struct Measured {
@@ -79,6 +80,8 @@ struct Measured {
     events: (u64, u64),
     /// Of all threads, seconds.
     cpu: f64,
+    /// Of a small conference, KiB.
+    memory: f64,
 }
 
 type Times = Arc<Mutex<Vec<Duration>>>;
@@ -93,12 +96,14 @@ async fn run(seconds: u64) -> Measured {
     let config =
         BridgeConfig { sctp: true, connect_timeout: Duration::MAX, ..BridgeConfig::default() };
     let bridge = Bridge::new(config, engine, Port, media_events, transport_updates);
+    let resident_before = resident();
     for conference in 0..SMALL {
         let meeting = format!("small-{conference}");
         for endpoint in 0..SMALL_SIZE {
             join(&bridge, &updates, &meeting, endpoint).await;
         }
     }
+    let memory = (resident() - resident_before) / f64::from(SMALL);
     for endpoint in 0..LARGE_FROM {
         join(&bridge, &updates, "large", endpoint).await;
     }
@@ -124,7 +129,7 @@ async fn run(seconds: u64) -> Measured {
     let cpu = cpu_time() - cpu_before;
     let take =
         |times: &Times| std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
-    Measured { small: take(&small), large: take(&large), events, cpu }
+    Measured { small: take(&small), large: take(&large), events, cpu, memory }
 }
 
 /// Requests to one small conference after the other. On a thread of its own: the runtime's timers have
@@ -213,6 +218,13 @@ fn cpu_time() -> f64 {
     let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
     let ticks = fields.split_ascii_whitespace().skip(11).take(2).map(|n| n.parse::<f64>());
     ticks.map(|n| n.expect("a number")).sum::<f64>() / 100.0
+}
+
+/// Resident memory, KiB (proc_pid_status(5)). The played engine keeps little.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim_end_matches("kB").trim().parse().expect("a number")
 }
 
 /// Where commands for the engine go.

@@ -31,7 +31,7 @@ impl Channel {
         if !self.is_heard(&bridge, text.len()) {
             return;
         }
-        let text = Text { endpoint: self.endpoint, kind: self.kind, text: text.into() };
+        let text = Text { endpoint: self.endpoint, kind: self.kind, body: text.into() };
         if !self.conference.mailbox.text(text) {
             bridge.channels.dropped(Dropped::RateLimited);
         }

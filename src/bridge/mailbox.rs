@@ -55,7 +55,7 @@ type Question = Box<dyn FnOnce(&mut Task, &Arc<Inner>) + Send>;
 pub(super) struct Text {
     pub endpoint: EndpointId,
     pub kind: ChannelKind,
-    pub text: Box<str>,
+    pub body: Box<str>,
 }
 
 /// What the engine said since the task last looked. What is said again replaces what was said before.
@@ -93,7 +93,7 @@ impl Waiting {
 
     /// A text was taken out.
     pub(super) fn text_taken(&self, text: &Text) {
-        self.text_bytes.fetch_sub(text.text.len() + TEXT_OVERHEAD, Ordering::Relaxed);
+        self.text_bytes.fetch_sub(text.body.len() + TEXT_OVERHEAD, Ordering::Relaxed);
     }
 
     /// Takes out what the engine said.
@@ -155,7 +155,7 @@ impl Mailbox {
 
     /// Sends a text of a WebSocket. `false` when too much waits already.
     pub(super) fn text(&self, text: Text) -> bool {
-        let cost = text.text.len() + TEXT_OVERHEAD;
+        let cost = text.body.len() + TEXT_OVERHEAD;
         let room = |waiting: usize| waiting.checked_add(cost).filter(|sum| *sum <= MAX_TEXT_BYTES);
         let bytes = &self.waiting.text_bytes;
         let fits = bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
@@ -226,7 +226,7 @@ mod tests {
         let text = || Text {
             endpoint: EndpointId(1),
             kind: ChannelKind::WebSocket,
-            text: "x".repeat(64 << 10).into(),
+            body: "x".repeat(64 << 10).into(),
         };
         let taken = (0..1_000).filter(|_| mailbox.text(text())).count();
         assert_eq!(taken, 63, "4 MiB with what each costs beside its own");

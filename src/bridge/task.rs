@@ -142,7 +142,7 @@ impl Task {
             Message::Transport(update) => self.transport_changed(bridge, &update),
             Message::Text(text) => {
                 self.handle.mailbox.waiting.text_taken(&text);
-                self.take_text(bridge, text.endpoint, text.kind, &text.text);
+                self.take_text(bridge, text.endpoint, text.kind, &text.body);
             }
             Message::Question(question) => question(self, bridge),
             Message::Expire(why, done) => {

@@ -118,7 +118,7 @@ impl Wanted {
 /// What of a receiver's wishes is in the counts, and what has changed since.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
-    shares: FxHashMap<SourceId, Share>,
+    known: FxHashMap<SourceId, Share>,
     stale: FxHashSet<SourceId>,
     all_stale: bool,
 }
@@ -141,7 +141,7 @@ impl Shares {
 
     /// A video has ended.
     pub(super) fn forget(&mut self, video: SourceId) {
-        self.shares.remove(&video);
+        self.known.remove(&video);
         self.stale.remove(&video);
     }
 
@@ -218,8 +218,8 @@ impl Conference {
         endpoint.shares.all_stale = false;
         for (video, owner, after) in after {
             let before = match after {
-                Some(share) => endpoint.shares.shares.insert(video, share),
-                None => endpoint.shares.shares.remove(&video),
+                Some(share) => endpoint.shares.known.insert(video, share),
+                None => endpoint.shares.known.remove(&video),
             };
             if before != after {
                 self.demand.count(video, before, after);
@@ -230,7 +230,7 @@ impl Conference {
 
     /// A receiver leaves: it wants nothing any more.
     pub(super) fn forget_demand_of(&mut self, gone: &Endpoint) {
-        for (video, share) in &gone.shares.shares {
+        for (video, share) in &gone.shares.known {
             self.demand.count(*video, Some(*share), None);
             if let Some(owner) = self.source_owners.get(video) {
                 self.demand.senders.insert(*owner);
