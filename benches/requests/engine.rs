@@ -125,8 +125,8 @@ impl Played {
             rtt: Some(Duration::from_millis(40)),
             received: (1, 1),
             sent: (1, 1),
-            sources: endpoint.videos.iter().chain(&endpoint.audio).map(source).collect(),
-            subscriptions: endpoint.receives.iter().map(subscription).collect(),
+            sources: endpoint.videos.iter().chain(&endpoint.audio).copied().map(source).collect(),
+            subscriptions: endpoint.receives.iter().copied().map(subscription).collect(),
         };
         MediaEvent::Snapshot(Box::new(ShardSnapshot {
             shard,
@@ -136,17 +136,13 @@ impl Played {
     }
 }
 
-fn source(source: &SourceId) -> SourceSnapshot {
-    SourceSnapshot {
-        source: *source,
-        encoding_bps: vec![1; 3],
-        encoding_height: vec![Some(180); 3],
-    }
+fn source(source: SourceId) -> SourceSnapshot {
+    SourceSnapshot { source, encoding_bps: vec![1; 3], encoding_height: vec![Some(180); 3] }
 }
 
-fn subscription(source: &SourceId) -> SubscriptionSnapshot {
+fn subscription(source: SourceId) -> SubscriptionSnapshot {
     SubscriptionSnapshot {
-        source: *source,
+        source,
         current: Some(0),
         target: Some(0),
         bps: 100_000,
@@ -196,7 +192,9 @@ fn play(
         if ended.load(Ordering::Relaxed) {
             break;
         }
-        told.try_iter().for_each(|control| played.told(control));
+        for control in told.try_iter() {
+            played.told(control);
+        }
         if !begun.load(Ordering::Relaxed) {
             continue;
         }

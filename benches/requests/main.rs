@@ -216,7 +216,7 @@ fn connect(updates: &mpsc::UnboundedSender<TransportUpdate>, endpoint: EndpointI
 fn cpu_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
-    let ticks = fields.split_ascii_whitespace().skip(11).take(2).map(|n| n.parse::<f64>());
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2).map(str::parse::<f64>);
     ticks.map(|n| n.expect("a number")).sum::<f64>() / 100.0
 }
 

@@ -19,12 +19,16 @@ use super::{
     Inner,
     health::ShardReport,
     load::{self, CpuTimes, Measure, Meter, Reducer},
+    mailbox::Level,
     now,
     packets::PacketsBySize,
     readings::Readings,
     registry::Handle,
     stats::ShardLoad,
 };
+
+/// Events that are passed on at a time: whoever waits for a thread waits for no more tasks than these wake.
+const WAKES: usize = 32;
 
 /// Runs until the bridge is dropped.
 pub(super) async fn run(
@@ -42,7 +46,8 @@ pub(super) async fn run(
     let mut loads = interval(load::INTERVAL);
     loads.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut media_open, mut updates_open) = (true, true);
-    let mut house = House::default();
+    let mut since_yield = 0;
+    let mut monitor = Monitor::default();
     loop {
         enum Event {
             Media(Option<MediaEvent>),
@@ -56,18 +61,24 @@ pub(super) async fn run(
             _ = shutdown.tick() => Event::Shutdown,
             _ = loads.tick() => Event::Load,
         };
+        // The tasks that were woken have their turn before many more are.
+        since_yield += 1;
+        if since_yield >= WAKES {
+            since_yield = 0;
+            tokio::task::yield_now().await;
+        }
         let Some(bridge) = bridge.upgrade() else { return };
         match event {
             Event::Media(Some(MediaEvent::Snapshot(snapshot))) => {
-                let queues = &mut house.readings.queues;
+                let queues = &mut monitor.readings.queues;
                 (queues.media_events, queues.transport_updates) = (media.len(), updates.len());
-                house.on_snapshot(&bridge, *snapshot);
+                monitor.on_snapshot(&bridge, *snapshot).await;
             }
-            Event::Media(Some(event)) => on_media(&bridge, event),
+            Event::Media(Some(event)) => on_media(&bridge, event).await,
             Event::Media(None) => {
                 media_open = false;
-                house.readings.engine_gone = true;
-                house.publish(&bridge);
+                monitor.readings.engine_gone = true;
+                monitor.publish(&bridge);
                 tracing::error!("the engine has stopped");
             }
             Event::Update(Some(update)) => {
@@ -77,23 +88,21 @@ pub(super) async fn run(
             }
             Event::Update(None) => {
                 updates_open = false;
-                house.readings.transports_gone = true;
-                house.publish(&bridge);
+                monitor.readings.transports_gone = true;
+                monitor.publish(&bridge);
                 tracing::error!("the transports have stopped");
             }
             Event::Shutdown => bridge.advance_shutdown(),
-            Event::Load => house.on_load(&bridge),
+            Event::Load => monitor.on_load(&bridge),
         }
     }
 }
 
-fn on_media(bridge: &Inner, event: MediaEvent) {
+async fn on_media(bridge: &Inner, event: MediaEvent) {
     match event {
         MediaEvent::AudioLevel { endpoint, source, level } => {
             let Some(conference) = bridge.registry.route(endpoint) else { return };
-            conference.mailbox.media(|media| {
-                media.levels.insert(source, (endpoint, level));
-            });
+            conference.mailbox.level(Level { at: now(), endpoint, source, level });
         }
         MediaEvent::Allocated(allocation) => {
             let Some(conference) = bridge.registry.route(allocation.receiver) else { return };
@@ -101,23 +110,29 @@ fn on_media(bridge: &Inner, event: MediaEvent) {
                 media.allocated.insert(allocation.receiver, allocation);
             });
         }
-        MediaEvent::Snapshot(snapshot) => split(bridge, snapshot.endpoints),
+        MediaEvent::Snapshot(snapshot) => split(bridge, snapshot.endpoints).await,
     }
 }
 
 /// Gives each conference what was measured of its endpoints, all at once.
-fn split(bridge: &Inner, endpoints: Vec<EndpointSnapshot>) {
-    let mut by_conference: BTreeMap<*const Handle, (Arc<Handle>, Vec<EndpointSnapshot>)> =
-        BTreeMap::new();
+async fn split(bridge: &Inner, endpoints: Vec<EndpointSnapshot>) {
+    let mut by_conference: BTreeMap<String, (Arc<Handle>, Vec<EndpointSnapshot>)> = BTreeMap::new();
     for endpoint in endpoints {
         let Some(conference) = bridge.registry.route(endpoint.endpoint) else { continue };
-        let of = by_conference.entry(Arc::as_ptr(&conference));
-        of.or_insert_with(|| (conference, Vec::new())).1.push(endpoint);
+        match by_conference.get_mut(&conference.id) {
+            Some((_, endpoints)) => endpoints.push(endpoint),
+            None => {
+                by_conference.insert(conference.id.clone(), (conference, vec![endpoint]));
+            }
+        }
     }
-    for (conference, endpoints) in by_conference.into_values() {
+    for (nth, (conference, endpoints)) in by_conference.into_values().enumerate() {
         conference.mailbox.media(|media| {
             media.measured.extend(endpoints.into_iter().map(|one| (one.endpoint, one)));
         });
+        if nth % WAKES == WAKES - 1 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -136,15 +151,15 @@ fn endpoint_of(update: &TransportUpdate) -> EndpointId {
 
 /// What the bridge measures of itself.
 #[derive(Default)]
-struct House {
+struct Monitor {
     readings: Readings,
     meter: Meter,
     reducer: Reducer,
     packets: PacketsBySize,
 }
 
-impl House {
-    fn on_snapshot(&mut self, bridge: &Inner, snapshot: ShardSnapshot) {
+impl Monitor {
+    async fn on_snapshot(&mut self, bridge: &Inner, snapshot: ShardSnapshot) {
         let load = ShardLoad {
             shard: snapshot.shard,
             busy: snapshot.busy.into(),
@@ -153,7 +168,7 @@ impl House {
         };
         let rates = snapshot.endpoints.iter().flat_map(|e| [e.receive_pps, e.send_pps]);
         let packet_rate = rates.fold(0, u64::saturating_add);
-        split(bridge, snapshot.endpoints);
+        split(bridge, snapshot.endpoints).await;
         let ShardSnapshot { totals, drops, delays, pacing, .. } = snapshot;
         let report = ShardReport { at: now(), totals, drops, delays, pacing, load, packet_rate };
         self.readings.take(report);

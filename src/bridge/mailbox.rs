@@ -6,17 +6,18 @@
 //! | what | its bound |
 //! |---|---|
 //! | requests | `max_queued_requests`; more are refused |
-//! | what the engine measures and decides | latest wins: one entry for each source and endpoint |
+//! | what the engine measures and decides | latest wins: one entry for each endpoint; [`MAX_LEVELS`] of loudness |
 //! | transport updates | a few for each endpoint and consent interval; texts of data channels count towards the limit that all transports share ([`ChannelText`](rialto_transport::ChannelText)) |
 //! | texts of WebSockets | each client's rate, and [`MAX_TEXT_BYTES`] of a conference; more are dropped and counted |
 //! | questions | each has a caller that waits |
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use rialto_engine::{Allocation, EndpointSnapshot};
@@ -58,18 +59,39 @@ pub(super) struct Text {
     pub body: Box<str>,
 }
 
-/// What the engine said since the task last looked. What is said again replaces what was said before.
+/// What the engine said since the task last looked. What it measures or decides again replaces what was
+/// said before.
 #[derive(Debug, Default)]
 pub(super) struct Media {
-    pub levels: BTreeMap<SourceId, (EndpointId, u8)>,
+    pub levels: VecDeque<Level>,
     pub measured: BTreeMap<EndpointId, EndpointSnapshot>,
     pub allocated: BTreeMap<EndpointId, Box<Allocation>>,
 }
 
-impl Media {
-    fn is_empty(&self) -> bool {
-        self.levels.is_empty() && self.measured.is_empty() && self.allocated.is_empty()
-    }
+/// How loud a source was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level {
+    pub at: Instant,
+    pub endpoint: EndpointId,
+    pub source: SourceId,
+    pub level: u8,
+}
+
+/// Levels that may wait. More come in some seconds only where a task is stuck; then the latest count.
+const MAX_LEVELS: usize = 256;
+
+/// A small conference looks at levels no more often than it may decide who speaks: there are many of them,
+/// and to wake a task costs more than it then does.
+const LOOK_AT_LEVELS: Duration = Duration::from_millis(300);
+
+/// What the engine said, and whether the task has heard that there is something.
+#[derive(Debug, Default)]
+struct MediaBox {
+    media: Media,
+    woken: bool,
+    /// Each level wakes the task: in a large conference a voice may need a slot at once.
+    at_once: bool,
+    looked: Option<Instant>,
 }
 
 /// What waits in a mailbox, as far as it is bounded here.
@@ -77,7 +99,7 @@ impl Media {
 pub(super) struct Waiting {
     requests: AtomicUsize,
     text_bytes: AtomicUsize,
-    media: Mutex<Media>,
+    media: Mutex<MediaBox>,
 }
 
 impl Waiting {
@@ -96,9 +118,11 @@ impl Waiting {
         self.text_bytes.fetch_sub(text.body.len() + TEXT_OVERHEAD, Ordering::Relaxed);
     }
 
-    /// Takes out what the engine said.
-    pub(super) fn take_media(&self) -> Media {
-        std::mem::take(&mut *lock(&self.media))
+    /// Takes out what the engine said. `at_once`: each level wakes the task from now on.
+    pub(super) fn take_media(&self, now: Instant, at_once: bool) -> Media {
+        let mut media = lock(&self.media);
+        (media.woken, media.at_once, media.looked) = (false, at_once, Some(now));
+        std::mem::take(&mut media.media)
     }
 }
 
@@ -137,12 +161,28 @@ impl Mailbox {
         })
     }
 
-    /// Notes what the engine says.
+    /// Notes what the engine measures or decides.
     pub(super) fn media(&self, say: impl FnOnce(&mut Media)) {
         let mut media = lock(&self.waiting.media);
-        let was_empty = media.is_empty();
-        say(&mut media);
-        if was_empty && !media.is_empty() {
+        say(&mut media.media);
+        self.wake(&mut media);
+    }
+
+    /// Notes how loud somebody is.
+    pub(super) fn level(&self, level: Level) {
+        let mut media = lock(&self.waiting.media);
+        if media.media.levels.len() >= MAX_LEVELS {
+            media.media.levels.pop_front();
+        }
+        media.media.levels.push_back(level);
+        let since = |looked| level.at.saturating_duration_since(looked);
+        if media.at_once || media.looked.is_none_or(|looked| since(looked) >= LOOK_AT_LEVELS) {
+            self.wake(&mut media);
+        }
+    }
+
+    fn wake(&self, media: &mut MediaBox) {
+        if !std::mem::replace(&mut media.woken, true) {
             // A conference that has ended needs to hear nothing. The same goes for what follows.
             let _ = self.sender.send(Message::Media);
         }
@@ -199,25 +239,60 @@ impl Mailbox {
 mod tests {
     use super::*;
 
-    fn level(mailbox: &Mailbox, source: u32, level: u8) {
-        mailbox.media(|media| {
-            media.levels.insert(SourceId(source), (EndpointId(1), level));
-        });
+    fn level(at: Instant, level: u8) -> Level {
+        Level { at, endpoint: EndpointId(1), source: SourceId(1), level }
+    }
+
+    #[test]
+    fn levels_wake_as_often_as_they_can_mean_something() {
+        let (mailbox, mut mail) = Mailbox::new();
+        let start = Instant::now();
+        let mut woken = |tenth: u32, at_once: bool| {
+            let at = start + Duration::from_millis(100) * tenth;
+            mailbox.level(level(at, tenth as u8));
+            let woken = matches!(mail.try_recv(), Ok(Message::Media));
+            if woken {
+                mailbox.waiting.take_media(at, at_once);
+            }
+            woken
+        };
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(|tenth| woken(tenth, false)),
+            [true, false, false, true, false]
+        );
+        assert_eq!([6, 7, 8].map(|tenth| woken(tenth, true)), [true, true, true]);
     }
 
     #[test]
     fn of_what_the_engine_says_the_latest_wins_and_wakes_once() {
         let (mailbox, mut mail) = Mailbox::new();
+        let start = Instant::now();
         for n in 0..1_000 {
-            level(&mailbox, n % 3, n as u8);
+            mailbox.level(level(start, (n % 250) as u8));
         }
         assert!(matches!(mail.try_recv(), Ok(Message::Media)));
         assert!(mail.try_recv().is_err(), "once");
-        let media = mailbox.waiting.take_media();
-        let levels: Vec<u8> = media.levels.values().map(|(_, level)| *level).collect();
-        assert_eq!(levels, [999_u32 as u8, 997_u32 as u8, 998_u32 as u8]);
-        level(&mailbox, 1, 1);
+        let levels = mailbox.waiting.take_media(start, false).levels;
+        assert_eq!((levels.len(), levels.back().map(|last| last.level)), (MAX_LEVELS, Some(249)));
+        let allocation = |target_bps| Allocation {
+            receiver: EndpointId(1),
+            estimate_bps: None,
+            target_bps,
+            ideal_bps: 0,
+            oversend_bps: 0,
+            suspended: 0,
+            sources: Vec::new(),
+        };
+        for target_bps in 0..10 {
+            mailbox.media(|media| {
+                media.allocated.insert(EndpointId(1), Box::new(allocation(target_bps)));
+            });
+        }
         assert!(matches!(mail.try_recv(), Ok(Message::Media)), "and again");
+        assert!(mail.try_recv().is_err());
+        let allocated = mailbox.waiting.take_media(start, false).allocated;
+        let targets: Vec<u64> = allocated.values().map(|one| one.target_bps).collect();
+        assert_eq!(targets, [9]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     Inner,
     data_channel::DataChannel,
-    mailbox::{Media, Message},
+    mailbox::{Level, Media, Message},
     now,
     registry::{Handle, Published},
 };
@@ -135,10 +135,7 @@ impl Task {
                 self.handle.mailbox.waiting.request_taken();
                 self.answer(bridge, *job);
             }
-            Message::Media => {
-                let media = self.handle.mailbox.waiting.take_media();
-                self.take_media(bridge, media);
-            }
+            Message::Media => self.take_media(bridge),
             Message::Transport(update) => self.transport_changed(bridge, &update),
             Message::Text(text) => {
                 self.handle.mailbox.waiting.text_taken(&text);
@@ -188,12 +185,14 @@ impl Task {
         }
     }
 
-    fn take_media(&mut self, bridge: &Inner, media: Media) {
+    fn take_media(&mut self, bridge: &Inner) {
+        let large = self.conference.endpoints().len() > SMALL;
+        let media = self.handle.mailbox.waiting.take_media(now(), large);
         let Media { levels, measured, allocated } = media;
         if !levels.is_empty() {
             let mut effects = Effects::default();
-            for (source, (endpoint, level)) in levels {
-                self.conference.audio_level(endpoint, level, now(), &mut effects);
+            for Level { at, endpoint, source, level } in levels {
+                self.conference.audio_level(endpoint, level, at, &mut effects);
                 self.conference.voice_heard(endpoint, source, level, &mut effects);
             }
             self.conference.tell_wishes(&mut effects);
@@ -251,6 +250,8 @@ impl Task {
     }
 
     fn tick(&mut self, bridge: &Arc<Inner>) {
+        // Levels may wait that woke nobody.
+        self.take_media(bridge);
         let now = now();
         if !bridge.config.web_sockets.is_empty() && self.conference.lacks_channels(now) {
             tracing::warn!(

@@ -134,7 +134,7 @@ impl Conference {
         let (caps, now, ahead) = (self.caps, self.latest, self.videos_before(owner, source));
         work::count(self.endpoints.len());
         for (id, receiver) in &mut self.endpoints {
-            receiver.undecided_videos |= receiver.wishes.names(&source.name);
+            receiver.undecided_videos |= receiver.is_full_and_names(&source.name, caps);
             if id == owner || !receiver.wants(source.media, &source.name) {
                 continue;
             }
@@ -160,12 +160,14 @@ impl Conference {
         let Some(sender) = self.endpoints.get(owner) else { return };
         let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
         let videos: Vec<_> = videos.map(|video| (video.spec.id, video.spec.name.clone())).collect();
+        let caps = self.caps;
         work::count(videos.len() * self.endpoints.len());
         for receiver in self.endpoints.values_mut() {
             let got = videos.iter().filter(|(id, _)| receiver.got_videos.contains(id)).count();
             // Of two of one name the one that comes last counts.
             let named = videos.iter().any(|(_, name)| receiver.wishes.names(name));
-            receiver.undecided_videos |= got < videos.len() || named;
+            receiver.undecided_videos |=
+                (got < videos.len() || named) && receiver.gets_all_it_may(MediaType::Video, caps);
             if got > 0 {
                 receiver.telling = receiver.telling.max(Telling::Soon);
             }
@@ -174,8 +176,9 @@ impl Conference {
 
     /// Sources changed places, or what they show was signalled anew: it is decided anew for everybody.
     pub(super) fn anybody_may_get_others(&mut self) {
+        let caps = self.caps;
         for receiver in self.endpoints.values_mut() {
-            receiver.undecided_videos = true;
+            receiver.undecided_videos |= receiver.gets_all_it_may(MediaType::Video, caps);
         }
     }
 
@@ -256,7 +259,7 @@ impl Conference {
         work::count(self.endpoints.len());
         for receiver in self.endpoints.values_mut() {
             receiver.shares.forget(source.id);
-            receiver.undecided_videos |= receiver.wishes.names(&source.name);
+            receiver.undecided_videos |= receiver.is_full_and_names(&source.name, caps);
             if receiver.subscriptions.remove(&source.id).is_some() {
                 let room = receiver.gets_all_it_may(source.media, caps);
                 match source.media {
@@ -344,7 +347,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether what it gets no more is room for another source, as far as is known.
+    /// Whether something else may come where it gets a source no more: it gets as much as it may. Else it
+    /// gets all that it wants.
     fn gets_all_it_may(&self, media: MediaType, caps: Caps) -> bool {
         match (media, &self.slots) {
             (MediaType::Audio, Some(_)) => self.all_audio,
@@ -353,6 +357,11 @@ impl Endpoint {
             (MediaType::Audio, None) => false,
             (MediaType::Video, None) => self.last_n(caps).is_some(),
         }
+    }
+
+    /// A source of this name may take another's place, or leave it to another of the same name.
+    fn is_full_and_names(&self, source: &str, caps: Caps) -> bool {
+        self.gets_all_it_may(MediaType::Video, caps) && self.wishes.names(source)
     }
 
     /// What it gets of all sources when `limit` bounds its videos.

@@ -184,3 +184,19 @@ fn what_is_measured_as_before_is_looked_at_once() {
         assert_eq!(work::take() > 0, expected);
     }
 }
+
+/// Nobody is given a place that another leaves when all leave.
+#[test]
+fn the_end_of_a_conference_gives_nobody_anything() {
+    let mut room = large(30);
+    let dominant = room.conference.endpoint("e0").unwrap().engine_id;
+    let change =
+        SpeakerChange { dominant, previous: Vec::new(), silence: false, what: Changed::Speaker };
+    act(&mut room, |conference, effects| conference.announce_speaker(&change, effects));
+    let effects = act(&mut room, Conference::expire);
+    let subscribed = effects
+        .controls
+        .iter()
+        .filter(|control| matches!(control, rialto_engine::Control::Subscribe { .. }));
+    assert_eq!((subscribed.count(), effects.removed.len()), (0, 30));
+}
