@@ -87,7 +87,7 @@ const LOOK_AT_LEVELS: Duration = Duration::from_millis(300);
 /// What the engine said, and whether the task has heard that there is something.
 #[derive(Debug, Default)]
 struct MediaBox {
-    media: Media,
+    said: Media,
     woken: bool,
     /// Each level wakes the task: in a large conference a voice may need a slot at once.
     at_once: bool,
@@ -122,7 +122,7 @@ impl Waiting {
     pub(super) fn take_media(&self, now: Instant, at_once: bool) -> Media {
         let mut media = lock(&self.media);
         (media.woken, media.at_once, media.looked) = (false, at_once, Some(now));
-        std::mem::take(&mut media.media)
+        std::mem::take(&mut media.said)
     }
 }
 
@@ -164,17 +164,17 @@ impl Mailbox {
     /// Notes what the engine measures or decides.
     pub(super) fn media(&self, say: impl FnOnce(&mut Media)) {
         let mut media = lock(&self.waiting.media);
-        say(&mut media.media);
+        say(&mut media.said);
         self.wake(&mut media);
     }
 
     /// Notes how loud somebody is.
     pub(super) fn level(&self, level: Level) {
         let mut media = lock(&self.waiting.media);
-        if media.media.levels.len() >= MAX_LEVELS {
-            media.media.levels.pop_front();
+        if media.said.levels.len() >= MAX_LEVELS {
+            media.said.levels.pop_front();
         }
-        media.media.levels.push_back(level);
+        media.said.levels.push_back(level);
         let since = |looked| level.at.saturating_duration_since(looked);
         if media.at_once || media.looked.is_none_or(|looked| since(looked) >= LOOK_AT_LEVELS) {
             self.wake(&mut media);
