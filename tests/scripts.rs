@@ -169,3 +169,53 @@ fn the_package_takes_the_place_of_jvbs() {
         assert!(text.contains("\n#DEBHELPER#\n"), "{script}");
     }
 }
+
+/// The sources that `make release` looks at first, in a repository of their own.
+fn repository(name: &str) -> Directory {
+    let copy = Directory::new(name);
+    for file in ["Cargo.toml", "CHANGELOG.md", "scripts/release.sh", "scripts/lib.sh"] {
+        let to = copy.0.join(file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(file, to).unwrap();
+    }
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        let git =
+            git.current_dir(&copy.0).args(["-c", "user.name=t", "-c", "user.email=t@localhost"]);
+        assert!(git.args(args).output().unwrap().status.success(), "{args:?}");
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message", "All"]);
+    copy
+}
+
+#[test]
+fn no_release_names_a_repository_or_a_maintainer_that_cannot_be() {
+    let copy = repository("release");
+    let release = |variables: &[(&str, &str)], version: &str| {
+        let mut script = Command::new("scripts/release.sh");
+        script.current_dir(&copy.0).env_remove("REPOSITORY").env_remove("MAINTAINER");
+        let output = script.envs(variables.iter().copied()).arg(version).output().unwrap();
+        assert!(!output.status.success());
+        text(&output.stderr)
+    };
+    let good = "https://code.rialto.dev/rialto";
+    let somebody = "Some Body <some.body@rialto.dev>";
+    assert!(release(&[], "one").contains("must say the version"));
+    for (repository, maintainer, part) in [
+        ("", somebody, "set REPOSITORY="),
+        ("https://git.example.org/rialto", somebody, "set REPOSITORY="),
+        ("https://rialto.example/rialto", somebody, "set REPOSITORY="),
+        ("git@code.rialto.dev:rialto", somebody, "is not an https address"),
+        ("https://code.rialto.dev/\"", somebody, "is not an https address"),
+        (good, "", "set MAINTAINER="),
+        (good, "Rialto <maintainers@rialto.example>", "set MAINTAINER="),
+        (good, "some.body@rialto.dev", "NAME <ADDRESS>"),
+    ] {
+        let said = release(&[("REPOSITORY", repository), ("MAINTAINER", maintainer)], "9.9.9");
+        assert!(said.contains(part), "{repository} {maintainer}: {said}");
+    }
+    let log = Command::new("git").current_dir(&copy.0).args(["log", "--format=%s"]).output();
+    assert_eq!(text(&log.unwrap().stdout), "All\n", "nothing was committed");
+}

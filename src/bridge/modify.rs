@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rialto_media::{LogLimit, Rate};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Inner, RestartAnswer, ShutdownState, is_bare_jid, lock, now, registry::Handle};
@@ -15,11 +16,11 @@ use crate::{
         Sctp, SctpRole, Transport,
     },
     conference::{Answered, Conference, Effects, Endpoint, Rules, TransportStep},
-    stats::LogLimit,
+    telemetry::{self, Parent, RequestSpans, step},
 };
 
 /// Who may ask may ask for nonsense, as fast as it can: of refusals no more is logged.
-static REFUSALS: LogLimit = LogLimit::new(20, Duration::from_secs(1));
+static REFUSALS: LogLimit = LogLimit::new(Rate::per_second(20, 20));
 
 /// Upper bound of the length of a meeting id, bytes.
 const MAX_MEETING_ID_LENGTH: usize = 256;
@@ -33,6 +34,7 @@ type Answer = Result<ConferenceModified, ColibriError>;
 #[derive(Debug)]
 pub(super) struct Job {
     request: ConferenceModify,
+    spans: RequestSpans,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -44,10 +46,13 @@ impl Inner {
     ) -> impl Future<Output = Answer> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let asked = Instant::now();
-        let refused = self.enqueue(request, reply).err();
+        let spans = spans_of(&request);
+        let span = spans.request().clone();
+        let refused = self.enqueue(request, spans, reply).err();
         let bridge = Arc::downgrade(self);
         async move {
             if let Some(error) = refused {
+                telemetry::refused(&span, &error);
                 return Err(error);
             }
             let lost =
@@ -56,6 +61,9 @@ impl Inner {
             if let Some(bridge) = bridge.upgrade() {
                 lock(&bridge.delays).answered(asked.elapsed());
             }
+            if let Err(error) = &answer {
+                telemetry::refused(&span, error);
+            }
             answer
         }
     }
@@ -63,6 +71,7 @@ impl Inner {
     fn enqueue(
         self: &Arc<Self>,
         request: ConferenceModify,
+        spans: RequestSpans,
         reply: oneshot::Sender<Answer>,
     ) -> Result<(), ColibriError> {
         let handle = self.find_or_create(&request).inspect_err(|error| {
@@ -74,7 +83,7 @@ impl Inner {
         let Some(queue) = queue.as_ref() else {
             return Err(ColibriError::conference_not_found(&handle.meeting_id));
         };
-        queue.try_send(Job { request, reply }).map_err(|_| {
+        queue.try_send(Job { request, spans, reply }).map_err(|_| {
             self.totals.request_refused();
             if let Some(suppressed) = REFUSALS.allow(Instant::now()) {
                 let (conference, meeting) = (&handle.id, &handle.meeting_id);
@@ -166,7 +175,8 @@ impl Inner {
         };
         self.check_room(request)?;
         let mut effects = Effects::default();
-        let answered = conference.modify(request, &mut *lock(&self.ids), now(), &mut effects);
+        let answered = step!("allocate")
+            .in_scope(|| conference.modify(request, &mut *lock(&self.ids), now(), &mut effects));
         conference.tell_wishes(&mut effects);
         conference.tell_slots(&mut effects);
         // The engine knows an endpoint before its transport can bind an address to it.
@@ -209,7 +219,7 @@ impl Inner {
                         conference.endpoint(&endpoint.id).is_some_and(Endpoint::is_visitor);
                     self.totals.endpoint_created(visitor);
                     self.routes.insert(step.endpoint, handle.clone());
-                    self.channels.add(step.endpoint, now());
+                    self.channels.add(step.endpoint);
                     if self.config.capture.from_start
                         && let Err(error) =
                             self.start_capture(&handle.id, &endpoint.id, step.endpoint)
@@ -236,6 +246,7 @@ impl Inner {
     }
 
     fn take_step(&self, step: &TransportStep, label: Arc<str>) -> Option<Transport> {
+        let _span = step!("transport", create = step.create.is_some()).entered();
         let id = step.endpoint;
         if let Some(create) = step.create {
             self.transports.create(id, create, label);
@@ -260,14 +271,26 @@ impl Inner {
     }
 }
 
+/// The spans of a request, which may say itself what trace it is of.
+fn spans_of(request: &ConferenceModify) -> RequestSpans {
+    let parent = || {
+        let given = request.traceparent.as_ref()?;
+        Parent::from_parts(&given.trace_id, &given.parent_id, &given.trace_flags)
+    };
+    RequestSpans::new(parent, &request.meeting_id, request.endpoints.len())
+}
+
 /// Answers a conference's requests, one after the other, until it has expired and its queue is
 /// empty.
 async fn answer_all(bridge: Weak<Inner>, handle: Weak<Handle>, mut jobs: mpsc::Receiver<Job>) {
-    while let Some(Job { request, reply }) = jobs.recv().await {
+    while let Some(Job { request, spans, reply }) = jobs.recv().await {
         let answer = match (bridge.upgrade(), handle.upgrade()) {
             (Some(bridge), Some(handle)) => {
                 let begun = Instant::now();
-                let answered = catch_unwind(AssertUnwindSafe(|| bridge.answer(&handle, &request)));
+                let answered = catch_unwind(AssertUnwindSafe(|| {
+                    let _handled = spans.handle();
+                    bridge.answer(&handle, &request)
+                }));
                 lock(&bridge.delays).handled(begun.elapsed());
                 let answer = answered.unwrap_or_else(|_| {
                     Err(ColibriError::new(
