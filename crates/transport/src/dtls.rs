@@ -40,8 +40,10 @@ const FIRST_RTO: Duration = Duration::from_millis(400);
 const LARGE: usize = 1_500;
 /// Handshakes beside each other.
 const MAX_ATTEMPTS: usize = 4;
-/// Handshakes that may begin.
-const HANDSHAKES: Rate = Rate::each(Duration::from_millis(250), 4);
+/// Handshakes that may begin: so many at once, then one each [`REFILL`].
+const BURST: u32 = 4;
+const REFILL: Duration = Duration::from_millis(250);
+const HANDSHAKES: Rate = Rate::each(REFILL, BURST);
 /// A client that failed says hello again after this.
 const RETRY: Duration = Duration::from_secs(1);
 /// The alert of a server that has no version of ours (RFC 8446 section 6).
