@@ -379,8 +379,12 @@ impl Estimator {
     /// The part of the bytes of the last seconds that the path lost by itself, 0..=1: 0 while a queue
     /// stands, which loses what it cannot hold, and while little is known.
     pub fn loss_without_queue(&self) -> f64 {
-        let queued = self.detector.state() != Trend::Normal || self.detector.is_queued();
-        if queued { 0.0 } else { self.loss_based.lost().unwrap_or(0.0) }
+        if self.is_queued() { 0.0 } else { self.loss_based.lost().unwrap_or(0.0) }
+    }
+
+    /// Whether a queue stands, or builds up.
+    pub fn is_queued(&self) -> bool {
+        self.detector.state() != Trend::Normal || self.detector.is_queued()
     }
 
     /// Bytes that were sent and not reported.
@@ -426,6 +430,7 @@ impl Estimator {
         summary.known = summary.known.saturating_add(1);
         self.history.set_fate(number, Fate::Received);
         if fate == Fate::Lost {
+            summary.late = summary.late.saturating_add(1);
             self.loss_based.on_late(sent.size);
         } else {
             self.loss_based.on_packet(sent_at, sent.size, false);

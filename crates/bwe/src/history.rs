@@ -34,6 +34,8 @@ pub struct FeedbackSummary {
     pub duplicate: u32,
     /// Packets that had not arrived and were not reported so before.
     pub lost: u32,
+    /// Arrivals of packets that had been reported as lost: others overtook them.
+    pub late: u32,
     /// Arrivals at impossible times: they are acknowledged, and estimate nothing.
     pub bad_time: u32,
 }

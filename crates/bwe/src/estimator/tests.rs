@@ -193,7 +193,8 @@ fn reports_that_lie_are_counted_and_estimate_nothing() {
         report(next.wrapping_sub(3), None),
     ];
     let summary = path.estimator.on_feedback(now, reports.into_iter());
-    let expected = FeedbackSummary { known: 2, unknown: 2, duplicate: 2, lost: 1, bad_time: 2 };
+    let expected =
+        FeedbackSummary { known: 2, unknown: 2, duplicate: 2, lost: 1, late: 0, bad_time: 2 };
     assert_eq!(summary, expected);
     assert_eq!(path.target(), before);
 }
