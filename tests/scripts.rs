@@ -100,6 +100,26 @@ fn make_run_names_the_tools_that_lack() {
     assert!(said.contains("a Rust toolchain is needed"), "{said}");
 }
 
+#[test]
+fn make_static_says_what_to_do_where_there_is_no_target() {
+    let path = Directory::new("static-path");
+    for tool in ["bash", "env", "dirname", "grep", "uname"] {
+        path.link(tool);
+    }
+    let make_static = || {
+        let output = Command::new("scripts/static.sh").env("PATH", &path.0).output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty());
+        text(&output.stderr)
+    };
+    assert!(make_static().contains("comes with rustup"));
+    // One that knows no target and fetches none.
+    fs::write(path.0.join("rustup"), "#!/bin/sh\n[ \"$2\" = list ]\n").unwrap();
+    fs::set_permissions(path.0.join("rustup"), fs::Permissions::from_mode(0o755)).unwrap();
+    path.link("sh");
+    let said = make_static();
+    assert!(said.contains("run 'rustup target add ") && said.contains("-linux-musl'"), "{said}");
+}
+
 /// A value of the unit's `[Service]`.
 fn unit(key: &str) -> Option<String> {
     let unit = fs::read_to_string("config/rialto.service").unwrap();
