@@ -50,7 +50,7 @@ if [ "$(git log -1 --format=%s)" != "$subject" ]; then
     set_value maintainer "$maintainer"
     # Workspaces of their own name the crates' version in their locks.
     for manifest in Cargo.toml fuzz/Cargo.toml benches/libraries/Cargo.toml; do
-        cargo update --quiet --workspace --offline --manifest-path "$manifest"
+        cargo update --quiet --workspace --manifest-path "$manifest"
     done
     git commit --quiet --all --message "$subject"
 fi
