@@ -63,7 +63,8 @@ impl Path {
             let due = self.arrived.partition_point(|report| report.received <= Some(by));
             self.estimator.on_feedback(now, self.arrived.drain(..due));
         }
-        while self.estimator.next_timeout().is_some_and(|due| due <= now) {
+        while self.estimator.is_due(now) {
+            assert!(self.estimator.next_timeout().is_some_and(|due| due <= now));
             self.estimator.on_timeout(now);
             while self.estimator.take_probe(now).is_some() {}
         }

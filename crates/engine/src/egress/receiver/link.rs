@@ -193,7 +193,7 @@ impl Link {
     /// Does what is due by time. Who has never told anything, though it negotiated to, is believed to be
     /// silent rather than starved: it is sent what the initial estimate carries.
     pub fn on_timeout(&mut self, now: Instant) {
-        if self.heard && self.estimator.next_timeout().is_some_and(|at| at <= now) {
+        if self.heard && self.estimator.is_due(now) {
             self.estimator.on_timeout(now);
             self.follow();
         }
