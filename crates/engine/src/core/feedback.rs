@@ -227,8 +227,10 @@ impl Core {
         let (now, now_ms) = (self.now, self.now_ms());
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let allowed = e.receiver.resend.allows(now_ms);
-        // What was sent again waits in the queue of the path as well.
-        let queue = e.receiver.link.as_ref().map(|link| link.estimator.queue());
+        // What was sent again waits in the queue of the path as well. A short one is none: a NACK that comes a little too
+        // soon would be answered a round trip later, and the picture stop.
+        let link = e.receiver.link.as_ref().filter(|link| link.estimator.is_queued());
+        let queue = link.map(|link| link.estimator.queue());
         let rtt = e.receiver.round_trip().saturating_add(queue.unwrap_or_default());
         let Some(stream) = e.receiver.by_ssrc.get(&ssrc).copied() else { return };
         if !allowed {
