@@ -158,7 +158,7 @@ impl Core {
         }
         let e = self.endpoints.get_mut(slot);
         if let Some(link) = e.and_then(|e| e.receiver.link.as_mut()) {
-            link.set_exceeded(exceeded);
+            link.set_exceeded(self.now, exceeded);
         }
         changed
     }
