@@ -249,6 +249,11 @@ impl Prosody {
         for part in ["data", "certs"] {
             fs::create_dir_all(directory.join(part)).unwrap();
         }
+        // Prosody finds it by its name. The image makes one as well.
+        let pair = rcgen::generate_simple_self_signed(["auth.meet.jitsi".to_owned()]).unwrap();
+        for (kind, pem) in [("crt", pair.cert.pem()), ("key", pair.signing_key.serialize_pem())] {
+            fs::write(directory.join(format!("certs/auth.meet.jitsi.{kind}")), pem).unwrap();
+        }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut prosody = Self { directory, child: None, port };
         let dir = prosody.directory.display();
@@ -262,10 +267,9 @@ log = {{ debug = "{dir}/prosody.log" }}
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {port} }}
 c2s_direct_tls_ports = {{}}
-modules_enabled = {{ "disco", "saslauth", "ping", "smacks" }}
-modules_disabled = {{ "s2s", "offline", "tls" }}
+modules_enabled = {{ "disco", "tls", "saslauth", "ping", "smacks" }}
+modules_disabled = {{ "s2s", "offline" }}
 authentication = "internal_hashed"
-c2s_require_encryption = false
 VirtualHost "auth.meet.jitsi"
     disco_items = {{ {{ "internal-muc.meet.jitsi", "rooms of bridges" }} }}
 Component "internal-muc.meet.jitsi" "muc"
