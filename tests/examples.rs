@@ -183,9 +183,9 @@ fn environment_of(service: &str) -> Vec<(String, String)> {
     let mut variables = example_variables();
     for (name, value) in &mut variables {
         if value.is_empty() {
-            *value =
-                if name == "JVB_ADVERTISE_IPS" { "192.0.2.10" } else { "a-secret-of-this-test" }
-                    .to_owned();
+            let is_address = name == "JVB_ADVERTISE_IPS";
+            let given = if is_address { "192.0.2.10" } else { "a-secret-of-this-test" };
+            given.clone_into(value);
         }
     }
     let compose = compose();
