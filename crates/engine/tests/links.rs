@@ -333,3 +333,26 @@ fn packets_that_are_only_late_are_not_sent_again() {
     let (both, _, frames) = again(both);
     assert!(both > 0.02 && frames > 20 * 29, "{both} {frames}");
 }
+
+#[test]
+fn an_estimate_that_falls_for_losses_changes_no_layer_while_no_queue_stands() {
+    let far = |loss| Weather { delay: SECOND / 20, loss, ..Weather::FINE };
+    // All of it, with what is sent again for 2 % of loss, is some 960 kbit/s.
+    let (mut world, _, _) = a_call(1_050_000);
+    world.set_weather(far(0.0), far(0.02));
+    world.run(8 * SECOND);
+    let at = world.now;
+    let mut changes = 0;
+    let mut last = Some(2);
+    for _ in 0..300 {
+        world.run(SECOND / 5);
+        let sent = told_last(&world, 1).sources[0].sent.map(|layer| layer.encoding);
+        changes += u32::from(sent != last);
+        last = sent;
+    }
+    // 26 when each fall of the estimate counted.
+    assert!(changes <= 2, "{changes} changes in a minute");
+    let link = bottleneck(&world);
+    assert!(link.waited(at, 0.95) < Duration::from_millis(60), "{:?}", link.waited(at, 0.95));
+    assert!(link.lost(at) < 0.001);
+}

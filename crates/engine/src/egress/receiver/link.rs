@@ -19,6 +19,10 @@ const YOUNG: Duration = Duration::from_secs(3);
 /// twice. A shorter round trip leaves time to ask once more.
 const LOSES: f64 = 0.005;
 const COPIES_FROM: Duration = Duration::from_millis(40);
+/// A path that loses more of what it is sent may be told so by what it is sent, 0..=1.
+const HOLDS: f64 = 0.04;
+/// Packets that are sent again come on top of a frame, and make a queue that is shorter than this and goes by itself.
+const SHORT_QUEUE: Duration = Duration::from_millis(60);
 /// A keyframe that was asked for comes within this time, or cannot be relied on.
 const KEYFRAME_COMES: Duration = Duration::from_secs(1);
 /// Arrival times in transport-wide feedback count these, µs.
@@ -122,6 +126,11 @@ impl Link {
         // What is too much must not fill the queue meanwhile.
         let most = if self.exceeded.is_some() { self.estimator.target_bps() } else { u64::MAX };
         self.pacer.set_rate(pace.min(most));
+    }
+
+    /// Whether the path carries what is sent now, whatever is estimated: hardly a queue stands, and little is lost.
+    pub fn holds(&self) -> bool {
+        self.estimator.queue() < SHORT_QUEUE && self.estimator.loss_without_queue() < HOLDS
     }
 
     /// Whether its first estimates are still to settle.
