@@ -19,13 +19,18 @@ use crate::{
         Sctp, SctpRole, Transport,
     },
     conference::{Answered, Endpoint, TransportStep},
+    telemetry::step,
 };
 
 impl Task {
     /// Answers a request.
     pub(super) fn answer(&mut self, bridge: &Arc<Inner>, job: Job) {
+        let Job { request, spans, reply } = job;
         let begun = Instant::now();
-        let answered = catch_unwind(AssertUnwindSafe(|| self.answer_of(bridge, &job.request)));
+        let answered = catch_unwind(AssertUnwindSafe(|| {
+            let _handled = spans.handle();
+            self.answer_of(bridge, &request)
+        }));
         bridge.delays.handled(begun.elapsed());
         let answer = answered.unwrap_or_else(|_| {
             let text = "The request could not be handled";
@@ -44,7 +49,8 @@ impl Task {
         }
         // Who has the answer may ask for statistics.
         self.publish_soon(bridge);
-        job.reply(answer);
+        // Who asked may have gone.
+        let _ = reply.send(answer);
     }
 
     /// The answer to a request. The conference ends if that was asked, nobody is left, or it was to be
@@ -61,7 +67,7 @@ impl Task {
         bridge.check_room(request)?;
         let mut ids = &bridge.ids;
         let answered = self.change(bridge, |conference, effects| {
-            conference.modify(request, &mut ids, now(), effects)
+            step!("allocate").in_scope(|| conference.modify(request, &mut ids, now(), effects))
         });
         // The engine knows an endpoint before its transport can bind an address to it.
         let answered = answered?;
@@ -116,7 +122,7 @@ impl Task {
         let visitor = self.conference.endpoint(id).is_some_and(Endpoint::is_visitor);
         bridge.totals.endpoint_created(visitor);
         bridge.registry.add_route(step.endpoint, self.handle.clone());
-        bridge.channels.add(step.endpoint, now());
+        bridge.channels.add(step.endpoint);
         if bridge.config.capture.from_start
             && let Err(error) = self.start_capture(bridge, id, step.endpoint)
         {
@@ -139,6 +145,7 @@ impl Inner {
     }
 
     fn take_step(&self, step: &TransportStep, label: Arc<str>) -> Option<Transport> {
+        let _span = step!("transport", create = step.create.is_some()).entered();
         let id = step.endpoint;
         if let Some(create) = step.create {
             self.transports.create(id, create, label);

@@ -1,10 +1,8 @@
 //! From a request to a conference's mailbox, and from there to its answer.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
+use rialto_media::{LogLimit, Rate};
 use tokio::sync::oneshot;
 
 use super::{
@@ -17,11 +15,11 @@ use super::{
 use crate::{
     colibri::{ColibriError, Condition, ConferenceModified, ConferenceModify},
     conference::{Conference, Rules},
-    stats::LogLimit,
+    telemetry::{self, Parent, RequestSpans},
 };
 
 /// Who may ask may ask for nonsense, as fast as it can: of refusals no more is logged.
-pub(super) static REFUSALS: LogLimit = LogLimit::new(20, Duration::from_secs(1));
+pub(super) static REFUSALS: LogLimit = LogLimit::new(Rate::per_second(20, 20));
 
 /// Upper bound of the length of a meeting id, bytes.
 const MAX_MEETING_ID_LENGTH: usize = 256;
@@ -32,20 +30,16 @@ pub(super) type Answer = Result<ConferenceModified, ColibriError>;
 #[derive(Debug)]
 pub(super) struct Job {
     pub request: ConferenceModify,
-    reply: oneshot::Sender<Answer>,
+    pub spans: RequestSpans,
+    pub reply: oneshot::Sender<Answer>,
 }
 
 impl Job {
-    /// Answers it.
-    pub(super) fn reply(self, answer: Answer) {
-        // Who asked may have gone.
-        let _ = self.reply.send(answer);
-    }
-
     /// Its conference ended before its turn came.
     pub(super) fn refuse_as_gone(self) {
         let gone = ColibriError::conference_not_found(&self.request.meeting_id);
-        self.reply(Err(gone));
+        // Who asked may have gone.
+        let _ = self.reply.send(Err(gone));
     }
 }
 
@@ -57,10 +51,13 @@ impl Inner {
     ) -> impl Future<Output = Answer> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let asked = Instant::now();
-        let refused = self.enqueue(Job { request, reply }).err();
+        let spans = spans_of(&request);
+        let span = spans.request().clone();
+        let refused = self.enqueue(Job { request, spans, reply }).err();
         let bridge = Arc::downgrade(self);
         async move {
             if let Some(error) = refused {
+                telemetry::refused(&span, &error);
                 return Err(error);
             }
             let lost =
@@ -68,6 +65,9 @@ impl Inner {
             let answer = answer.await.unwrap_or_else(|_| Err(lost()));
             if let Some(bridge) = bridge.upgrade() {
                 bridge.delays.answered(asked.elapsed());
+            }
+            if let Err(error) = &answer {
+                telemetry::refused(&span, error);
             }
             answer
         }
@@ -167,4 +167,13 @@ impl Inner {
             max_inactivity: self.config.max_inactivity,
         }
     }
+}
+
+/// The spans of a request, which may say itself what trace it is of.
+fn spans_of(request: &ConferenceModify) -> RequestSpans {
+    let parent = || {
+        let given = request.traceparent.as_ref()?;
+        Parent::from_parts(&given.trace_id, &given.parent_id, &given.trace_flags)
+    };
+    RequestSpans::new(parent, &request.meeting_id, request.endpoints.len())
 }

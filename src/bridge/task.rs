@@ -12,7 +12,7 @@ use std::{
 };
 
 use rialto_engine::Tap;
-use rialto_media::EndpointId;
+use rialto_media::{EndpointId, LogLimit, Rate};
 use rialto_transport::{FailReason, TransportUpdate};
 use tokio::{
     sync::mpsc,
@@ -26,10 +26,7 @@ use super::{
     now,
     registry::{Handle, Published},
 };
-use crate::{
-    conference::{Conference, Effects, SMALL, TransportState},
-    stats::LogLimit,
-};
+use crate::conference::{Conference, Effects, SMALL, TransportState};
 
 /// An endpoint without a bridge channel after so long is counted, as in JVB.
 const CHANNEL_DELAY: Duration = Duration::from_secs(30);
@@ -38,7 +35,7 @@ const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_micros(200);
 
 /// A message that cannot be handled costs a line in the log, and somebody may send many of them.
-static PANICS: LogLimit = LogLimit::new(10, Duration::from_secs(1));
+static PANICS: LogLimit = LogLimit::new(Rate::per_second(10, 10));
 
 /// A conference and what belongs to it.
 pub(super) struct Task {
