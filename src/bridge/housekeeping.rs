@@ -102,7 +102,7 @@ async fn on_media(bridge: &Inner, event: MediaEvent) {
     match event {
         MediaEvent::AudioLevel { endpoint, source, level } => {
             let Some(conference) = bridge.registry.route(endpoint) else { return };
-            conference.mailbox.level(Level { at: now(), endpoint, source, level });
+            conference.mailbox.level(Level { at: now(), endpoint, source, loudness: level });
         }
         MediaEvent::Allocated(allocation) => {
             let Some(conference) = bridge.registry.route(allocation.receiver) else { return };

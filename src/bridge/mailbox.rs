@@ -68,13 +68,13 @@ pub(super) struct Media {
     pub allocated: BTreeMap<EndpointId, Box<Allocation>>,
 }
 
-/// How loud a source was.
+/// How loud a source was, as RFC 6464 has it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level {
     pub at: Instant,
     pub endpoint: EndpointId,
     pub source: SourceId,
-    pub level: u8,
+    pub loudness: u8,
 }
 
 /// Levels that may wait. More come in some seconds only where a task is stuck; then the latest count.
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     fn level(at: Instant, level: u8) -> Level {
-        Level { at, endpoint: EndpointId(1), source: SourceId(1), level }
+        Level { at, endpoint: EndpointId(1), source: SourceId(1), loudness: level }
     }
 
     #[test]
@@ -273,7 +273,10 @@ mod tests {
         assert!(matches!(mail.try_recv(), Ok(Message::Media)));
         assert!(mail.try_recv().is_err(), "once");
         let levels = mailbox.waiting.take_media(start, false).levels;
-        assert_eq!((levels.len(), levels.back().map(|last| last.level)), (MAX_LEVELS, Some(249)));
+        assert_eq!(
+            (levels.len(), levels.back().map(|last| last.loudness)),
+            (MAX_LEVELS, Some(249))
+        );
         let allocation = |target_bps| Allocation {
             receiver: EndpointId(1),
             estimate_bps: None,

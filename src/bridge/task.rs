@@ -188,9 +188,9 @@ impl Task {
         let Media { levels, measured, allocated } = media;
         if !levels.is_empty() {
             let mut effects = Effects::default();
-            for Level { at, endpoint, source, level } in levels {
-                self.conference.audio_level(endpoint, level, at, &mut effects);
-                self.conference.voice_heard(endpoint, source, level, &mut effects);
+            for Level { at, endpoint, source, loudness } in levels {
+                self.conference.audio_level(endpoint, loudness, at, &mut effects);
+                self.conference.voice_heard(endpoint, source, loudness, &mut effects);
             }
             self.conference.tell_wishes(&mut effects);
             self.conference.tell_slots(&mut effects);
