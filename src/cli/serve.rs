@@ -241,7 +241,7 @@ fn serve(
             never = keep_alive(&daemon, &manager) => match never {},
         };
         daemon.leave().await;
-        Ok::<_, Failure>((code, daemon.stop()))
+        Ok::<_, Failure>((code, daemon.stop().await))
     })?;
     runtime.shutdown_timeout(STOP_TIMEOUT);
     drop(engine);

@@ -155,7 +155,7 @@ async fn converse(focus: &Focus, session: &mut Session, socket: &mut WebSocket) 
                 if !matches!(ping, Ok(Ok(()))) {
                     return None;
                 }
-                match session.on_tick() {
+                match session.on_tick().await {
                     Ok(message) => out.extend(message),
                     Err(error) => return Some(closed(&error.to_string(), true)),
                 }

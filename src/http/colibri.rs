@@ -64,7 +64,7 @@ pub(super) async fn speakers(
     State(shared): State<Shared>,
     Path(meeting_id): Path<String>,
 ) -> Response {
-    match shared.bridge.speech_activity(&meeting_id) {
+    match shared.bridge.speech_activity(&meeting_id).await {
         Some(activity) => Json(activity).into_response(),
         None => refuse(StatusCode::NOT_FOUND, ""),
     }
