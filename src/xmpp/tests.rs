@@ -45,6 +45,7 @@ impl<I: Io> Far<I> {
 
     pub(super) async fn say(&mut self, text: &str) {
         self.to.write_all(text.as_bytes()).await.unwrap();
+        self.to.flush().await.unwrap();
     }
 
     /// Takes the beginning of a stream, and begins one. The attributes of what came.

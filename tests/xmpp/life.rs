@@ -130,11 +130,11 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
     });
 }
 
-/// What the bridge has said in the room that nobody waited for.
+/// How the bridge came and went, as far as nobody waited for it. Of itself it may say something at any time.
 fn presences(focus: &Focus) -> Vec<String> {
     let from = format!("{ROOM}/{NICK}");
     let said = focus.later().filter(|e| e.name() == "presence" && e.attr("from") == Some(&*from));
-    said.map(String::from).collect()
+    said.filter(|e| Stats::of(e).is_none()).map(String::from).collect()
 }
 
 const HEALTH: &str = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>";

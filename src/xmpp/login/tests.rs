@@ -134,7 +134,6 @@ async fn a_refusal_is_named() {
             far.offer(PLAIN).await;
             far.next_named("auth").await;
             far.say(said).await;
-            far
         };
         enter(&account(XmppSecurity::Disabled), None, far).await.0.unwrap_err()
     };
@@ -159,7 +158,9 @@ async fn a_refusal_is_named() {
     let conflict = Cause::Stream { condition: "conflict".into(), text: "a\\nb".into() };
     assert_eq!(refused(&error("conflict")).await, conflict);
     assert_eq!(refused("</stream:stream>").await, Cause::Closed);
-    assert_eq!(refused(SUCCESS).await, Cause::Protocol("the server binds no resources".into()));
+    let unbound = async |mut far: Far<DuplexStream>| authenticated(&mut far, "").await;
+    let (cause, ()) = enter(&account(XmppSecurity::Disabled), None, unbound).await;
+    assert_eq!(cause.unwrap_err(), Cause::Protocol("the server binds no resources".into()));
     for early in [
         "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>",
         "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
