@@ -130,11 +130,13 @@ pub(crate) fn source(
     ssrcs: impl Iterator<Item = u32>,
     media: &Arc<MediaParams>,
 ) -> Arc<SourceInfo> {
+    // As browsers negotiate for video: packets are not remembered to be sent again as they were.
+    let rtx = |ssrc: u32| (kind == MediaType::Video).then_some(ssrc ^ 0x4000_0000);
     let spec = SourceSpec {
         id: SourceId(id),
         name: Arc::from(name),
         media: kind,
-        encodings: ssrcs.map(|ssrc| EncodingSpec { ssrc, rtx: None }).collect(),
+        encodings: ssrcs.map(|ssrc| EncodingSpec { ssrc, rtx: rtx(ssrc) }).collect(),
     };
     let (media, cname) = (media.clone(), Arc::from("bench"));
     Arc::new(SourceInfo { spec, home: ShardId(0), media, cname, conference: 0 })

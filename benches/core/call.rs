@@ -267,7 +267,10 @@ pub(crate) fn source(id: u32, media: &Arc<MediaParams>) -> Arc<SourceInfo> {
 
 pub(crate) fn media() -> MediaParams {
     MediaParams {
-        payload_types: vec![rig::payload_type(PT, Codec::Vp8, MediaType::Video, 90_000)],
+        payload_types: vec![
+            rig::payload_type(PT, Codec::Vp8, MediaType::Video, 90_000),
+            rig::payload_type(PT + 1, Codec::Rtx { apt: PT }, MediaType::Video, 90_000),
+        ],
         extensions: vec![
             (1, Extension::Mid),
             (3, Extension::AbsSendTime),

@@ -1,6 +1,6 @@
 //! What the engine costs over real sockets, beside a bare loop that only seals and sends.
 //!
-//! `cargo bench --bench engine [-- sinks|bare|wait|whole]`
+//! `cargo bench --bench engine [-- sinks|bare|connected|wait|whole]`
 //!
 //! The measured thread runs on CPU 0, everything else on CPU 1. What counts is the CPU time of that
 //! thread, which other load on the machine disturbs less than the wall clock; a core's packets per
@@ -8,6 +8,7 @@
 //! receiver's socket.
 
 mod bare;
+mod connected;
 mod latency;
 mod sinks;
 mod wait;
@@ -33,6 +34,9 @@ fn main() -> io::Result<()> {
     }
     if wants("bare") {
         bare::report()?;
+    }
+    if wants("connected") {
+        connected::report()?;
     }
     if wants("whole") {
         whole::report()?;

@@ -29,6 +29,7 @@ const AUDIO: u32 = 0x8000;
 /// Payload types.
 pub(crate) mod pt {
     pub(crate) const VIDEO: u8 = 45;
+    pub(crate) const RTX: u8 = 46;
     pub(crate) const OPUS: u8 = 111;
 }
 
@@ -261,6 +262,7 @@ fn media(codec: Codec, select: Select) -> MediaParams {
     MediaParams {
         payload_types: vec![
             rig::payload_type(pt::VIDEO, codec, MediaType::Video, 90_000),
+            rig::payload_type(pt::RTX, Codec::Rtx { apt: pt::VIDEO }, MediaType::Video, 90_000),
             rig::payload_type(pt::OPUS, Codec::Opus, MediaType::Audio, 48_000),
         ],
         extensions,

@@ -182,6 +182,8 @@ fn dev_overrides(args: &Dev) -> Vec<Override> {
         Override::text("videobridge.http-servers.private.port", api.port().to_string(), "--port"),
         Override::text("videobridge.http-servers.private.host", api.ip().to_string(), "--bind"),
         Override::text("videobridge.ice.udp.port", args.udp_port.to_string(), "--udp-port"),
+        // The page's offers let it be made for who loses packets.
+        Override::text("jmt.audio.red.policy", "PROTECT_ALL".to_owned(), "rialto dev"),
     ];
     if !args.host.is_empty() {
         overrides.push(Override::texts("rialto.http.hosts", &args.host, "--host"));

@@ -34,6 +34,8 @@ pub struct Cc {
     pub assumed_bandwidth_limit: Option<u64>,
     /// `max-time-between-calculations`. 5 s.
     pub max_time_between_calculations: Duration,
+    /// `use-vla-target-bitrate`: layers cost what their senders say; else what is measured. false.
+    pub use_vla_target_bitrate: bool,
     /// `videobridge.connection-stats`: how often clients hear what their link is estimated to carry.
     pub connection_stats: ConnectionStats,
     /// `jmt.bwe.estimator`.
@@ -55,6 +57,7 @@ impl Default for Cc {
             trust_bwe: true,
             assumed_bandwidth_limit: None,
             max_time_between_calculations: Duration::from_secs(5),
+            use_vla_target_bitrate: false,
             connection_stats: ConnectionStats::default(),
             bandwidth: Bandwidth::default(),
         }
@@ -141,6 +144,7 @@ fn allocation(r: &mut Reader<'_>, c: &mut Cc) {
     r.optional_bandwidth("videobridge.cc.assumed-bandwidth-limit", &mut c.assumed_bandwidth_limit);
     let key = "videobridge.cc.max-time-between-calculations";
     r.interval(key, &mut c.max_time_between_calculations);
+    r.boolean("videobridge.cc.use-vla-target-bitrate", &mut c.use_vla_target_bitrate);
     // Old names come before new ones, as in JVB.
     let mut suspend = !c.allow_oversend_onstage;
     r.boolean("videobridge.cc.enable-onstage-video-suspend", &mut suspend);

@@ -143,7 +143,7 @@ const HEALTH: &str = "health is what threads and rooms say at the moment that it
 const QUEUES: &str = "packets do not wait in queues between threads";
 
 /// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 52] = [
+const IDLE: [(&str, Idle); 51] = [
     (
         "ice4j.consent-freshness.randomize-interval",
         Never("the intervals of endpoints differ by up to a fifth in any case"),
@@ -182,10 +182,6 @@ const IDLE: [(&str, Idle); 52] = [
     ("videobridge.apis.xmpp-client.jid-cache-size", Never("JIDs are not cached")),
     ("videobridge.cc.initial-ignore-bwe-period", Never(ESTIMATOR)),
     ("videobridge.cc.padding-period", Never("probes go out as the estimator asks for them")),
-    (
-        "videobridge.cc.use-vla-target-bitrate",
-        NotYet("what a layer costs is measured and not taken from the sender's word"),
-    ),
     ("videobridge.cryptex", NotYet("header extensions are not encrypted (RFC 9335)")),
     ("videobridge.exporter", NotYet("media is not exported")),
     ("videobridge.health.interval", Never(HEALTH)),

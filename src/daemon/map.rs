@@ -65,6 +65,7 @@ fn allocation_config(cc: &config::Cc) -> AllocationConfig {
         trust_bwe: cc.trust_bwe,
         assumed_bandwidth_limit: cc.assumed_bandwidth_limit,
         max_time_between_calculations: cc.max_time_between_calculations,
+        use_announced: cc.use_vla_target_bitrate,
     }
 }
 
@@ -399,7 +400,7 @@ mod tests {
                  onstage-preferred-height-px = 480, onstage-preferred-framerate = 24\n\
                  allow-oversend-onstage = false, max-oversend-bitrate = 100 kbps\n\
                  trust-bwe = false, assumed-bandwidth-limit = 10 Mbps\n\
-                 max-time-between-calculations = 2 s }\n\
+                 max-time-between-calculations = 2 s, use-vla-target-bitrate = true }\n\
                connection-stats.enabled = false\n\
                load-management { average-participant-stress = 0.02\n\
                  load-measurements { load-measurement = packet-rate\n\
@@ -442,6 +443,7 @@ mod tests {
             trust_bwe: false,
             assumed_bandwidth_limit: Some(10_000_000),
             max_time_between_calculations: 2 * second,
+            use_announced: true,
         };
         let engine = engine_config(&config, None);
         assert_eq!(engine.allocation, allocation);

@@ -6,7 +6,11 @@ use super::sdp::{Codec, Extmap, Kind};
 /// Codecs of a section, the preferred one first. VP8 leads because every browser encodes it well.
 pub(super) fn codecs(kind: Kind) -> Vec<Codec> {
     match kind {
-        Kind::Audio => vec![codec(111, "opus", 48_000, "minptime=10;useinbandfec=1")],
+        // Plain audio is preferred: the bridge makes it redundant for who loses packets.
+        Kind::Audio => vec![
+            codec(111, "opus", 48_000, "minptime=10;useinbandfec=1"),
+            codec(63, "red", 48_000, "111/111"),
+        ],
         Kind::Video => {
             let mut codecs = Vec::new();
             let media = [
@@ -32,7 +36,7 @@ pub(super) fn codecs(kind: Kind) -> Vec<Codec> {
 fn codec(pt: u8, name: &str, clock_rate: u32, parameters: &str) -> Codec {
     let feedback: &[(&str, Option<&str>)] = match name {
         "opus" => &[("transport-cc", None)],
-        "rtx" => &[],
+        "rtx" | "red" => &[],
         // rrtr: who sends nothing learns its round trip by it (RFC 3611 section 4.4).
         _ => &[
             ("transport-cc", None),
@@ -46,10 +50,10 @@ fn codec(pt: u8, name: &str, clock_rate: u32, parameters: &str) -> Codec {
         pt,
         name: name.to_owned(),
         clock_rate,
-        channels: (name == "opus").then_some(2),
+        channels: (clock_rate == 48_000).then_some(2),
         parameters: parameters
-            .split(';')
-            .filter_map(|part| part.split_once('='))
+            .split_terminator(';')
+            .map(|part| part.split_once('=').unwrap_or(("", part)))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
         feedback: feedback.iter().map(|(k, s)| ((*k).to_owned(), s.map(str::to_owned))).collect(),

@@ -321,14 +321,24 @@ impl Estimator {
 
     /// When [`Self::on_timeout`] wants to be called, and [`Self::take_probe`] after it.
     pub fn next_timeout(&self) -> Option<Instant> {
+        after(self.epoch, self.due()?)
+    }
+
+    /// Whether [`Self::next_timeout`] has come. Cheaper than that, for who asks with each packet.
+    #[inline]
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let now = self.micros(now);
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    fn due(&self) -> Option<Micros> {
         let probe = if self.starving.is_some() {
             Some(self.polled.saturating_add(KNOCK))
         } else {
             let probe = self.prober.due(real(self.target));
             probe.map(|due| due.max(self.polled.saturating_add(100 * MS)))
         };
-        let due = [self.starves_at(), probe].into_iter().flatten().min()?;
-        after(self.epoch, due)
+        [self.starves_at(), probe].into_iter().flatten().min()
     }
 
     /// What may be sent, bits per second, headers included.
@@ -379,8 +389,12 @@ impl Estimator {
     /// The part of the bytes of the last seconds that the path lost by itself, 0..=1: 0 while a queue
     /// stands, which loses what it cannot hold, and while little is known.
     pub fn loss_without_queue(&self) -> f64 {
-        let queued = self.detector.state() != Trend::Normal || self.detector.is_queued();
-        if queued { 0.0 } else { self.loss_based.lost().unwrap_or(0.0) }
+        if self.is_queued() { 0.0 } else { self.loss_based.lost().unwrap_or(0.0) }
+    }
+
+    /// Whether a queue stands, or builds up.
+    pub fn is_queued(&self) -> bool {
+        self.detector.state() != Trend::Normal || self.detector.is_queued()
     }
 
     /// Bytes that were sent and not reported.
@@ -426,6 +440,7 @@ impl Estimator {
         summary.known = summary.known.saturating_add(1);
         self.history.set_fate(number, Fate::Received);
         if fate == Fate::Lost {
+            summary.late = summary.late.saturating_add(1);
             self.loss_based.on_late(sent.size);
         } else {
             self.loss_based.on_packet(sent_at, sent.size, false);

@@ -12,6 +12,8 @@ const MAX_LEN: usize = 8192;
 /// The ring grows rather than forget a packet that is younger. It is longer than any queue that a sender
 /// makes, so that feedback always finds its packet.
 const COVERED: Micros = 2_000_000;
+/// A full ring looks at the age of its oldest packet each time that so many were sent.
+const LOOKS_EACH: u64 = 16;
 
 /// One packet's fate as the receiver reports it, in the order of a feedback packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct FeedbackSummary {
     pub duplicate: u32,
     /// Packets that had not arrived and were not reported so before.
     pub lost: u32,
+    /// Arrivals of packets that had been reported as lost: others overtook them.
+    pub late: u32,
     /// Arrivals at impossible times: they are acknowledged, and estimate nothing.
     pub bad_time: u32,
 }
@@ -243,8 +247,13 @@ impl SentHistory {
         if held < self.ring.len() {
             return;
         }
-        let young = self.get(self.oldest).is_none_or(|sent| at.saturating_sub(sent.at) < COVERED);
-        if young && self.ring.len() < MAX_LEN {
+        let grows = self.ring.len() < MAX_LEN && {
+            // Its age is looked up for one packet of several: each look waits for memory that nothing else needs.
+            let looks = self.ring.is_empty() || self.next.is_multiple_of(LOOKS_EACH);
+            let young = |sent: Sent| at.saturating_sub(sent.at) < COVERED;
+            looks && self.get(self.oldest).is_none_or(young)
+        };
+        if grows {
             let mut ring = vec![Slot::NONE; self.ring.len().saturating_mul(2).max(MIN_LEN)];
             std::mem::swap(&mut ring, &mut self.ring);
             for number in self.oldest..self.next {
@@ -254,7 +263,9 @@ impl SentHistory {
                 }
             }
         } else {
-            self.land(self.oldest);
+            if self.oldest >= self.settled {
+                self.land(self.oldest);
+            }
             self.oldest = self.oldest.saturating_add(1);
         }
     }

@@ -187,6 +187,12 @@ impl LossBased {
             return;
         }
         let now = self.last_sent;
+        if self.limit.is_none() && self.observations.iter().all(|o| o.lost == 0.0) {
+            // No candidate is likelier than the highest.
+            self.fit =
+                Some(Fit { inherent: MIN_INHERENT, bps: bounds.delay_based.min(bounds.max) });
+            return self.decide(now, bounds.delay_based, bounds);
+        }
         let max_inherent = if bounds.queue_stands { MAX_INHERENT.0 } else { MAX_INHERENT.1 };
         let average = self.average_loss();
         let current = self.fit.unwrap_or(Fit { inherent: FIRST_INHERENT, bps: bounds.delay_based });

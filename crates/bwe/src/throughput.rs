@@ -65,19 +65,16 @@ impl Throughput {
         let start = end.saturating_sub(span);
         let oldest = start / BIN;
         let newest = self.latest / BIN;
-        let mut bytes = 0.0;
         // Bins after the latest packet are empty, and those a whole ring before it are others.
-        for bin in oldest.max(newest.saturating_sub(real_len().saturating_sub(1)))..=newest {
-            let counted = f64::from(self.get(bin));
-            let part = if bin == oldest {
-                let inside = BIN.saturating_sub(start.checked_rem(BIN).unwrap_or(0));
-                real(inside) / real(BIN)
-            } else {
-                1.0
-            };
-            bytes += counted * part;
+        let kept = newest.saturating_sub(real_len().saturating_sub(1));
+        let mut bytes = 0.0;
+        if oldest >= kept && oldest <= newest {
+            let inside = BIN.saturating_sub(start.checked_rem(BIN).unwrap_or(0));
+            bytes = f64::from(self.get(oldest)) * (real(inside) / real(BIN));
         }
-        Some(bytes * 8.0 * 1e6 / real(span))
+        let whole = oldest.saturating_add(1).max(kept)..=newest;
+        let whole = whole.fold(0u64, |sum, bin| sum.saturating_add(self.get(bin).into()));
+        Some((bytes + real(whole)) * 8.0 * 1e6 / real(span))
     }
 
     fn slot(&mut self, bin: u64) -> Option<&mut u32> {

@@ -7,11 +7,11 @@ use std::{
 };
 
 use rialto_engine::{
-    Allocation, BandwidthConfig, MediaEvent, Reason,
+    Allocation, AllocationConfig, BandwidthConfig, MediaEvent, Reason,
     core::Event,
     sim::{Bottleneck, Weather, World, WorldConfig},
 };
-use rialto_media::{MediaType, SourceId};
+use rialto_media::{Drop, MediaType, SourceId};
 
 const QUEUE: Duration = Duration::from_millis(300);
 const SECOND: Duration = Duration::from_secs(1);
@@ -261,4 +261,53 @@ fn a_retransmission_that_is_lost_too_is_not_asked_for_where_packets_are_lost_and
     assert!(again < 2 * packets / 20, "{again} of {packets}");
     let (_, again, packets) = lossy(0.002, 30);
     assert!(again < 2 * packets * 3 / 1_000, "{again} of {packets}: no copies");
+}
+
+#[test]
+fn what_senders_say_that_their_layers_cost_is_taken_where_it_is_wanted() {
+    let costs = |use_announced, announces: &[u8]| {
+        let allocation = AllocationConfig { use_announced, ..AllocationConfig::default() };
+        let mut world = World::new(WorldConfig { allocation, ..WorldConfig::default() });
+        world.bottlenecks.insert(1, Bottleneck::new(2_000_000, QUEUE));
+        let (video, _) = people(&mut world, 3);
+        world.clients[0].tracks[1].announces = Some(announces.to_vec());
+        let (since, _) = settle(&mut world, 8 * SECOND, 4 * SECOND);
+        got(&world, 1, video, since).0
+    };
+    // Three streams of one layer: 300, 590 and 5,000 kbit/s, of which the last are 880.
+    let dear = [0x21, 0, 0xac, 0x02, 0xce, 0x04, 0x88, 0x27];
+    assert_eq!(costs(false, &dear), BTreeSet::from([2]));
+    assert_eq!(costs(true, &dear), BTreeSet::from([1]));
+    assert_eq!(costs(true, &dear[..7]), BTreeSet::from([2]), "it cannot be read");
+}
+
+#[test]
+fn packets_that_are_only_late_are_not_sent_again() {
+    let fine = Weather { delay: Duration::from_millis(50), ..Weather::FINE };
+    let again = |down: Weather| {
+        let (mut world, video, _) = a_call(5_000_000);
+        world.clients.iter_mut().for_each(|client| client.asks_after = Duration::ZERO);
+        world.set_weather(fine, down);
+        let counts = |world: &World| {
+            let core = &world.cores[0];
+            let packets = [1, 2].map(|at| world.clients[at].incoming[&video].got.len());
+            let sent = packets.iter().sum::<usize>() as f64;
+            (core.totals.retransmissions_sent as f64, core.drops.get(Drop::PrematureNack), sent)
+        };
+        world.run(5 * SECOND);
+        let (before, since) = (counts(&world), world.elapsed());
+        world.run(20 * SECOND);
+        let after = counts(&world);
+        let (_, frames) = got(&world, 1, video, since);
+        ((after.0 - before.0) / (after.2 - before.2), after.1 - before.1, frames)
+    };
+    // One of five is 20 ms late: what overtook it makes the receiver ask for it.
+    let (late, premature, frames) = again(Weather { stragglers: 0.2, ..fine });
+    assert!(late < 0.015 && premature > 200 && frames > 20 * 29, "{late} {premature} {frames}");
+    // What is lost is sent again when it is asked for the first time.
+    let (lost, premature, frames) = again(Weather { loss: 0.05, ..fine });
+    assert!(lost > 0.05 && premature == 0 && frames > 20 * 29, "{lost} {premature} {frames}");
+    let both = Weather { loss: 0.02, stragglers: 0.02, ..fine };
+    let (both, _, frames) = again(both);
+    assert!(both > 0.02 && frames > 20 * 29, "{both} {frames}");
 }

@@ -82,6 +82,19 @@ fn who_loses_packets_is_protected_and_nobody_else() {
 }
 
 #[test]
+fn losses_of_the_path_are_enough_before_any_report_tells_of_audio() {
+    let (mut world, source) = a_call(RedPolicy::Protect, Weather::FINE);
+    world.publish(0, MediaType::Video, 1);
+    world.run(3 * SECOND);
+    assert_eq!(heard(&world, source)[1].1, 0, "nothing is lost");
+    world.set_weather(Weather::FINE, Weather { loss: 0.1, ..Weather::FINE });
+    world.run(SECOND);
+    let [plain, protected] = heard(&world, source);
+    assert!(protected.1 > 20, "within half a second: {protected:?}");
+    assert_eq!(plain.1, 0);
+}
+
+#[test]
 fn losses_and_reordering_leave_redundancy_sound() {
     let weather = Weather { loss: 0.05, jitter: Duration::from_millis(30), ..Weather::FINE };
     for policy in [RedPolicy::AsSent, RedPolicy::Protect] {

@@ -90,13 +90,13 @@ fn foul(shards: u16, seed: u64) -> WorldConfig {
     let profile =
         if seed.is_multiple_of(2) { Profile::AeadAes128Gcm } else { Profile::Aes128CmSha1_80 };
     WorldConfig {
-        audio: rialto_engine::AudioConfig::default(),
         shards,
         seed,
         weather: Weather::FOUL,
         scatter: shards > 1,
         profile,
         bandwidth: wide(),
+        ..WorldConfig::default()
     }
 }
 

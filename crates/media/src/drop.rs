@@ -58,6 +58,9 @@ pub enum Drop {
     Late,
     /// A retransmission of what was sent before the newest keyframe.
     Moot,
+    /// A retransmission of a packet that was most likely only late, on a path that changes the order of
+    /// packets. It is sent when it is asked for once more.
+    PrematureNack,
     /// Redundant audio (RFC 2198) that cannot be read, for a receiver who is to have the plain audio in it.
     MalformedRed,
     /// Audio of a sender who is not among the loudest.
@@ -68,7 +71,7 @@ pub enum Drop {
 
 impl Drop {
     /// Number of reasons.
-    pub const COUNT: usize = 30;
+    pub const COUNT: usize = 31;
 
     /// All reasons with their metric labels.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -99,6 +102,7 @@ impl Drop {
         (Self::FeedbackFull, "feedback_full"),
         (Self::Late, "late"),
         (Self::Moot, "moot"),
+        (Self::PrematureNack, "premature_nack"),
         (Self::MalformedRed, "malformed_red"),
         (Self::NotLoudest, "not_loudest"),
         (Self::StructureMissing, "structure_missing"),

@@ -13,6 +13,7 @@ use crate::{
     demux, ext,
     rtcp::{Rtcp, RtcpPackets, xr},
     rtx,
+    vla::VideoLayersAllocation,
 };
 
 /// A fuzz target: it panics when an invariant is broken.
@@ -28,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("red", redundant_audio),
     ("rtcp", rtcp),
     ("rtp", rtp),
+    ("vla", layers_allocation),
     ("vp8", vp8),
     ("vp9", vp9),
 ];
@@ -37,6 +39,21 @@ pub fn demultiplex(data: &[u8]) {
     let kind = demux(data);
     let media = matches!(kind, Kind::Rtp | Kind::Rtcp);
     assert_eq!(media, data.len() >= 2 && matches!(data.first(), Some(128..=191)));
+}
+
+/// What is sent has a rate for each of its layers, and nothing else has.
+pub fn layers_allocation(data: &[u8]) {
+    let Some(all) = VideoLayersAllocation::parse(data) else { return };
+    assert!(all.streams <= 4 && all.stream < 4);
+    for stream in 0..=u8::MAX {
+        let top = all.top(stream);
+        assert!(top.is_none() || stream < all.streams);
+        for (spatial, temporal) in (0..5).flat_map(|s| (0..5).map(move |t| (s, t))) {
+            if all.bps(stream, spatial, temporal).is_some() {
+                assert!(top.is_some_and(|top| spatial <= top.0) && temporal < 4);
+            }
+        }
+    }
 }
 
 /// A header that parses lies in the packet, as do payload and extension elements.

@@ -25,6 +25,7 @@ pub mod header;
 pub mod rtcp;
 pub mod rtx;
 pub mod seq;
+pub mod vla;
 
 pub use ext::{Ext, ExtError, ExtIter, ExtWriter};
 pub use header::{ExtensionBlock, Kind, RtpError, RtpHeader, demux, is_rtcp, write_header};

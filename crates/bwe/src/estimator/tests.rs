@@ -63,7 +63,8 @@ impl Path {
             let due = self.arrived.partition_point(|report| report.received <= Some(by));
             self.estimator.on_feedback(now, self.arrived.drain(..due));
         }
-        while self.estimator.next_timeout().is_some_and(|due| due <= now) {
+        while self.estimator.is_due(now) {
+            assert!(self.estimator.next_timeout().is_some_and(|due| due <= now));
             self.estimator.on_timeout(now);
             while self.estimator.take_probe(now).is_some() {}
         }
@@ -193,7 +194,8 @@ fn reports_that_lie_are_counted_and_estimate_nothing() {
         report(next.wrapping_sub(3), None),
     ];
     let summary = path.estimator.on_feedback(now, reports.into_iter());
-    let expected = FeedbackSummary { known: 2, unknown: 2, duplicate: 2, lost: 1, bad_time: 2 };
+    let expected =
+        FeedbackSummary { known: 2, unknown: 2, duplicate: 2, lost: 1, late: 0, bad_time: 2 };
     assert_eq!(summary, expected);
     assert_eq!(path.target(), before);
 }

@@ -111,22 +111,22 @@ impl Core {
             self.allocator.add(wanted, &layers);
         }
         self.layer_list = layers;
-        let audio = e.receiver.allotment.audio_bps(now);
+        let aside = e.receiver.allotment.set_aside_bps(now);
         let assumed = wishes.and_then(|wishes| wishes.assumed_bandwidth_bps);
         let estimate = e.receiver.allotment.hysteresis.bandwidth();
         let estimate = estimate.filter(|_| e.receiver.link.is_some());
         let young = e.receiver.link.as_ref().is_some_and(|link| link.is_young(now));
         let lent = estimate.map(|bps| if young { bps + bps / YOUNG_PART } else { bps });
         let budget = self.config.allocation.budget(lent, assumed);
-        let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(audio)));
+        let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(aside)));
         if let Some(link) = e.receiver.link.as_mut() {
             // What is sent beyond the estimate has to be shown before anything else.
-            let sent = totals.target_bps.saturating_add(audio);
+            let sent = totals.target_bps.saturating_add(aside);
             let next = match estimate {
                 Some(estimate) if sent > estimate => Some(sent),
-                _ => totals.next_bps.map(|bps| bps.saturating_add(audio)),
+                _ => totals.next_bps.map(|bps| bps.saturating_add(aside)),
             };
-            link.estimator.set_useful(now, totals.ideal_bps.saturating_add(audio), next);
+            link.estimator.set_useful(now, totals.ideal_bps.saturating_add(aside), next);
         }
         let changed = self.apply_decisions(slot, &order);
         self.allocation_order = order;

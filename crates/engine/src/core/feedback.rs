@@ -20,7 +20,7 @@ use rialto_rtp::rtcp::{
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, endpoint::Reference};
 use crate::{
     ShardTotals,
-    egress::receiver::{history::Refused, link::Link, queue::Again},
+    egress::receiver::{Receiver, history::Refused, link::Link, queue::Again},
     ingress::keyframe::RequestLimit,
     slots::EndpointSlot,
 };
@@ -152,9 +152,13 @@ impl Core {
         take: impl FnOnce(&mut Link, Instant) -> FeedbackSummary,
     ) -> bool {
         let now = self.now;
-        let link = self.endpoints.get_mut(slot).and_then(|e| e.receiver.link.as_mut());
-        let Some(link) = link else { return false };
+        let Some(e) = self.endpoints.get_mut(slot) else { return false };
+        let Receiver { link, audio_losses, .. } = &mut e.receiver;
+        let Some(link) = link.as_mut() else { return false };
         let summary = take(link, now);
+        if !link.estimator.is_queued() {
+            audio_losses.on_path(now, summary.lost, summary.known);
+        }
         self.totals.feedback_unmatched += u64::from(summary.unknown);
         self.link_changed(slot);
         true
@@ -220,14 +224,18 @@ impl Core {
     }
 
     fn on_nack(&mut self, slot: EndpointSlot, ssrc: u32, sequence: u16) {
-        let now_ms = self.now_ms();
+        let (now, now_ms) = (self.now, self.now_ms());
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let (rtt, allowed) = (e.receiver.round_trip(), e.receiver.resend.allows(now_ms));
-        let Some((stream, s)) = e.receiver.stream_by_ssrc(ssrc) else { return };
+        let Some(stream) = e.receiver.by_ssrc.get(&ssrc).copied() else { return };
         if !allowed {
             return self.drops.count(Drop::RetransmissionBudget);
         }
-        match s.history.resend(sequence, now_ms, rtt) {
+        let Receiver { streams, link, .. } = &mut e.receiver;
+        let Some(s) = streams.get_mut(stream) else { return };
+        let premature =
+            |first| link.as_mut().is_some_and(|link| link.overtaken.on_request(now, first));
+        match s.history.resend(sequence, now_ms, rtt, premature) {
             Ok(sent) if s.is_moot(sent.index, now_ms, rtt) => {
                 self.drops.count(Drop::Moot);
             }
@@ -238,6 +246,7 @@ impl Core {
                 self.list_receiver(slot);
             }
             Err(Refused::Unknown) => self.totals.retransmissions_missed += 1,
+            Err(Refused::Premature) => self.drops.count(Drop::PrematureNack),
             Err(Refused::TooSoon | Refused::TooOften) => self.drops.count(Drop::RepeatedNack),
         }
     }

@@ -69,7 +69,14 @@ fn context<'a>(
     rtt: Duration,
 ) -> Context<'a> {
     let since_epoch = now.saturating_duration_since(epoch);
-    Context { now, since_epoch, tables, silence: config.audio.silence, rtt }
+    Context {
+        now,
+        since_epoch,
+        tables,
+        silence: config.audio.silence,
+        believes_costs: config.allocation.use_announced,
+        rtt,
+    }
 }
 
 impl Core {

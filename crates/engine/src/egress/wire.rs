@@ -179,11 +179,11 @@ fn write_extensions(
         let _ = writer.push(id, mid.as_bytes());
     }
     if let (Some(number), Some(id)) = (stamp.number, tables.extension_id(Extension::TransportCc)) {
-        let _ = writer.push(id, &number.to_be_bytes());
+        let _ = writer.push_array(id, number.to_be_bytes());
     }
     if let (Some(at), Some(id)) = (stamp.send_time, tables.extension_id(Extension::AbsSendTime)) {
         let [_, a, b, c] = at.to_be_bytes();
-        let _ = writer.push(id, &[a, b, c]);
+        let _ = writer.push_array(id, [a, b, c]);
     }
     for e in meta.extensions.iter().flatten() {
         let start = usize::from(e.start);

@@ -42,7 +42,7 @@ pub struct Accepted {
 pub(super) struct Opened<'a> {
     pub(super) pt: &'a PtInfo,
     pub(super) packet: &'a [u8],
-    pub(super) told: &'a Told,
+    pub(super) told: &'a Told<'a>,
     pub(super) wire_len: usize,
     /// Its SRTP index, and how many packets are missing before it that were not before.
     pub(super) arrived: (u64, u64),

@@ -17,7 +17,7 @@ use super::{
 
 /// What a header extension tells the bridge.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Told<'a> {
     /// The transport-wide number.
     pub(super) number: Option<u16>,
     pub(super) loudness: Option<u8>,
@@ -26,9 +26,11 @@ pub(super) struct Told {
     /// The dependency descriptor. It tells keyframes and layers also where the payload is encrypted from end
     /// to end.
     dependencies: Option<DependencyFrame>,
+    /// What the sender allocated to the layers of the source.
+    pub(super) allocation: Option<&'a [u8]>,
 }
 
-impl Told {
+impl Told<'_> {
     /// Whether the packet brings a structure that others may refer to.
     pub(super) fn has_structure(&self) -> bool {
         self.dependencies.is_some_and(|frame| frame.structure)
@@ -57,7 +59,7 @@ pub(super) struct Extensions<'a> {
     pub(super) packet: &'a [u8],
 }
 
-impl Extensions<'_> {
+impl<'a> Extensions<'a> {
     /// Reads what it tells, and what of it goes on to receivers.
     #[inline]
     pub(super) fn read(
@@ -65,7 +67,7 @@ impl Extensions<'_> {
         dependencies: &mut DependencyReader,
         level: &mut LoudestLevel,
         meta: &mut PacketMeta,
-    ) -> Told {
+    ) -> Told<'a> {
         let mut told = Told::default();
         let mut kept = meta.extensions.iter_mut();
         for e in self.header.extensions(self.packet) {
@@ -80,6 +82,7 @@ impl Extensions<'_> {
                     }
                 }
                 Extension::DependencyDescriptor => told.dependencies = dependencies.read(e.data),
+                Extension::VideoLayersAllocation => told.allocation = Some(e.data),
                 Extension::FrameMarking => {
                     told.independent |= rtp::ext::starts_independent_frame(e.data);
                 }
@@ -99,7 +102,7 @@ impl Extensions<'_> {
 
 /// Reads the codec's payload descriptor beside what the extensions `told`.
 #[inline]
-pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told, meta: &mut PacketMeta) -> Shown {
+pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut PacketMeta) -> Shown {
     let mut shown = Shown::default();
     let codec = video_codec(pt.codec);
     let start = usize::from(meta.payload_start);

@@ -136,8 +136,20 @@ impl LayerMeters {
 
     /// What is to be told to receivers' shards, who were `told` something before; `None`: they know it well
     /// enough.
-    pub fn news(&self, told: &EncodingLayers) -> Option<EncodingLayers> {
-        Some(self.measure()).filter(|now| told.differs(now))
+    /// `announced` is what the sender says that a target costs, bit/s, which is taken instead of what was measured.
+    pub fn news(
+        &self,
+        told: &EncodingLayers,
+        announced: impl Fn(u8, u8) -> Option<u64>,
+    ) -> Option<EncodingLayers> {
+        let mut now = self.measure();
+        for (spatial, temporal) in now.targets.iter() {
+            let bps = announced(spatial, temporal).and_then(|bps| u32::try_from(bps).ok());
+            if let Some((rate, bps)) = now.rates.get_mut(place(spatial, temporal)).zip(bps) {
+                rate.bps = bps;
+            }
+        }
+        Some(now).filter(|now| told.differs(now))
     }
 
     fn measure(&self) -> EncodingLayers {
@@ -193,7 +205,7 @@ mod tests {
 
     /// What is told, and then known.
     fn news(meters: &LayerMeters, told: &mut EncodingLayers) -> Option<EncodingLayers> {
-        let news = meters.news(told)?;
+        let news = meters.news(told, |_, _| None)?;
         *told = news;
         Some(news)
     }
@@ -230,6 +242,16 @@ mod tests {
         assert!(near(half.bps, 240_000) && near(all.bps, 480_000), "{half:?} {all:?}");
         assert_eq!(layers.top(), (1, 1));
         assert_eq!(news(&meters, &mut told), None, "nothing has changed");
+    }
+
+    #[test]
+    fn what_the_sender_says_is_taken_where_it_says_something() {
+        let mut meters = LayerMeters::default();
+        run(&mut meters, 0..63, 1);
+        let announced = |spatial, _| (spatial == 1).then_some(400_000);
+        let layers = meters.news(&EncodingLayers::default(), announced).unwrap();
+        assert_eq!((layers.rate(1, 0).bps, layers.rate(1, 1).bps), (400_000, 400_000));
+        assert!(layers.rate(0, 0).bps < 70_000 && layers.rate(1, 1).fps > 27, "{layers:?}");
     }
 
     #[test]

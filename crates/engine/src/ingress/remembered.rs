@@ -132,8 +132,14 @@ mod tests {
             let len = self.tx.seal_rtp(&mut bytes, 12, len, index, ssrc).unwrap();
             let silence = SilenceLimit::default();
             let (now, since_epoch) = (self.epoch, Duration::ZERO);
-            let cx =
-                Context { now, since_epoch, tables: &self.tables, silence, rtt: Duration::ZERO };
+            let cx = Context {
+                now,
+                since_epoch,
+                tables: &self.tables,
+                silence,
+                believes_costs: false,
+                rtt: Duration::ZERO,
+            };
             let gate = Gate { rules: Loudest::default(), voices: None };
             self.sender.on_rtp(&cx, gate, &mut bytes[..len]).err()
         }

@@ -15,7 +15,7 @@ use rialto_media::{
     SourceSpec, Tables,
     encodings::{EncodingMask, Heights},
 };
-use rialto_rtp::{RtpHeader, codec::Resolution};
+use rialto_rtp::{RtpHeader, codec::Resolution, vla::VideoLayersAllocation};
 use rialto_srtp::RxContext;
 use slotmap::SlotMap;
 
@@ -28,7 +28,7 @@ use super::{
     meta::PacketMeta,
     nack::Arrival,
     parked::Parked,
-    rate::Rates,
+    rate::{Rate, Rates},
     remembered::RememberedStreams,
     seen::SeenWindow,
     silence::SilenceLimit,
@@ -61,6 +61,8 @@ pub struct LocalSource {
     pub rates: Rates,
     /// The layers within each encoding, as last told.
     pub layers: [EncodingLayers; MAX_ENCODINGS],
+    /// What the sender says that they are to cost, where its word is taken.
+    announced: Option<Box<VideoLayersAllocation>>,
     /// Its loudness.
     pub level: LoudestLevel,
     /// Audio that a receiver asked for by name.
@@ -79,6 +81,7 @@ impl LocalSource {
             heights: Heights::default(),
             rates: Rates::default(),
             layers: Default::default(),
+            announced: None,
             level: LoudestLevel::default(),
             included: false,
             frames: 0,
@@ -93,12 +96,34 @@ impl LocalSource {
         (before != now).then_some(before)
     }
 
+    /// The sender says what its layers are to cost. What cannot be read changes nothing.
+    #[cold]
+    fn announce(&mut self, allocation: &[u8]) {
+        if let Some(allocation) = VideoLayersAllocation::parse(allocation) {
+            match &mut self.announced {
+                Some(announced) => **announced = allocation,
+                none => *none = Some(Box::new(allocation)),
+            }
+        }
+    }
+
+    /// What an encoding costs, of which this was measured.
+    fn cost(&self, encoding: u8, measured: Rate) -> Rate {
+        let announced = self.announced.as_ref().and_then(|announced| {
+            let (spatial, temporal) = announced.top(encoding)?;
+            u32::try_from(announced.bps(encoding, spatial, temporal)?).ok()
+        });
+        Rate { bps: announced.unwrap_or(measured.bps), ..measured }
+    }
+
     /// Takes what was measured of the layers of an encoding. Returns whether receivers' shards are to hear of
     /// it.
     pub(super) fn measure_layers(&mut self, stream: &Stream) -> bool {
         let told = self.layers.get_mut(usize::from(stream.encoding));
         let Some((told, meters)) = told.zip(stream.layers.as_ref()) else { return false };
-        let news = meters.news(told);
+        let announced = self.announced.as_deref();
+        let news = meters
+            .news(told, |spatial, temporal| announced?.bps(stream.encoding, spatial, temporal));
         if let Some(news) = news {
             *told = news;
         }
@@ -164,6 +189,8 @@ pub struct Context<'a> {
     pub tables: &'a Tables,
     /// How much silence is forwarded.
     pub silence: SilenceLimit,
+    /// What senders say that their layers cost is believed.
+    pub believes_costs: bool,
     /// The sender's round trip.
     pub rtt: Duration,
 }
@@ -322,7 +349,10 @@ impl Sender {
         };
         let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
         let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
-        let Told { number, loudness: level, .. } = told;
+        let Told { number, loudness: level, allocation, .. } = told;
+        if let Some(allocation) = allocation.filter(|_| cx.believes_costs) {
+            source.announce(allocation);
+        }
         if let Some(sequence) = number {
             self.twcc_ssrc = header.ssrc;
             self.twcc
@@ -406,8 +436,8 @@ impl Sender {
                 }
             }
             let Some(source) = self.sources.get_mut(stream.source) else { continue };
+            let rate = source.cost(stream.encoding, stream.meter.rate());
             let Some(told) = source.rates.get_mut(usize::from(stream.encoding)) else { continue };
-            let rate = stream.meter.rate();
             if told.differs(rate) {
                 *told = rate;
                 changed(stream.source);

@@ -97,6 +97,8 @@ pub struct Client {
     pub numbering: Numbering,
     /// It negotiated redundant audio too.
     pub red: bool,
+    /// It asks for what is missing after so long.
+    pub asks_after: Duration,
     /// So much loss it claims in its reports, of 256.
     pub claims_loss: u8,
     /// What it sends.
@@ -142,6 +144,7 @@ impl Client {
             addr,
             numbering: Numbering(id.0 as u8),
             red: false,
+            asks_after: Duration::from_millis(15),
             claims_loss: 0,
             tracks: Vec::new(),
             former: Vec::new(),
@@ -453,7 +456,11 @@ impl Client {
         let id = self.numbering.extension(Extension::DependencyDescriptor);
         let descriptor = header.extensions(bytes).find(|e| e.id == id).map(|e| e.data);
         let numbers = CodecNumbers::read(payload, descriptor.unwrap_or_default());
-        i.take(now, header.sequence, header.timestamp, body, numbers.filter(|_| video));
+        let asks_at = now + self.asks_after;
+        i.take(asks_at, header.sequence, header.timestamp, body, numbers.filter(|_| video));
+        if self.asks_after.is_zero() && !i.missing.is_empty() {
+            self.next_nack = now;
+        }
         Some(())
     }
 
@@ -584,7 +591,7 @@ impl Incoming {
 
     pub(super) fn take(
         &mut self,
-        now: Instant,
+        asks_at: Instant,
         seq: Seq,
         timestamp: u32,
         body: Body,
@@ -599,7 +606,7 @@ impl Incoming {
         self.missing.remove(&number);
         if let Some(highest) = self.highest.filter(|h| number > *h && number - h < MAX_GAP) {
             for lost in highest + 1..number {
-                self.missing.insert(lost, (now + Duration::from_millis(15), 0));
+                self.missing.insert(lost, (asks_at, 0));
             }
         }
         self.highest = Some(self.highest.map_or(number, |h| h.max(number)));

@@ -122,7 +122,11 @@ impl Numbering {
         payload_types.extend(VIDEO_CODECS.into_iter().flat_map(video));
         MediaParams {
             payload_types,
-            extensions: known.map(|kind| (self.extension(kind), kind)).to_vec(),
+            extensions: known
+                .map(|kind| (self.extension(kind), kind))
+                .into_iter()
+                .chain([(LAYERS_ALLOCATION, Extension::VideoLayersAllocation)])
+                .collect(),
             extmap_allow_mixed: true,
             congestion_feedback: false,
             remb: false,
@@ -218,6 +222,9 @@ pub struct Track {
     pub level: u8,
     /// Its audio is sent with so many packets before each again (RFC 2198); `None`: as plain Opus.
     pub redundancy: Option<usize>,
+    /// What its video says that its layers cost
+    /// (<http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00>).
+    pub announces: Option<Vec<u8>>,
     /// What was sent of its audio, and when.
     spoken: VecDeque<(u32, Vec<u8>)>,
     /// What makes its frames, when they have layers.
@@ -260,6 +267,7 @@ impl Track {
             packet_len,
             level: AUDIO_LEVEL,
             redundancy: None,
+            announces: None,
             spoken: VecDeque::new(),
             coder: None,
         }
@@ -418,7 +426,9 @@ impl Track {
         let mut bytes = vec![0; 400];
         header::write_header(&mut bytes, marker, pt, seq, timestamp, ssrc).expect("room");
         header::set_extension_bit(&mut bytes, true);
-        let len = extensions(&mut bytes[12..], self.numbering, self.mid, transport, kind);
+        let announced = self.announces.as_deref();
+        let len =
+            extensions(&mut bytes[12..], self.numbering, self.mid, (transport, announced), kind);
         bytes.truncate(12 + len.expect("valid extensions"));
         bytes
     }
@@ -491,6 +501,9 @@ fn redundant(spoken: &VecDeque<(u32, Vec<u8>)>, payload_type: u8, distance: usiz
     out
 }
 
+/// The id of the header extension in which all clients announce what their layers cost.
+const LAYERS_ALLOCATION: u8 = 14;
+
 /// What a packet's header extension says beside what all say.
 #[derive(Clone, Copy)]
 enum Kind<'a> {
@@ -503,11 +516,12 @@ fn extensions(
     buf: &mut [u8],
     numbering: Numbering,
     mid: Mid,
-    transport: u16,
+    (transport, announced): (u16, Option<&[u8]>),
     kind: Kind<'_>,
 ) -> Result<usize, ExtError> {
     // What is longer than 16 bytes takes the form with two bytes (RFC 8285 section 4.3).
-    let long = matches!(kind, Kind::Video(Some(descriptor)) if descriptor.len() > 16);
+    let long = matches!(kind, Kind::Video(Some(descriptor)) if descriptor.len() > 16)
+        || announced.is_some_and(|announced| announced.len() > 16);
     let mut writer = ExtWriter::new(buf, long);
     writer.push(numbering.extension(Extension::Mid), mid.as_bytes())?;
     writer.push(numbering.extension(Extension::TransportCc), &transport.to_be_bytes())?;
@@ -521,6 +535,9 @@ fn extensions(
                 writer.push(numbering.extension(Extension::DependencyDescriptor), descriptor)?;
             }
         }
+    }
+    if let Some(announced) = announced {
+        writer.push(LAYERS_ALLOCATION, announced)?;
     }
     Ok(writer.finish())
 }

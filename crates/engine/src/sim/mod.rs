@@ -72,6 +72,8 @@ pub struct WorldConfig {
     pub bandwidth: crate::BandwidthConfig,
     /// How audio is forwarded.
     pub audio: crate::AudioConfig,
+    /// How links are shared.
+    pub allocation: crate::AllocationConfig,
 }
 
 impl Default for WorldConfig {
@@ -84,6 +86,7 @@ impl Default for WorldConfig {
             profile: Profile::AeadAes128Gcm,
             bandwidth: crate::BandwidthConfig::default(),
             audio: crate::AudioConfig::default(),
+            allocation: crate::AllocationConfig::default(),
         }
     }
 }
@@ -149,7 +152,7 @@ impl World {
                 sockets: vec![BRIDGE],
                 video_hold: Duration::from_millis(3),
                 bandwidth: config.bandwidth,
-                allocation: crate::AllocationConfig::default(),
+                allocation: config.allocation,
                 keyframes: crate::ingress::keyframe::KeyframeLimits::default(),
                 audio: config.audio,
                 seed: config.seed,

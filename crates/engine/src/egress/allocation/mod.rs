@@ -43,6 +43,10 @@ pub struct Config {
     /// `max-time-between-calculations`: rates change without an event, so that allocation runs at least
     /// this often. 5 s.
     pub max_time_between_calculations: Duration,
+    /// `use-vla-target-bitrate`: layers cost what their senders say
+    /// (<http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00>), where they say it; else what is
+    /// measured. false.
+    pub use_announced: bool,
 }
 
 impl Default for Config {
@@ -56,6 +60,7 @@ impl Default for Config {
             trust_bwe: true,
             assumed_bandwidth_limit: None,
             max_time_between_calculations: Duration::from_secs(5),
+            use_announced: false,
         }
     }
 }

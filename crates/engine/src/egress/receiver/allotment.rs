@@ -9,6 +9,9 @@ use crate::{AllocationConfig, Wishes, egress::allocation::Hysteresis};
 
 /// The rate of audio is measured over so long.
 const AUDIO_WINDOW: Duration = Duration::from_secs(1);
+/// The rate of what is sent again is measured over so long, and counts once it has lasted for another window: a
+/// burst of losses takes no layer away.
+const AGAIN_WINDOW: Duration = Duration::from_secs(2);
 /// An estimate is told anew when it differs by this part.
 const TOLD_PART: u64 = 20;
 
@@ -31,9 +34,39 @@ pub struct Allotment {
     told_lately: bool,
     /// Control has yet to be told of something.
     untold: bool,
-    audio_bytes: u64,
-    audio_since: Instant,
-    audio_bps: u64,
+    audio: Measured,
+    again: Measured,
+}
+
+/// The rate of something over the last window.
+#[derive(Debug)]
+struct Measured {
+    bytes: u64,
+    since: Instant,
+    bps: u64,
+    /// That of the window before.
+    before_bps: u64,
+}
+
+impl Measured {
+    fn new(now: Instant) -> Self {
+        Self { bytes: 0, since: now, bps: 0, before_bps: 0 }
+    }
+
+    #[inline]
+    fn add(&mut self, len: usize) {
+        self.bytes = self.bytes.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+    }
+
+    fn advance(&mut self, now: Instant, window: Duration) {
+        let over = now.saturating_duration_since(self.since);
+        if over >= window {
+            let bits = std::mem::take(&mut self.bytes).saturating_mul(8_000);
+            let ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
+            self.before_bps = std::mem::replace(&mut self.bps, bits.checked_div(ms).unwrap_or(0));
+            self.since = now;
+        }
+    }
 }
 
 impl Allotment {
@@ -48,28 +81,28 @@ impl Allotment {
             videos: 0,
             told_lately: false,
             untold: false,
-            audio_bytes: 0,
-            audio_since: now,
-            audio_bps: 0,
+            audio: Measured::new(now),
+            again: Measured::new(now),
         }
     }
 
     /// Audio of so many bytes was sent. It is not shared out: it comes first.
     #[inline]
     pub fn on_audio(&mut self, len: usize) {
-        self.audio_bytes = self.audio_bytes.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        self.audio.add(len);
     }
 
-    /// What audio takes, bit/s.
-    pub fn audio_bps(&mut self, now: Instant) -> u64 {
-        let over = now.saturating_duration_since(self.audio_since);
-        if over >= AUDIO_WINDOW {
-            let bits = std::mem::take(&mut self.audio_bytes).saturating_mul(8_000);
-            let ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
-            self.audio_bps = bits.checked_div(ms).unwrap_or(0);
-            self.audio_since = now;
-        }
-        self.audio_bps
+    /// So many bytes were sent again. They are not shared out either: without them what was sent the first time
+    /// is of no use.
+    pub fn on_again(&mut self, len: usize) {
+        self.again.add(len);
+    }
+
+    /// What audio takes, bit/s, and what is sent again for some time.
+    pub fn set_aside_bps(&mut self, now: Instant) -> u64 {
+        self.audio.advance(now, AUDIO_WINDOW);
+        self.again.advance(now, AGAIN_WINDOW);
+        self.audio.bps.saturating_add(self.again.bps.min(self.again.before_bps))
     }
 
     /// Whether control is to be told now, because this estimate, the number of videos or something else is
@@ -110,10 +143,23 @@ mod tests {
         for _ in 0..50 {
             a.on_audio(100);
         }
-        assert_eq!(a.audio_bps(start + Duration::from_millis(999)), 0);
-        assert_eq!(a.audio_bps(start + Duration::from_secs(1)), 40_000);
-        assert_eq!(a.audio_bps(start + Duration::from_millis(1_500)), 40_000);
-        assert_eq!(a.audio_bps(start + Duration::from_secs(2)), 0, "it fell silent");
+        assert_eq!(a.set_aside_bps(start + Duration::from_millis(999)), 0);
+        assert_eq!(a.set_aside_bps(start + Duration::from_secs(1)), 40_000);
+        assert_eq!(a.set_aside_bps(start + Duration::from_millis(1_500)), 40_000);
+        assert_eq!(a.set_aside_bps(start + Duration::from_secs(2)), 0, "it fell silent");
+    }
+
+    #[test]
+    fn what_is_sent_again_counts_when_it_lasts() {
+        let start = Instant::now();
+        let mut a = Allotment::new(&AllocationConfig::default(), start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        a.on_again(25_000);
+        assert_eq!(a.set_aside_bps(at(2)), 0);
+        a.on_again(10_000);
+        assert_eq!(a.set_aside_bps(at(4)), 40_000);
+        assert_eq!(a.set_aside_bps(at(5)), 40_000);
+        assert_eq!(a.set_aside_bps(at(6)), 0);
     }
 
     #[test]

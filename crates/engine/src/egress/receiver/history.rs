@@ -48,6 +48,8 @@ pub enum Refused {
     TooSoon,
     /// It was sent again [`MAX_RESENDS`] times.
     TooOften,
+    /// It may only be late: it is sent when it is asked for again.
+    Premature,
 }
 
 /// The last packets of one subscription. Its memory, 8 KiB, is allocated when the first is recorded.
@@ -89,7 +91,7 @@ struct Slot {
     bits: Bits,
 }
 
-/// The encoding, the RTP marker, and how often a packet was sent again.
+/// The encoding, the RTP marker, and how often a packet was asked for or sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bits(u8);
 
@@ -195,11 +197,18 @@ impl History {
     }
 
     /// The packet that the receiver saw under `sequence`, if it may be sent again at `now_ms`; marks
-    /// it as sent then. Not again within min(0.9 RTT, RTT - 5 ms), as in JVB.
+    /// it as sent then. Not again within min(0.9 RTT, RTT - 5 ms), as in JVB. `premature` is asked whether this
+    /// request, the first one for this packet or another, is to be repeated before it is answered.
     ///
     /// # Errors
     /// [`Refused`]: it is not to be sent.
-    pub fn resend(&mut self, sequence: u16, now_ms: u32, rtt: Duration) -> Result<Sent, Refused> {
+    pub fn resend(
+        &mut self,
+        sequence: u16,
+        now_ms: u32,
+        rtt: Duration,
+        premature: impl FnOnce(bool) -> bool,
+    ) -> Result<Sent, Refused> {
         let place = usize::from(sequence) % SLOTS;
         let known = |s: &&Slot| s.bits != Bits::UNUSED && s.index as u16 == sequence;
         let slot = self.slots.get(place).filter(known).ok_or(Refused::Unknown)?;
@@ -214,7 +223,11 @@ impl History {
         if slot.bits.resent() >= MAX_RESENDS {
             return Err(Refused::TooOften);
         }
+        let premature = premature(slot.bits.resent() == 0);
         slot.bits = slot.bits.again();
+        if premature {
+            return Err(Refused::Premature);
+        }
         slot.at_ms = now_ms as u16;
         let since = (self.newest as u32).wrapping_sub(slot.index);
         let stamp = self.stamps.get(place).copied().unwrap_or_default();
@@ -267,12 +280,12 @@ mod tests {
     #[test]
     fn resends_once_a_round_trip() {
         let mut h = History::default();
-        assert_eq!(h.resend(7, 0, RTT), Err(Refused::Unknown));
+        assert_eq!(h.resend(7, 0, RTT, |_| false), Err(Refused::Unknown));
         h.record(Sent { index: 0x1_0007, ring: 3, at_ms: 1_000, ..Sent::default() }, false);
-        assert_eq!(h.resend(7, 1_089, RTT), Err(Refused::TooSoon));
-        assert_eq!(h.resend(7, 1_090, RTT).unwrap().ring, 3);
-        assert_eq!(h.resend(7, 1_100, RTT), Err(Refused::TooSoon));
-        assert_eq!(h.resend(8, 1_100, RTT), Err(Refused::Unknown));
+        assert_eq!(h.resend(7, 1_089, RTT, |_| false), Err(Refused::TooSoon));
+        assert_eq!(h.resend(7, 1_090, RTT, |_| false).unwrap().ring, 3);
+        assert_eq!(h.resend(7, 1_100, RTT, |_| false), Err(Refused::TooSoon));
+        assert_eq!(h.resend(8, 1_100, RTT, |_| false), Err(Refused::Unknown));
     }
 
     #[test]
@@ -281,11 +294,21 @@ mod tests {
         h.record(Sent { index: 7, ..Sent::default() }, false);
         let ms = |n: u8| u32::from(n) * 1_000;
         for n in 1..=MAX_RESENDS {
-            assert!(h.resend(7, ms(n), RTT).is_ok());
+            assert!(h.resend(7, ms(n), RTT, |_| false).is_ok());
         }
-        assert_eq!(h.resend(7, ms(MAX_RESENDS + 1), RTT), Err(Refused::TooOften));
+        assert_eq!(h.resend(7, ms(MAX_RESENDS + 1), RTT, |_| false), Err(Refused::TooOften));
         h.record(Sent { index: 8, ..Sent::default() }, false);
-        assert!(h.resend(8, 1_000, RTT).is_ok(), "each packet has its own count");
+        assert!(h.resend(8, 1_000, RTT, |_| false).is_ok(), "each packet has its own count");
+    }
+
+    #[test]
+    fn a_premature_request_is_answered_when_it_is_repeated() {
+        let mut h = History::default();
+        h.record(Sent { index: 7, ring: 3, at_ms: 1_000, ..Sent::default() }, false);
+        let premature = |first| first;
+        assert_eq!(h.resend(7, 1_100, RTT, premature), Err(Refused::Premature));
+        assert_eq!(h.resend(7, 1_101, RTT, premature).unwrap().ring, 3);
+        assert_eq!(h.resend(7, 1_102, RTT, premature), Err(Refused::TooSoon));
     }
 
     #[test]
@@ -294,10 +317,10 @@ mod tests {
         assert!(!h.count_copy(7), "nothing was sent");
         h.record(Sent { index: 7, ..Sent::default() }, false);
         for n in 1..=u32::from(MAX_RESENDS) / 2 {
-            assert!(h.resend(7, n * 1_000, RTT).is_ok() && h.count_copy(7), "{n}");
+            assert!(h.resend(7, n * 1_000, RTT, |_| false).is_ok() && h.count_copy(7), "{n}");
         }
         assert!(!h.count_copy(7));
-        assert_eq!(h.resend(7, 10_000, RTT), Err(Refused::TooOften));
+        assert_eq!(h.resend(7, 10_000, RTT, |_| false), Err(Refused::TooOften));
         assert!(!h.count_copy(7 + SLOTS as u64), "another packet in its place");
     }
 
@@ -305,8 +328,8 @@ mod tests {
     fn a_round_trip_of_nothing_is_no_leave_to_resend_at_once() {
         let mut h = History::default();
         h.record(Sent { index: 7, at_ms: 0, ..Sent::default() }, false);
-        assert_eq!(h.resend(7, MIN_QUIET_MS - 1, Duration::ZERO), Err(Refused::TooSoon));
-        assert!(h.resend(7, MIN_QUIET_MS, Duration::ZERO).is_ok());
+        assert_eq!(h.resend(7, MIN_QUIET_MS - 1, Duration::ZERO, |_| false), Err(Refused::TooSoon));
+        assert!(h.resend(7, MIN_QUIET_MS, Duration::ZERO, |_| false).is_ok());
     }
 
     #[test]
@@ -322,9 +345,13 @@ mod tests {
         for index in 0..100 {
             h.record(sent(index), false);
         }
-        assert_eq!(h.resend(19, 1_000, RTT), Err(Refused::Unknown), "too many switches ago");
+        assert_eq!(
+            h.resend(19, 1_000, RTT, |_| false),
+            Err(Refused::Unknown),
+            "too many switches ago"
+        );
         for index in 20..100 {
-            let again = h.resend(index as u16, 1_000, RTT).unwrap();
+            let again = h.resend(index as u16, 1_000, RTT, |_| false).unwrap();
             assert_eq!(again, Sent { at_ms: 1_000, ..sent(index) });
             assert_eq!(h.recent(99 - index).map(|sent| sent.shift), Some(shift(index / 10)));
         }
@@ -336,8 +363,8 @@ mod tests {
         for index in 0..=SLOTS as u64 {
             h.record(Sent { index, ..Sent::default() }, false);
         }
-        assert_eq!(h.resend(0, 1_000, RTT), Err(Refused::Unknown));
-        assert!(h.resend(1, 1_000, RTT).is_ok());
+        assert_eq!(h.resend(0, 1_000, RTT, |_| false), Err(Refused::Unknown));
+        assert!(h.resend(1, 1_000, RTT, |_| false).is_ok());
     }
 
     #[test]
@@ -348,10 +375,10 @@ mod tests {
         for index in [0xffff_fff0, 0x1_0000_0003, 0x1_0000_0001] {
             h.record(sent(index), false);
         }
-        assert_eq!(h.resend(0xfff0, 0x1_000f, RTT), Err(Refused::TooSoon));
+        assert_eq!(h.resend(0xfff0, 0x1_000f, RTT, |_| false), Err(Refused::TooSoon));
         for index in [0xffff_fff0, 0x1_0000_0003, 0x1_0000_0001] {
-            assert_eq!(h.resend(index as u16, 0x1_00ff, RTT).unwrap().index, index);
+            assert_eq!(h.resend(index as u16, 0x1_00ff, RTT, |_| false).unwrap().index, index);
         }
-        assert_eq!(h.resend(2, 0x1_00ff, RTT), Err(Refused::Unknown));
+        assert_eq!(h.resend(2, 0x1_00ff, RTT, |_| false), Err(Refused::Unknown));
     }
 }

@@ -9,7 +9,7 @@ use rialto_rtp::{
     rtcp::{CongestionFeedback, TransportCc},
 };
 
-use super::reported::Reported;
+use super::{overtaken::Overtaken, reported::Reported};
 
 /// Bytes of IP and UDP headers around what we send: they take their part of the link (RFC 768, RFC 791).
 const OVERHEAD: usize = 28;
@@ -56,6 +56,8 @@ pub struct Link {
     pub estimator: Estimator,
     /// When the next packet may leave.
     pub pacer: Pacer,
+    /// Whether it asks again for packets that are only late.
+    pub overtaken: Overtaken,
     /// What the receiver's feedback names packets by, where that is not the estimator's number.
     reported: Option<Box<Reported>>,
     /// Since when it is used.
@@ -70,9 +72,10 @@ impl Link {
     /// A path of which nothing is known.
     pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
         let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
-        let (heard, exceeded) = (false, false);
+        let (heard, exceeded, overtaken) = (false, false, Overtaken::new(now));
         let reported = (feedback == Feedback::Congestion).then(|| Box::new(Reported::new()));
-        let mut link = Self { feedback, estimator, pacer, reported, since: now, heard, exceeded };
+        let mut link =
+            Self { feedback, estimator, pacer, overtaken, reported, since: now, heard, exceeded };
         link.follow();
         link
     }
@@ -141,8 +144,7 @@ impl Link {
             received: at.map(|ticks| ticks.saturating_mul(TICK_US)),
         };
         let summary = self.estimator.on_feedback(now, feedback.statuses().map(report));
-        self.heard |= summary.known > 0;
-        self.follow();
+        self.on_summary(now, &summary);
         summary
     }
 
@@ -159,9 +161,15 @@ impl Link {
         let (reports, unknown) = reported.read(feedback, self.estimator.next_number());
         let mut summary = self.estimator.on_feedback(now, reports);
         summary.unknown = summary.unknown.saturating_add(unknown);
-        self.heard |= summary.known > 0;
-        self.follow();
+        self.on_summary(now, &summary);
         summary
+    }
+
+    fn on_summary(&mut self, now: Instant, summary: &FeedbackSummary) {
+        let FeedbackSummary { known, lost, late, .. } = *summary;
+        self.heard |= known > 0;
+        self.overtaken.on_feedback(now, known, lost, late);
+        self.follow();
     }
 
     /// The receiver says what it estimates itself. False: it tells more than that.
@@ -185,7 +193,7 @@ impl Link {
     /// Does what is due by time. Who has never told anything, though it negotiated to, is believed to be
     /// silent rather than starved: it is sent what the initial estimate carries.
     pub fn on_timeout(&mut self, now: Instant) {
-        if self.heard && self.estimator.next_timeout().is_some_and(|at| at <= now) {
+        if self.heard && self.estimator.is_due(now) {
             self.estimator.on_timeout(now);
             self.follow();
         }

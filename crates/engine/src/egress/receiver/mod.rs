@@ -8,6 +8,7 @@ pub mod given_up;
 pub mod history;
 pub mod link;
 pub mod numbers;
+pub mod overtaken;
 mod plan;
 pub mod poll;
 pub mod projection;

@@ -405,6 +405,7 @@ impl<O: Outbox> Poll<'_, O> {
         if kind == Kind::Retransmission {
             self.totals.retransmissions_sent += 1;
             to.resend.on_resent(len);
+            to.allotment.on_again(len);
             s.retransmissions += 1;
         } else {
             self.totals.probes_sent += 1;

@@ -19,6 +19,11 @@ use crate::{
 
 /// A report of so much loss, of 256, makes audio redundant.
 const LOSES: u8 = 3;
+/// Feedback makes audio redundant when so many packets of one window are lost, and one of so many.
+const PATH_LOSES: u32 = 2;
+const PATH_LOSES_OF: u32 = 100;
+/// The window of feedback.
+const PATH_WINDOW: Duration = Duration::from_secs(1);
 /// For so long: reports come every few seconds.
 const PROTECTED_FOR: Duration = Duration::from_secs(10);
 /// So many packets back one is looked for: they may have come in another order.
@@ -32,12 +37,28 @@ const MAX_LEN: usize = 1_100;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Losses {
     until: Option<Instant>,
+    /// Until when the packets are counted of which feedback told, how many were lost, and how many arrived.
+    path: Option<(Instant, u32, u32)>,
 }
 
 impl Losses {
     /// It reports so much loss of its audio, of 256.
     pub fn on_report(&mut self, now: Instant, fraction: u8) {
         if fraction >= LOSES {
+            self.until = now.checked_add(PROTECTED_FOR);
+        }
+    }
+
+    /// Feedback tells that so many packets of all kinds were lost and arrived while no queue was full: more of them
+    /// would be lost then. Feedback comes each 100 ms, where browsers report their audio each five seconds.
+    pub fn on_path(&mut self, now: Instant, lost: u32, arrived: u32) {
+        let counted = self.path.filter(|(until, ..)| now < *until);
+        let begun = || (now.checked_add(PATH_WINDOW).unwrap_or(now), 0, 0);
+        let (until, before, came) = counted.unwrap_or_else(begun);
+        let (lost, arrived) = (before.saturating_add(lost), came.saturating_add(arrived));
+        self.path = Some((until, lost, arrived));
+        if lost >= PATH_LOSES && lost.saturating_mul(PATH_LOSES_OF) >= lost.saturating_add(arrived)
+        {
             self.until = now.checked_add(PROTECTED_FOR);
         }
     }
