@@ -208,7 +208,9 @@ async fn a_session_that_was_lost_goes_on_where_the_server_still_has_it() {
     };
     let (session, ()) = enter(&account, Some(resume()), far).await;
     assert!(matches!(session.unwrap(), Session::Resumed(3)));
-    // With and without a count, as the library wants one.
+    // With and without a count; the library wants one.
+    let without: Element = "<failed xmlns='urn:xmpp:sm:3'/>".parse().unwrap();
+    assert!(sm::Failed::try_from(without).is_err());
     for failed in ["<failed xmlns='urn:xmpp:sm:3'/>", "<failed xmlns='urn:xmpp:sm:3' h='3'/>"] {
         let far = async |mut far: Far<DuplexStream>| {
             authenticated(&mut far, &format!("{BIND}{SM}")).await;
