@@ -32,6 +32,8 @@ pub(super) struct Bounded {
     parsed: usize,
     heard: Instant,
     read: u64,
+    /// How the connection broke, which is told when the parser has given all that it had read.
+    broken: Option<io::Error>,
 }
 
 impl Bounded {
@@ -47,6 +49,7 @@ impl Bounded {
             parsed: 0,
             heard: now(),
             read: 0,
+            broken: None,
         }
     }
 
@@ -83,8 +86,16 @@ impl Bounded {
             self.parsed = 0;
             let mut input = self.raw.get(self.taken..self.filled).unwrap_or_default();
             if input.is_empty() {
+                if let Some(error) = self.broken.take() {
+                    return Poll::Ready(Err(error));
+                }
                 let mut buffer = ReadBuf::new(&mut self.raw);
-                ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+                if let Err(error) = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
+                    // The end of an empty element is no byte: the parser has it still.
+                    self.broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 (self.taken, self.filled) = (0, buffer.filled().len());
                 if self.filled == 0 {
                     break;

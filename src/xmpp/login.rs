@@ -191,7 +191,7 @@ async fn authenticate(
     plain: bool,
 ) -> Result<(), Cause> {
     let offered = features.sasl_mechanisms.iter().map(String::as_str);
-    let mechanism = best(offered.clone(), plain)
+    let mechanism = best(&offered, plain)
         .ok_or_else(|| Cause::NoMechanism(shown(&offered.collect::<Vec<_>>().join(" "))))?;
     let mut exchange = Exchange::new(&mechanism, &client.username, client.password.reveal())?;
     wire.send(Auth { mechanism, data: exchange.initial() });

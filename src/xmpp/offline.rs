@@ -64,8 +64,8 @@ pub(super) struct Said {
 }
 
 impl Said {
-    pub(super) fn new(bytes: &[u8], piece: usize) -> Box<Self> {
-        Box::new(Self { bytes: bytes.to_vec(), at: 0, piece: piece.max(1) })
+    pub(super) fn new(bytes: &[u8], piece: usize) -> Self {
+        Self { bytes: bytes.to_vec(), at: 0, piece: piece.max(1) }
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) fn run<F: Future>(future: F) -> F::Output {
 
 /// What a stream brings whose bytes come so many at a time, and why it ends.
 pub(super) async fn events(stream: &[u8], piece: usize, limits: Limits) -> (Vec<Event>, Cause) {
-    let io = Bounded::new(Said::new(stream, piece), limits);
+    let io = Bounded::new(Box::new(Said::new(stream, piece)), limits);
     let mut wire: Wire = match over(io, "example.com", Kind::Client).await {
         Ok(opened) => opened.without_features(),
         Err(cause) => return (Vec::new(), cause),

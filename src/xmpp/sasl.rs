@@ -24,7 +24,7 @@ const MAX_ITERATIONS: u32 = 1_000_000;
 ///
 /// Channel binding is not used, and PLAIN is not used in its place.
 pub(super) fn best<'a>(
-    offered: impl Iterator<Item = &'a str> + Clone,
+    offered: &(impl Iterator<Item = &'a str> + Clone),
     plain: bool,
 ) -> Option<Mechanism> {
     let known = [Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain];
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_strongest_that_is_offered_is_used() {
-        let best = |offered: &str, plain| best(offered.split(' '), plain);
+        let best = |offered: &str, plain| best(&offered.split(' '), plain);
         assert_eq!(best("PLAIN SCRAM-SHA-1 SCRAM-SHA-256", true), Some(Mechanism::ScramSha256));
         assert_eq!(best("SCRAM-SHA-1-PLUS PLAIN SCRAM-SHA-1", true), Some(Mechanism::ScramSha1));
         assert_eq!(best("SCRAM-SHA-256-PLUS PLAIN", true), None, "no fall to PLAIN");

@@ -1,6 +1,7 @@
 //! A stream of `tokio_xmpp`, with what is to be sent over it.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     io::{self, ErrorKind, Write},
     pin::Pin,
@@ -67,8 +68,8 @@ impl Opened {
     /// What the server calls the stream, and whom it takes us for.
     pub(super) fn id_and_name(&self) -> (String, Option<String>) {
         let header = self.pending.header();
-        let id = header.id.map(|id| id.into_owned()).unwrap_or_default();
-        (id, header.from.map(|from| from.into_owned()).filter(|from| !from.is_empty()))
+        let id = header.id.map(Cow::into_owned).unwrap_or_default();
+        (id, header.from.map(Cow::into_owned).filter(|from| !from.is_empty()))
     }
 
     /// With what a client's server offers.

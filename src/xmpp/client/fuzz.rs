@@ -49,7 +49,7 @@ pub(crate) fn bytes(data: &[u8], logged_in: bool, answers: Arc<dyn Answers>) {
     let (_stop, stop) = watch::channel(false);
     let purpose = Rooms::new(&client, published, counts.clone());
     let account = Account::Client(Box::new(client), Some("bridge".into()));
-    let io = Said::new(data, 512);
+    let io = Box::new(Said::new(data, 512));
     run(async {
         let entered = if logged_in {
             open(io, "example.com", Kind::Client).await.map(|opened| {
@@ -76,7 +76,7 @@ pub(crate) fn sasl(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let offered = ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"];
     let offered = offered.get(usize::from(*first) % 3).copied();
-    let Some(mechanism) = best(offered.into_iter(), true) else { return };
+    let Some(mechanism) = best(&offered.into_iter(), true) else { return };
     let Ok(mut sasl) = Exchange::new(&mechanism, "jvb", "secret") else { return };
     let mut proven = false;
     for line in rest.split(|byte| *byte == b'\n') {

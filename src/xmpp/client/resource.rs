@@ -35,8 +35,8 @@ fn derived(machine: &str, host: &str, client: &XmppClient) -> Option<String> {
         digest.update(part);
     }
     let digest = digest.finalize();
-    let half = digest.iter().take(16);
-    Some(half.map(|byte| format!("{byte:02x}")).collect())
+    let half = digest.iter().take(16).fold(0_u128, |half, byte| half << 8 | u128::from(*byte));
+    Some(format!("{half:032x}"))
 }
 
 #[cfg(test)]

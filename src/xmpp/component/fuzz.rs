@@ -31,7 +31,8 @@ pub(crate) fn bytes(data: &[u8], answers: Arc<dyn Answers>, statistics: Arc<dyn 
     let purpose = Session::new(&config.publish, statistics, Link::default());
     let account = Account::Component(Box::new(config));
     run(async {
-        let Ok(entered) = account.enter_over(Said::new(data, 512), None).await else { return };
+        let io = Box::new(Said::new(data, 512));
+        let Ok(entered) = account.enter_over(io, None).await else { return };
         let mut driver = Driver { account, answers, authorized: None, purpose, stop };
         let end = driver.serve(entered, &mut Kept::default()).await;
         assert!(end.is_err(), "nobody has told it to leave");

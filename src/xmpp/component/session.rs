@@ -101,7 +101,7 @@ impl Purpose for Session {
 
     async fn changed(&mut self) {
         // Everything has its time.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn publish(&mut self, _: Instant) {}

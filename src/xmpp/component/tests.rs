@@ -45,12 +45,12 @@ struct World {
 impl World {
     /// A session that has just begun.
     fn up(publish: Vec<Publish>) -> Self {
-        Self::under("jvb.example.com", publish)
+        Self::under("jvb.example.com", &publish)
     }
 
-    fn under(jid: &str, publish: Vec<Publish>) -> Self {
+    fn under(jid: &str, publish: &[Publish]) -> Self {
         let now = Instant::now();
-        let mut session = Session::new(&publish, Arc::new(Two), Link::default());
+        let mut session = Session::new(publish, Arc::new(Two), Link::default());
         session.begin(jid, now);
         Self { session, now }
     }
@@ -228,7 +228,7 @@ fn the_secret_is_not_shown() {
 
 #[test]
 fn the_name_that_the_server_gave_is_published() {
-    let mut world = World::under("jvb.other.net", node(5));
+    let mut world = World::under("jvb.other.net", &node(5));
     let create = world.next_to("pubsub.example.com");
     world.answer(&create, "error", &error("conflict"));
     let publish = world.next_to("pubsub.example.com");

@@ -45,7 +45,7 @@ impl Purpose for Notes {
     fn on_time(&mut self, _: Instant) {}
 
     async fn changed(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn publish(&mut self, _: Instant) {}
@@ -280,7 +280,7 @@ async fn a_server_that_counts_wrongly_is_left_for_a_new_session() {
     assert!(!end.unwrap_err().leaves_session());
     let mut rig = Rig::new();
     rig.kept.acks = Some(Acks::new(Enabled { id: None, location: None, max: None, resume: true }));
-    let (end, _) = rig.serve(Session::Resumed(0), 1 << 16, async |far| drop(far)).await;
+    let (end, ()) = rig.serve(Session::Resumed(0), 1 << 16, async |far| drop(far)).await;
     assert_eq!(end, Err(Cause::Closed));
 }
 

@@ -76,7 +76,7 @@ async fn a_login_over_tls() {
         far.say(&format!("<stream:features>{STARTTLS}{PLAIN}</stream:features>")).await;
         far.next_named("starttls").await;
         // What comes before TLS is nobody's.
-        far.say(&format!("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")).await;
+        far.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
         let mut far = Far::new(acceptor.accept(far.into_io()).await.unwrap());
         far.offer(PLAIN).await;
         let auth = far.next_named("auth").await;
