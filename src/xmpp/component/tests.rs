@@ -44,8 +44,8 @@ struct World {
 
 impl World {
     /// A session that has just begun.
-    fn up(publish: Vec<Publish>) -> Self {
-        Self::under("jvb.example.com", &publish)
+    fn up(publish: &[Publish]) -> Self {
+        Self::under("jvb.example.com", publish)
     }
 
     fn under(jid: &str, publish: &[Publish]) -> Self {
@@ -106,7 +106,7 @@ fn node(interval: u64) -> Vec<Publish> {
 
 #[test]
 fn a_node_is_made_configured_and_published_to() {
-    let mut world = World::up(node(5));
+    let mut world = World::up(&node(5));
     let create = world.next_to("pubsub.example.com");
     assert_eq!((action(&create), create.attr("type")), ("create", Some("set")));
     world.answer(&create, "result", "");
@@ -128,7 +128,7 @@ fn a_node_is_made_configured_and_published_to() {
 
 #[test]
 fn a_node_that_is_there_is_used_and_one_that_goes_is_made_again() {
-    let mut world = World::up(node(5));
+    let mut world = World::up(&node(5));
     let create = world.next_to("pubsub.example.com");
     world.answer(&create, "error", &error("conflict"));
     assert!(world.sent().is_empty(), "somebody else's node is not configured");
@@ -141,7 +141,7 @@ fn a_node_that_is_there_is_used_and_one_that_goes_is_made_again() {
 
 #[test]
 fn a_refused_publish_is_tried_again() {
-    let mut world = World::up(node(5));
+    let mut world = World::up(&node(5));
     let create = world.next_to("pubsub.example.com");
     world.answer(&create, "error", &error("internal-server-error"));
     let create = world.next_to("pubsub.example.com");
@@ -186,7 +186,7 @@ fn logged(act: impl FnOnce()) -> String {
 
 #[test]
 fn each_refusal_is_logged_once_until_it_works_again() {
-    let mut world = World::up(node(5));
+    let mut world = World::up(&node(5));
     let mut refuse = |how: &[&str]| {
         for condition in how {
             let asked = world.next_to("pubsub.example.com");
@@ -212,7 +212,7 @@ fn each_refusal_is_logged_once_until_it_works_again() {
 #[test]
 fn focuses_are_told_unasked() {
     let publish = vec![Publish { interval: Duration::from_secs(5), to: Place::Focus }];
-    let mut world = World::up(publish);
+    let mut world = World::up(&publish);
     let told = world.next_to("focus@example.com/1");
     assert_eq!(told.attr("type"), Some("result"));
     let stats = told.children().next().unwrap().children().next().unwrap();
@@ -238,7 +238,7 @@ fn the_name_that_the_server_gave_is_published() {
 /// A node that was there before the server was restarted may have gone with it.
 #[test]
 fn a_new_session_begins_from_the_beginning() {
-    let mut world = World::up(node(5));
+    let mut world = World::up(&node(5));
     let create = world.next_to("pubsub.example.com");
     world.answer(&create, "error", &error("conflict"));
     assert_eq!(action(&world.next_to("pubsub.example.com")), "publish");
@@ -253,7 +253,7 @@ fn two_nodes_are_published_to_each_in_its_time() {
         interval: Duration::from_secs(2),
         to: Place::Node { service: "other.example.com".into(), node: "mine".into() },
     });
-    let mut world = World::up(places);
+    let mut world = World::up(&places);
     let start = world.now;
     let mut published = [0, 0];
     while world.now < start + Duration::from_secs(60) {
@@ -277,7 +277,7 @@ fn two_nodes_are_published_to_each_in_its_time() {
 
 #[test]
 fn a_service_that_comes_later_is_published_to() {
-    let mut world = World::up(node(5));
+    let mut world = World::up(&node(5));
     for condition in ["service-unavailable", "remote-server-not-found", "service-unavailable"] {
         let create = world.next_to("pubsub.example.com");
         assert_eq!(action(&create), "create");
