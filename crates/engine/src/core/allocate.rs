@@ -27,6 +27,9 @@ const TENTHS: u64 = 10;
 /// Mbit/s and the initial estimate is 2.5, so that a stage went from its full size to half of it and back
 /// within a second. JVB ignores its estimates for the first ten.
 const YOUNG_PART: u64 = 5;
+/// What is sent may exceed an estimate by so much, as its part, while no queue stands: an estimate that falls because
+/// packets are lost, and rises again, changed layers 25 times a minute, and each change costs a keyframe.
+const HELD_PART: u64 = 7;
 /// The lowest spatial layer is taken for so much at most while it is not measured, bit/s: nobody is refused a
 /// picture on a guess, and a third of a second later it is known.
 const LOWEST_BPS: u64 = 100_000;
@@ -116,9 +119,14 @@ impl Core {
         let estimate = e.receiver.allotment.hysteresis.bandwidth();
         let estimate = estimate.filter(|_| e.receiver.link.is_some());
         let young = e.receiver.link.as_ref().is_some_and(|link| link.is_young(now));
-        let lent = estimate.map(|bps| if young { bps + bps / YOUNG_PART } else { bps });
+        let held = e.receiver.link.as_ref().filter(|link| link.holds());
+        let held = held.map_or(0, |_| e.receiver.allotment.decided_bps.saturating_add(aside));
+        let lent = estimate.map(|bps| {
+            if young { bps + bps / YOUNG_PART } else { bps.max(held.min(bps + bps / HELD_PART)) }
+        });
         let budget = self.config.allocation.budget(lent, assumed);
         let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(aside)));
+        e.receiver.allotment.decided_bps = totals.target_bps;
         if let Some(link) = e.receiver.link.as_mut() {
             // What is sent beyond the estimate has to be shown before anything else.
             let sent = totals.target_bps.saturating_add(aside);
@@ -158,7 +166,7 @@ impl Core {
         }
         let e = self.endpoints.get_mut(slot);
         if let Some(link) = e.and_then(|e| e.receiver.link.as_mut()) {
-            link.set_exceeded(exceeded);
+            link.set_exceeded(self.now, exceeded);
         }
         changed
     }

@@ -26,6 +26,8 @@ pub struct Allotment {
     pub listed: bool,
     /// When it was last shared out, and since when small changes are collected.
     pub at: Instant,
+    /// What the videos were taken to cost that were last decided, bit/s.
+    pub decided_bps: u64,
     /// The estimate that control was told, bit/s.
     told: Option<u64>,
     /// How many videos there were when it was last shared out.
@@ -77,6 +79,7 @@ impl Allotment {
             hysteresis: Hysteresis::new(config.change_threshold),
             listed: false,
             at: now,
+            decided_bps: 0,
             told: None,
             videos: 0,
             told_lately: false,

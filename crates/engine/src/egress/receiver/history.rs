@@ -188,6 +188,11 @@ impl History {
         Some(slot.sent(index, slot.at_ms.into(), run, Stamp::default()))
     }
 
+    /// The index after the newest that was recorded.
+    pub fn next(&self) -> u64 {
+        self.newest.saturating_add(1)
+    }
+
     /// Forgets all; keeps its memory.
     pub fn clear(&mut self) {
         self.newest = 0;

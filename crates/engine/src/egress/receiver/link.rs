@@ -19,6 +19,12 @@ const YOUNG: Duration = Duration::from_secs(3);
 /// twice. A shorter round trip leaves time to ask once more.
 const LOSES: f64 = 0.005;
 const COPIES_FROM: Duration = Duration::from_millis(40);
+/// A path that loses more of what it is sent may be told so by what it is sent, 0..=1.
+const HOLDS: f64 = 0.04;
+/// Packets that are sent again come on top of a frame, and make a queue that is shorter than this and goes by itself.
+const SHORT_QUEUE: Duration = Duration::from_millis(60);
+/// A keyframe that was asked for comes within this time, or cannot be relied on.
+const KEYFRAME_COMES: Duration = Duration::from_secs(1);
 /// Arrival times in transport-wide feedback count these, µs.
 const TICK_US: i64 = 250;
 
@@ -64,15 +70,15 @@ pub struct Link {
     since: Instant,
     /// It has told something.
     heard: bool,
-    /// More is forwarded than was decided, until the keyframe of something less comes.
-    exceeded: bool,
+    /// More is forwarded than was decided, until the keyframe of something less comes; since when.
+    exceeded: Option<Instant>,
 }
 
 impl Link {
     /// A path of which nothing is known.
     pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
         let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
-        let (heard, exceeded, overtaken) = (false, false, Overtaken::new(now));
+        let (heard, exceeded, overtaken) = (false, None, Overtaken::new(now));
         let reported = (feedback == Feedback::Congestion).then(|| Box::new(Reported::new()));
         let mut link =
             Self { feedback, estimator, pacer, overtaken, reported, since: now, heard, exceeded };
@@ -118,8 +124,13 @@ impl Link {
     pub fn follow(&mut self) {
         let pace = self.estimator.pacing_bps();
         // What is too much must not fill the queue meanwhile.
-        let most = if self.exceeded { self.estimator.target_bps() } else { u64::MAX };
+        let most = if self.exceeded.is_some() { self.estimator.target_bps() } else { u64::MAX };
         self.pacer.set_rate(pace.min(most));
+    }
+
+    /// Whether the path carries what is sent now, whatever is estimated: hardly a queue stands, and little is lost.
+    pub fn holds(&self) -> bool {
+        self.estimator.queue() < SHORT_QUEUE && self.estimator.loss_without_queue() < HOLDS
     }
 
     /// Whether its first estimates are still to settle.
@@ -128,9 +139,16 @@ impl Link {
     }
 
     /// Says whether more is forwarded than was decided.
-    pub fn set_exceeded(&mut self, exceeded: bool) {
-        self.exceeded = exceeded;
+    pub fn set_exceeded(&mut self, now: Instant, exceeded: bool) {
+        self.exceeded = self.exceeded.or(Some(now)).filter(|_| exceeded);
         self.follow();
+    }
+
+    /// Whether what is lost now was most likely dropped by a queue that stands because more is forwarded than was
+    /// decided. The keyframe of something less is on its way, and would wait behind what is sent again.
+    pub fn overflows(&self, now: Instant) -> bool {
+        let comes = |since| now.saturating_duration_since(since) < KEYFRAME_COMES;
+        self.exceeded.is_some_and(comes) && self.estimator.is_queued()
     }
 
     /// A transport-wide feedback packet came (section 3.1 of the draft).

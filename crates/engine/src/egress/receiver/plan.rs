@@ -261,7 +261,7 @@ pub(super) fn catch_up(s: &mut Stream, feed: &Feed, now_ms: u32) -> Option<u64> 
         } else {
             return None;
         };
-    s.projection.pause(now_ms);
+    s.cut(now_ms);
     Some(skipped)
 }
 

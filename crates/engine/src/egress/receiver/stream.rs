@@ -63,6 +63,10 @@ pub struct Stream {
     pub queued: bool,
     /// What it has to send could not leave when it came.
     pub waited: bool,
+    /// Something is missing that is not sent again: it goes on at a keyframe.
+    pub given_up: bool,
+    /// Nothing below this index is of use any more: the stream went on at a keyframe since.
+    moot_below: u64,
     /// The layer that its share of the link was given for; `Some(None)`: none, the link carries no more.
     /// `None`: nothing is shared out.
     pub allocated: Option<Option<LayerId>>,
@@ -141,6 +145,8 @@ impl Stream {
             next: feed.begin(),
             queued: false,
             waited: false,
+            given_up: false,
+            moot_below: 0,
             allocated: None,
             explanation: None,
             rank: 0,
@@ -185,9 +191,16 @@ impl Stream {
     pub fn is_moot(&self, index: u64, now_ms: u32, rtt: Duration) -> bool {
         let patience =
             u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX).saturating_add(MOOT_AFTER_MS);
-        self.keyframe.is_some_and(|(first, at)| {
+        let by_keyframe = self.keyframe.is_some_and(|(first, at)| {
             index < first && now_ms.wrapping_sub(at).wrapping_sub(patience) <= u32::MAX / 2
-        })
+        });
+        by_keyframe || index < self.moot_below
+    }
+
+    /// Nothing more of what has come leaves: the stream goes on at a keyframe.
+    pub fn cut(&mut self, now_ms: u32) {
+        self.projection.pause(now_ms);
+        self.moot_below = self.history.next();
     }
 
     /// Whether a keyframe of the encoding that was decided waits to be sent.
@@ -204,6 +217,7 @@ impl Stream {
         self.projection.restart(FIRST, now_ms);
         self.rtx_next = FIRST;
         self.history.clear();
+        self.moot_below = 0;
         self.keyframe = None;
         self.lost = false;
         feed.wanted.change(before, self.wanted());
