@@ -21,6 +21,7 @@ use std::{
 };
 
 use openssl::{error::ErrorStack, ssl::SslContext};
+use rialto_media::{Rate, TokenBucket};
 
 pub(crate) use self::library::{DtlsError, Event};
 use self::{
@@ -39,9 +40,10 @@ const FIRST_RTO: Duration = Duration::from_millis(400);
 const LARGE: usize = 1_500;
 /// Handshakes beside each other.
 const MAX_ATTEMPTS: usize = 4;
-/// Handshakes that may begin at once; then one each [`REFILL`].
+/// Handshakes that may begin: so many at once, then one each [`REFILL`].
 const BURST: u32 = 4;
 const REFILL: Duration = Duration::from_millis(250);
+const HANDSHAKES: Rate = Rate::each(REFILL, BURST);
 /// A client that failed says hello again after this.
 const RETRY: Duration = Duration::from_secs(1);
 /// The alert of a server that has no version of ours (RFC 8446 section 6).
@@ -72,8 +74,7 @@ pub(crate) struct Dtls {
     attempts: Vec<Attempt>,
     /// One attempt is through; there are no others.
     done: bool,
-    tokens: u32,
-    refilled: Instant,
+    begun: TokenBucket,
     /// When a client that failed says hello again.
     retry: Option<Instant>,
     /// What is left of attempts that failed.
@@ -108,8 +109,7 @@ impl Dtls {
             held: Held::default(),
             attempts: Vec::new(),
             done: false,
-            tokens: BURST,
-            refilled: now,
+            begun: TokenBucket::default(),
             retry: None,
             rest: Vec::new(),
             ignored_alerts: 0,
@@ -180,7 +180,7 @@ impl Dtls {
             Addressee::Nobody => {
                 let ours = Abilities::of(&self.config);
                 match self.held.take(&screened.bytes, &ours) {
-                    Some(answer) if self.may_begin(now) => self.begin(now, answer),
+                    Some(answer) if self.begun.take(&HANDSHAKES, 1, now) => self.begin(now, answer),
                     Some(_) => {
                         self.held = Held::default();
                         Ok(())
@@ -266,19 +266,6 @@ impl Dtls {
             return self.begin(now, Answer::Dimpl(Versions::Newest));
         }
         Ok(())
-    }
-
-    fn may_begin(&mut self, now: Instant) -> bool {
-        while self.tokens < BURST && now >= self.refilled + REFILL {
-            self.refilled += REFILL;
-            self.tokens += 1;
-        }
-        if self.tokens == BURST {
-            self.refilled = now;
-        }
-        let may = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        may
     }
 
     /// Begins a handshake: as the client, or as the server to whom those pieces of a hello came.

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rialto_media::{Rate, TokenBucket};
+
 /// A bound of requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RequestLimit {
@@ -63,32 +65,10 @@ impl Granted {
     }
 }
 
-/// Each switch of a receiver to another encoding of a source takes so much of its budget.
-const SWITCH_COST: Duration = Duration::from_secs(1);
-/// The whole budget: five switches at once. Somebody joins and gets the lowest encoding, then the others
-/// begin.
-const SWITCHES: Duration = Duration::from_secs(5);
-
-/// How often the switches of one receiver may ask for a keyframe of one source: five at once, then one
-/// each second. The encoding that it has goes on meanwhile.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SwitchBudget {
-    /// When all that was taken is given back.
-    full_at: Option<Instant>,
-}
-
-impl SwitchBudget {
-    /// Takes the cost of one switch, if it is there.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |at| at.max(now)).checked_add(SWITCH_COST);
-        let owed = full_at.map(|at| at.saturating_duration_since(now));
-        let there = owed.is_some_and(|owed| owed <= SWITCHES);
-        if there {
-            self.full_at = full_at;
-        }
-        there
-    }
-}
+/// How often the switches of one receiver may ask for a keyframe of one source: five at once (somebody joins and
+/// gets the lowest encoding, then the others begin), then one each second. The encoding that it has goes on
+/// meanwhile.
+pub const SWITCHES: Rate = Rate::each(Duration::from_secs(1), 5);
 
 /// What one receiver has asked for of one source.
 #[derive(Clone, Debug, Default)]
@@ -96,13 +76,13 @@ pub struct ReceiverRequests {
     /// By RTCP.
     pub granted: Granted,
     /// By switching.
-    pub switches: SwitchBudget,
+    pub switches: TokenBucket,
 }
 
 impl ReceiverRequests {
     /// Whether all may be asked for again.
     pub fn is_past(&self, now: Instant, limit: &RequestLimit) -> bool {
-        self.granted.is_past(now, limit) && self.switches.full_at.is_none_or(|at| now >= at)
+        self.granted.is_past(now, limit) && self.switches.is_full(now)
     }
 }
 
@@ -219,8 +199,10 @@ mod tests {
         let mut requests = ReceiverRequests::default();
         let limit = KeyframeLimits::default().receiver;
         assert!(requests.is_past(start, &limit));
-        let taken: Vec<_> =
-            (0..50).map(|n| n * 100).filter(|ms| requests.switches.take(at(*ms))).collect();
+        let taken: Vec<_> = (0..50)
+            .map(|n| n * 100)
+            .filter(|ms| requests.switches.take(&SWITCHES, 1, at(*ms)))
+            .collect();
         assert_eq!(taken, [0, 100, 200, 300, 400, 1_000, 2_000, 3_000, 4_000]);
         assert!(!requests.is_past(at(8_999), &limit), "nine were taken");
         assert!(requests.is_past(at(9_000), &limit));

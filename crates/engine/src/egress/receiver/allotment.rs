@@ -12,6 +12,10 @@ const AUDIO_WINDOW: Duration = Duration::from_secs(1);
 /// The rate of what is sent again is measured over so long, and counts once it has lasted for another window: a
 /// burst of losses takes no layer away.
 const AGAIN_WINDOW: Duration = Duration::from_secs(2);
+/// Redundant audio takes so many times what plain audio takes: two more payloads, and one header.
+const REDUNDANT: u64 = 2;
+/// The part of a link that plain audio may take where it is made redundant.
+const AUDIO_PART: u64 = 10;
 /// An estimate is told anew when it differs by this part.
 const TOLD_PART: u64 = 20;
 
@@ -108,6 +112,13 @@ impl Allotment {
         self.audio.bps.saturating_add(self.again.bps.min(self.again.before_bps))
     }
 
+    /// Whether a link of `bps` has room for audio that is sent three times: on a narrow one it would take the place of
+    /// all video, and lose more than it protects. `redundant`: what was measured was.
+    pub fn affords_redundancy(&self, bps: u64, redundant: bool) -> bool {
+        let plain = if redundant { self.audio.bps / REDUNDANT } else { self.audio.bps };
+        plain > 0 && plain.saturating_mul(AUDIO_PART) <= bps
+    }
+
     /// Whether control is to be told now, because this estimate, the number of videos or something else is
     /// new to it. One video less may be all that changes: nothing else is decided for those that stay. It
     /// is told once in an interval: what comes later in that interval is told at the start of the next one,
@@ -150,6 +161,17 @@ mod tests {
         assert_eq!(a.set_aside_bps(start + Duration::from_secs(1)), 40_000);
         assert_eq!(a.set_aside_bps(start + Duration::from_millis(1_500)), 40_000);
         assert_eq!(a.set_aside_bps(start + Duration::from_secs(2)), 0, "it fell silent");
+    }
+
+    #[test]
+    fn redundancy_is_afforded_where_plain_audio_takes_a_tenth() {
+        let start = Instant::now();
+        let mut a = Allotment::new(&AllocationConfig::default(), start);
+        assert!(!a.affords_redundancy(u64::MAX, false), "nothing was measured");
+        a.on_audio(3_750);
+        a.set_aside_bps(start + Duration::from_secs(1));
+        assert!(a.affords_redundancy(300_000, false) && !a.affords_redundancy(299_999, false));
+        assert!(a.affords_redundancy(150_000, true) && !a.affords_redundancy(149_999, true));
     }
 
     #[test]
