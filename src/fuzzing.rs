@@ -4,12 +4,17 @@
 //! found are kept in `fuzz/corpus/<name>/` and replayed by `tests/fuzz_corpus.rs`. A target panics
 //! when an invariant is broken, and only then.
 
+use std::sync::Arc;
+
 pub(crate) mod script;
+mod stranger;
 
 use crate::channel::{ToBridge, ToClient};
 use crate::colibri::{json, v1, xml};
+use crate::faces::colibri2;
 use crate::focus::sdp::{self, Description};
 use crate::xmpp::{self, Stanza};
+use stranger::Stranger;
 
 /// A fuzz target: it panics when an invariant is broken.
 pub type Target = fn(&[u8]);
@@ -107,13 +112,8 @@ pub fn colibri_json(data: &[u8]) {
 /// the same again.
 pub fn colibri_xml(data: &[u8]) {
     let Ok(stanza) = xmpp::parse(data, "jabber:client", xmpp::Limits::default()) else { return };
-    let about = xmpp::iq::About {
-        name: String::new(),
-        version: String::new(),
-        os: String::new(),
-        sign: false,
-    };
-    if let xmpp::iq::Step::Answer(answer) = xmpp::iq::handle(&stanza, &about) {
+    let about = colibri2::About::default();
+    if let colibri2::Step::Answer(answer) = colibri2::handle(&stanza, &about) {
         assert!(matches!(reparsed(&answer), Stanza::Whole(_)));
     }
     let Stanza::Whole(element) = stanza else { return };
@@ -143,13 +143,14 @@ pub fn colibri_v1(data: &[u8]) {
 /// What a server sends to the bridge as a user: the first byte says whether it is logged in.
 pub fn xmpp_client(data: &[u8]) {
     if let Some((first, rest)) = data.split_first() {
-        xmpp::client::fuzz::bytes(rest, *first == b'+');
+        xmpp::client::fuzz::bytes(rest, *first == b'+', Arc::new(Stranger::InRooms));
     }
 }
 
 /// What a server sends to the bridge as a component.
 pub fn xmpp_component(data: &[u8]) {
-    xmpp::component::fuzz::bytes(data);
+    let stranger = Arc::new(Stranger::ByComponent);
+    xmpp::component::fuzz::bytes(data, stranger.clone(), stranger);
 }
 
 /// What a server says while the bridge shows that it knows a password.
@@ -157,37 +158,9 @@ pub fn sasl(data: &[u8]) {
     xmpp::client::fuzz::sasl(data);
 }
 
-/// A stream is the same however its bytes come, and nothing in it is larger than its limits: the first
-/// byte says how many come at once.
+/// A stream is the same however its bytes come, and nothing in it is larger than its limits.
 pub fn xmpp_stream(data: &[u8]) {
-    let Some((piece, stream)) = data.split_first() else { return };
-    let (whole, pieces) = (events(stream, usize::MAX), events(stream, usize::from(*piece).max(1)));
-    assert_eq!(whole, pieces);
-}
-
-/// What a stream brings that comes so many bytes at a time, and whether it goes on.
-fn events(mut stream: &[u8], piece: usize) -> (Vec<xmpp::StreamEvent>, bool) {
-    // Small enough for a fuzzer to go beyond.
-    let limits = xmpp::Limits { depth: 4, elements: 8, attributes: 4, bytes: 128 };
-    let mut reader = xmpp::StreamReader::new(limits);
-    let mut events = Vec::new();
-    while !stream.is_empty() {
-        let (mut now, later) = stream.split_at(piece.min(stream.len()));
-        stream = later;
-        loop {
-            match reader.read(&mut now) {
-                Ok(Some(event)) => events.push(event),
-                Ok(None) => break,
-                Err(_) => return (events, false),
-            }
-        }
-        assert!(now.is_empty());
-    }
-    for event in &events {
-        let xmpp::StreamEvent::Stanza(Stanza::Whole(element)) = event else { continue };
-        assert!(element.attrs().len() <= limits.attributes && element.text().len() <= limits.bytes);
-    }
-    (events, true)
+    xmpp::offline::fuzz(data);
 }
 
 /// An element as the other side finds it.

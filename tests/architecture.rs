@@ -169,6 +169,25 @@ fn every_budget_names_a_test() {
     assert!(wrong.is_empty(), "without a test, or with one that is not there: {wrong:#?}");
 }
 
+/// Whoever answers implements `Answers`: a focus can use the same connections.
+#[test]
+fn xmpp_knows_no_bridge() {
+    let room = root().join("src/xmpp");
+    let is_test = |path: &PathBuf| path.iter().any(|part| part == "tests" || part == "tests.rs");
+    let files = sources().into_iter().filter(|path| path.starts_with(&room) && !is_test(path));
+    let mut seen = 0;
+    for path in files {
+        seen += 1;
+        let text = fs::read_to_string(&path).unwrap();
+        for other in ["bridge", "conference", "colibri", "channel", "faces", "http", "focus"] {
+            let imports = [format!("crate::{other}"), format!("\n    {other}::")];
+            let found = imports.iter().find(|import| text.contains(import.as_str()));
+            assert_eq!(found, None, "{}", path.display());
+        }
+    }
+    assert!(seen > 20, "the room has few files: {seen}");
+}
+
 #[test]
 fn a_name_that_is_not_there_is_found() {
     let names = names();

@@ -36,7 +36,7 @@ async fn ask(config: &Config) -> Vec<Finding> {
         findings.push(match component::probe(&component).await {
             Ok(()) => good(format!("{server} lets the component {jid} in")),
             // A bridge that runs has the name; some servers refuse a second one, some replace the first.
-            Err(lost) => problem(format!("component {jid}: {server}: {lost}")),
+            Err(cause) => problem(format!("component {jid}: {server}: {cause}")),
         });
     }
     findings

@@ -1,14 +1,15 @@
 //! The bridge's XMPP connections, made of the configuration.
 
+use std::time::Instant;
+
 use crate::{
     bridge::{Bridge, SelfReport},
     config::{Config, StatsPlace},
-    faces::colibri1::Adapter,
+    faces::{self, colibri1, colibri2::About},
     http,
     xmpp::{
         client::{MucCounts, XmppClients},
-        component::{Allowed, Component, ComponentConfig, Link, Place, Publish, Services},
-        iq::About,
+        component::{Allowed, Component, ComponentConfig, Link, Place, Publish},
     },
 };
 
@@ -48,17 +49,19 @@ impl Planes {
         seed: u64,
     ) -> Self {
         let Connected { counts, link } = connected;
-        let clients = XmppClients::start(&config.xmpp, report, &about(config), counts);
+        let about = about(config);
         let component = component_config(config).map(|component| {
-            let services = Services {
-                face: Adapter::new(report.bridge().clone(), seed).into(),
+            let adapter = faces::component::Adapter {
+                colibri: colibri1::Adapter::new(report.bridge().clone(), seed).into(),
                 report: report.clone(),
-                version: version(config).to_owned(),
-                os: about(config).os,
-                link,
+                version: about.version.clone(),
+                os: about.os.clone(),
+                allowed: component.allowed.clone(),
+                began: Instant::now(),
             };
-            Component::start(component, services)
+            faces::connect_component(component, adapter, link)
         });
+        let clients = faces::connect_clients(&config.xmpp, report, about, counts);
         Self { clients, component }
     }
 
@@ -89,7 +92,6 @@ fn about(config: &Config) -> About {
         name: "Rialto".to_owned(),
         version: version(config).to_owned(),
         os: os.get(..1).map_or(String::new(), str::to_uppercase) + os.get(1..).unwrap_or_default(),
-        sign: false,
     }
 }
 

@@ -24,7 +24,8 @@ use super::*;
 use crate::{
     bridge::{BridgeConfig, EngineCommands},
     config::{Rest, Xmpp},
-    xmpp::{client::MucCounts, iq::About},
+    faces::{self, colibri2},
+    xmpp::client::MucCounts,
 };
 
 /// An answer: ours, or a captured one.
@@ -88,9 +89,8 @@ impl Http {
         let (events, media) = mpsc::channel(8);
         let bridge = Bridge::new(BridgeConfig::default(), engine, transports, media, updates);
         let report = SelfReport::new(bridge.clone(), VERSION).at(None, region);
-        let about =
-            About { name: String::new(), version: String::new(), os: String::new(), sign: false };
-        let clients = XmppClients::start(&Xmpp::default(), &report, &about, MucCounts::default());
+        let (about, counts) = (colibri2::About::default(), MucCounts::default());
+        let clients = faces::connect_clients(&Xmpp::default(), &report, about, counts);
         let turns = Turns::default();
         let router = in_turns(report.clone(), Some(clients), rest, true, &turns);
         Self { router, turns, bridge, _events: events }

@@ -1,19 +1,32 @@
-//! XMPP: what the bridge says, and the connections over which it says it.
+//! XMPP: connections to servers, on `tokio-xmpp` and `xmpp-parsers`.
 //!
-//! [`client`] is an occupant of the focus's room, [`component`] a component of a server. [`StreamReader`] makes stanzas of bytes, within [`Limits`]. [`iq::handle`] answers a
-//! request or says what to ask the bridge. [`presence::stats`] is what the bridge publishes.
+//! [`client`] is an occupant of the focus's room, [`component`] a component of a server; both have the same
+//! driver. What is asked over them [`Answers`] answers: this room knows no bridge. Under the library's
+//! stream, `bounds` keeps the [`Limits`] of stanzas.
 
+mod acks;
+mod answers;
+mod bounded;
+mod bounds;
+mod cause;
 pub mod client;
 pub mod component;
 mod connect;
-pub mod iq;
-pub mod presence;
+mod driver;
+mod life;
+mod log;
+mod login;
+pub(crate) mod offline;
+mod sasl;
 mod stanza;
-mod stream;
-mod trim;
+mod tls;
+mod wire;
 
-pub use stanza::{Fault, Limits, Stanza, StanzaBuilder};
-pub use stream::{STREAMS, StreamError, StreamEvent, StreamReader, parse};
+pub use answers::{Answer, Answers, Asked, Later};
+pub use bounds::{Fault, Limits};
+pub use offline::parse;
+pub use stanza::Stanza;
+pub(crate) use stanza::put;
 
 #[cfg(test)]
 mod tests;

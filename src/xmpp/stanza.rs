@@ -1,57 +1,30 @@
-//! From a parser's events to an element that is neither deep nor large.
-//!
-//! An element tree is dropped by recursion, and a server passes stanzas of hundreds of kilobytes on:
-//! tens of thousands of nested elements would exhaust the stack of whoever drops them. Such a stanza
-//! is read to its end and given up; its first tag is kept, so that it can be refused by name and the
-//! connection goes on.
+//! What comes over a stream, as `xmpp-parsers` reads it where it can; and what is asked of an element.
 
 use minidom::{
     Element,
-    rxml::{AttrMap, Event, QName},
+    rxml::{self, AttrMap, Event, Namespace, NcName, QName},
+};
+use xmpp_parsers::{
+    component::Handshake, ns, sasl, sm, stanza_error::DefinedCondition, starttls,
+    stream_error::StreamError,
+};
+use xso::{
+    AsXml, Context, FromEventsBuilder, FromXml, Item,
+    error::{Error, FromElementError, FromEventsError},
+    minidom_compat::{ElementAsXml, ElementFromEvents},
 };
 
-/// How deep and how large a stanza may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Elements inside each other. A request has 8.
-    pub depth: usize,
-    /// Elements. A request about a thousand endpoints has a few thousand.
-    pub elements: usize,
-    /// Attributes of one element. A candidate has 13.
-    pub attributes: usize,
-    /// Bytes, as they came.
-    pub bytes: usize,
-}
+use super::bounds::Fault;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { depth: 24, elements: 16_384, attributes: 32, bytes: 1 << 20 }
-    }
-}
-
-/// Why a stanza was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// See [`Limits::depth`].
-    #[error("the stanza is too deep")]
-    TooDeep,
-    /// See [`Limits::elements`].
-    #[error("the stanza has too many elements")]
-    TooManyElements,
-    /// See [`Limits::attributes`].
-    #[error("an element of the stanza has too many attributes")]
-    TooManyAttributes,
-    /// See [`Limits::bytes`].
-    #[error("the stanza is too long")]
-    TooLong,
-}
+/// The namespace of stanzas, a component's as well: what it is on the wire there only the stream knows.
+pub(crate) const CLIENT: &str = ns::JABBER_CLIENT;
 
 /// A stanza that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stanza {
     /// All of it.
     Whole(Element),
-    /// It broke a limit: its first tag, if that did not, and the child under which an IQ can be
+    /// It broke a limit: its first tag, as far as that did not, and the child under which an IQ can be
     /// refused by name, without what is in it.
     GivenUp {
         /// What is left of it.
@@ -61,124 +34,24 @@ pub enum Stanza {
     },
 }
 
-/// Builds one stanza of the events that follow its first tag.
-#[derive(Debug)]
-pub struct StanzaBuilder {
-    limits: Limits,
-    /// Open elements, outermost first. Never empty before the end.
-    open: Vec<Element>,
-    /// Open elements that are not kept.
-    skipped: usize,
-    elements: usize,
-    bytes: usize,
-    fault: Option<Fault>,
-}
-
-impl StanzaBuilder {
-    /// Begins with the first tag.
-    pub fn new(name: QName, attributes: AttrMap, limits: Limits) -> Self {
-        let mut builder =
-            Self { limits, open: Vec::new(), skipped: 0, elements: 0, bytes: 0, fault: None };
-        let first = builder.element(name, attributes);
-        builder.open.push(first);
-        builder
+impl Stanza {
+    pub(super) fn new(element: Element, fault: Option<Fault>) -> Self {
+        match fault {
+            None => Self::Whole(element),
+            Some(fault) => Self::GivenUp { head: head(&element), fault },
+        }
     }
 
-    /// Something was left out of the tag that comes next, or that was the first.
-    pub fn trimmed(&mut self) {
-        self.give_up(Fault::TooLong);
-    }
-
-    /// Whether the element that has just begun is not kept, nor what is in it.
-    pub fn skips(&self) -> bool {
-        self.skipped > 0
-    }
-
-    /// Open elements, kept or not.
-    #[cfg(test)]
-    pub fn depth(&self) -> usize {
-        self.open.len() + self.skipped
-    }
-
-    /// Takes the next event; the stanza when it has ended. Events after that are ignored.
-    pub fn feed(&mut self, event: Event) -> Option<Stanza> {
-        match event {
-            Event::XmlDeclaration(..) => {}
-            Event::StartElement(metrics, name, attributes) => {
-                self.count(metrics.len());
-                self.start(name, attributes);
-            }
-            Event::Text(metrics, text) => {
-                self.count(metrics.len());
-                if let (None, Some(last)) = (self.fault, self.open.last_mut()) {
-                    last.append_text(text);
-                }
-            }
-            Event::EndElement(metrics) => {
-                self.count(metrics.len());
-                return self.end();
-            }
-        }
-        None
-    }
-
-    fn start(&mut self, name: QName, attributes: AttrMap) {
-        self.elements = self.elements.saturating_add(1);
-        if self.elements > self.limits.elements {
-            self.give_up(Fault::TooManyElements);
-        }
-        if self.open.len() >= self.limits.depth {
-            self.give_up(Fault::TooDeep);
-        }
-        if self.fault.is_some() {
-            self.skipped = self.skipped.saturating_add(1);
-            return;
-        }
-        let element = self.element(name, attributes);
-        self.open.push(element);
-    }
-
-    fn end(&mut self) -> Option<Stanza> {
-        if self.skipped > 0 {
-            self.skipped -= 1;
-            return None;
-        }
-        let ended = self.open.pop()?;
-        if let Some(parent) = self.open.last_mut() {
-            // A child that broke no limit itself is no use in a stanza that did, but the first.
-            if self.fault.is_none() || parent.children().next().is_none() {
-                parent.append_child(ended);
-            }
-            return None;
-        }
-        Some(match self.fault {
-            None => Stanza::Whole(ended),
-            Some(fault) => Stanza::GivenUp { head: head(&ended), fault },
-        })
-    }
-
-    /// An element with no more attributes than it may have.
-    fn element(&mut self, name: QName, attributes: AttrMap) -> Element {
-        let (namespace, name) = name;
-        let mut element = Element::bare(name.as_str(), namespace.as_str());
-        if attributes.len() > self.limits.attributes {
-            self.give_up(Fault::TooManyAttributes);
-        } else {
-            *element.attrs_mut() = attributes;
-        }
+    /// All of it, or what is left.
+    pub fn element(&self) -> &Element {
+        let (Self::Whole(element) | Self::GivenUp { head: element, .. }) = self;
         element
     }
 
-    fn count(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > self.limits.bytes {
-            self.give_up(Fault::TooLong);
-        }
-    }
-
-    /// The first fault is the one that is told.
-    fn give_up(&mut self, fault: Fault) {
-        self.fault.get_or_insert(fault);
+    /// Whether it is an IQ that wants an answer.
+    pub(super) fn is_request(&self) -> bool {
+        let element = self.element();
+        element.is("iq", CLIENT) && matches!(element.attr("type"), Some("get" | "set"))
     }
 }
 
@@ -192,102 +65,166 @@ fn head(stanza: &Element) -> Element {
     head
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// What a server says on a stream. What is of no type, or of one that does not fit, stays an element: a
+/// request that nobody understands must be answered all the same.
+#[derive(Clone, Debug)]
+pub(super) enum Heard {
+    /// XEP-0198.
+    Acks(sm::Nonza),
+    Sasl(sasl::Nonza),
+    Tls(starttls::Nonza),
+    Handshake,
+    Error(StreamError),
+    /// Everything else.
+    Element(Element),
+}
 
-    use super::*;
-    use crate::xmpp::{StreamError, parse};
-
-    fn read(text: &str) -> Result<Stanza, StreamError> {
-        parse(text.as_bytes(), "jabber:client", Limits::default())
-    }
-
-    fn given_up(text: &str) -> (String, Fault) {
-        match read(text).unwrap() {
-            Stanza::GivenUp { head, fault } => (String::from(&head), fault),
-            Stanza::Whole(_) => panic!("nothing is wrong with it"),
+impl Heard {
+    /// For a log line.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Acks(_) => "an acknowledgement",
+            Self::Sasl(_) => "a password's exchange",
+            Self::Tls(_) => "TLS",
+            Self::Handshake => "a handshake",
+            Self::Error(_) => "an error",
+            Self::Element(_) => "an element",
         }
     }
+}
 
-    #[test]
-    fn a_stanza_is_what_it_says() {
-        let text = "<iq id='a'><q xmlns='x' b='c'>d<e/></q></iq>";
-        let Stanza::Whole(iq) = read(text).unwrap() else { panic!() };
-        assert!(iq.is("iq", "jabber:client"));
-        assert_eq!(iq.attr("id"), Some("a"));
-        let query = iq.get_child("q", "x").unwrap();
-        assert_eq!((query.attr("b"), query.text().as_str()), (Some("c"), "d"));
-        assert!(query.has_child("e", "x"));
+impl From<Element> for Heard {
+    fn from(element: Element) -> Self {
+        let copy = || element.clone();
+        let typed = match (element.ns().as_str(), element.name()) {
+            (ns::SM, _) => sm::Nonza::try_from(copy()).ok().map(Self::Acks),
+            (ns::SASL, _) => sasl::Nonza::try_from(copy()).ok().map(Self::Sasl),
+            (ns::TLS, _) => starttls::Nonza::try_from(copy()).ok().map(Self::Tls),
+            (ns::COMPONENT, _) => Handshake::try_from(copy()).ok().map(|_| Self::Handshake),
+            (ns::STREAM, "error") => Some(Self::Error(stream_error(copy()))),
+            _ => None,
+        };
+        typed.unwrap_or(Self::Element(element))
     }
+}
 
-    #[test]
-    fn tens_of_thousands_of_levels_are_refused_by_name() {
-        // As many as Prosody lets pass in a stanza.
-        let levels = 37_000;
-        let text = format!(
-            "<iq id='a' type='get'><q xmlns='x'>{}{}</q></iq>",
-            "<d>".repeat(levels),
-            "</d>".repeat(levels)
-        );
-        let (head, fault) = given_up(&text);
-        assert_eq!(fault, Fault::TooDeep);
-        assert_eq!(head, "<iq xmlns='jabber:client' id='a' type='get'><q xmlns='x'/></iq>");
+/// A server that gives no reason, or one that nobody knows, ends the stream all the same.
+fn stream_error(element: Element) -> StreamError {
+    StreamError::try_from(element).unwrap_or_else(|_: FromElementError| StreamError {
+        condition: xmpp_parsers::stream_error::DefinedCondition::UndefinedCondition,
+        texts: std::collections::BTreeMap::default(),
+        application_specific: Vec::new(),
+    })
+}
+
+/// Builds what is [`Heard`].
+pub(super) struct Hearing(ElementFromEvents);
+
+impl FromXml for Heard {
+    type Builder = Hearing;
+
+    fn from_events(
+        (namespace, name): QName,
+        attributes: AttrMap,
+        _: &Context<'_>,
+    ) -> Result<Hearing, FromEventsError> {
+        // The answer to a component's handshake has its own type.
+        let namespace = if name == "handshake" { namespace } else { read_as(namespace) };
+        Ok(Hearing(ElementFromEvents::new((namespace, name), attributes)))
     }
+}
 
-    #[test]
-    fn too_much_of_anything_is_refused() {
-        let attributes: Vec<String> = (0..1000).map(|n| format!("a{n}='1'")).collect();
-        let (head, fault) = given_up(&format!("<iq id='a'><q {}/></iq>", attributes.join(" ")));
-        assert_eq!(fault, Fault::TooManyAttributes);
-        assert!(head.len() < 100, "{head}");
-        let (_, fault) = given_up(&format!("<iq>{}</iq>", "<q/>".repeat(20_000)));
-        assert_eq!(fault, Fault::TooManyElements);
-        let (_, fault) = given_up(&format!("<iq><q>{}</q></iq>", "x".repeat(1 << 20)));
-        assert_eq!(fault, Fault::TooLong);
-        let (head, fault) = given_up(&format!("<iq {}/>", attributes.join(" ")));
-        assert_eq!(fault, Fault::TooManyAttributes);
-        assert_eq!(head, "<iq xmlns='jabber:client'/>");
-    }
+impl FromEventsBuilder for Hearing {
+    type Output = Heard;
 
-    #[test]
-    fn what_is_no_stanza_is_no_stanza() {
-        for text in [
-            "",
-            "<iq",
-            "<iq>",
-            "<iq></q>",
-            "<!DOCTYPE x><iq/>",
-            "<iq/><iq/>",
-            "</s:stream><s:stream>",
-            "<iq>&x;</iq>",
-        ] {
-            assert!(read(text).is_err(), "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_a_stanza_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes, "jabber:client", Limits::default());
-        }
-
-        #[test]
-        fn any_tags_are_a_stanza_or_not(
-            tags in prop::collection::vec(
-                prop::sample::select(vec!["<a>", "</a>", "<b x='1'/>", "t", "<c y='2' z='3'>", "</c>"]),
-                0..60,
-            ),
-        ) {
-            let limits = Limits { depth: 4, elements: 8, attributes: 1, bytes: 100 };
-            let text = format!("<iq>{}</iq>", tags.concat());
-            if let Ok(Stanza::Whole(element)) = parse(text.as_bytes(), "jabber:client", limits) {
-                prop_assert!(depth(&element) <= 4);
+    fn feed(&mut self, event: Event, context: &Context<'_>) -> Result<Option<Heard>, Error> {
+        let event = match event {
+            Event::StartElement(metrics, (namespace, name), attributes) => {
+                Event::StartElement(metrics, (read_as(namespace), name), attributes)
             }
-        }
+            event => event,
+        };
+        Ok(self.0.feed(event, context)?.map(Heard::from))
     }
+}
 
-    fn depth(element: &Element) -> usize {
-        1 + element.children().map(depth).max().unwrap_or(0)
+/// A component's stanzas are a client's to who reads them.
+fn read_as(namespace: Namespace<'static>) -> Namespace<'static> {
+    if namespace == ns::COMPONENT { Namespace::from(CLIENT) } else { namespace }
+}
+
+/// An element on its way out.
+pub(super) struct Said {
+    pub element: Element,
+    /// A client's stanzas are a component's on its stream.
+    pub component: bool,
+}
+
+/// The parts of what is [`Said`].
+pub(super) struct Saying<'a> {
+    items: ElementAsXml<'a>,
+    component: bool,
+}
+
+impl AsXml for Said {
+    type ItemIter<'a> = Saying<'a>;
+
+    fn as_xml_iter(&self) -> Result<Saying<'_>, Error> {
+        Ok(Saying { items: self.element.as_xml_iter()?, component: self.component })
     }
+}
+
+impl<'a> Iterator for Saying<'a> {
+    type Item = Result<Item<'a>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.items.next()?.map(|item| match item {
+            Item::ElementHeadStart(namespace, name) if self.component && namespace == CLIENT => {
+                Item::ElementHeadStart(rxml::Namespace::from(ns::COMPONENT), name)
+            }
+            item => item,
+        }))
+    }
+}
+
+/// Sets an attribute.
+pub(crate) fn put(attributes: &mut AttrMap, name: &str, value: &str) {
+    match NcName::try_from(name) {
+        Ok(name) => {
+            attributes.insert(Namespace::NONE, name, value.to_owned());
+        }
+        Err(_) => debug_assert!(false, "{name} is no name"),
+    }
+}
+
+/// An IQ of ours. Addresses go out as they were configured.
+pub(super) fn iq(kind: &str, id: &str, to: Option<&str>, payload: impl Into<Element>) -> Element {
+    let mut iq = Element::bare("iq", CLIENT);
+    put(iq.attrs_mut(), "type", kind);
+    put(iq.attrs_mut(), "id", id);
+    if let Some(to) = to {
+        put(iq.attrs_mut(), "to", to);
+    }
+    iq.append_child(payload.into());
+    iq
+}
+
+/// The condition of a stanza's error (RFC 6120 section 8.3), without which it has none that is defined.
+pub(super) fn stanza_error(stanza: &Element) -> DefinedCondition {
+    let error = stanza.children().find(|child| child.name() == "error");
+    let conditions = error.into_iter().flat_map(Element::children);
+    conditions
+        .filter(|child| child.has_ns(ns::XMPP_STANZAS))
+        .find_map(|child| DefinedCondition::try_from(child.clone()).ok())
+        .unwrap_or(DefinedCondition::UndefinedCondition)
+}
+
+/// The name of a condition, for a log line.
+pub(super) fn named(condition: impl Into<Element>) -> String {
+    condition.into().name().to_owned()
+}
+
+/// Foreign text for a log line.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(120).flat_map(char::escape_debug).collect()
 }

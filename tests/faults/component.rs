@@ -72,5 +72,5 @@ fn what_is_no_xml_ends_the_stream_and_another_begins() {
     }
     server.component().is_served("after");
     daemon.is_well();
-    assert_eq!(daemon.log().with(&["not connected", "is not XMPP"]).len(), 3);
+    assert_eq!(daemon.log().with(&["not connected", "not understood"]).len(), 3);
 }

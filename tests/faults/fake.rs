@@ -7,9 +7,8 @@ use std::{
 };
 
 use minidom::Element;
-use rialto::xmpp::{Limits, Stanza, StreamEvent, StreamReader};
 
-use crate::prosody::PATIENCE;
+use crate::{prosody::PATIENCE, wire::elements::Elements};
 
 /// The brewery.
 pub(crate) const ROOM: &str = "jvbbrewery@internal.auth.jitsi.local";
@@ -45,7 +44,8 @@ impl Server {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
-        Peer { socket, reader: reader(), unread: Vec::new(), namespace: "jabber:client" }
+        let reader = Elements::new(socket.try_clone().unwrap());
+        Peer { socket, reader, namespace: "jabber:client" }
     }
 
     /// The next connection, logged in by PLAIN, in its room.
@@ -68,15 +68,10 @@ impl Server {
     }
 }
 
-fn reader() -> StreamReader {
-    StreamReader::new(Limits { bytes: 1 << 26, ..Limits::default() })
-}
-
 /// The server's end of a connection.
 pub(crate) struct Peer {
     pub(crate) socket: TcpStream,
-    reader: StreamReader,
-    unread: Vec<u8>,
+    reader: Elements<TcpStream>,
     namespace: &'static str,
 }
 
@@ -91,12 +86,8 @@ impl Peer {
 
     /// Takes the bridge's stream, and answers with one.
     pub(crate) fn open(&mut self) {
-        self.reader = reader();
-        loop {
-            if let Some(StreamEvent::Open(_)) = self.event() {
-                break;
-            }
-        }
+        self.reader.restart();
+        self.reader.open().unwrap();
         self.send(&format!(
             "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{STREAMS}' id='1' \
              from='auth.jitsi.local' version='1.0'>",
@@ -142,9 +133,9 @@ impl Peer {
     /// The next element that is wanted; others are dropped.
     pub(crate) fn next(&mut self, wanted: impl Fn(&Element) -> bool) -> Element {
         loop {
-            if let Some(StreamEvent::Stanza(Stanza::Whole(element))) = self.event()
-                && wanted(&element)
-            {
+            let element = self.reader.next().expect("something in time");
+            let element = element.expect("the bridge closed the connection");
+            if wanted(&element) {
                 return element;
             }
         }
@@ -189,21 +180,5 @@ impl Peer {
         let mut buf = [0; 4096];
         // A reset is an end as well.
         while matches!(self.socket.read(&mut buf), Ok(1..)) {}
-    }
-
-    fn event(&mut self) -> Option<StreamEvent> {
-        loop {
-            let mut rest = self.unread.as_slice();
-            let event = self.reader.read(&mut rest).unwrap();
-            let left = rest.len();
-            self.unread.drain(..self.unread.len() - left);
-            if event.is_some() {
-                return event;
-            }
-            let mut buf = [0; 16 * 1024];
-            let len = self.socket.read(&mut buf).expect("something in time");
-            assert!(len > 0, "the bridge closed the connection");
-            self.unread.extend_from_slice(&buf[..len]);
-        }
     }
 }

@@ -82,6 +82,22 @@ fn a_thousand_requests_at_once_are_all_answered() {
     daemon.is_well();
 }
 
+/// A server keeps the session of a bridge that crashed, and would pass requests on to it: the bridge that is
+/// started again takes its place.
+#[test]
+fn a_bridge_that_crashed_answers_again_as_soon_as_it_is_back() {
+    let Some((prosody, daemon, mut focus)) = start("") else { return };
+    alive(&mut focus, "before");
+    drop(daemon);
+    let mut daemon = Daemon::start(&client_section("a", prosody.port(), ""));
+    daemon.log().wait(1, &["XMPP: joined the room"]);
+    // Of both the room repeats what they say; the one that is gone leaves before the other comes.
+    focus.next(|e| e.attr("from") == Some(BRIDGE) && e.attr("type") == Some("unavailable"));
+    focus.next(|e| e.attr("from") == Some(BRIDGE) && String::from(e).contains("<stats"));
+    alive(&mut focus, "after");
+    daemon.is_well();
+}
+
 #[test]
 fn the_same_id_twice_is_two_requests() {
     let Some((_prosody, daemon, mut focus)) = start("") else { return };

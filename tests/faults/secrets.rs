@@ -61,6 +61,7 @@ fn no_secret_is_in_the_log_or_in_an_answer() {
     daemon.log().wait(1, &["joined the room", "client=\"right\""]);
     daemon.log().wait(1, &["not connected", "client=\"wrong\"", "wrong user name or password"]);
     daemon.log().wait(1, &["XMPP component: connected"]);
+    daemon.log().wait(1, &["DEBUG", "not connected", "client=\"wrong\""]);
     let mut answers = add_client(&daemon, &other);
     daemon.log().wait(1, &["not connected", "client=\"added\""]);
 
@@ -92,7 +93,8 @@ fn no_secret_is_in_the_log_or_in_an_answer() {
     }
     assert!(secrets.len() >= 11, "{secrets:?}");
     let said = format!("{}\n{answers}", daemon.log().text());
-    assert!(said.contains("TRACE"), "this is as much as it says");
+    // This is as much as it says: what `tokio-xmpp` says at TRACE, stanza by stanza, is compiled out.
+    assert!(!said.contains("TRACE tokio_xmpp"));
     for secret in secrets {
         let line = said.lines().find(|line| line.contains(&secret));
         assert_eq!(line, None, "{secret}");

@@ -1,14 +1,17 @@
 //! The bridge as a component of a real server: known by its secret, published to a node, asked for
 //! channels.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use minidom::Element;
 use rialto::{
     bridge::SelfReport,
     config::Secret,
-    faces::colibri1::Adapter,
-    xmpp::component::{Allowed, Component, ComponentConfig, Link, Place, Publish, Services},
+    faces::{self, colibri1, component::Adapter},
+    xmpp::component::{Allowed, Component, ComponentConfig, Link, Place, Publish},
 };
 
 use super::{
@@ -28,14 +31,15 @@ fn component(here: &Here, port: u16) -> Component {
         allowed: Allowed::default(),
         publish: vec![Publish { interval: Duration::from_millis(100), to }],
     };
-    let services = Services {
-        face: Arc::new(Adapter::new(here.bridge.clone(), 7)),
+    let adapter = Adapter {
+        colibri: Arc::new(colibri1::Adapter::new(here.bridge.clone(), 7)),
         report: SelfReport::new(here.bridge.clone(), "1.0"),
         version: "1.0".to_owned(),
         os: "Linux".to_owned(),
-        link: Link::default(),
+        allowed: Allowed::default(),
+        began: Instant::now(),
     };
-    Component::start(config, services)
+    faces::connect_component(config, adapter, Link::default())
 }
 
 /// Asks until the answer is a result: the component, or its node, may not be there yet.

@@ -6,11 +6,9 @@ use minidom::Element;
 use rialto::{
     bridge::{Bridge, BridgeConfig, EngineCommands, SelfReport, TransportPort},
     config::{Secret, Xmpp, XmppClient, XmppSecurity},
+    faces::{self, colibri2::About},
     stats::Mucs,
-    xmpp::{
-        client::{MucCounts, XmppClients},
-        iq::About,
-    },
+    xmpp::client::{MucCounts, XmppClients},
 };
 use rialto_engine::{Engine, MediaEvent};
 use rialto_transport::{TransportConfig, Transports};
@@ -83,18 +81,14 @@ impl Here {
             ..BridgeConfig::default()
         };
         let bridge = Bridge::new(config, engine, between(transports), events, updates);
-        let about = About {
-            name: "JVB".into(),
-            version: "2.3.SNAPSHOT".into(),
-            os: "Linux".into(),
-            sign: false,
-        };
+        let about =
+            About { name: "JVB".into(), version: "2.3.SNAPSHOT".into(), os: "Linux".into() };
         let presence_interval = Duration::from_secs(3600);
         let config = Xmpp { clients, presence_interval, ..Xmpp::default() };
         let counts = MucCounts::default();
         let shown = counts.clone();
         let report = SelfReport::new(bridge.clone(), &about.version).in_rooms(move || shown.read());
-        let xmpp = XmppClients::start(&config, &report, &about, counts);
+        let xmpp = faces::connect_clients(&config, &report, about, counts);
         Self { bridge, xmpp, _media: media }
     }
 

@@ -84,14 +84,15 @@ async fn two_bridges_of_one_name_are_one_in_the_room() {
     second.xmpp.leave().await;
 }
 
-/// What lies between a bridge and its server, and loses the bridge without a word to the server.
+/// What lies between a bridge and its server, and loses the bridge.
 struct Between {
     port: u16,
     lose: mpsc::Sender<()>,
 }
 
 impl Between {
-    fn start(server: u16) -> Self {
+    /// `tells`: the server is told that the connection is lost.
+    fn start(server: u16, tells: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (lose, lost) = mpsc::channel();
@@ -105,8 +106,11 @@ impl Between {
                 if lost.recv().is_err() {
                     return;
                 }
-                // The server's side stays open.
-                kept.push(to_server);
+                if tells {
+                    let _ = to_server.shutdown(Shutdown::Both);
+                } else {
+                    kept.push(to_server);
+                }
                 bridge.shutdown(Shutdown::Both).unwrap();
             }
         });
@@ -126,13 +130,82 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
     });
 }
 
-/// A server that has not noticed that a connection is dead would send it the focus's requests.
+/// How the bridge came and went, as far as nobody waited for it. Of itself it may say something at any time.
+fn presences(focus: &Focus) -> Vec<String> {
+    let from = format!("{ROOM}/{NICK}");
+    let said = focus.later().filter(|e| e.name() == "presence" && e.attr("from") == Some(&*from));
+    said.filter(|e| Stats::of(e).is_none()).map(String::from).collect()
+}
+
+const HEALTH: &str = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>";
+
+/// In a call, nobody sees that the bridge's connection was cut: what is asked meanwhile is answered, and the
+/// bridge neither leaves the room nor comes again (XEP-0198).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_connection_loses_no_request_and_nobody_sees_it() {
+    for tells in [true, false] {
+        let Some(prosody) = Prosody::start("") else { return };
+        let port = prosody.port();
+        let mut focus = tokio::task::spawn_blocking(move || focus(port)).await.unwrap();
+        let between = Between::start(port, tells);
+        let here = Here::start(client(between.port));
+        here.joined().await;
+        let ask = |focus: &mut Focus, id: &str, inside: &str| {
+            let to = format!("{ROOM}/{NICK}");
+            focus.send(&format!("<iq type='get' id='{id}' to='{to}'>{inside}</iq>"));
+        };
+        let answered = |focus: &mut Focus, id: &str| {
+            let answer = focus.next(|element| element.attr("id") == Some(id));
+            assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
+        };
+        let call = |create: bool, endpoint: &str| {
+            format!(
+                "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' create='{create}'>\
+                 <endpoint id='{endpoint}' create='true'><transport ice-controlling='true'/>\
+                 <capability name='source-names'/></endpoint></conference-modify>"
+            )
+        };
+        let mut focus = tokio::task::spawn_blocking(move || {
+            focus.stats(NICK, is_usable);
+            ask(&mut focus, "call", &call(true, "a"));
+            answered(&mut focus, "call");
+            focus
+        })
+        .await
+        .unwrap();
+        let seen = presences(&focus).len();
+        between.lose.send(()).unwrap();
+        here.lost().await;
+        let focus = tokio::task::spawn_blocking(move || {
+            ask(&mut focus, "meanwhile-1", &call(false, "b"));
+            ask(&mut focus, "meanwhile-2", HEALTH);
+            answered(&mut focus, "meanwhile-1");
+            answered(&mut focus, "meanwhile-2");
+            ask(&mut focus, "after", HEALTH);
+            answered(&mut focus, "after");
+            focus
+        })
+        .await
+        .unwrap();
+        here.joined().await;
+        let since = presences(&focus).split_off(seen);
+        assert!(since.is_empty(), "the focus sees the bridge come or go: {since:?}");
+        assert_eq!((here.bridge.stats().endpoints, here.xmpp.counts().read().disconnects), (2, 1));
+        here.xmpp.leave().await;
+    }
+}
+
+/// A server that has not noticed that a connection is dead would send it the focus's requests. Where it does
+/// not keep sessions, the same resource takes its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_reach_the_living_connection_and_not_the_dead_one() {
-    let Some(prosody) = Prosody::start("") else { return };
+    let Some(prosody) = Prosody::start("modules_disabled = { \"s2s\", \"offline\", \"smacks\" }")
+    else {
+        return;
+    };
     let port = prosody.port();
     let mut focus = tokio::task::spawn_blocking(move || focus(port)).await.unwrap();
-    let between = Between::start(port);
+    let between = Between::start(port, false);
     let here = Here::start(client(between.port));
     here.joined().await;
     // Statistics follow the bridge's own presence: what is lost before them never reaches the focus.
@@ -148,10 +221,7 @@ async fn requests_reach_the_living_connection_and_not_the_dead_one() {
     assert_eq!(here.xmpp.counts().read().disconnects, 1);
     let ask = move || {
         focus.stats(NICK, is_usable);
-        focus.send(&format!(
-            "<iq type='get' id='health' to='{ROOM}/{NICK}'>\
-             <healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/></iq>"
-        ));
+        focus.send(&format!("<iq type='get' id='health' to='{ROOM}/{NICK}'>{HEALTH}</iq>"));
         let answer = focus.next(|element| element.attr("id") == Some("health"));
         assert_eq!(answer.attr("type"), Some("result"), "{}", String::from(&answer));
     };

@@ -2,14 +2,18 @@
 
 use std::{
     collections::VecDeque,
-    io::{ErrorKind, Read as _, Write as _},
+    io::{ErrorKind, Write as _},
     net::TcpStream,
 };
 
 use minidom::Element;
-use rialto::xmpp::{Limits, Stanza, StreamEvent, StreamReader};
 
 use super::prosody::{DOMAIN, PASSWORD, PATIENCE};
+
+#[path = "elements.rs"]
+pub(crate) mod elements;
+
+use elements::Elements;
 
 pub(crate) const CLIENT: &str = "jabber:client";
 
@@ -17,8 +21,7 @@ pub(crate) const CLIENT: &str = "jabber:client";
 pub(crate) struct Connection {
     jid: String,
     socket: TcpStream,
-    reader: StreamReader,
-    unread: Vec<u8>,
+    reader: Elements<TcpStream>,
     /// What came while something else was waited for.
     later: VecDeque<Element>,
 }
@@ -32,9 +35,8 @@ impl Connection {
         socket.set_nodelay(true).unwrap();
         let mut connection = Self {
             jid: String::new(),
+            reader: Elements::new(socket.try_clone().unwrap()),
             socket,
-            reader: StreamReader::new(Limits::default()),
-            unread: Vec::new(),
             later: VecDeque::new(),
         };
         connection.open();
@@ -45,7 +47,7 @@ impl Connection {
             "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"
         ));
         connection.next(|element| element.name() == "success");
-        connection.reader = StreamReader::new(Limits::default());
+        connection.reader.restart();
         connection.open();
         connection.next(|element| element.name() == "features");
         connection.send(&format!(
@@ -112,6 +114,7 @@ impl Connection {
 
     fn open(&mut self) {
         self.send(&format!("<?xml version='1.0'?><stream:stream to='{DOMAIN}' version='1.0' xmlns='{CLIENT}' xmlns:stream='http://etherx.jabber.org/streams'>"));
+        self.reader.open().unwrap();
     }
 
     fn read(&mut self) -> Element {
@@ -119,32 +122,26 @@ impl Connection {
     }
 
     fn try_read(&mut self) -> Option<Element> {
-        loop {
-            let mut rest = self.unread.as_slice();
-            let event = self.reader.read(&mut rest).unwrap();
-            let left = rest.len();
-            self.unread.drain(..self.unread.len() - left);
-            match event {
-                Some(StreamEvent::Stanza(Stanza::Whole(element))) => return Some(element),
-                Some(StreamEvent::Close) => return None,
-                Some(_) => {}
-                None => {
-                    let mut buf = [0; 4096];
-                    let len = match self.socket.read(&mut buf) {
-                        Ok(0) => return None,
-                        Ok(len) => len,
-                        Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                        Err(error) => panic!("nothing in time: {error}"),
-                    };
-                    self.unread.extend_from_slice(&buf[..len]);
-                }
+        match self.reader.next() {
+            Ok(element) => element,
+            // A server that is killed ends in the middle of its stream.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::InvalidData) =>
+            {
+                None
             }
+            Err(error) => panic!("nothing in time: {error}"),
         }
     }
 }
 
-#[allow(dead_code, reason = "these are for the focus of load/tests")]
+#[allow(dead_code, reason = "these are for the focus of load/tests, or for that of one test")]
 impl Connection {
+    /// What came and was not wanted.
+    pub(crate) fn later(&self) -> impl Iterator<Item = &Element> {
+        self.later.iter()
+    }
+
     /// The next element, whatever it is; `None` when the server has gone.
     pub(crate) fn try_next(&mut self) -> Option<Element> {
         self.later.pop_front().or_else(|| self.try_read())

@@ -9,8 +9,8 @@ use std::{
     time::Instant,
 };
 
-use super::{lock, now};
-use crate::{config::XmppClient, stats::Mucs};
+use super::lock;
+use crate::{config::XmppClient, stats::Mucs, xmpp::bounded::now};
 
 /// Counts of all clients. Clones show the same.
 #[derive(Clone, Debug, Default)]

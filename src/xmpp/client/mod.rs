@@ -1,147 +1,68 @@
 //! The bridge as a user of XMPP servers: it logs in, joins the rooms where focuses look for bridges
-//! (their breweries), says there how it is, and answers what a focus asks.
+//! (their breweries), says there how it is, and is asked there.
 //!
-//! `login` and `session` know the protocol and do no I/O; `connection` carries bytes and time to
-//! them, and comes back for ever. Media does not depend on any of it.
+//! `session` knows rooms and does no I/O; the driver carries stanzas and time to it, and comes back for ever.
+//! Media does not depend on any of it.
 
-mod connection;
 mod counts;
 pub(crate) mod fuzz;
-mod login;
-mod publish;
+mod resource;
 mod room;
-mod sasl;
+mod rooms;
 mod session;
-mod tls;
-mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use minidom::Element;
-use rand::Rng as _;
 use tokio::{sync::watch, task::JoinHandle};
 
+pub use super::cause::Cause;
 pub use counts::MucCounts;
-pub use sasl::SaslError;
 
-use super::iq::About;
-use crate::{
-    bridge::{Bridge, SelfReport},
-    config::{Secret, SourcePattern, Xmpp, XmppClient, XmppSecurity},
+use super::{
+    answers::Answers,
+    driver::Driver,
+    login::{Account, Session as Begun},
 };
-use connection::Connection;
-use publish::Publisher;
+use crate::config::{SourcePattern, Xmpp, XmppClient};
+use rooms::Rooms;
 
 /// How long leaving may take: a server that does not answer learns from the closed connection.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why there is no connection. Each says what an operator has to look at.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Cause {
-    /// DNS has no address of the host.
-    #[error("the host name has no address: {0}")]
-    Unresolved(String),
-    /// No TCP connection.
-    #[error("cannot connect: {0}")]
-    Connect(String),
-    /// TLS did not begin, or the certificate is not good.
-    #[error("TLS failed: {0}")]
-    Tls(String),
-    /// TLS is required here and not offered there.
-    #[error("the server offers no TLS, and SECURITY_MODE is required")]
-    NoTls,
-    /// No mechanism in common. PLAIN is only used over TLS, or where TLS is disabled.
-    #[error("the server offers no way to log in that can be used here: {0:?}")]
-    NoMechanism(String),
-    /// The server does not take them.
-    #[error("wrong user name or password")]
-    Credentials,
-    /// The server did its part of the login wrong.
-    #[error("login failed: {0}")]
-    Sasl(#[from] SaslError),
-    /// The server does not serve the domain.
-    #[error("the server does not know this domain (host-unknown): is DOMAIN right?")]
-    HostUnknown,
-    /// The server refused something else.
-    #[error("{what} refused: {condition} {text}")]
-    Refused {
-        /// What.
-        what: &'static str,
-        /// The condition's name.
-        condition: String,
-        /// The server's words.
-        text: String,
-    },
-    /// The server ended the stream and said why.
-    #[error("the server ended the stream: {condition} {text}")]
-    Stream {
-        /// The condition's name.
-        condition: String,
-        /// The server's words.
-        text: String,
-    },
-    /// What came is not XMPP as it should be.
-    #[error("not understood: {0}")]
-    Protocol(String),
-    /// The login took too long.
-    #[error("the server did not answer in time")]
-    Timeout,
-    /// The server does not answer pings.
-    #[error("the server is silent")]
-    Silent,
-    /// The server does not take what is sent.
-    #[error("the server does not read")]
-    Slow,
-    /// The connection or the stream was closed.
-    #[error("the server closed the connection")]
-    Closed,
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-}
 
 /// Logs in and out again: the address that the server gave.
 ///
 /// # Errors
 /// What an operator has to look at.
 pub async fn probe(client: &XmppClient) -> Result<String, Cause> {
-    let wire::Established { mut wire, bound } = wire::establish(client, None).await?;
-    wire.close().await;
-    Ok(bound.jid)
-}
-
-/// Who logs in, and how.
-#[derive(Clone, Debug)]
-pub(super) struct Account {
-    pub domain: String,
-    pub username: String,
-    pub password: Secret,
-    pub security: XmppSecurity,
-    /// The resource to bind; one of the server's choice otherwise.
-    pub resource: Option<String>,
+    let account = Account::Client(Box::new(client.clone()), None);
+    let mut entered = account.enter(None).await?;
+    let _ = tokio::time::timeout(LEAVE_TIMEOUT, entered.wire.close()).await;
+    match entered.session {
+        Begun::New { jid, .. } => Ok(jid),
+        // Nothing was there to go on with.
+        Begun::Resumed(_) => Ok(String::new()),
+    }
 }
 
 /// All connections as a user, each of which can come and go. Clones are the same. They end with
 /// [`XmppClients::leave`], or with the runtime.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct XmppClients(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    bridge: Bridge,
-    about: About,
+    answers: Arc<dyn Answers>,
     /// Who may ask, where a client does not say it itself.
     authorized: Option<SourcePattern>,
     counts: MucCounts,
     stats: watch::Receiver<Element>,
-    publisher: JoinHandle<()>,
     running: Mutex<BTreeMap<String, Running>>,
 }
 
@@ -153,25 +74,27 @@ struct Running {
     task: JoinHandle<()>,
 }
 
+impl std::fmt::Debug for XmppClients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("XmppClients").field(&self.list()).finish()
+    }
+}
+
 impl XmppClients {
     /// Connects every client of the configuration, for ever. Must be called in a tokio runtime.
     ///
-    /// `counts` will be of these clients; `report` is what goes into presence; `about` is told to whom
-    /// asks.
-    pub fn start(config: &Xmpp, report: &SelfReport, about: &About, counts: MucCounts) -> Self {
-        let publisher = Publisher {
-            report: report.clone(),
-            interval: config.presence_interval,
-            whitelist: config.whitelist.clone(),
-        };
-        let (stats, published) = watch::channel(publisher.stats());
+    /// `answers` answers requests, `stats` is what to publish, `counts` will be of these clients.
+    pub fn start(
+        config: &Xmpp,
+        answers: Arc<dyn Answers>,
+        stats: watch::Receiver<Element>,
+        counts: MucCounts,
+    ) -> Self {
         let clients = Self(Arc::new(Inner {
-            bridge: report.bridge().clone(),
-            about: about.clone(),
+            answers,
             authorized: config.authorized.clone(),
             counts,
-            stats: published,
-            publisher: tokio::spawn(publisher.run(stats)),
+            stats,
             running: Mutex::default(),
         }));
         for client in &config.clients {
@@ -192,17 +115,15 @@ impl XmppClients {
             let _ = old.stop.send(true);
         }
         let (stop, stopped) = watch::channel(false);
-        let connection = Connection {
-            about: self.0.about.clone(),
-            bridge: self.0.bridge.clone(),
-            stats: self.0.stats.clone(),
+        let resource = resource::of(&client);
+        let driver = Driver {
+            account: Account::Client(Box::new(client.clone()), Some(resource)),
+            answers: self.0.answers.clone(),
+            authorized: client.authorized.clone(),
+            purpose: Rooms::new(&client, self.0.stats.clone(), self.0.counts.clone()),
             stop: stopped,
-            counts: self.0.counts.clone(),
-            state: self.0.counts.add(&client),
-            client: client.clone(),
-            resource: resource(),
         };
-        let task = tokio::spawn(connection.run());
+        let task = tokio::spawn(driver.run());
         running.insert(client.id.clone(), Running { client, stop, task });
     }
 
@@ -240,24 +161,13 @@ impl XmppClients {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.publisher.abort();
         for running in lock(&self.running).values() {
             running.task.abort();
         }
     }
 }
 
-/// A resource that nobody who does not share a room with us can guess.
-fn resource() -> String {
-    format!("{:032x}", rand::rng().random::<u128>())
-}
-
 /// Locks; a panic elsewhere does not make the data wrong.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The time, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -3,17 +3,19 @@
 use std::time::{Duration, Instant};
 
 use minidom::Element;
-
-use super::login::{CLIENT, shown, stanza_error};
-use crate::xmpp::{
-    connect::{FIRST_RETRY, jittered},
-    iq::put,
+use xmpp_parsers::{
+    data_forms::{DataForm, DataFormType, Field},
+    muc::{Muc, user::Status},
+    ns,
+    stanza_error::DefinedCondition,
 };
 
-const MUC: &str = "http://jabber.org/protocol/muc";
-const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+use crate::xmpp::{
+    connect::{FIRST_RETRY, jittered},
+    stanza::{CLIENT, iq, named, put, shown, stanza_error},
+};
+
 const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
-const FORM: &str = "jabber:x:data";
 const ROOM_CONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
 
 /// A room that has not answered a join by then is asked again.
@@ -33,6 +35,10 @@ pub(super) enum Absence {
     NicknameInUse,
     #[error("the room refused: {0}")]
     Refused(String),
+    /// Perhaps somebody has just made the room, and is about to configure it: until then it is locked
+    /// (XEP-0045 section 10.1.2). Servers say this with either of two conditions.
+    #[error("the room refused: {0}")]
+    Locked(String),
     #[error("removed from the room ({0})")]
     Removed(String),
     #[error("the room does not answer")]
@@ -40,10 +46,18 @@ pub(super) enum Absence {
 }
 
 impl Absence {
-    /// Perhaps somebody has just made the room, and is about to configure it: until then it is locked
-    /// (XEP-0045 section 10.1.2). Servers say this with either condition.
+    fn of(condition: DefinedCondition) -> Self {
+        match condition {
+            DefinedCondition::Conflict => Self::NicknameInUse,
+            locked @ (DefinedCondition::ItemNotFound | DefinedCondition::NotAllowed) => {
+                Self::Locked(named(locked))
+            }
+            other => Self::Refused(named(other)),
+        }
+    }
+
     fn may_be_locked(&self) -> bool {
-        matches!(self, Self::Refused(why) if why == "item-not-found" || why == "not-allowed")
+        matches!(self, Self::Locked(_))
     }
 }
 
@@ -128,7 +142,7 @@ impl Room {
         match self.state {
             State::Waiting(_) => {
                 let mut join = self.presence();
-                join.append_child(Element::bare("x", MUC));
+                join.append_child(Muc::new().into());
                 out.push(RoomOut::Send(join));
                 self.state = State::Joining(now + JOIN_TIMEOUT);
             }
@@ -163,25 +177,21 @@ impl Room {
     pub(super) fn on_presence(&mut self, presence: &Element, now: Instant, out: &mut Vec<RoomOut>) {
         let from = presence.attr("from").unwrap_or_default();
         let nickname = from.split_once('/').map(|(_, nickname)| nickname);
-        let user = presence.get_child("x", MUC_USER);
-        let codes: Vec<&str> = user
-            .map(|x| x.children().filter(|c| c.name() == "status").filter_map(|c| c.attr("code")))
-            .map(Iterator::collect)
-            .unwrap_or_default();
-        let ours = codes.contains(&"110") || nickname == Some(self.nickname.as_str());
+        let user = presence.get_child("x", ns::MUC_USER);
+        let codes = user.map(statuses).unwrap_or_default();
+        let ours =
+            codes.contains(&Status::SelfPresence) || nickname == Some(self.nickname.as_str());
         match presence.attr("type") {
             Some("error") if ours || nickname.is_none() => {
-                let absence = match stanza_error(presence).as_str() {
-                    "conflict" => Absence::NicknameInUse,
-                    other => Absence::Refused(other.to_owned()),
-                };
-                self.lose(absence, now, out);
+                self.lose(Absence::of(stanza_error(presence)), now, out);
             }
             Some("unavailable") if ours && self.joined() => {
                 let why = user.map_or(String::new(), |x| removal(x, &codes));
                 self.lose(Absence::Removed(why), now, out);
             }
-            None if ours => self.on_own(codes.contains(&"201"), now, out),
+            None if ours => {
+                self.on_own(codes.contains(&Status::RoomHasBeenCreated), now, out);
+            }
             _ => {}
         }
     }
@@ -193,14 +203,15 @@ impl Room {
         }
         self.configuring = None;
         if iq.attr("type") != Some("result") {
-            let condition = stanza_error(iq);
+            let condition = named(stanza_error(iq));
             if self.refused.as_ref() != Some(&condition) {
                 self.refused = Some(condition.clone());
                 out.push(RoomOut::NotConfigured(condition));
             }
             return;
         }
-        let form = iq.get_child("query", MUC_OWNER).and_then(|query| query.get_child("x", FORM));
+        let form =
+            iq.get_child("query", MUC_OWNER).and_then(|query| query.get_child("x", ns::DATA_FORMS));
         // Without a form, it was the answer to ours.
         if let Some(form) = form {
             let asks = |field: &Element| field.attr("var") == Some("muc#roomconfig_whois");
@@ -214,25 +225,34 @@ impl Room {
 
     /// Asks for the form of a room that is new: it is locked until its owner has answered it.
     pub(super) fn configure(&mut self, id: String) -> Element {
-        let mut iq = self.iq("get", &id);
-        iq.append_child(Element::bare("query", MUC_OWNER));
+        let query = Element::bare("query", MUC_OWNER);
+        let asked = iq("get", &id, Some(&self.jid), query);
         self.configuring = Some(id);
-        iq
+        asked
+    }
+
+    /// There was no connection for a while: what was waited for comes now.
+    pub(super) fn resumed(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Joining(until) => *until = now + JOIN_TIMEOUT,
+            State::Joined(Some(since)) => *since = now,
+            State::Joined(None) | State::Waiting(_) => {}
+        }
     }
 
     /// Everybody in the room may see real addresses, as JVB sets it.
     fn configuration(&self, id: &str, whois: bool) -> Element {
-        let mut form = Element::bare("x", FORM);
-        put(form.attrs_mut(), "type", "submit");
-        form.append_child(field("FORM_TYPE", ROOM_CONFIG));
-        if whois {
-            form.append_child(field("muc#roomconfig_whois", "anyone"));
-        }
+        let whois = whois.then(|| Field::text_single("muc#roomconfig_whois", "anyone"));
+        let form_type = Field::text_single("FORM_TYPE", ROOM_CONFIG);
+        let form = DataForm {
+            type_: DataFormType::Submit,
+            title: None,
+            instructions: None,
+            fields: [form_type].into_iter().chain(whois).collect(),
+        };
         let mut query = Element::bare("query", MUC_OWNER);
-        query.append_child(form);
-        let mut iq = self.iq("set", id);
-        iq.append_child(query);
-        iq
+        query.append_child(form.into());
+        iq("set", id, Some(&self.jid), query)
     }
 
     fn on_own(&mut self, created: bool, now: Instant, out: &mut Vec<RoomOut>) {
@@ -272,14 +292,6 @@ impl Room {
         put(presence.attrs_mut(), "to", &format!("{}/{}", self.jid, self.nickname));
         presence
     }
-
-    fn iq(&self, kind: &str, id: &str) -> Element {
-        let mut iq = Element::bare("iq", CLIENT);
-        put(iq.attrs_mut(), "type", kind);
-        put(iq.attrs_mut(), "id", id);
-        put(iq.attrs_mut(), "to", &self.jid);
-        iq
-    }
 }
 
 /// When a presence that waits to be repeated has waited too long.
@@ -287,33 +299,29 @@ fn echo_due(since: Option<Instant>) -> Option<Instant> {
     since.and_then(|since| since.checked_add(ECHO_TIMEOUT))
 }
 
-fn field(var: &str, text: &str) -> Element {
-    let mut value = Element::bare("value", FORM);
-    value.append_text(text);
-    let mut field = Element::bare("field", FORM);
-    put(field.attrs_mut(), "var", var);
-    field.append_child(value);
-    field
+/// The codes that are known. The library's type of all that is around them refuses what it does not know, and
+/// servers have codes of their own.
+fn statuses(user: &Element) -> Vec<Status> {
+    user.children().filter_map(|child| Status::try_from(child.clone()).ok()).collect()
 }
 
 /// Why an occupant is no longer there (XEP-0045 section 15.6.2).
-fn removal(user: &Element, codes: &[&str]) -> String {
-    let why = if user.has_child("destroy", MUC_USER) {
+fn removal(user: &Element, codes: &[Status]) -> String {
+    let why = |status: &Status| match status {
+        Status::Banned => Some("banned"),
+        Status::Kicked => Some("kicked"),
+        Status::RemovalFromRoom | Status::ConfigMembersOnly => Some("members only"),
+        Status::ServiceShutdown => Some("the service shuts down"),
+        _ => None,
+    };
+    let why = if user.has_child("destroy", ns::MUC_USER) {
         "the room was destroyed"
-    } else if codes.contains(&"301") {
-        "banned"
-    } else if codes.contains(&"307") {
-        "kicked"
-    } else if codes.contains(&"321") || codes.contains(&"322") {
-        "members only"
-    } else if codes.contains(&"332") {
-        "the service shuts down"
     } else {
-        "no reason given"
+        codes.iter().find_map(why).unwrap_or("no reason given")
     };
     let reason = user
         .children()
-        .find_map(|child| child.get_child("reason", MUC_USER))
+        .find_map(|child| child.get_child("reason", ns::MUC_USER))
         .map(|reason| shown(&reason.text()));
     reason.map_or_else(|| why.to_owned(), |reason| format!("{why}: {reason}"))
 }

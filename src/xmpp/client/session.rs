@@ -1,41 +1,20 @@
-//! A connection after its login: rooms, requests, acknowledgements, signs of life. No I/O: stanzas and
-//! time in, what to do out.
+//! The rooms of a connection. No I/O: stanzas and time in, what to do out.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use minidom::Element;
 
-use super::{
-    Cause,
-    login::{ACKS, Bound, CLIENT, stream_error},
-    room::{Absence, Room, RoomOut},
+use super::room::{Absence, Room, RoomOut};
+use crate::xmpp::{
+    Stanza,
+    stanza::{CLIENT, put},
 };
-use crate::{
-    colibri::ConferenceModify,
-    config::SourcePattern,
-    xmpp::{
-        Stanza, StreamEvent,
-        iq::{self, About, PING, Reply, Step, put},
-    },
-};
-
-/// A server that has said nothing for so long is asked whether it is there.
-const PING_AFTER: Duration = Duration::from_secs(10);
-/// And has so long to say anything.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to do.
 #[derive(Debug)]
 pub(super) enum Out {
     /// Send this.
     Send(Element),
-    /// Ask the bridge, and send what the reply makes of the answer.
-    Modify(Box<ConferenceModify>, Reply),
-    /// Send what the reply makes of the bridge's health.
-    Health(Reply),
     /// Tell: in a room.
     Joined { room: String, created: bool },
     /// Tell: not in a room.
@@ -47,48 +26,30 @@ pub(super) enum Out {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Session {
-    about: About,
     rooms: Vec<Room>,
     /// The latest that there is to publish.
     stats: Element,
-    /// Stanzas received, where the server counts them (XEP-0198 section 4).
-    received: Option<u32>,
-    heard: Instant,
-    pinged: Option<Instant>,
     ids: u64,
     out: VecDeque<Out>,
-    /// Who may ask for conferences and health; everybody if there is none.
-    authorized: Option<SourcePattern>,
+}
+
+impl Default for Session {
+    /// Without rooms, before there is a connection.
+    fn default() -> Self {
+        Self {
+            rooms: Vec::new(),
+            stats: Element::bare("stats", CLIENT),
+            ids: 0,
+            out: VecDeque::new(),
+        }
+    }
 }
 
 impl Session {
-    /// `rooms`: bare JIDs and nicknames.
-    pub(super) fn new(
-        bound: &Bound,
-        rooms: Vec<Room>,
-        about: About,
-        stats: Element,
-        now: Instant,
-    ) -> Self {
-        let mut session = Self {
-            about,
-            rooms,
-            stats,
-            received: bound.acks.then_some(0),
-            heard: now,
-            pinged: None,
-            ids: 0,
-            out: VecDeque::new(),
-            authorized: None,
-        };
-        session.each_room(|room, out| room.on_time(now, out));
+    pub(super) fn new(rooms: Vec<Room>, stats: Element, now: Instant) -> Self {
+        let mut session = Self { rooms, stats, ..Self::default() };
+        session.on_time(now);
         session
-    }
-
-    /// Only whom this pattern means may ask for conferences and health.
-    pub(super) fn only(mut self, authorized: Option<SourcePattern>) -> Self {
-        self.authorized = authorized;
-        self
     }
 
     /// The next thing to do. Ask after every other call until there is nothing.
@@ -102,72 +63,34 @@ impl Session {
     }
 
     /// When to call [`Session::on_time`] at the latest.
-    pub(super) fn deadline(&self) -> Instant {
-        let life = match self.pinged {
-            Some(at) => at + PING_TIMEOUT,
-            None => self.heard + PING_AFTER,
-        };
-        self.rooms.iter().filter_map(Room::deadline).fold(life, Instant::min)
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.rooms.iter().filter_map(Room::deadline).min()
     }
 
     /// Does what is due.
-    pub(super) fn on_time(&mut self, now: Instant) -> Result<(), Cause> {
-        match self.pinged {
-            Some(at) if now >= at + PING_TIMEOUT => return Err(Cause::Silent),
-            None if now >= self.heard + PING_AFTER => {
-                let mut ping = Element::bare("iq", CLIENT);
-                put(ping.attrs_mut(), "type", "get");
-                put(ping.attrs_mut(), "id", &self.id());
-                ping.append_child(Element::bare("ping", PING));
-                self.out.push_back(Out::Send(ping));
-                self.pinged = Some(now);
-            }
-            _ => {}
-        }
+    pub(super) fn on_time(&mut self, now: Instant) {
         self.each_room(|room, out| room.on_time(now, out));
-        Ok(())
     }
 
-    /// Bytes came, if not a stanza yet.
-    pub(super) fn on_life(&mut self, now: Instant) {
-        self.heard = now;
-        self.pinged = None;
+    /// There was no connection for a while, and nothing was lost by that.
+    pub(super) fn resumed(&mut self, now: Instant) {
+        self.each_room(|room, _| room.resumed(now));
     }
 
-    /// Takes what came.
-    pub(super) fn on_event(&mut self, event: StreamEvent, now: Instant) -> Result<(), Cause> {
-        self.on_life(now);
-        let stanza = match event {
-            StreamEvent::Stanza(stanza) => stanza,
-            StreamEvent::Close => return Err(Cause::Closed),
-            StreamEvent::Open(_) => return Ok(()),
-        };
-        let (Stanza::Whole(head) | Stanza::GivenUp { head, .. }) = &stanza;
-        if let Some(cause) = stream_error(head) {
-            return Err(cause);
-        }
-        if head.is("r", ACKS) {
-            return self.acknowledge();
-        }
-        if !head.has_ns(CLIENT) {
-            return Ok(());
-        }
-        if let Some(received) = &mut self.received {
-            *received = received.wrapping_add(1);
-        }
-        match (head.name(), &stanza) {
-            ("iq", _) if matches!(head.attr("type"), Some("get" | "set")) => self.answer(&stanza),
-            ("iq", Stanza::Whole(iq)) => {
+    /// Takes what is no request.
+    pub(super) fn on_stanza(&mut self, stanza: &Stanza, now: Instant) {
+        let Stanza::Whole(stanza) = stanza else { return };
+        match stanza.name() {
+            "iq" => {
                 let id = self.id();
-                self.room_of(iq, |room, out| room.on_answer(iq, id, out));
+                self.room_of(stanza, |room, out| room.on_answer(stanza, id, out));
             }
-            ("presence", Stanza::Whole(presence)) => {
-                self.room_of(presence, |room, out| room.on_presence(presence, now, out));
+            "presence" => {
+                self.room_of(stanza, |room, out| room.on_presence(stanza, now, out));
                 self.publish_where_new(now);
             }
             _ => {}
         }
-        Ok(())
     }
 
     /// There is something new to say of the bridge.
@@ -183,30 +106,6 @@ impl Session {
         let mut presence = Element::bare("presence", CLIENT);
         put(presence.attrs_mut(), "type", "unavailable");
         self.out.push_back(Out::Send(presence));
-    }
-
-    fn answer(&mut self, stanza: &Stanza) {
-        let authorized = self.authorized.as_ref();
-        if let Some(refusal) = iq::refuse_stranger(stanza, &self.about, authorized) {
-            self.out.push_back(Out::Send(refusal));
-            return;
-        }
-        match iq::handle(stanza, &self.about) {
-            Step::Answer(answer) => self.out.push_back(Out::Send(answer)),
-            Step::Modify(request, reply) => self.out.push_back(Out::Modify(request, reply)),
-            Step::Health(reply) => self.out.push_back(Out::Health(reply)),
-            Step::Ignore => {}
-        }
-    }
-
-    fn acknowledge(&mut self) -> Result<(), Cause> {
-        let Some(received) = self.received else {
-            return Err(Cause::Protocol("acknowledgement without agreement".to_owned()));
-        };
-        let mut ack = Element::bare("a", ACKS);
-        put(ack.attrs_mut(), "h", &received.to_string());
-        self.out.push_back(Out::Send(ack));
-        Ok(())
     }
 
     /// The room that a stanza comes from, if it is one of ours.

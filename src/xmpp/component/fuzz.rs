@@ -1,16 +1,22 @@
 //! What a server sends, for fuzzing.
 
-use std::time::{Duration, Instant};
+use std::{sync::Arc, time::Duration};
 
-use super::{
-    Allowed, ComponentConfig, Place, Publish,
-    requests::{Known, Step, handle},
-    session::{Event, Session},
+use tokio::sync::watch;
+
+use super::{Allowed, ComponentConfig, Link, Place, Publish, Statistics, session::Session};
+use crate::{
+    config::Secret,
+    xmpp::{
+        Answers,
+        driver::{Driver, Kept},
+        login::Account,
+        offline::{Said, run},
+    },
 };
-use crate::config::Secret;
 
 /// Bytes to a component.
-pub(crate) fn bytes(data: &[u8]) {
+pub(crate) fn bytes(data: &[u8], answers: Arc<dyn Answers>, statistics: Arc<dyn Statistics>) {
     let to = Place::Node { service: "pubsub.example.com".to_owned(), node: "node".to_owned() };
     let config = ComponentConfig {
         host: "localhost".to_owned(),
@@ -21,24 +27,14 @@ pub(crate) fn bytes(data: &[u8]) {
         allowed: Allowed::default(),
         publish: vec![Publish { interval: Duration::from_secs(1), to }],
     };
-    let mut now = Instant::now();
-    let mut session = Session::new(&config, now);
-    for chunk in data.chunks(512) {
-        now += Duration::from_secs(1);
-        let Ok(events) = session.receive(now, chunk) else { return };
-        for event in events {
-            let Event::Stanza(stanza) = event else { continue };
-            let known =
-                Known { version: "1", os: "", up: Duration::ZERO, allowed: &config.allowed };
-            match handle(stanza, &known) {
-                Step::Answer(answer) | Step::Shutdown { answer, .. } => session.send(answer),
-                Step::Conference { request, .. } => crate::faces::colibri1::fuzz::request(&request),
-                Step::Stats(_) | Step::Health(_) | Step::Ignore => {}
-            }
-        }
-        if session.tick(now, Vec::new, Vec::new).is_err() {
-            return;
-        }
-        session.take_output();
-    }
+    let (_stop, stop) = watch::channel(false);
+    let purpose = Session::new(&config.publish, statistics, Link::default());
+    let account = Account::Component(Box::new(config));
+    run(async {
+        let io = Box::new(Said::new(data, 512));
+        let Ok(entered) = account.enter_over(io, None).await else { return };
+        let mut driver = Driver { account, answers, authorized: None, purpose, stop };
+        let end = driver.serve(entered, &mut Kept::default()).await;
+        assert!(end.is_err(), "nobody has told it to leave");
+    });
 }

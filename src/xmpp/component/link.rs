@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::xmpp::bounded::now;
+
 /// Whether a component is connected to its server. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Link(Arc<Mutex<Option<Instant>>>);
@@ -35,9 +37,4 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The time, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

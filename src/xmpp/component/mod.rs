@@ -1,26 +1,27 @@
-//! The bridge as a component of an XMPP server (XEP-0114): it has a domain of its own, answers
-//! COLIBRI 1 there, and publishes how busy it is to a pubsub node.
+//! The bridge as a component of an XMPP server (XEP-0114): it has a domain of its own, is asked there, and
+//! publishes how busy it is to a pubsub node.
 //!
-//! `session::Session` is the connection without I/O; [`Component`] gives it a socket, and another
-//! one when that is lost.
+//! `session` knows what is published and does no I/O; the driver carries stanzas and time to it, and comes back
+//! for ever.
 
-mod driver;
 pub(crate) mod fuzz;
 mod link;
 mod pubsub;
-mod requests;
 mod session;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use super::{answers::Answers, cause::Cause, driver::Driver, login::Account};
 use crate::config::{Secret, SourcePattern};
+use session::Session;
 
-pub use driver::{Component, Services, probe};
 pub use link::Link;
-pub use session::Lost;
+pub use session::Statistics;
 
-/// The namespace of stanzas between a component and its server.
-pub const NAMESPACE: &str = "jabber:component:accept";
+/// How long leaving may take.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// How the bridge is a component (`videobridge.apis.xmpp-component`).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +82,58 @@ impl ComponentConfig {
             None => self.subdomain.clone(),
         }
     }
+}
+
+/// The component. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Component {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Component {
+    /// Connects and serves, for ever. Must be called in a tokio runtime.
+    ///
+    /// `answers` answers requests, `statistics` are what is published, `link` will say whether it is connected.
+    pub fn start(
+        config: ComponentConfig,
+        answers: Arc<dyn Answers>,
+        statistics: Arc<dyn Statistics>,
+        link: Link,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let driver = Driver {
+            answers,
+            authorized: None,
+            purpose: Session::new(&config.publish, statistics, link),
+            account: Account::Component(Box::new(config)),
+            stop: stopped,
+        };
+        Self { stop, task: tokio::spawn(driver.run()) }
+    }
+
+    /// Leaves the server, and waits for that for a second at the longest.
+    pub async fn leave(&mut self) {
+        self.stop.send_replace(true);
+        let _ = timeout(LEAVE_TIME, &mut self.task).await;
+    }
+}
+
+impl Drop for Component {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Shows the secret and goes again.
+///
+/// # Errors
+/// Why the server does not let the component in.
+pub async fn probe(config: &ComponentConfig) -> Result<(), Cause> {
+    let account = Account::Component(Box::new(config.clone()));
+    let mut entered = account.enter(None).await?;
+    let _ = timeout(LEAVE_TIME, entered.wire.close()).await;
+    Ok(())
 }
 
 #[cfg(test)]

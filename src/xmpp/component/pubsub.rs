@@ -9,12 +9,19 @@ use std::{
 };
 
 use minidom::Element;
+use xmpp_parsers::{
+    data_forms::{DataForm, DataFormType, Field, FieldType},
+    pubsub::{
+        ItemId, NodeName, Owner,
+        owner::Payload,
+        pubsub::{Create, Item, PubSub, Publish},
+    },
+    stanza_error::DefinedCondition,
+};
 
-use crate::{colibri::xml::STANZA_ERRORS, xmpp::iq::put};
+use crate::xmpp::stanza::{iq, named, stanza_error};
 
-const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
-const OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
-const DATA_FORMS: &str = "jabber:x:data";
+const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
 /// An answer that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -62,11 +69,6 @@ impl Publisher {
             waits: None,
             troubles: BTreeSet::new(),
         }
-    }
-
-    /// The component has another JID than was thought.
-    pub(super) fn rename(&mut self, item: &str) {
-        item.clone_into(&mut self.item);
     }
 
     /// When [`Self::poll`] wants to be called.
@@ -117,27 +119,25 @@ impl Publisher {
         id: impl FnOnce() -> String,
     ) -> Option<Element> {
         let (wait, ..) = self.waits.take()?;
-        let error = (iq.attr("type") == Some("error")).then(|| condition(iq));
+        let error = (iq.attr("type") == Some("error")).then(|| stanza_error(iq));
         match (wait, error) {
             (Wait::Create, None) => {
                 self.usable = true;
                 Some(self.ask(Wait::Configure, now, id(), self.configure()))
             }
-            (Wait::Create, Some(condition))
-                if condition == "conflict" || condition == "forbidden" =>
-            {
+            (Wait::Create, Some(DefinedCondition::Conflict | DefinedCondition::Forbidden)) => {
                 // It is there already.
                 self.usable = true;
                 None
             }
             (Wait::Create, Some(condition)) => {
-                self.complain(&format!("the node cannot be made: {condition}"));
+                self.complain(&format!("the node cannot be made: {}", named(condition)));
                 self.due = now + self.interval;
                 None
             }
             (Wait::Configure, error) => {
                 if let Some(condition) = error {
-                    self.complain(&format!("the node cannot be configured: {condition}"));
+                    self.complain(&format!("the node cannot be configured: {}", named(condition)));
                 }
                 None
             }
@@ -148,8 +148,8 @@ impl Publisher {
                 None
             }
             (Wait::Publish, Some(condition)) => {
-                self.usable = condition != "item-not-found";
-                self.complain(&format!("refused: {condition}"));
+                self.usable = condition != DefinedCondition::ItemNotFound;
+                self.complain(&format!("refused: {}", named(condition)));
                 None
             }
         }
@@ -166,63 +166,41 @@ impl Publisher {
         }
     }
 
-    fn ask(&mut self, wait: Wait, now: Instant, id: String, inside: Element) -> Element {
-        let mut iq = Element::bare("iq", super::NAMESPACE);
-        for (name, value) in [("type", "set"), ("id", id.as_str()), ("to", &self.service)] {
-            put(iq.attrs_mut(), name, value);
-        }
-        iq.append_child(inside);
+    fn ask(
+        &mut self,
+        wait: Wait,
+        now: Instant,
+        id: String,
+        request: impl Into<Element>,
+    ) -> Element {
+        let asked = iq("set", &id, Some(&self.service), request);
         self.waits = Some((wait, id, now));
-        iq
+        asked
     }
 
-    fn create(&self) -> Element {
-        self.inside(PUBSUB, "create", None)
+    fn create(&self) -> PubSub {
+        PubSub::Create { create: Create { node: Some(self.name()) }, configure: None }
     }
 
     /// Anybody may read and publish; nothing is kept.
-    fn configure(&self) -> Element {
-        let mut form = Element::bare("x", DATA_FORMS);
-        put(form.attrs_mut(), "type", "submit");
-        for (var, kind, value) in [
-            ("FORM_TYPE", "hidden", "http://jabber.org/protocol/pubsub#node_config"),
-            ("pubsub#access_model", "list-single", "open"),
-            ("pubsub#persist_items", "boolean", "false"),
-            ("pubsub#publish_model", "list-single", "open"),
-        ] {
-            let mut text = Element::bare("value", DATA_FORMS);
-            text.append_text(value);
-            let mut field = Element::bare("field", DATA_FORMS);
-            put(field.attrs_mut(), "var", var);
-            put(field.attrs_mut(), "type", kind);
-            field.append_child(text);
-            form.append_child(field);
-        }
-        self.inside(OWNER, "configure", Some(form))
+    fn configure(&self) -> Owner {
+        let field = |var, kind, value| Field::new(var, kind).with_value(value);
+        let fields = vec![
+            field("pubsub#access_model", FieldType::ListSingle, "open"),
+            field("pubsub#persist_items", FieldType::Boolean, "false"),
+            field("pubsub#publish_model", FieldType::ListSingle, "open"),
+        ];
+        let form = Some(DataForm::new(DataFormType::Submit, NODE_CONFIG, fields));
+        Owner { payload: Payload::Configure { node: Some(self.name()), form } }
     }
 
-    fn publish(&self, stats: Element) -> Element {
-        let mut item = Element::bare("item", PUBSUB);
-        put(item.attrs_mut(), "id", &self.item);
-        item.append_child(stats);
-        self.inside(PUBSUB, "publish", Some(item))
+    fn publish(&self, stats: Element) -> PubSub {
+        let id = Some(ItemId(self.item.clone()));
+        let items = vec![Item { id, publisher: None, payload: Some(stats) }];
+        PubSub::Publish { publish: Publish { node: self.name(), items }, publish_options: None }
     }
 
-    fn inside(&self, namespace: &str, name: &str, child: Option<Element>) -> Element {
-        let mut action = Element::bare(name, namespace);
-        put(action.attrs_mut(), "node", &self.node);
-        if let Some(child) = child {
-            action.append_child(child);
-        }
-        let mut pubsub = Element::bare("pubsub", namespace);
-        pubsub.append_child(action);
-        pubsub
+    fn name(&self) -> NodeName {
+        NodeName(self.node.clone())
     }
-}
-
-/// The condition of an error (RFC 6120 section 8.3.3).
-fn condition(iq: &Element) -> String {
-    let error = iq.children().find(|child| child.name() == "error");
-    let condition = error.and_then(|e| e.children().find(|c| c.ns() == STANZA_ERRORS));
-    condition.map_or_else(|| "undefined-condition".to_owned(), |c| c.name().to_owned())
 }

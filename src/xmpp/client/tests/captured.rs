@@ -6,14 +6,13 @@ use std::{fs, path::Path, time::Instant};
 use minidom::{Element, rxml::Namespace};
 
 use crate::xmpp::{
-    Limits, Stanza, StreamEvent,
+    Limits, Stanza,
     client::{
-        login::{Bound, CLIENT},
         room::Room,
         session::{Out, Session},
     },
-    iq::About,
-    parse,
+    parse, put,
+    stanza::CLIENT,
 };
 
 const STATS: &str =
@@ -50,11 +49,8 @@ fn plain(element: &Element) -> String {
 
 fn session(room: &str, nickname: &str) -> (Session, Instant) {
     let now = Instant::now();
-    let bound = Bound { jid: "jvb@auth.jitsi.local/tbn19wr15m3V".into(), acks: true };
-    let about =
-        About { name: "Rialto".into(), version: "1".into(), os: "Linux".into(), sign: false };
     let room = Room::new(room, nickname, now, || 0.5);
-    (Session::new(&bound, vec![room], about, STATS.parse().unwrap(), now), now)
+    (Session::new(vec![room], STATS.parse().unwrap(), now), now)
 }
 
 /// What it sends next, and what it tells in between.
@@ -80,7 +76,7 @@ fn the_first_in_a_brewery_does_what_jvb_does() {
     assert_eq!(join.iter().map(plain).collect::<Vec<_>>(), [plain(&captured("113"))]);
 
     let hear = |session: &mut Session, stanza: Element| {
-        session.on_event(StreamEvent::Stanza(Stanza::Whole(stanza)), now).unwrap();
+        session.on_stanza(&Stanza::Whole(stanza), now);
         sent(session)
     };
     let entered = hear(&mut session, captured("114"));
@@ -94,7 +90,7 @@ fn the_first_in_a_brewery_does_what_jvb_does() {
     let answer = |number, request: &Element| {
         let mut answer = captured(number);
         let id = request.attr("id").unwrap().to_owned();
-        crate::xmpp::iq::put(answer.attrs_mut(), "id", &id);
+        put(answer.attrs_mut(), "id", &id);
         answer
     };
     let form = hear(&mut session, answer("117", &entered[0]));
@@ -111,7 +107,7 @@ fn whoever_comes_second_configures_nothing_and_leaves_as_jvb_does() {
     assert_eq!(join.iter().map(plain).collect::<Vec<_>>(), [plain(&captured("011"))]);
     for number in ["012", "013", "014", "016"] {
         let stanza = Stanza::Whole(captured(number));
-        session.on_event(StreamEvent::Stanza(stanza), now).unwrap();
+        session.on_stanza(&stanza, now);
     }
     let entered: Vec<String> = sent(&mut session).iter().map(plain).collect();
     assert_eq!(entered, [plain(&with_our_stats(captured("015")))]);

@@ -21,7 +21,7 @@ use tokio_rustls::{
     },
 };
 
-use super::Cause;
+use super::cause::Cause;
 
 /// How to begin TLS. With `verify`, the server must have a certificate of its domain that the system
 /// trusts.

@@ -8,10 +8,8 @@ use tokio::{
     time::{MissedTickBehavior, interval, interval_at},
 };
 
-use crate::{
-    bridge::{SelfReport, ShutdownState},
-    xmpp::presence,
-};
+use super::statistics;
+use crate::bridge::{SelfReport, ShutdownState};
 
 /// How often what a focus chooses by is looked at between two publications.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -55,13 +53,20 @@ impl Stress {
 }
 
 impl Publisher {
+    /// Publishes until nobody reads. Must be called in a tokio runtime.
+    pub(super) fn start(self) -> watch::Receiver<Element> {
+        let (stats, published) = watch::channel(self.stats());
+        tokio::spawn(self.run(stats));
+        published
+    }
+
     /// What there is to say now.
-    pub(super) fn stats(&self) -> Element {
-        presence::stats(&self.report.read(), self.whitelist.as_deref())
+    fn stats(&self) -> Element {
+        statistics::stats(&self.report.read(), self.whitelist.as_deref())
     }
 
     /// Publishes until nobody listens.
-    pub(super) async fn run(self, to: watch::Sender<Element>) {
+    async fn run(self, to: watch::Sender<Element>) {
         // What there was to say at the start is published already.
         let start = tokio::time::Instant::now() + self.interval;
         let mut ticks = interval_at(start, self.interval.max(LOOK_INTERVAL));
@@ -108,7 +113,7 @@ mod tests {
     use crate::{
         bridge::{Bridge, BridgeConfig, LoadConfig, Measure},
         colibri::xml,
-        xmpp::client::tests::bridge,
+        faces::tests::bridge,
     };
 
     /// A publisher and its bridge, whose engine ends when what is given last is dropped.
@@ -120,9 +125,7 @@ mod tests {
             interval: Duration::from_secs(5),
             whitelist: None,
         };
-        let (stats, published) = watch::channel(publisher.stats());
-        tokio::spawn(publisher.run(stats));
-        (bridge, published, media)
+        (bridge, publisher.start(), media)
     }
 
     fn says(published: &watch::Receiver<Element>, name: &str) -> String {

@@ -2,8 +2,8 @@
 
 use minidom::Element;
 
-use super::iq::COLIBRI;
-use crate::stats::Stat;
+use super::colibri2::COLIBRI;
+use crate::{stats::Stat, xmpp::put};
 
 /// Without it, a focus takes a bridge for drained and never chooses it.
 const ALWAYS: &str = "drain";
@@ -17,8 +17,8 @@ pub fn stats(published: &[(&'static str, Stat)], whitelist: Option<&[String]>) -
     };
     for (name, value) in published.iter().filter(|(name, _)| wanted(name)) {
         let mut stat = Element::bare("stat", COLIBRI);
-        super::iq::put(stat.attrs_mut(), "name", name);
-        super::iq::put(stat.attrs_mut(), "value", &value.to_string());
+        put(stat.attrs_mut(), "name", name);
+        put(stat.attrs_mut(), "value", &value.to_string());
         stats.append_child(stat);
     }
     stats

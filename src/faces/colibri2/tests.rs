@@ -4,7 +4,7 @@ use crate::xmpp::{Limits, parse};
 const LONG_ID: &str = "anZiQGF1dGguaml0c2kubG9jYWwvVmVHNDNKUzdWbE5iADM2TFNILTkAvkxAjkPW1Ig=";
 
 fn about() -> About {
-    About { name: "Rialto".into(), version: "0.1.0".into(), os: "Linux".into(), sign: false }
+    About { name: "Rialto".into(), version: "0.1.0".into(), os: "Linux".into() }
 }
 
 fn step(text: &str) -> Step {
@@ -132,11 +132,53 @@ fn whoever_asks_is_answered_by_the_name_that_came() {
     }
 }
 
-#[test]
-fn a_component_says_whom_its_answers_are_from() {
-    let text = "<iq xmlns='jabber:component:accept' id='a' type='get' from='f@c' to='jvb.c'><ping xmlns='urn:xmpp:ping'/></iq>";
-    let stanza = parse(text.as_bytes(), "jabber:client", Limits::default()).unwrap();
-    let Step::Answer(answer) = handle(&stanza, &About { sign: true, ..about() }) else { panic!() };
-    assert_eq!((answer.attr("from"), answer.attr("to")), (Some("jvb.c"), Some("f@c")));
-    assert_eq!(answer.ns(), "jabber:component:accept");
+/// Everybody in a room may write to its bridges.
+#[tokio::test]
+async fn who_may_not_ask_is_told_so() {
+    let (bridge, _media) = crate::faces::tests::bridge(crate::bridge::BridgeConfig::default());
+    let adapter = Adapter::new(bridge, about());
+    let ask = async |text: &str, authorized: Option<&SourcePattern>| {
+        let stanza = parse(text.as_bytes(), "jabber:client", Limits::default()).unwrap();
+        match adapter.answer(Asked { stanza: &stanza, authorized, busy: false }) {
+            Answer::Now(answer) => String::from(&answer),
+            Answer::Later(answer) => String::from(&answer.await),
+            Answer::Nothing => String::new(),
+        }
+    };
+    let colibri = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' create='true'/>";
+    let broken = "<conference-modify xmlns='jitsi:colibri2'/>";
+    let health = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>";
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    for (pattern, may) in [
+        (None, true),
+        (Some("brewery@example\\.com/focus"), true),
+        (Some("brewery@.*/jicofo"), false),
+    ] {
+        let authorized = pattern.and_then(SourcePattern::new);
+        for inside in [colibri, broken, health, &format!("<a/>{colibri}")] {
+            let iq =
+                format!("<iq id='1' type='get' from='brewery@example.com/focus'>{inside}</iq>");
+            let said = ask(&iq, authorized.as_ref()).await;
+            assert!(!said.is_empty());
+            assert_eq!(said.contains("<not-authorized"), !may, "{pattern:?} {inside}: {said}");
+        }
+        let ping = format!("<iq id='1' type='get' from='somebody@else'>{ping}</iq>");
+        let said = ask(&ping, authorized.as_ref()).await;
+        assert!(said.contains("type='result'") || said.contains("type=\"result\""), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_to_wait_is_refused_when_too_much_waits() {
+    let (bridge, _media) = crate::faces::tests::bridge(crate::bridge::BridgeConfig::default());
+    let adapter = Adapter::new(bridge.clone(), about());
+    let modify = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' create='true'/>";
+    for (inside, refused) in [(modify, true), ("<ping xmlns='urn:xmpp:ping'/>", false)] {
+        let text = format!("<iq id='1' type='get' from='a@b/c'>{inside}</iq>");
+        let stanza = parse(text.as_bytes(), "jabber:client", Limits::default()).unwrap();
+        let answer = adapter.answer(Asked { stanza: &stanza, authorized: None, busy: true });
+        let Answer::Now(answer) = answer else { panic!("it waits") };
+        assert_eq!(String::from(&answer).contains("<resource-constraint"), refused);
+    }
+    assert_eq!(bridge.stats().conferences, 0);
 }

@@ -1,47 +1,46 @@
-//! What the bridge answers to requests (RFC 6120 section 8.2.3).
+//! COLIBRI2 in the rooms of focuses, and what else is asked of the bridge there (RFC 6120 section 8.2.3).
 //!
 //! [`handle`] answers at once what it can, and otherwise says what to ask the bridge; a [`Reply`] makes
-//! the answer of what the bridge says. The id of a request goes into its answer as it came: servers
-//! rewrite ids to long strings that mean something to them.
+//! the answer of what the bridge says. The id and the sender of a request go into its answer as they came:
+//! servers rewrite ids to long strings that mean something to them, and `xmpp-parsers` would read no
+//! request whose addresses are not those of RFC 7622, nor write them as they were. What is asked is known by
+//! its name, as by JVB, whatever else is in it; what is answered is written by `xmpp-parsers`.
 
 use minidom::{
     Element,
-    rxml::{AttrMap, Namespace, NcName},
+    rxml::{Namespace, NcName},
+};
+use xmpp_parsers::{
+    disco::{DiscoInfoResult, DiscoItemsResult, Identity},
+    ns,
+    version::VersionResult,
 };
 
-use super::stanza::{Fault, Stanza};
 use crate::{
-    bridge::HealthError,
+    bridge::{Bridge, HealthError},
     colibri::{ColibriError, Condition, ConferenceModified, ConferenceModify, xml},
     config::SourcePattern,
+    xmpp::{Answer, Answers, Asked, Fault, Stanza, put},
 };
 
 /// The namespace of health checks.
 pub const HEALTHCHECK: &str = "http://jitsi.org/protocol/healthcheck";
-/// The namespace of pings (XEP-0199).
-pub const PING: &str = "urn:xmpp:ping";
-/// The namespace of version queries (XEP-0092).
-pub const VERSION: &str = "jabber:iq:version";
-/// The namespace of queries about what somebody is and can do (XEP-0030).
-pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
-/// The namespace of queries about what somebody has (XEP-0030).
-pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 /// The namespace of statistics and of what is older than COLIBRI2.
 pub const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
 
 /// What a bridge can do, as it says to whom asks.
 const FEATURES: [&str; 7] = [
-    DISCO_INFO,
-    DISCO_ITEMS,
+    ns::DISCO_INFO,
+    ns::DISCO_ITEMS,
     HEALTHCHECK,
     "urn:xmpp:jingle:apps:dtls:0",
     "urn:xmpp:jingle:transports:ice-udp:1",
-    VERSION,
-    PING,
+    ns::VERSION,
+    ns::PING,
 ];
 
 /// Who is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
     /// Name of the software.
     pub name: String,
@@ -49,8 +48,41 @@ pub struct About {
     pub version: String,
     /// Operating system.
     pub os: String,
-    /// Answers say whom they are from. A component must say so; a client's server knows.
-    pub sign: bool,
+}
+
+/// COLIBRI2 of a bridge.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    bridge: Bridge,
+    about: About,
+}
+
+impl Adapter {
+    /// Of a bridge.
+    pub fn new(bridge: Bridge, about: About) -> Self {
+        Self { bridge, about }
+    }
+}
+
+impl Answers for Adapter {
+    fn answer(&self, asked: Asked<'_>) -> Answer {
+        if let Some(refusal) = refuse_stranger(asked.stanza, asked.authorized) {
+            return Answer::Now(refusal);
+        }
+        match handle(asked.stanza, &self.about) {
+            Step::Answer(answer) => Answer::Now(answer),
+            Step::Health(reply) => Answer::Now(reply.health(self.bridge.health())),
+            Step::Modify(_, reply) if asked.busy => {
+                let text = "Too many requests";
+                Answer::Now(reply.refuse(&ColibriError::new(Condition::ResourceConstraint, text)))
+            }
+            Step::Modify(request, reply) => {
+                let answer = self.bridge.submit(*request);
+                Answer::Later(Box::pin(async move { reply.modified(answer.await) }))
+            }
+            Step::Ignore => Answer::Nothing,
+        }
+    }
 }
 
 /// What to do about a stanza.
@@ -122,12 +154,8 @@ impl Reply {
 
 /// Refuses what somebody asks of the bridge who may not. `None`: `authorized` may, or asks for what
 /// everybody may know.
-pub fn refuse_stranger(
-    stanza: &Stanza,
-    about: &About,
-    authorized: Option<&SourcePattern>,
-) -> Option<Element> {
-    let (Stanza::Whole(iq) | Stanza::GivenUp { head: iq, .. }) = stanza;
+pub fn refuse_stranger(stanza: &Stanza, authorized: Option<&SourcePattern>) -> Option<Element> {
+    let iq = stanza.element();
     let authorized = authorized?;
     let asked = iq
         .children()
@@ -135,7 +163,7 @@ pub fn refuse_stranger(
     if authorized.matches(iq.attr("from").unwrap_or_default()) {
         return None;
     }
-    let reply = Request::new(iq, about)?.reply(Some(asked));
+    let reply = Request::new(iq)?.reply(Some(asked));
     Some(reply.refuse(&ColibriError::new(Condition::NotAuthorized, "")))
 }
 
@@ -143,12 +171,12 @@ pub fn refuse_stranger(
 pub fn handle(stanza: &Stanza, about: &About) -> Step {
     match stanza {
         Stanza::Whole(iq) => whole(iq, about),
-        Stanza::GivenUp { head, fault } => given_up(head, *fault, about),
+        Stanza::GivenUp { head, fault } => given_up(head, *fault),
     }
 }
 
 fn whole(iq: &Element, about: &About) -> Step {
-    let Some(request) = Request::new(iq, about) else { return Step::Ignore };
+    let Some(request) = Request::new(iq) else { return Step::Ignore };
     let mut children = iq.children();
     let (Some(asked), None) = (children.next(), children.next()) else {
         let text = "A request has one child";
@@ -172,72 +200,53 @@ fn whole(iq: &Element, about: &About) -> Step {
 
 /// Answers what needs no bridge.
 fn answer(asked: &Element, get: bool, about: &About) -> Result<Option<Element>, ColibriError> {
-    let name = asked.name();
-    if get {
-        if asked.is("ping", PING) {
-            return Ok(None);
+    match (asked.name(), asked.ns().as_str()) {
+        ("ping", ns::PING) if get => Ok(None),
+        ("query", ns::VERSION) if get => Ok(Some(version(about))),
+        ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if get && asked.attr("node").is_some() => {
+            Err(ColibriError::new(Condition::ItemNotFound, "There is no such node"))
         }
-        if asked.is("query", VERSION) {
-            return Ok(Some(version(about)));
+        ("query", ns::DISCO_INFO) if get => {
+            let who = identity("client", "pc", &about.name);
+            Ok(Some(disco(who, &FEATURES)))
         }
-        let disco = asked.is("query", DISCO_INFO) || asked.is("query", DISCO_ITEMS);
-        if disco && asked.attr("node").is_some() {
-            return Err(ColibriError::new(Condition::ItemNotFound, "There is no such node"));
+        ("query", ns::DISCO_ITEMS) if get => {
+            let none = DiscoItemsResult { node: None, items: Vec::new(), rsm: None };
+            Ok(Some(none.into()))
         }
-        if asked.is("query", DISCO_INFO) {
-            return Ok(Some(disco_info(about)));
-        }
-        if asked.is("query", DISCO_ITEMS) {
-            return Ok(Some(Element::bare("query", DISCO_ITEMS)));
-        }
-        if asked.is("stats", COLIBRI) {
-            return Err(ColibriError::new(Condition::FeatureNotImplemented, ""));
+        ("stats", COLIBRI) if get => Err(ColibriError::new(Condition::FeatureNotImplemented, "")),
+        (name, _) => {
+            let text = format!("Unsupported IQ request {name}");
+            Err(ColibriError::new(Condition::ServiceUnavailable, text))
         }
     }
-    let text = format!("Unsupported IQ request {name}");
-    Err(ColibriError::new(Condition::ServiceUnavailable, text))
 }
 
 fn version(about: &About) -> Element {
-    let said = [("name", &*about.name), ("version", &*about.version), ("os", &*about.os)];
-    texts("query", VERSION, &said)
+    let About { name, version, os } = about.clone();
+    VersionResult { name, version, os: Some(os) }.into()
 }
 
-fn disco_info(about: &About) -> Element {
-    let identity = [("category", "client"), ("type", "pc"), ("name", about.name.as_str())];
-    disco(&identity, &FEATURES)
+/// Who is asked, for [`disco`].
+pub(super) fn identity(category: &str, kind: &str, name: &str) -> Identity {
+    Identity {
+        category: category.to_owned(),
+        type_: kind.to_owned(),
+        lang: None,
+        name: Some(name.to_owned()),
+    }
 }
 
 /// An answer to disco#info (XEP-0030): who we are and what we can.
-pub(super) fn disco(identity: &[(&str, &str)], features: &[&str]) -> Element {
-    let mut who = Element::bare("identity", DISCO_INFO);
-    for (name, value) in identity {
-        put(who.attrs_mut(), name, value);
-    }
-    let mut query = Element::bare("query", DISCO_INFO);
-    query.append_child(who);
-    for feature in features {
-        let mut element = Element::bare("feature", DISCO_INFO);
-        put(element.attrs_mut(), "var", feature);
-        query.append_child(element);
-    }
-    query
-}
-
-/// An element whose children are texts.
-pub(super) fn texts(name: &str, namespace: &str, inside: &[(&str, &str)]) -> Element {
-    let mut element = Element::bare(name, namespace);
-    for (name, text) in inside {
-        let mut child = Element::bare(*name, namespace);
-        child.append_text(*text);
-        element.append_child(child);
-    }
-    element
+pub(super) fn disco(who: Identity, features: &[&str]) -> Element {
+    let features = features.iter().map(|feature| (*feature).to_owned()).collect();
+    let identities = vec![who];
+    DiscoInfoResult { node: None, identities, features, extensions: Vec::new() }.into()
 }
 
 /// A request that is too large is refused; anything else that is too large is nothing to answer.
-fn given_up(head: &Element, fault: Fault, about: &About) -> Step {
-    let Some(request) = Request::new(head, about) else { return Step::Ignore };
+fn given_up(head: &Element, fault: Fault) -> Step {
+    let Some(request) = Request::new(head) else { return Step::Ignore };
     let reply = request.reply(head.children().next());
     Step::Answer(reply.refuse(&ColibriError::new(Condition::PolicyViolation, fault.to_string())))
 }
@@ -250,7 +259,7 @@ struct Request {
 
 impl Request {
     /// `None` for what wants none: other stanzas, answers, and what nobody could match an answer to.
-    fn new(iq: &Element, about: &About) -> Option<Self> {
+    fn new(iq: &Element) -> Option<Self> {
         let get = match iq.attr("type")? {
             "get" => true,
             "set" => false,
@@ -268,9 +277,6 @@ impl Request {
         if let Some(from) = iq.attr("from") {
             put(attributes, "to", from);
         }
-        if let Some(to) = iq.attr("to").filter(|_| about.sign) {
-            put(attributes, "from", to);
-        }
         Some(Self { get, answer })
     }
 
@@ -281,15 +287,6 @@ impl Request {
             head
         });
         Reply { answer: self.answer.clone(), asked }
-    }
-}
-
-pub(super) fn put(attributes: &mut AttrMap, name: &str, value: &str) {
-    match NcName::try_from(name) {
-        Ok(name) => {
-            attributes.insert(Namespace::NONE, name, value.to_owned());
-        }
-        Err(_) => debug_assert!(false, "{name} is no name"),
     }
 }
 

@@ -1,36 +1,107 @@
-//! What the component answers. Its answers hold no repetition of what was asked, as JVB's did not.
+//! What the component answers and publishes. Its answers hold no repetition of what was asked, as JVB's
+//! did not.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use minidom::Element;
+use xmpp_parsers::{ns, version::VersionResult};
 
-use super::Allowed;
+use super::{
+    colibri1::{self, Refusal},
+    colibri2::{COLIBRI, HEALTHCHECK, disco, identity},
+    statistics,
+};
 use crate::{
-    bridge::HealthError,
+    bridge::{HealthError, SelfReport},
     colibri::{ColibriError, Condition, v1, xml},
     config::SourcePattern,
     stats,
     xmpp::{
-        Stanza,
-        iq::{COLIBRI, DISCO_INFO, DISCO_ITEMS, HEALTHCHECK, PING, VERSION, disco, put, texts},
+        Answer, Answers, Asked, Stanza,
+        component::{Allowed, Statistics},
+        put,
     },
 };
 
 const LAST: &str = "jabber:iq:last";
-const TIME: &str = "urn:xmpp:time";
 
-/// In JVB's order.
+/// As JVB's.
 const FEATURES: [&str; 9] = [
-    DISCO_INFO,
-    PING,
+    ns::DISCO_INFO,
+    ns::PING,
     LAST,
-    TIME,
+    ns::TIME,
     COLIBRI,
     HEALTHCHECK,
     "urn:xmpp:jingle:apps:dtls:0",
     "urn:xmpp:jingle:transports:ice-udp:1",
-    VERSION,
+    ns::VERSION,
 ];
+
+/// The bridge as a component: whom it asks for an answer.
+#[derive(Debug)]
+pub struct Adapter {
+    /// Who answers COLIBRI 1.
+    pub colibri: Arc<colibri1::Adapter>,
+    /// What is published.
+    pub report: SelfReport,
+    /// Version of the software, as it says to whom asks.
+    pub version: String,
+    /// Its operating system, likewise.
+    pub os: String,
+    /// Who may ask.
+    pub allowed: Allowed,
+    /// Since when there is a bridge.
+    pub began: Instant,
+}
+
+impl Answers for Adapter {
+    fn answer(&self, asked: Asked<'_>) -> Answer {
+        let (version, os, up) = (self.version.as_str(), self.os.as_str(), self.began.elapsed());
+        match handle(asked.stanza, &Known { version, os, up, allowed: &self.allowed }) {
+            Step::Answer(answer) => Answer::Now(answer),
+            Step::Stats(reply) => Answer::Now(reply.result(Some(self.read()))),
+            Step::Health(reply) => Answer::Now(reply.health(self.report.bridge().health())),
+            Step::Shutdown { graceful, from, answer } => {
+                tracing::info!(from, graceful, "XMPP component: asked to shut down");
+                if graceful {
+                    self.report.bridge().graceful_shutdown();
+                } else {
+                    self.report.bridge().shutdown();
+                }
+                Answer::Now(answer)
+            }
+            Step::Conference { reply, .. } if asked.busy => {
+                Answer::Now(reply.refuse(Condition::ResourceConstraint, "Too many requests"))
+            }
+            Step::Conference { from, request, reply } => {
+                let colibri = self.colibri.clone();
+                Answer::Later(Box::pin(async move {
+                    match colibri.ask(&from, &request).await {
+                        Ok(answer) => reply.result(Some(answer)),
+                        Err(refusal) => {
+                            reply.error(|namespace| Refusal::element(&refusal, namespace))
+                        }
+                    }
+                }))
+            }
+            Step::Ignore => Answer::Nothing,
+        }
+    }
+}
+
+impl Statistics for Adapter {
+    fn read(&self) -> Element {
+        statistics::stats(&self.report.read_for_v1(), None)
+    }
+
+    fn foci(&self) -> Vec<String> {
+        self.colibri.owners()
+    }
+}
 
 /// What to do about a stanza.
 #[derive(Debug)]
@@ -97,11 +168,8 @@ pub(super) struct Known<'a> {
 }
 
 /// Decides what to do about a stanza.
-pub(super) fn handle(stanza: Stanza, known: &Known<'_>) -> Step {
-    let (iq, given_up) = match stanza {
-        Stanza::Whole(iq) => (iq, None),
-        Stanza::GivenUp { head, fault } => (head, Some(fault)),
-    };
+pub(super) fn handle(stanza: &Stanza, known: &Known<'_>) -> Step {
+    let iq = stanza.element();
     let get = iq.attr("type") == Some("get");
     let request = iq.name() == "iq" && (get || iq.attr("type") == Some("set"));
     let (Some(id), Some(from), true) = (iq.attr("id"), iq.attr("from"), request) else {
@@ -114,7 +182,7 @@ pub(super) fn handle(stanza: Stanza, known: &Known<'_>) -> Step {
         put(answer.attrs_mut(), "from", to);
     }
     let reply = Reply(answer);
-    if let Some(fault) = given_up {
+    if let Stanza::GivenUp { fault, .. } = stanza {
         return Step::Answer(reply.refuse(Condition::PolicyViolation, &fault.to_string()));
     }
     let Some(asked) = iq.children().next().filter(|asked| !asked.ns().is_empty()) else {
@@ -154,44 +222,56 @@ pub(super) fn handle(stanza: Stanza, known: &Known<'_>) -> Step {
 }
 
 fn simple(asked: &Element, get: bool, reply: Reply, known: &Known<'_>) -> Element {
-    if asked.is("query", VERSION) {
-        let said = [("name", "JVB"), ("version", known.version), ("os", known.os)];
-        return reply.result(Some(texts("query", VERSION, &said)));
-    }
-    if asked.is("stats", COLIBRI) {
-        return reply.refuse(Condition::ServiceUnavailable, "Unsupported IQ request stats");
-    }
-    if get {
-        if asked.is("query", DISCO_INFO) {
-            return reply.result(Some(disco_info()));
+    match (asked.name(), asked.ns().as_str()) {
+        ("query", ns::VERSION) => {
+            let (version, os) = (known.version.to_owned(), Some(known.os.to_owned()));
+            reply.result(Some(VersionResult { name: "JVB".to_owned(), version, os }.into()))
         }
-        if asked.is("ping", PING) {
-            return reply.result(None);
+        ("stats", COLIBRI) => {
+            reply.refuse(Condition::ServiceUnavailable, "Unsupported IQ request stats")
         }
-        if asked.is("query", LAST) {
+        ("query", ns::DISCO_INFO) if get => {
+            let who = identity("component", "conference", "JitsiVideobridge");
+            reply.result(Some(disco(who, &FEATURES)))
+        }
+        ("ping", ns::PING) if get => reply.result(None),
+        ("query", LAST) if get => {
             let mut query = Element::bare("query", LAST);
             put(query.attrs_mut(), "seconds", &known.up.as_secs().to_string());
-            return reply.result(Some(query));
+            reply.result(Some(query))
         }
-        if asked.is("time", TIME) {
-            return reply.result(Some(time()));
-        }
-        if asked.is("query", DISCO_ITEMS) {
-            return reply.refuse(Condition::FeatureNotImplemented, "");
-        }
+        ("time", ns::TIME) if get => reply.result(Some(time())),
+        ("query", ns::DISCO_ITEMS) if get => reply.refuse(Condition::FeatureNotImplemented, ""),
+        _ => reply.refuse(Condition::BadRequest, "Failed to parse incoming stanza"),
     }
-    reply.refuse(Condition::BadRequest, "Failed to parse incoming stanza")
-}
-
-fn disco_info() -> Element {
-    let identity =
-        [("category", "component"), ("type", "conference"), ("name", "JitsiVideobridge")];
-    disco(&identity, &FEATURES)
 }
 
 /// XEP-0202, in UTC.
 fn time() -> Element {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let utc = stats::timestamp(now).replacen(' ', "T", 1);
-    texts("time", TIME, &[("tzo", "+00:00"), ("utc", &format!("{utc}Z"))])
+    let mut time = Element::bare("time", ns::TIME);
+    for (name, text) in [("tzo", "+00:00".to_owned()), ("utc", format!("{utc}Z"))] {
+        let mut child = Element::bare(name, ns::TIME);
+        child.append_text(text);
+        time.append_child(child);
+    }
+    time
 }
+
+/// Answers what needs no bridge; `conference` reads requests of COLIBRI 1.
+pub(crate) fn fuzz(stanza: &Stanza, conference: impl Fn(&Element)) -> Answer {
+    let allowed = Allowed::default();
+    let known = Known { version: "1", os: "", up: Duration::ZERO, allowed: &allowed };
+    match handle(stanza, &known) {
+        Step::Answer(answer) | Step::Shutdown { answer, .. } => Answer::Now(answer),
+        Step::Conference { request, .. } => {
+            conference(&request);
+            Answer::Nothing
+        }
+        Step::Stats(_) | Step::Health(_) | Step::Ignore => Answer::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Stanzas that are counted (XEP-0198), and a session that goes on over another connection. No I/O.
+
+use std::collections::VecDeque;
+
+use minidom::Element;
+use xmpp_parsers::sm::{A, Enable, Enabled, R, Resume, StreamId};
+
+use super::{cause::Cause, wire::size};
+
+/// A session that is lost is kept for us by the server for so many seconds, if it lets us choose: three
+/// attempts to connect fit in, and a focus that waits for an answer has not given up (15 s).
+const KEPT_FOR: u32 = 12;
+/// What the server has not acknowledged. A session with more of it does not go on.
+const MAX_UNACKED: usize = 1_000;
+/// Bytes of it.
+const MAX_UNACKED_BYTES: usize = 4 << 20;
+
+/// The counts of a session.
+#[derive(Debug)]
+pub(super) struct Acks {
+    /// By which the session goes on; `None`: it does not.
+    id: Option<StreamId>,
+    /// Stanzas received.
+    received: u32,
+    /// Stanzas sent that the server has acknowledged.
+    acked: u32,
+    /// Those sent since, with their sizes, if the session can go on.
+    unacked: VecDeque<(Element, usize)>,
+    bytes: usize,
+    /// An acknowledgement is asked for.
+    asked: bool,
+}
+
+/// The request for a session that can go on.
+pub(super) fn enable() -> Enable {
+    Enable::new().with_resume().with_max(KEPT_FOR)
+}
+
+impl Acks {
+    /// The server counts from now on.
+    pub(super) fn new(enabled: Enabled) -> Self {
+        Self {
+            id: enabled.id.filter(|_| enabled.resume),
+            received: 0,
+            acked: 0,
+            unacked: VecDeque::new(),
+            bytes: 0,
+            asked: false,
+        }
+    }
+
+    /// A stanza is sent.
+    pub(super) fn sent(&mut self, stanza: &Element) {
+        if self.id.is_none() {
+            return;
+        }
+        let size = size(stanza);
+        self.bytes = self.bytes.saturating_add(size);
+        self.unacked.push_back((stanza.clone(), size));
+        if self.unacked.len() > MAX_UNACKED || self.bytes > MAX_UNACKED_BYTES {
+            self.id = None;
+            self.unacked.clear();
+        }
+    }
+
+    /// A stanza has come.
+    pub(super) fn received(&mut self) {
+        self.received = self.received.wrapping_add(1);
+    }
+
+    /// What the server is told when it asks.
+    pub(super) fn answer(&self) -> A {
+        A::new(self.received)
+    }
+
+    /// What the server is asked for, if there is something that it has not acknowledged.
+    pub(super) fn request(&mut self) -> Option<R> {
+        let wanted = !self.asked && !self.unacked.is_empty();
+        self.asked |= wanted;
+        wanted.then_some(R)
+    }
+
+    /// The server has received so many stanzas.
+    pub(super) fn acknowledged(&mut self, count: u32) -> Result<(), Cause> {
+        self.asked = false;
+        if self.id.is_none() {
+            return Ok(());
+        }
+        let new = count.wrapping_sub(self.acked) as usize;
+        if new > self.unacked.len() {
+            return Err(Cause::Protocol(format!(
+                "{count} stanzas are acknowledged, of {} that were sent",
+                self.acked.wrapping_add(self.unacked.len() as u32)
+            )));
+        }
+        let freed: usize = self.unacked.drain(..new).map(|(_, size)| size).sum();
+        self.bytes = self.bytes.saturating_sub(freed);
+        self.acked = count;
+        Ok(())
+    }
+
+    /// Whether the session can go on over another connection.
+    pub(super) fn goes_on(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// The request to go on, where that is possible.
+    pub(super) fn resume(&self) -> Option<Resume> {
+        let previd = self.id.clone()?;
+        Some(Resume { h: self.received, previd })
+    }
+
+    /// The session goes on: what is sent again, of which nothing is counted anew.
+    pub(super) fn resumed(&mut self, count: u32) -> Result<Vec<Element>, Cause> {
+        self.acknowledged(count)?;
+        Ok(self.unacked.iter().map(|(stanza, _)| stanza.clone()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acks(resume: bool, id: Option<&str>) -> Acks {
+        let id = id.map(|id| StreamId(id.to_owned()));
+        Acks::new(Enabled { id, location: None, max: None, resume })
+    }
+
+    fn stanza(n: usize) -> Element {
+        let mut stanza = Element::bare("message", "jabber:client");
+        stanza.append_text(n.to_string());
+        stanza
+    }
+
+    fn texts(stanzas: &[Element]) -> Vec<String> {
+        stanzas.iter().map(Element::text).collect()
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_sent_again_in_order() {
+        let mut acks = acks(true, Some("a"));
+        (0..5).for_each(|n| acks.sent(&stanza(n)));
+        assert_eq!((acks.request(), acks.request()), (Some(R), None), "one question at a time");
+        acks.acknowledged(2).unwrap();
+        (0..3).for_each(|_| acks.received());
+        let resume = acks.resume().unwrap();
+        assert_eq!((resume.h, resume.previd.0.as_str()), (3, "a"));
+        assert_eq!(texts(&acks.resumed(3).unwrap()), ["3", "4"]);
+        assert_eq!(texts(&acks.resumed(3).unwrap()), ["3", "4"], "and once more");
+        assert_eq!(acks.request(), Some(R));
+        acks.acknowledged(5).unwrap();
+        assert_eq!((acks.request(), acks.bytes), (None, 0));
+        assert_eq!(acks.answer(), A::new(3));
+    }
+
+    #[test]
+    fn counts_go_round() {
+        let mut acks = acks(true, Some("a"));
+        (acks.acked, acks.received) = (u32::MAX - 1, u32::MAX);
+        (0..3).for_each(|n| acks.sent(&stanza(n)));
+        acks.acknowledged(0).unwrap();
+        assert_eq!(texts(&acks.resumed(0).unwrap()), ["2"]);
+        acks.received();
+        assert_eq!(acks.answer(), A::new(0));
+    }
+
+    #[test]
+    fn a_server_that_counts_what_was_not_sent_is_not_believed() {
+        for count in [4, u32::MAX, 1 << 31] {
+            let mut acks = acks(true, Some("a"));
+            (0..3).for_each(|n| acks.sent(&stanza(n)));
+            assert!(matches!(acks.acknowledged(count), Err(Cause::Protocol(_))), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_cannot_go_on_keeps_nothing() {
+        for mut acks in [acks(false, Some("a")), acks(true, None)] {
+            acks.sent(&stanza(0));
+            assert_eq!((acks.resume(), acks.request()), (None, None));
+            acks.acknowledged(1).unwrap();
+        }
+        let mut acks = acks(true, Some("a"));
+        for n in 0..=MAX_UNACKED {
+            assert!(acks.resume().is_some());
+            acks.sent(&stanza(n));
+        }
+        assert!(acks.resume().is_none() && acks.unacked.is_empty(), "too much");
+    }
+}

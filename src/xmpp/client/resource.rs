@@ -1,0 +1,65 @@
+//! The resource of all logins of a client.
+//!
+//! Where a server has not noticed that a connection is dead, the next login replaces it if it has the same
+//! resource. Otherwise the dead one would go on to get what is sent to the nickname: for minutes, since a
+//! server keeps a session that may go on (XEP-0198), also that of a bridge that crashed. So a bridge that
+//! is started again has the resource of the one before.
+
+use std::fs;
+
+use rand::Rng as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::XmppClient;
+
+/// What only this machine knows (machine-id(5)); it must not be told to others as it is.
+const MACHINE: &str = "/etc/machine-id";
+
+/// A resource that nobody who does not share a room with us can guess: of this machine and this client's
+/// name there, or random on a machine that has no name of its own.
+pub(super) fn of(client: &XmppClient) -> String {
+    let machine = fs::read_to_string(MACHINE).unwrap_or_default();
+    let host = rustix::system::uname();
+    derived(machine.trim(), &host.nodename().to_string_lossy(), client)
+        .unwrap_or_else(|| format!("{:032x}", rand::rng().random::<u128>()))
+}
+
+fn derived(machine: &str, host: &str, client: &XmppClient) -> Option<String> {
+    if machine.is_empty() {
+        return None;
+    }
+    let mut digest = Sha256::new();
+    let rooms = client.rooms.join(",");
+    for part in ["rialto resource", machine, host, &client.id, &client.nickname, &rooms] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    let digest = digest.finalize();
+    let half = digest.iter().take(16).fold(0_u128, |half, byte| half << 8 | u128::from(*byte));
+    Some(format!("{half:032x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xmpp::client::tests::client;
+
+    #[test]
+    fn a_bridge_that_is_started_again_has_the_same_one_and_no_other_has_it() {
+        let ours = derived("0123", "a", &client()).unwrap();
+        assert_eq!(ours.len(), 32);
+        assert_eq!(derived("0123", "a", &client()).as_deref(), Some(&*ours));
+        let mut other = client();
+        other.nickname = "jvb2".to_owned();
+        for different in [
+            derived("0124", "a", &client()),
+            derived("0123", "b", &client()),
+            derived("0123", "a", &other),
+        ] {
+            assert_ne!(different.as_deref(), Some(&*ours));
+        }
+        assert!(!ours.contains("0123"));
+        assert_eq!(derived("", "a", &client()), None);
+        assert_eq!(of(&client()).len(), 32);
+    }
+}
