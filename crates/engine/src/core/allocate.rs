@@ -1,4 +1,5 @@
-//! Sharing out what the link of a receiver carries: when, of which sources, and what follows.
+//! Bandwidth allocation of a receiver: when it runs, over which sources, and how its result is
+//! applied.
 #![expect(clippy::arithmetic_side_effects, reason = "times of this process, and rates of 64 bits")]
 
 use std::{sync::Arc, time::Duration};
@@ -15,24 +16,25 @@ use crate::{
     slots::{EndpointSlot, OutStreamSlot},
 };
 
-/// Links that are shared out in one tick; the others follow in the next.
+/// Allocations per tick; the rest follow in the next tick.
 const AT_A_TIME: usize = 32;
-/// Small changes of an estimate, and of what sources cost, count this often.
+/// How often small changes of an estimate, or of the sources' bitrates, are taken into account.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
-/// What a layer of a height costs while it is not measured, bits a second for each pixel of the square of
-/// its height: 720 lines are taken for 2.4 Mbit/s.
+/// Supposed cost of a layer whose bitrate was not measured yet, bit/s per pixel of the square of
+/// its height: 720 lines cost 2.4 Mbit/s.
 const BPS_PER_SQUARE: u64 = 46;
 const TENTHS: u64 = 10;
-/// A link that is new may be given so much more, as its part: the usual camera of 720 lines takes 2.6
-/// Mbit/s and the initial estimate is 2.5, so that a stage went from its full size to half of it and back
-/// within a second. JVB ignores its estimates for the first ten.
+/// A new link may be allocated more than its estimate, by this fraction. The usual camera of 720
+/// lines takes 2.6 Mbit/s and the initial estimate is 2.5, so that the stage went from its full
+/// size to half of it and back within a second. JVB ignores its estimates for the first ten
+/// seconds.
 const YOUNG_PART: u64 = 5;
-/// The lowest spatial layer is taken for so much at most while it is not measured, bit/s: nobody is refused a
-/// picture on a guess, and a third of a second later it is known.
+/// Most that the lowest spatial layer is supposed to cost until it is measured, bit/s. No receiver
+/// goes without a picture because of a guess; the measurement follows a third of a second later.
 const LOWEST_BPS: u64 = 100_000;
 
 impl Core {
-    /// A receiver wants something else.
+    /// Replaces a receiver's constraints.
     pub(super) fn set_wishes(&mut self, slot: EndpointSlot, wishes: Arc<Wishes>) {
         if let Some(e) = self.endpoints.get_mut(slot) {
             e.receiver.allotment.wishes = Some(wishes);
@@ -40,7 +42,7 @@ impl Core {
         self.want_allocation(slot);
     }
 
-    /// The link of a receiver is to be shared out anew before the end of this tick, or soon after.
+    /// Schedules an allocation for a receiver, before the end of this tick or soon after.
     pub(super) fn want_allocation(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         if e.receiver.link.is_none() && e.receiver.allotment.wishes.is_none() {
@@ -51,7 +53,7 @@ impl Core {
         }
     }
 
-    /// The estimate of a receiver's link may be another.
+    /// Schedules an allocation if a receiver's estimate changed enough.
     pub(super) fn estimate_changed(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let Receiver { link, allotment, .. } = &mut e.receiver;
@@ -61,7 +63,7 @@ impl Core {
         }
     }
 
-    /// Shares out the links of some of those for whom something has changed.
+    /// Runs some of the scheduled allocations.
     pub(super) fn allocate_due(&mut self) {
         for _ in 0..AT_A_TIME {
             let Some(slot) = self.to_allocate.pop_front() else { return };
@@ -69,9 +71,10 @@ impl Core {
         }
     }
 
-    /// Small changes that lasted count as well, and what control has not been told leaves. To be called
-    /// periodically: control is told of a receiver once between two calls, however often what it gets
-    /// changes. Who makes it change is a peer: by its reports, its wishes, or the encodings that it sends.
+    /// Schedules allocations for small changes that have lasted, and for results that were not
+    /// reported yet. To be called periodically. Control gets at most one event per receiver between
+    /// two calls, however often its allocation changes: a peer can cause changes, with its reports,
+    /// its constraints, or the encodings that it sends.
     pub(super) fn settle_allocations(&mut self) {
         let now = self.now;
         self.for_each_endpoint(|core, slot| {
@@ -120,7 +123,7 @@ impl Core {
         let budget = self.config.allocation.budget(lent, assumed);
         let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(aside)));
         if let Some(link) = e.receiver.link.as_mut() {
-            // What is sent beyond the estimate has to be shown before anything else.
+            // Probe first for what is sent beyond the estimate.
             let sent = totals.target_bps.saturating_add(aside);
             let next = match estimate {
                 Some(estimate) if sent > estimate => Some(sent),
@@ -133,7 +136,7 @@ impl Core {
         self.tell_allocation(slot, totals, changed);
     }
 
-    /// Has each stream follow what was decided. Returns whether there is something to tell.
+    /// Applies the decisions to the streams. Returns whether there is a change to report.
     fn apply_decisions(&mut self, slot: EndpointSlot, order: &[(OutStreamSlot, Wish)]) -> bool {
         let (mut changed, mut exceeded) = (false, false);
         for (at, (stream, _)) in order.iter().enumerate() {
@@ -197,8 +200,8 @@ impl Core {
     }
 }
 
-/// Puts the videos of a receiver in the order in which they get their share: as it wishes, then those of
-/// which it has said nothing, the oldest first.
+/// Lists the videos of a receiver in order of priority: first those with a constraint, in its
+/// order, then the others, the oldest first.
 fn rank(
     receiver: &mut Receiver,
     subscriptions: &super::endpoint::SubscriptionList,
@@ -253,9 +256,9 @@ fn list_layers(feed: &Feed, layers: &mut Vec<Layer>) {
             layers.push(layer);
         }
     }
-    // A group may list its streams in any order.
+    // A simulcast group may list its streams in any order.
     layers.sort_by_key(|layer| (supposed_height(layer), layer.id));
-    // With all its temporal layers.
+    // Applies to all temporal layers of the lowest layer.
     let place = |layer: &Layer| (layer.id.encoding, layer.id.spatial);
     if let Some(lowest) = layers.iter().find(|layer| layer.active).map(place) {
         for layer in layers.iter_mut().filter(|layer| place(layer) == lowest) {
@@ -266,13 +269,13 @@ fn list_layers(feed: &Feed, layers: &mut Vec<Layer>) {
     }
 }
 
-/// The height of a layer, pixels, supposed where it is not known.
+/// The height of a layer, pixels, or a guess where it is not known.
 fn supposed_height(layer: &Layer) -> u16 {
     let place = layer.id.encoding.saturating_add(layer.id.spatial);
     layer.height.unwrap_or(180 << place.min(4))
 }
 
-/// What a layer is taken to cost while it is not measured, bit/s.
+/// The supposed bitrate of a layer that was not measured yet, bit/s.
 fn guess(layer: &Layer) -> u64 {
     let height = u64::from(supposed_height(layer));
     height * height * BPS_PER_SQUARE / TENTHS

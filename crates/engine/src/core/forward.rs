@@ -1,5 +1,6 @@
-//! From the rings to the receivers: sources offer what has come, and each receiver that was offered
-//! something is polled once, so that all its packets lie side by side.
+//! Forwards packets from the rings to the receivers. Sources offer new packets to receivers, and
+//! each receiver with an offer is polled once per tick, so that all its packets lie side by side in
+//! the send buffer.
 
 use std::{cmp::Reverse, time::Instant};
 
@@ -13,8 +14,8 @@ use crate::{
 };
 
 impl Core {
-    /// Sends everything that is due: what sources have to offer, what receivers were asked for, and what
-    /// a pacer held back until now.
+    /// Sends everything that is due: packets that sources offer, retransmissions, and packets that
+    /// a pacer delayed until now.
     pub(super) fn flush_due(&mut self, out: &mut impl Outbox) {
         self.allocate_due();
         self.offer_due();
@@ -30,8 +31,8 @@ impl Core {
         }
     }
 
-    /// The sources whose packets must leave now offer them. Audio that has waited takes along what others
-    /// said meanwhile.
+    /// Lets every source whose packets must leave now offer them. When delayed audio leaves, audio
+    /// of other speakers in the conference leaves with it.
     fn offer_due(&mut self) {
         let now = self.now;
         let is_due = |feed: &Feed| feed.due.is_some_and(|due| due <= now);
@@ -68,7 +69,7 @@ impl Core {
         feed.offered();
     }
 
-    /// The time for which a receiver waited has come.
+    /// Handles the wake-up time of a receiver.
     fn wake_receiver(&mut self, slot: EndpointSlot, at: Instant) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         if e.receiver.queue.wake != Some(at) {
@@ -79,7 +80,7 @@ impl Core {
         self.list_receiver(slot);
     }
 
-    /// Has a receiver polled at the end of this tick.
+    /// Schedules a poll of a receiver at the end of this tick.
     pub(super) fn list_receiver(&mut self, slot: EndpointSlot) {
         if let Some(e) = self.endpoints.get_mut(slot)
             && !std::mem::replace(&mut e.receiver.queue.listed, true)

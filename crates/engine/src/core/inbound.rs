@@ -1,4 +1,5 @@
-//! A datagram's way in: what kind it is, whose it is, and, for media, to which receivers it goes.
+//! The way of a received datagram: its kind, the endpoint that sent it and, for media, the
+//! receivers to which it is forwarded.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "counters of 64 bits, and lengths of one datagram"
@@ -23,14 +24,14 @@ use crate::{
     slots::{EndpointSlot, FeedSlot, SourceSlot, StreamSlot},
 };
 
-/// Events for control that wait for the end of a batch, at most.
+/// Most events for control that wait for the end of a batch.
 const MAX_EVENTS: usize = 4_096;
 
-/// Flights of more than [`MAX_DATAGRAM`] bytes that are taken in a second: control holds thousands of
-/// events, which are not to be that long.
+/// Flights of more than [`MAX_DATAGRAM`] bytes that are accepted per second. Control queues
+/// thousands of events, which must not all be that long.
 const LARGE_FLIGHTS: u32 = 64;
 
-/// Counts them.
+/// Limits the rate of large flights.
 #[derive(Debug)]
 pub(super) struct LargeFlights {
     since: Instant,
@@ -52,7 +53,7 @@ impl LargeFlights {
     }
 }
 
-/// Keeps an event for control, or counts one more that is lost.
+/// Queues an event for control, or counts it as dropped.
 pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Event) {
     if events.len() < MAX_EVENTS {
         events.push(event);
@@ -61,7 +62,7 @@ pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Eve
     }
 }
 
-/// What the packets of an endpoint are read with.
+/// The context in which an endpoint's packets are parsed.
 fn context<'a>(
     config: &CoreConfig,
     (now, epoch): (Instant, Instant),
@@ -136,7 +137,8 @@ impl Core {
     pub(super) fn on_peer_item(&mut self, from: ShardId, item: PeerItem, bytes: &mut [u8]) {
         match item {
             PeerItem::Datagram { endpoint, remote } => {
-                // The binding may have ended while the datagram was on its way here.
+                // The binding may have ended while the datagram was on its way from the other
+                // shard.
                 match self.addresses.get(&remote).copied() {
                     Some(bound) if bound.endpoint == endpoint => self.media(bound, bytes),
                     _ => self.drops.count(Drop::UnboundAddress),
@@ -167,7 +169,7 @@ impl Core {
         }
     }
 
-    /// SRTP or SRTCP of an endpoint whose home this is.
+    /// Handles SRTP or SRTCP of an endpoint whose home is this shard.
     fn media(&mut self, bound: Bound, bytes: &mut [u8]) {
         let Some(slot) = bound.slot.or_else(|| self.endpoint_slots.get(&bound.endpoint).copied())
         else {
@@ -211,7 +213,8 @@ impl Core {
         }
     }
 
-    /// The packets of a stream that waited for a structure go on, or end here.
+    /// Processes the packets of a stream that waited for a template structure: each is routed or
+    /// dropped.
     #[cold]
     fn unpark(&mut self, slot: EndpointSlot, stream: StreamSlot, parked: &mut Parked) {
         self.drops.add(Drop::StructureMissing, parked.ended());
@@ -228,7 +231,7 @@ impl Core {
         self.set_urgent(slot);
     }
 
-    /// Another shard forwards a packet of audio: it is among the loudest there.
+    /// Registers speech of a source whose home is another shard, which already selected it as loud.
     fn hear(&mut self, slot: Option<FeedSlot>, source: SourceId, meta: &PacketMeta) {
         let rules = self.config.audio.loudest;
         if !rules.only || meta.audio.energy == 0 || meta.audio.included_only {
@@ -241,7 +244,7 @@ impl Core {
         }
     }
 
-    /// Gives a packet to every shard whose receivers need its encoding.
+    /// Routes a packet to every shard with receivers that need its encoding.
     fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, packet: &[u8]) {
         let Accepted { id, encoding, meta, .. } = *accepted;
         self.totals.keyframes_received += u64::from(meta.keyframe);
@@ -282,7 +285,7 @@ impl Core {
         }
     }
 
-    /// Tells every shard with receivers which encodings of a source arrive now.
+    /// Tells every shard with receivers which encodings of a source are active.
     pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: SourceSlot) {
         let Some(s) = self.endpoints.get(slot).and_then(|e| e.sender.sources.get(source)) else {
             return;
@@ -301,7 +304,7 @@ impl Core {
         }
     }
 
-    /// Puts a packet into its ring on this shard; it leaves at the next flush that finds it due.
+    /// Stores a packet in its ring on this shard. It leaves with the next flush that finds it due.
     fn feed(&mut self, slot: Option<FeedSlot>, encoding: u8, meta: PacketMeta, packet: &[u8]) {
         let feed = slot.and_then(|slot| Some((slot, self.feeds.get_mut(slot)?)));
         let Some((slot, feed)) = feed else { return self.drops.count(Drop::Unwanted) };
@@ -332,8 +335,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const SILENT: u8 = 127;
 
-    /// The first packet of a source's next frame arrives, without a mark that the frame is whole. How
-    /// many packets leave at once.
+    /// Delivers the first packet of a source's next frame, without the mark of a complete frame.
+    /// Returns how many packets leave at once.
     fn leave_at_once(media: MediaType) -> u64 {
         let mut world = World::new(WorldConfig::default());
         world.join();
@@ -345,8 +348,8 @@ mod tests {
         one_more_leaves_at_once(&mut world)
     }
 
-    /// The first client sends one more packet, which nothing follows. How many packets leave at once: the
-    /// others do when they have waited for as long as any packet may.
+    /// Delivers one more packet of the first client, which nothing follows. Returns how many
+    /// packets leave at once; the others leave once they waited for as long as a packet may.
     fn one_more_leaves_at_once(world: &mut World) -> u64 {
         let (since, sent) = (world.elapsed(), world.cores[0].totals.rtp_sent);
         let client = &mut world.clients[0];
@@ -361,7 +364,7 @@ mod tests {
         at_once
     }
 
-    /// So many talk, by turns within each 20 ms, and then fall silent but for one.
+    /// Lets `talkers` speak, in turns within each 20 ms, and then all but one fall silent.
     fn talk(talkers: usize, hold: Duration) -> u64 {
         let audio = crate::AudioConfig { hold, ..crate::AudioConfig::default() };
         let mut world = World::new(WorldConfig { audio, ..WorldConfig::default() });

@@ -1,5 +1,5 @@
-//! What leaves the bridge: a source's packets lie in rings, once for each shard; each receiver is one
-//! object that owns everything that is sent to one endpoint.
+//! Sending. The packets of a source lie in rings, one copy per shard; each receiver is one object
+//! that owns everything that is sent to one endpoint.
 
 pub mod allocation;
 pub mod company;

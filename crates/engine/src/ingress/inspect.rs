@@ -1,4 +1,4 @@
-//! What header extensions and the payload's descriptor say of a packet, read once for all receivers.
+//! Reads header extensions and the payload descriptor of a packet, once for all receivers.
 #![expect(clippy::cast_possible_truncation, reason = "offsets and lengths in one datagram")]
 
 use rialto_media::{Extension, PtInfo, Tables, passes_on, video_codec};
@@ -15,35 +15,35 @@ use super::{
     meta::{KeptExtension, PacketMeta},
 };
 
-/// What a header extension tells the bridge.
+/// What the header extensions say.
 #[derive(Debug, Default)]
 pub(super) struct Told<'a> {
-    /// The transport-wide number.
+    /// The transport sequence number.
     pub(super) number: Option<u16>,
     pub(super) loudness: Option<u8>,
     /// The packet starts a frame that stands alone (RFC 9626).
     independent: bool,
-    /// The dependency descriptor. It tells keyframes and layers also where the payload is encrypted from end
-    /// to end.
+    /// The dependency descriptor. It also describes keyframes and layers if the payload is
+    /// encrypted from end to end.
     dependencies: Option<DependencyFrame>,
-    /// What the sender allocated to the layers of the source.
+    /// The sender's video layers allocation.
     pub(super) allocation: Option<&'a [u8]>,
 }
 
 impl Told<'_> {
-    /// Whether the packet brings a structure that others may refer to.
+    /// Returns whether the packet has a template structure that others may refer to.
     pub(super) fn has_structure(&self) -> bool {
         self.dependencies.is_some_and(|frame| frame.structure)
     }
 
-    /// The descriptor, if it refers to a structure that is yet to come.
+    /// The descriptor, if it refers to a structure that has not arrived yet.
     #[inline]
     pub(super) fn early(&self) -> Option<&DependencyFrame> {
         self.dependencies.as_ref().filter(|frame| frame.early)
     }
 }
 
-/// What a packet shows of its encoding beside its own description.
+/// What a packet shows of its encoding, apart from its own metadata.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     /// The size of its frames.
@@ -52,7 +52,7 @@ pub(super) struct Shown {
     pub(super) heights: Option<[u16; MAX_SPATIAL as usize]>,
 }
 
-/// The header extension of a packet.
+/// The header extensions of a packet.
 pub(super) struct Extensions<'a> {
     pub(super) tables: &'a Tables,
     pub(super) header: &'a RtpHeader,
@@ -60,7 +60,7 @@ pub(super) struct Extensions<'a> {
 }
 
 impl<'a> Extensions<'a> {
-    /// Reads what it tells, and what of it goes on to receivers.
+    /// Reads the extensions, and which of them are passed on to receivers.
     #[inline]
     pub(super) fn read(
         &self,
@@ -100,7 +100,7 @@ impl<'a> Extensions<'a> {
     }
 }
 
-/// Reads the codec's payload descriptor beside what the extensions `told`.
+/// Reads the codec's payload descriptor, in addition to the extensions `told`.
 #[inline]
 pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut PacketMeta) -> Shown {
     let mut shown = Shown::default();
@@ -116,7 +116,8 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut Packe
             (meta.end, meta.layers, meta.numbers) = (info.end, info.layers, info.numbers);
             meta.prefix = info.prefix;
             shown.resolution = info.resolution;
-            // Fragments aside, H.264 tells no first packet but for parameter sets, and AV1 only that of a sequence.
+            // Apart from fragments, H.264 marks no first packet except for parameter sets, and AV1
+            // only that of a sequence.
             meta.start = info.start
                 && match codec {
                     VideoCodec::Vp8 | VideoCodec::Vp9 => true,
@@ -128,8 +129,8 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut Packe
     }
     if let Some(frame) = &told.dependencies {
         meta.keyframes_known = true;
-        // What is encrypted may look like anything. Who has told no structure yet may never tell one, but noise must
-        // not pass for the keyframe that is asked for meanwhile.
+        // Encrypted payloads may look like anything. A sender that has sent no structure yet may
+        // never send one, but noise must not pass for the keyframe that is requested meanwhile.
         let readable = codec.is_none_or(is_readable);
         meta.keyframe &= !frame.structured && readable;
         meta.keyframe |= frame.keyframe;
@@ -140,7 +141,7 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut Packe
         }
         shown.heights = frame.heights.or(shown.heights);
         if frame.structured || !readable {
-            // What the structure tells counts, and nothing that may be encrypted.
+            // Only the structure counts, nothing that may be encrypted.
             let told = frame.heights.and_then(|heights| heights.into_iter().max());
             shown.resolution = match told {
                 Some(height) => Some(Resolution { width: height, height }),
@@ -153,13 +154,14 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut Packe
     shown
 }
 
-/// Whether keyframes can be told where payloads are encrypted: VP8 and VP9 have descriptors of their own in front.
+/// Returns whether keyframes can be recognised in encrypted payloads: VP8 and VP9 have descriptors
+/// of their own in front.
 const fn is_readable(codec: VideoCodec) -> bool {
     matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9)
 }
 
-/// Whether a packet begins a keyframe, as its payload has it, though its descriptor, which refers to a structure,
-/// has none.
+/// Returns whether a packet begins a keyframe according to its payload, although its descriptor,
+/// which refers to a structure, has none.
 #[cold]
 pub(super) fn is_key_without_structure(
     pt: &PtInfo,
@@ -173,7 +175,7 @@ pub(super) fn is_key_without_structure(
     frame.start && read.is_some_and(|info| info.keyframe)
 }
 
-/// The highest spatial layer of those that have a height.
+/// The highest spatial layer that has a height.
 pub(super) fn top(heights: [u16; MAX_SPATIAL as usize]) -> u8 {
     let above = heights.iter().skip(1).take_while(|height| **height > 0).count();
     above as u8
@@ -185,7 +187,8 @@ mod tests {
 
     use super::*;
 
-    /// Noise that looks like an IDR slice of H.264, while the structure that its descriptor refers to is lost.
+    /// Noise that looks like an IDR slice of H.264, while the structure that its descriptor refers
+    /// to is lost.
     #[test]
     fn a_descriptor_tells_keyframes_of_what_is_encrypted() {
         let dependencies = DependencyFrame {
@@ -210,7 +213,8 @@ mod tests {
         assert!(meta.keyframe, "without a descriptor it is one");
     }
 
-    /// The same before any structure: noise that looks like a slice of an upper layer, or like parameter sets.
+    /// The same before any structure: noise that looks like a slice of an upper layer, or like
+    /// parameter sets.
     #[test]
     fn nothing_that_may_be_encrypted_counts_before_the_structure() {
         let dependencies = DependencyReader::default().read(&[0x80, 0, 7]);

@@ -1,5 +1,5 @@
-//! The layers within an encoding: which there are, how high they are, and what each costs, measured where
-//! the encoding comes in.
+//! Measures the layers within an encoding where it is received: which there are, their heights and
+//! their bitrates.
 
 use rialto_rtp::codec::{MAX_SPATIAL, MAX_TEMPORAL, Targets};
 
@@ -8,40 +8,40 @@ use super::{
     rate::{Rate, RateMeter},
 };
 
-/// Targets that are told apart.
+/// Number of targets.
 const TARGETS: usize = MAX_SPATIAL as usize * MAX_TEMPORAL as usize;
 
-/// The place of a target among [`TARGETS`].
+/// The index of a target among [`TARGETS`].
 fn place(spatial: u8, temporal: u8) -> usize {
     let row = usize::from(spatial).saturating_mul(MAX_TEMPORAL.into());
     row.saturating_add(temporal.into())
 }
 
-/// A spatial layer has ended when so many pictures came without it, and so many steps of the meters went
-/// by: encoders leave one out when they lack bandwidth or time.
+/// A spatial layer has ended after this many pictures without it, and this many steps of the
+/// meters: encoders leave one out when they lack bandwidth or time.
 const PICTURES_WITHOUT: u32 = 8;
 const STEPS_WITHOUT: u32 = 10;
 
-/// What is known of the layers of an encoding.
+/// The layers of an encoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncodingLayers {
-    /// What a receiver can get of it; none: it has no layers that are told apart.
+    /// The targets that a receiver can get; none if the encoding has no layers.
     pub targets: Targets,
     /// Frame heights of the spatial layers (the shorter sides), pixels; 0: not known.
     pub heights: [u16; MAX_SPATIAL as usize],
-    /// What each target costs.
+    /// The bitrate of each target.
     rates: [Rate; TARGETS],
 }
 
 impl EncodingLayers {
-    /// Of an encoding that has none.
+    /// Of an encoding without layers.
     pub const NONE: &Self = &Self {
         targets: Targets::NONE,
         heights: [0; MAX_SPATIAL as usize],
         rates: [Rate { bps: 0, fps: 0 }; TARGETS],
     };
 
-    /// What a target costs.
+    /// The bitrate of a target.
     pub fn rate(&self, spatial: u8, temporal: u8) -> Rate {
         self.rates.get(place(spatial, temporal)).copied().unwrap_or_default()
     }
@@ -51,7 +51,7 @@ impl EncodingLayers {
         self.targets.iter().fold((0, 0), |top, layer| (top.0.max(layer.0), top.1.max(layer.1)))
     }
 
-    /// Whether receivers' shards should hear of `now`.
+    /// Returns whether `now` differs enough to be reported to receivers' shards.
     fn differs(&self, now: &Self) -> bool {
         self.targets != now.targets
             || self.heights != now.heights
@@ -64,23 +64,23 @@ impl EncodingLayers {
 struct Own {
     spatial: u8,
     temporal: u8,
-    /// Targets that the last of them was part of.
+    /// Targets that include the last of them.
     present: Targets,
     meter: RateMeter,
 }
 
-/// Follows the layers of an encoding that has any.
+/// Measures the layers of an encoding that has some.
 #[derive(Clone, Debug, Default)]
 pub struct LayerMeters {
     own: Vec<Own>,
-    /// Of each spatial layer, pictures and steps since its last frame.
+    /// For each spatial layer, the pictures and steps since its last frame.
     without: [(u32, u32); MAX_SPATIAL as usize],
     picture: Option<u32>,
     heights: [u16; MAX_SPATIAL as usize],
 }
 
 impl LayerMeters {
-    /// A packet of `len` bytes came. Returns whether it is of a layer that was not there.
+    /// Handles a packet of `len` bytes. Returns whether it is of a new layer.
     pub fn on_packet(&mut self, len: usize, meta: &PacketMeta) -> bool {
         let layers = &meta.layers;
         let (spatial, temporal) =
@@ -108,7 +108,7 @@ impl LayerMeters {
         new
     }
 
-    /// The descriptor tells the sizes of all spatial layers. Returns whether they are others than before.
+    /// Handles the heights of all spatial layers from a descriptor. Returns whether they changed.
     pub fn on_heights(&mut self, heights: [u16; MAX_SPATIAL as usize]) -> bool {
         let changed = self.heights != heights;
         self.heights = heights;
@@ -117,7 +117,7 @@ impl LayerMeters {
         changed
     }
 
-    /// A step of the meters is over.
+    /// Ends a step of the meters.
     pub fn step(&mut self) {
         for own in &mut self.own {
             own.meter.step();
@@ -134,9 +134,9 @@ impl LayerMeters {
         });
     }
 
-    /// What is to be told to receivers' shards, who were `told` something before; `None`: they know it well
-    /// enough.
-    /// `announced` is what the sender says that a target costs, bit/s, which is taken instead of what was measured.
+    /// Returns what to report to receivers' shards, given what they were `told` before; `None` if
+    /// that is still good enough. `announced` is the bitrate that the sender announces for a
+    /// target, bit/s, which replaces the measured one.
     pub fn news(
         &self,
         told: &EncodingLayers,
@@ -162,7 +162,7 @@ impl LayerMeters {
         }
         for (spatial, temporal) in layers.targets.iter() {
             let parts = self.own.iter().filter(|own| own.present.has(spatial, temporal));
-            // Pictures of which the encoder left out the highest layer are seen too.
+            // Pictures of which the encoder left out the highest layer count as well.
             let mut fps = [0u8; MAX_SPATIAL as usize];
             let mut bps = 0u32;
             for own in parts {
@@ -203,14 +203,15 @@ mod tests {
         }
     }
 
-    /// What is told, and then known.
+    /// Applies and returns what is to be reported.
     fn news(meters: &LayerMeters, told: &mut EncodingLayers) -> Option<EncodingLayers> {
         let news = meters.news(told, |_, _| None)?;
         *told = news;
         Some(news)
     }
 
-    /// Two seconds of 30 pictures each: two spatial and two temporal layers, `upto` a spatial one.
+    /// Two seconds of 30 pictures each, with two spatial and two temporal layers, up to the spatial
+    /// layer `upto`.
     fn run(meters: &mut LayerMeters, pictures: std::ops::Range<u32>, upto: u8) {
         for picture in pictures {
             for spatial in 0..=upto {

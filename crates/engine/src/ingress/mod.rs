@@ -1,4 +1,4 @@
-//! Per sender: receive state, NACK, TWCC feedback, keyframe requests, audio level.
+//! Receiving from senders: SRTP, NACKs, TWCC feedback, keyframe requests, audio levels.
 
 mod accepted;
 mod audio;

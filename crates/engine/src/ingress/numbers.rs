@@ -1,41 +1,41 @@
-//! The numbers under which the packets of one stream go on to receivers.
+//! The packet numbers under which the packets of one stream are forwarded.
 //!
-//! They are the sender's own, moved so that nothing which ends at the bridge leaves a gap: receivers
-//! would take it for a loss, and a gap of half the number space hides a wrap, after which SRTP never
-//! opens again (RFC 3711 section 3.3.1). What the network loses stays a gap.
+//! They are the sender's own, shifted so that packets dropped at the bridge leave no gap: receivers
+//! would take it for a loss, and a gap of half the number space hides a wrap, after which SRTP
+//! never decrypts again (RFC 3711 section 3.3.1). Packets lost in the network stay a gap.
 
 use super::silence::{SilenceLimit, SilenceRun};
 
-/// The number of a packet that goes on.
+/// The number of a forwarded packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forwarded {
-    /// It counts up for as long as the stream is known, across the sender's keys.
+    /// It counts up for as long as the stream exists, across changes of the sender's keys.
     pub number: u64,
-    /// What came before it ended here, so that a decoder may lack what it refers to.
+    /// Packets before it were dropped, so that a decoder may lack what it refers to.
     pub resumes: bool,
 }
 
-/// See the module's description.
+/// Assigns the numbers of one stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ForwardNumbers {
     silence: SilenceRun,
     /// `number = index + shift`, modulo 2^64.
     shift: u64,
-    /// The numbers of indices below are given away.
+    /// The numbers of lower indices were reassigned.
     from: u64,
     /// The next index after all that were seen.
     next: u64,
-    /// What comes next continues after what went on last, whatever its index.
+    /// The next packet continues after the last forwarded one, whatever its index.
     interrupted: bool,
-    /// No packet has gone on since.
+    /// No packet was forwarded since.
     resumes: bool,
-    /// Packets that ended here unopened since the last that was seen: their numbers are given away.
+    /// Undecrypted packets dropped since the last one that was seen: their numbers are reassigned.
     passed: u32,
 }
 
 impl ForwardNumbers {
-    /// The number under which the packet with this SRTP index goes on. `None`: it ends here, as more
-    /// silence than is forwarded, or because its number is given away.
+    /// Returns the number for the packet with this SRTP index. `None` if it is to be dropped, as
+    /// more silence than is forwarded, or because its number was reassigned.
     #[inline]
     pub(crate) fn give(
         &mut self,
@@ -55,7 +55,7 @@ impl ForwardNumbers {
             return None;
         }
         if self.silence.exceeds(level, limit) {
-            // The number of a late one is not given away: a later one has gone on already.
+            // The number of a late one is not reassigned: a later one was forwarded already.
             if !late {
                 self.shift = self.shift.wrapping_sub(1);
                 self.from = self.next;
@@ -66,21 +66,21 @@ impl ForwardNumbers {
         Some(Forwarded { number, resumes: std::mem::take(&mut self.resumes) })
     }
 
-    /// A packet ends here that was not opened, ahead of all that were seen. What it says may be forged: at
-    /// most it hides a loss.
+    /// Handles an undecrypted packet that is dropped and is ahead of all that were seen. Its header
+    /// may be forged: at worst it hides a loss.
     #[inline]
     pub(crate) fn pass(&mut self) {
         self.passed = self.passed.saturating_add(1);
     }
 
-    /// Whether silence that comes now ends here.
+    /// Returns whether a silent packet that arrives now is to be dropped.
     #[inline]
     pub(crate) fn ends_silence(&self, limit: SilenceLimit) -> bool {
         self.silence.is_over(limit)
     }
 
-    /// Gives away the numbers of packets before this one that ended here unopened. Returns whether there
-    /// were any.
+    /// Reassigns the numbers of packets before this one that were dropped undecrypted. Returns
+    /// whether there were any.
     #[inline]
     fn passed_over(&mut self, index: u64) -> bool {
         let passed = u64::from(std::mem::take(&mut self.passed));
@@ -89,14 +89,14 @@ impl ForwardNumbers {
         gap > 0
     }
 
-    /// Packets of the stream end here, or its indices begin anew: numbers continue with the next one
-    /// that comes.
+    /// Handles an interruption: packets of the stream are dropped, or its indices start anew.
+    /// Numbers continue with the next packet.
     #[inline]
     pub(crate) fn interrupt(&mut self) {
         self.interrupted = self.next > 0;
     }
 
-    /// Whether the next packet is the first after an interruption.
+    /// Returns whether the next packet is the first after an interruption.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted
     }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        /// In whatever order packets come: no number is given twice, and their order is kept.
+        /// Whatever the order of packets: no number is used twice, and their order is kept.
         #[test]
         fn numbers_keep_their_order(
             silent in proptest::collection::vec(any::<bool>(), 1..60),

@@ -1,12 +1,13 @@
-//! Whose voices of a conference are forwarded when only the loudest are (`videobridge.loudest`).
+//! Selects the speakers of a conference that are forwarded when only the loudest are
+//! (`videobridge.loudest`).
 //!
-//! Each shard ranks the voices that it forwards, those of its own senders and those that come from other
-//! shards, whose packets carry their loudness with them. So all shards with receivers know the loudest of
-//! all, a packet's way between shards later.
+//! Each shard ranks the speakers that it forwards: those of its own senders, and those from other
+//! shards, whose packets carry their loudness. So all shards with receivers know the loudest of
+//! all, with the delay of a packet between shards.
 //!
-//! A packet that is not among them is dropped before it is opened, by the level that its header claims
-//! (RFC 6464). Only what was opened is ever remembered: who forges a packet can at most have that one
-//! dropped.
+//! A packet of another speaker is dropped before it is decrypted, by the level that its header
+//! claims (RFC 6464). Only decrypted packets affect the state: a forged packet can at most cause
+//! its own drop.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -20,14 +21,14 @@ use rialto_rtp::ext::SILENCE;
 
 use crate::Loudest;
 
-/// Voices of one conference that are remembered at a time. They expire after a fraction of a second, and
-/// are not many more than those that may be heard.
+/// Most speakers of one conference that are remembered at a time. They expire after a fraction of a
+/// second, and are not many more than those that may be heard.
 const MAX_VOICES: usize = 64;
-/// Who is not heard has to be so much louder than one who is, dB: two voices that are equally loud are not
-/// to be cut into each other.
+/// A speaker must be this much louder to replace one that is forwarded, dB: two equally loud
+/// speakers must not cut into each other.
 const MARGIN: u8 = 3;
-/// Another shard forwards a voice no more when no packet of it came for so long: it is not told what else
-/// is there. A packet of audio is 20 ms long, seldom 60.
+/// A speaker of another shard is no longer forwarded there if no packet of it arrived for this
+/// long: there is no other notice. An audio packet is 20 ms long, seldom 60.
 const REMOTE: Duration = Duration::from_millis(70);
 
 #[derive(Clone, Copy, Debug)]
@@ -37,16 +38,16 @@ struct Voice {
     energy: u8,
     /// When a packet of it was last forwarded.
     at: Instant,
-    /// It is forwarded by another shard.
+    /// Another shard forwards it.
     remote: bool,
 }
 
-/// The voices of one conference that are forwarded, or were a moment ago.
+/// The speakers of one conference that are forwarded, or were a moment ago.
 #[derive(Debug, Default)]
 pub struct Voices(Vec<Voice>);
 
 impl Voices {
-    /// Whether a packet of this level is among the loudest.
+    /// Returns whether a packet of this level is among the loudest.
     #[inline]
     pub fn admits(&self, rules: &Loudest, source: SourceId, level: u8, now: Instant) -> bool {
         let known = self.known(rules, source, now);
@@ -60,7 +61,8 @@ impl Voices {
         louder.count() < usize::from(rules.speakers)
     }
 
-    /// A packet of this level was opened and is forwarded. Returns how loud its source is now.
+    /// Records a decrypted packet of this level that is forwarded. Returns how loud its source is
+    /// now.
     pub fn hear(&mut self, rules: &Loudest, source: SourceId, level: u8, now: Instant) -> u8 {
         let known = self.known(rules, source, now).map(|voice| voice.energy);
         let energy = average(rules, known, level);
@@ -68,8 +70,8 @@ impl Voices {
         energy
     }
 
-    /// A packet of this level was opened, and is not forwarded: whoever is less loud than before is so from
-    /// now on.
+    /// Records a decrypted packet of this level that is not forwarded: a speaker that became
+    /// quieter counts as such from now on.
     pub fn overhear(&mut self, rules: &Loudest, source: SourceId, level: u8, now: Instant) {
         let known = self.0.iter_mut().find(|voice| voice.source == source);
         if let Some(voice) = known.filter(|voice| voice.is_live(rules, now)) {
@@ -77,12 +79,12 @@ impl Voices {
         }
     }
 
-    /// Whether a voice is among those that are forwarded, or was a moment ago.
+    /// Returns whether a speaker is among those that are forwarded, or was a moment ago.
     pub fn knows(&self, rules: &Loudest, source: SourceId, now: Instant) -> bool {
         self.known(rules, source, now).is_some()
     }
 
-    /// Another shard forwards a packet of a source that is so loud.
+    /// Records that another shard forwards a packet of a source with this loudness.
     pub fn told(&mut self, rules: &Loudest, source: SourceId, energy: u8, now: Instant) {
         self.set(rules, Voice { source, energy, at: now, remote: true });
     }
@@ -100,7 +102,7 @@ impl Voices {
         }
     }
 
-    /// Forgets who has said nothing for a while. Returns whether anybody is left.
+    /// Removes speakers that have been silent for a while. Returns whether any are left.
     pub fn expire(&mut self, rules: &Loudest, now: Instant) -> bool {
         self.0.retain(|voice| voice.is_live(rules, now));
         !self.0.is_empty()
@@ -118,7 +120,8 @@ impl Voice {
     }
 }
 
-/// How loud a source is with this packet. Who has not been heard lately is as loud as the packet.
+/// The average loudness of a source with this packet. A source that has not been heard lately is as
+/// loud as the packet.
 fn average(rules: &Loudest, before: Option<u8>, level: u8) -> u8 {
     let now = SILENCE.saturating_sub(level);
     let Some(before) = before else { return now };
@@ -206,7 +209,7 @@ mod tests {
 
     #[test]
     fn equals_are_told_apart() {
-        // As when each of two shards took three before it heard of the other's.
+        // As when two shards each selected three before hearing of the other's.
         let (mut voices, now) = (Voices::default(), Instant::now());
         for source in 1..7 {
             voices.told(&RULES, SourceId(source), 100, now);
@@ -225,8 +228,8 @@ mod tests {
     }
 
     proptest! {
-        /// However loud they are, and in whatever order they come: once all have been heard a few times,
-        /// so many go on as may, and no one who is left out is louder than one of them by much.
+        /// Whatever the levels and their order: once all were heard a few times, as many are
+        /// forwarded as may be, and nobody who is left out is much louder than one of them.
         #[test]
         fn so_many_are_heard_as_may_be(levels in proptest::collection::vec(0u8..127, 1..20)) {
             let (mut voices, start) = (Voices::default(), Instant::now());

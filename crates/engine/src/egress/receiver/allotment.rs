@@ -1,4 +1,4 @@
-//! What a receiver wants of its videos, and what it is given of its link for them.
+//! A receiver's constraints on video, and the state of its bandwidth allocation.
 
 use std::{
     sync::Arc,
@@ -7,44 +7,44 @@ use std::{
 
 use crate::{AllocationConfig, Wishes, egress::allocation::Hysteresis};
 
-/// The rate of audio is measured over so long.
+/// Time over which the audio bitrate is measured.
 const AUDIO_WINDOW: Duration = Duration::from_secs(1);
-/// The rate of what is sent again is measured over so long, and counts once it has lasted for another window: a
-/// burst of losses takes no layer away.
+/// Time over which the bitrate of retransmissions is measured. It counts once it has lasted for
+/// another window: a burst of losses takes no layer away.
 const AGAIN_WINDOW: Duration = Duration::from_secs(2);
-/// An estimate is told anew when it differs by this part.
+/// An estimate is reported again when it differs by one part in this many.
 const TOLD_PART: u64 = 20;
 
-/// See the module's description.
+/// The state of a receiver's bandwidth allocation.
 #[derive(Debug)]
 pub struct Allotment {
-    /// What it wants, in the order of priority; `None`: control has not said.
+    /// Its constraints, in order of priority; `None` until control sets them.
     pub wishes: Option<Arc<Wishes>>,
-    /// The estimate that was last shared out.
+    /// The estimate that was last allocated.
     pub hysteresis: Hysteresis,
-    /// It is in the shard's list of those whose link is to be shared out anew.
+    /// Whether it is in the shard's list of scheduled allocations.
     pub listed: bool,
-    /// When it was last shared out, and since when small changes are collected.
+    /// When it was last allocated; small changes are collected since then.
     pub at: Instant,
-    /// The estimate that control was told, bit/s.
+    /// The estimate last reported to control, bit/s.
     told: Option<u64>,
-    /// How many videos there were when it was last shared out.
+    /// The number of videos in the last allocation.
     videos: usize,
-    /// Control has been told since the last [`Allotment::begin_interval`].
+    /// Whether control got a report since the last [`Allotment::begin_interval`].
     told_lately: bool,
-    /// Control has yet to be told of something.
+    /// Whether a change still has to be reported to control.
     untold: bool,
     audio: Measured,
     again: Measured,
 }
 
-/// The rate of something over the last window.
+/// A bitrate measured over the last window.
 #[derive(Debug)]
 struct Measured {
     bytes: u64,
     since: Instant,
     bps: u64,
-    /// That of the window before.
+    /// The bitrate of the window before.
     before_bps: u64,
 }
 
@@ -70,7 +70,7 @@ impl Measured {
 }
 
 impl Allotment {
-    /// A receiver of which nothing is known.
+    /// Creates the state of a receiver without estimate and constraints.
     pub fn new(config: &AllocationConfig, now: Instant) -> Self {
         Self {
             wishes: None,
@@ -86,29 +86,30 @@ impl Allotment {
         }
     }
 
-    /// Audio of so many bytes was sent. It is not shared out: it comes first.
+    /// Counts audio that was sent. It is not part of the allocation: it has priority over video.
     #[inline]
     pub fn on_audio(&mut self, len: usize) {
         self.audio.add(len);
     }
 
-    /// So many bytes were sent again. They are not shared out either: without them what was sent the first time
-    /// is of no use.
+    /// Counts bytes that were retransmitted. They are not part of the allocation either: without
+    /// them the original packets are of no use.
     pub fn on_again(&mut self, len: usize) {
         self.again.add(len);
     }
 
-    /// What audio takes, bit/s, and what is sent again for some time.
+    /// The bitrate to reserve for audio, and for retransmissions that have lasted for some time,
+    /// bit/s.
     pub fn set_aside_bps(&mut self, now: Instant) -> u64 {
         self.audio.advance(now, AUDIO_WINDOW);
         self.again.advance(now, AGAIN_WINDOW);
         self.audio.bps.saturating_add(self.again.bps.min(self.again.before_bps))
     }
 
-    /// Whether control is to be told now, because this estimate, the number of videos or something else is
-    /// new to it. One video less may be all that changes: nothing else is decided for those that stay. It
-    /// is told once in an interval: what comes later in that interval is told at the start of the next one,
-    /// with all that changed meanwhile.
+    /// Returns whether to report to control now, because the estimate, the number of videos or
+    /// something else changed since the last report. One video less may be the only change: no
+    /// other decision changes then. There is one report per interval; later changes in the interval
+    /// are reported together at the start of the next one.
     pub fn tells(&mut self, estimate: Option<u64>, videos: usize, changed: bool) -> bool {
         let others = std::mem::replace(&mut self.videos, videos) != videos;
         let differs = match (self.told, estimate) {
@@ -125,7 +126,7 @@ impl Allotment {
         true
     }
 
-    /// Control may be told again. Returns whether there is something that it was not told.
+    /// Allows another report to control. Returns whether a change is still to be reported.
     pub fn begin_interval(&mut self) -> bool {
         self.told_lately = false;
         self.untold

@@ -1,4 +1,4 @@
-//! One packet to one receiver: written where it leaves from, sealed there, and counted.
+//! Writes one packet to one receiver into the send buffer, seals it there, and counts it.
 #![expect(clippy::arithmetic_side_effects, reason = "counters of 64 bits")]
 
 use rialto_media::{Drop, DropCounters, Mid, Tables};
@@ -14,7 +14,7 @@ use crate::{
     slots::OutStreamSlot,
 };
 
-/// Where packets to one receiver go, and how.
+/// Destination and keys for packets to one receiver.
 pub(super) struct Target<'a> {
     dest: &'a Dest,
     tx: &'a TxContext,
@@ -43,7 +43,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Writes, seals and counts one packet. Returns its length; `None`: it did not leave.
+/// Writes, seals and counts one packet. Returns its length, or `None` if it could not be sent.
 #[inline]
 pub(super) fn emit(
     out: &mut impl Outbox,
@@ -75,8 +75,8 @@ pub(super) fn emit(
     Some(len)
 }
 
-/// Copies what an endpoint is sent, as it is inside SRTP: in the send buffer it is sealed as it is
-/// written.
+/// Copies a packet to the endpoint's tap as it is inside SRTP, since in the send buffer it is
+/// sealed while it is written.
 #[cold]
 fn tap_sent(
     tap: &Tap,

@@ -1,4 +1,4 @@
-//! Requests for keyframes of sources that a receiver has given up and may want again.
+//! Keyframe requests for sources that a receiver unsubscribed from and may subscribe to again.
 
 use std::time::Instant;
 
@@ -7,25 +7,25 @@ use rustc_hash::FxHashMap;
 
 use crate::ingress::keyframe::{ReceiverRequests, RequestLimit};
 
-/// The fewest streams that have ended among which it is worth to look.
+/// The fewest ended streams for which cleaning up is worthwhile.
 const MIN_TIDY: usize = 16;
 
-/// What was asked for of streams that have ended, as long as it counts: else who unsubscribes and
-/// subscribes has no limit.
+/// Keyframe requests of ended streams, kept as long as they count towards a limit. Otherwise
+/// unsubscribing and subscribing again would evade the limit.
 #[derive(Debug, Default)]
 pub struct GivenUp {
     requests: FxHashMap<SourceId, ReceiverRequests>,
-    /// The number at which those are looked for that no longer matter.
+    /// The number of entries at which expired ones are removed.
     tidy_at: usize,
 }
 
 impl GivenUp {
-    /// What the receiver has asked for of a source that it gets again.
+    /// Returns the receiver's earlier requests for a source that it subscribes to again.
     pub fn take(&mut self, source: SourceId) -> ReceiverRequests {
         self.requests.remove(&source).unwrap_or_default()
     }
 
-    /// Keeps what it has asked for of a source that it gives up.
+    /// Keeps the receiver's requests for a source that it unsubscribes from.
     pub fn keep(
         &mut self,
         source: SourceId,

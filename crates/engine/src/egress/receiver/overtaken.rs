@@ -1,21 +1,22 @@
-//! Whether a receiver asks again for packets that are only late.
+//! Detects whether a receiver requests packets that are only late.
 //!
-//! Browsers send a NACK as soon as a packet overtakes another. On a path that changes the order of packets,
-//! each request would add a packet that is of no use to a link that may be full: 5 % of overtaking packets within
-//! 30 ms made 9.7 % of retransmissions (`make links SCENARIO=jitter`). What was reported of the packets that were
-//! asked for tells: where few of them were lost, only a second request is answered, a round trip later.
+//! Browsers send a NACK as soon as a packet overtakes another. On a path that reorders packets,
+//! each request would add a packet of no use to a link that may be full: 5 % of overtaking packets
+//! within 30 ms made 9.7 % of retransmissions (`make links SCENARIO=jitter`). The receiver's
+//! feedback about the requested packets shows it: where few of them were lost, only a second
+//! request is answered, a round trip later.
 
 use std::time::{Duration, Instant};
 
-/// Requests are judged over so long: feedback about the packets comes later than the request.
+/// Window over which requests are judged. Feedback about the packets comes later than the request.
 const WINDOW: Duration = Duration::from_secs(2);
-/// Fewer requests prove nothing, and cost little.
+/// Fewer requests than this prove nothing, and cost little.
 const MIN_REQUESTS: u32 = 8;
-/// Requests are premature when less than this part of what they ask for was lost. What was lost comes a round trip
-/// later then, which may stop the picture.
+/// Requests are premature when less than one part in this many of what they ask for was lost.
+/// Packets that were lost then come a round trip later, which may stop the picture.
 const LOST_PART: u32 = 8;
 
-/// What was asked for and what was lost in one window.
+/// What was requested and what was lost in one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     requested: u32,
@@ -32,7 +33,7 @@ impl Counts {
     }
 }
 
-/// See the module's description.
+/// Detects premature requests of a receiver.
 #[derive(Clone, Copy, Debug)]
 pub struct Overtaken {
     until: Instant,
@@ -41,26 +42,26 @@ pub struct Overtaken {
 }
 
 impl Overtaken {
-    /// Nothing was asked for.
+    /// Starts without requests.
     pub fn new(now: Instant) -> Self {
         let until = now.checked_add(WINDOW).unwrap_or(now);
         Self { until, now: Counts::default(), before: Counts::default() }
     }
 
-    /// Feedback says that so many packets arrived, and that so many were lost; `late` of those that it had
-    /// called lost arrived after all.
+    /// Counts from feedback: packets that arrived, packets that were lost, and `late` packets that
+    /// were reported lost before and arrived after all.
     pub fn on_feedback(&mut self, now: Instant, arrived: u32, lost: u32, late: u32) {
         self.advance(now);
         self.now.arrived = self.now.arrived.saturating_add(arrived);
         let lost = self.now.lost.saturating_add(lost);
-        // Some were called lost in the window before.
+        // Some were reported lost in the window before.
         let late_before = late.saturating_sub(lost);
         self.now.lost = lost.saturating_sub(late);
         self.before.lost = self.before.lost.saturating_sub(late_before);
     }
 
-    /// A packet is asked for, for the first time or again. Returns whether the request should wait to be
-    /// repeated.
+    /// Handles a request for a packet, the first one or a repeated one. Returns whether to wait
+    /// until it is repeated.
     pub fn on_request(&mut self, now: Instant, first: bool) -> bool {
         self.advance(now);
         if first {
@@ -89,7 +90,7 @@ impl Overtaken {
 mod tests {
     use super::*;
 
-    /// A window in which so many packets are asked for and so many of 250 are lost; then one request.
+    /// Runs a window with this many requests and this many of 250 packets lost, then one request.
     fn waits(overtaken: &mut Overtaken, start: &mut Instant, requests: u32, lost: u32) -> bool {
         for _ in 0..requests {
             overtaken.on_request(*start, true);

@@ -1,5 +1,5 @@
-//! What waits to be sent to one receiver. Packets stay in the rings of their sources; a stream knows how
-//! far it has come, so that waiting costs no copy and no entry for each packet.
+//! What waits to be sent to one receiver. Packets stay in the rings of their sources and a stream
+//! knows its position there, so that waiting needs neither a copy nor an entry per packet.
 
 use std::{
     collections::VecDeque,
@@ -9,44 +9,44 @@ use std::{
 use super::history::Sent;
 use crate::slots::OutStreamSlot;
 
-/// Retransmissions that wait; a receiver that asks for more gets its oldest requests forgotten, and asks
-/// again.
+/// Most retransmissions that wait. If a receiver requests more, its oldest requests are dropped,
+/// and it requests them again.
 const MAX_AGAIN: usize = 512;
 
-/// A second copy of a retransmission leaves so long after the first: losses come in runs, and what follows
-/// the first at once is lost with it.
+/// Delay between a retransmission and its second copy: losses come in runs, and a copy sent at once
+/// would be lost with the first.
 const COPY_AFTER: Duration = Duration::from_millis(15);
-/// Copies that wait.
+/// Most copies that wait.
 const MAX_COPIES: usize = 128;
 
-/// A packet that was asked for again.
+/// A requested retransmission.
 #[derive(Clone, Copy, Debug)]
 pub struct Again {
     /// The stream.
     pub stream: OutStreamSlot,
-    /// As it was sent.
+    /// How it was sent.
     pub sent: Sent,
 }
 
-/// See the module's description.
+/// What waits to be sent to one receiver.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// Audio streams with something to send.
+    /// Audio streams with packets to send.
     pub audio: Vec<OutStreamSlot>,
-    /// Video streams with something to send.
+    /// Video streams with packets to send.
     pub video: Vec<OutStreamSlot>,
-    /// What is to be sent again, the oldest request first.
+    /// Requested retransmissions, the oldest request first.
     pub again: VecDeque<Again>,
-    /// Second copies, and when they are due, the first due first.
+    /// Second copies with the time they are due, the earliest first.
     copies: VecDeque<(Instant, Again)>,
-    /// The receiver is in the shard's list of those to poll in this tick.
+    /// Whether the receiver is in the shard's list to poll in this tick.
     pub listed: bool,
-    /// When the shard is to poll it, if nothing happens until then.
+    /// When the shard is to poll it if nothing happens until then.
     pub wake: Option<Instant>,
 }
 
 impl Queue {
-    /// A stream has something to send.
+    /// Adds a stream with packets to send.
     #[inline]
     pub fn push(&mut self, stream: OutStreamSlot, video: bool) {
         if video {
@@ -56,7 +56,7 @@ impl Queue {
         }
     }
 
-    /// A packet is to be sent again. Returns whether an older one had to be forgotten for it.
+    /// Adds a retransmission. Returns whether an older one was dropped for it.
     pub fn push_again(&mut self, again: Again) -> bool {
         let full = self.again.len() >= MAX_AGAIN;
         if full {
@@ -66,7 +66,7 @@ impl Queue {
         full
     }
 
-    /// What was sent again is to be sent once more, a little later.
+    /// Schedules a second copy of a retransmission.
     #[expect(clippy::arithmetic_side_effects, reason = "a moment and 15 ms")]
     pub fn copy_later(&mut self, now: Instant, again: Again) {
         if self.copies.len() < MAX_COPIES {
@@ -74,7 +74,7 @@ impl Queue {
         }
     }
 
-    /// A copy that is due.
+    /// Returns a copy that is due.
     pub fn take_copy(&mut self, now: Instant) -> Option<Again> {
         let (at, _) = self.copies.front()?;
         if *at > now {
@@ -88,13 +88,13 @@ impl Queue {
         self.copies.front().map(|(at, _)| *at)
     }
 
-    /// Forgets what was asked for again.
+    /// Drops the requested retransmissions.
     pub fn clear_again(&mut self) {
         self.again.clear();
         self.copies.clear();
     }
 
-    /// Whether anything waits that may leave now.
+    /// Returns whether nothing waits that may leave now.
     pub fn is_empty(&self) -> bool {
         self.audio.is_empty() && self.video.is_empty() && self.again.is_empty()
     }
