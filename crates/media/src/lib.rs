@@ -1,5 +1,5 @@
-//! The words of media that the engine, the transports and control have in common: ids, formats, sources,
-//! encodings, header extensions, and the reasons for which packets are dropped.
+//! Media types that the engine, the transports and control share: ids, formats, sources, encodings,
+//! header extensions, and the reasons for dropping packets.
 //!
 //! Plain values without I/O, locks or time.
 #![forbid(unsafe_code)]

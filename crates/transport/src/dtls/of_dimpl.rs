@@ -9,18 +9,18 @@ use rialto_srtp::Profile;
 use super::library::{DtlsError, Event, Library, keying};
 use crate::config::TransportConfig;
 
-/// Retransmissions of a flight; the limit for the whole handshake ends them earlier.
+/// Most retransmissions of a flight. The time limit of the whole handshake ends them earlier.
 const RETRIES: usize = 10;
-/// Outputs taken in one go: far more than a handshake has, so that a mistake cannot spin.
+/// Most outputs taken in one go: far more than a handshake has, so that a bug cannot make it spin.
 const MAX_OUTPUTS: usize = 256;
-/// Larger than any record the library writes for our datagram size.
+/// Larger than any record that the library writes for our datagram size.
 const RECORD: usize = 2048;
-/// Records that may wait for others before them. A certificate of 16 KB comes in 30 of 600 bytes.
+/// Records that may wait for earlier ones. A certificate of 16 KB arrives in 30 of 600 bytes.
 const MAX_WAITING: usize = 50;
-/// No datagram is longer.
+/// Largest possible datagram.
 const MAX_DATAGRAM: usize = 65_536;
 
-/// The library's settings. The server asks for no cookie: ICE has proved the return path already.
+/// The library's settings. The server sends no cookie: ICE has verified the return path already.
 pub(super) fn settings(config: &TransportConfig) -> Result<Arc<dimpl::Config>, Error> {
     dimpl::Config::builder()
         .handshake_timeout(config.dtls_timeout)
@@ -33,12 +33,12 @@ pub(super) fn settings(config: &TransportConfig) -> Result<Arc<dimpl::Config>, E
         .map(Arc::new)
 }
 
-/// Which versions to speak.
+/// Which versions to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Versions {
-    /// The newest that both have.
+    /// The newest that both support.
     Newest,
-    /// DTLS 1.2, although the client has 1.3.
+    /// DTLS 1.2, although the client supports 1.3.
     Only12,
 }
 
@@ -48,13 +48,13 @@ pub(super) struct Dimpl {
     client: bool,
     next: Option<Instant>,
     done: bool,
-    /// Room for what the library has to tell. It panics when the peer's certificate does not fit, and
-    /// none is longer than all that came during the handshake.
+    /// Size of the buffer for the library's output. The library panics if the peer's certificate
+    /// does not fit, and no certificate is longer than everything received during the handshake.
     room: usize,
 }
 
 impl Dimpl {
-    /// A server, or a client that says hello with the first [`Library::poll`].
+    /// Creates a server, or a client that sends its ClientHello with the first [`Library::poll`].
     pub(super) fn new(
         config: &Arc<dimpl::Config>,
         pair: &dimpl::DtlsCertificate,
@@ -98,7 +98,7 @@ impl Library for Dimpl {
         self.room = before.saturating_add(datagram.len()).min(MAX_WAITING * MAX_DATAGRAM);
         self.handle_timeout(now)?;
         match self.inner.handle_packet(datagram) {
-            // Rubbish before the first answer to our ClientHello; the client goes on waiting.
+            // Garbage before the first answer to our ClientHello; the client keeps waiting.
             Err(Error::UnexpectedMessage(
                 UnexpectedMessageError::UnrecognizedAutoServerResponse,
             )) => Ok(()),

@@ -10,7 +10,7 @@ use super::{library::keying, *};
 
 const SCRATCH: usize = 2048;
 
-/// A peer of another configuration than ours: one version only, small datagrams.
+/// A peer with another configuration than ours: one version only, small datagrams.
 struct Peer {
     dtls: dimpl::Dtls,
     keys: Option<Vec<u8>>,
@@ -57,7 +57,7 @@ impl Peer {
     }
 }
 
-/// Lets both talk until nothing is left to say; the peer's first flight arrives in reverse order.
+/// Lets both send until nothing is left to send; the peer's first flight arrives in reverse order.
 fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
     let mut told = Vec::new();
     let mut first_flight = 0;
@@ -95,7 +95,7 @@ fn handshake(version: Version, mtu: usize, client: bool) -> (Dtls, Vec<Event>, P
 fn both_versions_in_both_roles() {
     for (client, cases) in [
         (false, &[(Version::Only12, "1.2"), (Version::Only13, "1.3"), (Version::Auto, "1.3")][..]),
-        // With 1.2, the client takes any certificate.
+        // With 1.2, the client accepts any certificate.
         (true, &[(Version::Only12, "1.2"), (Version::Auto, "1.2")]),
     ] {
         for (version, name) in cases {
@@ -170,8 +170,8 @@ fn rubbish_does_not_end_a_waiting_association() {
     }
 }
 
-/// The peer's ClientHello with another list of SRTP profiles of the same length, which the library
-/// gives no choice of. The handshake cannot end, but our answer shows what we choose.
+/// The peer's ClientHello with another list of SRTP profiles of the same length, which its library
+/// does not allow to choose. The handshake cannot complete, but our answer shows our choice.
 fn answer_to(version: Version, profiles: [u16; 3], mtu: usize) -> (Dtls, Vec<u8>) {
     let now = Instant::now();
     let config = shared_config(&TransportConfig::default()).unwrap();
@@ -208,7 +208,7 @@ fn gcm_behind_cm_is_chosen_under_1_2() {
         for mtu in [1150, 250] {
             let (ours, answer) = answer_to(Version::Auto, profiles, mtu);
             assert_eq!(ours.version(), Some(version), "{profiles:?} in packets of {mtu}");
-            // What 1.3 chooses is encrypted.
+            // Under 1.3 the choice is encrypted.
             if let Some(chosen) = chosen {
                 let extension = [0, 14, 0, 5, 0, 2, 0, chosen as u8, 0];
                 assert!(answer.windows(9).any(|bytes| bytes == extension), "{profiles:?}");
@@ -219,7 +219,7 @@ fn gcm_behind_cm_is_chosen_under_1_2() {
     }
 }
 
-/// A peer of dimpl with a certificate of about so many bytes.
+/// A peer on dimpl with a certificate of about this size.
 fn with_certificate_of(bytes: usize, version: Version, now: Instant) -> Peer {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let name = "x".repeat(60);
@@ -228,7 +228,7 @@ fn with_certificate_of(bytes: usize, version: Version, now: Instant) -> Peer {
         rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().der().to_vec();
     assert!(certificate.len() + 700 > bytes && certificate.len() < bytes + 700);
     let pair = dimpl::DtlsCertificate { certificate, private_key: key.serialize_der() };
-    // It can send no flight of more than twelve records under 1.3.
+    // It cannot send flights of more than twelve records under 1.3.
     let config = dimpl::Config::builder().mtu(1900).max_queue_tx(40).build().unwrap();
     let config = Arc::new(config);
     let mut dtls = match version {
@@ -286,7 +286,7 @@ fn a_failed_client_says_hello_again() {
     let mut ours = Dtls::new(&config, &certificate(1), true, now).unwrap();
     let mut hello = Vec::new();
     ours.poll(&mut hello);
-    // A ServerHello that is cut short.
+    // A truncated ServerHello.
     let bad =
         [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 3, 3];
     assert!(ours.handle(now, &bad).is_err());

@@ -1,4 +1,4 @@
-//! How many requests of one endpoint are taken.
+//! Rate limit of the requests of one endpoint.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ impl Default for Bucket {
 }
 
 impl Bucket {
-    /// Takes a token, if there is one.
+    /// Takes a token if there is one, and returns whether there was.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let elapsed = self.refilled.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.refilled = Some(now);

@@ -1,4 +1,4 @@
-//! What DTLS carries beside keys: SCTP with the data channel, where signalling agreed on it.
+//! Application data over DTLS: SCTP with the data channel, if signalled.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::super::{
     types::TransportCounters,
 };
 
-/// Packets taken from DTLS at a time; SCTP sends again what does not find room.
+/// Most packets taken from DTLS at a time; SCTP retransmits those that do not fit.
 const MAX_RECEIVED: usize = 64;
 
 /// Data of one endpoint.
@@ -22,12 +22,12 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// The peer may set up an association.
+    /// Allows the peer to set up an association.
     pub(super) fn offer(&mut self) {
         self.offered = true;
     }
 
-    /// A packet of the peer.
+    /// Handles a packet of the peer.
     pub(super) fn receive(&mut self, packet: Bytes) {
         if self.offered && self.received.len() < MAX_RECEIVED {
             self.received.push(packet);
@@ -52,7 +52,7 @@ impl Data {
         sctp.send(now, text, counters)
     }
 
-    /// Does what is due: what happened in the channel, and packets for DTLS.
+    /// Does what is due: returns the channel's events, and passes packets to DTLS.
     pub(super) fn run(
         &mut self,
         now: Instant,
@@ -78,8 +78,8 @@ impl Data {
         (news, packets)
     }
 
-    /// While there is no DTLS that could carry it: drops what came, and what there was when DTLS is
-    /// gone for good.
+    /// While there is no DTLS to carry it: drops what arrived, and the association too if DTLS is
+    /// closed for good.
     pub(super) fn idle(&mut self, closed: bool, counters: &mut TransportCounters) -> Vec<Event> {
         let dropped = std::mem::take(&mut self.dropped) + self.received.len() as u64;
         counters.application_data_dropped += dropped;
@@ -88,7 +88,7 @@ impl Data {
         if open { vec![Event::Closed("DTLS is over")] } else { Vec::new() }
     }
 
-    /// As a client does: the first call sets up SCTP, the second opens the channel.
+    /// As a client: the first call sets up SCTP, the second opens the channel.
     #[cfg(test)]
     pub(super) fn connect(&mut self, now: Instant, counters: &mut TransportCounters) {
         self.offered = true;

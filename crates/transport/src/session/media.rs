@@ -1,5 +1,5 @@
-//! DTLS for one endpoint: when it begins, whether the certificate is the signalled one, when the keys
-//! may be used.
+//! DTLS for one endpoint: starts the handshake, compares the certificate with the signalled
+//! fingerprints, and releases the keys.
 
 use std::time::Instant;
 
@@ -18,33 +18,33 @@ use super::{
     data::Data,
 };
 
-/// Fingerprints that a peer may signal.
+/// Most fingerprints that a peer may signal.
 const MAX_FINGERPRINTS: usize = 8;
-/// Handshake packets that wait for a validated path: a flight or two.
+/// Most handshake packets that wait for a validated path: a flight or two.
 const MAX_WAITING: usize = 16;
-/// Packets that wait once there is data: SCTP sends again what does not find room.
+/// Most packets that wait once there is data: SCTP retransmits those that do not fit.
 const MAX_DATA_WAITING: usize = 128;
 
-/// What came of an event.
+/// The result of an event.
 pub(super) enum Verdict {
-    /// Nothing to tell.
+    /// Nothing to report.
     Nothing,
     /// Keys of a peer whose certificate matched.
     Ready(Keying),
     /// The peer closed the association.
     Closed,
-    /// A handshake failed, as anybody could have brought about: another one may begin.
+    /// A handshake failed, which anybody could have caused: another one may begin.
     Again(String),
-    /// It will never be ready.
+    /// The transport has failed for good.
     Failed(FailReason),
 }
 
-/// The association and what is known of the peer.
+/// The association, and what is known of the peer.
 #[derive(Default)]
 pub(super) struct Media {
     dtls: Option<Dtls>,
     fingerprints: Vec<Fingerprint>,
-    /// The peer's, until it is verified.
+    /// The peer's certificate, until it is verified.
     certificate: Option<Vec<u8>>,
     verified: bool,
     keys: Option<Keying>,
@@ -59,12 +59,13 @@ pub(super) struct Media {
 }
 
 impl Media {
-    /// A path is there: the handshake has time until `ready_by`.
+    /// Starts the time limit of the handshake: there is a path, and keys must be ready by
+    /// `ready_by`.
     pub(super) fn begin(&mut self, ready_by: Instant) {
         self.ready_by = Some(ready_by);
     }
 
-    /// One more signalled fingerprint.
+    /// Adds a signalled fingerprint.
     pub(super) fn add_fingerprint(&mut self, fingerprint: Fingerprint) {
         let known = self
             .fingerprints
@@ -94,8 +95,8 @@ impl Media {
         }
     }
 
-    /// Takes a datagram of the peer. Without an association it opens one, as `client` says: until the
-    /// peer's role is signalled, whoever speaks first is the client.
+    /// Handles a datagram of the peer. Opens an association if there is none, in the role `client`:
+    /// until the peer's role is signalled, whoever sends first is the client.
     pub(super) fn on_datagram(
         &mut self,
         now: Instant,
@@ -117,9 +118,9 @@ impl Media {
         self.concluded(result)
     }
 
-    /// After a call of DTLS.
+    /// Handles the result of a call of DTLS.
     fn concluded(&mut self, result: Result<(), DtlsError>) -> Verdict {
-        // What led to an error may still have left an alert to send.
+        // An error may still have left an alert to send.
         let verdict = self.poll();
         match (result, verdict) {
             (Err(error), Verdict::Nothing) if self.dtls.as_ref().is_some_and(Dtls::is_done) => {
@@ -134,17 +135,17 @@ impl Media {
         }
     }
 
-    /// Alerts in plaintext that were ignored since the last call.
+    /// Number of plaintext alerts that were ignored since the last call.
     pub(super) fn take_ignored_alerts(&mut self) -> u64 {
         self.dtls.as_mut().map_or(0, Dtls::take_ignored_alerts)
     }
 
-    /// Why the handshake failed, or what the peer may not have liked.
+    /// Why the handshake failed, or what the peer may object to.
     pub(super) fn why(&self) -> Option<&str> {
         self.why.as_deref().or_else(|| self.dtls.as_ref()?.hint())
     }
 
-    /// Lets time pass.
+    /// Handles the time passing.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Verdict {
         if !self.ready && self.ready_by.is_some_and(|by| now >= by) {
             let failed = self.why.is_some();
@@ -166,7 +167,7 @@ impl Media {
         by.into_iter().chain(dtls).chain(self.data.poll_timeout()).min()
     }
 
-    /// From now on the peer may set up SCTP.
+    /// Allows the peer to set up SCTP.
     pub(super) fn offer_sctp(&mut self) {
         self.data.offer();
     }
@@ -177,7 +178,7 @@ impl Media {
         self.data.connect(now, counters);
     }
 
-    /// Sends a text in the data channel; see [`sctp::SendError`].
+    /// Sends a text over the data channel; see [`sctp::SendError`].
     pub(super) fn send_text(
         &mut self,
         now: Instant,
@@ -187,7 +188,7 @@ impl Media {
         self.data.send(now, text, counters)
     }
 
-    /// Lets data channels do what is due, and says what happened in them.
+    /// Drives the data channel, and returns its events.
     pub(super) fn exchange(
         &mut self,
         now: Instant,
@@ -203,7 +204,7 @@ impl Media {
                 Ok(()) => self.poll(),
                 Err(error) => self.give_up(&error),
             };
-            // That DTLS is lost costs no media; its data channel goes with it.
+            // Losing DTLS costs no media; the data channel goes with it.
             if !matches!(verdict, Verdict::Nothing) || self.dtls.is_none() {
                 news.extend(self.data.idle(true, counters));
                 break;
@@ -212,7 +213,7 @@ impl Media {
         news
     }
 
-    /// Compares the certificate with the fingerprints, as soon as both are there. No key leaves
+    /// Compares the certificate with the fingerprints, once both are there. No key is released
     /// before that.
     pub(super) fn verify(&mut self) -> Verdict {
         if let Some(certificate) = &self.certificate {
@@ -237,12 +238,12 @@ impl Media {
         }
     }
 
-    /// What is to be sent, once there is a path.
+    /// Packets to be sent, once there is a path.
     pub(super) fn take_packets(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.packets)
     }
 
-    /// Says goodbye.
+    /// Sends `close_notify`.
     pub(super) fn close(&mut self) {
         if let Some(dtls) = self.dtls.as_mut().filter(|_| self.connected) {
             dtls.close();
@@ -252,12 +253,12 @@ impl Media {
         self.closed = true;
     }
 
-    /// The keys are in use.
+    /// Returns whether the keys are in use.
     pub(super) fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// The association is over.
+    /// Returns whether the association is over.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -290,7 +291,7 @@ impl Media {
                 Event::Data(data) => self.data.receive(data),
                 Event::Certificate(der) if !self.verified => self.certificate = Some(der),
                 Event::Keys(keys) if !self.ready => self.keys = Some(keys),
-                // A packet too many is sent again by the library.
+                // The library retransmits packets beyond the limit.
                 Event::Packet(_) | Event::Certificate(_) | Event::Keys(_) => {}
                 Event::Connected => self.connected = true,
                 Event::Closed => {
@@ -303,7 +304,8 @@ impl Media {
         Verdict::Nothing
     }
 
-    /// The association is lost. After the handshake that costs no media: the keys are in use.
+    /// Handles the loss of the association. After the handshake that costs no media: the keys are
+    /// in use.
     fn give_up(&mut self, error: &DtlsError) -> Verdict {
         tracing::debug!(%error, "DTLS ended");
         self.dtls = None;
