@@ -6,7 +6,7 @@ use crate::{ClusterId, Probe};
 
 /// What may leave at once, and thus the most debt that delays no packet.
 const STEP: Duration = Duration::from_millis(5);
-/// Packets of a probe leave together with up to this much of others.
+/// Probe packets leave in batches of this length at the probe's rate.
 const PROBE_STEP: Duration = Duration::from_millis(2);
 /// A probe that has not ended by then is given up.
 const PROBE_LIFE: Duration = Duration::from_secs(1);
