@@ -274,7 +274,7 @@ impl Director {
         {
             entry.arrive(home);
         }
-        self.tell_receiver(receiver, source, out);
+        self.send_subscription(receiver, source, out);
     }
 
     fn unsubscribe(&mut self, receiver: EndpointId, source: SourceId, out: &mut impl CommandSink) {
@@ -298,7 +298,7 @@ impl Director {
         }
         // Tell the sender's home that no receiver asks for it by name any more.
         if let Some(other) = other {
-            self.tell_receiver(other, source, out);
+            self.send_subscription(other, source, out);
         }
     }
 
@@ -364,7 +364,7 @@ impl Director {
             self.announce(source, out);
         }
         for source in wanted {
-            self.tell_receiver(id, source, out);
+            self.send_subscription(id, source, out);
         }
     }
 
@@ -378,13 +378,18 @@ impl Director {
     fn announce(&mut self, source: SourceId, out: &mut impl CommandSink) {
         let receivers = self.sources.get(&source).map(|s| s.receivers.clone()).unwrap_or_default();
         for receiver in receivers {
-            self.tell_receiver(receiver, source, out);
+            self.send_subscription(receiver, source, out);
         }
     }
 
     /// Sends the subscription to the receiver's home, and the route to the sender's home, once both
     /// are known.
-    fn tell_receiver(&self, receiver: EndpointId, source: SourceId, out: &mut impl CommandSink) {
+    fn send_subscription(
+        &self,
+        receiver: EndpointId,
+        source: SourceId,
+        out: &mut impl CommandSink,
+    ) {
         let Some(to) = self.endpoints.get(&receiver) else { return };
         let Some(shard) = to.home else { return };
         let Some(terms) = to.wants.get(&source).copied() else { return };

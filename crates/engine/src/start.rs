@@ -27,7 +27,7 @@ use tracing::error;
 
 use super::{
     api::{EngineConfig, MediaEvent, StartError, Waiting},
-    core::{Core, CoreConfig, Event, Outbox, PeerBatch, ShardCommand},
+    core::{ControlEvent, Core, CoreConfig, Outbox, PeerBatch, ShardCommand},
     director::{CommandSink, Director},
     handle::{Control, ControlSink, Engine},
     io::{BoundSockets, SendCounters, SocketOutbox, bind_sockets},
@@ -191,10 +191,10 @@ struct Events {
 
 impl Events {
     /// Returns false if the queue is full and the event was dropped.
-    fn offer(&self, event: Event) -> bool {
+    fn offer(&self, event: ControlEvent) -> bool {
         match event {
-            Event::Transport(event) => self.transport.try_send(event).is_ok(),
-            Event::Media(event) => self.media.try_send(event).is_ok(),
+            ControlEvent::Transport(event) => self.transport.try_send(event).is_ok(),
+            ControlEvent::Media(event) => self.media.try_send(event).is_ok(),
         }
     }
 }
@@ -212,7 +212,7 @@ impl Outbox for SocketOutbox {
 impl ShardCore for Core {
     type Command = ShardCommand;
     type Peer = PeerBatch;
-    type Event = Event;
+    type Event = ControlEvent;
 
     fn on_command(&mut self, now: Instant, command: ShardCommand, out: &mut SocketOutbox) {
         Core::on_command(self, now, command, out);
@@ -253,11 +253,11 @@ impl ShardCore for Core {
         Core::has_peer(self, ShardId(to as u16))
     }
 
-    fn peers_press(&mut self) -> bool {
-        Core::peers_press(self)
+    fn take_peer_flush_request(&mut self) -> bool {
+        Core::take_peer_flush_request(self)
     }
 
-    fn events(&mut self) -> impl Iterator<Item = Event> {
+    fn events(&mut self) -> impl Iterator<Item = ControlEvent> {
         Core::events(self)
     }
 

@@ -86,7 +86,7 @@ pub trait ShardCore {
 
     /// Returns true once each time a batch for another shard passes half its limit. The caller
     /// should then send batches now instead of at the end of the tick.
-    fn peers_press(&mut self) -> bool;
+    fn take_peer_flush_request(&mut self) -> bool;
 
     /// Takes the events for control.
     fn events(&mut self) -> impl Iterator<Item = Self::Event>;
@@ -213,7 +213,7 @@ impl<C: ShardCore> ShardLoop<C> {
             let Some((from, mut batch)) = self.mailboxes.peers.recv() else { return false };
             self.core.on_peer(Instant::now(), &mut batch, &mut self.outbox);
             self.mailboxes.peers.recycle(from, batch);
-            if self.core.peers_press() {
+            if self.core.take_peer_flush_request() {
                 self.send_peers();
             }
         }
@@ -251,7 +251,7 @@ impl<C: ShardCore> ShardLoop<C> {
                 let local = SocketAddr::new(ip, bound.port());
                 let Datagram { remote, bytes, .. } = datagram;
                 self.core.on_datagram(now, local, remote, bytes, &mut self.outbox);
-                if self.core.peers_press() {
+                if self.core.take_peer_flush_request() {
                     self.send_peers();
                 }
             }
@@ -311,7 +311,7 @@ mod tests {
     };
 
     /// A batch with this many datagrams for the next shard is full.
-    const PRESSING: usize = 4;
+    const FULL_BATCH: usize = 4;
 
     /// Echoes datagrams through the next shard: a datagram from the network goes to the peer as
     /// (address, bytes), and the peer sends it to `address`. Commands come back as events, and each
@@ -351,7 +351,7 @@ mod tests {
             bytes: &mut [u8],
             _: &mut SocketOutbox,
         ) {
-            assert!(self.held.len() < PRESSING, "they should have left");
+            assert!(self.held.len() < FULL_BATCH, "they should have left");
             self.held.push_back((remote, bytes.to_vec()));
         }
 
@@ -380,8 +380,8 @@ mod tests {
             to == (self.me + 1) % self.shards && !self.held.is_empty()
         }
 
-        fn peers_press(&mut self) -> bool {
-            self.held.len() >= PRESSING
+        fn take_peer_flush_request(&mut self) -> bool {
+            self.held.len() >= FULL_BATCH
         }
 
         fn events(&mut self) -> impl Iterator<Item = u32> {

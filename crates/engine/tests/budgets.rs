@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rialto_engine::{
     Allocation, Control, MediaEvent, VideoKind, Wish, Wishes,
-    core::{Core, Event},
+    core::{ControlEvent, Core},
     sim::{World, WorldConfig},
 };
 use rialto_media::{Drop, EndpointId, Extension, MediaType, SourceId};
@@ -361,7 +361,8 @@ fn levels_are_told_ten_times_a_second_however_many_packets_come() {
         }
         world.run(SECOND / 1_000);
     }
-    let level = |event: &&Event| matches!(event, Event::Media(MediaEvent::AudioLevel { .. }));
+    let level =
+        |event: &&ControlEvent| matches!(event, ControlEvent::Media(MediaEvent::AudioLevel { .. }));
     let told = world.events.iter().filter(level).count();
     assert!((19..=21).contains(&told), "{told}");
 }
@@ -369,7 +370,7 @@ fn levels_are_told_ten_times_a_second_however_many_packets_come() {
 /// How often control was told what a receiver gets, and the last that it was told.
 fn told_allocations(world: &World, receiver: EndpointId) -> (usize, Option<&Allocation>) {
     let all = world.events.iter().filter_map(|event| match event {
-        Event::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(&**a),
+        ControlEvent::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(&**a),
         _ => None,
     });
     (all.clone().count(), all.last())
@@ -450,7 +451,7 @@ fn strangers_are_not_answered_and_reach_control_by_stun_alone() {
     let after = world.cores[0].totals;
     assert_eq!((after.rtp_sent, after.rtcp_sent), (before.rtp_sent, before.rtcp_sent));
     assert_eq!(world.cores[0].drops.get(Drop::UnboundAddress) - unbound, 300);
-    let told = world.events.iter().filter(|event| matches!(event, Event::Transport(_)));
+    let told = world.events.iter().filter(|event| matches!(event, ControlEvent::Transport(_)));
     assert_eq!(told.count(), 100);
 }
 

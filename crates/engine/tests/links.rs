@@ -8,7 +8,7 @@ use std::{
 
 use rialto_engine::{
     Allocation, AllocationConfig, BandwidthConfig, MediaEvent, Reason,
-    core::Event,
+    core::ControlEvent,
     sim::{Bottleneck, Weather, World, WorldConfig},
 };
 use rialto_media::{Drop, MediaType, SourceId};
@@ -208,7 +208,7 @@ fn a_link_that_is_gone_gets_nearly_nothing_and_returns() {
 fn told_last(world: &World, receiver: usize) -> &Allocation {
     let receiver = world.clients[receiver].id;
     let told = world.events.iter().rev().find_map(|event| match event {
-        Event::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(a),
+        ControlEvent::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(a),
         _ => None,
     });
     told.expect("it is told")

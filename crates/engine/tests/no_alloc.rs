@@ -12,7 +12,7 @@ use std::{
 
 use rialto_engine::{
     BandwidthConfig, MediaEvent,
-    core::{Core, Event, Outbox, PeerBatch},
+    core::{ControlEvent, Core, Outbox, PeerBatch},
     dest::Dest,
     sim::{BRIDGE, World, WorldConfig, codec::Mode},
 };
@@ -177,8 +177,9 @@ fn run(
                     }
                 }
                 let events = cores[shard].events();
-                told +=
-                    events.filter(|e| matches!(e, Event::Media(MediaEvent::Allocated(_)))).count();
+                told += events
+                    .filter(|e| matches!(e, ControlEvent::Media(MediaEvent::Allocated(_))))
+                    .count();
             }
         }
     }
@@ -190,7 +191,8 @@ fn after_snapshots(cores: &mut [Core], out: &mut Nowhere) -> Instant {
     let until_snapshot = |core: &mut Core| loop {
         let at = core.next_timeout();
         core.on_timeout(at, out);
-        if core.events().any(|event| matches!(event, Event::Media(MediaEvent::Snapshot(_)))) {
+        if core.events().any(|event| matches!(event, ControlEvent::Media(MediaEvent::Snapshot(_))))
+        {
             return at;
         }
     };

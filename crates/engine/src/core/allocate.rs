@@ -6,18 +6,18 @@ use std::{sync::Arc, time::Duration};
 
 use rialto_media::{MAX_ENCODINGS, encodings::EncodingMask};
 
-use super::{Core, Event};
+use super::{ControlEvent, Core};
 use crate::{
     Allocation, LayerId, MediaEvent, SourceAllocation, VideoKind, Wish, Wishes,
     egress::{
-        Feed, Receiver,
+        Receiver, SourceFeed,
         allocation::{Explanation, Layer, Totals, Wanted},
     },
     slots::{EndpointSlot, OutStreamSlot},
 };
 
 /// Allocations per tick; the rest follow in the next tick.
-const AT_A_TIME: usize = 32;
+const MAX_PER_TICK: usize = 32;
 /// How often small changes of an estimate, or of the sources' bitrates, are taken into account.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Supposed cost of a layer whose bitrate was not measured yet, bit/s per pixel of the square of
@@ -35,9 +35,9 @@ const LOWEST_BPS: u64 = 100_000;
 
 impl Core {
     /// Replaces a receiver's constraints.
-    pub(super) fn set_wishes(&mut self, slot: EndpointSlot, wishes: Arc<Wishes>) {
+    pub(super) fn set_constraints(&mut self, slot: EndpointSlot, wishes: Arc<Wishes>) {
         if let Some(e) = self.endpoints.get_mut(slot) {
-            e.receiver.allotment.wishes = Some(wishes);
+            e.receiver.allocation.wishes = Some(wishes);
         }
         self.want_allocation(slot);
     }
@@ -45,10 +45,10 @@ impl Core {
     /// Schedules an allocation for a receiver, before the end of this tick or soon after.
     pub(super) fn want_allocation(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        if e.receiver.link.is_none() && e.receiver.allotment.wishes.is_none() {
+        if e.receiver.link.is_none() && e.receiver.allocation.wishes.is_none() {
             return;
         }
-        if !std::mem::replace(&mut e.receiver.allotment.listed, true) {
+        if !std::mem::replace(&mut e.receiver.allocation.listed, true) {
             self.to_allocate.push_back(slot);
         }
     }
@@ -56,16 +56,16 @@ impl Core {
     /// Schedules an allocation if a receiver's estimate changed enough.
     pub(super) fn estimate_changed(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let Receiver { link, allotment, .. } = &mut e.receiver;
+        let Receiver { link, allocation, .. } = &mut e.receiver;
         let Some(link) = link else { return };
-        if allotment.hysteresis.estimated(link.estimator.target_bps()) {
+        if allocation.hysteresis.estimated(link.estimator.target_bps()) {
             self.want_allocation(slot);
         }
     }
 
     /// Runs some of the scheduled allocations.
     pub(super) fn allocate_due(&mut self) {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..MAX_PER_TICK {
             let Some(slot) = self.to_allocate.pop_front() else { return };
             self.allocate(slot);
         }
@@ -79,13 +79,13 @@ impl Core {
         let now = self.now;
         self.for_each_endpoint(|core, slot| {
             let Some(e) = core.endpoints.get_mut(slot) else { return };
-            let a = &mut e.receiver.allotment;
-            let untold = a.begin_interval();
+            let a = &mut e.receiver.allocation;
+            let unreported = a.begin_interval();
             let settles = now.saturating_duration_since(a.at) >= SETTLE_INTERVAL;
             if settles {
                 a.hysteresis.settle();
             }
-            if settles || untold {
+            if settles || unreported {
                 core.want_allocation(slot);
             }
         });
@@ -94,9 +94,9 @@ impl Core {
     fn allocate(&mut self, slot: EndpointSlot) {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let wishes = e.receiver.allotment.wishes.clone();
-        e.receiver.allotment.listed = false;
-        e.receiver.allotment.at = now;
+        let wishes = e.receiver.allocation.wishes.clone();
+        e.receiver.allocation.listed = false;
+        e.receiver.allocation.at = now;
         let mut order = std::mem::take(&mut self.allocation_order);
         order.clear();
         let mut layers = std::mem::take(&mut self.layer_list);
@@ -114,26 +114,26 @@ impl Core {
             self.allocator.add(wanted, &layers);
         }
         self.layer_list = layers;
-        let aside = e.receiver.allotment.set_aside_bps(now);
+        let reserved = e.receiver.allocation.reserved_bps(now);
         let assumed = wishes.and_then(|wishes| wishes.assumed_bandwidth_bps);
-        let estimate = e.receiver.allotment.hysteresis.bandwidth();
+        let estimate = e.receiver.allocation.hysteresis.bandwidth();
         let estimate = estimate.filter(|_| e.receiver.link.is_some());
         let young = e.receiver.link.as_ref().is_some_and(|link| link.is_young(now));
-        let lent = estimate.map(|bps| if young { bps + bps / YOUNG_PART } else { bps });
-        let budget = self.config.allocation.budget(lent, assumed);
-        let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(aside)));
+        let available = estimate.map(|bps| if young { bps + bps / YOUNG_PART } else { bps });
+        let budget = self.config.allocation.budget(available, assumed);
+        let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(reserved)));
         if let Some(link) = e.receiver.link.as_mut() {
             // Probe first for what is sent beyond the estimate.
-            let sent = totals.target_bps.saturating_add(aside);
+            let sent = totals.target_bps.saturating_add(reserved);
             let next = match estimate {
                 Some(estimate) if sent > estimate => Some(sent),
-                _ => totals.next_bps.map(|bps| bps.saturating_add(aside)),
+                _ => totals.next_bps.map(|bps| bps.saturating_add(reserved)),
             };
-            link.estimator.set_useful(now, totals.ideal_bps.saturating_add(aside), next);
+            link.estimator.set_useful(now, totals.ideal_bps.saturating_add(reserved), next);
         }
         let changed = self.apply_decisions(slot, &order);
         self.allocation_order = order;
-        self.tell_allocation(slot, totals, changed);
+        self.report_allocation(slot, totals, changed);
     }
 
     /// Applies the decisions to the streams. Returns whether there is a change to report.
@@ -166,14 +166,14 @@ impl Core {
         changed
     }
 
-    fn tell_allocation(&mut self, slot: EndpointSlot, totals: Totals, changed: bool) {
+    fn report_allocation(&mut self, slot: EndpointSlot, totals: Totals, changed: bool) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let estimate = e.receiver.link.as_ref().map(|link| link.estimator.target_bps());
         let videos = self.allocator.decisions().len();
-        if !e.receiver.allotment.tells(estimate, videos, changed) {
+        if !e.receiver.allocation.should_report(estimate, videos, changed) {
             return;
         }
-        let told = |decision: &crate::egress::allocation::Decision| {
+        let describe = |decision: &crate::egress::allocation::Decision| {
             let stream = e.subscriptions.get(decision.source)?;
             let explanation = e.receiver.streams.get(stream)?.explanation?;
             Some(SourceAllocation {
@@ -194,9 +194,9 @@ impl Core {
             ideal_bps: totals.ideal_bps,
             oversend_bps: totals.oversend_bps,
             suspended: totals.suspended,
-            sources: self.allocator.decisions().iter().filter_map(told).collect(),
+            sources: self.allocator.decisions().iter().filter_map(describe).collect(),
         };
-        self.event(Event::Media(MediaEvent::Allocated(Box::new(allocation))));
+        self.event(ControlEvent::Media(MediaEvent::Allocated(Box::new(allocation))));
     }
 }
 
@@ -237,7 +237,7 @@ fn rank(
 }
 
 /// Lists the layers of a source, from the lowest to the highest.
-fn list_layers(feed: &Feed, layers: &mut Vec<Layer>) {
+fn list_layers(feed: &SourceFeed, layers: &mut Vec<Layer>) {
     layers.clear();
     let count = feed.info.spec.encodings.len().min(MAX_ENCODINGS);
     for encoding in (0u8..).take(count) {

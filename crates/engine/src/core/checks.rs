@@ -47,7 +47,7 @@ impl Core {
                 |s: &Subscriber| self.endpoints[s.receiver].receiver.streams[s.stream].wanted();
             let all = || feed.subscribers.values().map(of);
             assert_eq!(feed.wanted(), all().fold(0, |mask, wanted| mask | wanted.0));
-            assert_eq!(feed.wanted(), feed.told_wanted);
+            assert_eq!(feed.wanted(), feed.advertised_wanted);
             assert_eq!(feed.wanted.waiting as usize, all().filter(|wanted| wanted.1).count());
             let listed = self.waiting_feeds.iter().filter(|waiting| **waiting == slot).count();
             assert_eq!(listed, usize::from(feed.waits), "each once");

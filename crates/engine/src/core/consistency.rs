@@ -8,7 +8,7 @@ use rialto_media::{
     Terms,
 };
 
-use super::{Collected, Core, Event, ShardCommand};
+use super::{Collected, ControlEvent, Core, ShardCommand};
 use crate::{EndpointSpec, MediaEvent, egress::SourceInfo, sim};
 
 const ENDPOINTS: u32 = 6;
@@ -132,7 +132,7 @@ fn a_large_snapshot_is_made_in_pieces_and_told_whole() {
         core.on_timeout(core.next_timeout(), &mut out);
         pieces += u32::from(core.survey.is_some());
         snapshots.extend(core.events().filter_map(|event| match event {
-            Event::Media(MediaEvent::Snapshot(snapshot)) => Some(snapshot),
+            ControlEvent::Media(MediaEvent::Snapshot(snapshot)) => Some(snapshot),
             _ => None,
         }));
     }

@@ -7,7 +7,7 @@ use rialto_srtp::Keying;
 
 use crate::{
     EndpointSpec, Tap,
-    egress::{Receiver, receiver::allotment::Allotment},
+    egress::{Receiver, receiver::allocation_state::AllocationState},
     ingress::Sender,
     slots::OutStreamSlot,
 };
@@ -73,10 +73,10 @@ impl Endpoint {
         spec: EndpointSpec,
         media: Description,
         key: HashKey,
-        allotment: Allotment,
+        allocation: AllocationState,
         now: Instant,
     ) -> Self {
-        let (mut sender, mut receiver) = (Sender::default(), Receiver::new(allotment));
+        let (mut sender, mut receiver) = (Sender::default(), Receiver::new(allocation));
         sender.set_hash_key(key);
         receiver.set_hash_key(key);
         Self {

@@ -20,7 +20,7 @@ use rialto_rtp::rtcp::{
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, endpoint::Reference};
 use crate::{
     ShardTotals,
-    egress::receiver::{Receiver, history::Refused, link::Link, queue::Again},
+    egress::receiver::{Receiver, history::Refused, link::Link, queue::Retransmission},
     ingress::keyframe::RequestLimit,
     slots::EndpointSlot,
 };
@@ -238,13 +238,13 @@ impl Core {
         let Receiver { streams, link, .. } = &mut e.receiver;
         let Some(s) = streams.get_mut(stream) else { return };
         let premature =
-            |first| link.as_mut().is_some_and(|link| link.overtaken.on_request(now, first));
+            |first| link.as_mut().is_some_and(|link| link.premature_nacks.on_request(now, first));
         match s.history.resend(sequence, now_ms, rtt, premature) {
             Ok(sent) if s.is_moot(sent.index, now_ms, rtt) => {
                 self.drops.count(Drop::Moot);
             }
             Ok(sent) => {
-                if e.receiver.queue.push_again(Again { stream, sent }) {
+                if e.receiver.queue.push_retransmission(Retransmission { stream, sent }) {
                     self.drops.count(Drop::RetransmissionBudget);
                 }
                 self.list_receiver(slot);
@@ -265,7 +265,7 @@ impl Core {
         let encoding = s.projection.target().or(s.projection.current());
         let source = s.source;
         if let Some(encoding) = encoding
-            && s.keyframes.granted.grant(now, &limit)
+            && s.keyframes.rtcp_limiter.allow(now, &limit)
         {
             s.lost = s.projection.waits();
             self.want_keyframe(source, encoding);
@@ -273,14 +273,14 @@ impl Core {
     }
 
     /// Sends the keyframe requests that were scheduled before any receiver asked.
-    pub(super) fn ask_ahead(&mut self) {
+    pub(super) fn request_keyframes_ahead(&mut self) {
         let now = self.now;
         while let Some(Reverse((at, slot))) = self.ahead.peek().copied()
             && at <= now
         {
             self.ahead.pop();
             let e = self.endpoints.get_mut(slot);
-            if e.is_some_and(|e| e.sender.want_keyframe_ahead(now)) {
+            if e.is_some_and(|e| e.sender.request_keyframe_ahead(now)) {
                 self.set_urgent(slot);
             }
         }

@@ -7,7 +7,7 @@ use std::{cmp::Reverse, time::Instant};
 use super::{Core, Outbox};
 use crate::{
     egress::{
-        Feed,
+        SourceFeed,
         receiver::poll::{Clock, Poll},
     },
     slots::{EndpointSlot, FeedSlot},
@@ -35,7 +35,7 @@ impl Core {
     /// of other speakers in the conference leaves with it.
     fn offer_due(&mut self) {
         let now = self.now;
-        let is_due = |feed: &Feed| feed.due.is_some_and(|due| due <= now);
+        let is_due = |feed: &SourceFeed| feed.due.is_some_and(|due| due <= now);
         let audio_leaves = !self.config.audio.hold.is_zero() && {
             let mut waiting = self.dirty.iter().filter_map(|slot| self.feeds.get(*slot));
             waiting.any(|feed| feed.is_audio() && is_due(feed))
@@ -44,7 +44,7 @@ impl Core {
         while let Some(slot) = self.dirty.get(i).copied() {
             let feed = self.feeds.get(slot);
             let due = feed.and_then(|f| f.due);
-            let leaves = |feed: &Feed| is_due(feed) || audio_leaves && feed.is_audio();
+            let leaves = |feed: &SourceFeed| is_due(feed) || audio_leaves && feed.is_audio();
             if due.is_some() && !feed.is_some_and(leaves) {
                 i = i.saturating_add(1);
                 continue;
@@ -116,7 +116,7 @@ impl Core {
             self.retarget_stream(slot, stream);
         }
         while let Some(source) = self.scratch.switched.pop() {
-            self.tell_wanted(source, false);
+            self.send_wanted(source, false);
         }
     }
 }

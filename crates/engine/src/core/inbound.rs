@@ -17,7 +17,7 @@ use rialto_media::{
 };
 use rialto_rtp::{self as rtp, header::Kind};
 
-use super::{Bound, Core, CoreConfig, Event, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
+use super::{Bound, ControlEvent, Core, CoreConfig, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
 use crate::{
     ShardTotals,
     ingress::{Accepted, Context, Gate, PacketMeta, Parked},
@@ -54,7 +54,7 @@ impl LargeFlights {
 }
 
 /// Queues an event for control, or counts it as dropped.
-pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Event) {
+pub(super) fn push(events: &mut Vec<ControlEvent>, totals: &mut ShardTotals, event: ControlEvent) {
     if events.len() < MAX_EVENTS {
         events.push(event);
     } else {
@@ -93,11 +93,11 @@ impl Core {
         match (kind, bound) {
             (Kind::Stun, _) => {
                 let datagram = self.for_control(local, remote, bound.map(|b| b.endpoint), bytes);
-                self.event(Event::Transport(TransportEvent::Stun(datagram)));
+                self.event(ControlEvent::Transport(TransportEvent::Stun(datagram)));
             }
             (Kind::Dtls, Some(bound)) => {
                 let datagram = self.for_control(local, remote, Some(bound.endpoint), bytes);
-                self.event(Event::Transport(TransportEvent::Dtls(datagram)));
+                self.event(ControlEvent::Transport(TransportEvent::Dtls(datagram)));
             }
             (Kind::Rtp | Kind::Rtcp, Some(bound)) => {
                 if bound.home == self.config.shard {
@@ -130,7 +130,7 @@ impl Core {
         }
     }
 
-    pub(super) fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: ControlEvent) {
         push(&mut self.events, &mut self.totals, event);
     }
 
@@ -149,8 +149,8 @@ impl Core {
                 if slot.is_none() {
                     self.send_peer(from, PeerItem::Wanted { source, wanted: 0 }, &[]);
                 }
-                self.hear(slot, source, &meta);
-                self.feed(slot, encoding, meta, bytes);
+                self.record_remote_speaker(slot, source, &meta);
+                self.store(slot, encoding, meta, bytes);
             }
             PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
                 self.on_peer_report(source, encoding, (ntp, timestamp), bytes);
@@ -163,7 +163,7 @@ impl Core {
             }
             PeerItem::Wanted { source, wanted } => {
                 self.set_wanted(source, from, wanted);
-                self.tell_active(source, from);
+                self.send_active(source, from);
             }
             PeerItem::Keyframe { source, encoding } => self.want_keyframe(source, encoding),
         }
@@ -186,8 +186,8 @@ impl Core {
         let wire_len = bytes.len() as u64;
         let rules = self.config.audio.loudest;
         let conference = e.spec.conference;
-        let voices = rules.only.then(|| self.voices.entry(conference).or_default());
-        let gate = Gate { rules, voices };
+        let speakers = rules.only.then(|| self.speakers.entry(conference).or_default());
+        let gate = Gate { rules, speakers };
         let taken = e.sender.on_rtp(&cx, gate, bytes);
         let unparked = e.sender.take_unparked();
         match taken {
@@ -232,15 +232,20 @@ impl Core {
     }
 
     /// Registers speech of a source whose home is another shard, which already selected it as loud.
-    fn hear(&mut self, slot: Option<FeedSlot>, source: SourceId, meta: &PacketMeta) {
+    fn record_remote_speaker(
+        &mut self,
+        slot: Option<FeedSlot>,
+        source: SourceId,
+        meta: &PacketMeta,
+    ) {
         let rules = self.config.audio.loudest;
         if !rules.only || meta.audio.energy == 0 || meta.audio.included_only {
             return;
         }
         let feed = slot.and_then(|slot| self.feeds.get(slot));
         if let Some(feed) = feed.filter(|feed| feed.info.spec.media == MediaType::Audio) {
-            let voices = self.voices.entry(feed.info.conference).or_default();
-            voices.told(&rules, source, meta.audio.energy, self.now);
+            let speakers = self.speakers.entry(feed.info.conference).or_default();
+            speakers.record_remote(&rules, source, meta.audio.energy, self.now);
         }
     }
 
@@ -249,7 +254,7 @@ impl Core {
         let Accepted { id, encoding, meta, .. } = *accepted;
         self.totals.keyframes_received += u64::from(meta.keyframe);
         if accepted.changed {
-            self.tell_active_to_all(slot, accepted.source);
+            self.send_active_to_all(slot, accepted.source);
         }
         if let Some(reason) = accepted.ends {
             return self.drops.count(reason);
@@ -281,12 +286,12 @@ impl Core {
             self.drops.count(Drop::Unwanted);
         }
         if here {
-            self.feed(feed, encoding, meta, packet);
+            self.store(feed, encoding, meta, packet);
         }
     }
 
     /// Tells every shard with receivers which encodings of a source are active.
-    pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: SourceSlot) {
+    pub(super) fn send_active_to_all(&mut self, slot: EndpointSlot, source: SourceSlot) {
         let Some(s) = self.endpoints.get(slot).and_then(|e| e.sender.sources.get(source)) else {
             return;
         };
@@ -299,22 +304,22 @@ impl Core {
                 .and_then(|s| s.routes.get(i))
                 .map(|r| r.0);
             if let Some(shard) = shard {
-                self.tell_active(id, shard);
+                self.send_active(id, shard);
             }
         }
     }
 
     /// Stores a packet in its ring on this shard. It leaves with the next flush that finds it due.
-    fn feed(&mut self, slot: Option<FeedSlot>, encoding: u8, meta: PacketMeta, packet: &[u8]) {
+    fn store(&mut self, slot: Option<FeedSlot>, encoding: u8, meta: PacketMeta, packet: &[u8]) {
         let feed = slot.and_then(|slot| Some((slot, self.feeds.get_mut(slot)?)));
         let Some((slot, feed)) = feed else { return self.drops.count(Drop::Unwanted) };
         let mut most = self.config.video_hold;
         if feed.is_audio() {
             most = self.config.audio.hold;
             if !most.is_zero() {
-                let talk = self.talk.entry(feed.info.conference).or_default();
-                talk.on_talk(self.now);
-                most = talk.hold_talk(most);
+                let talk = self.speech_pace.entry(feed.info.conference).or_default();
+                talk.on_speech(self.now);
+                most = talk.speech_hold(most);
             }
         }
         if feed.push(encoding, meta, packet, self.now, most) {

@@ -4,7 +4,7 @@
 //!
 //! The packet path, in order: [`Core::on_datagram`] →
 //! [`Sender::on_rtp`](crate::ingress::Sender::on_rtp) → `Core::route` →
-//! [`Feed::push`](crate::egress::Feed::push) → [`Core::flush`] →
+//! [`SourceFeed::push`](crate::egress::SourceFeed::push) → [`Core::flush`] →
 //! [`Receiver::offer`](crate::egress::Receiver::offer) →
 //! [`Poll::receiver`](crate::egress::receiver::poll::Poll::receiver) →
 //! [`write_rtp`](crate::egress::wire::write_rtp).
@@ -58,8 +58,8 @@ use super::{
     slots::{EndpointSlot, FeedSlot, OutStreamSlot, SourceSlot},
 };
 use crate::{
-    egress::{Feed, allocation::Allocator, company::Company, receiver::poll::Scratch},
-    ingress::{Voices, keyframe::KeyframeLimits, rate::StepClock},
+    egress::{SourceFeed, allocation::Allocator, pace::ArrivalPace, receiver::poll::Scratch},
+    ingress::{Speakers, keyframe::KeyframeLimits, rate::StepClock},
 };
 
 /// Largest datagram that is accepted or sent: what a path without fragmentation carries.
@@ -115,7 +115,7 @@ struct Bound {
 
 /// An event for control.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum ControlEvent {
     /// For the transports.
     Transport(TransportEvent),
     /// For the conferences.
@@ -132,13 +132,13 @@ pub struct Core {
     flights: inbound::LargeFlights,
     endpoints: SlotMap<EndpointSlot, Endpoint>,
     endpoint_slots: FxHashMap<EndpointId, EndpointSlot>,
-    feeds: SlotMap<FeedSlot, Feed>,
+    feeds: SlotMap<FeedSlot, SourceFeed>,
     feed_slots: FxHashMap<SourceId, FeedSlot>,
     /// The speakers of each conference, if only the loudest are forwarded.
-    voices: FxHashMap<u64, Voices>,
+    speakers: FxHashMap<u64, Speakers>,
     /// How close together the packets of each conference's speakers arrive, if audio may wait for
     /// others.
-    talk: FxHashMap<u64, Company>,
+    speech_pace: FxHashMap<u64, ArrivalPace>,
     /// The endpoint slot of each source whose home is this shard.
     source_homes: FxHashMap<SourceId, EndpointSlot>,
     /// Sources with packets that were not offered yet. Some may be gone.
@@ -163,7 +163,7 @@ pub struct Core {
     /// longer.
     waiting_feeds: Vec<FeedSlot>,
     peers: PeerBatches,
-    events: Vec<Event>,
+    events: Vec<ControlEvent>,
     next_tick: Instant,
     /// Keyframe requests scheduled before any receiver asked: when, and from which sender.
     ahead: BinaryHeap<Reverse<(Instant, EndpointSlot)>>,
@@ -176,7 +176,7 @@ pub struct Core {
     next_snapshot: Instant,
     last_snapshot: Instant,
     /// The snapshot in progress.
-    survey: Option<snapshot::Survey>,
+    survey: Option<snapshot::SnapshotInProgress>,
     /// Time asleep at the last snapshot, µs.
     last_asleep_us: u64,
     random: u64,
@@ -213,8 +213,8 @@ impl Core {
             endpoint_slots: FxHashMap::default(),
             feeds: SlotMap::default(),
             feed_slots: FxHashMap::default(),
-            voices: FxHashMap::default(),
-            talk: FxHashMap::default(),
+            speakers: FxHashMap::default(),
+            speech_pace: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
             to_allocate: VecDeque::new(),
@@ -327,7 +327,7 @@ impl Core {
     pub fn on_timeout(&mut self, now: Instant, out: &mut impl Outbox) {
         self.now = now;
         self.flush_due(out);
-        self.ask_ahead();
+        self.request_keyframes_ahead();
         if now >= self.next_tick {
             self.tick(out);
             let idle = self.endpoints.is_empty();
@@ -369,12 +369,12 @@ impl Core {
 
     /// Returns true once for each batch for another shard that has become half full: it should be
     /// sent before the end of the tick.
-    pub fn peers_press(&mut self) -> bool {
+    pub fn take_peer_flush_request(&mut self) -> bool {
         self.peers.half_full()
     }
 
     /// Takes the events for control.
-    pub fn events(&mut self) -> std::vec::Drain<'_, Event> {
+    pub fn events(&mut self) -> std::vec::Drain<'_, ControlEvent> {
         self.events.drain(..)
     }
 

@@ -12,7 +12,7 @@ use rialto_media::{Drop, SourceId};
 
 use super::{Core, Outbox, PeerItem, feedback};
 use crate::{
-    egress::{Feed, Stream, report::ClockReport},
+    egress::{SourceFeed, Stream, report::ClockReport},
     slots::EndpointSlot,
 };
 
@@ -81,7 +81,7 @@ impl Core {
             if feed.next_report.is_some_and(|at| at > now) || !feed.has_reports() {
                 continue;
             }
-            let Feed { info, encodings, subscribers, cname, .. } = feed;
+            let SourceFeed { info, encodings, subscribers, cname, .. } = feed;
             let cname = cname.as_deref().unwrap_or(&info.cname);
             let mut next = now + REPEAT;
             for subscriber in subscribers.values() {

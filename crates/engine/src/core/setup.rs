@@ -13,9 +13,9 @@ use super::{Bound, Core, Endpoint, Outbox, PeerItem, ShardCommand, feedback};
 use crate::{
     dest::Dest,
     egress::{
-        Feed, SourceInfo,
+        SourceFeed, SourceInfo,
         receiver::{
-            allotment::Allotment,
+            allocation_state::AllocationState,
             link::{Feedback, Link},
             stream::Stream,
         },
@@ -41,7 +41,7 @@ impl Core {
             ShardCommand::AddEndpoint(id, spec) => {
                 let media = self.descriptions.get(&Arc::default());
                 let key = HashKey::new(self.config.seed, id.0.into());
-                let share = Allotment::new(&self.config.allocation, self.now);
+                let share = AllocationState::new(&self.config.allocation, self.now);
                 let e = Endpoint::new(id, spec, media, key, share, self.now);
                 let slot = self.endpoints.insert(e);
                 self.endpoint_slots.insert(id, slot);
@@ -91,7 +91,7 @@ impl Core {
             }
             ShardCommand::SetAllocation { receiver, wishes } => {
                 if let Some(slot) = self.endpoint_slots.get(&receiver).copied() {
-                    self.set_wishes(slot, wishes);
+                    self.set_constraints(slot, wishes);
                 }
             }
             ShardCommand::Transmit { local, remote, bytes } => {
@@ -259,7 +259,7 @@ impl Core {
         e.keys = Some(keys.clone());
         e.sender.set_keys(rx);
         e.receiver.set_keys(tx);
-        e.receiver.queue.again.clear();
+        e.receiver.queue.retransmissions.clear();
         for s in e.receiver.streams.values_mut() {
             if let Some(feed) = self.feeds.get_mut(s.feed) {
                 s.on_new_keys(feed, now_ms);
@@ -301,22 +301,22 @@ impl Core {
             let only = s.spec.encodings.len() == 1;
             s.routes.push((shard, EncodingMask::from(only)));
         }
-        self.tell_active(source, shard);
+        self.send_active(source, shard);
     }
 
     /// Tells a shard which encodings of a source are active.
-    pub(super) fn tell_active(&mut self, source: SourceId, shard: ShardId) {
+    pub(super) fn send_active(&mut self, source: SourceId, shard: ShardId) {
         let Some(s) = self.home_source(source) else { return };
         let (active, heights, rates, layers) = (s.active, s.heights, s.rates, s.layers);
         let layered = (0u8..).zip(layers).filter(|(_, layers)| layers != EncodingLayers::NONE);
         for (encoding, layers) in layered {
-            self.tell_shard(shard, PeerItem::Layers { source, encoding, layers });
+            self.send_to_shard(shard, PeerItem::Layers { source, encoding, layers });
         }
-        self.tell_shard(shard, PeerItem::Active { source, active, heights, rates });
+        self.send_to_shard(shard, PeerItem::Active { source, active, heights, rates });
     }
 
     /// Sends a message to a shard, which may be this one.
-    fn tell_shard(&mut self, shard: ShardId, item: PeerItem) {
+    fn send_to_shard(&mut self, shard: ShardId, item: PeerItem) {
         if shard == self.config.shard {
             self.on_peer_item(shard, item, &mut []);
         } else {
@@ -339,7 +339,7 @@ impl Core {
         let first = !self.feed_slots.contains_key(&source);
         if first {
             let media = self.descriptions.get(&info.media);
-            let feed = self.feeds.insert(Feed::new(info.clone(), media));
+            let feed = self.feeds.insert(SourceFeed::new(info.clone(), media));
             self.feed_slots.insert(source, feed);
             if let Some(local) = self.home_source(source) {
                 local.feed = Some(feed);
@@ -379,7 +379,7 @@ impl Core {
             stream
         };
         if first && info.home == self.config.shard {
-            self.tell_active(source, info.home);
+            self.send_active(source, info.home);
         }
         if all {
             self.retarget(source);
@@ -390,7 +390,7 @@ impl Core {
             self.want_allocation(slot);
         }
         if first && info.home != self.config.shard {
-            self.tell_wanted(source, true);
+            self.send_wanted(source, true);
         }
     }
 
@@ -427,13 +427,13 @@ impl Core {
         let e = self.endpoints.get_mut(slot)?;
         let stream = e.subscriptions.remove(source)?;
         let gone = e.receiver.remove_stream(stream, random)?;
-        e.receiver.given_up.keep(source, gone.keyframes.clone(), now, &limit);
+        e.receiver.retained_requests.keep(source, gone.keyframes.clone(), now, &limit);
         if let Some(feed) = self.feeds.get_mut(gone.feed) {
             feed.unsubscribe(gone.subscriber, gone.wanted());
             if feed.subscribers.is_empty() {
                 self.drop_feed(source, gone.feed);
             } else {
-                self.tell_wanted(source, false);
+                self.send_wanted(source, false);
             }
         }
         if gone.is_video() {
@@ -503,7 +503,7 @@ impl Core {
             }
         }
         self.want_keyframes(source, waits);
-        self.tell_wanted(source, false);
+        self.send_wanted(source, false);
     }
 
     /// Chooses anew what one receiver of a source gets, when nothing changed for the others.
@@ -514,22 +514,22 @@ impl Core {
         let Some(feed) = self.feeds.get_mut(s.feed) else { return };
         let (source, waits) = (s.source, s.retarget(feed, now, now_ms));
         self.want_keyframes(source, waits);
-        self.tell_wanted(source, false);
+        self.send_wanted(source, false);
     }
 
     /// Tells the sender's home which encodings the receivers here need, if that changed, and notes
     /// whether a receiver waits for a keyframe.
-    pub(super) fn tell_wanted(&mut self, source: SourceId, always: bool) {
+    pub(super) fn send_wanted(&mut self, source: SourceId, always: bool) {
         let Some(slot) = self.feed_slots.get(&source).copied() else { return };
         let Some(feed) = self.feeds.get_mut(slot) else { return };
         if feed.is_waited_for() && !std::mem::replace(&mut feed.waits, true) {
             self.waiting_feeds.push(slot);
         }
         let wanted = feed.wanted();
-        if wanted == feed.told_wanted && !always {
+        if wanted == feed.advertised_wanted && !always {
             return;
         }
-        feed.told_wanted = wanted;
+        feed.advertised_wanted = wanted;
         let home = feed.info.home;
         if home == self.config.shard {
             self.set_wanted(source, home, wanted);

@@ -14,11 +14,11 @@ use crate::{
 
 /// Subscriptions that are copied at a time: about a millisecond's work. With more than twenty times
 /// as many, a snapshot takes longer than a second.
-const AT_A_TIME: usize = 4_096;
+const SUBSCRIPTIONS_AT_A_TIME: usize = 4_096;
 
 /// A snapshot in progress.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct SnapshotInProgress {
     left: std::vec::IntoIter<EndpointSlot>,
     measured: Vec<EndpointSnapshot>,
 }
@@ -28,7 +28,7 @@ impl Core {
     pub(super) fn begin_snapshot(&mut self) {
         let all: Vec<_> = self.endpoints.keys().collect();
         let measured = Vec::with_capacity(all.len());
-        self.survey = Some(Survey { left: all.into_iter(), measured });
+        self.survey = Some(SnapshotInProgress { left: all.into_iter(), measured });
     }
 
     /// Measures some endpoints. Returns the snapshot once all were measured.
@@ -36,7 +36,7 @@ impl Core {
         let mut survey = self.survey.take()?;
         let mut done = 0;
         while !survey.left.as_slice().is_empty() {
-            if done >= AT_A_TIME {
+            if done >= SUBSCRIPTIONS_AT_A_TIME {
                 self.survey = Some(survey);
                 return None;
             }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use rialto_media::Drop;
 
-use super::{Core, Event, Outbox, PeerItem, feedback, inbound};
+use super::{ControlEvent, Core, Outbox, PeerItem, feedback, inbound};
 use crate::{MediaEvent, slots::EndpointSlot};
 
 /// Interval of receiver reports to a sender.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 /// How often audio levels are reported to control and inactive encodings are expired.
-const LEVELS_INTERVAL: Duration = Duration::from_millis(100);
+const AUDIO_LEVEL_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval of snapshots for control, and of repeated messages to other shards.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Most compound packets to one sender at a time. What does not fit leaves with the next urgent
@@ -25,9 +25,9 @@ impl Core {
     pub(super) fn tick(&mut self, out: &mut impl Outbox) {
         self.sender_feedback(out);
         if self.now >= self.next_levels {
-            self.next_levels = self.now + LEVELS_INTERVAL;
-            self.tell_levels();
-            self.look_at_encodings();
+            self.next_levels = self.now + AUDIO_LEVEL_INTERVAL;
+            self.report_levels();
+            self.check_encodings();
             self.settle_allocations();
             self.retry_keyframes();
             self.send_reports(out);
@@ -36,12 +36,12 @@ impl Core {
             self.next_snapshot = self.now + SNAPSHOT_INTERVAL;
             self.repeat_to_peers();
             let (rules, now) = (self.config.audio.loudest, self.now);
-            self.voices.retain(|_, voices| voices.expire(&rules, now));
-            self.talk.retain(|_, talk| !talk.is_over(now));
+            self.speakers.retain(|_, speakers| speakers.expire(&rules, now));
+            self.speech_pace.retain(|_, talk| !talk.is_over(now));
             self.begin_snapshot();
         }
         if let Some(snapshot) = self.continue_snapshot() {
-            self.event(Event::Media(MediaEvent::Snapshot(Box::new(snapshot))));
+            self.event(ControlEvent::Media(MediaEvent::Snapshot(Box::new(snapshot))));
         }
     }
 
@@ -112,14 +112,14 @@ impl Core {
         }
     }
 
-    fn tell_levels(&mut self) {
+    fn report_levels(&mut self) {
         for e in self.endpoints.values_mut() {
             let endpoint = e.id;
             for s in e.sender.sources.values_mut() {
                 let source = s.spec.id;
                 if let Some(level) = s.level.take() {
                     let event = MediaEvent::AudioLevel { endpoint, source, level };
-                    inbound::push(&mut self.events, &mut self.totals, Event::Media(event));
+                    inbound::push(&mut self.events, &mut self.totals, ControlEvent::Media(event));
                 }
             }
         }
@@ -127,7 +127,7 @@ impl Core {
 
     /// Expires inactive encodings, and tells other shards the bitrates of the others when these
     /// changed.
-    fn look_at_encodings(&mut self) {
+    fn check_encodings(&mut self) {
         let (now, steps) = (self.now, self.rate_clock.take(self.now));
         let mut changed = std::mem::take(&mut self.source_list);
         self.for_each_endpoint(|core, slot| {
@@ -139,7 +139,7 @@ impl Core {
                 }
             });
             for source in changed.drain(..) {
-                core.tell_active_to_all(slot, source);
+                core.send_active_to_all(slot, source);
             }
         });
         self.source_list = changed;
@@ -185,7 +185,7 @@ impl Core {
             let Some(e) = core.endpoints.get(slot) else { return };
             sources.extend(e.sender.sources.keys());
             for source in sources.drain(..) {
-                core.tell_active_to_all(slot, source);
+                core.send_active_to_all(slot, source);
             }
         });
         self.source_list = sources;

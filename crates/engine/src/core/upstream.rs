@@ -118,21 +118,21 @@ fn nothing_follows_a_structure_that_came_after_it_was_given_up() {
     let pictures: Vec<_> = (0..25).map(|_| picture(&mut world)).collect();
     let before = sent(&world);
     deliver(&mut world, &pictures[0][1..]);
-    let mut given_up = None;
+    let mut retained_requests = None;
     for (n, packets) in pictures.iter().enumerate().skip(1) {
-        if given_up.is_none() {
+        if retained_requests.is_none() {
             world.run(Duration::from_millis(33));
             deliver(&mut world, packets);
             let ended = world.cores[0].drops.get(Drop::StructureMissing) > 0;
-            given_up = ended.then_some(n);
+            retained_requests = ended.then_some(n);
         }
     }
-    let given_up = given_up.expect("it does not wait for ever");
+    let retained_requests = retained_requests.expect("it does not wait for ever");
     assert_eq!(sent(&world), before);
     let asked = world.clients[0].heard.keyframe_requests;
     deliver(&mut world, &pictures[0][..1]);
     let late = sent(&world) - before;
-    for packets in &pictures[given_up + 1..] {
+    for packets in &pictures[retained_requests + 1..] {
         deliver(&mut world, packets);
     }
     assert!(late <= 1 && sent(&world) - before == late, "{late}, {}", sent(&world) - before);

@@ -2,8 +2,8 @@
 //! that owns everything that is sent to one endpoint.
 
 pub mod allocation;
-pub mod company;
 mod info;
+pub mod pace;
 pub mod receiver;
 pub mod report;
 pub mod ring;
@@ -12,4 +12,4 @@ pub mod wire;
 
 pub use info::SourceInfo;
 pub use receiver::{Receiver, Stream};
-pub use source::Feed;
+pub use source::SourceFeed;

@@ -21,7 +21,7 @@ use slotmap::DenseSlotMap;
 use super::{
     SourceInfo,
     allocation::LayerId,
-    company::Company,
+    pace::ArrivalPace,
     report::ClockReport,
     ring::{PacketRing, RingIndex, RingSize},
 };
@@ -53,7 +53,7 @@ pub struct EncodingFeed {
     /// Payload type of the last packet, as the sender numbers it.
     pub payload_type: Option<u8>,
     /// The pace at which its packets arrive.
-    pub company: Company,
+    pub pace: ArrivalPace,
 }
 
 impl EncodingFeed {
@@ -109,7 +109,7 @@ impl WantedCounts {
 
 /// A source on one shard.
 #[derive(Debug)]
-pub struct Feed {
+pub struct SourceFeed {
     /// The source.
     pub info: Arc<SourceInfo>,
     /// What its sender negotiated.
@@ -132,7 +132,7 @@ pub struct Feed {
     /// The layers of each encoding, as last reported.
     pub layers: [EncodingLayers; MAX_ENCODINGS],
     /// The wanted mask last sent to the sender's home shard.
-    pub told_wanted: EncodingMask,
+    pub advertised_wanted: EncodingMask,
     /// The sender's CNAME, if it announced one.
     pub cname: Option<Box<str>>,
     /// When the next sender report to a receiver is due; `None`: to be computed.
@@ -143,7 +143,7 @@ pub struct Feed {
     pub since: Option<Instant>,
 }
 
-impl Feed {
+impl SourceFeed {
     /// Creates a source without packets and receivers.
     pub fn new(info: Arc<SourceInfo>, media: Description) -> Self {
         Self {
@@ -157,7 +157,7 @@ impl Feed {
             heights: Heights::default(),
             rates: Rates::default(),
             layers: Default::default(),
-            told_wanted: 0,
+            advertised_wanted: 0,
             cname: None,
             next_report: None,
             due: None,
@@ -192,8 +192,8 @@ impl Feed {
         } else if audio {
             since + most
         } else {
-            feed.company.on_packet(now, meta.timestamp);
-            (now + feed.company.hold(most)).min(since + most)
+            feed.pace.on_packet(now, meta.timestamp);
+            (now + feed.pace.hold(most)).min(since + most)
         };
         let first = self.due.is_none();
         // The wait starts anew with each packet, unless it is over already.

@@ -10,7 +10,7 @@ use rialto_rtp::RtpHeader;
 
 use super::{
     Red,
-    inspect::{self, Told},
+    inspect::{self, ExtensionInfo},
     meta::PacketMeta,
     parked::{Parked, Unparked},
     sender::{Context, Sender},
@@ -42,7 +42,7 @@ pub struct Accepted {
 pub(super) struct Opened<'a> {
     pub(super) pt: &'a PtInfo,
     pub(super) packet: &'a [u8],
-    pub(super) told: &'a Told<'a>,
+    pub(super) told: &'a ExtensionInfo<'a>,
     pub(super) wire_len: usize,
     /// Its SRTP index, and how many packets before it are newly missing.
     pub(super) arrived: (u64, u64),

@@ -9,7 +9,7 @@ use rialto_rtp::{
     ext::{self, SILENCE},
 };
 
-use super::{PacketMeta, Voices, twcc::TwccRecorder};
+use super::{PacketMeta, Speakers, twcc::TwccRecorder};
 use crate::Loudest;
 
 /// Of a speaker that is not forwarded, one packet in this interval is decrypted: speaker selection
@@ -35,7 +35,7 @@ pub struct Gate<'a> {
     /// Settings of loudest-speaker selection.
     pub rules: Loudest,
     /// The speakers of the conference, if only the loudest are forwarded.
-    pub voices: Option<&'a mut Voices>,
+    pub speakers: Option<&'a mut Speakers>,
 }
 
 /// An audio packet that is still encrypted, and the state of its stream.
@@ -87,14 +87,16 @@ impl Gate<'_> {
         if !packet.wanted {
             return unheard(Drop::Unwanted);
         }
-        let Some(voices) = self.voices.as_deref() else { return Verdict::Forward };
-        let ranked =
-            level.is_none_or(|level| voices.admits(&self.rules, packet.source, level, packet.now));
+        let Some(speakers) = self.speakers.as_deref() else { return Verdict::Forward };
+        let ranked = level
+            .is_none_or(|level| speakers.admits(&self.rules, packet.source, level, packet.now));
         if ranked || packet.dominant && self.rules.dominant {
             Verdict::Forward
         } else if packet.included {
             Verdict::ForwardToIncluding
-        } else if level != Some(SILENCE) && voices.knows(&self.rules, packet.source, packet.now) {
+        } else if level != Some(SILENCE)
+            && speakers.contains(&self.rules, packet.source, packet.now)
+        {
             // It keeps its place among the loudest until it is known to have become quieter.
             Verdict::Listen(Drop::NotLoudest)
         } else {
@@ -103,19 +105,19 @@ impl Gate<'_> {
     }
 
     /// Records a decrypted packet that is not among the loudest.
-    pub(super) fn overhear(&mut self, now: Instant, source: SourceId, level: Option<u8>) {
-        let Self { rules, voices } = self;
-        if let Some((voices, level)) = voices.as_deref_mut().zip(level) {
-            voices.overhear(rules, source, level, now);
+    pub(super) fn record_dropped(&mut self, now: Instant, source: SourceId, level: Option<u8>) {
+        let Self { rules, speakers } = self;
+        if let Some((speakers, level)) = speakers.as_deref_mut().zip(level) {
+            speakers.record_dropped(rules, source, level, now);
         }
     }
 
     /// Records a decrypted packet that is forwarded to all.
     #[inline]
-    pub(super) fn hear(&mut self, now: Instant, source: SourceId, level: Option<u8>) -> u8 {
-        let Self { rules, voices } = self;
-        let heard = voices.as_deref_mut().zip(level);
-        heard.map_or(0, |(voices, level)| voices.hear(rules, source, level, now))
+    pub(super) fn record(&mut self, now: Instant, source: SourceId, level: Option<u8>) -> u8 {
+        let Self { rules, speakers } = self;
+        let heard = speakers.as_deref_mut().zip(level);
+        heard.map_or(0, |(speakers, level)| speakers.record(rules, source, level, now))
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 
 /// What the header extensions say.
 #[derive(Debug, Default)]
-pub(super) struct Told<'a> {
+pub(super) struct ExtensionInfo<'a> {
     /// The transport sequence number.
     pub(super) number: Option<u16>,
     pub(super) loudness: Option<u8>,
@@ -30,7 +30,7 @@ pub(super) struct Told<'a> {
     pub(super) allocation: Option<&'a [u8]>,
 }
 
-impl Told<'_> {
+impl ExtensionInfo<'_> {
     /// Returns whether the packet has a template structure that others may refer to.
     pub(super) fn has_structure(&self) -> bool {
         self.dependencies.is_some_and(|frame| frame.structure)
@@ -45,7 +45,7 @@ impl Told<'_> {
 
 /// What a packet shows of its encoding, apart from its own metadata.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct EncodingInfo {
     /// The size of its frames.
     pub(super) resolution: Option<Resolution>,
     /// Frame heights of the spatial layers.
@@ -67,8 +67,8 @@ impl<'a> Extensions<'a> {
         dependencies: &mut DependencyReader,
         level: &mut LoudestLevel,
         meta: &mut PacketMeta,
-    ) -> Told<'a> {
-        let mut told = Told::default();
+    ) -> ExtensionInfo<'a> {
+        let mut told = ExtensionInfo::default();
         let mut kept = meta.extensions.iter_mut();
         for e in self.header.extensions(self.packet) {
             let Some(kind) = self.tables.extension(e.id) else { continue };
@@ -102,8 +102,13 @@ impl<'a> Extensions<'a> {
 
 /// Reads the codec's payload descriptor, in addition to the extensions `told`.
 #[inline]
-pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut PacketMeta) -> Shown {
-    let mut shown = Shown::default();
+pub(super) fn read(
+    pt: &PtInfo,
+    packet: &[u8],
+    told: &ExtensionInfo<'_>,
+    meta: &mut PacketMeta,
+) -> EncodingInfo {
+    let mut shown = EncodingInfo::default();
     let codec = video_codec(pt.codec);
     let start = usize::from(meta.payload_start);
     let payload = packet.get(start..start.saturating_add(usize::from(meta.payload_len)));
@@ -203,13 +208,13 @@ mod tests {
             heights: None,
             active: None,
         };
-        let told = Told { dependencies: Some(dependencies), ..Told::default() };
+        let told = ExtensionInfo { dependencies: Some(dependencies), ..ExtensionInfo::default() };
         let (media, codec) = (MediaType::Video, Codec::H264);
         let pt = PtInfo { media, codec, clock_rate: 90_000, nack: true };
         let mut meta = PacketMeta { payload_len: 4, ..PacketMeta::default() };
         read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &told, &mut meta);
         assert!(!meta.keyframe);
-        let _ = read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &Told::default(), &mut meta);
+        let _ = read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &ExtensionInfo::default(), &mut meta);
         assert!(meta.keyframe, "without a descriptor it is one");
     }
 
@@ -218,7 +223,7 @@ mod tests {
     #[test]
     fn nothing_that_may_be_encrypted_counts_before_the_structure() {
         let dependencies = DependencyReader::default().read(&[0x80, 0, 7]);
-        let told = Told { dependencies, ..Told::default() };
+        let told = ExtensionInfo { dependencies, ..ExtensionInfo::default() };
         let pt = |codec| PtInfo { media: MediaType::Video, codec, clock_rate: 90_000, nack: true };
         let read = |codec, payload: &[u8]| {
             let len = payload.len() as u16;

@@ -38,11 +38,11 @@ impl Default for KeyframeLimits {
 
 /// Sliding-window rate limiter: the times of the requests allowed within the window.
 #[derive(Clone, Debug, Default)]
-pub struct Granted(VecDeque<Instant>);
+pub struct SlidingWindowLimiter(VecDeque<Instant>);
 
-impl Granted {
+impl SlidingWindowLimiter {
     /// Returns whether a request at `now` is allowed, and counts it if so.
-    pub fn grant(&mut self, now: Instant, limit: &RequestLimit) -> bool {
+    pub fn allow(&mut self, now: Instant, limit: &RequestLimit) -> bool {
         let since = |at: &Instant| now.saturating_duration_since(*at);
         if self.0.back().is_some_and(|last| since(last) < limit.min_interval) {
             return false;
@@ -94,7 +94,7 @@ impl SwitchBudget {
 #[derive(Clone, Debug, Default)]
 pub struct ReceiverRequests {
     /// Requests by RTCP.
-    pub granted: Granted,
+    pub rtcp_limiter: SlidingWindowLimiter,
     /// Requests by switching.
     pub switches: SwitchBudget,
 }
@@ -102,7 +102,7 @@ pub struct ReceiverRequests {
 impl ReceiverRequests {
     /// Returns whether none of the earlier requests matters any more.
     pub fn is_past(&self, now: Instant, limit: &RequestLimit) -> bool {
-        self.granted.is_past(now, limit) && self.switches.full_at.is_none_or(|at| now >= at)
+        self.rtcp_limiter.is_past(now, limit) && self.switches.full_at.is_none_or(|at| now >= at)
     }
 }
 
@@ -130,7 +130,7 @@ const MARGIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, Default)]
 pub struct EncodingRequests {
     wanted: bool,
-    sent: Granted,
+    sent: SlidingWindowLimiter,
     /// When the last request was sent that no keyframe has answered.
     asked: Option<Instant>,
     /// Number of requests since the last keyframe.
@@ -175,7 +175,7 @@ impl EncodingRequests {
     /// Returns whether a request should be sent now, and counts it if so. `rtt` is the sender's
     /// round-trip time.
     pub fn poll(&mut self, now: Instant, rtt: Duration, limit: &RequestLimit) -> bool {
-        let leaves = self.is_due(now, rtt) && self.sent.grant(now, limit);
+        let leaves = self.is_due(now, rtt) && self.sent.allow(now, limit);
         if leaves {
             self.wanted = false;
             self.asked = Some(now);
@@ -204,16 +204,16 @@ mod tests {
     fn a_receiver_has_three_in_ten_seconds() {
         let start = Instant::now();
         let limit = KeyframeLimits::default().receiver;
-        let mut granted = Granted::default();
+        let mut rtcp_limiter = SlidingWindowLimiter::default();
         let at = |ms| start + Duration::from_millis(ms);
-        assert!(granted.grant(at(0), &limit));
-        assert!(!granted.grant(at(199), &limit));
-        assert!(granted.grant(at(200), &limit));
-        assert!(granted.grant(at(400), &limit));
-        assert!(!granted.grant(at(9_999), &limit));
-        assert!(granted.grant(at(10_000), &limit));
-        assert!(!granted.grant(at(10_199), &limit));
-        assert!(granted.grant(at(10_200), &limit));
+        assert!(rtcp_limiter.allow(at(0), &limit));
+        assert!(!rtcp_limiter.allow(at(199), &limit));
+        assert!(rtcp_limiter.allow(at(200), &limit));
+        assert!(rtcp_limiter.allow(at(400), &limit));
+        assert!(!rtcp_limiter.allow(at(9_999), &limit));
+        assert!(rtcp_limiter.allow(at(10_000), &limit));
+        assert!(!rtcp_limiter.allow(at(10_199), &limit));
+        assert!(rtcp_limiter.allow(at(10_200), &limit));
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(taken, [0, 100, 200, 300, 400, 1_000, 2_000, 3_000, 4_000]);
         assert!(!requests.is_past(at(8_999), &limit), "nine were taken");
         assert!(requests.is_past(at(9_000), &limit));
-        assert!(requests.granted.grant(at(9_000), &limit));
+        assert!(requests.rtcp_limiter.allow(at(9_000), &limit));
         assert!(!requests.is_past(at(18_999), &limit) && requests.is_past(at(19_000), &limit));
     }
 
@@ -306,11 +306,11 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let (min_interval, window) = (Duration::from_millis(50), Duration::from_secs(1));
         let limit = RequestLimit { min_interval, max: 5, window };
-        let mut granted = Granted::default();
-        let passed = (0..20).filter(|i| granted.grant(at(i * 50), &limit)).count();
+        let mut rtcp_limiter = SlidingWindowLimiter::default();
+        let passed = (0..20).filter(|i| rtcp_limiter.allow(at(i * 50), &limit)).count();
         assert_eq!(passed, 5);
-        assert!(granted.grant(at(1_000), &limit), "the first is a window ago");
+        assert!(rtcp_limiter.allow(at(1_000), &limit), "the first is a window ago");
         let none = RequestLimit { min_interval: Duration::ZERO, max: 1, window: Duration::ZERO };
-        assert!(granted.grant(at(1_000), &none) && granted.grant(at(1_000), &none));
+        assert!(rtcp_limiter.allow(at(1_000), &none) && rtcp_limiter.allow(at(1_000), &none));
     }
 }

@@ -55,7 +55,7 @@ impl EncodingLayers {
     fn differs(&self, now: &Self) -> bool {
         self.targets != now.targets
             || self.heights != now.heights
-            || self.rates.iter().zip(&now.rates).any(|(told, now)| told.differs(*now))
+            || self.rates.iter().zip(&now.rates).any(|(reported, now)| reported.differs(*now))
     }
 }
 
@@ -139,7 +139,7 @@ impl LayerMeters {
     /// target, bit/s, which replaces the measured one.
     pub fn news(
         &self,
-        told: &EncodingLayers,
+        reported: &EncodingLayers,
         announced: impl Fn(u8, u8) -> Option<u64>,
     ) -> Option<EncodingLayers> {
         let mut now = self.measure();
@@ -149,7 +149,7 @@ impl LayerMeters {
                 rate.bps = bps;
             }
         }
-        Some(now).filter(|now| told.differs(now))
+        Some(now).filter(|now| reported.differs(now))
     }
 
     fn measure(&self) -> EncodingLayers {
@@ -204,9 +204,9 @@ mod tests {
     }
 
     /// Applies and returns what is to be reported.
-    fn news(meters: &LayerMeters, told: &mut EncodingLayers) -> Option<EncodingLayers> {
-        let news = meters.news(told, |_, _| None)?;
-        *told = news;
+    fn news(meters: &LayerMeters, reported: &mut EncodingLayers) -> Option<EncodingLayers> {
+        let news = meters.news(reported, |_, _| None)?;
+        *reported = news;
         Some(news)
     }
 
@@ -226,12 +226,12 @@ mod tests {
 
     #[test]
     fn measures_each_target_with_what_it_depends_on() {
-        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
+        let (mut meters, mut reported) = (LayerMeters::default(), EncodingLayers::default());
         assert!(meters.on_packet(500, &frame(0, 0, 0)));
         assert!(!meters.on_packet(500, &frame(2, 0, 0)));
         assert!(meters.on_packet(500, &frame(2, 1, 0)));
         run(&mut meters, 3..63, 1);
-        let layers = news(&meters, &mut told).unwrap();
+        let layers = news(&meters, &mut reported).unwrap();
         assert_eq!(layers.targets.iter().collect::<Vec<_>>(), [(0, 0), (0, 1), (1, 0), (1, 1)]);
         let (half, all) = (layers.rate(0, 0), layers.rate(0, 1));
         // The window is an odd number of pictures long.
@@ -242,7 +242,7 @@ mod tests {
         assert!(near(half.fps.into(), 15) && near(all.fps.into(), 30), "{half:?} {all:?}");
         assert!(near(half.bps, 240_000) && near(all.bps, 480_000), "{half:?} {all:?}");
         assert_eq!(layers.top(), (1, 1));
-        assert_eq!(news(&meters, &mut told), None, "nothing has changed");
+        assert_eq!(news(&meters, &mut reported), None, "nothing has changed");
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn pictures_without_the_highest_layer_are_seen_too() {
-        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
+        let (mut meters, mut reported) = (LayerMeters::default(), EncodingLayers::default());
         for picture in 0..63 {
             for spatial in 0..=u8::from(picture % 2 == 0) {
                 meters.on_packet(500, &frame(picture, spatial, 0));
@@ -266,29 +266,29 @@ mod tests {
                 meters.step();
             }
         }
-        let layers = news(&meters, &mut told).unwrap();
+        let layers = news(&meters, &mut reported).unwrap();
         let near = |fps: u8| fps.abs_diff(30) <= 2;
         assert!(near(layers.rate(0, 0).fps) && near(layers.rate(1, 0).fps), "{layers:?}");
     }
 
     #[test]
     fn a_spatial_layer_that_no_longer_comes_has_ended_and_a_slow_one_has_not() {
-        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
+        let (mut meters, mut reported) = (LayerMeters::default(), EncodingLayers::default());
         run(&mut meters, 0..60, 1);
         run(&mut meters, 60..120, 0);
-        assert_eq!(news(&meters, &mut told).map(|layers| layers.top()), Some((0, 1)));
+        assert_eq!(news(&meters, &mut reported).map(|layers| layers.top()), Some((0, 1)));
         run(&mut meters, 120..150, 1);
         for _ in 0..100 {
             meters.step();
         }
         assert_eq!(
-            news(&meters, &mut told).map(|layers| layers.top()),
+            news(&meters, &mut reported).map(|layers| layers.top()),
             Some((1, 1)),
             "nothing came at all"
         );
         meters.on_heights([180, 0, 0, 0]);
         assert_eq!(
-            news(&meters, &mut told).map(|layers| layers.top()),
+            news(&meters, &mut reported).map(|layers| layers.top()),
             Some((0, 1)),
             "it is not there"
         );
@@ -296,11 +296,11 @@ mod tests {
 
     #[test]
     fn an_encoding_of_one_layer_has_none() {
-        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
+        let (mut meters, mut reported) = (LayerMeters::default(), EncodingLayers::default());
         for picture in 0..60 {
             meters.on_packet(500, &frame(picture, 0, 0));
             meters.step();
         }
-        assert_eq!(news(&meters, &mut told), None);
+        assert_eq!(news(&meters, &mut reported), None);
     }
 }

@@ -41,7 +41,7 @@ impl Waited {
     }
 
     /// Returns whether it may wait for another structure.
-    pub(super) fn goes_on(self) -> bool {
+    pub(super) fn may_wait(self) -> bool {
         self.structures < MAX_STRUCTURES
     }
 }

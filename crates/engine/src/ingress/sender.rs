@@ -22,14 +22,14 @@ use slotmap::SlotMap;
 use super::{
     accepted::{Accepted, Opened},
     audio::{Gate, Verdict},
-    inspect::{self, Told},
+    inspect::{self, ExtensionInfo},
     layers::EncodingLayers,
     level::LoudestLevel,
     meta::PacketMeta,
     nack::Arrival,
     parked::Parked,
     rate::{Rate, Rates},
-    remembered::RememberedStreams,
+    retired::RetiredSsrcs,
     seen::SeenWindow,
     silence::SilenceLimit,
     stats::StreamStats,
@@ -155,7 +155,7 @@ pub struct Sender {
     /// The stream of each SSRC, and whether the SSRC is that of its retransmissions.
     by_ssrc: KeyedMap<u32, (StreamSlot, bool)>,
     /// SSRCs that were signalled before under the current key.
-    remembered: RememberedStreams,
+    retired: RetiredSsrcs,
     /// The CNAME that the sender announced.
     pub cname: Option<Box<str>>,
     /// Force-mute of audio and of video.
@@ -233,7 +233,7 @@ impl Sender {
             }
         }
         // Only now, so that nothing is removed that is signalled again.
-        self.remembered.trim();
+        self.retired.trim();
     }
 
     /// Adds or updates one encoding of a source.
@@ -250,13 +250,13 @@ impl Sender {
             slot
         } else {
             let mut new = Stream::new(ssrc, rtx, source, encoding);
-            new.recall(&mut self.remembered);
+            new.recall(&mut self.retired);
             self.streams.insert(new)
         };
         let Some(stream) = self.streams.get_mut(slot) else { return };
         if stream.rtx != rtx {
             stream.rtx = rtx;
-            stream.recall_rtx(&mut self.remembered);
+            stream.recall_rtx(&mut self.retired);
         }
         stream.source = source;
         stream.encoding = encoding;
@@ -274,9 +274,9 @@ impl Sender {
             let mut signalled = specs.iter().flat_map(|spec| &spec.encodings);
             let stays = signalled.find(|encoding| encoding.ssrc == stream.ssrc);
             match stays {
-                None => stream.retire(&mut self.remembered),
+                None => stream.retire(&mut self.retired),
                 Some(encoding) if encoding.rtx != stream.rtx => {
-                    stream.retire_rtx(&mut self.remembered);
+                    stream.retire_rtx(&mut self.retired);
                 }
                 Some(_) => {}
             }
@@ -288,7 +288,7 @@ impl Sender {
     /// continue.
     pub fn set_keys(&mut self, rx: RxContext) {
         self.rx = Some(rx);
-        self.remembered.clear();
+        self.retired.clear();
         self.cname = None;
         for stream in self.streams.values_mut() {
             stream.srtp = None;
@@ -353,7 +353,7 @@ impl Sender {
         };
         let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
         let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
-        let Told { number, loudness: level, allocation, .. } = told;
+        let ExtensionInfo { number, loudness: level, allocation, .. } = told;
         if let Some(allocation) = allocation.filter(|_| cx.believes_costs) {
             source.announce(allocation);
         }
@@ -416,7 +416,7 @@ impl Sender {
     /// Requests a keyframe of the highest encoding of the first video, which may soon be needed,
     /// unless one arrived lately: people who take turns speaking must not cost a keyframe each
     /// time.
-    pub fn want_keyframe_ahead(&mut self, now: Instant) -> bool {
+    pub fn request_keyframe_ahead(&mut self, now: Instant) -> bool {
         let videos = self.sources.values().filter(|s| s.spec.media == MediaType::Video);
         let Some(first) = videos.min_by_key(|s| s.spec.id) else { return false };
         let (id, active) = (first.spec.id, first.active);

@@ -21,7 +21,7 @@ use super::{
     audio::{Gate, Unopened, Verdict},
     frames::FrameClock,
     gap::Edge,
-    inspect::{self, Shown},
+    inspect::{self, EncodingInfo},
     keyframe::EncodingRequests,
     layers::LayerMeters,
     meta::PacketMeta,
@@ -29,7 +29,7 @@ use super::{
     numbers::ForwardNumbers,
     parked::{Parked, Unparked, Waited},
     rate::RateMeter,
-    remembered::{Remembered, RememberedStreams},
+    retired::{RetiredSsrcs, SsrcState},
     seen::SeenWindow,
     sender::{Context, LocalSource},
     silence::SilenceLimit,
@@ -193,7 +193,7 @@ impl Stream {
     pub(super) fn park_again(&mut self, now: Instant, unparked: &Unparked<'_>) -> bool {
         let Unparked { meta, packet, wire_len, waited } = unparked;
         let has_room = self.parked.as_ref().is_none_or(|parked| parked.has_room());
-        let stays = waited.goes_on() && has_room;
+        let stays = waited.may_wait() && has_room;
         if stays {
             let again = || Box::new(Parked::new(*waited, true));
             self.parked.get_or_insert_with(again).push(*meta, packet, *wire_len);
@@ -313,7 +313,7 @@ impl Stream {
     ) -> Result<Option<Drop>, Drop> {
         if let Verdict::Listen(reason) = verdict {
             self.numbers.pass();
-            gate.overhear(cx.now, source, level);
+            gate.record_dropped(cx.now, source, level);
             return Ok(Some(reason));
         }
         if !self.number(meta, level, cx.silence) {
@@ -321,7 +321,7 @@ impl Stream {
         }
         meta.audio.included_only = verdict == Verdict::ForwardToIncluding;
         if verdict == Verdict::Forward && !self.is_video {
-            meta.audio.energy = gate.hear(cx.now, source, level);
+            meta.audio.energy = gate.record(cx.now, source, level);
         }
         Ok(None)
     }
@@ -331,7 +331,7 @@ impl Stream {
     pub(super) fn see(
         &mut self,
         now: Instant,
-        shown: &Shown,
+        shown: &EncodingInfo,
         len: usize,
         meta: &mut PacketMeta,
     ) -> (Option<Resolution>, bool) {
@@ -408,34 +408,34 @@ impl Stream {
     }
 
     /// Stores the state that must outlive its signalling.
-    pub(super) fn retire(&mut self, remembered: &mut RememberedStreams) {
+    pub(super) fn retire(&mut self, retired: &mut RetiredSsrcs) {
         if let Some(srtp) = self.srtp.take() {
             let (seen, numbers) = (self.seen.clone(), self.numbers);
-            remembered.put(self.ssrc, Remembered { srtp, seen, numbers });
+            retired.put(self.ssrc, SsrcState { srtp, seen, numbers });
         }
-        self.retire_rtx(remembered);
+        self.retire_rtx(retired);
     }
 
-    pub(super) fn retire_rtx(&mut self, remembered: &mut RememberedStreams) {
+    pub(super) fn retire_rtx(&mut self, retired: &mut RetiredSsrcs) {
         if let Some((ssrc, srtp)) = self.rtx.zip(self.srtp_rtx.take()) {
             let (seen, numbers) = (SeenWindow::default(), ForwardNumbers::default());
-            remembered.put(ssrc, Remembered { srtp, seen, numbers });
+            retired.put(ssrc, SsrcState { srtp, seen, numbers });
         }
     }
 
     /// Restores the state of its SSRC under the same key.
-    pub(super) fn recall(&mut self, remembered: &mut RememberedStreams) {
-        if let Some(before) = remembered.take(self.ssrc) {
+    pub(super) fn recall(&mut self, retired: &mut RetiredSsrcs) {
+        if let Some(before) = retired.take(self.ssrc) {
             self.srtp = Some(before.srtp);
             self.seen = before.seen;
             self.numbers = before.numbers;
             self.numbers.interrupt();
         }
-        self.recall_rtx(remembered);
+        self.recall_rtx(retired);
     }
 
-    pub(super) fn recall_rtx(&mut self, remembered: &mut RememberedStreams) {
-        self.srtp_rtx = self.rtx.and_then(|rtx| remembered.take(rtx)).map(|before| before.srtp);
+    pub(super) fn recall_rtx(&mut self, retired: &mut RetiredSsrcs) {
+        self.srtp_rtx = self.rtx.and_then(|rtx| retired.take(rtx)).map(|before| before.srtp);
     }
 
     pub(super) fn is_urgent(&self, now: Instant, rtt: Duration) -> bool {
@@ -513,7 +513,12 @@ mod tests {
                 payload_len: 100,
                 ..PacketMeta::default()
             };
-            stream.see(Instant::now(), &Shown { heights, ..Shown::default() }, 100, &mut meta);
+            stream.see(
+                Instant::now(),
+                &EncodingInfo { heights, ..EncodingInfo::default() },
+                100,
+                &mut meta,
+            );
             meta.top
         };
         assert_eq!(see(20, true, Some([180, 360, 720, 0])), 2);

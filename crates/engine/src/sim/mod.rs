@@ -34,7 +34,7 @@ pub use rialto_codec_model::{self as codec, Body};
 
 use crate::{
     Control, EndpointSpec,
-    core::{Collected, Core, CoreConfig, Event, PeerBatch, ShardCommand},
+    core::{Collected, ControlEvent, Core, CoreConfig, PeerBatch, ShardCommand},
     director::{CommandSink, Director},
 };
 
@@ -106,7 +106,7 @@ pub struct World {
     /// The shards.
     pub cores: Vec<Core>,
     /// What the shards told control.
-    pub events: Vec<Event>,
+    pub events: Vec<ControlEvent>,
     /// Media that the network lost on the way to the bridge.
     pub lost_up: BTreeSet<Body>,
     /// Media that the network lost on the way to a client.

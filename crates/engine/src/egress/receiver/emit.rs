@@ -4,7 +4,9 @@
 use rialto_media::{Drop, DropCounters, Mid, Tables};
 use rialto_srtp::TxContext;
 
-use super::{Receiver, Stream, allotment::Allotment, budget::ResendBudget, link::Link};
+use super::{
+    Receiver, Stream, allocation_state::AllocationState, budget::ResendBudget, link::Link,
+};
 use crate::{
     ShardTotals, Tap,
     core::{Endpoint, MAX_DATAGRAM, Outbox},
@@ -24,7 +26,7 @@ pub(super) struct Target<'a> {
     tap: Option<&'a Tap>,
     sent: &'a mut (u64, u64),
     pub(super) resend: &'a mut ResendBudget,
-    pub(super) allotment: &'a mut Allotment,
+    pub(super) allocation: &'a mut AllocationState,
 }
 
 impl<'a> Target<'a> {
@@ -34,11 +36,11 @@ impl<'a> Target<'a> {
         stream: OutStreamSlot,
     ) -> Option<(Self, &'a mut Stream, Option<&'a mut Link>)> {
         let Endpoint { receiver, media, tap, .. } = e;
-        let Receiver { streams, link, tx, dest, sent, resend, allotment, .. } = receiver;
+        let Receiver { streams, link, tx, dest, sent, resend, allocation, .. } = receiver;
         let (tx, dest, tap) = (tx.as_ref()?, dest.as_ref()?, tap.as_ref());
         let (tables, stream) = (&*media.tables, streams.get_mut(stream)?);
         let mid = stream.terms.mid;
-        let target = Self { dest, tx, tables, mid, tap, sent, resend, allotment };
+        let target = Self { dest, tx, tables, mid, tap, sent, resend, allocation };
         Some((target, stream, link.as_deref_mut()))
     }
 }

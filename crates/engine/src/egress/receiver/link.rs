@@ -9,7 +9,7 @@ use rialto_rtp::{
     rtcp::{CongestionFeedback, TransportCc},
 };
 
-use super::{overtaken::Overtaken, reported::Reported};
+use super::{premature::PrematureNacks, reported::Reported};
 
 /// Bytes of IP and UDP headers of each packet, which take up bandwidth too (RFC 768, RFC 791).
 const OVERHEAD: usize = 28;
@@ -58,7 +58,7 @@ pub struct Link {
     /// Decides when the next packet may leave.
     pub pacer: Pacer,
     /// Tells whether the receiver requests packets that are only late.
-    pub overtaken: Overtaken,
+    pub premature_nacks: PrematureNacks,
     /// Maps the receiver's feedback to the estimator's numbers, where the two differ.
     reported: Option<Box<Reported>>,
     /// When the link came into use.
@@ -73,10 +73,18 @@ impl Link {
     /// Creates a link without an estimate.
     pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
         let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
-        let (heard, exceeded, overtaken) = (false, false, Overtaken::new(now));
+        let (heard, exceeded, premature_nacks) = (false, false, PrematureNacks::new(now));
         let reported = (feedback == Feedback::Congestion).then(|| Box::new(Reported::new()));
-        let mut link =
-            Self { feedback, estimator, pacer, overtaken, reported, since: now, heard, exceeded };
+        let mut link = Self {
+            feedback,
+            estimator,
+            pacer,
+            premature_nacks,
+            reported,
+            since: now,
+            heard,
+            exceeded,
+        };
         link.follow();
         link
     }
@@ -170,7 +178,7 @@ impl Link {
     fn on_summary(&mut self, now: Instant, summary: &FeedbackSummary) {
         let FeedbackSummary { known, lost, late, .. } = *summary;
         self.heard |= known > 0;
-        self.overtaken.on_feedback(now, known, lost, late);
+        self.premature_nacks.on_feedback(now, known, lost, late);
         self.follow();
     }
 

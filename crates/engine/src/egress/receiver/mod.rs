@@ -1,20 +1,20 @@
 //! One receiver on its home shard: an object that owns everything that is sent to one endpoint.
 //! Sources offer packets to it; [`poll`] decides which of them leave now, and in which form.
 
-pub mod allotment;
+pub mod allocation_state;
 pub mod budget;
 mod emit;
-pub mod given_up;
 pub mod history;
 pub mod link;
 pub mod numbers;
-pub mod overtaken;
 mod plan;
 pub mod poll;
+pub mod premature;
 pub mod projection;
 pub mod queue;
 pub mod redundancy;
 mod reported;
+pub mod retained_requests;
 pub mod stream;
 pub mod vacated;
 
@@ -29,19 +29,19 @@ use slotmap::SlotMap;
 
 pub use self::stream::Stream;
 use self::{
-    allotment::Allotment,
+    allocation_state::AllocationState,
     budget::ResendBudget,
-    given_up::GivenUp,
     link::Link,
     numbers::{SsrcNumbers, SsrcRefused},
     queue::Queue,
     redundancy::Losses,
+    retained_requests::RetainedRequests,
     stream::Begin,
     vacated::VacatedSlots,
 };
 use crate::{
     dest::Dest,
-    egress::{Feed, source::Subscriber},
+    egress::{SourceFeed, source::Subscriber},
     slots::{EndpointSlot, FeedSlot, OutStreamSlot},
 };
 
@@ -66,7 +66,7 @@ pub struct Receiver {
     /// Packets that wait to be sent.
     pub queue: Queue,
     /// Its constraints and its bandwidth allocation.
-    pub allotment: Allotment,
+    pub allocation: AllocationState,
     /// The estimate of its bandwidth; `None` if it negotiated no feedback.
     pub link: Option<Box<Link>>,
     /// The round-trip time to use: what the receiver reports, but not less than what ICE measured.
@@ -80,7 +80,7 @@ pub struct Receiver {
     /// The retransmission budget.
     pub resend: ResendBudget,
     /// Keyframe requests for sources that it no longer gets.
-    pub given_up: GivenUp,
+    pub retained_requests: RetainedRequests,
     /// Whether it loses audio.
     pub audio_losses: Losses,
     /// Packets and bytes sent.
@@ -91,7 +91,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Creates a receiver that cannot be sent anything yet.
-    pub fn new(allotment: Allotment) -> Self {
+    pub fn new(allocation: AllocationState) -> Self {
         Self {
             tx: None,
             dest: None,
@@ -100,13 +100,13 @@ impl Receiver {
             numbers: SsrcNumbers::default(),
             vacated: VacatedSlots::default(),
             queue: Queue::default(),
-            allotment,
+            allocation,
             link: None,
             rtt: None,
             ice_rtt: None,
             reported_rtt: None,
             resend: ResendBudget::default(),
-            given_up: GivenUp::default(),
+            retained_requests: RetainedRequests::default(),
             audio_losses: Losses::default(),
             sent: (0, 0),
             sent_before: (0, 0),
@@ -182,7 +182,7 @@ impl Receiver {
         &mut self,
         own: EndpointSlot,
         at: FeedSlot,
-        feed: &mut Feed,
+        feed: &mut SourceFeed,
         terms: Terms,
         payload_types: Arc<PtMap>,
     ) -> Result<OutStreamSlot, SsrcRefused> {
@@ -208,7 +208,7 @@ impl Receiver {
         }
         let stream = self.streams.insert(Stream::new(at, feed, begin));
         let subscriber = feed.subscribe(Subscriber { receiver: own, stream });
-        let keyframes = self.given_up.take(id);
+        let keyframes = self.retained_requests.take(id);
         if let Some(s) = self.streams.get_mut(stream) {
             (s.subscriber, s.keyframes) = (subscriber, keyframes);
         }
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_round_trip_is_never_believed_to_be_less_than_ice_measured() {
         let (ms, now) = (Duration::from_millis, Instant::now());
-        let mut r = Receiver::new(Allotment::new(&crate::AllocationConfig::default(), now));
+        let mut r = Receiver::new(AllocationState::new(&crate::AllocationConfig::default(), now));
         assert_eq!((r.rtt, r.round_trip()), (None, DEFAULT_RTT));
         r.on_reported_round_trip(now, Duration::ZERO);
         assert_eq!(r.rtt, Some(DEFAULT_RTT), "nothing was measured");

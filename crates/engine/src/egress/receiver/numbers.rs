@@ -24,7 +24,7 @@ const CELLS: usize = 4_096;
 /// Marks a cell from which no stream may begin.
 const CLOSED: u16 = u16::MAX;
 /// Streams evicted at a time: the most, and the fewest if all have come far.
-const GIVE_WAY: (usize, usize) = (MAX_EXACT / 4, 16);
+const EVICT: (usize, usize) = (MAX_EXACT / 4, 16);
 
 /// Why nothing may be sent under an SSRC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +83,7 @@ impl SsrcNumbers {
             return;
         }
         if self.ended.len() >= MAX_EXACT {
-            self.give_way(random);
+            self.evict(random);
         }
         self.ended.insert(ssrc, next);
     }
@@ -109,7 +109,7 @@ impl SsrcNumbers {
 
     /// Evicts the streams that sent least.
     #[cold]
-    fn give_way(&mut self, random: u64) {
+    fn evict(&mut self, random: u64) {
         if self.cells.is_empty() {
             self.cells = vec![narrow(FIRST); CELLS].into();
             self.secret = random;
@@ -117,7 +117,7 @@ impl SsrcNumbers {
         let mut all: Vec<_> = self.ended.iter().map(|(ssrc, next)| (*next, *ssrc)).collect();
         all.sort_unstable();
         let low = all.partition_point(|(next, _)| *next < LIMIT);
-        let (most, fewest) = GIVE_WAY;
+        let (most, fewest) = EVICT;
         for (next, ssrc) in all.into_iter().take(low.min(most).max(fewest)) {
             self.ended.remove(&ssrc);
             let next = narrow(next);

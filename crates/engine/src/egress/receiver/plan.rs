@@ -20,7 +20,7 @@ use super::{
 use crate::{
     DelayHistogram, Redundancy,
     egress::{
-        Feed,
+        SourceFeed,
         ring::{PacketRing, RingIndex},
         wire::{extension_len, sources_len},
     },
@@ -247,7 +247,7 @@ fn of_picture(ring: &PacketRing, place: RingIndex, meta: &PacketMeta) -> Option<
 /// was chosen waits behind it; the stream continues at a keyframe. Returns how many packets are
 /// dropped.
 #[cold]
-pub(super) fn catch_up(s: &mut Stream, feed: &Feed, now_ms: u32) -> Option<u64> {
+pub(super) fn catch_up(s: &mut Stream, feed: &SourceFeed, now_ms: u32) -> Option<u64> {
     let current = s.projection.current()?;
     let next = s.next.get(usize::from(current)).copied()?;
     let oldest = feed.packet(current, next);
@@ -270,7 +270,7 @@ pub(super) fn catch_up(s: &mut Stream, feed: &Feed, now_ms: u32) -> Option<u64> 
 
 /// Skips everything in the rings of a source. Returns how many packets of the encodings in `wanted`
 /// that skips.
-pub(super) fn skip(s: &mut Stream, feed: &Feed, wanted: EncodingMask) -> u64 {
+pub(super) fn skip(s: &mut Stream, feed: &SourceFeed, wanted: EncodingMask) -> u64 {
     let mut skipped = 0;
     for (at, (next, encoding)) in s.next.iter_mut().zip(&feed.encodings).enumerate() {
         let head = encoding.head();

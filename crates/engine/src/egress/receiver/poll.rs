@@ -20,14 +20,14 @@ use super::{
     link::{Link, absolute_send_time},
     plan::{Planned, Planner, catch_up, equalise, set_next, skip},
     projection::Projected,
-    queue::Again,
+    queue::Retransmission,
     redundancy::{Form, Remade},
 };
 use crate::{
     DelayHistogram, Redundancy, ShardTotals,
     core::{Endpoint, Outbox},
     egress::{
-        Feed,
+        SourceFeed,
         wire::{Outgoing, Shift, Stamp},
     },
     ingress::PacketMeta,
@@ -88,7 +88,7 @@ impl Clock {
 /// The parts of a shard that polling needs.
 pub struct Poll<'a, O> {
     /// The sources.
-    pub feeds: &'a mut SlotMap<FeedSlot, Feed>,
+    pub feeds: &'a mut SlotMap<FeedSlot, SourceFeed>,
     /// Counters of dropped packets.
     pub drops: &'a mut DropCounters,
     /// Counters of sent packets.
@@ -115,7 +115,7 @@ impl<O: Outbox> Poll<'_, O> {
             return None;
         }
         self.audio(e);
-        self.again(e);
+        self.retransmit_due(e);
         self.video(e);
         let link = e.receiver.link.as_mut()?;
         link.on_timeout(self.clock.now);
@@ -136,7 +136,7 @@ impl<O: Outbox> Poll<'_, O> {
     /// ready.
     fn discard(&mut self, receiver: &mut Receiver) {
         let now_ms = self.clock.now_ms;
-        receiver.queue.clear_again();
+        receiver.queue.clear_retransmissions();
         let Receiver { queue, streams, .. } = receiver;
         for slot in queue.audio.drain(..).chain(queue.video.drain(..)) {
             let Some(s) = streams.get_mut(slot) else { continue };
@@ -289,7 +289,7 @@ impl<O: Outbox> Poll<'_, O> {
         let Some(len) = written else { return };
         to.resend.on_sent(len);
         if kind == Kind::Audio {
-            to.allotment.on_audio(len);
+            to.allocation.on_audio(len);
         }
         if let Some(link) = link {
             link.on_sent(self.clock.now, len, kind, (outgoing.ssrc, index));
@@ -316,19 +316,22 @@ impl<O: Outbox> Poll<'_, O> {
     }
 
     /// Sends requested retransmissions, as far as they may leave now.
-    fn again(&mut self, e: &mut Endpoint) {
+    fn retransmit_due(&mut self, e: &mut Endpoint) {
         let now = self.clock.now;
         let rtt = e.receiver.round_trip();
-        while !e.receiver.queue.again.is_empty() {
+        while !e.receiver.queue.retransmissions.is_empty() {
             if e.receiver.link.as_mut().is_some_and(|link| !link.allows(now)) {
                 return;
             }
-            let Some(again) = e.receiver.queue.again.pop_front() else { return };
-            if self.again_once(e, &again)
+            let Some(retransmission) = e.receiver.queue.retransmissions.pop_front() else { return };
+            if self.retransmit_once(e, &retransmission)
                 && e.receiver.link.as_ref().is_some_and(|link| link.sends_copies(rtt))
-                && e.receiver.streams.get(again.stream).is_some_and(|s| s.rtx_ssrc.is_some())
+                && e.receiver
+                    .streams
+                    .get(retransmission.stream)
+                    .is_some_and(|s| s.rtx_ssrc.is_some())
             {
-                e.receiver.queue.copy_later(now, again);
+                e.receiver.queue.copy_later(now, retransmission);
             }
         }
         // A copy that has to wait is not worthwhile.
@@ -338,18 +341,18 @@ impl<O: Outbox> Poll<'_, O> {
             if link.as_mut().is_some_and(|link| link.allows(now))
                 && streams.get_mut(copy.stream).is_some_and(counts)
             {
-                self.again_once(e, &copy);
+                self.retransmit_once(e, &copy);
             }
         }
     }
 
     /// Retransmits a packet if the budget allows. Returns whether it left.
-    fn again_once(&mut self, e: &mut Endpoint, again: &Again) -> bool {
+    fn retransmit_once(&mut self, e: &mut Endpoint, retransmission: &Retransmission) -> bool {
         if !e.receiver.resend.allows(self.clock.now_ms) {
             self.drops.count(Drop::RetransmissionBudget);
             return false;
         }
-        let Some(len) = self.resend(e, again, Kind::Retransmission) else { return false };
+        let Some(len) = self.resend(e, retransmission, Kind::Retransmission) else { return false };
         if let Some(link) = e.receiver.link.as_mut() {
             link.charge(len);
         }
@@ -358,9 +361,14 @@ impl<O: Outbox> Poll<'_, O> {
 
     /// Retransmits a packet from the ring: as RTX where negotiated (RFC 4588), else the same
     /// packet, byte for byte. Returns its length, or `None` if it did not leave.
-    fn resend(&mut self, e: &mut Endpoint, again: &Again, kind: Kind) -> Option<usize> {
+    fn resend(
+        &mut self,
+        e: &mut Endpoint,
+        retransmission: &Retransmission,
+        kind: Kind,
+    ) -> Option<usize> {
         let stamp = self.stamp(e.receiver.link.as_deref());
-        let Again { stream, sent } = again;
+        let Retransmission { stream, sent } = retransmission;
         let (mut to, s, link) = Target::new(e, *stream)?;
         let ring = self.feeds.get(s.feed).and_then(|f| f.ring(sent.encoding));
         let Some((meta, packet)) = ring.and_then(|r| r.get(r.nearest(sent.ring))) else {
@@ -408,7 +416,7 @@ impl<O: Outbox> Poll<'_, O> {
         if kind == Kind::Retransmission {
             self.totals.retransmissions_sent += 1;
             to.resend.on_resent(len);
-            to.allotment.on_again(len);
+            to.allocation.on_retransmitted(len);
             s.retransmissions += 1;
         } else {
             self.totals.probes_sent += 1;
@@ -448,8 +456,8 @@ impl<O: Outbox> Poll<'_, O> {
             Some(sent)
         });
         if let Some(sent) = recent {
-            let again = Again { stream: slot, sent };
-            if let Some(len) = self.resend(e, &again, Kind::Probe) {
+            let retransmission = Retransmission { stream: slot, sent };
+            if let Some(len) = self.resend(e, &retransmission, Kind::Probe) {
                 return Some(len);
             }
         }

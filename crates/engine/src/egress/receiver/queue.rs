@@ -11,7 +11,7 @@ use crate::slots::OutStreamSlot;
 
 /// Most retransmissions that wait. If a receiver requests more, its oldest requests are dropped,
 /// and it requests them again.
-const MAX_AGAIN: usize = 512;
+const MAX_RETRANSMISSIONS: usize = 512;
 
 /// Delay between a retransmission and its second copy: losses come in runs, and a copy sent at once
 /// would be lost with the first.
@@ -21,7 +21,7 @@ const MAX_COPIES: usize = 128;
 
 /// A requested retransmission.
 #[derive(Clone, Copy, Debug)]
-pub struct Again {
+pub struct Retransmission {
     /// The stream.
     pub stream: OutStreamSlot,
     /// How it was sent.
@@ -36,9 +36,9 @@ pub struct Queue {
     /// Video streams with packets to send.
     pub video: Vec<OutStreamSlot>,
     /// Requested retransmissions, the oldest request first.
-    pub again: VecDeque<Again>,
+    pub retransmissions: VecDeque<Retransmission>,
     /// Second copies with the time they are due, the earliest first.
-    copies: VecDeque<(Instant, Again)>,
+    copies: VecDeque<(Instant, Retransmission)>,
     /// Whether the receiver is in the shard's list to poll in this tick.
     pub listed: bool,
     /// When the shard is to poll it if nothing happens until then.
@@ -57,30 +57,30 @@ impl Queue {
     }
 
     /// Adds a retransmission. Returns whether an older one was dropped for it.
-    pub fn push_again(&mut self, again: Again) -> bool {
-        let full = self.again.len() >= MAX_AGAIN;
+    pub fn push_retransmission(&mut self, retransmission: Retransmission) -> bool {
+        let full = self.retransmissions.len() >= MAX_RETRANSMISSIONS;
         if full {
-            self.again.pop_front();
+            self.retransmissions.pop_front();
         }
-        self.again.push_back(again);
+        self.retransmissions.push_back(retransmission);
         full
     }
 
     /// Schedules a second copy of a retransmission.
     #[expect(clippy::arithmetic_side_effects, reason = "a moment and 15 ms")]
-    pub fn copy_later(&mut self, now: Instant, again: Again) {
+    pub fn copy_later(&mut self, now: Instant, retransmission: Retransmission) {
         if self.copies.len() < MAX_COPIES {
-            self.copies.push_back((now + COPY_AFTER, again));
+            self.copies.push_back((now + COPY_AFTER, retransmission));
         }
     }
 
     /// Returns a copy that is due.
-    pub fn take_copy(&mut self, now: Instant) -> Option<Again> {
+    pub fn take_copy(&mut self, now: Instant) -> Option<Retransmission> {
         let (at, _) = self.copies.front()?;
         if *at > now {
             return None;
         }
-        self.copies.pop_front().map(|(_, again)| again)
+        self.copies.pop_front().map(|(_, retransmission)| retransmission)
     }
 
     /// When the next copy is due.
@@ -89,13 +89,13 @@ impl Queue {
     }
 
     /// Drops the requested retransmissions.
-    pub fn clear_again(&mut self) {
-        self.again.clear();
+    pub fn clear_retransmissions(&mut self) {
+        self.retransmissions.clear();
         self.copies.clear();
     }
 
     /// Returns whether nothing waits that may leave now.
     pub fn is_empty(&self) -> bool {
-        self.audio.is_empty() && self.video.is_empty() && self.again.is_empty()
+        self.audio.is_empty() && self.video.is_empty() && self.retransmissions.is_empty()
     }
 }

@@ -13,7 +13,7 @@ use rialto_media::{
 use super::{history::History, numbers::FIRST, projection::Projection, vacated::Vacated};
 use crate::{
     egress::{
-        Feed,
+        SourceFeed,
         allocation::{Explanation, LayerId},
         ring::RingIndex,
     },
@@ -117,7 +117,7 @@ pub struct Begin {
 
 impl Stream {
     /// Creates a stream that has sent nothing. Its subscriber entry is set later.
-    pub fn new(slot: FeedSlot, feed: &Feed, begin: Begin) -> Self {
+    pub fn new(slot: FeedSlot, feed: &SourceFeed, begin: Begin) -> Self {
         let clock_rate = feed.info.clock_rate();
         let projection = match &begin.after {
             Some(vacated) => vacated.projection.of_next_source(clock_rate, begin.next),
@@ -193,7 +193,7 @@ impl Stream {
     }
 
     /// Returns whether a keyframe of the chosen encoding waits to be sent.
-    pub fn keyframe_waits(&self, feed: &Feed) -> bool {
+    pub fn keyframe_waits(&self, feed: &SourceFeed) -> bool {
         let Some(target) = self.projection.target() else { return false };
         let Some(next) = self.next.get(usize::from(target)) else { return false };
         (*next..feed.head(target)).any(|at| feed.packet(target, at).is_some_and(|m| m.keyframe))
@@ -201,7 +201,7 @@ impl Stream {
 
     /// Handles new keys of the receiver: numbers start anew, as a receiver expects (RFC 3711
     /// section 3.3.1), and nothing that was sent under the old keys is retransmitted.
-    pub fn on_new_keys(&mut self, feed: &mut Feed, now_ms: u32) {
+    pub fn on_new_keys(&mut self, feed: &mut SourceFeed, now_ms: u32) {
         let before = self.wanted();
         self.projection.restart(FIRST, now_ms);
         self.rtx_next = FIRST;
@@ -213,7 +213,7 @@ impl Stream {
 
     /// Chooses anew which layer it gets. Returns, as a mask, the encoding of which it then needs a
     /// keyframe.
-    pub fn retarget(&mut self, feed: &mut Feed, now: Instant, now_ms: u32) -> EncodingMask {
+    pub fn retarget(&mut self, feed: &mut SourceFeed, now: Instant, now_ms: u32) -> EncodingMask {
         let active = feed.offered_encodings();
         let before = self.wanted();
         let target = match self.allocated {
@@ -243,7 +243,7 @@ impl Stream {
     /// The encoding of which the receiver needs a keyframe that it could use, as a mask. None for
     /// audio, without keys, or without the codec, or while a keyframe waits to be sent: another one
     /// behind it would only fill the link. Receivers that switch too often wait longer.
-    pub fn keyframe_for(&mut self, feed: &Feed, now: Instant) -> EncodingMask {
+    pub fn keyframe_for(&mut self, feed: &SourceFeed, now: Instant) -> EncodingMask {
         if !self.is_video() || !self.ready || !self.projection.waits() {
             return 0;
         }

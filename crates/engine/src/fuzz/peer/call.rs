@@ -17,7 +17,7 @@ use rialto_srtp::Profile;
 use super::person::{Person, RTT, keying};
 use crate::{
     Control, EndpointSpec, MediaEvent,
-    core::{Core, CoreConfig, Event, Outbox, PeerBatch, ShardCommand},
+    core::{ControlEvent, Core, CoreConfig, Outbox, PeerBatch, ShardCommand},
     dest::Dest,
     director::{CommandSink, Director},
     sim::BRIDGE,
@@ -272,10 +272,14 @@ impl Call {
             for core in &mut self.cores {
                 for event in core.events() {
                     match event {
-                        Event::Media(MediaEvent::AudioLevel { .. }) => self.events.levels += 1,
-                        Event::Media(MediaEvent::Snapshot(_)) => self.events.snapshots += 1,
-                        Event::Media(MediaEvent::Allocated(_)) => self.events.allocations += 1,
-                        Event::Transport(_) => self.transport_events += 1,
+                        ControlEvent::Media(MediaEvent::AudioLevel { .. }) => {
+                            self.events.levels += 1
+                        }
+                        ControlEvent::Media(MediaEvent::Snapshot(_)) => self.events.snapshots += 1,
+                        ControlEvent::Media(MediaEvent::Allocated(_)) => {
+                            self.events.allocations += 1
+                        }
+                        ControlEvent::Transport(_) => self.transport_events += 1,
                     }
                 }
             }

@@ -35,13 +35,13 @@ impl Counts {
 
 /// Detects premature requests of a receiver.
 #[derive(Clone, Copy, Debug)]
-pub struct Overtaken {
+pub struct PrematureNacks {
     until: Instant,
     now: Counts,
     before: Counts,
 }
 
-impl Overtaken {
+impl PrematureNacks {
     /// Starts without requests.
     pub fn new(now: Instant) -> Self {
         let until = now.checked_add(WINDOW).unwrap_or(now);
@@ -91,7 +91,12 @@ mod tests {
     use super::*;
 
     /// Runs a window with this many requests and this many of 250 packets lost, then one request.
-    fn waits(overtaken: &mut Overtaken, start: &mut Instant, requests: u32, lost: u32) -> bool {
+    fn waits(
+        overtaken: &mut PrematureNacks,
+        start: &mut Instant,
+        requests: u32,
+        lost: u32,
+    ) -> bool {
         for _ in 0..requests {
             overtaken.on_request(*start, true);
         }
@@ -103,7 +108,7 @@ mod tests {
     #[test]
     fn requests_wait_where_the_packets_come_by_themselves() {
         let mut now = Instant::now();
-        let mut overtaken = Overtaken::new(now);
+        let mut overtaken = PrematureNacks::new(now);
         assert!(!overtaken.on_request(now, true), "nothing is known");
         assert!(waits(&mut overtaken, &mut now, 20, 0));
         assert!(!overtaken.on_request(now, false), "a repeated request is answered");
@@ -116,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_twice_was_lost_whatever_feedback_says() {
         let mut now = Instant::now();
-        let mut overtaken = Overtaken::new(now);
+        let mut overtaken = PrematureNacks::new(now);
         assert!(waits(&mut overtaken, &mut now, 20, 0));
         for _ in 0..10 {
             overtaken.on_request(now, true);
@@ -128,7 +133,7 @@ mod tests {
     #[test]
     fn nothing_waits_without_feedback() {
         let mut now = Instant::now();
-        let mut overtaken = Overtaken::new(now);
+        let mut overtaken = PrematureNacks::new(now);
         for _ in 0..20 {
             overtaken.on_request(now, true);
         }
@@ -142,7 +147,7 @@ mod tests {
     #[test]
     fn what_arrives_after_it_was_called_lost_was_only_late() {
         let mut now = Instant::now();
-        let mut overtaken = Overtaken::new(now);
+        let mut overtaken = PrematureNacks::new(now);
         for _ in 0..20 {
             overtaken.on_request(now, true);
         }

@@ -18,20 +18,20 @@ const FORGET: Duration = Duration::from_secs(10);
 
 /// Estimates the pace at which the packets of a frame arrive.
 #[derive(Clone, Copy, Debug)]
-pub struct Company {
+pub struct ArrivalPace {
     /// About half of the gaps between reads are shorter than this.
     gap: Duration,
     /// Arrival time and timestamp of the last packet.
     last: Option<(Instant, u32)>,
 }
 
-impl Default for Company {
+impl Default for ArrivalPace {
     fn default() -> Self {
         Self { gap: BEGIN, last: None }
     }
 }
 
-impl Company {
+impl ArrivalPace {
     /// Handles a packet of the frame with this timestamp. The median follows each gap by an eighth,
     /// so that pauses between the bursts of a sender do not hide how close the packets of a burst
     /// are.
@@ -54,7 +54,7 @@ impl Company {
 
     /// Handles a packet of any speaker of a conference; speakers have no frames in common.
     #[inline]
-    pub fn on_talk(&mut self, now: Instant) {
+    pub fn on_speech(&mut self, now: Instant) {
         self.on_packet(now, 0);
     }
 
@@ -66,7 +66,7 @@ impl Company {
     /// How long an audio packet waits for packets of other speakers: `most`, or not at all if none
     /// is likely to arrive. Speakers are independent, so a short gap promises no other.
     #[inline]
-    pub fn hold_talk(&self, most: Duration) -> Duration {
+    pub fn speech_hold(&self, most: Duration) -> Duration {
         if self.gap > most { Duration::ZERO } else { most }
     }
 
@@ -90,15 +90,15 @@ mod tests {
     }
 
     /// Frames whose packets arrive at these times, µs.
-    fn after(frames: u32, packets: &[u64]) -> Company {
-        let (mut company, start) = (Company::default(), Instant::now());
+    fn after(frames: u32, packets: &[u64]) -> ArrivalPace {
+        let (mut pace, start) = (ArrivalPace::default(), Instant::now());
         for frame in 0..frames {
             for at in packets {
                 let at = start + us(33_000) * frame + us(*at);
-                company.on_packet(at, frame * 3_000);
+                pace.on_packet(at, frame * 3_000);
             }
         }
-        company
+        pace
     }
 
     #[test]
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn pauses_between_bursts_do_not_count() {
         // Chromium's pacer sends five milliseconds' worth at once.
-        let company = after(30, &[0, 30, 60, 90, 5_000, 5_030, 5_060, 5_090]);
-        assert_eq!(company.hold(MOST), us(250));
+        let pace = after(30, &[0, 30, 60, 90, 5_000, 5_030, 5_060, 5_090]);
+        assert_eq!(pace.hold(MOST), us(250));
         let singles = after(30, &[0, 0, 5_000, 5_000, 10_000, 10_000]);
         assert_eq!(singles.hold(MOST), Duration::ZERO, "what came in one read needed no wait");
     }
@@ -126,15 +126,15 @@ mod tests {
     fn many_who_talk_are_company_and_few_are_not() {
         let most = Duration::from_millis(1);
         let talk = |talkers: u64| {
-            let (mut company, start) = (Company::default(), Instant::now());
+            let (mut pace, start) = (ArrivalPace::default(), Instant::now());
             for packet in 0..talkers * 50 {
-                company.on_talk(start + us(packet * 20_000 / talkers));
+                pace.on_speech(start + us(packet * 20_000 / talkers));
             }
-            (company.hold_talk(most), company.is_over(start + us(1_500_000)))
+            (pace.speech_hold(most), pace.is_over(start + us(1_500_000)))
         };
         assert_eq!(talk(3), (Duration::ZERO, false));
         assert_eq!(talk(30), (most, false));
-        assert!(Company::default().is_over(Instant::now()));
+        assert!(ArrivalPace::default().is_over(Instant::now()));
     }
 
     #[test]

@@ -11,13 +11,13 @@ use crate::{AllocationConfig, Wishes, egress::allocation::Hysteresis};
 const AUDIO_WINDOW: Duration = Duration::from_secs(1);
 /// Time over which the bitrate of retransmissions is measured. It counts once it has lasted for
 /// another window: a burst of losses takes no layer away.
-const AGAIN_WINDOW: Duration = Duration::from_secs(2);
+const RETRANSMISSION_WINDOW: Duration = Duration::from_secs(2);
 /// An estimate is reported again when it differs by one part in this many.
-const TOLD_PART: u64 = 20;
+const REPORT_PART: u64 = 20;
 
 /// The state of a receiver's bandwidth allocation.
 #[derive(Debug)]
-pub struct Allotment {
+pub struct AllocationState {
     /// Its constraints, in order of priority; `None` until control sets them.
     pub wishes: Option<Arc<Wishes>>,
     /// The estimate that was last allocated.
@@ -27,15 +27,15 @@ pub struct Allotment {
     /// When it was last allocated; small changes are collected since then.
     pub at: Instant,
     /// The estimate last reported to control, bit/s.
-    told: Option<u64>,
+    reported: Option<u64>,
     /// The number of videos in the last allocation.
     videos: usize,
-    /// Whether control got a report since the last [`Allotment::begin_interval`].
-    told_lately: bool,
+    /// Whether control got a report since the last [`AllocationState::begin_interval`].
+    reported_lately: bool,
     /// Whether a change still has to be reported to control.
-    untold: bool,
+    unreported: bool,
     audio: Measured,
-    again: Measured,
+    retransmitted: Measured,
 }
 
 /// A bitrate measured over the last window.
@@ -69,7 +69,7 @@ impl Measured {
     }
 }
 
-impl Allotment {
+impl AllocationState {
     /// Creates the state of a receiver without estimate and constraints.
     pub fn new(config: &AllocationConfig, now: Instant) -> Self {
         Self {
@@ -77,12 +77,12 @@ impl Allotment {
             hysteresis: Hysteresis::new(config.change_threshold),
             listed: false,
             at: now,
-            told: None,
+            reported: None,
             videos: 0,
-            told_lately: false,
-            untold: false,
+            reported_lately: false,
+            unreported: false,
             audio: Measured::new(now),
-            again: Measured::new(now),
+            retransmitted: Measured::new(now),
         }
     }
 
@@ -94,42 +94,42 @@ impl Allotment {
 
     /// Counts bytes that were retransmitted. They are not part of the allocation either: without
     /// them the original packets are of no use.
-    pub fn on_again(&mut self, len: usize) {
-        self.again.add(len);
+    pub fn on_retransmitted(&mut self, len: usize) {
+        self.retransmitted.add(len);
     }
 
     /// The bitrate to reserve for audio, and for retransmissions that have lasted for some time,
     /// bit/s.
-    pub fn set_aside_bps(&mut self, now: Instant) -> u64 {
+    pub fn reserved_bps(&mut self, now: Instant) -> u64 {
         self.audio.advance(now, AUDIO_WINDOW);
-        self.again.advance(now, AGAIN_WINDOW);
-        self.audio.bps.saturating_add(self.again.bps.min(self.again.before_bps))
+        self.retransmitted.advance(now, RETRANSMISSION_WINDOW);
+        self.audio.bps.saturating_add(self.retransmitted.bps.min(self.retransmitted.before_bps))
     }
 
     /// Returns whether to report to control now, because the estimate, the number of videos or
     /// something else changed since the last report. One video less may be the only change: no
     /// other decision changes then. There is one report per interval; later changes in the interval
     /// are reported together at the start of the next one.
-    pub fn tells(&mut self, estimate: Option<u64>, videos: usize, changed: bool) -> bool {
+    pub fn should_report(&mut self, estimate: Option<u64>, videos: usize, changed: bool) -> bool {
         let others = std::mem::replace(&mut self.videos, videos) != videos;
-        let differs = match (self.told, estimate) {
-            (Some(told), Some(now)) => {
-                told.abs_diff(now) > told.checked_div(TOLD_PART).unwrap_or(0)
+        let differs = match (self.reported, estimate) {
+            (Some(reported), Some(now)) => {
+                reported.abs_diff(now) > reported.checked_div(REPORT_PART).unwrap_or(0)
             }
-            (told, now) => told != now,
+            (reported, now) => reported != now,
         };
-        self.untold |= differs || others || changed;
-        if !self.untold || self.told_lately {
+        self.unreported |= differs || others || changed;
+        if !self.unreported || self.reported_lately {
             return false;
         }
-        (self.told_lately, self.untold, self.told) = (true, false, estimate);
+        (self.reported_lately, self.unreported, self.reported) = (true, false, estimate);
         true
     }
 
     /// Allows another report to control. Returns whether a change is still to be reported.
     pub fn begin_interval(&mut self) -> bool {
-        self.told_lately = false;
-        self.untold
+        self.reported_lately = false;
+        self.unreported
     }
 }
 
@@ -140,57 +140,60 @@ mod tests {
     #[test]
     fn audio_is_measured_by_the_second() {
         let start = Instant::now();
-        let mut a = Allotment::new(&AllocationConfig::default(), start);
+        let mut a = AllocationState::new(&AllocationConfig::default(), start);
         for _ in 0..50 {
             a.on_audio(100);
         }
-        assert_eq!(a.set_aside_bps(start + Duration::from_millis(999)), 0);
-        assert_eq!(a.set_aside_bps(start + Duration::from_secs(1)), 40_000);
-        assert_eq!(a.set_aside_bps(start + Duration::from_millis(1_500)), 40_000);
-        assert_eq!(a.set_aside_bps(start + Duration::from_secs(2)), 0, "it fell silent");
+        assert_eq!(a.reserved_bps(start + Duration::from_millis(999)), 0);
+        assert_eq!(a.reserved_bps(start + Duration::from_secs(1)), 40_000);
+        assert_eq!(a.reserved_bps(start + Duration::from_millis(1_500)), 40_000);
+        assert_eq!(a.reserved_bps(start + Duration::from_secs(2)), 0, "it fell silent");
     }
 
     #[test]
     fn what_is_sent_again_counts_when_it_lasts() {
         let start = Instant::now();
-        let mut a = Allotment::new(&AllocationConfig::default(), start);
+        let mut a = AllocationState::new(&AllocationConfig::default(), start);
         let at = |seconds| start + Duration::from_secs(seconds);
-        a.on_again(25_000);
-        assert_eq!(a.set_aside_bps(at(2)), 0);
-        a.on_again(10_000);
-        assert_eq!(a.set_aside_bps(at(4)), 40_000);
-        assert_eq!(a.set_aside_bps(at(5)), 40_000);
-        assert_eq!(a.set_aside_bps(at(6)), 0);
+        a.on_retransmitted(25_000);
+        assert_eq!(a.reserved_bps(at(2)), 0);
+        a.on_retransmitted(10_000);
+        assert_eq!(a.reserved_bps(at(4)), 40_000);
+        assert_eq!(a.reserved_bps(at(5)), 40_000);
+        assert_eq!(a.reserved_bps(at(6)), 0);
     }
 
     #[test]
     fn an_estimate_is_told_when_it_is_another() {
-        let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
-        let mut tells = |estimate| {
+        let mut a = AllocationState::new(&AllocationConfig::default(), Instant::now());
+        let mut should_report = |estimate| {
             a.begin_interval();
-            a.tells(estimate, 0, false)
+            a.should_report(estimate, 0, false)
         };
-        assert!(!tells(None) && tells(Some(1_000)));
-        assert!(!tells(Some(1_050)) && tells(Some(1_051)));
-        assert!(!tells(Some(1_000)) && tells(None));
+        assert!(!should_report(None) && should_report(Some(1_000)));
+        assert!(!should_report(Some(1_050)) && should_report(Some(1_051)));
+        assert!(!should_report(Some(1_000)) && should_report(None));
     }
 
     #[test]
     fn control_is_told_once_in_an_interval_and_of_the_last_change_in_the_next() {
-        let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
-        assert!(a.tells(Some(1_000), 0, false), "the first change is told at once");
-        assert!(!a.tells(Some(2_000), 0, false) && !a.tells(Some(1_000), 0, true));
-        assert!(a.begin_interval() && a.tells(Some(1_000), 0, false));
-        assert!(!a.begin_interval() && !a.tells(Some(1_000), 0, false), "there is nothing new");
-        assert!(a.tells(Some(1_000), 0, true));
+        let mut a = AllocationState::new(&AllocationConfig::default(), Instant::now());
+        assert!(a.should_report(Some(1_000), 0, false), "the first change is reported at once");
+        assert!(!a.should_report(Some(2_000), 0, false) && !a.should_report(Some(1_000), 0, true));
+        assert!(a.begin_interval() && a.should_report(Some(1_000), 0, false));
+        assert!(
+            !a.begin_interval() && !a.should_report(Some(1_000), 0, false),
+            "there is nothing new"
+        );
+        assert!(a.should_report(Some(1_000), 0, true));
     }
 
     #[test]
     fn a_video_more_or_less_is_told() {
-        let mut a = Allotment::new(&AllocationConfig::default(), Instant::now());
-        for (videos, told) in [(2, true), (2, false), (1, true), (1, false)] {
+        let mut a = AllocationState::new(&AllocationConfig::default(), Instant::now());
+        for (videos, reported) in [(2, true), (2, false), (1, true), (1, false)] {
             a.begin_interval();
-            assert_eq!(a.tells(None, videos, false), told, "{videos}");
+            assert_eq!(a.should_report(None, videos, false), reported, "{videos}");
         }
     }
 }

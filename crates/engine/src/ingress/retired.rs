@@ -11,11 +11,11 @@ use super::{numbers::ForwardNumbers, seen::SeenWindow};
 
 /// SSRCs that are remembered under one key, in addition to those signalled now: four times as many
 /// as may be signalled at once. 170 KiB at most.
-const MAX_REMEMBERED: usize = 512;
+const MAX_RETIRED: usize = 512;
 
 /// The state of one SSRC from which at least one packet was authentic.
 #[derive(Clone, Debug)]
-pub(crate) struct Remembered {
+pub(crate) struct SsrcState {
     /// Roll-over counter and replay window.
     pub srtp: RxStream,
     /// Packets that arrived plain or as RTX; empty for the SSRC of retransmissions.
@@ -26,24 +26,24 @@ pub(crate) struct Remembered {
 
 /// The SSRCs that were signalled before, the one that left first in front.
 #[derive(Debug, Default)]
-pub(crate) struct RememberedStreams(VecDeque<(u32, Remembered)>);
+pub(crate) struct RetiredSsrcs(VecDeque<(u32, SsrcState)>);
 
-impl RememberedStreams {
+impl RetiredSsrcs {
     /// Stores the state of an SSRC that is no longer signalled.
-    pub(crate) fn put(&mut self, ssrc: u32, state: Remembered) {
+    pub(crate) fn put(&mut self, ssrc: u32, state: SsrcState) {
         self.0.retain(|(other, _)| *other != ssrc);
         self.0.push_back((ssrc, state));
     }
 
     /// Takes the state of an SSRC that is signalled again.
-    pub(crate) fn take(&mut self, ssrc: u32) -> Option<Remembered> {
+    pub(crate) fn take(&mut self, ssrc: u32) -> Option<SsrcState> {
         let at = self.0.iter().position(|(other, _)| *other == ssrc)?;
         self.0.remove(at).map(|(_, state)| state)
     }
 
     /// Removes those that left first, beyond the limit.
     pub(crate) fn trim(&mut self) {
-        let excess = self.0.len().saturating_sub(MAX_REMEMBERED);
+        let excess = self.0.len().saturating_sub(MAX_RETIRED);
         self.0.drain(..excess);
     }
 
@@ -67,7 +67,7 @@ mod tests {
     use rialto_rtp::{Seq, header::write_header};
     use rialto_srtp::{Profile, RxContext, TxContext};
 
-    use super::MAX_REMEMBERED;
+    use super::MAX_RETIRED;
     use crate::{
         Loudest,
         ingress::{Context, Gate, Sender, silence::SilenceLimit},
@@ -140,7 +140,7 @@ mod tests {
                 believes_costs: false,
                 rtt: Duration::ZERO,
             };
-            let gate = Gate { rules: Loudest::default(), voices: None };
+            let gate = Gate { rules: Loudest::default(), speakers: None };
             self.sender.on_rtp(&cx, gate, &mut bytes[..len]).err()
         }
 
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn those_that_left_first_are_forgotten_and_none_that_is_signalled() {
         let mut rig = Rig::new();
-        let last = 1_000 + MAX_REMEMBERED as u32;
+        let last = 1_000 + MAX_RETIRED as u32;
         for ssrc in 1_000..=last {
             rig.signal(&[(1, None), (ssrc, None)]);
             rig.come_to(1, VP8, 200_000);
