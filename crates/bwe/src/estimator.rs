@@ -9,7 +9,7 @@ use crate::{
     history::{Fate, Sent, SentHistory},
     loss::{Bounds, LossBased},
     num::{MS, Micros, after, duration_micros, micros, millis, real, whole},
-    probe::{Prober, Shown, Situation},
+    probe::{ProbeInputs, ProbeResult, Prober},
     reports::Reports,
     throughput::{LONG, SHORT, Throughput},
 };
@@ -34,7 +34,7 @@ const STARVING: f64 = 0.5;
 const STARVING_STEP: Micros = 300 * MS;
 /// While feedback is missing and nothing else is sent, a packet is sent this often, so that
 /// feedback can resume.
-const KNOCK: Micros = 500 * MS;
+const KEEPALIVE: Micros = 500 * MS;
 /// An arrival time that differs by more than this from what earlier ones predict is impossible.
 const MAX_JUMP: i64 = 10_000_000;
 /// This many impossible times in a row are a new clock.
@@ -147,7 +147,7 @@ pub struct Estimator {
     impossible: u32,
     series: Option<Series>,
     polled: Micros,
-    knocked: Option<Micros>,
+    keepalive_at: Option<Micros>,
 }
 
 impl Estimator {
@@ -183,7 +183,7 @@ impl Estimator {
             impossible: 0,
             series: None,
             polled: 0,
-            knocked: None,
+            keepalive_at: None,
         }
     }
 
@@ -338,7 +338,7 @@ impl Estimator {
 
     fn due(&self) -> Option<Micros> {
         let probe = if self.starving.is_some() {
-            Some(self.polled.saturating_add(KNOCK))
+            Some(self.polled.saturating_add(KEEPALIVE))
         } else {
             let probe = self.prober.due(real(self.target));
             probe.map(|due| due.max(self.polled.saturating_add(100 * MS)))
@@ -365,17 +365,17 @@ impl Estimator {
         let at = self.micros(now);
         self.polled = at;
         if self.starving.is_some() {
-            let last = self.sent_at.max(self.knocked).unwrap_or(0);
-            if at.saturating_sub(last) < KNOCK {
+            let last = self.sent_at.max(self.keepalive_at).unwrap_or(0);
+            if at.saturating_sub(last) < KEEPALIVE {
                 return None;
             }
-            self.knocked = Some(at);
-            return Some(self.prober.knock(self.target));
+            self.keepalive_at = Some(at);
+            return Some(self.prober.keepalive(self.target));
         }
         if self.prober.is_idle(at, real(self.target)) {
             return None;
         }
-        let situation = Situation {
+        let situation = ProbeInputs {
             target: real(self.target),
             initial: real(self.config.initial_bps),
             max: real(self.config.in_order().max_bps),
@@ -583,7 +583,7 @@ impl Estimator {
         }
     }
 
-    fn on_shown(&mut self, now: Micros, shown: Shown) {
+    fn on_shown(&mut self, now: Micros, shown: ProbeResult) {
         if shown.bps > self.delay_based.bps() || (shown.first && shown.full) {
             self.delay_based.set(now, shown.bps);
         }

@@ -43,7 +43,7 @@ const NEEDED: f64 = 0.8;
 
 /// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Shown {
+pub(crate) struct ProbeResult {
     pub(crate) bps: f64,
     /// Packets arrived more slowly than they were sent: the link is full.
     pub(crate) full: bool,
@@ -80,7 +80,7 @@ impl Line {
 
 /// The probe in progress.
 #[derive(Debug, Clone, Copy)]
-struct Out {
+struct ActiveProbe {
     probe: Probe,
     made: Micros,
     taken: bool,
@@ -98,7 +98,7 @@ struct Out {
 
 /// The inputs for a decision on a probe.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Situation {
+pub(crate) struct ProbeInputs {
     pub(crate) target: f64,
     pub(crate) initial: f64,
     pub(crate) max: f64,
@@ -112,7 +112,7 @@ pub(crate) struct Situation {
 pub(crate) struct Prober {
     useful: f64,
     next: Option<f64>,
-    out: Option<Out>,
+    out: Option<ActiveProbe>,
     cluster: u16,
     started: bool,
     failures: usize,
@@ -194,14 +194,14 @@ impl Prober {
     }
 
     /// A single packet, so that feedback can resume; its result is ignored.
-    pub(crate) fn knock(&mut self, target: u64) -> Probe {
+    pub(crate) fn keepalive(&mut self, target: u64) -> Probe {
         self.out = None;
         self.cluster = self.cluster.wrapping_add(1);
         Probe { cluster: ClusterId(self.cluster), bps: target, min_bytes: 1, min_packets: 1 }
     }
 
     /// Returns a probe that should be sent now.
-    pub(crate) fn take(&mut self, now: Micros, situation: &Situation) -> Option<Probe> {
+    pub(crate) fn take(&mut self, now: Micros, situation: &ProbeInputs) -> Option<Probe> {
         self.expire(now);
         if self.out.is_none() {
             self.decide(now, situation);
@@ -248,7 +248,7 @@ impl Prober {
     /// Returns the result of a probe that is completely reported, or whose feedback is partly lost:
     /// packets sent until `newest` are reported. A probe whose result is below its goal counts as
     /// failed, and the next one waits.
-    pub(crate) fn result(&mut self, now: Micros, newest: Micros) -> Option<Shown> {
+    pub(crate) fn result(&mut self, now: Micros, newest: Micros) -> Option<ProbeResult> {
         let out = self.out.as_ref()?;
         if out.sent_bytes < u64::from(out.probe.min_bytes) {
             return None;
@@ -300,7 +300,7 @@ impl Prober {
         }
     }
 
-    fn decide(&mut self, now: Micros, situation: &Situation) {
+    fn decide(&mut self, now: Micros, situation: &ProbeInputs) {
         let Some(next) = self.next else { return };
         if now < self.allowed || situation.strained || next * NEAR <= situation.target {
             return;
@@ -330,7 +330,7 @@ impl Prober {
             min_bytes,
             min_packets: MIN_PACKETS,
         };
-        self.out = Some(Out {
+        self.out = Some(ActiveProbe {
             probe,
             made: now,
             taken: false,
@@ -348,8 +348,8 @@ impl Prober {
     }
 }
 
-impl Out {
-    fn shown(&self) -> Option<Shown> {
+impl ActiveProbe {
+    fn shown(&self) -> Option<ProbeResult> {
         // Packets that leave at the same time have no measurable rate.
         let sent = self.sent.slope().filter(|slope| *slope > 0.0)?;
         let received = self.received.slope().unwrap_or(0.0).max(0.0);
@@ -365,7 +365,7 @@ impl Out {
         let sent_bps = bits / sent * lost;
         let full = sent < (received - error) * FULL;
         let bps = if full { bits / received * OF_FULL } else { sent_bps };
-        (self.received.n >= 3.0).then_some(Shown {
+        (self.received.n >= 3.0).then_some(ProbeResult {
             bps: bps.min(real(self.probe.bps) * 1.1),
             full,
             first: self.first,
@@ -377,8 +377,8 @@ impl Out {
 mod tests {
     use super::*;
 
-    fn situation(target: f64) -> Situation {
-        Situation { target, initial: 2.5e6, max: 20e6, jitter_ms: 0.0, strained: false }
+    fn situation(target: f64) -> ProbeInputs {
+        ProbeInputs { target, initial: 2.5e6, max: 20e6, jitter_ms: 0.0, strained: false }
     }
 
     /// Sends a probe over a link of a rate, and reports it.
@@ -437,7 +437,7 @@ mod tests {
         prober.set_useful(0, 2_590_000, Some(600_000));
         assert_eq!(prober.take(0, &situation(1e6)), None, "the next layer is possible already");
         prober.set_useful(0, 2_590_000, Some(2_590_000));
-        let strained = Situation { strained: true, ..situation(1e6) };
+        let strained = ProbeInputs { strained: true, ..situation(1e6) };
         assert_eq!(prober.take(0, &strained), None);
         assert!(prober.take(0, &situation(1e6)).is_some());
     }

@@ -17,7 +17,7 @@ use super::{
     dtls,
     fingerprint::Hash,
     hub::HubError,
-    silence::Silence,
+    silence::CheckMonitor,
     stun::{self, Hint, TransactionId},
     ufrag::Ufrags,
 };
@@ -45,11 +45,11 @@ impl Identity {
 pub(super) struct Common {
     pub(super) ufrags: Ufrags,
     pub(super) dtls: dtls::SharedConfig,
-    pub(super) owners: Owners,
+    pub(super) owners: AddressOwners,
     /// Bytes of received data channel texts that were not read yet.
     pub(super) unread: Arc<AtomicUsize>,
     certificates: Mutex<Certificates>,
-    silence: Mutex<Silence>,
+    silence: Mutex<CheckMonitor>,
     /// Hides the hub's number in a transaction id.
     mask: u16,
     hubs: usize,
@@ -83,7 +83,7 @@ impl Common {
         Arc::new(Self {
             ufrags,
             dtls,
-            owners: Owners::new(HashKey::new(rng.random(), 0)),
+            owners: AddressOwners::new(HashKey::new(rng.random(), 0)),
             unread: Arc::default(),
             certificates: Mutex::new(Certificates {
                 newest: certificate,
@@ -136,7 +136,7 @@ impl Common {
     }
 
     /// The detector of missing connectivity checks.
-    pub(super) fn silence(&self) -> MutexGuard<'_, Silence> {
+    pub(super) fn silence(&self) -> MutexGuard<'_, CheckMonitor> {
         self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,9 +179,9 @@ impl Certificates {
 /// The endpoint that each address is bound to. An address has one owner in all hubs. It is free
 /// again only once the packet path was told that the owner no longer has it, so that commands about
 /// it arrive in order. Peers choose their ports, so the hash is keyed.
-pub(super) struct Owners(Mutex<KeyedMap<SocketAddr, EndpointId>>);
+pub(super) struct AddressOwners(Mutex<KeyedMap<SocketAddr, EndpointId>>);
 
-impl Owners {
+impl AddressOwners {
     fn new(key: HashKey) -> Self {
         Self(Mutex::new(KeyedMap::with_hasher(key)))
     }
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn an_address_has_one_owner() {
-        let owners = Owners::new(HashKey::new(1, 0));
+        let owners = AddressOwners::new(HashKey::new(1, 0));
         let address = SocketAddr::from(([192, 0, 2, 2], 2));
         let [one, two] = [1, 2].map(EndpointId);
         assert_eq!((owners.claim(address, one), owners.claim(address, two)), (Ok(()), Err(one)));

@@ -22,9 +22,9 @@ use std::{
 
 use openssl::{error::ErrorStack, ssl::SslContext};
 
-pub(crate) use self::library::{DtlsError, Event};
+pub(crate) use self::library::{DtlsError, DtlsEvent};
 use self::{
-    hello::{Abilities, Answer, Held},
+    hello::{Abilities, Answer, PartialHello},
     library::Library,
     of_dimpl::{Dimpl, Versions},
     of_openssl::OpenSsl,
@@ -70,7 +70,7 @@ pub(crate) struct Dtls {
     context: SslContext,
     client: bool,
     /// For a server: pieces of a ClientHello that was not answered yet.
-    held: Held,
+    held: PartialHello,
     attempts: Vec<Attempt>,
     /// Whether a handshake has completed; then there is only that attempt.
     done: bool,
@@ -79,7 +79,7 @@ pub(crate) struct Dtls {
     /// When a client that failed sends another ClientHello.
     retry: Option<Instant>,
     /// Remaining events of failed attempts.
-    rest: Vec<Event>,
+    rest: Vec<DtlsEvent>,
     ignored_alerts: u64,
     hint: Option<String>,
 }
@@ -91,7 +91,7 @@ struct Attempt {
     random: Vec<u8>,
     /// Whether this is our client with DTLS 1.3.
     newest: bool,
-    events: Vec<Event>,
+    events: Vec<DtlsEvent>,
 }
 
 impl Dtls {
@@ -107,7 +107,7 @@ impl Dtls {
             pair: certificate.pair.clone(),
             context: certificate.context.clone(),
             client,
-            held: Held::default(),
+            held: PartialHello::default(),
             attempts: Vec::new(),
             done: false,
             tokens: BURST,
@@ -176,17 +176,17 @@ impl Dtls {
             return Ok(());
         }
         if self.done || self.client {
-            return self.feed(now, &screened.bytes);
+            return self.deliver(now, &screened.bytes);
         }
         match self.addressee(&screened.bytes) {
-            Addressee::All => self.feed(now, &screened.bytes),
-            Addressee::Attempt(at) => self.feed_some(now, &screened.bytes, at..=at),
+            Addressee::All => self.deliver(now, &screened.bytes),
+            Addressee::Attempt(at) => self.deliver_to(now, &screened.bytes, at..=at),
             Addressee::Nobody => {
                 let ours = Abilities::of(&self.config);
                 match self.held.take(&screened.bytes, &ours) {
                     Some(answer) if self.may_begin(now) => self.begin(now, answer),
                     Some(_) => {
-                        self.held = Held::default();
+                        self.held = PartialHello::default();
                         Ok(())
                     }
                     None => Ok(()),
@@ -231,7 +231,7 @@ impl Dtls {
     }
 
     /// Appends new events to `events`.
-    pub(crate) fn poll(&mut self, events: &mut Vec<Event>) {
+    pub(crate) fn poll(&mut self, events: &mut Vec<DtlsEvent>) {
         events.append(&mut self.rest);
         for attempt in &mut self.attempts {
             events.append(&mut attempt.events);
@@ -311,22 +311,22 @@ impl Dtls {
         }
         held.datagrams().iter().try_for_each(|datagram| {
             if self.attempts.len() > last {
-                self.feed_some(now, datagram, last..=last)
+                self.deliver_to(now, datagram, last..=last)
             } else {
                 Ok(())
             }
         })
     }
 
-    fn feed(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
+    fn deliver(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         match self.attempts.len().checked_sub(1) {
-            Some(last) => self.feed_some(now, datagram, 0..=last),
+            Some(last) => self.deliver_to(now, datagram, 0..=last),
             None => Ok(()),
         }
     }
 
     /// Passes a datagram to some attempts.
-    fn feed_some(
+    fn deliver_to(
         &mut self,
         now: Instant,
         datagram: &[u8],
@@ -350,14 +350,14 @@ impl Dtls {
     /// After the attempts were called: keeps only the one that has completed, if any.
     fn settle(&mut self, now: Instant, failed: Option<DtlsError>) -> Result<(), DtlsError> {
         let through = |attempt: &Attempt| {
-            attempt.events.iter().any(|event| matches!(event, Event::Connected))
+            attempt.events.iter().any(|event| matches!(event, DtlsEvent::Connected))
         };
         if !self.done
             && let Some(at) = self.attempts.iter().position(through)
         {
             self.attempts.swap(0, at);
             self.attempts.truncate(1);
-            self.held = Held::default();
+            self.held = PartialHello::default();
             self.rest.clear();
             (self.done, self.retry) = (true, None);
         }

@@ -46,7 +46,7 @@ use super::{
 pub struct Transports(Arc<Shared>);
 
 struct Shared {
-    hubs: Vec<Seat>,
+    hubs: Vec<HubEntry>,
     common: Arc<Common>,
     config: TransportConfig,
     sink: Arc<dyn CommandSink>,
@@ -58,7 +58,7 @@ struct Shared {
 }
 
 /// A hub with its loop's channels.
-struct Seat {
+struct HubEntry {
     hub: Mutex<Hub>,
     /// Wakes the hub's loop when a call moved its next deadline forward.
     wake: Notify,
@@ -69,7 +69,7 @@ struct Seat {
     inbox: Mutex<Option<UnboundedReceiver<Notice>>>,
 }
 
-impl Seat {
+impl HubEntry {
     fn new(hub: Hub) -> Self {
         let (notices, inbox) = mpsc::unbounded_channel();
         Self { hub: Mutex::new(hub), wake: Notify::new(), notices, inbox: Mutex::new(Some(inbox)) }
@@ -122,7 +122,13 @@ impl Transports {
         let hubs = (0..common.hubs()).map(|index| {
             let mut seed = [0; 32];
             seeds.fill_bytes(&mut seed);
-            Seat::new(Hub::part(Arc::clone(&common), index, config.clone(), usable.clone(), seed))
+            HubEntry::new(Hub::part(
+                Arc::clone(&common),
+                index,
+                config.clone(),
+                usable.clone(),
+                seed,
+            ))
         });
         let hubs = hubs.collect();
         let (updates, receiver) = mpsc::unbounded_channel();
@@ -139,8 +145,8 @@ impl Transports {
     /// Replaces the public addresses of local ones (`static_mappings`), for agents that are created
     /// from now on.
     pub fn set_mappings(&self, mappings: &[StaticMapping]) {
-        for seat in &self.0.hubs {
-            seat.lock().set_mappings(mappings.to_vec());
+        for entry in &self.0.hubs {
+            entry.lock().set_mappings(mappings.to_vec());
         }
     }
 
@@ -164,7 +170,7 @@ impl Transports {
     /// Allows the peer to set up SCTP (RFC 8261), as the client of the association, and to open one
     /// data channel (RFC 8832). Application data of other peers is dropped.
     pub fn offer_sctp(&self, endpoint: EndpointId) {
-        self.seat(endpoint).lock().offer_sctp(endpoint);
+        self.entry(endpoint).lock().offer_sctp(endpoint);
     }
 
     /// Sends a text over an endpoint's data channel, ordered and reliable unless the peer opened it
@@ -179,7 +185,7 @@ impl Transports {
 
     /// The current description of our side.
     pub fn describe(&self, endpoint: EndpointId) -> Option<LocalTransport> {
-        self.seat(endpoint).lock().describe(endpoint)
+        self.entry(endpoint).lock().describe(endpoint)
     }
 
     /// Ends a transport, and unbinds its addresses.
@@ -189,25 +195,25 @@ impl Transports {
 
     /// State for `/debug`, without secrets.
     pub fn debug(&self, endpoint: EndpointId) -> Option<serde_json::Value> {
-        self.seat(endpoint).lock().debug(Instant::now(), endpoint)
+        self.entry(endpoint).lock().debug(Instant::now(), endpoint)
     }
 
     /// When an authenticated consent answer or check last arrived from an endpoint. The engine
     /// knows when media did.
     pub fn last_heard(&self, endpoint: EndpointId) -> Option<Instant> {
-        self.seat(endpoint).lock().last_heard(endpoint)
+        self.entry(endpoint).lock().last_heard(endpoint)
     }
 
     /// The endpoint's name in logs.
     pub fn label(&self, endpoint: EndpointId) -> Option<Arc<str>> {
-        self.seat(endpoint).lock().label(endpoint)
+        self.entry(endpoint).lock().label(endpoint)
     }
 
     /// Totals since the start.
     pub fn counters(&self) -> TransportCounters {
         let mut sum = TransportCounters::default();
-        for seat in &self.0.hubs {
-            sum.add(&seat.lock().counters());
+        for entry in &self.0.hubs {
+            sum.add(&entry.lock().counters());
         }
         sum.datagrams_dropped = self.0.dropped.load(Ordering::Relaxed);
         sum
@@ -216,7 +222,7 @@ impl Transports {
     /// Authenticated connectivity checks, by the local address that received them.
     pub fn checks(&self) -> Vec<(SocketAddr, u64)> {
         let mut sum = BTreeMap::new();
-        for (local, count) in self.0.hubs.iter().flat_map(|seat| seat.lock().checks()) {
+        for (local, count) in self.0.hubs.iter().flat_map(|entry| entry.lock().checks()) {
             *sum.entry(local).or_default() += count;
         }
         sum.into_iter().collect()
@@ -224,7 +230,7 @@ impl Transports {
 
     /// Number of transports.
     pub fn len(&self) -> usize {
-        self.0.hubs.iter().map(|seat| seat.lock().len()).sum()
+        self.0.hubs.iter().map(|entry| entry.lock().len()).sum()
     }
 
     /// Returns whether there are no transports.
@@ -257,7 +263,7 @@ impl Transports {
                 }
                 _ = refresh.tick() => {
                     self.refresh_addresses();
-                    self.tell_unreachable();
+                    self.warn_unreachable();
                 }
             }
         }
@@ -276,12 +282,12 @@ impl Transports {
 
     /// The loop of one hub.
     async fn run_hub(self, index: usize, mut events: mpsc::Receiver<TransportEvent>) {
-        let Some(seat) = self.0.hubs.get(index) else { return };
-        let inbox = seat.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(entry) = self.0.hubs.get(index) else { return };
+        let inbox = entry.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut inbox) = inbox else { return };
         let mut batch = Vec::new();
         loop {
-            let deadline = seat.lock().poll_timeout();
+            let deadline = entry.lock().poll_timeout();
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -295,18 +301,18 @@ impl Transports {
                     }
                     // One lock per datagram: a handshake must not delay callers by a whole batch.
                     for event in batch.drain(..) {
-                        self.apply(seat, |hub, now| hub.on_event(now, &event));
+                        self.apply(entry, |hub, now| hub.on_event(now, &event));
                     }
                 }
                 notice = inbox.recv() => {
                     if let Some(notice) = notice {
-                        self.apply(seat, |hub, now| hub.on_notice(now, notice));
+                        self.apply(entry, |hub, now| hub.on_notice(now, notice));
                     }
                 }
-                () = timer => drop(self.apply(seat, Hub::handle_timeout)),
-                () = seat.wake.notified() => {}
+                () = timer => drop(self.apply(entry, Hub::handle_timeout)),
+                () = entry.wake.notified() => {}
             }
-            self.resolve_names(seat);
+            self.resolve_names(entry);
         }
     }
 
@@ -326,24 +332,24 @@ impl Transports {
             }
             changed
         });
-        for seat in &self.0.hubs {
-            seat.lock().set_locals(usable.to_vec());
+        for entry in &self.0.hubs {
+            entry.lock().set_locals(usable.to_vec());
         }
     }
 
     /// Warns the operator, once, if no connectivity checks arrive.
-    fn tell_unreachable(&self) {
+    fn warn_unreachable(&self) {
         // All hubs share this state.
-        let Some(seat) = self.0.hubs.first() else { return };
-        let mut hub = seat.lock();
+        let Some(entry) = self.0.hubs.first() else { return };
+        let mut hub = entry.lock();
         if let Some(unreachable) = hub.poll_unreachable(Instant::now()) {
             tracing::warn!("{}", unreachable.line(&hub.advertised()));
         }
     }
 
     /// Starts look-ups of candidates with host names, where configured.
-    fn resolve_names(&self, seat: &Seat) {
-        let wanted = seat.lock().take_names();
+    fn resolve_names(&self, entry: &HubEntry) {
+        let wanted = entry.lock().take_names();
         for wanted in wanted {
             let this = self.clone();
             tokio::spawn(async move {
@@ -356,16 +362,16 @@ impl Transports {
 
     /// Calls a hub from outside its loop, and wakes the loop if its deadline has changed.
     fn with<T>(&self, endpoint: EndpointId, call: impl FnOnce(&mut Hub, Instant) -> T) -> T {
-        let seat = self.seat(endpoint);
-        let (result, deadline_moved) = self.apply(seat, call);
+        let entry = self.entry(endpoint);
+        let (result, deadline_moved) = self.apply(entry, call);
         if deadline_moved {
-            seat.wake.notify_one();
+            entry.wake.notify_one();
         }
         result
     }
 
-    fn apply<T>(&self, seat: &Seat, call: impl FnOnce(&mut Hub, Instant) -> T) -> (T, bool) {
-        let mut hub = seat.lock();
+    fn apply<T>(&self, entry: &HubEntry, call: impl FnOnce(&mut Hub, Instant) -> T) -> (T, bool) {
+        let mut hub = entry.lock();
         let before = hub.poll_timeout();
         let now = Instant::now();
         let result = call(&mut hub, now);
@@ -376,7 +382,7 @@ impl Transports {
                 // The receiver is gone only during shutdown.
                 Output::Update(update) => drop(self.0.updates.send(update)),
                 // Never under two locks: notices for this hub go through its queue as well.
-                Output::Notice(notice) => drop(self.seat(notice.to()).notices.send(notice)),
+                Output::Notice(notice) => drop(self.entry(notice.to()).notices.send(notice)),
             }
         }
         let deadline_moved = hub.poll_timeout() != before || hub.has_names();
@@ -384,7 +390,7 @@ impl Transports {
     }
 
     /// The hub of an endpoint.
-    fn seat(&self, endpoint: EndpointId) -> &Seat {
+    fn entry(&self, endpoint: EndpointId) -> &HubEntry {
         &self.0.hubs[self.0.common.hub_of(endpoint)]
     }
 }

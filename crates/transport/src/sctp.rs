@@ -26,8 +26,8 @@ use std::{
 
 use bytes::Bytes;
 use sctp_proto::{
-    Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig,
-    Event as AssociationEvent, Payload, PayloadProtocolIdentifier as Ppid, ReliabilityType,
+    Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig, Payload,
+    PayloadProtocolIdentifier as Ppid, ReliabilityType, SctpEvent as AssociationEvent,
     ServerConfig, StreamEvent, TransportConfig,
 };
 use serde_json::json;
@@ -35,7 +35,7 @@ use serde_json::json;
 pub(crate) use self::dcep::{Open, Reliability};
 use self::{
     abort::{Peer, Reason},
-    held::Held,
+    held::HeldDatagrams,
 };
 use super::types::TransportCounters;
 
@@ -63,7 +63,7 @@ const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED,
 
 /// What an association wants or reports.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum SctpEvent {
     /// Send this to the peer, as DTLS application data.
     Packet(Bytes),
     /// The channel is open.
@@ -96,8 +96,8 @@ pub(crate) struct Sctp {
     peer: Option<Peer>,
     connected: bool,
     channel: Option<u16>,
-    held: Held,
-    events: Vec<Event>,
+    held: HeldDatagrams,
+    events: Vec<SctpEvent>,
 }
 
 impl Default for Sctp {
@@ -109,7 +109,7 @@ impl Default for Sctp {
             peer: None,
             connected: false,
             channel: None,
-            held: Held::default(),
+            held: HeldDatagrams::default(),
             events: Vec::new(),
         }
     }
@@ -127,7 +127,7 @@ impl Sctp {
             if this.association.is_none()
                 && let Some(abort) = abort::to_stranger(&packet)
             {
-                this.events.push(Event::Packet(abort));
+                this.events.push(SctpEvent::Packet(abort));
                 return;
             }
             let goodbye = abort::is_goodbye(&packet);
@@ -155,7 +155,7 @@ impl Sctp {
     }
 
     /// Takes the new events.
-    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+    pub(crate) fn take_events(&mut self) -> Vec<SctpEvent> {
         std::mem::take(&mut self.events)
     }
 
@@ -273,7 +273,7 @@ impl Sctp {
         for _ in 0..MAX_STEPS {
             let Some(transmit) = association.poll_transmit(now) else { break };
             if let Payload::RawEncode(packets) = transmit.payload {
-                self.events.extend(packets.into_iter().map(Event::Packet));
+                self.events.extend(packets.into_iter().map(SctpEvent::Packet));
             }
         }
         while let Some(event) = association.poll_endpoint_event() {
@@ -320,7 +320,7 @@ impl Sctp {
                 Ppid::String | Ppid::StringEmpty if self.channel == Some(id) => {
                     let bytes = if message.ppi == Ppid::StringEmpty { Vec::new() } else { bytes };
                     match String::from_utf8(bytes) {
-                        Ok(text) => self.events.push(Event::Text(text)),
+                        Ok(text) => self.events.push(SctpEvent::Text(text)),
                         Err(_) => counters.channel_malformed += 1,
                     }
                 }
@@ -365,19 +365,19 @@ impl Sctp {
         let _ = stream.set_reliability_params(open.unordered, kind, parameter);
         self.channel = Some(id);
         counters.channels_opened += 1;
-        self.events.push(Event::Opened);
+        self.events.push(SctpEvent::Opened);
     }
 
     fn closed(&mut self, id: u16, why: &'static str) {
         if self.channel.take_if(|channel| *channel == id).is_some() {
-            self.events.push(Event::Closed(why));
+            self.events.push(SctpEvent::Closed(why));
         }
     }
 
     /// Ends the association and tells the peer.
     fn abort(&mut self, reason: Reason) {
         if let Some(peer) = self.peer {
-            self.events.push(Event::Packet(peer.abort(reason)));
+            self.events.push(SctpEvent::Packet(peer.abort(reason)));
         }
         self.reset(reason.text());
     }
@@ -388,7 +388,7 @@ impl Sctp {
         let events = std::mem::take(&mut self.events);
         *self = Self { events, ..Self::default() };
         if open {
-            self.events.push(Event::Closed(why));
+            self.events.push(SctpEvent::Closed(why));
         }
     }
 

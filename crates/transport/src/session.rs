@@ -23,7 +23,7 @@ use self::{
     addresses::Addresses,
     bucket::Bucket,
     contest::Contests,
-    media::{Media, Verdict},
+    media::{DtlsOutcome, Media},
 };
 use super::{
     certificate::Certificate,
@@ -36,7 +36,7 @@ use super::{
 };
 
 /// Most failed handshakes per endpoint that are logged: anybody can cause them.
-const MAX_TOLD: u32 = 3;
+const MAX_LOGGED_FAILURES: u32 = 3;
 
 /// One endpoint's transport.
 pub(super) struct Session {
@@ -310,22 +310,24 @@ impl Session {
         let endpoint = self.endpoint;
         for event in self.media.exchange(now, &mut shared.counters) {
             match event {
-                sctp::Event::Opened => {
+                sctp::SctpEvent::Opened => {
                     tracing::info!(endpoint = %self.options.label, "data channel opened");
                     shared.update(TransportUpdate::ChannelOpened { endpoint });
                 }
-                sctp::Event::Closed(why) => {
+                sctp::SctpEvent::Closed(why) => {
                     tracing::info!(endpoint = %self.options.label, why, "data channel closed");
                     shared.update(TransportUpdate::ChannelClosed { endpoint });
                 }
-                sctp::Event::Text(text) => match ChannelText::new(text, &shared.common.unread) {
-                    Some(text) => {
-                        shared.counters.channel_texts_received += 1;
-                        shared.update(TransportUpdate::ChannelText { endpoint, text });
+                sctp::SctpEvent::Text(text) => {
+                    match ChannelText::new(text, &shared.common.unread) {
+                        Some(text) => {
+                            shared.counters.channel_texts_received += 1;
+                            shared.update(TransportUpdate::ChannelText { endpoint, text });
+                        }
+                        None => shared.counters.channel_texts_dropped += 1,
                     }
-                    None => shared.counters.channel_texts_dropped += 1,
-                },
-                sctp::Event::Packet(_) => {}
+                }
+                sctp::SctpEvent::Packet(_) => {}
             }
         }
     }
@@ -389,27 +391,27 @@ impl Session {
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict, shared: &mut Shared) {
+    fn conclude(&mut self, verdict: DtlsOutcome, shared: &mut Shared) {
         let endpoint = self.endpoint;
         match verdict {
-            Verdict::Nothing => {}
-            Verdict::Ready(keys) => {
+            DtlsOutcome::Nothing => {}
+            DtlsOutcome::Ready(keys) => {
                 shared.counters.dtls_succeeded += 1;
                 let (profile, version) = (keys.profile, self.media.version());
                 tracing::info!(endpoint = %self.options.label, ?profile, version, "DTLS connected");
                 shared.command(TransportCommand::SetKeys(endpoint, keys));
                 shared.update(TransportUpdate::Ready { endpoint });
             }
-            Verdict::Closed => shared.update(TransportUpdate::Closed { endpoint }),
-            Verdict::Again(why) => {
+            DtlsOutcome::Closed => shared.update(TransportUpdate::Closed { endpoint }),
+            DtlsOutcome::Again(why) => {
                 shared.counters.dtls_restarted += 1;
                 self.handshakes_failed = self.handshakes_failed.saturating_add(1);
-                if self.handshakes_failed <= MAX_TOLD {
+                if self.handshakes_failed <= MAX_LOGGED_FAILURES {
                     let endpoint = &self.options.label;
                     tracing::info!(%endpoint, why, "DTLS handshake failed, waiting for another");
                 }
             }
-            Verdict::Failed(reason) => {
+            DtlsOutcome::Failed(reason) => {
                 shared.counters.dtls_failed += 1;
                 let mismatch = reason == FailReason::FingerprintMismatch;
                 shared.counters.dtls_fingerprint_mismatch += u64::from(mismatch);

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// State of the detection.
 #[derive(Debug, Default)]
-pub(super) struct Silence {
+pub(super) struct CheckMonitor {
     /// Since when checks of any peer have been expected without one arriving.
     since: Option<Instant>,
     endpoints: u32,
@@ -44,7 +44,7 @@ impl Unreachable {
     }
 }
 
-impl Silence {
+impl CheckMonitor {
     /// Records that a peer is known and should be sending checks.
     pub(crate) fn expect(&mut self, now: Instant) {
         self.since.get_or_insert(now);
@@ -89,7 +89,7 @@ mod tests {
     fn is_told_once_and_again_after_something_came() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let mut silence = Silence::default();
+        let mut silence = CheckMonitor::default();
         assert_eq!(silence.poll(at(1_000)), None, "nobody is expected");
         silence.expect(at(1_000));
         silence.expect(at(1_030));

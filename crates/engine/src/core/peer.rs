@@ -214,14 +214,14 @@ mod tests {
     #[test]
     fn says_once_that_a_batch_is_half_full_and_bounds_its_memory() {
         let mut batches = PeerBatches::new(ShardId(0), 2);
-        let (mut pushed, mut told) = (0, Vec::new());
+        let (mut pushed, mut flush_requests) = (0, Vec::new());
         while batches.push(TO, MEDIA, &[7; 1_000]) {
             pushed += 1;
             if batches.half_full() {
-                told.push(pushed);
+                flush_requests.push(pushed);
             }
         }
-        assert_eq!(told, [pushed / 2 + 1]);
+        assert_eq!(flush_requests, [pushed / 2 + 1]);
         assert!(!batches.push(ShardId(2), ACTIVE, &[]), "there is no such shard");
         let mut batch = PeerBatch::new(TO);
         assert!(batches.take(TO, &mut batch));

@@ -116,7 +116,7 @@ impl Core {
 
 /// Returns when a receiver should get the report.
 fn due_at(s: &Stream, report: &ClockReport, now: Instant) -> Instant {
-    s.last_sr.map_or(now, |(_, told)| told + if report.at > told { INTERVAL } else { REPEAT })
+    s.last_sr.map_or(now, |(_, sent)| sent + if report.at > sent { INTERVAL } else { REPEAT })
 }
 
 #[cfg(test)]
@@ -132,10 +132,14 @@ mod tests {
 
     /// The SSRC of the audio that one client sends the other, when its last report left, and the
     /// wall clock in it.
-    fn told(world: &World) -> (u32, u64, Duration) {
+    fn last_report(world: &World) -> (u32, u64, Duration) {
         let incoming = world.clients[1].incoming.values().next().unwrap();
-        let said = incoming.reports.last().unwrap().0;
-        (incoming.spec.encodings[0].ssrc, said, ntp::to_unix(said).checked_sub(WALL_CLOCK).unwrap())
+        let reported_ntp = incoming.reports.last().unwrap().0;
+        (
+            incoming.spec.encodings[0].ssrc,
+            reported_ntp,
+            ntp::to_unix(reported_ntp).checked_sub(WALL_CLOCK).unwrap(),
+        )
     }
 
     /// Delivers a receiver report, and returns the round-trip time that the bridge then uses.
@@ -165,29 +169,31 @@ mod tests {
     #[test]
     fn a_round_trip_follows_only_from_reports_about_what_was_sent() {
         let mut world = a_call();
-        let (ssrc, said, _) = told(&world);
+        let (ssrc, reported_ntp, _) = last_report(&world);
         let ice = 2 * WorldConfig::default().weather.delay;
         // Round trips that would be long if believed: the reports claim that nothing was held back.
         world.run(Duration::from_millis(300));
-        assert_eq!(told(&world).1, said, "no newer one");
-        for (ssrc, last_sr) in
-            [(ssrc + 1, ntp::middle(said)), (ssrc, ntp::middle(said) ^ 1), (ssrc, 0)]
-        {
+        assert_eq!(last_report(&world).1, reported_ntp, "no newer one");
+        for (ssrc, last_sr) in [
+            (ssrc + 1, ntp::middle(reported_ntp)),
+            (ssrc, ntp::middle(reported_ntp) ^ 1),
+            (ssrc, 0),
+        ] {
             let believed = report(&mut world, ssrc, last_sr, Duration::ZERO);
             assert!(believed < ice * 2, "{believed:?}");
         }
-        let believed = report(&mut world, ssrc, ntp::middle(said), Duration::ZERO);
+        let believed = report(&mut world, ssrc, ntp::middle(reported_ntp), Duration::ZERO);
         assert!(believed >= Duration::from_millis(300), "a worse way is believed: {believed:?}");
     }
 
     #[test]
     fn who_claims_to_have_held_a_report_back_has_no_shorter_way() {
         let mut world = a_call();
-        let (ssrc, said, left) = told(&world);
+        let (ssrc, reported_ntp, left) = last_report(&world);
         let ice = 2 * WorldConfig::default().weather.delay;
         // The report carries the sender's time, and arrived the one-way delay later.
         let since = world.elapsed().checked_sub(left + ice / 2).unwrap();
         let claimed = since.checked_sub(Duration::from_millis(1)).unwrap();
-        assert_eq!(report(&mut world, ssrc, ntp::middle(said), claimed), ice);
+        assert_eq!(report(&mut world, ssrc, ntp::middle(reported_ntp), claimed), ice);
     }
 }

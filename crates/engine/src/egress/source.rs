@@ -288,9 +288,9 @@ impl SourceFeed {
     /// if it is unknown and the only layer.
     pub fn layer_height(&self, encoding: u8, spatial: u8) -> u16 {
         let layers = self.layers_of(encoding);
-        let told = layers.heights.get(usize::from(spatial)).copied().unwrap_or(0);
-        if told > 0 {
-            return told;
+        let known = layers.heights.get(usize::from(spatial)).copied().unwrap_or(0);
+        if known > 0 {
+            return known;
         }
         let all = self.heights.get(usize::from(encoding)).copied().unwrap_or(0);
         let (top, _) = layers.top();

@@ -42,7 +42,7 @@ pub struct Accepted {
 pub(super) struct Opened<'a> {
     pub(super) pt: &'a PtInfo,
     pub(super) packet: &'a [u8],
-    pub(super) told: &'a ExtensionInfo<'a>,
+    pub(super) info: &'a ExtensionInfo<'a>,
     pub(super) wire_len: usize,
     /// Its SRTP index, and how many packets before it are newly missing.
     pub(super) arrived: (u64, u64),
@@ -62,10 +62,10 @@ impl Sender {
     ) -> Result<Accepted, Drop> {
         let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
         let source = self.sources.get_mut(stream.source).ok_or(Drop::UnknownSsrc)?;
-        let Opened { pt, packet, told, wire_len, arrived, broken, ends } = *opened;
+        let Opened { pt, packet, info, wire_len, arrived, broken, ends } = *opened;
         let wanted = source.is_wanted(stream.encoding);
         meta.audio.red = Red::read(pt, packet, &meta, cx.tables);
-        let shown = inspect::read(pt, packet, told, &mut meta);
+        let shown = inspect::read(pt, packet, info, &mut meta);
         stream.mark_passed(wanted, &mut meta);
         let (resolution, relayered_within) = stream.see(cx.now, &shown, wire_len, &mut meta);
         if stream.is_video {
@@ -127,8 +127,8 @@ impl Sender {
         let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
         let pt = cx.tables.payload_type(meta.payload_type).ok_or(Drop::UnknownPayloadType)?;
         let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
-        let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
-        if told.early().is_some_and(|frame| frame.structured) && source.is_wanted(stream.encoding) {
+        let info = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
+        if info.early().is_some_and(|frame| frame.structured) && source.is_wanted(stream.encoding) {
             let stays = stream.park_again(cx.now, unparked);
             return if stays { Ok(None) } else { Err(Drop::StructureMissing) };
         }
@@ -140,7 +140,7 @@ impl Sender {
         }
         let arrived = (index, 0);
         let opened =
-            Opened { pt, packet, told: &told, wire_len, arrived, broken: false, ends: None };
+            Opened { pt, packet, info: &info, wire_len, arrived, broken: false, ends: None };
         self.accept(cx, at, &opened, meta).map(Some)
     }
 }

@@ -125,8 +125,8 @@ impl Unopened<'_> {
     /// Records its arrival under the transport sequence number that its header claims.
     pub(super) fn record_arrival(&self, recorder: Option<&mut TwccRecorder>) {
         let id = self.tables.extension_id(Extension::TransportCc);
-        let told = self.header.extensions(self.packet).find(|e| Some(e.id) == id);
-        let number = told.and_then(|e| ext::transport_seq(e.data));
+        let element = self.header.extensions(self.packet).find(|e| Some(e.id) == id);
+        let number = element.and_then(|e| ext::transport_seq(e.data));
         if let (Some(recorder), Some(number)) = (recorder, number) {
             recorder.on_unopened(self.now, number);
         }
@@ -136,8 +136,8 @@ impl Unopened<'_> {
     /// and omits it counts as silent.
     fn level(&self) -> Option<u8> {
         let id = self.tables.extension_id(Extension::AudioLevel)?;
-        let told = self.header.extensions(self.packet).find(|e| e.id == id);
-        let level = told.and_then(|e| ext::audio_level(e.data));
+        let element = self.header.extensions(self.packet).find(|e| e.id == id);
+        let level = element.and_then(|e| ext::audio_level(e.data));
         Some(level.map_or(SILENCE - 1, |l| l.level))
     }
 }

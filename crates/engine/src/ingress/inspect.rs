@@ -68,23 +68,23 @@ impl<'a> Extensions<'a> {
         level: &mut LoudestLevel,
         meta: &mut PacketMeta,
     ) -> ExtensionInfo<'a> {
-        let mut told = ExtensionInfo::default();
+        let mut info = ExtensionInfo::default();
         let mut kept = meta.extensions.iter_mut();
         for e in self.header.extensions(self.packet) {
             let Some(kind) = self.tables.extension(e.id) else { continue };
             match kind {
-                Extension::TransportCc => told.number = rtp::ext::transport_seq(e.data),
+                Extension::TransportCc => info.number = rtp::ext::transport_seq(e.data),
                 Extension::AudioLevel => {
                     if let Some(l) = rtp::ext::audio_level(e.data) {
-                        told.loudness = Some(l.level);
+                        info.loudness = Some(l.level);
                         meta.audio.voice = l.voice;
                         level.record(l.level);
                     }
                 }
-                Extension::DependencyDescriptor => told.dependencies = dependencies.read(e.data),
-                Extension::VideoLayersAllocation => told.allocation = Some(e.data),
+                Extension::DependencyDescriptor => info.dependencies = dependencies.read(e.data),
+                Extension::VideoLayersAllocation => info.allocation = Some(e.data),
                 Extension::FrameMarking => {
-                    told.independent |= rtp::ext::starts_independent_frame(e.data);
+                    info.independent |= rtp::ext::starts_independent_frame(e.data);
                 }
                 _ => {}
             }
@@ -95,8 +95,8 @@ impl<'a> Extensions<'a> {
                 *place = Some(KeptExtension { kind, len, start });
             }
         }
-        meta.frame_number = told.dependencies.as_ref().map(|frame| frame.frame_number);
-        told
+        meta.frame_number = info.dependencies.as_ref().map(|frame| frame.frame_number);
+        info
     }
 }
 
@@ -105,7 +105,7 @@ impl<'a> Extensions<'a> {
 pub(super) fn read(
     pt: &PtInfo,
     packet: &[u8],
-    told: &ExtensionInfo<'_>,
+    info: &ExtensionInfo<'_>,
     meta: &mut PacketMeta,
 ) -> EncodingInfo {
     let mut shown = EncodingInfo::default();
@@ -132,7 +132,7 @@ pub(super) fn read(
             shown.heights = info.heights;
         }
     }
-    if let Some(frame) = &told.dependencies {
+    if let Some(frame) = &info.dependencies {
         meta.keyframes_known = true;
         // Encrypted payloads may look like anything. A sender that has sent no structure yet may
         // never send one, but noise must not pass for the keyframe that is requested meanwhile.
@@ -147,15 +147,15 @@ pub(super) fn read(
         shown.heights = frame.heights.or(shown.heights);
         if frame.structured || !readable {
             // Only the structure counts, nothing that may be encrypted.
-            let told = frame.heights.and_then(|heights| heights.into_iter().max());
-            shown.resolution = match told {
+            let height = frame.heights.and_then(|heights| heights.into_iter().max());
+            shown.resolution = match height {
                 Some(height) => Some(Resolution { width: height, height }),
                 None => shown.resolution.filter(|_| frame.keyframe),
             };
         }
     }
-    meta.keyframe |= told.independent;
-    meta.start |= told.independent;
+    meta.keyframe |= info.independent;
+    meta.start |= info.independent;
     shown
 }
 
@@ -208,11 +208,11 @@ mod tests {
             heights: None,
             active: None,
         };
-        let told = ExtensionInfo { dependencies: Some(dependencies), ..ExtensionInfo::default() };
+        let info = ExtensionInfo { dependencies: Some(dependencies), ..ExtensionInfo::default() };
         let (media, codec) = (MediaType::Video, Codec::H264);
         let pt = PtInfo { media, codec, clock_rate: 90_000, nack: true };
         let mut meta = PacketMeta { payload_len: 4, ..PacketMeta::default() };
-        read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &told, &mut meta);
+        read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &info, &mut meta);
         assert!(!meta.keyframe);
         let _ = read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &ExtensionInfo::default(), &mut meta);
         assert!(meta.keyframe, "without a descriptor it is one");
@@ -223,12 +223,12 @@ mod tests {
     #[test]
     fn nothing_that_may_be_encrypted_counts_before_the_structure() {
         let dependencies = DependencyReader::default().read(&[0x80, 0, 7]);
-        let told = ExtensionInfo { dependencies, ..ExtensionInfo::default() };
+        let info = ExtensionInfo { dependencies, ..ExtensionInfo::default() };
         let pt = |codec| PtInfo { media: MediaType::Video, codec, clock_rate: 90_000, nack: true };
         let read = |codec, payload: &[u8]| {
             let len = payload.len() as u16;
             let mut meta = PacketMeta { payload_len: len, ..PacketMeta::default() };
-            let shown = read(&pt(codec), payload, &told, &mut meta);
+            let shown = read(&pt(codec), payload, &info, &mut meta);
             (meta.keyframe, meta.prefix, meta.layers, shown.resolution)
         };
         let sps = [0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x3d, 0xa1];

@@ -8,12 +8,12 @@ use rialto_rtp::ext::SILENCE;
 pub struct LoudestLevel {
     loudest: u8,
     packets: u32,
-    told: u8,
+    reported: u8,
 }
 
 impl Default for LoudestLevel {
     fn default() -> Self {
-        Self { loudest: SILENCE, packets: 0, told: SILENCE }
+        Self { loudest: SILENCE, packets: 0, reported: SILENCE }
     }
 }
 
@@ -29,9 +29,9 @@ impl LoudestLevel {
     /// source speaks, or has just stopped.
     pub fn take(&mut self) -> Option<u8> {
         let level = if self.packets == 0 { SILENCE } else { self.loudest };
-        let tell = level != SILENCE || self.told != SILENCE;
-        *self = Self { told: level, ..Self::default() };
-        tell.then_some(level)
+        let worth_reporting = level != SILENCE || self.reported != SILENCE;
+        *self = Self { reported: level, ..Self::default() };
+        worth_reporting.then_some(level)
     }
 }
 

@@ -60,16 +60,16 @@ pub struct NackTracker {
 #[derive(Debug, Default)]
 struct Lost {
     /// The targets that may include a lost frame, and that no later packet has reported yet.
-    untold: Targets,
+    unreported: Targets,
     /// Those that one has reported.
-    told: Targets,
+    reported: Targets,
     /// The newest packet of them.
     newest: u64,
 }
 
 impl Lost {
     fn add(&mut self, targets: Targets, index: u64) {
-        self.untold |= targets;
+        self.unreported |= targets;
         self.newest = self.newest.max(index);
     }
 }
@@ -122,7 +122,7 @@ impl NackTracker {
         if index >= self.lost.newest {
             self.lost = Lost::default();
         }
-        self.lost.untold |= self.lost.told;
+        self.lost.unreported |= self.lost.reported;
         for missing in self.missing.iter_mut().filter(|missing| missing.index < index) {
             missing.targets = Targets::NONE;
         }
@@ -132,12 +132,12 @@ impl NackTracker {
     /// no packet behind all of these has reported: a late keyframe does not repair what is newer.
     #[inline]
     pub fn take_lost(&mut self, index: u64) -> Targets {
-        let Lost { untold, newest, .. } = self.lost;
-        if !untold.is_empty() && index > newest {
-            self.lost.told |= untold;
-            self.lost.untold = Targets::NONE;
+        let Lost { unreported, newest, .. } = self.lost;
+        if !unreported.is_empty() && index > newest {
+            self.lost.reported |= unreported;
+            self.lost.unreported = Targets::NONE;
         }
-        untold
+        unreported
     }
 
     /// Gives up packets that arrived but are dropped, up to an index.

@@ -37,7 +37,7 @@ impl ForwardNumbers {
     /// Returns the number for the packet with this SRTP index. `None` if it is to be dropped, as
     /// more silence than is forwarded, or because its number was reassigned.
     #[inline]
-    pub(crate) fn give(
+    pub(crate) fn assign(
         &mut self,
         index: u64,
         level: Option<u8>,
@@ -121,7 +121,7 @@ mod tests {
     fn pass_all(packets: &[(u64, u8)], limit: SilenceLimit) -> Vec<(u64, u64)> {
         let mut numbers = ForwardNumbers::default();
         let through = packets.iter().filter_map(|(index, level)| {
-            Some((*index, numbers.give(*index, Some(*level), limit)?.number))
+            Some((*index, numbers.assign(*index, Some(*level), limit)?.number))
         });
         through.collect()
     }
@@ -141,7 +141,7 @@ mod tests {
     fn what_does_not_tell_its_level_is_not_silent() {
         let mut numbers = ForwardNumbers::default();
         let through = |f: Forwarded| (f.number, f.resumes);
-        let mut give = |index| numbers.give(index, None, LIMIT).map(through);
+        let mut give = |index| numbers.assign(index, None, LIMIT).map(through);
         assert!((0..10).all(|index| give(index) == Some((index, false))));
     }
 
@@ -160,7 +160,7 @@ mod tests {
     fn what_ended_unopened_leaves_no_gap_and_a_loss_among_it_does() {
         let mut numbers = ForwardNumbers::default();
         let give = |numbers: &mut ForwardNumbers, index| {
-            numbers.give(index, Some(30), LIMIT).map(|f| (f.number, f.resumes))
+            numbers.assign(index, Some(30), LIMIT).map(|f| (f.number, f.resumes))
         };
         assert_eq!(give(&mut numbers, 100), Some((100, false)));
         (0..70_000).for_each(|_| numbers.pass());
@@ -178,7 +178,7 @@ mod tests {
         let mut numbers = ForwardNumbers::default();
         numbers.interrupt();
         let give = |numbers: &mut ForwardNumbers, index| {
-            numbers.give(index, None, LIMIT).map(|f| (f.number, f.resumes))
+            numbers.assign(index, None, LIMIT).map(|f| (f.number, f.resumes))
         };
         assert_eq!(give(&mut numbers, 70_000), Some((70_000, false)), "the first of all");
         assert_eq!(give(&mut numbers, 70_003), Some((70_003, false)));

@@ -120,13 +120,13 @@ impl LocalSource {
     /// Applies the measurement of an encoding's layers. Returns whether receivers' shards are to be
     /// told.
     pub(super) fn measure_layers(&mut self, stream: &Stream) -> bool {
-        let told = self.layers.get_mut(usize::from(stream.encoding));
-        let Some((told, meters)) = told.zip(stream.layers.as_ref()) else { return false };
+        let reported = self.layers.get_mut(usize::from(stream.encoding));
+        let Some((reported, meters)) = reported.zip(stream.layers.as_ref()) else { return false };
         let announced = self.announced.as_deref();
         let news = meters
-            .news(told, |spatial, temporal| announced?.bps(stream.encoding, spatial, temporal));
+            .news(reported, |spatial, temporal| announced?.bps(stream.encoding, spatial, temporal));
         if let Some(news) = news {
-            *told = news;
+            *reported = news;
         }
         news.is_some()
     }
@@ -352,8 +352,8 @@ impl Sender {
             ..described(&header, &payload)
         };
         let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
-        let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
-        let ExtensionInfo { number, loudness: level, allocation, .. } = told;
+        let info = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
+        let ExtensionInfo { number, loudness: level, allocation, .. } = info;
         if let Some(allocation) = allocation.filter(|_| cx.believes_costs) {
             source.announce(allocation);
         }
@@ -385,16 +385,16 @@ impl Sender {
         let broken = arrival == Arrival::Break;
         let arrived = (meta.index, if let Arrival::Gap(gap) = arrival { gap } else { 0 });
         if stream.is_parking() {
-            let unparked = stream.unpark(cx.now, told.has_structure().then_some(meta.index));
+            let unparked = stream.unpark(cx.now, info.has_structure().then_some(meta.index));
             self.unparked = unparked.map(|unparked| (at, unparked));
         }
-        if let Some(frame) = told.early().filter(|_| wanted && !broken)
+        if let Some(frame) = info.early().filter(|_| wanted && !broken)
             && stream.park(cx.now, (pt, frame), (&meta, packet, wire_len))
         {
             return Ok((packet.len(), None));
         }
         let ends = stream.settle(cx, &mut gate, verdict, (source.spec.id, level), &mut meta)?;
-        let opened = Opened { pt, packet, told: &told, wire_len, arrived, broken, ends };
+        let opened = Opened { pt, packet, info: &info, wire_len, arrived, broken, ends };
         Ok((packet.len(), Some(self.accept(cx, at, &opened, meta)?)))
     }
 
@@ -442,9 +442,11 @@ impl Sender {
             }
             let Some(source) = self.sources.get_mut(stream.source) else { continue };
             let rate = source.cost(stream.encoding, stream.meter.rate());
-            let Some(told) = source.rates.get_mut(usize::from(stream.encoding)) else { continue };
-            if told.differs(rate) {
-                *told = rate;
+            let Some(reported) = source.rates.get_mut(usize::from(stream.encoding)) else {
+                continue;
+            };
+            if reported.differs(rate) {
+                *reported = rate;
                 changed(stream.source);
             }
             if source.measure_layers(stream) {

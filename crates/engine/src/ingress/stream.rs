@@ -148,7 +148,7 @@ impl Stream {
         limit: SilenceLimit,
     ) -> bool {
         let level = level.filter(|_| !self.is_video);
-        let forwarded = self.numbers.give(meta.index, level, limit);
+        let forwarded = self.numbers.assign(meta.index, level, limit);
         if let Some(forwarded) = forwarded {
             meta.index = forwarded.number;
             meta.resumes = forwarded.resumes;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
-    Dtls, Event, MAX_ATTEMPTS, SharedConfig,
+    Dtls, DtlsEvent, MAX_ATTEMPTS, SharedConfig,
     library::Library,
     of_dimpl::{Dimpl, Versions},
     of_openssl::OpenSsl,
@@ -167,12 +167,12 @@ impl World {
 
 /// Returns the datagrams to send, and stores the keys: those that the client seals with, then the
 /// server's.
-fn take(events: Vec<Event>, keys: &mut Option<Vec<u8>>) -> Vec<Bytes> {
+fn take(events: Vec<DtlsEvent>, keys: &mut Option<Vec<u8>>) -> Vec<Bytes> {
     let mut datagrams = Vec::new();
     for event in events {
         match event {
-            Event::Packet(datagram) => datagrams.push(datagram),
-            Event::Keys(found) => {
+            DtlsEvent::Packet(datagram) => datagrams.push(datagram),
+            DtlsEvent::Keys(found) => {
                 let mut both = [found.send, found.receive];
                 both.sort();
                 *keys = Some(both.concat());

@@ -62,9 +62,9 @@ impl Abilities {
 
 /// Datagrams with pieces of a ClientHello that is not complete yet.
 #[derive(Default)]
-pub(crate) struct Held(Vec<Bytes>);
+pub(crate) struct PartialHello(Vec<Bytes>);
 
-impl Held {
+impl PartialHello {
     /// Adds a datagram; one without a piece of a ClientHello is ignored. Returns how to answer
     /// [`Self::datagrams`] once that is known. A ClientHello with another random than the held one
     /// cannot complete it, and replaces it.
@@ -189,7 +189,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     let ours = Abilities { suites: vec![0xc02b], groups: vec![29] };
     let _ = choose(data, &ours);
     let (first, second) = data.split_at(data.len() / 2);
-    let mut held = Held::default();
+    let mut held = PartialHello::default();
     for datagram in [first, second, data] {
         let before = held.datagrams().len();
         let _ = held.take(datagram, &ours);

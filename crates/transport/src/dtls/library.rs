@@ -7,7 +7,7 @@ use rialto_srtp::{Keying, Profile};
 
 /// What an association wants or reports.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum DtlsEvent {
     /// Send this to the peer.
     Packet(Bytes),
     /// The peer's certificate (DER). To be checked before any key is used.
@@ -54,7 +54,7 @@ pub(super) trait Library: Send + Sync {
     fn close(&mut self) -> Result<(), DtlsError>;
 
     /// Appends new events to `events`.
-    fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError>;
+    fn poll(&mut self, events: &mut Vec<DtlsEvent>) -> Result<(), DtlsError>;
 
     /// When [`Self::handle_timeout`] is due.
     fn poll_timeout(&self) -> Option<Instant>;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dimpl::{Error, Output, SrtpProfile, UnexpectedMessageError};
 use rialto_srtp::Profile;
 
-use super::library::{DtlsError, Event, Library, keying};
+use super::library::{DtlsError, DtlsEvent, Library, keying};
 use crate::config::TransportConfig;
 
 /// Most retransmissions of a flight. The time limit of the whole handshake ends them earlier.
@@ -72,21 +72,21 @@ impl Dimpl {
         Ok(Self { inner, client, next: Some(now), done: false, room: 0 })
     }
 
-    fn event(&mut self, output: &Output<'_>) -> Result<Option<Event>, DtlsError> {
+    fn event(&mut self, output: &Output<'_>) -> Result<Option<DtlsEvent>, DtlsError> {
         Ok(Some(match output {
-            Output::Packet(packet) => Event::Packet(Bytes::copy_from_slice(packet)),
+            Output::Packet(packet) => DtlsEvent::Packet(Bytes::copy_from_slice(packet)),
             Output::Connected => {
                 self.done = true;
-                Event::Connected
+                DtlsEvent::Connected
             }
-            Output::PeerCert(der) => Event::Certificate(der.to_vec()),
+            Output::PeerCert(der) => DtlsEvent::Certificate(der.to_vec()),
             Output::KeyingMaterial(material, profile) => {
                 let keys = profile_of(*profile).and_then(|p| keying(material, p, self.client));
-                Event::Keys(keys.ok_or(DtlsError::Library)?)
+                DtlsEvent::Keys(keys.ok_or(DtlsError::Library)?)
             }
-            Output::CloseNotify => Event::Closed,
+            Output::CloseNotify => DtlsEvent::Closed,
             Output::BufferTooSmall { .. } => return Err(DtlsError::Library),
-            Output::ApplicationData(data) => Event::Data(Bytes::copy_from_slice(data)),
+            Output::ApplicationData(data) => DtlsEvent::Data(Bytes::copy_from_slice(data)),
             _ => return Ok(None),
         }))
     }
@@ -121,7 +121,7 @@ impl Library for Dimpl {
         Ok(self.inner.close()?)
     }
 
-    fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError> {
+    fn poll(&mut self, events: &mut Vec<DtlsEvent>) -> Result<(), DtlsError> {
         // Zeroed memory that is never touched costs nothing.
         let mut scratch = vec![0; RECORD.max(self.room)];
         for _ in 0..MAX_OUTPUTS {

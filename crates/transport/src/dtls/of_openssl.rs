@@ -26,7 +26,7 @@ use openssl::{
 use rialto_srtp::Profile;
 
 use super::{
-    library::{DtlsError, Event, Library, keying},
+    library::{DtlsError, DtlsEvent, Library, keying},
     records::has_key_exchange,
 };
 
@@ -88,7 +88,7 @@ pub(super) struct OpenSsl {
     stream: SslStream<Wire>,
     client: bool,
     done: bool,
-    events: VecDeque<Event>,
+    events: VecDeque<DtlsEvent>,
     flight: Flight,
 }
 
@@ -178,7 +178,7 @@ impl OpenSsl {
             self.flight.sent = now;
             self.flight.datagrams.clone_from(&sent);
         }
-        self.events.extend(sent.into_iter().map(Event::Packet));
+        self.events.extend(sent.into_iter().map(DtlsEvent::Packet));
     }
 
     fn finish(&mut self) -> Result<(), DtlsError> {
@@ -189,16 +189,16 @@ impl OpenSsl {
         }
         let ssl = self.stream.ssl();
         let certificate = ssl.peer_certificate().ok_or(DtlsError::Library)?;
-        self.events.push_back(Event::Certificate(certificate.to_der()?));
+        self.events.push_back(DtlsEvent::Certificate(certificate.to_der()?));
         let profile = ssl.selected_srtp_profile().map(|profile| profile.id().as_raw());
         let profile = profile.and_then(|id| Profile::from_id(u16::try_from(id).ok()?));
         if let Some(profile) = profile {
             let mut material = vec![0; 2 * (profile.key_len() + profile.salt_len())];
             ssl.export_keying_material(&mut material, LABEL, None)?;
             let keys = keying(&material, profile, self.client).ok_or(DtlsError::Library)?;
-            self.events.push_back(Event::Keys(keys));
+            self.events.push_back(DtlsEvent::Keys(keys));
         }
-        self.events.push_back(Event::Connected);
+        self.events.push_back(DtlsEvent::Connected);
         Ok(())
     }
 
@@ -209,10 +209,10 @@ impl OpenSsl {
             match self.stream.ssl_read(&mut buffer) {
                 Ok(length) => {
                     let data = buffer.get(..length).unwrap_or_default();
-                    self.events.push_back(Event::Data(Bytes::copy_from_slice(data)));
+                    self.events.push_back(DtlsEvent::Data(Bytes::copy_from_slice(data)));
                 }
                 Err(error) if error.code() == ErrorCode::ZERO_RETURN => {
-                    self.events.push_back(Event::Closed);
+                    self.events.push_back(DtlsEvent::Closed);
                     break;
                 }
                 Err(error) if waits(error.code()) => break,
@@ -233,7 +233,7 @@ impl Library for OpenSsl {
         if self.done && !self.client && due && has_key_exchange(datagram) {
             self.flight.sent = now;
             self.flight.repeated += 1;
-            self.events.extend(self.flight.datagrams.iter().cloned().map(Event::Packet));
+            self.events.extend(self.flight.datagrams.iter().cloned().map(DtlsEvent::Packet));
         }
         self.stream.get_mut().received = Some(Bytes::copy_from_slice(datagram));
         self.advance(now)
@@ -248,7 +248,7 @@ impl Library for OpenSsl {
         // anew.
         self.advance(now)?;
         if self.events.len() == before {
-            self.events.extend(self.flight.datagrams.iter().cloned().map(Event::Packet));
+            self.events.extend(self.flight.datagrams.iter().cloned().map(DtlsEvent::Packet));
         }
         if self.flight.at.is_some() {
             self.flight.rto = rto;
@@ -272,7 +272,7 @@ impl Library for OpenSsl {
         result.map(drop).map_err(|error| DtlsError::Other(why(&error)))
     }
 
-    fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError> {
+    fn poll(&mut self, events: &mut Vec<DtlsEvent>) -> Result<(), DtlsError> {
         events.extend(self.events.drain(..));
         Ok(())
     }

@@ -58,7 +58,7 @@ impl Peer {
 }
 
 /// Lets both send until nothing is left to send; the peer's first flight arrives in reverse order.
-fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
+fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<DtlsEvent>, usize) {
     let mut told = Vec::new();
     let mut first_flight = 0;
     for _ in 0..20 {
@@ -74,7 +74,7 @@ fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
         ours.poll(&mut events);
         for event in events {
             match event {
-                Event::Packet(packet) => peer.dtls.handle_packet(&packet).unwrap(),
+                DtlsEvent::Packet(packet) => peer.dtls.handle_packet(&packet).unwrap(),
                 other => told.push(other),
             }
         }
@@ -82,7 +82,7 @@ fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
     (told, first_flight)
 }
 
-fn handshake(version: Version, mtu: usize, client: bool) -> (Dtls, Vec<Event>, Peer, usize) {
+fn handshake(version: Version, mtu: usize, client: bool) -> (Dtls, Vec<DtlsEvent>, Peer, usize) {
     let now = Instant::now();
     let config = shared_config(&TransportConfig::default()).unwrap();
     let mut ours = Dtls::new(&config, &certificate(1), client, now).unwrap();
@@ -104,9 +104,9 @@ fn both_versions_in_both_roles() {
             let order: Vec<_> = told
                 .iter()
                 .map(|event| match event {
-                    Event::Certificate(_) => "certificate",
-                    Event::Keys(_) => "keys",
-                    Event::Connected => "connected",
+                    DtlsEvent::Certificate(_) => "certificate",
+                    DtlsEvent::Keys(_) => "keys",
+                    DtlsEvent::Connected => "connected",
                     _ => "other",
                 })
                 .collect();
@@ -124,7 +124,7 @@ fn a_client_hello_in_pieces_is_reassembled() {
     for (version, mtu) in [(Version::Only12, 90), (Version::Only13, 150)] {
         let (_, told, peer, first_flight) = handshake(version, mtu, false);
         assert!(first_flight >= 2, "the ClientHello came in {first_flight} datagrams");
-        assert!(told.iter().any(|event| matches!(event, Event::Keys(_))), "{version:?}");
+        assert!(told.iter().any(|event| matches!(event, DtlsEvent::Keys(_))), "{version:?}");
         assert!(peer.keys.is_some());
     }
 }
@@ -132,7 +132,8 @@ fn a_client_hello_in_pieces_is_reassembled() {
 #[test]
 fn keys_are_split_as_rfc_5764_says() {
     let (_, told, peer, _) = handshake(Version::Auto, 1150, false);
-    let keys = told.into_iter().find_map(|e| if let Event::Keys(k) = e { Some(k) } else { None });
+    let keys =
+        told.into_iter().find_map(|e| if let DtlsEvent::Keys(k) = e { Some(k) } else { None });
     let (keys, material) = (keys.unwrap(), peer.keys.unwrap());
     let (key, salt) = match keys.profile {
         Profile::AeadAes128Gcm => (16, 12),
@@ -188,7 +189,7 @@ fn answer_to(version: Version, profiles: [u16; 3], mtu: usize) -> (Dtls, Vec<u8>
     let mut events = Vec::new();
     ours.poll(&mut events);
     let packets = events.iter().filter_map(|event| match event {
-        Event::Packet(packet) => Some(packet.as_ref()),
+        DtlsEvent::Packet(packet) => Some(packet.as_ref()),
         _ => None,
     });
     let answer = packets.flatten().copied().collect();
@@ -251,12 +252,12 @@ fn long_certificates_fit_into_dimpl() {
             let mut peer = with_certificate_of(bytes, version, now);
             let (told, _) = talk(&mut ours, &mut peer, now);
             let certificate = told.iter().find_map(|event| match event {
-                Event::Certificate(der) => Some(der.len()),
+                DtlsEvent::Certificate(der) => Some(der.len()),
                 _ => None,
             });
             assert!(certificate.is_some_and(|length| length + 700 > bytes), "{bytes} {version:?}");
             assert!(
-                told.iter().any(|event| matches!(event, Event::Keys(_))),
+                told.iter().any(|event| matches!(event, DtlsEvent::Keys(_))),
                 "{bytes} {version:?}"
             );
         }
@@ -275,7 +276,7 @@ fn a_server_without_1_2_is_asked_again() {
     assert_eq!(ours.attempts.len(), 2, "once");
     let mut peer = Peer::new(Version::Only13, 1150, false, now);
     let (told, _) = talk(&mut ours, &mut peer, now);
-    assert!(told.iter().any(|event| matches!(event, Event::Keys(_))));
+    assert!(told.iter().any(|event| matches!(event, DtlsEvent::Keys(_))));
     assert_eq!(ours.version(), Some("1.3"));
 }
 
@@ -299,5 +300,5 @@ fn a_failed_client_says_hello_again() {
     ours.handle_timeout(at).unwrap();
     let mut peer = Peer::new(Version::Only12, 1150, false, at);
     let (told, _) = talk(&mut ours, &mut peer, at);
-    assert!(told.iter().any(|event| matches!(event, Event::Keys(_))));
+    assert!(told.iter().any(|event| matches!(event, DtlsEvent::Keys(_))));
 }

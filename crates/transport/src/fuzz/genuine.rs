@@ -14,7 +14,7 @@ use sha1::Sha1;
 use crate::{
     Fingerprint, Hash, Setup, TransportConfig,
     certificate::Certificate,
-    dtls::{Dtls, Event, SharedConfig, shared_config},
+    dtls::{Dtls, DtlsEvent, SharedConfig, shared_config},
     stun,
 };
 
@@ -78,7 +78,7 @@ impl Genuine {
         let mut events = Vec::new();
         dtls.poll(&mut events);
         let packets = events.into_iter().filter_map(|event| match event {
-            Event::Packet(packet) => Some(packet),
+            DtlsEvent::Packet(packet) => Some(packet),
             _ => None,
         });
         packets.collect()

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Event, MAX_HELD, Open, Sctp, TransportCounters};
+use super::{MAX_HELD, Open, Sctp, SctpEvent, TransportCounters};
 
 /// Each byte of the script chooses the next step, the following one the length of its data.
 /// Whatever arrives, the memory that a peer can cause stays bounded, and the library does not
@@ -106,8 +106,9 @@ impl World {
             field.copy_from_slice(&sum.to_le_bytes());
         }
         self.sctp.handle(self.now, &packet, &mut self.counters);
-        let packet =
-            |event| if let Event::Packet(packet) = event { Some(packet.to_vec()) } else { None };
+        let packet = |event| {
+            if let SctpEvent::Packet(packet) = event { Some(packet.to_vec()) } else { None }
+        };
         self.sctp.take_events().into_iter().filter_map(packet).collect()
     }
 }

@@ -12,12 +12,12 @@ const DATA: u8 = 0;
 
 /// The datagrams.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct HeldDatagrams {
     datagrams: Vec<(Bytes, usize)>,
     bytes: usize,
 }
 
-impl Held {
+impl HeldDatagrams {
     /// Adds a datagram that is also passed to the library.
     pub(super) fn add(&mut self, datagram: &Bytes) {
         let fragments = fragments(datagram);
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn forgets_what_nobody_holds() {
-        let mut held = Held::default();
+        let mut held = HeldDatagrams::default();
         let datagram = Bytes::copy_from_slice(&[0; 28]);
         held.add(&datagram);
         let slice = datagram.slice(20..21);

@@ -16,8 +16,8 @@ const DCEP: PpId = PpId(50);
 const STRING: PpId = PpId(51);
 const BINARY: PpId = PpId(53);
 const EMPTY: PpId = PpId(56);
-const ENDED: Event = Event::Closed("the peer ended the association");
-const TOO_LONG: Event = Event::Closed("a message of the peer has more than 65536 bytes");
+const ENDED: SctpEvent = SctpEvent::Closed("the peer ended the association");
+const TOO_LONG: SctpEvent = SctpEvent::Closed("a message of the peer has more than 65536 bytes");
 const UNACCEPTABLE: &str = "a message of more than 512 KiB, or a malformed chunk";
 const PROTOCOL: &str = "http://jitsi.org/protocols/colibri";
 
@@ -60,7 +60,7 @@ struct World {
     /// Largest delay in ms; the smallest is 5.
     delay: u64,
     /// Events of the bridge.
-    told: Vec<Event>,
+    told: Vec<SctpEvent>,
     /// Messages that the client received.
     got: Vec<(u16, u32, Vec<u8>)>,
     /// Streams that the bridge closed.
@@ -126,7 +126,7 @@ impl World {
     fn collect(&mut self) {
         for event in self.bridge.take_events() {
             match event {
-                Event::Packet(packet) => self.fly(false, packet.to_vec()),
+                SctpEvent::Packet(packet) => self.fly(false, packet.to_vec()),
                 other => self.told.push(other),
             }
         }
@@ -187,7 +187,7 @@ impl World {
     fn texts(&self) -> Vec<&str> {
         let mut texts = Vec::new();
         for event in &self.told {
-            if let Event::Text(text) = event {
+            if let SctpEvent::Text(text) = event {
                 texts.push(text.as_str());
             }
         }
@@ -198,7 +198,7 @@ impl World {
 #[test]
 fn the_client_opens_a_channel() {
     let mut world = World::open(1);
-    assert_eq!(world.told, [Event::Opened]);
+    assert_eq!(world.told, [SctpEvent::Opened]);
     assert!(world.until(5, |w| w.got == [(0, 50, vec![2])]), "{:?}", world.got);
     assert_eq!((world.counters.sctp_connected, world.counters.channels_opened), (1, 1));
 }
@@ -290,7 +290,7 @@ fn a_message_that_is_far_too_long_aborts_the_association() {
         let mut world = World::open(35);
         world.client_sends(0, STRING, vec![b'x'; MAX_ASSEMBLED + 1]);
         world.lose_aborts = lost;
-        assert!(world.until(60, |w| w.told.last() == Some(&Event::Closed(UNACCEPTABLE))));
+        assert!(world.until(60, |w| w.told.last() == Some(&SctpEvent::Closed(UNACCEPTABLE))));
         world.until(2, |_| false);
         world.lose_aborts = false;
         assert!(world.until(20, |w| w.aborted), "the client is told");
@@ -329,8 +329,10 @@ fn a_closed_channel_can_be_opened_again() {
     let mut world = World::open(6);
     assert!(world.until(5, |w| !w.got.is_empty()));
     world.client.reset_streams(&[StreamId(0)]).unwrap();
-    assert!(world.until(10, |w| w.told == [Event::Opened, Event::Closed("the peer closed it")]
-        && w.closed == [0]));
+    assert!(
+        world.until(10, |w| w.told == [SctpEvent::Opened, SctpEvent::Closed("the peer closed it")]
+            && w.closed == [0])
+    );
     world.open_channel(0);
     assert!(world.until(10, |w| w.bridge.is_open()));
     world.bridge_sends("again").unwrap();
@@ -341,7 +343,7 @@ fn a_closed_channel_can_be_opened_again() {
 fn an_abort_closes_the_channel_and_the_peer_may_begin_again() {
     let mut world = World::open(7);
     world.client.close();
-    assert!(world.until(5, |w| w.told == [Event::Opened, ENDED]));
+    assert!(world.until(5, |w| w.told == [SctpEvent::Opened, ENDED]));
     assert!(!world.aborted, "an ABORT is not answered");
     assert_eq!(world.counters.sctp_lost, 1);
     world.client.connect();
@@ -395,7 +397,11 @@ fn a_client_that_forgot_everything_can_begin_again() {
     assert!(world.until(120, |w| w.got.last() == Some(&(0, 50, vec![2]))), "{:?}", world.told);
     assert_eq!(
         world.told,
-        [Event::Opened, Event::Closed("the peer began another association"), Event::Opened]
+        [
+            SctpEvent::Opened,
+            SctpEvent::Closed("the peer began another association"),
+            SctpEvent::Opened
+        ]
     );
     world.bridge_sends("again").unwrap();
     world.client_sends(0, STRING, b"again".to_vec());
@@ -406,7 +412,7 @@ fn a_client_that_forgot_everything_can_begin_again() {
 fn a_shutdown_closes_the_channel() {
     let mut world = World::open(8);
     world.client.shutdown();
-    assert!(world.until(20, |w| w.told == [Event::Opened, ENDED]));
+    assert!(world.until(20, |w| w.told == [SctpEvent::Opened, ENDED]));
     assert!(world.client.state() == SocketState::Closed);
 }
 
@@ -438,7 +444,7 @@ fn too_many_streams_end_the_association() {
     for stream in 1..=MAX_STREAMS as u16 {
         world.client_sends(stream, STRING, b"?".to_vec());
     }
-    let closed = Event::Closed(Reason::Greedy.text());
+    let closed = SctpEvent::Closed(Reason::Greedy.text());
     assert!(world.until(10, |w| w.told.last() == Some(&closed) && w.aborted));
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::{
-    sctp::{Event, Sctp, SendError},
+    sctp::{Sctp, SctpEvent, SendError},
     types::TransportCounters,
 };
 
@@ -57,7 +57,7 @@ impl Data {
         &mut self,
         now: Instant,
         counters: &mut TransportCounters,
-    ) -> (Vec<Event>, Vec<Bytes>) {
+    ) -> (Vec<SctpEvent>, Vec<Bytes>) {
         counters.application_data_dropped += std::mem::take(&mut self.dropped);
         let received = std::mem::take(&mut self.received);
         if !received.is_empty() {
@@ -71,7 +71,7 @@ impl Data {
         let (mut news, mut packets) = (Vec::new(), Vec::new());
         for event in sctp.take_events() {
             match event {
-                Event::Packet(packet) => packets.push(packet),
+                SctpEvent::Packet(packet) => packets.push(packet),
                 event => news.push(event),
             }
         }
@@ -80,12 +80,16 @@ impl Data {
 
     /// While there is no DTLS to carry it: drops what arrived, and the association too if DTLS is
     /// closed for good.
-    pub(super) fn idle(&mut self, closed: bool, counters: &mut TransportCounters) -> Vec<Event> {
+    pub(super) fn idle(
+        &mut self,
+        closed: bool,
+        counters: &mut TransportCounters,
+    ) -> Vec<SctpEvent> {
         let dropped = std::mem::take(&mut self.dropped) + self.received.len() as u64;
         counters.application_data_dropped += dropped;
         self.received.clear();
         let open = closed && self.sctp.take().is_some_and(|sctp| sctp.is_open());
-        if open { vec![Event::Closed("DTLS is over")] } else { Vec::new() }
+        if open { vec![SctpEvent::Closed("DTLS is over")] } else { Vec::new() }
     }
 
     /// As a client: the first call sets up SCTP, the second opens the channel.

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     super::{
         certificate::Certificate,
-        dtls::{Dtls, DtlsError, Event, SharedConfig},
+        dtls::{Dtls, DtlsError, DtlsEvent, SharedConfig},
         fingerprint::Fingerprint,
         sctp,
         types::{FailReason, TransportCounters},
@@ -26,7 +26,7 @@ const MAX_WAITING: usize = 16;
 const MAX_DATA_WAITING: usize = 128;
 
 /// The result of an event.
-pub(super) enum Verdict {
+pub(super) enum DtlsOutcome {
     /// Nothing to report.
     Nothing,
     /// Keys of a peer whose certificate matched.
@@ -82,9 +82,9 @@ impl Media {
         now: Instant,
         certificate: &Certificate,
         config: &SharedConfig,
-    ) -> Verdict {
+    ) -> DtlsOutcome {
         if self.dtls.is_some() || self.closed {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
         match Dtls::new(config, certificate, true, now) {
             Ok(dtls) => {
@@ -104,9 +104,9 @@ impl Media {
         client: bool,
         certificate: &Certificate,
         config: &SharedConfig,
-    ) -> Verdict {
+    ) -> DtlsOutcome {
         if self.closed {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
         if self.dtls.is_none() {
             match Dtls::new(config, certificate, client, now) {
@@ -119,17 +119,17 @@ impl Media {
     }
 
     /// Handles the result of a call of DTLS.
-    fn concluded(&mut self, result: Result<(), DtlsError>) -> Verdict {
+    fn concluded(&mut self, result: Result<(), DtlsError>) -> DtlsOutcome {
         // An error may still have left an alert to send.
         let verdict = self.poll();
         match (result, verdict) {
-            (Err(error), Verdict::Nothing) if self.dtls.as_ref().is_some_and(Dtls::is_done) => {
+            (Err(error), DtlsOutcome::Nothing) if self.dtls.as_ref().is_some_and(Dtls::is_done) => {
                 self.give_up(&error)
             }
-            (Err(error), Verdict::Nothing) => {
+            (Err(error), DtlsOutcome::Nothing) => {
                 let why = error.to_string();
                 self.why = Some(why.clone());
-                Verdict::Again(why)
+                DtlsOutcome::Again(why)
             }
             (_, verdict) => verdict,
         }
@@ -146,15 +146,15 @@ impl Media {
     }
 
     /// Handles the time passing.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Verdict {
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> DtlsOutcome {
         if !self.ready && self.ready_by.is_some_and(|by| now >= by) {
             let failed = self.why.is_some();
             let timeout = FailReason::DtlsTimeout;
-            return Verdict::Failed(if failed { FailReason::DtlsHandshake } else { timeout });
+            return DtlsOutcome::Failed(if failed { FailReason::DtlsHandshake } else { timeout });
         }
-        let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
+        let Some(dtls) = &mut self.dtls else { return DtlsOutcome::Nothing };
         if dtls.poll_timeout().is_none_or(|at| now < at) {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
         let result = dtls.handle_timeout(now);
         self.concluded(result)
@@ -193,7 +193,7 @@ impl Media {
         &mut self,
         now: Instant,
         counters: &mut TransportCounters,
-    ) -> Vec<sctp::Event> {
+    ) -> Vec<sctp::SctpEvent> {
         if self.dtls.is_none() || !self.ready {
             return self.data.idle(self.closed, counters);
         }
@@ -205,7 +205,7 @@ impl Media {
                 Err(error) => self.give_up(&error),
             };
             // Losing DTLS costs no media; the data channel goes with it.
-            if !matches!(verdict, Verdict::Nothing) || self.dtls.is_none() {
+            if !matches!(verdict, DtlsOutcome::Nothing) || self.dtls.is_none() {
                 news.extend(self.data.idle(true, counters));
                 break;
             }
@@ -215,26 +215,26 @@ impl Media {
 
     /// Compares the certificate with the fingerprints, once both are there. No key is released
     /// before that.
-    pub(super) fn verify(&mut self) -> Verdict {
+    pub(super) fn verify(&mut self) -> DtlsOutcome {
         if let Some(certificate) = &self.certificate {
             if self.fingerprints.is_empty() {
-                return Verdict::Nothing;
+                return DtlsOutcome::Nothing;
             }
             if !self.fingerprints.iter().any(|f| f.matches(certificate)) {
-                return Verdict::Failed(FailReason::FingerprintMismatch);
+                return DtlsOutcome::Failed(FailReason::FingerprintMismatch);
             }
             self.certificate = None;
             self.verified = true;
         }
         if !(self.verified && self.connected) || self.ready {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
         match self.keys.take() {
             Some(keys) => {
                 self.ready = true;
-                Verdict::Ready(keys)
+                DtlsOutcome::Ready(keys)
             }
-            None => Verdict::Failed(FailReason::NoSrtpProfile),
+            None => DtlsOutcome::Failed(FailReason::NoSrtpProfile),
         }
     }
 
@@ -280,40 +280,40 @@ impl Media {
         })
     }
 
-    fn poll(&mut self) -> Verdict {
-        let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
+    fn poll(&mut self) -> DtlsOutcome {
+        let Some(dtls) = &mut self.dtls else { return DtlsOutcome::Nothing };
         let mut events = Vec::new();
         dtls.poll(&mut events);
         let room = if self.ready { MAX_DATA_WAITING } else { MAX_WAITING };
         for event in events {
             match event {
-                Event::Packet(packet) if self.packets.len() < room => self.packets.push(packet),
-                Event::Data(data) => self.data.receive(data),
-                Event::Certificate(der) if !self.verified => self.certificate = Some(der),
-                Event::Keys(keys) if !self.ready => self.keys = Some(keys),
+                DtlsEvent::Packet(packet) if self.packets.len() < room => self.packets.push(packet),
+                DtlsEvent::Data(data) => self.data.receive(data),
+                DtlsEvent::Certificate(der) if !self.verified => self.certificate = Some(der),
+                DtlsEvent::Keys(keys) if !self.ready => self.keys = Some(keys),
                 // The library retransmits packets beyond the limit.
-                Event::Packet(_) | Event::Certificate(_) | Event::Keys(_) => {}
-                Event::Connected => self.connected = true,
-                Event::Closed => {
+                DtlsEvent::Packet(_) | DtlsEvent::Certificate(_) | DtlsEvent::Keys(_) => {}
+                DtlsEvent::Connected => self.connected = true,
+                DtlsEvent::Closed => {
                     self.closed = true;
                     self.dtls = None;
-                    return Verdict::Closed;
+                    return DtlsOutcome::Closed;
                 }
             }
         }
-        Verdict::Nothing
+        DtlsOutcome::Nothing
     }
 
     /// Handles the loss of the association. After the handshake that costs no media: the keys are
     /// in use.
-    fn give_up(&mut self, error: &DtlsError) -> Verdict {
+    fn give_up(&mut self, error: &DtlsError) -> DtlsOutcome {
         tracing::debug!(%error, "DTLS ended");
         self.dtls = None;
         self.closed = true;
         if self.ready {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
-        Verdict::Failed(match error {
+        DtlsOutcome::Failed(match error {
             DtlsError::Timeout => FailReason::DtlsTimeout,
             _ => FailReason::DtlsHandshake,
         })

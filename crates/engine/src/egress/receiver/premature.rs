@@ -91,69 +91,64 @@ mod tests {
     use super::*;
 
     /// Runs a window with this many requests and this many of 250 packets lost, then one request.
-    fn waits(
-        overtaken: &mut PrematureNacks,
-        start: &mut Instant,
-        requests: u32,
-        lost: u32,
-    ) -> bool {
+    fn waits(nacks: &mut PrematureNacks, start: &mut Instant, requests: u32, lost: u32) -> bool {
         for _ in 0..requests {
-            overtaken.on_request(*start, true);
+            nacks.on_request(*start, true);
         }
-        overtaken.on_feedback(*start, 250 - lost, lost, 0);
+        nacks.on_feedback(*start, 250 - lost, lost, 0);
         *start += WINDOW;
-        overtaken.on_request(*start, true)
+        nacks.on_request(*start, true)
     }
 
     #[test]
     fn requests_wait_where_the_packets_come_by_themselves() {
         let mut now = Instant::now();
-        let mut overtaken = PrematureNacks::new(now);
-        assert!(!overtaken.on_request(now, true), "nothing is known");
-        assert!(waits(&mut overtaken, &mut now, 20, 0));
-        assert!(!overtaken.on_request(now, false), "a repeated request is answered");
-        assert!(!waits(&mut overtaken, &mut now, 20, 20), "they were lost");
-        assert!(!waits(&mut overtaken, &mut now, 20, 3), "an eighth of them");
-        assert!(waits(&mut overtaken, &mut now, 20, 1));
-        assert!(!waits(&mut overtaken, &mut now, 6, 0), "too few to tell");
+        let mut nacks = PrematureNacks::new(now);
+        assert!(!nacks.on_request(now, true), "nothing is known");
+        assert!(waits(&mut nacks, &mut now, 20, 0));
+        assert!(!nacks.on_request(now, false), "a repeated request is answered");
+        assert!(!waits(&mut nacks, &mut now, 20, 20), "they were lost");
+        assert!(!waits(&mut nacks, &mut now, 20, 3), "an eighth of them");
+        assert!(waits(&mut nacks, &mut now, 20, 1));
+        assert!(!waits(&mut nacks, &mut now, 6, 0), "too few to tell");
     }
 
     #[test]
     fn what_is_asked_for_twice_was_lost_whatever_feedback_says() {
         let mut now = Instant::now();
-        let mut overtaken = PrematureNacks::new(now);
-        assert!(waits(&mut overtaken, &mut now, 20, 0));
+        let mut nacks = PrematureNacks::new(now);
+        assert!(waits(&mut nacks, &mut now, 20, 0));
         for _ in 0..10 {
-            overtaken.on_request(now, true);
-            overtaken.on_request(now, false);
+            nacks.on_request(now, true);
+            nacks.on_request(now, false);
         }
-        assert!(!waits(&mut overtaken, &mut now, 0, 0));
+        assert!(!waits(&mut nacks, &mut now, 0, 0));
     }
 
     #[test]
     fn nothing_waits_without_feedback() {
         let mut now = Instant::now();
-        let mut overtaken = PrematureNacks::new(now);
+        let mut nacks = PrematureNacks::new(now);
         for _ in 0..20 {
-            overtaken.on_request(now, true);
+            nacks.on_request(now, true);
         }
         now += WINDOW;
-        assert!(!overtaken.on_request(now, true));
-        assert!(waits(&mut overtaken, &mut now, 20, 0));
+        assert!(!nacks.on_request(now, true));
+        assert!(waits(&mut nacks, &mut now, 20, 0));
         now += 3 * WINDOW;
-        assert!(!overtaken.on_request(now, true), "that is long ago");
+        assert!(!nacks.on_request(now, true), "that is long ago");
     }
 
     #[test]
     fn what_arrives_after_it_was_called_lost_was_only_late() {
         let mut now = Instant::now();
-        let mut overtaken = PrematureNacks::new(now);
+        let mut nacks = PrematureNacks::new(now);
         for _ in 0..20 {
-            overtaken.on_request(now, true);
+            nacks.on_request(now, true);
         }
-        overtaken.on_feedback(now, 100, 15, 0);
-        overtaken.on_feedback(now, 100, 0, 15);
+        nacks.on_feedback(now, 100, 15, 0);
+        nacks.on_feedback(now, 100, 0, 15);
         now += WINDOW;
-        assert!(overtaken.on_request(now, true));
+        assert!(nacks.on_request(now, true));
     }
 }

@@ -175,14 +175,14 @@ fn take(ours: &mut Dtls, peer: &mut Running, outcome: &mut Outcome) {
     ours.poll(&mut events);
     for event in events {
         match event {
-            Event::Packet(packet) => {
+            DtlsEvent::Packet(packet) => {
                 outcome.sent.push(packet.clone());
                 peer.stream.get_mut().received.push(packet);
             }
-            Event::Certificate(der) => outcome.certificate = Some(der),
-            Event::Keys(keys) => outcome.keys = Some(keys),
-            Event::Connected => outcome.connected = true,
-            Event::Data(_) | Event::Closed => {}
+            DtlsEvent::Certificate(der) => outcome.certificate = Some(der),
+            DtlsEvent::Keys(keys) => outcome.keys = Some(keys),
+            DtlsEvent::Connected => outcome.connected = true,
+            DtlsEvent::Data(_) | DtlsEvent::Closed => {}
         }
     }
 }
@@ -394,13 +394,13 @@ fn what_is_lost_is_sent_again() {
                 ours.poll(&mut events);
                 for event in events {
                     match event {
-                        Event::Packet(packet) => {
+                        DtlsEvent::Packet(packet) => {
                             if sent != lost {
                                 running.stream.get_mut().received.push(packet);
                             }
                             sent += 1;
                         }
-                        Event::Connected => outcome.connected = true,
+                        DtlsEvent::Connected => outcome.connected = true,
                         _ => {}
                     }
                 }
@@ -444,7 +444,7 @@ fn data_and_goodbye() {
         }
         let mut events = Vec::new();
         ours.poll(&mut events);
-        assert!(events.iter().any(|e| matches!(e, Event::Data(data) if data == "from them")));
-        assert!(events.iter().any(|e| matches!(e, Event::Closed)));
+        assert!(events.iter().any(|e| matches!(e, DtlsEvent::Data(data) if data == "from them")));
+        assert!(events.iter().any(|e| matches!(e, DtlsEvent::Closed)));
     }
 }

@@ -34,9 +34,9 @@ async fn ours(wire: impl Conn, client: bool) -> Keying {
         dtls.poll(&mut events);
         for event in events {
             match event {
-                Event::Packet(packet) => drop(wire.send(&packet).await.unwrap()),
-                Event::Keys(found) => keys = Some(found),
-                Event::Connected => connected = true,
+                DtlsEvent::Packet(packet) => drop(wire.send(&packet).await.unwrap()),
+                DtlsEvent::Keys(found) => keys = Some(found),
+                DtlsEvent::Connected => connected = true,
                 _ => {}
             }
         }
