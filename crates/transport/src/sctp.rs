@@ -26,8 +26,8 @@ use std::{
 
 use bytes::Bytes;
 use sctp_proto::{
-    Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig, Payload,
-    PayloadProtocolIdentifier as Ppid, ReliabilityType, SctpEvent as AssociationEvent,
+    Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig,
+    Event as AssociationEvent, Payload, PayloadProtocolIdentifier as Ppid, ReliabilityType,
     ServerConfig, StreamEvent, TransportConfig,
 };
 use serde_json::json;
