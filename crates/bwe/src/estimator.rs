@@ -398,6 +398,11 @@ impl Estimator {
         if self.is_queued() { 0.0 } else { self.loss_based.lost().unwrap_or(0.0) }
     }
 
+    /// How long packets wait on the path, beyond its delay when it is empty.
+    pub fn queue(&self) -> Duration {
+        Duration::try_from_secs_f64(self.detector.queue_ms() / 1_000.0).unwrap_or_default()
+    }
+
     /// Returns whether there is a queue, or one builds up.
     pub fn is_queued(&self) -> bool {
         self.detector.state() != Trend::Normal || self.detector.is_queued()

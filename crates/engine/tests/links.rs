@@ -177,6 +177,28 @@ fn a_link_that_falls_and_rises_is_followed() {
 }
 
 #[test]
+fn what_a_full_queue_dropped_is_not_sent_again_before_the_keyframe_of_less() {
+    let (mut world, video, _) = a_call(3_000_000);
+    world.bottlenecks.get_mut(&1).unwrap().queue = SECOND / 12;
+    let far = Weather { delay: SECOND / 20, ..Weather::FINE };
+    world.set_weather(far, far);
+    world.run(8 * SECOND);
+    let before = world.cores[0].totals.retransmissions_sent;
+    world.bottlenecks.get_mut(&1).unwrap().bps = 480_000;
+    let fallen = world.now;
+    world.run(SECOND * 3 / 2);
+    let dropped = bottleneck(&world).dropped.iter().filter(|at| **at >= fallen).count();
+    let again = world.cores[0].totals.retransmissions_sent - before;
+    // 55 and 35 when all that was asked for was sent again, each of it as often as it was asked for while it waited.
+    assert!(dropped < 20 && again < 5, "{dropped} dropped, {again} sent again");
+    let (since, at) = settle(&mut world, Duration::ZERO, 3 * SECOND);
+    let (encodings, frames) = got(&world, 1, video, since);
+    assert_eq!(encodings, BTreeSet::from([0]));
+    assert!(frames > 80, "{frames}");
+    assert!(bottleneck(&world).waited(at, 0.95) < Duration::from_millis(75));
+}
+
+#[test]
 fn feedback_that_stops_lowers_what_is_sent_within_two_seconds_and_holds_it_down() {
     let (mut world, _, _) = a_call(3_000_000);
     world.run(6 * SECOND);
@@ -311,4 +333,27 @@ fn packets_that_are_only_late_are_not_sent_again() {
     let both = Weather { loss: 0.02, stragglers: 0.02, ..fine };
     let (both, _, frames) = again(both);
     assert!(both > 0.02 && frames > 20 * 29, "{both} {frames}");
+}
+
+#[test]
+fn an_estimate_that_falls_for_losses_changes_no_layer_while_no_queue_stands() {
+    let far = |loss| Weather { delay: SECOND / 20, loss, ..Weather::FINE };
+    // All of it, with what is sent again for 2 % of loss, is some 960 kbit/s.
+    let (mut world, _, _) = a_call(1_050_000);
+    world.set_weather(far(0.0), far(0.02));
+    world.run(8 * SECOND);
+    let at = world.now;
+    let mut changes = 0;
+    let mut last = Some(2);
+    for _ in 0..300 {
+        world.run(SECOND / 5);
+        let sent = told_last(&world, 1).sources[0].sent.map(|layer| layer.encoding);
+        changes += u32::from(sent != last);
+        last = sent;
+    }
+    // 26 when each fall of the estimate counted.
+    assert!(changes <= 2, "{changes} changes in a minute");
+    let link = bottleneck(&world);
+    assert!(link.waited(at, 0.95) < Duration::from_millis(60), "{:?}", link.waited(at, 0.95));
+    assert!(link.lost(at) < 0.001);
 }

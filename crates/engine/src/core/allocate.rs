@@ -29,6 +29,10 @@ const TENTHS: u64 = 10;
 /// size to half of it and back within a second. JVB ignores its estimates for the first ten
 /// seconds.
 const YOUNG_PART: u64 = 5;
+/// What is sent may exceed the estimate by this fraction while there is no queue: an estimate that
+/// falls because packets are lost, and rises again, changed layers 25 times a minute, and each change
+/// costs a keyframe.
+const HELD_PART: u64 = 7;
 /// Most that the lowest spatial layer is supposed to cost until it is measured, bit/s. No receiver
 /// goes without a picture because of a guess; the measurement follows a third of a second later.
 const LOWEST_BPS: u64 = 100_000;
@@ -119,9 +123,14 @@ impl Core {
         let estimate = e.receiver.allocation.hysteresis.bandwidth();
         let estimate = estimate.filter(|_| e.receiver.link.is_some());
         let young = e.receiver.link.as_ref().is_some_and(|link| link.is_young(now));
-        let available = estimate.map(|bps| if young { bps + bps / YOUNG_PART } else { bps });
+        let held = e.receiver.link.as_ref().filter(|link| link.holds());
+        let held = held.map_or(0, |_| e.receiver.allocation.decided_bps.saturating_add(reserved));
+        let available = estimate.map(|bps| {
+            if young { bps + bps / YOUNG_PART } else { bps.max(held.min(bps + bps / HELD_PART)) }
+        });
         let budget = self.config.allocation.budget(available, assumed);
         let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(reserved)));
+        e.receiver.allocation.decided_bps = totals.target_bps;
         if let Some(link) = e.receiver.link.as_mut() {
             // Probe first for what is sent beyond the estimate.
             let sent = totals.target_bps.saturating_add(reserved);
@@ -161,7 +170,7 @@ impl Core {
         }
         let e = self.endpoints.get_mut(slot);
         if let Some(link) = e.and_then(|e| e.receiver.link.as_mut()) {
-            link.set_exceeded(exceeded);
+            link.set_exceeded(self.now, exceeded);
         }
         changed
     }

@@ -230,13 +230,23 @@ impl Core {
     fn on_nack(&mut self, slot: EndpointSlot, ssrc: u32, sequence: u16) {
         let (now, now_ms) = (self.now, self.now_ms());
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let (rtt, allowed) = (e.receiver.round_trip(), e.receiver.resend.allows(now_ms));
+        let allowed = e.receiver.resend.allows(now_ms);
+        // What was sent again waits in the queue of the path as well. A short one is none: a NACK that comes a little too
+        // soon would be answered a round trip later, and the picture stop.
+        let link = e.receiver.link.as_ref().filter(|link| link.estimator.is_queued());
+        let queue = link.map(|link| link.estimator.queue());
+        let rtt = e.receiver.round_trip().saturating_add(queue.unwrap_or_default());
         let Some(stream) = e.receiver.by_ssrc.get(&ssrc).copied() else { return };
         if !allowed {
             return self.drops.count(Drop::RetransmissionBudget);
         }
         let Receiver { streams, link, .. } = &mut e.receiver;
         let Some(s) = streams.get_mut(stream) else { return };
+        if s.projection.waits() && link.as_ref().is_some_and(|link| link.overflows(now)) {
+            s.given_up = true;
+            self.drops.count(Drop::Moot);
+            return self.list_receiver(slot);
+        }
         let premature =
             |first| link.as_mut().is_some_and(|link| link.premature_nacks.on_request(now, first));
         match s.history.resend(sequence, now_ms, rtt, premature) {

@@ -26,6 +26,8 @@ pub struct AllocationState {
     pub listed: bool,
     /// When it was last allocated; small changes are collected since then.
     pub at: Instant,
+    /// Bitrate of the videos in the last allocation, bit/s.
+    pub decided_bps: u64,
     /// The estimate last reported to control, bit/s.
     reported: Option<u64>,
     /// The number of videos in the last allocation.
@@ -77,6 +79,7 @@ impl AllocationState {
             hysteresis: Hysteresis::new(config.change_threshold),
             listed: false,
             at: now,
+            decided_bps: 0,
             reported: None,
             videos: 0,
             reported_lately: false,

@@ -191,6 +191,11 @@ impl History {
         Some(slot.sent(index, slot.at_ms.into(), run, Stamp::default()))
     }
 
+    /// The index after the newest that was recorded.
+    pub fn next(&self) -> u64 {
+        self.newest.saturating_add(1)
+    }
+
     /// Removes all packets and keeps the memory.
     pub fn clear(&mut self) {
         self.newest = 0;

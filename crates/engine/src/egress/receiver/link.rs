@@ -19,6 +19,13 @@ const YOUNG: Duration = Duration::from_secs(3);
 /// round trip leaves time to request the packet once more.
 const LOSES: f64 = 0.005;
 const COPIES_FROM: Duration = Duration::from_millis(40);
+/// Packet loss (0..=1) above which what is sent may be the cause.
+const HOLDS: f64 = 0.04;
+/// Retransmissions come on top of a frame, and make a queue that is shorter than this and drains by
+/// itself.
+const SHORT_QUEUE: Duration = Duration::from_millis(60);
+/// A requested keyframe arrives within this time, or cannot be relied on.
+const KEYFRAME_COMES: Duration = Duration::from_secs(1);
 /// Unit of arrival times in transport-wide feedback, µs.
 const TICK_US: i64 = 250;
 
@@ -65,15 +72,15 @@ pub struct Link {
     since: Instant,
     /// Whether any feedback has arrived.
     heard: bool,
-    /// Whether more is forwarded than was allocated, until the keyframe of a lower layer arrives.
-    exceeded: bool,
+    /// Since when more is forwarded than was allocated, until the keyframe of a lower layer arrives.
+    exceeded: Option<Instant>,
 }
 
 impl Link {
     /// Creates a link without an estimate.
     pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
         let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
-        let (heard, exceeded, premature_nacks) = (false, false, PrematureNacks::new(now));
+        let (heard, exceeded, premature_nacks) = (false, None, PrematureNacks::new(now));
         let reported = (feedback == Feedback::Congestion).then(|| Box::new(Reported::new()));
         let mut link = Self {
             feedback,
@@ -128,8 +135,14 @@ impl Link {
     pub fn follow(&mut self) {
         let pace = self.estimator.pacing_bps();
         // The excess must not fill the queue meanwhile.
-        let most = if self.exceeded { self.estimator.target_bps() } else { u64::MAX };
+        let most = if self.exceeded.is_some() { self.estimator.target_bps() } else { u64::MAX };
         self.pacer.set_rate(pace.min(most));
+    }
+
+    /// Returns whether the path carries what is sent now, whatever the estimate: there is hardly a
+    /// queue, and little is lost.
+    pub fn holds(&self) -> bool {
+        self.estimator.queue() < SHORT_QUEUE && self.estimator.loss_without_queue() < HOLDS
     }
 
     /// Returns whether the link is so new that its estimate has yet to settle.
@@ -138,9 +151,17 @@ impl Link {
     }
 
     /// Sets whether more is forwarded than was allocated.
-    pub fn set_exceeded(&mut self, exceeded: bool) {
-        self.exceeded = exceeded;
+    pub fn set_exceeded(&mut self, now: Instant, exceeded: bool) {
+        self.exceeded = self.exceeded.or(Some(now)).filter(|_| exceeded);
         self.follow();
+    }
+
+    /// Returns whether packets lost now were most likely dropped by a queue that exists because more
+    /// is forwarded than was allocated. The keyframe of a lower layer is on its way, and would wait
+    /// behind their retransmissions.
+    pub fn overflows(&self, now: Instant) -> bool {
+        let comes = |since| now.saturating_duration_since(since) < KEYFRAME_COMES;
+        self.exceeded.is_some_and(comes) && self.estimator.is_queued()
     }
 
     /// Handles a transport-wide feedback packet (section 3.1 of the draft).

@@ -264,7 +264,7 @@ pub(super) fn catch_up(s: &mut Stream, feed: &SourceFeed, now_ms: u32) -> Option
         } else {
             return None;
         };
-    s.projection.pause(now_ms);
+    s.cut(now_ms);
     Some(skipped)
 }
 

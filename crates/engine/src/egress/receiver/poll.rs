@@ -197,7 +197,11 @@ impl<O: Outbox> Poll<'_, O> {
         let Some(s) = streams.get_mut(slot) else { return false };
         let Some(feed) = feeds.get_mut(s.feed) else { return false };
         let (before, wanted) = (s.projection.current(), s.wanted());
-        if !s.waited {
+        if std::mem::take(&mut s.given_up) {
+            drops.add(Drop::Late, skip(s, feed, wanted.0));
+            s.cut(clock.now_ms);
+            scratch.cut.push(slot);
+        } else if !s.waited {
             s.projection.reclaim(clock.now_ms);
         } else if let Some(skipped) = catch_up(s, feed, clock.now_ms) {
             drops.add(Drop::Late, skipped);

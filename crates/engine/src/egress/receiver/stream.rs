@@ -64,6 +64,10 @@ pub struct Stream {
     pub queued: bool,
     /// Whether its packets could not leave when they arrived.
     pub waited: bool,
+    /// Whether a packet is missing that is not retransmitted: the stream continues at a keyframe.
+    pub given_up: bool,
+    /// Packets below this index are of no use any more: the stream continued at a keyframe since.
+    moot_below: u64,
     /// The allocated layer. `Some(None)`: none, for lack of bandwidth. `None`: there is no
     /// allocation.
     pub allocated: Option<Option<LayerId>>,
@@ -142,6 +146,8 @@ impl Stream {
             next: feed.begin(),
             queued: false,
             waited: false,
+            given_up: false,
+            moot_below: 0,
             allocated: None,
             explanation: None,
             rank: 0,
@@ -187,9 +193,16 @@ impl Stream {
     pub fn is_moot(&self, index: u64, now_ms: u32, rtt: Duration) -> bool {
         let patience =
             u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX).saturating_add(MOOT_AFTER_MS);
-        self.keyframe.is_some_and(|(first, at)| {
+        let by_keyframe = self.keyframe.is_some_and(|(first, at)| {
             index < first && now_ms.wrapping_sub(at).wrapping_sub(patience) <= u32::MAX / 2
-        })
+        });
+        by_keyframe || index < self.moot_below
+    }
+
+    /// Drops everything that arrived and was not sent: the stream continues at a keyframe.
+    pub fn cut(&mut self, now_ms: u32) {
+        self.projection.pause(now_ms);
+        self.moot_below = self.history.next();
     }
 
     /// Returns whether a keyframe of the chosen encoding waits to be sent.
@@ -206,6 +219,7 @@ impl Stream {
         self.projection.restart(FIRST, now_ms);
         self.rtx_next = FIRST;
         self.history.clear();
+        self.moot_below = 0;
         self.keyframe = None;
         self.lost = false;
         feed.wanted.change(before, self.wanted());
