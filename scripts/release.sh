@@ -6,7 +6,9 @@
 #
 # After a failure, the same command goes on from the commit.
 #
-#   BINARY=FILE STATIC=FILE   take these instead of building them, to try the script
+#   REPOSITORY=URL                    public address of the repository, if Cargo.toml still has a placeholder
+#   MAINTAINER='NAME <ADDRESS>'       of the Debian package, likewise
+#   BINARY=FILE STATIC=FILE           take these instead of building them, to try the script
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -18,6 +20,22 @@ version=${1:-}
 [ -z "$(git status --porcelain)" ] || die "there are changes that are not committed"
 ! git rev-parse --quiet --verify "refs/tags/v$version" >/dev/null || die "there is a tag v$version"
 
+# value KEY: the first value of that key in Cargo.toml.
+value() { sed -n "s/^$1 = \"\(.*\)\"\$/\1/p" Cargo.toml | head -n 1; }
+# set_value KEY VALUE: changes it.
+set_value() { sed -i "0,/^$1 = /s|^$1 = .*|$1 = \"$2\"|" Cargo.toml; }
+
+repository=${REPOSITORY:-$(value repository)}
+maintainer=${MAINTAINER:-$(value maintainer)}
+[[ $repository =~ ^https://[^[:space:]\"\|\&]+$ ]] || die "REPOSITORY=$repository is not an https address"
+[[ $maintainer =~ ^[^\"\|\&\<]+\ \<[^@[:space:]]+@[^[:space:]]+\>$ ]] || die "MAINTAINER=$maintainer is not: NAME <ADDRESS>"
+# Domains that nobody can have (RFC 2606) stand for addresses that are not known yet.
+placeholder='([/@.]|^)example\.(org|com|net)([/>]|$)|\.example([/>]|$)'
+[[ ! $repository =~ $placeholder ]] || die "'repository' in Cargo.toml is a placeholder ($repository):" \
+    "set REPOSITORY=https://..., the public address of the repository"
+[[ ! $maintainer =~ $placeholder ]] || die "'maintainer' in Cargo.toml is a placeholder ($maintainer):" \
+    "set MAINTAINER='NAME <ADDRESS>'"
+
 # section NAME: what the changelog says below a heading that begins so.
 section() { awk -v name="## $1" '/^## / { inside = index($0, name) == 1; next } inside' CHANGELOG.md; }
 
@@ -26,11 +44,13 @@ if [ "$(git log -1 --format=%s)" != "$subject" ]; then
     step "commit"
     section Unreleased | grep -q '[^[:space:]]' || die "the changelog has nothing under Unreleased"
     sed -i "s/^## Unreleased\$/## Unreleased\n\n## $version - $(date -u +%F)/" CHANGELOG.md
-    # The first one is the workspace's.
-    sed -i "0,/^version = /s/^version = .*/version = \"$version\"/" Cargo.toml
+    # The first ones are the workspace's.
+    set_value version "$version"
+    set_value repository "$repository"
+    set_value maintainer "$maintainer"
     # Workspaces of their own name the crates' version in their locks.
     for manifest in Cargo.toml fuzz/Cargo.toml benches/libraries/Cargo.toml; do
-        cargo update --quiet --workspace --offline --manifest-path "$manifest"
+        cargo update --quiet --workspace --manifest-path "$manifest"
     done
     git commit --quiet --all --message "$subject"
 fi

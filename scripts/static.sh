@@ -19,7 +19,19 @@ headers() {
 
 architecture=${1:-$(uname -m)}
 triple=$architecture-unknown-linux-musl
-rustup target list --installed | grep -qx "$triple" || rustup target add "$triple" >&2
+# add_target TRIPLE: fetches the standard library of a target where it is not installed.
+add_target() {
+    if ! command -v rustup >/dev/null; then
+        echo "make static: the target $1 comes with rustup (https://rustup.rs), which is not installed" >&2
+        return 1
+    fi
+    rustup target list --installed | grep -qx "$1" || rustup target add "$1" >&2 || {
+        echo "make static: rustup cannot fetch the target $1: run 'rustup target add $1' where it reaches" \
+            "static.rust-lang.org" >&2
+        return 1
+    }
+}
+add_target "$triple"
 case $architecture in
     "$(uname -m)")
         need_packages musl-gcc musl-tools >&2

@@ -1,11 +1,11 @@
 //! The bridge: conferences by meeting id, and what control surfaces call.
 //!
-//! Requests of one conference go through its queue, in order; conferences do not wait for each
-//! other. Everything that happens to a conference happens under its own lock, which is never held
-//! across a wait, and what comes of it goes out under the same lock, so that the engine sees changes
-//! in the order in which they were decided.
+//! A conference is a task with a mailbox; conferences do not wait for each other, and nobody who sums up
+//! waits for a conference: it publishes a snapshot of what statistics, health and load need. Who must know
+//! it as it is now asks its task.
 
 mod adapter;
+mod answer;
 mod capture;
 mod channel;
 mod commands;
@@ -14,20 +14,24 @@ mod data_channel;
 mod delays;
 mod health;
 mod housekeeping;
+mod ids;
 mod load;
+mod mailbox;
 mod modify;
 mod name;
 mod older;
 mod packets;
 mod port;
 mod published;
+mod readings;
 mod registry;
 mod report;
 mod stats;
 mod status;
+mod task;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -35,14 +39,17 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use dashmap::DashMap;
-use health::{ShardReports, Shutdown};
+use arc_swap::ArcSwap;
+use health::Shutdown;
+use ids::SharedIds;
+use readings::Readings;
 use registry::{Handle, Registry};
-use rialto_engine::{Engine, MediaEvent, Tap};
-use rialto_media::{EndpointId, Mid};
+use rialto_engine::{Engine, MediaEvent};
+use rialto_media::Mid;
 use rialto_transport::TransportUpdate;
 use serde_json::{Map, Value, json};
 use stats::Totals;
+use task::Task;
 use tokio::sync::{broadcast, mpsc, watch};
 
 pub use crate::conference::{
@@ -68,7 +75,7 @@ pub use status::{
 use crate::{
     channel::{ChannelKind, Hub},
     colibri::{ColibriError, ConferenceModified, ConferenceModify, IceUdp},
-    conference::{Conference, Effects, SequentialIds},
+    conference::Conference,
 };
 
 /// The bridge. Cheap to clone; it lives as long as a clone does.
@@ -81,28 +88,18 @@ struct Inner {
     config: BridgeConfig,
     engine: Engine,
     transports: Box<dyn TransportPort>,
-    registry: Mutex<Registry>,
-    /// Whose an endpoint is, for events that know only its place in the engine.
-    routes: DashMap<EndpointId, Arc<Handle>>,
+    registry: Registry,
     channels: Hub,
-    data_channels: DashMap<EndpointId, data_channel::DataChannel>,
-    ids: Mutex<SequentialIds>,
+    ids: SharedIds,
     totals: Totals,
     drain: AtomicBool,
-    shutdown: Mutex<Shutdown>,
-    stopped: watch::Sender<bool>,
-    reports: Mutex<ShardReports>,
+    shutdown: watch::Sender<Shutdown>,
+    /// What it last measured of itself.
+    readings: ArcSwap<Readings>,
     /// Why it was unwell, where that is not forgotten.
     failed_once: OnceLock<HealthError>,
-    /// Endpoints that should have a channel by then.
-    channels_due: Mutex<VecDeque<(Instant, EndpointId)>>,
-    delays: Mutex<delays::RequestDelays>,
-    /// Endpoints whose packets are captured.
-    taps: DashMap<EndpointId, Tap>,
+    delays: delays::RequestDelays,
     captures: capture::Writer,
-    packets: Mutex<packets::PacketsBySize>,
-    load: Mutex<load::Meter>,
-    reducer: Mutex<load::Reducer>,
     started: Instant,
 }
 
@@ -114,7 +111,7 @@ impl std::fmt::Debug for Inner {
 
 impl Bridge {
     /// A bridge over an engine and its transports. Must be called within a tokio runtime: it starts
-    /// a task that takes `media` and `updates` and keeps the house.
+    /// a task that takes `media` and `updates`, and later one for each conference.
     pub fn new(
         config: BridgeConfig,
         engine: Engine,
@@ -123,24 +120,16 @@ impl Bridge {
         updates: mpsc::UnboundedReceiver<TransportUpdate>,
     ) -> Self {
         let inner = Arc::new(Inner {
-            registry: Mutex::new(Registry::new(config.seed)),
-            routes: DashMap::new(),
+            registry: Registry::new(config.seed),
             channels: Hub::default(),
-            data_channels: DashMap::new(),
-            ids: Mutex::default(),
+            ids: SharedIds::default(),
             totals: Totals::default(),
             drain: AtomicBool::new(config.initial_drain),
-            shutdown: Mutex::default(),
-            stopped: watch::Sender::new(false),
-            reports: Mutex::default(),
+            shutdown: watch::Sender::new(Shutdown::default()),
+            readings: ArcSwap::default(),
             failed_once: OnceLock::new(),
-            channels_due: Mutex::default(),
-            delays: Mutex::default(),
-            taps: DashMap::new(),
+            delays: delays::RequestDelays::default(),
             captures: capture::Writer::default(),
-            packets: Mutex::default(),
-            load: Mutex::default(),
-            reducer: Mutex::default(),
             started: now(),
             transports: Box::new(transports),
             engine,
@@ -169,38 +158,44 @@ impl Bridge {
 
     /// Tells which MIDs a receiver gave to the sources that it gets, by source name. A source may
     /// come later. Does nothing when the endpoint is gone.
-    #[expect(clippy::unused_async, reason = "may wait for the conference's queue one day")]
     pub async fn assign_mids(&self, meeting_id: &str, endpoint: &str, mids: Vec<(String, Mid)>) {
-        if let Some(handle) = self.inner.by_meeting(meeting_id) {
-            self.inner.with(&handle, |conference, effects| {
-                conference.assign_mids(endpoint, mids, effects)
-            });
-        }
+        let Some(handle) = self.inner.registry.by_meeting(meeting_id) else { return };
+        let endpoint = endpoint.to_owned();
+        let assigned = handle.mailbox.ask(move |task, bridge| {
+            task.change(bridge, |conference, effects| {
+                conference.assign_mids(&endpoint, mids, effects)
+            })
+        });
+        assigned.await;
     }
 
     /// What happens in a conference from now on; `None` when there is no such conference. Who does
     /// not keep up misses events.
     pub fn watch(&self, meeting_id: &str) -> Option<broadcast::Receiver<ConferenceEvent>> {
-        Some(self.inner.by_meeting(meeting_id)?.events.subscribe())
+        Some(self.inner.registry.by_meeting(meeting_id)?.watch())
     }
 
     /// Whether a conference of this meeting exists.
     pub fn conference_exists(&self, meeting_id: &str) -> bool {
-        self.inner.by_meeting(meeting_id).is_some()
+        self.inner.registry.by_meeting(meeting_id).is_some()
     }
 
     /// The ids of a conference's endpoints; `None` when there is no such conference.
-    pub fn endpoint_ids(&self, meeting_id: &str) -> Option<BTreeSet<String>> {
-        self.inner.by_meeting(meeting_id)?.read(|c| c.endpoints().map(|e| e.id.clone()).collect())
+    pub async fn endpoint_ids(&self, meeting_id: &str) -> Option<BTreeSet<String>> {
+        self.read(meeting_id, |c| c.endpoints().map(|e| e.id.clone()).collect()).await
     }
 
     /// Our side of an endpoint's transport, as it is now.
-    pub fn transport(&self, meeting_id: &str, endpoint: &str) -> Option<IceUdp> {
-        let handle = self.inner.by_meeting(meeting_id)?;
-        let id = handle.read(|c| c.endpoint(endpoint).map(|e| e.engine_id))??;
-        let mut ice = self.inner.transports.describe(id)?;
-        ice.web_sockets = self.inner.web_sockets(&handle, endpoint, id);
-        Some(ice)
+    pub async fn transport(&self, meeting_id: &str, endpoint: &str) -> Option<IceUdp> {
+        let handle = self.inner.registry.by_meeting(meeting_id)?;
+        let endpoint = endpoint.to_owned();
+        let transport = handle.mailbox.ask(move |task, bridge| {
+            let id = task.conference.endpoint(&endpoint)?.engine_id;
+            let mut ice = bridge.transports.describe(id)?;
+            ice.web_sockets = bridge.web_sockets(&task.handle, &endpoint, id);
+            Some(ice)
+        });
+        transport.await?
     }
 
     /// Whether bridge channels over SCTP are offered.
@@ -210,43 +205,58 @@ impl Bridge {
 
     /// New conferences are refused.
     pub fn is_shutting_down(&self) -> bool {
-        lock(&self.inner.shutdown).state != ShutdownState::Running
+        self.shutdown_state() != ShutdownState::Running
     }
 
     /// What was decided for a receiver, and what is measured of it.
-    pub fn endpoint_view(&self, meeting_id: &str, endpoint: &str) -> Option<EndpointView> {
-        self.inner.by_meeting(meeting_id)?.read(|c| c.view(endpoint))?
+    pub async fn endpoint_view(&self, meeting_id: &str, endpoint: &str) -> Option<EndpointView> {
+        let endpoint = endpoint.to_owned();
+        self.read(meeting_id, move |c| c.view(&endpoint)).await?
     }
 
     /// Why a receiver gets no more of each video of the others.
-    pub fn video_reasons(&self, meeting_id: &str, endpoint: &str) -> Option<Vec<VideoReason>> {
-        self.inner.by_meeting(meeting_id)?.read(|c| c.video_reasons(endpoint))?
+    pub async fn video_reasons(
+        &self,
+        meeting_id: &str,
+        endpoint: &str,
+    ) -> Option<Vec<VideoReason>> {
+        let endpoint = endpoint.to_owned();
+        self.read(meeting_id, move |c| c.video_reasons(&endpoint)).await?
     }
 
     /// Who speaks in a conference, in the form of `dominant-speaker-identification`.
-    pub fn speech_activity(&self, meeting_id: &str) -> Option<Value> {
-        self.inner.by_meeting(meeting_id)?.read(Conference::speech_activity)
+    pub async fn speech_activity(&self, meeting_id: &str) -> Option<Value> {
+        self.read(meeting_id, Conference::speech_activity).await
     }
 
-    /// All numbers, in one reading.
+    /// Asks a conference's task; `None` when there is no such conference.
+    async fn read<T: Send + 'static>(
+        &self,
+        meeting_id: &str,
+        read: impl FnOnce(&Conference) -> T + Send + 'static,
+    ) -> Option<T> {
+        let handle = self.inner.registry.by_meeting(meeting_id)?;
+        handle.mailbox.ask(move |task, _| read(&task.conference)).await
+    }
+
+    /// All numbers, as conferences and shards last told them. Waits for nobody.
     pub fn stats(&self) -> BridgeStats {
         self.inner.stats()
     }
 
-    /// How busy the bridge is, as a fraction of what is too much. Cheap where that is measured by
-    /// processors.
+    /// How busy the bridge is, as a fraction of what is too much.
     pub fn stress_level(&self) -> f64 {
-        self.inner.stress_level()
+        self.inner.readings.load().stress
     }
 
     /// How long requests took, in the form of `xmpp-delay-stats`.
     pub fn request_delays(&self) -> Value {
-        lock(&self.inner.delays).json()
+        self.inner.delays.json()
     }
 
     /// What conferences of each size carried, in the form of `conference-packet-stats`.
     pub fn packets_by_size(&self) -> Value {
-        lock(&self.inner.packets).json()
+        self.inner.readings.load().packets.json()
     }
 
     /// Whether the bridge can serve.
@@ -284,32 +294,32 @@ impl Bridge {
 
     /// On the way out?
     pub fn shutdown_state(&self) -> ShutdownState {
-        lock(&self.inner.shutdown).state
+        self.inner.shutdown.borrow().state
     }
 
     /// Returns when a shutdown has run its course.
     pub async fn stopped(&self) {
-        let mut stopped = self.inner.stopped.subscribe();
+        let mut shutdown = self.inner.shutdown.subscribe();
         // The sender lives in `self`.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
+        let _ = shutdown.wait_for(|shutdown| shutdown.over).await;
     }
 
-    /// Expires every conference.
-    pub fn expire_all(&self) {
-        for handle in self.inner.handles() {
-            self.inner.expire(&handle, "the bridge stops");
+    /// Expires every conference that there is now; the future waits for that.
+    pub fn expire_all(&self) -> impl Future<Output = ()> + Send + use<> {
+        let handles = self.inner.registry.all();
+        let expired: Vec<_> =
+            handles.iter().map(|handle| handle.mailbox.expire("the bridge stops")).collect();
+        async move {
+            for one in expired {
+                one.await;
+            }
         }
     }
 
     /// Every conference for people: ids and names, and with `full` everything.
-    pub fn debug(&self, full: bool) -> Value {
+    pub async fn debug(&self, full: bool) -> Value {
         let mut state = self.debug_head();
-        let conferences: Map<String, Value> = self
-            .inner
-            .handles()
-            .iter()
-            .filter_map(|handle| Some((handle.id.clone(), self.inner.debug(handle, full, None)?)))
-            .collect();
+        let conferences = self.debug_of(self.inner.registry.all(), full, None, |_| true).await;
         state.insert("conferences".to_owned(), Value::Object(conferences));
         let health = self.health();
         state.insert(
@@ -326,28 +336,44 @@ impl Bridge {
 
     /// One conference, or one endpoint of it, by the bridge's id for the conference, for people. An
     /// unknown one is `"null"`.
-    pub fn debug_conference(&self, id: &str, endpoint: Option<&str>, full: bool) -> Value {
-        let conference = lock(&self.inner.registry)
-            .by_id(id)
-            .and_then(|handle| self.inner.debug(&handle, full, endpoint));
+    pub async fn debug_conference(&self, id: &str, endpoint: Option<&str>, full: bool) -> Value {
+        let handles = self.inner.registry.by_id(id).into_iter().collect();
+        let mut conferences = self.debug_of(handles, full, endpoint, |_| true).await;
+        conferences.entry(id).or_insert_with(|| "null".into());
         let mut state = self.debug_head();
-        state.insert(
-            "conferences".to_owned(),
-            json!({ id: conference.unwrap_or_else(|| "null".into()) }),
-        );
+        state.insert("conferences".to_owned(), Value::Object(conferences));
         Value::Object(state)
     }
 
     /// Everything of the conferences whose focus allows it to be collected, in the form of `/stats`.
-    pub fn debug_collected(&self) -> Value {
-        let collected = |handle: &Arc<Handle>| {
-            let allowed = handle.read(|conference| conference.identity().rtcstats_enabled);
-            let state = (allowed == Some(true)).then(|| self.inner.debug(handle, true, None));
-            Some((handle.id.clone(), state??))
-        };
-        let conferences: Map<String, Value> =
-            self.inner.handles().iter().filter_map(collected).collect();
+    pub async fn debug_collected(&self) -> Value {
+        let allowed = |conference: &Conference| conference.identity().rtcstats_enabled;
+        let conferences = self.debug_of(self.inner.registry.all(), true, None, allowed).await;
         json!({ "conferences": conferences })
+    }
+
+    /// Asks conferences all at once, those that are `wanted`.
+    async fn debug_of(
+        &self,
+        handles: Vec<Arc<Handle>>,
+        full: bool,
+        endpoint: Option<&str>,
+        wanted: fn(&Conference) -> bool,
+    ) -> Map<String, Value> {
+        let asked = handles.into_iter().map(|handle| {
+            let endpoint = endpoint.map(str::to_owned);
+            let answer = handle.mailbox.ask(move |task, bridge| {
+                wanted(&task.conference).then(|| bridge.debug(task, full, endpoint.as_deref()))
+            });
+            (handle, answer)
+        });
+        let mut conferences = Map::new();
+        for (handle, answer) in asked.collect::<Vec<_>>() {
+            if let Some(Some(conference)) = answer.await {
+                conferences.insert(handle.id.clone(), conference);
+            }
+        }
+        conferences
     }
 
     fn debug_head(&self) -> Map<String, Value> {
@@ -370,76 +396,16 @@ impl Bridge {
 }
 
 impl Inner {
-    fn by_meeting(&self, meeting_id: &str) -> Option<Arc<Handle>> {
-        lock(&self.registry).by_meeting(meeting_id)
+    /// How many videos anybody gets while the bridge is as busy as it is.
+    fn last_n_by_load(&self) -> Option<usize> {
+        self.readings.load().last_n_by_load
     }
 
-    fn handles(&self) -> Vec<Arc<Handle>> {
-        lock(&self.registry).all()
-    }
-
-    /// Changes a conference that still exists, and does what comes of it.
-    fn with<T>(
-        &self,
-        handle: &Handle,
-        change: impl FnOnce(&mut Conference, &mut Effects) -> T,
-    ) -> Option<T> {
-        let mut state = lock(&handle.state);
-        let mut effects = Effects::default();
-        let conference = state.as_mut()?;
-        let result = change(conference, &mut effects);
-        conference.tell_wishes(&mut effects);
-        conference.tell_slots(&mut effects);
-        self.apply(handle, effects);
-        Some(result)
-    }
-
-    /// Does what a change asks for. The caller holds the conference's lock.
-    fn apply(&self, handle: &Handle, effects: Effects) {
-        for endpoint in effects.removed {
-            self.transports.remove(endpoint);
-            self.routes.remove(&endpoint);
-            self.taps.remove(&endpoint);
-            self.channels.remove(endpoint);
-            self.data_channels.remove(&endpoint);
-        }
-        // What is in a slot is told before any of it can be sent.
-        for (endpoint, text) in effects.messages {
-            self.channels.send(endpoint, text);
-        }
-        for control in effects.controls {
-            self.engine.send(control);
-        }
-        for event in effects.events {
-            handle.log(&event);
-            // Nobody watching is no error.
-            let _ = handle.events.send(event);
-        }
-    }
-
-    /// Ends a conference. `false` when it had ended.
-    fn expire(&self, handle: &Handle, why: &'static str) -> bool {
-        lock(&self.registry).remove(handle);
-        let mut state = lock(&handle.state);
-        let Some(mut conference) = state.take() else { return false };
-        let mut effects = Effects::default();
-        conference.expire(&mut effects);
-        self.totals.conference_ended(now().saturating_duration_since(conference.created()));
-        self.totals.of_the_gone(&conference.tally());
-        self.apply(handle, effects);
-        // The queue ends when what waits in it is answered.
-        lock(&handle.queue).take();
-        tracing::info!(conference = %handle.id, meeting = %handle.meeting_id, why, "conference expired");
-        true
-    }
-
-    fn debug(&self, handle: &Handle, full: bool, endpoint: Option<&str>) -> Option<Value> {
-        handle.read(|conference| {
-            conference.debug(full, endpoint, handle.created_unix_ms, &|endpoint| {
-                let id = endpoint.engine_id;
-                let channels = self.channels.kinds(id).into_iter().map(ChannelKind::as_str);
-                (self.transports.debug(id), channels.collect())
-            })
+    fn debug(&self, task: &Task, full: bool, endpoint: Option<&str>) -> Value {
+        task.conference.debug(full, endpoint, task.handle.created_unix_ms, &|endpoint| {
+            let id = endpoint.engine_id;
+            let channels = self.channels.kinds(id).into_iter().map(ChannelKind::as_str);
+            (self.transports.debug(id), channels.collect())
         })
     }
 }

@@ -5,7 +5,6 @@
 //! goes out; what a message does to a conference is the conference's matter.
 
 mod hub;
-mod json;
 pub mod message;
 mod outbox;
 mod wishes;

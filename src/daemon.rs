@@ -9,6 +9,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use rand::RngCore as _;
@@ -95,6 +96,9 @@ impl KeyStoreError {
         Self { key, source }
     }
 }
+
+/// Conferences end at once, unless one is stuck: it does not keep the process.
+const EXPIRY: Duration = Duration::from_secs(2);
 
 /// A bridge that serves, until [`Daemon::stop`] or until it is dropped.
 #[derive(Debug)]
@@ -198,12 +202,14 @@ impl Daemon {
     /// gives is dropped, which waits for its threads. Drop it after the runtime, so that nothing
     /// there takes the engine's end for a fault.
     #[must_use = "the engine runs until this is dropped"]
-    pub fn stop(self) -> EngineThreads {
+    pub async fn stop(self) -> EngineThreads {
         drop(self.server);
         drop(self.page_server);
         drop(self.public_server);
         drop(self.planes);
-        self.bridge.expire_all();
+        if tokio::time::timeout(EXPIRY, self.bridge.expire_all()).await.is_err() {
+            tracing::error!("a conference does not end");
+        }
         self.threads
     }
 }

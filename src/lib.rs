@@ -20,4 +20,6 @@ pub mod fuzzing;
 pub mod http;
 #[doc(hidden)]
 pub mod stats;
+mod strict_json;
+mod telemetry;
 pub mod xmpp;

@@ -92,8 +92,8 @@ impl Bridge {
     }
 
     /// The engine's threads end after the runtime's last task.
-    fn stop(self) -> EngineThreads {
-        self.daemon.stop()
+    async fn stop(self) -> EngineThreads {
+        self.daemon.stop().await
     }
 }
 
@@ -170,7 +170,7 @@ async fn endpoints_talk_to_each_other() {
     assert_eq!(alice.heard().await, expected);
     let counters = bridge.daemon.bridge().stats().channels;
     assert_eq!((counters.web_socket_received, counters.dropped[0]), (5, 2));
-    let threads = bridge.stop();
+    let threads = bridge.stop().await;
     for mut client in [alice, bob] {
         assert_eq!(client.closed().await, (1001, "endpoint closed".to_owned()));
     }
@@ -186,7 +186,7 @@ async fn a_second_socket_replaces_the_first() {
     assert_eq!(alice.closed().await, (1000, "replaced".to_owned()));
     bob.send(json!({"colibriClass": "EndpointMessage", "to": "alice"})).await;
     assert_eq!(again.heard().await["from"], "bob");
-    drop(bridge.stop());
+    drop(bridge.stop().await);
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn expiry_closes_and_the_address_is_worth_nothing_then() {
     assert_eq!(bridge.connect(&url).await.err(), Some(403));
     bridge.ask(json!({"meeting-id": MEETING, "expire": true})).await;
     assert_eq!(bob.closed().await, (1001, "endpoint closed".to_owned()));
-    drop(bridge.stop());
+    drop(bridge.stop().await);
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn strangers_are_refused() {
         assert_eq!(bridge.connect(&wrong).await.err(), Some(404), "{wrong}");
     }
     assert!(bridge.connect(&url).await.is_ok());
-    drop(bridge.stop());
+    drop(bridge.stop().await);
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn a_socket_is_pinged_and_a_silent_one_is_closed() {
     let mut alice = bridge_of_the_silent.connect(&url).await.unwrap();
     alice.greeted().await;
     assert_eq!(alice.closed().await, (1001, "idle timeout".to_owned()));
-    drop((bridge.stop(), bridge_of_the_silent.stop()));
+    drop((bridge.stop().await, bridge_of_the_silent.stop().await));
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ async fn how_sockets_end_is_counted() {
     bridge.expire("alice").await;
     assert_eq!(again.closed().await.0, 1001);
     ended(3, 2, 1).await;
-    drop(bridge.stop());
+    drop(bridge.stop().await);
 }
 
 /// An address for each domain, as the configuration has them.
@@ -320,7 +320,7 @@ async fn every_domain_is_told() {
     };
     assert!(a.starts_with("ws://a.example.com/colibri-ws/jvb1/"), "{a}");
     assert_eq!(a.replace("a.example.com", "b.example.com:8443"), *b);
-    drop(bridge.stop());
+    drop(bridge.stop().await);
 }
 
 #[tokio::test]
@@ -354,5 +354,5 @@ async fn a_flood_harms_nobody_else() {
     again.socket.send(too_long).await.unwrap();
     assert_eq!(again.closed().await, (1009, "message too long".to_owned()));
     assert!(bridge.daemon.bridge().stats().channels.dropped[1] > 0);
-    drop(bridge.stop());
+    drop(bridge.stop().await);
 }

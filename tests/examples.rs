@@ -4,8 +4,10 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use yaml_rust2::{Yaml, YamlLoader};
@@ -176,24 +178,29 @@ impl Drop for File {
     }
 }
 
-#[test]
-fn the_bridge_of_the_composition_takes_its_environment() {
+/// The environment of a service, where `.env` is filled in.
+fn environment_of(service: &str) -> Vec<(String, String)> {
     let mut variables = example_variables();
     for (name, value) in &mut variables {
         if value.is_empty() {
-            *value =
-                if name == "JVB_ADVERTISE_IPS" { "192.0.2.10" } else { "a-secret-of-this-test" }
-                    .to_owned();
+            let is_address = name == "JVB_ADVERTISE_IPS";
+            let given = if is_address { "192.0.2.10" } else { "a-secret-of-this-test" };
+            given.clone_into(value);
         }
     }
     let compose = compose();
-    let environment = compose["services"]["jvb"]["environment"].as_hash().unwrap();
-    let environment: Vec<(String, String)> = environment
+    let environment = compose["services"][service]["environment"].as_hash().unwrap();
+    environment
         .iter()
         .map(|(name, value)| {
             (name.as_str().unwrap().to_owned(), filled(value.as_str().unwrap(), &variables))
         })
-        .collect();
+        .collect()
+}
+
+#[test]
+fn the_bridge_of_the_composition_takes_its_environment() {
+    let environment = environment_of("jvb");
     let rialto = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rialto"));
         command.args(args).env_clear().envs(environment.iter().cloned()).output().unwrap()
@@ -221,4 +228,130 @@ fn the_bridge_of_the_composition_takes_its_environment() {
         assert!(said.contains(line), "{line}: {said}");
     }
     assert!(!said.contains("a-secret-of-this-test"), "{said}");
+}
+
+/// A Prosody with the domains that Jitsi's image makes when nothing else is said, on loopback.
+struct Prosody {
+    directory: PathBuf,
+    child: Option<Child>,
+    port: u16,
+}
+
+impl Prosody {
+    /// `None`, and a line why, where there is no Prosody.
+    fn start(user: &str, password: &str) -> Option<Self> {
+        if Command::new("prosodyctl").arg("about").output().is_err() {
+            assert!(std::env::var_os("CI").is_none(), "CI needs prosody (apt-get install prosody)");
+            eprintln!("SKIPPED: prosody is not installed (apt-get install prosody)");
+            return None;
+        }
+        let directory = std::env::temp_dir().join(format!("rialto-compose-{}", std::process::id()));
+        for part in ["data", "certs"] {
+            fs::create_dir_all(directory.join(part)).unwrap();
+        }
+        // Prosody finds it by its name. The image makes one as well.
+        let pair = rcgen::generate_simple_self_signed(["auth.meet.jitsi".to_owned()]).unwrap();
+        for (kind, pem) in [("crt", pair.cert.pem()), ("key", pair.signing_key.serialize_pem())] {
+            fs::write(directory.join(format!("certs/auth.meet.jitsi.{kind}")), pem).unwrap();
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut prosody = Self { directory, child: None, port };
+        let dir = prosody.directory.display();
+        let text = format!(
+            r#"
+run_as_root = true
+pidfile = "{dir}/prosody.pid"
+data_path = "{dir}/data"
+certificates = "{dir}/certs"
+log = {{ debug = "{dir}/prosody.log" }}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {port} }}
+c2s_direct_tls_ports = {{}}
+modules_enabled = {{ "disco", "tls", "saslauth", "ping", "smacks" }}
+modules_disabled = {{ "s2s", "offline" }}
+authentication = "internal_hashed"
+VirtualHost "auth.meet.jitsi"
+    disco_items = {{ {{ "internal-muc.meet.jitsi", "rooms of bridges" }} }}
+Component "internal-muc.meet.jitsi" "muc"
+    storage = "memory"
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+"#
+        );
+        fs::write(prosody.configuration(), text).unwrap();
+        for args in [&["check", "config"][..], &["register", user, "auth.meet.jitsi", password]] {
+            let mut control = Command::new("prosodyctl");
+            let output =
+                control.arg("--config").arg(prosody.configuration()).args(args).output().unwrap();
+            assert!(output.status.success(), "{args:?}: {}", text_of(&output));
+        }
+        let mut server = Command::new("prosody");
+        server.arg("--config").arg(prosody.configuration()).arg("-F").stdin(Stdio::null());
+        prosody.child = Some(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < end, "prosody does not listen");
+            std::thread::yield_now();
+        }
+        Some(prosody)
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.directory.join("prosody.cfg.lua")
+    }
+}
+
+impl Drop for Prosody {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Longer than any machine takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn text_of(output: &Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_bridge_of_the_composition_joins_the_room_where_a_focus_looks_for_it() {
+    let server = environment_of("prosody");
+    let of = |name: &str| server.iter().find(|(known, _)| known == name).unwrap().1.clone();
+    let (user, password) = (of("JVB_AUTH_USER"), of("JVB_AUTH_PASSWORD"));
+    let Some(prosody) = Prosody::start(&user, &password) else { return };
+    // What a test shares with the rest of its machine: ports.
+    let custom = prosody.directory.join("config");
+    fs::create_dir_all(&custom).unwrap();
+    let ports =
+        "videobridge { ice.udp.port = 0, http-servers.private { host = 127.0.0.1, port = 0 } }\n";
+    fs::write(custom.join("custom-jvb.conf"), ports).unwrap();
+    let mut bridge = Command::new(env!("CARGO_BIN_EXE_rialto"))
+        .arg("container")
+        .env_clear()
+        .envs(environment_of("jvb"))
+        .env("XMPP_SERVER", format!("127.0.0.1:{}", prosody.port))
+        .env("CONFIG_DIR", &custom)
+        .env("RUN_DIR", prosody.directory.join("run"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut log, mut joined) = (String::new(), false);
+    for line in BufReader::new(bridge.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        joined = line.contains("XMPP: joined the room")
+            && line.contains("jvbbrewery@internal-muc.meet.jitsi");
+        log.push_str(&line);
+        log.push('\n');
+        if joined || line.contains("XMPP: ") && line.contains("WARN") {
+            break;
+        }
+    }
+    let _ = bridge.kill();
+    let _ = bridge.wait();
+    assert!(joined, "{log}");
 }

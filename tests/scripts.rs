@@ -100,6 +100,26 @@ fn make_run_names_the_tools_that_lack() {
     assert!(said.contains("a Rust toolchain is needed"), "{said}");
 }
 
+#[test]
+fn make_static_says_what_to_do_where_there_is_no_target() {
+    let path = Directory::new("static-path");
+    for tool in ["bash", "env", "dirname", "grep", "uname"] {
+        path.link(tool);
+    }
+    let make_static = || {
+        let output = Command::new("scripts/static.sh").env("PATH", &path.0).output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty());
+        text(&output.stderr)
+    };
+    assert!(make_static().contains("comes with rustup"));
+    // One that knows no target and fetches none.
+    fs::write(path.0.join("rustup"), "#!/bin/sh\n[ \"$2\" = list ]\n").unwrap();
+    fs::set_permissions(path.0.join("rustup"), fs::Permissions::from_mode(0o755)).unwrap();
+    path.link("sh");
+    let said = make_static();
+    assert!(said.contains("run 'rustup target add ") && said.contains("-linux-musl'"), "{said}");
+}
+
 /// A value of the unit's `[Service]`.
 fn unit(key: &str) -> Option<String> {
     let unit = fs::read_to_string("config/rialto.service").unwrap();
@@ -168,4 +188,54 @@ fn the_package_takes_the_place_of_jvbs() {
         // The place of what cargo-deb adds: users, the unit.
         assert!(text.contains("\n#DEBHELPER#\n"), "{script}");
     }
+}
+
+/// The sources that `make release` looks at first, in a repository of their own.
+fn repository(name: &str) -> Directory {
+    let copy = Directory::new(name);
+    for file in ["Cargo.toml", "CHANGELOG.md", "scripts/release.sh", "scripts/lib.sh"] {
+        let to = copy.0.join(file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(file, to).unwrap();
+    }
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        let git =
+            git.current_dir(&copy.0).args(["-c", "user.name=t", "-c", "user.email=t@localhost"]);
+        assert!(git.args(args).output().unwrap().status.success(), "{args:?}");
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message", "All"]);
+    copy
+}
+
+#[test]
+fn no_release_names_a_repository_or_a_maintainer_that_cannot_be() {
+    let copy = repository("release");
+    let release = |variables: &[(&str, &str)], version: &str| {
+        let mut script = Command::new("scripts/release.sh");
+        script.current_dir(&copy.0).env_remove("REPOSITORY").env_remove("MAINTAINER");
+        let output = script.envs(variables.iter().copied()).arg(version).output().unwrap();
+        assert!(!output.status.success());
+        text(&output.stderr)
+    };
+    let good = "https://code.rialto.dev/rialto";
+    let somebody = "Some Body <some.body@rialto.dev>";
+    assert!(release(&[], "one").contains("must say the version"));
+    for (repository, maintainer, part) in [
+        ("", somebody, "set REPOSITORY="),
+        ("https://git.example.org/rialto", somebody, "set REPOSITORY="),
+        ("https://rialto.example/rialto", somebody, "set REPOSITORY="),
+        ("git@code.rialto.dev:rialto", somebody, "is not an https address"),
+        ("https://code.rialto.dev/\"", somebody, "is not an https address"),
+        (good, "", "set MAINTAINER="),
+        (good, "Rialto <maintainers@rialto.example>", "set MAINTAINER="),
+        (good, "some.body@rialto.dev", "NAME <ADDRESS>"),
+    ] {
+        let said = release(&[("REPOSITORY", repository), ("MAINTAINER", maintainer)], "9.9.9");
+        assert!(said.contains(part), "{repository} {maintainer}: {said}");
+    }
+    let log = Command::new("git").current_dir(&copy.0).args(["log", "--format=%s"]).output();
+    assert_eq!(text(&log.unwrap().stdout), "All\n", "nothing was committed");
 }

@@ -166,7 +166,7 @@ async fn each_kind_of_key_store_serves_https_and_wss() {
         let mut heard = Vec::new();
         let _ = plain.read_to_end(&mut heard).await;
         assert!(!String::from_utf8_lossy(&heard).contains("HTTP"), "{store}");
-        drop(daemon.stop());
+        drop(daemon.stop().await);
     }
 }
 
@@ -180,12 +180,12 @@ async fn clients_without_a_trusted_certificate_are_turned_away() {
         assert_eq!(served.unwrap(), "HTTP/1.1 200 OK");
         assert!(client(None).get(&daemon, "/about/health").await.is_err());
     }
-    drop(daemon.stop());
+    drop(daemon.stop().await);
     // What leads from the server's certificate to an authority makes nobody trusted, as in Java.
     let daemon = start(&configured("openssl.p12", "need-client-auth = true")).await.unwrap();
     let client = Client { own: Some("client.pem"), ..Client::of("ca.pem") };
     assert!(client.get(&daemon, "/about/health").await.is_err());
-    drop(daemon.stop());
+    drop(daemon.stop().await);
     let refused = start(&configured("server.pem", "need-client-auth = true")).await.unwrap_err();
     assert!(matches!(of_key_store(&refused), Some(TlsError::NoTrust { .. })), "{refused}");
 }
@@ -203,7 +203,7 @@ async fn only_the_protocols_and_suites_that_are_named_are_spoken() {
                 spoken.push((connection.protocol_version().unwrap(), format!("{suite:?}")));
             }
         }
-        drop(daemon.stop());
+        drop(daemon.stop().await);
         spoken
     };
     let versions =

@@ -6,14 +6,13 @@ mod writer;
 
 use std::{io, path::PathBuf};
 
-use dashmap::Entry;
 use rialto_engine::{Control, Tap};
 use rialto_media::EndpointId;
 use tokio::sync::oneshot;
 
 pub(super) use writer::Writer;
 
-use super::{Bridge, Inner, lock, unix_ms};
+use super::{Bridge, Inner, task::Task, unix_ms};
 
 /// Whether packets may be captured, and where to (`jmt.debug.pcap`).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,9 +59,14 @@ pub enum CaptureError {
 impl Bridge {
     /// Whether an endpoint's packets are captured; `None`: there is no such endpoint. `conference` is
     /// the bridge's id.
-    pub fn is_captured(&self, conference: &str, endpoint: &str) -> Option<bool> {
-        let id = self.inner.endpoint_id(conference, endpoint)?;
-        Some(self.inner.taps.get(&id).is_some_and(|tap| !tap.is_closed()))
+    pub async fn is_captured(&self, conference: &str, endpoint: &str) -> Option<bool> {
+        let handle = self.inner.registry.by_id(conference)?;
+        let endpoint = endpoint.to_owned();
+        let captured = handle.mailbox.ask(move |task, _| {
+            let id = task.conference.endpoint(&endpoint)?.engine_id;
+            Some(task.taps.get(&id).is_some_and(|tap| !tap.is_closed()))
+        });
+        captured.await?
     }
 
     /// Begins or ends to capture an endpoint's packets. Doing so twice changes nothing.
@@ -75,26 +79,28 @@ impl Bridge {
         endpoint: &str,
         on: bool,
     ) -> Result<(), CaptureError> {
-        let inner = &self.inner;
-        let begun = {
-            let handle = lock(&inner.registry).by_id(conference).ok_or(CaptureError::NotFound)?;
-            // An endpoint leaves under this lock, and takes its tap with it.
-            let state = lock(&handle.state);
-            let endpoint_is = state.as_ref().and_then(|conference| conference.endpoint(endpoint));
-            let id = endpoint_is.map(|e| e.engine_id).ok_or(CaptureError::NotFound)?;
-            if !on {
-                if inner.untap(id, |_| true) {
-                    tracing::info!(conference, endpoint, "capture ended");
-                }
-                return Ok(());
+        let handle = self.inner.registry.by_id(conference).ok_or(CaptureError::NotFound)?;
+        let endpoint = endpoint.to_owned();
+        let begun = handle.mailbox.ask(move |task, bridge| {
+            let known = task.conference.endpoint(&endpoint).ok_or(CaptureError::NotFound)?;
+            let id = known.engine_id;
+            if on {
+                return Ok(task.start_capture(bridge, &endpoint, id)?.map(|begun| (id, begun)));
             }
-            inner.start_capture(conference, endpoint, id)?.map(|begun| (id, begun))
-        };
+            if task.untap(bridge, id, |_| true) {
+                tracing::info!(conference = task.handle.id, endpoint, "capture ended");
+            }
+            Ok(None)
+        });
+        let begun = begun.await.ok_or(CaptureError::NotFound)??;
         let Some((id, Begun { file, told })) = begun else { return Ok(()) };
         match told.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(source)) => {
-                inner.untap(id, Tap::is_closed);
+                handle
+                    .mailbox
+                    .ask(move |task, bridge| task.untap(bridge, id, Tap::is_closed))
+                    .await;
                 Err(CaptureError::File { file, source })
             }
             // The bridge is on its way out.
@@ -110,46 +116,43 @@ pub(super) struct Begun {
     told: oneshot::Receiver<io::Result<()>>,
 }
 
-impl Inner {
-    fn endpoint_id(&self, conference: &str, endpoint: &str) -> Option<EndpointId> {
-        let handle = lock(&self.registry).by_id(conference)?;
-        handle.read(|conference| conference.endpoint(endpoint).map(|e| e.engine_id))?
-    }
-
+impl Task {
     /// Takes an endpoint's tap away if it is such a one.
-    fn untap(&self, id: EndpointId, is_such: impl FnOnce(&Tap) -> bool) -> bool {
-        let Entry::Occupied(tap) = self.taps.entry(id) else { return false };
-        let is_such = is_such(tap.get());
+    fn untap(
+        &mut self,
+        bridge: &Inner,
+        id: EndpointId,
+        is_such: impl FnOnce(&Tap) -> bool,
+    ) -> bool {
+        let is_such = self.taps.get(&id).is_some_and(is_such);
         if is_such {
-            // Told while nobody can put another one there.
-            self.engine.send(Control::Tap(id, None));
-            tap.remove();
+            bridge.engine.send(Control::Tap(id, None));
+            self.taps.remove(&id);
         }
         is_such
     }
 
-    /// `None`: it is captured already. The caller holds the conference's lock, so this waits for no
-    /// disk.
+    /// `None`: it is captured already. Waits for no disk.
     pub(super) fn start_capture(
-        &self,
-        conference: &str,
+        &mut self,
+        bridge: &Inner,
         endpoint: &str,
         id: EndpointId,
     ) -> Result<Option<Begun>, CaptureError> {
-        let config = &self.config.capture;
+        let config = &bridge.config.capture;
         if !config.allowed {
             return Err(CaptureError::Forbidden);
         }
-        let entry = self.taps.entry(id);
-        if matches!(&entry, Entry::Occupied(tap) if !tap.get().is_closed()) {
+        if self.taps.get(&id).is_some_and(|tap| !tap.is_closed()) {
             return Ok(None);
         }
+        let conference = &self.handle.id;
         let name = format!("{}-{}-{}.pcap", plain(conference), plain(endpoint), unix_ms());
         let file = config.directory.join(name);
-        let (tap, told) = self.captures.begin(file.clone())?;
+        let (tap, told) = bridge.captures.begin(file.clone())?;
         tracing::info!(conference, endpoint, file = %file.display(), "capture begun");
-        self.engine.send(Control::Tap(id, Some(tap.clone())));
-        entry.insert(tap);
+        bridge.engine.send(Control::Tap(id, Some(tap.clone())));
+        self.taps.insert(id, tap);
         Ok(Some(Begun { file, told }))
     }
 }

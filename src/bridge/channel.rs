@@ -7,7 +7,7 @@ use std::{
 
 use rialto_media::EndpointId;
 
-use super::{Bridge, Inner, lock, now, registry::Handle};
+use super::{Bridge, Inner, mailbox::Text, now, registry::Handle, task::Task};
 use crate::{
     channel::{ChannelKind, Dropped, Opened, Outgoing, SocketEnd, ToBridge, ToClient},
     colibri::WebSocket,
@@ -17,24 +17,35 @@ use crate::{
 #[derive(Debug)]
 pub struct Channel {
     bridge: Weak<Inner>,
+    pub(super) conference: Arc<Handle>,
     endpoint: EndpointId,
     kind: ChannelKind,
     opened: Opened,
 }
 
 impl Channel {
-    /// A message came. What is wrong with it is counted.
+    /// A message came: the conference's task takes it. What is wrong with it is counted; one too many for
+    /// its endpoint goes no further than here.
     pub fn received(&self, text: &str) {
-        if let Some(bridge) = self.bridge.upgrade() {
-            bridge.channel_received(self, text);
+        let Some(bridge) = self.bridge.upgrade() else { return };
+        if !self.is_heard(&bridge, text.len()) {
+            return;
         }
+        let text = Text { endpoint: self.endpoint, kind: self.kind, body: text.into() };
+        if !self.conference.mailbox.text(text) {
+            bridge.channels.dropped(Dropped::RateLimited);
+        }
+    }
+
+    /// Whether a message of so many bytes may be taken.
+    pub(super) fn is_heard(&self, bridge: &Inner, length: usize) -> bool {
+        bridge.channels.heard(self.endpoint, self.kind, self.opened.serial, length, now())
     }
 
     /// Something came that is no text.
     pub fn received_binary(&self, length: usize) {
         let Some(bridge) = self.bridge.upgrade() else { return };
-        let serial = self.opened.serial;
-        if bridge.channels.heard(self.endpoint, self.kind, serial, length, now()) {
+        if self.is_heard(&bridge, length) {
             bridge.channels.dropped(Dropped::Malformed);
         }
     }
@@ -68,98 +79,120 @@ impl Drop for Channel {
 impl Bridge {
     /// Opens a channel of an endpoint by its signalled name. Another of its kind is replaced. `None`
     /// when there is no such endpoint.
-    pub fn open_channel(
+    pub async fn open_channel(
         &self,
         meeting_id: &str,
         endpoint: &str,
         kind: ChannelKind,
     ) -> Option<Channel> {
-        let handle = self.inner.by_meeting(meeting_id)?;
-        let id = handle.read(|c| c.endpoint(endpoint).map(|e| e.engine_id))??;
-        self.inner.open_channel(id, kind)
+        let handle = self.inner.registry.by_meeting(meeting_id)?;
+        let endpoint = endpoint.to_owned();
+        let opened = handle.mailbox.ask(move |task, bridge| {
+            let id = task.conference.endpoint(&endpoint)?.engine_id;
+            task.open_channel(bridge, id, kind)
+        });
+        opened.await?
     }
 
     /// Opens a WebSocket's channel: `conference` is the bridge's id for it, and `password` must be the
     /// one of the address that was signalled. `None` when any of it is wrong: which, is not told.
-    pub fn open_web_socket(
+    pub async fn open_web_socket(
         &self,
         conference: &str,
         endpoint: &str,
         password: &str,
     ) -> Option<WebSocketPermit> {
-        let handle = lock(&self.inner.registry).by_id(conference)?;
-        let id = handle.read(|c| c.endpoint(endpoint).map(|e| e.engine_id))??;
+        let conference = self.inner.registry.by_id(conference)?;
+        let endpoint = endpoint.to_owned();
+        let id = conference
+            .mailbox
+            .ask(move |task, _| Some(task.conference.endpoint(&endpoint)?.engine_id));
+        let endpoint = id.await??;
         self.inner
             .channels
-            .is_password(id, password)
-            .then(|| WebSocketPermit { bridge: self.clone(), endpoint: id })
+            .is_password(endpoint, password)
+            .then_some(WebSocketPermit { conference, endpoint })
     }
 }
 
 /// Leave to open the channel of a WebSocket, when it is there.
 #[derive(Debug)]
 pub struct WebSocketPermit {
-    bridge: Bridge,
+    conference: Arc<Handle>,
     endpoint: EndpointId,
 }
 
 impl WebSocketPermit {
     /// Opens the channel. `None` when the endpoint has gone meanwhile.
-    pub fn open(self) -> Option<Channel> {
-        self.bridge.inner.open_channel(self.endpoint, ChannelKind::WebSocket)
+    pub async fn open(self) -> Option<Channel> {
+        let endpoint = self.endpoint;
+        let opened = self
+            .conference
+            .mailbox
+            .ask(move |task, bridge| task.open_channel(bridge, endpoint, ChannelKind::WebSocket));
+        opened.await?
     }
 }
 
-impl Inner {
+impl Task {
     /// Opens a channel; another of its kind is replaced. `None` when there is no such endpoint.
     pub(super) fn open_channel(
-        self: &Arc<Self>,
+        &mut self,
+        bridge: &Arc<Inner>,
         endpoint: EndpointId,
         kind: ChannelKind,
     ) -> Option<Channel> {
-        let opened = self.channels.open(endpoint, kind)?;
+        let opened = bridge.channels.open(endpoint, kind)?;
         if kind == ChannelKind::WebSocket {
-            self.greet(endpoint);
+            bridge.greet(endpoint);
         }
-        self.with_endpoint(endpoint, |conference, effects| {
-            tracing::info!(
-                conference = %conference.identity().id,
-                meeting = %conference.identity().meeting_id,
-                endpoint = conference.by_engine_id(endpoint).map(|e| e.id.as_str()),
-                ?kind,
-                "channel opened"
-            );
-            conference.channel_opened(endpoint, effects);
-        });
-        Some(Channel { bridge: Arc::downgrade(self), endpoint, kind, opened })
+        tracing::info!(
+            conference = %self.handle.id,
+            meeting = %self.handle.meeting_id,
+            endpoint = self.conference.by_engine_id(endpoint).map(|e| e.id.as_str()),
+            ?kind,
+            "channel opened"
+        );
+        self.change(bridge, |conference, effects| conference.channel_opened(endpoint, effects));
+        let (bridge, conference) = (Arc::downgrade(bridge), self.handle.clone());
+        Some(Channel { bridge, conference, endpoint, kind, opened })
     }
 
-    fn channel_received(&self, channel: &Channel, text: &str) {
-        let (endpoint, kind, serial) = (channel.endpoint, channel.kind, channel.opened.serial);
-        if !self.channels.heard(endpoint, kind, serial, text.len(), now()) {
-            return;
-        }
+    /// Takes a text that an endpoint may send.
+    pub(super) fn take_text(
+        &mut self,
+        bridge: &Inner,
+        endpoint: EndpointId,
+        kind: ChannelKind,
+        text: &str,
+    ) {
         let message = match ToBridge::parse(text) {
             Ok(message) => message,
             Err(error) => {
                 tracing::trace!(?endpoint, ?kind, %error, "channel message refused");
-                self.channels.dropped(Dropped::Malformed);
+                bridge.channels.dropped(Dropped::Malformed);
                 return;
             }
         };
         if message == ToBridge::Hello {
-            self.greet(endpoint);
+            bridge.greet(endpoint);
         }
-        if message.is_for_all() && !self.channels.to_all(endpoint, text.len(), now()) {
+        if message.is_for_all() && !bridge.channels.to_all(endpoint, text.len(), now()) {
             return;
         }
-        self.with_endpoint(endpoint, |conference, effects| {
-            if let Err(why) = conference.channel_message(endpoint, message, effects) {
-                self.channels.dropped(why);
-            }
+        if self.conference.by_engine_id(endpoint).is_none() {
+            return;
+        }
+        let taken = self.change(bridge, |conference, effects| {
+            conference.channel_message(endpoint, message, effects)
         });
+        if let Err(why) = taken {
+            bridge.channels.dropped(why);
+        }
     }
+}
 
+impl Inner {
     fn greet(&self, endpoint: EndpointId) {
         let version = self.config.announced_version.as_deref();
         self.channels.send(endpoint, ToClient::Hello { version }.text());

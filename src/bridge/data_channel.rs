@@ -9,7 +9,7 @@ use rialto_media::EndpointId;
 use rialto_transport::SendError;
 use tokio::task::AbortHandle;
 
-use super::{Bridge, Inner, channel::Channel};
+use super::{Bridge, Inner, channel::Channel, task::Task};
 use crate::channel::{ChannelKind, Outgoing};
 
 /// How soon a text is tried again when the peer does not take what was sent before. Meanwhile texts wait
@@ -35,33 +35,22 @@ impl Bridge {
     }
 }
 
-impl Inner {
+impl Task {
     /// The peer opened its data channel.
-    pub(super) fn data_channel_opened(self: &Arc<Self>, endpoint: EndpointId) {
-        let Some(channel) = self.open_channel(endpoint, ChannelKind::Sctp).map(Arc::new) else {
-            return;
-        };
-        let sender = tokio::spawn(send_all(Arc::downgrade(self), endpoint, Arc::clone(&channel)));
+    pub(super) fn data_channel_opened(&mut self, bridge: &Arc<Inner>, endpoint: EndpointId) {
+        let opened = self.open_channel(bridge, endpoint, ChannelKind::Sctp);
+        let Some(channel) = opened.map(Arc::new) else { return };
+        let sender = tokio::spawn(send_all(Arc::downgrade(bridge), endpoint, Arc::clone(&channel)));
         let opened = DataChannel { channel, sender: sender.abort_handle() };
         self.data_channels.insert(endpoint, opened);
-        // It may have been removed while this was going on.
-        if !self.routes.contains_key(&endpoint) {
-            self.data_channels.remove(&endpoint);
-        }
     }
 
     /// A text came in it.
-    pub(super) fn data_channel_text(&self, endpoint: EndpointId, text: &str) {
-        // Not kept locked: an answer may end the channel.
-        let channel = self.data_channels.get(&endpoint).map(|open| Arc::clone(&open.channel));
-        if let Some(channel) = channel {
-            channel.received(text);
+    pub(super) fn data_channel_text(&mut self, bridge: &Inner, endpoint: EndpointId, text: &str) {
+        let Some(open) = self.data_channels.get(&endpoint) else { return };
+        if open.channel.is_heard(bridge, text.len()) {
+            self.take_text(bridge, endpoint, ChannelKind::Sctp, text);
         }
-    }
-
-    /// It is closed.
-    pub(super) fn data_channel_closed(&self, endpoint: EndpointId) {
-        self.data_channels.remove(&endpoint);
     }
 }
 

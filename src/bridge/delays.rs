@@ -1,6 +1,9 @@
 //! How long requests take, as `/debug/stats/jvb/xmpp-delay-stats` tells it.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -16,12 +19,12 @@ pub(super) struct RequestDelays {
 
 impl RequestDelays {
     /// A request was answered so long after it came.
-    pub(super) fn answered(&mut self, delay: Duration) {
+    pub(super) fn answered(&self, delay: Duration) {
         self.answered.add(delay);
     }
 
     /// That part of it was not waiting for its turn.
-    pub(super) fn handled(&mut self, delay: Duration) {
+    pub(super) fn handled(&self, delay: Duration) {
         self.handled.add(delay);
     }
 
@@ -31,46 +34,60 @@ impl RequestDelays {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Delays {
-    count: u64,
-    total: u64,
-    min: Option<u64>,
-    max: u64,
-    buckets: [u64; BOUNDS_MS.len() + 1],
+    count: AtomicU64,
+    total: AtomicU64,
+    min: AtomicU64,
+    max: AtomicU64,
+    buckets: [AtomicU64; BOUNDS_MS.len() + 1],
+}
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self {
+            count: AtomicU64::default(),
+            total: AtomicU64::default(),
+            min: AtomicU64::new(u64::MAX),
+            max: AtomicU64::default(),
+            buckets: Default::default(),
+        }
+    }
 }
 
 impl Delays {
-    fn add(&mut self, delay: Duration) {
+    fn add(&self, delay: Duration) {
         let ms = delay.as_millis() as u64;
-        self.count += 1;
-        self.total = self.total.saturating_add(ms);
-        self.min = Some(self.min.map_or(ms, |min| min.min(ms)));
-        self.max = self.max.max(ms);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.total.fetch_add(ms, Ordering::Relaxed);
+        self.min.fetch_min(ms, Ordering::Relaxed);
+        self.max.fetch_max(ms, Ordering::Relaxed);
         let place = BOUNDS_MS.partition_point(|bound| *bound < ms);
-        if let Some(bucket) = self.buckets.get_mut(place) {
-            *bucket += 1;
+        if let Some(bucket) = self.buckets.get(place) {
+            bucket.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn json(&self) -> Value {
-        let average: Value = match self.count {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (count, total, min) = (read(&self.count), read(&self.total), read(&self.min));
+        let average: Value = match count {
             0 => "NaN".into(),
-            count => (self.total as f64 / count as f64).into(),
+            count => (total as f64 / count as f64).into(),
         };
         let starts = std::iter::once(0).chain(BOUNDS_MS);
         let ends = BOUNDS_MS.iter().map(u64::to_string).chain(["max".to_owned()]);
         let buckets: Map<String, Value> = starts
             .zip(ends)
-            .zip(self.buckets)
+            .zip(self.buckets.each_ref().map(read))
             .map(|((start, end), count)| (format!("{start}_to_{end}_ms"), count.into()))
             .collect();
         json!({
             "average_delay_ms": average,
-            "max_delay_ms": self.max,
-            "min_delay_ms": self.min.unwrap_or_default(),
-            "total_value": self.total,
-            "total_count": self.count,
+            "max_delay_ms": read(&self.max),
+            "min_delay_ms": if min == u64::MAX { 0 } else { min },
+            "total_value": total,
+            "total_count": count,
             "buckets": buckets,
         })
     }
@@ -82,7 +99,7 @@ mod tests {
 
     #[test]
     fn delays_fall_into_jvbs_buckets() {
-        let mut delays = RequestDelays::default();
+        let delays = RequestDelays::default();
         assert_eq!(delays.json()["colibri"]["average_delay_ms"], "NaN");
         for ms in [0, 5, 6, 5_000] {
             delays.answered(Duration::from_millis(ms));

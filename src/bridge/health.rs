@@ -1,16 +1,10 @@
 //! Whether the bridge can serve, and whether it is on its way out.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rialto_engine::{DelayHistogram, ShardTotals};
 
-use super::{
-    Inner, lock, now,
-    stats::{Queues, ShardLoad},
-};
+use super::{Inner, now, stats::ShardLoad};
 
 /// Shards report about once a second; one that has not for so long is stuck or gone.
 const SHARD_SILENCE: Duration = Duration::from_secs(10);
@@ -55,22 +49,11 @@ pub(super) struct Shutdown {
     pub graceful: bool,
     /// When the current state ends at the latest.
     until: Option<Instant>,
+    /// It has run its course.
+    pub over: bool,
 }
 
-/// What shards said last.
-#[derive(Debug, Default)]
-pub(super) struct ShardReports {
-    pub shards: BTreeMap<u16, ShardReport>,
-    /// What they said before that.
-    pub before: BTreeMap<u16, ShardReport>,
-    /// The engine's events have ended.
-    pub engine_gone: bool,
-    /// The transports' updates have ended.
-    pub transports_gone: bool,
-    /// What waited for the bridge when a shard last reported.
-    pub queues: Queues,
-}
-
+/// What a shard reported.
 #[derive(Debug)]
 pub(super) struct ShardReport {
     pub at: Instant,
@@ -82,26 +65,6 @@ pub(super) struct ShardReport {
     pub load: ShardLoad,
     /// RTP packets per second of its endpoints, both ways.
     pub packet_rate: u64,
-}
-
-impl ShardReports {
-    /// A shard reports.
-    pub(super) fn take(&mut self, report: ShardReport) {
-        let shard = report.load.shard;
-        if let Some(before) = self.shards.insert(shard, report) {
-            self.before.insert(shard, before);
-        }
-    }
-
-    /// RTP packets per second, both ways, as shards said last.
-    pub(super) fn packet_rate(&self) -> u64 {
-        self.shards.values().fold(0, |sum, shard| sum.saturating_add(shard.packet_rate))
-    }
-
-    /// The part of the last second in which the busiest shard did not sleep.
-    pub(super) fn busiest(&self) -> Option<f64> {
-        self.shards.values().map(|shard| shard.load.busy).reduce(f64::max)
-    }
 }
 
 impl Inner {
@@ -124,7 +87,7 @@ impl Inner {
 
     /// No thread of the bridge is stuck or gone.
     pub(super) fn alive(&self) -> Result<(), HealthError> {
-        let reports = lock(&self.reports);
+        let reports = self.readings.load();
         let hard = |message: &str| HealthError { hard: true, message: message.to_owned() };
         if reports.engine_gone {
             return Err(hard("The engine has stopped"));
@@ -147,44 +110,45 @@ impl Inner {
     }
 
     pub(super) fn begin_shutdown(&self, graceful: bool) {
-        let mut shutdown = lock(&self.shutdown);
-        match (shutdown.state, graceful) {
+        let longest = self.config.shutdown.graceful_max;
+        self.shutdown.send_modify(|shutdown| match (shutdown.state, graceful) {
             (ShutdownState::Running, true) => {
                 shutdown.state = ShutdownState::Graceful;
                 shutdown.graceful = true;
-                shutdown.until = now().checked_add(self.config.shutdown.graceful_max);
-                tracing::info!(
-                    longest = ?self.config.shutdown.graceful_max,
-                    "graceful shutdown: no new conferences"
-                );
+                shutdown.until = now().checked_add(longest);
+                tracing::info!(?longest, "graceful shutdown: no new conferences");
             }
             (ShutdownState::ShuttingDown, _) | (ShutdownState::Graceful, true) => {}
-            (_, false) => self.announce_end(&mut shutdown),
-        }
+            (_, false) => shutdown.announce_end(self.config.shutdown.delay),
+        });
     }
 
     /// Takes the next step of a shutdown when it is time to.
     pub(super) fn advance_shutdown(&self) {
-        let mut shutdown = lock(&self.shutdown);
-        let due = shutdown.until.is_some_and(|until| now() >= until);
-        match shutdown.state {
-            ShutdownState::Graceful => {
-                let left = self.routes.len();
-                if due || left <= self.config.shutdown.min_participants {
+        let config = &self.config.shutdown;
+        self.shutdown.send_if_modified(|shutdown| {
+            let due = shutdown.until.is_some_and(|until| now() >= until);
+            let left = self.registry.endpoints();
+            match shutdown.state {
+                ShutdownState::Graceful if due || left <= config.min_participants => {
                     tracing::info!(endpoints = left, "graceful shutdown: done waiting");
-                    self.announce_end(&mut shutdown);
+                    shutdown.announce_end(config.delay);
+                    true
                 }
+                ShutdownState::ShuttingDown if due && !shutdown.over => {
+                    shutdown.over = true;
+                    true
+                }
+                _ => false,
             }
-            ShutdownState::ShuttingDown if due => {
-                self.stopped.send_replace(true);
-            }
-            ShutdownState::Running | ShutdownState::ShuttingDown => {}
-        }
+        });
     }
+}
 
-    fn announce_end(&self, shutdown: &mut Shutdown) {
-        shutdown.state = ShutdownState::ShuttingDown;
-        shutdown.until = now().checked_add(self.config.shutdown.delay);
-        tracing::info!(delay = ?self.config.shutdown.delay, "shutting down");
+impl Shutdown {
+    fn announce_end(&mut self, delay: Duration) {
+        self.state = ShutdownState::ShuttingDown;
+        self.until = now().checked_add(delay);
+        tracing::info!(?delay, "shutting down");
     }
 }

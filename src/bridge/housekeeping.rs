@@ -1,10 +1,15 @@
-//! The one task that brings conferences what engine and transports say, and what time does.
+//! The one task that passes on to conferences what engine and transports say, and that keeps what the bridge
+//! measures of itself. It waits for no conference: each is reached through its mailbox, and read by what it
+//! last published.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
 
-use rialto_engine::{MediaEvent, ShardSnapshot};
+use rialto_engine::{EndpointSnapshot, MediaEvent, ShardSnapshot};
 use rialto_media::EndpointId;
-use rialto_transport::{FailReason, TransportUpdate};
+use rialto_transport::TransportUpdate;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -13,11 +18,17 @@ use tokio::{
 use super::{
     Inner,
     health::ShardReport,
-    load::{self, CpuTimes, Measure},
-    lock, now,
+    load::{self, CpuTimes, Measure, Meter, Reducer},
+    mailbox::Level,
+    now,
+    packets::PacketsBySize,
+    readings::Readings,
+    registry::Handle,
     stats::ShardLoad,
 };
-use crate::conference::{Conference, TransportState};
+
+/// Events that are passed on at a time: whoever waits for a thread waits for no more tasks than these wake.
+const WAKES: usize = 32;
 
 /// Runs until the bridge is dropped.
 pub(super) async fn run(
@@ -25,88 +36,130 @@ pub(super) async fn run(
     mut media: mpsc::Receiver<MediaEvent>,
     mut updates: mpsc::UnboundedReceiver<TransportUpdate>,
 ) {
-    let Some((activity_interval, expiration_interval)) = bridge.upgrade().map(|bridge| {
-        (bridge.config.activity_check_interval, bridge.config.expiration_check_interval)
-    }) else {
+    let Some(shutdown_interval) =
+        bridge.upgrade().map(|bridge| bridge.config.activity_check_interval)
+    else {
         return;
     };
-    let mut activity = interval(activity_interval);
-    activity.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut expiration = interval(expiration_interval);
-    expiration.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shutdown = interval(shutdown_interval);
+    shutdown.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut loads = interval(load::INTERVAL);
     loads.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut media_open, mut updates_open) = (true, true);
+    let mut since_yield = 0;
+    let mut monitor = Monitor::default();
     loop {
-        enum Happened {
+        enum Event {
             Media(Option<MediaEvent>),
             Update(Option<TransportUpdate>),
-            Activity,
-            Expiration,
+            Shutdown,
             Load,
         }
-        let happened = tokio::select! {
-            event = media.recv(), if media_open => Happened::Media(event),
-            update = updates.recv(), if updates_open => Happened::Update(update),
-            _ = activity.tick() => Happened::Activity,
-            _ = expiration.tick() => Happened::Expiration,
-            _ = loads.tick() => Happened::Load,
+        let event = tokio::select! {
+            event = media.recv(), if media_open => Event::Media(event),
+            update = updates.recv(), if updates_open => Event::Update(update),
+            _ = shutdown.tick() => Event::Shutdown,
+            _ = loads.tick() => Event::Load,
         };
+        // The tasks that were woken have their turn before many more are.
+        since_yield += 1;
+        if since_yield >= WAKES {
+            since_yield = 0;
+            tokio::task::yield_now().await;
+        }
         let Some(bridge) = bridge.upgrade() else { return };
-        match happened {
-            Happened::Media(Some(event)) => {
-                if matches!(event, MediaEvent::Snapshot(_)) {
-                    let queues = &mut lock(&bridge.reports).queues;
-                    (queues.media_events, queues.transport_updates) = (media.len(), updates.len());
-                }
-                bridge.on_media(event);
+        match event {
+            Event::Media(Some(MediaEvent::Snapshot(snapshot))) => {
+                let queues = &mut monitor.readings.queues;
+                (queues.media_events, queues.transport_updates) = (media.len(), updates.len());
+                monitor.on_snapshot(&bridge, *snapshot).await;
             }
-            Happened::Media(None) => {
+            Event::Media(Some(event)) => on_media(&bridge, event).await,
+            Event::Media(None) => {
                 media_open = false;
-                lock(&bridge.reports).engine_gone = true;
+                monitor.readings.engine_gone = true;
+                monitor.publish(&bridge);
                 tracing::error!("the engine has stopped");
             }
-            Happened::Update(Some(update)) => bridge.on_update(&update),
-            Happened::Update(None) => {
+            Event::Update(Some(update)) => {
+                if let Some(conference) = bridge.registry.route(endpoint_of(&update)) {
+                    conference.mailbox.transport(update);
+                }
+            }
+            Event::Update(None) => {
                 updates_open = false;
-                lock(&bridge.reports).transports_gone = true;
+                monitor.readings.transports_gone = true;
+                monitor.publish(&bridge);
                 tracing::error!("the transports have stopped");
             }
-            Happened::Activity => {
-                bridge.check_activity();
-                bridge.check_channels();
-                bridge.advance_shutdown();
-            }
-            Happened::Expiration => bridge.check_expiration(),
-            Happened::Load => {
-                let busiest = lock(&bridge.reports).busiest();
-                lock(&bridge.load).look(CpuTimes::now(), busiest, &bridge.config.load);
-                bridge.count_packets();
-                bridge.reduce_load();
-            }
+            Event::Shutdown => bridge.advance_shutdown(),
+            Event::Load => monitor.on_load(&bridge),
         }
     }
 }
 
-impl Inner {
-    fn on_media(&self, event: MediaEvent) {
-        match event {
-            MediaEvent::AudioLevel { endpoint, source, level } => {
-                self.with_endpoint(endpoint, |conference, effects| {
-                    conference.audio_level(endpoint, level, now(), effects);
-                    conference.voice_heard(endpoint, source, level, effects);
-                });
-            }
-            MediaEvent::Snapshot(snapshot) => self.on_snapshot(*snapshot),
-            MediaEvent::Allocated(allocation) => {
-                self.with_endpoint(allocation.receiver, |conference, effects| {
-                    conference.allocated(*allocation, now(), effects);
-                });
+async fn on_media(bridge: &Inner, event: MediaEvent) {
+    match event {
+        MediaEvent::AudioLevel { endpoint, source, level } => {
+            let Some(conference) = bridge.registry.route(endpoint) else { return };
+            conference.mailbox.level(Level { at: now(), endpoint, source, level });
+        }
+        MediaEvent::Allocated(allocation) => {
+            let Some(conference) = bridge.registry.route(allocation.receiver) else { return };
+            conference.mailbox.media(|media| {
+                media.allocated.insert(allocation.receiver, allocation);
+            });
+        }
+        MediaEvent::Snapshot(snapshot) => split(bridge, snapshot.endpoints).await,
+    }
+}
+
+/// Gives each conference what was measured of its endpoints, all at once.
+async fn split(bridge: &Inner, endpoints: Vec<EndpointSnapshot>) {
+    let mut by_conference: BTreeMap<String, (Arc<Handle>, Vec<EndpointSnapshot>)> = BTreeMap::new();
+    for endpoint in endpoints {
+        let Some(conference) = bridge.registry.route(endpoint.endpoint) else { continue };
+        match by_conference.get_mut(&conference.id) {
+            Some((_, endpoints)) => endpoints.push(endpoint),
+            None => {
+                by_conference.insert(conference.id.clone(), (conference, vec![endpoint]));
             }
         }
     }
+    for (nth, (conference, endpoints)) in by_conference.into_values().enumerate() {
+        conference.mailbox.media(|media| {
+            media.measured.extend(endpoints.into_iter().map(|one| (one.endpoint, one)));
+        });
+        if nth % WAKES == WAKES - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
 
-    fn on_snapshot(&self, snapshot: ShardSnapshot) {
+fn endpoint_of(update: &TransportUpdate) -> EndpointId {
+    match update {
+        TransportUpdate::Connected { endpoint }
+        | TransportUpdate::Ready { endpoint }
+        | TransportUpdate::Failed { endpoint, .. }
+        | TransportUpdate::Disconnected { endpoint }
+        | TransportUpdate::Closed { endpoint }
+        | TransportUpdate::ChannelOpened { endpoint }
+        | TransportUpdate::ChannelText { endpoint, .. }
+        | TransportUpdate::ChannelClosed { endpoint } => *endpoint,
+    }
+}
+
+/// What the bridge measures of itself.
+#[derive(Default)]
+struct Monitor {
+    readings: Readings,
+    meter: Meter,
+    reducer: Reducer,
+    packets: PacketsBySize,
+}
+
+impl Monitor {
+    async fn on_snapshot(&mut self, bridge: &Inner, snapshot: ShardSnapshot) {
         let load = ShardLoad {
             shard: snapshot.shard,
             busy: snapshot.busy.into(),
@@ -115,149 +168,51 @@ impl Inner {
         };
         let rates = snapshot.endpoints.iter().flat_map(|e| [e.receive_pps, e.send_pps]);
         let packet_rate = rates.fold(0, u64::saturating_add);
-        for endpoint in snapshot.endpoints {
-            self.with_endpoint(endpoint.endpoint, |conference, effects| {
-                conference.measured(endpoint, effects);
-            });
-        }
+        split(bridge, snapshot.endpoints).await;
         let ShardSnapshot { totals, drops, delays, pacing, .. } = snapshot;
         let report = ShardReport { at: now(), totals, drops, delays, pacing, load, packet_rate };
-        lock(&self.reports).take(report);
+        self.readings.take(report);
+        self.publish(bridge);
     }
 
-    fn on_update(self: &Arc<Self>, update: &TransportUpdate) {
-        let (endpoint, state) = match update {
-            TransportUpdate::Connected { endpoint } => (*endpoint, TransportState::Connected),
-            TransportUpdate::Ready { endpoint } => (*endpoint, TransportState::Ready),
-            TransportUpdate::Failed { endpoint, reason } => {
-                if *reason == FailReason::IceTimeout {
-                    self.totals.ice_failed();
-                }
-                (*endpoint, TransportState::Failed)
-            }
-            TransportUpdate::Disconnected { endpoint } => (*endpoint, TransportState::Disconnected),
-            TransportUpdate::Closed { endpoint } => (*endpoint, TransportState::Closed),
-            TransportUpdate::ChannelOpened { endpoint } => {
-                return self.data_channel_opened(*endpoint);
-            }
-            TransportUpdate::ChannelText { endpoint, text } => {
-                return self.data_channel_text(*endpoint, text);
-            }
-            TransportUpdate::ChannelClosed { endpoint } => {
-                return self.data_channel_closed(*endpoint);
-            }
-        };
-        self.with_endpoint(endpoint, |conference, effects| {
-            let id = conference.by_engine_id(endpoint).map(|e| e.id.as_str());
-            tracing::info!(
-                conference = %conference.identity().id,
-                meeting = %conference.identity().meeting_id,
-                endpoint = id,
-                ?update,
-                "transport changed"
-            );
-            conference.transport_changed(endpoint, state, now(), effects);
-        });
-    }
-
-    pub(super) fn with_endpoint(
-        &self,
-        endpoint: EndpointId,
-        change: impl FnOnce(&mut crate::conference::Conference, &mut crate::conference::Effects),
-    ) {
-        // The route is not kept locked: the change may remove it.
-        let Some(handle) = self.routes.get(&endpoint).map(|route| route.value().clone()) else {
-            return;
-        };
-        self.with(&handle, change);
-    }
-
-    fn check_activity(&self) {
-        for handle in self.handles() {
-            let changed = self.with(&handle, |conference, effects| {
-                if !self.config.web_sockets.is_empty() && conference.lacks_channels(now()) {
-                    tracing::warn!(
-                        conference = %handle.id,
-                        meeting = %handle.meeting_id,
-                        addresses = ?self.config.web_sockets,
-                        "nobody has opened a bridge channel: do WebSocket addresses lead here?"
-                    );
-                }
-                conference.tick(now(), &|id| self.transports.last_activity(id), effects)
-            });
-            self.totals.activity_changed(changed.unwrap_or_default());
+    fn on_load(&mut self, bridge: &Inner) {
+        self.meter.look(CpuTimes::now(), self.readings.busiest(), &bridge.config.load);
+        let conferences = bridge.registry.all();
+        for conference in &conferences {
+            self.packets.add(&conference.published.load().tally, load::INTERVAL);
         }
+        self.readings.packets = Arc::new(self.packets.clone());
+        self.reduce_load(bridge, &conferences);
+        self.publish(bridge);
     }
 
-    /// Lowers or raises how many videos everybody gets, by the load of the last while.
-    fn reduce_load(&self) {
-        let Some(config) = &self.config.load.reducer else { return };
-        let packets = match self.config.load.measure {
+    /// Lowers or raises how many videos everybody gets, by the load of the last while. Conferences look at
+    /// it with each tick.
+    fn reduce_load(&mut self, bridge: &Inner, conferences: &[Arc<Handle>]) {
+        let Some(config) = &bridge.config.load.reducer else { return };
+        let packets = match bridge.config.load.measure {
             Measure::CpuUsage => 0,
-            Measure::PacketRate => lock(&self.reports).packet_rate(),
+            Measure::PacketRate => self.readings.packet_rate(),
         };
-        let pressure = lock(&self.load).pressure(packets, &self.config.load);
-        let tallies = || self.handles().into_iter().filter_map(|one| one.read(Conference::tally));
-        let most_forwarded = || tallies().map(|tally| tally.most_forwarded).max().unwrap_or(0);
-        let Some(step) = lock(&self.reducer).look(pressure, most_forwarded, config, now()) else {
+        let pressure = self.meter.pressure(packets, &bridge.config.load);
+        let published = || conferences.iter().map(|one| one.published.load());
+        let most_forwarded = || published().map(|one| one.tally.most_forwarded).max().unwrap_or(0);
+        let Some(step) = self.reducer.look(pressure, most_forwarded, config, now()) else {
             return;
         };
-        let (before, after) = (step.before, step.after);
         tracing::warn!(
             ?pressure,
-            last_n_before = before,
-            last_n = after,
+            last_n_before = step.before,
+            last_n = step.after,
             "the bridge's load changes how many videos everybody gets"
         );
-        for handle in self.handles() {
-            self.with(&handle, |conference, effects| conference.limit_by_load(after, effects));
-        }
     }
 
-    /// How many videos anybody gets while the bridge is as busy as it is.
-    pub(super) fn last_n_by_load(&self) -> Option<usize> {
-        lock(&self.reducer).limit()
-    }
-
-    /// Adds what conferences carried since the last look.
-    fn count_packets(&self) {
-        let tallies =
-            self.handles().into_iter().filter_map(|handle| handle.read(Conference::tally));
-        let tallies: Vec<_> = tallies.collect();
-        let mut packets = lock(&self.packets);
-        for tally in &tallies {
-            packets.add(tally, load::INTERVAL);
-        }
-    }
-
-    /// Counts those that should have a channel by now and have none.
-    fn check_channels(&self) {
-        let now = now();
-        let mut due = lock(&self.channels_due);
-        let mut missing = 0;
-        while let Some((at, endpoint)) = due.front().copied()
-            && at <= now
-        {
-            due.pop_front();
-            let is_there = self.routes.contains_key(&endpoint);
-            missing += usize::from(is_there && self.channels.kinds(endpoint).is_empty());
-        }
-        self.totals.without_channel(missing);
-    }
-
-    fn check_expiration(&self) {
-        for handle in self.handles() {
-            if handle.read(|conference| conference.should_expire(now())) == Some(true) {
-                self.expire(&handle, "nobody is in it");
-                continue;
-            }
-            let expired =
-                self.with(&handle, |conference, effects| conference.expire_idle(now(), effects));
-            for (endpoint, why) in expired.unwrap_or_default() {
-                tracing::info!(
-                    conference = %handle.id, meeting = %handle.meeting_id, endpoint, why, "endpoint idle"
-                );
-            }
-        }
+    fn publish(&mut self, bridge: &Inner) {
+        let config = &bridge.config.load;
+        self.readings.last_n_by_load = self.reducer.limit();
+        self.readings.stress = self.meter.stress(self.readings.packet_rate(), config);
+        self.readings.cpu_steal = self.meter.steal();
+        bridge.readings.store(Arc::new(self.readings.clone()));
     }
 }

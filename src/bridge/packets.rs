@@ -10,7 +10,7 @@ use crate::conference::Tally;
 const MAX_SIZE: usize = 500;
 
 /// Packets and bytes by the number of endpoints of their conference.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PacketsBySize {
     packets: Vec<u64>,
     bytes: Vec<u64>,

@@ -1,45 +1,66 @@
-//! Which conferences there are.
+//! Which conferences there are, and whose an endpoint is.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Instant,
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use arc_swap::ArcSwap;
+use dashmap::{DashMap, Entry};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::sync::{broadcast, mpsc};
+use rialto_media::EndpointId;
+use tokio::sync::broadcast;
 
-use super::{lock, modify::Job};
+use super::mailbox::Mailbox;
 use crate::{
     colibri::ConferenceModify,
-    conference::{Conference, ConferenceEvent, Identity, Rules},
+    conference::{ConferenceEvent, Identity, Tally},
 };
 
 /// Events that a watcher may fall behind.
 const EVENT_BACKLOG: usize = 256;
 
-/// A conference and what belongs to it.
+/// A conference, as everybody but its task knows it.
 #[derive(Debug)]
 pub(super) struct Handle {
     /// The bridge's id, 16 hexadecimal digits.
     pub id: String,
     pub meeting_id: String,
+    /// The room's bare JID.
+    pub name: Option<String>,
     pub created_unix_ms: u64,
-    /// `None` when it has expired.
-    pub state: Mutex<Option<Conference>>,
-    /// `None` when it has expired.
-    pub queue: Mutex<Option<mpsc::Sender<Job>>>,
-    pub events: broadcast::Sender<ConferenceEvent>,
+    pub mailbox: Mailbox,
+    /// What it last published of itself.
+    pub published: ArcSwap<Published>,
+    /// Made when somebody first watches: the backlog is large, and most conferences are never watched.
+    events: OnceLock<broadcast::Sender<ConferenceEvent>>,
+}
+
+/// What a conference publishes for those who sum up, when something has changed.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    pub tally: Tally,
+    /// Videos of which somebody lacks something that is neither the receiver's nor the sender's choice.
+    pub shortages: usize,
 }
 
 impl Handle {
-    /// Reads the conference if it still exists.
-    pub(super) fn read<T>(&self, read: impl FnOnce(&Conference) -> T) -> Option<T> {
-        lock(&self.state).as_ref().map(read)
+    /// What happens in it from now on.
+    pub(super) fn watch(&self) -> broadcast::Receiver<ConferenceEvent> {
+        self.events.get_or_init(|| broadcast::Sender::new(EVENT_BACKLOG)).subscribe()
+    }
+
+    /// Tells the log and those who watch.
+    pub(super) fn announce(&self, event: ConferenceEvent) {
+        self.log(&event);
+        if let Some(events) = self.events.get() {
+            // Nobody watching any more is no error.
+            let _ = events.send(event);
+        }
     }
 
     /// One line for what people ask about later.
-    pub(super) fn log(&self, event: &ConferenceEvent) {
+    fn log(&self, event: &ConferenceEvent) {
         let (conference, meeting) = (&self.id, &self.meeting_id);
         match event {
             ConferenceEvent::DominantSpeaker { endpoint, .. } => {
@@ -77,74 +98,138 @@ impl Handle {
     }
 }
 
-/// Conferences by both of their ids.
+/// Conferences by both of their ids and by the endpoints that they have. Nothing is held locked for longer
+/// than a look or a change of one entry.
 #[derive(Debug)]
 pub(super) struct Registry {
-    by_meeting: HashMap<String, Arc<Handle>>,
-    by_id: HashMap<String, Arc<Handle>>,
-    rng: StdRng,
+    by_meeting: DashMap<String, Arc<Handle>>,
+    by_id: DashMap<String, Arc<Handle>>,
+    /// Whose an endpoint is, for events that know only its place in the engine.
+    routes: DashMap<EndpointId, Arc<Handle>>,
+    conferences: AtomicUsize,
+    endpoints: AtomicUsize,
+    seed: u64,
+    created: AtomicU64,
+}
+
+/// What there is for a meeting.
+pub(super) enum Found {
+    /// The conference that there was.
+    Existing(Arc<Handle>),
+    /// A new one.
+    Created(Arc<Handle>),
 }
 
 impl Registry {
     pub(super) fn new(seed: u64) -> Self {
-        Self { by_meeting: HashMap::new(), by_id: HashMap::new(), rng: StdRng::seed_from_u64(seed) }
+        Self {
+            by_meeting: DashMap::new(),
+            by_id: DashMap::new(),
+            routes: DashMap::new(),
+            conferences: AtomicUsize::new(0),
+            endpoints: AtomicUsize::new(0),
+            seed,
+            created: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn by_meeting(&self, meeting_id: &str) -> Option<Arc<Handle>> {
-        self.by_meeting.get(meeting_id).cloned()
+        self.by_meeting.get(meeting_id).map(|handle| handle.value().clone())
     }
 
     pub(super) fn by_id(&self, id: &str) -> Option<Arc<Handle>> {
-        self.by_id.get(id).cloned()
+        self.by_id.get(id).map(|handle| handle.value().clone())
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Handle>> {
-        self.by_id.values().cloned().collect()
+        self.by_id.iter().map(|handle| handle.value().clone()).collect()
     }
 
+    /// How many conferences there are.
     pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+        self.conferences.load(Ordering::Relaxed)
     }
 
-    /// Makes the conference that a request asks for.
-    pub(super) fn create(
-        &mut self,
-        request: &ConferenceModify,
-        rules: Rules,
-        queue: mpsc::Sender<Job>,
-        now: Instant,
-    ) -> Arc<Handle> {
-        let id = loop {
-            let id = format!("{:016x}", self.rng.random::<u64>());
-            if !self.by_id.contains_key(&id) {
-                break id;
+    /// How many endpoints all conferences have.
+    pub(super) fn endpoints(&self) -> usize {
+        self.endpoints.load(Ordering::Relaxed)
+    }
+
+    /// Whose an endpoint is.
+    pub(super) fn route(&self, endpoint: EndpointId) -> Option<Arc<Handle>> {
+        self.routes.get(&endpoint).map(|route| route.value().clone())
+    }
+
+    /// An endpoint came into a conference.
+    pub(super) fn add_route(&self, endpoint: EndpointId, handle: Arc<Handle>) {
+        if self.routes.insert(endpoint, handle).is_none() {
+            self.endpoints.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// An endpoint is gone.
+    pub(super) fn remove_route(&self, endpoint: EndpointId) {
+        if self.routes.remove(&endpoint).is_some() {
+            self.endpoints.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The conference of a meeting, or else the one that `create` makes, if it may: of two who ask at once
+    /// one creates.
+    pub(super) fn find_or_create<E>(
+        &self,
+        meeting_id: &str,
+        create: impl FnOnce() -> Result<Arc<Handle>, E>,
+    ) -> Result<Found, E> {
+        match self.by_meeting.entry(meeting_id.to_owned()) {
+            Entry::Occupied(entry) => Ok(Found::Existing(entry.get().clone())),
+            Entry::Vacant(entry) => {
+                let handle = create()?;
+                self.by_id.insert(handle.id.clone(), handle.clone());
+                entry.insert(handle.clone());
+                self.conferences.fetch_add(1, Ordering::Relaxed);
+                Ok(Found::Created(handle))
             }
-        };
-        let identity = Identity {
-            id: id.clone(),
-            meeting_id: request.meeting_id.clone(),
-            name: request.name.clone(),
-            rtcstats_enabled: request.rtcstats_enabled,
-            audio_ssrc: self.rng.random(),
-            video_ssrc: self.rng.random(),
-        };
-        let handle = Arc::new(Handle {
-            id: id.clone(),
-            meeting_id: request.meeting_id.clone(),
-            created_unix_ms: super::unix_ms(),
-            state: Mutex::new(Some(Conference::new(identity, rules, now))),
-            queue: Mutex::new(Some(queue)),
-            events: broadcast::Sender::new(EVENT_BACKLOG),
-        });
-        self.by_meeting.insert(request.meeting_id.clone(), handle.clone());
-        self.by_id.insert(id, handle.clone());
-        handle
+        }
+    }
+
+    /// Who the conference is that a request asks for.
+    pub(super) fn identity(&self, request: &ConferenceModify) -> Identity {
+        loop {
+            let nth = self.created.fetch_add(1, Ordering::Relaxed);
+            let mut rng = StdRng::seed_from_u64(self.seed.wrapping_add(nth));
+            let id = format!("{:016x}", rng.random::<u64>());
+            if !self.by_id.contains_key(&id) {
+                return Identity {
+                    id,
+                    meeting_id: request.meeting_id.clone(),
+                    name: request.name.clone(),
+                    rtcstats_enabled: request.rtcstats_enabled,
+                    audio_ssrc: rng.random(),
+                    video_ssrc: rng.random(),
+                };
+            }
+        }
     }
 
     /// Forgets a conference, and not another of the same meeting.
-    pub(super) fn remove(&mut self, handle: &Handle) {
+    pub(super) fn remove(&self, handle: &Handle) {
         if self.by_id.remove(&handle.id).is_some() {
-            self.by_meeting.remove(&handle.meeting_id);
+            self.by_meeting.remove_if(&handle.meeting_id, |_, other| other.id == handle.id);
+            self.conferences.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+/// The parts that everybody knows of a conference that is made now.
+pub(super) fn handle_of(identity: &Identity, mailbox: Mailbox) -> Arc<Handle> {
+    Arc::new(Handle {
+        id: identity.id.clone(),
+        meeting_id: identity.meeting_id.clone(),
+        name: identity.name.clone(),
+        created_unix_ms: super::unix_ms(),
+        mailbox,
+        published: ArcSwap::default(),
+        events: OnceLock::new(),
+    })
 }

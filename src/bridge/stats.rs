@@ -9,12 +9,11 @@ use std::{
 
 use rialto_engine::{DelayHistogram, Reason, ShardTotals, Waiting};
 use rialto_transport::TransportCounters;
-use tokio::sync::mpsc;
 
-use super::{Inner, Measure, ShutdownState, lock};
+use super::{Inner, ShutdownState};
 use crate::{
     channel::ChannelCounters,
-    conference::{Ahead, Conference, Tally},
+    conference::{Ahead, Tally},
 };
 
 /// One consistent reading. Fields are named as in `/colibri/stats`, with its units, but for rates of bits.
@@ -175,7 +174,6 @@ pub(super) struct Totals {
     conference_seconds: AtomicU64,
     endpoints: AtomicU64,
     visitors: AtomicU64,
-    /// Of conferences that have expired; the others know theirs.
     speaker_changes: AtomicU64,
     keyframes_ahead: AtomicU64,
     keyframes_suppressed: AtomicU64,
@@ -200,11 +198,11 @@ impl Totals {
         add(&self.conference_seconds, lasted.as_secs_f64().round() as u64);
     }
 
-    /// What a conference that is gone counted.
-    pub(super) fn of_the_gone(&self, tally: &Tally) {
-        add(&self.speaker_changes, tally.speaker_changes);
-        add(&self.keyframes_ahead, tally.ahead.asked);
-        add(&self.keyframes_suppressed, tally.ahead.suppressed);
+    /// The dominant speaker changed so often, and keyframes were asked for ahead or would have been.
+    pub(super) fn speakers_changed(&self, changes: u64, asked: u64, suppressed: u64) {
+        add(&self.speaker_changes, changes);
+        add(&self.keyframes_ahead, asked);
+        add(&self.keyframes_suppressed, suppressed);
     }
 
     pub(super) fn endpoint_created(&self, visitor: bool) {
@@ -234,12 +232,12 @@ impl Inner {
     pub(super) fn stats(&self) -> BridgeStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (shutdown, graceful) = {
-            let shutdown = lock(&self.shutdown);
+            let shutdown = self.shutdown.borrow();
             (shutdown.state, shutdown.graceful)
         };
         let transports = self.transports.counters();
         let mut stats = BridgeStats {
-            conferences: lock(&self.registry).len(),
+            conferences: self.registry.len(),
             total_conferences_created: count(&self.totals.conferences_created),
             total_conferences_completed: count(&self.totals.conferences_completed),
             total_conference_seconds: count(&self.totals.conference_seconds),
@@ -269,39 +267,27 @@ impl Inner {
             ..BridgeStats::default()
         };
         let mut sums = Sums::default();
-        for handle in self.handles() {
-            let waits = |queue: &mpsc::Sender<_>| queue.max_capacity() - queue.capacity();
-            stats.queues.requests += lock(&handle.queue).as_ref().map_or(0, waits);
-            if let Some(tally) = handle.read(Conference::tally) {
-                stats.add(&tally, &mut sums);
-            }
+        for handle in self.registry.all() {
+            stats.queues.requests += handle.mailbox.waiting.requests();
+            stats.add(&handle.published.load().tally, &mut sums);
         }
         stats.finish(&sums);
         let reasons = Reason::ALL.into_iter().map(Reason::as_str).zip(sums.reasons);
         stats.video_reasons = reasons.collect();
-        stats.last_n_by_load = self.last_n_by_load();
-        stats.stress_level = self.stress_level();
-        stats.cpu_steal = lock(&self.load).steal();
-        self.add_engine(&mut stats);
+        self.add_readings(&mut stats);
         stats
     }
 
-    /// Presence asks for it several times a second: no conference is waited for.
-    pub(super) fn stress_level(&self) -> f64 {
-        let packets = match self.config.load.measure {
-            Measure::CpuUsage => 0,
-            Measure::PacketRate => lock(&self.reports).packet_rate(),
-        };
-        lock(&self.load).stress(packets, &self.config.load)
-    }
-
-    fn add_engine(&self, stats: &mut BridgeStats) {
-        let reports = lock(&self.reports);
+    fn add_readings(&self, stats: &mut BridgeStats) {
+        let readings = self.readings.load();
+        stats.last_n_by_load = readings.last_n_by_load;
+        stats.stress_level = readings.stress;
+        stats.cpu_steal = readings.cpu_steal;
         let mut drops: BTreeMap<&'static str, u64> = BTreeMap::new();
-        stats.shards = reports.shards.len();
-        stats.queues.media_events = reports.queues.media_events;
-        stats.queues.transport_updates = reports.queues.transport_updates;
-        for report in reports.shards.values() {
+        stats.shards = readings.shards.len();
+        stats.queues.media_events = readings.queues.media_events;
+        stats.queues.transport_updates = readings.queues.transport_updates;
+        for report in readings.shards.values() {
             stats.engine = sum(stats.engine, report.totals);
             stats.delays.add(&report.delays);
             stats.pacing.add(&report.pacing);
@@ -335,8 +321,6 @@ impl BridgeStats {
         self.endpoints_sending_audio += tally.audio_senders;
         self.endpoints_sending_video += tally.video_senders;
         self.largest_conference = self.largest_conference.max(tally.endpoints);
-        self.total_dominant_speaker_changes += tally.speaker_changes;
-        self.keyframes_ahead.add(tally.ahead);
         if inactive {
             self.inactive_conferences += 1;
             self.p2p_conferences += usize::from(tally.endpoints == 2);

@@ -1,13 +1,13 @@
 //! What the status page and `rialto top` show: the bridge at a glance and one conference in full, in one
 //! reading. What is a rate is that of the last second, so that who asks keeps nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rialto_engine::{BOUNDS_US, DelayHistogram};
 use serde::{Deserialize, Serialize};
 
-use super::{Bridge, Inner, SelfReport, health::ShardReport, lock, now, unix_ms};
-use crate::conference::{Conference, ConferenceStatus};
+use super::{Bridge, Inner, SelfReport, health::ShardReport, now, registry::Handle, unix_ms};
+use crate::conference::ConferenceStatus;
 
 /// Conferences that are listed, the largest first. The others are counted.
 const MAX_CONFERENCES: usize = 100;
@@ -149,7 +149,7 @@ pub struct ShownConference {
 impl SelfReport {
     /// What the status page shows. `conference`: the one to show in full, by either of its ids or its name;
     /// the largest otherwise.
-    pub fn status(&self, conference: Option<&str>) -> Status {
+    pub async fn status(&self, conference: Option<&str>) -> Status {
         let health = self.health();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -159,13 +159,13 @@ impl SelfReport {
                 hard: health.as_ref().err().is_some_and(|error| error.hard),
                 cause: health.err().map(|error| error.message),
             },
-            ..self.bridge().status(conference)
+            ..self.bridge().status(conference).await
         }
     }
 }
 
 impl Bridge {
-    fn status(&self, conference: Option<&str>) -> Status {
+    async fn status(&self, conference: Option<&str>) -> Status {
         let mut status = Status {
             time: unix_ms(),
             uptime_s: now().saturating_duration_since(self.inner.started).as_secs(),
@@ -190,11 +190,9 @@ impl Bridge {
                     || Some(wanted) == summary.name.as_deref()
             })
         };
-        status.shown = conferences.iter().find(wanted).and_then(|summary| {
-            let handle = lock(&self.inner.registry).by_id(&summary.id)?;
-            let status = handle.read(Conference::status)?;
-            Some(ShownConference { summary: summary.clone(), status })
-        });
+        if let Some(summary) = conferences.iter().find(wanted) {
+            status.shown = self.inner.shown(summary).await;
+        }
         status.more_conferences = conferences.len().saturating_sub(MAX_CONFERENCES);
         conferences.truncate(MAX_CONFERENCES);
         status.conferences = conferences;
@@ -203,35 +201,40 @@ impl Bridge {
 }
 
 impl Inner {
+    /// A conference in full.
+    async fn shown(&self, summary: &ConferenceSummary) -> Option<ShownConference> {
+        let handle = self.registry.by_id(&summary.id)?;
+        let status = handle.mailbox.ask(|task, _| task.conference.status()).await?;
+        Some(ShownConference { summary: summary.clone(), status })
+    }
+
     /// Of all conferences, the largest first.
     fn summaries(&self) -> Vec<ConferenceSummary> {
-        let summary = |handle: &std::sync::Arc<super::registry::Handle>| {
-            handle.read(|conference| {
-                let tally = conference.tally();
-                ConferenceSummary {
-                    id: handle.id.clone(),
-                    meeting_id: handle.meeting_id.clone(),
-                    name: conference.identity().name.clone(),
-                    created: handle.created_unix_ms,
-                    endpoints: tally.endpoints,
-                    video_senders: tally.video_senders,
-                    receive_bps: tally.receive_bps,
-                    send_bps: tally.send_bps,
-                    shortages: conference.shortages(),
-                }
-            })
+        let summary = |handle: &Arc<Handle>| {
+            let published = handle.published.load();
+            let tally = &published.tally;
+            ConferenceSummary {
+                id: handle.id.clone(),
+                meeting_id: handle.meeting_id.clone(),
+                name: handle.name.clone(),
+                created: handle.created_unix_ms,
+                endpoints: tally.endpoints,
+                video_senders: tally.video_senders,
+                receive_bps: tally.receive_bps,
+                send_bps: tally.send_bps,
+                shortages: published.shortages,
+            }
         };
-        let mut all: Vec<ConferenceSummary> = self.handles().iter().filter_map(summary).collect();
+        let mut all: Vec<ConferenceSummary> = self.registry.all().iter().map(summary).collect();
         // Those of one size keep their order from one reading to the next.
         all.sort_by(|a, b| b.endpoints.cmp(&a.endpoints).then_with(|| a.id.cmp(&b.id)));
         all
     }
 
     fn shard_status(&self) -> Vec<ShardStatus> {
-        let reports = lock(&self.reports);
-        let of =
-            |(shard, report): (&u16, &ShardReport)| shard_status(report, reports.before.get(shard));
-        reports.shards.iter().map(of).collect()
+        let readings = self.readings.load();
+        let before = |shard: &u16| readings.before.get(shard).map(AsRef::as_ref);
+        readings.shards.iter().map(|(shard, report)| shard_status(report, before(shard))).collect()
     }
 }
 

@@ -11,23 +11,20 @@ use std::{
 
 use dashmap::DashMap;
 use rand::{Rng as _, distr::Alphanumeric};
-use rialto_media::EndpointId;
+use rialto_media::{EndpointId, Rate, TokenBucket};
 
 use super::outbox::{Close, Outbox};
 
 /// Characters of a password: 142 bits.
 const PASSWORD_LENGTH: usize = 24;
 
-/// Messages that an endpoint may send at once: at a meeting's start, one to each of the others.
-const BURST: f64 = 500.0;
-/// Messages per second that it may send for long.
-const RATE: f64 = 100.0;
-/// Bytes that it may send at once.
-const BURST_BYTES: f64 = (1 << 20) as f64;
-/// Bytes per second that it may send for long.
-const RATE_BYTES: f64 = (256 << 10) as f64;
-/// The same of what goes to everybody: each of them pays for it.
-const RATE_BYTES_TO_ALL: f64 = (32 << 10) as f64;
+/// Messages that an endpoint may send: 100 a second, and 500 at once (at a meeting's start, one to each of the
+/// others).
+const MESSAGES: Rate = Rate::per_second(100, 500);
+/// Bytes that it may send.
+const BYTES: Rate = Rate::per_second(256 << 10, 1 << 20);
+/// Bytes that it may send to everybody: each receiver costs as much.
+const BYTES_TO_ALL: Rate = Rate::per_second(32 << 10, 1 << 20);
 
 /// How a channel is carried.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -181,7 +178,7 @@ impl Place {
 
 impl Hub {
     /// Makes room for an endpoint, with a new password for its WebSocket.
-    pub fn add(&self, endpoint: EndpointId, now: Instant) {
+    pub fn add(&self, endpoint: EndpointId) {
         let password =
             rand::rng().sample_iter(Alphanumeric).take(PASSWORD_LENGTH).map(char::from).collect();
         let place = Place {
@@ -189,8 +186,8 @@ impl Hub {
             sctp: None,
             web_socket: None,
             active: ChannelKind::Sctp,
-            budget: Budget::new(RATE_BYTES, now),
-            budget_to_all: Budget::new(RATE_BYTES_TO_ALL, now),
+            budget: Budget::new(BYTES),
+            budget_to_all: Budget::new(BYTES_TO_ALL),
         };
         self.places.insert(endpoint, place);
     }
@@ -341,33 +338,28 @@ fn same(ours: &str, given: &str) -> bool {
     black_box(differences) == 0
 }
 
-/// Two token buckets: of messages and of bytes.
+/// What an endpoint may still send at once.
 #[derive(Debug)]
 struct Budget {
-    messages: f64,
-    bytes: f64,
-    /// Bytes per second.
-    rate_bytes: f64,
-    filled: Instant,
+    messages: TokenBucket,
+    bytes: TokenBucket,
+    byte_rate: Rate,
 }
 
 impl Budget {
-    fn new(rate_bytes: f64, now: Instant) -> Self {
-        Self { messages: BURST, bytes: BURST_BYTES, rate_bytes, filled: now }
+    fn new(byte_rate: Rate) -> Self {
+        Self { messages: TokenBucket::default(), bytes: TokenBucket::default(), byte_rate }
     }
 
     fn take(&mut self, length: usize, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.filled = self.filled.max(now);
-        self.messages = (self.messages + passed * RATE).min(BURST);
-        self.bytes = (self.bytes + passed * self.rate_bytes).min(BURST_BYTES);
-        let length = length as f64;
-        if self.messages < 1.0 || self.bytes < length {
-            return false;
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let fits =
+            self.messages.has(&MESSAGES, 1, now) && self.bytes.has(&self.byte_rate, length, now);
+        if fits {
+            self.messages.charge(&MESSAGES, 1, now);
+            self.bytes.charge(&self.byte_rate, length, now);
         }
-        self.messages -= 1.0;
-        self.bytes -= length;
-        true
+        fits
     }
 }
 
@@ -382,7 +374,7 @@ mod tests {
 
     fn hub() -> (Hub, Instant) {
         let (hub, now) = (Hub::default(), Instant::now());
-        hub.add(ALICE, now);
+        hub.add(ALICE);
         (hub, now)
     }
 
@@ -433,8 +425,8 @@ mod tests {
 
     #[test]
     fn passwords_are_new_and_only_the_right_one_is_taken() {
-        let (hub, now) = hub();
-        hub.add(EndpointId(2), now);
+        let (hub, _) = hub();
+        hub.add(EndpointId(2));
         let password = hub.password(ALICE).unwrap();
         assert_eq!(password.len(), PASSWORD_LENGTH);
         assert!(hub.is_password(ALICE, &password));

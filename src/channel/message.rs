@@ -11,7 +11,8 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{json::Strict, wishes::Constraint};
+use super::wishes::Constraint;
+use crate::strict_json;
 
 /// Longest message, bytes.
 pub const MAX_BYTES: usize = 64 << 10;
@@ -152,7 +153,7 @@ impl ToBridge {
         if text.len() > MAX_BYTES {
             return Err(MessageError::TooLong);
         }
-        let Ok(Strict(Value::Object(fields))) = serde_json::from_str(text) else {
+        let Ok(Value::Object(fields)) = strict_json::parse(text.as_bytes()) else {
             return Err(MessageError::Json);
         };
         let mut fields = Fields(fields);

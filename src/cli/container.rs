@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, args::Run, complain, log::Log, serve};
+use super::{Failure, args::Run, complain, log::Settings, serve};
 use render::{Host, Variables};
 
 /// Renders the configuration and runs the bridge with it, or prints it.
@@ -38,7 +38,7 @@ pub(super) fn run(print: bool) -> Result<ExitCode, Failure> {
     let path = write(&variables, &host)?;
     let log = variables.get("JVB_LOG_FILE").map(|file| log_file(&file)).transpose()?;
     let config = Run { config: Some(path), ..Run::default() };
-    serve::run_with(&config, Log::start_with("info", log))
+    serve::run_with(&config, Settings { file: log, ..Settings::level("info") })
 }
 
 /// Writes `jvb.conf` beside a copy of the custom files, and says where.

@@ -9,37 +9,35 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
-    thread,
-    time::{Duration, Instant},
 };
 
 use tracing::{Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt as _,
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt as _, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
-/// Lines that wait for being written.
-const LINES: usize = 16 * 1024;
-/// And their bytes: seconds of the most talkative level.
+use super::traces::Traces;
+
+/// Upper bound of the bytes that wait to be written: seconds of the most talkative level.
 const BYTES: usize = 8 << 20;
+/// A line that waits counts as so many bytes at least, for what it costs beside its text.
+const MIN_LINE_BYTES: usize = 512;
+/// Lines that wait at most. The limit of bytes is reached first.
+const LINES: usize = BYTES / MIN_LINE_BYTES + 1;
 /// Upper bound of a line, bytes: it may quote what a peer sent.
 const LINE_BYTES: usize = 8 << 10;
-/// At the end of the process, what waits has so long to be written.
-const END_PATIENCE: Duration = Duration::from_millis(500);
 
-enum Item {
-    Line(Vec<u8>),
-    /// Tell when all before it is written.
-    Flush(Sender<()>),
-}
-
-/// The end of the queue that lines go into. Clones are the same.
+/// Where lines of the log go in. Clones are the same.
 #[derive(Clone)]
 struct Lines {
-    queue: SyncSender<Item>,
+    queue: NonBlocking,
     waiting: Arc<Waiting>,
     /// Whether lines are coloured.
     ansi: bool,
@@ -48,30 +46,53 @@ struct Lines {
 #[derive(Default)]
 struct Waiting {
     bytes: AtomicUsize,
-    /// Lines that found no place, and of which nothing was said yet.
+    /// Lines that were not written, and that no line of the log has told of yet.
     lost: AtomicU64,
 }
 
-/// Writes what waits when it is dropped, unless that takes too long.
-pub(super) struct Log(Option<Lines>);
+/// What a line costs of [`BYTES`].
+fn cost(line: &[u8]) -> usize {
+    line.len().max(MIN_LINE_BYTES)
+}
 
-impl Log {
-    /// Everything that is logged from now on goes to standard error. `RUST_LOG` decides; `default` is the
-    /// level without it. The ICE agent's own lines are about single packets, which peers can cause at
-    /// will: only its errors are shown.
-    pub(super) fn start(default: &str) -> Self {
-        Self::start_with(default, None)
+/// What will be logged, and where to, once [`Self::start`] is called.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// The level without `RUST_LOG`.
+    pub level: &'static str,
+    /// Where lines go beside standard error.
+    pub file: Option<File>,
+}
+
+/// Writes what waits when it is dropped, unless that takes longer than a second.
+pub(super) struct Log {
+    /// Before the log: that spans are lost is worth a line.
+    _traces: Option<Traces>,
+    _worker: WorkerGuard,
+}
+
+impl Settings {
+    /// At this level without `RUST_LOG`, to standard error.
+    pub(super) fn level(level: &'static str) -> Self {
+        Self { level, file: None }
     }
 
-    /// The same, and to a file as well.
-    pub(super) fn start_with(default: &str, file: Option<File>) -> Self {
-        let ansi = io::stderr().is_terminal() && file.is_none();
-        let Some(lines) = Lines::start(Tee { file }, ansi) else { return Self(None) };
+    /// Everything that is logged from now on goes to standard error. `RUST_LOG` decides. The ICE agent's own
+    /// lines are about single packets, which peers can cause at will: only its errors are shown. Spans of
+    /// requests go to `traces`, whatever `RUST_LOG` says.
+    pub(super) fn start(self, traces: Option<Traces>) -> Log {
+        let ansi = io::stderr().is_terminal() && self.file.is_none();
+        let (lines, worker) = Lines::start(Tee { file: self.file }, ansi);
         let filter = EnvFilter::try_from_default_env()
-            .unwrap_or_else(|_| EnvFilter::new(format!("{default},is=error,sctp_proto=off")));
+            .unwrap_or_else(|_| EnvFilter::new(format!("{},is=error,sctp_proto=off", self.level)));
+        let subscriber = subscriber(filter, ansi, lines);
         // Only fails when there is a subscriber already.
-        let _ = subscriber(filter, ansi, lines.clone()).try_init();
-        Self(Some(lines))
+        let _ = match &traces {
+            Some(traces) => subscriber.with(traces.layer()).try_init(),
+            // Not a layer that does nothing: with one, each span and each line that is off would cost a look.
+            None => subscriber.try_init(),
+        };
+        Log { _traces: traces, _worker: worker }
     }
 }
 
@@ -106,61 +127,36 @@ fn may_show(target: &str, level: Level) -> bool {
     CAPS.iter().all(|(capped, most)| *capped != root || level <= *most)
 }
 
+/// Writes what `filter` lets through. Spans are for traces only: they neither enable lines nor appear in them.
 fn subscriber<W>(
     filter: EnvFilter,
     ansi: bool,
     writer: W,
-) -> impl Subscriber + Send + Sync + 'static
+) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let cap = filter_fn(|metadata| may_show(metadata.target(), *metadata.level()));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(ansi)
-        .with_writer(writer)
-        .finish()
-        .with(cap)
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        if let Some(lines) = &self.0 {
-            lines.flush(END_PATIENCE);
-        }
-    }
+    let shown =
+        filter_fn(|metadata| metadata.is_event() && may_show(metadata.target(), *metadata.level()));
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(writer);
+    Registry::default().with(lines.with_filter(filter.and(shown)))
 }
 
 impl Lines {
-    /// `None` when the system has no thread for it.
-    fn start(to: impl Write + Send + 'static, ansi: bool) -> Option<Self> {
-        let (queue, items) = sync_channel(LINES);
+    fn start(to: impl Write + Send + 'static, ansi: bool) -> (Self, WorkerGuard) {
         let waiting = Arc::<Waiting>::default();
-        let shared = waiting.clone();
-        let run = move || write_all(&items, &shared, to);
-        thread::Builder::new().name("log".to_owned()).spawn(run).ok()?;
-        Some(Self { queue, waiting, ansi })
-    }
-
-    /// Waits until everything is written, or until patience ends.
-    fn flush(&self, patience: Duration) {
-        let end = Instant::now() + patience;
-        let (written, all) = channel();
-        // A full queue has no place for the request either, until the writer has got on.
-        while self.queue.try_send(Item::Flush(written.clone())).is_err() {
-            if Instant::now() >= end {
-                return;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        let _ = all.recv_timeout(end.saturating_duration_since(Instant::now()));
+        let to = Counted { to, waiting: waiting.clone() };
+        let (queue, worker) =
+            NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log").finish(to);
+        (Self { queue, waiting, ansi }, worker)
     }
 
     fn push(&self, line: &[u8]) {
-        let before = self.waiting.bytes.fetch_add(line.len(), Ordering::Relaxed);
-        let fits = before.saturating_add(line.len()) <= BYTES;
-        if !fits || self.queue.try_send(Item::Line(line.to_vec())).is_err() {
-            self.waiting.bytes.fetch_sub(line.len(), Ordering::Relaxed);
+        let before = self.waiting.bytes.fetch_add(cost(line), Ordering::Relaxed);
+        let fits = before.saturating_add(cost(line)) <= BYTES;
+        // It does not fail: where the bytes fit, there is a place in the queue.
+        if !fits || self.queue.clone().write_all(line).is_err() {
+            self.waiting.bytes.fetch_sub(cost(line), Ordering::Relaxed);
             self.waiting.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -185,6 +181,46 @@ impl Write for Line<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The end of the queue, on the thread `log`: counts what leaves, and says how many lines are missing once
+/// lines are written again.
+struct Counted<W> {
+    to: W,
+    waiting: Arc<Waiting>,
+}
+
+impl<W: Write> Counted<W> {
+    fn tell_lost(&mut self) {
+        let lost = self.waiting.lost.swap(0, Ordering::Relaxed);
+        let text = "lines of the log could not be written";
+        if lost > 0 && writeln!(self.to, "rialto: {lost} {text}").is_err() {
+            self.waiting.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.write_all(line)?;
+        Ok(line.len())
+    }
+
+    /// The queue hands over one line at a time, and ignores errors.
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        self.waiting.bytes.fetch_sub(cost(line), Ordering::Relaxed);
+        let written = self.to.write_all(line);
+        if written.is_err() {
+            self.waiting.lost.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.tell_lost();
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 
@@ -233,37 +269,12 @@ fn is_colour(text: &str) -> bool {
     })
 }
 
-/// The thread `log`.
-fn write_all(items: &Receiver<Item>, waiting: &Waiting, mut to: impl Write) {
-    while let Ok(item) = items.recv() {
-        match item {
-            Item::Line(line) => {
-                waiting.bytes.fetch_sub(line.len(), Ordering::Relaxed);
-                if to.write_all(&line).is_err() {
-                    waiting.lost.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    tell_lost(waiting, &mut to);
-                }
-            }
-            Item::Flush(written) => {
-                let _ = to.flush();
-                let _ = written.send(());
-            }
-        }
-    }
-}
-
-/// Says how many lines are missing, once there is somebody to say it to.
-fn tell_lost(waiting: &Waiting, to: &mut impl Write) {
-    let lost = waiting.lost.swap(0, Ordering::Relaxed);
-    if lost > 0 && writeln!(to, "rialto: {lost} lines of the log could not be written").is_err() {
-        waiting.lost.fetch_add(lost, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::{Condvar, Mutex};
+    use std::{
+        sync::{Condvar, Mutex},
+        time::Duration,
+    };
 
     use is::{IceAgent, IceCreds};
 
@@ -280,18 +291,35 @@ mod tests {
     struct State {
         open: bool,
         full: bool,
+        refused: usize,
         text: Vec<u8>,
     }
 
     impl Reader {
+        fn opened() -> Self {
+            let reader = Self::default();
+            reader.set(true, false);
+            reader
+        }
+
         fn set(&self, open: bool, full: bool) {
             let mut state = self.0.0.lock().unwrap();
             (state.open, state.full) = (open, full);
             self.0.1.notify_all();
         }
 
-        fn text(&self) -> String {
-            String::from_utf8(self.0.0.lock().unwrap().text.clone()).unwrap()
+        /// What was written, once it is as it should be.
+        fn text_when(&self, is_all: impl Fn(&[u8]) -> bool) -> String {
+            let state = self.0.0.lock().unwrap();
+            let waits = |state: &mut State| !is_all(&state.text);
+            let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, waits).unwrap();
+            let text = String::from_utf8(state.text.clone()).unwrap();
+            assert!(!late.timed_out(), "only {text}");
+            text
+        }
+
+        fn text_to(&self, end: &str) -> String {
+            self.text_when(|text| text.ends_with(end.as_bytes()))
         }
     }
 
@@ -299,9 +327,12 @@ mod tests {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let mut state = self.0.1.wait_while(self.0.0.lock().unwrap(), |s| !s.open).unwrap();
             if state.full {
+                state.refused += 1;
+                self.0.1.notify_all();
                 return Err(io::ErrorKind::StorageFull.into());
             }
             state.text.extend_from_slice(bytes);
+            self.0.1.notify_all();
             Ok(bytes.len())
         }
 
@@ -313,7 +344,7 @@ mod tests {
     #[test]
     fn a_reader_that_is_stuck_costs_lines_and_no_time() {
         let reader = Reader::default();
-        let lines = Lines::start(reader.clone(), false).unwrap();
+        let (lines, _worker) = Lines::start(reader.clone(), false);
         let line = [b'x'; 99];
         for _ in 0..LINES + 100 {
             let _ = lines.make_writer().write(&line);
@@ -321,11 +352,13 @@ mod tests {
         let huge = vec![b'y'; BYTES];
         lines.push(&huge);
         let lost = lines.waiting.lost.load(Ordering::Relaxed);
-        assert!((100..=101).contains(&lost), "one may be in the writer's hands: {lost}");
+        assert!((101..=102).contains(&lost), "one may be in the writer's hands: {lost}");
         assert!(lines.waiting.bytes.load(Ordering::Relaxed) <= BYTES);
+        assert_eq!(lines.queue.error_counter().dropped_lines(), 0, "counted nowhere");
         reader.set(true, false);
-        lines.flush(PATIENCE);
-        let text = reader.text();
+        let count = |text: &[u8]| text.split(|byte| *byte == b'x').count() - 1;
+        let written = (LINES + 101 - lost as usize) * line.len();
+        let text = reader.text_when(|text| count(text) == written);
         assert!(
             text.contains(&format!("rialto: {lost} lines of the log")),
             "what is missing is told"
@@ -337,25 +370,29 @@ mod tests {
     fn a_full_disk_is_told_when_there_is_room_again() {
         let reader = Reader::default();
         reader.set(true, true);
-        let lines = Lines::start(reader.clone(), false).unwrap();
+        let (lines, _worker) = Lines::start(reader.clone(), false);
         lines.push(b"lost\n");
-        lines.flush(PATIENCE);
+        let state = reader.0.0.lock().unwrap();
+        let waits = |state: &mut State| state.refused == 0;
+        let (state, _) = reader.0.1.wait_timeout_while(state, PATIENCE, waits).unwrap();
+        drop(state);
         reader.set(true, false);
         lines.push(b"kept\n");
-        lines.flush(PATIENCE);
-        assert_eq!(reader.text(), "kept\nrialto: 1 lines of the log could not be written\n");
+        let told = "rialto: 1 lines of the log could not be written\n";
+        assert_eq!(reader.text_to(told), format!("kept\n{told}"));
     }
 
     /// What is logged under this `RUST_LOG`.
     fn logged(directives: &str, log: impl FnOnce()) -> String {
-        let reader = Reader::default();
-        reader.set(true, false);
-        let lines = Lines::start(reader.clone(), false).unwrap();
+        let reader = Reader::opened();
+        let (lines, _worker) = Lines::start(reader.clone(), false);
         let filter = EnvFilter::new(directives);
         tracing::subscriber::with_default(subscriber(filter, false, lines.clone()), log);
-        lines.flush(PATIENCE);
-        reader.text()
+        lines.push(END);
+        reader.text_to("\n--\n")
     }
+
+    const END: &[u8] = b"\n--\n";
 
     /// What the library may log of two transports' passwords, and a line that is worth one.
     fn use_passwords() {
@@ -373,16 +410,15 @@ mod tests {
             assert!(!text.contains("secret"), "{directives}: {text}");
             assert!(text.contains("kept"), "{directives}: {text}");
         }
-        let reader = Reader::default();
-        reader.set(true, false);
-        let lines = Lines::start(reader.clone(), false).unwrap();
+        let reader = Reader::opened();
+        let (lines, _worker) = Lines::start(reader.clone(), false);
         let uncapped = tracing_subscriber::fmt()
             .with_env_filter("is=debug")
             .with_writer(lines.clone())
             .finish();
         tracing::subscriber::with_default(uncapped, use_passwords);
-        lines.flush(PATIENCE);
-        assert!(reader.text().contains("their-secret"), "the cap is needed no more");
+        lines.push(END);
+        assert!(reader.text_to("\n--\n").contains("their-secret"), "the cap is needed no more");
         let ours = logged("debug", || tracing::debug!("our own lines stay"));
         assert!(ours.contains("our own lines stay"));
     }
@@ -400,12 +436,11 @@ mod tests {
 
     #[test]
     fn what_is_quoted_forges_no_lines() {
-        let reader = Reader::default();
-        reader.set(true, false);
-        let lines = Lines::start(reader.clone(), false).unwrap();
+        let reader = Reader::opened();
+        let (lines, _worker) = Lines::start(reader.clone(), false);
         lines.make_writer().write_all(b"WARN meeting=m\n2026 ERROR forged\r\x1b[2J\0\n").unwrap();
-        lines.flush(PATIENCE);
-        assert_eq!(reader.text(), "WARN meeting=m\\n2026 ERROR forged\\r\\x1b[2J\\x00\n");
+        let shown_as = "WARN meeting=m\\n2026 ERROR forged\\r\\x1b[2J\\x00\n";
+        assert_eq!(reader.text_to("x00\n"), shown_as);
         assert_eq!(shown("a\u{85}b\u{9b}2J é\n", false), "a\\u{85}b\\u{9b}2J é\n");
         assert_eq!(shown("as it is — é\n", false), "as it is — é\n");
     }

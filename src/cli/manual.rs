@@ -114,6 +114,11 @@ const MAIN: &[Section] = &[
                 " sends it.",
             ],
             &["RIALTO_COMPONENT_SECRET", "  Secret of an XMPP component; see --secret."],
+            &[
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "  Address of an OpenTelemetry collector for traces of requests, if \
+                 rialto.tracing.otlp-endpoint is not set.",
+            ],
         ],
     ),
     (

@@ -12,6 +12,7 @@ mod notify;
 mod serve;
 mod servers;
 pub(crate) mod top;
+mod traces;
 
 use std::{
     io::{self, Write as _},

@@ -16,8 +16,9 @@ use super::{
     args::{Component, Dev, Run},
     complain,
     failure::{Listener, MIN_TOKEN, Remedies},
-    log::Log,
+    log::Settings,
     notify::Manager,
+    traces::Traces,
 };
 use crate::{
     config::{self, Config, Override, Secret},
@@ -29,15 +30,15 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The bridge of a deployment.
 pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
-    run_with(args, Log::start("info"))
+    run_with(args, Settings::level("info"))
 }
 
-/// The same with a log that has started.
-pub(super) fn run_with(args: &Run, log: Log) -> Result<ExitCode, Failure> {
-    let _log = log;
+/// The same with another log.
+pub(super) fn run_with(args: &Run, log: Settings) -> Result<ExitCode, Failure> {
     let mut overrides: Vec<Override> = args.shards.map(shards).into_iter().collect();
     overrides.extend(component_overrides(&args.component));
     let loaded = config::load(args.config.as_deref(), &overrides, &System)?;
+    let _log = log.start(traces(&loaded.config)?);
     let remedies = Remedies {
         effective: &loaded.effective,
         private: Listener {
@@ -70,8 +71,8 @@ pub(super) fn run_with(args: &Run, log: Log) -> Result<ExitCode, Failure> {
 
 /// A bridge with rooms of its own.
 pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
-    let _log = Log::start("warn");
     let mut config = config::load(None, &dev_overrides(args), &System)?.config;
+    let _log = Settings::level("warn").start(traces(&config)?);
     config.harvest.loopback = true;
     let (page, api) = (dev_page(args), dev_api(args));
     check_api(page, api, &config.http_access.token)?;
@@ -103,6 +104,11 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
         }
         writeln!(io::stdout(), "{scheme}://{}/", reachable(addr))
     })
+}
+
+/// The exporter of traces, if there is one.
+fn traces(config: &Config) -> Result<Option<Traces>, Failure> {
+    config.tracing.otlp_endpoint.as_deref().map(Traces::start).transpose()
 }
 
 /// What would open the control API to strangers, or give one port to two servers.
@@ -235,7 +241,7 @@ fn serve(
             never = keep_alive(&daemon, &manager) => match never {},
         };
         daemon.leave().await;
-        Ok::<_, Failure>((code, daemon.stop()))
+        Ok::<_, Failure>((code, daemon.stop().await))
     })?;
     runtime.shutdown_timeout(STOP_TIMEOUT);
     drop(engine);

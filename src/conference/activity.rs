@@ -1,9 +1,9 @@
 //! What time and the engine do to a conference: who speaks, who is there, what is measured.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use rialto_engine::{Control, EndpointSnapshot};
-use rialto_media::EndpointId;
+use rialto_media::{EndpointId, SourceId};
 
 use super::{
     effects::{ConferenceEvent, Effects},
@@ -35,36 +35,38 @@ impl Conference {
     /// Measurements of an endpoint.
     pub fn measured(&mut self, snapshot: EndpointSnapshot, effects: &mut Effects) {
         let Some(id) = self.by_engine_id.get(&snapshot.endpoint).cloned() else { return };
-        let decided = |snapshot: &EndpointSnapshot| {
-            snapshot
-                .subscriptions
-                .iter()
-                .map(|s| (s.source, (s.current, s.target)))
-                .collect::<std::collections::HashMap<_, _>>()
-        };
-        let before = self.endpoints.get(&id).and_then(|e| e.snapshot.as_ref()).map(decided);
-        let before = before.unwrap_or_default();
-        let decided_elsewhere = self.endpoints.get(&id).is_some_and(|e| e.allocation.is_some());
-        for subscription in snapshot.subscriptions.iter().filter(|_| !decided_elsewhere) {
+        self.report_measured(&id, &snapshot, effects);
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.last_activity = endpoint.last_activity.max(snapshot.last_received);
+            endpoint.snapshot = Some(snapshot);
+        }
+        self.update_forwarded(&id, effects);
+    }
+
+    /// As long as the engine does not say what it decided for a receiver, that is taken from what is
+    /// measured.
+    fn report_measured(&self, id: &str, snapshot: &EndpointSnapshot, effects: &mut Effects) {
+        let Some(endpoint) = self.endpoints.get(id) else { return };
+        if endpoint.allocation.is_some() {
+            return;
+        }
+        let before = endpoint.snapshot.iter().flat_map(|before| &before.subscriptions);
+        let before: HashMap<SourceId, _> =
+            before.map(|s| (s.source, (s.current, s.target))).collect();
+        for subscription in &snapshot.subscriptions {
             let now = (subscription.current, subscription.target);
             if before.get(&subscription.source).copied().unwrap_or_default() == now {
                 continue;
             }
-            let name = self.endpoints.values().find_map(|e| e.source(subscription.source));
-            if let Some(source) = name {
+            if let Some((_, source)) = self.source(subscription.source) {
                 effects.event(ConferenceEvent::Decision {
-                    endpoint: id.clone(),
+                    endpoint: id.to_owned(),
                     source: source.spec.name.to_string(),
                     current: now.0,
                     target: now.1,
                 });
             }
         }
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            endpoint.last_activity = endpoint.last_activity.max(snapshot.last_received);
-            endpoint.snapshot = Some(snapshot);
-        }
-        self.update_forwarded(&id, effects);
     }
 
     /// A transport changed. `now` counts as activity when it came up.
@@ -208,10 +210,7 @@ impl Conference {
         if let Some(at) = self.speech_order.iter().position(|id| *id == endpoint) {
             let id = self.speech_order.remove(at);
             self.speech_order.insert(0, id);
-            self.order_changed();
-            for receiver in self.endpoints.values_mut() {
-                receiver.undecided |= receiver.all_videos;
-            }
+            self.videos_came_first(&endpoint);
             self.allocate_limited(effects);
         }
         let before = self.told_dominant.replace(change.dominant);

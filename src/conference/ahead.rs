@@ -22,14 +22,6 @@ pub struct Ahead {
     pub suppressed: u64,
 }
 
-impl Ahead {
-    /// Adds those of another conference.
-    pub fn add(&mut self, other: Self) {
-        self.asked = self.asked.saturating_add(other.asked);
-        self.suppressed = self.suppressed.saturating_add(other.suppressed);
-    }
-}
-
 impl Conference {
     /// Somebody became the dominant speaker. As in JVB, the request is held back so that the keyframe comes
     /// when the client that is furthest away has asked: by the longest round trip of the others less that

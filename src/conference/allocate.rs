@@ -4,7 +4,7 @@
 //! Who has slots gets no more than fit into them, and of audio keeps what it has.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -18,6 +18,7 @@ use super::{
     slots::Entrant,
     state::Conference,
     wishes::Telling,
+    work,
 };
 use crate::channel::Constraint;
 
@@ -26,8 +27,19 @@ pub(super) const MAX_MIDS: usize = 4096;
 
 /// All sources, of who spoke last first.
 pub(super) struct Ranking {
-    sources: Vec<Ranked>,
-    videos: HashMap<Arc<str>, usize>,
+    audio: Vec<Ranked>,
+    videos: Vec<Ranked>,
+    /// Places of videos.
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+impl Ranking {
+    fn of(&self, media: MediaType) -> &[Ranked] {
+        match media {
+            MediaType::Audio => &self.audio,
+            MediaType::Video => &self.videos,
+        }
+    }
 }
 
 struct Ranked {
@@ -35,9 +47,15 @@ struct Ranked {
     owner_id: Arc<str>,
     id: SourceId,
     name: Arc<str>,
-    media: MediaType,
     /// It counts for last-N: its sender has not said that it shows nothing.
     counts: bool,
+}
+
+impl Ranked {
+    fn entrant(&self) -> Entrant<'_> {
+        let Self { owner, owner_id, id, name, .. } = self;
+        Entrant { id: *id, owner: *owner, owner_id, name }
+    }
 }
 
 /// Upper bounds of the videos of every receiver; `None`: there is none.
@@ -50,12 +68,15 @@ pub(super) struct Caps {
 }
 
 impl Conference {
-    /// The load of the bridge bounds the videos of every receiver from now on.
-    pub fn limit_by_load(&mut self, videos: Option<usize>, effects: &mut Effects) {
-        if self.caps.load != videos {
+    /// The load of the bridge bounds the videos of every receiver from now on. `false` when it did so
+    /// before.
+    pub fn limit_by_load(&mut self, videos: Option<usize>, effects: &mut Effects) -> bool {
+        let changed = self.caps.load != videos;
+        if changed {
             self.caps.load = videos;
             self.allocate_all(effects);
         }
+        changed
     }
 
     /// Somebody came or left: the bound of videos may be another.
@@ -69,7 +90,6 @@ impl Conference {
     }
 
     fn allocate_all(&mut self, effects: &mut Effects) {
-        self.demand_changed = true;
         self.voices.missing_anew();
         let (ranking, caps, now) = (self.ranking(), self.caps, self.latest);
         for receiver in self.endpoints.values_mut() {
@@ -78,28 +98,32 @@ impl Conference {
     }
 
     pub(super) fn ranking(&self) -> Ranking {
-        let mut ranking = Ranking { sources: Vec::new(), videos: HashMap::new() };
+        let mut ranking =
+            Ranking { audio: Vec::new(), videos: Vec::new(), by_name: HashMap::new() };
         for sender in self.speech_order.iter().filter_map(|id| self.endpoints.get(id)) {
             for source in &sender.sources {
                 let spec = &source.spec;
-                if spec.media == MediaType::Video {
-                    ranking.videos.insert(spec.name.clone(), ranking.sources.len());
-                }
-                ranking.sources.push(Ranked {
+                let ranked = Ranked {
                     owner: sender.engine_id,
                     owner_id: sender.shared_id.clone(),
                     id: spec.id,
                     name: spec.name.clone(),
-                    media: spec.media,
                     counts: source.shows(),
-                });
+                };
+                if spec.media == MediaType::Audio {
+                    ranking.audio.push(ranked);
+                } else {
+                    ranking.by_name.insert(spec.name.clone(), ranking.videos.len());
+                    ranking.videos.push(ranked);
+                }
             }
         }
+        work::count(ranking.audio.len() + ranking.videos.len());
         ranking
     }
 
-    /// Offers a new source to everybody but its sender; not a video to those who do not get every
-    /// video.
+    /// Offers a new source to everybody but its sender. Who does not get every video may have to get this
+    /// one instead of another, unless it comes after as many as they get.
     pub(super) fn offer_source(&mut self, owner: &str, source: &SourceSpec, effects: &mut Effects) {
         let Some(sender) = self.endpoints.get(owner) else { return };
         let shows = sender.source(source.id).is_some_and(EndpointSource::shows);
@@ -108,7 +132,9 @@ impl Conference {
             Entrant { id: source.id, owner: engine_id, owner_id: &owner_id, name: &source.name };
         self.voices.missing_anew();
         let (caps, now, ahead) = (self.caps, self.latest, self.videos_before(owner, source));
+        work::count(self.endpoints.len());
         for (id, receiver) in &mut self.endpoints {
+            receiver.undecided_videos |= receiver.is_full_and_names(&source.name, caps);
             if id == owner || !receiver.wants(source.media, &source.name) {
                 continue;
             }
@@ -116,10 +142,43 @@ impl Conference {
             if receiver.slots.is_some() {
                 if !video || shows {
                     receiver.offer_slot(source.media, entrant, ahead, caps, now, effects);
+                } else {
+                    receiver.shares.changed(source.id);
                 }
             } else if !video || receiver.last_n(caps).is_none() {
                 receiver.subscribe(source.media, entrant, now, effects);
+            } else {
+                receiver.undecided_videos |= receiver.got_videos.contains(&source.id)
+                    || receiver.may_come_first(ahead, caps);
             }
+        }
+    }
+
+    /// The videos of an endpoint come before all others from now on: who does not get all of them may have
+    /// to, and for who gets them they are more urgent. Everything else stays as it is.
+    pub(super) fn videos_came_first(&mut self, owner: &str) {
+        let Some(sender) = self.endpoints.get(owner) else { return };
+        let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
+        let videos: Vec<_> = videos.map(|video| (video.spec.id, video.spec.name.clone())).collect();
+        let caps = self.caps;
+        work::count(videos.len() * self.endpoints.len());
+        for receiver in self.endpoints.values_mut() {
+            let got = videos.iter().filter(|(id, _)| receiver.got_videos.contains(id)).count();
+            // Of two of one name the one that comes last counts.
+            let named = videos.iter().any(|(_, name)| receiver.wishes.names(name));
+            receiver.undecided_videos |=
+                (got < videos.len() || named) && receiver.gets_all_it_may(MediaType::Video, caps);
+            if got > 0 {
+                receiver.telling = receiver.telling.max(Telling::Soon);
+            }
+        }
+    }
+
+    /// Sources changed places, or what they show was signalled anew: it is decided anew for everybody.
+    pub(super) fn anybody_may_get_others(&mut self) {
+        let caps = self.caps;
+        for receiver in self.endpoints.values_mut() {
+            receiver.undecided_videos |= receiver.gets_all_it_may(MediaType::Video, caps);
         }
     }
 
@@ -147,36 +206,41 @@ impl Conference {
         if shows {
             return self.offer_source(owner, video, effects);
         }
-        let now = self.latest;
-        for receiver in self.endpoints.values_mut().filter(|receiver| receiver.slots.is_some()) {
-            if receiver.subscriptions.contains_key(&video.id) {
-                receiver.undecided |= receiver.all_videos;
+        let (caps, now) = (self.caps, self.latest);
+        for receiver in self.endpoints.values_mut() {
+            if receiver.slots.is_some() {
+                receiver.shares.changed(video.id);
+            }
+            if !receiver.got_videos.contains(&video.id) {
+                continue;
+            }
+            receiver.undecided_videos |= receiver.gets_all_it_may(MediaType::Video, caps);
+            if receiver.slots.is_some() {
                 receiver.unsubscribe(video.id, now, effects);
             }
         }
     }
 
-    /// Decides anew for those receivers that do not get every video, because who is to be seen has
-    /// changed; of those with slots only for whom that can mean something.
+    /// Decides anew for those receivers that do not get every source, because who is to be seen or heard
+    /// has changed; only for whom that can mean something.
     pub(super) fn allocate_limited(&mut self, effects: &mut Effects) {
-        self.demand_changed = true;
         let (caps, now) = (self.caps, self.latest);
-        let concerned = |receiver: &Endpoint| match receiver.slots {
-            Some(_) => receiver.undecided,
-            None => receiver.last_n(caps).is_some(),
-        };
+        let concerned = |receiver: &Endpoint| receiver.undecided_audio || receiver.undecided_videos;
         if !self.endpoints.values().any(concerned) {
             return;
         }
         let ranking = self.ranking();
         for receiver in self.endpoints.values_mut().filter(|receiver| concerned(receiver)) {
-            receiver.allocate(&ranking, caps, now, effects);
+            if receiver.undecided_audio {
+                receiver.allocate(&ranking, caps, now, effects);
+            } else {
+                receiver.allocate_videos(&ranking, caps, now, effects);
+            }
         }
     }
 
     /// Brings what a receiver gets up to date after what it can take or wants has changed.
     pub(super) fn offer_all(&mut self, receiver: &str, effects: &mut Effects) {
-        self.demand_changed = true;
         self.voices.missing_anew();
         let ranking = self.ranking();
         if let Some(receiver) = self.endpoints.get_mut(receiver) {
@@ -188,14 +252,23 @@ impl Conference {
     /// of the same name follows, to which the MIDs given to that name go.
     pub(super) fn forget_source(&mut self, source: &SourceSpec, renewed: bool) {
         self.voices.forget(source.id);
-        let now = self.latest;
+        self.demand.forget(source.id);
+        self.source_owners.remove(&source.id);
+        self.sources_version = self.sources_version.wrapping_add(1);
+        let (caps, now) = (self.caps, self.latest);
+        work::count(self.endpoints.len());
         for receiver in self.endpoints.values_mut() {
+            receiver.shares.forget(source.id);
+            receiver.undecided_videos |= receiver.is_full_and_names(&source.name, caps);
             if receiver.subscriptions.remove(&source.id).is_some() {
-                receiver.telling = receiver.telling.max(Telling::Soon);
-                receiver.undecided |= match source.media {
-                    MediaType::Audio => receiver.all_audio,
-                    MediaType::Video => receiver.all_videos,
-                };
+                let room = receiver.gets_all_it_may(source.media, caps);
+                match source.media {
+                    MediaType::Audio => receiver.undecided_audio |= room,
+                    MediaType::Video => receiver.undecided_videos |= room,
+                }
+                if receiver.got_videos.remove(&source.id) {
+                    receiver.telling = receiver.telling.max(Telling::Soon);
+                }
             }
             receiver.ceased.remove(&source.id);
             if let Some(slots) = &mut receiver.slots {
@@ -274,55 +347,79 @@ impl Endpoint {
         }
     }
 
+    /// Whether something else may come where it gets a source no more: it gets as much as it may. Else it
+    /// gets all that it wants.
+    fn gets_all_it_may(&self, media: MediaType, caps: Caps) -> bool {
+        match (media, &self.slots) {
+            (MediaType::Audio, Some(_)) => self.all_audio,
+            (MediaType::Video, Some(_)) => self.all_videos,
+            // It gets all that it wants.
+            (MediaType::Audio, None) => false,
+            (MediaType::Video, None) => self.last_n(caps).is_some(),
+        }
+    }
+
+    /// A source of this name may take another's place, or leave it to another of the same name.
+    fn is_full_and_names(&self, source: &str, caps: Caps) -> bool {
+        self.gets_all_it_may(MediaType::Video, caps) && self.wishes.names(source)
+    }
+
     /// What it gets of all sources when `limit` bounds its videos.
     pub(super) fn choose(&self, ranking: &Ranking, limit: Option<usize>) -> HashSet<SourceId> {
-        let mut chosen = HashSet::new();
-        if self.accepts(MediaType::Audio) {
-            self.choose_audio(ranking, &mut chosen);
+        let audio = self.choose_audio(ranking).into_iter();
+        let audio = audio.filter_map(|at| ranking.audio.get(at));
+        let videos = self.choose_videos(ranking, limit).into_iter();
+        let videos = videos.filter_map(|at| ranking.videos.get(at));
+        audio.chain(videos).map(|source| source.id).collect()
+    }
+
+    /// All that it wants, by their places; as many as it has slots for, and then first what is in them: a
+    /// voice leaves its slot to another one that speaks, and for nothing else.
+    fn choose_audio(&self, ranking: &Ranking) -> Vec<usize> {
+        if !self.accepts(MediaType::Audio) {
+            return Vec::new();
         }
-        if self.accepts(MediaType::Video) {
-            self.choose_videos(ranking, limit, &mut chosen);
-        }
+        work::count(ranking.audio.len());
+        let wanted = |(_, source): &(usize, &Ranked)| {
+            source.owner != self.engine_id && !self.declines(MediaType::Audio, &source.name)
+        };
+        let wanted = ranking.audio.iter().enumerate().filter(wanted);
+        let Some(slots) = &self.slots else { return wanted.map(|(at, _)| at).collect() };
+        let bank = slots.bank(MediaType::Audio);
+        let (held, others): (Vec<_>, Vec<_>) =
+            wanted.partition(|(_, source)| bank.holds(source.id));
+        let all = held.into_iter().chain(others).take(bank.limit());
+        let mut chosen: Vec<usize> = all.map(|(at, _)| at).collect();
+        chosen.sort_unstable();
         chosen
     }
 
-    /// All that it wants; as many as it has slots for, and then first what is in them: a voice leaves its
-    /// slot to another one that speaks, and for nothing else.
-    fn choose_audio(&self, ranking: &Ranking, chosen: &mut HashSet<SourceId>) {
-        let wanted = |source: &&Ranked| {
-            source.media == MediaType::Audio
-                && source.owner != self.engine_id
-                && !self.declines(source.media, &source.name)
-        };
-        let wanted = ranking.sources.iter().filter(wanted).map(|source| source.id);
-        let Some(slots) = &self.slots else { return chosen.extend(wanted) };
-        let bank = slots.bank(MediaType::Audio);
-        let (held, others): (Vec<_>, Vec<_>) = wanted.partition(|source| bank.holds(*source));
-        chosen.extend(held.into_iter().chain(others).take(bank.limit()));
-    }
-
-    fn choose_videos(
-        &self,
-        ranking: &Ranking,
-        limit: Option<usize>,
-        chosen: &mut HashSet<SourceId>,
-    ) {
+    /// By their places: first those that it named, then those of who spoke last.
+    fn choose_videos(&self, ranking: &Ranking, limit: Option<usize>) -> Vec<usize> {
+        if !self.accepts(MediaType::Video) {
+            return Vec::new();
+        }
         let named = self.wishes.on_stage.iter().chain(&self.wishes.selected);
-        let named = named.filter_map(|name| ranking.videos.get(name.as_str()).copied());
+        let named = named.filter_map(|name| ranking.by_name.get(name.as_str()).copied());
         let mut left = limit.unwrap_or(usize::MAX);
-        for source in named.chain(0..ranking.sources.len()) {
-            let Some(source) = ranking.sources.get(source) else { continue };
+        let mut chosen = BTreeSet::new();
+        for at in named.chain(0..ranking.videos.len()) {
+            let Some(source) = ranking.videos.get(at) else { continue };
             if left == 0 {
                 break;
             }
-            let other = source.media == MediaType::Video && source.owner != self.engine_id;
+            work::count(1);
             // What shows nothing needs no slot.
             let shows = source.counts || self.slots.is_none();
-            if other && shows && self.wants(source.media, &source.name) && chosen.insert(source.id)
+            if source.owner != self.engine_id
+                && shows
+                && self.wants(MediaType::Video, &source.name)
+                && chosen.insert(at)
             {
                 left -= usize::from(source.counts);
             }
         }
+        chosen.into_iter().collect()
     }
 
     fn allocate(&mut self, ranking: &Ranking, caps: Caps, now: Instant, effects: &mut Effects) {
@@ -333,16 +430,35 @@ impl Endpoint {
         for source in gone {
             self.unsubscribe(source, now, effects);
         }
-        for source in ranking.sources.iter().filter(|source| chosen.contains(&source.id)) {
-            let entrant = Entrant {
-                id: source.id,
-                owner: source.owner,
-                owner_id: &source.owner_id,
-                name: &source.name,
-            };
-            self.subscribe(source.media, entrant, now, effects);
+        for media in [MediaType::Audio, MediaType::Video] {
+            let all = ranking.of(media).iter();
+            for source in all.filter(|source| chosen.contains(&source.id)) {
+                self.subscribe(media, source.entrant(), now, effects);
+            }
         }
-        self.undecided = false;
+        (self.undecided_audio, self.undecided_videos) = (false, false);
+        self.count_slots(caps);
+    }
+
+    /// Of videos only: what a receiver of a few pays does not depend on how many there are.
+    fn allocate_videos(
+        &mut self,
+        ranking: &Ranking,
+        caps: Caps,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let chosen = self.choose_videos(ranking, self.last_n(caps)).into_iter();
+        let chosen: Vec<&Ranked> = chosen.filter_map(|at| ranking.videos.get(at)).collect();
+        let ids: BTreeSet<SourceId> = chosen.iter().map(|video| video.id).collect();
+        let gone: Vec<SourceId> = self.got_videos.difference(&ids).copied().collect();
+        for video in gone {
+            self.unsubscribe(video, now, effects);
+        }
+        for video in chosen {
+            self.subscribe(MediaType::Video, video.entrant(), now, effects);
+        }
+        self.undecided_videos = false;
         self.count_slots(caps);
     }
 
@@ -373,7 +489,7 @@ impl Endpoint {
             self.subscribe(media, source, now, effects);
             self.count_slots(caps);
         } else if media == MediaType::Video {
-            self.undecided |= self.wishes.names(source.name) || self.may_come_first(ahead, caps);
+            self.undecided_videos |= self.may_come_first(ahead, caps);
         }
     }
 
@@ -415,9 +531,15 @@ impl Endpoint {
             }
         }
         let (receiver, id, terms) = (self.engine_id, source.id, self.terms(media, source));
+        if media == MediaType::Video {
+            self.got_videos.insert(id);
+        }
         if self.subscriptions.insert(id, terms) != Some(terms) {
+            if media == MediaType::Video {
+                self.shares.changed(id);
+                self.telling = self.telling.max(Telling::Soon);
+            }
             self.ceased.remove(&id);
-            self.telling = self.telling.max(Telling::Soon);
             effects.control(Control::Subscribe { receiver, source: id, terms });
         }
     }
@@ -425,11 +547,14 @@ impl Endpoint {
     /// Gets a source no more.
     pub(super) fn unsubscribe(&mut self, source: SourceId, now: Instant, effects: &mut Effects) {
         self.subscriptions.remove(&source);
+        if self.got_videos.remove(&source) {
+            self.shares.changed(source);
+            self.telling = self.telling.max(Telling::Soon);
+        }
         if let Some(slots) = &mut self.slots {
             slots.release(source, now);
         }
         self.ceased.insert(source, now);
-        self.telling = self.telling.max(Telling::Soon);
         effects.control(Control::Unsubscribe { receiver: self.engine_id, source });
     }
 }

@@ -1,9 +1,6 @@
 //! What the engine decided for receivers: who hears of it, and why nobody gets more.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rialto_engine::{Allocation, LayerId, Reason, SourceAllocation};
 use rialto_media::{EndpointId, MediaType, SourceId};
@@ -75,7 +72,7 @@ impl Conference {
             if was.map(layers).unwrap_or_default() == layers(decided) {
                 continue;
             }
-            if let Some(source) = self.endpoints.values().find_map(|e| e.source(decided.source)) {
+            if let Some((_, source)) = self.source(decided.source) {
                 let encoding = |layer: Option<LayerId>| layer.map(|layer| layer.encoding);
                 effects.event(ConferenceEvent::Decision {
                     endpoint: id.to_owned(),
@@ -106,7 +103,7 @@ impl Conference {
         let Some(endpoint) = self.by_engine_id(endpoint) else { return };
         let allocation = endpoint.allocation.as_ref();
         let Some(why) = allocation.and_then(|allocation| find(allocation, source)) else { return };
-        let name = self.endpoints.values().find_map(|e| e.source(source));
+        let name = self.source(source).map(|(_, source)| source);
         effects.event(ConferenceEvent::ShortStage {
             endpoint: endpoint.id.clone(),
             source: name.map(|source| source.spec.name.to_string()).unwrap_or_default(),
@@ -237,15 +234,18 @@ impl Endpoint {
     }
 
     /// The sources that were decided to be forwarded to it, or that are measured to be while nobody
-    /// decides; `None`: nothing is known.
-    pub(super) fn forwarded_sources(&self) -> Option<HashSet<SourceId>> {
-        if let Some(allocation) = &self.allocation {
+    /// decides, in ascending order; `None`: nothing is known.
+    pub(super) fn forwarded_sources(&self) -> Option<Vec<SourceId>> {
+        let mut forwarded: Vec<SourceId> = if let Some(allocation) = &self.allocation {
             let forwarded = allocation.sources.iter().filter(|source| source.target.is_some());
-            return Some(forwarded.map(|source| source.source).collect());
-        }
-        let subscriptions = &self.snapshot.as_ref()?.subscriptions;
-        let forwarded = subscriptions.iter().filter(|source| source.target.is_some());
-        Some(forwarded.map(|source| source.source).collect())
+            forwarded.map(|source| source.source).collect()
+        } else {
+            let subscriptions = &self.snapshot.as_ref()?.subscriptions;
+            let forwarded = subscriptions.iter().filter(|source| source.target.is_some());
+            forwarded.map(|source| source.source).collect()
+        };
+        forwarded.sort_unstable();
+        Some(forwarded)
     }
 
     /// Sends it what its link is estimated to carry, if that is due.

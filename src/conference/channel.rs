@@ -5,15 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto_media::{EndpointId, MediaType, SourceSpec};
+use rialto_media::{EndpointId, MediaType, SourceId, SourceSpec};
 use serde_json::{Map, Value};
 
-use super::{
-    effects::Effects,
-    endpoint::{Endpoint, EndpointSource},
-    state::Conference,
-    wishes::Telling,
-};
+use super::{effects::Effects, endpoint::Endpoint, state::Conference, wishes::Telling, work};
 use crate::channel::{Dropped, ToBridge, ToClient, message::VideoType};
 
 /// An endpoint that is connected for so long has opened its channel, or will not.
@@ -22,16 +17,9 @@ const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 /// Upper bound of videos of which an endpoint says what they show. None has so many.
 const MAX_SHOWN: usize = 64;
 
-/// What senders are told of receivers that set no bound, pixels.
-const UNBOUNDED: i32 = 2160;
-
-/// A newcomer that can receive for so long and has not said what it wants will take anything. Clients
-/// speak as soon as their channel is open, some round trips after their keys are there.
-const NEWCOMER_SPEAKS: Duration = Duration::from_secs(1);
-
-/// In a conference of more, senders hear of what receivers want twice a second and not at once: it is
-/// a sum over all of both.
-pub(super) const SMALL: usize = 32;
+/// In a conference of more, senders hear of what receivers want, and the engine of what others changed for
+/// them, twice a second and not at once.
+pub(crate) const SMALL: usize = 32;
 
 impl Conference {
     /// Nobody has opened a channel although somebody had the time to. Told once.
@@ -48,6 +36,7 @@ impl Conference {
     /// An endpoint has a new channel: it hears how things are.
     pub fn channel_opened(&mut self, endpoint: EndpointId, effects: &mut Effects) {
         self.channels_settled = true;
+        self.count_demand();
         let demand = self.demand_of(endpoint);
         let Some(endpoint) = self.by_engine_id(endpoint) else { return };
         let mut tell = |message: &ToClient| effects.message(endpoint.engine_id, message.text());
@@ -71,72 +60,6 @@ impl Conference {
             if let Some(slots) = &mut endpoint.slots {
                 slots.introduce_all(now);
             }
-        }
-    }
-
-    /// How high anybody who gets it wants each video of a sender. A newcomer does not count before it has
-    /// spoken: its sender would change its encodings twice within a second. Until then what its sender
-    /// was told stands, or as much as an unnamed video gets, where nobody else gets it.
-    fn demand_of(&self, sender: EndpointId) -> Vec<(Arc<str>, i32)> {
-        let Some(sender) = self.by_engine_id(sender) else { return Vec::new() };
-        let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
-        let or_unbounded = |height: Option<i32>| height.filter(|h| *h >= 0).unwrap_or(UNBOUNDED);
-        let unnamed = or_unbounded(Some(self.rules.limits.default_max_height));
-        let wanted = |own: &EndpointSource| {
-            let source = &own.spec;
-            let told = sender.demand.iter().find(|(name, _)| *name == source.name);
-            let told = told.map(|(_, height)| *height).filter(|height| *height > 0);
-            let receivers = self.endpoints.values();
-            // What shows nothing is in nobody's slots, and wanted all the same.
-            let would_get = |r: &Endpoint| {
-                r.slots.is_some()
-                    && r.engine_id != sender.engine_id
-                    && !own.shows()
-                    && r.wants(source.media, &source.name)
-            };
-            let gets = |r: &&Endpoint| r.subscriptions.contains_key(&source.id) || would_get(r);
-            let bounds = receivers.filter(gets).map(|r| {
-                let bound = r.wishes.constraint(&source.name).map(|bound| bound.max_height);
-                let bound = or_unbounded(bound);
-                if r.counts { bound } else { told.unwrap_or(unnamed.min(bound)) }
-            });
-            bounds.max().unwrap_or(0)
-        };
-        videos.map(|own| (own.spec.name.clone(), wanted(own))).collect()
-    }
-
-    /// Newcomers that had the time to say what they want count from now on.
-    pub(super) fn count_silent_newcomers(&mut self, now: Instant) {
-        for endpoint in self.endpoints.values_mut().filter(|endpoint| !endpoint.counts) {
-            let had_time = |since| now.saturating_duration_since(since) >= NEWCOMER_SPEAKS;
-            endpoint.counts = endpoint.keyed_since.is_some_and(had_time);
-            self.demand_changed |= endpoint.counts;
-        }
-    }
-
-    /// Tells senders what is wanted of their videos, where that has changed.
-    pub(super) fn tell_demand(&mut self, effects: &mut Effects) {
-        if !std::mem::take(&mut self.demand_changed) {
-            return;
-        }
-        let senders = self.endpoints.values();
-        let demands: Vec<_> =
-            senders.map(|sender| (sender.id.clone(), self.demand_of(sender.engine_id))).collect();
-        for (id, demand) in demands {
-            let Some(sender) = self.endpoints.get_mut(&id) else { continue };
-            for (source, max_height) in demand.iter().filter(|now| !sender.demand.contains(now)) {
-                let message = ToClient::SenderConstraints { source, max_height: *max_height };
-                effects.message(sender.engine_id, message.text());
-            }
-            sender.demand = demand;
-        }
-    }
-
-    /// After a change of what receivers get or want.
-    pub(super) fn demand_changed(&mut self, effects: &mut Effects) {
-        self.demand_changed = true;
-        if self.endpoints.len() <= SMALL {
-            self.tell_demand(effects);
         }
     }
 
@@ -179,6 +102,7 @@ impl Conference {
             ToBridge::VideoConstraints(update) => {
                 sender.wishes.update(update);
                 sender.counts = true;
+                sender.shares.all_changed();
                 sender.telling = Telling::Now;
                 sender.asked = self.latest;
                 let id = id.clone();
@@ -247,19 +171,34 @@ impl Conference {
     pub(super) fn update_forwarded(&mut self, receiver: &str, effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get(receiver) else { return };
         let Some(forwarded) = endpoint.forwarded_sources() else { return };
-        let names: Vec<String> = self
-            .endpoints
-            .values()
-            .flat_map(|sender| &sender.sources)
-            .filter(|source| source.spec.media == MediaType::Video)
-            .filter(|source| forwarded.contains(&source.spec.id))
-            .map(|source| source.spec.name.to_string())
-            .collect();
+        let forwarded = (self.sources_version, forwarded);
+        if endpoint.forwarded_of.as_ref() == Some(&forwarded) {
+            return;
+        }
+        let names = self.video_names(&forwarded.1);
         let Some(endpoint) = self.endpoints.get_mut(receiver) else { return };
+        endpoint.forwarded_of = Some(forwarded);
         if endpoint.forwarded != names {
             effects.message(endpoint.engine_id, ToClient::ForwardedSources(&names).text());
             endpoint.forwarded = names;
         }
+    }
+
+    /// The names of those of some sources that are videos, by their owners' ids and then as each owner has
+    /// them.
+    fn video_names(&self, sources: &[SourceId]) -> Vec<String> {
+        work::count(sources.len());
+        let mut videos: Vec<_> = sources
+            .iter()
+            .filter_map(|id| {
+                let (owner, source) = self.source(*id)?;
+                let nth = owner.sources.iter().position(|own| own.spec.id == *id)?;
+                let video = source.spec.media == MediaType::Video;
+                video.then_some((owner.id.as_str(), nth, &source.spec.name))
+            })
+            .collect();
+        videos.sort_unstable_by_key(|(owner, nth, _)| (*owner, *nth));
+        videos.into_iter().map(|(_, _, name)| name.to_string()).collect()
     }
 
     pub(super) fn names(&self, endpoints: impl Iterator<Item = EndpointId>) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What a conference knows of a participant.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Instant,
 };
@@ -12,7 +12,7 @@ use rialto_media::{
     Terms,
 };
 
-use super::{allocated::LinkStory, slots::Slots, wishes::Telling};
+use super::{allocated::LinkStory, demand::Shares, slots::Slots, wishes::Telling};
 use crate::{
     channel::{Wishes, message::VideoType},
     colibri::{ByChannels, ForceMute, MucRole},
@@ -66,8 +66,14 @@ pub struct Endpoint {
     pub(super) all_audio: bool,
     /// Its slots hold as many videos as it may get.
     pub(super) all_videos: bool,
-    /// It may have to get something else now in its slots.
-    pub(super) undecided: bool,
+    /// It may have to get other voices now in its slots.
+    pub(super) undecided_audio: bool,
+    /// It may have to get other videos now.
+    pub(super) undecided_videos: bool,
+    /// The videos among its subscriptions.
+    pub(super) got_videos: BTreeSet<SourceId>,
+    /// How it counts for the videos that it gets.
+    pub(super) shares: Shares,
     /// What it said that its videos show, by name.
     pub(super) shown: BTreeMap<String, VideoType>,
     /// What it asked for over its channel.
@@ -80,6 +86,8 @@ pub struct Endpoint {
     pub demand: Vec<(Arc<str>, i32)>,
     /// The videos that it was told it gets.
     pub forwarded: Vec<String>,
+    /// The same as it was decided or measured, and of which [`Conference::sources_version`](super::Conference).
+    pub(super) forwarded_of: Option<(u64, Vec<SourceId>)>,
     /// Its latest measurements.
     pub snapshot: Option<EndpointSnapshot>,
     /// What the engine last decided for it, once it decides.

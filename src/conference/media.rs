@@ -61,6 +61,7 @@ impl Conference {
     pub(super) fn add_media(&mut self, id: &str, media: &[Media], effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         if endpoint.add_media(&self.identity.id, media) {
+            endpoint.shares.all_changed();
             effects.control(Control::SetMedia(endpoint.engine_id, endpoint.media_params()));
             self.offer_all(id, effects);
         }

@@ -7,6 +7,7 @@ mod allocate;
 mod allocated;
 mod channel;
 mod debug;
+mod demand;
 mod effects;
 mod endpoint;
 mod exports;
@@ -23,8 +24,10 @@ mod tally;
 mod view;
 mod voices;
 mod wishes;
+mod work;
 
 pub use ahead::Ahead;
+pub(crate) use channel::SMALL;
 pub use effects::{ConferenceEvent, Effects, Ids, SequentialIds};
 pub use endpoint::{Endpoint, EndpointSource, TransportState};
 pub use modify::{Answered, CreateTransport, EndpointAnswer, TransportStep};

@@ -4,7 +4,7 @@
 //! comes to each check, so that the same error wins and a refused request leaves nothing behind.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Instant,
 };
@@ -14,6 +14,7 @@ use rialto_media::{EndpointId, MediaType};
 
 use super::{
     allocated::LinkStory,
+    demand::Shares,
     effects::{Effects, Ids},
     endpoint::{Endpoint, TransportState},
     slots::Slots,
@@ -282,13 +283,17 @@ impl Conference {
             mids: HashMap::new(),
             all_audio: false,
             all_videos: false,
-            undecided: false,
+            undecided_audio: false,
+            undecided_videos: false,
+            got_videos: BTreeSet::new(),
+            shares: Shares::new(),
             shown: BTreeMap::new(),
             wishes: Wishes::new(self.rules.limits),
             keyed_since: None,
             counts: false,
             demand: Vec::new(),
             forwarded: Vec::new(),
+            forwarded_of: None,
             snapshot: None,
             allocation: None,
             asked: now,
@@ -332,6 +337,7 @@ impl Conference {
     fn take_channels(&mut self, id: &str, said: ByChannels, effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         let before = std::mem::replace(&mut endpoint.v1, said);
+        endpoint.shares.all_changed();
         if let Some(last_n) = said.last_n {
             endpoint.initial_last_n = Some(last_n);
             endpoint.wishes.last_n = None;

@@ -1,9 +1,9 @@
 //! What an endpoint sends.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rialto_engine::Control;
-use rialto_media::{EndpointId, SourceSpec};
+use rialto_media::{EndpointId, SourceId, SourceSpec};
 
 use super::{
     effects::{Effects, Ids},
@@ -79,16 +79,26 @@ impl Conference {
             .filter(|old| !after.iter().any(|new| new.spec.id == old.spec.id))
             .map(|old| old.spec.clone())
             .collect();
+        let changed = kept(&before, &after) != kept(&after, &before);
         let owner = endpoint.engine_id;
         let specs = after.iter().map(|source| source.spec.clone()).collect();
         endpoint.sources = after;
+        if changed {
+            self.anybody_may_get_others();
+        }
         if begun.is_empty() && ended.is_empty() {
+            if changed {
+                self.order_changed();
+                self.allocate_limited(effects);
+            }
             return Ok(());
         }
-        for encoding in ended.iter().flat_map(|old| &old.encodings) {
-            self.ssrc_owners.remove(&encoding.ssrc);
-            encoding.rtx.map(|rtx| self.ssrc_owners.remove(&rtx));
+        for source in &ended {
+            self.forget_ssrcs(source);
         }
+        self.source_owners.extend(begun.iter().map(|source| (source.id, owner)));
+        self.sources_version = self.sources_version.wrapping_add(1);
+        self.demand.sender_changed(owner);
         for encoding in begun.iter().flat_map(|new| &new.encodings) {
             self.ssrc_owners.insert(encoding.ssrc, owner);
             encoding.rtx.map(|rtx| self.ssrc_owners.insert(rtx, owner));
@@ -104,6 +114,21 @@ impl Conference {
         self.allocate_limited(effects);
         Ok(())
     }
+
+    /// The SSRCs of a source are free.
+    pub(super) fn forget_ssrcs(&mut self, source: &SourceSpec) {
+        for encoding in &source.encodings {
+            self.ssrc_owners.remove(&encoding.ssrc);
+            encoding.rtx.map(|rtx| self.ssrc_owners.remove(&rtx));
+        }
+    }
+}
+
+/// Those sources of `all` that are among `others` too: in which order they stand, and what they show.
+fn kept(all: &[EndpointSource], others: &[EndpointSource]) -> Vec<(SourceId, bool)> {
+    let others: BTreeSet<SourceId> = others.iter().map(|source| source.spec.id).collect();
+    let kept = all.iter().filter(|source| others.contains(&source.spec.id));
+    kept.map(|source| (source.spec.id, source.shows())).collect()
 }
 
 /// Four thousand million have been given.

@@ -7,12 +7,14 @@ use std::{
 };
 
 use rialto_engine::Control;
-use rialto_media::EndpointId;
+use rialto_media::{EndpointId, SourceId};
+use rustc_hash::FxHashMap;
 
 use super::{
     allocate::Caps,
+    demand::Demand,
     effects::{ConferenceEvent, Effects},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, EndpointSource},
     exports::Exports,
     slots::SsrcLimits,
     speaker::Speakers,
@@ -106,8 +108,12 @@ pub struct Conference {
     pub(super) caps: Caps,
     /// The latest time that it was told.
     pub(super) latest: Instant,
-    /// What receivers get or want of videos may have changed since senders were told.
-    pub(super) demand_changed: bool,
+    /// Whose a source is.
+    pub(super) source_owners: FxHashMap<SourceId, EndpointId>,
+    /// How high receivers want each video.
+    pub(super) demand: Demand,
+    /// Counts changes of who sends what.
+    pub(super) sources_version: u64,
     /// Who speaks, as the engine was told.
     pub(super) told_dominant: Option<EndpointId>,
     /// Keyframes that were asked for ahead.
@@ -133,7 +139,9 @@ impl Conference {
             channels_settled: false,
             caps: Caps { size: None, load: rules.last_n_by_load },
             latest: now,
-            demand_changed: false,
+            source_owners: FxHashMap::default(),
+            demand: Demand::default(),
+            sources_version: 0,
             told_dominant: None,
             ahead: super::ahead::Ahead::default(),
             exports: Exports::default(),
@@ -161,6 +169,12 @@ impl Conference {
         self.endpoints.get(self.by_engine_id.get(&id)?)
     }
 
+    /// A source, and whose it is.
+    pub(super) fn source(&self, id: SourceId) -> Option<(&Endpoint, &EndpointSource)> {
+        let owner = self.by_engine_id(*self.source_owners.get(&id)?)?;
+        Some((owner, owner.source(id)?))
+    }
+
     /// All endpoints, by signalled id.
     pub fn endpoints(&self) -> impl ExactSizeIterator<Item = &Endpoint> {
         self.endpoints.values()
@@ -181,9 +195,10 @@ impl Conference {
     pub fn expire_endpoint(&mut self, id: &str, effects: &mut Effects) -> bool {
         let Some(gone) = self.endpoints.remove(id) else { return false };
         self.by_engine_id.remove(&gone.engine_id);
-        self.ssrc_owners.retain(|_, owner| *owner != gone.engine_id);
         self.speech_order.retain(|other| other != id);
+        self.forget_demand_of(&gone);
         for source in &gone.sources {
+            self.forget_ssrcs(&source.spec);
             self.forget_source(&source.spec, false);
         }
         effects.removed.push(gone.engine_id);

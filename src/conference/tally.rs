@@ -3,7 +3,7 @@
 use rialto_engine::Reason;
 use rialto_media::MediaType;
 
-use super::state::Conference;
+use super::{ahead::Ahead, state::Conference};
 
 /// Sums over the endpoints of a conference.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,10 +38,6 @@ pub struct Tally {
     pub rtt_count: usize,
     /// Each endpoint's own video, and those of others up to its last-N.
     pub video_streams: usize,
-    /// How often the dominant speaker changed.
-    pub speaker_changes: u64,
-    /// Keyframes asked for ahead.
-    pub ahead: super::ahead::Ahead,
     /// Videos that endpoints could get, by the reason why they get no more of them
     /// ([`Reason::ALL`]).
     pub reasons: [u64; Reason::ALL.len()],
@@ -61,14 +57,14 @@ impl Tally {
 }
 
 impl Conference {
+    /// How often the dominant speaker changed, and keyframes that were asked for ahead.
+    pub fn counters(&self) -> (u64, Ahead) {
+        (self.speakers.changes(), self.ahead)
+    }
+
     /// Sums it up.
     pub fn tally(&self) -> Tally {
-        let mut tally = Tally {
-            endpoints: self.endpoints.len(),
-            speaker_changes: self.speakers.changes(),
-            ahead: self.ahead,
-            ..Tally::default()
-        };
+        let mut tally = Tally { endpoints: self.endpoints.len(), ..Tally::default() };
         let all_videos: usize = self.endpoints.values().map(super::Endpoint::videos).sum();
         for endpoint in self.endpoints.values() {
             self.count_reasons(endpoint, all_videos, &mut tally);

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod slots;
+mod work;
 
 struct Room {
     conference: Conference,

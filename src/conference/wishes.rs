@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use rialto_engine::{Control, MAX_WISHES, VideoKind, Wish, Wishes};
 use rialto_media::{MediaType, SourceId};
 
-use super::{channel::SMALL, effects::Effects, endpoint::Endpoint, state::Conference};
+use super::{channel::SMALL, effects::Effects, endpoint::Endpoint, state::Conference, work};
 use crate::channel::message::VideoType;
 
 /// Whether the engine is to hear of a receiver's wishes.
@@ -106,11 +106,12 @@ impl Endpoint {
     /// Of the videos that it gets.
     fn video_wishes(&self, videos: &HashMap<SourceId, Video>) -> Wishes {
         let (on_stage, selected) = (places(&self.wishes.on_stage), places(&self.wishes.selected));
+        work::count(self.got_videos.len());
         let mut wanted: Vec<_> = self
-            .subscriptions
+            .got_videos
             .iter()
-            .filter_map(|(id, terms)| {
-                let video = videos.get(id)?;
+            .filter_map(|id| {
+                let (terms, video) = (self.subscriptions.get(id)?, videos.get(id)?);
                 let stage = on_stage.get(&*video.name).copied();
                 let selected = selected.get(&*video.name).copied();
                 let named = |place: Option<usize>| place.unwrap_or(usize::MAX);

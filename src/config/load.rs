@@ -140,7 +140,7 @@ impl Warning {
             Origin::File { file, line } | Origin::Environment { file, line, .. } => {
                 (file.clone(), *line)
             }
-            Origin::Default | Origin::CommandLine(_) => ("".into(), 0),
+            Origin::Default | Origin::Variable(_) | Origin::CommandLine(_) => ("".into(), 0),
         }
     }
 }

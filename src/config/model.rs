@@ -72,6 +72,8 @@ pub struct Config {
     pub initial_drain_mode: bool,
     /// `videobridge.redact-remote-addresses`: hide participants' addresses in logs. JVB: true.
     pub redact_remote_addresses: bool,
+    /// `rialto.tracing`: traces of requests.
+    pub tracing: Tracing,
     /// `rialto`: what JVB does not have.
     pub engine: Engine,
 }
@@ -110,6 +112,7 @@ impl Default for Config {
             stats_filter_threshold: 20,
             initial_drain_mode: false,
             redact_remote_addresses: true,
+            tracing: Tracing::default(),
             engine: Engine::default(),
         }
     }
@@ -652,6 +655,14 @@ pub struct HttpAccess {
     /// `hosts`: names of the server, beside its addresses and the machine's name. A request that names
     /// another is refused. None.
     pub hosts: Vec<String>,
+}
+
+/// `rialto.tracing`: traces of requests.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tracing {
+    /// `otlp-endpoint`, or the variables `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT`:
+    /// where an OpenTelemetry collector takes traces over HTTP. Off.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// `rialto`: the packet engine and the process.

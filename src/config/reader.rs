@@ -62,6 +62,23 @@ impl Override {
     }
 }
 
+/// What an address of a collector looks like.
+const OTLP: &str = "the address of a collector, such as http://127.0.0.1:4318";
+
+fn is_http_address(text: &str) -> bool {
+    let uri: Option<axum::http::Uri> = text.parse().ok();
+    uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+    })
+}
+
+/// Where a collector at `address` takes traces.
+fn traces_of(address: &str) -> String {
+    format!("{}/v1/traces", address.trim_end_matches('/'))
+}
+
 /// See the module.
 pub(super) struct Reader<'a> {
     document: &'a Document,
@@ -316,6 +333,38 @@ impl<'a> Reader<'a> {
                 .ok_or_else(|| wants(what, kind))
         };
         self.read(key, place, read, |text| text.clone().unwrap_or_else(|| "(unset)".to_owned()));
+    }
+
+    /// Where a collector takes traces: the address of a server, or, without one, what OpenTelemetry's variables
+    /// say. A variable that is no such address is an error as well: nobody sets it for nothing.
+    pub(super) fn otlp_endpoint(&mut self, key: &'static str, place: &mut Option<String>) {
+        let read = |kind: &Kind| {
+            let text = scalar(kind).filter(|text| is_http_address(text));
+            text.map(|text| Some(traces_of(text))).ok_or_else(|| wants(OTLP, kind))
+        };
+        let show = |text: &Option<String>| text.clone().unwrap_or_else(|| "(unset)".to_owned());
+        self.read(key, place, read, show);
+        if place.is_some() {
+            return;
+        }
+        for (variable, is_whole) in
+            [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", true), ("OTEL_EXPORTER_OTLP_ENDPOINT", false)]
+        {
+            let Some(text) = self.source.env(variable).filter(|text| !text.is_empty()) else {
+                continue;
+            };
+            let origin = Origin::Variable(variable);
+            if !is_http_address(&text) {
+                let what = wants(OTLP, &Kind::Text(text));
+                self.invalid.push(Invalid { key: key.to_owned(), origin, what });
+                return;
+            }
+            let text = if is_whole { text } else { traces_of(&text) };
+            self.effective.retain(|effective| effective.key != key);
+            self.effective.push(Effective { key: key.into(), value: text.clone(), origin });
+            *place = Some(text);
+            return;
+        }
     }
 
     /// A list whose elements `accept` accepts.

@@ -271,4 +271,6 @@ fn engine(r: &mut Reader<'_>, config: &mut Config) {
     r.integer("rialto.max-conferences", &mut c.max_conferences, 1, 1_000_000);
     r.integer("rialto.max-endpoints", &mut c.max_endpoints, 1, 1_000_000);
     r.duration("rialto.sigterm-drain", &mut c.sigterm_drain);
+    let key = "rialto.tracing.otlp-endpoint";
+    r.otlp_endpoint(key, &mut config.tracing.otlp_endpoint);
 }

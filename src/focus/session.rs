@@ -154,9 +154,9 @@ impl Session {
     }
 
     /// What the bridge measures and decides for this page.
-    fn bridge_view(&self) -> Option<ToPage> {
-        let view = self.bridge.endpoint_view(&self.room().meeting_id, self.id())?;
-        let reasons = self.bridge.video_reasons(&self.room().meeting_id, self.id())?;
+    async fn bridge_view(&self) -> Option<ToPage> {
+        let view = self.bridge.endpoint_view(&self.room().meeting_id, self.id()).await?;
+        let reasons = self.bridge.video_reasons(&self.room().meeting_id, self.id()).await?;
         let short = reasons.into_iter().filter(|why| why.reason != rialto_engine::Reason::Nothing);
         Some(ToPage::Bridge(BridgeView {
             rtt_ms: view.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
@@ -190,14 +190,14 @@ impl Session {
     }
 
     /// About a second has passed. An error when the page has not answered for too long.
-    pub(super) fn on_tick(&mut self) -> Result<Option<ToPage>, SessionError> {
+    pub(super) async fn on_tick(&mut self) -> Result<Option<ToPage>, SessionError> {
         if let Some((_, ticks)) = &mut self.pending {
             *ticks += 1;
             if *ticks > MAX_ANSWER_TICKS {
                 return Err(SessionError::NoAnswer);
             }
         }
-        Ok(self.bridge_view())
+        Ok(self.bridge_view().await)
     }
 
     /// Expires the endpoint and leaves the room.

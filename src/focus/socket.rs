@@ -14,6 +14,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use rialto_media::{Rate, TokenBucket};
 use serde::Deserialize;
 use tokio::{
     sync::broadcast::error::RecvError,
@@ -27,10 +28,8 @@ use crate::{bridge::ConferenceEvent, http::Seat};
 const MAX_MESSAGE: usize = sdp::MAX_BYTES + 64 * 1024;
 /// Bytes that are read at once. The library keeps so many for each page.
 const READ_BUFFER: usize = 4 << 10;
-/// Messages that a page may send at once.
-const BURST: f64 = 200.0;
-/// Messages per second that a page may send for long.
-const RATE: f64 = 20.0;
+/// Messages that a page may send: 20 a second, and 200 at once.
+const MESSAGES: Rate = Rate::per_second(20, 200);
 /// How often the bridge's view is sent and the page is pinged.
 const TICK: Duration = Duration::from_secs(1);
 /// A page from which nothing came for so long is gone.
@@ -114,7 +113,7 @@ async fn converse(focus: &Focus, session: &mut Session, socket: &mut WebSocket) 
     let mut changed = session.room().watch();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut budget = Budget::new(Instant::now());
+    let mut budget = TokenBucket::default();
     let mut heard = Instant::now();
     let mut out = session.greet().await;
     loop {
@@ -132,7 +131,7 @@ async fn converse(focus: &Focus, session: &mut Session, socket: &mut WebSocket) 
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                     Some(Ok(_)) => continue,
                 };
-                if !budget.take(now) {
+                if !budget.take(&MESSAGES, 1, now) {
                     return Some(closed("too many messages", false));
                 }
                 match session.on_text(&text).await {
@@ -156,7 +155,7 @@ async fn converse(focus: &Focus, session: &mut Session, socket: &mut WebSocket) 
                 if !matches!(ping, Ok(Ok(()))) {
                     return None;
                 }
-                match session.on_tick() {
+                match session.on_tick().await {
                     Ok(message) => out.extend(message),
                     Err(error) => return Some(closed(&error.to_string(), true)),
                 }
@@ -194,29 +193,6 @@ async fn send(socket: &mut WebSocket, message: &ToPage) -> bool {
     matches!(timeout(SEND_LIMIT, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
 }
 
-/// A token bucket.
-struct Budget {
-    tokens: f64,
-    filled: Instant,
-}
-
-impl Budget {
-    fn new(now: Instant) -> Self {
-        Self { tokens: BURST, filled: now }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.filled).as_secs_f64() * RATE;
-        self.tokens = (self.tokens + earned).min(BURST);
-        self.filled = now;
-        if self.tokens < 1.0 {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,12 +200,13 @@ mod tests {
     #[test]
     fn a_page_cannot_flood() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
-        assert!((0..200).all(|_| budget.take(start)));
-        assert!(!budget.take(start));
+        let mut budget = TokenBucket::default();
+        let mut take = |at| budget.take(&MESSAGES, 1, at);
+        assert!((0..200).all(|_| take(start)));
+        assert!(!take(start));
         let later = start + Duration::from_secs(1);
-        assert!((0..20).all(|_| budget.take(later)));
-        assert!(!budget.take(later));
+        assert!((0..20).all(|_| take(later)));
+        assert!(!take(later));
     }
 
     #[test]

@@ -4,20 +4,36 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::{FromRequest as _, MatchedPath, Path, Request, State},
     http::StatusCode,
+    middleware::Next,
     response::{IntoResponse, Response},
 };
+use tracing::Instrument as _;
 
 use super::{Shared, refuse};
-use crate::colibri::{
-    ColibriError, Reason,
-    json::{self, JsonError},
+use crate::{
+    colibri::{
+        ColibriError, Reason,
+        json::{self, JsonError},
+    },
+    telemetry::{self, Parent, step},
 };
 
+/// Makes a span of a request whose sender traces it (`traceparent`).
+pub(super) async fn traced(path: MatchedPath, request: Request, next: Next) -> Response {
+    let parent = telemetry::is_on().then(|| Parent::from_headers(request.headers())).flatten();
+    let Some(parent) = parent else { return next.run(request).await };
+    let span = telemetry::http_request(parent, request.method().as_str(), path.as_str());
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
+    response
+}
+
 /// `POST /colibri/v2/conferences`.
-pub(super) async fn create(State(shared): State<Shared>, body: Bytes) -> Response {
-    handle(&shared, &body, None).await.unwrap_or_else(|refused| match refused {
+pub(super) async fn create(State(shared): State<Shared>, request: Request) -> Response {
+    handle(&shared, request, None).await.unwrap_or_else(|refused| match refused {
+        Refused::Body(response) => response,
         Refused::Json(error) => unreadable("create", &error),
         Refused::Colibri(error) => {
             bad_request(&format!("Failed to create conference: {}", error.text))
@@ -29,9 +45,10 @@ pub(super) async fn create(State(shared): State<Shared>, body: Bytes) -> Respons
 pub(super) async fn modify(
     State(shared): State<Shared>,
     Path(meeting_id): Path<String>,
-    body: Bytes,
+    request: Request,
 ) -> Response {
-    handle(&shared, &body, Some(&meeting_id)).await.unwrap_or_else(|refused| match refused {
+    handle(&shared, request, Some(&meeting_id)).await.unwrap_or_else(|refused| match refused {
+        Refused::Body(response) => response,
         Refused::Json(error) => unreadable("patch", &error),
         Refused::Colibri(error) if error.reason == Some(Reason::ConferenceNotFound) => {
             refuse(StatusCode::NOT_FOUND, "")
@@ -47,25 +64,32 @@ pub(super) async fn speakers(
     State(shared): State<Shared>,
     Path(meeting_id): Path<String>,
 ) -> Response {
-    match shared.bridge.speech_activity(&meeting_id) {
+    match shared.bridge.speech_activity(&meeting_id).await {
         Some(activity) => Json(activity).into_response(),
         None => refuse(StatusCode::NOT_FOUND, ""),
     }
 }
 
 enum Refused {
+    Body(Response),
     Json(JsonError),
     Colibri(ColibriError),
 }
 
 async fn handle(
     shared: &Shared,
-    body: &[u8],
+    request: Request,
     meeting_id: Option<&str>,
 ) -> Result<Response, Refused> {
-    let request = json::read_conference_modify(body, meeting_id).map_err(Refused::Json)?;
+    let read = async {
+        let body = Bytes::from_request(request, &()).await;
+        let body = body.map_err(|error| Refused::Body(error.into_response()))?;
+        json::read_conference_modify(&body, meeting_id).map_err(Refused::Json)
+    };
+    let request = read.instrument(step!("read")).await?;
     let answer = shared.bridge.modify(request).await.map_err(Refused::Colibri)?;
-    Ok(Json(json::write_conference_modified(&answer)).into_response())
+    let write = || Json(json::write_conference_modified(&answer)).into_response();
+    Ok(step!("answer").in_scope(write))
 }
 
 fn unreadable(what: &str, error: &JsonError) -> Response {

@@ -23,7 +23,7 @@ impl Full {
 
 /// All conferences: names only, unless `?full=true`.
 pub(super) async fn all(State(shared): State<Shared>, Query(query): Query<Full>) -> Response {
-    Json(shared.bridge.debug(query.is(false))).into_response()
+    Json(shared.bridge.debug(query.is(false)).await).into_response()
 }
 
 /// One conference, by the bridge's id for it; in full, unless `?full=false`.
@@ -32,7 +32,8 @@ pub(super) async fn conference(
     Path(conference): Path<String>,
     Query(query): Query<Full>,
 ) -> Response {
-    Json(shared.bridge.debug_conference(&conference, None, query.is(true))).into_response()
+    let state = shared.bridge.debug_conference(&conference, None, query.is(true)).await;
+    Json(state).into_response()
 }
 
 /// One endpoint, likewise.
@@ -41,13 +42,13 @@ pub(super) async fn endpoint(
     Path((conference, endpoint)): Path<(String, String)>,
     Query(query): Query<Full>,
 ) -> Response {
-    let state = shared.bridge.debug_conference(&conference, Some(&endpoint), query.is(true));
+    let state = shared.bridge.debug_conference(&conference, Some(&endpoint), query.is(true)).await;
     Json(state).into_response()
 }
 
 /// Conferences whose focus said `rtcstats-enabled`, in full.
 pub(super) async fn collected(State(shared): State<Shared>) -> Response {
-    Json(shared.bridge.debug_collected()).into_response()
+    Json(shared.bridge.debug_collected().await).into_response()
 }
 
 /// Where `/debug` once was.

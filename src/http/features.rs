@@ -38,7 +38,7 @@ pub(super) async fn endpoint_feature(
     State(shared): State<Shared>,
     Path((conference, endpoint, feature)): Path<(String, String, String)>,
 ) -> Response {
-    let captured = shared.bridge.is_captured(&conference, &endpoint);
+    let captured = shared.bridge.is_captured(&conference, &endpoint).await;
     match captured.filter(|_| feature == "pcap-dump") {
         Some(captured) => captured.to_string().into_response(),
         None => nowhere(),

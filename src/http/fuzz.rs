@@ -14,6 +14,7 @@ use super::{Guard, Hosts, VERSION, listen, muc_client, places::Places, router, w
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands, SelfReport},
     config::{Rest, Secret, WebSockets, XmppClient},
+    telemetry,
 };
 
 /// What a server with a token wants to see.
@@ -41,6 +42,7 @@ pub(crate) fn connection(data: &[u8]) {
     if let Ok((id, fields)) = muc_client::read(bytes) {
         let _ = XmppClient::from_fields(&id, fields);
     }
+    telemetry::fuzz(bytes);
     let token = if how & 1 == 0 { Secret::default() } else { Secret::new(TOKEN) };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let answers = runtime.block_on(async {

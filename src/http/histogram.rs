@@ -67,14 +67,13 @@ impl Histogram {
 
 /// From the socket back into it, one measurement for each batch.
 pub(super) fn forwarding_delay(stats: &BridgeStats) -> Histogram {
-    let help = "From receiving to sending, of the packet of each batch that took longest";
+    let help = "Time from receiving to sending of the slowest packet of each batch, seconds";
     in_seconds("forwarding_delay_seconds", help, &stats.delays)
 }
 
 /// What pacers add.
 pub(super) fn pacing_delay(stats: &BridgeStats) -> Histogram {
-    let help =
-        "How long video packets were held back that exceeded what their receiver's link carries";
+    let help = "Time for which the pacer held back video packets that exceeded the estimate of their receiver's link, seconds";
     in_seconds("pacing_delay_seconds", help, &stats.pacing)
 }
 
@@ -101,7 +100,7 @@ pub(super) fn transit_time(stats: &BridgeStats) -> Histogram {
     buckets.push((f64::INFINITY, delays.count().saturating_sub(before)));
     Histogram {
         name: "rtp_transit_time",
-        help: "Packet delay, ms, of the packet of each batch that took longest",
+        help: "Time from receiving to sending of the slowest packet of each batch, ms",
         sum: delays.sum_us as f64 / 1e3,
         buckets,
     }

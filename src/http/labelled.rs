@@ -74,7 +74,7 @@ pub(super) fn families(stats: &BridgeStats) -> Vec<Family> {
     let of = |shard: u16| shard.to_string();
     let mut depth = Family::new(
         "queue_depth",
-        "What waits, or waited at most in the last second, for a shard or for control",
+        "Length of a queue: the longest of the last second for a shard's, the current one for control's",
         false,
     );
     for load in loads {
@@ -101,22 +101,22 @@ pub(super) fn families(stats: &BridgeStats) -> Vec<Family> {
             .with("reason", channel_drops.map(|(reason, count)| (reason.to_owned(), count))),
         Family::new(
             "videos",
-            "Videos that endpoints could get, by the reason why they get no more of them",
+            "Number of videos that endpoints could receive, by the reason why they do not receive more of them",
             false,
         )
         .with("reason", stats.video_reasons.iter().map(text)),
         Family::new(
             "shard_busy",
-            "Part of the last second in which an engine thread did not sleep",
+            "Fraction of the last second in which the engine thread did not sleep",
             false,
         )
         .with("shard", loads.iter().map(|load| (of(load.shard), load.busy))),
-        Family::new("shard_endpoints", "Endpoints whose home an engine thread is", false)
+        Family::new("shard_endpoints", "Number of endpoints on the engine thread that is their home", false)
             .with("shard", loads.iter().map(|load| (of(load.shard), load.endpoints))),
         depth,
         Family::new(
             "ice_checks",
-            "Connectivity checks of clients that authenticated, by the address that they came to",
+            "Authenticated connectivity checks of endpoints, by the local address at which they arrived",
             true,
         )
         .with("candidate", stats.ice_checks.iter().map(|(to, count)| (to.to_string(), *count))),

@@ -86,7 +86,7 @@ fn choose(accept: Option<&str>) -> Format {
 #[derive(Debug)]
 struct Reading {
     stats: BridgeStats,
-    /// Where the bridge is, if configured.
+    /// Region of the bridge, if configured.
     region: Option<String>,
     /// JVB's histogram of transit times is wanted.
     transit_times: bool,
@@ -153,7 +153,7 @@ impl Reading {
         let mut all: Vec<Histogram> = DISTRIBUTIONS.iter().map(of).collect();
         all.push(Histogram {
             name: "tossed_packets_energy",
-            help: "Loudness of audio packets thrown away because others are louder: none here",
+            help: "Loudness of audio packets dropped because others are louder. Always empty: see rialto_dropped_packets_total",
             sum: 0.0,
             buckets: TOSSED.into_iter().chain([f64::INFINITY]).map(|bound| (bound, 0)).collect(),
         });
@@ -182,8 +182,12 @@ impl Collector for Jvb {
         encode_all(&mut encoder, XMPP, mucs)?;
         for queue in &JVB_QUEUES {
             for (what, help, count) in [
-                ("dropped_packets", "Dropped where this queue of JVB's is", (queue.dropped)(stats)),
-                ("exceptions", "Exceptions of this queue of JVB's: there are none", 0),
+                (
+                    "dropped_packets",
+                    "Packets or messages dropped where JVB has the queue of this name",
+                    (queue.dropped)(stats),
+                ),
+                ("exceptions", "Exceptions in JVB's queue of this name. Always 0", 0),
             ] {
                 let name = format!("{}_{what}", queue.name);
                 let encoder = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
@@ -194,17 +198,17 @@ impl Collector for Jvb {
             histogram.encode(&mut encoder)?;
         }
         if reading.transit_times {
-            let help = "Packets of which it is not known how long they took: none";
+            let help = "Packets whose delay is unknown. Always 0";
             let name = "rtp_transit_time_unknown_delay";
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(0_u64).encode(encoder)?;
         }
         if let Some(region) = &reading.region {
-            let help = "Where the bridge is";
+            let help = "Region of the bridge";
             let encoder = encoder.encode_descriptor("region", help, None, MetricType::Info)?;
             Info::new([("region", region.as_str())]).encode(encoder)?;
         }
-        let help = "When the process started, ms since 1970";
+        let help = "Start time of the process, ms since 1970";
         gauge(&mut encoder, "startup_time", help, Number::Fraction(*started))?;
         JVM.iter().try_for_each(|(name, help, read)| {
             read(process).map_or(Ok(()), |value| gauge(&mut encoder, name, help, value.into()))

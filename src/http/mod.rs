@@ -43,7 +43,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, patch, post},
+    routing::{MethodRouter, get, patch, post},
 };
 
 pub use guard::{Guard, Hosts};
@@ -163,10 +163,10 @@ fn resources(rest: &config::Rest, root: bool) -> Router<Shared> {
             .route("/colibri/muc-client/add", post(muc_client::add))
             .route("/colibri/muc-client/remove", post(muc_client::remove))
             .route("/colibri/muc-client/list", get(muc_client::list))
-            .route("/colibri/v2/conferences", post(colibri::create).get(not_implemented))
+            .route("/colibri/v2/conferences", traced(post(colibri::create)).get(not_implemented))
             .route(
                 "/colibri/v2/conferences/{meeting_id}",
-                patch(colibri::modify).get(not_implemented),
+                traced(patch(colibri::modify)).get(not_implemented),
             )
             .route(
                 "/colibri/v2/conferences/{meeting_id}/dominant-speaker-identification",
@@ -177,6 +177,11 @@ fn resources(rest: &config::Rest, root: bool) -> Router<Shared> {
         }
     }
     router
+}
+
+/// Requests that may be part of a trace.
+fn traced(methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
+    methods.layer(middleware::from_fn(colibri::traced))
 }
 
 /// JVB has never had these, and says so.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rialto_media::{Rate, TokenBucket};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::{Instant, sleep_until, timeout},
@@ -20,14 +21,15 @@ const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes that are read at once. They are on the stack, and not kept.
 const CHUNK: usize = 4 << 10;
 
-/// Frames of any kind that are read per second for long, and at once. A channel takes 100 messages a second
-/// and drops what is more; a client that sends so much more is not read, so that its own send buffer fills.
-const FRAMES: f64 = 400.0;
-const FRAMES_AT_ONCE: f64 = 1000.0;
-
-/// As for their bytes.
-const BYTES: f64 = (4 << 20) as f64;
-const BYTES_AT_ONCE: f64 = (4 << 20) as f64;
+/// Frames of any kind that are read. A channel takes 100 messages a second and drops what is more. From a client
+/// that sends so much more nothing is read for a while, so that its own send buffer fills.
+const FRAMES: Rate = Rate::per_second(400, 1000);
+/// Bytes that are read.
+const BYTES: Rate = Rate::per_second(4 << 20, 4 << 20);
+/// The fewest frames that are waited for, so that a client at its limit does not wake us for each.
+const FEW_FRAMES: u32 = 8;
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Why nothing more comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +53,12 @@ pub(super) struct Socket<Io> {
 impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
     /// Messages have up to `limit` bytes.
     pub(super) fn new(io: Io, limit: usize) -> Self {
-        let now = Instant::now();
         Self {
             io,
             reader: FrameReader::new(limit),
             unread: Vec::new(),
-            budget: Budget::new(now),
-            heard: now,
+            budget: Budget::default(),
+            heard: Instant::now(),
         }
     }
 
@@ -82,7 +83,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
                 self.unread.drain(..taken);
             }
             let event = event.map_err(Gone::Wrong)?;
-            self.budget.take(event.is_some(), taken);
+            self.budget.charge(event.is_some(), taken, Instant::now());
             match event {
                 Some(event) => return Ok(event),
                 None => self.fill().await?,
@@ -144,35 +145,27 @@ fn poll_fill(
 }
 
 /// What a client may still send at once.
+#[derive(Default)]
 struct Budget {
-    frames: f64,
-    bytes: f64,
-    filled: Instant,
+    frames: TokenBucket,
+    bytes: TokenBucket,
 }
 
 impl Budget {
-    fn new(now: Instant) -> Self {
-        Self { frames: FRAMES_AT_ONCE, bytes: BYTES_AT_ONCE, filled: now }
-    }
-
-    fn take(&mut self, frame: bool, bytes: usize) {
-        self.frames -= f64::from(u8::from(frame));
-        self.bytes -= bytes as f64;
+    fn charge(&mut self, frame: bool, bytes: usize, now: Instant) {
+        let now = now.into_std();
+        self.frames.charge(&FRAMES, u32::from(frame), now);
+        self.bytes.charge(&BYTES, u32::try_from(bytes).unwrap_or(u32::MAX), now);
     }
 
     /// When more may be read; `None`: now.
-    fn ready_at(&mut self, now: Instant) -> Option<Instant> {
-        let earned = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.frames = (self.frames + earned * FRAMES).min(FRAMES_AT_ONCE);
-        self.bytes = (self.bytes + earned * BYTES).min(BYTES_AT_ONCE);
-        self.filled = now;
-        if self.frames >= 1.0 && self.bytes >= 0.0 {
+    fn ready_at(&self, now: Instant) -> Option<Instant> {
+        let bytes = self.bytes.wait(&BYTES, 0, now.into_std());
+        if bytes.is_zero() && self.frames.has(&FRAMES, 1, now.into_std()) {
             return None;
         }
-        // A few at a time, so that a client at its limit does not wake us for each.
-        let frames = (8.0 - self.frames).max(0.0) / FRAMES;
-        let wait = frames.max(-self.bytes / BYTES);
-        Some(now + Duration::from_secs_f64(wait.clamp(0.001, 10.0)))
+        let wait = self.frames.wait(&FRAMES, FEW_FRAMES, now.into_std()).max(bytes);
+        Some(now + wait.clamp(SHORTEST_WAIT, LONGEST_WAIT))
     }
 }
 

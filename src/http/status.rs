@@ -57,7 +57,7 @@ struct Shown {
 }
 
 async fn figures(State(shared): State<Shared>, Query(shown): Query<Shown>) -> Response {
-    let status = shared.report.status(shown.conference.as_deref());
+    let status = shared.report.status(shown.conference.as_deref()).await;
     ([(header::CACHE_CONTROL, "no-store")], Json(status)).into_response()
 }
 

@@ -383,6 +383,34 @@ async fn the_dashboard_and_the_alerts_ask_for_metrics_that_are_there() {
     }
 }
 
+#[tokio::test]
+async fn the_documentation_says_of_each_metric_what_its_help_does() {
+    let rest = Rest { transit_times: true, ..Rest::default() };
+    let text = Http::with_region(&rest, Some("eu")).get("/metrics").await.body;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_to_string(root.join("docs/metrics.md")).unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("# ")).peekable();
+    let mut seen = 0;
+    while let Some(line) = lines.next() {
+        let Some((name, help)) = line.strip_prefix("HELP ").and_then(|rest| rest.split_once(' '))
+        else {
+            continue;
+        };
+        let kind = lines.peek().and_then(|next| next.strip_prefix("TYPE ")?.split(' ').nth(1));
+        let end = match kind {
+            Some("counter") => "_total",
+            Some("info") => "_info",
+            _ => "",
+        };
+        let start = format!("| `{name}{end}` | {} | ", kind.unwrap());
+        let row = docs.lines().find_map(|row| row.strip_prefix(&start));
+        let row = row.unwrap_or_else(|| panic!("no row that begins: {start}"));
+        assert!(row.starts_with(help), "{name}: {help}");
+        seen += 1;
+    }
+    assert!(seen > 150, "{seen}");
+}
+
 /// What says something of a Java machine only.
 const JVM_ONLY: [&str; 4] = ["jvm_gc_count", "jvm_gc_time", "jvm_heap_committed", "jvm_heap_used"];
 

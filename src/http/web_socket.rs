@@ -73,7 +73,8 @@ async fn connect(
         return refuse(StatusCode::NOT_FOUND, "Not Found");
     }
     let password = login.map_or_else(|_| String::new(), |Query(login)| login.pwd);
-    let Some(permit) = shared.bridge.open_web_socket(&conference, &endpoint, &password) else {
+    let Some(permit) = shared.bridge.open_web_socket(&conference, &endpoint, &password).await
+    else {
         return refuse(StatusCode::FORBIDDEN, "authentication failed");
     };
     if let Err(rejection) = checked {
@@ -87,7 +88,7 @@ async fn connect(
     tokio::spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
         // A client that never completes the handshake must not replace another channel.
-        if let Some(channel) = permit.open() {
+        if let Some(channel) = permit.open().await {
             let socket = Socket::new(TokioIo::new(upgraded), MAX_BYTES);
             serve(&channel, socket, &shared.config).await;
         }

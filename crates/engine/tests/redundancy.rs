@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rialto_engine::{
     AudioConfig, RedPolicy, Redundancy,
-    sim::{Weather, World, WorldConfig},
+    sim::{Bottleneck, Weather, World, WorldConfig},
 };
 use rialto_media::{Drop, MediaType, SourceId};
 
@@ -93,6 +93,22 @@ fn losses_of_the_path_are_enough_before_any_report_tells_of_audio() {
     let [plain, protected] = heard(&world, source);
     assert!(protected.1 > 20, "within half a second: {protected:?}");
     assert_eq!(plain.1, 0);
+}
+
+#[test]
+fn a_link_of_which_audio_takes_a_large_part_is_not_filled_with_copies() {
+    // Plain audio is some 40 kbit/s with its headers.
+    for (bps, protects) in [(300_000, false), (1_500_000, true)] {
+        let (mut world, source) = a_call(RedPolicy::Protect, Weather::FINE);
+        world.publish(0, MediaType::Video, 3);
+        world.bottlenecks.insert(2, Bottleneck::new(bps, SECOND / 3));
+        world.set_weather(Weather::FINE, Weather { loss: 0.05, ..Weather::FINE });
+        world.clients[2].claims_loss = 13;
+        world.run(10 * SECOND);
+        let before = heard(&world, source)[1].1;
+        world.run(5 * SECOND);
+        assert_eq!(heard(&world, source)[1].1 > before + 100, protects, "{bps}");
+    }
 }
 
 #[test]

@@ -94,6 +94,8 @@ pub enum Origin {
         /// Its line, from 1.
         line: u32,
     },
+    /// A variable of the environment, which is read by its own name.
+    Variable(&'static str),
     /// The command line, by this flag or command.
     CommandLine(&'static str),
 }
@@ -106,6 +108,7 @@ impl fmt::Display for Origin {
             Self::Environment { name, file, line } => {
                 write!(f, "environment {name}, {file}:{line}")
             }
+            Self::Variable(name) => write!(f, "environment {name}"),
             Self::CommandLine(flag) => f.write_str(flag),
         }
     }

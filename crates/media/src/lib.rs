@@ -1,7 +1,7 @@
 //! Media types that the engine, the transports and control share: ids, formats, sources, encodings,
-//! header extensions, and the reasons for dropping packets.
+//! header extensions, the reasons for dropping packets, and rate limits.
 //!
-//! Plain values without I/O, locks or time.
+//! Plain values without I/O or clocks.
 #![forbid(unsafe_code)]
 
 mod datagram;
@@ -13,6 +13,7 @@ mod format;
 pub mod h264;
 mod ids;
 mod keyed;
+mod limit;
 mod source;
 mod tables;
 
@@ -24,5 +25,6 @@ pub use extension::Extension;
 pub use format::{Codec, MediaParams, MediaType, PayloadType};
 pub use ids::{EndpointId, ShardId, SourceId};
 pub use keyed::{HashKey, KeyedMap, SplitMix64};
+pub use limit::{LogLimit, Rate, TokenBucket};
 pub use source::{EncodingSpec, MAX_ENCODINGS, Mid, SlotSsrcs, SourceSpec, Terms};
 pub use tables::{PtInfo, PtMap, Tables, passes_on, video_codec};

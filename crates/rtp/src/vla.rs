@@ -1,5 +1,10 @@
 //! The header extension with which a sender announces its layers and their bitrates:
 //! <http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00>.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "fields of a few bits, and shifts by less than the width"
+)]
 
 /// Most streams of a source, spatial layers of a stream and temporal layers of a spatial layer.
 const MAX: usize = 4;
@@ -149,7 +154,7 @@ mod tests {
     #[test]
     fn simulcast_of_three_streams_with_three_temporal_layers_each() {
         // The packet is of the second of three streams, each of which has one spatial layer.
-        let mut data = vec![0b01_10_0001, 0b10_10_10_00];
+        let mut data = vec![0b0110_0001, 0b1010_1000];
         for kbps in [60u32, 90, 150, 200, 300, 500] {
             data.extend(if kbps < 128 {
                 vec![kbps as u8]
@@ -171,9 +176,9 @@ mod tests {
     fn streams_of_different_layers_with_sizes() {
         // Two streams: one spatial layer, and the first and the third of another.
         let data = [
-            0b00_01_0000,
+            0b0001_0000,
             0b0001_0101,
-            0b00_01_00_00,
+            0b0001_0000,
             50,
             100,
             110,
@@ -212,8 +217,8 @@ mod tests {
     #[test]
     fn rates_are_bounded() {
         let parse = |rate: &[u8]| {
-            let data = [&[0b00_00_0001, 0], rate].concat();
-            Some(VideoLayersAllocation::parse(&data)?.bps(0, 0, 0)?)
+            let data = [&[0b0000_0001, 0], rate].concat();
+            VideoLayersAllocation::parse(&data)?.bps(0, 0, 0)
         };
         assert_eq!(parse(&[0xff, 0xff, 0xff, 0xff, 0x7f]), Some(u64::from(u32::MAX) * 1_000));
         assert_eq!(parse(&[0xff, 0xff, 0xff, 0xff, 0xff, 0]), None);

@@ -21,6 +21,7 @@ use std::{
 };
 
 use openssl::{error::ErrorStack, ssl::SslContext};
+use rialto_media::{Rate, TokenBucket};
 
 pub(crate) use self::library::{DtlsError, DtlsEvent};
 use self::{
@@ -43,6 +44,7 @@ const MAX_ATTEMPTS: usize = 4;
 /// Handshakes that may begin at once; after that one per [`REFILL`].
 const BURST: u32 = 4;
 const REFILL: Duration = Duration::from_millis(250);
+const HANDSHAKES: Rate = Rate::each(REFILL, BURST);
 /// Time until a client that failed sends another ClientHello.
 const RETRY: Duration = Duration::from_secs(1);
 /// The alert of a server that supports none of our versions (RFC 8446 section 6).
@@ -74,8 +76,7 @@ pub(crate) struct Dtls {
     attempts: Vec<Attempt>,
     /// Whether a handshake has completed; then there is only that attempt.
     done: bool,
-    tokens: u32,
-    refilled: Instant,
+    begun: TokenBucket,
     /// When a client that failed sends another ClientHello.
     retry: Option<Instant>,
     /// Remaining events of failed attempts.
@@ -110,8 +111,7 @@ impl Dtls {
             held: PartialHello::default(),
             attempts: Vec::new(),
             done: false,
-            tokens: BURST,
-            refilled: now,
+            begun: TokenBucket::default(),
             retry: None,
             rest: Vec::new(),
             ignored_alerts: 0,
@@ -184,7 +184,7 @@ impl Dtls {
             Addressee::Nobody => {
                 let ours = Abilities::of(&self.config);
                 match self.held.take(&screened.bytes, &ours) {
-                    Some(answer) if self.may_begin(now) => self.begin(now, answer),
+                    Some(answer) if self.begun.take(&HANDSHAKES, 1, now) => self.begin(now, answer),
                     Some(_) => {
                         self.held = PartialHello::default();
                         Ok(())
@@ -270,19 +270,6 @@ impl Dtls {
             return self.begin(now, Answer::Dimpl(Versions::Newest));
         }
         Ok(())
-    }
-
-    fn may_begin(&mut self, now: Instant) -> bool {
-        while self.tokens < BURST && now >= self.refilled + REFILL {
-            self.refilled += REFILL;
-            self.tokens += 1;
-        }
-        if self.tokens == BURST {
-            self.refilled = now;
-        }
-        let may = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        may
     }
 
     /// Begins a handshake: as the client, or as the server for the held pieces of a ClientHello.

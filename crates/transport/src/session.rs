@@ -1,7 +1,6 @@
 //! The transport of one endpoint: its ICE agents, its addresses, its DTLS association.
 
 mod addresses;
-mod bucket;
 mod checks;
 mod contest;
 mod data;
@@ -17,11 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use rand::RngCore;
-use rialto_media::EndpointId;
+use rialto_media::{EndpointId, TokenBucket};
 
 use self::{
     addresses::Addresses,
-    bucket::Bucket,
     contest::Contests,
     media::{DtlsOutcome, Media},
 };
@@ -67,7 +65,7 @@ pub(super) struct Session {
     /// When an authenticated request or answer last arrived.
     heard: Option<Instant>,
     /// Limits the rate of authenticated requests.
-    bucket: Bucket,
+    requests: TokenBucket,
     /// The hub's timer for this session.
     pub scheduled: Option<Instant>,
 }
@@ -101,7 +99,7 @@ impl Session {
             connect_by: None,
             consent_timeout: shared.config.consent_timeout,
             heard: None,
-            bucket: Bucket::default(),
+            requests: TokenBucket::default(),
             scheduled: None,
         }
     }

@@ -32,23 +32,23 @@ pub(super) async fn four(config: BridgeConfig) -> (Rig, Channel) {
     for (who, ssrc) in [("alice", 100), ("carol", 200), ("dave", 300)] {
         rig.ask(&sources(M, who, ssrc)).await.unwrap();
     }
-    let bob = rig.bridge.open_channel(M, "bob", ChannelKind::WebSocket).unwrap();
-    heard(&bob);
+    let bob = rig.bridge.open_channel(M, "bob", ChannelKind::WebSocket).await.unwrap();
+    heard(&bob).await;
     (rig, bob)
 }
 
 /// The wishes of bob that the engine was told since the last call.
-fn wishes(rig: &Rig) -> Vec<Arc<Wishes>> {
+async fn wishes(rig: &Rig) -> Vec<Arc<Wishes>> {
     let wishes = |control| match control {
         Control::SetAllocation { receiver: BOB, wishes } => Some(wishes),
         _ => None,
     };
-    rig.told().into_iter().filter_map(wishes).collect()
+    rig.told().await.into_iter().filter_map(wishes).collect()
 }
 
 /// The sources of the last of them, in their order.
-fn order(rig: &Rig) -> Option<Vec<u32>> {
-    Some(wishes(rig).last()?.sources.iter().map(|wish| wish.source.0).collect())
+async fn order(rig: &Rig) -> Option<Vec<u32>> {
+    Some(wishes(rig).await.last()?.sources.iter().map(|wish| wish.source.0).collect())
 }
 
 fn says(channel: &Channel, message: &Value) {
@@ -63,9 +63,9 @@ fn constrain(channel: &Channel, mut constraints: Value) {
 #[tokio::test(start_paused = true)]
 async fn wishes_are_told_in_the_order_of_priority_when_they_change() {
     let (rig, bob) = four(BridgeConfig::default()).await;
-    assert_eq!(order(&rig), Some(vec![2, 4, 6]), "as they came");
+    assert_eq!(order(&rig).await, Some(vec![2, 4, 6]), "as they came");
     constrain(&bob, json!({"selectedSources": ["dave-v0"], "onStageSources": ["carol-v0"]}));
-    let told = wishes(&rig);
+    let told = wishes(&rig).await;
     assert_eq!(told.len(), 1, "once");
     let wish = |source, on_stage, selected| Wish {
         source: SourceId(source),
@@ -78,11 +78,11 @@ async fn wishes_are_told_in_the_order_of_priority_when_they_change() {
     let expected = vec![wish(4, true, false), wish(6, false, true), wish(2, false, false)];
     assert_eq!(told[0].sources, expected);
     constrain(&bob, json!({"selectedSources": ["dave-v0"]}));
-    assert_eq!(wishes(&rig), [], "nothing is new");
+    assert_eq!(wishes(&rig).await, [], "nothing is new");
     constrain(&bob, json!({"constraints": {"dave-v0": {"maxHeight": 0}}}));
-    assert_eq!(order(&rig), Some(vec![4, 2]), "it does not want that");
+    assert_eq!(order(&rig).await, Some(vec![4, 2]), "it does not want that");
     constrain(&bob, json!({"lastN": 1, "assumedBandwidthBps": 7}));
-    let told = wishes(&rig);
+    let told = wishes(&rig).await;
     let last = told.last().unwrap();
     assert_eq!((last.sources.len(), last.assumed_bandwidth_bps), (1, Some(7)));
 }
@@ -90,51 +90,51 @@ async fn wishes_are_told_in_the_order_of_priority_when_they_change() {
 #[tokio::test(start_paused = true)]
 async fn wishes_for_what_is_not_there_come_to_nothing() {
     let (rig, bob) = four(BridgeConfig::default()).await;
-    wishes(&rig);
+    wishes(&rig).await;
     let mut named: Vec<String> = (0..3_000).map(|n| format!("nobody{n}-v0")).collect();
     named.extend(["dave-v0".to_owned(), "dave-v0".to_owned(), "bob-v0".to_owned()]);
     constrain(&bob, json!({"onStageSources": named}));
-    let told = wishes(&rig);
+    let told = wishes(&rig).await;
     assert_eq!(told.last().unwrap().sources.len(), 3);
     assert!(told.last().unwrap().sources[0].on_stage);
     let gone = json!({"id": "dave", "expire": true});
     rig.ask(&json!({"meeting-id": M, "endpoints": [gone]})).await.unwrap();
-    assert_eq!(order(&rig), Some(vec![2, 4]));
+    assert_eq!(order(&rig).await, Some(vec![2, 4]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_videos_show_decides_what_they_are_and_where_they_stand() {
     let (rig, _bob) = four(BridgeConfig::default()).await;
-    wishes(&rig);
-    let alice = rig.bridge.open_channel(M, "alice", ChannelKind::WebSocket).unwrap();
-    let shows = |what| {
+    wishes(&rig).await;
+    let alice = rig.bridge.open_channel(M, "alice", ChannelKind::WebSocket).await.unwrap();
+    let shows = async |what| {
         let class = "SourceVideoTypeMessage";
         says(&alice, &json!({"colibriClass": class, "videoType": what, "sourceName": "alice-v0"}));
-        let told = wishes(&rig);
+        let told = wishes(&rig).await;
         let sources = &told.last().unwrap().sources;
         let place = sources.iter().position(|wish| wish.source.0 == 2).unwrap();
         (place, sources[place].kind, sources[place].muted)
     };
-    assert_eq!(shows("desktop"), (0, VideoKind::Desktop, false));
-    assert_eq!(shows("none"), (2, VideoKind::Camera, true), "nothing comes last");
-    assert_eq!(shows("desktop_high_fps"), (0, VideoKind::Desktop, false));
+    assert_eq!(shows("desktop").await, (0, VideoKind::Desktop, false));
+    assert_eq!(shows("none").await, (2, VideoKind::Camera, true), "nothing comes last");
+    assert_eq!(shows("desktop_high_fps").await, (0, VideoKind::Desktop, false));
     let mute = json!({"id": "carol", "force-mute": {"audio": false, "video": true}});
     rig.ask(&json!({"meeting-id": M, "endpoints": [mute]})).await.unwrap();
-    let told = wishes(&rig);
+    let told = wishes(&rig).await;
     assert!(told.last().unwrap().sources[1].muted);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_speaks_comes_first() {
     let (rig, _bob) = four(BridgeConfig::default()).await;
-    wishes(&rig);
+    wishes(&rig).await;
     let mut now = None;
     for n in 0..200 {
         let (endpoint, source) = (EndpointId(4), SourceId(5));
         let level = if n % 4 == 0 { 30 } else { 5 };
         rig.media.send(MediaEvent::AudioLevel { endpoint, source, level }).await.unwrap();
         sleep(Duration::from_millis(20)).await;
-        now = order(&rig).or(now);
+        now = order(&rig).await.or(now);
     }
     assert_eq!(now, Some(vec![6, 2, 4]));
 }
@@ -146,13 +146,13 @@ async fn in_a_large_conference_wishes_wait_for_the_next_tick() {
         rig.join(M, &format!("e{n}")).await.unwrap();
     }
     sleep(Duration::from_secs(1)).await;
-    wishes(&rig);
+    wishes(&rig).await;
     rig.ask(&sources(M, "e1", 1_000)).await.unwrap();
-    assert_eq!(order(&rig), None);
+    assert_eq!(order(&rig).await, None);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(order(&rig), Some(vec![2, 4, 6, 8]));
+    assert_eq!(order(&rig).await, Some(vec![2, 4, 6, 8]));
     constrain(&bob, json!({"selectedSources": ["dave-v0"]}));
-    assert_eq!(order(&rig), Some(vec![6, 2, 4, 8]), "what it says itself does not wait");
+    assert_eq!(order(&rig).await, Some(vec![6, 2, 4, 8]), "what it says itself does not wait");
 }
 
 pub(super) fn decided(
@@ -214,10 +214,11 @@ async fn decisions_are_told_at_once_and_explained() {
     let forwarded = json!({"colibriClass": "ForwardedSources", "forwardedSources": ["alice-v0"]});
     let stats =
         |bps: u64| json!({"colibriClass": "ConnectionStats", "estimatedDownlinkBandwidth": bps});
-    assert_eq!(heard(&bob), [stats(700_000), forwarded]);
+    assert_eq!(heard(&bob).await, [stats(700_000), forwarded]);
     sleep(Duration::from_secs(3)).await;
-    let id = rig.bridge.debug(false)["conferences"].as_object().unwrap().keys().next().cloned();
-    let debug = rig.bridge.debug_conference(id.as_deref().unwrap(), Some("bob"), true);
+    let id =
+        rig.bridge.debug(false).await["conferences"].as_object().unwrap().keys().next().cloned();
+    let debug = rig.bridge.debug_conference(id.as_deref().unwrap(), Some("bob"), true).await;
     let debug = &debug["conferences"][id.as_deref().unwrap()]["endpoints"]["bob"]["allocation"];
     assert_eq!(debug["estimate_bps"], 700_000);
     let why = |name: &str| -> Value {
@@ -236,11 +237,11 @@ async fn decisions_are_told_at_once_and_explained() {
     };
     assert_eq!((counted(Reason::Link), counted(Reason::LastN)), (2, 1));
     assert_eq!((stats.num_eps_oversending, stats.endpoints_with_suspended_sources), (1, 1));
-    let view = rig.bridge.endpoint_view(M, "bob").unwrap();
+    let view = rig.bridge.endpoint_view(M, "bob").await.unwrap();
     let alice = view.sources.iter().find(|source| source.name == "alice-v0").unwrap();
     assert_eq!(alice.reason.unwrap().0, Reason::Link);
     assert_eq!((alice.wanted_height, view.estimate_bps), (Some(720), Some(700_000)));
-    let reasons = rig.bridge.video_reasons(M, "bob").unwrap();
+    let reasons = rig.bridge.video_reasons(M, "bob").await.unwrap();
     let mut reasons: Vec<_> = reasons.iter().map(|why| (&*why.source, why.reason)).collect();
     reasons.sort_unstable_by_key(|(source, _)| *source);
     let link = Reason::Link;
@@ -257,7 +258,7 @@ async fn clients_hear_what_their_link_carries_by_the_interval_and_when_it_change
     let told = async |bps: u64, wait: u64| {
         decide(&rig, &allocation(Some(bps), vec![])).await;
         sleep(Duration::from_secs(wait)).await;
-        let estimates = heard(&bob).into_iter();
+        let estimates = heard(&bob).await.into_iter();
         let estimates = estimates.filter_map(|m| m["estimatedDownlinkBandwidth"].as_u64());
         estimates.collect::<Vec<_>>()
     };
@@ -270,7 +271,7 @@ async fn clients_hear_what_their_link_carries_by_the_interval_and_when_it_change
     let (rig, bob) = four(silent).await;
     decide(&rig, &allocation(Some(1_000), vec![])).await;
     sleep(Duration::from_secs(20)).await;
-    assert!(heard(&bob).iter().all(|message| message["colibriClass"] != "ConnectionStats"));
+    assert!(heard(&bob).await.iter().all(|message| message["colibriClass"] != "ConnectionStats"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,14 +317,14 @@ async fn the_size_of_a_conference_limits_videos() {
     let limits = [(4, 2), (5, 1)].into();
     let (rig, _bob) =
         four(BridgeConfig { last_n_by_size: Arc::new(limits), ..BridgeConfig::default() }).await;
-    assert_eq!(order(&rig), Some(vec![2, 4]));
+    assert_eq!(order(&rig).await, Some(vec![2, 4]));
     rig.join(M, "erin").await.unwrap();
-    assert_eq!(order(&rig), Some(vec![2]));
+    assert_eq!(order(&rig).await, Some(vec![2]));
     for gone in ["erin", "dave"] {
         let gone = json!({"id": gone, "expire": true});
         rig.ask(&json!({"meeting-id": M, "endpoints": [gone]})).await.unwrap();
     }
-    assert_eq!(order(&rig), Some(vec![2, 4]));
+    assert_eq!(order(&rig).await, Some(vec![2, 4]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -339,7 +340,7 @@ async fn load_takes_videos_from_everybody_and_gives_them_back() {
     let (rig, bob) = four(BridgeConfig { load, ..BridgeConfig::default() }).await;
     let three = [2, 4, 6].map(|source| decided(source, (2, Some(2)), Reason::Nothing));
     decide(&rig, &allocation(None, three.to_vec())).await;
-    wishes(&rig);
+    wishes(&rig).await;
     let carries = async |packets| {
         let endpoint = super::life::measured(BOB);
         let endpoints = vec![rialto_engine::EndpointSnapshot { send_pps: packets, ..endpoint }];
@@ -348,29 +349,29 @@ async fn load_takes_videos_from_everybody_and_gives_them_back() {
         sleep(Duration::from_secs(3)).await;
     };
     carries(1_000).await;
-    assert_eq!(order(&rig), Some(vec![2, 4]), "three quarters of three");
-    let of = |name: &str| {
-        let debug = rig.bridge.debug(true);
+    assert_eq!(order(&rig).await, Some(vec![2, 4]), "three quarters of three");
+    let of = async |name: &str| {
+        let debug = rig.bridge.debug(true).await;
         let mut conferences = debug["conferences"].as_object().unwrap().values();
         let bobs = conferences.find_map(|c| c["endpoints"].get("bob")).unwrap();
         let sources = bobs["allocation"]["sources"].as_array().unwrap();
         let source = sources.iter().find(|s| s["name"] == name).unwrap();
         (source["reason"].clone(), debug["load_management"].clone())
     };
-    let (reason, management) = of("dave-v0");
+    let (reason, management) = of("dave-v0").await;
     assert_eq!((reason, &management["reducer"]["jvbLastN"]), (json!("bridge_load"), &json!(2)));
     assert_eq!(management["reducer_enabled"], "true");
     assert_eq!(rig.bridge.stats().last_n_by_load, Some(2));
     // A conference that begins now is limited as well, and who asks for less gets less.
     rig.create("other", "x").await.unwrap();
-    rig.told();
+    rig.told().await;
     constrain(&bob, json!({"lastN": 1}));
-    assert_eq!(of("dave-v0").0, "last_n");
+    assert_eq!(of("dave-v0").await.0, "last_n");
     constrain(&bob, json!({"lastN": -1}));
-    wishes(&rig);
+    wishes(&rig).await;
     carries(700).await;
     carries(700).await;
-    assert_eq!(order(&rig), None, "between the thresholds nothing changes");
+    assert_eq!(order(&rig).await, None, "between the thresholds nothing changes");
     carries(100).await;
-    assert_eq!(order(&rig), Some(vec![2, 4, 6]));
+    assert_eq!(order(&rig).await, Some(vec![2, 4, 6]));
 }

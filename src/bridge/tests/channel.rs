@@ -19,25 +19,26 @@ pub(crate) async fn two() -> (Rig, Channel, Channel) {
         rig(BridgeConfig { announced_version: Some("Rialto 1".into()), ..BridgeConfig::default() });
     rig.create(MEETING, "alice").await.unwrap();
     rig.join(MEETING, "bob").await.unwrap();
-    let alice = rig.bridge.open_channel(MEETING, "alice", ChannelKind::WebSocket).unwrap();
-    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    let alice = rig.bridge.open_channel(MEETING, "alice", ChannelKind::WebSocket).await.unwrap();
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).await.unwrap();
     assert_eq!(
-        heard(&alice),
+        heard(&alice).await,
         [
             json!({"colibriClass": "ServerHello", "version": "Rialto 1"}),
             json!({"colibriClass": "ForwardedSources", "forwardedSources": []}),
         ]
     );
     assert_eq!(
-        heard(&bob),
+        heard(&bob).await,
         [json!({"colibriClass": "ForwardedSources", "forwardedSources": []})],
         "over SCTP the client says hello first"
     );
     (rig, alice, bob)
 }
 
-/// What waits for a client.
-pub(crate) fn heard(channel: &Channel) -> Vec<Value> {
+/// What waits for a client, once its conference has handled what came before.
+pub(crate) async fn heard(channel: &Channel) -> Vec<Value> {
+    channel.conference.mailbox.ask(|_, _| ()).await;
     std::iter::from_fn(|| match channel.try_next()? {
         Outgoing::Text(text) => Some(serde_json::from_str(&text).unwrap()),
         Outgoing::Close(_) => None,
@@ -45,7 +46,8 @@ pub(crate) fn heard(channel: &Channel) -> Vec<Value> {
     .collect()
 }
 
-fn dropped(rig: &Rig, why: Dropped) -> u64 {
+async fn dropped(rig: &Rig, why: Dropped) -> u64 {
+    rig.settle().await;
     rig.bridge.stats().channels.dropped[why as usize]
 }
 
@@ -54,36 +56,36 @@ async fn hello_is_answered() {
     let (_rig, alice, bob) = two().await;
     for channel in [&alice, &bob] {
         channel.received(r#"{"colibriClass":"ClientHello"}"#);
-        assert_eq!(heard(channel)[0]["colibriClass"], "ServerHello");
+        assert_eq!(heard(channel).await[0]["colibriClass"], "ServerHello");
     }
-    assert!(heard(&alice).is_empty());
+    assert!(heard(&alice).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn messages_go_to_one_or_to_all_others() {
     let (rig, alice, bob) = two().await;
     rig.join(MEETING, "carol").await.unwrap();
-    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
-    heard(&carol);
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).await.unwrap();
+    heard(&carol).await;
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"bob","from":"carol","n":1}"#);
     let expected = json!({"colibriClass":"EndpointMessage","to":"bob","from":"alice","n":1});
-    assert_eq!(heard(&bob), [expected]);
+    assert_eq!(heard(&bob).await, [expected]);
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"","msgPayload":{"a":[1]}}"#);
     let expected =
         json!({"colibriClass":"EndpointMessage","to":"","from":"alice","msgPayload":{"a":[1]}});
-    assert_eq!(heard(&bob), std::slice::from_ref(&expected));
-    assert_eq!(heard(&carol), [expected]);
+    assert_eq!(heard(&bob).await, std::slice::from_ref(&expected));
+    assert_eq!(heard(&carol).await, [expected]);
     bob.received(r#"{"colibriClass":"EndpointStats","from":"x","bitrate":{"upload":10}}"#);
     let expected = json!({"colibriClass":"EndpointStats","from":"bob","bitrate":{"upload":10}});
-    assert_eq!(heard(&alice), std::slice::from_ref(&expected));
-    assert_eq!(heard(&carol), [expected]);
-    assert!(heard(&bob).is_empty());
+    assert_eq!(heard(&alice).await, std::slice::from_ref(&expected));
+    assert_eq!(heard(&carol).await, [expected]);
+    assert!(heard(&bob).await.is_empty());
 
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"nobody"}"#);
     alice.received("not json");
     alice.received_binary(7);
-    assert_eq!(dropped(&rig, Dropped::UnknownReceiver), 1);
-    assert_eq!(dropped(&rig, Dropped::Malformed), 2);
+    assert_eq!(dropped(&rig, Dropped::UnknownReceiver).await, 1);
+    assert_eq!(dropped(&rig, Dropped::Malformed).await, 2);
     let counters = rig.bridge.stats().channels;
     assert_eq!((counters.web_socket_received, counters.sctp_received), (5, 1));
 }
@@ -92,13 +94,13 @@ async fn messages_go_to_one_or_to_all_others() {
 async fn conferences_do_not_hear_each_other() {
     let (rig, alice, _bob) = two().await;
     rig.create("other", "bob").await.unwrap();
-    let stranger = rig.bridge.open_channel("other", "bob", ChannelKind::Sctp).unwrap();
-    heard(&stranger);
+    let stranger = rig.bridge.open_channel("other", "bob", ChannelKind::Sctp).await.unwrap();
+    heard(&stranger).await;
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"","n":1}"#);
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"bob","n":1}"#);
-    assert!(heard(&stranger).is_empty());
-    assert!(rig.bridge.open_channel("other", "alice", ChannelKind::Sctp).is_none());
-    assert!(rig.bridge.open_channel("none", "alice", ChannelKind::Sctp).is_none());
+    assert!(heard(&stranger).await.is_empty());
+    assert!(rig.bridge.open_channel("other", "alice", ChannelKind::Sctp).await.is_none());
+    assert!(rig.bridge.open_channel("none", "alice", ChannelKind::Sctp).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,8 +109,9 @@ async fn visitors_hear_and_are_not_heard() {
     let mut request = creation(MEETING, "visitor");
     request["endpoints"][0]["muc-role"] = "visitor".into();
     rig.ask(&request).await.unwrap();
-    let visitor = rig.bridge.open_channel(MEETING, "visitor", ChannelKind::WebSocket).unwrap();
-    heard(&visitor);
+    let visitor =
+        rig.bridge.open_channel(MEETING, "visitor", ChannelKind::WebSocket).await.unwrap();
+    heard(&visitor).await;
     for message in [
         r#"{"colibriClass":"EndpointMessage","to":""}"#,
         r#"{"colibriClass":"EndpointMessage","to":"bob"}"#,
@@ -116,18 +119,18 @@ async fn visitors_hear_and_are_not_heard() {
     ] {
         visitor.received(message);
     }
-    assert!(heard(&alice).is_empty());
-    assert!(heard(&bob).is_empty());
-    assert_eq!(dropped(&rig, Dropped::Visitor), 3);
+    assert!(heard(&alice).await.is_empty());
+    assert!(heard(&bob).await.is_empty());
+    assert_eq!(dropped(&rig, Dropped::Visitor).await, 3);
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"visitor"}"#);
-    assert_eq!(heard(&visitor).len(), 1);
+    assert_eq!(heard(&visitor).await.len(), 1);
     visitor.received(r#"{"colibriClass":"LastNChangedEvent","lastN":2}"#);
-    assert_eq!(wishes(&rig, "visitor")["lastN"], 2);
+    assert_eq!(wishes(&rig, "visitor").await["lastN"], 2);
 }
 
 /// What `/debug` says that an endpoint asked for.
-fn wishes(rig: &Rig, endpoint: &str) -> Value {
-    let debug = rig.bridge.debug(true);
+async fn wishes(rig: &Rig, endpoint: &str) -> Value {
+    let debug = rig.bridge.debug(true).await;
     let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
     conference["endpoints"][endpoint]["wishes"].clone()
 }
@@ -146,12 +149,12 @@ async fn what_receivers_ask_for_is_kept_and_shown() {
     alice.received(
         r#"{"colibriClass":"SourceVideoTypeMessage","videoType":"DESKTOP","sourceName":"alice-v0"}"#,
     );
-    let wishes = wishes(&rig, "alice");
+    let wishes = wishes(&rig, "alice").await;
     assert_eq!(wishes["lastN"], 3);
     assert_eq!(wishes["defaultConstraints"]["maxHeight"], 180);
     assert_eq!(wishes["constraints"]["bob-v0"]["maxHeight"], 720);
     assert_eq!(wishes["audio"]["exclude"], json!(["bob-a0"]));
-    let debug = rig.bridge.debug(true);
+    let debug = rig.bridge.debug(true).await;
     let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
     let alice = &conference["endpoints"]["alice"];
     assert_eq!(alice["sources"][1]["video_type"], "desktop");
@@ -161,19 +164,19 @@ async fn what_receivers_ask_for_is_kept_and_shown() {
 #[tokio::test(start_paused = true)]
 async fn channels_are_replaced_and_end_with_the_endpoint() {
     let (rig, alice, bob) = two().await;
-    let second = rig.bridge.open_channel(MEETING, "alice", ChannelKind::WebSocket).unwrap();
+    let second = rig.bridge.open_channel(MEETING, "alice", ChannelKind::WebSocket).await.unwrap();
     assert_eq!(alice.try_next(), Some(Outgoing::Close(Close::Replaced)));
     alice.received(r#"{"colibriClass":"EndpointMessage","to":""}"#);
     drop(alice);
-    assert!(heard(&bob).is_empty());
+    assert!(heard(&bob).await.is_empty());
     second.received(r#"{"colibriClass":"EndpointMessage","to":""}"#);
-    assert_eq!(heard(&bob).len(), 1);
-    heard(&second);
+    assert_eq!(heard(&bob).await.len(), 1);
+    heard(&second).await;
     rig.ask(&json!({"meeting-id": MEETING, "endpoints": [{"id": "alice", "expire": true}]}))
         .await
         .unwrap();
     assert_eq!(second.try_next(), Some(Outgoing::Close(Close::Expired)));
-    rig.bridge.expire_all();
+    rig.bridge.expire_all().await;
     assert_eq!(bob.try_next(), Some(Outgoing::Close(Close::Expired)));
 }
 
@@ -182,17 +185,17 @@ async fn channels_are_replaced_and_end_with_the_endpoint() {
 async fn the_channel_last_heard_from_is_used() {
     let (rig, alice, bob) = two().await;
     let socket = &alice;
-    let sctp = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap();
-    heard(&sctp);
+    let sctp = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).await.unwrap();
+    heard(&sctp).await;
     for (speaks, silent) in [(socket, &sctp), (&sctp, socket), (socket, &sctp)] {
         speaks.received(r#"{"colibriClass":"ClientHello"}"#);
         bob.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
-        assert_eq!(heard(speaks).len(), 2);
-        assert!(heard(silent).is_empty());
+        assert_eq!(heard(speaks).await.len(), 2);
+        assert!(heard(silent).await.is_empty());
     }
     drop(alice);
     bob.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
-    assert_eq!(heard(&sctp).len(), 1, "the one that is left");
+    assert_eq!(heard(&sctp).await.len(), 1, "the one that is left");
 }
 
 /// With `enable-silence-detection`.
@@ -204,7 +207,7 @@ async fn clients_hear_that_nobody_speaks() {
     let rig = rig(BridgeConfig { silence_after, ..BridgeConfig::default() });
     rig.create(MEETING, "alice").await.unwrap();
     rig.join(MEETING, "bob").await.unwrap();
-    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::WebSocket).unwrap();
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::WebSocket).await.unwrap();
     let speaks = async |level: u8| {
         for word in 0..20 {
             let level = if word % 10 == 0 { 100 } else { level };
@@ -213,23 +216,23 @@ async fn clients_hear_that_nobody_speaks() {
             tokio::time::sleep(tenth).await;
         }
     };
-    let told = |channel: &Channel| -> Vec<Value> {
-        let all = heard(channel).into_iter();
+    let told = async |channel: &Channel| {
+        let all = heard(channel).await.into_iter();
         let speaker = all.filter(|m| m["colibriClass"] == "DominantSpeakerEndpointChangeEvent");
-        speaker.collect()
+        speaker.collect::<Vec<Value>>()
     };
     let message = |silence: bool| {
         json!({"colibriClass": "DominantSpeakerEndpointChangeEvent",
             "dominantSpeakerEndpoint": "alice", "previousSpeakers": [], "silence": silence})
     };
     speaks(27).await;
-    assert_eq!(told(&bob), [message(false)]);
+    assert_eq!(told(&bob).await, [message(false)]);
     tokio::time::sleep(three + tenth * 10).await;
-    assert_eq!(told(&bob), [message(true)]);
-    let late = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap();
-    assert_eq!(told(&late), [message(true)], "who comes later hears how it is");
+    assert_eq!(told(&bob).await, [message(true)]);
+    let late = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).await.unwrap();
+    assert_eq!(told(&late).await, [message(true)], "who comes later hears how it is");
     speaks(27).await;
-    assert_eq!(told(&bob), [message(false)]);
+    assert_eq!(told(&bob).await, [message(false)]);
     assert_eq!(rig.bridge.stats().total_dominant_speaker_changes, 1);
 }
 
@@ -239,8 +242,8 @@ async fn a_million_messages_are_counted_and_harm_nobody() {
     const MILLION: u64 = 1_000_000;
     let (rig, alice, bob) = two().await;
     rig.join(MEETING, "carol").await.unwrap();
-    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
-    heard(&carol);
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).await.unwrap();
+    heard(&carol).await;
     let head = r#"{"colibriClass":"EndpointMessage","to":"","x":""#;
     let flood = format!("{head}{}\"}}", "x".repeat((64 << 10) - head.len() - 2));
     assert_eq!(flood.len(), 64 << 10);
@@ -248,17 +251,17 @@ async fn a_million_messages_are_counted_and_harm_nobody() {
         alice.received(&flood);
         if n.is_multiple_of(MILLION / 10) {
             carol.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
-            assert_eq!(heard(&alice).len(), 1, "carol is heard meanwhile");
+            assert_eq!(heard(&alice).await.len(), 1, "carol is heard meanwhile");
         }
     }
     // A burst of 1 MiB passed, of which bob, who reads nothing, keeps no more than that.
-    let waiting: usize = heard(&bob).iter().map(|message| message.to_string().len()).sum();
+    let waiting: usize = heard(&bob).await.iter().map(|message| message.to_string().len()).sum();
     assert!((512 << 10..=1 << 20).contains(&waiting), "{waiting}");
     let counters = rig.bridge.stats().channels;
     assert_eq!(counters.web_socket_received, MILLION);
-    assert_eq!(dropped(&rig, Dropped::RateLimited), MILLION - 16);
+    assert_eq!(dropped(&rig, Dropped::RateLimited).await, MILLION - 16);
     carol.received(r#"{"colibriClass":"EndpointMessage","to":"bob"}"#);
-    assert_eq!(heard(&bob).len(), 1);
+    assert_eq!(heard(&bob).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,13 +276,13 @@ async fn connectivity_is_told_and_told_again_to_who_comes_later() {
             "active": active,
         })
     };
-    assert_eq!(heard(&alice), [status("bob", "false")]);
-    assert_eq!(heard(&bob), [status("bob", "false")]);
-    let again = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap();
-    assert_eq!(heard(&again)[0], status("bob", "false"));
+    assert_eq!(heard(&alice).await, [status("bob", "false")]);
+    assert_eq!(heard(&bob).await, [status("bob", "false")]);
+    let again = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).await.unwrap();
+    assert_eq!(heard(&again).await[0], status("bob", "false"));
     rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(2) }).unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    assert_eq!(heard(&again), [status("bob", "true")]);
+    assert_eq!(heard(&again).await, [status("bob", "true")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,24 +317,23 @@ async fn forwarded_videos_are_told_when_they_change() {
             ..ShardSnapshot::default()
         }))
     };
+    let mut told = Vec::new();
     for target in [Some(1), Some(0), None] {
         rig.media.send(snapshot(target)).await.unwrap();
-    }
-    let mut told = Vec::new();
-    while told.len() < 2 {
-        tokio::task::yield_now().await;
-        told.extend(heard(&bob));
+        // Of what a conference has not looked at yet the latest counts.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        told.extend(heard(&bob).await);
     }
     let forwarded =
         |names: &[&str]| json!({"colibriClass": "ForwardedSources", "forwardedSources": names});
     assert_eq!(told, [forwarded(&["alice-v0"]), forwarded(&[])]);
-    assert!(heard(&alice).is_empty());
+    assert!(heard(&alice).await.is_empty());
 }
 
 /// What a receiver was subscribed to and what it was not any more, since the last call.
-fn changes(rig: &Rig, receiver: u32) -> (Vec<u32>, Vec<u32>) {
+async fn changes(rig: &Rig, receiver: u32) -> (Vec<u32>, Vec<u32>) {
     let (mut begun, mut ended) = (Vec::new(), Vec::new());
-    for control in rig.told() {
+    for control in rig.told().await {
         match control {
             Control::Subscribe { receiver: EndpointId(id), source, .. } if id == receiver => {
                 begun.push(source.0);
@@ -351,7 +353,7 @@ async fn two_senders() -> (Rig, Channel) {
     rig.join(MEETING, "carol").await.unwrap();
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
     rig.ask(&sources(MEETING, "carol", 200)).await.unwrap();
-    assert_eq!(changes(&rig, 2), (vec![1, 2, 3, 4], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![1, 2, 3, 4], vec![]));
     (rig, bob)
 }
 
@@ -359,31 +361,31 @@ async fn two_senders() -> (Rig, Channel) {
 async fn what_nobody_wants_is_not_forwarded() {
     let (rig, bob) = two_senders().await;
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints"}"#);
-    assert_eq!(changes(&rig, 2), (vec![2, 4], vec![]), "the same at another height");
+    assert_eq!(changes(&rig, 2).await, (vec![2, 4], vec![]), "the same at another height");
     bob.received(
         r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"alice-v0":{"maxHeight":0}}}"#,
     );
-    assert_eq!(changes(&rig, 2), (vec![], vec![2]));
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![2]));
     bob.received(
         r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":0},
             "constraints":{"alice-v0":{"maxHeight":360}}}"#,
     );
-    assert_eq!(changes(&rig, 2), (vec![2], vec![4]));
+    assert_eq!(changes(&rig, 2).await, (vec![2], vec![4]));
     bob.received(
         r#"{"colibriClass":"ReceiverAudioSubscription","mode":"Exclude","list":["alice-a0"]}"#,
     );
-    assert_eq!(changes(&rig, 2), (vec![], vec![1]));
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![1]));
     bob.received(r#"{"colibriClass":"ReceiverAudioSubscription","all":true}"#);
-    assert_eq!(changes(&rig, 2), (vec![1], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![1], vec![]));
     // What comes later is not forwarded either.
     rig.join(MEETING, "dave").await.unwrap();
     rig.ask(&sources(MEETING, "dave", 300)).await.unwrap();
-    assert_eq!(changes(&rig, 2), (vec![5], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![5], vec![]));
 }
 
 /// Which audio a receiver gets anew, and whether it asked for that by name.
-fn audio_terms(rig: &Rig, receiver: u32) -> Vec<(u32, bool)> {
-    let told = rig.told().into_iter().filter_map(|control| match control {
+async fn audio_terms(rig: &Rig, receiver: u32) -> Vec<(u32, bool)> {
+    let told = rig.told().await.into_iter().filter_map(|control| match control {
         Control::Subscribe { receiver: EndpointId(id), source, terms } if id == receiver => {
             Some((source.0, terms.included))
         }
@@ -399,59 +401,59 @@ async fn audio_that_is_asked_for_by_name_is_known_to_be() {
         bob.received(&format!(r#"{{"colibriClass":"ReceiverAudioSubscription",{fields}}}"#));
     };
     subscribe(r#""all":true,"include":["alice-a0","nobody-a0"]"#);
-    assert_eq!(audio_terms(&rig, 2), [(1, true)]);
+    assert_eq!(audio_terms(&rig, 2).await, [(1, true)]);
     subscribe(r#""include":["carol-a0"],"exclude":["alice-a0"]"#);
-    assert_eq!(audio_terms(&rig, 2), [(3, true)]);
+    assert_eq!(audio_terms(&rig, 2).await, [(3, true)]);
     subscribe(r#""all":true,"include":["carol-a0"],"exclude":["carol-a0"]"#);
-    assert_eq!(changes(&rig, 2), (vec![1], vec![3]), "excluded is more than included");
+    assert_eq!(changes(&rig, 2).await, (vec![1], vec![3]), "excluded is more than included");
     subscribe(r#""mode":"None""#);
-    assert_eq!(changes(&rig, 2), (vec![], vec![1]));
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![1]));
     subscribe(r#""mode":"Include","list":["nobody-a0"]"#);
-    assert_eq!(changes(&rig, 2), (vec![], vec![]), "to nobody");
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![]), "to nobody");
     // What is not read changes nothing, and is counted.
-    let before = dropped(&rig, Dropped::Malformed);
+    let before = dropped(&rig, Dropped::Malformed).await;
     let many: Vec<String> = (0..2_000).map(|name| format!("{name}-a0")).collect();
     subscribe(&format!(r#""all":true,"exclude":{}"#, json!(many)));
-    assert_eq!(dropped(&rig, Dropped::Malformed), before + 1);
-    assert_eq!(changes(&rig, 2), (vec![], vec![]));
-    assert_eq!(wishes(&rig, "bob")["audio"]["include"], json!(["nobody-a0"]));
+    assert_eq!(dropped(&rig, Dropped::Malformed).await, before + 1);
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![]));
+    assert_eq!(wishes(&rig, "bob").await["audio"]["include"], json!(["nobody-a0"]));
     // Who comes later is as it was said before.
     subscribe(r#""include":["dave-a0"]"#);
     rig.join(MEETING, "dave").await.unwrap();
     rig.ask(&sources(MEETING, "dave", 300)).await.unwrap();
-    assert_eq!(audio_terms(&rig, 2), [(5, true), (6, false)]);
+    assert_eq!(audio_terms(&rig, 2).await, [(5, true), (6, false)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn last_n_takes_the_named_first_and_then_those_who_came_first() {
     let (rig, bob) = two_senders().await;
     bob.received(r#"{"colibriClass":"LastNChangedEvent","lastN":1}"#);
-    assert_eq!(changes(&rig, 2), (vec![], vec![4]));
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![4]));
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","selectedSources":["carol-v0"]}"#);
-    assert_eq!(changes(&rig, 2), (vec![4], vec![2]));
+    assert_eq!(changes(&rig, 2).await, (vec![4], vec![2]));
     bob.received(
         r#"{"colibriClass":"ReceiverVideoConstraints","onStageSources":["alice-v0","bob-v0"]}"#,
     );
-    assert_eq!(changes(&rig, 2), (vec![2], vec![4]));
+    assert_eq!(changes(&rig, 2).await, (vec![2], vec![4]));
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":0}"#);
-    assert_eq!(changes(&rig, 2), (vec![], vec![2]));
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![2]));
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":1}"#);
-    assert_eq!(changes(&rig, 2), (vec![2], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![2], vec![]));
     // Who leaves makes room; a video that shows nothing takes none.
     rig.ask(&json!({"meeting-id": MEETING, "endpoints": [{"id": "alice", "expire": true}]}))
         .await
         .unwrap();
-    assert_eq!(changes(&rig, 2), (vec![4], vec![]));
-    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
+    assert_eq!(changes(&rig, 2).await, (vec![4], vec![]));
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).await.unwrap();
     rig.join(MEETING, "dave").await.unwrap();
     rig.ask(&sources(MEETING, "dave", 300)).await.unwrap();
-    assert_eq!(changes(&rig, 2), (vec![5], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![5], vec![]));
     carol.received(
         r#"{"colibriClass":"SourceVideoTypeMessage","videoType":"none","sourceName":"carol-v0"}"#,
     );
-    assert_eq!(changes(&rig, 2), (vec![6], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![6], vec![]));
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1}"#);
-    assert_eq!(changes(&rig, 2), (vec![], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -462,15 +464,15 @@ async fn the_focus_says_what_last_n_is_at_first() {
     let mut request = creation(MEETING, "bob");
     request["endpoints"][0]["initial-last-n"] = json!({"value": 0});
     rig.ask(&request).await.unwrap();
-    assert_eq!(changes(&rig, 2), (vec![1], vec![]));
-    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    assert_eq!(changes(&rig, 2).await, (vec![1], vec![]));
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).await.unwrap();
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1}"#);
-    assert_eq!(changes(&rig, 2), (vec![2], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![2], vec![]));
 }
 
 /// What a sender was told of its videos.
-fn demand(channel: &Channel) -> Vec<(String, i64)> {
-    let constraints = heard(channel).into_iter().filter_map(|message| {
+async fn demand(channel: &Channel) -> Vec<(String, i64)> {
+    let constraints = heard(channel).await.into_iter().filter_map(|message| {
         let height = message.get("maxHeight")?.as_i64()?;
         Some((message["sourceName"].as_str()?.to_owned(), height))
     });
@@ -483,30 +485,30 @@ async fn senders_hear_what_is_wanted_of_them() {
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
     let alices = |height: i64| vec![("alice-v0".to_owned(), height)];
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
-    assert_eq!(demand(&alice), alices(180), "bob may still say what it wants");
+    assert_eq!(demand(&alice).await, alices(180), "bob may still say what it wants");
     rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(2) }).unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert_eq!(demand(&alice), alices(2160), "nobody has set a bound");
+    assert_eq!(demand(&alice).await, alices(2160), "nobody has set a bound");
     let want = |height: i32| {
         bob.received(&format!(
             r#"{{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{{"maxHeight":{height}}}}}"#
         ));
     };
     want(720);
-    assert_eq!(demand(&alice), alices(720));
+    assert_eq!(demand(&alice).await, alices(720));
     want(720);
-    assert_eq!(demand(&alice), []);
+    assert_eq!(demand(&alice).await, []);
     want(0);
-    assert_eq!(demand(&alice), alices(0));
-    let again = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap();
-    assert_eq!(demand(&again), alices(0));
+    assert_eq!(demand(&alice).await, alices(0));
+    let again = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).await.unwrap();
+    assert_eq!(demand(&again).await, alices(0));
     rig.join(MEETING, "carol").await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
-    assert_eq!(demand(&again), alices(180));
+    assert_eq!(demand(&again).await, alices(180));
     rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(3) }).unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert_eq!(demand(&again), alices(2160));
-    assert_eq!(demand(&bob), []);
+    assert_eq!(demand(&again).await, alices(2160));
+    assert_eq!(demand(&bob).await, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -521,25 +523,25 @@ async fn senders_hear_of_a_newcomer_when_it_has_spoken() {
         ));
     };
     want(&bob, 180);
-    assert_eq!(demand(&alice), alices(180));
+    assert_eq!(demand(&alice).await, alices(180));
     rig.join(MEETING, "carol").await.unwrap();
     // However long it takes to connect: nothing reaches it before.
     tokio::time::sleep(10 * second).await;
     rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(3) }).unwrap();
     tokio::time::sleep(second / 4).await;
-    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
-    assert_eq!(demand(&alice), []);
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).await.unwrap();
+    assert_eq!(demand(&alice).await, []);
     want(&carol, 180);
-    assert_eq!(demand(&alice), [], "it wants what the others get");
+    assert_eq!(demand(&alice).await, [], "it wants what the others get");
     want(&carol, 720);
-    assert_eq!(demand(&alice), alices(720), "others' wishes count at once");
+    assert_eq!(demand(&alice).await, alices(720), "others' wishes count at once");
     // One that can receive and says nothing gets all there is, after a moment.
     rig.join(MEETING, "dave").await.unwrap();
     rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(4) }).unwrap();
     tokio::time::sleep(second / 2).await;
-    assert_eq!(demand(&alice), []);
+    assert_eq!(demand(&alice).await, []);
     tokio::time::sleep(2 * second).await;
-    assert_eq!(demand(&alice), alices(2160));
+    assert_eq!(demand(&alice).await, alices(2160));
 }
 
 #[tokio::test(start_paused = true)]
@@ -548,10 +550,10 @@ async fn last_n_of_the_configuration_holds_until_somebody_says() {
     rig.create(MEETING, "alice").await.unwrap();
     rig.join(MEETING, "bob").await.unwrap();
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
-    assert_eq!(changes(&rig, 2), (vec![1], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![1], vec![]));
     let request = json!({"id": "bob", "initial-last-n": {"value": 1}});
     rig.ask(&json!({"meeting-id": MEETING, "endpoints": [request]})).await.unwrap();
-    assert_eq!(changes(&rig, 2), (vec![2], vec![]));
+    assert_eq!(changes(&rig, 2).await, (vec![2], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -563,20 +565,20 @@ async fn a_conference_without_channels_is_noticed_once() {
         rig.create(MEETING, "alice").await.unwrap();
         rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(1) }).unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        let _channel =
-            opens.then(|| rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).unwrap());
-        let inner = &rig.bridge.inner;
-        let handle = inner.by_meeting(MEETING).unwrap();
-        let lacks = |at| inner.with(&handle, |conference, _| conference.lacks_channels(at));
-        assert_eq!(lacks(now()), Some(false), "there is time");
-        assert_eq!(lacks(now() + late), Some(expected));
-        assert_eq!(lacks(now() + late + late), Some(false), "once");
+        let channel = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp);
+        let _channel = if opens { channel.await } else { None };
+        let handle = rig.bridge.inner.registry.by_meeting(MEETING).unwrap();
+        let lacks =
+            async |at| handle.mailbox.ask(move |task, _| task.conference.lacks_channels(at)).await;
+        assert_eq!(lacks(now()).await, Some(false), "there is time");
+        assert_eq!(lacks(now() + late).await, Some(expected));
+        assert_eq!(lacks(now() + late + late).await, Some(false), "once");
     }
 }
 
 /// The bounds of a receiver's videos, by source.
-fn bounds(rig: &Rig, receiver: u32) -> Vec<(u32, Option<u16>)> {
-    let bounds = rig.told().into_iter().filter_map(|control| match control {
+async fn bounds(rig: &Rig, receiver: u32) -> Vec<(u32, Option<u16>)> {
+    let bounds = rig.told().await.into_iter().filter_map(|control| match control {
         Control::Subscribe { receiver: EndpointId(id), source, terms } if id == receiver => {
             Some((source.0, terms.max_height))
         }
@@ -592,22 +594,22 @@ async fn the_engine_hears_how_high_receivers_want_videos() {
         r#"{"colibriClass":"ReceiverVideoConstraints","onStageSources":["carol-v0"],
             "constraints":{"carol-v0":{"maxHeight":720}}}"#,
     );
-    assert_eq!(bounds(&rig, 2), [(2, Some(180)), (4, Some(720))], "audio has no height");
+    assert_eq!(bounds(&rig, 2).await, [(2, Some(180)), (4, Some(720))], "audio has no height");
     bob.received(
         r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":-1}}"#,
     );
-    assert_eq!(bounds(&rig, 2), [(2, None)]);
-    let debug = rig.bridge.debug(true);
+    assert_eq!(bounds(&rig, 2).await, [(2, None)]);
+    let debug = rig.bridge.debug(true).await;
     let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
     let shown = conference["endpoints"]["bob"]["receives"].as_array().unwrap();
     let carols = shown.iter().find(|source| source["name"] == "carol-v0").unwrap();
     assert_eq!(carols["max_height"], 720);
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":1}"#);
-    assert_eq!(changes(&rig, 2), (vec![], vec![2]));
+    assert_eq!(changes(&rig, 2).await, (vec![], vec![2]));
     bob.received(
         r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"carol-v0":{"maxHeight":720,"maxFrameRate":0}}}"#,
     );
-    assert_eq!(changes(&rig, 2), (vec![2], vec![4]), "no frames are wanted of it");
+    assert_eq!(changes(&rig, 2).await, (vec![2], vec![4]), "no frames are wanted of it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -617,43 +619,43 @@ async fn the_configuration_bounds_what_receivers_get() {
     rig.create(MEETING, "alice").await.unwrap();
     rig.join(MEETING, "bob").await.unwrap();
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
-    assert_eq!(bounds(&rig, 2), [(1, None)], "no video before it asks");
-    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    assert_eq!(bounds(&rig, 2).await, [(1, None)], "no video before it asks");
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).await.unwrap();
     bob.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1}"#);
-    assert_eq!(bounds(&rig, 2), [(2, Some(90))]);
+    assert_eq!(bounds(&rig, 2).await, [(2, Some(90))]);
     rig.join(MEETING, "carol").await.unwrap();
     rig.ask(&sources(MEETING, "carol", 200)).await.unwrap();
-    assert_eq!(bounds(&rig, 2), [(3, None)], "one video at most");
+    assert_eq!(bounds(&rig, 2).await, [(3, None)], "one video at most");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_video_shows_may_be_said_before_it_is_signalled_and_stays() {
     let (rig, alice, _bob) = two().await;
-    let shown = |rig: &Rig| {
-        let debug = rig.bridge.debug(true);
+    let shown = async |rig: &Rig| {
+        let debug = rig.bridge.debug(true).await;
         let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
         conference["endpoints"]["alice"]["sources"][1]["video_type"].clone()
     };
     alice.received(r#"{"colibriClass":"VideoTypeMessage","videoType":"desktop"}"#);
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
-    assert_eq!(shown(&rig), "desktop");
+    assert_eq!(shown(&rig).await, "desktop");
     alice.received(
         r#"{"colibriClass":"SourceVideoTypeMessage","videoType":"None","sourceName":"alice-v0"}"#,
     );
-    assert_eq!(shown(&rig), "none");
+    assert_eq!(shown(&rig).await, "none");
     rig.ask(&sources(MEETING, "alice", 300)).await.unwrap();
-    assert_eq!(shown(&rig), "none", "other SSRCs, the same video");
+    assert_eq!(shown(&rig).await, "none", "other SSRCs, the same video");
     for n in 0..1000 {
         alice.received(&format!(
             r#"{{"colibriClass":"SourceVideoTypeMessage","videoType":"camera","sourceName":"{n}"}}"#
         ));
     }
-    assert_eq!(shown(&rig), "none");
+    assert_eq!(shown(&rig).await, "none");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_blank_receiver_is_everybody() {
     let (_rig, alice, bob) = two().await;
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"  ","n":1}"#);
-    assert_eq!(heard(&bob).len(), 1);
+    assert_eq!(heard(&bob).await.len(), 1);
 }

@@ -135,9 +135,17 @@ impl Rig {
         self.ask(&creation(meeting, endpoint)).await
     }
 
-    /// What the engine was told since the last call.
-    pub(crate) fn told(&self) -> Vec<Control> {
+    /// What the engine was told since the last call, once conferences have done what they were asked.
+    pub(crate) async fn told(&self) -> Vec<Control> {
+        self.settle().await;
         self.recorder.take()
+    }
+
+    /// Returns when conferences have handled everything that was sent to them before.
+    pub(crate) async fn settle(&self) {
+        for conference in self.bridge.inner.registry.all() {
+            conference.mailbox.ask(|_, _| ()).await;
+        }
     }
 }
 

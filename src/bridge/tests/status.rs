@@ -17,8 +17,9 @@ use super::{
 };
 use crate::bridge::{BridgeConfig, Delay, SelfReport, Status};
 
-fn status(rig: &Rig, conference: Option<&str>) -> Status {
-    SelfReport::new(rig.bridge.clone(), "test").at(None, Some("eu")).status(conference)
+async fn status(rig: &Rig, conference: Option<&str>) -> Status {
+    let report = SelfReport::new(rig.bridge.clone(), "test").at(None, Some("eu"));
+    report.status(conference).await
 }
 
 async fn report(rig: &Rig, snapshot: ShardSnapshot) {
@@ -65,7 +66,7 @@ async fn a_receiver_is_told_what_it_is_sent_and_why_it_is_not_more() {
     decide(&rig, &allocation(Some(1_000_000), sources)).await;
     sleep(Duration::from_secs(3)).await;
 
-    let status = status(&rig, None);
+    let status = status(&rig, None).await;
     let shown = status.shown.unwrap();
     assert_eq!((shown.summary.endpoints, shown.summary.shortages), (4, 1));
     assert_eq!((status.endpoints, status.shortages), (4, 1));
@@ -112,11 +113,11 @@ async fn shards_tell_the_rates_of_the_last_second() {
         }
     };
     report(&rig, snapshot(1_000, 10)).await;
-    let first = status(&rig, None).shards.remove(0);
+    let first = status(&rig, None).await.shards.remove(0);
     assert_eq!((first.shard, first.receive_pps, first.drops_per_second), (3, 0, 0), "no interval");
     sleep(Duration::from_millis(1_999)).await;
     report(&rig, snapshot(1_500, 14)).await;
-    let second = status(&rig, None).shards.remove(0);
+    let second = status(&rig, None).await.shards.remove(0);
     assert_eq!((second.receive_pps, second.send_pps), (250, 500));
     assert_eq!((second.dropped, second.drops_per_second, second.drops.len()), (14, 2, 1));
     let delay = Delay { p50_us: Some(100), p99_us: Some(100), mean_us: 90 };
@@ -124,7 +125,7 @@ async fn shards_tell_the_rates_of_the_last_second() {
     assert_eq!((second.waiting_commands, second.waiting_batches), (4, 5));
     sleep(Duration::from_secs(1)).await;
     report(&rig, snapshot(1_500, 14)).await;
-    let idle = status(&rig, None).shards.remove(0);
+    let idle = status(&rig, None).await.shards.remove(0);
     assert_eq!((idle.delay, idle.receive_pps), (None, 0), "nothing is forwarded any more");
 }
 
@@ -134,17 +135,18 @@ async fn the_largest_conference_is_shown_or_the_one_that_is_asked_for() {
     let mut named = creation("other", "x");
     (named["create"], named["name"]) = (true.into(), "room@conference.example.com".into());
     rig.ask(&named).await.unwrap();
-    let shown = |wanted| status(&rig, wanted).shown.map(|shown| shown.summary.meeting_id);
-    assert_eq!(shown(None).as_deref(), Some(M));
-    let listed = status(&rig, None).conferences;
+    let shown =
+        async |wanted| status(&rig, wanted).await.shown.map(|shown| shown.summary.meeting_id);
+    assert_eq!(shown(None).await.as_deref(), Some(M));
+    let listed = status(&rig, None).await.conferences;
     let sizes: Vec<usize> = listed.iter().map(|conference| conference.endpoints).collect();
     assert_eq!(sizes, [4, 1]);
     for wanted in ["other", "room@conference.example.com", &listed[1].id] {
-        assert_eq!(shown(Some(wanted)).as_deref(), Some("other"), "{wanted}");
+        assert_eq!(shown(Some(wanted)).await.as_deref(), Some("other"), "{wanted}");
     }
-    assert_eq!(shown(Some("nobody")), None);
+    assert_eq!(shown(Some("nobody")).await, None);
     rig.bridge.set_drain(true);
-    let status = status(&rig, None);
+    let status = status(&rig, None).await;
     assert!(status.health.ok && status.drain);
     assert_eq!((status.state.as_str(), status.region.as_deref()), ("RUNNING", Some("eu")));
     // What is written is what is read.
@@ -156,7 +158,7 @@ async fn the_largest_conference_is_shown_or_the_one_that_is_asked_for() {
 async fn health_has_its_cause() {
     let rig = rig(BridgeConfig { shards: 1, ..BridgeConfig::default() });
     sleep(Duration::from_secs(11)).await;
-    let health = status(&rig, None).health;
+    let health = status(&rig, None).await.health;
     assert!(!health.ok && !health.hard);
     assert_eq!(health.cause.as_deref(), Some("Engine thread 0 is silent for 11 s"));
 }
@@ -183,7 +185,9 @@ async fn what_is_told_has_a_bound() {
     let mut short = allocation(Some(1), sources);
     short.receiver = EndpointId(80);
     decide(&rig, &short).await;
-    let status = status(&rig, None);
+    // A large conference publishes with its next tick.
+    sleep(Duration::from_millis(500)).await;
+    let status = status(&rig, None).await;
     assert_eq!((status.conferences.len(), status.more_conferences), (100, 11));
     assert_eq!(status.endpoints, 190, "of all");
     let shown = status.shown.unwrap().status;

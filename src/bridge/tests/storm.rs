@@ -32,8 +32,8 @@ async fn focus(bridge: Bridge, seed: u64) {
         }
         let _ = ask(&bridge, &request).await;
         if rng.random_bool(0.05) {
-            let _ = (bridge.stats(), bridge.debug(true), bridge.health());
-            let _ = bridge.endpoint_view(&meeting, &endpoint);
+            let _ = (bridge.stats(), bridge.debug(true).await, bridge.health());
+            let _ = bridge.endpoint_view(&meeting, &endpoint).await;
             bridge.assign_mids(&meeting, &endpoint, vec![]).await;
         }
     }
@@ -64,13 +64,13 @@ async fn many_foci_and_events_at_once() {
     for focus in foci {
         focus.await.unwrap();
     }
-    rig.bridge.expire_all();
+    rig.bridge.expire_all().await;
     let stats = rig.bridge.stats();
     assert_eq!((stats.conferences, stats.endpoints), (0, 0));
     assert_eq!(stats.total_conferences_created, stats.total_conferences_completed);
     assert!(stats.total_participants > 0);
     let mut there = std::collections::HashSet::new();
-    for control in rig.told() {
+    for control in rig.told().await {
         match control {
             Control::AddEndpoint(id, _) => assert!(there.insert(id), "{id:?} twice"),
             Control::RemoveEndpoint(id) => assert!(there.remove(&id), "{id:?} was not there"),

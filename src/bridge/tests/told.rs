@@ -26,43 +26,44 @@ async fn statistics_are_filtered_in_large_conferences() {
     rig.join(MEETING, "bob").await.unwrap();
     rig.join(MEETING, "carol").await.unwrap();
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
-    let open = |name| rig.bridge.open_channel(MEETING, name, ChannelKind::Sctp).unwrap();
-    let (alice, bob, carol) = (open("alice"), open("bob"), open("carol"));
+    let open =
+        async |name| rig.bridge.open_channel(MEETING, name, ChannelKind::Sctp).await.unwrap();
+    let (alice, bob, carol) = (open("alice").await, open("bob").await, open("carol").await);
     let nothing =
         r#"{"colibriClass":"ReceiverVideoConstraints","defaultConstraints":{"maxHeight":0}}"#;
     for channel in [&bob, &carol] {
         channel.received(nothing);
     }
-    let told = || {
+    let told = async || {
         alice.received(r#"{"colibriClass":"EndpointStats","n":1}"#);
-        let stats = |channel| {
-            heard(channel).iter().filter(|m| m["colibriClass"] == "EndpointStats").count()
+        let stats = async |channel| {
+            heard(channel).await.iter().filter(|m| m["colibriClass"] == "EndpointStats").count()
         };
-        (stats(&bob), stats(&carol))
+        (stats(&bob).await, stats(&carol).await)
     };
-    assert_eq!(told(), (1, 1), "a small one");
+    assert_eq!(told().await, (1, 1), "a small one");
     rig.join(MEETING, "dave").await.unwrap();
-    assert_eq!(told(), (0, 0), "nobody sees or heard alice");
+    assert_eq!(told().await, (0, 0), "nobody sees or heard alice");
     bob.received(
         r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"alice-v0":{"maxHeight":180}}}"#,
     );
-    assert_eq!(told(), (1, 0), "bob sees her");
+    assert_eq!(told().await, (1, 0), "bob sees her");
     bob.received(
         r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{},"selectedSources":["alice-v0"]}"#,
     );
-    assert_eq!(told(), (1, 0), "bob chose her");
+    assert_eq!(told().await, (1, 0), "bob chose her");
     for _ in 0..40 {
         let level =
             MediaEvent::AudioLevel { endpoint: EndpointId(1), source: SourceId(1), level: 10 };
         rig.media.send(level).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    assert_eq!(told(), (1, 1), "all heard her");
+    assert_eq!(told().await, (1, 1), "all heard her");
 }
 
 /// The sources that a receiver was told the SSRCs of.
-fn mapped(channel: &Channel) -> Vec<Value> {
-    let maps = heard(channel).into_iter().filter_map(|mut message| {
+async fn mapped(channel: &Channel) -> Vec<Value> {
+    let maps = heard(channel).await.into_iter().filter_map(|mut message| {
         let kind = message["colibriClass"].as_str()?.strip_suffix("SourcesMap")?.to_owned();
         Some(json!({ (kind): message["mappedSources"].take() }))
     });
@@ -98,12 +99,12 @@ async fn slots_are_told_to_those_whom_the_focus_does_not_tell() {
         json!(["source-names", "ssrc-rewriting", "rtp-mid-demux"]);
     rig.ask(&request).await.unwrap();
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
-    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).unwrap();
-    let first = mapped(&carol);
+    let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).await.unwrap();
+    let first = mapped(&carol).await;
     assert_eq!(who(&first), ["alice-a0 alice a0", "alice-v0 alice v0"]);
     assert_eq!(first[1]["Video"][0]["videoType"], "CAMERA");
-    assert!(mapped(&bob).is_empty(), "the focus tells bob");
-    let sent = rig.told().into_iter().filter_map(|control| match control {
+    assert!(mapped(&bob).await.is_empty(), "the focus tells bob");
+    let sent = rig.told().await.into_iter().filter_map(|control| match control {
         Control::Subscribe { receiver: EndpointId(3), terms, .. } => Some(terms),
         Control::Subscribe { terms, .. } => {
             assert_eq!(terms.slot, None, "others see sources' own SSRCs");
@@ -119,16 +120,16 @@ async fn slots_are_told_to_those_whom_the_focus_does_not_tell() {
     assert_eq!(sent.collect::<BTreeSet<_>>(), slots(&first));
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
     carol.received(r#"{"colibriClass":"ReceiverVideoConstraints","lastN":1}"#);
-    assert!(mapped(&carol).is_empty(), "once");
+    assert!(mapped(&carol).await.is_empty(), "once");
     rig.ask(&sources(MEETING, "bob", 200)).await.unwrap();
-    assert_eq!(who(&mapped(&carol)), ["bob-a0 bob a1"], "of videos she gets one");
-    let again = rig.bridge.open_channel(MEETING, "carol", ChannelKind::WebSocket).unwrap();
-    let all = mapped(&again);
+    assert_eq!(who(&mapped(&carol).await), ["bob-a0 bob a1"], "of videos she gets one");
+    let again = rig.bridge.open_channel(MEETING, "carol", ChannelKind::WebSocket).await.unwrap();
+    let all = mapped(&again).await;
     assert_eq!(all.len(), 2, "all are told to a new channel");
     rig.ask(&json!({"meeting-id": MEETING, "endpoints": [{"id": "alice", "expire": true}]}))
         .await
         .unwrap();
-    let bobs_video = mapped(&again);
+    let bobs_video = mapped(&again).await;
     assert_eq!(who(&bobs_video), ["bob-v0 bob v0"]);
     assert!(slots(&bobs_video).is_subset(&slots(&all)), "alice's slot is his now");
 }
@@ -141,15 +142,16 @@ async fn many_ssrcs_are_told_in_messages_that_fit() {
     let mut request = creation(MEETING, "bob");
     request["endpoints"][0]["capabilities"] = json!(["source-names", "ssrc-rewriting"]);
     rig.ask(&request).await.unwrap();
-    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).await.unwrap();
     for n in 0..60u32 {
         let name = format!("endpoint{n}");
         rig.join(MEETING, &name).await.unwrap();
         rig.ask(&sources(MEETING, &name, 10_000 + 10 * n)).await.unwrap();
     }
-    assert_eq!(mapped(&bob).len(), 100, "each when it comes, up to the limit of both");
-    let again = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).unwrap();
+    assert_eq!(mapped(&bob).await.len(), 100, "each when it comes, up to the limit of both");
+    let again = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).await.unwrap();
     let lengths: Vec<usize> = mapped(&again)
+        .await
         .iter()
         .map(|map| map.as_object().unwrap().values().next().unwrap().as_array().unwrap().len())
         .collect();

@@ -18,12 +18,12 @@ pub fn read_conference_modify(
     document: &[u8],
     meeting_id: Option<&str>,
 ) -> Result<ConferenceModify, JsonError> {
-    read::conference_modify(&tree::Node::parse(document)?, meeting_id)
+    read::conference_modify(&tree::parse(document)?, meeting_id)
 }
 
 /// Reads an answer, as a focus or a load generator does.
 pub fn read_conference_modified(document: &[u8]) -> Result<ConferenceModified, JsonError> {
-    read::conference_modified(&tree::Node::parse(document)?)
+    read::conference_modified(&tree::parse(document)?)
 }
 
 /// Writes a request.

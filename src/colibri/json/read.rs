@@ -1,8 +1,9 @@
 //! From JSON to requests and answers.
 
 use rialto_media::MediaType;
+use serde_json::Value;
 
-use super::tree::{Fields, JsonError, Node, Path, attribute, boolean, integer, string, text};
+use super::tree::{Fields, JsonError, Path, attribute, boolean, integer, string, text};
 use crate::colibri::{
     Candidate, Colibri2Endpoint, Colibri2Relay, ConferenceModified, ConferenceModify, Connect,
     Fingerprint, ForceMute, HttpHeader, ICE_UDP_NAMESPACE, IceUdp, Media, MediaSource, MucRole,
@@ -11,7 +12,7 @@ use crate::colibri::{
 };
 
 pub(super) fn conference_modify(
-    node: &Node,
+    node: &Value,
     meeting_id: Option<&str>,
 ) -> Result<ConferenceModify, JsonError> {
     let fields = Fields::new(node, &Path::Root)?;
@@ -36,7 +37,7 @@ pub(super) fn conference_modify(
     Ok(request)
 }
 
-pub(super) fn conference_modified(node: &Node) -> Result<ConferenceModified, JsonError> {
+pub(super) fn conference_modified(node: &Value) -> Result<ConferenceModified, JsonError> {
     let fields = Fields::new(node, &Path::Root)?;
     let answer = ConferenceModified {
         endpoints: fields.list("endpoints", endpoint)?.unwrap_or_default(),
@@ -47,7 +48,7 @@ pub(super) fn conference_modified(node: &Node) -> Result<ConferenceModified, Jso
     Ok(answer)
 }
 
-fn endpoint(node: &Node, path: &Path<'_>) -> Result<Colibri2Endpoint, JsonError> {
+fn endpoint(node: &Value, path: &Path<'_>) -> Result<Colibri2Endpoint, JsonError> {
     let fields = Fields::new(node, path)?;
     let endpoint = Colibri2Endpoint {
         id: fields.required("id", string)?,
@@ -81,7 +82,7 @@ fn endpoint(node: &Node, path: &Path<'_>) -> Result<Colibri2Endpoint, JsonError>
     Ok(endpoint)
 }
 
-fn relay(node: &Node, path: &Path<'_>) -> Result<Colibri2Relay, JsonError> {
+fn relay(node: &Value, path: &Path<'_>) -> Result<Colibri2Relay, JsonError> {
     let fields = Fields::new(node, path)?;
     let relay = Colibri2Relay {
         id: fields.required("id", string)?,
@@ -97,7 +98,7 @@ fn relay(node: &Node, path: &Path<'_>) -> Result<Colibri2Relay, JsonError> {
     Ok(relay)
 }
 
-fn connect(node: &Node, path: &Path<'_>) -> Result<Connect, JsonError> {
+fn connect(node: &Value, path: &Path<'_>) -> Result<Connect, JsonError> {
     let fields = Fields::new(node, path)?;
     let connect = Connect {
         id: fields.read("id", string)?,
@@ -125,7 +126,7 @@ fn connect(node: &Node, path: &Path<'_>) -> Result<Connect, JsonError> {
     Ok(connect)
 }
 
-fn http_headers(node: &Node, path: &Path<'_>) -> Result<Vec<HttpHeader>, JsonError> {
+fn http_headers(node: &Value, path: &Path<'_>) -> Result<Vec<HttpHeader>, JsonError> {
     Fields::new(node, path)?
         .entries()
         .iter()
@@ -136,7 +137,7 @@ fn http_headers(node: &Node, path: &Path<'_>) -> Result<Vec<HttpHeader>, JsonErr
         .collect()
 }
 
-fn traceparent(node: &Node, path: &Path<'_>) -> Result<TraceParent, JsonError> {
+fn traceparent(node: &Value, path: &Path<'_>) -> Result<TraceParent, JsonError> {
     let fields = Fields::new(node, path)?;
     let trace = TraceParent {
         trace_id: fields.required("trace_id", string)?,
@@ -147,7 +148,7 @@ fn traceparent(node: &Node, path: &Path<'_>) -> Result<TraceParent, JsonError> {
     Ok(trace)
 }
 
-fn transport(node: &Node, path: &Path<'_>) -> Result<Transport, JsonError> {
+fn transport(node: &Value, path: &Path<'_>) -> Result<Transport, JsonError> {
     let fields = Fields::new(node, path)?;
     let transport = Transport {
         ice_controlling: fields.flag("ice-controlling")?,
@@ -160,7 +161,7 @@ fn transport(node: &Node, path: &Path<'_>) -> Result<Transport, JsonError> {
     Ok(transport)
 }
 
-fn sctp(node: &Node, path: &Path<'_>) -> Result<Sctp, JsonError> {
+fn sctp(node: &Value, path: &Path<'_>) -> Result<Sctp, JsonError> {
     let fields = Fields::new(node, path)?;
     let sctp = Sctp {
         role: fields.read("role", |node, path| {
@@ -173,7 +174,7 @@ fn sctp(node: &Node, path: &Path<'_>) -> Result<Sctp, JsonError> {
     Ok(sctp)
 }
 
-fn ice_udp(node: &Node, path: &Path<'_>) -> Result<IceUdp, JsonError> {
+fn ice_udp(node: &Value, path: &Path<'_>) -> Result<IceUdp, JsonError> {
     let fields = Fields::new(node, path)?;
     fields.required("xmlns", |node, path| {
         let xmlns = string(node, path)?;
@@ -211,7 +212,7 @@ fn ice_udp(node: &Node, path: &Path<'_>) -> Result<IceUdp, JsonError> {
     Ok(ice)
 }
 
-fn candidate(node: &Node, path: &Path<'_>) -> Result<Candidate, JsonError> {
+fn candidate(node: &Value, path: &Path<'_>) -> Result<Candidate, JsonError> {
     let fields = Fields::new(node, path)?;
     let candidate = Candidate {
         component: fields.required("component", attribute)?,
@@ -232,7 +233,7 @@ fn candidate(node: &Node, path: &Path<'_>) -> Result<Candidate, JsonError> {
     Ok(candidate)
 }
 
-fn fingerprint(node: &Node, path: &Path<'_>) -> Result<Fingerprint, JsonError> {
+fn fingerprint(node: &Value, path: &Path<'_>) -> Result<Fingerprint, JsonError> {
     let fields = Fields::new(node, path)?;
     let fingerprint = Fingerprint {
         hash: fields.read("hash", string)?,
@@ -244,7 +245,7 @@ fn fingerprint(node: &Node, path: &Path<'_>) -> Result<Fingerprint, JsonError> {
     Ok(fingerprint)
 }
 
-fn media(node: &Node, path: &Path<'_>) -> Result<Media, JsonError> {
+fn media(node: &Value, path: &Path<'_>) -> Result<Media, JsonError> {
     let fields = Fields::new(node, path)?;
     let media = Media {
         r#type: fields.required("type", media_type)?,
@@ -256,7 +257,7 @@ fn media(node: &Node, path: &Path<'_>) -> Result<Media, JsonError> {
     Ok(media)
 }
 
-fn media_type(node: &Node, path: &Path<'_>) -> Result<MediaType, JsonError> {
+fn media_type(node: &Value, path: &Path<'_>) -> Result<MediaType, JsonError> {
     match string(node, path)?.as_str() {
         "audio" => Ok(MediaType::Audio),
         "video" => Ok(MediaType::Video),
@@ -264,7 +265,7 @@ fn media_type(node: &Node, path: &Path<'_>) -> Result<MediaType, JsonError> {
     }
 }
 
-fn payload_type(node: &Node, path: &Path<'_>) -> Result<PayloadType, JsonError> {
+fn payload_type(node: &Value, path: &Path<'_>) -> Result<PayloadType, JsonError> {
     let fields = Fields::new(node, path)?;
     let payload_type = PayloadType {
         id: fields.required("id", |node, path| match attribute::<u8>(node, path)? {
@@ -284,14 +285,14 @@ fn payload_type(node: &Node, path: &Path<'_>) -> Result<PayloadType, JsonError> 
 }
 
 /// The name `null` stands for a parameter without a name.
-fn parameters(node: &Node, path: &Path<'_>) -> Result<Vec<Parameter>, JsonError> {
+fn parameters(node: &Value, path: &Path<'_>) -> Result<Vec<Parameter>, JsonError> {
     Fields::new(node, path)?
         .entries()
         .iter()
         .map(|(name, node)| {
             let value = match node {
-                Node::Null => None,
-                Node::Bool(value) => Some(value.to_string()),
+                Value::Null => None,
+                Value::Bool(value) => Some(value.to_string()),
                 other => Some(text(other, &Path::Field(path, name))?),
             };
             Ok(Parameter { name: Some(name.clone()).filter(|name| name != "null"), value })
@@ -299,7 +300,7 @@ fn parameters(node: &Node, path: &Path<'_>) -> Result<Vec<Parameter>, JsonError>
         .collect()
 }
 
-fn rtcp_fb(node: &Node, path: &Path<'_>) -> Result<RtcpFb, JsonError> {
+fn rtcp_fb(node: &Value, path: &Path<'_>) -> Result<RtcpFb, JsonError> {
     let fields = Fields::new(node, path)?;
     let feedback = RtcpFb {
         r#type: fields.required("type", string)?,
@@ -309,7 +310,7 @@ fn rtcp_fb(node: &Node, path: &Path<'_>) -> Result<RtcpFb, JsonError> {
     Ok(feedback)
 }
 
-fn rtp_hdrext(node: &Node, path: &Path<'_>) -> Result<RtpHdrExt, JsonError> {
+fn rtp_hdrext(node: &Value, path: &Path<'_>) -> Result<RtpHdrExt, JsonError> {
     let fields = Fields::new(node, path)?;
     let extension = RtpHdrExt {
         id: fields.required("id", |node, path| match attribute::<u8>(node, path)? {
@@ -324,7 +325,7 @@ fn rtp_hdrext(node: &Node, path: &Path<'_>) -> Result<RtpHdrExt, JsonError> {
     Ok(extension)
 }
 
-fn media_source(node: &Node, path: &Path<'_>) -> Result<MediaSource, JsonError> {
+fn media_source(node: &Value, path: &Path<'_>) -> Result<MediaSource, JsonError> {
     let fields = Fields::new(node, path)?;
     let source = MediaSource {
         r#type: fields.required("type", media_type)?,
@@ -338,8 +339,8 @@ fn media_source(node: &Node, path: &Path<'_>) -> Result<MediaSource, JsonError> 
 }
 
 /// A stream is an object, or just its SSRC.
-fn source(node: &Node, path: &Path<'_>) -> Result<Source, JsonError> {
-    if !matches!(node, Node::Object(_)) {
+fn source(node: &Value, path: &Path<'_>) -> Result<Source, JsonError> {
+    if !matches!(node, Value::Object(_)) {
         return Ok(Source { ssrc: ssrc(node, path)?, ..Source::default() });
     }
     let fields = Fields::new(node, path)?;
@@ -354,7 +355,7 @@ fn source(node: &Node, path: &Path<'_>) -> Result<Source, JsonError> {
     Ok(source)
 }
 
-fn ssrc_group(node: &Node, path: &Path<'_>) -> Result<SsrcGroup, JsonError> {
+fn ssrc_group(node: &Value, path: &Path<'_>) -> Result<SsrcGroup, JsonError> {
     let fields = Fields::new(node, path)?;
     let group = SsrcGroup {
         semantics: fields.required("semantics", string)?,
@@ -367,7 +368,7 @@ fn ssrc_group(node: &Node, path: &Path<'_>) -> Result<SsrcGroup, JsonError> {
 }
 
 /// An SSRC, as a number or a string; the upper half may be written as negative numbers.
-fn ssrc(node: &Node, path: &Path<'_>) -> Result<u32, JsonError> {
+fn ssrc(node: &Value, path: &Path<'_>) -> Result<u32, JsonError> {
     let value: i64 = attribute(node, path)?;
     u32::try_from(value)
         .ok()

@@ -1,10 +1,10 @@
-//! A JSON document as a tree that refuses duplicate keys, and a reader of objects that knows where it
-//! is: every complaint names the field.
+//! A reader of JSON objects that knows where it is: every error names the field.
 
 use std::{cell::Cell, fmt};
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::Number;
+use serde_json::{Map, Value};
+
+use crate::strict_json;
 
 /// Why a document was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,102 +25,19 @@ pub enum JsonError {
     NoMeetingId,
 }
 
-/// A JSON value.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
-    /// `null`.
-    Null,
-    /// `true` or `false`.
-    Bool(bool),
-    /// A number.
-    Number(Number),
-    /// A string.
-    String(String),
-    /// An array.
-    Array(Vec<Node>),
-    /// An object, in the order of the document; no key occurs twice.
-    Object(Vec<(String, Node)>),
+/// Reads a whole document.
+pub(super) fn parse(document: &[u8]) -> Result<Value, JsonError> {
+    strict_json::parse(document).map_err(|error| JsonError::Syntax(error.to_string()))
 }
 
-impl Node {
-    /// Reads a whole document.
-    pub(super) fn parse(document: &[u8]) -> Result<Self, JsonError> {
-        serde_json::from_slice(document).map_err(|error| JsonError::Syntax(error.to_string()))
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Null => "null",
-            Self::Bool(_) => "boolean",
-            Self::Number(_) => "number",
-            Self::String(_) => "string",
-            Self::Array(_) => "array",
-            Self::Object(_) => "object",
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Number(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Number(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Number::from_f64(value).map_or(Node::Null, Node::Number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Node, E> {
-        Ok(Node::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Node::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut keys = std::collections::HashSet::new();
-        let mut fields = Vec::new();
-        while let Some((key, value)) = map.next_entry::<String, Node>()? {
-            if !keys.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
-            }
-            fields.push((key, value));
-        }
-        Ok(Node::Object(fields))
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }
 
@@ -157,8 +74,8 @@ impl Path<'_> {
     }
 
     /// A complaint about the type of the value here.
-    pub(super) fn expected(&self, what: &str, found: &Node) -> JsonError {
-        self.error(format!("expected {what}, got {}", found.kind()))
+    pub(super) fn expected(&self, what: &str, found: &Value) -> JsonError {
+        self.error(format!("expected {what}, got {}", kind(found)))
     }
 }
 
@@ -167,32 +84,33 @@ impl Path<'_> {
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     path: &'a Path<'a>,
-    entries: &'a [(String, Node)],
+    entries: &'a Map<String, Value>,
     /// Bit by bit, the fields that were asked for.
     seen: Cell<u64>,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `node`, which must be an object.
-    pub(super) fn new(node: &'a Node, path: &'a Path<'a>) -> Result<Self, JsonError> {
+    pub(super) fn new(node: &'a Value, path: &'a Path<'a>) -> Result<Self, JsonError> {
         match node {
-            Node::Object(entries) => Ok(Self { path, entries, seen: Cell::new(0) }),
+            Value::Object(entries) => Ok(Self { path, entries, seen: Cell::new(0) }),
             other => Err(path.expected("object", other)),
         }
     }
 
     /// The value of a field.
-    pub(super) fn get(&self, name: &str) -> Option<&'a Node> {
-        let index = self.entries.iter().position(|(key, _)| key == name)?;
+    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+        let (index, (_, value)) =
+            self.entries.iter().enumerate().find(|(_, (key, _))| *key == name)?;
         self.seen.set(self.seen.get() | 1u64.checked_shl(index as u32).unwrap_or(0));
-        self.entries.get(index).map(|(_, value)| value)
+        Some(value)
     }
 
     /// Reads a field, if it is there.
     pub(super) fn read<T>(
         &self,
         name: &str,
-        read: impl FnOnce(&'a Node, &Path<'_>) -> Result<T, JsonError>,
+        read: impl FnOnce(&'a Value, &Path<'_>) -> Result<T, JsonError>,
     ) -> Result<Option<T>, JsonError> {
         self.get(name).map(|node| read(node, &Path::Field(self.path, name))).transpose()
     }
@@ -201,7 +119,7 @@ impl<'a> Fields<'a> {
     pub(super) fn required<T>(
         &self,
         name: &str,
-        read: impl FnOnce(&'a Node, &Path<'_>) -> Result<T, JsonError>,
+        read: impl FnOnce(&'a Value, &Path<'_>) -> Result<T, JsonError>,
     ) -> Result<T, JsonError> {
         self.read(name, read)?.ok_or_else(|| Path::Field(self.path, name).error("is missing"))
     }
@@ -215,10 +133,10 @@ impl<'a> Fields<'a> {
     pub(super) fn list<T>(
         &self,
         name: &str,
-        mut item: impl FnMut(&'a Node, &Path<'_>) -> Result<T, JsonError>,
+        mut item: impl FnMut(&'a Value, &Path<'_>) -> Result<T, JsonError>,
     ) -> Result<Option<Vec<T>>, JsonError> {
         self.read(name, |node, path| match node {
-            Node::Array(items) => items
+            Value::Array(items) => items
                 .iter()
                 .enumerate()
                 .map(|(index, node)| item(node, &Path::Item(path, index)))
@@ -240,31 +158,31 @@ impl<'a> Fields<'a> {
     }
 
     /// All fields in the order of the document, for objects whose names are data.
-    pub(super) fn entries(&self) -> &'a [(String, Node)] {
+    pub(super) fn entries(&self) -> &'a Map<String, Value> {
         self.entries
     }
 }
 
 /// Reads a string.
-pub(super) fn string(node: &Node, path: &Path<'_>) -> Result<String, JsonError> {
+pub(super) fn string(node: &Value, path: &Path<'_>) -> Result<String, JsonError> {
     match node {
-        Node::String(value) => Ok(value.clone()),
+        Value::String(value) => Ok(value.clone()),
         other => Err(path.expected("string", other)),
     }
 }
 
 /// Reads a boolean.
-pub(super) fn boolean(node: &Node, path: &Path<'_>) -> Result<bool, JsonError> {
+pub(super) fn boolean(node: &Value, path: &Path<'_>) -> Result<bool, JsonError> {
     match node {
-        Node::Bool(value) => Ok(*value),
+        Value::Bool(value) => Ok(*value),
         other => Err(path.expected("boolean", other)),
     }
 }
 
 /// Reads a whole number that `T` can hold.
-pub(super) fn integer<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T, JsonError> {
+pub(super) fn integer<T: TryFrom<i64>>(node: &Value, path: &Path<'_>) -> Result<T, JsonError> {
     match node {
-        Node::Number(number) => number
+        Value::Number(number) => number
             .as_i64()
             .and_then(|value| T::try_from(value).ok())
             .ok_or_else(|| path.error(format!("{number} is out of range"))),
@@ -273,23 +191,23 @@ pub(super) fn integer<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T
 }
 
 /// Reads a whole number that may be written as a string, as attributes of XML are.
-pub(super) fn attribute<T: TryFrom<i64>>(node: &Node, path: &Path<'_>) -> Result<T, JsonError> {
+pub(super) fn attribute<T: TryFrom<i64>>(node: &Value, path: &Path<'_>) -> Result<T, JsonError> {
     match node {
-        Node::String(text) => text
+        Value::String(text) => text
             .parse::<i64>()
             .ok()
             .and_then(|value| T::try_from(value).ok())
             .ok_or_else(|| path.error(format!("{text:?} is not a number in range"))),
-        Node::Number(_) => integer(node, path),
+        Value::Number(_) => integer(node, path),
         other => Err(path.expected("number or string", other)),
     }
 }
 
 /// Reads a string that may be written as a number.
-pub(super) fn text(node: &Node, path: &Path<'_>) -> Result<String, JsonError> {
+pub(super) fn text(node: &Value, path: &Path<'_>) -> Result<String, JsonError> {
     match node {
-        Node::Number(number) => Ok(number.to_string()),
-        Node::String(_) => string(node, path),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::String(_) => string(node, path),
         other => Err(path.expected("string", other)),
     }
 }

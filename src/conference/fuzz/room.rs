@@ -118,6 +118,7 @@ impl Room {
 
     fn apply(&mut self, mut effects: Effects) {
         self.conference.tell_slots(&mut effects);
+        self.conference.count_demand();
         for (to, text) in &effects.messages {
             self.clients.entry(*to).or_default().hear(text);
         }
@@ -142,7 +143,8 @@ impl Room {
         assert_eq!(self.model, Model::default());
         let conference = &self.conference;
         assert!(conference.ssrc_owners.is_empty() && conference.by_engine_id.is_empty());
-        assert!(conference.speech_order.is_empty());
+        assert!(conference.speech_order.is_empty() && conference.source_owners.is_empty());
+        assert!(conference.demand.is_empty());
         assert_eq!(conference.speakers.dominant(), None);
         assert_eq!(conference.speakers.previous().count(), 0);
     }
@@ -155,6 +157,14 @@ impl Room {
         let mut owned = BTreeSet::new();
         for endpoint in conference.endpoints() {
             self.check_endpoint(endpoint);
+            self.check_demand(endpoint);
+            if endpoint.slots.is_none() {
+                self.check_choice(endpoint);
+            }
+            for source in &endpoint.sources {
+                let owner = conference.source_owners.get(&source.spec.id);
+                assert_eq!(owner, Some(&endpoint.engine_id));
+            }
             let encodings = endpoint.sources.iter().flat_map(|source| &source.spec.encodings);
             for ssrc in encodings.flat_map(|e| [Some(e.ssrc), e.rtx]).flatten() {
                 assert!(owned.insert(ssrc), "SSRC {ssrc} belongs to two");
@@ -162,10 +172,50 @@ impl Room {
             }
         }
         assert_eq!(owned.len(), conference.ssrc_owners.len());
+        let sources = conference.endpoints().map(|e| e.sources.len());
+        assert_eq!(sources.sum::<usize>(), conference.source_owners.len());
         let speakers: BTreeSet<_> = conference.speech_order.iter().collect();
         assert_eq!(speakers.len(), conference.speech_order.len());
         let heard = conference.endpoints().filter(|e| !e.is_visitor()).map(|e| &e.id);
         assert_eq!(speakers, heard.collect());
+    }
+
+    /// What is counted as changes come is what counting anew comes to.
+    fn check_demand(&self, sender: &Endpoint) {
+        let conference = &self.conference;
+        let or_unbounded = |height: i32| if height < 0 { 2160 } else { height };
+        let unnamed = or_unbounded(conference.rules.limits.default_max_height);
+        let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
+        let anew = videos.map(|own| {
+            let (name, id) = (&own.spec.name, own.spec.id);
+            let told = sender.demand.iter().find(|(told, height)| told == name && *height > 0);
+            let bounds = conference.endpoints().filter_map(|r| {
+                let would_get = r.slots.is_some() && r.engine_id != sender.engine_id;
+                let would_get = would_get && !own.shows() && r.wants(MediaType::Video, name);
+                let gets = r.subscriptions.contains_key(&id) || would_get;
+                let bound = r.wishes.constraint(name).map_or(-1, |bound| bound.max_height);
+                let bound = or_unbounded(bound);
+                let newcomer = || told.map_or(unnamed.min(bound), |(_, height)| *height);
+                gets.then(|| if r.counts { bound } else { newcomer() })
+            });
+            (name.clone(), bounds.max().unwrap_or(0))
+        });
+        let anew: Vec<_> = anew.collect();
+        assert_eq!(conference.demand_of(sender.engine_id), anew, "of {}", sender.id);
+    }
+
+    /// Who has no slots gets the videos that would be chosen anew.
+    fn check_choice(&self, receiver: &Endpoint) {
+        let (ranking, limit) = (self.conference.ranking(), receiver.last_n(self.conference.caps));
+        let chosen = receiver.choose(&ranking, limit);
+        let shows = |id: &&SourceId| {
+            self.conference
+                .source(**id)
+                .is_some_and(|(_, source)| source.spec.media == MediaType::Video && source.shows())
+        };
+        let chosen: BTreeSet<_> = chosen.iter().filter(shows).collect();
+        let got: BTreeSet<_> = receiver.subscriptions.keys().filter(shows).collect();
+        assert_eq!(got, chosen, "{}", receiver.id);
     }
 
     fn check_endpoint(&self, endpoint: &Endpoint) {

@@ -1,7 +1,7 @@
 //! Requests in, answers out: conferences by their ids, and the bridge behind them.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -90,7 +90,7 @@ impl Adapter {
             None => self.create(from, &request)?,
         };
         let mut room = shared.room.lock().await;
-        let alive = self.bridge.endpoint_ids(&room.meeting);
+        let alive = self.bridge.endpoint_ids(&room.meeting).await;
         room.sync(alive.as_ref());
         if alive.is_none() && request.id.is_some() && shared.created.elapsed() > FILL_TIME {
             self.lock().rooms.remove(&room.id);
@@ -115,8 +115,14 @@ impl Adapter {
             }
         }
         let draft = outcome.answer?;
+        let mut transports = BTreeMap::new();
+        for endpoint in draft.endpoints() {
+            if let Some(transport) = self.bridge.transport(&room.meeting, endpoint).await {
+                transports.insert(endpoint.to_owned(), transport);
+            }
+        }
         let answer = room.answer(&draft, self.bridge.is_shutting_down(), |endpoint| {
-            self.bridge.transport(&room.meeting, endpoint)
+            transports.get(endpoint).cloned()
         });
         Ok(write::answer(&answer))
     }

@@ -82,6 +82,13 @@ pub(super) struct Draft {
     bundles: Vec<String>,
 }
 
+impl Draft {
+    /// The endpoints whose transports belong into the answer, if they are there.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.bundles.iter().map(String::as_str)
+    }
+}
+
 /// What is asked of the bridge, endpoint by endpoint.
 #[derive(Default)]
 struct Edits(BTreeMap<String, Colibri2Endpoint>);

@@ -155,10 +155,12 @@ impl Core {
     ) -> bool {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return false };
-        let Receiver { link, audio_losses, .. } = &mut e.receiver;
+        let Receiver { link, audio_losses, allocation, .. } = &mut e.receiver;
         let Some(link) = link.as_mut() else { return false };
         let summary = take(link, now);
-        if !link.estimator.is_queued() {
+        if !allocation.affords_redundancy(link.estimator.target_bps(), audio_losses.happen(now)) {
+            audio_losses.forget();
+        } else if !link.estimator.is_queued() {
             audio_losses.on_path(now, summary.lost, summary.known);
         }
         self.totals.feedback_unmatched += u64::from(summary.unknown);
@@ -211,7 +213,13 @@ impl Core {
         s.fraction_lost = block.fraction_lost;
         let (last_sr, audio) = (s.last_sr, !s.is_video());
         if audio {
-            e.receiver.audio_losses.on_report(now, block.fraction_lost);
+            let Receiver { link, audio_losses, allocation, .. } = &mut e.receiver;
+            let redundant = audio_losses.happen(now);
+            let affords =
+                |link: &Link| allocation.affords_redundancy(link.estimator.target_bps(), redundant);
+            if link.as_deref().is_none_or(affords) {
+                audio_losses.on_report(now, block.fraction_lost);
+            }
         }
         if let Some(link) = e.receiver.link.as_mut() {
             link.estimator.on_receiver_report(now, block.fraction_lost, None);

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rialto_media::{Rate, TokenBucket};
+
 /// A rate limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RequestLimit {
@@ -63,32 +65,10 @@ impl SlidingWindowLimiter {
     }
 }
 
-/// Budget that each switch of a receiver to another encoding of a source costs.
-const SWITCH_COST: Duration = Duration::from_secs(1);
-/// The whole budget: five switches at once. A joining receiver gets the lowest encoding of each
-/// source first, then the others.
-const SWITCHES: Duration = Duration::from_secs(5);
-
-/// Limits how often the switches of one receiver may request a keyframe of one source: five at
-/// once, then one each second. The current encoding continues meanwhile.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SwitchBudget {
-    /// When the budget will be full again.
-    full_at: Option<Instant>,
-}
-
-impl SwitchBudget {
-    /// Takes the cost of one switch if the budget allows, and returns whether it does.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |at| at.max(now)).checked_add(SWITCH_COST);
-        let owed = full_at.map(|at| at.saturating_duration_since(now));
-        let there = owed.is_some_and(|owed| owed <= SWITCHES);
-        if there {
-            self.full_at = full_at;
-        }
-        there
-    }
-}
+/// Rate at which the switches of one receiver may request a keyframe of one source: five at once (a
+/// joining receiver gets the lowest encoding of each source first, then the others), then one each
+/// second. The current encoding continues meanwhile.
+pub const SWITCHES: Rate = Rate::each(Duration::from_secs(1), 5);
 
 /// The requests of one receiver for one source.
 #[derive(Clone, Debug, Default)]
@@ -96,13 +76,13 @@ pub struct ReceiverRequests {
     /// Requests by RTCP.
     pub rtcp_limiter: SlidingWindowLimiter,
     /// Requests by switching.
-    pub switches: SwitchBudget,
+    pub switches: TokenBucket,
 }
 
 impl ReceiverRequests {
     /// Returns whether none of the earlier requests matters any more.
     pub fn is_past(&self, now: Instant, limit: &RequestLimit) -> bool {
-        self.rtcp_limiter.is_past(now, limit) && self.switches.full_at.is_none_or(|at| now >= at)
+        self.rtcp_limiter.is_past(now, limit) && self.switches.is_full(now)
     }
 }
 
@@ -223,8 +203,10 @@ mod tests {
         let mut requests = ReceiverRequests::default();
         let limit = KeyframeLimits::default().receiver;
         assert!(requests.is_past(start, &limit));
-        let taken: Vec<_> =
-            (0..50).map(|n| n * 100).filter(|ms| requests.switches.take(at(*ms))).collect();
+        let taken: Vec<_> = (0..50)
+            .map(|n| n * 100)
+            .filter(|ms| requests.switches.take(&SWITCHES, 1, at(*ms)))
+            .collect();
         assert_eq!(taken, [0, 100, 200, 300, 400, 1_000, 2_000, 3_000, 4_000]);
         assert!(!requests.is_past(at(8_999), &limit), "nine were taken");
         assert!(requests.is_past(at(9_000), &limit));

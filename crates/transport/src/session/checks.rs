@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use rialto_media::TransportDatagram;
+use rialto_media::{Rate, TransportDatagram};
 
 use super::{
     super::{
@@ -14,6 +14,10 @@ use super::{
     Session,
     addresses::Address,
 };
+
+/// Requests of one endpoint that are answered. A browser with several interfaces sends some 20 a second while it
+/// connects.
+const REQUESTS: Rate = Rate::per_second(50, 100);
 
 impl Session {
     /// Handles a STUN request whose ufrag names this endpoint.
@@ -41,7 +45,7 @@ impl Session {
             return;
         }
         let generation = agent.generation();
-        if !self.bucket.take(now) {
+        if !self.requests.take(&REQUESTS, 1, now) {
             shared.counters.stun_rate_limited += 1;
             return;
         }

@@ -12,6 +12,10 @@ const AUDIO_WINDOW: Duration = Duration::from_secs(1);
 /// Time over which the bitrate of retransmissions is measured. It counts once it has lasted for
 /// another window: a burst of losses takes no layer away.
 const RETRANSMISSION_WINDOW: Duration = Duration::from_secs(2);
+/// Bitrate of redundant audio relative to plain audio: two more payloads, and one header.
+const REDUNDANT: u64 = 2;
+/// Redundancy is added if plain audio takes at most one part in this many of the bandwidth.
+const AUDIO_PART: u64 = 10;
 /// An estimate is reported again when it differs by one part in this many.
 const REPORT_PART: u64 = 20;
 
@@ -109,6 +113,14 @@ impl AllocationState {
         self.audio.bps.saturating_add(self.retransmitted.bps.min(self.retransmitted.before_bps))
     }
 
+    /// Returns whether a bandwidth of `bps` has room for audio that is sent three times: on a narrow
+    /// link it would take the place of all video, and lose more than it protects. `redundant`: the
+    /// measured audio was redundant.
+    pub fn affords_redundancy(&self, bps: u64, redundant: bool) -> bool {
+        let plain = if redundant { self.audio.bps / REDUNDANT } else { self.audio.bps };
+        plain > 0 && plain.saturating_mul(AUDIO_PART) <= bps
+    }
+
     /// Returns whether to report to control now, because the estimate, the number of videos or
     /// something else changed since the last report. One video less may be the only change: no
     /// other decision changes then. There is one report per interval; later changes in the interval
@@ -151,6 +163,17 @@ mod tests {
         assert_eq!(a.reserved_bps(start + Duration::from_secs(1)), 40_000);
         assert_eq!(a.reserved_bps(start + Duration::from_millis(1_500)), 40_000);
         assert_eq!(a.reserved_bps(start + Duration::from_secs(2)), 0, "it fell silent");
+    }
+
+    #[test]
+    fn redundancy_is_afforded_where_plain_audio_takes_a_tenth() {
+        let start = Instant::now();
+        let mut a = AllocationState::new(&AllocationConfig::default(), start);
+        assert!(!a.affords_redundancy(u64::MAX, false), "nothing was measured");
+        a.on_audio(3_750);
+        a.reserved_bps(start + Duration::from_secs(1));
+        assert!(a.affords_redundancy(300_000, false) && !a.affords_redundancy(299_999, false));
+        assert!(a.affords_redundancy(150_000, true) && !a.affords_redundancy(149_999, true));
     }
 
     #[test]

@@ -65,7 +65,13 @@ impl Losses {
         }
     }
 
-    fn happen(self, now: Instant) -> bool {
+    /// Nothing is made redundant any more.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether audio is made redundant.
+    pub fn happen(self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 }

@@ -17,7 +17,10 @@ use crate::{
         allocation::{Explanation, LayerId},
         ring::RingIndex,
     },
-    ingress::{PacketMeta, keyframe::ReceiverRequests},
+    ingress::{
+        PacketMeta,
+        keyframe::{ReceiverRequests, SWITCHES},
+    },
     slots::{FeedSlot, SubscriberSlot},
 };
 
@@ -268,7 +271,7 @@ impl Stream {
             return 0;
         }
         let asked = self.projection.target_layers().map(place);
-        if self.asked != asked && !self.keyframes.switches.take(now) {
+        if self.asked != asked && !self.keyframes.switches.take(&SWITCHES, 1, now) {
             return 0;
         }
         self.asked = asked;
