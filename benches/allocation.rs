@@ -1,4 +1,4 @@
-//! One allocation of a receiver's bandwidth among a hundred sources.
+//! One bandwidth allocation of a receiver among a hundred sources.
 
 use std::hint::black_box;
 

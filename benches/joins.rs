@@ -1,8 +1,8 @@
-//! Joins per second: for each endpoint connectivity checks, a DTLS handshake and keys, through the loops
-//! that serve the bridge. The clients are hubs without loops, on the same threads, and do as much work
-//! as the bridge does; nothing is lost and no socket is used.
+//! Joins per second: connectivity checks, a DTLS handshake and keys for each endpoint, through the
+//! loops that serve the bridge. The clients are hubs without loops, on the same threads, and do as
+//! much work as the bridge; nothing is lost and no socket is used.
 //!
-//! `JOINS=5000 cargo bench -p rialto-benches --bench joins` counts over more of them.
+//! `JOINS=5000 cargo bench -p rialto-benches --bench joins` measures more of them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -20,7 +20,8 @@ use rialto_transport::{
 use tokio::sync::{Semaphore, mpsc};
 
 const SERVER: [SocketAddr; 1] = [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_000)];
-/// Joins that are under way at a time: enough that nobody waits for a round trip or for the pace of checks.
+/// Joins in progress at a time: enough that none has to wait for a round trip or for the pace of
+/// checks.
 const UNDER_WAY: usize = 128;
 /// Threads, hubs.
 const ROWS: [(usize, usize); 3] = [(1, 1), (2, 1), (2, 2)];
@@ -51,7 +52,7 @@ impl CommandSink for Link {
         {
             let [_, _, high, low] = ip.octets();
             let client = usize::from(high) * 256 + usize::from(low);
-            // A client that is through no longer listens.
+            // A client that is done no longer listens.
             let _ = self.0.get(client).map(|inbox| inbox.send(bytes));
         }
     }

@@ -1,5 +1,5 @@
-//! One shard's core as control would set it up, and what goes in and out of it: what the benches of calls
-//! have in common.
+//! One shard's core as control would set it up, with its input and output: shared by the benches of
+//! calls.
 
 use std::{
     net::SocketAddr,
@@ -30,18 +30,18 @@ const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 10_000);
 const BYTES: usize = 256 << 10;
 const MESSAGES: usize = 512;
 
-/// Where packets leave, until it is emptied as a socket would.
+/// Where packets are sent, until it is emptied as a socket would be.
 pub(crate) trait Sink: Outbox {
-    /// Sends everything to nowhere.
+    /// Discards everything.
     fn empty(&mut self);
 }
 
 /// The engine's send arena.
 pub(crate) struct Drained {
     pub(crate) arena: SendArena,
-    /// Datagrams that have left.
+    /// Datagrams sent.
     pub(crate) datagrams: u64,
-    /// In so many messages.
+    /// Messages sent.
     pub(crate) messages: u64,
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn core(bandwidth: BandwidthConfig, now: Instant) -> Core {
     Core::new(config, now)
 }
 
-/// What the core is told of somebody who is connected.
+/// The commands for a connected endpoint.
 pub(crate) fn endpoint(id: u32, media: &Arc<MediaParams>) -> [ShardCommand; 5] {
     let (endpoint, remote, local) = (EndpointId(id), remote(id), LOCAL.into());
     let spec = EndpointSpec {
@@ -106,7 +106,7 @@ pub(crate) fn endpoint(id: u32, media: &Arc<MediaParams>) -> [ShardCommand; 5] {
     ]
 }
 
-/// Where an endpoint is.
+/// The address of an endpoint.
 pub(crate) fn remote(id: u32) -> SocketAddr {
     SocketAddr::from(([127, 0, (id >> 8) as u8, id as u8], 40_000))
 }
@@ -117,12 +117,12 @@ fn keying(id: u32) -> Keying {
     Keying { profile: PROFILE, receive: master(0x55), send: master(0xaa) }
 }
 
-/// What an endpoint seals with.
+/// The sender context of an endpoint.
 pub(crate) fn seal(id: u32) -> TxContext {
     TxContext::new(PROFILE, &keying(id).receive).expect("a good key")
 }
 
-/// A source of somebody.
+/// A source of an endpoint.
 pub(crate) fn source(
     id: u32,
     name: String,
@@ -130,7 +130,7 @@ pub(crate) fn source(
     ssrcs: impl Iterator<Item = u32>,
     media: &Arc<MediaParams>,
 ) -> Arc<SourceInfo> {
-    // As browsers negotiate for video: packets are not remembered to be sent again as they were.
+    // As browsers negotiate video: packets are not kept for retransmission in their original form.
     let rtx = |ssrc: u32| (kind == MediaType::Video).then_some(ssrc ^ 0x4000_0000);
     let spec = SourceSpec {
         id: SourceId(id),
@@ -142,7 +142,7 @@ pub(crate) fn source(
     Arc::new(SourceInfo { spec, home: ShardId(0), media, cname, conference: 0 })
 }
 
-/// Its packets are to come to this shard.
+/// The command to route its packets to this shard.
 pub(crate) fn route(source: &SourceInfo) -> ShardCommand {
     ShardCommand::AddRoute { source: source.spec.id, shard: ShardId(0), included: false }
 }
@@ -162,12 +162,12 @@ pub(crate) fn payload_type(pt: u8, codec: Codec, media: MediaType, clock_rate: u
     }
 }
 
-/// When something arrives, as transport-wide feedback counts.
+/// An arrival time in ticks of transport-wide feedback.
 pub(crate) fn ticks(at: Duration) -> i64 {
     (at.as_micros() / 250) as i64
 }
 
-/// Protected packets that report arrivals. `count`: of the feedback packets so far.
+/// Protected feedback packets about arrivals. `count` is that of the feedback packets so far.
 pub(crate) fn feedback(seal: &mut TxContext, count: &mut u8, arrivals: &[Arrival]) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     let mut rest = arrivals;
@@ -186,7 +186,7 @@ pub(crate) fn feedback(seal: &mut TxContext, count: &mut u8, arrivals: &[Arrival
     packets
 }
 
-/// Gives the core what receivers say, and returns the time that it took.
+/// Passes the feedback of receivers to the core, and returns the time that it took.
 pub(crate) fn take_feedback(
     core: &mut Core,
     now: Instant,
@@ -199,7 +199,7 @@ pub(crate) fn take_feedback(
     thread_cpu_time().saturating_sub(start)
 }
 
-/// What a shard's loop does around packets that have come from `remote`, and the time that it takes.
+/// Does what a shard's loop does around packets from `remote`, and returns the time that it takes.
 pub(crate) fn shard_loop<'a>(
     core: &mut Core,
     out: &mut impl Sink,

@@ -1,7 +1,7 @@
-//! One table of what the other benches measured last, with the two ratios that must hold.
+//! One table of the last results of the other benches, with the two ratios that must hold.
 //!
-//! Criterion's estimates lie in the target directory; so does what `engine` writes there. A ratio that
-//! does not hold is marked, and is no error: another load on the machine may be the reason.
+//! Criterion's estimates are in the target directory, as are the results of `engine`. A ratio that
+//! does not hold is marked, but is no error: other load on the machine may be the reason.
 
 use std::{
     fmt, fs, io,
@@ -10,13 +10,13 @@ use std::{
 
 use serde_json::Value;
 
-/// The core spends at most so many times the raw cipher's time for a forwarded packet.
+/// Limit for the core's time per forwarded packet, relative to the raw cipher.
 const MAX_CORE: f64 = 1.6;
-/// The engine forwards at least this share of what a bare loop sends.
+/// Least fraction of a bare loop's rate that the engine forwards.
 const MIN_ENGINE: f64 = 0.5;
 
 fn main() -> io::Result<()> {
-    // `cargo test --benches` has nothing to sum up.
+    // `cargo test --benches` has nothing to summarise.
     if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }

@@ -1,8 +1,8 @@
-//! What a shard pays for what changes, not for what it carries: a receiver that joins and leaves beside
-//! others, a source that begins, and a second of periodic work in a large meeting without packets.
+//! The cost of changes on a shard, without media: a receiver that joins and leaves, a new source,
+//! and a second of periodic work in a large meeting.
 //!
-//! Each join and leave should cost the same beside 50 others and beside 1,000, and the longest single
-//! piece of periodic work bounds how long a packet waits for it.
+//! Each join and leave should cost the same beside 50 others and beside 1,000. The longest single
+//! piece of periodic work limits how long a packet waits for it.
 
 #[expect(dead_code, reason = "the bench of the core measures packets, this one does not")]
 #[path = "../core/call.rs"]
@@ -54,7 +54,7 @@ fn second(c: &mut Criterion) {
     group.finish();
 }
 
-/// The time that a second of periodic work takes, and its longest piece.
+/// The duration of a second's periodic work, and of its longest piece.
 fn a_second(call: &mut Call) -> (Duration, Duration) {
     let end = call.now + Duration::from_secs(1);
     let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
@@ -71,7 +71,7 @@ fn a_second(call: &mut Call) -> (Duration, Duration) {
     (all, longest)
 }
 
-/// Senders, those who stay, and what is needed for one who comes and goes.
+/// Senders, receivers that stay, and what is needed for one that comes and goes.
 struct Rig {
     call: Call,
     media: Arc<MediaParams>,
@@ -86,7 +86,7 @@ impl Rig {
         Self { call: Call::webinar(SENDERS, receivers), media, sources, receivers }
     }
 
-    /// How long the join and the leave take.
+    /// Durations of the join and of the leave.
     fn join_and_leave(&mut self) -> (Duration, Duration) {
         let newcomer = SENDERS + self.receivers;
         let start = thread_cpu_time();
@@ -103,7 +103,7 @@ impl Rig {
         (joined.saturating_sub(start), left.saturating_sub(joined))
     }
 
-    /// How long it takes to give a new source to everybody and to take it away.
+    /// Duration of giving a new source to everybody and taking it away.
     fn begin_and_end(&mut self) -> Duration {
         let id = SENDERS + self.receivers + 1;
         let source = call::source(id, &self.media);

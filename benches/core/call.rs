@@ -1,5 +1,5 @@
-//! A call through one shard's core: endpoints, sources and subscriptions as control would set them up,
-//! and frames that its senders protect.
+//! A call through one shard's core: endpoints, sources and subscriptions as control would set them
+//! up, and frames that their senders protect.
 
 use std::{
     net::SocketAddr,
@@ -24,11 +24,11 @@ pub(crate) const FRAME: usize = 6;
 /// Time between two frames of a sender.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);
 
-/// Receivers say what has arrived after so many rounds, as browsers do each 100 ms at most.
+/// Receivers send feedback after this many rounds, as browsers do every 100 ms at most.
 const FEEDBACK_ROUNDS: u32 = 3;
-/// From a receiver's core to the client.
+/// Delay from a receiver's core to the client.
 const PATH: Duration = Duration::from_millis(20);
-/// Links that carry everything, so that no pacer holds anything back.
+/// Links so fast that no pacer holds anything back.
 const LINK_BPS: u64 = 20_000_000;
 
 /// A forwarded packet before protection: fixed header, MID, payload.
@@ -37,8 +37,8 @@ pub(crate) const PACKET: usize = OUT_HEADER + PAYLOAD;
 pub(crate) const OUT_HEADER: usize = 12 + 4 + 4;
 pub(crate) const PAYLOAD: usize = 1_080;
 
-/// A received packet's header: fixed part, one-byte extensions with abs-send-time and the
-/// transport-wide number, as browsers put them on video.
+/// A received packet's header: fixed part, one-byte extensions with abs-send-time and the transport
+/// sequence number, as browsers send them on video.
 const IN_HEADER: usize = 12 + 4 + 8;
 const IN_LEN: usize = IN_HEADER + PAYLOAD + PROFILE.rtp_overhead();
 
@@ -46,7 +46,7 @@ const PT: u8 = 100;
 /// The SSRC of the first participant's video.
 const SSRC: u32 = 0x5eed_0000;
 
-/// A participant that sends.
+/// An endpoint that sends.
 struct Sender {
     remote: SocketAddr,
     ssrc: u32,
@@ -55,7 +55,7 @@ struct Sender {
     index: u64,
 }
 
-/// A participant that receives, and what has arrived since it last said so.
+/// An endpoint that receives, and what has arrived since its last feedback.
 struct Receiver {
     id: u32,
     seal: TxContext,
@@ -78,13 +78,13 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// `senders` that get nothing, and `receivers` that get all of them.
+    /// `senders` that receive nothing, and `receivers` that receive all of them.
     pub(crate) fn webinar(senders: u32, receivers: u32) -> Self {
         let all: Vec<_> = (senders..senders + receivers).collect();
         Self::new(senders + receivers, senders, |_| all.clone())
     }
 
-    /// `people` who each get all others.
+    /// `people` who each receive all others.
     pub(crate) fn meeting(people: u32) -> Self {
         Self::new(people, people, |sender| (0..people).filter(|p| *p != sender).collect())
     }
@@ -119,7 +119,7 @@ impl Call {
         let mut receiving: Vec<u32> = (0..senders).flat_map(receivers).collect();
         receiving.sort_unstable();
         receiving.dedup();
-        // Everybody has been sent as much.
+        // Everybody was sent the same amount.
         let next = call.core.totals.rtp_sent.checked_div(receiving.len() as u64).unwrap_or(0);
         call.receivers = receiving.into_iter().map(|id| Receiver::new(id, next)).collect();
         call
@@ -155,13 +155,14 @@ impl Call {
         });
     }
 
-    /// How many packets are forwarded in a round.
+    /// Number of packets forwarded per round.
     pub(crate) fn forwarded(&self) -> u64 {
         self.senders.len() as u64 * FRAME as u64 * self.receivers_of_each
     }
 
-    /// One frame of each sender, through ingress, route and egress, the timers that are due meanwhile,
-    /// and what receivers say of earlier ones. Returns the time that it took, without that of making the frames.
+    /// Runs one frame of each sender through ingress, route and egress, with the timers that become
+    /// due and the feedback of receivers. Returns the time that it took, without that of making the
+    /// frames.
     pub(crate) fn round(&mut self) -> Duration {
         let before = self.core.totals.rtp_sent;
         let time = self.round_of(false);
@@ -190,7 +191,7 @@ impl Call {
         time
     }
 
-    /// Everybody says what has arrived.
+    /// Sends the feedback of all receivers.
     fn feed_back(&mut self) -> Duration {
         let all = self.receivers.iter_mut();
         let mut packets: Vec<_> = all
@@ -215,7 +216,7 @@ impl Receiver {
         }
     }
 
-    /// Protected packets that report all that has arrived.
+    /// Protected feedback packets about everything that has arrived.
     fn feedback(&mut self) -> Vec<Vec<u8>> {
         let packets = rig::feedback(&mut self.seal, &mut self.count, &self.arrivals);
         self.arrivals.clear();

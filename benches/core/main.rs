@@ -1,10 +1,10 @@
-//! What the core of a shard costs for each packet that it forwards, beside the raw cipher alone: frames
-//! of several packets come in from the network, protected; the same packets leave, protected anew for
-//! each receiver, in the engine's send arena. No sockets; virtual time, with the timers that it brings.
+//! The cost of a shard's core per forwarded packet, beside the raw cipher alone. Frames of several
+//! packets arrive protected; the same packets leave, protected anew for each receiver, in the
+//! engine's send buffer. No sockets; virtual time, with its timers.
 //!
-//! The time of a packet that is forwarded has its share of what was done once for all receivers.
-//! Times are CPU times of the thread, which other load on the machine disturbs less; the raw cipher is
-//! measured right before each shape, because what is left of the disturbance hits both alike.
+//! The time per forwarded packet includes its share of the work done once for all receivers. Times
+//! are CPU times of the thread, which other load on the machine disturbs less; the raw cipher is
+//! measured right before each shape, so that remaining disturbance affects both alike.
 
 mod call;
 #[path = "../rig.rs"]
@@ -17,8 +17,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rialto_sys::thread_cpu_time;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-/// Packets that the raw cipher seals between two looks at the clock: what a frame to 20 receivers
-/// comes to.
+/// Packets that the raw cipher seals between two clock readings: a frame to 20 receivers.
 const RAW: u64 = 120;
 
 fn core(c: &mut Criterion) {

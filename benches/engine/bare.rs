@@ -1,4 +1,4 @@
-//! The bare loop: seals packets where they lie and sends them, nothing else.
+//! The bare loop: only seals packets in place and sends them.
 
 use std::{io, net::SocketAddr, time::Instant};
 
@@ -11,8 +11,8 @@ use crate::{
     sinks::{Kind, Sinks},
 };
 
-/// Sends runs of `run` packets to each receiver in turn, sealed with a key for each. Without `gso` the
-/// packets leave as messages of their own in the same calls. Returns the CPU time of a packet, ns.
+/// Sends runs of `run` packets to each receiver in turn, sealed with a key per receiver. Without
+/// `gso` the packets are separate messages in the same calls. Returns the CPU time per packet, ns.
 pub(crate) fn bare(run: usize, gso: bool, sinks: &Sinks) -> io::Result<f64> {
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
     let options =
@@ -82,7 +82,7 @@ pub(crate) fn report() -> io::Result<()> {
     Ok(())
 }
 
-/// What the choice of sinks does to the bare loop.
+/// Compares the bare loop with different sinks.
 pub(crate) fn compare_sinks() -> io::Result<()> {
     println!("\nbare loop by kind of sink: packets/s");
     for kind in [Kind::Filter, Kind::Full, Kind::DrainGro, Kind::Drain] {

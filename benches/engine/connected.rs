@@ -1,5 +1,6 @@
-//! Whether a connected socket for each receiver would pay: the kernel keeps its route, where a shared socket has it
-//! looked up for each send, but sends of several sockets cannot share a system call.
+//! Would a connected socket per receiver be cheaper? The kernel keeps its route, whereas it looks
+//! up the route for each send on a shared socket; but sends on several sockets cannot share a
+//! system call.
 
 use std::{io, net::UdpSocket as StdSocket, time::Instant};
 
@@ -18,7 +19,7 @@ const FAN_OUT: usize = 300;
 const TOGETHER: usize = 20;
 const LEN: usize = PACKET + 16;
 
-/// CPU time of a packet, ns, for runs of several lengths and three ways to send them.
+/// CPU time per packet, ns, for runs of several lengths and three ways to send them.
 pub(crate) fn report() -> io::Result<()> {
     println!("\none run of packets to each of {FAN_OUT} receivers, one core, without sealing");
     println!(
@@ -47,7 +48,7 @@ fn on_cpu_0(run: usize, way: Way) -> io::Result<f64> {
     })
 }
 
-/// Sends until the time is over. `round` sends to everybody and returns how many packets that were.
+/// Sends until the time is over. `round` sends to everybody and returns the number of packets.
 fn measure(mut round: impl FnMut() -> io::Result<u64>) -> io::Result<f64> {
     let (start, cpu) = (Instant::now(), thread_cpu_time());
     let mut packets = 0;

@@ -1,4 +1,4 @@
-//! Times measured packet by packet; the time of sending travels at the packet's end.
+//! Latency measured per packet; the sending time travels at the packet's end.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) struct Latencies(Vec<u64>);
 
 impl Latencies {
-    /// Writes the time of sending, counted from a moment that both sides know.
+    /// Writes the sending time, counted from an instant that both sides know.
     pub(crate) fn stamp(packet: &mut [u8], now: Duration) {
         if let Some(end) = packet.last_chunk_mut() {
             *end = (now.as_nanos() as u64).to_be_bytes();
@@ -21,12 +21,12 @@ impl Latencies {
         }
     }
 
-    /// Adds one.
+    /// Adds a latency.
     pub(crate) fn add(&mut self, latency: Duration) {
         self.0.push(latency.as_nanos() as u64);
     }
 
-    /// The value that a share of `q` do not exceed; zero of none.
+    /// The `q` quantile; zero if there are no values.
     pub(crate) fn quantile(&mut self, q: f64) -> Duration {
         self.0.sort_unstable();
         let at = (self.0.len() as f64 * q) as usize;

@@ -1,10 +1,10 @@
-//! What the engine costs over real sockets, beside a bare loop that only seals and sends.
+//! The cost of the engine over real sockets, beside a bare loop that only seals and sends.
 //!
 //! `cargo bench --bench engine [-- sinks|bare|connected|wait|whole]`
 //!
-//! The measured thread runs on CPU 0, everything else on CPU 1. What counts is the CPU time of that
+//! The measured thread runs on CPU 0, everything else on CPU 1. The result is the CPU time of that
 //! thread, which other load on the machine disturbs less than the wall clock; a core's packets per
-//! second are its inverse. Over loopback it contains the kernel's work of delivery up to the
+//! second are its inverse. Over loopback it includes the kernel's work of delivery up to the
 //! receiver's socket.
 
 mod bare;

@@ -1,9 +1,9 @@
-//! Where packets end.
+//! The sockets that receive the packets.
 //!
-//! The benches use [`Kind::Filter`]: delivery costs what it costs up to the receiver's socket, GSO runs
-//! are cut into datagrams on the way as a device without the offload would have it, and neither
+//! The benches use [`Kind::Filter`]: delivery costs what it costs up to the receiver's socket, GSO
+//! runs are split into datagrams on the way as for a device without the offload, and neither
 //! wake-ups nor the draining of queues, which no bridge does for its receivers, disturb either CPU.
-//! `cargo bench --bench engine sinks` shows what the other kinds make of it.
+//! `cargo bench --bench engine sinks` compares the other kinds.
 
 use std::{
     io,
@@ -18,22 +18,22 @@ use std::{
 
 use rialto_sys::{PollFd, RecvBatch, SocketOptions, UdpSocket, poll, set_affinity};
 
-/// How a sink gets rid of what it is sent.
+/// How a sink disposes of what it is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// A socket filter drops it at the end of the kernel's delivery.
     Filter,
-    /// It is queued, with GRO, and a thread on CPU 1 takes it out.
+    /// It is queued, with GRO, and a thread on CPU 1 reads it.
     DrainGro,
-    /// It is queued datagram by datagram, and a thread on CPU 1 takes it out.
+    /// It is queued datagram by datagram, and a thread on CPU 1 reads it.
     Drain,
-    /// Nobody takes it out: the queue is full after some packets, and the kernel drops the rest.
+    /// Nobody reads it: the queue is full after some packets, and the kernel drops the rest.
     Full,
 }
 
-/// Sockets that take packets as long as this lives.
+/// Sockets that receive packets until this is dropped.
 pub(crate) struct Sinks {
-    /// Where to send.
+    /// Addresses to send to.
     pub(crate) addrs: Vec<SocketAddr>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<io::Result<()>>>,

@@ -1,6 +1,7 @@
-//! How a shard should wait: `ppoll` in a thread of its own, or a tokio current-thread runtime. The same
-//! forwarding without encryption under both, and how precisely each waits for a quarter of a
-//! millisecond, which is how long the engine holds video packets for company.
+//! How should a shard wait: `ppoll` in a thread of its own, or a tokio current-thread runtime? Runs
+//! the same forwarding without encryption under both, and measures how precisely each waits for a
+//! quarter of a millisecond, which is how long the engine holds video packets for the rest of a
+//! frame.
 
 use std::{
     io,
@@ -25,10 +26,10 @@ use crate::{
 /// The wait that is measured.
 const HOLD: Duration = Duration::from_micros(250);
 
-/// How long a loop waits at most.
+/// Longest wait of a loop.
 const IDLE: Duration = Duration::from_millis(10);
 
-/// What a forwarding loop came to.
+/// The result of a forwarding loop.
 struct Outcome {
     cpu_ns: f64,
     latencies: Latencies,
@@ -56,7 +57,7 @@ impl Forwarder {
         }
     }
 
-    /// Forwards what waits. False: there may be more.
+    /// Forwards what waits. Returns false if there may be more.
     fn tick(&mut self) -> io::Result<bool> {
         let sockets = self.outbox.sockets().clone();
         self.slots.recv(&sockets[0])?;
@@ -107,7 +108,7 @@ fn with_tokio(mut forwarder: Forwarder, stop: &AtomicBool) -> io::Result<Outcome
             let Ok(ready) = tokio::time::timeout(IDLE, socket.readable()).await else { continue };
             ready?;
             while !forwarder.tick()? {}
-            // The socket is empty: this clears the readiness that tokio remembers.
+            // The socket is empty: this clears tokio's readiness.
             let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
             let _ = socket.try_io(Interest::READABLE, empty);
         }

@@ -1,7 +1,8 @@
 //! The whole engine over loopback: one sender, [`RECEIVERS`] receivers, one shard.
 //!
-//! The sender's packets are paced in frames, or follow each other as fast as the engine forwards them.
-//! One receiver is real, and tells latency and the lengths of GSO runs; the others are sinks.
+//! The sender's packets are paced in frames, or follow each other as fast as the engine forwards
+//! them. One receiver is real, and measures latency and the lengths of GSO runs; the others are
+//! sinks.
 
 use std::{
     fs, io,
@@ -43,18 +44,18 @@ const WINDOW: u64 = 96;
 /// extensions, abs-send-time, transport-wide number, padding.
 const HEADER: usize = 12 + 4 + 4 + 3 + 1;
 
-/// What one run came to.
+/// The result of a run.
 struct Outcome {
-    /// Packets per second that came in.
+    /// Packets received per second.
     rate_in: f64,
-    /// CPU time of the shard for one forwarded packet, ns.
+    /// CPU time of the shard per forwarded packet, ns.
     cpu_ns: f64,
-    /// Of the wall clock, how much the shard was busy.
+    /// Fraction of the wall clock time for which the shard was busy.
     busy: f64,
-    /// Share of packets that did not reach the real receiver.
+    /// Fraction of packets that did not reach the real receiver.
     lost: f64,
     latencies: Latencies,
-    /// How many GSO runs had this many packets.
+    /// Number of GSO runs by their number of packets.
     runs: [u64; 65],
 }
 
@@ -108,7 +109,7 @@ pub(crate) fn report() -> io::Result<()> {
     write_for_summary(&rows.into())
 }
 
-/// Leaves the table where `summary` finds it: `<target>/bench/engine.json`.
+/// Writes the table where `summary` finds it: `<target>/bench/engine.json`.
 fn write_for_summary(rows: &serde_json::Value) -> io::Result<()> {
     let executable = std::env::current_exe()?;
     let Some(target) = executable.ancestors().nth(3) else { return Ok(()) };
@@ -136,7 +137,8 @@ fn print_summary(outcome: &Outcome, bare_ns: f64) {
     );
 }
 
-/// Runs the engine on CPU 0 and the sender on CPU 1; `rate`: packets a second in, `None`: all it takes.
+/// Runs the engine on CPU 0 and the sender on CPU 1. `rate`: incoming packets per second; `None`:
+/// as many as it handles.
 fn run(rate: Option<u32>) -> io::Result<Outcome> {
     let sinks = Sinks::new(Kind::Filter, RECEIVERS - 1)?;
     let starting = std::thread::spawn(|| {
@@ -146,7 +148,7 @@ fn run(rate: Option<u32>) -> io::Result<Outcome> {
             bind: vec![loopback()],
             shards: 1,
             socket_buffer: 4 << 20,
-            // The receivers tell nothing of what arrives: it is the initial estimate that they are sent.
+            // The receivers send no feedback, so they are sent what the initial estimate allows.
             bandwidth: BandwidthConfig {
                 initial_bps: LINK_BPS,
                 max_bps: LINK_BPS,
@@ -239,7 +241,7 @@ impl Traffic {
         })
     }
 
-    /// Sends keyframes until one comes through.
+    /// Sends keyframes until one gets through.
     fn warm_up(&mut self) -> io::Result<()> {
         for _ in 0..1_000 {
             self.send_frame(true)?;
@@ -269,7 +271,7 @@ impl Traffic {
                 }
                 due
             } else {
-                // What is lost must not stop the sender for good.
+                // Losses must not stop the sender for good.
                 stalled += 1;
                 self.sequence - first < self.received + WINDOW || stalled > 100_000
             };
@@ -318,7 +320,8 @@ impl Traffic {
         Ok(())
     }
 
-    /// Takes what came to the real receiver, and throws the engine's feedback to the sender away.
+    /// Receives what arrived at the real receiver, and discards the engine's feedback to the
+    /// sender.
     fn receive(&mut self) -> io::Result<()> {
         while self.slots.recv(&self.receiver)? > 0 {
             let now = self.epoch.elapsed();

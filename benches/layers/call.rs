@@ -1,4 +1,4 @@
-//! A call through one shard's core, of participants who send video with layers.
+//! A call through one shard's core, with endpoints that send video with layers.
 
 use std::{
     sync::Arc,
@@ -42,60 +42,60 @@ pub(crate) mod ext {
     pub(crate) const DESCRIPTOR: u8 = 8;
 }
 
-/// Links that carry everything, so that no pacer holds anything back.
+/// Links so fast that no pacer holds anything back.
 const LINK_BPS: u64 = 200_000_000;
-/// Bit/s of a video.
+/// Bitrate of a video, bit/s.
 const VIDEO_BPS: u64 = 1_500_000;
-/// Receivers say what has arrived after so many rounds, as browsers do each 100 ms.
+/// Receivers send feedback after this many rounds, as browsers do every 100 ms.
 const FEEDBACK_ROUNDS: u32 = 3;
-/// Rounds before it is measured, with keyframes for who waits for one.
+/// Rounds before the measurement, with keyframes for receivers that wait for one.
 const HEAD: u32 = 90;
 const KEYFRAME_ROUNDS: u32 = 15;
-/// What a tile shows.
+/// Height of a tile.
 const TILE: u16 = 180;
 
-/// What is made of the packets.
+/// How packets are selected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Select {
-    /// The codec is one of which nothing is known: all packets are forwarded.
+    /// The codec is unknown: all packets are forwarded.
     Unread,
-    /// All layers are asked for.
+    /// All layers are requested.
     All,
-    /// One video of 720 lines for whom it is the first one, tiles of 180 for the others.
+    /// 720 lines of one video for its first receiver, tiles of 180 for the others.
     Wished,
 }
 
-/// Who is in a call.
+/// The endpoints of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
-    /// Participants who send.
+    /// Number of senders.
     pub(crate) senders: u32,
-    /// All of them.
+    /// Number of endpoints.
     pub(crate) people: u32,
-    /// Videos that each of the others gets; of those who send, of the next ones.
+    /// Videos per receiver; a sender receives those of the next senders.
     pub(crate) each: u32,
-    /// They send audio too.
+    /// Whether they send audio too.
     pub(crate) audio: bool,
-    /// One of so many receivers has a link that carries but this.
+    /// One of this many receivers has a link of this bandwidth only.
     pub(crate) congested: Option<(u32, u64)>,
 }
 
 impl Shape {
-    /// Whom somebody gets, the most important first.
+    /// The senders that an endpoint receives, the most important first.
     fn wanted(&self, receiver: u32) -> impl Iterator<Item = u32> {
         let (senders, from) =
             (self.senders, if receiver < self.senders { receiver + 1 } else { 0 });
         (from..from + self.each).map(move |sender| sender % senders)
     }
 
-    /// Who gets anything.
+    /// The endpoints that receive anything.
     fn receivers(&self) -> std::ops::Range<u32> {
         if self.senders == self.people { 0..self.people } else { self.senders..self.people }
     }
 }
 
-/// What one round came to.
+/// The result of a round.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Round {
     pub(crate) time: Duration,
@@ -173,7 +173,7 @@ impl Call {
 
     fn add_receiver(&mut self, id: u32, select: Select, mode: &Mode, media: &Arc<MediaParams>) {
         let shape = self.shape;
-        // Of many who get one video each, one has it on its stage.
+        // Of many endpoints that receive one video each, one has it on stage.
         let on_stage = shape.each > 1 || id == shape.receivers().start;
         for (place, sender) in shape.wanted(id).enumerate() {
             let low = select == Select::Wished && !(place == 0 && on_stage);
@@ -190,8 +190,8 @@ impl Call {
         self.receivers.push(Receiver::new(id, congested.map(|(_, bps)| bps)));
     }
 
-    /// A picture of each sender, and what goes with it, through ingress, route and egress, with the timers
-    /// that are due meanwhile and what receivers say of earlier ones. The time is that of the core alone.
+    /// Runs a picture of each sender, with its audio, through ingress, route and egress, with the
+    /// timers that become due and the feedback of receivers. The time is that of the core alone.
     pub(crate) fn round(&mut self) -> Round {
         let mut round = Round::default();
         let before = self.core.totals.rtp_sent;
@@ -223,12 +223,12 @@ impl Call {
         round
     }
 
-    /// Packets that congested links lost.
+    /// Packets lost on congested links.
     pub(crate) fn lost(&self) -> u64 {
         self.receivers.iter().map(|receiver| receiver.lost).sum()
     }
 
-    /// Everybody says what has arrived.
+    /// Sends the feedback of all receivers.
     fn feed_back(&mut self, since: Duration) -> Duration {
         let mut packets: Vec<_> = Vec::new();
         for receiver in &mut self.receivers {

@@ -1,11 +1,12 @@
-//! What selecting layers costs a shard's core, beside forwarding all of the same packets.
+//! The cost of selecting layers in a shard's core, beside forwarding all of the same packets.
 //!
 //! `cargo bench -p rialto-benches --bench layers [-- NAME]`
 //!
-//! Each row is the CPU time of the thread for a set of packets that come in: a picture of each sender, and
-//! the audio that goes with it. Three cores take the same packets by turns: one that knows nothing of the
-//! codec (`unread`), one that is asked for all layers, and one that is asked for 180 lines by all but one,
-//! or of all videos but one of each receiver (`wished`). No sockets; virtual time, with the timers that it brings.
+//! Each row is the CPU time of the thread for a set of incoming packets: a picture of each sender,
+//! with its audio. Three cores process the same packets in turn: one that does not know the codec
+//! (`unread`), one where all layers are requested, and one where 180 lines are requested by all but
+//! one, or of all videos but one of each receiver (`wished`). No sockets; virtual time, with its
+//! timers.
 
 mod call;
 mod outbox;
@@ -19,11 +20,11 @@ use std::process::ExitCode;
 use call::{Call, Round, Select, Shape};
 use rialto_codec_model::Mode;
 
-/// Selecting layers takes at most so many times the time of forwarding everything.
+/// Limit for the time of selecting layers, relative to forwarding everything.
 const MAX_TIME: f64 = 1.15;
 /// Turns of each core.
 const TURNS: usize = 15;
-/// Packets that go out in a turn, about, when all do.
+/// Approximate number of outgoing packets per turn, if all are forwarded.
 const TURN: u64 = 30_000;
 
 const SHAPES: [Shape; 4] = [
@@ -45,7 +46,7 @@ const fn webinar(name: &'static str, receivers: u32) -> Shape {
 
 fn main() -> ExitCode {
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    // `cargo test --benches` wants nothing of it.
+    // `cargo test --benches` needs nothing of it.
     if !std::env::args().any(|arg| arg == "--bench") {
         return ExitCode::SUCCESS;
     }
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Prints a row. Returns whether its bound is held.
+/// Prints a row. Returns whether its limit holds.
 fn compare(name: &str, shape: Shape, mode: Mode) -> bool {
     let selects = [Select::Unread, Select::All, Select::Wished];
     let mut calls = selects.map(|select| Call::new(shape, mode, select));
@@ -92,7 +93,7 @@ fn compare(name: &str, shape: Shape, mode: Mode) -> bool {
     held
 }
 
-/// What a call came to, for a set of packets that come in.
+/// The result of a call for a set of incoming packets.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     /// The median of all turns, µs.
@@ -101,7 +102,7 @@ struct Cost {
     packets_out: f64,
 }
 
-/// Plays calls by turns.
+/// Runs calls in turn.
 fn turns<const N: usize>(calls: &mut [Call; N]) -> [Cost; N] {
     let most = calls.iter_mut().map(|call| call.round().packets_out).max();
     let rounds = (TURN / most.unwrap_or(1).max(1)).clamp(3, 600) / 3 * 3;
@@ -129,7 +130,7 @@ fn turns<const N: usize>(calls: &mut [Call; N]) -> [Cost; N] {
     })
 }
 
-/// What receivers with full links cost those beside them.
+/// The cost of receivers with full links to those beside them.
 fn congested() {
     let free = webinar("1 to 2000", 2_000);
     let full = Shape { congested: Some((10, 600_000)), ..free };

@@ -1,4 +1,4 @@
-//! What each endpoint was sent.
+//! Counts what is sent to each endpoint.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,7 +6,7 @@ use rialto_engine::{core::Outbox, dest::Dest};
 
 use crate::rig::{Drained, Sink};
 
-/// RTP packets that went to one endpoint.
+/// RTP packets sent to one endpoint.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Sent {
     pub(crate) packets: u64,
@@ -42,7 +42,7 @@ impl Outbox for Counted {
     fn commit(&mut self, len: usize) {
         let start = self.out.arena.bytes_used();
         self.out.commit(len);
-        // RTCP has no transport-wide number (RFC 5761 section 4: types 192 to 223).
+        // RTCP has no transport sequence number (RFC 5761 section 4: types 192 to 223).
         let second = self.out.arena.bytes().get(start + 1);
         let is_rtp = second.is_some_and(|second| !(192..=223).contains(second));
         if let Some(sent) = self.sent.get_mut(self.to).filter(|_| is_rtp) {
@@ -52,7 +52,7 @@ impl Outbox for Counted {
     }
 }
 
-/// Who is there.
+/// The endpoint at an address.
 fn endpoint(remote: SocketAddr) -> usize {
     match remote.ip() {
         IpAddr::V4(ip) => usize::from(u16::from_be_bytes([ip.octets()[2], ip.octets()[3]])),

@@ -1,4 +1,4 @@
-//! What receivers say of what has arrived.
+//! Feedback of receivers.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,27 +7,27 @@ use rialto_srtp::TxContext;
 
 use crate::{outbox::Sent, rig};
 
-/// From the core to the client, when the link is idle.
+/// Delay from the core to the client, if the link is idle.
 const PATH: Duration = Duration::from_millis(20);
-/// A queue before a link is so long at most.
+/// Longest queue in front of a link.
 const QUEUE: Duration = Duration::from_millis(300);
 
-/// An endpoint that receives, and what has arrived since it last said so.
+/// An endpoint that receives, and what has arrived since its last feedback.
 pub(crate) struct Receiver {
     pub(crate) id: u32,
     seal: TxContext,
-    /// What its link carries; `None`: everything.
+    /// Bandwidth of its link; `None`: unlimited.
     link_bps: Option<u64>,
     seen: Sent,
     free_at: Duration,
-    /// Transport-wide number, and when it arrives.
+    /// Transport sequence numbers, and when they arrive.
     arriving: VecDeque<(u64, Duration)>,
     count: u8,
     pub(crate) lost: u64,
 }
 
 impl Receiver {
-    /// One who has been sent something already, which it does not report.
+    /// A receiver that was sent something already, which it does not report.
     pub(crate) fn new(id: u32, link_bps: Option<u64>) -> Self {
         Self {
             id,
@@ -41,7 +41,7 @@ impl Receiver {
         }
     }
 
-    /// What it was sent so far.
+    /// Counts what it was sent so far.
     pub(crate) fn on_sent(&mut self, sent: Sent, now: Duration) {
         let packets = sent.packets - self.seen.packets;
         let len = (sent.bytes - self.seen.bytes).checked_div(packets).unwrap_or(0);
@@ -61,7 +61,7 @@ impl Receiver {
         self.seen = sent;
     }
 
-    /// Protected packets that report all that has arrived.
+    /// Protected feedback packets about everything that has arrived.
     pub(crate) fn feedback(&mut self, now: Duration) -> Vec<Vec<u8>> {
         let here = self.arriving.iter().take_while(|(_, at)| *at <= now + PATH).count();
         let arrivals: Vec<Arrival> = self

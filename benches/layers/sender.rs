@@ -1,4 +1,4 @@
-//! Participants who send video with layers, and audio.
+//! Endpoints that send video with layers, and audio.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     rig::{self, PROFILE},
 };
 
-/// Bytes of a video packet's payload, at most.
+/// Most bytes of a video packet's payload.
 const PAYLOAD: usize = 1_080;
 /// Bytes of an audio packet's.
 const AUDIO_PAYLOAD: usize = 80;
@@ -62,7 +62,7 @@ impl Sender {
         self.packet(&head, &extensions, &coded.payload)
     }
 
-    /// A protected packet of somebody who speaks.
+    /// A protected audio packet of a speaker.
     pub(crate) fn audio(&mut self) -> Vec<u8> {
         self.transport = self.transport.wrapping_add(1);
         let transport = self.transport.to_be_bytes();

@@ -1,5 +1,5 @@
-//! A call in progress: the clients that have joined, the threads that carry their media, and what can
-//! be done to them.
+//! A call in progress: the clients that have joined, the threads that carry their media, and
+//! operations on them.
 
 use std::{
     io,
@@ -23,15 +23,15 @@ use crate::{
     worker::{Command, Worker, WorkerReport, client::ClientReport},
 };
 
-/// Joins under way at the same time.
+/// Most joins in progress at a time.
 const JOINS_AT_ONCE: usize = 32;
 
-/// How a call is made.
+/// Parameters of a call.
 #[derive(Clone, Debug)]
 pub struct CallOptions {
     /// The bridge's HTTP interface.
     pub bridge: String,
-    /// The bearer token that it asks for (RFC 6750).
+    /// The bearer token that it requires (RFC 6750).
     pub token: Option<String>,
     /// Who sends what.
     pub shape: Shape,
@@ -41,9 +41,9 @@ pub struct CallOptions {
     pub profiles: Vec<Profile>,
     /// Threads that carry media.
     pub threads: usize,
-    /// Joins per second; as fast as possible without.
+    /// Joins per second; `None`: as fast as possible.
     pub join_rate: Option<f64>,
-    /// Time for one join.
+    /// Time limit of a join.
     pub patience: Duration,
 }
 
@@ -62,7 +62,7 @@ impl Default for CallOptions {
     }
 }
 
-/// Why no call could be set up at all.
+/// Why no call could be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The bridge's address.
@@ -76,7 +76,7 @@ pub enum CallError {
     Thread(#[from] io::Error),
 }
 
-/// An endpoint that did not join.
+/// An endpoint that failed to join.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Failure {
     /// Index into the plan.
@@ -84,9 +84,9 @@ pub struct Failure {
     pub endpoint: usize,
     /// Its id.
     pub id: String,
-    /// Where it stopped.
+    /// The step that failed.
     pub step: Step,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -96,7 +96,7 @@ pub struct Call {
     pub shared: Arc<Shared>,
     /// Endpoints that did not join.
     pub failures: Vec<Failure>,
-    /// From the first join's beginning to the last one's end.
+    /// Time from the start of the first join to the end of the last.
     pub joining_took: Duration,
     options: CallOptions,
     joining: Arc<Joining>,
@@ -138,7 +138,7 @@ impl Call {
         &self.joining.bridge
     }
 
-    /// Everybody joins, senders first. Who fails is in [`Call::failures`].
+    /// Joins all endpoints, senders first. Those that fail are in [`Call::failures`].
     pub async fn join_all(&mut self) {
         let plan = &self.shared.plan;
         let conference = |index| {
@@ -192,22 +192,23 @@ impl Call {
         });
     }
 
-    /// Clients that have joined so far, for a watcher that runs beside [`Call::join_all`].
+    /// A view of the clients that have joined so far, for a watcher that runs beside
+    /// [`Call::join_all`].
     pub fn progress(&self) -> Progress {
         Progress { shared: self.shared.clone(), connected: self.connected.clone() }
     }
 
-    /// Clients that are there.
+    /// Number of clients that are present.
     pub fn present(&self) -> usize {
         self.joined.len()
     }
 
-    /// Ports of the clients that are there.
+    /// Ports of the clients that are present.
     pub fn ports(&self) -> Vec<u16> {
         self.joined.values().map(|joined| joined.local.port()).collect()
     }
 
-    /// What the threads measured so far.
+    /// The measurements of the threads so far.
     pub async fn reports(&self) -> Vec<WorkerReport> {
         let mut reports = Vec::new();
         for worker in self.workers.iter() {
@@ -216,7 +217,7 @@ impl Call {
         reports
     }
 
-    /// What the clients did so far, in the order of the plan.
+    /// The reports of the clients so far, in the order of the plan.
     pub async fn clients(&self) -> Vec<ClientReport> {
         let mut clients: Vec<_> =
             self.reports().await.into_iter().flat_map(|report| report.clients).collect();
@@ -224,8 +225,8 @@ impl Call {
         clients
     }
 
-    /// Waits until every client that is there has received media of every source whose sender is
-    /// there, `patience` at most; whether that came to be.
+    /// Waits until every present client has received media of every source whose sender is present,
+    /// at most `patience`. Returns whether that happened.
     pub async fn media_everywhere(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         loop {
@@ -245,14 +246,14 @@ impl Call {
         }
     }
 
-    /// A client goes without a word to anybody.
+    /// Lets a client disappear without notice.
     pub async fn vanish(&mut self, endpoint: usize) {
         let Some(joined) = self.joined.remove(&endpoint) else { return };
         self.workers[endpoint % self.workers.len()].send(Command::Vanish(endpoint));
         joined.vanish().await;
     }
 
-    /// A client leaves: the bridge is told to expire its endpoint.
+    /// Lets a client leave: tells the bridge to expire its endpoint.
     pub async fn expire(&mut self, endpoint: usize) -> Result<(), HttpError> {
         let plan = &self.shared.plan;
         let member = &plan.endpoints[endpoint];
@@ -263,7 +264,7 @@ impl Call {
         Ok(())
     }
 
-    /// Everybody leaves and the conferences end. The first refusal, if any.
+    /// Ends all clients and conferences. Returns the first refusal, if any.
     pub async fn end(mut self) -> Result<(), HttpError> {
         for (_, joined) in self.joined.drain() {
             joined.close().await;
@@ -280,7 +281,7 @@ impl Call {
     }
 }
 
-/// A view of a call that others run.
+/// A view of a call that another task runs.
 #[derive(Clone)]
 pub struct Progress {
     /// What all threads share.
@@ -289,7 +290,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Clients that have joined.
+    /// Number of clients that have joined.
     pub fn connected(&self) -> usize {
         self.connected.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! COLIBRI2 as JSON: what a focus sends for a client, and what it takes from the answers.
+//! COLIBRI2 as JSON: the requests of a focus for a client, and what is read from the answers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -41,12 +41,13 @@ pub fn create_endpoint(plan: &Plan, endpoint: usize, create_conference: bool) ->
     capabilities.extend(plan.shape.rewriting.then_some("ssrc-rewriting"));
     let mut transport = json!({ "ice-controlling": true });
     if !plan.shape.wishes.is_empty() {
-        // For the channel on which they are said.
+        // For the channel on which constraints are sent.
         transport["sctp"] = json!({});
     }
     let mut medias = json!([audio_media(), video_media(&plan.shape)]);
     if plan.is_sink(endpoint) {
-        // It gives no feedback, and is not to be sent what an estimate without any allows.
+        // It gives no feedback, and must not be limited to what an estimate without feedback
+        // allows.
         drop_feedback(&mut medias);
     }
     request["endpoints"] = json!([{
@@ -135,7 +136,7 @@ pub struct LocalTransport {
     pub address: SocketAddr,
 }
 
-/// The request that tells the bridge a client's transport and sources.
+/// The request that sets a client's transport and sources.
 pub fn answer(plan: &Plan, endpoint: usize, local: &LocalTransport) -> Value {
     let member = &plan.endpoints[endpoint];
     let sources: Vec<Value> =
@@ -219,7 +220,7 @@ pub struct BridgeTransport {
     pub fingerprints: Vec<(String, String)>,
     /// UDP candidates with an IP address, in the order given.
     pub candidates: Vec<SocketAddr>,
-    /// What else was offered as candidates, for the error message.
+    /// Other candidates that were offered, for the error message.
     pub ignored: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The bridge's HTTP interface: requests, answers, and what it says when it refuses.
+//! The bridge's HTTP interface: requests, answers, and refusals.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use hyper_util::{
 };
 use serde_json::Value;
 
-/// No answer of a bridge is longer.
+/// Longest accepted answer.
 const MAX_ANSWER: usize = 4 << 20;
-/// A bridge that does not answer for so long is not there.
+/// Time limit of an answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a request did not succeed.
@@ -25,7 +25,7 @@ pub enum HttpError {
     /// `--bridge` is not an address.
     #[error("'{0}' is not the address of a bridge: write it as http://127.0.0.1:8080")]
     Address(String),
-    /// `--token` cannot stand in a header.
+    /// `--token` is not allowed in a header.
     #[error("the token has characters that no HTTP header may have")]
     Token,
     /// Nothing answers there.
@@ -39,17 +39,17 @@ pub enum HttpError {
     /// It answered with an error.
     #[error("the bridge refused to {what}: {status}: {text}")]
     Refused {
-        /// What was asked.
+        /// The request.
         what: String,
         /// HTTP status.
         status: StatusCode,
-        /// The bridge's own words.
+        /// The bridge's error text.
         text: String,
     },
-    /// It answered with something else than COLIBRI2 JSON.
+    /// It answered with something other than COLIBRI2 JSON.
     #[error("the bridge's answer to '{what}' is not understood: {reason}")]
     Answer {
-        /// What was asked.
+        /// The request.
         what: String,
         /// What is wrong with it.
         reason: String,
@@ -82,7 +82,7 @@ impl Bridge {
         Ok(Self { client, base: base.trim_end_matches('/').to_owned(), authorization })
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> &str {
         &self.base
     }
@@ -103,7 +103,7 @@ impl Bridge {
         self.call(Method::PATCH, &path, what, Some(body)).await
     }
 
-    /// Whether anything answers at all, healthy or not.
+    /// Returns whether anything answers at all, healthy or not.
     pub async fn is_there(&self) -> bool {
         let call = self.call(Method::GET, "/about/health", "check its health", None);
         !matches!(call.await, Err(HttpError::Unreachable { .. }))
@@ -153,8 +153,8 @@ impl Bridge {
     }
 }
 
-/// What a refusal says: the title of an HTML page, the message of a JSON object, or the text itself,
-/// at most 300 characters.
+/// The text of a refusal: the title of an HTML page, the message of a JSON object, or the text
+/// itself, at most 300 characters.
 fn refusal(body: &str) -> String {
     let json: Option<Value> = serde_json::from_str(body).ok();
     let message = json.as_ref().and_then(|json| {

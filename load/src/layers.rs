@@ -1,5 +1,5 @@
-//! What came of layers: for each height that receivers asked for, what they got and would have seen of it;
-//! and whether what they got goes on as one encoder's packets do.
+//! Results about layers: what receivers got for each height that they requested, and would have
+//! seen of it; and whether it continues as one encoder's packets do.
 
 use std::{
     collections::BTreeMap,
@@ -11,21 +11,21 @@ use serde::Serialize;
 
 use crate::{plan::Plan, worker::client::ClientReport, worker::screen::Watched};
 
-/// A video of which packets came for so long should have been seen.
+/// A video whose packets have arrived for this long should have been seen.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Breaks that are told in words.
+/// Most breaks that are reported in words.
 const EXAMPLES: usize = 5;
 
-/// What receivers got while they asked for a height, in the measured window.
+/// What receivers got while they requested a height, in the measured window.
 #[derive(Clone, Default, Serialize, Debug)]
 pub struct WishFigures {
-    /// The height; `None`: none was asked for.
+    /// The height; `None` if none was requested.
     pub height: Option<u16>,
-    /// Videos at receivers.
+    /// Number of videos at receivers.
     pub videos: usize,
-    /// Of them, those of which no picture could have been decoded.
+    /// Of these, the ones of which no picture could have been decoded.
     pub undecoded: usize,
-    /// Bit/s of one video at one receiver, above UDP.
+    /// Bitrate of one video at one receiver, bit/s above UDP.
     pub bps: f64,
     /// Packets.
     pub packets: u64,
@@ -33,31 +33,32 @@ pub struct WishFigures {
     pub pictures: u64,
     /// Of one video at one receiver.
     pub pictures_per_second: f64,
-    /// Pictures by height, without those of the second after a wish.
+    /// Pictures by height, without those of the second after a change of the request.
     pub heights: BTreeMap<u16, u64>,
     /// The longest time without a picture.
     pub longest_freeze_ms: f64,
 }
 
-/// All of it.
+/// All results about layers.
 #[derive(Clone, Default, Serialize, Debug)]
 pub struct LayerFigures {
-    /// How senders encoded.
+    /// The senders' mode.
     pub mode: &'static str,
-    /// In the order in which they were given.
+    /// In the order of the requested heights.
     pub wishes: Vec<WishFigures>,
-    /// Packets that were judged.
+    /// Number of packets judged.
     pub judged: u64,
-    /// Packets that came before a keyframe to begin with.
+    /// Packets that arrived before a first keyframe.
     pub headless: u64,
-    /// Faults: numbers that do not go on, frames that miss what they refer to, markers in the wrong place.
+    /// Violations: numbers that do not continue, frames that miss a reference, markers in the wrong
+    /// place.
     pub breaks: u64,
     /// Some of them.
     pub examples: Vec<String>,
 }
 
 impl LayerFigures {
-    /// Of all clients; `None`: the senders' videos have no layers.
+    /// Computes the results over all clients; `None` if the senders' videos have no layers.
     pub fn of(plan: &Plan, clients: &[ClientReport]) -> Option<Self> {
         let mode = plan.shape.layers?.name;
         let heights = plan.shape.wishes.iter().copied().map(Some);
@@ -82,7 +83,7 @@ impl LayerFigures {
         Some(all)
     }
 
-    /// What is wrong with it.
+    /// Describes what is wrong, if anything is.
     pub fn complaint(&self) -> Option<String> {
         if self.breaks > 0 {
             let first = self.examples.first().map_or("", String::as_str);

@@ -1,9 +1,9 @@
-//! Makes calls against a running bridge that speaks COLIBRI2 over HTTP, with real ICE, DTLS and SRTP
+//! Makes calls against a running bridge with COLIBRI2 over HTTP, with real ICE, DTLS and SRTP
 //! clients, and measures what they cost it.
 //!
-//! The clients are made of another stack (the webrtc-rs crates) than the bridge. `plan` decides who
-//! sends what; `client` joins one endpoint; `worker` threads carry the media of many; `call` holds a
-//! whole call, `run` plays one by the clock, and `report` says what came of it.
+//! The clients use another stack (the webrtc-rs crates) than the bridge. `plan` decides who sends
+//! what; `client` joins one endpoint; `worker` threads carry the media of many; `call` holds a
+//! whole call, `run` runs one by the clock, and `report` summarises the results.
 //!
 //! `link` is another tool: an emulated network link for programs of any kind.
 #![forbid(unsafe_code)]

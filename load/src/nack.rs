@@ -1,17 +1,17 @@
-//! Which packets a receiver asks for again, and when (RFC 4585 section 6.2.1).
+//! Tracks which packets a receiver requests again, and when (RFC 4585 section 6.2.1).
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// Packets may overtake each other for this long before they are asked for.
+/// Tolerated reordering before a packet is requested.
 const REORDER: Duration = Duration::from_millis(5);
-/// A packet is asked for again after this.
+/// Interval of repeated requests.
 const RETRY: Duration = Duration::from_millis(40);
-/// And so many times.
+/// Most requests for one packet.
 const TRIES: u8 = 20;
-/// At most so many packets are asked for at a time: a longer gap needs a keyframe.
+/// Most packets requested at a time: a longer gap needs a keyframe.
 const MAX_MISSING: usize = 1000;
 
 /// The missing packets of one stream, by unwrapped sequence number.
@@ -27,7 +27,7 @@ struct Missing {
 }
 
 impl Nacker {
-    /// Numbers `from..to` were skipped.
+    /// Records that the numbers `from..to` were skipped.
     pub fn skipped(&mut self, from: u64, to: u64, now: Instant) {
         let due = now + REORDER;
         for number in from..to {
@@ -38,17 +38,17 @@ impl Nacker {
         }
     }
 
-    /// A number arrived after all. Whether it had been asked for.
+    /// Records a late arrival. Returns whether the number had been requested.
     pub fn arrived(&mut self, number: u64) -> bool {
         self.missing.remove(&number).is_some_and(|missing| missing.tries > 0)
     }
 
-    /// Nothing is missing.
+    /// Returns whether nothing is missing.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty()
     }
 
-    /// What to ask for now, in order. Numbers asked for too often are given up.
+    /// The numbers to request now, in order. Numbers that were requested too often are given up.
     pub fn due(&mut self, now: Instant) -> Vec<u16> {
         self.missing.retain(|_, missing| missing.tries < TRIES || missing.due > now);
         let mut wanted = Vec::new();

@@ -1,5 +1,5 @@
-//! Who calls whom with what: conferences, endpoints, sources and their SSRCs, decided before
-//! anything runs. One seed makes one plan.
+//! The plan of a run: conferences, endpoints, sources and their SSRCs, decided before anything
+//! runs. One seed gives one plan.
 
 use std::time::Duration;
 
@@ -41,17 +41,17 @@ pub struct Shape {
     pub audio: bool,
     /// Three encodings of each video.
     pub simulcast: bool,
-    /// Video is sent with these layers, by an encoder that makes no pictures but all that is around them.
+    /// The mode of video with layers, sent by an encoder without pictures.
     pub layers: Option<Mode>,
-    /// The heights that receivers ask for, taking turns; they ask for nothing when there is none.
+    /// The heights that receivers request in turn; none: they request nothing.
     pub wishes: Vec<u16>,
-    /// Each goes on to the next height after so long.
+    /// Interval after which each receiver requests the next height.
     pub wish_interval: Option<Duration>,
     /// Signal and use retransmission streams (RFC 4588).
     pub rtx: bool,
-    /// Everybody can be sent rewritten SSRCs (COLIBRI's `ssrc-rewriting`).
+    /// All endpoints accept rewritten SSRCs (COLIBRI's `ssrc-rewriting`).
     pub rewriting: bool,
-    /// Who only receives counts packets and does nothing else: no decryption, no feedback, no requests.
+    /// Endpoints that only receive just count packets: no decryption, no feedback, no requests.
     pub sinks: bool,
     /// Frames per second.
     pub fps: u32,
@@ -124,7 +124,7 @@ pub struct Endpoint {
     pub rtcp_ssrc: u32,
 }
 
-/// What a signalled SSRC is.
+/// The role of a signalled SSRC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SsrcRole {
     /// The stream.
@@ -136,7 +136,7 @@ pub struct SsrcRole {
 /// Everything that is decided before the run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What was asked for.
+    /// The requested shape.
     pub shape: Shape,
     /// Meeting ids.
     pub conferences: Vec<String>,
@@ -150,16 +150,16 @@ pub struct Plan {
     pub ssrcs: FxHashMap<u32, SsrcRole>,
 }
 
-/// Encodings of a simulcast source: share of the highest one's bitrate, and height. What Jitsi
+/// Encodings of a simulcast source: fraction of the highest one's bitrate, and height. What Jitsi
 /// signals for a camera of 720 lines.
 const ENCODINGS: [(f64, (u16, u16)); 3] =
     [(0.13, (320, 180)), (0.33, (640, 360)), (1.0, (1280, 720))];
 
-/// Payload bit/s of audio: Opus as browsers speak it.
+/// Payload bitrate of audio: Opus as browsers send it.
 pub const AUDIO_BITRATE: u64 = 32_000;
 
 impl Plan {
-    /// Decides everything.
+    /// Makes the plan.
     pub fn new(shape: Shape) -> Self {
         let mut rng = StdRng::seed_from_u64(shape.seed);
         let mut plan = Self {
@@ -179,7 +179,7 @@ impl Plan {
         plan
     }
 
-    /// Whether an endpoint only counts what it receives.
+    /// Returns whether an endpoint only counts what it receives.
     pub fn is_sink(&self, endpoint: usize) -> bool {
         let receives_only = self.endpoints.get(endpoint).is_some_and(|e| e.sources.is_empty());
         self.shape.sinks && receives_only

@@ -1,18 +1,18 @@
-//! What `/proc` says of a process: CPU time, memory, threads; and of sockets: drops.
+//! Reads `/proc`: CPU time, memory and threads of a process, and drops of sockets.
 
 use std::{fs, time::Duration};
 
 /// Clock ticks per second of `/proc/PID/stat`; 100 on every Linux platform that Rust supports.
 const TICKS: u64 = 100;
 
-/// A process at one moment.
+/// A sample of a process.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct ProcessSample {
     /// CPU time in user mode since its start.
     pub user: Duration,
     /// CPU time in the kernel since its start.
     pub system: Duration,
-    /// CPU time of the threads that it has now, to the nanosecond, where the kernel tells.
+    /// CPU time of its current threads, to the nanosecond, where the kernel provides it.
     pub run: Duration,
     /// Resident memory, bytes.
     pub resident: u64,
@@ -21,13 +21,14 @@ pub struct ProcessSample {
 }
 
 impl ProcessSample {
-    /// User and system time. Ticks are cut, threads that ended are forgotten: the larger is nearer.
+    /// User and system time. Ticks are truncated and ended threads are forgotten, so the larger
+    /// value is closer.
     pub fn cpu(&self) -> Duration {
         self.run.max(self.user + self.system)
     }
 }
 
-/// Samples a process; `None` when it is gone, or a zombie.
+/// Samples a process; `None` if it is gone, or a zombie.
 pub fn process(pid: u32) -> Option<ProcessSample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

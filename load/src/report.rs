@@ -1,4 +1,4 @@
-//! What came of a run, in numbers; as JSON and as a table.
+//! The results of a run, as JSON and as a table.
 
 use std::fmt::{self, Write as _};
 
@@ -17,15 +17,15 @@ use crate::{
 /// A distribution.
 #[derive(Clone, Copy, Default, Serialize, Debug)]
 pub struct Quantiles {
-    /// Half are below.
+    /// The median.
     pub p50: f64,
-    /// 99 % are below.
+    /// The 99th percentile.
     pub p99: f64,
-    /// 99.9 % are below.
+    /// The 99.9th percentile.
     pub p99_9: f64,
-    /// The greatest.
+    /// The maximum.
     pub max: f64,
-    /// How many there are.
+    /// Number of values.
     pub count: u64,
 }
 
@@ -46,34 +46,34 @@ impl Quantiles {
 /// The joins.
 #[derive(Clone, Default, Serialize, Debug)]
 pub struct Joins {
-    /// Endpoints that tried.
+    /// Endpoints that tried to join.
     pub attempted: usize,
     /// Endpoints that connected.
     pub connected: usize,
-    /// From the first one's beginning to the last one's end, seconds.
+    /// Time from the start of the first join to the end of the last, seconds.
     pub seconds: f64,
-    /// Connected per second of that.
+    /// Endpoints connected per second of that time.
     pub per_second: f64,
-    /// From the beginning of a join to its SRTP keys.
+    /// Time from the start of a join to its SRTP keys.
     pub connect_ms: Quantiles,
-    /// From the beginning of a join to the first media packet.
+    /// Time from the start of a join to the first media packet.
     pub first_media_ms: Quantiles,
-    /// From the beginning of a join to the first keyframe.
+    /// Time from the start of a join to the first keyframe.
     pub first_keyframe_ms: Quantiles,
 }
 
 /// Packets of one kind at all receivers, over the whole run.
 #[derive(Clone, Copy, Default, Serialize, Debug)]
 pub struct Kind {
-    /// Packets that should have come, from each receiver's first one on.
+    /// Packets that should have arrived, from each receiver's first one on.
     pub expected: u64,
-    /// Packets that came, each counted once.
+    /// Packets that arrived, each counted once.
     pub received: u64,
-    /// Packets that never came.
+    /// Packets that never arrived.
     pub lost: u64,
-    /// Packets that came again.
+    /// Packets that arrived again.
     pub duplicates: u64,
-    /// Packets that came after they had been asked for again.
+    /// Packets that arrived after they had been requested again.
     pub recovered: u64,
     /// Retransmissions (RFC 4588).
     pub retransmissions: u64,
@@ -94,15 +94,15 @@ pub struct MediaFigures {
     pub audio: Kind,
     /// Video.
     pub video: Kind,
-    /// Packets that the bridge asked senders for again.
+    /// Packets that the bridge requested again from senders.
     pub nacked_by_bridge: u64,
-    /// Keyframes that the bridge asked senders for.
+    /// Keyframes that the bridge requested from senders.
     pub keyframe_requests: u64,
     /// Transport-wide feedback packets from the bridge.
     pub transport_feedbacks: u64,
-    /// SRTP packets that did not open.
+    /// SRTP packets that could not be decrypted.
     pub not_opened: u64,
-    /// SRTP packets that had been opened before: sent twice by the bridge, byte for byte.
+    /// SRTP packets that had been decrypted before: sent twice by the bridge, byte for byte.
     pub replays: u64,
 }
 
@@ -113,15 +113,15 @@ pub struct BridgeFigures {
     pub pid: u32,
     /// CPU time per forwarded packet in the window, µs.
     pub cpu_us_per_packet: f64,
-    /// Of one core, in the window.
+    /// CPU usage in the window, % of one core.
     pub cpu_percent: f64,
-    /// The kernel's share of that.
+    /// The part of that in the kernel.
     pub system_percent: f64,
     /// Resident memory before anybody joined, KiB.
     pub resident_idle_kib: u64,
-    /// When all had joined.
+    /// Resident memory when all had joined.
     pub resident_connected_kib: u64,
-    /// The most in the window.
+    /// Most resident memory in the window.
     pub resident_load_kib: u64,
     /// (connected - idle) / endpoints, KiB.
     pub resident_per_connected_kib: f64,
@@ -136,30 +136,31 @@ pub struct BridgeFigures {
 pub struct GeneratorFigures {
     /// Threads that carry media.
     pub threads: usize,
-    /// Of one core: the busiest of these threads in the window.
+    /// CPU usage of the busiest of these threads in the window, % of one core.
     pub busiest_thread_percent: f64,
     /// CPU time of the process per packet received in the window, µs.
     pub cpu_us_per_packet: f64,
     /// How late frames were made.
     pub schedule_lag_us: Quantiles,
-    /// How long a round of reading took.
+    /// Duration of a round of reading.
     pub round_us: Quantiles,
     /// Datagrams dropped because a client's receive queue was full.
     pub kernel_drops: u64,
-    /// Why the figures may be the generator's and not the bridge's. Empty when they are not.
+    /// Reasons why the figures may be limited by the generator and not the bridge. Empty if there
+    /// are none.
     pub bottleneck: Vec<String>,
 }
 
-/// Everything.
+/// The whole report.
 #[derive(Clone, Serialize, Debug)]
 pub struct Report {
     /// The bridge.
     pub bridge: String,
     /// Conferences.
     pub conferences: usize,
-    /// Of each conference.
+    /// Senders per conference.
     pub senders: usize,
-    /// Of each conference, those that only receive.
+    /// Endpoints per conference that only receive.
     pub receivers: usize,
     /// The seed.
     pub seed: u64,
@@ -167,7 +168,7 @@ pub struct Report {
     pub joins: Joins,
     /// Media.
     pub media: MediaFigures,
-    /// What came of layers, where videos have some.
+    /// Results about layers, if videos have some.
     pub layers: Option<LayerFigures>,
     /// Forwarding latency in the window, of packets that needed no recovery.
     pub latency_us: Quantiles,
@@ -175,19 +176,20 @@ pub struct Report {
     pub bridge_process: Option<BridgeFigures>,
     /// The generator.
     pub generator: GeneratorFigures,
-    /// Endpoints that did not join, or joined and got nothing.
+    /// Endpoints that failed to join, or joined and received nothing.
     pub failures: Vec<Failure>,
-    /// What ended the run early.
+    /// Why the run ended early, if it did.
     pub ended_early: Option<String>,
 }
 
 impl Report {
-    /// Nobody failed, nothing broke and nothing ended early.
+    /// Returns whether nobody failed, nothing broke and the run did not end early.
     pub fn is_ok(&self) -> bool {
         self.complaint().is_none() && self.ended_early.is_none()
     }
 
-    /// Who got nothing, and where it stopped, or what was wrong with what they got; `None`: nothing.
+    /// Describes who received nothing and where it stopped, or what was wrong; `None` if nothing
+    /// was.
     pub fn complaint(&self) -> Option<String> {
         if self.failures.is_empty() {
             return self.layers.as_ref()?.complaint();
@@ -212,18 +214,18 @@ impl Report {
     }
 }
 
-/// Sums up clients.
+/// Sums over clients.
 pub struct Summary {
     /// Joins; times only.
     pub joins: Joins,
     /// Media over the whole run.
     pub media: MediaFigures,
-    /// Clients that connected and miss a source whose sender is there.
+    /// Clients that connected and miss a source whose sender is present.
     pub silent: Vec<Failure>,
 }
 
 impl Summary {
-    /// Of all clients.
+    /// Sums over all clients.
     pub fn of(plan: &Plan, clients: &[ClientReport]) -> Self {
         let mut connect = histogram();
         let mut first_media = histogram();
@@ -300,7 +302,7 @@ fn silence(plan: &Plan, client: &ClientReport, present: impl Fn(usize) -> bool) 
     })
 }
 
-/// Puts the threads' histograms together: latency, schedule lag, rounds.
+/// Merges the threads' histograms: latency, schedule lag, rounds.
 pub fn merge(reports: &[WorkerReport]) -> [Histogram<u64>; 3] {
     let mut merged = [histogram(), histogram(), histogram()];
     for report in reports {

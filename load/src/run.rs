@@ -1,5 +1,5 @@
-//! One run by the clock: join, wait for media, measure, drain, report; with a progress line each
-//! second and an eye on the bridge.
+//! One run: join, wait for media, measure, drain, report; with a progress line each second and
+//! supervision of the bridge.
 
 use std::{
     fmt::Write as _,
@@ -15,15 +15,15 @@ use crate::{
     shared::TotalsSample,
 };
 
-/// After the last join, media has so long to reach everybody.
+/// Time after the last join within which media must reach everybody.
 const MEDIA_PATIENCE: Duration = Duration::from_secs(10);
-/// Media settles for so long before it is measured: the first keyframes are large.
+/// Time for media to settle before the measurement: the first keyframes are large.
 const SETTLE: Duration = Duration::from_secs(1);
-/// After the window, what is missing has so long to be recovered.
+/// Time after the window in which missing packets may be recovered.
 const DRAIN: Duration = Duration::from_millis(1500);
-/// Between two looks whether the bridge answers.
+/// Interval of checking whether the bridge answers.
 const LOOK: Duration = Duration::from_millis(200);
-/// Nothing received for so long while something is sent: the bridge is dead or stuck.
+/// If nothing is received for this long while something is sent, the bridge is dead or stuck.
 const STALL: Duration = Duration::from_secs(5);
 
 /// What to run.
@@ -33,7 +33,7 @@ pub struct RunOptions {
     pub call: CallOptions,
     /// How long to measure.
     pub duration: Duration,
-    /// How long a bridge that does not answer yet is waited for.
+    /// How long to wait for a bridge that does not answer yet.
     pub wait: Duration,
     /// The bridge's process.
     pub bridge_pid: Option<u32>,
@@ -41,7 +41,7 @@ pub struct RunOptions {
     pub progress: bool,
 }
 
-/// Why there is no report at all.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// No call could be set up.
@@ -53,7 +53,7 @@ pub enum RunError {
     /// The user stopped it before it measured anything.
     #[error("interrupted")]
     Interrupted,
-    /// Not one endpoint could join.
+    /// No endpoint could join.
     #[error("nobody could join: {complaint}")]
     Nobody {
         /// The first reason.
@@ -63,7 +63,7 @@ pub enum RunError {
     },
 }
 
-/// One moment of all processes.
+/// Samples of all processes at one time.
 struct Moment {
     at: Instant,
     totals: TotalsSample,
@@ -101,7 +101,7 @@ pub async fn run(options: RunOptions) -> Result<Report, RunError> {
         () = until_there(|| bridge.is_there(), options.wait, told) => {}
         () = interrupt() => return Err(RunError::Interrupted),
     }
-    // Once it serves: what it needs to start is not what it needs for a call.
+    // Sampled once it serves: its memory at the start is not that of a call.
     let idle = match pid {
         Some(pid) => Some(procfs::process(pid).ok_or(RunError::Pid(pid))?),
         None => None,
@@ -156,8 +156,8 @@ pub async fn run(options: RunOptions) -> Result<Report, RunError> {
     Ok(report)
 }
 
-/// Waits until the bridge answers, healthy or not, for `patience` at most. `told` is called once when it
-/// does not answer at first. What is wrong with a bridge that does not come is said by the first join.
+/// Waits until the bridge answers, healthy or not, at most `patience`. `told` is called once if it
+/// does not answer at first. The first join reports what is wrong with a bridge that never answers.
 async fn until_there<F: Future<Output = bool>>(
     is_there: impl Fn() -> F,
     patience: Duration,
@@ -175,7 +175,7 @@ async fn until_there<F: Future<Output = bool>>(
     let _ = tokio::time::timeout(patience, answers).await;
 }
 
-/// Waits for Ctrl-C; for ever where there is no such signal.
+/// Waits for Ctrl-C; forever if there is no such signal.
 async fn interrupt() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
@@ -294,7 +294,7 @@ fn percent(part: Duration, whole_seconds: f64) -> f64 {
     part.as_secs_f64() * 100.0 / whole_seconds.max(f64::EPSILON)
 }
 
-/// Why the figures may be the generator's.
+/// Reasons why the figures may be limited by the generator.
 fn bottlenecks(report: &Report) -> Vec<String> {
     let own = &report.generator;
     let mut reasons = Vec::new();
@@ -323,7 +323,7 @@ fn bottlenecks(report: &Report) -> Vec<String> {
     reasons
 }
 
-/// The progress line, and an eye on the bridge.
+/// The progress line, and supervision of the bridge.
 struct Watch {
     progress: Progress,
     pid: Option<u32>,
@@ -350,14 +350,14 @@ impl Watch {
         }
     }
 
-    /// Lines for ever.
+    /// Prints lines forever.
     async fn lines(&mut self) -> std::convert::Infallible {
         loop {
             self.line().await;
         }
     }
 
-    /// Lines until something is wrong with the bridge; what that is.
+    /// Prints lines until something is wrong with the bridge, and returns what it is.
     async fn trouble(&mut self, call: &Call) -> String {
         let mut last = (Instant::now(), self.progress.shared.totals.sample());
         loop {
@@ -382,7 +382,7 @@ impl Watch {
         }
     }
 
-    /// Waits for the next second and prints what it brought.
+    /// Waits for the next second and prints its line.
     async fn line(&mut self) {
         tokio::time::sleep_until(self.next_line).await;
         self.next_line += Duration::from_secs(1);
@@ -445,7 +445,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         until_there(is_there, Duration::from_secs(10), || told.set(told.get() + 1)).await;
         assert_eq!((asked.get(), told.get(), start.elapsed()), (11, 1, 9 * LOOK));
-        // One that answers is not waited for.
+        // A bridge that answers is not waited for.
         until_there(|| std::future::ready(true), Duration::ZERO, || told.set(9)).await;
         assert_eq!(told.get(), 1);
     }
@@ -455,7 +455,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         until_there(|| std::future::ready(false), Duration::from_secs(10), || {}).await;
         assert_eq!(start.elapsed(), Duration::from_secs(10));
-        // Nor one that takes the connection and says nothing.
+        // Nor one that accepts the connection and does not answer.
         until_there(std::future::pending, Duration::from_secs(10), || {}).await;
         assert_eq!(start.elapsed(), Duration::from_secs(20));
     }

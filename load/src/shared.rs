@@ -1,4 +1,4 @@
-//! What all threads of a run share: the plan, the clock, and counters.
+//! State that all threads of a run share: the plan, the clock, and counters.
 
 use std::{
     sync::{
@@ -15,15 +15,15 @@ use crate::{plan::Plan, srtp::Stack};
 /// How media is carried.
 #[derive(Clone, Debug)]
 pub struct MediaOptions {
-    /// Which SRTP stack carries media.
+    /// The SRTP stack for media.
     pub stack: Stack,
-    /// Share of received SRTP packets that every client loses on purpose.
+    /// Fraction of received SRTP packets that every client drops on purpose.
     pub drop_received: f64,
-    /// Share of media packets that every client loses on purpose before they are sent.
+    /// Fraction of media packets that every client drops on purpose before sending.
     pub drop_sent: f64,
-    /// Spreads a frame's packets at so many times the video's bitrate; 0 sends them at once.
+    /// Spreads a frame's packets at this multiple of the video's bitrate; 0 sends them at once.
     pub pace: f64,
-    /// Let the kernel coalesce what is received.
+    /// Lets the kernel coalesce received datagrams.
     pub gro: bool,
 }
 
@@ -33,12 +33,12 @@ impl Default for MediaOptions {
     }
 }
 
-/// A stream as both ends see it.
+/// The state of a stream, for both ends.
 #[derive(Debug)]
 pub struct StreamState {
-    /// Packets made so far: the next one's index.
+    /// Packets made so far, which is the next one's index.
     pub made: AtomicU64,
-    /// Packets from this index on do not count any more; `u64::MAX` while all do.
+    /// Packets from this index on no longer count; `u64::MAX` while all do.
     pub end: AtomicU64,
 }
 
@@ -49,7 +49,7 @@ pub struct Totals {
     pub sent: AtomicU64,
     /// Bytes of them, above UDP.
     pub sent_bytes: AtomicU64,
-    /// Media packets received and opened, retransmissions included.
+    /// Media packets received and decrypted, retransmissions included.
     pub received: AtomicU64,
     /// Bytes of them, above UDP.
     pub received_bytes: AtomicU64,
@@ -111,15 +111,15 @@ pub fn histogram() -> Histogram<u64> {
 pub struct Shared {
     /// Who sends what.
     pub plan: Plan,
-    /// How.
+    /// Media options.
     pub media: MediaOptions,
     /// Counters.
     pub totals: Totals,
     /// By index into [`Plan::streams`].
     pub streams: Vec<StreamState>,
-    /// Latencies count from when this is set.
+    /// Latencies are recorded while this is set.
     pub measuring: AtomicBool,
-    /// Packets made from when this is set on do not count; they only push the last ones through.
+    /// Packets made while this is set do not count; they only push the last ones through.
     pub draining: AtomicBool,
     /// Latencies since the last progress line.
     pub recent: Mutex<Histogram<u64>>,
@@ -147,7 +147,7 @@ impl Shared {
         at.saturating_duration_since(self.start).as_nanos() as u64
     }
 
-    /// Which of the plan's heights an endpoint asks for at a moment, and for how long it has done so.
+    /// Which of the plan's heights an endpoint requests at a time, and for how long it has.
     pub fn wish(&self, endpoint: usize, at: Instant) -> (usize, Duration) {
         let shape = &self.plan.shape;
         let since = at.saturating_duration_since(self.start);
@@ -158,7 +158,7 @@ impl Shared {
         (wish as usize, age)
     }
 
-    /// When an endpoint begins to ask for another height than it does at a moment.
+    /// When an endpoint will next change its request.
     pub fn next_wish(&self, at: Instant) -> Option<(Instant, Duration)> {
         let every = self.plan.shape.wish_interval?;
         let (_, age) = self.wish(0, at);
@@ -170,7 +170,8 @@ impl Shared {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a stream ends for the count: the end set when draining began, or what was made so far.
+    /// Where a stream ends for the counts: the end set when draining began, or what was made so
+    /// far.
     pub fn stream_end(&self, stream: usize) -> u64 {
         let Some(state) = self.streams.get(stream) else { return 0 };
         match state.end.load(Ordering::Acquire) {

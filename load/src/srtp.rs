@@ -9,7 +9,7 @@ use webrtc_srtp::{
     protection_profile::ProtectionProfile,
 };
 
-/// Which implementation protects and opens packets.
+/// The implementation that encrypts and decrypts packets.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
 pub enum Stack {
     /// The bridge's own.
@@ -19,22 +19,22 @@ pub enum Stack {
     Webrtc,
 }
 
-/// Packets that the receiver tells from replays.
+/// Size of the replay window.
 const REPLAY_WINDOW: usize = 2048;
 
-/// What DTLS gave: a profile, and key and salt of both directions.
+/// Result of the DTLS handshake: a profile, and key and salt of both directions.
 #[derive(Clone)]
 pub struct Keys {
     /// The protection profile.
     pub profile: Profile,
-    /// Key and salt of what the client sends, concatenated.
+    /// Key and salt of what the client sends, key first.
     pub local: Vec<u8>,
-    /// Key and salt of what the bridge sends, concatenated.
+    /// Key and salt of what the bridge sends, key first.
     pub remote: Vec<u8>,
 }
 
 impl Keys {
-    /// Cuts exported keying material of a DTLS client (RFC 5764 section 4.2).
+    /// Splits the exported keying material of a DTLS client (RFC 5764 section 4.2).
     pub fn of_client(profile: Profile, exported: &[u8]) -> Option<Self> {
         let (key, salt) = (profile.key_len(), profile.salt_len());
         let (client_key, rest) = exported.split_at_checked(key)?;
@@ -122,16 +122,16 @@ fn replace<E>(packet: &mut Vec<u8>, sealed: Result<bytes::Bytes, E>) -> bool {
     true
 }
 
-/// Why a packet was not opened.
+/// Why a packet could not be decrypted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotOpened {
-    /// It was opened before.
+    /// It was decrypted before.
     Replay,
     /// It does not authenticate, or is malformed.
     Forged,
 }
 
-/// Opens what a client receives.
+/// Decrypts what a client receives.
 pub enum Opener {
     /// By the bridge's stack.
     Rialto(Box<RxContext>, FxHashMap<u32, Option<RxStream>>),
@@ -151,7 +151,7 @@ impl Opener {
         })
     }
 
-    /// Opens an SRTP packet in place; the length of the plain one.
+    /// Decrypts an SRTP packet in place; returns the length of the plain one.
     pub fn rtp(
         &mut self,
         packet: &mut [u8],
@@ -183,11 +183,11 @@ impl Opener {
         }
     }
 
-    /// Opens an SRTCP packet in place.
+    /// Decrypts an SRTCP packet in place.
     pub fn rtcp(&mut self, packet: &mut [u8]) -> Option<usize> {
         match self {
             Self::Rialto(context, _) => context.open_rtcp(packet).ok(),
-            // The crate looks for the index before it looks at the length.
+            // The crate reads the index before it checks the length.
             Self::Webrtc(_) if packet.len() < 22 => None,
             Self::Webrtc(context) => copy_back(packet, &context.decrypt_rtcp(packet).ok()?),
         }

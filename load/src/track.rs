@@ -1,14 +1,14 @@
-//! What has arrived of a numbered stream: unique packets, duplicates, gaps.
+//! Tracks what has arrived of a numbered stream: unique packets, duplicates, gaps.
 
-/// Packets that the window remembers; older ones are neither counted nor told apart.
+/// Number of packets that the window remembers; older ones are neither counted nor distinguished.
 const WINDOW: u64 = 8192;
 
-/// What one number was.
+/// How a number relates to those before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
     /// Ahead of everything before; `missing` numbers were skipped.
     Ahead {
-        /// How many numbers lie between.
+        /// How many numbers were skipped.
         missing: u64,
     },
     /// Fills a gap.
@@ -47,7 +47,7 @@ impl Default for Tracker {
 }
 
 impl Tracker {
-    /// Takes a number.
+    /// Records a number.
     pub fn insert(&mut self, number: u64) -> Arrival {
         if self.unique == 0 {
             (self.first, self.next) = (number, number);
@@ -98,7 +98,7 @@ impl Tracker {
         if self.unique == 0 { 0 } else { self.next.max(end) - self.first }
     }
 
-    /// Expected numbers that never came.
+    /// Expected numbers that never arrived.
     pub fn lost(&self, end: u64) -> u64 {
         self.expected(end).saturating_sub(self.unique)
     }
@@ -117,7 +117,7 @@ impl Tracker {
     }
 }
 
-/// Sequence numbers of 16 bits made into ever-growing numbers.
+/// Extends 16-bit sequence numbers to numbers that do not wrap.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Unwrapper {
     last: Option<u64>,

@@ -1,5 +1,5 @@
-//! Transport-wide feedback of a receiver (draft-holmer-rmcat-transport-wide-cc-extensions-01): which
-//! of the bridge's packets came, and when.
+//! Transport-wide feedback of a receiver (draft-holmer-rmcat-transport-wide-cc-extensions-01):
+//! which of the bridge's packets arrived, and when.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use rtcp::transport_feedbacks::transport_layer_cc::{
 
 use crate::{colibri, media::packet::Parsed, track::Unwrapper};
 
-/// Packets in one feedback at most.
+/// Most packets in one feedback packet.
 const MAX_PACKETS: u64 = 1000;
 /// Unit of arrival differences, nanoseconds.
 const TICK: u64 = 250_000;
 /// Unit of the reference time, nanoseconds.
 const REFERENCE: u64 = 64_000_000;
 
-/// What came since the last feedback.
+/// Arrivals since the last feedback.
 #[derive(Default)]
 pub struct Arrivals {
     unwrapper: Unwrapper,
@@ -29,7 +29,7 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Notes a packet, if it has a transport-wide sequence number. `at`: nanoseconds of the run's
+    /// Records a packet, if it has a transport sequence number. `at`: nanoseconds of the run's
     /// clock.
     pub fn take(&mut self, header: &Parsed, packet: &[u8], at: u64) {
         let extension = header.extension(packet, colibri::TRANSPORT_CC);
@@ -41,7 +41,7 @@ impl Arrivals {
         }
     }
 
-    /// The feedback on what came since the last one.
+    /// Returns the feedback about what arrived since the last one.
     pub fn feedback(&mut self, sender_ssrc: u32) -> Option<TransportLayerCc> {
         let first = *self.came.first_key_value()?.0;
         let last = *self.came.last_key_value()?.0;

@@ -150,7 +150,7 @@ async fn who_has_two_slots_gets_two_videos_of_four() {
     .await;
     let plan = &call.shared.plan;
     for endpoint in &plan.endpoints {
-        let view = daemon.bridge().endpoint_view(&plan.conferences[0], &endpoint.id).unwrap();
+        let view = daemon.bridge().endpoint_view(&plan.conferences[0], &endpoint.id).await.unwrap();
         let gets = |end| view.sources.iter().filter(|source| source.name.ends_with(end)).count();
         assert_eq!((gets("-v0"), gets("-a0")), (2, 3), "{view:?}");
     }

@@ -10,17 +10,17 @@ use std::{
 /// (24) and a time (32), with some to spare for what an administrator's settings may add.
 const CAPACITY: usize = 128;
 
-/// A control buffer, aligned as the kernel wants it.
+/// A control buffer, aligned as the kernel requires.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(crate) struct Control([u8; CAPACITY]);
 
-/// What the kernel said about a received message.
+/// Ancillary data of a received message.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Info {
     /// The local address that it was sent to.
     pub(crate) local_ip: Option<IpAddr>,
-    /// It is several datagrams of this length, the last may be shorter.
+    /// It consists of several datagrams of this length; the last may be shorter.
     pub(crate) segment_size: Option<usize>,
     /// When it arrived, since 1970.
     pub(crate) received: Option<Duration>,
@@ -48,7 +48,8 @@ impl Control {
         self.0.as_mut_ptr()
     }
 
-    /// Writes what a message to send needs and returns the length for `msg_controllen`.
+    /// Writes the control messages for a message to send and returns the length for
+    /// `msg_controllen`.
     pub(crate) fn encode(&mut self, local_ip: Option<IpAddr>, segment_size: u16) -> usize {
         let mut used = 0;
         match local_ip {

@@ -2,7 +2,7 @@
 //! (GSO), receive coalescing (GRO) and destination addresses, readiness, wake-ups, thread placement; and
 //! TUN devices, for the emulator of links in `load/`.
 //!
-//! The only unsafe code of the project is here; each block says why it is sound.
+//! All unsafe code of the project is here; each block says why it is sound.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("Rialto's engine needs Linux: recvmmsg, sendmmsg, UDP_SEGMENT, UDP_GRO, IP_PKTINFO");

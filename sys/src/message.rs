@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// A datagram, or several of equal length (the last may be shorter) that leave in one call to the
-/// network stack. Its bytes lie in a buffer that is passed beside it.
+/// A datagram, or several of equal length (the last may be shorter), passed to the network stack at
+/// once. Its bytes are in a buffer that is passed separately.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Message {
     /// Destination.
@@ -12,14 +12,14 @@ pub struct Message {
     pub local_ip: Option<IpAddr>,
     /// Where the bytes begin.
     pub start: usize,
-    /// How many there are, 1..=65,507.
+    /// Number of bytes, 1..=65,507.
     pub len: usize,
-    /// Length of each datagram but the last, bytes; 0 when there is one datagram.
+    /// Length of each datagram but the last, bytes; 0 for a single datagram.
     pub segment_size: u16,
 }
 
 impl Message {
-    /// The bytes in `buffer`; empty when they do not lie within.
+    /// The bytes in `buffer`; empty if they are out of its range.
     pub fn bytes<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
         self.start.checked_add(self.len).and_then(|end| buffer.get(self.start..end)).unwrap_or(&[])
     }
@@ -31,7 +31,7 @@ impl Message {
         bytes.chunks(size.max(1))
     }
 
-    /// How many datagrams it is.
+    /// Number of datagrams.
     pub fn count(&self) -> usize {
         if self.segment_size == 0 { 1 } else { self.len.div_ceil(self.segment_size.into()) }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::socket::check;
 
-/// A descriptor to wait for, until it can be read.
+/// A descriptor to wait for until it is readable.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct PollFd<'fd> {
@@ -26,7 +26,8 @@ impl<'fd> PollFd<'fd> {
         Self { raw: libc::pollfd { fd, events: libc::POLLIN, revents: 0 }, _fd: PhantomData }
     }
 
-    /// Whether the last [`poll`] found something to read, or an error that a read will tell.
+    /// Returns whether the last [`poll`] found something to read, or an error that a read will
+    /// return.
     pub fn is_ready(&self) -> bool {
         self.raw.revents != 0
     }
@@ -37,7 +38,7 @@ impl<'fd> PollFd<'fd> {
 /// nanoseconds as well, and is on every kernel. An interrupting signal ends the wait with 0.
 ///
 /// # Errors
-/// The kernel's; none is expected.
+/// An error of the kernel; none is expected.
 pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
     let timeout = timeout.map(|timeout| libc::timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
@@ -66,10 +67,10 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
 pub struct EventFd(File);
 
 impl EventFd {
-    /// A new one, not signalled.
+    /// Creates one that is not signalled.
     ///
     /// # Errors
-    /// Out of descriptors.
+    /// The process is out of file descriptors.
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers; a valid descriptor that nobody else owns is returned, or -1.
         let fd = unsafe {
@@ -79,7 +80,7 @@ impl EventFd {
         Ok(Self(fd.into()))
     }
 
-    /// Makes it readable. Costs a system call.
+    /// Makes it readable, with a system call.
     pub fn signal(&self) {
         // The only failure is a full counter, which is readable already.
         let _ = (&self.0).write(&1u64.to_ne_bytes());

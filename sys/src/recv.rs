@@ -1,4 +1,4 @@
-//! Receiving many datagrams in one call.
+//! Receives many datagrams in one call.
 
 use std::{
     fmt, io,
@@ -20,14 +20,14 @@ use crate::{
 pub struct Datagram<'a> {
     /// Its payload.
     pub bytes: &'a mut [u8],
-    /// Where it claims to come from.
+    /// Its source address, which may be forged.
     pub remote: SocketAddr,
-    /// Where it was sent to, if the socket is bound to a wildcard address.
+    /// The address it was sent to, if the socket is bound to a wildcard address.
     pub local_ip: Option<IpAddr>,
-    /// When the kernel got it, since 1970, if the socket was told to keep that
+    /// When the kernel received it, since 1970, if that was enabled
     /// ([`UdpSocket::stamp_arrivals`]). Coalesced datagrams have the time of their first.
     pub received: Option<Duration>,
-    /// It was longer than a slot; what is missing is lost.
+    /// It was longer than a slot, and the rest is lost.
     pub truncated: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct RecvBatch {
 unsafe impl Send for RecvBatch {}
 
 impl RecvBatch {
-    /// Room for `slots` messages of up to `slot_len` bytes. With GRO, 65,536 bytes; else an MTU.
+    /// Creates `slots` slots of `slot_len` bytes each. With GRO, 65,536 bytes; otherwise an MTU.
     pub fn new(slots: usize, slot_len: usize) -> Self {
         let (slots, slot_len) = (slots.max(1), slot_len.max(1));
         let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
@@ -63,11 +63,11 @@ impl RecvBatch {
         }
     }
 
-    /// Takes what waits in the socket, up to the number of slots, and returns how many slots were
-    /// filled; 0: nothing waits. What an earlier call received is gone.
+    /// Receives what waits in the socket, up to the number of slots, and returns the number of
+    /// slots filled; 0 if nothing waits. Overwrites the results of an earlier call.
     ///
     /// # Errors
-    /// The kernel's. An error of one datagram sent earlier may be told here; the socket stays usable.
+    /// An error of the kernel. It may concern a datagram sent earlier; the socket stays usable.
     pub fn recv(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.received = 0;
         let slots = self.buffer.chunks_exact_mut(self.slot_len).zip(&mut self.vectors);
@@ -110,12 +110,12 @@ impl RecvBatch {
         Ok(self.received)
     }
 
-    /// Whether the last call filled every slot, so that more may wait.
+    /// Returns whether the last call filled every slot, so that more may wait.
     pub fn is_full(&self) -> bool {
         self.received == self.headers.len()
     }
 
-    /// What the last call received, in order, coalesced datagrams apart again.
+    /// The datagrams of the last call, in order; coalesced ones are split again.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
         self.headers
             .iter()

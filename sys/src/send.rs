@@ -1,4 +1,4 @@
-//! Sending many datagrams in one call.
+//! Sends many datagrams in one call.
 
 use std::{
     fmt, io,
@@ -10,23 +10,23 @@ use crate::{
     Message, UdpSocket, address::RawAddr, control::Control, recv::empty_header, socket::check,
 };
 
-/// Messages in one system call. More gain nothing measurable.
+/// Most messages in one system call. More gain nothing measurable.
 const BATCH: usize = 64;
 
-/// GSO messages refused in a row, with an error that may be about the one message, before GSO is
-/// given up.
+/// Consecutive GSO messages refused with an error that may concern the single message, before GSO
+/// is given up.
 const MAX_REFUSALS: u32 = 8;
 
-/// Everything that sending needs, allocated once. Knows whether GSO works.
+/// Everything that sending needs, allocated once. Remembers whether GSO works.
 pub struct SendBatch {
     headers: Box<[libc::mmsghdr]>,
     vectors: Box<[libc::iovec]>,
     names: Box<[RawAddr]>,
     controls: Box<[Control]>,
-    /// Datagrams in each header.
+    /// Number of datagrams in each header.
     counts: Box<[u32]>,
     gso: bool,
-    /// GSO messages refused since one was taken.
+    /// GSO messages refused since one was accepted.
     refusals: u32,
 }
 
@@ -35,12 +35,12 @@ pub struct SendBatch {
 // is borrowed for that call.
 unsafe impl Send for SendBatch {}
 
-/// What became of a batch. All counts are of datagrams.
+/// The result of a batch. All counts are of datagrams.
 #[derive(Default, Debug)]
 pub struct Sent {
-    /// Taken by the kernel.
+    /// Accepted by the kernel.
     pub datagrams: usize,
-    /// Refused one by one: no route, not permitted, too long.
+    /// Refused one at a time: no route, not permitted, too long.
     pub failed: usize,
     /// Not tried, because the socket's send buffer is full.
     pub blocked: usize,
@@ -48,17 +48,18 @@ pub struct Sent {
     pub error: Option<io::Error>,
     /// System calls made.
     pub calls: usize,
-    /// GSO messages that were refused; they were sent again datagram by datagram.
+    /// GSO messages that were refused, and then sent datagram by datagram.
     pub gso_refused: usize,
-    /// GSO was given up in this call, for good: log it, and stop making GSO messages.
+    /// GSO was given up in this call, for good. The caller should log it, and stop making GSO
+    /// messages.
     pub gso_given_up: bool,
 }
 
-/// The next thing to send: a message, or a datagram within it.
+/// The next message to send, or datagram within it.
 #[derive(Clone, Copy, Default)]
 struct Cursor {
     message: usize,
-    /// Bytes of the message already done.
+    /// Bytes of the message already sent.
     offset: usize,
     /// The message is sent datagram by datagram.
     split: Option<Refusal>,
@@ -67,17 +68,17 @@ struct Cursor {
 /// Why a message is split.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Refusal {
-    /// May be about the message: the route's MTU, a source address that is gone.
+    /// The message may be the cause: the route's MTU, or a source address that is gone.
     Perhaps,
-    /// The device cannot do it.
+    /// The device does not support it.
     Certain,
-    /// Known to work without GSO by now.
+    /// It was shown to work without GSO.
     Confirmed,
 }
 
 impl SendBatch {
-    /// `gso`: whether messages with a segment size are sent whole. Without, they are sent datagram
-    /// by datagram.
+    /// `gso`: whether messages with a segment size are sent as one. Otherwise they are sent
+    /// datagram by datagram.
     pub fn new(gso: bool) -> Self {
         let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
@@ -91,17 +92,18 @@ impl SendBatch {
         }
     }
 
-    /// Whether GSO is in use.
+    /// Returns whether GSO is in use.
     pub fn gso(&self) -> bool {
         self.gso
     }
 
-    /// Sends `messages`, whose bytes lie in `buffer`, in order. A message that the kernel refuses is
-    /// counted and skipped; when the socket's buffer is full the rest is counted and left.
+    /// Sends `messages`, whose bytes are in `buffer`, in order. A message that the kernel refuses
+    /// is counted and skipped; if the socket's buffer is full the rest is counted and not sent.
     ///
-    /// GSO is given up when the device says that it cannot (`EIO`, `EOPNOTSUPP`), or when eight
-    /// messages in a row are refused with GSO (`EINVAL`, `EMSGSIZE`) and taken without. A single such
-    /// refusal is no reason: a route with a small MTU causes it too, and a peer may have caused that.
+    /// GSO is given up if the device does not support it (`EIO`, `EOPNOTSUPP`), or if eight
+    /// messages in a row are refused with GSO (`EINVAL`, `EMSGSIZE`) and accepted without. A single
+    /// such refusal is no reason: a route with a small MTU causes it too, and a peer may have
+    /// caused that.
     pub fn send(&mut self, socket: &UdpSocket, buffer: &[u8], messages: &[Message]) -> Sent {
         let mut sent = Sent::default();
         let mut cursor = Cursor::default();
@@ -147,7 +149,7 @@ impl SendBatch {
         }
     }
 
-    /// Prepares headers from `cursor` on; returns how many.
+    /// Prepares headers from `cursor` on; returns their number.
     fn fill(
         &mut self,
         buffer: &[u8],
@@ -191,7 +193,7 @@ impl SendBatch {
         filled
     }
 
-    /// Sends headers `at..filled`; returns how many were taken.
+    /// Sends headers `at..filled`; returns the number accepted.
     fn call(&mut self, socket: &UdpSocket, at: usize, filled: usize) -> io::Result<usize> {
         let headers = &mut self.headers[at..filled];
         // SAFETY: `fill` prepared these headers from the borrowed buffer and from boxes of `self` that
@@ -213,7 +215,7 @@ impl SendBatch {
         if self.counts[at] > 1 {
             self.refusals = 0;
         } else if let Some(refusal @ (Refusal::Perhaps | Refusal::Certain)) = cursor.split {
-            // It works without GSO, so GSO was the reason.
+            // It works without GSO, so GSO was the cause.
             self.refusals += 1;
             if self.gso && (refusal == Refusal::Certain || self.refusals >= MAX_REFUSALS) {
                 self.gso = false;
@@ -234,7 +236,7 @@ impl SendBatch {
     }
 }
 
-/// Whether an error of a GSO message may be a refusal of GSO.
+/// Returns whether an error of a GSO message may be a refusal of GSO.
 fn refusal(error: &io::Error) -> Option<Refusal> {
     match error.raw_os_error()? {
         libc::EIO | libc::EOPNOTSUPP => Some(Refusal::Certain),
@@ -243,7 +245,7 @@ fn refusal(error: &io::Error) -> Option<Refusal> {
     }
 }
 
-/// Datagrams from `cursor` on.
+/// Number of datagrams from `cursor` on.
 fn remaining(cursor: Cursor, messages: &[Message]) -> usize {
     let all: usize = messages.iter().skip(cursor.message).map(Message::count).sum();
     let done = messages.get(cursor.message).map_or(0, |message| match message.segment_size {

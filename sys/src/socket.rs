@@ -8,7 +8,7 @@ use std::{
 
 use crate::address::RawAddr;
 
-/// How a socket is made.
+/// Options of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SocketOptions {
     /// `SO_REUSEPORT`: several sockets of this user share the port, and the kernel spreads flows
@@ -18,12 +18,12 @@ pub struct SocketOptions {
     pub receive_buffer: usize,
     /// `SO_SNDBUF` to ask for, bytes; 0 leaves the system's default.
     pub send_buffer: usize,
-    /// `UDP_GRO`: the kernel may hand over several datagrams of one flow as one.
+    /// `UDP_GRO`: the kernel may deliver several datagrams of one flow as one.
     pub gro: bool,
 }
 
-/// A bound, non-blocking UDP socket. On a wildcard address it tells the destination address of what
-/// it receives. An IPv6 socket carries IPv6 only.
+/// A bound, non-blocking UDP socket. On a wildcard address it reports the destination address of
+/// received datagrams. An IPv6 socket carries IPv6 only.
 #[derive(Debug)]
 pub struct UdpSocket {
     inner: std::net::UdpSocket,
@@ -33,8 +33,8 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Makes and binds a socket. That a buffer is smaller than asked for, or GRO missing, is no
-    /// error: ask [`receive_buffer`](Self::receive_buffer) and [`gro`](Self::gro).
+    /// Creates and binds a socket. A smaller buffer than requested, or missing GRO, is no error:
+    /// check [`receive_buffer`](Self::receive_buffer) and [`gro`](Self::gro).
     ///
     /// # Errors
     /// The kernel's refusal of the family, of an option, or of the address.
@@ -76,47 +76,48 @@ impl UdpSocket {
         self.local
     }
 
-    /// Whether the kernel may hand over several datagrams as one.
+    /// Returns whether the kernel may deliver several datagrams as one.
     pub fn gro(&self) -> bool {
         self.gro
     }
 
-    /// Whether the kernel knows `UDP_SEGMENT`. The device may still refuse it.
+    /// Returns whether the kernel supports `UDP_SEGMENT`. The device may still refuse it.
     pub fn gso(&self) -> bool {
         self.gso
     }
 
-    /// The receive buffer that was obtained, bytes, in the measure of [`SocketOptions`]. When it is
-    /// less than asked for, the sysctl `net.core.rmem_max` caps it.
+    /// The actual receive buffer, bytes, in the unit of [`SocketOptions`]. If it is less than
+    /// requested, the sysctl `net.core.rmem_max` limits it.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub fn receive_buffer(&self) -> io::Result<usize> {
         get(&self.inner, libc::SOL_SOCKET, libc::SO_RCVBUF).map(halve)
     }
 
-    /// The send buffer that was obtained, bytes. When it is less than asked for, the sysctl
-    /// `net.core.wmem_max` caps it.
+    /// The actual send buffer, bytes. If it is less than requested, the sysctl `net.core.wmem_max`
+    /// limits it.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub fn send_buffer(&self) -> io::Result<usize> {
         get(&self.inner, libc::SOL_SOCKET, libc::SO_SNDBUF).map(halve)
     }
 
-    /// From now on every datagram tells when the kernel got it (`SO_TIMESTAMPNS`).
+    /// Enables arrival times: every datagram reports when the kernel received it
+    /// (`SO_TIMESTAMPNS`).
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub fn stamp_arrivals(&self) -> io::Result<()> {
         set(&self.inner, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
     }
 
-    /// From now on nothing is received: a socket filter drops it before it is queued. Such a socket is
-    /// a sink whose cost to the sender's CPU is that of the network stack alone; for benches.
+    /// Stops receiving: a socket filter drops everything before it is queued. Such a socket is a
+    /// sink whose cost to the sender's CPU is that of the network stack alone; for benches.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub fn drop_incoming(&self) -> io::Result<()> {
         let mut refuse = libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }; // BPF_RET | BPF_K, 0 bytes
         let program = libc::sock_fprog { len: 1, filter: &raw mut refuse };
@@ -146,7 +147,7 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// The kernel doubles what it is asked for, to account for its own overhead, and reports the double.
+/// The kernel doubles the requested size to account for its own overhead, and reports the double.
 fn halve(size: libc::c_int) -> usize {
     usize::try_from(size).unwrap_or(0) / 2
 }
@@ -159,7 +160,8 @@ fn bind(fd: &OwnedFd, addr: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Raises a buffer beyond the system's cap where the process may (`CAP_NET_ADMIN`), up to it otherwise.
+/// Raises a buffer beyond the system's limit if the process may (`CAP_NET_ADMIN`), otherwise up to
+/// it.
 fn set_buffer(fd: &OwnedFd, force: libc::c_int, plain: libc::c_int, size: usize) -> io::Result<()> {
     let size = libc::c_int::try_from(size / 2).unwrap_or(libc::c_int::MAX / 2).saturating_mul(2);
     set(fd, libc::SOL_SOCKET, force, size).or_else(|_| set(fd, libc::SOL_SOCKET, plain, size))
@@ -195,7 +197,7 @@ fn get(fd: &impl AsFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc
     Ok(value)
 }
 
-/// -1 is an error that `errno` names.
+/// Converts -1 to the error in `errno`.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -1,4 +1,4 @@
-//! Where and how precisely a thread runs, and what it cost.
+//! CPU affinity, timer precision and CPU time of threads, and the limit of open files.
 
 use std::{io, mem, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::socket::check;
 /// Keeps the calling thread on one CPU, numbered from 0.
 ///
 /// # Errors
-/// There is no such CPU, or the process may not use it.
+/// The CPU does not exist, or the process may not use it.
 pub fn set_affinity(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -22,8 +22,8 @@ pub fn set_affinity(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// How late the kernel may end a wait of the calling thread (50 µs unless told), so that it can serve
-/// several with one interrupt.
+/// Sets how late the kernel may end a wait of the calling thread (50 µs by default), so that it can
+/// serve several with one interrupt.
 ///
 /// # Errors
 /// None is expected.
@@ -34,7 +34,7 @@ pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// How many files and sockets the process may have open: now, and at most without more rights.
+/// The soft and the hard limit of open files and sockets of the process.
 ///
 /// # Errors
 /// None is expected.
@@ -46,10 +46,10 @@ pub fn open_files() -> io::Result<(usize, usize)> {
     Ok((count(limit.rlim_cur), count(limit.rlim_max)))
 }
 
-/// Lets the process have so many files and sockets open.
+/// Raises the limit of open files and sockets.
 ///
 /// # Errors
-/// It may not: more than the most, or more than the kernel has.
+/// It exceeds the hard limit, or that of the kernel.
 pub fn set_open_files(files: usize) -> io::Result<()> {
     let (_, most) = open_files()?;
     let limit = libc::rlimit { rlim_cur: files as libc::rlim_t, rlim_max: most as libc::rlim_t };
@@ -69,7 +69,7 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// The kernel's number of the calling thread, as in `/proc/self/task`.
+/// The kernel's id of the calling thread, as in `/proc/self/task`.
 pub fn thread_id() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::gettid() as u32 }

@@ -1,4 +1,4 @@
-//! TUN devices: IP packets of the kernel that a process reads and writes.
+//! TUN devices: a process reads and writes the IP packets of a network interface.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,7 +11,7 @@ use std::{
 
 use crate::socket::check;
 
-/// A TUN device. It is gone when this value is.
+/// A TUN device. Dropping it removes the device.
 #[derive(Debug)]
 pub struct Tun {
     file: File,
@@ -19,8 +19,8 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Creates a device in the network namespace of the calling thread, down and without addresses. `%d`
-    /// in the name stands for the first number that is free. The device may be moved to another
+    /// Creates a device in the network namespace of the calling thread, down and without addresses.
+    /// `%d` in the name stands for the first free number. The device may be moved to another
     /// namespace afterwards.
     ///
     /// # Errors
@@ -55,7 +55,8 @@ impl Tun {
         &self.name
     }
 
-    /// Reads one IP packet that the kernel routed into the device; what is longer than the buffer is cut.
+    /// Reads one IP packet that the kernel routed into the device; what exceeds the buffer is cut
+    /// off.
     ///
     /// # Errors
     /// `WouldBlock` when there is none.
@@ -63,7 +64,7 @@ impl Tun {
         (&self.file).read(buffer)
     }
 
-    /// Hands one IP packet to the kernel, as if it came from a network.
+    /// Passes one IP packet to the kernel, as if it came from a network.
     ///
     /// # Errors
     /// `InvalidInput` when it is no IP packet, an I/O error while the device is down.

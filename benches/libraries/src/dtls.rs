@@ -81,7 +81,7 @@ fn measure(row: &str) -> io::Result<Vec<Cell>> {
     ])
 }
 
-/// What was found.
+/// The result of a measurement.
 struct Cost {
     /// One handshake.
     wire: Wire,
@@ -132,7 +132,7 @@ impl<E: End> Session<E> {
         let ends = [CLIENT, SERVER].map(|side| timed(&mut cpu[side], || make(side)));
         let mut session = Self { ends, cpu, wire: Wire::default() };
         let mut side = CLIENT;
-        // Also what is said after the keys: the rest of it would come sooner or later.
+        // Including what is sent after the keys: the rest of it would be sent sooner or later.
         while session.speak(side) || session.speak(1 - side) {
             side = 1 - side;
         }
@@ -142,7 +142,7 @@ impl<E: End> Session<E> {
         session
     }
 
-    /// Carries what one end has to say to the other. False: it had nothing.
+    /// Carries datagrams from one end to the other. Returns false if there were none.
     fn speak(&mut self, side: usize) -> bool {
         let end = &mut self.ends[side];
         let flight = timed(&mut self.cpu[side], || end.poll());

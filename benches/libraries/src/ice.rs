@@ -36,7 +36,7 @@ pub const PART: Part = Part {
 const PAIRS: usize = 1_000;
 const AGENTS: f64 = 2.0 * PAIRS as f64;
 
-/// Agents are looked after in these intervals.
+/// Interval at which agents are driven.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Time in which all connect.
@@ -98,8 +98,8 @@ struct Pair<A> {
 }
 
 impl<A: Agent> Pair<A> {
-    /// Wakes who wants to be woken, and carries packets until nobody has one. Returns the number of
-    /// wake-ups and of packets.
+    /// Wakes the agents that are due, and carries packets until there are none. Returns the number
+    /// of wake-ups and of packets.
     fn tick(&mut self, now: Instant) -> (u64, u64) {
         let (mut wakes, mut packets) = (0, 0);
         for agent in &mut self.agents {

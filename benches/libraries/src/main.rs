@@ -1,17 +1,17 @@
-//! The libraries that could stand behind ICE and DTLS, side by side.
+//! Compares the libraries that could be used for ICE and DTLS.
 //!
 //! `make compare`, or `cargo run --release -- [ice|dtls]` in this directory.
 //!
-//! No sockets: datagrams go from hand to hand. Times are CPU times of the thread that works, memory is
-//! what the process has resident more than before. Each library is measured in a process of its own, so
-//! that none finds memory that another has left.
+//! No sockets: datagrams are passed in memory. Times are CPU times of the working thread; memory is
+//! the growth of the process's resident memory. Each library is measured in a process of its own,
+//! so that none finds memory that another has left.
 
 mod dtls;
 mod ice;
 
 use std::{env, fmt, fs, io, process::Command, time::Duration};
 
-/// What is compared with each other.
+/// A comparison.
 struct Part {
     name: &'static str,
     /// Names of the columns, with their units.
@@ -57,7 +57,7 @@ fn print_row(name: &str, cells: &[Cell]) {
 struct Cell(f64, usize);
 
 impl Cell {
-    /// What each of `of` had its share of.
+    /// The share of each of `of` in a total.
     fn share(total: u64, of: f64) -> Self {
         Self(total as f64 / of, 1)
     }

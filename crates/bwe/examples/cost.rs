@@ -1,4 +1,4 @@
-//! Prints what an estimator costs: a packet, a report, and memory.
+//! Prints the cost of an estimator: per packet, per report, and its memory.
 //!
 //!   cargo run --release -p rialto-bwe --example cost
 
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rialto_bwe::{Config, Estimator, Kind, Report};
 
 const FEEDBACKS: u64 = 200_000;
-/// Packets of a feedback: 2.6 Mbit/s, reported each 50 ms.
+/// Packets per feedback: 2.6 Mbit/s, reported each 50 ms.
 const PACKETS: u16 = 14;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Runs random scenarios and prints those in which something is bad.
+//! Runs random scenarios and prints those with a bad result.
 //!
 //!   cargo run --release -p rialto-bwe --example sweep [FIRST [COUNT]]
 

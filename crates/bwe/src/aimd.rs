@@ -1,24 +1,26 @@
-//! The rate that follows delay: up while there is no queue, down to what the link delivers when there is.
+//! The delay-based rate: grows while there is no queue, and falls to what the link delivers when
+//! there is one.
 
 use crate::num::{MS, Micros, millis, real};
 
-/// What is left of the measured capacity after an overuse, so that the queue drains.
+/// Fraction of the measured capacity that is kept after an overuse, so that the queue drains.
 const DECREASE: f64 = 0.9;
-/// The same where the queue grows slowly, and what is left at least.
+/// The same where the queue grows slowly, and the least fraction that is kept.
 const SLOW_DECREASE: f64 = 0.95;
 const STEP_DOWN: f64 = 0.85;
-/// Growth in a second while the capacity is unknown.
+/// Growth per second while the capacity is unknown.
 const GROWTH: f64 = 1.08;
-/// The rate exceeds what is acknowledged by no more, as what is not sent proves nothing.
+/// The rate exceeds the acknowledged rate by at most this factor, since unsent traffic proves
+/// nothing.
 const HEADROOM: f64 = 1.25;
 const HEADROOM_BPS: f64 = 10_000.0;
-/// Time after a decrease until what arrives proves a rate.
+/// Time after a decrease from which on arrivals prove a rate.
 const PROVES_AFTER: Micros = 2_000 * MS;
-/// What the rate grows by in the time that an answer takes, where the capacity is known: a packet.
+/// Growth per response time (one packet) where the capacity is known.
 const STEP_BITS: f64 = 9_600.0;
 const MIN_STEP_BPS: f64 = 4_000.0;
 
-/// Mean and spread of the capacity that was measured at overuses.
+/// Mean and variance of the capacity measured at overuses.
 #[derive(Debug, Clone, Copy)]
 struct Capacity {
     bps: f64,
@@ -55,7 +57,7 @@ impl Aimd {
         self.bps = self.bps.clamp(min, max);
     }
 
-    /// A probe or the end of an outage says that the rate is this.
+    /// Sets the rate, after a probe or at the end of an outage.
     pub(crate) fn set(&mut self, now: Micros, bps: f64) {
         if self.capacity.is_some_and(|capacity| bps > capacity.bps + capacity.spread()) {
             self.capacity = None;
@@ -64,7 +66,8 @@ impl Aimd {
         self.updated = now;
     }
 
-    /// There is no queue. `answer_ms` is what it takes until a packet's fate is known.
+    /// Increases the rate: there is no queue. `answer_ms` is the time until a packet's fate is
+    /// known.
     pub(crate) fn increase(&mut self, now: Micros, acknowledged: Option<f64>, answer_ms: f64) {
         let seconds = millis(now.saturating_sub(self.updated)).min(1_000.0) / 1_000.0;
         self.updated = now;
@@ -83,18 +86,19 @@ impl Aimd {
         self.bps = grown.min(limit).max(self.bps);
     }
 
-    /// So much has arrived without making a queue: it fits. Soon after a decrease the measurement reaches
-    /// back to before it, and proves nothing.
+    /// Raises the rate to what has arrived without causing a queue. Soon after a decrease the
+    /// measurement reaches back to before it, and proves nothing.
     pub(crate) fn prove(&mut self, now: Micros, acknowledged: f64) {
         if self.decreased.is_none_or(|at| now.saturating_sub(at) >= PROVES_AFTER) {
             self.bps = self.bps.max(acknowledged);
         }
     }
 
-    /// A queue builds up, and the link delivers so much. Where that is clearly less than what is sent
-    /// (`overloaded`) the queue is ours and the link's rate is known. Otherwise it may be another's, or
-    /// ours and slow, and the rate follows in steps. Returns whether the rate was lowered: it is not until
-    /// the answer to the last time has come, but for one correction.
+    /// Lowers the rate: a queue builds up, and the link delivers `delivered`. If that is clearly
+    /// less than what is sent (`overloaded`), the queue is ours and the link's rate is known.
+    /// Otherwise it may be another's, or ours and slow, and the rate follows in steps. Returns
+    /// whether the rate was lowered: it is not until the effect of the last decrease has been
+    /// reported, except for one correction.
     pub(crate) fn decrease(
         &mut self,
         now: Micros,
@@ -115,7 +119,7 @@ impl Aimd {
         if overloaded {
             self.learn(delivered);
         }
-        // A sender that exceeds the rate has more delivered than it: the rate falls all the same.
+        // A sender that exceeds the rate has more than it delivered; the rate falls all the same.
         let delivered = delivered.min(self.bps);
         self.bps = if overloaded {
             delivered * DECREASE
@@ -125,7 +129,7 @@ impl Aimd {
         true
     }
 
-    /// The link delivers so much at most.
+    /// Records a measurement of the capacity.
     pub(crate) fn learn(&mut self, delivered: f64) {
         match &mut self.capacity {
             Some(known) if (delivered - known.bps).abs() <= known.spread() => {
@@ -205,7 +209,7 @@ mod tests {
         }
         // 64 kbit/s in a second, for the two that have passed.
         assert!((80e3..150e3).contains(&(aimd.bps() - before)), "{}", aimd.bps() - before);
-        // More than the capacity arrives: it was wrong.
+        // More than the capacity arrives: the estimate was wrong.
         aimd.increase(4 * SECOND, Some(2e6), 100.0);
         let before = aimd.bps();
         aimd.increase(5 * SECOND, Some(2e6), 100.0);

@@ -1,14 +1,14 @@
-//! What can be configured.
+//! Settings of the estimator.
 
-/// Bounds and start of an estimate, in bits per second.
+/// Limits and initial value of an estimate, in bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// The estimate before there is any feedback (`jmt.bwe.estimator.initial-bw` of JVB); 2,500,000.
+    /// The estimate before any feedback (`jmt.bwe.estimator.initial-bw` of JVB). Default 2,500,000.
     pub initial_bps: u64,
-    /// The estimate is never lower (`min-bw`); 30,000.
+    /// Lower limit (`min-bw`). Default 30,000.
     pub min_bps: u64,
-    /// The estimate is never higher, and nothing that a receiver says makes the sender exceed it
-    /// (`max-bw`); 20,000,000.
+    /// Upper limit, which nothing that a receiver reports can exceed (`max-bw`). Default
+    /// 20,000,000.
     pub max_bps: u64,
 }
 
@@ -19,7 +19,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The same with bounds that are in order: 1 ≤ min ≤ initial ≤ max ≤ 1 Tbit/s.
+    /// Returns the settings with ordered limits: 1 ≤ min ≤ initial ≤ max ≤ 1 Tbit/s.
     pub(crate) fn in_order(mut self) -> Self {
         self.max_bps = self.max_bps.clamp(1, 1_000_000_000_000);
         self.min_bps = self.min_bps.clamp(1, self.max_bps);

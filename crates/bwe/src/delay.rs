@@ -1,56 +1,57 @@
-//! Whether a queue builds up in front of the receiver.
+//! Detects whether a queue builds up in front of the receiver.
 //!
-//! Each packet has two delays: the one that was measured (arrival minus departure, above the least one of
-//! the last seconds) and the one that its own sender explains (what was sent before it, drained at the
-//! estimate; [`VirtualQueue`]). What is measured beyond what is explained is the *excess*: a link that is
-//! as fast as the estimate shows none, however bursty frames and keyframes are sent. Jitter delays some
-//! packets of a group, a queue delays all of them, so a group counts with the least excess of its packets.
-//! A line through the last groups has a slope; it is an overuse when the slope exceeds both an adaptive
-//! threshold and what the scatter of the groups explains, or when the excess itself stands.
+//! Each packet has two delays: the measured one (arrival minus departure, above the lowest of the
+//! last seconds), and the one that its own sender explains (the packets sent before it, drained at
+//! the estimate; [`VirtualQueue`]). The difference is the *excess*: a link that is as fast as the
+//! estimate has none, however bursty frames and keyframes are. Jitter delays some packets of a
+//! group, a queue delays all of them, so a group counts with the lowest excess of its packets. A
+//! line through the last groups has a slope. It is an overuse if the slope exceeds both an adaptive
+//! threshold and what the scatter of the groups explains, or if the excess itself persists.
 
 use crate::{
     Trend,
     num::{MS, Micros, millis, real},
 };
 
-/// Packets that were sent within this time are one group: a frame, with the audio beside it.
+/// Packets sent within this time are one group: a frame, with the audio beside it.
 const GROUP: Micros = 20 * MS;
-/// Groups that the line goes through.
+/// Number of groups that the line goes through.
 const WINDOW: usize = 20;
-/// Groups that were sent longer ago tell nothing of now.
+/// Older groups say nothing about the present.
 const MAX_AGE: Micros = 1_500 * MS;
-/// Groups that decide whether a queue that stands is drained.
+/// Number of groups that decide whether a standing queue has drained.
 const RECENT: usize = 5;
-/// The least delay is that of one to two of these.
+/// The lowest delay is taken over one to two of these.
 const BASE_SPAN: Micros = 5_000 * MS;
-/// A slope of 1 is a queue that grows by a second each second; the threshold is in these units.
+/// A slope of 1 is a queue that grows by a second per second; the threshold is in these units.
 const GAIN: f64 = 240.0;
 const THRESHOLD: (f64, f64, f64) = (6.0, 12.5, 600.0);
 /// How fast the threshold follows the trend up and down, per millisecond.
 const ADAPT: (f64, f64) = (0.0087, 0.039);
-/// A trend that is so far above the threshold is a spike, to which it does not adapt.
+/// A trend this far above the threshold is a spike, to which it does not adapt.
 const SPIKE: f64 = 15.0;
 /// Excess that is no queue yet.
 const SLACK_MS: f64 = 6.0;
-/// Excess that is a queue even where no slope shows.
+/// Excess that is a queue even without a slope.
 const STANDING_MS: f64 = 25.0;
-/// A queue that is somebody else's comes again: it is tolerated so many times more, and for so long.
+/// Limits of the tolerance for a queue of somebody else, which comes again: how many times more
+/// excess is tolerated, and for how long.
 const MAX_TOLERANCE: f64 = 4.0;
 const TOLERATED: Micros = 10_000 * MS;
-/// A sender explains no longer queue than this, seconds: so much is a keyframe that is paced.
+/// Longest queue that a sender explains, seconds: that of a paced keyframe.
 const MAX_OWN_S: f64 = 0.2;
-/// Audio alone may exceed an estimate that is lower than this, and explains nothing then.
+/// Audio alone may exceed an estimate below this, and then explains nothing.
 const MIN_OWN_BPS: f64 = 120_000.0;
-/// The slope above which what is sent is clearly more than what arrives.
+/// Slope above which clearly more is sent than arrives.
 const OVERLOADS: f64 = 0.1;
-/// The slope below which a queue empties.
+/// Slope below which a queue drains.
 const DRAINS: f64 = -0.02;
-/// A keyframe on a link that is just fast enough is gone after this.
+/// A keyframe on a link that is just fast enough has passed after this time.
 const LASTING: Micros = 700 * MS;
-/// Standard errors that a slope must exceed.
+/// Number of standard errors that a slope must exceed.
 const SIGNIFICANT: f64 = 3.0;
 
-/// The delay that a sender causes itself on a link that carries just the estimate.
+/// The delay that a sender causes itself on a link whose bandwidth equals the estimate.
 #[derive(Debug, Clone)]
 pub(crate) struct VirtualQueue {
     bits: f64,
@@ -62,7 +63,7 @@ impl VirtualQueue {
         Self { bits: 0.0, at: 0 }
     }
 
-    /// Sends a packet; returns what it waits until it has left the link, in microseconds.
+    /// Sends a packet. Returns the time until it has left the link, in microseconds.
     pub(crate) fn send(&mut self, now: Micros, size: u16, bps: u64) -> f64 {
         let bps = real(bps).max(MIN_OWN_BPS);
         let drained = real(now.saturating_sub(self.at)) * bps / 1e6;
@@ -73,7 +74,7 @@ impl VirtualQueue {
     }
 }
 
-/// The least value of the last seconds.
+/// The lowest value of the last seconds.
 #[derive(Debug, Clone)]
 struct Base {
     current: f64,
@@ -95,7 +96,7 @@ impl Base {
     }
 }
 
-/// What is known of a group: when it was sent, its least excess and its least delay above the base.
+/// A group: when it was sent, its lowest excess and its lowest delay above the base.
 #[derive(Debug, Clone, Copy, Default)]
 struct Group {
     sent: Micros,
@@ -103,12 +104,12 @@ struct Group {
     queue: f64,
 }
 
-/// Detects queues from the delays of packets in the order of sending.
+/// Detects queues from the delays of packets, in sending order.
 #[derive(Debug, Clone)]
 pub(crate) struct DelayDetector {
     base: Base,
     current: Option<Group>,
-    /// The least measured delay of the current group and the one before, to start again from.
+    /// The lowest measured delay of the current group and the one before, for a restart.
     lowest: [f64; 2],
     groups: [Group; WINDOW],
     len: usize,
@@ -118,7 +119,7 @@ pub(crate) struct DelayDetector {
     threshold: f64,
     adapted: Micros,
     over: u32,
-    /// What a queue that stands is tolerated by more, after it turned out not to be ours.
+    /// Additional excess that is tolerated after a queue turned out not to be ours.
     tolerance: f64,
     restarted: Micros,
     queued_since: Option<Micros>,
@@ -150,8 +151,8 @@ impl DelayDetector {
         }
     }
 
-    /// Counts a packet that was sent at `sent` and took `delay_ms` (of two clocks) where its sender
-    /// explains `own_ms`. One that was sent before the current group is too late to count.
+    /// Handles a packet that was sent at `sent` and took `delay_ms` (between two clocks), of which
+    /// its sender explains `own_ms`. A packet from before the current group is too late to count.
     pub(crate) fn on_packet(&mut self, sent: Micros, delay_ms: f64, own_ms: f64) {
         if let Some(last) = self.last_delay.replace(delay_ms) {
             self.jitter += ((delay_ms - last).abs().min(200.0) - self.jitter) / 32.0;
@@ -186,21 +187,21 @@ impl DelayDetector {
         }
     }
 
-    /// The queue that its sender does not explain, in milliseconds: the least excess of the group that
-    /// arrives now and the one before.
+    /// The queue that its sender does not explain, in milliseconds: the lowest excess of the group
+    /// that is arriving and the one before.
     pub(crate) fn excess_ms(&self) -> f64 {
         let least = |least: f64, group: &Group| least.min(group.excess);
         let last = self.latest().fold(f64::INFINITY, least);
         if last.is_finite() { last } else { 0.0 }
     }
 
-    /// The queue that stands, whoever has made it, in milliseconds.
+    /// The whole queue, whoever caused it, in milliseconds.
     pub(crate) fn queue_ms(&self) -> f64 {
         let last = self.latest().fold(f64::INFINITY, |least: f64, group| least.min(group.queue));
         if last.is_finite() { last } else { 0.0 }
     }
 
-    /// Whether so much stands that packets arrive as fast as the link carries them.
+    /// Returns whether the queue is so long that packets arrive as fast as the link allows.
     pub(crate) fn is_standing(&self) -> bool {
         self.len >= 2 && self.excess_ms() > self.standing_ms()
     }
@@ -209,22 +210,23 @@ impl DelayDetector {
         STANDING_MS * self.tolerance + 3.0 * self.noise
     }
 
-    /// Whether clearly more is sent than arrives.
+    /// Returns whether clearly more is sent than arrives.
     pub(crate) fn is_overloaded(&self) -> bool {
         self.overloads
     }
 
-    /// Whether there is a queue that a probe would only make longer.
+    /// Returns whether there is a queue, which a probe would only lengthen.
     pub(crate) fn is_queued(&self) -> bool {
         self.queue_ms() > STANDING_MS + 3.0 * self.noise
     }
 
-    /// The mean difference between the delays of packets that follow each other, in milliseconds.
+    /// The mean difference between the delays of consecutive packets, in milliseconds.
     pub(crate) fn jitter_ms(&self) -> f64 {
         self.jitter
     }
 
-    /// What stands is not of our making, as sending less does not change it: it is the path's delay now.
+    /// Restarts with the current delay as the base: the queue is not ours, since sending less does
+    /// not change it, and counts as delay of the path from now on.
     pub(crate) fn start_again(&mut self) {
         let lowest = self.lowest[0].min(self.lowest[1]);
         self.tolerance = (self.tolerance * 2.0).min(MAX_TOLERANCE);
@@ -286,8 +288,8 @@ impl DelayDetector {
         self.adapt(modified.abs(), last.sent);
     }
 
-    /// Whether a queue, even one that the sender explains, neither goes nor has been gone for so long that
-    /// it is no keyframe any more: more is sent than the estimate.
+    /// Returns whether a queue, even one that the sender explains, neither drains nor has been
+    /// empty for longer than a keyframe takes: more is sent than the estimate.
     fn lasts_long(&mut self, last: Group) -> bool {
         if last.queue < self.standing_ms() {
             self.queued_since = None;
@@ -315,11 +317,11 @@ struct Line {
     slope: f64,
     /// The standard error of the slope.
     error: f64,
-    /// How far groups lie from the line.
+    /// How far the groups are from the line.
     scatter: f64,
 }
 
-/// Least squares: what is measured of each group over the time of its sending. The latest group is first.
+/// Least squares fit of a measure of each group over its sending time. The latest group is first.
 fn line<'a>(groups: impl Iterator<Item = &'a Group>, measure: impl Fn(&Group) -> f64) -> Line {
     let mut latest = None;
     let (mut n, mut sum_x, mut sum_y) = (0.0, 0.0, 0.0);
@@ -357,13 +359,13 @@ fn real_len(len: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// A number between 0 and 1 that looks random.
+    /// A pseudo-random number between 0 and 1.
     fn part(n: u64) -> f64 {
         let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n >> 3).wrapping_mul(0xbf58_476d);
         real(mixed.wrapping_mul(0x94d0_49bb_1331_11eb) >> 40) / real(1 << 24)
     }
 
-    /// Sends frames of eleven packets, 25 a second, with delays of a function of time and packet.
+    /// Sends frames of eleven packets, 25 a second, whose delays are a function of time and packet.
     fn frames(
         detector: &mut DelayDetector,
         frames: std::ops::Range<u64>,

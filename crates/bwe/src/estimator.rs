@@ -1,4 +1,4 @@
-//! The estimator of one receiver.
+//! The bandwidth estimator of one receiver.
 
 use std::time::{Duration, Instant};
 
@@ -9,52 +9,54 @@ use crate::{
     history::{Fate, Sent, SentHistory},
     loss::{Bounds, LossBased},
     num::{MS, Micros, after, duration_micros, micros, millis, real, whole},
-    probe::{Prober, Shown, Situation},
+    probe::{ProbeInputs, ProbeResult, Prober},
     reports::Reports,
     throughput::{LONG, SHORT, Throughput},
 };
 
-/// Feedback that is missing for less is not missed, and for more it is, whatever the round trip.
+/// Feedback is not missed before the first of these times, and is after the second, whatever the
+/// round trip.
 const PATIENCE: (Micros, Micros) = (500 * MS, 900 * MS);
-/// Fewer packets without an answer may just have been lost.
+/// Fewer unanswered packets may just have been lost.
 const UNANSWERED: u32 = 3;
-/// Receiver reports and REMB come seldom.
+/// Receiver reports and REMB arrive seldom.
 const REPORT_PATIENCE: Micros = 6_000 * MS;
-/// What waits leaves at this multiple of the estimate (libwebrtc's `kDefaultPaceMultiplier`).
+/// Queued packets are sent at this multiple of the estimate (libwebrtc's `kDefaultPaceMultiplier`).
 const PACE: f64 = 2.5;
 /// The same while a long queue drains.
 const PACE_DRAINING: f64 = 0.8;
 /// A queue that overflows is longer than this.
 const FULL_QUEUE_MS: f64 = 60.0;
-/// A queue of less than this is none, ms.
+/// A shorter queue counts as empty, ms.
 const EMPTY_QUEUE_MS: f64 = 10.0;
-/// While feedback is missing the estimate falls to this part of itself, this often.
+/// While feedback is missing the estimate is multiplied by this, this often.
 const STARVING: f64 = 0.5;
 const STARVING_STEP: Micros = 300 * MS;
-/// While feedback is missing and nothing else is sent, something is, so that it can come back.
-const KNOCK: Micros = 500 * MS;
-/// An arrival that is so far from what the ones before let expect is impossible.
+/// While feedback is missing and nothing else is sent, a packet is sent this often, so that
+/// feedback can resume.
+const KEEPALIVE: Micros = 500 * MS;
+/// An arrival time that differs by more than this from what earlier ones predict is impossible.
 const MAX_JUMP: i64 = 10_000_000;
-/// So many impossible times in a row are a new clock.
+/// This many impossible times in a row are a new clock.
 const NEW_CLOCK: u32 = 30;
-/// Moves arrival times, which have no particular start, above zero.
+/// Shifts arrival times, which have no particular origin, above zero.
 const ARRIVAL_BIAS: i64 = 1 << 40;
-/// Less than this part of the estimate is sent: the application limits it.
+/// Below this fraction of the estimate, the application limits what is sent.
 const APP_LIMITED: f64 = 0.8;
-/// A decrease to less than this part is a large one.
+/// A decrease below this fraction is a large one.
 const LARGE_DROP: f64 = 0.66;
-/// So many decreases that do not shorten a queue show that it is not ours.
+/// This many decreases that do not shorten a queue show that it is not ours.
 const STUCK: u32 = 3;
-/// Provided that less than this part is sent since the first of them.
+/// Provided that less than this fraction is sent since the first of them.
 const STUCK_SENT: f64 = 0.7;
-/// A queue that is longer is drained faster, by up to a quarter of the rate.
+/// A longer queue is drained faster, by up to a quarter of the rate.
 const DRAIN_MS: (f64, f64) = (80.0, 160.0);
 const DRAIN: f64 = 0.25;
 
-/// What the delay of packets does.
+/// The trend of packet delays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trend {
-    /// A queue empties.
+    /// A queue drains.
     Underuse,
     /// Delay is steady.
     Normal,
@@ -62,61 +64,61 @@ pub enum Trend {
     Overuse,
 }
 
-/// What the estimator holds, for `/debug` and metrics. Rates are bits per second.
+/// State of the estimator for `/debug` and metrics. Rates are bits per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Debug {
     /// [`Estimator::target_bps`].
     pub target_bps: u64,
-    /// The part of the estimate that follows delay.
+    /// The delay-based estimate.
     pub delay_based_bps: u64,
-    /// The part of the estimate that follows loss; `None` while it limits nothing.
+    /// The loss-based estimate; `None` while it does not limit.
     pub loss_based_bps: Option<u64>,
-    /// What the receiver acknowledges to have received.
+    /// The rate that the receiver acknowledges.
     pub acknowledged_bps: Option<u64>,
-    /// What the delay does.
+    /// The trend of the delay.
     pub trend: Trend,
-    /// The queue that stands in front of the receiver beyond what the sender's own bursts explain.
+    /// The queue in front of the receiver that the sender's own bursts do not explain.
     pub queue: Duration,
-    /// The round trip.
+    /// The round-trip time.
     pub rtt: Option<Duration>,
-    /// Bytes that were sent and not reported.
+    /// Bytes sent and not reported yet.
     pub in_flight_bytes: u64,
-    /// Whether a probe is out.
+    /// Whether a probe is in progress.
     pub probing: bool,
     /// Whether packets are in flight and feedback is missing.
     pub starving: bool,
 }
 
-/// The estimate while feedback is missing.
+/// State while feedback is missing.
 #[derive(Debug, Clone, Copy)]
 struct Starving {
-    /// What it is lowered to.
+    /// The lowered estimate.
     bps: f64,
-    /// What it was.
+    /// The estimate before.
     before: f64,
 }
 
-/// Decreases that have not shortened a queue.
+/// A series of decreases that have not shortened a queue.
 #[derive(Debug, Clone, Copy)]
 struct Series {
-    /// The last one, and the queue then.
+    /// The time of the last one, and the queue then.
     at: Micros,
     queue: f64,
-    /// What was sent at the first one.
+    /// The sending rate at the first one.
     sent: f64,
     decreases: u32,
 }
 
-/// Estimates what the path to one receiver carries.
+/// Estimates the bandwidth of the path to one receiver.
 #[derive(Debug, Clone)]
 pub struct Estimator {
     config: Config,
     epoch: Instant,
-    /// The moment that was asked for last, and how long after the epoch it is.
+    /// The last time asked for, and its distance from the epoch.
     clock: (Instant, Micros),
     history: SentHistory,
     virtual_queue: VirtualQueue,
-    /// What is sent but for padding.
+    /// What is sent, without padding.
     sent: Throughput,
     received: Throughput,
     detector: DelayDetector,
@@ -126,30 +128,30 @@ pub struct Estimator {
     reports: Reports,
     target: u64,
     rtt: Option<Duration>,
-    /// From sending a packet to its report, in milliseconds.
+    /// Time from sending a packet to its report, in milliseconds.
     answer_ms: f64,
     /// Whether there ever was transport-wide feedback.
     fed: bool,
     feedback_at: Option<Micros>,
-    /// The longest time between two feedbacks of late.
+    /// The longest recent time between two feedback packets.
     gap: Micros,
     /// Since when packets are in flight without feedback.
     waiting_since: Option<Micros>,
-    /// Packets that were sent since.
+    /// Packets sent since then.
     unanswered: u32,
     starving: Option<Starving>,
     sent_at: Option<Micros>,
-    /// The first arrival and the moment of its sending, and the latest arrival's distance from both.
+    /// The first arrival and when it was sent, and the distance of the latest arrival from both.
     arrivals: Option<(i64, Micros)>,
     offset: i64,
     impossible: u32,
     series: Option<Series>,
     polled: Micros,
-    knocked: Option<Micros>,
+    keepalive_at: Option<Micros>,
 }
 
 impl Estimator {
-    /// An estimator that believes in the initial rate until it knows better.
+    /// Creates an estimator that starts from the initial rate.
     pub fn new(config: Config, now: Instant) -> Self {
         let config = config.in_order();
         let initial = real(config.initial_bps);
@@ -181,30 +183,31 @@ impl Estimator {
             impossible: 0,
             series: None,
             polled: 0,
-            knocked: None,
+            keepalive_at: None,
         }
     }
 
-    /// Sets what the estimate never exceeds.
+    /// Sets the upper limit of the estimate.
     pub fn set_max(&mut self, bps: u64) {
         self.config.max_bps = bps;
         self.update_target();
     }
 
-    /// Says what is wanted: `useful_bps` is what everything that the receiver wants would take, and probes
-    /// reach no further; `next_bps` is the rate at which the next better layer becomes possible. Without
-    /// one nothing better is to be had, and there are no probes.
+    /// Sets the wanted bandwidth. `useful_bps` is the bitrate of everything that the receiver
+    /// wants; probes do not go beyond it. `next_bps` is the rate at which the next better layer
+    /// becomes possible; without one there is nothing to gain, and no probe.
     pub fn set_useful(&mut self, now: Instant, useful_bps: u64, next_bps: Option<u64>) {
         let at = self.micros(now);
         self.prober.set_useful(at, useful_bps, next_bps);
     }
 
-    /// A round trip was measured.
+    /// Handles a measured round-trip time.
     pub fn on_round_trip(&mut self, _now: Instant, rtt: Duration) {
         self.rtt = Some(rtt);
     }
 
-    /// A packet of `size` bytes, headers included, leaves; returns its transport-wide number.
+    /// Records a packet of `size` bytes, headers included, that is being sent. Returns its
+    /// transport sequence number.
     pub fn on_sent(
         &mut self,
         now: Instant,
@@ -220,7 +223,8 @@ impl Estimator {
         if let Some(cluster) = cluster {
             self.prober.on_sent(at, cluster, size);
         }
-        // After a silence the wait starts again: a last packet that was lost is no sign of an outage.
+        // After a silence the wait starts again: a last packet that was lost is no sign of an
+        // outage.
         let silent = self.sent_at.is_some_and(|last| at.saturating_sub(last) > PATIENCE.0);
         if silent && self.starving.is_none() {
             (self.waiting_since, self.unanswered) = (None, 0);
@@ -231,7 +235,7 @@ impl Estimator {
         self.history.record(at, size, cluster, own)
     }
 
-    /// Time since the epoch. Much is sent at one moment.
+    /// Time since the epoch. Cached, since much is sent at one time.
     #[inline]
     fn micros(&mut self, now: Instant) -> Micros {
         if self.clock.0 != now {
@@ -245,7 +249,7 @@ impl Estimator {
         self.history.next_number()
     }
 
-    /// The reports of one transport-wide feedback packet, in the order of their numbers.
+    /// Handles the reports of one transport-wide feedback packet, in the order of their numbers.
     pub fn on_feedback(
         &mut self,
         now: Instant,
@@ -284,7 +288,7 @@ impl Estimator {
         summary
     }
 
-    /// A receiver that negotiated only REMB says what it estimates.
+    /// Handles the estimate of a receiver that negotiated only REMB.
     pub fn on_remb(&mut self, now: Instant, bps: u64) {
         if self.fed {
             return;
@@ -294,7 +298,7 @@ impl Estimator {
         self.on_sign_of_life(at);
     }
 
-    /// A receiver report came. Its loss counts only where there is no transport-wide feedback.
+    /// Handles a receiver report. Its loss counts only without transport-wide feedback.
     pub fn on_receiver_report(&mut self, now: Instant, fraction_lost: u8, rtt: Option<Duration>) {
         self.rtt = rtt.or(self.rtt);
         if self.fed {
@@ -306,7 +310,7 @@ impl Estimator {
         self.on_sign_of_life(at);
     }
 
-    /// Time has passed: [`Self::next_timeout`] is due.
+    /// Handles the time passing: [`Self::next_timeout`] is due.
     pub fn on_timeout(&mut self, now: Instant) {
         let at = self.micros(now);
         self.polled = at;
@@ -319,12 +323,13 @@ impl Estimator {
         }
     }
 
-    /// When [`Self::on_timeout`] wants to be called, and [`Self::take_probe`] after it.
+    /// When to call [`Self::on_timeout`], and [`Self::take_probe`] after it.
     pub fn next_timeout(&self) -> Option<Instant> {
         after(self.epoch, self.due()?)
     }
 
-    /// Whether [`Self::next_timeout`] has come. Cheaper than that, for who asks with each packet.
+    /// Returns whether [`Self::next_timeout`] has passed. Cheaper than that, for callers that ask
+    /// with each packet.
     #[inline]
     pub fn is_due(&mut self, now: Instant) -> bool {
         let now = self.micros(now);
@@ -333,7 +338,7 @@ impl Estimator {
 
     fn due(&self) -> Option<Micros> {
         let probe = if self.starving.is_some() {
-            Some(self.polled.saturating_add(KNOCK))
+            Some(self.polled.saturating_add(KEEPALIVE))
         } else {
             let probe = self.prober.due(real(self.target));
             probe.map(|due| due.max(self.polled.saturating_add(100 * MS)))
@@ -341,36 +346,36 @@ impl Estimator {
         [self.starves_at(), probe].into_iter().flatten().min()
     }
 
-    /// What may be sent, bits per second, headers included.
+    /// The bandwidth to use, bits per second, headers included.
     pub fn target_bps(&self) -> u64 {
         self.target
     }
 
-    /// How fast what waits may leave, bits per second: faster than the estimate, so that what comes in
-    /// bursts does not wait for long, and slower while a long queue stands, so that it drains. Retransmissions
-    /// of what it dropped would keep it full.
+    /// The rate at which to send queued packets, bits per second: faster than the estimate, so that
+    /// bursts do not wait for long, and slower while a long queue stands, so that it drains.
+    /// Retransmissions of what it dropped would keep it full.
     pub fn pacing_bps(&self) -> u64 {
         let stands = self.detector.is_queued() && self.detector.queue_ms() > FULL_QUEUE_MS;
         let factor = if stands || self.starving.is_some() { PACE_DRAINING } else { PACE };
         whole(real(self.target) * factor)
     }
 
-    /// A probe that should be sent now. Call until it returns `None`.
+    /// Returns a probe that should be sent now. Call until it returns `None`.
     pub fn take_probe(&mut self, now: Instant) -> Option<Probe> {
         let at = self.micros(now);
         self.polled = at;
         if self.starving.is_some() {
-            let last = self.sent_at.max(self.knocked).unwrap_or(0);
-            if at.saturating_sub(last) < KNOCK {
+            let last = self.sent_at.max(self.keepalive_at).unwrap_or(0);
+            if at.saturating_sub(last) < KEEPALIVE {
                 return None;
             }
-            self.knocked = Some(at);
-            return Some(self.prober.knock(self.target));
+            self.keepalive_at = Some(at);
+            return Some(self.prober.keepalive(self.target));
         }
         if self.prober.is_idle(at, real(self.target)) {
             return None;
         }
-        let situation = Situation {
+        let situation = ProbeInputs {
             target: real(self.target),
             initial: real(self.config.initial_bps),
             max: real(self.config.in_order().max_bps),
@@ -380,39 +385,40 @@ impl Estimator {
         self.prober.take(at, &situation)
     }
 
-    /// Whether less is sent than the estimate allows, so that it says little about the path.
+    /// Returns whether less is sent than the estimate allows, so that it shows little about the
+    /// path.
     pub fn is_application_limited(&self) -> bool {
         let sent = self.sent.over(LONG, self.sent_at.unwrap_or(0)).unwrap_or(0.0);
         sent < real(self.target) * APP_LIMITED
     }
 
-    /// The part of the bytes of the last seconds that the path lost by itself, 0..=1: 0 while a queue
-    /// stands, which loses what it cannot hold, and while little is known.
+    /// The fraction of the bytes of the last seconds that the path lost by itself, 0..=1. It is 0
+    /// while there is a queue, which drops what it cannot hold, and while little is known.
     pub fn loss_without_queue(&self) -> f64 {
         if self.is_queued() { 0.0 } else { self.loss_based.lost().unwrap_or(0.0) }
     }
 
-    /// How long packets wait on the path beyond what it takes when it is empty.
+    /// How long packets wait on the path, beyond its delay when it is empty.
     pub fn queue(&self) -> Duration {
         Duration::try_from_secs_f64(self.detector.queue_ms() / 1_000.0).unwrap_or_default()
     }
 
-    /// Whether a queue stands, or builds up.
+    /// Returns whether there is a queue, or one builds up.
     pub fn is_queued(&self) -> bool {
         self.detector.state() != Trend::Normal || self.detector.is_queued()
     }
 
-    /// Bytes that were sent and not reported.
+    /// Bytes sent and not reported yet.
     pub fn in_flight_bytes(&self) -> u64 {
         self.history.in_flight_bytes()
     }
 
-    /// Bytes of memory beside the struct itself.
+    /// Memory apart from the struct itself, bytes.
     pub fn memory(&self) -> usize {
         self.history.memory()
     }
 
-    /// What the estimator holds.
+    /// The state of the estimator.
     pub fn debug(&self) -> Debug {
         Debug {
             target_bps: self.target,
@@ -428,7 +434,7 @@ impl Estimator {
         }
     }
 
-    /// An arrival is reported; returns whether it is news.
+    /// Handles a reported arrival. Returns whether it is new.
     fn on_arrival(
         &mut self,
         summary: &mut FeedbackSummary,
@@ -453,7 +459,7 @@ impl Estimator {
         let delay = self.delay_of(sent_at, received);
         let arrivals = &mut self.received;
         self.history.settle_below(number, |unsaid| {
-            // Feedback was lost: what it would have said is most likely that they arrived.
+            // Feedback was lost: the packets that it would have reported most likely arrived.
             if let Some(at) = delay.and_then(|delay| biased(unsaid.at, delay)) {
                 arrivals.add(at, unsaid.size);
             }
@@ -497,7 +503,7 @@ impl Estimator {
         None
     }
 
-    /// Feedback brought news; the newest packet that arrived was sent at `newest`.
+    /// Handles new feedback; the newest packet that arrived was sent at `newest`.
     fn on_news(&mut self, now: Micros, newest: Micros) {
         self.fed = true;
         let answer_ms = millis(now.saturating_sub(newest)).min(2_000.0);
@@ -530,7 +536,8 @@ impl Estimator {
         }
     }
 
-    /// Feedback is back. If it is prompt, the path is as it was; if it is late, a queue has formed.
+    /// Handles the return of feedback. If it is prompt, the path is as it was; if it is late, a
+    /// queue has formed.
     fn on_return(&mut self, now: Micros, starving: Starving, prompt: bool) {
         self.loss_based.forget();
         let resumed = if prompt { starving.before * STARVING } else { starving.bps };
@@ -540,7 +547,7 @@ impl Estimator {
 
     fn follow_delay(&mut self, now: Micros) {
         let answer_ms = self.answer_ms;
-        // A queue that is full grows no more: its delay is steady, and what overflows tells.
+        // A full queue does not grow: its delay is steady, and only the overflow shows it.
         let floods = self.loss_based.is_flooding() && self.detector.queue_ms() > FULL_QUEUE_MS;
         let trend = if floods { Trend::Overuse } else { self.detector.state() };
         match trend {
@@ -564,8 +571,8 @@ impl Estimator {
         }
     }
 
-    /// Several decreases in a row that leave the queue as it was, although far less is sent: it is somebody
-    /// else's, or the path has become longer.
+    /// Handles several decreases in a row that leave the queue as it was, although far less is
+    /// sent: it is somebody else's, or the path has become longer.
     fn on_decrease(&mut self, now: Micros) {
         let queue = self.detector.queue_ms();
         let sent = self.sent.over(LONG, now).unwrap_or(0.0);
@@ -581,7 +588,7 @@ impl Estimator {
         }
     }
 
-    fn on_shown(&mut self, now: Micros, shown: Shown) {
+    fn on_shown(&mut self, now: Micros, shown: ProbeResult) {
         if shown.bps > self.delay_based.bps() || (shown.first && shown.full) {
             self.delay_based.set(now, shown.bps);
         }
@@ -591,7 +598,8 @@ impl Estimator {
         }
     }
 
-    /// What the receiver acknowledges, over a time in which the number of frames does not matter.
+    /// The rate that the receiver acknowledges, over a time in which the number of frames does not
+    /// matter.
     fn acknowledged(&self) -> Option<f64> {
         let received = self.received.over(LONG, 0)?;
         // A receiver that claims more than was sent is not believed.
@@ -599,7 +607,7 @@ impl Estimator {
         Some(received.min(sent * 2.0 + 100_000.0))
     }
 
-    /// What the link delivers while a queue builds up.
+    /// The rate that the link delivers while a queue builds up.
     fn delivered(&self) -> f64 {
         let long = self.acknowledged();
         let short = self.received.over(SHORT, 0).filter(|_| self.detector.is_standing());
@@ -645,7 +653,7 @@ impl Estimator {
     }
 
     fn update_target(&mut self) {
-        // A cap below the floor wins.
+        // An upper limit below the lower limit wins.
         let Config { min_bps, max_bps, .. } = self.config.in_order();
         self.delay_based.clamp(real(min_bps), real(max_bps));
         let mut bps = if !self.fed && self.reports.is_alive() {
@@ -663,7 +671,7 @@ impl Estimator {
     }
 }
 
-/// When a packet arrived by a clock that is never negative.
+/// The arrival time of a packet on a clock that is never negative.
 fn biased(sent_at: Micros, delay: i64) -> Option<Micros> {
     let arrival = i64::try_from(sent_at).ok()?.checked_add(delay)?;
     u64::try_from(arrival.checked_add(ARRIVAL_BIAS)?).ok()

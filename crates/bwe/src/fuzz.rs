@@ -16,9 +16,9 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[("bwe_feedback", feedback)];
 
 const MAX_STEPS: usize = 4_096;
-/// Media is drained at so many times the estimate.
+/// Media is paced at this multiple of the estimate.
 const PACING: u64 = 3;
-/// What may leave beyond the rate: a step of 5 ms, and the packet that exceeds it.
+/// Time's worth that may leave beyond the rate: a step of 5 ms, and the packet that exceeds it.
 const BURST_MS: u64 = 6;
 
 struct Script<'a>(&'a [u8]);
@@ -49,13 +49,13 @@ struct Run {
     max: u64,
     /// The highest that it ever was.
     highest: u64,
-    /// Bytes that the pacer let go, and the largest packet among them.
+    /// Bytes that the pacer allowed, and the largest packet among them.
     paced: u64,
     largest: u64,
 }
 
-/// A sender to a receiver that reports whatever it likes: the estimate stays in its bounds, the pacer obeys
-/// it, memory is bounded, and no timer is due again at once.
+/// A sender to a receiver that reports anything: the estimate stays within its limits, the pacer
+/// obeys it, memory is bounded, and no timer is due again at once.
 pub fn feedback(data: &[u8]) {
     let start = Instant::now();
     let config = Config::default();
@@ -112,7 +112,7 @@ impl Run {
         Some(())
     }
 
-    /// Sends as many packets as a byte says, as far as the pacer lets them go.
+    /// Sends as many packets as a byte says, as far as the pacer allows.
     fn send(&mut self, script: &mut Script<'_>) -> Option<()> {
         let (count, size) = (script.byte()?, script.short()? % 1_500);
         for _ in 0..count {
@@ -129,7 +129,7 @@ impl Run {
         Some(())
     }
 
-    /// Reports of any numbers and times.
+    /// Reports any numbers and times.
     fn report(&mut self, script: &mut Script<'_>) -> Option<()> {
         let count = script.byte()?;
         let mut number = script.short()?;
@@ -149,7 +149,7 @@ impl Run {
         Some(())
     }
 
-    /// Reports of the latest packets, at times that are possible.
+    /// Reports the latest packets, at possible times.
     fn report_prompt(&mut self, script: &mut Script<'_>) -> Option<()> {
         let (count, delay, lost) = (script.byte()?, script.byte()?, script.byte()?);
         let next = self.estimator.next_number();
@@ -167,7 +167,7 @@ impl Run {
     fn time_out(&mut self) {
         self.estimator.on_timeout(self.now);
         while let Some(probe) = self.estimator.take_probe(self.now) {
-            // A packet is sent even where the cap is less than one.
+            // A packet is sent even if the limit is less than one.
             let most = self.max / 8 + 1;
             assert!(probe.bps <= self.max && u64::from(probe.min_bytes) <= most);
             self.pacer.start_probe(self.now, probe);

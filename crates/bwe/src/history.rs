@@ -1,48 +1,48 @@
-//! The packets that were sent, by their transport-wide number.
+//! The packets that were sent, by transport sequence number.
 
 use crate::{
     ClusterId,
     num::{Micros, whole},
 };
 
-/// Packets that are remembered at first: 3 KiB.
+/// Packets remembered at first: 3 KiB.
 const MIN_LEN: usize = 256;
-/// Packets that are remembered at most: 2 s of 40 Mbit/s, 96 KiB.
+/// Most packets remembered: 2 s of 40 Mbit/s, 96 KiB.
 const MAX_LEN: usize = 8192;
-/// The ring grows rather than forget a packet that is younger. It is longer than any queue that a sender
-/// makes, so that feedback always finds its packet.
+/// The ring grows rather than forget a packet that is younger than this. It is longer than any
+/// queue that a sender causes, so that feedback always finds its packet.
 const COVERED: Micros = 2_000_000;
-/// A full ring looks at the age of its oldest packet each time that so many were sent.
+/// A full ring checks the age of its oldest packet once per this many packets.
 const LOOKS_EACH: u64 = 16;
 
 /// One packet's fate as the receiver reports it, in the order of a feedback packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
-    /// The transport-wide number.
+    /// The transport sequence number.
     pub number: u16,
-    /// When it arrived by the receiver's clock, in microseconds since no particular time, or `None` if it
-    /// had not arrived when the feedback was written.
+    /// When it arrived by the receiver's clock, in microseconds since no particular time, or `None`
+    /// if it had not arrived when the feedback was written.
     pub received: Option<i64>,
 }
 
-/// What became of the entries of one feedback packet.
+/// Counts over the entries of one feedback packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FeedbackSummary {
-    /// Arrivals of packets that were sent and had not been reported before.
+    /// Arrivals of packets that were sent and not reported before.
     pub known: u32,
-    /// Entries for numbers that were never sent, or whose history is gone.
+    /// Entries for numbers that were never sent or are forgotten.
     pub unknown: u32,
-    /// Arrivals that had been reported before.
+    /// Arrivals that were reported before.
     pub duplicate: u32,
-    /// Packets that had not arrived and were not reported so before.
+    /// Packets newly reported as lost.
     pub lost: u32,
-    /// Arrivals of packets that had been reported as lost: others overtook them.
+    /// Arrivals of packets that were reported as lost before: others overtook them.
     pub late: u32,
-    /// Arrivals at impossible times: they are acknowledged, and estimate nothing.
+    /// Arrivals at impossible times: they are acknowledged, but not used for estimates.
     pub bad_time: u32,
 }
 
-/// What is known of a packet's fate.
+/// The fate of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Nothing was reported.
@@ -61,11 +61,11 @@ pub(crate) struct Sent {
     slot: Slot,
 }
 
-/// The same in 12 bytes, as each receiver has up to 8,192 of them.
+/// The same in 12 bytes, since each receiver has up to 8,192 of them.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// Low bits of the time of sending: how far it is from the newest gives the others. They suffice for an
-    /// hour.
+    /// Low bits of the sending time: the distance from the newest packet gives the others. They
+    /// suffice for an hour.
     at: u32,
     size: u16,
     cluster: u16,
@@ -87,7 +87,7 @@ impl Slot {
 }
 
 impl Sent {
-    /// The probe that the packet was part of.
+    /// The probe that the packet belonged to.
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
         (self.slot.flags & PROBED != 0).then_some(ClusterId(self.slot.cluster))
     }
@@ -102,7 +102,8 @@ impl Sent {
         }
     }
 
-    /// Whether a later packet was reported and nothing was said of this one: its feedback was lost.
+    /// Returns whether a later packet was reported and this one was not mentioned: its feedback was
+    /// lost.
     pub(crate) fn is_overtaken(&self) -> bool {
         self.slot.flags & OVERTAKEN != 0
     }
@@ -113,39 +114,39 @@ impl Sent {
     }
 }
 
-/// A ring from transport-wide number to what was sent under it.
+/// A ring that maps transport sequence numbers to sent packets.
 ///
-/// Numbers are 16 bits on the wire and are unwrapped here. A look-up and a record cost the same whatever
-/// is outstanding. The ring grows by doubling, from 256 packets to 8,192, as long as it would otherwise
-/// forget a packet that is younger than two seconds.
+/// Numbers have 16 bits on the wire and are unwrapped here. A look-up and a record cost the same
+/// however many packets are outstanding. The ring grows by doubling, from 256 packets to 8,192, as
+/// long as it would otherwise forget a packet that is younger than two seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct SentHistory {
-    /// As long as a power of two.
+    /// Its length is a power of two.
     ring: Vec<Slot>,
     /// The unwrapped number of the next packet.
     next: u64,
-    /// The lowest number that the ring still has.
+    /// The lowest number still in the ring.
     oldest: u64,
     in_flight: u64,
     /// When the newest packet was sent.
     newest_at: Micros,
-    /// Everything below was reported or overtaken by a report, and is not in flight.
+    /// All lower numbers were reported or overtaken by a report, and are not in flight.
     settled: u64,
 }
 
 impl SentHistory {
-    /// An empty history; it allocates with the first packet.
+    /// Creates an empty history; it allocates with the first packet.
     pub(crate) fn new() -> Self {
         Self { ring: Vec::new(), next: 0, oldest: 0, in_flight: 0, newest_at: 0, settled: 0 }
     }
 
-    /// The number that the next packet gets.
+    /// The number of the next packet.
     pub(crate) fn next_number(&self) -> u16 {
         low(self.next)
     }
 
-    /// Remembers a packet of `size` bytes whose delay the sender itself explains by so many microseconds,
-    /// and returns its number.
+    /// Records a packet of `size` bytes, whose delay the sender itself explains by `own`
+    /// microseconds, and returns its number.
     pub(crate) fn record(
         &mut self,
         at: Micros,
@@ -171,17 +172,17 @@ impl SentHistory {
         low(number)
     }
 
-    /// Bytes that were sent and neither reported nor overtaken by the report of a later packet.
+    /// Bytes sent and neither reported nor overtaken by the report of a later packet.
     pub(crate) fn in_flight_bytes(&self) -> u64 {
         self.in_flight
     }
 
-    /// Bytes of memory that the ring takes.
+    /// Memory of the ring, bytes.
     pub(crate) fn memory(&self) -> usize {
         self.ring.capacity().saturating_mul(size_of::<Slot>())
     }
 
-    /// The unwrapped number of a packet that the ring has.
+    /// The unwrapped number of a packet in the ring.
     pub(crate) fn find(&self, number: u16) -> Option<u64> {
         let back = match self.next_number().wrapping_sub(number) {
             0 => 1 << 16,
@@ -190,7 +191,7 @@ impl SentHistory {
         self.next.checked_sub(back).filter(|number| *number >= self.oldest)
     }
 
-    /// The packet of an unwrapped number of [`Self::find`].
+    /// The packet with an unwrapped number from [`Self::find`].
     pub(crate) fn get(&self, number: u64) -> Option<Sent> {
         let slot = *self.ring.get(place(number, self.ring.len()))?;
         let age = low_time(self.newest_at).wrapping_sub(slot.at);
@@ -198,7 +199,7 @@ impl SentHistory {
         Some(Sent { at, size: slot.size, slot })
     }
 
-    /// Says what became of a packet; it is in flight no more.
+    /// Sets the fate of a packet, which is then no longer in flight.
     pub(crate) fn set_fate(&mut self, number: u64, fate: Fate) {
         self.land(number);
         if let Some(slot) = self.slot(number) {
@@ -210,8 +211,8 @@ impl SentHistory {
         }
     }
 
-    /// Everything below `number` is in flight no more: a later packet has been reported. Those of which
-    /// nothing was said, not even that they are lost, are passed on.
+    /// Settles everything below `number`, since a later packet was reported. Passes on the packets
+    /// that were not mentioned, not even as lost.
     pub(crate) fn settle_below(&mut self, number: u64, mut unsaid: impl FnMut(Sent)) {
         let number = number.min(self.next);
         for below in self.settled.max(self.oldest)..number {
@@ -241,14 +242,15 @@ impl SentHistory {
         self.ring.get_mut(at)
     }
 
-    /// Grows the ring, or forgets the oldest packet, where the next one would find no place.
+    /// Grows the ring, or drops the oldest packet, if there is no place for the next one.
     fn make_room(&mut self, at: u64) {
         let held = usize::try_from(self.next.saturating_sub(self.oldest)).unwrap_or(usize::MAX);
         if held < self.ring.len() {
             return;
         }
         let grows = self.ring.len() < MAX_LEN && {
-            // Its age is looked up for one packet of several: each look waits for memory that nothing else needs.
+            // The age is looked up once for several packets: each look-up waits for memory that
+            // nothing else needs.
             let looks = self.ring.is_empty() || self.next.is_multiple_of(LOOKS_EACH);
             let young = |sent: Sent| at.saturating_sub(sent.at) < COVERED;
             looks && self.get(self.oldest).is_none_or(young)
@@ -271,7 +273,7 @@ impl SentHistory {
     }
 }
 
-/// Where a number is in a ring that is as long as a power of two.
+/// The place of a number in a ring whose length is a power of two.
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is kept")]
 fn place(number: u64, len: usize) -> usize {
     number as usize & len.wrapping_sub(1)
@@ -283,7 +285,7 @@ fn low_time(at: Micros) -> u32 {
     at as u32
 }
 
-/// The 16 bits that are on the wire.
+/// The 16 bits on the wire.
 fn low(number: u64) -> u16 {
     let [.., a, b] = number.to_be_bytes();
     u16::from_be_bytes([a, b])

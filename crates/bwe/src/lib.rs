@@ -1,10 +1,11 @@
 //! Bandwidth estimation, probing and pacing for a sender of real-time media.
 //!
-//! One [`Estimator`] belongs to one receiver. It numbers the packets that are sent, reads the receiver's
-//! transport-wide feedback, and says how many bits per second the path carries ([`Estimator::target_bps`])
-//! and when to send faster for a moment to find out whether it carries more ([`Estimator::take_probe`]).
-//! A [`Pacer`] says when the next packet may leave. Nothing here does I/O, reads a clock or allocates per
-//! packet: time is an argument, and the caller asks for [`Estimator::next_timeout`].
+//! Each receiver has an [`Estimator`]. It numbers the packets that are sent, reads the receiver's
+//! transport-wide feedback, estimates the bandwidth of the path ([`Estimator::target_bps`]), and
+//! says when to send faster for a moment to find out whether there is more
+//! ([`Estimator::take_probe`]). A [`Pacer`] decides when the next packet may leave. Nothing here
+//! does I/O, reads a clock or allocates per packet: time is an argument, and the caller asks for
+//! [`Estimator::next_timeout`].
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -44,33 +45,33 @@ pub use estimator::{Debug, Estimator, Trend};
 pub use history::{FeedbackSummary, Report};
 pub use pacer::Pacer;
 
-/// What a packet is sent for.
+/// Why a packet is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Never paced; counts against the estimate all the same.
+    /// Audio: never paced, but counts towards the estimate.
     Audio,
     /// The first transmission of a video packet.
     Video,
-    /// A packet that the receiver asked for again.
+    /// A packet that the receiver requested again.
     Retransmission,
-    /// Padding, or a duplicate of a recent packet, that is sent only because a probe runs.
+    /// Padding, or a duplicate of a recent packet, sent only for a probe.
     Probe,
 }
 
-/// Which probe a packet is part of. Numbers start again after 65,535.
+/// Identifies a probe. Numbers start again after 65,535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClusterId(pub(crate) u16);
 
-/// A short train of packets that is sent at a higher rate than the estimate, to find out whether the path
-/// carries it.
+/// A short train of packets that is sent at a higher rate than the estimate, to find out whether
+/// the path can carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
     /// To be passed to [`Estimator::on_sent`] with every packet of the train, media or padding.
     pub cluster: ClusterId,
-    /// The rate at which the train leaves, bits per second.
+    /// The rate at which to send the train, bits per second.
     pub bps: u64,
-    /// The train has at least so many bytes.
+    /// The least number of bytes in the train.
     pub min_bytes: u32,
-    /// The train has at least so many packets.
+    /// The least number of packets in the train.
     pub min_packets: u32,
 }

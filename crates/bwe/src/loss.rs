@@ -1,47 +1,49 @@
-//! The rate that follows loss.
+//! The loss-based rate.
 //!
-//! A link loses some packets whatever is sent (radio), and the others because more is sent than it carries.
-//! Both parts are fitted to what was observed in the last seconds: of a few candidate rates the one is taken
-//! under which the observed losses are most likely, with some preference for higher ones. What a link is
-//! believed to lose by itself is bounded, and the bound is wider while no queue stands: a queue that is
-//! full loses packets with a delay, a bad radio without.
+//! A link loses some packets whatever is sent (radio), and others because more is sent than it can
+//! carry. Both parts are fitted to the observations of the last seconds: among a few candidate
+//! rates, the one under which the observed losses are most likely is chosen, with some preference
+//! for higher rates. The loss that is attributed to the link itself is bounded, and the bound is
+//! wider while there is no queue: a full queue loses packets with a delay, a bad radio without.
 
 use crate::num::{MS, Micros, real};
 
-/// Observations that are looked at.
+/// Number of observations that are used.
 const OBSERVATIONS: usize = 15;
-/// An observation takes at least so long: the fit is made once in it.
+/// Least duration of an observation: the fit is made once per observation.
 const SPAN: Micros = 250 * MS;
-/// Fewer observations say nothing.
+/// Fewer observations prove nothing.
 const MIN_OBSERVATIONS: usize = 3;
-/// What an observation weighs less than the next one.
+/// Weight of an observation relative to the next one.
 const AGING: f64 = 0.9;
 /// Candidates around the last estimate.
 const CANDIDATES: [f64; 3] = [1.02, 1.0, 0.95];
-/// What a link is believed to lose at least, and at first.
+/// Least loss that is attributed to the link itself, and its initial value.
 const MIN_INHERENT: f64 = 0.001;
 const FIRST_INHERENT: f64 = 0.01;
-/// What a fast link is believed to lose by itself: while a queue stands, and while none does.
+/// Most loss that is attributed to a fast link itself: with a queue, and without.
 const MAX_INHERENT: (f64, f64) = (0.05, 0.2);
-/// At a low rate more is allowed: by this over the rate.
+/// At a low rate more is allowed: this, divided by the rate.
 const BALANCE_BPS: f64 = 100_000.0;
-/// Loss at which nothing is tried.
+/// Loss above which there are no probes.
 const LOSSY: f64 = 0.08;
-/// Loss that with a queue is the end of the queue.
+/// Loss that, together with a queue, means that the queue overflows.
 const DROPPING: f64 = 0.1;
-/// Bytes of an observation, and the part of them that is lost, from which on a queue overflows for sure.
+/// Bytes of an observation, and the lost fraction of them, from which on a queue certainly
+/// overflows.
 const FLOOD: (f64, f64) = (12_000.0, 0.3);
 const NEWTON_STEP: f64 = 0.75;
 const NEWTON_STEPS: u32 = 2;
-/// Preference for a higher rate: for each kbit/s, and for its logarithm. It turns at this loss.
+/// Preference for a higher rate: per kbit/s, and for its logarithm. It turns at this loss.
 const BIAS: (f64, f64) = (0.0002, 0.02);
 const BIAS_TURNS: f64 = 0.2;
 const BIAS_SMOOTH: f64 = 0.002;
-/// Growth beyond what is acknowledged, and growth in a window, while loss limits.
+/// Limits on growth while loss limits: beyond the acknowledged rate, and within a window.
 const RAMP: f64 = 1.5;
 const WINDOW_GROWTH: f64 = 1.3;
 const WINDOW: Micros = 300 * MS;
-/// After a decrease the rate is held for this long, and twice as long each time that it comes again.
+/// After a decrease the rate is held for this long, and for twice as long each time that it happens
+/// again.
 const HOLD: Micros = 300 * MS;
 const MAX_HOLD: Micros = 10_000 * MS;
 
@@ -52,7 +54,7 @@ struct Observation {
     lost: f64,
 }
 
-/// What the link loses by itself, and what it carries.
+/// The link's own loss, and its bandwidth.
 #[derive(Debug, Clone, Copy)]
 struct Fit {
     inherent: f64,
@@ -60,28 +62,28 @@ struct Fit {
 }
 
 impl Fit {
-    /// The part of what is sent at a rate that is lost.
+    /// The fraction of what is sent at a rate that is lost.
     fn loss_at(self, bps: f64) -> f64 {
         let over = if bps > self.bps { (bps - self.bps) / bps } else { 0.0 };
         (self.inherent + (1.0 - self.inherent) * over).clamp(1e-6, 1.0 - 1e-6)
     }
 }
 
-/// Loss ratio, weighted bytes, and weighted bytes that were lost.
+/// Loss ratio, weighted bytes, and weighted lost bytes.
 type Part = (f64, f64, f64);
 
-/// What the fit is bounded by.
+/// Limits of the fit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) delay_based: f64,
     pub(crate) acknowledged: Option<f64>,
-    /// Less is sent than the estimate allows: what is acknowledged is no candidate.
+    /// Less is sent than the estimate allows: the acknowledged rate is no candidate.
     pub(crate) app_limited: bool,
     pub(crate) queue_stands: bool,
     pub(crate) max: f64,
 }
 
-/// Fits loss and rate to what was observed.
+/// Fits loss and rate to the observations.
 #[derive(Debug, Clone)]
 pub(crate) struct LossBased {
     /// The latest is first.
@@ -92,7 +94,7 @@ pub(crate) struct LossBased {
     first_sent: Option<Micros>,
     last_sent: Micros,
     fit: Option<Fit>,
-    /// What is estimated while loss limits.
+    /// The estimate while loss limits.
     limit: Option<f64>,
     decreasing: bool,
     hold: Option<(Micros, f64)>,
@@ -118,34 +120,34 @@ impl LossBased {
         }
     }
 
-    /// What loss allows; `None` while it does not limit.
+    /// The rate that loss allows; `None` while it does not limit.
     pub(crate) fn limit(&self) -> Option<f64> {
         self.limit
     }
 
-    /// Whether so much is lost that a probe would only lose more.
+    /// Returns whether so much is lost that a probe would only lose more.
     pub(crate) fn is_lossy(&self) -> bool {
         self.len >= MIN_OBSERVATIONS && self.average_loss() > LOSSY
     }
 
-    /// The part of the bytes of the last seconds that was lost; `None` while little is known.
+    /// The lost fraction of the bytes of the last seconds; `None` while little is known.
     pub(crate) fn lost(&self) -> Option<f64> {
         (self.len >= MIN_OBSERVATIONS).then(|| self.average_loss())
     }
 
-    /// Whether much of the latest is lost.
+    /// Returns whether much of the latest observation is lost.
     pub(crate) fn is_dropping(&self) -> bool {
         self.bytes > 5_000 && real(self.lost) > DROPPING * real(self.bytes)
     }
 
-    /// Whether so much of the latest is lost that no link loses it by itself.
+    /// Returns whether so much of the latest observation is lost that no link loses it by itself.
     pub(crate) fn is_flooding(&self) -> bool {
         let latest = self.observations.first().filter(|_| self.len > 0);
         let before = latest.is_some_and(|o| o.bytes > FLOOD.0 && o.lost > FLOOD.1 * o.bytes);
         before || real(self.bytes) > FLOOD.0 && real(self.lost) > FLOOD.1 * real(self.bytes)
     }
 
-    /// A packet's fate was reported for the first time.
+    /// Handles the first report of a packet's fate.
     pub(crate) fn on_packet(&mut self, sent: Micros, size: u16, lost: bool) {
         self.bytes = self.bytes.saturating_add(u64::from(size));
         if lost {
@@ -155,7 +157,7 @@ impl LossBased {
         self.last_sent = self.last_sent.max(sent);
     }
 
-    /// A packet that had been reported lost was only late.
+    /// Handles a packet that was reported lost and was only late.
     pub(crate) fn on_late(&mut self, size: u16) {
         let size = u64::from(size);
         if self.lost >= size {
@@ -165,12 +167,12 @@ impl LossBased {
         }
     }
 
-    /// Forgets what was lost in an outage; it says nothing about a rate.
+    /// Forgets what was lost in an outage, which proves nothing about a rate.
     pub(crate) fn forget(&mut self) {
         *self = Self::new();
     }
 
-    /// Starts at a rate that a probe has found.
+    /// Restarts at the rate that a probe has found.
     pub(crate) fn set(&mut self, bps: f64) {
         if let Some(fit) = &mut self.fit {
             fit.bps = fit.bps.max(bps);
@@ -181,14 +183,14 @@ impl LossBased {
         }
     }
 
-    /// Fits again once an observation is complete.
+    /// Fits again if an observation is complete.
     pub(crate) fn update(&mut self, bounds: &Bounds) {
         if !self.observe() || self.len < MIN_OBSERVATIONS {
             return;
         }
         let now = self.last_sent;
         if self.limit.is_none() && self.observations.iter().all(|o| o.lost == 0.0) {
-            // No candidate is likelier than the highest.
+            // No candidate is more likely than the highest.
             self.fit =
                 Some(Fit { inherent: MIN_INHERENT, bps: bounds.delay_based.min(bounds.max) });
             return self.decide(now, bounds.delay_based, bounds);
@@ -197,7 +199,7 @@ impl LossBased {
         let average = self.average_loss();
         let current = self.fit.unwrap_or(Fit { inherent: FIRST_INHERENT, bps: bounds.delay_based });
         let mut best = self.best(current, bounds, average, max_inherent);
-        // More loss than the link is believed to have by itself: no time to grow.
+        // More loss than is attributed to the link itself: no time to grow.
         if average > best.inherent * 1.1 + 0.002 && best.bps > current.bps {
             best.bps = current.bps;
         }
@@ -252,7 +254,7 @@ impl LossBased {
         wanted.min(window).min(acknowledged).max(current)
     }
 
-    /// Closes the observation if it has lasted long enough.
+    /// Completes the observation if it has lasted long enough, and returns whether it has.
     fn observe(&mut self) -> bool {
         let Some(first) = self.first_sent else { return false };
         let span = self.last_sent.saturating_sub(first);
@@ -277,7 +279,7 @@ impl LossBased {
         })
     }
 
-    /// The mean loss without the best and the worst observation.
+    /// The mean loss, without the best and the worst observation.
     fn average_loss(&self) -> f64 {
         let (mut bytes, mut lost) = (0.0, 0.0);
         let (mut best, mut worst): (Option<Part>, Option<Part>) = (None, None);
@@ -325,7 +327,7 @@ impl LossBased {
         best
     }
 
-    /// Moves the inherent loss of a candidate towards the most likely one.
+    /// Moves the inherent loss of a candidate towards its most likely value.
     fn fitted(&self, fit: Fit, max_inherent: f64) -> Fit {
         let most = (max_inherent + BALANCE_BPS / fit.bps.max(1.0)).min(1.0);
         let mut fit = Fit { inherent: fit.inherent.clamp(MIN_INHERENT, most), ..fit };
@@ -367,7 +369,7 @@ impl LossBased {
 mod tests {
     use super::*;
 
-    /// Sends at a rate for so many seconds, and loses what a function says of each packet.
+    /// Sends at a rate for some seconds, and loses packets as a function says.
     fn run(
         loss: &mut LossBased,
         seconds: std::ops::Range<u64>,

@@ -1,14 +1,14 @@
-//! Conversions between the integers of the interface and the floating point of the arithmetic inside.
+//! Conversions between the integers of the interface and the floating point of the calculations.
 
 use std::time::{Duration, Instant};
 
-/// Microseconds since the estimator was made.
+/// Microseconds since the estimator was created.
 pub(crate) type Micros = u64;
 
 /// Microseconds in a millisecond.
 pub(crate) const MS: Micros = 1_000;
 
-/// A rate, or another number that is not negative. What is not a number is 0; what is too large saturates.
+/// A rate, or another non-negative number. NaN becomes 0; what is too large saturates.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -18,17 +18,17 @@ pub(crate) fn whole(value: f64) -> u64 {
     value as u64
 }
 
-/// An integer as floating point; beyond 2^53 it is rounded.
+/// An integer as floating point; rounded beyond 2^53.
 pub(crate) fn real(value: u64) -> f64 {
     value as f64
 }
 
-/// The time between two moments.
+/// The time between two instants.
 pub(crate) fn micros(from: Instant, to: Instant) -> Micros {
     u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds of a time in microseconds.
+/// Microseconds as milliseconds.
 pub(crate) fn millis(micros: Micros) -> f64 {
     real(micros) / 1_000.0
 }
@@ -38,7 +38,7 @@ pub(crate) fn duration_micros(duration: Duration) -> Micros {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A moment as time since another one.
+/// The instant at a time after another one.
 pub(crate) fn after(epoch: Instant, at: Micros) -> Option<Instant> {
     epoch.checked_add(Duration::from_micros(at))
 }

@@ -1,20 +1,20 @@
-//! When the next packet may leave.
+//! Decides when the next packet may leave.
 
 use std::time::{Duration, Instant};
 
 use crate::{ClusterId, Probe};
 
-/// What leaves at once, and so what may be owed at most before the next packet waits.
+/// What may leave at once, and thus the most debt that delays no packet.
 const STEP: Duration = Duration::from_millis(5);
-/// Packets of a probe leave in company of as much as this takes.
+/// Probe packets leave in batches of this length at the probe's rate.
 const PROBE_STEP: Duration = Duration::from_millis(2);
 /// A probe that has not ended by then is given up.
 const PROBE_LIFE: Duration = Duration::from_secs(1);
-/// Probes that wait for their turn.
+/// Most probes that wait.
 const PROBES: usize = 4;
 const NANOS: u64 = 1_000_000_000;
 
-/// A probe that runs.
+/// A probe in progress.
 #[derive(Debug, Clone, Copy)]
 struct Running {
     probe: Probe,
@@ -24,27 +24,27 @@ struct Running {
     packets: u32,
 }
 
-/// The arithmetic of a pacer without a queue: what was sent is owed, and the debt is paid off at the rate.
+/// A pacer without a queue: sent packets add to a debt, which is paid off at the rate.
 ///
-/// On an idle link nothing is owed, and what is offered leaves at once. What is too much for one step of
-/// 5 ms waits for [`Pacer::next_send`].
+/// On an idle link there is no debt, and packets leave at once. What exceeds one step of 5 ms waits
+/// for [`Pacer::next_send`].
 #[derive(Debug, Clone)]
 pub struct Pacer {
     bps: u64,
-    /// Bits that were sent and are not paid off, times a billion: so that no part is ever lost.
+    /// Bits that were sent and not paid off, times a billion so that no fraction is lost.
     debt: u128,
     paid_until: Instant,
-    /// The first one runs.
+    /// The first one is in progress.
     probes: [Option<Running>; PROBES],
 }
 
 impl Pacer {
-    /// A pacer that owes nothing. Until a rate is set nothing is held back.
+    /// Creates a pacer without debt. Until a rate is set nothing is held back.
     pub fn new(now: Instant) -> Self {
         Self { bps: u64::MAX, debt: 0, paid_until: now, probes: [None; PROBES] }
     }
 
-    /// Sets the rate at which debt is paid off. What is owed stays owed.
+    /// Sets the rate at which debt is paid off. Existing debt stays.
     pub fn set_rate(&mut self, bps: u64) {
         self.bps = bps.max(1);
     }
@@ -54,19 +54,19 @@ impl Pacer {
         self.bps
     }
 
-    /// Whether a packet may leave: less than a step is owed.
+    /// Returns whether a packet may leave: the debt is less than a step.
     pub fn allows(&mut self, now: Instant) -> bool {
         self.pay(now);
         self.debt <= self.step()
     }
 
-    /// A packet of `size` bytes has left.
+    /// Records a packet of `size` bytes that has left.
     pub fn on_sent(&mut self, size: usize) {
         let bits = u128::try_from(size).unwrap_or(u128::MAX).saturating_mul(8);
         self.debt = self.debt.saturating_add(bits.saturating_mul(u128::from(NANOS)));
     }
 
-    /// When [`Self::allows`] says yes, if nothing is sent until then; `now` if it does.
+    /// When [`Self::allows`] becomes true if nothing is sent until then; `now` if it is.
     pub fn next_send(&self, now: Instant) -> Instant {
         let over = self.debt.saturating_sub(self.step());
         let nanos = over.div_ceil(u128::from(self.bps));
@@ -74,7 +74,7 @@ impl Pacer {
         self.paid_until.checked_add(wait).unwrap_or(now).max(now)
     }
 
-    /// Queues a probe behind those that run. If too many wait it is dropped.
+    /// Queues a probe. If too many wait it is dropped.
     pub fn start_probe(&mut self, now: Instant, probe: Probe) {
         let since = self.probes.iter().all(Option::is_none).then_some(now);
         if let Some(free) = self.probes.iter_mut().find(|running| running.is_none()) {
@@ -82,9 +82,9 @@ impl Pacer {
         }
     }
 
-    /// The probe that runs, and how many bytes of it must leave now; `None` if nothing must.
+    /// Returns the probe in progress, and how many bytes of it must leave now; `None` if none must.
     ///
-    /// Media counts as well as padding: tell [`Self::on_probe_sent`] of both.
+    /// Both media and padding count: pass both to [`Self::on_probe_sent`].
     pub fn probe_due(&mut self, now: Instant) -> Option<(ClusterId, usize)> {
         self.end_probes(now);
         let running = self.probes.first()?.as_ref()?;
@@ -93,13 +93,13 @@ impl Pacer {
         }
         let elapsed = now.saturating_duration_since(running.since.unwrap_or(now));
         let due = bytes_in(running.probe.bps, elapsed.saturating_add(PROBE_STEP));
-        // A caller that is late does not make up for it at once: a burst says nothing about a rate.
+        // A caller that is late does not catch up at once: a burst says nothing about a rate.
         let most = bytes_in(running.probe.bps, PROBE_STEP.saturating_mul(2)).max(1);
         let bytes = due.saturating_sub(running.bytes).clamp(1, most);
         Some((running.probe.cluster, usize::try_from(bytes).unwrap_or(usize::MAX)))
     }
 
-    /// A packet of the probe that runs has left.
+    /// Records a packet of the probe in progress.
     pub fn on_probe_sent(&mut self, now: Instant, size: usize) {
         if let Some(Some(running)) = self.probes.first_mut() {
             running.since.get_or_insert(now);
@@ -109,18 +109,18 @@ impl Pacer {
         self.end_probes(now);
     }
 
-    /// When the probe that runs is due again.
+    /// When the probe in progress is due again.
     pub fn next_probe_send(&self) -> Option<Instant> {
         let running = self.probes.first()?.as_ref()?;
         Some(running.next(running.since.unwrap_or(self.paid_until)))
     }
 
-    /// The probe that runs.
+    /// The probe in progress.
     pub fn running_probe(&self) -> Option<ClusterId> {
         self.probes.first()?.as_ref().map(|running| running.probe.cluster)
     }
 
-    /// Takes away probes that are complete or too old; the next one runs from `now` on.
+    /// Removes probes that are complete or too old; the next one starts at `now`.
     fn end_probes(&mut self, now: Instant) {
         while let Some(Some(running)) = self.probes.first() {
             let complete = running.bytes >= u64::from(running.probe.min_bytes)
@@ -156,7 +156,7 @@ impl Pacer {
 }
 
 impl Running {
-    /// When its next packet is due: when what was sent has been paid off at the probe's rate.
+    /// When its next packet is due: when the earlier ones have been paid off at the probe's rate.
     fn next(&self, otherwise: Instant) -> Instant {
         let since = self.since.unwrap_or(otherwise);
         let nanos = u128::from(self.bytes)
@@ -169,7 +169,7 @@ impl Running {
     }
 }
 
-/// Bytes that a rate carries in a time.
+/// Bytes at a rate in a time.
 fn bytes_in(bps: u64, time: Duration) -> u64 {
     let bits = u128::from(bps).saturating_mul(time.as_nanos());
     u64::try_from(bits.checked_div(u128::from(NANOS).saturating_mul(8)).unwrap_or(0))

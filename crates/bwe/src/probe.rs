@@ -1,52 +1,53 @@
-//! When to probe, how far, and what a probe has shown.
+//! Decides when and at which rate to probe, and evaluates probes.
 
 use crate::{
     ClusterId, Probe,
     num::{MS, Micros, real, whole},
 };
 
-/// A probe reaches so far beyond the rate at which the next layer becomes possible: what is measured is a
-/// little less than what was asked for.
+/// A probe goes this far beyond the rate at which the next layer becomes possible, because the
+/// measurement is a little less than the probe's rate.
 const MARGIN: f64 = 1.15;
-/// The next layer may want a little more than its rate before it is taken.
+/// The next layer may need a little more than its rate before it is allocated.
 const NEAR: f64 = 1.05;
-/// The first probe, in units of the initial rate, and a probe that follows one that succeeded.
+/// The rate of the first probe in units of the initial rate, and of a probe after a successful one.
 const FIRST: f64 = 3.0;
 const FURTHER: f64 = 2.0;
-/// A probe that is not the first, in units of the estimate.
+/// The rate of other probes, in units of the estimate.
 const STEP: f64 = 2.0;
-/// A probe takes so long on an even path, and longer where jitter hides the rate of a short one.
+/// Length of a probe on an even path; longer if jitter hides the rate of a short one.
 const LENGTH_MS: f64 = 15.0;
 const LENGTH_PER_JITTER: f64 = 6.0;
 const MAX_LENGTH_MS: f64 = 90.0;
 const MIN_PACKETS: u32 = 5;
-/// Waits after one, two, three, … probes in a row that did not show what they reached for.
+/// Waits after one, two, three, … probes in a row that did not reach their rate.
 const WAITS: [Micros; 4] = [600 * MS, 1_000 * MS, 2_000 * MS, 3_000 * MS];
-/// An overuse so soon after a probe that raised the estimate is its fault.
+/// An overuse this soon after a probe that raised the estimate is its fault.
 const REGRET: Micros = 2_000 * MS;
 const MAX_REGRETS: u32 = 4;
 /// A probe whose packets are not all reported by then has failed.
 const EXPIRY: Micros = 2_000 * MS;
-/// A probe that nobody has sent by then is none.
+/// A probe that was not sent by then is dropped.
 const UNSENT: Micros = 1_000 * MS;
-/// The part of the packets' rate that must arrive, or else the link was full.
+/// If less than this fraction of the packets' rate arrives, the link was full.
 const FULL: f64 = 0.9;
-/// Of what a full link delivered.
+/// Fraction of what a full link delivered that is used.
 const OF_FULL: f64 = 0.95;
-/// Feedback of a packet that was sent so much later says that no more comes of the probe.
+/// Feedback about a packet that was sent this much later means that the probe gets no more
+/// feedback.
 const SETTLED: Micros = 20 * MS;
-/// The part of a probe that must be reported, or else it is made again.
+/// Fraction of a probe that must be reported; otherwise it is repeated.
 const REPORTED: f64 = 0.6;
-/// The part of what is reported that must have arrived.
+/// Fraction of the reported packets that must have arrived.
 const NEEDED: f64 = 0.8;
 
-/// What a probe has shown.
+/// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Shown {
+pub(crate) struct ProbeResult {
     pub(crate) bps: f64,
-    /// What arrived was slower than what was sent: the link carries no more.
+    /// Packets arrived more slowly than they were sent: the link is full.
     pub(crate) full: bool,
-    /// The first probe of all: nothing is known but the initial rate.
+    /// It was the first probe: nothing is known but the initial rate.
     pub(crate) first: bool,
 }
 
@@ -77,9 +78,9 @@ impl Line {
     }
 }
 
-/// The probe that is out.
+/// The probe in progress.
 #[derive(Debug, Clone, Copy)]
-struct Out {
+struct ActiveProbe {
     probe: Probe,
     made: Micros,
     taken: bool,
@@ -95,30 +96,30 @@ struct Out {
     jitter: f64,
 }
 
-/// What is needed to decide on a probe.
+/// The inputs for a decision on a probe.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Situation {
+pub(crate) struct ProbeInputs {
     pub(crate) target: f64,
     pub(crate) initial: f64,
     pub(crate) max: f64,
     pub(crate) jitter_ms: f64,
-    /// A queue stands or builds up, loss has lowered the estimate, or there is no feedback.
+    /// There is or builds up a queue, or loss has lowered the estimate, or feedback is missing.
     pub(crate) strained: bool,
 }
 
-/// Decides on probes and measures them, one at a time.
+/// Decides on probes and evaluates them, one at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct Prober {
     useful: f64,
     next: Option<f64>,
-    out: Option<Out>,
+    out: Option<ActiveProbe>,
     cluster: u16,
     started: bool,
     failures: usize,
     allowed: Micros,
-    /// The last one succeeded since the start or a large drop: the next one reaches further.
+    /// The last one succeeded since the start or a large drop: the next one goes further.
     fast: bool,
-    /// When a probe has raised the estimate, and how often that was soon regretted.
+    /// When a probe raised the estimate, and how often that was soon regretted.
     raised: Option<Micros>,
     regrets: u32,
 }
@@ -146,7 +147,7 @@ impl Prober {
             (Some(before), Some(next)) => next > before * 1.05,
             _ => false,
         };
-        // Something new is to be had: what failed before was about something else.
+        // There is something new to gain; earlier failures were about something else.
         if more && self.started {
             self.failures = self.failures.min(1);
             self.allowed = self.allowed.min(now.saturating_add(WAITS[0]));
@@ -155,20 +156,20 @@ impl Prober {
         self.next = next;
     }
 
-    /// Whether a probe is out.
+    /// Returns whether a probe is in progress.
     pub(crate) fn is_out(&self) -> bool {
         self.out.is_some()
     }
 
-    /// The estimate has just fallen for a reason that may pass: probe soon.
+    /// Schedules a probe soon: the estimate has just fallen for a reason that may pass.
     pub(crate) fn recover(&mut self, now: Micros, wait: Micros) {
         self.failures = 0;
         self.fast = true;
         self.allowed = self.allowed.max(now.saturating_add(wait));
     }
 
-    /// A queue has built up. If a probe has just raised the estimate it has promised too much, as others
-    /// send on the same link: the next one waits, longer each time.
+    /// Handles a queue that has built up. If a probe has just raised the estimate it promised too
+    /// much, as others share the link: the next one waits, longer each time.
     pub(crate) fn on_overuse(&mut self, now: Micros) {
         self.fast = false;
         if self.raised.take().is_some_and(|at| now.saturating_sub(at) < REGRET) {
@@ -178,7 +179,7 @@ impl Prober {
         }
     }
 
-    /// When [`Self::take`] may have something to say.
+    /// When [`Self::take`] may return a probe.
     pub(crate) fn due(&self, target: f64) -> Option<Micros> {
         match &self.out {
             Some(out) if !out.taken => Some(out.made),
@@ -187,20 +188,20 @@ impl Prober {
         }
     }
 
-    /// Whether [`Self::take`] has nothing to say.
+    /// Returns whether [`Self::take`] has nothing to return.
     pub(crate) fn is_idle(&self, now: Micros, target: f64) -> bool {
         self.out.is_none() && self.due(target).is_none_or(|due| now < due)
     }
 
-    /// One packet, so that feedback can come back; its result is of no interest.
-    pub(crate) fn knock(&mut self, target: u64) -> Probe {
+    /// A single packet, so that feedback can resume; its result is ignored.
+    pub(crate) fn keepalive(&mut self, target: u64) -> Probe {
         self.out = None;
         self.cluster = self.cluster.wrapping_add(1);
         Probe { cluster: ClusterId(self.cluster), bps: target, min_bytes: 1, min_packets: 1 }
     }
 
-    /// A probe that should be sent now.
-    pub(crate) fn take(&mut self, now: Micros, situation: &Situation) -> Option<Probe> {
+    /// Returns a probe that should be sent now.
+    pub(crate) fn take(&mut self, now: Micros, situation: &ProbeInputs) -> Option<Probe> {
         self.expire(now);
         if self.out.is_none() {
             self.decide(now, situation);
@@ -213,7 +214,7 @@ impl Prober {
         Some(out.probe)
     }
 
-    /// A packet of a probe leaves.
+    /// Records a packet of a probe that leaves.
     pub(crate) fn on_sent(&mut self, now: Micros, cluster: ClusterId, size: u16) {
         if let Some(out) = self.out.as_mut().filter(|out| out.probe.cluster == cluster) {
             out.sent_bytes = out.sent_bytes.saturating_add(u64::from(size));
@@ -222,7 +223,7 @@ impl Prober {
         }
     }
 
-    /// A packet of a probe was reported, in the order of sending.
+    /// Handles a reported packet of a probe, in sending order.
     pub(crate) fn on_packet(
         &mut self,
         cluster: ClusterId,
@@ -238,16 +239,16 @@ impl Prober {
         let (first_sent, first_received) = *out.origin.get_or_insert((sent, received));
         let before = real(out.received_bytes);
         out.received_bytes = out.received_bytes.saturating_add(u64::from(size));
-        // A packet leaves when those before it have, and has arrived when it has itself.
+        // A packet leaves when those before it have left, and has arrived when it has itself.
         out.sent.add(before, real(sent.saturating_sub(first_sent)));
         let arrival = received.saturating_sub(first_received);
         out.received.add(real(out.received_bytes), arrival as f64);
     }
 
-    /// What a probe has shown that is completely reported, or whose feedback is partly lost: packets that
-    /// were sent until `newest` are reported. A probe whose result is less than it reached for counts as
+    /// Returns the result of a probe that is completely reported, or whose feedback is partly lost:
+    /// packets sent until `newest` are reported. A probe whose result is below its goal counts as
     /// failed, and the next one waits.
-    pub(crate) fn result(&mut self, now: Micros, newest: Micros) -> Option<Shown> {
+    pub(crate) fn result(&mut self, now: Micros, newest: Micros) -> Option<ProbeResult> {
         let out = self.out.as_ref()?;
         if out.sent_bytes < u64::from(out.probe.min_bytes) {
             return None;
@@ -299,7 +300,7 @@ impl Prober {
         }
     }
 
-    fn decide(&mut self, now: Micros, situation: &Situation) {
+    fn decide(&mut self, now: Micros, situation: &ProbeInputs) {
         let Some(next) = self.next else { return };
         if now < self.allowed || situation.strained || next * NEAR <= situation.target {
             return;
@@ -329,7 +330,7 @@ impl Prober {
             min_bytes,
             min_packets: MIN_PACKETS,
         };
-        self.out = Some(Out {
+        self.out = Some(ActiveProbe {
             probe,
             made: now,
             taken: false,
@@ -347,12 +348,12 @@ impl Prober {
     }
 }
 
-impl Out {
-    fn shown(&self) -> Option<Shown> {
-        // Packets that leave at the same moment have no rate that could be measured.
+impl ActiveProbe {
+    fn shown(&self) -> Option<ProbeResult> {
+        // Packets that leave at the same time have no measurable rate.
         let sent = self.sent.slope().filter(|slope| *slope > 0.0)?;
         let received = self.received.slope().unwrap_or(0.0).max(0.0);
-        // Jitter makes the slope uncertain by its spread over that of the bytes.
+        // The uncertainty of the slope by jitter is its spread over that of the bytes.
         let spread = (self.received.xx / self.received.n
             - (self.received.x / self.received.n).powi(2))
         .max(1.0)
@@ -364,7 +365,7 @@ impl Out {
         let sent_bps = bits / sent * lost;
         let full = sent < (received - error) * FULL;
         let bps = if full { bits / received * OF_FULL } else { sent_bps };
-        (self.received.n >= 3.0).then_some(Shown {
+        (self.received.n >= 3.0).then_some(ProbeResult {
             bps: bps.min(real(self.probe.bps) * 1.1),
             full,
             first: self.first,
@@ -376,11 +377,11 @@ impl Out {
 mod tests {
     use super::*;
 
-    fn situation(target: f64) -> Situation {
-        Situation { target, initial: 2.5e6, max: 20e6, jitter_ms: 0.0, strained: false }
+    fn situation(target: f64) -> ProbeInputs {
+        ProbeInputs { target, initial: 2.5e6, max: 20e6, jitter_ms: 0.0, strained: false }
     }
 
-    /// Sends a probe on a link of a rate, and reports it.
+    /// Sends a probe over a link of a rate, and reports it.
     fn send(prober: &mut Prober, probe: &Probe, link: f64, at: Micros) {
         let (mut sent, mut free) = (at, 0.0);
         let mut packets = Vec::new();
@@ -436,7 +437,7 @@ mod tests {
         prober.set_useful(0, 2_590_000, Some(600_000));
         assert_eq!(prober.take(0, &situation(1e6)), None, "the next layer is possible already");
         prober.set_useful(0, 2_590_000, Some(2_590_000));
-        let strained = Situation { strained: true, ..situation(1e6) };
+        let strained = ProbeInputs { strained: true, ..situation(1e6) };
         assert_eq!(prober.take(0, &strained), None);
         assert!(prober.take(0, &situation(1e6)).is_some());
     }

@@ -1,15 +1,15 @@
-//! What receivers say that have no transport-wide feedback: REMB and receiver reports.
+//! The rate for receivers without transport-wide feedback: from REMB and receiver reports.
 
 use crate::num::{MS, Micros, real};
 
-/// What is lost, in 256ths, above which the rate falls and below which it grows.
+/// Loss, in 256ths, above which the rate falls and below which it grows.
 const HIGH: u8 = 26;
 const LOW: u8 = 5;
 const GROWTH: f64 = 1.08;
-/// The rate falls, or grows, at most once in so long.
+/// The rate falls or grows at most once per interval.
 const INTERVAL: Micros = 300 * MS;
 
-/// A rate from REMB and from the loss of receiver reports.
+/// A rate from REMB and from the loss in receiver reports.
 #[derive(Debug, Clone)]
 pub(crate) struct Reports {
     remb: Option<f64>,
@@ -22,17 +22,17 @@ impl Reports {
         Self { remb: None, by_loss: initial, updated: None }
     }
 
-    /// The receiver estimates this.
+    /// Handles the receiver's estimate.
     pub(crate) fn on_remb(&mut self, bps: u64) {
         self.remb = Some(real(bps));
     }
 
-    /// Whether anything was said.
+    /// Returns whether anything was reported.
     pub(crate) fn is_alive(&self) -> bool {
         self.remb.is_some() || self.updated.is_some()
     }
 
-    /// Since the last report so many 256ths were lost.
+    /// Handles the loss since the last report, in 256ths.
     pub(crate) fn on_loss(&mut self, now: Micros, fraction: u8, sent: Option<f64>, max: f64) {
         if self.updated.is_some_and(|at| now.saturating_sub(at) < INTERVAL) {
             return;
@@ -42,13 +42,13 @@ impl Reports {
             self.by_loss *= 1.0 - 0.5 * f64::from(fraction) / 256.0;
         } else if fraction <= LOW && self.remb.is_none_or(|remb| self.by_loss <= remb) {
             let grown = self.by_loss * GROWTH;
-            // What is not sent proves nothing.
+            // Unsent traffic proves nothing.
             let limit = sent.map_or(grown, |sent| sent * 1.5 + 10_000.0);
             self.by_loss = grown.min(limit).max(self.by_loss).min(max);
         }
     }
 
-    /// What may be sent.
+    /// The allowed rate.
     pub(crate) fn bps(&self) -> f64 {
         match self.remb {
             // REMB grows with what arrives; loss only lowers it.

@@ -3,21 +3,21 @@
 use crate::num::{Micros, real};
 
 const BINS: usize = 32;
-/// Twice a bin is a frame of 25 a second.
+/// Two bins are a frame of 25 a second.
 const BIN: Micros = 20_000;
-/// What a rate is measured over unless a queue stands. A multiple of the time between frames of 25 or 30 a
-/// second, so that the number of frames in it does not vary.
+/// Window for a rate without a queue. A multiple of the time between frames of 25 or 30 a second,
+/// so that the number of frames in it does not vary.
 pub(crate) const LONG: Micros = 600_000;
-/// What a rate is measured over while a queue stands: packets then arrive without gaps, and a link that has
-/// just become slower must be seen at its new rate.
+/// Window for a rate with a queue: packets then arrive without gaps, and a link that has just
+/// become slower must be measured at its new rate.
 pub(crate) const SHORT: Micros = 160_000;
-/// Less says nothing about a rate.
+/// A shorter span says nothing about a rate.
 const MIN_SPAN: Micros = 100_000;
 
-/// Bytes by the time at which they were sent, or arrived, for the last 640 ms.
+/// Bytes by their sending or arrival time, for the last 640 ms.
 ///
-/// Bins keep this small at any rate, and order within them does not matter: a packet that was overtaken
-/// counts where it belongs.
+/// Bins limit the memory at any rate, and order within them does not matter: a packet that was
+/// overtaken counts where it belongs.
 #[derive(Debug, Clone)]
 pub(crate) struct Throughput {
     bins: [u32; BINS],
@@ -30,7 +30,7 @@ impl Throughput {
         Self { bins: [0; BINS], first: None, latest: 0 }
     }
 
-    /// Counts a packet. One that is older than all bins is not counted.
+    /// Adds a packet. One that is older than all bins is not counted.
     pub(crate) fn add(&mut self, at: Micros, bytes: u16) {
         if self.first.is_none() {
             self.first = Some(at);
@@ -53,8 +53,8 @@ impl Throughput {
         }
     }
 
-    /// Bits per second over the `window` that ends at `end`, or at the latest packet if that is later.
-    /// `None` until enough time is covered.
+    /// Bits per second over the `window` that ends at `end`, or at the latest packet if that is
+    /// later. `None` until enough time is covered.
     pub(crate) fn over(&self, window: Micros, end: Micros) -> Option<f64> {
         let first = self.first?;
         let end = end.max(self.latest);
@@ -65,7 +65,7 @@ impl Throughput {
         let start = end.saturating_sub(span);
         let oldest = start / BIN;
         let newest = self.latest / BIN;
-        // Bins after the latest packet are empty, and those a whole ring before it are others.
+        // Bins after the latest packet are empty, and those a whole ring before it were reused.
         let kept = newest.saturating_sub(real_len().saturating_sub(1));
         let mut bytes = 0.0;
         if oldest >= kept && oldest <= newest {

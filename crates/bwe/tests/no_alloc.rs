@@ -1,4 +1,4 @@
-//! In the steady state an estimator allocates nothing, for a packet, a feedback or a probe.
+//! In the steady state an estimator does not allocate for a packet, feedback or probe.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -47,7 +47,7 @@ fn packets_feedback_and_probes_allocate_nothing() {
     for tick in 0..20_000_u64 {
         let now = start + Duration::from_millis(tick);
         if tick == 5_000 {
-            // What grows has grown.
+            // Everything that grows has grown.
             CALLS.with(|calls| calls.set(Some(0)));
         }
         pacer.set_rate(estimator.target_bps() * 5 / 2);

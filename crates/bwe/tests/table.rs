@@ -1,4 +1,4 @@
-//! The committed table is what the scenarios give.
+//! The committed table equals the results of the scenarios.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! Bits in the order of the network, written and read here alone: the bridge's own reader must not
-//! share a mistake with what judges it.
+//! Bits in network order. Written and read here independently: the bridge's own reader must not
+//! share a bug with what judges it.
 
 /// Writes bits, most significant first.
 #[derive(Default)]
@@ -21,7 +21,7 @@ impl BitWriter {
         }
     }
 
-    /// One of `n` values, `ns(n)` of AV1 section 4.10.7.
+    /// Writes one of `n` values, `ns(n)` of AV1 section 4.10.7.
     pub(crate) fn put_one_of(&mut self, value: u32, n: u32) {
         let width = n.ilog2() as usize + 1;
         let short = (1u32 << width) - n;
@@ -39,7 +39,7 @@ impl BitWriter {
         self.put(value + 1, width + 1);
     }
 
-    /// The bytes, the last one filled up with zeros.
+    /// Returns the bytes, the last one padded with zeros.
     pub(crate) fn finish(self) -> Vec<u8> {
         self.bytes
     }

@@ -1,6 +1,6 @@
-//! What simple payloads say of themselves.
+//! Self-describing simple payloads.
 
-/// What a payload says of itself. The order is that of sending.
+/// The description in a payload. The order is that of sending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Body {
     /// The source's id.
@@ -13,7 +13,7 @@ pub struct Body {
     pub part: u8,
     /// How many packets the frame has.
     pub parts: u8,
-    /// A keyframe.
+    /// Whether it is of a keyframe.
     pub key: bool,
 }
 
@@ -23,7 +23,7 @@ const VP8_LEN: usize = 5;
 const VP8_HEADER_LEN: usize = 10;
 
 impl Body {
-    /// Bytes that depend on everything that the body says.
+    /// Bytes that depend on the whole description.
     fn filler(self) -> impl Iterator<Item = u8> {
         let mut x = u64::from(self.source) << 40
             ^ u64::from(self.frame) << 8
@@ -36,7 +36,7 @@ impl Body {
         })
     }
 
-    /// Appends it, and `len` bytes that depend on it.
+    /// Appends the description, and `len` bytes that depend on it.
     pub fn write(self, out: &mut Vec<u8>, len: usize) {
         out.extend_from_slice(&self.source.to_be_bytes());
         out.extend_from_slice(&self.frame.to_be_bytes());
@@ -44,7 +44,7 @@ impl Body {
         out.extend(self.filler().take(len));
     }
 
-    /// Reads a payload after its descriptor; `None` when it is not what was sent.
+    /// Reads a payload after its descriptor; `None` if it is not what was sent.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (head, filler) = bytes.split_first_chunk::<BODY_LEN>()?;
         let [s0, s1, s2, s3, f0, f1, f2, f3, encoding, part, parts, key] = *head;

@@ -1,4 +1,4 @@
-//! What a browser makes of the packets of one SSRC: it puts frames together, and decodes each one whose
+//! A model of a browser that receives one SSRC: it assembles frames, and decodes each frame whose
 //! references it has decoded.
 
 use std::{
@@ -16,16 +16,16 @@ use crate::{
     payload::{Described, describe},
 };
 
-/// Without a frame for so long, while packets come, a browser asks for a keyframe.
+/// A browser requests a keyframe after this time without a frame, while packets arrive.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// And again after so long.
+/// Interval of further requests.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(500);
-/// Frames that wait for what they refer to, at most: as many as come while that is asked for again.
+/// Most frames that wait for their references: as many as arrive while those are retransmitted.
 const MAX_WAITING: usize = 100;
-/// Packets come: the last one no longer ago than this.
+/// Packets are arriving if the last one is not older than this.
 const ALIVE: Duration = Duration::from_millis(100);
 
-/// A packet in the clear; of a retransmission, the original one.
+/// A decrypted packet; of a retransmission, the original one.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     /// Its sequence number.
@@ -34,7 +34,7 @@ pub struct Packet<'a> {
     pub timestamp: u32,
     /// Its marker.
     pub marker: bool,
-    /// What its payload type stands for.
+    /// The codec of its payload type.
     pub codec: Codec,
     /// Its payload without padding.
     pub payload: &'a [u8],
@@ -54,7 +54,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// All that a retransmission repeats.
+    /// Returns whether a packet is the same, apart from what a retransmission changes.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         (self.timestamp, self.marker, self.described)
             == (other.timestamp, other.marker, other.described)
@@ -68,7 +68,7 @@ pub(crate) type FrameId = (u8, u32);
 /// A frame that was decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shown {
-    /// When.
+    /// When it was decoded.
     pub at: Duration,
     /// Its encoding.
     pub encoding: u8,
@@ -78,7 +78,7 @@ pub struct Shown {
     pub spatial: u8,
     /// Its temporal layer.
     pub temporal: u8,
-    /// How high it is, pixels.
+    /// Its height, pixels.
     pub height: u16,
 }
 
@@ -93,21 +93,21 @@ struct Partial {
 /// A decoder of one SSRC. See the module's description.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// All that came, by number.
+    /// All received packets, by number.
     pub(crate) log: BTreeMap<u64, Received>,
     /// Numbers of packets without a payload.
     pub(crate) empty: BTreeSet<u64>,
     /// The last packet that was judged for good.
     pub(crate) settled: Option<(u64, Received)>,
-    /// What is known of the packets up to that.
+    /// The state up to that packet.
     pub(crate) state: State,
-    /// What was wrong with single packets.
+    /// Problems of single packets.
     pub(crate) found: Vec<Problem>,
     unwrapper: SeqUnwrapper,
     partial: HashMap<FrameId, Partial>,
-    /// Frames that are whole, by the number of their first packet.
+    /// Complete frames, by the number of their first packet.
     whole: BTreeMap<u64, FrameId>,
-    /// What may be referred to: spatial layer, picture.
+    /// Frames that may be referred to: spatial layer, picture.
     decoded: HashMap<FrameId, (u8, u32)>,
     /// The first packet of the last keyframe.
     last_key: u64,
@@ -115,12 +115,12 @@ pub struct Decoder {
     last_shown: Duration,
     last_packet: Duration,
     last_request: Option<Duration>,
-    /// Keyframes that it asked for.
+    /// Number of keyframes that it requested.
     pub requests: u32,
 }
 
 impl Decoder {
-    /// Takes a packet that arrives.
+    /// Handles a packet.
     pub fn take(&mut self, now: Duration, packet: &Packet<'_>) {
         let ExtSeq(seq) = self.unwrapper.update(packet.seq);
         self.last_packet = now;
@@ -157,7 +157,7 @@ impl Decoder {
         let partial = || Partial { parts: 0, first, truth: received.truth.clone() };
         let frame = self.partial.entry(id).or_insert_with(partial);
         frame.parts |= 1u128.checked_shl(body.part.into()).unwrap_or_default();
-        // Parts with a hole between them are never taken for a frame.
+        // Parts with a hole between them never count as a frame.
         if frame.first == first && frame.parts.count_ones() == body.parts.into() {
             self.whole.insert(first, id);
         }
@@ -201,7 +201,7 @@ impl Decoder {
         }
     }
 
-    /// Whether it asks for a keyframe now; then it has.
+    /// Returns whether it requests a keyframe now, and counts the request.
     pub fn asks_for_keyframe(&mut self, now: Duration) -> bool {
         let since = |at: Duration| now.saturating_sub(at);
         let asks = (!self.log.is_empty() || self.settled.is_some())
@@ -215,24 +215,24 @@ impl Decoder {
         asks
     }
 
-    /// Forgets frames that began before a number.
+    /// Removes frames that began before a number.
     pub(crate) fn forget(&mut self, seq: u64) {
         self.partial.retain(|_, partial| partial.first >= seq);
         let partial = &self.partial;
         self.whole.retain(|_, id| partial.contains_key(id));
     }
 
-    /// The frames that were decoded since this was last asked.
+    /// Takes the frames decoded since the last call.
     pub fn take_shown(&mut self) -> Vec<Shown> {
         std::mem::take(&mut self.shown)
     }
 
-    /// The frames that were decoded.
+    /// All decoded frames.
     pub fn shown(&self) -> &[Shown] {
         &self.shown
     }
 
-    /// Packets that came.
+    /// Number of received packets.
     pub fn packets(&self) -> usize {
         self.log.len()
     }
@@ -244,7 +244,7 @@ impl Decoder {
         times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or_default()
     }
 
-    /// The pictures that were shown within `window`, each as the highest frame of it: frames by height.
+    /// The pictures shown within `window`, each by its highest frame: number of pictures by height.
     pub fn heights(&self, window: &Range<Duration>) -> BTreeMap<u16, u32> {
         let mut pictures: BTreeMap<(u8, u32), u16> = BTreeMap::new();
         for shown in self.shown.iter().filter(|shown| window.contains(&shown.at)) {
@@ -259,7 +259,7 @@ impl Decoder {
     }
 }
 
-/// Whether what was decoded can be referred to after a frame that refers to nothing.
+/// Returns whether a decoded frame can be referred to after a frame without references.
 pub(crate) fn survives(id: FrameId, (spatial, picture): (u8, u32), key: &Truth) -> bool {
     if id.0 != key.body.encoding {
         return false;

@@ -6,7 +6,7 @@ use crate::{
     pattern::{LayerFrame, Pattern},
 };
 
-/// What a frame is to a decode target (A.8.3, `frame_dti`).
+/// The relation of a frame to a decode target (A.8.3, `frame_dti`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Dti {
     NotPresent,
@@ -17,7 +17,7 @@ pub(crate) enum Dti {
 
 const DTIS: [Dti; 4] = [Dti::NotPresent, Dti::Discardable, Dti::Switch, Dti::Required];
 
-/// What frames have in common, or what one frame is.
+/// A template, or the fields of one frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Template {
     pub(crate) spatial: u8,
@@ -28,7 +28,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// What the descriptor says of a frame.
+    /// The descriptor's fields for a frame.
     pub(crate) fn of(frame: &LayerFrame) -> Self {
         Self {
             spatial: frame.spatial,
@@ -52,7 +52,7 @@ pub(crate) struct Structure {
     pub(crate) sizes: Vec<(u16, u16)>,
 }
 
-/// What goes into one packet's descriptor beside the frame.
+/// What a packet's descriptor contains besides the frame.
 pub(crate) struct Extras {
     pub(crate) start: bool,
     pub(crate) end: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Extras {
 }
 
 impl Structure {
-    /// The templates that the frames of a mode follow when nothing is dropped.
+    /// The templates for the frames of a mode, if none is dropped.
     pub(crate) fn of(mode: &Mode, encoding: u8, id: u8) -> Self {
         let mut pattern = Pattern::new(*mode, 1, 0);
         let mut templates: Vec<Template> = Vec::new();
@@ -95,7 +95,7 @@ impl Structure {
         (self.id + self.templates.len() as u8) % 64
     }
 
-    /// The template that leaves least to be said.
+    /// The template with the fewest differences.
     fn best(&self, frame: &Template) -> usize {
         let same = |t: &&Template| (t.spatial, t.temporal) == (frame.spatial, frame.temporal);
         let cost = |t: &Template| {
@@ -239,19 +239,19 @@ fn read_dtis(r: &mut BitReader<'_>, targets: usize) -> Option<Vec<Dti>> {
     (0..targets).map(|_| Some(DTIS[r.take(2)? as usize])).collect()
 }
 
-/// What a descriptor says.
+/// The contents of a descriptor.
 pub(crate) struct Read {
     pub(crate) start: bool,
     pub(crate) end: bool,
     pub(crate) number: u16,
     pub(crate) structure: Option<Structure>,
-    /// What it says of the frame; `None`: there is no structure, or none with such a template.
+    /// The frame; `None` if there is no structure, or none with such a template.
     pub(crate) frame: Option<Template>,
     /// Targets that are active from here on.
     pub(crate) active: Option<u32>,
 }
 
-/// Reads a descriptor under the structure that was last received.
+/// Reads a descriptor with the structure that was last received.
 pub(crate) fn read(data: &[u8], current: Option<&Structure>) -> Option<Read> {
     let mut r = BitReader::new(data);
     let (start, end) = (r.flag()?, r.flag()?);

@@ -1,4 +1,4 @@
-//! An encoder that makes no pictures: packets with all that surrounds them.
+//! An encoder without pictures: it makes packets with all their descriptors.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,15 +12,16 @@ use crate::{
     payload::{Cut, Recipe},
 };
 
-/// From a request to the keyframe, at most.
+/// Longest time from a request to the keyframe.
 const ANSWER_TIME_MS: u64 = 120;
-/// No second keyframe within this time of the last (libwebrtc's `kMinKeyframeSendInterval`).
+/// No second keyframe is made within this time of the last (libwebrtc's
+/// `kMinKeyframeSendInterval`).
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(300);
 
-/// A packet that was made.
+/// An encoded packet.
 #[derive(Clone, Debug)]
 pub struct Coded {
-    /// Of which encoding.
+    /// Its encoding.
     pub encoding: u8,
     /// The codec.
     pub codec: Codec,
@@ -30,7 +31,7 @@ pub struct Coded {
     pub payload: Vec<u8>,
     /// The dependency descriptor.
     pub descriptor: Option<Vec<u8>>,
-    /// Which packet it is.
+    /// Its description.
     pub body: Body,
 }
 
@@ -40,15 +41,15 @@ struct Coder {
     pattern: Pattern,
     structure: Structure,
     numbers: Numbers,
-    /// When a keyframe that was asked for is made.
+    /// When the requested keyframe is made.
     key_at: Option<Duration>,
     last_key: Option<Duration>,
     silent: bool,
-    /// The active layers have changed, and not all know.
+    /// Whether the active layers have changed and not all packets say so yet.
     changed: bool,
-    /// The picture id of the last pictures.
+    /// The picture ids of the last pictures.
     pictures: BTreeMap<u32, u32>,
-    /// Bytes that each spatial layer took too much.
+    /// Bytes by which each spatial layer exceeded its bitrate.
     debts: [f64; 3],
 }
 
@@ -60,17 +61,17 @@ pub struct Encoder {
     rng: StdRng,
     coders: Vec<Coder>,
     now: Duration,
-    /// The probability with which it drops a picture that is not of the base layer.
+    /// The probability that a picture above the base layer is dropped.
     pub drops: f64,
-    /// The probability with which it leaves out one layer of a picture, as libaom does to keep its rate.
+    /// The probability that one layer of a picture is left out, as by libaom to keep its bitrate.
     pub layer_drops: f64,
-    /// Content of a packet, bytes, at most.
+    /// Most bytes of content in a packet.
     pub packet_len: usize,
-    /// A bitrate; without it frames have few packets of `packet_len`, whatever their layer.
+    /// The bitrate; without it frames have a few packets of `packet_len`, whatever their layer.
     pub rate: Option<Rate>,
-    /// Each payload ends with so many bytes of 0, for what its sender has to say.
+    /// Number of zero bytes at the end of each payload, for the sender's use.
     pub tail_len: usize,
-    /// What each frame that it made refers to.
+    /// The references of each frame that it made.
     pub sent: Sent,
 }
 
@@ -94,7 +95,8 @@ impl Encoder {
         }
     }
 
-    /// Encodes otherwise from the next picture on, which is a keyframe; as many encodings as before.
+    /// Changes the mode from the next picture on, which is a keyframe. The number of encodings
+    /// stays.
     pub fn set_mode(&mut self, mode: Mode) {
         assert_eq!(mode.encodings, self.mode.encodings, "SSRCs do not come and go");
         self.mode = mode;
@@ -106,7 +108,7 @@ impl Encoder {
         }
     }
 
-    /// Sends so many spatial and temporal layers of each encoding from the next picture on.
+    /// Sets the number of spatial and temporal layers of each encoding from the next picture on.
     pub fn set_layers(&mut self, spatial: u8, temporal: u8) {
         assert!(spatial <= self.mode.spatial && temporal <= self.mode.temporal);
         for coder in &mut self.coders {
@@ -117,7 +119,7 @@ impl Encoder {
         }
     }
 
-    /// One encoding is no longer sent, or is sent again from a keyframe on.
+    /// Stops sending an encoding, or sends it again from a keyframe on.
     pub fn silence(&mut self, encoding: usize, silent: bool) {
         let coder = &mut self.coders[encoding];
         coder.silent = silent;
@@ -125,14 +127,14 @@ impl Encoder {
         coder.last_key = None;
     }
 
-    /// A keyframe of each encoding is asked for.
+    /// Requests a keyframe of each encoding.
     pub fn want_keyframes(&mut self) {
         for encoding in 0..self.mode.encodings {
             self.want_keyframe(encoding.into());
         }
     }
 
-    /// A keyframe is asked for.
+    /// Requests a keyframe.
     pub fn want_keyframe(&mut self, encoding: usize) {
         let delay = Duration::from_millis(self.rng.random_range(0..ANSWER_TIME_MS));
         let soon = self.now + delay;
@@ -186,7 +188,7 @@ impl Encoder {
         coder.pictures = coder.pictures.split_off(&oldest);
     }
 
-    /// What a picture has settled.
+    /// Updates the state after a picture.
     fn after(&mut self, at: usize, frames: &[LayerFrame]) {
         let coder = &mut self.coders[at];
         if frames.iter().any(|frame| frame.key && frame.spatial == 0) {
@@ -263,7 +265,7 @@ impl Encoder {
         }
     }
 
-    /// Into how many packets a frame is cut, and how much filler each has when there is a bitrate.
+    /// The number of packets of a frame, and the filler of each if there is a bitrate.
     fn cut(&mut self, at: usize, frame: &LayerFrame) -> (u8, Option<usize>) {
         let encoding = at as u8;
         let Some(rate) = self.rate else {
@@ -275,8 +277,8 @@ impl Encoder {
         (parts, Some(filler))
     }
 
-    /// What VP9's descriptor says of a frame: the distances to other pictures, and the layers when it says
-    /// how they are structured.
+    /// VP9's descriptor of a frame: the distances to other pictures, and the layers if it describes
+    /// their structure.
     fn vp9(&self, at: usize, frame: &LayerFrame) -> (Vec<u8>, Option<u8>) {
         let coder = &self.coders[at];
         let mut diffs: Vec<u8> = Vec::new();
@@ -292,7 +294,7 @@ impl Encoder {
 }
 
 impl Coder {
-    /// Each begins somewhere else, close to where numbers wrap.
+    /// Each starts at another number, close to where numbers wrap.
     fn new(mode: &Mode, encoding: u8, rng: &mut StdRng) -> Self {
         let numbers = Numbers {
             picture_id: 0x7fff - rng.random_range(0..200),
@@ -312,7 +314,7 @@ impl Coder {
         }
     }
 
-    /// The decode targets that are active, when a descriptor has to say so.
+    /// The active decode targets, if a descriptor has to list them.
     fn active_targets(&self, mode: &Mode, attach: bool) -> Option<u32> {
         let (spatial, temporal) = self.pattern.active;
         let all = (spatial, temporal) == (mode.spatial, mode.temporal);

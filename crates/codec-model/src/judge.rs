@@ -1,7 +1,8 @@
-//! Whether what a bridge sent to one receiver is a stream that a browser can take for one encoder's.
+//! Checks whether what a bridge sent to one receiver is a stream that a browser can take for one
+//! encoder's.
 //!
-//! It is meant for the packets as they leave the bridge, so that only the senders' networks excuse anything;
-//! it holds as well for what a receiver got over a network that loses nothing.
+//! It is meant for the packets as they leave the bridge, so that only the senders' networks excuse
+//! anything; it also applies to what a receiver got over a network without loss.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,25 +18,25 @@ use crate::{
     descriptor::{self, Structure},
 };
 
-/// Spatial layers of a picture, at most.
+/// Most spatial layers of a picture.
 const MAX_LAYERS: u32 = 3;
 /// Packets that a keyframe may overtake on a network that reorders.
 const OVERTAKEN: usize = 16;
 
-/// What was broken.
+/// A rule that the stream must keep.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Rule {
     /// A payload is what somebody sent, under the payload type of its codec.
     Payload,
     /// A number stands for one packet.
     Reused,
-    /// What the bridge keeps back leaves no hole among the sequence numbers.
+    /// Packets that the bridge does not forward leave no gap in the sequence numbers.
     Gap,
-    /// A frame's packets follow each other, all of them.
+    /// A frame's packets are consecutive and complete.
     Torn,
-    /// Frames come in the order in which they were made.
+    /// Frames are in the order in which they were made.
     Order,
-    /// What a frame refers to was forwarded.
+    /// Everything that a frame refers to was forwarded.
     Reference,
     /// The marker is on a picture's last packet, and on no other.
     Marker,
@@ -47,20 +48,20 @@ pub enum Rule {
     FrameNumber,
     /// Timestamps.
     Timestamp,
-    /// A dependency descriptor can be read, and tells the truth.
+    /// A dependency descriptor can be read, and is true.
     Descriptor,
 }
 
-/// Something that was broken.
+/// A violation of a rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// When the packet left or came.
+    /// When the packet left or arrived.
     pub at: Duration,
     /// Its number.
     pub seq: u64,
-    /// What it breaks.
+    /// The rule.
     pub rule: Rule,
-    /// How.
+    /// How it was violated.
     pub what: String,
 }
 
@@ -71,29 +72,29 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What is known of the way from the sender to the bridge.
+/// Properties of the path from the sender to the bridge.
 #[derive(Clone, Copy, Debug)]
 pub struct Network<'a> {
-    /// What it lost, at first.
+    /// Packets that it lost when they were first sent.
     pub lost: &'a BTreeSet<Body>,
-    /// It loses nothing and reorders nothing.
+    /// It neither loses nor reorders.
     pub orderly: bool,
     /// What the sender sent.
     pub sent: Option<&'a Sent>,
-    /// The bridge may have thrown away what overtook the keyframe that it follows.
+    /// The bridge may have dropped what overtook the keyframe that it follows.
     pub overtaken: bool,
-    /// What came later may still have holes that retransmissions will fill.
+    /// Later packets may still have gaps that retransmissions will fill.
     pub until: Duration,
-    /// Packets get lost on either side of the bridge, nobody knows which: holes among the numbers are no
-    /// fault of the bridge, nor is what cannot be decoded for them.
+    /// Packets are lost on either side of the bridge, without a record: gaps in the numbers are no
+    /// fault of the bridge, nor is what cannot be decoded because of them.
     pub lossy: bool,
-    /// Links may be full: what waits too long at the bridge is dropped, up to a frame that starts anew, and the
-    /// frame before that may be cut.
+    /// Links may be full: what waits too long at the bridge is dropped, up to a frame that starts
+    /// anew, and the frame before that may be truncated.
     pub full: bool,
 }
 
 impl Network<'_> {
-    /// A way on which nothing happens.
+    /// A path without impairments.
     pub const FINE: Network<'static> = Network {
         lost: &BTreeSet::new(),
         orderly: true,
@@ -104,17 +105,17 @@ impl Network<'_> {
         full: false,
     };
 
-    /// A way on which packets get lost that nobody keeps account of.
+    /// A path that loses packets without a record.
     pub const LOSSY: Network<'static> = Network { orderly: false, lossy: true, ..Network::FINE };
 
-    /// Packets of these frames that were lost.
+    /// Number of packets of these frames that were lost.
     fn lost(&self, body: Body, from: u32, to: u32) -> usize {
         let at = |frame| Body { frame, part: 0, parts: 0, key: false, ..body };
         self.lost.range(at(from)..at(to.saturating_add(1))).count()
     }
 }
 
-/// What the bridge adds to the running numbers of a sender.
+/// What the bridge adds to a sender's running numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Offsets {
     timestamp: u32,
@@ -133,7 +134,7 @@ impl Received {
         Some(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    /// Nothing before it is needed.
+    /// Returns whether it needs nothing before it.
     fn starts_anew(&self) -> bool {
         self.truth.refs.is_empty()
     }
@@ -155,7 +156,7 @@ impl Received {
     }
 }
 
-/// What is known at some packet of those before it.
+/// The state at some packet, from those before it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     /// The newest frame of each encoding.
@@ -165,7 +166,7 @@ pub(crate) struct State {
     /// The frame from which on nothing refers to earlier ones.
     key: u32,
     structure: Option<Structure>,
-    /// Numbers were missing since that frame, on a way that loses packets.
+    /// Numbers were missing since that frame, on a path that loses packets.
     torn: bool,
 }
 
@@ -178,7 +179,7 @@ struct Judge<'a> {
 }
 
 impl Decoder {
-    /// All that is wrong with what came and is not settled.
+    /// All problems of packets that are not settled.
     pub fn judge(&self, network: &Network<'_>) -> Vec<Problem> {
         let settled = self.log.iter().rfind(|(_, received)| received.at <= network.until);
         let last = settled.map_or(0, |(seq, _)| *seq);
@@ -186,8 +187,8 @@ impl Decoder {
         self.judge_these(packets.collect(), usize::MAX, network).problems
     }
 
-    /// Judges the packets that came first, up to those that came after `until`, for good: they are then
-    /// forgotten, and what comes later of them is not looked at.
+    /// Judges the packets up to those that arrived after `until` for good: they are then forgotten,
+    /// and later changes to them are ignored.
     pub fn settle(&mut self, until: Duration, network: &Network<'_>) -> Vec<Problem> {
         let count = self.log.values().take_while(|received| received.at <= until).count();
         if count == 0 {
@@ -230,10 +231,10 @@ impl Decoder {
         judge
     }
 
-    /// Whether all that came is what `wire` says was sent.
+    /// Returns the differences between what was received and what was sent according to `wire`.
     pub fn compare(&self, wire: &Self) -> Vec<Problem> {
         let mut problems = self.found.clone();
-        // Which cycle of numbers is the first one depends on where each began to listen.
+        // Which cycle of numbers is the first depends on where each began to listen.
         let aligned = |shift: i64| {
             let first = self.log.iter().next();
             first.is_some_and(|(seq, received)| {
@@ -254,7 +255,7 @@ impl Decoder {
 }
 
 impl Judge<'_> {
-    /// Holds one packet against those before it.
+    /// Checks one packet against those before it.
     fn packet(&mut self, at: usize) {
         let missing = self.missing_numbers(at);
         let (_, received) = self.packets[at];
@@ -278,14 +279,14 @@ impl Judge<'_> {
         self.problems.push(Problem { at: received.at, seq, rule, what });
     }
 
-    /// Numbers before a packet that nothing came under.
+    /// Number of missing numbers before a packet.
     fn missing_numbers(&self, at: usize) -> usize {
         let Some(before) = at.checked_sub(1) else { return 0 };
         let ((a, _), (b, _)) = (self.packets[before], self.packets[at]);
         (b - a - 1) as usize - self.empty.range(a..b).count()
     }
 
-    /// Numbers that nothing was sent under.
+    /// Checks a gap in the numbers.
     fn gap(&mut self, at: usize, missing: usize) {
         if missing > 0 && !self.network.lossy {
             let ((_, before), (_, received)) = (self.packets[at - 1], self.packets[at]);
@@ -306,7 +307,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Shortly after a packet a frame starts anew: what was overtaken by it is of no use to anybody.
+    /// Returns whether a frame starts anew shortly after a packet: what it overtook is then of no
+    /// use.
     fn ends_soon(&self, at: usize) -> bool {
         let next = self.packets[at..].iter().take(OVERTAKEN);
         let (_, received) = self.packets[at];
@@ -314,7 +316,7 @@ impl Judge<'_> {
             || received.starts_anew()
     }
 
-    /// The packets of each frame, and the order of frames.
+    /// Checks the packets of each frame, and the order of frames.
     fn frame(&mut self, at: usize) {
         let (seq, received) = self.packets[at];
         let (body, id) = (received.truth.body, received.id());
@@ -344,7 +346,8 @@ impl Judge<'_> {
         }
     }
 
-    /// What each frame refers to was forwarded before, or lost before the bridge could.
+    /// Checks that everything a frame refers to was forwarded before, or lost before it reached the
+    /// bridge.
     fn references(&mut self, at: usize) {
         let (_, received) = self.packets[at];
         let (id, truth) = (received.id(), &received.truth);
@@ -357,7 +360,7 @@ impl Judge<'_> {
         }
         for r in &truth.refs {
             let missing = self.missing(truth.body, *r);
-            // The keyframes of other layers of one picture are among what may be thrown away.
+            // The keyframes of other layers of one picture are among what may be dropped.
             let overtaken = |m: &u32| self.network.overtaken && m + MAX_LAYERS > self.state.key;
             if let Some(missing) = missing.filter(|m| !self.state.torn && !overtaken(m)) {
                 let what = format!(
@@ -370,7 +373,8 @@ impl Judge<'_> {
         self.state.have.insert(id, (truth.spatial, truth.picture));
     }
 
-    /// The frame that was not forwarded though it could have been, when `frame` cannot be decoded for it.
+    /// The frame that was not forwarded though it could have been, and for lack of which `frame`
+    /// cannot be decoded.
     fn missing(&self, body: Body, frame: u32) -> Option<u32> {
         let mut open = vec![frame];
         let mut seen = BTreeSet::new();
@@ -381,7 +385,7 @@ impl Judge<'_> {
             if self.network.lost(body, frame, frame) == 0 {
                 return Some(frame);
             }
-            // It was lost: so what it needs has to be there, if it was to be of use.
+            // It was lost, so what it needs must be there for it to be of use.
             let sent = self.network.sent.and_then(|s| s.frames.get(&(body.encoding, frame)));
             open.extend(sent.iter().flat_map(|(refs, _)| refs));
         }
@@ -401,7 +405,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Running numbers keep the sender's distances, except where a frame starts anew: there they go on.
+    /// Checks that running numbers keep the sender's distances, except where a frame starts anew:
+    /// there they continue.
     fn offsets(&mut self, at: usize) {
         let ((_, before), (_, received)) = (self.packets[at - 1], self.packets[at]);
         let (was, is) = (before.offsets(), received.offsets());
@@ -444,7 +449,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A decoder of VP8 takes each picture id that is left out for a lost frame.
+    /// A VP8 decoder takes each missing picture id for a lost frame.
     fn picture_ids(&mut self, at: usize) {
         let ((_, before), (_, received)) = (self.packets[at - 1], self.packets[at]);
         if received.truth.codec != Codec::Vp8 || before.truth.codec != Codec::Vp8 {

@@ -1,9 +1,9 @@
-//! Video with layers, as browsers send it, and what a browser makes of it: encoders without pictures, and
-//! decoders that know of each frame what it refers to.
+//! Video with layers as browsers send it, and a browser's view of it: encoders without pictures,
+//! and decoders that know the references of each frame.
 //!
-//! Each payload carries the truth about itself behind whatever its codec puts in front, so that a judge need
-//! not believe the descriptors which a bridge reads and rewrites. Nothing here uses the bridge's own codec
-//! readers and writers.
+//! Each payload carries the truth about itself behind the descriptor of its codec, so that a judge
+//! need not believe the descriptors that a bridge reads and rewrites. Nothing here uses the
+//! bridge's own codec readers and writers.
 #![forbid(unsafe_code)]
 
 mod bits;
@@ -43,7 +43,7 @@ pub enum Prediction {
 /// How a sender encodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mode {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// The codec.
     pub codec: Codec,
@@ -53,7 +53,7 @@ pub struct Mode {
     pub spatial: u8,
     /// Temporal layers of each.
     pub temporal: u8,
-    /// Between spatial layers.
+    /// Prediction between spatial layers.
     pub prediction: Prediction,
     /// Upper temporal layers refer across base frames, so that not each base frame is a switching point.
     pub sticky: bool,
@@ -223,7 +223,7 @@ impl Mode {
         720 >> (self.encodings + self.spatial - 2 - encoding - spatial)
     }
 
-    /// The heights that there are, ascending.
+    /// All heights, ascending.
     pub fn heights(&self) -> Vec<u16> {
         (0..self.encodings)
             .flat_map(|e| (0..self.spatial).map(move |s| (e, s)))

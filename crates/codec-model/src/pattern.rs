@@ -1,4 +1,4 @@
-//! Which frames an encoder makes, and what each refers to.
+//! The frames that an encoder makes, and their references.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub(crate) struct LayerFrame {
     pub(crate) refs: Vec<u32>,
     /// How far back those are that others do not imply.
     pub(crate) fdiffs: Vec<u32>,
-    /// What it is to each decode target.
+    /// Its relation to each decode target.
     pub(crate) dtis: Vec<Dti>,
     /// How far back the previous frame of each chain is.
     pub(crate) chain_diffs: Vec<u32>,
@@ -44,15 +44,15 @@ pub(crate) struct LayerFrame {
     pub(crate) up_switch: bool,
 }
 
-/// What each frame that was sent refers to.
+/// The references of each frame that was sent.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
-    /// By encoding and frame: references, whether it is of a key picture.
+    /// By encoding and frame: its references, and whether it is of a key picture.
     pub(crate) frames: BTreeMap<(u8, u32), (Vec<u32>, bool)>,
 }
 
 impl Sent {
-    /// Forgets all of it.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         self.frames.clear();
     }
@@ -80,7 +80,7 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// From the frame and the picture with these numbers.
+    /// Starts at the frame and the picture with these numbers.
     pub(crate) fn new(mode: Mode, next: u32, picture: u32) -> Self {
         Self {
             mode,
@@ -118,12 +118,12 @@ impl Pattern {
         steps.into_iter().find(|step| cycle[*step] < self.active.1).expect("a base layer")
     }
 
-    /// The encoder drops the next picture.
+    /// Drops the next picture.
     pub(crate) fn skip(&mut self) {
         self.step = self.following();
     }
 
-    /// The frames of the next picture, the lowest spatial layer first. One of them may be left out, of those
+    /// The frames of the next picture, the lowest spatial layer first. `without` may leave out one
     /// that no other picture refers to.
     pub(crate) fn next_picture(&mut self, key: bool, without: Option<u8>) -> Vec<LayerFrame> {
         let key = key || !self.started;
@@ -216,7 +216,7 @@ impl Pattern {
         top && (temporal == 2 || !self.mode.sticky || self.step == 3)
     }
 
-    /// References that are not implied by others.
+    /// References that others do not imply.
     fn direct(&self, refs: &[u32]) -> Vec<u32> {
         let implied = |r: u32| refs.iter().any(|other| *other > r && self.reaches(*other, r));
         refs.iter().copied().filter(|r| !implied(*r)).collect()
@@ -250,7 +250,7 @@ impl Pattern {
             return Dti::Required;
         }
         if t == temporal && t > 0 {
-            // The first of layer 1 in a cycle is one from which the layer can be had.
+            // The first of layer 1 in a cycle is a switching point.
             let first = self.mode.sticky && temporal == 1 && self.step < 3;
             return if first { Dti::Switch } else { Dti::Discardable };
         }

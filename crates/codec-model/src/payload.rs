@@ -1,5 +1,5 @@
-//! What each codec puts in front of a packet's content: RFC 7741 (VP8), RFC 9628 (VP9), RFC 6184 (H.264), the
-//! RTP Payload Format for AV1.
+//! The payload formats of the codecs: RFC 7741 (VP8), RFC 9628 (VP9), RFC 6184 (H.264), the RTP
+//! Payload Format for AV1.
 
 use rialto_media::Codec;
 
@@ -13,7 +13,7 @@ use crate::{
 const STAP_A: u8 = 0x18;
 const FU_A: u8 = 0x1c;
 
-/// How a frame of H.264 is cut into packets.
+/// How an H.264 frame is split into packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cut {
     /// Fragments of one slice (FU-A).
@@ -22,7 +22,7 @@ pub(crate) enum Cut {
     Slices,
 }
 
-/// All that a payload is made of.
+/// The parts of a payload.
 pub(crate) struct Recipe<'a> {
     pub(crate) mode: &'a Mode,
     pub(crate) frame: &'a LayerFrame,
@@ -32,11 +32,11 @@ pub(crate) struct Recipe<'a> {
     /// VP9: how many pictures back the frame refers, to other pictures.
     pub(crate) picture_diffs: &'a [u8],
     pub(crate) cut: Cut,
-    /// Bytes of content beside the truth.
+    /// Bytes of content besides the truth.
     pub(crate) filler: usize,
-    /// Bytes of 0 at the end.
+    /// Zero bytes at the end.
     pub(crate) tail_len: usize,
-    /// What an encrypted payload begins with.
+    /// The start of an encrypted payload.
     pub(crate) noise: &'a [u8],
 }
 
@@ -77,7 +77,7 @@ impl Recipe<'_> {
         let Truth { numbers, temporal, .. } = self.truth;
         let start = u8::from(self.is_first()) << 4 | u8::from(self.frame.discardable) << 5;
         if self.mode.descriptor {
-            // Chromium says the rest in the header extension.
+            // Chromium has the rest in the header extension.
             out.push(start);
         } else {
             let layers = self.mode.temporal > 1;
@@ -169,7 +169,8 @@ impl Recipe<'_> {
         }
     }
 
-    /// Whether the first packet of a picture has a message (SEI) and no slice, as encoders tell timing.
+    /// Returns whether the first packet of a picture has a message (SEI) and no slice, as encoders
+    /// send timing.
     fn begins_with_message(&self) -> bool {
         self.truth.body.parts > 1 && self.frame.number.is_multiple_of(3)
     }
@@ -188,7 +189,7 @@ impl Recipe<'_> {
         let mut content = Vec::new();
         self.content(&mut content);
         if key && part == 0 {
-            // With the slice when there is no other packet, else with a message (SEI).
+            // With the slice if there is no other packet, otherwise with a message (SEI).
             let last = [&[if parts == 1 { slice } else { 6 }][..], &content].concat();
             let (width, height) = self.size();
             return aggregate(&[&parameter_set(width, height), &[0x68, 0xce, 0x3c, 0x80], &last]);
@@ -265,7 +266,7 @@ fn group(mode: &Mode) -> Vec<(u8, bool, Vec<u8>)> {
     frames[len..].iter().map(picture).collect()
 }
 
-/// What a payload descriptor says, as far as there is one.
+/// The contents of a payload descriptor, as far as there is one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Described {
     pub(crate) picture_id: Option<u16>,
@@ -274,7 +275,7 @@ pub(crate) struct Described {
     pub(crate) spatial: Option<u8>,
 }
 
-/// Reads the payload descriptor of VP8 or VP9; `None`: it is cut.
+/// Reads the payload descriptor of VP8 or VP9; `None` if it is truncated.
 pub(crate) fn describe(codec: Codec, payload: &[u8]) -> Option<Described> {
     let bits = BitReader::new(payload);
     match codec {

@@ -1,20 +1,20 @@
-//! How large the frames of an encoder with a bitrate are.
+//! The frame sizes of an encoder with a bitrate.
 
 use rand::{Rng as _, rngs::StdRng};
 
 use crate::{Mode, Prediction, pattern::LayerFrame};
 
-/// A keyframe is so many times as large as a mean frame of its layer.
+/// Size of a keyframe relative to a mean frame of its layer.
 const KEYFRAME_FACTOR: f64 = 4.0;
-/// No frame is smaller than this share of its mean.
+/// Smallest frame relative to the mean.
 const FLOOR: f64 = 0.35;
-/// Frames within which what a keyframe took too much is saved again.
+/// Frames over which the excess of a keyframe is saved again.
 const REPAY: f64 = 20.0;
 /// Shares of the bitrate up to each layer of half the height of the next, as Jitsi's encodings have them.
 const SHARES: [f64; 3] = [0.13, 0.33, 1.0];
 /// What a payload has beside its filler, about.
 const OVERHEAD: usize = 110;
-/// Packets of a frame, at most: a receiver keeps a bit of each.
+/// Most packets of a frame: a receiver keeps a bit for each.
 const MAX_PARTS: usize = 120;
 
 /// A bitrate.
@@ -29,7 +29,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// How a frame is cut: packets, and filler of each. `debt` is what its layer took too much so far.
+    /// The number of packets of a frame, and the filler of each. `debt` is the excess of its layer
+    /// so far.
     pub(crate) fn cut(
         &self,
         mode: &Mode,

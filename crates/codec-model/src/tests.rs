@@ -1,4 +1,4 @@
-//! Encoders straight into decoders, and proofs that each rule can be broken.
+//! Encoders connected to decoders, and proofs that each violation is detected.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{Coded, Decoder, Encoder, Mode, Network, Packet, Problem, Rate, Rule,
 
 const INTERVAL: Duration = Duration::from_millis(33);
 
-/// A packet as it goes to the decoder.
+/// A packet for the decoder.
 #[derive(Clone, Debug)]
 struct Wire {
     at: Duration,
@@ -18,7 +18,7 @@ struct Wire {
     coded: Coded,
 }
 
-/// So many pictures of one encoding, with requests, dropped layers and restored ones.
+/// Pictures of one encoding, with keyframe requests, and layers that are dropped and restored.
 fn film(mode: Mode, pictures: u32, encoding: u8) -> (Encoder, Vec<Wire>) {
     let mut encoder = Encoder::new(mode, 7, 3);
     encoder.packet_len = 30;
@@ -78,7 +78,7 @@ fn truth(wire: &Wire) -> Truth {
     Truth::read(&wire.coded.payload).expect("whole")
 }
 
-/// Leaves packets out and closes the gap.
+/// Removes packets and closes the gaps.
 fn without(film: &[Wire], gone: impl Fn(&Truth) -> bool) -> Vec<Wire> {
     let kept = film.iter().filter(|wire| !gone(&truth(wire))).cloned();
     let numbered = |(n, wire)| Wire { seq: 65_000u16.wrapping_add(n as u16), ..wire };
@@ -111,7 +111,7 @@ fn lower_layers_stand_alone() {
         if mode.temporal > 1 {
             let slower = without(&film, |t| t.temporal > 0);
             let found = play(&slower).judge(&Network::FINE);
-            // Only VP8's picture ids tell of what is gone.
+            // Only VP8's picture ids show what is gone.
             let other = found.iter().find(|p| p.rule != Rule::PictureId);
             assert_eq!(other, None, "{}", mode.name);
             let tells = mode.name.starts_with("VP8") && !mode.descriptor;
@@ -127,8 +127,8 @@ fn lower_layers_stand_alone() {
     }
 }
 
-/// Forwards so many layers of each picture, as a bridge should: markers at the end of what it forwards, no
-/// picture id of VP8 left out.
+/// Forwards some layers of each picture, as a bridge should: markers at the end of what it
+/// forwards, no gap in VP8's picture ids.
 fn forward(film: &[Wire], layers: impl Fn(&Truth) -> (u8, u8)) -> Vec<Wire> {
     let mut kept = without(film, |t| t.spatial > layers(t).0 || t.temporal > layers(t).1);
     let (mut id, mut last) = (0x7f00u16, None);
@@ -155,7 +155,7 @@ fn a_bridge_that_forwards_some_layers_well_has_no_problems() {
             assert!(found.is_empty(), "{} S{spatial}T{temporal}: {}", mode.name, found[0]);
             assert_eq!(play(&kept).shown().len(), frames(&kept), "{}", mode.name);
         }
-        // All layers from the keyframe on that was asked for.
+        // All layers, from the requested keyframe on.
         let key = film.iter().map(truth).find(|t| t.body.key && t.picture > 100);
         let key = key.expect("a second keyframe").picture;
         let up = forward(&film, |t| if t.picture < key { (0, 0) } else { (2, 2) });
@@ -181,7 +181,7 @@ fn a_frame_that_others_need_is_missed() {
         let decoder = play(&cut);
         let whole = play(&film).shown().len();
         assert!(decoder.shown().len() + 40 < whole, "{}", mode.name);
-        // A network that lost it is an excuse, and for nothing else.
+        // Loss in the network is an excuse for that and nothing else.
         let lost = film.iter().map(|w| w.coded.body).filter(|b| b.frame == gone).collect();
         let (encoder, _) = self::film(mode, 200, 0);
         let network =
@@ -238,7 +238,7 @@ fn markers_are_where_pictures_end() {
     assert_eq!(rules(&none), [Rule::Marker].into());
 }
 
-/// Renumbers one field from a packet on, or in it alone.
+/// Changes one field from a packet on, or in it alone.
 fn shift(mode: Mode, rule: Rule, at: usize, forever: bool) -> BTreeSet<Rule> {
     let (_, mut film) = film(mode, 90, 0);
     for (n, wire) in film.iter_mut().enumerate().skip(at) {
@@ -360,7 +360,7 @@ fn a_decoder_asks_for_what_it_cannot_do_without() {
     assert!(!decoder.asks_for_keyframe(now));
 }
 
-/// A judge that settles what came each second, and one that sees all, say the same.
+/// A judge that settles each second, and one that sees everything at the end, agree.
 #[test]
 fn what_is_settled_is_judged_as_it_would_be_later() {
     for mode in Mode::ALL {
@@ -387,8 +387,8 @@ fn what_is_settled_is_judged_as_it_would_be_later() {
     }
 }
 
-/// Where packets get lost, a hole is an excuse for what cannot be decoded, until the next keyframe, and for
-/// nothing else.
+/// If packets get lost, a gap is an excuse for what cannot be decoded until the next keyframe, and
+/// for nothing else.
 #[test]
 fn a_lossy_way_is_an_excuse_for_what_it_took() {
     for mode in Mode::ALL {
@@ -397,7 +397,7 @@ fn a_lossy_way_is_an_excuse_for_what_it_took() {
             film.iter().enumerate().filter(|(n, _)| n % 41 != 40).map(|(_, w)| w.clone()).collect();
         let found = play(&holey).judge(&Network::LOSSY);
         assert!(found.is_empty(), "{}: {}", mode.name, found[0]);
-        // Renumbered, nothing says that anything is missing.
+        // Renumbered, nothing shows that anything is missing.
         let closed: Vec<Wire> = (0..).zip(holey).map(|(seq, w)| Wire { seq, ..w }).collect();
         assert!(!play(&closed).judge(&Network::LOSSY).is_empty(), "{}", mode.name);
     }
@@ -441,7 +441,7 @@ fn modes_are_found_by_their_names() {
     }
 }
 
-/// What waits for a full link is dropped up to a keyframe, also in the middle of a frame.
+/// What waits for a full link is dropped up to a keyframe, even in the middle of a frame.
 #[test]
 fn a_frame_may_be_cut_where_a_keyframe_follows_and_links_are_full() {
     let full = Network { full: true, ..Network::FINE };

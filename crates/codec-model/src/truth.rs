@@ -1,4 +1,4 @@
-//! What a payload says of itself to a judge, behind whatever the codec put in front.
+//! What a payload says about itself to a judge, behind the descriptor of its codec.
 
 use rialto_media::Codec;
 
@@ -15,11 +15,11 @@ pub struct Numbers {
     pub frame_number: u16,
 }
 
-/// The truth about a packet's frame.
+/// The true properties of a packet's frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Truth {
-    /// Which packet it is. `frame` counts the frames of all layers of one encoding, `key` is true of each
-    /// frame of a picture that refers to no other picture.
+    /// The packet's description. `frame` counts the frames of all layers of one encoding, `key` is
+    /// true for each frame of a picture that refers to no other picture.
     pub body: Body,
     /// The codec.
     pub codec: Codec,
@@ -27,15 +27,16 @@ pub struct Truth {
     pub spatial: u8,
     /// The temporal layer.
     pub temporal: u8,
-    /// Counts the encoding's pictures.
+    /// Number of the encoding's picture.
     pub picture: u32,
-    /// How high it is, pixels.
+    /// Its height, pixels.
     pub height: u16,
-    /// The layers are independent of each other: a keyframe ends what came before of its own layer only.
+    /// The layers are independent of each other: a keyframe only ends references within its own
+    /// layer.
     pub independent: bool,
-    /// What its sender wrote as RTP timestamp.
+    /// The RTP timestamp that its sender wrote.
     pub timestamp: u32,
-    /// What its sender wrote as running numbers.
+    /// The running numbers that its sender wrote.
     pub numbers: Numbers,
     /// The frames of the same encoding that a decoder needs for it.
     pub refs: Vec<u32>,
@@ -83,7 +84,7 @@ impl Truth {
         out.extend_from_slice(&MAGIC);
     }
 
-    /// Reads a payload from its end; `None` when it is not whole.
+    /// Reads a payload from its end; `None` if it is incomplete.
     pub fn read(payload: &[u8]) -> Option<Self> {
         let (rest, tail) = payload.split_last_chunk::<TAIL_LEN>()?;
         let [l0, l1, c0, c1, c2, c3, m0, m1] = *tail;

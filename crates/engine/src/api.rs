@@ -1,5 +1,5 @@
-//! What control and engine say to each other: identities, media descriptions, commands' payloads,
-//! events. Plain values only; nothing here does I/O.
+//! The types that control and the engine exchange: identities, media descriptions, command payloads
+//! and events. Plain values only; nothing here does I/O.
 #![expect(clippy::cast_possible_truncation, reason = "compared with 256 before")]
 
 use std::{
@@ -17,12 +17,13 @@ use crate::ingress::keyframe::KeyframeLimits;
 use crate::{AudioConfig, delay::DelayHistogram};
 pub use rialto_bwe::Config as BandwidthConfig;
 
-/// What a new endpoint is to the engine.
+/// Describes a new endpoint to the engine.
 #[derive(Clone, Debug)]
 pub struct EndpointSpec {
-    /// For logs: `<conference id>/<endpoint id>`.
+    /// Name used in logs: `<conference id>/<endpoint id>`.
     pub label: Arc<str>,
-    /// Its conference: those whose voices compete to be heard have the same.
+    /// Identifies the conference. Loudest-speaker selection compares endpoints of the same
+    /// conference.
     pub conference: u64,
     /// The bridge's own SSRC for RTCP about audio (`jvb-a0`).
     pub audio_ssrc: u32,
@@ -30,97 +31,98 @@ pub struct EndpointSpec {
     pub video_ssrc: u32,
 }
 
-/// What shards tell control about media.
+/// Events about media, from the shards to control.
 #[derive(Clone, Debug)]
 pub enum MediaEvent {
-    /// A source's loudness since the last event, about every 100 ms while it speaks or was speaking.
+    /// The loudness of a source since the last event. Sent about every 100 ms while the source is
+    /// or was speaking.
     AudioLevel {
         /// The sender.
         endpoint: EndpointId,
         /// The source.
         source: SourceId,
-        /// Loudest level of the interval, RFC 6464: 0 is loudest, 127 is silence (-dBov).
+        /// Loudest level of the interval as in RFC 6464, in -dBov: 0 is loudest, 127 is silence.
         level: u8,
     },
-    /// About once a second, the counters of one shard and of the endpoints it is home to.
+    /// Counters of one shard and of the endpoints whose home it is, about once a second.
     Snapshot(Box<ShardSnapshot>),
-    /// What a receiver gets of the videos that it wants has changed: a layer, a reason, or the estimate
-    /// of its link by enough. About every 100 ms at most, the first time at once.
+    /// The allocation of a receiver changed: a layer, a reason, or its bandwidth estimate by enough
+    /// to report. Sent at once the first time, then at most about every 100 ms.
     Allocated(Box<Allocation>),
 }
 
-/// What a receiver wants of videos; the answer to it is an [`Allocation`].
+/// A receiver's constraints on video. The engine answers with an [`Allocation`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wishes {
-    /// In the order of priority, at most [`MAX_WISHES`]. A source of which the receiver has a subscription
-    /// and that is not among them comes after them.
+    /// Constraints per source in order of priority, at most [`MAX_WISHES`]. Subscribed sources that
+    /// are not listed follow after these.
     pub sources: Vec<Wish>,
-    /// What the receiver wants its link to be taken for, bit/s.
+    /// The bandwidth that the receiver asks the bridge to assume for its link, bit/s.
     pub assumed_bandwidth_bps: Option<u64>,
 }
 
-/// Upper bound of the wishes of a receiver.
+/// Most sources that one receiver may list.
 pub const MAX_WISHES: usize = 1_000;
 
-/// What a receiver wants of one video.
+/// A receiver's constraint on one video source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wish {
     /// The source.
     pub source: SourceId,
-    /// What it shows.
+    /// Camera or screen.
     pub kind: VideoKind,
-    /// At most so high, pixels; `None`: any height.
+    /// Maximum frame height, pixels; `None` is unlimited.
     pub max_height: Option<u16>,
-    /// It is on stage.
+    /// The source is on stage.
     pub on_stage: bool,
-    /// It is selected.
+    /// The source is selected.
     pub selected: bool,
-    /// Its sender has muted it, or is muted.
+    /// The sender muted the source, or is force-muted.
     pub muted: bool,
 }
 
-/// What a receiver gets of the videos that it wants: all of them each time, so that an event that is lost
-/// is made good by the next.
+/// What a receiver gets of its videos. Each event lists all of them, so the next one makes up for a
+/// lost one.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Allocation {
-    /// Who receives.
+    /// The receiver.
     pub receiver: EndpointId,
-    /// What its link is estimated to carry, bit/s, if that is known.
+    /// Estimated bandwidth of its link, bit/s, if known.
     pub estimate_bps: Option<u64>,
-    /// What is to be sent to it, bit/s.
+    /// Bitrate of the allocated layers, bit/s.
     pub target_bps: u64,
-    /// What would be sent over a link that carries everything, bit/s.
+    /// Bitrate that unlimited bandwidth would allow, bit/s.
     pub ideal_bps: u64,
-    /// By how much what is sent exceeds the estimate on purpose, bit/s.
+    /// How far the allocation deliberately exceeds the estimate, bit/s.
     pub oversend_bps: u64,
-    /// Sources that arrive and get nothing because the link carries no more.
+    /// Number of active sources that get nothing for lack of bandwidth.
     pub suspended: usize,
-    /// Each source.
+    /// The allocation of each source.
     pub sources: Vec<SourceAllocation>,
 }
 
-/// What a receiver gets of one source, and why no more.
+/// What a receiver gets of one source, and why it does not get more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SourceAllocation {
     /// The source.
     pub source: SourceId,
-    /// The layer that it would get over a link that carries everything.
+    /// The layer that unlimited bandwidth would allow.
     pub wanted: Option<LayerId>,
-    /// How high that is, pixels, where known.
+    /// Frame height of that layer, pixels, if known.
     pub wanted_height: Option<u16>,
-    /// The layer that was decided.
+    /// The layer that was allocated.
     pub target: Option<LayerId>,
-    /// How high that is, pixels, where known.
+    /// Frame height of that layer, pixels, if known.
     pub target_height: Option<u16>,
-    /// The layer that is forwarded by now.
+    /// The layer that is being forwarded now.
     pub sent: Option<LayerId>,
-    /// Why it gets no more.
+    /// Why the source does not get a higher layer.
     pub reason: Reason,
-    /// Since when that is the reason.
+    /// When that reason began.
     pub since: Instant,
 }
 
-/// Counters of one shard, by value.
+/// A copy of the counters of one shard.
 #[derive(Clone, Debug, Default)]
 pub struct ShardSnapshot {
     /// Which shard.
@@ -129,29 +131,29 @@ pub struct ShardSnapshot {
     pub totals: ShardTotals,
     /// Packets dropped since the start, by reason (metric label).
     pub drops: Vec<(&'static str, u64)>,
-    /// How long packets took through it, since the start.
+    /// How long packets spent in the shard, since the start.
     pub delays: DelayHistogram,
-    /// How long pacers held video back that could not leave when it came, since the start.
+    /// How long pacers delayed video that could not leave on arrival, since the start.
     pub pacing: DelayHistogram,
-    /// The most that waited for it in its lanes since the last snapshot.
+    /// Longest queues in front of the shard since the last snapshot.
     pub waiting: Waiting,
-    /// The part of the time since the last snapshot in which it did not sleep, 0..=1.
+    /// Fraction of the time since the last snapshot that the shard was awake, 0..=1.
     pub busy: f32,
     /// The endpoints whose home it is.
     pub endpoints: Vec<EndpointSnapshot>,
 }
 
-/// What waited for a shard, at most.
+/// Longest queues in front of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Commands of control.
+    /// Commands from control.
     pub commands: usize,
-    /// Batches of other shards.
+    /// Batches from other shards.
     pub batches: usize,
 }
 
 impl Waiting {
-    /// The larger of each.
+    /// Returns the field-wise maximum.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -168,15 +170,15 @@ pub struct ShardTotals {
     pub datagrams_received: u64,
     /// RTP packets accepted.
     pub rtp_received: u64,
-    /// Bytes of them, as on the wire above UDP.
+    /// Bytes of those packets, counted above UDP.
     pub rtp_bytes_received: u64,
     /// RTP packets sent (retransmissions included).
     pub rtp_sent: u64,
-    /// Bytes of them.
+    /// Bytes of those packets.
     pub rtp_bytes_sent: u64,
     /// Retransmissions sent.
     pub retransmissions_sent: u64,
-    /// Retransmissions that were asked for and no longer in the ring.
+    /// Requested retransmissions that were no longer in the ring.
     pub retransmissions_missed: u64,
     /// RTCP compound packets received.
     pub rtcp_received: u64,
@@ -188,29 +190,30 @@ pub struct ShardTotals {
     pub keyframes_received: u64,
     /// Keyframe requests sent to senders.
     pub keyframe_requests_sent: u64,
-    /// Send calls.
+    /// System calls that sent something.
     pub send_calls: u64,
-    /// Datagrams handed to the kernel.
+    /// Datagrams that the kernel accepted.
     pub datagrams_sent: u64,
     /// Datagrams that the kernel refused.
     pub send_errors: u64,
-    /// Events dropped because control did not keep up.
+    /// Events dropped because control fell behind.
     pub events_dropped: u64,
-    /// Time with nothing to do, µs.
+    /// Time asleep, µs.
     pub asleep_us: u64,
-    /// Times round that used up a budget, so that the next followed without sleep.
+    /// Ticks that used up a budget, so that the next tick followed without sleep.
     pub budgets_hit: u64,
     /// Receive calls that failed.
     pub receive_errors: u64,
-    /// Time for which video streams arrived, each on its own, ms.
+    /// Total time during which video streams were active, summed over streams, ms.
     pub video_ms: u64,
-    /// Times that the layers of an arriving video changed: another frame height, or other encodings.
+    /// Changes of the layers of a video: another frame height, or other active encodings.
     pub layering_changes: u64,
-    /// Statuses of transport-wide feedback on packets that were not sent with a number.
+    /// Transport-wide feedback statuses about packets that were not sent with a transport sequence
+    /// number.
     pub feedback_unmatched: u64,
-    /// Packets sent only to find out what a path carries.
+    /// Packets sent only to probe for bandwidth.
     pub probes_sent: u64,
-    /// Endpoints that sent a bitrate estimate (REMB) that they had not negotiated.
+    /// Endpoints that sent a REMB bitrate estimate without having negotiated it.
     pub spurious_rembs: u64,
 }
 
@@ -219,21 +222,21 @@ pub struct ShardTotals {
 pub struct EndpointSnapshot {
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// When anything authenticated last came from it.
+    /// When the last authenticated packet arrived from it.
     pub last_received: Option<Instant>,
-    /// Its RTP bitrate to us, bit/s.
+    /// RTP bitrate received from it, bit/s.
     pub receive_bps: u64,
-    /// Our RTP bitrate to it, bit/s.
+    /// RTP bitrate sent to it, bit/s.
     pub send_bps: u64,
-    /// Its RTP packets to us per second.
+    /// RTP packets received from it per second.
     pub receive_pps: u64,
-    /// Our RTP packets to it per second.
+    /// RTP packets sent to it per second.
     pub send_pps: u64,
-    /// Fraction of its packets that were lost on the way to us, 0..=1.
+    /// Fraction of its packets that were lost before they reached the bridge, 0..=1.
     pub receive_loss: f32,
-    /// Fraction of our packets that it reported lost, 0..=1.
+    /// Fraction of the packets sent to it that it reported lost, 0..=1.
     pub send_loss: f32,
-    /// Round trip, from receiver reports, if known.
+    /// Round-trip time from receiver reports, if known.
     pub rtt: Option<Duration>,
     /// Total RTP packets and bytes received from it.
     pub received: (u64, u64),
@@ -241,64 +244,64 @@ pub struct EndpointSnapshot {
     pub sent: (u64, u64),
     /// Its sources.
     pub sources: Vec<SourceSnapshot>,
-    /// What it receives.
+    /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionSnapshot>,
 }
 
-/// Measurements of one source at its sender's home.
+/// Measurements of one source, taken on its sender's home shard.
 #[derive(Clone, Debug)]
 pub struct SourceSnapshot {
     /// The source.
     pub source: SourceId,
     /// Bitrate of each encoding, bit/s, in the order of [`SourceSpec::encodings`](rialto_media::SourceSpec::encodings).
     pub encoding_bps: Vec<u64>,
-    /// Frame height of each encoding as last seen in a keyframe, if the codec tells it.
+    /// Frame height of each encoding in its last keyframe, if the codec says it.
     pub encoding_height: Vec<Option<u16>>,
 }
 
-/// Measurements of one subscription at its receiver's home.
+/// Measurements of one subscription, taken on its receiver's home shard.
 #[derive(Clone, Debug)]
 pub struct SubscriptionSnapshot {
     /// The source.
     pub source: SourceId,
     /// The encoding that is forwarded, if any.
     pub current: Option<u8>,
-    /// The encoding that was decided.
+    /// The encoding that was allocated.
     pub target: Option<u8>,
-    /// Bitrate forwarded, bit/s.
+    /// Forwarded bitrate, bit/s.
     pub bps: u64,
-    /// Packets forwarded in all.
+    /// Total packets forwarded.
     pub packets: u64,
-    /// Retransmissions sent in all.
+    /// Total retransmissions sent.
     pub retransmissions: u64,
 }
 
-/// How the engine is set up.
+/// Configuration of the engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Addresses to bind; each shard binds all of them. `0.0.0.0:10000` and `[::]:10000` by default.
-    /// Port 0: the first bind chooses, all others share it.
+    /// Addresses to bind, by default `0.0.0.0:10000` and `[::]:10000`. Every shard binds all of
+    /// them. With port 0 the first bind chooses a port and all others share it.
     pub bind: Vec<SocketAddr>,
-    /// Engine threads.
+    /// Number of shards, each with a thread of its own.
     pub shards: u16,
-    /// `SO_RCVBUF` and `SO_SNDBUF` to ask for, bytes.
+    /// `SO_RCVBUF` and `SO_SNDBUF` to request, bytes.
     pub socket_buffer: usize,
-    /// Use `UDP_SEGMENT` (switched off at run time where refused).
+    /// Use `UDP_SEGMENT`. Switched off at run time where the kernel refuses it.
     pub gso: bool,
     /// Use `UDP_GRO`.
     pub gro: bool,
-    /// How long a video packet may wait for the rest of its frame, where that is likely to come by then.
-    /// Audio never waits.
+    /// How long a video packet may wait for the rest of its frame, if the rest is likely to arrive
+    /// in that time. Audio never waits for this.
     pub video_hold: Duration,
-    /// How often keyframes are asked for.
+    /// Rate limits of keyframe requests.
     pub keyframes: KeyframeLimits,
     /// How audio is forwarded.
     pub audio: AudioConfig,
-    /// How a receiver's bandwidth is shared among its sources.
+    /// How a receiver's bandwidth is allocated to its sources.
     pub allocation: AllocationConfig,
-    /// Bounds of the estimates of receivers' links.
+    /// Limits of the bandwidth estimates.
     pub bandwidth: BandwidthConfig,
-    /// Seed of the engine's random choices (SSRCs, offsets).
+    /// Seed for the engine's random choices (SSRCs, offsets).
     pub seed: u64,
 }
 
@@ -334,7 +337,7 @@ pub enum StartError {
         /// The kernel's reason.
         source: std::io::Error,
     },
-    /// A thread or an epoll instance could not be made.
+    /// A thread or an epoll instance could not be created.
     #[error("cannot start an engine thread: {0}")]
     Thread(#[from] std::io::Error),
 }

@@ -1,6 +1,6 @@
-//! Where datagrams are written before they are sent: one buffer, sealed into in place, and the list of
-//! messages that the send call will take. Equal-sized neighbours for one destination become one
-//! message with segmentation offload (`UDP_SEGMENT`).
+//! The send buffer of a shard. Datagrams are sealed into it in place, and a list of messages
+//! describes them for the send call. Consecutive datagrams of equal size for one destination become
+//! one message with segmentation offload (`UDP_SEGMENT`).
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -15,13 +15,13 @@ use crate::dest::Dest;
 /// kernels take 128).
 pub const MAX_SEGMENTS: usize = 64;
 
-/// Bytes in one message: 65,535 less the IP and UDP headers, rounded down.
+/// Most bytes in one message: 65,535 less the IP and UDP headers, rounded down.
 pub const MAX_MESSAGE: usize = 65_000;
 
-/// A send buffer of fixed size with its messages. Never allocates after creation.
+/// A send buffer of fixed size and its messages. Never allocates after creation.
 ///
-/// [`reserve`](Self::reserve) hands out room for one datagram, [`commit`](Self::commit) says how much
-/// of it was used. Order is kept for each socket.
+/// [`reserve`](Self::reserve) returns room for one datagram, [`commit`](Self::commit) sets how much
+/// of it was used. Order is kept within each socket.
 #[derive(Debug)]
 pub struct SendArena {
     buffer: Box<[u8]>,
@@ -35,7 +35,7 @@ pub struct SendArena {
     run: Option<Run>,
 }
 
-/// A reservation that is not committed yet.
+/// A reservation that was not committed yet.
 #[derive(Debug)]
 struct Pending {
     dest: Dest,
@@ -52,8 +52,8 @@ struct Run {
 }
 
 impl SendArena {
-    /// `capacity`: bytes of datagrams. `max_messages`: of each socket. `sockets`: how many sockets
-    /// the shard has; at least one lane is made.
+    /// Creates an arena with `capacity` bytes, `max_messages` messages per socket, and a list of
+    /// messages for each of `sockets` sockets (at least one).
     pub fn new(capacity: usize, max_messages: usize, sockets: usize) -> Self {
         Self {
             buffer: vec![0; capacity].into_boxed_slice(),
@@ -67,16 +67,17 @@ impl SendArena {
         }
     }
 
-    /// Whether equal-sized neighbours are joined (on by default). Off where the kernel refuses GSO.
+    /// Sets whether datagrams of equal size are joined (the default). To be switched off where the
+    /// kernel refuses GSO.
     pub fn set_coalesce(&mut self, coalesce: bool) {
         self.coalesce = coalesce;
         self.run = None;
     }
 
-    /// Room for a datagram of up to `max_len` bytes, or `None` when the arena is full or
-    /// `dest.socket` does not exist. A reservation that was not committed is given up.
+    /// Returns room for a datagram of up to `max_len` bytes, or `None` when the arena is full or
+    /// `dest.socket` does not exist. Discards an earlier reservation that was not committed.
     ///
-    /// The bytes hold whatever was there before.
+    /// The bytes are not cleared.
     pub fn reserve(&mut self, dest: Dest, max_len: usize) -> Option<&mut [u8]> {
         self.pending = None;
         let lane = self.lanes.get(usize::from(dest.socket))?;
@@ -89,8 +90,9 @@ impl SendArena {
         Some(room)
     }
 
-    /// The first `len` bytes of the reservation are a datagram. `len` 0 gives the reservation up; a
-    /// `len` beyond what was reserved is cut to it. Without a reservation nothing happens.
+    /// Makes the first `len` bytes of the reservation a datagram. A `len` of 0 discards the
+    /// reservation; a `len` beyond the reservation is cut to it. Does nothing without a
+    /// reservation.
     pub fn commit(&mut self, len: usize) {
         let Some(Pending { dest, max_len }) = self.pending.take() else { return };
         let len = len.min(max_len);
@@ -123,13 +125,13 @@ impl SendArena {
         self.run = self.coalesce.then_some(Run { dest, segments: 1, segment_len: len });
     }
 
-    /// Whether a datagram of `max_len` bytes to any destination would be refused.
+    /// Returns whether a datagram of `max_len` bytes would be refused, whatever its destination.
     pub fn is_full(&self, max_len: usize) -> bool {
         self.buffer.len() - self.used < max_len
             || self.lanes.iter().any(|lane| lane.len() >= self.max_messages)
     }
 
-    /// Nothing is waiting to be sent.
+    /// Returns whether nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.datagrams == 0
     }
@@ -149,17 +151,17 @@ impl SendArena {
         self.buffer.get(..self.used).unwrap_or_default()
     }
 
-    /// How many sockets there are lanes for.
+    /// Number of sockets.
     pub fn sockets(&self) -> usize {
         self.lanes.len()
     }
 
-    /// What is to be sent on one socket, in order.
+    /// The messages to be sent on one socket, in order.
     pub fn messages(&self, socket: usize) -> &[Message] {
         self.lanes.get(socket).map_or(&[], Vec::as_slice)
     }
 
-    /// Every datagram with its destination, socket by socket: what a simulated network takes.
+    /// Every datagram with its destination, socket by socket. A simulated network sends these.
     pub fn iter(&self) -> impl Iterator<Item = (Dest, &[u8])> {
         self.lanes.iter().enumerate().flat_map(move |(socket, lane)| {
             lane.iter().flat_map(move |message| {
@@ -173,7 +175,7 @@ impl SendArena {
         })
     }
 
-    /// Forgets everything.
+    /// Discards all datagrams and messages.
     pub fn clear(&mut self) {
         self.used = 0;
         self.datagrams = 0;
@@ -186,7 +188,7 @@ impl SendArena {
 }
 
 impl Run {
-    /// Whether a datagram of `len` bytes to `dest` may be the next segment.
+    /// Returns whether a datagram of `len` bytes to `dest` may become the next segment.
     fn takes(&self, dest: &Dest, len: usize) -> bool {
         len <= self.segment_len
             && self.segments < MAX_SEGMENTS
@@ -279,8 +281,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is committed is what the messages describe, datagram by datagram, in the order of
-        /// each socket; messages obey the kernel's limits; nothing reallocates.
+        /// The messages describe exactly the committed datagrams, in order per socket; they obey
+        /// the kernel's limits; nothing reallocates.
         #[test]
         fn messages_describe_what_was_committed(
             puts in prop::collection::vec((1u16..4, 0u8..3, prop_oneof![0usize..1300, Just(1000), Just(20)]), 0..400),

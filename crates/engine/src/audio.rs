@@ -1,14 +1,15 @@
-//! What is set up of audio: how much silence is forwarded, whose voices are, and who is sent them twice.
+//! Configuration of audio: how much silence is forwarded, which speakers are, and who gets
+//! redundancy.
 
 use std::time::Duration;
 
 pub use crate::ingress::silence::SilenceLimit;
 
-/// How audio is forwarded.
+/// Configuration of audio forwarding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AudioConfig {
-    /// `rialto.engine.audio-hold`: how long a packet may wait for those of other talkers, where so many talk
-    /// that some are likely to come by then. 0: not at all.
+    /// `rialto.engine.audio-hold`: how long a packet may wait for packets of other speakers, when
+    /// enough of them speak that some are likely to arrive in that time. 0: packets never wait.
     pub hold: Duration,
     /// `jmt.audio.level`.
     pub silence: SilenceLimit,
@@ -18,28 +19,28 @@ pub struct AudioConfig {
     pub loudest: Loudest,
 }
 
-/// What is done about redundant audio (RFC 2198) for receivers that negotiated it. Who did not is sent
-/// the primary block as plain audio in any case.
+/// What happens to redundant audio (RFC 2198) for receivers that negotiated it. Receivers that did
+/// not always get the primary block as plain audio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedPolicy {
-    /// `NOOP`: it is forwarded as it comes.
+    /// `NOOP`: redundancy is forwarded as it arrives.
     #[default]
     AsSent,
-    /// `STRIP`: nobody is sent any.
+    /// `STRIP`: redundancy is removed for all receivers.
     Strip,
-    /// `PROTECT_ALL`: what comes is forwarded, and plain audio is made redundant for those who lose some
-    /// of it.
+    /// `PROTECT_ALL`: redundancy is forwarded, and added to plain audio for receivers with packet
+    /// loss.
     Protect,
 }
 
 /// See [`AudioConfig::redundancy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redundancy {
-    /// `policy`: as sent.
+    /// `policy`, by default as sent.
     pub policy: RedPolicy,
-    /// `distance`: so many packets before one go with it again, 1 or 2. 2.
+    /// `distance`: how many earlier packets each packet repeats, 1 or 2. Default 2.
     pub distance: u8,
-    /// `vad-only`: only those in which the sender hears a voice. True.
+    /// `vad-only`: repeat only packets that the sender marked as voice. Default true.
     pub voice_only: bool,
 }
 
@@ -49,18 +50,20 @@ impl Default for Redundancy {
     }
 }
 
-/// Whose audio is forwarded.
+/// Loudest-speaker selection: whose audio is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loudest {
-    /// `route-loudest-only`: only the loudest are heard. False.
+    /// `route-loudest-only`: forward only the loudest speakers. Default false.
     pub only: bool,
-    /// `num-loudest`: so many of a conference. 3.
+    /// `num-loudest`: how many speakers per conference. Default 3.
     pub speakers: u8,
-    /// `always-route-dominant`: and the dominant speaker, whoever is louder. True.
+    /// `always-route-dominant`: also forward the dominant speaker, even if others are louder.
+    /// Default true.
     pub dominant: bool,
-    /// `energy-expire-time`: who has said nothing for so long is not among them. 150 ms.
+    /// `energy-expire-time`: a speaker who was silent for this long loses its place. Default 150
+    /// ms.
     pub expires: Duration,
-    /// `energy-alpha-pct`: how much a packet counts against those before it, percent. 50.
+    /// `energy-alpha-pct`: weight of a new packet in the running average, percent. Default 50.
     pub alpha: u8,
 }
 

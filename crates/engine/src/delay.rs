@@ -1,4 +1,4 @@
-//! How long packets take through a shard, as a histogram of fixed size.
+//! How long packets spend in a shard, as a histogram of fixed size.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -7,21 +7,21 @@
 
 use std::time::Duration;
 
-/// Upper bounds of the buckets, µs; the last one has none.
+/// Upper bounds of the buckets, µs; the last bucket has none.
 pub const BOUNDS_US: [u64; 12] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, u64::MAX];
 
-/// Counts of delays.
+/// A histogram of delays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DelayHistogram {
-    /// How many fell into each bucket of [`BOUNDS_US`], and not into those before.
+    /// Number of delays in each bucket of [`BOUNDS_US`]; not cumulative.
     pub buckets: [u64; BOUNDS_US.len()],
-    /// Sum of all, µs.
+    /// Sum of all delays, µs.
     pub sum_us: u64,
 }
 
 impl DelayHistogram {
-    /// Counts one.
+    /// Adds one delay.
     #[inline]
     pub fn record(&mut self, delay: Duration) {
         let us = delay.as_micros() as u64;
@@ -32,7 +32,7 @@ impl DelayHistogram {
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
-    /// Adds those of another.
+    /// Adds the counts of another histogram.
     pub fn add(&mut self, other: &Self) {
         for (ours, theirs) in self.buckets.iter_mut().zip(other.buckets) {
             *ours = ours.saturating_add(theirs);
@@ -40,12 +40,12 @@ impl DelayHistogram {
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
     }
 
-    /// How many there are.
+    /// Number of delays.
     pub fn count(&self) -> u64 {
         self.buckets.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// How many took no longer than `us`, which is one of the bounds.
+    /// Number of delays of at most `us`, which must be one of the bounds.
     pub fn up_to(&self, us: u64) -> u64 {
         let within = self.buckets.iter().zip(BOUNDS_US).take_while(|(_, bound)| *bound <= us);
         within.fold(0, |sum, (count, _)| sum.saturating_add(*count))

@@ -1,14 +1,14 @@
-//! Where datagrams go.
+//! Destinations of datagrams.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Where a datagram goes, and from where.
+/// Where a datagram is sent to, and from which address and socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Dest {
     /// Destination.
     pub remote: SocketAddr,
-    /// Source address to put on it; `None` leaves the choice to the kernel.
+    /// Source address; the kernel chooses if `None`.
     pub local_ip: Option<IpAddr>,
-    /// The shard's socket to use, an index into the addresses that it has bound.
+    /// The socket to send on: an index into the addresses that the shard has bound.
     pub socket: u8,
 }

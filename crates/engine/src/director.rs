@@ -1,8 +1,9 @@
-//! From what control wants to what each shard is told.
+//! Turns control's requests into commands for shards.
 //!
-//! Control speaks of endpoints and sources; where they live is known only when an endpoint's first
-//! address has been validated. The director keeps what was asked for and tells each shard its part as
-//! soon as the homes are known. It holds no media state and runs under one mutex, off the packet path.
+//! Control names endpoints and sources. The shard on which an endpoint lives is known only once its
+//! first address was validated. The director keeps all requests, and sends each shard its commands
+//! as soon as the home shards are known. It holds no media state and runs under one mutex, off the
+//! packet path.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,9 +24,9 @@ use super::{
     tap::Tap,
 };
 
-/// Where commands for shards go, in order.
+/// Where commands for shards go. Keeps their order.
 pub trait CommandSink {
-    /// Takes one command for one shard.
+    /// Sends one command to one shard.
     fn send(&mut self, shard: ShardId, command: ShardCommand);
 }
 
@@ -48,29 +49,29 @@ struct Endpoint {
 
 #[derive(Debug, Default)]
 struct Source {
-    /// `Some` while it is signalled.
+    /// `Some` while the source is signalled.
     sender: Option<EndpointId>,
     receivers: BTreeSet<EndpointId>,
-    /// Those of them that asked for it by name.
+    /// Number of receivers that asked for it by name.
     included: u32,
-    /// How many of them live on each shard, as far as their homes are known.
+    /// Number of receivers on each shard, as far as their homes are known.
     on_shard: BTreeMap<ShardId, u32>,
 }
 
 impl Source {
-    /// One more receiver lives on a shard.
+    /// Counts a new receiver on a shard.
     fn arrive(&mut self, shard: ShardId) {
         let count = self.on_shard.entry(shard).or_default();
         *count = count.saturating_add(1);
     }
 
-    /// A receiver wants it on other terms than before.
+    /// Updates `included` when the terms of a subscription change.
     fn count_included(&mut self, before: Option<Terms>, after: Option<Terms>) {
         let count = |terms: Option<Terms>| u32::from(terms.is_some_and(|terms| terms.included));
         self.included = self.included.saturating_add(count(after)).saturating_sub(count(before));
     }
 
-    /// One receiver less lives on a shard. Returns whether none does any more.
+    /// Counts a receiver less on a shard. Returns whether it was the last one there.
     fn leave(&mut self, shard: ShardId) -> bool {
         let Some(count) = self.on_shard.get_mut(&shard) else { return true };
         *count = count.saturating_sub(1);
@@ -82,7 +83,8 @@ impl Source {
     }
 }
 
-/// See the module's description. Ordered maps: what is sent depends on nothing but what was asked.
+/// Turns control's requests into commands for shards. Its maps are ordered, so that the commands
+/// depend only on the requests.
 #[derive(Debug)]
 pub struct Director {
     shards: u16,
@@ -96,7 +98,7 @@ impl Director {
         Self { shards, endpoints: BTreeMap::new(), sources: BTreeMap::new() }
     }
 
-    /// Takes one command of control and tells the shards their parts.
+    /// Handles one request of control and sends the resulting commands.
     pub fn control(&mut self, control: Control, out: &mut impl CommandSink) {
         match control {
             Control::AddEndpoint(id, spec) => self.add_endpoint(id, spec),
@@ -235,7 +237,7 @@ impl Director {
         }
     }
 
-    /// The source is no longer signalled. Who wants it still wants it, should it return.
+    /// The source is no longer signalled. Its receivers stay recorded, in case it returns.
     fn end_source(&mut self, id: SourceId, home: Option<ShardId>, out: &mut impl CommandSink) {
         let Some(source) = self.sources.get_mut(&id) else { return };
         source.sender = None;
@@ -272,7 +274,7 @@ impl Director {
         {
             entry.arrive(home);
         }
-        self.tell_receiver(receiver, source, out);
+        self.send_subscription(receiver, source, out);
     }
 
     fn unsubscribe(&mut self, receiver: EndpointId, source: SourceId, out: &mut impl CommandSink) {
@@ -294,9 +296,9 @@ impl Director {
         {
             out.send(home, ShardCommand::RemoveRoute { source, shard });
         }
-        // The sender's home hears that nobody asks for it by name any more.
+        // Tell the sender's home that no receiver asks for it by name any more.
         if let Some(other) = other {
-            self.tell_receiver(other, source, out);
+            self.send_subscription(other, source, out);
         }
     }
 
@@ -320,7 +322,7 @@ impl Director {
         self.to_all(&ShardCommand::Bind { remote, endpoint: id, home }, out);
     }
 
-    /// The endpoint's home has become known: tells it everything that was asked for until now.
+    /// The endpoint's home has become known: sends it everything that was requested until now.
     fn move_in(
         &mut self,
         id: EndpointId,
@@ -362,7 +364,7 @@ impl Director {
             self.announce(source, out);
         }
         for source in wanted {
-            self.tell_receiver(id, source, out);
+            self.send_subscription(id, source, out);
         }
     }
 
@@ -372,17 +374,22 @@ impl Director {
         self.to_all(&ShardCommand::Unbind { remote, endpoint: id }, out);
     }
 
-    /// Tells every receiver of a source about it.
+    /// Sends each receiver of a source its description.
     fn announce(&mut self, source: SourceId, out: &mut impl CommandSink) {
         let receivers = self.sources.get(&source).map(|s| s.receivers.clone()).unwrap_or_default();
         for receiver in receivers {
-            self.tell_receiver(receiver, source, out);
+            self.send_subscription(receiver, source, out);
         }
     }
 
-    /// Tells a receiver's home about the subscription, and the sender's home about the route, once
-    /// both homes are known.
-    fn tell_receiver(&self, receiver: EndpointId, source: SourceId, out: &mut impl CommandSink) {
+    /// Sends the subscription to the receiver's home, and the route to the sender's home, once both
+    /// are known.
+    fn send_subscription(
+        &self,
+        receiver: EndpointId,
+        source: SourceId,
+        out: &mut impl CommandSink,
+    ) {
         let Some(to) = self.endpoints.get(&receiver) else { return };
         let Some(shard) = to.home else { return };
         let Some(terms) = to.wants.get(&source).copied() else { return };
@@ -405,8 +412,8 @@ impl Director {
         }
     }
 }
-/// What an endpoint is called in RTCP until it gives itself a name: its id, which is the last part of
-/// its label, or our number of it when that is no good CNAME.
+/// The endpoint's CNAME until it announces its own: its id, which is the last part of its label, or
+/// our number for it when the id is not a valid CNAME.
 fn cname(id: EndpointId, label: &str) -> Arc<str> {
     let own = label.rsplit('/').next().unwrap_or_default();
     match cname_text(own.as_bytes()) {
@@ -493,7 +500,7 @@ mod tests {
         bind(&mut director, SENDER, ShardId(0), &mut sent);
         director.control(Control::SetSources(SENDER, vec![spec]), &mut sent);
         let terms = Terms::default();
-        // One wants the source before it has a home, one only after.
+        // One receiver asks for the source before it has a home, one only after.
         bind(&mut director, EndpointId(1), ShardId(1), &mut sent);
         for receiver in (1..4).map(EndpointId) {
             director.control(Control::Subscribe { receiver, source: SOURCE, terms }, &mut sent);

@@ -1,4 +1,4 @@
-//! Entry points for fuzzing: peers of a shard, and what a receiver gets of a source.
+//! Entry points for fuzzing: the peers of a shard, and the projection of a source.
 
 mod peer;
 mod projection;

@@ -1,4 +1,4 @@
-//! The handle by which control speaks to the engine.
+//! The handle with which control commands the engine.
 #![expect(clippy::disallowed_types, reason = "records what is sent, for tests of others")]
 
 use std::{
@@ -17,66 +17,68 @@ use super::{
     tap::Tap,
 };
 
-/// What control asks of the engine. Order is kept; none of these may be lost, except
+/// Commands of control to the engine. They stay in order and none may be lost, except
 /// [`Control::Transmit`], which is a datagram.
 #[derive(Clone, Debug)]
 pub enum Control {
-    /// A participant exists. Its home shard is the one of its first [`Control::Bind`].
+    /// Adds an endpoint. The first [`Control::Bind`] chooses its home shard.
     AddEndpoint(EndpointId, EndpointSpec),
-    /// The participant is gone: its addresses, keys, sources and subscriptions with it.
+    /// Removes an endpoint with its addresses, keys, sources and subscriptions.
     RemoveEndpoint(EndpointId),
-    /// Replaces what the endpoint negotiated.
+    /// Replaces the parameters that the endpoint negotiated.
     SetMedia(EndpointId, Arc<MediaParams>),
-    /// Replaces the endpoint's sources. A source that is no longer there ends with an RTCP BYE to its
-    /// receivers, and its subscriptions end.
+    /// Replaces the endpoint's sources. A source that is no longer listed ends: its receivers get
+    /// an RTCP BYE, and its subscriptions end.
     SetSources(EndpointId, Vec<SourceSpec>),
-    /// Mute forced by signalling: the endpoint's packets are dropped before decryption.
+    /// Sets force-mute. Packets of a muted endpoint are dropped before decryption.
     SetForceMute {
         /// The sender.
         endpoint: EndpointId,
-        /// Drop audio.
+        /// Drop its audio.
         audio: bool,
-        /// Drop video.
+        /// Drop its video.
         video: bool,
     },
-    /// The endpoint is the dominant speaker of its conference, or is no more.
+    /// Sets whether the endpoint is the dominant speaker of its conference.
     SetDominant(EndpointId, bool),
-    /// A keyframe of the endpoint's first video is to be asked for so much later, though nobody has asked yet:
+    /// Requests a keyframe of the endpoint's first video after a delay, before any receiver asks:
     /// receivers will soon want a larger picture of it.
     AskAhead {
         /// The sender.
         speaker: EndpointId,
-        /// How much later.
+        /// The delay.
         after: Duration,
     },
-    /// The endpoint's packets are copied to there from now on, decrypted; `None`: no more.
+    /// Starts copying the endpoint's packets, decrypted, to a tap; `None` stops it.
     Tap(EndpointId, Option<Tap>),
-    /// The receiver gets this source from now on (idempotent; new terms replace the old ones). The
-    /// source may be signalled before or after.
+    /// Subscribes the receiver to a source. Idempotent; new terms replace the old ones. The source
+    /// may be signalled before or after.
     Subscribe {
-        /// Who receives.
+        /// The receiver.
         receiver: EndpointId,
-        /// What.
+        /// The source.
         source: SourceId,
-        /// How.
+        /// How it is to be forwarded.
         terms: Terms,
     },
-    /// The receiver no longer gets this source.
+    /// Ends a subscription.
     Unsubscribe {
-        /// Who received.
+        /// The receiver.
         receiver: EndpointId,
-        /// What.
+        /// The source.
         source: SourceId,
     },
-    /// Replaces what the receiver wants of videos. Subscriptions say which it may get at all.
+    /// Replaces the receiver's constraints on video. Subscriptions decide which sources it may get
+    /// at all.
     SetAllocation {
-        /// Who receives.
+        /// The receiver.
         receiver: EndpointId,
-        /// What it wants, in the order of priority.
+        /// The constraints, in order of priority.
         wishes: Arc<Wishes>,
     },
-    /// STUN from `remote` passed MESSAGE-INTEGRITY: what comes from there is this endpoint's. The
-    /// first one also makes `shard` its home and `remote` the address to send to.
+    /// STUN from `remote` passed MESSAGE-INTEGRITY, so packets from there belong to this endpoint.
+    /// The first `Bind` of an endpoint also makes `shard` its home and `remote` the address to send
+    /// to.
     Bind {
         /// The endpoint.
         endpoint: EndpointId,
@@ -84,34 +86,34 @@ pub enum Control {
         remote: SocketAddr,
         /// The local address on which it was validated.
         local: SocketAddr,
-        /// The shard on whose socket it landed.
+        /// The shard whose socket received it.
         shard: ShardId,
     },
-    /// The address is no longer this endpoint's (consent expired, agent replaced).
+    /// The address no longer belongs to this endpoint (consent expired, or the agent was replaced).
     Unbind {
         /// The endpoint.
         endpoint: EndpointId,
         /// The address.
         remote: SocketAddr,
     },
-    /// Media to this endpoint goes to `remote` from `local` (the nominated pair).
+    /// Send media for this endpoint to `remote` from `local` (the nominated pair).
     Select {
         /// The endpoint.
         endpoint: EndpointId,
-        /// Where to send.
+        /// The address to send to.
         remote: SocketAddr,
         /// The address to send from.
         local: SocketAddr,
     },
-    /// DTLS is done.
+    /// Sets the SRTP keys after the DTLS handshake.
     SetKeys(EndpointId, Keying),
-    /// Round trip as STUN measured it.
+    /// Sets the round-trip time that STUN measured.
     SetRtt(EndpointId, Duration),
-    /// Send a STUN or DTLS datagram. May be dropped.
+    /// Sends a STUN or DTLS datagram. May be dropped.
     Transmit {
-        /// The socket to use; any will do.
+        /// The shard that sends it; any will do.
         shard: ShardId,
-        /// Source address (its port is the engine's).
+        /// Source address. The engine sets the port.
         local: SocketAddr,
         /// Destination.
         remote: SocketAddr,
@@ -120,13 +122,13 @@ pub enum Control {
     },
 }
 
-/// Where [`Control`] values go.
+/// Where [`Control`] commands go.
 pub trait ControlSink: Send + Sync {
-    /// Takes one. Never blocks for longer than a mutex is held.
+    /// Takes one command. Never blocks for longer than a mutex is held.
     fn control(&self, control: Control);
 }
 
-/// The engine, as control sees it. Cheap to clone.
+/// Control's handle to the engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     sink: Arc<dyn ControlSink>,
@@ -140,18 +142,20 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// A handle over any sink. `local_addrs`: the bound addresses (wildcards included), real ports.
+    /// Creates a handle over a sink. `local_addrs` are the bound addresses (wildcards included)
+    /// with their real ports.
     pub fn new(sink: Arc<dyn ControlSink>, local_addrs: Vec<SocketAddr>) -> Self {
         Self { sink, local_addrs: local_addrs.into() }
     }
 
-    /// A handle without an engine behind it, and what was sent to it. For tests of control.
+    /// Creates a handle without an engine, and a recorder of the commands sent to it. For tests of
+    /// control.
     pub fn detached(local_addrs: Vec<SocketAddr>) -> (Self, Arc<Recorder>) {
         let recorder = Arc::new(Recorder::default());
         (Self::new(recorder.clone(), local_addrs), recorder)
     }
 
-    /// The addresses that the sockets are bound to, with the port in use.
+    /// The addresses that the sockets are bound to, with the real port.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
     }
@@ -162,12 +166,12 @@ impl Engine {
     }
 }
 
-/// Collects what was sent to a detached [`Engine`].
+/// Records the commands sent to a detached [`Engine`].
 #[derive(Default, Debug)]
 pub struct Recorder(Mutex<Vec<Control>>);
 
 impl Recorder {
-    /// Takes what has come since the last call.
+    /// Takes the commands recorded since the last call.
     pub fn take(&self) -> Vec<Control> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,4 +1,4 @@
-//! A shard's sockets: binding them, and sending through them what the core writes.
+//! A shard's sockets: binding them, and sending what the core writes.
 #![expect(clippy::arithmetic_side_effects, reason = "counters of 64 bits")]
 
 use std::{net::SocketAddr, sync::Arc};
@@ -12,35 +12,36 @@ use super::{
     dest::Dest,
 };
 
-/// Bytes that are sealed before they are sent: a fan-out of a few packets to some hundred receivers,
-/// and small enough to stay in the second-level cache between sealing and sending.
+/// Size of the send buffer: a fan-out of a few packets to some hundred receivers, and small enough
+/// to stay in the second-level cache between sealing and sending.
 const ARENA_BYTES: usize = 256 << 10;
 
-/// Messages of one socket that are collected before they are sent.
+/// Messages per socket that are collected before they are sent.
 const ARENA_MESSAGES: usize = 512;
 
-/// How often a free port is looked for when the system is to choose one for several addresses.
+/// Attempts to find a port that is free on all addresses, when the system is to choose it.
 const PORT_ATTEMPTS: usize = 16;
 
 /// The sockets of all shards.
 #[derive(Debug)]
 pub struct BoundSockets {
-    /// For each shard its sockets, one for each address of [`EngineConfig::bind`], in that order.
+    /// The sockets of each shard, one per address of [`EngineConfig::bind`] and in that order.
     pub shards: Vec<Vec<UdpSocket>>,
-    /// The addresses in that order, with the port in use.
+    /// The addresses in the same order, with the real port.
     pub local_addrs: Vec<SocketAddr>,
 }
 
-/// Binds `config.bind` for each shard. Where the kernel grants less buffer than asked for, a warning
-/// names the sysctl.
+/// Binds `config.bind` for each shard. Warns with the name of the sysctl where the kernel grants
+/// less buffer than requested.
 ///
 /// # Errors
-/// An address cannot be bound; in particular its port is in use, by this user's processes too.
+/// An address cannot be bound, for example because its port is in use, even by another process of
+/// the same user.
 pub fn bind_sockets(config: &EngineConfig) -> Result<BoundSockets, StartError> {
     let mut attempt = 1;
     let (shards, local_addrs) = loop {
         match try_bind(config) {
-            // The port that was free on the first address may be in use on the next.
+            // The port that was free on the first address may be taken on the next.
             Err(StartError::Bind { addr, .. })
                 if attempt < PORT_ATTEMPTS
                     && config.bind.iter().any(|a| a.port() == 0 && a.ip() == addr.ip()) =>
@@ -70,8 +71,9 @@ fn try_bind(config: &EngineConfig) -> Result<(Vec<Vec<UdpSocket>>, Vec<SocketAdd
         if addr.port() == 0 {
             addr.set_port(chosen);
         }
-        // With SO_REUSEPORT the kernel would let a second process of this user in, and would choose
-        // a port that another one of ours shares. So the address is first taken alone.
+        // With SO_REUSEPORT the kernel would let a second process of this user bind the address
+        // too, and could choose a port that another process of ours shares. So the address is first
+        // bound without it.
         let probe = bind(addr, &options)?.local_addr();
         addr.set_port(probe.port());
         chosen = probe.port();
@@ -104,26 +106,26 @@ fn warn_of_small_buffers(socket: &UdpSocket, wanted: usize) {
     }
 }
 
-/// What sending came to, since the start. Datagrams, unless said otherwise.
+/// Counters of sending since the start. They count datagrams unless they say otherwise.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct SendCounters {
-    /// Taken by the kernel.
+    /// Accepted by the kernel.
     pub datagrams: u64,
     /// System calls.
     pub calls: u64,
-    /// Messages handed over: with GSO, one for several datagrams.
+    /// Messages passed to the kernel; with GSO, one may hold several datagrams.
     pub messages: u64,
-    /// Refused by the kernel one by one.
+    /// Refused by the kernel, one at a time.
     pub failed: u64,
-    /// Dropped because the socket's buffer was full.
+    /// Dropped because the socket buffer was full.
     pub blocked: u64,
-    /// GSO messages that were refused and sent datagram by datagram.
+    /// GSO messages that were refused and then sent datagram by datagram.
     pub gso_refused: u64,
-    /// How many messages had 1, 2, 3–4, 5–8, 9–16, 17–32 and 33–64 datagrams.
+    /// Number of messages with 1, 2, 3–4, 5–8, 9–16, 17–32 and 33–64 datagrams.
     pub gso_lengths: [u64; 7],
 }
 
-/// Takes datagrams in place and sends them, at the latest when told to.
+/// Collects datagrams, written in place, and sends them when full or when told to.
 #[derive(Debug)]
 pub struct SocketOutbox {
     sockets: Arc<[UdpSocket]>,
@@ -133,7 +135,7 @@ pub struct SocketOutbox {
 }
 
 impl SocketOutbox {
-    /// An outbox over a shard's sockets, which [`Dest::socket`] indexes.
+    /// Creates an outbox over a shard's sockets, which [`Dest::socket`] indexes.
     pub fn new(sockets: Vec<UdpSocket>, gso: bool) -> Self {
         let gso = gso && sockets.iter().all(UdpSocket::gso);
         let mut arena = SendArena::new(ARENA_BYTES, ARENA_MESSAGES, sockets.len());
@@ -151,13 +153,13 @@ impl SocketOutbox {
         &self.sockets
     }
 
-    /// What sending came to.
+    /// Counters of sending.
     pub fn counters(&self) -> &SendCounters {
         &self.counters
     }
 
-    /// Room for a datagram of up to `max_len` bytes; sends what is there when there is none left.
-    /// `None`: there is no such socket, or no datagram is that long.
+    /// Returns room for a datagram of up to `max_len` bytes; sends what was collected if there is
+    /// no room. `None` if there is no such socket, or a datagram cannot be that long.
     pub fn reserve(&mut self, dest: &Dest, max_len: usize) -> Option<&mut [u8]> {
         if self.arena.is_full(max_len) {
             self.send();
@@ -165,13 +167,13 @@ impl SocketOutbox {
         self.arena.reserve(*dest, max_len)
     }
 
-    /// The first `len` bytes of the reservation are a datagram; 0 gives it up.
+    /// Makes the first `len` bytes of the reservation a datagram; 0 discards it.
     pub fn commit(&mut self, len: usize) {
         self.arena.commit(len);
     }
 
-    /// Sends everything. What a socket does not take now is dropped and counted: its buffer holds
-    /// more than a receiver should ever have to wait for.
+    /// Sends everything. What a socket does not accept now is dropped and counted: its buffer
+    /// already holds more than a receiver should ever wait for.
     pub fn send(&mut self) {
         if self.arena.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! How values cross between threads: control to shard, shard to shard. Everything is bounded or
-//! lossless by need, and nothing ever makes a shard wait.
+//! Queues between threads: from control to a shard, and from shard to shard. Each is bounded, or
+//! lossless where loss is not allowed, and none ever blocks a shard.
 //!
 //! | lane | what | when full |
 //! | --- | --- | --- |
@@ -21,7 +21,7 @@ use std::{
 use crossbeam_queue::ArrayQueue;
 use rialto_sys::EventFd;
 
-/// Wakes a shard, with a system call only when it may be asleep.
+/// Wakes a shard, with a system call only if it may be asleep.
 #[derive(Debug)]
 pub struct Waker {
     sleeping: AtomicBool,
@@ -29,37 +29,37 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// A waker of a shard that is awake.
+    /// Creates a waker for a shard that is awake.
     ///
     /// # Errors
-    /// Out of descriptors.
+    /// The process is out of file descriptors.
     pub fn new() -> io::Result<Self> {
         Ok(Self { sleeping: AtomicBool::new(false), event: EventFd::new()? })
     }
 
-    /// What the shard polls beside its sockets.
+    /// The event that the shard polls along with its sockets.
     pub fn event(&self) -> &EventFd {
         &self.event
     }
 
-    /// Called after something was put into one of the shard's lanes.
+    /// To be called after something was put into one of the shard's lanes.
     pub fn wake(&self) {
-        // Pairs with the fence of `prepare_sleep`: either the shard sees what was put in, or this
-        // sees that it goes to sleep.
+        // Pairs with the fence in `prepare_sleep`: either the shard sees what was put in, or this
+        // call sees that the shard goes to sleep.
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
             self.event.signal();
         }
     }
 
-    /// The shard is about to sleep. It must look into its lanes after this, and must not sleep if
-    /// there is something.
+    /// Marks the shard as about to sleep. The shard must check its lanes after this call, and must
+    /// not sleep if one has content.
     pub fn prepare_sleep(&self) {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// The shard is awake; `signalled`: its event was ready.
+    /// Marks the shard as awake. `signalled`: its event was ready.
     pub fn woke(&self, signalled: bool) {
         self.sleeping.store(false, Ordering::Relaxed);
         if signalled {
@@ -68,7 +68,7 @@ impl Waker {
     }
 }
 
-/// A lane of commands. `capacity` of them pass without the shard touching a mutex.
+/// Creates a lane of commands. Up to `capacity` commands pass without the shard locking a mutex.
 pub fn command_lane<T>(
     capacity: usize,
     waker: Arc<Waker>,
@@ -87,10 +87,10 @@ pub fn command_lane<T>(
 #[derive(Debug)]
 struct CommandLane<T> {
     ring: ArrayQueue<T>,
-    /// What did not fit. While there is anything here, nothing is put into the ring, so that order is
+    /// Commands that did not fit. While this has content, nothing enters the ring, so that order is
     /// kept. Every sender holds this mutex.
     overflow: Mutex<VecDeque<T>>,
-    /// Whether `overflow` may hold something: what the shard looks at.
+    /// Whether `overflow` may have content. The shard reads this instead of locking.
     overflowed: AtomicBool,
     dropped: AtomicU64,
     closed: AtomicBool,
@@ -103,7 +103,7 @@ impl<T> CommandLane<T> {
     }
 }
 
-/// Control's end. Dropping it ends the shard.
+/// Control's end of the lane. Dropping it ends the shard.
 #[derive(Debug)]
 pub struct CommandSender<T>(Arc<CommandLane<T>>);
 
@@ -121,7 +121,7 @@ impl<T> CommandSender<T> {
         self.0.waker.wake();
     }
 
-    /// Sends something that may be lost: when the ring is full, it is dropped and counted.
+    /// Sends a command that may be lost: when the ring is full, it is dropped and counted.
     pub fn send_or_drop(&self, command: T) {
         let overflow = self.0.overflow();
         let sent = overflow.is_empty() && self.0.ring.push(command).is_ok();
@@ -133,7 +133,7 @@ impl<T> CommandSender<T> {
         }
     }
 
-    /// How many were dropped.
+    /// Number of commands dropped.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
@@ -146,13 +146,13 @@ impl<T> Drop for CommandSender<T> {
     }
 }
 
-/// The shard's end.
+/// The shard's end of the lane.
 #[derive(Debug)]
 pub struct CommandReceiver<T>(Arc<CommandLane<T>>);
 
 impl<T> CommandReceiver<T> {
-    /// The next command. `None` does not mean that there is none: a sender may hold the mutex. Ask
-    /// [`is_empty`](Self::is_empty) before sleeping.
+    /// Returns the next command. `None` does not prove that the lane is empty, since a sender may
+    /// hold the mutex; check [`is_empty`](Self::is_empty) before sleeping.
     pub fn recv(&self) -> Option<T> {
         let lane = &*self.0;
         let next = lane.ring.pop();
@@ -164,7 +164,7 @@ impl<T> CommandReceiver<T> {
             Err(TryLockError::Poisoned(overflow)) => overflow.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        // Something may have come into the ring before the overflow began.
+        // A command may have entered the ring before the overflow began.
         let next = lane.ring.pop().or_else(|| overflow.pop_front());
         while !lane.ring.is_full()
             && let Some(command) = overflow.pop_front()
@@ -176,44 +176,44 @@ impl<T> CommandReceiver<T> {
         next
     }
 
-    /// How many wait, without those that did not fit the ring.
+    /// Number of commands in the ring, not counting the overflow.
     pub fn len(&self) -> usize {
         self.0.ring.len()
     }
 
-    /// Whether nothing waits.
+    /// Returns whether no command waits.
     pub fn is_empty(&self) -> bool {
         self.0.ring.is_empty() && !self.0.overflowed.load(Ordering::Acquire)
     }
 
-    /// Whether control has let go of the lane.
+    /// Returns whether control has dropped its end.
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Acquire)
     }
 }
 
-/// A lane from one shard to another: boxes that hold a batch, and empty ones on their way back. There
-/// are as many boxes as either queue has room for, so that neither is ever full.
+/// A lane from one shard to another: boxes that hold a batch, and empty boxes on their way back.
+/// There are as many boxes as either queue holds, so neither is ever full.
 #[derive(Debug)]
 struct PeerLane<T> {
     full: ArrayQueue<Box<T>>,
     empty: ArrayQueue<Box<T>>,
 }
 
-/// A shard's lanes from and to all others.
+/// A shard's lanes to and from all others.
 #[derive(Debug)]
 pub struct PeerPort<T> {
-    /// To each shard; `None` to itself.
+    /// To each shard; `None` for itself.
     outgoing: Vec<Option<Arc<PeerLane<T>>>>,
     /// From each shard.
     incoming: Vec<Option<Arc<PeerLane<T>>>>,
     wakers: Vec<Arc<Waker>>,
-    /// Which lane is looked at first next time, so that none starves.
+    /// The lane to read first next time, so that none starves.
     next: usize,
 }
 
-/// The lanes between all shards: `depth` batches in each direction of each pair, made by `make(from)`
-/// now and never again.
+/// Creates the lanes between all shards, with `depth` batches for each direction of each pair.
+/// `make(from)` makes the batches now; none is allocated later.
 pub fn peer_ports<T>(
     wakers: &[Arc<Waker>],
     depth: usize,
@@ -246,25 +246,25 @@ pub fn peer_ports<T>(
 }
 
 impl<T> PeerPort<T> {
-    /// How many shards there are.
+    /// Number of shards.
     pub fn shards(&self) -> usize {
         self.outgoing.len()
     }
 
-    /// An empty batch for shard `to`; `None` when the other side is behind by all of them, or `to` is
+    /// Returns an empty batch for shard `to`, or `None` if that shard still holds all of them or is
     /// this shard.
     pub fn spare(&self, to: usize) -> Option<Box<T>> {
         self.outgoing.get(to)?.as_ref()?.empty.pop()
     }
 
-    /// Gives back a [`spare`](Self::spare) that was not needed.
+    /// Returns a [`spare`](Self::spare) batch that was not needed.
     pub fn give_back(&self, to: usize, batch: Box<T>) {
         if let Some(Some(lane)) = self.outgoing.get(to) {
             let _ = lane.empty.push(batch);
         }
     }
 
-    /// Sends a batch from [`spare`](Self::spare), and wakes the other shard.
+    /// Sends a batch obtained from [`spare`](Self::spare), and wakes the other shard.
     pub fn send(&self, to: usize, batch: Box<T>) {
         if let (Some(Some(lane)), Some(waker)) = (self.outgoing.get(to), self.wakers.get(to)) {
             let _ = lane.full.push(batch);
@@ -272,7 +272,7 @@ impl<T> PeerPort<T> {
         }
     }
 
-    /// The next batch that came, and from which shard.
+    /// Returns the next batch that arrived, and the shard that sent it.
     pub fn recv(&mut self) -> Option<(usize, Box<T>)> {
         let shards = self.incoming.len();
         for step in 0..shards {
@@ -287,19 +287,19 @@ impl<T> PeerPort<T> {
         None
     }
 
-    /// Sends a batch that was dealt with (and emptied) back to its maker.
+    /// Returns a processed and emptied batch to the shard that made it.
     pub fn recycle(&self, from: usize, batch: Box<T>) {
         if let Some(Some(lane)) = self.incoming.get(from) {
             let _ = lane.empty.push(batch);
         }
     }
 
-    /// How many batches have come.
+    /// Number of batches that arrived.
     pub fn len(&self) -> usize {
         self.incoming.iter().flatten().map(|lane| lane.full.len()).sum()
     }
 
-    /// Whether nothing has come.
+    /// Returns whether no batch arrived.
     pub fn is_empty(&self) -> bool {
         self.incoming.iter().flatten().all(|lane| lane.full.is_empty())
     }
@@ -327,7 +327,7 @@ mod tests {
         let mut expected = 0;
         for n in 0..100 {
             sender.send(n);
-            // Take one now and then, so that ring and overflow are both in use.
+            // Receive one now and then, so that both ring and overflow are in use.
             if n % 3 == 0 {
                 assert_eq!(receiver.recv(), Some(expected));
                 expected += 1;
@@ -399,7 +399,7 @@ mod tests {
             }
             waker.prepare_sleep();
             if receiver.is_empty() && !receiver.is_closed() {
-                // No limit: a lost wake-up would hang here.
+                // No time limit: a lost wake-up would hang here.
                 poll(&mut fds, None).unwrap();
                 waker.woke(fds[0].is_ready());
             }

@@ -1,17 +1,17 @@
-//! Where things are on a shard: keys that say what they lead to, and that lead nowhere once it is gone,
-//! whatever has taken its place.
+//! Keys of the slot maps of a shard. Each kind of entry has its own key type, and a key is invalid
+//! once its entry is gone, even if another entry took its place.
 
 slotmap::new_key_type! {
     /// An endpoint on its home shard.
     pub struct EndpointSlot;
-    /// A source with receivers on this shard.
+    /// A source that has receivers on this shard.
     pub struct FeedSlot;
-    /// A stream among those of a receiver.
+    /// An outgoing stream of a receiver.
     pub struct OutStreamSlot;
-    /// A receiver among those of a source on this shard.
+    /// A receiver of a source on this shard.
     pub struct SubscriberSlot;
-    /// A source of a sender, at its home.
+    /// A source of a sender, on the sender's home.
     pub struct SourceSlot;
-    /// One encoding of it.
+    /// An encoding of a source, on the sender's home.
     pub struct StreamSlot;
 }

@@ -1,8 +1,8 @@
-//! Starting and stopping the engine: sockets, threads and lanes around the shards' cores.
+//! Starts and stops the engine: sockets, threads and lanes around the cores of the shards.
 //!
 //! Threads: `shard-0`, `shard-1`, … Queues: for each shard one lane of commands, and one lane of
 //! batches to each other shard ([`super::mailbox`]); one queue of transport events and one of media
-//! events from all shards to control.
+//! events, from all shards to control.
 #![expect(
     clippy::disallowed_types,
     reason = "control's commands are put in order under one mutex, off the packet path"
@@ -27,7 +27,7 @@ use tracing::error;
 
 use super::{
     api::{EngineConfig, MediaEvent, StartError, Waiting},
-    core::{Core, CoreConfig, Event, Outbox, PeerBatch, ShardCommand},
+    core::{ControlEvent, Core, CoreConfig, Outbox, PeerBatch, ShardCommand},
     director::{CommandSink, Director},
     handle::{Control, ControlSink, Engine},
     io::{BoundSockets, SendCounters, SocketOutbox, bind_sockets},
@@ -35,35 +35,36 @@ use super::{
     thread::{LoopCounters, Mailboxes, ShardCore, ShardLoop},
 };
 
-/// Commands that wait for a shard before a mutex is needed: some hundred joins.
+/// Commands that a lane holds before a mutex is needed: some hundred joins.
 const COMMANDS: usize = 4_096;
 
-/// Batches under way from one shard to another. While all are, the sender's next one grows.
+/// Batches in flight from one shard to another. While all are in flight, the sender's next batch
+/// grows.
 const PEER_BATCHES: usize = 16;
 
-/// STUN and DTLS datagrams that wait for control. At 1.5 kB each they are 12 MB.
+/// Capacity of the queue of STUN and DTLS datagrams for control. At 1.5 kB each they are 12 MB.
 const TRANSPORT_EVENTS: usize = 8_192;
 
-/// Media events that wait for control.
+/// Capacity of the queue of media events for control.
 const MEDIA_EVENTS: usize = 8_192;
 
 /// A running engine.
 #[derive(Debug)]
 pub struct Running {
-    /// By which control speaks to it.
+    /// Control's handle.
     pub engine: Engine,
-    /// For the transports.
+    /// Events for the transports.
     pub transport_events: mpsc::Receiver<TransportEvent>,
-    /// For the bridge.
+    /// Events for the bridge.
     pub media_events: mpsc::Receiver<MediaEvent>,
-    /// Its threads.
+    /// The engine's threads.
     pub threads: EngineThreads,
 }
 
 /// Binds the sockets and starts a thread for each shard.
 ///
 /// # Errors
-/// An address cannot be bound, or a thread not be made.
+/// An address cannot be bound, or a thread cannot be started.
 pub fn start(config: &EngineConfig) -> Result<Running, StartError> {
     let BoundSockets { shards, local_addrs } = bind_sockets(config)?;
     let wakers =
@@ -120,7 +121,7 @@ fn spawn(
     })
 }
 
-/// The engine's threads. Dropping it ends them.
+/// The engine's threads. Dropping this stops them.
 #[derive(Debug)]
 pub struct EngineThreads {
     sink: Arc<Sink>,
@@ -128,7 +129,7 @@ pub struct EngineThreads {
 }
 
 impl EngineThreads {
-    /// Whether all are running. None ends before it is told to, unless there is a fault in it.
+    /// Returns whether all threads run. A thread that ended on its own has a fault.
     pub fn are_running(&self) -> bool {
         !self.threads.iter().any(JoinHandle::is_finished)
     }
@@ -145,7 +146,7 @@ impl Drop for EngineThreads {
     }
 }
 
-/// Where control's commands become commands of shards.
+/// Turns control's commands into commands for shards.
 #[derive(Debug)]
 struct Sink(Mutex<Directed>);
 
@@ -181,7 +182,7 @@ impl CommandSink for Lanes {
     }
 }
 
-/// The way of events to control.
+/// Queues of events to control.
 #[derive(Clone, Debug)]
 struct Events {
     transport: mpsc::Sender<TransportEvent>,
@@ -189,11 +190,11 @@ struct Events {
 }
 
 impl Events {
-    /// False: control is behind, and the event is lost.
-    fn offer(&self, event: Event) -> bool {
+    /// Returns false if the queue is full and the event was dropped.
+    fn offer(&self, event: ControlEvent) -> bool {
         match event {
-            Event::Transport(event) => self.transport.try_send(event).is_ok(),
-            Event::Media(event) => self.media.try_send(event).is_ok(),
+            ControlEvent::Transport(event) => self.transport.try_send(event).is_ok(),
+            ControlEvent::Media(event) => self.media.try_send(event).is_ok(),
         }
     }
 }
@@ -211,7 +212,7 @@ impl Outbox for SocketOutbox {
 impl ShardCore for Core {
     type Command = ShardCommand;
     type Peer = PeerBatch;
-    type Event = Event;
+    type Event = ControlEvent;
 
     fn on_command(&mut self, now: Instant, command: ShardCommand, out: &mut SocketOutbox) {
         Core::on_command(self, now, command, out);
@@ -252,11 +253,11 @@ impl ShardCore for Core {
         Core::has_peer(self, ShardId(to as u16))
     }
 
-    fn peers_press(&mut self) -> bool {
-        Core::peers_press(self)
+    fn take_peer_flush_request(&mut self) -> bool {
+        Core::take_peer_flush_request(self)
     }
 
-    fn events(&mut self) -> impl Iterator<Item = Event> {
+    fn events(&mut self) -> impl Iterator<Item = ControlEvent> {
         Core::events(self)
     }
 
@@ -338,7 +339,7 @@ mod tests {
         drop(running.threads);
         assert!(running.transport_events.recv().await.is_none());
         while running.media_events.recv().await.is_some() {}
-        // The handle may live on; what it is told goes nowhere.
+        // The handle may outlive the engine; its commands then have no effect.
         running.engine.send(Control::RemoveEndpoint(rialto_media::EndpointId(0)));
     }
 }

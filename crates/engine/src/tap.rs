@@ -1,4 +1,4 @@
-//! Copies of an endpoint's packets in the clear, for whoever writes them down.
+//! Copies of an endpoint's decrypted packets, for whoever records them.
 #![expect(clippy::disallowed_types, reason = "control reads how many copies were dropped")]
 
 use std::sync::{
@@ -8,20 +8,20 @@ use std::sync::{
 
 use tokio::sync::mpsc;
 
-/// Copies that may wait to be written: about 1.5 MB of full packets.
+/// Capacity of the queue of copies: about 1.5 MB of full packets.
 pub const TAP_DEPTH: usize = 1_024;
 
-/// A packet as it is inside SRTP.
+/// A decrypted packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tapped {
-    /// Sent to the endpoint rather than received from it.
+    /// Whether it was sent to the endpoint; else the endpoint sent it.
     pub outgoing: bool,
     /// RTP or RTCP.
     pub bytes: Vec<u8>,
 }
 
-/// The engine's end: never waits, and counts what did not fit. A packet of an endpoint without one
-/// costs a branch; one of an endpoint with one is copied and allocates.
+/// The engine's end of a tap. It never waits, and counts copies that did not fit. Without a tap a
+/// packet costs a branch; with one it is copied, which allocates.
 #[derive(Clone, Debug)]
 pub struct Tap {
     to: mpsc::Sender<Tapped>,
@@ -29,13 +29,13 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap and where its copies come out. `dropped` counts those that do not fit.
+    /// Creates a tap and the receiver of its copies. `dropped` counts copies that did not fit.
     pub fn new(dropped: Arc<AtomicU64>) -> (Self, mpsc::Receiver<Tapped>) {
         let (to, copies) = mpsc::channel(TAP_DEPTH);
         (Self { to, dropped }, copies)
     }
 
-    /// Whether nobody takes copies any more.
+    /// Returns whether the receiver of the copies is gone.
     pub fn is_closed(&self) -> bool {
         self.to.is_closed()
     }
@@ -43,7 +43,7 @@ impl Tap {
     /// Copies a packet.
     #[cold]
     pub fn copy(&self, outgoing: bool, packet: &[u8]) {
-        // Nothing is allocated for what does not fit.
+        // Reserve first, so that a copy that does not fit is never allocated.
         match self.to.try_reserve() {
             Ok(place) => place.send(Tapped { outgoing, bytes: packet.to_vec() }),
             Err(_) => {

@@ -1,8 +1,8 @@
-//! The loop of one shard: what it does in which order, how much of each at most, and when it sleeps.
+//! The loop of one shard: the order of its work, the budget of each phase, and when it sleeps.
 //!
-//! One tick: commands, batches of other shards, timers, what the sockets received, flush, send,
-//! batches for other shards, events for control. Each phase has a budget, and a counter that says that
-//! the budget was used up, in which case the next tick follows without sleep.
+//! One tick: commands, batches of other shards, timers, received datagrams, flush, send, batches
+//! for other shards, events for control. Each phase has a budget and a counter of the times it was
+//! used up. When it was, the next tick follows without sleep.
 #![expect(clippy::arithmetic_side_effects, reason = "counters of 64 bits")]
 
 use std::{
@@ -21,44 +21,44 @@ use super::{
     mailbox::{CommandReceiver, PeerPort, Waker},
 };
 
-/// Commands in one tick. A join is some ten commands and takes some microseconds of each; media waits
-/// for no more than a few hundred of those.
+/// Commands per tick. A join takes some ten commands of some microseconds each; media waits for no
+/// more than a few hundred of those.
 const COMMANDS: usize = 128;
 
-/// Batches of other shards in one tick.
+/// Batches from other shards per tick.
 const PEER_BATCHES: usize = 64;
 
-/// Datagrams of each socket in one tick, after which no further receive call is made. At some 20
-/// receivers for each, they take a few milliseconds to forward, and commands and timers wait for them.
+/// Datagrams per socket and tick, after which no further receive call is made. With some 20
+/// receivers each, forwarding them takes a few milliseconds, during which commands and timers wait.
 const RECEIVE_DATAGRAMS: usize = 256;
 
-/// Slots of one receive call.
+/// Slots per receive call.
 const SLOTS: usize = 32;
 
-/// Length of a slot for single datagrams: more than any path carries without fragments.
+/// Length of a slot for single datagrams: more than any path carries without fragmentation.
 const PLAIN_SLOT: usize = 2_048;
 
-/// Length of a slot that may receive coalesced datagrams. An uncoalesced one touches no more of it than
-/// of a small slot, and costs the same.
+/// Length of a slot that may receive coalesced datagrams. A single datagram touches no more of it
+/// than of a small slot, and costs the same.
 const GRO_SLOT: usize = 64 << 10;
 
-/// What a shard does, without I/O. Time is passed in; datagrams are written to the outbox.
+/// What a shard does, without I/O. Callers pass the time; datagrams are written to the outbox.
 pub trait ShardCore {
-    /// What control sends.
+    /// Commands from control.
     type Command;
-    /// What crosses between shards.
+    /// Batches between shards.
     type Peer;
-    /// What control is told.
+    /// Events for control.
     type Event;
 
     /// Applies a command.
     fn on_command(&mut self, now: Instant, command: Self::Command, out: &mut SocketOutbox);
 
-    /// Takes a batch of another shard and empties it.
+    /// Handles a batch from another shard and empties it.
     fn on_peer(&mut self, now: Instant, batch: &mut Self::Peer, out: &mut SocketOutbox);
 
-    /// Takes a datagram that was sent to `local`; its bytes may be changed. One of more than 2,000
-    /// bytes may be cut.
+    /// Handles a datagram that was sent to `local`, possibly changing its bytes. Datagrams of more
+    /// than 2,000 bytes may arrive truncated.
     fn on_datagram(
         &mut self,
         now: Instant,
@@ -68,75 +68,76 @@ pub trait ShardCore {
         out: &mut SocketOutbox,
     );
 
-    /// The end of a tick: writes what is due.
+    /// Ends a tick: writes everything that is due.
     fn flush(&mut self, now: Instant, out: &mut SocketOutbox);
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    /// Returns when [`on_timeout`](Self::on_timeout) is to be called.
     fn next_timeout(&self) -> Instant;
 
-    /// Does what is due.
+    /// Does the periodic work that is due.
     fn on_timeout(&mut self, now: Instant, out: &mut SocketOutbox);
 
-    /// Exchanges what there is for shard `to` for the empty `spare`; false: there is nothing.
+    /// Swaps the pending batch for shard `to` with the empty `spare`. Returns false if nothing is
+    /// pending.
     fn take_peer(&mut self, to: usize, spare: &mut Self::Peer) -> bool;
 
-    /// Whether there is something for shard `to`.
+    /// Returns whether a batch for shard `to` is pending.
     fn has_peer(&self, to: usize) -> bool;
 
-    /// Whether what there is for other shards should leave before the end of the tick, lest it
-    /// outgrow its bound. True once for each time that it comes to be so.
-    fn peers_press(&mut self) -> bool;
+    /// Returns true once each time a batch for another shard passes half its limit. The caller
+    /// should then send batches now instead of at the end of the tick.
+    fn take_peer_flush_request(&mut self) -> bool;
 
-    /// What has happened for control since the last call.
+    /// Takes the events for control.
     fn events(&mut self) -> impl Iterator<Item = Self::Event>;
 
-    /// Control was behind, and so many events were dropped.
+    /// Counts events that were dropped because control fell behind.
     fn on_events_dropped(&mut self, count: u64);
 
-    /// Whether something was written whose way through the shard is to be measured.
+    /// Returns whether packets were written whose time in the shard is to be measured.
     fn is_leaving(&self) -> bool;
 
-    /// What was written has left.
+    /// Records that the written packets were sent at `now`.
     fn on_sent(&mut self, now: Instant);
 
-    /// The loop's counters, and the most that waited in its lanes since the last call, before each
+    /// Passes the loop's counters, and the longest queues since the last call, before each
     /// [`on_timeout`](Self::on_timeout).
     fn on_counters(&mut self, counters: &LoopCounters, sent: &SendCounters, waiting: Waiting);
 }
 
-/// What the loop did, since the start.
+/// Counters of the loop since the start.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct LoopCounters {
-    /// Times round.
+    /// Ticks.
     pub ticks: u64,
-    /// Receive calls that brought something.
+    /// Receive calls that returned datagrams.
     pub receive_calls: u64,
     /// Receive calls that failed.
     pub receive_errors: u64,
-    /// Ticks that used up the budget of commands.
+    /// Ticks that used up the budget for commands.
     pub command_budget_hit: u64,
-    /// Ticks that used up the budget of other shards' batches.
+    /// Ticks that used up the budget for batches of other shards.
     pub peer_budget_hit: u64,
-    /// Ticks that used up the budget of receive calls.
+    /// Ticks that used up the budget for receiving.
     pub receive_budget_hit: u64,
-    /// Times that another shard was behind by all batches, and ours had to wait.
+    /// Times that another shard still held all our batches, so that ours had to wait.
     pub peer_lane_full: u64,
-    /// Time with nothing to do.
+    /// Time asleep.
     pub asleep: Duration,
 }
 
 /// The mailboxes of a shard.
 #[derive(Debug)]
 pub struct Mailboxes<Command, Peer> {
-    /// From control; the loop ends when control lets go of it.
+    /// From control. The loop ends when control drops its end.
     pub commands: CommandReceiver<Command>,
-    /// From and to the other shards.
+    /// To and from the other shards.
     pub peers: PeerPort<Peer>,
-    /// By which they wake this shard.
+    /// With which others wake this shard.
     pub waker: Arc<Waker>,
 }
 
-/// A shard with everything that its thread needs.
+/// A core with everything that its thread needs.
 #[derive(Debug)]
 pub struct ShardLoop<C: ShardCore> {
     core: C,
@@ -147,19 +148,19 @@ pub struct ShardLoop<C: ShardCore> {
 }
 
 impl<C: ShardCore> ShardLoop<C> {
-    /// Puts a shard together.
+    /// Creates the loop of a shard.
     pub fn new(core: C, outbox: SocketOutbox, mailboxes: Mailboxes<C::Command, C::Peer>) -> Self {
         let (counters, waiting) = (LoopCounters::default(), Waiting::default());
         Self { core, outbox, mailboxes, counters, waiting }
     }
 
-    /// Runs until control lets go of the command lane. `event` takes an event and never waits; false:
-    /// it had to be dropped.
+    /// Runs until control drops its end of the command lane. `event` takes an event and never
+    /// waits; it returns false if it dropped the event.
     ///
     /// # Errors
-    /// Waiting failed; none is expected.
+    /// Waiting failed, which is not expected.
     pub fn run(mut self, mut event: impl FnMut(C::Event) -> bool) -> io::Result<()> {
-        // Without this a wait of 250 µs may take 300.
+        // Without this, a wait of 250 µs may take 300.
         set_timer_slack(Duration::from_nanos(1))?;
         let sockets = self.outbox.sockets().clone();
         let waker = self.mailboxes.waker.clone();
@@ -196,7 +197,7 @@ impl<C: ShardCore> ShardLoop<C> {
         Ok(())
     }
 
-    /// True: the budget was used up.
+    /// Returns true if the budget was used up.
     fn commands(&mut self) -> bool {
         for _ in 0..COMMANDS {
             let Some(command) = self.mailboxes.commands.recv() else { return false };
@@ -206,13 +207,13 @@ impl<C: ShardCore> ShardLoop<C> {
         true
     }
 
-    /// True: the budget was used up.
+    /// Returns true if the budget was used up.
     fn peers(&mut self) -> bool {
         for _ in 0..PEER_BATCHES {
             let Some((from, mut batch)) = self.mailboxes.peers.recv() else { return false };
             self.core.on_peer(Instant::now(), &mut batch, &mut self.outbox);
             self.mailboxes.peers.recycle(from, batch);
-            if self.core.peers_press() {
+            if self.core.take_peer_flush_request() {
                 self.send_peers();
             }
         }
@@ -229,7 +230,7 @@ impl<C: ShardCore> ShardLoop<C> {
         }
     }
 
-    /// True: the budget was used up, and more may wait in the socket.
+    /// Returns true if the budget was used up, so that more datagrams may wait in the socket.
     fn receive(&mut self, socket: &UdpSocket, slots: &mut RecvBatch) -> bool {
         let bound = socket.local_addr();
         let mut budget = RECEIVE_DATAGRAMS;
@@ -238,7 +239,7 @@ impl<C: ShardCore> ShardLoop<C> {
                 Ok(0) => return false,
                 Ok(_) => self.counters.receive_calls += 1,
                 Err(_) => {
-                    // What is told here is about a datagram sent earlier; the next call goes on.
+                    // The error is about a datagram sent earlier; the next call goes on.
                     self.counters.receive_errors += 1;
                     return false;
                 }
@@ -250,7 +251,7 @@ impl<C: ShardCore> ShardLoop<C> {
                 let local = SocketAddr::new(ip, bound.port());
                 let Datagram { remote, bytes, .. } = datagram;
                 self.core.on_datagram(now, local, remote, bytes, &mut self.outbox);
-                if self.core.peers_press() {
+                if self.core.take_peer_flush_request() {
                     self.send_peers();
                 }
             }
@@ -262,7 +263,8 @@ impl<C: ShardCore> ShardLoop<C> {
         true
     }
 
-    /// Hands over what the core has for other shards. While a shard is behind, the core keeps it.
+    /// Sends the core's batches to the other shards. While a shard is behind, the core keeps its
+    /// batch.
     fn send_peers(&mut self) {
         let peers = &self.mailboxes.peers;
         for to in 0..peers.shards() {
@@ -281,7 +283,7 @@ impl<C: ShardCore> ShardLoop<C> {
         }
     }
 
-    /// Waits for something to do; only looks if there is `more` already.
+    /// Waits for work. If there is `more` already, only polls.
     fn wait(&mut self, more: bool, fds: &mut [PollFd<'_>]) -> io::Result<()> {
         let Mailboxes { commands, peers, waker } = &self.mailboxes;
         waker.prepare_sleep();
@@ -308,12 +310,12 @@ mod tests {
         mailbox::{CommandSender, command_lane, peer_ports},
     };
 
-    /// So many datagrams for the next shard are as many as there is room for.
-    const PRESSING: usize = 4;
+    /// A batch with this many datagrams for the next shard is full.
+    const FULL_BATCH: usize = 4;
 
-    /// Echoes datagrams through the next shard: what comes from the network goes to the peer as
-    /// (address, bytes), and the peer sends it to `address`. Commands come back as events, and the
-    /// timer tells its number.
+    /// Echoes datagrams through the next shard: a datagram from the network goes to the peer as
+    /// (address, bytes), and the peer sends it to `address`. Commands come back as events, and each
+    /// timeout emits its number.
     struct Relay {
         me: usize,
         shards: usize,
@@ -349,7 +351,7 @@ mod tests {
             bytes: &mut [u8],
             _: &mut SocketOutbox,
         ) {
-            assert!(self.held.len() < PRESSING, "they should have left");
+            assert!(self.held.len() < FULL_BATCH, "they should have left");
             self.held.push_back((remote, bytes.to_vec()));
         }
 
@@ -378,8 +380,8 @@ mod tests {
             to == (self.me + 1) % self.shards && !self.held.is_empty()
         }
 
-        fn peers_press(&mut self) -> bool {
-            self.held.len() >= PRESSING
+        fn take_peer_flush_request(&mut self) -> bool {
+            self.held.len() >= FULL_BATCH
         }
 
         fn events(&mut self) -> impl Iterator<Item = u32> {
@@ -449,7 +451,7 @@ mod tests {
             let (len, from) = client.recv_from(&mut bytes).unwrap();
             assert_eq!((bytes.get(..len), from), (Some(&[n; 100][..]), addr));
         }
-        // At once, more than there is room for in the batch of one tick.
+        // At once, more than the batch of one tick has room for.
         for _ in 0..50 {
             client.send_to(&[7; 100], addr).unwrap();
         }

@@ -1,5 +1,5 @@
-//! Whose an address is, when it goes from one endpoint to another, and while a datagram is between two
-//! shards.
+//! The owner of an address, when it moves from one endpoint to another, and while a datagram is
+//! between two shards.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ const MOMENT: Duration = Duration::from_millis(50);
 
 /// The old owner of an address.
 const OLD: usize = 0;
-/// Who sends, and has its home on another shard than the old owner.
+/// The sender, whose home is another shard than the old owner's.
 const SENDER: usize = 1;
 const RECEIVER: usize = 2;
 
-/// Three endpoints on two shards; the second's packets are those that the test makes.
+/// Three endpoints on two shards; the test makes the second one's packets.
 fn three() -> (World, SourceSpec) {
     let mut world = World::new(WorldConfig { shards: 2, ..WorldConfig::default() });
     for _ in 0..3 {
@@ -33,7 +33,7 @@ fn three() -> (World, SourceSpec) {
     (world, spec)
 }
 
-/// The next packet of the sender lands on that shard; then `after` happens at once.
+/// Delivers the sender's next packet to that shard; then `after` happens at once.
 fn lands(
     world: &mut World,
     spec: &SourceSpec,
@@ -56,7 +56,7 @@ fn lands(
     world.deliver(shard, from, &mut sealed);
     after(world);
     world.run(MOMENT);
-    // What control packets and retransmissions leave meanwhile is not the packet.
+    // Control packets and retransmissions that leave meanwhile do not count.
     let ssrc = spec.encodings[0].ssrc;
     let tape = world.clients[RECEIVER].tape.as_mut().unwrap();
     let new = |bytes: &Vec<u8>| {
@@ -69,7 +69,7 @@ fn unbound(world: &World) -> u64 {
     world.cores.iter().map(|core| core.drops.get(Drop::UnboundAddress)).sum()
 }
 
-/// That an endpoint no longer has an address takes nothing from the one who has it now.
+/// An endpoint that no longer has an address takes nothing from its new owner.
 #[test]
 fn an_address_is_unbound_only_from_its_owner() {
     let (mut world, spec) = three();
@@ -90,7 +90,7 @@ fn an_address_is_unbound_only_from_its_owner() {
     assert!(unbound(&world) >= 1);
 }
 
-/// A datagram that is handed over is looked at again where it arrives.
+/// A datagram that is handed over is checked again where it arrives.
 #[test]
 fn what_is_handed_over_is_dropped_when_its_address_was_unbound_meanwhile() {
     let (mut world, spec) = three();
@@ -102,7 +102,7 @@ fn what_is_handed_over_is_dropped_when_its_address_was_unbound_meanwhile() {
     assert_eq!(unbound(&world), 1);
     world.bind(SENDER, remote);
     assert_eq!(lands(&mut world, &spec, 2, elsewhere, |_| {}), 1);
-    // Another one has it when the datagram arrives.
+    // Another endpoint has it when the datagram arrives.
     let other = world.clients[OLD].id;
     let local = "192.0.2.1:10000".parse().unwrap();
     let shard = rialto_media::ShardId(0);

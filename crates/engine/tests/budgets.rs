@@ -1,11 +1,11 @@
 //! What one peer can make the bridge send, to itself and to others: a test for each row of
-//! docs/budgets.md that crosses the engine. Each tries to pass the budget.
+//! docs/budgets.md that concerns the engine. Each tries to exceed the budget.
 
 use std::{sync::Arc, time::Duration};
 
 use rialto_engine::{
     Allocation, Control, MediaEvent, VideoKind, Wish, Wishes,
-    core::{Core, Event},
+    core::{ControlEvent, Core},
     sim::{World, WorldConfig},
 };
 use rialto_media::{Drop, EndpointId, Extension, MediaType, SourceId};
@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The wall clock of every client at the start of a world.
 const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
 
-/// One sends a source to so many others, for two seconds already.
+/// One client sends a source to others, and has done so for two seconds.
 fn a_call(shards: u16, receivers: usize, media: MediaType) -> (World, SourceId) {
     let mut world = World::new(WorldConfig { shards, ..WorldConfig::default() });
     for _ in 0..=receivers {
@@ -29,14 +29,14 @@ fn a_call(shards: u16, receivers: usize, media: MediaType) -> (World, SourceId) 
     (world, source)
 }
 
-/// Bytes of a client arrive at once.
+/// Delivers bytes of a client at once.
 fn deliver(world: &mut World, client: usize, mut bytes: Vec<u8>) {
     let from = world.clients[client].addr;
     let shard = world.shard_of(from);
     world.deliver(shard, from, &mut bytes);
 }
 
-/// A compound packet of a client arrives at once.
+/// Delivers a compound packet of a client at once.
 fn report(world: &mut World, client: usize, write: impl FnOnce(&mut RtcpWriter<'_>)) {
     let bytes = world.clients[client].rtcp(write).unwrap();
     deliver(world, client, bytes);
@@ -101,7 +101,7 @@ fn sender_reports_leave_once_a_second_however_many_come() {
             assert!((4..=6).contains(&(after - before)), "{shards} shards: {before} {after}");
         }
         let sent = sum(&world, |c| c.totals.rtcp_sent) - sent;
-        // Besides them the sender is told what was received, twice a second.
+        // In addition the sender gets receiver reports twice a second.
         assert!(sent <= 6 * RECEIVERS as u64 + 5 * 20, "{shards} shards: {sent}");
         assert!(sum(&world, |c| c.drops.get(Drop::RepeatedReport)) > 70_000);
     }
@@ -236,7 +236,7 @@ fn a_receiver_that_switches_to_and_fro_makes_a_sender_code_a_keyframe_a_second()
         let asked = world.clients[0].heard.keyframe_requests - before;
         // Five at once, and one in each of ten seconds; a request may be repeated.
         assert!((5..=20).contains(&asked), "unsubscribes: {unsubscribes}, {asked}");
-        // Who settles gets what it wants.
+        // A receiver that settles gets what it wants.
         world.bound(1, video, None);
         world.run(6 * SECOND);
         let got = |world: &World| world.clients[1].incoming[&video].got.len();
@@ -317,7 +317,7 @@ fn flood_without_meaning(world: &mut World, ssrc: u32, n: u32) {
         w.transport_cc(1, ssrc, n as u8, ExtSeq(n.into()), &arrivals).unwrap();
         w.sdes_cname(ssrc, "somebody else").unwrap();
         w.bye(&[ssrc]).unwrap();
-        // About streams that it does not get.
+        // About streams that it does not receive.
         w.pli(1, ssrc + 1).unwrap();
         w.nack(1, ssrc + 1, [Seq(n as u16)]).unwrap();
         w.sender_report(ssrc, 1, 1, 1, 1, &[]).unwrap();
@@ -351,7 +351,7 @@ fn levels_are_told_ten_times_a_second_however_many_packets_come() {
     let (mut world, _) = a_call(1, 1, MediaType::Audio);
     world.events.clear();
     for n in 0..2_000u32 {
-        // Louder and softer with each packet.
+        // Alternately louder and softer.
         world.clients[0].tracks[0].level = (n % 2 * 60) as u8;
         let (since, mut transport) = (world.elapsed(), n as u16);
         let packets = world.clients[0].tracks[0].make_frame(since, &mut transport);
@@ -361,15 +361,16 @@ fn levels_are_told_ten_times_a_second_however_many_packets_come() {
         }
         world.run(SECOND / 1_000);
     }
-    let level = |event: &&Event| matches!(event, Event::Media(MediaEvent::AudioLevel { .. }));
+    let level =
+        |event: &&ControlEvent| matches!(event, ControlEvent::Media(MediaEvent::AudioLevel { .. }));
     let told = world.events.iter().filter(level).count();
     assert!((19..=21).contains(&told), "{told}");
 }
 
-/// How often control was told what a receiver gets, and the last that it was told.
+/// How often control got a receiver's allocation, and the last one.
 fn told_allocations(world: &World, receiver: EndpointId) -> (usize, Option<&Allocation>) {
     let all = world.events.iter().filter_map(|event| match event {
-        Event::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(&**a),
+        ControlEvent::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(&**a),
         _ => None,
     });
     (all.clone().count(), all.last())
@@ -450,7 +451,7 @@ fn strangers_are_not_answered_and_reach_control_by_stun_alone() {
     let after = world.cores[0].totals;
     assert_eq!((after.rtp_sent, after.rtcp_sent), (before.rtp_sent, before.rtcp_sent));
     assert_eq!(world.cores[0].drops.get(Drop::UnboundAddress) - unbound, 300);
-    let told = world.events.iter().filter(|event| matches!(event, Event::Transport(_)));
+    let told = world.events.iter().filter(|event| matches!(event, ControlEvent::Transport(_)));
     assert_eq!(told.count(), 100);
 }
 
@@ -477,7 +478,8 @@ fn one_name_for_all_sources_of_a_participant_its_own_where_it_gives_one() {
             };
             ids.into_iter().flat_map(|(id, _)| of(id).collect::<Vec<_>>()).collect()
         };
-        // The first says its name before anything else leaves, the other one that is too long.
+        // The first announces its name before anything else leaves, the other one a name that is
+        // too long.
         let (own, too_long) = ("a1B2c3D4e5F6g7H8", "x".repeat(65));
         for (sender, name) in [(0, own), (1, too_long.as_str())] {
             for (_, ssrc) in specs(&world, sender) {

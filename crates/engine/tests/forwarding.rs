@@ -1,5 +1,5 @@
-//! What becomes of packets between a sender and a receiver, in a simulated world on a clear day:
-//! what is rewritten, what is left as it is, what is asked for, and what is refused.
+//! What happens to packets between a sender and a receiver, in a simulated world without
+//! impairments: what is rewritten, what is kept, what is requested, and what is refused.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,10 +12,10 @@ use rialto_media::{Codec, Drop, Extension, MediaType, SourceId, SourceSpec, Term
 use rialto_rtp::{ExtWriter, RtpHeader, Seq, header, rtx};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Long enough for a packet to get through, and for its answer.
+/// Long enough for a packet to arrive, and for its answer.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// One sends audio and video to the other, on two shards; and the sources.
+/// One client sends audio and video to another, on two shards; and the sources.
 fn pair() -> (World, SourceId, SourceId) {
     let mut world = World::new(WorldConfig { shards: 2, ..WorldConfig::default() });
     world.join();
@@ -25,7 +25,7 @@ fn pair() -> (World, SourceId, SourceId) {
     (world, audio, video)
 }
 
-/// The same, but the sender's packets are those that the test makes, and the receiver keeps them.
+/// The same, but the test makes the sender's packets, and the receiver stores them.
 fn silent_pair() -> (World, SourceSpec) {
     let (mut world, _, video) = pair();
     world.run(SECOND / 2);
@@ -49,7 +49,7 @@ fn dropped(world: &World, reason: Drop) -> u64 {
     world.cores.iter().map(|core| core.drops.get(reason)).sum()
 }
 
-/// A packet that the test makes: `elements` in its header extension, of either form.
+/// A packet with `elements` in its header extension, of either form.
 fn packet(
     (pt, ssrc, seq): (u8, u32, u16),
     elements: &[(u8, &[u8])],
@@ -77,7 +77,7 @@ fn packet(
     bytes
 }
 
-/// Sends such a packet, and gives what the receiver got for it.
+/// Sends such a packet, and returns what the receiver got for it.
 fn sent(world: &mut World, plain: &[u8], seq: u16) -> Vec<Vec<u8>> {
     let from = world.clients[0].addr;
     let mut sealed = world.clients[0].seal_anything(plain, seq.into()).unwrap();
@@ -208,7 +208,7 @@ fn mute_by_signalling_comes_before_decryption_and_ends() {
     assert!(count(&world, audio) > before.0 + 45);
 }
 
-/// The receiver asks for a packet, several times within a round trip and once later.
+/// The receiver requests a packet several times within a round trip and once later.
 fn asked_again(world: &mut World, spec: &SourceSpec) -> Vec<Vec<u8>> {
     world.clients[1].tape = Some(Vec::new());
     let highest = world.clients[1].incoming[&spec.id].got.keys().max().copied().unwrap();
@@ -324,12 +324,13 @@ fn keyframe_requests_are_translated_and_limited() {
         world.send(client, &request);
     };
     let before = asked(&world);
-    // Both at once are one request.
+    // Both at once count as one request.
     ask(&mut world, 1);
     ask(&mut world, third);
     world.run(SECOND);
     assert_eq!(asked(&world), before + 1);
-    // One may ask twice more in these ten seconds, the other as well; the sender hears each 200 ms.
+    // One may ask twice more in these ten seconds, the other as well; the sender gets a request
+    // each 200 ms.
     for _ in 0..80 {
         ask(&mut world, 1);
         world.run(SECOND / 10);

@@ -1,8 +1,8 @@
-//! Senders with layers, and receivers whose wishes change every few seconds, over networks that lose, reorder
-//! and repeat. What leaves the bridge is judged against what each frame truly refers to, and what receivers
-//! see against what they asked for.
+//! Senders with layers, and receivers whose constraints change every few seconds, over networks
+//! that lose, reorder and duplicate. What leaves the bridge is judged against each frame's true
+//! references, and what receivers see against what they requested.
 //!
-//! `SIM_SEEDS=1000 cargo test --release --test layers` looks for more; `SIM_SEED=17` plays one again,
+//! `SIM_SEEDS=1000 cargo test --release --test layers` tries more seeds; `SIM_SEED=17` repeats one,
 //! `SIM_SECONDS` makes each longer.
 
 use std::{ops::Range, sync::Arc, time::Duration};
@@ -18,32 +18,32 @@ use rialto_engine::{
 use rialto_media::{Codec, MediaParams, SourceId};
 
 const RECEIVERS: usize = 2;
-/// Until everybody has a first keyframe.
+/// Time until everybody has a first keyframe.
 const HEAD: Duration = Duration::from_secs(2);
-/// Media of the last moments may still be on its way, or be asked for.
+/// Media of the last moments may still be in flight, or be requested again.
 const TAIL: Duration = Duration::from_millis(1_500);
-/// How often an encoder of AV1 leaves out a layer of a picture.
+/// How often an AV1 encoder leaves out a layer of a picture.
 const LAYER_DROPS: f64 = 0.03;
-/// After a wish.
+/// Time after a change of constraints.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// What is expected of the bridge, beside a stream that can be decoded.
+/// What is expected of the bridge, besides a decodable stream.
 #[derive(Clone, Copy, Debug)]
 struct Expect {
-    /// A receiver gets no layers but those that fit it. Without it: no encodings but those.
+    /// A receiver gets no layers but those that fit. If unset: no encodings but those.
     layers: bool,
-    /// How many tenths of what is seen are as high as can be: where upper layers get lost on the way, lower
-    /// ones are seen.
+    /// How many tenths of what is seen must have the highest possible layer: if upper layers get
+    /// lost on the way, lower ones are seen.
     fitting: u32,
-    /// It may tell layers where only descriptors can be read.
+    /// It can distinguish layers if only descriptors are readable.
     encrypted: bool,
-    /// It begins with H.264's parameter sets.
+    /// It starts with H.264's parameter sets.
     parameter_sets: bool,
     /// It loses nothing of a keyframe whose packets overtake each other on their way to it.
     overtaken: bool,
 }
 
-/// What the bridge does by now.
+/// What the bridge currently does.
 const TODAY: Expect =
     Expect { layers: true, fitting: 9, encrypted: true, parameter_sets: true, overtaken: true };
 
@@ -54,7 +54,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Whether a mode is to be played: all are, unless `SIM_MODE` names one.
+/// Returns whether a mode is to be tested: all are, unless `SIM_MODE` names one.
 fn chosen(mode: &str) -> bool {
     std::env::var("SIM_MODE").map_or(true, |name| name == mode)
 }
@@ -71,20 +71,20 @@ fn length() -> Duration {
     Duration::from_secs(number("SIM_SECONDS").unwrap_or(10))
 }
 
-/// A call of one who sends.
+/// A call with one sender.
 struct Call {
     world: World,
     source: SourceId,
     rng: StdRng,
     heights: Vec<u16>,
     h264: bool,
-    /// The wishes of each receiver, and when it had them.
+    /// The constraints of each receiver, and when they were set.
     wishes: Vec<Vec<(Duration, Option<u16>)>>,
 }
 
 impl Call {
     fn new(mode: Mode, seed: u64, shards: u16, (up, down): (Weather, Weather)) -> Self {
-        // Links are taken for wide: here nothing but a wish decides.
+        // Estimates are high: here only the constraints decide.
         let bandwidth = BandwidthConfig {
             initial_bps: 50_000_000,
             max_bps: 50_000_000,
@@ -111,7 +111,7 @@ impl Call {
         Self { world, source, rng, heights: mode.heights(), h264, wishes }
     }
 
-    /// Lets time pass while wishes change.
+    /// Lets time pass while constraints change.
     fn run(&mut self, time: Duration) {
         let end = self.world.elapsed() + time;
         while self.world.elapsed() < end {
@@ -125,7 +125,7 @@ impl Call {
         }
     }
 
-    /// Holds all that was sent and seen against what was promised.
+    /// Checks everything that was sent and seen.
     fn judge(&self, name: &str, expect: Expect) {
         for receiver in 1..=RECEIVERS {
             let fail = |problems: Vec<Problem>| {
@@ -151,7 +151,7 @@ impl Call {
         }
     }
 
-    /// Of what a receiver sees, all is as high as it asked for, soon after it did.
+    /// Checks that a receiver sees only the requested height, soon after it requested it.
     fn judge_heights(&self, name: &str, receiver: usize, expect: Expect) {
         let end = self.world.elapsed().saturating_sub(TAIL);
         let wishes = &self.wishes[receiver - 1];
@@ -190,7 +190,7 @@ fn modes(expect: Expect) -> impl Iterator<Item = Mode> {
         .filter(move |mode| expect.encrypted || !mode.encrypted)
 }
 
-/// Plays every mode; returns the longest freeze.
+/// Runs every mode; returns the longest freeze.
 fn play(weather: (Weather, Weather), shards: u16, expect: Expect, patience: Duration) {
     for seed in seeds() {
         for mode in modes(expect) {
@@ -228,8 +228,8 @@ fn what_is_lost_on_the_way_to_receivers_changes_nothing() {
     play((Weather::FINE, Weather::FOUL), 1, LOSSY, Duration::from_secs(1));
 }
 
-/// On networks that lose the sender's packets. A keyframe whose packets overtake one another may have to be asked for
-/// again, and again.
+/// For networks that lose the sender's packets. A keyframe whose packets overtake one another may
+/// have to be requested several times.
 const UPLINK: (Expect, Duration) = (Expect { layers: false, ..LOSSY }, Duration::from_secs(2));
 
 #[test]
@@ -273,7 +273,7 @@ fn networks_that_found_something_do_not_find_it_again() {
     change_codecs_once(&SINGLE, 49, (Weather::FOUL, Weather::FOUL), 2, LOSSY);
 }
 
-/// Codecs that a sender of one encoding goes over to.
+/// Codecs that a sender of one encoding switches to.
 const SINGLE: [&str; 7] = [
     "AV1 L3T3",
     "VP8 L1T3",
@@ -328,7 +328,7 @@ fn senders_may_change_to_any_codec_over_networks_that_lose() {
     change_codecs(&SIMULCAST, foul, 2, LOSSY);
 }
 
-/// The sender drops layers and takes them up again, and goes over to other codecs.
+/// The sender drops layers and restores them, and switches to other codecs.
 #[test]
 fn senders_may_change_their_minds() {
     let fine = (Weather::FINE, Weather::FINE);
@@ -344,7 +344,7 @@ fn senders_may_change_their_minds() {
                 call.run(Duration::from_secs(2));
             }
         }
-        // How high it is, the sender decides.
+        // The sender decides the height.
         call.judge(&name, Expect { layers: false, ..TODAY });
     }
 }

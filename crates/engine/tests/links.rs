@@ -1,5 +1,5 @@
-//! What a receiver gets of what its link carries: a bottleneck with a queue of 300 ms lies before one
-//! receiver, and another has a clean link.
+//! What a receiver gets within its bandwidth: one receiver is behind a bottleneck with a queue of
+//! 300 ms, another has a clean link.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,7 @@ use std::{
 
 use rialto_engine::{
     Allocation, AllocationConfig, BandwidthConfig, MediaEvent, Reason,
-    core::Event,
+    core::ControlEvent,
     sim::{Bottleneck, Weather, World, WorldConfig},
 };
 use rialto_media::{Drop, MediaType, SourceId};
@@ -18,7 +18,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Three encodings of about 300, 590 and 880 kbit/s.
 const PACKET: usize = 1_100;
 
-/// One sends to two, of whom the first is behind a bottleneck. Returns the video and the audio.
+/// One client sends to two, of which the first is behind a bottleneck. Returns the video and the
+/// audio.
 fn a_call(bps: u64) -> (World, SourceId, SourceId) {
     let mut world = World::new(WorldConfig::default());
     world.bottlenecks.insert(1, Bottleneck::new(bps, QUEUE));
@@ -26,7 +27,7 @@ fn a_call(bps: u64) -> (World, SourceId, SourceId) {
     (world, video, audio)
 }
 
-/// So many, of whom the first sends. Returns the video and the audio.
+/// Adds clients, of which the first sends. Returns the video and the audio.
 fn people(world: &mut World, count: usize) -> (SourceId, SourceId) {
     for _ in 0..count {
         world.join();
@@ -34,7 +35,7 @@ fn people(world: &mut World, count: usize) -> (SourceId, SourceId) {
     publish(world)
 }
 
-/// The first sends. Returns the video and the audio.
+/// The first client sends. Returns the video and the audio.
 fn publish(world: &mut World) -> (SourceId, SourceId) {
     let audio = world.publish(0, MediaType::Audio, 1);
     let video = world.publish(0, MediaType::Video, 3);
@@ -44,7 +45,7 @@ fn publish(world: &mut World) -> (SourceId, SourceId) {
     (video, audio)
 }
 
-/// The encodings of whole frames that a receiver got since `since`, and how many frames that were.
+/// The encodings of complete frames that a receiver got since `since`, and the number of frames.
 fn got(world: &World, receiver: usize, video: SourceId, since: Duration) -> (BTreeSet<u8>, usize) {
     let track = world.clients[0].tracks.iter().find(|t| t.spec.id == video).unwrap();
     let mut parts = std::collections::BTreeMap::<(u8, u32), u8>::new();
@@ -103,7 +104,7 @@ fn a_receiver_gets_the_encoding_that_its_link_carries() {
     }
 }
 
-/// RFC 8888 names packets by stream: what it tells of the link is the same.
+/// RFC 8888 names packets by stream, but its information about the link is the same.
 #[test]
 fn feedback_by_stream_tells_what_the_link_carries() {
     for (bps, expected) in [(480_000, 0), (800_000, 1), (3_000_000, 2)] {
@@ -123,7 +124,7 @@ fn feedback_by_stream_tells_what_the_link_carries() {
         assert!(link.waited(at, 0.95) < Duration::from_millis(120), "{bps}");
         unharmed(&world, video, since);
     }
-    // It counts as feedback: that it stops lowers what is sent.
+    // It counts as feedback: when it stops, less is sent.
     let mut world = World::new(WorldConfig::default());
     world.bottlenecks.insert(1, Bottleneck::new(3_000_000, QUEUE));
     for _ in 0..3 {
@@ -140,7 +141,7 @@ fn feedback_by_stream_tells_what_the_link_carries() {
 
 #[test]
 fn what_a_new_link_is_lent_is_probed_for_before_it_is_called_back() {
-    // The initial estimate is a little less than the whole takes.
+    // The initial estimate is a little less than everything needs.
     let bandwidth = BandwidthConfig { initial_bps: 760_000, ..BandwidthConfig::default() };
     let mut world = World::new(WorldConfig { bandwidth, ..WorldConfig::default() });
     let sources = people(&mut world, 2);
@@ -226,11 +227,11 @@ fn a_link_that_is_gone_gets_nearly_nothing_and_returns() {
     assert!(frames > 135, "{frames}");
 }
 
-/// What control was told last of a receiver.
+/// The last allocation of a receiver that control got.
 fn told_last(world: &World, receiver: usize) -> &Allocation {
     let receiver = world.clients[receiver].id;
     let told = world.events.iter().rev().find_map(|event| match event {
-        Event::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(a),
+        ControlEvent::Media(MediaEvent::Allocated(a)) if a.receiver == receiver => Some(a),
         _ => None,
     });
     told.expect("it is told")
@@ -323,10 +324,10 @@ fn packets_that_are_only_late_are_not_sent_again() {
         let (_, frames) = got(&world, 1, video, since);
         ((after.0 - before.0) / (after.2 - before.2), after.1 - before.1, frames)
     };
-    // One of five is 20 ms late: what overtook it makes the receiver ask for it.
+    // One of five is 20 ms late: the receiver requests it because others overtook it.
     let (late, premature, frames) = again(Weather { stragglers: 0.2, ..fine });
     assert!(late < 0.015 && premature > 200 && frames > 20 * 29, "{late} {premature} {frames}");
-    // What is lost is sent again when it is asked for the first time.
+    // A lost packet is retransmitted at the first request.
     let (lost, premature, frames) = again(Weather { loss: 0.05, ..fine });
     assert!(lost > 0.05 && premature == 0 && frames > 20 * 29, "{lost} {premature} {frames}");
     let both = Weather { loss: 0.02, stragglers: 0.02, ..fine };

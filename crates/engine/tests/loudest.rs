@@ -1,5 +1,5 @@
-//! Only the loudest voices of a conference are forwarded, where that is configured, and what nobody hears
-//! is dropped before it is opened.
+//! Only the loudest speakers of a conference are forwarded, if so configured, and audio that nobody
+//! hears is dropped before it is decrypted.
 
 use std::time::Duration;
 
@@ -39,19 +39,19 @@ fn sum(world: &World, of: impl Fn(&rialto_engine::core::Core) -> u64) -> u64 {
     world.cores.iter().map(of).sum()
 }
 
-/// Packets of a source that a client has.
+/// Packets of a source that a client has received.
 fn got(world: &World, client: usize, source: SourceId) -> usize {
     world.clients[client].incoming.get(&source).map_or(0, |incoming| incoming.got.len())
 }
 
-/// Packets of each source that a client gets while time passes.
+/// Packets of each source that a client receives while time passes.
 fn hears(world: &mut World, client: usize, sources: &[SourceId], time: Duration) -> Vec<usize> {
     let before: Vec<_> = sources.iter().map(|s| got(world, client, *s)).collect();
     world.run(time);
     sources.iter().zip(before).map(|(s, before)| got(world, client, *s) - before).collect()
 }
 
-/// Everything that a client has of a source is in order, and without a gap.
+/// Everything that a client has of a source is in order, without a gap.
 fn assert_continuous(world: &World, client: usize, source: SourceId) {
     let incoming = &world.clients[client].incoming[&source];
     incoming.check();
@@ -61,7 +61,8 @@ fn assert_continuous(world: &World, client: usize, source: SourceId) {
     }
 }
 
-/// A hundred send, three of whom speak. What a second costs: packets opened, and packets sent.
+/// A hundred senders, of whom three speak. Returns the cost of a second: packets decrypted, and
+/// packets sent.
 fn a_hundred(shards: u16, others: u8) -> (u64, u64) {
     const SIZE: usize = 100;
     let config = WorldConfig { shards, ..WorldConfig::default() };
@@ -86,11 +87,11 @@ fn a_hundred(shards: u16, others: u8) -> (u64, u64) {
 
 #[test]
 fn a_conference_of_a_hundred_costs_what_three_who_speak_cost() {
-    // Three streams of 50 packets a second, two to each who speaks.
+    // Three streams of 50 packets a second, two of them to each speaker.
     let due = 50 * (97 * 3 + 3 * 2);
     let (opened, sent) = a_hundred(3, NOISE);
     assert!(sent.abs_diff(due) <= 3 * 99, "{sent} of {due}");
-    // One in five of the others' is opened for its level.
+    // One in five of the others' is decrypted for its level.
     assert!((150..=150 + 97 * 11).contains(&opened), "{opened}");
     let (opened, sent) = a_hundred(1, SILENT);
     assert!(sent.abs_diff(due) <= 3 * 99, "{sent} of {due}");
@@ -119,7 +120,7 @@ fn who_begins_to_speak_is_heard_at_once_and_nothing_is_missing() {
                 world.clients[speaker].tracks[0].level = VOICE;
             }
             let heard = hears(&mut world, 5, &sources, SECOND);
-            // On their way were 10 ms of packets; another shard does not know at once who has ended.
+            // 10 ms of packets were in flight; another shard does not know at once who has stopped.
             let least = if shards == 1 { 48 } else { 44 };
             for speaker in speakers {
                 assert!(heard[speaker] >= least, "{shards} {turn}: {heard:?}");
@@ -162,7 +163,7 @@ fn who_is_asked_for_by_name_is_heard_by_who_asks_and_nobody_else() {
         world.run(SECOND);
         assert!(hears(&mut world, 2, &sources, SECOND)[1] >= 49);
         assert_eq!(hears(&mut world, 3, &sources, SECOND)[1], 0);
-        // Now it is the loudest: all hear it, and nobody notices more.
+        // Now it is the loudest: everybody gets it, without a gap.
         set_levels(&mut world, 0..1, NOISE);
         set_levels(&mut world, 1..2, VOICE);
         world.run(SECOND);
@@ -205,7 +206,7 @@ fn a_counter_that_rolls_over_unheard_stays_known() {
     let sender = world.clients[0].id;
     for level in [NOISE, SILENT] {
         set_levels(&mut world, 0..1, level);
-        // The numbers of 23 minutes are more than a round.
+        // The sequence numbers of 23 minutes wrap.
         world.run(1_400 * SECOND);
         world.control(Control::SetDominant(sender, true));
         set_levels(&mut world, 0..1, VOICE);
@@ -242,7 +243,7 @@ fn what_is_forged_has_at_most_itself_dropped() {
     let before: Vec<_> = sources.iter().map(|s| got(&world, 3, *s)).collect();
     for step in 0..200u32 {
         for (client, level) in [(0, SILENT), (0, 90), (1, 0), (2, 5)] {
-            // As a stranger would who knows everything but the key.
+            // Like a stranger who knows everything but the key.
             let seq = world.clients[client].tracks[0].next_index() as u16;
             let forged = forge(&world, client, level, seq.wrapping_add((step % 3) as u16));
             let from = world.clients[client].addr;
@@ -259,7 +260,7 @@ fn what_is_forged_has_at_most_itself_dropped() {
     assert!(world.cores[0].drops.get(Drop::Unauthenticated) > 100);
 }
 
-/// A packet of audio as a client might send it, with a tag of nobody's.
+/// A packet of audio as a client might send it, with a wrong authentication tag.
 fn forge(world: &World, client: usize, level: u8, seq: u16) -> Vec<u8> {
     use rialto_media::Extension;
     use rialto_rtp::{ExtWriter, Seq, header};

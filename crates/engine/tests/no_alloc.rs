@@ -1,6 +1,6 @@
-//! In the steady state a shard allocates nothing for a packet: ten thousand of them go through
-//! ingress, route, hand-over and egress, with the feedback and the retransmissions that belong to
-//! them, under an allocator that counts.
+//! In the steady state a shard allocates nothing per packet: ten thousand packets go through
+//! ingress, routing, hand-over and egress, with their feedback and retransmissions, under an
+//! allocator that counts.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -12,7 +12,7 @@ use std::{
 
 use rialto_engine::{
     BandwidthConfig, MediaEvent,
-    core::{Core, Event, Outbox, PeerBatch},
+    core::{ControlEvent, Core, Outbox, PeerBatch},
     dest::Dest,
     sim::{BRIDGE, World, WorldConfig, codec::Mode},
 };
@@ -78,7 +78,7 @@ impl Outbox for Nowhere {
     }
 }
 
-/// A datagram on its way to a shard.
+/// A datagram in flight to a shard.
 struct Incoming {
     at: Instant,
     shard: usize,
@@ -87,19 +87,19 @@ struct Incoming {
 }
 
 const PACKETS: usize = 10_000;
-/// Between two frames: all packets come within the second between two snapshots for control, which
-/// are not the packets' work, and do allocate.
+/// Time between two frames: all packets arrive within the second between two snapshots for control,
+/// which are not part of the packets' work, and do allocate.
 const INTERVAL: Duration = Duration::from_micros(300);
 
-/// How many packets ago was sent what is asked for again: longer than a round trip ago, as what was
-/// sent within one is not sent again.
+/// How many packets ago a requested packet was sent: longer than a round trip, since a packet is
+/// not retransmitted within one.
 const OLD: u16 = 200;
 
-/// So many packets later comes what was lost on the way: it has been asked for by then, and is not given up.
+/// After this many packets a lost packet arrives: it was requested by then, and not given up.
 const AGAIN: usize = 500;
 
-/// What two senders and their receivers send from `start` on. Where something gets lost the last receiver asks
-/// for something again now and then.
+/// What two senders and their receivers send from `start` on. With losses the last receiver
+/// requests a retransmission now and then.
 fn traffic(world: &mut World, start: Instant, packets: usize, lossy: bool) -> Vec<Incoming> {
     let (mut all, mut lost) = (Vec::new(), VecDeque::<(usize, Incoming)>::new());
     let (mut at, mut made, mut transport) = (start, 0, [20_000u16; 2]);
@@ -112,8 +112,8 @@ fn traffic(world: &mut World, start: Instant, packets: usize, lossy: bool) -> Ve
                 for plain in track.make_frame(since, transport) {
                     made += 1;
                     let bytes = world.clients[sender].seal(&plain);
-                    // Every third lands on the wrong shard, and every fiftieth is lost on the way and comes when it
-                    // was asked for.
+                    // Every third arrives on the wrong shard, and every fiftieth is lost and
+                    // arrives when it was requested.
                     let shard = (sender + usize::from(made % 3 == 0)) % 2;
                     let incoming = Incoming { at, shard, from, bytes };
                     if made % 50 > 0 || !lossy {
@@ -151,8 +151,8 @@ fn nack(world: &mut World, at: Instant, ssrc: u32, seq: Seq) -> Incoming {
     Incoming { at, shard: 1, from: client.addr, bytes: bytes.unwrap() }
 }
 
-/// What a shard's loop does around a batch: receive, flush, exchange, timers, events. Returns how often
-/// control was told what a receiver gets: like snapshots, that is not the packets' work.
+/// Does what a shard's loop does around a batch: receive, flush, exchange, timers, events. Returns
+/// how often control got an allocation: like snapshots, that is not part of the packets' work.
 fn run(
     cores: &mut [Core],
     spares: &mut [PeerBatch],
@@ -167,7 +167,7 @@ fn run(
             }
         }
         cores[*shard].on_datagram(*at, BRIDGE, *from, bytes);
-        // Twice: what is handed over may make feedback for the other shard.
+        // Twice: a batch may cause feedback for the other shard.
         for _ in 0..2 {
             for shard in 0..cores.len() {
                 cores[shard].flush(*at, out);
@@ -177,8 +177,9 @@ fn run(
                     }
                 }
                 let events = cores[shard].events();
-                told +=
-                    events.filter(|e| matches!(e, Event::Media(MediaEvent::Allocated(_)))).count();
+                told += events
+                    .filter(|e| matches!(e, ControlEvent::Media(MediaEvent::Allocated(_))))
+                    .count();
             }
         }
     }
@@ -190,7 +191,8 @@ fn after_snapshots(cores: &mut [Core], out: &mut Nowhere) -> Instant {
     let until_snapshot = |core: &mut Core| loop {
         let at = core.next_timeout();
         core.on_timeout(at, out);
-        if core.events().any(|event| matches!(event, Event::Media(MediaEvent::Snapshot(_)))) {
+        if core.events().any(|event| matches!(event, ControlEvent::Media(MediaEvent::Snapshot(_))))
+        {
             return at;
         }
     };
@@ -200,7 +202,7 @@ fn after_snapshots(cores: &mut [Core], out: &mut Nowhere) -> Instant {
 /// Eight people on two shards.
 fn eight() -> World {
     let mut bandwidth = BandwidthConfig::default();
-    // Nobody tells here what arrives.
+    // Nobody sends feedback here.
     (bandwidth.initial_bps, bandwidth.max_bps) = (10_000_000_000, 10_000_000_000);
     let mut world = World::new(WorldConfig { shards: 2, bandwidth, ..WorldConfig::default() });
     for _ in 0..8 {
@@ -224,7 +226,7 @@ fn ten_thousand_packets_allocate_nothing() {
     assert!(handed_over > 1_000 && rtcp > 50 && resent > 50, "{handed_over} {rtcp} {resent}");
 }
 
-/// Layers are selected, by descriptors that are read and rewritten.
+/// Layers are selected, with descriptors that are read and rewritten.
 #[test]
 fn ten_thousand_packets_with_layers_allocate_nothing() {
     for mode in [Mode::AV1_L3T3, Mode::VP9_L3T3_KEY, Mode::VP9_L3T3_FLEXIBLE, Mode::VP8_T3] {
@@ -243,9 +245,10 @@ fn ten_thousand_packets_with_layers_allocate_nothing() {
     }
 }
 
-/// Plays two seconds of a world, and then packets until all that is made once is made. Returns what came of
-/// those that were counted: received, sent, handed over, RTCP, sent again. Rings and batches may grow `growth`
-/// times: the packets of three encodings fill three rings, each later than those of one do.
+/// Runs a world for two seconds, and then packets until everything that is allocated once exists.
+/// Returns counts of what follows: received, sent, handed over, RTCP, retransmitted. Rings and
+/// batches may grow `growth` times: the packets of three encodings fill three rings, each later
+/// than those of one do.
 fn steady(world: &mut World, lossy: bool, growth: u64) -> [u64; 5] {
     world.run(Duration::from_secs(2));
 
@@ -275,7 +278,7 @@ fn steady(world: &mut World, lossy: bool, growth: u64) -> [u64; 5] {
     let passed: [u64; 5] = std::array::from_fn(|n| after[n] - before[n]);
     let [received, sent, handed_over, rtcp, resent] = passed;
     println!("{received} in, {sent} out, {handed_over} handed over, {rtcp} RTCP, {resent} again");
-    // A box and a list, made and given back.
+    // A box and a list, allocated and freed.
     let allowed = 4 * told..=4 * told + growth;
     assert!(allowed.contains(&calls), "{calls} calls of the allocator, {told} tellings");
     assert!(told < 50, "{told}");

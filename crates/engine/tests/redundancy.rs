@@ -1,5 +1,5 @@
-//! Redundant audio (RFC 2198): who can read it gets it, who cannot gets the plain audio in it, and who
-//! loses packets gets it even when nobody sends it.
+//! Redundant audio (RFC 2198): receivers that can read it get it, others get the plain audio in it,
+//! and receivers that lose packets get it even if no sender sends it.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use rialto_media::{Drop, MediaType, SourceId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One speaks, two hear it, of whom only the second reads redundant audio. All have numbers of their own.
+/// One client speaks, two receive it, of which only the second reads redundant audio. All have
+/// different payload types.
 fn a_call(policy: RedPolicy, weather: Weather) -> (World, SourceId) {
     let redundancy = Redundancy { policy, ..Redundancy::default() };
     let audio = AudioConfig { redundancy, ..AudioConfig::default() };
@@ -23,7 +24,7 @@ fn a_call(policy: RedPolicy, weather: Weather) -> (World, SourceId) {
     (world, source)
 }
 
-/// What came to each receiver: packets, those that were redundant, blocks of others in them.
+/// What each receiver got: packets, redundant ones among them, blocks of other packets in those.
 fn heard(world: &World, source: SourceId) -> [(usize, u32, u32); 2] {
     [1, 2].map(|client| {
         let incoming = &world.clients[client].incoming[&source];
@@ -41,7 +42,7 @@ fn each_gets_what_it_can_read() {
     assert!(plain.0 > 190, "{plain:?}");
     assert_eq!((plain.1, redundant.1), (0, redundant.0 as u32));
     assert!(redundant.2 > 380, "{redundant:?}");
-    // The sender goes over to plain audio and back: nobody notices.
+    // The sender switches to plain audio and back: nobody notices.
     for redundancy in [None, Some(1)] {
         world.clients[0].tracks[0].redundancy = redundancy;
         world.run(2 * SECOND);

@@ -1,8 +1,8 @@
-//! A call in a simulated world: three senders and five receivers, one shard and four, a network that
-//! loses, delays, reorders and repeats. What arrives is compared with what was sent.
+//! A call in a simulated world: three senders and five receivers, one shard and four, a network
+//! that loses, delays, reorders and duplicates. What arrives is compared with what was sent.
 //!
-//! `SIM_SEEDS=1000 cargo test --release --test simulation` looks for more; `SIM_SEED=17` plays one
-//! again.
+//! `SIM_SEEDS=1000 cargo test --release --test simulation` tries more seeds; `SIM_SEED=17` repeats
+//! one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,9 +19,9 @@ use rialto_srtp::Profile;
 
 const SENDERS: usize = 3;
 const RECEIVERS: usize = 5;
-/// Media of the last moments may still be on its way, or be asked for.
+/// Media of the last moments may still be in flight, or be requested again.
 const TAIL: Duration = Duration::from_millis(1_500);
-/// Until everybody has a first keyframe.
+/// Time until everybody has a first keyframe.
 const HEAD: Duration = Duration::from_millis(1_500);
 
 /// The seeds of this run.
@@ -33,7 +33,8 @@ fn seeds() -> Range<u64> {
     }
 }
 
-/// Three with microphone and camera, one of them with simulcast; five who watch.
+/// Three clients with microphone and camera, one of them with simulcast, and five that only
+/// receive.
 fn call(config: WorldConfig) -> World {
     let mut world = World::new(config);
     for _ in 0..SENDERS + RECEIVERS {
@@ -57,7 +58,8 @@ fn made(world: &World, source: SourceId, window: &Range<Duration>) -> BTreeSet<B
         .collect()
 }
 
-/// Everything that can arrive has arrived, whole and once, at every receiver in a window of time.
+/// Everything that can arrive has arrived, complete and once, at every receiver in a window of
+/// time.
 fn judge(world: &World, window: &Range<Duration>) {
     for (at, client) in world.clients.iter().enumerate() {
         for incoming in client.incoming.values() {
@@ -66,7 +68,7 @@ fn judge(world: &World, window: &Range<Duration>) {
             let got: BTreeSet<Body> = incoming.got.values().map(|(body, _)| *body).collect();
             let got: BTreeSet<Body> = got.intersection(&expected).copied().collect();
             if incoming.spec.media == MediaType::Audio {
-                // Nobody asks for audio again: what the network took is gone, and only that.
+                // Nobody requests audio again: exactly what the network lost is missing.
                 let lost =
                     |b: &Body| world.lost_up.contains(b) || world.lost_down.contains(&(at, *b));
                 expected.retain(|body| !lost(body));
@@ -80,7 +82,7 @@ fn judge(world: &World, window: &Range<Duration>) {
     }
 }
 
-/// The frames that a receiver got whole.
+/// The complete frames that a receiver got.
 fn frames(world: &World, receiver: usize) -> BTreeSet<(u32, u32)> {
     let incoming = world.clients[receiver].incoming.values();
     incoming.flat_map(|i| i.got.values().map(|(body, _)| (body.source, body.frame))).collect()
@@ -100,8 +102,8 @@ fn foul(shards: u16, seed: u64) -> WorldConfig {
     }
 }
 
-/// Links are taken for wide from the start: what is judged here is that all goes through, and what a link
-/// carries is found out in `links.rs`.
+/// Estimates are high from the start: this test checks that everything gets through; bandwidth is
+/// tested in `links.rs`.
 fn wide() -> BandwidthConfig {
     BandwidthConfig { initial_bps: 50_000_000, max_bps: 50_000_000, ..BandwidthConfig::default() }
 }
@@ -193,7 +195,7 @@ fn heights_are_obeyed() {
             assert!(got.values().all(|all| *all == BTreeSet::from([encoding])), "{receiver}");
             let all = encodings(&world, receiver, video, &(HEAD..changed.end));
             let (first, last) = (all.first_key_value().unwrap().0, all.last_key_value().unwrap().0);
-            // What is lost right before a switch is sent again by its sender after it.
+            // The sender may retransmit what was lost right before a switch after it.
             let switches: Vec<_> = all.iter().zip(all.iter().skip(1)).collect();
             let switches = switches.iter().filter(|((_, a), (_, b))| a != b);
             let before: BTreeSet<_> =
@@ -206,7 +208,7 @@ fn heights_are_obeyed() {
     }
 }
 
-/// What fits is looked for among what arrives.
+/// The encoding is chosen among the active ones.
 #[test]
 fn an_encoding_that_falls_silent_is_replaced_by_what_fits() {
     let mut world = World::new(WorldConfig { shards: 2, ..WorldConfig::default() });
@@ -262,7 +264,7 @@ fn who_leaves_is_not_missed_and_may_return() {
         let left: Vec<SourceId> = world.clients[1].tracks.iter().map(|t| t.spec.id).collect();
         let told =
             |world: &World, r: usize| left.iter().any(|s| world.clients[r].incoming[s].ended);
-        // It is one datagram, and the weather may take one of the five.
+        // It is one datagram, and the network may lose one of the five.
         let heard = (3..8).filter(|r| told(&world, *r)).count();
         assert!(heard >= 4, "a BYE for what has ended: {heard} of 5");
         world.clients[1].incoming.clear();
@@ -315,7 +317,7 @@ fn an_address_may_change_in_the_middle() {
     for shards in [1, 4] {
         let mut world = call(foul(shards, 7));
         world.run(Duration::from_secs(2));
-        // To ports that other shards' sockets get.
+        // To ports whose datagrams other shards' sockets receive.
         for client in [0, 4] {
             world.bind(client, format!("10.2.0.{client}:{}", 6_001 + client).parse().unwrap());
         }

@@ -1,5 +1,5 @@
-//! A receiver with fewer slots than there are sources: who is in a slot changes, and the receiver sees one
-//! stream in each.
+//! A receiver with fewer slots than there are sources: the source in a slot changes, and the
+//! receiver sees one stream in each.
 
 use std::{ops::Range, time::Duration};
 
@@ -15,13 +15,13 @@ const FEW: usize = SENDERS;
 /// Slots of video, then those of audio.
 const VIDEO: Range<u32> = 0..2;
 const AUDIO: Range<u32> = 2..4;
-/// How long a source stays in its slot at least.
+/// Shortest time for which a source stays in its slot.
 const STAY: Duration = Duration::from_millis(1_500);
-/// Until a source that comes into a slot is seen.
+/// Time until a source that enters a slot is seen.
 const BEGIN: Duration = Duration::from_millis(500);
 
-/// Four who send, one who gets some of it in slots, and one who gets all of it, so that everything is
-/// under way whatever is in the slots.
+/// Four senders, one receiver that gets some of them in slots, and one that gets all of them, so
+/// that everything is being forwarded whatever is in the slots.
 struct Call {
     world: World,
     video: Vec<SourceSpec>,
@@ -66,14 +66,15 @@ impl Call {
         self.slots[slot as usize] = source;
     }
 
-    /// Another source comes into a slot.
+    /// Puts another source into a slot.
     fn replace(&mut self, slot: u32, source: usize) {
         let old = self.spec(slot, self.slots[slot as usize]).id;
         self.world.unsubscribe(FEW, old);
         self.enter(slot, source);
     }
 
-    /// How many frames, or packets of audio, of a source came in a slot, of those sent since a time.
+    /// How many frames, or audio packets, of a source arrived in a slot, of those sent since a
+    /// time.
     fn frames_since(&self, slot: u32, source: usize, since: Duration) -> usize {
         let spec = self.spec(slot, source);
         let track = self.world.clients[source].tracks.iter().find(|t| t.spec.id == spec.id);
@@ -93,11 +94,11 @@ fn wide() -> BandwidthConfig {
     BandwidthConfig { initial_bps: 50_000_000, max_bps: 50_000_000, ..BandwidthConfig::default() }
 }
 
-/// Numbers of every kind go on through each change, a video begins at a keyframe, nothing comes under any
-/// other SSRC, and nothing is said to have ended.
+/// All numbers continue through each change, a video begins at a keyframe, nothing arrives under
+/// any other SSRC, and nothing is reported to have ended.
 #[test]
 fn a_slot_is_one_stream_whoever_is_in_it() {
-    // Whose keyframe was lost waits for another one.
+    // A video whose keyframe was lost waits for another one.
     let runs = [(1, Weather::FINE, 1, 25), (2, Weather::FOUL, 3, 12), (3, Weather::FOUL, 1, 12)];
     for (seed, weather, shards, least) in runs {
         println!("seed {seed}, {shards} shards");
@@ -124,13 +125,13 @@ fn a_slot_is_one_stream_whoever_is_in_it() {
             assert!(!incoming.ended, "a slot outlives who was in it");
             assert!(!incoming.reports.is_empty());
         }
-        // What comes twice is refused as well.
+        // Duplicates are refused as well.
         let refused = client.heard.refused > 0 && weather.duplicates == 0.0;
         assert!(client.incoming.len() == 4 && !refused, "no other SSRCs");
     }
 }
 
-/// What the receiver asks for under a slot's SSRC is asked of whom it sees there.
+/// Requests under a slot's SSRC go to the source that is in the slot.
 #[test]
 fn feedback_reaches_the_source_that_is_in_the_slot() {
     let mut call = Call::new(WorldConfig { bandwidth: wide(), ..WorldConfig::default() });
@@ -147,7 +148,7 @@ fn feedback_reaches_the_source_that_is_in_the_slot() {
     }
 }
 
-/// What is lost of any source in a slot comes again, under the RTX SSRC of the slot.
+/// Lost packets of any source in a slot are retransmitted under the RTX SSRC of the slot.
 #[test]
 fn losses_are_made_good_in_slots() {
     let weather = Weather::FOUL;

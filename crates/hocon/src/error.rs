@@ -1,4 +1,4 @@
-//! What can be wrong with a file.
+//! Errors in a configuration file.
 
 use std::{io, sync::Arc};
 
@@ -13,14 +13,14 @@ pub enum HoconError {
         /// The system's reason.
         source: io::Error,
     },
-    /// `include required(...)` of a file that is not there.
+    /// `include required(...)` of a file that does not exist.
     #[error("{file}:{line}: the included file {name} does not exist")]
     MissingInclude {
         /// The including file.
         file: Arc<str>,
         /// Line, from 1.
         line: u32,
-        /// The file that is not there.
+        /// The file that does not exist.
         name: String,
     },
     /// Text that is not HOCON.
@@ -30,10 +30,10 @@ pub enum HoconError {
         file: Arc<str>,
         /// Line, from 1.
         line: u32,
-        /// What is wrong, and what to do where that is known.
+        /// What is wrong, and how to fix it where that is known.
         what: String,
     },
-    /// `${name}` that nothing answers.
+    /// `${name}` that refers to nothing.
     #[error(
         "{file}:{line}: ${{{name}}} is neither a key of the configuration nor an environment variable"
     )]

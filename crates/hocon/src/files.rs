@@ -1,4 +1,4 @@
-//! The files that make one document, and their bounds.
+//! The files that make up one document, and their limits.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use super::{
 pub(crate) struct Files<'s> {
     source: &'s dyn Source,
     count: usize,
-    /// Files that are being read, outermost first: including one of them again would not end.
+    /// Files that are being read, outermost first. Including one of them again would never end.
     open: Vec<PathBuf>,
     /// As [`Document::missing_includes`](super::Document::missing_includes).
     pub missing: Vec<(PathBuf, Origin)>,
@@ -28,7 +28,7 @@ impl<'s> Files<'s> {
         Self { source, count: 0, open: Vec::new(), missing: Vec::new(), class_paths: Vec::new() }
     }
 
-    /// A text that is part of the program.
+    /// Parses a text that is part of the program.
     pub(crate) fn parse_reference(&mut self, text: &str) -> Result<Fields, HoconError> {
         parser::parse(
             self,
@@ -39,7 +39,7 @@ impl<'s> Files<'s> {
         )
     }
 
-    /// The file that the operator named.
+    /// Parses the file that the operator named.
     pub(crate) fn parse_root(&mut self, path: &Path) -> Result<Fields, HoconError> {
         let text = self.source.read(path).map_err(|source| unreadable(path, source))?;
         self.parse(path, &text, &[])
@@ -64,7 +64,7 @@ impl<'s> Files<'s> {
         fields
     }
 
-    /// The included file's fields; nothing when it is optional and not there.
+    /// The included file's fields; empty if it is optional and does not exist.
     pub(crate) fn include(
         &mut self,
         include: &Include,

@@ -1,10 +1,10 @@
-//! Text to tokens.
+//! Splits text into tokens.
 
 use std::sync::Arc;
 
 use super::{HoconError, tree::Place};
 
-/// A token. Comments are gone; white space is kept where it may belong to a value.
+/// A token. Comments are dropped; white space is kept where it may belong to a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Token {
     LeftBrace,
@@ -27,7 +27,7 @@ pub(crate) enum Token {
     End,
 }
 
-/// Cuts a file into tokens.
+/// Splits a file into tokens.
 #[derive(Debug)]
 pub(crate) struct Lexer<'a> {
     rest: &'a str,
@@ -45,7 +45,7 @@ impl<'a> Lexer<'a> {
         Place { file: self.file.clone(), line: self.line }
     }
 
-    /// The next token; [`Token::End`] for ever after the last one.
+    /// The next token; [`Token::End`] forever after the last one.
     pub(crate) fn token(&mut self) -> Result<Token, HoconError> {
         let Some(first) = self.rest.chars().next() else { return Ok(Token::End) };
         if is_space(first) {
@@ -180,7 +180,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// What an unquoted text may not contain, besides white space, `//` and `+=`.
+/// Characters that an unquoted text may not contain, besides white space, `//` and `+=`.
 const FORBIDDEN: &str = "$\"{}[]:=,#`^?!@*&\\";
 
 fn is_space(c: char) -> bool {
@@ -219,7 +219,7 @@ fn hex4(chars: &mut std::str::Chars<'_>) -> Option<u32> {
     Some(value)
 }
 
-/// `a.b."c.d"` as its parts; `None` when a part is empty or a quote is not closed.
+/// Splits `a.b."c.d"` into its parts; `None` if a part is empty or a quote is not closed.
 fn split_path(text: &str) -> Option<Vec<String>> {
     let mut path = Vec::new();
     let mut part = String::new();

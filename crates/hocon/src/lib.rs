@@ -1,10 +1,11 @@
 //! HOCON, the language of `jvb.conf`: parsed with the file and line of every value.
 //!
-//! It is what Lightbend's own library accepts, without `include url(...)`, which is refused,
-//! `include classpath(...)`, which is noted and otherwise as if the file were not there, and lists from
-//! the environment (`${X[]}`). Values are kept as text: the reader of a key decides whether `10` is a port or a
-//! duration, as Lightbend's accessors do. Nothing here does I/O; files and environment come through
-//! [`Source`]. No input makes it panic, recurse without bound, or take memory without bound.
+//! It accepts what Lightbend's own library accepts, except `include url(...)`, which is refused,
+//! `include classpath(...)`, which is recorded and otherwise treated as a missing file, and lists
+//! from the environment (`${X[]}`). Values are kept as text: the reader of a key decides whether
+//! `10` is a port or a duration, as Lightbend's accessors do. Nothing here does I/O; files and
+//! environment come through [`Source`]. No input makes it panic, recurse without bound, or use
+//! memory without bound.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -32,7 +33,7 @@ pub trait Source {
     /// The content of a file.
     ///
     /// # Errors
-    /// What the file system says; [`io::ErrorKind::NotFound`] makes an optional include disappear.
+    /// The file system's error; after [`io::ErrorKind::NotFound`] an optional include is skipped.
     fn read(&self, path: &Path) -> io::Result<String>;
 
     /// An environment variable, if it is set.
@@ -41,7 +42,7 @@ pub trait Source {
     /// The first address of a host name.
     ///
     /// # Errors
-    /// What the resolver says; of other than `localhost` where there is none.
+    /// The resolver's error; without a resolver, an error for names other than `localhost`.
     fn resolve(&self, name: &str) -> io::Result<IpAddr> {
         let found = (name == "localhost").then_some(IpAddr::from([127, 0, 0, 1]));
         found.ok_or_else(|| io::Error::other("no resolver"))
@@ -56,7 +57,7 @@ impl Source for System {
     fn read(&self, path: &Path) -> io::Result<String> {
         use io::Read as _;
         let mut text = String::new();
-        // One byte more than is taken: who asks sees that it is too long.
+        // One byte more than allowed, so that the caller sees that the file is too long.
         let most = limits::FILE_BYTES as u64 + 1;
         std::fs::File::open(path)?.take(most).read_to_string(&mut text)?;
         Ok(text)
@@ -75,7 +76,7 @@ impl Source for System {
 /// Where a value was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// The built-in default.
     Default,
     /// A file.
     File {
@@ -84,7 +85,7 @@ pub enum Origin {
         /// Line, from 1.
         line: u32,
     },
-    /// A substitution that the environment answered.
+    /// A substitution from an environment variable.
     Environment {
         /// The variable.
         name: String,
@@ -113,10 +114,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A resolved value and where it was written.
+/// A resolved value, and where it was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Value {
-    /// What it is.
+    /// The value.
     pub kind: Kind,
     /// Where it was written; for a substitution, where the substitution was written.
     pub origin: Origin,
@@ -125,9 +126,9 @@ pub struct Value {
 /// What a value is. Numbers, booleans, durations and sizes are text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// `null`: as if the key were not there.
+    /// `null`: as if the key were not set.
     Null,
-    /// Anything scalar.
+    /// A scalar.
     Text(String),
     /// A list.
     Array(Vec<Value>),
@@ -139,7 +140,7 @@ pub enum Kind {
 pub type Object = BTreeMap<String, Value>;
 
 impl Kind {
-    /// What to call it in a message.
+    /// Its name in messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -155,19 +156,19 @@ impl Kind {
 pub struct Document {
     /// The fields of the root.
     pub root: Object,
-    /// Includes that named a file that is not there, and where they were written. That is allowed
-    /// (`include required(...)` is the other way), and worth a line in `check-config`.
+    /// Includes of files that do not exist, and where they were written. This is allowed (use
+    /// `include required(...)` otherwise), and reported by `check-config`.
     pub missing_includes: Vec<(PathBuf, Origin)>,
-    /// Includes from a Java class path, which nothing can be read from, and where they were written.
+    /// Includes from a Java class path, which cannot be read, and where they were written.
     pub class_paths: Vec<(String, Origin)>,
 }
 
 impl Document {
-    /// Reads and resolves the file at `path`, if there is one, on top of `reference`: the text of a file
-    /// that is part of the program, whose values have [`Origin::Default`].
+    /// Reads and resolves the file at `path`, if given, on top of `reference`, the text of a file
+    /// that is part of the program. Values of `reference` have [`Origin::Default`].
     ///
     /// # Errors
-    /// A file that cannot be read, a syntax error, a substitution that nothing answers, or a
+    /// A file that cannot be read, a syntax error, a substitution that refers to nothing, or a
     /// document beyond the limits of this module.
     pub fn load(
         reference: &str,
@@ -183,7 +184,7 @@ impl Document {
         Ok(Self { root, missing_includes: files.missing, class_paths: files.class_paths })
     }
 
-    /// The value at a dotted key. Quoted key parts with dots in them cannot be asked for this way.
+    /// The value at a dotted key. Key parts that contain dots cannot be reached this way.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let mut parts = key.split('.');
         let mut value = self.root.get(parts.next()?)?;
@@ -194,7 +195,7 @@ impl Document {
         Some(value)
     }
 
-    /// Puts `value` where `path` leads, over what is there.
+    /// Sets the value at `path`, replacing what is there.
     pub fn set(&mut self, path: &[&str], value: Value) {
         insert(&mut self.root, path, value);
     }
@@ -233,17 +234,17 @@ fn collect<'a>(fields: &'a Object, prefix: &str, leaves: &mut Vec<(String, &'a V
     }
 }
 
-/// Upper bounds. A configuration file is written by the operator, but a generated one may be broken
-/// in any way, and the answer must be one line on stderr.
+/// Limits. The operator writes the configuration, but a generated file may be broken in any way,
+/// and the result must be one line on stderr.
 pub(crate) mod limits {
     /// Bytes of one file.
     pub(crate) const FILE_BYTES: usize = 1 << 20;
-    /// Files in all.
+    /// Files in total.
     pub(crate) const FILES: usize = 64;
-    /// Objects and lists within each other, dotted keys counted by part.
+    /// Nesting of objects and lists; each part of a dotted key counts.
     pub(crate) const DEPTH: usize = 64;
-    /// Substitutions within each other.
+    /// Nesting of substitutions.
     pub(crate) const SUBSTITUTION_DEPTH: usize = 64;
-    /// Values and bytes of text that resolving may produce.
+    /// Values, and bytes of text, that resolving may produce.
     pub(crate) const RESOLVED: usize = 1 << 20;
 }

@@ -1,4 +1,4 @@
-//! Tokens to a tree.
+//! Parses tokens into a tree.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use super::{
     tree::{Fields, Node, Piece, Place},
 };
 
-/// The fields of one file, whose keys begin under `base`.
+/// Parses the fields of one file, whose keys begin under `base`.
 pub(crate) fn parse(
     files: &mut Files<'_>,
     path: &Path,
@@ -41,10 +41,10 @@ struct Parser<'a, 'f, 's> {
     /// Where `next` is.
     at: Place,
     base: Arc<[String]>,
-    /// Path of the object that is being read.
+    /// Path of the object being read.
     path: Vec<String>,
     depth: usize,
-    /// Lists around it: inside one, `path` means nothing.
+    /// Number of lists around it: inside a list, `path` means nothing.
     lists: usize,
     directory: PathBuf,
     files: &'f mut Files<'s>,
@@ -108,7 +108,7 @@ impl Parser<'_, '_, '_> {
         Ok(fields)
     }
 
-    /// Fields up to `}` (if `opened` says where its `{` is) or the end of the file.
+    /// Reads fields up to `}` (if `opened` says where its `{` is) or the end of the file.
     fn fields(&mut self, opened: Option<&Place>, fields: &mut Fields) -> Result<(), HoconError> {
         loop {
             self.skip_blank()?;
@@ -130,7 +130,8 @@ impl Parser<'_, '_, '_> {
         }
     }
 
-    /// After a field or an element: a comma, a newline, or the end of what it is in.
+    /// After a field or an element: reads a comma, a newline, or the end of the enclosing object or
+    /// list.
     fn separator(&mut self, after: &str, close: &Token) -> Result<(), HoconError> {
         self.skip_space()?;
         let newline = self.next == Token::Newline;
@@ -205,11 +206,11 @@ impl Parser<'_, '_, '_> {
         Ok(())
     }
 
-    /// A dotted key, and the white space after it.
+    /// Reads a dotted key, and the white space after it.
     fn key(&mut self) -> Result<Vec<String>, HoconError> {
         let at = self.at.clone();
         let mut key = Vec::new();
-        // The part that is being read, and white space that belongs to it if more follows.
+        // The part being read, and white space that belongs to it if more follows.
         let mut part: Option<String> = None;
         let mut space = String::new();
         loop {
@@ -222,7 +223,7 @@ impl Parser<'_, '_, '_> {
                 Token::Unquoted(text) => {
                     for (i, piece) in text.split('.').enumerate() {
                         if i > 0 {
-                            // White space belongs to the parts that it is between.
+                            // White space belongs to the parts that it separates.
                             let space = std::mem::take(&mut space);
                             key.push(part.take().map(|part| part + &space));
                         }
@@ -254,7 +255,7 @@ impl Parser<'_, '_, '_> {
         }
     }
 
-    /// What follows the word `include`, or `None` when it is an ordinary key after all.
+    /// Reads what follows the word `include`; `None` if it is an ordinary key after all.
     fn include_at(&mut self, at: &Place) -> Result<Option<Include>, HoconError> {
         let how = match &self.next {
             Token::Quoted(_) => String::new(),
@@ -384,10 +385,10 @@ impl Parser<'_, '_, '_> {
     }
 }
 
-/// What messages call an element of a list, which has no key.
+/// The name of a list element in messages, since it has no key.
 const ELEMENT: &str = "an element";
 
-/// Text in a value that looks like the beginning of what comes after it.
+/// Text in a value that looks like the start of the next field.
 struct Word<'a> {
     text: &'a str,
     at: &'a Place,

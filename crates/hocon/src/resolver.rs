@@ -1,8 +1,8 @@
-//! Substitutions, concatenations and merging: a tree to values.
+//! Resolves substitutions, concatenations and merges: turns a tree into values.
 //!
-//! A key's values are folded in order. `${x}` inside the values of `x` itself means what `x` was
-//! before; elsewhere it means what `x` is in the end. What a document may grow to is bounded by a
-//! budget that every value, and every byte that a substitution copies, is charged to.
+//! A key's values are folded in order. `${x}` inside the values of `x` itself means the earlier
+//! value of `x`; elsewhere it means the final value. The size of a document is limited by a budget
+//! that every value, and every byte that a substitution copies, is charged to.
 
 use super::{
     HoconError, Kind, Object, Origin, Source, Value, limits,
@@ -18,7 +18,7 @@ pub(crate) fn resolve(tree: &Fields, source: &dyn Source) -> Result<Object, Hoco
 struct Resolver<'t> {
     root: &'t Fields,
     source: &'t dyn Source,
-    /// Keys whose values are being folded, innermost last, with what they are so far.
+    /// Keys whose values are being folded, innermost last, with their values so far.
     busy: Vec<(Vec<String>, Option<Value>)>,
     budget: usize,
     depth: usize,
@@ -64,7 +64,7 @@ impl<'t> Resolver<'t> {
         Ok(done.and_then(|(_, value)| value))
     }
 
-    /// One value; `None` when an optional substitution has no answer.
+    /// Resolves one value; `None` for an optional substitution that refers to nothing.
     fn node(&mut self, node: &'t Node, path: &[String]) -> Result<Option<Value>, HoconError> {
         self.charge(1, &node.at)?;
         let origin = node.at.origin();
@@ -128,7 +128,8 @@ impl<'t> Resolver<'t> {
         if let Some(value) = found {
             self.charge(weight(&value), at)?;
             let kind = value.kind;
-            // An environment variable stays known as such however often it is passed on.
+            // A value from an environment variable keeps that origin, however often it is
+            // substituted.
             let origin = match value.origin {
                 origin @ Origin::Environment { .. } => origin,
                 _ => at.origin(),
@@ -150,7 +151,7 @@ impl<'t> Resolver<'t> {
 
     /// The value at `name`, for a substitution in the value of the key at `path`.
     fn named(&mut self, name: &[String], path: &[String]) -> Result<Option<Value>, HoconError> {
-        // In the value of the very key that it leads to, or into: what the key was before.
+        // Inside the value of the very key that it refers to, or into: the key's earlier value.
         if let Some(rest) = name.strip_prefix(path)
             && let Some((busy, so_far)) = self.busy.last()
             && busy == path
@@ -222,7 +223,7 @@ impl<'t> Resolver<'t> {
     }
 }
 
-/// Two values side by side.
+/// Joins two values written side by side.
 fn join(left: Value, space: &str, right: Value, at: &Place) -> Result<Value, HoconError> {
     let origin = match (left.origin, right.origin) {
         (origin @ Origin::Environment { .. }, _) | (_, origin @ Origin::Environment { .. }) => {
@@ -284,7 +285,7 @@ fn descend(mut value: Value, path: &[String]) -> Option<Value> {
     Some(value)
 }
 
-/// What a copy of it costs.
+/// The budget that a copy of it costs.
 fn weight(value: &Value) -> usize {
     1 + match &value.kind {
         Kind::Null => 0,

@@ -1,11 +1,11 @@
-//! A parsed file before substitutions are resolved: every key keeps all values that it was given, in
-//! order, because a later one may refer to an earlier one.
+//! A parsed file before substitutions are resolved. Every key keeps all values that it was given,
+//! in order, because a later one may refer to an earlier one.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{HoconError, Origin};
 
-/// The name of the file that is part of the program. No file system has such a name.
+/// The name of the file that is part of the program. No file in a file system can have it.
 pub(crate) const BUILT_IN: &str = "\0";
 
 /// A place in a file.
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-/// Names come from the file, and a quoted one may hold anything.
+/// Names come from the file, and a quoted one may contain anything.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -77,7 +77,7 @@ pub(crate) enum Piece {
     Substitution {
         path: Vec<String>,
         optional: bool,
-        /// The path at which the file was included: looked up there first.
+        /// The path at which the file was included, which is searched first.
         base: Arc<[String]>,
     },
     /// Parts written side by side.
@@ -87,8 +87,8 @@ pub(crate) enum Piece {
 }
 
 impl Fields {
-    /// Adds a value under `path`, which is not empty. Objects that follow each other merge here, so
-    /// that a key's values are found in one list however they were written.
+    /// Adds a value under `path`, which is not empty. Consecutive objects merge here, so that a
+    /// key's values end up in one list however they were written.
     pub(crate) fn insert(&mut self, path: &[String], node: Node) {
         let Some((first, rest)) = path.split_first() else { return };
         if rest.is_empty() {
@@ -112,8 +112,8 @@ impl Fields {
 
     fn push(&mut self, key: String, node: Node) {
         match node.piece {
-            // `${base} { x = 1 }` is `${base}` and then `{ x = 1 }`: as values of their own, each can
-            // refer to what is there before it.
+            // `${base} { x = 1 }` is `${base}` and then `{ x = 1 }`: as separate values, each can
+            // refer to what is before it.
             Piece::Concat(parts) if is_object(&parts) => {
                 for part in parts {
                     if !matches!(part.piece, Piece::Space(_)) {
@@ -136,7 +136,7 @@ impl Fields {
                 last.merge(new);
             }
             (_, node) => {
-                // Nothing can refer to what a plain value hides.
+                // Nothing can refer to what a plain value replaces.
                 if matches!(node.piece, Piece::Null | Piece::Text(_)) {
                     values.clear();
                 }
@@ -146,7 +146,7 @@ impl Fields {
     }
 }
 
-/// Whether what is written side by side can only become an object.
+/// Returns whether parts written side by side can only become an object.
 fn is_object(parts: &[Node]) -> bool {
     parts.iter().any(|part| matches!(part.piece, Piece::Object(_)))
         && parts.iter().all(|part| {

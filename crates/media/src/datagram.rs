@@ -1,4 +1,4 @@
-//! Datagrams that shards hand to the transports.
+//! Datagrams that shards pass to the transports.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use super::{EndpointId, ShardId};
 
-/// A datagram that a shard hands to control: STUN from anyone, DTLS from validated addresses.
+/// A datagram that a shard passes to control: STUN from anyone, DTLS from validated addresses.
 #[derive(Clone, Debug)]
 pub struct TransportDatagram {
-    /// The shard on whose socket it landed.
+    /// The shard whose socket received it.
     pub shard: ShardId,
     /// The local address it was sent to (from pktinfo), with the port of the socket.
     pub local: SocketAddr,
-    /// Where it claims to come from.
+    /// Its source address, which may be forged.
     pub remote: SocketAddr,
     /// `Some` when `remote` is bound to an endpoint (always for DTLS).
     pub endpoint: Option<EndpointId>,
@@ -23,7 +23,7 @@ pub struct TransportDatagram {
     pub bytes: Bytes,
 }
 
-/// What shards tell control about transports.
+/// Events about transports, from the shards to control.
 #[derive(Clone, Debug)]
 pub enum TransportEvent {
     /// First byte 0..=3 (RFC 7983).

@@ -1,5 +1,6 @@
-//! Media descriptions, compiled once for all endpoints that negotiated the same: in most conferences
-//! everybody was offered the same payload types, so that one table and one map serve them all.
+//! Media descriptions, compiled once for all endpoints that negotiated the same. In most
+//! conferences everybody was offered the same payload types, so one table and one map serve all of
+//! them.
 
 use std::{
     collections::HashMap,
@@ -8,40 +9,40 @@ use std::{
 
 use crate::{MediaParams, PtMap, Tables};
 
-/// So many descriptions are remembered. When there are more, all are forgotten: whoever comes then
-/// shares nothing with those who came before.
+/// Most descriptions that are remembered. When there are more, all are forgotten, and later
+/// endpoints share nothing with earlier ones.
 const MAX_REMEMBERED: usize = 256;
 
-/// A media description, by content. Equal numbers mean equal descriptions; equal descriptions mostly
-/// have equal numbers. Never reused.
+/// Identifies a media description by content. Equal ids mean equal descriptions; equal descriptions
+/// mostly have equal ids. Never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DescriptionId(u64);
 
-/// One media description as it was negotiated, and compiled.
+/// A negotiated media description, compiled.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Names it.
+    /// Its id.
     pub id: DescriptionId,
-    /// As signalled.
+    /// The description as signalled.
     pub media: Arc<MediaParams>,
-    /// Compiled.
+    /// Its tables for look-up.
     pub tables: Arc<Tables>,
 }
 
-/// See the module's description.
+/// Compiles media descriptions, and shares the results.
 #[derive(Debug, Default)]
 pub struct Descriptions {
-    /// The hash is keyed, as participants choose what they offer.
+    /// The hash is keyed, since participants choose what they offer.
     known: HashMap<Arc<MediaParams>, Description>,
-    /// From a sender's description to a receiver's.
+    /// Maps from a sender's payload types to a receiver's.
     maps: HashMap<(DescriptionId, DescriptionId), Weak<PtMap>>,
-    /// Maps are looked through for dead ones when there are so many.
+    /// The number of maps at which unused ones are removed.
     sweep_at: usize,
     next: u64,
 }
 
 impl Descriptions {
-    /// The description with this content, compiled now if nobody else has it.
+    /// Returns the description with this content, and compiles it if nobody else has it.
     pub fn get(&mut self, media: &Arc<MediaParams>) -> Description {
         if let Some(known) = self.known.get(media) {
             return known.clone();
@@ -57,7 +58,7 @@ impl Descriptions {
         description
     }
 
-    /// The map from one description's payload types to another's.
+    /// Returns the map from one description's payload types to another's.
     pub fn map(&mut self, from: &Description, to: &Description) -> Arc<PtMap> {
         let key = (from.id, to.id);
         if let Some(map) = self.maps.get(&key).and_then(Weak::upgrade) {

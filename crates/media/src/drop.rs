@@ -1,16 +1,16 @@
-//! Why packets are dropped. Every drop has one of these reasons and a counter.
+//! Reasons for dropping packets. Every drop has one of these reasons and is counted.
 
-/// A reason for dropping something that was received or asked for.
+/// A reason for dropping something that was received or requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Drop {
-    /// First byte that RFC 7983 gives to nobody we serve.
+    /// A first byte that RFC 7983 assigns to no protocol that the bridge serves.
     UnknownKind,
-    /// DTLS, RTP or RTCP from an address that no STUN validated.
+    /// DTLS, RTP or RTCP from an address that STUN has not validated.
     UnboundAddress,
-    /// For an endpoint that is already gone.
+    /// For an endpoint that no longer exists.
     UnknownEndpoint,
-    /// Media before the DTLS handshake ended.
+    /// Media before the end of the DTLS handshake.
     NoKeys,
     /// Not an RTP packet, or truncated.
     MalformedRtp,
@@ -20,7 +20,7 @@ pub enum Drop {
     UnknownSsrc,
     /// A payload type that was not signalled, or not for this kind of source.
     UnknownPayloadType,
-    /// Muted by signalling.
+    /// Force-muted by signalling.
     ForceMuted,
     /// Seen before, or too old to tell (RFC 3711 section 3.3.2).
     Replayed,
@@ -28,7 +28,7 @@ pub enum Drop {
     Unauthenticated,
     /// An RTX packet without content: a bandwidth probe.
     RtxProbe,
-    /// A packet that was received both ways, plain and as RTX, or twice as RTX.
+    /// A packet that was received both plain and as RTX, or twice as RTX.
     Duplicate,
     /// Nobody receives this encoding now.
     Unwanted,
@@ -38,34 +38,35 @@ pub enum Drop {
     ReceiverNotReady,
     /// A packet larger than any that fits a datagram of 1500 bytes.
     TooLarge,
-    /// A full lane to another shard.
+    /// A lane to another shard is full.
     PeerQueueFull,
-    /// The send arena or the socket took no more.
+    /// The send buffer or the socket is full.
     SendQueueFull,
-    /// An SSRC under which another subscription sends, or of which it is forgotten how far it came.
+    /// An SSRC that another subscription sends under, or whose earlier numbers are forgotten.
     SsrcRefused,
-    /// A retransmission that was asked for within the round trip of the last.
+    /// A retransmission that was requested within the round-trip time of the last one.
     RepeatedNack,
-    /// A retransmission beyond what the receiver may have for what it is sent.
+    /// A retransmission beyond the receiver's budget.
     RetransmissionBudget,
-    /// A sender report that came soon after the last one about the same stream.
+    /// A sender report soon after the last one about the same stream.
     RepeatedReport,
-    /// Audio that is silent, of which enough was forwarded (RFC 6464), or that silence overtook.
+    /// Silent audio (RFC 6464) beyond the limit, or audio that silence overtook.
     Silence,
-    /// The arrival of a packet that no transport-wide feedback reports, because none could leave.
+    /// The arrival of a packet that no transport-wide feedback reports, because none could be sent.
     FeedbackFull,
-    /// Video that could not leave in time, because the path to the receiver carries less.
+    /// Video that could not be sent in time, because the path to the receiver is too narrow.
     Late,
-    /// A retransmission of what was sent before the newest keyframe.
+    /// A retransmission of a packet from before the newest keyframe.
     Moot,
-    /// A retransmission of a packet that was most likely only late, on a path that changes the order of
-    /// packets. It is sent when it is asked for once more.
+    /// A retransmission of a packet that was most likely only late, on a path that reorders
+    /// packets. It is sent when it is requested once more.
     PrematureNack,
-    /// Redundant audio (RFC 2198) that cannot be read, for a receiver who is to have the plain audio in it.
+    /// Redundant audio (RFC 2198) that cannot be read, for a receiver that is to get the plain
+    /// audio in it.
     MalformedRed,
-    /// Audio of a sender who is not among the loudest.
+    /// Audio of a sender that is not among the loudest.
     NotLoudest,
-    /// Video of which the dependency descriptor refers to a structure that did not come.
+    /// Video whose dependency descriptor refers to a template structure that did not arrive.
     StructureMissing,
 }
 
@@ -109,30 +110,30 @@ impl Drop {
     ];
 }
 
-/// One counter for each reason.
+/// A counter for each reason.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DropCounters([u64; Drop::COUNT]);
 
 impl DropCounters {
-    /// Counts one.
+    /// Counts one drop.
     #[inline]
     pub fn count(&mut self, reason: Drop) {
         self.add(reason, 1);
     }
 
-    /// Counts several.
+    /// Counts several drops.
     pub fn add(&mut self, reason: Drop, n: u64) {
         if let Some(c) = self.0.get_mut(reason as usize) {
             *c += n;
         }
     }
 
-    /// How many were dropped for this reason.
+    /// Number of drops for this reason.
     pub fn get(&self, reason: Drop) -> u64 {
         self.0.get(reason as usize).copied().unwrap_or(0)
     }
 
-    /// Every reason's label and count.
+    /// Label and count of every reason.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Drop::ALL.iter().map(|(reason, label)| (*label, self.get(*reason)))
     }

@@ -1,38 +1,39 @@
-//! Encodings of a source as a set, and which of them suits a height.
+//! The encodings of a source as a set, and the choice of one for a height.
 
 use crate::MAX_ENCODINGS;
 
-/// Encodings of a source that are arriving, as bits: bit 0 is the lowest quality.
+/// Active encodings of a source as bits: bit 0 is the lowest quality.
 pub type EncodingMask = u8;
 
 /// Frame height of each encoding of a source, pixels: the shorter side, so that a camera held upright
 /// counts as the same camera. 0: not known yet.
 pub type Heights = [u16; MAX_ENCODINGS];
 
-/// Height of the lowest encoding while nothing is known of any; each further one has twice as much.
-/// What browsers send of a camera, and what JVB assumes.
+/// Supposed height of the lowest encoding while none is known; each further one has twice as much.
+/// Browsers send this for a camera, and JVB assumes it.
 const LOWEST: u32 = 180;
 
-/// The mask of one encoding, or of none.
+/// The mask of one encoding, or the empty mask.
 pub fn bit(encoding: Option<u8>) -> EncodingMask {
     encoding.and_then(|encoding| EncodingMask::checked_shl(1, encoding.into())).unwrap_or(0)
 }
 
-/// The encoding that a receiver should get of a source whose encodings in `active` are arriving: the
-/// best that is not higher than `max_height` (`None`: no bound), or the lowest when all are. `None`
-/// when nothing arrives.
+/// Chooses the encoding that a receiver should get from those in `active`: the best that is not
+/// higher than `max_height` (`None`: no limit), or the lowest if all are higher. `None` if no
+/// encoding is active.
 pub fn choose(active: EncodingMask, heights: Heights, max_height: Option<u16>) -> Option<u8> {
     let arriving = |encoding: &u8| active >> encoding & 1 == 1;
     let encodings = || (0..MAX_ENCODINGS as u8).filter(arriving);
     let bound = max_height.map_or(u32::MAX, u32::from);
-    // Of equally high ones the last is the better one; a group may list its streams in any order.
+    // Of equally high encodings the last is the better one; a group may list its streams in any
+    // order.
     encodings()
         .filter(|encoding| height(heights, *encoding) <= bound)
         .max_by_key(|encoding| height(heights, *encoding))
         .or_else(|| encodings().min_by_key(|encoding| height(heights, *encoding)))
 }
 
-/// What is known of an encoding's height; else what follows from the nearest one of which it is known.
+/// The height of an encoding if known, or derived from the nearest one whose height is known.
 fn height(heights: Heights, encoding: u8) -> u32 {
     let at = usize::from(encoding);
     let known = heights.iter().enumerate().filter(|(_, height)| **height > 0);

@@ -38,7 +38,7 @@ impl Extension {
     /// Number of kinds, for arrays indexed by `self as usize`.
     pub const COUNT: usize = 14;
 
-    /// The extension that a signalled URI names, if the packet path knows it.
+    /// The extension with a signalled URI, if the packet path knows it.
     pub fn from_uri(uri: &str) -> Option<Self> {
         Some(match uri {
             "urn:ietf:params:rtp-hdrext:ssrc-audio-level" => Self::AudioLevel,

@@ -11,7 +11,7 @@ pub enum MediaType {
     Video,
 }
 
-/// What a payload type carries, as far as the packet path must know.
+/// What a payload type carries, as far as the packet path needs to know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Codec {
     /// Opus (RFC 7587).
@@ -31,7 +31,7 @@ pub enum Codec {
         /// The payload type of the original packets.
         apt: u8,
     },
-    /// Anything else that was signalled: forwarded unread. Identified by the lower-cased encoding
+    /// Anything else that was signalled, forwarded unread. Identified by the lower-cased encoding
     /// name, the clock rate and the number of channels, so that it can be matched at the receiver.
     Other {
         /// FNV-1a of the lower-cased encoding name.
@@ -50,8 +50,8 @@ pub struct PayloadType {
     pub media: MediaType,
     /// RTP clock, Hz.
     pub clock_rate: u32,
-    /// For H.264 what [`h264::format`](crate::h264::format) says, for VP9 the `profile-id`; empty
-    /// otherwise. Payload types match between two endpoints when codec and profile match.
+    /// For H.264 the result of [`h264::format`](crate::h264::format), for VP9 the `profile-id`;
+    /// empty otherwise. Payload types match between two endpoints if codec and profile match.
     pub profile: String,
     /// Generic NACK (RFC 4585) was negotiated.
     pub nack: bool,

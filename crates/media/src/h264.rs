@@ -1,17 +1,17 @@
-//! Which H.264 formats are the same one (RFC 6184 section 8.2.2): those of one profile and one
-//! packetization mode. The level is no part of it.
+//! Decides which H.264 formats are the same (RFC 6184 section 8.2.2): those with the same profile
+//! and packetization mode. The level does not count.
 
-/// What a missing or malformed `profile-level-id` stands for (RFC 6184 section 8.1): Baseline, level 1.
+/// Default for a missing or malformed `profile-level-id` (RFC 6184 section 8.1): Baseline, level 1.
 const DEFAULT: [u8; 3] = [0x42, 0x00, 0x0a];
 
-/// What must be equal for two payload types to be the same format: the profile and the packetization
-/// mode, written as `profile/mode`. A parameter that was not signalled has its default.
+/// Returns what must be equal for two payload types to be the same format: the profile and the
+/// packetization mode, as `profile/mode`. Parameters that were not signalled have their defaults.
 pub fn format(profile_level_id: Option<&str>, packetization_mode: Option<&str>) -> String {
     let mode = packetization_mode.and_then(|mode| mode.trim().parse::<u8>().ok()).unwrap_or(0);
     let [idc, iop, _] = profile_level_id.and_then(read).unwrap_or(DEFAULT);
     match profile(idc, iop) {
         Some(profile) => format!("{profile}/{mode}"),
-        // A profile that the table does not have is only the same as itself.
+        // A profile that is not in the table only matches itself.
         None => format!("{idc:02x}{iop:02x}/{mode}"),
     }
 }
@@ -23,8 +23,8 @@ fn read(text: &str) -> Option<[u8; 3]> {
     Some([idc, iop, level])
 }
 
-/// RFC 6184 section 8.1, table 5: one profile can be written in several ways. Bits 7 to 4 of `iop` are
-/// the constraint flags 0 to 3; the flags that the table leaves open are not compared.
+/// RFC 6184 section 8.1, table 5: a profile can be written in several ways. Bits 7 to 4 of `iop`
+/// are the constraint flags 0 to 3; flags that the table leaves open are not compared.
 fn profile(idc: u8, iop: u8) -> Option<&'static str> {
     let is = |mask: u8, value: u8| iop & mask == value;
     Some(match idc {

@@ -1,16 +1,16 @@
-//! Names of things in the engine, which live as long as the process.
+//! Ids in the engine. They live as long as the process.
 
 use std::fmt;
 
-/// A participant's place in the engine. Never reused while the process lives.
+/// An endpoint's id in the engine. Never reused while the process lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct EndpointId(pub u32);
 
-/// A sender's source (one camera, one microphone) in the engine. Never reused while the process lives.
+/// A source's id in the engine (one camera, one microphone). Never reused while the process lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SourceId(pub u32);
 
-/// One engine thread, `0..shards`.
+/// An engine thread, `0..shards`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ShardId(pub u16);
 

@@ -1,6 +1,6 @@
-//! Hash maps whose keys peers choose: addresses, ports, SSRCs. Their hash has a secret key (SipHash-1-3),
-//! so that nobody can choose keys that fall into one bucket. Maps of our own ids need no secret and use
-//! a faster hash.
+//! Hash maps whose keys peers choose: addresses, ports, SSRCs. Their hash has a secret key
+//! (SipHash-1-3), so that nobody can choose keys that fall into one bucket. Maps by our own ids
+//! need no secret and use a faster hash.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -9,14 +9,14 @@ use std::{
 
 use siphasher::sip::SipHasher13;
 
-/// A map under a secret key.
+/// A map whose hash has a secret key.
 pub type KeyedMap<K, V> = HashMap<K, V, HashKey>;
 
 /// The step of [`SplitMix64`].
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Numbers that depend on nothing but a seed (Steele, Lea and Flood: Fast splittable pseudorandom number
-/// generators). Two different states never give the same sequence.
+/// A generator of numbers that depend only on a seed (Steele, Lea and Flood: Fast splittable
+/// pseudorandom number generators). Two different states never give the same sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct SplitMix64(pub u64);
 
@@ -30,11 +30,11 @@ impl SplitMix64 {
     }
 }
 
-/// The secret of a map. One seed gives one key, so that a simulation can be repeated.
+/// The secret key of a map. One seed gives one key, so that a simulation can be repeated.
 #[derive(Clone, Copy)]
 pub struct HashKey(u64, u64);
 
-/// A random one: no map is without a secret by mistake.
+/// A random key, so that no map is without a secret by mistake.
 impl Default for HashKey {
     fn default() -> Self {
         Self::new(RandomState::new().hash_one(0), 0)
@@ -42,7 +42,7 @@ impl Default for HashKey {
 }
 
 impl HashKey {
-    /// A key for the map `purpose` of a shard with this seed.
+    /// The key for the map `purpose` of a shard with this seed.
     pub fn new(seed: u64, purpose: u64) -> Self {
         let mut numbers = SplitMix64(seed ^ purpose.wrapping_mul(GOLDEN));
         Self(numbers.draw(), numbers.draw())
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn chosen_numbers_spread() {
         let places: BTreeSet<u64> = places(HashKey::new(1, 2)).into_iter().collect();
-        // Of random ones 63 % of the places are taken.
+        // Of random SSRCs, 63 % of the places are taken.
         assert!(places.len() > 2_300, "{}", places.len());
     }
 }

@@ -1,5 +1,5 @@
-//! The words of media that the engine, the transports and control have in common: ids, formats, sources,
-//! encodings, header extensions, the reasons for which packets are dropped, and limits on rates.
+//! Media types that the engine, the transports and control share: ids, formats, sources, encodings,
+//! header extensions, the reasons for dropping packets, and rate limits.
 //!
 //! Plain values without I/O or clocks.
 #![forbid(unsafe_code)]

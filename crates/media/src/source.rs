@@ -1,4 +1,4 @@
-//! What a sender sends, and how a receiver gets it.
+//! Sources and the terms on which receivers get them.
 
 use std::{fmt, sync::Arc};
 
@@ -13,10 +13,10 @@ pub struct EncodingSpec {
     pub rtx: Option<u32>,
 }
 
-/// A signalled source of a sender.
+/// A source that a sender signalled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceSpec {
-    /// Its place in the engine.
+    /// Its id in the engine.
     pub id: SourceId,
     /// Its name, such as `abcd1234-v0`; for logs and debug output.
     pub name: Arc<str>,
@@ -27,7 +27,7 @@ pub struct SourceSpec {
     pub encodings: Vec<EncodingSpec>,
 }
 
-/// Upper bound of encodings of a source.
+/// Most encodings of a source.
 pub const MAX_ENCODINGS: usize = 4;
 
 /// An MID (RFC 9143), 1..=16 bytes of ASCII.
@@ -49,7 +49,7 @@ impl Mid {
         Some(Self { len: raw.len() as u8, bytes })
     }
 
-    /// The bytes to stamp.
+    /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
@@ -61,8 +61,8 @@ impl fmt::Debug for Mid {
     }
 }
 
-/// The SSRCs of a slot: a receiver whose SSRCs are rewritten gets each source under those of the slot that
-/// the source is in, and never under the source's own. A slot outlives the sources that are in it.
+/// The SSRCs of a slot. A receiver with SSRC rewriting gets each source under the SSRCs of the slot
+/// that the source is in, never under the source's own. A slot outlives the sources in it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SlotSsrcs {
     /// The SSRC of the media packets.
@@ -71,17 +71,18 @@ pub struct SlotSsrcs {
     pub rtx: Option<u32>,
 }
 
-/// How a receiver gets a source.
+/// The terms of a subscription: how a receiver gets a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
-    /// The MID to stamp, where the receiver negotiated the extension.
+    /// The MID to stamp, if the receiver negotiated the extension.
     pub mid: Option<Mid>,
-    /// Encodings that are higher than this many pixels are not for it, while a lower one arrives;
-    /// `None`: any is.
+    /// Maximum frame height, pixels: the receiver gets the best active encoding that is not higher,
+    /// or the lowest if all are. `None`: no limit.
     pub max_height: Option<u16>,
-    /// Audio that it asked for by name: it gets that even when only the loudest of others are forwarded.
+    /// The receiver asked for this audio source by name: it gets it even if only the loudest of the
+    /// others are forwarded.
     pub included: bool,
-    /// The slot that the source is in; `None`: the receiver sees the source's own SSRCs. No two sources
-    /// of a receiver are in one slot: one leaves before the other comes.
+    /// The slot that the source is in; `None`: the receiver sees the source's own SSRCs. Two
+    /// sources of a receiver are never in one slot: one leaves before the other enters.
     pub slot: Option<SlotSsrcs>,
 }

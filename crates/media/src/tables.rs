@@ -1,10 +1,10 @@
-//! What an endpoint negotiated, compiled for look-up by number.
+//! What an endpoint negotiated, compiled for look-up.
 
 use rialto_rtp::codec::VideoCodec;
 
 use crate::{Codec, Extension, MediaParams, MediaType, PayloadType};
 
-/// What the packet path must know of a payload type.
+/// What the packet path needs to know of a payload type.
 #[derive(Clone, Copy, Debug)]
 pub struct PtInfo {
     /// Audio or video.
@@ -20,10 +20,10 @@ pub struct PtInfo {
 /// Marks an extension id or payload type that was not negotiated.
 const NONE: u8 = 0xff;
 
-/// RTP payload types are numbers of seven bits (RFC 3550 section 5.1).
+/// RTP payload types have seven bits (RFC 3550 section 5.1).
 const PAYLOAD_TYPES: usize = 128;
 
-/// An endpoint's numbers, by number and by meaning.
+/// An endpoint's payload types and extension ids, for look-up in both directions.
 #[derive(Clone, Debug)]
 pub struct Tables {
     payload_types: [Option<PtInfo>; PAYLOAD_TYPES],
@@ -33,9 +33,9 @@ pub struct Tables {
     pub allow_mixed: bool,
     /// Picture loss indication was negotiated for a video payload type.
     pub pli: bool,
-    /// Full intra request was.
+    /// Full intra request was negotiated for a video payload type.
     pub fir: bool,
-    /// Receiver estimated maximum bitrate was.
+    /// Receiver estimated maximum bitrate (REMB) was negotiated.
     pub remb: bool,
 }
 
@@ -80,13 +80,13 @@ impl Tables {
         }
     }
 
-    /// A payload type as the endpoint numbers it.
+    /// What a payload type of the endpoint carries.
     #[inline]
     pub fn payload_type(&self, pt: u8) -> Option<&PtInfo> {
         self.payload_types.get(usize::from(pt))?.as_ref()
     }
 
-    /// The meaning of a header-extension id.
+    /// The extension with this id.
     #[inline]
     pub fn extension(&self, id: u8) -> Option<Extension> {
         ALL_EXTENSIONS.get(usize::from(*self.by_extension_id.get(usize::from(id))?)).copied()
@@ -116,7 +116,8 @@ const ALL_EXTENSIONS: [Extension; Extension::COUNT] = [
     Extension::FrameMarking,
 ];
 
-/// Extensions that go on to receivers who negotiated them. The others belong to one hop.
+/// Returns whether an extension is passed on to receivers that negotiated it. The others are for
+/// one hop.
 pub fn passes_on(kind: Extension) -> bool {
     matches!(
         kind,
@@ -131,7 +132,7 @@ pub fn passes_on(kind: Extension) -> bool {
     )
 }
 
-/// The codec, where keyframes and layers can be read.
+/// The codec, if its keyframes and layers can be read.
 pub fn video_codec(codec: Codec) -> Option<VideoCodec> {
     match codec {
         Codec::Vp8 => Some(VideoCodec::Vp8),
@@ -142,19 +143,19 @@ pub fn video_codec(codec: Codec) -> Option<VideoCodec> {
     }
 }
 
-/// From a sender's payload types to a receiver's.
+/// Maps a sender's payload types to a receiver's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PtMap {
     media: [u8; PAYLOAD_TYPES],
     rtx: [u8; PAYLOAD_TYPES],
-    /// The receiver's redundant audio that can hold a sender's audio.
+    /// The receiver's payload type of redundant audio that can hold a sender's audio.
     red: [u8; PAYLOAD_TYPES],
     renumbers: bool,
 }
 
 impl PtMap {
-    /// Matches by codec, clock rate and profile. What a receiver has no equal of, it cannot be expected
-    /// to decode.
+    /// Matches by codec, clock rate and profile. A payload type without a match is not forwarded,
+    /// since the receiver could not decode it.
     pub fn new(from: &MediaParams, to: &MediaParams) -> Self {
         let none = [NONE; PAYLOAD_TYPES];
         let mut map = Self { media: none, rtx: none, red: none, renumbers: false };
@@ -181,27 +182,27 @@ impl PtMap {
         map
     }
 
-    /// The receiver's payload type of redundant audio (RFC 2198) that can hold what has the sender's payload
-    /// type; only Opus is made redundant.
+    /// The receiver's payload type of redundant audio (RFC 2198) that can hold this payload type of
+    /// the sender. Only for Opus.
     #[inline]
     pub fn red(&self, pt: u8) -> Option<u8> {
         self.red.get(usize::from(pt)).copied().filter(|pt| *pt != NONE)
     }
 
-    /// Whether sender and receiver number Opus differently, so that the blocks of redundant audio are to be
-    /// named anew.
+    /// Returns whether sender and receiver have different payload types for Opus, so that those in
+    /// the blocks of redundant audio must be rewritten.
     #[inline]
     pub fn renumbers(&self) -> bool {
         self.renumbers
     }
 
-    /// The receiver's payload type.
+    /// The receiver's payload type for a media payload type of the sender.
     #[inline]
     pub fn media(&self, pt: u8) -> Option<u8> {
         self.media.get(usize::from(pt)).copied().filter(|pt| *pt != NONE)
     }
 
-    /// The receiver's RTX payload type for the sender's (media) payload type.
+    /// The receiver's RTX payload type for a media payload type of the sender.
     #[inline]
     pub fn rtx(&self, pt: u8) -> Option<u8> {
         self.rtx.get(usize::from(pt)).copied().filter(|pt| *pt != NONE)

@@ -1,5 +1,5 @@
-//! RTP header extensions (RFC 8285): reading both forms, writing the smaller one that fits, and the
-//! few elements that a forwarder reads.
+//! RTP header extensions (RFC 8285): reads both forms, writes the smaller one that fits, and reads
+//! the few elements that a forwarder needs.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "lengths and offsets within one packet, each checked when it is used"
@@ -29,9 +29,9 @@ pub struct Ext<'a> {
 
 /// Iterates over the elements of a header extension, skipping padding.
 ///
-/// It ends early, with what came before, at id 15 or at padding with a length in the one-byte form
-/// (RFC 8285 section 4.2), and at an element that is longer than the block. Unknown profiles have no
-/// elements.
+/// It ends early, after the elements before it, at id 15 or at padding with a length in the
+/// one-byte form (RFC 8285 section 4.2), and at an element that is longer than the block. Unknown
+/// profiles have no elements.
 #[derive(Clone, Default, Debug)]
 pub struct ExtIter<'a> {
     packet: &'a [u8],
@@ -83,7 +83,7 @@ impl<'a> Iterator for ExtIter<'a> {
     }
 }
 
-/// Why an element was not written. What was written before stays good.
+/// Why an element was not written. Earlier elements stay valid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ExtError {
     /// The buffer has no room.
@@ -113,8 +113,8 @@ pub struct ExtWriter<'a> {
 }
 
 impl<'a> ExtWriter<'a> {
-    /// A writer at the start of `buf`, which is where the block goes: after the fixed header and the
-    /// contributing sources.
+    /// Creates a writer at the start of `buf`, which is where the block goes: after the fixed
+    /// header and the contributing sources.
     #[inline]
     pub fn new(buf: &'a mut [u8], allow_two_byte: bool) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl<'a> ExtWriter<'a> {
         self.allow_two_byte = true;
     }
 
-    /// Appends an element and returns the offset of its value in the block. The offset stays good
+    /// Appends an element and returns the offset of its value in the block. The offset stays valid
     /// unless a later element changes the form.
     ///
     /// # Errors
@@ -179,7 +179,7 @@ impl<'a> ExtWriter<'a> {
         Ok(start)
     }
 
-    /// The same of a value whose length is known when this is compiled, which costs a third of it.
+    /// The same for a value whose length is known at compile time, at a third of the cost.
     ///
     /// # Errors
     /// [`ExtError`]; nothing has changed then.
@@ -208,7 +208,7 @@ impl<'a> ExtWriter<'a> {
     /// Overwrites bytes of the element that was appended last, from an offset in the block on.
     ///
     /// # Errors
-    /// [`ExtError::Full`]: they would not end within what was written.
+    /// [`ExtError::Full`]: they do not end within what was written.
     #[inline]
     pub fn patch(&mut self, at: usize, data: &[u8]) -> Result<(), ExtError> {
         let end = at.checked_add(data.len()).filter(|end| *end <= self.at);
@@ -239,7 +239,7 @@ impl<'a> ExtWriter<'a> {
         end
     }
 
-    /// Bytes that may be used: whole words, no more than the length word can say.
+    /// Bytes that may be used: whole words, no more than the length field can express.
     #[inline]
     fn room(&self) -> usize {
         (self.buf.len() & !3).min(4 + 4 * usize::from(u16::MAX))
@@ -278,7 +278,8 @@ pub struct AudioLevel {
     pub voice: bool,
 }
 
-/// Whether a frame marking (RFC 9626 section 3.1) says that the packet starts a frame that stands alone.
+/// Returns whether a frame marking (RFC 9626 section 3.1) says that the packet starts an
+/// independent frame.
 #[inline]
 pub fn starts_independent_frame(data: &[u8]) -> bool {
     const START: u8 = 0x80;

@@ -34,14 +34,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("vp9", vp9),
 ];
 
-/// A datagram is of one kind, which its first byte decides but for RTCP.
+/// A datagram is of exactly one kind, which its first byte decides, except for RTCP.
 pub fn demultiplex(data: &[u8]) {
     let kind = demux(data);
     let media = matches!(kind, Kind::Rtp | Kind::Rtcp);
     assert_eq!(media, data.len() >= 2 && matches!(data.first(), Some(128..=191)));
 }
 
-/// What is sent has a rate for each of its layers, and nothing else has.
+/// Each layer that is sent has a rate, and no other layer has.
 pub fn layers_allocation(data: &[u8]) {
     let Some(all) = VideoLayersAllocation::parse(data) else { return };
     assert!(all.streams <= 4 && all.stream < 4);
@@ -56,7 +56,7 @@ pub fn layers_allocation(data: &[u8]) {
     }
 }
 
-/// A header that parses lies in the packet, as do payload and extension elements.
+/// If a header parses, header, payload and extension elements lie in the packet.
 pub fn rtp(data: &[u8]) {
     let Ok(header) = RtpHeader::parse(data) else { return };
     assert!(header.len <= data.len());
@@ -99,7 +99,7 @@ pub fn extensions(data: &[u8]) {
     assert_eq!(elements, again);
 }
 
-/// Every list of every packet can be walked to its end.
+/// Every list of every packet can be iterated to its end.
 pub fn rtcp(data: &[u8]) {
     for packet in RtcpPackets::new(data) {
         let Ok(packet) = packet else { return };
@@ -123,8 +123,8 @@ pub fn rtcp(data: &[u8]) {
     }
 }
 
-/// What a frame opens includes it, and where what includes it of its own spatial layer is intact it can be
-/// decoded.
+/// What a frame opens includes it, and it can be decoded if a target of its own spatial layer that
+/// includes it is intact.
 fn hold(layers: FrameLayers) {
     assert!(layers.spatial < 4 && layers.temporal < 4);
     assert_eq!(layers.switch & layers.present, layers.switch);
@@ -136,8 +136,8 @@ fn hold(layers: FrameLayers) {
     }
 }
 
-/// Blocks of redundant audio lie in the payload one behind the other, and read the same when they are
-/// written again.
+/// Blocks of redundant audio lie in the payload one after the other, and read the same when they
+/// are written again.
 pub fn redundant_audio(data: &[u8]) {
     let blocks: Vec<_> = red::blocks(data).collect();
     let Some(found) = red::primary(data, |_| true) else { return assert!(blocks.is_empty()) };
@@ -162,7 +162,8 @@ fn layers(codec: VideoCodec, data: &[u8]) -> Option<FrameLayers> {
     Some(info.layers)
 }
 
-/// Spatial and temporal layer, and the targets that include the frame: the same in each of its packets.
+/// Spatial and temporal layer, and the targets that include the frame: the same in each of its
+/// packets.
 fn kept(layers: FrameLayers) -> (u8, u8, Targets) {
     (layers.spatial, layers.temporal, layers.present)
 }
@@ -194,13 +195,13 @@ pub fn h264(data: &[u8]) {
     let _ = layers(VideoCodec::H264, data);
 }
 
-/// An AV1 payload is read whenever there is one.
+/// Any AV1 payload that is not empty can be read.
 pub fn av1(data: &[u8]) {
     assert_eq!(layers(VideoCodec::Av1, data).is_some(), !data.is_empty());
 }
 
-/// Dependency descriptors of one stream, each after a byte with its length: one that is read again tells the
-/// same.
+/// Dependency descriptors of one stream, each after a byte with its length. A descriptor that is
+/// read twice gives the same result.
 pub fn dd(mut data: &[u8]) {
     let mut reader = DependencyReader::default();
     while let Some((len, rest)) = data.split_first() {

@@ -1,4 +1,4 @@
-//! The RTP header (RFC 3550 section 5.1), and what kind of packet a datagram is (RFC 7983, 5761).
+//! The RTP header (RFC 3550 section 5.1), and the protocol of a datagram (RFC 7983, 5761).
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "lengths and offsets within one packet, each checked when it is used"
@@ -13,7 +13,7 @@ use super::{ExtIter, Seq, be16, be32};
 /// Length of the fixed part of the header, in bytes.
 pub const FIXED_LEN: usize = 12;
 
-/// Why a packet is not RTP that can be used.
+/// Why a packet is not usable RTP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum RtpError {
     /// Shorter than its header says.
@@ -51,7 +51,7 @@ pub struct RtpHeader {
     pub timestamp: u32,
     /// The synchronisation source.
     pub ssrc: u32,
-    /// How many contributing sources follow the fixed part, 0 to 15.
+    /// Number of contributing sources after the fixed part, 0 to 15.
     pub csrc_count: u8,
     /// The padding bit: the last byte of the (decrypted) packet counts padding bytes.
     pub padding: bool,
@@ -62,7 +62,8 @@ pub struct RtpHeader {
 }
 
 impl RtpHeader {
-    /// Reads the header of an RTP or SRTP packet; SRTP leaves it clear (RFC 3711 section 3.1).
+    /// Parses the header of an RTP or SRTP packet, which SRTP does not encrypt (RFC 3711 section
+    /// 3.1).
     ///
     /// # Errors
     /// [`RtpError::Short`] and [`RtpError::Version`].
@@ -99,12 +100,12 @@ impl RtpHeader {
         })
     }
 
-    /// Where the payload of the decrypted `packet` is, padding excluded (RFC 3550 section 5.1).
-    /// A packet of padding only gives an empty range.
+    /// Where the payload of the decrypted `packet` is, without padding (RFC 3550 section 5.1). A
+    /// padding-only packet has an empty range.
     ///
     /// # Errors
-    /// [`RtpError::Padding`] when the count cannot be right, [`RtpError::Short`] when `packet` is not
-    /// the one that was parsed.
+    /// [`RtpError::Padding`] if the count is impossible, [`RtpError::Short`] if `packet` is not the
+    /// one that was parsed.
     #[inline]
     pub fn payload_range(&self, packet: &[u8]) -> Result<Range<usize>, RtpError> {
         let payload = packet.get(self.len..).ok_or(RtpError::Short)?;
@@ -119,8 +120,8 @@ impl RtpHeader {
         Ok(self.len..end)
     }
 
-    /// The elements of the header extension of `packet`; none when it has no extension or one of
-    /// an unknown profile.
+    /// The elements of the header extension of `packet`; none if it has no extension or one of an
+    /// unknown profile.
     #[inline]
     pub fn extensions<'a>(&self, packet: &'a [u8]) -> ExtIter<'a> {
         match self.extension {
@@ -136,7 +137,7 @@ impl RtpHeader {
 }
 
 /// Writes a fixed header without contributing sources, padding or extension, and returns its length
-/// (12); `None` when `buf` is shorter. [`set_extension_bit`] when an extension follows.
+/// (12); `None` if `buf` is shorter. Use [`set_extension_bit`] if an extension follows.
 #[inline]
 pub fn write_header(
     buf: &mut [u8],
@@ -171,7 +172,7 @@ pub fn set_padding_bit(packet: &mut [u8], present: bool) {
     }
 }
 
-/// What a datagram is, by its first bytes.
+/// The protocol of a datagram, by its first bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
     /// A STUN message (RFC 8489).
@@ -186,7 +187,7 @@ pub enum Kind {
     Other,
 }
 
-/// Tells the protocols of one port apart (RFC 7983 section 7; RFC 5761 section 4 for RTCP).
+/// Distinguishes the protocols of one port (RFC 7983 section 7; RFC 5761 section 4 for RTCP).
 #[inline]
 pub fn demux(datagram: &[u8]) -> Kind {
     match datagram.first() {
@@ -199,8 +200,8 @@ pub fn demux(datagram: &[u8]) -> Kind {
     }
 }
 
-/// True when a packet that is RTP or RTCP is RTCP: its second byte is a packet type from 192 to 223,
-/// which payload types do not use (RFC 5761 section 4).
+/// Returns whether a packet that is RTP or RTCP is RTCP: its second byte is a packet type from 192
+/// to 223, which payload types do not use (RFC 5761 section 4).
 #[inline]
 pub fn is_rtcp(packet: &[u8]) -> bool {
     matches!(packet.get(1), Some(192..=223))

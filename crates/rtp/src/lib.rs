@@ -59,7 +59,7 @@ pub(crate) fn be64(data: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(*bytes))
 }
 
-/// Copies `bytes` to `at`; `None` and no change when they do not fit.
+/// Copies `bytes` to `at`; `None`, without a change, if they do not fit.
 #[inline]
 pub(crate) fn put(data: &mut [u8], at: usize, bytes: &[u8]) -> Option<()> {
     let end = at.checked_add(bytes.len())?;

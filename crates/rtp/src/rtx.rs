@@ -11,8 +11,8 @@ use super::{RtpHeader, Seq, be16, put};
 /// Length of the original sequence number in front of the payload, in bytes.
 pub const OSN_LEN: usize = 2;
 
-/// The original sequence number of an RTX payload; `None` for the padding-only packets that are sent
-/// to probe for bandwidth.
+/// The original sequence number in an RTX payload; `None` for the padding-only packets that probe
+/// for bandwidth.
 #[inline]
 pub fn original_seq(payload: &[u8]) -> Option<Seq> {
     be16(payload, 0).map(Seq)
@@ -25,11 +25,11 @@ pub fn write_original_seq(payload: &mut [u8], seq: Seq) -> Option<usize> {
     Some(OSN_LEN)
 }
 
-/// Restores, in place, the packet that the decrypted RTX packet `packet` carries: the header moves
-/// two bytes up over the original sequence number and takes the original payload type, sequence
+/// Restores, in place, the original packet from the decrypted RTX packet `packet`: the header moves
+/// two bytes up over the original sequence number and gets the original payload type, sequence
 /// number and SSRC; marker, timestamp, extension, padding and payload stay.
 ///
-/// Returns where the restored packet starts in `packet` (always 2); `None`, and no change, when
+/// Returns where the restored packet starts in `packet` (always 2); `None`, without a change, if
 /// there is no original sequence number.
 #[inline]
 pub fn restore(
@@ -46,10 +46,10 @@ pub fn restore(
 }
 
 /// Turns, in place, the packet in `buf[..len]` into an RTX packet: the payload after `header_len`
-/// moves two bytes up, the original sequence number goes before it, and the header takes the
+/// moves two bytes up, the original sequence number is written before it, and the header gets the
 /// retransmission's payload type, sequence number and SSRC.
 ///
-/// Returns the new length; `None` and no change when `buf` is too short.
+/// Returns the new length; `None`, without a change, if `buf` is too short.
 #[inline]
 pub fn wrap(
     buf: &mut [u8],
@@ -70,7 +70,7 @@ pub fn wrap(
     Some(end)
 }
 
-/// Overwrites payload type (keeping the marker), sequence number and SSRC of a header.
+/// Overwrites payload type (not the marker), sequence number and SSRC of a header.
 #[inline]
 fn stamp(packet: &mut [u8], payload_type: u8, seq: Seq, ssrc: u32) -> Option<()> {
     let fixed = packet.first_chunk_mut::<FIXED_LEN>()?;

@@ -28,14 +28,15 @@ impl Seq {
         self.wrapping_add(1)
     }
 
-    /// The shortest signed way from `other` to this number: positive when this one is newer.
+    /// The shortest signed distance from `other` to this number: positive if this one is newer.
     /// Numbers exactly half the space apart count as older (RFC 1982 leaves them undefined).
     #[inline]
     pub const fn distance_from(self, other: Self) -> i16 {
         self.0.wrapping_sub(other.0) as i16
     }
 
-    /// True when this number comes after `other` by less than half the space (RFC 1982 section 3.2).
+    /// Returns whether this number comes after `other` by less than half the space (RFC 1982
+    /// section 3.2).
     #[inline]
     pub const fn newer_than(self, other: Self) -> bool {
         self.distance_from(other) > 0
@@ -75,13 +76,13 @@ impl RtpTime {
         Self(self.0.wrapping_sub(ticks))
     }
 
-    /// The shortest signed way from `other` to this time, in ticks.
+    /// The shortest signed distance from `other` to this time, in ticks.
     #[inline]
     pub const fn distance_from(self, other: Self) -> i32 {
         self.0.wrapping_sub(other.0) as i32
     }
 
-    /// True when this time is after `other` by less than half the space.
+    /// Returns whether this time is after `other` by less than half the space.
     #[inline]
     pub const fn newer_than(self, other: Self) -> bool {
         self.distance_from(other) > 0
@@ -101,14 +102,14 @@ impl ExtSeq {
         Self(((roc as u64) << 16) | seq.0 as u64)
     }
 
-    /// The lower 16 bits: what is on the wire.
+    /// The lower 16 bits, which are sent on the wire.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are the sequence number")]
     pub const fn seq(self) -> Seq {
         Seq(self.0 as u16)
     }
 
-    /// The upper bits: how often the sequence number has wrapped, modulo 2^32.
+    /// The upper bits: how often the sequence number wrapped, modulo 2^32.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the bits above are the roll-over counter")]
     pub const fn roc(self) -> u32 {
@@ -129,13 +130,13 @@ impl ExtSeq {
         Self(self.0.wrapping_add_signed(by))
     }
 
-    /// The signed way from `other` to this number: positive when this one is newer.
+    /// The signed distance from `other` to this number: positive if this one is newer.
     #[inline]
     pub const fn distance_from(self, other: Self) -> i64 {
         self.0.wrapping_sub(other.0) as i64
     }
 
-    /// The number `n` before this one, `None` before zero.
+    /// The number `n` before this one, `None` if that is below zero.
     #[inline]
     pub fn checked_sub(self, n: u64) -> Option<Self> {
         self.0.checked_sub(n).map(Self)
@@ -146,8 +147,8 @@ impl ExtSeq {
 /// space.
 ///
 /// The first number is placed in cycle 1, so that packets older than the first one have extended
-/// numbers too. That makes the result unfit as an SRTP index, which starts in cycle 0: SRTP keeps
-/// its own (`srtp::RxStream`).
+/// numbers too. That makes the result unsuitable as an SRTP index, which starts in cycle 0: SRTP
+/// keeps its own (`srtp::RxStream`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SeqUnwrapper {
     highest: Option<ExtSeq>,
@@ -159,7 +160,7 @@ impl SeqUnwrapper {
         Self { highest: None }
     }
 
-    /// The extended number nearest to the highest one so far, changing nothing.
+    /// The extended number nearest to the highest one so far. Does not change the state.
     #[inline]
     pub fn peek(&self, seq: Seq) -> ExtSeq {
         match self.highest {
@@ -168,7 +169,7 @@ impl SeqUnwrapper {
         }
     }
 
-    /// Like [`Self::peek`], and remembers the number when it is the highest.
+    /// Like [`Self::peek`], and records the number if it is the highest.
     #[inline]
     pub fn update(&mut self, seq: Seq) -> ExtSeq {
         let ext = self.peek(seq);

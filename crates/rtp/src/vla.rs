@@ -1,4 +1,4 @@
-//! The header extension by which a sender tells which layers it sends, and what each of them is to cost:
+//! The header extension with which a sender announces its layers and their bitrates:
 //! <http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00>.
 #![expect(
     clippy::arithmetic_side_effects,
@@ -6,19 +6,19 @@
     reason = "fields of a few bits, and shifts by less than the width"
 )]
 
-/// Streams of a source, spatial layers of a stream and temporal layers of a spatial layer, at most.
+/// Most streams of a source, spatial layers of a stream and temporal layers of a spatial layer.
 const MAX: usize = 4;
-/// Longest value of a rate, bytes: 35 bits, of which 32 are kept.
+/// Longest encoding of a rate, bytes: 35 bits, of which 32 are kept.
 const MAX_LEB128: usize = 5;
 /// Bytes of a resolution and a frame rate.
 const SIZE: usize = 5;
 
-/// What a sender allocated to the layers of a source.
+/// A sender's announcement of the layers of a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VideoLayersAllocation {
-    /// The stream that the packet is of, as the sender counts them.
+    /// The stream that the packet belongs to, in the sender's numbering.
     pub stream: u8,
-    /// How many streams there are; 0: nothing is sent.
+    /// Number of streams; 0: nothing is sent.
     pub streams: u8,
     layers: [[SpatialLayer; MAX]; MAX],
 }
@@ -26,16 +26,16 @@ pub struct VideoLayersAllocation {
 /// A spatial layer of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct SpatialLayer {
-    /// How many temporal layers it has; 0: it is not sent.
+    /// Number of its temporal layers; 0: it is not sent.
     temporals: u8,
-    /// What each costs with all that it depends on, kbit/s.
+    /// Bitrate of each with everything that it depends on, kbit/s.
     kbps: [u32; MAX],
-    /// Width and height, pixels; 0: not told.
+    /// Width and height, pixels; 0: not announced.
     size: (u32, u32),
 }
 
 impl VideoLayersAllocation {
-    /// Reads the value of the extension. `None`: it is malformed.
+    /// Parses the value of the extension. `None` if it is malformed.
     pub fn parse(data: &[u8]) -> Option<Self> {
         let (first, mut rest) = data.split_first()?;
         if data == [0] {
@@ -56,7 +56,7 @@ impl VideoLayersAllocation {
                 *kbps = leb128(&mut rest)?;
             }
         }
-        // Sizes are left out where they have not changed.
+        // Unchanged sizes are left out.
         if rest.len() >= count.checked_mul(SIZE)? {
             for layer in all.sent_mut(&masks) {
                 let [w1, w0, h1, h0, _fps] = *take(&mut rest, SIZE)?.first_chunk::<SIZE>()?;
@@ -67,7 +67,7 @@ impl VideoLayersAllocation {
         Some(all)
     }
 
-    /// The layers that `masks` say are sent, by stream and spatial layer.
+    /// The layers that are sent according to `masks`, by stream and spatial layer.
     fn sent_mut<'a>(
         &'a mut self,
         masks: &'a [u8; MAX],
@@ -82,14 +82,15 @@ impl VideoLayersAllocation {
         (layer.temporals > 0).then_some(layer)
     }
 
-    /// What a layer is to cost with all that it depends on, bit/s. `None`: it is not sent.
+    /// Announced bitrate of a layer with everything that it depends on, bit/s. `None` if it is not
+    /// sent.
     pub fn bps(&self, stream: u8, spatial: u8, temporal: u8) -> Option<u64> {
         let layer = self.layer(stream, spatial)?;
         let kbps = layer.kbps.get(usize::from(temporal))?;
         (temporal < layer.temporals).then_some(u64::from(*kbps) * 1_000)
     }
 
-    /// The highest spatial and temporal layer of a stream. `None`: nothing of it is sent.
+    /// The highest spatial and temporal layer of a stream. `None` if nothing of it is sent.
     pub fn top(&self, stream: u8) -> Option<(u8, u8)> {
         let spatial =
             (0..MAX as u8).rev().find(|spatial| self.layer(stream, *spatial).is_some())?;
@@ -97,13 +98,15 @@ impl VideoLayersAllocation {
         Some((spatial, temporals.saturating_sub(1)))
     }
 
-    /// The width and the height of a spatial layer, pixels. `None`: it is not sent, or they are not told.
+    /// The width and the height of a spatial layer, pixels. `None` if it is not sent, or they are
+    /// not announced.
     pub fn size(&self, stream: u8, spatial: u8) -> Option<(u32, u32)> {
         self.layer(stream, spatial).map(|layer| layer.size).filter(|size| size.0 > 0)
     }
 }
 
-/// Which spatial layers are sent of each stream: `shared`, or where that is 0, four bits of their own.
+/// The spatial layers that are sent of each stream: `shared`, or if that is 0, four bits per
+/// stream.
 fn read_masks(shared: u8, streams: u8, rest: &mut &[u8]) -> Option<[u8; MAX]> {
     let streams = usize::from(streams);
     let mut masks = [0; MAX];
@@ -125,7 +128,7 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// An unsigned number, seven bits a byte, the lowest first.
+/// An unsigned number, seven bits per byte, the lowest first.
 fn leb128(rest: &mut &[u8]) -> Option<u32> {
     let mut value = 0u64;
     for at in 0..MAX_LEB128 {

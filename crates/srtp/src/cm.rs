@@ -37,7 +37,7 @@ impl Cm {
         Self::new(kdf.array(labels.key), kdf.array(labels.salt), kdf.array(labels.auth), short)
     }
 
-    /// Takes session keys as they are.
+    /// Uses session keys as given.
     pub(super) fn new(key: [u8; 16], salt: [u8; 14], auth: [u8; 20], short: bool) -> Self {
         let salt = salt.iter().fold(0, |salt, byte| (salt << 8) | u128::from(*byte)) << 16;
         // A key shorter than the block is padded with zeros (RFC 2104 section 2).

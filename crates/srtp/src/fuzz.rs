@@ -15,7 +15,7 @@ pub type Target = fn(&[u8]);
 /// Name and function of each fuzz target.
 pub const TARGETS: &[(&str, Target)] = &[("srtp_open", srtp_open)];
 
-/// Nothing that was not sealed opens, and nothing is remembered about it.
+/// Nothing that was not sealed opens, and it leaves no state behind.
 pub fn srtp_open(data: &[u8]) {
     let Some((profile, packet)) = data.split_first() else { return };
     let profile = Profile::ALL[usize::from(*profile) % Profile::ALL.len()];

@@ -29,7 +29,7 @@ impl Gcm {
         Self::new(key, salt)
     }
 
-    /// Takes session keys as they are.
+    /// Uses session keys as given.
     pub(super) fn new(key: &[u8], salt: [u8; 12]) -> Result<Self, SrtpError> {
         let algorithm = if key.len() == 32 { &AES_256_GCM } else { &AES_128_GCM };
         let key = UnboundKey::new(algorithm, key).map_err(|_| SrtpError::KeyLength)?;

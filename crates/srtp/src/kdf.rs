@@ -56,7 +56,7 @@ impl Kdf {
         Ok(Self { aes, salt: u128::from_be_bytes(block) })
     }
 
-    /// Fills `out` with the key of `label`.
+    /// Fills `out` with the key for `label`.
     pub(super) fn derive(&self, label: u8, out: &mut [u8]) {
         // The label sits above the 48 bits of (index DIV rate), which are zero, and the 16 bits of
         // the block counter.
@@ -73,7 +73,7 @@ impl Kdf {
         }
     }
 
-    /// The key of `label`, of a length known at compile time.
+    /// The key for `label`, with a length known at compile time.
     pub(super) fn array<const N: usize>(&self, label: u8) -> [u8; N] {
         let mut out = [0; N];
         self.derive(label, &mut out);

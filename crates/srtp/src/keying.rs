@@ -1,4 +1,4 @@
-//! What a DTLS handshake leaves to SRTP.
+//! The result of a DTLS handshake for SRTP.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use crate::Profile;
 pub struct Keying {
     /// The negotiated protection profile.
     pub profile: Profile,
-    /// Master key and salt of what the peer sends, concatenated key then salt.
+    /// Master key and salt of what the peer sends, key first.
     pub receive: Vec<u8>,
-    /// Master key and salt of what we send, concatenated key then salt.
+    /// Master key and salt of what we send, key first.
     pub send: Vec<u8>,
 }
 

@@ -1,9 +1,9 @@
 //! SRTP and SRTCP (RFC 3711, RFC 7714): contexts, replay window, in-place seal and open.
 //!
-//! [`TxContext`] protects what one peer is sent, [`RxContext`] opens what it sends. Both work in the
-//! caller's buffer, never allocate per packet (an SRTCP sender seen for the first time excepted), and
-//! keep no state per SSRC: the sender's index is an argument, the receiver's is in an [`RxStream`]
-//! that the caller keeps with the source.
+//! [`TxContext`] protects what is sent to one peer, [`RxContext`] decrypts what it sends. Both work
+//! in the caller's buffer, never allocate per packet (except for an SRTCP sender seen for the first
+//! time), and keep no state per SSRC: the sender's index is an argument, and the receiver's is in
+//! an [`RxStream`] that the caller keeps with the source.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -126,10 +126,11 @@ impl std::fmt::Display for Profile {
     }
 }
 
-/// Why a packet was not sealed or opened. Nothing but the packet's own bytes has changed then.
+/// Why a packet was not sealed or opened. In that case nothing but the packet's own bytes has
+/// changed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
 pub enum SrtpError {
-    /// The key material has not the length of the profile's key and salt.
+    /// The length of the key material does not fit the profile.
     #[error("the key material does not fit the profile")]
     KeyLength,
     /// The packet is shorter than its header and tag.
@@ -174,8 +175,8 @@ fn be32(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes))
 }
 
-/// The keyed transform of one direction and of RTP or RTCP. This enum is the seam behind which the
-/// cipher libraries stand; `docs/decisions.md` has the measurements that chose them.
+/// The keyed transform of one direction and of RTP or RTCP. This enum is the interface to the
+/// cipher libraries; `docs/decisions.md` has the measurements that chose them.
 #[expect(
     clippy::large_enum_variant,
     reason = "a pointer to follow per packet costs more than the space"

@@ -8,8 +8,8 @@ use super::SrtpError;
 
 /// Words of the bitmap.
 const WORDS: usize = 16;
-/// Packets that the window remembers: the newest and those behind it. About half a second of a
-/// 10 Mbit/s stream, more than any retransmission takes.
+/// Number of packets that the window remembers: the newest and those behind it. About half a second
+/// of a 10 Mbit/s stream, more than any retransmission takes.
 pub(super) const WINDOW: u64 = WORDS as u64 * 64;
 
 /// Which of the last [`WINDOW`] indices were seen. The bitmap is a ring: the bit of an index is its
@@ -34,7 +34,7 @@ impl Window {
         self.highest
     }
 
-    /// Whether a packet of this index may be new.
+    /// Returns whether a packet of this index may be new.
     #[inline]
     pub(super) fn check(&self, index: u64) -> Result<(), SrtpError> {
         if index > self.highest {
@@ -50,7 +50,7 @@ impl Window {
         }
     }
 
-    /// Remembers an index that passed [`Self::check`] and whose packet is authentic.
+    /// Records an index that passed [`Self::check`] and whose packet is authentic.
     #[inline]
     pub(super) fn accept(&mut self, index: u64) {
         if index > self.highest {

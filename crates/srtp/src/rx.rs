@@ -1,4 +1,4 @@
-//! Opening what one peer sends.
+//! Decrypts what one peer sends.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "lengths of one packet, and a clock of 64 bits"
@@ -12,14 +12,14 @@ use super::{
     Session, SrtpError, be32,
 };
 
-/// Senders of SRTCP that a context remembers. A browser has one for each of its sources and
-/// retransmission streams at most.
+/// Most SRTCP senders that a context remembers. A browser has at most one for each of its sources
+/// and retransmission streams.
 const MAX_RTCP_SENDERS: usize = 64;
-/// The longest packet whose first copy may be tried with a second roll-over counter: no longer ones
-/// fit a datagram on a usual path.
+/// The longest packet whose first copy may be tried with a second roll-over counter: longer ones do
+/// not fit a datagram on a usual path.
 const MAX_RETRY_LEN: usize = 1600;
 
-/// What opening an RTP packet gave.
+/// The result of opening an RTP packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opened {
     /// Length of the plain packet, header included.
@@ -28,8 +28,8 @@ pub struct Opened {
     pub index: u64,
 }
 
-/// Receive state of one SSRC: the roll-over estimate and the replay window. It is made by the first
-/// authentic packet and changed by authentic packets only.
+/// Receive state of one SSRC: the roll-over estimate and the replay window. The first authentic
+/// packet creates it, and only authentic packets change it.
 #[derive(Clone, Debug)]
 pub struct RxStream {
     window: Window,
@@ -88,7 +88,7 @@ impl RxContext {
     /// Opens, in place, the SRTP packet `buf`, whose header (with extension) has `header_len` bytes.
     /// `stream` is the state of its SSRC, `None` until the first authentic packet.
     ///
-    /// The first packet is taken to have a roll-over counter of zero; when that fails and its
+    /// The first packet is assumed to have a roll-over counter of zero; if that fails and its
     /// sequence number is in the lower half, of one: the sender may have started near the end and
     /// wrapped while its first packets were lost. After an error the payload's bytes are undefined.
     ///

@@ -1,4 +1,4 @@
-//! Protection of what one peer is sent.
+//! Encrypts what is sent to one peer.
 
 use std::fmt;
 

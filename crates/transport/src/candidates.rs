@@ -1,4 +1,4 @@
-//! Which local addresses are used, and how they are signalled.
+//! Selects the local addresses to use, and describes them as candidates.
 
 use std::{
     collections::BTreeSet,
@@ -26,8 +26,8 @@ pub(crate) fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(list.into_iter().map(|i| Interface { ip: i.ip(), name: i.name }).collect())
 }
 
-/// The local addresses that sockets bound to `bound` may use, in the order of `bound`: the one that
-/// is written first in the configuration is preferred.
+/// The local addresses that sockets bound to `bound` may use, in the order of `bound`: the first
+/// one in the configuration is preferred.
 pub(crate) fn usable(
     config: &TransportConfig,
     bound: &[SocketAddr],
@@ -61,10 +61,10 @@ pub(crate) fn usable(
     usable
 }
 
-/// The local addresses at which sockets bound to `bound` receive, as far as they may be used.
+/// The local addresses at which sockets bound to `bound` receive, of those that may be used.
 ///
 /// # Errors
-/// The system's, when it does not list its interfaces.
+/// An error of the system if it does not list its interfaces.
 pub fn local_addresses(
     config: &TransportConfig,
     bound: &[SocketAddr],
@@ -72,10 +72,10 @@ pub fn local_addresses(
     Ok(usable(config, bound, &interfaces()?))
 }
 
-/// What peers would be told of sockets bound to `bound`, by a bridge that starts now.
+/// The addresses that a bridge starting now would advertise for sockets bound to `bound`.
 ///
 /// # Errors
-/// The system's, when it does not list its interfaces.
+/// An error of the system if it does not list its interfaces.
 pub fn advertised(config: &TransportConfig, bound: &[SocketAddr]) -> io::Result<Vec<SocketAddr>> {
     let locals = usable(config, bound, &interfaces()?);
     let told = describe(config, &locals, config.advertise_private, 0);
@@ -125,7 +125,7 @@ fn mapped(config: &TransportConfig, local: SocketAddr) -> impl Iterator<Item = S
         .map(move |m| SocketAddr::new(m.public, m.public_port.unwrap_or(local.port())))
 }
 
-/// What is signalled for these local addresses, host candidates first. `tag` makes the ids unique.
+/// Describes local addresses as candidates, host candidates first. `tag` makes their ids unique.
 pub(crate) fn describe(
     config: &TransportConfig,
     usable: &[SocketAddr],
@@ -147,7 +147,7 @@ pub(crate) fn describe(
     list
 }
 
-/// `index` counts candidates of the kind, `place` all of them.
+/// `index` counts the candidates of this kind, `place` counts all.
 fn candidate(
     kind: CandidateKind,
     addr: SocketAddr,

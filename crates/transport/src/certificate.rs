@@ -1,4 +1,4 @@
-//! The certificate of DTLS: self-signed, ECDSA P-256, renewed daily (RFC 8827 section 6.5).
+//! The DTLS certificate: self-signed, ECDSA P-256, renewed daily (RFC 8827 section 6.5).
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,34 +14,34 @@ use super::{
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// New endpoints get a certificate no older than this.
+/// New endpoints get a certificate that is not older than this.
 pub(crate) const RENEW_AFTER: Duration = DAY;
 
-/// A certificate with its key. Endpoints keep the one they were created with.
+/// A certificate with its key. An endpoint keeps the one it was created with.
 #[derive(Debug)]
 pub(crate) struct Certificate {
-    /// Both in DER, as the DTLS library takes them.
+    /// Certificate and key in DER, for `dimpl`.
     pub pair: dimpl::DtlsCertificate,
-    /// The same, as the other library takes them.
+    /// The same for OpenSSL.
     pub context: SslContext,
-    /// Without a role.
+    /// Its fingerprint, without a role.
     pub fingerprint: Fingerprint,
 }
 
-/// The certificate could not be made.
+/// Why a certificate could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// It could not be made or signed.
+    /// It could not be generated or signed.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
-    /// OpenSSL does not take it.
+    /// OpenSSL does not accept it.
     #[error("cannot load the new certificate: {0}")]
     Load(#[from] ErrorStack),
 }
 
 impl Certificate {
-    /// A new one. `unix_time` is the time since 1970; it is valid from a day before to seven days
-    /// after. `hash` makes its fingerprint.
+    /// Generates a certificate. `unix_time` is the time since 1970; the certificate is valid from a
+    /// day before to seven days after. `hash` is used for its fingerprint.
     pub(crate) fn generate(
         unix_time: Duration,
         hash: Hash,
@@ -55,7 +55,7 @@ impl Certificate {
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         params.not_before = epoch + unix_time.saturating_sub(DAY);
         params.not_after = epoch + unix_time + 7 * DAY;
-        // Firefox refuses two certificates with one issuer and serial number.
+        // Firefox refuses two certificates with the same issuer and serial number.
         let mut serial = [0; 16];
         rng.fill_bytes(&mut serial);
         serial[0] = serial[0] & 0x7f | 1;

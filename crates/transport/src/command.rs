@@ -1,4 +1,4 @@
-//! What transports ask of whoever owns the sockets and the keys.
+//! Commands of transports to the owner of sockets and keys.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,11 +7,11 @@ use bytes::Bytes;
 use rialto_media::{EndpointId, ShardId};
 use rialto_srtp::Keying;
 
-/// A command for the packet path. Order is kept for each endpoint; none may be lost, except
+/// A command for the packet path. Commands stay in order per endpoint and none may be lost, except
 /// [`TransportCommand::Transmit`], which is a datagram.
 #[derive(Clone, Debug)]
 pub enum TransportCommand {
-    /// STUN from `remote` passed MESSAGE-INTEGRITY: what comes from there is this endpoint's.
+    /// STUN from `remote` passed MESSAGE-INTEGRITY, so packets from there belong to this endpoint.
     Bind {
         /// The endpoint.
         endpoint: EndpointId,
@@ -19,32 +19,32 @@ pub enum TransportCommand {
         remote: SocketAddr,
         /// The local address on which it was validated.
         local: SocketAddr,
-        /// The shard on whose socket it landed.
+        /// The shard whose socket received it.
         shard: ShardId,
     },
-    /// The address is no longer this endpoint's (consent expired, agent replaced).
+    /// The address no longer belongs to this endpoint (consent expired, or the agent was replaced).
     Unbind {
         /// The endpoint.
         endpoint: EndpointId,
         /// The address.
         remote: SocketAddr,
     },
-    /// Media to this endpoint goes to `remote` from `local` (the nominated pair).
+    /// Send media for this endpoint to `remote` from `local` (the nominated pair).
     Select {
         /// The endpoint.
         endpoint: EndpointId,
-        /// Where to send.
+        /// The address to send to.
         remote: SocketAddr,
         /// The address to send from.
         local: SocketAddr,
     },
-    /// DTLS is done.
+    /// Sets the SRTP keys after the DTLS handshake.
     SetKeys(EndpointId, Keying),
-    /// Round trip as STUN measured it.
+    /// Sets the round-trip time that STUN measured.
     SetRtt(EndpointId, Duration),
-    /// Send a STUN or DTLS datagram. May be dropped.
+    /// Sends a STUN or DTLS datagram. May be dropped.
     Transmit {
-        /// The socket to use; any will do.
+        /// The shard that sends it; any will do.
         shard: ShardId,
         /// Source address (its port is the socket's).
         local: SocketAddr,
@@ -55,11 +55,11 @@ pub enum TransportCommand {
     },
 }
 
-/// Takes [`TransportCommand`]s, and knows the sockets.
+/// Receives [`TransportCommand`]s, and knows the addresses of the sockets.
 pub trait CommandSink: Send + Sync {
     /// Takes one command. Never blocks for longer than a mutex is held.
     fn command(&self, command: TransportCommand);
 
-    /// The addresses that the sockets are bound to (wildcards included), with the port in use.
+    /// The addresses that the sockets are bound to (wildcards included), with the real port.
     fn local_addrs(&self) -> &[SocketAddr];
 }

@@ -1,6 +1,6 @@
-//! What the hubs of a process have in common: who an address is bound to, our certificate, the names
-//! that tell a hub by a datagram. Each lock here is held for a few instructions and none of them under
-//! another one.
+//! State that the hubs of a process share: the owner of each address, the certificate, and the
+//! names by which a datagram finds its hub. Each lock here is held for a few instructions and never
+//! under another one.
 
 use std::{
     net::SocketAddr,
@@ -17,12 +17,12 @@ use super::{
     dtls,
     fingerprint::Hash,
     hub::HubError,
-    silence::Silence,
+    silence::CheckMonitor,
     stun::{self, Hint, TransactionId},
     ufrag::Ufrags,
 };
 
-/// What takes long to make and is the same for all peers.
+/// Certificate and settings that take long to make and are the same for all peers.
 #[derive(Clone)]
 pub(super) struct Identity {
     certificate: Arc<Certificate>,
@@ -41,23 +41,23 @@ impl Identity {
     }
 }
 
-/// Shared by all hubs.
+/// State shared by all hubs.
 pub(super) struct Common {
     pub(super) ufrags: Ufrags,
     pub(super) dtls: dtls::SharedConfig,
-    pub(super) owners: Owners,
-    /// Texts of data channels that nobody has read yet, in bytes.
+    pub(super) owners: AddressOwners,
+    /// Bytes of received data channel texts that were not read yet.
     pub(super) unread: Arc<AtomicUsize>,
     certificates: Mutex<Certificates>,
-    silence: Mutex<Silence>,
-    /// Hides the number of the hub in a transaction.
+    silence: Mutex<CheckMonitor>,
+    /// Hides the hub's number in a transaction id.
     mask: u16,
     hubs: usize,
 }
 
 impl Common {
-    /// For so many hubs. `seed` is the start of every random choice; `unix_time` the time since 1970
-    /// at `now`.
+    /// Creates the state for this many hubs. `seed` seeds every random choice; `unix_time` is the
+    /// time since 1970 at `now`.
     pub(super) fn new(
         config: &TransportConfig,
         hubs: usize,
@@ -70,7 +70,7 @@ impl Common {
         Ok(Self::with_identity(config, hubs, rng, (now, unix_time), identity))
     }
 
-    /// With an identity that was made before.
+    /// Creates it with an existing identity.
     pub(super) fn with_identity(
         config: &TransportConfig,
         hubs: usize,
@@ -83,7 +83,7 @@ impl Common {
         Arc::new(Self {
             ufrags,
             dtls,
-            owners: Owners::new(HashKey::new(rng.random(), 0)),
+            owners: AddressOwners::new(HashKey::new(rng.random(), 0)),
             unread: Arc::default(),
             certificates: Mutex::new(Certificates {
                 newest: certificate,
@@ -98,7 +98,7 @@ impl Common {
         })
     }
 
-    /// How many hubs there are.
+    /// Number of hubs.
     pub(super) fn hubs(&self) -> usize {
         self.hubs
     }
@@ -108,8 +108,8 @@ impl Common {
         endpoint.0 as usize % self.hubs
     }
 
-    /// The hub that a datagram is for: by the ufrag, the transaction, or the endpoint that the address
-    /// is bound to. What cannot be told is for the first one, which counts it.
+    /// The hub for a datagram: by its ufrag, its transaction id, or the endpoint that the address
+    /// is bound to. If none of these is known, the first hub gets it and counts it.
     pub(super) fn route(&self, event: &TransportEvent) -> usize {
         let endpoint = match event {
             TransportEvent::Dtls(datagram) => datagram.endpoint,
@@ -122,7 +122,8 @@ impl Common {
         endpoint.map_or(0, |endpoint| self.hub_of(endpoint))
     }
 
-    /// A transaction id of that hub's: 80 bits are random, more than anybody can guess.
+    /// A transaction id for a request of a hub. 80 of its bits are random, more than anybody can
+    /// guess.
     pub(super) fn transaction(&self, hub: usize, rng: &mut StdRng) -> TransactionId {
         let mut id: TransactionId = rng.random();
         let [high, low] = (hub as u16 ^ self.mask).to_be_bytes();
@@ -134,12 +135,12 @@ impl Common {
         usize::from(u16::from_be_bytes([high, low]) ^ self.mask) % self.hubs
     }
 
-    /// Nobody's checks arrive: what is known of that.
-    pub(super) fn silence(&self) -> MutexGuard<'_, Silence> {
+    /// The detector of missing connectivity checks.
+    pub(super) fn silence(&self) -> MutexGuard<'_, CheckMonitor> {
         self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest certificate, renewed when it is old. An error of the renewal leaves the old one,
+    /// Returns the newest certificate, renewing it when it is old. If that fails the old one stays,
     /// which is valid for days.
     pub(super) fn certificate(&self, now: Instant) -> Arc<Certificate> {
         let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +149,7 @@ impl Common {
     }
 }
 
-/// More hubs than this serve nobody.
+/// More hubs than this are of no use.
 const MAX_HUBS: usize = 256;
 
 struct Certificates {
@@ -175,22 +176,22 @@ impl Certificates {
     }
 }
 
-/// Which endpoint an address is bound to. An address has one owner, whatever hub that is on: it is
-/// free again only once the packet path was told that the owner no longer has it, so that commands
-/// about it come in order. Peers choose their ports, so the hash is keyed.
-pub(super) struct Owners(Mutex<KeyedMap<SocketAddr, EndpointId>>);
+/// The endpoint that each address is bound to. An address has one owner in all hubs. It is free
+/// again only once the packet path was told that the owner no longer has it, so that commands about
+/// it arrive in order. Peers choose their ports, so the hash is keyed.
+pub(super) struct AddressOwners(Mutex<KeyedMap<SocketAddr, EndpointId>>);
 
-impl Owners {
+impl AddressOwners {
     fn new(key: HashKey) -> Self {
         Self(Mutex::new(KeyedMap::with_hasher(key)))
     }
 
-    /// Who has it.
+    /// The owner of an address.
     pub(super) fn of(&self, address: SocketAddr) -> Option<EndpointId> {
         self.lock().get(&address).copied()
     }
 
-    /// Gives it to an endpoint, unless another one has it: then says who.
+    /// Gives the address to an endpoint, or returns the other endpoint that has it.
     pub(super) fn claim(
         &self,
         address: SocketAddr,
@@ -200,7 +201,7 @@ impl Owners {
         if owner == endpoint { Ok(()) } else { Err(owner) }
     }
 
-    /// Takes it from an endpoint, if that has it.
+    /// Takes the address from an endpoint, if that has it.
     pub(super) fn release(&self, address: SocketAddr, endpoint: EndpointId) {
         let mut owners = self.lock();
         if owners.get(&address) == Some(&endpoint) {
@@ -232,7 +233,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
-        /// What an endpoint's agent signals and asks leads back to the hub of the endpoint.
+        /// The ufrags and transaction ids of an endpoint's agent lead back to the endpoint's hub.
         #[test]
         fn names_and_transactions_lead_home(hubs in 1usize..20, endpoint: u32, seed: u64) {
             let common = common(hubs);
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn an_address_has_one_owner() {
-        let owners = Owners::new(HashKey::new(1, 0));
+        let owners = AddressOwners::new(HashKey::new(1, 0));
         let address = SocketAddr::from(([192, 0, 2, 2], 2));
         let [one, two] = [1, 2].map(EndpointId);
         assert_eq!((owners.claim(address, one), owners.claim(address, two)), (Ok(()), Err(one)));

@@ -1,14 +1,14 @@
-//! How transports are set up: what is advertised, and how long things may take.
+//! Settings of transports: advertised addresses, and time limits.
 
 use std::{net::IpAddr, time::Duration};
 
 use super::fingerprint::Hash;
 
-/// Settings of all transports. The durations' defaults are JVB's, where JVB has them.
+/// Settings of all transports. The defaults of durations are those of JVB, if JVB has them.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
-    /// Parts into which endpoints are divided, each with its own lock and task; `None`: as many as there
-    /// are cores.
+    /// Number of hubs that endpoints are divided among, each with its own lock and task; `None`: as
+    /// many as there are cores.
     pub hubs: Option<usize>,
     /// Interfaces that may be used; empty: all.
     pub allowed_interfaces: Vec<String>,
@@ -18,53 +18,55 @@ pub struct TransportConfig {
     pub allowed_addresses: Vec<IpAddr>,
     /// Addresses that may not be used.
     pub blocked_addresses: Vec<IpAddr>,
-    /// Use IPv6 addresses. Default: yes.
+    /// Use IPv6 addresses. Default true.
     pub use_ipv6: bool,
-    /// Use link-local addresses (169.254.0.0/16, fe80::/10). Default: no.
+    /// Use link-local addresses (169.254.0.0/16, fe80::/10). Default false.
     pub use_link_local: bool,
-    /// Use loopback addresses on wildcard sockets. A socket bound to a loopback address uses it
-    /// anyway. Default: no.
+    /// Use loopback addresses on wildcard sockets. A socket bound to a loopback address always uses
+    /// it. Default false.
     pub loopback: bool,
-    /// Signal private addresses (RFC 1918, RFC 4193) to every endpoint. Default: yes.
+    /// Advertise private addresses (RFC 1918, RFC 4193) to every endpoint. Default true.
     pub advertise_private: bool,
-    /// Public addresses of local ones (one-to-one NAT).
+    /// Public addresses of local addresses (one-to-one NAT).
     pub static_mappings: Vec<StaticMapping>,
-    /// What every ufrag begins with; at most 237 characters, so that a check's USERNAME has no more than
-    /// the 508 bytes of RFC 8489 section 14.3. Characters that ICE does not allow in a
-    /// ufrag (RFC 8445 section 5.3) become `/`.
+    /// Prefix of every ufrag; at most 237 characters, so that a check's USERNAME has no more than
+    /// the 508 bytes of RFC 8489 section 14.3. Characters that ICE does not allow in a ufrag (RFC
+    /// 8445 section 5.3) become `/`.
     pub ufrag_prefix: String,
-    /// Look up remote candidates that are host names, except mDNS names. Default: no.
+    /// Look up remote candidates with host names, except mDNS names. Default false.
     pub resolve_remote_candidates: bool,
-    /// Do ICE restarts. Default: yes.
+    /// Allow ICE restarts. Default true.
     pub restart_enabled: bool,
-    /// How long the replaced agent still answers after the new one took over. Default: 3 s.
+    /// How long a replaced agent still answers. Default 3 s.
     pub restart_window: Duration,
-    /// When a restart that does not connect is given up. Default: 20 s.
+    /// After this time a restart that does not connect is given up. Default 20 s.
     pub restart_timeout: Duration,
     /// Interval of consent checks (RFC 7675 section 5.1). Default: 5 s.
     pub consent_interval: Duration,
-    /// Consent ends after so long without an answer; RFC 7675 allows at most 30 s. Default: 15 s.
+    /// Consent expires after this time without an answer; RFC 7675 allows at most 30 s. Default 15
+    /// s.
     pub consent_timeout: Duration,
-    /// When an agent that found no pair is given up. Default: 60 s, since a client may answer late.
+    /// After this time an agent without a pair is given up. Default 60 s, since a client may answer
+    /// late.
     pub connect_timeout: Duration,
-    /// When a DTLS handshake is given up. Default: 30 s.
+    /// After this time a DTLS handshake is given up. Default 30 s.
     pub dtls_timeout: Duration,
-    /// Hash function of the fingerprint that is signalled. Default: sha-256.
+    /// Hash function of the signalled fingerprint. Default sha-256.
     pub local_hash: Hash,
-    /// Hash functions of peers' fingerprints that are believed. Default: all.
+    /// Accepted hash functions of peers' fingerprints. Default all.
     pub accepted_hashes: Vec<Hash>,
 }
 
-/// A public address that is forwarded to a local one.
+/// A public address that is forwarded to a local address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticMapping {
     /// The address on this machine.
     pub local: IpAddr,
-    /// Its port, if only one is mapped.
+    /// The local port, if only one is mapped.
     pub local_port: Option<u16>,
     /// The address that clients use.
     pub public: IpAddr,
-    /// Its port; `None`: the same as locally.
+    /// The public port; `None`: the same as the local one.
     pub public_port: Option<u16>,
 }
 

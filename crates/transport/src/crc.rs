@@ -1,4 +1,4 @@
-//! The two 32-bit checksums of what is carried here, both reflected.
+//! The two 32-bit checksums of STUN and SCTP, both reflected.
 
 /// CRC-32 of ITU V.42, as FINGERPRINT of STUN uses it (RFC 8489 section 14.7).
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
@@ -40,7 +40,7 @@ const fn table(polynomial: u32) -> [u32; 256] {
 mod tests {
     use super::*;
 
-    /// The check values of the catalogues, over the digits from one to nine.
+    /// The check values of the CRC catalogues, over the digits from one to nine.
     #[test]
     fn check_values() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);

@@ -1,10 +1,10 @@
-//! One DTLS association (RFC 6347, RFC 9147) that gives SRTP keys (RFC 5764), over one of two
+//! A DTLS association (RFC 6347, RFC 9147) that yields SRTP keys (RFC 5764), over one of two
 //! libraries ([`library::Library`]).
 //!
-//! Until the handshake is done, nothing that comes is authenticated: whoever knows the client's address
-//! can send in its name. So alerts in plaintext are dropped ([`records::screen`]), a server answers each
-//! ClientHello that has another random beside the ones it answers already, the first handshake that ends
-//! wins, and one that fails makes room for the next.
+//! Until the handshake is done, nothing that arrives is authenticated: anyone who knows the
+//! client's address can send in its name. So plaintext alerts are dropped ([`records::screen`]), a
+//! server answers each ClientHello with a new random in parallel to those it answers already, the
+//! first handshake to complete wins, and one that fails makes room for the next.
 
 pub(super) mod fuzz;
 pub(super) mod hello;
@@ -23,9 +23,9 @@ use std::{
 use openssl::{error::ErrorStack, ssl::SslContext};
 use rialto_media::{Rate, TokenBucket};
 
-pub(crate) use self::library::{DtlsError, Event};
+pub(crate) use self::library::{DtlsError, DtlsEvent};
 use self::{
-    hello::{Abilities, Answer, Held},
+    hello::{Abilities, Answer, PartialHello},
     library::Library,
     of_dimpl::{Dimpl, Versions},
     of_openssl::OpenSsl,
@@ -33,68 +33,70 @@ use self::{
 };
 use super::{certificate::Certificate, config::TransportConfig};
 
-/// First retransmission. RFC 9147 section 5.8.2 allows less than a second where the round trip is
-/// known to be short; checks have just measured it, and it rarely is more than this.
+/// Time until the first retransmission. RFC 9147 section 5.8.2 allows less than a second where the
+/// round trip is known to be short; ICE checks have just measured it, and it rarely is more than
+/// this.
 const FIRST_RTO: Duration = Duration::from_millis(400);
-/// Datagrams of more bytes are taken record by record.
+/// Larger datagrams are passed on record by record.
 const LARGE: usize = 1_500;
-/// Handshakes beside each other.
+/// Most handshakes in parallel.
 const MAX_ATTEMPTS: usize = 4;
-/// Handshakes that may begin: so many at once, then one each [`REFILL`].
+/// Handshakes that may begin at once; after that one per [`REFILL`].
 const BURST: u32 = 4;
 const REFILL: Duration = Duration::from_millis(250);
 const HANDSHAKES: Rate = Rate::each(REFILL, BURST);
-/// A client that failed says hello again after this.
+/// Time until a client that failed sends another ClientHello.
 const RETRY: Duration = Duration::from_secs(1);
-/// The alert of a server that has no version of ours (RFC 8446 section 6).
+/// The alert of a server that supports none of our versions (RFC 8446 section 6).
 const PROTOCOL_VERSION: u8 = 70;
 
-/// Settings that all associations share.
+/// Settings of `dimpl` that all associations share.
 pub(crate) type SharedConfig = Arc<dimpl::Config>;
 
-/// The libraries' settings.
+/// Creates the libraries' settings.
 pub(crate) fn shared_config(config: &TransportConfig) -> Result<SharedConfig, dimpl::Error> {
     of_dimpl::settings(config)
 }
 
-/// What OpenSSL needs of a certificate and its key (DER).
+/// Creates OpenSSL's context for a certificate and its key (DER).
 pub(crate) fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack> {
     of_openssl::context(certificate, key)
 }
 
 /// A DTLS client or server. A server chooses library and version by the ClientHello ([`hello`]). A
-/// client speaks 1.2, with which it can take any certificate; 1.3 to a server that wants no other.
+/// client uses DTLS 1.2, with which it can accept any certificate; 1.3 with a server that accepts
+/// nothing else.
 pub(crate) struct Dtls {
     config: SharedConfig,
     pair: dimpl::DtlsCertificate,
     context: SslContext,
     client: bool,
-    /// Of a server: pieces of a ClientHello that nobody answers yet.
-    held: Held,
+    /// For a server: pieces of a ClientHello that was not answered yet.
+    held: PartialHello,
     attempts: Vec<Attempt>,
-    /// One attempt is through; there are no others.
+    /// Whether a handshake has completed; then there is only that attempt.
     done: bool,
     begun: TokenBucket,
-    /// When a client that failed says hello again.
+    /// When a client that failed sends another ClientHello.
     retry: Option<Instant>,
-    /// What is left of attempts that failed.
-    rest: Vec<Event>,
+    /// Remaining events of failed attempts.
+    rest: Vec<DtlsEvent>,
     ignored_alerts: u64,
     hint: Option<String>,
 }
 
-/// A handshake.
+/// A handshake in progress, or the completed one.
 struct Attempt {
     library: Box<dyn Library>,
-    /// The client's, if we are the server.
+    /// The client's random, if we are the server.
     random: Vec<u8>,
-    /// That of a client that speaks 1.3.
+    /// Whether this is our client with DTLS 1.3.
     newest: bool,
-    events: Vec<Event>,
+    events: Vec<DtlsEvent>,
 }
 
 impl Dtls {
-    /// A client sends its ClientHello with the first [`Self::poll`].
+    /// Creates the association. A client sends its ClientHello with the first [`Self::poll`].
     pub(crate) fn new(
         config: &SharedConfig,
         certificate: &Certificate,
@@ -106,7 +108,7 @@ impl Dtls {
             pair: certificate.pair.clone(),
             context: certificate.context.clone(),
             client,
-            held: Held::default(),
+            held: PartialHello::default(),
             attempts: Vec::new(),
             done: false,
             begun: TokenBucket::default(),
@@ -121,37 +123,39 @@ impl Dtls {
         Ok(this)
     }
 
-    /// Whether we are the client.
+    /// Returns whether we are the client.
     pub(crate) fn is_client(&self) -> bool {
         self.client
     }
 
-    /// Whether the handshake is done. Before that, an error ends an attempt and not the association.
+    /// Returns whether the handshake is done. Before that, an error ends an attempt and not the
+    /// association.
     pub(crate) fn is_done(&self) -> bool {
         self.done
     }
 
-    /// `1.2` or `1.3`, once it is known.
+    /// `1.2` or `1.3`, once known.
     pub(crate) fn version(&self) -> Option<&'static str> {
         self.attempts.first()?.library.version()
     }
 
-    /// Alerts in plaintext that were ignored since the last call.
+    /// Number of plaintext alerts that were ignored since the last call.
     pub(crate) fn take_ignored_alerts(&mut self) -> u64 {
         std::mem::take(&mut self.ignored_alerts)
     }
 
-    /// What the peer may not have liked, or lack, as far as what proves nothing tells.
+    /// What the peer may object to or lack, according to unauthenticated messages.
     pub(crate) fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// Takes a datagram. Malformed records are ignored.
+    /// Handles a datagram. Malformed records are ignored.
     pub(crate) fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         if datagram.len() <= LARGE {
             return self.take(now, datagram);
         }
-        // A whole flight in one: more records, or bytes, than the libraries take at a time.
+        // A whole flight in one datagram has more records, or bytes, than the libraries accept at a
+        // time.
         split(datagram).try_for_each(|record| self.take(now, record))
     }
 
@@ -172,17 +176,17 @@ impl Dtls {
             return Ok(());
         }
         if self.done || self.client {
-            return self.feed(now, &screened.bytes);
+            return self.deliver(now, &screened.bytes);
         }
         match self.addressee(&screened.bytes) {
-            Addressee::All => self.feed(now, &screened.bytes),
-            Addressee::Attempt(at) => self.feed_some(now, &screened.bytes, at..=at),
+            Addressee::All => self.deliver(now, &screened.bytes),
+            Addressee::Attempt(at) => self.deliver_to(now, &screened.bytes, at..=at),
             Addressee::Nobody => {
                 let ours = Abilities::of(&self.config);
                 match self.held.take(&screened.bytes, &ours) {
                     Some(answer) if self.begun.take(&HANDSHAKES, 1, now) => self.begin(now, answer),
                     Some(_) => {
-                        self.held = Held::default();
+                        self.held = PartialHello::default();
                         Ok(())
                     }
                     None => Ok(()),
@@ -191,7 +195,7 @@ impl Dtls {
         }
     }
 
-    /// Lets time pass.
+    /// Handles the time passing.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
         let mut failed = None;
         for at in (0..self.attempts.len()).rev() {
@@ -210,7 +214,7 @@ impl Dtls {
         self.settle(now, failed)
     }
 
-    /// Sends application data: one record. To be followed by [`Self::poll`] each time.
+    /// Sends application data as one record. Call [`Self::poll`] after each.
     pub(crate) fn send(&mut self, data: &[u8]) -> Result<(), DtlsError> {
         match self.attempts.first_mut().filter(|_| self.done) {
             Some(attempt) => attempt.call(|library| library.send(data)),
@@ -218,16 +222,16 @@ impl Dtls {
         }
     }
 
-    /// Says goodbye (`close_notify`), where there is a connection to close.
+    /// Sends `close_notify` if there is a connection to close.
     pub(crate) fn close(&mut self) {
         if let Some(attempt) = self.attempts.first_mut().filter(|_| self.done) {
-            // What cannot be closed properly is dropped by the caller anyway.
+            // If it cannot be closed properly, the caller drops it anyway.
             let _ = attempt.call(|library| library.close());
         }
     }
 
-    /// Adds to `events` what has come about.
-    pub(crate) fn poll(&mut self, events: &mut Vec<Event>) {
+    /// Appends new events to `events`.
+    pub(crate) fn poll(&mut self, events: &mut Vec<DtlsEvent>) {
         events.append(&mut self.rest);
         for attempt in &mut self.attempts {
             events.append(&mut attempt.events);
@@ -240,7 +244,7 @@ impl Dtls {
         attempts.chain(self.retry).min()
     }
 
-    /// For whom a server's datagram is.
+    /// Returns which attempts of a server a datagram is for.
     fn addressee(&self, datagram: &[u8]) -> Addressee {
         let mut pieces = hello_pieces(datagram).peekable();
         if pieces.peek().is_none() {
@@ -251,14 +255,14 @@ impl Dtls {
                 let known = self.attempts.iter().position(|attempt| attempt.random == random);
                 known.map_or(Addressee::Nobody, Addressee::Attempt)
             }
-            // The end of a hello, known or unknown.
+            // The end of a ClientHello, known or unknown.
             None if self.held.random().is_none() && !self.attempts.is_empty() => Addressee::All,
             None => Addressee::Nobody,
         }
     }
 
-    /// An alert that anybody could have sent. It changes nothing of what is going on; a server that
-    /// has no DTLS 1.2 is asked a second time, beside that.
+    /// Handles an alert that anybody could have sent. The running attempts go on; a server without
+    /// DTLS 1.2 gets another ClientHello in parallel.
     fn on_alert(&mut self, now: Instant, alert: u8) -> Result<(), DtlsError> {
         self.hint = Some(format!("the peer sent an alert, {alert}"));
         let asked = self.attempts.iter().any(|attempt| attempt.newest);
@@ -268,7 +272,7 @@ impl Dtls {
         Ok(())
     }
 
-    /// Begins a handshake: as the client, or as the server to whom those pieces of a hello came.
+    /// Begins a handshake: as the client, or as the server for the held pieces of a ClientHello.
     fn begin(&mut self, now: Instant, answer: Answer) -> Result<(), DtlsError> {
         let held = std::mem::take(&mut self.held);
         let (config, pair, client) = (&self.config, &self.pair, self.client);
@@ -282,7 +286,7 @@ impl Dtls {
         })?;
         let random = held.random().unwrap_or_default().to_vec();
         let newest = answer == Answer::Dimpl(Versions::Newest);
-        // The oldest have most of the way behind them.
+        // The oldest are most likely to complete.
         self.attempts.truncate(MAX_ATTEMPTS - 1);
         self.attempts.push(Attempt { library, random, newest, events: Vec::new() });
         let last = self.attempts.len() - 1;
@@ -294,22 +298,22 @@ impl Dtls {
         }
         held.datagrams().iter().try_for_each(|datagram| {
             if self.attempts.len() > last {
-                self.feed_some(now, datagram, last..=last)
+                self.deliver_to(now, datagram, last..=last)
             } else {
                 Ok(())
             }
         })
     }
 
-    fn feed(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
+    fn deliver(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         match self.attempts.len().checked_sub(1) {
-            Some(last) => self.feed_some(now, datagram, 0..=last),
+            Some(last) => self.deliver_to(now, datagram, 0..=last),
             None => Ok(()),
         }
     }
 
-    /// Hands a datagram to some attempts.
-    fn feed_some(
+    /// Passes a datagram to some attempts.
+    fn deliver_to(
         &mut self,
         now: Instant,
         datagram: &[u8],
@@ -320,7 +324,7 @@ impl Dtls {
             let Some(attempt) = self.attempts.get_mut(at) else { continue };
             if let Err(error) = attempt.call(|library| library.handle(now, datagram)) {
                 let attempt = self.attempts.remove(at);
-                // What led to the error may have left an alert to send. It would end the others too.
+                // The error may have left an alert to send. It would end the other attempts too.
                 if self.attempts.is_empty() {
                     self.rest = attempt.events;
                 }
@@ -330,17 +334,17 @@ impl Dtls {
         self.settle(now, failed)
     }
 
-    /// After the attempts were called: keeps the one that is through.
+    /// After the attempts were called: keeps only the one that has completed, if any.
     fn settle(&mut self, now: Instant, failed: Option<DtlsError>) -> Result<(), DtlsError> {
         let through = |attempt: &Attempt| {
-            attempt.events.iter().any(|event| matches!(event, Event::Connected))
+            attempt.events.iter().any(|event| matches!(event, DtlsEvent::Connected))
         };
         if !self.done
             && let Some(at) = self.attempts.iter().position(through)
         {
             self.attempts.swap(0, at);
             self.attempts.truncate(1);
-            self.held = Held::default();
+            self.held = PartialHello::default();
             self.rest.clear();
             (self.done, self.retry) = (true, None);
         }
@@ -356,7 +360,7 @@ impl Dtls {
     }
 }
 
-/// Who is to have a datagram.
+/// The attempts that get a datagram.
 enum Addressee {
     All,
     Attempt(usize),
@@ -364,7 +368,7 @@ enum Addressee {
 }
 
 impl Attempt {
-    /// Calls the library, then takes what it has to tell.
+    /// Calls the library, then collects its events.
     fn call(
         &mut self,
         call: impl FnOnce(&mut dyn Library) -> Result<(), DtlsError>,
@@ -377,7 +381,7 @@ impl Attempt {
     }
 }
 
-/// Runs a library so that a panic in it ends one handshake and not the loop.
+/// Calls a library so that a panic in it ends one handshake and not the loop.
 fn guarded<T>(call: impl FnOnce() -> Result<T, DtlsError>) -> Result<T, DtlsError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(DtlsError::Library))
 }

@@ -1,4 +1,4 @@
-//! Certificate fingerprints (RFC 8122): reading, writing, matching.
+//! Certificate fingerprints (RFC 8122): parsing, formatting, matching.
 
 use std::fmt;
 
@@ -22,12 +22,12 @@ impl Hash {
     /// All, the strongest first.
     pub const ALL: [Self; 4] = [Self::Sha512, Self::Sha384, Self::Sha256, Self::Sha1];
 
-    /// Reads the signalled name, in any case.
+    /// Parses the signalled name, in any case.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| name.eq_ignore_ascii_case(known.as_str()))
     }
 
-    /// As it is signalled.
+    /// The signalled name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sha1 => "sha-1",
@@ -66,7 +66,7 @@ pub enum Setup {
 }
 
 impl Setup {
-    /// As it is signalled.
+    /// The signalled name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -76,7 +76,7 @@ impl Setup {
         }
     }
 
-    /// Reads the signalled name.
+    /// Parses the signalled name.
     pub fn parse(name: &str) -> Result<Self, FingerprintError> {
         Ok(match name {
             "active" => Self::Active,
@@ -122,7 +122,7 @@ pub enum FingerprintError {
 }
 
 impl Fingerprint {
-    /// Reads the signalled hash name (any case) and value (`AB:CD:…`, any case).
+    /// Parses the signalled hash name (any case) and value (`AB:CD:…`, any case).
     pub fn parse(hash: &str, value: &str, setup: Option<Setup>) -> Result<Self, FingerprintError> {
         let hash = Hash::parse(hash).ok_or(FingerprintError::UnknownHash)?;
         let bytes = decode(value)?;
@@ -140,12 +140,12 @@ impl Fingerprint {
         Self { hash, setup, bytes: digest(hash.algorithm(), certificate).as_ref().to_vec() }
     }
 
-    /// Whether this is the fingerprint of that certificate (DER).
+    /// Returns whether this is the fingerprint of a certificate (DER).
     pub fn matches(&self, certificate: &[u8]) -> bool {
         digest(self.hash.algorithm(), certificate).as_ref() == self.bytes.as_slice()
     }
 
-    /// The value as it is signalled: upper-case pairs with colons.
+    /// The signalled form of the value: upper-case pairs with colons.
     pub fn value(&self) -> String {
         let mut out = String::with_capacity(self.bytes.len() * 3);
         for byte in &self.bytes {

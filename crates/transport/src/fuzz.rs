@@ -1,4 +1,4 @@
-//! Entry points for fuzzing: bytes of a peer into the STUN reader, and a script of datagrams, genuine
+//! Entry points for fuzzing: peers' bytes into the STUN reader, and a script of datagrams, genuine
 //! ones included, into a hub.
 
 mod genuine;
@@ -49,7 +49,7 @@ const PEER: &str = "fuzz";
 /// The time since 1970 of all scripts.
 const UNIX_TIME: Duration = Duration::from_secs(1_800_000_000);
 
-/// The same for all scripts: making one takes longer than most of them.
+/// Made once for all scripts: making it takes longer than most of them.
 fn identity() -> Option<Identity> {
     static IDENTITY: OnceLock<Option<Identity>> = OnceLock::new();
     let make = || {
@@ -59,7 +59,7 @@ fn identity() -> Option<Identity> {
     IDENTITY.get_or_init(make).clone()
 }
 
-/// Transports with one hub, whose certificate was made once, as [`Transports::new`] makes them.
+/// Transports with one hub, whose certificate is made once, as [`Transports::new`] makes them.
 pub fn transports(
     sink: Arc<dyn CommandSink>,
 ) -> Option<(Transports, UnboundedReceiver<TransportUpdate>)> {
@@ -70,7 +70,8 @@ pub fn transports(
     Transports::with_common(config, sink, seed, common).ok()
 }
 
-/// A message that is read has its transaction, and our reader and the agent's agree on the name.
+/// A message that parses has its transaction id, and our reader and the agent's agree on the
+/// username.
 pub fn stun(data: &[u8]) {
     let Ok(message) = Message::parse(data) else { return };
     assert_eq!(data.get(8..20), Some(&message.transaction[..]));
@@ -78,8 +79,8 @@ pub fn stun(data: &[u8]) {
     let _ = is::stun::StunMessage::parse(data);
 }
 
-/// Each byte of the script chooses what comes next, the following one its length. Whatever comes, the
-/// endpoint's addresses stay bounded and nobody else is touched.
+/// Each byte of the script chooses the next step, the following one the length of its data.
+/// Whatever arrives, the endpoint's addresses stay bounded and nobody else is affected.
 pub fn script(data: &[u8]) {
     hello::fuzz(data);
     let Some(mut world) = World::new() else { return };
@@ -150,7 +151,7 @@ impl World {
         }
     }
 
-    /// What only a genuine peer can do, or its signalling.
+    /// What only a genuine peer, or its signalling, can do.
     fn genuine(&mut self, remote: SocketAddr, chunk: &[u8]) {
         let what = chunk.first().map_or(0, |what| what % 5);
         match what {

@@ -1,5 +1,5 @@
 //! The shell around the [`Hub`]s: a handle for the rest of control, a loop for each hub, and the
-//! dispatcher that feeds them.
+//! dispatcher that distributes events to them.
 
 use std::{
     collections::BTreeMap,
@@ -38,37 +38,38 @@ use super::{
     },
 };
 
-/// All transports of the bridge. Cheap to clone. Endpoints are spread over several hubs, so that
-/// handshakes and data channels use all cores; every method holds one hub's mutex for the time of the
-/// work itself (at most a DTLS flight, a fraction of a millisecond) and sends what follows from it to
-/// the packet path before it returns.
+/// All transports of the bridge. Cheap to clone. Endpoints are divided among several hubs, so that
+/// handshakes and data channels use all cores. Every method locks one hub while it works (at most a
+/// DTLS flight, a fraction of a millisecond), and sends the resulting commands to the packet path
+/// before it returns.
 #[derive(Clone)]
 pub struct Transports(Arc<Shared>);
 
 struct Shared {
-    hubs: Vec<Seat>,
+    hubs: Vec<HubEntry>,
     common: Arc<Common>,
     config: TransportConfig,
     sink: Arc<dyn CommandSink>,
     updates: UnboundedSender<TransportUpdate>,
-    /// Local addresses that can be used, as they were last listed.
+    /// The local addresses that can be used, as last listed.
     addresses: watch::Sender<Arc<[SocketAddr]>>,
     /// Datagrams dropped because a hub's queue was full.
     dropped: AtomicU64,
 }
 
-/// A hub and what belongs to it alone.
-struct Seat {
+/// A hub with its loop's channels.
+struct HubEntry {
     hub: Mutex<Hub>,
     /// Wakes the hub's loop when a call moved its next deadline forward.
     wake: Notify,
-    /// From other hubs: a few for each address that two endpoints claim, so not bounded here.
+    /// Notices from other hubs. Unbounded: there are a few for each address that two endpoints
+    /// claim.
     notices: UnboundedSender<Notice>,
-    /// The other end, until the loop takes it.
+    /// The receiving end of `notices`, until the loop takes it.
     inbox: Mutex<Option<UnboundedReceiver<Notice>>>,
 }
 
-impl Seat {
+impl HubEntry {
     fn new(hub: Hub) -> Self {
         let (notices, inbox) = mpsc::unbounded_channel();
         Self { hub: Mutex::new(hub), wake: Notify::new(), notices, inbox: Mutex::new(Some(inbox)) }
@@ -86,13 +87,13 @@ impl fmt::Debug for Transports {
 }
 
 impl Transports {
-    /// Over the sockets behind `sink`. `seed` is the start of every random choice, credentials
-    /// included: take it from the operating system, except in tests.
+    /// Creates the transports over the sockets behind `sink`. `seed` seeds every random choice,
+    /// credentials included: take it from the operating system, except in tests.
     ///
-    /// The updates' queue is unbounded because losing one would leave a conference in a wrong state;
-    /// an endpoint adds a handful of them per consent interval at most.
+    /// The queue of updates is unbounded because losing one would leave a conference in a wrong
+    /// state; an endpoint adds at most a handful per consent interval.
     ///
-    /// # Errors
+    /// The interfaces cannot be listed, or the first certificate cannot be created.
     /// When the interfaces cannot be listed or the first certificate cannot be made.
     pub fn new(
         config: TransportConfig,
@@ -105,7 +106,7 @@ impl Transports {
         Self::with_common(config, sink, seed, common)
     }
 
-    /// With what the hubs have in common.
+    /// Creates the transports with existing shared state.
     pub(super) fn with_common(
         config: TransportConfig,
         sink: Arc<dyn CommandSink>,
@@ -121,7 +122,13 @@ impl Transports {
         let hubs = (0..common.hubs()).map(|index| {
             let mut seed = [0; 32];
             seeds.fill_bytes(&mut seed);
-            Seat::new(Hub::part(Arc::clone(&common), index, config.clone(), usable.clone(), seed))
+            HubEntry::new(Hub::part(
+                Arc::clone(&common),
+                index,
+                config.clone(),
+                usable.clone(),
+                seed,
+            ))
         });
         let hubs = hubs.collect();
         let (updates, receiver) = mpsc::unbounded_channel();
@@ -130,108 +137,109 @@ impl Transports {
         Ok((Self(Arc::new(shared)), receiver))
     }
 
-    /// The local addresses that can be used, the best first, as they come and go.
+    /// Watches the local addresses that can be used, the best first.
     pub fn addresses(&self) -> watch::Receiver<Arc<[SocketAddr]>> {
         self.0.addresses.subscribe()
     }
 
-    /// Replaces the public addresses of local ones (`static_mappings`), for agents that are made from
-    /// now on.
+    /// Replaces the public addresses of local ones (`static_mappings`), for agents that are created
+    /// from now on.
     pub fn set_mappings(&self, mappings: &[StaticMapping]) {
-        for seat in &self.0.hubs {
-            seat.lock().set_mappings(mappings.to_vec());
+        for entry in &self.0.hubs {
+            entry.lock().set_mappings(mappings.to_vec());
         }
     }
 
-    /// Makes a transport. An endpoint that has one already gets that one's description.
+    /// Creates a transport. If the endpoint has one already, returns that one's description.
     pub fn create(&self, endpoint: EndpointId, options: TransportOptions) -> LocalTransport {
         self.with(endpoint, |hub, now| hub.create(now, endpoint, options))
     }
 
-    /// Adds what the peer signalled. Additive: may be called for each trickled piece. Nothing happens
-    /// for an endpoint without a transport.
+    /// Adds what the peer signalled. May be called for each trickled piece. Does nothing for an
+    /// endpoint without a transport.
     pub fn set_remote(&self, endpoint: EndpointId, remote: RemoteTransport) {
         self.with(endpoint, |hub, now| hub.set_remote(now, endpoint, remote));
     }
 
-    /// Restarts ICE in place: new credentials, the old pair in use until the new agent has one.
+    /// Restarts ICE in place: new credentials; the old pair stays in use until the new agent has
+    /// one.
     pub fn restart_ice(&self, endpoint: EndpointId) -> Restart {
         self.with(endpoint, |hub, now| hub.restart_ice(now, endpoint))
     }
 
-    /// From now on the peer may set up SCTP (RFC 8261), as the client of the association, and open one
-    /// data channel (RFC 8832). Application data of others is dropped.
+    /// Allows the peer to set up SCTP (RFC 8261), as the client of the association, and to open one
+    /// data channel (RFC 8832). Application data of other peers is dropped.
     pub fn offer_sctp(&self, endpoint: EndpointId) {
-        self.seat(endpoint).lock().offer_sctp(endpoint);
+        self.entry(endpoint).lock().offer_sctp(endpoint);
     }
 
-    /// Sends a text in an endpoint's data channel, ordered and reliable unless the peer opened it
+    /// Sends a text over an endpoint's data channel, ordered and reliable unless the peer opened it
     /// otherwise.
     ///
     /// # Errors
-    /// When there is no open channel, the text has more than 65 536 bytes, or the peer leaves too much
+    /// There is no open channel, the text has more than 65 536 bytes, or the peer leaves too much
     /// unacknowledged.
     pub fn send_text(&self, endpoint: EndpointId, text: &str) -> Result<(), SendError> {
         self.with(endpoint, |hub, now| hub.send_text(now, endpoint, text))
     }
 
-    /// Our side, as it is now.
+    /// The current description of our side.
     pub fn describe(&self, endpoint: EndpointId) -> Option<LocalTransport> {
-        self.seat(endpoint).lock().describe(endpoint)
+        self.entry(endpoint).lock().describe(endpoint)
     }
 
-    /// Ends a transport. Its addresses are unbound.
+    /// Ends a transport, and unbinds its addresses.
     pub fn remove(&self, endpoint: EndpointId) {
         self.with(endpoint, |hub, _| hub.remove(endpoint));
     }
 
-    /// State for `/debug`; no secrets.
+    /// State for `/debug`, without secrets.
     pub fn debug(&self, endpoint: EndpointId) -> Option<serde_json::Value> {
-        self.seat(endpoint).lock().debug(Instant::now(), endpoint)
+        self.entry(endpoint).lock().debug(Instant::now(), endpoint)
     }
 
-    /// When ICE last heard of an endpoint: a consent answer, or a check of the peer's own, that
-    /// authenticated. Media is the engine's to tell of.
+    /// When an authenticated consent answer or check last arrived from an endpoint. The engine
+    /// knows when media did.
     pub fn last_heard(&self, endpoint: EndpointId) -> Option<Instant> {
-        self.seat(endpoint).lock().last_heard(endpoint)
+        self.entry(endpoint).lock().last_heard(endpoint)
     }
 
-    /// What an endpoint is called in logs.
+    /// The endpoint's name in logs.
     pub fn label(&self, endpoint: EndpointId) -> Option<Arc<str>> {
-        self.seat(endpoint).lock().label(endpoint)
+        self.entry(endpoint).lock().label(endpoint)
     }
 
     /// Totals since the start.
     pub fn counters(&self) -> TransportCounters {
         let mut sum = TransportCounters::default();
-        for seat in &self.0.hubs {
-            sum.add(&seat.lock().counters());
+        for entry in &self.0.hubs {
+            sum.add(&entry.lock().counters());
         }
         sum.datagrams_dropped = self.0.dropped.load(Ordering::Relaxed);
         sum
     }
 
-    /// Connectivity checks that authenticated, by the local address that they came to.
+    /// Authenticated connectivity checks, by the local address that received them.
     pub fn checks(&self) -> Vec<(SocketAddr, u64)> {
         let mut sum = BTreeMap::new();
-        for (local, count) in self.0.hubs.iter().flat_map(|seat| seat.lock().checks()) {
+        for (local, count) in self.0.hubs.iter().flat_map(|entry| entry.lock().checks()) {
             *sum.entry(local).or_default() += count;
         }
         sum.into_iter().collect()
     }
 
-    /// Transports that exist.
+    /// Number of transports.
     pub fn len(&self) -> usize {
-        self.0.hubs.iter().map(|seat| seat.lock().len()).sum()
+        self.0.hubs.iter().map(|entry| entry.lock().len()).sum()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no transports.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Serves all transports: datagrams and time in, commands to the packet path out. Ends when the
-    /// queue of events closes. Must be called once.
+    /// Runs all transports: handles datagrams and timers, and sends commands to the packet path.
+    /// Ends when the queue of events closes. Must be called once.
     pub async fn run(self, mut events: mpsc::Receiver<TransportEvent>) {
         let mut loops = JoinSet::new();
         let mut queues = Vec::new();
@@ -255,7 +263,7 @@ impl Transports {
                 }
                 _ = refresh.tick() => {
                     self.refresh_addresses();
-                    self.tell_unreachable();
+                    self.warn_unreachable();
                 }
             }
         }
@@ -263,8 +271,8 @@ impl Transports {
         while loops.join_next().await.is_some() {}
     }
 
-    /// Puts an event into the queue of the hub that it is for. A full queue loses it, as the network
-    /// does: whoever sent it sends it again, and one busy hub holds up no other.
+    /// Puts an event into the queue of its hub. If the queue is full the event is lost, as in the
+    /// network: the sender retransmits, and a busy hub does not delay others.
     fn dispatch(&self, queues: &[mpsc::Sender<TransportEvent>], event: TransportEvent) {
         let queue = queues.get(self.0.common.route(&event));
         if queue.is_none_or(|queue| queue.try_send(event).is_err()) {
@@ -274,12 +282,12 @@ impl Transports {
 
     /// The loop of one hub.
     async fn run_hub(self, index: usize, mut events: mpsc::Receiver<TransportEvent>) {
-        let Some(seat) = self.0.hubs.get(index) else { return };
-        let inbox = seat.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(entry) = self.0.hubs.get(index) else { return };
+        let inbox = entry.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut inbox) = inbox else { return };
         let mut batch = Vec::new();
         loop {
-            let deadline = seat.lock().poll_timeout();
+            let deadline = entry.lock().poll_timeout();
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -291,24 +299,24 @@ impl Transports {
                     if received == 0 {
                         return;
                     }
-                    // One lock for each datagram: a handshake must not hold up the callers of a batch.
+                    // One lock per datagram: a handshake must not delay callers by a whole batch.
                     for event in batch.drain(..) {
-                        self.apply(seat, |hub, now| hub.on_event(now, &event));
+                        self.apply(entry, |hub, now| hub.on_event(now, &event));
                     }
                 }
                 notice = inbox.recv() => {
                     if let Some(notice) = notice {
-                        self.apply(seat, |hub, now| hub.on_notice(now, notice));
+                        self.apply(entry, |hub, now| hub.on_notice(now, notice));
                     }
                 }
-                () = timer => drop(self.apply(seat, Hub::handle_timeout)),
-                () = seat.wake.notified() => {}
+                () = timer => drop(self.apply(entry, Hub::handle_timeout)),
+                () = entry.wake.notified() => {}
             }
-            self.resolve_names(seat);
+            self.resolve_names(entry);
         }
     }
 
-    /// Interfaces come and go: endpoints that are created from now on get what is there now.
+    /// Lists the interfaces again: endpoints that are created from now on use the current ones.
     fn refresh_addresses(&self) {
         match usable(&self.0.config, &*self.0.sink) {
             Ok(usable) => self.set_addresses(&usable),
@@ -324,24 +332,24 @@ impl Transports {
             }
             changed
         });
-        for seat in &self.0.hubs {
-            seat.lock().set_locals(usable.to_vec());
+        for entry in &self.0.hubs {
+            entry.lock().set_locals(usable.to_vec());
         }
     }
 
-    /// Nobody's checks come: the operator is told once.
-    fn tell_unreachable(&self) {
-        // All hubs know the same of it.
-        let Some(seat) = self.0.hubs.first() else { return };
-        let mut hub = seat.lock();
+    /// Warns the operator, once, if no connectivity checks arrive.
+    fn warn_unreachable(&self) {
+        // All hubs share this state.
+        let Some(entry) = self.0.hubs.first() else { return };
+        let mut hub = entry.lock();
         if let Some(unreachable) = hub.poll_unreachable(Instant::now()) {
             tracing::warn!("{}", unreachable.line(&hub.advertised()));
         }
     }
 
-    /// Starts look-ups of the candidates that came as host names, where that is configured.
-    fn resolve_names(&self, seat: &Seat) {
-        let wanted = seat.lock().take_names();
+    /// Starts look-ups of candidates with host names, where configured.
+    fn resolve_names(&self, entry: &HubEntry) {
+        let wanted = entry.lock().take_names();
         for wanted in wanted {
             let this = self.clone();
             tokio::spawn(async move {
@@ -352,29 +360,29 @@ impl Transports {
         }
     }
 
-    /// For callers outside the loop: wakes it when it has to look again.
+    /// Calls a hub from outside its loop, and wakes the loop if its deadline has changed.
     fn with<T>(&self, endpoint: EndpointId, call: impl FnOnce(&mut Hub, Instant) -> T) -> T {
-        let seat = self.seat(endpoint);
-        let (result, deadline_moved) = self.apply(seat, call);
+        let entry = self.entry(endpoint);
+        let (result, deadline_moved) = self.apply(entry, call);
         if deadline_moved {
-            seat.wake.notify_one();
+            entry.wake.notify_one();
         }
         result
     }
 
-    fn apply<T>(&self, seat: &Seat, call: impl FnOnce(&mut Hub, Instant) -> T) -> (T, bool) {
-        let mut hub = seat.lock();
+    fn apply<T>(&self, entry: &HubEntry, call: impl FnOnce(&mut Hub, Instant) -> T) -> (T, bool) {
+        let mut hub = entry.lock();
         let before = hub.poll_timeout();
         let now = Instant::now();
         let result = call(&mut hub, now);
-        // Sent under the lock, so that the packet path sees them in the order in which they came about.
+        // Sent under the lock, so that the packet path sees the commands in their order.
         while let Some(output) = hub.poll_output() {
             match output {
                 Output::Command(command) => self.0.sink.command(command),
-                // The receiver is gone only when the bridge is shutting down.
+                // The receiver is gone only during shutdown.
                 Output::Update(update) => drop(self.0.updates.send(update)),
-                // Never under two locks: also this hub's own come back through its queue.
-                Output::Notice(notice) => drop(self.seat(notice.to()).notices.send(notice)),
+                // Never under two locks: notices for this hub go through its queue as well.
+                Output::Notice(notice) => drop(self.entry(notice.to()).notices.send(notice)),
             }
         }
         let deadline_moved = hub.poll_timeout() != before || hub.has_names();
@@ -382,12 +390,12 @@ impl Transports {
     }
 
     /// The hub of an endpoint.
-    fn seat(&self, endpoint: EndpointId) -> &Seat {
+    fn entry(&self, endpoint: EndpointId) -> &HubEntry {
         &self.0.hubs[self.0.common.hub_of(endpoint)]
     }
 }
 
-/// A hub for each core.
+/// Number of cores, and thus of hubs.
 fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
@@ -399,7 +407,7 @@ fn usable(config: &TransportConfig, sink: &dyn CommandSink) -> io::Result<Vec<So
 
 /// How often the interfaces are listed.
 const REFRESH: Duration = Duration::from_secs(30);
-/// Datagrams that may wait for one hub: a second of handshakes, which a core does some thousand of.
+/// Datagrams that may wait for one hub: a second of handshakes, of which a core does some thousand.
 const QUEUE: usize = 4096;
 /// Datagrams taken from a queue at a time.
 const BATCH: usize = 64;

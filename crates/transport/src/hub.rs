@@ -1,9 +1,9 @@
-//! Many transports behind one door: who a datagram is for, when something is due.
+//! A hub serves many transports: it finds the transport of each datagram and runs their timers.
 //!
-//! STUN requests are attributed by the ufrag, which names its owner; responses by the transaction;
-//! DTLS by the endpoint to which the packet path found the address bound. A process has several hubs,
-//! each with a part of the endpoints; what they share is in `Common`, and what one endpoint's
-//! transport has to tell another's is a [`Notice`]. Sans-IO.
+//! STUN requests are attributed by the ufrag, which names its owner; responses by the transaction
+//! id; DTLS by the endpoint that the packet path found bound to the address. A process has several
+//! hubs, each with a part of the endpoints. What they share is in `Common`; messages between the
+//! transports of two endpoints are [`Notice`]s. Sans-IO.
 
 use std::{
     cmp::Reverse,
@@ -37,55 +37,55 @@ use super::{
     },
 };
 
-/// A response that comes later than this is of no use.
+/// A response that arrives later than this is of no use.
 const TRANSACTION_LIFE: Duration = Duration::from_secs(10);
-/// Local addresses of which checks are counted on their own.
+/// Most local addresses for which checks are counted separately.
 const MAX_CHECKED: usize = 64;
-/// A session is not called again before this, whatever it asks for.
+/// Shortest time between two timer calls of a session, whatever it asks for.
 const MIN_STEP: Duration = Duration::from_millis(1);
-/// Timers served in one call, so that callers of other methods get their turn; what is due stays due.
+/// Timers served in one call, so that callers of other methods get their turn. The rest stay due.
 const TIMERS_AT_ONCE: usize = 256;
-/// Host names waiting to be looked up; more are ignored.
+/// Most host names that wait to be looked up; more are ignored.
 const MAX_NAMES: usize = 64;
 
-/// What the hub wants.
+/// An output of the hub.
 #[derive(Debug)]
 pub enum Output {
     /// A command for the packet path.
     Command(TransportCommand),
-    /// News for the conferences.
+    /// An update for the conferences.
     Update(TransportUpdate),
-    /// For [`Hub::on_notice`] of the hub that has that endpoint, which may be this one.
+    /// A notice for [`Hub::on_notice`] of the hub of that endpoint, which may be this one.
     Notice(Notice),
 }
 
-/// What one endpoint's transport tells another's.
+/// A message from one endpoint's transport to another's.
 #[derive(Debug)]
 pub enum Notice {
-    /// Somebody else authenticated from an address of this endpoint.
+    /// Another endpoint authenticated from an address of this endpoint.
     Contest {
-        /// Who has the address.
+        /// The endpoint that has the address.
         owner: EndpointId,
-        /// Who else seems to be there.
+        /// The endpoint that also seems to be there.
         claimant: EndpointId,
         /// The address.
         address: SocketAddr,
-        /// The claimant answered a check there.
+        /// Whether the claimant answered a check there.
         proved: bool,
     },
-    /// The address that this endpoint claims is free.
+    /// The address that this endpoint claims is free now.
     Yielded {
-        /// Who claims it.
+        /// The endpoint that claims it.
         claimant: EndpointId,
         /// The address.
         address: SocketAddr,
-        /// DTLS datagrams that came from there meanwhile.
+        /// DTLS datagrams that arrived from there meanwhile.
         dtls: Vec<Bytes>,
     },
 }
 
 impl Notice {
-    /// For whom it is.
+    /// The endpoint that the notice is for.
     pub fn to(&self) -> EndpointId {
         match self {
             Self::Contest { owner, .. } => *owner,
@@ -108,10 +108,10 @@ pub enum HubError {
     Dtls(dimpl::Error),
 }
 
-/// A candidate that came as a host name.
+/// A remote candidate with a host name.
 #[derive(Clone, Debug)]
 pub struct WantedName {
-    /// Whose.
+    /// The endpoint.
     pub endpoint: EndpointId,
     /// The name.
     pub name: String,
@@ -121,25 +121,25 @@ pub struct WantedName {
     pub kind: CandidateKind,
     /// Its priority.
     pub priority: u32,
-    /// The agent it is for.
+    /// The generation of the agent that it is for.
     pub generation: Option<u32>,
 }
 
-/// All transports, without sockets and clocks.
+/// The transports of a part of the endpoints, without sockets and clocks.
 pub struct Hub {
     sessions: FxHashMap<EndpointId, Session>,
     timers: BinaryHeap<Reverse<(Instant, EndpointId)>>,
     shared: Shared,
 }
 
-/// What sessions of a hub use in common.
+/// State that the sessions of a hub share.
 pub(super) struct Shared {
     pub common: Arc<Common>,
     pub config: TransportConfig,
     pub locals: Arc<[SocketAddr]>,
     pub rng: StdRng,
     pub counters: TransportCounters,
-    /// Checks that authenticated, by the local address that they came to.
+    /// Authenticated checks, by the local address that received them.
     pub checks: BTreeMap<SocketAddr, u64>,
     pub names: Vec<WantedName>,
     /// The hub's number.
@@ -149,10 +149,10 @@ pub(super) struct Shared {
     outputs: VecDeque<Queued>,
 }
 
-/// What waits for [`Hub::poll_output`].
+/// An entry in the queue for [`Hub::poll_output`].
 enum Queued {
     Output(Output),
-    /// An address is free, now that all before it was told.
+    /// An address becomes free once all earlier entries were sent.
     Release(SocketAddr, EndpointId),
 }
 
@@ -166,17 +166,17 @@ pub(super) struct Pending {
     pub inner: Inner,
 }
 
-/// What a request of ours is to the agent that sent it.
+/// What a request of ours means to the agent that sent it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Inner {
-    /// A check, which it knows by this transaction.
+    /// A check, with the transaction id by which the agent knows it.
     Check(TransactionId),
-    /// A question whether the peer is still there; the agent knows nothing of it.
+    /// A check whether the peer is still there; the agent does not know of it.
     Probe,
 }
 
 impl Shared {
-    /// Counts a check that authenticated. Addresses of interfaces come and go, so they are bounded.
+    /// Counts an authenticated check. Interface addresses come and go, so their number is bounded.
     pub(crate) fn count_check(&mut self, local: SocketAddr) {
         if self.checks.len() < MAX_CHECKED || self.checks.contains_key(&local) {
             *self.checks.entry(local).or_default() += 1;
@@ -185,8 +185,8 @@ impl Shared {
 }
 
 impl Hub {
-    /// The only hub of a process. `locals`: the addresses that can be used, the best first.
-    /// `unix_time`: time since 1970 at `now`.
+    /// Creates the only hub of a process. `locals` are the addresses that can be used, the best
+    /// first; `unix_time` is the time since 1970 at `now`.
     pub fn new(
         config: TransportConfig,
         locals: Vec<SocketAddr>,
@@ -199,7 +199,7 @@ impl Hub {
         Ok(Self::with_identity(config, locals, rng, (now, unix_time), identity))
     }
 
-    /// With an identity that was made before.
+    /// Creates it with an existing identity.
     pub(crate) fn with_identity(
         config: TransportConfig,
         locals: Vec<SocketAddr>,
@@ -212,7 +212,7 @@ impl Hub {
         Self::part(common, 0, config, locals, seed)
     }
 
-    /// The hub number `index` of several. Hubs of one process have different seeds.
+    /// Creates hub number `index` of several. The hubs of a process have different seeds.
     pub(super) fn part(
         common: Arc<Common>,
         index: usize,
@@ -236,7 +236,7 @@ impl Hub {
         Self { sessions: FxHashMap::default(), timers: BinaryHeap::new(), shared }
     }
 
-    /// Replaces the addresses that can be used, for agents that are made from now on.
+    /// Replaces the addresses that can be used, for agents that are created from now on.
     pub fn set_locals(&mut self, locals: Vec<SocketAddr>) {
         if *self.shared.locals != *locals {
             tracing::info!(addresses = locals.len(), "local addresses changed");
@@ -244,7 +244,7 @@ impl Hub {
         }
     }
 
-    /// Replaces the public addresses of local ones, for agents that are made from now on.
+    /// Replaces the public addresses of local ones, for agents that are created from now on.
     pub fn set_mappings(&mut self, mappings: Vec<StaticMapping>) {
         self.shared.config.static_mappings = mappings;
     }
@@ -331,22 +331,22 @@ impl Hub {
         self.shared.counters
     }
 
-    /// Connectivity checks that authenticated, by the local address that they came to.
+    /// Authenticated connectivity checks, by the local address that received them.
     pub fn checks(&self) -> Vec<(SocketAddr, u64)> {
         self.shared.checks.iter().map(|(local, count)| (*local, *count)).collect()
     }
 
-    /// Transports that exist.
+    /// Number of transports.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no transports.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
 
-    /// Takes a datagram from the engine.
+    /// Handles a datagram from the engine.
     pub fn on_event(&mut self, now: Instant, event: &TransportEvent) {
         self.shared.forget_old_requests(now);
         match event {
@@ -367,7 +367,7 @@ impl Hub {
         }
     }
 
-    /// Lets time pass.
+    /// Handles the time passing.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.shared.forget_old_requests(now);
         for _ in 0..TIMERS_AT_ONCE {
@@ -389,7 +389,7 @@ impl Hub {
         self.timers.peek().map(|&Reverse((at, _))| at)
     }
 
-    /// The next thing to do. To be drained after every call.
+    /// The next output. To be drained after every call.
     pub fn poll_output(&mut self) -> Option<Output> {
         loop {
             match self.shared.outputs.pop_front()? {
@@ -401,7 +401,7 @@ impl Hub {
         }
     }
 
-    /// Takes what another endpoint's transport tells one of these.
+    /// Handles a notice from another endpoint's transport.
     pub fn on_notice(&mut self, now: Instant, notice: Notice) {
         match notice {
             Notice::Contest { owner, claimant, address, proved } => {
@@ -409,7 +409,7 @@ impl Hub {
                     session.on_contest(now, address, claimant, proved, shared);
                 });
                 if judged.is_none() {
-                    // Gone meanwhile, and its addresses with it.
+                    // The endpoint is gone, and its addresses with it.
                     self.shared.common.owners.release(address, owner);
                     self.shared.notify(Notice::Yielded { claimant, address, dtls: Vec::new() });
                 }
@@ -422,27 +422,27 @@ impl Hub {
         }
     }
 
-    /// Whether host names wait to be looked up.
+    /// Returns whether host names wait to be looked up.
     pub fn has_names(&self) -> bool {
         !self.shared.names.is_empty()
     }
 
-    /// The host names to look up.
+    /// Takes the host names to look up.
     pub fn take_names(&mut self) -> Vec<WantedName> {
         std::mem::take(&mut self.shared.names)
     }
 
-    /// Nobody's checks arrive: told once, until something comes.
+    /// Returns a report if no connectivity checks arrive; once, until one does.
     pub fn poll_unreachable(&mut self, now: Instant) -> Option<Unreachable> {
         self.shared.common.silence().poll(now)
     }
 
-    /// Our addresses, as peers are told.
+    /// Our advertised addresses.
     pub fn advertised(&self) -> Vec<SocketAddr> {
         self.shared.candidates(true, 0).iter().map(|c| SocketAddr::new(c.ip, c.port)).collect()
     }
 
-    /// What a look-up found.
+    /// Handles the result of a look-up.
     pub fn add_resolved(&mut self, now: Instant, wanted: &WantedName, addrs: &[SocketAddr]) {
         self.touch(now, wanted.endpoint, |session, shared| {
             session.add_resolved(now, wanted, addrs, shared);
@@ -479,12 +479,12 @@ impl Hub {
                     session.on_response(now, datagram, &message, pending, shared);
                 });
             }
-            // RFC 8445 section 11: only to keep a NAT's binding; nothing to answer.
+            // RFC 8445 section 11: it only keeps a NAT binding open, and gets no answer.
             Class::Indication => {}
         }
     }
 
-    /// Calls a session, then sets its timer.
+    /// Calls a session, then updates its timer.
     fn touch<T>(
         &mut self,
         now: Instant,
@@ -505,49 +505,49 @@ impl Hub {
 }
 
 impl Shared {
-    /// Sends to the packet path.
+    /// Queues a command for the packet path.
     pub(crate) fn command(&mut self, command: TransportCommand) {
         self.outputs.push_back(Queued::Output(Output::Command(command)));
     }
 
-    /// Sends a datagram.
+    /// Queues a datagram.
     pub(crate) fn transmit(&mut self, shard: ShardId, (local, remote): Pair, bytes: Bytes) {
         self.command(TransportCommand::Transmit { shard, local, remote, bytes });
     }
 
-    /// The address is the endpoint's no longer: anybody's, as soon as that is told.
+    /// Unbinds an address from the endpoint. It is free for others once the packet path was told.
     pub(crate) fn release(&mut self, endpoint: EndpointId, remote: SocketAddr) {
         self.command(TransportCommand::Unbind { endpoint, remote });
         self.outputs.push_back(Queued::Release(remote, endpoint));
     }
 
-    /// Tells another endpoint's transport.
+    /// Queues a notice to another endpoint's transport.
     pub(crate) fn notify(&mut self, notice: Notice) {
         self.outputs.push_back(Queued::Output(Output::Notice(notice)));
     }
 
-    /// The transaction of a new request.
+    /// A transaction id for a new request.
     pub(crate) fn transaction(&mut self) -> TransactionId {
         self.common.transaction(self.index, &mut self.rng)
     }
 
-    /// Tells the conferences.
+    /// Queues an update for the conferences.
     pub(crate) fn update(&mut self, update: TransportUpdate) {
         self.outputs.push_back(Queued::Output(Output::Update(update)));
     }
 
-    /// Remembers a request, for its response.
+    /// Stores a request until its response arrives.
     pub(crate) fn expect_response(&mut self, transaction: TransactionId, pending: Pending) {
         self.expiry.push_back((pending.sent + TRANSACTION_LIFE, transaction));
         self.pending.insert(transaction, pending);
     }
 
-    /// A request was answered.
+    /// Removes a request that was answered.
     pub(crate) fn answered(&mut self, transaction: &TransactionId) {
         self.pending.remove(transaction);
     }
 
-    /// A name to look up. `false`: there are too many.
+    /// Queues a name to look up. Returns false if there are too many.
     pub(crate) fn want_name(&mut self, wanted: WantedName) -> bool {
         let room = self.names.len() < MAX_NAMES;
         if room {
@@ -565,8 +565,8 @@ impl Shared {
         candidates::describe(&self.config, &self.locals, private_too, tag)
     }
 
-    /// Consent intervals differ from agent to agent by up to 20 % (RFC 7675 section 5.1), so that
-    /// those that started together do not check together for ever.
+    /// A consent interval. They vary by up to 20 % (RFC 7675 section 5.1), so that agents that
+    /// started together do not check together for ever.
     pub(crate) fn consent_interval(&mut self) -> Duration {
         self.config.consent_interval.mul_f64(self.rng.random_range(0.8..1.2))
     }

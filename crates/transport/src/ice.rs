@@ -1,14 +1,14 @@
 //! One ICE agent (RFC 8445), over the crate `is`.
 //!
-//! The crate does candidate pairs, checks, roles and nomination. Around it, this file
-//! - keeps *paths* (a local and a remote address on which something authenticated came) and chooses
-//!   the one for media: the pair that the crate nominates, the first validated one before that, and
-//!   another validated one when the selected falls silent or a controlling peer leaves it. The crate
-//!   holds on to a pair for 15 s and more after a client changed its network;
+//! The crate handles candidate pairs, checks, roles and nomination. Around it, this file
+//! - tracks *paths* (a local and a remote address between which something authenticated arrived)
+//!   and selects the one for media: the pair that the crate nominates, before that the first
+//!   validated one, and another validated one when the selected path falls silent or a controlling
+//!   peer leaves it. The crate keeps a pair for 15 s and more after a client changed its network;
 //! - measures consent on answers only (RFC 7675); the crate also counts requests;
-//! - holds requests that come before the peer's credentials, answers them at once (RFC 8445 section
-//!   7.3), and lets the latest of each address in when the credentials come;
-//! - translates what is on the wire for the crate and back (`wire`);
+//! - holds requests that arrive before the peer's credentials, answers them at once (RFC 8445
+//!   section 7.3), and passes on the latest of each address when the credentials arrive;
+//! - translates messages between the wire and the crate (`wire`);
 //! - bounds what a peer can make grow: the crate keeps every address that it has ever seen.
 
 mod path;
@@ -37,17 +37,17 @@ use super::{
     types::CandidateKind,
 };
 
-/// Signalled candidates of the peer that are used.
+/// Most signalled candidates of the peer that are used.
 const MAX_CANDIDATES: usize = 32;
-/// Remote addresses that the crate may hold before it is made anew from what is alive.
+/// Remote addresses that the crate may hold before it is recreated with those that are alive.
 const MAX_ADMITTED: usize = 64;
-/// Mapped addresses that a peer may tell us.
+/// Most mapped addresses that a peer may report to us.
 const MAX_MAPPED: usize = 16;
-/// Requests held until the peer's credentials come.
+/// Most requests held until the peer's credentials arrive.
 const MAX_HELD: usize = 8;
-/// A selected path that was silent for so long, while another one answered, is dead.
+/// A selected path that was silent for this long, while another one answered, is dead.
 const SILENCE: Duration = Duration::from_secs(3);
-/// A path that was silent for so long while another one answered is asked more often.
+/// A path that was silent for this long while another one answered is checked more often.
 const SUSPICION: Duration = Duration::from_secs(1);
 /// How long the selected path has to answer once it is under suspicion.
 const RACE: Duration = Duration::from_secs(2);
@@ -55,15 +55,15 @@ const RACE: Duration = Duration::from_secs(2);
 const FRESH: Duration = Duration::from_secs(20);
 /// Interval of checks while a selected path is under suspicion.
 const RACE_INTERVAL: Duration = Duration::from_millis(700);
-/// PRIORITY of a check outside of the crate's own: it finds no candidate, so the lowest.
+/// PRIORITY of a check outside of the crate's own: it reveals no candidate, so the lowest.
 const PROBE_PRIORITY: u32 = 1;
-/// Pace of checks of one agent (RFC 8445 section 14.2 allows 5 ms).
+/// Interval of checks of one agent (RFC 8445 section 14.2 allows 5 ms).
 const PACE: Duration = Duration::from_millis(20);
 
 /// A local and a remote address.
 pub(crate) type Pair = (SocketAddr, SocketAddr);
 
-/// What a new agent is made of.
+/// Parameters of a new agent.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentParams {
     /// Our ufrag.
@@ -72,11 +72,11 @@ pub(crate) struct AgentParams {
     pub pwd: String,
     /// Number of the restart; 0 for the first agent.
     pub generation: u32,
-    /// We control.
+    /// Whether we are the controlling side.
     pub controlling: bool,
-    /// RFC 8445 section 16.1.
+    /// The tie-breaker (RFC 8445 section 16.1).
     pub tie_breaker: u64,
-    /// Addresses that can be used.
+    /// Local addresses that can be used.
     pub locals: Arc<[SocketAddr]>,
     /// Interval of consent checks, with its jitter.
     pub consent_interval: Duration,
@@ -92,13 +92,13 @@ struct Remote {
 /// A datagram to send.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    /// From where to where.
+    /// Local and remote address.
     pub pair: Pair,
-    /// What.
+    /// The datagram.
     pub bytes: Bytes,
-    /// A request: its transaction on the wire, and the one by which the agent knows it.
+    /// For a request: its transaction id on the wire, and the one by which the agent knows it.
     pub request: Option<(TransactionId, TransactionId)>,
-    /// It answers a role conflict.
+    /// Whether it answers a role conflict.
     pub conflict: bool,
 }
 
@@ -110,9 +110,9 @@ pub(crate) struct Agent {
     candidates: Vec<(Candidate, CandidateKind)>,
     /// Remote addresses that `inner` knows.
     known: Vec<SocketAddr>,
-    /// Of these, the ones that it was told to forget; it ignores them until they are added again.
+    /// Those of them that it was told to forget; it ignores them until they are added again.
     demoted: Vec<SocketAddr>,
-    /// Additions to `inner` since it was made.
+    /// Addresses added to `inner` since it was created.
     admitted: usize,
     mapped: Vec<SocketAddr>,
     held: Vec<(Pair, Bytes)>,
@@ -128,7 +128,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// An agent without a peer yet.
+    /// Creates an agent without a peer.
     pub(crate) fn new(params: AgentParams) -> Self {
         let inner = inner_agent(&params);
         let role = params.controlling;
@@ -162,22 +162,22 @@ impl Agent {
         &self.params.pwd
     }
 
-    /// Number of the restart that made it.
+    /// The number of its restart.
     pub(crate) fn generation(&self) -> u32 {
         self.params.generation
     }
 
-    /// Whether we control, conflicts considered.
+    /// Returns whether we are the controlling side, after role conflicts.
     pub(crate) fn controlling(&self) -> bool {
         self.inner.controlling()
     }
 
-    /// Whether it may use that address of ours.
+    /// Returns whether it may use one of our addresses.
     pub(crate) fn uses(&self, local: SocketAddr) -> bool {
         self.params.locals.contains(&local)
     }
 
-    /// Whether a conflict made us change the role since the last call.
+    /// Returns whether a conflict changed our role since the last call.
     pub(crate) fn take_role_switch(&mut self) -> bool {
         let controlling = self.inner.controlling();
         std::mem::replace(&mut self.role, controlling) != controlling
@@ -188,12 +188,12 @@ impl Agent {
         self.remote.as_ref().map(|r| r.ufrag.as_str())
     }
 
-    /// The pair for media.
+    /// The selected pair for media.
     pub(crate) fn selected(&self) -> Option<Pair> {
         self.selected
     }
 
-    /// Whether the selected pair leads to a relay of the peer.
+    /// Returns whether the selected pair leads to a relay (TURN server) of the peer.
     pub(crate) fn is_relayed(&self) -> bool {
         self.selected.is_some_and(|(_, remote)| {
             self.candidates
@@ -202,7 +202,7 @@ impl Agent {
         })
     }
 
-    /// When the selected pair was last answered.
+    /// When a check on the selected pair was last answered.
     pub(crate) fn consent(&self) -> Option<Instant> {
         self.paths.get(self.selected?)?.answered
     }
@@ -213,7 +213,7 @@ impl Agent {
         self.paths.invalidate();
     }
 
-    /// The peer's credentials. Requests that were held are let in.
+    /// Sets the peer's credentials, and processes the held requests.
     pub(crate) fn set_remote(&mut self, now: Instant, ufrag: &str, pwd: &str) {
         let remote = Remote { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() };
         if self.remote.as_ref() == Some(&remote) {
@@ -229,7 +229,7 @@ impl Agent {
         self.step(now);
     }
 
-    /// Adds a candidate of the peer. `false`: it cannot be used, or there are too many.
+    /// Adds a candidate of the peer. Returns false if it cannot be used, or there are too many.
     pub(crate) fn add_candidate(
         &mut self,
         now: Instant,
@@ -253,8 +253,8 @@ impl Agent {
         true
     }
 
-    /// Takes a request that has our ufrag and authenticated with our password. `false`: it names
-    /// another peer.
+    /// Handles a request that has our ufrag and authenticated with our password. Returns false if
+    /// it names another peer.
     pub(crate) fn on_request(&mut self, now: Instant, pair: Pair, message: &Message<'_>) -> bool {
         let Some(remote) = &self.remote else {
             self.hold(pair, message);
@@ -271,13 +271,13 @@ impl Agent {
         true
     }
 
-    /// Whether the peer wrote this response.
+    /// Returns whether a response was written by the peer.
     pub(crate) fn is_of_peer(&self, message: &Message<'_>) -> bool {
         self.remote.as_ref().is_some_and(|remote| message.is_authentic(remote.pwd.as_bytes()))
     }
 
-    /// Takes a response to the request `transaction` that this agent sent on `pair`. `false`: it is
-    /// not genuine.
+    /// Handles a response to the request `transaction` that this agent sent on `pair`. Returns
+    /// false if it is not genuine.
     pub(crate) fn on_response(
         &mut self,
         now: Instant,
@@ -306,14 +306,14 @@ impl Agent {
         true
     }
 
-    /// Lets time pass.
+    /// Handles the time passing.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.supervise(now);
         self.last_step = None;
         self.step(now);
     }
 
-    /// When [`Self::handle_timeout`] is due; never before the peer's credentials are known.
+    /// When [`Self::handle_timeout`] is due; `None` before the peer's credentials are known.
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         if self.remote.is_none() || self.failed {
             return None;
@@ -325,7 +325,7 @@ impl Agent {
         next.into_iter().chain(verdict).min()
     }
 
-    /// The next datagram to send. `fresh` gives the transaction of a request.
+    /// The next datagram to send. `fresh` makes the transaction id of a request.
     pub(crate) fn poll_transmit(
         &mut self,
         mut fresh: impl FnMut() -> TransactionId,
@@ -343,8 +343,8 @@ impl Agent {
         }
     }
 
-    /// A check to ask the peer on a pair whether it is there, outside of the crate's own. `None`
-    /// before the peer is known.
+    /// A check, outside of the crate's own, whether the peer is still there. `None` before the peer
+    /// is known.
     pub(crate) fn probe(&self, transaction: TransactionId) -> Option<Bytes> {
         let role =
             Role { controlling: self.inner.controlling(), tie_breaker: self.params.tie_breaker };
@@ -357,7 +357,8 @@ impl Agent {
         self.paths.iter()
     }
 
-    /// Before the peer's credentials are known: answers, and keeps the latest request of an address.
+    /// Answers a request that arrived before the peer's credentials, and holds the latest one of
+    /// each address.
     fn hold(&mut self, pair: Pair, message: &Message<'_>) {
         let reply = Writer::new(Class::Success, message.transaction).mapped(pair.1);
         self.replies.push_back((pair, reply.finish(self.params.pwd.as_bytes())));
@@ -370,7 +371,7 @@ impl Agent {
         }
     }
 
-    /// Makes sure that `inner` listens to this address, within bounds.
+    /// Adds an address to `inner`, within limits.
     fn admit(&mut self, remote: SocketAddr, priority: u32) {
         let demoted = self.demoted.contains(&remote);
         if !demoted && self.known.contains(&remote) {
@@ -391,8 +392,8 @@ impl Agent {
         }
     }
 
-    /// Makes `inner` anew with what is alive. It finds its pairs again within a round trip; the
-    /// selected pair stays in use meanwhile.
+    /// Recreates `inner` with the addresses that are alive. It finds its pairs again within a round
+    /// trip; the selected pair stays in use meanwhile.
     fn rebuild(&mut self) {
         self.params.controlling = self.inner.controlling();
         self.inner = inner_agent(&self.params);
@@ -449,8 +450,8 @@ impl Agent {
         }
     }
 
-    /// Follows the crate's nomination, unless that pair has been silent: the crate holds on to a pair
-    /// for longer than its address stays bound.
+    /// Follows the crate's nomination, unless that pair has been silent: the crate keeps a pair for
+    /// longer than its address stays bound.
     fn absorb(&mut self, now: Instant) {
         while let Some(event) = self.inner.poll_event() {
             if let IceAgentEvent::NominatedSend { source, destination, .. } = event {
@@ -463,8 +464,8 @@ impl Agent {
         }
     }
 
-    /// Watches the selected path: asks more often when another one is livelier, and leaves it when it
-    /// is dead or the peer, controlling, has left it.
+    /// Supervises the selected path: checks more often when another path is livelier, and leaves it
+    /// when it is dead or a controlling peer has left it.
     fn supervise(&mut self, now: Instant) {
         let Some(selected) = self.selected else { return };
         let Some(path) = self.paths.get(selected) else { return };
@@ -492,7 +493,7 @@ impl Agent {
         }
     }
 
-    /// The suspect was silent for long enough, through several checks.
+    /// Returns whether the suspect was silent for long enough, through several checks.
     fn race_lost(&self, now: Instant, suspect: &Path) -> bool {
         now >= suspect.heard + SILENCE && self.racing.is_some_and(|since| now >= since + RACE)
     }
@@ -508,7 +509,7 @@ impl Agent {
         }
     }
 
-    /// Whether any address of ours can send there.
+    /// Returns whether any of our addresses can send there.
     fn is_reachable(&self, addr: SocketAddr) -> bool {
         let ip = addr.ip();
         let fits = |local: &SocketAddr| {
@@ -522,7 +523,7 @@ impl Agent {
             && self.params.locals.iter().any(fits)
     }
 
-    /// Runs the crate so that a panic in it ends one agent and not the loop.
+    /// Calls the crate so that a panic in it ends one agent and not the loop.
     fn guarded<T>(&mut self, call: impl FnOnce(&mut IceAgent) -> T) -> Option<T> {
         if self.failed {
             return None;

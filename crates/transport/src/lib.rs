@@ -1,9 +1,9 @@
-//! Transports: for each endpoint an ICE agent (RFC 8445), a DTLS association (RFC 5764) and, where it is
-//! agreed on, an SCTP association with a data channel in it (RFC 8831).
+//! Transports: for each endpoint an ICE agent (RFC 8445), a DTLS association (RFC 5764) and, if
+//! signalled, an SCTP association with a data channel (RFC 8831).
 //!
-//! Everything but [`Transports`] is sans-IO: [`hub::Hub`] takes datagrams and the time, and gives
-//! commands for the engine. A hub and a loop for each core serve all endpoints; an endpoint costs no
-//! task, no timer and no socket.
+//! Everything but [`Transports`] is sans-IO: the inputs of [`hub::Hub`] are datagrams and the time,
+//! its outputs are commands for the engine. A hub and a loop per core serve all endpoints; an
+//! endpoint has no task, timer or socket of its own.
 //!
 //! ```text
 //!  engine ──TransportEvent──▶ Transports::run ─┬▶ Hub ─▶ Session (one endpoint)
@@ -12,8 +12,9 @@
 //!     └────────────────TransportCommand───────────┘        └─ sctp::Sctp   (crate `sctp-proto`)
 //! ```
 //!
-//! What a peer can make grow is bounded: addresses and candidate pairs of an endpoint, requests in
-//! flight, candidates, fingerprints, packets that wait for a path, streams and messages of SCTP.
+//! Everything that a peer can make grow is bounded: addresses and candidate pairs of an endpoint,
+//! requests in flight, candidates, fingerprints, packets that wait for a path, streams and messages
+//! of SCTP.
 #![forbid(unsafe_code)]
 
 mod candidates;

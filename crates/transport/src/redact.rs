@@ -13,16 +13,16 @@ use std::{
 static REDACT: AtomicBool = AtomicBool::new(true);
 static KEY: OnceLock<RandomState> = OnceLock::new();
 
-/// Switches redaction for the whole process (`videobridge.redact-remote-addresses`). On until said
-/// otherwise, so that nothing leaks before configuration is read.
+/// Switches redaction for the whole process (`videobridge.redact-remote-addresses`). Initially on,
+/// so that nothing leaks before the configuration is read.
 pub fn set_redaction(on: bool) {
     REDACT.store(on, Ordering::Relaxed);
 }
 
-/// A participant's address for a log line: `v4~3f9a1c:51234` while redaction is on, otherwise the
-/// address itself. The tag is a hash under a key that only this process has: two lines about one
-/// address can be matched, the address cannot be found from them by trying all of them elsewhere.
-/// Loopback and unspecified addresses name nobody and are shown.
+/// Formats a participant's address for a log line: `v4~3f9a1c:51234` while redaction is on,
+/// otherwise the address itself. The tag is a hash with a key that only this process has: two lines
+/// about one address can be matched, but the address cannot be found by trying all of them
+/// elsewhere. Loopback and unspecified addresses identify nobody and are shown.
 pub fn redact(addr: SocketAddr) -> Redacted {
     Redacted { ip: addr.ip(), port: Some(addr.port()) }
 }
@@ -32,7 +32,7 @@ pub fn redact_ip(ip: IpAddr) -> Redacted {
     Redacted { ip, port: None }
 }
 
-/// What [`redact`] gives: display it.
+/// The result of [`redact`]: display it.
 #[derive(Clone, Copy)]
 pub struct Redacted {
     ip: IpAddr,

@@ -1,14 +1,16 @@
-//! SCTP over DTLS (RFC 8261) with the one data channel of a bridge (RFC 8831), over the crate
-//! `sctp-proto`: the client sets up the association and opens the channel, we agree.
+//! SCTP over DTLS (RFC 8261) with the single data channel of a bridge (RFC 8831), over the crate
+//! `sctp-proto`: the client sets up the association and opens the channel, and we accept.
 //!
-//! A message of more than [`MAX_MESSAGE`] bytes closes its channel, and the peer may open another one; a
-//! longer one than [`MAX_ASSEMBLED`] aborts the association with a cause, as all does that the library does
-//! not go on after; then the peer may begin another association.
+//! A message of more than [`MAX_MESSAGE`] bytes closes its channel, and the peer may open another
+//! one. A message of more than [`MAX_ASSEMBLED`] bytes aborts the association with a cause, as does
+//! everything else after which the library does not continue; then the peer may begin another
+//! association.
 //!
-//! What a peer can make grow is bounded: one association, [`MAX_STREAMS`] streams, messages of
-//! [`MAX_ASSEMBLED`] bytes, [`MAX_HELD`] bytes of memory behind what waits for reassembly, and
-//! [`MAX_BUFFERED`] bytes that the peer has not taken. Time is an argument; the library chooses its
-//! tags and sequence numbers at random by itself, which changes nothing in what happens.
+//! Everything that a peer can make grow is bounded: one association, [`MAX_STREAMS`] streams,
+//! messages of [`MAX_ASSEMBLED`] bytes, [`MAX_HELD`] bytes of memory behind fragments that wait for
+//! reassembly, and [`MAX_BUFFERED`] bytes that the peer has not accepted. Time is an argument; the
+//! library chooses its tags and sequence numbers at random by itself, which does not affect
+//! behaviour.
 
 mod abort;
 mod dcep;
@@ -33,41 +35,42 @@ use serde_json::json;
 pub(crate) use self::dcep::{Open, Reliability};
 use self::{
     abort::{Peer, Reason},
-    held::Held,
+    held::HeldDatagrams,
 };
 use super::types::TransportCounters;
 
-/// Largest text, in bytes, in either direction: what RFC 8841 section 6.1 has peers assume.
+/// Longest text, in bytes, in either direction: what peers assume by RFC 8841 section 6.1.
 pub(crate) const MAX_MESSAGE: usize = 65_536;
-/// Texts that wait for the peer, in bytes. More are refused.
+/// Most bytes of texts that wait for the peer. More are refused.
 pub(crate) const MAX_BUFFERED: usize = 512 * 1024;
-/// Longest message that is put together, to be refused by closing its channel alone: the library ends the
-/// association at the first fragment that is too much.
+/// Longest message that is reassembled, to be refused by closing only its channel: beyond this the
+/// library ends the association at the first fragment that does not fit.
 const MAX_ASSEMBLED: usize = 512 * 1024;
-/// Payload that waits for reassembly or for its turn: one message more, since the crate admits the last
-/// fragment of one only while there is room.
+/// Payload that waits for reassembly or for its turn: one message more, since the crate accepts the
+/// last fragment of one only while there is room.
 const RECEIVE_BUFFER: u32 = (MAX_ASSEMBLED + MAX_MESSAGE) as u32;
 /// Memory behind that: small fragments in large datagrams cost more than they carry.
 const MAX_HELD: usize = 1024 * 1024;
-/// Streams that exist, refused ones included.
+/// Most streams, refused ones included.
 const MAX_STREAMS: usize = 16;
 /// Largest packet, in bytes: what an IPv6 path must carry (1280), less IP, UDP, TURN and DTLS.
 const MTU: u32 = 1188;
-/// Events and packets taken in one go: far more than there can be, so that a mistake cannot spin.
+/// Events and packets taken in one go: far more than there can be, so that a bug cannot make it
+/// spin.
 const MAX_STEPS: usize = 4096;
-/// The library wants to know where a packet is from; there is only one peer.
+/// The library needs a source address for a packet; there is only one peer.
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 5000));
 
-/// What an association wants or tells.
+/// What an association wants or reports.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum SctpEvent {
     /// Send this to the peer, as DTLS application data.
     Packet(Bytes),
     /// The channel is open.
     Opened,
-    /// A text came in it.
+    /// A text arrived on the channel.
     Text(String),
-    /// The channel is closed, for this reason.
+    /// The channel was closed, for this reason.
     Closed(&'static str),
 }
 
@@ -80,21 +83,21 @@ pub enum SendError {
     /// The text is longer than 65 536 bytes.
     #[error("the text is too long")]
     TooLong,
-    /// The peer does not take what was sent before.
+    /// The peer does not accept what was sent before.
     #[error("too much waits for the peer")]
     Full,
 }
 
-/// The association of one endpoint; none until the peer begins.
+/// The association of one endpoint, if the peer has set one up.
 pub(crate) struct Sctp {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
-    /// The peer's end of this association; its tag tells a new beginning from a repetition.
+    /// The peer's end of this association; its tag distinguishes a new beginning from a repetition.
     peer: Option<Peer>,
     connected: bool,
     channel: Option<u16>,
-    held: Held,
-    events: Vec<Event>,
+    held: HeldDatagrams,
+    events: Vec<SctpEvent>,
 }
 
 impl Default for Sctp {
@@ -106,14 +109,14 @@ impl Default for Sctp {
             peer: None,
             connected: false,
             channel: None,
-            held: Held::default(),
+            held: HeldDatagrams::default(),
             events: Vec::new(),
         }
     }
 }
 
 impl Sctp {
-    /// Takes a packet of the peer. What is malformed is ignored or ends the association.
+    /// Handles a packet of the peer. A malformed packet is ignored or ends the association.
     pub(crate) fn handle(&mut self, now: Instant, packet: &[u8], counters: &mut TransportCounters) {
         let packet = Bytes::copy_from_slice(packet);
         self.guarded(counters, |this, counters| {
@@ -124,7 +127,7 @@ impl Sctp {
             if this.association.is_none()
                 && let Some(abort) = abort::to_stranger(&packet)
             {
-                this.events.push(Event::Packet(abort));
+                this.events.push(SctpEvent::Packet(abort));
                 return;
             }
             let goodbye = abort::is_goodbye(&packet);
@@ -134,7 +137,7 @@ impl Sctp {
         });
     }
 
-    /// Lets time pass.
+    /// Handles the time passing.
     pub(crate) fn handle_timeout(&mut self, now: Instant, counters: &mut TransportCounters) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.guarded(counters, |this, counters| {
@@ -151,12 +154,12 @@ impl Sctp {
         self.association.as_ref()?.1.poll_timeout()
     }
 
-    /// What has come about.
-    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+    /// Takes the new events.
+    pub(crate) fn take_events(&mut self) -> Vec<SctpEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// Sends a text in the open channel.
+    /// Sends a text on the open channel.
     pub(crate) fn send(
         &mut self,
         now: Instant,
@@ -187,7 +190,7 @@ impl Sctp {
         sent.unwrap_or(Err(SendError::NotOpen))
     }
 
-    /// Whether the channel is open.
+    /// Returns whether the channel is open.
     pub(crate) fn is_open(&self) -> bool {
         self.channel.is_some()
     }
@@ -201,9 +204,9 @@ impl Sctp {
         })
     }
 
-    /// Whether the peer has forgotten the association and sets up another one (RFC 9260 section 5.2.2).
-    /// DTLS vouches for it, so that the old one needs no proof of its end; the library has no such
-    /// beginning.
+    /// Returns whether the peer has lost the association and sets up another one (RFC 9260 section
+    /// 5.2.2). DTLS authenticates it, so the old one needs no proof of its end; the library does
+    /// not support such a beginning.
     fn begins_anew(&self, packet: &[u8]) -> bool {
         let tag = Peer::of_init(packet).map(|peer| peer.tag);
         self.association.is_some() && tag.is_some() && tag != self.peer.map(|peer| peer.tag)
@@ -226,12 +229,12 @@ impl Sctp {
         }
     }
 
-    /// After anything happened: takes what the library has to tell and to send.
+    /// After each call: takes the library's events and packets.
     fn step(&mut self, now: Instant, counters: &mut TransportCounters) {
         self.advance(now, false, counters);
     }
 
-    /// `goodbye`: what came from the peer ends the association.
+    /// `goodbye`: the peer's packet ends the association.
     fn advance(&mut self, now: Instant, goodbye: bool, counters: &mut TransportCounters) {
         let mut lost = false;
         for _ in 0..MAX_STEPS {
@@ -270,7 +273,7 @@ impl Sctp {
         for _ in 0..MAX_STEPS {
             let Some(transmit) = association.poll_transmit(now) else { break };
             if let Payload::RawEncode(packets) = transmit.payload {
-                self.events.extend(packets.into_iter().map(Event::Packet));
+                self.events.extend(packets.into_iter().map(SctpEvent::Packet));
             }
         }
         while let Some(event) = association.poll_endpoint_event() {
@@ -294,7 +297,7 @@ impl Sctp {
         }
     }
 
-    /// Takes all messages that are complete.
+    /// Reads all complete messages.
     fn read(&mut self, id: u16, counters: &mut TransportCounters) {
         for _ in 0..MAX_STEPS {
             let Some((_, association)) = &mut self.association else { return };
@@ -317,7 +320,7 @@ impl Sctp {
                 Ppid::String | Ppid::StringEmpty if self.channel == Some(id) => {
                     let bytes = if message.ppi == Ppid::StringEmpty { Vec::new() } else { bytes };
                     match String::from_utf8(bytes) {
-                        Ok(text) => self.events.push(Event::Text(text)),
+                        Ok(text) => self.events.push(SctpEvent::Text(text)),
                         Err(_) => counters.channel_malformed += 1,
                     }
                 }
@@ -334,7 +337,8 @@ impl Sctp {
         let Ok(mut stream) = association.stream(id) else { return };
         let open = match Open::parse(message) {
             Ok(open) if self.channel.is_none() => open,
-            // An agreement to a channel that we never opened, or a second OPEN for the same one.
+            // An acknowledgement of a channel that we never opened, or a second OPEN for the same
+            // one.
             _ if self.channel == Some(id) => {
                 counters.channel_malformed += 1;
                 return;
@@ -348,7 +352,7 @@ impl Sctp {
                 return;
             }
         };
-        // Before the reliability is set: the agreement itself is reliable and ordered.
+        // Before the reliability is set: the acknowledgement itself is reliable and ordered.
         if stream.write_with_ppi(&dcep::ACK, Ppid::Dcep).is_err() {
             counters.channel_malformed += 1;
             return;
@@ -361,34 +365,34 @@ impl Sctp {
         let _ = stream.set_reliability_params(open.unordered, kind, parameter);
         self.channel = Some(id);
         counters.channels_opened += 1;
-        self.events.push(Event::Opened);
+        self.events.push(SctpEvent::Opened);
     }
 
     fn closed(&mut self, id: u16, why: &'static str) {
         if self.channel.take_if(|channel| *channel == id).is_some() {
-            self.events.push(Event::Closed(why));
+            self.events.push(SctpEvent::Closed(why));
         }
     }
 
     /// Ends the association and tells the peer.
     fn abort(&mut self, reason: Reason) {
         if let Some(peer) = self.peer {
-            self.events.push(Event::Packet(peer.abort(reason)));
+            self.events.push(SctpEvent::Packet(peer.abort(reason)));
         }
         self.reset(reason.text());
     }
 
-    /// Forgets the association; the peer may begin another one.
+    /// Drops the association; the peer may begin another one.
     fn reset(&mut self, why: &'static str) {
         let open = self.channel.is_some();
         let events = std::mem::take(&mut self.events);
         *self = Self { events, ..Self::default() };
         if open {
-            self.events.push(Event::Closed(why));
+            self.events.push(SctpEvent::Closed(why));
         }
     }
 
-    /// Runs the library so that a panic in it ends one association and not the loop.
+    /// Calls the library so that a panic in it ends one association and not the loop.
     fn guarded<T>(
         &mut self,
         counters: &mut TransportCounters,
@@ -414,8 +418,8 @@ static ENDPOINT: LazyLock<Arc<EndpointConfig>> = LazyLock::new(|| {
     Arc::new(config)
 });
 
-/// As JVB has it: retransmissions do not end an association (ICE consent does), and are at most 3 s
-/// apart, so that a channel is back soon after a path is.
+/// As in JVB: retransmissions do not end an association (ICE consent does), and are at most 3 s
+/// apart, so that a channel recovers soon after a path does.
 static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
     let transport = TransportConfig::default()
         .with_max_receive_buffer_size(RECEIVE_BUFFER)

@@ -1,4 +1,4 @@
-//! The transport of one endpoint: its agents, its addresses, its DTLS association.
+//! The transport of one endpoint: its ICE agents, its addresses, its DTLS association.
 
 mod addresses;
 mod checks;
@@ -21,7 +21,7 @@ use rialto_media::{EndpointId, TokenBucket};
 use self::{
     addresses::Addresses,
     contest::Contests,
-    media::{Media, Verdict},
+    media::{DtlsOutcome, Media},
 };
 use super::{
     certificate::Certificate,
@@ -33,46 +33,45 @@ use super::{
     types::{ChannelText, FailReason, LocalTransport, Restart, TransportOptions, TransportUpdate},
 };
 
-/// Failed handshakes of an endpoint that the log tells of: anybody can cause them.
-const MAX_TOLD: u32 = 3;
+/// Most failed handshakes per endpoint that are logged: anybody can cause them.
+const MAX_LOGGED_FAILURES: u32 = 3;
 
 /// One endpoint's transport.
 pub(super) struct Session {
     endpoint: EndpointId,
     options: TransportOptions,
     certificate: Arc<Certificate>,
-    /// Makes the candidates' ids unique.
+    /// Makes the ids of its candidates unique.
     tag: u64,
     /// The agent whose pair carries media.
     current: Agent,
-    /// A restarted one, until it has a pair; and when it is given up.
+    /// The agent of a restart until it has a pair, and when it is given up.
     next: Option<(Agent, Instant)>,
-    /// A replaced one, which still answers for a while.
+    /// A replaced agent, which still answers for a while.
     previous: Option<(Agent, Instant)>,
     generation: u32,
     addresses: Addresses,
     contests: Contests,
-    /// What the engine was told to send to.
+    /// The pair that the engine sends on.
     selected: Option<Pair>,
     peer_setup: Option<Setup>,
     media: Media,
-    /// ICE had a pair at some time.
+    /// Whether ICE ever had a pair.
     established: bool,
     failed: Option<FailReason>,
     handshakes_failed: u32,
     connect_by: Option<Instant>,
     consent_timeout: Duration,
-    /// When an authenticated request or answer last came.
+    /// When an authenticated request or answer last arrived.
     heard: Option<Instant>,
-    /// Limits authenticated requests.
-    /// Requests that are answered.
+    /// Limits the rate of authenticated requests.
     requests: TokenBucket,
     /// The hub's timer for this session.
     pub scheduled: Option<Instant>,
 }
 
 impl Session {
-    /// A transport without a peer yet.
+    /// Creates a transport without a peer.
     pub(crate) fn new(
         endpoint: EndpointId,
         options: TransportOptions,
@@ -105,7 +104,7 @@ impl Session {
         }
     }
 
-    /// What is signalled for the newest agent.
+    /// The description to be signalled for the newest agent.
     pub(crate) fn describe(&self, shared: &Shared) -> LocalTransport {
         let agent = self.newest();
         let setup = match self.peer_setup {
@@ -124,7 +123,7 @@ impl Session {
         }
     }
 
-    /// Makes a new agent beside the one that is in use.
+    /// Creates a new agent beside the one that is in use.
     pub(crate) fn restart_ice(&mut self, now: Instant, shared: &mut Shared) -> Restart {
         if !shared.config.restart_enabled || self.failed.is_some() {
             shared.counters.restarts_rejected += 1;
@@ -146,22 +145,22 @@ impl Session {
         Restart::Started(self.describe(shared))
     }
 
-    /// When an authenticated request or answer last came, from any address.
+    /// When an authenticated request or answer last arrived, from any address.
     pub(crate) fn last_heard(&self) -> Option<Instant> {
         self.heard
     }
 
-    /// For logs: `<conference id>/<endpoint id>`.
+    /// The name in logs: `<conference id>/<endpoint id>`.
     pub(crate) fn label(&self) -> &Arc<str> {
         &self.options.label
     }
 
-    /// Whether that address is bound to this endpoint.
+    /// Returns whether an address is bound to this endpoint.
     pub(crate) fn is_bound(&self, remote: SocketAddr) -> bool {
         self.addresses.contains(remote)
     }
 
-    /// Takes a DTLS datagram from a bound address.
+    /// Handles a DTLS datagram from a bound address.
     pub(crate) fn on_dtls(
         &mut self,
         now: Instant,
@@ -184,7 +183,7 @@ impl Session {
         }
     }
 
-    /// From now on the peer may set up SCTP and open a data channel.
+    /// Allows the peer to set up SCTP and to open a data channel.
     pub(crate) fn offer_sctp(&mut self) {
         self.media.offer_sctp();
     }
@@ -196,7 +195,7 @@ impl Session {
         self.settle(now, shared);
     }
 
-    /// Sends a text in the data channel.
+    /// Sends a text over the data channel.
     pub(crate) fn send_text(
         &mut self,
         now: Instant,
@@ -208,7 +207,7 @@ impl Session {
         result
     }
 
-    /// Lets time pass.
+    /// Handles the time passing.
     pub(crate) fn handle_timeout(&mut self, now: Instant, shared: &mut Shared) {
         if self.failed.is_some() {
             return;
@@ -256,12 +255,12 @@ impl Session {
         others.into_iter().flatten().chain(agents).min()
     }
 
-    /// Whether the hub's timer of that time is this session's present one.
+    /// Returns whether the hub's timer for that time is this session's current one.
     pub(crate) fn is_due(&self, at: Instant) -> bool {
         self.scheduled == Some(at)
     }
 
-    /// Ends it: says goodbye, gives the addresses back.
+    /// Closes the transport: sends `close_notify` and releases the addresses.
     pub(crate) fn close(&mut self, shared: &mut Shared) {
         self.media.close();
         self.send_media(shared);
@@ -283,8 +282,8 @@ impl Session {
         self.agents_mut().find(|agent| agent.generation() == generation)
     }
 
-    /// After anything happened: sends what the agents have to send, follows their choice of a pair,
-    /// and drives DTLS.
+    /// After each call: sends what the agents have to send, follows their choice of a pair, and
+    /// drives DTLS.
     fn settle(&mut self, now: Instant, shared: &mut Shared) {
         if self.failed.is_some() {
             return;
@@ -304,32 +303,34 @@ impl Session {
         self.send_media(shared);
     }
 
-    /// Drives the data channel, and tells what happened in it.
+    /// Drives the data channel, and reports its events.
     fn exchange_data(&mut self, now: Instant, shared: &mut Shared) {
         let endpoint = self.endpoint;
         for event in self.media.exchange(now, &mut shared.counters) {
             match event {
-                sctp::Event::Opened => {
+                sctp::SctpEvent::Opened => {
                     tracing::info!(endpoint = %self.options.label, "data channel opened");
                     shared.update(TransportUpdate::ChannelOpened { endpoint });
                 }
-                sctp::Event::Closed(why) => {
+                sctp::SctpEvent::Closed(why) => {
                     tracing::info!(endpoint = %self.options.label, why, "data channel closed");
                     shared.update(TransportUpdate::ChannelClosed { endpoint });
                 }
-                sctp::Event::Text(text) => match ChannelText::new(text, &shared.common.unread) {
-                    Some(text) => {
-                        shared.counters.channel_texts_received += 1;
-                        shared.update(TransportUpdate::ChannelText { endpoint, text });
+                sctp::SctpEvent::Text(text) => {
+                    match ChannelText::new(text, &shared.common.unread) {
+                        Some(text) => {
+                            shared.counters.channel_texts_received += 1;
+                            shared.update(TransportUpdate::ChannelText { endpoint, text });
+                        }
+                        None => shared.counters.channel_texts_dropped += 1,
                     }
-                    None => shared.counters.channel_texts_dropped += 1,
-                },
-                sctp::Event::Packet(_) => {}
+                }
+                sctp::SctpEvent::Packet(_) => {}
             }
         }
     }
 
-    /// A restarted agent with a pair takes over.
+    /// Switches to a restarted agent once it has a pair.
     fn cut_over(&mut self, now: Instant, shared: &mut Shared) {
         if let Some((agent, _)) = self.next.take_if(|(agent, _)| agent.selected().is_some()) {
             let replaced = std::mem::replace(&mut self.current, agent);
@@ -350,7 +351,7 @@ impl Session {
     fn follow_selection(&mut self, now: Instant, shared: &mut Shared) {
         let mut selected = self.current.selected();
         if selected != self.selected && selected.is_some_and(|(_, to)| !self.is_bound(to)) {
-            // Its address was given back or lost; the next answer on it binds it again.
+            // Its address was released or lost; the next answer on it binds it again.
             self.current.drop_selected();
             selected = None;
         }
@@ -388,27 +389,27 @@ impl Session {
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict, shared: &mut Shared) {
+    fn conclude(&mut self, verdict: DtlsOutcome, shared: &mut Shared) {
         let endpoint = self.endpoint;
         match verdict {
-            Verdict::Nothing => {}
-            Verdict::Ready(keys) => {
+            DtlsOutcome::Nothing => {}
+            DtlsOutcome::Ready(keys) => {
                 shared.counters.dtls_succeeded += 1;
                 let (profile, version) = (keys.profile, self.media.version());
                 tracing::info!(endpoint = %self.options.label, ?profile, version, "DTLS connected");
                 shared.command(TransportCommand::SetKeys(endpoint, keys));
                 shared.update(TransportUpdate::Ready { endpoint });
             }
-            Verdict::Closed => shared.update(TransportUpdate::Closed { endpoint }),
-            Verdict::Again(why) => {
+            DtlsOutcome::Closed => shared.update(TransportUpdate::Closed { endpoint }),
+            DtlsOutcome::Again(why) => {
                 shared.counters.dtls_restarted += 1;
                 self.handshakes_failed = self.handshakes_failed.saturating_add(1);
-                if self.handshakes_failed <= MAX_TOLD {
+                if self.handshakes_failed <= MAX_LOGGED_FAILURES {
                     let endpoint = &self.options.label;
                     tracing::info!(%endpoint, why, "DTLS handshake failed, waiting for another");
                 }
             }
-            Verdict::Failed(reason) => {
+            DtlsOutcome::Failed(reason) => {
                 shared.counters.dtls_failed += 1;
                 let mismatch = reason == FailReason::FingerprintMismatch;
                 shared.counters.dtls_fingerprint_mismatch += u64::from(mismatch);

@@ -1,4 +1,5 @@
-//! Nobody's connectivity checks arrive: then it is not the clients, and the operator is told once.
+//! Detects that no connectivity checks arrive from anybody: then the clients are not the cause, and
+//! the operator is told once.
 
 use std::{
     collections::BTreeSet,
@@ -6,30 +7,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Checks are waited for so long before it is said that none come.
+/// How long checks may be missing before that is reported.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is known of checks that do not come.
+/// State of the detection.
 #[derive(Debug, Default)]
-pub(super) struct Silence {
-    /// Since when somebody's checks have been waited for, and none have come.
+pub(super) struct CheckMonitor {
+    /// Since when checks of any peer have been expected without one arriving.
     since: Option<Instant>,
     endpoints: u32,
     told: bool,
 }
 
-/// No check has arrived for a long time, though peers should be sending them.
+/// A report: no check has arrived for a long time, though peers should be sending them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unreachable {
-    /// Endpoints whose peers are known, from which nothing came.
+    /// Number of endpoints with a known peer from which nothing arrived.
     pub endpoints: u32,
     /// For how long.
     pub silent: Duration,
 }
 
 impl Unreachable {
-    /// One line for what is nearly always a firewall, or a wrong public address. `told`: the addresses
-    /// that peers know.
+    /// One line about what is nearly always a firewall or a wrong public address. `told` are the
+    /// advertised addresses.
     pub fn line(&self, told: &[SocketAddr]) -> String {
         let list = |texts: BTreeSet<String>| texts.into_iter().collect::<Vec<_>>().join(", ");
         let addresses = told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -43,19 +44,19 @@ impl Unreachable {
     }
 }
 
-impl Silence {
-    /// A peer is known from now on, and should be sending checks.
+impl CheckMonitor {
+    /// Records that a peer is known and should be sending checks.
     pub(crate) fn expect(&mut self, now: Instant) {
         self.since.get_or_insert(now);
         self.endpoints = self.endpoints.saturating_add(1);
     }
 
-    /// Something came, from whomever: the port is open.
+    /// Records that something arrived, from anybody: the port is open.
     pub(crate) fn heard(&mut self) {
         *self = Self::default();
     }
 
-    /// What there is to tell, once until something comes.
+    /// Returns a report if one is due; once, until something arrives.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Unreachable> {
         let silent = now.saturating_duration_since(self.since?);
         if self.told || silent < PATIENCE {
@@ -88,7 +89,7 @@ mod tests {
     fn is_told_once_and_again_after_something_came() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let mut silence = Silence::default();
+        let mut silence = CheckMonitor::default();
         assert_eq!(silence.poll(at(1_000)), None, "nobody is expected");
         silence.expect(at(1_000));
         silence.expect(at(1_030));

@@ -1,4 +1,5 @@
-//! A reader of STUN messages (RFC 8489), for telling whose a datagram is and whether it is genuine.
+//! A reader of STUN messages (RFC 8489), to find out whose a datagram is and whether it is
+//! authentic.
 //!
 //! The ICE agent parses again what passes here. This reader exists because a datagram must be
 //! attributed and authenticated before anything is done with it.
@@ -13,7 +14,7 @@ use sha1::Sha1;
 pub(crate) use self::write::Writer;
 use super::crc::crc32;
 
-/// Bytes before the first attribute.
+/// Length of the header, before the first attribute.
 const HEADER: usize = 20;
 const MAGIC: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
@@ -28,18 +29,19 @@ const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;
 const ICE_CONTROLLING: u16 = 0x802a;
 
-/// Attributes below must be understood by whoever takes a request (RFC 8489 section 14).
+/// Attributes with lower numbers must be understood by the receiver of a request (RFC 8489 section
+/// 14).
 const OPTIONAL: u16 = 0x8000;
-/// Those that have no meaning in a check and may stand there: MAPPED-ADDRESS, REALM, NONCE, and what
-/// RFC 8489 added for long-term credentials and for MESSAGE-INTEGRITY-SHA256.
+/// Of these, the ones that mean nothing in a check and may be ignored: MAPPED-ADDRESS, REALM,
+/// NONCE, and what RFC 8489 added for long-term credentials and for MESSAGE-INTEGRITY-SHA256.
 const MEANINGLESS: [u16; 6] = [0x0001, 0x0014, 0x0015, 0x001c, 0x001d, 0x001e];
-/// Unknown attributes that are told to the peer, so that an answer has a bound.
+/// Most unknown attributes that are reported to the peer, so that an answer is bounded.
 const MAX_UNKNOWN: usize = 8;
 
 /// Identifies a request and its responses.
 pub type TransactionId = [u8; 12];
 
-/// What kind of message it is. Only the Binding method is known.
+/// The class of a message. Only the Binding method is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     /// Binding request.
@@ -55,13 +57,13 @@ pub enum Class {
 /// ICE-CONTROLLING or ICE-CONTROLLED (RFC 8445 section 7.1.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Role {
-    /// The sender controls.
+    /// The sender is the controlling side.
     pub controlling: bool,
-    /// Decides when both want the same role.
+    /// Decides if both want the same role.
     pub tie_breaker: u64,
 }
 
-/// Why a datagram is not a STUN message that we take.
+/// Why a datagram is not an acceptable STUN message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StunError {
     /// Shorter than a header, or than the header says.
@@ -73,15 +75,15 @@ pub enum StunError {
     /// Another method than Binding.
     #[error("unknown method")]
     Method,
-    /// An attribute reaches beyond the message, or has an impossible length.
+    /// An attribute extends beyond the message, or has an impossible length.
     #[error("bad attribute")]
     Attribute,
-    /// FINGERPRINT is there and wrong (RFC 8489 section 14.7), or not the last attribute.
+    /// FINGERPRINT is present and wrong (RFC 8489 section 14.7), or not the last attribute.
     #[error("wrong fingerprint")]
     Fingerprint,
 }
 
-/// A STUN message. Attributes after MESSAGE-INTEGRITY are not looked at, FINGERPRINT excepted.
+/// A STUN message. Attributes after MESSAGE-INTEGRITY are ignored, except FINGERPRINT.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// Its class.
@@ -92,7 +94,7 @@ pub struct Message<'a> {
     pub username: Option<&'a [u8]>,
     /// PRIORITY.
     pub priority: Option<u32>,
-    /// USE-CANDIDATE is there.
+    /// Whether USE-CANDIDATE is present.
     pub use_candidate: bool,
     /// XOR-MAPPED-ADDRESS.
     pub mapped: Option<SocketAddr>,
@@ -106,7 +108,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a datagram.
+    /// Parses a datagram.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, StunError> {
         let header = bytes.get(..HEADER).ok_or(StunError::Truncated)?;
         let kind = be16(header, 0).ok_or(StunError::Truncated)?;
@@ -143,7 +145,7 @@ impl<'a> Message<'a> {
         Ok(message)
     }
 
-    /// USERNAME as the local and the remote ufrag, where the local one is at the front.
+    /// USERNAME as the receiver's and the sender's ufrag.
     pub fn ufrags(&self) -> Option<(&'a [u8], &'a [u8])> {
         let username = self.username?;
         let colon = username.iter().position(|&b| b == b':')?;
@@ -155,14 +157,15 @@ impl<'a> Message<'a> {
         self.bytes
     }
 
-    /// The attributes before MESSAGE-INTEGRITY that nobody here understands and that had to be
-    /// understood (RFC 8489 section 6.3.1), as far as an answer names them.
+    /// The unknown mandatory attributes before MESSAGE-INTEGRITY (RFC 8489 section 6.3.1), as many
+    /// as an answer lists.
     pub fn unknown(&self) -> &[u16] {
         let (kinds, count) = &self.unknown;
         kinds.get(..*count).unwrap_or_default()
     }
 
-    /// Whether MESSAGE-INTEGRITY is there and right for this password (RFC 8489 section 14.5).
+    /// Returns whether MESSAGE-INTEGRITY is present and right for this password (RFC 8489 section
+    /// 14.5).
     pub fn is_authentic(&self, password: &[u8]) -> bool {
         let Some((offset, mac)) = self.integrity else { return false };
         let Ok(mut hmac) = Hmac::<Sha1>::new_from_slice(password) else { return false };
@@ -256,31 +259,32 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The transaction id, where there is room for one.
+/// The transaction id, if there is room for one.
 pub(crate) fn transaction_of(bytes: &[u8]) -> Option<TransactionId> {
     bytes.get(8..HEADER)?.try_into().ok()
 }
 
-/// Whether a message of ours is a request.
+/// Returns whether a message of ours is a request.
 pub(crate) fn is_request(bytes: &[u8]) -> bool {
     bytes.get(..2) == Some(&[0, 1][..])
 }
 
-/// Whether a message of ours is an error response.
+/// Returns whether a message of ours is an error response.
 pub(crate) fn is_error(bytes: &[u8]) -> bool {
     bytes.get(..2) == Some(&[1, 0x11][..])
 }
 
-/// Whose a datagram may be: read before anything of it is checked, to find the hub that checks it.
+/// Who a datagram may belong to. Read before anything of it is checked, to find the hub that checks
+/// it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hint<'a> {
     /// A request to this ufrag.
     Request(&'a [u8]),
-    /// The answer to a request.
+    /// The response to a request.
     Response(TransactionId),
 }
 
-/// The [`Hint`] of a datagram; `None`: it is nobody's.
+/// The [`Hint`] of a datagram; `None` if it belongs to nobody.
 pub(crate) fn hint(bytes: &[u8]) -> Option<Hint<'_>> {
     match be16(bytes, 0)? {
         0x0001 => {
@@ -316,7 +320,7 @@ fn unxor(value: &[u8], transaction: &TransactionId) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
-/// Masks an address, or takes the mask off (RFC 8489 section 14.2).
+/// Masks or unmasks an address (RFC 8489 section 14.2).
 fn xor<const N: usize>(mut octets: [u8; N], transaction: &TransactionId) -> [u8; N] {
     octets.iter_mut().zip(MAGIC.iter().chain(transaction)).for_each(|(o, m)| *o ^= m);
     octets

@@ -1,4 +1,4 @@
-//! What goes in and out of transports: descriptions, updates, counters.
+//! Inputs and outputs of transports: descriptions, updates, counters.
 
 use std::{
     fmt,
@@ -14,48 +14,49 @@ use rialto_media::EndpointId;
 
 use super::fingerprint::Fingerprint;
 
-/// What a new transport is told about its endpoint.
+/// Settings of a new transport.
 #[derive(Clone, Debug)]
 pub struct TransportOptions {
-    /// The bridge is the ICE controlling side (Jicofo always asks for it).
+    /// The bridge is the controlling side of ICE (Jicofo always asks for it).
     pub controlling: bool,
-    /// For logs: `<conference id>/<endpoint id>`.
+    /// The name in logs: `<conference id>/<endpoint id>`.
     pub label: Arc<str>,
-    /// Signal private addresses to this endpoint, whatever the configuration says.
+    /// Advertise private addresses to this endpoint, whatever the configuration says.
     pub private_addresses: bool,
 }
 
-/// Our side of a transport, as it is signalled.
+/// Our side of a transport, to be signalled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalTransport {
     /// ICE user name fragment.
     pub ufrag: String,
     /// ICE password.
     pub pwd: String,
-    /// Where clients may reach us, best first.
+    /// Our candidates, best first.
     pub candidates: Vec<LocalCandidate>,
-    /// Of the certificate that this endpoint's DTLS uses (sha-256). Its `setup` is
-    /// [`Setup::Actpass`](super::Setup::Actpass) until the peer's role is known, then the opposite of the peer's.
+    /// Fingerprint of the certificate that this endpoint's DTLS uses (sha-256). Its `setup` is
+    /// [`Setup::Actpass`](super::Setup::Actpass) until the peer's role is known, then the opposite
+    /// of the peer's.
     pub fingerprint: Fingerprint,
-    /// Number of restarts; `None` before the first.
+    /// Number of ICE restarts; `None` before the first.
     pub ice_generation: Option<u32>,
 }
 
 /// Kind of a candidate (RFC 8445 section 5.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CandidateKind {
-    /// An address of a network interface.
+    /// Address of a network interface.
     Host,
-    /// An address in front of a NAT.
+    /// Address in front of a NAT.
     ServerReflexive,
-    /// An address that a check revealed.
+    /// Address that a check revealed.
     PeerReflexive,
-    /// An address of a TURN server.
+    /// Address of a TURN server.
     Relayed,
 }
 
 impl CandidateKind {
-    /// As in SDP and Jingle: `host`, `srflx`, `prflx`, `relay`.
+    /// The name in SDP and Jingle: `host`, `srflx`, `prflx`, `relay`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",
@@ -65,7 +66,7 @@ impl CandidateKind {
         }
     }
 
-    /// The kind that SDP or Jingle name so.
+    /// Parses the name in SDP and Jingle.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "host" => Self::Host,
@@ -94,18 +95,18 @@ pub struct LocalCandidate {
     pub port: u16,
     /// Kind.
     pub kind: CandidateKind,
-    /// The local address behind a server-reflexive candidate.
+    /// The local address of a server-reflexive candidate.
     pub related: Option<(IpAddr, u16)>,
     /// Unique within the bridge.
     pub id: String,
-    /// Always 0, as JVB's: a restart is told by `ice_generation`.
+    /// Always 0, as in JVB: a restart is signalled by `ice_generation`.
     pub generation: u32,
     /// Always 0.
     pub network: u32,
 }
 
-/// A candidate of the peer, as signalled. What cannot be used (other protocols, host names where
-/// these are not looked up, components other than 1) is ignored and counted.
+/// A signalled candidate of the peer. Unusable ones (other protocols, host names if these are not
+/// looked up, components other than 1) are ignored and counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteCandidate {
     /// Foundation.
@@ -124,11 +125,11 @@ pub struct RemoteCandidate {
     pub kind: CandidateKind,
 }
 
-/// The peer's side of a transport, as signalled; may come in pieces.
+/// The peer's side of a transport, as signalled; may arrive in pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteTransport {
-    /// ICE user name fragment. Other credentials than before start nothing by themselves: they are
-    /// taken by the newest agent that has none, or replace those of the newest.
+    /// ICE user name fragment. Changed credentials do not restart anything by themselves: they go
+    /// to the newest agent that has none, or replace those of the newest.
     pub ufrag: Option<String>,
     /// ICE password.
     pub pwd: Option<String>,
@@ -136,73 +137,73 @@ pub struct RemoteTransport {
     pub candidates: Vec<RemoteCandidate>,
     /// Fingerprints to add.
     pub fingerprints: Vec<Fingerprint>,
-    /// The restart that this answers; `None`: the newest agent.
+    /// The restart that this is an answer to; `None`: the newest agent.
     pub ice_generation: Option<u32>,
 }
 
-/// The answer to an ICE restart (semantics of `ice-restart` in COLIBRI2).
+/// The result of a request for an ICE restart (semantics of `ice-restart` in COLIBRI2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// There is no established transport to restart: the one there is goes on, unchanged.
+    /// There is no established transport to restart; the existing one continues unchanged.
     NotEstablished(LocalTransport),
-    /// New credentials, and a generation of at least 1. Media goes on over the old pair until the new
-    /// agent has one.
+    /// New credentials, and a generation of at least 1. Media continues over the old pair until the
+    /// new agent has one.
     Started(LocalTransport),
-    /// Restarts are off, or the transport is gone: the reply has no transport.
+    /// Restarts are disabled, or the transport is gone: the reply has no transport.
     Refused,
 }
 
-/// What became of a transport.
+/// A change of a transport's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransportUpdate {
-    /// ICE has a usable pair (again, after [`TransportUpdate::Disconnected`]).
+    /// ICE has a usable pair (again, if after [`TransportUpdate::Disconnected`]).
     Connected {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
     },
     /// DTLS is done, the certificate matched, and the engine has the keys.
     Ready {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
     },
-    /// It will never work: the endpoint is to be expired.
+    /// The transport has failed for good: the endpoint is to be expired.
     Failed {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
         /// Why.
         reason: FailReason,
     },
     /// Consent was lost (RFC 7675). The peer may come back, by itself or by a restart.
     Disconnected {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
     },
     /// The peer closed DTLS.
     Closed {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
     },
     /// The peer opened its data channel.
     ChannelOpened {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
     },
-    /// A text came in it.
+    /// A text arrived on the data channel.
     ChannelText {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
         /// At most 65 536 bytes.
         text: ChannelText,
     },
-    /// The data channel is closed, or its association was lost. The peer may open another one.
+    /// The data channel was closed, or its association lost. The peer may open another one.
     ChannelClosed {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
     },
 }
 
-/// A text of a data channel. While it waits to be read it counts towards a limit that all transports
-/// share, so that a slow reader costs texts and not memory.
+/// A text of a data channel. While it waits to be read it counts towards a limit that all
+/// transports share, so that a slow reader loses texts instead of using memory.
 #[derive(Clone)]
 pub struct ChannelText(Arc<Counted>);
 
@@ -211,12 +212,12 @@ struct Counted {
     unread: Arc<AtomicUsize>,
 }
 
-/// Texts that wait to be read, in bytes with what each costs beside its own.
+/// Most bytes of texts that wait to be read, including what each text costs in memory.
 const MAX_UNREAD: usize = 16 * 1024 * 1024;
 const TEXT_OVERHEAD: usize = 128;
 
 impl ChannelText {
-    /// Counts a text in `unread` until its last clone is gone. `None`: too much waits already.
+    /// Counts a text in `unread` until its last clone is dropped. `None` if too much waits already.
     pub fn new(text: String, unread: &Arc<AtomicUsize>) -> Option<Self> {
         let cost = text.len() + TEXT_OVERHEAD;
         let room = |unread: usize| unread.checked_add(cost).filter(|sum| *sum <= MAX_UNREAD);
@@ -247,7 +248,7 @@ impl PartialEq for ChannelText {
 
 impl Eq for ChannelText {}
 
-/// Its length: what people say to each other is not for logs.
+/// Shows its length only: what people say to each other does not belong into logs.
 impl fmt::Debug for ChannelText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.len())
@@ -263,18 +264,18 @@ pub enum FailReason {
     /// The DTLS handshake took too long.
     #[error("the DTLS handshake timed out")]
     DtlsTimeout,
-    /// The DTLS handshake went wrong.
+    /// The DTLS handshake failed.
     #[error("the DTLS handshake failed")]
     DtlsHandshake,
-    /// The peer's certificate has none of the signalled fingerprints.
+    /// The peer's certificate matches none of the signalled fingerprints.
     #[error("the certificate does not match a signalled fingerprint")]
     FingerprintMismatch,
-    /// DTLS agreed on no SRTP profile that we have.
+    /// DTLS negotiated no SRTP profile that we support.
     #[error("no common SRTP profile")]
     NoSrtpProfile,
 }
 
-/// Declares counters and how they add up.
+/// Declares counters, and how to add them.
 macro_rules! counters {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
         $(#[$meta])*
@@ -283,7 +284,7 @@ macro_rules! counters {
         }
 
         impl $name {
-            /// Adds those of another hub.
+            /// Adds the counters of another hub.
             pub(crate) fn add(&mut self, other: &Self) {
                 $(self.$field += other.$field;)*
             }
@@ -299,13 +300,13 @@ counters! {
         ice_failed,
         /// Agents that found one.
         ice_succeeded,
-        /// Of these, over a relay of the peer.
+        /// Of these, with a relay of the peer.
         ice_succeeded_relayed,
-        /// Handshakes that failed for any reason.
+        /// Handshakes that failed, for any reason.
         dtls_failed,
-        /// Handshakes that ended with keys.
+        /// Handshakes that completed.
         dtls_succeeded,
-        /// Alerts in plaintext, which anybody could have sent.
+        /// Plaintext alerts, which anybody could have sent, and which were ignored.
         dtls_alerts_ignored,
         /// Handshakes that failed while another one may still succeed.
         dtls_restarted,
@@ -317,7 +318,7 @@ counters! {
         restarts_succeeded,
         /// Restarts that did not connect in time.
         restarts_failed,
-        /// Restarts asked for before the transport was established.
+        /// Restarts requested before the transport was established.
         restarts_not_established,
         /// Restarts refused.
         restarts_rejected,
@@ -327,7 +328,7 @@ counters! {
         consent_lost,
         /// Changes of the selected pair to another remote address.
         address_changes,
-        /// Role conflicts (RFC 8445 section 7.3.1.1), ours or the peer's to give way.
+        /// Role conflicts (RFC 8445 section 7.3.1.1), whichever side gave way.
         role_conflicts,
         /// STUN requests that authenticated.
         stun_requests,
@@ -339,23 +340,24 @@ counters! {
         stun_unknown,
         /// STUN whose MESSAGE-INTEGRITY or USERNAME is wrong.
         stun_unauthenticated,
-        /// STUN responses to nothing that we asked, or from elsewhere than we asked.
+        /// STUN responses to no request of ours, or from another address than we asked.
         stun_unmatched,
         /// STUN requests dropped because one endpoint sent too many.
         stun_rate_limited,
-        /// STUN requests with attributes that nobody here understands, answered with 420.
+        /// STUN requests with unknown mandatory attributes, answered with 420.
         stun_unknown_attributes,
-        /// STUN that landed on a local address that is not ours to use.
+        /// STUN to a local address that may not be used.
         stun_wrong_local,
         /// DTLS datagrams for endpoints that are gone, or whose address is not theirs.
         dtls_dropped,
-        /// DTLS datagrams of endpoints that are not made of whole records.
+        /// DTLS datagrams of endpoints that do not consist of complete records.
         dtls_malformed,
         /// Remote candidates that were ignored.
         candidates_ignored,
-        /// Answers dropped because they came from the address of another endpoint that lives.
+        /// Answers dropped because they came from the address of another live endpoint.
         addresses_contested,
-        /// Addresses that went to another endpoint which proved that it is there, as the owner was silent.
+        /// Addresses that moved to another endpoint which proved that it is there, since the owner
+        /// was silent.
         addresses_taken_over,
         /// Addresses unbound because an endpoint had too many.
         addresses_evicted,
@@ -363,7 +365,7 @@ counters! {
         sctp_connected,
         /// SCTP associations that ended otherwise than with their DTLS.
         sctp_lost,
-        /// Of these, by a defect of the library that a peer's packet showed.
+        /// Of these, because a peer's packet made the library panic.
         sctp_panics,
         /// Data channels opened.
         channels_opened,
@@ -371,19 +373,19 @@ counters! {
         channels_refused,
         /// Texts sent in data channels.
         channel_texts_sent,
-        /// Texts that came in data channels.
+        /// Texts received in data channels.
         channel_texts_received,
-        /// Texts that came and were dropped: too many wait to be read.
+        /// Received texts that were dropped because too many wait to be read.
         channel_texts_dropped,
-        /// Binary messages that came and were dropped: the bridge speaks text.
+        /// Received binary messages, which are dropped: the bridge uses text.
         channel_binary,
         /// Messages that were too long and closed their channel.
         channel_too_long,
-        /// Messages outside of a channel, or not what they say.
+        /// Messages outside of a channel, or malformed.
         channel_malformed,
-        /// Application data dropped: no SCTP was agreed on, or the peer was not verified.
+        /// Application data dropped: no SCTP was signalled, or the peer was not verified.
         application_data_dropped,
-        /// Datagrams dropped because a hub did not keep up.
+        /// Datagrams dropped because a hub fell behind.
         datagrams_dropped,
     }
 }

@@ -1,8 +1,8 @@
-//! User name fragments that name their owner.
+//! ICE user name fragments that encode the endpoint that they belong to.
 //!
-//! A STUN request reaches its transport without a search: the ufrag is the configured prefix, seven
-//! characters that hold the endpoint's number and three bits of the agent's generation (mixed with a
-//! secret, so that they say nothing to others), and seven random ones against guessing (35 bits;
+//! A STUN request finds its transport without a search. The ufrag is the configured prefix, seven
+//! characters that hold the endpoint's number and three bits of the agent's generation (mixed with
+//! a secret, so that they mean nothing to others), and seven random ones against guessing (35 bits;
 //! RFC 8445 section 5.3 asks for 24).
 
 use rand::{Rng, RngCore};
@@ -12,12 +12,12 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const OWNER: usize = 7;
 const RANDOM: usize = 7;
 const PASSWORD: usize = 26;
-/// USERNAME has at most 508 bytes (RFC 8489 section 14.3): two ufrags and a colon, and the peer's may have
-/// 256 (RFC 8839 section 5.4).
+/// USERNAME has at most 508 bytes (RFC 8489 section 14.3): two ufrags and a colon, and the peer's
+/// may have 256 (RFC 8839 section 5.4).
 const MAX_PREFIX: usize = 508 - 256 - 1 - OWNER - RANDOM;
 const MASK: u64 = (1 << 35) - 1;
 
-/// Writes ufrags and reads the owner back.
+/// Creates ufrags, and decodes their endpoint.
 #[derive(Debug)]
 pub(crate) struct Ufrags {
     prefix: String,
@@ -27,7 +27,7 @@ pub(crate) struct Ufrags {
 }
 
 impl Ufrags {
-    /// With the configured prefix and a secret from `rng`.
+    /// Creates it with the configured prefix and a secret from `rng`.
     pub(crate) fn new(prefix: &str, rng: &mut impl RngCore) -> Self {
         let characters = prefix.chars().count();
         if characters > MAX_PREFIX {
@@ -42,7 +42,7 @@ impl Ufrags {
         Self { prefix, multiplier, inverse: inverse(multiplier), addend: rng.next_u64() & MASK }
     }
 
-    /// A new ufrag and password for an agent of `owner`.
+    /// Creates a ufrag and password for an agent of `owner`.
     pub(crate) fn credentials(
         &self,
         owner: EndpointId,
@@ -61,7 +61,8 @@ impl Ufrags {
         (ufrag, password)
     }
 
-    /// Whose a ufrag of ours is. Nothing is proved by it: the whole of it must be compared.
+    /// Returns the endpoint in a ufrag of ours. This proves nothing: the whole ufrag must be
+    /// compared.
     pub(crate) fn owner(&self, ufrag: &[u8]) -> Option<EndpointId> {
         let rest = ufrag.strip_prefix(self.prefix.as_bytes())?;
         if rest.len() != OWNER + RANDOM {

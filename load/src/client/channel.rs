@@ -14,14 +14,14 @@ const PORT: u16 = 5000;
 /// Bytes of a message, at most.
 const MAX_MESSAGE: usize = 64 * 1024;
 
-/// An open channel.
+/// An open bridge channel.
 pub struct Channel {
     data: DataChannel,
     _association: Arc<Association>,
 }
 
 impl Channel {
-    /// Opens it, as clients of Jitsi do, within `patience`.
+    /// Opens the channel as Jitsi's clients do, within `patience`.
     pub async fn open(
         conn: Arc<dyn Conn + Send + Sync>,
         patience: Duration,
@@ -67,7 +67,7 @@ impl Channel {
     }
 }
 
-/// Wants all videos at this height.
+/// The constraints for all videos at this height.
 fn constraints(height: u16) -> Value {
     json!({
         "colibriClass": "ReceiverVideoConstraints",
@@ -76,21 +76,21 @@ fn constraints(height: u16) -> Value {
     })
 }
 
-/// The heights that a client wants, one after the other.
+/// The heights that a client requests, one after the other.
 #[derive(Clone, Debug)]
 pub struct Wishes {
-    /// The first of them.
+    /// The first height.
     pub first: u16,
-    /// What comes then, when it does: the time until it, and the next heights, again and again.
+    /// The time until the next height, the interval, and the further heights, repeated.
     pub later: Option<(tokio::time::Instant, Duration, Vec<u16>)>,
 }
 
-/// Says what a client wants, and goes on saying it until the handle aborts that.
+/// Sends a client's constraints, and keeps changing them until the handle is aborted.
 pub async fn keep_wishing(channel: Channel, wishes: Wishes) -> Result<AbortHandle, String> {
     channel.say(&constraints(wishes.first)).await?;
     let task = tokio::spawn(async move {
         let listen = async {
-            // What the bridge says is not used, but has to be taken.
+            // The bridge's messages are not used, but have to be read.
             while channel.hear().await.is_ok() {}
         };
         let speak = async {

@@ -51,8 +51,9 @@ fn fingerprint(der: &[u8]) -> String {
     hex.join(":")
 }
 
-/// Shakes hands as the client, checks the bridge's certificate against the signalled fingerprints,
-/// and exports the SRTP keys. The connection must be kept for as long as the keys are used.
+/// Performs the handshake as the client, checks the bridge's certificate against the signalled
+/// fingerprints, and exports the SRTP keys. The connection must be kept as long as the keys are
+/// used.
 pub async fn connect(
     conn: Arc<dyn Conn + Send + Sync>,
     identity: &Identity,
@@ -88,7 +89,7 @@ fn offered(profile: Profile) -> SrtpProtectionProfile {
     SrtpProtectionProfile::from(profile.id())
 }
 
-/// Only the signalled SHA-256 fingerprint is looked at: every bridge has one.
+/// Only the signalled SHA-256 fingerprint is checked: every bridge has one.
 fn verify(chain: &[Vec<u8>], signalled: &[(String, String)]) -> Result<(), dtls::Error> {
     let Some(certificate) = chain.first() else {
         return Err(dtls::Error::Other("the bridge showed no certificate".to_owned()));

@@ -1,4 +1,4 @@
-//! The agent of `webrtc-ice` on a socket that a worker reads: the worker hands STUN and DTLS over,
+//! The agent of `webrtc-ice` on a socket that a worker reads: the worker passes on STUN and DTLS,
 //! and keeps media. (Media through the agent would cost nine allocations a packet.)
 
 use std::{
@@ -28,7 +28,7 @@ use webrtc_util::Conn;
 /// STUN and DTLS datagrams of one client, from its worker.
 pub type Incoming = mpsc::Receiver<(Bytes, SocketAddr)>;
 
-/// A client's socket, as its ICE agent sees it.
+/// A client's socket for its ICE agent.
 pub struct IceSocket {
     socket: Arc<UdpSocket>,
     incoming: Mutex<Incoming>,
@@ -79,7 +79,7 @@ impl Conn for IceSocket {
     }
 }
 
-/// The agent's way to the one socket.
+/// The agent's access to the one socket.
 struct OneSocket(Arc<IceSocket>);
 
 #[async_trait]
@@ -114,7 +114,7 @@ pub async fn agent(socket: Arc<UdpSocket>, incoming: Incoming) -> Result<Agent, 
     Ok(agent)
 }
 
-/// Tells the agent a candidate of the bridge.
+/// Passes a candidate of the bridge to the agent.
 pub fn add_remote(agent: &Agent, remote: SocketAddr) -> Result<(), webrtc_ice::Error> {
     let candidate = CandidateHostConfig {
         base_config: CandidateBaseConfig {

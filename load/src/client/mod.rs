@@ -38,7 +38,7 @@ const ICE_QUEUE: usize = 64;
 /// Receive buffer of a client's socket, bytes: a keyframe of 10 Mbit/s and more.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// Where a join stopped.
+/// The step at which a join failed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
@@ -66,7 +66,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why an endpoint did not join.
+/// Why an endpoint failed to join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// The bridge's HTTP interface.
@@ -153,30 +153,30 @@ pub struct Joining {
     pub patience: Duration,
 }
 
-/// A connected client: what must live for its transport to go on.
+/// A connected client: what must live for its transport to continue.
 pub struct Joined {
     /// Its address.
     pub local: SocketAddr,
     agent: Agent,
     dtls: Arc<DTLSConn>,
-    /// What says its wishes.
+    /// The task that sends its constraints.
     wishing: Option<AbortHandle>,
 }
 
 impl Joined {
-    /// What DTLS carries beside keys: SCTP, where signalling agreed on it.
+    /// Application data over DTLS: SCTP, if signalled.
     pub fn data(&self) -> Arc<dyn Conn + Send + Sync> {
         self.dtls.clone()
     }
 
-    /// Ends the transport in order: DTLS close, then the agent.
+    /// Closes the transport in order: DTLS, then the agent.
     pub async fn close(self) {
         self.wishing.iter().for_each(AbortHandle::abort);
         let _ = self.dtls.close().await;
         let _ = self.agent.close().await;
     }
 
-    /// Stops without a word on the wire.
+    /// Stops without sending anything.
     pub async fn vanish(self) {
         self.wishing.iter().for_each(AbortHandle::abort);
         let _ = self.agent.close().await;
@@ -239,7 +239,7 @@ impl Joining {
         }
     }
 
-    /// Says what the endpoint wants, and goes on saying it.
+    /// Sends the endpoint's constraints, and keeps changing them.
     async fn wish(
         &self,
         endpoint: usize,
@@ -258,7 +258,7 @@ impl Joining {
         wishing.map(Some).map_err(JoinError::Channel)
     }
 
-    /// Allocates the endpoint: with its conference, or once the conference is there.
+    /// Allocates the endpoint: with its conference, or once the conference exists.
     async fn allocate(
         &self,
         endpoint: usize,

@@ -1,4 +1,4 @@
-//! Carries packets from one end of the link to the other by the clock.
+//! Carries packets from one end of the link to the other, in real time.
 
 use std::{
     io,
@@ -15,22 +15,22 @@ use super::{
     settings::{Changes, Schedule, Settings},
 };
 
-/// How many packets are read from one end before the other end is looked at.
+/// Most packets read from one end before the other end is served.
 const BATCH: usize = 64;
 
 /// The longest IP packet.
 const LONGEST: usize = 65_535;
 
-/// What a thread is told that carries.
+/// An order to the carrying thread.
 #[derive(Debug)]
 pub enum Order {
-    /// The link is like this from now on.
+    /// Changes the link's settings.
     Change(Box<Changes>),
-    /// No more.
+    /// Stops it.
     Stop,
 }
 
-/// Tells a thread that carries.
+/// Sends orders to the carrying thread.
 #[derive(Clone, Debug)]
 pub struct Orders {
     sender: mpsc::Sender<Order>,
@@ -38,17 +38,17 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// Tells it, unless it has ended.
+    /// Sends an order, unless the thread has ended.
     pub fn tell(&self, order: Order) {
         let _ = self.sender.send(order);
         self.wake.signal();
     }
 }
 
-/// Gets what each direction did in each interval.
+/// Receives the counts of each direction for each interval.
 pub type Watch = Box<dyn FnMut(Report) + Send>;
 
-/// What carries packets, in a thread of its own.
+/// Carries packets in a thread of its own.
 pub struct Carrier {
     ends: Ends,
     down: Link<Box<[u8]>>,
@@ -64,10 +64,10 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    /// A link that is empty, and whose schedule begins now.
+    /// Creates an empty link, whose schedule begins now.
     ///
     /// # Errors
-    /// Out of descriptors.
+    /// The process is out of file descriptors.
     pub fn new(
         ends: Ends,
         (down, up): (Settings, Settings),
@@ -95,7 +95,7 @@ impl Carrier {
         Ok((carrier, Orders { sender, wake }))
     }
 
-    /// Carries until it is told to stop.
+    /// Carries packets until an order to stop.
     ///
     /// # Errors
     /// A device is gone.
@@ -124,7 +124,7 @@ impl Carrier {
         }
     }
 
-    /// Does what it was told; whether that is to stop.
+    /// Executes the orders. Returns whether to stop.
     fn take_orders(&mut self) -> bool {
         self.wake.reset();
         while let Ok(order) = self.orders.try_recv() {
@@ -151,7 +151,7 @@ impl Carrier {
         }
     }
 
-    /// Tells what both directions did since the last time.
+    /// Reports the counts of both directions since the last time.
     fn report(&mut self) {
         let at = self.start.elapsed();
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -162,7 +162,7 @@ impl Carrier {
         }
     }
 
-    /// Waits for a packet, an order, or the time of the next thing to do.
+    /// Waits for a packet, an order, or the next due time.
     fn wait(&self) -> io::Result<()> {
         let scheduled = self.schedule.0.first().map(|(at, _)| *at);
         let times = [self.down.next_time(), self.up.next_time(), scheduled];
@@ -177,7 +177,7 @@ impl Carrier {
     }
 }
 
-/// Reads what came to one end; whether there may be more.
+/// Reads packets from one end. Returns whether there may be more.
 fn take_in(
     tun: &Tun,
     link: &mut Link<Box<[u8]>>,
@@ -198,7 +198,7 @@ fn take_in(
     Ok(true)
 }
 
-/// Hands over what has arrived at the other end. What the kernel does not take is lost, as anywhere.
+/// Delivers packets that have arrived at the other end. What the kernel does not accept is lost.
 fn hand_out(link: &mut Link<Box<[u8]>>, tun: &Tun, now: Duration) {
     while let Some(packet) = link.pop(now) {
         let _ = tun.send(&packet);

@@ -1,4 +1,4 @@
-//! What a direction of a link did, and the line of JSON about it.
+//! Counters of one direction of a link, and their line of JSON.
 
 use std::time::Duration;
 
@@ -30,16 +30,16 @@ impl Flow {
     }
 }
 
-/// What a direction of a link did for a while.
+/// Counters of one direction of a link over some time.
 #[derive(Debug)]
 pub struct Counts {
     /// What arrived at the near end.
     pub offered: Flow,
     /// What arrived at the far end.
     pub delivered: Flow,
-    /// What found the queue full.
+    /// Dropped because the queue was full.
     pub queue_dropped: Flow,
-    /// What was lost under way.
+    /// Lost on the way.
     pub lost: Flow,
     /// How long packets waited for the bottleneck, µs.
     waits: Histogram<u64>,
@@ -56,12 +56,12 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Counts how long a packet waited.
+    /// Records how long a packet waited.
     pub fn waited(&mut self, wait: Duration) {
         self.waits.saturating_record(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Adds what was counted elsewhere or later.
+    /// Adds other counters.
     pub fn merge(&mut self, other: &Self) {
         self.offered.merge(other.offered);
         self.delivered.merge(other.delivered);
@@ -84,15 +84,15 @@ impl Counts {
 /// Quantiles of how long packets waited for the bottleneck, ms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Waits {
-    /// Half waited no longer.
+    /// The median.
     pub p50: f64,
-    /// 95 % waited no longer.
+    /// The 95th percentile.
     pub p95: f64,
-    /// Nobody waited longer.
+    /// The longest.
     pub max: f64,
 }
 
-/// What a direction of a link did in one interval.
+/// Counters of one direction of a link in one interval.
 #[derive(Debug)]
 pub struct Report {
     /// End of the interval, seconds since 1970.
@@ -101,14 +101,14 @@ pub struct Report {
     pub at: Duration,
     /// `down` is into the namespace, `up` out of it.
     pub direction: &'static str,
-    /// What the direction is like at the end of the interval.
+    /// The settings at the end of the interval.
     pub settings: Settings,
-    /// What it did.
+    /// The counters.
     pub counts: Counts,
 }
 
 impl Report {
-    /// It as a line of JSON.
+    /// As a line of JSON.
     pub fn line(&self) -> String {
         let counts = &self.counts;
         json!({

@@ -1,4 +1,4 @@
-//! The namespace with its devices, made by `ip` of iproute2, and the programs in it.
+//! The namespace with its devices, created with `ip` of iproute2, and the programs in it.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
 use rialto_sys::Tun;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Names of namespaces begin so unless they are chosen; the process that made it follows.
+/// Prefix of namespace names unless they are chosen; the process id follows.
 pub const PREFIX: &str = "rialto-link-";
 
 /// How long programs in the namespace have to end before they are killed.
@@ -44,7 +44,7 @@ pub enum HostError {
     Ip {
         /// Its arguments.
         command: String,
-        /// What it said.
+        /// Its error output.
         problem: String,
     },
     /// No four addresses are free.
@@ -52,7 +52,7 @@ pub enum HostError {
     NoAddress,
 }
 
-/// A network namespace; it ends with this value, as do the programs in it.
+/// A network namespace. Dropping this removes it, and ends the programs in it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
@@ -72,7 +72,7 @@ pub struct Ends {
 }
 
 impl Namespace {
-    /// Makes a namespace with a link to this machine. `network` is the first of four addresses.
+    /// Creates a namespace with a link to this machine. `network` is the first of four addresses.
     pub fn create(
         name: &str,
         network: Option<Ipv4Addr>,
@@ -84,7 +84,7 @@ impl Namespace {
         let address = |number| Ipv4Addr::from(u32::from(network).wrapping_add(number));
         let (host, inside) = (address(1), address(2));
         ip(&["netns", "add", name])?;
-        // From here on it is removed when something fails.
+        // From here on it is removed if something fails.
         let namespace = Self { name: name.to_owned(), host, inside };
         ip(&["link", "set", "dev", ends.inside.name(), "netns", name])?;
         let (host, inside, mtu) = (format!("{host}/30"), format!("{inside}/30"), mtu.to_string());
@@ -109,7 +109,7 @@ impl Namespace {
         command
     }
 
-    /// Ends what runs in it: first by SIGTERM, after a while by SIGKILL.
+    /// Ends the programs in it: first with SIGTERM, after a while with SIGKILL.
     fn end_programs(&self) {
         let start = Instant::now();
         let mut signal = Signal::TERM;
@@ -160,7 +160,7 @@ fn device() -> Result<Tun, HostError> {
     })
 }
 
-/// Removes namespaces of those who were killed before they could.
+/// Removes namespaces of processes that were killed before they could.
 fn remove_abandoned() -> Result<(), HostError> {
     for line in ip(&["netns", "list"])?.lines() {
         let name = line.split_whitespace().next().unwrap_or_default();
@@ -174,7 +174,7 @@ fn remove_abandoned() -> Result<(), HostError> {
     Ok(())
 }
 
-/// Runs `ip`; what it said.
+/// Runs `ip` and returns its output.
 fn ip(words: &[&str]) -> Result<String, HostError> {
     let output = Command::new("ip").args(words).stdin(Stdio::null()).output();
     let output = output.map_err(HostError::NoIp)?;
@@ -186,8 +186,9 @@ fn ip(words: &[&str]) -> Result<String, HostError> {
     Err(HostError::Ip { command: words.join(" "), problem })
 }
 
-/// The first of four addresses that nobody uses here. They are of the network that is kept for
-/// measurements (RFC 2544, RFC 6890); those who start at the same time begin at different ones.
+/// The first of four addresses that nobody uses here. They belong to the network reserved for
+/// measurements (RFC 2544, RFC 6890); processes that start at the same time begin at different
+/// ones.
 fn free_network() -> Result<Ipv4Addr, HostError> {
     let used = ip(&["-4", "-o", "addr"])?;
     let start = u32::from(Ipv4Addr::new(198, 18, 0, 0));

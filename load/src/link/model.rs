@@ -1,7 +1,8 @@
-//! One direction of a link, without I/O and without a clock: a queue in front of a bottleneck, loss,
-//! and the way to the other end.
+//! One direction of a link, without I/O and without a clock: a queue in front of a bottleneck,
+//! loss, and the path to the other end.
 //!
-//! Times are since a start of the caller's choice. The same seed, packets and times give the same fates.
+//! Times count from a start of the caller's choice. The same seed, packets and times give the same
+//! results.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -17,9 +18,9 @@ use super::{counts::Counts, settings::Settings};
 #[derive(Debug)]
 pub struct Link<T> {
     settings: Settings,
-    /// The last rate above 0: the size of the queue while nothing is carried.
+    /// The last rate above 0: it determines the size of the queue while nothing is carried.
     last_rate: u64,
-    /// How far the bottleneck has been played.
+    /// The time up to which the bottleneck was simulated.
     clock: Duration,
     queue: VecDeque<Queued<T>>,
     queued_bytes: u64,
@@ -59,12 +60,12 @@ impl<T> Link<T> {
         }
     }
 
-    /// What it is like now.
+    /// The current settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Changes what it is like from `now` on. What is in the queue stays there and leaves at the new
+    /// Changes the settings from `now` on. What is in the queue stays there and leaves at the new
     /// rate; what has passed the bottleneck arrives as it would have.
     pub fn set(&mut self, now: Duration, settings: Settings) {
         self.advance(now);
@@ -75,7 +76,7 @@ impl<T> Link<T> {
         self.advance(now);
     }
 
-    /// A packet of so many bytes arrives at the near end.
+    /// Adds a packet of this size at the near end.
     pub fn push(&mut self, now: Duration, bytes: usize, packet: T) {
         self.advance(now);
         self.counts.offered.add(bytes);
@@ -91,7 +92,7 @@ impl<T> Link<T> {
         self.advance(now);
     }
 
-    /// A packet that has arrived at the far end, if there is one.
+    /// Returns a packet that has arrived at the far end, if there is one.
     pub fn pop(&mut self, now: Duration) -> Option<T> {
         self.advance(now);
         let (bytes, packet) = self.way.pop(now)?;
@@ -105,14 +106,14 @@ impl<T> Link<T> {
         [leaves, self.way.next_time()].into_iter().flatten().min()
     }
 
-    /// What happened since this was last asked.
+    /// Takes the counts since the last call.
     pub fn take_counts(&mut self, now: Duration) -> Counts {
         self.advance(now);
         std::mem::take(&mut self.counts)
     }
 
-    /// Whether a packet would have to wait for longer than the queue allows. One that finds the
-    /// bottleneck idle never does, unless nothing is carried at all.
+    /// Returns whether a packet would have to wait for longer than the queue allows. A packet that
+    /// finds the bottleneck idle never does, unless nothing is carried at all.
     fn is_full(&self) -> bool {
         let rate = match self.settings.rate {
             None => return false,
@@ -125,7 +126,7 @@ impl<T> Link<T> {
         waiting > u128::from(rate) * self.settings.queue.as_nanos() || rate == 0
     }
 
-    /// When the first packet of the queue has passed the bottleneck; `None`: nothing is carried.
+    /// When the first packet of the queue has passed the bottleneck; `None` if nothing is carried.
     fn finish(&self) -> Option<Duration> {
         match self.settings.rate {
             None => Some(self.clock),
@@ -137,7 +138,7 @@ impl<T> Link<T> {
         }
     }
 
-    /// Plays the bottleneck up to `now`.
+    /// Simulates the bottleneck up to `now`.
     fn advance(&mut self, now: Duration) {
         let now = now.max(self.clock);
         while let Some(head) = self.queue.front() {
@@ -158,12 +159,12 @@ impl<T> Link<T> {
         self.clock = now;
     }
 
-    /// The first packet of the queue has passed the bottleneck.
+    /// Moves the first packet of the queue past the bottleneck.
     fn leave(&mut self, now: Duration) {
         let Some(Queued { packet, bytes, .. }) = self.queue.pop_front() else { return };
         self.queued_bytes -= bytes as u64;
         self.left = self.queue.front().map_or(0, |next| bits(next.bytes));
-        // Every packet draws its numbers, whatever the settings and the others' fates.
+        // Every packet draws its random numbers, whatever the settings and the fates of others.
         let drawn = self.way.draw();
         if self.loss.takes(&self.settings) {
             self.counts.lost.add(bytes);
@@ -185,8 +186,8 @@ struct Loss {
 }
 
 impl Loss {
-    /// Whether the next packet is lost. The state ends after `burst` packets on average, and begins so
-    /// often that the share of lost packets is `loss`.
+    /// Returns whether the next packet is lost. The state ends after `burst` packets on average,
+    /// and begins so often that the fraction of lost packets is `loss`.
     fn takes(&mut self, settings: &Settings) -> bool {
         let (loss, burst) = (settings.loss, settings.burst);
         let drawn: f64 = self.rng.random();
@@ -201,12 +202,12 @@ impl Loss {
     }
 }
 
-/// The way from the bottleneck to the far end.
+/// The path from the bottleneck to the far end.
 #[derive(Debug)]
 struct Way<T> {
     packets: BinaryHeap<Reverse<UnderWay<T>>>,
     pushed: u64,
-    /// When the last packet arrives of those that keep their order.
+    /// When the last of the packets that keep their order arrives.
     last: Duration,
     rng: StdRng,
 }
@@ -214,7 +215,7 @@ struct Way<T> {
 #[derive(Debug)]
 struct UnderWay<T> {
     arrives: Duration,
-    /// Decides between those that arrive at the same time.
+    /// Orders packets that arrive at the same time.
     number: u64,
     bytes: usize,
     packet: T,
@@ -226,13 +227,13 @@ impl<T> Way<T> {
         Self { packets: BinaryHeap::new(), pushed: 0, last: Duration::ZERO, rng }
     }
 
-    /// The numbers of a packet: how much of the jitter holds it, and whether that does.
+    /// The random numbers of a packet: how much of the jitter delays it, and whether it does.
     fn draw(&mut self) -> (f64, f64) {
         (self.rng.random(), self.rng.random())
     }
 
-    /// Jitter holds a packet, and with it those behind it (the model NR-BPDV of RFC 8868), except for
-    /// the share that overtakes.
+    /// Jitter delays a packet, and those behind it too (the model NR-BPDV of RFC 8868), except for
+    /// the fraction that overtakes.
     fn push(
         &mut self,
         now: Duration,

@@ -1,4 +1,4 @@
-//! Runs a link from its start to its end.
+//! Runs a link from start to end.
 
 use std::{
     fs::File,
@@ -45,10 +45,10 @@ pub enum RunError {
     System(#[from] io::Error),
 }
 
-/// Runs until the command ends or a signal comes; the status to exit with. Nothing is left of it.
+/// Runs until the command ends or a signal arrives. Returns the exit status. Everything is removed.
 ///
 /// # Errors
-/// It could not begin, or not go on.
+/// The link could not start, or not continue.
 pub async fn run(options: Options) -> Result<u8, RunError> {
     // Before there is anything that a signal would leave behind.
     let mut signals = Signals::new()?;
@@ -61,7 +61,7 @@ pub async fn run(options: Options) -> Result<u8, RunError> {
         .and_then(|()| out.flush())
         .map_err(|error| RunError::Json(options.json.display().to_string(), error))?;
     let print = Box::new(move |report: Report| {
-        // Whoever does not read has had enough.
+        // A reader that has gone away needs no output.
         let _ = writeln!(out, "{}", report.line()).and_then(|()| out.flush());
     });
     let links = (options.down, options.up);
@@ -91,7 +91,8 @@ pub async fn run(options: Options) -> Result<u8, RunError> {
                     status = &mut ended => Ok(exit_status(status.ok())),
                     signal = signals.next() => {
                         let _ = kill_process(pid, signal);
-                        // The link goes on while the command says goodbye; the next signal does not wait.
+                        // The link continues while the command shuts down; another signal does not
+                        // wait.
                         select! {
                             status = &mut ended => Ok(exit_status(status.ok())),
                             signal = signals.next() => Ok(128 + signal.as_raw() as u8),
@@ -156,7 +157,7 @@ fn watch(mut child: Child) -> io::Result<(Pid, oneshot::Receiver<ExitStatus>)> {
     Ok((pid, receiver))
 }
 
-/// The status of a shell for a command that ended so.
+/// The exit status that a shell would return for such a command.
 fn exit_status(status: Option<ExitStatus>) -> u8 {
     let Some(status) = status else { return 1 };
     let signalled = status.signal().map(|signal| 128 + signal);
@@ -170,7 +171,7 @@ fn broke(result: Result<io::Result<()>, oneshot::error::RecvError>) -> RunError 
     })
 }
 
-/// Applies what standard input says.
+/// Applies the lines of standard input.
 fn control(orders: &Orders) {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         match Changes::parse(&line) {

@@ -1,4 +1,4 @@
-//! What a link is like, and how people write it: `rate=5M delay=25ms loss=2%`.
+//! Settings of a link, and their text form: `rate=5M delay=25ms loss=2%`.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use crate::units;
 pub struct Settings {
     /// Bits per second; `None` is no limit, 0 carries nothing.
     pub rate: Option<u64>,
-    /// How long a packet may have to wait for its turn; what would wait longer is dropped.
+    /// Longest wait for the bottleneck; packets that would wait longer are dropped.
     pub queue: Duration,
-    /// How long every packet is under way.
+    /// Delay of every packet.
     pub delay: Duration,
-    /// How much longer a packet may be under way: a random part of this.
+    /// Most additional random delay.
     pub jitter: Duration,
-    /// The share of packets that jitter does not hold, so that they pass those that it does.
+    /// Fraction of packets that jitter does not delay, so that they overtake those that it does.
     pub overtake: f64,
-    /// The share of packets that are lost under way.
+    /// Fraction of packets that are lost on the way.
     pub loss: f64,
-    /// How many packets in a row a loss takes on average; 1 is each packet by itself.
+    /// Mean number of packets in a row per loss; 1: single losses.
     pub burst: f64,
 }
 
@@ -54,10 +54,10 @@ pub struct Change {
 }
 
 impl Change {
-    /// Reads `KEY=VALUE` for each word.
+    /// Parses `KEY=VALUE` for each word.
     ///
     /// # Errors
-    /// Says which word is wrong, and why.
+    /// Names the wrong word, and why.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut change = Self::default();
         for word in text.split_whitespace() {
@@ -87,7 +87,7 @@ impl Change {
         Ok(())
     }
 
-    /// Puts the new values into `settings`.
+    /// Applies the new values to `settings`.
     pub fn apply(&self, settings: &mut Settings) {
         fn put<T: Copy>(to: &mut T, from: Option<T>) {
             if let Some(value) = from {
@@ -114,11 +114,11 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Reads `KEY=VALUE`, which is of both directions, `down.KEY=VALUE` and `up.KEY=VALUE`; the last
-    /// one of a key counts.
+    /// Parses `KEY=VALUE` for both directions, `down.KEY=VALUE` and `up.KEY=VALUE`; the last one of
+    /// a key counts.
     ///
     /// # Errors
-    /// Says which word is wrong, and why.
+    /// Names the wrong word, and why.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut changes = Self::default();
         for word in text.split_whitespace() {
@@ -136,16 +136,16 @@ impl Changes {
     }
 }
 
-/// Changes and when they happen, in order.
+/// Changes with their times, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schedule(pub Vec<(Duration, Changes)>);
 
 impl Schedule {
-    /// Reads steps with `;` between them, each a time since the start and what changes then:
-    /// `0s rate=5M; 20s rate=1M up.loss=2%; 40s rate=5M`.
+    /// Parses steps with `;` between them, each a time since the start and the changes then: `0s
+    /// rate=5M; 20s rate=1M up.loss=2%; 40s rate=5M`.
     ///
     /// # Errors
-    /// Says which step is wrong, and why; times have to rise.
+    /// Names the wrong step, and why; times must increase.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut steps: Vec<(Duration, Changes)> = Vec::new();
         for step in text.split(';').map(str::trim).filter(|step| !step.is_empty()) {

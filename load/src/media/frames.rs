@@ -1,5 +1,5 @@
-//! How large the frames of a camera's encoder are: Gaussian-ish delta frames, keyframes several
-//! times as large, and a rate control that brings the average back to the target afterwards.
+//! Frame sizes of a camera's encoder: roughly Gaussian delta frames, keyframes several times as
+//! large, and a rate control that then brings the average back to the target.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub struct Frame {
     pub size: usize,
 }
 
-/// A keyframe is this many times the mean frame: what libvpx makes of a talking head.
+/// Size of a keyframe relative to the mean: what libvpx makes of a talking head.
 const KEYFRAME_FACTOR: f64 = 5.0;
-/// Standard deviation of delta frames, as a share of the mean.
+/// Standard deviation of delta frames relative to the mean.
 const SPREAD: f64 = 0.22;
-/// No frame is smaller than this share of the mean.
+/// Smallest frame relative to the mean.
 const FLOOR: f64 = 0.25;
-/// No frame is smaller than this, in bytes: descriptors and the stamp must fit.
+/// Smallest frame in bytes: descriptors and the stamp must fit.
 const MIN_SIZE: f64 = 64.0;
 
 /// The encoder's output, frame by frame.
@@ -52,7 +52,7 @@ impl FrameModel {
         }
     }
 
-    /// Asks for a keyframe (a receiver sent PLI or FIR). Requests within 300 ms of a keyframe wait,
+    /// Requests a keyframe (a receiver sent PLI or FIR). Requests within 300 ms of a keyframe wait,
     /// as in a real encoder.
     pub fn request_keyframe(&mut self) {
         self.wanted = true;

@@ -1,4 +1,4 @@
-//! The media that clients make and recognise: frame sizes, payloads, RTP headers, stamps.
+//! The media that clients send and recognise: frame sizes, payloads, RTP headers, stamps.
 
 pub mod frames;
 pub mod packet;

@@ -1,5 +1,5 @@
-//! What the last bytes of every payload say: which stream, which packet of it, and when it was sent.
-//! It survives whatever a bridge may rewrite before it (RTP header, descriptor, RTX).
+//! The stamp in the last bytes of every payload: the stream, the packet's number in it, and when it
+//! was sent. It survives everything that a bridge may rewrite (RTP header, descriptor, RTX).
 
 /// Bytes of a stamp, at the end of the payload.
 pub const LEN: usize = 24;

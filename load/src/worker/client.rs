@@ -30,7 +30,7 @@ use crate::{
 
 /// Time between reports (RFC 3550 leaves it to the bandwidth; browsers report about once a second).
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// Time between transport-wide feedbacks, as in browsers.
+/// Interval of transport-wide feedback, as in browsers.
 const FEEDBACK_EVERY: Duration = Duration::from_millis(100);
 
 /// A client.
@@ -44,7 +44,7 @@ pub struct Client {
     session: Option<Session>,
     sources: Vec<SourceSender>,
     receiver: Receiver,
-    /// It only counts what comes, and its receiver gets nothing.
+    /// It only counts what arrives, and its receiver gets nothing.
     sink: Option<Sink>,
     arrivals: twcc::Arrivals,
     rtcp_ssrc: u32,
@@ -60,7 +60,7 @@ struct Session {
     transport_seq: u16,
 }
 
-/// Sealed packets on their way out.
+/// Encrypted packets to be sent.
 #[derive(Default)]
 struct Outbox {
     buffer: Vec<u8>,
@@ -86,46 +86,46 @@ impl Outbox {
     }
 }
 
-/// Counts of one client.
+/// Counters of one client.
 #[derive(Clone, Copy, Default, Debug, serde::Serialize)]
 pub struct ClientCounts {
     /// Media packets sent.
     pub sent: u64,
     /// Bytes of them.
     pub sent_bytes: u64,
-    /// SRTP packets that did not open.
+    /// SRTP packets that could not be decrypted.
     pub not_opened: u64,
-    /// SRTP packets that had been opened before.
+    /// SRTP packets that had been decrypted before.
     pub replays: u64,
-    /// SRTP packets lost on purpose.
+    /// SRTP packets dropped on purpose.
     pub dropped: u64,
-    /// Packets sent again because the bridge asked.
+    /// Packets retransmitted at the bridge's request.
     pub sent_again: u64,
     /// NACKs sent.
     pub nacks_sent: u64,
     /// Keyframe requests sent.
     pub keyframes_wanted: u64,
-    /// What the bridge's RTCP said.
+    /// Counts of the bridge's RTCP.
     #[serde(flatten)]
     pub heard: Heard,
 }
 
-/// What one client did, for the report.
+/// The report of one client.
 #[derive(Clone, Debug)]
 pub struct ClientReport {
     /// Index into the plan.
     pub endpoint: usize,
-    /// When it began to join, nanoseconds of the run's clock.
+    /// When it started to join, nanoseconds of the run's clock.
     pub started: u64,
-    /// When its keys were there.
+    /// When it had its keys.
     pub connected: Option<u64>,
-    /// Whether it is still there.
+    /// Whether it is still present.
     pub present: bool,
     /// Counts.
     pub counts: ClientCounts,
-    /// Packets that said nothing of their source.
+    /// Packets without a stamp of their source.
     pub unstamped: u64,
-    /// What it received.
+    /// The sources that it received.
     pub sources: Vec<SourceReport>,
 }
 
@@ -140,27 +140,27 @@ pub struct SourceReport {
     pub totals: ReceptionTotals,
     /// Packets of the source, each counted once.
     pub unique: u64,
-    /// Packets that should have come from the first one on.
+    /// Packets that should have arrived, from the first one on.
     pub expected: u64,
-    /// Packets that have not come although later ones have.
+    /// Packets that have not arrived although later ones have.
     pub gaps: u64,
-    /// Packets that came again.
+    /// Packets that arrived again.
     pub duplicates: u64,
     /// Unique packets of each encoding.
     pub encodings: Vec<u64>,
-    /// What would have been seen of it, where it is a video with layers.
+    /// What would have been seen of it, if it is a video with layers.
     pub screen: Option<Figures>,
 }
 
 impl SourceReport {
-    /// Packets that should have come and did not.
+    /// Packets that should have arrived and did not.
     pub fn lost(&self) -> u64 {
         self.expected.saturating_sub(self.unique)
     }
 }
 
 impl Client {
-    /// A client that is about to connect.
+    /// Creates a client that is about to connect.
     pub fn new(
         endpoint: usize,
         socket: Arc<UdpSocket>,
@@ -192,7 +192,7 @@ impl Client {
         }
     }
 
-    /// The keys are there.
+    /// Sets the keys.
     pub fn connected(
         &mut self,
         remote: SocketAddr,
@@ -225,7 +225,7 @@ impl Client {
         timers.push(within(FEEDBACK_EVERY), self.endpoint, What::Feedback);
     }
 
-    /// Goes without a word. Its streams no longer count beyond what has arrived.
+    /// Disappears without notice. Its streams no longer count beyond what has arrived.
     pub fn vanish(&mut self, context: &Context) {
         self.session = None;
         for stream in self.sources.iter().flat_map(SourceSender::streams) {
@@ -236,7 +236,7 @@ impl Client {
         }
     }
 
-    /// Takes what came from the socket.
+    /// Handles a datagram from the socket.
     pub fn datagram(
         &mut self,
         bytes: &mut [u8],
@@ -247,7 +247,7 @@ impl Client {
         match bytes {
             // STUN and DTLS (RFC 7983).
             [0..=3 | 20..=63, ..] => {
-                // A full queue is an agent that is gone or stuck; STUN and DTLS repeat themselves.
+                // A full queue means that the agent is gone or stuck; STUN and DTLS retransmit.
                 let _ = self.ice.try_send((Bytes::copy_from_slice(bytes), remote));
             }
             [128..=191, 192..=223, ..] if self.sink.is_none() => self.rtcp(bytes, at, context),
@@ -321,7 +321,7 @@ impl Client {
         self.out.flush(&self.socket, context);
     }
 
-    /// Does what is due; when to come again.
+    /// Does what is due; returns when to call again.
     pub fn timer(&mut self, what: What, now: Instant, context: &mut Context) -> Option<Instant> {
         self.session.as_ref()?;
         match what {
@@ -344,7 +344,7 @@ impl Client {
         }
     }
 
-    /// Makes the frame that is due, sends what may go; when to come again.
+    /// Makes the frame that is due and sends what may be sent; returns when to call again.
     fn send(&mut self, at: usize, now: Instant, context: &mut Context) -> Option<Instant> {
         let session = self.session.as_mut()?;
         let shared = context.shared.clone();
@@ -367,7 +367,7 @@ impl Client {
         Some(next)
     }
 
-    /// Asks for what is missing.
+    /// Requests what is missing.
     pub fn ask_again(&mut self, now: Instant, context: &mut Context) {
         let missing = self.receiver.missing(now);
         if !missing.is_empty() {
@@ -400,7 +400,7 @@ impl Client {
         self.out.flush(&self.socket, context);
     }
 
-    /// What it did so far.
+    /// Its report so far.
     pub fn report(&self, context: &Context) -> ClientReport {
         let sources = self.receiver.sources().iter().map(|reception| {
             let (unique, expected, duplicates) = reception.arrivals(&context.shared);
@@ -431,7 +431,7 @@ impl Client {
     }
 }
 
-/// Seals into the outbox.
+/// Encrypts into the outbox.
 struct Sealing<'a> {
     session: &'a mut Session,
     out: &'a mut Outbox,

@@ -1,4 +1,4 @@
-//! An encoder with layers at the sender of a video.
+//! The encoder of a video with layers, at its sender.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use rialto_codec_model::{Coded, Encoder, Rate};
 
 use crate::{media::stamp, plan::Shape};
 
-/// Payload bytes of a packet, about: room for a large dependency descriptor is left below an MTU of 1200.
+/// Approximate payload bytes of a packet: leaves room for a large dependency descriptor below an
+/// MTU of 1200.
 const MAX_PAYLOAD: usize = 1_000;
 
 /// An encoder, and its periodic keyframes.
@@ -39,7 +40,7 @@ impl Coder {
         coded
     }
 
-    /// A keyframe of an encoding is asked for.
+    /// Requests a keyframe of an encoding.
     pub(crate) fn want_keyframe(&mut self, encoding: usize) {
         self.encoder.want_keyframe(encoding);
     }

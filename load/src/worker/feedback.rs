@@ -1,4 +1,4 @@
-//! RTCP by the crate `rtcp`: reading what the bridge says, writing reports and requests.
+//! RTCP with the crate `rtcp`: reads what the bridge sends, writes reports and requests.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,28 +20,28 @@ use rtcp::{
 
 use super::{Context, receive::Receiver, send::Report};
 
-/// RTCP packets on their way out.
+/// RTCP packets to be sent.
 pub type Packets = Vec<Box<dyn Packet + Send + Sync>>;
 
 /// Reports in one packet (RFC 3550 section 6.4.1: a count of five bits).
 const MAX_REPORTS: usize = 31;
-/// Bytes of a compound packet at most.
+/// Most bytes of a compound packet.
 const MAX_COMPOUND: usize = 1150;
 /// Seconds from 1900 to 1970.
 const NTP_OFFSET: f64 = 2_208_988_800.0;
 
-/// What the bridge's RTCP said, in numbers.
+/// Counts of the bridge's RTCP.
 #[derive(Clone, Copy, Default, Debug, serde::Serialize)]
 pub struct Heard {
-    /// Packets that the bridge asked for again.
+    /// Packets that the bridge requested again.
     pub nacked: u64,
     /// Keyframe requests, PLI and FIR.
     pub keyframe_requests: u64,
     /// Transport-wide feedback packets.
     pub transport_feedbacks: u64,
-    /// Packets that transport-wide feedback called received.
+    /// Packets that transport-wide feedback reported as received.
     pub transport_received: u64,
-    /// Packets that transport-wide feedback called lost.
+    /// Packets that transport-wide feedback reported as lost.
     pub transport_lost: u64,
     /// Sender reports.
     pub sender_reports: u64,
@@ -55,12 +55,12 @@ pub struct Heard {
     pub unreadable: u64,
 }
 
-/// What the bridge wants of a sender.
+/// The bridge's requests to a sender.
 #[derive(Default)]
 pub struct Wishes {
     /// SSRCs whose next frame should be a keyframe.
     pub keyframes: Vec<u32>,
-    /// Packets to send again: SSRC and sequence number.
+    /// Packets to retransmit: SSRC and sequence number.
     pub again: Vec<(u32, u16)>,
 }
 
@@ -116,7 +116,7 @@ fn count_transport(feedback: &TransportLayerCc, heard: &mut Heard) {
     heard.transport_lost += u64::from(feedback.packet_status_count).saturating_sub(received);
 }
 
-/// Generic NACKs for what is missing.
+/// Generic NACKs for missing packets.
 pub fn nacks(sender_ssrc: u32, missing: Vec<(u32, Vec<u16>)>) -> Packets {
     let nack = |(media_ssrc, seqs): (u32, Vec<u16>)| -> Box<dyn Packet + Send + Sync> {
         let nacks = nack_pairs_from_sequence_numbers(&seqs);
@@ -125,7 +125,8 @@ pub fn nacks(sender_ssrc: u32, missing: Vec<(u32, Vec<u16>)>) -> Packets {
     missing.into_iter().map(nack).collect()
 }
 
-/// Sender reports on what is sent, receiver reports on what is received, and keyframe requests.
+/// Sender reports about what is sent, receiver reports about what is received, and keyframe
+/// requests.
 pub fn reports(
     ssrc: u32,
     sent: Vec<Report>,
@@ -160,7 +161,7 @@ pub fn keyframes(sender_ssrc: u32, of: Vec<u32>) -> Packets {
     of.into_iter().map(pli).collect()
 }
 
-/// Puts packets together into compounds that fit a datagram. Each begins with a report (RFC 3550
+/// Combines packets into compound packets that fit a datagram. Each begins with a report (RFC 3550
 /// section 6.1).
 pub fn compounds(ssrc: u32, packets: Packets) -> Vec<Vec<u8>> {
     let mut compounds: Vec<Vec<u8>> = Vec::new();

@@ -1,5 +1,5 @@
-//! The threads that carry media. Each owns the sockets of some clients: it sends by schedule, receives
-//! in batches, answers feedback, and hands STUN and DTLS to the clients' agents.
+//! The threads that carry media. Each owns the sockets of some clients: it sends by schedule,
+//! receives in batches, handles feedback, and passes STUN and DTLS to the clients' agents.
 
 pub mod client;
 mod coder;
@@ -42,17 +42,17 @@ use crate::{
 
 /// Messages read in one system call.
 const RECV_SLOTS: usize = 32;
-/// Packets asked for again are looked for so often.
+/// How often missing packets are requested.
 const NACK_EVERY: Duration = Duration::from_millis(10);
-/// Figures reach the progress line so often.
+/// How often figures are passed to the progress line.
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
-/// A datagram that seems to have waited longer in its queue did not: the clock was set.
+/// If a datagram seems to have waited longer in its queue, the clock was set.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const WAKE: Token = Token(usize::MAX);
 
-/// What a worker is told.
+/// A command to a worker.
 pub enum Command {
-    /// Reads this client's socket from now on; STUN and DTLS go to `ice`.
+    /// Starts reading this client's socket; STUN and DTLS go to `ice`.
     Add {
         /// Index into the plan.
         endpoint: usize,
@@ -60,33 +60,33 @@ pub enum Command {
         socket: Arc<UdpSocket>,
         /// Its agent.
         ice: mpsc::Sender<(Bytes, SocketAddr)>,
-        /// When it began to join, nanoseconds of the run's clock.
+        /// When it started to join, nanoseconds of the run's clock.
         started: u64,
     },
     /// The client is connected: its media starts.
     Connected {
         /// Index into the plan.
         endpoint: usize,
-        /// Where the bridge is.
+        /// The bridge's address.
         remote: SocketAddr,
         /// SRTP keys.
         keys: Keys,
     },
-    /// The client goes without a word: nothing is sent or read any more. What it had is kept for
-    /// the report.
+    /// Lets the client disappear without notice: nothing is sent or read any more. Its counts are
+    /// kept for the report.
     Vanish(usize),
     /// Reports the state so far.
     Report(oneshot::Sender<WorkerReport>),
 }
 
-/// What a worker measured.
+/// The measurements of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerReport {
     /// Forwarding latency of packets that needed no recovery, nanoseconds.
     pub latency: Histogram<u64>,
-    /// How late packets were made, against the schedule, nanoseconds.
+    /// How late packets were made relative to the schedule, nanoseconds.
     pub schedule_lag: Histogram<u64>,
-    /// How long one round of the loop took, nanoseconds: what is due meanwhile is sent late.
+    /// Duration of a round of the loop, nanoseconds: what is due meanwhile is sent late.
     pub round: Histogram<u64>,
     /// Its clients.
     pub clients: Vec<ClientReport>,
@@ -111,7 +111,7 @@ impl Worker {
         Ok(Self { commands: Some(commands), waker, thread: Some(thread) })
     }
 
-    /// Tells it something. Nothing happens when it is gone.
+    /// Sends a command. Does nothing if the worker is gone.
     pub fn send(&self, command: Command) {
         if let Some(commands) = &self.commands {
             let _ = commands.send(command);
@@ -119,7 +119,7 @@ impl Worker {
         }
     }
 
-    /// What it measured so far; `None` when it is gone.
+    /// The measurements so far; `None` if the worker is gone.
     pub async fn report(&self) -> Option<WorkerReport> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Report(reply));
@@ -137,7 +137,7 @@ impl Drop for Worker {
     }
 }
 
-/// What clients need of their worker while they send or receive.
+/// What clients need of their worker to send and receive.
 pub struct Context {
     shared: Arc<Shared>,
     sender: SendBatch,
@@ -145,7 +145,7 @@ pub struct Context {
     recent: Histogram<u64>,
     schedule_lag: Histogram<u64>,
     counts: Counts,
-    /// Clients that miss packets.
+    /// Clients with missing packets.
     missing: Vec<usize>,
 }
 
@@ -225,7 +225,7 @@ impl Loop {
         }
     }
 
-    /// Whether to go on.
+    /// Returns whether to continue.
     fn take_commands(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
@@ -279,7 +279,7 @@ impl Loop {
             match self.batch.recv(&socket) {
                 Ok(0) => return,
                 Ok(_) => {}
-                // An ICMP error of something sent earlier; the next call reads on.
+                // An ICMP error about something sent earlier; the next call continues.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(_) => return,
             }
@@ -336,8 +336,8 @@ impl Loop {
     }
 }
 
-/// When the kernel got a datagram, on this process's clock: it waited in the socket's queue from
-/// then on. `wall` is `now` since 1970; a clock that was set meanwhile is not believed.
+/// When the kernel received a datagram, on this process's clock: it waited in the socket's queue
+/// from then on. `wall` is `now` since 1970; a clock that was set meanwhile is not believed.
 fn arrival(now: Instant, wall: Duration, received: Option<Duration>) -> Instant {
     let waited = received.and_then(|received| wall.checked_sub(received));
     let waited = waited.filter(|waited| *waited < LONGEST_WAIT).unwrap_or_default();

@@ -1,15 +1,15 @@
-//! When a source makes its frames and sends their packets. No clock of its own.
+//! Schedules the frames and packets of a source. Has no clock of its own.
 
 use std::time::{Duration, Instant};
 
-/// A source that is so many frames behind skips them rather than send them in one burst.
+/// A source that is this many frames late skips them rather than send them in one burst.
 const BEHIND: u32 = 10;
 
-/// The times of one source's frames and packets.
+/// The schedule of one source's frames and packets.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     interval: Duration,
-    /// Time between packets, when a frame is spread.
+    /// Time between packets, if a frame is spread.
     packet: Option<Duration>,
     next_frame: Instant,
     next_packet: Instant,
@@ -21,11 +21,12 @@ impl Pace {
         Self { interval, packet, next_frame: start, next_packet: start }
     }
 
-    /// Takes the frame that is due, if one is: how late it is. `left`: packets of others are not sent yet.
+    /// Takes the frame that is due, and returns how late it is. `left`: packets of earlier frames
+    /// are not sent yet.
     pub(super) fn frame(&mut self, now: Instant, left: bool) -> Option<Duration> {
         let late = now.checked_duration_since(self.next_frame)?;
         if !left {
-            // Time without packets is no credit.
+            // Time without packets earns no credit.
             self.next_packet = self.next_packet.max(now);
         }
         self.next_frame += self.interval;
@@ -35,18 +36,18 @@ impl Pace {
         Some(late)
     }
 
-    /// Takes what may be sent now: how many packets.
+    /// Returns how many packets may be sent now, and counts them.
     pub(super) fn packets(&mut self, now: Instant) -> usize {
         let Some(packet) = self.packet else { return usize::MAX };
         let Some(late) = now.checked_duration_since(self.next_packet) else { return 0 };
-        // A timer that comes late owes packets, but not more than a frame's time of them.
+        // A late timer allows more packets, but not more than a frame's time of them.
         let owed = late.min(self.interval).as_nanos() / packet.as_nanos().max(1) + 1;
         let owed = u32::try_from(owed).unwrap_or(u32::MAX);
         self.next_packet = (self.next_packet + packet * owed).max(now);
         owed as usize
     }
 
-    /// When to come again. `left`: there are packets that are not sent yet.
+    /// When to call again. `left`: some packets are not sent yet.
     pub(super) fn next(&self, left: bool) -> Instant {
         if left { self.next_packet.min(self.next_frame) } else { self.next_frame }
     }

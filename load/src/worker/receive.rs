@@ -1,4 +1,4 @@
-//! What a client receives: which packets of which source, and what is missing.
+//! The receiving side of a client: packets of each source, and what is missing.
 
 use std::{
     sync::atomic::Ordering,
@@ -27,18 +27,18 @@ use crate::{
     track::{Arrival, Tracker, Unwrapper},
 };
 
-/// A keyframe is asked for so often until one comes.
+/// How often a keyframe is requested until one arrives.
 const KEYFRAME_RETRY: Duration = Duration::from_millis(500);
 
-/// The receiving half of a client.
+/// The receiving side of a client.
 pub struct Receiver {
     endpoint: usize,
-    /// The source, a place in `sources`, that last came under an SSRC.
+    /// The source (an index in `sources`) that last arrived under an SSRC.
     owners: FxHashMap<u32, usize>,
     sources: Vec<Reception>,
-    /// Source (index into the plan) to place in `sources`.
+    /// From a source (index into the plan) to its index in `sources`.
     places: FxHashMap<usize, usize>,
-    /// Packets that say nothing of their source: padding, probes.
+    /// Packets without a stamp: padding, probes.
     pub unstamped: u64,
 }
 
@@ -49,12 +49,12 @@ pub struct Reception {
     media: Media,
     /// Packets of each encoding, by their stamps.
     encodings: Vec<Encoding>,
-    /// RTP streams in which it came; bridges that keep SSRCs have one.
+    /// The RTP streams in which it arrived; with bridges that keep SSRCs, one.
     rtp: Vec<Inbound>,
     /// Totals.
     pub totals: ReceptionTotals,
     last_pli: Option<Instant>,
-    /// How it is encoded, and what it looks like, where it has layers.
+    /// Its mode and what would be seen of it, if it has layers.
     layers: Option<(Mode, Box<Screen>)>,
 }
 
@@ -63,7 +63,7 @@ struct Encoding {
     tracker: Tracker,
 }
 
-/// Counts of one source at one receiver.
+/// Counters of one source at one receiver.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct ReceptionTotals {
     /// Packets, retransmissions included.
@@ -72,13 +72,13 @@ pub struct ReceptionTotals {
     pub bytes: u64,
     /// Retransmissions with a payload.
     pub retransmissions: u64,
-    /// Packets that came after they had been asked for again.
+    /// Packets that arrived after they had been requested again.
     pub recovered: u64,
-    /// When the first packet came, nanoseconds of the run's clock.
+    /// When the first packet arrived, nanoseconds of the run's clock.
     pub first: Option<u64>,
     /// When the first keyframe began, nanoseconds of the run's clock.
     pub keyframe: Option<u64>,
-    /// The source said goodbye (RTCP BYE).
+    /// The source ended (RTCP BYE).
     pub goodbye: bool,
 }
 
@@ -92,12 +92,12 @@ struct Inbound {
     transit: Option<f64>,
     /// The origin of arrival times.
     first: Instant,
-    /// Middle of the NTP time of the last sender report, and when it came.
+    /// Middle of the NTP time of the last sender report, and when it arrived.
     report: Option<(u32, Instant)>,
     reported: (u64, u64),
 }
 
-/// An opened RTP packet and its arrival.
+/// A decrypted RTP packet and its arrival.
 pub struct Arrived<'a> {
     /// The plain packet.
     pub packet: &'a [u8],
@@ -117,7 +117,7 @@ impl Receiver {
         Self { endpoint, owners: FxHashMap::default(), sources, places, unstamped: 0 }
     }
 
-    /// Takes a packet; whether something is missing now.
+    /// Handles a packet. Returns whether something is missing now.
     pub fn rtp(&mut self, arrived: &Arrived<'_>, context: &mut Context) -> bool {
         let header = arrived.header;
         let payload = arrived.packet.get(header.payload.clone()).unwrap_or_default();
@@ -151,41 +151,41 @@ impl Receiver {
         source.rtp(arrived, payload, stamp, context)
     }
 
-    /// What to ask for again now: (SSRC, sequence numbers).
+    /// The packets to request again now: (SSRC, sequence numbers).
     pub fn missing(&mut self, now: Instant) -> Vec<(u32, Vec<u16>)> {
         let streams = self.sources.iter_mut().flat_map(|source| &mut source.rtp);
         let due = streams.map(|stream| (stream.ssrc, stream.nacker.due(now)));
         due.filter(|(_, seqs)| !seqs.is_empty()).collect()
     }
 
-    /// Whether anything is missing.
+    /// Returns whether anything is missing.
     pub fn is_missing(&self) -> bool {
         self.sources.iter().flat_map(|s| &s.rtp).any(|stream| !stream.nacker.is_empty())
     }
 
-    /// SSRCs of video that plays without a keyframe so far; each is named twice a second.
+    /// SSRCs of video that has had no keyframe so far; each is returned twice a second.
     pub fn undecodable(&mut self, now: Instant) -> Vec<u32> {
         self.sources.iter_mut().filter_map(|source| source.wants_keyframe(now)).collect()
     }
 
-    /// SSRCs of video with layers that stands still; each is named twice a second.
+    /// SSRCs of video with layers that is frozen; each is returned twice a second.
     pub fn stuck(&mut self, now: Duration) -> Vec<u32> {
         self.sources.iter_mut().filter_map(|source| source.is_stuck(now)).collect()
     }
 
-    /// Judges what has been there for long enough.
+    /// Judges the packets that are old enough.
     pub fn settle(&mut self, now: Duration) {
         let screens = self.sources.iter_mut().filter_map(|source| source.layers.as_mut());
         screens.for_each(|(_, screen)| screen.settle(now));
     }
 
-    /// Reception reports on everything received.
+    /// Reception reports about everything received.
     pub fn reports(&mut self, now: Instant) -> Vec<ReceptionReport> {
         let streams = self.sources.iter_mut().flat_map(|source| &mut source.rtp);
         streams.map(|stream| stream.report(now)).collect()
     }
 
-    /// The bridge's report about a stream.
+    /// Handles the bridge's report about a stream.
     pub fn sender_report(&mut self, report: &SenderReport, now: Instant) {
         let mut streams = self.sources.iter_mut().flat_map(|source| &mut source.rtp);
         if let Some(stream) = streams.find(|stream| stream.ssrc == report.ssrc) {
@@ -193,7 +193,7 @@ impl Receiver {
         }
     }
 
-    /// The bridge says that a stream has ended.
+    /// Handles the end of a stream.
     pub fn goodbye(&mut self, ssrc: u32, shared: &Shared) {
         let planned = shared.plan.ssrcs.get(&ssrc).and_then(|r| shared.plan.streams.get(r.stream));
         for source in &mut self.sources {
@@ -204,7 +204,7 @@ impl Receiver {
         }
     }
 
-    /// What was received.
+    /// The received sources.
     pub fn sources(&self) -> &[Reception] {
         &self.sources
     }
@@ -228,7 +228,7 @@ impl Reception {
         }
     }
 
-    /// Shows a packet of a video with layers.
+    /// Passes a packet of a video with layers to the model of its decoder.
     fn show(&mut self, arrived: &Arrived<'_>, payload: &[u8], wanted: Wanted, shared: &Shared) {
         let Some((mode, screen)) = &mut self.layers else { return };
         let header = arrived.header;
@@ -259,14 +259,14 @@ impl Reception {
         }
     }
 
-    /// The SSRC of a video with layers that stands still.
+    /// The SSRC of a video with layers if it is frozen.
     fn is_stuck(&mut self, now: Duration) -> Option<u32> {
         let (_, screen) = self.layers.as_mut()?;
         let ssrc = self.rtp.last()?.ssrc;
         screen.asks_for_keyframe(now).then_some(ssrc)
     }
 
-    /// What is known of a video with layers.
+    /// What would be seen of a video with layers.
     pub fn screen(&self) -> Option<&Figures> {
         self.layers.as_ref().map(|(_, screen)| screen.figures())
     }
@@ -307,7 +307,8 @@ impl Reception {
         skipped
     }
 
-    /// Follows the RTP sequence; whether numbers were skipped, and whether this one had been.
+    /// Tracks the RTP sequence. Returns whether numbers were skipped, and whether this one had
+    /// been.
     fn original(&mut self, arrived: &Arrived<'_>) -> (bool, bool) {
         let ssrc = arrived.header.ssrc;
         let known = self.rtp.iter().position(|stream| stream.ssrc == ssrc);
@@ -322,7 +323,7 @@ impl Reception {
         match stream.tracker.insert(number) {
             Arrival::Ahead { missing: 0 } => (false, false),
             Arrival::Ahead { missing } => {
-                // Only video is asked for again, as in browsers.
+                // Only video is requested again, as in browsers.
                 let ask = self.media == Media::Video;
                 if ask {
                     stream.nacker.skipped(number - missing, number, arrived.at);
@@ -348,7 +349,7 @@ impl Reception {
         }
     }
 
-    /// Counts the packet once; whether it was new.
+    /// Counts the packet once. Returns whether it was new.
     fn count(&mut self, stamp: Stamp, shared: &Shared) -> bool {
         let stream = stamp.stream as usize;
         let state = shared.streams.get(stream);
@@ -372,9 +373,10 @@ impl Reception {
         Some(ssrc)
     }
 
-    /// Unique packets, packets that should have come, and packets that came twice, up to where the
-    /// source ended. A source with several encodings, or layers, is counted by RTP sequence numbers, because
-    /// a bridge forwards one encoding at a time, and of its layers those that are wanted.
+    /// Unique packets, packets that should have arrived, and packets that arrived twice, up to
+    /// where the source ended. A source with several encodings, or layers, is counted by RTP
+    /// sequence numbers, because a bridge forwards one encoding at a time, and only the wanted
+    /// layers.
     pub fn arrivals(&self, shared: &Shared) -> (u64, u64, u64) {
         let unique = self.encodings.iter().map(|e| e.tracker.unique).sum::<u64>();
         let duplicates = self.encodings.iter().map(|e| e.tracker.duplicates).sum();
@@ -387,7 +389,8 @@ impl Reception {
         (unique, expected, duplicates)
     }
 
-    /// Packets that have not come although later ones have; of simulcast and layers, RTP sequence numbers.
+    /// Packets that have not arrived although later ones have; by RTP sequence numbers for
+    /// simulcast and layers.
     pub fn gaps(&self) -> u64 {
         match self.encodings.as_slice() {
             [only] if self.layers.is_none() => only.tracker.lost(0),

@@ -1,22 +1,24 @@
-//! What a client would have seen of a video with layers, and whether its packets go on as one encoder's.
+//! What a client would have seen of a video with layers, and whether its packets continue as one
+//! encoder's.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use rialto_codec_model::{Decoder, Network, Packet, Problem, Truth};
 
-/// Packets are judged when they have been there for so long: what was asked for again has come by then.
+/// Packets are judged at this age: retransmissions have arrived by then.
 const SETTLED: Duration = Duration::from_millis(1_500);
-/// A picture of another height than wanted is none of the new wish's so soon after it, or after the start.
+/// A picture of another height than wanted does not count this soon after a change of the request,
+/// or after the start.
 const SWITCHING: Duration = Duration::from_secs(1);
-/// Breaks that are told in words.
+/// Most breaks that are reported in words.
 const EXAMPLES: usize = 3;
-/// Without a keyframe to begin with, one is asked for so often.
+/// How often the first keyframe is requested.
 const KEYFRAME_RETRY: Duration = Duration::from_millis(500);
 
-/// What was received and seen while a height was wanted, within the measured window.
+/// What was received and seen while a height was requested, within the measured window.
 #[derive(Clone, Default, Debug)]
 pub struct Watched {
-    /// For how long.
+    /// Duration.
     pub time: Duration,
     /// Packets.
     pub packets: u64,
@@ -24,46 +26,46 @@ pub struct Watched {
     pub bytes: u64,
     /// Pictures that were decoded.
     pub pictures: u64,
-    /// Pictures by height, without those of the first second after the wish.
+    /// Pictures by height, without those of the first second after a change of the request.
     pub heights: BTreeMap<u16, u64>,
-    /// The longest time without one.
+    /// The longest freeze.
     pub longest_freeze: Duration,
 }
 
-/// What is known of a video at a receiver.
+/// The results about a video at a receiver.
 #[derive(Clone, Default, Debug)]
 pub struct Figures {
-    /// By wish.
+    /// By requested height.
     pub watched: Vec<Watched>,
     /// Packets that were judged, or will be.
     pub judged: u64,
-    /// Packets that came before a keyframe.
+    /// Packets that arrived before the first keyframe.
     pub headless: u64,
-    /// Faults that were found.
+    /// Number of violations.
     pub breaks: u64,
     /// The first of them.
     pub examples: Vec<String>,
 }
 
-/// The wish that counts for a packet.
+/// The request that applies to a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Which one.
+    /// Its index.
     pub wish: usize,
-    /// For how long it has been one.
+    /// How long it has applied.
     pub age: Duration,
-    /// What comes now is measured.
+    /// Whether packets are being measured now.
     pub measuring: bool,
 }
 
-/// A picture that was begun.
+/// A picture in progress.
 #[derive(Clone, Copy, Debug)]
 struct Picture {
     id: (u8, u32),
     height: u16,
 }
 
-/// The screen of one video at one receiver.
+/// Tracks what would be seen of one video at one receiver.
 #[derive(Debug)]
 pub struct Screen {
     decoder: Decoder,
@@ -79,7 +81,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// One for so many wishes. `lossy`: packets are lost on purpose.
+    /// Creates one for a number of requested heights. `lossy`: packets are dropped on purpose.
     pub fn new(wishes: usize, lossy: bool) -> Self {
         let watched = vec![Watched::default(); wishes.max(1)];
         Self {
@@ -96,8 +98,8 @@ impl Screen {
         }
     }
 
-    /// Takes a packet of `len` bytes that came under an SSRC, or as a retransmission of one. Whether it begins
-    /// the first keyframe.
+    /// Handles a packet of `len` bytes that arrived under an SSRC, or as a retransmission of one.
+    /// Returns whether it begins the first keyframe.
     pub fn take(
         &mut self,
         now: Duration,
@@ -117,7 +119,7 @@ impl Screen {
             });
         self.began |= begins;
         if !self.began {
-            // Before there were keys packets may have gone by.
+            // Before there were keys, packets may have been missed.
             self.figures.headless += u64::from(!packet.payload.is_empty());
             return false;
         }
@@ -146,7 +148,7 @@ impl Screen {
         }
     }
 
-    /// A picture begins, and so another is complete.
+    /// Starts a picture, which completes the one before.
     fn next_picture(&mut self, now: Duration, next: Picture, wanted: Wanted) {
         let done = self.picture.replace(next);
         let since = self.last_picture.replace(now).map(|last| now.saturating_sub(last));
@@ -162,14 +164,14 @@ impl Screen {
         }
     }
 
-    /// Judges what has been there for long enough.
+    /// Judges the packets that are old enough.
     pub fn settle(&mut self, now: Duration) {
         let until = now.saturating_sub(SETTLED);
         let problems = self.decoder.settle(until, &self.network);
         self.report(&problems);
     }
 
-    /// What comes next has nothing to do with what came: its SSRC was another source's meanwhile.
+    /// Starts anew: the SSRC was another source's meanwhile.
     pub fn restart(&mut self) {
         let problems = self.decoder.settle(Duration::MAX, &self.network);
         self.report(&problems);
@@ -183,7 +185,7 @@ impl Screen {
         self.figures.examples.extend(problems.iter().take(room).map(ToString::to_string));
     }
 
-    /// Whether it asks for a keyframe now; then it has.
+    /// Returns whether it requests a keyframe now, and counts the request.
     pub fn asks_for_keyframe(&mut self, now: Duration) -> bool {
         if self.began {
             return self.decoder.asks_for_keyframe(now);
@@ -196,7 +198,7 @@ impl Screen {
         asks
     }
 
-    /// What is known so far.
+    /// The results so far.
     pub fn figures(&self) -> &Figures {
         &self.figures
     }

@@ -1,4 +1,4 @@
-//! One source of a client: its schedule, its packets, and what it keeps for retransmission.
+//! A source of a client: its schedule, its packets, and those kept for retransmission.
 
 use std::{
     collections::VecDeque,
@@ -22,18 +22,18 @@ use crate::{
     worker::pace::Pace,
 };
 
-/// Payload bytes of a video packet at most: what browsers make of an MTU of 1200.
+/// Most payload bytes of a video packet: what browsers make of an MTU of 1200.
 const MAX_PAYLOAD: usize = 1120;
-/// Packets kept for retransmission, per stream: two seconds of 4 Mbit/s.
+/// Packets kept for retransmission per stream: two seconds of 4 Mbit/s.
 const HISTORY: usize = 1024;
 /// Duration of an audio packet.
 const AUDIO_PACKET: Duration = Duration::from_millis(20);
 
-/// Where packets go once they are made.
+/// Where packets are sent.
 pub trait Output {
-    /// Seals a packet in place and sends it. `index` is its sequence number, extended.
+    /// Encrypts a packet in place and sends it. `index` is its sequence number, extended.
     fn send(&mut self, packet: &mut Vec<u8>, index: u64, ssrc: u32);
-    /// Sends a packet that is sealed already.
+    /// Sends an encrypted packet.
     fn send_sealed(&mut self, packet: &[u8]);
     /// The next transport-wide sequence number.
     fn transport_seq(&mut self) -> u16;
@@ -52,7 +52,7 @@ pub struct SourceSender {
     coder: Option<Coder>,
     /// Packets of the current frame that are not sent yet.
     pending: VecDeque<Pending>,
-    /// Time between packets of a frame, when they are spread.
+    /// Time between packets of a frame, if they are spread.
     spread: Option<Duration>,
     pace: Option<Pace>,
     frame: u64,
@@ -78,8 +78,8 @@ struct StreamSender {
 
 struct Sent {
     seq: u64,
-    /// The plain packet when there is RTX, the sealed one otherwise: under one sequence number
-    /// nothing else may ever be sealed.
+    /// The plain packet with RTX, otherwise the encrypted one: nothing else may ever be encrypted
+    /// under the same sequence number.
     packet: Vec<u8>,
 }
 
@@ -90,17 +90,17 @@ struct Pending {
     content: Content,
 }
 
-/// What a packet is filled with.
+/// The content of a packet.
 enum Content {
-    /// So many bytes of audio.
+    /// This many bytes of audio.
     Opus(usize),
-    /// So many bytes of a frame of VP8.
+    /// This many bytes of a VP8 frame.
     Vp8(usize, Descriptor),
-    /// What an encoder with layers made, with room for a stamp at the end.
+    /// The output of an encoder with layers, with room for a stamp at the end.
     Coded { payload: Vec<u8>, descriptor: Option<Vec<u8>> },
 }
 
-/// What a stream says in its sender report.
+/// The contents of a stream's sender report.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
     /// SSRC.
@@ -114,7 +114,7 @@ pub struct Report {
 }
 
 impl SourceSender {
-    /// A source that starts with its next frame.
+    /// Creates a source that starts with its next frame.
     pub fn new(source: usize, shared: &Shared, rng: &mut StdRng) -> Self {
         let plan = &shared.plan.sources[source];
         let shape = &shared.plan.shape;
@@ -172,8 +172,8 @@ impl SourceSender {
         self.pace = Some(Pace::new(self.interval, self.spread, start));
     }
 
-    /// Makes the frame that is due and sends the packets that may go: when to come again, and how late
-    /// the frame was if there was one. `None` before [`Self::start`].
+    /// Makes the frame that is due and sends the packets that may be sent. Returns when to call
+    /// again, and how late the frame was if there was one. `None` before [`Self::start`].
     pub fn tick(
         &mut self,
         now: Instant,
@@ -223,7 +223,7 @@ impl SourceSender {
         self.frame += 1;
     }
 
-    /// Sends packets of the current frame, `limit` at most; whether more are left.
+    /// Sends at most `limit` packets of the current frame. Returns whether more are left.
     fn send(&mut self, limit: usize, shared: &Shared, output: &mut impl Output) -> bool {
         for _ in 0..limit {
             let Some(pending) = self.pending.pop_front() else { return false };
@@ -234,13 +234,13 @@ impl SourceSender {
         !self.pending.is_empty()
     }
 
-    /// Sends again what the bridge misses, if this is a stream of ours and the packet is still kept.
+    /// Retransmits a packet, if the stream is ours and the packet is still kept.
     pub fn send_again(&mut self, ssrc: u32, seq: u16, output: &mut impl Output) -> bool {
         let stream = self.streams.iter_mut().find(|s| s.ssrc == ssrc);
         stream.is_some_and(|stream| stream.send_again(seq, output))
     }
 
-    /// The bridge wants a keyframe of the stream with this SSRC; whether it is one of ours.
+    /// Requests a keyframe of the stream with this SSRC. Returns whether the stream is ours.
     pub fn request_keyframe(&mut self, ssrc: u32) -> bool {
         let is_it = |s: &StreamSender| s.ssrc == ssrc || s.rtx == Some(ssrc);
         let Some(at) = self.streams.iter().position(is_it) else { return false };
@@ -252,7 +252,7 @@ impl SourceSender {
         true
     }
 
-    /// What to say in sender reports.
+    /// The contents of sender reports.
     pub fn reports(&self) -> impl Iterator<Item = Report> {
         self.streams.iter().filter(|s| s.packets > 0).map(|s| Report {
             ssrc: s.ssrc,
@@ -358,7 +358,7 @@ impl StreamSender {
         }
     }
 
-    /// Numbers the packet, and closes the count when the run is draining.
+    /// Numbers the packet, and ends the count if the run is draining.
     fn stamp(&self, shared: &Shared) -> Stamp {
         let mut index = 0;
         if let Some(state) = shared.streams.get(self.stream) {

@@ -1,6 +1,6 @@
-//! A client that receives and only counts: it opens nothing, reports nothing and asks for nothing, so that
-//! one core of clients is enough for more than one core of a bridge. What it says of loss is by the sequence
-//! numbers, which stand outside the encryption.
+//! A client that only counts what it receives: it decrypts nothing, reports nothing and requests
+//! nothing, so that one core of clients is enough for more than one core of a bridge. It measures
+//! loss by the sequence numbers, which are not encrypted.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{Context, client::SourceReport, receive::ReceptionTotals};
 use crate::{plan::Media, shared::Shared, track::Unwrapper};
 
-/// What came of one source.
+/// Counts of one source.
 struct Counted {
     source: usize,
     media: Media,
@@ -19,7 +19,7 @@ struct Counted {
     totals: ReceptionTotals,
 }
 
-/// What came of each source, by the SSRC that it is forwarded under.
+/// Counts of each source, by the SSRC that it is forwarded under.
 pub struct Sink {
     counted: FxHashMap<u32, Counted>,
     /// Packets under other SSRCs.
@@ -27,7 +27,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A sink of everything that an endpoint of the plan receives.
+    /// Creates a sink for everything that an endpoint of the plan receives.
     pub fn new(endpoint: usize, shared: &Shared) -> Self {
         let plan = &shared.plan;
         let counted = plan.received_by(endpoint).filter_map(|source| {
@@ -46,7 +46,7 @@ impl Sink {
         Self { counted: counted.collect(), unknown: 0 }
     }
 
-    /// Counts a packet as it came.
+    /// Counts an encrypted packet.
     pub fn rtp(&mut self, packet: &[u8], at: Instant, context: &mut Context) {
         let Some((seq, ssrc)) = numbers(packet) else { return self.unknown += 1 };
         let Some(counted) = self.counted.get_mut(&ssrc) else { return self.unknown += 1 };
@@ -60,7 +60,7 @@ impl Sink {
         context.counts.received_bytes += packet.len() as u64;
     }
 
-    /// What came of each source so far.
+    /// The counts of each source so far.
     pub fn report(&self) -> impl Iterator<Item = SourceReport> + '_ {
         self.counted.values().map(|counted| {
             let packets = counted.totals.packets;

@@ -1,4 +1,4 @@
-//! When which client has something to do.
+//! The timers of all clients of a worker.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
 

@@ -1,5 +1,5 @@
-//! A bridge of nothing but the clients' own crates: it proves the generator without the product. It
-//! allocates over COLIBRI2, connects with ICE and DTLS, and passes every packet on to all others of
+//! A bridge made only of the clients' own crates, to test the generator without the product. It
+//! allocates over COLIBRI2, connects with ICE and DTLS, and forwards every packet to all others of
 //! the conference, RTCP included.
 
 use std::{
@@ -39,7 +39,7 @@ use webrtc_ice::{
 };
 use webrtc_util::{Conn, KeyingMaterialExporter};
 
-/// What the toy does wrong on purpose.
+/// A deliberate fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flaw {
     None,

@@ -17,7 +17,7 @@ use webrtc_util::{Conn, KeyingMaterialExporter, conn::conn_pipe::pipe};
 use super::{CLIENT, Cost, LABEL, MATERIAL, SERVER, SESSIONS, WARM_UP, Wire};
 use crate::resident_kib;
 
-/// Handshakes at a time: what it costs that the threads wake each other up is shared by these.
+/// Handshakes at a time, which share the cost of waking each other's threads.
 const CONCURRENT: usize = 20;
 
 /// Larger than any datagram of theirs, bytes.
@@ -105,7 +105,7 @@ fn wire() -> (End, End) {
     (Arc::new(one), Arc::new(other))
 }
 
-/// One handshake through somebody who counts.
+/// One handshake through a counter.
 async fn watched(certificates: &[Certificate; 2]) -> Wire {
     let ((client, behind_client), (server, behind_server)) = (wire(), wire());
     let mut wire = Wire::default();

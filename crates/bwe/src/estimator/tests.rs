@@ -1,14 +1,14 @@
 use super::*;
 
-/// A sender on a path: so many packets each 10 ms, reported each 50 ms.
+/// A sender on a path: this many packets every 10 ms, reported every 50 ms.
 struct Path {
     start: Instant,
     now: Micros,
     estimator: Estimator,
-    /// What arrived and is not reported.
+    /// Arrivals that were not reported yet.
     arrived: Vec<Report>,
     free: Micros,
-    /// The path's rate, and what it adds to the delay.
+    /// The path's rate, and its additional delay.
     bps: u64,
     delay: Micros,
     feedback: bool,
@@ -147,7 +147,7 @@ fn after_an_outage_it_starts_at_half_if_the_path_is_prompt() {
     path.feedback = false;
     path.run(100_000, 3_000 * MS);
     assert_eq!(path.target(), 30_000);
-    // What is reported now was sent now.
+    // Packets that are reported now were sent now.
     path.arrived.clear();
     path.feedback = true;
     path.run(100_000, 150 * MS);
@@ -204,7 +204,7 @@ fn reports_that_lie_are_counted_and_estimate_nothing() {
 fn a_receiver_cannot_claim_more_than_was_sent() {
     let mut path = Path::new(10_000_000);
     path.run(500_000, 1_000 * MS);
-    // Everything arrives at the same moment.
+    // Everything arrives at the same time.
     for _ in 0..1_000 {
         let now = path.instant();
         let number = path.estimator.on_sent(now, 1_200, Kind::Video, None);
@@ -271,12 +271,12 @@ fn a_receiver_without_feedback_is_heard_by_its_reports() {
 fn a_last_packet_that_was_lost_is_no_outage() {
     let mut path = Path::new(10_000_000);
     path.run(2_500_000, 2_000 * MS);
-    // The last one is never reported, and then there is silence.
+    // The last packet is never reported, and then there is silence.
     path.arrived.pop();
     path.run(0, 10_000 * MS);
     let before = path.target();
     assert!(!path.estimator.debug().starving);
-    // The first packets after it have no answer yet.
+    // The first packets after it are not acknowledged yet.
     path.feedback = false;
     path.run(500_000, 300 * MS);
     assert_eq!((path.target(), path.estimator.debug().starving), (before, false));

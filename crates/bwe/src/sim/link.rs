@@ -10,38 +10,38 @@ use super::Random;
 /// Microseconds since the start of the run.
 pub type Time = u64;
 
-/// Loss in bursts, from one time to another.
+/// Loss in bursts during a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Bursts {
     /// When they start.
     pub from: Time,
     /// When they end.
     pub until: Time,
-    /// The part of all packets that is lost.
+    /// The fraction of all packets that is lost.
     pub loss: f64,
-    /// The mean number of packets that are lost in a row.
+    /// The mean number of consecutive lost packets.
     pub length: f64,
 }
 
-/// What a link does to packets.
+/// Properties of a link.
 #[derive(Debug, Clone)]
 pub struct LinkConfig {
-    /// From when on which rate holds, bits per second; the first from 0. A rate of 0 is a link that is
-    /// gone: what is sent then is lost.
+    /// The rates, each with the time from which on it holds, bits per second; the first from 0.
+    /// With a rate of 0 the link is gone, and what is sent is lost.
     pub rates: Vec<(Time, u64)>,
-    /// The longest queue, in time at the rate; what would wait longer is dropped.
+    /// The longest queue, in time at the rate; packets that would wait longer are dropped.
     pub queue: Time,
-    /// From the bottleneck to the receiver.
+    /// Delay from the bottleneck to the receiver.
     pub delay: Time,
-    /// Each packet is delayed by up to this in addition.
+    /// Most additional random delay of a packet.
     pub jitter: Time,
-    /// The part of the packets that jitter lets overtake others; the others keep their order.
+    /// The fraction of packets that jitter lets overtake others; the others keep their order.
     pub overtaking: f64,
-    /// The part of the packets that is lost at random.
+    /// The fraction of packets lost at random.
     pub loss: f64,
-    /// Loss that comes in bursts.
+    /// Loss in bursts.
     pub bursts: Option<Bursts>,
-    /// All random choices follow from it.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
@@ -60,7 +60,7 @@ impl Default for LinkConfig {
     }
 }
 
-/// What became of a packet.
+/// The fate of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It will arrive.
@@ -101,9 +101,9 @@ impl<T> Ord for Arrival<T> {
 pub struct Link<T> {
     config: LinkConfig,
     random: Random,
-    /// When the bottleneck has sent what it has.
+    /// When the bottleneck has sent everything.
     busy_until: Time,
-    /// What waits: when it has left, and its bits.
+    /// Waiting packets: when each has left, and its bits.
     waiting: VecDeque<(Time, u64)>,
     backlog: u64,
     arrivals: BinaryHeap<Reverse<Arrival<T>>>,
@@ -135,7 +135,7 @@ impl<T> Link<T> {
         past.last().map_or(0, |(_, rate)| *rate)
     }
 
-    /// What a packet waits that is sent now.
+    /// How long a packet sent now would wait.
     pub fn queue(&mut self, now: Time) -> Time {
         while self.waiting.front().is_some_and(|(left, _)| *left <= now) {
             self.backlog -= self.waiting.pop_front().map_or(0, |(_, bits)| bits);
@@ -145,7 +145,8 @@ impl<T> Link<T> {
 
     /// Sends a packet.
     pub fn send(&mut self, now: Time, size: usize, item: T) -> Outcome {
-        // Everything is drawn for each packet, so that what happens to one does not depend on another.
+        // All random numbers are drawn for each packet, so that the fate of one does not depend on
+        // another.
         let (loss, overtakes, jitter) =
             (self.random.part(), self.random.part(), self.random.part());
         let in_burst = self.step_burst(now);
@@ -170,7 +171,7 @@ impl<T> Link<T> {
         Outcome::Carried
     }
 
-    /// The next packet that has arrived by now, and when it did.
+    /// The next packet that has arrived by now, and when.
     pub fn poll(&mut self, now: Time) -> Option<(Time, T)> {
         if self.arrivals.peek().is_none_or(|Reverse(arrival)| arrival.at > now) {
             return None;
@@ -178,7 +179,7 @@ impl<T> Link<T> {
         self.arrivals.pop().map(|Reverse(arrival)| (arrival.at, arrival.item))
     }
 
-    /// When the bottleneck has sent so many bits from a time on.
+    /// When the bottleneck has sent a number of bits from a time on.
     fn leaves(&self, from: Time, bits: u64) -> Time {
         let (mut at, mut left) = (from, bits);
         loop {
@@ -197,7 +198,7 @@ impl<T> Link<T> {
         }
     }
 
-    /// Whether this packet is lost in a burst.
+    /// Returns whether this packet is lost in a burst.
     fn step_burst(&mut self, now: Time) -> bool {
         let (ends, starts) = (self.random.part(), self.random.part());
         let Some(bursts) = self.config.bursts.filter(|b| (b.from..b.until).contains(&now)) else {

@@ -1,6 +1,6 @@
 //! A link model with a seed, a sender of layered video on it, and the scenarios of `table.txt`.
 //!
-//! Everything runs under virtual time and repeats to the bit.
+//! Everything runs in virtual time and is exactly repeatable.
 #![cfg_attr(
     not(test),
     expect(
@@ -20,7 +20,7 @@ pub mod table;
 mod tcp;
 pub mod world;
 
-/// Random numbers that depend on nothing but the seed (`SplitMix64`).
+/// Random numbers that depend only on the seed (`SplitMix64`).
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -39,12 +39,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Between 0 and 1.
+    /// A number between 0 and 1.
     pub fn part(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Whether something happens that has this probability.
+    /// Returns true with this probability.
     pub fn happens(&mut self, probability: f64) -> bool {
         self.part() < probability
     }

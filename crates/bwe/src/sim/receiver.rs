@@ -1,40 +1,40 @@
-//! A receiver: feedback, requests to send again, and what is shown.
+//! A receiver: feedback, retransmission requests, and display.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{link::Time, sender::Packet};
 use crate::Report;
 
-/// They ask so many times.
+/// Most requests for one packet.
 const ASKS: u32 = 6;
-/// A picture that has stood so long makes them ask for a keyframe.
+/// A receiver requests a keyframe after a freeze of this long.
 const STUCK: Time = 400_000;
-/// A gap between pictures that is longer is a freeze.
+/// A longer gap between pictures is a freeze.
 const FREEZE: Time = 150_000;
 
-/// How feedback leaves the receiver.
+/// The path of feedback.
 #[derive(Debug, Clone, Copy)]
 pub struct FeedbackConfig {
-    /// It is sent this often.
+    /// Interval of feedback.
     pub interval: Time,
-    /// It takes this long, the path included.
+    /// Delay of feedback, including the path.
     pub delay: Time,
-    /// This part of it is lost.
+    /// Fraction of feedback that is lost.
     pub loss: f64,
 }
 
-/// What goes back to the sender.
+/// Messages to the sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Back {
     /// Transport-wide feedback.
     Feedback(Vec<Report>),
-    /// Packets of a source, by its own numbers, that are missing.
+    /// Missing packets of a source, by its own numbers.
     Missing(usize, Vec<u64>),
-    /// A source's picture stands: it needs a keyframe.
+    /// A source is frozen and needs a keyframe.
     Keyframe(usize),
 }
 
-/// A frame on its way to be shown.
+/// A frame that is being received.
 #[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     packets: u32,
@@ -43,10 +43,11 @@ struct Frame {
     complete: bool,
 }
 
-/// One source as the receiver has it.
+/// The receiver's state of one source.
 #[derive(Debug, Default)]
 struct Stream {
-    /// The next number of its packets that is expected, and those missing: when and how often asked for.
+    /// The next expected packet number, and the missing ones: when and how often each was
+    /// requested.
     expected: u64,
     missing: BTreeMap<u64, (Time, u32)>,
     frames: BTreeMap<u64, Frame>,
@@ -55,19 +56,19 @@ struct Stream {
     asked: Time,
     longest_gap: Time,
     pictures: u64,
-    /// Whether the sender forwards it; a pause of its choice is no freeze.
+    /// Whether the sender forwards it; a pause that it chose is no freeze.
     on: bool,
     stage: bool,
 }
 
-/// What a receiver has counted.
+/// Counters of a receiver.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
     /// Video bytes that arrived, without retransmissions and padding.
     pub video_bytes: u64,
-    /// The longest time without a new picture, if it is long enough to be seen.
+    /// The longest freeze, if it is long enough to be seen.
     pub longest_freeze: Time,
-    /// Pictures that were shown.
+    /// Number of pictures shown.
     pub pictures: u64,
 }
 
@@ -81,14 +82,14 @@ pub struct Receiver {
     fresh: bool,
     next_feedback: Time,
     config: FeedbackConfig,
-    /// What it waits for a packet that was overtaken before it asks for it; receivers learn it.
+    /// How long it waits for an overtaken packet before requesting it; receivers adapt this.
     reordering: Time,
     rtt: Time,
     counts: Counts,
 }
 
 impl Receiver {
-    /// A receiver of so many sources.
+    /// Creates a receiver of some sources.
     pub fn new(sources: usize, config: FeedbackConfig, rtt: Time, reordering: Time) -> Self {
         Self {
             streams: (0..sources).map(|_| Stream::default()).collect(),
@@ -104,12 +105,12 @@ impl Receiver {
         }
     }
 
-    /// Pictures of each source, and when the last one was shown.
+    /// For each source, the number of pictures and when the last one was shown.
     pub fn pictures(&self) -> Vec<(u64, Option<Time>)> {
         self.streams.iter().map(|stream| (stream.pictures, stream.shown)).collect()
     }
 
-    /// What was counted until the end of the run.
+    /// The counters up to the end of the run.
     pub fn counts(&self, end: Time) -> Counts {
         let gap =
             |stream: &Stream| stream.longest_gap.max(stream.shown.map_or(0, |shown| end - shown));
@@ -121,17 +122,17 @@ impl Receiver {
         }
     }
 
-    /// The sender says whether it forwards a source. A source that it does not stands still by its choice.
+    /// Sets whether the sender forwards a source. One that is not forwarded is paused on purpose.
     pub fn set_on(&mut self, source: usize, on: bool) {
         let stream = &mut self.streams[source];
-        // The first one is on stage: that it is not forwarded is a freeze.
+        // The first one is on stage: not forwarding it is a freeze.
         if stream.on != on && source > 0 {
             stream.shown = None;
         }
         (stream.on, stream.stage) = (on, source == 0);
     }
 
-    /// A packet arrives.
+    /// Handles a packet.
     pub fn on_packet(&mut self, at: Time, packet: &Packet) {
         let number = packet.number;
         self.arrived.insert(number, at);
@@ -150,7 +151,7 @@ impl Receiver {
         }
     }
 
-    /// What the receiver has to say by now.
+    /// Returns the messages that are due.
     pub fn poll(&mut self, now: Time) -> VecDeque<Back> {
         let mut back = VecDeque::new();
         if now >= self.next_feedback {
@@ -172,8 +173,8 @@ impl Receiver {
         back
     }
 
-    /// Everything from the first packet that is new to the highest, as libwebrtc's receivers do it: what
-    /// came late brings those after it once more.
+    /// Reports everything from the first new packet to the highest, like libwebrtc's receivers: a
+    /// late packet causes those after it to be reported once more.
     fn feedback(&mut self) -> Vec<Report> {
         let start = self.window_start;
         self.window_start = self.highest + 1;
@@ -221,7 +222,7 @@ impl Stream {
             let next = self.next_frame.and_then(|next| {
                 self.frames.get(&next).filter(|frame| frame.complete).map(|_| next)
             });
-            // A keyframe that is complete makes those before it moot.
+            // A complete keyframe makes those before it moot.
             let key = || {
                 let mut frames = self.frames.iter();
                 frames.find(|(_, frame)| frame.key && frame.complete).map(|(number, _)| *number)

@@ -11,8 +11,8 @@ const SECOND: Time = 1_000_000;
 const MINUTE: Time = 60 * SECOND;
 const MBIT: u64 = 1_000_000;
 
-/// A receiver of one source on a link of 5 Mbit/s with a round trip of 50 ms, with feedback as libwebrtc's
-/// receivers send it.
+/// A receiver of one source on a link of 5 Mbit/s with a round trip of 50 ms, with feedback as
+/// libwebrtc's receivers send it.
 fn plain(name: &'static str) -> Scenario {
     Scenario {
         name,
@@ -59,7 +59,7 @@ fn feedback(name: &'static str, interval: Time, delay: Time, loss: f64) -> Scena
     scenario
 }
 
-/// A link that loses packets at random, in bursts, or delays them.
+/// Links that lose packets at random or in bursts, or delay them.
 fn impaired() -> Vec<Scenario> {
     let mut random = round_trip("2 % random loss, 3 Mbit/s", 100);
     random.link.loss = 0.02;
@@ -78,7 +78,7 @@ fn impaired() -> Vec<Scenario> {
     vec![random, bursts, jitter, ordered, free]
 }
 
-/// Others on the link.
+/// Links shared with others.
 fn shared() -> Vec<Scenario> {
     let mut tcp = steady("TCP-like flow, 10 s to 40 s", 6 * MBIT, 1);
     tcp.tcp = Some((10 * SECOND, 40 * SECOND));
@@ -91,7 +91,7 @@ fn shared() -> Vec<Scenario> {
     vec![tcp, two, keyframes]
 }
 
-/// A receiver of some sources on a link that does something of everything, chosen by a seed.
+/// A receiver of some sources on a link with some of every impairment, chosen by a seed.
 pub fn random(seed: u64) -> Scenario {
     let mut random = Random::new(seed);
     let mut pick = |from: &[u64]| from[random.bits() as usize % from.len()];
@@ -109,7 +109,7 @@ pub fn random(seed: u64) -> Scenario {
     scenario
 }
 
-/// All of them, in the order of the table.
+/// All scenarios, in the order of the table.
 pub fn all() -> Vec<Scenario> {
     let mut gone = steady("link gone for 3 s", 5 * MBIT, 1);
     gone.link.rates = vec![(0, 5 * MBIT), (20 * SECOND, 0), (23 * SECOND, 5 * MBIT)];

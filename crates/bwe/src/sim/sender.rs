@@ -1,6 +1,7 @@
 //! A sender of layered video and audio to one receiver: allocation, queue, pacer, probes, retransmission.
 //!
-//! It stands for the engine's receiver and does as little as shows what the estimator does.
+//! It stands for the engine's receiver, and does only what is needed to show what the estimator
+//! does.
 
 use std::{
     collections::VecDeque,
@@ -10,23 +11,23 @@ use std::{
 use super::{Random, link::Time, receiver::Back};
 use crate::{ClusterId, Config, Estimator, Kind, Pacer};
 
-/// What the layers of a source take, bits per second.
+/// Bitrates of the layers of a source, bits per second.
 pub const LAYERS: [u64; 3] = [155_000, 540_000, 2_550_000];
-/// What audio takes: a packet each 20 ms.
+/// Bitrate of audio: a packet each 20 ms.
 pub const AUDIO: u64 = 40_000;
 const AUDIO_EACH: Time = 20_000;
 const FRAME_EACH: Time = 40_000;
 /// The largest packet.
 const MTU: u32 = 1_150;
-/// A keyframe is larger than other frames.
+/// Size of a keyframe relative to other frames.
 const KEYFRAME: f64 = 5.0;
-/// From asking a source for a keyframe to having it.
+/// Time from requesting a keyframe of a source to its arrival.
 const KEYFRAME_AFTER: Time = 60_000;
-/// A frame that has waited so long is too late.
+/// A frame that has waited this long is dropped.
 const TOO_LATE: Time = 400_000;
-/// Retransmissions have this part of the estimate.
+/// Fraction of the estimate for retransmissions.
 const AGAIN: f64 = 0.25;
-/// Packets can be sent again for so long.
+/// How long packets can be retransmitted.
 const KEPT: Time = 1_000_000;
 
 /// What a packet carries.
@@ -64,7 +65,7 @@ pub struct Packet {
     pub content: Content,
 }
 
-/// What waits for the pacer.
+/// A packet that waits for the pacer.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     since: Time,
@@ -80,23 +81,23 @@ struct Waiting {
 struct Source {
     /// The layer that is forwarded.
     layer: Option<usize>,
-    /// The layer that should be, and when its keyframe comes.
+    /// The allocated layer, and when its keyframe arrives.
     wanted: Option<usize>,
     keyframe_at: Option<Time>,
     next_frame_at: Time,
-    /// What keyframes have taken that the frames after them make up for, bytes.
+    /// Bytes of keyframes that the frames after them make up for.
     debt: f64,
     seq: u64,
     frame: u64,
     sent: VecDeque<(Time, Content, u16)>,
 }
 
-/// What a sender has counted.
+/// Counters of a sender.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent {
     /// Bytes of all kinds.
     pub bytes: u64,
-    /// Bytes that were sent again.
+    /// Retransmitted bytes.
     pub again: u64,
     /// Bytes of padding.
     pub padding: u64,
@@ -106,7 +107,7 @@ pub struct Sent {
 
 /// A sender to one receiver.
 pub struct Sender {
-    /// What is judged.
+    /// The estimator under test.
     pub estimator: Estimator,
     pacer: Pacer,
     start: Instant,
@@ -122,7 +123,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender of so many sources that starts at a time.
+    /// Creates a sender of some sources that starts at a time.
     pub fn new(sources: usize, config: Config, start: Instant, at: Time, seed: u64) -> Self {
         let now = start + Duration::from_micros(at);
         let source = |n: usize| Source {
@@ -151,28 +152,28 @@ impl Sender {
         }
     }
 
-    /// What was counted.
+    /// The counters.
     pub fn sent(&self) -> Sent {
         self.sent
     }
 
-    /// The layers that are forwarded now, and what they take together.
+    /// The bitrate of the layers that are forwarded now.
     pub fn forwarded(&self) -> u64 {
         self.sources.iter().filter_map(|source| Some(LAYERS[source.layer?])).sum()
     }
 
-    /// Whether a source is to be seen.
+    /// Returns whether a source is forwarded.
     pub fn is_on(&self, source: usize) -> bool {
         self.sources[source].wanted.is_some()
     }
 
-    /// The layers of so many sources that a rate carries beside audio, and what they take.
+    /// The bitrate of the layers of some sources that fit a rate beside audio.
     pub fn fitting(sources: usize, bps: u64) -> u64 {
         let layers = allocate(sources, bps, None);
         layers.iter().flatten().map(|layer| LAYERS[*layer]).sum()
     }
 
-    /// Something came back.
+    /// Handles a message from the receiver.
     pub fn on_back(&mut self, now: Time, back: Back) {
         match back {
             Back::Feedback(reports) => {
@@ -196,7 +197,7 @@ impl Sender {
         }
     }
 
-    /// A millisecond has passed; returns what leaves.
+    /// Advances by a millisecond; returns the packets that leave.
     pub fn tick(&mut self, now: Time) -> Vec<Packet> {
         let instant = self.instant(now);
         let mut out = Vec::new();
@@ -233,7 +234,7 @@ impl Sender {
             }
             source.wanted = *layer;
             if *layer < source.layer {
-                // What is too much stops at once.
+                // What exceeds the rate stops at once.
                 source.layer = None;
             }
             if layer.is_some() {
@@ -251,7 +252,7 @@ impl Sender {
         self.estimator.set_useful(self.instant(now), top, next);
     }
 
-    /// What the sources bring.
+    /// Adds the packets of the sources.
     fn produce(&mut self, now: Time, out: &mut Vec<Packet>) {
         while self.next_audio <= now {
             self.next_audio += AUDIO_EACH;
@@ -282,7 +283,7 @@ impl Sender {
             let packets = ((bytes / f64::from(MTU)).ceil() as u32).max(1);
             let size = (bytes / f64::from(packets)) as u16;
             if key {
-                // What a keyframe makes moot is neither sent nor sent again.
+                // What a keyframe makes moot is neither sent nor retransmitted.
                 self.queue.retain(|waiting| waiting.source != n);
                 self.again.retain(
                     |(content, _)| !matches!(content, Content::Video { source, .. } if *source == n),
@@ -382,8 +383,8 @@ impl Sender {
     }
 }
 
-/// Each source's layer: the lowest of all first, then the next of all. What is forwarded stays as long as
-/// it fits, so that an estimate that moves by a little changes nothing.
+/// Chooses each source's layer: the lowest of all first, then the next of all. What is forwarded
+/// stays as long as it fits, so that small changes of the estimate have no effect.
 fn allocate(sources: usize, bps: u64, current: Option<&[Option<usize>]>) -> Vec<Option<usize>> {
     let mut layers = vec![None; sources];
     let mut left = bps.saturating_sub(AUDIO);

@@ -1,4 +1,4 @@
-//! The table of what came of each scenario.
+//! The table of the results of all scenarios.
 
 use std::{fmt::Write, time::Instant};
 
@@ -7,7 +7,7 @@ use super::{
     world::{Outcomes, World},
 };
 
-/// Runs all scenarios; the same at each run.
+/// Runs all scenarios; the result is the same each time.
 pub fn print(start: Instant) -> String {
     let mut table = format!(
         "{:34} {:>5} {:>5} {:>5} {:>6} {:>7} {:>7} {:>7} {:>7} {:>6} {:>5} {:>5} {:>5}\n",

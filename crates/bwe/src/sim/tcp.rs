@@ -1,4 +1,4 @@
-//! A flow that behaves as TCP does: a window that grows until something is lost.
+//! A flow that behaves like TCP: a window that grows until something is lost.
 
 use super::link::Time;
 
@@ -23,7 +23,7 @@ impl Tcp {
         Self { window: 10.0, threshold: 1e9, in_flight: 0, halved: 0, rtt: 100_000, from, until }
     }
 
-    /// How many segments leave now.
+    /// Number of segments that leave now.
     pub(crate) fn poll(&mut self, now: Time) -> u64 {
         if now < self.from || now >= self.until {
             return 0;
@@ -39,7 +39,7 @@ impl Tcp {
         self.window += if self.window < self.threshold { 1.0 } else { 1.0 / self.window };
     }
 
-    /// A segment is found to be lost, a round trip after it was.
+    /// Handles the loss of a segment, a round trip after it.
     pub(crate) fn on_lost(&mut self, now: Time, sent: Time) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if sent >= self.halved {

@@ -1,4 +1,4 @@
-//! Senders, receivers and whoever else shares a link.
+//! A link shared by senders, receivers and others.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -11,17 +11,17 @@ use super::{
 };
 use crate::Config;
 
-/// How often everything is looked at.
+/// Length of a simulation step.
 const TICK: Time = 1_000;
-/// How often the queue is measured.
+/// Interval of measuring the queue.
 const SAMPLE: Time = 10_000;
-/// From a change of the link on, so long does not count for the queue's percentiles.
+/// Time after a change of the link that does not count for the queue's percentiles.
 const SETTLE: Time = 2_000_000;
 const SECOND: Time = 1_000_000;
-/// A queue that is shorter is gone.
+/// A shorter queue counts as empty.
 const GONE: Time = 100_000;
 
-/// What is run.
+/// A scenario.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// Its name in the table.
@@ -34,40 +34,41 @@ pub struct Scenario {
     pub receivers: Vec<(Time, usize)>,
     /// When a flow like TCP's runs.
     pub tcp: Option<(Time, Time)>,
-    /// Others on the call make the sources send a keyframe this often.
+    /// How often others in the call make the sources send a keyframe.
     pub keyframes: Option<Time>,
-    /// The part of the link that a receiver may have.
+    /// The fraction of the link that a receiver may use.
     pub share: f64,
     /// How long it runs.
     pub length: Time,
 }
 
-/// What came of a receiver.
+/// The results for a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Outcomes {
-    /// Media that arrived, against the best layers that fit, from the first settling on.
+    /// Media that arrived, relative to the best layers that fit, from the first settling on.
     pub utilisation: f64,
     /// Queueing delay at the bottleneck, ms.
     pub queue_p50: f64,
-    /// The same of the slowest packet in twenty.
+    /// The 95th percentile of the same.
     pub queue_p95: f64,
-    /// Dropped at the bottleneck, of all packets.
+    /// Fraction of all packets dropped at the bottleneck.
     pub dropped: f64,
     /// Seconds until the best layers that fit are forwarded.
     pub settle: Option<f64>,
-    /// Seconds from the last fall of the rate until the queue is gone.
+    /// Seconds from the last fall of the rate until the queue is empty.
     pub drained: Option<f64>,
     /// Seconds from the last rise of the rate until the best layers that fit are forwarded.
     pub recover: Option<f64>,
-    /// The longest time without a picture, s.
+    /// The longest freeze, s.
     pub freeze: f64,
-    /// Audio that did not arrive.
+    /// Fraction of audio that did not arrive.
     pub audio_lost: f64,
-    /// Padding, of all bytes.
+    /// Fraction of padding in all bytes.
     pub padding: f64,
-    /// What was sent again, of all bytes.
+    /// Fraction of retransmissions in all bytes.
     pub again: f64,
-    /// The most that all receivers' senders offered in a second, against the link, once settled.
+    /// The most that all receivers' senders offered in a second, relative to the link, once
+    /// settled.
     pub offered: f64,
 }
 
@@ -87,11 +88,11 @@ struct Flow {
     recovered_at: Option<Time>,
     wanted_bits: f64,
     counted_from: u64,
-    /// The last packet of audio that counts, how many were sent, and how many arrived.
+    /// The last audio packet that counts, how many were sent, and how many arrived.
     audio: (u64, u64, u64),
 }
 
-/// A scenario while it runs.
+/// A running scenario.
 pub struct World {
     scenario: Scenario,
     link: Link<Item>,
@@ -100,7 +101,7 @@ pub struct World {
     lost_segments: VecDeque<(Time, Time)>,
     random: Random,
     queues: Vec<Time>,
-    /// Bytes that were offered in this second, and the most in one, against the link.
+    /// Bytes offered in this second, and the most in one, relative to the link.
     offered: (u64, f64),
     fall: Option<Time>,
     rise: Option<Time>,
@@ -147,28 +148,28 @@ impl World {
         }
     }
 
-    /// Runs to the end; returns what came of each receiver.
+    /// Runs to the end; returns the results for each receiver.
     pub fn run(mut self) -> Vec<Outcomes> {
         while self.step() {}
         self.outcomes()
     }
 
-    /// A sender's estimator, to be looked at between steps.
+    /// A sender, to be inspected between steps.
     pub fn sender(&self, n: usize) -> &Sender {
         &self.flows[n].sender
     }
 
-    /// A receiver, to be looked at between steps.
+    /// A receiver, to be inspected between steps.
     pub fn receiver(&self, n: usize) -> &Receiver {
         &self.flows[n].receiver
     }
 
-    /// The time, and the queue.
+    /// The time and the queue.
     pub fn state(&mut self) -> (Time, Time) {
         (self.now, self.link.queue(self.now))
     }
 
-    /// Runs for a millisecond; returns whether there is more.
+    /// Advances by a millisecond; returns whether there is more.
     pub fn step(&mut self) -> bool {
         self.now += TICK;
         let now = self.now;

@@ -1,91 +1,95 @@
-//! Sharing out what the link of a receiver carries: when, of which sources, and what follows.
+//! Bandwidth allocation of a receiver: when it runs, over which sources, and how its result is
+//! applied.
 #![expect(clippy::arithmetic_side_effects, reason = "times of this process, and rates of 64 bits")]
 
 use std::{sync::Arc, time::Duration};
 
 use rialto_media::{MAX_ENCODINGS, encodings::EncodingMask};
 
-use super::{Core, Event};
+use super::{ControlEvent, Core};
 use crate::{
     Allocation, LayerId, MediaEvent, SourceAllocation, VideoKind, Wish, Wishes,
     egress::{
-        Feed, Receiver,
+        Receiver, SourceFeed,
         allocation::{Explanation, Layer, Totals, Wanted},
     },
     slots::{EndpointSlot, OutStreamSlot},
 };
 
-/// Links that are shared out in one tick; the others follow in the next.
-const AT_A_TIME: usize = 32;
-/// Small changes of an estimate, and of what sources cost, count this often.
+/// Allocations per tick; the rest follow in the next tick.
+const MAX_PER_TICK: usize = 32;
+/// How often small changes of an estimate, or of the sources' bitrates, are taken into account.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
-/// What a layer of a height costs while it is not measured, bits a second for each pixel of the square of
-/// its height: 720 lines are taken for 2.4 Mbit/s.
+/// Supposed cost of a layer whose bitrate was not measured yet, bit/s per pixel of the square of
+/// its height: 720 lines cost 2.4 Mbit/s.
 const BPS_PER_SQUARE: u64 = 46;
 const TENTHS: u64 = 10;
-/// A link that is new may be given so much more, as its part: the usual camera of 720 lines takes 2.6
-/// Mbit/s and the initial estimate is 2.5, so that a stage went from its full size to half of it and back
-/// within a second. JVB ignores its estimates for the first ten.
+/// A new link may be allocated more than its estimate, by this fraction. The usual camera of 720
+/// lines takes 2.6 Mbit/s and the initial estimate is 2.5, so that the stage went from its full
+/// size to half of it and back within a second. JVB ignores its estimates for the first ten
+/// seconds.
 const YOUNG_PART: u64 = 5;
-/// What is sent may exceed an estimate by so much, as its part, while no queue stands: an estimate that falls because
-/// packets are lost, and rises again, changed layers 25 times a minute, and each change costs a keyframe.
+/// What is sent may exceed the estimate by this fraction while there is no queue: an estimate that
+/// falls because packets are lost, and rises again, changed layers 25 times a minute, and each change
+/// costs a keyframe.
 const HELD_PART: u64 = 7;
-/// The lowest spatial layer is taken for so much at most while it is not measured, bit/s: nobody is refused a
-/// picture on a guess, and a third of a second later it is known.
+/// Most that the lowest spatial layer is supposed to cost until it is measured, bit/s. No receiver
+/// goes without a picture because of a guess; the measurement follows a third of a second later.
 const LOWEST_BPS: u64 = 100_000;
 
 impl Core {
-    /// A receiver wants something else.
-    pub(super) fn set_wishes(&mut self, slot: EndpointSlot, wishes: Arc<Wishes>) {
+    /// Replaces a receiver's constraints.
+    pub(super) fn set_constraints(&mut self, slot: EndpointSlot, wishes: Arc<Wishes>) {
         if let Some(e) = self.endpoints.get_mut(slot) {
-            e.receiver.allotment.wishes = Some(wishes);
+            e.receiver.allocation.wishes = Some(wishes);
         }
         self.want_allocation(slot);
     }
 
-    /// The link of a receiver is to be shared out anew before the end of this tick, or soon after.
+    /// Schedules an allocation for a receiver, before the end of this tick or soon after.
     pub(super) fn want_allocation(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        if e.receiver.link.is_none() && e.receiver.allotment.wishes.is_none() {
+        if e.receiver.link.is_none() && e.receiver.allocation.wishes.is_none() {
             return;
         }
-        if !std::mem::replace(&mut e.receiver.allotment.listed, true) {
+        if !std::mem::replace(&mut e.receiver.allocation.listed, true) {
             self.to_allocate.push_back(slot);
         }
     }
 
-    /// The estimate of a receiver's link may be another.
+    /// Schedules an allocation if a receiver's estimate changed enough.
     pub(super) fn estimate_changed(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let Receiver { link, allotment, .. } = &mut e.receiver;
+        let Receiver { link, allocation, .. } = &mut e.receiver;
         let Some(link) = link else { return };
-        if allotment.hysteresis.estimated(link.estimator.target_bps()) {
+        if allocation.hysteresis.estimated(link.estimator.target_bps()) {
             self.want_allocation(slot);
         }
     }
 
-    /// Shares out the links of some of those for whom something has changed.
+    /// Runs some of the scheduled allocations.
     pub(super) fn allocate_due(&mut self) {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..MAX_PER_TICK {
             let Some(slot) = self.to_allocate.pop_front() else { return };
             self.allocate(slot);
         }
     }
 
-    /// Small changes that lasted count as well, and what control has not been told leaves. To be called
-    /// periodically: control is told of a receiver once between two calls, however often what it gets
-    /// changes. Who makes it change is a peer: by its reports, its wishes, or the encodings that it sends.
+    /// Schedules allocations for small changes that have lasted, and for results that were not
+    /// reported yet. To be called periodically. Control gets at most one event per receiver between
+    /// two calls, however often its allocation changes: a peer can cause changes, with its reports,
+    /// its constraints, or the encodings that it sends.
     pub(super) fn settle_allocations(&mut self) {
         let now = self.now;
         self.for_each_endpoint(|core, slot| {
             let Some(e) = core.endpoints.get_mut(slot) else { return };
-            let a = &mut e.receiver.allotment;
-            let untold = a.begin_interval();
+            let a = &mut e.receiver.allocation;
+            let unreported = a.begin_interval();
             let settles = now.saturating_duration_since(a.at) >= SETTLE_INTERVAL;
             if settles {
                 a.hysteresis.settle();
             }
-            if settles || untold {
+            if settles || unreported {
                 core.want_allocation(slot);
             }
         });
@@ -94,9 +98,9 @@ impl Core {
     fn allocate(&mut self, slot: EndpointSlot) {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
-        let wishes = e.receiver.allotment.wishes.clone();
-        e.receiver.allotment.listed = false;
-        e.receiver.allotment.at = now;
+        let wishes = e.receiver.allocation.wishes.clone();
+        e.receiver.allocation.listed = false;
+        e.receiver.allocation.at = now;
         let mut order = std::mem::take(&mut self.allocation_order);
         order.clear();
         let mut layers = std::mem::take(&mut self.layer_list);
@@ -114,34 +118,34 @@ impl Core {
             self.allocator.add(wanted, &layers);
         }
         self.layer_list = layers;
-        let aside = e.receiver.allotment.set_aside_bps(now);
+        let reserved = e.receiver.allocation.reserved_bps(now);
         let assumed = wishes.and_then(|wishes| wishes.assumed_bandwidth_bps);
-        let estimate = e.receiver.allotment.hysteresis.bandwidth();
+        let estimate = e.receiver.allocation.hysteresis.bandwidth();
         let estimate = estimate.filter(|_| e.receiver.link.is_some());
         let young = e.receiver.link.as_ref().is_some_and(|link| link.is_young(now));
         let held = e.receiver.link.as_ref().filter(|link| link.holds());
-        let held = held.map_or(0, |_| e.receiver.allotment.decided_bps.saturating_add(aside));
-        let lent = estimate.map(|bps| {
+        let held = held.map_or(0, |_| e.receiver.allocation.decided_bps.saturating_add(reserved));
+        let available = estimate.map(|bps| {
             if young { bps + bps / YOUNG_PART } else { bps.max(held.min(bps + bps / HELD_PART)) }
         });
-        let budget = self.config.allocation.budget(lent, assumed);
-        let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(aside)));
-        e.receiver.allotment.decided_bps = totals.target_bps;
+        let budget = self.config.allocation.budget(available, assumed);
+        let totals = self.allocator.run(budget.map(|bps| bps.saturating_sub(reserved)));
+        e.receiver.allocation.decided_bps = totals.target_bps;
         if let Some(link) = e.receiver.link.as_mut() {
-            // What is sent beyond the estimate has to be shown before anything else.
-            let sent = totals.target_bps.saturating_add(aside);
+            // Probe first for what is sent beyond the estimate.
+            let sent = totals.target_bps.saturating_add(reserved);
             let next = match estimate {
                 Some(estimate) if sent > estimate => Some(sent),
-                _ => totals.next_bps.map(|bps| bps.saturating_add(aside)),
+                _ => totals.next_bps.map(|bps| bps.saturating_add(reserved)),
             };
-            link.estimator.set_useful(now, totals.ideal_bps.saturating_add(aside), next);
+            link.estimator.set_useful(now, totals.ideal_bps.saturating_add(reserved), next);
         }
         let changed = self.apply_decisions(slot, &order);
         self.allocation_order = order;
-        self.tell_allocation(slot, totals, changed);
+        self.report_allocation(slot, totals, changed);
     }
 
-    /// Has each stream follow what was decided. Returns whether there is something to tell.
+    /// Applies the decisions to the streams. Returns whether there is a change to report.
     fn apply_decisions(&mut self, slot: EndpointSlot, order: &[(OutStreamSlot, Wish)]) -> bool {
         let (mut changed, mut exceeded) = (false, false);
         for (at, (stream, _)) in order.iter().enumerate() {
@@ -171,14 +175,14 @@ impl Core {
         changed
     }
 
-    fn tell_allocation(&mut self, slot: EndpointSlot, totals: Totals, changed: bool) {
+    fn report_allocation(&mut self, slot: EndpointSlot, totals: Totals, changed: bool) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         let estimate = e.receiver.link.as_ref().map(|link| link.estimator.target_bps());
         let videos = self.allocator.decisions().len();
-        if !e.receiver.allotment.tells(estimate, videos, changed) {
+        if !e.receiver.allocation.should_report(estimate, videos, changed) {
             return;
         }
-        let told = |decision: &crate::egress::allocation::Decision| {
+        let describe = |decision: &crate::egress::allocation::Decision| {
             let stream = e.subscriptions.get(decision.source)?;
             let explanation = e.receiver.streams.get(stream)?.explanation?;
             Some(SourceAllocation {
@@ -199,14 +203,14 @@ impl Core {
             ideal_bps: totals.ideal_bps,
             oversend_bps: totals.oversend_bps,
             suspended: totals.suspended,
-            sources: self.allocator.decisions().iter().filter_map(told).collect(),
+            sources: self.allocator.decisions().iter().filter_map(describe).collect(),
         };
-        self.event(Event::Media(MediaEvent::Allocated(Box::new(allocation))));
+        self.event(ControlEvent::Media(MediaEvent::Allocated(Box::new(allocation))));
     }
 }
 
-/// Puts the videos of a receiver in the order in which they get their share: as it wishes, then those of
-/// which it has said nothing, the oldest first.
+/// Lists the videos of a receiver in order of priority: first those with a constraint, in its
+/// order, then the others, the oldest first.
 fn rank(
     receiver: &mut Receiver,
     subscriptions: &super::endpoint::SubscriptionList,
@@ -242,7 +246,7 @@ fn rank(
 }
 
 /// Lists the layers of a source, from the lowest to the highest.
-fn list_layers(feed: &Feed, layers: &mut Vec<Layer>) {
+fn list_layers(feed: &SourceFeed, layers: &mut Vec<Layer>) {
     layers.clear();
     let count = feed.info.spec.encodings.len().min(MAX_ENCODINGS);
     for encoding in (0u8..).take(count) {
@@ -261,9 +265,9 @@ fn list_layers(feed: &Feed, layers: &mut Vec<Layer>) {
             layers.push(layer);
         }
     }
-    // A group may list its streams in any order.
+    // A simulcast group may list its streams in any order.
     layers.sort_by_key(|layer| (supposed_height(layer), layer.id));
-    // With all its temporal layers.
+    // Applies to all temporal layers of the lowest layer.
     let place = |layer: &Layer| (layer.id.encoding, layer.id.spatial);
     if let Some(lowest) = layers.iter().find(|layer| layer.active).map(place) {
         for layer in layers.iter_mut().filter(|layer| place(layer) == lowest) {
@@ -274,13 +278,13 @@ fn list_layers(feed: &Feed, layers: &mut Vec<Layer>) {
     }
 }
 
-/// The height of a layer, pixels, supposed where it is not known.
+/// The height of a layer, pixels, or a guess where it is not known.
 fn supposed_height(layer: &Layer) -> u16 {
     let place = layer.id.encoding.saturating_add(layer.id.spatial);
     layer.height.unwrap_or(180 << place.min(4))
 }
 
-/// What a layer is taken to cost while it is not measured, bit/s.
+/// The supposed bitrate of a layer that was not measured yet, bit/s.
 fn guess(layer: &Layer) -> u64 {
     let height = u64::from(supposed_height(layer));
     height * height * BPS_PER_SQUARE / TENTHS

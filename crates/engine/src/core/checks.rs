@@ -1,4 +1,4 @@
-//! What is written down twice in a core says the same: for tests and fuzz targets.
+//! Consistency checks of redundant state in a core, for tests and fuzz targets.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -10,7 +10,7 @@ use super::Core;
 use crate::egress::source::Subscriber;
 
 impl Core {
-    /// Panics when something that is written down twice does not say the same.
+    /// Panics if two copies of the same fact differ.
     pub(crate) fn assert_consistent(&self) {
         let mut subscriptions = 0;
         for (slot, e) in &self.endpoints {
@@ -47,7 +47,7 @@ impl Core {
                 |s: &Subscriber| self.endpoints[s.receiver].receiver.streams[s.stream].wanted();
             let all = || feed.subscribers.values().map(of);
             assert_eq!(feed.wanted(), all().fold(0, |mask, wanted| mask | wanted.0));
-            assert_eq!(feed.wanted(), feed.told_wanted);
+            assert_eq!(feed.wanted(), feed.advertised_wanted);
             assert_eq!(feed.wanted.waiting as usize, all().filter(|wanted| wanted.1).count());
             let listed = self.waiting_feeds.iter().filter(|waiting| **waiting == slot).count();
             assert_eq!(listed, usize::from(feed.waits), "each once");

@@ -1,4 +1,4 @@
-//! What a shard is told. Commands of one lane are applied in order, between batches.
+//! Commands to a shard. Commands of one lane are applied in order, between batches.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,20 +11,20 @@ use crate::{EndpointSpec, Tap, Wishes, egress::SourceInfo};
 /// One command to one shard.
 #[derive(Clone, Debug)]
 pub enum ShardCommand {
-    /// To every shard: packets from `remote` are this endpoint's.
+    /// To every shard: packets from `remote` belong to this endpoint.
     Bind {
         /// The validated address.
         remote: SocketAddr,
-        /// Whose it is.
+        /// The endpoint.
         endpoint: EndpointId,
         /// The endpoint's home.
         home: ShardId,
     },
-    /// To every shard: the address is nobody's any more, if it is still `endpoint`'s.
+    /// To every shard: the address belongs to nobody any more, if it is still `endpoint`'s.
     Unbind {
         /// The address.
         remote: SocketAddr,
-        /// Whose it was.
+        /// The endpoint.
         endpoint: EndpointId,
     },
     /// To the home shard: the endpoint lives here.
@@ -50,7 +50,7 @@ pub enum ShardCommand {
     AskAhead {
         /// The sender.
         speaker: EndpointId,
-        /// How much later.
+        /// The delay.
         after: Duration,
     },
     /// To the home shard.
@@ -59,9 +59,9 @@ pub enum ShardCommand {
     Select {
         /// The endpoint.
         endpoint: EndpointId,
-        /// Where to send.
+        /// The address to send to.
         remote: SocketAddr,
-        /// Where to send from.
+        /// The address to send from.
         local: SocketAddr,
     },
     /// To the home shard.
@@ -74,37 +74,37 @@ pub enum ShardCommand {
         source: SourceId,
         /// The receivers' shard.
         shard: ShardId,
-        /// Some receiver asked for it by name.
+        /// Whether some receiver asked for it by name.
         included: bool,
     },
-    /// To the sender's home: it has none any more.
+    /// To the sender's home: the shard has no receivers of the source any more.
     RemoveRoute {
         /// The source.
         source: SourceId,
         /// The shard.
         shard: ShardId,
     },
-    /// To the receiver's home. Repeated when the sender's media or the terms change.
+    /// To the receiver's home. Repeated when the sender's media parameters or the terms change.
     Subscribe {
-        /// Who receives.
+        /// The receiver.
         receiver: EndpointId,
-        /// What.
+        /// The source.
         source: Arc<SourceInfo>,
-        /// How.
+        /// How it is to be forwarded.
         terms: Terms,
     },
     /// To the receiver's home.
     Unsubscribe {
-        /// Who received.
+        /// The receiver.
         receiver: EndpointId,
-        /// What.
+        /// The source.
         source: SourceId,
     },
     /// To the receiver's home.
     SetAllocation {
-        /// Who receives.
+        /// The receiver.
         receiver: EndpointId,
-        /// What it wants, in the order of priority.
+        /// The constraints, in order of priority.
         wishes: Arc<Wishes>,
     },
     /// To any shard: send this datagram.

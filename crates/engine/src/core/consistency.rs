@@ -1,5 +1,4 @@
-//! Whatever control commands, in whatever order: everything that is written down twice in a core says
-//! the same.
+//! The redundant state of a core stays consistent, whatever commands arrive in whatever order.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,7 +8,7 @@ use rialto_media::{
     Terms,
 };
 
-use super::{Collected, Core, Event, ShardCommand};
+use super::{Collected, ControlEvent, Core, ShardCommand};
 use crate::{EndpointSpec, MediaEvent, egress::SourceInfo, sim};
 
 const ENDPOINTS: u32 = 6;
@@ -42,7 +41,7 @@ fn subscribe(receiver: u32, source_id: u32, encodings: u32) -> ShardCommand {
     subscribe_in(receiver, source_id, encodings, None)
 }
 
-/// Slots share their SSRCs with nobody, but may be given to two sources.
+/// A slot shares its SSRCs with no other, but may be given to two sources.
 fn subscribe_in(receiver: u32, source_id: u32, encodings: u32, slot: Option<u32>) -> ShardCommand {
     let slot = slot.map(|slot| SlotSsrcs { ssrc: 0x900 + slot, rtx: Some(0xa00 + slot) });
     let spec = source(source_id, encodings);
@@ -110,7 +109,7 @@ proptest! {
     }
 }
 
-/// A core with as many receivers of as many sources, without media.
+/// A core in which everybody receives everybody, without media.
 fn all_to_all(people: u32) -> (Core, Instant) {
     let (mut core, mut out, now) = (core(), Collected::default(), Instant::now());
     for id in 0..people {
@@ -133,7 +132,7 @@ fn a_large_snapshot_is_made_in_pieces_and_told_whole() {
         core.on_timeout(core.next_timeout(), &mut out);
         pieces += u32::from(core.survey.is_some());
         snapshots.extend(core.events().filter_map(|event| match event {
-            Event::Media(MediaEvent::Snapshot(snapshot)) => Some(snapshot),
+            ControlEvent::Media(MediaEvent::Snapshot(snapshot)) => Some(snapshot),
             _ => None,
         }));
     }
@@ -164,8 +163,8 @@ fn who_got_the_same_offer_shares_one_map() {
 const SENDERS: usize = 12;
 const SLOTS: u32 = 3;
 
-/// Whoever has been in a receiver's slots, the receiver holds no more than they need, and what it was
-/// sent in each counts on.
+/// A receiver keeps no more state than its slots need, and the packet counts of each slot continue,
+/// whichever sources occupied them.
 #[test]
 fn what_a_receiver_holds_is_bounded_by_its_slots() {
     let mut world = sim::World::new(sim::WorldConfig::default());

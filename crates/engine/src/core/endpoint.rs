@@ -1,4 +1,4 @@
-//! An endpoint on its home shard: its sending and its receiving side.
+//! An endpoint on its home shard: its sending side and its receiving side.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -7,75 +7,76 @@ use rialto_srtp::Keying;
 
 use crate::{
     EndpointSpec, Tap,
-    egress::{Receiver, receiver::allotment::Allotment},
+    egress::{Receiver, receiver::allocation_state::AllocationState},
     ingress::Sender,
     slots::OutStreamSlot,
 };
 
-/// See the module's description.
+/// An endpoint on its home shard.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Who it is.
+    /// Its id.
     pub id: EndpointId,
-    /// What control said of it.
+    /// Its description from control.
     pub spec: EndpointSpec,
-    /// What it negotiated.
+    /// The parameters that it negotiated.
     pub media: Description,
-    /// Its SRTP keys; none before the handshake is over.
+    /// Its SRTP keys; `None` until the DTLS handshake is done.
     pub keys: Option<Keying>,
-    /// What it sends.
+    /// Its sending side.
     pub sender: Sender,
-    /// What it gets.
+    /// Its receiving side.
     pub receiver: Receiver,
-    /// The sources it gets.
+    /// Its subscriptions.
     pub subscriptions: SubscriptionList,
-    /// Addresses that were bound to it; some may be another's by now.
+    /// Addresses that were bound to it; some may belong to another endpoint by now.
     pub addresses: Vec<SocketAddr>,
-    /// When anything authenticated last came from it.
+    /// When the last authenticated packet arrived from it.
     pub last_received: Option<Instant>,
-    /// It is in the list of those that must be asked for something soon.
+    /// Whether it is in the list of senders that need feedback soon.
     pub urgent: bool,
-    /// When a snapshot last measured it.
+    /// When the last snapshot measured it.
     pub measured_at: Instant,
-    /// When receiver reports are next due.
+    /// When the next receiver reports are due.
     pub next_report: Instant,
-    /// The place among its streams at which the next receiver report begins: the last one had no room for
-    /// those from there on.
+    /// The stream with which the next receiver report begins: the last report had no room for it
+    /// and the following ones.
     pub report_from: usize,
-    /// Counter of full intra requests (RFC 5104 section 4.3.1.1).
+    /// Sequence number of full intra requests (RFC 5104 section 4.3.1.1).
     pub fir_count: u8,
-    /// It sent a bitrate estimate (REMB) without having negotiated that.
+    /// Whether it sent a REMB without having negotiated it.
     pub spurious_remb: bool,
-    /// It wants to know its round trip, and how it asked.
+    /// Its last unanswered receiver reference time.
     pub reference: Option<Reference>,
-    /// When it was answered last.
+    /// When a reference time was last answered.
     pub reference_answered: Option<Instant>,
-    /// Where copies of its packets go, if anybody wants them.
+    /// Where copies of its packets go, if anywhere.
     pub tap: Option<Tap>,
 }
 
-/// A receiver reference time (RFC 3611 section 4.4) that waits for its answer.
+/// A receiver reference time (RFC 3611 section 4.4) that awaits its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Reference {
-    /// Who asked.
+    /// The SSRC of the report.
     pub ssrc: u32,
-    /// The middle 32 bits of the time that it told.
+    /// The middle 32 bits of its NTP time.
     pub time: u32,
-    /// When that came.
+    /// When it arrived.
     pub at: Instant,
 }
 
 impl Endpoint {
-    /// An endpoint without keys and address. `key` hashes the SSRCs that peers choose.
+    /// Creates an endpoint without keys and address. `key` seeds the hash of maps whose keys are
+    /// SSRCs that peers choose.
     pub fn new(
         id: EndpointId,
         spec: EndpointSpec,
         media: Description,
         key: HashKey,
-        allotment: Allotment,
+        allocation: AllocationState,
         now: Instant,
     ) -> Self {
-        let (mut sender, mut receiver) = (Sender::default(), Receiver::new(allotment));
+        let (mut sender, mut receiver) = (Sender::default(), Receiver::new(allocation));
         sender.set_hash_key(key);
         receiver.set_hash_key(key);
         Self {
@@ -101,20 +102,20 @@ impl Endpoint {
     }
 }
 
-/// What an endpoint gets, by source: its streams.
+/// The outgoing streams of an endpoint, by source.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionList {
-    /// In the order of the sources' ids, which is that of their age: a new one goes to the end.
+    /// Sorted by source id, which is the order of age: a new source goes to the end.
     sorted: Vec<(SourceId, OutStreamSlot)>,
 }
 
 impl SubscriptionList {
-    /// The stream of a source.
+    /// Returns the stream of a source.
     pub fn get(&self, source: SourceId) -> Option<OutStreamSlot> {
         self.place(source).ok().and_then(|at| self.sorted.get(at)).map(|(_, stream)| *stream)
     }
 
-    /// Remembers the stream of a source.
+    /// Sets the stream of a source.
     pub fn set(&mut self, source: SourceId, stream: OutStreamSlot) {
         match self.place(source) {
             Ok(at) => {
@@ -126,17 +127,17 @@ impl SubscriptionList {
         }
     }
 
-    /// Forgets the stream of a source.
+    /// Removes and returns the stream of a source.
     pub fn remove(&mut self, source: SourceId) -> Option<OutStreamSlot> {
         self.place(source).ok().map(|at| self.sorted.remove(at).1)
     }
 
-    /// All, the oldest source first.
+    /// Iterates over all, the oldest source first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SourceId, OutStreamSlot)> + '_ {
         self.sorted.iter().copied()
     }
 
-    /// How many there are.
+    /// Number of subscriptions.
     pub fn len(&self) -> usize {
         self.sorted.len()
     }

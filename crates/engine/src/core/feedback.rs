@@ -1,4 +1,4 @@
-//! RTCP: what senders and receivers report, and what they are told.
+//! RTCP: handles the reports of senders and receivers, and writes feedback to senders.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -20,21 +20,22 @@ use rialto_rtp::rtcp::{
 use super::{Core, Endpoint, MAX_DATAGRAM, Outbox, PeerItem, endpoint::Reference};
 use crate::{
     ShardTotals,
-    egress::receiver::{Receiver, history::Refused, link::Link, queue::Again},
+    egress::receiver::{Receiver, history::Refused, link::Link, queue::Retransmission},
     ingress::keyframe::RequestLimit,
     slots::EndpointSlot,
 };
 
-/// Room for a compound packet before it is sealed.
+/// Size of the buffer in which a compound packet is written before it is sealed.
 pub(super) const MAX_RTCP: usize = 1_200;
 
-/// Sequence numbers of one compound packet that are answered; a NACK for more is not honest.
+/// Most sequence numbers that are retransmitted for one compound packet; an honest receiver does
+/// not NACK more.
 const MAX_NACKED: usize = 512;
 
-/// A receiver that asks for its round trip is answered so often at most.
+/// Shortest time between two answers to a receiver's reference times.
 const REFERENCE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Seals and sends a compound packet that `write` makes.
+/// Writes a compound packet with `write`, seals it and sends it.
 pub(super) fn send_rtcp(
     e: &mut Endpoint,
     out: &mut impl Outbox,
@@ -55,14 +56,14 @@ pub(super) fn send_rtcp(
     totals.rtcp_sent += u64::from(sealed.is_some());
 }
 
-/// Tells a receiver that a source has ended (RFC 3550 section 6.6).
+/// Sends a receiver an RTCP BYE for a source (RFC 3550 section 6.6).
 pub(super) fn send_bye(
     e: &mut Endpoint,
     ssrc: u32,
     out: &mut impl Outbox,
     totals: &mut ShardTotals,
 ) {
-    // A writer of ample room: what does not fit is left out, and cannot happen here.
+    // The buffer has ample room, so the BYE always fits.
     send_rtcp(e, out, totals, |w| {
         let _ = w.receiver_report(ssrc, &[]);
         let _ = w.bye(&[ssrc]);
@@ -70,7 +71,7 @@ pub(super) fn send_bye(
 }
 
 impl Core {
-    /// Takes an SRTCP packet of an endpoint whose home this is.
+    /// Handles an SRTCP packet of an endpoint whose home is this shard.
     pub(super) fn on_rtcp(&mut self, slot: EndpointSlot, bytes: &mut [u8]) {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
@@ -84,7 +85,7 @@ impl Core {
             tap.copy(false, plain);
         }
         self.totals.rtcp_received += 1;
-        // Names first: the reports of the same packet go on under them.
+        // CNAMEs first, since the reports of the same packet are forwarded under them.
         for packet in RtcpPackets::new(plain).flatten() {
             if let Rtcp::Sdes(chunks) = packet {
                 chunks.filter_map(|(ssrc, name)| Some((ssrc, name?))).for_each(|(ssrc, name)| {
@@ -133,19 +134,20 @@ impl Core {
         }
     }
 
-    /// What arrived of all that a receiver was sent.
+    /// Handles transport-wide feedback: which packets to a receiver arrived.
     fn on_transport_feedback(&mut self, slot: EndpointSlot, feedback: &TransportCc<'_>) {
         if !self.on_arrivals(slot, |link, now| link.on_transport_feedback(now, feedback)) {
             self.totals.feedback_unmatched += u64::from(feedback.count);
         }
     }
 
-    /// What arrived of each stream that a receiver was sent.
+    /// Handles congestion control feedback (RFC 8888): which packets of each stream to a receiver
+    /// arrived.
     fn on_congestion_feedback(&mut self, slot: EndpointSlot, feedback: &CongestionFeedback<'_>) {
         self.on_arrivals(slot, |link, now| link.on_congestion_feedback(now, feedback));
     }
 
-    /// The link of a receiver takes what arrived. False: there is none that could.
+    /// Passes arrivals to the estimator of the receiver's link. Returns false if it has no link.
     fn on_arrivals(
         &mut self,
         slot: EndpointSlot,
@@ -153,10 +155,10 @@ impl Core {
     ) -> bool {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return false };
-        let Receiver { link, audio_losses, allotment, .. } = &mut e.receiver;
+        let Receiver { link, audio_losses, allocation, .. } = &mut e.receiver;
         let Some(link) = link.as_mut() else { return false };
         let summary = take(link, now);
-        if !allotment.affords_redundancy(link.estimator.target_bps(), audio_losses.happen(now)) {
+        if !allocation.affords_redundancy(link.estimator.target_bps(), audio_losses.happen(now)) {
             audio_losses.forget();
         } else if !link.estimator.is_queued() {
             audio_losses.on_path(now, summary.lost, summary.known);
@@ -166,7 +168,8 @@ impl Core {
         true
     }
 
-    /// What a receiver estimates itself. Who was not asked for it is counted, once.
+    /// Handles a receiver's own bandwidth estimate. An endpoint that sends it without having
+    /// negotiated it is counted, once.
     fn on_remb(&mut self, slot: EndpointSlot, bps: u64) {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return };
@@ -183,8 +186,9 @@ impl Core {
         }
     }
 
-    /// Who sends nothing has no other way to learn its round trip, by which browsers size their jitter
-    /// buffers: without it, what is sent again comes too late to be shown.
+    /// Stores a receiver reference time. An endpoint that sends no media has no other way to learn
+    /// its round-trip time, by which browsers size their jitter buffers; without it,
+    /// retransmissions come too late to be shown.
     fn on_extended_report(&mut self, slot: EndpointSlot, body: &[u8]) {
         let now = self.now;
         let Some((ssrc, time)) = xr::receiver_reference_time(body) else { return };
@@ -196,7 +200,7 @@ impl Core {
         }
     }
 
-    /// The estimate of a receiver's path may be another, or a probe may be due.
+    /// Handles a possible change of a receiver's estimate, or a probe that became due.
     fn link_changed(&mut self, slot: EndpointSlot) {
         self.estimate_changed(slot);
         self.list_receiver(slot);
@@ -209,10 +213,10 @@ impl Core {
         s.fraction_lost = block.fraction_lost;
         let (last_sr, audio) = (s.last_sr, !s.is_video());
         if audio {
-            let Receiver { link, audio_losses, allotment, .. } = &mut e.receiver;
+            let Receiver { link, audio_losses, allocation, .. } = &mut e.receiver;
             let redundant = audio_losses.happen(now);
             let affords =
-                |link: &Link| allotment.affords_redundancy(link.estimator.target_bps(), redundant);
+                |link: &Link| allocation.affords_redundancy(link.estimator.target_bps(), redundant);
             if link.as_deref().is_none_or(affords) {
                 audio_losses.on_report(now, block.fraction_lost);
             }
@@ -252,13 +256,13 @@ impl Core {
             return self.list_receiver(slot);
         }
         let premature =
-            |first| link.as_mut().is_some_and(|link| link.overtaken.on_request(now, first));
+            |first| link.as_mut().is_some_and(|link| link.premature_nacks.on_request(now, first));
         match s.history.resend(sequence, now_ms, rtt, premature) {
             Ok(sent) if s.is_moot(sent.index, now_ms, rtt) => {
                 self.drops.count(Drop::Moot);
             }
             Ok(sent) => {
-                if e.receiver.queue.push_again(Again { stream, sent }) {
+                if e.receiver.queue.push_retransmission(Retransmission { stream, sent }) {
                     self.drops.count(Drop::RetransmissionBudget);
                 }
                 self.list_receiver(slot);
@@ -279,35 +283,35 @@ impl Core {
         let encoding = s.projection.target().or(s.projection.current());
         let source = s.source;
         if let Some(encoding) = encoding
-            && s.keyframes.granted.grant(now, &limit)
+            && s.keyframes.rtcp_limiter.allow(now, &limit)
         {
             s.lost = s.projection.waits();
             self.want_keyframe(source, encoding);
         }
     }
 
-    /// Asks senders for the keyframes that are to come ahead of anybody's request.
-    pub(super) fn ask_ahead(&mut self) {
+    /// Sends the keyframe requests that were scheduled before any receiver asked.
+    pub(super) fn request_keyframes_ahead(&mut self) {
         let now = self.now;
         while let Some(Reverse((at, slot))) = self.ahead.peek().copied()
             && at <= now
         {
             self.ahead.pop();
             let e = self.endpoints.get_mut(slot);
-            if e.is_some_and(|e| e.sender.want_keyframe_ahead(now)) {
+            if e.is_some_and(|e| e.sender.request_keyframe_ahead(now)) {
                 self.set_urgent(slot);
             }
         }
     }
 
-    /// Asks for keyframes of several encodings.
+    /// Requests keyframes of several encodings.
     pub(super) fn want_keyframes(&mut self, source: SourceId, encodings: EncodingMask) {
         for encoding in (0..MAX_ENCODINGS as u8).filter(|e| encodings >> e & 1 == 1) {
             self.want_keyframe(source, encoding);
         }
     }
 
-    /// Asks for a keyframe where the source lives.
+    /// Requests a keyframe from the source's home shard.
     pub(super) fn want_keyframe(&mut self, source: SourceId, encoding: u8) {
         let now = self.now;
         if let Some(home) = self.source_homes.get(&source).copied() {
@@ -324,13 +328,14 @@ impl Core {
     }
 }
 
-/// Room that a report, a keyframe request and the head of what follows need.
+/// Bytes that a report, a keyframe request and the header of the next packet need.
 const ROOM: usize = 64;
 /// Bytes of a NACK before its entries, and of an entry (RFC 4585 section 6.2.1).
 const NACK_HEAD: usize = 12;
 const NACK_ENTRY: usize = 4;
 
-/// What a sender is told in one compound packet. Returns whether something is left for another one.
+/// Writes feedback to a sender into one compound packet. Returns whether some is left for another
+/// one.
 pub(super) fn write_sender_feedback(
     e: &mut Endpoint,
     now: Instant,
@@ -414,7 +419,7 @@ pub(super) fn write_sender_feedback(
     })
 }
 
-/// Receiver reports of every stream that has been heard (RFC 3550 section 6.4.2).
+/// Writes receiver reports for every stream that has sent something (RFC 3550 section 6.4.2).
 fn write_reports(e: &mut Endpoint, now: Instant, w: &mut RtcpWriter<'_>) {
     const BLOCKS: usize = 31;
     let Endpoint { sender, next_report, report_from, .. } = e;
@@ -464,7 +469,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// One sends video of three encodings to the other.
+    /// A call of two in which one sends video of three encodings.
     fn a_call() -> World {
         let mut world = World::new(WorldConfig::default());
         world.join();
@@ -474,7 +479,7 @@ mod tests {
         world
     }
 
-    /// What one client reports arrives at once.
+    /// Delivers a report of one client at once.
     fn report(world: &mut World, client: usize, write: impl FnOnce(&mut RtcpWriter<'_>)) {
         let client = &mut world.clients[client];
         let (from, mut bytes) = (client.addr, client.rtcp(write).unwrap());
@@ -509,7 +514,7 @@ mod tests {
         let mut world = a_call();
         let before = world.cores[0].totals.feedback_unmatched;
         let at = |seq, at| Arrival { seq: ExtSeq(seq), at };
-        // One that arrived, two that are missing, one that arrived.
+        // One packet arrived, two are missing, one arrived.
         let arrivals = [at(30_000, 64), at(30_003, 70)];
         report(&mut world, 1, |w| {
             w.transport_cc(1, 2, 0, ExtSeq(30_000), &arrivals).unwrap();
@@ -540,7 +545,7 @@ mod tests {
     #[test]
     fn who_only_receives_learns_its_round_trip() {
         let mut world = a_call();
-        // RFC 3611 section 4.4; the client takes an answer to this for what it is.
+        // RFC 3611 section 4.4; the client checks that this is what was answered.
         let mut question = [0x80, 207, 0, 4, 0, 0, 0, 9, 4, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0];
         question[12..].copy_from_slice(&crate::sim::REFERENCE.to_be_bytes());
         let ask = |world: &mut World| {

@@ -1,20 +1,21 @@
-//! From the rings to the receivers: sources offer what has come, and each receiver that was offered
-//! something is polled once, so that all its packets lie side by side.
+//! Forwards packets from the rings to the receivers. Sources offer new packets to receivers, and
+//! each receiver with an offer is polled once per tick, so that all its packets lie side by side in
+//! the send buffer.
 
 use std::{cmp::Reverse, time::Instant};
 
 use super::{Core, Outbox};
 use crate::{
     egress::{
-        Feed,
+        SourceFeed,
         receiver::poll::{Clock, Poll},
     },
     slots::{EndpointSlot, FeedSlot},
 };
 
 impl Core {
-    /// Sends everything that is due: what sources have to offer, what receivers were asked for, and what
-    /// a pacer held back until now.
+    /// Sends everything that is due: packets that sources offer, retransmissions, and packets that
+    /// a pacer delayed until now.
     pub(super) fn flush_due(&mut self, out: &mut impl Outbox) {
         self.allocate_due();
         self.offer_due();
@@ -30,11 +31,11 @@ impl Core {
         }
     }
 
-    /// The sources whose packets must leave now offer them. Audio that has waited takes along what others
-    /// said meanwhile.
+    /// Lets every source whose packets must leave now offer them. When delayed audio leaves, audio
+    /// of other speakers in the conference leaves with it.
     fn offer_due(&mut self) {
         let now = self.now;
-        let is_due = |feed: &Feed| feed.due.is_some_and(|due| due <= now);
+        let is_due = |feed: &SourceFeed| feed.due.is_some_and(|due| due <= now);
         let audio_leaves = !self.config.audio.hold.is_zero() && {
             let mut waiting = self.dirty.iter().filter_map(|slot| self.feeds.get(*slot));
             waiting.any(|feed| feed.is_audio() && is_due(feed))
@@ -43,7 +44,7 @@ impl Core {
         while let Some(slot) = self.dirty.get(i).copied() {
             let feed = self.feeds.get(slot);
             let due = feed.and_then(|f| f.due);
-            let leaves = |feed: &Feed| is_due(feed) || audio_leaves && feed.is_audio();
+            let leaves = |feed: &SourceFeed| is_due(feed) || audio_leaves && feed.is_audio();
             if due.is_some() && !feed.is_some_and(leaves) {
                 i = i.saturating_add(1);
                 continue;
@@ -68,7 +69,7 @@ impl Core {
         feed.offered();
     }
 
-    /// The time for which a receiver waited has come.
+    /// Handles the wake-up time of a receiver.
     fn wake_receiver(&mut self, slot: EndpointSlot, at: Instant) {
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         if e.receiver.queue.wake != Some(at) {
@@ -79,7 +80,7 @@ impl Core {
         self.list_receiver(slot);
     }
 
-    /// Has a receiver polled at the end of this tick.
+    /// Schedules a poll of a receiver at the end of this tick.
     pub(super) fn list_receiver(&mut self, slot: EndpointSlot) {
         if let Some(e) = self.endpoints.get_mut(slot)
             && !std::mem::replace(&mut e.receiver.queue.listed, true)
@@ -115,7 +116,7 @@ impl Core {
             self.retarget_stream(slot, stream);
         }
         while let Some(source) = self.scratch.switched.pop() {
-            self.tell_wanted(source, false);
+            self.send_wanted(source, false);
         }
     }
 }

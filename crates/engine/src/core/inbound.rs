@@ -1,4 +1,5 @@
-//! A datagram's way in: what kind it is, whose it is, and, for media, to which receivers it goes.
+//! The way of a received datagram: its kind, the endpoint that sent it and, for media, the
+//! receivers to which it is forwarded.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "counters of 64 bits, and lengths of one datagram"
@@ -16,21 +17,21 @@ use rialto_media::{
 };
 use rialto_rtp::{self as rtp, header::Kind};
 
-use super::{Bound, Core, CoreConfig, Event, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
+use super::{Bound, ControlEvent, Core, CoreConfig, MAX_DATAGRAM, MAX_FLIGHT, PeerItem};
 use crate::{
     ShardTotals,
     ingress::{Accepted, Context, Gate, PacketMeta, Parked},
     slots::{EndpointSlot, FeedSlot, SourceSlot, StreamSlot},
 };
 
-/// Events for control that wait for the end of a batch, at most.
+/// Most events for control that wait for the end of a batch.
 const MAX_EVENTS: usize = 4_096;
 
-/// Flights of more than [`MAX_DATAGRAM`] bytes that are taken in a second: control holds thousands of
-/// events, which are not to be that long.
+/// Flights of more than [`MAX_DATAGRAM`] bytes that are accepted per second. Control queues
+/// thousands of events, which must not all be that long.
 const LARGE_FLIGHTS: u32 = 64;
 
-/// Counts them.
+/// Limits the rate of large flights.
 #[derive(Debug)]
 pub(super) struct LargeFlights {
     since: Instant,
@@ -52,8 +53,8 @@ impl LargeFlights {
     }
 }
 
-/// Keeps an event for control, or counts one more that is lost.
-pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Event) {
+/// Queues an event for control, or counts it as dropped.
+pub(super) fn push(events: &mut Vec<ControlEvent>, totals: &mut ShardTotals, event: ControlEvent) {
     if events.len() < MAX_EVENTS {
         events.push(event);
     } else {
@@ -61,7 +62,7 @@ pub(super) fn push(events: &mut Vec<Event>, totals: &mut ShardTotals, event: Eve
     }
 }
 
-/// What the packets of an endpoint are read with.
+/// The context in which an endpoint's packets are parsed.
 fn context<'a>(
     config: &CoreConfig,
     (now, epoch): (Instant, Instant),
@@ -92,11 +93,11 @@ impl Core {
         match (kind, bound) {
             (Kind::Stun, _) => {
                 let datagram = self.for_control(local, remote, bound.map(|b| b.endpoint), bytes);
-                self.event(Event::Transport(TransportEvent::Stun(datagram)));
+                self.event(ControlEvent::Transport(TransportEvent::Stun(datagram)));
             }
             (Kind::Dtls, Some(bound)) => {
                 let datagram = self.for_control(local, remote, Some(bound.endpoint), bytes);
-                self.event(Event::Transport(TransportEvent::Dtls(datagram)));
+                self.event(ControlEvent::Transport(TransportEvent::Dtls(datagram)));
             }
             (Kind::Rtp | Kind::Rtcp, Some(bound)) => {
                 if bound.home == self.config.shard {
@@ -129,14 +130,15 @@ impl Core {
         }
     }
 
-    pub(super) fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: ControlEvent) {
         push(&mut self.events, &mut self.totals, event);
     }
 
     pub(super) fn on_peer_item(&mut self, from: ShardId, item: PeerItem, bytes: &mut [u8]) {
         match item {
             PeerItem::Datagram { endpoint, remote } => {
-                // The binding may have ended while the datagram was on its way here.
+                // The binding may have ended while the datagram was on its way from the other
+                // shard.
                 match self.addresses.get(&remote).copied() {
                     Some(bound) if bound.endpoint == endpoint => self.media(bound, bytes),
                     _ => self.drops.count(Drop::UnboundAddress),
@@ -147,8 +149,8 @@ impl Core {
                 if slot.is_none() {
                     self.send_peer(from, PeerItem::Wanted { source, wanted: 0 }, &[]);
                 }
-                self.hear(slot, source, &meta);
-                self.feed(slot, encoding, meta, bytes);
+                self.record_remote_speaker(slot, source, &meta);
+                self.store(slot, encoding, meta, bytes);
             }
             PeerItem::SenderReport { source, encoding, ntp, timestamp } => {
                 self.on_peer_report(source, encoding, (ntp, timestamp), bytes);
@@ -161,13 +163,13 @@ impl Core {
             }
             PeerItem::Wanted { source, wanted } => {
                 self.set_wanted(source, from, wanted);
-                self.tell_active(source, from);
+                self.send_active(source, from);
             }
             PeerItem::Keyframe { source, encoding } => self.want_keyframe(source, encoding),
         }
     }
 
-    /// SRTP or SRTCP of an endpoint whose home this is.
+    /// Handles SRTP or SRTCP of an endpoint whose home is this shard.
     fn media(&mut self, bound: Bound, bytes: &mut [u8]) {
         let Some(slot) = bound.slot.or_else(|| self.endpoint_slots.get(&bound.endpoint).copied())
         else {
@@ -184,8 +186,8 @@ impl Core {
         let wire_len = bytes.len() as u64;
         let rules = self.config.audio.loudest;
         let conference = e.spec.conference;
-        let voices = rules.only.then(|| self.voices.entry(conference).or_default());
-        let gate = Gate { rules, voices };
+        let speakers = rules.only.then(|| self.speakers.entry(conference).or_default());
+        let gate = Gate { rules, speakers };
         let taken = e.sender.on_rtp(&cx, gate, bytes);
         let unparked = e.sender.take_unparked();
         match taken {
@@ -211,7 +213,8 @@ impl Core {
         }
     }
 
-    /// The packets of a stream that waited for a structure go on, or end here.
+    /// Processes the packets of a stream that waited for a template structure: each is routed or
+    /// dropped.
     #[cold]
     fn unpark(&mut self, slot: EndpointSlot, stream: StreamSlot, parked: &mut Parked) {
         self.drops.add(Drop::StructureMissing, parked.ended());
@@ -228,25 +231,30 @@ impl Core {
         self.set_urgent(slot);
     }
 
-    /// Another shard forwards a packet of audio: it is among the loudest there.
-    fn hear(&mut self, slot: Option<FeedSlot>, source: SourceId, meta: &PacketMeta) {
+    /// Registers speech of a source whose home is another shard, which already selected it as loud.
+    fn record_remote_speaker(
+        &mut self,
+        slot: Option<FeedSlot>,
+        source: SourceId,
+        meta: &PacketMeta,
+    ) {
         let rules = self.config.audio.loudest;
         if !rules.only || meta.audio.energy == 0 || meta.audio.included_only {
             return;
         }
         let feed = slot.and_then(|slot| self.feeds.get(slot));
         if let Some(feed) = feed.filter(|feed| feed.info.spec.media == MediaType::Audio) {
-            let voices = self.voices.entry(feed.info.conference).or_default();
-            voices.told(&rules, source, meta.audio.energy, self.now);
+            let speakers = self.speakers.entry(feed.info.conference).or_default();
+            speakers.record_remote(&rules, source, meta.audio.energy, self.now);
         }
     }
 
-    /// Gives a packet to every shard whose receivers need its encoding.
+    /// Routes a packet to every shard with receivers that need its encoding.
     fn route(&mut self, slot: EndpointSlot, accepted: &Accepted, packet: &[u8]) {
         let Accepted { id, encoding, meta, .. } = *accepted;
         self.totals.keyframes_received += u64::from(meta.keyframe);
         if accepted.changed {
-            self.tell_active_to_all(slot, accepted.source);
+            self.send_active_to_all(slot, accepted.source);
         }
         if let Some(reason) = accepted.ends {
             return self.drops.count(reason);
@@ -278,12 +286,12 @@ impl Core {
             self.drops.count(Drop::Unwanted);
         }
         if here {
-            self.feed(feed, encoding, meta, packet);
+            self.store(feed, encoding, meta, packet);
         }
     }
 
-    /// Tells every shard with receivers which encodings of a source arrive now.
-    pub(super) fn tell_active_to_all(&mut self, slot: EndpointSlot, source: SourceSlot) {
+    /// Tells every shard with receivers which encodings of a source are active.
+    pub(super) fn send_active_to_all(&mut self, slot: EndpointSlot, source: SourceSlot) {
         let Some(s) = self.endpoints.get(slot).and_then(|e| e.sender.sources.get(source)) else {
             return;
         };
@@ -296,22 +304,22 @@ impl Core {
                 .and_then(|s| s.routes.get(i))
                 .map(|r| r.0);
             if let Some(shard) = shard {
-                self.tell_active(id, shard);
+                self.send_active(id, shard);
             }
         }
     }
 
-    /// Puts a packet into its ring on this shard; it leaves at the next flush that finds it due.
-    fn feed(&mut self, slot: Option<FeedSlot>, encoding: u8, meta: PacketMeta, packet: &[u8]) {
+    /// Stores a packet in its ring on this shard. It leaves with the next flush that finds it due.
+    fn store(&mut self, slot: Option<FeedSlot>, encoding: u8, meta: PacketMeta, packet: &[u8]) {
         let feed = slot.and_then(|slot| Some((slot, self.feeds.get_mut(slot)?)));
         let Some((slot, feed)) = feed else { return self.drops.count(Drop::Unwanted) };
         let mut most = self.config.video_hold;
         if feed.is_audio() {
             most = self.config.audio.hold;
             if !most.is_zero() {
-                let talk = self.talk.entry(feed.info.conference).or_default();
-                talk.on_talk(self.now);
-                most = talk.hold_talk(most);
+                let talk = self.speech_pace.entry(feed.info.conference).or_default();
+                talk.on_speech(self.now);
+                most = talk.speech_hold(most);
             }
         }
         if feed.push(encoding, meta, packet, self.now, most) {
@@ -332,8 +340,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const SILENT: u8 = 127;
 
-    /// The first packet of a source's next frame arrives, without a mark that the frame is whole. How
-    /// many packets leave at once.
+    /// Delivers the first packet of a source's next frame, without the mark of a complete frame.
+    /// Returns how many packets leave at once.
     fn leave_at_once(media: MediaType) -> u64 {
         let mut world = World::new(WorldConfig::default());
         world.join();
@@ -345,8 +353,8 @@ mod tests {
         one_more_leaves_at_once(&mut world)
     }
 
-    /// The first client sends one more packet, which nothing follows. How many packets leave at once: the
-    /// others do when they have waited for as long as any packet may.
+    /// Delivers one more packet of the first client, which nothing follows. Returns how many
+    /// packets leave at once; the others leave once they waited for as long as a packet may.
     fn one_more_leaves_at_once(world: &mut World) -> u64 {
         let (since, sent) = (world.elapsed(), world.cores[0].totals.rtp_sent);
         let client = &mut world.clients[0];
@@ -361,7 +369,7 @@ mod tests {
         at_once
     }
 
-    /// So many talk, by turns within each 20 ms, and then fall silent but for one.
+    /// Lets `talkers` speak, in turns within each 20 ms, and then all but one fall silent.
     fn talk(talkers: usize, hold: Duration) -> u64 {
         let audio = crate::AudioConfig { hold, ..crate::AudioConfig::default() };
         let mut world = World::new(WorldConfig { audio, ..WorldConfig::default() });

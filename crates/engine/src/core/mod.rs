@@ -1,10 +1,10 @@
-//! The core of a shard: everything it does with packets, without I/O. Time, datagrams and commands go
-//! in; datagrams, batches for other shards and events come out. The same code runs under sockets
-//! ([`super::thread`]) and under a simulated network with virtual time.
+//! The core of a shard: everything it does with packets, without I/O. Its inputs are time,
+//! datagrams and commands; its outputs are datagrams, batches for other shards and events. The same
+//! code runs over sockets ([`super::thread`]) and over a simulated network with virtual time.
 //!
-//! The packet path, in the order in which a packet takes it: [`Core::on_datagram`] →
+//! The packet path, in order: [`Core::on_datagram`] →
 //! [`Sender::on_rtp`](crate::ingress::Sender::on_rtp) → `Core::route` →
-//! [`Feed::push`](crate::egress::Feed::push) → [`Core::flush`] →
+//! [`SourceFeed::push`](crate::egress::SourceFeed::push) → [`Core::flush`] →
 //! [`Receiver::offer`](crate::egress::Receiver::offer) →
 //! [`Poll::receiver`](crate::egress::receiver::poll::Poll::receiver) →
 //! [`write_rtp`](crate::egress::wire::write_rtp).
@@ -58,72 +58,71 @@ use super::{
     slots::{EndpointSlot, FeedSlot, OutStreamSlot, SourceSlot},
 };
 use crate::{
-    egress::{Feed, allocation::Allocator, company::Company, receiver::poll::Scratch},
-    ingress::{Voices, keyframe::KeyframeLimits, rate::StepClock},
+    egress::{SourceFeed, allocation::Allocator, pace::ArrivalPace, receiver::poll::Scratch},
+    ingress::{Speakers, keyframe::KeyframeLimits, rate::StepClock},
 };
 
-/// Largest datagram that is taken or made; what a path without fragments carries.
+/// Largest datagram that is accepted or sent: what a path without fragmentation carries.
 pub const MAX_DATAGRAM: usize = 1_500;
 
-/// Largest datagram of DTLS that is taken: a flight with a certificate of 16 KB, of a peer whose library
-/// writes into a buffer that forgets where datagrams end. IP carries it in fragments.
+/// Largest DTLS datagram that is accepted: a flight with a certificate of 16 KB, from a peer whose
+/// library does not keep datagram boundaries. IP carries it in fragments.
 pub const MAX_FLIGHT: usize = 20 << 10;
 
-/// Periodic work is looked at this often while there are endpoints: as often as transport-wide feedback
-/// leaves. Each look wakes a shard that may have nothing else to do.
+/// Interval of periodic work while there are endpoints: that of transport-wide feedback. Each tick
+/// wakes a shard that may have nothing else to do.
 const TICK: Duration = crate::ingress::twcc::INTERVAL;
-/// What cannot wait for that is looked at this soon: packets to be asked for again, keyframe requests.
-/// It also forgives small reordering.
+/// Delay of urgent feedback (NACKs and keyframe requests). It also tolerates slight reordering.
 const URGENT_TICK: Duration = Duration::from_millis(10);
-/// The hash key of the address table; those of endpoints' maps go by their ids.
+/// Hash key of the address table. Endpoints' own maps use their ids as keys.
 const ADDRESSES: u64 = 1 << 32;
-/// While there are no endpoints.
+/// Interval while there are no endpoints.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
-/// How a shard's core is set up.
+/// Configuration of a shard's core.
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
-    /// Which shard it is.
+    /// This shard.
     pub shard: ShardId,
-    /// How many there are.
+    /// Number of shards.
     pub shards: u16,
     /// The addresses that each shard's sockets are bound to; [`Dest::socket`](crate::dest::Dest) is
     /// an index into them.
     pub sockets: Vec<SocketAddr>,
     /// How long a video packet may wait for the rest of its frame.
     pub video_hold: Duration,
-    /// Bounds and start of the estimate of each receiver's link.
+    /// Limits and initial value of the bandwidth estimates.
     pub bandwidth: BandwidthConfig,
-    /// How it is shared among its sources.
+    /// How bandwidth is allocated to a receiver's sources.
     pub allocation: AllocationConfig,
-    /// How often keyframes are asked for.
+    /// Rate limits of keyframe requests.
     pub keyframes: KeyframeLimits,
     /// How audio is forwarded.
     pub audio: AudioConfig,
-    /// Seed of random choices.
+    /// Seed of the random choices.
     pub seed: u64,
 }
 
-/// Whose packets come from an address.
+/// The endpoint to which a remote address is bound.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     endpoint: EndpointId,
     home: ShardId,
-    /// Where the endpoint is, if it lives on this shard. While it is set, the address is one of
-    /// [`Endpoint::addresses`] and ends with the endpoint.
+    /// The endpoint's slot, if it lives on this shard. While this is set, the address is one of
+    /// [`Endpoint::addresses`] and is removed with the endpoint.
     slot: Option<EndpointSlot>,
 }
 
-/// Something for control.
+/// An event for control.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum ControlEvent {
     /// For the transports.
     Transport(TransportEvent),
     /// For the conferences.
     Media(MediaEvent),
 }
 
-/// See the module's description.
+/// The core of a shard. See the module's description.
 #[derive(Debug)]
 pub struct Core {
     config: CoreConfig,
@@ -133,72 +132,75 @@ pub struct Core {
     flights: inbound::LargeFlights,
     endpoints: SlotMap<EndpointSlot, Endpoint>,
     endpoint_slots: FxHashMap<EndpointId, EndpointSlot>,
-    feeds: SlotMap<FeedSlot, Feed>,
+    feeds: SlotMap<FeedSlot, SourceFeed>,
     feed_slots: FxHashMap<SourceId, FeedSlot>,
-    /// The voices of each conference, where only the loudest are forwarded.
-    voices: FxHashMap<u64, Voices>,
-    /// How close the packets of each conference's talkers come, where audio may wait for company.
-    talk: FxHashMap<u64, Company>,
-    /// The home endpoint of a source, on its sender's shard.
+    /// The speakers of each conference, if only the loudest are forwarded.
+    speakers: FxHashMap<u64, Speakers>,
+    /// How close together the packets of each conference's speakers arrive, if audio may wait for
+    /// others.
+    speech_pace: FxHashMap<u64, ArrivalPace>,
+    /// The endpoint slot of each source whose home is this shard.
     source_homes: FxHashMap<SourceId, EndpointSlot>,
-    /// Sources with packets that have not been offered yet; some may be gone.
+    /// Sources with packets that were not offered yet. Some may be gone.
     dirty: Vec<FeedSlot>,
-    /// Receivers whose links are to be shared out anew, each once; some may be gone.
+    /// Receivers with a scheduled allocation, each once. Some may be gone.
     to_allocate: VecDeque<EndpointSlot>,
     allocator: Allocator,
-    /// Memory for a receiver's videos in the order of priority.
+    /// Scratch space: a receiver's videos in order of priority.
     allocation_order: Vec<(OutStreamSlot, Wish)>,
-    /// The layers of one source, while a link is shared out.
+    /// Scratch space: the layers of one source.
     layer_list: Vec<crate::egress::allocation::Layer>,
-    /// When the rates of encodings were last measured.
+    /// When the bitrates of encodings were last measured.
     rate_clock: StepClock,
-    /// Receivers to poll in this tick, each once; some may be gone.
+    /// Receivers to poll in this tick, each once. Some may be gone.
     ready: Vec<EndpointSlot>,
-    /// When receivers are to be polled that hold something back. Only what [`Queue::wake`] says counts.
+    /// When to poll receivers that hold packets back. An entry is valid only if it equals
+    /// [`Queue::wake`].
     ///
     /// [`Queue::wake`]: crate::egress::receiver::queue::Queue::wake
     paced: BinaryHeap<Reverse<(Instant, EndpointSlot)>>,
-    /// Feeds with receivers that wait for a keyframe, each once; some may be gone, or wait no longer.
+    /// Sources with receivers that wait for a keyframe, each once. Some may be gone, or wait no
+    /// longer.
     waiting_feeds: Vec<FeedSlot>,
     peers: PeerBatches,
-    events: Vec<Event>,
+    events: Vec<ControlEvent>,
     next_tick: Instant,
-    /// Senders of whom a keyframe is to be asked for ahead, and when.
+    /// Keyframe requests scheduled before any receiver asked: when, and from which sender.
     ahead: BinaryHeap<Reverse<(Instant, EndpointSlot)>>,
-    /// Senders that something must be asked of soon, each once; some may be gone.
+    /// Senders that need feedback soon, each once. Some may be gone.
     urgent: Vec<EndpointSlot>,
-    /// When they are looked at; `None`: there is none.
+    /// When that feedback is sent; `None` if there is none.
     urgent_at: Option<Instant>,
     descriptions: Descriptions,
     next_levels: Instant,
     next_snapshot: Instant,
     last_snapshot: Instant,
-    /// The snapshot that is being made.
-    survey: Option<snapshot::Survey>,
-    /// Time asleep by then, µs.
+    /// The snapshot in progress.
+    survey: Option<snapshot::SnapshotInProgress>,
+    /// Time asleep at the last snapshot, µs.
     last_asleep_us: u64,
     random: u64,
     /// Totals since the start.
     pub totals: ShardTotals,
     /// Drops since the start, by reason.
     pub drops: DropCounters,
-    /// How long packets took through this shard, since the start.
+    /// How long packets spent in this shard, since the start.
     pub delays: DelayHistogram,
-    /// How long pacers held packets back, since the start.
+    /// How long pacers delayed packets, since the start.
     pub pacing: DelayHistogram,
-    /// The most that waited in its lanes since the last snapshot.
+    /// Longest queues in front of the shard since the last snapshot.
     pub waiting: Waiting,
-    /// When the oldest of the packets came that have just been written and not left yet.
+    /// When the oldest of the packets arrived that were written but not sent yet.
     leaving: Option<Instant>,
     scratch: Scratch,
-    /// Memory for a list of all endpoints.
+    /// Scratch space: a list of all endpoints.
     endpoint_list: Vec<EndpointSlot>,
-    /// The same for sources of one endpoint.
+    /// Scratch space: the sources of one endpoint.
     source_list: Vec<SourceSlot>,
 }
 
 impl Core {
-    /// A core without endpoints. `now` becomes its epoch.
+    /// Creates a core without endpoints. `now` becomes its epoch.
     pub fn new(config: CoreConfig, now: Instant) -> Self {
         let peers = PeerBatches::new(config.shard, config.shards);
         let random = config.seed ^ (u64::from(config.shard.0) << 48) | 1;
@@ -211,8 +213,8 @@ impl Core {
             endpoint_slots: FxHashMap::default(),
             feeds: SlotMap::default(),
             feed_slots: FxHashMap::default(),
-            voices: FxHashMap::default(),
-            talk: FxHashMap::default(),
+            speakers: FxHashMap::default(),
+            speech_pace: FxHashMap::default(),
             source_homes: FxHashMap::default(),
             dirty: Vec::new(),
             to_allocate: VecDeque::new(),
@@ -254,13 +256,14 @@ impl Core {
         self.config.shard
     }
 
-    /// Applies a command. What must leave at once (a datagram of control, a BYE) goes to `out`.
+    /// Applies a command. What must leave at once (a datagram from control, a BYE) is written to
+    /// `out`.
     pub fn on_command(&mut self, now: Instant, command: ShardCommand, out: &mut impl Outbox) {
         self.now = now;
         self.apply(command, out);
     }
 
-    /// Takes a datagram from the network; its bytes are decrypted in place.
+    /// Handles a datagram from the network, decrypting it in place.
     #[inline]
     pub fn on_datagram(
         &mut self,
@@ -274,38 +277,38 @@ impl Core {
         self.inbound(local, remote, bytes);
     }
 
-    /// Takes what another shard sent; empties the batch.
+    /// Handles a batch from another shard and empties it.
     pub fn on_peer(&mut self, now: Instant, batch: &mut PeerBatch) {
         self.now = now;
         let from = batch.from;
         batch.drain(|item, bytes| self.on_peer_item(from, item, bytes));
     }
 
-    /// The end of a batch: whatever is due leaves.
+    /// Ends a batch: writes everything that is due.
     pub fn flush(&mut self, now: Instant, out: &mut impl Outbox) {
         self.now = now;
         self.flush_due(out);
     }
 
-    /// Whether something was written that has not left yet.
+    /// Returns whether something was written that was not sent yet.
     #[inline]
     pub fn is_leaving(&self) -> bool {
         self.leaving.is_some()
     }
 
-    /// What was written has left at `now`: one measurement for all of it, the longest.
+    /// Records that what was written was sent at `now`: one measurement for all of it, the longest.
     pub fn on_sent(&mut self, now: Instant) {
         if let Some(came) = self.leaving.take() {
             self.delays.record(now.saturating_duration_since(came));
         }
     }
 
-    /// Whether somebody here gets a source.
+    /// Returns whether a receiver on this shard gets a source.
     pub fn receives(&self, source: SourceId) -> bool {
         self.feed_slots.contains_key(&source)
     }
 
-    /// When [`Self::on_timeout`] wants to be called.
+    /// Returns when [`Self::on_timeout`] is to be called.
     pub fn next_timeout(&self) -> Instant {
         let feeds = self.dirty.iter().filter_map(|f| self.feeds.get(*f)?.due);
         let paced = self.paced.peek().map(|Reverse((at, _))| *at);
@@ -320,11 +323,11 @@ impl Core {
             .fold(self.next_tick, Instant::min)
     }
 
-    /// Does what is due at `now`.
+    /// Does the periodic work that is due at `now`.
     pub fn on_timeout(&mut self, now: Instant, out: &mut impl Outbox) {
         self.now = now;
         self.flush_due(out);
-        self.ask_ahead();
+        self.request_keyframes_ahead();
         if now >= self.next_tick {
             self.tick(out);
             let idle = self.endpoints.is_empty();
@@ -334,7 +337,7 @@ impl Core {
         }
     }
 
-    /// A sender must be asked for something soon.
+    /// Schedules urgent feedback to a sender.
     fn set_urgent(&mut self, slot: EndpointSlot) {
         self.urgent_at.get_or_insert(self.now + URGENT_TICK);
         if let Some(e) = self.endpoints.get_mut(slot)
@@ -344,7 +347,7 @@ impl Core {
         }
     }
 
-    /// Does something with each endpoint.
+    /// Calls `each` for every endpoint.
     fn for_each_endpoint(&mut self, mut each: impl FnMut(&mut Self, EndpointSlot)) {
         let mut all = std::mem::take(&mut self.endpoint_list);
         all.extend(self.endpoints.keys());
@@ -354,24 +357,24 @@ impl Core {
         self.endpoint_list = all;
     }
 
-    /// Exchanges the batch for a shard, if it has content, for an empty one.
+    /// Swaps the pending batch for a shard with an empty one. Returns false if nothing is pending.
     pub fn take_peer(&mut self, shard: ShardId, spare: &mut PeerBatch) -> bool {
         self.peers.take(shard, spare)
     }
 
-    /// Whether there is something for a shard.
+    /// Returns whether a batch for a shard is pending.
     pub fn has_peer(&self, shard: ShardId) -> bool {
         self.peers.has(shard)
     }
 
-    /// Whether batches for other shards should leave before the end of the tick; true once for each
-    /// that has become half full.
-    pub fn peers_press(&mut self) -> bool {
+    /// Returns true once for each batch for another shard that has become half full: it should be
+    /// sent before the end of the tick.
+    pub fn take_peer_flush_request(&mut self) -> bool {
         self.peers.half_full()
     }
 
-    /// What has happened for control since the last call.
-    pub fn events(&mut self) -> std::vec::Drain<'_, Event> {
+    /// Takes the events for control.
+    pub fn events(&mut self) -> std::vec::Drain<'_, ControlEvent> {
         self.events.drain(..)
     }
 
@@ -379,7 +382,7 @@ impl Core {
         self.now.saturating_duration_since(self.epoch).as_millis() as u32
     }
 
-    /// xorshift64*: for values whose secrecy little depends on (which SSRCs share a cell).
+    /// xorshift64*, for values that need little secrecy (which SSRCs share a cell).
     fn next_random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;

@@ -1,21 +1,21 @@
-//! Where the core writes what leaves: a socket's send arena, or a simulated network.
+//! Where the core writes datagrams: the send buffer of the sockets, or a simulated network.
 
 use crate::dest::Dest;
 
-/// Takes datagrams, written in place.
+/// Accepts datagrams, which are written in place.
 pub trait Outbox {
-    /// Room for a datagram of up to `max_len` bytes; makes room by sending what is there. `None` when
-    /// it cannot be sent: the caller counts a drop.
+    /// Returns room for a datagram of up to `max_len` bytes, sending what was collected if there is
+    /// none. `None` if it cannot be sent; the caller counts a drop.
     fn reserve(&mut self, dest: &Dest, max_len: usize) -> Option<&mut [u8]>;
 
-    /// The first `len` bytes of the reservation are a datagram; 0 gives it up.
+    /// Makes the first `len` bytes of the reservation a datagram; 0 discards it.
     fn commit(&mut self, len: usize);
 }
 
 /// An outbox that keeps every datagram, for tests and simulations.
 #[derive(Debug, Default)]
 pub struct Collected {
-    /// What was sent, in order.
+    /// The datagrams in order.
     pub datagrams: Vec<(Dest, Vec<u8>)>,
     pending: Option<(Dest, Vec<u8>)>,
 }

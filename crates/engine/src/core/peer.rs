@@ -1,4 +1,5 @@
-//! What shards say to each other: values in batches, the bytes copied once per target shard.
+//! Messages between shards: values in batches. The bytes of a packet are copied once per target
+//! shard.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -14,24 +15,24 @@ use rialto_media::{
 
 use crate::ingress::{PacketMeta, layers::EncodingLayers, rate::Rates};
 
-/// Memory of one batch with media in it, bytes; what does not fit waits for nothing and is dropped and
-/// counted. Each pair of shards has some dozen batches, and all of them come to be used.
+/// Memory limit of the media in one batch, bytes. Media that does not fit is dropped and counted.
+/// Each pair of shards has some dozen batches, and all of them come to be used.
 const MAX_BYTES: usize = 128 << 10;
-/// Messages of one batch. Those without media, of which there may be one for each source, do not count
-/// towards [`MAX_BYTES`].
+/// Most messages in one batch. Messages without media, of which there may be one for each source,
+/// do not count towards [`MAX_BYTES`].
 const MAX_ITEMS: usize = 4_096;
-/// Memory for so many messages is kept: as many as there can be with media.
+/// Messages for which a batch keeps memory: as many as there can be with media.
 const KEPT_ITEMS: usize = (MAX_BYTES / ITEM).next_power_of_two();
 const ITEM: usize = size_of::<(PeerItem, u32, u32)>();
 
-/// One message.
+/// One message between shards.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerItem {
-    /// A datagram that landed on the wrong shard.
+    /// A datagram that arrived on the wrong shard.
     Datagram {
-        /// Whose it is.
+        /// The endpoint that sent it.
         endpoint: EndpointId,
-        /// Where it came from.
+        /// The address it came from.
         remote: SocketAddr,
     },
     /// A packet of a source with receivers on the target shard.
@@ -40,39 +41,40 @@ pub enum PeerItem {
         source: SourceId,
         /// The encoding.
         encoding: u8,
-        /// What was read from it.
+        /// Its parsed metadata.
         meta: PacketMeta,
     },
-    /// A sender report about one encoding. Its bytes are the sender's CNAME, empty when it has given
+    /// A sender report about one encoding. Its bytes are the sender's CNAME, empty if it announced
     /// none.
     SenderReport {
         /// The source.
         source: SourceId,
         /// The encoding.
         encoding: u8,
-        /// Wall clock of the sender, NTP format.
+        /// The sender's wall clock, NTP format.
         ntp: u64,
         /// The same instant on the RTP clock.
         timestamp: u32,
     },
-    /// To receivers' shards: which encodings arrive, and how high they are. Repeated once a second.
+    /// To receivers' shards: the active encodings, their heights and bitrates. Repeated once a
+    /// second.
     Active {
         /// The source.
         source: SourceId,
-        /// The encodings.
+        /// The active encodings.
         active: EncodingMask,
-        /// How high each is.
+        /// Frame height of each.
         heights: Heights,
-        /// What each costs.
+        /// Bitrate of each.
         rates: Rates,
     },
-    /// To receivers' shards: the layers within one encoding that has any. Repeated once a second.
+    /// To receivers' shards: the layers within one encoding, if it has any. Repeated once a second.
     Layers {
         /// The source.
         source: SourceId,
         /// The encoding.
         encoding: u8,
-        /// What is known of them.
+        /// The layers.
         layers: EncodingLayers,
     },
     /// To the sender's home: which encodings this shard's receivers need. Repeated once a second.
@@ -91,24 +93,24 @@ pub enum PeerItem {
     },
 }
 
-/// A batch from one shard to another. Recycled: it keeps its memory.
+/// A batch from one shard to another. Batches are recycled and keep their memory.
 #[derive(Debug)]
 pub struct PeerBatch {
     /// The shard that filled it.
     pub from: ShardId,
     items: Vec<(PeerItem, u32, u32)>,
     bytes: Vec<u8>,
-    /// Memory of the messages with media.
+    /// Memory used by messages with media.
     used: usize,
 }
 
 impl PeerBatch {
-    /// An empty batch of shard `from`.
+    /// Creates an empty batch of shard `from`.
     pub fn new(from: ShardId) -> Self {
         Self { from, items: Vec::new(), bytes: Vec::new(), used: 0 }
     }
 
-    /// Appends a message and the bytes that belong to it. False: it is full.
+    /// Appends a message and its bytes. Returns false if the batch is full.
     #[inline]
     pub fn push(&mut self, item: PeerItem, bytes: &[u8]) -> bool {
         let cost = if bytes.is_empty() { 0 } else { ITEM + bytes.len() };
@@ -121,17 +123,17 @@ impl PeerBatch {
         true
     }
 
-    /// Whether there is nothing to deliver.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// How many messages it holds.
+    /// Number of messages.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Empties it, keeping its memory.
+    /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
         self.items.clear();
         self.items.shrink_to(KEPT_ITEMS);
@@ -139,7 +141,8 @@ impl PeerBatch {
         self.used = 0;
     }
 
-    /// Its messages with their bytes, which may be changed in place.
+    /// Removes all messages and passes each to `each` with its bytes, which may be changed in
+    /// place.
     pub fn drain(&mut self, mut each: impl FnMut(PeerItem, &mut [u8])) {
         for (item, start, len) in self.items.drain(..) {
             let (start, len) = (start as usize, len as usize);
@@ -149,7 +152,7 @@ impl PeerBatch {
     }
 }
 
-/// What waits on a shard for each of the others.
+/// A shard's pending batches, one for each other shard.
 #[derive(Debug)]
 pub struct PeerBatches {
     batches: Vec<PeerBatch>,
@@ -157,12 +160,13 @@ pub struct PeerBatches {
 }
 
 impl PeerBatches {
-    /// Nothing, of shard `from`, for so many shards.
+    /// Creates empty batches of shard `from` for `shards` shards.
     pub fn new(from: ShardId, shards: u16) -> Self {
         Self { batches: (0..shards).map(|_| PeerBatch::new(from)).collect(), half_full: false }
     }
 
-    /// Appends a message for shard `to`. False: its batch is full, or there is no such shard.
+    /// Appends a message for shard `to`. Returns false if its batch is full or there is no such
+    /// shard.
     #[inline]
     pub fn push(&mut self, to: ShardId, item: PeerItem, bytes: &[u8]) -> bool {
         let Some(batch) = self.batches.get_mut(usize::from(to.0)) else { return false };
@@ -172,7 +176,7 @@ impl PeerBatches {
         pushed
     }
 
-    /// Exchanges the batch for a shard, if it has content, for an empty one.
+    /// Swaps the pending batch for a shard with an empty one. Returns false if nothing is pending.
     pub fn take(&mut self, to: ShardId, spare: &mut PeerBatch) -> bool {
         let batch = self.batches.get_mut(usize::from(to.0)).filter(|b| !b.is_empty());
         let Some(batch) = batch else { return false };
@@ -182,12 +186,12 @@ impl PeerBatches {
         true
     }
 
-    /// Whether there is something for a shard.
+    /// Returns whether a batch for a shard is pending.
     pub fn has(&self, to: ShardId) -> bool {
         self.batches.get(usize::from(to.0)).is_some_and(|b| !b.is_empty())
     }
 
-    /// Whether a batch has become half full since this was last asked: it should leave.
+    /// Returns true if a batch has become half full since the last call: it should be sent.
     pub fn half_full(&mut self) -> bool {
         std::mem::take(&mut self.half_full)
     }
@@ -210,14 +214,14 @@ mod tests {
     #[test]
     fn says_once_that_a_batch_is_half_full_and_bounds_its_memory() {
         let mut batches = PeerBatches::new(ShardId(0), 2);
-        let (mut pushed, mut told) = (0, Vec::new());
+        let (mut pushed, mut flush_requests) = (0, Vec::new());
         while batches.push(TO, MEDIA, &[7; 1_000]) {
             pushed += 1;
             if batches.half_full() {
-                told.push(pushed);
+                flush_requests.push(pushed);
             }
         }
-        assert_eq!(told, [pushed / 2 + 1]);
+        assert_eq!(flush_requests, [pushed / 2 + 1]);
         assert!(!batches.push(ShardId(2), ACTIVE, &[]), "there is no such shard");
         let mut batch = PeerBatch::new(TO);
         assert!(batches.take(TO, &mut batch));

@@ -1,8 +1,9 @@
 //! Sender reports on their way to receivers (RFC 3550 section 6.4.1).
 //!
-//! What a sender says of its clocks is kept; each receiver is told by our own clock, so that nobody can
-//! make others be told more often. Both clocks of a report are moved by the time that has passed since,
-//! so that their relation, which keeps audio and video in step, stays what the sender said.
+//! The bridge keeps the clocks of a sender's last report and sends reports to receivers on its own
+//! schedule, so that nobody can cause reports to others. Both clocks of a report are advanced by
+//! the time that has passed since, so that their relation, which keeps audio and video in sync,
+//! stays as the sender reported it.
 #![expect(clippy::arithmetic_side_effects, reason = "times of this process")]
 
 use std::time::{Duration, Instant};
@@ -11,19 +12,19 @@ use rialto_media::{Drop, SourceId};
 
 use super::{Core, Outbox, PeerItem, feedback};
 use crate::{
-    egress::{Feed, Stream, report::ClockReport},
+    egress::{SourceFeed, Stream, report::ClockReport},
     slots::EndpointSlot,
 };
 
-/// Reports of a sender about one stream are taken this often.
+/// Shortest interval at which a sender's reports about one stream are accepted.
 const MIN_TAKEN: Duration = Duration::from_millis(200);
-/// Between two reports to one receiver about one stream, when the sender has said something new.
+/// Interval between two reports to one receiver about one stream, if the sender has sent a new one.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The same, when it has not.
+/// Interval if the sender has not sent a new one.
 const REPEAT: Duration = Duration::from_secs(5);
 
 impl Core {
-    /// A sender's report about one of its streams.
+    /// Handles a sender's report about one of its streams.
     pub(super) fn on_sender_report(
         &mut self,
         slot: EndpointSlot,
@@ -58,7 +59,7 @@ impl Core {
         }
     }
 
-    /// The same, of a source that lives on another shard.
+    /// Handles a report about a source whose home is another shard.
     pub(super) fn on_peer_report(
         &mut self,
         source: SourceId,
@@ -73,14 +74,14 @@ impl Core {
         }
     }
 
-    /// Tells each receiver what it has not been told lately.
+    /// Sends each receiver the reports that are due.
     pub(super) fn send_reports(&mut self, out: &mut impl Outbox) {
         let now = self.now;
         for feed in self.feeds.values_mut() {
             if feed.next_report.is_some_and(|at| at > now) || !feed.has_reports() {
                 continue;
             }
-            let Feed { info, encodings, subscribers, cname, .. } = feed;
+            let SourceFeed { info, encodings, subscribers, cname, .. } = feed;
             let cname = cname.as_deref().unwrap_or(&info.cname);
             let mut next = now + REPEAT;
             for subscriber in subscribers.values() {
@@ -89,7 +90,7 @@ impl Core {
                 let current = s.projection.current().filter(|_| s.packets > 0);
                 let encoding = current.and_then(|at| encodings.get(usize::from(at)));
                 let Some(report) = encoding.and_then(|e| e.report) else {
-                    // Until it gets anything.
+                    // Nothing was sent to it yet, so the report waits.
                     next = now;
                     continue;
                 };
@@ -113,9 +114,9 @@ impl Core {
     }
 }
 
-/// When a receiver should be told what the sender said.
+/// Returns when a receiver should get the report.
 fn due_at(s: &Stream, report: &ClockReport, now: Instant) -> Instant {
-    s.last_sr.map_or(now, |(_, told)| told + if report.at > told { INTERVAL } else { REPEAT })
+    s.last_sr.map_or(now, |(_, sent)| sent + if report.at > sent { INTERVAL } else { REPEAT })
 }
 
 #[cfg(test)]
@@ -126,18 +127,22 @@ mod tests {
     use super::*;
     use crate::sim::{World, WorldConfig};
 
-    /// The wall clock of every client at the start of a world.
+    /// The wall clock of every client when a world starts.
     const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
 
-    /// One sends audio to the other. Returns its SSRC and when the last report of it left, with what
-    /// that report said.
-    fn told(world: &World) -> (u32, u64, Duration) {
+    /// The SSRC of the audio that one client sends the other, when its last report left, and the
+    /// wall clock in it.
+    fn last_report(world: &World) -> (u32, u64, Duration) {
         let incoming = world.clients[1].incoming.values().next().unwrap();
-        let said = incoming.reports.last().unwrap().0;
-        (incoming.spec.encodings[0].ssrc, said, ntp::to_unix(said).checked_sub(WALL_CLOCK).unwrap())
+        let reported_ntp = incoming.reports.last().unwrap().0;
+        (
+            incoming.spec.encodings[0].ssrc,
+            reported_ntp,
+            ntp::to_unix(reported_ntp).checked_sub(WALL_CLOCK).unwrap(),
+        )
     }
 
-    /// The receiver reports; the round trip that is believed then.
+    /// Delivers a receiver report, and returns the round-trip time that the bridge then uses.
     fn report(world: &mut World, ssrc: u32, last_sr: u32, delay: Duration) -> Duration {
         let block = ReportBlock {
             ssrc,
@@ -164,29 +169,31 @@ mod tests {
     #[test]
     fn a_round_trip_follows_only_from_reports_about_what_was_sent() {
         let mut world = a_call();
-        let (ssrc, said, _) = told(&world);
+        let (ssrc, reported_ntp, _) = last_report(&world);
         let ice = 2 * WorldConfig::default().weather.delay;
-        // Long ones, were they believed: they claim that nothing was held back.
+        // Round trips that would be long if believed: the reports claim that nothing was held back.
         world.run(Duration::from_millis(300));
-        assert_eq!(told(&world).1, said, "no newer one");
-        for (ssrc, last_sr) in
-            [(ssrc + 1, ntp::middle(said)), (ssrc, ntp::middle(said) ^ 1), (ssrc, 0)]
-        {
+        assert_eq!(last_report(&world).1, reported_ntp, "no newer one");
+        for (ssrc, last_sr) in [
+            (ssrc + 1, ntp::middle(reported_ntp)),
+            (ssrc, ntp::middle(reported_ntp) ^ 1),
+            (ssrc, 0),
+        ] {
             let believed = report(&mut world, ssrc, last_sr, Duration::ZERO);
             assert!(believed < ice * 2, "{believed:?}");
         }
-        let believed = report(&mut world, ssrc, ntp::middle(said), Duration::ZERO);
+        let believed = report(&mut world, ssrc, ntp::middle(reported_ntp), Duration::ZERO);
         assert!(believed >= Duration::from_millis(300), "a worse way is believed: {believed:?}");
     }
 
     #[test]
     fn who_claims_to_have_held_a_report_back_has_no_shorter_way() {
         let mut world = a_call();
-        let (ssrc, said, left) = told(&world);
+        let (ssrc, reported_ntp, left) = last_report(&world);
         let ice = 2 * WorldConfig::default().weather.delay;
-        // The report says the sender's time, which came here the way's delay later.
+        // The report carries the sender's time, and arrived the one-way delay later.
         let since = world.elapsed().checked_sub(left + ice / 2).unwrap();
         let claimed = since.checked_sub(Duration::from_millis(1)).unwrap();
-        assert_eq!(report(&mut world, ssrc, ntp::middle(said), claimed), ice);
+        assert_eq!(report(&mut world, ssrc, ntp::middle(reported_ntp), claimed), ice);
     }
 }

@@ -13,9 +13,9 @@ use super::{Bound, Core, Endpoint, Outbox, PeerItem, ShardCommand, feedback};
 use crate::{
     dest::Dest,
     egress::{
-        Feed, SourceInfo,
+        SourceFeed, SourceInfo,
         receiver::{
-            allotment::Allotment,
+            allocation_state::AllocationState,
             link::{Feedback, Link},
             stream::Stream,
         },
@@ -41,7 +41,7 @@ impl Core {
             ShardCommand::AddEndpoint(id, spec) => {
                 let media = self.descriptions.get(&Arc::default());
                 let key = HashKey::new(self.config.seed, id.0.into());
-                let share = Allotment::new(&self.config.allocation, self.now);
+                let share = AllocationState::new(&self.config.allocation, self.now);
                 let e = Endpoint::new(id, spec, media, key, share, self.now);
                 let slot = self.endpoints.insert(e);
                 self.endpoint_slots.insert(id, slot);
@@ -91,7 +91,7 @@ impl Core {
             }
             ShardCommand::SetAllocation { receiver, wishes } => {
                 if let Some(slot) = self.endpoint_slots.get(&receiver).copied() {
-                    self.set_wishes(slot, wishes);
+                    self.set_constraints(slot, wishes);
                 }
             }
             ShardCommand::Transmit { local, remote, bytes } => {
@@ -114,7 +114,7 @@ impl Core {
         let (dest, now, bandwidth) = (self.dest(local, remote), self.now, self.config.bandwidth);
         if let Some(e) = self.endpoint_mut(endpoint) {
             let before = std::mem::replace(&mut e.receiver.dest, dest);
-            // Another way carries something else.
+            // Another path has another bandwidth.
             if let Some(link) = e.receiver.link.as_mut()
                 && before.is_some_and(|before| before.remote.ip() != remote.ip())
             {
@@ -143,7 +143,8 @@ impl Core {
         }
     }
 
-    /// The socket that reaches `remote` from `local`, and what must be said about the source address.
+    /// Returns the socket that reaches `remote` from `local`, and the source address if it must be
+    /// set.
     fn dest(&self, local: SocketAddr, remote: SocketAddr) -> Option<Dest> {
         let sockets = &self.config.sockets;
         let exact = sockets.iter().position(|s| s.ip() == local.ip());
@@ -159,8 +160,8 @@ impl Core {
         })
     }
 
-    /// Whoever has lost an address is sent nothing there (RFC 7675 section 5.1). Its streams pause, so
-    /// that their numbers do not run away from it.
+    /// Stops sending to an endpoint at an address that it lost (RFC 7675 section 5.1). Its streams
+    /// pause, so that their sequence numbers do not run ahead.
     fn stop_sending_to(&mut self, id: EndpointId, remote: SocketAddr) {
         let Some(e) = self.endpoint_mut(id) else { return };
         if e.receiver.dest.is_some_and(|dest| dest.remote == remote) {
@@ -195,7 +196,7 @@ impl Core {
         }
     }
 
-    /// The sources of an endpoint live here no longer.
+    /// Removes the sources of an endpoint from this shard.
     fn forget_sources(&mut self, slot: EndpointSlot) {
         let Some(e) = self.endpoints.get(slot) else { return };
         for source in e.sender.sources.values() {
@@ -222,7 +223,8 @@ impl Core {
         for s in e.receiver.streams.values_mut() {
             let Some(feed) = self.feeds.get(s.feed) else { continue };
             s.payload_types = self.descriptions.map(&feed.media, &e.media);
-            // What it was sent has other bytes now, and must not be sealed again under its number.
+            // The stored packets would now be written with other bytes, and must not be sealed
+            // again under the same number.
             s.history.clear();
         }
     }
@@ -248,7 +250,7 @@ impl Core {
         let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
         let Some(e) = self.endpoints.get_mut(slot) else { return };
         if e.keys.as_ref() == Some(keys) {
-            // What was sent under them counts on; nothing may be forgotten.
+            // Their numbering continues, so nothing may be forgotten.
             return;
         }
         let (Ok(rx), Ok(tx)) = contexts else {
@@ -257,7 +259,7 @@ impl Core {
         e.keys = Some(keys.clone());
         e.sender.set_keys(rx);
         e.receiver.set_keys(tx);
-        e.receiver.queue.again.clear();
+        e.receiver.queue.retransmissions.clear();
         for s in e.receiver.streams.values_mut() {
             if let Some(feed) = self.feeds.get_mut(s.feed) {
                 s.on_new_keys(feed, now_ms);
@@ -266,8 +268,8 @@ impl Core {
         self.readiness_changed(id);
     }
 
-    /// Whether anything can be sent to a receiver may have changed: what it waits for is asked for when
-    /// it can have it, and not before.
+    /// Handles a possible change of whether a receiver can be sent anything. Keyframes for it are
+    /// requested only once it can receive them.
     fn readiness_changed(&mut self, id: EndpointId) {
         let now_ms = self.now_ms();
         let Some(slot) = self.endpoint_slots.get(&id).copied() else { return };
@@ -299,22 +301,22 @@ impl Core {
             let only = s.spec.encodings.len() == 1;
             s.routes.push((shard, EncodingMask::from(only)));
         }
-        self.tell_active(source, shard);
+        self.send_active(source, shard);
     }
 
-    /// Tells one shard which encodings of a source arrive here.
-    pub(super) fn tell_active(&mut self, source: SourceId, shard: ShardId) {
+    /// Tells a shard which encodings of a source are active.
+    pub(super) fn send_active(&mut self, source: SourceId, shard: ShardId) {
         let Some(s) = self.home_source(source) else { return };
         let (active, heights, rates, layers) = (s.active, s.heights, s.rates, s.layers);
         let layered = (0u8..).zip(layers).filter(|(_, layers)| layers != EncodingLayers::NONE);
         for (encoding, layers) in layered {
-            self.tell_shard(shard, PeerItem::Layers { source, encoding, layers });
+            self.send_to_shard(shard, PeerItem::Layers { source, encoding, layers });
         }
-        self.tell_shard(shard, PeerItem::Active { source, active, heights, rates });
+        self.send_to_shard(shard, PeerItem::Active { source, active, heights, rates });
     }
 
-    /// Says something to a shard, be it this one.
-    fn tell_shard(&mut self, shard: ShardId, item: PeerItem) {
+    /// Sends a message to a shard, which may be this one.
+    fn send_to_shard(&mut self, shard: ShardId, item: PeerItem) {
         if shard == self.config.shard {
             self.on_peer_item(shard, item, &mut []);
         } else {
@@ -337,7 +339,7 @@ impl Core {
         let first = !self.feed_slots.contains_key(&source);
         if first {
             let media = self.descriptions.get(&info.media);
-            let feed = self.feeds.insert(Feed::new(info.clone(), media));
+            let feed = self.feeds.insert(SourceFeed::new(info.clone(), media));
             self.feed_slots.insert(source, feed);
             if let Some(local) = self.home_source(source) {
                 local.feed = Some(feed);
@@ -349,7 +351,7 @@ impl Core {
         if !Arc::ptr_eq(&feed.info.media, &info.media) {
             feed.media = self.descriptions.get(&info.media);
         }
-        // What one encoding less or more means for the others, they are told now.
+        // Another number of encodings affects other receivers, which are updated now.
         let all = feed.info.spec.encodings.len() != info.spec.encodings.len();
         feed.info = info.clone();
         let payload_types = self.descriptions.map(&feed.media, &e.media);
@@ -377,7 +379,7 @@ impl Core {
             stream
         };
         if first && info.home == self.config.shard {
-            self.tell_active(source, info.home);
+            self.send_active(source, info.home);
         }
         if all {
             self.retarget(source);
@@ -388,11 +390,11 @@ impl Core {
             self.want_allocation(slot);
         }
         if first && info.home != self.config.shard {
-            self.tell_wanted(source, true);
+            self.send_wanted(source, true);
         }
     }
 
-    /// A receiver gets a source, and is to get it under other SSRCs.
+    /// Returns whether a receiver gets a source under other SSRCs than the new terms say.
     fn is_in_another_slot(&self, slot: EndpointSlot, source: SourceId, terms: &Terms) -> bool {
         let stream = self.endpoints.get(slot).and_then(|e| {
             let stream = e.subscriptions.get(source)?;
@@ -409,7 +411,7 @@ impl Core {
     ) {
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
         let Some(gone) = self.end_stream(slot, source) else { return };
-        // A slot's SSRC has not ended: it waits for its next source.
+        // The SSRC of a slot does not end: it waits for its next source.
         if gone.packets > 0
             && gone.terms.slot.is_none()
             && let Some(e) = self.endpoints.get_mut(slot)
@@ -418,20 +420,20 @@ impl Core {
         }
     }
 
-    /// Ends what a receiver gets of a source, with all that this means for others.
+    /// Ends a stream of a receiver and updates its source, which may end with it.
     fn end_stream(&mut self, slot: EndpointSlot, source: SourceId) -> Option<Stream> {
         let random = self.next_random();
         let (now, limit) = (self.now, self.config.keyframes.receiver);
         let e = self.endpoints.get_mut(slot)?;
         let stream = e.subscriptions.remove(source)?;
         let gone = e.receiver.remove_stream(stream, random)?;
-        e.receiver.given_up.keep(source, gone.keyframes.clone(), now, &limit);
+        e.receiver.retained_requests.keep(source, gone.keyframes.clone(), now, &limit);
         if let Some(feed) = self.feeds.get_mut(gone.feed) {
             feed.unsubscribe(gone.subscriber, gone.wanted());
             if feed.subscribers.is_empty() {
                 self.drop_feed(source, gone.feed);
             } else {
-                self.tell_wanted(source, false);
+                self.send_wanted(source, false);
             }
         }
         if gone.is_video() {
@@ -440,13 +442,13 @@ impl Core {
         Some(gone)
     }
 
-    /// Nobody here receives this source.
+    /// Removes a source without receivers from this shard.
     fn drop_feed(&mut self, source: SourceId, slot: FeedSlot) {
         self.feeds.remove(slot);
         self.feed_slots.remove(&source);
     }
 
-    /// The sender's home says which encodings arrive, how high they are, and what they cost.
+    /// Handles the sender's home's report of active encodings, their heights and bitrates.
     pub(super) fn set_active(
         &mut self,
         source: SourceId,
@@ -464,7 +466,7 @@ impl Core {
         }
     }
 
-    /// The sender's home says which layers there are in an encoding.
+    /// Handles the sender's home's report of the layers of an encoding.
     pub(super) fn set_layers(&mut self, source: SourceId, encoding: u8, layers: EncodingLayers) {
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
         let place = feed.and_then(|feed| feed.layers.get_mut(usize::from(encoding)));
@@ -476,7 +478,7 @@ impl Core {
         }
     }
 
-    /// The links of all receivers of a source are to be shared out anew.
+    /// Schedules an allocation for all receivers of a source.
     fn reallocate(&mut self, source: SourceId) {
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get(*f));
         let Some(feed) = feed.filter(|f| f.info.spec.media == MediaType::Video) else { return };
@@ -486,7 +488,8 @@ impl Core {
         }
     }
 
-    /// Decides anew what each receiver of a source gets, and asks for the keyframes that needs.
+    /// Chooses anew what each receiver of a source gets, and requests the keyframes that this
+    /// needs.
     pub(super) fn retarget(&mut self, source: SourceId) {
         let (now, now_ms) = (self.now, self.now_ms());
         let feed = self.feed_slots.get(&source).and_then(|f| self.feeds.get_mut(*f));
@@ -500,10 +503,10 @@ impl Core {
             }
         }
         self.want_keyframes(source, waits);
-        self.tell_wanted(source, false);
+        self.send_wanted(source, false);
     }
 
-    /// Decides anew what one receiver of a source gets; nothing has changed for the others.
+    /// Chooses anew what one receiver of a source gets, when nothing changed for the others.
     pub(super) fn retarget_stream(&mut self, slot: EndpointSlot, stream: OutStreamSlot) {
         let (now, now_ms) = (self.now, self.now_ms());
         let e = self.endpoints.get_mut(slot);
@@ -511,22 +514,22 @@ impl Core {
         let Some(feed) = self.feeds.get_mut(s.feed) else { return };
         let (source, waits) = (s.source, s.retarget(feed, now, now_ms));
         self.want_keyframes(source, waits);
-        self.tell_wanted(source, false);
+        self.send_wanted(source, false);
     }
 
-    /// Receivers of a source may need other encodings than before: tells the sender's home if they do,
-    /// and notes whether somebody waits for a keyframe.
-    pub(super) fn tell_wanted(&mut self, source: SourceId, always: bool) {
+    /// Tells the sender's home which encodings the receivers here need, if that changed, and notes
+    /// whether a receiver waits for a keyframe.
+    pub(super) fn send_wanted(&mut self, source: SourceId, always: bool) {
         let Some(slot) = self.feed_slots.get(&source).copied() else { return };
         let Some(feed) = self.feeds.get_mut(slot) else { return };
         if feed.is_waited_for() && !std::mem::replace(&mut feed.waits, true) {
             self.waiting_feeds.push(slot);
         }
         let wanted = feed.wanted();
-        if wanted == feed.told_wanted && !always {
+        if wanted == feed.advertised_wanted && !always {
             return;
         }
-        feed.told_wanted = wanted;
+        feed.advertised_wanted = wanted;
         let home = feed.info.home;
         if home == self.config.shard {
             self.set_wanted(source, home, wanted);
@@ -535,7 +538,8 @@ impl Core {
         }
     }
 
-    /// A shard says which encodings of a source that lives here its receivers need.
+    /// Handles a shard's report of the encodings that its receivers need, for a source whose home
+    /// is here.
     pub(super) fn set_wanted(&mut self, source: SourceId, shard: ShardId, wanted: EncodingMask) {
         let Some(s) = self.home_source(source) else { return };
         match s.routes.iter_mut().find(|(to, _)| *to == shard) {

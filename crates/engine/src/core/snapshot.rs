@@ -1,5 +1,5 @@
-//! The counters of a shard, by value. Everybody is measured once a second, in pieces: a packet should
-//! not have to wait until all has been copied.
+//! Snapshots of a shard's counters. All endpoints are measured once a second, in pieces, so that
+//! packets do not wait until everything has been copied.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -12,31 +12,31 @@ use crate::{
     EndpointSnapshot, ShardSnapshot, SourceSnapshot, SubscriptionSnapshot, slots::EndpointSlot,
 };
 
-/// So much is copied at a time, in subscriptions: about a millisecond's work. With more than twenty
-/// times as much a snapshot takes longer than a second.
-const AT_A_TIME: usize = 4_096;
+/// Subscriptions that are copied at a time: about a millisecond's work. With more than twenty times
+/// as many, a snapshot takes longer than a second.
+const SUBSCRIPTIONS_AT_A_TIME: usize = 4_096;
 
-/// A snapshot that is being made.
+/// A snapshot in progress.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct SnapshotInProgress {
     left: std::vec::IntoIter<EndpointSlot>,
     measured: Vec<EndpointSnapshot>,
 }
 
 impl Core {
-    /// Begins to measure everybody.
+    /// Begins a snapshot of all endpoints.
     pub(super) fn begin_snapshot(&mut self) {
         let all: Vec<_> = self.endpoints.keys().collect();
         let measured = Vec::with_capacity(all.len());
-        self.survey = Some(Survey { left: all.into_iter(), measured });
+        self.survey = Some(SnapshotInProgress { left: all.into_iter(), measured });
     }
 
-    /// Measures some. Returns everything that control wants to know once all have been measured.
+    /// Measures some endpoints. Returns the snapshot once all were measured.
     pub(super) fn continue_snapshot(&mut self) -> Option<ShardSnapshot> {
         let mut survey = self.survey.take()?;
         let mut done = 0;
         while !survey.left.as_slice().is_empty() {
-            if done >= AT_A_TIME {
+            if done >= SUBSCRIPTIONS_AT_A_TIME {
                 self.survey = Some(survey);
                 return None;
             }
@@ -56,7 +56,7 @@ impl Core {
         Some(self.snapshot(survey.measured))
     }
 
-    /// What there is of the shard itself, beside its endpoints; begins the next interval.
+    /// Measures the shard itself, and begins the next interval.
     fn snapshot(&mut self, endpoints: Vec<EndpointSnapshot>) -> ShardSnapshot {
         let interval = self.now.saturating_duration_since(self.last_snapshot);
         self.last_snapshot = self.now;
@@ -139,7 +139,7 @@ fn endpoint(
     }
 }
 
-/// What an endpoint gets, with the fraction of each that it reported lost (of 256).
+/// Measures an endpoint's subscriptions, each with the fraction that it reported lost (of 256).
 fn subscriptions(e: &mut Endpoint, seconds: f64) -> Vec<(SubscriptionSnapshot, u8)> {
     let mut all = Vec::with_capacity(e.subscriptions.len());
     for (source, stream) in e.subscriptions.iter() {

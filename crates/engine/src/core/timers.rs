@@ -1,4 +1,4 @@
-//! What a shard does periodically.
+//! The periodic work of a shard.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "counters of 64 bits, and times of this process"
@@ -8,25 +8,26 @@ use std::time::Duration;
 
 use rialto_media::Drop;
 
-use super::{Core, Event, Outbox, PeerItem, feedback, inbound};
+use super::{ControlEvent, Core, Outbox, PeerItem, feedback, inbound};
 use crate::{MediaEvent, slots::EndpointSlot};
 
-/// Between two receiver reports to a sender.
+/// Interval of receiver reports to a sender.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
-/// Between two tellings of loudness to control, and two looks at what has fallen silent.
-const LEVELS_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two snapshots for control, and two repetitions of what other shards were told.
+/// How often audio levels are reported to control and inactive encodings are expired.
+const AUDIO_LEVEL_INTERVAL: Duration = Duration::from_millis(100);
+/// Interval of snapshots for control, and of repeated messages to other shards.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
-/// Compound packets to one sender at a time. What does not fit leaves with the next urgent tick.
+/// Most compound packets to one sender at a time. What does not fit leaves with the next urgent
+/// tick.
 const MAX_COMPOUNDS: usize = 4;
 
 impl Core {
     pub(super) fn tick(&mut self, out: &mut impl Outbox) {
         self.sender_feedback(out);
         if self.now >= self.next_levels {
-            self.next_levels = self.now + LEVELS_INTERVAL;
-            self.tell_levels();
-            self.look_at_encodings();
+            self.next_levels = self.now + AUDIO_LEVEL_INTERVAL;
+            self.report_levels();
+            self.check_encodings();
             self.settle_allocations();
             self.retry_keyframes();
             self.send_reports(out);
@@ -35,24 +36,24 @@ impl Core {
             self.next_snapshot = self.now + SNAPSHOT_INTERVAL;
             self.repeat_to_peers();
             let (rules, now) = (self.config.audio.loudest, self.now);
-            self.voices.retain(|_, voices| voices.expire(&rules, now));
-            self.talk.retain(|_, talk| !talk.is_over(now));
+            self.speakers.retain(|_, speakers| speakers.expire(&rules, now));
+            self.speech_pace.retain(|_, talk| !talk.is_over(now));
             self.begin_snapshot();
         }
         if let Some(snapshot) = self.continue_snapshot() {
-            self.event(Event::Media(MediaEvent::Snapshot(Box::new(snapshot))));
+            self.event(ControlEvent::Media(MediaEvent::Snapshot(Box::new(snapshot))));
         }
     }
 
-    /// Reports, NACKs, keyframe requests and transport-wide feedback, one compound packet for each
-    /// sender that needs one.
+    /// Sends reports, NACKs, keyframe requests and transport-wide feedback, one compound packet for
+    /// each sender that needs one.
     pub(super) fn sender_feedback(&mut self, out: &mut impl Outbox) {
         self.urgent.clear();
         self.urgent_at = None;
         self.for_each_endpoint(|core, slot| core.feedback_to(slot, out));
     }
 
-    /// The same, for those that something must be asked of soon.
+    /// Sends urgent feedback to the senders that need it.
     pub(super) fn urgent_feedback(&mut self, out: &mut impl Outbox) {
         self.urgent_at = None;
         let due = self.urgent.len();
@@ -61,7 +62,7 @@ impl Core {
                 self.feedback_to(slot, out);
             }
         }
-        // Who must be asked again has been put behind them.
+        // Senders that need more feedback were appended behind these.
         self.urgent.drain(..due);
     }
 
@@ -111,22 +112,22 @@ impl Core {
         }
     }
 
-    fn tell_levels(&mut self) {
+    fn report_levels(&mut self) {
         for e in self.endpoints.values_mut() {
             let endpoint = e.id;
             for s in e.sender.sources.values_mut() {
                 let source = s.spec.id;
                 if let Some(level) = s.level.take() {
                     let event = MediaEvent::AudioLevel { endpoint, source, level };
-                    inbound::push(&mut self.events, &mut self.totals, Event::Media(event));
+                    inbound::push(&mut self.events, &mut self.totals, ControlEvent::Media(event));
                 }
             }
         }
     }
 
-    /// Encodings that have fallen silent are no longer offered to receivers, and their shards hear what the
-    /// others cost, when that has changed.
-    fn look_at_encodings(&mut self) {
+    /// Expires inactive encodings, and tells other shards the bitrates of the others when these
+    /// changed.
+    fn check_encodings(&mut self) {
         let (now, steps) = (self.now, self.rate_clock.take(self.now));
         let mut changed = std::mem::take(&mut self.source_list);
         self.for_each_endpoint(|core, slot| {
@@ -138,14 +139,14 @@ impl Core {
                 }
             });
             for source in changed.drain(..) {
-                core.tell_active_to_all(slot, source);
+                core.send_active_to_all(slot, source);
             }
         });
         self.source_list = changed;
     }
 
-    /// A keyframe that was asked for may have been lost, or the request was. The sender's home decides
-    /// when asking again can help. Only feeds that somebody waits for are visited.
+    /// Retries keyframe requests, since a request or a keyframe may have been lost. The sender's
+    /// home decides when asking again can help. Visits only sources with waiting receivers.
     fn retry_keyframes(&mut self) {
         let now = self.now;
         let mut waiting = std::mem::take(&mut self.waiting_feeds);
@@ -167,7 +168,7 @@ impl Core {
         self.waiting_feeds = waiting;
     }
 
-    /// Media may be lost between shards; what they know of each other must not stay wrong.
+    /// Repeats state to other shards: a message may be lost, and their view must not stay wrong.
     fn repeat_to_peers(&mut self) {
         if self.config.shards < 2 {
             return;
@@ -184,7 +185,7 @@ impl Core {
             let Some(e) = core.endpoints.get(slot) else { return };
             sources.extend(e.sender.sources.keys());
             for source in sources.drain(..) {
-                core.tell_active_to_all(slot, source);
+                core.send_active_to_all(slot, source);
             }
         });
         self.source_list = sources;
@@ -205,8 +206,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// One sends video to the other, and has just stopped. The periodic work has just been done, and is
-    /// not due again before [`URGENT_TICK`] is long over.
+    /// A call of two in which one sent video and has just stopped. The periodic work was just done,
+    /// and is not due again before [`URGENT_TICK`] is long over.
     fn after_a_tick() -> (World, SourceId) {
         let mut world = World::new(WorldConfig::default());
         world.join();
@@ -214,7 +215,7 @@ mod tests {
         let video = world.publish(0, MediaType::Video, 1);
         world.run(2 * SECOND);
         world.clients[0].fall_silent();
-        // Every packet has arrived by then.
+        // By then every packet has arrived.
         world.run(SECOND / 10);
         while world.cores[0].next_timeout() < world.now + TICK * 9 / 10 {
             world.run(Duration::from_millis(1));
@@ -222,7 +223,7 @@ mod tests {
         (world, video)
     }
 
-    /// The next packets of the sender arrive at once; those in `lost` never do.
+    /// Delivers the sender's next packets at once, except those in `lost`.
     fn arrive(world: &mut World, packets: usize, lost: &[usize], transport: &mut u16) {
         let (since, sender) = (world.elapsed(), &mut world.clients[0]);
         let track = sender.tracks.first_mut().unwrap();
@@ -237,7 +238,7 @@ mod tests {
         }
     }
 
-    /// Time for what is urgent to leave and to get through.
+    /// Runs long enough for urgent feedback to arrive.
     fn soon(world: &mut World) {
         world.run(URGENT_TICK + Duration::from_millis(10));
     }
@@ -289,7 +290,7 @@ mod tests {
         let core = &mut world.cores[0];
         core.assert_consistent();
         assert_eq!((core.feeds.len(), core.waiting_feeds.len()), (2, 0), "all get what they want");
-        // Nobody can be sent anything, so that what comes meanwhile is missing.
+        // Nobody can be sent anything, so the packets sent meanwhile are missing.
         let mut remotes = Vec::new();
         for e in core.endpoints.values_mut() {
             remotes.push(e.receiver.dest.take());
@@ -324,7 +325,7 @@ mod tests {
     fn a_video_is_measured_while_it_comes_and_its_way_through_the_shard_too() {
         let (mut world, _) = after_a_tick();
         let (core, now) = (&mut world.cores[0], world.now);
-        // Two seconds of one stream, to the next snapshot.
+        // Two seconds of one stream, until the next snapshot.
         assert!((1_900..=3_100).contains(&core.totals.video_ms), "{}", core.totals.video_ms);
         assert_eq!(core.totals.layering_changes, 0);
         assert!(core.is_leaving());
@@ -377,13 +378,13 @@ mod tests {
         world.run(2 * SECOND);
         let before = world.cores[0].home_source(video).unwrap().wanted();
         assert_ne!(before, 0);
-        // As if the receiver's shard had never said what it needs.
+        // As if the receiver's shard had never reported what it needs.
         for (_, wanted) in &mut world.cores[0].home_source(video).unwrap().routes {
             *wanted = 0;
         }
         world.run(2 * SECOND);
         assert_eq!(world.cores[0].home_source(video).unwrap().wanted(), before);
-        // And as if the sender's had never said what arrives.
+        // And as if the sender's shard had never reported what is active.
         for feed in world.cores[1].feeds.values_mut() {
             feed.active = 0;
         }

@@ -1,5 +1,5 @@
-//! What is overtaken or lost on the way to the bridge: packets that bring a new template structure, and packets of
-//! which nothing comes however often they are asked for.
+//! Reordering and loss on the way to the bridge: packets that carry a new template structure, and
+//! packets that never arrive however often they are requested.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::sim::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A call of one who sends. From now on nothing comes but what a test delivers.
+/// A call with one sender. From now on only what a test delivers arrives.
 fn a_call(mode: Mode) -> (World, SourceId) {
     let mut world = World::new(WorldConfig::default());
     world.join();
@@ -27,7 +27,7 @@ fn a_call(mode: Mode) -> (World, SourceId) {
     (world, source)
 }
 
-/// The same, of one who goes over to other layers with what it sends next.
+/// The same, with a sender whose next frame changes its layers.
 fn about_to_change() -> (World, SourceId) {
     let (mut world, source) = a_call(Mode::AV1_L3T3);
     world.coder(source).set_mode(Mode::AV1_L2T1);
@@ -110,28 +110,29 @@ fn what_waits_for_a_structure_is_bounded() {
     assert_eq!(sent(&world), before);
 }
 
-/// The keyframe's retransmission needs longer than anything may wait: what followed it ended meanwhile.
+/// The keyframe's retransmission takes longer than a packet may wait, so what followed it was
+/// dropped meanwhile.
 #[test]
 fn nothing_follows_a_structure_that_came_after_it_was_given_up() {
     let (mut world, _) = about_to_change();
     let pictures: Vec<_> = (0..25).map(|_| picture(&mut world)).collect();
     let before = sent(&world);
     deliver(&mut world, &pictures[0][1..]);
-    let mut given_up = None;
+    let mut retained_requests = None;
     for (n, packets) in pictures.iter().enumerate().skip(1) {
-        if given_up.is_none() {
+        if retained_requests.is_none() {
             world.run(Duration::from_millis(33));
             deliver(&mut world, packets);
             let ended = world.cores[0].drops.get(Drop::StructureMissing) > 0;
-            given_up = ended.then_some(n);
+            retained_requests = ended.then_some(n);
         }
     }
-    let given_up = given_up.expect("it does not wait for ever");
+    let retained_requests = retained_requests.expect("it does not wait for ever");
     assert_eq!(sent(&world), before);
     let asked = world.clients[0].heard.keyframe_requests;
     deliver(&mut world, &pictures[0][..1]);
     let late = sent(&world) - before;
-    for packets in &pictures[given_up + 1..] {
+    for packets in &pictures[retained_requests + 1..] {
         deliver(&mut world, packets);
     }
     assert!(late <= 1 && sent(&world) - before == late, "{late}, {}", sent(&world) - before);
@@ -139,8 +140,9 @@ fn nothing_follows_a_structure_that_came_after_it_was_given_up() {
     assert!(world.clients[0].heard.keyframe_requests > asked, "only another keyframe helps");
 }
 
-/// Two keyframes in a row lose their first packets. Delivers those in one order or the other, and says how many
-/// packets left with the first one and with both, and how many there are of each of the four pictures.
+/// Two keyframes in a row lose their first packets. Delivers these in one order or the other.
+/// Returns how many packets left after the first and after both, and how many packets each of the
+/// four pictures has.
 fn lose_two_structures(second_first: bool) -> (u64, u64, Vec<u64>) {
     let (mut world, source) = about_to_change();
     let mut pictures = vec![picture(&mut world), picture(&mut world)];
@@ -195,7 +197,7 @@ fn what_waits_is_read_again_with_a_few_structures_only() {
     assert_eq!(counts, [0, 0, 0, waits.len() as u64, waits.len() as u64, waits.len() as u64]);
 }
 
-/// What a sender does to its dependency descriptors, or to the order of its packets.
+/// Corrupts a sender's dependency descriptors, or the order of its packets.
 fn lie(rng: &mut StdRng, packets: &mut Vec<Plain>, held: &mut Vec<Plain>, id: u8) {
     match rng.random_range(0..12) {
         0 => held.extend(packets.drain(..rng.random_range(0..=packets.len()))),
@@ -218,7 +220,8 @@ fn lie(rng: &mut StdRng, packets: &mut Vec<Plain>, held: &mut Vec<Plain>, id: u8
 #[test]
 fn what_descriptors_lied_about_is_over_when_they_are_honest() {
     let modes = [Mode::AV1_L3T3, Mode::AV1_L2T1, Mode::AV1_L1T3];
-    // One of these gives a keyframe the structure that it had and a number that is 1,024 ahead.
+    // One of these seeds gives a keyframe the structure that it had and a number that is 1,024
+    // ahead.
     for seed in 340..360 {
         let mut rng = StdRng::seed_from_u64(seed);
         let (mut world, mut held) = (World::new(WorldConfig::default()), Vec::new());
@@ -248,21 +251,23 @@ fn what_descriptors_lied_about_is_over_when_they_are_honest() {
     }
 }
 
-/// A picture that was delivered.
+/// A delivered picture.
 #[derive(Clone, Copy, Debug)]
 struct Delivered {
     key: bool,
     temporal: u8,
-    /// Whether any of it left.
+    /// Whether any of its packets left.
     forwarded: bool,
 }
 
-/// What becomes of pictures after one of a temporal layer of which all is lost, and how many keyframes are asked for.
+/// Loses one whole picture of a temporal layer. Returns what happens to the pictures after it, and
+/// how many keyframes are requested.
 fn lose_a_picture(mode: Mode, of_temporal: u8) -> (Vec<Delivered>, u32) {
     let (mut world, _) = a_call(mode);
     let asked = world.clients[0].heard.keyframe_requests;
     let (mut all, mut lost) = (Vec::new(), false);
-    // Longer, and the link of the other would be taken for broken, of whom nothing comes either.
+    // After a longer time the other client's link would be taken for broken, since nothing comes
+    // from it either.
     for _ in 0..30 {
         let packets = picture(&mut world);
         let Some(first) = packets.first() else { continue };

@@ -1,19 +1,19 @@
-//! What a shard with receivers knows of a source.
+//! Description of a source for shards with receivers.
 
 use std::sync::Arc;
 
 use rialto_media::{Codec, MediaParams, ShardId, SourceSpec};
 
-/// A source as its receivers' shards know it.
+/// A source, as described to its receivers' shards.
 #[derive(Clone, Debug)]
 pub struct SourceInfo {
-    /// What was signalled.
+    /// The signalled source.
     pub spec: SourceSpec,
-    /// Where packets come in, and requests for keyframes go.
+    /// The sender's home shard: packets come from there, and keyframe requests go there.
     pub home: ShardId,
     /// What the sender negotiated.
     pub media: Arc<MediaParams>,
-    /// The sender's CNAME until it gives one itself: the same for all of its sources.
+    /// The sender's CNAME until it announces its own. The same for all of its sources.
     pub cname: Arc<str>,
     /// The sender's conference.
     pub conference: u64,

@@ -1,9 +1,9 @@
-//! What leaves the bridge: a source's packets lie in rings, once for each shard; each receiver is one
-//! object that owns everything that is sent to one endpoint.
+//! Sending. The packets of a source lie in rings, one copy per shard; each receiver is one object
+//! that owns everything that is sent to one endpoint.
 
 pub mod allocation;
-pub mod company;
 mod info;
+pub mod pace;
 pub mod receiver;
 pub mod report;
 pub mod ring;
@@ -12,4 +12,4 @@ pub mod wire;
 
 pub use info::SourceInfo;
 pub use receiver::{Receiver, Stream};
-pub use source::Feed;
+pub use source::SourceFeed;

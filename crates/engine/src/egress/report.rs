@@ -1,10 +1,10 @@
-//! What a sender last said of its clocks.
+//! The clocks of a sender, from its last sender report.
 
 use std::time::{Duration, Instant};
 
 use rialto_rtp::rtcp::ntp;
 
-/// A report that is older is no longer passed on: the sender's two clocks drift apart, and it may have
+/// An older report is no longer passed on: the sender's two clocks drift apart, and it may have
 /// ended. Senders report every few seconds (RFC 3550 section 6.2).
 const MAX_AGE: Duration = Duration::from_secs(30);
 
@@ -15,13 +15,13 @@ pub struct ClockReport {
     pub ntp: u64,
     /// The RTP clock of the encoding.
     pub timestamp: u32,
-    /// When it came here.
+    /// When it arrived.
     pub at: Instant,
 }
 
 impl ClockReport {
-    /// What both clocks show at `now`, as far as we know; `None` when too long ago was the last time
-    /// that the sender said it.
+    /// What both clocks show at `now`, extrapolated from the report; `None` if the report is too
+    /// old.
     pub fn at(&self, now: Instant, clock_rate: u32) -> Option<(u64, u32)> {
         let since = now.saturating_duration_since(self.at);
         if since > MAX_AGE {

@@ -1,9 +1,9 @@
-//! The packet ring of one encoding on one shard: the single copy from which every receiver there is
-//! served, first transmission and retransmissions alike.
+//! The packet ring of one encoding on one shard: the single copy of each packet, from which all
+//! receivers on the shard are sent, first transmissions and retransmissions alike.
 //!
 //! Packets lie behind one another in one byte buffer that wraps; descriptions lie in a fixed array.
-//! The oldest packets make room for the newest. The buffer grows (doubling, up to a bound) only while
-//! it holds less than `RETENTION_MS` of media, so that the steady state allocates nothing.
+//! The newest packets overwrite the oldest. The buffer grows (doubling, up to a limit) only while
+//! it holds less than `RETENTION_MS` of media, so that nothing is allocated in the steady state.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -12,28 +12,28 @@
 
 use crate::ingress::PacketMeta;
 
-/// How much media a ring tries to keep, milliseconds: a few round trips of a bad link.
+/// How much media a ring tries to hold, milliseconds: a few round trips of a bad link.
 const RETENTION_MS: u32 = 1_000;
 
 /// Sizes of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct RingSize {
-    /// Bytes at first.
+    /// Initial size of the buffer, bytes.
     pub initial: usize,
-    /// Bytes at most.
+    /// Maximum size of the buffer, bytes.
     pub max: usize,
-    /// Packets at most; a power of two.
+    /// Maximum number of packets; a power of two.
     pub slots: usize,
 }
 
 impl RingSize {
     /// For video: up to 1 MiB, about 3 s at 2.5 Mbit/s.
     pub const VIDEO: Self = Self { initial: 64 << 10, max: 1 << 20, slots: 1024 };
-    /// For audio, which is not retransmitted: only what one batch may hold.
+    /// For audio, which is not retransmitted: only as much as one batch may hold.
     pub const AUDIO: Self = Self { initial: 16 << 10, max: 64 << 10, slots: 64 };
 }
 
-/// A packet's place: counts up from 0 for the life of the ring.
+/// The index of a packet: counts up from 0 for the life of the ring.
 pub type RingIndex = u64;
 
 #[derive(Clone, Copy, Debug)]
@@ -43,22 +43,22 @@ struct Slot {
     len: u16,
 }
 
-/// See the module's description.
+/// The packet ring of one encoding.
 #[derive(Debug)]
 pub struct PacketRing {
     size: RingSize,
     bytes: Vec<u8>,
     slots: Vec<Slot>,
-    /// Index of the oldest packet held.
+    /// Index of the oldest packet in the ring.
     tail: RingIndex,
-    /// Index that the next packet gets.
+    /// Index of the next packet.
     head: RingIndex,
-    /// Where the next packet's bytes go.
+    /// Where the bytes of the next packet go.
     write: usize,
 }
 
 impl PacketRing {
-    /// An empty ring; its initial buffers are allocated here.
+    /// Creates an empty ring and allocates its initial buffers.
     pub fn new(size: RingSize) -> Self {
         debug_assert!(size.slots.is_power_of_two());
         Self {
@@ -76,17 +76,17 @@ impl PacketRing {
         self.head
     }
 
-    /// The index with these low bits that was last given away.
+    /// The last assigned index with these low bits.
     pub fn nearest(&self, low: u32) -> RingIndex {
         self.head.saturating_sub(u64::from((self.head as u32).wrapping_sub(low)))
     }
 
-    /// Packets held.
+    /// Number of packets in the ring.
     pub fn len(&self) -> usize {
         (self.head - self.tail) as usize
     }
 
-    /// Whether nothing is held.
+    /// Returns whether the ring is empty.
     pub fn is_empty(&self) -> bool {
         self.head == self.tail
     }
@@ -96,7 +96,8 @@ impl PacketRing {
         self.bytes.len() + self.slots.capacity() * size_of::<Slot>()
     }
 
-    /// Copies a packet in and returns its index. `None` when it is larger than the ring.
+    /// Copies a packet into the ring and returns its index, or `None` if it is larger than the
+    /// ring.
     pub fn push(&mut self, meta: PacketMeta, packet: &[u8]) -> Option<RingIndex> {
         let len = u16::try_from(packet.len()).ok()?;
         self.grow_if_young(meta.arrival_ms, packet.len());
@@ -117,7 +118,7 @@ impl PacketRing {
         Some(self.head - 1)
     }
 
-    /// A packet that is still held.
+    /// Returns a packet that is still in the ring.
     #[inline]
     pub fn get(&self, index: RingIndex) -> Option<(&PacketMeta, &[u8])> {
         if index < self.tail || index >= self.head {
@@ -135,10 +136,10 @@ impl PacketRing {
         self.slots.get((self.tail & (self.size.slots as u64 - 1)) as usize)
     }
 
-    /// Drops the oldest packets until the byte range is free and a slot is.
+    /// Drops the oldest packets until the byte range and a slot are free.
     fn make_room(&mut self, start: usize, end: usize) {
-        // When the write position wraps, everything between it and the end of the buffer is older
-        // than what lies at the start, and goes first.
+        // If the write position wraps, everything between it and the end of the buffer is older
+        // than what lies at the start, and is dropped first.
         let wrapped = start < self.write;
         while let Some(slot) = self.oldest() {
             let at = slot.start as usize;
@@ -151,7 +152,8 @@ impl PacketRing {
         }
     }
 
-    /// Doubles the buffer if the next packet would push out one that is younger than the retention.
+    /// Doubles the buffer if the next packet would overwrite one that is younger than the retention
+    /// time.
     fn grow_if_young(&mut self, now_ms: u32, len: usize) {
         if self.bytes.len() >= self.size.max {
             return;
@@ -160,14 +162,14 @@ impl PacketRing {
         let used: usize = self.bytes.len() - len.min(self.bytes.len());
         let young = now_ms.wrapping_sub(oldest.meta.arrival_ms) < RETENTION_MS;
         let at = oldest.start as usize;
-        // Only when the write position is about to run into the oldest packet (or the buffer's end).
+        // Only if the write position is about to run into the oldest packet (or the buffer's end).
         let close = if at >= self.write { at - self.write < len } else { self.write > used };
         if young && close {
             self.grow();
         }
     }
 
-    /// A buffer of twice the size, the packets laid out anew from its start.
+    /// Moves the packets to the start of a buffer of twice the size.
     fn grow(&mut self) {
         let size = (self.bytes.len() * 2).min(self.size.max);
         let mut bytes = vec![0; size];
@@ -204,15 +206,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is pushed, what `get` returns is what was pushed under that index, the newest
-        /// packet is always there, and the bounds hold.
+        /// Whatever is pushed, `get` returns what was pushed under that index, the newest packet is
+        /// always there, and the limits hold.
         #[test]
         fn returns_what_was_pushed(
             lens in proptest::collection::vec((1usize..1500, 0u32..40), 1..400),
         ) {
             let size = RingSize { initial: 4 << 10, max: 32 << 10, slots: 64 };
             let mut ring = PacketRing::new(size);
-            // Made once: each push compares all that the ring holds.
+            // Made once: each push compares everything that the ring holds.
             let packets: Vec<_> = (0..).zip(&lens).map(|(i, (len, _))| fill(i, *len)).collect();
             let mut now = 0;
             for (i, (_, step)) in lens.iter().enumerate() {

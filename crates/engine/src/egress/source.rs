@@ -1,5 +1,5 @@
-//! A source on one shard: its packets (one ring for each encoding) and who receives it there. How a
-//! receiver is served, the source does not know.
+//! A source on one shard: its packets (one ring per encoding) and its subscribers there. It knows
+//! nothing of how a receiver is sent its packets.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "the head of a ring is never behind what was offered"
@@ -21,7 +21,7 @@ use slotmap::DenseSlotMap;
 use super::{
     SourceInfo,
     allocation::LayerId,
-    company::Company,
+    pace::ArrivalPace,
     report::ClockReport,
     ring::{PacketRing, RingIndex, RingSize},
 };
@@ -34,26 +34,26 @@ use crate::{
     slots::{EndpointSlot, OutStreamSlot, SubscriberSlot},
 };
 
-/// Height of the lowest spatial layer while nothing is known of any, pixels; each further one has twice as
-/// much.
+/// Supposed height of the lowest spatial layer while no height is known, pixels; each further layer
+/// has twice as much.
 const LOWEST: u16 = 180;
 
-/// A feed is flushed early when so many packets wait in one ring.
+/// A source is flushed early when this many packets wait in one ring.
 const FLUSH_AT: u64 = 32;
 
-/// One encoding's packets on this shard.
+/// The packets of one encoding on this shard.
 #[derive(Debug, Default)]
 pub struct EncodingFeed {
-    /// Allocated when the first packet comes.
+    /// Allocated when the first packet arrives.
     pub ring: Option<PacketRing>,
-    /// First packet that was not yet offered to the receivers.
+    /// First packet that was not offered to the receivers yet.
     pub fresh: RingIndex,
-    /// What the sender last said of its clocks.
+    /// The clocks in the sender's last report.
     pub report: Option<ClockReport>,
     /// Payload type of the last packet, as the sender numbers it.
     pub payload_type: Option<u8>,
-    /// At which pace its packets come.
-    pub company: Company,
+    /// The pace at which its packets arrive.
+    pub pace: ArrivalPace,
 }
 
 impl EncodingFeed {
@@ -64,7 +64,7 @@ impl EncodingFeed {
     }
 }
 
-/// Who receives a source.
+/// A receiver of a source.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscriber {
     /// The endpoint.
@@ -73,7 +73,7 @@ pub struct Subscriber {
     pub stream: OutStreamSlot,
 }
 
-/// How many receivers get or wait for each encoding, so that nobody must ask all of them.
+/// How many receivers get or wait for each encoding, so that not all of them have to be asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WantedCounts {
     receivers: [u32; MAX_ENCODINGS],
@@ -82,8 +82,8 @@ pub struct WantedCounts {
 }
 
 impl WantedCounts {
-    /// A receiver wants other encodings than before, or waits for one, or no longer does (see
-    /// [`Stream::wanted`](crate::egress::Stream::wanted)).
+    /// Updates the counts for a receiver that wants other encodings than before, or starts or stops
+    /// waiting (see [`Stream::wanted`](crate::egress::Stream::wanted)).
     #[inline]
     pub fn change(&mut self, before: (EncodingMask, bool), after: (EncodingMask, bool)) {
         if before == after {
@@ -96,7 +96,7 @@ impl WantedCounts {
         self.waiting = self.waiting.saturating_add(after.1.into()).saturating_sub(before.1.into());
     }
 
-    /// The encodings that any receiver wants.
+    /// The encodings that at least one receiver wants.
     pub fn mask(&self) -> EncodingMask {
         let bits = self
             .receivers
@@ -107,9 +107,9 @@ impl WantedCounts {
     }
 }
 
-/// See the module's description.
+/// A source on one shard.
 #[derive(Debug)]
-pub struct Feed {
+pub struct SourceFeed {
     /// The source.
     pub info: Arc<SourceInfo>,
     /// What its sender negotiated.
@@ -120,31 +120,31 @@ pub struct Feed {
     pub subscribers: DenseSlotMap<SubscriberSlot, Subscriber>,
     /// How many of them get or wait for each encoding.
     pub wanted: WantedCounts,
-    /// It is among those that somebody waits for; see [`Self::is_waited_for`].
+    /// Whether it is in the shard's list of sources with waiting receivers; see
+    /// [`Self::is_waited_for`].
     pub waits: bool,
-    /// Encodings that arrive at the sender's home, as last told.
+    /// The active encodings, as the sender's home last reported them.
     pub active: EncodingMask,
-    /// How high each encoding is, as last told.
+    /// The height of each encoding, as last reported.
     pub heights: Heights,
-    /// What each costs, as last told.
+    /// The bitrate of each encoding, as last reported.
     pub rates: Rates,
-    /// The layers within each, as last told.
+    /// The layers of each encoding, as last reported.
     pub layers: [EncodingLayers; MAX_ENCODINGS],
-    /// Encodings that receivers here need, as last told to the sender's home.
-    pub told_wanted: EncodingMask,
-    /// What the sender calls itself, if it has said so.
+    /// The wanted mask last sent to the sender's home shard.
+    pub advertised_wanted: EncodingMask,
+    /// The sender's CNAME, if it announced one.
     pub cname: Option<Box<str>>,
-    /// When a receiver is next to be told what the sender said of its clocks; `None`: it is time to
-    /// look.
+    /// When the next sender report to a receiver is due; `None`: to be computed.
     pub next_report: Option<Instant>,
-    /// When fresh packets must leave; `None`: there are none.
+    /// When fresh packets must leave; `None` if there are none.
     pub due: Option<Instant>,
-    /// When the oldest of them came to this shard.
+    /// When the oldest of them arrived on this shard.
     pub since: Option<Instant>,
 }
 
-impl Feed {
-    /// A feed without packets and receivers.
+impl SourceFeed {
+    /// Creates a source without packets and receivers.
     pub fn new(info: Arc<SourceInfo>, media: Description) -> Self {
         Self {
             info,
@@ -157,7 +157,7 @@ impl Feed {
             heights: Heights::default(),
             rates: Rates::default(),
             layers: Default::default(),
-            told_wanted: 0,
+            advertised_wanted: 0,
             cname: None,
             next_report: None,
             due: None,
@@ -165,8 +165,9 @@ impl Feed {
         }
     }
 
-    /// Takes a packet. `most`: how long one of video may wait for the rest of its frame, and how long one of
-    /// audio waits for those of others. Returns whether the source has just become one with packets to offer.
+    /// Stores a packet. `most`: how long a video packet may wait for the rest of its frame, and how
+    /// long an audio packet waits for those of others. Returns whether the source had no packets to
+    /// offer before.
     pub fn push(
         &mut self,
         encoding: u8,
@@ -191,16 +192,17 @@ impl Feed {
         } else if audio {
             since + most
         } else {
-            feed.company.on_packet(now, meta.timestamp);
-            (now + feed.company.hold(most)).min(since + most)
+            feed.pace.on_packet(now, meta.timestamp);
+            (now + feed.pace.hold(most)).min(since + most)
         };
         let first = self.due.is_none();
-        // The wait begins anew with each packet, but for what is due already.
+        // The wait starts anew with each packet, unless it is over already.
         self.due = Some(self.due.filter(|due| *due <= now).unwrap_or(at));
         first
     }
 
-    /// Keeps what the sender said of an encoding's clocks and, unless it is empty, of its name.
+    /// Stores the clocks of an encoding from a sender report and, unless it is empty, the sender's
+    /// CNAME.
     pub fn on_report(&mut self, encoding: u8, report: ClockReport, cname: &str) {
         if let Some(feed) = self.encodings.get_mut(usize::from(encoding)) {
             feed.report = Some(report);
@@ -211,25 +213,25 @@ impl Feed {
         }
     }
 
-    /// Whether the sender has said anything of its clocks.
+    /// Returns whether any sender report arrived.
     pub fn has_reports(&self) -> bool {
         self.encodings.iter().any(|e| e.report.is_some())
     }
 
-    /// Takes a receiver.
+    /// Adds a receiver.
     pub fn subscribe(&mut self, subscriber: Subscriber) -> SubscriberSlot {
         self.next_report = None;
         self.subscribers.insert(subscriber)
     }
 
-    /// Gives up a receiver; `wanted`: what it wanted, and whether it waited.
+    /// Removes a receiver; `wanted`: what it wanted, and whether it waited.
     pub fn unsubscribe(&mut self, slot: SubscriberSlot, wanted: (EncodingMask, bool)) {
         if self.subscribers.remove(slot).is_some() {
             self.wanted.change(wanted, (0, false));
         }
     }
 
-    /// Everything that has come is offered now.
+    /// Marks all packets as offered.
     pub fn offered(&mut self) {
         for encoding in &mut self.encodings {
             encoding.fresh = encoding.head();
@@ -237,27 +239,29 @@ impl Feed {
         self.due = None;
     }
 
-    /// Where a receiver begins that comes now: at what is offered next.
+    /// Where a new receiver begins: at the packets that are offered next.
     pub fn begin(&self) -> [RingIndex; MAX_ENCODINGS] {
         self.encodings.each_ref().map(|encoding| encoding.fresh)
     }
 
-    /// Encodings that receivers here get or wait for.
+    /// Encodings that receivers on this shard get or wait for.
     pub fn wanted(&self) -> EncodingMask {
         self.wanted.mask()
     }
 
-    /// Whether it carries audio, whose packets leave with those of others.
+    /// Returns whether it is audio, whose packets leave together with those of others.
     pub fn is_audio(&self) -> bool {
         self.info.spec.media == MediaType::Audio
     }
 
-    /// Whether a receiver waits for a keyframe, be it that it cannot use one yet. No audio is waited for.
+    /// Returns whether a receiver waits for a keyframe, even if it could not use one yet. Always
+    /// false for audio.
     pub fn is_waited_for(&self) -> bool {
         self.wanted.waiting > 0 && self.info.spec.media == MediaType::Video
     }
 
-    /// Encodings that arrive, as far as receivers need to know: an only one is always offered.
+    /// Active encodings, as far as receivers need to know: a single encoding always counts as
+    /// active.
     pub fn offered_encodings(&self) -> EncodingMask {
         if self.info.spec.encodings.len() == 1 { 1 } else { self.active }
     }
@@ -267,8 +271,8 @@ impl Feed {
         self.layers.get(usize::from(encoding)).unwrap_or(EncodingLayers::NONE)
     }
 
-    /// The layer that is best for a receiver which nothing binds but a height: the best one that is not
-    /// higher, or the lowest; `None`: nothing arrives.
+    /// The best layer for a receiver whose only limit is a height: the best one that is not higher,
+    /// or the lowest; `None` if no encoding is active.
     pub fn choose(&self, max_height: Option<u16>) -> Option<LayerId> {
         let encoding = encodings::choose(self.offered_encodings(), self.heights, max_height)?;
         let layers = self.layers_of(encoding);
@@ -280,13 +284,13 @@ impl Feed {
         Some(LayerId { encoding, spatial, temporal })
     }
 
-    /// The height of a spatial layer, pixels: as told, or as it follows from that of the encoding; 0: not
-    /// known, and there is but one.
+    /// The height of a spatial layer, pixels: as reported, or derived from that of the encoding; 0
+    /// if it is unknown and the only layer.
     pub fn layer_height(&self, encoding: u8, spatial: u8) -> u16 {
         let layers = self.layers_of(encoding);
-        let told = layers.heights.get(usize::from(spatial)).copied().unwrap_or(0);
-        if told > 0 {
-            return told;
+        let known = layers.heights.get(usize::from(spatial)).copied().unwrap_or(0);
+        if known > 0 {
+            return known;
         }
         let all = self.heights.get(usize::from(encoding)).copied().unwrap_or(0);
         let (top, _) = layers.top();
@@ -296,7 +300,7 @@ impl Feed {
         }
     }
 
-    /// What a layer costs.
+    /// The bitrate of a layer.
     pub fn rate(&self, layer: LayerId) -> Rate {
         let layers = self.layers_of(layer.encoding);
         if layers.targets.is_empty() {
@@ -306,8 +310,8 @@ impl Feed {
         layers.rate(spatial, temporal)
     }
 
-    /// The layers that a projection is to go for: where that is all there is, what may come beside it is
-    /// meant as well.
+    /// The target of a projection for an allocated layer: if that is the highest there is, any higher
+    /// layer that appears later is included.
     pub fn open_ended(&self, layer: LayerId) -> LayerId {
         let (spatial, temporal) = self.layers_of(layer.encoding).top();
         LayerId {
@@ -327,7 +331,7 @@ impl Feed {
         }
     }
 
-    /// The ring of an encoding, once a packet has come.
+    /// The ring of an encoding, once a packet has arrived.
     #[inline]
     pub fn ring(&self, encoding: u8) -> Option<&PacketRing> {
         self.encodings.get(usize::from(encoding))?.ring.as_ref()
@@ -338,7 +342,7 @@ impl Feed {
         self.encodings.get(usize::from(encoding)).map_or(0, EncodingFeed::head)
     }
 
-    /// The description of a packet that is still held.
+    /// The description of a packet that is still in its ring.
     pub fn packet(&self, encoding: u8, at: RingIndex) -> Option<&PacketMeta> {
         self.ring(encoding)?.get(at).map(|(meta, _)| meta)
     }

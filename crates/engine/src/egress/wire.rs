@@ -1,5 +1,5 @@
-//! The bytes that one receiver gets: header written anew, payload copied once into the send buffer,
-//! sealed there.
+//! Writes the bytes that one receiver gets: a new header, and the payload copied once into the send
+//! buffer and sealed there.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -16,7 +16,7 @@ use crate::ingress::PacketMeta;
 /// Room for the largest header extension block that is written.
 pub const MAX_EXTENSION_LEN: usize = 128;
 
-/// One packet as it will be written.
+/// The header of a packet to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing {
     /// Packet index: sequence number and ROC.
@@ -31,32 +31,32 @@ pub struct Outgoing {
     pub marker: bool,
     /// Padding bytes to append (RFC 3550 section 5.1), 0 for none.
     pub padding: u8,
-    /// Added to the codec's running numbers.
+    /// To be added to the codec's running numbers.
     pub shift: Shift,
     /// For RTX: the sequence number of the original (RFC 4588 section 4).
     pub original: Option<u16>,
-    /// What only this hop needs.
+    /// Header extensions for this hop only.
     pub stamp: Stamp,
 }
 
-/// Header extensions that are for the path to this receiver.
+/// Header extensions for the path to this receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Transport-wide number (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2).
+    /// Transport sequence number (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2).
     pub number: Option<u16>,
-    /// When it leaves, 6.18 fixed point seconds.
+    /// When the packet leaves, 6.18 fixed point seconds.
     pub send_time: Option<u32>,
 }
 
 /// Offset of the frame number in a dependency descriptor.
 const FRAME_NUMBER_AT: usize = 1;
 
-/// Bytes of the extension elements that a stamp becomes, at most.
+/// Most bytes of the extension elements for a stamp.
 const STAMP_LEN: usize = 3 + 4;
 
-/// Length of the extension block that [`write_rtp`] will write for this packet and receiver, computed
-/// without writing. `stamped`: it carries what only this hop needs. Exact for the one-byte form with both
-/// stamps; an upper bound otherwise.
+/// Length of the extension block that [`write_rtp`] will write for this packet and receiver,
+/// computed without writing. `stamped`: it has header extensions for this hop. Exact for the
+/// one-byte form with both stamps; an upper bound otherwise.
 #[inline]
 pub fn extension_len(
     meta: &PacketMeta,
@@ -95,8 +95,8 @@ pub fn write_rtp(
     tx.seal_rtp(buf, header_len, len, out.index, out.ssrc).ok()
 }
 
-/// Writes the packet into `buf` as it is inside SRTP. Returns the lengths of its header and of all, or
-/// `None` when it does not fit.
+/// Writes the packet into `buf` as it is inside SRTP. Returns the lengths of its header and of the
+/// whole, or `None` if it does not fit.
 #[inline]
 pub fn write_plain(
     buf: &mut [u8],
@@ -130,7 +130,7 @@ pub fn write_plain(
         meta.numbers.patch(payload, out.shift);
     }
     at += len;
-    // A packet of padding only stays one: its number must arrive (RFC 3550 section 5.1).
+    // A padding-only packet stays one: its number must arrive (RFC 3550 section 5.1).
     let padding = if len == 0 { out.padding.max(1) } else { out.padding };
     if padding != 0 {
         let tail = buf.get_mut(at..at + usize::from(padding))?;
@@ -142,14 +142,14 @@ pub fn write_plain(
     Some((header_len, at))
 }
 
-/// Length of the list of contributing sources, bytes.
+/// Length of the list of contributing sources (CSRC), bytes.
 #[inline]
 pub fn sources_len(meta: &PacketMeta) -> usize {
     4 * usize::from(meta.csrc_count)
 }
 
-/// Writes the contributing sources as they came: whom a mixer or an end-to-end encrypted sender names
-/// there is for receivers to know (RFC 3550 section 7.1). Returns the length of their list.
+/// Copies the contributing sources: receivers need to know whom a mixer or an end-to-end encrypted
+/// sender names there (RFC 3550 section 7.1). Returns the length of their list.
 #[inline]
 fn write_sources(buf: &mut [u8], meta: &PacketMeta, packet: &[u8]) -> Option<usize> {
     let len = sources_len(meta);
@@ -161,7 +161,7 @@ fn write_sources(buf: &mut [u8], meta: &PacketMeta, packet: &[u8]) -> Option<usi
     Some(len)
 }
 
-/// Writes the block at `start` and sets the extension bit. Returns its length.
+/// Writes the extension block at `start` and sets the extension bit. Returns its length.
 #[inline]
 fn write_extensions(
     buf: &mut [u8],
@@ -174,7 +174,7 @@ fn write_extensions(
 ) -> Option<usize> {
     let stamp = out.stamp;
     let mut writer = ExtWriter::new(buf.get_mut(start..)?, tables.allow_mixed);
-    // An element that does not fit the negotiated form is left out; the packet is good without it.
+    // An element that does not fit the negotiated form is left out; the packet is valid without it.
     if let (Some(mid), Some(id)) = (mid, tables.extension_id(Extension::Mid)) {
         let _ = writer.push(id, mid.as_bytes());
     }
@@ -191,8 +191,9 @@ fn write_extensions(
             (tables.extension_id(e.kind), packet.get(start..start + usize::from(e.len)))
         {
             if e.kind == Extension::DependencyDescriptor {
-                // Without the structure, which is longer than one-byte elements can be, nothing up to the
-                // next keyframe can be decoded; whoever negotiates descriptors reads both forms.
+                // Without the template structure, which is longer than one-byte elements allow,
+                // nothing up to the next keyframe can be decoded; whoever negotiates descriptors
+                // reads both forms.
                 writer.allow_two_byte();
             }
             let written = writer.push(id, data);

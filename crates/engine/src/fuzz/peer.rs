@@ -1,10 +1,11 @@
 //! A validated peer with keys that sends anything, while signalling changes around it.
 //!
-//! The first byte chooses shards and protection. Each following step is one byte that says what is
-//! done, then what it needs: RTP and RTCP that are authentic and wrong, what anybody can send, commands
-//! of control about the peer and about a third who comes and goes, and time. Whatever the script says,
-//! two others hear each other; everybody opens all that it is sent; the cores agree with themselves; and
-//! what the peer makes the bridge send stays within the table of docs/budgets.md.
+//! The first byte chooses shards and protection profile. Each following step is one byte that
+//! chooses the step, then its parameters: authentic but wrong RTP and RTCP, what anybody can send,
+//! commands of control about the peer and about a third endpoint that comes and goes, and time.
+//! Whatever the script does, two others hear each other; everybody can decrypt everything they are
+//! sent; the cores stay consistent; and what the peer makes the bridge send stays within the table
+//! of docs/budgets.md.
 
 mod budget;
 mod call;
@@ -29,19 +30,19 @@ use crate::Control;
 
 const MALLORY: usize = 2;
 const CAROL: usize = 3;
-/// Until the two have what they want of each other.
+/// Time until the two have received media from each other.
 const HEAD: Duration = Duration::from_millis(50);
-/// Until what was caused has left.
+/// Time for everything that was caused to be sent.
 const TAIL: Duration = Duration::from_millis(300);
 const MAX_STEPS: usize = 200;
-/// Time that a script may let pass.
+/// Most time that a script may let pass.
 const MAX_TIME: Duration = Duration::from_millis(2_500);
-/// Datagrams that a script may send.
+/// Most datagrams that a script may send.
 const MAX_DATAGRAMS: u64 = 400;
-/// One packet is repeated so often at most.
+/// Most repetitions of a packet.
 const MAX_REPEATS: u8 = 15;
 
-/// The SSRCs of the peer's voice, camera and screen, and those of their retransmissions.
+/// The SSRCs of the peer's audio, camera and screen, and of their retransmissions.
 const VOICE: u32 = 0x0c00_0001;
 const CAMERA: [u32; 3] = [0x0d00_0001, 0x0d00_0002, 0x0d00_0003];
 const CAMERA_RTX: [u32; 3] = [0x0d00_0101, 0x0d00_0102, 0x0d00_0103];
@@ -50,7 +51,7 @@ const SCREEN: u32 = 0x0e00_0001;
 const OWN: [u32; 8] =
     [VOICE, CAMERA[0], CAMERA[1], CAMERA[2], SCREEN, CAMERA_RTX[0], CAMERA_RTX[1], CAMERA_RTX[2]];
 
-/// See the module's description.
+/// Runs a script.
 pub fn peer(data: &[u8]) {
     let mut script = Script(data);
     let how = script.any();
@@ -66,13 +67,13 @@ struct Play {
     call: Call,
     profile: Profile,
     spent: Spent,
-    /// The number that the peer's next packet has, by its place in [`OWN`].
+    /// The number of the peer's next packet, by its index in [`OWN`].
     next: [u64; OWN.len()],
     /// The last datagram that the peer sent.
     last: Vec<u8>,
-    /// Whose endpoint and sources the peer's are: it may leave and come back.
+    /// Number of the peer's endpoint and sources: it may leave and come back.
     lives: u32,
-    /// Ids of endpoints and keys that were given away.
+    /// Ids of endpoints and keys used so far.
     ids: u32,
     present: bool,
     carol: bool,
@@ -109,7 +110,7 @@ impl Play {
         [0, 1, 2].map(|n| SourceId(10 + self.lives * 3 + n))
     }
 
-    /// These get all that the peer sends.
+    /// Subscribes these endpoints to all that the peer sends.
     fn all_want(&mut self, who: &[usize]) {
         for at in who {
             for source in self.sources() {
@@ -118,8 +119,8 @@ impl Play {
         }
     }
 
-    /// The peer signals those of its sources that `mask` names, and so many encodings of its camera;
-    /// above 3 they have no retransmissions.
+    /// Signals the peer's sources in `mask`, with this number of encodings of its camera; above 3
+    /// they have no retransmissions.
     fn signal(&mut self, mask: u8, encodings: u8) {
         let [voice, camera, screen] = self.sources();
         let rtx = encodings & 4 == 0;
@@ -166,7 +167,7 @@ impl Play {
         self.call.people[MALLORY].at.unwrap_or_else(|| SocketAddr::from(([10, 1, 0, 3], 5_002)))
     }
 
-    /// A datagram of a kind arrives; all that may happen to it leaves a trace.
+    /// Delivers a datagram; everything that may happen to it must be visible.
     fn call_arrive(&mut self, from: SocketAddr, bytes: &mut [u8]) {
         if self.spent.datagrams.packets < MAX_DATAGRAMS {
             self.spent.datagrams.add(bytes.len());
@@ -185,14 +186,14 @@ impl Play {
         self.call.cores.iter().map(of_core).sum::<u64>() + self.call.transport_events
     }
 
-    /// RTP of the peer's own: the stream, the numbers and the payload may be what they should not be.
+    /// RTP of the peer: the stream, the numbers and the payload may be wrong.
     fn rtp(&mut self, how: u8, script: &mut Script<'_>) {
         let what = script.any();
         let stream = usize::from(what & 7);
         let mut buf = [0; 1_500];
         let len = self.write_rtp(&mut buf, stream, what, how, script);
         let step = script.any() as i8;
-        // Steps of one, small leaps both ways, and leaps that a roll-over counter may bear.
+        // Steps of one, small leaps both ways, and leaps that a roll-over counter can follow.
         let by = match step {
             -16..=16 => i64::from(step),
             _ => i64::from(step) * 250,
@@ -283,7 +284,7 @@ impl Play {
         }
     }
 
-    /// A compound packet of the peer's own, with values that lie.
+    /// A compound packet of the peer, with false values.
     fn rtcp(&mut self, how: u8, script: &mut Script<'_>) {
         let mut buf = [0; 1_400];
         let mut writer = RtcpWriter::new(&mut buf[..1_300]);
@@ -312,7 +313,7 @@ impl Play {
             }
             2 => w.receiver_report(ssrc, &[self.report_block(script); 3]),
             3..6 => {
-                // From the newest number backwards, or from anywhere.
+                // Backwards from the newest number, or from anywhere.
                 let newest = self.call.people[MALLORY].heard(ssrc).and_then(|h| h.last);
                 let newest = newest.map_or(0, |(index, _)| index as u16);
                 let from = newest.wrapping_sub(u16::from(script.any()));
@@ -353,7 +354,8 @@ impl Play {
         };
     }
 
-    /// A report that claims anything about a stream; also that the bridge's last report was held back.
+    /// A report with any claims about a stream, including that the bridge's last report was held
+    /// back.
     fn report_block(&self, script: &mut Script<'_>) -> ReportBlock {
         let ssrc = Self::ssrc(script);
         let claim = script.word();
@@ -379,7 +381,7 @@ impl Play {
         }
     }
 
-    /// Any bytes, sealed as what they look like, with an SSRC that may mean something.
+    /// Any bytes, encrypted as what they look like, with an SSRC that may mean something.
     fn anything(&mut self, how: u8, script: &mut Script<'_>) {
         let (bytes, ssrc) = (script.bytes(), Self::ssrc(script));
         let mut buf = [0; 1_400];
@@ -396,8 +398,8 @@ impl Play {
         self.send_rtp(&plain, bytes.len().max(12), index);
     }
 
-    /// What needs no keys: from a stranger, the peer or another's address; new, or what somebody sent
-    /// before, perhaps changed on its way.
+    /// Datagrams that need no keys: from a stranger, the peer or another's address; new, or a copy
+    /// of an earlier one, perhaps modified.
     fn forge(&mut self, how: u8, script: &mut Script<'_>) {
         let stranger = SocketAddr::from(([10, 9, 9, 9], 9));
         let choice = script.any();
@@ -424,7 +426,7 @@ impl Play {
         self.call_arrive(from, &mut bytes);
     }
 
-    /// A command of control about the peer, or about a third.
+    /// A command of control about the peer, or about a third endpoint.
     fn control(&mut self, what: u8, script: &mut Script<'_>) {
         let id = self.call.people[MALLORY].id;
         let choice = script.any();
@@ -498,8 +500,8 @@ impl Play {
         self.all_want(&[CAROL]);
     }
 
-    /// The peer negotiates other things: no retransmissions, no VP8, FIR, estimates of its own, no
-    /// transport-wide numbers.
+    /// Changes what the peer negotiated: no retransmissions, no VP8, FIR, REMB, no transport-wide
+    /// feedback.
     fn negotiate(&mut self, choice: u8) {
         let person = &mut self.call.people[MALLORY];
         let mut media = person.numbering.media();
@@ -523,7 +525,7 @@ impl Play {
         self.call.control(Control::SetMedia(id, Arc::new(media)));
     }
 
-    /// The peer's endpoint ends; or it is there again, as another one with the same SSRCs.
+    /// Removes the peer's endpoint, or adds it again as another one with the same SSRCs.
     fn leave_or_return(&mut self) {
         let id = self.call.people[MALLORY].id;
         self.present = !self.present;
@@ -547,14 +549,14 @@ impl Play {
         self.signal(7, 3);
     }
 
-    /// Nothing more is sent; what was caused is counted.
+    /// Ends the script, and checks the counts.
     fn end(mut self) {
         self.call.run(TAIL);
         self.call.cores.iter().for_each(crate::core::Core::assert_consistent);
         let seen = |n| self.call.people[ALICE].traffic(VIDEO_SSRC + n);
         let frames = self.call.honest / 3;
         let shown = seen(0).packets + seen(1).packets;
-        // The first keyframes may come before anybody is known to want them.
+        // The first keyframes may come before any receiver is known to want them.
         assert!(shown + 4 > frames, "Alice saw {shown} of {frames} frames");
         self.spent.judge(&self.call, MALLORY);
     }
@@ -566,14 +568,14 @@ fn address(choice: u8) -> SocketAddr {
 }
 
 impl Spent {
-    /// What somebody has got of the peer's media.
+    /// What an endpoint received of the peer's media.
     fn of(call: &Call, who: usize) -> Traffic {
         let media = OWN.iter().filter(|ssrc| !CAMERA_RTX.contains(ssrc));
         Self::under(call, who, media)
     }
 
-    /// What somebody was probed with on the streams of the peer's retransmissions: nobody but the peer asks
-    /// for anything again.
+    /// Probes sent to an endpoint on the streams of the peer's retransmissions: only the peer
+    /// requests retransmissions.
     fn probes(call: &Call, who: usize) -> Traffic {
         Self::under(call, who, CAMERA_RTX.iter())
     }
@@ -593,7 +595,7 @@ mod tests {
 
     #[test]
     fn estimates_that_leap_are_within_the_budget() {
-        // REMB instead of transport-wide numbers; then, each 4 ms, what is less or more by much.
+        // REMB in place of transport-wide feedback; then, every 4 ms, much less or much more.
         let mut script = vec![0, 0xcd, 0x60];
         for _ in 0..49 {
             script.extend([0x06, 0x49, 0, 0x30, 0, 0, 1, 0x06, 0x69, 0, 0x30, 0, 0, 1]);

@@ -1,6 +1,7 @@
-//! A projection whose source has layers, loses packets, reorders them and leaps, while its receiver's
-//! wishes change: the numbers of the receiver stay in order and are never used twice, its timestamps, picture ids and
-//! frame numbers go on through switches, and where all comes in order each picture has one marker, on its last packet.
+//! A projection whose source has layers, loses and reorders packets and leaps, while its receiver's
+//! constraints change. Checks that the receiver's numbers stay in order and are never used twice,
+//! that its timestamps, picture ids and frame numbers continue through switches, and that, if
+//! everything arrives in order, each picture has one marker, on its last packet.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -24,13 +25,13 @@ use crate::{
 };
 
 const ENCODINGS: usize = 2;
-/// Packets that are late, at most.
+/// Most packets that are late.
 const HELD: usize = 40;
-/// Pictures that a late packet is behind, at most: of more it is not remembered which were left out.
+/// Most pictures that a late packet is behind: for more, it is not recorded which were dropped.
 const LATE: u16 = 50;
 
-/// One encoding as its sender makes it. The first has spatial layers and picture ids that keep their distances, the
-/// second has temporal layers only and picture ids without gaps.
+/// One encoding as its sender makes it. The first has spatial layers and picture ids that keep
+/// their distances, the second has temporal layers only and picture ids without gaps.
 struct Encoding {
     spatial: bool,
     index: u64,
@@ -159,7 +160,7 @@ impl Seen {
         }
     }
 
-    /// What is added to a packet's timestamp, picture id, TL0PICIDX and frame number.
+    /// What was added to a packet's timestamp, picture id, TL0PICIDX and frame number.
     fn added(&self) -> (u32, u16, u8, u16) {
         let Self { meta, .. } = self;
         (
@@ -184,11 +185,11 @@ impl Seen {
 /// What the receiver was sent.
 #[derive(Default)]
 struct Sent {
-    /// From the numbers to what came under them: since which switch it goes on, and its index.
+    /// What was sent under each number: since which switch, and its index.
     all: BTreeMap<u64, (Run, u64)>,
     /// The newest packet of all.
     newest: Option<Seen>,
-    /// All came in order since this switch.
+    /// Everything has arrived in order since this switch.
     orderly: Option<Run>,
 }
 
@@ -217,7 +218,7 @@ impl Sent {
         }
     }
 
-    /// At a switch all numbers go on from the newest.
+    /// Checks that at a switch all numbers continue from the newest.
     fn begins(&mut self, seen: &Seen) {
         self.orderly = Some(seen.run);
         let Some(newest) = self.newest else { return };
@@ -228,7 +229,8 @@ impl Sent {
         assert!((1..0x8000).contains(&frame), "frame numbers leap by {frame}");
     }
 
-    /// Within a run numbers keep their distances, but for picture ids of pictures that are left out.
+    /// Checks that within a run numbers keep their distances, except for picture ids of dropped
+    /// pictures.
     fn goes_on(&mut self, newest: &Seen, seen: &Seen) {
         let (was, is) = (newest.added(), seen.added());
         assert_eq!((was.0, was.2, was.3), (is.0, is.2, is.3), "other distances");
@@ -253,7 +255,7 @@ impl Sent {
     }
 }
 
-/// A projection, and what of each encoding waits for the packet behind it.
+/// A projection, and packets of each encoding that wait for the next one.
 struct Rig {
     projection: Projection,
     sent: Sent,
@@ -263,19 +265,21 @@ struct Rig {
 }
 
 impl Rig {
-    /// A packet comes, as the next one of its encoding that it is not.
+    /// Delivers a packet that is not the next one of its encoding.
     fn deliver(&mut self, encoding: u8, meta: &PacketMeta) {
         let place = usize::from(encoding) % ENCODINGS;
         if let Some(waited) = self.waiting[place].take() {
             self.accept(encoding, &waited, Some(meta));
             if meta.index != waited.index + 1 {
-                // What is held back was to come before this: a switch that has just begun does not know.
+                // The held-back packet should have come before this one: a switch that has just
+                // begun does not know.
                 self.disorder(encoding);
             }
         }
         self.newest[place] = self.newest[place].max(meta.index);
         if meta.lost != Targets::NONE {
-            // It may end a picture whose marker was left to it, that of a switch which has just begun too.
+            // It may end a picture whose marker was left to it, even that of a switch which has
+            // just begun.
             self.disorder(encoding);
         }
         if self.projection.may_end_picture(encoding, meta) {
@@ -295,14 +299,14 @@ impl Rig {
         self.projection.on_sent(projected.index);
         self.sent.take(self.projection.began(), meta, &projected);
         if meta.index < self.newest[usize::from(encoding) % ENCODINGS] {
-            // What came before it, and is newer, is not behind a switch that begins here.
+            // Newer packets that arrived before it are not part of a switch that begins here.
             self.disorder(encoding);
         }
         assert!(projected.index < self.projection.next_index());
         assert!(!projected.filler || projected.index < next, "only what is late is a filler");
     }
 
-    /// Packets of an encoding do not come in order from now on.
+    /// Records that packets of an encoding no longer arrive in order.
     fn disorder(&mut self, encoding: u8) {
         if self.projection.current() == Some(encoding) {
             self.sent.orderly = None;
@@ -310,7 +314,7 @@ impl Rig {
     }
 }
 
-/// See the module's description.
+/// Runs a script.
 pub fn projection(data: &[u8]) {
     let mut script = Script(data);
     let mut encodings = [Encoding::new(0), Encoding::new(3)];
@@ -361,7 +365,7 @@ pub fn projection(data: &[u8]) {
             6 => rig.projection.pause(at_ms),
             _ => {
                 encodings[place].index += u64::from(script.word());
-                // What is held back is of the time before, which a sender's own numbers keep apart.
+                // What is held back is from before, which a sender's own numbers keep apart.
                 held.retain(|(of, _)| *of != encoding);
                 rig.disorder(encoding);
             }
@@ -370,10 +374,10 @@ pub fn projection(data: &[u8]) {
     goes_on(&mut rig, &mut encodings[0], at_ms);
 }
 
-/// Whatever came before, a keyframe and what follows it reach who wants them.
+/// Whatever came before, a keyframe and what follows it reach receivers that want them.
 fn goes_on(rig: &mut Rig, encoding: &mut Encoding, at_ms: u32) {
     encoding.packets.clear();
-    // What waits for the packet behind it is older.
+    // What waits for the next packet is older.
     rig.waiting = [None; ENCODINGS];
     rig.projection.set_target(Some(LayerId { encoding: 0, spatial: 3, temporal: 3 }), at_ms);
     rig.disorder(0);

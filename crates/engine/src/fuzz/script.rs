@@ -1,6 +1,6 @@
-//! The bytes of a fuzzer, read as decisions.
+//! Reads the bytes of a fuzzer as decisions.
 
-/// What is left of an input.
+/// The rest of an input.
 pub(super) struct Script<'a>(pub(super) &'a [u8]);
 
 impl<'a> Script<'a> {
@@ -11,7 +11,7 @@ impl<'a> Script<'a> {
         Some(*first)
     }
 
-    /// The same, 0 at the end.
+    /// The next decision; 0 at the end.
     pub(super) fn any(&mut self) -> u8 {
         self.byte().unwrap_or_default()
     }
@@ -21,7 +21,7 @@ impl<'a> Script<'a> {
         u16::from_be_bytes([self.any(), self.any()])
     }
 
-    /// Up to so many bytes as the next one says.
+    /// As many bytes as the next one says.
     pub(super) fn bytes(&mut self) -> &'a [u8] {
         let len = self.byte().map_or(0, usize::from).min(self.0.len());
         let (bytes, rest) = self.0.split_at(len);

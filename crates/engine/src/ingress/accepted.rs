@@ -1,4 +1,4 @@
-//! An opened packet is read: what it says of its frame and of its encoding, for all receivers.
+//! Reads a decrypted packet once for all receivers: what it says about its frame and its encoding.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -10,7 +10,7 @@ use rialto_rtp::RtpHeader;
 
 use super::{
     Red,
-    inspect::{self, Told},
+    inspect::{self, ExtensionInfo},
     meta::PacketMeta,
     parked::{Parked, Unparked},
     sender::{Context, Sender},
@@ -20,38 +20,38 @@ use crate::slots::{SourceSlot, StreamSlot};
 /// A packet that is to be routed.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
-    /// Where its source is in [`Sender::sources`].
+    /// The key of its source in [`Sender::sources`].
     pub source: SourceSlot,
     /// The source.
     pub id: SourceId,
-    /// Which of its encodings.
+    /// Its encoding.
     pub encoding: u8,
-    /// What was read from it.
+    /// Its parsed metadata.
     pub meta: PacketMeta,
-    /// The encoding did not arrive before this packet, or had another height.
+    /// The encoding was not active before this packet, or had another height.
     pub changed: bool,
-    /// A gap that only a keyframe mends.
+    /// There is a gap that only a keyframe can repair.
     pub broken: bool,
-    /// It is not forwarded, and why.
+    /// Why it is not forwarded, if it is not.
     pub ends: Option<Drop>,
-    /// The sender is to be told something soon: see [`Sender::is_urgent`].
+    /// The sender needs feedback soon: see [`Sender::is_urgent`].
     pub urgent: bool,
 }
 
-/// An opened packet of a stream, and what is known of it.
+/// A decrypted packet and the state of its stream.
 pub(super) struct Opened<'a> {
     pub(super) pt: &'a PtInfo,
     pub(super) packet: &'a [u8],
-    pub(super) told: &'a Told<'a>,
+    pub(super) info: &'a ExtensionInfo<'a>,
     pub(super) wire_len: usize,
-    /// Its SRTP index, and how many packets are missing before it that were not before.
+    /// Its SRTP index, and how many packets before it are newly missing.
     pub(super) arrived: (u64, u64),
     pub(super) broken: bool,
     pub(super) ends: Option<Drop>,
 }
 
 impl Sender {
-    /// Reads the codec of an opened packet that was given its number.
+    /// Reads the codec of a decrypted packet that was given its number.
     #[inline]
     pub(super) fn accept(
         &mut self,
@@ -62,10 +62,10 @@ impl Sender {
     ) -> Result<Accepted, Drop> {
         let stream = self.streams.get_mut(at).ok_or(Drop::UnknownSsrc)?;
         let source = self.sources.get_mut(stream.source).ok_or(Drop::UnknownSsrc)?;
-        let Opened { pt, packet, told, wire_len, arrived, broken, ends } = *opened;
+        let Opened { pt, packet, info, wire_len, arrived, broken, ends } = *opened;
         let wanted = source.is_wanted(stream.encoding);
         meta.audio.red = Red::read(pt, packet, &meta, cx.tables);
-        let shown = inspect::read(pt, packet, told, &mut meta);
+        let shown = inspect::read(pt, packet, info, &mut meta);
         stream.mark_passed(wanted, &mut meta);
         let (resolution, relayered_within) = stream.see(cx.now, &shown, wire_len, &mut meta);
         if stream.is_video {
@@ -76,7 +76,7 @@ impl Sender {
         stream.meter.on_packet(wire_len, meta.timestamp, meta.keyframe, meta.marker);
         let bit = 1u8 << stream.encoding;
         let mut changed = source.active & bit == 0;
-        // The first of all begins the video; it changes nothing of it.
+        // The first encoding of all starts the video, which is no change of layers.
         let mut relayered = changed && source.active != 0;
         if relayered_within {
             changed |= source.measure_layers(stream);
@@ -105,16 +105,16 @@ impl Sender {
         })
     }
 
-    /// What waited for a structure until now, and in which stream.
+    /// Returns packets that waited for a template structure and can go on, and their stream.
     #[inline]
     pub fn take_unparked(&mut self) -> Option<(StreamSlot, Box<Parked>)> {
         self.unparked.take()
     }
 
-    /// Takes a packet that has waited in a stream. `None`: it waits on.
+    /// Handles a packet of a stream that waited for a structure. `None`: it keeps waiting.
     ///
     /// # Errors
-    /// The reason for which it is dropped.
+    /// The reason why it is dropped.
     pub fn on_unparked(
         &mut self,
         cx: &Context<'_>,
@@ -127,20 +127,20 @@ impl Sender {
         let header = RtpHeader::parse(packet).map_err(|_| Drop::MalformedRtp)?;
         let pt = cx.tables.payload_type(meta.payload_type).ok_or(Drop::UnknownPayloadType)?;
         let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
-        let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
-        if told.early().is_some_and(|frame| frame.structured) && source.is_wanted(stream.encoding) {
+        let info = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
+        if info.early().is_some_and(|frame| frame.structured) && source.is_wanted(stream.encoding) {
             let stays = stream.park_again(cx.now, unparked);
             return if stays { Ok(None) } else { Err(Drop::StructureMissing) };
         }
         let index = meta.index;
-        // What waits for a receiver is counted from now on.
+        // Waiting for a receiver is counted from now on.
         meta.arrival_ms = cx.since_epoch.as_millis() as u32;
         if !stream.number(&mut meta, None, cx.silence) {
             return Err(Drop::Replayed);
         }
         let arrived = (index, 0);
         let opened =
-            Opened { pt, packet, told: &told, wire_len, arrived, broken: false, ends: None };
+            Opened { pt, packet, info: &info, wire_len, arrived, broken: false, ends: None };
         self.accept(cx, at, &opened, meta).map(Some)
     }
 }

@@ -1,4 +1,4 @@
-//! What is read of a packet of audio.
+//! Reads audio packets, and decides which of them are decrypted and forwarded.
 
 use std::time::{Duration, Instant};
 
@@ -9,36 +9,36 @@ use rialto_rtp::{
     ext::{self, SILENCE},
 };
 
-use super::{PacketMeta, Voices, twcc::TwccRecorder};
+use super::{PacketMeta, Speakers, twcc::TwccRecorder};
 use crate::Loudest;
 
-/// Of a voice that nobody hears one packet is opened in so long: who speaks is decided by what was
-/// authenticated.
+/// Of a speaker that is not forwarded, one packet in this interval is decrypted: speaker selection
+/// uses only authenticated packets.
 const LISTEN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is particular to audio in a packet's description.
+/// Metadata of audio packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AudioMeta {
-    /// The redundant audio that it is.
+    /// Its redundancy.
     pub red: Red,
-    /// Its sender hears a voice in it (RFC 6464).
+    /// The sender marked it as voice (RFC 6464).
     pub voice: bool,
-    /// How loud its source is, where only the loudest are forwarded: 0 is silence, 127 is loudest.
+    /// Loudness of its source if only the loudest are forwarded: 0 is silence, 127 is loudest.
     pub energy: u8,
-    /// It is not among the loudest: it is for those who asked for its source by name.
+    /// It is not among the loudest: it is only for receivers that asked for its source by name.
     pub included_only: bool,
 }
 
-/// What decides whose audio is opened and forwarded.
+/// Decides whose audio is decrypted and forwarded.
 #[derive(Debug)]
 pub struct Gate<'a> {
-    /// How many voices are.
+    /// Settings of loudest-speaker selection.
     pub rules: Loudest,
-    /// Those of the conference, where not all are.
-    pub voices: Option<&'a mut Voices>,
+    /// The speakers of the conference, if only the loudest are forwarded.
+    pub speakers: Option<&'a mut Speakers>,
 }
 
-/// A packet of audio that was not opened yet, and what is known of its stream.
+/// An audio packet that is still encrypted, and the state of its stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unopened<'a> {
     pub(super) now: Instant,
@@ -46,34 +46,34 @@ pub(super) struct Unopened<'a> {
     pub(super) header: &'a RtpHeader,
     pub(super) packet: &'a [u8],
     pub(super) source: SourceId,
-    /// Somebody receives it.
+    /// Whether anybody receives it.
     pub(super) wanted: bool,
-    /// Somebody asked for it by name.
+    /// Whether anybody asked for it by name.
     pub(super) included: bool,
-    /// It is the dominant speaker's.
+    /// Whether it is from the dominant speaker.
     pub(super) dominant: bool,
-    /// Enough silence of it was forwarded.
+    /// Whether enough of its silence was forwarded.
     pub(super) silent: bool,
-    /// When a packet of it was last opened.
+    /// When a packet of it was last decrypted.
     pub(super) heard: Option<Instant>,
 }
 
-/// What is to become of a packet of audio.
+/// What to do with an audio packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// It is opened and forwarded.
+    /// Decrypt and forward it.
     Forward,
-    /// It is opened, and forwarded to those who asked for its source by name.
+    /// Decrypt it, and forward it to receivers that asked for its source by name.
     ForwardToIncluding,
-    /// It is opened for what it tells, and ends here.
+    /// Decrypt it for its audio level, then drop it.
     Listen(Drop),
-    /// It ends here unopened.
+    /// Drop it undecrypted.
     Drop(Drop),
 }
 
 impl Gate<'_> {
-    /// Judges a packet by what its header says. Nothing is remembered of it: it may be forged, and to
-    /// drop it is all that may follow from that.
+    /// Judges a packet by its header. Nothing of it is stored: it may be forged, and the worst
+    /// outcome must be that it is dropped.
     #[inline]
     pub(super) fn judge(&self, packet: &Unopened<'_>) -> Verdict {
         let level = packet.level();
@@ -87,55 +87,57 @@ impl Gate<'_> {
         if !packet.wanted {
             return unheard(Drop::Unwanted);
         }
-        let Some(voices) = self.voices.as_deref() else { return Verdict::Forward };
-        let ranked =
-            level.is_none_or(|level| voices.admits(&self.rules, packet.source, level, packet.now));
+        let Some(speakers) = self.speakers.as_deref() else { return Verdict::Forward };
+        let ranked = level
+            .is_none_or(|level| speakers.admits(&self.rules, packet.source, level, packet.now));
         if ranked || packet.dominant && self.rules.dominant {
             Verdict::Forward
         } else if packet.included {
             Verdict::ForwardToIncluding
-        } else if level != Some(SILENCE) && voices.knows(&self.rules, packet.source, packet.now) {
-            // It holds a place until it is known that it has grown quieter.
+        } else if level != Some(SILENCE)
+            && speakers.contains(&self.rules, packet.source, packet.now)
+        {
+            // It keeps its place among the loudest until it is known to have become quieter.
             Verdict::Listen(Drop::NotLoudest)
         } else {
             unheard(Drop::NotLoudest)
         }
     }
 
-    /// A packet was opened that is not among the loudest.
-    pub(super) fn overhear(&mut self, now: Instant, source: SourceId, level: Option<u8>) {
-        let Self { rules, voices } = self;
-        if let Some((voices, level)) = voices.as_deref_mut().zip(level) {
-            voices.overhear(rules, source, level, now);
+    /// Records a decrypted packet that is not among the loudest.
+    pub(super) fn record_dropped(&mut self, now: Instant, source: SourceId, level: Option<u8>) {
+        let Self { rules, speakers } = self;
+        if let Some((speakers, level)) = speakers.as_deref_mut().zip(level) {
+            speakers.record_dropped(rules, source, level, now);
         }
     }
 
-    /// A packet was opened that is forwarded to all.
+    /// Records a decrypted packet that is forwarded to all.
     #[inline]
-    pub(super) fn hear(&mut self, now: Instant, source: SourceId, level: Option<u8>) -> u8 {
-        let Self { rules, voices } = self;
-        let heard = voices.as_deref_mut().zip(level);
-        heard.map_or(0, |(voices, level)| voices.hear(rules, source, level, now))
+    pub(super) fn record(&mut self, now: Instant, source: SourceId, level: Option<u8>) -> u8 {
+        let Self { rules, speakers } = self;
+        let heard = speakers.as_deref_mut().zip(level);
+        heard.map_or(0, |(speakers, level)| speakers.record(rules, source, level, now))
     }
 }
 
 impl Unopened<'_> {
-    /// Records that it came, under the transport-wide number that its header claims.
+    /// Records its arrival under the transport sequence number that its header claims.
     pub(super) fn record_arrival(&self, recorder: Option<&mut TwccRecorder>) {
         let id = self.tables.extension_id(Extension::TransportCc);
-        let told = self.header.extensions(self.packet).find(|e| Some(e.id) == id);
-        let number = told.and_then(|e| ext::transport_seq(e.data));
+        let element = self.header.extensions(self.packet).find(|e| Some(e.id) == id);
+        let number = element.and_then(|e| ext::transport_seq(e.data));
         if let (Some(recorder), Some(number)) = (recorder, number) {
             recorder.on_unopened(self.now, number);
         }
     }
 
-    /// The level that the header claims (RFC 6464). Who negotiated to tell it and does not is as quiet as
-    /// can be.
+    /// The audio level that the header claims (RFC 6464). A sender that negotiated the extension
+    /// and omits it counts as silent.
     fn level(&self) -> Option<u8> {
         let id = self.tables.extension_id(Extension::AudioLevel)?;
-        let told = self.header.extensions(self.packet).find(|e| e.id == id);
-        let level = told.and_then(|e| ext::audio_level(e.data));
+        let element = self.header.extensions(self.packet).find(|e| e.id == id);
+        let level = element.and_then(|e| ext::audio_level(e.data));
         Some(level.map_or(SILENCE - 1, |l| l.level))
     }
 }
@@ -143,12 +145,13 @@ impl Unopened<'_> {
 /// Whether a packet is redundant audio (RFC 2198), and where its primary block is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Red {
-    /// It is none.
+    /// It is not redundant audio.
     #[default]
     No,
-    /// It is, and cannot be read: cut, or encrypted from end to end together with its headers.
+    /// It is, but cannot be read: truncated, or encrypted from end to end together with its
+    /// headers.
     Malformed,
-    /// The block of its own time is the last one.
+    /// The primary block, which is the last one.
     Primary {
         /// Offset of its first byte from the payload's start.
         start: u16,
@@ -158,8 +161,8 @@ pub enum Red {
 }
 
 impl Red {
-    /// Reads the payload of an opened packet. Blocks are of audio that the sender negotiated, and hold no
-    /// redundant audio themselves.
+    /// Reads the payload of a decrypted packet. Blocks must be of audio that the sender negotiated,
+    /// and must not be redundant audio themselves.
     #[inline]
     pub(super) fn read(pt: &PtInfo, packet: &[u8], meta: &PacketMeta, tables: &Tables) -> Self {
         if pt.codec != Codec::Red || pt.media != MediaType::Audio {

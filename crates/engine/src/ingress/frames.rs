@@ -1,24 +1,25 @@
-//! The rhythm of an encoding's frames, by which a slow encoding is told from one that has ended.
+//! Tracks the frame intervals of an encoding, to tell a slow encoding from one that has ended.
 
 use std::time::{Duration, Instant};
 
 /// A longer interval between two frames is a pause.
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
-/// When the frames of an encoding come.
+/// Tracks when the frames of an encoding arrive.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FrameClock {
-    /// Timestamp of the last packet, and when the first of its frame came.
+    /// Timestamp of the last packet, and when the first packet of its frame arrived.
     last: Option<(u32, Instant)>,
-    /// The shorter of the last two intervals between frames: one that is late alone makes none slow.
+    /// The shorter of the last two intervals between frames, so that a single late frame does not
+    /// make the encoding look slow.
     pub(crate) interval: Duration,
     before: Duration,
-    /// Frames of all encodings of the source by the last packet.
+    /// Number of frames of all encodings of the source at the last packet.
     pub of_all: u64,
 }
 
 impl FrameClock {
-    /// Takes a packet; `of_all` counts the frames of all encodings.
+    /// Handles a packet; `of_all` counts the frames of all encodings.
     pub(crate) fn on_packet(&mut self, now: Instant, timestamp: u32, of_all: &mut u64) {
         let before = self.last.filter(|(last, _)| *last != timestamp).map(|(_, at)| at);
         if self.last.is_none() || before.is_some() {

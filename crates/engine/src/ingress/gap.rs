@@ -1,4 +1,4 @@
-//! Which targets a gap in a stream may have taken frames from, as far as the packets around it tell.
+//! Determines which targets may have lost frames in a gap, from the packets around it.
 
 use rialto_rtp::codec::Targets;
 
@@ -13,16 +13,16 @@ pub(super) struct Edge {
     spatial: u8,
     temporal: u8,
     present: Targets,
-    /// It is the first of its frame.
+    /// Whether it is the first of its frame.
     start: bool,
-    /// It is the last of its frame.
+    /// Whether it is the last of its frame.
     end: bool,
-    /// It is the last of its picture.
+    /// Whether it is the last of its picture.
     marker: bool,
     frame_number: Option<u16>,
-    /// How many frames before it the newest one of any chain is; 0: not known.
+    /// The distance, in frames, to the newest frame of any chain; 0 if not known.
     chain: u8,
-    /// Its picture id, and the values that there are.
+    /// Its picture id, and the number of possible values.
     picture_id: Option<(u16, u16)>,
     tl0: Option<u8>,
 }
@@ -52,7 +52,7 @@ impl Edge {
             == (other.timestamp, other.spatial, other.frame_number)
     }
 
-    /// The targets that may include what is missing between this packet and `after`.
+    /// Returns the targets that may include packets missing between this packet and `after`.
     pub(super) fn missing_before(&self, after: &Self) -> Targets {
         if self.is_of_same_frame(after) {
             return self.present;
@@ -60,7 +60,7 @@ impl Edge {
         if let Some((before, after_it)) = self.frame_number.zip(after.frame_number)
             && after_it.wrapping_sub(before) == 1
         {
-            // Nothing but parts of these two frames.
+            // Only parts of these two frames are missing.
             return self.rest_of_frame() | after.head_of_frame();
         }
         if self.timestamp == after.timestamp {
@@ -95,20 +95,20 @@ impl Edge {
         if first { Targets::NONE } else { Targets::from(0, self.temporal) }
     }
 
-    /// Whether no frame of any chain is missing: the newest one is this packet's, or older.
+    /// Returns whether no frame of any chain is missing: the newest one is this packet's, or older.
     fn has_no_chain_until(&self, after: &Self) -> bool {
         let frames = self.frame_number.zip(after.frame_number);
         let frames = frames.map(|(before, after)| after.wrapping_sub(before));
         after.chain > 0 && frames.is_some_and(|frames| u16::from(after.chain) >= frames)
     }
 
-    /// How many whole pictures are missing.
+    /// Number of whole pictures missing.
     fn pictures_until(&self, after: &Self) -> Option<u16> {
         let ((before, mask), (after, same)) = self.picture_id.zip(after.picture_id)?;
         (mask == same).then(|| after.wrapping_sub(before).wrapping_sub(1) & mask)
     }
 
-    /// How many of them are of the base layer: TL0PICIDX counts those.
+    /// Number of these that are of the base layer, which TL0PICIDX counts.
     fn bases_until(&self, after: &Self) -> Option<u8> {
         let (before, count) = self.tl0.zip(after.tl0)?;
         Some(count.wrapping_sub(before).wrapping_sub(u8::from(after.temporal == 0)))

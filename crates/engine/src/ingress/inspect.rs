@@ -1,4 +1,4 @@
-//! What header extensions and the payload's descriptor say of a packet, read once for all receivers.
+//! Reads header extensions and the payload descriptor of a packet, once for all receivers.
 #![expect(clippy::cast_possible_truncation, reason = "offsets and lengths in one datagram")]
 
 use rialto_media::{Extension, PtInfo, Tables, passes_on, video_codec};
@@ -15,44 +15,44 @@ use super::{
     meta::{KeptExtension, PacketMeta},
 };
 
-/// What a header extension tells the bridge.
+/// What the header extensions say.
 #[derive(Debug, Default)]
-pub(super) struct Told<'a> {
-    /// The transport-wide number.
+pub(super) struct ExtensionInfo<'a> {
+    /// The transport sequence number.
     pub(super) number: Option<u16>,
     pub(super) loudness: Option<u8>,
     /// The packet starts a frame that stands alone (RFC 9626).
     independent: bool,
-    /// The dependency descriptor. It tells keyframes and layers also where the payload is encrypted from end
-    /// to end.
+    /// The dependency descriptor. It also describes keyframes and layers if the payload is
+    /// encrypted from end to end.
     dependencies: Option<DependencyFrame>,
-    /// What the sender allocated to the layers of the source.
+    /// The sender's video layers allocation.
     pub(super) allocation: Option<&'a [u8]>,
 }
 
-impl Told<'_> {
-    /// Whether the packet brings a structure that others may refer to.
+impl ExtensionInfo<'_> {
+    /// Returns whether the packet has a template structure that others may refer to.
     pub(super) fn has_structure(&self) -> bool {
         self.dependencies.is_some_and(|frame| frame.structure)
     }
 
-    /// The descriptor, if it refers to a structure that is yet to come.
+    /// The descriptor, if it refers to a structure that has not arrived yet.
     #[inline]
     pub(super) fn early(&self) -> Option<&DependencyFrame> {
         self.dependencies.as_ref().filter(|frame| frame.early)
     }
 }
 
-/// What a packet shows of its encoding beside its own description.
+/// What a packet shows of its encoding, apart from its own metadata.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct EncodingInfo {
     /// The size of its frames.
     pub(super) resolution: Option<Resolution>,
     /// Frame heights of the spatial layers.
     pub(super) heights: Option<[u16; MAX_SPATIAL as usize]>,
 }
 
-/// The header extension of a packet.
+/// The header extensions of a packet.
 pub(super) struct Extensions<'a> {
     pub(super) tables: &'a Tables,
     pub(super) header: &'a RtpHeader,
@@ -60,31 +60,31 @@ pub(super) struct Extensions<'a> {
 }
 
 impl<'a> Extensions<'a> {
-    /// Reads what it tells, and what of it goes on to receivers.
+    /// Reads the extensions, and which of them are passed on to receivers.
     #[inline]
     pub(super) fn read(
         &self,
         dependencies: &mut DependencyReader,
         level: &mut LoudestLevel,
         meta: &mut PacketMeta,
-    ) -> Told<'a> {
-        let mut told = Told::default();
+    ) -> ExtensionInfo<'a> {
+        let mut info = ExtensionInfo::default();
         let mut kept = meta.extensions.iter_mut();
         for e in self.header.extensions(self.packet) {
             let Some(kind) = self.tables.extension(e.id) else { continue };
             match kind {
-                Extension::TransportCc => told.number = rtp::ext::transport_seq(e.data),
+                Extension::TransportCc => info.number = rtp::ext::transport_seq(e.data),
                 Extension::AudioLevel => {
                     if let Some(l) = rtp::ext::audio_level(e.data) {
-                        told.loudness = Some(l.level);
+                        info.loudness = Some(l.level);
                         meta.audio.voice = l.voice;
                         level.record(l.level);
                     }
                 }
-                Extension::DependencyDescriptor => told.dependencies = dependencies.read(e.data),
-                Extension::VideoLayersAllocation => told.allocation = Some(e.data),
+                Extension::DependencyDescriptor => info.dependencies = dependencies.read(e.data),
+                Extension::VideoLayersAllocation => info.allocation = Some(e.data),
                 Extension::FrameMarking => {
-                    told.independent |= rtp::ext::starts_independent_frame(e.data);
+                    info.independent |= rtp::ext::starts_independent_frame(e.data);
                 }
                 _ => {}
             }
@@ -95,15 +95,20 @@ impl<'a> Extensions<'a> {
                 *place = Some(KeptExtension { kind, len, start });
             }
         }
-        meta.frame_number = told.dependencies.as_ref().map(|frame| frame.frame_number);
-        told
+        meta.frame_number = info.dependencies.as_ref().map(|frame| frame.frame_number);
+        info
     }
 }
 
-/// Reads the codec's payload descriptor beside what the extensions `told`.
+/// Reads the codec's payload descriptor, in addition to the extensions `told`.
 #[inline]
-pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut PacketMeta) -> Shown {
-    let mut shown = Shown::default();
+pub(super) fn read(
+    pt: &PtInfo,
+    packet: &[u8],
+    info: &ExtensionInfo<'_>,
+    meta: &mut PacketMeta,
+) -> EncodingInfo {
+    let mut shown = EncodingInfo::default();
     let codec = video_codec(pt.codec);
     let start = usize::from(meta.payload_start);
     let payload = packet.get(start..start.saturating_add(usize::from(meta.payload_len)));
@@ -116,7 +121,8 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut Packe
             (meta.end, meta.layers, meta.numbers) = (info.end, info.layers, info.numbers);
             meta.prefix = info.prefix;
             shown.resolution = info.resolution;
-            // Fragments aside, H.264 tells no first packet but for parameter sets, and AV1 only that of a sequence.
+            // Apart from fragments, H.264 marks no first packet except for parameter sets, and AV1
+            // only that of a sequence.
             meta.start = info.start
                 && match codec {
                     VideoCodec::Vp8 | VideoCodec::Vp9 => true,
@@ -126,10 +132,10 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut Packe
             shown.heights = info.heights;
         }
     }
-    if let Some(frame) = &told.dependencies {
+    if let Some(frame) = &info.dependencies {
         meta.keyframes_known = true;
-        // What is encrypted may look like anything. Who has told no structure yet may never tell one, but noise must
-        // not pass for the keyframe that is asked for meanwhile.
+        // Encrypted payloads may look like anything. A sender that has sent no structure yet may
+        // never send one, but noise must not pass for the keyframe that is requested meanwhile.
         let readable = codec.is_none_or(is_readable);
         meta.keyframe &= !frame.structured && readable;
         meta.keyframe |= frame.keyframe;
@@ -140,26 +146,27 @@ pub(super) fn read(pt: &PtInfo, packet: &[u8], told: &Told<'_>, meta: &mut Packe
         }
         shown.heights = frame.heights.or(shown.heights);
         if frame.structured || !readable {
-            // What the structure tells counts, and nothing that may be encrypted.
-            let told = frame.heights.and_then(|heights| heights.into_iter().max());
-            shown.resolution = match told {
+            // Only the structure counts, nothing that may be encrypted.
+            let height = frame.heights.and_then(|heights| heights.into_iter().max());
+            shown.resolution = match height {
                 Some(height) => Some(Resolution { width: height, height }),
                 None => shown.resolution.filter(|_| frame.keyframe),
             };
         }
     }
-    meta.keyframe |= told.independent;
-    meta.start |= told.independent;
+    meta.keyframe |= info.independent;
+    meta.start |= info.independent;
     shown
 }
 
-/// Whether keyframes can be told where payloads are encrypted: VP8 and VP9 have descriptors of their own in front.
+/// Returns whether keyframes can be recognised in encrypted payloads: VP8 and VP9 have descriptors
+/// of their own in front.
 const fn is_readable(codec: VideoCodec) -> bool {
     matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9)
 }
 
-/// Whether a packet begins a keyframe, as its payload has it, though its descriptor, which refers to a structure,
-/// has none.
+/// Returns whether a packet begins a keyframe according to its payload, although its descriptor,
+/// which refers to a structure, has none.
 #[cold]
 pub(super) fn is_key_without_structure(
     pt: &PtInfo,
@@ -173,7 +180,7 @@ pub(super) fn is_key_without_structure(
     frame.start && read.is_some_and(|info| info.keyframe)
 }
 
-/// The highest spatial layer of those that have a height.
+/// The highest spatial layer that has a height.
 pub(super) fn top(heights: [u16; MAX_SPATIAL as usize]) -> u8 {
     let above = heights.iter().skip(1).take_while(|height| **height > 0).count();
     above as u8
@@ -185,7 +192,8 @@ mod tests {
 
     use super::*;
 
-    /// Noise that looks like an IDR slice of H.264, while the structure that its descriptor refers to is lost.
+    /// Noise that looks like an IDR slice of H.264, while the structure that its descriptor refers
+    /// to is lost.
     #[test]
     fn a_descriptor_tells_keyframes_of_what_is_encrypted() {
         let dependencies = DependencyFrame {
@@ -200,26 +208,27 @@ mod tests {
             heights: None,
             active: None,
         };
-        let told = Told { dependencies: Some(dependencies), ..Told::default() };
+        let info = ExtensionInfo { dependencies: Some(dependencies), ..ExtensionInfo::default() };
         let (media, codec) = (MediaType::Video, Codec::H264);
         let pt = PtInfo { media, codec, clock_rate: 90_000, nack: true };
         let mut meta = PacketMeta { payload_len: 4, ..PacketMeta::default() };
-        read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &told, &mut meta);
+        read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &info, &mut meta);
         assert!(!meta.keyframe);
-        let _ = read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &Told::default(), &mut meta);
+        let _ = read(&pt, &[0xe5, 0x10, 0x9a, 0x33], &ExtensionInfo::default(), &mut meta);
         assert!(meta.keyframe, "without a descriptor it is one");
     }
 
-    /// The same before any structure: noise that looks like a slice of an upper layer, or like parameter sets.
+    /// The same before any structure: noise that looks like a slice of an upper layer, or like
+    /// parameter sets.
     #[test]
     fn nothing_that_may_be_encrypted_counts_before_the_structure() {
         let dependencies = DependencyReader::default().read(&[0x80, 0, 7]);
-        let told = Told { dependencies, ..Told::default() };
+        let info = ExtensionInfo { dependencies, ..ExtensionInfo::default() };
         let pt = |codec| PtInfo { media: MediaType::Video, codec, clock_rate: 90_000, nack: true };
         let read = |codec, payload: &[u8]| {
             let len = payload.len() as u16;
             let mut meta = PacketMeta { payload_len: len, ..PacketMeta::default() };
-            let shown = read(&pt(codec), payload, &told, &mut meta);
+            let shown = read(&pt(codec), payload, &info, &mut meta);
             (meta.keyframe, meta.prefix, meta.layers, shown.resolution)
         };
         let sps = [0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x3d, 0xa1];

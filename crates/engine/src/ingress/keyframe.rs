@@ -1,5 +1,5 @@
-//! How often keyframes are asked for: of a sender for one encoding, whoever asks, and by one receiver
-//! for one source (`jmt.keyframe.*`).
+//! Rate limits of keyframe requests: to a sender for one encoding, whoever asks, and from one
+//! receiver for one source (`jmt.keyframe.*`).
 
 use std::{
     collections::VecDeque,
@@ -8,21 +8,21 @@ use std::{
 
 use rialto_media::{Rate, TokenBucket};
 
-/// A bound of requests.
+/// A rate limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RequestLimit {
-    /// Between two requests.
+    /// Shortest time between two requests.
     pub min_interval: Duration,
-    /// Requests within `window`, at least one. Each that is counted takes 16 bytes.
+    /// Most requests within `window`, at least one. Each counted request takes 16 bytes.
     pub max: usize,
     /// See `max`.
     pub window: Duration,
 }
 
-/// Both bounds.
+/// Both limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyframeLimits {
-    /// Of one receiver for one source. JVB: 200 ms apart, three in 10 s.
+    /// From one receiver for one source. JVB: 200 ms apart, three in 10 s.
     pub receiver: RequestLimit,
     /// To a sender for one encoding. JVB: 200 ms apart.
     pub source: RequestLimit,
@@ -38,13 +38,13 @@ impl Default for KeyframeLimits {
     }
 }
 
-/// Requests that were let through, as far back as a limit looks.
+/// Sliding-window rate limiter: the times of the requests allowed within the window.
 #[derive(Clone, Debug, Default)]
-pub struct Granted(VecDeque<Instant>);
+pub struct SlidingWindowLimiter(VecDeque<Instant>);
 
-impl Granted {
-    /// Whether a request at `now` passes; counts it if so.
-    pub fn grant(&mut self, now: Instant, limit: &RequestLimit) -> bool {
+impl SlidingWindowLimiter {
+    /// Returns whether a request at `now` is allowed, and counts it if so.
+    pub fn allow(&mut self, now: Instant, limit: &RequestLimit) -> bool {
         let since = |at: &Instant| now.saturating_duration_since(*at);
         if self.0.back().is_some_and(|last| since(last) < limit.min_interval) {
             return false;
@@ -59,66 +59,69 @@ impl Granted {
         free
     }
 
-    /// Whether nothing that was let through matters any more.
+    /// Returns whether no counted request matters any more.
     fn is_past(&self, now: Instant, limit: &RequestLimit) -> bool {
         self.0.back().is_none_or(|last| now.saturating_duration_since(*last) >= limit.window)
     }
 }
 
-/// How often the switches of one receiver may ask for a keyframe of one source: five at once (somebody joins and
-/// gets the lowest encoding, then the others begin), then one each second. The encoding that it has goes on
-/// meanwhile.
+/// Rate at which the switches of one receiver may request a keyframe of one source: five at once (a
+/// joining receiver gets the lowest encoding of each source first, then the others), then one each
+/// second. The current encoding continues meanwhile.
 pub const SWITCHES: Rate = Rate::each(Duration::from_secs(1), 5);
 
-/// What one receiver has asked for of one source.
+/// The requests of one receiver for one source.
 #[derive(Clone, Debug, Default)]
 pub struct ReceiverRequests {
-    /// By RTCP.
-    pub granted: Granted,
-    /// By switching.
+    /// Requests by RTCP.
+    pub rtcp_limiter: SlidingWindowLimiter,
+    /// Requests by switching.
     pub switches: TokenBucket,
 }
 
 impl ReceiverRequests {
-    /// Whether all may be asked for again.
+    /// Returns whether none of the earlier requests matters any more.
     pub fn is_past(&self, now: Instant, limit: &RequestLimit) -> bool {
-        self.granted.is_past(now, limit) && self.switches.is_full(now)
+        self.rtcp_limiter.is_past(now, limit) && self.switches.is_full(now)
     }
 }
 
-/// How long a sender may take from a request to the keyframe, beside the round trip: it encodes a large
-/// frame, and paces it.
+/// The most time that a sender takes from a request to the keyframe, apart from the round trip: it
+/// encodes a large frame, and paces it.
 const ANSWER_TIME: Duration = Duration::from_millis(300);
 /// A sender makes no second keyframe within this time of the last (libwebrtc's
-/// `kMinKeyframeSendInterval`), and forgets a request that comes earlier.
+/// `kMinKeyframeSendInterval`), and ignores a request that arrives earlier.
 const DEAF_TIME: Duration = Duration::from_millis(300);
-/// A request that is not answered is repeated when its keyframe could have come, and once more: it may have
-/// been lost, and then the keyframe. From then on the time doubles, this many times.
+/// A request is repeated when its keyframe could have arrived and did not, and once more: the
+/// request may have been lost, and then the keyframe. After that the interval doubles, this many
+/// times.
 const MAX_DOUBLINGS: u32 = 3;
-/// Who asks so soon after a keyframe may get that one: it is on its way to the receivers.
+/// A request this soon after a keyframe may be answered by that one: it is on its way to the
+/// receivers.
 const JUST_CAME: Duration = Duration::from_millis(5);
-/// What the clocks of two ends may differ by.
+/// Tolerance for the clocks of two ends.
 const MARGIN: Duration = Duration::from_millis(20);
 
-/// The requests to a sender for one encoding.
+/// The keyframe requests to a sender for one encoding.
 ///
-/// A request leaves at once where it can help. It is repeated when the keyframe could have come and did
-/// not, and it waits where the sender would not hear it; a keyframe that comes meanwhile makes it moot.
+/// A request leaves at once if it can help. It is repeated if the keyframe could have arrived and
+/// did not, and delayed while the sender would ignore it; a keyframe that arrives meanwhile makes
+/// it moot.
 #[derive(Clone, Debug, Default)]
 pub struct EncodingRequests {
     wanted: bool,
-    sent: Granted,
-    /// When the last request left that no keyframe has answered.
+    sent: SlidingWindowLimiter,
+    /// When the last request was sent that no keyframe has answered.
     asked: Option<Instant>,
-    /// Requests since the last keyframe.
+    /// Number of requests since the last keyframe.
     unanswered: u32,
-    /// When the last keyframe came.
+    /// When the last keyframe arrived.
     keyframe: Option<Instant>,
 }
 
 impl EncodingRequests {
-    /// Somebody needs a keyframe. Returns whether one will be asked for: not if one has just come. Who
-    /// does not get that one asks again.
+    /// Handles a receiver's need of a keyframe. Returns whether one will be requested: not if one
+    /// has just arrived. A receiver that misses that one asks again.
     pub fn want(&mut self, now: Instant) -> bool {
         let since = self.keyframe.map(|at| now.saturating_duration_since(at));
         let wants = since.is_none_or(|since| since >= JUST_CAME);
@@ -126,22 +129,22 @@ impl EncodingRequests {
         wants
     }
 
-    /// Whether a keyframe came so lately.
+    /// Returns whether a keyframe arrived within the last `time`.
     pub fn came_within(&self, now: Instant, time: Duration) -> bool {
         self.keyframe.is_some_and(|at| now.saturating_duration_since(at) < time)
     }
 
-    /// Whether a request waits to leave.
+    /// Returns whether a request waits to be sent.
     pub fn is_wanted(&self) -> bool {
         self.wanted
     }
 
-    /// Whether a request waits that may leave by `now`.
+    /// Returns whether a request waits that may be sent by `now`.
     pub fn is_due(&self, now: Instant, rtt: Duration) -> bool {
         self.wanted && self.due(rtt).is_none_or(|due| now >= due)
     }
 
-    /// A keyframe came.
+    /// Handles the arrival of a keyframe.
     pub fn on_keyframe(&mut self, now: Instant) {
         self.wanted = false;
         self.asked = None;
@@ -149,9 +152,10 @@ impl EncodingRequests {
         self.keyframe = Some(now);
     }
 
-    /// Whether a request should leave now; counts it if so. `rtt`: the sender's round trip.
+    /// Returns whether a request should be sent now, and counts it if so. `rtt` is the sender's
+    /// round-trip time.
     pub fn poll(&mut self, now: Instant, rtt: Duration, limit: &RequestLimit) -> bool {
-        let leaves = self.is_due(now, rtt) && self.sent.grant(now, limit);
+        let leaves = self.is_due(now, rtt) && self.sent.allow(now, limit);
         if leaves {
             self.wanted = false;
             self.asked = Some(now);
@@ -180,16 +184,16 @@ mod tests {
     fn a_receiver_has_three_in_ten_seconds() {
         let start = Instant::now();
         let limit = KeyframeLimits::default().receiver;
-        let mut granted = Granted::default();
+        let mut rtcp_limiter = SlidingWindowLimiter::default();
         let at = |ms| start + Duration::from_millis(ms);
-        assert!(granted.grant(at(0), &limit));
-        assert!(!granted.grant(at(199), &limit));
-        assert!(granted.grant(at(200), &limit));
-        assert!(granted.grant(at(400), &limit));
-        assert!(!granted.grant(at(9_999), &limit));
-        assert!(granted.grant(at(10_000), &limit));
-        assert!(!granted.grant(at(10_199), &limit));
-        assert!(granted.grant(at(10_200), &limit));
+        assert!(rtcp_limiter.allow(at(0), &limit));
+        assert!(!rtcp_limiter.allow(at(199), &limit));
+        assert!(rtcp_limiter.allow(at(200), &limit));
+        assert!(rtcp_limiter.allow(at(400), &limit));
+        assert!(!rtcp_limiter.allow(at(9_999), &limit));
+        assert!(rtcp_limiter.allow(at(10_000), &limit));
+        assert!(!rtcp_limiter.allow(at(10_199), &limit));
+        assert!(rtcp_limiter.allow(at(10_200), &limit));
     }
 
     #[test]
@@ -206,7 +210,7 @@ mod tests {
         assert_eq!(taken, [0, 100, 200, 300, 400, 1_000, 2_000, 3_000, 4_000]);
         assert!(!requests.is_past(at(8_999), &limit), "nine were taken");
         assert!(requests.is_past(at(9_000), &limit));
-        assert!(requests.granted.grant(at(9_000), &limit));
+        assert!(requests.rtcp_limiter.allow(at(9_000), &limit));
         assert!(!requests.is_past(at(18_999), &limit) && requests.is_past(at(19_000), &limit));
     }
 
@@ -284,11 +288,11 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let (min_interval, window) = (Duration::from_millis(50), Duration::from_secs(1));
         let limit = RequestLimit { min_interval, max: 5, window };
-        let mut granted = Granted::default();
-        let passed = (0..20).filter(|i| granted.grant(at(i * 50), &limit)).count();
+        let mut rtcp_limiter = SlidingWindowLimiter::default();
+        let passed = (0..20).filter(|i| rtcp_limiter.allow(at(i * 50), &limit)).count();
         assert_eq!(passed, 5);
-        assert!(granted.grant(at(1_000), &limit), "the first is a window ago");
+        assert!(rtcp_limiter.allow(at(1_000), &limit), "the first is a window ago");
         let none = RequestLimit { min_interval: Duration::ZERO, max: 1, window: Duration::ZERO };
-        assert!(granted.grant(at(1_000), &none) && granted.grant(at(1_000), &none));
+        assert!(rtcp_limiter.allow(at(1_000), &none) && rtcp_limiter.allow(at(1_000), &none));
     }
 }

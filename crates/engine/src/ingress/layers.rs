@@ -1,5 +1,5 @@
-//! The layers within an encoding: which there are, how high they are, and what each costs, measured where
-//! the encoding comes in.
+//! Measures the layers within an encoding where it is received: which there are, their heights and
+//! their bitrates.
 
 use rialto_rtp::codec::{MAX_SPATIAL, MAX_TEMPORAL, Targets};
 
@@ -8,40 +8,40 @@ use super::{
     rate::{Rate, RateMeter},
 };
 
-/// Targets that are told apart.
+/// Number of targets.
 const TARGETS: usize = MAX_SPATIAL as usize * MAX_TEMPORAL as usize;
 
-/// The place of a target among [`TARGETS`].
+/// The index of a target among [`TARGETS`].
 fn place(spatial: u8, temporal: u8) -> usize {
     let row = usize::from(spatial).saturating_mul(MAX_TEMPORAL.into());
     row.saturating_add(temporal.into())
 }
 
-/// A spatial layer has ended when so many pictures came without it, and so many steps of the meters went
-/// by: encoders leave one out when they lack bandwidth or time.
+/// A spatial layer has ended after this many pictures without it, and this many steps of the
+/// meters: encoders leave one out when they lack bandwidth or time.
 const PICTURES_WITHOUT: u32 = 8;
 const STEPS_WITHOUT: u32 = 10;
 
-/// What is known of the layers of an encoding.
+/// The layers of an encoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncodingLayers {
-    /// What a receiver can get of it; none: it has no layers that are told apart.
+    /// The targets that a receiver can get; none if the encoding has no layers.
     pub targets: Targets,
     /// Frame heights of the spatial layers (the shorter sides), pixels; 0: not known.
     pub heights: [u16; MAX_SPATIAL as usize],
-    /// What each target costs.
+    /// The bitrate of each target.
     rates: [Rate; TARGETS],
 }
 
 impl EncodingLayers {
-    /// Of an encoding that has none.
+    /// Of an encoding without layers.
     pub const NONE: &Self = &Self {
         targets: Targets::NONE,
         heights: [0; MAX_SPATIAL as usize],
         rates: [Rate { bps: 0, fps: 0 }; TARGETS],
     };
 
-    /// What a target costs.
+    /// The bitrate of a target.
     pub fn rate(&self, spatial: u8, temporal: u8) -> Rate {
         self.rates.get(place(spatial, temporal)).copied().unwrap_or_default()
     }
@@ -51,11 +51,11 @@ impl EncodingLayers {
         self.targets.iter().fold((0, 0), |top, layer| (top.0.max(layer.0), top.1.max(layer.1)))
     }
 
-    /// Whether receivers' shards should hear of `now`.
+    /// Returns whether `now` differs enough to be reported to receivers' shards.
     fn differs(&self, now: &Self) -> bool {
         self.targets != now.targets
             || self.heights != now.heights
-            || self.rates.iter().zip(&now.rates).any(|(told, now)| told.differs(*now))
+            || self.rates.iter().zip(&now.rates).any(|(reported, now)| reported.differs(*now))
     }
 }
 
@@ -64,23 +64,23 @@ impl EncodingLayers {
 struct Own {
     spatial: u8,
     temporal: u8,
-    /// Targets that the last of them was part of.
+    /// Targets that include the last of them.
     present: Targets,
     meter: RateMeter,
 }
 
-/// Follows the layers of an encoding that has any.
+/// Measures the layers of an encoding that has some.
 #[derive(Clone, Debug, Default)]
 pub struct LayerMeters {
     own: Vec<Own>,
-    /// Of each spatial layer, pictures and steps since its last frame.
+    /// For each spatial layer, the pictures and steps since its last frame.
     without: [(u32, u32); MAX_SPATIAL as usize],
     picture: Option<u32>,
     heights: [u16; MAX_SPATIAL as usize],
 }
 
 impl LayerMeters {
-    /// A packet of `len` bytes came. Returns whether it is of a layer that was not there.
+    /// Handles a packet of `len` bytes. Returns whether it is of a new layer.
     pub fn on_packet(&mut self, len: usize, meta: &PacketMeta) -> bool {
         let layers = &meta.layers;
         let (spatial, temporal) =
@@ -108,7 +108,7 @@ impl LayerMeters {
         new
     }
 
-    /// The descriptor tells the sizes of all spatial layers. Returns whether they are others than before.
+    /// Handles the heights of all spatial layers from a descriptor. Returns whether they changed.
     pub fn on_heights(&mut self, heights: [u16; MAX_SPATIAL as usize]) -> bool {
         let changed = self.heights != heights;
         self.heights = heights;
@@ -117,7 +117,7 @@ impl LayerMeters {
         changed
     }
 
-    /// A step of the meters is over.
+    /// Ends a step of the meters.
     pub fn step(&mut self) {
         for own in &mut self.own {
             own.meter.step();
@@ -134,12 +134,12 @@ impl LayerMeters {
         });
     }
 
-    /// What is to be told to receivers' shards, who were `told` something before; `None`: they know it well
-    /// enough.
-    /// `announced` is what the sender says that a target costs, bit/s, which is taken instead of what was measured.
+    /// Returns what to report to receivers' shards, given what they were `told` before; `None` if
+    /// that is still good enough. `announced` is the bitrate that the sender announces for a
+    /// target, bit/s, which replaces the measured one.
     pub fn news(
         &self,
-        told: &EncodingLayers,
+        reported: &EncodingLayers,
         announced: impl Fn(u8, u8) -> Option<u64>,
     ) -> Option<EncodingLayers> {
         let mut now = self.measure();
@@ -149,7 +149,7 @@ impl LayerMeters {
                 rate.bps = bps;
             }
         }
-        Some(now).filter(|now| told.differs(now))
+        Some(now).filter(|now| reported.differs(now))
     }
 
     fn measure(&self) -> EncodingLayers {
@@ -162,7 +162,7 @@ impl LayerMeters {
         }
         for (spatial, temporal) in layers.targets.iter() {
             let parts = self.own.iter().filter(|own| own.present.has(spatial, temporal));
-            // Pictures of which the encoder left out the highest layer are seen too.
+            // Pictures of which the encoder left out the highest layer count as well.
             let mut fps = [0u8; MAX_SPATIAL as usize];
             let mut bps = 0u32;
             for own in parts {
@@ -203,14 +203,15 @@ mod tests {
         }
     }
 
-    /// What is told, and then known.
-    fn news(meters: &LayerMeters, told: &mut EncodingLayers) -> Option<EncodingLayers> {
-        let news = meters.news(told, |_, _| None)?;
-        *told = news;
+    /// Applies and returns what is to be reported.
+    fn news(meters: &LayerMeters, reported: &mut EncodingLayers) -> Option<EncodingLayers> {
+        let news = meters.news(reported, |_, _| None)?;
+        *reported = news;
         Some(news)
     }
 
-    /// Two seconds of 30 pictures each: two spatial and two temporal layers, `upto` a spatial one.
+    /// Two seconds of 30 pictures each, with two spatial and two temporal layers, up to the spatial
+    /// layer `upto`.
     fn run(meters: &mut LayerMeters, pictures: std::ops::Range<u32>, upto: u8) {
         for picture in pictures {
             for spatial in 0..=upto {
@@ -225,12 +226,12 @@ mod tests {
 
     #[test]
     fn measures_each_target_with_what_it_depends_on() {
-        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
+        let (mut meters, mut reported) = (LayerMeters::default(), EncodingLayers::default());
         assert!(meters.on_packet(500, &frame(0, 0, 0)));
         assert!(!meters.on_packet(500, &frame(2, 0, 0)));
         assert!(meters.on_packet(500, &frame(2, 1, 0)));
         run(&mut meters, 3..63, 1);
-        let layers = news(&meters, &mut told).unwrap();
+        let layers = news(&meters, &mut reported).unwrap();
         assert_eq!(layers.targets.iter().collect::<Vec<_>>(), [(0, 0), (0, 1), (1, 0), (1, 1)]);
         let (half, all) = (layers.rate(0, 0), layers.rate(0, 1));
         // The window is an odd number of pictures long.
@@ -241,7 +242,7 @@ mod tests {
         assert!(near(half.fps.into(), 15) && near(all.fps.into(), 30), "{half:?} {all:?}");
         assert!(near(half.bps, 240_000) && near(all.bps, 480_000), "{half:?} {all:?}");
         assert_eq!(layers.top(), (1, 1));
-        assert_eq!(news(&meters, &mut told), None, "nothing has changed");
+        assert_eq!(news(&meters, &mut reported), None, "nothing has changed");
     }
 
     #[test]
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn pictures_without_the_highest_layer_are_seen_too() {
-        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
+        let (mut meters, mut reported) = (LayerMeters::default(), EncodingLayers::default());
         for picture in 0..63 {
             for spatial in 0..=u8::from(picture % 2 == 0) {
                 meters.on_packet(500, &frame(picture, spatial, 0));
@@ -265,29 +266,29 @@ mod tests {
                 meters.step();
             }
         }
-        let layers = news(&meters, &mut told).unwrap();
+        let layers = news(&meters, &mut reported).unwrap();
         let near = |fps: u8| fps.abs_diff(30) <= 2;
         assert!(near(layers.rate(0, 0).fps) && near(layers.rate(1, 0).fps), "{layers:?}");
     }
 
     #[test]
     fn a_spatial_layer_that_no_longer_comes_has_ended_and_a_slow_one_has_not() {
-        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
+        let (mut meters, mut reported) = (LayerMeters::default(), EncodingLayers::default());
         run(&mut meters, 0..60, 1);
         run(&mut meters, 60..120, 0);
-        assert_eq!(news(&meters, &mut told).map(|layers| layers.top()), Some((0, 1)));
+        assert_eq!(news(&meters, &mut reported).map(|layers| layers.top()), Some((0, 1)));
         run(&mut meters, 120..150, 1);
         for _ in 0..100 {
             meters.step();
         }
         assert_eq!(
-            news(&meters, &mut told).map(|layers| layers.top()),
+            news(&meters, &mut reported).map(|layers| layers.top()),
             Some((1, 1)),
             "nothing came at all"
         );
         meters.on_heights([180, 0, 0, 0]);
         assert_eq!(
-            news(&meters, &mut told).map(|layers| layers.top()),
+            news(&meters, &mut reported).map(|layers| layers.top()),
             Some((0, 1)),
             "it is not there"
         );
@@ -295,11 +296,11 @@ mod tests {
 
     #[test]
     fn an_encoding_of_one_layer_has_none() {
-        let (mut meters, mut told) = (LayerMeters::default(), EncodingLayers::default());
+        let (mut meters, mut reported) = (LayerMeters::default(), EncodingLayers::default());
         for picture in 0..60 {
             meters.on_packet(500, &frame(picture, 0, 0));
             meters.step();
         }
-        assert_eq!(news(&meters, &mut told), None);
+        assert_eq!(news(&meters, &mut reported), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The loudness of a source (RFC 6464), gathered for control.
+//! Collects the audio level of a source (RFC 6464) for control.
 #![expect(clippy::arithmetic_side_effects, reason = "a packet at a time since the last look")]
 
 use rialto_rtp::ext::SILENCE;
@@ -8,12 +8,12 @@ use rialto_rtp::ext::SILENCE;
 pub struct LoudestLevel {
     loudest: u8,
     packets: u32,
-    told: u8,
+    reported: u8,
 }
 
 impl Default for LoudestLevel {
     fn default() -> Self {
-        Self { loudest: SILENCE, packets: 0, told: SILENCE }
+        Self { loudest: SILENCE, packets: 0, reported: SILENCE }
     }
 }
 
@@ -25,13 +25,13 @@ impl LoudestLevel {
         self.packets += 1;
     }
 
-    /// The loudest level of the interval, if packets came and it is worth telling: somebody speaks, or
-    /// has just stopped.
+    /// Returns the loudest level of the interval, if packets arrived and it is worth reporting: the
+    /// source speaks, or has just stopped.
     pub fn take(&mut self) -> Option<u8> {
         let level = if self.packets == 0 { SILENCE } else { self.loudest };
-        let tell = level != SILENCE || self.told != SILENCE;
-        *self = Self { told: level, ..Self::default() };
-        tell.then_some(level)
+        let worth_reporting = level != SILENCE || self.reported != SILENCE;
+        *self = Self { reported: level, ..Self::default() };
+        worth_reporting.then_some(level)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Per sender: receive state, NACK, TWCC feedback, keyframe requests, audio level.
+//! Receiving from senders: SRTP, NACKs, TWCC feedback, keyframe requests, audio levels.
 
 mod accepted;
 mod audio;
@@ -13,14 +13,14 @@ pub mod nack;
 mod numbers;
 mod parked;
 pub mod rate;
-mod remembered;
+mod retired;
 mod seen;
 mod sender;
 pub mod silence;
+mod speakers;
 mod stats;
 mod stream;
 pub mod twcc;
-mod voices;
 
 pub use accepted::Accepted;
 pub use audio::{AudioMeta, Gate, Red};
@@ -29,6 +29,6 @@ pub use meta::{KeptExtension, MAX_KEPT_EXTENSIONS, PacketMeta};
 pub use parked::{Parked, Unparked};
 pub use seen::SeenWindow;
 pub use sender::{Context, LocalSource, MAX_CNAME, Sender, cname_text};
+pub use speakers::Speakers;
 pub use stats::{Report, StreamStats};
 pub use stream::{Stream, drop_reason};
-pub use voices::Voices;

@@ -1,9 +1,9 @@
-//! Which packets of a stream are missing, and when to ask the sender for them again (RFC 4585
-//! generic NACK).
+//! Tracks which packets of a stream are missing, and when to request them again (RFC 4585 generic
+//! NACK).
 //!
-//! A gap is asked for soon (10 ms later, which forgives small reordering), then once a round trip, at
-//! most [`MAX_TRIES`] times and for [`MAX_AGE`]; a gap wider than [`MAX_GAP`] is a break that only a
-//! keyframe mends.
+//! A missing packet is requested soon (10 ms later, which tolerates slight reordering), then once
+//! per round trip, at most [`MAX_TRIES`] times and for [`MAX_AGE`]. A gap wider than [`MAX_GAP`] is
+//! a break that only a keyframe can repair.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use rialto_rtp::codec::Targets;
 
-/// Requests for one packet.
+/// Most requests for one packet.
 pub const MAX_TRIES: u8 = 10;
-/// A packet that has been missing for longer would come too late for any jitter buffer.
+/// A packet that has been missing for longer would arrive too late for any jitter buffer.
 pub const MAX_AGE: Duration = Duration::from_secs(1);
-/// Widest gap that is asked for, packets (as in JVB).
+/// Widest gap that is requested, packets (as in JVB).
 pub const MAX_GAP: u64 = 100;
-/// Packets missing at one time, at most.
+/// Most packets missing at a time.
 pub const MAX_MISSING: usize = 256;
 /// Shortest time between two requests for the same packet.
 const MIN_RETRY: Duration = Duration::from_millis(20);
@@ -35,12 +35,12 @@ struct Missing {
     targets: Targets,
 }
 
-/// What a newly received packet is to the stream.
+/// How a newly received packet relates to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// The newest so far; nothing between it and the one before is missing.
+    /// The newest so far; nothing is missing before it.
     InOrder,
-    /// The newest so far; this many before it are missing and will be asked for.
+    /// The newest so far; this many before it are missing and will be requested.
     Gap(u64),
     /// So many are missing before it that they are given up.
     Break,
@@ -48,7 +48,7 @@ pub enum Arrival {
     Late,
 }
 
-/// See the module's description.
+/// Tracks the missing packets of a stream.
 #[derive(Debug, Default)]
 pub struct NackTracker {
     newest: Option<u64>,
@@ -59,23 +59,23 @@ pub struct NackTracker {
 /// What was given up since the last keyframe.
 #[derive(Debug, Default)]
 struct Lost {
-    /// The targets that may include a frame of it, and that no packet behind it has told yet.
-    untold: Targets,
-    /// Those that one has told.
-    told: Targets,
-    /// The newest of it.
+    /// The targets that may include a lost frame, and that no later packet has reported yet.
+    unreported: Targets,
+    /// Those that one has reported.
+    reported: Targets,
+    /// The newest packet of them.
     newest: u64,
 }
 
 impl Lost {
     fn add(&mut self, targets: Targets, index: u64) {
-        self.untold |= targets;
+        self.unreported |= targets;
         self.newest = self.newest.max(index);
     }
 }
 
 impl NackTracker {
-    /// Records a packet that was not seen before.
+    /// Handles a packet that was not seen before.
     pub fn on_packet(&mut self, now: Instant, index: u64) -> Arrival {
         let Some(newest) = self.newest else {
             self.newest = Some(index);
@@ -108,62 +108,62 @@ impl NackTracker {
         Arrival::Gap(gap)
     }
 
-    /// What is missing from `first` on can only be of these targets.
+    /// Limits the targets of what is missing from `first` on.
     pub fn attribute(&mut self, first: u64, targets: Targets) {
         for missing in self.missing.iter_mut().filter(|missing| missing.index >= first) {
             missing.targets &= targets;
         }
     }
 
-    /// A keyframe begins with this packet: nothing from before it is needed any more, but for what a receiver
-    /// that is behind may still show. Who begins with a keyframe that is late has to hear of what was given up
-    /// behind it, also if others have heard of it.
+    /// Handles a keyframe that begins with this packet: nothing older is needed any more, except
+    /// for what a receiver that is behind may still show. A receiver that starts with a late
+    /// keyframe must learn of losses behind it, even if others did.
     pub fn on_keyframe(&mut self, index: u64) {
         if index >= self.lost.newest {
             self.lost = Lost::default();
         }
-        self.lost.untold |= self.lost.told;
+        self.lost.unreported |= self.lost.reported;
         for missing in self.missing.iter_mut().filter(|missing| missing.index < index) {
             missing.targets = Targets::NONE;
         }
     }
 
-    /// The targets that include frames of which something was given up before this packet, or behind it, and that
-    /// no packet has told which comes behind all of that: a late keyframe does not mend what is newer.
+    /// Takes the targets with frames that were given up before this packet, or behind it, and that
+    /// no packet behind all of these has reported: a late keyframe does not repair what is newer.
     #[inline]
     pub fn take_lost(&mut self, index: u64) -> Targets {
-        let Lost { untold, newest, .. } = self.lost;
-        if !untold.is_empty() && index > newest {
-            self.lost.told |= untold;
-            self.lost.untold = Targets::NONE;
+        let Lost { unreported, newest, .. } = self.lost;
+        if !unreported.is_empty() && index > newest {
+            self.lost.reported |= unreported;
+            self.lost.unreported = Targets::NONE;
         }
-        untold
+        unreported
     }
 
-    /// Something that came ends here, up to a packet.
+    /// Gives up packets that arrived but are dropped, up to an index.
     pub fn lose_until(&mut self, index: u64) {
         self.lost.add(Targets::ALL, index);
     }
 
-    /// Whether anything is missing.
+    /// Returns whether nothing is missing.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty()
     }
 
-    /// Forgets what is missing (nobody wants the stream).
+    /// Forgets what is missing, because nobody wants the stream.
     pub fn clear(&mut self) {
         self.missing.clear();
         self.lost = Lost::default();
     }
 
-    /// The next packet is the first: nothing before it is missing.
+    /// Starts anew: nothing before the next packet is missing.
     pub fn restart(&mut self) {
         self.newest = None;
         self.clear();
     }
 
-    /// Calls `ask` for each packet that is due, oldest first, and for `most` of them. Returns whether
-    /// others are due.
+    /// Calls `ask` for each packet that is due, oldest first, and for at most `most` of them.
+    /// Returns whether others are due.
     pub fn poll(
         &mut self,
         now: Instant,
@@ -173,7 +173,7 @@ impl NackTracker {
     ) -> bool {
         let lost = &mut self.lost;
         self.missing.retain(|m| {
-            // The answer to the last request is waited for, too.
+            // The answer to the last request is awaited, too.
             let waits = m.tries < MAX_TRIES || m.next > now;
             let stays = waits && now.saturating_duration_since(m.since) < MAX_AGE;
             if !stays {

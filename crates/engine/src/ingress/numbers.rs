@@ -1,43 +1,43 @@
-//! The numbers under which the packets of one stream go on to receivers.
+//! The packet numbers under which the packets of one stream are forwarded.
 //!
-//! They are the sender's own, moved so that nothing which ends at the bridge leaves a gap: receivers
-//! would take it for a loss, and a gap of half the number space hides a wrap, after which SRTP never
-//! opens again (RFC 3711 section 3.3.1). What the network loses stays a gap.
+//! They are the sender's own, shifted so that packets dropped at the bridge leave no gap: receivers
+//! would take it for a loss, and a gap of half the number space hides a wrap, after which SRTP
+//! never decrypts again (RFC 3711 section 3.3.1). Packets lost in the network stay a gap.
 
 use super::silence::{SilenceLimit, SilenceRun};
 
-/// The number of a packet that goes on.
+/// The number of a forwarded packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forwarded {
-    /// It counts up for as long as the stream is known, across the sender's keys.
+    /// It counts up for as long as the stream exists, across changes of the sender's keys.
     pub number: u64,
-    /// What came before it ended here, so that a decoder may lack what it refers to.
+    /// Packets before it were dropped, so that a decoder may lack what it refers to.
     pub resumes: bool,
 }
 
-/// See the module's description.
+/// Assigns the numbers of one stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ForwardNumbers {
     silence: SilenceRun,
     /// `number = index + shift`, modulo 2^64.
     shift: u64,
-    /// The numbers of indices below are given away.
+    /// The numbers of lower indices were reassigned.
     from: u64,
     /// The next index after all that were seen.
     next: u64,
-    /// What comes next continues after what went on last, whatever its index.
+    /// The next packet continues after the last forwarded one, whatever its index.
     interrupted: bool,
-    /// No packet has gone on since.
+    /// No packet was forwarded since.
     resumes: bool,
-    /// Packets that ended here unopened since the last that was seen: their numbers are given away.
+    /// Undecrypted packets dropped since the last one that was seen: their numbers are reassigned.
     passed: u32,
 }
 
 impl ForwardNumbers {
-    /// The number under which the packet with this SRTP index goes on. `None`: it ends here, as more
-    /// silence than is forwarded, or because its number is given away.
+    /// Returns the number for the packet with this SRTP index. `None` if it is to be dropped, as
+    /// more silence than is forwarded, or because its number was reassigned.
     #[inline]
-    pub(crate) fn give(
+    pub(crate) fn assign(
         &mut self,
         index: u64,
         level: Option<u8>,
@@ -55,7 +55,7 @@ impl ForwardNumbers {
             return None;
         }
         if self.silence.exceeds(level, limit) {
-            // The number of a late one is not given away: a later one has gone on already.
+            // The number of a late one is not reassigned: a later one was forwarded already.
             if !late {
                 self.shift = self.shift.wrapping_sub(1);
                 self.from = self.next;
@@ -66,21 +66,21 @@ impl ForwardNumbers {
         Some(Forwarded { number, resumes: std::mem::take(&mut self.resumes) })
     }
 
-    /// A packet ends here that was not opened, ahead of all that were seen. What it says may be forged: at
-    /// most it hides a loss.
+    /// Handles an undecrypted packet that is dropped and is ahead of all that were seen. Its header
+    /// may be forged: at worst it hides a loss.
     #[inline]
     pub(crate) fn pass(&mut self) {
         self.passed = self.passed.saturating_add(1);
     }
 
-    /// Whether silence that comes now ends here.
+    /// Returns whether a silent packet that arrives now is to be dropped.
     #[inline]
     pub(crate) fn ends_silence(&self, limit: SilenceLimit) -> bool {
         self.silence.is_over(limit)
     }
 
-    /// Gives away the numbers of packets before this one that ended here unopened. Returns whether there
-    /// were any.
+    /// Reassigns the numbers of packets before this one that were dropped undecrypted. Returns
+    /// whether there were any.
     #[inline]
     fn passed_over(&mut self, index: u64) -> bool {
         let passed = u64::from(std::mem::take(&mut self.passed));
@@ -89,14 +89,14 @@ impl ForwardNumbers {
         gap > 0
     }
 
-    /// Packets of the stream end here, or its indices begin anew: numbers continue with the next one
-    /// that comes.
+    /// Handles an interruption: packets of the stream are dropped, or its indices start anew.
+    /// Numbers continue with the next packet.
     #[inline]
     pub(crate) fn interrupt(&mut self) {
         self.interrupted = self.next > 0;
     }
 
-    /// Whether the next packet is the first after an interruption.
+    /// Returns whether the next packet is the first after an interruption.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted
     }
@@ -121,7 +121,7 @@ mod tests {
     fn pass_all(packets: &[(u64, u8)], limit: SilenceLimit) -> Vec<(u64, u64)> {
         let mut numbers = ForwardNumbers::default();
         let through = packets.iter().filter_map(|(index, level)| {
-            Some((*index, numbers.give(*index, Some(*level), limit)?.number))
+            Some((*index, numbers.assign(*index, Some(*level), limit)?.number))
         });
         through.collect()
     }
@@ -141,7 +141,7 @@ mod tests {
     fn what_does_not_tell_its_level_is_not_silent() {
         let mut numbers = ForwardNumbers::default();
         let through = |f: Forwarded| (f.number, f.resumes);
-        let mut give = |index| numbers.give(index, None, LIMIT).map(through);
+        let mut give = |index| numbers.assign(index, None, LIMIT).map(through);
         assert!((0..10).all(|index| give(index) == Some((index, false))));
     }
 
@@ -160,7 +160,7 @@ mod tests {
     fn what_ended_unopened_leaves_no_gap_and_a_loss_among_it_does() {
         let mut numbers = ForwardNumbers::default();
         let give = |numbers: &mut ForwardNumbers, index| {
-            numbers.give(index, Some(30), LIMIT).map(|f| (f.number, f.resumes))
+            numbers.assign(index, Some(30), LIMIT).map(|f| (f.number, f.resumes))
         };
         assert_eq!(give(&mut numbers, 100), Some((100, false)));
         (0..70_000).for_each(|_| numbers.pass());
@@ -178,7 +178,7 @@ mod tests {
         let mut numbers = ForwardNumbers::default();
         numbers.interrupt();
         let give = |numbers: &mut ForwardNumbers, index| {
-            numbers.give(index, None, LIMIT).map(|f| (f.number, f.resumes))
+            numbers.assign(index, None, LIMIT).map(|f| (f.number, f.resumes))
         };
         assert_eq!(give(&mut numbers, 70_000), Some((70_000, false)), "the first of all");
         assert_eq!(give(&mut numbers, 70_003), Some((70_003, false)));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        /// In whatever order packets come: no number is given twice, and their order is kept.
+        /// Whatever the order of packets: no number is used twice, and their order is kept.
         #[test]
         fn numbers_keep_their_order(
             silent in proptest::collection::vec(any::<bool>(), 1..60),

@@ -1,20 +1,23 @@
-//! Packets that came before the structure which their dependency descriptors refer to: those of a keyframe whose
-//! first packet was overtaken or lost, and all that follows it. Nothing is known of their layers, so that they
-//! wait here until the structure comes. Nobody could decode them earlier.
+//! Packets that arrived before the template structure that their dependency descriptors refer to:
+//! those of a keyframe whose first packet was overtaken or lost, and all that follow it. Their
+//! layers are unknown, so they wait here until the structure arrives. Nobody could decode them
+//! earlier.
 
 use std::time::{Duration, Instant};
 
 use super::meta::PacketMeta;
 
-/// Packets that wait, at most: a large keyframe, and what comes within a round trip.
+/// Most packets that wait: a large keyframe, and what arrives within a round trip.
 pub(super) const MAX_PACKETS: usize = 128;
-/// Structures that come until a packet is given up, at most: keyframes in a row whose first packets were lost. Else who
-/// sends structures that describe nothing would have all that waits read again with each.
+/// Most structures that may arrive before a packet is given up: keyframes in a row whose first
+/// packets were lost. Otherwise a sender whose structures describe nothing would have all waiting
+/// packets read again with each.
 const MAX_STRUCTURES: u8 = 4;
-/// For so long, at most: a few requests for the packet that has the structure. Then only another keyframe helps.
+/// Longest wait: a few requests for the packet with the structure. After that only another keyframe
+/// helps.
 pub(super) const MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// A packet that waits.
+/// A waiting packet.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     meta: PacketMeta,
@@ -23,22 +26,22 @@ struct Waiting {
     wire_len: usize,
 }
 
-/// How long something has waited.
+/// How long a packet has waited.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waited {
     pub(super) since: Instant,
-    /// Structures that came meanwhile.
+    /// Structures that arrived meanwhile.
     pub(super) structures: u8,
 }
 
 impl Waited {
-    /// It has waited for nothing yet.
+    /// The start of a wait.
     pub(super) fn none(now: Instant) -> Self {
         Self { since: now, structures: 0 }
     }
 
-    /// Whether it may wait for another structure.
-    pub(super) fn goes_on(self) -> bool {
+    /// Returns whether it may wait for another structure.
+    pub(super) fn may_wait(self) -> bool {
         self.structures < MAX_STRUCTURES
     }
 }
@@ -46,16 +49,16 @@ impl Waited {
 /// A packet that has waited.
 #[derive(Clone, Copy, Debug)]
 pub struct Unparked<'a> {
-    /// What was read from it, but for its codec.
+    /// Its metadata, except for its codec.
     pub meta: PacketMeta,
-    /// The plain packet.
+    /// The decrypted packet.
     pub packet: &'a [u8],
-    /// Its length as it came.
+    /// Its length as it arrived.
     pub wire_len: usize,
     pub(super) waited: Waited,
 }
 
-/// See the module's description. It is there only while something waits.
+/// The waiting packets of a stream. Exists only while there are some.
 #[derive(Debug)]
 pub struct Parked {
     waited: Waited,
@@ -63,7 +66,7 @@ pub struct Parked {
     pub(super) structured: bool,
     bytes: Vec<u8>,
     packets: Vec<Waiting>,
-    /// The SRTP index before which nothing can be read, as its structure did not come.
+    /// Packets before this SRTP index cannot be read, since their structure did not arrive.
     readable_from: u64,
 }
 
@@ -73,29 +76,29 @@ impl Parked {
         Self { waited, structured, bytes, packets, readable_from: 0 }
     }
 
-    /// Whether another packet can wait.
+    /// Returns whether another packet can wait.
     pub(super) fn has_room(&self) -> bool {
         self.packets.len() < MAX_PACKETS
     }
 
-    /// Whether it has waited for long enough.
+    /// Returns whether it has waited for long enough.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.waited.since) >= MAX_WAIT
     }
 
-    /// Keeps a packet.
+    /// Adds a packet.
     pub(super) fn push(&mut self, meta: PacketMeta, packet: &[u8], wire_len: usize) {
         let (start, len) = (self.bytes.len(), packet.len());
         self.bytes.extend_from_slice(packet);
         self.packets.push(Waiting { meta, start, len, wire_len });
     }
 
-    /// The structure of what is older than this packet will not be waited for.
+    /// Gives up waiting for the structure of packets older than this one.
     pub(super) fn give_up_before(&mut self, index: u64) {
         self.readable_from = index;
     }
 
-    /// How many packets end here, as their structure did not come.
+    /// Number of packets that are dropped because their structure did not arrive.
     pub fn ended(&self) -> u64 {
         self.packets.iter().filter(|waiting| !self.is_readable(waiting)).count() as u64
     }
@@ -109,7 +112,7 @@ impl Parked {
         self.packets.iter().map(|waiting| waiting.meta.index).max().unwrap_or(0)
     }
 
-    /// The packets that can be read by now, in the order in which they were sent.
+    /// The packets that can be read now, in sending order.
     pub fn packets(&mut self) -> impl Iterator<Item = Unparked<'_>> {
         self.packets.sort_unstable_by_key(|waiting| waiting.meta.index);
         let this = &*self;

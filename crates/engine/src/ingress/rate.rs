@@ -1,27 +1,27 @@
-//! What an encoding costs, and how many frames it has, measured where it comes in.
+//! Measures the bitrate and frame rate of an encoding where it is received.
 
 use std::time::{Duration, Instant};
 
 use rialto_media::MAX_ENCODINGS;
 
-/// The measure moves on this often.
+/// Length of a step of the measurement.
 pub const STEP: Duration = Duration::from_millis(100);
-/// Steps that are looked back: long enough for a frame rate, short enough to follow an encoder.
+/// Steps in the window: long enough for a frame rate, short enough to follow an encoder.
 const STEPS: usize = 15;
-/// What is younger than so many steps is not measured: most of it is its first keyframe.
+/// An encoding is not measured before this many steps: most of it is its first keyframe.
 const YOUNG: usize = 3;
 
-/// What was measured of one encoding.
+/// The measurement of one encoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
-    /// Bits per second, SRTP included; 0: not measured yet.
+    /// Bits per second, including SRTP; 0: not measured yet.
     pub bps: u32,
     /// Frames per second.
     pub fps: u8,
 }
 
 impl Rate {
-    /// Whether receivers' shards should be told that it is `now`.
+    /// Returns whether `now` differs enough to be reported to receivers' shards.
     pub fn differs(self, now: Self) -> bool {
         let tenth = self.bps / 10;
         (self.bps == 0) != (now.bps == 0)
@@ -30,32 +30,32 @@ impl Rate {
     }
 }
 
-/// The same of all encodings of a source.
+/// The rates of all encodings of a source.
 pub type Rates = [Rate; MAX_ENCODINGS];
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Step {
     bytes: u32,
-    /// Of them those of keyframes.
+    /// How many of these bytes are of keyframes.
     keyframe_bytes: u32,
     frames: u16,
 }
 
-/// Measures one encoding. A keyframe is many times as large as other frames and rare; counted like them,
-/// it would make a layer look too dear for seconds.
+/// Measures one encoding. A keyframe is many times as large as other frames and rare; counted like
+/// them, it would make a layer look too expensive for seconds.
 #[derive(Clone, Debug, Default)]
 pub struct RateMeter {
     steps: [Step; STEPS],
-    /// Steps that are over, as far as they are looked at.
+    /// Completed steps, up to the length of the window.
     over: usize,
     now: Step,
-    /// Timestamp of the keyframe that is coming.
+    /// Timestamp of the keyframe that is arriving.
     keyframe: Option<u32>,
     rate: Rate,
 }
 
 impl RateMeter {
-    /// A packet of `len` bytes came; `keyframe`: it begins one; `last`: it ends a frame.
+    /// Handles a packet of `len` bytes. `keyframe`: it begins a keyframe; `last`: it ends a frame.
     #[inline]
     pub fn on_packet(&mut self, len: usize, timestamp: u32, keyframe: bool, last: bool) {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -69,7 +69,7 @@ impl RateMeter {
         self.now.frames = self.now.frames.saturating_add(u16::from(last));
     }
 
-    /// A step is over.
+    /// Ends a step.
     pub fn step(&mut self) {
         self.steps.rotate_right(1);
         if let Some(first) = self.steps.first_mut() {
@@ -80,7 +80,7 @@ impl RateMeter {
         self.rate = self.measure();
     }
 
-    /// What was measured.
+    /// The current measurement.
     pub fn rate(&self) -> Rate {
         self.rate
     }
@@ -105,17 +105,17 @@ impl RateMeter {
     }
 }
 
-/// When meters step next.
+/// When the next step of the meters ends.
 #[derive(Clone, Copy, Debug)]
 pub struct StepClock(Instant);
 
 impl StepClock {
-    /// The first step is over one step after `now`.
+    /// The first step ends one step after `now`.
     pub fn new(now: Instant) -> Self {
         Self(now)
     }
 
-    /// How many steps are over at `now`, at most as many as are looked back.
+    /// Number of steps that ended by `now`, at most as many as the window has.
     pub fn take(&mut self, now: Instant) -> usize {
         let mut over = 0;
         while over < STEPS && now.saturating_duration_since(self.0) >= STEP {
@@ -133,7 +133,8 @@ impl StepClock {
 mod tests {
     use super::*;
 
-    /// 25 frames a second of `len` bytes in two packets, a keyframe of ten times as much at `keyframes`.
+    /// 25 frames a second of `len` bytes in two packets, with a keyframe of ten times as much at
+    /// `keyframes`.
     fn run(meter: &mut RateMeter, ms: std::ops::Range<u32>, len: usize, keyframes: &[u32]) {
         for at in ms {
             if at % 40 == 0 {

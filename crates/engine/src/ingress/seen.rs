@@ -1,12 +1,12 @@
-//! Which packets of a stream have been accepted, whichever way they came. SRTP's replay window cannot
-//! tell: a packet may come once plain and once inside an RTX packet.
+//! Remembers which packets of a stream were accepted, plain or as RTX. SRTP's replay window cannot
+//! tell: a packet may arrive once plain and once inside an RTX packet.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "compared before they are subtracted; an index has 48 bits"
 )]
 
 const WORDS: usize = 16;
-/// Packets remembered.
+/// Number of packets remembered.
 const BITS: u64 = WORDS as u64 * 64;
 
 /// A sliding bitmap over packet indices.
@@ -17,7 +17,7 @@ pub struct SeenWindow {
 }
 
 impl SeenWindow {
-    /// Marks a packet. False when it was marked before or is too old to tell.
+    /// Marks a packet. Returns false if it was marked before or is too old to tell.
     #[inline]
     pub fn mark(&mut self, index: u64) -> bool {
         let newest = *self.newest.get_or_insert(index);
@@ -43,7 +43,7 @@ impl SeenWindow {
         }
     }
 
-    /// The newest packet marked.
+    /// The newest marked packet.
     pub fn newest(&self) -> Option<u64> {
         self.newest
     }

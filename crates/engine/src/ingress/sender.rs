@@ -1,4 +1,4 @@
-//! One sender on its home shard: keys, streams, and what is read from a packet on its way in.
+//! One sender on its home shard: keys, streams, and the processing of received packets.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -22,14 +22,14 @@ use slotmap::SlotMap;
 use super::{
     accepted::{Accepted, Opened},
     audio::{Gate, Verdict},
-    inspect::{self, Told},
+    inspect::{self, ExtensionInfo},
     layers::EncodingLayers,
     level::LoudestLevel,
     meta::PacketMeta,
     nack::Arrival,
     parked::Parked,
     rate::{Rate, Rates},
-    remembered::RememberedStreams,
+    retired::RetiredSsrcs,
     seen::SeenWindow,
     silence::SilenceLimit,
     stats::StreamStats,
@@ -38,36 +38,36 @@ use super::{
 };
 use crate::slots::{FeedSlot, SourceSlot, StreamSlot};
 
-/// A keyframe is asked for ahead only where none came for so long.
+/// A keyframe is requested ahead of need only if none arrived for this long.
 const AHEAD_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Longest CNAME that is sent on, bytes. Browsers' have 16 (RFC 7022).
+/// Longest CNAME that is passed on, bytes. Browsers' have 16 (RFC 7022).
 pub const MAX_CNAME: usize = 64;
 
-/// A source, at its sender's home.
+/// A source on its sender's home shard.
 #[derive(Debug)]
 pub struct LocalSource {
-    /// What was signalled.
+    /// The signalled source.
     pub spec: SourceSpec,
-    /// Where its receivers on this shard are, or were.
+    /// Its entry for receivers on this shard, now or earlier.
     pub feed: Option<FeedSlot>,
-    /// Shards with receivers, and which encodings they need.
+    /// Shards with receivers, and the encodings that they need.
     pub routes: Vec<(ShardId, EncodingMask)>,
-    /// Encodings that arrive.
+    /// Active encodings.
     pub active: EncodingMask,
-    /// How high each encoding is.
+    /// The height of each encoding.
     pub heights: Heights,
-    /// What each encoding costs, as last told to receivers' shards.
+    /// The bitrate of each encoding, as last reported to receivers' shards.
     pub rates: Rates,
-    /// The layers within each encoding, as last told.
+    /// The layers of each encoding, as last reported.
     pub layers: [EncodingLayers; MAX_ENCODINGS],
-    /// What the sender says that they are to cost, where its word is taken.
+    /// The bitrates that the sender announces for its layers, if they are used.
     announced: Option<Box<VideoLayersAllocation>>,
-    /// Its loudness.
+    /// Its audio level.
     pub level: LoudestLevel,
-    /// Audio that a receiver asked for by name.
+    /// Whether a receiver asked for this audio source by name.
     pub included: bool,
-    /// Frames of all its encodings.
+    /// Number of frames of all its encodings.
     pub(super) frames: u64,
 }
 
@@ -88,7 +88,7 @@ impl LocalSource {
         }
     }
 
-    /// An encoding has frames of this size. Returns the height that they had before, if that was another.
+    /// Sets the frame size of an encoding. Returns the previous height if it was another.
     pub(super) fn resize(&mut self, encoding: u8, resolution: Resolution) -> Option<u16> {
         let height = self.heights.get_mut(usize::from(encoding))?;
         let now = resolution.width.min(resolution.height);
@@ -96,7 +96,8 @@ impl LocalSource {
         (before != now).then_some(before)
     }
 
-    /// The sender says what its layers are to cost. What cannot be read changes nothing.
+    /// Handles the bitrates that the sender announces for its layers. Ignores what cannot be
+    /// parsed.
     #[cold]
     fn announce(&mut self, allocation: &[u8]) {
         if let Some(allocation) = VideoLayersAllocation::parse(allocation) {
@@ -107,7 +108,7 @@ impl LocalSource {
         }
     }
 
-    /// What an encoding costs, of which this was measured.
+    /// The bitrate of an encoding, given its measurement.
     fn cost(&self, encoding: u8, measured: Rate) -> Rate {
         let announced = self.announced.as_ref().and_then(|announced| {
             let (spatial, temporal) = announced.top(encoding)?;
@@ -116,21 +117,21 @@ impl LocalSource {
         Rate { bps: announced.unwrap_or(measured.bps), ..measured }
     }
 
-    /// Takes what was measured of the layers of an encoding. Returns whether receivers' shards are to hear of
-    /// it.
+    /// Applies the measurement of an encoding's layers. Returns whether receivers' shards are to be
+    /// told.
     pub(super) fn measure_layers(&mut self, stream: &Stream) -> bool {
-        let told = self.layers.get_mut(usize::from(stream.encoding));
-        let Some((told, meters)) = told.zip(stream.layers.as_ref()) else { return false };
+        let reported = self.layers.get_mut(usize::from(stream.encoding));
+        let Some((reported, meters)) = reported.zip(stream.layers.as_ref()) else { return false };
         let announced = self.announced.as_deref();
         let news = meters
-            .news(told, |spatial, temporal| announced?.bps(stream.encoding, spatial, temporal));
+            .news(reported, |spatial, temporal| announced?.bps(stream.encoding, spatial, temporal));
         if let Some(news) = news {
-            *told = news;
+            *reported = news;
         }
         news.is_some()
     }
 
-    /// Whether anybody needs an encoding.
+    /// Returns whether anybody needs an encoding.
     #[inline]
     pub(super) fn is_wanted(&self, encoding: u8) -> bool {
         self.wanted() >> encoding & 1 == 1
@@ -145,64 +146,65 @@ impl LocalSource {
 /// The receiving side of an endpoint.
 #[derive(Debug, Default)]
 pub struct Sender {
-    /// Keys; none before the handshake is over.
+    /// Keys; `None` until the DTLS handshake is done.
     pub rx: Option<RxContext>,
     /// The encodings of all of its sources.
     pub streams: SlotMap<StreamSlot, Stream>,
     /// Its sources.
     pub sources: SlotMap<SourceSlot, LocalSource>,
-    /// The stream of an SSRC, and whether that is the one of its retransmissions.
+    /// The stream of each SSRC, and whether the SSRC is that of its retransmissions.
     by_ssrc: KeyedMap<u32, (StreamSlot, bool)>,
-    /// What was signalled before under the present key.
-    remembered: RememberedStreams,
-    /// What the sender calls itself.
+    /// SSRCs that were signalled before under the current key.
+    retired: RetiredSsrcs,
+    /// The CNAME that the sender announced.
     pub cname: Option<Box<str>>,
-    /// Mute forced by signalling: audio, video.
+    /// Force-mute of audio and of video.
     pub mute: (bool, bool),
-    /// It is the dominant speaker.
+    /// Whether it is the dominant speaker.
     pub dominant: bool,
-    /// Arrival times for the transport-wide feedback; allocated when the first numbered packet comes.
+    /// Arrival times for transport-wide feedback. Allocated when the first packet with a transport
+    /// sequence number arrives.
     pub twcc: Option<Box<TwccRecorder>>,
-    /// SSRC of the last packet with a transport-wide number.
+    /// SSRC of the last packet with a transport sequence number.
     pub twcc_ssrc: u32,
-    /// Count of feedback packets sent.
+    /// Number of feedback packets sent.
     pub twcc_count: u8,
-    /// Times that the layers of a video changed, since the last snapshot: another frame height, or
-    /// other encodings that arrive.
+    /// Changes of the layers of a video since the last snapshot: another frame height, or other
+    /// active encodings.
     pub layering_changes: u64,
     /// Packets and bytes received.
     pub received: (u64, u64),
-    /// The same at the last snapshot.
+    /// The same counts at the last snapshot.
     pub received_before: (u64, u64),
-    /// What waited in a stream for a structure and is to be read now.
+    /// Packets of a stream that waited for a structure and are to be read now.
     pub(super) unparked: Option<(StreamSlot, Box<Parked>)>,
 }
 
-/// Everything about a datagram that is not in the packet itself.
+/// The context of a datagram: everything that is not in the packet itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// When it came.
+    /// When it arrived.
     pub now: Instant,
     /// The same, since the engine's epoch.
     pub since_epoch: Duration,
-    /// The sender's numbers.
+    /// The sender's payload types and extension ids.
     pub tables: &'a Tables,
     /// How much silence is forwarded.
     pub silence: SilenceLimit,
-    /// What senders say that their layers cost is believed.
+    /// Whether the bitrates that senders announce for their layers are used.
     pub believes_costs: bool,
-    /// The sender's round trip.
+    /// The sender's round-trip time.
     pub rtt: Duration,
 }
 
 impl Sender {
-    /// Gives the map of SSRCs its secret. It must be empty.
+    /// Sets the secret hash key of the map by SSRC, which must be empty.
     pub fn set_hash_key(&mut self, key: HashKey) {
         self.by_ssrc = KeyedMap::with_hasher(key);
     }
 
-    /// Keeps the CNAME that the sender gives one of its streams (RFC 3550 section 6.5.1); the first
-    /// one stays. It is what all of its sources are sent on under.
+    /// Stores the CNAME that the sender announces for one of its streams (RFC 3550 section 6.5.1).
+    /// The first one stays, and all of its sources are forwarded under it.
     pub fn on_cname(&mut self, ssrc: u32, cname: &[u8]) {
         let own = self.cname.is_none() && self.stream_by_ssrc(ssrc).is_some();
         if let Some(cname) = cname_text(cname).filter(|_| own) {
@@ -210,9 +212,9 @@ impl Sender {
         }
     }
 
-    /// Replaces the sources. Those whose id stays and streams whose SSRC stays keep their slot and their
-    /// state, and what a key is used with is remembered of streams that leave: a roll-over counter or
-    /// replay window that was lost could not be found again.
+    /// Replaces the sources. Sources with a known id and streams with a known SSRC keep their slot
+    /// and their state. For streams that are removed, the state that belongs to the key is
+    /// remembered: a roll-over counter or replay window that was lost could not be recovered.
     pub fn set_sources(&mut self, specs: Vec<SourceSpec>) {
         self.retire_streams(&specs);
         self.sources.retain(|_, source| specs.iter().any(|spec| spec.id == source.spec.id));
@@ -230,11 +232,11 @@ impl Sender {
                 self.set_stream(slot, encoding as u8, media, signalled);
             }
         }
-        // Only now, so that nothing is forgotten that is signalled.
-        self.remembered.trim();
+        // Only now, so that nothing is removed that is signalled again.
+        self.retired.trim();
     }
 
-    /// Signals one encoding of the source in a slot.
+    /// Adds or updates one encoding of a source.
     fn set_stream(
         &mut self,
         source: SourceSlot,
@@ -248,13 +250,13 @@ impl Sender {
             slot
         } else {
             let mut new = Stream::new(ssrc, rtx, source, encoding);
-            new.recall(&mut self.remembered);
+            new.recall(&mut self.retired);
             self.streams.insert(new)
         };
         let Some(stream) = self.streams.get_mut(slot) else { return };
         if stream.rtx != rtx {
             stream.rtx = rtx;
-            stream.recall_rtx(&mut self.remembered);
+            stream.recall_rtx(&mut self.retired);
         }
         stream.source = source;
         stream.encoding = encoding;
@@ -265,16 +267,16 @@ impl Sender {
         }
     }
 
-    /// Removes the streams whose SSRC leaves. Of them, and of retransmissions under another SSRC than
-    /// will be signalled, what must not be lost is remembered.
+    /// Removes the streams whose SSRC is no longer signalled, and remembers what must not be lost
+    /// of them and of changed retransmission SSRCs.
     fn retire_streams(&mut self, specs: &[SourceSpec]) {
         self.streams.retain(|_, stream| {
             let mut signalled = specs.iter().flat_map(|spec| &spec.encodings);
             let stays = signalled.find(|encoding| encoding.ssrc == stream.ssrc);
             match stays {
-                None => stream.retire(&mut self.remembered),
+                None => stream.retire(&mut self.retired),
                 Some(encoding) if encoding.rtx != stream.rtx => {
-                    stream.retire_rtx(&mut self.remembered);
+                    stream.retire_rtx(&mut self.retired);
                 }
                 Some(_) => {}
             }
@@ -282,10 +284,11 @@ impl Sender {
         });
     }
 
-    /// New keys. Streams begin anew under them; the numbers under which they go on do not.
+    /// Sets new keys. Streams start anew under them; the numbers under which they are forwarded
+    /// continue.
     pub fn set_keys(&mut self, rx: RxContext) {
         self.rx = Some(rx);
-        self.remembered.clear();
+        self.retired.clear();
         self.cname = None;
         for stream in self.streams.values_mut() {
             stream.srtp = None;
@@ -297,12 +300,13 @@ impl Sender {
         }
     }
 
-    /// Takes an SRTP packet: finds its stream, opens it in place, reads what there is to read. Returns
-    /// the length of the plain packet, and where it goes. `None`: it waits for the structure that its dependency
-    /// descriptor refers to. What has waited is to be taken after each packet ([`Self::take_unparked`]).
+    /// Handles an SRTP packet: finds its stream, decrypts it in place and reads its metadata.
+    /// Returns the length of the decrypted packet, and where it goes. `None`: it waits for the
+    /// structure that its dependency descriptor refers to. Call [`Self::take_unparked`] after each
+    /// packet.
     ///
     /// # Errors
-    /// The reason for which it is dropped.
+    /// The reason why it is dropped.
     #[inline]
     pub fn on_rtp(
         &mut self,
@@ -348,8 +352,8 @@ impl Sender {
             ..described(&header, &payload)
         };
         let extensions = inspect::Extensions { tables: cx.tables, header: &header, packet };
-        let told = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
-        let Told { number, loudness: level, allocation, .. } = told;
+        let info = extensions.read(&mut stream.dependencies, &mut source.level, &mut meta);
+        let ExtensionInfo { number, loudness: level, allocation, .. } = info;
         if let Some(allocation) = allocation.filter(|_| cx.believes_costs) {
             source.announce(allocation);
         }
@@ -375,43 +379,44 @@ impl Sender {
         if pt.nack && wanted {
             arrival = stream.nack.on_packet(cx.now, meta.index);
         } else {
-            // What is missing meanwhile is missed by nobody.
+            // Nobody misses packets that are missing meanwhile.
             stream.nack.restart();
         }
         let broken = arrival == Arrival::Break;
         let arrived = (meta.index, if let Arrival::Gap(gap) = arrival { gap } else { 0 });
         if stream.is_parking() {
-            let unparked = stream.unpark(cx.now, told.has_structure().then_some(meta.index));
+            let unparked = stream.unpark(cx.now, info.has_structure().then_some(meta.index));
             self.unparked = unparked.map(|unparked| (at, unparked));
         }
-        if let Some(frame) = told.early().filter(|_| wanted && !broken)
+        if let Some(frame) = info.early().filter(|_| wanted && !broken)
             && stream.park(cx.now, (pt, frame), (&meta, packet, wire_len))
         {
             return Ok((packet.len(), None));
         }
         let ends = stream.settle(cx, &mut gate, verdict, (source.spec.id, level), &mut meta)?;
-        let opened = Opened { pt, packet, told: &told, wire_len, arrived, broken, ends };
+        let opened = Opened { pt, packet, info: &info, wire_len, arrived, broken, ends };
         Ok((packet.len(), Some(self.accept(cx, at, &opened, meta)?)))
     }
 
-    /// Whether there is something to ask of the sender that cannot wait for the next report: packets
-    /// that are missing, a keyframe, or transport-wide feedback on more packets than can be remembered.
+    /// Returns whether the sender needs feedback that cannot wait for the next report: missing
+    /// packets, a keyframe, or transport-wide feedback about more packets than can be remembered.
     pub fn is_urgent(&self, now: Instant, rtt: Duration) -> bool {
         self.twcc.as_ref().is_some_and(|t| t.is_full())
             || self.streams.values().any(|stream| stream.is_urgent(now, rtt))
     }
 
-    /// Wants a keyframe of an encoding, where asking can help: not of audio, of what is muted, or of what
-    /// sends nothing. Returns whether it does.
+    /// Handles a receiver's need of a keyframe of an encoding, if a request can help: not for
+    /// audio, nor for what is muted or sends nothing. Returns whether one will be requested.
     pub fn want_keyframe(&mut self, now: Instant, id: SourceId, encoding: u8) -> bool {
         let muted = self.mute.1;
         let Some(stream) = self.stream_mut(id, encoding) else { return false };
         !muted && stream.can_be_asked(now) && stream.keyframes.want(now)
     }
 
-    /// The first video's highest encoding may soon be wanted: its keyframe is asked for, unless one came
-    /// lately, so that who takes turns in speaking does not pay for a keyframe each time.
-    pub fn want_keyframe_ahead(&mut self, now: Instant) -> bool {
+    /// Requests a keyframe of the highest encoding of the first video, which may soon be needed,
+    /// unless one arrived lately: people who take turns speaking must not cost a keyframe each
+    /// time.
+    pub fn request_keyframe_ahead(&mut self, now: Instant) -> bool {
         let videos = self.sources.values().filter(|s| s.spec.media == MediaType::Video);
         let Some(first) = videos.min_by_key(|s| s.spec.id) else { return false };
         let (id, active) = (first.spec.id, first.active);
@@ -425,8 +430,8 @@ impl Sender {
         self.want_keyframe(now, id, highest)
     }
 
-    /// Steps of the rate meters are over. Calls `changed` with the slot of each source that costs something
-    /// else than receivers' shards were told.
+    /// Ends steps of the rate meters. Calls `changed` with the slot of each source whose bitrate
+    /// differs from what receivers' shards were told.
     pub fn step_rates(&mut self, steps: usize, mut changed: impl FnMut(SourceSlot)) {
         for stream in self.streams.values_mut().filter(|stream| stream.is_video) {
             for _ in 0..steps {
@@ -437,9 +442,11 @@ impl Sender {
             }
             let Some(source) = self.sources.get_mut(stream.source) else { continue };
             let rate = source.cost(stream.encoding, stream.meter.rate());
-            let Some(told) = source.rates.get_mut(usize::from(stream.encoding)) else { continue };
-            if told.differs(rate) {
-                *told = rate;
+            let Some(reported) = source.rates.get_mut(usize::from(stream.encoding)) else {
+                continue;
+            };
+            if reported.differs(rate) {
+                *reported = rate;
                 changed(stream.source);
             }
             if source.measure_layers(stream) {
@@ -448,8 +455,8 @@ impl Sender {
         }
     }
 
-    /// Forgets encodings that have ended while others of their source go on. Calls `changed` with the
-    /// slot of each source that is touched.
+    /// Expires encodings that have ended while others of their source continue. Calls `changed`
+    /// with the slot of each affected source.
     pub fn expire_encodings(&mut self, now: Instant, mut changed: impl FnMut(SourceSlot)) {
         for (slot, source) in &mut self.sources {
             let at = source.active;
@@ -502,14 +509,15 @@ impl Sender {
     }
 }
 
-/// A CNAME that can be sent on: text, and not so long that it costs every receiver.
+/// Returns a CNAME that can be passed on: it must be text, and not so long that it is a cost to
+/// every receiver.
 pub fn cname_text(cname: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(cname).ok()?;
     let good = (1..=MAX_CNAME).contains(&text.len()) && !text.chars().any(char::is_control);
     good.then_some(text)
 }
 
-/// What a packet's header says of it, and where its payload is.
+/// The metadata from a packet's header, and where its payload is.
 #[inline]
 fn described(header: &RtpHeader, payload: &Range<usize>) -> PacketMeta {
     PacketMeta {

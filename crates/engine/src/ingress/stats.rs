@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What a report block says about a stream.
+/// The contents of a report block about a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Fraction lost since the last report, of 256.
@@ -24,14 +24,14 @@ pub struct Report {
     pub delay_since_last_sr: u32,
 }
 
-/// Counts of one stream.
+/// Counters of one stream.
 #[derive(Clone, Debug, Default)]
 pub struct StreamStats {
     base: Option<u64>,
     highest: u64,
     received: u64,
-    /// Packets that ended at the bridge unopened since the last that was counted, and in all: nobody
-    /// expects them.
+    /// Packets dropped undecrypted since the last counted one, and in all: they do not count as
+    /// expected.
     passed: u64,
     excused: u64,
     expected_before: u64,
@@ -47,7 +47,7 @@ pub struct StreamStats {
 }
 
 impl StreamStats {
-    /// Records a packet that came the plain way.
+    /// Records a packet that arrived plain.
     #[inline]
     pub fn on_packet(
         &mut self,
@@ -76,7 +76,7 @@ impl StreamStats {
         }
     }
 
-    /// A packet ended at the bridge unopened, ahead of all that were counted.
+    /// Records a packet that was dropped undecrypted, ahead of all that were counted.
     #[inline]
     pub fn pass(&mut self) {
         self.passed += u64::from(self.base.is_some());
@@ -87,7 +87,7 @@ impl StreamStats {
         self.last_sr = Some(((ntp >> 16) as u32, now));
     }
 
-    /// A report block, and the start of the next interval. `None` when nothing was received yet.
+    /// Returns a report block, and starts the next interval. `None` if nothing was received yet.
     pub fn report(&mut self, now: Instant) -> Option<Report> {
         let expected = self.expected()?;
         let interval_expected = expected.saturating_sub(self.expected_before);

@@ -1,4 +1,4 @@
-//! One encoding of a source, as it comes in: what is kept of it from packet to packet.
+//! One encoding of a source as it is received: the state that is kept from packet to packet.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -21,7 +21,7 @@ use super::{
     audio::{Gate, Unopened, Verdict},
     frames::FrameClock,
     gap::Edge,
-    inspect::{self, Shown},
+    inspect::{self, EncodingInfo},
     keyframe::EncodingRequests,
     layers::LayerMeters,
     meta::PacketMeta,
@@ -29,7 +29,7 @@ use super::{
     numbers::ForwardNumbers,
     parked::{Parked, Unparked, Waited},
     rate::RateMeter,
-    remembered::{Remembered, RememberedStreams},
+    retired::{RetiredSsrcs, SsrcState},
     seen::SeenWindow,
     sender::{Context, LocalSource},
     silence::SilenceLimit,
@@ -38,69 +38,69 @@ use super::{
 };
 use crate::slots::SourceSlot;
 
-/// Of packets that are dropped unopened, one is opened whenever its number is so far ahead of the last
-/// authentic one: the roll-over counter stays known however long that lasts, and 28,000 more numbers
-/// may be lost in a row (RFC 3711 section 3.3.1 bears 32,767).
+/// Of packets that are dropped undecrypted, one is decrypted whenever its number is this far ahead
+/// of the last authentic one. So the roll-over counter stays known however long that lasts, and
+/// 28,000 more numbers may be lost in a row (RFC 3711 section 3.3.1 allows 32,767).
 const OPEN_WHEN_AHEAD: i16 = 1 << 12;
 
-/// An encoding that has sent nothing for so long may no longer arrive.
+/// An encoding that has sent nothing for this long may have ended.
 const ENCODING_SILENT: Duration = Duration::from_secs(1);
-/// It does not when each of the others has sent so many frames since: a still screen is sent in all
-/// encodings at once, every few seconds.
+/// It has ended if each of the others has sent this many frames since: a still screen is sent in
+/// all encodings at once, every few seconds.
 const FRAMES_WITHOUT: u64 = 3;
-/// And when its silence is so many times as long as its last intervals between frames.
+/// And if its silence is this many times as long as its last intervals between frames.
 const INTERVALS_WITHOUT: u32 = 3;
-/// Nobody who has sent nothing for so long is asked for keyframes.
+/// A source that has sent nothing for this long is not asked for keyframes.
 const SOURCE_SILENT: Duration = Duration::from_secs(10);
 
-/// One encoding of a source, as it comes in.
+/// One encoding of a source as it is received.
 #[derive(Debug)]
 pub struct Stream {
     /// Its SSRC.
     pub ssrc: u32,
     /// SSRC of its retransmissions.
     pub rtx: Option<u32>,
-    /// Where its source is in [`super::Sender::sources`].
+    /// The key of its source in [`super::Sender::sources`].
     pub source: SourceSlot,
-    /// Which of the source's encodings.
+    /// Its encoding.
     pub encoding: u8,
     /// Whether it carries video.
     pub is_video: bool,
     pub(super) srtp: Option<RxStream>,
     pub(super) srtp_rtx: Option<RxStream>,
     pub(super) seen: SeenWindow,
-    /// What is missing.
+    /// Missing packets.
     pub nack: NackTracker,
-    /// Counts for reports.
+    /// Counters for reports.
     pub stats: StreamStats,
-    /// When a sender report about it was last taken for its receivers.
+    /// When a sender report about it was last accepted.
     pub reported: Option<Instant>,
-    /// Requests for keyframes.
+    /// Keyframe requests.
     pub keyframes: EncodingRequests,
-    /// When its last packet came.
+    /// When its last packet arrived.
     pub last_packet: Option<Instant>,
     pub(super) frames: FrameClock,
-    /// What it costs.
+    /// Measures its bitrate.
     pub(super) meter: RateMeter,
-    /// It has shown a keyframe.
+    /// Whether it has shown a keyframe.
     keyframe_seen: bool,
     /// Frame height, from the last keyframe.
     pub height: Option<u16>,
-    /// Its layers, if it has any.
+    /// Measures its layers, if it has any.
     pub(super) layers: Option<Box<LayerMeters>>,
-    /// What its dependency descriptors refer to.
+    /// Reads its dependency descriptors.
     pub(super) dependencies: DependencyReader,
-    /// What came before the structure that it refers to.
+    /// Packets that arrived before the structure that they refer to.
     parked: Option<Box<Parked>>,
     /// Its descriptors refer to a structure that it never sent.
     unstructured: bool,
-    /// Its highest spatial layer, as far as its descriptors tell.
+    /// Its highest spatial layer, as far as its descriptors say.
     top: u8,
-    /// Index of the newest packet that told its layers.
+    /// Index of the newest packet with a structure.
     structured_at: Option<u64>,
     /// The newest packet.
     edge: Option<Edge>,
-    /// Timestamp of the last packet that nobody wanted, and the number of the newest one.
+    /// Timestamp of the last unwanted packet, and the number of the newest one.
     passed: Option<(u32, u64)>,
     /// Clock of the last packet's payload type.
     pub clock_rate: u32,
@@ -140,7 +140,7 @@ impl Stream {
         }
     }
 
-    /// Gives a packet the number under which it goes on. False: it does not.
+    /// Assigns the number under which a packet is forwarded. Returns false if it is not forwarded.
     pub(super) fn number(
         &mut self,
         meta: &mut PacketMeta,
@@ -148,7 +148,7 @@ impl Stream {
         limit: SilenceLimit,
     ) -> bool {
         let level = level.filter(|_| !self.is_video);
-        let forwarded = self.numbers.give(meta.index, level, limit);
+        let forwarded = self.numbers.assign(meta.index, level, limit);
         if let Some(forwarded) = forwarded {
             meta.index = forwarded.number;
             meta.resumes = forwarded.resumes;
@@ -156,7 +156,8 @@ impl Stream {
         forwarded.is_some()
     }
 
-    /// Keeps a packet that refers to a structure which is yet to come. False: it has to go on as it is.
+    /// Parks a packet that refers to a structure that has not arrived yet. Returns false if it
+    /// cannot wait.
     #[cold]
     pub(super) fn park(
         &mut self,
@@ -165,7 +166,7 @@ impl Stream {
         (meta, packet, wire_len): (&PacketMeta, &[u8], usize),
     ) -> bool {
         let structured = frame.structured;
-        // Who begins a keyframe and tells no structure never tells one.
+        // A stream that begins a keyframe without a structure never sends one.
         self.unstructured |=
             !structured && inspect::is_key_without_structure(pt, packet, meta, frame);
         let parks = (structured || !self.unstructured)
@@ -177,8 +178,8 @@ impl Stream {
             let parked = self.parked.get_or_insert_with(new);
             self.last_packet = Some(now);
             if !structured || !pt.nack {
-                // Nothing tells that one is missing which is before all that ever came, and where nothing is sent
-                // again, none comes.
+                // Nothing shows that a structure before the first packet of all is missing, and
+                // without retransmissions it never arrives.
                 let _ = self.keyframes.want(now);
             }
             parked.push(*meta, packet, wire_len);
@@ -186,13 +187,13 @@ impl Stream {
         parks
     }
 
-    /// Keeps a packet that has waited on, as the structure that came is not the one that it refers to. False: it has
-    /// waited for long enough, and what it is of is lost.
+    /// Parks a packet again, if the structure that arrived is not the one that it refers to.
+    /// Returns false if it has waited for long enough, and its frame is lost.
     #[cold]
     pub(super) fn park_again(&mut self, now: Instant, unparked: &Unparked<'_>) -> bool {
         let Unparked { meta, packet, wire_len, waited } = unparked;
         let has_room = self.parked.as_ref().is_none_or(|parked| parked.has_room());
-        let stays = waited.goes_on() && has_room;
+        let stays = waited.may_wait() && has_room;
         if stays {
             let again = || Box::new(Parked::new(*waited, true));
             self.parked.get_or_insert_with(again).push(*meta, packet, *wire_len);
@@ -203,8 +204,8 @@ impl Stream {
         stays
     }
 
-    /// Returns the packets that waited for a structure, if it came with the packet of this index, or if it has to
-    /// be given up: then what they were of is lost.
+    /// Returns the packets that waited for a structure, if it came with the packet of this index,
+    /// or if it has to be given up: then their frames are lost.
     #[cold]
     pub(super) fn unpark(&mut self, now: Instant, came: Option<u64>) -> Option<Box<Parked>> {
         let parked = self.parked.as_ref()?;
@@ -213,7 +214,7 @@ impl Stream {
             return None;
         }
         let mut parked = self.parked.take()?;
-        // What is older refers to another one, which has not come.
+        // Older packets refer to another structure, which has not arrived.
         parked.give_up_before(came.unwrap_or(0));
         if !ready {
             self.unstructured |= !parked.structured;
@@ -224,8 +225,8 @@ impl Stream {
         Some(parked)
     }
 
-    /// Follows what is lost on the way in: what a gap of so many packets before this one may have been, and what of
-    /// earlier ones was given up by now.
+    /// Tracks losses on the way to the bridge: what a gap of `gap` packets before this one may have
+    /// contained, and which earlier gaps were given up by now.
     pub(super) fn follow_losses(&mut self, (index, gap): (u64, u64), meta: &mut PacketMeta) {
         let edge = Edge::new(index, meta);
         if meta.keyframe {
@@ -237,32 +238,33 @@ impl Stream {
         if self.edge.is_none_or(|edge| edge.index < index) {
             self.edge = Some(edge);
         }
-        // Who shows no keyframes cannot show one that mends it either.
+        // A stream that shows no keyframes cannot show one that repairs it either.
         if self.keyframe_seen {
             meta.lost = self.nack.take_lost(index);
         }
     }
 
-    /// Whether packets wait for a structure.
+    /// Returns whether packets wait for a structure.
     #[inline]
     pub(super) fn is_parking(&self) -> bool {
         self.parked.is_some()
     }
 
-    /// Packets of the stream end here: what comes next continues after what went on last.
+    /// Handles an interruption: the next packet continues after the last forwarded one.
     pub(super) fn interrupt(&mut self) {
         (self.parked, self.edge) = (None, None);
         self.numbers.interrupt();
     }
 
-    /// It begins anew under other keys, with structures of its own.
+    /// Starts anew under other keys, with new structures.
     pub(super) fn begin_anew(&mut self) {
         (self.dependencies, self.unstructured) = (DependencyReader::default(), false);
         self.interrupt();
     }
 
-    /// The rest of a frame whose first packets ended here, as nobody wanted them yet, is no keyframe to
-    /// begin with: H.264's parameter sets come before it. Nor is one that comes late: what follows it ended here.
+    /// Handles the rest of a frame whose first packets were dropped because nobody wanted them. It
+    /// is no keyframe to begin with, since H.264's parameter sets come before it; neither is one
+    /// that comes late, since what follows it was dropped.
     pub(super) fn mark_passed(&mut self, wanted: bool, meta: &mut PacketMeta) {
         if !wanted {
             let newest = self.passed.map_or(0, |(_, newest)| newest);
@@ -274,7 +276,7 @@ impl Stream {
         }
     }
 
-    /// A packet of audio before it is opened, and what is known of it.
+    /// An encrypted audio packet, with the state of its stream.
     #[inline]
     pub(super) fn unopened<'a>(
         &self,
@@ -298,7 +300,8 @@ impl Stream {
         }
     }
 
-    /// An opened packet is numbered, or ends here. Returns why it does; the error: nothing of it counts.
+    /// Numbers a decrypted packet, or decides to drop it and returns why. In case of an error,
+    /// nothing of it counts.
     #[inline]
     pub(super) fn settle(
         &mut self,
@@ -310,7 +313,7 @@ impl Stream {
     ) -> Result<Option<Drop>, Drop> {
         if let Verdict::Listen(reason) = verdict {
             self.numbers.pass();
-            gate.overhear(cx.now, source, level);
+            gate.record_dropped(cx.now, source, level);
             return Ok(Some(reason));
         }
         if !self.number(meta, level, cx.silence) {
@@ -318,24 +321,24 @@ impl Stream {
         }
         meta.audio.included_only = verdict == Verdict::ForwardToIncluding;
         if verdict == Verdict::Forward && !self.is_video {
-            meta.audio.energy = gate.hear(cx.now, source, level);
+            meta.audio.energy = gate.record(cx.now, source, level);
         }
         Ok(None)
     }
 
-    /// Takes what a packet shows of its codec. Returns the size of its frames if it tells one, and whether
-    /// the encoding has other layers than before.
+    /// Applies what a packet shows of its codec. Returns the size of its frames if it says one, and
+    /// whether the encoding has other layers than before.
     pub(super) fn see(
         &mut self,
         now: Instant,
-        shown: &Shown,
+        shown: &EncodingInfo,
         len: usize,
         meta: &mut PacketMeta,
     ) -> (Option<Resolution>, bool) {
         if !meta.keyframes_known {
             return (None, false);
         }
-        // What comes late was true before.
+        // A late packet describes an earlier state.
         let newest = self.structured_at.is_none_or(|at| meta.index >= at);
         let heights = shown.heights.filter(|_| newest);
         if let Some(resolution) = shown.resolution.filter(|_| newest) {
@@ -363,7 +366,7 @@ impl Stream {
         (shown.resolution, changed)
     }
 
-    /// Takes a packet that ends here and whose content does not matter. It is opened only when that is
+    /// Handles a packet that is dropped whatever its content. It is decrypted only if that is
     /// needed to keep the roll-over counter known.
     pub(super) fn pass_over(
         &mut self,
@@ -373,7 +376,7 @@ impl Stream {
         reason: Drop,
     ) -> Drop {
         let muted = reason == Drop::ForceMuted;
-        // By its header alone it is not to be heard.
+        // Its header alone says that it is not to be heard.
         let unheard = matches!(reason, Drop::Silence | Drop::NotLoudest | Drop::Unwanted);
         if unheard && self.srtp.as_ref().is_some_and(|s| s.ahead(header.sequence.0) > 0) {
             self.numbers.pass();
@@ -381,13 +384,13 @@ impl Stream {
             self.nack.restart();
         }
         if muted && !is_rtx {
-            // What is muted must not be asked for later either.
+            // Muted packets must not be requested later either.
             self.interrupt();
             self.nack.restart();
         }
         let state = if is_rtx { &mut self.srtp_rtx } else { &mut self.srtp };
         let follow = state.as_ref().is_none_or(|s| s.ahead(header.sequence.0) >= OPEN_WHEN_AHEAD);
-        // A stray packet of audio (a dialled digit) is no reason for a gap, if it is authentic.
+        // A stray audio packet (a dialled digit) is no reason for a gap, if it is authentic.
         let stray = !muted && !unheard && !is_rtx && !self.is_video;
         if !follow && !stray {
             return reason;
@@ -404,49 +407,49 @@ impl Stream {
         }
     }
 
-    /// Leaves what must outlive its signalling.
-    pub(super) fn retire(&mut self, remembered: &mut RememberedStreams) {
+    /// Stores the state that must outlive its signalling.
+    pub(super) fn retire(&mut self, retired: &mut RetiredSsrcs) {
         if let Some(srtp) = self.srtp.take() {
             let (seen, numbers) = (self.seen.clone(), self.numbers);
-            remembered.put(self.ssrc, Remembered { srtp, seen, numbers });
+            retired.put(self.ssrc, SsrcState { srtp, seen, numbers });
         }
-        self.retire_rtx(remembered);
+        self.retire_rtx(retired);
     }
 
-    pub(super) fn retire_rtx(&mut self, remembered: &mut RememberedStreams) {
+    pub(super) fn retire_rtx(&mut self, retired: &mut RetiredSsrcs) {
         if let Some((ssrc, srtp)) = self.rtx.zip(self.srtp_rtx.take()) {
             let (seen, numbers) = (SeenWindow::default(), ForwardNumbers::default());
-            remembered.put(ssrc, Remembered { srtp, seen, numbers });
+            retired.put(ssrc, SsrcState { srtp, seen, numbers });
         }
     }
 
-    /// Continues what was known of its SSRC under the same key.
-    pub(super) fn recall(&mut self, remembered: &mut RememberedStreams) {
-        if let Some(before) = remembered.take(self.ssrc) {
+    /// Restores the state of its SSRC under the same key.
+    pub(super) fn recall(&mut self, retired: &mut RetiredSsrcs) {
+        if let Some(before) = retired.take(self.ssrc) {
             self.srtp = Some(before.srtp);
             self.seen = before.seen;
             self.numbers = before.numbers;
             self.numbers.interrupt();
         }
-        self.recall_rtx(remembered);
+        self.recall_rtx(retired);
     }
 
-    pub(super) fn recall_rtx(&mut self, remembered: &mut RememberedStreams) {
-        self.srtp_rtx = self.rtx.and_then(|rtx| remembered.take(rtx)).map(|before| before.srtp);
+    pub(super) fn recall_rtx(&mut self, retired: &mut RetiredSsrcs) {
+        self.srtp_rtx = self.rtx.and_then(|rtx| retired.take(rtx)).map(|before| before.srtp);
     }
 
     pub(super) fn is_urgent(&self, now: Instant, rtt: Duration) -> bool {
         !self.nack.is_empty() || self.keyframes.is_due(now, rtt)
     }
 
-    /// Whether a keyframe can be asked for: a video of which something came lately.
+    /// Returns whether a keyframe can be requested: it is a video that sent something lately.
     pub(super) fn can_be_asked(&self, now: Instant) -> bool {
         let lately = |at| now.saturating_duration_since(at) < SOURCE_SILENT;
         self.is_video && self.last_packet.is_some_and(lately)
     }
 
-    /// Whether it has ended while the source's others go on. `frames`: of all encodings; `others`: how
-    /// many arrive beside it.
+    /// Returns whether it has ended while the source's other encodings continue. `frames` counts
+    /// frames of all encodings; `others` is the number of other active encodings.
     pub(super) fn has_ended(&self, now: Instant, frames: u64, others: u32) -> bool {
         let Some(last) = self.last_packet else { return true };
         let silence = now.saturating_duration_since(last);
@@ -457,7 +460,7 @@ impl Stream {
     }
 }
 
-/// The reason that a refusal of SRTP is counted under.
+/// The reason under which an SRTP error is counted.
 pub fn drop_reason(error: SrtpError) -> Drop {
     match error {
         SrtpError::Replay | SrtpError::TooOld => Drop::Replayed,
@@ -466,7 +469,7 @@ pub fn drop_reason(error: SrtpError) -> Drop {
     }
 }
 
-/// Restores the description of the original packet (RFC 4588 section 4) and returns its payload type.
+/// Restores the header of the original packet (RFC 4588 section 4) and returns its payload type.
 pub(super) fn unwrap_rtx<'t>(
     tables: &'t Tables,
     stream: &Stream,
@@ -483,7 +486,7 @@ pub(super) fn unwrap_rtx<'t>(
     // Nothing can be restored before the stream itself was seen: its roll-over counter is unknown.
     let newest = stream.seen.newest().ok_or(Drop::RtxProbe)?;
     if stream.numbers.is_interrupted() {
-        // It is of the time before.
+        // It is from before.
         return Err(Drop::Replayed);
     }
     meta.index = nearest(newest, original.0);
@@ -497,7 +500,7 @@ pub(super) fn unwrap_rtx<'t>(
 mod tests {
     use super::*;
 
-    /// The structure of an older keyframe, sent again, comes after that of a newer one.
+    /// A retransmitted structure of an older keyframe arrives after that of a newer one.
     #[test]
     fn an_older_structure_that_comes_late_is_not_the_newest() {
         let mut stream = Stream::new(1, None, SourceSlot::default(), 0);
@@ -510,7 +513,12 @@ mod tests {
                 payload_len: 100,
                 ..PacketMeta::default()
             };
-            stream.see(Instant::now(), &Shown { heights, ..Shown::default() }, 100, &mut meta);
+            stream.see(
+                Instant::now(),
+                &EncodingInfo { heights, ..EncodingInfo::default() },
+                100,
+                &mut meta,
+            );
             meta.top
         };
         assert_eq!(see(20, true, Some([180, 360, 720, 0])), 2);
@@ -521,7 +529,8 @@ mod tests {
     #[test]
     fn under_other_keys_structures_of_before_describe_nothing() {
         let mut stream = Stream::new(1, None, SourceSlot::default(), 0);
-        // One template and decode target, without chains: a keyframe of number 300, and a frame behind it.
+        // One template and decode target, without chains: a keyframe of number 300, and a frame
+        // behind it.
         let key = [0xc0, 1, 44, 0x80, 0, 0xe0];
         assert!(stream.dependencies.read(&key).is_some_and(|frame| frame.layers.is_some()));
         let next = |stream: &mut Stream| stream.dependencies.read(&[0xc0, 1, 45]).unwrap();

@@ -1,6 +1,6 @@
-//! When packets with transport-wide sequence numbers arrived
-//! (draft-holmer-rmcat-transport-wide-cc-extensions-01): the raw material of the feedback that lets a
-//! sender estimate its uplink.
+//! Records when packets with transport-wide sequence numbers arrived
+//! (draft-holmer-rmcat-transport-wide-cc-extensions-01), for the feedback from which a sender
+//! estimates its uplink.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use rialto_rtp::{ExtSeq, rtcp::Arrival};
 
-/// Feedback is sent this often while packets arrive.
+/// Interval of feedback while packets arrive.
 pub const INTERVAL: Duration = Duration::from_millis(50);
-/// Packets remembered between two feedbacks; at more, the feedback leaves early.
+/// Most packets recorded between two feedback packets; if there are more, the feedback leaves
+/// early.
 pub const CAPACITY: usize = 512;
 
-/// The number of a packet that was not opened counts when it is so near the newest one.
+/// The number of an undecrypted packet counts if it is this close to the newest one.
 const UNOPENED_WITHIN: u64 = 64;
 
-/// Collects arrivals of one sender.
+/// Records the arrivals of one sender.
 #[derive(Debug)]
 pub struct TwccRecorder {
     epoch: Instant,
@@ -28,12 +29,12 @@ pub struct TwccRecorder {
     /// First sequence number that the next feedback describes.
     next_base: Option<u64>,
     last_sent: Instant,
-    /// Arrivals that found no place, since they were last counted.
+    /// Arrivals that did not fit, since they were last counted.
     overflowed: u64,
 }
 
 impl TwccRecorder {
-    /// A recorder whose feedback times count from `now`.
+    /// Creates a recorder whose feedback times count from `now`.
     pub fn new(now: Instant) -> Self {
         Self {
             epoch: now,
@@ -67,8 +68,8 @@ impl TwccRecorder {
         }
     }
 
-    /// Records a packet that was not opened, when its number is near the newest one: a forged one makes at
-    /// most a few packets look as if they had come, or not yet.
+    /// Records an undecrypted packet if its number is close to the newest one: a forged one makes
+    /// at most a few packets look as if they had arrived, or had not.
     #[inline]
     pub fn on_unopened(&mut self, now: Instant, sequence: u16) {
         let near = |newest| nearest(newest, sequence).abs_diff(newest) <= UNOPENED_WITHIN;
@@ -77,30 +78,32 @@ impl TwccRecorder {
         }
     }
 
-    /// Whether feedback should be built now.
+    /// Returns whether feedback should be built now.
     pub fn is_due(&self, now: Instant) -> bool {
         !self.arrivals.is_empty()
             && (now.saturating_duration_since(self.last_sent) >= INTERVAL || self.is_full())
     }
 
-    /// Whether feedback cannot wait for its time.
+    /// Returns whether feedback must be sent early.
     pub fn is_full(&self) -> bool {
         self.arrivals.len() >= CAPACITY / 2
     }
 
-    /// Arrivals that found no place since the last call, because no feedback could leave.
+    /// Returns how many arrivals did not fit since the last call, because no feedback could be
+    /// sent.
     pub fn take_overflowed(&mut self) -> u64 {
         std::mem::take(&mut self.overflowed)
     }
 
-    /// Hands over the base sequence number and the arrivals since the last call, in order of sequence
-    /// number; the caller reports every number from the base to the last that it reports, gaps as lost,
-    /// and says how many arrivals it reported. Returns whether any are left for another packet.
+    /// Passes the base sequence number and the arrivals since the last call to `build`, in order of
+    /// sequence number. `build` reports every number from the base to the last one it includes,
+    /// gaps as lost, and returns how many arrivals it reported. Returns whether any are left for
+    /// another packet.
     pub fn take(&mut self, now: Instant, build: impl FnOnce(u64, &[Arrival]) -> usize) -> bool {
         let (Some(first), Some(last)) = (self.arrivals.first(), self.arrivals.last()) else {
             return false;
         };
-        // A late packet from before the last feedback is reported again from where it is.
+        // A late packet from before the last feedback is reported again from there on.
         let base = self.next_base.map_or(first.seq.0, |n| n.min(first.seq.0));
         // A jump of the counter is not thousands of losses.
         let base = base.max(last.seq.0.saturating_sub(2 * CAPACITY as u64));
@@ -119,7 +122,7 @@ impl TwccRecorder {
     }
 }
 
-/// The extended number with the low bits `sequence` that is nearest to `newest`.
+/// Returns the extended number with the low bits `sequence` that is nearest to `newest`.
 pub fn nearest(newest: u64, sequence: u16) -> u64 {
     let delta = i64::from(sequence.wrapping_sub(newest as u16) as i16);
     newest.saturating_add_signed(delta)

@@ -1,4 +1,4 @@
-//! What a simulated receiver remembers to give congestion control feedback by stream (RFC 8888).
+//! The state of a simulated receiver for congestion control feedback (RFC 8888).
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use rialto_rtp::{
     rtcp::{RtcpWriter, ccfb::Fate},
 };
 
-/// Packets of a stream that one report is about at most.
+/// Most packets of a stream in one report.
 const REPORTED: u64 = 100;
 
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ struct Stream {
     next: Option<u64>,
 }
 
-/// What came of each stream since the last report.
+/// Arrivals of each stream since the last report.
 #[derive(Debug, Default)]
 pub(super) struct CongestionRecorder {
     streams: BTreeMap<u32, Stream>,
@@ -37,7 +37,7 @@ impl CongestionRecorder {
         }
     }
 
-    /// Reports on what came, and on what did not come in between.
+    /// Reports arrivals, and losses in between.
     pub(super) fn report(&mut self, now: Instant, start: Instant, w: &mut RtcpWriter<'_>) {
         let mut blocks = Vec::new();
         for (ssrc, stream) in &mut self.streams {

@@ -1,5 +1,5 @@
-//! A client of the simulated world: it sends its tracks, asks for what it misses, answers what it is
-//! asked for, and writes down what it got.
+//! A client of the simulated world: it sends its tracks, requests missing packets, answers
+//! requests, and records what it receives.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,39 +23,39 @@ use super::{
 };
 use crate::ingress::twcc::{self, TwccRecorder};
 
-/// What is missing is asked for after so long, and again after so long.
+/// Time until a missing packet is requested, and requested again.
 const NACK_INTERVAL: Duration = Duration::from_millis(60);
-/// And so often at most.
+/// Most requests for one packet.
 const NACK_TRIES: u8 = 12;
-/// A gap of more is a new start.
+/// A larger gap is a new start.
 const MAX_GAP: u64 = 500;
 /// The wall clock of every client at the start.
 const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
 
-/// The time that a client tells when it asks for its round trip (RFC 3611 section 4.4).
+/// The time in a client's receiver reference reports (RFC 3611 section 4.4).
 pub const REFERENCE: u64 = 0x1122_3344_5566_7788;
 
-/// What came of one source.
+/// What was received of one source.
 #[derive(Debug)]
 pub struct Incoming {
     /// The source.
     pub spec: SourceSpec,
-    /// Every packet that came, by its number in the receiver's space.
+    /// Every packet received, by its number in the receiver's space.
     pub got: BTreeMap<u64, (Body, u32)>,
     /// The codec's running numbers of the video among it.
     numbers: BTreeMap<u64, CodecNumbers>,
-    /// Packets that came as redundant audio, and blocks of others in them.
+    /// Packets received as redundant audio, and blocks of other packets in them.
     pub redundant: (u32, u32),
     /// Sender reports: NTP time and RTP timestamp.
     pub reports: Vec<(u64, u32)>,
-    /// What its sender was last said to be called.
+    /// The sender's CNAME, as last announced.
     pub cname: Option<String>,
-    /// It was said to have ended.
+    /// Whether it ended with a BYE.
     pub ended: bool,
-    /// What decodes it, when it has layers.
+    /// Its decoder, if it has layers.
     pub screen: Option<Decoder>,
     pub(super) mid: String,
-    /// It is a slot's: sources come and go in it.
+    /// It is a slot: sources come and go in it.
     slot: bool,
     unwrapper: SeqUnwrapper,
     highest: Option<u64>,
@@ -63,10 +63,10 @@ pub struct Incoming {
     last_report: Option<(u32, Instant)>,
 }
 
-/// Counters of what the bridge told a client.
+/// Counts of RTCP from the bridge to a client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heard {
-    /// Requests to send packets again.
+    /// Packets requested again.
     pub nacks: u32,
     /// Requests for keyframes.
     pub keyframe_requests: u32,
@@ -74,11 +74,11 @@ pub struct Heard {
     pub transport_feedback: u32,
     /// Packets that it reported as missing.
     pub told_missing: u32,
-    /// Packets that reports said were lost, as they last did, of all streams.
+    /// Packets lost according to the last reports, over all streams.
     pub told_lost: u32,
     /// Report blocks about what the client sends.
     pub report_blocks: u32,
-    /// Packets that did not open, or were not for us.
+    /// Packets that could not be decrypted, or were not for us.
     pub refused: u32,
     /// Answers to [`REFERENCE`].
     pub round_trips: u32,
@@ -86,7 +86,7 @@ pub struct Heard {
     pub asked_twice: u32,
 }
 
-/// See the module's description.
+/// A client of the simulated world.
 #[derive(Debug)]
 pub struct Client {
     /// Its endpoint.
@@ -97,30 +97,30 @@ pub struct Client {
     pub numbering: Numbering,
     /// It negotiated redundant audio too.
     pub red: bool,
-    /// It asks for what is missing after so long.
+    /// How long it waits before it requests a missing packet.
     pub asks_after: Duration,
-    /// So much loss it claims in its reports, of 256.
+    /// The loss that it claims in its reports, of 256.
     pub claims_loss: u8,
     /// What it sends.
     pub tracks: Vec<Track>,
     /// What it no longer sends.
     pub former: Vec<Track>,
-    /// What it gets, by source.
+    /// What it receives, by source.
     pub incoming: BTreeMap<SourceId, Incoming>,
-    /// What it was told.
+    /// Counts of RTCP from the bridge.
     pub heard: Heard,
-    /// Which of its SSRCs it was told the reception of.
+    /// Its SSRCs about which it got reception reports.
     pub reported: BTreeSet<u32>,
-    /// When it is there, media is kept on it as it came, decrypted, and not looked at.
+    /// If set, media is stored here as it arrived, decrypted, and not processed.
     pub tape: Option<Vec<Vec<u8>>>,
     pub(super) next_media: BTreeMap<SourceId, Instant>,
     pub(super) next_report: Instant,
     pub(super) next_nack: Instant,
     pub(super) next_feedback: Instant,
-    /// It tells what arrives, as it negotiated to do.
+    /// Whether it sends the feedback that it negotiated.
     pub gives_feedback: bool,
     arrivals: TwccRecorder,
-    /// It negotiated feedback by stream instead.
+    /// It negotiated congestion control feedback (RFC 8888) instead.
     pub(super) congestion: Option<CongestionRecorder>,
     feedback_count: u8,
     tx: TxContext,
@@ -169,7 +169,8 @@ impl Client {
         }
     }
 
-    /// From now on packets under the SSRCs of a slot are for it. `of`: stands for whatever is in it.
+    /// Expects packets under the SSRCs of a slot from now on. `of` stands for whichever source is
+    /// in it.
     pub(super) fn expect_slot(&mut self, of: &SourceSpec, mid: &str) {
         self.expect(of, mid);
         if let Some(incoming) = self.incoming.get_mut(&of.id) {
@@ -202,14 +203,14 @@ impl Client {
         });
     }
 
-    /// When it wants to act next.
+    /// When it next has something to do.
     pub(super) fn next_timeout(&self) -> Instant {
         let media = self.next_media.values().min().copied();
         let own = [self.next_report, self.next_nack, self.next_feedback];
         media.into_iter().chain(own).min().unwrap_or(self.next_report)
     }
 
-    /// What it sends at `now`.
+    /// Returns what it sends at `now`.
     pub(super) fn on_timeout(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         let since = now - self.start;
@@ -239,7 +240,7 @@ impl Client {
         out
     }
 
-    /// Transport-wide feedback on what has come since the last.
+    /// Transport-wide feedback about arrivals since the last.
     fn feedback(&mut self, now: Instant) -> Option<Vec<u8>> {
         if !self.gives_feedback {
             return None;
@@ -272,12 +273,12 @@ impl Client {
         out
     }
 
-    /// Sends no media from now on.
+    /// Stops sending media.
     pub fn fall_silent(&mut self) {
         self.next_media.clear();
     }
 
-    /// Asks for a keyframe of a source.
+    /// Requests a keyframe of a source.
     pub fn ask_for_keyframe(&mut self, source: SourceId) -> Option<Vec<u8>> {
         let ssrc = self.incoming.get(&source)?.spec.encodings.first()?.ssrc;
         self.rtcp(|w| {
@@ -286,7 +287,7 @@ impl Client {
         })
     }
 
-    /// Any compound packet of its own, sealed.
+    /// Any compound packet, encrypted.
     pub fn rtcp(&mut self, write: impl FnOnce(&mut RtcpWriter<'_>)) -> Option<Vec<u8>> {
         let mut buf = vec![0; 1_400];
         let mut writer = RtcpWriter::new(&mut buf[..1_300]);
@@ -297,12 +298,12 @@ impl Client {
         Some(buf)
     }
 
-    /// A packet of its own, sealed: for those who make their own.
+    /// A packet, encrypted: for tests that make their own.
     pub fn seal(&self, plain: &Plain) -> Vec<u8> {
         seal(&self.tx, plain)
     }
 
-    /// Any bytes as RTP of its own under an index; `None` when no SRTP packet can be made of them.
+    /// Any bytes encrypted as RTP under an index; `None` if they cannot be an SRTP packet.
     pub fn seal_anything(&self, plain: &[u8], index: u64) -> Option<Vec<u8>> {
         let header = RtpHeader::parse(plain).ok()?;
         let mut bytes = plain.to_vec();
@@ -312,7 +313,7 @@ impl Client {
         Some(bytes)
     }
 
-    /// Any bytes as RTCP of its own; `None` when no SRTCP packet can be made of them.
+    /// Any bytes encrypted as RTCP; `None` if they cannot be an SRTCP packet.
     pub fn seal_any_rtcp(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
         let mut bytes = plain.to_vec();
         bytes.resize(plain.len() + 64, 0);
@@ -321,7 +322,7 @@ impl Client {
         Some(bytes)
     }
 
-    /// Whether packets under an SSRC are for it.
+    /// Returns whether packets under an SSRC are for it.
     pub(super) fn expects(&self, ssrc: u32) -> bool {
         self.by_ssrc.contains_key(&ssrc)
     }
@@ -386,11 +387,11 @@ impl Client {
         })
     }
 
-    /// Takes a datagram of the bridge; gives what is answered at once.
+    /// Handles a datagram from the bridge, and returns its immediate answers.
     ///
     /// # Panics
-    /// When the bridge broke a promise: another payload type or MID than negotiated, a payload that
-    /// is not whole, a number used twice, a timestamp that runs backwards.
+    /// If the bridge violates a guarantee: another payload type or MID than negotiated, an
+    /// incomplete payload, a number used twice, a timestamp that runs backwards.
     pub(super) fn on_datagram(&mut self, now: Instant, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
         if rtp::is_rtcp(&bytes) {
             return self.on_rtcp(now, bytes);
@@ -520,7 +521,7 @@ impl Client {
                         }
                     }
                 }
-                // The block's kind and length, whom it is for, and the middle of the time.
+                // The block's kind and length, the SSRC it is for, and the middle of the time.
                 Rtcp::Xr(body) => {
                     let answer = [5, 0, 0, 3, 0, 0, 0, 9, 0x33, 0x44, 0x55, 0x66];
                     assert_eq!(body.get(4..16), Some(answer.as_slice()));
@@ -532,7 +533,7 @@ impl Client {
         out
     }
 
-    /// The media of one of its own datagrams, when it is not a retransmission.
+    /// The media in one of its own datagrams, unless it is a retransmission.
     pub(super) fn sent_body(&self, datagram: &[u8]) -> Option<Body> {
         let header = RtpHeader::parse(datagram).ok().filter(|_| !rtp::is_rtcp(datagram))?;
         let sent = |t: &'_ Track| t.sent(header.ssrc, header.sequence).is_some();
@@ -547,7 +548,7 @@ impl Client {
         if video { Body::of_video(payload) } else { of_audio(payload, red) }
     }
 
-    /// What a datagram of the bridge holds, when it is media for this client; changes nothing.
+    /// The media in a datagram of the bridge, if it is for this client; changes nothing.
     pub(super) fn peek(&self, datagram: &[u8]) -> Option<Body> {
         let mut bytes = datagram.to_vec();
         let header = RtpHeader::parse(&bytes).ok().filter(|_| !rtp::is_rtcp(datagram))?;
@@ -567,14 +568,15 @@ impl Client {
     }
 }
 
-/// Reads the payload of audio, `red`: that of its primary block.
+/// Reads the payload of audio, or of its primary block if `red`.
 fn of_audio(payload: &[u8], red: bool) -> Option<Body> {
     let primary = if red { red::blocks(payload).last()?.data } else { payload };
     Body::of_audio(primary)
 }
 
 impl Incoming {
-    /// The primary block of redundant audio. The others are what was sent before, and all are of this type.
+    /// Returns the primary block of redundant audio. The others must be what was sent before, and
+    /// all of this type.
     fn take_redundant<'a>(&mut self, payload: &'a [u8], pt: u8) -> &'a [u8] {
         let blocks: Vec<_> = red::blocks(payload).collect();
         let frames: Vec<_> = blocks
@@ -612,11 +614,11 @@ impl Incoming {
         self.highest = Some(self.highest.map_or(number, |h| h.max(number)));
     }
 
-    /// Holds all that came against the promises of a projection: each packet once, in the sender's
-    /// order under ascending numbers, timestamps that do not run backwards.
+    /// Checks everything received against the guarantees of a projection: each packet once, in the
+    /// sender's order under ascending numbers, timestamps that do not run backwards.
     ///
     /// # Panics
-    /// When one is broken.
+    /// If one is violated.
     pub fn check(&self) {
         let name = &self.spec.name;
         let mut seen = BTreeSet::new();
@@ -638,8 +640,8 @@ impl Incoming {
         self.check_numbers();
     }
 
-    /// What follows a packet directly is of the same frame or of the next one, and what follows later has
-    /// higher numbers: a decoder drops what seems to be late.
+    /// Checks that a directly following packet is of the same frame or of the next one, and that
+    /// later ones have higher numbers: a decoder drops what seems to be late.
     fn check_numbers(&self) {
         let entries: Vec<_> = self.numbers.iter().collect();
         for pair in entries.windows(2) {

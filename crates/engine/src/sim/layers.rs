@@ -1,4 +1,5 @@
-//! Sources with layers in a world: who sends them, what the bridge makes of them, and what is seen of them.
+//! Sources with layers in a world: sending them, and checking what the bridge sends and what
+//! receivers see.
 
 use std::{
     collections::HashMap,
@@ -22,14 +23,14 @@ pub(super) struct Wires {
 }
 
 impl World {
-    /// Other networks on the ways to and from the bridge from now on.
+    /// Changes the networks to and from the bridge.
     pub fn set_weather(&mut self, up: Weather, down: Weather) {
         self.orderly = up.is_orderly() && !self.config.scatter;
         self.up = Link::new(up, self.config.seed);
         self.down = Link::new(down, !self.config.seed);
     }
 
-    /// A client begins to send a source with layers; everybody else gets it.
+    /// A client begins to send a source with layers; everybody else receives it.
     pub fn publish_layers(&mut self, client: usize, mode: Mode) -> SourceId {
         let media = MediaType::Video;
         let id = self.publish_to_nobody(client, media, mode.encodings.into());
@@ -45,10 +46,10 @@ impl World {
         id
     }
 
-    /// What makes the frames of a source with layers.
+    /// The encoder of a source with layers.
     ///
     /// # Panics
-    /// When nobody sends it.
+    /// If nobody sends it.
     pub fn coder(&mut self, source: SourceId) -> &mut Encoder {
         let tracks = self.clients.iter_mut().flat_map(|c| &mut c.tracks);
         let track = tracks.into_iter().find(|t| t.spec.id == source);
@@ -65,12 +66,12 @@ impl World {
         }
     }
 
-    /// What the bridge sent to a client of a source with layers, as it left.
+    /// What the bridge sent to a client of a source with layers.
     pub fn wire(&self, client: usize, source: SourceId) -> Option<&Decoder> {
         self.wire.decoders.get(&(client, source))
     }
 
-    /// What happened to a source with layers on its way to the bridge.
+    /// What the network did to a source with layers on its way to the bridge.
     pub fn network(&self, source: SourceId) -> Network<'_> {
         let tracks = self.clients.iter().flat_map(|c| &c.tracks);
         let coder = tracks.filter(|t| t.spec.id == source).find_map(|t| t.coder.as_ref());
@@ -103,7 +104,7 @@ impl World {
     }
 }
 
-/// Restores what a retransmission carries. Where it begins; `None`: it carries nothing.
+/// Restores the packet in a retransmission. Returns where it begins, or `None` if it is empty.
 fn restore(numbering: Numbering, ssrc: u32, bytes: &mut [u8]) -> Option<usize> {
     let header = RtpHeader::parse(bytes).ok()?;
     let pt = numbering.payload_type(numbering.codec(header.payload_type)?);
@@ -121,7 +122,7 @@ fn read<'a>(numbering: Numbering, header: &RtpHeader, bytes: &'a [u8]) -> Option
 }
 
 impl Incoming {
-    /// Takes a packet of a source with layers.
+    /// Handles a packet of a source with layers.
     pub(super) fn show(
         &mut self,
         now: Instant,
@@ -142,7 +143,7 @@ impl Incoming {
 }
 
 impl Client {
-    /// Asks for keyframes of what stands still.
+    /// Keyframe requests for frozen sources.
     pub(super) fn keyframe_requests(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let since = now - self.start;
         let stuck = self.incoming.iter_mut().filter_map(|(source, incoming)| {

@@ -1,15 +1,15 @@
-//! What a network does to datagrams: it delays, loses, repeats and reorders them, as its seed decides.
+//! A network: it delays, loses, duplicates and reorders datagrams, according to its seed.
 
 use std::time::{Duration, Instant};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
-/// How bad a network is. Probabilities are of each datagram.
+/// Impairments of a network. Probabilities are per datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// One way.
+    /// One-way delay.
     pub delay: Duration,
-    /// Up to so much more, evenly: it reorders what is sent closer together.
+    /// Most additional delay, uniformly distributed: it reorders what is sent closer together.
     pub jitter: Duration,
     /// Probability of being lost.
     pub loss: f64,
@@ -20,7 +20,7 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// Nothing is lost, and all takes the same time.
+    /// No loss, and equal delay for everything.
     pub const FINE: Self = Self {
         delay: Duration::from_millis(10),
         jitter: Duration::ZERO,
@@ -40,31 +40,31 @@ impl Weather {
 }
 
 impl Weather {
-    /// Nothing is lost, and nothing overtakes anything.
+    /// Returns whether nothing is lost or reordered.
     pub fn is_orderly(&self) -> bool {
         let Self { jitter, loss, duplicates, stragglers, .. } = *self;
         jitter.is_zero() && loss == 0.0 && duplicates == 0.0 && stragglers == 0.0
     }
 }
 
-/// A bottleneck on the way to one client: a rate, and a queue before it.
+/// A bottleneck on the way to one client: a rate, and a queue in front of it.
 #[derive(Clone, Debug)]
 pub struct Bottleneck {
     /// Bits per second; 0: nothing gets through.
     pub bps: u64,
-    /// What would wait longer is dropped.
+    /// Longest wait; what would wait longer is dropped.
     pub queue: Duration,
-    /// How long each datagram waited that got through, and when it came.
+    /// How long each datagram that got through waited, and when it arrived.
     pub waited: Vec<(Instant, Duration)>,
-    /// When each was dropped.
+    /// When each datagram was dropped.
     pub dropped: Vec<Instant>,
-    /// Bytes that came, and when.
+    /// Bytes offered, and when.
     pub offered: Vec<(Instant, usize)>,
     busy_until: Option<Instant>,
 }
 
 impl Bottleneck {
-    /// A bottleneck of this rate.
+    /// Creates a bottleneck of this rate.
     pub fn new(bps: u64, queue: Duration) -> Self {
         Self {
             bps,
@@ -76,7 +76,7 @@ impl Bottleneck {
         }
     }
 
-    /// When a datagram that comes at `now` is through; `None`: it is dropped.
+    /// When a datagram that arrives at `now` is through; `None` if it is dropped.
     pub fn pass(&mut self, now: Instant, len: usize) -> Option<Instant> {
         const HEADERS: usize = 28;
         self.offered.push((now, len + HEADERS));
@@ -93,7 +93,7 @@ impl Bottleneck {
         Some(through)
     }
 
-    /// The time that was not exceeded by `part` of the datagrams since `since`.
+    /// The wait that `part` of the datagrams since `since` did not exceed.
     pub fn waited(&self, since: Instant, part: f64) -> Duration {
         let mut all: Vec<_> =
             self.waited.iter().filter(|(at, _)| *at >= since).map(|(_, waited)| *waited).collect();
@@ -102,14 +102,14 @@ impl Bottleneck {
         all.get(at.min(all.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
-    /// The part of the datagrams since `since` that was dropped.
+    /// The fraction of the datagrams since `since` that was dropped.
     pub fn lost(&self, since: Instant) -> f64 {
         let dropped = self.dropped.iter().filter(|at| **at >= since).count();
         let passed = self.waited.iter().filter(|(at, _)| *at >= since).count();
         dropped as f64 / (dropped + passed).max(1) as f64
     }
 
-    /// What came in any second since `since`, at most, bits.
+    /// Most bits offered in any second since `since`.
     pub fn most_in_a_second(&self, since: Instant) -> u64 {
         let all: Vec<_> = self.offered.iter().filter(|(at, _)| *at >= since).collect();
         let (mut from, mut sum, mut most) = (0, 0, 0);
@@ -127,7 +127,7 @@ impl Bottleneck {
 
 const HELD_BACK: Duration = Duration::from_millis(20);
 
-/// A network under one seed.
+/// A network with a seed.
 #[derive(Debug)]
 pub struct Link {
     weather: Weather,
@@ -135,7 +135,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// A network of this weather.
+    /// Creates a network with these impairments.
     pub fn new(weather: Weather, seed: u64) -> Self {
         Self { weather, rng: StdRng::seed_from_u64(seed) }
     }
@@ -149,7 +149,7 @@ impl Link {
         (0..copies).map(|_| now + self.delay()).collect()
     }
 
-    /// One of `n`, evenly.
+    /// A number below `n`, uniformly distributed.
     pub fn pick(&mut self, n: usize) -> usize {
         self.rng.random_range(0..n)
     }

@@ -1,4 +1,4 @@
-//! Media that can be told apart: every payload says what it is, and whether it is whole.
+//! Self-describing media: every payload says what it is, and shows whether it is complete.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,12 +24,12 @@ pub const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 const AUDIO_LEVEL: u8 = 0x94;
 /// Height of a video's lowest encoding; each further one has twice as much.
 pub const LOWEST_HEIGHT: u16 = 180;
-/// Sent packets that a client can send again.
+/// Sent packets that a client can retransmit.
 const HISTORY: usize = 512;
 
 const VIDEO_CODECS: [Codec; 4] = [Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H264];
 
-/// The numbers that a client negotiated; no two clients have the same.
+/// The payload types and extension ids that a client negotiated; no two clients have the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbering(pub u8);
 
@@ -39,7 +39,7 @@ impl Numbering {
         119 - self.0 % 8
     }
 
-    /// Payload type of redundant audio, where that is negotiated.
+    /// Payload type of redundant audio, if negotiated.
     pub fn red(self) -> u8 {
         16 + self.0 % 8
     }
@@ -93,7 +93,7 @@ impl Numbering {
         1 + (place + self.0) % 5
     }
 
-    /// As it is signalled.
+    /// The negotiated parameters.
     pub fn media(self) -> MediaParams {
         let payload = |pt, codec, media, clock_rate| PayloadType {
             pt,
@@ -133,7 +133,7 @@ impl Numbering {
         }
     }
 
-    /// The same with redundant audio.
+    /// The same, with redundant audio.
     pub fn media_with_red(self) -> MediaParams {
         let mut media = self.media();
         let opus = media.payload_types.iter().find(|pt| pt.codec == Codec::Opus).cloned();
@@ -146,7 +146,7 @@ impl Numbering {
 /// Descriptor with a picture id of 15 bits and TL0PICIDX, before the frame's header.
 const VP8_LEN: usize = 5;
 
-/// The running numbers that a video packet carries for its decoder.
+/// The running numbers of a video packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct CodecNumbers {
     /// Of the payload descriptor (RFC 7741 section 4.2), modulo 2^15.
@@ -166,7 +166,7 @@ impl CodecNumbers {
         Some(Self { picture_id, tl0, frame_number })
     }
 
-    /// How far ahead of `other` each is.
+    /// How far each is ahead of `other`.
     pub(super) fn since(self, other: Self) -> [u16; 3] {
         [
             self.picture_id.wrapping_sub(other.picture_id) & 0x7fff,
@@ -176,7 +176,7 @@ impl CodecNumbers {
     }
 }
 
-/// A sent packet in the clear.
+/// A sent packet, not encrypted.
 #[derive(Clone, Debug)]
 pub struct Plain {
     /// The packet.
@@ -189,7 +189,7 @@ pub struct Plain {
     pub index: u64,
 }
 
-/// One encoding of a source that a client sends.
+/// One encoding of a source.
 #[derive(Debug)]
 struct Encoding {
     spec: EncodingSpec,
@@ -212,27 +212,27 @@ pub struct Track {
     mid: Mid,
     encodings: Vec<Encoding>,
     frame: u32,
-    /// Every body that was sent, with the time since the start.
+    /// Everything that was sent, with its time since the start.
     pub made: BTreeMap<Body, Duration>,
-    /// Keyframes that were asked for.
+    /// Number of keyframes requested.
     pub keyframes_asked: u32,
     /// Bytes of payload in a packet of video.
     pub packet_len: usize,
     /// The level of its audio (RFC 6464): voice activity and -dBov.
     pub level: u8,
-    /// Its audio is sent with so many packets before each again (RFC 2198); `None`: as plain Opus.
+    /// How many earlier packets each audio packet repeats (RFC 2198); `None`: plain Opus.
     pub redundancy: Option<usize>,
-    /// What its video says that its layers cost
+    /// The bitrates that its video announces for its layers
     /// (<http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00>).
     pub announces: Option<Vec<u8>>,
-    /// What was sent of its audio, and when.
+    /// Audio that was sent, and when.
     spoken: VecDeque<(u32, Vec<u8>)>,
-    /// What makes its frames, when they have layers.
+    /// Its encoder, if it has layers.
     pub coder: Option<Encoder>,
 }
 
 impl Track {
-    /// A track of a client with this numbering. `first` is the sequence number at which it starts.
+    /// Creates a track of a client with this numbering. `first` is its first sequence number.
     pub fn new(spec: SourceSpec, numbering: Numbering, mid: Mid, first: u16) -> Self {
         let encodings = spec
             .encodings
@@ -242,7 +242,7 @@ impl Track {
                 spec: *spec,
                 next_index: u64::from(first),
                 next_rtx: 7,
-                // Each encoder begins somewhere else.
+                // Each encoder starts at other numbers.
                 numbers: CodecNumbers {
                     picture_id: first.wrapping_sub(at * 5_000) & 0x7fff,
                     tl0: (first as u8).wrapping_sub(at as u8 * 50),
@@ -273,7 +273,8 @@ impl Track {
         }
     }
 
-    /// Continues the numbers of another track with the same SSRCs: under one key none may be used twice.
+    /// Continues the numbers of another track with the same SSRCs: under one key none may be used
+    /// twice.
     pub fn continue_from(&mut self, before: &Self) {
         for encoding in &mut self.encodings {
             let same = before.encodings.iter().find(|e| e.spec.ssrc == encoding.spec.ssrc);
@@ -284,7 +285,7 @@ impl Track {
         }
     }
 
-    /// One encoding is no longer sent, or is sent again.
+    /// Stops sending an encoding, or sends it again.
     pub fn silence(&mut self, encoding: usize, silent: bool) {
         self.encodings[encoding].silent = silent;
         if let Some(coder) = &mut self.coder {
@@ -314,7 +315,8 @@ impl Track {
         ((since_start.as_micros() as u64 * rate / 1_000) as u32).wrapping_add(self.spec.id.0 << 24)
     }
 
-    /// The packets of the next frame of every encoding; `transport` counts transport-wide numbers.
+    /// The packets of the next frame of every encoding; `transport` counts transport sequence
+    /// numbers.
     pub fn make_frame(&mut self, since_start: Duration, transport: &mut u16) -> Vec<Plain> {
         let timestamp = self.timestamp(since_start);
         if let Some(coder) = &mut self.coder {
@@ -379,7 +381,7 @@ impl Track {
             }
         }
         if video {
-            // Packets of a frame differ by a few bytes, as browsers cut them.
+            // Packets of a frame differ by a few bytes, as in browsers.
             body.write(&mut bytes, self.packet_len + usize::from(body.part % 3));
         } else {
             let mut payload = Vec::new();
@@ -398,7 +400,7 @@ impl Track {
         self.keep(at, bytes, header_len)
     }
 
-    /// The packet of what a coder made.
+    /// The RTP packet of an encoded packet.
     fn wrap(&mut self, coded: &Coded, since: Duration, transport: &mut u16) -> Plain {
         self.made.insert(coded.body, since);
         *transport = transport.wrapping_add(1);
@@ -433,7 +435,7 @@ impl Track {
         bytes
     }
 
-    /// Counts a packet, and keeps it to be sent again.
+    /// Counts a packet, and stores it for retransmission.
     fn keep(&mut self, at: usize, bytes: Vec<u8>, header_len: usize) -> Plain {
         let encoding = &mut self.encodings[at];
         let (index, ssrc) = (encoding.next_index, encoding.spec.ssrc);
@@ -448,13 +450,13 @@ impl Track {
         plain
     }
 
-    /// A packet that was sent, while it is remembered.
+    /// A packet that was sent, if it is still stored.
     pub fn sent(&self, ssrc: u32, seq: Seq) -> Option<&Plain> {
         let encoding = self.encodings.iter().find(|e| e.spec.ssrc == ssrc)?;
         encoding.sent.iter().rfind(|p| p.index as u16 == seq.0)
     }
 
-    /// The retransmission of a packet, when it is still there.
+    /// The retransmission of a packet, if it is still stored.
     pub fn resend(&mut self, ssrc: u32, seq: Seq) -> Option<Plain> {
         let numbering = self.numbering;
         let encoding = self.encodings.iter_mut().find(|e| e.spec.ssrc == ssrc)?;
@@ -470,7 +472,7 @@ impl Track {
         Some(Plain { bytes, header_len, ssrc: rtx_ssrc, index })
     }
 
-    /// The bridge wants a keyframe of an encoding.
+    /// Handles a request for a keyframe of an encoding.
     pub fn want_keyframe(&mut self, ssrc: u32) {
         let Some(at) = self.encodings.iter().position(|e| e.spec.ssrc == ssrc) else { return };
         self.encodings[at].keyframe_wanted = true;
@@ -486,7 +488,7 @@ impl Track {
     }
 }
 
-/// The newest of what was spoken, with so many before it again.
+/// The newest audio packet, with `distance` earlier ones.
 fn redundant(spoken: &VecDeque<(u32, Vec<u8>)>, payload_type: u8, distance: usize) -> Vec<u8> {
     let now = spoken.back().map_or(0, |(at, _)| *at);
     let from = spoken.len().saturating_sub(distance + 1);
@@ -501,10 +503,10 @@ fn redundant(spoken: &VecDeque<(u32, Vec<u8>)>, payload_type: u8, distance: usiz
     out
 }
 
-/// The id of the header extension in which all clients announce what their layers cost.
+/// The id of the header extension in which all clients announce their layers' bitrates.
 const LAYERS_ALLOCATION: u8 = 14;
 
-/// What a packet's header extension says beside what all say.
+/// Header extensions of a packet besides those that all have.
 #[derive(Clone, Copy)]
 enum Kind<'a> {
     Audio(u8),

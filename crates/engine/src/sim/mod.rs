@@ -1,7 +1,7 @@
-//! A whole call under virtual time, without sockets and threads: a director, the cores of some shards,
-//! clients with keys of their own, and a network between them. One seed makes one run.
+//! A whole call in virtual time, without sockets and threads: a director, the cores of some shards,
+//! clients with keys of their own, and a network between them. One seed gives one run.
 //!
-//! For tests, benches and fuzzing; nothing of the daemon uses it.
+//! For tests, benches and fuzzing; the daemon does not use it.
 
 mod ccfb;
 mod client;
@@ -34,17 +34,17 @@ pub use rialto_codec_model::{self as codec, Body};
 
 use crate::{
     Control, EndpointSpec,
-    core::{Collected, Core, CoreConfig, Event, PeerBatch, ShardCommand},
+    core::{Collected, ControlEvent, Core, CoreConfig, PeerBatch, ShardCommand},
     director::{CommandSink, Director},
 };
 
-/// Where the bridge is.
+/// The bridge's address.
 pub const BRIDGE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 10_000);
-/// What a batch takes from one shard to another.
+/// Delay of a batch from one shard to another.
 const BETWEEN_SHARDS: Duration = Duration::from_micros(50);
 
-/// The number under which [`Client::incoming`] has what comes in a slot.
+/// The id under which [`Client::incoming`] has what arrives in a slot.
 pub fn slot_id(slot: u32) -> SourceId {
     SourceId(0x8000_0000 + slot)
 }
@@ -55,7 +55,7 @@ fn slot_ssrcs(slot: u32, media: MediaType) -> SlotSsrcs {
     SlotSsrcs { ssrc, rtx: (media == MediaType::Video).then_some(ssrc + 1) }
 }
 
-/// How a world is made.
+/// Configuration of a world.
 #[derive(Clone, Copy, Debug)]
 pub struct WorldConfig {
     /// Shards of the bridge.
@@ -64,15 +64,15 @@ pub struct WorldConfig {
     pub seed: u64,
     /// The network, each way.
     pub weather: Weather,
-    /// A client's datagrams land on any shard, rather than on one that its address decides.
+    /// A client's datagrams arrive on any shard, rather than on one that its address selects.
     pub scatter: bool,
-    /// Protection of all clients.
+    /// SRTP profile of all clients.
     pub profile: Profile,
-    /// Bounds and start of the estimate of each client's link.
+    /// Limits and initial value of the bandwidth estimates.
     pub bandwidth: crate::BandwidthConfig,
     /// How audio is forwarded.
     pub audio: crate::AudioConfig,
-    /// How links are shared.
+    /// How bandwidth is allocated.
     pub allocation: crate::AllocationConfig,
 }
 
@@ -97,16 +97,16 @@ enum Arrival {
     Peer { shard: usize, batch: PeerBatch },
 }
 
-/// See the module's description.
+/// A simulated call.
 pub struct World {
-    /// The present.
+    /// The current time.
     pub now: Instant,
-    /// Everybody; who has left stays, and is silent.
+    /// All clients; those that left stay, and are silent.
     pub clients: Vec<Client>,
-    /// The shards.
+    /// The cores of the shards.
     pub cores: Vec<Core>,
-    /// What the shards told control.
-    pub events: Vec<Event>,
+    /// Events from the shards to control.
+    pub events: Vec<ControlEvent>,
     /// Media that the network lost on the way to the bridge.
     pub lost_up: BTreeSet<Body>,
     /// Media that the network lost on the way to a client.
@@ -124,12 +124,12 @@ pub struct World {
     next_source: u32,
     gone: Vec<bool>,
     lose: (usize, u32),
-    /// What was sealed under each number of each key, to see that none is used twice.
+    /// What was encrypted under each number of each key, to check that none is used twice.
     sealed: HashMap<(usize, u32, u64), u64>,
     numbers: HashMap<(usize, u32), SeqUnwrapper>,
     /// What the bridge sent of each source with layers.
     wire: layers::Wires,
-    /// The ways to the bridge neither lose nor reorder.
+    /// Whether the paths to the bridge neither lose nor reorder.
     orderly: bool,
 }
 
@@ -142,7 +142,7 @@ impl CommandSink for Lanes<'_> {
 }
 
 impl World {
-    /// A bridge that nobody has joined.
+    /// Creates a bridge without clients.
     pub fn new(config: WorldConfig) -> Self {
         let now = Instant::now();
         let core = |shard| {
@@ -190,7 +190,7 @@ impl World {
         self.now - self.start
     }
 
-    /// Gives a command of control to the bridge.
+    /// Passes a command of control to the bridge.
     pub fn control(&mut self, control: Control) {
         let mut commands = Vec::new();
         self.director.control(control, &mut Lanes(&mut commands));
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// Somebody joins, with an address that is validated and keys that are agreed on.
+    /// Adds a client with a validated address and keys.
     pub fn join(&mut self) -> usize {
         let at = self.clients.len();
         let id = EndpointId(at as u32 + 1);
@@ -227,7 +227,7 @@ impl World {
         at
     }
 
-    /// A client negotiates redundant audio too.
+    /// Lets a client negotiate redundant audio too.
     pub fn negotiate_red(&mut self, client: usize) {
         let c = &mut self.clients[client];
         c.red = true;
@@ -235,7 +235,8 @@ impl World {
         self.control(Control::SetMedia(id, Arc::new(media)));
     }
 
-    /// A client negotiates congestion control feedback (RFC 8888) in place of the transport-wide one.
+    /// Lets a client negotiate congestion control feedback (RFC 8888) instead of transport-wide
+    /// feedback.
     pub fn negotiate_congestion_feedback(&mut self, client: usize) {
         let c = &mut self.clients[client];
         c.congestion = Some(CongestionRecorder::default());
@@ -247,7 +248,7 @@ impl World {
         self.control(Control::SetMedia(id, Arc::new(media)));
     }
 
-    /// The client is at another address from now on, which is validated.
+    /// Moves the client to another address, which is validated.
     pub fn bind(&mut self, client: usize, addr: SocketAddr) {
         self.clients[client].addr = addr;
         let endpoint = self.clients[client].id;
@@ -256,7 +257,7 @@ impl World {
         self.control(Control::Select { endpoint, remote: addr, local: BRIDGE });
     }
 
-    /// A client begins to send a source of so many encodings; everybody else gets it.
+    /// A client begins to send a source with this number of encodings; everybody else receives it.
     pub fn publish(&mut self, client: usize, media: MediaType, encodings: usize) -> SourceId {
         let id = self.publish_to_nobody(client, media, encodings);
         let track = self.clients[client].tracks.last().expect("it has just been published");
@@ -269,7 +270,7 @@ impl World {
         id
     }
 
-    /// A client begins to send a source of so many encodings.
+    /// A client begins to send a source with this number of encodings.
     pub fn publish_to_nobody(
         &mut self,
         client: usize,
@@ -290,7 +291,7 @@ impl World {
         id
     }
 
-    /// A client begins to send a source that is already known to those who get it.
+    /// A client begins to send a source that its receivers already know.
     pub fn publish_again(&mut self, client: usize, spec: &SourceSpec) {
         // Close to the end of the numbers, so that they wrap.
         let first = 65_400 + self.up.pick(100) as u16;
@@ -305,7 +306,7 @@ impl World {
         self.signal_sources(client);
     }
 
-    /// A client no longer sends a source.
+    /// A client stops sending a source.
     pub fn unpublish(&mut self, client: usize, source: SourceId) {
         let c = &mut self.clients[client];
         c.former.extend(c.tracks.extract_if(.., |t| t.spec.id == source));
@@ -319,7 +320,7 @@ impl World {
         self.control(Control::SetSources(id, specs));
     }
 
-    /// Somebody gets a source.
+    /// Subscribes a client to a source.
     pub fn subscribe(&mut self, receiver: usize, spec: &SourceSpec) {
         let mid = format!("m{}", spec.id.0);
         self.clients[receiver].expect(spec, &mid);
@@ -329,7 +330,7 @@ impl World {
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
-    /// Somebody asks for a source by name.
+    /// A client asks for a source by name.
     pub fn include(&mut self, receiver: usize, source: SourceId) {
         let receiver = self.clients[receiver].id;
         let mid = Mid::new(&format!("m{}", source.0));
@@ -337,7 +338,7 @@ impl World {
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
-    /// Somebody gets a source in one of its slots. A slot belongs to audio or to video for good.
+    /// Puts a source into one of a client's slots. A slot belongs to audio or to video for good.
     pub fn fill_slot(&mut self, receiver: usize, slot: u32, spec: &SourceSpec) {
         let ssrcs = slot_ssrcs(slot, spec.media);
         let mid = format!("{}{slot}", if spec.media == MediaType::Audio { 'a' } else { 'v' });
@@ -353,13 +354,13 @@ impl World {
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
-    /// Somebody gets a source no more.
+    /// Ends a subscription.
     pub fn unsubscribe(&mut self, receiver: usize, source: SourceId) {
         let receiver = self.clients[receiver].id;
         self.control(Control::Unsubscribe { receiver, source });
     }
 
-    /// Somebody who gets a source wants it no higher than this.
+    /// Limits the height of a source for a receiver.
     pub fn bound(&mut self, receiver: usize, source: SourceId, max_height: Option<u16>) {
         let receiver = self.clients[receiver].id;
         let terms =
@@ -367,7 +368,7 @@ impl World {
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
-    /// Somebody leaves.
+    /// Removes a client.
     pub fn leave(&mut self, client: usize) {
         self.gone[client] = true;
         self.control(Control::RemoveEndpoint(self.clients[client].id));
@@ -435,7 +436,7 @@ impl World {
         }
     }
 
-    /// Gives a datagram to a shard at once.
+    /// Delivers a datagram to a shard at once.
     pub fn deliver(&mut self, shard: usize, from: SocketAddr, bytes: &mut [u8]) {
         let mut out = Collected::default();
         self.cores[shard].on_datagram(self.now, BRIDGE, from, bytes);
@@ -443,7 +444,7 @@ impl World {
         self.after(shard, out);
     }
 
-    /// The next datagrams of media that a client sends are lost.
+    /// Loses the next media datagrams that a client sends.
     pub fn lose_next(&mut self, client: usize, datagrams: u32) {
         self.lose = (client, datagrams);
     }
@@ -466,7 +467,7 @@ impl World {
         }
     }
 
-    /// What a shard left behind goes on its way.
+    /// Sends the output of a shard.
     fn after(&mut self, shard: usize, out: Collected) {
         for (dest, bytes) in out.datagrams {
             let client = self.clients.iter().rposition(|c| c.addr == dest.remote);
@@ -496,8 +497,8 @@ impl World {
         self.events.extend(self.cores[shard].events());
     }
 
-    /// (SSRC, index) is never used twice with other bytes under one key (RFC 3711 section 9.1).
-    /// Only for what a client expects: others may send numbers that leap.
+    /// Checks that no (SSRC, index) is used twice with other bytes under one key (RFC 3711 section
+    /// 9.1). Only for what a client expects: other senders may use numbers that leap.
     fn check_nonce(&mut self, client: usize, bytes: &[u8]) {
         if rtp::is_rtcp(bytes) {
             return;
@@ -520,7 +521,7 @@ impl World {
         self.next_arrival += 1;
     }
 
-    /// The shard on which datagrams of an address land.
+    /// The shard on which datagrams of an address arrive.
     pub fn shard_of(&self, addr: SocketAddr) -> usize {
         usize::from(addr.port()) % self.cores.len()
     }

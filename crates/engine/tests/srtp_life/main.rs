@@ -1,9 +1,9 @@
-//! SRTP for as long as its keys: whatever signalling and network do, a receiver that knows nothing but
-//! RFC 3711 (`webrtc-srtp`) decrypts each packet that reaches it, no number is used with other bytes
-//! under one key, and what may be heard is heard.
+//! SRTP for the life of its keys: whatever signalling and network do, a receiver that knows nothing
+//! but RFC 3711 (`webrtc-srtp`) decrypts each packet that reaches it, no number is used with other
+//! bytes under one key, and everything that should be heard is heard.
 //!
-//! `SRTP_LIVES=500 cargo test --release -p rialto-engine --test srtp_life` looks for more;
-//! `SRTP_LIFE=17` plays one again.
+//! `SRTP_LIVES=500 cargo test --release -p rialto-engine --test srtp_life` tries more seeds;
+//! `SRTP_LIFE=17` repeats one.
 
 mod world;
 
@@ -16,10 +16,10 @@ use rialto_media::EncodingSpec;
 use world::{LOUD, PEERS, SILENT, VP8, VP9, World};
 
 const STEPS: usize = 400;
-/// Packets of one run in a row: more than there are sequence numbers.
+/// Packets in a row of one run: more than there are sequence numbers.
 const LONG: u32 = 70_000;
 
-/// One of the things that happen in a call.
+/// One event in a call.
 fn step(world: &mut World) {
     let (at, source) = (world.pick(0..PEERS), world.pick(0..2));
     let other = (at + world.pick(1..PEERS)) % PEERS;
@@ -132,7 +132,7 @@ fn numbers_wrap_and_are_continued_by_whoever_returns() {
     for round in 0..2 {
         world.stream(0, 0, LONG, LOUD, 3);
         world.judge();
-        // Removed and added, by the same name and by another.
+        // Removed and added, under the same name and under another.
         for renamed in [false, true] {
             world.peers[0].sources[0].signalled = false;
             world.signal(0);
@@ -143,7 +143,7 @@ fn numbers_wrap_and_are_continued_by_whoever_returns() {
             world.signal(0);
             world.judge();
         }
-        // Muted, silent, not wanted, and with nobody there: each for longer than a gap may be.
+        // Muted, silent, not wanted, and without receivers: each for longer than a gap may be.
         world.mute(0);
         world.stream(0, 0, 200, LOUD, 8_000);
         world.mute(0);
@@ -159,7 +159,7 @@ fn numbers_wrap_and_are_continued_by_whoever_returns() {
             world.judge();
         }
         if round == 0 {
-            // The sender's keys are new, and its indices begin anew.
+            // The sender's keys are new, and its indices start anew.
             world.new_keys(0);
             world.judge();
         }

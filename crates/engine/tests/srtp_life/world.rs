@@ -1,4 +1,5 @@
-//! Peers around two shards, a bad network between them, and the watcher that sees all that leaves.
+//! Peers around two shards, a bad network between them, and the watcher that sees everything that
+//! leaves.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::DefaultHasher},
@@ -56,17 +57,17 @@ pub(crate) struct Peer {
     pub(crate) tx: TxContext,
     pub(crate) rx: Context,
     pub(crate) keying: Keying,
-    /// What it sends next under each SSRC, for the present key.
+    /// The next index it sends under each SSRC, for the current key.
     pub(crate) next: HashMap<u32, u64>,
     pub(crate) sources: Vec<Source>,
     pub(crate) muted: bool,
     pub(crate) away: bool,
     /// Sources that it does not want.
     pub(crate) refuses: HashSet<SourceId>,
-    /// The highest number that it was sent under each SSRC, and how many below are missing.
+    /// The highest number it was sent under each SSRC, and how many below are missing.
     pub(crate) highest: HashMap<u32, u64>,
     pub(crate) missing: HashMap<u32, u64>,
-    /// What is on its way.
+    /// Packets in flight.
     pub(crate) on_the_way: Vec<Vec<u8>>,
     /// Packets decrypted, by SSRC.
     pub(crate) heard: HashMap<u32, u64>,
@@ -131,7 +132,7 @@ fn contexts(keying: &Keying) -> (TxContext, Context) {
 pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) start: Instant,
-    /// Nothing is lost on the way to the peers.
+    /// Whether nothing is lost on the way to the peers.
     pub(crate) clear: bool,
     pub(crate) rng: StdRng,
     pub(crate) director: Director,
@@ -139,9 +140,9 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) keys: u32,
     pub(crate) ids: u32,
-    /// What was sealed under each number: key, SSRC, index.
+    /// What was encrypted under each number: key, SSRC, index.
     pub(crate) sealed: HashMap<(u32, u32, u64), u64>,
-    /// Packets of each source that did not come, or came late, on their way to the bridge.
+    /// Packets of each source that were lost or late on their way to the bridge.
     pub(crate) lost: HashMap<u32, u64>,
 }
 
@@ -268,7 +269,7 @@ impl World {
         usize::from(self.peers[at].addr.port()) % self.cores.len()
     }
 
-    /// Tells what a peer sends, and who gets what.
+    /// Signals what a peer sends, and who receives what.
     pub(crate) fn signal(&mut self, at: usize) {
         let (id, sources) = (self.peers[at].id, &self.peers[at].sources);
         let specs = sources.iter().filter(|s| s.signalled).map(|s| s.spec.clone()).collect();
@@ -295,7 +296,7 @@ impl World {
         }
     }
 
-    /// Gives a datagram of a peer to the bridge, and moves what follows between the shards.
+    /// Delivers a peer's datagram to the bridge, and moves what follows between the shards.
     pub(crate) fn deliver(&mut self, at: usize, mut bytes: Vec<u8>) {
         let (shard, from) = (self.shard_of(at), self.peers[at].addr);
         let mut out = Collected::default();
@@ -368,7 +369,7 @@ impl World {
         }
     }
 
-    /// What is on its way arrives, in any order; some is lost.
+    /// Delivers what is in flight, in any order; some is lost.
     pub(crate) fn arrive(&mut self, at: usize, lose: f64) {
         let p = &mut self.peers[at];
         while !p.on_the_way.is_empty() {
@@ -453,7 +454,7 @@ impl World {
         }
     }
 
-    /// All that may be heard is heard, at once.
+    /// Checks that everything that should be heard is heard, at once.
     pub(crate) fn judge(&mut self) {
         self.clear = true;
         self.pass(Duration::from_millis(30));
@@ -486,7 +487,7 @@ impl World {
         self.clear = false;
     }
 
-    /// A frame over a good link.
+    /// Sends a frame over a good link.
     pub(crate) fn send_clear(&mut self, at: usize, source: usize) {
         for encoding in 0..self.peers[at].sources[source].spec.encodings.len() {
             let bytes = self.make((at, source, encoding), LOUD, 0);
@@ -507,7 +508,7 @@ impl World {
         }
     }
 
-    /// A peer is gone, or back from another address.
+    /// Removes a peer, or brings it back from another address.
     pub(crate) fn go_or_return(&mut self, at: usize) {
         self.arrive(at, 0.0);
         self.ids += 1;
@@ -522,7 +523,7 @@ impl World {
         }
     }
 
-    /// Control mutes a peer, or no longer does.
+    /// Mutes a peer, or unmutes it.
     pub(crate) fn mute(&mut self, at: usize) {
         let p = &mut self.peers[at];
         p.muted = !p.muted;
@@ -530,7 +531,7 @@ impl World {
         self.control(Control::SetForceMute { endpoint, audio: muted, video: muted });
     }
 
-    /// A receiver wants a source no more, or again.
+    /// Ends a receiver's subscription to a source, or starts it again.
     pub(crate) fn refuse(&mut self, at: usize, sender: usize, source: usize) {
         let id = self.peers[sender].sources[source].spec.id;
         let refuses = &mut self.peers[at].refuses;
@@ -540,7 +541,7 @@ impl World {
         self.want(at, sender, source);
     }
 
-    /// A receiver asks for packets that it was sent lately, by chance.
+    /// A receiver requests packets that it was sent lately, at random.
     pub(crate) fn nack(&mut self, at: usize, sender: usize) {
         let ssrc = self.peers[sender].sources[1].spec.encodings[0].ssrc;
         let Some(highest) = self.peers[at].highest.get(&ssrc).copied() else { return };
@@ -582,7 +583,7 @@ impl World {
         }
     }
 
-    /// Somebody leaves for good, and somebody else comes.
+    /// A peer leaves for good, and another one joins.
     pub(crate) fn replace(&mut self, at: usize) {
         self.arrive(at, 0.0);
         self.control(Control::RemoveEndpoint(self.peers[at].id));

@@ -1,10 +1,10 @@
-//! The rules of HOCON's specification, each with a file and what it has to be read as. The results are
-//! worked out from the text of the specification (lightbend/config, HOCON.md), whose headings the
+//! The rules of HOCON's specification, each with a file and its expected result. The results are
+//! derived from the text of the specification (lightbend/config, HOCON.md), whose headings the
 //! groups are named after.
 
 use super::*;
 
-/// A value as a test writes it: JSON, all scalars texts.
+/// A value as tests write it: JSON in which all scalars are texts.
 fn json(value: &Kind) -> serde_json::Value {
     match value {
         Kind::Null => serde_json::Value::Null,
@@ -148,7 +148,7 @@ fn substitutions_of_the_specification() {
         "a = ${HOME}/x" => {"a": "/home/jvb/x"},
         "a = 1\nb = ${a}" => {"a": "1", "b": "1"},
         "b = ${a}\na = 1" => {"a": "1", "b": "1"},
-        // What the file has wins over the environment.
+        // A value in the file wins over the environment.
         "a { x = 1 }\nb = ${a.x}" => {"a": {"x": "1"}, "b": "1"},
         "a = null\nb = ${?a}" => {"a": null, "b": null},
         "a = ${?none}" => {},
@@ -200,7 +200,7 @@ fn includes_are_relative_and_their_substitutions_too() {
         "x": "42", "y": "42", "z": "42", "env": "/home/jvb", "list": ["1", "2"]
     }});
     assert_eq!(json(&Kind::Object(read.root)), expected);
-    // In the middle of a file, what comes later wins.
+    // In the middle of a file, later values win.
     let read = load_with("x = 1\ninclude \"conf.d/one\"\ny = 2\n", memory()).unwrap();
     assert_eq!((text(&read, "x"), text(&read, "y")), ("10".to_owned(), "2".to_owned()));
     for line in [
@@ -258,7 +258,7 @@ fn a_huge_file_ends_in_one_line() {
     assert!(fails(&unclosed).contains("is not closed"));
 }
 
-/// A document of objects, lists and texts, as both JSON and this language can say it.
+/// A document of objects, lists and texts that both JSON and HOCON can express.
 fn documents() -> impl Strategy<Value = serde_json::Value> {
     let leaf = "[a-zA-Z0-9 .:=,#$\\\\\"{}\\[\\]]{0,8}".prop_map(serde_json::Value::from);
     let tree = leaf.prop_recursive(4, 40, 5, |inner| {

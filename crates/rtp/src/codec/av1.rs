@@ -1,5 +1,5 @@
-//! AV1: the aggregation header and the sequence header (RTP Payload Format for AV1, section 4.4). Which
-//! layers a frame belongs to is in the dependency descriptor.
+//! AV1: the aggregation header and the sequence header (RTP Payload Format for AV1, section 4.4).
+//! The layers of a frame are in the dependency descriptor.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "offsets in one payload, each checked against its length when it is used"
@@ -11,7 +11,7 @@ use super::{FrameInfo, FrameLayers, Resolution};
 /// The OBU type of a sequence header (AV1 section 6.2.2).
 const SEQUENCE_HEADER: u8 = 1;
 
-/// What a packet says about its frame.
+/// Reads what a packet says about its frame.
 #[inline]
 pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
     let av1 = Aggregation::parse(payload)?;
@@ -31,7 +31,7 @@ pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
 pub struct Aggregation {
     /// The Z bit: the first element continues one of the previous packet.
     pub continues: bool,
-    /// The Y bit: the last element goes on in the next packet.
+    /// The Y bit: the last element continues in the next packet.
     pub continued: bool,
     /// The W field: number of elements, 0 when each has a length.
     pub elements: u8,
@@ -40,7 +40,7 @@ pub struct Aggregation {
 }
 
 impl Aggregation {
-    /// Reads a payload; `None` when it is empty.
+    /// Parses a payload; `None` if it is empty.
     #[inline]
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let first = *payload.first()?;
@@ -53,8 +53,8 @@ impl Aggregation {
     }
 }
 
-/// The largest frame size of the sequence header that a payload starts with; `None` when it starts
-/// with something else, or the header is not whole.
+/// The largest frame size of the sequence header that a payload starts with; `None` if it starts
+/// with something else, or the header is incomplete.
 pub fn resolution(payload: &[u8]) -> Option<Resolution> {
     let elements = Aggregation::parse(payload)?.elements;
     let mut rest = payload.get(1..)?;
@@ -76,7 +76,7 @@ pub fn resolution(payload: &[u8]) -> Option<Resolution> {
     sequence_size(&mut Bits::new(rest))
 }
 
-/// A little-endian number in groups of seven bits, of at most four bytes here.
+/// A little-endian number in groups of seven bits; at most four bytes here.
 fn leb128(data: &mut &[u8]) -> Option<usize> {
     let mut value = 0;
     for n in 0..4 {
@@ -105,7 +105,7 @@ fn sequence_size(bits: &mut Bits<'_>) -> Option<Resolution> {
     Some(Resolution { width: width.try_into().ok()?, height: height.try_into().ok()? })
 }
 
-/// Timing, decoder model and operating points.
+/// Skips timing, decoder model and operating points.
 fn skip_operating_points(bits: &mut Bits<'_>) -> Option<()> {
     let mut delay_bits = None;
     if bits.flag()? {

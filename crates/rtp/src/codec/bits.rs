@@ -1,4 +1,4 @@
-//! Reading bits of sequence headers, the most significant first.
+//! Reads bits of sequence headers, the most significant first.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "counts of bits in one payload; a number has at most 31"
@@ -8,7 +8,7 @@
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
-    /// Zero bytes in a row, counted when (0, 0, 3) stands for (0, 0).
+    /// Number of consecutive zero bytes, if (0, 0, 3) stands for (0, 0).
     zeros: Option<u8>,
     byte: u8,
     left: u8,
@@ -74,7 +74,7 @@ impl<'a> Bits<'a> {
     /// A number below `n`, which is between 1 and 2^31: ns(n) of AV1 section 4.10.7.
     pub(super) fn non_symmetric(&mut self, n: u32) -> Option<u32> {
         let width = n.checked_ilog2()? + 1;
-        // That many values are one bit shorter.
+        // This many values are one bit shorter.
         let short = (1 << width) - n;
         let value = self.read(width - 1)?;
         if value < short { Some(value) } else { Some((value << 1) - short + self.read(1)?) }

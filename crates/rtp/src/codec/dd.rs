@@ -1,9 +1,10 @@
-//! The dependency descriptor, a header extension that says which layers a frame belongs to, whatever the
-//! codec (RTP Payload Format for AV1, section A.8).
+//! The dependency descriptor, a header extension that describes the layers of a frame for any codec
+//! (RTP Payload Format for AV1, section A.8).
 //!
-//! The first packet of a keyframe carries a structure: the decode targets of the stream, and templates that
-//! say for a kind of frame which of them include it, what it depends on and where a receiver can switch. The
-//! packets after it name a template, and say where their frame differs from it.
+//! The first packet of a keyframe carries a template structure: the decode targets of the stream,
+//! and templates. A template says, for a kind of frame, which decode targets include it, what it
+//! depends on, and where a receiver can switch. The following packets name a template, and how
+//! their frame differs from it.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -14,7 +15,7 @@ use super::super::be16;
 use super::bits::Bits;
 use super::{FrameLayers, MAX_SPATIAL, MAX_TEMPORAL, Targets};
 
-/// Bounds of a structure (section A.8.2): templates, spatial and temporal layers. That it has at most 32
+/// Limits of a structure (section A.8.2): templates, spatial and temporal layers. Its limit of 32
 /// decode targets follows from the width of their count.
 const MAX_TEMPLATES: usize = 64;
 const SPATIAL_IDS: u8 = 4;
@@ -25,13 +26,13 @@ const SAME_LAYER: u32 = 0;
 const NEXT_TEMPORAL: u32 = 1;
 const NEXT_SPATIAL: u32 = 2;
 
-/// The values of a decode target indication (section A.8.2). Between "discardable" and "required" a
-/// forwarder of whole targets makes no difference.
+/// The values of a decode target indication (section A.8.2). A forwarder of whole targets treats
+/// "discardable" and "required" alike.
 const NOT_PRESENT: u32 = 0;
 const SWITCH: u32 = 2;
 
-/// How far behind the newest frame a structure's first one is at most taken to be, so that a stream may go on
-/// without a keyframe when frame numbers wrap.
+/// How far behind the newest frame the first frame of a structure may be assumed, so that a stream
+/// may continue without a keyframe when frame numbers wrap.
 const REACH: u16 = 0x4000;
 
 /// The part of a dependency descriptor (a header extension) that does not depend on the template
@@ -46,14 +47,14 @@ pub struct DependencyDescriptor {
     pub template_id: u8,
     /// The frame's number, modulo 2^16.
     pub frame_number: u16,
-    /// It carries a template structure, as the first packet of a keyframe does.
+    /// It carries a template structure, like the first packet of a keyframe.
     pub has_structure: bool,
-    /// It says which decode targets are active from here on.
+    /// It lists the decode targets that are active from here on.
     pub has_active_targets: bool,
 }
 
 impl DependencyDescriptor {
-    /// Reads the value of the header extension; `None` when it is shorter than three bytes.
+    /// Parses the value of the header extension; `None` if it is shorter than three bytes.
     #[inline]
     pub fn parse(data: &[u8]) -> Option<Self> {
         let first = *data.first()?;
@@ -69,7 +70,7 @@ impl DependencyDescriptor {
     }
 }
 
-/// What the descriptor of one packet says about its frame.
+/// The frame according to the descriptor of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DependencyFrame {
     /// The packet is the first of its frame.
@@ -80,35 +81,35 @@ pub struct DependencyFrame {
     pub frame_number: u16,
     /// The packet is the first of a keyframe.
     pub keyframe: bool,
-    /// Some structure of the stream has arrived by now.
+    /// A structure of the stream has arrived.
     pub structured: bool,
-    /// The packet brings a structure.
+    /// The packet carries a structure.
     pub structure: bool,
-    /// The frame's layers. `None`: the structure that it refers to did not arrive.
+    /// The frame's layers. `None`: the structure that it refers to has not arrived.
     pub layers: Option<FrameLayers>,
-    /// What it refers to is in a structure that is yet to come, if it comes: of a keyframe whose first packet was
-    /// lost or overtaken. Without it, what has no layers is older than all that is known.
+    /// It refers to a structure that has not arrived yet: of a keyframe whose first packet was lost
+    /// or overtaken. Otherwise a frame without layers is older than all known structures.
     pub early: bool,
-    /// The shorter side of each spatial layer's pictures, when the packet has a structure that tells it; 0:
-    /// there is no such layer.
+    /// The shorter side of each spatial layer's pictures, if the packet has a structure with sizes;
+    /// 0: there is no such layer.
     pub heights: Option<[u16; MAX_SPATIAL as usize]>,
-    /// The targets that the sender goes on to send, when the packet tells it. A target that the structure
-    /// does not have is the same as the next lower one that it has.
+    /// The targets that the sender continues to send, if the packet lists them. A target that is
+    /// not in the structure counts as the next lower one that is.
     pub active: Option<Targets>,
 }
 
-/// A frame that is behind by as many is not late: 17 s at 30 frames a second.
+/// A frame that is further behind is not late: 17 s at 30 frames a second.
 const LATEST: u16 = 512;
 
-/// Reads the descriptors of one stream. It holds the newest structure and the one before, for packets that
-/// arrive late.
+/// Reads the descriptors of one stream. It keeps the newest structure and the one before, for
+/// packets that arrive late.
 #[derive(Clone, Default, Debug)]
 pub struct DependencyReader {
     current: Option<Box<Known>>,
     previous: Option<Box<Known>>,
 }
 
-/// A structure, and from which frame on it holds.
+/// A structure, and the frame from which on it holds.
 #[derive(Clone, Debug)]
 struct Known {
     since: u16,
@@ -116,8 +117,8 @@ struct Known {
 }
 
 impl DependencyReader {
-    /// Reads the value of the header extension; `None` when it is cut short or malformed, and then nothing
-    /// is learnt from it.
+    /// Reads the value of the header extension; `None`, and no change of state, if it is truncated
+    /// or malformed.
     #[inline]
     pub fn read(&mut self, data: &[u8]) -> Option<DependencyFrame> {
         let head = DependencyDescriptor::parse(data)?;
@@ -145,7 +146,8 @@ impl DependencyReader {
         Some(frame)
     }
 
-    /// Whether a frame that no known structure describes is newer than the newest of them.
+    /// Returns whether a frame that no known structure describes is newer than the newest
+    /// structure.
     #[cold]
     fn is_ahead(&self, frame_number: u16) -> bool {
         self.current.as_ref().is_none_or(|current| !current.is_after(frame_number))
@@ -195,7 +197,7 @@ impl DependencyReader {
             return;
         }
         if newer {
-            // The older box takes the new structure.
+            // The older box is reused for the new structure.
             std::mem::swap(&mut self.current, &mut self.previous);
         }
         let place = if newer { &mut self.current } else { &mut self.previous };
@@ -208,18 +210,20 @@ impl DependencyReader {
 }
 
 impl Known {
-    /// Whether a frame is so far behind that it is not late: the sender began anew, with lower numbers.
+    /// Returns whether a frame is so far behind that it is not late: the sender started anew, with
+    /// lower numbers.
     fn is_of_another_time(&self, frame_number: u16) -> bool {
         (LATEST..=0x8000).contains(&self.since.wrapping_sub(frame_number))
     }
 
-    /// Whether a frame came before the structure did, and not only because the sender began anew.
+    /// Returns whether a frame is older than the structure, and not only because the sender started
+    /// anew.
     fn is_after(&self, frame_number: u16) -> bool {
         let behind = self.since.wrapping_sub(frame_number);
         (1..LATEST).contains(&behind)
     }
 
-    /// Whether a frame is not from before the structure.
+    /// Returns whether a frame is not older than the structure.
     #[inline]
     fn holds_for(&mut self, frame_number: u16) -> bool {
         let distance = frame_number.wrapping_sub(self.since);
@@ -260,7 +264,8 @@ impl Indications {
     }
 }
 
-/// The least distance to the previous frame of a chain, of so many `width` bits wide; 0: none has one.
+/// The distance to the nearest previous frame of any chain, each `width` bits wide; 0: there is
+/// none.
 fn nearest(bits: &mut Bits<'_>, chains: u8, width: u32) -> Option<u8> {
     let mut nearest = 0;
     for _ in 0..chains {
@@ -279,7 +284,7 @@ struct Structure {
     first_id: u8,
     decode_targets: u8,
     chains: u8,
-    /// The decode target that each of [`Targets`] stands for.
+    /// The decode target for each of [`Targets`].
     stands_for: [u8; 16],
     templates: u8,
     layers: [FrameLayers; MAX_TEMPLATES],
@@ -326,7 +331,7 @@ impl Structure {
         if bits.flag()? {
             let mut heights = [0; MAX_SPATIAL as usize];
             for height in heights.iter_mut().take(spatial_layers.into()) {
-                // They are sent less one. 65,536 lines are as good as one less.
+                // Sizes are sent less one. 65,536 lines count as one less.
                 *height = bits.read(16)?.min(bits.read(16)?).saturating_add(1).min(0xffff) as u16;
             }
             structure.heights = Some(heights);
@@ -340,7 +345,7 @@ impl Structure {
         for layers in &mut self.layers {
             *layers = FrameLayers {
                 spatial,
-                // One above the last that is told apart counts as that one.
+                // A higher layer counts as the last supported one.
                 temporal: temporal.min(MAX_TEMPORAL - 1),
                 ..FrameLayers::DELTA
             };
@@ -358,10 +363,10 @@ impl Structure {
         None
     }
 
-    /// Finds for each target the decode target that it stands for: the highest one of its spatial and
-    /// temporal layer, or of the next lower layers that have one. Where there is none below, it is the lowest
-    /// of all. A decode target is of the highest layers that it includes; one that includes nothing counts
-    /// for nothing.
+    /// Finds the decode target for each target: the highest one of its spatial and temporal layer,
+    /// or of the next lower layers that have one. If there is none below, it is the lowest of all.
+    /// A decode target belongs to the highest layers that it includes; one that includes nothing is
+    /// ignored.
     fn place_decode_targets(&mut self, indications: &[Indications; MAX_TEMPLATES]) {
         let mut best = [None; 16];
         let mut lowest = None;
@@ -393,7 +398,7 @@ impl Structure {
         }
     }
 
-    /// A set of decode targets, as the targets that stand for them.
+    /// Converts a set of decode targets to targets.
     fn targets(&self, decode_targets: u32) -> Targets {
         let has = |target: &u8| decode_targets >> target & 1 == 1;
         let bits = (0..).zip(&self.stands_for).filter(|(_, target)| has(target));
@@ -402,8 +407,8 @@ impl Structure {
 
     /// A frame's layers with its indications.
     ///
-    /// That a decode target includes a frame means that it includes what the frame depends on too, at least
-    /// from where the receiver could switch to it. So one intact target that includes it suffices.
+    /// A decode target that includes a frame also includes what the frame depends on, at least from
+    /// where the receiver could switch to it. So one intact target that includes it suffices.
     fn with(&self, layers: FrameLayers, dtis: Indications, independent: bool) -> FrameLayers {
         let present = self.targets(dtis.present);
         FrameLayers {
@@ -430,7 +435,8 @@ impl Structure {
         custom: Custom,
         frame: &mut DependencyFrame,
     ) -> Option<()> {
-        // Of a template that the structure does not have, nothing else can be read either: it is of another.
+        // If the structure lacks the template, nothing else can be read either: the packet belongs
+        // to another structure.
         let Some(mut layers) = self.layers(head.template_id) else { return Some(()) };
         if head.has_active_targets {
             frame.active = Some(self.targets(bits.read(self.decode_targets.into())?));

@@ -14,7 +14,7 @@ const SPS: u8 = 7;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
-/// What a packet says about its frame.
+/// Reads what a packet says about its frame.
 #[inline]
 pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
     let nal = inspect(payload)?;
@@ -30,22 +30,22 @@ pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
     })
 }
 
-/// What an H.264 packet says.
+/// The contents of an H.264 packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct H264 {
     /// It has, or starts, an IDR slice, or a sequence parameter set that no other slice follows.
     pub keyframe: bool,
-    /// It starts a NAL unit. Which one is the first of a frame only timestamps tell.
+    /// It starts a NAL unit. Only timestamps show which one is the first of a frame.
     pub start: bool,
     /// Size in its sequence parameter set.
     pub resolution: Option<Resolution>,
     /// It has a sequence parameter set, or starts one.
     pub parameters: bool,
-    /// The first slice in it, whole or not.
+    /// The first slice in it, complete or not.
     pub slice: Option<Slice>,
 }
 
-/// What the header of a slice's NAL unit says (H.264 section 7.4.1).
+/// The header of a slice's NAL unit (H.264 section 7.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slice {
     /// The slice is of an IDR picture, which depends on no other.
@@ -58,9 +58,9 @@ impl H264 {
     /// The frame's layers: pictures that no other depends on are the upper one of two temporal layers. All
     /// slices of a picture agree about that (H.264 section 7.4.1).
     ///
-    /// Parameter sets without a slice announce an IDR picture. Other units without one (supplemental
-    /// information, delimiters) are of a frame that is not known yet; they count as base layer until a slice
-    /// tells ([`FrameInfo::prefix`]).
+    /// Parameter sets without a slice announce an IDR picture. Other units without a slice
+    /// (supplemental information, delimiters) belong to an unknown frame; they count as base layer
+    /// until a slice shows it ([`FrameInfo::prefix`]).
     #[inline]
     pub fn layers(&self) -> FrameLayers {
         match self.slice {
@@ -70,7 +70,7 @@ impl H264 {
                 FrameLayers { temporal: 1, present, needs: present, ..FrameLayers::DELTA }
             }
             None if self.parameters => FrameLayers::WHOLE,
-            // Nothing depends on the pictures of the upper layer that a receiver missed.
+            // Nothing depends on pictures of the upper layer that a receiver missed.
             _ => FrameLayers { switch: Targets::from(0, 1), ..FrameLayers::DELTA },
         }
     }
@@ -81,8 +81,8 @@ impl H264 {
     }
 }
 
-/// Reads a packet: a single NAL unit, an aggregate (STAP-A), or a fragment (FU-A). `None` when it is
-/// empty or cut short.
+/// Parses a packet: a single NAL unit, an aggregate (STAP-A), or a fragment (FU-A). `None` if it is
+/// empty or truncated.
 #[inline]
 pub fn inspect(payload: &[u8]) -> Option<H264> {
     let (first, rest) = payload.split_first()?;
@@ -99,7 +99,7 @@ pub fn inspect(payload: &[u8]) -> Option<H264> {
     Some(read.settle())
 }
 
-/// What the first byte of a NAL unit says.
+/// Reads the first byte of a NAL unit.
 fn unit(first: u8) -> H264 {
     let nal_type = first & 0x1f;
     let slice = matches!(nal_type, FIRST_SLICE..=IDR)
@@ -114,7 +114,7 @@ fn single(nal: &[u8]) -> H264 {
     H264 { resolution, ..unit }
 }
 
-/// The NAL units of a STAP-A (section 5.7.1), as far as they are whole.
+/// Reads the complete NAL units of a STAP-A (section 5.7.1).
 fn aggregate(mut rest: &[u8]) -> H264 {
     let mut all = H264 { start: true, ..H264::default() };
     while let Some((len, tail)) = rest.split_first_chunk::<2>() {
@@ -131,7 +131,7 @@ fn aggregate(mut rest: &[u8]) -> H264 {
 }
 
 /// The cropped size in a sequence parameter set without its first byte (H.264 section 7.3.2.1.1).
-/// `None` when it is malformed or larger than 65,535.
+/// `None` if it is malformed or larger than 65,535.
 fn resolution(sps: &[u8]) -> Option<Resolution> {
     let mut bits = Bits::with_emulation_prevention(sps);
     let profile = bits.read(8)?;
@@ -278,7 +278,8 @@ mod tests {
             assert_eq!((upper.temporal, upper.present), (1, Targets::from(0, 1)));
             assert!(!upper.is_decodable(Targets::one(0, 0)) && upper.switch.is_empty());
         }
-        // Supplemental information has no reference bits, though pictures may depend on what follows.
+        // Supplemental information has no reference bits, though pictures may depend on what
+        // follows.
         assert_eq!(layers(&[0x06, 1]).temporal, 0);
         assert_eq!(layers(&[0x18, 0, 2, 0x06, 5, 0, 2, 0x01, 9]).temporal, 1);
     }
@@ -310,7 +311,7 @@ mod tests {
     }
 
     proptest! {
-        /// Pictures depend on the newest one that is kept as a reference.
+        /// Pictures depend on the newest reference picture.
         #[test]
         fn no_forwarded_picture_lacks_a_reference(seed: u64) {
             let mut random = Random::new(seed);

@@ -1,16 +1,17 @@
-//! Layers within one encoding, as a forwarder needs them whatever the codec.
+//! Layers within one encoding, in terms that a forwarder needs for any codec.
 //!
-//! A *target* is what a receiver may get of an encoding: everything up to one spatial and one temporal
-//! layer (a decode target of the AV1 RTP specification, section 2). A frame says which targets include it,
-//! and which become decodable with it. With that, a forwarder can follow for each receiver which targets
-//! are *intact* (everything that they need was forwarded) without knowing the codec.
+//! A *target* is what a receiver may get of an encoding: everything up to one spatial and one
+//! temporal layer (a decode target of the AV1 RTP specification, section 2). A frame has a set of
+//! targets that include it, and of targets that become decodable with it. With these, a forwarder
+//! can track for each receiver which targets are *intact* (everything that they need was forwarded)
+//! without knowing the codec.
 #![expect(clippy::arithmetic_side_effects, reason = "layers are clamped to the 16 bits of a set")]
 
 use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not};
 
-/// Spatial layers that are told apart; a higher one counts as the last.
+/// Number of spatial layers that are distinguished; a higher one counts as the last.
 pub const MAX_SPATIAL: u8 = 4;
-/// Temporal layers that are told apart; a higher one counts as the last.
+/// Number of temporal layers that are distinguished; a higher one counts as the last.
 pub const MAX_TEMPORAL: u8 = 4;
 
 /// A set of targets.
@@ -63,19 +64,19 @@ impl Targets {
         Self(u16::MAX >> (12 - 4 * clamp(spatial, MAX_SPATIAL)))
     }
 
-    /// Whether it has the target.
+    /// Returns whether the set contains a target.
     #[inline]
     pub const fn has(self, spatial: u8, temporal: u8) -> bool {
         self.0 & Self::one(spatial, temporal).0 != 0
     }
 
-    /// Whether the two have a target in common.
+    /// Returns whether the two sets have a target in common.
     #[inline]
     pub const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Whether it has no target.
+    /// Returns whether the set is empty.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -99,13 +100,13 @@ impl Targets {
         Self(self.0 << 4)
     }
 
-    /// Spatial and temporal layer of each, from the lowest on.
+    /// Spatial and temporal layer of each target, from the lowest on.
     pub fn iter(self) -> impl Iterator<Item = (u8, u8)> {
         (0..16u8).filter(move |bit| self.0 >> bit & 1 == 1).map(|bit| (bit / 4, bit % 4))
     }
 }
 
-/// The lower of a layer's number and the last one that is told apart.
+/// Limits a layer's number to the last one that is distinguished.
 const fn clamp(layer: u8, count: u8) -> u8 {
     if layer < count { layer } else { count.saturating_sub(1) }
 }
@@ -148,11 +149,11 @@ impl BitAndAssign for Targets {
 
 /// The layers of a packet's frame.
 ///
-/// A forwarder keeps for each receiver the set of targets that are *intact*. It forwards a frame when the
-/// receiver's target is intact and among [`Self::present`], or when the target that it wants is among those
-/// that the frame [`Self::opens`]. A forwarded frame adds what it opens to the intact targets; one that is
-/// not forwarded takes [`Self::present`] from them. What it forwards can then be decoded, as long as frames
-/// that got lost on the way in count as not forwarded.
+/// A forwarder keeps for each receiver the set of *intact* targets. It forwards a frame if the
+/// receiver's target is intact and in [`Self::present`], or if the wanted target is among those
+/// that the frame [`Self::opens`]. A forwarded frame adds what it opens to the intact targets; a
+/// frame that is not forwarded removes [`Self::present`] from them. Everything it forwards can then
+/// be decoded, as long as frames that were lost on the way in count as not forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameLayers {
     /// Spatial layer.
@@ -161,22 +162,22 @@ pub struct FrameLayers {
     pub temporal: u8,
     /// The frame depends on no other frame.
     pub independent: bool,
-    /// A target of [`Self::switch`] is intact only where the target of the next lower spatial layer, with the
-    /// same temporal layer, is.
+    /// A target of [`Self::switch`] becomes intact only if the target of the next lower spatial
+    /// layer, with the same temporal layer, is intact.
     pub upon_lower: bool,
     /// Targets that include the frame.
     pub present: Targets,
-    /// The frame can be decoded where one of these is intact, and anywhere if it is independent.
+    /// The frame can be decoded if one of these is intact, or in any case if it is independent.
     pub needs: Targets,
-    /// Targets that are intact from this frame on, where it could be decoded.
+    /// Targets that become intact with this frame, if it can be decoded.
     pub switch: Targets,
-    /// How many frames ago the newest frame before it was sent that any chain has (section A.8.2, chains: what
-    /// they have is what decode targets cannot do without); 0: that is not known.
+    /// How many frames ago the newest frame of any chain before this one was sent (section A.8.2: a
+    /// chain contains the frames that decode targets cannot do without); 0 if unknown.
     pub chain: u8,
 }
 
 impl FrameLayers {
-    /// A frame that depends on no other, of an encoding without layers or of which nothing is known.
+    /// A frame without dependencies, of an encoding without layers or of which nothing is known.
     pub const WHOLE: Self = Self {
         spatial: 0,
         temporal: 0,
@@ -191,14 +192,14 @@ impl FrameLayers {
     /// A frame of an encoding without layers that depends on the one before it.
     pub const DELTA: Self = Self { independent: false, switch: Targets::NONE, ..Self::WHOLE };
 
-    /// Whether a receiver with these intact targets can decode the frame.
+    /// Returns whether a receiver with these intact targets can decode the frame.
     #[inline]
     pub const fn is_decodable(&self, intact: Targets) -> bool {
         self.independent || self.needs.meets(intact)
     }
 
-    /// The targets that become intact for a receiver with these intact targets, if the frame is forwarded to
-    /// it; none where the frame cannot be decoded.
+    /// The targets that become intact for a receiver with these intact targets, if the frame is
+    /// forwarded to it; none if the frame cannot be decoded.
     #[inline]
     pub fn opens(&self, intact: Targets) -> Targets {
         if !self.is_decodable(intact) {

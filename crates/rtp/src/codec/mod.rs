@@ -1,6 +1,6 @@
-//! Payload descriptors: what a forwarder needs to know of a frame, read once per packet.
+//! Payload descriptors: what a forwarder needs to know about a frame, read once per packet.
 //!
-//! Nothing here looks at the coded picture beyond the few header bytes that tell a keyframe and its
+//! Nothing here looks at the coded picture beyond the few header bytes with the keyframe flag and
 //! size. With end-to-end encryption those may be garbage; descriptors stay readable, and a wrong
 //! keyframe flag costs at most a keyframe request.
 
@@ -41,35 +41,35 @@ pub struct Resolution {
     pub height: u16,
 }
 
-/// What one packet says about its frame.
+/// What a packet says about its frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FrameInfo {
     /// The packet starts a keyframe, or carries the parameter sets before one. Later packets of a
     /// keyframe do not say so.
     pub keyframe: bool,
-    /// The packet may be the first of a frame. VP8, VP9 and the dependency descriptor know it;
-    /// H.264 and AV1 payloads only tell that they do not continue a fragment.
+    /// The packet may be the first of a frame. VP8, VP9 and the dependency descriptor say so
+    /// exactly; H.264 and AV1 payloads only show that they do not continue a fragment.
     pub start: bool,
     /// The packet is the last of a frame: the marker bit, or for VP9 the last of a spatial layer.
     pub end: bool,
     /// Its layers.
     pub layers: FrameLayers,
-    /// It has a sequence parameter set (H.264), which comes before the slices of a keyframe.
+    /// It has a sequence parameter set (H.264), which precedes the slices of a keyframe.
     pub parameters: bool,
-    /// Nothing of the picture itself is in it (H.264's parameter sets, delimiters, supplemental information), so that
-    /// it does not know its layers: they are those of the packets behind it.
+    /// It has no data of the picture itself (only H.264's parameter sets, delimiters, supplemental
+    /// information), so its layers are unknown: they are those of the packets behind it.
     pub prefix: bool,
-    /// The numbers of its payload descriptor.
+    /// The running numbers in its payload descriptor.
     pub numbers: RunningNumbers,
-    /// Frame heights of the spatial layers (the shorter sides), pixels, when the packet tells them; 0: there
-    /// is no such layer.
+    /// Frame heights of the spatial layers (the shorter sides), pixels, if the packet has them; 0:
+    /// there is no such layer.
     pub heights: Option<[u16; MAX_SPATIAL as usize]>,
-    /// Size of the largest picture, when the packet starts a keyframe that tells it.
+    /// Size of the largest picture, if the packet starts a keyframe with a size.
     pub resolution: Option<Resolution>,
 }
 
-/// Reads what `payload` (decrypted, without padding) says about its frame. `None` when it is empty
-/// or malformed.
+/// Reads what `payload` (decrypted, without padding) says about its frame. `None` if it is empty or
+/// malformed.
 #[inline]
 pub fn read(codec: VideoCodec, payload: &[u8], marker: bool) -> Option<FrameInfo> {
     match codec {

@@ -1,5 +1,5 @@
-//! A receiver of forwarded frames for tests: it follows the rule of [`FrameLayers`] and knows what each frame
-//! really depends on. And the patterns of references that libwebrtc's encoders use.
+//! A receiver of forwarded frames for tests: it follows the rule of [`FrameLayers`] and knows what
+//! each frame really depends on. Also the reference patterns of libwebrtc's encoders.
 
 use super::{FrameLayers, Targets};
 
@@ -87,8 +87,8 @@ impl Receiver {
     }
 }
 
-/// Runs frames through receivers that want another target every few frames. Each target is reached at least
-/// once after it has been wanted for `within` frames, if that is given.
+/// Runs frames through receivers whose wanted target changes every few frames. If `within` is
+/// given, each target is reached at least once after it was wanted for that many frames.
 pub(super) fn run(
     frames: &[(Coded, FrameLayers)],
     layers: Target,

@@ -1,18 +1,18 @@
-//! Redundant audio (RFC 2198): headers of earlier blocks, the header of the primary block, and then the
-//! blocks in that order. What a packet holds is read in place, and a packet is written from its blocks.
+//! Redundant audio (RFC 2198): the headers of earlier blocks, the header of the primary block, then
+//! the blocks in that order. Packets are read in place, and written from their blocks.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
     reason = "offsets in one payload of one datagram, each checked against its length when it is used"
 )]
 
-/// Blocks of a packet that are read, the primary among them. Browsers send three, and one of their
-/// decoders takes no more than these.
+/// Most blocks of a packet that are read, including the primary. Browsers send three, and one of
+/// their decoders accepts no more than these.
 pub const MAX_BLOCKS: usize = 32;
 
-/// The largest offset in time that a block's header can name (RFC 2198 section 3), in units of the clock.
+/// The largest time offset in a block's header (RFC 2198 section 3), in units of the clock.
 pub const MAX_OFFSET: u32 = (1 << 14) - 1;
-/// The longest block that is not the primary one, bytes.
+/// The longest block other than the primary one, bytes.
 pub const MAX_LEN: usize = (1 << 10) - 1;
 
 /// The F bit: another header follows.
@@ -20,19 +20,20 @@ const FOLLOWS: u8 = 0x80;
 /// Length of the header of an earlier block.
 const HEADER_LEN: usize = 4;
 
-/// The block of the packet's own time.
+/// The primary block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Primary {
     /// Its payload type.
     pub payload_type: u8,
-    /// Where it begins in the payload; it ends with it, and is not empty.
+    /// Where it begins in the payload; it extends to the end, and is not empty.
     pub start: usize,
-    /// How many blocks lie before it.
+    /// Number of blocks before it.
     pub earlier: usize,
 }
 
-/// Finds the primary block. `None`: a header is cut, a block ends outside the payload, nothing is left for
-/// the primary one, there are too many, or one is of a type that `known` does not know.
+/// Finds the primary block. `None` if a header is truncated, a block ends outside the payload,
+/// nothing is left for the primary one, there are too many, or `known` does not know the type of
+/// one.
 #[inline]
 pub fn primary(payload: &[u8], known: impl Fn(u8) -> bool) -> Option<Primary> {
     let (mut at, mut blocks) = (0, 0);
@@ -58,13 +59,13 @@ pub fn primary(payload: &[u8], known: impl Fn(u8) -> bool) -> Option<Primary> {
 pub struct Block<'a> {
     /// Its payload type.
     pub payload_type: u8,
-    /// By how much its time is before the packet's, in units of the clock; 0 for the primary one.
+    /// How far its time is before the packet's, in units of the clock; 0 for the primary one.
     pub offset: u32,
-    /// What it carries.
+    /// Its contents.
     pub data: &'a [u8],
 }
 
-/// The blocks of a packet, the primary one last. None, when the packet is not sound.
+/// The blocks of a packet, the primary one last. None if the packet is malformed.
 pub fn blocks(payload: &[u8]) -> impl Iterator<Item = Block<'_>> {
     let found = primary(payload, |_| true);
     let (count, primary_at) = found.map_or((0, 0), |p| (p.earlier + 1, p.start));
@@ -90,8 +91,8 @@ fn header_of(header: &[u8]) -> Option<(u32, usize)> {
     Some((bits >> 10, (bits & MAX_LEN as u32) as usize))
 }
 
-/// Names the blocks of a packet anew: `map` gives the number for each. A block of which it gives none keeps
-/// its own. False, and no change, when the packet is not sound.
+/// Rewrites the payload types of the blocks: `map` gives the number for each. A block for which it
+/// returns `None` keeps its own. Returns false, without a change, if the packet is malformed.
 pub fn renumber(payload: &mut [u8], map: impl Fn(u8) -> Option<u8>) -> bool {
     let Some(found) = primary(payload, |_| true) else { return false };
     for block in 0..=found.earlier {
@@ -103,8 +104,8 @@ pub fn renumber(payload: &mut [u8], map: impl Fn(u8) -> Option<u8>) -> bool {
     true
 }
 
-/// Writes a packet of these blocks, the primary one last; its offset is not looked at. Returns its length;
-/// `None`: there is no block, one has no header, or they have no room.
+/// Writes a packet of these blocks, the primary one last; its offset is ignored. Returns its
+/// length; `None` if there is no block, one cannot be expressed in a header, or there is no room.
 pub fn write(out: &mut [u8], blocks: &[Block<'_>]) -> Option<usize> {
     let (primary, earlier) = blocks.split_last()?;
     let mut at = 0;
@@ -211,7 +212,7 @@ mod tests {
     }
 
     proptest! {
-        /// Blocks that are written read the same.
+        /// Written blocks read the same.
         #[test]
         fn what_is_written_reads_the_same(
             earlier in proptest::collection::vec((0..=MAX_OFFSET, 0usize..60), 0..MAX_BLOCKS),

@@ -1,11 +1,11 @@
-//! Numbers in a payload descriptor that run from frame to frame, and how a copy of the packet gets others.
+//! Numbers in a payload descriptor that count frames, and their modification in copies of a packet.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
     reason = "they are among the first ten bytes of a payload"
 )]
 
-/// Where a payload descriptor holds its running numbers, and what they are. VP8 (RFC 7741 section 4.2) and
+/// The running numbers in a payload descriptor, and where they are. VP8 (RFC 7741 section 4.2) and
 /// VP9 (RFC 9628 section 4.2) have the same two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunningNumbers {
@@ -19,32 +19,32 @@ pub struct RunningNumbers {
     pub tl0: u8,
     /// Picture id as received.
     pub picture_id: u16,
-    /// A receiver takes a picture id that it does not get for a frame that is lost (VP8), so that frames
-    /// that are not forwarded must leave no gap. Elsewhere (VP9) frames name each other by distance, and the
+    /// A receiver takes a missing picture id for a lost frame (VP8), so frames that are not
+    /// forwarded must leave no gap. Otherwise (VP9) frames refer to each other by distance, and the
     /// distances must stay.
     pub dense: bool,
 }
 
-/// What is added to the running numbers of a codec in a receiver's copy.
+/// What is added to a codec's running numbers in a receiver's copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shift {
     /// Added to the picture id, modulo its width.
     pub picture_id: u16,
     /// Added to TL0PICIDX.
     pub tl0: u8,
-    /// Added to the frame number of a dependency descriptor (AV1 RTP section A.8.3). A browser to which
-    /// that was offered sends it with other codecs too, with VP8 instead of a picture id.
+    /// Added to the frame number of a dependency descriptor (AV1 RTP section A.8.3). A browser that
+    /// was offered the extension sends it with other codecs too, with VP8 in place of a picture id.
     pub frame_number: u16,
 }
 
 impl RunningNumbers {
-    /// Whether there are any.
+    /// Returns whether nothing is added.
     #[inline]
     pub const fn is_none(&self) -> bool {
         self.picture_id_bits == 0 && self.tl0_at == 0
     }
 
-    /// Reads a picture id of one or two bytes at an offset; returns the offset behind it.
+    /// Reads a picture id of one or two bytes at an offset; returns the offset after it.
     #[inline]
     pub(super) fn read_picture_id(&mut self, payload: &[u8], at: usize) -> Option<usize> {
         let high = *payload.get(at)?;
@@ -58,13 +58,13 @@ impl RunningNumbers {
         Some(if wide { at + 2 } else { at + 1 })
     }
 
-    /// The values that a picture id has, where there is one.
+    /// The largest value of the picture id, if there is one.
     #[inline]
     pub const fn picture_id_mask(&self) -> u16 {
         if self.picture_id_bits == 7 { 0x7f } else { 0x7fff }
     }
 
-    /// Reads TL0PICIDX at an offset; returns the offset behind it.
+    /// Reads TL0PICIDX at an offset; returns the offset after it.
     #[inline]
     pub(super) fn read_tl0(&mut self, payload: &[u8], at: usize) -> Option<usize> {
         self.tl0 = *payload.get(at)?;
@@ -72,7 +72,7 @@ impl RunningNumbers {
         Some(at + 1)
     }
 
-    /// Changes them in a copy of the payload that they were read from.
+    /// Changes the numbers in a copy of the payload that they were read from.
     #[inline]
     pub fn patch(&self, payload: &mut [u8], shift: Shift) {
         let at = usize::from(self.picture_id_at);

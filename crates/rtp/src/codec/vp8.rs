@@ -6,7 +6,7 @@
 
 use super::{FrameInfo, FrameLayers, Resolution, RunningNumbers, Targets};
 
-/// What a packet says about its frame.
+/// Reads what a packet says about its frame.
 #[inline]
 pub(super) fn read(payload: &[u8], marker: bool) -> Option<FrameInfo> {
     let vp8 = Vp8::parse(payload)?;
@@ -32,7 +32,7 @@ pub struct Temporal {
     pub sync: bool,
 }
 
-/// The descriptor of a VP8 packet, and what the header of the frame says.
+/// The descriptor of a VP8 packet, and the header of the frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Vp8 {
     /// Length of the descriptor in bytes.
@@ -56,7 +56,7 @@ pub struct Vp8 {
 }
 
 impl Vp8 {
-    /// Reads a payload; `None` when it ends within the descriptor.
+    /// Parses a payload; `None` if it ends within the descriptor.
     #[inline]
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let first = *payload.first()?;
@@ -86,13 +86,13 @@ impl Vp8 {
         self.partition_start && self.partition == 0
     }
 
-    /// The frame's layers: temporal ones only (section 4.2). Spatial layers are encodings of their own, so
-    /// that any target of a temporal layer stands for it.
+    /// The frame's layers: temporal ones only (section 4.2). Spatial layers are encodings of their
+    /// own, so a target of any spatial layer counts.
     ///
-    /// The Y bit says that a frame depends on base frames alone, and that no later frame depends on upper
-    /// frames before it. Encoders set it too where frames of other upper layers still depend on older ones
-    /// (libwebrtc with four layers). So it opens its own layer only, and only on top of a whole layer below
-    /// it: a receiver goes up one layer at a time.
+    /// The Y bit says that a frame depends on base frames only, and that no later frame depends on
+    /// upper frames before it. Encoders set it even if frames of other upper layers still depend on
+    /// older ones (libwebrtc with four layers). So it opens its own layer only, and only on top of
+    /// an intact layer below it: a receiver goes up one layer at a time.
     #[inline]
     pub fn layers(&self) -> FrameLayers {
         if self.keyframe {
@@ -110,7 +110,7 @@ impl Vp8 {
         FrameLayers { temporal, present, needs, switch, ..FrameLayers::DELTA }
     }
 
-    /// The bytes after X, L, T and K: whatever the second byte says is present.
+    /// Reads the bytes after X, L, T and K: those that the second byte says are present.
     #[inline]
     fn parse_extension(&mut self, payload: &[u8]) -> Option<()> {
         let present = *payload.get(1)?;
@@ -135,8 +135,8 @@ impl Vp8 {
         Some(())
     }
 
-    /// The frame tag and, of a keyframe, start code and size (RFC 6386 section 9.1). A packet too
-    /// short for them still has its descriptor.
+    /// Reads the frame tag and, of a keyframe, start code and size (RFC 6386 section 9.1). A packet
+    /// that is too short for them still has its descriptor.
     #[inline]
     fn parse_frame(&mut self, payload: &[u8]) {
         let Some([tag, rest @ ..]) = payload.get(self.len..) else { return };
@@ -255,8 +255,8 @@ mod tests {
         assert_eq!(present(later.layers), present(FrameLayers::WHOLE));
     }
 
-    /// Buffers of the frames of a period: which temporal layer they are, which buffers they depend on (0 to
-    /// 2), and which one they replace. As libwebrtc has them for 2, 3 and 4 layers.
+    /// Buffers of the frames of a period: the frame's temporal layer, the buffers that it depends
+    /// on (0 to 2), and the one that it replaces. As in libwebrtc for 2, 3 and 4 layers.
     fn pattern(layers: u8) -> &'static [(u8, &'static [usize], Option<usize>)] {
         const BASE: (u8, &[usize], Option<usize>) = (0, &[0], Some(0));
         match layers {
@@ -322,7 +322,7 @@ mod tests {
         fn no_forwarded_frame_lacks_a_reference(seed: u64, layers in 2u8..=4) {
             let mut random = Random::new(seed);
             let frames = coded(layers, 400, &mut random);
-            // A layer opens once in a period, of up to 16 frames.
+            // A layer opens once per period of up to 16 frames.
             model::run(&frames, (1, layers), random, Some(64));
         }
     }

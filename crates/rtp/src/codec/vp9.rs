@@ -9,7 +9,7 @@ use super::{
     FrameInfo, FrameLayers, MAX_SPATIAL, MAX_TEMPORAL, Resolution, RunningNumbers, Targets,
 };
 
-/// What a packet says about its frame.
+/// Reads what a packet says about its frame.
 #[inline]
 pub(super) fn read(payload: &[u8], _marker: bool) -> Option<FrameInfo> {
     let vp9 = Vp9::parse(payload)?;
@@ -67,7 +67,7 @@ pub struct Vp9 {
 }
 
 impl Vp9 {
-    /// Reads a payload; `None` when it ends within the descriptor.
+    /// Parses a payload; `None` if it ends within the descriptor.
     #[inline]
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let first = *payload.first()?;
@@ -99,8 +99,9 @@ impl Vp9 {
         Some(vp9)
     }
 
-    /// The packet is the first one of a frame that depends on no other: the lowest layer of a keyframe, or
-    /// any layer of one where layers do not depend on each other. The lowest that is sent need not be 0.
+    /// The packet is the first one of a frame without dependencies: the lowest layer of a keyframe,
+    /// or any layer of one if layers do not depend on each other. The lowest layer sent need not be
+    /// 0.
     #[inline]
     pub fn starts_keyframe(&self) -> bool {
         self.begin && self.is_independent()
@@ -113,13 +114,13 @@ impl Vp9 {
 
     /// The frame's layers, from the P, D, U and Z bits (section 4.2).
     ///
-    /// - Z: no frame of a higher spatial layer depends on this one, in this picture or later, so that only
-    ///   the targets of its own spatial layer include it. With P and D each picture is predicted from the layer
-    ///   below, and Z says no more than that the encoder leaves out those above for now: who gets more sees
-    ///   this one meanwhile.
+    /// - Z: no frame of a higher spatial layer depends on this one, in this picture or later, so
+    ///   that only the targets of its own spatial layer include it. With P and D each picture is
+    ///   predicted from the layer below, and Z only says that the encoder leaves out the layers
+    ///   above for now: receivers of more see this one meanwhile.
     /// - Without P and D it depends on nothing. A keyframe's lowest layer makes everything intact.
-    /// - Without P but with D, a receiver of the next lower spatial layer can switch up here. At which
-    ///   temporal layer depends on what it has of the lower one.
+    /// - Without P but with D, a receiver of the next lower spatial layer can switch up here. The
+    ///   temporal layer that it reaches depends on what it has of the lower one.
     /// - U: later pictures of higher temporal layers depend on no picture of such layers before this one.
     #[inline]
     pub fn layers(&self) -> FrameLayers {
@@ -132,7 +133,7 @@ impl Vp9 {
         let alone = self.not_reference && !(self.inter_predicted && inter_layer);
         let present = if alone { own } else { Targets::from(spatial, temporal) };
         let frame = FrameLayers {
-            // Higher ones count as the last that is told apart.
+            // Higher ones count as the last that is distinguished.
             spatial: spatial.min(MAX_SPATIAL - 1),
             temporal: temporal.min(MAX_TEMPORAL - 1),
             independent: false,
@@ -177,7 +178,7 @@ impl Vp9 {
         Some(())
     }
 
-    /// Up to three reference differences, each saying whether another follows.
+    /// Skips up to three reference differences, each of which says whether another follows.
     #[inline]
     fn skip_references(&mut self, payload: &[u8]) -> Option<()> {
         for _ in 0..3 {
@@ -198,13 +199,13 @@ impl Vp9 {
             for n in 0..layers {
                 let at = self.len + 4 * n;
                 let (width, height) = (be16(payload, at)?, be16(payload, at + 2)?);
-                // The layers come in ascending order, but nothing checks that they do.
+                // The layers come in ascending order, but nothing enforces it.
                 let area = |r: Resolution| u32::from(r.width) * u32::from(r.height);
                 let size = Resolution { width, height };
                 if self.resolution.is_none_or(|largest| area(size) > area(largest)) {
                     self.resolution = Some(size);
                 }
-                // A layer above the last that is told apart counts as that one.
+                // A higher layer counts as the last that is distinguished.
                 let last = heights.len() - 1;
                 if let Some(of_layer) = heights.get_mut(n.min(last)) {
                     *of_layer = width.min(height);
@@ -342,7 +343,7 @@ mod tests {
                     (frame, layers)
                 })
                 .collect();
-            // With U in each picture, and temporal layers alone, there is always a way up.
+            // With U in each picture, and temporal layers only, there is always a way up.
             let within = (!chained && spatial == 1).then_some(8);
             model::run(&frames, (spatial, temporal), random, within);
         }

@@ -1,4 +1,4 @@
-//! Congestion control feedback of RFC 8888: reading and writing.
+//! Congestion control feedback of RFC 8888: reads and writes it.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "lengths and offsets within one packet, each checked when it is used"
@@ -7,53 +7,53 @@
 use super::super::{Seq, be16, be32};
 use super::RtcpError;
 
-/// Length of the SSRC of the sender, before the blocks, and of the report timestamp, after them.
+/// Length of the sender's SSRC, before the blocks, and of the report timestamp, after them.
 const WORD: usize = 4;
-/// Length of a block's head: SSRC, first sequence number, number of reports.
+/// Length of a block's header: SSRC, first sequence number, number of reports.
 const HEAD: usize = 8;
-/// Length of the report on one packet.
+/// Length of the report about one packet.
 const METRIC: usize = 2;
 /// The packet was received.
 const RECEIVED: u16 = 0x8000;
-/// Arrival time offset: longer ago than the field can say.
+/// Arrival time offset: longer ago than the field can express.
 const OVER: u16 = 0x1ffe;
-/// Packets that a block may report on (section 3.1).
+/// Most packets that a block may report on (section 3.1).
 const MAX_REPORTS: u16 = 16_384;
 
-/// A feedback packet (section 3.1) whose blocks add up.
+/// A feedback packet (section 3.1) whose blocks are consistent.
 #[derive(Clone, Copy, Debug)]
 pub struct CongestionFeedback<'a> {
-    /// Who received the packets.
+    /// The receiver of the packets.
     pub sender: u32,
     /// When the report was made: the middle 32 bits of an NTP time of the receiver's clock.
     pub report_time: u32,
     blocks: &'a [u8],
 }
 
-/// What became of one packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
     /// Not received.
     Lost,
-    /// Received so many 1/1024 s before [`CongestionFeedback::report_time`].
+    /// Received this many 1/1024 s before [`CongestionFeedback::report_time`].
     Received(u16),
-    /// Received longer ago than can be said, or after the report's time.
+    /// Received longer ago than can be expressed, or after the report's time.
     ReceivedSometime,
 }
 
-/// What became of one packet of one stream.
+/// The fate of one packet of one stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Metric {
     /// The stream.
     pub ssrc: u32,
     /// The packet's sequence number.
     pub seq: Seq,
-    /// What became of it.
+    /// Its fate.
     pub fate: Fate,
 }
 
 impl<'a> CongestionFeedback<'a> {
-    /// Reads the body of the packet (after the common header, without padding).
+    /// Parses the body of the packet (after the common header, without padding).
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, RtcpError> {
         let sender = be32(body, 0).ok_or(RtcpError::Short)?;
         let rest = body.get(WORD..).ok_or(RtcpError::Short)?;
@@ -67,7 +67,7 @@ impl<'a> CongestionFeedback<'a> {
         Ok(Self { sender, report_time, blocks })
     }
 
-    /// One metric for each packet that is reported on, in the order of the packet.
+    /// One metric for each reported packet, in the order of the packet.
     pub fn metrics(&self) -> Metrics<'a> {
         Metrics { rest: self.blocks, ssrc: 0, seq: Seq(0), words: &[] }
     }
@@ -81,7 +81,7 @@ struct Block<'a> {
     rest: &'a [u8],
 }
 
-/// Cuts the first block off.
+/// Splits the first block off.
 fn block(data: &[u8]) -> Result<Block<'_>, RtcpError> {
     let short = RtcpError::Short;
     let count = be16(data, 6).ok_or(short)?;
@@ -145,8 +145,9 @@ impl Fate {
     }
 }
 
-/// Writes the body of a packet into `buf`: one block for each stream, its SSRC, its first sequence number
-/// and what became of the packets from there on. Returns its length; `None` when `buf` is too short.
+/// Writes the body of a packet into `buf`: one block per stream with its SSRC, its first sequence
+/// number and the fates of the packets from there on. Returns its length; `None` if `buf` is too
+/// short.
 pub(super) fn write(
     buf: &mut [u8],
     sender: u32,
@@ -192,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Two streams, of three packets and of one, as the figure of section 3.1 lays them out.
+    /// Two streams, of three packets and of one, laid out as in the figure of section 3.1.
     #[test]
     fn reads_what_the_rfc_shows() {
         let packet = [

@@ -29,12 +29,12 @@ impl Iterator for Ssrcs<'_> {
     }
 }
 
-/// Iterates over the sequence numbers that a generic NACK asks for (RFC 4585 section 6.2.1), in the
+/// Iterates over the sequence numbers that a generic NACK requests (RFC 4585 section 6.2.1), in the
 /// order of the packet: at most 17 for each four bytes.
 #[derive(Clone, Debug)]
 pub struct LostSeqs<'a> {
     rest: &'a [u8],
-    /// Base and remaining bits of the entry that is being read; bit n stands for base + 1 + n.
+    /// Base and remaining bits of the entry being read; bit n stands for base + 1 + n.
     base: Seq,
     bits: u16,
 }

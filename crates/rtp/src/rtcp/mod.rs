@@ -1,5 +1,5 @@
-//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104): compound packets read without copying, and written
-//! into a caller's buffer.
+//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104): reads compound packets without copying, and
+//! writes them into a caller's buffer.
 //!
 //! ```
 //! use rialto_rtp::rtcp::{Rtcp, RtcpPackets, RtcpWriter};
@@ -80,7 +80,7 @@ pub(super) mod format {
 /// Why RTCP was not read or not written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum RtcpError {
-    /// A packet is longer than what is left, or shorter than its type needs.
+    /// A packet is longer than the remaining bytes, or shorter than its type needs.
     #[error("an RTCP packet is cut short")]
     Short,
     /// Not version 2.
@@ -89,13 +89,13 @@ pub enum RtcpError {
     /// The padding count is zero or longer than the packet.
     #[error("the padding is longer than the packet, or empty")]
     Padding,
-    /// The statuses or deltas of transport-wide feedback do not add up.
+    /// The statuses or deltas of transport-wide feedback are inconsistent.
     #[error("malformed transport-wide feedback")]
     TransportCc,
     /// The buffer has no room for the packet; what was written before stays.
     #[error("no room for the RTCP packet")]
     Full,
-    /// More entries than the packet's count can say, or none where one is needed.
+    /// More entries than the packet's count can express, or none where one is needed.
     #[error("too many or too few entries for one RTCP packet")]
     Count,
 }
@@ -115,14 +115,14 @@ pub enum Rtcp<'a> {
         packets: u32,
         /// Payload bytes sent so far, modulo 2^32.
         octets: u32,
-        /// What the sender receives.
+        /// Report blocks about what the sender receives.
         blocks: ReportBlocks<'a>,
     },
     /// RFC 3550 section 6.4.2.
     ReceiverReport {
         /// The reporter.
         ssrc: u32,
-        /// What it receives.
+        /// Report blocks about what it receives.
         blocks: ReportBlocks<'a>,
     },
     /// RFC 3550 section 6.5.
@@ -131,7 +131,7 @@ pub enum Rtcp<'a> {
     Bye(Ssrcs<'a>),
     /// RFC 4585 section 6.2.1.
     Nack {
-        /// Who asks.
+        /// The SSRC of the requester.
         sender: u32,
         /// The stream with the gaps.
         media: u32,
@@ -140,14 +140,14 @@ pub enum Rtcp<'a> {
     },
     /// RFC 4585 section 6.3.1: a keyframe is needed.
     Pli {
-        /// Who asks.
+        /// The SSRC of the requester.
         sender: u32,
-        /// The stream that needs it.
+        /// The stream that needs a keyframe.
         media: u32,
     },
     /// RFC 5104 section 4.3.1: keyframes are needed.
     Fir {
-        /// Who asks.
+        /// The SSRC of the requester.
         sender: u32,
         /// The streams, each with its command number.
         requests: FirRequests<'a>,
@@ -158,18 +158,18 @@ pub enum Rtcp<'a> {
     CongestionFeedback(CongestionFeedback<'a>),
     /// draft-alvestrand-rmcat-remb-03 section 2.2.
     Remb {
-        /// Who estimates.
+        /// The SSRC of the receiver that estimates.
         sender: u32,
         /// The estimate in bits per second.
         bitrate: u64,
-        /// The streams that it is for.
+        /// The streams that it applies to.
         ssrcs: Ssrcs<'a>,
     },
     /// RFC 3611: the bytes after the header; see [`xr`].
     Xr(&'a [u8]),
     /// RFC 3550 section 6.7: the bytes after the header.
     App(&'a [u8]),
-    /// A type or feedback format that is not read here.
+    /// A type or feedback format that is not parsed here.
     Other {
         /// Packet type.
         packet_type: u8,
@@ -180,9 +180,9 @@ pub enum Rtcp<'a> {
     },
 }
 
-/// Iterates over the packets of a plain compound (or reduced-size, RFC 5506) RTCP packet. A malformed
-/// packet gives an error, and the next one follows at the place that its length names; only a packet
-/// that is longer than what is left ends it.
+/// Iterates over the packets of a plain compound (or reduced-size, RFC 5506) RTCP packet. A
+/// malformed packet gives an error, and the next one follows at the place given by its length; only
+/// a packet that is longer than the remaining bytes ends the iteration.
 #[derive(Clone, Debug)]
 pub struct RtcpPackets<'a> {
     rest: &'a [u8],
@@ -212,21 +212,21 @@ impl<'a> Iterator for RtcpPackets<'a> {
     }
 }
 
-/// A packet cut out of a compound: the common header's fields, and what follows it.
+/// A packet of a compound: the fields of the common header, and the rest.
 struct Packet<'a> {
     kind: u8,
     count: u8,
     body: &'a [u8],
 }
 
-/// Cuts the first packet off `data`. `None` when it is longer than that: nothing tells where the next
-/// one would begin.
+/// Splits the first packet off `data`. `None` if it is longer than that: nothing shows where the
+/// next one would begin.
 fn split(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let ([_, _, len0, len1], _) = data.split_first_chunk::<4>()?;
     data.split_at_checked(4 + 4 * usize::from(u16::from_be_bytes([*len0, *len1])))
 }
 
-/// Reads the common header of a packet and cuts the padding off its body.
+/// Parses the common header of a packet and removes the padding.
 fn read(packet: &[u8]) -> Result<Packet<'_>, RtcpError> {
     let ([first, packet_type, _, _], mut body) =
         packet.split_first_chunk::<4>().ok_or(RtcpError::Short)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Seconds from 1900-01-01 to 1970-01-01.
 const UNIX_EPOCH: u64 = 2_208_988_800;
 
-/// The 32.32 fixed point NTP timestamp of a time since the Unix epoch. Seconds wrap in 2036.
+/// The NTP timestamp (32.32 fixed point) of a time since the Unix epoch. Seconds wrap in 2036.
 #[inline]
 pub fn from_unix(time: Duration) -> u64 {
     let seconds = time.as_secs().wrapping_add(UNIX_EPOCH);
@@ -14,8 +14,8 @@ pub fn from_unix(time: Duration) -> u64 {
     (seconds << 32) | fraction
 }
 
-/// The time since the Unix epoch of an NTP timestamp, taken to be of the era 1900 to 2036 unless
-/// that is before 1970.
+/// The time since the Unix epoch of an NTP timestamp, in the era 1900 to 2036 unless that is before
+/// 1970.
 #[inline]
 pub fn to_unix(ntp: u64) -> Duration {
     let seconds = ntp >> 32;
@@ -25,7 +25,8 @@ pub fn to_unix(ntp: u64) -> Duration {
     Duration::new(seconds, nanos)
 }
 
-/// The middle 32 bits, 16.16 fixed point seconds: what report blocks carry of a sender report.
+/// The middle 32 bits, 16.16 fixed point seconds: the part of a sender report that report blocks
+/// repeat.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the middle is wanted")]
 pub const fn middle(ntp: u64) -> u32 {
@@ -51,8 +52,8 @@ pub fn from_compact(units: u32) -> Duration {
     Duration::from_nanos((u64::from(units) * 1_000_000_000) >> 16)
 }
 
-/// The round trip time from a report block that arrives at NTP time `now` (RFC 3550 section 6.4.1).
-/// `None` when the block answers no sender report, or the peer claims a delay longer than the time
+/// The round-trip time from a report block that arrives at NTP time `now` (RFC 3550 section 6.4.1).
+/// `None` if the block answers no sender report, or the peer claims a delay longer than the time
 /// that has passed.
 #[inline]
 pub fn round_trip(now: u64, last_sr: u32, delay_since_last_sr: u32) -> Option<Duration> {

@@ -2,10 +2,10 @@
 
 /// Length of a report block in bytes.
 pub(super) const BLOCK_LEN: usize = 24;
-/// Bounds of the 24-bit count of lost packets.
+/// Limits of the 24-bit count of lost packets.
 const LOST_RANGE: (i32, i32) = (-(1 << 23), (1 << 23) - 1);
 
-/// What a receiver says about one stream.
+/// A receiver's report about one stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReportBlock {
     /// The stream.

@@ -337,7 +337,7 @@ proptest! {
     // Each case writes hundreds of statuses into small buffers.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// All arrivals come back, over as many packets as it takes, in any room.
+    /// All arrivals are read back, over as many packets as it takes, in buffers of any size.
     #[test]
     fn feedback_reads_back(arrivals in arrivals(), room in 24usize..1300, lead in 0u64..50) {
         let mut base = arrivals[0].seq.checked_sub(lead).unwrap();
@@ -347,7 +347,7 @@ proptest! {
             let mut buf = vec![0xcc; room];
             let mut writer = RtcpWriter::new(&mut buf);
             let Ok(taken) = writer.transport_cc(1, 2, number, base, rest) else {
-                // A long gap before the first arrival, for whose chunks there is no room.
+                // A long gap before the first arrival, with no room for its chunks.
                 base = rest[0].seq;
                 continue;
             };

@@ -8,7 +8,7 @@
 use super::super::{Seq, be16, be24, be32};
 use super::RtcpError;
 
-/// Length of what precedes the status chunks in the body: two SSRCs, base, count, time, counter.
+/// Length of the body before the status chunks: two SSRCs, base, count, time, counter.
 pub(super) const FIXED_LEN: usize = 16;
 /// Arrival ticks of 250 µs in one unit of the reference time, which is 64 ms.
 pub(super) const TICKS_PER_REFERENCE: i64 = 256;
@@ -17,16 +17,16 @@ pub(super) const LOST: u8 = 0;
 pub(super) const SMALL: u8 = 1;
 pub(super) const LARGE: u8 = 2;
 
-/// A feedback packet whose statuses and deltas add up.
+/// A feedback packet whose statuses and deltas are consistent.
 #[derive(Clone, Copy, Debug)]
 pub struct TransportCc<'a> {
-    /// Who received the packets.
+    /// The receiver of the packets.
     pub sender: u32,
-    /// A stream of the connection; which one has no meaning.
+    /// A stream of the connection; which one does not matter.
     pub media: u32,
     /// The transport-wide sequence number of the first status.
     pub base: Seq,
-    /// How many statuses there are.
+    /// Number of statuses.
     pub count: u16,
     /// Counts feedback packets, modulo 256.
     pub feedback_count: u8,
@@ -37,7 +37,7 @@ pub struct TransportCc<'a> {
 }
 
 impl<'a> TransportCc<'a> {
-    /// Reads the body of the packet (after the common header, without padding).
+    /// Parses the body of the packet (after the common header, without padding).
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, RtcpError> {
         let short = RtcpError::Short;
         let count = be16(body, 10).ok_or(short)?;
@@ -57,7 +57,7 @@ impl<'a> TransportCc<'a> {
         })
     }
 
-    /// One status for each packet from `base` on: its sequence number and, when it was received, its
+    /// One status per packet from `base` on: its sequence number and, if it was received, its
     /// arrival in ticks of 250 µs of the receiver's clock.
     pub fn statuses(&self) -> Statuses<'a> {
         Statuses {
@@ -71,7 +71,7 @@ impl<'a> TransportCc<'a> {
     }
 }
 
-/// Lengths of chunks and deltas, in constant time for each chunk.
+/// Measures chunks and deltas, in constant time per chunk.
 fn measure(data: &[u8], count: u16) -> Result<(usize, usize), RtcpError> {
     let mut left = count;
     let mut chunks_len = 0;
@@ -105,15 +105,15 @@ fn delta_len(symbol: u8) -> Result<usize, RtcpError> {
     }
 }
 
-/// A status chunk that is being read.
+/// A status chunk being read.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
     symbol_bits: u8,
-    /// The symbols left, the next one in the uppermost of 16 bits.
+    /// The remaining symbols, the next one in the uppermost of 16 bits.
     bits: u16,
     /// The symbol of a run-length chunk.
     run: Option<u8>,
-    /// Symbols left.
+    /// Number of remaining symbols.
     left: u16,
 }
 

@@ -21,25 +21,26 @@ const MAX_RUN: usize = 0x1fff;
 pub struct Arrival {
     /// Its transport-wide sequence number, extended.
     pub seq: ExtSeq,
-    /// When it arrived, in ticks of 250 µs of any one clock; at most 2^31 of 64 ms matter.
+    /// When it arrived, in ticks of 250 µs of any one clock; only 2^31 units of 64 ms are
+    /// distinguished.
     pub at: i64,
 }
 
-/// What one feedback packet says, before it is written.
+/// The contents of a feedback packet to be written.
 pub(super) struct Feedback<'a> {
     pub(super) sender: u32,
     pub(super) media: u32,
     /// Counts feedback packets.
     pub(super) number: u8,
-    /// The first sequence number reported: lost ones up to the first arrival count as lost.
+    /// The first reported sequence number: missing ones before the first arrival count as lost.
     pub(super) base: ExtSeq,
     /// Sorted by sequence number, none below `base`.
     pub(super) arrivals: &'a [Arrival],
 }
 
 impl Feedback<'_> {
-    /// Writes one packet at the start of `buf` that reports as many arrivals as it can. Returns its
-    /// length and the number of arrivals; `None` when not one fits.
+    /// Writes one packet at the start of `buf` that reports as many arrivals as possible. Returns
+    /// its length and the number of arrivals; `None` if not even one fits.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -77,7 +78,7 @@ impl Feedback<'_> {
         Some((len, taken))
     }
 
-    /// Writes the padding and all that precedes the chunks; returns the packet's length.
+    /// Writes the padding and everything before the chunks; returns the packet's length.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "less than four bytes of padding, and at most 65,536 words"
@@ -102,9 +103,9 @@ impl Feedback<'_> {
     }
 }
 
-/// The delta and the number of lost packets before `arrival`; `None` when this feedback cannot say
-/// it, because the delta is over 16 bits (8 s), the gap over all that a packet can count, or the
-/// arrival is out of order in the list.
+/// The delta and the number of lost packets before `arrival`; `None` if this feedback cannot
+/// express it, because the delta exceeds 16 bits (8 s), the gap exceeds what a packet can count, or
+/// the arrival is out of order in the list.
 fn step(arrival: &Arrival, seq: ExtSeq, time: i64) -> Option<(i16, usize)> {
     let gap = u16::try_from(arrival.seq.distance_from(seq)).ok()?;
     let delta = i16::try_from(arrival.at.checked_sub(time)?).ok()?;
@@ -162,7 +163,7 @@ impl Chunks {
         self.at + if self.waiting > 0 { 2 } else { 0 }
     }
 
-    /// Adds a symbol `times`; false when a chunk does not fit below `limit`.
+    /// Adds a symbol `times`; returns false if a chunk does not fit below `limit`.
     fn push_run(&mut self, symbol: u8, times: usize, buf: &mut [u8], limit: usize) -> bool {
         for _ in 0..times {
             if !self.can_take(symbol) && (self.at + 2 > limit || self.emit(buf).is_none()) {
@@ -189,7 +190,7 @@ impl Chunks {
         self.waiting += 1;
     }
 
-    /// Writes one full chunk and keeps the symbols that it does not hold.
+    /// Writes one full chunk and keeps the remaining symbols.
     fn emit(&mut self, buf: &mut [u8]) -> Option<()> {
         let (word, held) = if self.same {
             (self.run_word(), self.waiting)
@@ -207,7 +208,7 @@ impl Chunks {
         Some(())
     }
 
-    /// Writes what waits as the last chunk; returns where the deltas go.
+    /// Writes the waiting symbols as the last chunk; returns where the deltas go.
     fn flush(self, buf: &mut [u8]) -> Option<usize> {
         if self.waiting == 0 {
             return Some(self.at);
@@ -229,7 +230,7 @@ impl Chunks {
         (u16::from(symbol) << 13) | self.waiting as u16
     }
 
-    /// A vector chunk of symbols of `bits` each; those that do not wait are zero.
+    /// A vector chunk of symbols of `bits` each; unused ones are zero.
     fn vector_word(&self, bits: u16) -> u16 {
         let count = if bits == 1 { ONE_BIT_SYMBOLS } else { TWO_BIT_SYMBOLS };
         let waiting = self.symbols.iter().take(self.waiting).chain(std::iter::repeat(&LOST));

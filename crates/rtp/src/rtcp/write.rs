@@ -9,7 +9,7 @@ use super::lists::CNAME;
 use super::transport_cc_write::{Arrival, Feedback};
 use super::{ReportBlock, RtcpError, ccfb, format, packet_type, xr};
 
-/// The largest value of the five bits of count in the common header.
+/// The largest value of the five-bit count in the common header.
 const MAX_COUNT: usize = 31;
 
 /// Appends RTCP packets to a buffer. A packet that does not fit is not written, and the ones before
@@ -33,12 +33,12 @@ impl<'a> RtcpWriter<'a> {
         self.len
     }
 
-    /// Bytes that are left for further packets.
+    /// Bytes left for further packets.
     pub const fn room(&self) -> usize {
         self.buf.len().saturating_sub(self.len)
     }
 
-    /// True when nothing was written.
+    /// Returns whether nothing was written.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -81,7 +81,7 @@ impl<'a> RtcpWriter<'a> {
     /// A source description with the CNAME of one source (RFC 3550 section 6.5.1).
     ///
     /// # Errors
-    /// [`RtcpError::Full`], and [`RtcpError::Count`] when the name has more than 255 bytes.
+    /// [`RtcpError::Full`], and [`RtcpError::Count`] if the name has more than 255 bytes.
     pub fn sdes_cname(&mut self, ssrc: u32, cname: &str) -> Result<(), RtcpError> {
         let len = u8::try_from(cname.len()).map_err(|_| RtcpError::Count)?;
         let mut out = self.begin();
@@ -106,7 +106,8 @@ impl<'a> RtcpWriter<'a> {
         self.end(packet_type::BYE, ssrcs.len(), end)
     }
 
-    /// A generic NACK (RFC 4585 section 6.2.1). Numbers in ascending order share entries: 17 at best.
+    /// A generic NACK (RFC 4585 section 6.2.1). Numbers in ascending order share entries: at best
+    /// 17 per entry.
     ///
     /// # Errors
     /// [`RtcpError::Full`], and [`RtcpError::Count`] when there are none.
@@ -156,7 +157,7 @@ impl<'a> RtcpWriter<'a> {
     }
 
     /// A full intra request (RFC 5104 section 4.3.1): (SSRC, command number) of each stream. The
-    /// number grows by one for each new command, and stays for a repetition.
+    /// number is increased for each new command, and repeated for a repetition.
     ///
     /// # Errors
     /// [`RtcpError::Full`], and [`RtcpError::Count`] when there are none.
@@ -192,8 +193,8 @@ impl<'a> RtcpWriter<'a> {
         self.end(packet_type::PSFB, format::APPLICATION.into(), end)
     }
 
-    /// An extended report with the answer to one receiver reference time (RFC 3611 section 4.5): to whom,
-    /// the middle 32 bits of the time that it told, and how long ago that came, in 1/65536 s.
+    /// An extended report that answers one receiver reference time (RFC 3611 section 4.5): the SSRC
+    /// that asked, the middle 32 bits of its time, and how long ago it arrived, in 1/65536 s.
     ///
     /// # Errors
     /// [`RtcpError::Full`].
@@ -210,15 +211,15 @@ impl<'a> RtcpWriter<'a> {
         self.end(packet_type::XR, 0, end)
     }
 
-    /// Transport-wide congestion control feedback on the packets from `base` on. `arrivals` are
-    /// sorted by sequence number; numbers between them were lost. Returns how many arrivals the
-    /// packet reports: fewer than given when the buffer is full, a delta is longer than 8 s, or more
-    /// than 65,535 packets are spanned. The rest goes into another packet with the next
-    /// `feedback_count` and a base after the last one reported.
+    /// Transport-wide congestion control feedback about the packets from `base` on. `arrivals` are
+    /// sorted by sequence number; numbers between them were lost. Returns the number of arrivals
+    /// reported: fewer than given if the buffer is full, a delta is longer than 8 s, or more than
+    /// 65,535 packets are spanned. The rest goes into another packet with the next `feedback_count`
+    /// and a base after the last one reported.
     ///
     /// # Errors
-    /// [`RtcpError::Count`] when there are none, [`RtcpError::Full`] when not one fits, or the first
-    /// one is before `base` or more than 65,534 after it.
+    /// [`RtcpError::Count`] if there are none, [`RtcpError::Full`] if not even one fits, or the
+    /// first one is before `base` or more than 65,534 after it.
     pub fn transport_cc(
         &mut self,
         sender: u32,
@@ -237,12 +238,12 @@ impl<'a> RtcpWriter<'a> {
         Ok(taken)
     }
 
-    /// Congestion control feedback (RFC 8888 section 3.1): of each stream its SSRC, the first sequence
-    /// number, and what became of the packets from there on. `report_time`: the middle 32 bits of the NTP
-    /// time that arrivals are told relative to.
+    /// Congestion control feedback (RFC 8888 section 3.1): for each stream its SSRC, the first
+    /// sequence number, and the fates of the packets from there on. `report_time`: the middle 32
+    /// bits of the NTP time that arrivals are relative to.
     ///
     /// # Errors
-    /// [`RtcpError::Full`] when it does not fit, or a block reports on more than 16,384 packets.
+    /// [`RtcpError::Full`] if it does not fit, or a block reports on more than 16,384 packets.
     pub fn congestion_feedback(
         &mut self,
         sender: u32,
@@ -255,12 +256,12 @@ impl<'a> RtcpWriter<'a> {
         self.end(packet_type::RTPFB, format::CCFB.into(), start + len)
     }
 
-    /// Room for the common header, and a cursor after it.
+    /// A cursor behind the common header.
     fn begin(&mut self) -> Cursor<'_> {
         Cursor { at: self.len + 4, buf: self.buf }
     }
 
-    /// Completes the packet that ends at `end` with its common header.
+    /// Completes the packet that ends at `end` by writing its common header.
     #[expect(clippy::cast_possible_truncation, reason = "compared with 31 before")]
     fn end(&mut self, packet_type: u8, count: usize, end: usize) -> Result<(), RtcpError> {
         if count > MAX_COUNT {
@@ -275,7 +276,7 @@ impl<'a> RtcpWriter<'a> {
     }
 }
 
-/// Appends to a packet that is not complete yet.
+/// Appends to an incomplete packet.
 struct Cursor<'a> {
     buf: &'a mut [u8],
     at: usize,

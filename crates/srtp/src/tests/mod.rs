@@ -1,4 +1,4 @@
-//! Vectors of RFC 7714, interoperation with webrtc-srtp, and what the contexts promise.
+//! Vectors of RFC 7714, interoperation with webrtc-srtp, and the guarantees of the contexts.
 
 mod interop;
 mod promises;

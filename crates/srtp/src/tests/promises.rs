@@ -1,4 +1,4 @@
-//! What the contexts promise: nothing is created or changed by packets that are not authentic.
+//! Guarantees of the contexts: packets that are not authentic create or change nothing.
 
 use proptest::prelude::*;
 

@@ -135,7 +135,7 @@ fn link_local_addresses_and_the_address_families() {
     let allowed_addresses = vec!["203.0.113.9".parse().unwrap()];
     let one = of(&TransportConfig { allowed_addresses, ..TransportConfig::default() });
     assert_eq!(one, ["203.0.113.9:10000"]);
-    // What is blocked stays so though it is allowed as well.
+    // A blocked address stays blocked even if it is allowed as well.
     let both = TransportConfig {
         allowed_interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
         blocked_interfaces: vec!["eth1".to_owned()],

@@ -1,5 +1,5 @@
 //! A fuzz target that gets through a handshake, in either role: a script of what a genuine peer and
-//! the network between do, and of what others send in the peer's name.
+//! the network do, and of what others send in the peer's name.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
-    Dtls, Event, MAX_ATTEMPTS, SharedConfig,
+    Dtls, DtlsEvent, MAX_ATTEMPTS, SharedConfig,
     library::Library,
     of_dimpl::{Dimpl, Versions},
     of_openssl::OpenSsl,
@@ -18,14 +18,15 @@ use super::{
 };
 use crate::{Hash, certificate::Certificate, config::TransportConfig};
 
-/// Exchanges after the script, half a second apart: the longest wait between two flights passes.
+/// Exchanges after the script, half a second apart: enough for the longest wait between two
+/// flights.
 const ROUNDS: usize = 40;
-/// Scripts that took longer may have left too little of a handshake's time.
+/// Longer scripts may have left too little time for a handshake.
 const IN_TIME: Duration = Duration::from_secs(5);
 
-/// The first byte chooses the roles and the peer's library. Then each byte chooses what comes next and
-/// the following one the length of what belongs to it. Attempts stay bounded whatever comes, and as
-/// long as only alerts and losses came between, the handshake still ends with equal keys.
+/// The first byte chooses the roles and the peer's library. Then each byte chooses the next step
+/// and the following one the length of its data. Attempts stay bounded whatever arrives, and as
+/// long as only alerts and losses occurred, the handshake still ends with equal keys.
 pub fn script(data: &[u8]) {
     let Some((&setup, mut rest)) = data.split_first() else { return };
     let Some(mut world) = World::new(setup) else { return };
@@ -44,7 +45,7 @@ struct World {
     peer: Box<dyn Library>,
     now: Instant,
     start: Instant,
-    /// Nothing came that a genuine peer and a bad network would not have sent.
+    /// Nothing arrived that a genuine peer and a bad network would not have sent.
     honest: bool,
     keys: [Option<Vec<u8>>; 2],
 }
@@ -131,7 +132,7 @@ impl World {
         let _ = self.peer.handle_timeout(self.now);
     }
 
-    /// Both send what they have to; the peer's goes through `path`.
+    /// Lets both send what they have; the peer's datagrams go through `path`.
     fn exchange(&mut self, path: impl Fn(usize, Bytes) -> Vec<Bytes>) {
         let mut events = Vec::new();
         let _ = self.peer.poll(&mut events);
@@ -164,13 +165,14 @@ impl World {
     }
 }
 
-/// What is to be sent; keeps the keys: those that the client seals with, then the server's.
-fn take(events: Vec<Event>, keys: &mut Option<Vec<u8>>) -> Vec<Bytes> {
+/// Returns the datagrams to send, and stores the keys: those that the client seals with, then the
+/// server's.
+fn take(events: Vec<DtlsEvent>, keys: &mut Option<Vec<u8>>) -> Vec<Bytes> {
     let mut datagrams = Vec::new();
     for event in events {
         match event {
-            Event::Packet(datagram) => datagrams.push(datagram),
-            Event::Keys(found) => {
+            DtlsEvent::Packet(datagram) => datagrams.push(datagram),
+            DtlsEvent::Keys(found) => {
                 let mut both = [found.send, found.receive];
                 both.sort();
                 *keys = Some(both.concat());

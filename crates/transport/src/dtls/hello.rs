@@ -1,10 +1,11 @@
-//! The ClientHello, read before the handshake begins, because it decides which library answers, and
-//! which version is worth more.
+//! Reads the ClientHello before the handshake begins, because it decides which library answers, and
+//! with which version.
 //!
-//! dimpl answers who has DTLS 1.3: browsers. It takes the client's first SRTP profile under 1.3, and
-//! the best common one under 1.2. A client that lists AES-CM first and GCM after it (Chromium does)
-//! gets GCM only under 1.2. OpenSSL answers everybody else: a client that has no 1.3 may come with an
-//! RSA certificate, which shows when it is too late to choose, or without extended master secret.
+//! dimpl answers clients with DTLS 1.3: browsers. It uses the client's first SRTP profile under
+//! 1.3, and the best common one under 1.2. A client that lists AES-CM first and GCM after it (as
+//! Chromium does) gets GCM only under 1.2. OpenSSL answers all other clients: a client without 1.3
+//! may have an RSA certificate, which shows when it is too late to choose, or lack the extended
+//! master secret.
 
 use bytes::Bytes;
 
@@ -13,9 +14,10 @@ use super::{
     records::{Fragment, Input, hello_pieces},
 };
 
-/// Datagrams that are held until the ClientHello is whole. With post-quantum keys it takes two.
+/// Most datagrams that are held until the ClientHello is complete. With post-quantum keys it takes
+/// two.
 const MAX_HELD: usize = 16;
-/// Bytes that are held.
+/// Most bytes that are held.
 const MAX_BYTES: usize = 16 * 1024;
 
 const DTLS_1_2: u16 = 0xfefd;
@@ -33,23 +35,23 @@ const CM_32: u16 = 2;
 /// `SRTP_AEAD_AES_128_GCM` and `SRTP_AEAD_AES_256_GCM` (RFC 7714 section 14.2).
 const GCM: [u16; 2] = [7, 8];
 
-/// Who answers.
+/// Which library answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
-    /// dimpl, in one of these versions.
+    /// dimpl, with these versions.
     Dimpl(Versions),
     /// OpenSSL, with DTLS 1.2.
     OpenSsl,
 }
 
-/// What our side has under DTLS 1.2.
+/// What our side supports under DTLS 1.2.
 pub(crate) struct Abilities {
     suites: Vec<u16>,
     groups: Vec<u16>,
 }
 
 impl Abilities {
-    /// As the library is set up.
+    /// According to the library's settings.
     pub(crate) fn of(config: &dimpl::Config) -> Self {
         Self {
             suites: config.dtls12_cipher_suites().map(|suite| suite.suite().as_u16()).collect(),
@@ -58,14 +60,14 @@ impl Abilities {
     }
 }
 
-/// Datagrams with pieces of a ClientHello, until it is whole.
+/// Datagrams with pieces of a ClientHello that is not complete yet.
 #[derive(Default)]
-pub(crate) struct Held(Vec<Bytes>);
+pub(crate) struct PartialHello(Vec<Bytes>);
 
-impl Held {
-    /// Takes a datagram; one without a piece of a ClientHello is ignored. `Some`: it is time to
-    /// answer, in this way, what [`Self::datagrams`] has. Of a hello with another random than the one
-    /// that is held, nothing can be completed: the newer one stays.
+impl PartialHello {
+    /// Adds a datagram; one without a piece of a ClientHello is ignored. Returns how to answer
+    /// [`Self::datagrams`] once that is known. A ClientHello with another random than the held one
+    /// cannot complete it, and replaces it.
     pub(crate) fn take(&mut self, datagram: &[u8], ours: &Abilities) -> Option<Answer> {
         let pieces: Vec<_> = hello_pieces(datagram).collect();
         if pieces.is_empty() {
@@ -80,18 +82,18 @@ impl Held {
         if let Some(hello) = assemble(&self.0) {
             return Some(choose(&hello, ours).unwrap_or(Answer::Dimpl(Versions::Newest)));
         }
-        // The library has limits of its own.
+        // The library has its own limits.
         let bytes: usize = self.0.iter().map(Bytes::len).sum();
         let full = self.0.len() >= MAX_HELD || bytes >= MAX_BYTES;
         full.then_some(Answer::Dimpl(Versions::Newest))
     }
 
-    /// What came, in the order in which it came.
+    /// The datagrams in the order in which they arrived.
     pub(crate) fn datagrams(&self) -> &[Bytes] {
         &self.0
     }
 
-    /// The client's random, if the beginning has come.
+    /// The client's random, if the beginning has arrived.
     pub(crate) fn random(&self) -> Option<&[u8]> {
         self.0.iter().find_map(|datagram| hello_pieces(datagram).find_map(|piece| piece.random()))
     }
@@ -101,9 +103,9 @@ fn random_of<'a>(pieces: &[Fragment<'a>]) -> Option<&'a [u8]> {
     pieces.iter().find_map(Fragment::random)
 }
 
-/// OpenSSL for clients without DTLS 1.3, or without an SRTP profile that dimpl knows. dimpl with 1.2
-/// if the client can do that, and loses GCM by its own order otherwise. `None`: the message is
-/// malformed; the library knows the answer to that.
+/// Chooses OpenSSL for clients without DTLS 1.3, or without an SRTP profile that dimpl knows.
+/// Chooses dimpl with 1.2 if the client supports that, and would lose GCM by its own order under
+/// 1.3. `None`: the message is malformed, and the library knows the answer to that.
 fn choose(hello: &[u8], ours: &Abilities) -> Option<Answer> {
     let offer = Offer::read(hello)?;
     let has = |version| words(offer.versions).any(|word| word == version);
@@ -125,7 +127,7 @@ fn choose(hello: &[u8], ours: &Abilities) -> Option<Answer> {
     Some(Answer::Dimpl(versions))
 }
 
-/// The lists of a ClientHello (RFC 8446 section 4.1.2, RFC 9147 section 5.3) that decide.
+/// The lists of a ClientHello that decide (RFC 8446 section 4.1.2, RFC 9147 section 5.3).
 #[derive(Default)]
 struct Offer<'a> {
     suites: &'a [u8],
@@ -160,8 +162,8 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// The body of the ClientHello whose pieces these datagrams have, if none is missing. The first
-/// piece's word on the length holds.
+/// Assembles the body of the ClientHello from its pieces, if none is missing. The length in the
+/// first piece counts.
 fn assemble(datagrams: &[Bytes]) -> Option<Vec<u8>> {
     let mut pieces: Vec<_> = datagrams.iter().flat_map(|datagram| hello_pieces(datagram)).collect();
     let length = pieces.first()?.length;
@@ -177,7 +179,7 @@ fn assemble(datagrams: &[Bytes]) -> Option<Vec<u8>> {
     (hello.len() == length).then_some(hello)
 }
 
-/// A list of 16-bit numbers; half a number at the end is left out.
+/// Reads a list of 16-bit numbers; an odd byte at the end is ignored.
 fn words(list: &[u8]) -> impl Iterator<Item = u16> {
     list.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair))
 }
@@ -187,7 +189,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     let ours = Abilities { suites: vec![0xc02b], groups: vec![29] };
     let _ = choose(data, &ours);
     let (first, second) = data.split_at(data.len() / 2);
-    let mut held = Held::default();
+    let mut held = PartialHello::default();
     for datagram in [first, second, data] {
         let before = held.datagrams().len();
         let _ = held.take(datagram, &ours);

@@ -1,22 +1,22 @@
-//! What the two DTLS libraries have in common, as the bridge uses them.
+//! The common interface of the two DTLS libraries.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 use rialto_srtp::{Keying, Profile};
 
-/// What an association wants or tells.
+/// What an association wants or reports.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum DtlsEvent {
     /// Send this to the peer.
     Packet(Bytes),
-    /// The peer's certificate (DER), to be checked before any key is used.
+    /// The peer's certificate (DER). To be checked before any key is used.
     Certificate(Vec<u8>),
-    /// The keys.
+    /// The SRTP keys.
     Keys(Keying),
     /// The handshake is done.
     Connected,
-    /// Application data of the peer, whose certificate may not have been checked yet.
+    /// Application data from the peer, whose certificate may not have been checked yet.
     Data(Bytes),
     /// The peer closed it.
     Closed,
@@ -28,38 +28,38 @@ pub(crate) enum DtlsError {
     /// The handshake took too long.
     #[error("timed out")]
     Timeout,
-    /// The library gave up.
+    /// dimpl reported an error.
     #[error("{0}")]
     Protocol(#[from] dimpl::Error),
-    /// The other library gave up, and says why.
+    /// OpenSSL reported an error, with its text.
     #[error("{0}")]
     Other(String),
-    /// The library has a defect that this input shows; nothing else is touched by it.
+    /// The library panicked; nothing else is affected.
     #[error("the DTLS library failed")]
     Library,
 }
 
-/// One handshake and what follows it. Sans-IO: [`Self::poll`] after each call.
+/// A handshake, and the association after it. Sans-IO: call [`Self::poll`] after each call.
 pub(super) trait Library: Send + Sync {
-    /// Takes a datagram. Malformed records are ignored; an error is final.
+    /// Handles a datagram. Malformed records are ignored; an error is final.
     fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError>;
 
-    /// Lets time pass.
+    /// Handles the time passing.
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError>;
 
-    /// Sends application data: one record.
+    /// Sends application data as one record.
     fn send(&mut self, data: &[u8]) -> Result<(), DtlsError>;
 
-    /// Says goodbye (`close_notify`).
+    /// Sends `close_notify`.
     fn close(&mut self) -> Result<(), DtlsError>;
 
-    /// Adds to `events` what has come about.
-    fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError>;
+    /// Appends new events to `events`.
+    fn poll(&mut self, events: &mut Vec<DtlsEvent>) -> Result<(), DtlsError>;
 
     /// When [`Self::handle_timeout`] is due.
     fn poll_timeout(&self) -> Option<Instant>;
 
-    /// `1.2` or `1.3`, once it is known.
+    /// `1.2` or `1.3`, once known.
     fn version(&self) -> Option<&'static str>;
 }
 

@@ -6,21 +6,21 @@ use bytes::Bytes;
 use dimpl::{Error, Output, SrtpProfile, UnexpectedMessageError};
 use rialto_srtp::Profile;
 
-use super::library::{DtlsError, Event, Library, keying};
+use super::library::{DtlsError, DtlsEvent, Library, keying};
 use crate::config::TransportConfig;
 
-/// Retransmissions of a flight; the limit for the whole handshake ends them earlier.
+/// Most retransmissions of a flight. The time limit of the whole handshake ends them earlier.
 const RETRIES: usize = 10;
-/// Outputs taken in one go: far more than a handshake has, so that a mistake cannot spin.
+/// Most outputs taken in one go: far more than a handshake has, so that a bug cannot make it spin.
 const MAX_OUTPUTS: usize = 256;
-/// Larger than any record the library writes for our datagram size.
+/// Larger than any record that the library writes for our datagram size.
 const RECORD: usize = 2048;
-/// Records that may wait for others before them. A certificate of 16 KB comes in 30 of 600 bytes.
+/// Records that may wait for earlier ones. A certificate of 16 KB arrives in 30 of 600 bytes.
 const MAX_WAITING: usize = 50;
-/// No datagram is longer.
+/// Largest possible datagram.
 const MAX_DATAGRAM: usize = 65_536;
 
-/// The library's settings. The server asks for no cookie: ICE has proved the return path already.
+/// The library's settings. The server sends no cookie: ICE has verified the return path already.
 pub(super) fn settings(config: &TransportConfig) -> Result<Arc<dimpl::Config>, Error> {
     dimpl::Config::builder()
         .handshake_timeout(config.dtls_timeout)
@@ -33,12 +33,12 @@ pub(super) fn settings(config: &TransportConfig) -> Result<Arc<dimpl::Config>, E
         .map(Arc::new)
 }
 
-/// Which versions to speak.
+/// Which versions to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Versions {
-    /// The newest that both have.
+    /// The newest that both support.
     Newest,
-    /// DTLS 1.2, although the client has 1.3.
+    /// DTLS 1.2, although the client supports 1.3.
     Only12,
 }
 
@@ -48,13 +48,13 @@ pub(super) struct Dimpl {
     client: bool,
     next: Option<Instant>,
     done: bool,
-    /// Room for what the library has to tell. It panics when the peer's certificate does not fit, and
-    /// none is longer than all that came during the handshake.
+    /// Size of the buffer for the library's output. The library panics if the peer's certificate
+    /// does not fit, and no certificate is longer than everything received during the handshake.
     room: usize,
 }
 
 impl Dimpl {
-    /// A server, or a client that says hello with the first [`Library::poll`].
+    /// Creates a server, or a client that sends its ClientHello with the first [`Library::poll`].
     pub(super) fn new(
         config: &Arc<dimpl::Config>,
         pair: &dimpl::DtlsCertificate,
@@ -72,21 +72,21 @@ impl Dimpl {
         Ok(Self { inner, client, next: Some(now), done: false, room: 0 })
     }
 
-    fn event(&mut self, output: &Output<'_>) -> Result<Option<Event>, DtlsError> {
+    fn event(&mut self, output: &Output<'_>) -> Result<Option<DtlsEvent>, DtlsError> {
         Ok(Some(match output {
-            Output::Packet(packet) => Event::Packet(Bytes::copy_from_slice(packet)),
+            Output::Packet(packet) => DtlsEvent::Packet(Bytes::copy_from_slice(packet)),
             Output::Connected => {
                 self.done = true;
-                Event::Connected
+                DtlsEvent::Connected
             }
-            Output::PeerCert(der) => Event::Certificate(der.to_vec()),
+            Output::PeerCert(der) => DtlsEvent::Certificate(der.to_vec()),
             Output::KeyingMaterial(material, profile) => {
                 let keys = profile_of(*profile).and_then(|p| keying(material, p, self.client));
-                Event::Keys(keys.ok_or(DtlsError::Library)?)
+                DtlsEvent::Keys(keys.ok_or(DtlsError::Library)?)
             }
-            Output::CloseNotify => Event::Closed,
+            Output::CloseNotify => DtlsEvent::Closed,
             Output::BufferTooSmall { .. } => return Err(DtlsError::Library),
-            Output::ApplicationData(data) => Event::Data(Bytes::copy_from_slice(data)),
+            Output::ApplicationData(data) => DtlsEvent::Data(Bytes::copy_from_slice(data)),
             _ => return Ok(None),
         }))
     }
@@ -98,7 +98,7 @@ impl Library for Dimpl {
         self.room = before.saturating_add(datagram.len()).min(MAX_WAITING * MAX_DATAGRAM);
         self.handle_timeout(now)?;
         match self.inner.handle_packet(datagram) {
-            // Rubbish before the first answer to our ClientHello; the client goes on waiting.
+            // Garbage before the first answer to our ClientHello; the client keeps waiting.
             Err(Error::UnexpectedMessage(
                 UnexpectedMessageError::UnrecognizedAutoServerResponse,
             )) => Ok(()),
@@ -121,7 +121,7 @@ impl Library for Dimpl {
         Ok(self.inner.close()?)
     }
 
-    fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError> {
+    fn poll(&mut self, events: &mut Vec<DtlsEvent>) -> Result<(), DtlsError> {
         // Zeroed memory that is never touched costs nothing.
         let mut scratch = vec![0; RECORD.max(self.room)];
         for _ in 0..MAX_OUTPUTS {

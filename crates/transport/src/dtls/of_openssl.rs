@@ -1,11 +1,11 @@
-//! DTLS 1.2 over OpenSSL, for peers that dimpl has no answer for: RSA certificates, no extended master
-//! secret, `SRTP_AES128_CM_HMAC_SHA1_32` only.
+//! DTLS 1.2 over OpenSSL, for peers that dimpl cannot serve: RSA certificates, no extended master
+//! secret, only `SRTP_AES128_CM_HMAC_SHA1_32`.
 //!
-//! OpenSSL retransmits by a clock of its own, from one second on, and only when it is called. This
-//! adapter does not wait for that: it sends the last flight again itself, by the caller's clock. A peer
-//! that has a record already takes the second copy for a replay. So a server's last flight needs more:
-//! it is sent again to a client that repeats its last one. Another client's ClientHello must not
-//! bring it about: that client would take our records' numbers for used, and miss its own.
+//! OpenSSL retransmits by its own clock, from one second on, and only when it is called. This
+//! adapter does not wait for that, and retransmits the last flight by the caller's clock. A peer
+//! that has a record already treats the second copy as a replay. So a server's last flight needs
+//! more: it is sent again to a client that repeats its last one. Another client's ClientHello must
+//! not trigger it: that client would take our records' numbers for used, and miss its own.
 
 use std::{
     collections::VecDeque,
@@ -26,18 +26,18 @@ use openssl::{
 use rialto_srtp::Profile;
 
 use super::{
-    library::{DtlsError, Event, Library, keying},
+    library::{DtlsError, DtlsEvent, Library, keying},
     records::has_key_exchange,
 };
 
-/// Datagrams of the handshake: what IPv6 lets through everywhere, less IP's and UDP's headers.
+/// Size of handshake datagrams: what IPv6 lets through everywhere, less IP and UDP headers.
 const MTU: u32 = 1200;
-/// No wait between two retransmissions is longer.
+/// Longest wait between two retransmissions.
 const MAX_RTO: Duration = Duration::from_secs(6);
 /// How often the flight that ends the handshake is sent again, and how soon.
 const MAX_REPEATED: u32 = 10;
 const REPEAT_AFTER: Duration = Duration::from_millis(100);
-/// Records that are taken in one go: a datagram has no more.
+/// Most records read in one go: a datagram has no more.
 const MAX_RECORDS: usize = 256;
 /// Larger than any plaintext record (RFC 6347 section 4.1).
 const RECORD: usize = 16 * 1024;
@@ -46,17 +46,17 @@ const LABEL: &str = "EXTRACTOR-dtls_srtp";
 
 /// Forward secrecy always; CBC last, for peers that have nothing else.
 const SUITES: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!PSK:!aNULL:@SECLEVEL=1";
-/// For the key exchange.
+/// Groups of the key exchange.
 const GROUPS: &str = "X25519:P-256:P-384:P-521";
-/// For the certificates and their signatures.
+/// Signature algorithms of the certificates and the handshake.
 const SIGNATURES: &str = "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512:\
     ed25519:rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:\
     rsa_pkcs1_sha256:rsa_pkcs1_sha384:rsa_pkcs1_sha512";
-/// By our preference, which decides when we are the server.
+/// In the order of our preference, which decides if we are the server.
 const PROFILES: &str = "SRTP_AEAD_AES_128_GCM:SRTP_AEAD_AES_256_GCM:\
     SRTP_AES128_CM_SHA1_80:SRTP_AES128_CM_SHA1_32";
 
-/// What all associations with one certificate share.
+/// Settings that all associations with one certificate share.
 pub(super) fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, ErrorStack> {
     let mut context = SslContext::builder(SslMethod::dtls())?;
     context.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
@@ -67,10 +67,11 @@ pub(super) fn context(certificate: &[u8], key: &[u8]) -> Result<SslContext, Erro
     context.set_groups_list(GROUPS)?;
     context.set_sigalgs_list(SIGNATURES)?;
     context.set_tlsext_use_srtp(PROFILES)?;
-    // Any certificate: its fingerprint is compared with the signalled one afterwards.
+    // Any certificate is accepted here: its fingerprint is compared with the signalled one
+    // afterwards.
     let required = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
     context.set_verify_callback(required, |_, _| true);
-    // A resumed session would be one without a certificate.
+    // A resumed session would have no certificate.
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
     context.set_options(
         SslOptions::NO_QUERY_MTU
@@ -87,11 +88,11 @@ pub(super) struct OpenSsl {
     stream: SslStream<Wire>,
     client: bool,
     done: bool,
-    events: VecDeque<Event>,
+    events: VecDeque<DtlsEvent>,
     flight: Flight,
 }
 
-/// What is sent again until the peer goes on.
+/// Datagrams that are retransmitted until the peer continues.
 struct Flight {
     datagrams: Vec<Bytes>,
     at: Option<Instant>,
@@ -131,7 +132,7 @@ impl Write for Wire {
 }
 
 impl OpenSsl {
-    /// A server, or a client that says hello with the first [`Library::poll`].
+    /// Creates a server, or a client that sends its ClientHello with the first [`Library::poll`].
     pub(super) fn new(context: &SslContext, client: bool, now: Instant) -> Result<Self, DtlsError> {
         let mut ssl = Ssl::new(context)?;
         ssl.set_mtu(MTU)?;
@@ -151,7 +152,7 @@ impl OpenSsl {
         Ok(this)
     }
 
-    /// Does what can be done with what is there.
+    /// Processes everything that has arrived.
     fn advance(&mut self, now: Instant) -> Result<(), DtlsError> {
         if self.done {
             return self.read();
@@ -168,7 +169,7 @@ impl OpenSsl {
         }
     }
 
-    /// Hands over what the library sent. During the handshake that is a new flight.
+    /// Takes what the library sent. During the handshake that is a new flight.
     fn collect(&mut self, now: Option<Instant>) {
         let sent = std::mem::take(&mut self.stream.get_mut().sent);
         if let (Some(now), false) = (now, sent.is_empty()) {
@@ -177,7 +178,7 @@ impl OpenSsl {
             self.flight.sent = now;
             self.flight.datagrams.clone_from(&sent);
         }
-        self.events.extend(sent.into_iter().map(Event::Packet));
+        self.events.extend(sent.into_iter().map(DtlsEvent::Packet));
     }
 
     fn finish(&mut self) -> Result<(), DtlsError> {
@@ -188,16 +189,16 @@ impl OpenSsl {
         }
         let ssl = self.stream.ssl();
         let certificate = ssl.peer_certificate().ok_or(DtlsError::Library)?;
-        self.events.push_back(Event::Certificate(certificate.to_der()?));
+        self.events.push_back(DtlsEvent::Certificate(certificate.to_der()?));
         let profile = ssl.selected_srtp_profile().map(|profile| profile.id().as_raw());
         let profile = profile.and_then(|id| Profile::from_id(u16::try_from(id).ok()?));
         if let Some(profile) = profile {
             let mut material = vec![0; 2 * (profile.key_len() + profile.salt_len())];
             ssl.export_keying_material(&mut material, LABEL, None)?;
             let keys = keying(&material, profile, self.client).ok_or(DtlsError::Library)?;
-            self.events.push_back(Event::Keys(keys));
+            self.events.push_back(DtlsEvent::Keys(keys));
         }
-        self.events.push_back(Event::Connected);
+        self.events.push_back(DtlsEvent::Connected);
         Ok(())
     }
 
@@ -208,10 +209,10 @@ impl OpenSsl {
             match self.stream.ssl_read(&mut buffer) {
                 Ok(length) => {
                     let data = buffer.get(..length).unwrap_or_default();
-                    self.events.push_back(Event::Data(Bytes::copy_from_slice(data)));
+                    self.events.push_back(DtlsEvent::Data(Bytes::copy_from_slice(data)));
                 }
                 Err(error) if error.code() == ErrorCode::ZERO_RETURN => {
-                    self.events.push_back(Event::Closed);
+                    self.events.push_back(DtlsEvent::Closed);
                     break;
                 }
                 Err(error) if waits(error.code()) => break,
@@ -232,7 +233,7 @@ impl Library for OpenSsl {
         if self.done && !self.client && due && has_key_exchange(datagram) {
             self.flight.sent = now;
             self.flight.repeated += 1;
-            self.events.extend(self.flight.datagrams.iter().cloned().map(Event::Packet));
+            self.events.extend(self.flight.datagrams.iter().cloned().map(DtlsEvent::Packet));
         }
         self.stream.get_mut().received = Some(Bytes::copy_from_slice(datagram));
         self.advance(now)
@@ -243,10 +244,11 @@ impl Library for OpenSsl {
             return Ok(());
         }
         let (rto, before) = ((2 * self.flight.rto).min(MAX_RTO), self.events.len());
-        // By its own clock the library may think so too; it then numbers the records anew.
+        // The library may retransmit by its own clock at the same time; it then numbers the records
+        // anew.
         self.advance(now)?;
         if self.events.len() == before {
-            self.events.extend(self.flight.datagrams.iter().cloned().map(Event::Packet));
+            self.events.extend(self.flight.datagrams.iter().cloned().map(DtlsEvent::Packet));
         }
         if self.flight.at.is_some() {
             self.flight.rto = rto;
@@ -270,7 +272,7 @@ impl Library for OpenSsl {
         result.map(drop).map_err(|error| DtlsError::Other(why(&error)))
     }
 
-    fn poll(&mut self, events: &mut Vec<Event>) -> Result<(), DtlsError> {
+    fn poll(&mut self, events: &mut Vec<DtlsEvent>) -> Result<(), DtlsError> {
         events.extend(self.events.drain(..));
         Ok(())
     }
@@ -294,7 +296,7 @@ fn waits(code: ErrorCode) -> bool {
     code == ErrorCode::WANT_READ || code == ErrorCode::WANT_WRITE
 }
 
-/// What to tell of an error: in the terms of the peer where one can do something about it.
+/// Describes an error: in terms of the peer where something can be done about it.
 fn why(error: &openssl::ssl::Error) -> String {
     let found = error.ssl_error().and_then(reason);
     match found.as_deref() {

@@ -1,5 +1,5 @@
-//! DTLS records (RFC 6347 section 4.1, RFC 9147 section 4) before a library sees them: who reads what,
-//! and what is dropped because anybody could have sent it.
+//! Reads DTLS records (RFC 6347 section 4.1, RFC 9147 section 4) before a library sees them, and
+//! drops what anybody could have sent.
 
 use std::borrow::Cow;
 
@@ -9,25 +9,25 @@ pub(super) const MAX_MESSAGE: usize = 32 * 1024;
 const CHANGE_CIPHER_SPEC: usize = 20;
 const ALERT: usize = 21;
 pub(super) const HANDSHAKE: usize = 22;
-/// Of DTLS 1.3, in plaintext only beside an unfinished handshake.
+/// Of DTLS 1.3; in plaintext only during a handshake.
 const ACK: usize = 26;
 pub(super) const CLIENT_HELLO: u8 = 1;
 const CLIENT_KEY_EXCHANGE: u8 = 16;
 
-/// What is left of a datagram.
+/// What remains of a datagram.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Screened<'a> {
     /// The records that may be passed on.
     pub bytes: Cow<'a, [u8]>,
-    /// The description of an alert in plaintext, which is dropped: it proves nothing (RFC 6347
-    /// section 4.1.2.7), but may tell what a genuine peer did not like.
+    /// The description of a plaintext alert, which is dropped: it proves nothing (RFC 6347 section
+    /// 4.1.2.7), but may show what a genuine peer objects to.
     pub alert: Option<u8>,
-    /// The length of a handshake message of more than [`MAX_MESSAGE`].
+    /// The length of a handshake message that is longer than [`MAX_MESSAGE`].
     pub too_long: Option<usize>,
 }
 
-/// Drops the records that no library should see: plaintext alerts and data, handshake messages that
-/// are malformed or too long, records of unknown types. What is encrypted is the library's to judge.
+/// Drops records that no library should see: plaintext alerts and data, handshake messages that are
+/// malformed or too long, records of unknown types. The library judges what is encrypted.
 pub(super) fn screen(datagram: &[u8]) -> Screened<'_> {
     let mut screened = Screened { bytes: Cow::Borrowed(datagram), alert: None, too_long: None };
     let mut kept = Vec::new();
@@ -82,7 +82,7 @@ fn passes(record: &Record<'_>, screened: &mut Screened<'_>) -> bool {
     }
 }
 
-/// A record that has the long header.
+/// A record with the long header.
 struct Record<'a> {
     kind: usize,
     epoch: usize,
@@ -93,18 +93,18 @@ struct Record<'a> {
 pub(super) struct Fragment<'a> {
     /// The message's type.
     pub kind: u8,
-    /// Its number.
+    /// The message's sequence number.
     pub sequence: usize,
-    /// Its length.
+    /// The message's length.
     pub length: usize,
-    /// Where in it the piece belongs.
+    /// The offset of the piece in the message.
     pub offset: usize,
     /// The piece.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Fragment<'a> {
-    /// The random of the ClientHello of which this is the beginning.
+    /// The random of the ClientHello that begins with this piece.
     pub(super) fn random(&self) -> Option<&'a [u8]> {
         if self.offset == 0 { self.bytes.get(2..34) } else { None }
     }
@@ -129,8 +129,8 @@ pub(super) fn hello_pieces(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>
     })
 }
 
-/// The records of a datagram, each on its own; what is left when one is cut short is not told. From a
-/// record with the short header of DTLS 1.3 on they stay together.
+/// Splits a datagram into records; a truncated rest is ignored. Everything from the first record
+/// with the short header of DTLS 1.3 on stays together.
 pub(super) fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Input(datagram);
     std::iter::from_fn(move || {
@@ -144,7 +144,8 @@ pub(super) fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether there is a piece of a ClientKeyExchange: a client's last flight, again or not.
+/// Returns whether there is a piece of a ClientKeyExchange: a client's last flight, sent for the
+/// first time or again.
 pub(super) fn has_key_exchange(datagram: &[u8]) -> bool {
     let mut records = Input(datagram);
     std::iter::from_fn(|| records.record())
@@ -155,41 +156,41 @@ pub(super) fn has_key_exchange(datagram: &[u8]) -> bool {
         })
 }
 
-/// What is left to read.
+/// A reader over bytes.
 pub(super) struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
-    /// So many bytes.
+    /// Reads this many bytes.
     pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
-    /// A number of so many bytes, at most four.
+    /// Reads a number of this many bytes, at most four.
     fn number(&mut self, bytes: usize) -> Option<usize> {
         let digits = self.take(bytes)?;
         Some(digits.iter().fold(0, |number, digit| (number << 8) | usize::from(*digit)))
     }
 
-    /// A number of two bytes.
+    /// Reads a number of two bytes.
     pub(super) fn u16(&mut self) -> Option<u16> {
         self.take(2)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
-    /// Bytes after their number in one byte.
+    /// Reads bytes with a length prefix of one byte.
     pub(super) fn vector8(&mut self) -> Option<&'a [u8]> {
         let length = self.number(1)?;
         self.take(length)
     }
 
-    /// Bytes after their number in two bytes.
+    /// Reads bytes with a length prefix of two bytes.
     pub(super) fn vector16(&mut self) -> Option<&'a [u8]> {
         let length = self.number(2)?;
         self.take(length)
     }
 
-    /// The next record.
+    /// Reads the next record.
     fn record(&mut self) -> Option<Record<'a>> {
         let kind = self.number(1)?;
         let _version = self.take(2)?;
@@ -199,7 +200,7 @@ impl<'a> Input<'a> {
         Some(Record { kind, epoch, content })
     }
 
-    /// The next piece of a handshake message.
+    /// Reads the next piece of a handshake message.
     fn fragment(&mut self) -> Option<Fragment<'a>> {
         let kind = *self.take(1)?.first()?;
         let length = self.number(3)?;

@@ -10,7 +10,7 @@ use super::{library::keying, *};
 
 const SCRATCH: usize = 2048;
 
-/// A peer of another configuration than ours: one version only, small datagrams.
+/// A peer with another configuration than ours: one version only, small datagrams.
 struct Peer {
     dtls: dimpl::Dtls,
     keys: Option<Vec<u8>>,
@@ -57,8 +57,8 @@ impl Peer {
     }
 }
 
-/// Lets both talk until nothing is left to say; the peer's first flight arrives in reverse order.
-fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
+/// Lets both send until nothing is left to send; the peer's first flight arrives in reverse order.
+fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<DtlsEvent>, usize) {
     let mut told = Vec::new();
     let mut first_flight = 0;
     for _ in 0..20 {
@@ -74,7 +74,7 @@ fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
         ours.poll(&mut events);
         for event in events {
             match event {
-                Event::Packet(packet) => peer.dtls.handle_packet(&packet).unwrap(),
+                DtlsEvent::Packet(packet) => peer.dtls.handle_packet(&packet).unwrap(),
                 other => told.push(other),
             }
         }
@@ -82,7 +82,7 @@ fn talk(ours: &mut Dtls, peer: &mut Peer, now: Instant) -> (Vec<Event>, usize) {
     (told, first_flight)
 }
 
-fn handshake(version: Version, mtu: usize, client: bool) -> (Dtls, Vec<Event>, Peer, usize) {
+fn handshake(version: Version, mtu: usize, client: bool) -> (Dtls, Vec<DtlsEvent>, Peer, usize) {
     let now = Instant::now();
     let config = shared_config(&TransportConfig::default()).unwrap();
     let mut ours = Dtls::new(&config, &certificate(1), client, now).unwrap();
@@ -95,7 +95,7 @@ fn handshake(version: Version, mtu: usize, client: bool) -> (Dtls, Vec<Event>, P
 fn both_versions_in_both_roles() {
     for (client, cases) in [
         (false, &[(Version::Only12, "1.2"), (Version::Only13, "1.3"), (Version::Auto, "1.3")][..]),
-        // With 1.2, the client takes any certificate.
+        // With 1.2, the client accepts any certificate.
         (true, &[(Version::Only12, "1.2"), (Version::Auto, "1.2")]),
     ] {
         for (version, name) in cases {
@@ -104,9 +104,9 @@ fn both_versions_in_both_roles() {
             let order: Vec<_> = told
                 .iter()
                 .map(|event| match event {
-                    Event::Certificate(_) => "certificate",
-                    Event::Keys(_) => "keys",
-                    Event::Connected => "connected",
+                    DtlsEvent::Certificate(_) => "certificate",
+                    DtlsEvent::Keys(_) => "keys",
+                    DtlsEvent::Connected => "connected",
                     _ => "other",
                 })
                 .collect();
@@ -124,7 +124,7 @@ fn a_client_hello_in_pieces_is_reassembled() {
     for (version, mtu) in [(Version::Only12, 90), (Version::Only13, 150)] {
         let (_, told, peer, first_flight) = handshake(version, mtu, false);
         assert!(first_flight >= 2, "the ClientHello came in {first_flight} datagrams");
-        assert!(told.iter().any(|event| matches!(event, Event::Keys(_))), "{version:?}");
+        assert!(told.iter().any(|event| matches!(event, DtlsEvent::Keys(_))), "{version:?}");
         assert!(peer.keys.is_some());
     }
 }
@@ -132,7 +132,8 @@ fn a_client_hello_in_pieces_is_reassembled() {
 #[test]
 fn keys_are_split_as_rfc_5764_says() {
     let (_, told, peer, _) = handshake(Version::Auto, 1150, false);
-    let keys = told.into_iter().find_map(|e| if let Event::Keys(k) = e { Some(k) } else { None });
+    let keys =
+        told.into_iter().find_map(|e| if let DtlsEvent::Keys(k) = e { Some(k) } else { None });
     let (keys, material) = (keys.unwrap(), peer.keys.unwrap());
     let (key, salt) = match keys.profile {
         Profile::AeadAes128Gcm => (16, 12),
@@ -170,8 +171,8 @@ fn rubbish_does_not_end_a_waiting_association() {
     }
 }
 
-/// The peer's ClientHello with another list of SRTP profiles of the same length, which the library
-/// gives no choice of. The handshake cannot end, but our answer shows what we choose.
+/// The peer's ClientHello with another list of SRTP profiles of the same length, which its library
+/// does not allow to choose. The handshake cannot complete, but our answer shows our choice.
 fn answer_to(version: Version, profiles: [u16; 3], mtu: usize) -> (Dtls, Vec<u8>) {
     let now = Instant::now();
     let config = shared_config(&TransportConfig::default()).unwrap();
@@ -188,7 +189,7 @@ fn answer_to(version: Version, profiles: [u16; 3], mtu: usize) -> (Dtls, Vec<u8>
     let mut events = Vec::new();
     ours.poll(&mut events);
     let packets = events.iter().filter_map(|event| match event {
-        Event::Packet(packet) => Some(packet.as_ref()),
+        DtlsEvent::Packet(packet) => Some(packet.as_ref()),
         _ => None,
     });
     let answer = packets.flatten().copied().collect();
@@ -208,7 +209,7 @@ fn gcm_behind_cm_is_chosen_under_1_2() {
         for mtu in [1150, 250] {
             let (ours, answer) = answer_to(Version::Auto, profiles, mtu);
             assert_eq!(ours.version(), Some(version), "{profiles:?} in packets of {mtu}");
-            // What 1.3 chooses is encrypted.
+            // Under 1.3 the choice is encrypted.
             if let Some(chosen) = chosen {
                 let extension = [0, 14, 0, 5, 0, 2, 0, chosen as u8, 0];
                 assert!(answer.windows(9).any(|bytes| bytes == extension), "{profiles:?}");
@@ -219,7 +220,7 @@ fn gcm_behind_cm_is_chosen_under_1_2() {
     }
 }
 
-/// A peer of dimpl with a certificate of about so many bytes.
+/// A peer on dimpl with a certificate of about this size.
 fn with_certificate_of(bytes: usize, version: Version, now: Instant) -> Peer {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let name = "x".repeat(60);
@@ -228,7 +229,7 @@ fn with_certificate_of(bytes: usize, version: Version, now: Instant) -> Peer {
         rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().der().to_vec();
     assert!(certificate.len() + 700 > bytes && certificate.len() < bytes + 700);
     let pair = dimpl::DtlsCertificate { certificate, private_key: key.serialize_der() };
-    // It can send no flight of more than twelve records under 1.3.
+    // It cannot send flights of more than twelve records under 1.3.
     let config = dimpl::Config::builder().mtu(1900).max_queue_tx(40).build().unwrap();
     let config = Arc::new(config);
     let mut dtls = match version {
@@ -251,12 +252,12 @@ fn long_certificates_fit_into_dimpl() {
             let mut peer = with_certificate_of(bytes, version, now);
             let (told, _) = talk(&mut ours, &mut peer, now);
             let certificate = told.iter().find_map(|event| match event {
-                Event::Certificate(der) => Some(der.len()),
+                DtlsEvent::Certificate(der) => Some(der.len()),
                 _ => None,
             });
             assert!(certificate.is_some_and(|length| length + 700 > bytes), "{bytes} {version:?}");
             assert!(
-                told.iter().any(|event| matches!(event, Event::Keys(_))),
+                told.iter().any(|event| matches!(event, DtlsEvent::Keys(_))),
                 "{bytes} {version:?}"
             );
         }
@@ -275,7 +276,7 @@ fn a_server_without_1_2_is_asked_again() {
     assert_eq!(ours.attempts.len(), 2, "once");
     let mut peer = Peer::new(Version::Only13, 1150, false, now);
     let (told, _) = talk(&mut ours, &mut peer, now);
-    assert!(told.iter().any(|event| matches!(event, Event::Keys(_))));
+    assert!(told.iter().any(|event| matches!(event, DtlsEvent::Keys(_))));
     assert_eq!(ours.version(), Some("1.3"));
 }
 
@@ -286,7 +287,7 @@ fn a_failed_client_says_hello_again() {
     let mut ours = Dtls::new(&config, &certificate(1), true, now).unwrap();
     let mut hello = Vec::new();
     ours.poll(&mut hello);
-    // A ServerHello that is cut short.
+    // A truncated ServerHello.
     let bad =
         [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 3, 3];
     assert!(ours.handle(now, &bad).is_err());
@@ -299,5 +300,5 @@ fn a_failed_client_says_hello_again() {
     ours.handle_timeout(at).unwrap();
     let mut peer = Peer::new(Version::Only12, 1150, false, at);
     let (told, _) = talk(&mut ours, &mut peer, at);
-    assert!(told.iter().any(|event| matches!(event, Event::Keys(_))));
+    assert!(told.iter().any(|event| matches!(event, DtlsEvent::Keys(_))));
 }

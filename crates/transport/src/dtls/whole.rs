@@ -1,12 +1,13 @@
-//! Whether a datagram is made of DTLS records at all: what is not is counted, since somebody sends it.
+//! Checks whether a datagram consists of DTLS records. Other datagrams are counted.
 
-/// A record with its version, epoch and number in full: RFC 6347 section 4.1, RFC 9147 section 4.
+/// Header of a record with version, epoch and number in full: RFC 6347 section 4.1, RFC 9147
+/// section 4.
 const PLAIN_HEADER: usize = 13;
 
 /// The content types of such records: change_cipher_spec to ack (RFC 9147 section 4).
 const PLAIN: std::ops::RangeInclusive<u8> = 20..=26;
 
-/// Whether `datagram` holds records one after the other, each whole, and nothing else.
+/// Returns whether `datagram` consists of complete records and nothing else.
 pub(crate) fn is_well_formed(datagram: &[u8]) -> bool {
     let mut rest = datagram;
     while let Some(&first) = rest.first() {
@@ -25,8 +26,9 @@ fn after_plain(record: &[u8]) -> Option<&[u8]> {
     rest.get(usize::from(length)..)
 }
 
-/// The header of DTLS 1.3 is `001CSLEE`, a sequence number of one or two bytes (`S`), and a length if `L`
-/// says so; without one the record ends with the datagram. Nobody agreed on connection ids (`C`) with us.
+/// The header of DTLS 1.3 is `001CSLEE`: a sequence number of one or two bytes (`S`), and a length
+/// if `L` is set; without it the record ends with the datagram. We never negotiate connection ids
+/// (`C`).
 fn after_unified(record: &[u8]) -> Option<&[u8]> {
     let (&first, rest) = record.split_first()?;
     if first & 0b1110_0000 != 0b0010_0000 || first & 0b0001_0000 != 0 {

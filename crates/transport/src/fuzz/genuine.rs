@@ -1,4 +1,4 @@
-//! A genuine peer in a script: it answers checks, is signalled, and speaks DTLS in either role.
+//! A genuine peer in a script: it answers checks, is signalled, and uses DTLS in either role.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,11 +14,11 @@ use sha1::Sha1;
 use crate::{
     Fingerprint, Hash, Setup, TransportConfig,
     certificate::Certificate,
-    dtls::{Dtls, Event, SharedConfig, shared_config},
+    dtls::{Dtls, DtlsEvent, SharedConfig, shared_config},
     stun,
 };
 
-/// What it has not dealt with yet is bounded.
+/// Most datagrams that it has not handled yet.
 const MAX_WAITING: usize = 256;
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
@@ -41,14 +41,14 @@ fn shared() -> Option<&'static (SharedConfig, Arc<Certificate>)> {
 }
 
 impl Genuine {
-    /// A datagram of ours.
+    /// Handles a datagram of ours.
     pub(super) fn receive(&mut self, at: SocketAddr, bytes: Bytes) {
         if self.came.len() < MAX_WAITING {
             self.came.push((at, bytes));
         }
     }
 
-    /// Answers to the checks that came, and from where.
+    /// Its answers to checks that arrived, and the addresses they came from.
     pub(super) fn answers(&mut self, seen: SocketAddr, pwd: &str) -> Vec<(SocketAddr, Vec<u8>)> {
         let (checks, rest): (Vec<_>, _) =
             std::mem::take(&mut self.came).into_iter().partition(|(_, b)| stun::is_request(b));
@@ -56,7 +56,7 @@ impl Genuine {
         checks.iter().filter_map(|(at, check)| Some((*at, success(check, seen, pwd)?))).collect()
     }
 
-    /// What is signalled of it, in that role.
+    /// Its signalled fingerprint, in that role.
     pub(super) fn fingerprint(&mut self, now: Instant, client: bool) -> Option<Fingerprint> {
         let (config, certificate) = shared()?;
         self.dtls = Dtls::new(config, certificate, client, now).ok();
@@ -64,7 +64,7 @@ impl Genuine {
         Some(Fingerprint { setup, ..certificate.fingerprint.clone() })
     }
 
-    /// Takes what came, and says what it sends.
+    /// Handles what arrived, and returns what it sends.
     pub(super) fn exchange(&mut self, now: Instant) -> Vec<Bytes> {
         let (records, rest): (Vec<_>, _) = std::mem::take(&mut self.came)
             .into_iter()
@@ -78,7 +78,7 @@ impl Genuine {
         let mut events = Vec::new();
         dtls.poll(&mut events);
         let packets = events.into_iter().filter_map(|event| match event {
-            Event::Packet(packet) => Some(packet),
+            DtlsEvent::Packet(packet) => Some(packet),
             _ => None,
         });
         packets.collect()

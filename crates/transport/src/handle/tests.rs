@@ -9,10 +9,10 @@ use crate::{Fingerprint, RemoteCandidate, Setup, TransportCommand};
 
 const ID: EndpointId = EndpointId(5);
 
-/// An engine that hands what it should send to the other side's loop.
+/// An engine that passes what it sends to the other side's loop.
 struct Wire {
     peer: Sender<TransportEvent>,
-    /// What the other side's engine has bound, for its DTLS.
+    /// Addresses that the other side's engine has bound, for its DTLS.
     peer_bound: Arc<Mutex<HashMap<SocketAddr, EndpointId>>>,
     bound: Arc<Mutex<HashMap<SocketAddr, EndpointId>>>,
     keys: UnboundedSender<EndpointId>,
@@ -45,7 +45,7 @@ impl Wire {
         let (shard, received) = (ShardId(0), Instant::now());
         let datagram =
             TransportDatagram { shard, local: to, remote: from, endpoint, received, bytes };
-        // A full queue is loss, as it is in the engine.
+        // A full queue drops, as in the engine.
         let _ = match (stun, endpoint) {
             (true, _) => self.peer.try_send(TransportEvent::Stun(datagram)),
             (false, Some(_)) => self.peer.try_send(TransportEvent::Dtls(datagram)),
@@ -84,7 +84,7 @@ fn remote_of(local: LocalTransport, setup: Setup) -> RemoteTransport {
     }
 }
 
-/// The loop wakes for calls, datagrams and timers: two of them find each other.
+/// The loop wakes for calls, datagrams and timers: two of them connect.
 #[tokio::test]
 async fn two_loops_connect() {
     let addrs: [SocketAddr; 2] = ["127.0.0.1:7001", "127.0.0.1:7002"].map(|a| a.parse().unwrap());
@@ -100,7 +100,7 @@ async fn two_loops_connect() {
             keys: keys.clone(),
             local: [addrs[own]],
         };
-        // Several hubs, and not the first has the endpoint.
+        // Several hubs, and the endpoint is not on the first.
         let config = TransportConfig { hubs: Some(3), ..TransportConfig::default() };
         let (transports, updates) =
             Transports::new(config, Arc::new(wire), [own as u8; 32]).unwrap();
@@ -126,7 +126,7 @@ async fn two_loops_connect() {
     assert_eq!(a.restart_ice(ID), Restart::Refused);
 }
 
-/// Who reads the addresses hears of those that come and go, and endpoints get the mappings of the day.
+/// Subscribers see addresses come and go, and endpoints get the current mappings.
 #[tokio::test]
 async fn addresses_and_their_mappings_change() {
     let sink = Arc::new(Nowhere(["127.0.0.1:7003".parse().unwrap()]));

@@ -1,4 +1,5 @@
-//! The public address of an instance of Amazon EC2, by its metadata service (version 2, with a token).
+//! Finds the public address of an Amazon EC2 instance with its metadata service (version 2, with a
+//! token).
 
 use std::{fs, io, net::IpAddr, time::Duration};
 
@@ -10,28 +11,28 @@ use tokio::{
 
 use super::Found;
 
-/// Where the metadata are.
+/// Address of the metadata service.
 pub const METADATA: &str = "169.254.169.254:80";
-/// For one answer. The service is on the same machine.
+/// Time limit of one answer. The service is on the same machine.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Longer answers are none.
+/// Longer answers are ignored.
 const ANSWER_BYTES: u64 = 8192;
 
-/// Why the metadata tell nothing.
+/// Why the metadata service gave no address.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
-    /// No connection, or it broke.
+    /// The connection failed.
     #[error(transparent)]
     System(#[from] io::Error),
-    /// Nothing came in time.
+    /// No answer in time.
     #[error("no answer")]
     Silent,
-    /// Not what was asked for.
+    /// The answer is not what was asked for.
     #[error("{0} is not known")]
     Unknown(&'static str),
 }
 
-/// Whether this machine is one of Amazon's, as its firmware says.
+/// Returns whether this machine is one of Amazon's, according to its firmware.
 pub fn is_amazon() -> bool {
     ["sys_vendor", "board_vendor", "bios_vendor"].iter().any(|name| {
         let text = fs::read_to_string(format!("/sys/class/dmi/id/{name}"));
@@ -42,7 +43,7 @@ pub fn is_amazon() -> bool {
 /// Asks the service at `host` (`address:port`).
 pub(super) async fn ask(host: &str) -> Result<Found, MetadataError> {
     let lifetime = "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n";
-    // Where there are no tokens, none is needed.
+    // A service without tokens does not require one.
     let token = call(host, "PUT", "/latest/api/token", lifetime).await?;
     let header =
         token.map_or(String::new(), |token| format!("X-aws-ec2-metadata-token: {token}\r\n"));
@@ -59,7 +60,7 @@ pub(super) async fn ask(host: &str) -> Result<Found, MetadataError> {
     })
 }
 
-/// The body of an answer with status 200.
+/// Returns the body of an answer with status 200.
 async fn call(
     host: &str,
     method: &str,
@@ -90,7 +91,8 @@ fn body(answer: &str) -> Option<String> {
     (status == "200" && plain && !text.is_empty()).then(|| text.to_owned())
 }
 
-/// Any bytes as an answer of the metadata service: for fuzzing. What becomes part of a header fits there.
+/// For fuzzing: any bytes as an answer of the metadata service. What becomes part of a header fits
+/// there.
 pub(crate) fn fuzz(answer: &[u8]) {
     if let Some(text) = body(&String::from_utf8_lossy(answer)) {
         assert!(text.len() <= 512 && text.bytes().all(|byte| byte.is_ascii_graphic()));

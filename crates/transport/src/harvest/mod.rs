@@ -1,6 +1,5 @@
-//! Public addresses of this machine that nobody wrote into the configuration: as a STUN server sees
-//! it, and as Amazon's metadata tells. Asked at the start and when local addresses change, and for
-//! seconds at the longest.
+//! Discovers public addresses of this machine that are not in the configuration: by STUN, and from
+//! Amazon's metadata. Runs at the start and when local addresses change, for a few seconds at most.
 
 mod aws;
 mod stun;
@@ -17,30 +16,30 @@ use std::{
 pub use aws::{METADATA, MetadataError, is_amazon};
 pub use stun::StunFailure;
 
-/// Who is asked.
+/// What to ask.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HarvestConfig {
-    /// STUN servers, `host:port`. The first that answers is believed. None.
+    /// STUN servers, `host:port`. The first answer counts. Default none.
     pub stun_servers: Vec<String>,
-    /// Ask Amazon's metadata, on Amazon's machines.
+    /// Ask Amazon's metadata service, on Amazon's machines.
     pub aws: bool,
-    /// And on others, if `aws`.
+    /// Ask it on other machines too, if `aws`.
     pub aws_force: bool,
 }
 
-/// What a local address is known by elsewhere.
+/// A public address of a local address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Found {
     /// The address on this machine.
     pub local: IpAddr,
-    /// The address that others use.
+    /// The public address.
     pub public: IpAddr,
 }
 
-/// Asks those that the configuration names. `locals`: where media is received. Where there is no NAT, an
-/// address is seen as it is.
+/// Asks what the configuration names. `locals` are the addresses at which media is received.
+/// Without NAT, an address is its own public address.
 ///
-/// Who does not answer is one line in the log, and no reason not to start.
+/// A server that does not answer costs one line in the log, and does not prevent the start.
 pub async fn discover(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Found> {
     let (seen, told) =
         tokio::join!(by_stun(config, locals), by_metadata(config, is_amazon, METADATA));
@@ -48,17 +47,17 @@ pub async fn discover(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Foun
     found.into_iter().collect()
 }
 
-/// What became of asking STUN servers from a local address.
+/// The result of asking STUN servers from a local address.
 #[derive(Debug)]
 pub struct Seen {
     /// The address on this machine.
     pub local: IpAddr,
-    /// How the first server that answers sees it, which is as `local` where there is no NAT; or the
-    /// last server and why it told nothing.
+    /// The public address according to the first server that answers, which is `local` without NAT;
+    /// or the last server and why it gave none.
     pub answer: Result<IpAddr, (String, StunFailure)>,
 }
 
-/// How each local address is seen, as far as anybody tells.
+/// The public addresses of local addresses according to STUN.
 async fn by_stun(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Found> {
     let mut found = Vec::new();
     for Seen { local, answer } in ask_stun(config, locals).await {
@@ -72,12 +71,12 @@ async fn by_stun(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Found> {
     found
 }
 
-/// Asks the STUN servers of the configuration how they see each IPv4 address of `locals`.
+/// Asks the configured STUN servers for the public address of each IPv4 address of `locals`.
 pub async fn ask_stun(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Seen> {
     if config.stun_servers.is_empty() {
         return Vec::new();
     }
-    // A mapping made over IPv6 would have no NAT to go through.
+    // IPv6 addresses need no mapping, as there is no NAT.
     let locals: BTreeSet<IpAddr> =
         locals.iter().map(SocketAddr::ip).filter(IpAddr::is_ipv4).collect();
     let mut asked = tokio::task::JoinSet::new();
@@ -97,7 +96,7 @@ pub async fn ask_stun(config: &HarvestConfig, locals: &[SocketAddr]) -> Vec<Seen
     asked.join_all().await.into_iter().flatten().collect()
 }
 
-/// What Amazon says, on its machines or where it is forced.
+/// The addresses according to Amazon's metadata, on its machines or where that is forced.
 async fn by_metadata(
     config: &HarvestConfig,
     is_amazon: impl FnOnce() -> bool,
@@ -116,10 +115,10 @@ async fn by_metadata(
     }
 }
 
-/// Longest wait for anybody.
+/// Longest wait for one server.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Any bytes as an answer of who tells a public address: for fuzzing.
+/// For fuzzing: any bytes as an answer.
 #[doc(hidden)]
 pub fn fuzz(answer: &[u8]) {
     stun::fuzz(answer);

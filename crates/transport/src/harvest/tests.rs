@@ -17,7 +17,8 @@ use super::*;
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 20);
 
-/// A server that loses the first request, and answers the second after an answer to somebody else.
+/// A server that loses the first request, and answers the second after an answer to another
+/// request.
 async fn stun_server() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = socket.local_addr().unwrap();
@@ -47,7 +48,7 @@ async fn a_server_tells_how_it_sees_us() {
     let config = HarvestConfig { stun_servers, aws: false, ..HarvestConfig::default() };
     let found = Found { local: local.ip(), public: PUBLIC.into() };
     assert_eq!(discover(&config, &[local]).await, [found]);
-    // What is written down is not asked for again, and nobody is asked about IPv6.
+    // Configured addresses are not asked for again, and nobody is asked about IPv6.
     let silent = HarvestConfig { aws: false, ..HarvestConfig::default() };
     assert_eq!(discover(&silent, &[local]).await, []);
     let six: SocketAddr = "[::1]:10000".parse().unwrap();
@@ -140,7 +141,7 @@ proptest::proptest! {
     ) {
         fuzz(&bytes);
         fuzz(text.as_bytes());
-        // An answer to a Binding request, and any attributes.
+        // An answer to a Binding request, with any attributes.
         let mut answer = vec![1, 1, 0, (bytes.len() & !3) as u8, 0x21, 0x12, 0xa4, 0x42];
         answer.extend([7; 12]);
         answer.extend(&bytes);

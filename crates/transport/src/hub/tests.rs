@@ -66,7 +66,7 @@ fn either_dtls_role() {
 
 #[test]
 fn connects_fast() {
-    // Check and answer, triggered check and answer, then a handshake of two round trips at most.
+    // Check and answer, triggered check and answer, then a handshake of at most two round trips.
     let mut world = natted(3);
     let start = world.now;
     world.connect(ALICE, Setup::Active);
@@ -156,7 +156,7 @@ fn keys_wait_for_the_fingerprint() {
 #[test]
 fn the_handshake_has_thirty_seconds() {
     let mut world = natted(7);
-    // Nothing of DTLS reaches the client.
+    // No DTLS reaches the client.
     world.filter = |to, _, _, bytes| to == CLIENT && bytes.first().is_some_and(|b| *b >= 20);
     world.connect(ALICE, Setup::Active);
     let connected = TransportUpdate::Connected { endpoint: ALICE };
@@ -392,7 +392,7 @@ fn forged_requests_bind_nothing_and_get_no_answer() {
     assert!(world.sides[BRIDGE].bound.is_empty());
     let counters = world.sides[BRIDGE].hub.counters();
     assert_eq!((counters.stun_unauthenticated, counters.stun_unknown), (2, 2));
-    // A genuine one does bind; and on an address that is not ours it does not.
+    // A genuine one does bind; on an address that is not ours it does not.
     let genuine = request(&ours.ufrag, &theirs.ufrag, &ours.pwd);
     world.deliver(BRIDGE, forger, addr("192.0.2.99:10000"), &genuine);
     assert!(world.sides[BRIDGE].bound.is_empty());
@@ -453,7 +453,7 @@ fn restarts_with_the_old_pair_in_use() {
     assert_ne!(offer.ufrag, before.ufrag);
     assert_ne!(offer.pwd, before.pwd);
     assert_eq!(offer.fingerprint.bytes, before.fingerprint.bytes);
-    // The client takes its time; the old pair carries on and consent with it.
+    // The client takes its time; the old pair stays in use, with consent.
     world.run(Duration::from_secs(12));
     assert_eq!(world.sides[BRIDGE].selected[&ALICE].1, addr(NAT_1));
     assert_eq!(world.sides[BRIDGE].bound.len(), 1);
@@ -487,7 +487,7 @@ fn restarts_that_cannot_be() {
     assert_eq!(restart, Restart::NotEstablished(unchanged));
     world.signal(ALICE, Setup::Active);
     assert!(world.until_ready(ALICE, 5));
-    // One that nobody answers is given up; the old pair is as good as before.
+    // A restart without an answer is given up; the old pair is as good as before.
     let now = world.now;
     for generation in 1..=2 {
         match world.sides[BRIDGE].hub.restart_ice(now, ALICE) {

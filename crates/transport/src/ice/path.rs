@@ -1,22 +1,22 @@
-//! What an agent has heard on each pair of addresses.
+//! The state of each pair of addresses of an agent.
 
 use std::{net::SocketAddr, time::Instant};
 
 use super::Pair;
 
-/// Paths of one agent. The least recently heard one makes room, never the selected.
+/// Most paths of one agent. The least recently heard one is evicted, never the selected.
 const MAX_PATHS: usize = 12;
 
-/// A pair of addresses on which something authenticated came.
+/// A pair of addresses on which something authenticated arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
-    /// Ours.
+    /// Our address.
     pub local: SocketAddr,
-    /// The peer's.
+    /// The peer's address.
     pub remote: SocketAddr,
-    /// When a request or a response last came.
+    /// When a request or a response last arrived.
     pub heard: Instant,
-    /// When a response to a check of ours last came: the path works both ways.
+    /// When a response to a check of ours last arrived: the path works both ways.
     pub answered: Option<Instant>,
     /// When a controlling peer last sent USE-CANDIDATE.
     pub nominated: Option<Instant>,
@@ -34,17 +34,17 @@ impl Path {
 pub(super) struct Paths(Vec<Path>);
 
 impl Paths {
-    /// The path of that pair.
+    /// The path of a pair.
     pub(super) fn get(&self, pair: Pair) -> Option<&Path> {
         self.0.iter().find(|path| path.pair() == pair)
     }
 
-    /// All.
+    /// Iterates over all paths.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Path> {
         self.0.iter()
     }
 
-    /// Notes a request of the peer.
+    /// Records a request of the peer.
     pub(super) fn request(
         &mut self,
         now: Instant,
@@ -58,7 +58,7 @@ impl Paths {
         }
     }
 
-    /// Notes a response of the peer.
+    /// Records a response of the peer.
     pub(super) fn response(&mut self, now: Instant, pair: Pair, keep: Option<Pair>) {
         self.touch(now, pair, keep).answered = Some(now);
     }
@@ -77,12 +77,12 @@ impl Paths {
         self.0.iter().filter(|path| path.answered.is_some()).max_by_key(|path| path.nominated)
     }
 
-    /// Forgets the paths to an address.
+    /// Removes the paths to an address.
     pub(super) fn forget(&mut self, remote: SocketAddr) {
         self.0.retain(|path| path.remote != remote);
     }
 
-    /// Forgets that paths were ever answered.
+    /// Marks all paths as never answered.
     pub(super) fn invalidate(&mut self) {
         for path in &mut self.0 {
             path.answered = None;

@@ -1,12 +1,13 @@
-//! Between the wire and the crate: the crate never reads what a peer wrote, and nobody reads what the
-//! crate wrote.
+//! Translation between the wire and the crate: the crate never reads what a peer wrote, and nobody
+//! reads what the crate wrote.
 //!
-//! What comes in has been parsed and authenticated; the crate gets a message with the same meaning that
-//! this file wrote. What goes out is written anew with the real names, under the real password. So
+//! An incoming message was parsed and authenticated; the crate gets a message with the same meaning
+//! that this file wrote. An outgoing message is written anew with the real ufrags and the real
+//! password. So
 //! - ufrags and passwords may have any length: the crate panics when the two ufrags and the colon have
 //!   more than 128 bytes, and RFC 8839 section 5.4 allows each 256;
-//! - transaction ids on the wire cannot be guessed: the crate takes them from a generator of which one
-//!   who sees some can tell the next. An answer proves that the peer has the address;
+//! - transaction ids on the wire cannot be guessed: the crate takes them from a generator whose
+//!   next value can be predicted from a few others. An answer proves that the peer has the address;
 //! - the crate has no secrets that it could write into a log.
 
 use bytes::Bytes;
@@ -14,17 +15,17 @@ use is::IceCreds;
 
 use super::super::stun::{Class, Message, TransactionId, Writer};
 
-/// The name that the crate has for us.
+/// Our ufrag in the crate.
 const US: &str = "us";
-/// The name that the crate has for the peer.
+/// The peer's ufrag in the crate.
 const PEER: &str = "peer";
-/// The crate's password for both.
+/// The password of both in the crate.
 const PASSWORD: &str = "between the wire and the crate";
 
 /// Reason phrase of a role conflict (RFC 8445 section 7.3.1.1).
 const ROLE_CONFLICT: &str = "Role Conflict";
 
-/// Names and passwords of both sides.
+/// The real ufrags and passwords of both sides.
 #[derive(Clone, Copy)]
 pub(super) struct Names<'a> {
     pub(super) ufrag: &'a str,
@@ -33,23 +34,23 @@ pub(super) struct Names<'a> {
     pub(super) remote_pwd: &'a str,
 }
 
-/// What the crate knows of us.
+/// Our credentials in the crate.
 pub(super) fn our_creds() -> IceCreds {
     IceCreds { ufrag: US.to_owned(), pass: PASSWORD.to_owned() }
 }
 
-/// What the crate knows of the peer.
+/// The peer's credentials in the crate.
 pub(super) fn peer_creds() -> IceCreds {
     IceCreds { ufrag: PEER.to_owned(), pass: PASSWORD.to_owned() }
 }
 
-/// For the crate: a message of the peer that has authenticated, under the transaction by which the
-/// crate knows it. `None`: it has no meaning there.
+/// Translates an authenticated message of the peer for the crate, under the transaction id by which
+/// the crate knows it. `None` if it means nothing there.
 pub(super) fn inward(message: &Message<'_>, transaction: TransactionId) -> Option<Bytes> {
     let writer = Writer::new(message.class, transaction);
     let writer = match message.class {
         Class::Request => {
-            // RFC 8445 section 7.1.1: PRIORITY must be there; the crate takes no request without.
+            // RFC 8445 section 7.1.1 requires PRIORITY; the crate accepts no request without.
             let writer = writer.username(US, PEER).priority(message.priority?);
             let writer = message.role.into_iter().fold(writer, Writer::role);
             if message.use_candidate { writer.use_candidate() } else { writer }
@@ -61,8 +62,8 @@ pub(super) fn inward(message: &Message<'_>, transaction: TransactionId) -> Optio
     Some(writer.finish(PASSWORD.as_bytes()))
 }
 
-/// For the wire: a message of the crate. A request gets the transaction that `fresh` gives; then both
-/// ids are given too, the one on the wire first.
+/// Translates a message of the crate for the wire. A request gets the transaction id that `fresh`
+/// makes; then both ids are returned as well, the one on the wire first.
 pub(super) fn outward(
     bytes: &[u8],
     names: Names<'_>,
@@ -87,7 +88,7 @@ pub(super) fn outward(
     Some((writer.finish(names.pwd.as_bytes()), None))
 }
 
-/// A check to the peer, with what `more` adds.
+/// Writes a check to the peer, with what `more` adds.
 pub(super) fn check(
     names: Names<'_>,
     transaction: TransactionId,

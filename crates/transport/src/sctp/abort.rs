@@ -1,5 +1,5 @@
-//! ABORT chunks of our own (RFC 9260 section 3.3.7), by which a peer learns that its association is over
-//! and why. The library ends one without a word.
+//! Our ABORT chunks (RFC 9260 section 3.3.7), which tell a peer that its association is over and
+//! why. The library ends one silently.
 
 use bytes::Bytes;
 
@@ -20,11 +20,11 @@ const USER_INITIATED: u16 = 12;
 /// Why we end an association.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reason {
-    /// The library does not go on: a message is too long for it, or a chunk is wrong.
+    /// The library does not continue: a message is too long for it, or a chunk is invalid.
     Unacceptable,
     /// Too much waits for reassembly, or in too many streams.
     Greedy,
-    /// A defect of the library.
+    /// A bug in the library.
     Defect,
 }
 
@@ -39,7 +39,7 @@ impl Reason {
     }
 }
 
-/// The peer's end of an association: where packets to it go.
+/// The peer's end of an association: the destination of packets to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Peer {
     /// The verification tag that it chose.
@@ -49,8 +49,8 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// By the INIT that came, alone and under a verification tag of 0 (RFC 9260 sections 3.3.2 and
-    /// 8.5.1). `None`: the packet is another one.
+    /// Reads it from an INIT, which must come alone and with a verification tag of 0 (RFC 9260
+    /// sections 3.3.2 and 8.5.1). `None` for any other packet.
     pub(super) fn of_init(packet: &[u8]) -> Option<Self> {
         let (header, chunk) = packet.split_first_chunk::<HEADER>()?;
         let (init, _) = chunk.split_first_chunk::<8>()?;
@@ -59,7 +59,7 @@ impl Peer {
         Some(Self { tag, ports: [p0, p1, p2, p3] })
     }
 
-    /// Ends its association.
+    /// Writes an ABORT of its association.
     pub(super) fn abort(self, reason: Reason) -> Bytes {
         let text = reason.text().as_bytes();
         let mut cause = Vec::from(USER_INITIATED.to_be_bytes());
@@ -69,8 +69,8 @@ impl Peer {
     }
 }
 
-/// The answer to a packet of an association that is not there (RFC 9260 section 8.4): the peer may have
-/// missed that it ended. Not longer than the packet was. `None`: it gets none.
+/// Writes the answer to a packet of an association that does not exist (RFC 9260 section 8.4): the
+/// peer may have missed its end. It is not longer than the packet. `None` if there is no answer.
 pub(super) fn to_stranger(received: &[u8]) -> Option<Bytes> {
     let (header, chunks) = received.split_first_chunk::<HEADER>()?;
     let [p0, p1, p2, p3, tag @ .., _, _, _, _] = *header;
@@ -88,7 +88,7 @@ pub(super) fn to_stranger(received: &[u8]) -> Option<Bytes> {
     (chunks.len() >= 4).then(|| packet([p0, p1, p2, p3], tag, REFLECTED, &[]))
 }
 
-/// Whether the peer itself says in this packet that the association is over.
+/// Returns whether the peer ends the association with this packet.
 pub(super) fn is_goodbye(received: &[u8]) -> bool {
     matches!(received.get(HEADER), Some(&ABORT | &SHUTDOWN_ACK | &SHUTDOWN_COMPLETE))
 }

@@ -1,4 +1,4 @@
-//! The Data Channel Establishment Protocol (RFC 8832): the peer opens, we agree.
+//! The Data Channel Establishment Protocol (RFC 8832): the peer opens, we acknowledge.
 
 /// DATA_CHANNEL_ACK (RFC 8832 section 5.2).
 pub(super) const ACK: [u8; 1] = [2];
@@ -6,14 +6,14 @@ pub(super) const ACK: [u8; 1] = [2];
 const OPEN: u8 = 3;
 const HEADER: usize = 12;
 
-/// How messages of a channel are delivered (RFC 8832 section 5.1). Both directions have the same.
+/// How messages of a channel are delivered (RFC 8832 section 5.1), in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reliability {
     /// Every message arrives.
     Reliable,
-    /// A message is given up after so many retransmissions.
+    /// A message is given up after this many retransmissions.
     Retransmissions(u32),
-    /// A message is given up after so many milliseconds.
+    /// A message is given up after this many milliseconds.
     Lifetime(u32),
 }
 
@@ -22,21 +22,21 @@ pub(crate) enum Reliability {
 pub(crate) struct Open<'a> {
     /// Messages may overtake each other.
     pub unordered: bool,
-    /// How hard delivery is tried.
+    /// The reliability.
     pub reliability: Reliability,
     /// The channel's name.
     pub label: &'a str,
-    /// What is spoken in it.
+    /// The subprotocol.
     pub protocol: &'a str,
 }
 
-/// Why a message is no DATA_CHANNEL_OPEN.
+/// Why a message is not a DATA_CHANNEL_OPEN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DcepError {
     /// The message is of another type.
     #[error("not a DATA_CHANNEL_OPEN")]
     Type,
-    /// It is shorter or longer than its lengths say.
+    /// Its length does not fit the lengths in it.
     #[error("wrong length")]
     Length,
     /// The channel type is not one of the six.
@@ -54,7 +54,7 @@ impl<'a> Open<'a> {
             return Err(DcepError::Type);
         }
         let (header, texts) = message.split_first_chunk::<HEADER>().ok_or(DcepError::Length)?;
-        // Bytes 2 and 3 are the priority, which says how channels share: there is only one.
+        // Bytes 2 and 3 are the priority, which decides how channels share: there is only one.
         let [_, kind, _, _, p0, p1, p2, p3, l0, l1, n0, n1] = *header;
         let parameter = u32::from_be_bytes([p0, p1, p2, p3]);
         let reliability = match kind & 0x7f {
@@ -77,7 +77,8 @@ impl<'a> Open<'a> {
         })
     }
 
-    /// Writes it, as a peer does in tests. Texts are cut at 65 535 bytes, where a length field ends.
+    /// Writes it, as a peer does in tests. Texts are cut at 65 535 bytes, the limit of a length
+    /// field.
     #[cfg(test)]
     pub(crate) fn write(&self) -> Vec<u8> {
         let (kind, parameter) = match self.reliability {

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Event, MAX_HELD, Open, Sctp, TransportCounters};
+use super::{MAX_HELD, Open, Sctp, SctpEvent, TransportCounters};
 
-/// Each byte of the script chooses what comes next, the following one its length. Whatever comes, what
-/// the peer makes us keep stays bounded, and the library does not panic.
+/// Each byte of the script chooses the next step, the following one the length of its data.
+/// Whatever arrives, the memory that a peer can cause stays bounded, and the library does not
+/// panic.
 pub fn script(data: &[u8]) {
     let mut world = World::new();
     let mut rest = data;
@@ -17,7 +18,7 @@ pub fn script(data: &[u8]) {
     assert_eq!(world.counters.sctp_panics, 0, "the library panicked");
 }
 
-/// A message of the channel establishment protocol is refused, or all of it is understood.
+/// A DCEP message is either refused or understood completely.
 pub fn dcep(message: &[u8]) {
     if let Ok(open) = Open::parse(message) {
         assert_eq!(12 + open.label.len() + open.protocol.len(), message.len());
@@ -79,7 +80,7 @@ impl World {
         assert!(self.sctp.held.bytes() <= MAX_HELD, "{} bytes", self.sctp.held.bytes());
     }
 
-    /// A DATA chunk in its turn: the first byte is stream and PPID, the bits of `kind` its flags.
+    /// A DATA chunk in sequence: the first byte is stream and PPID, the bits of `kind` its flags.
     fn data(&mut self, kind: u8, chunk: &[u8]) {
         let Some((first, payload)) = chunk.split_first() else { return };
         let length = payload.len() as u16 + 16;
@@ -93,7 +94,7 @@ impl World {
         self.deliver(&data);
     }
 
-    /// Delivers chunks in a packet with the right tag and checksum. What comes back.
+    /// Delivers chunks in a packet with the right tag and checksum, and returns the answers.
     fn deliver(&mut self, chunks: &[u8]) -> Vec<Vec<u8>> {
         let mut packet = vec![0x13, 0x88, 0x13, 0x88];
         packet.extend(self.tag);
@@ -105,8 +106,9 @@ impl World {
             field.copy_from_slice(&sum.to_le_bytes());
         }
         self.sctp.handle(self.now, &packet, &mut self.counters);
-        let packet =
-            |event| if let Event::Packet(packet) = event { Some(packet.to_vec()) } else { None };
+        let packet = |event| {
+            if let SctpEvent::Packet(packet) = event { Some(packet.to_vec()) } else { None }
+        };
         self.sctp.take_events().into_iter().filter_map(packet).collect()
     }
 }
@@ -152,7 +154,8 @@ mod tests {
         world.data(0b11_110, &[&[0][..], &open.write()].concat());
         assert_eq!(world.counters.channels_opened, 1);
         world.data(0b11_110, &[&[0][..], &open.write()].concat());
-        // The second has the same sequence number and is not delivered; the next one in turn is.
+        // The second has the same sequence number and is not delivered; the next one in sequence
+        // is.
         world.data(0b0101_1110, b"\x01text");
         assert_eq!(world.counters.channels_opened, 1);
     }

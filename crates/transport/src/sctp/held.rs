@@ -1,24 +1,24 @@
-//! Which of the peer's datagrams are still in memory, because a fragment in them waits.
+//! Tracks which of the peer's datagrams are still in memory because a fragment in them waits.
 //!
-//! The library does not copy fragments: one byte that waits holds the datagram in which it came. The
-//! window that a peer is told counts payload only, so the memory behind it is counted here.
+//! The library does not copy fragments: one waiting byte keeps the whole datagram in which it
+//! arrived. The advertised window counts payload only, so the memory behind it is counted here.
 
 use bytes::Bytes;
 
-/// What a fragment costs beside its bytes.
+/// Memory of a fragment apart from its bytes.
 const FRAGMENT: usize = 256;
 /// Type of a DATA chunk (RFC 9260 section 3.3.1).
 const DATA: u8 = 0;
 
 /// The datagrams.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct HeldDatagrams {
     datagrams: Vec<(Bytes, usize)>,
     bytes: usize,
 }
 
-impl Held {
-    /// One more datagram, which the library gets too.
+impl HeldDatagrams {
+    /// Adds a datagram that is also passed to the library.
     pub(super) fn add(&mut self, datagram: &Bytes) {
         let fragments = fragments(datagram);
         if fragments > 0 {
@@ -28,19 +28,19 @@ impl Held {
         }
     }
 
-    /// Forgets those that nobody else holds.
+    /// Drops those that nobody else holds.
     pub(super) fn release(&mut self) {
         self.datagrams.retain(|(datagram, _)| !datagram.is_unique());
         self.bytes = self.datagrams.iter().map(|(_, cost)| cost).sum();
     }
 
-    /// Memory behind what waits.
+    /// Memory used by waiting datagrams.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// DATA chunks in a packet.
+/// Number of DATA chunks in a packet.
 fn fragments(packet: &[u8]) -> usize {
     let mut rest = packet.get(12..).unwrap_or_default();
     let mut fragments = 0;
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn forgets_what_nobody_holds() {
-        let mut held = Held::default();
+        let mut held = HeldDatagrams::default();
         let datagram = Bytes::copy_from_slice(&[0; 28]);
         held.add(&datagram);
         let slice = datagram.slice(20..21);

@@ -1,5 +1,5 @@
-//! The bridge's end against another implementation (`dcsctp`) as the client, over a link with loss and
-//! delay, under virtual time.
+//! The bridge's end against another implementation (`dcsctp`) as the client, over a link with loss
+//! and delay, in virtual time.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ const DCEP: PpId = PpId(50);
 const STRING: PpId = PpId(51);
 const BINARY: PpId = PpId(53);
 const EMPTY: PpId = PpId(56);
-const ENDED: Event = Event::Closed("the peer ended the association");
-const TOO_LONG: Event = Event::Closed("a message of the peer has more than 65536 bytes");
+const ENDED: SctpEvent = SctpEvent::Closed("the peer ended the association");
+const TOO_LONG: SctpEvent = SctpEvent::Closed("a message of the peer has more than 65536 bytes");
 const UNACCEPTABLE: &str = "a message of more than 512 KiB, or a malformed chunk";
 const PROTOCOL: &str = "http://jitsi.org/protocols/colibri";
 
 impl Sctp {
-    /// A client's end, for tests of what is above.
+    /// A client's end, for tests of the layers above.
     pub(crate) fn client(now: Instant, counters: &mut TransportCounters) -> Self {
         let mut client = Self::default();
         let config = sctp_proto::ClientConfig::new();
@@ -31,7 +31,7 @@ impl Sctp {
         client
     }
 
-    /// The client opens the channel, once there is an association.
+    /// Opens the channel as the client, once there is an association.
     pub(crate) fn open(&mut self, now: Instant, counters: &mut TransportCounters) {
         let (_, association) = self.association.as_mut().unwrap();
         let open = Open {
@@ -59,14 +59,14 @@ struct World {
     loss: f64,
     /// Largest delay in ms; the smallest is 5.
     delay: u64,
-    /// What the bridge told.
-    told: Vec<Event>,
-    /// What the client got.
+    /// Events of the bridge.
+    told: Vec<SctpEvent>,
+    /// Messages that the client received.
     got: Vec<(u16, u32, Vec<u8>)>,
     /// Streams that the bridge closed.
     closed: Vec<u16>,
     aborted: bool,
-    /// ABORTs of the bridge are lost.
+    /// The bridge's ABORTs are lost.
     lose_aborts: bool,
 }
 
@@ -122,11 +122,11 @@ impl World {
         self.bridge.send(self.now, text, &mut self.counters)
     }
 
-    /// Sends what both have to send.
+    /// Sends what both sides have to send.
     fn collect(&mut self) {
         for event in self.bridge.take_events() {
             match event {
-                Event::Packet(packet) => self.fly(false, packet.to_vec()),
+                SctpEvent::Packet(packet) => self.fly(false, packet.to_vec()),
                 other => self.told.push(other),
             }
         }
@@ -187,7 +187,7 @@ impl World {
     fn texts(&self) -> Vec<&str> {
         let mut texts = Vec::new();
         for event in &self.told {
-            if let Event::Text(text) = event {
+            if let SctpEvent::Text(text) = event {
                 texts.push(text.as_str());
             }
         }
@@ -198,7 +198,7 @@ impl World {
 #[test]
 fn the_client_opens_a_channel() {
     let mut world = World::open(1);
-    assert_eq!(world.told, [Event::Opened]);
+    assert_eq!(world.told, [SctpEvent::Opened]);
     assert!(world.until(5, |w| w.got == [(0, 50, vec![2])]), "{:?}", world.got);
     assert_eq!((world.counters.sctp_connected, world.counters.channels_opened), (1, 1));
 }
@@ -255,8 +255,8 @@ fn the_largest_text_and_one_byte_more() {
     assert_eq!(world.texts(), [largest.as_str()]);
 }
 
-/// A message that is too long closes its channel, the peer sees it, and may open another one on the same
-/// stream or on a new one.
+/// A message that is too long closes its channel; the peer sees it, and may open another one on the
+/// same stream or on a new one.
 #[test]
 fn a_message_that_is_too_long_closes_its_channel() {
     for (seed, length) in [(31, MAX_MESSAGE + 1), (32, 140_000), (33, 300_000), (34, MAX_ASSEMBLED)]
@@ -282,15 +282,15 @@ fn a_message_that_is_too_long_closes_its_channel() {
     }
 }
 
-/// One that is far too long aborts the association with a cause, and another one may begin: also when the
-/// ABORT is lost and the peer goes on sending.
+/// A message that is far too long aborts the association with a cause, and another one may begin:
+/// also if the ABORT is lost and the peer continues to send.
 #[test]
 fn a_message_that_is_far_too_long_aborts_the_association() {
     for lost in [false, true] {
         let mut world = World::open(35);
         world.client_sends(0, STRING, vec![b'x'; MAX_ASSEMBLED + 1]);
         world.lose_aborts = lost;
-        assert!(world.until(60, |w| w.told.last() == Some(&Event::Closed(UNACCEPTABLE))));
+        assert!(world.until(60, |w| w.told.last() == Some(&SctpEvent::Closed(UNACCEPTABLE))));
         world.until(2, |_| false);
         world.lose_aborts = false;
         assert!(world.until(20, |w| w.aborted), "the client is told");
@@ -329,8 +329,10 @@ fn a_closed_channel_can_be_opened_again() {
     let mut world = World::open(6);
     assert!(world.until(5, |w| !w.got.is_empty()));
     world.client.reset_streams(&[StreamId(0)]).unwrap();
-    assert!(world.until(10, |w| w.told == [Event::Opened, Event::Closed("the peer closed it")]
-        && w.closed == [0]));
+    assert!(
+        world.until(10, |w| w.told == [SctpEvent::Opened, SctpEvent::Closed("the peer closed it")]
+            && w.closed == [0])
+    );
     world.open_channel(0);
     assert!(world.until(10, |w| w.bridge.is_open()));
     world.bridge_sends("again").unwrap();
@@ -341,7 +343,7 @@ fn a_closed_channel_can_be_opened_again() {
 fn an_abort_closes_the_channel_and_the_peer_may_begin_again() {
     let mut world = World::open(7);
     world.client.close();
-    assert!(world.until(5, |w| w.told == [Event::Opened, ENDED]));
+    assert!(world.until(5, |w| w.told == [SctpEvent::Opened, ENDED]));
     assert!(!world.aborted, "an ABORT is not answered");
     assert_eq!(world.counters.sctp_lost, 1);
     world.client.connect();
@@ -349,7 +351,7 @@ fn an_abort_closes_the_channel_and_the_peer_may_begin_again() {
     assert!(world.until(20, |w| w.told.len() == 3 && w.bridge.is_open()));
 }
 
-/// Both directions of such a channel do as the client chose (RFC 8832 section 5.1).
+/// Both directions of such a channel behave as the client chose (RFC 8832 section 5.1).
 #[test]
 fn channels_may_be_unordered_and_give_up() {
     let kinds = [
@@ -369,7 +371,7 @@ fn channels_may_be_unordered_and_give_up() {
             world.client_sends(0, STRING, text.clone().into_bytes());
         }
         assert!(world.until(20, |w| w.got.len() == 21 && w.texts().len() == 20), "{reliability:?}");
-        // What is lost is given up where the client wants that, and what follows goes on.
+        // Lost messages are given up where the client wants that, and later ones continue.
         world.loss = 1.0;
         world.bridge_sends("lost").unwrap();
         world.until(3, |_| false);
@@ -382,7 +384,8 @@ fn channels_may_be_unordered_and_give_up() {
     }
 }
 
-/// A peer that lost its state begins anew, without a word about the end (RFC 9260 section 5.2.2).
+/// A peer that lost its state begins anew, without ending the old association (RFC 9260 section
+/// 5.2.2).
 #[test]
 fn a_client_that_forgot_everything_can_begin_again() {
     let mut world = World::open(12);
@@ -394,7 +397,11 @@ fn a_client_that_forgot_everything_can_begin_again() {
     assert!(world.until(120, |w| w.got.last() == Some(&(0, 50, vec![2]))), "{:?}", world.told);
     assert_eq!(
         world.told,
-        [Event::Opened, Event::Closed("the peer began another association"), Event::Opened]
+        [
+            SctpEvent::Opened,
+            SctpEvent::Closed("the peer began another association"),
+            SctpEvent::Opened
+        ]
     );
     world.bridge_sends("again").unwrap();
     world.client_sends(0, STRING, b"again".to_vec());
@@ -405,7 +412,7 @@ fn a_client_that_forgot_everything_can_begin_again() {
 fn a_shutdown_closes_the_channel() {
     let mut world = World::open(8);
     world.client.shutdown();
-    assert!(world.until(20, |w| w.told == [Event::Opened, ENDED]));
+    assert!(world.until(20, |w| w.told == [SctpEvent::Opened, ENDED]));
     assert!(world.client.state() == SocketState::Closed);
 }
 
@@ -422,10 +429,10 @@ fn a_peer_that_takes_nothing_is_not_buffered_for() {
     world.loss = 1.0;
     let text = "x".repeat(MAX_MESSAGE);
     let sent = (0..64).take_while(|_| world.bridge_sends(&text).is_ok()).count();
-    // The agreement to the channel may still wait, too.
+    // The acknowledgement of the channel may still wait, too.
     assert!((7..=MAX_BUFFERED / MAX_MESSAGE).contains(&sent), "{sent}");
     assert_eq!(world.bridge_sends(&text), Err(SendError::Full));
-    // For a minute no answer: the association stays, and goes on when the path is back.
+    // No answer for a minute: the association stays, and continues when the path is back.
     world.until(60, |_| false);
     world.loss = 0.0;
     assert!(world.until(120, |w| w.got.len() == 1 + sent), "{}", world.got.len());
@@ -437,7 +444,7 @@ fn too_many_streams_end_the_association() {
     for stream in 1..=MAX_STREAMS as u16 {
         world.client_sends(stream, STRING, b"?".to_vec());
     }
-    let closed = Event::Closed(Reason::Greedy.text());
+    let closed = SctpEvent::Closed(Reason::Greedy.text());
     assert!(world.until(10, |w| w.told.last() == Some(&closed) && w.aborted));
 }
 

@@ -7,21 +7,21 @@ use std::{
 
 use rialto_media::ShardId;
 
-/// Addresses of one endpoint; the least recently heard one makes room.
+/// Most addresses of one endpoint; the least recently heard one is evicted.
 const MAX_ADDRESSES: usize = 8;
-/// An address that was silent for so long is given back.
+/// An address that was silent for this long is released.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// A bound address.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
-    /// The peer's.
+    /// The peer's address.
     pub remote: SocketAddr,
-    /// Ours, to which it last sent.
+    /// Our address, to which it last sent.
     pub local: SocketAddr,
-    /// The shard on whose socket it was last heard.
+    /// The shard whose socket last received from it.
     pub shard: ShardId,
-    /// When something authenticated last came from it.
+    /// When something authenticated last arrived from it.
     pub heard: Instant,
 }
 
@@ -30,17 +30,17 @@ pub(super) struct Address {
 pub(super) struct Addresses(Vec<Address>);
 
 impl Addresses {
-    /// Whether that address is bound.
+    /// Returns whether an address is bound.
     pub(super) fn contains(&self, remote: SocketAddr) -> bool {
         self.0.iter().any(|address| address.remote == remote)
     }
 
-    /// All.
+    /// Iterates over all.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Address> {
         self.0.iter()
     }
 
-    /// Notes life. `false`: the address is not bound.
+    /// Records that something arrived from an address. Returns false if the address is not bound.
     pub(super) fn touch(&mut self, heard: &Address) -> bool {
         match self.0.iter_mut().find(|address| address.remote == heard.remote) {
             Some(address) => {
@@ -51,7 +51,7 @@ impl Addresses {
         }
     }
 
-    /// Adds an address that is not there yet, and gives the one that had to go.
+    /// Adds a new address, and returns the one that was evicted for it.
     pub(super) fn add(&mut self, address: Address, keep: Option<SocketAddr>) -> Option<SocketAddr> {
         let mut evicted = None;
         if self.0.len() >= MAX_ADDRESSES {
@@ -67,17 +67,17 @@ impl Addresses {
         evicted
     }
 
-    /// Takes one away.
+    /// Removes an address.
     pub(super) fn remove(&mut self, remote: SocketAddr) {
         self.0.retain(|address| address.remote != remote);
     }
 
-    /// Takes all away.
+    /// Removes all addresses.
     pub(super) fn take(&mut self) -> Vec<SocketAddr> {
         self.0.drain(..).map(|address| address.remote).collect()
     }
 
-    /// Takes away the silent ones, `keep` excepted.
+    /// Removes the silent ones, except `keep`.
     pub(super) fn take_idle(&mut self, now: Instant, keep: Option<SocketAddr>) -> Vec<SocketAddr> {
         let mut idle = Vec::new();
         self.0.retain(|address| {
@@ -96,17 +96,17 @@ impl Addresses {
         others.map(|address| address.heard + IDLE).min()
     }
 
-    /// When something authenticated last came from that address, if it is bound.
+    /// When something authenticated last arrived from an address, if it is bound.
     pub(super) fn heard(&self, remote: SocketAddr) -> Option<Instant> {
         Some(self.0.iter().find(|address| address.remote == remote)?.heard)
     }
 
-    /// Our address to which that one last sent.
+    /// Our address to which it last sent.
     pub(super) fn local(&self, remote: SocketAddr) -> Option<SocketAddr> {
         Some(self.0.iter().find(|address| address.remote == remote)?.local)
     }
 
-    /// The shard to send from to that address; the one that was heard last for others.
+    /// The shard from which to send to an address; for unknown ones, the shard that was heard last.
     pub(super) fn shard(&self, remote: SocketAddr) -> ShardId {
         let exact = self.0.iter().find(|address| address.remote == remote);
         let latest = || self.0.iter().max_by_key(|address| address.heard);

@@ -20,7 +20,7 @@ use super::{
 const REQUESTS: Rate = Rate::per_second(50, 100);
 
 impl Session {
-    /// Takes a STUN request whose ufrag names this endpoint.
+    /// Handles a STUN request whose ufrag names this endpoint.
     pub(crate) fn on_request(
         &mut self,
         now: Instant,
@@ -62,7 +62,8 @@ impl Session {
         }
         shared.counters.stun_requests += 1;
         shared.count_check(datagram.local);
-        // A request can be sent with a forged source: another endpoint's address does not move by it.
+        // A request can be sent with a forged source, so it does not move an address from another
+        // endpoint.
         match shared.common.owners.of(datagram.remote) {
             Some(owner) if owner != self.endpoint => self.suspect(datagram.remote, owner, shared),
             _ => {
@@ -73,7 +74,7 @@ impl Session {
         self.settle(now, shared);
     }
 
-    /// Takes the response to a request of one of the agents.
+    /// Handles the response to a request of one of the agents.
     pub(crate) fn on_response(
         &mut self,
         now: Instant,
@@ -117,8 +118,8 @@ impl Session {
         }
     }
 
-    /// Answers a request that asks for what nobody here understands (RFC 8489 section 6.3.1). It has
-    /// authenticated and counts towards the limit of requests.
+    /// Answers a request with unknown mandatory attributes (RFC 8489 section 6.3.1). It has
+    /// authenticated, and counts towards the limit of requests.
     fn refuse(
         &mut self,
         generation: u32,
@@ -157,8 +158,8 @@ impl Session {
         }
     }
 
-    /// Makes sure that the packet path knows the address on which this datagram authenticated.
-    /// `false`: another endpoint has it.
+    /// Binds the address on which this datagram authenticated. Returns false if another endpoint
+    /// has it.
     fn bind(&mut self, now: Instant, datagram: &TransportDatagram, shared: &mut Shared) -> bool {
         let &TransportDatagram { local, remote, shard, .. } = datagram;
         let endpoint = self.endpoint;
@@ -178,7 +179,7 @@ impl Session {
         true
     }
 
-    /// Gives addresses back that are no longer in the list.
+    /// Releases addresses that were removed from the list.
     pub(super) fn unbind(&mut self, addresses: Vec<SocketAddr>, shared: &mut Shared) {
         for remote in addresses {
             shared.release(self.endpoint, remote);

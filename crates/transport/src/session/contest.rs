@@ -1,12 +1,12 @@
-//! Two endpoints at one address: a client that reloaded comes back from the same port as another
-//! endpoint, or somebody sends with a forged source.
+//! Handles two endpoints that claim one address: a client that reloaded comes back from the same
+//! port as another endpoint, or somebody sends with a forged source address.
 //!
-//! An address is taken from its owner only when both is true:
+//! An address is taken from its owner only when both hold:
 //! - the other endpoint has answered a check there, which it cannot do without having received it;
 //! - the owner, asked several times, does not answer there within [`VERDICT`].
 //!
-//! So a forged source takes nothing from anybody, an owner that lives keeps what it has, and one that is
-//! gone blocks its successor for half a second only. Either of the two may be on another hub: they
+//! So a forged source takes nothing from anybody, a live owner keeps its address, and an owner that
+//! is gone blocks its successor for half a second only. The two may be on different hubs: they
 //! exchange [`Notice`]s.
 
 use std::{
@@ -25,21 +25,22 @@ use super::{
     Session,
 };
 
-/// How long an owner that is asked has to answer. The round trip is known to be shorter for nearly all.
+/// How long a probed owner has to answer. The round trip is known to be shorter for nearly all.
 const VERDICT: Duration = Duration::from_millis(500);
-/// When an owner is asked, from the beginning of the contest.
+/// When an owner is probed, from the start of the contest.
 const PROBES: [Duration; 3] =
     [Duration::ZERO, Duration::from_millis(120), Duration::from_millis(250)];
 /// How long the other endpoint has to prove that it is there.
 const PROOF: Duration = Duration::from_secs(2);
-/// After an owner has answered it is not asked again for so long.
+/// After an answer an owner is not probed again for this long.
 const PEACE: Duration = Duration::from_secs(1);
-/// An owner that was silent for so long, more than a consent interval and its jitter, is not asked.
+/// An owner that was silent for this long, more than a consent interval and its jitter, is not
+/// probed.
 const OWNER_SILENCE: Duration = Duration::from_secs(7);
-/// Datagrams kept for the one who gets the address: a flight of a ClientHello in pieces.
+/// Most datagrams kept for the endpoint that gets the address: a flight of a ClientHello in pieces.
 const MAX_KEPT: usize = 8;
 
-/// What an endpoint knows of contests about addresses, its own and others'.
+/// Contests about addresses that involve an endpoint.
 #[derive(Default)]
 pub(super) struct Contests {
     current: Option<Contest>,
@@ -47,19 +48,19 @@ pub(super) struct Contests {
     claim: Option<Claim>,
 }
 
-/// Somebody else authenticated from an address of ours.
+/// Another endpoint authenticated from an address of ours.
 struct Contest {
     address: SocketAddr,
     claimant: EndpointId,
     proved: bool,
     since: Instant,
-    /// Of [`PROBES`].
+    /// Number of [`PROBES`] sent.
     asked: usize,
-    /// Handshake records that came from there: the claimant's, as our handshake is over.
+    /// Handshake records that arrived from there: the claimant's, since our handshake is over.
     kept: Vec<Bytes>,
 }
 
-/// An answer that came to us from another endpoint's address.
+/// An answer to us that arrived from another endpoint's address.
 struct Claim {
     datagram: TransportDatagram,
     pending: Pending,
@@ -82,7 +83,8 @@ impl Contests {
         contest.probe_at().into_iter().chain([contest.ends_at()]).min()
     }
 
-    /// Keeps a handshake record for the claimant. `false`: there is no contest about that address.
+    /// Keeps a handshake record for the claimant. Returns false if there is no contest about that
+    /// address.
     fn keep(&mut self, address: SocketAddr, datagram: &Bytes) -> bool {
         let Some(contest) = self.current.as_mut().filter(|c| c.address == address) else {
             return false;
@@ -95,14 +97,14 @@ impl Contests {
 }
 
 impl Session {
-    /// A request authenticated that came from another endpoint's address: the owner is warned.
+    /// Warns the owner: a request authenticated that came from its address.
     pub(super) fn suspect(&self, address: SocketAddr, owner: EndpointId, shared: &mut Shared) {
         let (claimant, proved) = (self.endpoint, false);
         shared.notify(Notice::Contest { owner, claimant, address, proved });
     }
 
-    /// An answer authenticated that came from another endpoint's address: it is kept until the owner
-    /// has given the address up.
+    /// Claims an address: an answer authenticated that came from another endpoint's address. It is
+    /// kept until the owner has released the address.
     pub(super) fn claim(
         &mut self,
         owner: EndpointId,
@@ -116,7 +118,8 @@ impl Session {
         shared.notify(Notice::Contest { owner, claimant, address, proved: true });
     }
 
-    /// Another endpoint authenticated from an address of this one. `proved`: by an answer.
+    /// Handles a claim of another endpoint to an address of this one. `proved`: it authenticated an
+    /// answer.
     pub(crate) fn on_contest(
         &mut self,
         now: Instant,
@@ -126,7 +129,7 @@ impl Session {
         shared: &mut Shared,
     ) {
         if self.failed.is_some() || !self.is_bound(address) {
-            // Should it still be listed as this one's, both would ask each other for ever.
+            // If it were still listed as this one's, both would ask each other for ever.
             shared.common.owners.release(address, self.endpoint);
             shared.notify(Notice::Yielded { claimant, address, dtls: Vec::new() });
             return;
@@ -149,7 +152,7 @@ impl Session {
         self.settle(now, shared);
     }
 
-    /// Another endpoint gave up the address at which this one claims to be.
+    /// Handles the release of an address that this endpoint claims.
     pub(crate) fn on_yielded(
         &mut self,
         now: Instant,
@@ -170,7 +173,7 @@ impl Session {
         }
     }
 
-    /// Does what is due in a contest: asks, or ends it.
+    /// Sends the probes that are due in a contest, or ends it.
     pub(super) fn judge(&mut self, now: Instant, shared: &mut Shared) {
         let Some(contest) = &mut self.contests.current else { return };
         let (address, since) = (contest.address, contest.since);
@@ -196,14 +199,16 @@ impl Session {
         }
     }
 
-    /// A handshake record that came in a contest belongs to the claimant, once ours is over.
+    /// Keeps a handshake record that arrived in a contest for the claimant, once our handshake is
+    /// over.
     pub(super) fn keep_for_claimant(&mut self, address: SocketAddr, datagram: &Bytes) -> bool {
         is_plain_handshake(datagram)
             && self.media.is_ready()
             && self.contests.keep(address, datagram)
     }
 
-    /// An address was given back for another reason: who claims it need not wait.
+    /// Ends the contest about an address that was released for another reason: its claimant need
+    /// not wait.
     pub(super) fn abandon(&mut self, address: SocketAddr, shared: &mut Shared) {
         let contest = self.contests.current.take_if(|contest| contest.address == address);
         if let Some(Contest { claimant, kept, .. }) = contest {
@@ -226,7 +231,7 @@ impl Session {
         self.settle(now, shared);
     }
 
-    /// Asks the peer whether it is there.
+    /// Sends a check to see whether the peer is there.
     fn probe(&mut self, now: Instant, remote: SocketAddr, shared: &mut Shared) {
         let Some(local) = self.addresses.local(remote) else { return };
         let (endpoint, pair) = (self.endpoint, (local, remote));
@@ -243,7 +248,8 @@ impl Session {
     }
 }
 
-/// Whether a DTLS record is a handshake's and not encrypted (RFC 6347 section 4.1): type 22, epoch 0.
+/// Returns whether a DTLS record is of a handshake and not encrypted (RFC 6347 section 4.1): type
+/// 22, epoch 0.
 fn is_plain_handshake(record: &[u8]) -> bool {
     matches!(record, [22, _, _, 0, 0, ..])
 }

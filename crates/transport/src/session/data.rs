@@ -1,15 +1,15 @@
-//! What DTLS carries beside keys: SCTP with the data channel, where signalling agreed on it.
+//! Application data over DTLS: SCTP with the data channel, if signalled.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::super::{
-    sctp::{Event, Sctp, SendError},
+    sctp::{Sctp, SctpEvent, SendError},
     types::TransportCounters,
 };
 
-/// Packets taken from DTLS at a time; SCTP sends again what does not find room.
+/// Most packets taken from DTLS at a time; SCTP retransmits those that do not fit.
 const MAX_RECEIVED: usize = 64;
 
 /// Data of one endpoint.
@@ -22,12 +22,12 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// The peer may set up an association.
+    /// Allows the peer to set up an association.
     pub(super) fn offer(&mut self) {
         self.offered = true;
     }
 
-    /// A packet of the peer.
+    /// Handles a packet of the peer.
     pub(super) fn receive(&mut self, packet: Bytes) {
         if self.offered && self.received.len() < MAX_RECEIVED {
             self.received.push(packet);
@@ -52,12 +52,12 @@ impl Data {
         sctp.send(now, text, counters)
     }
 
-    /// Does what is due: what happened in the channel, and packets for DTLS.
+    /// Does what is due: returns the channel's events, and passes packets to DTLS.
     pub(super) fn run(
         &mut self,
         now: Instant,
         counters: &mut TransportCounters,
-    ) -> (Vec<Event>, Vec<Bytes>) {
+    ) -> (Vec<SctpEvent>, Vec<Bytes>) {
         counters.application_data_dropped += std::mem::take(&mut self.dropped);
         let received = std::mem::take(&mut self.received);
         if !received.is_empty() {
@@ -71,24 +71,28 @@ impl Data {
         let (mut news, mut packets) = (Vec::new(), Vec::new());
         for event in sctp.take_events() {
             match event {
-                Event::Packet(packet) => packets.push(packet),
+                SctpEvent::Packet(packet) => packets.push(packet),
                 event => news.push(event),
             }
         }
         (news, packets)
     }
 
-    /// While there is no DTLS that could carry it: drops what came, and what there was when DTLS is
-    /// gone for good.
-    pub(super) fn idle(&mut self, closed: bool, counters: &mut TransportCounters) -> Vec<Event> {
+    /// While there is no DTLS to carry it: drops what arrived, and the association too if DTLS is
+    /// closed for good.
+    pub(super) fn idle(
+        &mut self,
+        closed: bool,
+        counters: &mut TransportCounters,
+    ) -> Vec<SctpEvent> {
         let dropped = std::mem::take(&mut self.dropped) + self.received.len() as u64;
         counters.application_data_dropped += dropped;
         self.received.clear();
         let open = closed && self.sctp.take().is_some_and(|sctp| sctp.is_open());
-        if open { vec![Event::Closed("DTLS is over")] } else { Vec::new() }
+        if open { vec![SctpEvent::Closed("DTLS is over")] } else { Vec::new() }
     }
 
-    /// As a client does: the first call sets up SCTP, the second opens the channel.
+    /// As a client: the first call sets up SCTP, the second opens the channel.
     #[cfg(test)]
     pub(super) fn connect(&mut self, now: Instant, counters: &mut TransportCounters) {
         self.offered = true;

@@ -1,4 +1,4 @@
-//! A session as `/debug` shows it: no secrets, addresses redacted as configured.
+//! The state of a session for `/debug`: no secrets, addresses redacted as configured.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! DTLS for one endpoint: when it begins, whether the certificate is the signalled one, when the keys
-//! may be used.
+//! DTLS for one endpoint: starts the handshake, compares the certificate with the signalled
+//! fingerprints, and releases the keys.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     super::{
         certificate::Certificate,
-        dtls::{Dtls, DtlsError, Event, SharedConfig},
+        dtls::{Dtls, DtlsError, DtlsEvent, SharedConfig},
         fingerprint::Fingerprint,
         sctp,
         types::{FailReason, TransportCounters},
@@ -18,33 +18,33 @@ use super::{
     data::Data,
 };
 
-/// Fingerprints that a peer may signal.
+/// Most fingerprints that a peer may signal.
 const MAX_FINGERPRINTS: usize = 8;
-/// Handshake packets that wait for a validated path: a flight or two.
+/// Most handshake packets that wait for a validated path: a flight or two.
 const MAX_WAITING: usize = 16;
-/// Packets that wait once there is data: SCTP sends again what does not find room.
+/// Most packets that wait once there is data: SCTP retransmits those that do not fit.
 const MAX_DATA_WAITING: usize = 128;
 
-/// What came of an event.
-pub(super) enum Verdict {
-    /// Nothing to tell.
+/// The result of an event.
+pub(super) enum DtlsOutcome {
+    /// Nothing to report.
     Nothing,
     /// Keys of a peer whose certificate matched.
     Ready(Keying),
     /// The peer closed the association.
     Closed,
-    /// A handshake failed, as anybody could have brought about: another one may begin.
+    /// A handshake failed, which anybody could have caused: another one may begin.
     Again(String),
-    /// It will never be ready.
+    /// The transport has failed for good.
     Failed(FailReason),
 }
 
-/// The association and what is known of the peer.
+/// The association, and what is known of the peer.
 #[derive(Default)]
 pub(super) struct Media {
     dtls: Option<Dtls>,
     fingerprints: Vec<Fingerprint>,
-    /// The peer's, until it is verified.
+    /// The peer's certificate, until it is verified.
     certificate: Option<Vec<u8>>,
     verified: bool,
     keys: Option<Keying>,
@@ -59,12 +59,13 @@ pub(super) struct Media {
 }
 
 impl Media {
-    /// A path is there: the handshake has time until `ready_by`.
+    /// Starts the time limit of the handshake: there is a path, and keys must be ready by
+    /// `ready_by`.
     pub(super) fn begin(&mut self, ready_by: Instant) {
         self.ready_by = Some(ready_by);
     }
 
-    /// One more signalled fingerprint.
+    /// Adds a signalled fingerprint.
     pub(super) fn add_fingerprint(&mut self, fingerprint: Fingerprint) {
         let known = self
             .fingerprints
@@ -81,9 +82,9 @@ impl Media {
         now: Instant,
         certificate: &Certificate,
         config: &SharedConfig,
-    ) -> Verdict {
+    ) -> DtlsOutcome {
         if self.dtls.is_some() || self.closed {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
         match Dtls::new(config, certificate, true, now) {
             Ok(dtls) => {
@@ -94,8 +95,8 @@ impl Media {
         }
     }
 
-    /// Takes a datagram of the peer. Without an association it opens one, as `client` says: until the
-    /// peer's role is signalled, whoever speaks first is the client.
+    /// Handles a datagram of the peer. Opens an association if there is none, in the role `client`:
+    /// until the peer's role is signalled, whoever sends first is the client.
     pub(super) fn on_datagram(
         &mut self,
         now: Instant,
@@ -103,9 +104,9 @@ impl Media {
         client: bool,
         certificate: &Certificate,
         config: &SharedConfig,
-    ) -> Verdict {
+    ) -> DtlsOutcome {
         if self.closed {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
         if self.dtls.is_none() {
             match Dtls::new(config, certificate, client, now) {
@@ -117,43 +118,43 @@ impl Media {
         self.concluded(result)
     }
 
-    /// After a call of DTLS.
-    fn concluded(&mut self, result: Result<(), DtlsError>) -> Verdict {
-        // What led to an error may still have left an alert to send.
+    /// Handles the result of a call of DTLS.
+    fn concluded(&mut self, result: Result<(), DtlsError>) -> DtlsOutcome {
+        // An error may still have left an alert to send.
         let verdict = self.poll();
         match (result, verdict) {
-            (Err(error), Verdict::Nothing) if self.dtls.as_ref().is_some_and(Dtls::is_done) => {
+            (Err(error), DtlsOutcome::Nothing) if self.dtls.as_ref().is_some_and(Dtls::is_done) => {
                 self.give_up(&error)
             }
-            (Err(error), Verdict::Nothing) => {
+            (Err(error), DtlsOutcome::Nothing) => {
                 let why = error.to_string();
                 self.why = Some(why.clone());
-                Verdict::Again(why)
+                DtlsOutcome::Again(why)
             }
             (_, verdict) => verdict,
         }
     }
 
-    /// Alerts in plaintext that were ignored since the last call.
+    /// Number of plaintext alerts that were ignored since the last call.
     pub(super) fn take_ignored_alerts(&mut self) -> u64 {
         self.dtls.as_mut().map_or(0, Dtls::take_ignored_alerts)
     }
 
-    /// Why the handshake failed, or what the peer may not have liked.
+    /// Why the handshake failed, or what the peer may object to.
     pub(super) fn why(&self) -> Option<&str> {
         self.why.as_deref().or_else(|| self.dtls.as_ref()?.hint())
     }
 
-    /// Lets time pass.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Verdict {
+    /// Handles the time passing.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> DtlsOutcome {
         if !self.ready && self.ready_by.is_some_and(|by| now >= by) {
             let failed = self.why.is_some();
             let timeout = FailReason::DtlsTimeout;
-            return Verdict::Failed(if failed { FailReason::DtlsHandshake } else { timeout });
+            return DtlsOutcome::Failed(if failed { FailReason::DtlsHandshake } else { timeout });
         }
-        let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
+        let Some(dtls) = &mut self.dtls else { return DtlsOutcome::Nothing };
         if dtls.poll_timeout().is_none_or(|at| now < at) {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
         let result = dtls.handle_timeout(now);
         self.concluded(result)
@@ -166,7 +167,7 @@ impl Media {
         by.into_iter().chain(dtls).chain(self.data.poll_timeout()).min()
     }
 
-    /// From now on the peer may set up SCTP.
+    /// Allows the peer to set up SCTP.
     pub(super) fn offer_sctp(&mut self) {
         self.data.offer();
     }
@@ -177,7 +178,7 @@ impl Media {
         self.data.connect(now, counters);
     }
 
-    /// Sends a text in the data channel; see [`sctp::SendError`].
+    /// Sends a text over the data channel; see [`sctp::SendError`].
     pub(super) fn send_text(
         &mut self,
         now: Instant,
@@ -187,12 +188,12 @@ impl Media {
         self.data.send(now, text, counters)
     }
 
-    /// Lets data channels do what is due, and says what happened in them.
+    /// Drives the data channel, and returns its events.
     pub(super) fn exchange(
         &mut self,
         now: Instant,
         counters: &mut TransportCounters,
-    ) -> Vec<sctp::Event> {
+    ) -> Vec<sctp::SctpEvent> {
         if self.dtls.is_none() || !self.ready {
             return self.data.idle(self.closed, counters);
         }
@@ -203,8 +204,8 @@ impl Media {
                 Ok(()) => self.poll(),
                 Err(error) => self.give_up(&error),
             };
-            // That DTLS is lost costs no media; its data channel goes with it.
-            if !matches!(verdict, Verdict::Nothing) || self.dtls.is_none() {
+            // Losing DTLS costs no media; the data channel goes with it.
+            if !matches!(verdict, DtlsOutcome::Nothing) || self.dtls.is_none() {
                 news.extend(self.data.idle(true, counters));
                 break;
             }
@@ -212,37 +213,37 @@ impl Media {
         news
     }
 
-    /// Compares the certificate with the fingerprints, as soon as both are there. No key leaves
+    /// Compares the certificate with the fingerprints, once both are there. No key is released
     /// before that.
-    pub(super) fn verify(&mut self) -> Verdict {
+    pub(super) fn verify(&mut self) -> DtlsOutcome {
         if let Some(certificate) = &self.certificate {
             if self.fingerprints.is_empty() {
-                return Verdict::Nothing;
+                return DtlsOutcome::Nothing;
             }
             if !self.fingerprints.iter().any(|f| f.matches(certificate)) {
-                return Verdict::Failed(FailReason::FingerprintMismatch);
+                return DtlsOutcome::Failed(FailReason::FingerprintMismatch);
             }
             self.certificate = None;
             self.verified = true;
         }
         if !(self.verified && self.connected) || self.ready {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
         match self.keys.take() {
             Some(keys) => {
                 self.ready = true;
-                Verdict::Ready(keys)
+                DtlsOutcome::Ready(keys)
             }
-            None => Verdict::Failed(FailReason::NoSrtpProfile),
+            None => DtlsOutcome::Failed(FailReason::NoSrtpProfile),
         }
     }
 
-    /// What is to be sent, once there is a path.
+    /// Packets to be sent, once there is a path.
     pub(super) fn take_packets(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.packets)
     }
 
-    /// Says goodbye.
+    /// Sends `close_notify`.
     pub(super) fn close(&mut self) {
         if let Some(dtls) = self.dtls.as_mut().filter(|_| self.connected) {
             dtls.close();
@@ -252,12 +253,12 @@ impl Media {
         self.closed = true;
     }
 
-    /// The keys are in use.
+    /// Returns whether the keys are in use.
     pub(super) fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// The association is over.
+    /// Returns whether the association is over.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -279,39 +280,40 @@ impl Media {
         })
     }
 
-    fn poll(&mut self) -> Verdict {
-        let Some(dtls) = &mut self.dtls else { return Verdict::Nothing };
+    fn poll(&mut self) -> DtlsOutcome {
+        let Some(dtls) = &mut self.dtls else { return DtlsOutcome::Nothing };
         let mut events = Vec::new();
         dtls.poll(&mut events);
         let room = if self.ready { MAX_DATA_WAITING } else { MAX_WAITING };
         for event in events {
             match event {
-                Event::Packet(packet) if self.packets.len() < room => self.packets.push(packet),
-                Event::Data(data) => self.data.receive(data),
-                Event::Certificate(der) if !self.verified => self.certificate = Some(der),
-                Event::Keys(keys) if !self.ready => self.keys = Some(keys),
-                // A packet too many is sent again by the library.
-                Event::Packet(_) | Event::Certificate(_) | Event::Keys(_) => {}
-                Event::Connected => self.connected = true,
-                Event::Closed => {
+                DtlsEvent::Packet(packet) if self.packets.len() < room => self.packets.push(packet),
+                DtlsEvent::Data(data) => self.data.receive(data),
+                DtlsEvent::Certificate(der) if !self.verified => self.certificate = Some(der),
+                DtlsEvent::Keys(keys) if !self.ready => self.keys = Some(keys),
+                // The library retransmits packets beyond the limit.
+                DtlsEvent::Packet(_) | DtlsEvent::Certificate(_) | DtlsEvent::Keys(_) => {}
+                DtlsEvent::Connected => self.connected = true,
+                DtlsEvent::Closed => {
                     self.closed = true;
                     self.dtls = None;
-                    return Verdict::Closed;
+                    return DtlsOutcome::Closed;
                 }
             }
         }
-        Verdict::Nothing
+        DtlsOutcome::Nothing
     }
 
-    /// The association is lost. After the handshake that costs no media: the keys are in use.
-    fn give_up(&mut self, error: &DtlsError) -> Verdict {
+    /// Handles the loss of the association. After the handshake that costs no media: the keys are
+    /// in use.
+    fn give_up(&mut self, error: &DtlsError) -> DtlsOutcome {
         tracing::debug!(%error, "DTLS ended");
         self.dtls = None;
         self.closed = true;
         if self.ready {
-            return Verdict::Nothing;
+            return DtlsOutcome::Nothing;
         }
-        Verdict::Failed(match error {
+        DtlsOutcome::Failed(match error {
             DtlsError::Timeout => FailReason::DtlsTimeout,
             _ => FailReason::DtlsHandshake,
         })

@@ -16,7 +16,7 @@ use super::{
 /// Longest ufrag and longest password (RFC 8839 section 5.4).
 const MAX_CREDENTIAL: usize = 256;
 
-/// Why signalled credentials are not taken.
+/// Why signalled credentials are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 enum CredentialError {
     /// The ufrag is empty or too long.
@@ -27,7 +27,8 @@ enum CredentialError {
     Password(usize),
 }
 
-/// Shorter ones than RFC 8839 asks for are taken: it is the peer's own safety.
+/// Checks credentials. Shorter ones than RFC 8839 requires are accepted: it is the peer's own
+/// safety.
 fn check(ufrag: &str, pwd: &str) -> Result<(), CredentialError> {
     let fits = |text: &str| (1..=MAX_CREDENTIAL).contains(&text.len());
     match (fits(ufrag), fits(pwd)) {
@@ -83,7 +84,7 @@ impl Session {
         self.settle(now, shared);
     }
 
-    /// What a look-up of a candidate's name found.
+    /// Adds candidates from the look-up of a host name.
     pub(crate) fn add_resolved(
         &mut self,
         now: Instant,
@@ -104,7 +105,7 @@ impl Session {
     /// The generation of the agent that a signalled transport is for.
     fn addressed(&self, generation: Option<u32>, ufrag: Option<&str>) -> u32 {
         generation.unwrap_or_else(|| {
-            // Trickled candidates of before a restart come with the old credentials.
+            // Trickled candidates from before a restart have the old credentials.
             let old = ufrag.is_some() && self.current.remote_ufrag() == ufrag;
             if old { self.current.generation() } else { self.newest().generation() }
         })

@@ -133,7 +133,7 @@ proptest! {
         let _ = Message::parse(&bytes).map(|m| (m.ufrags(), m.is_authentic(b"p")));
     }
 
-    /// What we let through, the agent's own parser must survive; and where both read a message, they
+    /// The agent's own parser must survive what passes here; and if both parse a message, they
     /// agree on who sent it.
     #[test]
     fn agrees_with_the_agent(flips in prop::collection::vec((0usize..108, any::<u8>()), 0..6)) {

@@ -12,12 +12,12 @@ use super::{
     XOR_MAPPED_ADDRESS, crc32, xor,
 };
 
-/// A Binding message that is being written. Attributes come in the order of the calls.
+/// A Binding message being written. Attributes are in the order of the calls.
 #[derive(Debug)]
 pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    /// A message without attributes.
+    /// Creates a message without attributes.
     pub(crate) fn new(class: Class, transaction: TransactionId) -> Self {
         let kind: u16 = match class {
             Class::Request => 0x0001,
@@ -54,7 +54,7 @@ impl Writer {
         self.attribute(USE_CANDIDATE, &[])
     }
 
-    /// XOR-MAPPED-ADDRESS. After the transaction is known, which masks it.
+    /// XOR-MAPPED-ADDRESS, masked by the transaction id.
     pub(crate) fn mapped(self, address: SocketAddr) -> Self {
         let transaction = super::transaction_of(&self.0).unwrap_or_default();
         let port = (address.port() ^ 0x2112).to_be_bytes();
@@ -95,7 +95,7 @@ impl Writer {
         self.attribute(FINGERPRINT, &[&sum.to_be_bytes()]).0.into()
     }
 
-    /// The length in the header counts what follows it, and `more` bytes that are still to come.
+    /// Sets the length in the header: of what follows it so far, and of `more` bytes.
     fn set_length(&mut self, more: usize) {
         let length = (self.0.len().saturating_sub(HEADER) + more) as u16;
         if let Some(place) = self.0.get_mut(2..4) {
@@ -103,7 +103,7 @@ impl Writer {
         }
     }
 
-    /// Any attribute, its value in parts.
+    /// Appends an attribute, with its value in parts.
     pub(crate) fn attribute(mut self, kind: u16, value: &[&[u8]]) -> Self {
         let length: usize = value.iter().map(|part| part.len()).sum();
         self.0.extend(kind.to_be_bytes());

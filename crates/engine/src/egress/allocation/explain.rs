@@ -1,30 +1,31 @@
-//! Why a receiver gets no more of a source, and since when.
+//! Records why a receiver does not get a higher layer of a source, and since when.
 
 use std::time::Instant;
 
 use super::{Decision, LayerId, Reason};
 
-/// What a receiver wants of a source, what it is sent, and the one reason that it is not more.
+/// What a receiver could get of a source, what it gets, and the reason for the difference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Explanation {
-    /// The layer that it would get of a link that carries everything.
+    /// The layer that unlimited bandwidth would allow.
     pub wanted: Option<LayerId>,
-    /// The layer that it is sent.
+    /// The layer that is being forwarded.
     pub sent: Option<LayerId>,
-    /// Why that is no more.
+    /// Why it is not a higher one.
     pub reason: Reason,
-    /// Since when that is the reason.
+    /// When that reason began.
     pub since: Instant,
 }
 
 impl Explanation {
-    /// Of a source of which nothing has been decided yet.
+    /// Before the first decision.
     pub const fn new(now: Instant) -> Self {
         Self { wanted: None, sent: None, reason: Reason::NotSent, since: now }
     }
 
-    /// Takes a decision. `sent`: the layer that is forwarded by now. While that is less than was decided
-    /// and the sender sends it, a keyframe is what is lacking. Returns whether there is anything to tell.
+    /// Applies a decision. `sent` is the layer that is being forwarded now. While that is lower
+    /// than the decided layer, which the sender sends, the reason is a missing keyframe. Returns
+    /// whether anything changed that is worth reporting.
     pub fn update(&mut self, decision: &Decision, sent: Option<LayerId>, now: Instant) -> bool {
         let waits = decision.arrives && sent < decision.target && decision.reason != Reason::Muted;
         let reason = if waits { Reason::WaitingForKeyframe } else { decision.reason };

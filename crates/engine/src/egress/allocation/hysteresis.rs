@@ -1,32 +1,32 @@
-//! Which changes of an estimate are worth a new allocation.
+//! Decides which changes of an estimate cause a new allocation.
 
-/// Keeps the bandwidth last allocated until an estimate differs enough.
+/// Keeps the bandwidth that was last allocated until the estimate differs enough.
 ///
-/// A fall by more than the threshold counts at once. So does a rise, but for one that follows a fall:
-/// that must be twice as large, or have lasted from one [`Hysteresis::settle`] to the next. An estimate
-/// that wavers by a tenth around any value thus changes an allocation a few times and then no more,
-/// which the threshold by itself does not bring about: 1.1 is a fifth more than 0.9.
+/// A drop by more than the threshold counts at once. So does a rise, unless it follows a drop: it
+/// must then be twice as large, or have lasted from one [`Hysteresis::settle`] to the next. An
+/// estimate that varies by a tenth around a value thus changes an allocation a few times at most.
+/// The threshold alone would not ensure that: 1.1 is a fifth more than 0.9.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Hysteresis {
     threshold: f64,
     allocated: Option<u64>,
     fell: bool,
-    /// The least and the most that were estimated since the last [`Hysteresis::settle`].
+    /// The lowest and the highest estimate since the last [`Hysteresis::settle`].
     seen: Option<(u64, u64)>,
 }
 
 impl Hysteresis {
-    /// `threshold`: the fraction that is nothing.
+    /// `threshold` is the fraction by which an estimate may change without effect.
     pub const fn new(threshold: f64) -> Self {
         Self { threshold, allocated: None, fell: false, seen: None }
     }
 
-    /// What to allocate, bit/s; `None` before the first estimate.
+    /// The bandwidth to allocate, bit/s; `None` before the first estimate.
     pub const fn bandwidth(&self) -> Option<u64> {
         self.allocated
     }
 
-    /// Takes an estimate, bit/s. Returns whether what to allocate has changed.
+    /// Handles an estimate, bit/s. Returns whether the bandwidth to allocate changed.
     pub fn estimated(&mut self, bps: u64) -> bool {
         let (least, most) = self.seen.unwrap_or((bps, bps));
         self.seen = Some((least.min(bps), most.max(bps)));
@@ -44,9 +44,9 @@ impl Hysteresis {
         true
     }
 
-    /// Small changes that lasted count, too: brings what to allocate into the range of what was
-    /// estimated since the last call. To be called before each periodic run. Returns whether that
-    /// changed it.
+    /// Lets small changes that lasted count too: moves the bandwidth to allocate into the range of
+    /// the estimates since the last call. To be called before each periodic run. Returns whether it
+    /// changed.
     pub fn settle(&mut self) -> bool {
         let Some(((least, most), allocated)) = self.seen.take().zip(self.allocated) else {
             return false;

@@ -1,10 +1,10 @@
-//! Which layer of which source a receiver gets of what its link carries.
+//! Decides which layer of each source a receiver gets within its bandwidth.
 //!
-//! The rules are Jitsi Videobridge's (its `doc/allocation.md`): sources come in order of priority; what
-//! is on stage grows to its preferred layer before anybody else gets anything; from then on each round
-//! gives every source one step more, as long as it fits; what shares a screen may exceed the link by a
-//! bounded amount. Sans-IO: rates and heights in, layers and reasons out. After its first runs an
-//! [`Allocator`] allocates no memory.
+//! The rules are Jitsi Videobridge's (its `doc/allocation.md`): sources are served in order of
+//! priority; the source on stage grows to its preferred layer before any other gets anything; after
+//! that, each round gives every source one more step, as long as it fits; screen sharing may exceed
+//! the bandwidth by a bounded amount. Sans-IO: the inputs are bitrates and heights, the outputs
+//! layers and reasons. After its first runs an [`Allocator`] allocates no memory.
 
 mod explain;
 mod hysteresis;
@@ -19,33 +19,35 @@ pub use hysteresis::Hysteresis;
 use rialto_media::SourceId;
 use single::{Candidate, Ladder};
 
-/// What a receiver's allocation goes by (`videobridge.cc`).
+/// Settings of the allocation (`videobridge.cc`).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Config {
-    /// `onstage-preferred-height-px`: a camera of which more than 180 lines are wanted grows to this
-    /// height first, and beyond it only at full frame rate. 360.
+    /// `onstage-preferred-height-px`: a camera that the receiver wants at more than 180 lines grows
+    /// to this height first, and beyond it only at full frame rate. Default 360.
     pub onstage_preferred_height: u16,
-    /// `onstage-preferred-framerate`: what counts as full, frames per second. 30.
+    /// `onstage-preferred-framerate`: what counts as full frame rate, frames per second. Default
+    /// 30.
     pub onstage_preferred_framerate: f32,
-    /// `allow-oversend-onstage`: a shared screen on stage is sent although it exceeds the link a little,
-    /// rather than not. true.
+    /// `allow-oversend-onstage`: screen sharing on stage is sent even if it exceeds the bandwidth a
+    /// little. Default true.
     pub allow_oversend_onstage: bool,
-    /// `max-oversend-bitrate`: by so much, bit/s. 500,000.
+    /// `max-oversend-bitrate`: how far it may exceed the bandwidth, bit/s. Default 500,000.
     pub max_oversend_bps: u64,
-    /// `bwe-change-threshold`: an estimate that differs from the one last allocated by no more than this
-    /// fraction changes nothing. 0.15.
+    /// `bwe-change-threshold`: an estimate that differs by no more than this fraction from the one
+    /// last allocated has no effect. Default 0.15.
     pub change_threshold: f64,
-    /// `trust-bwe`: allocate what is estimated; else as though links carried everything. true.
+    /// `trust-bwe`: allocate the estimated bandwidth; otherwise allocate as if bandwidth were
+    /// unlimited. Default true.
     pub trust_bwe: bool,
-    /// `assumed-bandwidth-limit`: a receiver may have its link assumed to carry up to so much, bit/s.
-    /// None: it may not.
+    /// `assumed-bandwidth-limit`: the most that a receiver may ask the bridge to assume for its
+    /// link, bit/s. `None`: receivers may not ask.
     pub assumed_bandwidth_limit: Option<u64>,
-    /// `max-time-between-calculations`: rates change without an event, so that allocation runs at least
-    /// this often. 5 s.
+    /// `max-time-between-calculations`: allocation runs at least this often, since bitrates change
+    /// without an event. Default 5 s.
     pub max_time_between_calculations: Duration,
-    /// `use-vla-target-bitrate`: layers cost what their senders say
-    /// (<http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00>), where they say it; else what is
-    /// measured. false.
+    /// `use-vla-target-bitrate`: use the bitrates that senders announce for their layers
+    /// (<http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00>) where they do,
+    /// and measured ones otherwise. Default false.
     pub use_announced: bool,
 }
 
@@ -66,8 +68,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What there is to allocate, bit/s, by what is estimated and by what the receiver wants to be
-    /// assumed; `None`: everything.
+    /// The bandwidth to allocate, bit/s, from the estimate and from what the receiver asked the
+    /// bridge to assume; `None` is unlimited.
     pub fn budget(&self, estimate: Option<u64>, assumed: Option<u64>) -> Option<u64> {
         match (assumed, self.assumed_bandwidth_limit) {
             (Some(assumed), Some(limit)) => Some(assumed.min(limit)),
@@ -95,24 +97,24 @@ impl fmt::Display for LayerId {
 }
 
 impl LayerId {
-    /// All of an encoding that has no layers.
+    /// The id that stands for the whole of an encoding without layers.
     pub const fn encoding(encoding: u8) -> Self {
         Self { encoding, spatial: 0, temporal: 0 }
     }
 }
 
-/// A layer as it is measured.
+/// A layer and its measurements.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Layer {
     /// Which.
     pub id: LayerId,
-    /// What it costs together with what it depends on, bit/s. 0: not measured.
+    /// Bitrate of this layer and the layers that it depends on, bit/s. 0: not measured.
     pub bps: u64,
-    /// The shorter side of its frames, pixels, where known.
+    /// The shorter side of its frames, pixels, if known.
     pub height: Option<u16>,
-    /// Its frames per second, where known.
+    /// Its frame rate, frames per second, if known.
     pub fps: Option<f32>,
-    /// It arrives.
+    /// Whether it is being received.
     pub active: bool,
 }
 
@@ -122,42 +124,42 @@ pub enum Kind {
     /// A camera: motion matters before resolution.
     #[default]
     Camera,
-    /// A shared screen: resolution matters before motion.
+    /// Screen sharing: resolution matters before motion.
     Desktop,
 }
 
-/// Why a source is none of a receiver's, whatever its link carries.
+/// Why a source is excluded whatever the bandwidth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cut {
-    /// Beyond its last-N.
+    /// It is outside the receiver's last-N.
     LastN,
-    /// Beyond the last-N that the bridge's load allows.
+    /// It is outside the last-N that the bridge's load allows.
     Load,
 }
 
-/// A source that a receiver could get.
+/// A source that a receiver may get, with its constraints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wanted {
     /// The source.
     pub source: SourceId,
-    /// What it shows.
+    /// Camera or screen.
     pub kind: Kind,
     /// The receiver has it on stage.
     pub on_stage: bool,
     /// The receiver selected it.
     pub selected: bool,
-    /// At most so high, pixels. 0: it is not wanted; `None`: any height.
+    /// Maximum frame height, pixels. 0: the receiver does not want the source; `None`: unlimited.
     pub max_height: Option<u16>,
-    /// It is left out.
+    /// Why the source is excluded, if it is.
     pub cut: Option<Cut>,
-    /// Its sender has muted it, or is muted.
+    /// The sender muted it, or is force-muted.
     pub muted: bool,
-    /// The layer that the receiver has been given.
+    /// The layer that the receiver gets now.
     pub current: Option<LayerId>,
 }
 
 impl Wanted {
-    /// A camera at any height.
+    /// A camera of any height.
     pub const fn new(source: SourceId) -> Self {
         Self {
             source,
@@ -171,33 +173,33 @@ impl Wanted {
         }
     }
 
-    /// It is to get nothing.
+    /// Whether it must not be sent at all.
     fn is_disabled(&self) -> bool {
         self.cut.is_some() || self.max_height == Some(0)
     }
 }
 
-/// Why a receiver gets no more of a source.
+/// Why a receiver does not get a higher layer of a source.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Reason {
-    /// It gets all there is.
+    /// It gets the highest layer there is.
     #[default]
     Nothing,
-    /// Its link carries no more.
+    /// Its bandwidth does not allow more.
     Link,
-    /// Others are among its last-N.
+    /// The source is outside its last-N.
     LastN,
-    /// It wants no more.
+    /// Its constraints do not allow more.
     Constraint,
-    /// The sender sends no more.
+    /// The sender does not send more.
     NotSent,
     /// The source is muted.
     Muted,
-    /// A keyframe of what was decided has not come.
+    /// A keyframe of the allocated layer has not arrived yet.
     WaitingForKeyframe,
     /// The bridge is overloaded.
     SuspendedByLoad,
-    /// It wants none of it.
+    /// The receiver does not want the source.
     NotWanted,
 }
 
@@ -215,7 +217,7 @@ impl Reason {
         Self::NotWanted,
     ];
 
-    /// The reason in a word, for metrics and debug output.
+    /// A name for metrics and debug output.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Nothing => "none",
@@ -230,57 +232,58 @@ impl Reason {
         }
     }
 
-    /// The receiver wants more, and it is neither its own nor the sender's choice that it gets no more.
+    /// Whether the receiver wants more, and neither its own constraints nor the sender's choice is
+    /// the reason that it does not get more.
     pub const fn is_shortage(self) -> bool {
         matches!(self, Self::Link | Self::WaitingForKeyframe | Self::SuspendedByLoad)
     }
 }
 
-/// What was decided of one source.
+/// The decision about one source.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Decision {
     /// The source.
     pub source: SourceId,
-    /// The layer that the receiver gets; of a source of which nothing arrives, the one that it is
-    /// meant to get.
+    /// The layer that the receiver gets. For a source that is not being received: the layer that it
+    /// is to get.
     pub target: Option<LayerId>,
-    /// What that costs, bit/s.
+    /// Bitrate of that layer, bit/s.
     pub target_bps: u64,
-    /// How high it is, pixels.
+    /// Frame height of that layer, pixels.
     pub target_height: Option<u16>,
-    /// It arrives.
+    /// Whether it is being received.
     pub arrives: bool,
-    /// The layer that it would get of a link that carries everything.
+    /// The layer that unlimited bandwidth would allow.
     pub ideal: Option<LayerId>,
-    /// What that costs, bit/s.
+    /// Bitrate of that layer, bit/s.
     pub ideal_bps: u64,
-    /// How high it is, pixels.
+    /// Frame height of that layer, pixels.
     pub ideal_height: Option<u16>,
-    /// Why it gets no more.
+    /// Why the receiver does not get a higher layer.
     pub reason: Reason,
 }
 
-/// What was decided in sum.
+/// Sums over the decisions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
-    /// What the targets cost, bit/s.
+    /// Bitrate of the target layers, bit/s.
     pub target_bps: u64,
-    /// What the ideals cost, bit/s.
+    /// Bitrate of the ideal layers, bit/s.
     pub ideal_bps: u64,
-    /// The smallest bandwidth of which more would come, bit/s; `None`: of none.
+    /// The lowest bandwidth that would allow more, bit/s; `None` if none would.
     pub next_bps: Option<u64>,
-    /// Sources that arrive and get nothing because the link carries no more.
+    /// Number of active sources that get nothing for lack of bandwidth.
     pub suspended: usize,
-    /// By how much the targets exceed the bandwidth, bit/s.
+    /// How far the targets exceed the bandwidth, bit/s.
     pub oversend_bps: u64,
 }
 
-/// A layer above the one that a receiver has must leave this part of its cost free, so that rates that
-/// are measured anew do not move the receiver there and back.
+/// A layer above the receiver's current one must leave this fraction of its bitrate unused, so that
+/// new measurements do not move the receiver up and down.
 const MARGIN: u64 = 20;
 
-/// Shares a receiver's bandwidth among its sources: [`Self::begin`], [`Self::add`] each source in the
-/// order of priority, [`Self::run`].
+/// Divides a receiver's bandwidth among its sources: call [`Self::begin`], then [`Self::add`] for
+/// each source in order of priority, then [`Self::run`].
 #[derive(Clone, Debug, Default)]
 pub struct Allocator {
     config: Config,
@@ -288,39 +291,40 @@ pub struct Allocator {
     layers: Vec<Layer>,
     candidates: Vec<Candidate>,
     decisions: Vec<Decision>,
-    /// Sources looked at in the last run.
+    /// Sources visited in the last run.
     looks: usize,
 }
 
-/// A source, and how much of it has been given.
+/// A source, and its share of the bandwidth.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     wanted: Wanted,
     layers: (usize, usize),
     ladder: Ladder,
-    /// How many candidates up it is.
+    /// How many candidates up the source has been given.
     given: usize,
 }
 
 impl Allocator {
-    /// An allocator of no sources.
+    /// Creates an allocator without sources.
     pub fn new(config: Config) -> Self {
         Self { config, ..Self::default() }
     }
 
-    /// What it goes by.
+    /// Its settings.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Forgets all sources, to be told them anew.
+    /// Removes all sources.
     pub fn begin(&mut self) {
         self.shares.clear();
         self.layers.clear();
         self.candidates.clear();
     }
 
-    /// Adds the source that comes next. `layers`: from the worst to the best, arriving or not.
+    /// Adds the source that is next in priority. `layers` are its layers from the worst to the
+    /// best, whether they are being received or not.
     pub fn add(&mut self, wanted: Wanted, layers: &[Layer]) {
         let first = self.layers.len();
         self.layers.extend_from_slice(layers);
@@ -328,7 +332,7 @@ impl Allocator {
         self.shares.push(Share { wanted, layers: (first, layers.len()), ladder, given: 0 });
     }
 
-    /// Shares `budget`, bit/s; `None`: there is enough for all.
+    /// Divides `budget`, bit/s; `None` is unlimited.
     pub fn run(&mut self, budget: Option<u64>) -> Totals {
         let mut round = Round {
             config: &self.config,
@@ -352,7 +356,7 @@ impl Allocator {
                 self.looks = self.looks.saturating_add(1);
                 gave |= round.improve(share, first);
                 first = false;
-                // Else a thumbnail would come now and go as soon as the stage can grow.
+                // Otherwise a thumbnail would appear now and vanish as soon as the stage can grow.
                 if share.wanted.on_stage && !share.has_preferred() {
                     break;
                 }
@@ -362,12 +366,12 @@ impl Allocator {
         self.decide(budget, shortage)
     }
 
-    /// What was decided last, in the order of the sources.
+    /// The last decisions, in the order of the sources.
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
     }
 
-    /// The same, for a caller that knows better why a source is not sent.
+    /// The last decisions, for a caller that knows a better reason why a source is not sent.
     pub fn decisions_mut(&mut self) -> &mut [Decision] {
         &mut self.decisions
     }
@@ -416,19 +420,19 @@ impl Share {
     }
 }
 
-/// Rounds over the sources.
+/// One round over the sources.
 struct Round<'a> {
     config: &'a Config,
     candidates: &'a [Candidate],
     budget: u64,
     spent: u64,
-    /// The least that was lacking for a step.
+    /// The smallest bandwidth that was missing for a step.
     shortage: Option<u64>,
 }
 
 impl Round<'_> {
-    /// Gives a source its next step, or all up to the preferred one if it is on stage and has nothing.
-    /// `first`: it has the highest priority. Returns whether it has more now.
+    /// Gives a source its next step, or all steps up to the preferred layer if it is on stage and
+    /// has nothing. `first`: it has the highest priority. Returns whether it got more.
     fn improve(&mut self, share: &mut Share, first: bool) -> bool {
         let candidates = share.ladder.of(self.candidates);
         let cost = |given: usize| {
@@ -443,7 +447,7 @@ impl Round<'_> {
         for candidate in candidates.get(before..upto.min(candidates.len())).unwrap_or_default() {
             let higher = share.wanted.current.is_some_and(|current| candidate.id > current);
             let margin = if higher { candidate.bps / MARGIN } else { 0 };
-            // Others may have more than there is.
+            // The others may already exceed the budget.
             let all = others.saturating_add(candidate.bps).saturating_add(margin);
             lacking = all.saturating_sub(self.budget);
             if lacking > 0 {
@@ -455,7 +459,7 @@ impl Round<'_> {
             let beyond = most.saturating_add(self.config.max_oversend_bps);
             let steps = share.given..share.ladder.oversend;
             for candidate in candidates.get(steps).unwrap_or_default() {
-                // What may exceed the link lacks nothing.
+                // A source that may oversend is not short of bandwidth.
                 lacking = 0;
                 if candidate.bps > beyond {
                     let all = others.saturating_add(candidate.bps);

@@ -1,42 +1,43 @@
-//! One source: which of its layers a receiver may get, up to which of them it comes before others,
-//! and why it gets no more.
+//! Rules for one source: which of its layers a receiver may get, up to which of them it takes
+//! precedence over other sources, and why it does not get more.
 
 use super::{Config, Kind, Layer, LayerId, Reason, Wanted};
 
-/// Of a camera at up to this height all frame rates will do: it is a thumbnail.
+/// A camera of up to this height may have any frame rate: it is a thumbnail.
 const THUMBNAIL: u16 = 180;
 
-/// The lowest encoding's height, pixels, while nothing is known of any; each further one is twice as
-/// high. What browsers send of a camera.
+/// Supposed height of the lowest encoding, pixels, while no height is known; each further encoding
+/// is twice as high. Browsers send this for a camera.
 const LOWEST: u32 = 180;
 
-/// Frame rates are measured: so much of the full one is full.
+/// Frame rates are measured, so this fraction of the full frame rate counts as full.
 const FULL: f32 = 0.8;
 
-/// So much of the full frame rate is enough for an encoding, or a spatial layer of one, with all its
-/// temporal layers: encoders leave out frames of single encodings and layers for a while, to keep their
-/// rate after a keyframe. To go down for that and up again takes two more keyframes. And so many frames a
-/// second are enough in any case; an encoding that sends fewer is starved.
+/// This fraction of the full frame rate is enough for an encoding, or a spatial layer of one, with
+/// all its temporal layers: encoders leave out frames of single encodings and layers for a while,
+/// to keep their bitrate after a keyframe. Switching down for that and up again would take two more
+/// keyframes. `ENOUGH_FPS` is enough in any case; an encoding that sends fewer frames is starved.
 const ENOUGH: f32 = 0.48;
 const ENOUGH_FPS: f32 = 12.0;
 
-/// A layer that a receiver may get. Of the layers of a source, each costs more than the ones before.
+/// A layer that a receiver may get. Each candidate of a source has a higher bitrate than the ones
+/// before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Candidate {
-    /// Its place among the source's layers.
+    /// Its index among the source's layers.
     pub layer: usize,
     pub id: LayerId,
     pub bps: u64,
 }
 
-/// The candidates of one source, and how many steps up of them are special.
+/// The candidates of one source, and how many of them have special rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Ladder {
     first: usize,
     count: usize,
-    /// On stage it gets these at once.
+    /// On stage, the candidates up to this one are given at once.
     pub preferred: usize,
-    /// Up to these it may exceed the link.
+    /// Up to this candidate the source may oversend.
     pub oversend: usize,
 }
 
@@ -71,7 +72,7 @@ pub(super) fn select(
     drop_dominated(out, first);
     let left = out.get(first..).unwrap_or_default();
     ladder.count = left.len();
-    // A layer that was dropped stands for the better one that costs no more.
+    // A dominated layer counts as the better layer that costs no more.
     let steps = |layer: Option<usize>| {
         let Some(layer) = layer else { return 0 };
         let below = left.iter().take_while(|candidate| candidate.layer < layer).count();
@@ -81,8 +82,9 @@ pub(super) fn select(
     ladder
 }
 
-/// Which layers count: those of which a rate is measured, or else those that arrive; a source that has
-/// just begun or is muted has none, and is decided with all that it may send.
+/// Returns the filter for layers that count: those with a measured bitrate, or else those that are
+/// being received. A source that has just begun or is muted has neither, and is decided with all
+/// layers that it may send.
 fn considered(layers: &[Layer]) -> fn(&Layer) -> bool {
     let arrives: fn(&Layer) -> bool = |layer| layer.active;
     let measured: fn(&Layer) -> bool = |layer| layer.active && layer.bps > 0;
@@ -95,9 +97,9 @@ fn considered(layers: &[Layer]) -> fn(&Layer) -> bool {
     }
 }
 
-/// All up to the preferred height; beyond it and up to the bound those of full frame rate; the lowest
-/// in any case. In practice 180p at any rate, then 360p and 720p at 30. Returns the preferred layer and
-/// the one up to which the link may be exceeded.
+/// All layers up to the preferred height; above it, up to the maximum, those of full frame rate;
+/// the lowest in any case. In practice 180p at any rate, then 360p and 720p at 30. Returns the
+/// preferred layer and the highest one that may oversend.
 fn camera(
     config: &Config,
     wanted: &Wanted,
@@ -131,8 +133,8 @@ fn camera(
     (preferred, None)
 }
 
-/// All up to the bound, or the lowest; the best of them is preferred. On stage the link may be exceeded
-/// up to the cheapest layer of the full height.
+/// All layers up to the maximum height, or the lowest; the best of them is preferred. On stage, the
+/// cheapest layer of the full height may oversend.
 fn desktop(
     config: &Config,
     wanted: &Wanted,
@@ -145,7 +147,7 @@ fn desktop(
     let lowest = counted().map(|(_, _, height)| height).min();
     let any_within = lowest.is_some_and(within);
     let chosen = |height: u32| if any_within { within(height) } else { Some(height) == lowest };
-    // VP9 has encodings of one height that differ in quality, and tells no frame rate.
+    // VP9 has encodings of equal height that differ in quality, and does not say their frame rates.
     let unlike = |layer: &Layer| layer.fps.is_none();
     let (mut preferred, mut cheapest) = (None, None::<(u32, u64, usize)>);
     for (place, layer, height) in counted().filter(|(_, _, height)| chosen(*height)) {
@@ -164,7 +166,7 @@ fn desktop(
     (preferred, cheapest.map(|(_, _, place)| place).filter(|_| may))
 }
 
-/// Drops the candidates from `first` on for which a better one costs no more.
+/// Removes the candidates from `first` on for which a better one costs no more.
 fn drop_dominated(out: &mut Vec<Candidate>, first: usize) {
     let mut kept = out.len();
     let mut least = None::<u64>;
@@ -181,8 +183,8 @@ fn drop_dominated(out: &mut Vec<Candidate>, first: usize) {
     out.drain(first..kept);
 }
 
-/// Why a receiver gets no more of a source. `ideal`: the place of the best layer that it may get;
-/// `all`: it gets that.
+/// Returns why a receiver does not get more of a source. `ideal` is the index of the best layer
+/// that it may get; `all` says that it gets that.
 pub(super) fn reason(wanted: &Wanted, layers: &[Layer], ideal: Option<usize>, all: bool) -> Reason {
     match wanted.cut {
         Some(super::Cut::LastN) => return Reason::LastN,
@@ -207,12 +209,12 @@ pub(super) fn reason(wanted: &Wanted, layers: &[Layer], ideal: Option<usize>, al
         Some((_, _, height)) if wanted.max_height.is_some_and(|bound| height > bound.into()) => {
             Reason::Constraint
         }
-        // Or at too low a frame rate to be better.
+        // Or its frame rate is too low to be better.
         Some(_) => Reason::NotSent,
     }
 }
 
-/// Layers with their heights; what is not known of one follows from its nearest.
+/// Layers with their heights. An unknown height is derived from the nearest known one.
 #[derive(Clone, Copy)]
 struct Heights<'a>(&'a [Layer]);
 
@@ -221,7 +223,7 @@ impl<'a> Heights<'a> {
         self.0.iter().enumerate().map(move |(place, layer)| (place, layer, self.height(layer)))
     }
 
-    /// Whether it has all temporal layers that its encoding has of its size.
+    /// Returns whether the layer has all temporal layers of its encoding and size.
     fn is_whole(self, id: LayerId) -> bool {
         let above =
             |other: &Layer| LayerId { temporal: id.temporal, ..other.id } == id && other.id > id;

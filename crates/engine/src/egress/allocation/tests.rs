@@ -1,4 +1,4 @@
-//! What the rules come to, and what holds for any sources at any bandwidth.
+//! Results of the rules, and properties that hold for any sources and any bandwidth.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a browser sends of a camera, kbit/s.
+/// What a browser sends for a camera, kbit/s.
 const CAMERA: [(u16, u64); 3] = [(180, 155), (360, 540), (720, 2_550)];
 
 fn encodings(ladder: &[(u16, u64)]) -> Vec<Layer> {
@@ -203,7 +203,7 @@ fn only_a_screen_on_stage_exceeds_the_link_and_by_no_more_than_configured() {
     };
     let config = Config::default();
     let layer = |encoding, temporal| Some(LayerId { encoding, spatial: 0, temporal });
-    // The cheapest of the full height costs 800.
+    // The cheapest layer of the full height costs 800.
     assert_eq!(target(config, screen(true), 300), (layer(1, 0), 500));
     assert_eq!(target(config, screen(true), 299), (layer(0, 2), 1));
     assert_eq!(target(config, screen(true), 800), (layer(1, 0), 0));
@@ -343,7 +343,7 @@ fn small_changes_count_when_they_last() {
     assert!(!Hysteresis::new(0.15).settle());
 }
 
-/// Layers of three encodings and up to three frame rates, each better one of any rate.
+/// Layers of three encodings and up to three frame rates, with any bitrates.
 fn any_layers() -> impl Strategy<Value = Vec<Layer>> {
     let layer = (0u64..3_000_000, prop::bool::weighted(0.8), prop::option::of(1u16..1_200));
     prop::collection::vec(layer, 0..9).prop_map(|layers| {
@@ -379,7 +379,7 @@ fn any_sources() -> impl Strategy<Value = Sources> {
     prop::collection::vec((any_wanted(), any_layers()), 0..12)
 }
 
-/// A ladder each of whose steps costs more than the one before, as those of cameras do.
+/// A ladder in which each step costs more than the one before, as for cameras.
 fn convex_ladder() -> impl Strategy<Value = Vec<(u16, u64)>> {
     (30u64..300, 1u64..6, 1u64..6).prop_map(|(first, second, third)| {
         let (a, b) = (first * second, first * second * third);
@@ -472,7 +472,7 @@ proptest! {
         let mut candidates = Vec::new();
         let ladder = single::select(&Config::default(), &wanted, &layers, &mut candidates);
         let preferred = ladder.preferred.checked_sub(1).map(|at| candidates[at].id);
-        // It waits for nobody: others change what it gets only beyond.
+        // It waits for no other source: others affect what it gets only beyond its preferred layer.
         let beside = allocator.decisions()[0].target;
         prop_assert_eq!(beside.min(preferred), by_itself.min(preferred));
     }

@@ -1,20 +1,20 @@
-//! How much one receiver may be sent again: a part of the media that it is sent, and little beside it.
-//! What it asks for, and how often, does not widen that; a receiver on a link that loses more needs a
-//! lower bitrate and not more packets.
+//! The retransmission budget of one receiver: a fraction of the media that it is sent, plus a small
+//! constant rate. What it requests, and how often, does not enlarge it; a receiver whose link loses
+//! more needs a lower bitrate, not more packets.
 
-/// A byte may be sent again for so many that were sent the first time.
+/// One byte may be retransmitted for this many bytes sent for the first time.
 const SHARE: u32 = 4;
-/// Bytes that may be sent again for each millisecond that passes, whatever is sent: 96 kbit/s.
+/// Bytes that may be retransmitted per millisecond, whatever else is sent: 96 kbit/s.
 const FLOOR_PER_MS: u32 = 12;
-/// Bytes that may be sent again at once: the loss of a third of a second of 2.5 Mbit/s.
+/// Bytes that may be retransmitted at once: the loss of a third of a second of 2.5 Mbit/s.
 const BURST: u32 = 128 << 10;
 
-/// A bucket of bytes.
+/// A token bucket in bytes.
 #[derive(Clone, Debug)]
 pub struct ResendBudget {
-    /// Below 0: the last packet was longer than what was left.
+    /// Negative if the last packet was longer than the remaining budget.
     left: i64,
-    /// Bytes sent the first time that have not made a whole byte yet.
+    /// Bytes sent for the first time that have not earned a whole byte yet.
     rest: u32,
     at_ms: Option<u32>,
 }
@@ -26,7 +26,7 @@ impl Default for ResendBudget {
 }
 
 impl ResendBudget {
-    /// So many bytes were sent the first time.
+    /// Counts bytes sent for the first time.
     #[inline]
     pub fn on_sent(&mut self, len: usize) {
         let earned = self.rest.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
@@ -34,7 +34,7 @@ impl ResendBudget {
         self.earn(earned / SHARE);
     }
 
-    /// Whether something may be sent again at `now_ms` (it wraps; only differences count).
+    /// Returns whether a retransmission is allowed at `now_ms` (it wraps; only differences count).
     pub fn allows(&mut self, now_ms: u32) -> bool {
         let since = self.at_ms.map_or(0, |at| now_ms.wrapping_sub(at));
         self.at_ms = Some(now_ms);
@@ -42,7 +42,7 @@ impl ResendBudget {
         self.left > 0
     }
 
-    /// So many bytes were sent again.
+    /// Counts retransmitted bytes.
     pub fn on_resent(&mut self, len: usize) {
         self.left = self.left.saturating_sub(i64::try_from(len).unwrap_or(i64::MAX));
     }
@@ -56,7 +56,7 @@ impl ResendBudget {
 mod tests {
     use super::*;
 
-    /// How many bytes go out again in `seconds`, asked for all the time, of packets of 1,000 bytes.
+    /// Bytes retransmitted in `seconds` of constant requests for packets of 1,000 bytes.
     fn again(budget: &mut ResendBudget, seconds: u32, media_per_ms: usize) -> usize {
         let start = budget.at_ms.unwrap_or(u32::MAX - 500);
         let mut all = 0;
@@ -75,7 +75,7 @@ mod tests {
         let mut budget = ResendBudget::default();
         let first = again(&mut budget, 1, 0);
         assert!((BURST as usize..BURST as usize + 14_000).contains(&first), "{first}");
-        // 2.5 Mbit/s; the last packet may be longer than what is left.
+        // 2.5 Mbit/s; the last packet may be longer than the remaining budget.
         let media = again(&mut budget, 10, 312);
         let earned = 10_000 * (312 / 4 + 12);
         assert!((earned - 1_000..=earned + 1_000).contains(&media), "{media} of {earned}");

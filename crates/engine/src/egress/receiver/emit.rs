@@ -1,10 +1,12 @@
-//! One packet to one receiver: written where it leaves from, sealed there, and counted.
+//! Writes one packet to one receiver into the send buffer, seals it there, and counts it.
 #![expect(clippy::arithmetic_side_effects, reason = "counters of 64 bits")]
 
 use rialto_media::{Drop, DropCounters, Mid, Tables};
 use rialto_srtp::TxContext;
 
-use super::{Receiver, Stream, allotment::Allotment, budget::ResendBudget, link::Link};
+use super::{
+    Receiver, Stream, allocation_state::AllocationState, budget::ResendBudget, link::Link,
+};
 use crate::{
     ShardTotals, Tap,
     core::{Endpoint, MAX_DATAGRAM, Outbox},
@@ -14,7 +16,7 @@ use crate::{
     slots::OutStreamSlot,
 };
 
-/// Where packets to one receiver go, and how.
+/// Destination and keys for packets to one receiver.
 pub(super) struct Target<'a> {
     dest: &'a Dest,
     tx: &'a TxContext,
@@ -24,7 +26,7 @@ pub(super) struct Target<'a> {
     tap: Option<&'a Tap>,
     sent: &'a mut (u64, u64),
     pub(super) resend: &'a mut ResendBudget,
-    pub(super) allotment: &'a mut Allotment,
+    pub(super) allocation: &'a mut AllocationState,
 }
 
 impl<'a> Target<'a> {
@@ -34,16 +36,16 @@ impl<'a> Target<'a> {
         stream: OutStreamSlot,
     ) -> Option<(Self, &'a mut Stream, Option<&'a mut Link>)> {
         let Endpoint { receiver, media, tap, .. } = e;
-        let Receiver { streams, link, tx, dest, sent, resend, allotment, .. } = receiver;
+        let Receiver { streams, link, tx, dest, sent, resend, allocation, .. } = receiver;
         let (tx, dest, tap) = (tx.as_ref()?, dest.as_ref()?, tap.as_ref());
         let (tables, stream) = (&*media.tables, streams.get_mut(stream)?);
         let mid = stream.terms.mid;
-        let target = Self { dest, tx, tables, mid, tap, sent, resend, allotment };
+        let target = Self { dest, tx, tables, mid, tap, sent, resend, allocation };
         Some((target, stream, link.as_deref_mut()))
     }
 }
 
-/// Writes, seals and counts one packet. Returns its length; `None`: it did not leave.
+/// Writes, seals and counts one packet. Returns its length, or `None` if it could not be sent.
 #[inline]
 pub(super) fn emit(
     out: &mut impl Outbox,
@@ -75,8 +77,8 @@ pub(super) fn emit(
     Some(len)
 }
 
-/// Copies what an endpoint is sent, as it is inside SRTP: in the send buffer it is sealed as it is
-/// written.
+/// Copies a packet to the endpoint's tap as it is inside SRTP, since in the send buffer it is
+/// sealed while it is written.
 #[cold]
 fn tap_sent(
     tap: &Tap,

@@ -1,102 +1,105 @@
-//! What a stream sent lately: from the sequence number it saw to the packet's place in the ring.
+//! What a stream sent lately: maps the sequence numbers that the receiver saw to places in the
+//! ring.
 #![expect(clippy::cast_possible_truncation, reason = "the low bits are what is kept")]
 
 use std::time::Duration;
 
 use crate::egress::wire::{Shift, Stamp};
 
-/// Packets remembered per subscription; JVB's cache holds as many.
+/// Packets remembered per subscription, as many as in JVB's cache.
 const SLOTS: usize = 512;
 
-/// How often one packet is sent again at most.
+/// Most retransmissions of one packet.
 pub const MAX_RESENDS: u8 = 8;
 
-/// Shortest time between two retransmissions of a packet, whatever the round trip.
+/// Shortest time between two retransmissions of a packet, whatever the round-trip time.
 const MIN_QUIET_MS: u32 = 10;
 
-/// One packet that was sent.
+/// A packet that was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Index it was sent under.
+    /// The packet index that it was sent with.
     pub index: u64,
-    /// Its place in the ring of its encoding, the low bits.
+    /// The low bits of its index in the ring of its encoding.
     pub ring: u32,
-    /// Added to its RTP timestamp.
+    /// What was added to its RTP timestamp.
     pub timestamp_delta: u32,
     /// When it was last sent, milliseconds since the engine's epoch.
     pub at_ms: u32,
-    /// Added to its codec's running numbers.
+    /// What was added to the codec's running numbers.
     pub shift: Shift,
-    /// How many pictures had been left out before it, modulo 2^16; they are in `shift` as well.
+    /// How many pictures had been dropped before it, modulo 2^16; `shift` includes them.
     pub dropped: u16,
     /// Its RTP marker.
     pub marker: bool,
-    /// Which encoding it is of.
+    /// Its encoding.
     pub encoding: u8,
-    /// Padding bytes it was sent with: a plain retransmission must be the same bytes.
+    /// The padding it was sent with: a plain retransmission must be the same bytes.
     pub padding: u8,
-    /// What it was stamped with, for the same reason; remembered only where packets are sent again plain.
+    /// The stamp it was sent with, for the same reason. Recorded only where retransmissions are
+    /// plain.
     pub stamp: Stamp,
 }
 
-/// Why a packet is not sent again.
+/// Why a packet is not retransmitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Never sent, or no longer remembered.
     Unknown,
-    /// It was sent within the last round trip; the answer is on its way.
+    /// It was sent within the last round-trip time, and that copy may still arrive.
     TooSoon,
-    /// It was sent again [`MAX_RESENDS`] times.
+    /// It was retransmitted [`MAX_RESENDS`] times.
     TooOften,
-    /// It may only be late: it is sent when it is asked for again.
+    /// It may only be late, and is retransmitted when it is requested again.
     Premature,
 }
 
-/// The last packets of one subscription. Its memory, 8 KiB, is allocated when the first is recorded.
+/// The last packets of one subscription. Its 8 KiB of memory are allocated with the first packet.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     slots: Box<[Slot]>,
-    /// Of each slot what it was stamped with; empty where retransmissions have a stream of their own.
+    /// The stamp of each slot; empty if retransmissions have a stream of their own.
     stamps: Box<[Stamp]>,
     newest: u64,
     /// The last runs, each at its number modulo their count.
     runs: [Run; RUNS],
-    /// The number of the newest.
+    /// The number of the newest run.
     run: u16,
 }
 
-/// Runs that are remembered: switches leave several seconds between them.
+/// Runs that are remembered: switches are several seconds apart.
 const RUNS: usize = 8;
 
-/// What is added to the numbers of all packets between two switches.
+/// The offsets that apply to all packets between two switches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Run {
     timestamp_delta: u32,
-    /// As if no picture had been left out.
+    /// The shift if no picture had been dropped.
     shift: Shift,
 }
 
-/// A [`Sent`] in 16 bytes: there are as many as half a thousand for each receiver of each source.
+/// A [`Sent`] in 16 bytes: there are some five hundred for each receiver of each source.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    /// Low bits; how far it is from the newest gives the others.
+    /// Low bits. The distance from the newest packet gives the others.
     index: u32,
     ring: u32,
-    /// Low bits: they tell a round trip.
+    /// Low bits, enough to measure a round trip.
     at_ms: u16,
-    /// The number of its run. A run has a packet at least, so there are never as many as numbers.
+    /// The number of its run. Each run has at least one packet, so there are fewer runs than
+    /// numbers.
     run: u16,
     dropped: u16,
     padding: u8,
     bits: Bits,
 }
 
-/// The encoding, the RTP marker, and how often a packet was asked for or sent again.
+/// The encoding, the RTP marker, and how often a packet was requested or retransmitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bits(u8);
 
 impl Bits {
-    /// There is no packet.
+    /// An empty slot.
     const UNUSED: Self = Self(u8::MAX);
 
     const fn new(encoding: u8, marker: bool) -> Self {
@@ -123,8 +126,8 @@ impl Bits {
 const _: () = assert!(size_of::<Slot>() == 16);
 
 impl History {
-    /// Remembers a packet, forgetting the one `SLOTS` before. `plain`: it would be sent again as it was,
-    /// for want of a stream for retransmissions.
+    /// Records a packet, replacing the one `SLOTS` before. `plain`: there is no stream for
+    /// retransmissions, so it would be sent again unchanged.
     #[inline]
     pub fn record(&mut self, sent: Sent, plain: bool) {
         if self.slots.is_empty() {
@@ -148,7 +151,7 @@ impl History {
         }
     }
 
-    /// The number of the run that a packet belongs to, which is the newest or a new one.
+    /// Returns the number of the run that a packet belongs to: the newest, or a new one.
     #[inline]
     fn run_of(&mut self, sent: &Sent) -> u16 {
         let picture_id = sent.shift.picture_id.wrapping_add(sent.dropped);
@@ -163,7 +166,7 @@ impl History {
         self.run
     }
 
-    /// What was added to the numbers of a packet; `None`: too many switches ago.
+    /// The offsets of a packet's run; `None` if it was too many switches ago.
     fn run(&self, slot: &Slot) -> Option<Run> {
         let back = usize::from(self.run.wrapping_sub(slot.run));
         self.runs.get(usize::from(slot.run) % RUNS).copied().filter(|_| back < RUNS)
@@ -179,7 +182,7 @@ impl History {
         }
     }
 
-    /// One of the packets that were sent last, for a probe: `back` counts from the newest.
+    /// One of the packets sent last, for a probe. `back` counts from the newest.
     pub fn recent(&self, back: u64) -> Option<Sent> {
         let index = self.newest.checked_sub(back)?;
         let slot = self.slots.get(index as usize % SLOTS)?;
@@ -193,7 +196,7 @@ impl History {
         self.newest.saturating_add(1)
     }
 
-    /// Forgets all; keeps its memory.
+    /// Removes all packets and keeps the memory.
     pub fn clear(&mut self) {
         self.newest = 0;
         for slot in &mut self.slots {
@@ -201,12 +204,13 @@ impl History {
         }
     }
 
-    /// The packet that the receiver saw under `sequence`, if it may be sent again at `now_ms`; marks
-    /// it as sent then. Not again within min(0.9 RTT, RTT - 5 ms), as in JVB. `premature` is asked whether this
-    /// request, the first one for this packet or another, is to be repeated before it is answered.
+    /// Returns the packet that the receiver saw under `sequence`, if it may be retransmitted at
+    /// `now_ms`, and records the retransmission. Not again within min(0.9 RTT, RTT - 5 ms), as in
+    /// JVB. `premature` is asked whether this request, the first one for this packet or another, is
+    /// to be repeated before it is answered.
     ///
     /// # Errors
-    /// [`Refused`]: it is not to be sent.
+    /// [`Refused`]: it is not to be retransmitted.
     pub fn resend(
         &mut self,
         sequence: u16,
@@ -239,8 +243,8 @@ impl History {
         Ok(slot.sent(self.newest.saturating_sub(u64::from(since)), now_ms, run, stamp))
     }
 
-    /// Counts a second copy of a packet that was sent again. False: it was sent [`MAX_RESENDS`] times, or
-    /// is no longer remembered.
+    /// Counts a second copy of a retransmission. Returns false if the packet was already sent
+    /// [`MAX_RESENDS`] times, or is no longer recorded.
     pub fn count_copy(&mut self, index: u64) -> bool {
         let slot = self.slots.get_mut(index as usize % SLOTS);
         let known = |s: &&mut Slot| s.bits != Bits::UNUSED && s.index == index as u32;
@@ -376,7 +380,7 @@ mod tests {
     fn knows_the_whole_index_and_time_when_their_low_bits_wrap() {
         let mut h = History::default();
         let sent = |index| Sent { index, at_ms: 0xffff, ..Sent::default() };
-        // Late ones are recorded after newer ones.
+        // Late packets are recorded after newer ones.
         for index in [0xffff_fff0, 0x1_0000_0003, 0x1_0000_0001] {
             h.record(sent(index), false);
         }

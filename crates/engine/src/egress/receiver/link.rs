@@ -1,4 +1,4 @@
-//! The path to one receiver: what it carries, and when the next packet may leave.
+//! The path to one receiver: its bandwidth estimate, and when the next packet may leave.
 
 use std::time::{Duration, Instant};
 
@@ -9,38 +9,40 @@ use rialto_rtp::{
     rtcp::{CongestionFeedback, TransportCc},
 };
 
-use super::{overtaken::Overtaken, reported::Reported};
+use super::{premature::PrematureNacks, reported::Reported};
 
-/// Bytes of IP and UDP headers around what we send: they take their part of the link (RFC 768, RFC 791).
+/// Bytes of IP and UDP headers of each packet, which take up bandwidth too (RFC 768, RFC 791).
 const OVERHEAD: usize = 28;
-/// The first probes have told by then what the link carries.
+/// By then the first probes have shown the bandwidth.
 const YOUNG: Duration = Duration::from_secs(3);
-/// What is lost of what a path carries, 0..=1, and its round trip, from which on retransmissions are sent
-/// twice. A shorter round trip leaves time to ask once more.
+/// Packet loss (0..=1) and round-trip time from which on retransmissions are sent twice. A shorter
+/// round trip leaves time to request the packet once more.
 const LOSES: f64 = 0.005;
 const COPIES_FROM: Duration = Duration::from_millis(40);
-/// A path that loses more of what it is sent may be told so by what it is sent, 0..=1.
+/// Packet loss (0..=1) above which what is sent may be the cause.
 const HOLDS: f64 = 0.04;
-/// Packets that are sent again come on top of a frame, and make a queue that is shorter than this and goes by itself.
+/// Retransmissions come on top of a frame, and make a queue that is shorter than this and drains by
+/// itself.
 const SHORT_QUEUE: Duration = Duration::from_millis(60);
-/// A keyframe that was asked for comes within this time, or cannot be relied on.
+/// A requested keyframe arrives within this time, or cannot be relied on.
 const KEYFRAME_COMES: Duration = Duration::from_secs(1);
-/// Arrival times in transport-wide feedback count these, µs.
+/// Unit of arrival times in transport-wide feedback, µs.
 const TICK_US: i64 = 250;
 
-/// How the receiver tells what arrives.
+/// How the receiver reports arrivals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feedback {
-    /// Of each packet, when (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+    /// When each packet arrived, by transport sequence number
+    /// (draft-holmer-rmcat-transport-wide-cc-extensions-01).
     TransportWide,
-    /// The same by stream (RFC 8888).
+    /// When each packet arrived, by stream (RFC 8888).
     Congestion,
-    /// What it estimates itself (draft-alvestrand-rmcat-remb-03).
+    /// Its own bandwidth estimate (draft-alvestrand-rmcat-remb-03).
     Remb,
 }
 
 impl Feedback {
-    /// What a receiver negotiated; `None`: nothing.
+    /// The feedback that a receiver negotiated, if any.
     pub fn negotiated(media: &MediaParams, tables: &Tables) -> Option<Self> {
         let numbered = tables.extension_id(Extension::TransportCc).is_some();
         if numbered && media.payload_types.iter().any(|p| p.transport_cc) {
@@ -53,46 +55,55 @@ impl Feedback {
     }
 }
 
-/// See the module's description.
+/// The path to one receiver.
 #[derive(Debug)]
 pub struct Link {
-    /// How the receiver tells.
+    /// How the receiver reports arrivals.
     pub feedback: Feedback,
-    /// What the path carries.
+    /// Estimates the bandwidth.
     pub estimator: Estimator,
-    /// When the next packet may leave.
+    /// Decides when the next packet may leave.
     pub pacer: Pacer,
-    /// Whether it asks again for packets that are only late.
-    pub overtaken: Overtaken,
-    /// What the receiver's feedback names packets by, where that is not the estimator's number.
+    /// Tells whether the receiver requests packets that are only late.
+    pub premature_nacks: PrematureNacks,
+    /// Maps the receiver's feedback to the estimator's numbers, where the two differ.
     reported: Option<Box<Reported>>,
-    /// Since when it is used.
+    /// When the link came into use.
     since: Instant,
-    /// It has told something.
+    /// Whether any feedback has arrived.
     heard: bool,
-    /// More is forwarded than was decided, until the keyframe of something less comes; since when.
+    /// Since when more is forwarded than was allocated, until the keyframe of a lower layer arrives.
     exceeded: Option<Instant>,
 }
 
 impl Link {
-    /// A path of which nothing is known.
+    /// Creates a link without an estimate.
     pub fn new(feedback: Feedback, config: Config, now: Instant) -> Self {
         let (estimator, pacer) = (Estimator::new(config, now), Pacer::new(now));
-        let (heard, exceeded, overtaken) = (false, None, Overtaken::new(now));
+        let (heard, exceeded, premature_nacks) = (false, None, PrematureNacks::new(now));
         let reported = (feedback == Feedback::Congestion).then(|| Box::new(Reported::new()));
-        let mut link =
-            Self { feedback, estimator, pacer, overtaken, reported, since: now, heard, exceeded };
+        let mut link = Self {
+            feedback,
+            estimator,
+            pacer,
+            premature_nacks,
+            reported,
+            since: now,
+            heard,
+            exceeded,
+        };
         link.follow();
         link
     }
 
-    /// The number that the next packet carries.
+    /// The transport sequence number for the next packet.
     #[inline]
     pub fn next_number(&self) -> Option<u16> {
         (self.feedback == Feedback::TransportWide).then(|| self.estimator.next_number())
     }
 
-    /// A packet of `len` bytes above UDP has left, of this SSRC and index. The pacer knows of it already.
+    /// Handles a packet of `len` bytes above UDP that left with this SSRC and index. The pacer was
+    /// charged already.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the low bits of an index are its number")]
     pub fn on_sent(&mut self, now: Instant, len: usize, kind: Kind, (ssrc, index): (u32, u64)) {
@@ -108,50 +119,52 @@ impl Link {
         }
     }
 
-    /// Whether a packet that can wait may leave now.
+    /// Returns whether a packet that can wait may leave now.
     #[inline]
     pub fn allows(&mut self, now: Instant) -> bool {
         self.pacer.allows(now)
     }
 
-    /// A packet of `len` bytes above UDP will leave now.
+    /// Charges the pacer for a packet of `len` bytes above UDP that is about to leave.
     #[inline]
     pub fn charge(&mut self, len: usize) {
         self.pacer.on_sent(len.saturating_add(OVERHEAD));
     }
 
-    /// The estimate may have changed: packets leave by it.
+    /// Sets the pacer to the current estimate.
     pub fn follow(&mut self) {
         let pace = self.estimator.pacing_bps();
-        // What is too much must not fill the queue meanwhile.
+        // The excess must not fill the queue meanwhile.
         let most = if self.exceeded.is_some() { self.estimator.target_bps() } else { u64::MAX };
         self.pacer.set_rate(pace.min(most));
     }
 
-    /// Whether the path carries what is sent now, whatever is estimated: hardly a queue stands, and little is lost.
+    /// Returns whether the path carries what is sent now, whatever the estimate: there is hardly a
+    /// queue, and little is lost.
     pub fn holds(&self) -> bool {
         self.estimator.queue() < SHORT_QUEUE && self.estimator.loss_without_queue() < HOLDS
     }
 
-    /// Whether its first estimates are still to settle.
+    /// Returns whether the link is so new that its estimate has yet to settle.
     pub fn is_young(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < YOUNG
     }
 
-    /// Says whether more is forwarded than was decided.
+    /// Sets whether more is forwarded than was allocated.
     pub fn set_exceeded(&mut self, now: Instant, exceeded: bool) {
         self.exceeded = self.exceeded.or(Some(now)).filter(|_| exceeded);
         self.follow();
     }
 
-    /// Whether what is lost now was most likely dropped by a queue that stands because more is forwarded than was
-    /// decided. The keyframe of something less is on its way, and would wait behind what is sent again.
+    /// Returns whether packets lost now were most likely dropped by a queue that exists because more
+    /// is forwarded than was allocated. The keyframe of a lower layer is on its way, and would wait
+    /// behind their retransmissions.
     pub fn overflows(&self, now: Instant) -> bool {
         let comes = |since| now.saturating_duration_since(since) < KEYFRAME_COMES;
         self.exceeded.is_some_and(comes) && self.estimator.is_queued()
     }
 
-    /// A transport-wide feedback packet came (section 3.1 of the draft).
+    /// Handles a transport-wide feedback packet (section 3.1 of the draft).
     pub fn on_transport_feedback(
         &mut self,
         now: Instant,
@@ -166,7 +179,7 @@ impl Link {
         summary
     }
 
-    /// Feedback by stream came (RFC 8888 section 3.1).
+    /// Handles feedback by stream (RFC 8888 section 3.1).
     pub fn on_congestion_feedback(
         &mut self,
         now: Instant,
@@ -186,11 +199,12 @@ impl Link {
     fn on_summary(&mut self, now: Instant, summary: &FeedbackSummary) {
         let FeedbackSummary { known, lost, late, .. } = *summary;
         self.heard |= known > 0;
-        self.overtaken.on_feedback(now, known, lost, late);
+        self.premature_nacks.on_feedback(now, known, lost, late);
         self.follow();
     }
 
-    /// The receiver says what it estimates itself. False: it tells more than that.
+    /// Handles the receiver's own estimate. Returns false if the receiver also sends more detailed
+    /// feedback.
     pub fn on_remb(&mut self, now: Instant, bps: u64) -> bool {
         let takes = self.feedback == Feedback::Remb;
         if takes {
@@ -200,16 +214,16 @@ impl Link {
         takes
     }
 
-    /// Whether what is sent again should be sent twice: the path loses packets though no queue stands, so
-    /// that a retransmission is lost as often as anything, and asking for it once more takes so long that
-    /// the picture stops. One packet in fifty, and thus one of 2,500 twice, is a freeze each ten seconds of
-    /// 2.5 Mbit/s over a round trip of 100 ms.
+    /// Returns whether retransmissions should be sent twice. This is so when the path loses packets
+    /// although no queue builds up: a retransmission is lost as often as any packet, and requesting
+    /// it once more takes so long that the picture stops. One packet in fifty lost, and thus one of
+    /// 2,500 twice, is a freeze each ten seconds of 2.5 Mbit/s over a round trip of 100 ms.
     pub fn sends_copies(&self, rtt: Duration) -> bool {
         rtt >= COPIES_FROM && self.estimator.loss_without_queue() >= LOSES
     }
 
-    /// Does what is due by time. Who has never told anything, though it negotiated to, is believed to be
-    /// silent rather than starved: it is sent what the initial estimate carries.
+    /// Does the work that is due by time. A receiver that negotiated feedback but never sent any is
+    /// taken for silent, not for starved: it is sent what the initial estimate allows.
     pub fn on_timeout(&mut self, now: Instant) {
         if self.heard && self.estimator.is_due(now) {
             self.estimator.on_timeout(now);
@@ -220,7 +234,7 @@ impl Link {
         }
     }
 
-    /// When something is due, beside what waits.
+    /// When the next work is due, apart from queued packets.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.pacer.next_probe_send()
     }

@@ -1,20 +1,20 @@
-//! One receiver on its home shard: an object that owns everything that is sent to one endpoint. Sources
-//! offer packets to it; [`poll`] says which of them leave now, and how.
+//! One receiver on its home shard: an object that owns everything that is sent to one endpoint.
+//! Sources offer packets to it; [`poll`] decides which of them leave now, and in which form.
 
-pub mod allotment;
+pub mod allocation_state;
 pub mod budget;
 mod emit;
-pub mod given_up;
 pub mod history;
 pub mod link;
 pub mod numbers;
-pub mod overtaken;
 mod plan;
 pub mod poll;
+pub mod premature;
 pub mod projection;
 pub mod queue;
 pub mod redundancy;
 mod reported;
+pub mod retained_requests;
 pub mod stream;
 pub mod vacated;
 
@@ -29,67 +29,69 @@ use slotmap::SlotMap;
 
 pub use self::stream::Stream;
 use self::{
-    allotment::Allotment,
+    allocation_state::AllocationState,
     budget::ResendBudget,
-    given_up::GivenUp,
     link::Link,
     numbers::{SsrcNumbers, SsrcRefused},
     queue::Queue,
     redundancy::Losses,
+    retained_requests::RetainedRequests,
     stream::Begin,
     vacated::VacatedSlots,
 };
 use crate::{
     dest::Dest,
-    egress::{Feed, source::Subscriber},
+    egress::{SourceFeed, source::Subscriber},
     slots::{EndpointSlot, FeedSlot, OutStreamSlot},
 };
 
-/// Round trip assumed before one is measured.
+/// Round-trip time assumed until one is measured.
 pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
 /// The sending side of an endpoint.
 #[derive(Debug)]
 pub struct Receiver {
-    /// Keys; none before the handshake is over.
+    /// Keys; `None` until the DTLS handshake is done.
     pub tx: Option<TxContext>,
-    /// Where to send.
+    /// The address to send to.
     pub dest: Option<Dest>,
-    /// What it gets, each source under numbers of its own.
+    /// Its streams, each with its own numbering.
     pub streams: SlotMap<OutStreamSlot, Stream>,
-    /// From the SSRC that feedback names to the stream.
+    /// Streams by SSRC, as feedback names them.
     pub by_ssrc: KeyedMap<u32, OutStreamSlot>,
-    /// How far the SSRCs of this key have come.
+    /// The next unused numbers of SSRCs under the current key.
     pub numbers: SsrcNumbers,
-    /// Slots that nothing is in.
+    /// Slots without a source.
     pub vacated: VacatedSlots,
-    /// What waits to be sent.
+    /// Packets that wait to be sent.
     pub queue: Queue,
-    /// What it wants of its videos, and what it is given.
-    pub allotment: Allotment,
-    /// What the path to it carries; `None`: it did not negotiate to tell.
+    /// Its constraints and its bandwidth allocation.
+    pub allocation: AllocationState,
+    /// The estimate of its bandwidth; `None` if it negotiated no feedback.
     pub link: Option<Box<Link>>,
-    /// The round trip that is believed: what the receiver reports, but not less than what ICE measured.
+    /// The round-trip time to use: what the receiver reports, but not less than what ICE measured.
     pub rtt: Option<Duration>,
-    /// What ICE measured last. No answer of STUN can be given before its request is there.
+    /// The last measurement of ICE. A STUN response cannot be sent before its request has arrived,
+    /// so this cannot be understated.
     ice_rtt: Option<Duration>,
-    /// What follows from the receiver's last report; it claims for how long it held the report back.
+    /// The round-trip time from the receiver's last report, in which the receiver claims how long
+    /// it held the report back.
     reported_rtt: Option<Duration>,
-    /// What may be sent again.
+    /// The retransmission budget.
     pub resend: ResendBudget,
-    /// What was asked for of sources that it no longer gets.
-    pub given_up: GivenUp,
+    /// Keyframe requests for sources that it no longer gets.
+    pub retained_requests: RetainedRequests,
     /// Whether it loses audio.
     pub audio_losses: Losses,
     /// Packets and bytes sent.
     pub sent: (u64, u64),
-    /// The same at the last snapshot.
+    /// The same counts at the last snapshot.
     pub sent_before: (u64, u64),
 }
 
 impl Receiver {
-    /// A receiver that cannot be sent anything yet.
-    pub fn new(allotment: Allotment) -> Self {
+    /// Creates a receiver that cannot be sent anything yet.
+    pub fn new(allocation: AllocationState) -> Self {
         Self {
             tx: None,
             dest: None,
@@ -98,32 +100,32 @@ impl Receiver {
             numbers: SsrcNumbers::default(),
             vacated: VacatedSlots::default(),
             queue: Queue::default(),
-            allotment,
+            allocation,
             link: None,
             rtt: None,
             ice_rtt: None,
             reported_rtt: None,
             resend: ResendBudget::default(),
-            given_up: GivenUp::default(),
+            retained_requests: RetainedRequests::default(),
             audio_losses: Losses::default(),
             sent: (0, 0),
             sent_before: (0, 0),
         }
     }
 
-    /// Gives the maps of SSRCs their secret. They must be empty.
+    /// Sets the secret hash key of the maps by SSRC, which must be empty.
     pub fn set_hash_key(&mut self, key: HashKey) {
         self.by_ssrc = KeyedMap::with_hasher(key);
         self.numbers.set_hash_key(key);
     }
 
-    /// ICE measured a round trip.
+    /// Handles a round-trip time that ICE measured.
     pub fn on_ice_round_trip(&mut self, now: Instant, rtt: Duration) {
         self.ice_rtt = Some(rtt);
         self.believe(now);
     }
 
-    /// A report of the receiver makes this the round trip.
+    /// Handles a round-trip time from a receiver report.
     pub fn on_reported_round_trip(&mut self, now: Instant, rtt: Duration) {
         self.reported_rtt = Some(rtt);
         self.believe(now);
@@ -137,24 +139,24 @@ impl Receiver {
         }
     }
 
-    /// The round trip that is believed, or what is assumed before one is measured.
+    /// The round-trip time to use, or a default until one is measured.
     pub fn round_trip(&self) -> Duration {
         self.rtt.unwrap_or(DEFAULT_RTT)
     }
 
-    /// New keys: every index is unused under them.
+    /// Sets new keys. Every index is unused under them.
     pub fn set_keys(&mut self, tx: TxContext) {
         self.tx = Some(tx);
         self.numbers.new_keys();
     }
 
-    /// Whether anything can be sent to it.
+    /// Returns whether anything can be sent to it.
     pub fn is_ready(&self) -> bool {
         self.tx.is_some() && self.dest.is_some()
     }
 
-    /// Has something of a stream to send. Returns whether it had nothing before: the shard then has to
-    /// poll it.
+    /// Marks a stream as having packets to send. Returns whether no stream had any before: the
+    /// shard must then poll the receiver.
     #[inline]
     pub fn offer(&mut self, slot: OutStreamSlot) -> bool {
         if let Some(stream) = self.streams.get_mut(slot)
@@ -165,13 +167,13 @@ impl Receiver {
         !std::mem::replace(&mut self.queue.listed, true)
     }
 
-    /// The stream that has an SSRC.
+    /// Returns the stream with an SSRC.
     pub fn stream_by_ssrc(&mut self, ssrc: u32) -> Option<(OutStreamSlot, &mut Stream)> {
         let slot = *self.by_ssrc.get(&ssrc)?;
         Some((slot, self.streams.get_mut(slot)?))
     }
 
-    /// Begins a stream of the source that is at `at` on this shard: under the SSRCs of its slot, or under
+    /// Begins a stream of the source at `at` on this shard, under the SSRCs of its slot or under
     /// the source's own. `own` is this receiver's endpoint.
     ///
     /// # Errors
@@ -180,7 +182,7 @@ impl Receiver {
         &mut self,
         own: EndpointSlot,
         at: FeedSlot,
-        feed: &mut Feed,
+        feed: &mut SourceFeed,
         terms: Terms,
         payload_types: Arc<PtMap>,
     ) -> Result<OutStreamSlot, SsrcRefused> {
@@ -201,12 +203,12 @@ impl Receiver {
             payload_types,
         };
         if self.streams.capacity() == 0 {
-            // Else there would be room for three at once, of a KiB each.
+            // The default would reserve room for three, of a KiB each.
             self.streams = SlotMap::with_capacity_and_key(1);
         }
         let stream = self.streams.insert(Stream::new(at, feed, begin));
         let subscriber = feed.subscribe(Subscriber { receiver: own, stream });
-        let keyframes = self.given_up.take(id);
+        let keyframes = self.retained_requests.take(id);
         if let Some(s) = self.streams.get_mut(stream) {
             (s.subscriber, s.keyframes) = (subscriber, keyframes);
         }
@@ -214,7 +216,7 @@ impl Receiver {
         Ok(stream)
     }
 
-    /// Ends a stream, and remembers how far its SSRCs have come.
+    /// Ends a stream, and remembers the next unused numbers of its SSRCs.
     pub fn remove_stream(&mut self, slot: OutStreamSlot, random: u64) -> Option<Stream> {
         let gone = self.streams.remove(slot)?;
         self.by_ssrc.remove(&gone.ssrc);
@@ -234,7 +236,7 @@ mod tests {
     #[test]
     fn a_round_trip_is_never_believed_to_be_less_than_ice_measured() {
         let (ms, now) = (Duration::from_millis, Instant::now());
-        let mut r = Receiver::new(Allotment::new(&crate::AllocationConfig::default(), now));
+        let mut r = Receiver::new(AllocationState::new(&crate::AllocationConfig::default(), now));
         assert_eq!((r.rtt, r.round_trip()), (None, DEFAULT_RTT));
         r.on_reported_round_trip(now, Duration::ZERO);
         assert_eq!(r.rtt, Some(DEFAULT_RTT), "nothing was measured");

@@ -1,63 +1,65 @@
-//! How far the SSRCs under which a receiver is sent have come, so that no number is used twice under
-//! one key (RFC 3711 section 9.1), and so that each continues where it ended.
+//! The next unused packet numbers of the SSRCs under which a receiver is sent, so that no number is
+//! used twice under one key (RFC 3711 section 9.1), and so that each SSRC continues where it ended.
 //!
-//! What is remembered is bounded, and whoever sends under many SSRCs harms nobody else. Those that were
-//! sent least give way first: a cell of a table, found by a keyed hash of the SSRC, keeps the highest
-//! number of all that fell into it. An SSRC of which nothing else is known begins there: too high
-//! perhaps, never too low, and below 2^15 as a receiver needs it. Only a stream of 2^15 packets closes
-//! its cell to others, and it stays exactly known until `MAX_EXACT` such streams have ended.
+//! The memory is bounded, and a sender that uses many SSRCs harms no other. Streams that sent least
+//! are evicted first: a cell of a table, found by a keyed hash of the SSRC, keeps the highest
+//! number of all SSRCs that fell into it. An SSRC of which nothing else is known begins there:
+//! perhaps too high, never too low, and below 2^15 as a receiver needs it. Only a stream of 2^15
+//! packets closes its cell to others, and it stays exactly known until `MAX_EXACT` such streams
+//! have ended.
 
 use std::collections::HashSet;
 
 use rialto_media::{HashKey, KeyedMap};
 
-/// The number at which a stream begins. All begin low, so that it takes many packets to close a cell.
+/// The first number of a stream. All begin low, so that it takes many packets to close a cell.
 pub const FIRST: u64 = 1;
-/// A stream begins below: the first number that a receiver sees must have a roll-over counter of zero
-/// (RFC 3711 section 3.3.1), whatever was lost before.
+/// A stream begins below this: the first number that a receiver sees must have a roll-over counter
+/// of zero (RFC 3711 section 3.3.1), whatever was lost before.
 const LIMIT: u64 = 1 << 15;
-/// Ended streams that are known exactly.
+/// Most ended streams whose numbers are known exactly.
 const MAX_EXACT: usize = 4_096;
-/// Cells for all others: a power of two.
+/// Number of cells for all others: a power of two.
 const CELLS: usize = 4_096;
-/// Of a cell from which nothing may begin.
+/// Marks a cell from which no stream may begin.
 const CLOSED: u16 = u16::MAX;
-/// The most, and when all have come far the fewest, that give way at one time.
-const GIVE_WAY: (usize, usize) = (MAX_EXACT / 4, 16);
+/// Streams evicted at a time: the most, and the fewest if all have come far.
+const EVICT: (usize, usize) = (MAX_EXACT / 4, 16);
 
 /// Why nothing may be sent under an SSRC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SsrcRefused {
-    /// Two streams under one SSRC and key would use the same nonces (RFC 3711 section 9.1).
+    /// It is in use. Two streams under one SSRC and key would use the same nonces (RFC 3711 section
+    /// 9.1).
     #[error("another subscription sends under this SSRC")]
     InUse,
-    /// It may have been used before, further than a stream may begin.
+    /// Its earlier numbers are forgotten, and may be higher than a stream may begin.
     #[error("how far this SSRC has come is forgotten")]
     Forgotten,
-    /// A source without encodings has none.
+    /// The source has no encodings and thus no SSRC.
     #[error("there is no SSRC to send under")]
     Lacking,
 }
 
-/// See the module's description.
+/// The next unused numbers of a receiver's SSRCs.
 #[derive(Debug, Default)]
 pub struct SsrcNumbers {
     live: HashSet<u32, HashKey>,
-    /// The first unused number of each stream that has ended.
+    /// The next unused number of each ended stream.
     ended: KeyedMap<u32, u64>,
-    /// The same for all others; empty until the first gives way.
+    /// The same for evicted streams; empty until the first is evicted.
     cells: Box<[u16]>,
     secret: u64,
 }
 
 impl SsrcNumbers {
-    /// Gives the tables of SSRCs their secret. They must be empty.
+    /// Sets the secret hash key of the tables by SSRC, which must be empty.
     pub fn set_hash_key(&mut self, key: HashKey) {
         self.live = HashSet::with_hasher(key);
         self.ended = KeyedMap::with_hasher(key);
     }
 
-    /// Takes an SSRC for a subscription, and gives the first number that may be used.
+    /// Reserves an SSRC for a subscription, and returns the first number that may be used.
     ///
     /// # Errors
     /// [`SsrcRefused`]: nothing may be sent under it.
@@ -73,26 +75,26 @@ impl SsrcNumbers {
         Ok(first)
     }
 
-    /// The subscription has ended; `next` is the first number it has not used. `random` is secret: the
-    /// cells are chosen by it.
+    /// Releases an SSRC at the end of a subscription; `next` is its first unused number. `random`
+    /// is secret: it chooses the cells.
     pub fn end(&mut self, ssrc: u32, next: u64, random: u64) {
         self.live.remove(&ssrc);
         if self.cell(ssrc) == Some(next) {
             return;
         }
         if self.ended.len() >= MAX_EXACT {
-            self.give_way(random);
+            self.evict(random);
         }
         self.ended.insert(ssrc, next);
     }
 
-    /// New keys: every number is unused under them.
+    /// Resets everything for new keys, under which all numbers are unused.
     pub fn new_keys(&mut self) {
         self.ended = KeyedMap::with_hasher(*self.ended.hasher());
         self.cells = Box::default();
     }
 
-    /// Where an SSRC begins of which nothing more is known; `None`: nowhere.
+    /// The first number for an SSRC of which nothing more is known; `None` if it may not be used.
     fn cell(&self, ssrc: u32) -> Option<u64> {
         if self.cells.is_empty() {
             return Some(FIRST);
@@ -105,9 +107,9 @@ impl SsrcNumbers {
         (mixed >> 40) as usize % CELLS
     }
 
-    /// Those that were sent least are no longer known exactly.
+    /// Evicts the streams that sent least.
     #[cold]
-    fn give_way(&mut self, random: u64) {
+    fn evict(&mut self, random: u64) {
         if self.cells.is_empty() {
             self.cells = vec![narrow(FIRST); CELLS].into();
             self.secret = random;
@@ -115,7 +117,7 @@ impl SsrcNumbers {
         let mut all: Vec<_> = self.ended.iter().map(|(ssrc, next)| (*next, *ssrc)).collect();
         all.sort_unstable();
         let low = all.partition_point(|(next, _)| *next < LIMIT);
-        let (most, fewest) = GIVE_WAY;
+        let (most, fewest) = EVICT;
         for (next, ssrc) in all.into_iter().take(low.min(most).max(fewest)) {
             self.ended.remove(&ssrc);
             let next = narrow(next);
@@ -127,7 +129,7 @@ impl SsrcNumbers {
     }
 }
 
-/// What a cell says of a number.
+/// The value of a cell for a number.
 fn narrow(next: u64) -> u16 {
     u16::try_from(next).ok().filter(|next| u64::from(*next) < LIMIT).unwrap_or(CLOSED)
 }
@@ -196,7 +198,7 @@ mod tests {
             let first = n.begin(ssrc);
             let known = first.is_ok_and(|first| first > LIMIT);
             let refused = first == Err(SsrcRefused::Forgotten);
-            // Refused before, and so never used.
+            // It was refused before, and so never used.
             let unused = first.is_ok_and(|first| first < LIMIT);
             assert!(known || refused || !unused, "{ssrc}: {first:?}");
         }

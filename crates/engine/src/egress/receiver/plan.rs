@@ -1,4 +1,4 @@
-//! Which packets of a stream leave now, and under which numbers.
+//! Plans which packets of a stream leave now, and with which numbers.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     DelayHistogram, Redundancy,
     egress::{
-        Feed,
+        SourceFeed,
         ring::{PacketRing, RingIndex},
         wire::{extension_len, sources_len},
     },
@@ -28,27 +28,27 @@ use crate::{
     slots::{FeedSlot, OutStreamSlot},
 };
 
-/// Packets that are within so many bytes of one another are padded to one size. Browsers cut a frame
-/// into packets that differ by a byte, and only equal ones can share a send.
+/// Packets that differ by up to this many bytes are padded to equal size. Browsers split a frame
+/// into packets that differ by a byte, and only packets of equal size can share a send.
 const MAX_EQUALISING_PADDING: usize = 16;
 
-/// Video that waited longer is of no use any more: what waits is dropped whole, and the stream goes on at
-/// a keyframe. A keyframe costs more than what it replaces, and may take half a second itself on a link
-/// that has just become narrow: cut at 400 ms, streams went from one keyframe to the next and never got
-/// through (`make links`, 5 to 1 Mbit/s).
+/// Video that waited longer than this is of no use any more: the queue is dropped as a whole, and
+/// the stream continues at a keyframe. A keyframe costs more than what it replaces, and may take
+/// half a second itself on a link that has just become narrow: with a limit of 400 ms, streams went
+/// from one keyframe to the next and never got through (`make links`, 5 to 1 Mbit/s).
 const MAX_WAIT_MS: u32 = 1_000;
 
-/// When another encoding's keyframe waits behind it, video that waited longer is left out.
+/// If another encoding's keyframe waits behind it, video that waited longer than this is dropped.
 const MAX_WAIT_BEFORE_SWITCH_MS: u32 = 100;
 
-/// Packets among which a switch looks for what it needs besides: as many as may come within a round trip, in
-/// which the keyframe's first one was sent again.
+/// Packets among which a switch looks for what else it needs: as many as may arrive within a round
+/// trip, in which the keyframe's first packet was retransmitted.
 const LOOK_BACK: u64 = 64;
 
 /// Packets before the first slice of a picture: a delimiter, parameter sets, messages.
 const MAX_PREFIXES: u64 = 8;
 
-/// A packet that will leave.
+/// A packet that is about to leave.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Planned {
     pub(super) stream: OutStreamSlot,
@@ -62,7 +62,7 @@ pub(super) struct Planned {
     len: u16,
 }
 
-/// What of one stream leaves now.
+/// Plans what leaves of one stream.
 pub(super) struct Planner<'a> {
     pub(super) slot: OutStreamSlot,
     pub(super) s: &'a mut Stream,
@@ -92,7 +92,7 @@ impl Planner<'_> {
                 let waits_for_next = newest && self.s.projection.may_end_picture(encoding, meta)
                     || meta.prefix && self.waits_for_picture(encoding, ring, next, meta);
                 if waits_for_next {
-                    // The next packet brings it here again.
+                    // The next packet triggers this again.
                     break;
                 }
                 if self.s.projection.may_begin(encoding, meta) {
@@ -107,9 +107,9 @@ impl Planner<'_> {
         waits
     }
 
-    /// Begins with the keyframe that the packet `at` is of, whole, and goes on with all that is newer: some
-    /// of it may have been passed over, as it came before the keyframe's first packet, or before this
-    /// encoding was decided.
+    /// Starts the encoding with the keyframe that the packet `at` belongs to, as a whole, and
+    /// continues with all newer packets. Some of these may have been skipped, since they arrived
+    /// before the keyframe's first packet, or before this encoding was chosen.
     #[cold]
     fn begin(&mut self, encoding: u8, ring: &PacketRing, at: RingIndex, one: &PacketMeta) {
         let recent = || {
@@ -118,21 +118,23 @@ impl Planner<'_> {
         };
         let firsts = recent().filter(|(_, m)| m.keyframe && m.timestamp == one.timestamp);
         let Some((first, meta)) = firsts.min_by_key(|(_, m)| m.index) else { return };
-        // The parameter sets of a keyframe of H.264 may come behind its first slice, without which they are of no
-        // use. What is before that is to be known.
+        // The parameter sets of an H.264 keyframe, without which its slices are of no use, may
+        // arrive behind its first slice. Everything before that must be known.
         let follows = |(_, m): (RingIndex, &PacketMeta)| m.index.wrapping_add(1) == meta.index;
         if !meta.start && !recent().any(follows) {
             return;
         }
         self.packet(encoding, ring, first, meta);
         for (place, newer) in recent().filter(|(_, newer)| newer.index > meta.index) {
-            // What was lost before one that came before the keyframe was lost before the keyframe.
+            // A packet that was lost before one that came before the keyframe was lost before the
+            // keyframe.
             let newer = PacketMeta { lost: Targets::NONE, ..*newer };
             self.packet(encoding, ring, place, &newer);
         }
     }
 
-    /// Whether what a packet with nothing of its picture in it is of is yet to come, and decides if it is forwarded.
+    /// Returns whether a packet without picture data has to wait: the picture that it belongs to
+    /// has not arrived yet, and decides whether it is forwarded.
     #[cold]
     fn waits_for_picture(
         &self,
@@ -203,7 +205,7 @@ impl Planner<'_> {
         });
     }
 
-    /// In which form the receiver gets a packet; the error says why it cannot have it.
+    /// Chooses the form in which the receiver gets a packet. The error says why it cannot have it.
     #[inline]
     fn choose(
         &self,
@@ -222,8 +224,8 @@ impl Planner<'_> {
     }
 }
 
-/// The description of a packet with nothing of its picture in it, with the layers of those behind it that have.
-/// `None`: none has come yet.
+/// Returns the description of a packet without picture data, completed with the layers of the
+/// packets behind it. `None` if none has arrived yet.
 #[cold]
 fn of_picture(ring: &PacketRing, place: RingIndex, meta: &PacketMeta) -> Option<PacketMeta> {
     for at in place + 1..=place + MAX_PREFIXES {
@@ -241,10 +243,11 @@ fn of_picture(ring: &PacketRing, place: RingIndex, meta: &PacketMeta) -> Option<
     Some(*meta)
 }
 
-/// What waited for too long is dropped whole, and the stream goes on at a keyframe; so it does as soon as
-/// the keyframe of another encoding waits that was decided. Returns how many packets are dropped.
+/// Drops everything that waits if it waited for too long, or if a keyframe of another encoding that
+/// was chosen waits behind it; the stream continues at a keyframe. Returns how many packets are
+/// dropped.
 #[cold]
-pub(super) fn catch_up(s: &mut Stream, feed: &Feed, now_ms: u32) -> Option<u64> {
+pub(super) fn catch_up(s: &mut Stream, feed: &SourceFeed, now_ms: u32) -> Option<u64> {
     let current = s.projection.current()?;
     let next = s.next.get(usize::from(current)).copied()?;
     let oldest = feed.packet(current, next);
@@ -265,9 +268,9 @@ pub(super) fn catch_up(s: &mut Stream, feed: &Feed, now_ms: u32) -> Option<u64> 
     Some(skipped)
 }
 
-/// Everything that is there of a source is behind a stream. Returns how many packets of the encodings in
-/// `wanted` that skips.
-pub(super) fn skip(s: &mut Stream, feed: &Feed, wanted: EncodingMask) -> u64 {
+/// Skips everything in the rings of a source. Returns how many packets of the encodings in `wanted`
+/// that skips.
+pub(super) fn skip(s: &mut Stream, feed: &SourceFeed, wanted: EncodingMask) -> u64 {
     let mut skipped = 0;
     for (at, (next, encoding)) in s.next.iter_mut().zip(&feed.encodings).enumerate() {
         let head = encoding.head();
@@ -285,7 +288,7 @@ pub(super) fn set_next(s: &mut Stream, encoding: u8, next: RingIndex) {
     }
 }
 
-/// Pads neighbours of nearly the same size to the same size. The last of a run may be shorter.
+/// Pads neighbours of nearly equal size to the same size. The last of a run may be shorter.
 pub(super) fn equalise(planned: &mut [Planned]) {
     let mut rest = planned;
     while let Some(first) = rest.first() {
@@ -366,7 +369,7 @@ mod tests {
             of_picture(&ring, at, &sps).map(|m| (m.keyframe, m.prefix)),
             Some((false, false))
         );
-        // A picture of which nothing else comes.
+        // A picture of which nothing else arrives.
         let last = meta(13, 1, true, 0);
         let at = ring.push(last, &[0]).unwrap();
         ring.push(meta(14, 2, false, 1), &[0]).unwrap();

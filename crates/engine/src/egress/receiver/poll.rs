@@ -1,6 +1,6 @@
-//! What leaves to one receiver now, in this order: audio, what is sent again, video, probes. All of it is
-//! written side by side, so that packets of one size leave in one send (`UDP_SEGMENT`), whichever
-//! sources they are of.
+//! Sends what may leave to one receiver now, in this order: audio, retransmissions, video, probes.
+//! All of it is written side by side, so that packets of equal size leave in one send
+//! (`UDP_SEGMENT`), whichever sources they belong to.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -20,37 +20,38 @@ use super::{
     link::{Link, absolute_send_time},
     plan::{Planned, Planner, catch_up, equalise, set_next, skip},
     projection::Projected,
-    queue::Again,
+    queue::Retransmission,
     redundancy::{Form, Remade},
 };
 use crate::{
     DelayHistogram, Redundancy, ShardTotals,
     core::{Endpoint, Outbox},
     egress::{
-        Feed,
+        SourceFeed,
         wire::{Outgoing, Shift, Stamp},
     },
     ingress::PacketMeta,
     slots::{FeedSlot, OutStreamSlot},
 };
 
-/// What is held back waits for so long at least.
+/// Shortest wait of packets that are held back.
 const MIN_WAIT: Duration = Duration::from_millis(1);
-/// Packets of probes that leave at a time.
+/// Most probe packets that leave at a time.
 const MAX_PROBE_PACKETS: usize = 32;
-/// Payload of a packet that is padding only (RFC 3550 section 5.1: its length is one byte).
+/// Payload of a padding-only packet (RFC 3550 section 5.1: its length is one byte).
 const PADDING: u8 = 255;
 /// Recent packets among which a probe looks for one to send again.
 const RECENT: u64 = 64;
 
-/// Memory that is used again for each receiver, and what the shard has to do afterwards.
+/// Memory that is reused for each receiver, and follow-up work for the shard.
 #[derive(Debug)]
 pub struct Scratch {
     planned: Vec<Planned>,
     blocked: Vec<OutStreamSlot>,
-    /// Sources of which a receiver needs other encodings now, or a keyframe.
+    /// Sources of which the receiver now needs other encodings, or a keyframe.
     pub switched: Vec<SourceId>,
-    /// Streams of the receiver that need a keyframe, as what waited for too long was dropped.
+    /// Streams of the receiver that need a keyframe, since packets that waited for too long were
+    /// dropped.
     pub cut: Vec<OutStreamSlot>,
 }
 
@@ -65,48 +66,48 @@ impl Default for Scratch {
     }
 }
 
-/// The time of a tick, in the forms in which packets need it: read once for all of them.
+/// The time of a tick in the forms that packets need, read once for all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// The time.
     pub now: Instant,
     /// Milliseconds since the shard's epoch (it wraps; only differences count).
     pub now_ms: u32,
-    /// What the header extension says, 6.18 fixed point seconds.
+    /// Absolute send time, 6.18 fixed point seconds.
     pub send_time: u32,
 }
 
 impl Clock {
-    /// `now` of a shard whose epoch is so long ago.
+    /// Creates the clock of a shard whose epoch was `since_epoch` ago.
     pub fn new(now: Instant, since_epoch: Duration) -> Self {
         let (now_ms, send_time) = (since_epoch.as_millis() as u32, absolute_send_time(since_epoch));
         Self { now, now_ms, send_time }
     }
 }
 
-/// What polling needs of the shard.
+/// The parts of a shard that polling needs.
 pub struct Poll<'a, O> {
     /// The sources.
-    pub feeds: &'a mut SlotMap<FeedSlot, Feed>,
-    /// What is dropped.
+    pub feeds: &'a mut SlotMap<FeedSlot, SourceFeed>,
+    /// Counters of dropped packets.
     pub drops: &'a mut DropCounters,
-    /// What is sent.
+    /// Counters of sent packets.
     pub totals: &'a mut ShardTotals,
     /// How long the pacer held packets back.
     pub paced: &'a mut DelayHistogram,
-    /// What is done about redundant audio.
+    /// How redundant audio is handled.
     pub redundancy: Redundancy,
-    /// Memory.
+    /// Reused memory.
     pub scratch: &'a mut Scratch,
     /// The time.
     pub clock: Clock,
-    /// Where it leaves.
+    /// Where packets are written.
     pub out: &'a mut O,
 }
 
 impl<O: Outbox> Poll<'_, O> {
-    /// Writes what may leave now to one receiver. Returns when it should be polled again, if nothing is
-    /// offered until then.
+    /// Sends what may leave now to one receiver. Returns when it should be polled again if nothing
+    /// is offered until then.
     pub fn receiver(&mut self, e: &mut Endpoint) -> Option<Instant> {
         e.receiver.queue.listed = false;
         if !e.receiver.is_ready() {
@@ -114,7 +115,7 @@ impl<O: Outbox> Poll<'_, O> {
             return None;
         }
         self.audio(e);
-        self.again(e);
+        self.retransmit_due(e);
         self.video(e);
         let link = e.receiver.link.as_mut()?;
         link.on_timeout(self.clock.now);
@@ -126,14 +127,16 @@ impl<O: Outbox> Poll<'_, O> {
         let next = waits.then(|| link.pacer.next_send(self.clock.now));
         let copy = e.receiver.queue.next_copy();
         let next = [next, link.next_timeout(), copy].into_iter().flatten().min()?;
-        // Company makes packets cheap, and a probe that finds nothing to send must not spin.
+        // Packets that leave together are cheap, and a probe that finds nothing to send must not
+        // spin.
         Some(next.max(self.clock.now + MIN_WAIT))
     }
 
-    /// Nothing is projected, so that streams go on at a keyframe once the receiver is ready.
+    /// Drops everything unprojected, so that streams continue at a keyframe once the receiver is
+    /// ready.
     fn discard(&mut self, receiver: &mut Receiver) {
         let now_ms = self.clock.now_ms;
-        receiver.queue.clear_again();
+        receiver.queue.clear_retransmissions();
         let Receiver { queue, streams, .. } = receiver;
         for slot in queue.audio.drain(..).chain(queue.video.drain(..)) {
             let Some(s) = streams.get_mut(slot) else { continue };
@@ -184,7 +187,7 @@ impl<O: Outbox> Poll<'_, O> {
         self.write(e, Kind::Video);
     }
 
-    /// Plans what a stream has to send. Returns whether something of it has to wait.
+    /// Plans what a stream has to send. Returns whether some of it has to wait.
     fn plan(&mut self, e: &mut Endpoint, slot: OutStreamSlot, can_wait: bool) -> bool {
         let clock = self.clock;
         let Endpoint { receiver, media, .. } = e;
@@ -207,8 +210,8 @@ impl<O: Outbox> Poll<'_, O> {
         let (link, tables, planned) = (link.as_deref_mut(), &media.tables, &mut scratch.planned);
         let mut planner =
             Planner { slot, s, link, tables, drops, paced, planned, clock, redundancy, losses };
-        // A switch goes to a packet that is newer than all of the old encoding, so the old one's
-        // come first.
+        // A switch goes to a packet that is newer than all of the old encoding, so the old
+        // encoding's packets go first.
         let encodings = feed.info.spec.encodings.len() as u8;
         let order = before.into_iter().chain((0..encodings).filter(|e| Some(*e) != before));
         let mut waits = false;
@@ -242,7 +245,7 @@ impl<O: Outbox> Poll<'_, O> {
         self.scratch.planned.clear();
     }
 
-    /// What only this hop needs, of the next packet.
+    /// The stamp of the next packet: header extensions for this hop only.
     fn stamp(&self, link: Option<&Link>) -> Stamp {
         let Some(link) = link else { return Stamp::default() };
         Stamp { number: link.next_number(), send_time: Some(self.clock.send_time) }
@@ -290,7 +293,7 @@ impl<O: Outbox> Poll<'_, O> {
         let Some(len) = written else { return };
         to.resend.on_sent(len);
         if kind == Kind::Audio {
-            to.allotment.on_audio(len);
+            to.allocation.on_audio(len);
         }
         if let Some(link) = link {
             link.on_sent(self.clock.now, len, kind, (outgoing.ssrc, index));
@@ -316,52 +319,60 @@ impl<O: Outbox> Poll<'_, O> {
         }
     }
 
-    /// What was asked for again, as far as it may leave now.
-    fn again(&mut self, e: &mut Endpoint) {
+    /// Sends requested retransmissions, as far as they may leave now.
+    fn retransmit_due(&mut self, e: &mut Endpoint) {
         let now = self.clock.now;
         let rtt = e.receiver.round_trip();
-        while !e.receiver.queue.again.is_empty() {
+        while !e.receiver.queue.retransmissions.is_empty() {
             if e.receiver.link.as_mut().is_some_and(|link| !link.allows(now)) {
                 return;
             }
-            let Some(again) = e.receiver.queue.again.pop_front() else { return };
-            if self.again_once(e, &again)
+            let Some(retransmission) = e.receiver.queue.retransmissions.pop_front() else { return };
+            if self.retransmit_once(e, &retransmission)
                 && e.receiver.link.as_ref().is_some_and(|link| link.sends_copies(rtt))
-                && e.receiver.streams.get(again.stream).is_some_and(|s| s.rtx_ssrc.is_some())
+                && e.receiver
+                    .streams
+                    .get(retransmission.stream)
+                    .is_some_and(|s| s.rtx_ssrc.is_some())
             {
-                e.receiver.queue.copy_later(now, again);
+                e.receiver.queue.copy_later(now, retransmission);
             }
         }
-        // A copy that has to wait is not worth it.
+        // A copy that has to wait is not worthwhile.
         while let Some(copy) = e.receiver.queue.take_copy(now) {
             let Endpoint { receiver: Receiver { link, streams, .. }, .. } = &mut *e;
             let counts = |s: &mut Stream| s.history.count_copy(copy.sent.index);
             if link.as_mut().is_some_and(|link| link.allows(now))
                 && streams.get_mut(copy.stream).is_some_and(counts)
             {
-                self.again_once(e, &copy);
+                self.retransmit_once(e, &copy);
             }
         }
     }
 
-    /// Sends a packet again if the budget allows. Returns whether it left.
-    fn again_once(&mut self, e: &mut Endpoint, again: &Again) -> bool {
+    /// Retransmits a packet if the budget allows. Returns whether it left.
+    fn retransmit_once(&mut self, e: &mut Endpoint, retransmission: &Retransmission) -> bool {
         if !e.receiver.resend.allows(self.clock.now_ms) {
             self.drops.count(Drop::RetransmissionBudget);
             return false;
         }
-        let Some(len) = self.resend(e, again, Kind::Retransmission) else { return false };
+        let Some(len) = self.resend(e, retransmission, Kind::Retransmission) else { return false };
         if let Some(link) = e.receiver.link.as_mut() {
             link.charge(len);
         }
         true
     }
 
-    /// Sends a packet again from the ring: as RTX where negotiated (RFC 4588), else the same packet, byte
-    /// for byte. Returns its length; `None`: it did not leave.
-    fn resend(&mut self, e: &mut Endpoint, again: &Again, kind: Kind) -> Option<usize> {
+    /// Retransmits a packet from the ring: as RTX where negotiated (RFC 4588), else the same
+    /// packet, byte for byte. Returns its length, or `None` if it did not leave.
+    fn resend(
+        &mut self,
+        e: &mut Endpoint,
+        retransmission: &Retransmission,
+        kind: Kind,
+    ) -> Option<usize> {
         let stamp = self.stamp(e.receiver.link.as_deref());
-        let Again { stream, sent } = again;
+        let Retransmission { stream, sent } = retransmission;
         let (mut to, s, link) = Target::new(e, *stream)?;
         let ring = self.feeds.get(s.feed).and_then(|f| f.ring(sent.encoding));
         let Some((meta, packet)) = ring.and_then(|r| r.get(r.nearest(sent.ring))) else {
@@ -380,7 +391,7 @@ impl<O: Outbox> Poll<'_, O> {
             stamp: sent.stamp,
         };
         if let Some((ssrc, payload_type)) = s.resend_type(meta) {
-            // A number of its own, used up when it leaves.
+            // It has a number of its own, which is used up when it leaves.
             outgoing = Outgoing {
                 index: s.rtx_next,
                 ssrc,
@@ -409,7 +420,7 @@ impl<O: Outbox> Poll<'_, O> {
         if kind == Kind::Retransmission {
             self.totals.retransmissions_sent += 1;
             to.resend.on_resent(len);
-            to.allotment.on_again(len);
+            to.allocation.on_retransmitted(len);
             s.retransmissions += 1;
         } else {
             self.totals.probes_sent += 1;
@@ -417,8 +428,8 @@ impl<O: Outbox> Poll<'_, O> {
         Some(len)
     }
 
-    /// Packets that only find out what the path carries: recent ones again, else padding. They need a
-    /// stream for retransmissions, where a receiver takes nothing for loss.
+    /// Sends packets that only probe the bandwidth: recent packets again, else padding. They need a
+    /// retransmission stream, where a gap does not look like loss to a receiver.
     fn probe(&mut self, e: &mut Endpoint) {
         let mut left = MAX_PROBE_PACKETS;
         let mut back = 0;
@@ -449,15 +460,15 @@ impl<O: Outbox> Poll<'_, O> {
             Some(sent)
         });
         if let Some(sent) = recent {
-            let again = Again { stream: slot, sent };
-            if let Some(len) = self.resend(e, &again, Kind::Probe) {
+            let retransmission = Retransmission { stream: slot, sent };
+            if let Some(len) = self.resend(e, &retransmission, Kind::Probe) {
                 return Some(len);
             }
         }
         self.padding(e, slot)
     }
 
-    /// A packet of padding only, on the stream of retransmissions.
+    /// Sends a padding-only packet on the retransmission stream.
     fn padding(&mut self, e: &mut Endpoint, slot: OutStreamSlot) -> Option<usize> {
         let stamp = self.stamp(e.receiver.link.as_deref());
         let (mut to, s, link) = Target::new(e, slot)?;

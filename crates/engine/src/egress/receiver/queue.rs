@@ -1,5 +1,5 @@
-//! What waits to be sent to one receiver. Packets stay in the rings of their sources; a stream knows how
-//! far it has come, so that waiting costs no copy and no entry for each packet.
+//! What waits to be sent to one receiver. Packets stay in the rings of their sources and a stream
+//! knows its position there, so that waiting needs neither a copy nor an entry per packet.
 
 use std::{
     collections::VecDeque,
@@ -9,44 +9,44 @@ use std::{
 use super::history::Sent;
 use crate::slots::OutStreamSlot;
 
-/// Retransmissions that wait; a receiver that asks for more gets its oldest requests forgotten, and asks
-/// again.
-const MAX_AGAIN: usize = 512;
+/// Most retransmissions that wait. If a receiver requests more, its oldest requests are dropped,
+/// and it requests them again.
+const MAX_RETRANSMISSIONS: usize = 512;
 
-/// A second copy of a retransmission leaves so long after the first: losses come in runs, and what follows
-/// the first at once is lost with it.
+/// Delay between a retransmission and its second copy: losses come in runs, and a copy sent at once
+/// would be lost with the first.
 const COPY_AFTER: Duration = Duration::from_millis(15);
-/// Copies that wait.
+/// Most copies that wait.
 const MAX_COPIES: usize = 128;
 
-/// A packet that was asked for again.
+/// A requested retransmission.
 #[derive(Clone, Copy, Debug)]
-pub struct Again {
+pub struct Retransmission {
     /// The stream.
     pub stream: OutStreamSlot,
-    /// As it was sent.
+    /// How it was sent.
     pub sent: Sent,
 }
 
-/// See the module's description.
+/// What waits to be sent to one receiver.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// Audio streams with something to send.
+    /// Audio streams with packets to send.
     pub audio: Vec<OutStreamSlot>,
-    /// Video streams with something to send.
+    /// Video streams with packets to send.
     pub video: Vec<OutStreamSlot>,
-    /// What is to be sent again, the oldest request first.
-    pub again: VecDeque<Again>,
-    /// Second copies, and when they are due, the first due first.
-    copies: VecDeque<(Instant, Again)>,
-    /// The receiver is in the shard's list of those to poll in this tick.
+    /// Requested retransmissions, the oldest request first.
+    pub retransmissions: VecDeque<Retransmission>,
+    /// Second copies with the time they are due, the earliest first.
+    copies: VecDeque<(Instant, Retransmission)>,
+    /// Whether the receiver is in the shard's list to poll in this tick.
     pub listed: bool,
-    /// When the shard is to poll it, if nothing happens until then.
+    /// When the shard is to poll it if nothing happens until then.
     pub wake: Option<Instant>,
 }
 
 impl Queue {
-    /// A stream has something to send.
+    /// Adds a stream with packets to send.
     #[inline]
     pub fn push(&mut self, stream: OutStreamSlot, video: bool) {
         if video {
@@ -56,31 +56,31 @@ impl Queue {
         }
     }
 
-    /// A packet is to be sent again. Returns whether an older one had to be forgotten for it.
-    pub fn push_again(&mut self, again: Again) -> bool {
-        let full = self.again.len() >= MAX_AGAIN;
+    /// Adds a retransmission. Returns whether an older one was dropped for it.
+    pub fn push_retransmission(&mut self, retransmission: Retransmission) -> bool {
+        let full = self.retransmissions.len() >= MAX_RETRANSMISSIONS;
         if full {
-            self.again.pop_front();
+            self.retransmissions.pop_front();
         }
-        self.again.push_back(again);
+        self.retransmissions.push_back(retransmission);
         full
     }
 
-    /// What was sent again is to be sent once more, a little later.
+    /// Schedules a second copy of a retransmission.
     #[expect(clippy::arithmetic_side_effects, reason = "a moment and 15 ms")]
-    pub fn copy_later(&mut self, now: Instant, again: Again) {
+    pub fn copy_later(&mut self, now: Instant, retransmission: Retransmission) {
         if self.copies.len() < MAX_COPIES {
-            self.copies.push_back((now + COPY_AFTER, again));
+            self.copies.push_back((now + COPY_AFTER, retransmission));
         }
     }
 
-    /// A copy that is due.
-    pub fn take_copy(&mut self, now: Instant) -> Option<Again> {
+    /// Returns a copy that is due.
+    pub fn take_copy(&mut self, now: Instant) -> Option<Retransmission> {
         let (at, _) = self.copies.front()?;
         if *at > now {
             return None;
         }
-        self.copies.pop_front().map(|(_, again)| again)
+        self.copies.pop_front().map(|(_, retransmission)| retransmission)
     }
 
     /// When the next copy is due.
@@ -88,14 +88,14 @@ impl Queue {
         self.copies.front().map(|(at, _)| *at)
     }
 
-    /// Forgets what was asked for again.
-    pub fn clear_again(&mut self) {
-        self.again.clear();
+    /// Drops the requested retransmissions.
+    pub fn clear_retransmissions(&mut self) {
+        self.retransmissions.clear();
         self.copies.clear();
     }
 
-    /// Whether anything waits that may leave now.
+    /// Returns whether nothing waits that may leave now.
     pub fn is_empty(&self) -> bool {
-        self.audio.is_empty() && self.video.is_empty() && self.again.is_empty()
+        self.audio.is_empty() && self.video.is_empty() && self.retransmissions.is_empty()
     }
 }

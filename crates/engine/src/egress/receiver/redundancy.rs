@@ -1,5 +1,5 @@
-//! In which form a receiver gets a packet of audio: as it came, without the redundancy that it cannot
-//! read (RFC 2198), or with redundancy, when it loses packets.
+//! Chooses the form in which a receiver gets an audio packet: as it arrived, without redundancy
+//! that it cannot read (RFC 2198), or with added redundancy if it loses packets.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "offsets in one datagram, and places in a ring of 64 packets"
@@ -17,40 +17,42 @@ use crate::{
     ingress::{PacketMeta, Red},
 };
 
-/// A report of so much loss, of 256, makes audio redundant.
+/// Reported loss, of 256, from which on redundancy is added.
 const LOSES: u8 = 3;
-/// Feedback makes audio redundant when so many packets of one window are lost, and one of so many.
+/// From feedback: redundancy is added when at least this many packets of one window are lost, and
+/// at least this fraction.
 const PATH_LOSES: u32 = 2;
 const PATH_LOSES_OF: u32 = 100;
 /// The window of feedback.
 const PATH_WINDOW: Duration = Duration::from_secs(1);
-/// For so long: reports come every few seconds.
+/// How long redundancy is added after that: reports come every few seconds.
 const PROTECTED_FOR: Duration = Duration::from_secs(10);
-/// So many packets back one is looked for: they may have come in another order.
+/// How many places back an earlier packet is searched: packets may have arrived in another order.
 const LOOK_BACK: u64 = 8;
-/// Payloads of Opus that say only that there is silence (DTX): nothing is lost with one.
+/// Longest Opus payload that only signals silence (DTX), with which nothing is lost.
 const DTX_LEN: u16 = 2;
-/// Longest payload of redundant audio that is made.
+/// Longest redundant payload that is written.
 const MAX_LEN: usize = 1_100;
 
-/// Whether a receiver loses audio.
+/// Tracks whether a receiver loses audio.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Losses {
     until: Option<Instant>,
-    /// Until when the packets are counted of which feedback told, how many were lost, and how many arrived.
+    /// The current window of feedback: its end, and the packets lost and arrived in it.
     path: Option<(Instant, u32, u32)>,
 }
 
 impl Losses {
-    /// It reports so much loss of its audio, of 256.
+    /// Handles the loss that the receiver reports for its audio, of 256.
     pub fn on_report(&mut self, now: Instant, fraction: u8) {
         if fraction >= LOSES {
             self.until = now.checked_add(PROTECTED_FOR);
         }
     }
 
-    /// Feedback tells that so many packets of all kinds were lost and arrived while no queue was full: more of them
-    /// would be lost then. Feedback comes each 100 ms, where browsers report their audio each five seconds.
+    /// Handles feedback about packets of all kinds, lost and arrived while no queue was full
+    /// (redundancy would only add to such loss). Feedback comes every 100 ms, whereas browsers
+    /// report their audio every five seconds.
     pub fn on_path(&mut self, now: Instant, lost: u32, arrived: u32) {
         let counted = self.path.filter(|(until, ..)| now < *until);
         let begun = || (now.checked_add(PATH_WINDOW).unwrap_or(now), 0, 0);
@@ -74,35 +76,35 @@ impl Losses {
     }
 }
 
-/// A form of a packet.
+/// The form of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Form {
     /// Byte for byte.
     #[default]
     AsSent,
-    /// The primary block of redundant audio alone.
+    /// Only the primary block of redundant audio.
     Primary,
-    /// Redundant audio whose blocks have the receiver's numbers.
+    /// Redundant audio with the payload types of the receiver.
     Renumbered,
-    /// As the primary block of redundant audio, with packets before it; each is so many places before it in
-    /// the ring, the oldest first.
+    /// The primary block of redundant audio, with earlier packets before it. `back` gives how many
+    /// places each is before it in the ring, the oldest first.
     Protected {
-        /// 0: there is none.
+        /// 0: none.
         back: [u8; 2],
     },
 }
 
-/// How a receiver gets a packet.
+/// The chosen form of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Chosen {
     pub(super) form: Form,
-    /// The receiver's number of what it is then.
+    /// The receiver's payload type for it.
     pub(super) payload_type: u8,
     /// The length of its payload.
     pub(super) payload_len: usize,
 }
 
-/// What decides over the form.
+/// Inputs of the choice.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choice<'a> {
     pub(super) map: &'a PtMap,
@@ -112,7 +114,8 @@ pub(super) struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// Chooses the form of the packet at `place` of a ring. The error says why the receiver cannot have it.
+    /// Chooses the form of the packet at `place` of a ring. The error says why the receiver cannot
+    /// have it.
     #[inline]
     pub(super) fn form(
         &self,
@@ -144,7 +147,7 @@ impl Choice<'_> {
         Ok(Chosen { form: Form::Primary, payload_type, payload_len })
     }
 
-    /// The packet with redundancy, where the receiver loses packets and can read it.
+    /// The packet with redundancy, if the receiver loses packets and can read it.
     fn protected(&self, ring: &PacketRing, place: RingIndex, meta: &PacketMeta) -> Option<Chosen> {
         if self.rules.policy != RedPolicy::Protect || !self.losses.happen(self.now) {
             return None;
@@ -156,7 +159,8 @@ impl Choice<'_> {
         let before = |distance| before(ring, place, meta, distance);
         let worth = |found: &(u8, &PacketMeta)| !self.rules.voice_only || found.1.audio.voice;
         let second = before(1)?;
-        // One alone is never the one before the last: a receiver that is a bridge may rely on that.
+        // A single earlier packet is never the one before the last: a receiver that is a bridge may
+        // rely on that.
         let first = if self.rules.distance > 1 { before(2).filter(worth) } else { None };
         if first.is_none() && !worth(&second) {
             return None;
@@ -171,7 +175,8 @@ impl Choice<'_> {
     }
 }
 
-/// The packet that was sent so many before one, and how far back it is, when a block can hold it.
+/// Returns the packet that was sent `distance` packets before, and how far back it is in the ring,
+/// if a block can hold it.
 fn before<'a>(
     ring: &'a PacketRing,
     place: RingIndex,
@@ -192,7 +197,7 @@ fn before<'a>(
     holds.then_some((back, found))
 }
 
-/// A packet in another form than it came in.
+/// A packet in another form than it arrived in.
 #[derive(Debug)]
 pub(super) struct Remade {
     pub(super) meta: PacketMeta,
@@ -200,7 +205,8 @@ pub(super) struct Remade {
 }
 
 impl Remade {
-    /// Makes it of the packet at `place` of a ring. `None`: it is not there any more, or is too large.
+    /// Writes it from the packet at `place` of a ring. `None` if the packet is no longer there, or
+    /// the result is too large.
     pub(super) fn new(
         form: Form,
         map: &PtMap,
@@ -282,7 +288,7 @@ mod tests {
         losses
     }
 
-    /// A ring with packets of this index, voice and payload.
+    /// A ring with packets of these indices, voice flags and payloads.
     fn ring(packets: &[(u64, bool, &[u8])]) -> PacketRing {
         let mut ring = PacketRing::new(RingSize::AUDIO);
         for (index, voice, payload) in packets {

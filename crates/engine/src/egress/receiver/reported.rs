@@ -1,5 +1,5 @@
-//! Which packets congestion control feedback (RFC 8888) means: it names them by SSRC and sequence number,
-//! the estimator by one number for all streams of a path.
+//! Maps congestion control feedback (RFC 8888), which names packets by SSRC and sequence number, to
+//! the estimator's numbers, which run over all streams of a path.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "times of the receiver's clock, unwrapped and bounded by FAR"
@@ -17,18 +17,19 @@ use rialto_rtp::rtcp::{
 const REMEMBERED: usize = 4_096;
 const REMEMBERED_MS: u16 = 2_000;
 
-/// A clock that has gone so far, in 1/65,536 s, begins anew. That takes two years, or reports that leap by hours each.
+/// A clock that has advanced this far, in 1/65,536 s, is reset. That takes two years, or reports
+/// that each leap by hours.
 const FAR: u64 = 1 << 42;
 
-/// A packet, as a receiver names it.
+/// A packet as a receiver names it.
 type Name = (u32, u16);
 
-/// The packets of a path that were sent last.
+/// The packets sent last on a path.
 #[derive(Debug)]
 pub(super) struct Reported {
     numbers: HashMap<Name, u16>,
-    /// In the order in which they were sent, and when, ms: the last of them is the one before `next`. They
-    /// take as much memory as two seconds of packets need.
+    /// The packets in sending order, with their time, ms: the last of them is the one before
+    /// `next`. They take as much memory as two seconds of packets need.
     order: VecDeque<(Name, u16)>,
     next: u16,
     /// The clock of the receiver's last report, in 1/65,536 s, unwrapped.
@@ -47,7 +48,7 @@ impl Reported {
         }
     }
 
-    /// A packet leaves under the estimator's `number`, at `ms` milliseconds of any clock.
+    /// Records a packet sent under the estimator's `number`, at `ms` milliseconds of any clock.
     pub(super) fn on_sent(&mut self, name: Name, number: u16, ms: u16) {
         while let Some((oldest, at)) = self.order.front().copied()
             && (self.order.len() == REMEMBERED || ms.wrapping_sub(at) > REMEMBERED_MS)
@@ -59,7 +60,7 @@ impl Reported {
             self.order.pop_front();
         }
         if number != self.next {
-            // The estimator counts each packet; what is between was sent before this was there.
+            // The estimator counts each packet; those in between were sent before this existed.
             self.numbers.clear();
             self.order.clear();
         }
@@ -68,8 +69,8 @@ impl Reported {
         self.next = number.wrapping_add(1);
     }
 
-    /// What a feedback packet reports, in the order of the estimator's numbers, up to `next`, the number
-    /// that comes next; and how many packets it reports that nothing is known of.
+    /// Reads a feedback packet. Returns its reports in the order of the estimator's numbers, up to
+    /// `next`, the next number to be sent; and the number of reports about unknown packets.
     pub(super) fn read(
         &mut self,
         feedback: &CongestionFeedback<'_>,
@@ -81,7 +82,8 @@ impl Reported {
         for Metric { ssrc, seq, fate } in feedback.metrics() {
             let received = match fate {
                 Fate::Lost => None,
-                // Both are in units of 1/65,536 s: the report's time, and 64 of them for each 1/1024 s.
+                // Both are in units of 1/65,536 s: the report's time, and 64 of them for each
+                // 1/1024 s.
                 Fate::Received(offset) => {
                     Some((reported_at - 64 * i64::from(offset)) * 1_000_000 / 65_536)
                 }
@@ -98,7 +100,7 @@ impl Reported {
 
     fn unwrap(&mut self, time: u32) -> i64 {
         let last = self.clock.unwrap_or_else(|| time.into());
-        // The low half of the last one: the difference is a step of a clock that wraps.
+        // The low half of the last time: the difference is a step of a clock that wraps.
         let low = u32::try_from(last.rem_euclid(1 << 32)).unwrap_or_default();
         let step = time.wrapping_sub(low).cast_signed();
         let ahead = last + i64::from(step);
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn packets_of_several_streams_come_in_the_order_in_which_they_were_sent() {
         let mut reported = Reported::new();
-        // Audio and video by turns, over a wrap of either number.
+        // Audio and video by turns, across a wrap of either number.
         for n in 0..4u16 {
             reported.on_sent((7, 0xfffe_u16.wrapping_add(n)), 0xfffd_u16.wrapping_add(2 * n), 0);
             reported.on_sent((8, 100 + n), 0xfffe_u16.wrapping_add(2 * n), 0);
@@ -182,7 +184,8 @@ mod tests {
             reported.on_sent((1, n as u16), n as u16, 0);
             assert!(reported.numbers.len() <= REMEMBERED && reported.order.len() <= REMEMBERED);
         }
-        // The same names again under other numbers: what was overwritten is not forgotten with the old.
+        // The same names again under other numbers: what was overwritten is not removed with the
+        // old entries.
         for n in 0..20_000u32 {
             reported.on_sent((1, (n % 100) as u16), n as u16, 0);
         }

@@ -1,4 +1,4 @@
-//! One stream to a receiver: a source as it gets it, under numbers of its own.
+//! One stream to a receiver: a subscribed source with its own SSRC and numbering.
 
 use std::{
     sync::Arc,
@@ -13,7 +13,7 @@ use rialto_media::{
 use super::{history::History, numbers::FIRST, projection::Projection, vacated::Vacated};
 use crate::{
     egress::{
-        Feed,
+        SourceFeed,
         allocation::{Explanation, LayerId},
         ring::RingIndex,
     },
@@ -24,17 +24,18 @@ use crate::{
     slots::{FeedSlot, SubscriberSlot},
 };
 
-/// Beside the round trip, the time that a receiver takes at most to have a keyframe and what it depends on.
+/// The most time, apart from the round trip, that a receiver needs to have a keyframe and what it
+/// depends on.
 const MOOT_AFTER_MS: u32 = 300;
 
-/// See the module's description.
+/// One stream to a receiver.
 #[derive(Debug)]
 pub struct Stream {
-    /// What it is of.
+    /// The source.
     pub source: SourceId,
     /// The source on this shard.
     pub feed: FeedSlot,
-    /// The receiver among those of the source.
+    /// The receiver's entry among the source's subscribers.
     pub subscriber: SubscriberSlot,
     /// Audio or video.
     pub media: MediaType,
@@ -42,78 +43,78 @@ pub struct Stream {
     pub ssrc: u32,
     /// SSRC of retransmissions.
     pub rtx_ssrc: Option<u32>,
-    /// Next index of the retransmission stream.
+    /// Next packet index of the retransmission stream.
     pub rtx_next: u64,
-    /// MID to stamp, and which encodings it may get.
+    /// Terms of the subscription: the MID to stamp, the maximum height.
     pub terms: Terms,
-    /// Payload types of the receiver for those of the sender.
+    /// The receiver's payload types, by those of the sender.
     pub payload_types: Arc<PtMap>,
-    /// Which encoding, with which numbers.
+    /// Chooses the encoding and the numbers.
     pub projection: Projection,
-    /// What was sent.
+    /// Packets sent lately.
     pub history: History,
     /// Limits of its keyframe requests.
     pub keyframes: ReceiverRequests,
-    /// The encoding and the spatial layer that it waits for, once it has asked for a keyframe of it.
+    /// The encoding and the spatial layer that it waits for, once a keyframe of it was requested.
     pub asked: Option<(u8, u8)>,
-    /// The receiver has asked for a keyframe, which is to come with a switch.
+    /// Whether the receiver requested a keyframe that is to come with a switch.
     pub lost: bool,
-    /// The receiver has keys and an address.
+    /// Whether the receiver has keys and an address.
     pub ready: bool,
-    /// Of each encoding, the first packet in the ring that was not looked at for this receiver.
+    /// The first packet in each encoding's ring that was not handled for this receiver yet.
     pub next: [RingIndex; MAX_ENCODINGS],
-    /// It is among the receiver's streams that have something to send.
+    /// Whether it is among the receiver's streams with packets to send.
     pub queued: bool,
-    /// What it has to send could not leave when it came.
+    /// Whether its packets could not leave when they arrived.
     pub waited: bool,
-    /// Something is missing that is not sent again: it goes on at a keyframe.
+    /// Whether a packet is missing that is not retransmitted: the stream continues at a keyframe.
     pub given_up: bool,
-    /// Nothing below this index is of use any more: the stream went on at a keyframe since.
+    /// Packets below this index are of no use any more: the stream continued at a keyframe since.
     moot_below: u64,
-    /// The layer that its share of the link was given for; `Some(None)`: none, the link carries no more.
-    /// `None`: nothing is shared out.
+    /// The allocated layer. `Some(None)`: none, for lack of bandwidth. `None`: there is no
+    /// allocation.
     pub allocated: Option<Option<LayerId>>,
-    /// Why it is no more.
+    /// Why it is not a higher one.
     pub explanation: Option<Explanation>,
-    /// Which video goes first when not all can leave: 0 is first.
+    /// Priority of a video when not all can be sent: 0 is first.
     pub rank: u16,
-    /// Index of the newest keyframe's first packet, and when it left, ms: what was sent before need not be
-    /// sent again for long.
+    /// Index of the newest keyframe's first packet, and when it was sent, ms. Older packets soon
+    /// need no retransmission.
     pub keyframe: Option<(u64, u32)>,
     /// Packets and payload bytes sent.
     pub packets: u32,
     /// See `packets`.
     pub octets: u32,
-    /// The same of those that were in its slot before.
+    /// Packets and payload bytes of the sources that were in its slot before.
     before: (u32, u32),
     /// Bytes since the last snapshot.
     pub interval_bytes: u64,
     /// Retransmissions sent.
     pub retransmissions: u64,
-    /// The last sender report's middle 32 bits and when it was sent: for the next one, and to measure
-    /// the round trip.
+    /// The last sender report's middle 32 bits and when it was sent: for the next one, and to
+    /// measure the round trip.
     pub last_sr: Option<(u32, Instant)>,
     /// Fraction lost as last reported, 0..=255.
     pub fraction_lost: u8,
 }
 
-/// What a keyframe is needed of.
+/// The encoding and spatial layer that a keyframe must bring.
 const fn place(layer: LayerId) -> (u8, u8) {
     (layer.encoding, layer.spatial)
 }
 
-/// How a stream begins.
+/// The parameters of a new stream.
 #[derive(Debug)]
 pub struct Begin {
     /// SSRC that the receiver sees.
     pub ssrc: u32,
-    /// That of retransmissions, and its first index.
+    /// SSRC of retransmissions, and its first index.
     pub rtx: Option<(u32, u64)>,
     /// The first index.
     pub next: u64,
-    /// How far those have come that were in its slot before.
+    /// State of the sources that were in its slot before.
     pub after: Option<Vacated>,
-    /// The receiver has keys and an address.
+    /// Whether the receiver has keys and an address.
     pub ready: bool,
     /// See [`Stream::terms`].
     pub terms: Terms,
@@ -122,8 +123,8 @@ pub struct Begin {
 }
 
 impl Stream {
-    /// A stream that has sent nothing. Its place among the source's subscribers follows.
-    pub fn new(slot: FeedSlot, feed: &Feed, begin: Begin) -> Self {
+    /// Creates a stream that has sent nothing. Its subscriber entry is set later.
+    pub fn new(slot: FeedSlot, feed: &SourceFeed, begin: Begin) -> Self {
         let clock_rate = feed.info.clock_rate();
         let projection = match &begin.after {
             Some(vacated) => vacated.projection.of_next_source(clock_rate, begin.next),
@@ -164,14 +165,14 @@ impl Stream {
         }
     }
 
-    /// Encodings that it gets or waits for, and whether it waits.
+    /// The encodings that it gets or waits for, and whether it waits.
     #[inline]
     pub fn wanted(&self) -> (EncodingMask, bool) {
         let (current, target) = (self.projection.current(), self.projection.target());
         (encodings::bit(current) | encodings::bit(target), self.projection.waits())
     }
 
-    /// Packets and payload bytes that were sent under its SSRC, whatever was in its slot.
+    /// Packets and payload bytes sent under its SSRC, whichever sources were in its slot.
     pub fn sent(&self) -> (u32, u32) {
         let (packets, octets) = self.before;
         (self.packets.wrapping_add(packets), self.octets.wrapping_add(octets))
@@ -183,14 +184,15 @@ impl Stream {
         self.media == MediaType::Video
     }
 
-    /// SSRC and payload type under which a packet is sent again (RFC 4588); `None`: as it was.
+    /// SSRC and payload type of a retransmission of a packet (RFC 4588); `None`: it is sent again
+    /// unchanged.
     #[inline]
     pub fn resend_type(&self, meta: &PacketMeta) -> Option<(u32, u8)> {
         self.rtx_ssrc.zip(self.payload_types.rtx(meta.payload_type))
     }
 
-    /// Whether a packet is asked for again that the newest keyframe has made moot: the receiver could have
-    /// that by now, and needs nothing from before.
+    /// Returns whether the request for a packet is moot because of the newest keyframe: the
+    /// receiver could have that by now, and then needs nothing older.
     pub fn is_moot(&self, index: u64, now_ms: u32, rtt: Duration) -> bool {
         let patience =
             u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX).saturating_add(MOOT_AFTER_MS);
@@ -200,22 +202,22 @@ impl Stream {
         by_keyframe || index < self.moot_below
     }
 
-    /// Nothing more of what has come leaves: the stream goes on at a keyframe.
+    /// Drops everything that arrived and was not sent: the stream continues at a keyframe.
     pub fn cut(&mut self, now_ms: u32) {
         self.projection.pause(now_ms);
         self.moot_below = self.history.next();
     }
 
-    /// Whether a keyframe of the encoding that was decided waits to be sent.
-    pub fn keyframe_waits(&self, feed: &Feed) -> bool {
+    /// Returns whether a keyframe of the chosen encoding waits to be sent.
+    pub fn keyframe_waits(&self, feed: &SourceFeed) -> bool {
         let Some(target) = self.projection.target() else { return false };
         let Some(next) = self.next.get(usize::from(target)) else { return false };
         (*next..feed.head(target)).any(|at| feed.packet(target, at).is_some_and(|m| m.keyframe))
     }
 
-    /// New keys of the receiver: numbers begin anew, as a receiver expects of them (RFC 3711 section
-    /// 3.3.1), and nothing is sent again that was sent under the old.
-    pub fn on_new_keys(&mut self, feed: &mut Feed, now_ms: u32) {
+    /// Handles new keys of the receiver: numbers start anew, as a receiver expects (RFC 3711
+    /// section 3.3.1), and nothing that was sent under the old keys is retransmitted.
+    pub fn on_new_keys(&mut self, feed: &mut SourceFeed, now_ms: u32) {
         let before = self.wanted();
         self.projection.restart(FIRST, now_ms);
         self.rtx_next = FIRST;
@@ -226,8 +228,9 @@ impl Stream {
         feed.wanted.change(before, self.wanted());
     }
 
-    /// Decides anew which layer it gets. Returns the encoding of which it then needs a keyframe, as a mask.
-    pub fn retarget(&mut self, feed: &mut Feed, now: Instant, now_ms: u32) -> EncodingMask {
+    /// Chooses anew which layer it gets. Returns, as a mask, the encoding of which it then needs a
+    /// keyframe.
+    pub fn retarget(&mut self, feed: &mut SourceFeed, now: Instant, now_ms: u32) -> EncodingMask {
         let active = feed.offered_encodings();
         let before = self.wanted();
         let target = match self.allocated {
@@ -236,7 +239,7 @@ impl Stream {
                 None
             }
             Some(Some(layer)) if active & encodings::bit(Some(layer.encoding)) != 0 => Some(layer),
-            // With nothing arriving, what was forwarded last is what will be recognised first.
+            // If nothing arrives, what was forwarded last is what will be recognised first.
             _ => feed.choose(self.terms.max_height).or(self.projection.current_layers()),
         };
         let target = target.map(|layer| feed.open_ended(layer));
@@ -248,16 +251,16 @@ impl Stream {
         self.projection.set_orphaned(active & encodings::bit(current) == 0);
         feed.wanted.change(before, self.wanted());
         if target == current && !self.projection.waits() && std::mem::take(&mut self.lost) {
-            // The switch is called off.
+            // The switch is cancelled.
             return encodings::bit(current);
         }
         self.keyframe_for(feed, now)
     }
 
-    /// The encoding of which the receiver needs a keyframe that it could use, as a mask: of audio there
-    /// are none, neither keys nor codec may be missing, and none may wait to be sent: another one would come
-    /// behind it and only fill the link. Who switches too often waits longer.
-    pub fn keyframe_for(&mut self, feed: &Feed, now: Instant) -> EncodingMask {
+    /// The encoding of which the receiver needs a keyframe that it could use, as a mask. None for
+    /// audio, without keys, or without the codec, or while a keyframe waits to be sent: another one
+    /// behind it would only fill the link. Receivers that switch too often wait longer.
+    pub fn keyframe_for(&mut self, feed: &SourceFeed, now: Instant) -> EncodingMask {
         if !self.is_video() || !self.ready || !self.projection.waits() {
             return 0;
         }

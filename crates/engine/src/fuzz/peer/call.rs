@@ -1,5 +1,5 @@
-//! A call that costs little to set up: cores under virtual time, a network without delay, and people who
-//! send as little as shows that they are heard.
+//! A call that is cheap to set up: cores in virtual time, a network without delay, and clients that
+//! send just enough to show that they are heard.
 
 use std::{
     net::SocketAddr,
@@ -17,17 +17,17 @@ use rialto_srtp::Profile;
 use super::person::{Person, RTT, keying};
 use crate::{
     Control, EndpointSpec, MediaEvent,
-    core::{Core, CoreConfig, Event, Outbox, PeerBatch, ShardCommand},
+    core::{ControlEvent, Core, CoreConfig, Outbox, PeerBatch, ShardCommand},
     dest::Dest,
     director::{CommandSink, Director},
     sim::BRIDGE,
 };
 
-/// Between two packets of audio, and two frames of video.
+/// Interval of audio packets, and of video frames.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Between two reports of those who behave.
+/// Interval of reports of honest clients, in rounds.
 const REPORTS: u64 = 3;
-/// The one who is heard, and the one who is seen.
+/// The client that sends audio, and the one that sends video.
 pub(super) const ALICE: usize = 0;
 pub(super) const BOB: usize = 1;
 pub(super) const AUDIO: SourceId = SourceId(1);
@@ -38,7 +38,7 @@ pub(super) const VIDEO_RTX: u32 = 0x0b00_0101;
 /// Encodings of the video.
 const ENCODINGS: u32 = 2;
 
-/// Datagrams that leave, behind one another.
+/// Datagrams to be sent, one after the other.
 #[derive(Default)]
 struct Leaving {
     room: Vec<u8>,
@@ -64,7 +64,7 @@ impl Outbox for Leaving {
     }
 }
 
-/// What conferences were told, of each kind.
+/// Counts of events for conferences, by kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Events {
     pub(super) levels: u64,
@@ -104,7 +104,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Alice talks to Bob, and he shows himself to her.
+    /// Alice sends audio to Bob, and he sends video to her.
     pub(super) fn new(shards: u16, profile: Profile) -> Self {
         let now = Instant::now();
         let core = |shard| {
@@ -160,7 +160,7 @@ impl Call {
         call
     }
 
-    /// Somebody is there from now on, validated and with keys.
+    /// Adds a validated client with keys.
     pub(super) fn join(&mut self, profile: Profile) -> usize {
         let at = self.people.len();
         let id = at as u32 + 1;
@@ -171,7 +171,7 @@ impl Call {
         at
     }
 
-    /// The endpoint of somebody comes into being, and is at its address.
+    /// Creates a client's endpoint, and binds its address.
     pub(super) fn enter(&mut self, at: usize, media: Arc<MediaParams>) {
         let id = self.people[at].id;
         let label = Arc::from("fuzz/peer");
@@ -185,7 +185,7 @@ impl Call {
         self.control(Control::SetRtt(id, RTT));
     }
 
-    /// Somebody is sent to at another address, which is validated.
+    /// Moves a client to another address, which is validated.
     pub(super) fn bind(&mut self, at: usize, remote: SocketAddr) {
         let (endpoint, shard) = (self.people[at].id, ShardId(self.shard_of(remote) as u16));
         self.people[at].at = Some(remote);
@@ -193,7 +193,7 @@ impl Call {
         self.control(Control::Select { endpoint, remote, local: BRIDGE });
     }
 
-    /// Somebody gets a source.
+    /// Subscribes a client to a source.
     pub(super) fn subscribe(&mut self, at: usize, source: SourceId, max_height: Option<u16>) {
         let terms =
             Terms { mid: Mid::new(&format!("m{}", source.0)), max_height, ..Terms::default() };
@@ -201,7 +201,7 @@ impl Call {
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
-    /// Gives a command of control to the bridge.
+    /// Passes a command of control to the bridge.
     pub(super) fn control(&mut self, control: Control) {
         let mut commands = std::mem::take(&mut self.commands);
         self.director.control(control, &mut Lanes(&mut commands));
@@ -212,7 +212,7 @@ impl Call {
         self.settle();
     }
 
-    /// A datagram arrives on the shard that its address decides.
+    /// Delivers a datagram to the shard that its address selects.
     pub(super) fn arrive(&mut self, from: SocketAddr, bytes: &mut [u8]) {
         let shard = self.shard_of(from);
         let core = &mut self.cores[shard];
@@ -254,7 +254,7 @@ impl Call {
         self.now = end;
     }
 
-    /// What has left arrives, with all that follows from it.
+    /// Delivers everything that was sent, with its consequences.
     fn settle(&mut self) {
         for _ in 0..16 {
             self.distribute();
@@ -272,10 +272,14 @@ impl Call {
             for core in &mut self.cores {
                 for event in core.events() {
                     match event {
-                        Event::Media(MediaEvent::AudioLevel { .. }) => self.events.levels += 1,
-                        Event::Media(MediaEvent::Snapshot(_)) => self.events.snapshots += 1,
-                        Event::Media(MediaEvent::Allocated(_)) => self.events.allocations += 1,
-                        Event::Transport(_) => self.transport_events += 1,
+                        ControlEvent::Media(MediaEvent::AudioLevel { .. }) => {
+                            self.events.levels += 1
+                        }
+                        ControlEvent::Media(MediaEvent::Snapshot(_)) => self.events.snapshots += 1,
+                        ControlEvent::Media(MediaEvent::Allocated(_)) => {
+                            self.events.allocations += 1
+                        }
+                        ControlEvent::Transport(_) => self.transport_events += 1,
                     }
                 }
             }
@@ -298,7 +302,7 @@ impl Call {
         bytes.clear();
     }
 
-    /// One packet of audio and one frame of video, and a report now and then.
+    /// Sends one packet of audio and one frame of video, and a report now and then.
     fn honest_media(&mut self) {
         self.ticks += 1;
         let body = (self.ticks as u32).to_be_bytes();
@@ -351,7 +355,7 @@ pub(super) fn source(
     SourceSpec { id, name: "fuzz".into(), media, encodings: encodings.collect() }
 }
 
-/// A packet of voice; its length.
+/// Writes an audio packet; returns its length.
 fn write_audio(buf: &mut [u8], who: &Person, at: u64, body: [u8; 4]) -> usize {
     let (pt, time) = (who.numbering.opus(), at as u32 * 9_600);
     header::write_header(buf, false, pt, Seq(at as u16), time, AUDIO_SSRC).expect("room");
@@ -363,7 +367,7 @@ fn write_audio(buf: &mut [u8], who: &Person, at: u64, body: [u8; 4]) -> usize {
     len + 4
 }
 
-/// A frame of VP8 in one packet; its length.
+/// Writes a frame of VP8 in one packet; returns its length.
 fn write_video(
     buf: &mut [u8],
     who: &Person,
@@ -377,7 +381,7 @@ fn write_video(
     16 + len
 }
 
-/// The head of a frame of VP8; its length.
+/// Writes the header of a VP8 frame; returns its length.
 pub(super) fn vp8(buf: &mut [u8], picture: u16, key: bool, height: u16) -> usize {
     let [high, low] = (0x8000 | picture).to_be_bytes();
     let [h0, h1] = height.to_le_bytes();

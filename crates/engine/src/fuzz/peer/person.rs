@@ -1,4 +1,4 @@
-//! One who takes part in the call: it seals what it sends, and opens and counts all that it is sent.
+//! A client in the call: it encrypts what it sends, and decrypts and counts everything it is sent.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -27,7 +27,7 @@ impl Traffic {
     }
 }
 
-/// A stream that somebody gets.
+/// A stream that a client receives.
 #[derive(Debug)]
 pub(super) struct Heard {
     pub(super) ssrc: u32,
@@ -40,7 +40,7 @@ pub(super) struct Heard {
 /// See the module's description.
 pub(super) struct Person {
     pub(super) id: EndpointId,
-    /// Where it is sent to, if anywhere.
+    /// The address it is sent to, if any.
     pub(super) at: Option<SocketAddr>,
     pub(super) numbering: Numbering,
     pub(super) heard: Vec<Heard>,
@@ -50,12 +50,12 @@ pub(super) struct Person {
     pub(super) keyframe_requests: u64,
     /// The middle of the last sender report's time.
     pub(super) last_report: u32,
-    /// Retransmissions of the same packet under the same number are no fault.
+    /// Whether retransmissions of the same packet under the same number are allowed.
     pub(super) repeats_are_fine: bool,
     profile: Profile,
     tx: TxContext,
     rx: RxContext,
-    /// Datagrams that came, where they may come again.
+    /// Received datagrams, if they may arrive again.
     seen: FxHashSet<Vec<u8>>,
 }
 
@@ -78,7 +78,7 @@ impl Person {
         }
     }
 
-    /// Has other keys from now on; each epoch has its own.
+    /// Changes to new keys; each epoch has its own.
     pub(super) fn rekey(&mut self, epoch: u32) -> Keying {
         let keying = keying(self.profile, epoch);
         self.tx = TxContext::new(self.profile, &keying.receive).expect("a good key");
@@ -89,18 +89,18 @@ impl Person {
         keying
     }
 
-    /// Seals `buf[..len]` as RTP under an index; the length, if it is a packet at all.
+    /// Encrypts `buf[..len]` as RTP under an index; returns the length, if it is a packet at all.
     pub(super) fn seal(&self, buf: &mut [u8], len: usize, index: u64) -> Option<usize> {
         let header = RtpHeader::parse(buf.get(..len)?).ok()?;
         self.tx.seal_rtp(buf, header.len, len, index, header.ssrc).ok()
     }
 
-    /// Seals `buf[..len]` as RTCP.
+    /// Encrypts `buf[..len]` as RTCP.
     pub(super) fn seal_rtcp(&mut self, buf: &mut [u8], len: usize) -> Option<usize> {
         self.tx.seal_rtcp(buf, len).ok()
     }
 
-    /// All that came under an SSRC.
+    /// Everything received under an SSRC.
     pub(super) fn traffic(&self, ssrc: u32) -> Traffic {
         self.heard(ssrc).map(|h| h.traffic).unwrap_or_default()
     }
@@ -115,7 +115,8 @@ impl Person {
         self.heard.iter().find(|h| h.ssrc == ssrc)
     }
 
-    /// Takes what the bridge sends it. All of it opens: no number is used twice, none is too far ahead.
+    /// Handles what the bridge sends. All of it can be decrypted: no number is used twice, and none
+    /// is too far ahead.
     pub(super) fn take(&mut self, bytes: &mut [u8]) {
         if rtp::is_rtcp(bytes) {
             return self.take_rtcp(bytes);
@@ -133,7 +134,7 @@ impl Person {
         }
         let opened = self.rx.open_rtp(&mut heard.srtp, bytes, header.len);
         let opened = match opened {
-            // What comes late, after much else, is not for a decoder.
+            // What arrives late, after much else, is of no use to a decoder.
             Err(SrtpError::TooOld) if self.repeats_are_fine => return,
             opened => opened.expect("a receiver opens all that it is sent"),
         };
@@ -158,7 +159,7 @@ impl Person {
     }
 }
 
-/// What a person and the bridge have agreed on.
+/// The keys of a client and the bridge.
 pub(super) fn keying(profile: Profile, epoch: u32) -> Keying {
     let len = profile.key_len() + profile.salt_len();
     let key = |direction| {
@@ -169,5 +170,5 @@ pub(super) fn keying(profile: Profile, epoch: u32) -> Keying {
     Keying { profile, receive: key(1), send: key(2) }
 }
 
-/// The round trip that ICE has measured of everybody.
+/// The round-trip time that ICE measured for everybody.
 pub(super) const RTT: Duration = Duration::from_millis(40);

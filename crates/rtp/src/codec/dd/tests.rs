@@ -1,4 +1,4 @@
-//! Descriptors as a sender writes them, and what is read of them.
+//! Descriptors as a sender writes them, and how they are read.
 
 use super::super::model::{self, Coded, InterLayer, Svc};
 use super::*;
@@ -43,7 +43,8 @@ impl Writer {
     }
 }
 
-/// A template, or the fields of a frame. Indications are written as in the specification: `-`, `D`, `S`, `R`.
+/// A template, or the fields of a frame. Indications are written as in the specification: `-`, `D`,
+/// `S`, `R`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Template {
     spatial: u8,
@@ -113,8 +114,8 @@ impl Layout {
         }
     }
 
-    /// The descriptor of a whole frame in one packet. With fields that no template has, it names the first
-    /// of the frame's layer and says how it differs.
+    /// The descriptor of a whole frame in one packet. If no template has its fields, it names the
+    /// first template of the frame's layer and how the frame differs.
     fn frame(
         &self,
         number: usize,
@@ -319,12 +320,12 @@ fn late_packets_are_read_with_the_structure_before() {
     assert_eq!(temporal(reader.read(&late)), 1);
     let key = new.frame(100, &new.templates[1], true, None);
     reader.read(&key).unwrap();
-    // The keyframe that came first arrives again, then one of its frames.
+    // The earlier keyframe arrives again, then one of its frames.
     reader.read(&old.frame(10, &old.templates[0], true, None)).unwrap();
     assert_eq!(temporal(reader.read(&late)), 1);
     let next = reader.read(&new.frame(101, &new.templates[2], false, None)).unwrap();
     assert_eq!(next.layers.unwrap().spatial, 1);
-    // Again with the same structure: both are still there.
+    // Again with the same structure: both are still known.
     reader.read(&new.frame(120, &new.templates[1], true, None)).unwrap();
     assert_eq!(temporal(reader.read(&late)), 1);
 }
@@ -406,7 +407,7 @@ fn malformed_structures_teach_nothing() {
     assert!(reader.read(&whole).is_some());
 }
 
-/// The indications of a frame as libwebrtc's encoders give them.
+/// The indications of a frame as libwebrtc's encoders set them.
 fn dtis(frame: &Coded, mode: InterLayer, layers: (u8, u8)) -> String {
     let indication = |spatial: u8, temporal: u8| {
         let all_above = mode == InterLayer::On || mode == InterLayer::OnKey && frame.key;

@@ -101,7 +101,7 @@ fn a_newer_hello_replaces_one_that_is_not_whole() {
     let one = offer(&[CM_80, GCM_128], BOTH);
     let mut other = one.clone();
     other[20] ^= 1;
-    let mut held = Held::default();
+    let mut held = PartialHello::default();
     assert_eq!(held.take(&datagram(&one, 0, 50), &ours()), None);
     assert_eq!(held.random(), Some(&one[2..34]));
     assert_eq!(held.take(&datagram(&other, 0, 50), &ours()), None);
@@ -120,7 +120,7 @@ fn a_cut_message_says_nothing() {
 
 #[test]
 fn other_datagrams_are_not_held() {
-    let mut held = Held::default();
+    let mut held = PartialHello::default();
     let whole = offer(&[CM_80], BOTH);
     let mut encrypted = datagram(&whole, 0, whole.len());
     encrypted[4] = 1;
@@ -135,7 +135,7 @@ fn other_datagrams_are_not_held() {
 #[test]
 fn what_never_gets_whole_is_left_to_the_library() {
     let whole = offer(&[CM_80, GCM_128], BOTH);
-    let mut held = Held::default();
+    let mut held = PartialHello::default();
     let piece = datagram(&whole, 10, 20);
     let taken = (1..=MAX_HELD).find(|_| held.take(&piece, &ours()).is_some());
     assert_eq!(taken, Some(MAX_HELD));
@@ -147,7 +147,7 @@ fn several_records_in_a_datagram_are_read() {
     let whole = offer(&[CM_80, GCM_128], BOTH);
     let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 1, 0];
     let parts = [&alert[..], &datagram(&whole, 40, whole.len()), &datagram(&whole, 0, 40)];
-    let mut held = Held::default();
+    let mut held = PartialHello::default();
     assert_eq!(held.take(&parts.concat(), &ours()), Some(ONLY_12));
 }
 
@@ -169,7 +169,7 @@ proptest! {
             .collect();
         pieces.push(pieces[twice.index(pieces.len())].clone());
         pieces.sort_by_key(|piece| order.wrapping_mul(1 + u64::from(piece[21]) + piece.len() as u64));
-        let mut held = Held::default();
+        let mut held = PartialHello::default();
         let taken = pieces.iter().find_map(|piece| held.take(piece, &ours()));
         prop_assert_eq!(taken, Some(ONLY_12));
         prop_assert_eq!(assemble(held.datagrams()), Some(whole));

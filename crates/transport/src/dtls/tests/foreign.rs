@@ -1,4 +1,5 @@
-//! Peers as GStreamer, Asterisk or Janus are: OpenSSL with certificates of all kinds, in both roles.
+//! Peers such as GStreamer, Asterisk or Janus: OpenSSL with certificates of all kinds, in both
+//! roles.
 
 use std::io::{self, Read, Write};
 
@@ -20,10 +21,10 @@ const ALL_PROFILES: &str = "SRTP_AES128_CM_SHA1_80:SRTP_AEAD_AES_128_GCM";
 /// `SSL_OP_NO_EXTENDED_MASTER_SECRET`.
 const NO_EMS: u64 = 1;
 
-/// How a peer is set up.
+/// Configuration of a peer.
 struct Peer {
     key: PKey<Private>,
-    /// Makes the certificate so much longer, bytes.
+    /// Bytes by which the certificate is made longer.
     padding: usize,
     profiles: &'static str,
     suites: &'static str,
@@ -113,7 +114,7 @@ struct Running {
 }
 
 impl Running {
-    /// Goes on with its handshake, then sends.
+    /// Continues its handshake, then sends.
     fn run(&mut self) -> Vec<Bytes> {
         if self.error.is_none()
             && !self.stream.ssl().is_init_finished()
@@ -131,7 +132,7 @@ impl Running {
     }
 }
 
-/// What came of both.
+/// The results of both.
 #[derive(Default)]
 struct Outcome {
     certificate: Option<Vec<u8>>,
@@ -146,7 +147,7 @@ fn ours(client: bool, now: Instant) -> Dtls {
     Dtls::new(&config, &certificate(1), client, now).unwrap()
 }
 
-/// Lets both talk; what the peer sends goes through `path` first.
+/// Lets both send; the peer's datagrams go through `path` first.
 fn talk_over(
     ours: &mut Dtls,
     peer: &mut Running,
@@ -174,14 +175,14 @@ fn take(ours: &mut Dtls, peer: &mut Running, outcome: &mut Outcome) {
     ours.poll(&mut events);
     for event in events {
         match event {
-            Event::Packet(packet) => {
+            DtlsEvent::Packet(packet) => {
                 outcome.sent.push(packet.clone());
                 peer.stream.get_mut().received.push(packet);
             }
-            Event::Certificate(der) => outcome.certificate = Some(der),
-            Event::Keys(keys) => outcome.keys = Some(keys),
-            Event::Connected => outcome.connected = true,
-            Event::Data(_) | Event::Closed => {}
+            DtlsEvent::Certificate(der) => outcome.certificate = Some(der),
+            DtlsEvent::Keys(keys) => outcome.keys = Some(keys),
+            DtlsEvent::Connected => outcome.connected = true,
+            DtlsEvent::Data(_) | DtlsEvent::Closed => {}
         }
     }
 }
@@ -194,7 +195,7 @@ fn talk_with(peer: &Peer, client: bool) -> (Outcome, Running) {
     (outcome, running)
 }
 
-/// Both have the same keys, and ours the peer's certificate.
+/// Both have the same keys, and ours has the peer's certificate.
 fn assert_connected(peer: &Peer, client: bool, what: &str) -> Profile {
     let (outcome, running) = talk_with(peer, client);
     let errors = (outcome.error.as_deref(), running.error.as_deref());
@@ -231,7 +232,7 @@ fn certificates_of_all_kinds_in_both_roles() {
         for client in if what == "Ed25519" { &[false][..] } else { &[false, true] } {
             let client = *client;
             let profile = assert_connected(&peer, client, what);
-            // The server chooses, and the peer's preference is another one.
+            // The server chooses, and the peer has another preference.
             assert_eq!(profile == Profile::AeadAes128Gcm, !client, "{what}: {profile}");
         }
     }
@@ -261,7 +262,7 @@ fn certificates_of_16_kilobytes() {
     }
 }
 
-/// pyOpenSSL and others give a flight out in one piece.
+/// pyOpenSSL and others send a flight as one datagram.
 #[test]
 fn flights_in_one_datagram() {
     for (padding, key) in [(0, rsa(4096)), (15_700, rsa(2048))] {
@@ -325,7 +326,7 @@ fn alerts_in_plaintext_end_nothing() {
     }
 }
 
-/// A hello of somebody else, of whom nothing more comes.
+/// A ClientHello of somebody else, who sends nothing more.
 fn spoofed(dimpl: bool) -> Vec<Bytes> {
     if dimpl {
         return super::Peer::new(Version::Auto, 1150, true, Instant::now()).poll();
@@ -371,7 +372,7 @@ fn a_flood_of_hellos_is_limited() {
     let mut answers = Vec::new();
     ours.poll(&mut answers);
     assert!(answers.len() <= 2 * BURST as usize, "{} datagrams", answers.len());
-    // The genuine client comes a moment later.
+    // The genuine client arrives a moment later.
     let later = now + 2 * REFILL;
     let mut running = Peer::with(rsa(2048)).start(true);
     let outcome = talk_over(&mut ours, &mut running, later, |_, datagram| vec![datagram]);
@@ -381,7 +382,7 @@ fn a_flood_of_hellos_is_limited() {
 #[test]
 fn what_is_lost_is_sent_again() {
     for client in [false, true] {
-        // Datagrams of ours that are lost: each in turn.
+        // Loses each of our datagrams in turn.
         for lost in 0..4 {
             let mut now = Instant::now();
             let mut ours = ours(client, now);
@@ -393,13 +394,13 @@ fn what_is_lost_is_sent_again() {
                 ours.poll(&mut events);
                 for event in events {
                     match event {
-                        Event::Packet(packet) => {
+                        DtlsEvent::Packet(packet) => {
                             if sent != lost {
                                 running.stream.get_mut().received.push(packet);
                             }
                             sent += 1;
                         }
-                        Event::Connected => outcome.connected = true,
+                        DtlsEvent::Connected => outcome.connected = true,
                         _ => {}
                     }
                 }
@@ -414,7 +415,7 @@ fn what_is_lost_is_sent_again() {
                     ours.handle(now, &datagram).unwrap();
                 }
             }
-            // When our very last flight is lost, it is the peer that has to ask.
+            // If our very last flight is lost, the peer has to ask.
             let last = !client && !running.stream.ssl().is_init_finished();
             assert!(outcome.connected, "client: {client}, lost: {lost}");
             assert!(!last || lost > 0, "client: {client}, lost: {lost}");
@@ -443,7 +444,7 @@ fn data_and_goodbye() {
         }
         let mut events = Vec::new();
         ours.poll(&mut events);
-        assert!(events.iter().any(|e| matches!(e, Event::Data(data) if data == "from them")));
-        assert!(events.iter().any(|e| matches!(e, Event::Closed)));
+        assert!(events.iter().any(|e| matches!(e, DtlsEvent::Data(data) if data == "from them")));
+        assert!(events.iter().any(|e| matches!(e, DtlsEvent::Closed)));
     }
 }

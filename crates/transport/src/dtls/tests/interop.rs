@@ -23,7 +23,7 @@ fn their_config(profiles: &[SrtpProtectionProfile]) -> Config {
     }
 }
 
-/// Pumps our side until it has keys and nothing more to say.
+/// Runs our side until it has keys and nothing more to send.
 async fn ours(wire: impl Conn, client: bool) -> Keying {
     let config = shared_config(&TransportConfig::default()).unwrap();
     let mut dtls = Dtls::new(&config, &certificate(1), client, Instant::now()).unwrap();
@@ -34,9 +34,9 @@ async fn ours(wire: impl Conn, client: bool) -> Keying {
         dtls.poll(&mut events);
         for event in events {
             match event {
-                Event::Packet(packet) => drop(wire.send(&packet).await.unwrap()),
-                Event::Keys(found) => keys = Some(found),
-                Event::Connected => connected = true,
+                DtlsEvent::Packet(packet) => drop(wire.send(&packet).await.unwrap()),
+                DtlsEvent::Keys(found) => keys = Some(found),
+                DtlsEvent::Connected => connected = true,
                 _ => {}
             }
         }

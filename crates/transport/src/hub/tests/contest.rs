@@ -1,9 +1,9 @@
-//! Two endpoints at one address.
+//! Two endpoints with the same address.
 
 use super::*;
 use crate::stun::Writer;
 
-/// How a client goes before it comes back.
+/// How a client leaves before it comes back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Leaves {
     Silently,
@@ -23,7 +23,8 @@ fn connected(seed: u64) -> World {
     world
 }
 
-/// A reload behind a port that stays the same: the focus may not know yet that the first is gone.
+/// A reload behind a port that stays the same: the focus may not know yet that the first endpoint
+/// is gone.
 #[test]
 fn a_client_that_comes_back_as_another_endpoint_is_served_at_once() {
     for leaves in [Leaves::Silently, Leaves::WithGoodbye, Leaves::Expired] {
@@ -49,7 +50,7 @@ fn a_client_that_comes_back_as_another_endpoint_is_served_at_once() {
             assert_eq!(bridge.hub.counters().addresses_taken_over, expected);
             let gone = TransportUpdate::Disconnected { endpoint: ALICE };
             assert_eq!(bridge.saw(&gone), leaves != Leaves::Expired, "{leaves:?}");
-            // The first one's end does not cost the second one its address.
+            // The end of the first endpoint does not cost the second one its address.
             world.run(Duration::from_secs(10));
             world.remove(BRIDGE, ALICE);
             assert_eq!(world.sides[BRIDGE].bound, BTreeMap::from([(addr(NAT_1), BOB)]));
@@ -60,7 +61,7 @@ fn a_client_that_comes_back_as_another_endpoint_is_served_at_once() {
     }
 }
 
-/// Two clients behind one socket: who came first stays, and the other is served when that is gone.
+/// Two clients behind one socket: the first one stays, and the other is served once it is gone.
 #[test]
 fn an_owner_that_lives_keeps_its_address() {
     for seed in 50..54 {
@@ -86,7 +87,7 @@ fn an_owner_that_lives_keeps_its_address() {
     }
 }
 
-/// Whoever can only send with a forged source takes nothing, even from one who does not answer.
+/// A sender with a forged source address takes no address, even from an owner that does not answer.
 #[test]
 fn requests_alone_take_no_address() {
     let mut world = connected(60);
@@ -107,17 +108,17 @@ fn requests_alone_take_no_address() {
         assert_eq!(world.sides[BRIDGE].bound.get(&addr(NAT_1)), Some(&ALICE));
     }
     assert_eq!(world.sides[BRIDGE].hub.counters().addresses_taken_over, 0);
-    // Each request has its answer; beside these there are few.
+    // Each request gets its answer; there are few other datagrams.
     let sent = world.sides[BRIDGE].sent - sent;
     assert!(sent < 100 + 100, "{sent} datagrams for 100 requests");
 }
 
-/// The requests and answers of an endpoint reach its hub, wherever it is; an address moves between hubs.
+/// Requests and answers of an endpoint reach its hub, and an address can move between hubs.
 #[test]
 fn an_address_moves_between_hubs() {
     let mut world = connected(61);
     let now = world.now;
-    // Bob's hub beside Alice's: what it has to tell hers goes through here.
+    // Bob's hub beside Alice's: notices for hers go through here.
     let common = Arc::clone(&world.sides[BRIDGE].hub.shared.common);
     let mut other = Hub::part(common, 0, TransportConfig::default(), vec![addr(SERVER)], [77; 32]);
     let bob = other.create(now, BOB, options(true));
@@ -158,7 +159,7 @@ fn an_address_moves_between_hubs() {
                     assert_eq!(remote, addr(NAT_1));
                 }
                 Output::Command(TransportCommand::Bind { endpoint, .. }) => {
-                    // Hers was unbound before: the other way round media would go astray.
+                    // Hers was unbound first: in the other order media would go astray.
                     assert!(world.sides[BRIDGE].bound.is_empty());
                     bound = endpoint == BOB;
                 }
@@ -168,7 +169,7 @@ fn an_address_moves_between_hubs() {
         for answer in answers {
             other.on_event(now, &stun(now, answer.to_vec()));
         }
-        // What hers tells his.
+        // Notices from her hub to his.
         for notice in std::mem::take(&mut world.sides[BRIDGE].notices) {
             other.on_notice(now, notice);
         }

@@ -1,5 +1,5 @@
-//! Many endpoints on one hub. `TRANSPORTS=1000 cargo test --release --lib many_endpoints --
-//! --nocapture` prints what they cost.
+//! The cost of many endpoints on one hub. `TRANSPORTS=1000 cargo test --release --lib
+//! many_endpoints -- --nocapture` prints it.
 
 use std::{fs, time::Duration, time::Instant};
 
@@ -22,7 +22,7 @@ fn cpu() -> Duration {
     Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
 }
 
-/// Each with a client of its own, which stays until all are connected.
+/// Connects each endpoint with a client of its own, which stays until all are connected.
 fn connect_all(mut bridge: Hub, ids: std::ops::Range<u32>, start: Instant) -> (Hub, Instant) {
     let mut clients = Vec::new();
     let mut bound = std::collections::BTreeMap::new();
@@ -54,14 +54,14 @@ fn many_endpoints_share_a_hub() {
     let (bridge, _) = connect_all(bridge, 0..count, start);
     let spent = cpu().saturating_sub(before).as_secs_f64() * 1e3 / f64::from(count);
     let first = resident_kib();
-    // What the first clients left is enough for the second ones: the rest is the bridge's.
+    // The first clients left enough for the second ones, so the rest is the bridge's cost.
     let (mut bridge, mut now) = connect_all(bridge, count..2 * count, start);
     let per = |kib: i64| kib as f64 / f64::from(count);
     println!("bridge and client together: {spent:.2} ms CPU to connect");
     println!("bridge and client together: {:.1} KiB", per(first - empty));
     println!("bridge: {:.1} KiB for each connected endpoint", per(resident_kib() - first));
 
-    // Ten seconds of checks that nobody answers: more of them than when all is well.
+    // Ten seconds of checks without answers: more of them than in normal operation.
     let (before, end) = (cpu(), now + Duration::from_secs(10));
     let (mut wakes, mut sent) = (0, 0);
     while let Some(next) = bridge.poll_timeout().filter(|next| *next < end) {

@@ -1,4 +1,4 @@
-//! Names of any length, and requests that ask for what is not understood.
+//! Ufrags of any length, and requests with unknown attributes.
 
 use super::*;
 use crate::stun::Writer;
@@ -21,7 +21,7 @@ fn ufrags_and_passwords_may_be_as_long_as_they_can_be() {
     }
 }
 
-/// A client with its own names, of which the other hub makes none.
+/// A client with its own credentials, which the other hub did not make.
 #[test]
 fn names_of_256_bytes_are_taken_and_longer_ones_are_not() {
     let password = "w".repeat(256);
@@ -90,16 +90,16 @@ fn requests_with_unknown_attributes_get_420() {
     assert_eq!((answer.class, answer.error), (Class::Error, Some(420)));
     assert_eq!(answer.transaction, [9; 12]);
     assert!(answer.is_authentic(ours.pwd.as_bytes()));
-    // UNKNOWN-ATTRIBUTES: type, length, the two in the order in which they stood.
+    // UNKNOWN-ATTRIBUTES: type, length, the two in the order of the request.
     let listed = [0, 10, 0, 4, 0x77, 0x77, 0, 3];
     assert!(answers[0].windows(8).any(|bytes| bytes == listed), "{:02x?}", answers[0]);
 
-    // Nobody else gets an answer, and none binds an address.
+    // Unauthenticated requests get no answer, and bind no address.
     receive(&mut bridge, now, request(&[0x7777], "wrong"));
     assert!(sent(&mut bridge).is_empty());
     assert!(bridge.shared.common.owners.of(addr(NAT_1)).is_none());
 
-    // However many there are, the answer names a few; and a flood of them is limited.
+    // However many there are, the answer lists a few; and a flood of them is limited.
     for _ in 0..200 {
         let kinds: Vec<u16> = (0x4000..0x4040).collect();
         receive(&mut bridge, now, request(&kinds, &ours.pwd));
@@ -107,7 +107,7 @@ fn requests_with_unknown_attributes_get_420() {
     let answers = sent(&mut bridge);
     assert!(answers.len() <= 100 && answers.iter().all(|bytes| bytes.len() <= 100));
 
-    // What need not be understood is not in the way.
+    // Optional attributes are ignored.
     let later = now + Duration::from_secs(10);
     receive(&mut bridge, later, request(&[0xc057, 0x8022], &ours.pwd));
     let class = |bytes: &Bytes| Message::parse(bytes).unwrap().class;

@@ -20,7 +20,7 @@ use crate::{Fingerprint, RemoteCandidate, Setup};
 pub(super) const BRIDGE: usize = 0;
 pub(super) const CLIENT: usize = 1;
 
-/// One end: a hub, what its engine knows, and what it said.
+/// One end: a hub, its engine's state, and its updates.
 pub(super) struct Side {
     pub hub: Hub,
     pub bound: BTreeMap<SocketAddr, EndpointId>,
@@ -29,11 +29,11 @@ pub(super) struct Side {
     pub updates: Vec<TransportUpdate>,
     pub rtt: Option<Duration>,
     pub sent: usize,
-    /// For endpoints that are on another hub.
+    /// Notices for endpoints on another hub.
     pub notices: Vec<Notice>,
 }
 
-/// A datagram on its way.
+/// A datagram in flight.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Flying {
     at: Instant,
@@ -47,18 +47,18 @@ struct Flying {
 pub(super) struct World {
     pub now: Instant,
     pub sides: [Side; 2],
-    /// Another client behind the socket of the first: both get what comes there.
+    /// Another client behind the socket of the first: both get what arrives there.
     pub ghost: Option<Side>,
     pub rng: StdRng,
     /// Probability that a datagram is lost.
     pub loss: f64,
-    /// Probability that a datagram comes twice.
+    /// Probability that a datagram arrives twice.
     pub duplication: f64,
     /// Delay of each datagram: different delays reorder.
     pub delay: std::ops::Range<u64>,
     /// Address of the client as the bridge sees it, in place of its own.
     pub nat: BTreeMap<SocketAddr, SocketAddr>,
-    /// Datagrams for which this says so are lost: (to which side, from, to, bytes).
+    /// Datagrams for which this returns true are lost: (to which side, from, to, bytes).
     pub filter: fn(usize, SocketAddr, SocketAddr, &[u8]) -> bool,
     flying: BinaryHeap<Reverse<Flying>>,
     order: u64,
@@ -113,7 +113,7 @@ impl Side {
         self.hub.on_event(now, &event);
     }
 
-    /// Does what the hub wants, and gives what it sends.
+    /// Executes the hub's outputs, and returns the datagrams that it sends.
     fn drain(&mut self, now: Instant) -> Vec<(SocketAddr, SocketAddr, Bytes)> {
         let mut sent = Vec::new();
         while let Some(output) = self.hub.poll_output() {
@@ -186,8 +186,8 @@ impl World {
     }
 
     pub(super) fn signal(&mut self, id: EndpointId, setup: Setup) {
-        // The bridge offers actpass; what the client makes of that is its answer, so its hub is told
-        // the opposite.
+        // The bridge offers actpass; the client's choice is its answer, so its hub is told the
+        // opposite.
         let opposite = if setup == Setup::Active { Setup::Passive } else { Setup::Active };
         let offer = self.offer(BRIDGE, id, opposite);
         let answer = self.offer(CLIENT, id, setup);
@@ -195,7 +195,7 @@ impl World {
         self.signal_to(BRIDGE, id, answer);
     }
 
-    /// What `side` signals of itself.
+    /// What `side` signals about itself.
     pub(super) fn offer(&self, side: usize, id: EndpointId, setup: Setup) -> RemoteTransport {
         let local = self.sides[side].hub.describe(id).unwrap();
         let candidates = local.candidates.iter().map(|c| RemoteCandidate {
@@ -254,14 +254,14 @@ impl World {
         self.drain(side);
     }
 
-    /// Runs for so long.
+    /// Runs for a time.
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         self.run_until(end, |_| false);
         self.now = end;
     }
 
-    /// Runs until the condition holds, at most until `end`. Says whether it held.
+    /// Runs until the condition holds, at most until `end`. Returns whether it held.
     pub(super) fn run_until(&mut self, end: Instant, mut done: impl FnMut(&Self) -> bool) -> bool {
         self.drain(BRIDGE);
         self.drain(CLIENT);
@@ -341,7 +341,7 @@ impl World {
         let (from, to) = if from_side == CLIENT {
             (self.nat.get(&from).copied().unwrap_or(from), to)
         } else {
-            // A NAT that was replaced lets nothing back in; so does an unknown address.
+            // A NAT that was replaced lets nothing back in; neither does an unknown address.
             let inside = self.nat.iter().find(|(_, outside)| **outside == to).map(|(i, _)| *i);
             (from, inside.unwrap_or(to))
         };

@@ -1,12 +1,13 @@
-//! Which frames of an encoding with layers a receiver gets. It needs to know no codec: a frame says which
-//! targets include it and which become decodable with it ([`FrameLayers`](rialto_rtp::codec::FrameLayers)), and the filter follows which
-//! targets are intact at this receiver: everything that they need was forwarded.
+//! Decides which frames of an encoding with layers a receiver gets. This needs no knowledge of
+//! codecs: a frame says which targets include it and which become decodable with it
+//! ([`FrameLayers`](rialto_rtp::codec::FrameLayers)), and the filter tracks which targets are
+//! intact at this receiver, so that everything they need was forwarded.
 
 use rialto_rtp::codec::{MAX_SPATIAL, MAX_TEMPORAL, Targets};
 
 use crate::ingress::PacketMeta;
 
-/// A spatial and a temporal layer, together with everything below them.
+/// A spatial and a temporal layer, including all layers below them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Layers {
     /// The spatial layer.
@@ -16,10 +17,10 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// All there are.
+    /// All layers.
     pub const ALL: Self = Self { spatial: MAX_SPATIAL - 1, temporal: MAX_TEMPORAL - 1 };
 
-    /// As far as there are spatial layers up to `top`.
+    /// Limits the spatial layer to `top`.
     fn below(self, top: u8) -> Self {
         Self { spatial: self.spatial.min(top), ..self }
     }
@@ -33,16 +34,17 @@ impl Layers {
     }
 }
 
-/// Decisions that are remembered, so that packets that are late go the way of their frame.
+/// Remembered decisions, so that late packets are treated like the rest of their frame.
 const FRAMES: usize = 32;
-/// Pictures in which a switching point to a higher temporal layer should have come.
+/// Pictures within which a switching point to a higher temporal layer should have come.
 const PATIENCE: u8 = 60;
-/// So long after a change, in ticks of 90 kHz, nothing from before it comes: 30 s.
+/// Nothing from before a change arrives later than this, in ticks of 90 kHz: 30 s.
 const SINCE: u32 = 30 * 90_000;
-/// Pictures of which it is remembered whether they were forwarded.
+/// Pictures for which it is remembered whether they were forwarded.
 const PICTURES: u16 = 64;
 
-/// A frame and whether it is forwarded: 29 bits of its timestamp, two of its spatial layer, one.
+/// A frame and whether it is forwarded: 29 bits of its timestamp, two of its spatial layer, one for
+/// the decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Decided(u32);
 
@@ -61,32 +63,34 @@ impl Decided {
     }
 }
 
-/// See the module's description.
+/// Decides which frames of an encoding a receiver gets.
 #[derive(Clone, Debug)]
 pub(super) struct Filter {
     current: Layers,
     target: Layers,
-    /// Timestamp of the first picture since the layers that are forwarded last changed, or could be decoded again.
+    /// Timestamp of the first picture since the forwarded layers last changed, or became decodable
+    /// again.
     since: Option<u32>,
-    /// What was forwarded before.
+    /// The layers that were forwarded before.
     former: Layers,
     intact: Targets,
-    /// For so many pictures it has had fewer temporal layers than were decided.
+    /// Number of pictures for which fewer temporal layers than allocated have been forwarded.
     short: u8,
     top: u8,
-    /// The frame that was decided last; most packets are of it.
+    /// The last decision; most packets belong to that frame.
     last: Option<Decided>,
-    /// The last ones, each at its count modulo [`FRAMES`]; empty until one is decided. They are apart from what
-    /// each packet touches: there are as many filters as receivers of all sources.
+    /// The last decisions, each at its count modulo [`FRAMES`]; empty until the first. They are
+    /// kept apart from what each packet touches: there are as many filters as receivers of all
+    /// sources.
     frames: Box<[Decided]>,
-    /// How many frames were decided.
+    /// Number of decisions so far.
     decided: usize,
     /// Timestamp of the newest picture.
     picture: Option<u32>,
-    /// Of that, a frame was left out that was wanted.
+    /// Whether a wanted frame of that picture was dropped.
     broken: bool,
-    /// Pictures with a picture id that were not forwarded, and must leave no gap: how many, the newest one
-    /// that was seen, and as bits which of the last ones (bit 0 is the newest).
+    /// Pictures with a picture id that were not forwarded and must leave no gap: how many, the
+    /// newest one seen, and a bit mask of the last ones (bit 0 is the newest).
     dropped: u16,
     newest_id: Option<u16>,
     dropped_ids: u64,
@@ -118,8 +122,8 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Forwarding begins anew, at a frame that is yet to be decided. `blind`: as if all before it had been
-    /// forwarded.
+    /// Starts forwarding anew, at the next frame to be decided. `blind`: as if all frames before it
+    /// had been forwarded.
     pub(super) fn restart(&mut self, blind: bool) {
         let target = self.target;
         let intact = if blind { Targets::ALL } else { Targets::NONE };
@@ -132,26 +136,27 @@ impl Filter {
         self.target = target;
     }
 
-    /// The layers that are forwarded.
+    /// The layers that are being forwarded.
     pub(super) fn current(&self) -> Layers {
         self.current
     }
 
-    /// The layers that were decided.
+    /// The layers that were allocated.
     pub(super) fn target(&self) -> Layers {
         self.target
     }
 
-    /// Frames of these targets were lost on the way here, for good.
+    /// Records that frames of these targets were lost for good on the way to the bridge.
     #[cold]
     pub(super) fn lose(&mut self, targets: Targets) {
         self.intact &= !targets;
         self.broken |= self.current.below(self.top).is_in(targets);
     }
 
-    /// Whether nothing but a keyframe brings what was decided: the spatial layer is another than that which
-    /// is forwarded and cannot be gone to, or something is lacking of what is forwarded, of its lowest temporal
-    /// layer too. Higher temporal layers have switching points of their own, which not every sender tells.
+    /// Returns whether only a keyframe can bring the allocated layers: the forwarded spatial layer
+    /// is another one and cannot be left, or part of what is forwarded, down to its lowest temporal
+    /// layer, is missing. Higher temporal layers have switching points of their own, which not
+    /// every sender marks.
     pub(super) fn waits(&self) -> bool {
         let (current, target) = (self.current.below(self.top), self.target.below(self.top));
         let spatial = Targets::of_spatial(current.spatial, 0);
@@ -161,12 +166,12 @@ impl Filter {
             || self.short > PATIENCE
     }
 
-    /// Pictures that were left out so far, modulo 2^16.
+    /// Number of dropped pictures so far, modulo 2^16.
     pub(super) fn dropped_pictures(&self) -> u16 {
         self.dropped
     }
 
-    /// Whether a packet is forwarded; `newer`: than all before.
+    /// Decides whether a packet is forwarded. `newer`: it is newer than all before.
     #[inline]
     pub(super) fn takes(&mut self, meta: &PacketMeta, newer: bool) -> bool {
         if let Some(last) = self.last.filter(|last| last.is_of(meta)) {
@@ -175,22 +180,24 @@ impl Filter {
         if newer { self.decide(meta) } else { self.decide_late(meta) }
     }
 
-    /// Whether pictures are forwarded whatever their temporal layer.
+    /// Returns whether pictures are forwarded whatever their temporal layer.
     pub(super) fn takes_all_temporal(&self) -> bool {
         let all = |layers: Layers| layers.temporal >= MAX_TEMPORAL - 1;
         all(self.current) && all(self.target) && self.current.below(self.top).is_in(self.intact)
     }
 
-    /// Whether a packet is the last of its picture at the receiver, which gets no higher spatial layer.
+    /// Returns whether a packet is the last of its picture for the receiver, which gets no higher
+    /// spatial layer.
     #[inline]
     pub(super) fn ends_picture(&self, meta: &PacketMeta) -> bool {
         let layers = if self.is_from_before(meta) { self.former } else { self.current };
         meta.end && meta.layers.spatial == layers.below(self.top).spatial
     }
 
-    /// Whether it takes the packet after this one to see if it is the last of its picture at the receiver. It
-    /// ends a frame below the layer that is forwarded, and the marker is on a higher one. Encoders leave out
-    /// frames of single layers (libaom does to keep its rate), so that the layer that is forwarded may lack.
+    /// Returns whether the next packet must be seen to know if this one is the last of its picture
+    /// for the receiver. That is so if it ends a frame below the forwarded layer and a higher layer
+    /// has the marker: encoders leave out frames of single layers (libaom does to keep its
+    /// bitrate), so the forwarded layer may be missing.
     #[inline]
     pub(super) fn may_end_picture(&self, meta: &PacketMeta) -> bool {
         let spatial = meta.layers.spatial;
@@ -199,13 +206,15 @@ impl Filter {
         meta.end && !meta.marker && (between(self.current) || between(self.target))
     }
 
-    /// Whether the packet after that one is of nothing that the receiver gets of the picture.
+    /// Returns whether the packet after that one belongs to nothing that the receiver gets of the
+    /// picture.
     pub(super) fn ends_before(&self, meta: &PacketMeta, next: &PacketMeta) -> bool {
         let current = self.current.below(self.top).spatial;
         next.timestamp != meta.timestamp || next.layers.spatial > current
     }
 
-    /// How many pictures behind that of `meta` were left out: they are to be added to its picture id.
+    /// Number of dropped pictures that are newer than that of `meta`: they are to be added to its
+    /// picture id.
     #[inline]
     pub(super) fn dropped_behind(&self, meta: &PacketMeta) -> u16 {
         if self.dropped_ids == 0 || !meta.numbers.dense {
@@ -220,28 +229,30 @@ impl Filter {
         u16::try_from((self.dropped_ids & behind).count_ones()).unwrap_or(0)
     }
 
-    /// How many pictures the newest one is ahead, modulo the width of the picture id.
+    /// How far the newest picture is ahead, modulo the width of the picture id.
     fn back(&self, meta: &PacketMeta) -> u16 {
         let newest = self.newest_id.unwrap_or(meta.numbers.picture_id);
         newest.wrapping_sub(meta.numbers.picture_id) & meta.numbers.picture_id_mask()
     }
 
-    /// Decides a frame that is newer than all before.
+    /// Decides about a frame that is newer than all before.
     fn decide(&mut self, meta: &PacketMeta) -> bool {
         let layers = &meta.layers;
-        // A packet that came before the one that tells the structure does not know how many layers there are.
+        // A packet that arrived before the one with the template structure does not know how many
+        // layers there are.
         if meta.keyframe || meta.top < Layers::ALL.spatial {
             self.top = meta.top;
         }
         let begins = self.picture != Some(meta.timestamp);
         self.picture = Some(meta.timestamp);
         self.broken &= !begins;
-        // Above the highest layer there is nothing that could be missing, or be intact.
+        // Layers above the highest one can be neither missing nor intact.
         let there = Targets::up_to(self.top);
         self.intact &= there;
         let opens = layers.opens(self.intact) & there;
         if begins && self.is_long_since(meta) {
-            // Nothing comes as late as this, and after 6.6 h the difference would say the opposite.
+            // Nothing arrives as late as this, and after 6.6 h the difference would say the
+            // opposite.
             self.since = None;
         }
         let lacks = !self.current.below(self.top).is_in(self.intact | opens);
@@ -273,11 +284,11 @@ impl Filter {
         taken
     }
 
-    /// Goes as near to the target as is possible at the beginning of a picture. `reach`: what can be decoded
-    /// from here on.
+    /// Moves as close to the target as is possible at the start of a picture. `reach`: what can be
+    /// decoded from here on.
     fn change(&mut self, reach: Targets, keyframe: bool) {
         let (current, target) = (self.current.below(self.top), self.target.below(self.top));
-        // All layers of a keyframe's picture can be had, and those above the first come behind it.
+        // All layers of a keyframe's picture are available, and those above the first follow.
         if keyframe || target.is_in(reach) {
             self.current = self.target;
             return;
@@ -294,15 +305,15 @@ impl Filter {
         }
     }
 
-    /// Decides a packet that is late: as its frame was, if that is known. What it refers to was not forwarded
-    /// if it is of the time before the last change.
+    /// Decides about a late packet: like the rest of its frame, if that is known. If it is from
+    /// before the last change, what it refers to was not forwarded.
     #[cold]
     fn decide_late(&mut self, meta: &PacketMeta) -> bool {
         if let Some(frame) = self.frames.iter().find(|frame| frame.is_of(meta)) {
             return frame.forwarded();
         }
         let (current, present) = (self.current.below(self.top.min(meta.top)), meta.layers.present);
-        // A frame that depends on nothing is of use whatever was forwarded before it.
+        // A frame without dependencies is useful whatever was forwarded before it.
         let taken = (meta.layers.independent || !self.is_from_before(meta))
             && !self.is_dropped(meta)
             && current.is_in(present)
@@ -311,7 +322,7 @@ impl Filter {
         if !taken {
             self.intact &= !present | own;
         } else if self.picture == Some(meta.timestamp) && !self.broken {
-            // Of what is to be forwarded, nothing has been decided without it.
+            // Of what is to be forwarded, nothing was decided without it.
             let opens = meta.layers.opens(self.intact) & own;
             self.mark_opened(meta, current, opens);
             self.intact |= opens;
@@ -319,14 +330,15 @@ impl Filter {
         taken
     }
 
-    /// With a frame, what is forwarded can be decoded again: what is of the time before refers to what is lacking.
+    /// Handles a frame that makes the forwarded layers decodable again: older packets refer to what
+    /// is missing.
     fn mark_opened(&mut self, meta: &PacketMeta, current: Layers, opens: Targets) {
         if !current.is_in(self.intact) && current.is_in(opens) {
             (self.since, self.former) = (Some(meta.timestamp), self.former_at(meta));
         }
     }
 
-    /// What was forwarded before a picture.
+    /// The layers that were forwarded before a picture.
     fn former_at(&self, meta: &PacketMeta) -> Layers {
         if self.since == Some(meta.timestamp) { self.former } else { self.current }
     }
@@ -337,7 +349,7 @@ impl Filter {
         })
     }
 
-    /// Whether a packet is of the time before the last change of layers.
+    /// Returns whether a packet is from before the last change of layers.
     fn is_from_before(&self, meta: &PacketMeta) -> bool {
         self.since.is_some_and(|since| meta.timestamp.wrapping_sub(since) > u32::MAX / 2)
     }
@@ -353,8 +365,8 @@ impl Filter {
         }
     }
 
-    /// Counts a picture that is newer than all before. `base_only`: pictures of upper temporal layers before it are
-    /// not forwarded.
+    /// Counts a picture that is newer than all before. `base_only`: pictures of upper temporal
+    /// layers before it are not forwarded.
     fn count_picture(&mut self, meta: &PacketMeta, taken: bool, base_only: bool) {
         let numbers = &meta.numbers;
         let id = numbers.picture_id;
@@ -368,7 +380,7 @@ impl Filter {
         });
         (self.newest_id, self.newest_tl0) = (Some(id), tl0);
         self.dropped_ids = self.dropped_ids.checked_shl(ahead.into()).unwrap_or(0);
-        // Of pictures that nothing came of, those of upper layers would have been left out.
+        // Of the pictures that were lost, those of upper layers would have been dropped.
         if (2..PICTURES).contains(&ahead) && base_only && bases == Some(0) {
             self.dropped_ids |= (1u64 << ahead).wrapping_sub(2);
             self.dropped = self.dropped.wrapping_add(ahead).wrapping_sub(1);
@@ -379,7 +391,7 @@ impl Filter {
         }
     }
 
-    /// Whether a late packet is of a picture that counts as left out.
+    /// Returns whether a late packet belongs to a picture that counts as dropped.
     fn is_dropped(&self, meta: &PacketMeta) -> bool {
         let back = self.back(meta);
         meta.numbers.dense && back < PICTURES && self.dropped_ids >> back & 1 == 1

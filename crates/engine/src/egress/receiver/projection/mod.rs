@@ -1,13 +1,13 @@
-//! The projection of a source for one receiver: which of the source's encodings the receiver gets, and
-//! how that encoding's running numbers continue the ones the receiver has seen.
+//! The projection of a source for one receiver: which encoding the receiver gets, and how that
+//! encoding's running numbers continue the ones that the receiver has seen.
 //!
-//! The receiver's sequence numbers are its own. They are the source's, shifted by a constant for as long
-//! as all of the source goes through, so that a packet lost on the way to the bridge stays a gap that the
-//! receiver can name. Whatever is skipped leaves none: a switch, a pause, a packet whose codec the receiver
-//! lacks, a sender whose numbers leap. So the numbers never run away from a receiver (RFC 3711 section
-//! 3.3.1 bears gaps of less than 2^15). A switch happens at a keyframe of the target; packets of the old
-//! encoding that come after it are late and dropped. Within an encoding that has layers the module `filter` says
-//! which frames the receiver gets.
+//! The receiver has its own sequence numbers. They are the source's, shifted by a constant as long
+//! as all of the source is forwarded, so that a packet lost on the way to the bridge stays a gap
+//! that the receiver can request. Whatever is skipped leaves no gap: a switch, a pause, a packet
+//! whose codec the receiver lacks, a sender whose numbers leap. So the numbers never run away from
+//! a receiver (RFC 3711 section 3.3.1 allows gaps of less than 2^15). A switch happens at a
+//! keyframe of the target; packets of the old encoding that arrive after it are late and dropped.
+//! Within an encoding that has layers, the module `filter` decides which frames the receiver gets.
 
 mod filter;
 mod skipped;
@@ -23,39 +23,40 @@ use crate::{
     ingress::PacketMeta,
 };
 
-/// When a codec's keyframes can be recognised but none comes (end-to-end encryption may hide them),
-/// forwarding starts anyway after this time, as JVB does at once.
+/// If a codec's keyframes can be recognised but none arrives (end-to-end encryption may hide them),
+/// forwarding starts anyway after this time. JVB starts at once.
 const START_ANYWAY_MS: u32 = 3_000;
 /// The same for a stream that has never shown a keyframe, most likely because it cannot.
 const START_HIDDEN_MS: u32 = 1_000;
 
-/// The widest gap that is passed on, packets: nobody asks for more ([`crate::ingress::nack::MAX_GAP`]).
+/// The widest gap that is passed on, packets: no wider gap is requested from the sender
+/// ([`crate::ingress::nack::MAX_GAP`]).
 const MAX_GAP: i64 = crate::ingress::nack::MAX_GAP as i64;
-/// A packet that is late by more is none: ingress bears as much. Its numbers begin anew.
+/// A packet that is further behind is not taken for late, as at ingress. Its numbers start anew.
 const MAX_LATE: i64 = skipped::WINDOW as i64;
 
-/// Stands for the encoding that was forwarded last when it was another source's.
+/// Stands for the last forwarded encoding if that was of another source.
 const OTHER_SOURCE: u8 = u8::MAX;
 
-/// The running numbers that a projected packet gets.
+/// The numbers for a projected packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Projected {
     /// Packet index: its low 16 bits are the sequence number, the rest is the ROC.
     pub index: u64,
     /// RTP timestamp.
     pub timestamp: u32,
-    /// Added to the codec's running numbers.
+    /// To be added to the codec's running numbers.
     pub shift: Shift,
-    /// How many pictures had been left out so far; they are in `shift` as well.
+    /// Number of dropped pictures so far; `shift` includes them.
     pub dropped: u16,
-    /// The RTP marker: it is the last packet of a picture as the receiver gets it.
+    /// The RTP marker: whether it is the last packet of its picture for the receiver.
     pub marker: bool,
-    /// Only its number is needed: the packet is of a layer that the receiver does not get, but came too
-    /// late to give its number to another.
+    /// Only its number is needed: the packet is of a layer that the receiver does not get, but
+    /// arrived too late to give its number to another.
     pub filler: bool,
 }
 
-/// The numbers of the newest packet as the receiver saw them.
+/// The numbers of the newest packet, as the receiver saw them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Newest {
     timestamp: u32,
@@ -66,7 +67,7 @@ struct Newest {
 }
 
 impl Newest {
-    /// Takes the numbers of a packet that is late, as far as they are ahead.
+    /// Advances to the numbers of a late packet, as far as they are ahead.
     fn advance(&mut self, projected: &Projected, meta: &PacketMeta) {
         let Projected { timestamp, shift, .. } = *projected;
         if timestamp.wrapping_sub(self.timestamp) < 1 << 31 {
@@ -91,7 +92,7 @@ impl Newest {
     }
 }
 
-/// See the module's description.
+/// The projection of a source for one receiver.
 #[derive(Clone, Debug)]
 pub struct Projection {
     clock_rate: u32,
@@ -99,30 +100,30 @@ pub struct Projection {
     target: Option<u8>,
     /// The encoding that was forwarded last.
     last: Option<u8>,
-    /// It began without a keyframe, as none could be seen of it.
+    /// Whether it began without a keyframe, since none could be recognised.
     blind: bool,
-    /// Smallest index of the current encoding that is forwarded.
+    /// Smallest forwarded index of the current encoding.
     floor: u64,
     /// `out = in + delta`, modulo 2^64, of the newest packet.
     delta: u64,
-    /// What of the current encoding was left out, of late.
+    /// Recently skipped packets of the current encoding.
     skipped: Skipped,
     filter: Filter,
     timestamp_delta: u32,
     shift: Shift,
-    /// The next index never given to a packet.
+    /// The next index that was never given to a packet.
     next: u64,
-    /// The next index under which no packet has left.
+    /// The next index under which no packet was sent.
     left: u64,
     newest: Newest,
     waiting_since_ms: Option<u32>,
-    /// The encoding that is forwarded does not arrive any more.
+    /// Whether the current encoding is no longer received.
     orphaned: bool,
 }
 
 impl Projection {
-    /// `first`: the first index that may be used under this SSRC and the receiver's key; an index is
-    /// never used twice.
+    /// `first`: the first index that may be used under this SSRC and the receiver's key. No index
+    /// is used twice.
     pub fn new(clock_rate: u32, first: u64) -> Self {
         Self {
             clock_rate,
@@ -144,8 +145,8 @@ impl Projection {
         }
     }
 
-    /// The projection of another source that is sent under the same SSRC from index `first` on: the
-    /// running numbers go on where these ended, as they do at a switch between encodings.
+    /// The projection of another source that is sent under the same SSRC from index `first` on. The
+    /// running numbers continue those of this one, as they do at a switch between encodings.
     #[must_use]
     pub fn of_next_source(&self, clock_rate: u32, first: u64) -> Self {
         Self {
@@ -155,12 +156,12 @@ impl Projection {
         }
     }
 
-    /// The encoding that is forwarded.
+    /// The encoding that is being forwarded.
     pub fn current(&self) -> Option<u8> {
         self.current
     }
 
-    /// The encoding that was decided.
+    /// The encoding that was allocated.
     pub fn target(&self) -> Option<u8> {
         self.target
     }
@@ -170,7 +171,7 @@ impl Projection {
         self.next
     }
 
-    /// The clock of its timestamps, Hz.
+    /// The RTP clock rate, Hz.
     pub fn clock_rate(&self) -> u32 {
         self.clock_rate
     }
@@ -180,25 +181,25 @@ impl Projection {
         self.timestamp_delta
     }
 
-    /// The encoding that is forwarded, and its first index that is.
+    /// The encoding that is being forwarded, and its first forwarded index.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn began(&self) -> (Option<u8>, u64) {
         (self.current, self.floor)
     }
 
-    /// The layers that are forwarded.
+    /// The layers that are being forwarded.
     pub fn current_layers(&self) -> Option<LayerId> {
         let Layers { spatial, temporal } = self.filter.current();
         self.current.map(|encoding| LayerId { encoding, spatial, temporal })
     }
 
-    /// The layers that were decided.
+    /// The layers that were allocated.
     pub fn target_layers(&self) -> Option<LayerId> {
         let Layers { spatial, temporal } = self.filter.target();
         self.target.map(|encoding| LayerId { encoding, spatial, temporal })
     }
 
-    /// Decides the encoding and its layers. Returns whether a keyframe is now needed.
+    /// Sets the encoding and its layers. Returns whether a keyframe is now needed.
     pub fn set_target(&mut self, target: Option<LayerId>, now_ms: u32) -> bool {
         let encoding = target.map(|layer| layer.encoding);
         if self.target != encoding {
@@ -215,41 +216,41 @@ impl Projection {
         waits
     }
 
-    /// Says whether the encoding that is forwarded still arrives.
+    /// Sets whether the current encoding has stopped arriving.
     pub fn set_orphaned(&mut self, orphaned: bool) {
         self.orphaned = orphaned && self.current.is_some();
     }
 
-    /// The receiver can be sent something from now on: it waits since now.
+    /// Starts the wait for a keyframe now: from now on the receiver can be sent something.
     pub fn restart_waiting(&mut self, now_ms: u32) {
         self.waiting_since_ms = self.waits().then_some(now_ms);
     }
 
-    /// Whether a keyframe of the target is needed before it can be forwarded.
+    /// Returns whether a keyframe of the target is needed before it can be forwarded.
     pub fn waits(&self) -> bool {
         self.target.is_some() && (self.target != self.current || self.filter.waits())
     }
 
-    /// Nothing goes to the receiver for a while. It goes on at a keyframe, without a gap.
+    /// Pauses forwarding. It continues at a keyframe, without a gap.
     pub fn pause(&mut self, now_ms: u32) {
         if self.current.take().is_some() {
             self.waiting_since_ms = Some(now_ms);
         }
     }
 
-    /// New keys of the receiver: begins anew at index `first`.
+    /// Restarts at index `first` for new keys of the receiver.
     pub fn restart(&mut self, first: u64, now_ms: u32) {
         self.pause(now_ms);
         (self.next, self.left) = (first, first);
     }
 
-    /// A packet with this index has left.
+    /// Records that the packet with this index was sent.
     #[inline]
     pub fn on_sent(&mut self, index: u64) {
         self.left = self.left.max(index.saturating_add(1));
     }
 
-    /// Numbers of packets that could not leave are given to others before they run away from the
+    /// Reuses the numbers of packets that could not be sent, before the numbers run away from the
     /// receiver.
     #[inline]
     pub fn reclaim(&mut self, now_ms: u32) {
@@ -259,23 +260,23 @@ impl Projection {
         }
     }
 
-    /// A packet that the receiver cannot get: it has not the codec.
+    /// Skips a packet that the receiver cannot get because it lacks the codec.
     pub fn skip(&mut self, encoding: u8, meta: &PacketMeta) {
         if self.current != Some(encoding) || meta.index < self.floor || self.ahead(meta) < 0 {
-            // Later ones have their numbers already.
+            // Later packets have their numbers already.
             return;
         }
         if meta.keyframes_known {
-            // What follows may refer to it.
+            // Packets that follow may refer to it.
             return self.pause(meta.arrival_ms);
         }
         self.leave_out(meta);
     }
 
-    /// A packet that is newer than all before is not forwarded, and leaves no gap.
+    /// Skips a packet that is newer than all before, without leaving a gap.
     fn leave_out(&mut self, meta: &PacketMeta) {
         self.skipped.skip(self.newest_index(), meta.index);
-        // What is missing before it stays a gap.
+        // Packets that are missing before it stay a gap.
         self.next = meta.index.wrapping_add(self.delta);
         self.delta = self.delta.wrapping_sub(1);
     }
@@ -285,45 +286,46 @@ impl Projection {
         self.next.wrapping_sub(self.delta).wrapping_sub(1)
     }
 
-    /// How far ahead a packet is of the next one, were it of the current encoding.
+    /// How far a packet is ahead of the next one, if it were of the current encoding.
     #[inline]
     fn ahead(&self, meta: &PacketMeta) -> i64 {
         meta.index.wrapping_add(self.delta).wrapping_sub(self.next) as i64
     }
 
-    /// Whether a packet has to wait for the one after it, which shows if it is the last of its picture at the
-    /// receiver. A decoder gets nothing of a picture of which the last packet lacks its marker, and so of
-    /// nothing that refers to it.
+    /// Returns whether a packet has to wait for the next one, which shows if it is the last of its
+    /// picture for the receiver. A decoder shows nothing of a picture whose last packet lacks the
+    /// marker, nor of anything that refers to it.
     #[inline]
     pub fn may_end_picture(&self, encoding: u8, meta: &PacketMeta) -> bool {
         self.current == Some(encoding) && self.filter.may_end_picture(meta)
     }
 
-    /// Whether it takes a packet's layers to decide if it is forwarded. If not, all of the encoding is.
+    /// Returns whether a packet's layers are needed to decide if it is forwarded. If not, the whole
+    /// encoding is forwarded.
     #[inline]
     pub fn depends_on_layers(&self, encoding: u8) -> bool {
         self.current == Some(encoding) && !self.filter.takes_all_temporal()
     }
 
-    /// Whether a packet that was just accepted is the last of its picture at the receiver, as `next`, the one
-    /// that came after it, shows.
+    /// Returns whether a packet that was just accepted is the last of its picture for the receiver,
+    /// given the packet `next` after it.
     #[inline]
     fn ends_before(&self, meta: &PacketMeta, next: &PacketMeta) -> bool {
-        // Between packets that are apart anything may be missing.
+        // Between packets that are not adjacent anything may be missing.
         next.index == meta.index.wrapping_add(1)
             && self.filter.may_end_picture(meta)
             && self.filter.ends_before(meta, next)
     }
 
-    /// Puts the marker on a packet that was just accepted, where `next` shows that it is the last of its picture
-    /// at the receiver.
+    /// Sets the marker on a packet that was just accepted, if `next` shows that it is the last of
+    /// its picture for the receiver.
     #[inline]
     pub fn mark(&self, projected: &mut Projected, meta: &PacketMeta, next: Option<&PacketMeta>) {
         projected.marker |=
             !projected.filler && next.is_some_and(|next| self.ends_before(meta, next));
     }
 
-    /// The numbers that this packet gets, or `None` when it is not forwarded.
+    /// Returns the numbers for this packet, or `None` if it is not forwarded.
     #[inline]
     pub fn accept(&mut self, encoding: u8, meta: &PacketMeta) -> Option<Projected> {
         if self.current == Some(encoding)
@@ -343,7 +345,7 @@ impl Projection {
         if self.ahead(meta) < 0 {
             return self.late(meta);
         }
-        // Padding only probes the way to the bridge.
+        // Padding-only packets just probe the path to the bridge.
         if meta.payload_len == 0 || !self.filter.takes(meta, true) {
             self.leave_out(meta);
             return None;
@@ -393,7 +395,7 @@ impl Projection {
         let projected = self.project(index, meta);
         let filler = meta.payload_len == 0 || !self.filter.takes(meta, false);
         if !filler {
-            // Where what was newer is left out, it may be the newest that the receiver has.
+            // If newer packets were skipped, this one may be the newest that the receiver has.
             self.newest.advance(&projected, meta);
         }
         Some(Projected { filler, marker: projected.marker && !filler, ..projected })
@@ -407,11 +409,11 @@ impl Projection {
             return true;
         }
         if self.blind && self.last == Some(encoding) {
-            // To wait for what cannot be seen would only make a pause longer.
+            // Waiting for a keyframe that cannot be recognised would only lengthen a pause.
             return true;
         }
         let patience = if meta.keyframes_hidden { START_HIDDEN_MS } else { START_ANYWAY_MS };
-        // Who has nothing meanwhile is not left with nothing for ever.
+        // A receiver that gets nothing meanwhile must not wait for ever.
         (self.current.is_none() || self.orphaned)
             && self.waiting_since_ms.is_some_and(|since| {
                 let waited = meta.arrival_ms.wrapping_sub(since);
@@ -419,15 +421,15 @@ impl Projection {
             })
     }
 
-    /// Whether a switch can happen at a packet.
+    /// Returns whether a switch can happen at a packet.
     #[inline]
     pub fn may_begin(&self, encoding: u8, meta: &PacketMeta) -> bool {
         self.current != Some(encoding) && self.target == Some(encoding) && meta.keyframe
     }
 
-    /// Makes `encoding` the current one, its packet `meta` the next to be sent.
+    /// Makes `encoding` the current one, and its packet `meta` the next to be sent.
     fn switch(&mut self, encoding: u8, meta: &PacketMeta) {
-        // A keyframe that was late may be older than what was left out.
+        // A late keyframe may be older than packets that were skipped.
         let dropped = self.filter.dropped_pictures().wrapping_sub(self.filter.dropped_behind(meta));
         self.shift.picture_id = self.shift.picture_id.wrapping_sub(dropped);
         self.filter.restart(!meta.keyframe);
@@ -435,7 +437,8 @@ impl Projection {
         self.skipped.clear();
         self.floor = meta.index;
         if self.last.is_some() {
-            // The old encoding's newest packet may have come after this one: both wait to be flushed.
+            // The old encoding's newest packet may have arrived after this one, since both wait to
+            // be flushed.
             let elapsed = (meta.arrival_ms.wrapping_sub(self.newest.at_ms) as i32).max(0);
             let ticks = i64::from(elapsed).wrapping_mul(i64::from(self.clock_rate)) / 1000;
             #[expect(
@@ -445,7 +448,8 @@ impl Projection {
             )]
             let timestamp = self.newest.timestamp.wrapping_add((ticks as u32).max(1));
             let own = meta.timestamp.wrapping_add(self.timestamp_delta);
-            // An encoding that goes on after a pause keeps its own time, when that is plausible.
+            // An encoding that continues after a pause keeps its own timestamps, if that is
+            // plausible.
             let same = self.last == Some(encoding)
                 && (own.wrapping_sub(timestamp) as i32).unsigned_abs() < self.clock_rate
                 && (own.wrapping_sub(self.newest.timestamp) as i32) > 0;
@@ -460,8 +464,8 @@ impl Projection {
         self.waiting_since_ms = None;
     }
 
-    /// The codec's numbers go on where those of the old encoding ended: a decoder takes a keyframe whose
-    /// numbers are lower than what it has seen for one that is late.
+    /// Continues the codec's running numbers where those of the old encoding ended: a decoder takes
+    /// a keyframe with lower numbers than it has seen for a late one.
     fn continue_numbers(&mut self, meta: &PacketMeta) {
         let after = |newest: u16, own: u16| newest.wrapping_add(1).wrapping_sub(own);
         if !meta.numbers.is_none() {

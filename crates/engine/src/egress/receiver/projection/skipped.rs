@@ -1,26 +1,27 @@
-//! Which of the last packets of an encoding were not forwarded, so that one that is late gets the number
-//! that was left for it.
+//! Remembers which of the last packets of an encoding were not forwarded, so that a late packet
+//! gets the number that was left for it.
 
-/// Packets that are remembered.
+/// Number of packets that are remembered.
 pub(super) const WINDOW: u64 = 1_024;
 const WORDS: usize = 16;
 
-/// See the module's description.
+/// Recently skipped packets of an encoding.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Skipped {
-    /// A bit for each index modulo [`WINDOW`]; empty until something is skipped, as most streams never do.
+    /// A bit for each index modulo [`WINDOW`]; empty until something is skipped, which in most
+    /// streams never happens.
     bits: Box<[u64]>,
-    /// The newest index that was skipped; `None`: there is none in the window.
+    /// The newest skipped index; `None` if there is none in the window.
     newest: Option<u64>,
 }
 
 impl Skipped {
-    /// Nothing was skipped.
+    /// Removes all entries.
     pub(super) fn clear(&mut self) {
         self.newest = None;
     }
 
-    /// The newest packet was `before` and is now `index`, which is forwarded; what lies between is expected.
+    /// Advances from `before` to `index`, which is forwarded; packets in between are expected.
     #[inline]
     pub(super) fn pass(&mut self, before: u64, index: u64) {
         if self.newest.is_some() {
@@ -28,7 +29,7 @@ impl Skipped {
         }
     }
 
-    /// The same, but `index` is not forwarded.
+    /// Advances from `before` to `index`, which is not forwarded.
     pub(super) fn skip(&mut self, before: u64, index: u64) {
         if self.bits.is_empty() {
             self.bits = Box::new([0; WORDS]);
@@ -43,7 +44,7 @@ impl Skipped {
         self.newest = Some(index);
     }
 
-    /// How many packets behind `index` and up to `newest` were not forwarded.
+    /// Number of packets after `index` and up to `newest` that were not forwarded.
     pub(super) fn between(&self, index: u64, newest: u64) -> u64 {
         let known = self.newest.is_some() && newest.saturating_sub(index) < WINDOW;
         let set = |at: &u64| {
@@ -54,7 +55,7 @@ impl Skipped {
         if known { behind.filter(set).fold(0, |count, _| count.saturating_add(1)) } else { 0 }
     }
 
-    /// The places of what comes after `before`, up to `index`, are used anew.
+    /// Clears the bits of the packets after `before` and up to `index`, which are reused.
     fn forget(&mut self, before: u64, index: u64) {
         if index.saturating_sub(before) >= WINDOW {
             self.bits.fill(0);

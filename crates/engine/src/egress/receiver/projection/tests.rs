@@ -57,7 +57,7 @@ fn a_switch_continues_every_running_number() {
     assert!(!p.waits());
 }
 
-/// A projection that has forwarded packet 100 as its first.
+/// A projection whose first forwarded packet was 100.
 fn forwarding() -> Projection {
     let mut p = Projection::new(90_000, FIRST);
     p.set_target(Some(LayerId::encoding(0)), 0);
@@ -117,7 +117,7 @@ fn a_codec_that_is_lacking_leaves_no_gap() {
         p.skip(0, &other(index));
     }
     assert_eq!(p.accept(0, &packet(200_000, 9_000, 100, false)).unwrap().index, 7);
-    // A video codec is what others refer to.
+    // Other packets refer to one of a video codec.
     p.skip(0, &packet(200_001, 9_000, 100, false));
     assert_eq!(p.accept(0, &packet(200_002, 9_000, 100, false)), None);
     assert_eq!(p.accept(0, &packet(200_003, 9_000, 100, true)).unwrap().index, 8);
@@ -182,7 +182,7 @@ fn starts_without_a_keyframe_when_none_can_be_seen() {
     assert_eq!(after_a_leap.index, 2, "and goes on without one");
 }
 
-/// A packet of one layer of a frame with as many.
+/// A packet of one layer of a frame with three spatial layers.
 fn layered(index: u64, picture: u32, (spatial, temporal): (u8, u8), end: bool) -> PacketMeta {
     let present = Targets::from(spatial, temporal);
     let switch = if temporal == 0 { Targets::of_spatial(spatial, 0) } else { Targets::NONE };
@@ -193,14 +193,14 @@ fn layered(index: u64, picture: u32, (spatial, temporal): (u8, u8), end: bool) -
     PacketMeta { layers, top: 2, end, marker: end && spatial == 2, numbers, ..plain }
 }
 
-/// The keyframe of a picture that has three spatial layers, of a packet each.
+/// The keyframe of a picture with three spatial layers of one packet each.
 fn key(index: u64, picture: u32, spatial: u8) -> PacketMeta {
     let delta = layered(index, picture, (spatial, 0), true);
     let whole = if spatial == 0 { FrameLayers::WHOLE } else { delta.layers };
     PacketMeta { keyframe: spatial == 0, layers: whole, ..delta }
 }
 
-/// A receiver of some layers to whom the first three packets, a keyframe, were forwarded.
+/// A receiver of some layers that was forwarded the first three packets, a keyframe.
 fn receiver_of(spatial: u8, temporal: u8) -> Projection {
     let mut p = Projection::new(90_000, FIRST);
     p.set_target(Some(LayerId { encoding: 0, spatial, temporal }), 0);
@@ -327,7 +327,7 @@ fn who_came_before_the_structure_does_not_know_how_many_layers_there_are() {
     let mut p = Projection::new(90_000, FIRST);
     p.set_target(Some(LayerId { encoding: 0, spatial: 3, temporal: 3 }), 0);
     assert!(p.accept(0, &key(100, 0, 0)).is_some());
-    // The highest layer, on which nothing depends, came before that.
+    // The highest layer, on which nothing depends, arrived before that.
     let highest = key(102, 0, 2);
     let present = Targets::of_spatial(2, 0);
     let layers = FrameLayers { present, needs: Targets::ALL, ..highest.layers };
@@ -335,7 +335,7 @@ fn who_came_before_the_structure_does_not_know_how_many_layers_there_are() {
     assert!(out.is_some_and(|out| !out.filler));
 }
 
-/// Timestamps that are compared with one of hours ago wrap after 6.6 h.
+/// Differences of timestamps wrap after 6.6 h.
 #[test]
 fn hours_after_a_change_a_late_frame_is_still_forwarded() {
     let mut p = receiver_of(2, 3);
@@ -361,7 +361,7 @@ fn hours_after_a_change_a_late_frame_is_still_forwarded() {
 fn what_was_lost_for_good_takes_with_it_what_refers_to_it() {
     let mut p = receiver_of(2, 3);
     let lost = |meta: PacketMeta, lost| PacketMeta { lost, ..meta };
-    // Of an upper temporal layer: the base goes on, and opens the others again.
+    // Of an upper temporal layer: the base continues, and makes the others decodable again.
     let base = layered(104, 2, (0, 1), true);
     assert_eq!(p.accept(0, &lost(base, Targets::from(0, 1))), None);
     assert!(!p.waits(), "the next picture of the base mends it");
@@ -370,13 +370,13 @@ fn what_was_lost_for_good_takes_with_it_what_refers_to_it() {
         assert!(p.accept(0, &meta).is_some(), "{layer}");
     }
     assert!(p.accept(0, &layered(108, 4, (0, 1), true)).is_some());
-    // Of the highest spatial layer: those below go on, with the marker.
+    // Of the highest spatial layer: those below continue, with the marker.
     let lower = lost(layered(111, 5, (0, 0), true), Targets::from(2, 0));
     assert!(p.accept(0, &lower).is_some_and(|out| !out.marker));
     assert!(p.accept(0, &layered(112, 5, (1, 0), true)).is_some_and(|out| out.marker));
     assert_eq!(p.accept(0, &layered(113, 5, (2, 0), true)), None);
     assert!(p.waits(), "only a keyframe brings the highest again");
-    // Of the base: nothing can be decoded up to a keyframe.
+    // Of the base: nothing can be decoded until a keyframe.
     let nothing = lost(layered(115, 6, (0, 0), true), Targets::ALL);
     assert_eq!(p.accept(0, &nothing), None);
     assert_eq!(p.accept(0, &layered(116, 7, (0, 0), true)), None);
@@ -402,10 +402,10 @@ fn pictures_that_were_lost_and_would_have_been_left_out_are_none_to_the_receiver
         ))
     };
     assert_eq!(out(103, 1, 0, 100), Some((1, 1, false)));
-    // Pictures 2 to 4 are lost, and no base picture was among them.
+    // Pictures 2 to 4 are lost, and none of them was a base picture.
     assert_eq!(out(107, 5, 0, 101), Some((5, 2, false)));
     assert!(out(105, 3, 1, 100).is_some_and(|(index, _, filler)| index == 3 && filler), "late");
-    // Picture 6 is lost, which was of the base.
+    // Picture 6, a base picture, is lost.
     assert_eq!(out(109, 7, 0, 103), Some((7, 4, false)));
     assert_eq!(out(108, 6, 0, 102), Some((6, 3, false)), "and comes late");
 }
@@ -426,7 +426,8 @@ fn what_is_late_has_no_marker_where_more_layers_were_forwarded() {
 fn a_late_keyframe_from_before_a_change_is_forwarded_all_the_same() {
     let mut p = receiver_of(2, 3);
     p.set_target(Some(LayerId { encoding: 0, spatial: 0, temporal: 3 }), 1);
-    // 103 is a keyframe of one layer, of another codec perhaps, and 104 refers to something before it.
+    // 103 is a keyframe of one layer, perhaps of another codec, and 104 refers to something before
+    // it.
     assert!(p.accept(0, &layered(105, 2, (0, 0), true)).is_some());
     assert!(p.accept(0, &layered(104, 1, (0, 0), true)).is_some_and(|out| out.filler));
     assert!(p.accept(0, &key(103, 1, 0)).is_some_and(|out| !out.filler));

@@ -1,39 +1,40 @@
-//! How long a packet waits for company: packets that leave together cost a third of what they cost one by
-//! one, and one that waits in vain is late for nothing.
+//! How long a packet waits for further packets. Packets that leave together cost a third of what
+//! they cost one by one, but a packet that waits in vain is late for nothing.
 #![expect(clippy::arithmetic_side_effects, reason = "a duration is divided by a constant")]
 
 use std::time::{Duration, Instant};
 
-/// The least that a wait is worth: a burst comes in several reads of the socket.
+/// The shortest wait that is worthwhile: a burst arrives in several reads of the socket.
 const LEAST: Duration = Duration::from_micros(250);
-/// Where the estimate begins, and its bounds.
+/// Initial value of the estimate, and its limits.
 const BEGIN: Duration = Duration::from_micros(500);
 const SHORTEST: Duration = Duration::from_micros(20);
 const LONGEST: Duration = Duration::from_millis(20);
-/// So many further packets make up for the timer that ends the wait: with one in 3 ms, both cost as much
-/// together as one by one (docs/decisions.md).
+/// This many further packets make up for the timer that ends the wait: with one in 3 ms, both cost
+/// as much together as one by one (docs/decisions.md).
 const WORTH: u32 = 2;
-/// Who talked so long ago says nothing of who talks.
+/// Speech that is older than this says nothing about who speaks now.
 const FORGET: Duration = Duration::from_secs(10);
 
-/// The pace at which the packets of a frame come in.
+/// Estimates the pace at which the packets of a frame arrive.
 #[derive(Clone, Copy, Debug)]
-pub struct Company {
-    /// About half of the gaps between reads are shorter.
+pub struct ArrivalPace {
+    /// About half of the gaps between reads are shorter than this.
     gap: Duration,
-    /// When the last packet came, and of which frame.
+    /// Arrival time and timestamp of the last packet.
     last: Option<(Instant, u32)>,
 }
 
-impl Default for Company {
+impl Default for ArrivalPace {
     fn default() -> Self {
         Self { gap: BEGIN, last: None }
     }
 }
 
-impl Company {
-    /// A packet of the frame with this timestamp came. The median follows each gap by an eighth, so that
-    /// pauses between the bursts of a sender do not hide how close a burst's packets are.
+impl ArrivalPace {
+    /// Handles a packet of the frame with this timestamp. The median follows each gap by an eighth,
+    /// so that pauses between the bursts of a sender do not hide how close the packets of a burst
+    /// are.
     #[inline]
     pub fn on_packet(&mut self, now: Instant, timestamp: u32) {
         if let Some((last, frame)) = self.last.replace((now, timestamp))
@@ -51,26 +52,26 @@ impl Company {
         }
     }
 
-    /// A packet of any talker of a conference came: they have no frames in common.
+    /// Handles a packet of any speaker of a conference; speakers have no frames in common.
     #[inline]
-    pub fn on_talk(&mut self, now: Instant) {
+    pub fn on_speech(&mut self, now: Instant) {
         self.on_packet(now, 0);
     }
 
-    /// Whether nothing has come for so long that what is known is worth nothing.
+    /// Returns whether the last packet is so old that the estimate is worthless.
     pub fn is_over(&self, now: Instant) -> bool {
         self.last.is_none_or(|(last, _)| now.saturating_duration_since(last) > FORGET)
     }
 
-    /// How long a packet of audio waits for those of others: as long as it may, or not at all when none is
-    /// likely to come. Talkers know nothing of each other, so that a short gap promises no other.
+    /// How long an audio packet waits for packets of other speakers: `most`, or not at all if none
+    /// is likely to arrive. Speakers are independent, so a short gap promises no other.
     #[inline]
-    pub fn hold_talk(&self, most: Duration) -> Duration {
+    pub fn speech_hold(&self, most: Duration) -> Duration {
         if self.gap > most { Duration::ZERO } else { most }
     }
 
-    /// How long the next packet of the frame is waited for, `most` at most: not at all when fewer than
-    /// `WORTH` are likely to come within that.
+    /// How long to wait for the next packet of the frame, at most `most`. Zero if fewer than
+    /// `WORTH` packets are likely to arrive in that time.
     #[inline]
     pub fn hold(&self, most: Duration) -> Duration {
         let wait = self.gap.saturating_mul(WORTH);
@@ -88,16 +89,16 @@ mod tests {
         Duration::from_micros(micros)
     }
 
-    /// Frames whose packets come at these times, µs.
-    fn after(frames: u32, packets: &[u64]) -> Company {
-        let (mut company, start) = (Company::default(), Instant::now());
+    /// Frames whose packets arrive at these times, µs.
+    fn after(frames: u32, packets: &[u64]) -> ArrivalPace {
+        let (mut pace, start) = (ArrivalPace::default(), Instant::now());
         for frame in 0..frames {
             for at in packets {
                 let at = start + us(33_000) * frame + us(*at);
-                company.on_packet(at, frame * 3_000);
+                pace.on_packet(at, frame * 3_000);
             }
         }
-        company
+        pace
     }
 
     #[test]
@@ -114,9 +115,9 @@ mod tests {
 
     #[test]
     fn pauses_between_bursts_do_not_count() {
-        // Chromium's pacer sends what five milliseconds carry at once.
-        let company = after(30, &[0, 30, 60, 90, 5_000, 5_030, 5_060, 5_090]);
-        assert_eq!(company.hold(MOST), us(250));
+        // Chromium's pacer sends five milliseconds' worth at once.
+        let pace = after(30, &[0, 30, 60, 90, 5_000, 5_030, 5_060, 5_090]);
+        assert_eq!(pace.hold(MOST), us(250));
         let singles = after(30, &[0, 0, 5_000, 5_000, 10_000, 10_000]);
         assert_eq!(singles.hold(MOST), Duration::ZERO, "what came in one read needed no wait");
     }
@@ -125,15 +126,15 @@ mod tests {
     fn many_who_talk_are_company_and_few_are_not() {
         let most = Duration::from_millis(1);
         let talk = |talkers: u64| {
-            let (mut company, start) = (Company::default(), Instant::now());
+            let (mut pace, start) = (ArrivalPace::default(), Instant::now());
             for packet in 0..talkers * 50 {
-                company.on_talk(start + us(packet * 20_000 / talkers));
+                pace.on_speech(start + us(packet * 20_000 / talkers));
             }
-            (company.hold_talk(most), company.is_over(start + us(1_500_000)))
+            (pace.speech_hold(most), pace.is_over(start + us(1_500_000)))
         };
         assert_eq!(talk(3), (Duration::ZERO, false));
         assert_eq!(talk(30), (most, false));
-        assert!(Company::default().is_over(Instant::now()));
+        assert!(ArrivalPace::default().is_over(Instant::now()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Requests for keyframes of sources that a receiver has given up and may want again.
+//! Keyframe requests for sources that a receiver unsubscribed from and may subscribe to again.
 
 use std::time::Instant;
 
@@ -7,25 +7,25 @@ use rustc_hash::FxHashMap;
 
 use crate::ingress::keyframe::{ReceiverRequests, RequestLimit};
 
-/// The fewest streams that have ended among which it is worth to look.
+/// The fewest ended streams for which cleaning up is worthwhile.
 const MIN_TIDY: usize = 16;
 
-/// What was asked for of streams that have ended, as long as it counts: else who unsubscribes and
-/// subscribes has no limit.
+/// Keyframe requests of ended streams, kept as long as they count towards a limit. Otherwise
+/// unsubscribing and subscribing again would evade the limit.
 #[derive(Debug, Default)]
-pub struct GivenUp {
+pub struct RetainedRequests {
     requests: FxHashMap<SourceId, ReceiverRequests>,
-    /// The number at which those are looked for that no longer matter.
+    /// The number of entries at which expired ones are removed.
     tidy_at: usize,
 }
 
-impl GivenUp {
-    /// What the receiver has asked for of a source that it gets again.
+impl RetainedRequests {
+    /// Returns the receiver's earlier requests for a source that it subscribes to again.
     pub fn take(&mut self, source: SourceId) -> ReceiverRequests {
         self.requests.remove(&source).unwrap_or_default()
     }
 
-    /// Keeps what it has asked for of a source that it gives up.
+    /// Keeps the receiver's requests for a source that it unsubscribes from.
     pub fn keep(
         &mut self,
         source: SourceId,
@@ -57,16 +57,16 @@ mod tests {
     fn what_was_asked_for_of_sources_given_up_is_kept_while_it_counts() {
         let (start, limit) = (Instant::now(), RequestLimit { max: 3, ..LIMIT });
         let at = |s| start + Duration::from_secs(s);
-        let mut r = GivenUp::default();
+        let mut r = RetainedRequests::default();
         let mut asked = ReceiverRequests::default();
-        assert!(asked.granted.grant(start, &limit));
+        assert!(asked.rtcp_limiter.allow(start, &limit));
         for n in 0..1_000 {
             r.keep(SourceId(n), asked.clone(), at(1), &limit);
         }
         r.keep(SourceId(1_000), ReceiverRequests::default(), at(1), &limit);
         assert_eq!(r.requests.len(), 1_000, "who has not asked has no need");
         let mut again = r.take(SourceId(7));
-        let left = (0..3).filter(|_| again.granted.grant(at(2), &limit)).count();
+        let left = (0..3).filter(|_| again.rtcp_limiter.allow(at(2), &limit)).count();
         assert_eq!(left, 2, "one was asked for before");
         for n in 0..2_000 {
             r.keep(SourceId(n), again.clone(), at(11), &limit);
@@ -74,7 +74,7 @@ mod tests {
         assert!(r.requests.len() <= 2_000);
         r.keep(SourceId(5_000), asked.clone(), at(9), &limit);
         r.tidy_at = 0;
-        again.granted.grant(at(30), &limit);
+        again.rtcp_limiter.allow(at(30), &limit);
         r.keep(SourceId(5_001), again, at(30), &limit);
         assert_eq!(r.requests.len(), 1, "the others count no more");
     }

@@ -1,7 +1,7 @@
-//! What the bridge knows of the SSRCs that a sender no longer signals.
+//! State of the SSRCs that a sender no longer signals.
 //!
 //! Roll-over counter and replay window belong to an SSRC for as long as the key (RFC 3711 section
-//! 3.2.3), whatever signalling says: a camera that is switched off and on again continues its numbers.
+//! 3.2.3), whatever is signalled: a camera that is switched off and on again continues its numbers.
 
 use std::collections::VecDeque;
 
@@ -9,45 +9,45 @@ use rialto_srtp::RxStream;
 
 use super::{numbers::ForwardNumbers, seen::SeenWindow};
 
-/// SSRCs that are remembered under one key, beside those signalled now: four times as many as may be
-/// signalled at once. 170 KiB at most.
-const MAX_REMEMBERED: usize = 512;
+/// SSRCs that are remembered under one key, in addition to those signalled now: four times as many
+/// as may be signalled at once. 170 KiB at most.
+const MAX_RETIRED: usize = 512;
 
-/// The state of one SSRC, of which at least one packet was authentic.
+/// The state of one SSRC from which at least one packet was authentic.
 #[derive(Clone, Debug)]
-pub(crate) struct Remembered {
+pub(crate) struct SsrcState {
     /// Roll-over counter and replay window.
     pub srtp: RxStream,
-    /// What came either way, plain and as RTX; empty for the SSRC of retransmissions.
+    /// Packets that arrived plain or as RTX; empty for the SSRC of retransmissions.
     pub seen: SeenWindow,
-    /// How far its numbers have come.
+    /// Its numbering.
     pub numbers: ForwardNumbers,
 }
 
 /// The SSRCs that were signalled before, the one that left first in front.
 #[derive(Debug, Default)]
-pub(crate) struct RememberedStreams(VecDeque<(u32, Remembered)>);
+pub(crate) struct RetiredSsrcs(VecDeque<(u32, SsrcState)>);
 
-impl RememberedStreams {
-    /// Remembers an SSRC that is no longer signalled.
-    pub(crate) fn put(&mut self, ssrc: u32, state: Remembered) {
+impl RetiredSsrcs {
+    /// Stores the state of an SSRC that is no longer signalled.
+    pub(crate) fn put(&mut self, ssrc: u32, state: SsrcState) {
         self.0.retain(|(other, _)| *other != ssrc);
         self.0.push_back((ssrc, state));
     }
 
-    /// What is remembered of an SSRC that is signalled now.
-    pub(crate) fn take(&mut self, ssrc: u32) -> Option<Remembered> {
+    /// Takes the state of an SSRC that is signalled again.
+    pub(crate) fn take(&mut self, ssrc: u32) -> Option<SsrcState> {
         let at = self.0.iter().position(|(other, _)| *other == ssrc)?;
         self.0.remove(at).map(|(_, state)| state)
     }
 
-    /// Forgets those that left first, beyond the bound.
+    /// Removes those that left first, beyond the limit.
     pub(crate) fn trim(&mut self) {
-        let excess = self.0.len().saturating_sub(MAX_REMEMBERED);
+        let excess = self.0.len().saturating_sub(MAX_RETIRED);
         self.0.drain(..excess);
     }
 
-    /// New keys: nothing that was known holds under them.
+    /// Removes everything: with new keys, none of it holds.
     pub(crate) fn clear(&mut self) {
         self.0 = VecDeque::new();
     }
@@ -67,7 +67,7 @@ mod tests {
     use rialto_rtp::{Seq, header::write_header};
     use rialto_srtp::{Profile, RxContext, TxContext};
 
-    use super::MAX_REMEMBERED;
+    use super::MAX_RETIRED;
     use crate::{
         Loudest,
         ingress::{Context, Gate, Sender, silence::SilenceLimit},
@@ -76,7 +76,7 @@ mod tests {
     const VP8: u8 = 100;
     const RTX: u8 = 101;
 
-    /// A sender with keys, and what it seals with them.
+    /// A sender with keys, and its SRTP contexts.
     struct Rig {
         sender: Sender,
         tx: TxContext,
@@ -123,11 +123,11 @@ mod tests {
             self.sender.set_sources(specs.collect());
         }
 
-        /// Why a packet is dropped, if it is.
+        /// Returns why a packet is dropped, if it is.
         fn send(&mut self, ssrc: u32, pt: u8, index: u64) -> Option<Drop> {
             let mut bytes = [0; 60];
             write_header(&mut bytes, true, pt, Seq(index as u16), 1, ssrc).unwrap();
-            // An RTX packet without content, else a frame of VP8.
+            // An RTX packet without content, or a frame of VP8.
             let len = if pt == RTX { 12 } else { 44 };
             let len = self.tx.seal_rtp(&mut bytes, 12, len, index, ssrc).unwrap();
             let silence = SilenceLimit::default();
@@ -140,11 +140,11 @@ mod tests {
                 believes_costs: false,
                 rtt: Duration::ZERO,
             };
-            let gate = Gate { rules: Loudest::default(), voices: None };
+            let gate = Gate { rules: Loudest::default(), speakers: None };
             self.sender.on_rtp(&cx, gate, &mut bytes[..len]).err()
         }
 
-        /// Comes to this index in leaps that a network could make.
+        /// Advances to this index in leaps that a network could make.
         fn come_to(&mut self, ssrc: u32, pt: u8, index: u64) {
             for at in (0..index).step_by(30_000).chain([index]) {
                 self.send(ssrc, pt, at);
@@ -158,7 +158,7 @@ mod tests {
         rig.signal(&[(1, Some(2))]);
         rig.come_to(1, VP8, 200_000);
         rig.come_to(2, RTX, 300_000);
-        // Gone and back, without retransmissions and with them again.
+        // Removed and restored, without retransmissions and with them again.
         for ssrcs in [&[][..], &[(1, None)], &[(1, Some(2))], &[(1, Some(3))], &[(1, Some(2))]] {
             rig.signal(ssrcs);
         }
@@ -183,7 +183,7 @@ mod tests {
             (sources.collect::<HashMap<_, _>>(), streams.collect::<HashMap<_, _>>())
         };
         let before = slots(&rig);
-        // In another order, one for another.
+        // In another order, and one replaced.
         rig.signal(&[(3, None), (4, None), (1, None)]);
         let after = slots(&rig);
         for stays in [1, 3] {
@@ -212,12 +212,12 @@ mod tests {
     #[test]
     fn those_that_left_first_are_forgotten_and_none_that_is_signalled() {
         let mut rig = Rig::new();
-        let last = 1_000 + MAX_REMEMBERED as u32;
+        let last = 1_000 + MAX_RETIRED as u32;
         for ssrc in 1_000..=last {
             rig.signal(&[(1, None), (ssrc, None)]);
             rig.come_to(1, VP8, 200_000);
             rig.come_to(ssrc, VP8, 200_000);
-            // One that is not authentic is not remembered.
+            // An SSRC without authentic packets is not remembered.
             rig.signal(&[(1, None), (5_000 + ssrc, None)]);
             rig.tx = TxContext::new(Profile::AeadAes128Gcm, &[9; 28]).unwrap();
             assert_eq!(rig.send(5_000 + ssrc, VP8, 1), Some(Drop::Unauthenticated));
@@ -237,7 +237,7 @@ mod tests {
         rig.signal(&[(1, Some(2))]);
         rig.come_to(1, VP8, 10);
         rig.sender.mute.1 = true;
-        // Never signalled as other than muted, the retransmissions begin now.
+        // Signalled only while muted so far; the retransmissions begin now.
         for index in (11..2_000_000).step_by(999) {
             assert_eq!(rig.send(1, VP8, index), Some(Drop::ForceMuted));
             assert_eq!(rig.send(2, RTX, index), Some(Drop::ForceMuted));
