@@ -12,4 +12,4 @@ mod wishes;
 pub use hub::{ChannelCounters, ChannelKind, Dropped, Hub, Opened, SocketEnd};
 pub use message::{MappedSource, ToBridge, ToClient};
 pub use outbox::{Close, Outbox, Outgoing};
-pub use wishes::{Constraint, Limits, Wishes};
+pub use wishes::{Constraint, Limits, ReceiverConstraints};

@@ -12,7 +12,7 @@ use rialto_engine::{
     core::{Core, ShardCommand},
     egress::SourceInfo,
 };
-use rialto_media::{Codec, EndpointId, Extension, MediaParams, MediaType, Mid, Terms};
+use rialto_media::{Codec, EndpointId, Extension, MediaParams, MediaType, Mid, SubscriptionParams};
 use rialto_rtp::{ExtSeq, rtcp::Arrival};
 use rialto_srtp::TxContext;
 
@@ -151,7 +151,7 @@ impl Call {
         self.command(ShardCommand::Subscribe {
             receiver: EndpointId(receiver),
             source: source.clone(),
-            terms: Terms { mid: Mid::new("0"), ..Terms::default() },
+            terms: SubscriptionParams { mid: Mid::new("0"), ..SubscriptionParams::default() },
         });
     }
 

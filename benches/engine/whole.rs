@@ -14,7 +14,7 @@ use std::{
 use rialto_engine::{BandwidthConfig, Control, EndpointSpec, Engine, EngineConfig, start};
 use rialto_media::{
     Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, PayloadType, ShardId,
-    SourceId, SourceSpec, Terms,
+    SourceId, SourceSpec, SubscriptionParams,
 };
 use rialto_srtp::{Keying, Profile, RxContext, RxStream, TxContext};
 use rialto_sys::{
@@ -219,7 +219,7 @@ impl Traffic {
             engine.send(Control::Subscribe {
                 receiver: EndpointId(id),
                 source: SOURCE,
-                terms: Terms::default(),
+                terms: SubscriptionParams::default(),
             });
         }
         Ok(Self {

@@ -11,7 +11,7 @@ use rialto_engine::{
     core::{Core, ShardCommand},
     egress::SourceInfo,
 };
-use rialto_media::{Codec, EndpointId, Extension, MediaParams, MediaType, Mid, Terms};
+use rialto_media::{Codec, EndpointId, Extension, MediaParams, MediaType, Mid, SubscriptionParams};
 
 use crate::{
     outbox::Counted,
@@ -178,7 +178,11 @@ impl Call {
         for (place, sender) in shape.wanted(id).enumerate() {
             let low = select == Select::Wished && !(place == 0 && on_stage);
             let max_height = low.then_some(TILE);
-            let terms = Terms { mid: Mid::new("0"), max_height, ..Terms::default() };
+            let terms = SubscriptionParams {
+                mid: Mid::new("0"),
+                max_height,
+                ..SubscriptionParams::default()
+            };
             let mut sources = vec![video(sender, mode, media)];
             sources.extend(shape.audio.then(|| audio(sender, media)));
             for source in sources {

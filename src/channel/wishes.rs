@@ -52,7 +52,7 @@ impl Constraint {
 
 /// What a receiver has asked for over its channel. Each part was one message of bounded length.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Wishes {
+pub struct ReceiverConstraints {
     limits: Limits,
     /// At most so many videos; negative is all. `None`: it did not say.
     pub last_n: Option<i32>,
@@ -70,7 +70,7 @@ pub struct Wishes {
     pub audio: Option<AudioSubscription>,
 }
 
-impl Wishes {
+impl ReceiverConstraints {
     /// Of a receiver that has not asked for anything.
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_update_leaves_what_it_does_not_name() {
-        let mut wishes = Wishes::default();
+        let mut wishes = ReceiverConstraints::default();
         assert_eq!(wishes.constraint("a"), None);
         wishes.update(VideoConstraints { last_n: Some(3), ..VideoConstraints::default() });
         assert_eq!(wishes.constraint("a"), Some(height(180)));
@@ -191,14 +191,14 @@ mod tests {
     fn the_configuration_bounds_what_is_not_asked_for() {
         let limits =
             Limits { initial_max_height: Some(0), default_max_height: 90, last_n: Some(5) };
-        let mut wishes = Wishes::new(limits);
+        let mut wishes = ReceiverConstraints::new(limits);
         assert!(wishes.constraint("a").unwrap().is_nothing());
         assert_eq!(wishes.video_limit(None), Some(5));
         assert_eq!(wishes.video_limit(Some(2)), Some(2));
         wishes.update(VideoConstraints { last_n: Some(-1), ..VideoConstraints::default() });
         assert_eq!(wishes.constraint("a"), Some(height(90)));
         assert_eq!(wishes.video_limit(Some(2)), Some(5));
-        assert_eq!(Wishes::default().video_limit(Some(-1)), None);
+        assert_eq!(ReceiverConstraints::default().video_limit(Some(-1)), None);
     }
 
     #[test]
@@ -214,9 +214,9 @@ mod tests {
         let wishes = |all, include: &[&str], exclude: &[&str]| {
             let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
             let audio = AudioSubscription { all, include: names(include), exclude: names(exclude) };
-            Wishes { audio: Some(audio), ..Wishes::default() }
+            ReceiverConstraints { audio: Some(audio), ..ReceiverConstraints::default() }
         };
-        assert!(Wishes::default().wants_audio("a"));
+        assert!(ReceiverConstraints::default().wants_audio("a"));
         assert!(wishes(true, &[], &[]).wants_audio("a"));
         assert!(!wishes(false, &[], &[]).wants_audio("a"));
         assert!(wishes(false, &["a"], &[]).wants_audio("a"));

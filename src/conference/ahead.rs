@@ -43,7 +43,7 @@ impl Conference {
         if staged {
             self.ahead.asked += 1;
             let after = (longest.saturating_sub(own) + MARGIN).min(LONGEST);
-            effects.control(Control::AskAhead { speaker, after });
+            effects.control(Control::RequestKeyframeAhead { speaker, after });
         } else {
             self.ahead.suppressed += 1;
         }

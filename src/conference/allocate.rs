@@ -10,7 +10,7 @@ use std::{
 };
 
 use rialto_engine::Control;
-use rialto_media::{EndpointId, MediaType, Mid, SourceId, SourceSpec, Terms};
+use rialto_media::{EndpointId, MediaType, Mid, SourceId, SourceSpec, SubscriptionParams};
 
 use super::{
     effects::Effects,
@@ -501,11 +501,11 @@ impl Endpoint {
     }
 
     /// How it gets a source that it wants.
-    fn terms(&self, media: MediaType, source: Entrant<'_>) -> Terms {
+    fn terms(&self, media: MediaType, source: Entrant<'_>) -> SubscriptionParams {
         let bound = self.wishes.constraint(source.name).filter(|_| media == MediaType::Video);
         let slot = self.slots.as_ref().and_then(|slots| slots.bank(media).of(source.id));
         let mid = slot.and_then(|slot| slot.mid);
-        Terms {
+        SubscriptionParams {
             mid: mid.or_else(|| self.mids.get(&**source.name).copied()),
             max_height: bound.and_then(Constraint::height),
             included: media == MediaType::Audio && self.wishes.includes_audio(source.name),

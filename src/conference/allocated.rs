@@ -196,7 +196,7 @@ impl Conference {
             tally.oversending += usize::from(allocation.oversend_bps > 0);
             tally.with_suspended += usize::from(allocation.suspended > 0);
         }
-        let got = receiver.told_wishes.sources.len();
+        let got = receiver.sent_constraints.sources.len();
         let (limit, own) = (receiver.last_n(self.caps), receiver.own_last_n(self.caps));
         let reason = match limit {
             Some(limit) if got >= limit && limit < own.unwrap_or(usize::MAX) => {
@@ -266,7 +266,7 @@ impl Endpoint {
     /// What is on its stage and has been below its wish for long, once for each time.
     fn short_stage(&mut self, now: Instant) -> Option<SourceId> {
         let allocation = self.allocation.as_ref();
-        let staged = self.told_wishes.sources.iter().filter(|wish| wish.on_stage);
+        let staged = self.sent_constraints.sources.iter().filter(|wish| wish.on_stage);
         let mut decided = staged.filter_map(|wish| find(allocation?, wish.source));
         let Some(source) = decided.find(|decided| decided.reason.is_shortage()) else {
             (self.link.short_since, self.link.logged) = (None, false);

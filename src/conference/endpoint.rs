@@ -9,12 +9,12 @@ use std::{
 use rialto_engine::{Allocation, EndpointSnapshot};
 use rialto_media::{
     Codec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, SourceId, SourceSpec,
-    Terms,
+    SubscriptionParams,
 };
 
 use super::{allocated::LinkStory, demand::Shares, slots::Slots, wishes::Telling};
 use crate::{
-    channel::{Wishes, message::VideoType},
+    channel::{ReceiverConstraints, message::VideoType},
     colibri::{ByChannels, ForceMute, MucRole},
 };
 
@@ -59,7 +59,7 @@ pub struct Endpoint {
     /// What it sends.
     pub sources: Vec<EndpointSource>,
     /// What it gets, and how.
-    pub subscriptions: HashMap<SourceId, Terms>,
+    pub subscriptions: HashMap<SourceId, SubscriptionParams>,
     /// MIDs that it gave to sources, by name.
     pub mids: HashMap<String, Mid>,
     /// Its slots hold as much audio as they may.
@@ -77,7 +77,7 @@ pub struct Endpoint {
     /// What it said that its videos show, by name.
     pub(super) shown: BTreeMap<String, VideoType>,
     /// What it asked for over its channel.
-    pub wishes: Wishes,
+    pub wishes: ReceiverConstraints,
     /// Since when it can receive: its DTLS was done then.
     pub(super) keyed_since: Option<Instant>,
     /// What it wants counts for what senders are told: it has said what that is, or had the time to.
@@ -99,7 +99,7 @@ pub struct Endpoint {
     /// Whether the engine is to hear of what it wants.
     pub(super) telling: Telling,
     /// What it wants, as the engine was told.
-    pub(super) told_wishes: Arc<rialto_engine::Wishes>,
+    pub(super) sent_constraints: Arc<rialto_engine::AllocationConstraints>,
     /// What became of its stage and of what it was told of its link.
     pub(super) link: LinkStory,
     pub(super) payload_types: BTreeMap<u8, PayloadType>,

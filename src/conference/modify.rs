@@ -23,7 +23,7 @@ use super::{
     wishes::Telling,
 };
 use crate::{
-    channel::Wishes,
+    channel::ReceiverConstraints,
     colibri::{
         ByChannels, Colibri2Endpoint, ColibriError, ConferenceModify, ForceMute, IceUdp,
         MediaSource, MucRole, PlannedSource, SCTP_PORT, Sctp, SctpRole, Source, capability,
@@ -288,7 +288,7 @@ impl Conference {
             got_videos: BTreeSet::new(),
             shares: Shares::new(),
             shown: BTreeMap::new(),
-            wishes: Wishes::new(self.rules.limits),
+            wishes: ReceiverConstraints::new(self.rules.limits),
             keyed_since: None,
             counts: false,
             demand: Vec::new(),
@@ -299,7 +299,7 @@ impl Conference {
             asked: now,
             ceased: HashMap::new(),
             telling: Telling::Done,
-            told_wishes: Arc::default(),
+            sent_constraints: Arc::default(),
             link: LinkStory::default(),
             payload_types: BTreeMap::new(),
             extensions: BTreeMap::new(),

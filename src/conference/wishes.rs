@@ -3,7 +3,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rialto_engine::{Control, MAX_WISHES, VideoKind, Wish, Wishes};
+use rialto_engine::{
+    AllocationConstraints, Control, MAX_CONSTRAINED_SOURCES, SourceConstraint, VideoKind,
+};
 use rialto_media::{MediaType, SourceId};
 
 use super::{channel::SMALL, effects::Effects, endpoint::Endpoint, state::Conference, work};
@@ -57,10 +59,10 @@ impl Conference {
         let videos = self.videos();
         for endpoint in self.endpoints.values_mut().filter(|e| e.telling >= least) {
             endpoint.telling = Telling::Done;
-            let wishes = endpoint.video_wishes(&videos);
-            if *endpoint.told_wishes != wishes {
+            let wishes = endpoint.allocation_constraints(&videos);
+            if *endpoint.sent_constraints != wishes {
                 let wishes = Arc::new(wishes);
-                endpoint.told_wishes = wishes.clone();
+                endpoint.sent_constraints = wishes.clone();
                 let receiver = endpoint.engine_id;
                 effects.control(Control::SetAllocation { receiver, wishes });
             }
@@ -104,7 +106,7 @@ impl super::EndpointSource {
 
 impl Endpoint {
     /// Of the videos that it gets.
-    fn video_wishes(&self, videos: &HashMap<SourceId, Video>) -> Wishes {
+    fn allocation_constraints(&self, videos: &HashMap<SourceId, Video>) -> AllocationConstraints {
         let (on_stage, selected) = (places(&self.wishes.on_stage), places(&self.wishes.selected));
         work::count(self.got_videos.len());
         let mut wanted: Vec<_> = self
@@ -116,7 +118,7 @@ impl Endpoint {
                 let selected = selected.get(&*video.name).copied();
                 let named = |place: Option<usize>| place.unwrap_or(usize::MAX);
                 let order = (!video.shows, named(stage), named(selected), video.rank);
-                let wish = Wish {
+                let wish = SourceConstraint {
                     source: *id,
                     kind: video.kind,
                     max_height: terms.max_height,
@@ -128,8 +130,12 @@ impl Endpoint {
             })
             .collect();
         wanted.sort_unstable_by_key(|(order, _)| *order);
-        Wishes {
-            sources: wanted.into_iter().take(MAX_WISHES).map(|(_, wish)| wish).collect(),
+        AllocationConstraints {
+            sources: wanted
+                .into_iter()
+                .take(MAX_CONSTRAINED_SOURCES)
+                .map(|(_, wish)| wish)
+                .collect(),
             assumed_bandwidth_bps: self.wishes.assumed_bandwidth_bps,
         }
     }

@@ -53,20 +53,20 @@ pub enum MediaEvent {
 
 /// A receiver's constraints on video. The engine answers with an [`Allocation`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Wishes {
-    /// Constraints per source in order of priority, at most [`MAX_WISHES`]. Subscribed sources that
+pub struct AllocationConstraints {
+    /// Constraints per source in order of priority, at most [`MAX_CONSTRAINED_SOURCES`]. Subscribed sources that
     /// are not listed follow after these.
-    pub sources: Vec<Wish>,
+    pub sources: Vec<SourceConstraint>,
     /// The bandwidth that the receiver asks the bridge to assume for its link, bit/s.
     pub assumed_bandwidth_bps: Option<u64>,
 }
 
 /// Most sources that one receiver may list.
-pub const MAX_WISHES: usize = 1_000;
+pub const MAX_CONSTRAINED_SOURCES: usize = 1_000;
 
 /// A receiver's constraint on one video source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Wish {
+pub struct SourceConstraint {
     /// The source.
     pub source: SourceId,
     /// Camera or screen.

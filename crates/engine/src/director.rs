@@ -12,11 +12,11 @@ use std::{
     time::Duration,
 };
 
-use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms};
+use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, SubscriptionParams};
 use rialto_srtp::Keying;
 
 use super::{
-    api::{EndpointSpec, Wishes},
+    api::{AllocationConstraints, EndpointSpec},
     core::ShardCommand,
     egress::SourceInfo,
     handle::Control,
@@ -43,8 +43,8 @@ struct Endpoint {
     rtt: Option<Duration>,
     selected: Option<(SocketAddr, SocketAddr)>,
     bound: Vec<SocketAddr>,
-    wants: BTreeMap<SourceId, Terms>,
-    wishes: Option<Arc<Wishes>>,
+    wants: BTreeMap<SourceId, SubscriptionParams>,
+    wishes: Option<Arc<AllocationConstraints>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +66,14 @@ impl Source {
     }
 
     /// Updates `included` when the terms of a subscription change.
-    fn count_included(&mut self, before: Option<Terms>, after: Option<Terms>) {
-        let count = |terms: Option<Terms>| u32::from(terms.is_some_and(|terms| terms.included));
+    fn count_included(
+        &mut self,
+        before: Option<SubscriptionParams>,
+        after: Option<SubscriptionParams>,
+    ) {
+        let count = |terms: Option<SubscriptionParams>| {
+            u32::from(terms.is_some_and(|terms| terms.included))
+        };
         self.included = self.included.saturating_add(count(after)).saturating_sub(count(before));
     }
 
@@ -119,9 +125,9 @@ impl Director {
                     out.send(home, ShardCommand::SetDominant(id, dominant));
                 }
             }
-            Control::AskAhead { speaker, after } => {
+            Control::RequestKeyframeAhead { speaker, after } => {
                 if let Some(home) = self.endpoints.get(&speaker).and_then(|e| e.home) {
-                    out.send(home, ShardCommand::AskAhead { speaker, after });
+                    out.send(home, ShardCommand::RequestKeyframeAhead { speaker, after });
                 }
             }
             Control::Tap(id, tap) => {
@@ -259,7 +265,7 @@ impl Director {
         &mut self,
         receiver: EndpointId,
         source: SourceId,
-        terms: Terms,
+        terms: SubscriptionParams,
         out: &mut impl CommandSink,
     ) {
         let Some(e) = self.endpoints.get_mut(&receiver) else { return };
@@ -461,8 +467,12 @@ mod tests {
     fn wishes_reach_the_receivers_home_now_or_when_it_is_known() {
         let (mut director, mut sent) = (Director::new(2), Sent::default());
         add(&mut director, SENDER, &mut sent);
-        let wishes =
-            |bps| Arc::new(Wishes { assumed_bandwidth_bps: Some(bps), ..Wishes::default() });
+        let wishes = |bps| {
+            Arc::new(AllocationConstraints {
+                assumed_bandwidth_bps: Some(bps),
+                ..AllocationConstraints::default()
+            })
+        };
         let want = |director: &mut Director, bps, sent: &mut Sent| {
             let control = Control::SetAllocation { receiver: SENDER, wishes: wishes(bps) };
             director.control(control, sent);
@@ -499,7 +509,7 @@ mod tests {
         }
         bind(&mut director, SENDER, ShardId(0), &mut sent);
         director.control(Control::SetSources(SENDER, vec![spec]), &mut sent);
-        let terms = Terms::default();
+        let terms = SubscriptionParams::default();
         // One receiver asks for the source before it has a home, one only after.
         bind(&mut director, EndpointId(1), ShardId(1), &mut sent);
         for receiver in (1..4).map(EndpointId) {

@@ -9,11 +9,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms};
+use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, SubscriptionParams};
 use rialto_srtp::Keying;
 
 use super::{
-    api::{EndpointSpec, Wishes},
+    api::{AllocationConstraints, EndpointSpec},
     tap::Tap,
 };
 
@@ -43,7 +43,7 @@ pub enum Control {
     SetDominant(EndpointId, bool),
     /// Requests a keyframe of the endpoint's first video after a delay, before any receiver asks:
     /// receivers will soon want a larger picture of it.
-    AskAhead {
+    RequestKeyframeAhead {
         /// The sender.
         speaker: EndpointId,
         /// The delay.
@@ -59,7 +59,7 @@ pub enum Control {
         /// The source.
         source: SourceId,
         /// How it is to be forwarded.
-        terms: Terms,
+        terms: SubscriptionParams,
     },
     /// Ends a subscription.
     Unsubscribe {
@@ -74,7 +74,7 @@ pub enum Control {
         /// The receiver.
         receiver: EndpointId,
         /// The constraints, in order of priority.
-        wishes: Arc<Wishes>,
+        wishes: Arc<AllocationConstraints>,
     },
     /// STUN from `remote` passed MESSAGE-INTEGRITY, so packets from there belong to this endpoint.
     /// The first `Bind` of an endpoint also makes `shard` its home and `remote` the address to send

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rialto_engine::{
-    Allocation, Control, MediaEvent, VideoKind, Wish, Wishes,
+    Allocation, AllocationConstraints, Control, MediaEvent, SourceConstraint, VideoKind,
     core::{ControlEvent, Core},
     sim::{World, WorldConfig},
 };
@@ -414,8 +414,8 @@ fn control_is_told_of_an_allocation_ten_times_a_second_however_wishes_change() {
     let receiver = world.clients[1].id;
     let wish = |world: &mut World, max_height| {
         let (kind, on_stage, selected, muted) = (VideoKind::Camera, false, false, false);
-        let wish = Wish { source: video, kind, max_height, on_stage, selected, muted };
-        let wishes = Wishes { sources: vec![wish], assumed_bandwidth_bps: None };
+        let wish = SourceConstraint { source: video, kind, max_height, on_stage, selected, muted };
+        let wishes = AllocationConstraints { sources: vec![wish], assumed_bandwidth_bps: None };
         world.control(Control::SetAllocation { receiver, wishes: Arc::new(wishes) });
         world.run(SECOND / 1_000);
     };

@@ -8,7 +8,7 @@ use rialto_engine::{
     core::Collected,
     sim::{Body, Client, Numbering, World, WorldConfig},
 };
-use rialto_media::{Codec, Drop, Extension, MediaType, SourceId, SourceSpec, Terms};
+use rialto_media::{Codec, Drop, Extension, MediaType, SourceId, SourceSpec, SubscriptionParams};
 use rialto_rtp::{ExtWriter, RtpHeader, Seq, header, rtx};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -165,7 +165,11 @@ fn a_source_under_an_ssrc_in_use_is_refused_and_leaves_nothing_behind() {
     let clash = SourceSpec { encodings: spec(&world, video).encodings, ..spec(&world, other) };
     let (sender, receiver) = (world.clients[third].id, world.clients[1].id);
     world.control(Control::SetSources(sender, vec![clash]));
-    world.control(Control::Subscribe { receiver, source: other, terms: Terms::default() });
+    world.control(Control::Subscribe {
+        receiver,
+        source: other,
+        terms: SubscriptionParams::default(),
+    });
     assert_eq!(dropped(&world, Drop::SsrcRefused), 1);
     assert!(world.cores.iter().all(|core| !core.receives(other)));
     world.run(SECOND);

@@ -26,5 +26,5 @@ pub use format::{Codec, MediaParams, MediaType, PayloadType};
 pub use ids::{EndpointId, ShardId, SourceId};
 pub use keyed::{HashKey, KeyedMap, SplitMix64};
 pub use limit::{LogLimit, Rate, TokenBucket};
-pub use source::{EncodingSpec, MAX_ENCODINGS, Mid, SlotSsrcs, SourceSpec, Terms};
+pub use source::{EncodingSpec, MAX_ENCODINGS, Mid, SlotSsrcs, SourceSpec, SubscriptionParams};
 pub use tables::{PtInfo, PtMap, Tables, passes_on, video_codec};

@@ -73,7 +73,7 @@ pub struct SlotSsrcs {
 
 /// The terms of a subscription: how a receiver gets a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Terms {
+pub struct SubscriptionParams {
     /// The MID to stamp, if the receiver negotiated the extension.
     pub mid: Option<Mid>,
     /// Maximum frame height, pixels: the receiver gets the best active encoding that is not higher,

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rialto_engine::{
-    Allocation, Control, LayerId, MediaEvent, Reason, ShardSnapshot, SourceAllocation, VideoKind,
-    Wish, Wishes,
+    Allocation, AllocationConstraints, Control, LayerId, MediaEvent, Reason, ShardSnapshot,
+    SourceAllocation, SourceConstraint, VideoKind,
 };
 use rialto_media::{EndpointId, SourceId};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub(super) async fn four(config: BridgeConfig) -> (Rig, Channel) {
 }
 
 /// The wishes of bob that the engine was told since the last call.
-async fn wishes(rig: &Rig) -> Vec<Arc<Wishes>> {
+async fn wishes(rig: &Rig) -> Vec<Arc<AllocationConstraints>> {
     let wishes = |control| match control {
         Control::SetAllocation { receiver: BOB, wishes } => Some(wishes),
         _ => None,
@@ -67,7 +67,7 @@ async fn wishes_are_told_in_the_order_of_priority_when_they_change() {
     constrain(&bob, json!({"selectedSources": ["dave-v0"], "onStageSources": ["carol-v0"]}));
     let told = wishes(&rig).await;
     assert_eq!(told.len(), 1, "once");
-    let wish = |source, on_stage, selected| Wish {
+    let wish = |source, on_stage, selected| SourceConstraint {
         source: SourceId(source),
         kind: VideoKind::Camera,
         max_height: Some(180),

@@ -275,7 +275,7 @@ async fn a_keyframe_of_a_new_speaker_is_asked_for_ahead_where_somebody_has_a_sta
             sleep(Duration::from_millis(100)).await;
         }
         let told = rig.told().await.into_iter().filter_map(|control| match control {
-            Control::AskAhead { speaker, after } => Some((speaker, after.as_millis())),
+            Control::RequestKeyframeAhead { speaker, after } => Some((speaker, after.as_millis())),
             _ => None,
         });
         told.collect::<Vec<_>>()

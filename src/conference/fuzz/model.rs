@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rialto_engine::Control;
-use rialto_media::{EndpointId, SourceId, Terms};
+use rialto_media::{EndpointId, SourceId, SubscriptionParams};
 
 /// What the engine knows, told only by commands.
 #[derive(Debug, Default, PartialEq, Eq, Clone)]
@@ -11,7 +11,7 @@ pub(in crate::conference) struct Model {
     /// The sources of each endpoint, by name.
     pub(in crate::conference) endpoints: BTreeMap<EndpointId, BTreeMap<SourceId, String>>,
     /// Who gets which source, and how.
-    pub(in crate::conference) subscriptions: BTreeMap<(EndpointId, SourceId), Terms>,
+    pub(in crate::conference) subscriptions: BTreeMap<(EndpointId, SourceId), SubscriptionParams>,
 }
 
 impl Model {
@@ -38,9 +38,10 @@ impl Model {
             }
             Control::Subscribe { receiver, source, terms } => {
                 assert!(self.endpoints.contains_key(receiver), "{receiver:?} is not there");
-                let shares = |((to, other), also): (&(EndpointId, SourceId), &Terms)| {
-                    to == receiver && other != source && also.slot == terms.slot
-                };
+                let shares =
+                    |((to, other), also): (&(EndpointId, SourceId), &SubscriptionParams)| {
+                        to == receiver && other != source && also.slot == terms.slot
+                    };
                 let taken = terms.slot.is_some() && self.subscriptions.iter().any(shares);
                 assert!(!taken, "one leaves a slot before another comes");
                 self.subscriptions.insert((*receiver, *source), *terms);
@@ -56,7 +57,9 @@ impl Model {
             Control::SetDominant(id, speaks) => {
                 assert!(!speaks || self.endpoints.contains_key(id), "{id:?} is not there");
             }
-            Control::AskAhead { speaker, .. } => assert!(self.endpoints.contains_key(speaker)),
+            Control::RequestKeyframeAhead { speaker, .. } => {
+                assert!(self.endpoints.contains_key(speaker))
+            }
             other => panic!("not for a conference to say: {other:?}"),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rialto_media::{SlotSsrcs, Terms};
+use rialto_media::{SlotSsrcs, SubscriptionParams};
 
 use super::*;
 use crate::{channel::ToBridge, conference::fuzz::client::SlotsOfClient};
@@ -120,7 +120,7 @@ impl Slotted {
         self.room.gets("r").contains(name)
     }
 
-    fn terms(&self, name: &str) -> Terms {
+    fn terms(&self, name: &str) -> SubscriptionParams {
         let source = self.room.conference.endpoints().flat_map(|e| &e.sources);
         let id = { source }.find(|source| &*source.spec.name == name).unwrap().spec.id;
         self.room.model.subscriptions[&(self.receiver, id)]

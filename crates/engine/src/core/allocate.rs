@@ -8,7 +8,8 @@ use rialto_media::{MAX_ENCODINGS, encodings::EncodingMask};
 
 use super::{ControlEvent, Core};
 use crate::{
-    Allocation, LayerId, MediaEvent, SourceAllocation, VideoKind, Wish, Wishes,
+    Allocation, AllocationConstraints, LayerId, MediaEvent, SourceAllocation, SourceConstraint,
+    VideoKind,
     egress::{
         Receiver, SourceFeed,
         allocation::{Explanation, Layer, Totals, Wanted},
@@ -39,7 +40,11 @@ const LOWEST_BPS: u64 = 100_000;
 
 impl Core {
     /// Replaces a receiver's constraints.
-    pub(super) fn set_constraints(&mut self, slot: EndpointSlot, wishes: Arc<Wishes>) {
+    pub(super) fn set_constraints(
+        &mut self,
+        slot: EndpointSlot,
+        wishes: Arc<AllocationConstraints>,
+    ) {
         if let Some(e) = self.endpoints.get_mut(slot) {
             e.receiver.allocation.wishes = Some(wishes);
         }
@@ -146,7 +151,11 @@ impl Core {
     }
 
     /// Applies the decisions to the streams. Returns whether there is a change to report.
-    fn apply_decisions(&mut self, slot: EndpointSlot, order: &[(OutStreamSlot, Wish)]) -> bool {
+    fn apply_decisions(
+        &mut self,
+        slot: EndpointSlot,
+        order: &[(OutStreamSlot, SourceConstraint)],
+    ) -> bool {
         let (mut changed, mut exceeded) = (false, false);
         for (at, (stream, _)) in order.iter().enumerate() {
             let Some(decision) = self.allocator.decisions().get(at).copied() else { break };
@@ -214,13 +223,15 @@ impl Core {
 fn rank(
     receiver: &mut Receiver,
     subscriptions: &super::endpoint::SubscriptionList,
-    wishes: Option<&Wishes>,
-    order: &mut Vec<(OutStreamSlot, Wish)>,
+    wishes: Option<&AllocationConstraints>,
+    order: &mut Vec<(OutStreamSlot, SourceConstraint)>,
 ) {
     for s in receiver.streams.values_mut() {
         s.rank = u16::MAX;
     }
-    for wish in wishes.into_iter().flat_map(|wishes| &wishes.sources).take(crate::MAX_WISHES) {
+    for wish in
+        wishes.into_iter().flat_map(|wishes| &wishes.sources).take(crate::MAX_CONSTRAINED_SOURCES)
+    {
         let Some(stream) = subscriptions.get(wish.source) else { continue };
         let Some(s) = receiver.streams.get_mut(stream) else { continue };
         if s.is_video() && s.rank == u16::MAX {
@@ -232,7 +243,7 @@ fn rank(
         let Some(s) = receiver.streams.get_mut(stream) else { continue };
         if s.is_video() && s.rank == u16::MAX {
             s.rank = u16::try_from(order.len()).unwrap_or(u16::MAX);
-            let wish = Wish {
+            let wish = SourceConstraint {
                 source,
                 kind: VideoKind::Camera,
                 max_height: s.terms.max_height,

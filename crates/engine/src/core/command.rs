@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, Terms};
+use rialto_media::{EndpointId, MediaParams, ShardId, SourceId, SourceSpec, SubscriptionParams};
 use rialto_srtp::Keying;
 
-use crate::{EndpointSpec, Tap, Wishes, egress::SourceInfo};
+use crate::{AllocationConstraints, EndpointSpec, Tap, egress::SourceInfo};
 
 /// One command to one shard.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub enum ShardCommand {
     /// To the home shard.
     SetDominant(EndpointId, bool),
     /// To the home shard.
-    AskAhead {
+    RequestKeyframeAhead {
         /// The sender.
         speaker: EndpointId,
         /// The delay.
@@ -91,7 +91,7 @@ pub enum ShardCommand {
         /// The source.
         source: Arc<SourceInfo>,
         /// How it is to be forwarded.
-        terms: Terms,
+        terms: SubscriptionParams,
     },
     /// To the receiver's home.
     Unsubscribe {
@@ -105,7 +105,7 @@ pub enum ShardCommand {
         /// The receiver.
         receiver: EndpointId,
         /// The constraints, in order of priority.
-        wishes: Arc<Wishes>,
+        wishes: Arc<AllocationConstraints>,
     },
     /// To any shard: send this datagram.
     Transmit {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use proptest::prelude::*;
 use rialto_media::{
     EncodingSpec, EndpointId, MediaParams, MediaType, ShardId, SlotSsrcs, SourceId, SourceSpec,
-    Terms,
+    SubscriptionParams,
 };
 
 use super::{Collected, ControlEvent, Core, ShardCommand};
@@ -47,7 +47,7 @@ fn subscribe_in(receiver: u32, source_id: u32, encodings: u32, slot: Option<u32>
     let spec = source(source_id, encodings);
     let (home, media, cname) = (ShardId(0), Arc::default(), Arc::from("test"));
     let info = SourceInfo { spec, home, media, cname, conference: 0 };
-    let terms = Terms { slot, ..Terms::default() };
+    let terms = SubscriptionParams { slot, ..SubscriptionParams::default() };
     ShardCommand::Subscribe { receiver: EndpointId(receiver), source: Arc::new(info), terms }
 }
 

@@ -529,7 +529,7 @@ mod tests {
         let mut ask = |after_ms| {
             let before = world.clients[0].heard.keyframe_requests;
             let after = Duration::from_millis(after_ms);
-            world.control(crate::Control::AskAhead { speaker, after });
+            world.control(crate::Control::RequestKeyframeAhead { speaker, after });
             world.run(after);
             let early = world.clients[0].heard.keyframe_requests - before;
             world.run(Duration::from_millis(40));

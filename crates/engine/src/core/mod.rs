@@ -52,7 +52,7 @@ pub use outbox::{Collected, Outbox};
 pub use peer::{PeerBatch, PeerBatches, PeerItem};
 
 use super::{
-    api::{AllocationConfig, BandwidthConfig, MediaEvent, ShardTotals, Waiting, Wish},
+    api::{AllocationConfig, BandwidthConfig, MediaEvent, ShardTotals, SourceConstraint, Waiting},
     audio::AudioConfig,
     delay::DelayHistogram,
     slots::{EndpointSlot, FeedSlot, OutStreamSlot, SourceSlot},
@@ -147,7 +147,7 @@ pub struct Core {
     to_allocate: VecDeque<EndpointSlot>,
     allocator: Allocator,
     /// Scratch space: a receiver's videos in order of priority.
-    allocation_order: Vec<(OutStreamSlot, Wish)>,
+    allocation_order: Vec<(OutStreamSlot, SourceConstraint)>,
     /// Scratch space: the layers of one source.
     layer_list: Vec<crate::egress::allocation::Layer>,
     /// When the bitrates of encodings were last measured.

@@ -4,7 +4,8 @@
 use std::{cmp::Reverse, net::SocketAddr, sync::Arc, time::Duration};
 
 use rialto_media::{
-    Drop, EndpointId, HashKey, MediaParams, MediaType, ShardId, SourceId, SourceSpec, Terms,
+    Drop, EndpointId, HashKey, MediaParams, MediaType, ShardId, SourceId, SourceSpec,
+    SubscriptionParams,
     encodings::{EncodingMask, Heights},
 };
 use rialto_srtp::{Keying, RxContext, TxContext};
@@ -60,7 +61,7 @@ impl Core {
                     e.sender.dominant = dominant;
                 }
             }
-            ShardCommand::AskAhead { speaker, after } => {
+            ShardCommand::RequestKeyframeAhead { speaker, after } => {
                 if let Some(slot) = self.endpoint_slots.get(&speaker) {
                     self.ahead.push(Reverse((self.now + after, *slot)));
                 }
@@ -330,7 +331,12 @@ impl Core {
         }
     }
 
-    fn subscribe(&mut self, receiver: EndpointId, info: &Arc<SourceInfo>, terms: Terms) {
+    fn subscribe(
+        &mut self,
+        receiver: EndpointId,
+        info: &Arc<SourceInfo>,
+        terms: SubscriptionParams,
+    ) {
         let source = info.spec.id;
         let Some(slot) = self.endpoint_slots.get(&receiver).copied() else { return };
         if self.is_in_another_slot(slot, source, &terms) {
@@ -395,7 +401,12 @@ impl Core {
     }
 
     /// Returns whether a receiver gets a source under other SSRCs than the new terms say.
-    fn is_in_another_slot(&self, slot: EndpointSlot, source: SourceId, terms: &Terms) -> bool {
+    fn is_in_another_slot(
+        &self,
+        slot: EndpointSlot,
+        source: SourceId,
+        terms: &SubscriptionParams,
+    ) -> bool {
         let stream = self.endpoints.get(slot).and_then(|e| {
             let stream = e.subscriptions.get(source)?;
             e.receiver.streams.get(stream)

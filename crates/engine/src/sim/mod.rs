@@ -20,7 +20,7 @@ use std::{
 
 use rialto_media::{
     EncodingSpec, EndpointId, Extension, MediaType, Mid, ShardId, SlotSsrcs, SourceId, SourceSpec,
-    Terms,
+    SubscriptionParams,
 };
 use rialto_rtp::{self as rtp, RtpHeader, SeqUnwrapper};
 use rialto_srtp::{Keying, Profile, RxContext, TxContext};
@@ -326,7 +326,7 @@ impl World {
         self.clients[receiver].expect(spec, &mid);
         self.expect_layers(receiver, spec.id);
         let (receiver, source) = (self.clients[receiver].id, spec.id);
-        let terms = Terms { mid: Mid::new(&mid), ..Terms::default() };
+        let terms = SubscriptionParams { mid: Mid::new(&mid), ..SubscriptionParams::default() };
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
@@ -334,7 +334,7 @@ impl World {
     pub fn include(&mut self, receiver: usize, source: SourceId) {
         let receiver = self.clients[receiver].id;
         let mid = Mid::new(&format!("m{}", source.0));
-        let terms = Terms { mid, included: true, ..Terms::default() };
+        let terms = SubscriptionParams { mid, included: true, ..SubscriptionParams::default() };
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
@@ -350,7 +350,11 @@ impl World {
         };
         self.clients[receiver].expect_slot(&of, &mid);
         let (receiver, source) = (self.clients[receiver].id, spec.id);
-        let terms = Terms { mid: Mid::new(&mid), slot: Some(ssrcs), ..Terms::default() };
+        let terms = SubscriptionParams {
+            mid: Mid::new(&mid),
+            slot: Some(ssrcs),
+            ..SubscriptionParams::default()
+        };
         self.control(Control::Subscribe { receiver, source, terms });
     }
 
@@ -363,8 +367,11 @@ impl World {
     /// Limits the height of a source for a receiver.
     pub fn bound(&mut self, receiver: usize, source: SourceId, max_height: Option<u16>) {
         let receiver = self.clients[receiver].id;
-        let terms =
-            Terms { mid: Mid::new(&format!("m{}", source.0)), max_height, ..Terms::default() };
+        let terms = SubscriptionParams {
+            mid: Mid::new(&format!("m{}", source.0)),
+            max_height,
+            ..SubscriptionParams::default()
+        };
         self.control(Control::Subscribe { receiver, source, terms });
     }
 

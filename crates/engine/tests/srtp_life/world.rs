@@ -19,7 +19,7 @@ use rialto_engine::{
 };
 use rialto_media::{
     Codec, EncodingSpec, EndpointId, Extension, MediaParams, MediaType, Mid, PayloadType, ShardId,
-    SourceId, SourceSpec, Terms,
+    SourceId, SourceSpec, SubscriptionParams,
 };
 use rialto_rtp::{ExtWriter, RtpHeader, Seq, header, is_rtcp, rtcp::RtcpWriter};
 use rialto_srtp::{Keying, Profile, TxContext};
@@ -291,7 +291,7 @@ impl World {
         if self.peers[receiver].refuses.contains(&source) {
             self.control(Control::Unsubscribe { receiver: id, source });
         } else {
-            let terms = Terms { mid: Mid::new("0"), ..Terms::default() };
+            let terms = SubscriptionParams { mid: Mid::new("0"), ..SubscriptionParams::default() };
             self.control(Control::Subscribe { receiver: id, source, terms });
         }
     }

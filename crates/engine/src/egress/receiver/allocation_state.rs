@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{AllocationConfig, Wishes, egress::allocation::Hysteresis};
+use crate::{AllocationConfig, AllocationConstraints, egress::allocation::Hysteresis};
 
 /// Time over which the audio bitrate is measured.
 const AUDIO_WINDOW: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const REPORT_PART: u64 = 20;
 #[derive(Debug)]
 pub struct AllocationState {
     /// Its constraints, in order of priority; `None` until control sets them.
-    pub wishes: Option<Arc<Wishes>>,
+    pub wishes: Option<Arc<AllocationConstraints>>,
     /// The estimate that was last allocated.
     pub hysteresis: Hysteresis,
     /// Whether it is in the shard's list of scheduled allocations.

@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rialto_media::{HashKey, KeyedMap, PtMap, SlotSsrcs, Terms};
+use rialto_media::{HashKey, KeyedMap, PtMap, SlotSsrcs, SubscriptionParams};
 use rialto_srtp::TxContext;
 use slotmap::SlotMap;
 
@@ -183,7 +183,7 @@ impl Receiver {
         own: EndpointSlot,
         at: FeedSlot,
         feed: &mut SourceFeed,
-        terms: Terms,
+        terms: SubscriptionParams,
         payload_types: Arc<PtMap>,
     ) -> Result<OutStreamSlot, SsrcRefused> {
         let source = &feed.info.spec;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rialto_media::{
-    MAX_ENCODINGS, MediaType, PtMap, SourceId, Terms,
+    MAX_ENCODINGS, MediaType, PtMap, SourceId, SubscriptionParams,
     encodings::{self, EncodingMask},
 };
 
@@ -45,8 +45,8 @@ pub struct Stream {
     pub rtx_ssrc: Option<u32>,
     /// Next packet index of the retransmission stream.
     pub rtx_next: u64,
-    /// Terms of the subscription: the MID to stamp, the maximum height.
-    pub terms: Terms,
+    /// SubscriptionParams of the subscription: the MID to stamp, the maximum height.
+    pub terms: SubscriptionParams,
     /// The receiver's payload types, by those of the sender.
     pub payload_types: Arc<PtMap>,
     /// Chooses the encoding and the numbers.
@@ -117,7 +117,7 @@ pub struct Begin {
     /// Whether the receiver has keys and an address.
     pub ready: bool,
     /// See [`Stream::terms`].
-    pub terms: Terms,
+    pub terms: SubscriptionParams,
     /// See [`Stream::payload_types`].
     pub payload_types: Arc<PtMap>,
 }

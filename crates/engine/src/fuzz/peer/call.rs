@@ -9,7 +9,7 @@ use std::{
 
 use rialto_media::{
     EncodingSpec, EndpointId, Extension, MediaParams, MediaType, Mid, ShardId, SourceId,
-    SourceSpec, Terms,
+    SourceSpec, SubscriptionParams,
 };
 use rialto_rtp::{ExtWriter, Seq, header, rtcp::RtcpWriter};
 use rialto_srtp::Profile;
@@ -195,8 +195,11 @@ impl Call {
 
     /// Subscribes a client to a source.
     pub(super) fn subscribe(&mut self, at: usize, source: SourceId, max_height: Option<u16>) {
-        let terms =
-            Terms { mid: Mid::new(&format!("m{}", source.0)), max_height, ..Terms::default() };
+        let terms = SubscriptionParams {
+            mid: Mid::new(&format!("m{}", source.0)),
+            max_height,
+            ..SubscriptionParams::default()
+        };
         let receiver = self.people[at].id;
         self.control(Control::Subscribe { receiver, source, terms });
     }
