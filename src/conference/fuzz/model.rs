@@ -58,7 +58,7 @@ impl Model {
                 assert!(!speaks || self.endpoints.contains_key(id), "{id:?} is not there");
             }
             Control::RequestKeyframeAhead { speaker, .. } => {
-                assert!(self.endpoints.contains_key(speaker))
+                assert!(self.endpoints.contains_key(speaker));
             }
             other => panic!("not for a conference to say: {other:?}"),
         }

@@ -276,11 +276,11 @@ impl Call {
                 for event in core.events() {
                     match event {
                         ControlEvent::Media(MediaEvent::AudioLevel { .. }) => {
-                            self.events.levels += 1
+                            self.events.levels += 1;
                         }
                         ControlEvent::Media(MediaEvent::Snapshot(_)) => self.events.snapshots += 1,
                         ControlEvent::Media(MediaEvent::Allocated(_)) => {
-                            self.events.allocations += 1
+                            self.events.allocations += 1;
                         }
                         ControlEvent::Transport(_) => self.transport_events += 1,
                     }
