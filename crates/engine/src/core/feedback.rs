@@ -158,10 +158,13 @@ impl Core {
         let Receiver { link, audio_losses, allocation, .. } = &mut e.receiver;
         let Some(link) = link.as_mut() else { return false };
         let summary = take(link, now);
-        if !allocation.affords_redundancy(link.estimator.target_bps(), audio_losses.happen(now)) {
-            audio_losses.forget();
-        } else if !link.estimator.is_queued() {
-            audio_losses.on_path(now, summary.lost, summary.known);
+        let redundant = audio_losses.happen(now);
+        match allocation.affords_redundancy(link.estimator.target_bps(), redundant) {
+            Some(false) => audio_losses.forget(),
+            Some(true) if !link.estimator.is_queued() => {
+                audio_losses.on_path(now, summary.lost, summary.known);
+            }
+            _ => {}
         }
         self.totals.feedback_unmatched += u64::from(summary.unknown);
         self.link_changed(slot);
@@ -217,7 +220,7 @@ impl Core {
             let redundant = audio_losses.happen(now);
             let affords =
                 |link: &Link| allocation.affords_redundancy(link.estimator.target_bps(), redundant);
-            if link.as_deref().is_none_or(affords) {
+            if link.as_deref().is_none_or(|link| affords(link) == Some(true)) {
                 audio_losses.on_report(now, block.fraction_lost);
             }
         }
@@ -250,16 +253,19 @@ impl Core {
         }
         let Receiver { streams, link, .. } = &mut e.receiver;
         let Some(s) = streams.get_mut(stream) else { return };
-        if s.projection.waits() && link.as_ref().is_some_and(|link| link.overflows(now)) {
-            s.given_up = true;
-            self.drops.count(Drop::Moot);
-            return self.list_receiver(slot);
-        }
+        let overflows = link.as_ref().is_some_and(|link| link.overflows(now));
         let premature =
             |first| link.as_mut().is_some_and(|link| link.premature_nacks.on_request(now, first));
         match s.history.resend(sequence, now_ms, rtt, premature) {
             Ok(sent) if s.is_moot(sent.index, now_ms, rtt) => {
                 self.drops.count(Drop::Moot);
+            }
+            Ok(_) if overflows && s.projection.waits() => {
+                s.given_up = true;
+                self.drops.count(Drop::Moot);
+                if e.receiver.offer(stream) {
+                    self.ready.push(slot);
+                }
             }
             Ok(sent) => {
                 if e.receiver.queue.push_retransmission(Retransmission { stream, sent }) {

@@ -12,10 +12,11 @@ const AUDIO_WINDOW: Duration = Duration::from_secs(1);
 /// Time over which the bitrate of retransmissions is measured. It counts once it has lasted for
 /// another window: a burst of losses takes no layer away.
 const RETRANSMISSION_WINDOW: Duration = Duration::from_secs(2);
-/// Bitrate of redundant audio relative to plain audio: two more payloads, and one header.
-const REDUNDANT: u64 = 2;
-/// Redundancy is added if plain audio takes at most one part in this many of the bandwidth.
-const AUDIO_PART: u64 = 10;
+/// Bitrate of redundant audio relative to plain audio, in halves: two more payloads, and one header.
+const REDUNDANT_HALVES: u64 = 5;
+/// Redundancy is added if plain audio takes at most one part in this many of the bandwidth, and stays while
+/// it takes at most one in the second number.
+const AUDIO_PART: (u64, u64) = (10, 8);
 /// An estimate is reported again when it differs by one part in this many.
 const REPORT_PART: u64 = 20;
 
@@ -115,10 +116,15 @@ impl AllocationState {
 
     /// Returns whether a bandwidth of `bps` has room for audio that is sent three times: on a narrow
     /// link it would take the place of all video, and lose more than it protects. `redundant`: the
-    /// measured audio was redundant.
-    pub fn affords_redundancy(&self, bps: u64, redundant: bool) -> bool {
-        let plain = if redundant { self.audio.bps / REDUNDANT } else { self.audio.bps };
-        plain > 0 && plain.saturating_mul(AUDIO_PART) <= bps
+    /// measured audio was redundant. `None`: no audio was measured.
+    pub fn affords_redundancy(&self, bps: u64, redundant: bool) -> Option<bool> {
+        let audio = Some(self.audio.bps).filter(|bps| *bps > 0)?;
+        let (plain, part) = if redundant {
+            (audio.saturating_mul(2) / REDUNDANT_HALVES, AUDIO_PART.1)
+        } else {
+            (audio, AUDIO_PART.0)
+        };
+        Some(plain.saturating_mul(part) <= bps)
     }
 
     /// Returns whether to report to control now, because the estimate, the number of videos or
@@ -169,11 +175,14 @@ mod tests {
     fn redundancy_is_afforded_where_plain_audio_takes_a_tenth() {
         let start = Instant::now();
         let mut a = AllocationState::new(&AllocationConfig::default(), start);
-        assert!(!a.affords_redundancy(u64::MAX, false), "nothing was measured");
+        assert_eq!(a.affords_redundancy(u64::MAX, false), None, "nothing was measured");
         a.on_audio(3_750);
         a.reserved_bps(start + Duration::from_secs(1));
-        assert!(a.affords_redundancy(300_000, false) && !a.affords_redundancy(299_999, false));
-        assert!(a.affords_redundancy(150_000, true) && !a.affords_redundancy(149_999, true));
+        assert_eq!(a.affords_redundancy(300_000, false), Some(true));
+        assert_eq!(a.affords_redundancy(299_999, false), Some(false));
+        // It was 12 kbit/s before it was made redundant.
+        assert_eq!(a.affords_redundancy(96_000, true), Some(true));
+        assert_eq!(a.affords_redundancy(95_999, true), Some(false));
     }
 
     #[test]

@@ -268,6 +268,18 @@ pub(super) fn catch_up(s: &mut Stream, feed: &SourceFeed, now_ms: u32) -> Option
     Some(skipped)
 }
 
+/// Ends the encoding that a stream forwards, if something of it is missing that is not retransmitted while the keyframe of
+/// another one is on its way. That keyframe stays, if it is there already. Returns how many packets are dropped.
+pub(super) fn give_up(s: &mut Stream, feed: &SourceFeed, now_ms: u32) -> Option<u64> {
+    let given_up = std::mem::take(&mut s.given_up) && s.projection.waits();
+    let current = s.projection.current().filter(|_| given_up)?;
+    let next = s.next.get(usize::from(current)).copied()?;
+    let head = feed.head(current);
+    set_next(s, current, head);
+    s.cut(now_ms);
+    Some(head.saturating_sub(next))
+}
+
 /// Skips everything in the rings of a source. Returns how many packets of the encodings in `wanted`
 /// that skips.
 pub(super) fn skip(s: &mut Stream, feed: &SourceFeed, wanted: EncodingMask) -> u64 {

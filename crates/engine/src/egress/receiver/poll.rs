@@ -18,7 +18,7 @@ use super::{
     emit::{Target, emit},
     history::Sent,
     link::{Link, absolute_send_time},
-    plan::{Planned, Planner, catch_up, equalise, set_next, skip},
+    plan::{Planned, Planner, catch_up, equalise, give_up, set_next, skip},
     projection::Projected,
     queue::Retransmission,
     redundancy::{Form, Remade},
@@ -197,9 +197,8 @@ impl<O: Outbox> Poll<'_, O> {
         let Some(s) = streams.get_mut(slot) else { return false };
         let Some(feed) = feeds.get_mut(s.feed) else { return false };
         let (before, wanted) = (s.projection.current(), s.wanted());
-        if std::mem::take(&mut s.given_up) {
-            drops.add(Drop::Late, skip(s, feed, wanted.0));
-            s.cut(clock.now_ms);
+        if let Some(skipped) = give_up(s, feed, clock.now_ms) {
+            drops.add(Drop::Late, skipped);
             scratch.cut.push(slot);
         } else if !s.waited {
             s.projection.reclaim(clock.now_ms);

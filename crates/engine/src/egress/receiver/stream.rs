@@ -222,7 +222,7 @@ impl Stream {
         self.projection.restart(FIRST, now_ms);
         self.rtx_next = FIRST;
         self.history.clear();
-        self.moot_below = 0;
+        (self.moot_below, self.given_up) = (0, false);
         self.keyframe = None;
         self.lost = false;
         feed.wanted.change(before, self.wanted());
