@@ -199,11 +199,15 @@ fn what_a_full_queue_dropped_is_not_sent_again_before_the_keyframe_of_less() {
 }
 
 #[test]
-fn feedback_that_stops_lowers_what_is_sent_within_two_seconds_and_holds_it_down() {
+fn feedback_that_stops_lowers_the_estimate_within_a_second_and_holds_it_down() {
     let (mut world, _, _) = a_call(3_000_000);
     world.run(6 * SECOND);
+    let before = told_last(&world, 1).estimate_bps.unwrap();
     world.clients[1].gives_feedback = false;
-    let (_, at) = settle(&mut world, 2 * SECOND, 10 * SECOND);
+    world.run(SECOND);
+    let lowered = told_last(&world, 1).estimate_bps.unwrap();
+    assert!(lowered <= before / 2, "{lowered} of {before}");
+    let (_, at) = settle(&mut world, SECOND, 10 * SECOND);
     let most = bottleneck(&world).most_in_a_second(at);
     assert!(most < 300_000, "{most}");
     world.clients[1].gives_feedback = true;

@@ -45,7 +45,7 @@ pub struct Stream {
     pub rtx_ssrc: Option<u32>,
     /// Next packet index of the retransmission stream.
     pub rtx_next: u64,
-    /// SubscriptionParams of the subscription: the MID to stamp, the maximum height.
+    /// Parameters of the subscription: the MID to stamp, the maximum height.
     pub terms: SubscriptionParams,
     /// The receiver's payload types, by those of the sender.
     pub payload_types: Arc<PtMap>,
