@@ -43,7 +43,7 @@ pub(super) trait Purpose: Send {
     /// The session goes on over a new connection: nothing of it was lost.
     fn resumed(&mut self, now: Instant);
     /// The connection is lost.
-    fn lost(&mut self);
+    fn lost(&mut self, unwanted: bool);
     /// Takes what is no request.
     fn on_stanza(&mut self, stanza: &Stanza, now: Instant);
     /// When to call [`Purpose::on_time`] at the latest.
@@ -92,7 +92,7 @@ impl<P: Purpose> Driver<P> {
         loop {
             let resume = kept.acks.as_ref().and_then(Acks::resume);
             let entered = tokio::select! {
-                entered = self.account.enter(resume) => entered,
+                entered = kept.meanwhile(self.account.enter(resume)) => entered,
                 () = stops(&mut stop) => return,
             };
             let up = now();
@@ -101,7 +101,7 @@ impl<P: Purpose> Driver<P> {
                 Ok(entered) => {
                     log.entered(&entered.session);
                     let end = self.serve(entered, &mut kept).await;
-                    self.purpose.lost();
+                    self.purpose.lost(end.is_err());
                     let Err(cause) = end else { return log.left() };
                     if !cause.leaves_session() {
                         kept.acks = None;
@@ -111,7 +111,7 @@ impl<P: Purpose> Driver<P> {
             };
             log.failed(cause);
             tokio::select! {
-                () = kept.rest(pause(longest)) => {}
+                () = kept.meanwhile(sleep(pause(longest))) => {}
                 () = stops(&mut stop) => return,
             }
         }
@@ -259,14 +259,13 @@ impl Line<'_> {
 }
 
 impl Kept {
-    /// Waits. What was asked is answered meanwhile: whether or not somebody still hears of it, a request that
-    /// is dropped half-way would leave something of which only one side knows.
-    async fn rest(&mut self, time: Duration) {
-        let end = sleep(time);
+    /// Waits for something while there is no connection. Requests go on meanwhile: a request that is dropped
+    /// half-way, or stands still, would leave something of which only one side knows.
+    async fn meanwhile<T>(&mut self, end: impl Future<Output = T>) -> T {
         tokio::pin!(end);
         loop {
             tokio::select! {
-                () = &mut end => return,
+                ended = &mut end => return ended,
                 Some(answer) = self.waiting.next(), if !self.waiting.is_empty() => {
                     if self.acks.as_ref().is_some_and(Acks::goes_on) && self.held.len() < MAX_WAITING {
                         self.held.push(answer);

@@ -66,9 +66,11 @@ impl Purpose for Rooms {
         self.count();
     }
 
-    fn lost(&mut self) {
+    fn lost(&mut self, unwanted: bool) {
         self.counts.set(&self.state, false, 0);
-        self.counts.lost();
+        if unwanted {
+            self.counts.lost();
+        }
     }
 
     fn on_stanza(&mut self, stanza: &Stanza, now: Instant) {

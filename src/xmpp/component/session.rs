@@ -68,7 +68,7 @@ impl Purpose for Session {
 
     fn resumed(&mut self, _: Instant) {}
 
-    fn lost(&mut self) {
+    fn lost(&mut self, _unwanted: bool) {
         self.link.down();
     }
 

@@ -32,7 +32,7 @@ impl Purpose for Notes {
         self.told.push("goes on".to_owned());
     }
 
-    fn lost(&mut self) {}
+    fn lost(&mut self, _unwanted: bool) {}
 
     fn on_stanza(&mut self, stanza: &Stanza, _: Instant) {
         self.told.push(stanza.element().name().to_owned());
@@ -225,7 +225,7 @@ async fn a_session_that_goes_on_loses_no_request_and_no_answer() {
     assert_eq!(end, Err(Cause::Closed));
     // The bridge answers while there is no connection.
     rig.go.notify_one();
-    rig.kept.rest(Duration::from_secs(1)).await;
+    rig.kept.meanwhile(sleep(Duration::from_secs(1))).await;
     let resume = rig.kept.acks.as_ref().and_then(Acks::resume).unwrap();
     assert_eq!((resume.h, resume.previd.0.as_str()), (3, "s1"));
     // The server has got all but one message and the last answer.
@@ -258,7 +258,7 @@ async fn an_answer_that_came_meanwhile_is_sent_in_the_same_session_only() {
         };
         rig.serve(begins(true), 1 << 16, far).await.0.unwrap_err();
         rig.go.notify_one();
-        rig.kept.rest(Duration::from_secs(1)).await;
+        rig.kept.meanwhile(sleep(Duration::from_secs(1))).await;
         let session = if resumes { Session::Resumed(1) } else { begins(true) };
         let far = async |mut far: Far<DuplexStream>| {
             far.say("<iq type='get' id='new'><a xmlns='a'/></iq>").await;
