@@ -107,7 +107,7 @@ pub struct Daemon {
     server: Option<Server>,
     page_server: Option<Server>,
     public_server: Option<Server>,
-    planes: xmpp::Planes,
+    xmpp: xmpp::XmppConnections,
     bridge: Bridge,
     media: Vec<SocketAddr>,
     threads: EngineThreads,
@@ -147,9 +147,9 @@ impl Daemon {
             updates,
         );
         let (report, connected) = xmpp::report(config, &bridge);
-        let planes = xmpp::Planes::start(config, &report, connected, rand::rng().next_u64());
+        let xmpp = xmpp::XmppConnections::start(config, &report, connected, rand::rng().next_u64());
         let root = !options.focus || options.page.is_some();
-        let clients = planes.clients().clone();
+        let clients = xmpp.clients().clone();
         let api = http::router(report, Some(clients), &config.rest, root);
         let page = options.focus.then(|| focus::router(bridge.clone(), RoomLimits::default()));
         let channels = http::web_sockets(bridge.clone(), &config.web_sockets);
@@ -165,7 +165,7 @@ impl Daemon {
             "serving"
         );
         let threads = running.threads;
-        Ok(Self { server, page_server, public_server, planes, bridge, media, threads })
+        Ok(Self { server, page_server, public_server, xmpp, bridge, media, threads })
     }
 
     /// The bridge, for those who ask it directly.
@@ -195,7 +195,7 @@ impl Daemon {
 
     /// Leaves rooms and XMPP servers, within a second or so: nobody is sent here any more.
     pub async fn leave(&mut self) {
-        self.planes.leave().await;
+        self.xmpp.leave().await;
     }
 
     /// Ends now: no more requests, and every conference expires. The engine goes on until what this
@@ -206,7 +206,7 @@ impl Daemon {
         drop(self.server);
         drop(self.page_server);
         drop(self.public_server);
-        drop(self.planes);
+        drop(self.xmpp);
         if tokio::time::timeout(EXPIRY, self.bridge.expire_all()).await.is_err() {
             tracing::error!("a conference does not end");
         }

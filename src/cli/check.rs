@@ -10,9 +10,9 @@ use std::{
 use rialto_hocon::System;
 
 use super::{
-    Failure, complain,
+    Failure,
     machine::{self, Finding},
-    servers,
+    print_error, servers,
 };
 use crate::{
     config::{self, ConfigError, Loaded},
@@ -25,7 +25,7 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
         Ok(loaded) => loaded,
         Err(ConfigError::Invalid(invalid)) if invalid.len() > 1 => {
             for mistake in &invalid {
-                complain(&format!("rialto: configuration: {mistake}"));
+                print_error(&format!("rialto: configuration: {mistake}"));
             }
             return Ok(ExitCode::from(78));
         }
@@ -38,15 +38,15 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
     let _ = io::stdout().write_all(report(&loaded).as_bytes());
     for warning in &loaded.warnings {
         let kind = if warning.is_note() { "note" } else { "warning" };
-        complain(&format!("{kind}: {warning}"));
+        print_error(&format!("{kind}: {warning}"));
     }
-    let findings = machine::look(&loaded.config);
+    let findings = machine::check(&loaded.config);
     for finding in &findings {
         let _ = writeln!(io::stdout(), "machine: {finding}");
     }
     let refused = findings.iter().any(Finding::is_refusal);
     if connect {
-        let findings = servers::look(&loaded.config)?;
+        let findings = servers::check(&loaded.config)?;
         for finding in &findings {
             let _ = writeln!(io::stdout(), "server:  {finding}");
         }

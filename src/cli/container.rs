@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, args::Run, complain, log::Settings, serve};
+use super::{Failure, args::Run, log::Settings, print_error, serve};
 use render::{Host, Variables};
 
 /// Renders the configuration and runs the bridge with it, or prints it.
@@ -29,11 +29,11 @@ pub(super) fn run(print: bool) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     if !variables.is_on("JVB_DISABLE_XMPP", false) && variables.get("JVB_AUTH_PASSWORD").is_none() {
-        complain("rialto: JVB_AUTH_PASSWORD must be set (or JVB_DISABLE_XMPP)");
+        print_error("rialto: JVB_AUTH_PASSWORD must be set (or JVB_DISABLE_XMPP)");
         return Ok(ExitCode::from(78));
     }
     for remark in render::remarks(&variables) {
-        complain(&format!("rialto: {remark}"));
+        print_error(&format!("rialto: {remark}"));
     }
     let path = write(&variables, &host)?;
     let log = variables.get("JVB_LOG_FILE").map(|file| log_file(&file)).transpose()?;

@@ -36,15 +36,15 @@ const LINE_BYTES: usize = 8 << 10;
 
 /// Where lines of the log go in. Clones are the same.
 #[derive(Clone)]
-struct Lines {
+struct LogQueue {
     queue: NonBlocking,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Pending>,
     /// Whether lines are coloured.
     ansi: bool,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Pending {
     bytes: AtomicUsize,
     /// Lines that were not written, and that no line of the log has told of yet.
     lost: AtomicU64,
@@ -82,7 +82,7 @@ impl Settings {
     /// requests go to `traces`, whatever `RUST_LOG` says.
     pub(super) fn start(self, traces: Option<Traces>) -> Log {
         let ansi = io::stderr().is_terminal() && self.file.is_none();
-        let (lines, worker) = Lines::start(Tee { file: self.file }, ansi);
+        let (lines, worker) = LogQueue::start(Tee { file: self.file }, ansi);
         let filter = EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| EnvFilter::new(format!("{},is=error,sctp_proto=off", self.level)));
         let subscriber = subscriber(filter, ansi, lines);
@@ -142,9 +142,9 @@ where
     Registry::default().with(lines.with_filter(filter.and(shown)))
 }
 
-impl Lines {
+impl LogQueue {
     fn start(to: impl Write + Send + 'static, ansi: bool) -> (Self, WorkerGuard) {
-        let waiting = Arc::<Waiting>::default();
+        let waiting = Arc::<Pending>::default();
         let to = Counted { to, waiting: waiting.clone() };
         let (queue, worker) =
             NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log").finish(to);
@@ -162,7 +162,7 @@ impl Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
@@ -171,7 +171,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 /// Takes one line, which comes in one piece.
-struct Line<'a>(&'a Lines);
+struct Line<'a>(&'a LogQueue);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -188,11 +188,11 @@ impl Write for Line<'_> {
 /// lines are written again.
 struct Counted<W> {
     to: W,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Pending>,
 }
 
 impl<W: Write> Counted<W> {
-    fn tell_lost(&mut self) {
+    fn report_lost(&mut self) {
         let lost = self.waiting.lost.swap(0, Ordering::Relaxed);
         let text = "lines of the log could not be written";
         if lost > 0 && writeln!(self.to, "rialto: {lost} {text}").is_err() {
@@ -214,7 +214,7 @@ impl<W: Write> Write for Counted<W> {
         if written.is_err() {
             self.waiting.lost.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.tell_lost();
+            self.report_lost();
         }
         written
     }
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn a_reader_that_is_stuck_costs_lines_and_no_time() {
         let reader = Reader::default();
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         let line = [b'x'; 99];
         for _ in 0..LINES + 100 {
             let _ = lines.make_writer().write(&line);
@@ -370,7 +370,7 @@ mod tests {
     fn a_full_disk_is_told_when_there_is_room_again() {
         let reader = Reader::default();
         reader.set(true, true);
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         lines.push(b"lost\n");
         let state = reader.0.0.lock().unwrap();
         let waits = |state: &mut State| state.refused == 0;
@@ -385,7 +385,7 @@ mod tests {
     /// What is logged under this `RUST_LOG`.
     fn logged(directives: &str, log: impl FnOnce()) -> String {
         let reader = Reader::opened();
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         let filter = EnvFilter::new(directives);
         tracing::subscriber::with_default(subscriber(filter, false, lines.clone()), log);
         lines.push(END);
@@ -411,7 +411,7 @@ mod tests {
             assert!(text.contains("kept"), "{directives}: {text}");
         }
         let reader = Reader::opened();
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         let uncapped = tracing_subscriber::fmt()
             .with_env_filter("is=debug")
             .with_writer(lines.clone())
@@ -437,7 +437,7 @@ mod tests {
     #[test]
     fn what_is_quoted_forges_no_lines() {
         let reader = Reader::opened();
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         lines.make_writer().write_all(b"WARN meeting=m\n2026 ERROR forged\r\x1b[2J\0\n").unwrap();
         let shown_as = "WARN meeting=m\\n2026 ERROR forged\\r\\x1b[2J\\x00\n";
         assert_eq!(reader.text_to("x00\n"), shown_as);

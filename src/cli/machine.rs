@@ -15,13 +15,13 @@ use crate::{
 /// Something that was looked at.
 #[derive(Debug)]
 pub(super) struct Finding {
-    weight: Weight,
+    severity: Severity,
     text: String,
 }
 
 /// What a finding asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Weight {
+enum Severity {
     Good,
     Warning,
     Problem,
@@ -31,46 +31,46 @@ enum Weight {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let weight = match self.weight {
-            Weight::Good => "ok",
-            Weight::Warning => "warning",
-            Weight::Problem | Weight::Refusal => "problem",
+        let severity = match self.severity {
+            Severity::Good => "ok",
+            Severity::Warning => "warning",
+            Severity::Problem | Severity::Refusal => "problem",
         };
-        write!(f, "{weight:7} {}", self.text)
+        write!(f, "{severity:7} {}", self.text)
     }
 }
 
 impl Finding {
     /// Something has to be done.
     pub(super) fn is_problem(&self) -> bool {
-        matches!(self.weight, Weight::Problem | Weight::Refusal)
+        matches!(self.severity, Severity::Problem | Severity::Refusal)
     }
 
     /// A bridge with this configuration would not start here, and not because one runs now.
     pub(super) fn is_refusal(&self) -> bool {
-        self.weight == Weight::Refusal
+        self.severity == Severity::Refusal
     }
 }
 
 pub(super) fn good(text: String) -> Finding {
-    Finding { weight: Weight::Good, text }
+    Finding { severity: Severity::Good, text }
 }
 
 /// It may be meant.
 pub(super) fn warning(text: String) -> Finding {
-    Finding { weight: Weight::Warning, text }
+    Finding { severity: Severity::Warning, text }
 }
 
 pub(super) fn problem(text: String) -> Finding {
-    Finding { weight: Weight::Problem, text }
+    Finding { severity: Severity::Problem, text }
 }
 
 fn refusal(text: String) -> Finding {
-    Finding { weight: Weight::Refusal, text }
+    Finding { severity: Severity::Refusal, text }
 }
 
 /// Looks at ports, buffers and addresses. Nothing stays bound.
-pub(super) fn look(config: &Config) -> Vec<Finding> {
+pub(super) fn check(config: &Config) -> Vec<Finding> {
     let media = daemon::media_addresses(config, None);
     let mut findings: Vec<Finding> = media.iter().map(|addr| udp(*addr)).collect();
     findings.extend(config.http.listen().map(tcp));
@@ -227,7 +227,7 @@ mod tests {
         assert!(other.is_problem() && other.is_refusal(), "{other}");
         let mut config = Config::default();
         let refused = |config: &Config| {
-            look(config)
+            check(config)
                 .iter()
                 .any(|finding| finding.is_refusal() && finding.text.contains("one port"))
         };

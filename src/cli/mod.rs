@@ -42,22 +42,22 @@ pub fn main() -> ExitCode {
         }
         Command::Man { directory } => manual::pages(directory.as_deref()),
         Command::Version => {
-            say(&format!("rialto {VERSION}"));
+            print_line(&format!("rialto {VERSION}"));
             Ok(ExitCode::SUCCESS)
         }
     };
     done.unwrap_or_else(|failure| {
-        complain(&format!("rialto: {failure}"));
+        print_error(&format!("rialto: {failure}"));
         failure.exit_code()
     })
 }
 
 /// A line for who may not be there to read it, which is no reason to fail.
-fn say(line: &str) {
+fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// A line on standard error.
-fn complain(line: &str) {
+fn print_error(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -19,12 +19,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// A line to the service manager, if one started this process.
 #[derive(Debug, Default)]
-pub(super) struct Manager {
+pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
 }
 
-impl Manager {
+impl ServiceManager {
     /// The service manager of the environment. An address that cannot be used is logged, and then
     /// there is none.
     pub(super) fn from_env() -> Self {
@@ -49,30 +49,30 @@ impl Manager {
 
     /// The bridge serves.
     pub(super) fn ready(&self) {
-        self.say("READY=1");
+        self.notify("READY=1");
     }
 
     /// The bridge is alive.
     pub(super) fn alive(&self) {
-        self.say("WATCHDOG=1");
+        self.notify("WATCHDOG=1");
     }
 
     /// The bridge ends, and why.
     pub(super) fn stopping(&self, status: &str) {
-        self.say(&format!("STOPPING=1\nSTATUS={status}"));
+        self.notify(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
     /// Asks for more time to end, for as long as this is waited for. The manager kills what takes longer
     /// than it was told to wait, whatever `rialto.sigterm-drain` is.
-    pub(super) async fn wait_on(&self) -> Infallible {
+    pub(super) async fn keep_extending_timeout(&self) -> Infallible {
         let mut ticks = tokio::time::interval(ASK_AGAIN);
         loop {
             ticks.tick().await;
-            self.say(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
+            self.notify(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
         }
     }
 
-    fn say(&self, state: &str) {
+    fn notify(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(state.as_bytes()) {
             tracing::debug!(%error, "the service manager did not take {state:?}");
@@ -125,7 +125,8 @@ mod tests {
         for (address, server) in
             [(path.to_str().unwrap().to_owned(), named), (format!("@{name}"), unnamed)]
         {
-            let manager = Manager { socket: Some(connect(&address).unwrap()), watchdog: None };
+            let manager =
+                ServiceManager { socket: Some(connect(&address).unwrap()), watchdog: None };
             manager.ready();
             manager.alive();
             manager.stopping("SIGTERM");
@@ -144,9 +145,9 @@ mod tests {
         // As `connect` makes it.
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let manager = Manager { socket: Some(ours), watchdog: None };
+        let manager = ServiceManager { socket: Some(ours), watchdog: None };
         let hour = Duration::from_secs(3600);
-        let waited = tokio::time::timeout(hour, manager.wait_on()).await;
+        let waited = tokio::time::timeout(hour, manager.keep_extending_timeout()).await;
         assert!(waited.is_err());
         let mut buf = [0; 64];
         let len = theirs.recv(&mut buf).unwrap();
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_happens() {
-        let nobody = Manager::default();
+        let nobody = ServiceManager::default();
         nobody.ready();
         assert_eq!(nobody.interval(), None);
         assert!(connect("/nowhere/at/all").is_err());

@@ -14,10 +14,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     Failure,
     args::{Component, Dev, Run},
-    complain,
     failure::{Listener, MIN_TOKEN, Remedies},
     log::Settings,
-    notify::Manager,
+    notify::ServiceManager,
+    print_error,
     traces::Traces,
 };
 use crate::{
@@ -93,14 +93,14 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
             return Ok(());
         };
         if options.tls.is_none() && !addr.ip().is_loopback() {
-            complain(
+            print_error(
                 "warning: browsers give cameras to pages on localhost or over HTTPS only: add \
                  --tls-cert and --tls-key",
             );
         }
         if apart {
             let everywhere = if api.ip().is_unspecified() { " on all addresses" } else { "" };
-            complain(&format!("control API{everywhere}: http://{}/", reachable(api)));
+            print_error(&format!("control API{everywhere}: http://{}/", reachable(api)));
         }
         writeln!(io::stdout(), "{scheme}://{}/", reachable(addr))
     })
@@ -234,7 +234,7 @@ fn serve(
             .map_err(|error| Failure::start(error, remedies))?;
         // Whoever started this may not read what it prints.
         let _ = ready(&daemon);
-        let manager = Manager::from_env();
+        let manager = ServiceManager::from_env();
         manager.ready();
         let code = tokio::select! {
             code = until_stopped(&daemon, &mut signals, &manager, config.engine.sigterm_drain) => code,
@@ -276,7 +276,7 @@ fn raise_open_files() {
 async fn until_stopped(
     daemon: &Daemon,
     signals: &mut Signals,
-    manager: &Manager,
+    manager: &ServiceManager,
     drain: Duration,
 ) -> ExitCode {
     let (name, number) = tokio::select! {
@@ -297,7 +297,7 @@ async fn until_stopped(
         }
         tracing::info!(signal = name, ?drain, "waiting for conferences to end");
         tokio::select! {
-            never = manager.wait_on() => match never {},
+            never = manager.keep_extending_timeout() => match never {},
             (name, _) = signals.next() => tracing::info!(signal = name, "stopping at once"),
             () = daemon.bridge().stopped() => tracing::info!("shut down"),
             () = tokio::time::sleep(drain) => {
@@ -312,7 +312,7 @@ async fn until_stopped(
 }
 
 /// Tells the service manager that the bridge is alive, while no thread of it is stuck.
-async fn keep_alive(daemon: &Daemon, manager: &Manager) -> Infallible {
+async fn keep_alive(daemon: &Daemon, manager: &ServiceManager) -> Infallible {
     let Some(interval) = manager.interval() else { return std::future::pending().await };
     let mut ticks = tokio::time::interval(interval);
     loop {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Logs in to each, and out again.
-pub(super) fn look(config: &Config) -> Result<Vec<Finding>, Failure> {
+pub(super) fn check(config: &Config) -> Result<Vec<Finding>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -23,7 +23,7 @@ use table::Size;
 /// Between two readings.
 const PERIOD: Duration = Duration::from_secs(1);
 /// A bridge that has not answered by then is not there.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// No answer is longer, bytes: the bridge bounds what it tells.
 const MAX_ANSWER: usize = 8 << 20;
 /// A terminal that does not tell its size.
@@ -104,8 +104,8 @@ async fn ask(
     conference: Option<&str>,
 ) -> Result<Status, AskError> {
     let exchange = exchange(target, token, conference);
-    let late = |_| AskError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
-    let (code, body) = tokio::time::timeout(PATIENCE, exchange).await.map_err(late)??;
+    let late = |_| AskError::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()));
+    let (code, body) = tokio::time::timeout(TIMEOUT, exchange).await.map_err(late)??;
     match code {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED if token.is_some() => return Err(AskError::WrongToken),

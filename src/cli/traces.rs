@@ -36,11 +36,11 @@ use crate::{
 use client::Client;
 
 /// Spans that wait for the collector: those of some 300 requests. Each takes about a KiB.
-const WAITING: usize = 2_048;
+const MAX_WAITING_SPANS: usize = 2_048;
 /// The collector has so long to answer, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// At the end of the process, spans that wait have so long to leave.
-const END_PATIENCE: Duration = Duration::from_millis(500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Why spans are lost is logged once a minute.
 static FAULTS: LogLimit = LogLimit::new(Rate::each(Duration::from_secs(60), 1));
 
@@ -56,7 +56,7 @@ impl Traces {
         let fault = Arc::<Fault>::default();
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(Client::new(PATIENCE, fault.clone()))
+            .with_http_client(Client::new(TIMEOUT, fault.clone()))
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(endpoint)
             .build()
@@ -64,7 +64,8 @@ impl Traces {
         let waiting = Arc::<AtomicUsize>::default();
         let exporter = Counted { to: exporter, fault, waiting: waiting.clone() };
         // More than are let in, so that none is lost without being counted.
-        let config = BatchConfigBuilder::default().with_max_queue_size(2 * WAITING).build();
+        let config =
+            BatchConfigBuilder::default().with_max_queue_size(2 * MAX_WAITING_SPANS).build();
         let to = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
         // A focus that traces decides which requests are traced.
         let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
@@ -91,7 +92,7 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        let _ = self.provider.shutdown_with_timeout(END_PATIENCE);
+        let _ = self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
     }
 }
 
@@ -106,7 +107,7 @@ fn resource() -> Resource {
     if is_named { builder.build() } else { builder.with_service_name("rialto").build() }
 }
 
-/// Lets spans through while fewer than [`WAITING`] wait.
+/// Lets spans through while fewer than [`MAX_WAITING_SPANS`] wait.
 #[derive(Debug)]
 struct Bounded {
     to: BatchSpanProcessor,
@@ -119,7 +120,7 @@ impl SpanProcessor for Bounded {
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < WAITING {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING_SPANS {
             self.to.on_end(span);
         } else {
             self.waiting.fetch_sub(1, Ordering::Relaxed);

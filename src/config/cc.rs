@@ -113,14 +113,14 @@ pub(super) fn read(r: &mut Reader<'_>, c: &mut Cc) {
     r.boolean("videobridge.connection-stats.enabled", &mut stats.enabled);
     r.interval("videobridge.connection-stats.interval", &mut stats.interval);
     let bandwidth = &mut c.bandwidth;
-    for (now, old, place) in [
+    for (now, old, target) in [
         ("jmt.bwe.estimator.min-bw", "jmt.bwe.google-cc.min-bw", &mut bandwidth.min_bps),
         ("jmt.bwe.estimator.max-bw", "jmt.bwe.google-cc.max-bw", &mut bandwidth.max_bps),
     ] {
-        r.bandwidth(now, place);
+        r.bandwidth(now, target);
         let mut before = None;
         r.optional_bandwidth(old, &mut before);
-        *place = before.unwrap_or(*place);
+        *target = before.unwrap_or(*target);
     }
     r.bandwidth("jmt.bwe.estimator.initial-bw", &mut bandwidth.initial_bps);
     if bandwidth.min_bps == 0 || bandwidth.min_bps > bandwidth.max_bps {

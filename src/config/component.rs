@@ -84,12 +84,12 @@ pub struct StatsTransport {
     /// `interval`. As `videobridge.stats.interval`.
     pub interval: Option<Duration>,
     /// `type`, and what goes with it.
-    pub to: StatsPlace,
+    pub to: StatsDestination,
 }
 
 /// Where statistics go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StatsPlace {
+pub enum StatsDestination {
     /// `muc`: to the rooms of `videobridge.apis.xmpp-client`, where they go anyway.
     Muc,
     /// `colibri`: from the component to the focus of every conference.
@@ -141,9 +141,9 @@ pub(super) fn pattern(r: &mut Reader<'_>, key: &'static str) -> Option<SourcePat
 }
 
 /// Reads where statistics go.
-pub(super) fn transports(r: &mut Reader<'_>, place: &mut Vec<StatsTransport>) {
+pub(super) fn transports(r: &mut Reader<'_>, target: &mut Vec<StatsTransport>) {
     let what = format!("a list of objects, each {SECTION}");
-    r.list("videobridge.stats.transports", place, &what, transport, show);
+    r.list("videobridge.stats.transports", target, &what, transport, show);
 }
 
 fn transport(kind: &Kind) -> Result<StatsTransport, String> {
@@ -161,15 +161,15 @@ fn transport(kind: &Kind) -> Result<StatsTransport, String> {
         }
     };
     let to = match text(fields, "type").unwrap_or_default().to_ascii_lowercase().as_str() {
-        "muc" => StatsPlace::Muc,
-        "colibri" => StatsPlace::Colibri,
+        "muc" => StatsDestination::Muc,
+        "colibri" => StatsDestination::Colibri,
         "pubsub" => {
             let service = text(fields, "service").filter(|service| is_domain(service));
             let node = text(fields, "node").filter(|node| is_name(node));
             let (Some(service), Some(node)) = (service, node) else {
                 return Err("pubsub needs a service and a node".to_owned());
             };
-            StatsPlace::Pubsub { service: service.to_owned(), node: node.to_owned() }
+            StatsDestination::Pubsub { service: service.to_owned(), node: node.to_owned() }
         }
         _ => return Err("needs a type: one of muc, colibri, pubsub".to_owned()),
     };
@@ -181,13 +181,13 @@ fn text<'a>(fields: &'a Object, name: &str) -> Option<&'a str> {
 }
 
 fn show(transport: &StatsTransport) -> String {
-    let place = match &transport.to {
-        StatsPlace::Muc => "muc".to_owned(),
-        StatsPlace::Colibri => "colibri".to_owned(),
-        StatsPlace::Pubsub { service, node } => format!("pubsub {node} at {service}"),
+    let target = match &transport.to {
+        StatsDestination::Muc => "muc".to_owned(),
+        StatsDestination::Colibri => "colibri".to_owned(),
+        StatsDestination::Pubsub { service, node } => format!("pubsub {node} at {service}"),
     };
     match transport.interval {
-        Some(interval) => format!("{place} every {}", units::show_duration(interval)),
-        None => place,
+        Some(interval) => format!("{target} every {}", units::show_duration(interval)),
+        None => target,
     }
 }

@@ -2,7 +2,7 @@
 
 use rialto_hocon::Origin;
 
-use super::{Config, Effective, Secret, StatsPlace, load::Warning, servers};
+use super::{Config, Effective, Secret, StatsDestination, load::Warning, servers};
 
 /// Everything of that kind, each at the key that somebody wrote.
 pub(super) fn find(config: &Config, effective: &[Effective]) -> Vec<Warning> {
@@ -32,7 +32,7 @@ fn control(config: &Config) -> Vec<Found> {
                     videobridge.apis.rest.enabled are false";
         found.push((key, what.to_owned()));
     }
-    let nowhere = |place: &StatsPlace| *place != StatsPlace::Muc;
+    let nowhere = |place: &StatsDestination| *place != StatsDestination::Muc;
     if xmpp.component.is_none() && config.stats.transports.iter().any(|t| nowhere(&t.to)) {
         let key = "videobridge.stats.transports";
         let what = format!(

@@ -23,7 +23,7 @@ const INTERVAL: &str = "org.jitsi.videobridge.STATISTICS_INTERVAL.";
 
 /// How an old value is written anew.
 #[derive(Clone, Copy)]
-enum As {
+enum Conversion {
     Same,
     /// A bare number of seconds.
     Seconds,
@@ -35,171 +35,231 @@ enum As {
 }
 
 /// Old keys and new ones.
-const KEYS: [(&str, &str, As); 57] = [
-    ("org.ice4j.MAX_CHECK_LIST_SIZE", "ice4j.ice.max-check-list-size", As::Same),
-    ("org.ice4j.REDACT_REMOTE_ADDRESSES", "ice4j.redact-remote-addresses", As::Same),
-    ("org.ice4j.SOFTWARE", "ice4j.software", As::Same),
-    ("org.ice4j.TERMINATION_DELAY", "ice4j.ice.termination-delay", As::Same),
-    ("org.ice4j.ice.CONSENT_FRESHNESS_INTERVAL", "ice4j.consent-freshness.interval", As::Same),
+const KEYS: [(&str, &str, Conversion); 57] = [
+    ("org.ice4j.MAX_CHECK_LIST_SIZE", "ice4j.ice.max-check-list-size", Conversion::Same),
+    ("org.ice4j.REDACT_REMOTE_ADDRESSES", "ice4j.redact-remote-addresses", Conversion::Same),
+    ("org.ice4j.SOFTWARE", "ice4j.software", Conversion::Same),
+    ("org.ice4j.TERMINATION_DELAY", "ice4j.ice.termination-delay", Conversion::Same),
+    (
+        "org.ice4j.ice.CONSENT_FRESHNESS_INTERVAL",
+        "ice4j.consent-freshness.interval",
+        Conversion::Same,
+    ),
     (
         "org.ice4j.ice.CONSENT_FRESHNESS_MAX_RETRANSMISSIONS",
         "ice4j.consent-freshness.max-retransmissions",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.ice4j.ice.CONSENT_FRESHNESS_MAX_WAIT_INTERVAL",
         "ice4j.consent-freshness.max-wait-interval",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.ice4j.ice.CONSENT_FRESHNESS_WAIT_INTERVAL",
         "ice4j.consent-freshness.original-wait-interval",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.ice4j.ice.USE_COMPONENT_SOCKET", "ice4j.use-component-socket", As::Same),
-    ("org.ice4j.ice.harvest.ALLOWED_ADDRESSES", "ice4j.harvest.allowed-addresses", As::List),
-    ("org.ice4j.ice.harvest.ALLOWED_INTERFACES", "ice4j.harvest.allowed-interfaces", As::List),
+    ("org.ice4j.ice.USE_COMPONENT_SOCKET", "ice4j.use-component-socket", Conversion::Same),
+    (
+        "org.ice4j.ice.harvest.ALLOWED_ADDRESSES",
+        "ice4j.harvest.allowed-addresses",
+        Conversion::List,
+    ),
+    (
+        "org.ice4j.ice.harvest.ALLOWED_INTERFACES",
+        "ice4j.harvest.allowed-interfaces",
+        Conversion::List,
+    ),
     (
         "org.ice4j.ice.harvest.AbstractUdpListener.SO_RCVBUF",
         "ice4j.harvest.udp.receive-buffer-size",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.ice4j.ice.harvest.BLOCKED_ADDRESSES", "ice4j.harvest.blocked-addresses", As::List),
-    ("org.ice4j.ice.harvest.BLOCKED_INTERFACES", "ice4j.harvest.blocked-interfaces", As::List),
-    ("org.ice4j.ice.harvest.DISABLE_AWS_HARVESTER", "ice4j.harvest.mapping.aws.enabled", As::Not),
+    (
+        "org.ice4j.ice.harvest.BLOCKED_ADDRESSES",
+        "ice4j.harvest.blocked-addresses",
+        Conversion::List,
+    ),
+    (
+        "org.ice4j.ice.harvest.BLOCKED_INTERFACES",
+        "ice4j.harvest.blocked-interfaces",
+        Conversion::List,
+    ),
+    (
+        "org.ice4j.ice.harvest.DISABLE_AWS_HARVESTER",
+        "ice4j.harvest.mapping.aws.enabled",
+        Conversion::Not,
+    ),
     (
         "org.ice4j.ice.harvest.DISABLE_LINK_LOCAL_ADDRESSES",
         "ice4j.harvest.use-link-local-addresses",
-        As::Not,
+        Conversion::Not,
     ),
-    ("org.ice4j.ice.harvest.FORCE_AWS_HARVESTER", "ice4j.harvest.mapping.aws.force", As::Same),
-    ("org.ice4j.ice.harvest.HARVESTING_TIMEOUT", "ice4j.harvest.timeout", As::Same),
+    (
+        "org.ice4j.ice.harvest.FORCE_AWS_HARVESTER",
+        "ice4j.harvest.mapping.aws.force",
+        Conversion::Same,
+    ),
+    ("org.ice4j.ice.harvest.HARVESTING_TIMEOUT", "ice4j.harvest.timeout", Conversion::Same),
     (
         "org.ice4j.ice.harvest.STUN_MAPPING_HARVESTER_ADDRESSES",
         "ice4j.harvest.mapping.stun.addresses",
-        As::List,
+        Conversion::List,
     ),
-    ("org.ice4j.ipv6.DISABLED", "ice4j.harvest.use-ipv6", As::Not),
+    ("org.ice4j.ipv6.DISABLED", "ice4j.harvest.use-ipv6", Conversion::Not),
     (
         "org.jitsi.videobridge.AUTHORIZED_SOURCE_REGEXP",
         "videobridge.apis.xmpp-component.authorized-source",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.BWE_CHANGE_THRESHOLD_PCT",
         "videobridge.cc.bwe-change-threshold",
-        As::Percent,
+        Conversion::Percent,
     ),
     (
         "org.jitsi.videobridge.ENABLE_ONSTAGE_VIDEO_SUSPEND",
         "videobridge.cc.allow-oversend-onstage",
-        As::Not,
+        Conversion::Not,
     ),
-    ("org.jitsi.videobridge.ENABLE_REST_COLIBRI", "videobridge.apis.rest.enabled", As::Same),
-    ("org.jitsi.videobridge.ENABLE_REST_SHUTDOWN", "videobridge.rest.shutdown.enabled", As::Same),
+    (
+        "org.jitsi.videobridge.ENABLE_REST_COLIBRI",
+        "videobridge.apis.rest.enabled",
+        Conversion::Same,
+    ),
+    (
+        "org.jitsi.videobridge.ENABLE_REST_SHUTDOWN",
+        "videobridge.rest.shutdown.enabled",
+        Conversion::Same,
+    ),
     (
         "org.jitsi.videobridge.EXPIRE_CHECK_SLEEP_SEC",
         "videobridge.entity-expiration.check-interval",
-        As::Seconds,
+        Conversion::Seconds,
     ),
     (
         "org.jitsi.videobridge.EndpointConnectionStatus.FIRST_TRANSFER_TIMEOUT",
         "videobridge.ep-connection-status.first-transfer-timeout",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.EndpointConnectionStatus.MAX_INACTIVITY_LIMIT",
         "videobridge.ep-connection-status.max-inactivity-limit",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.jitsi.videobridge.ICE_UFRAG_PREFIX", "videobridge.ice.ufrag-prefix", As::Same),
-    ("org.jitsi.videobridge.KEEP_ALIVE_STRATEGY", "videobridge.ice.keep-alive-strategy", As::Same),
+    ("org.jitsi.videobridge.ICE_UFRAG_PREFIX", "videobridge.ice.ufrag-prefix", Conversion::Same),
+    (
+        "org.jitsi.videobridge.KEEP_ALIVE_STRATEGY",
+        "videobridge.ice.keep-alive-strategy",
+        Conversion::Same,
+    ),
     (
         "org.jitsi.videobridge.ONSTAGE_PREFERRED_FRAME_RATE",
         "videobridge.cc.onstage-preferred-framerate",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.ONSTAGE_PREFERRED_HEIGHT",
         "videobridge.cc.onstage-preferred-height-px",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.jitsi.videobridge.PADDING_PERIOD_MS", "videobridge.cc.padding-period", As::Same),
-    ("org.jitsi.videobridge.REGION", "videobridge.relay.region", As::Same),
-    ("org.jitsi.videobridge.SINGLE_PORT_HARVESTER_PORT", "videobridge.ice.udp.port", As::Same),
-    ("org.jitsi.videobridge.STATISTICS_INTERVAL", "videobridge.stats.interval", As::Same),
-    ("org.jitsi.videobridge.TRUST_BWE", "videobridge.cc.trust-bwe", As::Same),
-    ("org.jitsi.videobridge.health.INTERVAL", "videobridge.health.interval", As::Same),
+    ("org.jitsi.videobridge.PADDING_PERIOD_MS", "videobridge.cc.padding-period", Conversion::Same),
+    ("org.jitsi.videobridge.REGION", "videobridge.relay.region", Conversion::Same),
+    (
+        "org.jitsi.videobridge.SINGLE_PORT_HARVESTER_PORT",
+        "videobridge.ice.udp.port",
+        Conversion::Same,
+    ),
+    ("org.jitsi.videobridge.STATISTICS_INTERVAL", "videobridge.stats.interval", Conversion::Same),
+    ("org.jitsi.videobridge.TRUST_BWE", "videobridge.cc.trust-bwe", Conversion::Same),
+    ("org.jitsi.videobridge.health.INTERVAL", "videobridge.health.interval", Conversion::Same),
     (
         "org.jitsi.videobridge.health.STICKY_FAILURES",
         "videobridge.health.sticky-failures",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.jitsi.videobridge.health.TIMEOUT", "videobridge.health.timeout", As::Same),
-    ("org.jitsi.videobridge.rest.COLIBRI_WS_DISABLE", "videobridge.websockets.enabled", As::Not),
-    ("org.jitsi.videobridge.rest.COLIBRI_WS_DOMAIN", "videobridge.websockets.domain", As::Same),
+    ("org.jitsi.videobridge.health.TIMEOUT", "videobridge.health.timeout", Conversion::Same),
+    (
+        "org.jitsi.videobridge.rest.COLIBRI_WS_DISABLE",
+        "videobridge.websockets.enabled",
+        Conversion::Not,
+    ),
+    (
+        "org.jitsi.videobridge.rest.COLIBRI_WS_DOMAIN",
+        "videobridge.websockets.domain",
+        Conversion::Same,
+    ),
     (
         "org.jitsi.videobridge.rest.COLIBRI_WS_SERVER_ID",
         "videobridge.websockets.server-id",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.jitsi.videobridge.rest.COLIBRI_WS_TLS", "videobridge.websockets.tls", As::Same),
-    ("org.jitsi.videobridge.rest.jetty.host", "videobridge.http-servers.public.host", As::Same),
-    ("org.jitsi.videobridge.rest.jetty.port", "videobridge.http-servers.public.port", As::Same),
+    ("org.jitsi.videobridge.rest.COLIBRI_WS_TLS", "videobridge.websockets.tls", Conversion::Same),
+    (
+        "org.jitsi.videobridge.rest.jetty.host",
+        "videobridge.http-servers.public.host",
+        Conversion::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.jetty.port",
+        "videobridge.http-servers.public.port",
+        Conversion::Same,
+    ),
     (
         "org.jitsi.videobridge.rest.jetty.sslContextFactory.keyStorePassword",
         "videobridge.http-servers.public.key-store-password",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.jetty.sslContextFactory.keyStorePath",
         "videobridge.http-servers.public.key-store-path",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.jetty.sslContextFactory.needClientAuth",
         "videobridge.http-servers.public.need-client-auth",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.jetty.tls.port",
         "videobridge.http-servers.public.tls-port",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.host",
         "videobridge.http-servers.private.host",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.port",
         "videobridge.http-servers.private.port",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.keyStorePassword",
         "videobridge.http-servers.private.key-store-password",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.keyStorePath",
         "videobridge.http-servers.private.key-store-path",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.needClientAuth",
         "videobridge.http-servers.private.need-client-auth",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.tls.port",
         "videobridge.http-servers.private.tls-port",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.shutdown.ALLOWED_SOURCE_REGEXP",
         "videobridge.apis.xmpp-component.shutdown-source",
-        As::Same,
+        Conversion::Same,
     ),
 ];
 
@@ -357,7 +417,7 @@ fn object(fields: &[(&str, &String)], origin: &Origin) -> Value {
     Value { kind: Kind::Object(fields.collect()), origin: origin.clone() }
 }
 
-impl As {
+impl Conversion {
     fn write(self, value: &str, origin: &Origin) -> Kind {
         match self {
             Self::Same => Kind::Text(value.to_owned()),

@@ -10,7 +10,7 @@ use rialto_hocon::{Document, HoconError, Kind, Origin, Source, Value};
 
 use super::{
     Config, contradictions,
-    known::{self, Idle},
+    known::{self, NoEffect},
     legacy,
     reader::{Effective, Invalid, Override, Reader, wants},
     schema, xmpp,
@@ -126,7 +126,7 @@ impl Warning {
     }
 
     /// File and line, to list warnings in the order of the file.
-    fn place(&self) -> (Arc<str>, u32) {
+    fn position(&self) -> (Arc<str>, u32) {
         let (Self::Unknown { origin, .. }
         | Self::NotYet { origin, .. }
         | Self::NoMeaning { origin, .. }
@@ -241,7 +241,7 @@ fn read(
     let mut effective = reader.effective;
     effective.sort_by(|one, other| one.key.cmp(&other.key));
     warnings.extend(contradictions::find(&config, &effective));
-    warnings.sort_by_key(Warning::place);
+    warnings.sort_by_key(Warning::position);
     Ok(Loaded { config, effective, warnings })
 }
 
@@ -249,7 +249,7 @@ fn read(
 fn not_sections(document: &Document, reference: &Document, reader: &Reader<'_>) -> Vec<Invalid> {
     let defaults = reference.leaves();
     let known = || {
-        let known = reader.known().iter().copied().chain(known::idle_keys());
+        let known = reader.known().iter().copied().chain(known::no_effect_keys());
         known.map(|key| -> &str { key }).chain(defaults.iter().map(|(key, _)| key.as_str()))
     };
     let mistaken = document.leaves().into_iter().filter(|(key, value)| {
@@ -282,27 +282,31 @@ fn warnings(document: &Document, reference: &Document, reader: &Reader<'_>) -> V
             warnings.push(Warning::Deprecated { key, origin, instead });
         }
         let default = defaults.iter().find(|(known, _)| *known == key).map(|(_, value)| value);
-        let (idle, differs) = if reader.is_known(&key) {
-            (known::idle_alone(&key), reader.differs_from_default(&key))
+        let (no_effect, differs) = if reader.is_known(&key) {
+            (known::no_effect_exact(&key), reader.differs_from_default(&key))
         } else {
             let same = default.is_some_and(|value_| known::alike(&value_.kind, &value.kind));
-            (known::idle(&key), !same)
+            (known::no_effect(&key), !same)
         };
-        let differs = differs && !known::is_so(&key, &value.kind);
+        let differs = differs && !known::asks_for_actual_behaviour(&key, &value.kind);
         // Keys named in a file may hold anything that quotes allow.
         let shown = key.escape_debug().to_string();
-        match idle {
+        match no_effect {
             // What it asks for is so.
-            Some(Idle::NotYet(_) | Idle::Never(_)) if !differs => {}
-            Some(Idle::NotYet(why)) => warnings.push(Warning::NotYet { key: shown, origin, why }),
-            Some(Idle::Never(why)) => warnings.push(Warning::NoMeaning { key: shown, origin, why }),
-            Some(Idle::Obsolete(why)) => {
+            Some(NoEffect::NotImplemented(_) | NoEffect::NotApplicable(_)) if !differs => {}
+            Some(NoEffect::NotImplemented(why)) => {
+                warnings.push(Warning::NotYet { key: shown, origin, why })
+            }
+            Some(NoEffect::NotApplicable(why)) => {
+                warnings.push(Warning::NoMeaning { key: shown, origin, why })
+            }
+            Some(NoEffect::Obsolete(why)) => {
                 let harmless = !differs;
                 warnings.push(Warning::Obsolete { key: shown, origin, why, harmless });
             }
             None if reader.is_known(&key) => {}
             None => {
-                let known = reader.known().iter().copied().chain(known::idle_values());
+                let known = reader.known().iter().copied().chain(known::no_effect_values());
                 let known = known.map(|key| -> &str { key });
                 let known = known.chain(defaults.iter().map(|(key, _)| key.as_str()));
                 let nearest =

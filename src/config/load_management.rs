@@ -118,14 +118,14 @@ pub(super) fn read(r: &mut Reader<'_>, c: &mut Load) {
 }
 
 /// An object whose names are numbers, too.
-fn last_n_by_size(r: &mut Reader<'_>, place: &mut BTreeMap<u32, u32>) {
+fn last_n_by_size(r: &mut Reader<'_>, target: &mut BTreeMap<u32, u32>) {
     let key = "videobridge.load-management.conference-last-n-limits";
     for (name, value) in r.section(key) {
         let full = format!("{key}.{name}");
-        r.known_too(&full);
+        r.add_known(&full);
         let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| *n <= 10_000);
         if let (Some(size), Some(last_n)) = (number(&name), scalar(&value.kind).and_then(number)) {
-            place.insert(size, last_n);
+            target.insert(size, last_n);
         } else {
             let what = wants("whole numbers such as 20 = 10", &value.kind);
             r.invalid.push(Invalid { key: full, origin: value.origin, what });

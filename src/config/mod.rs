@@ -25,7 +25,7 @@ mod tests;
 
 pub use capture::Capture;
 pub use cc::{Bandwidth, Cc, ConnectionStats};
-pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
+pub use component::{Component, SourcePattern, StatsDestination, StatsTransport};
 pub(crate) use fuzz::{fuzz, fuzz_legacy};
 pub use hash::Hash;
 pub use load::{ConfigError, Loaded, Warning, load};

@@ -89,7 +89,7 @@ pub(super) struct Reader<'a> {
     /// What was noticed on the way.
     pub warnings: Vec<Warning>,
     /// Keys with names that the operator chose.
-    known_too: BTreeSet<String>,
+    add_known: BTreeSet<String>,
     known: BTreeSet<&'static str>,
     changed: BTreeSet<&'static str>,
 }
@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
             effective: Vec::new(),
             invalid: Vec::new(),
             warnings: Vec::new(),
-            known_too: BTreeSet::new(),
+            add_known: BTreeSet::new(),
             known: BTreeSet::new(),
             changed: BTreeSet::new(),
         }
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
 
     /// Whether a key was asked for.
     pub(super) fn is_known(&self, key: &str) -> bool {
-        self.known.contains(key) || self.known_too.contains(key)
+        self.known.contains(key) || self.add_known.contains(key)
     }
 
     /// A variable of the environment.
@@ -129,8 +129,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes that a key with a name of the operator's was asked for.
-    pub(super) fn known_too(&mut self, key: &str) {
-        self.known_too.insert(key.to_owned());
+    pub(super) fn add_known(&mut self, key: &str) {
+        self.add_known.insert(key.to_owned());
     }
 
     /// What is in a section whose keys the operator names.
@@ -154,78 +154,78 @@ impl<'a> Reader<'a> {
         self.changed.contains(key)
     }
 
-    pub(super) fn boolean(&mut self, key: &'static str, place: &mut bool) {
+    pub(super) fn boolean(&mut self, key: &'static str, target: &mut bool) {
         let read = |kind: &Kind| {
             scalar(kind).and_then(units::boolean).ok_or_else(|| wants("true or false", kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
-    pub(super) fn duration(&mut self, key: &'static str, place: &mut Duration) {
+    pub(super) fn duration(&mut self, key: &'static str, target: &mut Duration) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::duration)
                 .ok_or_else(|| wants("a duration such as '5 seconds'", kind))
         };
-        self.read(key, place, read, |value| units::show_duration(*value));
+        self.read(key, target, read, |value| units::show_duration(*value));
     }
 
     /// A duration between two of something, which cannot be none.
-    pub(super) fn interval(&mut self, key: &'static str, place: &mut Duration) {
+    pub(super) fn interval(&mut self, key: &'static str, target: &mut Duration) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::duration)
                 .filter(|interval| *interval >= SHORTEST_INTERVAL)
                 .ok_or_else(|| wants("a duration of at least 10 ms such as '5 seconds'", kind))
         };
-        self.read(key, place, read, |value| units::show_duration(*value));
+        self.read(key, target, read, |value| units::show_duration(*value));
     }
 
     /// A fraction that is more than nothing, or a percentage.
-    pub(super) fn fraction(&mut self, key: &'static str, place: &mut f64) {
+    pub(super) fn fraction(&mut self, key: &'static str, target: &mut f64) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::fraction)
                 .filter(|fraction| *fraction > 0.0 && fraction.is_finite())
                 .ok_or_else(|| wants("a fraction such as 0.9 or '90 %'", kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
     /// A number that is more than nothing.
-    pub(super) fn number(&mut self, key: &'static str, place: &mut f64) {
+    pub(super) fn number(&mut self, key: &'static str, target: &mut f64) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(|text| text.trim().parse::<f64>().ok())
                 .filter(|number| *number > 0.0 && number.is_finite())
                 .ok_or_else(|| wants("a number that is more than 0", kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
     /// Bit/s.
-    pub(super) fn bandwidth(&mut self, key: &'static str, place: &mut u64) {
+    pub(super) fn bandwidth(&mut self, key: &'static str, target: &mut u64) {
         let read = |kind: &Kind| {
             let read = scalar(kind).and_then(units::bandwidth);
             read.ok_or_else(|| wants(BANDWIDTH, kind))
         };
-        self.read(key, place, read, |bps| units::show_bandwidth(*bps));
+        self.read(key, target, read, |bps| units::show_bandwidth(*bps));
     }
 
     /// Bit/s, or unset.
-    pub(super) fn optional_bandwidth(&mut self, key: &'static str, place: &mut Option<u64>) {
+    pub(super) fn optional_bandwidth(&mut self, key: &'static str, target: &mut Option<u64>) {
         let read = |kind: &Kind| {
             let read = scalar(kind).and_then(units::bandwidth);
             read.map(Some).ok_or_else(|| wants(BANDWIDTH, kind))
         };
-        self.read(key, place, read, |bps| bps.map_or("(unset)".to_owned(), units::show_bandwidth));
+        self.read(key, target, read, |bps| bps.map_or("(unset)".to_owned(), units::show_bandwidth));
     }
 
     /// One of some names.
     pub(super) fn choice<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
-        place: &mut T,
+        target: &mut T,
         names: &[(&'static str, T)],
     ) {
         let read = |kind: &Kind| {
@@ -240,11 +240,11 @@ impl<'a> Reader<'a> {
             let found = names.iter().find(|(_, known)| known == value);
             found.map_or(String::new(), |(name, _)| (*name).to_owned())
         };
-        self.read(key, place, read, show);
+        self.read(key, target, read, show);
     }
 
     /// Bytes.
-    pub(super) fn size(&mut self, key: &'static str, place: &mut usize) {
+    pub(super) fn size(&mut self, key: &'static str, target: &mut usize) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::size)
@@ -252,11 +252,11 @@ impl<'a> Reader<'a> {
                 .map(|bytes| bytes as usize)
                 .ok_or_else(|| wants("a size up to 1 GiB such as '10 MiB'", kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
     /// A whole number within `from..=to`.
-    pub(super) fn integer<T>(&mut self, key: &'static str, place: &mut T, from: T, to: T)
+    pub(super) fn integer<T>(&mut self, key: &'static str, target: &mut T, from: T, to: T)
     where
         T: Copy + Into<i64> + TryFrom<i64> + ToString,
     {
@@ -268,11 +268,11 @@ impl<'a> Reader<'a> {
                 .and_then(|value| T::try_from(value).ok())
                 .ok_or_else(|| wants(&format!("a whole number from {low} to {high}"), kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
     /// A port where a negative number switches off.
-    pub(super) fn optional_port(&mut self, key: &'static str, place: &mut Option<u16>) {
+    pub(super) fn optional_port(&mut self, key: &'static str, target: &mut Option<u16>) {
         let read = |kind: &Kind| {
             let number = scalar(kind).and_then(|text| text.trim().parse::<i64>().ok());
             match number {
@@ -281,11 +281,11 @@ impl<'a> Reader<'a> {
                 None => Err(wants(PORT, kind)),
             }
         };
-        self.read(key, place, read, |port| port.map_or("-1".to_owned(), |port| port.to_string()));
+        self.read(key, target, read, |port| port.map_or("-1".to_owned(), |port| port.to_string()));
     }
 
     /// `rialto.shards`: a whole number of threads; 0 is one per core.
-    pub(super) fn shards(&mut self, key: &'static str, place: &mut Option<u16>) {
+    pub(super) fn shards(&mut self, key: &'static str, target: &mut Option<u16>) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(|text| text.trim().parse::<u16>().ok())
@@ -298,14 +298,14 @@ impl<'a> Reader<'a> {
         let show = |shards: &Option<u16>| {
             shards.map_or("0 (one per core)".to_owned(), |shards| shards.to_string())
         };
-        self.read(key, place, read, show);
+        self.read(key, target, read, show);
     }
 
     /// Text that `accept` accepts; `what` says what that is.
     pub(super) fn text(
         &mut self,
         key: &'static str,
-        place: &mut String,
+        target: &mut String,
         what: &str,
         accept: impl Fn(&str) -> bool,
     ) {
@@ -315,14 +315,14 @@ impl<'a> Reader<'a> {
                 .map(str::to_owned)
                 .ok_or_else(|| wants(what, kind))
         };
-        self.read(key, place, read, Clone::clone);
+        self.read(key, target, read, Clone::clone);
     }
 
     /// Text that may be unset.
     pub(super) fn optional_text(
         &mut self,
         key: &'static str,
-        place: &mut Option<String>,
+        target: &mut Option<String>,
         what: &str,
         accept: impl Fn(&str) -> bool,
     ) {
@@ -332,19 +332,19 @@ impl<'a> Reader<'a> {
                 .map(|text| Some(text.to_owned()))
                 .ok_or_else(|| wants(what, kind))
         };
-        self.read(key, place, read, |text| text.clone().unwrap_or_else(|| "(unset)".to_owned()));
+        self.read(key, target, read, |text| text.clone().unwrap_or_else(|| "(unset)".to_owned()));
     }
 
     /// Where a collector takes traces: the address of a server, or, without one, what OpenTelemetry's variables
     /// say. A variable that is no such address is an error as well: nobody sets it for nothing.
-    pub(super) fn otlp_endpoint(&mut self, key: &'static str, place: &mut Option<String>) {
+    pub(super) fn otlp_endpoint(&mut self, key: &'static str, target: &mut Option<String>) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| is_http_address(text));
             text.map(|text| Some(traces_of(text))).ok_or_else(|| wants(OTLP, kind))
         };
         let show = |text: &Option<String>| text.clone().unwrap_or_else(|| "(unset)".to_owned());
-        self.read(key, place, read, show);
-        if place.is_some() {
+        self.read(key, target, read, show);
+        if target.is_some() {
             return;
         }
         for (variable, is_whole) in
@@ -362,7 +362,7 @@ impl<'a> Reader<'a> {
             let text = if is_whole { text } else { traces_of(&text) };
             self.effective.retain(|effective| effective.key != key);
             self.effective.push(Effective { key: key.into(), value: text.clone(), origin });
-            *place = Some(text);
+            *target = Some(text);
             return;
         }
     }
@@ -371,7 +371,7 @@ impl<'a> Reader<'a> {
     pub(super) fn texts(
         &mut self,
         key: &'static str,
-        place: &mut Vec<String>,
+        target: &mut Vec<String>,
         what: &str,
         accept: impl Fn(&str) -> bool,
     ) {
@@ -383,11 +383,11 @@ impl<'a> Reader<'a> {
                     .ok_or_else(|| wants_element(&format!("a list of {what}"), kind))
             })
         };
-        self.read(key, place, read, |list| show_list(list));
+        self.read(key, target, read, |list| show_list(list));
     }
 
     /// An address, or a name whose first address is taken.
-    pub(super) fn host(&mut self, key: &'static str, place: &mut IpAddr) {
+    pub(super) fn host(&mut self, key: &'static str, target: &mut IpAddr) {
         let source = self.source;
         let read = |kind: &Kind| {
             if let Some(address) = address(kind) {
@@ -401,56 +401,56 @@ impl<'a> Reader<'a> {
             let name = name.ok_or_else(|| wants("an IP address or a host name", kind))?;
             source.resolve(name).map_err(|error| format!("cannot resolve '{name}': {error}"))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
-    pub(super) fn addresses(&mut self, key: &'static str, place: &mut Vec<IpAddr>) {
+    pub(super) fn addresses(&mut self, key: &'static str, target: &mut Vec<IpAddr>) {
         let what = "a list of IP addresses";
         let read = |kind: &Kind| {
             list(kind, what, |kind| address(kind).ok_or_else(|| wants_element(what, kind)))
         };
-        self.read(key, place, read, |list| show_list(list));
+        self.read(key, target, read, |list| show_list(list));
     }
 
     /// A list whose elements `element` reads.
     pub(super) fn list<T, S: ToString>(
         &mut self,
         key: &'static str,
-        place: &mut Vec<T>,
+        target: &mut Vec<T>,
         what: &str,
         element: impl Fn(&Kind) -> Result<T, String>,
         show: impl Fn(&T) -> S,
     ) {
         self.read(
             key,
-            place,
+            target,
             |kind| list(kind, what, &element),
             |values| show_list(&values.iter().map(&show).collect::<Vec<_>>()),
         );
     }
 
     /// What is not shown.
-    pub(super) fn secret(&mut self, key: &'static str, place: &mut Secret) {
+    pub(super) fn secret(&mut self, key: &'static str, target: &mut Secret) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| !text.contains('\0'));
             // What is there may be a part of it.
             text.map(Secret::new).ok_or_else(|| "needs a text".to_owned())
         };
-        self.read(key, place, read, Secret::shown);
+        self.read(key, target, read, Secret::shown);
     }
 
     /// A secret that `accept` accepts.
     pub(super) fn secret_of(
         &mut self,
         key: &'static str,
-        place: &mut Secret,
+        target: &mut Secret,
         accept: impl Fn(&str) -> bool,
     ) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| accept(text));
             text.map(Secret::new).ok_or_else(|| "needs a text without spaces".to_owned())
         };
-        self.read(key, place, read, Secret::shown);
+        self.read(key, target, read, Secret::shown);
     }
 
     /// The path of a file whose first line is a secret that `accept` accepts. Without one, a variable of
@@ -458,13 +458,13 @@ impl<'a> Reader<'a> {
     pub(super) fn secret_file(
         &mut self,
         key: &'static str,
-        place: &mut Secret,
+        target: &mut Secret,
         variable: &str,
         accept: impl Fn(&str) -> bool,
     ) {
         let source = self.source;
         if let Some(text) = source.env(variable).filter(|text| accept(text)) {
-            *place = Secret::new(text);
+            *target = Secret::new(text);
         }
         let read = |kind: &Kind| {
             let path = scalar(kind).filter(|path| (1..=1024).contains(&path.len()));
@@ -478,7 +478,7 @@ impl<'a> Reader<'a> {
             }
             Err(format!("needs a file whose first line is a token, not {}", path.escape_debug()))
         };
-        self.read(key, place, read, Secret::shown);
+        self.read(key, target, read, Secret::shown);
     }
 
     /// What is written at a key, if it is one text.
@@ -501,10 +501,10 @@ impl<'a> Reader<'a> {
         self.invalid.push(Invalid { key: key.to_owned(), origin, what: what.to_owned() });
     }
 
-    pub(super) fn mappings(&mut self, key: &'static str, place: &mut Vec<StaticMapping>) {
+    pub(super) fn mappings(&mut self, key: &'static str, target: &mut Vec<StaticMapping>) {
         let what = "a list of objects with local-address and public-address";
         let read = |kind: &Kind| list(kind, what, mapping);
-        self.read(key, place, read, |list| {
+        self.read(key, target, read, |list| {
             let shown: Vec<String> = list.iter().map(show_mapping).collect();
             show_list(&shown)
         });
@@ -514,12 +514,12 @@ impl<'a> Reader<'a> {
     fn read<T>(
         &mut self,
         key: &'static str,
-        place: &mut T,
+        target: &mut T,
         read: impl Fn(&Kind) -> Result<T, String>,
         show: impl Fn(&T) -> String,
     ) {
         self.known.insert(key);
-        let default = show(place);
+        let default = show(target);
         let given = self.overrides.iter().rev().find(|given| given.key == key);
         let (kind, mut origin) = match given {
             Some(given) => (Some(&given.value), Origin::CommandLine(given.flag)),
@@ -535,7 +535,7 @@ impl<'a> Reader<'a> {
             // `null` says: as if the key were not there.
             None | Some(Kind::Null) => origin = Origin::Default,
             Some(kind) => match read(kind) {
-                Ok(value) => *place = value,
+                Ok(value) => *target = value,
                 Err(what) => {
                     self.invalid.push(Invalid {
                         key: key.to_owned(),
@@ -545,7 +545,7 @@ impl<'a> Reader<'a> {
                 }
             },
         }
-        let value = show(place);
+        let value = show(target);
         if value != default {
             self.changed.insert(key);
         }

@@ -308,9 +308,10 @@ fn a_component_and_where_it_publishes() {
     assert_eq!(component.secret.reveal(), "s3cr3t");
     assert!(read.warnings.is_empty(), "{:?}", read.warnings);
     assert!(read.effective.iter().all(|value| !value.value.contains("s3cr3t")));
-    let node = StatsPlace::Pubsub { service: "pubsub.example.com".into(), node: "stats".into() };
+    let node =
+        StatsDestination::Pubsub { service: "pubsub.example.com".into(), node: "stats".into() };
     let every = Some(Duration::from_secs(2));
-    let muc = StatsTransport { interval: None, to: StatsPlace::Muc };
+    let muc = StatsTransport { interval: None, to: StatsDestination::Muc };
     let pubsub = StatsTransport { interval: every, to: node };
     assert_eq!(read.config.stats.transports, [muc, pubsub]);
     let flags =

@@ -240,7 +240,7 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
         r.invalid.push(Invalid { key: section, origin: value.origin.clone(), what });
         return None;
     };
-    let mut given = Given { reader: r, section: &section, fields: BTreeMap::new() };
+    let mut given = ClientKeys { reader: r, section: &section, fields: BTreeMap::new() };
     for (name, value) in fields.iter().filter(|(_, value)| value.kind != Kind::Null) {
         let mut upper = name.to_ascii_uppercase();
         if upper == "AUTHORIZED-SOURCE" {
@@ -299,13 +299,13 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
 }
 
 /// The keys of a client that are there, by their names in upper case.
-struct Given<'a, 'r, 'd> {
+struct ClientKeys<'a, 'r, 'd> {
     reader: &'a mut Reader<'r>,
     section: &'a str,
     fields: BTreeMap<&'static str, (&'d str, &'d Value)>,
 }
 
-impl<'d> Given<'_, '_, 'd> {
+impl<'d> ClientKeys<'_, '_, 'd> {
     /// Of a name that is there in upper and in lower case, what was written later has an effect.
     fn insert(&mut self, known: &'static str, name: &'d str, value: &'d Value) {
         let (used, idle) = match self.fields.get(known).copied() {
@@ -316,7 +316,7 @@ impl<'d> Given<'_, '_, 'd> {
         self.fields.insert(known, used);
         if let Some((name, value)) = idle {
             let key = format!("{}.{name}", self.section);
-            self.reader.known_too(&key);
+            self.reader.add_known(&key);
             self.reader.warnings.push(Warning::Contradiction {
                 origin: value.origin.clone(),
                 what: format!(
@@ -339,7 +339,7 @@ impl<'d> Given<'_, '_, 'd> {
     fn read<T>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let (name, value) = self.fields.get(key)?;
         let full = format!("{}.{name}", self.section);
-        self.reader.known_too(&full);
+        self.reader.add_known(&full);
         let text = scalar(&value.kind);
         if text.is_some_and(str::is_empty) {
             return None;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     bridge::{Bridge, SelfReport},
-    config::{Config, StatsPlace},
+    config::{Config, StatsDestination},
     faces::{self, colibri1, colibri2::About},
     http,
     xmpp::{
@@ -15,22 +15,22 @@ use crate::{
 
 /// Both control planes over XMPP.
 #[derive(Debug)]
-pub(super) struct Planes {
+pub(super) struct XmppConnections {
     clients: XmppClients,
     component: Option<Component>,
 }
 
 /// How its connections are.
 #[derive(Clone, Default)]
-pub(super) struct Connected {
+pub(super) struct ConnectionState {
     counts: MucCounts,
     link: Link,
 }
 
 /// What the bridge says of itself, and the connections that it counts in that.
-pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, Connected) {
-    let connected = Connected::default();
-    let Connected { counts, link } = connected.clone();
+pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, ConnectionState) {
+    let connected = ConnectionState::default();
+    let ConnectionState { counts, link } = connected.clone();
     let mut report = SelfReport::new(bridge.clone(), version(config))
         .at(config.version.release.as_deref(), config.xmpp.region.as_deref())
         .in_rooms(move || counts.read());
@@ -40,15 +40,15 @@ pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, Connected
     (report, connected)
 }
 
-impl Planes {
+impl XmppConnections {
     /// Connects, for ever. Must be called in a tokio runtime.
     pub(super) fn start(
         config: &Config,
         report: &SelfReport,
-        connected: Connected,
+        connected: ConnectionState,
         seed: u64,
     ) -> Self {
-        let Connected { counts, link } = connected;
+        let ConnectionState { counts, link } = connected;
         let about = about(config);
         let component = component_config(config).map(|component| {
             let adapter = faces::component::Adapter {
@@ -102,9 +102,9 @@ pub(crate) fn component_config(config: &Config) -> Option<ComponentConfig> {
     let publish = config.stats.transports.iter().filter_map(|transport| {
         let to = match &transport.to {
             // Rooms get them in any case.
-            StatsPlace::Muc => return None,
-            StatsPlace::Colibri => Place::Focus,
-            StatsPlace::Pubsub { service, node } => {
+            StatsDestination::Muc => return None,
+            StatsDestination::Colibri => Place::Focus,
+            StatsDestination::Pubsub { service, node } => {
                 Place::Node { service: service.clone(), node: node.clone() }
             }
         };

@@ -64,12 +64,12 @@ pub(super) struct Session {
     sending: Sending,
     answer: Option<Description>,
     encodings: Vec<Encoding>,
-    told: Told,
+    sent: SentState,
 }
 
 /// What the bridge knows of the page.
 #[derive(Debug, Default)]
-struct Told {
+struct SentState {
     transport: Option<IceUdp>,
     media: Vec<Media>,
     sources: Vec<MediaSource>,
@@ -97,7 +97,7 @@ impl Session {
             sending: Sending::default(),
             answer: None,
             encodings: Vec::new(),
-            told: Told::default(),
+            sent: SentState::default(),
         })
     }
 
@@ -272,11 +272,11 @@ impl Session {
         }
         // Before the answer the bridge has no credentials to check with; afterwards it also finds
         // the page's addresses by itself, so that a candidate that is lost here does no harm.
-        let Some(told) = &self.told.transport else { return Ok(Vec::new()) };
+        let Some(sent) = &self.sent.transport else { return Ok(Vec::new()) };
         let ice_udp = IceUdp {
-            ufrag: told.ufrag.clone(),
-            pwd: told.pwd.clone(),
-            ice_generation: told.ice_generation,
+            ufrag: sent.ufrag.clone(),
+            pwd: sent.pwd.clone(),
+            ice_generation: sent.ice_generation,
             candidates: vec![answer::candidate(&candidate)],
             rtcp_mux: true,
             ..IceUdp::default()
@@ -306,7 +306,7 @@ impl Session {
     async fn tell_bridge(&mut self) -> Result<(), SessionError> {
         let Some(described) = &self.answer else { return Ok(()) };
         let mut endpoint = Colibri2Endpoint::new(self.id());
-        let known = self.told.transport.as_ref();
+        let known = self.sent.transport.as_ref();
         let transport = answer::transport(described)
             .filter(|new| known.is_none_or(|known| known.ufrag != new.ufrag))
             .map(|new| IceUdp { ice_generation: self.generation, ..new });
@@ -314,19 +314,19 @@ impl Session {
             .clone()
             .map(|ice_udp| Transport { ice_udp: Some(ice_udp), ..Transport::default() });
         let media = answer::media(described);
-        if media != self.told.media {
+        if media != self.sent.media {
             endpoint.media.clone_from(&media);
         }
         let own = answer::own_sources(self.id(), described, &self.encodings, self.sending);
         let sources: Vec<MediaSource> = own.iter().map(|own| own.signalled.clone()).collect();
-        if sources != self.told.sources {
+        if sources != self.sent.sources {
             endpoint.sources = Some(sources.clone());
         }
         if endpoint.is_substantial() {
             self.modify(endpoint).await?;
-            self.told.transport = transport.or(self.told.transport.take());
-            self.told.media = media;
-            self.told.sources = sources;
+            self.sent.transport = transport.or(self.sent.transport.take());
+            self.sent.media = media;
+            self.sent.sources = sources;
         }
         self.membership.publish(self.sending, own.into_iter().map(|own| own.remote).collect());
         Ok(())

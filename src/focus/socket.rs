@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{Focus, message::ToPage, room::Membership, sdp, session::Session};
-use crate::{bridge::ConferenceEvent, http::Seat};
+use crate::{bridge::ConferenceEvent, http::SlotHold};
 
 /// Longest message from a page, bytes: a description with some room around it.
 const MAX_MESSAGE: usize = sdp::MAX_BYTES + 64 * 1024;
@@ -50,7 +50,7 @@ pub(super) async fn upgrade(
     State(focus): State<Arc<Focus>>,
     Query(hello): Query<Hello>,
     headers: HeaderMap,
-    seat: Option<Extension<Seat>>,
+    slot: Option<Extension<SlotHold>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if !same_origin(&headers) {
@@ -62,7 +62,7 @@ pub(super) async fn upgrade(
         .read_buffer_size(READ_BUFFER)
         .on_upgrade(move |socket| async move {
             serve(focus, hello, socket).await;
-            drop(seat);
+            drop(slot);
         })
 }
 

@@ -10,7 +10,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Guard, Hosts, VERSION, listen, muc_client, places::Places, router, web_sockets};
+use super::{
+    Guard, Hosts, VERSION, connection_slots::ConnectionSlots, listen, muc_client, router,
+    web_sockets,
+};
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands, SelfReport},
     config::{Rest, Secret, WebSockets, XmppClient},
@@ -76,8 +79,8 @@ async fn exchange(token: Secret, bytes: &[u8]) -> Vec<u8> {
     let router =
         router(report, None, &rest, true).merge(web_sockets(bridge, &WebSockets::default()));
     let router = Guard::new(Hosts::default(), &token, "--host").protect(router);
-    let places = Places::new(2, 1);
-    let place = places.take().await.expect("a free place");
+    let slots = ConnectionSlots::new(2, 1);
+    let slot = slots.take().await.expect("a free slot");
 
     let (mut client, server) = duplex(PIPE);
     let asked = async move {
@@ -91,7 +94,7 @@ async fn exchange(token: Secret, bytes: &[u8]) -> Vec<u8> {
         let ((), _) = tokio::join!(send, read.read_to_end(&mut answers));
         answers
     };
-    let (answers, ()) = tokio::join!(asked, listen::serve(server, router, &place));
+    let (answers, ()) = tokio::join!(asked, listen::serve(server, router, &slot));
     answers
 }
 

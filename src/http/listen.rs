@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    places::{Place, Places, Seat},
+    connection_slots::{ConnectionSlot, ConnectionSlots, SlotHold},
     refuse,
     tls::Https,
 };
@@ -60,10 +60,10 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where there are no files left, and none comes back for so long, connections that are kept between
 /// requests are closed as well.
-const KEPT_PATIENCE: Duration = Duration::from_millis(50);
+const KEPT_CLOSE_DELAY: Duration = Duration::from_millis(50);
 
 /// Connections that cannot be accepted are a line once in so long.
-const SILENCE: Duration = Duration::from_secs(10);
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Bytes of a request head, and read ahead of a body.
 const HEAD_BYTES: usize = 32 << 10;
@@ -126,9 +126,9 @@ impl Server {
     ) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let files = rialto_sys::open_files().map_or(usize::MAX, |(now, _)| now);
-        let places = Places::new(connections.min(share(files)), RESERVE);
+        let slots = ConnectionSlots::new(connections.min(share(files)), RESERVE);
         let tls = tls.map(|tls| TlsAcceptor::from(tls.config));
-        let task = tokio::spawn(accept(listener, router, tls, places));
+        let task = tokio::spawn(accept(listener, router, tls, slots));
         Ok(Self { addr, task })
     }
 
@@ -150,26 +150,31 @@ fn share(files: usize) -> usize {
     (files.saturating_sub(OTHER_FILES) / 3).saturating_sub(RESERVE).max(RESERVE)
 }
 
-async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>, places: Places) {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    slots: ConnectionSlots,
+) {
     let mut connections = JoinSet::new();
-    let mut told: Option<Instant> = None;
+    let mut warned: Option<Instant> = None;
     let mut failing: Option<Instant> = None;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 failing = None;
-                let Some(place) = places.take().await else { return };
-                connections.spawn(connection(stream, router.clone(), tls.clone(), place));
+                let Some(slot) = slots.take().await else { return };
+                connections.spawn(connection(stream, router.clone(), tls.clone(), slot));
             }
             Err(error) => {
                 // No descriptors left, most likely: who has not asked for anything gives one back.
-                if told.is_none_or(|at| at.elapsed() >= SILENCE) {
+                if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                     tracing::warn!(%error, "cannot accept an HTTP connection");
-                    told = Some(Instant::now());
+                    warned = Some(Instant::now());
                 }
                 let since = *failing.get_or_insert_with(Instant::now);
-                let closed = places.close_fresh()
-                    || (since.elapsed() >= KEPT_PATIENCE && places.close_longest());
+                let closed = slots.close_longest_unused()
+                    || (since.elapsed() >= KEPT_CLOSE_DELAY && slots.close_longest_waiting());
                 let pause = if closed { 1 } else { 10 };
                 time::sleep(Duration::from_millis(pause)).await;
             }
@@ -182,22 +187,22 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     tls: Option<TlsAcceptor>,
-    place: Arc<Place>,
+    slot: Arc<ConnectionSlot>,
 ) {
     let _ = stream.set_nodelay(true);
     let served = async {
         match tls {
-            None => serve(stream, router, &place).await,
+            None => serve(stream, router, &slot).await,
             Some(tls) => {
                 if let Ok(Ok(stream)) = time::timeout(TLS_TIMEOUT, tls.accept(stream)).await {
-                    serve(stream, router, &place).await;
+                    serve(stream, router, &slot).await;
                 }
             }
         }
     };
     tokio::select! {
         () = served => {}
-        () = place.wanted() => {}
+        () = slot.reclaimed() => {}
     }
 }
 
@@ -205,17 +210,17 @@ async fn connection(
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    place: &Arc<Place>,
+    slot: &Arc<ConnectionSlot>,
 ) {
     let router = TowerToHyperService::new(router);
-    let here = place.clone();
+    let here = slot.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
         let (here, router) = (here.clone(), router.clone());
         async move {
-            if !is_about_health(&request) && !here.gets_room().await {
+            if !is_about_health(&request) && !here.wait_until_regular().await {
                 return Ok(too_many());
             }
-            request.extensions_mut().insert(Seat::new(&here));
+            request.extensions_mut().insert(SlotHold::new(&here));
             let (head, body) = request.into_parts();
             let (work, body) = here.request(body);
             let answer = router.call(Request::from_parts(head, body)).await?;
@@ -236,7 +241,7 @@ pub(super) async fn serve(
     // A client that goes away in the middle is nobody's fault and not worth a line.
     tokio::select! {
         _ = &mut served => return,
-        asked = time::timeout(FIRST_HEAD_TIMEOUT, place.asked()) => {
+        asked = time::timeout(FIRST_HEAD_TIMEOUT, slot.first_request()) => {
             if asked.is_err() {
                 return;
             }

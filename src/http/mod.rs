@@ -6,6 +6,8 @@
 
 mod about;
 mod colibri;
+mod concurrency;
+mod connection_slots;
 mod debug;
 mod ec_key;
 mod features;
@@ -20,14 +22,12 @@ mod lifecycle;
 mod listen;
 mod metrics;
 mod muc_client;
-mod places;
 mod queues;
 mod readings;
 mod socket;
 mod stats;
 pub(crate) mod status;
 mod tls;
-mod turns;
 mod web_socket;
 
 #[cfg(test)]
@@ -46,11 +46,11 @@ use axum::{
     routing::{MethodRouter, get, patch, post},
 };
 
+use concurrency::RequestLimiter;
+pub use connection_slots::SlotHold;
 pub use guard::{Guard, Hosts};
 pub use listen::{ListenError, Server, bind};
-pub use places::Seat;
 pub use tls::{Https, TlsError, TlsPart, server_tls, tls_config};
-use turns::Turns;
 pub use web_socket::web_sockets;
 
 use crate::{
@@ -85,21 +85,21 @@ pub fn router(
     rest: &config::Rest,
     root: bool,
 ) -> Router {
-    in_turns(report, clients, rest, root, &Turns::default())
+    limited_router(report, clients, rest, root, &RequestLimiter::default())
 }
 
 /// The same: all but health takes turns.
-fn in_turns(
+fn limited_router(
     report: SelfReport,
     clients: Option<XmppClients>,
     rest: &config::Rest,
     root: bool,
-    turns: &Turns,
+    limiter: &RequestLimiter,
 ) -> Router {
-    let turns = turns.clone();
+    let limiter = limiter.clone();
     let mut router =
         resources(rest, root).layer(middleware::from_fn(move |request: Request, next: Next| {
-            turns.clone().answer(request, next)
+            limiter.clone().answer(request, next)
         }));
     if rest.health {
         // As in JVB; what looks at health is often given an address with a slash at its end.
@@ -109,8 +109,8 @@ fn in_turns(
     let bridge = report.bridge().clone();
     router
         .layer(middleware::from_fn(options))
-        .layer(middleware::from_fn(in_time))
-        .layer(middleware::from_fn(no_strangers))
+        .layer(middleware::from_fn(answer_in_time))
+        .layer(middleware::from_fn(refuse_cross_origin))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(Shared { bridge, report, clients, transit_times: rest.transit_times })
 }
@@ -191,9 +191,9 @@ async fn not_implemented() -> Response {
 
 /// A page of another site, open in the browser of somebody who can reach this server, may make the
 /// browser send requests. It cannot read answers; and it may not change anything either.
-async fn no_strangers(request: Request, next: Next) -> Response {
+async fn refuse_cross_origin(request: Request, next: Next) -> Response {
     let harmless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if harmless || is_own(request.headers()) {
+    if harmless || is_same_origin(request.headers()) {
         return next.run(request).await;
     }
     refuse(StatusCode::FORBIDDEN, "Requests of other sites may not change anything")
@@ -234,7 +234,7 @@ fn allowed(path: &str) -> &'static str {
 }
 
 /// Whether a request comes from a page of this server, or from no page at all.
-fn is_own(headers: &HeaderMap) -> bool {
+fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match (text(header::ORIGIN), text(header::HOST)) {
         (None, _) => true,
@@ -245,7 +245,7 @@ fn is_own(headers: &HeaderMap) -> bool {
     }
 }
 
-async fn in_time(request: Request, next: Next) -> Response {
+async fn answer_in_time(request: Request, next: Next) -> Response {
     tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
         refuse(StatusCode::SERVICE_UNAVAILABLE, "The bridge did not answer in time")
     })

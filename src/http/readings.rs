@@ -191,16 +191,16 @@ pub(super) const RIALTO: &[Metric] = metrics! {
 };
 
 /// What may not be told: its name, its help, and its value.
-pub(super) type Told = (&'static str, &'static str, fn(&Process) -> Option<u64>);
+pub(super) type ProcessMetric = (&'static str, &'static str, fn(&Process) -> Option<u64>);
 
 /// Prefixed `jitsi_jvb_`: likewise, under the names of what JVB's machine says.
-pub(super) const JVM: [Told; 2] = [
+pub(super) const JVM: [ProcessMetric; 2] = [
     ("thread_count", "Number of threads of the process", |p| p.threads),
     ("jvm_open_fd_count", "Number of open files and sockets of the process", |p| p.open_files),
 ];
 
 /// Prefixed `rialto_`: what the system says of the process, where it does.
-pub(super) const PROCESS: [Told; 2] = [
+pub(super) const PROCESS: [ProcessMetric; 2] = [
     ("resident_memory_bytes", "Resident memory of the process, bytes", |p| p.resident_bytes),
     ("open_files", "Number of open files and sockets of the process", |p| p.open_files),
 ];

@@ -33,11 +33,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Why nothing more comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum ReadError {
     /// The connection broke, or ended without a close frame.
-    Broken,
+    Disconnected,
     /// The client did something that is not a WebSocket's.
-    Wrong(Fault),
+    Protocol(Fault),
 }
 
 /// See the module.
@@ -47,7 +47,7 @@ pub(super) struct Socket<Io> {
     /// Bytes that came and were not looked at yet.
     unread: Vec<u8>,
     budget: Budget,
-    heard: Instant,
+    last_read: Instant,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
@@ -58,17 +58,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
             reader: FrameReader::new(limit),
             unread: Vec::new(),
             budget: Budget::default(),
-            heard: Instant::now(),
+            last_read: Instant::now(),
         }
     }
 
     /// When something came last.
-    pub(super) fn heard(&self) -> Instant {
-        self.heard
+    pub(super) fn last_read(&self) -> Instant {
+        self.last_read
     }
 
     /// The next frame, when the client may send one. Nothing is lost when this is given up.
-    pub(super) async fn next(&mut self) -> Result<Event, Gone> {
+    pub(super) async fn next(&mut self) -> Result<Event, ReadError> {
         loop {
             if let Some(at) = self.budget.ready_at(Instant::now()) {
                 sleep_until(at).await;
@@ -82,7 +82,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
             } else {
                 self.unread.drain(..taken);
             }
-            let event = event.map_err(Gone::Wrong)?;
+            let event = event.map_err(ReadError::Protocol)?;
             self.budget.charge(event.is_some(), taken, Instant::now());
             match event {
                 Some(event) => return Ok(event),
@@ -91,20 +91,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
         }
     }
 
-    async fn fill(&mut self) -> Result<(), Gone> {
+    async fn fill(&mut self) -> Result<(), ReadError> {
         let (io, unread) = (&mut self.io, &mut self.unread);
         let count = std::future::poll_fn(|cx| poll_fill(Pin::new(&mut *io), cx, unread)).await;
         match count {
             Ok(1..) => {
-                self.heard = Instant::now();
+                self.last_read = Instant::now();
                 Ok(())
             }
-            Ok(0) | Err(_) => Err(Gone::Broken),
+            Ok(0) | Err(_) => Err(ReadError::Disconnected),
         }
     }
 
     /// Sends a frame.
-    pub(super) async fn send(&mut self, frame: &[u8]) -> Result<(), Gone> {
+    pub(super) async fn send(&mut self, frame: &[u8]) -> Result<(), ReadError> {
         let io = &mut self.io;
         let sent = async {
             io.write_all(frame).await?;
@@ -112,7 +112,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
         };
         match timeout(SEND_LIMIT, sent).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Gone::Broken),
+            Ok(Err(_)) | Err(_) => Err(ReadError::Disconnected),
         }
     }
 

@@ -67,7 +67,7 @@ pub(super) fn captured(name: &str) -> Answer {
 
 pub(super) struct Http {
     router: Router,
-    turns: Turns,
+    limiter: RequestLimiter,
     pub bridge: Bridge,
     /// Keeps the engine's side of the channel, as a running engine does.
     _events: mpsc::Sender<MediaEvent>,
@@ -91,9 +91,9 @@ impl Http {
         let report = SelfReport::new(bridge.clone(), VERSION).at(None, region);
         let (about, counts) = (colibri2::About::default(), MucCounts::default());
         let clients = faces::connect_clients(&Xmpp::default(), &report, about, counts);
-        let turns = Turns::default();
-        let router = in_turns(report.clone(), Some(clients), rest, true, &turns);
-        Self { router, turns, bridge, _events: events }
+        let limiter = RequestLimiter::default();
+        let router = limited_router(report.clone(), Some(clients), rest, true, &limiter);
+        Self { router, limiter, bridge, _events: events }
     }
 
     pub(crate) fn everything() -> Self {
@@ -491,7 +491,7 @@ async fn statistics_have_jvbs_names() {
 #[tokio::test]
 async fn health_does_not_wait_while_all_else_takes_turns() {
     let http = Http::everything();
-    let all = http.turns.hold().await;
+    let all = http.limiter.hold().await;
     let ask = |method, path, body: &Value| http.send(method, path, "*/*", body.to_string());
     let mut others = FuturesUnordered::new();
     others.push(ask(Method::POST, CONFERENCES, &create()));

@@ -22,10 +22,10 @@ use sha1::{Digest as _, Sha1};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::{
+    connection_slots::SlotHold,
     frames::{self, Event, Fault},
-    places::Seat,
     refuse,
-    socket::{Gone, Socket},
+    socket::{ReadError, Socket},
 };
 use crate::{
     bridge::{Bridge, Channel},
@@ -58,7 +58,7 @@ struct Login {
 }
 
 /// What a connection brings to its upgrade: how it becomes one, and its place among the server's.
-type Upgradable = (Option<Extension<OnUpgrade>>, Option<Extension<Seat>>);
+type Upgradable = (Option<Extension<OnUpgrade>>, Option<Extension<SlotHold>>);
 
 /// 404 for another server's address. What is wrong with the rest is not told: 403.
 async fn connect(
@@ -116,14 +116,14 @@ type Upgraded = Socket<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Until either side ends it.
 async fn serve(channel: &Channel, mut socket: Upgraded, config: &WebSockets) {
-    let end = converse(channel, &mut socket, config).await;
+    let end = relay_messages(channel, &mut socket, config).await;
     let answer = match end {
-        End::Theirs(how) => {
+        CloseCause::Client(how) => {
             channel.ended(how);
             let SocketEnd::Closed(code) = how else { return };
             frames::close_frame(code, "")
         }
-        End::Ours((code, reason)) => {
+        CloseCause::Server((code, reason)) => {
             if (code, reason) == IDLE {
                 channel.ended(SocketEnd::Silent);
             }
@@ -134,62 +134,66 @@ async fn serve(channel: &Channel, mut socket: Upgraded, config: &WebSockets) {
         return;
     }
     // What still comes is not for us, up to the other side's close frame, if that has not come yet.
-    if matches!(end, End::Ours(_)) {
+    if matches!(end, CloseCause::Server(_)) {
         let _ = timeout(CLOSE_LIMIT, socket.skip_to_close()).await;
     }
 }
 
 /// Who ended the conversation.
 #[derive(Clone, Copy)]
-enum End {
+enum CloseCause {
     /// We did, with this code and reason.
-    Ours((u16, &'static str)),
+    Server((u16, &'static str)),
     /// The client did, or is gone.
-    Theirs(SocketEnd),
+    Client(SocketEnd),
 }
 
-async fn converse(channel: &Channel, socket: &mut Upgraded, config: &WebSockets) -> End {
+async fn relay_messages(
+    channel: &Channel,
+    socket: &mut Upgraded,
+    config: &WebSockets,
+) -> CloseCause {
     let period = config.ping_interval.max(Duration::from_millis(100));
     let mut pings = interval_at(Instant::now() + period, period);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let silent_at = socket.heard() + config.idle_timeout;
+        let silent_at = socket.last_read() + config.idle_timeout;
         tokio::select! {
             received = socket.next() => match received {
                 Ok(Event::Text(text)) => channel.received(&text),
                 Ok(Event::Binary(length)) => channel.received_binary(length),
                 Ok(Event::Ping(payload)) => {
                     if socket.send(&frames::pong(&payload)).await.is_err() {
-                        return End::Theirs(SocketEnd::Silent);
+                        return CloseCause::Client(SocketEnd::Silent);
                     }
                 }
                 Ok(Event::Pong | Event::Part) => {}
-                Ok(Event::Close(code)) => return End::Theirs(SocketEnd::Closed(code)),
-                Err(Gone::Wrong(fault)) => return wrong(channel, fault),
-                Err(Gone::Broken) => return End::Theirs(SocketEnd::Failed),
+                Ok(Event::Close(code)) => return CloseCause::Client(SocketEnd::Closed(code)),
+                Err(ReadError::Protocol(fault)) => return protocol_fault(channel, fault),
+                Err(ReadError::Disconnected) => return CloseCause::Client(SocketEnd::Failed),
             },
             next = channel.next() => match next {
                 Outgoing::Text(text) => {
                     if socket.send(&frames::text(&text)).await.is_err() {
-                        return End::Theirs(SocketEnd::Silent);
+                        return CloseCause::Client(SocketEnd::Silent);
                     }
                 }
-                Outgoing::Close(why) => return End::Ours((why.code(), why.reason())),
+                Outgoing::Close(why) => return CloseCause::Server((why.code(), why.reason())),
             },
             _ = pings.tick(), if config.pings => {
                 if socket.send(&frames::ping()).await.is_err() {
-                    return End::Theirs(SocketEnd::Silent);
+                    return CloseCause::Client(SocketEnd::Silent);
                 }
             }
-            () = sleep_until(silent_at) => return End::Ours(IDLE),
+            () = sleep_until(silent_at) => return CloseCause::Server(IDLE),
         }
     }
 }
 
 /// A client that is not understood is told why. One that only said too much is not counted as broken.
-fn wrong(channel: &Channel, fault: Fault) -> End {
+fn protocol_fault(channel: &Channel, fault: Fault) -> CloseCause {
     if fault != Fault::TooLong {
         channel.ended(SocketEnd::Failed);
     }
-    End::Ours((fault.code(), fault.reason()))
+    CloseCause::Server((fault.code(), fault.reason()))
 }

@@ -143,7 +143,7 @@ fn every_key_is_honoured_or_answered_with_why_not() {
                 | load::Warning::NoMeaning { key: said, why, .. },
             ] => {
                 assert!(said == key && why.len() > 10, "{about:?}");
-                assert!(known::idle(key).is_some(), "{key}");
+                assert!(known::no_effect(key).is_some(), "{key}");
             }
             other => panic!("{key}: {other:?}"),
         }
@@ -166,7 +166,7 @@ fn what_is_said_to_have_no_effect_is_a_key_that_jvb_has_or_had() {
         "videobridge.stats.enabled",
         "videobridge.websockets.relay-domain",
     ];
-    for key in known::idle_keys() {
+    for key in known::no_effect_keys() {
         let inside = TABLE.keys().any(|known| {
             known.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });

@@ -198,11 +198,11 @@ async fn the_bridge_connects_to_a_page_that_does_not_know_its_encodings_yet() {
     let (sdp, encodings) = answer_to(&sdp, "ann", 100);
     let text = json!({ "type": "answer", "version": version, "sdp": sdp });
     ann.on_text(&text.to_string()).await.unwrap();
-    assert_eq!(ann.told.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann"));
-    assert!(ann.told.sources.iter().all(|source| !source.id.ends_with("-v0")));
+    assert_eq!(ann.sent.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann"));
+    assert!(ann.sent.sources.iter().all(|source| !source.id.ends_with("-v0")));
     let text = json!({ "type": "encodings", "encodings": encodings });
     ann.on_text(&text.to_string()).await.unwrap();
-    let camera = ann.told.sources.iter().find(|source| source.id.ends_with("-v0")).unwrap();
+    let camera = ann.sent.sources.iter().find(|source| source.id.ends_with("-v0")).unwrap();
     assert_eq!(camera.ssrc_groups[0].semantics, "SIM");
     assert_eq!(ann.room().sources_for("another").len(), 2, "microphone and camera");
 }
@@ -237,8 +237,8 @@ async fn a_restart_offers_new_credentials() {
     assert_eq!(version, 2);
     assert_eq!(Description::parse(&sdp).unwrap().sections[0].transport.ufrag, "bridge1");
     settle(&mut ann, &news, "ann2", 100).await;
-    assert_eq!(ann.told.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann2"));
-    assert_eq!(ann.told.transport.as_ref().unwrap().ice_generation, Some(1));
+    assert_eq!(ann.sent.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann2"));
+    assert_eq!(ann.sent.transport.as_ref().unwrap().ice_generation, Some(1));
 }
 
 #[tokio::test]

@@ -19,47 +19,47 @@ use tokio::{
 };
 
 /// How often, and how far apart, a connection in reserve looks whether another place is free by now.
-const ROOM_LOOKS: u32 = 100;
-const ROOM_PAUSE: Duration = Duration::from_millis(10);
+const REGULAR_SLOT_POLLS: u32 = 100;
+const REGULAR_SLOT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// As many as were said, and some in reserve for requests about health. A connection that waits for its
 /// client has a place only until somebody else wants it: one that has sent no whole request, one that is
 /// kept between requests, and one whose client does not take the answer.
-pub(super) struct Places {
+pub(super) struct ConnectionSlots {
     free: Arc<Semaphore>,
     reserve: usize,
-    waiting: Arc<Waiting>,
+    waiting: Arc<WaitingConnections>,
 }
 
 /// The connections that wait for their clients.
 #[derive(Default)]
-struct Waiting {
-    line: Mutex<Line>,
+struct WaitingConnections {
+    queue: Mutex<WaitQueue>,
     /// Somebody has joined.
     joined: Notify,
 }
 
 #[derive(Default)]
-struct Line {
+struct WaitQueue {
     last: u64,
     /// Longest first.
-    tickets: BTreeMap<u64, Ticket>,
+    entries: BTreeMap<u64, QueueEntry>,
 }
 
-struct Ticket {
+struct QueueEntry {
     /// Closes the connection.
     close: Arc<Notify>,
     /// It has never sent a whole request.
-    fresh: bool,
+    unused: bool,
 }
 
-impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+impl WaitingConnections {
+    fn lock(&self) -> MutexGuard<'_, WaitQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Places {
+impl ConnectionSlots {
     /// `count` places, and `reserve` more.
     pub(super) fn new(count: usize, reserve: usize) -> Self {
         let free = Arc::new(Semaphore::new(count.saturating_add(reserve)));
@@ -67,9 +67,9 @@ impl Places {
     }
 
     /// A place. If there is none but in reserve, the connection that has waited longest is closed.
-    pub(super) async fn take(&self) -> Option<Arc<Place>> {
+    pub(super) async fn take(&self) -> Option<Arc<ConnectionSlot>> {
         let reserved = self.free.available_permits() <= self.reserve;
-        let mut closing = reserved && self.close_longest();
+        let mut closing = reserved && self.close_longest_waiting();
         let permit = loop {
             if let Ok(permit) = self.free.clone().try_acquire_owned() {
                 break permit;
@@ -79,73 +79,74 @@ impl Places {
             }
             tokio::select! {
                 permit = self.free.clone().acquire_owned() => break permit.ok()?,
-                () = self.waiting.joined.notified() => closing = self.close_longest(),
+                () = self.waiting.joined.notified() => closing = self.close_longest_waiting(),
             }
         };
-        let place = Place {
+        let slot = ConnectionSlot {
             _permit: permit,
             free: self.free.clone(),
             reserve: self.reserve,
             reserved: AtomicBool::new(reserved),
             waiting: self.waiting.clone(),
             close: Arc::default(),
-            ticket: Mutex::new(0),
-            asked: Notify::new(),
-            fresh: AtomicBool::new(true),
+            entry: Mutex::new(0),
+            requested: Notify::new(),
+            unused: AtomicBool::new(true),
         };
-        place.wait();
-        Some(Arc::new(place))
+        slot.enqueue();
+        Some(Arc::new(slot))
     }
 
     /// Closes the connection that has waited longest. False: none waits.
-    pub(super) fn close_longest(&self) -> bool {
-        let longest = self.waiting.lock().tickets.pop_first();
-        longest.is_some_and(|(_, ticket)| {
-            ticket.close.notify_one();
+    pub(super) fn close_longest_waiting(&self) -> bool {
+        let longest = self.waiting.lock().entries.pop_first();
+        longest.is_some_and(|(_, entry)| {
+            entry.close.notify_one();
             true
         })
     }
 
     /// Closes the connection that has waited longest of those that never sent a whole request. False: none
     /// is such.
-    pub(super) fn close_fresh(&self) -> bool {
-        let mut line = self.waiting.lock();
-        let fresh = line.tickets.iter().find(|(_, ticket)| ticket.fresh).map(|(number, _)| *number);
-        let ticket = fresh.and_then(|number| line.tickets.remove(&number));
-        ticket.is_some_and(|ticket| {
-            ticket.close.notify_one();
+    pub(super) fn close_longest_unused(&self) -> bool {
+        let mut queue = self.waiting.lock();
+        let unused =
+            queue.entries.iter().find(|(_, entry)| entry.unused).map(|(number, _)| *number);
+        let entry = unused.and_then(|number| queue.entries.remove(&number));
+        entry.is_some_and(|entry| {
+            entry.close.notify_one();
             true
         })
     }
 }
 
 /// Free again when it is dropped.
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     _permit: OwnedSemaphorePermit,
     free: Arc<Semaphore>,
     reserve: usize,
     /// Taken from the reserve, and there was no other since.
     reserved: AtomicBool,
-    waiting: Arc<Waiting>,
+    waiting: Arc<WaitingConnections>,
     close: Arc<Notify>,
-    ticket: Mutex<u64>,
-    asked: Notify,
-    fresh: AtomicBool,
+    entry: Mutex<u64>,
+    requested: Notify,
+    unused: AtomicBool,
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Ends when the place is wanted for somebody else.
-    pub(super) async fn wanted(&self) {
+    pub(super) async fn reclaimed(&self) {
         self.close.notified().await;
     }
 
     /// Ends when there was a request.
-    pub(super) async fn asked(&self) {
-        self.asked.notified().await;
+    pub(super) async fn first_request(&self) {
+        self.requested.notified().await;
     }
 
     /// Whether this is more than a place in reserve: whether others are free by now.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn is_regular(&self) -> bool {
         if self.reserved.load(Ordering::Relaxed) && self.free.available_permits() >= self.reserve {
             self.reserved.store(false, Ordering::Relaxed);
         }
@@ -154,77 +155,77 @@ impl Place {
 
     /// Waits until there is room for more than health, for as long as who gives way may need to go. The
     /// connection may be closed meanwhile.
-    pub(super) async fn gets_room(&self) -> bool {
-        for _ in 0..ROOM_LOOKS {
-            if self.is_full() {
+    pub(super) async fn wait_until_regular(&self) -> bool {
+        for _ in 0..REGULAR_SLOT_POLLS {
+            if self.is_regular() {
                 return true;
             }
-            sleep(ROOM_PAUSE).await;
+            sleep(REGULAR_SLOT_POLL_INTERVAL).await;
         }
-        self.is_full()
+        self.is_regular()
     }
 
     /// There is the head of a request. From the end of its body on there is work, until what is returned
     /// is dropped; with the body to read instead.
-    pub(super) fn request(self: &Arc<Self>, body: Incoming) -> (Work, Body) {
-        self.asked.notify_one();
+    pub(super) fn request(self: &Arc<Self>, body: Incoming) -> (ActiveRequest, Body) {
+        self.requested.notify_one();
         if body.is_end_stream() {
-            self.work();
-            return (Work(Some(self.clone())), Body::empty());
+            self.request_received();
+            return (ActiveRequest(Some(self.clone())), Body::empty());
         }
-        (Work(Some(self.clone())), Body::new(Request { body, place: self.clone() }))
+        (ActiveRequest(Some(self.clone())), Body::new(RequestBody { body, slot: self.clone() }))
     }
 
-    fn ticket(&self) -> MutexGuard<'_, u64> {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entry(&self) -> MutexGuard<'_, u64> {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait(&self) {
-        let mut ticket = self.ticket();
-        let mut line = self.waiting.lock();
-        line.tickets.remove(&ticket);
-        line.last += 1;
-        *ticket = line.last;
-        let fresh = self.fresh.load(Ordering::Relaxed);
-        line.tickets.insert(*ticket, Ticket { close: self.close.clone(), fresh });
-        drop(line);
+    fn enqueue(&self) {
+        let mut entry = self.entry();
+        let mut queue = self.waiting.lock();
+        queue.entries.remove(&entry);
+        queue.last += 1;
+        *entry = queue.last;
+        let unused = self.unused.load(Ordering::Relaxed);
+        queue.entries.insert(*entry, QueueEntry { close: self.close.clone(), unused });
+        drop(queue);
         self.waiting.joined.notify_one();
     }
 
     /// A whole request has come.
-    fn work(&self) {
-        self.fresh.store(false, Ordering::Relaxed);
-        self.leave();
+    fn request_received(&self) {
+        self.unused.store(false, Ordering::Relaxed);
+        self.dequeue();
     }
 
-    fn leave(&self) {
-        let ticket = self.ticket();
-        self.waiting.lock().tickets.remove(&ticket);
+    fn dequeue(&self) {
+        let entry = self.entry();
+        self.waiting.lock().entries.remove(&entry);
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.leave();
+        self.dequeue();
     }
 }
 
 /// A request that is being answered. Its connection waits for its client again when this is dropped.
-pub(super) struct Work(Option<Arc<Place>>);
+pub(super) struct ActiveRequest(Option<Arc<ConnectionSlot>>);
 
-impl Work {
+impl ActiveRequest {
     /// The connection is no longer one for requests: it goes on with its place for as long as it lasts.
     pub(super) fn upgraded(mut self) {
-        if let Some(place) = self.0.take() {
-            place.leave();
+        if let Some(slot) = self.0.take() {
+            slot.dequeue();
         }
     }
 }
 
-impl Drop for Work {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        if let Some(place) = &self.0 {
-            place.wait();
+        if let Some(slot) = &self.0 {
+            slot.enqueue();
         }
     }
 }
@@ -232,23 +233,23 @@ impl Drop for Work {
 /// Keeps the place of a connection that became a WebSocket. Handlers find it among the extensions of
 /// their request.
 #[derive(Clone)]
-pub struct Seat {
-    _place: Arc<Place>,
+pub struct SlotHold {
+    _slot: Arc<ConnectionSlot>,
 }
 
-impl Seat {
-    pub(super) fn new(place: &Arc<Place>) -> Self {
-        Self { _place: place.clone() }
+impl SlotHold {
+    pub(super) fn new(slot: &Arc<ConnectionSlot>) -> Self {
+        Self { _slot: slot.clone() }
     }
 }
 
 /// The body of a request: when it has ended, the connection waits for us.
-struct Request {
+struct RequestBody {
     body: Incoming,
-    place: Arc<Place>,
+    slot: Arc<ConnectionSlot>,
 }
 
-impl hyper::body::Body for Request {
+impl hyper::body::Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -258,7 +259,7 @@ impl hyper::body::Body for Request {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.place.work();
+            self.slot.request_received();
         }
         polled
     }
@@ -278,40 +279,40 @@ mod tests {
 
     use super::*;
 
-    fn is_wanted(place: &Place) -> bool {
-        place.wanted().now_or_never().is_some()
+    fn is_wanted(slot: &ConnectionSlot) -> bool {
+        slot.reclaimed().now_or_never().is_some()
     }
 
     /// A request whose body has come.
-    fn work(place: &Arc<Place>) -> Work {
-        place.asked.notify_one();
-        place.work();
-        Work(Some(place.clone()))
+    fn work(slot: &Arc<ConnectionSlot>) -> ActiveRequest {
+        slot.requested.notify_one();
+        slot.request_received();
+        ActiveRequest(Some(slot.clone()))
     }
 
     #[tokio::test]
     async fn who_has_waited_longest_goes() {
-        let places = Places::new(2, 0);
-        let first = places.take().await.unwrap();
-        let second = places.take().await.unwrap();
+        let slots = ConnectionSlots::new(2, 0);
+        let first = slots.take().await.unwrap();
+        let second = slots.take().await.unwrap();
         // The first has asked, and waits since then.
         drop(work(&first));
-        let mut third = Box::pin(places.take());
+        let mut third = Box::pin(slots.take());
         assert!(third.as_mut().now_or_never().is_none());
         assert!(is_wanted(&second) && !is_wanted(&first));
         drop(second);
         let third = third.await.unwrap();
-        assert!(places.take().now_or_never().is_none());
+        assert!(slots.take().now_or_never().is_none());
         assert!(is_wanted(&first) && !is_wanted(&third));
     }
 
     #[tokio::test]
     async fn a_request_in_hand_is_not_given_up() {
-        let places = Places::new(2, 0);
-        let (asked, upgraded) = (places.take().await.unwrap(), places.take().await.unwrap());
+        let slots = ConnectionSlots::new(2, 0);
+        let (asked, upgraded) = (slots.take().await.unwrap(), slots.take().await.unwrap());
         work(&upgraded).upgraded();
         let answer = work(&asked);
-        let mut next = Box::pin(places.take());
+        let mut next = Box::pin(slots.take());
         assert!(next.as_mut().now_or_never().is_none());
         assert!(!is_wanted(&asked) && !is_wanted(&upgraded));
         // The client may take its time for the answer.
@@ -324,51 +325,51 @@ mod tests {
 
     #[tokio::test]
     async fn the_reserve_is_there_at_once_while_all_others_are_in_hand() {
-        let places = Places::new(2, 1);
-        let one = places.take().await.unwrap();
-        let two = places.take().await.unwrap();
+        let slots = ConnectionSlots::new(2, 1);
+        let one = slots.take().await.unwrap();
+        let two = slots.take().await.unwrap();
         let (work_one, _work_two) = (work(&one), work(&two));
-        let last = places.take().now_or_never().flatten().unwrap();
-        assert!(one.is_full() && two.is_full() && !last.is_full());
+        let last = slots.take().now_or_never().flatten().unwrap();
+        assert!(one.is_regular() && two.is_regular() && !last.is_regular());
         // It gives way itself, and so do others that wait.
         drop(work_one);
-        assert!(places.take().now_or_never().is_none());
+        assert!(slots.take().now_or_never().is_none());
         assert!(is_wanted(&last) && !is_wanted(&two));
         drop(one);
-        assert!(last.is_full(), "there is room again");
+        assert!(last.is_regular(), "there is room again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_in_reserve_waits_for_who_gives_way() {
-        let places = Places::new(1, 1);
-        let first = places.take().await.unwrap();
+        let slots = ConnectionSlots::new(1, 1);
+        let first = slots.take().await.unwrap();
         let answer = work(&first);
-        let next = places.take().await.unwrap();
-        assert!(!next.gets_room().await, "the first is in hand");
-        let room = async { next.gets_room().await };
+        let next = slots.take().await.unwrap();
+        assert!(!next.wait_until_regular().await, "the first is in hand");
+        let room = async { next.wait_until_regular().await };
         let (room, ()) = tokio::join!(room, async { drop((answer, first)) });
         assert!(room);
     }
 
     #[tokio::test]
     async fn who_never_asked_goes_first_where_files_lack() {
-        let places = Places::new(3, 0);
-        let [kept, slow] = [places.take().await.unwrap(), places.take().await.unwrap()];
+        let slots = ConnectionSlots::new(3, 0);
+        let [kept, slow] = [slots.take().await.unwrap(), slots.take().await.unwrap()];
         drop(work(&kept));
-        let newest = places.take().await.unwrap();
-        assert!(places.close_fresh() && is_wanted(&slow));
-        assert!(places.close_fresh() && is_wanted(&newest));
-        assert!(!places.close_fresh() && !is_wanted(&kept));
-        assert!(places.close_longest() && is_wanted(&kept));
+        let newest = slots.take().await.unwrap();
+        assert!(slots.close_longest_unused() && is_wanted(&slow));
+        assert!(slots.close_longest_unused() && is_wanted(&newest));
+        assert!(!slots.close_longest_unused() && !is_wanted(&kept));
+        assert!(slots.close_longest_waiting() && is_wanted(&kept));
     }
 
     #[tokio::test]
     async fn who_waits_gives_way_before_the_reserve_is_used_up() {
-        let places = Places::new(1, 4);
-        let slow = places.take().await.unwrap();
-        let next = places.take().now_or_never().flatten().unwrap();
-        assert!(is_wanted(&slow) && !next.is_full());
+        let slots = ConnectionSlots::new(1, 4);
+        let slow = slots.take().await.unwrap();
+        let next = slots.take().now_or_never().flatten().unwrap();
+        assert!(is_wanted(&slow) && !next.is_regular());
         drop(slow);
-        assert!(next.is_full());
+        assert!(next.is_regular());
     }
 }

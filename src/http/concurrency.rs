@@ -7,45 +7,45 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::{sync::Semaphore, task::yield_now};
 
 /// More than cores that the control plane usually has, so that none idles while there is work.
-const TURNS: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 
-/// Turns of requests, in the order in which they ask for them.
+/// RequestLimiter of requests, in the order in which they ask for them.
 #[derive(Clone)]
-pub(super) struct Turns(Arc<Semaphore>);
+pub(super) struct RequestLimiter(Arc<Semaphore>);
 
-impl Default for Turns {
+impl Default for RequestLimiter {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(TURNS)))
+        Self(Arc::new(Semaphore::new(MAX_CONCURRENT)))
     }
 }
 
-impl Turns {
+impl RequestLimiter {
     /// `work`, which takes a turn for each of its steps. It has none while it waits: for the rest of a
     /// slow client's body, for instance.
-    async fn take<T>(&self, work: impl Future<Output = T>) -> T {
+    async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
-            let turn = self.0.acquire().await;
+            let permit = self.0.acquire().await;
             // A thread of the runtime that always has work looks at its sockets after 61 tasks only.
             // Before it comes back to a task that yields, it looks at them.
             yield_now().await;
             if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
                 return done;
             }
-            drop(turn);
+            drop(permit);
             until_woken().await;
         }
     }
 
     /// Answers a request when it has a turn.
     pub(super) async fn answer(self, request: Request, next: Next) -> Response {
-        self.take(next.run(request)).await
+        self.run(next.run(request)).await
     }
 
     /// Keeps all turns from others.
     #[cfg(test)]
     pub(super) async fn hold(&self) -> tokio::sync::OwnedSemaphorePermit {
-        self.0.clone().acquire_many_owned(TURNS as u32).await.unwrap()
+        self.0.clone().acquire_many_owned(MAX_CONCURRENT as u32).await.unwrap()
     }
 }
 
@@ -66,16 +66,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_has_no_turn() {
-        let turns = Turns::default();
+    async fn a_waiting_request_holds_no_permit() {
+        let limiter = RequestLimiter::default();
         let (mut ends, mut waiting) = (Vec::new(), Vec::new());
-        for _ in 0..2 * TURNS {
+        for _ in 0..2 * MAX_CONCURRENT {
             let (end, ended) = oneshot::channel();
-            let turns = turns.clone();
+            let limiter = limiter.clone();
             ends.push(end);
-            waiting.push(tokio::spawn(async move { turns.take(ended).await }));
+            waiting.push(tokio::spawn(async move { limiter.run(ended).await }));
         }
-        assert_eq!(turns.take(async { 1 }).await, 1);
+        assert_eq!(limiter.run(async { 1 }).await, 1);
         // All of them are at their second step when they are woken.
         for (number, end) in ends.into_iter().enumerate() {
             end.send(number).unwrap();
@@ -83,22 +83,22 @@ mod tests {
         for (number, waiting) in waiting.into_iter().enumerate() {
             assert_eq!(waiting.await.unwrap(), Ok(number));
         }
-        assert_eq!(turns.0.available_permits(), TURNS);
+        assert_eq!(limiter.0.available_permits(), MAX_CONCURRENT);
     }
 
     #[tokio::test]
-    async fn who_goes_away_gives_its_turn_back() {
-        let turns = Turns::default();
-        for _ in 0..2 * TURNS {
+    async fn a_cancelled_request_returns_its_permit() {
+        let limiter = RequestLimiter::default();
+        for _ in 0..2 * MAX_CONCURRENT {
             let task = tokio::spawn({
-                let turns = turns.clone();
-                async move { turns.take(std::future::pending::<()>()).await }
+                let limiter = limiter.clone();
+                async move { limiter.run(std::future::pending::<()>()).await }
             });
             // With its turn, and before its step.
             tokio::task::yield_now().await;
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled());
         }
-        assert_eq!(turns.0.available_permits(), TURNS);
+        assert_eq!(limiter.0.available_permits(), MAX_CONCURRENT);
     }
 }
