@@ -1,4 +1,4 @@
-//! Keys of a `jvb.conf` that have no effect here, and why.
+//! Keys of a `jvb.conf` that have no effect in Rialto, with the reasons.
 
 use rialto_hocon::Kind;
 
@@ -7,17 +7,17 @@ use super::units;
 /// Why a key has no effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NoEffect {
-    /// JVB has what it is about; Rialto does not yet.
+    /// JVB has the feature; Rialto does not yet.
     NotImplemented(&'static str),
-    /// What it is about does not exist here.
+    /// The key has no meaning in Rialto.
     NotApplicable(&'static str),
-    /// JVB once read it. It does nothing there either.
+    /// JVB used to read the key, and now ignores it too.
     Obsolete(&'static str),
 }
 
 use NoEffect::{NotApplicable, NotImplemented, Obsolete};
 
-/// What is known of a key, or of the section that it is in.
+/// Returns why `key`, or the innermost listed section that contains it, has no effect.
 pub(super) fn no_effect(key: &str) -> Option<NoEffect> {
     no_effect_exact(key).or_else(|| {
         let found = NO_EFFECT.iter().filter(|(section, _)| is_inside(key, section));
@@ -25,18 +25,18 @@ pub(super) fn no_effect(key: &str) -> Option<NoEffect> {
     })
 }
 
-/// Whether a key is in a section.
+/// Returns whether `key` is inside `section`.
 pub(super) fn is_inside(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// What is known of this very key. What else is read of a section has an effect.
+/// Returns why exactly this key has no effect. Other keys of its section that Rialto reads do have one.
 pub(super) fn no_effect_exact(key: &str) -> Option<NoEffect> {
     NO_EFFECT.iter().find(|(known, _)| *known == key).map(|(_, why)| *why)
 }
 
-/// Whether two ways of writing a value mean the same, as far as that can be told without knowing what
-/// the key is for.
+/// Returns whether two spellings of a value mean the same, as far as that can be decided without knowing
+/// the key's type.
 pub(super) fn alike(one: &Kind, other: &Kind) -> bool {
     match (one, other) {
         (Kind::Text(one), Kind::Text(other)) => {
@@ -57,9 +57,9 @@ pub(super) fn alike(one: &Kind, other: &Kind) -> bool {
     }
 }
 
-/// The known key that looks most like `key`, if one looks like it at all.
+/// Returns the known key most similar to `key`, if any is similar enough.
 pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer than any key: nothing is near, and the comparison is quadratic.
+    // Longer than any key, so nothing is similar, and the comparison is quadratic.
     if key.len() > 128 {
         return None;
     }
@@ -67,7 +67,7 @@ pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Op
     known
         .filter(|known| *known != key)
         .map(|known| {
-            // The right name in the wrong section is as likely as a misspelt one.
+            // The right name in a wrong section is as likely as a misspelt one.
             let distance = distance(key, known);
             let same_name = last(key) == last(known);
             (if same_name { distance.min(3) } else { distance }, distance, known)
@@ -77,7 +77,7 @@ pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Op
         .map(|(_, _, known)| known)
 }
 
-/// Insertions, removals and changes that turn one text into the other.
+/// The edit distance: insertions, removals and substitutions that turn one text into the other.
 pub(super) fn distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.chars().count()).collect();
     for (i, a) in left.chars().enumerate() {
@@ -93,24 +93,25 @@ pub(super) fn distance(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// Whether a value of a key without an effect asks for what is so in any case, though it is not JVB's
+/// Returns whether a key without effect is set to what Rialto does in any case, though that is not JVB's
 /// default: container images write such values.
 pub(super) fn asks_for_actual_behaviour(key: &str, value: &Kind) -> bool {
     let asks = ACTUAL_BEHAVIOUR.iter().find(|(known, _)| *known == key);
     asks.is_some_and(|(_, text)| alike(value, &Kind::Text((*text).to_owned())))
 }
 
-/// Every key and section without an effect.
+/// Returns every key and section without effect.
 pub(super) fn no_effect_keys() -> impl Iterator<Item = &'static str> {
     NO_EFFECT.iter().map(|(key, _)| *key)
 }
 
-/// Those that hold values: nobody who wrote a value meant one of the others.
+/// Returns the keys without effect that hold values, for suggestions: a misspelt key with a value was never
+/// meant to be a section.
 pub(super) fn no_effect_values() -> impl Iterator<Item = &'static str> {
     no_effect_keys().filter(|key| !SECTIONS.contains(key))
 }
 
-/// What to write instead of a name that JVB still takes and would rather not.
+/// Returns the new name of a key that JVB still reads under its deprecated name.
 pub(super) fn renamed(key: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(old, _)| *old == key).map(|(_, new)| *new)
 }
@@ -142,7 +143,7 @@ const ESTIMATOR: &str = "there is one estimator, which goes by its own constants
 const HEALTH: &str = "health is what threads and rooms say at the moment that it is asked for";
 const QUEUES: &str = "packets do not wait in queues between threads";
 
-/// Keys and sections without an effect, sorted.
+/// Keys and sections without effect, sorted.
 const NO_EFFECT: [(&str, NoEffect); 51] = [
     (
         "ice4j.consent-freshness.randomize-interval",
@@ -256,7 +257,7 @@ const NO_EFFECT: [(&str, NoEffect); 51] = [
     ("videobridge.websockets.relay-domains", NotImplemented(RELAYS)),
 ];
 
-/// The sections among them.
+/// The entries of `NO_EFFECT` that are sections.
 const SECTIONS: [&str; 12] = [
     "jmt.bwe",
     "jmt.debug.packet-loss",

@@ -1,5 +1,5 @@
-//! `sip-communicator.properties`: what JVB read before `jvb.conf`, and still reads beside it. A key that
-//! is set there wins over its new name, as in JVB.
+//! `sip-communicator.properties`: the file that JVB read before `jvb.conf`, and still reads beside it. A
+//! key that is set there overrides its new name, as in JVB.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -7,7 +7,7 @@ use rialto_hocon::{Document, Kind, Object, Origin, Value};
 
 use super::{load::Warning, xmpp};
 
-/// The file's name; it lies in the directory of `jvb.conf`.
+/// The file's name; it is in the directory of `jvb.conf`.
 pub(super) const FILE_NAME: &str = "sip-communicator.properties";
 
 const JVB: &str = "org.jitsi.videobridge.";
@@ -18,23 +18,23 @@ const PUBLIC: &str = "org.ice4j.ice.harvest.NAT_HARVESTER_PUBLIC_ADDRESS";
 const TRANSPORT: &str = "org.jitsi.videobridge.STATISTICS_TRANSPORT";
 const SERVICE: &str = "org.jitsi.videobridge.PUBSUB_SERVICE";
 const NODE: &str = "org.jitsi.videobridge.PUBSUB_NODE";
-/// And the name of a transport: its own interval.
+/// Prefix of the interval of one transport, whose name follows.
 const INTERVAL: &str = "org.jitsi.videobridge.STATISTICS_INTERVAL.";
 
-/// How an old value is written anew.
+/// How an old value is converted.
 #[derive(Clone, Copy)]
 enum Conversion {
     Same,
-    /// A bare number of seconds.
+    /// A number of seconds without a unit.
     Seconds,
-    /// The opposite.
+    /// A boolean with the opposite meaning.
     Not,
     Percent,
-    /// A list, separated by commas or semicolons.
+    /// A list separated by commas or semicolons.
     List,
 }
 
-/// Old keys and new ones.
+/// Old keys, new keys and conversions.
 const KEYS: [(&str, &str, Conversion); 57] = [
     ("org.ice4j.MAX_CHECK_LIST_SIZE", "ice4j.ice.max-check-list-size", Conversion::Same),
     ("org.ice4j.REDACT_REMOTE_ADDRESSES", "ice4j.redact-remote-addresses", Conversion::Same),
@@ -263,7 +263,7 @@ const KEYS: [(&str, &str, Conversion); 57] = [
     ),
 ];
 
-/// Keys without a new name that JVB does not read any more, and what there is instead.
+/// Keys that JVB no longer reads and that have no new name, with their replacement.
 const OBSOLETE: [(&str, &str); 3] = [
     ("org.jitsi.videobridge.DISABLE_RTX_PROBING", "nothing is sent to probe a link"),
     ("org.jitsi.videobridge.ENABLE_STATISTICS", "there are always statistics"),
@@ -273,7 +273,7 @@ const OBSOLETE: [(&str, &str); 3] = [
     ),
 ];
 
-/// Keys of ice4j that have no meaning here, and why.
+/// Keys of ice4j that have no meaning here, with the reason.
 const NO_MEANING: [(&str, &str); 13] = [
     (
         "org.ice4j.ALLOW_LINK_TO_GLOBAL_REACHABILITY",
@@ -294,7 +294,7 @@ const NO_MEANING: [(&str, &str); 13] = [
 ];
 const RETRANSMISSIONS: &str = "the ICE agent times its own retransmissions";
 
-/// Puts what `text` says into `document`, under its new names. What it does not know is a warning.
+/// Merges the keys of `text` into `document` under their new names. Returns a warning for each unknown key.
 pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<Warning> {
     let file: Arc<str> = path.display().to_string().into();
     let given = properties(text);
@@ -333,8 +333,8 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
     warnings
 }
 
-/// One complete client of the old file replaces all of the new section, as in JVB. Without one, the old
-/// ones are skipped.
+/// A complete client in the old file replaces the whole new section, as in JVB. Without one, the old keys
+/// are skipped.
 fn replace_clients(
     document: &mut Document,
     clients: BTreeMap<&str, Object>,
@@ -387,12 +387,13 @@ fn replace_clients(
     document.set(&path, Value { kind, origin });
 }
 
-/// Whether a key is read together with others.
+/// Returns whether a key is read together with other keys.
 fn with_others(key: &str) -> bool {
     [LOCAL, PUBLIC, TRANSPORT, SERVICE, NODE].contains(&key) || key.starts_with(INTERVAL)
 }
 
-/// Statistics' transports. Unknown ones are skipped, and so is pubsub without a place, as in JVB.
+/// Converts the transports of statistics. Unknown ones are skipped, and so is pubsub without service and
+/// node, as in JVB.
 fn transports(names: &str, given: &BTreeMap<String, (String, u32)>, origin: &Origin) -> Kind {
     let text = |key| given.get(key).map(|(text, _)| text);
     let list = names.split(',').map(str::trim).filter_map(|name| {
@@ -426,7 +427,7 @@ impl Conversion {
             Self::Not => Kind::Text(match value.to_ascii_lowercase().as_str() {
                 "true" => "false".to_owned(),
                 "false" => "true".to_owned(),
-                // Whoever reads it says what it needs.
+                // The reader of the key reports an invalid value.
                 _ => value.to_owned(),
             }),
             Self::List => {
@@ -441,7 +442,8 @@ impl Conversion {
     }
 }
 
-/// Keys, values and lines of a properties file of Java, but for `\uXXXX`, which nobody wrote there.
+/// Parses a Java properties file into keys with their values and line numbers. `\uXXXX` escapes are not
+/// supported: such files do not have them.
 fn properties(text: &str) -> BTreeMap<String, (String, u32)> {
     let mut all = BTreeMap::new();
     let mut lines = (1u32..).zip(text.lines());
@@ -463,7 +465,8 @@ fn properties(text: &str) -> BTreeMap<String, (String, u32)> {
     all
 }
 
-/// A key ends at the first `=`, `:` or white space that no backslash hides.
+/// Splits a line into key and value: the key ends at the first `=`, `:` or white space without a backslash
+/// before it.
 fn split(line: &str) -> (String, String) {
     let mut key = String::new();
     let mut chars = line.char_indices();

@@ -1,6 +1,6 @@
-//! Configuration: HOCON as in `jvb.conf`, its schema, defaults, and where each value came from.
+//! Configuration: HOCON as in `jvb.conf`, its schema, its defaults, and the origin of each value.
 //!
-//! [`load`] is the only reader of configuration in the process; everything else is handed its part of
+//! [`load`] is the only reader of configuration in the process; every other part receives its part of
 //! [`Config`].
 
 mod capture;

@@ -1,4 +1,5 @@
-//! Every answer of a JVB that was captured (`tests/data/http`): the same request here is answered alike.
+//! Replays the captured requests to a JVB (`tests/data/http`) and compares this bridge's answers with
+//! JVB's.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -11,31 +12,31 @@ use super::{
     *,
 };
 
-/// Captured beside each other in one order, and compared in it by tests of their own.
+/// Captures whose requests depend on their order; tests of their own replay them in that order.
 const IN_ORDER: [&str; 3] = ["drain-", "rest-", "shutdown-"];
 
-/// What this bridge does not have: statistics of parts of JVB, which are 404 here.
+/// Statistics of JVB's components that this bridge does not have; they are 404 here.
 const UNSUPPORTED: [&str; 3] = ["-node-stats", "-payload-verification", "-stats-pool-stats"];
 
-/// What is at `/`: nothing in JVB, the status page here (`status::tests`).
+/// `/` is 404 in JVB and the status page here (`status::tests`).
 const ROOT: [&str; 2] = ["idle-root", "live-root"];
 
-/// Fields of objects that are JVB's alone, and why.
+/// Fields that only JVB's objects have, and why.
 const JVB_ONLY: [(&str, &[&str]); 3] = [
     // A garbage collector and a heap.
     ("-metrics-json", &["jvm_gc_count", "jvm_gc_time", "jvm_heap_committed", "jvm_heap_used"]),
     // Threads for blocking calls, of which there are none.
     ("-task-pool-stats", &["IO_POOL"]),
-    // What is answered without waiting takes no time worth measuring.
+    // This bridge answers without waiting, so there is no duration to measure.
     ("-xmpp-delay-stats", &["health", "version"]),
 ];
 
-/// The conference that the capturing bridge had, and two of its endpoints.
+/// The conference of the captured bridge, and two of its endpoints.
 const CONFERENCE: &str = "778cc529e1979bb2";
 const MEETING: &str = "7f97d2c4-54e4-4de5-b236-7e73e065fabd";
 const PEOPLE: [(&str, &str); 2] = [("dec1e82f", "Alice-xyz"), ("94783f63", "Bob-xyz")];
 
-/// A request as the captures name it: `# GET /path -H Name: value -d body`.
+/// A captured request, written as `# GET /path -H Name: value -d body`.
 struct CapturedRequest {
     method: Method,
     path: String,
@@ -65,7 +66,7 @@ impl CapturedRequest {
 struct TestServer {
     http: Http,
     public: Router,
-    /// Our id of the conference, when there is one.
+    /// This bridge's id of the conference, if there is one.
     conference: Option<String>,
 }
 
@@ -122,7 +123,7 @@ impl TestServer {
     }
 }
 
-/// All fields of an object, but for those that are JVB's alone or ours alone.
+/// All fields of an object except those that only JVB or only this bridge has.
 fn fields(name: &str, object: &Value) -> BTreeSet<String> {
     let alone = JVB_ONLY.iter().find(|(end, _)| name.ends_with(end)).map_or(&[][..], |x| x.1);
     let all = object.as_object().into_iter().flatten().map(|(field, _)| field.clone());

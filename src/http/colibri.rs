@@ -1,5 +1,5 @@
-//! `/colibri/v2/conferences`: COLIBRI2 in JSON. Every refusal is 400 with a text, except that a
-//! conference that does not exist is 404 without one.
+//! `/colibri/v2/conferences`: COLIBRI2 in JSON. A refused request gets 400 with a text; one for a
+//! conference that does not exist gets 404 with an empty body.
 
 use axum::{
     Json,
@@ -20,7 +20,7 @@ use crate::{
     telemetry::{self, Parent, step},
 };
 
-/// Makes a span of a request whose sender traces it (`traceparent`).
+/// Opens a tracing span for a request that carries `traceparent`.
 pub(super) async fn traced(path: MatchedPath, request: Request, next: Next) -> Response {
     let parent = telemetry::is_on().then(|| Parent::from_headers(request.headers())).flatten();
     let Some(parent) = parent else { return next.run(request).await };

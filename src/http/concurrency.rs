@@ -1,15 +1,15 @@
-//! How many requests a server computes at one time. What asks for health takes no turn: it must not
-//! queue behind a thousand others.
+//! Limits how many requests a server computes at once. Health requests are exempt: they must not queue
+//! behind a thousand others.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::{sync::Semaphore, task::yield_now};
 
-/// More than cores that the control plane usually has, so that none idles while there is work.
+/// More than the cores of the usual control plane, so that no core idles while there is work.
 const MAX_CONCURRENT: usize = 4;
 
-/// RequestLimiter of requests, in the order in which they ask for them.
+/// Permits to compute requests, granted in order of arrival.
 #[derive(Clone)]
 pub(super) struct RequestLimiter(Arc<Semaphore>);
 
@@ -20,14 +20,14 @@ impl Default for RequestLimiter {
 }
 
 impl RequestLimiter {
-    /// `work`, which takes a turn for each of its steps. It has none while it waits: for the rest of a
-    /// slow client's body, for instance.
+    /// Runs `work` and holds a permit for each of its polls. It holds none while it waits, for example for
+    /// the rest of a slow client's body.
     async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             let permit = self.0.acquire().await;
-            // A thread of the runtime that always has work looks at its sockets after 61 tasks only.
-            // Before it comes back to a task that yields, it looks at them.
+            // A busy runtime thread polls its sockets only after 61 tasks. Yielding makes it poll them
+            // before it returns to this task.
             yield_now().await;
             if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
                 return done;
@@ -37,19 +37,19 @@ impl RequestLimiter {
         }
     }
 
-    /// Answers a request when it has a turn.
+    /// Answers a request once a permit is free.
     pub(super) async fn answer(self, request: Request, next: Next) -> Response {
         self.run(next.run(request)).await
     }
 
-    /// Keeps all turns from others.
+    /// Takes all permits.
     #[cfg(test)]
     pub(super) async fn hold(&self) -> tokio::sync::OwnedSemaphorePermit {
         self.0.clone().acquire_many_owned(MAX_CONCURRENT as u32).await.unwrap()
     }
 }
 
-/// Until the task is polled again: what was polled before has its waker.
+/// Completes at the task's next poll: the future polled before has registered the waker.
 async fn until_woken() {
     let mut polled = false;
     poll_fn(|_| {
@@ -76,7 +76,7 @@ mod tests {
             waiting.push(tokio::spawn(async move { limiter.run(ended).await }));
         }
         assert_eq!(limiter.run(async { 1 }).await, 1);
-        // All of them are at their second step when they are woken.
+        // All of them are at their second poll when they are woken.
         for (number, end) in ends.into_iter().enumerate() {
             end.send(number).unwrap();
         }
@@ -94,7 +94,7 @@ mod tests {
                 let limiter = limiter.clone();
                 async move { limiter.run(std::future::pending::<()>()).await }
             });
-            // With its turn, and before its step.
+            // It holds a permit and has not polled yet.
             tokio::task::yield_now().await;
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled());

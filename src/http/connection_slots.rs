@@ -1,4 +1,5 @@
-//! The places of a server's connections, and who gives theirs up when there is none left.
+//! Limits a server's connections; when all slots are taken, a connection that waits for its client loses
+//! its slot.
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +19,13 @@ use tokio::{
     time::sleep,
 };
 
-/// How often, and how far apart, a connection in reserve looks whether another place is free by now.
+/// How often, and how far apart, a connection on a reserved slot checks whether a regular slot is free.
 const REGULAR_SLOT_POLLS: u32 = 100;
 const REGULAR_SLOT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// As many as were said, and some in reserve for requests about health. A connection that waits for its
-/// client has a place only until somebody else wants it: one that has sent no whole request, one that is
-/// kept between requests, and one whose client does not take the answer.
+/// The slots of a server's connections, and a reserve for health requests. A connection that waits for its
+/// client keeps its slot only until another connection needs it: one that has sent no complete request, one
+/// kept alive between requests, and one whose client does not read the answer.
 pub(super) struct ConnectionSlots {
     free: Arc<Semaphore>,
     reserve: usize,
@@ -35,21 +36,21 @@ pub(super) struct ConnectionSlots {
 #[derive(Default)]
 struct WaitingConnections {
     queue: Mutex<WaitQueue>,
-    /// Somebody has joined.
+    /// Notified when a connection is queued.
     joined: Notify,
 }
 
 #[derive(Default)]
 struct WaitQueue {
     last: u64,
-    /// Longest first.
+    /// The longest waiting first.
     entries: BTreeMap<u64, QueueEntry>,
 }
 
 struct QueueEntry {
     /// Closes the connection.
     close: Arc<Notify>,
-    /// It has never sent a whole request.
+    /// The connection has never sent a complete request.
     unused: bool,
 }
 
@@ -60,13 +61,13 @@ impl WaitingConnections {
 }
 
 impl ConnectionSlots {
-    /// `count` places, and `reserve` more.
+    /// Creates `count` slots, and `reserve` more.
     pub(super) fn new(count: usize, reserve: usize) -> Self {
         let free = Arc::new(Semaphore::new(count.saturating_add(reserve)));
         Self { free, reserve, waiting: Arc::default() }
     }
 
-    /// A place. If there is none but in reserve, the connection that has waited longest is closed.
+    /// Takes a slot. If only reserved slots are free, the connection that has waited longest is closed.
     pub(super) async fn take(&self) -> Option<Arc<ConnectionSlot>> {
         let reserved = self.free.available_permits() <= self.reserve;
         let mut closing = reserved && self.close_longest_waiting();
@@ -97,7 +98,7 @@ impl ConnectionSlots {
         Some(Arc::new(slot))
     }
 
-    /// Closes the connection that has waited longest. False: none waits.
+    /// Closes the connection that has waited longest. Returns false when none waits.
     pub(super) fn close_longest_waiting(&self) -> bool {
         let longest = self.waiting.lock().entries.pop_first();
         longest.is_some_and(|(_, entry)| {
@@ -106,8 +107,8 @@ impl ConnectionSlots {
         })
     }
 
-    /// Closes the connection that has waited longest of those that never sent a whole request. False: none
-    /// is such.
+    /// Closes the longest waiting of the connections that never sent a complete request. Returns false when
+    /// there is none.
     pub(super) fn close_longest_unused(&self) -> bool {
         let mut queue = self.waiting.lock();
         let unused =
@@ -120,12 +121,12 @@ impl ConnectionSlots {
     }
 }
 
-/// Free again when it is dropped.
+/// A connection's slot; dropping it frees it.
 pub(super) struct ConnectionSlot {
     _permit: OwnedSemaphorePermit,
     free: Arc<Semaphore>,
     reserve: usize,
-    /// Taken from the reserve, and there was no other since.
+    /// The slot is from the reserve, and no other slot has been free since.
     reserved: AtomicBool,
     waiting: Arc<WaitingConnections>,
     close: Arc<Notify>,
@@ -135,17 +136,18 @@ pub(super) struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// Ends when the place is wanted for somebody else.
+    /// Completes when another connection needs the slot.
     pub(super) async fn reclaimed(&self) {
         self.close.notified().await;
     }
 
-    /// Ends when there was a request.
+    /// Completes when the head of a request has arrived.
     pub(super) async fn first_request(&self) {
         self.requested.notified().await;
     }
 
-    /// Whether this is more than a place in reserve: whether others are free by now.
+    /// Returns whether the slot is a regular one; a reserved slot becomes regular when others are free
+    /// again.
     pub(super) fn is_regular(&self) -> bool {
         if self.reserved.load(Ordering::Relaxed) && self.free.available_permits() >= self.reserve {
             self.reserved.store(false, Ordering::Relaxed);
@@ -153,8 +155,8 @@ impl ConnectionSlot {
         !self.reserved.load(Ordering::Relaxed)
     }
 
-    /// Waits until there is room for more than health, for as long as who gives way may need to go. The
-    /// connection may be closed meanwhile.
+    /// Waits until the slot is a regular one, for as long as closing another connection may take, and
+    /// returns whether it is. This connection may be closed meanwhile.
     pub(super) async fn wait_until_regular(&self) -> bool {
         for _ in 0..REGULAR_SLOT_POLLS {
             if self.is_regular() {
@@ -165,8 +167,8 @@ impl ConnectionSlot {
         self.is_regular()
     }
 
-    /// There is the head of a request. From the end of its body on there is work, until what is returned
-    /// is dropped; with the body to read instead.
+    /// Called with the head of a request. The connection counts as busy from the end of the request's body
+    /// until the returned [`ActiveRequest`] is dropped. Returns the body to read instead of `body`.
     pub(super) fn request(self: &Arc<Self>, body: Incoming) -> (ActiveRequest, Body) {
         self.requested.notify_one();
         if body.is_end_stream() {
@@ -192,7 +194,7 @@ impl ConnectionSlot {
         self.waiting.joined.notify_one();
     }
 
-    /// A whole request has come.
+    /// A complete request has arrived.
     fn request_received(&self) {
         self.unused.store(false, Ordering::Relaxed);
         self.dequeue();
@@ -210,11 +212,12 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// A request that is being answered. Its connection waits for its client again when this is dropped.
+/// A request in progress. Dropping it puts the connection back into the queue of those that wait for their
+/// clients.
 pub(super) struct ActiveRequest(Option<Arc<ConnectionSlot>>);
 
 impl ActiveRequest {
-    /// The connection is no longer one for requests: it goes on with its place for as long as it lasts.
+    /// The connection was upgraded: it keeps its slot until it ends.
     pub(super) fn upgraded(mut self) {
         if let Some(slot) = self.0.take() {
             slot.dequeue();
@@ -230,8 +233,8 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// Keeps the place of a connection that became a WebSocket. Handlers find it among the extensions of
-/// their request.
+/// Keeps the slot of a connection that became a WebSocket. Handlers find it among the extensions of their
+/// request.
 #[derive(Clone)]
 pub struct SlotHold {
     _slot: Arc<ConnectionSlot>,
@@ -243,7 +246,7 @@ impl SlotHold {
     }
 }
 
-/// The body of a request: when it has ended, the connection waits for us.
+/// The body of a request. At its end the connection no longer waits for its client.
 struct RequestBody {
     body: Incoming,
     slot: Arc<ConnectionSlot>,
@@ -283,7 +286,7 @@ mod tests {
         slot.reclaimed().now_or_never().is_some()
     }
 
-    /// A request whose body has come.
+    /// A request whose body has arrived.
     fn work(slot: &Arc<ConnectionSlot>) -> ActiveRequest {
         slot.requested.notify_one();
         slot.request_received();
@@ -295,7 +298,7 @@ mod tests {
         let slots = ConnectionSlots::new(2, 0);
         let first = slots.take().await.unwrap();
         let second = slots.take().await.unwrap();
-        // The first has asked, and waits since then.
+        // The first has sent a request, and waits since then.
         drop(work(&first));
         let mut third = Box::pin(slots.take());
         assert!(third.as_mut().now_or_never().is_none());
@@ -315,7 +318,7 @@ mod tests {
         let mut next = Box::pin(slots.take());
         assert!(next.as_mut().now_or_never().is_none());
         assert!(!is_wanted(&asked) && !is_wanted(&upgraded));
-        // The client may take its time for the answer.
+        // The client may be slow to read the answer.
         drop(answer);
         assert!(next.as_mut().now_or_never().is_none());
         assert!(is_wanted(&asked) && !is_wanted(&upgraded));
@@ -331,7 +334,7 @@ mod tests {
         let (work_one, _work_two) = (work(&one), work(&two));
         let last = slots.take().now_or_never().flatten().unwrap();
         assert!(one.is_regular() && two.is_regular() && !last.is_regular());
-        // It gives way itself, and so do others that wait.
+        // It can be closed too, like others that wait.
         drop(work_one);
         assert!(slots.take().now_or_never().is_none());
         assert!(is_wanted(&last) && !is_wanted(&two));

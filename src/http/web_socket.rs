@@ -33,10 +33,10 @@ use crate::{
     config::WebSockets,
 };
 
-/// How long the other side may take to answer a close frame (RFC 6455 section 7.1.1).
+/// How long the client may take to answer a close frame (RFC 6455 section 7.1.1).
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Why a socket is closed, beside what a channel says (RFC 6455 section 7.4.1).
+/// Code and reason for an idle client (RFC 6455 section 7.4.1); channels have close reasons of their own.
 const IDLE: (u16, &str) = (1001, "idle timeout");
 
 struct Shared {
@@ -44,7 +44,7 @@ struct Shared {
     config: WebSockets,
 }
 
-/// Where endpoints open their channels.
+/// Returns the route at which endpoints open their channels.
 pub fn web_sockets(bridge: Bridge, config: &WebSockets) -> Router {
     Router::new()
         .route("/colibri-ws/{server}/{conference}/{endpoint}", get(connect))
@@ -57,10 +57,11 @@ struct Login {
     pwd: String,
 }
 
-/// What a connection brings to its upgrade: how it becomes one, and its place among the server's.
+/// The parts of a connection that an upgrade needs: the upgrade itself, and the connection's slot.
 type Upgradable = (Option<Extension<OnUpgrade>>, Option<Extension<SlotHold>>);
 
-/// 404 for another server's address. What is wrong with the rest is not told: 403.
+/// Opens a channel. Answers 404 for another server's id, and 403 for everything else that does not match,
+/// without saying what.
 async fn connect(
     State(shared): State<Arc<Shared>>,
     Path((server, conference, endpoint)): Path<(String, String, String)>,
@@ -87,7 +88,7 @@ async fn connect(
     };
     tokio::spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
-        // A client that never completes the handshake must not replace another channel.
+        // Opened after the handshake: a client that never completes it must not replace another channel.
         if let Some(channel) = permit.open().await {
             let socket = Socket::new(TokioIo::new(upgraded), MAX_BYTES);
             serve(&channel, socket, &shared.config).await;
@@ -114,7 +115,7 @@ fn switching(key: &HeaderValue) -> Response {
 /// A connection that became a WebSocket.
 type Upgraded = Socket<TokioIo<hyper::upgrade::Upgraded>>;
 
-/// Until either side ends it.
+/// Serves a channel until either side closes it.
 async fn serve(channel: &Channel, mut socket: Upgraded, config: &WebSockets) {
     let end = relay_messages(channel, &mut socket, config).await;
     let answer = match end {
@@ -133,18 +134,18 @@ async fn serve(channel: &Channel, mut socket: Upgraded, config: &WebSockets) {
     if socket.send(&answer).await.is_err() {
         return;
     }
-    // What still comes is not for us, up to the other side's close frame, if that has not come yet.
+    // Discard everything up to the client's close frame, if that has not arrived yet.
     if matches!(end, CloseCause::Server(_)) {
         let _ = timeout(CLOSE_LIMIT, socket.skip_to_close()).await;
     }
 }
 
-/// Who ended the conversation.
+/// Which side closed the channel.
 #[derive(Clone, Copy)]
 enum CloseCause {
-    /// We did, with this code and reason.
+    /// The bridge, with this code and reason.
     Server((u16, &'static str)),
-    /// The client did, or is gone.
+    /// The client, or its connection failed.
     Client(SocketEnd),
 }
 
@@ -190,7 +191,8 @@ async fn relay_messages(
     }
 }
 
-/// A client that is not understood is told why. One that only said too much is not counted as broken.
+/// Closes a channel after a client's protocol error, with the reason. A message that is too long does not
+/// count as a failure.
 fn protocol_fault(channel: &Channel, fault: Fault) -> CloseCause {
     if fault != Fault::TooLong {
         channel.ended(SocketEnd::Failed);
