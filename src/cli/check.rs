@@ -1,4 +1,4 @@
-//! `rialto check-config`: what the files say, and what this machine makes of it.
+//! `rialto check-config`: prints the effective configuration and checks this machine against it.
 
 use std::{
     fmt::Write as _,
@@ -19,7 +19,7 @@ use crate::{
     daemon,
 };
 
-/// Prints what `file` leads to. Mistakes go to stderr, one line each.
+/// Checks `file` and prints the result. Errors go to stderr, one line each.
 pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failure> {
     let loaded = match config::load(Some(file), &[], &System) {
         Ok(loaded) => loaded,
@@ -31,10 +31,10 @@ pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failu
         }
         Err(error) => return Err(error.into()),
     };
-    // As it would end the start.
+    // This error would prevent the start too.
     daemon::server_tls(&loaded.config)
         .map_err(|error| Failure::key_store(error, &loaded.effective))?;
-    // A reader that went away (`| head`) is no failure of the configuration.
+    // A reader that closed the pipe (`| head`) is not an error of the configuration.
     let _ = io::stdout().write_all(report(&loaded).as_bytes());
     for warning in &loaded.warnings {
         let kind = if warning.is_note() { "note" } else { "warning" };

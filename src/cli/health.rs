@@ -1,4 +1,4 @@
-//! `rialto health`: the health check of a container or a monitor that has no other client.
+//! `rialto health`: a health check for containers and monitors without an HTTP client.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -9,9 +9,9 @@ use std::{
 
 use super::{Failure, print_error};
 
-/// For each of connecting, sending and reading: a health check that waits for longer is one that failed.
+/// Limit on connecting, sending and reading, each; a check that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than any answer has, bytes.
+/// Maximum bytes of the answer.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
 /// Asks the private HTTP server at `address` for the bridge's health.
@@ -29,7 +29,7 @@ pub(super) fn ask(address: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::FAILURE)
 }
 
-/// The whole answer, as text.
+/// Returns the complete response as text.
 fn get(address: &str) -> io::Result<String> {
     let none = io::Error::new(io::ErrorKind::InvalidInput, "not an address");
     let to = address.to_socket_addrs()?.next().ok_or(none)?;

@@ -1,5 +1,4 @@
-//! Reads keys of a document into typed places, and remembers each: its value, its origin, and what
-//! was wrong with it.
+//! Reads keys of a document into typed targets, and records each key's value, origin and errors.
 
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
@@ -12,47 +11,47 @@ use super::{Secret, StaticMapping, load::Warning, units};
 pub struct Effective {
     /// The dotted key.
     pub key: Cow<'static, str>,
-    /// The value, as a person would write it.
+    /// The value, formatted for people.
     pub value: String,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// A value that cannot be what its key needs.
+/// A value that its key does not accept.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{origin}: {key}: {what}")]
 pub struct Invalid {
     /// The dotted key.
     pub key: String,
-    /// Where the value was written.
+    /// The position of the value.
     pub origin: Origin,
-    /// What is needed, and what was found.
+    /// What the key needs, and what was found.
     pub what: String,
 }
 
-/// A value from the command line, which wins over the file.
+/// A value from the command line, which overrides the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Override {
     /// The dotted key.
     pub key: &'static str,
-    /// The value, as it would be written in a file.
+    /// The value, as written in a file.
     pub value: Kind,
-    /// The flag or command that says so.
+    /// The flag or command that sets it.
     pub flag: &'static str,
 }
 
 impl Override {
-    /// A scalar.
+    /// Overrides a key with a scalar.
     pub fn text(key: &'static str, value: String, flag: &'static str) -> Self {
         Self { key, value: Kind::Text(value), flag }
     }
 
-    /// A list of one scalar.
+    /// Overrides a key with a list of one scalar.
     pub fn list(key: &'static str, value: String, flag: &'static str) -> Self {
         Self::texts(key, &[value], flag)
     }
 
-    /// A list of scalars.
+    /// Overrides a key with a list of scalars.
     pub fn texts(key: &'static str, values: &[String], flag: &'static str) -> Self {
         let element = |value: &String| Value {
             kind: Kind::Text(value.clone()),
@@ -62,7 +61,7 @@ impl Override {
     }
 }
 
-/// What an address of a collector looks like.
+/// The form of a collector's address, for error messages.
 const OTLP: &str = "the address of a collector, such as http://127.0.0.1:4318";
 
 fn is_http_address(text: &str) -> bool {
@@ -74,21 +73,21 @@ fn is_http_address(text: &str) -> bool {
     })
 }
 
-/// Where a collector at `address` takes traces.
+/// Returns the URL at which the collector at `address` accepts traces.
 fn traces_of(address: &str) -> String {
     format!("{}/v1/traces", address.trim_end_matches('/'))
 }
 
-/// See the module.
+/// Reads keys of a document; see the module.
 pub(super) struct Reader<'a> {
     document: &'a Document,
     overrides: &'a [Override],
     source: &'a dyn Source,
     pub effective: Vec<Effective>,
     pub invalid: Vec<Invalid>,
-    /// What was noticed on the way.
+    /// Warnings found while reading.
     pub warnings: Vec<Warning>,
-    /// Keys with names that the operator chose.
+    /// Keys whose names the operator chose.
     add_known: BTreeSet<String>,
     known: BTreeSet<&'static str>,
     changed: BTreeSet<&'static str>,
@@ -113,27 +112,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The keys asked for so far, but for those that the operator named.
+    /// Returns the keys read so far, except those that the operator named.
     pub(super) fn known(&self) -> &BTreeSet<&'static str> {
         &self.known
     }
 
-    /// Whether a key was asked for.
+    /// Returns whether a key was read.
     pub(super) fn is_known(&self, key: &str) -> bool {
         self.known.contains(key) || self.add_known.contains(key)
     }
 
-    /// A variable of the environment.
+    /// Returns an environment variable.
     pub(super) fn environment(&self, name: &str) -> Option<String> {
         self.source.env(name)
     }
 
-    /// Notes that a key with a name of the operator's was asked for.
+    /// Records that a key with a name of the operator's choice was read.
     pub(super) fn add_known(&mut self, key: &str) {
         self.add_known.insert(key.to_owned());
     }
 
-    /// What is in a section whose keys the operator names.
+    /// Returns the content of a section whose keys the operator names.
     pub(super) fn section(&mut self, key: &'static str) -> Vec<(String, Value)> {
         let Some(value) = self.document.get(key) else { return Vec::new() };
         match &value.kind {
@@ -149,7 +148,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a key was given another value than it has by default.
+    /// Returns whether a key has another value than its default.
     pub(super) fn differs_from_default(&self, key: &str) -> bool {
         self.changed.contains(key)
     }
@@ -170,7 +169,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, |value| units::show_duration(*value));
     }
 
-    /// A duration between two of something, which cannot be none.
+    /// Reads an interval, which must not be 0.
     pub(super) fn interval(&mut self, key: &'static str, target: &mut Duration) {
         let read = |kind: &Kind| {
             scalar(kind)
@@ -181,7 +180,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, |value| units::show_duration(*value));
     }
 
-    /// A fraction that is more than nothing, or a percentage.
+    /// Reads a fraction above 0, or a percentage.
     pub(super) fn fraction(&mut self, key: &'static str, target: &mut f64) {
         let read = |kind: &Kind| {
             scalar(kind)
@@ -192,7 +191,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, ToString::to_string);
     }
 
-    /// A number that is more than nothing.
+    /// Reads a number above 0.
     pub(super) fn number(&mut self, key: &'static str, target: &mut f64) {
         let read = |kind: &Kind| {
             scalar(kind)
@@ -203,7 +202,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, ToString::to_string);
     }
 
-    /// Bit/s.
+    /// Reads a bandwidth, bit/s.
     pub(super) fn bandwidth(&mut self, key: &'static str, target: &mut u64) {
         let read = |kind: &Kind| {
             let read = scalar(kind).and_then(units::bandwidth);
@@ -212,7 +211,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, |bps| units::show_bandwidth(*bps));
     }
 
-    /// Bit/s, or unset.
+    /// Reads a bandwidth, bit/s, that may be unset.
     pub(super) fn optional_bandwidth(&mut self, key: &'static str, target: &mut Option<u64>) {
         let read = |kind: &Kind| {
             let read = scalar(kind).and_then(units::bandwidth);
@@ -221,7 +220,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, |bps| bps.map_or("(unset)".to_owned(), units::show_bandwidth));
     }
 
-    /// One of some names.
+    /// Reads one of a set of names.
     pub(super) fn choice<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
@@ -243,7 +242,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, show);
     }
 
-    /// Bytes.
+    /// Reads a size in bytes.
     pub(super) fn size(&mut self, key: &'static str, target: &mut usize) {
         let read = |kind: &Kind| {
             scalar(kind)
@@ -255,7 +254,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, ToString::to_string);
     }
 
-    /// A whole number within `from..=to`.
+    /// Reads a whole number within `from..=to`.
     pub(super) fn integer<T>(&mut self, key: &'static str, target: &mut T, from: T, to: T)
     where
         T: Copy + Into<i64> + TryFrom<i64> + ToString,
@@ -271,7 +270,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, ToString::to_string);
     }
 
-    /// A port where a negative number switches off.
+    /// Reads a port; a negative number means none.
     pub(super) fn optional_port(&mut self, key: &'static str, target: &mut Option<u16>) {
         let read = |kind: &Kind| {
             let number = scalar(kind).and_then(|text| text.trim().parse::<i64>().ok());
@@ -301,7 +300,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, show);
     }
 
-    /// Text that `accept` accepts; `what` says what that is.
+    /// Reads a text that `accept` accepts; `what` describes such texts in errors.
     pub(super) fn text(
         &mut self,
         key: &'static str,
@@ -318,7 +317,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, Clone::clone);
     }
 
-    /// Text that may be unset.
+    /// Reads a text that may be unset.
     pub(super) fn optional_text(
         &mut self,
         key: &'static str,
@@ -335,8 +334,8 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, |text| text.clone().unwrap_or_else(|| "(unset)".to_owned()));
     }
 
-    /// Where a collector takes traces: the address of a server, or, without one, what OpenTelemetry's variables
-    /// say. A variable that is no such address is an error as well: nobody sets it for nothing.
+    /// Reads the URL for traces: the address of a collector, or, if unset, OpenTelemetry's variables. An
+    /// invalid variable is an error as well: nobody sets it without intent.
     pub(super) fn otlp_endpoint(&mut self, key: &'static str, target: &mut Option<String>) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| is_http_address(text));
@@ -367,7 +366,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list whose elements `accept` accepts.
+    /// Reads a list of texts that `accept` accepts.
     pub(super) fn texts(
         &mut self,
         key: &'static str,
@@ -386,7 +385,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, |list| show_list(list));
     }
 
-    /// An address, or a name whose first address is taken.
+    /// Reads an address, or a name, which resolves to its first address.
     pub(super) fn host(&mut self, key: &'static str, target: &mut IpAddr) {
         let source = self.source;
         let read = |kind: &Kind| {
@@ -412,7 +411,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, |list| show_list(list));
     }
 
-    /// A list whose elements `element` reads.
+    /// Reads a list with `element` as the reader of each element.
     pub(super) fn list<T, S: ToString>(
         &mut self,
         key: &'static str,
@@ -429,17 +428,17 @@ impl<'a> Reader<'a> {
         );
     }
 
-    /// What is not shown.
+    /// Reads a secret.
     pub(super) fn secret(&mut self, key: &'static str, target: &mut Secret) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| !text.contains('\0'));
-            // What is there may be a part of it.
+            // The value may contain a part of the secret, so the error does not quote it.
             text.map(Secret::new).ok_or_else(|| "needs a text".to_owned())
         };
         self.read(key, target, read, Secret::shown);
     }
 
-    /// A secret that `accept` accepts.
+    /// Reads a secret that `accept` accepts.
     pub(super) fn secret_of(
         &mut self,
         key: &'static str,
@@ -453,8 +452,8 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, Secret::shown);
     }
 
-    /// The path of a file whose first line is a secret that `accept` accepts. Without one, a variable of
-    /// the environment may hold it.
+    /// Reads a secret from the first line of the file at this path; `accept` must accept it. If the key is
+    /// unset, an environment variable may hold the secret.
     pub(super) fn secret_file(
         &mut self,
         key: &'static str,
@@ -481,7 +480,7 @@ impl<'a> Reader<'a> {
         self.read(key, target, read, Secret::shown);
     }
 
-    /// What is written at a key, if it is one text.
+    /// Returns the raw text of a key, if it is a single text.
     pub(super) fn written(&self, key: &str) -> Option<&'a str> {
         let given = self.overrides.iter().rev().find(|given| given.key == key);
         let kind = match given {
@@ -491,7 +490,7 @@ impl<'a> Reader<'a> {
         scalar(kind)
     }
 
-    /// A mistake of a key, which is not there and has to be, or must not be there, because of another.
+    /// Records an error of a key that another key requires or forbids.
     pub(super) fn mistake(&mut self, key: &'static str, because: &str, what: &str) {
         let given = self.overrides.iter().rev().find(|given| given.key == because);
         let origin = match given {
@@ -510,7 +509,7 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// The way of every key: the command line first, then the file, then what is in `place`.
+    /// Reads a key: from the command line, else from the file, else the default already in `target`.
     fn read<T>(
         &mut self,
         key: &'static str,
@@ -527,12 +526,12 @@ impl<'a> Reader<'a> {
                 Some(value) if value.origin != Origin::Default => {
                     (Some(&value.kind), value.origin.clone())
                 }
-                // The place has the default.
+                // `target` has the default.
                 Some(_) | None => (None, Origin::Default),
             },
         };
         match kind {
-            // `null` says: as if the key were not there.
+            // `null` means that the key is not set.
             None | Some(Kind::Null) => origin = Origin::Default,
             Some(kind) => match read(kind) {
                 Ok(value) => *target = value,
@@ -553,7 +552,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What is done more often keeps a core busy.
+/// A shorter interval would keep a core busy.
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 const BANDWIDTH: &str = "a bandwidth such as '500 kbps' or '10 mbps'";
@@ -577,13 +576,13 @@ pub(super) fn wants(what: &str, found: &Kind) -> String {
     }
 }
 
-/// [`wants`] of an element of a list: two without a comma between them are one text.
+/// As [`wants`], for an element of a list: two elements without a comma between them are one text.
 pub(super) fn wants_element(what: &str, found: &Kind) -> String {
     let two = scalar(found).is_some_and(|text| text.trim().contains(char::is_whitespace));
     wants(what, found) + if two { " (is a ',' missing?)" } else { "" }
 }
 
-/// A list; Lightbend's library also takes an object with numbers as keys, which nobody writes.
+/// Reads a list; Lightbend's library also accepts an object with numbers as keys, which nobody writes.
 fn list<T>(
     kind: &Kind,
     what: &str,

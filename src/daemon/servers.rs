@@ -1,4 +1,4 @@
-//! The HTTP servers: the private one, the page's where that is another, and the public one.
+//! The HTTP servers: the private one, the page's if it is separate, and the public one.
 
 use axum::{
     Router,
@@ -15,15 +15,16 @@ use crate::{
     http::{self, Guard, Hosts, Https, Server},
 };
 
-/// How an operator adds a name.
+/// The key by which an operator adds a name.
 const KEY: &str = "rialto.http.hosts";
-/// And how a user of the page does.
+/// The flag by which a user of the page adds a name.
 const FLAG: &str = "--host";
 
-/// WebSockets at a time, of bridge channels or of pages: more than `rialto.max-endpoints` is by default.
+/// Maximum WebSockets of bridge channels or of pages at a time: more than the default of
+/// `rialto.max-endpoints`.
 const SOCKETS: usize = 32 << 10;
 
-/// Sockets that listen, and what is spoken on them.
+/// Listening sockets with their TLS configurations.
 pub(super) struct Servers {
     private: Option<BoundServer>,
     page: Option<BoundServer>,
@@ -36,7 +37,7 @@ struct BoundServer {
 }
 
 impl Servers {
-    /// Opens all sockets, before anything else begins.
+    /// Opens all sockets, before anything else starts.
     pub(super) fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         let (mut tls, public_tls) = server_tls(config)?;
         let mut page_tls = None;
@@ -59,8 +60,8 @@ impl Servers {
         Ok(servers)
     }
 
-    /// Serves: the private, the page's and the public server. `page` goes to the private one when it has
-    /// no server of its own.
+    /// Starts the private, the page's and the public server. The private server serves `page` too when it
+    /// has no server of its own.
     pub(super) fn start(
         self,
         config: &Config,
@@ -122,8 +123,8 @@ impl BoundServer {
     }
 }
 
-/// Who may ask the private server. Where an operator has it listen for others than this machine, names
-/// without a dot are its own as well: other containers ask for it by such names.
+/// Returns the guard of the private server. When it listens beyond loopback, names without a dot are
+/// accepted as well: other containers use such names.
 fn guard(config: &Config, server: &BoundServer, remedy: &'static str) -> Guard {
     let access = &config.http_access;
     let mut names = access.hosts.clone();
@@ -134,8 +135,8 @@ fn guard(config: &Config, server: &BoundServer, remedy: &'static str) -> Guard {
     Guard::new(hosts, &access.token, remedy)
 }
 
-/// The page beside the control API on one server. A few resources have one word as their path, as rooms
-/// have: who navigates there in a browser wants the room.
+/// Serves the page and the control API on one server. A few resources have paths of one word, as rooms do:
+/// a navigation in a browser gets the room.
 fn api_with_page(api: Router, page: Router) -> Router {
     let rooms = page.clone();
     api.merge(page).layer(middleware::from_fn(move |mut request: Request, next: Next| {
@@ -144,7 +145,7 @@ fn api_with_page(api: Router, page: Router) -> Router {
             if !is_navigation(&request) {
                 return next.run(request).await;
             }
-            // What the routes of both found in the path is theirs: a page is served from the path alone.
+            // Path parameters of the merged routes are cleared: the page's router matches the path again.
             request.extensions_mut().clear();
             let Ok(response) = rooms.oneshot(request).await;
             response
@@ -152,7 +153,7 @@ fn api_with_page(api: Router, page: Router) -> Router {
     }))
 }
 
-/// Whether somebody opens a room in a browser: programs do not ask for HTML.
+/// Returns whether a browser navigates to a room: other clients do not accept HTML.
 fn is_navigation(request: &Request) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let path = request.uri().path();
@@ -161,7 +162,8 @@ fn is_navigation(request: &Request) -> bool {
         && accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// What the private and the public server speak, where they listen and have key stores.
+/// Returns the TLS configurations of the private and the public server, where they listen and have key
+/// stores.
 pub(crate) fn server_tls(config: &Config) -> Result<(Option<Https>, Option<Https>), KeyStoreError> {
     let private = config.http.listen().is_some();
     let public = public_address(config).is_some();

@@ -1,4 +1,4 @@
-//! The bridge's XMPP connections, made of the configuration.
+//! The bridge's XMPP connections, made from the configuration.
 
 use std::time::Instant;
 
@@ -13,21 +13,21 @@ use crate::{
     },
 };
 
-/// Both control planes over XMPP.
+/// The bridge's XMPP clients and its component.
 #[derive(Debug)]
 pub(super) struct XmppConnections {
     clients: XmppClients,
     component: Option<Component>,
 }
 
-/// How its connections are.
+/// The state of these connections.
 #[derive(Clone, Default)]
 pub(super) struct ConnectionState {
     counts: MucCounts,
     link: Link,
 }
 
-/// What the bridge says of itself, and the connections that it counts in that.
+/// Returns the bridge's report on itself, and the state of the connections that the report includes.
 pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, ConnectionState) {
     let connected = ConnectionState::default();
     let ConnectionState { counts, link } = connected.clone();
@@ -41,7 +41,7 @@ pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, Connectio
 }
 
 impl XmppConnections {
-    /// Connects, for ever. Must be called in a tokio runtime.
+    /// Connects, and reconnects until dropped. Must be called in a tokio runtime.
     pub(super) fn start(
         config: &Config,
         report: &SelfReport,
@@ -65,12 +65,12 @@ impl XmppConnections {
         Self { clients, component }
     }
 
-    /// The clients, which can come and go.
+    /// Returns the clients, which can be added and removed.
     pub(super) fn clients(&self) -> &XmppClients {
         &self.clients
     }
 
-    /// Leaves rooms and servers, within a second or so.
+    /// Leaves rooms and servers, within about a second.
     pub(super) async fn leave(&mut self) {
         let component = async {
             if let Some(component) = &mut self.component {
@@ -85,7 +85,7 @@ pub(super) fn version(config: &Config) -> &str {
     config.xmpp.announced_version.as_deref().unwrap_or(http::VERSION)
 }
 
-/// What is told to those who ask over XMPP.
+/// Returns the answers to service discovery and version requests.
 fn about(config: &Config) -> About {
     let os = std::env::consts::OS;
     About {
@@ -95,13 +95,13 @@ fn about(config: &Config) -> About {
     }
 }
 
-/// How the bridge is a component, if it is one.
+/// Returns the settings of the component, if there is one.
 pub(crate) fn component_config(config: &Config) -> Option<ComponentConfig> {
     let component = config.xmpp.component.as_ref()?;
     let host = component.host.clone().or_else(|| component.domain.clone());
     let publish = config.stats.transports.iter().filter_map(|transport| {
         let to = match &transport.to {
-            // Rooms get them in any case.
+            // The clients publish to rooms in any case.
             StatsDestination::Muc => return None,
             StatsDestination::Colibri => Place::Focus,
             StatsDestination::Pubsub { service, node } => {
