@@ -229,7 +229,7 @@ mod tests {
             );
         }
         assert!(page.contains("rialto-check-config"));
-        // The same whoever builds it.
+        // The page is the same in every build.
         assert!(!page.contains(env!("RIALTO_BUILD")));
         // Every page that it refers to exists.
         let names: Vec<_> = all_pages().into_iter().map(|(name, _)| name).collect();

@@ -321,7 +321,9 @@ async fn keep_alive(daemon: &Daemon, manager: &ServiceManager) -> Infallible {
         ticks.tick().await;
         match daemon.bridge().alive() {
             Ok(()) => manager.alive(),
-            Err(error) => tracing::warn!(%error, "not alive to the service manager"),
+            Err(error) => {
+                tracing::warn!(%error, "the watchdog of the service manager is not notified")
+            }
         }
     }
 }

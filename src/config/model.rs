@@ -292,7 +292,7 @@ impl Default for Expiration {
     }
 }
 
-/// When an endpoint's connection counts as lost, which the other endpoints are told.
+/// When an endpoint's connection counts as lost; the other endpoints are told.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConnectionStatus {
     /// Time after which an endpoint that has never sent anything counts as lost. 15 s.

@@ -160,7 +160,7 @@ fn hash(hash: config::Hash) -> Hash {
     }
 }
 
-/// Maps the services that are queried for public addresses.
+/// The services that are queried for public addresses.
 pub(crate) fn harvest_config(config: &Config) -> HarvestConfig {
     let harvest = &config.harvest;
     HarvestConfig {

@@ -193,7 +193,7 @@ pub(super) struct Forwarded {
     pub target: Option<u8>,
     /// How many encodings the source has.
     pub encodings: u8,
-    /// Frame height of the current encoding, pixels, if the codec tells it.
+    /// Frame height of the current encoding, pixels, if the codec carries it.
     pub height: Option<u16>,
     /// Forwarded, bit/s.
     pub bps: u64,

@@ -1,18 +1,18 @@
-//! What is said of keys that contradict each other, and of old names: each kind on its own.
+//! Warnings about keys that contradict each other, and about old names: each kind on its own.
 
 use super::table::load_text;
 
-/// A file with which all is well; what contradicts it is written below it.
+/// A file without contradictions; each test appends to it.
 const SANE: &str = "\
 videobridge.apis.rest.enabled = true
 videobridge.http-servers.public.port = 9090
 videobridge.websockets { enabled = true, domains = [ \"meet.example.com:443\" ] }
 ";
 
-/// A component, so that there is somebody to allocate conferences.
+/// A component, so that a focus can allocate conferences.
 const COMPONENT: &str = "videobridge.apis.xmpp-component { enabled = true, secret = s }\n";
 
-/// Everything that is said of a file.
+/// Returns all warnings of a file.
 fn said(text: &str) -> Vec<String> {
     let loaded = load_text(text.to_owned()).unwrap_or_else(|error| panic!("{text}: {error}"));
     loaded.warnings.iter().map(ToString::to_string).collect()
@@ -223,7 +223,7 @@ fn times_of_the_bridge() {
     );
 }
 
-/// The names that JVB still takes: each is said to be old, and what to write instead.
+/// Names that JVB still reads: each gives a warning with the new name.
 #[test]
 fn old_names_are_said_to_be_old() {
     for (old, value, new) in [
@@ -251,7 +251,7 @@ fn old_names_are_said_to_be_old() {
         assert_eq!(all.iter().filter(|said| **said == line).count(), 1, "{all:#?}");
         let others = all.iter().filter(|said| **said != line);
         assert!(others.clone().all(|said| said.contains(old)), "{all:#?}");
-        // The new name is not.
+        // The new name gives no warning.
         let value = if new.ends_with('s') { format!("[ {value} ]") } else { value.to_owned() };
         let all = said(&format!("{SANE}{new} = {value}\n"));
         assert!(!all.iter().any(|said| said.contains("deprecated")), "{all:#?}");
@@ -268,7 +268,7 @@ fn old_names_are_said_to_be_old() {
     assert_eq!(domain.config.web_sockets.domains, ["a.example.com"]);
 }
 
-/// JVB asks for the old names first.
+/// JVB reads the old names first.
 #[test]
 fn octo_is_the_old_name_of_relays() {
     let relays = |text: &str| {

@@ -1,4 +1,4 @@
-//! Sessions over a bridge with a detached engine and pretended transports.
+//! Tests sessions with a detached engine and fake transports.
 
 use std::sync::{
     Arc,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Transports that are always up; each restart changes the credentials.
+/// Transports that are always connected; each restart changes the credentials.
 #[derive(Default)]
 struct Pretended(AtomicU32);
 
@@ -88,7 +88,7 @@ impl House {
     }
 }
 
-/// What a browser would answer: everything that is asked for, with SSRCs counted from `first`.
+/// A browser's answer: accepts everything, with SSRCs counted from `first`.
 fn answer_to(offer: &str, ufrag: &str, first: u32) -> (String, Vec<Value>) {
     let mut answer = Description::parse(offer).unwrap();
     let mut encodings = Vec::new();
@@ -141,7 +141,7 @@ fn peers_in(messages: &[ToPage]) -> Vec<Peer> {
     found.unwrap_or_default()
 }
 
-/// Answers the offer among these messages, and what follows from that.
+/// Answers the offer among these messages, and those that follow.
 async fn settle(session: &mut Session, messages: &[ToPage], ufrag: &str, first: u32) {
     let mut next = offer_in(messages);
     while let Some((version, sdp, _)) = next {
