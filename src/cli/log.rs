@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     /// More than any machine needs.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(60);
 
     /// A reader that blocks until it is opened, or whose disk is full.
     #[derive(Clone, Default)]
@@ -312,7 +312,7 @@ mod tests {
         fn text_when(&self, is_all: impl Fn(&[u8]) -> bool) -> String {
             let state = self.0.0.lock().unwrap();
             let waits = |state: &mut State| !is_all(&state.text);
-            let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, waits).unwrap();
+            let (state, late) = self.0.1.wait_timeout_while(state, TIMEOUT, waits).unwrap();
             let text = String::from_utf8(state.text.clone()).unwrap();
             assert!(!late.timed_out(), "only {text}");
             text
@@ -367,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_when_there_is_room_again() {
+    fn lost_lines_are_reported_once_the_disk_has_room() {
         let reader = Reader::default();
         reader.set(true, true);
         let (lines, _worker) = LogQueue::start(reader.clone(), false);
         lines.push(b"lost\n");
         let state = reader.0.0.lock().unwrap();
         let waits = |state: &mut State| state.refused == 0;
-        let (state, _) = reader.0.1.wait_timeout_while(state, PATIENCE, waits).unwrap();
+        let (state, _) = reader.0.1.wait_timeout_while(state, TIMEOUT, waits).unwrap();
         drop(state);
         reader.set(true, false);
         lines.push(b"kept\n");

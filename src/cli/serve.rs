@@ -322,7 +322,7 @@ async fn keep_alive(daemon: &Daemon, manager: &ServiceManager) -> Infallible {
         match daemon.bridge().alive() {
             Ok(()) => manager.alive(),
             Err(error) => {
-                tracing::warn!(%error, "the watchdog of the service manager is not notified")
+                tracing::warn!(%error, "the watchdog of the service manager is not notified");
             }
         }
     }

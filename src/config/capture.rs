@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn captures_lie_where_the_service_keeps_its_files_unless_it_is_said_where() {
+    fn captures_go_to_the_state_directory_by_default() {
         let says = "jmt.debug.pcap.directory = /srv/captures";
         for (text, state, directory) in [
             ("", None, "/tmp"),

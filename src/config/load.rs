@@ -294,10 +294,10 @@ fn warnings(document: &Document, reference: &Document, reader: &Reader<'_>) -> V
             // The value asks for what Rialto does in any case.
             Some(NoEffect::NotImplemented(_) | NoEffect::NotApplicable(_)) if !differs => {}
             Some(NoEffect::NotImplemented(why)) => {
-                warnings.push(Warning::NotYet { key: shown, origin, why })
+                warnings.push(Warning::NotYet { key: shown, origin, why });
             }
             Some(NoEffect::NotApplicable(why)) => {
-                warnings.push(Warning::NoMeaning { key: shown, origin, why })
+                warnings.push(Warning::NoMeaning { key: shown, origin, why });
             }
             Some(NoEffect::Obsolete(why)) => {
                 let harmless = !differs;

@@ -226,7 +226,7 @@ mod tests {
         http
     }
 
-    fn said(http: &Http) -> Vec<String> {
+    fn warnings(http: &Http) -> Vec<String> {
         http.contradictions(&PUBLIC).into_iter().map(|(_, what)| what).collect()
     }
 
@@ -244,15 +244,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_said() {
+    fn contradictions_between_a_servers_keys_are_reported() {
         assert!(
-            said(&Http::public()).is_empty() && said(&server(None, Some(9443), true)).is_empty()
+            warnings(&Http::public()).is_empty()
+                && warnings(&server(None, Some(9443), true)).is_empty()
         );
         assert!(Http::default().contradictions(&PRIVATE).is_empty());
         let unset =
             "tls-port has no effect: videobridge.http-servers.public.key-store-path is not set";
-        assert!(said(&server(Some(9090), Some(9443), false))[0].ends_with(unset));
+        assert!(warnings(&server(Some(9090), Some(9443), false))[0].ends_with(unset));
         let off = "the server is off, because videobridge.http-servers.public.tls-port is not set";
-        assert!(said(&server(Some(9090), None, true))[0].ends_with(off));
+        assert!(warnings(&server(Some(9090), None, true))[0].ends_with(off));
     }
 }

@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_in_both_cases_the_later_has_an_effect_and_the_other_is_told() {
+    fn of_a_key_in_both_cases_the_later_wins_with_a_warning() {
         let mut keys = WHOLE.to_vec();
         keys.push(("hostname", "later.example.com"));
         let loaded = read(&section(&keys));

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_that_nobody_can_reach_is_not_well_unless_that_is_meant() {
+    fn a_bridge_without_a_public_address_is_unhealthy_if_one_is_required() {
         let here = [ip(LOCAL)];
         assert_eq!(fault(PUBLIC, &here, &mapped("198.51.100.1"), &[]), None);
         assert_eq!(fault(PUBLIC, &here, &mapped("2001:db8::1"), &[]), None);
@@ -237,14 +237,14 @@ mod tests {
     }
 
     /// A watcher's inputs and outputs, with a query that returns `answer`.
-    struct World {
+    struct Fixture {
         locals: watch::Sender<Arc<[SocketAddr]>>,
         answer: Arc<Mutex<Vec<Found>>>,
         told: Arc<Mutex<Vec<StaticMapping>>>,
         fault: watch::Receiver<Option<String>>,
     }
 
-    impl World {
+    impl Fixture {
         fn new(wanted: Wanted) -> Self {
             let locals = watch::Sender::new(Arc::from([]));
             let (answer, told) = (Arc::<Mutex<Vec<Found>>>::default(), Arc::default());
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_bridge_is_well_as_long_as_it_has_a_public_address() {
-        let mut world = World::new(PUBLIC);
+        let mut world = Fixture::new(PUBLIC);
         let address_fault = world.fault.clone();
         let health = HealthConfig { address_fault, ..HealthConfig::default() };
         let rig = rig(BridgeConfig { health, ..BridgeConfig::default() });
@@ -286,8 +286,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_did_not_answer_is_asked_again() {
-        let mut world = World::new(STUN);
+    async fn failed_queries_are_repeated() {
+        let mut world = Fixture::new(STUN);
         world.set_locals(&[LOCAL]).await;
         assert!(world.fault.borrow_and_update().is_some());
         let begun = Instant::now();

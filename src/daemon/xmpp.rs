@@ -29,15 +29,15 @@ pub(super) struct ConnectionState {
 
 /// Returns the bridge's report on itself, and the state of the connections that the report includes.
 pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, ConnectionState) {
-    let connected = ConnectionState::default();
-    let ConnectionState { counts, link } = connected.clone();
+    let state = ConnectionState::default();
+    let ConnectionState { counts, link } = state.clone();
     let mut report = SelfReport::new(bridge.clone(), version(config))
         .at(config.version.release.as_deref(), config.xmpp.region.as_deref())
         .in_rooms(move || counts.read());
     if config.xmpp.component.is_some() {
         report = report.as_component(move || link.absent_for());
     }
-    (report, connected)
+    (report, state)
 }
 
 impl XmppConnections {
@@ -45,10 +45,10 @@ impl XmppConnections {
     pub(super) fn start(
         config: &Config,
         report: &SelfReport,
-        connected: ConnectionState,
+        state: ConnectionState,
         seed: u64,
     ) -> Self {
-        let ConnectionState { counts, link } = connected;
+        let ConnectionState { counts, link } = state;
         let about = about(config);
         let component = component_config(config).map(|component| {
             let adapter = faces::component::Adapter {

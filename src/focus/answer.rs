@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ssrc_said_twice_is_taken_once() {
+    fn a_repeated_ssrc_counts_once() {
         let answer = Description::parse(ANSWER).unwrap();
         let beside = [encoding("l", 20, 20), encoding("h", 20, 5), encoding("h", 21, 20)];
         let sources = own_sources("ep", &answer, &beside, sending(SendState::None));

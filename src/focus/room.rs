@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_sends_the_others_see() {
+    fn a_members_sources_are_offered_to_the_others() {
         let rooms = Rooms::new(RoomLimits::default());
         let a = rooms.join("r", "a").unwrap();
         let b = rooms.join("r", "b").unwrap();

@@ -135,7 +135,7 @@ impl Session {
             }
             FromPage::Encodings { encodings } => {
                 self.set_encodings(encodings)?;
-                self.tell_bridge().await?;
+                self.update_bridge().await?;
                 Ok(Vec::new())
             }
             FromPage::Name { name } => {
@@ -145,7 +145,7 @@ impl Session {
             FromPage::Candidate { candidate } => self.on_candidate(&candidate).await,
             FromPage::Sending(sending) => {
                 self.sending = sending;
-                self.tell_bridge().await?;
+                self.update_bridge().await?;
                 Ok(Vec::new())
             }
             FromPage::Restart => self.on_restart().await,
@@ -252,7 +252,7 @@ impl Session {
         self.set_encodings(encodings)?;
         self.answer = Some(Description::parse(sdp)?);
         self.pending = None;
-        self.tell_bridge().await?;
+        self.update_bridge().await?;
         Ok(self.offer().await.into_iter().collect())
     }
 
@@ -302,7 +302,7 @@ impl Session {
     }
 
     /// Sends the bridge what has changed, then updates the room.
-    async fn tell_bridge(&mut self) -> Result<(), SessionError> {
+    async fn update_bridge(&mut self) -> Result<(), SessionError> {
         let Some(described) = &self.answer else { return Ok(()) };
         let mut endpoint = Colibri2Endpoint::new(self.id());
         let known = self.sent.transport.as_ref();

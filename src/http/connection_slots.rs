@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_waited_longest_goes() {
+    async fn the_longest_waiting_connection_is_closed() {
         let slots = ConnectionSlots::new(2, 0);
         let first = slots.take().await.unwrap();
         let second = slots.take().await.unwrap();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_in_hand_is_not_given_up() {
+    async fn a_connection_with_a_request_in_progress_is_not_closed() {
         let slots = ConnectionSlots::new(2, 0);
         let (asked, upgraded) = (slots.take().await.unwrap(), slots.take().await.unwrap());
         work(&upgraded).upgraded();
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_in_reserve_waits_for_who_gives_way() {
+    async fn a_reserved_connection_waits_for_a_regular_slot() {
         let slots = ConnectionSlots::new(1, 1);
         let first = slots.take().await.unwrap();
         let answer = work(&first);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_never_asked_goes_first_where_files_lack() {
+    async fn unused_connections_are_closed_first_when_files_run_out() {
         let slots = ConnectionSlots::new(3, 0);
         let [kept, slow] = [slots.take().await.unwrap(), slots.take().await.unwrap()];
         drop(work(&kept));
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gives_way_before_the_reserve_is_used_up() {
+    async fn waiting_connections_are_closed_before_the_reserve_is_used() {
         let slots = ConnectionSlots::new(1, 4);
         let slow = slots.take().await.unwrap();
         let next = slots.take().now_or_never().flatten().unwrap();

@@ -27,7 +27,7 @@ const HEALTH: &str = "/about/health";
 /// Buffer of a connection, bytes.
 const PIPE: usize = 16 << 10;
 /// A connection whose client has sent everything ends within this time, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A detached engine.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(crate) fn connection(data: &[u8]) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let answers = runtime.block_on(async {
         let exchange = exchange(token, bytes);
-        timeout(PATIENCE, exchange).await.expect("the connection ends with the client's side")
+        timeout(TIMEOUT, exchange).await.expect("the connection ends with the client's side")
     });
     let text = String::from_utf8_lossy(&answers);
     // The answer has the version of the request (RFC 9112 section 2.3).

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_are_told_to_run_nothing_else() {
+    fn the_policy_allows_only_our_own_files() {
         for (path, kind, text) in FILES {
             let response = file(kind, text);
             let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();

@@ -67,7 +67,7 @@ async fn connect(
     Path((server, conference, endpoint)): Path<(String, String, String)>,
     login: Result<Query<Login>, QueryRejection>,
     headers: HeaderMap,
-    (on_upgrade, seat): Upgradable,
+    (on_upgrade, slot): Upgradable,
     checked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if server != shared.config.server_id {
@@ -93,7 +93,7 @@ async fn connect(
             let socket = Socket::new(TokioIo::new(upgraded), MAX_BYTES);
             serve(&channel, socket, &shared.config).await;
         }
-        drop(seat);
+        drop(slot);
     });
     switching(key)
 }
