@@ -1,4 +1,4 @@
-//! The running process: engine, transports, bridge and HTTP, put together and taken apart.
+//! The running process: starts and stops engine, transports, bridge and HTTP servers.
 
 mod addresses;
 mod map;
@@ -27,21 +27,21 @@ use crate::{
     http::{self, ListenError, Server, TlsError, TlsPart},
 };
 
-/// What is beyond configuration.
+/// Options that are not configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The embedded focus and its page.
+    /// Run the built-in focus and its page.
     pub focus: bool,
-    /// The page on a server of its own, here. Otherwise the private server has it too, which is for
-    /// loopback only: who reaches that server can end conferences.
+    /// Address of a separate server for the page. Without it the private server has the page too, which is
+    /// for loopback only: whoever reaches that server can end conferences.
     pub page: Option<SocketAddr>,
-    /// Media on this address only; on all addresses otherwise.
+    /// Receive media on this address only; on all addresses otherwise.
     pub media_address: Option<IpAddr>,
     /// Certificate chain and key of the page's server, PEM: HTTPS instead of HTTP.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
-/// What stopped the start.
+/// Why the process could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The private server cannot listen.
@@ -65,10 +65,10 @@ pub enum DaemonError {
     /// Transports cannot be set up.
     #[error(transparent)]
     Transports(#[from] HubError),
-    /// Anything else of the system.
+    /// Any other system error.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The failed operation.
         what: &'static str,
         /// The system's reason.
         source: io::Error,
@@ -79,9 +79,9 @@ pub enum DaemonError {
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {source}")]
 pub struct KeyStoreError {
-    /// The key that has to be changed.
+    /// The key to change.
     pub key: &'static str,
-    /// Why.
+    /// The reason.
     pub source: TlsError,
 }
 
@@ -97,17 +97,18 @@ impl KeyStoreError {
     }
 }
 
-/// Conferences end at once, unless one is stuck: it does not keep the process.
+/// Limit on the end of conferences. They end at once unless one is stuck, which must not keep the process
+/// alive.
 const EXPIRY: Duration = Duration::from_secs(2);
 
-/// A bridge that serves, until [`Daemon::stop`] or until it is dropped.
+/// A running bridge. It serves until [`Daemon::stop`] or until it is dropped.
 #[derive(Debug)]
 pub struct Daemon {
-    // In the order in which they end.
+    // Dropped in this order.
     server: Option<Server>,
     page_server: Option<Server>,
     public_server: Option<Server>,
-    planes: xmpp::Planes,
+    xmpp: xmpp::XmppConnections,
     bridge: Bridge,
     media: Vec<SocketAddr>,
     threads: EngineThreads,
@@ -117,11 +118,11 @@ impl Daemon {
     /// Starts everything. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// An address that is in use or not ours, a certificate that cannot be used, or a system that
-    /// refuses threads or sockets. Nothing is left running then.
+    /// An address that is in use or not local, a certificate that cannot be used, or threads or sockets
+    /// that the system refuses. Nothing is left running then.
     pub async fn start(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         transport::set_redaction(config.redact_remote_addresses);
-        // What fails most easily comes first.
+        // The most likely failures come first.
         let servers = servers::Servers::open(config, options)?;
         let running = engine::start(&map::engine_config(config, options.media_address))?;
         let media = running.engine.local_addrs().to_vec();
@@ -147,9 +148,9 @@ impl Daemon {
             updates,
         );
         let (report, connected) = xmpp::report(config, &bridge);
-        let planes = xmpp::Planes::start(config, &report, connected, rand::rng().next_u64());
+        let xmpp = xmpp::XmppConnections::start(config, &report, connected, rand::rng().next_u64());
         let root = !options.focus || options.page.is_some();
-        let clients = planes.clients().clone();
+        let clients = xmpp.clients().clone();
         let api = http::router(report, Some(clients), &config.rest, root);
         let page = options.focus.then(|| focus::router(bridge.clone(), RoomLimits::default()));
         let channels = http::web_sockets(bridge.clone(), &config.web_sockets);
@@ -165,48 +166,48 @@ impl Daemon {
             "serving"
         );
         let threads = running.threads;
-        Ok(Self { server, page_server, public_server, planes, bridge, media, threads })
+        Ok(Self { server, page_server, public_server, xmpp, bridge, media, threads })
     }
 
-    /// The bridge, for those who ask it directly.
+    /// Returns the bridge.
     pub fn bridge(&self) -> &Bridge {
         &self.bridge
     }
 
-    /// Where HTTP is served, with the real port; `None` when it is off.
+    /// Returns the private server's address with the real port; `None` when it is off.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.server.as_ref().map(Server::addr)
     }
 
-    /// Where the page is, with the real port; `None` when there is none.
+    /// Returns the page's address with the real port; `None` when there is none.
     pub fn page_addr(&self) -> Option<SocketAddr> {
         self.page_server.as_ref().or(self.server.as_ref()).map(Server::addr)
     }
 
-    /// Where WebSockets are taken, with the real port; `None` when there are none.
+    /// Returns the public server's address with the real port; `None` when it is off.
     pub fn public_addr(&self) -> Option<SocketAddr> {
         self.public_server.as_ref().map(Server::addr)
     }
 
-    /// Where media is received, with the real port.
+    /// Returns the addresses at which media is received, with the real port.
     pub fn media_addrs(&self) -> &[SocketAddr] {
         &self.media
     }
 
-    /// Leaves rooms and XMPP servers, within a second or so: nobody is sent here any more.
+    /// Leaves rooms and XMPP servers, within about a second: no focus sends new conferences here.
     pub async fn leave(&mut self) {
-        self.planes.leave().await;
+        self.xmpp.leave().await;
     }
 
-    /// Ends now: no more requests, and every conference expires. The engine goes on until what this
-    /// gives is dropped, which waits for its threads. Drop it after the runtime, so that nothing
-    /// there takes the engine's end for a fault.
+    /// Stops now: no more requests, and every conference expires. The engine runs until the returned value
+    /// is dropped, which waits for its threads. Drop it after the runtime, so that no task takes the
+    /// engine's end for a failure.
     #[must_use = "the engine runs until this is dropped"]
     pub async fn stop(self) -> EngineThreads {
         drop(self.server);
         drop(self.page_server);
         drop(self.public_server);
-        drop(self.planes);
+        drop(self.xmpp);
         if tokio::time::timeout(EXPIRY, self.bridge.expire_all()).await.is_err() {
             tracing::error!("a conference does not end");
         }
@@ -214,7 +215,7 @@ impl Daemon {
     }
 }
 
-/// Where WebSockets are taken, if they are.
+/// Returns the address of the public server, if it is on.
 pub(crate) fn public_address(config: &Config) -> Option<SocketAddr> {
     config.web_sockets.enabled.then(|| config.public_http.listen()).flatten()
 }

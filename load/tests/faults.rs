@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rialto::{
     bridge::Bridge,
-    config::{self, Override, Secret, StatsPlace, StatsTransport, XmppClient, XmppSecurity},
+    config::{self, Override, Secret, StatsDestination, StatsTransport, XmppClient, XmppSecurity},
     daemon::{Daemon, Options},
 };
 use rialto_hocon::System;
@@ -37,7 +37,7 @@ async fn bridge(prosody: &Prosody, component_port: u16) -> (Daemon, String) {
     config.harvest.loopback = true;
     config.stats.transports = vec![StatsTransport {
         interval: None,
-        to: StatsPlace::Pubsub { service: PUBSUB.to_owned(), node: NODE.to_owned() },
+        to: StatsDestination::Pubsub { service: PUBSUB.to_owned(), node: NODE.to_owned() },
     }];
     config.xmpp.clients = vec![XmppClient {
         authorized: None,

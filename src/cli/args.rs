@@ -1,4 +1,4 @@
-//! The arguments.
+//! Command-line arguments.
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,4 +1,4 @@
-//! `rialto check-config`: what the files say, and what this machine makes of it.
+//! `rialto check-config`: prints the effective configuration and checks this machine against it.
 
 use std::{
     fmt::Write as _,
@@ -10,43 +10,43 @@ use std::{
 use rialto_hocon::System;
 
 use super::{
-    Failure, complain,
+    Failure,
     machine::{self, Finding},
-    servers,
+    print_error, servers,
 };
 use crate::{
     config::{self, ConfigError, Loaded},
     daemon,
 };
 
-/// Prints what `file` leads to. Mistakes go to stderr, one line each.
+/// Checks `file` and prints the result. Errors go to stderr, one line each.
 pub(super) fn check_config(file: &Path, connect: bool) -> Result<ExitCode, Failure> {
     let loaded = match config::load(Some(file), &[], &System) {
         Ok(loaded) => loaded,
         Err(ConfigError::Invalid(invalid)) if invalid.len() > 1 => {
             for mistake in &invalid {
-                complain(&format!("rialto: configuration: {mistake}"));
+                print_error(&format!("rialto: configuration: {mistake}"));
             }
             return Ok(ExitCode::from(78));
         }
         Err(error) => return Err(error.into()),
     };
-    // As it would end the start.
+    // This error would prevent the start too.
     daemon::server_tls(&loaded.config)
         .map_err(|error| Failure::key_store(error, &loaded.effective))?;
-    // A reader that went away (`| head`) is no failure of the configuration.
+    // A reader that closed the pipe (`| head`) is not an error of the configuration.
     let _ = io::stdout().write_all(report(&loaded).as_bytes());
     for warning in &loaded.warnings {
         let kind = if warning.is_note() { "note" } else { "warning" };
-        complain(&format!("{kind}: {warning}"));
+        print_error(&format!("{kind}: {warning}"));
     }
-    let findings = machine::look(&loaded.config);
+    let findings = machine::check(&loaded.config);
     for finding in &findings {
         let _ = writeln!(io::stdout(), "machine: {finding}");
     }
     let refused = findings.iter().any(Finding::is_refusal);
     if connect {
-        let findings = servers::look(&loaded.config)?;
+        let findings = servers::check(&loaded.config)?;
         for finding in &findings {
             let _ = writeln!(io::stdout(), "server:  {finding}");
         }

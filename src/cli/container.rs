@@ -1,5 +1,5 @@
-//! `rialto container`: the entry point of an image that takes the place of docker-jitsi-meet's `jvb`. Nothing
-//! is written to the image or to `/config`, which may be read-only.
+//! `rialto container`: the entry point of an image that replaces docker-jitsi-meet's `jvb`. It writes
+//! nothing to the image or to `/config`, which may be read-only.
 
 mod render;
 
@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, args::Run, complain, log::Settings, serve};
+use super::{Failure, args::Run, log::Settings, print_error, serve};
 use render::{Host, Variables};
 
 /// Renders the configuration and runs the bridge with it, or prints it.
@@ -29,11 +29,11 @@ pub(super) fn run(print: bool) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     if !variables.is_on("JVB_DISABLE_XMPP", false) && variables.get("JVB_AUTH_PASSWORD").is_none() {
-        complain("rialto: JVB_AUTH_PASSWORD must be set (or JVB_DISABLE_XMPP)");
+        print_error("rialto: JVB_AUTH_PASSWORD must be set (or JVB_DISABLE_XMPP)");
         return Ok(ExitCode::from(78));
     }
     for remark in render::remarks(&variables) {
-        complain(&format!("rialto: {remark}"));
+        print_error(&format!("rialto: {remark}"));
     }
     let path = write(&variables, &host)?;
     let log = variables.get("JVB_LOG_FILE").map(|file| log_file(&file)).transpose()?;
@@ -41,7 +41,7 @@ pub(super) fn run(print: bool) -> Result<ExitCode, Failure> {
     serve::run_with(&config, Settings { file: log, ..Settings::level("info") })
 }
 
-/// Writes `jvb.conf` beside a copy of the custom files, and says where.
+/// Writes `jvb.conf` beside a copy of the custom files, and returns its path.
 fn write(variables: &Variables, host: &Host) -> Result<PathBuf, Failure> {
     let given = variables.get("RUN_DIR").unwrap_or_else(|| "/run/jvb".to_owned());
     let custom = variables.get("CONFIG_DIR").unwrap_or_else(|| "/config".to_owned());
@@ -63,7 +63,7 @@ fn write(variables: &Variables, host: &Host) -> Result<PathBuf, Failure> {
             fs::rename(old, folder.join("sip-communicator.properties"))?;
         }
         let path = folder.join("jvb.conf");
-        // Passwords are in it.
+        // The file contains passwords.
         fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -76,7 +76,7 @@ fn write(variables: &Variables, host: &Host) -> Result<PathBuf, Failure> {
     files().map_err(|error| Failure::Other(format!("{custom} to {}: {error}", folder.display())))
 }
 
-/// A folder that only this user reads, and can write to.
+/// Creates a folder that only this user can read and write.
 fn private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let probe = folder.join(".probe");
@@ -84,11 +84,11 @@ fn private_folder(folder: &Path) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
-/// Copies what a folder holds. Links are followed: mounted secrets and maps consist of them.
+/// Copies the content of a folder. Links are followed: mounted secrets and config maps consist of them.
 fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        // `..data` and the like: the folders that such links lead into.
+        // `..data` and similar: the folders that such links point into.
         if entry.file_name().as_encoded_bytes().starts_with(b"..") {
             continue;
         }
@@ -113,9 +113,10 @@ fn host_name() -> String {
     if name.trim().is_empty() { "jvb".to_owned() } else { name.trim().to_owned() }
 }
 
-/// The address that others reach this container by: that of the route to elsewhere, or the first one.
+/// Returns the address at which others reach this container: the source address of the default route, or
+/// the first address.
 fn local_address() -> String {
-    // Connecting a UDP socket sends nothing.
+    // Connecting a UDP socket sends no packet.
     let routed = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("1.1.1.1:53")?;
         Ok(socket.local_addr()?.ip())

@@ -1,4 +1,4 @@
-//! Why the process ends, as one line and an exit code.
+//! Errors that end the process, each with one line of text and an exit code.
 
 use std::{io, net::SocketAddr, process::ExitCode};
 
@@ -11,13 +11,13 @@ use crate::{
     http::ListenError,
 };
 
-/// What stops the process from starting. Each displays as one line that says what to do.
+/// An error that prevents the start. Each displays as one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The configuration cannot be used.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
-    /// An address cannot be used.
+    /// An address cannot be bound.
     #[error("{}", address(protocol, *addr, source, change_port, change_address))]
     Address {
         /// `TCP` or `UDP`.
@@ -26,57 +26,58 @@ pub enum Failure {
         addr: SocketAddr,
         /// The system's reason.
         source: io::Error,
-        /// What chooses another port.
+        /// The flag or key that sets the port.
         change_port: &'static str,
-        /// What chooses another address.
+        /// The flag or key that sets the address.
         change_address: &'static str,
     },
     /// The key store of a server cannot be used.
     #[error("HTTPS: {origin}{error}")]
     KeyStore {
-        /// Where the key was written, with what parts it from the error.
+        /// The position of the key, with a separator for the message.
         origin: String,
-        /// The key, and why.
+        /// The key, and the reason.
         error: Box<KeyStoreError>,
     },
     /// The certificate cannot be used.
     #[error("HTTPS: {0}")]
     Tls(#[from] crate::http::TlsError),
-    /// The control API would be open to a network.
+    /// The control API would be reachable from a network without a token.
     #[error(
         "--api {0} is open to others than this machine: put a token that requests have to show into \
          RIALTO_HTTP_TOKEN"
     )]
     NoToken(SocketAddr),
-    /// The control API would be open to who guesses.
+    /// The token of the control API would be too short.
     #[error(
         "--api {0} is open to others than this machine: the token in RIALTO_HTTP_TOKEN needs at least \
          {MIN_TOKEN} characters (openssl rand -hex 16)"
     )]
     ShortToken(SocketAddr),
-    /// The control API would take the page's port from it.
+    /// The control API and the page would have the same port.
     #[error(
         "--api {api} has the port of the page, {page}, on an address that overlaps: choose another port \
          by --api or --port"
     )]
     Overlap {
-        /// Where the control API is to be.
+        /// The address of the control API.
         api: SocketAddr,
-        /// Where the page is.
+        /// The address of the page.
         page: SocketAddr,
     },
-    /// Anything else that the system refused.
+    /// Any other system error.
     #[error("{0}")]
     Other(String),
 }
 
-/// The shortest token, in characters, for a control API that a network reaches: 64 bits in hexadecimal.
+/// Minimum length, in characters, of the token of a control API that is reachable from a network: 64 bits
+/// in hexadecimal.
 pub(super) const MIN_TOKEN: usize = 16;
 
-/// What changes the addresses: flags or keys.
+/// The flags or keys that change the addresses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remedies<'a> {
-    /// What is in effect, with its origins.
+    /// The effective configuration with origins.
     pub effective: &'a [Effective],
     /// The private server.
     pub private: Listener,
@@ -88,7 +89,7 @@ pub(super) struct Remedies<'a> {
     pub udp_address: &'static str,
 }
 
-/// What changes where an HTTP server listens.
+/// The flags or keys that set the address of an HTTP server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listener {
     pub port: &'static str,
@@ -128,7 +129,7 @@ impl Failure {
         }
     }
 
-    /// With the place in the file, if the key is there.
+    /// Makes the error of a key store, with the position of the key if a file sets it.
     pub(super) fn key_store(error: KeyStoreError, effective: &[Effective]) -> Self {
         let written = effective.iter().find(|value| value.key == error.key);
         let written = written.filter(|value| value.origin != Origin::Default);

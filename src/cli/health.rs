@@ -1,4 +1,4 @@
-//! `rialto health`: the health check of a container or a monitor that has no other client.
+//! `rialto health`: a health check for containers and monitors without an HTTP client.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Failure, complain};
+use super::{Failure, print_error};
 
-/// For each of connecting, sending and reading: a health check that waits for longer is one that failed.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// More than any answer has, bytes.
-const MOST: u64 = 64 << 10;
+/// Limit on connecting, sending and reading, each; a check that takes longer has failed.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum bytes of the answer.
+const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
 /// Asks the private HTTP server at `address` for the bridge's health.
 pub(super) fn ask(address: &str) -> Result<ExitCode, Failure> {
@@ -25,19 +25,19 @@ pub(super) fn ask(address: &str) -> Result<ExitCode, Failure> {
     }
     let body = body.trim();
     let why = if body.is_empty() { status } else { body };
-    complain(&format!("rialto: {address}: not healthy: {}", why.replace(['\r', '\n'], " ")));
+    print_error(&format!("rialto: {address}: not healthy: {}", why.replace(['\r', '\n'], " ")));
     Ok(ExitCode::FAILURE)
 }
 
-/// The whole answer, as text.
+/// Returns the complete response as text.
 fn get(address: &str) -> io::Result<String> {
     let none = io::Error::new(io::ErrorKind::InvalidInput, "not an address");
     let to = address.to_socket_addrs()?.next().ok_or(none)?;
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET /about/health HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer)?;
+    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -1,5 +1,5 @@
-//! The log's way to standard error. Nobody who logs waits for who reads it: a full disk or a reader that
-//! is stuck costs lines, never media.
+//! Writes the log to standard error. Logging never blocks: when the disk is full or the reader is stuck,
+//! log lines are lost, and media is not delayed.
 
 use std::{
     borrow::Cow,
@@ -25,78 +25,78 @@ use tracing_subscriber::{
 
 use super::traces::Traces;
 
-/// Upper bound of the bytes that wait to be written: seconds of the most talkative level.
+/// Upper bound of the queued bytes: seconds of the most verbose level.
 const BYTES: usize = 8 << 20;
-/// A line that waits counts as so many bytes at least, for what it costs beside its text.
+/// A queued line counts as at least this many bytes, for its overhead.
 const MIN_LINE_BYTES: usize = 512;
-/// Lines that wait at most. The limit of bytes is reached first.
+/// Upper bound of queued lines. The limit on bytes is reached first.
 const LINES: usize = BYTES / MIN_LINE_BYTES + 1;
-/// Upper bound of a line, bytes: it may quote what a peer sent.
+/// Upper bound of a line, bytes: it may quote a peer's input.
 const LINE_BYTES: usize = 8 << 10;
 
-/// Where lines of the log go in. Clones are the same.
+/// The queue of log lines. Clones share it.
 #[derive(Clone)]
-struct Lines {
+struct LogQueue {
     queue: NonBlocking,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Pending>,
     /// Whether lines are coloured.
     ansi: bool,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Pending {
     bytes: AtomicUsize,
-    /// Lines that were not written, and that no line of the log has told of yet.
+    /// Lines lost that the log has not reported yet.
     lost: AtomicU64,
 }
 
-/// What a line costs of [`BYTES`].
+/// The bytes that a line takes of [`BYTES`].
 fn cost(line: &[u8]) -> usize {
     line.len().max(MIN_LINE_BYTES)
 }
 
-/// What will be logged, and where to, once [`Self::start`] is called.
+/// Level and destination of the log, before [`Self::start`].
 #[derive(Debug, Default)]
 pub(super) struct Settings {
-    /// The level without `RUST_LOG`.
+    /// The level if `RUST_LOG` is not set.
     pub level: &'static str,
-    /// Where lines go beside standard error.
+    /// A second destination beside standard error.
     pub file: Option<File>,
 }
 
-/// Writes what waits when it is dropped, unless that takes longer than a second.
+/// Dropping it writes the queued lines, unless that takes longer than a second.
 pub(super) struct Log {
-    /// Before the log: that spans are lost is worth a line.
+    /// Dropped before the log, which may report lost spans.
     _traces: Option<Traces>,
     _worker: WorkerGuard,
 }
 
 impl Settings {
-    /// At this level without `RUST_LOG`, to standard error.
+    /// Logs to standard error, at this level if `RUST_LOG` is not set.
     pub(super) fn level(level: &'static str) -> Self {
         Self { level, file: None }
     }
 
-    /// Everything that is logged from now on goes to standard error. `RUST_LOG` decides. The ICE agent's own
-    /// lines are about single packets, which peers can cause at will: only its errors are shown. Spans of
-    /// requests go to `traces`, whatever `RUST_LOG` says.
+    /// Starts logging to standard error, filtered by `RUST_LOG`. The ICE agent's lines are about single
+    /// packets, which peers can send at will: by default only its errors are logged. Spans of requests go
+    /// to `traces`, whatever `RUST_LOG` says.
     pub(super) fn start(self, traces: Option<Traces>) -> Log {
         let ansi = io::stderr().is_terminal() && self.file.is_none();
-        let (lines, worker) = Lines::start(Tee { file: self.file }, ansi);
+        let (lines, worker) = LogQueue::start(Tee { file: self.file }, ansi);
         let filter = EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| EnvFilter::new(format!("{},is=error,sctp_proto=off", self.level)));
         let subscriber = subscriber(filter, ansi, lines);
-        // Only fails when there is a subscriber already.
+        // Fails only if there is a subscriber already.
         let _ = match &traces {
             Some(traces) => subscriber.with(traces.layer()).try_init(),
-            // Not a layer that does nothing: with one, each span and each line that is off would cost a look.
+            // No no-op layer: with one, each disabled span and line would cost a check.
             None => subscriber.try_init(),
         };
         Log { _traces: traces, _worker: worker }
     }
 }
 
-/// Standard error, and a file where there is one. What the file does not take (its disk is full) is still
+/// Standard error and an optional file. Lines that the file does not accept (its disk is full) are still
 /// written to standard error.
 struct Tee {
     file: Option<File>,
@@ -116,18 +116,19 @@ impl Write for Tee {
     }
 }
 
-/// Lines of libraries that quote what nobody may read in a log are capped at these levels, whatever
-/// `RUST_LOG` says: the ICE agent prints both passwords of a transport at DEBUG and whole STUN messages at
-/// TRACE, and the WebSocket library prints what people say to each other.
+/// Level caps on libraries that log secrets, whatever `RUST_LOG` says: the ICE agent logs both passwords of
+/// a transport at DEBUG and whole STUN messages at TRACE, and the WebSocket library logs the content of
+/// messages.
 const CAPS: [(&str, Level); 2] = [("is", Level::INFO), ("tungstenite", Level::DEBUG)];
 
-/// Whether a line of this target and level may be shown.
+/// Returns whether the caps allow a line of this target and level.
 fn may_show(target: &str, level: Level) -> bool {
     let root = target.split("::").next().unwrap_or_default();
     CAPS.iter().all(|(capped, most)| *capped != root || level <= *most)
 }
 
-/// Writes what `filter` lets through. Spans are for traces only: they neither enable lines nor appear in them.
+/// Returns a subscriber that writes the lines that pass `filter`. Spans are for traces only: they neither
+/// enable lines nor appear in them.
 fn subscriber<W>(
     filter: EnvFilter,
     ansi: bool,
@@ -142,9 +143,9 @@ where
     Registry::default().with(lines.with_filter(filter.and(shown)))
 }
 
-impl Lines {
+impl LogQueue {
     fn start(to: impl Write + Send + 'static, ansi: bool) -> (Self, WorkerGuard) {
-        let waiting = Arc::<Waiting>::default();
+        let waiting = Arc::<Pending>::default();
         let to = Counted { to, waiting: waiting.clone() };
         let (queue, worker) =
             NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log").finish(to);
@@ -154,7 +155,7 @@ impl Lines {
     fn push(&self, line: &[u8]) {
         let before = self.waiting.bytes.fetch_add(cost(line), Ordering::Relaxed);
         let fits = before.saturating_add(cost(line)) <= BYTES;
-        // It does not fail: where the bytes fit, there is a place in the queue.
+        // This does not fail: if the bytes fit, the queue has room.
         if !fits || self.queue.clone().write_all(line).is_err() {
             self.waiting.bytes.fetch_sub(cost(line), Ordering::Relaxed);
             self.waiting.lost.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +163,7 @@ impl Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
@@ -170,8 +171,8 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// Takes one line, which comes in one piece.
-struct Line<'a>(&'a Lines);
+/// Queues one line, which arrives in one write.
+struct Line<'a>(&'a LogQueue);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -184,15 +185,15 @@ impl Write for Line<'_> {
     }
 }
 
-/// The end of the queue, on the thread `log`: counts what leaves, and says how many lines are missing once
-/// lines are written again.
+/// The writer of the queue, on the thread `log`: counts the bytes that leave the queue, and reports how
+/// many lines were lost once lines can be written again.
 struct Counted<W> {
     to: W,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Pending>,
 }
 
 impl<W: Write> Counted<W> {
-    fn tell_lost(&mut self) {
+    fn report_lost(&mut self) {
         let lost = self.waiting.lost.swap(0, Ordering::Relaxed);
         let text = "lines of the log could not be written";
         if lost > 0 && writeln!(self.to, "rialto: {lost} {text}").is_err() {
@@ -214,7 +215,7 @@ impl<W: Write> Write for Counted<W> {
         if written.is_err() {
             self.waiting.lost.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.tell_lost();
+            self.report_lost();
         }
         written
     }
@@ -224,9 +225,8 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// Makes sure that a line is one and has a bounded length, whatever it quotes: control characters but
-/// the end of the line are escaped, so that nobody writes lines of their own or moves a terminal's
-/// cursor.
+/// Returns a single line of bounded length, whatever it quotes: control characters except the final line
+/// break are escaped, so that a peer can neither forge lines nor move a terminal's cursor.
 fn one_line(line: &[u8], ansi: bool) -> Cow<'_, [u8]> {
     let (text, end) = match line.strip_suffix(b"\n") {
         Some(text) => (text, "\n"),
@@ -262,7 +262,7 @@ fn one_line(line: &[u8], ansi: bool) -> Cow<'_, [u8]> {
     Cow::Owned(out.into_bytes())
 }
 
-/// Whether a text begins with a change of colour, which is all that the formatter writes.
+/// Returns whether a text begins with a colour sequence, the only kind that the formatter writes.
 fn is_colour(text: &str) -> bool {
     text.strip_prefix("\x1b[").is_some_and(|rest| {
         rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m')
@@ -280,10 +280,10 @@ mod tests {
 
     use super::*;
 
-    /// Longer than any machine takes.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    /// More than any machine needs.
+    const TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// A reader that takes nothing until it is told to, or whose disk is full.
+    /// A reader that blocks until it is opened, or whose disk is full.
     #[derive(Clone, Default)]
     struct Reader(Arc<(Mutex<State>, Condvar)>);
 
@@ -308,11 +308,11 @@ mod tests {
             self.0.1.notify_all();
         }
 
-        /// What was written, once it is as it should be.
+        /// Returns the written text once `is_all` accepts it.
         fn text_when(&self, is_all: impl Fn(&[u8]) -> bool) -> String {
             let state = self.0.0.lock().unwrap();
             let waits = |state: &mut State| !is_all(&state.text);
-            let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, waits).unwrap();
+            let (state, late) = self.0.1.wait_timeout_while(state, TIMEOUT, waits).unwrap();
             let text = String::from_utf8(state.text.clone()).unwrap();
             assert!(!late.timed_out(), "only {text}");
             text
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn a_reader_that_is_stuck_costs_lines_and_no_time() {
         let reader = Reader::default();
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         let line = [b'x'; 99];
         for _ in 0..LINES + 100 {
             let _ = lines.make_writer().write(&line);
@@ -367,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_when_there_is_room_again() {
+    fn lost_lines_are_reported_once_the_disk_has_room() {
         let reader = Reader::default();
         reader.set(true, true);
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         lines.push(b"lost\n");
         let state = reader.0.0.lock().unwrap();
         let waits = |state: &mut State| state.refused == 0;
-        let (state, _) = reader.0.1.wait_timeout_while(state, PATIENCE, waits).unwrap();
+        let (state, _) = reader.0.1.wait_timeout_while(state, TIMEOUT, waits).unwrap();
         drop(state);
         reader.set(true, false);
         lines.push(b"kept\n");
@@ -382,10 +382,10 @@ mod tests {
         assert_eq!(reader.text_to(told), format!("kept\n{told}"));
     }
 
-    /// What is logged under this `RUST_LOG`.
+    /// Returns the lines that `log` writes under this `RUST_LOG`.
     fn logged(directives: &str, log: impl FnOnce()) -> String {
         let reader = Reader::opened();
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         let filter = EnvFilter::new(directives);
         tracing::subscriber::with_default(subscriber(filter, false, lines.clone()), log);
         lines.push(END);
@@ -394,7 +394,7 @@ mod tests {
 
     const END: &[u8] = b"\n--\n";
 
-    /// What the library may log of two transports' passwords, and a line that is worth one.
+    /// Logs as the ICE library does with the passwords of two transports, and one line that stays.
     fn use_passwords() {
         let creds = |pass: &str| IceCreds { ufrag: "u".to_owned(), pass: pass.to_owned() };
         let mut agent = IceAgent::new(creds("our-secret"));
@@ -411,7 +411,7 @@ mod tests {
             assert!(text.contains("kept"), "{directives}: {text}");
         }
         let reader = Reader::opened();
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         let uncapped = tracing_subscriber::fmt()
             .with_env_filter("is=debug")
             .with_writer(lines.clone())
@@ -437,7 +437,7 @@ mod tests {
     #[test]
     fn what_is_quoted_forges_no_lines() {
         let reader = Reader::opened();
-        let (lines, _worker) = Lines::start(reader.clone(), false);
+        let (lines, _worker) = LogQueue::start(reader.clone(), false);
         lines.make_writer().write_all(b"WARN meeting=m\n2026 ERROR forged\r\x1b[2J\0\n").unwrap();
         let shown_as = "WARN meeting=m\\n2026 ERROR forged\\r\\x1b[2J\\x00\n";
         assert_eq!(reader.text_to("x00\n"), shown_as);

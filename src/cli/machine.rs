@@ -1,4 +1,4 @@
-//! What this machine can do of what the configuration asks for.
+//! Checks whether this machine has the ports, buffers and addresses that a configuration needs.
 
 use std::{
     fmt, fs, io,
@@ -12,16 +12,16 @@ use crate::{
     daemon,
 };
 
-/// Something that was looked at.
+/// The result of one check.
 #[derive(Debug)]
 pub(super) struct Finding {
-    weight: Weight,
+    severity: Severity,
     text: String,
 }
 
-/// What a finding asks for.
+/// The severity of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Weight {
+enum Severity {
     Good,
     Warning,
     Problem,
@@ -31,46 +31,47 @@ enum Weight {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let weight = match self.weight {
-            Weight::Good => "ok",
-            Weight::Warning => "warning",
-            Weight::Problem | Weight::Refusal => "problem",
+        let severity = match self.severity {
+            Severity::Good => "ok",
+            Severity::Warning => "warning",
+            Severity::Problem | Severity::Refusal => "problem",
         };
-        write!(f, "{weight:7} {}", self.text)
+        write!(f, "{severity:7} {}", self.text)
     }
 }
 
 impl Finding {
-    /// Something has to be done.
+    /// Returns whether the operator has to act.
     pub(super) fn is_problem(&self) -> bool {
-        matches!(self.weight, Weight::Problem | Weight::Refusal)
+        matches!(self.severity, Severity::Problem | Severity::Refusal)
     }
 
-    /// A bridge with this configuration would not start here, and not because one runs now.
+    /// Returns whether a bridge with this configuration would not start here, for a reason other than
+    /// another bridge that is running now.
     pub(super) fn is_refusal(&self) -> bool {
-        self.weight == Weight::Refusal
+        self.severity == Severity::Refusal
     }
 }
 
 pub(super) fn good(text: String) -> Finding {
-    Finding { weight: Weight::Good, text }
+    Finding { severity: Severity::Good, text }
 }
 
-/// It may be meant.
+/// A finding that may be intended.
 pub(super) fn warning(text: String) -> Finding {
-    Finding { weight: Weight::Warning, text }
+    Finding { severity: Severity::Warning, text }
 }
 
 pub(super) fn problem(text: String) -> Finding {
-    Finding { weight: Weight::Problem, text }
+    Finding { severity: Severity::Problem, text }
 }
 
 fn refusal(text: String) -> Finding {
-    Finding { weight: Weight::Refusal, text }
+    Finding { severity: Severity::Refusal, text }
 }
 
-/// Looks at ports, buffers and addresses. Nothing stays bound.
-pub(super) fn look(config: &Config) -> Vec<Finding> {
+/// Checks ports, buffers and addresses. No port stays bound.
+pub(super) fn check(config: &Config) -> Vec<Finding> {
     let media = daemon::media_addresses(config, None);
     let mut findings: Vec<Finding> = media.iter().map(|addr| udp(*addr)).collect();
     findings.extend(config.http.listen().map(tcp));
@@ -87,13 +88,14 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Where media is received, as far as the configuration lets it be. None when the system does not say.
+/// Returns the addresses at which media is received, filtered by the configuration. Empty when the system
+/// does not list its addresses.
 pub(super) fn locals(config: &Config) -> Vec<SocketAddr> {
     let media = daemon::media_addresses(config, None);
     transport::local_addresses(&daemon::transport_config(config), &media).unwrap_or_default()
 }
 
-/// Mappings of addresses that nobody receives at are told to nobody, without a word.
+/// Reports mappings of local addresses that are not in use: the bridge ignores them silently.
 fn mappings(config: &Config, locals: &[SocketAddr]) -> Vec<Finding> {
     let used = |ip: IpAddr| locals.iter().any(|local| local.ip() == ip);
     let idle = config.harvest.static_mappings.iter().filter(|mapping| !used(mapping.local));
@@ -127,7 +129,8 @@ fn port(protocol: &str, addr: SocketAddr, bound: io::Result<()>) -> Finding {
     }
 }
 
-/// What the kernel allows for a socket's buffer. `None` where it does not say, as in some containers.
+/// Checks the kernel's limit on a socket's buffer. Returns `None` where the kernel does not report it, as
+/// in some containers.
 fn buffer(name: &str, wanted: usize) -> Option<Finding> {
     let text = fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
     let allowed: usize = text.trim().parse().ok()?;
@@ -140,7 +143,7 @@ fn buffer(name: &str, wanted: usize) -> Option<Finding> {
     })
 }
 
-/// What clients would be told.
+/// Checks the candidates that clients would get.
 fn candidates(config: &Config, media: &[SocketAddr]) -> Finding {
     let advertised = match transport::advertised(&daemon::transport_config(config), media) {
         Ok(advertised) => advertised,
@@ -166,7 +169,8 @@ fn candidates(config: &Config, media: &[SocketAddr]) -> Finding {
     good(format!("clients are told {list}"))
 }
 
-/// An address that is not reachable from the Internet (RFC 1918, RFC 6598, RFC 4193, loopback, link).
+/// Returns whether an address is unreachable from the Internet (RFC 1918, RFC 6598, RFC 4193, loopback,
+/// link).
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
@@ -227,7 +231,7 @@ mod tests {
         assert!(other.is_problem() && other.is_refusal(), "{other}");
         let mut config = Config::default();
         let refused = |config: &Config| {
-            look(config)
+            check(config)
                 .iter()
                 .any(|finding| finding.is_refusal() && finding.text.contains("one port"))
         };

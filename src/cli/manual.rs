@@ -17,10 +17,10 @@ use clap_mangen::{
 use super::{Args, Failure};
 use crate::http;
 
-/// `rialto man`: the page of the command itself to standard output, or all pages into a directory.
+/// `rialto man`: prints the page of the command itself, or writes all pages into a directory.
 pub(super) fn pages(directory: Option<&Path>) -> Result<ExitCode, Failure> {
     let Some(directory) = directory else {
-        // A reader that went away is no failure.
+        // A reader that closed the pipe is not an error.
         let _ = io::stdout().write_all(&main_page().1);
         return Ok(ExitCode::SUCCESS);
     };
@@ -46,14 +46,14 @@ fn script(shell: Shell) -> Vec<u8> {
     script
 }
 
-/// The command with the short version: pages are the same from one build to the next.
+/// The command with the short version, so that pages do not differ between builds.
 fn command() -> Command {
     let mut command = Args::command().version(http::VERSION).disable_help_subcommand(true);
     command.build();
     command
 }
 
-/// File name and text of each page: `rialto.1`, and `rialto-run.1` for `rialto run`.
+/// Returns file name and text of each page: `rialto.1`, and `rialto-run.1` for `rialto run`.
 fn all_pages() -> Vec<(String, Vec<u8>)> {
     let command = command();
     let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
@@ -61,13 +61,13 @@ fn all_pages() -> Vec<(String, Vec<u8>)> {
     pages.chain([main_page()]).collect()
 }
 
-/// Words of a manual page, which are bold and plain in turn.
+/// Words of a manual page, bold and plain in turn.
 type Words = &'static [&'static str];
 
 /// A heading and its paragraphs.
 type Section = (&'static str, &'static [Words]);
 
-/// What the arguments do not say.
+/// Sections of the main page that are not made from the arguments.
 const MAIN: &[Section] = &[
     (
         "EXIT STATUS",
@@ -156,7 +156,7 @@ fn main_page() -> (String, Vec<u8>) {
     page(&command(), MAIN)
 }
 
-/// File name and text of a command's page with sections of ours at its end.
+/// Returns file name and text of a command's page, with `sections` at its end.
 fn page(command: &Command, sections: &[Section]) -> (String, Vec<u8>) {
     let man =
         Man::new(command.clone()).source(format!("rialto {}", http::VERSION)).manual("Rialto");
@@ -229,9 +229,9 @@ mod tests {
             );
         }
         assert!(page.contains("rialto-check-config"));
-        // The same whoever builds it.
+        // The page is the same in every build.
         assert!(!page.contains(env!("RIALTO_BUILD")));
-        // What is named as another page is one.
+        // Every page that it refers to exists.
         let names: Vec<_> = all_pages().into_iter().map(|(name, _)| name).collect();
         let (_, paragraphs) = MAIN.iter().find(|(heading, _)| *heading == "SEE ALSO").unwrap();
         for other in paragraphs[0].iter().step_by(2) {

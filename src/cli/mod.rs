@@ -1,4 +1,4 @@
-//! The command line: what is asked, and with which exit code it ends.
+//! The command line: parses the arguments, runs the command, and returns its exit code.
 
 mod args;
 mod check;
@@ -27,7 +27,7 @@ pub use failure::Failure;
 /// What `--version` prints: the version, the commit and how it was built.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RIALTO_BUILD"), ")");
 
-/// Runs the command that the process was started with.
+/// Runs the command given on the command line.
 pub fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => serve::run(&run),
@@ -42,22 +42,22 @@ pub fn main() -> ExitCode {
         }
         Command::Man { directory } => manual::pages(directory.as_deref()),
         Command::Version => {
-            say(&format!("rialto {VERSION}"));
+            print_line(&format!("rialto {VERSION}"));
             Ok(ExitCode::SUCCESS)
         }
     };
     done.unwrap_or_else(|failure| {
-        complain(&format!("rialto: {failure}"));
+        print_error(&format!("rialto: {failure}"));
         failure.exit_code()
     })
 }
 
-/// A line for who may not be there to read it, which is no reason to fail.
-fn say(line: &str) {
+/// Prints a line to standard output. A closed output is not an error.
+fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// A line on standard error.
-fn complain(line: &str) {
+/// Prints a line to standard error.
+fn print_error(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

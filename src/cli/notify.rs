@@ -1,5 +1,5 @@
-//! What systemd is told: that the bridge serves, that it ends, and that it is alive
-//! (`Type=notify`, `WatchdogSec=`; sd_notify(3)).
+//! Notifies systemd when the bridge is ready, stopping, and alive (`Type=notify`, `WatchdogSec=`;
+//! sd_notify(3)).
 
 use std::{
     convert::Infallible,
@@ -12,21 +12,21 @@ use std::{
     time::Duration,
 };
 
-/// How much time to end is asked for at once.
+/// Extension of the stop timeout per request.
 const MORE_TIME: Duration = Duration::from_secs(30);
-/// How often. The first time must come within the unit's `TimeoutStopSec`.
+/// Interval of the requests. The first must come within the unit's `TimeoutStopSec`.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// A line to the service manager, if one started this process.
+/// The connection to the service manager, if one started this process.
 #[derive(Debug, Default)]
-pub(super) struct Manager {
+pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
 }
 
-impl Manager {
-    /// The service manager of the environment. An address that cannot be used is logged, and then
-    /// there is none.
+impl ServiceManager {
+    /// Connects to the service manager named by the environment. An address that cannot be used is logged
+    /// and ignored.
     pub(super) fn from_env() -> Self {
         let Ok(address) = env::var("NOTIFY_SOCKET") else { return Self::default() };
         let watchdog = watchdog(
@@ -42,37 +42,37 @@ impl Manager {
         }
     }
 
-    /// How often [`Self::alive`] is expected: twice in the time after which the manager gives up.
+    /// Returns the interval of [`Self::alive`]: half the time after which the manager gives up.
     pub(super) fn interval(&self) -> Option<Duration> {
         self.watchdog.map(|time| time / 2)
     }
 
-    /// The bridge serves.
+    /// Reports that the bridge serves.
     pub(super) fn ready(&self) {
-        self.say("READY=1");
+        self.notify("READY=1");
     }
 
-    /// The bridge is alive.
+    /// Reports that the bridge is alive.
     pub(super) fn alive(&self) {
-        self.say("WATCHDOG=1");
+        self.notify("WATCHDOG=1");
     }
 
-    /// The bridge ends, and why.
+    /// Reports that the bridge stops, and why.
     pub(super) fn stopping(&self, status: &str) {
-        self.say(&format!("STOPPING=1\nSTATUS={status}"));
+        self.notify(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// Asks for more time to end, for as long as this is waited for. The manager kills what takes longer
-    /// than it was told to wait, whatever `rialto.sigterm-drain` is.
-    pub(super) async fn wait_on(&self) -> Infallible {
+    /// Keeps extending the stop timeout for as long as this future is polled. Otherwise the manager kills a
+    /// process that takes longer than `TimeoutStopSec`, whatever `rialto.sigterm-drain` is.
+    pub(super) async fn keep_extending_timeout(&self) -> Infallible {
         let mut ticks = tokio::time::interval(ASK_AGAIN);
         loop {
             ticks.tick().await;
-            self.say(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
+            self.notify(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
         }
     }
 
-    fn say(&self, state: &str) {
+    fn notify(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(state.as_bytes()) {
             tracing::debug!(%error, "the service manager did not take {state:?}");
@@ -87,12 +87,12 @@ fn connect(address: &str) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    // A manager that does not read must not hold the bridge up.
+    // A manager that does not read must not block the bridge.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// The time after which the manager takes silence for death, when it means this process.
+/// Returns the watchdog timeout, if it is meant for this process.
 fn watchdog(usec: Option<&str>, pid: Option<&str>) -> Option<Duration> {
     let ours = pid.is_none_or(|pid| pid.parse() == Ok(process::id()));
     let usec: u64 = usec?.parse().ok().filter(|usec| *usec > 0)?;
@@ -125,7 +125,8 @@ mod tests {
         for (address, server) in
             [(path.to_str().unwrap().to_owned(), named), (format!("@{name}"), unnamed)]
         {
-            let manager = Manager { socket: Some(connect(&address).unwrap()), watchdog: None };
+            let manager =
+                ServiceManager { socket: Some(connect(&address).unwrap()), watchdog: None };
             manager.ready();
             manager.alive();
             manager.stopping("SIGTERM");
@@ -141,12 +142,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn more_time_to_end_is_asked_for_before_it_is_over() {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
-        // As `connect` makes it.
+        // As `connect` does.
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let manager = Manager { socket: Some(ours), watchdog: None };
+        let manager = ServiceManager { socket: Some(ours), watchdog: None };
         let hour = Duration::from_secs(3600);
-        let waited = tokio::time::timeout(hour, manager.wait_on()).await;
+        let waited = tokio::time::timeout(hour, manager.keep_extending_timeout()).await;
         assert!(waited.is_err());
         let mut buf = [0; 64];
         let len = theirs.recv(&mut buf).unwrap();
@@ -158,13 +159,13 @@ mod tests {
         while theirs.recv(&mut buf).is_ok() {
             times += 1;
         }
-        // The queue of a socket that nobody reads has a bound.
+        // The queue of a socket that nobody reads is bounded.
         assert!(times >= 3, "{times}");
     }
 
     #[test]
     fn without_a_manager_nothing_happens() {
-        let nobody = Manager::default();
+        let nobody = ServiceManager::default();
         nobody.ready();
         assert_eq!(nobody.interval(), None);
         assert!(connect("/nowhere/at/all").is_err());

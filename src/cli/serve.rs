@@ -14,10 +14,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     Failure,
     args::{Component, Dev, Run},
-    complain,
     failure::{Listener, MIN_TOKEN, Remedies},
     log::Settings,
-    notify::Manager,
+    notify::ServiceManager,
+    print_error,
     traces::Traces,
 };
 use crate::{
@@ -25,15 +25,15 @@ use crate::{
     daemon::{Daemon, Options},
 };
 
-/// How long tasks that cannot be interrupted (host name look-ups) may hold up the end.
+/// How long tasks that cannot be cancelled (host name look-ups) may delay the exit.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The bridge of a deployment.
+/// Runs a bridge with a configuration file.
 pub(super) fn run(args: &Run) -> Result<ExitCode, Failure> {
     run_with(args, Settings::level("info"))
 }
 
-/// The same with another log.
+/// As [`run`], with other log settings.
 pub(super) fn run_with(args: &Run, log: Settings) -> Result<ExitCode, Failure> {
     let mut overrides: Vec<Override> = args.shards.map(shards).into_iter().collect();
     overrides.extend(component_overrides(&args.component));
@@ -53,7 +53,7 @@ pub(super) fn run_with(args: &Run, log: Settings) -> Result<ExitCode, Failure> {
         udp_port: "videobridge.ice.udp.port",
         udp_address: "ice4j.harvest.allowed-addresses",
     };
-    // After the start: what stops it is the only line.
+    // Logged after the start: an error that prevents the start is then the only line.
     serve(&loaded.config, &Options::default(), remedies, |_| {
         let unknown = unknown_apis(&args.component);
         if !unknown.is_empty() {
@@ -69,7 +69,7 @@ pub(super) fn run_with(args: &Run, log: Settings) -> Result<ExitCode, Failure> {
     })
 }
 
-/// A bridge with rooms of its own.
+/// Runs a bridge with a built-in focus.
 pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
     let mut config = config::load(None, &dev_overrides(args), &System)?.config;
     let _log = Settings::level("warn").start(traces(&config)?);
@@ -93,25 +93,26 @@ pub(super) fn dev(args: &Dev) -> Result<ExitCode, Failure> {
             return Ok(());
         };
         if options.tls.is_none() && !addr.ip().is_loopback() {
-            complain(
+            print_error(
                 "warning: browsers give cameras to pages on localhost or over HTTPS only: add \
                  --tls-cert and --tls-key",
             );
         }
         if apart {
             let everywhere = if api.ip().is_unspecified() { " on all addresses" } else { "" };
-            complain(&format!("control API{everywhere}: http://{}/", reachable(api)));
+            print_error(&format!("control API{everywhere}: http://{}/", reachable(api)));
         }
         writeln!(io::stdout(), "{scheme}://{}/", reachable(addr))
     })
 }
 
-/// The exporter of traces, if there is one.
+/// Starts the exporter of traces, if one is configured.
 fn traces(config: &Config) -> Result<Option<Traces>, Failure> {
     config.tracing.otlp_endpoint.as_deref().map(Traces::start).transpose()
 }
 
-/// What would open the control API to strangers, or give one port to two servers.
+/// Refuses addresses that would expose the control API without a sufficient token, or give one port to two
+/// servers.
 fn check_api(page: SocketAddr, api: SocketAddr, token: &Secret) -> Result<(), Failure> {
     let any = |addr: SocketAddr| addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let one_family = page.is_ipv4() == api.is_ipv4() || any(page) || any(api);
@@ -127,15 +128,15 @@ fn check_api(page: SocketAddr, api: SocketAddr, token: &Secret) -> Result<(), Fa
     }
 }
 
-/// What changes where the page is.
+/// The flags that set the page's address.
 const PAGE: Listener = Listener { port: "--port", address: "--bind" };
 
 fn dev_page(args: &Dev) -> SocketAddr {
     SocketAddr::new(args.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()), args.port)
 }
 
-/// Where the control API is: who reaches it can end everybody's calls, so that it goes to a network only
-/// where somebody says so.
+/// Returns the address of the control API. Whoever reaches it can end all calls, so it is reachable from a
+/// network only if `--api` says so.
 fn dev_api(args: &Dev) -> SocketAddr {
     let page = dev_page(args);
     match args.api {
@@ -152,14 +153,14 @@ fn shards(shards: u16) -> Override {
     Override::text("rialto.shards", shards.to_string(), "--shards")
 }
 
-/// What `--apis` names that there is not, fit for a log.
+/// Returns the unknown names in `--apis`, escaped for a log.
 fn unknown_apis(args: &Component) -> Vec<String> {
     let apis = args.apis.iter().flat_map(|apis| apis.split(',')).map(str::trim);
     let unknown = apis.filter(|api| !["", "xmpp", "rest"].contains(api));
     unknown.map(|api| api.escape_debug().to_string()).collect()
 }
 
-/// JVB's old flags.
+/// Returns the overrides for JVB's old flags.
 fn component_overrides(args: &Component) -> Vec<Override> {
     let apis = args.apis.as_ref().map(|apis| apis.split(',').map(str::trim).collect::<Vec<_>>());
     let has = |name| apis.as_ref().map(|apis| apis.contains(&name));
@@ -188,7 +189,8 @@ fn dev_overrides(args: &Dev) -> Vec<Override> {
         Override::text("videobridge.http-servers.private.port", api.port().to_string(), "--port"),
         Override::text("videobridge.http-servers.private.host", api.ip().to_string(), "--bind"),
         Override::text("videobridge.ice.udp.port", args.udp_port.to_string(), "--udp-port"),
-        // The page's offers let it be made for who loses packets.
+        // The page's offers negotiate redundant audio, so the bridge can add it for receivers that lose
+        // packets.
         Override::text("jmt.audio.red.policy", "PROTECT_ALL".to_owned(), "rialto dev"),
     ];
     if !args.host.is_empty() {
@@ -202,7 +204,7 @@ fn dev_overrides(args: &Dev) -> Vec<Override> {
     overrides
 }
 
-/// An address that a browser on this machine can open.
+/// Returns an address that a browser on this machine can open.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -227,14 +229,14 @@ fn serve(
         .build()
         .map_err(system("cannot start the control plane"))?;
     let (code, engine) = runtime.block_on(async {
-        // Before the first socket, so that a signal during the start is not lost.
+        // Installed before the first socket, so that a signal during the start is not lost.
         let mut signals = Signals::new().map_err(system("cannot handle signals"))?;
         let mut daemon = Daemon::start(config, options)
             .await
             .map_err(|error| Failure::start(error, remedies))?;
-        // Whoever started this may not read what it prints.
+        // The process that started this one may not read its output.
         let _ = ready(&daemon);
-        let manager = Manager::from_env();
+        let manager = ServiceManager::from_env();
         manager.ready();
         let code = tokio::select! {
             code = until_stopped(&daemon, &mut signals, &manager, config.engine.sigterm_drain) => code,
@@ -248,13 +250,13 @@ fn serve(
     Ok(code)
 }
 
-/// As many files as a bridge may want. Service managers and shells often start with 1,024, and let a
-/// process have more.
+/// The limit on open files that the bridge requests. Service managers and shells often start processes with
+/// 1,024, and allow more.
 const OPEN_FILES: usize = 1 << 20;
-/// Fewer than this are worth a warning: each connection is one.
+/// A lower limit is worth a warning: each connection takes one file.
 const FEW_FILES: usize = 4096;
 
-/// Lets the process have as many files and sockets open as the system allows, and says so.
+/// Raises the process's limit on open files and sockets as far as the system allows, and logs the result.
 fn raise_open_files() {
     let Ok((before, most)) = rialto_sys::open_files() else { return };
     let wanted = most.min(OPEN_FILES);
@@ -271,12 +273,12 @@ fn raise_open_files() {
     }
 }
 
-/// Until a signal or a shutdown ends the process. SIGTERM lets conferences end for up to `drain`; the
-/// next signal does not.
+/// Waits for the signal or the shutdown that ends the process. After SIGTERM, conferences have up to
+/// `drain` to end; a second signal ends the process at once.
 async fn until_stopped(
     daemon: &Daemon,
     signals: &mut Signals,
-    manager: &Manager,
+    manager: &ServiceManager,
     drain: Duration,
 ) -> ExitCode {
     let (name, number) = tokio::select! {
@@ -289,7 +291,7 @@ async fn until_stopped(
     };
     manager.stopping(name);
     if name == "SIGTERM" && !drain.is_zero() {
-        // From here on none begins.
+        // From here on no conference can start.
         daemon.bridge().graceful_shutdown();
         if daemon.bridge().stats().conferences == 0 {
             tracing::info!(signal = name, "stopping: there are no conferences");
@@ -297,7 +299,7 @@ async fn until_stopped(
         }
         tracing::info!(signal = name, ?drain, "waiting for conferences to end");
         tokio::select! {
-            never = manager.wait_on() => match never {},
+            never = manager.keep_extending_timeout() => match never {},
             (name, _) = signals.next() => tracing::info!(signal = name, "stopping at once"),
             () = daemon.bridge().stopped() => tracing::info!("shut down"),
             () = tokio::time::sleep(drain) => {
@@ -311,20 +313,22 @@ async fn until_stopped(
     ExitCode::from(128 + number)
 }
 
-/// Tells the service manager that the bridge is alive, while no thread of it is stuck.
-async fn keep_alive(daemon: &Daemon, manager: &Manager) -> Infallible {
+/// Notifies the service manager's watchdog while no thread of the bridge is stuck.
+async fn keep_alive(daemon: &Daemon, manager: &ServiceManager) -> Infallible {
     let Some(interval) = manager.interval() else { return std::future::pending().await };
     let mut ticks = tokio::time::interval(interval);
     loop {
         ticks.tick().await;
         match daemon.bridge().alive() {
             Ok(()) => manager.alive(),
-            Err(error) => tracing::warn!(%error, "not alive to the service manager"),
+            Err(error) => {
+                tracing::warn!(%error, "the watchdog of the service manager is not notified");
+            }
         }
     }
 }
 
-/// The signals that end the process, with 128 and their number as exit code, as JVB does.
+/// The signals that end the process; the exit code is 128 plus their number, as in JVB.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -356,7 +360,7 @@ mod tests {
     use super::*;
     use crate::cli::args::{Args, Command};
 
-    /// What JVB's old flags come to: the configuration, or why there is none.
+    /// Parses JVB's old flags into a configuration, or an error.
     fn flags(given: &[&str]) -> Result<Config, String> {
         let args = ["rialto", "run"].iter().chain(given);
         let Args { command: Command::Run(run) } =
@@ -370,7 +374,7 @@ mod tests {
 
     #[test]
     fn jvbs_flags_make_a_component() {
-        // As Debian's script gave them.
+        // As Debian's script passed them.
         let all = ["--host=localhost", "--domain=example.com", "--port=5347", "--secret=s3cr3t"];
         let config = flags(&[&all[..], &["--apis=xmpp,rest", "--subdomain=jvb"]].concat()).unwrap();
         let component = config.xmpp.component.as_ref().unwrap();
@@ -379,7 +383,7 @@ mod tests {
         assert!(config.rest.colibri);
         let wire = crate::daemon::component_config(&config).unwrap();
         assert_eq!((wire.host.as_str(), wire.jid()), ("localhost", "jvb.example.com".to_owned()));
-        // And as it did after XMPP was switched off in favour of rooms.
+        // As it passed them once MUCs had replaced the XMPP component.
         let config = flags(&[&all[..], &["--apis=,"]].concat()).unwrap();
         assert!(config.xmpp.component.is_none() && !config.rest.colibri);
     }

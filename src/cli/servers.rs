@@ -1,4 +1,5 @@
-//! Whether the XMPP servers of a configuration let the bridge in, and what STUN servers say of it.
+//! Checks whether the XMPP servers of a configuration accept the bridge, and which public address STUN
+//! servers report.
 
 use rialto_transport::harvest::{self, Seen};
 
@@ -12,8 +13,8 @@ use crate::{
     xmpp::{client, component},
 };
 
-/// Logs in to each, and out again.
-pub(super) fn look(config: &Config) -> Result<Vec<Finding>, Failure> {
+/// Logs in to each server, and out again.
+pub(super) fn check(config: &Config) -> Result<Vec<Finding>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -35,15 +36,16 @@ async fn ask(config: &Config) -> Vec<Finding> {
         let (jid, server) = (component.jid(), format!("{}:{}", component.host, component.port));
         findings.push(match component::probe(&component).await {
             Ok(()) => good(format!("{server} lets the component {jid} in")),
-            // A bridge that runs has the name; some servers refuse a second one, some replace the first.
+            // A running bridge has the name already; some servers refuse a second connection, some replace
+            // the first.
             Err(cause) => problem(format!("component {jid}: {server}: {cause}")),
         });
     }
     findings
 }
 
-/// How the machine is seen by the first STUN server that answers. A bridge starts without, and is well
-/// unless `videobridge.health.require-stun` says that it must not be.
+/// Reports the public address that the first answering STUN server returns. A bridge starts without one,
+/// and is healthy unless `videobridge.health.require-stun` requires one.
 async fn public_addresses(config: &Config) -> Vec<Finding> {
     let seen = harvest::ask_stun(&daemon::harvest_config(config), &machine::locals(config)).await;
     let needed = config.health.require_stun && seen.iter().all(|seen| seen.answer.is_err());

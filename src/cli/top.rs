@@ -1,4 +1,4 @@
-//! `rialto top`: what the status page shows, in a terminal.
+//! `rialto top`: the data of the status page in a terminal.
 
 mod table;
 
@@ -20,16 +20,16 @@ use super::{Failure, args::Top};
 use crate::{bridge::Status, http};
 use table::Size;
 
-/// Between two readings.
+/// Interval of readings.
 const PERIOD: Duration = Duration::from_secs(1);
-/// A bridge that has not answered by then is not there.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// No answer is longer, bytes: the bridge bounds what it tells.
+/// A bridge that does not answer within this time is unreachable.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum bytes of an answer: the bridge limits its length.
 const MAX_ANSWER: usize = 8 << 20;
-/// A terminal that does not tell its size.
+/// The assumed size of a terminal that does not report its own.
 const USUAL: Size = Size { columns: 80, rows: 24 };
 
-/// Where a bridge's private HTTP server is.
+/// Address of a bridge's private HTTP server.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     url: String,
@@ -52,7 +52,7 @@ impl FromStr for Target {
     }
 }
 
-/// Why there are no figures.
+/// Why no status could be read.
 #[derive(Debug, thiserror::Error)]
 enum AskError {
     #[error("the bridge cannot be reached: {0}")]
@@ -73,7 +73,7 @@ enum AskError {
     Answer(#[from] serde_json::Error),
 }
 
-/// Prints the table once, or every second until the process is stopped or the bridge is.
+/// Prints the table once, or every second until this process or the bridge stops.
 pub(super) fn run(args: &Top) -> Result<ExitCode, Failure> {
     let failure = |error: AskError| Failure::Other(format!("{}: {error}", args.url.url));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Top) -> Result<ExitCode, Failure> {
             ticks.tick().await;
             let status = ask(&args.url, token.as_deref(), args.conference.as_deref()).await;
             let status = status.map_err(failure)?;
-            // Who reads went away: there is nobody to tell.
+            // The reader closed the pipe: there is nobody to print to.
             if show(&status, args.once, first).is_err() || args.once {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -104,8 +104,8 @@ async fn ask(
     conference: Option<&str>,
 ) -> Result<Status, AskError> {
     let exchange = exchange(target, token, conference);
-    let late = |_| AskError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
-    let (code, body) = tokio::time::timeout(PATIENCE, exchange).await.map_err(late)??;
+    let late = |_| AskError::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()));
+    let (code, body) = tokio::time::timeout(TIMEOUT, exchange).await.map_err(late)??;
     match code {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED if token.is_some() => return Err(AskError::WrongToken),
@@ -152,7 +152,7 @@ async fn exchange(
     Ok((code, body.map_err(|e| unreachable(&e))?.to_bytes()))
 }
 
-/// The path of the figures. What is no letter and no digit of a name is escaped.
+/// Returns the path of the status data. Characters of a name other than letters and digits are escaped.
 fn path(conference: Option<&str>) -> String {
     let escaped = |byte: u8| match byte {
         _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
@@ -165,7 +165,7 @@ fn path(conference: Option<&str>) -> String {
     format!("{}{}", http::status::JSON, query.unwrap_or_default())
 }
 
-/// A terminal shows as much as there is room for, from its first line on; a file or a pipe gets all.
+/// Prints the table: to a terminal cut to its size, to a file or pipe in full.
 fn show(status: &Status, once: bool, first: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if once || !out.is_terminal() {
@@ -174,7 +174,7 @@ fn show(status: &Status, once: bool, first: bool) -> io::Result<()> {
         return out.flush();
     }
     let text = table::draw(status, Some(size()));
-    // To the first place, each line to its end, and what is below away: nothing flickers.
+    // Move to the top left, clear each line to its end, and clear the rest below: nothing flickers.
     let erase = if first { "\x1b[2J" } else { "" };
     let lines: Vec<&str> = text.lines().collect();
     write!(out, "{erase}\x1b[H{}\x1b[K\x1b[J", lines.join("\x1b[K\n"))?;
@@ -190,7 +190,7 @@ fn size() -> Size {
     }
 }
 
-/// An answer of any bytes is refused, or drawn without a character that a terminal would obey.
+/// Fuzz entry: an answer is refused, or drawn without a character that a terminal would interpret.
 pub(crate) fn fuzz(data: &[u8]) {
     let Ok(status) = serde_json::from_slice::<Status>(data) else { return };
     for size in [None, Some(USUAL)] {

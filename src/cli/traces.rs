@@ -1,7 +1,7 @@
-//! The export of requests' traces to an OpenTelemetry collector, by OTLP over HTTP.
+//! Exports traces of requests to an OpenTelemetry collector, by OTLP over HTTP.
 //!
-//! Spans that have ended wait in a queue with a bound for a thread of the library, which sends them in batches:
-//! a collector that is slow or gone costs spans, which are counted, and never delays an answer.
+//! Finished spans wait in a bounded queue for a thread of the library, which sends them in batches: a slow
+//! or unreachable collector loses spans, which are counted, and never delays an answer.
 
 mod client;
 
@@ -35,38 +35,39 @@ use crate::{
 };
 use client::Client;
 
-/// Spans that wait for the collector: those of some 300 requests. Each takes about a KiB.
-const WAITING: usize = 2_048;
-/// The collector has so long to answer, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// At the end of the process, spans that wait have so long to leave.
-const END_PATIENCE: Duration = Duration::from_millis(500);
-/// Why spans are lost is logged once a minute.
+/// Maximum of spans that wait for the collector: those of some 300 requests. Each takes about a KiB.
+const MAX_WAITING_SPANS: usize = 2_048;
+/// Limit on the collector's answer, unless `OTEL_EXPORTER_OTLP_TIMEOUT` sets another.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit on sending the remaining spans at the end of the process.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+/// The cause of lost spans is logged once a minute.
 static FAULTS: LogLimit = LogLimit::new(Rate::each(Duration::from_secs(60), 1));
 
-/// An exporter. Sends what waits when it is dropped, unless that takes too long.
+/// A trace exporter. Dropping it sends the remaining spans, unless that takes too long.
 #[derive(Debug)]
 pub(super) struct Traces {
     provider: SdkTracerProvider,
 }
 
 impl Traces {
-    /// An exporter to the address `endpoint` of a collector.
+    /// Starts an exporter to the collector at `endpoint`.
     pub(super) fn start(endpoint: &str) -> Result<Self, Failure> {
         let fault = Arc::<Fault>::default();
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(Client::new(PATIENCE, fault.clone()))
+            .with_http_client(Client::new(TIMEOUT, fault.clone()))
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(endpoint)
             .build()
             .map_err(|error| Failure::Other(format!("rialto.tracing.otlp-endpoint: {error}")))?;
         let waiting = Arc::<AtomicUsize>::default();
         let exporter = Counted { to: exporter, fault, waiting: waiting.clone() };
-        // More than are let in, so that none is lost without being counted.
-        let config = BatchConfigBuilder::default().with_max_queue_size(2 * WAITING).build();
+        // More than [`Bounded`] lets in, so that the library's queue never drops an uncounted span.
+        let config =
+            BatchConfigBuilder::default().with_max_queue_size(2 * MAX_WAITING_SPANS).build();
         let to = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
-        // A focus that traces decides which requests are traced.
+        // The sender's `traceparent` decides whether a request is traced.
         let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler)
@@ -76,14 +77,14 @@ impl Traces {
         Ok(Self { provider })
     }
 
-    /// What takes spans of requests, and nothing else.
+    /// Returns a layer that exports the spans of requests only.
     pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let layer: OpenTelemetryLayer<S, SdkTracer> =
             OpenTelemetryLayer::new(self.provider.tracer("rialto"));
-        // Where in the sources a span is made, and on which thread, changes with each version.
+        // Source location and thread of a span change with each version.
         let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
         layer.with_filter(Targets::new().with_target(TARGET, Level::INFO))
     }
@@ -91,11 +92,12 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        let _ = self.provider.shutdown_with_timeout(END_PATIENCE);
+        let _ = self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
     }
 }
 
-/// Who sends: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` may say something else.
+/// The resource that identifies this process; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override
+/// it.
 fn resource() -> Resource {
     let named = Resource::builder().build();
     let name = opentelemetry::Key::from_static_str("service.name");
@@ -106,7 +108,7 @@ fn resource() -> Resource {
     if is_named { builder.build() } else { builder.with_service_name("rialto").build() }
 }
 
-/// Lets spans through while fewer than [`WAITING`] wait.
+/// Lets spans through while fewer than [`MAX_WAITING_SPANS`] wait.
 #[derive(Debug)]
 struct Bounded {
     to: BatchSpanProcessor,
@@ -119,7 +121,7 @@ impl SpanProcessor for Bounded {
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < WAITING {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING_SPANS {
             self.to.on_end(span);
         } else {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -140,7 +142,7 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// Why the collector was not reached, which the library keeps to itself.
+/// The last connection error, which the library does not report.
 #[derive(Debug, Default)]
 struct Fault(Mutex<Option<String>>);
 
@@ -154,7 +156,7 @@ impl Fault {
     }
 }
 
-/// Counts what becomes of spans.
+/// Counts exported and lost spans.
 #[derive(Debug)]
 struct Counted<E> {
     to: E,

@@ -1,18 +1,18 @@
-//! `jmt.debug.pcap`: captures of packets.
+//! `jmt.debug.pcap`: packet captures.
 
 use std::path::PathBuf;
 
 use super::reader::Reader;
 
-/// Whether packets may be captured, and where to.
+/// Whether packet captures are allowed, and where their files go.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Capture {
-    /// `enabled`: they may be. false.
+    /// `enabled`: captures are allowed. false.
     pub allowed: bool,
-    /// `start-enabled`: from every endpoint's beginning. false.
+    /// `start-enabled`: capture every endpoint from its start. false.
     pub from_start: bool,
-    /// `directory`: for the files. The first of the service's state directories (`STATE_DIRECTORY`, which
-    /// systemd sets by `StateDirectory=`), and `/tmp`, as in JVB, where there is none.
+    /// `directory` of the files. Default: the first of the service's state directories (`STATE_DIRECTORY`,
+    /// which systemd sets for `StateDirectory=`), or `/tmp`, as in JVB, if there is none.
     pub directory: PathBuf,
 }
 
@@ -26,7 +26,7 @@ impl Default for Capture {
 pub(super) fn read(r: &mut Reader<'_>, c: &mut Capture) {
     r.boolean("jmt.debug.pcap.enabled", &mut c.allowed);
     r.boolean("jmt.debug.pcap.start-enabled", &mut c.from_start);
-    // The `/tmp` of a service may be its own (`PrivateTmp=`), where nobody would find them.
+    // A service may have a private `/tmp` (`PrivateTmp=`), where nobody would find the files.
     let state = r.environment("STATE_DIRECTORY").unwrap_or_default();
     if let Some(first) =
         state.split(':').next().filter(|first| is_path(first) && first.starts_with('/'))
@@ -53,7 +53,7 @@ mod tests {
 
     use crate::config::load;
 
-    /// A file, and what the service manager says.
+    /// A configuration file, and the service's `STATE_DIRECTORY`.
     struct Service(&'static str, Option<&'static str>);
 
     impl Source for Service {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn captures_lie_where_the_service_keeps_its_files_unless_it_is_said_where() {
+    fn captures_go_to_the_state_directory_by_default() {
         let says = "jmt.debug.pcap.directory = /srv/captures";
         for (text, state, directory) in [
             ("", None, "/tmp"),

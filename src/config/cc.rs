@@ -1,42 +1,45 @@
-//! `videobridge.cc`, `videobridge.connection-stats` and `jmt.bwe.estimator`: what receivers get of videos
-//! and of their links.
+//! `videobridge.cc`, `videobridge.connection-stats` and `jmt.bwe.estimator`: how video is allocated to
+//! receivers, and what they are told of their links.
 
 use std::time::Duration;
 
 use super::reader::Reader;
 
-/// Choice of what a receiver gets.
+/// Settings of the allocation.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Cc {
-    /// `initial-last-n`: video sources for a receiver that did not say; -1 is all. -1.
+    /// `initial-last-n`: last-N of a receiver that has not set its own; -1 is all. -1.
     pub initial_last_n: i32,
-    /// `jvb-last-n`: video sources for any receiver at most; -1 is all. -1.
+    /// `jvb-last-n`: upper bound of every receiver's last-N; -1 is all. -1.
     pub jvb_last_n: i32,
-    /// `initial-max-height-px`: height of videos for a receiver that has not asked for any; -1 is any.
-    /// -1; JVB: 0.
+    /// `initial-max-height-px`: maximum height of video for a receiver that has sent no constraints; -1 is
+    /// unlimited. -1; JVB: 0.
     pub initial_max_height: i32,
-    /// `default-max-height-px`: height of videos that a receiver did not name when it first asks. 180.
+    /// `default-max-height-px`: maximum height of sources that a receiver's first constraints do not name.
+    /// 180.
     pub default_max_height: i32,
-    /// `onstage-preferred-height-px`: a camera grows to this height before others. 360.
+    /// `onstage-preferred-height-px`: a camera on stage gets layers up to this height before other sources
+    /// get more. 360.
     pub onstage_preferred_height: u16,
-    /// `onstage-preferred-framerate`: and beyond it only at this rate, frames per second. 30.
+    /// `onstage-preferred-framerate`: layers above that height need this frame rate, frames per second. 30.
     pub onstage_preferred_framerate: f64,
     /// `allow-oversend-onstage`: a shared screen on stage may exceed the link a little. true.
     pub allow_oversend_onstage: bool,
-    /// `max-oversend-bitrate`: by so much, bit/s. 500,000.
+    /// `max-oversend-bitrate`: the most that it may exceed the link by, bit/s. 500,000.
     pub max_oversend_bps: u64,
-    /// `bwe-change-threshold`: smaller changes of an estimate change nothing. 0.15.
+    /// `bwe-change-threshold`: smaller relative changes of the estimate trigger no new allocation. 0.15.
     pub bwe_change_threshold: f64,
-    /// `trust-bwe`: send what is estimated; else everything. true.
+    /// `trust-bwe`: limit the allocation to the estimate; otherwise send everything. true.
     pub trust_bwe: bool,
-    /// `assumed-bandwidth-limit`: clients may say what their links carry, up to so much, bit/s. Unset:
-    /// they may not.
+    /// `assumed-bandwidth-limit`: clients may set their own estimate, up to this value, bit/s. Unset: they
+    /// may not.
     pub assumed_bandwidth_limit: Option<u64>,
-    /// `max-time-between-calculations`. 5 s.
+    /// `max-time-between-calculations`: a new allocation is made at least this often. 5 s.
     pub max_time_between_calculations: Duration,
-    /// `use-vla-target-bitrate`: layers cost what their senders say; else what is measured. false.
+    /// `use-vla-target-bitrate`: take a layer's bitrate from its sender's declaration instead of the
+    /// measurement. false.
     pub use_vla_target_bitrate: bool,
-    /// `videobridge.connection-stats`: how often clients hear what their link is estimated to carry.
+    /// `videobridge.connection-stats`: how often clients are told the estimate of their link.
     pub connection_stats: ConnectionStats,
     /// `jmt.bwe.estimator`.
     pub bandwidth: Bandwidth,
@@ -64,7 +67,7 @@ impl Default for Cc {
     }
 }
 
-/// What clients hear of their links.
+/// Connection statistics that clients get.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectionStats {
     /// `enabled`. true.
@@ -79,7 +82,7 @@ impl Default for ConnectionStats {
     }
 }
 
-/// Bounds of what links are estimated to carry, bit/s.
+/// Initial value and bounds of the bandwidth estimate, bit/s.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bandwidth {
     /// `initial-bw`. 2,500,000.
@@ -102,7 +105,7 @@ pub(super) fn read(r: &mut Reader<'_>, c: &mut Cc) {
     r.integer("videobridge.cc.jvb-last-n", &mut c.jvb_last_n, -1, 10_000);
     r.integer("videobridge.cc.initial-max-height-px", &mut c.initial_max_height, -1, 65_535);
     r.integer("videobridge.cc.default-max-height-px", &mut c.default_max_height, -1, 65_535);
-    // The old name of both comes before them, as in JVB.
+    // The old name of both keys takes precedence, as in JVB.
     let mut thumbnail = -1;
     r.integer("videobridge.cc.thumbnail-max-height-px", &mut thumbnail, -1, 65_535);
     if thumbnail >= 0 {
@@ -113,14 +116,14 @@ pub(super) fn read(r: &mut Reader<'_>, c: &mut Cc) {
     r.boolean("videobridge.connection-stats.enabled", &mut stats.enabled);
     r.interval("videobridge.connection-stats.interval", &mut stats.interval);
     let bandwidth = &mut c.bandwidth;
-    for (now, old, place) in [
+    for (now, old, target) in [
         ("jmt.bwe.estimator.min-bw", "jmt.bwe.google-cc.min-bw", &mut bandwidth.min_bps),
         ("jmt.bwe.estimator.max-bw", "jmt.bwe.google-cc.max-bw", &mut bandwidth.max_bps),
     ] {
-        r.bandwidth(now, place);
+        r.bandwidth(now, target);
         let mut before = None;
         r.optional_bandwidth(old, &mut before);
-        *place = before.unwrap_or(*place);
+        *target = before.unwrap_or(*target);
     }
     r.bandwidth("jmt.bwe.estimator.initial-bw", &mut bandwidth.initial_bps);
     if bandwidth.min_bps == 0 || bandwidth.min_bps > bandwidth.max_bps {
@@ -145,7 +148,7 @@ fn allocation(r: &mut Reader<'_>, c: &mut Cc) {
     let key = "videobridge.cc.max-time-between-calculations";
     r.interval(key, &mut c.max_time_between_calculations);
     r.boolean("videobridge.cc.use-vla-target-bitrate", &mut c.use_vla_target_bitrate);
-    // Old names come before new ones, as in JVB.
+    // Old names take precedence over new ones, as in JVB.
     let mut suspend = !c.allow_oversend_onstage;
     r.boolean("videobridge.cc.enable-onstage-video-suspend", &mut suspend);
     c.allow_oversend_onstage = !suspend;

@@ -1,5 +1,5 @@
-//! `videobridge.apis.xmpp-component` and `videobridge.stats.transports`: the bridge as a component of
-//! an XMPP server, and where it publishes how busy it is.
+//! `videobridge.apis.xmpp-component` and `videobridge.stats.transports`: the bridge as a component of an
+//! XMPP server, and where it publishes its statistics.
 
 use std::time::Duration;
 
@@ -18,23 +18,24 @@ const SECTION: &str = "an object with type, and with service and node for pubsub
 /// The bridge as a component (XEP-0114).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Component {
-    /// `host`: where the server is. The domain, or `localhost` without one.
+    /// `host` of the server. Default: the domain, or `localhost` without one.
     pub host: Option<String>,
     /// `port`. 5275, as JVB's; Prosody's is 5347.
     pub port: u16,
-    /// `domain`: the server's. Unset: the subdomain alone is the component's name.
+    /// `domain` of the server. Unset: the component's address is the subdomain alone.
     pub domain: Option<String>,
     /// `subdomain`. `jitsi-videobridge`.
     pub subdomain: String,
-    /// `secret`, which the server knows too.
+    /// `secret` shared with the server.
     pub secret: Secret,
-    /// `authorized-source`: who may ask for conferences and health. Everybody.
+    /// `authorized-source`: JIDs that may send conference and health requests. All.
     pub authorized: Option<SourcePattern>,
-    /// `shutdown-source`: who may end the bridge. As `authorized-source`; nobody when neither is set.
+    /// `shutdown-source`: JIDs that may shut the bridge down. As `authorized-source`; none when neither is
+    /// set.
     pub shutdown: Option<SourcePattern>,
 }
 
-/// A regular expression that the whole JID of who asks has to match.
+/// A regular expression that must match the whole JID of a sender.
 #[derive(Clone, Debug)]
 pub struct SourcePattern {
     text: String,
@@ -42,15 +43,15 @@ pub struct SourcePattern {
 }
 
 impl SourcePattern {
-    /// `None`: it is no regular expression (look-around and back references are none here).
+    /// Returns `None` for an invalid expression (look-around and back references are not supported).
     pub fn new(text: &str) -> Option<Self> {
-        // By itself first: what is put around it must not complete it.
+        // Compiled by itself first: the group put around it must not complete an incomplete expression.
         Regex::new(text).ok()?;
         let whole = Regex::new(&format!(r"\A(?:{text})\z")).ok()?;
         Some(Self { text: text.to_owned(), whole })
     }
 
-    /// Whether somebody is meant.
+    /// Returns whether the expression matches `jid`.
     pub fn matches(&self, jid: &str) -> bool {
         self.whole.is_match(jid)
     }
@@ -83,14 +84,14 @@ impl Default for Component {
 pub struct StatsTransport {
     /// `interval`. As `videobridge.stats.interval`.
     pub interval: Option<Duration>,
-    /// `type`, and what goes with it.
-    pub to: StatsPlace,
+    /// `type`, with its parameters.
+    pub to: StatsDestination,
 }
 
 /// Where statistics go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StatsPlace {
-    /// `muc`: to the rooms of `videobridge.apis.xmpp-client`, where they go anyway.
+pub enum StatsDestination {
+    /// `muc`: to the rooms of `videobridge.apis.xmpp-client`, which get them in any case.
     Muc,
     /// `colibri`: from the component to the focus of every conference.
     Colibri,
@@ -103,7 +104,7 @@ pub enum StatsPlace {
     },
 }
 
-/// Reads the component; `None` when it is not enabled.
+/// Reads the component; returns `None` when it is not enabled.
 pub(super) fn read(r: &mut Reader<'_>) -> Option<Component> {
     const SECRET: &str = "videobridge.apis.xmpp-component.secret";
     const ENABLED: &str = "videobridge.apis.xmpp-component.enabled";
@@ -131,7 +132,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Component> {
     enabled.then_some(component)
 }
 
-/// What a [`SourcePattern`] is made of.
+/// The form of a [`SourcePattern`], for error messages.
 pub(super) const PATTERN: &str = "a regular expression without look-around";
 
 pub(super) fn pattern(r: &mut Reader<'_>, key: &'static str) -> Option<SourcePattern> {
@@ -141,9 +142,9 @@ pub(super) fn pattern(r: &mut Reader<'_>, key: &'static str) -> Option<SourcePat
 }
 
 /// Reads where statistics go.
-pub(super) fn transports(r: &mut Reader<'_>, place: &mut Vec<StatsTransport>) {
+pub(super) fn transports(r: &mut Reader<'_>, target: &mut Vec<StatsTransport>) {
     let what = format!("a list of objects, each {SECTION}");
-    r.list("videobridge.stats.transports", place, &what, transport, show);
+    r.list("videobridge.stats.transports", target, &what, transport, show);
 }
 
 fn transport(kind: &Kind) -> Result<StatsTransport, String> {
@@ -161,15 +162,15 @@ fn transport(kind: &Kind) -> Result<StatsTransport, String> {
         }
     };
     let to = match text(fields, "type").unwrap_or_default().to_ascii_lowercase().as_str() {
-        "muc" => StatsPlace::Muc,
-        "colibri" => StatsPlace::Colibri,
+        "muc" => StatsDestination::Muc,
+        "colibri" => StatsDestination::Colibri,
         "pubsub" => {
             let service = text(fields, "service").filter(|service| is_domain(service));
             let node = text(fields, "node").filter(|node| is_name(node));
             let (Some(service), Some(node)) = (service, node) else {
                 return Err("pubsub needs a service and a node".to_owned());
             };
-            StatsPlace::Pubsub { service: service.to_owned(), node: node.to_owned() }
+            StatsDestination::Pubsub { service: service.to_owned(), node: node.to_owned() }
         }
         _ => return Err("needs a type: one of muc, colibri, pubsub".to_owned()),
     };
@@ -181,13 +182,13 @@ fn text<'a>(fields: &'a Object, name: &str) -> Option<&'a str> {
 }
 
 fn show(transport: &StatsTransport) -> String {
-    let place = match &transport.to {
-        StatsPlace::Muc => "muc".to_owned(),
-        StatsPlace::Colibri => "colibri".to_owned(),
-        StatsPlace::Pubsub { service, node } => format!("pubsub {node} at {service}"),
+    let target = match &transport.to {
+        StatsDestination::Muc => "muc".to_owned(),
+        StatsDestination::Colibri => "colibri".to_owned(),
+        StatsDestination::Pubsub { service, node } => format!("pubsub {node} at {service}"),
     };
     match transport.interval {
-        Some(interval) => format!("{place} every {}", units::show_duration(interval)),
-        None => place,
+        Some(interval) => format!("{target} every {}", units::show_duration(interval)),
+        None => target,
     }
 }

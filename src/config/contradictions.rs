@@ -1,10 +1,10 @@
-//! Keys that are right by themselves, and together do not what somebody who wrote them wants.
+//! Warnings about keys that are valid by themselves but contradict each other.
 
 use rialto_hocon::Origin;
 
-use super::{Config, Effective, Secret, StatsPlace, load::Warning, servers};
+use super::{Config, Effective, Secret, StatsDestination, load::Warning, servers};
 
-/// Everything of that kind, each at the key that somebody wrote.
+/// Returns all contradictions, each at a key that the file sets.
 pub(super) fn find(config: &Config, effective: &[Effective]) -> Vec<Warning> {
     let origin = |key: &str| {
         let found = effective.iter().find(|value| value.key == key);
@@ -19,7 +19,7 @@ pub(super) fn find(config: &Config, effective: &[Effective]) -> Vec<Warning> {
     found.map(|(key, what)| Warning::Contradiction { origin: origin(key), what }).collect()
 }
 
-/// A key, and what follows from it and others.
+/// A key, and the text of the warning.
 pub(super) type Found = (&'static str, String);
 
 fn control(config: &Config) -> Vec<Found> {
@@ -32,7 +32,7 @@ fn control(config: &Config) -> Vec<Found> {
                     videobridge.apis.rest.enabled are false";
         found.push((key, what.to_owned()));
     }
-    let nowhere = |place: &StatsPlace| *place != StatsPlace::Muc;
+    let nowhere = |place: &StatsDestination| *place != StatsDestination::Muc;
     if xmpp.component.is_none() && config.stats.transports.iter().any(|t| nowhere(&t.to)) {
         let key = "videobridge.stats.transports";
         let what = format!(

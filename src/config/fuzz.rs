@@ -1,4 +1,4 @@
-//! Any bytes as configuration files, for fuzzing. Nothing is read from the file system.
+//! Fuzz entry for configuration files. Nothing is read from the file system.
 
 use std::{io, path::Path};
 
@@ -6,12 +6,12 @@ use rialto_hocon::Source;
 
 use super::{ConfigError, Loaded, legacy, load};
 
-/// Whatever a configuration file holds, the answer is a configuration or one line.
+/// Any `jvb.conf` must give a configuration or an error of one line.
 pub(crate) fn fuzz(bytes: &[u8]) {
     judge(load(Some(Path::new("fuzz.conf")), &[], &Bytes { file: "fuzz.conf", bytes }));
 }
 
-/// The same of the older file, beside an empty one.
+/// The same for the older file, beside an empty `jvb.conf`.
 pub(crate) fn fuzz_legacy(bytes: &[u8]) {
     judge(load(Some(Path::new("fuzz.conf")), &[], &Bytes { file: legacy::FILE_NAME, bytes }));
 }
@@ -26,7 +26,7 @@ fn judge(loaded: Result<Loaded, ConfigError>) {
     }
 }
 
-/// One file of these bytes, and an empty `fuzz.conf`.
+/// Provides one file of these bytes, and an empty `fuzz.conf`.
 struct Bytes<'a> {
     file: &'a str,
     bytes: &'a [u8],

@@ -1,6 +1,6 @@
 //! `jmt.dtls`: hash functions of certificate fingerprints (RFC 8122), as keys name them.
 
-/// A hash function. The weaker ones of RFC 8122 (md5, md2, sha-224) are none, as in JVB.
+/// A hash function. The weaker ones of RFC 8122 (md5, md2, sha-224) are not supported, as in JVB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hash {
     /// `sha-1`.
@@ -14,10 +14,10 @@ pub enum Hash {
 }
 
 impl Hash {
-    /// All, the strongest first.
+    /// All hash functions, the strongest first.
     pub const ALL: [Self; 4] = [Self::Sha512, Self::Sha384, Self::Sha256, Self::Sha1];
 
-    /// Reads a name, in any case.
+    /// Parses a name, ignoring case.
     pub(super) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| name.eq_ignore_ascii_case(known.as_str()))
     }

@@ -1,4 +1,4 @@
-//! Keys of a `jvb.conf` that have no effect here, and why.
+//! Keys of a `jvb.conf` that have no effect in Rialto, with the reasons.
 
 use rialto_hocon::Kind;
 
@@ -6,37 +6,37 @@ use super::units;
 
 /// Why a key has no effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Idle {
-    /// JVB has what it is about; Rialto does not yet.
-    NotYet(&'static str),
-    /// What it is about does not exist here.
-    Never(&'static str),
-    /// JVB once read it. It does nothing there either.
+pub(super) enum NoEffect {
+    /// JVB has the feature; Rialto does not yet.
+    NotImplemented(&'static str),
+    /// The key has no meaning in Rialto.
+    NotApplicable(&'static str),
+    /// JVB used to read the key, and now ignores it too.
     Obsolete(&'static str),
 }
 
-use Idle::{Never, NotYet, Obsolete};
+use NoEffect::{NotApplicable, NotImplemented, Obsolete};
 
-/// What is known of a key, or of the section that it is in.
-pub(super) fn idle(key: &str) -> Option<Idle> {
-    idle_alone(key).or_else(|| {
-        let found = IDLE.iter().filter(|(section, _)| is_inside(key, section));
+/// Returns why `key`, or the innermost listed section that contains it, has no effect.
+pub(super) fn no_effect(key: &str) -> Option<NoEffect> {
+    no_effect_exact(key).or_else(|| {
+        let found = NO_EFFECT.iter().filter(|(section, _)| is_inside(key, section));
         found.max_by_key(|(section, _)| section.len()).map(|(_, why)| *why)
     })
 }
 
-/// Whether a key is in a section.
+/// Returns whether `key` is inside `section`.
 pub(super) fn is_inside(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// What is known of this very key. What else is read of a section has an effect.
-pub(super) fn idle_alone(key: &str) -> Option<Idle> {
-    IDLE.iter().find(|(known, _)| *known == key).map(|(_, why)| *why)
+/// Returns why exactly this key has no effect. Other keys of its section that Rialto reads do have one.
+pub(super) fn no_effect_exact(key: &str) -> Option<NoEffect> {
+    NO_EFFECT.iter().find(|(known, _)| *known == key).map(|(_, why)| *why)
 }
 
-/// Whether two ways of writing a value mean the same, as far as that can be told without knowing what
-/// the key is for.
+/// Returns whether two spellings of a value mean the same, as far as that can be decided without knowing
+/// the key's type.
 pub(super) fn alike(one: &Kind, other: &Kind) -> bool {
     match (one, other) {
         (Kind::Text(one), Kind::Text(other)) => {
@@ -57,9 +57,9 @@ pub(super) fn alike(one: &Kind, other: &Kind) -> bool {
     }
 }
 
-/// The known key that looks most like `key`, if one looks like it at all.
+/// Returns the known key most similar to `key`, if any is similar enough.
 pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer than any key: nothing is near, and the comparison is quadratic.
+    // Longer than any key, so nothing is similar, and the comparison is quadratic.
     if key.len() > 128 {
         return None;
     }
@@ -67,7 +67,7 @@ pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Op
     known
         .filter(|known| *known != key)
         .map(|known| {
-            // The right name in the wrong section is as likely as a misspelt one.
+            // The right name in a wrong section is as likely as a misspelt one.
             let distance = distance(key, known);
             let same_name = last(key) == last(known);
             (if same_name { distance.min(3) } else { distance }, distance, known)
@@ -77,7 +77,7 @@ pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Op
         .map(|(_, _, known)| known)
 }
 
-/// Insertions, removals and changes that turn one text into the other.
+/// The edit distance: insertions, removals and substitutions that turn one text into the other.
 pub(super) fn distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.chars().count()).collect();
     for (i, a) in left.chars().enumerate() {
@@ -93,24 +93,25 @@ pub(super) fn distance(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// Whether a value of a key without an effect asks for what is so in any case, though it is not JVB's
+/// Returns whether a key without effect is set to what Rialto does in any case, though that is not JVB's
 /// default: container images write such values.
-pub(super) fn is_so(key: &str, value: &Kind) -> bool {
-    let asks = SO.iter().find(|(known, _)| *known == key);
+pub(super) fn asks_for_actual_behaviour(key: &str, value: &Kind) -> bool {
+    let asks = ACTUAL_BEHAVIOUR.iter().find(|(known, _)| *known == key);
     asks.is_some_and(|(_, text)| alike(value, &Kind::Text((*text).to_owned())))
 }
 
-/// Every key and section without an effect.
-pub(super) fn idle_keys() -> impl Iterator<Item = &'static str> {
-    IDLE.iter().map(|(key, _)| *key)
+/// Returns every key and section without effect.
+pub(super) fn no_effect_keys() -> impl Iterator<Item = &'static str> {
+    NO_EFFECT.iter().map(|(key, _)| *key)
 }
 
-/// Those that hold values: nobody who wrote a value meant one of the others.
-pub(super) fn idle_values() -> impl Iterator<Item = &'static str> {
-    idle_keys().filter(|key| !SECTIONS.contains(key))
+/// Returns the keys without effect that hold values, for suggestions: a misspelt key with a value was never
+/// meant to be a section.
+pub(super) fn no_effect_values() -> impl Iterator<Item = &'static str> {
+    no_effect_keys().filter(|key| !SECTIONS.contains(key))
 }
 
-/// What to write instead of a name that JVB still takes and would rather not.
+/// Returns the new name of a key that JVB still reads under its deprecated name.
 pub(super) fn renamed(key: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(old, _)| *old == key).map(|(_, new)| *new)
 }
@@ -128,7 +129,7 @@ const RENAMED: [(&str, &str); 10] = [
     ("videobridge.websockets.relay-domain", "videobridge.websockets.relay-domains"),
 ];
 
-const SO: [(&str, &str); 5] = [
+const ACTUAL_BEHAVIOUR: [(&str, &str); 5] = [
     ("ice4j.harvest.mapping.stun.enabled", "false"),
     ("videobridge.http-servers.private.send-server-version", "false"),
     ("videobridge.http-servers.public.send-server-version", "false"),
@@ -142,89 +143,121 @@ const ESTIMATOR: &str = "there is one estimator, which goes by its own constants
 const HEALTH: &str = "health is what threads and rooms say at the moment that it is asked for";
 const QUEUES: &str = "packets do not wait in queues between threads";
 
-/// Keys and sections without an effect, sorted.
-const IDLE: [(&str, Idle); 51] = [
+/// Keys and sections without effect, sorted.
+const NO_EFFECT: [(&str, NoEffect); 51] = [
     (
         "ice4j.consent-freshness.randomize-interval",
-        Never("the intervals of endpoints differ by up to a fifth in any case"),
+        NotApplicable("the intervals of endpoints differ by up to a fifth in any case"),
     ),
     ("ice4j.harvest.mapping.stun.enabled", Obsolete("an empty list of addresses switches it off")),
-    ("ice4j.harvest.timeout", Never("who is asked for a public address has 3 s to answer")),
-    ("ice4j.harvest.udp.socket-pool-size", Never(ONE_PORT)),
-    ("ice4j.harvest.udp.use-dynamic-ports", Never(ONE_PORT)),
-    ("ice4j.ice.max-check-list-size", Never("the ICE agent bounds its list of pairs itself")),
-    ("ice4j.ice.termination-delay", Never("an agent that has a pair goes on answering checks")),
+    ("ice4j.harvest.timeout", NotApplicable("who is asked for a public address has 3 s to answer")),
+    ("ice4j.harvest.udp.socket-pool-size", NotApplicable(ONE_PORT)),
+    ("ice4j.harvest.udp.use-dynamic-ports", NotApplicable(ONE_PORT)),
+    (
+        "ice4j.ice.max-check-list-size",
+        NotApplicable("the ICE agent bounds its list of pairs itself"),
+    ),
+    (
+        "ice4j.ice.termination-delay",
+        NotApplicable("an agent that has a pair goes on answering checks"),
+    ),
     (
         "ice4j.redact-remote-addresses",
-        Never("videobridge.redact-remote-addresses decides for all logs"),
+        NotApplicable("videobridge.redact-remote-addresses decides for all logs"),
     ),
-    ("ice4j.send-to-last-received-from-address", Never("media goes where consent was given")),
-    ("ice4j.software", Never("STUN messages do not name the software")),
-    ("ice4j.use-component-socket", Never(ONE_PORT)),
-    ("jmt.bwe", Never(ESTIMATOR)),
-    ("jmt.debug.packet-loss", NotYet("packets are not lost on purpose")),
-    ("jmt.debug.packet-timeline", NotYet("there is no such log")),
-    ("jmt.debug.payload-verification", Never("payloads are not copied between processing steps")),
-    ("jmt.dtls.cipher-suites", Never("the DTLS library has AEAD suites with forward secrecy only")),
-    ("jmt.rtp.bitrate-calculator", Never("bitrates are measured over seconds")),
-    ("jmt.srtp.factory-class", Never("there is one implementation of SRTP, and no Java class")),
+    (
+        "ice4j.send-to-last-received-from-address",
+        NotApplicable("media goes where consent was given"),
+    ),
+    ("ice4j.software", NotApplicable("STUN messages do not name the software")),
+    ("ice4j.use-component-socket", NotApplicable(ONE_PORT)),
+    ("jmt.bwe", NotApplicable(ESTIMATOR)),
+    ("jmt.debug.packet-loss", NotImplemented("packets are not lost on purpose")),
+    ("jmt.debug.packet-timeline", NotImplemented("there is no such log")),
+    (
+        "jmt.debug.payload-verification",
+        NotApplicable("payloads are not copied between processing steps"),
+    ),
+    (
+        "jmt.dtls.cipher-suites",
+        NotApplicable("the DTLS library has AEAD suites with forward secrecy only"),
+    ),
+    ("jmt.rtp.bitrate-calculator", NotApplicable("bitrates are measured over seconds")),
+    (
+        "jmt.srtp.factory-class",
+        NotApplicable("there is one implementation of SRTP, and no Java class"),
+    ),
     (
         "jmt.srtp.max-consecutive-packets-discarded-early",
-        Never("of a muted source one packet in 1024 is decrypted, which keeps its counter"),
+        NotApplicable("of a muted source one packet in 1024 is decrypted, which keeps its counter"),
     ),
     (
         "jmt.srtp.protection-profiles",
-        NotYet("the DTLS library offers AES-GCM and AES-CM, and takes the better that both have"),
+        NotImplemented(
+            "the DTLS library offers AES-GCM and AES-CM, and takes the better that both have",
+        ),
     ),
-    ("jmt.transceiver", Never(QUEUES)),
-    ("tracing", NotYet("traces are not exported")),
+    ("jmt.transceiver", NotApplicable(QUEUES)),
+    ("tracing", NotImplemented("traces are not exported")),
     ("videobridge.apis.xmpp-client.enabled", Obsolete("the clients in configs are what there is")),
-    ("videobridge.apis.xmpp-client.jid-cache-size", Never("JIDs are not cached")),
-    ("videobridge.cc.initial-ignore-bwe-period", Never(ESTIMATOR)),
-    ("videobridge.cc.padding-period", Never("probes go out as the estimator asks for them")),
-    ("videobridge.cryptex", NotYet("header extensions are not encrypted (RFC 9335)")),
-    ("videobridge.exporter", NotYet("media is not exported")),
-    ("videobridge.health.interval", Never(HEALTH)),
-    ("videobridge.health.max-check-duration", Never(HEALTH)),
+    ("videobridge.apis.xmpp-client.jid-cache-size", NotApplicable("JIDs are not cached")),
+    ("videobridge.cc.initial-ignore-bwe-period", NotApplicable(ESTIMATOR)),
+    (
+        "videobridge.cc.padding-period",
+        NotApplicable("probes go out as the estimator asks for them"),
+    ),
+    ("videobridge.cryptex", NotImplemented("header extensions are not encrypted (RFC 9335)")),
+    ("videobridge.exporter", NotImplemented("media is not exported")),
+    ("videobridge.health.interval", NotApplicable(HEALTH)),
+    ("videobridge.health.max-check-duration", NotApplicable(HEALTH)),
     (
         "videobridge.http-servers.private.send-server-version",
-        Never("answers do not name the server"),
+        NotApplicable("answers do not name the server"),
     ),
     (
         "videobridge.http-servers.public.send-server-version",
-        Never("answers do not name the server"),
+        NotApplicable("answers do not name the server"),
     ),
-    ("videobridge.ice.keep-alive-strategy", Never("consent is checked on the selected pair")),
+    (
+        "videobridge.ice.keep-alive-strategy",
+        NotApplicable("consent is checked on the selected pair"),
+    ),
     (
         "videobridge.ice.nomination-strategy",
-        Never("the best pair that works is nominated, and a better one later"),
+        NotApplicable("the best pair that works is nominated, and a better one later"),
     ),
     ("videobridge.ice.tcp", Obsolete("there is no ICE over TCP")),
     ("videobridge.octo", Obsolete("videobridge.relay is its name now")),
-    ("videobridge.octo.enabled", NotYet(RELAYS)),
-    ("videobridge.octo.relay-id", NotYet(RELAYS)),
-    ("videobridge.redact-colibri-http-headers", Never("headers of HTTP requests are never logged")),
-    ("videobridge.relay", NotYet(RELAYS)),
-    ("videobridge.relay.enabled", NotYet(RELAYS)),
-    ("videobridge.sctp.max-channels", Never("nothing would be spoken in a second channel")),
+    ("videobridge.octo.enabled", NotImplemented(RELAYS)),
+    ("videobridge.octo.relay-id", NotImplemented(RELAYS)),
+    (
+        "videobridge.redact-colibri-http-headers",
+        NotApplicable("headers of HTTP requests are never logged"),
+    ),
+    ("videobridge.relay", NotImplemented(RELAYS)),
+    ("videobridge.relay.enabled", NotImplemented(RELAYS)),
+    ("videobridge.sctp.max-channels", NotApplicable("nothing would be spoken in a second channel")),
     ("videobridge.sctp.use-usrsctp", Obsolete("there is one implementation of SCTP")),
     ("videobridge.stats.enabled", Obsolete("there are always statistics")),
-    ("videobridge.stats.jvm.enabled", Never("there is no JVM")),
+    ("videobridge.stats.jvm.enabled", NotApplicable("there is no JVM")),
     (
         "videobridge.stats.transit-time.enable-jitter",
-        NotYet("jitter that the bridge adds is not measured"),
+        NotImplemented("jitter that the bridge adds is not measured"),
     ),
-    ("videobridge.stats.transit-time.enable-json", Never("transit times are always measured")),
-    ("videobridge.transport.send.queue-size", Never(QUEUES)),
+    (
+        "videobridge.stats.transit-time.enable-json",
+        NotApplicable("transit times are always measured"),
+    ),
+    ("videobridge.transport.send.queue-size", NotApplicable(QUEUES)),
     (
         "videobridge.websockets.enable-compression",
-        Never("the WebSocket library has no compression"),
+        NotApplicable("the WebSocket library has no compression"),
     ),
-    ("videobridge.websockets.relay-domain", NotYet(RELAYS)),
-    ("videobridge.websockets.relay-domains", NotYet(RELAYS)),
+    ("videobridge.websockets.relay-domain", NotImplemented(RELAYS)),
+    ("videobridge.websockets.relay-domains", NotImplemented(RELAYS)),
 ];
 
-/// The sections among them.
+/// The entries of `NO_EFFECT` that are sections.
 const SECTIONS: [&str; 12] = [
     "jmt.bwe",
     "jmt.debug.packet-loss",
@@ -246,18 +279,18 @@ mod tests {
 
     #[test]
     fn sections_are_known_ones() {
-        assert!(SECTIONS.iter().all(|section| idle_alone(section).is_some()));
+        assert!(SECTIONS.iter().all(|section| no_effect_exact(section).is_some()));
     }
 
     #[test]
     fn keys_are_sorted_into_their_kinds() {
-        assert!(IDLE.is_sorted_by_key(|(key, _)| *key));
-        assert_eq!(idle("videobridge.relay.relay-id"), Some(NotYet(RELAYS)));
-        assert_eq!(idle("videobridge.relay.enabled"), Some(NotYet(RELAYS)));
-        assert_eq!(idle("videobridge.relays"), None);
-        assert_eq!(idle_alone("videobridge.relay.relay-id"), None);
-        assert_eq!(idle("videobridge.apis.xmpp-client.configs.a.HOST"), None);
-        assert!(matches!(idle("videobridge.stats.enabled"), Some(Obsolete(_))));
+        assert!(NO_EFFECT.is_sorted_by_key(|(key, _)| *key));
+        assert_eq!(no_effect("videobridge.relay.relay-id"), Some(NotImplemented(RELAYS)));
+        assert_eq!(no_effect("videobridge.relay.enabled"), Some(NotImplemented(RELAYS)));
+        assert_eq!(no_effect("videobridge.relays"), None);
+        assert_eq!(no_effect_exact("videobridge.relay.relay-id"), None);
+        assert_eq!(no_effect("videobridge.apis.xmpp-client.configs.a.HOST"), None);
+        assert!(matches!(no_effect("videobridge.stats.enabled"), Some(Obsolete(_))));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! `sip-communicator.properties`: what JVB read before `jvb.conf`, and still reads beside it. A key that
-//! is set there wins over its new name, as in JVB.
+//! `sip-communicator.properties`: the file that JVB read before `jvb.conf`, and still reads beside it. A
+//! key that is set there overrides its new name, as in JVB.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -7,7 +7,7 @@ use rialto_hocon::{Document, Kind, Object, Origin, Value};
 
 use super::{load::Warning, xmpp};
 
-/// The file's name; it lies in the directory of `jvb.conf`.
+/// The file's name; it is in the directory of `jvb.conf`.
 pub(super) const FILE_NAME: &str = "sip-communicator.properties";
 
 const JVB: &str = "org.jitsi.videobridge.";
@@ -18,192 +18,252 @@ const PUBLIC: &str = "org.ice4j.ice.harvest.NAT_HARVESTER_PUBLIC_ADDRESS";
 const TRANSPORT: &str = "org.jitsi.videobridge.STATISTICS_TRANSPORT";
 const SERVICE: &str = "org.jitsi.videobridge.PUBSUB_SERVICE";
 const NODE: &str = "org.jitsi.videobridge.PUBSUB_NODE";
-/// And the name of a transport: its own interval.
+/// Prefix of the interval of one transport, whose name follows.
 const INTERVAL: &str = "org.jitsi.videobridge.STATISTICS_INTERVAL.";
 
-/// How an old value is written anew.
+/// How an old value is converted.
 #[derive(Clone, Copy)]
-enum As {
+enum Conversion {
     Same,
-    /// A bare number of seconds.
+    /// A number of seconds without a unit.
     Seconds,
-    /// The opposite.
+    /// A boolean with the opposite meaning.
     Not,
     Percent,
-    /// A list, separated by commas or semicolons.
+    /// A list separated by commas or semicolons.
     List,
 }
 
-/// Old keys and new ones.
-const KEYS: [(&str, &str, As); 57] = [
-    ("org.ice4j.MAX_CHECK_LIST_SIZE", "ice4j.ice.max-check-list-size", As::Same),
-    ("org.ice4j.REDACT_REMOTE_ADDRESSES", "ice4j.redact-remote-addresses", As::Same),
-    ("org.ice4j.SOFTWARE", "ice4j.software", As::Same),
-    ("org.ice4j.TERMINATION_DELAY", "ice4j.ice.termination-delay", As::Same),
-    ("org.ice4j.ice.CONSENT_FRESHNESS_INTERVAL", "ice4j.consent-freshness.interval", As::Same),
+/// Old keys, new keys and conversions.
+const KEYS: [(&str, &str, Conversion); 57] = [
+    ("org.ice4j.MAX_CHECK_LIST_SIZE", "ice4j.ice.max-check-list-size", Conversion::Same),
+    ("org.ice4j.REDACT_REMOTE_ADDRESSES", "ice4j.redact-remote-addresses", Conversion::Same),
+    ("org.ice4j.SOFTWARE", "ice4j.software", Conversion::Same),
+    ("org.ice4j.TERMINATION_DELAY", "ice4j.ice.termination-delay", Conversion::Same),
+    (
+        "org.ice4j.ice.CONSENT_FRESHNESS_INTERVAL",
+        "ice4j.consent-freshness.interval",
+        Conversion::Same,
+    ),
     (
         "org.ice4j.ice.CONSENT_FRESHNESS_MAX_RETRANSMISSIONS",
         "ice4j.consent-freshness.max-retransmissions",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.ice4j.ice.CONSENT_FRESHNESS_MAX_WAIT_INTERVAL",
         "ice4j.consent-freshness.max-wait-interval",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.ice4j.ice.CONSENT_FRESHNESS_WAIT_INTERVAL",
         "ice4j.consent-freshness.original-wait-interval",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.ice4j.ice.USE_COMPONENT_SOCKET", "ice4j.use-component-socket", As::Same),
-    ("org.ice4j.ice.harvest.ALLOWED_ADDRESSES", "ice4j.harvest.allowed-addresses", As::List),
-    ("org.ice4j.ice.harvest.ALLOWED_INTERFACES", "ice4j.harvest.allowed-interfaces", As::List),
+    ("org.ice4j.ice.USE_COMPONENT_SOCKET", "ice4j.use-component-socket", Conversion::Same),
+    (
+        "org.ice4j.ice.harvest.ALLOWED_ADDRESSES",
+        "ice4j.harvest.allowed-addresses",
+        Conversion::List,
+    ),
+    (
+        "org.ice4j.ice.harvest.ALLOWED_INTERFACES",
+        "ice4j.harvest.allowed-interfaces",
+        Conversion::List,
+    ),
     (
         "org.ice4j.ice.harvest.AbstractUdpListener.SO_RCVBUF",
         "ice4j.harvest.udp.receive-buffer-size",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.ice4j.ice.harvest.BLOCKED_ADDRESSES", "ice4j.harvest.blocked-addresses", As::List),
-    ("org.ice4j.ice.harvest.BLOCKED_INTERFACES", "ice4j.harvest.blocked-interfaces", As::List),
-    ("org.ice4j.ice.harvest.DISABLE_AWS_HARVESTER", "ice4j.harvest.mapping.aws.enabled", As::Not),
+    (
+        "org.ice4j.ice.harvest.BLOCKED_ADDRESSES",
+        "ice4j.harvest.blocked-addresses",
+        Conversion::List,
+    ),
+    (
+        "org.ice4j.ice.harvest.BLOCKED_INTERFACES",
+        "ice4j.harvest.blocked-interfaces",
+        Conversion::List,
+    ),
+    (
+        "org.ice4j.ice.harvest.DISABLE_AWS_HARVESTER",
+        "ice4j.harvest.mapping.aws.enabled",
+        Conversion::Not,
+    ),
     (
         "org.ice4j.ice.harvest.DISABLE_LINK_LOCAL_ADDRESSES",
         "ice4j.harvest.use-link-local-addresses",
-        As::Not,
+        Conversion::Not,
     ),
-    ("org.ice4j.ice.harvest.FORCE_AWS_HARVESTER", "ice4j.harvest.mapping.aws.force", As::Same),
-    ("org.ice4j.ice.harvest.HARVESTING_TIMEOUT", "ice4j.harvest.timeout", As::Same),
+    (
+        "org.ice4j.ice.harvest.FORCE_AWS_HARVESTER",
+        "ice4j.harvest.mapping.aws.force",
+        Conversion::Same,
+    ),
+    ("org.ice4j.ice.harvest.HARVESTING_TIMEOUT", "ice4j.harvest.timeout", Conversion::Same),
     (
         "org.ice4j.ice.harvest.STUN_MAPPING_HARVESTER_ADDRESSES",
         "ice4j.harvest.mapping.stun.addresses",
-        As::List,
+        Conversion::List,
     ),
-    ("org.ice4j.ipv6.DISABLED", "ice4j.harvest.use-ipv6", As::Not),
+    ("org.ice4j.ipv6.DISABLED", "ice4j.harvest.use-ipv6", Conversion::Not),
     (
         "org.jitsi.videobridge.AUTHORIZED_SOURCE_REGEXP",
         "videobridge.apis.xmpp-component.authorized-source",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.BWE_CHANGE_THRESHOLD_PCT",
         "videobridge.cc.bwe-change-threshold",
-        As::Percent,
+        Conversion::Percent,
     ),
     (
         "org.jitsi.videobridge.ENABLE_ONSTAGE_VIDEO_SUSPEND",
         "videobridge.cc.allow-oversend-onstage",
-        As::Not,
+        Conversion::Not,
     ),
-    ("org.jitsi.videobridge.ENABLE_REST_COLIBRI", "videobridge.apis.rest.enabled", As::Same),
-    ("org.jitsi.videobridge.ENABLE_REST_SHUTDOWN", "videobridge.rest.shutdown.enabled", As::Same),
+    (
+        "org.jitsi.videobridge.ENABLE_REST_COLIBRI",
+        "videobridge.apis.rest.enabled",
+        Conversion::Same,
+    ),
+    (
+        "org.jitsi.videobridge.ENABLE_REST_SHUTDOWN",
+        "videobridge.rest.shutdown.enabled",
+        Conversion::Same,
+    ),
     (
         "org.jitsi.videobridge.EXPIRE_CHECK_SLEEP_SEC",
         "videobridge.entity-expiration.check-interval",
-        As::Seconds,
+        Conversion::Seconds,
     ),
     (
         "org.jitsi.videobridge.EndpointConnectionStatus.FIRST_TRANSFER_TIMEOUT",
         "videobridge.ep-connection-status.first-transfer-timeout",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.EndpointConnectionStatus.MAX_INACTIVITY_LIMIT",
         "videobridge.ep-connection-status.max-inactivity-limit",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.jitsi.videobridge.ICE_UFRAG_PREFIX", "videobridge.ice.ufrag-prefix", As::Same),
-    ("org.jitsi.videobridge.KEEP_ALIVE_STRATEGY", "videobridge.ice.keep-alive-strategy", As::Same),
+    ("org.jitsi.videobridge.ICE_UFRAG_PREFIX", "videobridge.ice.ufrag-prefix", Conversion::Same),
+    (
+        "org.jitsi.videobridge.KEEP_ALIVE_STRATEGY",
+        "videobridge.ice.keep-alive-strategy",
+        Conversion::Same,
+    ),
     (
         "org.jitsi.videobridge.ONSTAGE_PREFERRED_FRAME_RATE",
         "videobridge.cc.onstage-preferred-framerate",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.ONSTAGE_PREFERRED_HEIGHT",
         "videobridge.cc.onstage-preferred-height-px",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.jitsi.videobridge.PADDING_PERIOD_MS", "videobridge.cc.padding-period", As::Same),
-    ("org.jitsi.videobridge.REGION", "videobridge.relay.region", As::Same),
-    ("org.jitsi.videobridge.SINGLE_PORT_HARVESTER_PORT", "videobridge.ice.udp.port", As::Same),
-    ("org.jitsi.videobridge.STATISTICS_INTERVAL", "videobridge.stats.interval", As::Same),
-    ("org.jitsi.videobridge.TRUST_BWE", "videobridge.cc.trust-bwe", As::Same),
-    ("org.jitsi.videobridge.health.INTERVAL", "videobridge.health.interval", As::Same),
+    ("org.jitsi.videobridge.PADDING_PERIOD_MS", "videobridge.cc.padding-period", Conversion::Same),
+    ("org.jitsi.videobridge.REGION", "videobridge.relay.region", Conversion::Same),
+    (
+        "org.jitsi.videobridge.SINGLE_PORT_HARVESTER_PORT",
+        "videobridge.ice.udp.port",
+        Conversion::Same,
+    ),
+    ("org.jitsi.videobridge.STATISTICS_INTERVAL", "videobridge.stats.interval", Conversion::Same),
+    ("org.jitsi.videobridge.TRUST_BWE", "videobridge.cc.trust-bwe", Conversion::Same),
+    ("org.jitsi.videobridge.health.INTERVAL", "videobridge.health.interval", Conversion::Same),
     (
         "org.jitsi.videobridge.health.STICKY_FAILURES",
         "videobridge.health.sticky-failures",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.jitsi.videobridge.health.TIMEOUT", "videobridge.health.timeout", As::Same),
-    ("org.jitsi.videobridge.rest.COLIBRI_WS_DISABLE", "videobridge.websockets.enabled", As::Not),
-    ("org.jitsi.videobridge.rest.COLIBRI_WS_DOMAIN", "videobridge.websockets.domain", As::Same),
+    ("org.jitsi.videobridge.health.TIMEOUT", "videobridge.health.timeout", Conversion::Same),
+    (
+        "org.jitsi.videobridge.rest.COLIBRI_WS_DISABLE",
+        "videobridge.websockets.enabled",
+        Conversion::Not,
+    ),
+    (
+        "org.jitsi.videobridge.rest.COLIBRI_WS_DOMAIN",
+        "videobridge.websockets.domain",
+        Conversion::Same,
+    ),
     (
         "org.jitsi.videobridge.rest.COLIBRI_WS_SERVER_ID",
         "videobridge.websockets.server-id",
-        As::Same,
+        Conversion::Same,
     ),
-    ("org.jitsi.videobridge.rest.COLIBRI_WS_TLS", "videobridge.websockets.tls", As::Same),
-    ("org.jitsi.videobridge.rest.jetty.host", "videobridge.http-servers.public.host", As::Same),
-    ("org.jitsi.videobridge.rest.jetty.port", "videobridge.http-servers.public.port", As::Same),
+    ("org.jitsi.videobridge.rest.COLIBRI_WS_TLS", "videobridge.websockets.tls", Conversion::Same),
+    (
+        "org.jitsi.videobridge.rest.jetty.host",
+        "videobridge.http-servers.public.host",
+        Conversion::Same,
+    ),
+    (
+        "org.jitsi.videobridge.rest.jetty.port",
+        "videobridge.http-servers.public.port",
+        Conversion::Same,
+    ),
     (
         "org.jitsi.videobridge.rest.jetty.sslContextFactory.keyStorePassword",
         "videobridge.http-servers.public.key-store-password",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.jetty.sslContextFactory.keyStorePath",
         "videobridge.http-servers.public.key-store-path",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.jetty.sslContextFactory.needClientAuth",
         "videobridge.http-servers.public.need-client-auth",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.jetty.tls.port",
         "videobridge.http-servers.public.tls-port",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.host",
         "videobridge.http-servers.private.host",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.port",
         "videobridge.http-servers.private.port",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.keyStorePassword",
         "videobridge.http-servers.private.key-store-password",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.keyStorePath",
         "videobridge.http-servers.private.key-store-path",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.sslContextFactory.needClientAuth",
         "videobridge.http-servers.private.need-client-auth",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.rest.private.jetty.tls.port",
         "videobridge.http-servers.private.tls-port",
-        As::Same,
+        Conversion::Same,
     ),
     (
         "org.jitsi.videobridge.shutdown.ALLOWED_SOURCE_REGEXP",
         "videobridge.apis.xmpp-component.shutdown-source",
-        As::Same,
+        Conversion::Same,
     ),
 ];
 
-/// Keys without a new name that JVB does not read any more, and what there is instead.
+/// Keys that JVB no longer reads and that have no new name, with their replacement.
 const OBSOLETE: [(&str, &str); 3] = [
     ("org.jitsi.videobridge.DISABLE_RTX_PROBING", "nothing is sent to probe a link"),
     ("org.jitsi.videobridge.ENABLE_STATISTICS", "there are always statistics"),
@@ -213,7 +273,7 @@ const OBSOLETE: [(&str, &str); 3] = [
     ),
 ];
 
-/// Keys of ice4j that have no meaning here, and why.
+/// Keys of ice4j that have no meaning here, with the reason.
 const NO_MEANING: [(&str, &str); 13] = [
     (
         "org.ice4j.ALLOW_LINK_TO_GLOBAL_REACHABILITY",
@@ -234,7 +294,7 @@ const NO_MEANING: [(&str, &str); 13] = [
 ];
 const RETRANSMISSIONS: &str = "the ICE agent times its own retransmissions";
 
-/// Puts what `text` says into `document`, under its new names. What it does not know is a warning.
+/// Merges the keys of `text` into `document` under their new names. Returns a warning for each unknown key.
 pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<Warning> {
     let file: Arc<str> = path.display().to_string().into();
     let given = properties(text);
@@ -273,8 +333,8 @@ pub(super) fn merge(document: &mut Document, path: &Path, text: &str) -> Vec<War
     warnings
 }
 
-/// One complete client of the old file replaces all of the new section, as in JVB. Without one, the old
-/// ones are skipped.
+/// A complete client in the old file replaces the whole new section, as in JVB. Without one, the old keys
+/// are skipped.
 fn replace_clients(
     document: &mut Document,
     clients: BTreeMap<&str, Object>,
@@ -327,12 +387,13 @@ fn replace_clients(
     document.set(&path, Value { kind, origin });
 }
 
-/// Whether a key is read together with others.
+/// Returns whether a key is read together with other keys.
 fn with_others(key: &str) -> bool {
     [LOCAL, PUBLIC, TRANSPORT, SERVICE, NODE].contains(&key) || key.starts_with(INTERVAL)
 }
 
-/// Statistics' transports. Unknown ones are skipped, and so is pubsub without a place, as in JVB.
+/// Converts the transports of statistics. Unknown ones are skipped, and so is pubsub without service and
+/// node, as in JVB.
 fn transports(names: &str, given: &BTreeMap<String, (String, u32)>, origin: &Origin) -> Kind {
     let text = |key| given.get(key).map(|(text, _)| text);
     let list = names.split(',').map(str::trim).filter_map(|name| {
@@ -357,7 +418,7 @@ fn object(fields: &[(&str, &String)], origin: &Origin) -> Value {
     Value { kind: Kind::Object(fields.collect()), origin: origin.clone() }
 }
 
-impl As {
+impl Conversion {
     fn write(self, value: &str, origin: &Origin) -> Kind {
         match self {
             Self::Same => Kind::Text(value.to_owned()),
@@ -366,7 +427,7 @@ impl As {
             Self::Not => Kind::Text(match value.to_ascii_lowercase().as_str() {
                 "true" => "false".to_owned(),
                 "false" => "true".to_owned(),
-                // Whoever reads it says what it needs.
+                // The reader of the key reports an invalid value.
                 _ => value.to_owned(),
             }),
             Self::List => {
@@ -381,7 +442,8 @@ impl As {
     }
 }
 
-/// Keys, values and lines of a properties file of Java, but for `\uXXXX`, which nobody wrote there.
+/// Parses a Java properties file into keys with their values and line numbers. `\uXXXX` escapes are not
+/// supported: such files do not have them.
 fn properties(text: &str) -> BTreeMap<String, (String, u32)> {
     let mut all = BTreeMap::new();
     let mut lines = (1u32..).zip(text.lines());
@@ -403,7 +465,8 @@ fn properties(text: &str) -> BTreeMap<String, (String, u32)> {
     all
 }
 
-/// A key ends at the first `=`, `:` or white space that no backslash hides.
+/// Splits a line into key and value: the key ends at the first `=`, `:` or white space without a backslash
+/// before it.
 fn split(line: &str) -> (String, String) {
     let mut key = String::new();
     let mut chars = line.char_indices();

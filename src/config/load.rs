@@ -1,4 +1,4 @@
-//! From a file, the environment and the command line to a [`Config`].
+//! Loads a [`Config`] from a file, the environment and the command line.
 
 use std::{
     io,
@@ -10,34 +10,34 @@ use rialto_hocon::{Document, HoconError, Kind, Origin, Source, Value};
 
 use super::{
     Config, contradictions,
-    known::{self, Idle},
+    known::{self, NoEffect},
     legacy,
     reader::{Effective, Invalid, Override, Reader, wants},
     schema, xmpp,
 };
 
-/// A configuration with the story of each value.
+/// A configuration with the origin of each value.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Loaded {
     /// The values.
     pub config: Config,
     /// Every key that is read, with its value and origin, in the order of the keys.
     pub effective: Vec<Effective>,
-    /// What the operator should know; none of it stops a start.
+    /// Warnings; none of them stops a start.
     pub warnings: Vec<Warning>,
 }
 
-/// What an operator should know of a file. None of it stops a start.
+/// A finding in a configuration file that the operator should know. It does not stop a start.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Warning {
-    /// A key that nobody knows.
+    /// An unknown key.
     #[error("{origin}: unknown key {key}{}", hint(nearest.as_deref()))]
     Unknown {
         /// The dotted key.
         key: String,
-        /// Where it was written.
+        /// Its position.
         origin: Origin,
-        /// The known key that looks most like it.
+        /// The most similar known key.
         nearest: Option<String>,
     },
     /// A key of JVB's that Rialto does not implement yet.
@@ -45,9 +45,9 @@ pub enum Warning {
     NotYet {
         /// The dotted key.
         key: String,
-        /// Where it was written.
+        /// Its position.
         origin: Origin,
-        /// What there is instead.
+        /// The replacement.
         why: &'static str,
     },
     /// A key of JVB's that has no meaning here.
@@ -55,9 +55,9 @@ pub enum Warning {
     NoMeaning {
         /// The dotted key.
         key: String,
-        /// Where it was written.
+        /// Its position.
         origin: Origin,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
     /// A key that has no effect on a current JVB either.
@@ -65,42 +65,42 @@ pub enum Warning {
     Obsolete {
         /// The dotted key.
         key: String,
-        /// Where it was written.
+        /// Its position.
         origin: Origin,
-        /// What there is instead.
+        /// The replacement.
         why: &'static str,
-        /// It asks for what is so in any case.
+        /// The value asks for what Rialto does in any case.
         harmless: bool,
     },
-    /// An old name.
+    /// A deprecated name.
     #[error("{origin}: {key} is deprecated: write {instead}")]
     Deprecated {
         /// The dotted key.
         key: String,
-        /// Where it was written.
+        /// Its position.
         origin: Origin,
-        /// The name to write.
+        /// The new name.
         instead: &'static str,
     },
-    /// Keys that together do not what somebody who wrote them wants.
+    /// Keys that contradict each other.
     #[error("{}{what}", at(origin))]
     Contradiction {
-        /// Where one of them was written.
+        /// The position of one of them.
         origin: Origin,
-        /// Which, and what follows.
+        /// The keys, and the consequence.
         what: String,
     },
-    /// An XMPP client without which the bridge starts.
+    /// An incomplete XMPP client, which is skipped.
     #[error("{origin}: {key} lacks {missing} and is skipped")]
     Incomplete {
-        /// The dotted name of the section.
+        /// The dotted name of its section.
         key: String,
-        /// Where it was written.
+        /// Its position.
         origin: Origin,
-        /// The keys.
+        /// The missing keys.
         missing: String,
     },
-    /// An include of a file that is not there, which is allowed.
+    /// An optional include of a file that does not exist.
     #[error("{origin}: the included file {} does not exist", file.display())]
     MissingInclude {
         /// The file.
@@ -119,14 +119,14 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// Whether it is worth a line only to somebody who looks at the file: packages and containers
-    /// include files that need not be there, and write keys that nobody reads.
+    /// Returns whether only a reader of the file needs the warning: packages and containers include files
+    /// that may not exist, and write keys that nothing reads.
     pub fn is_note(&self) -> bool {
         matches!(self, Self::MissingInclude { .. } | Self::Obsolete { harmless: true, .. })
     }
 
-    /// File and line, to list warnings in the order of the file.
-    fn place(&self) -> (Arc<str>, u32) {
+    /// Returns file and line, to sort warnings in the order of the file.
+    fn position(&self) -> (Arc<str>, u32) {
         let (Self::Unknown { origin, .. }
         | Self::NotYet { origin, .. }
         | Self::NoMeaning { origin, .. }
@@ -145,7 +145,7 @@ impl Warning {
     }
 }
 
-/// Nothing where nobody wrote anything.
+/// The origin as text; empty for defaults.
 fn at(origin: &Origin) -> String {
     if *origin == Origin::Default { String::new() } else { format!("{origin}: ") }
 }
@@ -154,7 +154,7 @@ fn hint(nearest: Option<&str>) -> String {
     nearest.map_or(String::new(), |nearest| format!(" (did you mean {nearest}?)"))
 }
 
-/// Why there is no configuration.
+/// Why a configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file, or one that it includes, cannot be read or parsed.
@@ -168,7 +168,7 @@ pub enum ConfigError {
         /// The system's reason.
         error: io::Error,
     },
-    /// Keys whose values cannot be what they need; at least one.
+    /// Keys with invalid values; at least one.
     #[error("{}", summary(.0))]
     Invalid(Vec<Invalid>),
 }
@@ -181,11 +181,10 @@ fn summary(invalid: &[Invalid]) -> String {
     }
 }
 
-/// Reads `file`, if there is one, under `overrides`.
+/// Loads `file`, if there is one; `overrides` take precedence.
 ///
 /// # Errors
-/// A file that cannot be read or parsed, or values that cannot be what their keys need. What has no
-/// effect is a [`Warning`].
+/// A file that cannot be read or parsed, or invalid values. Keys without effect are [`Warning`]s.
 pub fn load(
     file: Option<&Path>,
     overrides: &[Override],
@@ -205,10 +204,10 @@ pub fn load(
     Ok(loaded)
 }
 
-/// What every key is when nobody says anything.
+/// The default of every key.
 const REFERENCE: &str = include_str!("reference.conf");
 
-/// The defaults by themselves.
+/// Parses the defaults.
 pub(super) fn reference() -> Result<Document, HoconError> {
     struct Nothing;
     impl Source for Nothing {
@@ -241,15 +240,15 @@ fn read(
     let mut effective = reader.effective;
     effective.sort_by(|one, other| one.key.cmp(&other.key));
     warnings.extend(contradictions::find(&config, &effective));
-    warnings.sort_by_key(Warning::place);
+    warnings.sort_by_key(Warning::position);
     Ok(Loaded { config, effective, warnings })
 }
 
-/// Values in places of sections, of which nothing would be read but defaults.
+/// Finds values where a section is expected: only defaults would be read there.
 fn not_sections(document: &Document, reference: &Document, reader: &Reader<'_>) -> Vec<Invalid> {
     let defaults = reference.leaves();
     let known = || {
-        let known = reader.known().iter().copied().chain(known::idle_keys());
+        let known = reader.known().iter().copied().chain(known::no_effect_keys());
         known.map(|key| -> &str { key }).chain(defaults.iter().map(|(key, _)| key.as_str()))
     };
     let mistaken = document.leaves().into_iter().filter(|(key, value)| {
@@ -282,27 +281,31 @@ fn warnings(document: &Document, reference: &Document, reader: &Reader<'_>) -> V
             warnings.push(Warning::Deprecated { key, origin, instead });
         }
         let default = defaults.iter().find(|(known, _)| *known == key).map(|(_, value)| value);
-        let (idle, differs) = if reader.is_known(&key) {
-            (known::idle_alone(&key), reader.differs_from_default(&key))
+        let (no_effect, differs) = if reader.is_known(&key) {
+            (known::no_effect_exact(&key), reader.differs_from_default(&key))
         } else {
             let same = default.is_some_and(|value_| known::alike(&value_.kind, &value.kind));
-            (known::idle(&key), !same)
+            (known::no_effect(&key), !same)
         };
-        let differs = differs && !known::is_so(&key, &value.kind);
-        // Keys named in a file may hold anything that quotes allow.
+        let differs = differs && !known::asks_for_actual_behaviour(&key, &value.kind);
+        // A quoted key may contain any character.
         let shown = key.escape_debug().to_string();
-        match idle {
-            // What it asks for is so.
-            Some(Idle::NotYet(_) | Idle::Never(_)) if !differs => {}
-            Some(Idle::NotYet(why)) => warnings.push(Warning::NotYet { key: shown, origin, why }),
-            Some(Idle::Never(why)) => warnings.push(Warning::NoMeaning { key: shown, origin, why }),
-            Some(Idle::Obsolete(why)) => {
+        match no_effect {
+            // The value asks for what Rialto does in any case.
+            Some(NoEffect::NotImplemented(_) | NoEffect::NotApplicable(_)) if !differs => {}
+            Some(NoEffect::NotImplemented(why)) => {
+                warnings.push(Warning::NotYet { key: shown, origin, why });
+            }
+            Some(NoEffect::NotApplicable(why)) => {
+                warnings.push(Warning::NoMeaning { key: shown, origin, why });
+            }
+            Some(NoEffect::Obsolete(why)) => {
                 let harmless = !differs;
                 warnings.push(Warning::Obsolete { key: shown, origin, why, harmless });
             }
             None if reader.is_known(&key) => {}
             None => {
-                let known = reader.known().iter().copied().chain(known::idle_values());
+                let known = reader.known().iter().copied().chain(known::no_effect_values());
                 let known = known.map(|key| -> &str { key });
                 let known = known.chain(defaults.iter().map(|(key, _)| key.as_str()));
                 let nearest =

@@ -1,49 +1,51 @@
-//! `videobridge.load-management`: how load is measured, and what is too much.
+//! `videobridge.load-management`: how load is measured, and from which value on the bridge is overloaded.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::reader::{Invalid, Reader, scalar, wants};
 
-/// How load is measured, and what is too much.
+/// Load measurement, its thresholds, and the reduction of load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
     /// `load-measurements.load-measurement`. `cpu-usage`.
     pub measure: LoadMeasure,
     /// `load-measurements.cpu-usage.load-threshold`, a fraction of all cores. 0.9.
     pub cpu_threshold: f64,
-    /// `load-measurements.cpu-usage.detect-cpu-steal`: time that the hypervisor gave to others counts
-    /// as busy. true.
+    /// `load-measurements.cpu-usage.detect-cpu-steal`: time that the hypervisor gave to other machines
+    /// counts as busy. true.
     pub detect_steal: bool,
-    /// `load-measurements.packet-rate.load-threshold`, RTP packets per second both ways. 50,000.
+    /// `load-measurements.packet-rate.load-threshold`, RTP packets per second in both directions. 50,000.
     pub packet_threshold: u32,
-    /// `average-participant-stress`: what a focus adds for a participant whose load is not measured
-    /// yet. 0.01.
+    /// `average-participant-stress`: what a focus adds for a participant whose load is not in the
+    /// measurement yet. 0.01.
     pub average_participant_stress: f64,
-    /// `load-measurements.cpu-usage.recovery-threshold`: below it, what was reduced comes back. 0.72.
+    /// `load-measurements.cpu-usage.recovery-threshold`: below it, the reduction is lifted step by step.
+    /// 0.72.
     pub cpu_recovery: f64,
-    /// `load-measurements.packet-rate.recovery-threshold`, likewise. 40,000.
+    /// `load-measurements.packet-rate.recovery-threshold`: the same for packet rate. 40,000.
     pub packet_recovery: u32,
-    /// `reducer-enabled`: everybody gets fewer videos while load is too much. false.
+    /// `reducer-enabled`: lower last-N for all receivers while the bridge is overloaded. false.
     pub reduce: bool,
-    /// `load-reducers.last-n`: how many fewer.
+    /// `load-reducers.last-n`: how last-N is lowered.
     pub last_n: LastNReducer,
-    /// `conference-last-n-limits`: videos for any receiver at most, by the least number of endpoints of
-    /// the conference. None.
+    /// `conference-last-n-limits`: maximum last-N by the minimum number of endpoints of the conference.
+    /// None.
     pub last_n_by_size: BTreeMap<u32, u32>,
 }
 
-/// How many videos everybody gets while load is too much.
+/// How last-N is lowered while the bridge is overloaded.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct LastNReducer {
-    /// `reduction-scale`: of the most that anybody gets. 0.75.
+    /// `reduction-scale`: the new limit as a fraction of the most video sources that any receiver gets.
+    /// 0.75.
     pub reduction_scale: f64,
-    /// `recover-scale`: of the limit there is, on the way back. 1.25.
+    /// `recover-scale`: on recovery, the new limit as a multiple of the current one. 1.25.
     pub recover_scale: f64,
-    /// `impact-time`: how long a change is given to show. 1 minute.
+    /// `impact-time`: minimum time between two changes, so that the effect of one shows. 1 minute.
     pub impact_time: Duration,
-    /// `minimum-last-n-value`: no limit is lower. 1.
+    /// `minimum-last-n-value`: the lowest limit. 1.
     pub minimum: u32,
-    /// `maximum-enforced-last-n-value`: no limit is as high. 40.
+    /// `maximum-enforced-last-n-value`: a limit of this value or more is lifted. 40.
     pub maximum: u32,
 }
 
@@ -59,7 +61,7 @@ impl Default for LastNReducer {
     }
 }
 
-/// What load is.
+/// The measure of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadMeasure {
     /// `cpu-usage`: how busy the machine's processors are.
@@ -117,15 +119,15 @@ pub(super) fn read(r: &mut Reader<'_>, c: &mut Load) {
     last_n_by_size(r, &mut c.last_n_by_size);
 }
 
-/// An object whose names are numbers, too.
-fn last_n_by_size(r: &mut Reader<'_>, place: &mut BTreeMap<u32, u32>) {
+/// An object whose keys must be numbers.
+fn last_n_by_size(r: &mut Reader<'_>, target: &mut BTreeMap<u32, u32>) {
     let key = "videobridge.load-management.conference-last-n-limits";
     for (name, value) in r.section(key) {
         let full = format!("{key}.{name}");
-        r.known_too(&full);
+        r.add_known(&full);
         let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| *n <= 10_000);
         if let (Some(size), Some(last_n)) = (number(&name), scalar(&value.kind).and_then(number)) {
-            place.insert(size, last_n);
+            target.insert(size, last_n);
         } else {
             let what = wants("whole numbers such as 20 = 10", &value.kind);
             r.invalid.push(Invalid { key: full, origin: value.origin, what });

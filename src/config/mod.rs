@@ -1,6 +1,6 @@
-//! Configuration: HOCON as in `jvb.conf`, its schema, defaults, and where each value came from.
+//! Configuration: HOCON as in `jvb.conf`, its schema, its defaults, and the origin of each value.
 //!
-//! [`load`] is the only reader of configuration in the process; everything else is handed its part of
+//! [`load`] is the only reader of configuration in the process; every other part receives its part of
 //! [`Config`].
 
 mod capture;
@@ -25,7 +25,7 @@ mod tests;
 
 pub use capture::Capture;
 pub use cc::{Bandwidth, Cc, ConnectionStats};
-pub use component::{Component, SourcePattern, StatsPlace, StatsTransport};
+pub use component::{Component, SourcePattern, StatsDestination, StatsTransport};
 pub(crate) use fuzz::{fuzz, fuzz_legacy};
 pub use hash::Hash;
 pub use load::{ConfigError, Loaded, Warning, load};

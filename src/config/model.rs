@@ -1,24 +1,24 @@
-//! What the process is told: typed values, with JVB's defaults. [`super::load`] fills it from a file.
+//! Typed configuration values, with JVB's defaults. [`super::load`] fills them from a file.
 
 use std::{net::IpAddr, time::Duration};
 
 use super::{Capture, Cc, Hash, Http, Load, Secret, StatsTransport, Xmpp};
 
-/// Everything that is configured. Nothing else in the process reads configuration.
+/// The whole configuration. Nothing else in the process reads configuration.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// `videobridge.ice` and `ice4j.consent-freshness`.
     pub ice: Ice,
-    /// `ice4j.harvest`: which addresses are used and advertised.
+    /// `ice4j.harvest`: which local addresses are used and advertised.
     pub harvest: Harvest,
     /// `videobridge.entity-expiration`.
     pub expiration: Expiration,
     /// `videobridge.ep-connection-status`.
     pub connection_status: ConnectionStatus,
-    /// `videobridge.speech-activity.recent-speakers-count`: former dominant speakers that clients are
-    /// told. 10.
+    /// `videobridge.speech-activity.recent-speakers-count`: number of former dominant speakers that clients
+    /// are told. 10.
     pub recent_speakers: u32,
-    /// `videobridge.speech-activity`: when clients hear that nobody speaks.
+    /// `videobridge.speech-activity`: when clients are told that nobody speaks.
     pub silence: SilenceDetection,
     /// `jmt.dtls`.
     pub dtls: Dtls,
@@ -30,7 +30,7 @@ pub struct Config {
     pub keyframe: Keyframe,
     /// `jmt.audio.level`: how much silence is forwarded.
     pub audio_silence: AudioSilence,
-    /// `jmt.audio.red`: what is done about redundant audio.
+    /// `jmt.audio.red`: how redundant audio is handled.
     pub redundancy: AudioRedundancy,
     /// `videobridge.loudest`: whose audio is forwarded.
     pub loudest: LoudestSpeakers,
@@ -40,9 +40,9 @@ pub struct Config {
     pub ssrc_limit: SsrcLimit,
     /// `videobridge.http-servers.private`.
     pub http: Http,
-    /// `videobridge.http-servers.public`: off.
+    /// `videobridge.http-servers.public`. Off.
     pub public_http: Http,
-    /// `rialto.http`: what requests to the private server have to show.
+    /// `rialto.http`: access control of the private server.
     pub http_access: HttpAccess,
     /// `videobridge.websockets`.
     pub web_sockets: WebSockets,
@@ -60,21 +60,21 @@ pub struct Config {
     pub stats: Stats,
     /// `videobridge.load-management`.
     pub load: Load,
-    /// `videobridge.relay.enabled`, once `videobridge.octo.enabled`: relays to other bridges are wanted.
-    /// There are none yet. false.
+    /// `videobridge.relay.enabled`, formerly `videobridge.octo.enabled`: enable relays to other bridges.
+    /// Rialto does not have them yet. false.
     pub relays: bool,
-    /// `videobridge.stats-filter-threshold`: in larger conferences, clients' statistics go only to those
-    /// who see or hear them. 20.
+    /// `videobridge.stats-filter-threshold`: in conferences with more endpoints than this, a client's
+    /// statistics go only to clients that receive its audio or video. 20.
     pub stats_filter_threshold: u32,
-    /// `jmt.debug.pcap`: captures of packets.
+    /// `jmt.debug.pcap`: packet captures.
     pub capture: Capture,
-    /// `videobridge.initial-drain-mode`: start without asking for conferences. JVB: false.
+    /// `videobridge.initial-drain-mode`: start in drain mode, without asking for conferences. JVB: false.
     pub initial_drain_mode: bool,
     /// `videobridge.redact-remote-addresses`: hide participants' addresses in logs. JVB: true.
     pub redact_remote_addresses: bool,
     /// `rialto.tracing`: traces of requests.
     pub tracing: Tracing,
-    /// `rialto`: what JVB does not have.
+    /// `rialto`: settings that JVB does not have.
     pub engine: Engine,
 }
 
@@ -118,13 +118,13 @@ impl Default for Config {
     }
 }
 
-/// How many SSRCs a client gets whose SSRCs are rewritten (capability `ssrc-rewriting`). Each is a track of
-/// the client, and a stream of up to 9 KiB in the bridge for each client.
+/// Limits on the SSRCs sent to a client whose SSRCs are rewritten (capability `ssrc-rewriting`). Each is a
+/// track of the client, and a stream of up to 9 KiB in the bridge for each client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SsrcLimit {
-    /// `video`: videos at a time, however many it asks for. 50.
+    /// `video`: concurrent video SSRCs, however many the client asks for. 50.
     pub video: u16,
-    /// `audio`: voices at a time; the one that was silent for longest makes room. 50.
+    /// `audio`: concurrent audio SSRCs; a new speaker replaces the one that has been silent longest. 50.
     pub audio: u16,
 }
 
@@ -139,11 +139,11 @@ impl Default for SsrcLimit {
 pub struct Ice {
     /// `videobridge.ice.udp.port`: the one UDP port of all media. 10000; 0 lets the kernel choose.
     pub port: u16,
-    /// `videobridge.ice.ufrag-prefix`: what every local ufrag begins with. Unset.
+    /// `videobridge.ice.ufrag-prefix`: prefix of every local ufrag. Unset.
     pub ufrag_prefix: Option<String>,
-    /// `videobridge.ice.advertise-private-candidates`: tell private addresses to everyone. true.
+    /// `videobridge.ice.advertise-private-candidates`: send private addresses to every client. true.
     pub advertise_private_candidates: bool,
-    /// `videobridge.ice.resolve-remote-candidates`: look up host names in candidates. false.
+    /// `videobridge.ice.resolve-remote-candidates`: resolve host names in candidates. false.
     pub resolve_remote_candidates: bool,
     /// `videobridge.ice.restart.*`.
     pub restart: IceRestart,
@@ -167,9 +167,9 @@ impl Default for Ice {
 /// ICE restarts (RFC 8445 section 9).
 #[derive(Clone, PartialEq, Debug)]
 pub struct IceRestart {
-    /// Whether a restart asked for by signalling is done. true.
+    /// Whether restarts requested by signalling are carried out. true.
     pub enabled: bool,
-    /// How long the old transport still receives after the new one took over. 3 s.
+    /// How long the old transport still receives after the new one has taken over. 3 s.
     pub transition_window: Duration,
     /// How long the new transport may take to connect. 20 s.
     pub timeout: Duration,
@@ -188,9 +188,9 @@ impl Default for IceRestart {
 /// Consent freshness (RFC 7675).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Consent {
-    /// Between two consent checks. 5 s.
+    /// Interval of consent checks. 5 s.
     pub interval: Duration,
-    /// Before the first retransmission of a check. 500 ms.
+    /// Time before the first retransmission of a check. 500 ms.
     pub original_wait: Duration,
     /// Upper bound of the wait between retransmissions. 500 ms.
     pub max_wait: Duration,
@@ -231,14 +231,15 @@ pub struct Harvest {
     pub receive_buffer: usize,
     /// `mapping.static-mappings`.
     pub static_mappings: Vec<StaticMapping>,
-    /// `mapping.stun.addresses`: servers (`host:port`) that are asked how they see this machine.
+    /// `mapping.stun.addresses`: STUN servers (`host:port`) that are asked for this machine's public
+    /// address.
     pub stun_servers: Vec<String>,
-    /// `mapping.aws.enabled`: ask Amazon's metadata, on its machines. true.
+    /// `mapping.aws.enabled`: query Amazon's metadata service on Amazon's machines. true.
     pub aws: bool,
-    /// `mapping.aws.force`: and on others. false.
+    /// `mapping.aws.force`: query it on all machines. false.
     pub aws_force: bool,
-    /// Whether loopback addresses may be candidates. No key: `rialto dev` sets it, and an address
-    /// that `allowed-addresses` names is taken anyhow. false.
+    /// Whether loopback addresses may be candidates. No key: `rialto dev` sets it; addresses listed in
+    /// `allowed-addresses` are used in any case. false.
     pub loopback: bool,
 }
 
@@ -261,7 +262,7 @@ impl Default for Harvest {
     }
 }
 
-/// A local address that the world knows by another one.
+/// A local address and the public address that maps to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StaticMapping {
     /// `local-address`.
@@ -276,12 +277,12 @@ pub struct StaticMapping {
     pub name: Option<String>,
 }
 
-/// When conferences and endpoints end by themselves.
+/// When inactive conferences and endpoints expire.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Expiration {
     /// Inactivity after which an endpoint or a conference expires. 1 min.
     pub timeout: Duration,
-    /// Between two looks. As `timeout` by default.
+    /// Interval of the check. As `timeout` by default.
     pub check_interval: Duration,
 }
 
@@ -291,14 +292,14 @@ impl Default for Expiration {
     }
 }
 
-/// When others are told that an endpoint cannot be heard.
+/// When an endpoint's connection counts as lost; the other endpoints are told.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConnectionStatus {
-    /// An endpoint that never sent anything counts as gone after so long. 15 s.
+    /// Time after which an endpoint that has never sent anything counts as lost. 15 s.
     pub first_transfer_timeout: Duration,
-    /// An endpoint that fell silent counts as gone after so long. 8 s.
+    /// Time after which an endpoint that has stopped sending counts as lost. 8 s.
     pub max_inactivity: Duration,
-    /// Between two looks. 500 ms.
+    /// Interval of the check. 500 ms.
     pub check_interval: Duration,
 }
 
@@ -315,11 +316,11 @@ impl Default for ConnectionStatus {
 /// DTLS.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Dtls {
-    /// A handshake that takes longer has failed. 30 s.
+    /// Time after which a handshake has failed. 30 s.
     pub handshake_timeout: Duration,
-    /// Hash of the certificate fingerprint that is signalled. `sha-256`.
+    /// Hash function of the signalled certificate fingerprint. `sha-256`.
     pub local_fingerprint_hash: Hash,
-    /// Hashes accepted in a peer's fingerprint. sha-512, sha-384, sha-256, sha-1.
+    /// Hash functions accepted in a peer's fingerprint. sha-512, sha-384, sha-256, sha-1.
     pub accepted_fingerprint_hashes: Vec<Hash>,
 }
 
@@ -333,12 +334,12 @@ impl Default for Dtls {
     }
 }
 
-/// How much silence of a sender is forwarded.
+/// How much of a sender's silence is forwarded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AudioSilence {
-    /// `discard-silence`: not all of it. true.
+    /// `discard-silence`: discard silent packets beyond the limit. true.
     pub discard: bool,
-    /// `forwarded-silence-packets-limit`: silent packets in a row that are. 3.
+    /// `forwarded-silence-packets-limit`: consecutive silent packets that are forwarded. 3.
     pub forwarded: u32,
 }
 
@@ -348,29 +349,29 @@ impl Default for AudioSilence {
     }
 }
 
-/// What is done about redundant audio (RFC 2198) for those who negotiated it.
+/// How redundant audio (RFC 2198) is handled for receivers that negotiated it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AudioRedundancy {
     /// `policy`: NOOP.
     pub policy: RedPolicy,
     /// `distance`: TWO.
     pub distance: RedDistance,
-    /// `vad-only`: only what the sender hears a voice in is sent again. true.
+    /// `vad-only`: add redundancy only for packets in which the sender detected voice. true.
     pub vad_only: bool,
 }
 
-/// See [`AudioRedundancy`].
+/// The handling of redundant audio.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RedPolicy {
-    /// `NOOP`: it is forwarded as it comes.
+    /// `NOOP`: forward redundancy unchanged.
     Noop,
-    /// `STRIP`: it is taken off for all.
+    /// `STRIP`: remove redundancy for all receivers.
     Strip,
-    /// `PROTECT_ALL`: it is put on for those who lose packets.
+    /// `PROTECT_ALL`: add redundancy for receivers that lose packets.
     ProtectAll,
 }
 
-/// How many packets before one are sent with it again.
+/// How many preceding packets are repeated in a redundant packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RedDistance {
     /// `ONE`.
@@ -388,15 +389,16 @@ impl Default for AudioRedundancy {
 /// Whose audio is forwarded.
 #[derive(Clone, PartialEq, Debug)]
 pub struct LoudestSpeakers {
-    /// `route-loudest-only`: only that of the loudest. false.
+    /// `route-loudest-only`: forward only the audio of the loudest speakers. false.
     pub only: bool,
-    /// `num-loudest`: how many of a conference those are. 3.
+    /// `num-loudest`: number of loudest speakers in a conference. 3.
     pub speakers: u8,
-    /// `always-route-dominant`: and the dominant speaker's. true.
+    /// `always-route-dominant`: also forward the dominant speaker's audio. true.
     pub dominant: bool,
-    /// `energy-expire-time`: who has been silent for so long is not among them. 150 ms.
+    /// `energy-expire-time`: a speaker that has been silent for this long is not one of the loudest. 150
+    /// ms.
     pub expires: Duration,
-    /// `energy-alpha-pct`: how much a packet counts against those before it, percent. 50.
+    /// `energy-alpha-pct`: weight of a packet's level against the levels before it, percent. 50.
     pub alpha: u8,
 }
 
@@ -434,7 +436,7 @@ impl Default for Srtp {
 pub struct Sctp {
     /// Offer it to endpoints whose focus asks for it. true.
     pub enabled: bool,
-    /// Data channels of an endpoint. 1: nothing would be spoken in more.
+    /// Maximum data channels of an endpoint. 1: the bridge uses only one.
     pub max_channels: u32,
 }
 
@@ -444,20 +446,20 @@ impl Default for Sctp {
     }
 }
 
-/// Limits of keyframe requests towards senders.
+/// Limits on keyframe requests to senders.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Keyframe {
-    /// Between two requests of one receiver for one source. 200 ms.
+    /// Minimum interval between a receiver's requests for a source. 200 ms.
     pub min_interval: Duration,
-    /// At most so many of them in `max_request_interval`. 3.
+    /// Maximum of these requests in `max_request_interval`. 3.
     pub max_requests: u32,
-    /// 10 s.
+    /// The window of `max_requests`. 10 s.
     pub max_request_interval: Duration,
-    /// Between two requests of anybody for one source. 200 ms.
+    /// Minimum interval between all receivers' requests for a source. 200 ms.
     pub source_wide_min_interval: Duration,
-    /// At most so many of them in `source_wide_max_request_interval`. 1.
+    /// Maximum of these requests in `source_wide_max_request_interval`. 1.
     pub source_wide_max_requests: u32,
-    /// 200 ms.
+    /// The window of `source_wide_max_requests`. 200 ms.
     pub source_wide_max_request_interval: Duration,
 }
 
@@ -477,24 +479,25 @@ impl Default for Keyframe {
 /// Bridge channels over WebSockets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WebSockets {
-    /// `enabled`. false; nor are there any when the public server is off.
+    /// `enabled`. false. Without the public server there are no WebSockets either.
     pub enabled: bool,
-    /// `server-id`: tells this bridge from others behind the same domain. `default-id`.
+    /// `server-id`: identifies this bridge among others behind the same domain. `default-id`.
     pub server_id: String,
-    /// `domains`, or `domain`: authorities (host, and port if need be) that clients are sent to. None.
+    /// `domains`, or `domain`: authorities (host, and port if needed) in the addresses that clients get.
+    /// None.
     pub domains: Vec<String>,
-    /// `tls`: clients are sent to `wss:`. When the public server has TLS.
+    /// `tls`: the addresses are `wss:`. Default: whether the public server has TLS.
     pub tls: bool,
     /// `send-keepalive-pings`. true.
     pub pings: bool,
     /// `keepalive-ping-interval`. 15 s.
     pub ping_interval: Duration,
-    /// `idle-timeout`: a client from which nothing came for so long is gone. 60 s.
+    /// `idle-timeout`: a client from which nothing has arrived for this long is disconnected. 60 s.
     pub idle_timeout: Duration,
 }
 
 impl WebSockets {
-    /// What clients' addresses begin with, one for each domain.
+    /// Returns the prefixes of clients' WebSocket addresses, one for each domain.
     pub fn bases(&self) -> Vec<String> {
         let scheme = if self.tls { "wss" } else { "ws" };
         let base = |domain| format!("{scheme}://{domain}/colibri-ws/{}", self.server_id);
@@ -529,10 +532,10 @@ pub struct Rest {
     pub health: bool,
     /// `/metrics`. true.
     pub prometheus: bool,
-    /// `/stats`, for those who collect what conferences were like. true.
+    /// `/stats`, for collectors of conference statistics. true.
     pub rtcstats: bool,
-    /// `videobridge.stats.transit-time.enable-prometheus`: the forwarding delay under JVB's name too.
-    /// false.
+    /// `videobridge.stats.transit-time.enable-prometheus`: export the forwarding delay under JVB's name
+    /// too. false.
     pub transit_times: bool,
     /// `/colibri/shutdown`, if `colibri` too. false.
     pub shutdown: bool,
@@ -556,12 +559,12 @@ impl Default for Rest {
     }
 }
 
-/// When nobody speaks.
+/// Detection of silence in a conference.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SilenceDetection {
-    /// `enable-silence-detection`: clients hear of it. false.
+    /// `enable-silence-detection`: tell clients that nobody speaks. false.
     pub enabled: bool,
-    /// `silence-detection-timeout`: how long the dominant speaker says nothing before. 3 s.
+    /// `silence-detection-timeout`: how long the dominant speaker must be silent first. 3 s.
     pub timeout: Duration,
 }
 
@@ -574,17 +577,17 @@ impl Default for SilenceDetection {
 /// The health check.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Health {
-    /// Between two checks. 1 min.
+    /// Interval of checks. 1 min.
     pub interval: Duration,
-    /// A last check older than this is a failure. 90 s.
+    /// Age of the last check from which on health is a failure. 90 s.
     pub timeout: Duration,
-    /// A check that takes longer is a failure. 3 s.
+    /// Duration of a check from which on it is a failure. 3 s.
     pub max_check_duration: Duration,
-    /// Once failed, failed until restart. false.
+    /// A failure lasts until restart. false.
     pub sticky_failures: bool,
     /// Fail without a public address among the candidates. JVB: true.
     pub require_valid_address: bool,
-    /// Fail when no STUN server told the public address. false.
+    /// Fail when no STUN server has answered with the public address. false.
     pub require_stun: bool,
 }
 
@@ -604,11 +607,11 @@ impl Default for Health {
 /// Graceful shutdown.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Shutdown {
-    /// The longest that conferences are waited for. 24 h.
+    /// Maximum wait for conferences to end. 24 h.
     pub graceful_max_duration: Duration,
-    /// Shut down when at most so many participants are left. 0.
+    /// Shut down when at most this many participants are left. 0.
     pub graceful_min_participants: u32,
-    /// Between saying so and leaving. 1 min.
+    /// Delay between announcing the shutdown and exiting. 1 min.
     pub shutting_down_delay: Duration,
 }
 
@@ -622,10 +625,10 @@ impl Default for Shutdown {
     }
 }
 
-/// What is told about the version.
+/// What clients and statistics say about the version.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Version {
-    /// Tell it to clients. false.
+    /// Send the version to clients. false.
     pub announce: bool,
     /// `release`, as published in statistics. Unset.
     pub release: Option<String>,
@@ -634,9 +637,9 @@ pub struct Version {
 /// Periodic statistics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stats {
-    /// Between two measurements. 5 s.
+    /// Interval of measurements. 5 s.
     pub interval: Duration,
-    /// Where an XMPP component publishes them. Nowhere.
+    /// Where the XMPP component publishes statistics. Nowhere.
     pub transports: Vec<StatsTransport>,
 }
 
@@ -646,22 +649,23 @@ impl Default for Stats {
     }
 }
 
-/// `rialto.http`: what requests to the private server have to show.
+/// `rialto.http`: access control of the private server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HttpAccess {
-    /// `token`, or what the file of `token-file` or the variable `RIALTO_HTTP_TOKEN` holds: everything but
-    /// health needs it as a bearer token (RFC 6750). None.
+    /// `token`, or the content of the file `token-file` or of the variable `RIALTO_HTTP_TOKEN`: all
+    /// requests but health need it as a bearer token (RFC 6750). None.
     pub token: Secret,
-    /// `hosts`: names of the server, beside its addresses and the machine's name. A request that names
-    /// another is refused. None.
+    /// `hosts`: names of the server in addition to its addresses and the machine's name. Requests with
+    /// another name in `Host` are refused. None.
     pub hosts: Vec<String>,
 }
 
 /// `rialto.tracing`: traces of requests.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tracing {
-    /// `otlp-endpoint`, or the variables `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT`:
-    /// where an OpenTelemetry collector takes traces over HTTP. Off.
+    /// `otlp-endpoint`, or the variables `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: address of an OpenTelemetry collector that accepts traces over HTTP.
+    /// Off.
     pub otlp_endpoint: Option<String>,
 }
 
@@ -670,24 +674,24 @@ pub struct Tracing {
 pub struct Engine {
     /// `rialto.shards`: engine threads; `None` is one per core.
     pub shards: Option<u16>,
-    /// `rialto.engine.gso`: send bursts by `UDP_SEGMENT`. true.
+    /// `rialto.engine.gso`: send bursts with `UDP_SEGMENT`. true.
     pub gso: bool,
-    /// `rialto.engine.gro`: receive bursts by `UDP_GRO`. true.
+    /// `rialto.engine.gro`: receive bursts with `UDP_GRO`. true.
     pub gro: bool,
     /// `rialto.engine.socket-buffer`: receive and send buffers of each socket, bytes. As
     /// `ice4j.harvest.udp.receive-buffer-size`.
     pub socket_buffer: usize,
     /// `rialto.engine.video-hold`: how long a video packet may wait for the rest of its frame. 3 ms.
     pub video_hold: Duration,
-    /// `rialto.engine.audio-hold`: how long an audio packet may wait for those of other talkers, where some are
-    /// likely to come by then. 0: it does not wait.
+    /// `rialto.engine.audio-hold`: how long an audio packet may wait for packets of other talkers, if some
+    /// are likely to arrive by then. 0: it does not wait.
     pub audio_hold: Duration,
-    /// `rialto.max-conferences`: more are refused. 10,000.
+    /// `rialto.max-conferences`: further conferences are refused. 10,000.
     pub max_conferences: u32,
-    /// `rialto.max-endpoints`: of all conferences; more are refused. 20,000.
+    /// `rialto.max-endpoints` in all conferences: further endpoints are refused. 20,000.
     pub max_endpoints: u32,
-    /// `rialto.sigterm-drain`: how long SIGTERM lets conferences end by themselves before the process
-    /// does. 0, as JVB: it ends at once.
+    /// `rialto.sigterm-drain`: how long the process waits for conferences to end after SIGTERM. 0, as JVB:
+    /// it exits at once.
     pub sigterm_drain: Duration,
 }
 

@@ -1,5 +1,4 @@
-//! Reads keys of a document into typed places, and remembers each: its value, its origin, and what
-//! was wrong with it.
+//! Reads keys of a document into typed targets, and records each key's value, origin and errors.
 
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
@@ -12,47 +11,47 @@ use super::{Secret, StaticMapping, load::Warning, units};
 pub struct Effective {
     /// The dotted key.
     pub key: Cow<'static, str>,
-    /// The value, as a person would write it.
+    /// The value, formatted for people.
     pub value: String,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// A value that cannot be what its key needs.
+/// A value that its key does not accept.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{origin}: {key}: {what}")]
 pub struct Invalid {
     /// The dotted key.
     pub key: String,
-    /// Where the value was written.
+    /// The position of the value.
     pub origin: Origin,
-    /// What is needed, and what was found.
+    /// What the key needs, and what was found.
     pub what: String,
 }
 
-/// A value from the command line, which wins over the file.
+/// A value from the command line, which overrides the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Override {
     /// The dotted key.
     pub key: &'static str,
-    /// The value, as it would be written in a file.
+    /// The value, as written in a file.
     pub value: Kind,
-    /// The flag or command that says so.
+    /// The flag or command that sets it.
     pub flag: &'static str,
 }
 
 impl Override {
-    /// A scalar.
+    /// Overrides a key with a scalar.
     pub fn text(key: &'static str, value: String, flag: &'static str) -> Self {
         Self { key, value: Kind::Text(value), flag }
     }
 
-    /// A list of one scalar.
+    /// Overrides a key with a list of one scalar.
     pub fn list(key: &'static str, value: String, flag: &'static str) -> Self {
         Self::texts(key, &[value], flag)
     }
 
-    /// A list of scalars.
+    /// Overrides a key with a list of scalars.
     pub fn texts(key: &'static str, values: &[String], flag: &'static str) -> Self {
         let element = |value: &String| Value {
             kind: Kind::Text(value.clone()),
@@ -62,7 +61,7 @@ impl Override {
     }
 }
 
-/// What an address of a collector looks like.
+/// The form of a collector's address, for error messages.
 const OTLP: &str = "the address of a collector, such as http://127.0.0.1:4318";
 
 fn is_http_address(text: &str) -> bool {
@@ -74,22 +73,22 @@ fn is_http_address(text: &str) -> bool {
     })
 }
 
-/// Where a collector at `address` takes traces.
+/// Returns the URL at which the collector at `address` accepts traces.
 fn traces_of(address: &str) -> String {
     format!("{}/v1/traces", address.trim_end_matches('/'))
 }
 
-/// See the module.
+/// Reads keys of a document; see the module.
 pub(super) struct Reader<'a> {
     document: &'a Document,
     overrides: &'a [Override],
     source: &'a dyn Source,
     pub effective: Vec<Effective>,
     pub invalid: Vec<Invalid>,
-    /// What was noticed on the way.
+    /// Warnings found while reading.
     pub warnings: Vec<Warning>,
-    /// Keys with names that the operator chose.
-    known_too: BTreeSet<String>,
+    /// Keys whose names the operator chose.
+    add_known: BTreeSet<String>,
     known: BTreeSet<&'static str>,
     changed: BTreeSet<&'static str>,
 }
@@ -107,33 +106,33 @@ impl<'a> Reader<'a> {
             effective: Vec::new(),
             invalid: Vec::new(),
             warnings: Vec::new(),
-            known_too: BTreeSet::new(),
+            add_known: BTreeSet::new(),
             known: BTreeSet::new(),
             changed: BTreeSet::new(),
         }
     }
 
-    /// The keys asked for so far, but for those that the operator named.
+    /// Returns the keys read so far, except those that the operator named.
     pub(super) fn known(&self) -> &BTreeSet<&'static str> {
         &self.known
     }
 
-    /// Whether a key was asked for.
+    /// Returns whether a key was read.
     pub(super) fn is_known(&self, key: &str) -> bool {
-        self.known.contains(key) || self.known_too.contains(key)
+        self.known.contains(key) || self.add_known.contains(key)
     }
 
-    /// A variable of the environment.
+    /// Returns an environment variable.
     pub(super) fn environment(&self, name: &str) -> Option<String> {
         self.source.env(name)
     }
 
-    /// Notes that a key with a name of the operator's was asked for.
-    pub(super) fn known_too(&mut self, key: &str) {
-        self.known_too.insert(key.to_owned());
+    /// Records that a key with a name of the operator's choice was read.
+    pub(super) fn add_known(&mut self, key: &str) {
+        self.add_known.insert(key.to_owned());
     }
 
-    /// What is in a section whose keys the operator names.
+    /// Returns the content of a section whose keys the operator names.
     pub(super) fn section(&mut self, key: &'static str) -> Vec<(String, Value)> {
         let Some(value) = self.document.get(key) else { return Vec::new() };
         match &value.kind {
@@ -149,83 +148,83 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a key was given another value than it has by default.
+    /// Returns whether a key has another value than its default.
     pub(super) fn differs_from_default(&self, key: &str) -> bool {
         self.changed.contains(key)
     }
 
-    pub(super) fn boolean(&mut self, key: &'static str, place: &mut bool) {
+    pub(super) fn boolean(&mut self, key: &'static str, target: &mut bool) {
         let read = |kind: &Kind| {
             scalar(kind).and_then(units::boolean).ok_or_else(|| wants("true or false", kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
-    pub(super) fn duration(&mut self, key: &'static str, place: &mut Duration) {
+    pub(super) fn duration(&mut self, key: &'static str, target: &mut Duration) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::duration)
                 .ok_or_else(|| wants("a duration such as '5 seconds'", kind))
         };
-        self.read(key, place, read, |value| units::show_duration(*value));
+        self.read(key, target, read, |value| units::show_duration(*value));
     }
 
-    /// A duration between two of something, which cannot be none.
-    pub(super) fn interval(&mut self, key: &'static str, place: &mut Duration) {
+    /// Reads an interval, which must not be 0.
+    pub(super) fn interval(&mut self, key: &'static str, target: &mut Duration) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::duration)
                 .filter(|interval| *interval >= SHORTEST_INTERVAL)
                 .ok_or_else(|| wants("a duration of at least 10 ms such as '5 seconds'", kind))
         };
-        self.read(key, place, read, |value| units::show_duration(*value));
+        self.read(key, target, read, |value| units::show_duration(*value));
     }
 
-    /// A fraction that is more than nothing, or a percentage.
-    pub(super) fn fraction(&mut self, key: &'static str, place: &mut f64) {
+    /// Reads a fraction above 0, or a percentage.
+    pub(super) fn fraction(&mut self, key: &'static str, target: &mut f64) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::fraction)
                 .filter(|fraction| *fraction > 0.0 && fraction.is_finite())
                 .ok_or_else(|| wants("a fraction such as 0.9 or '90 %'", kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
-    /// A number that is more than nothing.
-    pub(super) fn number(&mut self, key: &'static str, place: &mut f64) {
+    /// Reads a number above 0.
+    pub(super) fn number(&mut self, key: &'static str, target: &mut f64) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(|text| text.trim().parse::<f64>().ok())
                 .filter(|number| *number > 0.0 && number.is_finite())
                 .ok_or_else(|| wants("a number that is more than 0", kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
-    /// Bit/s.
-    pub(super) fn bandwidth(&mut self, key: &'static str, place: &mut u64) {
+    /// Reads a bandwidth, bit/s.
+    pub(super) fn bandwidth(&mut self, key: &'static str, target: &mut u64) {
         let read = |kind: &Kind| {
             let read = scalar(kind).and_then(units::bandwidth);
             read.ok_or_else(|| wants(BANDWIDTH, kind))
         };
-        self.read(key, place, read, |bps| units::show_bandwidth(*bps));
+        self.read(key, target, read, |bps| units::show_bandwidth(*bps));
     }
 
-    /// Bit/s, or unset.
-    pub(super) fn optional_bandwidth(&mut self, key: &'static str, place: &mut Option<u64>) {
+    /// Reads a bandwidth, bit/s, that may be unset.
+    pub(super) fn optional_bandwidth(&mut self, key: &'static str, target: &mut Option<u64>) {
         let read = |kind: &Kind| {
             let read = scalar(kind).and_then(units::bandwidth);
             read.map(Some).ok_or_else(|| wants(BANDWIDTH, kind))
         };
-        self.read(key, place, read, |bps| bps.map_or("(unset)".to_owned(), units::show_bandwidth));
+        self.read(key, target, read, |bps| bps.map_or("(unset)".to_owned(), units::show_bandwidth));
     }
 
-    /// One of some names.
+    /// Reads one of a set of names.
     pub(super) fn choice<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
-        place: &mut T,
+        target: &mut T,
         names: &[(&'static str, T)],
     ) {
         let read = |kind: &Kind| {
@@ -240,11 +239,11 @@ impl<'a> Reader<'a> {
             let found = names.iter().find(|(_, known)| known == value);
             found.map_or(String::new(), |(name, _)| (*name).to_owned())
         };
-        self.read(key, place, read, show);
+        self.read(key, target, read, show);
     }
 
-    /// Bytes.
-    pub(super) fn size(&mut self, key: &'static str, place: &mut usize) {
+    /// Reads a size in bytes.
+    pub(super) fn size(&mut self, key: &'static str, target: &mut usize) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(units::size)
@@ -252,11 +251,11 @@ impl<'a> Reader<'a> {
                 .map(|bytes| bytes as usize)
                 .ok_or_else(|| wants("a size up to 1 GiB such as '10 MiB'", kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
-    /// A whole number within `from..=to`.
-    pub(super) fn integer<T>(&mut self, key: &'static str, place: &mut T, from: T, to: T)
+    /// Reads a whole number within `from..=to`.
+    pub(super) fn integer<T>(&mut self, key: &'static str, target: &mut T, from: T, to: T)
     where
         T: Copy + Into<i64> + TryFrom<i64> + ToString,
     {
@@ -268,11 +267,11 @@ impl<'a> Reader<'a> {
                 .and_then(|value| T::try_from(value).ok())
                 .ok_or_else(|| wants(&format!("a whole number from {low} to {high}"), kind))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
-    /// A port where a negative number switches off.
-    pub(super) fn optional_port(&mut self, key: &'static str, place: &mut Option<u16>) {
+    /// Reads a port; a negative number means none.
+    pub(super) fn optional_port(&mut self, key: &'static str, target: &mut Option<u16>) {
         let read = |kind: &Kind| {
             let number = scalar(kind).and_then(|text| text.trim().parse::<i64>().ok());
             match number {
@@ -281,11 +280,11 @@ impl<'a> Reader<'a> {
                 None => Err(wants(PORT, kind)),
             }
         };
-        self.read(key, place, read, |port| port.map_or("-1".to_owned(), |port| port.to_string()));
+        self.read(key, target, read, |port| port.map_or("-1".to_owned(), |port| port.to_string()));
     }
 
     /// `rialto.shards`: a whole number of threads; 0 is one per core.
-    pub(super) fn shards(&mut self, key: &'static str, place: &mut Option<u16>) {
+    pub(super) fn shards(&mut self, key: &'static str, target: &mut Option<u16>) {
         let read = |kind: &Kind| {
             scalar(kind)
                 .and_then(|text| text.trim().parse::<u16>().ok())
@@ -298,14 +297,14 @@ impl<'a> Reader<'a> {
         let show = |shards: &Option<u16>| {
             shards.map_or("0 (one per core)".to_owned(), |shards| shards.to_string())
         };
-        self.read(key, place, read, show);
+        self.read(key, target, read, show);
     }
 
-    /// Text that `accept` accepts; `what` says what that is.
+    /// Reads a text that `accept` accepts; `what` describes such texts in errors.
     pub(super) fn text(
         &mut self,
         key: &'static str,
-        place: &mut String,
+        target: &mut String,
         what: &str,
         accept: impl Fn(&str) -> bool,
     ) {
@@ -315,14 +314,14 @@ impl<'a> Reader<'a> {
                 .map(str::to_owned)
                 .ok_or_else(|| wants(what, kind))
         };
-        self.read(key, place, read, Clone::clone);
+        self.read(key, target, read, Clone::clone);
     }
 
-    /// Text that may be unset.
+    /// Reads a text that may be unset.
     pub(super) fn optional_text(
         &mut self,
         key: &'static str,
-        place: &mut Option<String>,
+        target: &mut Option<String>,
         what: &str,
         accept: impl Fn(&str) -> bool,
     ) {
@@ -332,19 +331,19 @@ impl<'a> Reader<'a> {
                 .map(|text| Some(text.to_owned()))
                 .ok_or_else(|| wants(what, kind))
         };
-        self.read(key, place, read, |text| text.clone().unwrap_or_else(|| "(unset)".to_owned()));
+        self.read(key, target, read, |text| text.clone().unwrap_or_else(|| "(unset)".to_owned()));
     }
 
-    /// Where a collector takes traces: the address of a server, or, without one, what OpenTelemetry's variables
-    /// say. A variable that is no such address is an error as well: nobody sets it for nothing.
-    pub(super) fn otlp_endpoint(&mut self, key: &'static str, place: &mut Option<String>) {
+    /// Reads the URL for traces: the address of a collector, or, if unset, OpenTelemetry's variables. An
+    /// invalid variable is an error as well: nobody sets it without intent.
+    pub(super) fn otlp_endpoint(&mut self, key: &'static str, target: &mut Option<String>) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| is_http_address(text));
             text.map(|text| Some(traces_of(text))).ok_or_else(|| wants(OTLP, kind))
         };
         let show = |text: &Option<String>| text.clone().unwrap_or_else(|| "(unset)".to_owned());
-        self.read(key, place, read, show);
-        if place.is_some() {
+        self.read(key, target, read, show);
+        if target.is_some() {
             return;
         }
         for (variable, is_whole) in
@@ -362,16 +361,16 @@ impl<'a> Reader<'a> {
             let text = if is_whole { text } else { traces_of(&text) };
             self.effective.retain(|effective| effective.key != key);
             self.effective.push(Effective { key: key.into(), value: text.clone(), origin });
-            *place = Some(text);
+            *target = Some(text);
             return;
         }
     }
 
-    /// A list whose elements `accept` accepts.
+    /// Reads a list of texts that `accept` accepts.
     pub(super) fn texts(
         &mut self,
         key: &'static str,
-        place: &mut Vec<String>,
+        target: &mut Vec<String>,
         what: &str,
         accept: impl Fn(&str) -> bool,
     ) {
@@ -383,11 +382,11 @@ impl<'a> Reader<'a> {
                     .ok_or_else(|| wants_element(&format!("a list of {what}"), kind))
             })
         };
-        self.read(key, place, read, |list| show_list(list));
+        self.read(key, target, read, |list| show_list(list));
     }
 
-    /// An address, or a name whose first address is taken.
-    pub(super) fn host(&mut self, key: &'static str, place: &mut IpAddr) {
+    /// Reads an address, or a name, which resolves to its first address.
+    pub(super) fn host(&mut self, key: &'static str, target: &mut IpAddr) {
         let source = self.source;
         let read = |kind: &Kind| {
             if let Some(address) = address(kind) {
@@ -401,70 +400,70 @@ impl<'a> Reader<'a> {
             let name = name.ok_or_else(|| wants("an IP address or a host name", kind))?;
             source.resolve(name).map_err(|error| format!("cannot resolve '{name}': {error}"))
         };
-        self.read(key, place, read, ToString::to_string);
+        self.read(key, target, read, ToString::to_string);
     }
 
-    pub(super) fn addresses(&mut self, key: &'static str, place: &mut Vec<IpAddr>) {
+    pub(super) fn addresses(&mut self, key: &'static str, target: &mut Vec<IpAddr>) {
         let what = "a list of IP addresses";
         let read = |kind: &Kind| {
             list(kind, what, |kind| address(kind).ok_or_else(|| wants_element(what, kind)))
         };
-        self.read(key, place, read, |list| show_list(list));
+        self.read(key, target, read, |list| show_list(list));
     }
 
-    /// A list whose elements `element` reads.
+    /// Reads a list with `element` as the reader of each element.
     pub(super) fn list<T, S: ToString>(
         &mut self,
         key: &'static str,
-        place: &mut Vec<T>,
+        target: &mut Vec<T>,
         what: &str,
         element: impl Fn(&Kind) -> Result<T, String>,
         show: impl Fn(&T) -> S,
     ) {
         self.read(
             key,
-            place,
+            target,
             |kind| list(kind, what, &element),
             |values| show_list(&values.iter().map(&show).collect::<Vec<_>>()),
         );
     }
 
-    /// What is not shown.
-    pub(super) fn secret(&mut self, key: &'static str, place: &mut Secret) {
+    /// Reads a secret.
+    pub(super) fn secret(&mut self, key: &'static str, target: &mut Secret) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| !text.contains('\0'));
-            // What is there may be a part of it.
+            // The value may contain a part of the secret, so the error does not quote it.
             text.map(Secret::new).ok_or_else(|| "needs a text".to_owned())
         };
-        self.read(key, place, read, Secret::shown);
+        self.read(key, target, read, Secret::shown);
     }
 
-    /// A secret that `accept` accepts.
+    /// Reads a secret that `accept` accepts.
     pub(super) fn secret_of(
         &mut self,
         key: &'static str,
-        place: &mut Secret,
+        target: &mut Secret,
         accept: impl Fn(&str) -> bool,
     ) {
         let read = |kind: &Kind| {
             let text = scalar(kind).filter(|text| accept(text));
             text.map(Secret::new).ok_or_else(|| "needs a text without spaces".to_owned())
         };
-        self.read(key, place, read, Secret::shown);
+        self.read(key, target, read, Secret::shown);
     }
 
-    /// The path of a file whose first line is a secret that `accept` accepts. Without one, a variable of
-    /// the environment may hold it.
+    /// Reads a secret from the first line of the file at this path; `accept` must accept it. If the key is
+    /// unset, an environment variable may hold the secret.
     pub(super) fn secret_file(
         &mut self,
         key: &'static str,
-        place: &mut Secret,
+        target: &mut Secret,
         variable: &str,
         accept: impl Fn(&str) -> bool,
     ) {
         let source = self.source;
         if let Some(text) = source.env(variable).filter(|text| accept(text)) {
-            *place = Secret::new(text);
+            *target = Secret::new(text);
         }
         let read = |kind: &Kind| {
             let path = scalar(kind).filter(|path| (1..=1024).contains(&path.len()));
@@ -478,10 +477,10 @@ impl<'a> Reader<'a> {
             }
             Err(format!("needs a file whose first line is a token, not {}", path.escape_debug()))
         };
-        self.read(key, place, read, Secret::shown);
+        self.read(key, target, read, Secret::shown);
     }
 
-    /// What is written at a key, if it is one text.
+    /// Returns the raw text of a key, if it is a single text.
     pub(super) fn written(&self, key: &str) -> Option<&'a str> {
         let given = self.overrides.iter().rev().find(|given| given.key == key);
         let kind = match given {
@@ -491,7 +490,7 @@ impl<'a> Reader<'a> {
         scalar(kind)
     }
 
-    /// A mistake of a key, which is not there and has to be, or must not be there, because of another.
+    /// Records an error of a key that another key requires or forbids.
     pub(super) fn mistake(&mut self, key: &'static str, because: &str, what: &str) {
         let given = self.overrides.iter().rev().find(|given| given.key == because);
         let origin = match given {
@@ -501,25 +500,25 @@ impl<'a> Reader<'a> {
         self.invalid.push(Invalid { key: key.to_owned(), origin, what: what.to_owned() });
     }
 
-    pub(super) fn mappings(&mut self, key: &'static str, place: &mut Vec<StaticMapping>) {
+    pub(super) fn mappings(&mut self, key: &'static str, target: &mut Vec<StaticMapping>) {
         let what = "a list of objects with local-address and public-address";
         let read = |kind: &Kind| list(kind, what, mapping);
-        self.read(key, place, read, |list| {
+        self.read(key, target, read, |list| {
             let shown: Vec<String> = list.iter().map(show_mapping).collect();
             show_list(&shown)
         });
     }
 
-    /// The way of every key: the command line first, then the file, then what is in `place`.
+    /// Reads a key: from the command line, else from the file, else the default already in `target`.
     fn read<T>(
         &mut self,
         key: &'static str,
-        place: &mut T,
+        target: &mut T,
         read: impl Fn(&Kind) -> Result<T, String>,
         show: impl Fn(&T) -> String,
     ) {
         self.known.insert(key);
-        let default = show(place);
+        let default = show(target);
         let given = self.overrides.iter().rev().find(|given| given.key == key);
         let (kind, mut origin) = match given {
             Some(given) => (Some(&given.value), Origin::CommandLine(given.flag)),
@@ -527,15 +526,15 @@ impl<'a> Reader<'a> {
                 Some(value) if value.origin != Origin::Default => {
                     (Some(&value.kind), value.origin.clone())
                 }
-                // The place has the default.
+                // `target` has the default.
                 Some(_) | None => (None, Origin::Default),
             },
         };
         match kind {
-            // `null` says: as if the key were not there.
+            // `null` means that the key is not set.
             None | Some(Kind::Null) => origin = Origin::Default,
             Some(kind) => match read(kind) {
-                Ok(value) => *place = value,
+                Ok(value) => *target = value,
                 Err(what) => {
                     self.invalid.push(Invalid {
                         key: key.to_owned(),
@@ -545,7 +544,7 @@ impl<'a> Reader<'a> {
                 }
             },
         }
-        let value = show(place);
+        let value = show(target);
         if value != default {
             self.changed.insert(key);
         }
@@ -553,7 +552,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What is done more often keeps a core busy.
+/// A shorter interval would keep a core busy.
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 const BANDWIDTH: &str = "a bandwidth such as '500 kbps' or '10 mbps'";
@@ -577,13 +576,13 @@ pub(super) fn wants(what: &str, found: &Kind) -> String {
     }
 }
 
-/// [`wants`] of an element of a list: two without a comma between them are one text.
+/// As [`wants`], for an element of a list: two elements without a comma between them are one text.
 pub(super) fn wants_element(what: &str, found: &Kind) -> String {
     let two = scalar(found).is_some_and(|text| text.trim().contains(char::is_whitespace));
     wants(what, found) + if two { " (is a ',' missing?)" } else { "" }
 }
 
-/// A list; Lightbend's library also takes an object with numbers as keys, which nobody writes.
+/// Reads a list; Lightbend's library also accepts an object with numbers as keys, which nobody writes.
 fn list<T>(
     kind: &Kind,
     what: &str,

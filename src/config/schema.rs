@@ -1,4 +1,4 @@
-//! The keys that Rialto reads, each with the place in [`Config`] that it fills.
+//! The keys that Rialto reads, each with the field of [`Config`] that it fills.
 
 use super::{
     Config, Hash, HttpAccess, RedDistance, RedPolicy, WebSockets, capture, cc, component,
@@ -7,7 +7,7 @@ use super::{
     servers, xmpp,
 };
 
-/// Far more than any client can show or play.
+/// More than any client can show or play.
 const MAX_SSRC_LIMIT: u16 = 1_000;
 
 /// Fills `config`, which holds the defaults.
@@ -18,7 +18,7 @@ pub(super) fn read(reader: &mut Reader<'_>, config: &mut Config) {
     conferences(reader, config);
     http(reader, config);
     lifecycle(reader, config);
-    // As in JVB, where the one is written as the other.
+    // As in JVB, where one key defaults to the other.
     config.xmpp.presence_interval = config.stats.interval;
     config.xmpp.release.clone_from(&config.version.release);
     xmpp::read(reader, &mut config.xmpp);
@@ -32,7 +32,7 @@ fn ice(r: &mut Reader<'_>, config: &mut Config) {
     let what =
         "at most 237 characters that a ufrag may have (letters, digits, '+', '/') or '-', ':'";
     r.optional_text("videobridge.ice.ufrag-prefix", &mut c.ufrag_prefix, what, |text| {
-        // With what follows the prefix and a peer's longest ufrag it fills STUN's USERNAME.
+        // The prefix, the rest of the local ufrag and a peer's longest ufrag must fit into STUN's USERNAME.
         text.len() <= 237
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-:_.".contains(&b))
     });
@@ -81,7 +81,7 @@ fn transport(r: &mut Reader<'_>, config: &mut Config) {
     r.integer("videobridge.sctp.max-channels", &mut config.sctp.max_channels, 0, 65_535);
     let c = &mut config.dtls;
     r.duration("jmt.dtls.handshake-timeout", &mut c.handshake_timeout);
-    // A client would refuse what is no longer safe.
+    // Clients refuse hash functions that are no longer safe.
     let ours = [Hash::Sha256, Hash::Sha384, Hash::Sha512].map(|hash| (hash.as_str(), hash));
     r.choice("jmt.dtls.local-fingerprint-hash-function", &mut c.local_fingerprint_hash, &ours);
     let what = "a list of sha-512, sha-384, sha-256, sha-1";
@@ -105,7 +105,7 @@ fn transport(r: &mut Reader<'_>, config: &mut Config) {
 fn conferences(r: &mut Reader<'_>, config: &mut Config) {
     let c = &mut config.expiration;
     r.duration("videobridge.entity-expiration.timeout", &mut c.timeout);
-    // As in JVB, where the one is written as the other.
+    // As in JVB, where one key defaults to the other.
     c.check_interval = c.timeout.max(SHORTEST_INTERVAL);
     r.interval("videobridge.entity-expiration.check-interval", &mut c.check_interval);
     let c = &mut config.keyframe;
@@ -175,7 +175,7 @@ fn http(r: &mut Reader<'_>, config: &mut Config) {
 }
 
 fn http_access(r: &mut Reader<'_>, c: &mut HttpAccess) {
-    // The file first, so that a token that is written wins.
+    // The file is read first, so that a token in the configuration overrides it.
     let token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
     r.secret_file("rialto.http.token-file", &mut c.token, "RIALTO_HTTP_TOKEN", token);
     r.secret_of("rialto.http.token", &mut c.token, token);
@@ -199,7 +199,7 @@ fn web_sockets(r: &mut Reader<'_>, c: &mut WebSockets) {
         (1..=255).contains(&text.len()) && text.bytes().all(plain)
     };
     let what = "a host, with a port if need be";
-    // The older key holds one; JVB reads it when the other is empty.
+    // The older key holds one domain; JVB reads it when the list is empty.
     let mut domain = None;
     r.optional_text("videobridge.websockets.domain", &mut domain, what, authority);
     let what = "hosts, with ports if need be";
@@ -244,7 +244,7 @@ fn relays(r: &mut Reader<'_>, config: &mut Config) {
     let (key, old_key) = ("videobridge.relay.enabled", "videobridge.octo.enabled");
     r.boolean(key, &mut config.relays);
     let new = config.relays;
-    // The old name comes before it, as in JVB.
+    // The old name takes precedence, as in JVB.
     r.boolean(old_key, &mut config.relays);
     if config.relays && config.xmpp.announced_version.is_some() {
         let relays = if new { key } else { old_key };
@@ -263,7 +263,7 @@ fn engine(r: &mut Reader<'_>, config: &mut Config) {
     r.shards("rialto.shards", &mut c.shards);
     r.boolean("rialto.engine.gso", &mut c.gso);
     r.boolean("rialto.engine.gro", &mut c.gro);
-    // One size for both directions, unless said otherwise.
+    // One size for both directions, unless configured otherwise.
     c.socket_buffer = config.harvest.receive_buffer;
     r.size("rialto.engine.socket-buffer", &mut c.socket_buffer);
     r.duration("rialto.engine.video-hold", &mut c.video_hold);

@@ -7,10 +7,10 @@ use std::{
 
 use super::{Config, Secret, contradictions::Found, reader::Reader};
 
-/// The versions of TLS that there are, as Java names them.
+/// The supported TLS versions, by Java's names.
 pub const TLS_PROTOCOLS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
 
-/// The cipher suites that there are, as IANA names them.
+/// The supported cipher suites, by IANA's names.
 pub const TLS_CIPHER_SUITES: [&str; 9] = [
     "TLS_AES_256_GCM_SHA384",
     "TLS_AES_128_GCM_SHA256",
@@ -26,18 +26,19 @@ pub const TLS_CIPHER_SUITES: [&str; 9] = [
 /// An HTTP server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Http {
-    /// `host`: the address to listen on, of which names are resolved once, at the start. The private server's is 127.0.0.1, the public one's 0.0.0.0.
+    /// `host`: the address to listen on; a name is resolved once, at the start. The private server's is
+    /// 127.0.0.1, the public one's 0.0.0.0.
     pub host: IpAddr,
-    /// The name that `host` is, if it is one.
+    /// `host`, if it is a name.
     pub name: Option<String>,
-    /// `port` without TLS; `None` (a negative number in the file) is off, 0 lets the kernel choose. 8080,
-    /// and none for the public server.
+    /// `port` without TLS; `None` (a negative number in the file) disables the server, 0 lets the kernel
+    /// choose. 8080, and none for the public server.
     pub port: Option<u16>,
-    /// TLS, instead of HTTP without it.
+    /// TLS; with it the server does not listen without TLS.
     pub tls: Tls,
 }
 
-/// TLS of a server, which it has when it has a key store.
+/// TLS of a server, enabled by a key store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tls {
     /// `tls-port`: as `port`, when there is a key store. 8443, and none for the public server.
@@ -46,32 +47,32 @@ pub struct Tls {
     pub key_store: Option<PathBuf>,
     /// `key-store-password`.
     pub password: Secret,
-    /// `need-client-auth`: only clients with a certificate that the key store trusts are served. false.
+    /// `need-client-auth`: require a client certificate that the key store trusts. false.
     pub need_client_auth: bool,
-    /// `tls-protocols`, as Java names them. None: all that there are.
+    /// `tls-protocols`, by Java's names. None: all supported versions.
     pub protocols: Vec<String>,
-    /// `tls-cipher-suites`, as IANA names them. None: all that there are.
+    /// `tls-cipher-suites`, by IANA's names. None: all supported suites.
     pub cipher_suites: Vec<String>,
 }
 
 impl Http {
-    /// The public server as it is when nobody says anything.
+    /// The defaults of the public server.
     pub(super) fn public() -> Self {
         Self { host: IpAddr::from([0; 4]), name: None, port: None, tls: Tls::on(None) }
     }
 
-    /// The address to listen on, if any. With TLS nothing listens without it, as in JVB.
+    /// Returns the address to listen on, if any. With TLS, nothing listens without it, as in JVB.
     pub fn listen(&self) -> Option<SocketAddr> {
         let port = if self.tls.key_store.is_some() { self.tls.port } else { self.port };
         port.map(|port| SocketAddr::new(self.host, port))
     }
 
-    /// The key of the port that is listened on.
+    /// Returns the key of the port in use.
     fn port_key(&self, keys: &ServerKeys) -> &'static str {
         if self.tls.key_store.is_some() { keys.tls_port } else { keys.port }
     }
 
-    /// What does not go together.
+    /// Returns the contradictions between the server's keys.
     pub(super) fn contradictions(&self, keys: &ServerKeys) -> Vec<Found> {
         let (tls, mut found) = (&self.tls, Vec::new());
         if tls.key_store.is_none() {
@@ -167,17 +168,17 @@ pub const PRIVATE: ServerKeys = keys!("private", Some(8443));
 /// The keys of the public server.
 pub const PUBLIC: ServerKeys = keys!("public", None);
 
-/// The key of the port that the private server listens on.
+/// Returns the key of the port that the private server listens on.
 pub fn private_port_key(config: &Config) -> &'static str {
     config.http.port_key(&PRIVATE)
 }
 
-/// The key of the port that the public server listens on.
+/// Returns the key of the port that the public server listens on.
 pub fn public_port_key(config: &Config) -> &'static str {
     config.public_http.port_key(&PUBLIC)
 }
 
-/// Whether both servers listen, and on one port: the second cannot.
+/// Returns whether both servers are to listen on the same port, on which the second would fail.
 pub fn servers_collide(config: &Config) -> bool {
     let (private, public) = (config.http.listen(), config.public_http.listen());
     let (Some(private), Some(public), true) = (private, public, config.web_sockets.enabled) else {
@@ -190,7 +191,7 @@ pub fn servers_collide(config: &Config) -> bool {
             || public.ip().is_unspecified())
 }
 
-/// Fills a server, which holds the defaults.
+/// Fills `c`, which holds the defaults.
 pub(super) fn read(r: &mut Reader<'_>, keys: &ServerKeys, c: &mut Http) {
     r.host(keys.host, &mut c.host);
     let name = r.written(keys.host).map(str::trim).filter(|text| text.parse::<IpAddr>().is_err());
@@ -225,7 +226,7 @@ mod tests {
         http
     }
 
-    fn said(http: &Http) -> Vec<String> {
+    fn warnings(http: &Http) -> Vec<String> {
         http.contradictions(&PUBLIC).into_iter().map(|(_, what)| what).collect()
     }
 
@@ -235,7 +236,7 @@ mod tests {
         assert_eq!(port(server(Some(9090), Some(9443), false)), Some(9090));
         assert_eq!(port(server(Some(9090), Some(9443), true)), Some(9443));
         assert_eq!(port(server(None, Some(9443), true)), Some(9443));
-        // Rather not at all than in the clear.
+        // A server with a key store must not listen without TLS.
         assert_eq!(port(server(Some(9090), None, true)), None);
         assert_eq!(port(server(None, Some(9443), false)), None);
         assert_eq!(Http::default().tls.port, Some(8443));
@@ -243,15 +244,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_said() {
+    fn contradictions_between_a_servers_keys_are_reported() {
         assert!(
-            said(&Http::public()).is_empty() && said(&server(None, Some(9443), true)).is_empty()
+            warnings(&Http::public()).is_empty()
+                && warnings(&server(None, Some(9443), true)).is_empty()
         );
         assert!(Http::default().contradictions(&PRIVATE).is_empty());
         let unset =
             "tls-port has no effect: videobridge.http-servers.public.key-store-path is not set";
-        assert!(said(&server(Some(9090), Some(9443), false))[0].ends_with(unset));
+        assert!(warnings(&server(Some(9090), Some(9443), false))[0].ends_with(unset));
         let off = "the server is off, because videobridge.http-servers.public.tls-port is not set";
-        assert!(said(&server(Some(9090), None, true))[0].ends_with(off));
+        assert!(warnings(&server(Some(9090), None, true))[0].ends_with(off));
     }
 }

@@ -229,7 +229,7 @@ fn a_value_in_place_of_a_section_is_a_mistake() {
     }
     let more = "videobridge.stats.interval = fast\nvideobridge.ice = 5";
     assert!(error(more).ends_with("(and 1 more: see rialto check-config)"), "{}", error(more));
-    // As if it were not there.
+    // As if it were unset.
     assert_eq!(loaded("videobridge.ice = null", &[]).config, Config::default());
 }
 
@@ -308,9 +308,10 @@ fn a_component_and_where_it_publishes() {
     assert_eq!(component.secret.reveal(), "s3cr3t");
     assert!(read.warnings.is_empty(), "{:?}", read.warnings);
     assert!(read.effective.iter().all(|value| !value.value.contains("s3cr3t")));
-    let node = StatsPlace::Pubsub { service: "pubsub.example.com".into(), node: "stats".into() };
+    let node =
+        StatsDestination::Pubsub { service: "pubsub.example.com".into(), node: "stats".into() };
     let every = Some(Duration::from_secs(2));
-    let muc = StatsTransport { interval: None, to: StatsPlace::Muc };
+    let muc = StatsTransport { interval: None, to: StatsDestination::Muc };
     let pubsub = StatsTransport { interval: every, to: node };
     assert_eq!(read.config.stats.transports, [muc, pubsub]);
     let flags =
@@ -347,7 +348,7 @@ fn who_may_ask_a_component_is_a_pattern_of_whole_jids() {
         assert_eq!(authorized.matches(jid), may, "{jid}");
     }
     assert!(component.shutdown.unwrap().matches("admin@example.com"));
-    // A pattern that cannot be read must not let everybody in.
+    // An invalid pattern must not let everybody in.
     for wrong in [
         r#"videobridge.apis.xmpp-component.authorized-source = "a)|(b""#,
         r#"videobridge.apis.xmpp-component.authorized-source = "(?=x)""#,
@@ -357,7 +358,7 @@ fn who_may_ask_a_component_is_a_pattern_of_whole_jids() {
     }
 }
 
-/// As in JVB: one complete client of the old file, and nothing of the new section counts.
+/// As in JVB: a complete client in the old file replaces the whole new section.
 #[test]
 fn a_complete_client_of_the_older_file_replaces_the_new_section() {
     let path = Path::new("/etc/jitsi/videobridge/jvb.conf");
@@ -383,7 +384,7 @@ fn a_complete_client_of_the_older_file_replaces_the_new_section() {
                     sip-communicator.properties replaces it";
         assert!(said.iter().any(|line| line.contains(told)), "{said:?}");
         assert!(!said.iter().any(|line| line.contains("unknown key")), "{said:?}");
-        // One that lacks something replaces nothing, and is told.
+        // An incomplete one replaces nothing, and is a warning.
         let half: &'static str =
             old.split_once("org.jitsi.videobridge.xmpp.user.shard.MUC_N").unwrap().0;
         let loaded = load(Some(path), &[], &Two(new, half)).unwrap();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// `5 seconds`, `500ms`, `1.5 h`; without a unit, milliseconds. `None` for anything else, for
-/// negative values and for more than 300 years.
+/// Parses a duration: `5 seconds`, `500ms`, `1.5 h`; without a unit, milliseconds. Returns `None` for
+/// anything else, for negative values and for more than 300 years.
 pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let nanoseconds = match unit {
@@ -20,7 +20,7 @@ pub fn duration(text: &str) -> Option<Duration> {
     (total < 1e19).then(|| Duration::from_nanos(total.round() as u64))
 }
 
-/// A duration in its largest whole unit: `90 s`, `2 min`, `250 µs`.
+/// Formats a duration in its largest whole unit: `90 s`, `2 min`, `250 µs`.
 pub fn show_duration(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
     for (unit, name) in [
@@ -38,7 +38,7 @@ pub fn show_duration(duration: Duration) -> String {
     if nanoseconds == 0 { "0 s".to_owned() } else { format!("{nanoseconds} ns") }
 }
 
-/// Bytes: `10485760`, `10m`, `10 MiB` (powers of two), `10 MB` (powers of ten).
+/// Parses a size in bytes: `10485760`, `10m`, `10 MiB` (powers of two), `10 MB` (powers of ten).
 pub fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let scale: u64 = match unit {
@@ -55,7 +55,7 @@ pub fn size(text: &str) -> Option<u64> {
     (bytes < 1e15).then_some(bytes.round() as u64)
 }
 
-/// Bits per second: `500 kbps`, `20 mbps`, `30000 bps`. A unit is required, its case is free.
+/// Parses a bandwidth: `500 kbps`, `20 mbps`, `30000 bps`. A unit is required, in any case.
 pub fn bandwidth(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let scale = match unit.to_ascii_lowercase().as_str() {
@@ -69,7 +69,7 @@ pub fn bandwidth(text: &str) -> Option<u64> {
     (bits < 1e15).then_some(bits.round() as u64)
 }
 
-/// A bandwidth in its largest whole unit: `20 mbps`, `2500 kbps`.
+/// Formats a bandwidth in its largest whole unit: `20 mbps`, `2500 kbps`.
 pub fn show_bandwidth(bps: u64) -> String {
     for (unit, name) in [(1_000_000, "mbps"), (1_000, "kbps")] {
         if bps >= unit && bps.is_multiple_of(unit) {
@@ -79,7 +79,7 @@ pub fn show_bandwidth(bps: u64) -> String {
     format!("{bps} bps")
 }
 
-/// A fraction: `0.15`, or `15 %`, which is the same.
+/// Parses a fraction: `0.15`, or `15 %`, which is the same.
 pub fn fraction(text: &str) -> Option<f64> {
     match split(text)? {
         (number, "") => Some(number),
@@ -88,7 +88,7 @@ pub fn fraction(text: &str) -> Option<f64> {
     }
 }
 
-/// `true`, `yes`, `on` and their opposites, as Lightbend's library takes them.
+/// Parses `true`, `yes`, `on` and their opposites, as Lightbend's library does.
 pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "true" | "yes" | "on" => Some(true),
@@ -97,7 +97,7 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A number that is not negative, and what follows it.
+/// Splits a text into a non-negative number and the rest.
 fn split(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! `videobridge.apis.xmpp-client`: the servers to log in to, and what to publish there.
+//! `videobridge.apis.xmpp-client`: the XMPP servers to log in to, and what to publish there.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -14,26 +14,26 @@ use super::{
 /// The section whose keys the operator names.
 const CONFIGS: &str = "videobridge.apis.xmpp-client.configs";
 
-/// XMPP.
+/// XMPP settings.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Xmpp {
-    /// `configs.*`: servers, each of which is connected to for ever. None.
+    /// `configs.*`: accounts at servers; the bridge keeps reconnecting to each. None.
     pub clients: Vec<XmppClient>,
     /// `videobridge.apis.xmpp-component`, when it is enabled.
     pub component: Option<Component>,
-    /// `authorized-source`: who may ask clients for conferences and health, where a client does not say it
-    /// itself. Everybody.
+    /// `authorized-source`: JIDs that may send conference and health requests to clients that do not set
+    /// their own. All.
     pub authorized: Option<SourcePattern>,
     /// `presence-interval`: how often statistics are published. As `videobridge.stats.interval`.
     pub presence_interval: Duration,
-    /// `stats-filter.*`: the statistics that are published, when the filter is enabled. `None`: all.
+    /// `stats-filter.*`: the statistics to publish, when the filter is enabled. `None`: all.
     pub whitelist: Option<Vec<String>>,
-    /// `rialto.announced-version`: the version that is published and told to whom asks. A pool shared
-    /// with JVBs needs theirs, such as `2.3-160-g97a1f15b`. `None`: our own.
+    /// `rialto.announced-version`: the version that is published and sent on request. A pool shared with
+    /// JVBs needs theirs, such as `2.3-160-g97a1f15b`. `None`: Rialto's own.
     pub announced_version: Option<String>,
     /// `videobridge.version.release`.
     pub release: Option<String>,
-    /// `videobridge.relay.region`: where this bridge is, as a focus compares it. Unset.
+    /// `videobridge.relay.region`: the region of this bridge, as a focus compares it. Unset.
     pub region: Option<String>,
 }
 
@@ -52,12 +52,12 @@ impl Default for Xmpp {
     }
 }
 
-/// A server, and the account there. The names of keys may be in lower case.
+/// An account at a server. The keys may be in lower case.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct XmppClient {
     /// The name of the section.
     pub id: String,
-    /// `HOSTNAME`: where the server is.
+    /// `HOSTNAME` of the server.
     pub host: String,
     /// `PORT`. 5222.
     pub port: u16,
@@ -67,21 +67,21 @@ pub struct XmppClient {
     pub username: String,
     /// `PASSWORD`.
     pub password: Secret,
-    /// `MUC_JIDS`: rooms to be in, separated by commas, here in lower case.
+    /// `MUC_JIDS`: rooms to join, separated by commas; stored in lower case.
     pub rooms: Vec<String>,
-    /// `MUC_NICKNAME`: the name in all of them. No two bridges may have the same.
+    /// `MUC_NICKNAME` in all rooms. It must be unique among bridges.
     pub nickname: String,
     /// Not `DISABLE_CERTIFICATE_VERIFICATION`: the server's certificate is verified. true.
     pub verify_certificate: bool,
     /// `SECURITY_MODE`. required.
     pub security: XmppSecurity,
-    /// `AUTHORIZED_SOURCE`, or `authorized-source`: who may ask for conferences and health. As
+    /// `AUTHORIZED_SOURCE`, or `authorized-source`: JIDs that may send conference and health requests. As
     /// `videobridge.apis.xmpp-client.authorized-source`.
     pub authorized: Option<SourcePattern>,
 }
 
 impl XmppClient {
-    /// Whether both are the same account at the same server.
+    /// Returns whether both are the same account at the same server.
     pub fn is_same_account(&self, other: &Self) -> bool {
         let account = |client: &Self| {
             (client.host.clone(), client.port, client.domain.clone(), client.username.clone())
@@ -89,10 +89,10 @@ impl XmppClient {
         account(self) == account(other)
     }
 
-    /// A client of these fields, which are named and read as in the configuration.
+    /// Makes a client from fields that are named and read as in the configuration.
     ///
     /// # Errors
-    /// What is missing, or cannot be what it is.
+    /// A missing or invalid field.
     pub fn from_fields(
         id: &str,
         fields: impl IntoIterator<Item = (String, String)>,
@@ -114,19 +114,19 @@ impl XmppClient {
     }
 }
 
-/// Whether the connection is encrypted.
+/// The encryption of the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum XmppSecurity {
-    /// Or there is none.
+    /// Encryption is required.
     #[default]
     Required,
-    /// If the server offers it. PLAIN is used over an encrypted connection only.
+    /// Encrypted if the server offers it. PLAIN is used over an encrypted connection only.
     IfPossible,
-    /// Never.
+    /// Not encrypted.
     Disabled,
 }
 
-/// What is never shown.
+/// A text that is never printed.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
@@ -136,12 +136,12 @@ impl Secret {
         Self(text.into())
     }
 
-    /// What may be shown of it: whether there is one.
+    /// Returns the text to print in its place, which tells whether there is a secret.
     pub(super) fn shown(&self) -> String {
         if self.0.is_empty() { "(unset)".to_owned() } else { HIDDEN.to_owned() }
     }
 
-    /// The secret itself, for whom it is meant.
+    /// Returns the secret.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -155,7 +155,7 @@ impl fmt::Debug for Secret {
 
 const HIDDEN: &str = "(hidden)";
 
-/// Keys of a client, in the order of the documentation. `IQ_HANDLER_MODE` is known and needs nothing:
+/// Keys of a client, in the order of the documentation. `IQ_HANDLER_MODE` is accepted and has no effect:
 /// requests of one conference are always answered in order, and others do not wait for them.
 const KEYS: [&str; 11] = [
     "HOSTNAME",
@@ -171,13 +171,13 @@ const KEYS: [&str; 11] = [
     AUTHORIZED_SOURCE,
 ];
 
-/// Those without which there is no client.
+/// Required keys.
 pub(super) const REQUIRED: [&str; 5] =
     ["HOSTNAME", "USERNAME", "PASSWORD", "MUC_JIDS", "MUC_NICKNAME"];
-/// A key that JVB does not have. It may be written as the component's is.
+/// A key that JVB does not have. The component's spelling is accepted too.
 const AUTHORIZED_SOURCE: &str = "AUTHORIZED_SOURCE";
 
-/// What a focus needs.
+/// Statistics that a focus needs.
 const WHITELIST: [&str; 12] = [
     "average_participant_stress",
     "colibri2",
@@ -193,7 +193,7 @@ const WHITELIST: [&str; 12] = [
     "version",
 ];
 
-/// Reads everything of it.
+/// Reads the section.
 pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
     r.interval("videobridge.apis.xmpp-client.presence-interval", &mut config.presence_interval);
     let mut filter = false;
@@ -208,7 +208,7 @@ pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
     let what = "a short text";
     r.optional_text("rialto.announced-version", &mut config.announced_version, what, short);
     r.optional_text("videobridge.relay.region", &mut config.region, what, short);
-    // The old name comes before it, as in JVB.
+    // The old name takes precedence, as in JVB.
     r.optional_text("videobridge.octo.region", &mut config.region, what, short);
     config.component = component::read(r);
     let key = "videobridge.apis.xmpp-client.authorized-source";
@@ -217,10 +217,10 @@ pub(super) fn read(r: &mut Reader<'_>, config: &mut Xmpp) {
         r.section(CONFIGS).into_iter().filter_map(|(id, value)| client(r, &id, &value)).collect();
 }
 
-/// The key of a client that `key` may be meant to be: a section with a name of the operator's.
+/// Returns the key of a client that `key` may be a misspelling of: a section with a name of the operator's.
 pub(super) fn nearest(key: &str) -> Option<String> {
     let (section, name) = key.rsplit_once('.')?;
-    // No key is so long, and the comparison is quadratic.
+    // No key is this long, and the comparison is quadratic.
     if !known::is_inside(section, CONFIGS) || name.len() > 64 {
         return None;
     }
@@ -232,7 +232,8 @@ pub(super) fn nearest(key: &str) -> Option<String> {
     Some(format!("{}.{known}", section.escape_debug()))
 }
 
-/// One client. `None` when something that it needs is missing, which is a warning as in JVB, or wrong.
+/// Reads one client. Returns `None` when a required key is missing, which is a warning as in JVB, or when a
+/// value is invalid.
 fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
     let section = format!("{CONFIGS}.{id}");
     let Kind::Object(fields) = &value.kind else {
@@ -240,7 +241,7 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
         r.invalid.push(Invalid { key: section, origin: value.origin.clone(), what });
         return None;
     };
-    let mut given = Given { reader: r, section: &section, fields: BTreeMap::new() };
+    let mut given = ClientKeys { reader: r, section: &section, fields: BTreeMap::new() };
     for (name, value) in fields.iter().filter(|(_, value)| value.kind != Kind::Null) {
         let mut upper = name.to_ascii_uppercase();
         if upper == "AUTHORIZED-SOURCE" {
@@ -298,15 +299,15 @@ fn client(r: &mut Reader<'_>, id: &str, value: &Value) -> Option<XmppClient> {
     })
 }
 
-/// The keys of a client that are there, by their names in upper case.
-struct Given<'a, 'r, 'd> {
+/// The keys of a client in the file, by their names in upper case.
+struct ClientKeys<'a, 'r, 'd> {
     reader: &'a mut Reader<'r>,
     section: &'a str,
     fields: BTreeMap<&'static str, (&'d str, &'d Value)>,
 }
 
-impl<'d> Given<'_, '_, 'd> {
-    /// Of a name that is there in upper and in lower case, what was written later has an effect.
+impl<'d> ClientKeys<'_, '_, 'd> {
+    /// If a key is there in upper and in lower case, the later one has an effect.
     fn insert(&mut self, known: &'static str, name: &'d str, value: &'d Value) {
         let (used, idle) = match self.fields.get(known).copied() {
             None => ((name, value), None),
@@ -316,7 +317,7 @@ impl<'d> Given<'_, '_, 'd> {
         self.fields.insert(known, used);
         if let Some((name, value)) = idle {
             let key = format!("{}.{name}", self.section);
-            self.reader.known_too(&key);
+            self.reader.add_known(&key);
             self.reader.warnings.push(Warning::Contradiction {
                 origin: value.origin.clone(),
                 what: format!(
@@ -335,11 +336,11 @@ impl<'d> Given<'_, '_, 'd> {
         })
     }
 
-    /// An empty text is as good as none: templates write `"${VARIABLE}"`.
+    /// An empty text counts as unset: templates write `"${VARIABLE}"`.
     fn read<T>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let (name, value) = self.fields.get(key)?;
         let full = format!("{}.{name}", self.section);
-        self.reader.known_too(&full);
+        self.reader.add_known(&full);
         let text = scalar(&value.kind);
         if text.is_some_and(str::is_empty) {
             return None;
@@ -360,7 +361,7 @@ impl<'d> Given<'_, '_, 'd> {
     }
 }
 
-/// Whether one value was written after another of the same file.
+/// Returns whether `one` was written after `other` in the same file.
 fn is_later(one: &Origin, other: &Origin) -> bool {
     match (one, other) {
         (Origin::File { file, line }, Origin::File { file: of, line: than }) => {
@@ -370,7 +371,7 @@ fn is_later(one: &Origin, other: &Origin) -> bool {
     }
 }
 
-/// Nothing that would need escaping somewhere, or be two names.
+/// Accepts a name without characters that need escaping somewhere or that separate two names.
 pub(super) fn is_name(text: &str) -> bool {
     text.len() <= 1023 && text.chars().all(|c| !c.is_control() && !"<>&'\"/@".contains(c))
 }
@@ -379,7 +380,7 @@ pub(super) fn is_domain(text: &str) -> bool {
     is_name(text) && !text.contains(char::is_whitespace)
 }
 
-/// Bare JIDs. Servers answer in lower case.
+/// Parses bare JIDs, in lower case, as servers write them in answers.
 fn rooms(text: &str) -> Result<Vec<String>, String> {
     text.split(',')
         .map(str::trim)
@@ -510,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_in_both_cases_the_later_has_an_effect_and_the_other_is_told() {
+    fn of_a_key_in_both_cases_the_later_wins_with_a_warning() {
         let mut keys = WHOLE.to_vec();
         keys.push(("hostname", "later.example.com"));
         let loaded = read(&section(&keys));

@@ -1,4 +1,4 @@
-//! Public addresses: what is found out about them, and whether there is any, as addresses come and go.
+//! Discovers public addresses, and checks whether there is one as addresses change.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,10 +14,11 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::config::Config;
 
-/// How often those that know the public address are asked again while it lacks.
+/// Interval of queries for the public address while it is missing.
 const ASK_AGAIN: Duration = Duration::from_secs(300);
 
-/// Why clients elsewhere will not find this bridge, from now on and for as long as somebody reads it.
+/// Watches the addresses. The returned receiver holds the reason why remote clients cannot reach this
+/// bridge, if there is one; the watch lasts as long as the receiver.
 pub(super) async fn watch(
     config: &Config,
     transports: &Transports,
@@ -46,7 +47,7 @@ pub(super) async fn watch(
     fault
 }
 
-/// What the configuration demands (`videobridge.health`).
+/// The addresses that the configuration requires (`videobridge.health`).
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     public: bool,
@@ -65,9 +66,9 @@ struct Watcher<A, T> {
     configured: Vec<StaticMapping>,
     found: Vec<Found>,
     locals: watch::Receiver<Arc<[SocketAddr]>>,
-    /// Asks for what the configuration does not say.
+    /// Queries the mappings that the configuration does not have.
     ask: A,
-    /// Tells all mappings.
+    /// Publishes all mappings.
     tell: T,
     fault: watch::Sender<Option<String>>,
 }
@@ -78,7 +79,7 @@ where
     F: Future<Output = Vec<Found>>,
     T: Fn(Vec<StaticMapping>),
 {
-    /// Ends when nobody reads the fault any more, or the transports are gone.
+    /// Runs until the receiver of the fault is dropped, or the transports end.
     async fn run(mut self) {
         loop {
             let faulty = self.fault.borrow().is_some();
@@ -96,7 +97,7 @@ where
                 },
                 () = again => {}
             }
-            // What can be said before anybody is asked is said.
+            // Publishes what is known before the first query.
             self.judge();
             self.ask().await;
         }
@@ -105,7 +106,7 @@ where
     async fn ask(&mut self) {
         let locals = self.locals.borrow_and_update().clone();
         let found = (self.ask)(locals.clone()).await;
-        // Who does not answer this time does not take back what was found.
+        // A failed query does not withdraw earlier results.
         let is_kept = |old: &Found| {
             locals.iter().any(|local| local.ip() == old.local)
                 && found.iter().all(|new| new.local != old.local)
@@ -128,8 +129,8 @@ where
         self.judge();
     }
 
-    /// Whether clients would not be told anyway: without NAT an address is seen as it is, and what is
-    /// written down stands.
+    /// Returns whether a mapping is new to clients: without NAT an address needs none, and configured
+    /// mappings take precedence.
     fn is_news(&self, found: &Found) -> bool {
         found.local != found.public && self.configured.iter().all(|m| m.local != found.local)
     }
@@ -152,8 +153,8 @@ where
     }
 }
 
-/// Why clients elsewhere will not find a bridge with these addresses. A mapping counts while its local
-/// address is there.
+/// Returns why remote clients cannot reach a bridge with these addresses, if so. A mapping counts while its
+/// local address exists.
 fn fault(
     wanted: Wanted,
     locals: &[IpAddr],
@@ -173,7 +174,7 @@ fn fault(
     None
 }
 
-/// As JVB sees it: not of a private network (RFC 1918), not of one link, not of this machine.
+/// Returns whether JVB counts the address as public: not private (RFC 1918), not link-local, not loopback.
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => {
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_that_nobody_can_reach_is_not_well_unless_that_is_meant() {
+    fn a_bridge_without_a_public_address_is_unhealthy_if_one_is_required() {
         let here = [ip(LOCAL)];
         assert_eq!(fault(PUBLIC, &here, &mapped("198.51.100.1"), &[]), None);
         assert_eq!(fault(PUBLIC, &here, &mapped("2001:db8::1"), &[]), None);
@@ -235,15 +236,15 @@ mod tests {
         }
     }
 
-    /// What a watcher hears and tells, with somebody to ask who answers what is in `answer`.
-    struct World {
+    /// A watcher's inputs and outputs, with a query that returns `answer`.
+    struct Fixture {
         locals: watch::Sender<Arc<[SocketAddr]>>,
         answer: Arc<Mutex<Vec<Found>>>,
         told: Arc<Mutex<Vec<StaticMapping>>>,
         fault: watch::Receiver<Option<String>>,
     }
 
-    impl World {
+    impl Fixture {
         fn new(wanted: Wanted) -> Self {
             let locals = watch::Sender::new(Arc::from([]));
             let (answer, told) = (Arc::<Mutex<Vec<Found>>>::default(), Arc::default());
@@ -271,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_bridge_is_well_as_long_as_it_has_a_public_address() {
-        let mut world = World::new(PUBLIC);
+        let mut world = Fixture::new(PUBLIC);
         let address_fault = world.fault.clone();
         let health = HealthConfig { address_fault, ..HealthConfig::default() };
         let rig = rig(BridgeConfig { health, ..BridgeConfig::default() });
@@ -285,8 +286,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_did_not_answer_is_asked_again() {
-        let mut world = World::new(STUN);
+    async fn failed_queries_are_repeated() {
+        let mut world = Fixture::new(STUN);
         world.set_locals(&[LOCAL]).await;
         assert!(world.fault.borrow_and_update().is_some());
         let begun = Instant::now();
@@ -294,13 +295,13 @@ mod tests {
         world.fault.changed().await.unwrap();
         assert_eq!((world.fault.borrow().clone(), begun.elapsed()), (None, ASK_AGAIN));
         assert_eq!(*world.told.lock().unwrap(), mapped("203.0.113.7"), "and clients are told");
-        // Without NAT there is nothing to tell, and nothing wrong.
+        // Without NAT there is nothing to publish, and no fault.
         *world.answer.lock().unwrap() =
             vec![Found { local: ip("203.0.113.7"), public: ip("203.0.113.7") }];
         world.set_locals(&["203.0.113.7"]).await;
         assert_eq!(*world.fault.wait_for(Option::is_none).await.unwrap(), None);
         assert_eq!(*world.told.lock().unwrap(), []);
-        // Its local address goes.
+        // Its local address disappears.
         world.answer.lock().unwrap().clear();
         world.set_locals(&[]).await;
         assert!(world.fault.borrow().is_some());

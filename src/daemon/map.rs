@@ -1,4 +1,4 @@
-//! From the configuration to what each part is told: the only place that knows both.
+//! Maps the configuration to the settings of each part; the only module that knows both.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -22,11 +22,11 @@ use crate::{
     config::{self, Config, LoadMeasure},
 };
 
-/// Where media is received. `address`: there only.
+/// Returns the addresses at which media is received: only `address`, if there is one.
 pub(crate) fn media_addresses(config: &Config, address: Option<IpAddr>) -> Vec<SocketAddr> {
     let mut addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     match address {
-        // `::` is every address, as for TCP; `0.0.0.0` is those of IPv4.
+        // `::` accepts every address, as for TCP; `0.0.0.0` only IPv4.
         Some(address) if address != IpAddr::V6(Ipv6Addr::UNSPECIFIED) => addresses = vec![address],
         _ if !config.harvest.use_ipv6 || !has_ipv6() => addresses.truncate(1),
         _ => {}
@@ -111,7 +111,7 @@ fn keyframe_limits(config: &config::Keyframe) -> KeyframeLimits {
     }
 }
 
-/// Whether the kernel has IPv6: containers often do not.
+/// Returns whether the kernel has IPv6: containers often do not.
 fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
@@ -160,7 +160,7 @@ fn hash(hash: config::Hash) -> Hash {
     }
 }
 
-/// Who is asked for public addresses.
+/// The services that are queried for public addresses.
 pub(crate) fn harvest_config(config: &Config) -> HarvestConfig {
     let harvest = &config.harvest;
     HarvestConfig {
@@ -170,8 +170,8 @@ pub(crate) fn harvest_config(config: &Config) -> HarvestConfig {
     }
 }
 
-/// How long consent lasts without an answer, when the operator has said how often a check is sent
-/// again: the longest interval, then each wait. RFC 7675 section 5.1 ends it after 30 s.
+/// Returns how long consent lasts without an answer if the operator configured the retransmissions: the
+/// longest interval plus all waits. RFC 7675 section 5.1 ends it after 30 s.
 fn consent_timeout(consent: &config::Consent) -> Option<Duration> {
     let longest = Duration::from_secs(30);
     (*consent != config::Consent::default()).then(|| {
@@ -258,7 +258,7 @@ fn load_config(config: &config::Load) -> LoadConfig {
     }
 }
 
-/// What WebSocket addresses begin with; none when nothing serves them.
+/// Returns the prefixes of WebSocket addresses; none when no server accepts WebSockets.
 fn web_socket_bases(config: &Config) -> Vec<String> {
     if public_address(config).is_some() { config.web_sockets.bases() } else { Vec::new() }
 }

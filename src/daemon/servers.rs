@@ -1,4 +1,4 @@
-//! The HTTP servers: the private one, the page's where that is another, and the public one.
+//! The HTTP servers: the private one, the page's if it is separate, and the public one.
 
 use axum::{
     Router,
@@ -15,28 +15,29 @@ use crate::{
     http::{self, Guard, Hosts, Https, Server},
 };
 
-/// How an operator adds a name.
+/// The key by which an operator adds a name.
 const KEY: &str = "rialto.http.hosts";
-/// And how a user of the page does.
+/// The flag by which a user of the page adds a name.
 const FLAG: &str = "--host";
 
-/// WebSockets at a time, of bridge channels or of pages: more than `rialto.max-endpoints` is by default.
+/// Maximum WebSockets of bridge channels or of pages at a time: more than the default of
+/// `rialto.max-endpoints`.
 const SOCKETS: usize = 32 << 10;
 
-/// Sockets that listen, and what is spoken on them.
+/// Listening sockets with their TLS configurations.
 pub(super) struct Servers {
-    private: Option<Door>,
-    page: Option<Door>,
-    public: Option<Door>,
+    private: Option<BoundServer>,
+    page: Option<BoundServer>,
+    public: Option<BoundServer>,
 }
 
-struct Door {
+struct BoundServer {
     listener: TcpListener,
     tls: Option<Https>,
 }
 
 impl Servers {
-    /// Opens all sockets, before anything else begins.
+    /// Opens all sockets, before anything else starts.
     pub(super) fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         let (mut tls, public_tls) = server_tls(config)?;
         let mut page_tls = None;
@@ -46,21 +47,21 @@ impl Servers {
         }
         let mut servers = Self { private: None, page: None, public: None };
         if let Some(addr) = config.http.listen() {
-            servers.private = Some(Door { listener: http::bind(addr)?, tls });
+            servers.private = Some(BoundServer { listener: http::bind(addr)?, tls });
         }
         if let Some(addr) = options.page {
             let listener = http::bind(addr).map_err(DaemonError::ListenPage)?;
-            servers.page = Some(Door { listener, tls: page_tls });
+            servers.page = Some(BoundServer { listener, tls: page_tls });
         }
         if let Some(addr) = public_address(config) {
             let listener = http::bind(addr).map_err(DaemonError::ListenPublic)?;
-            servers.public = Some(Door { listener, tls: public_tls });
+            servers.public = Some(BoundServer { listener, tls: public_tls });
         }
         Ok(servers)
     }
 
-    /// Serves: the private, the page's and the public server. `page` goes to the private one when it has
-    /// no server of its own.
+    /// Starts the private, the page's and the public server. The private server serves `page` too when it
+    /// has no server of its own.
     pub(super) fn start(
         self,
         config: &Config,
@@ -68,38 +69,40 @@ impl Servers {
         page: Option<Router>,
         channels: Router,
     ) -> Result<[Option<Server>; 3], DaemonError> {
-        let Self { private, page: page_door, public } = self;
+        let Self { private, page: page_server_socket, public } = self;
         let added = &config.http_access.hosts;
         let mut private_server = None;
         let mut page_server = None;
-        if let Some(door) = private {
-            let beside_it = page.clone().filter(|_| page_door.is_none());
-            let remedy = if beside_it.is_some() { FLAG } else { KEY };
-            let guard = guard(config, &door, remedy);
+        if let Some(server) = private {
+            let shared_page = page.clone().filter(|_| page_server_socket.is_none());
+            let remedy = if shared_page.is_some() { FLAG } else { KEY };
+            let guard = guard(config, &server, remedy);
             let what = "cannot serve HTTP";
-            private_server = Some(match beside_it {
+            private_server = Some(match shared_page {
                 Some(page) => {
-                    let both = guard.hosts_only().protect(beside(guard.protect(api), page));
-                    door.serve_many(both, what, SOCKETS)?
+                    let both = guard.hosts_only().protect(api_with_page(guard.protect(api), page));
+                    server.serve_many(both, what, SOCKETS)?
                 }
-                None => door.serve(guard.protect(api), what)?,
+                None => server.serve(guard.protect(api), what)?,
             });
         }
-        if let (Some(door), Some(page)) = (page_door, page) {
-            let hosts = Hosts::new(added).or_certified(door.certificate());
+        if let (Some(server), Some(page)) = (page_server_socket, page) {
+            let hosts = Hosts::new(added).or_certified(server.certificate());
             let guard = Guard::new(hosts, &config::Secret::default(), FLAG);
             page_server =
-                Some(door.serve_many(guard.protect(page), "cannot serve the page", SOCKETS)?);
+                Some(server.serve_many(guard.protect(page), "cannot serve the page", SOCKETS)?);
         }
         let public_server = match public {
-            Some(door) => Some(door.serve_many(channels, "cannot serve WebSockets", SOCKETS)?),
+            Some(server) => {
+                Some(server.serve_many(channels, "cannot serve WebSockets", SOCKETS)?)
+            }
             None => None,
         };
         Ok([private_server, page_server, public_server])
     }
 }
 
-impl Door {
+impl BoundServer {
     fn certificate(&self) -> Option<rustls_pki_types::CertificateDer<'static>> {
         self.tls.as_ref().and_then(Https::certificate)
     }
@@ -120,21 +123,21 @@ impl Door {
     }
 }
 
-/// Who may ask the private server. Where an operator has it listen for others than this machine, names
-/// without a dot are its own as well: other containers ask for it by such names.
-fn guard(config: &Config, door: &Door, remedy: &'static str) -> Guard {
+/// Returns the guard of the private server. When it listens beyond loopback, names without a dot are
+/// accepted as well: other containers use such names.
+fn guard(config: &Config, server: &BoundServer, remedy: &'static str) -> Guard {
     let access = &config.http_access;
     let mut names = access.hosts.clone();
     names.extend(config.http.name.clone());
     let hosts = Hosts::new(&names)
-        .or_certified(door.certificate())
+        .or_certified(server.certificate())
         .or_short(!config.http.host.is_loopback());
     Guard::new(hosts, &access.token, remedy)
 }
 
-/// The page beside the control API on one server. A few resources have one word as their path, as rooms
-/// have: who navigates there in a browser wants the room.
-fn beside(api: Router, page: Router) -> Router {
+/// Serves the page and the control API on one server. A few resources have paths of one word, as rooms do:
+/// a navigation in a browser gets the room.
+fn api_with_page(api: Router, page: Router) -> Router {
     let rooms = page.clone();
     api.merge(page).layer(middleware::from_fn(move |mut request: Request, next: Next| {
         let rooms = rooms.clone();
@@ -142,7 +145,7 @@ fn beside(api: Router, page: Router) -> Router {
             if !is_navigation(&request) {
                 return next.run(request).await;
             }
-            // What the routes of both found in the path is theirs: a page is served from the path alone.
+            // Path parameters of the merged routes are cleared: the page's router matches the path again.
             request.extensions_mut().clear();
             let Ok(response) = rooms.oneshot(request).await;
             response
@@ -150,7 +153,7 @@ fn beside(api: Router, page: Router) -> Router {
     }))
 }
 
-/// Whether somebody opens a room in a browser: programs do not ask for HTML.
+/// Returns whether a browser navigates to a room: other clients do not accept HTML.
 fn is_navigation(request: &Request) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let path = request.uri().path();
@@ -159,7 +162,8 @@ fn is_navigation(request: &Request) -> bool {
         && accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// What the private and the public server speak, where they listen and have key stores.
+/// Returns the TLS configurations of the private and the public server, where they listen and have key
+/// stores.
 pub(crate) fn server_tls(config: &Config) -> Result<(Option<Https>, Option<Https>), KeyStoreError> {
     let private = config.http.listen().is_some();
     let public = public_address(config).is_some();
@@ -182,7 +186,7 @@ mod tests {
         let api = Router::new().route("/debug", get(async || "all"));
         let room = async |Path(room): Path<String>| format!("the room {room}");
         let page = Router::new().route("/{room}", get(room));
-        let server = beside(api, page);
+        let server = api_with_page(api, page);
         let ask = async |path: &str, accept: &str| {
             let request = Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
             let response = server.clone().oneshot(request).await.unwrap();

@@ -1,10 +1,10 @@
-//! The bridge's XMPP connections, made of the configuration.
+//! The bridge's XMPP connections, made from the configuration.
 
 use std::time::Instant;
 
 use crate::{
     bridge::{Bridge, SelfReport},
-    config::{Config, StatsPlace},
+    config::{Config, StatsDestination},
     faces::{self, colibri1, colibri2::About},
     http,
     xmpp::{
@@ -13,42 +13,42 @@ use crate::{
     },
 };
 
-/// Both control planes over XMPP.
+/// The bridge's XMPP clients and its component.
 #[derive(Debug)]
-pub(super) struct Planes {
+pub(super) struct XmppConnections {
     clients: XmppClients,
     component: Option<Component>,
 }
 
-/// How its connections are.
+/// The state of these connections.
 #[derive(Clone, Default)]
-pub(super) struct Connected {
+pub(super) struct ConnectionState {
     counts: MucCounts,
     link: Link,
 }
 
-/// What the bridge says of itself, and the connections that it counts in that.
-pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, Connected) {
-    let connected = Connected::default();
-    let Connected { counts, link } = connected.clone();
+/// Returns the bridge's report on itself, and the state of the connections that the report includes.
+pub(super) fn report(config: &Config, bridge: &Bridge) -> (SelfReport, ConnectionState) {
+    let state = ConnectionState::default();
+    let ConnectionState { counts, link } = state.clone();
     let mut report = SelfReport::new(bridge.clone(), version(config))
         .at(config.version.release.as_deref(), config.xmpp.region.as_deref())
         .in_rooms(move || counts.read());
     if config.xmpp.component.is_some() {
         report = report.as_component(move || link.absent_for());
     }
-    (report, connected)
+    (report, state)
 }
 
-impl Planes {
-    /// Connects, for ever. Must be called in a tokio runtime.
+impl XmppConnections {
+    /// Connects, and reconnects until dropped. Must be called in a tokio runtime.
     pub(super) fn start(
         config: &Config,
         report: &SelfReport,
-        connected: Connected,
+        state: ConnectionState,
         seed: u64,
     ) -> Self {
-        let Connected { counts, link } = connected;
+        let ConnectionState { counts, link } = state;
         let about = about(config);
         let component = component_config(config).map(|component| {
             let adapter = faces::component::Adapter {
@@ -65,12 +65,12 @@ impl Planes {
         Self { clients, component }
     }
 
-    /// The clients, which can come and go.
+    /// Returns the clients, which can be added and removed.
     pub(super) fn clients(&self) -> &XmppClients {
         &self.clients
     }
 
-    /// Leaves rooms and servers, within a second or so.
+    /// Leaves rooms and servers, within about a second.
     pub(super) async fn leave(&mut self) {
         let component = async {
             if let Some(component) = &mut self.component {
@@ -85,7 +85,7 @@ pub(super) fn version(config: &Config) -> &str {
     config.xmpp.announced_version.as_deref().unwrap_or(http::VERSION)
 }
 
-/// What is told to those who ask over XMPP.
+/// Returns the answers to service discovery and version requests.
 fn about(config: &Config) -> About {
     let os = std::env::consts::OS;
     About {
@@ -95,16 +95,16 @@ fn about(config: &Config) -> About {
     }
 }
 
-/// How the bridge is a component, if it is one.
+/// Returns the settings of the component, if there is one.
 pub(crate) fn component_config(config: &Config) -> Option<ComponentConfig> {
     let component = config.xmpp.component.as_ref()?;
     let host = component.host.clone().or_else(|| component.domain.clone());
     let publish = config.stats.transports.iter().filter_map(|transport| {
         let to = match &transport.to {
-            // Rooms get them in any case.
-            StatsPlace::Muc => return None,
-            StatsPlace::Colibri => Place::Focus,
-            StatsPlace::Pubsub { service, node } => {
+            // The clients publish to rooms in any case.
+            StatsDestination::Muc => return None,
+            StatsDestination::Colibri => Place::Focus,
+            StatsDestination::Pubsub { service, node } => {
                 Place::Node { service: service.clone(), node: node.clone() }
             }
         };

@@ -1,4 +1,4 @@
-//! From a browser's answer to what the bridge is told: transport, formats, sources.
+//! Maps a browser's answer to the bridge's types: transport, formats, sources.
 
 use rialto_media::MediaType;
 
@@ -12,10 +12,10 @@ use crate::colibri::{
     Source, SsrcGroup,
 };
 
-/// Most encodings of a camera.
+/// Maximum encodings of a camera.
 const MAX_ENCODINGS: usize = 3;
 
-/// Audio and video of the bridge's types.
+/// Maps a section's kind to the bridge's media type; `None` for the data channel.
 pub(super) fn media_type(kind: Kind) -> Option<MediaType> {
     match kind {
         Kind::Audio => Some(MediaType::Audio),
@@ -24,8 +24,8 @@ pub(super) fn media_type(kind: Kind) -> Option<MediaType> {
     }
 }
 
-/// The browser's side of the transport: that of the first section which has one, with what stands
-/// above all sections where it lacks something.
+/// Returns the browser's side of the transport: from the first section that has one, completed from the
+/// session level.
 pub(super) fn transport(answer: &Description) -> Option<IceUdp> {
     let common = &answer.transport;
     let sections = answer.sections.iter().map(|section| &section.transport);
@@ -51,7 +51,7 @@ pub(super) fn transport(answer: &Description) -> Option<IceUdp> {
     })
 }
 
-/// The bridge's form of a candidate.
+/// Converts a candidate to the bridge's type.
 pub(super) fn candidate(candidate: &sdp::Candidate) -> Candidate {
     Candidate {
         component: candidate.component,
@@ -65,7 +65,7 @@ pub(super) fn candidate(candidate: &sdp::Candidate) -> Candidate {
     }
 }
 
-/// The bridge's side of the transport, for an offer.
+/// Converts the bridge's side of the transport for an offer.
 pub(super) fn bridge_transport(ice: &IceUdp) -> sdp::Transport {
     sdp::Transport {
         ufrag: ice.ufrag.clone().unwrap_or_default(),
@@ -77,7 +77,7 @@ pub(super) fn bridge_transport(ice: &IceUdp) -> sdp::Transport {
                 (f.hash.clone().unwrap_or_else(|| "sha-256".to_owned()), f.fingerprint.clone())
             })
             .collect(),
-        // An offer says actpass (RFC 5763 section 5), also where the roles are settled.
+        // An offer says actpass (RFC 5763 section 5), even when the roles are settled.
         setup: Some(sdp::Setup::ActPass),
         candidates: ice
             .candidates
@@ -95,7 +95,7 @@ pub(super) fn bridge_transport(ice: &IceUdp) -> sdp::Transport {
     }
 }
 
-/// What the browser accepted: payload types and extensions of the first live section of each kind.
+/// Returns what the browser accepted: payload types and extensions of the first live section of each kind.
 /// They were the same in every section of the offer.
 pub(super) fn media(answer: &Description) -> Vec<Media> {
     let mut media: Vec<Media> = Vec::new();
@@ -146,17 +146,18 @@ fn payload_type(codec: &sdp::Codec) -> PayloadType {
     }
 }
 
-/// A source that the browser sends: what the bridge is told and what the others are offered.
+/// A source that the browser sends, for the bridge and for the offers to other participants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OwnSource {
-    /// For the bridge.
+    /// As sent to the bridge.
     pub signalled: MediaSource,
-    /// For the other participants.
+    /// As offered to the other participants.
     pub remote: RemoteSource,
 }
 
-/// What `endpoint` sends according to its answer, of what it says it has. Browsers do not write the
-/// SSRCs of simulcast streams into descriptions: those come beside the answer, in `encodings`.
+/// Returns the sources that `endpoint` sends, according to its answer and its `Sending` state. Browsers do
+/// not write the SSRCs of simulcast streams into descriptions: those come beside the answer, in
+/// `encodings`.
 pub(super) fn own_sources(
     endpoint: &str,
     answer: &Description,
@@ -193,8 +194,8 @@ pub(super) fn own_sources(
     sources
 }
 
-/// SSRC and retransmission SSRC of each encoding of a section, lowest quality first: in the order of
-/// the rids of the offer, in which Firefox writes SSRCs, and which Chromium's answers repeat.
+/// Returns SSRC and retransmission SSRC of each encoding of a section, lowest quality first: in the order
+/// of the rids of the offer, in which Firefox writes SSRCs, and which Chromium's answers repeat.
 fn section_encodings(section: &Section, beside: &[Encoding]) -> Vec<(u32, Option<u32>)> {
     let fid = |ssrc: u32| {
         section.groups.iter().find_map(|group| match group.ssrcs.as_slice() {
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ssrc_said_twice_is_taken_once() {
+    fn a_repeated_ssrc_counts_once() {
         let answer = Description::parse(ANSWER).unwrap();
         let beside = [encoding("l", 20, 20), encoding("h", 20, 5), encoding("h", 21, 20)];
         let sources = own_sources("ep", &answer, &beside, sending(SendState::None));

@@ -1,12 +1,12 @@
-//! The payload types and header extensions that the focus offers. They are the same in every
-//! section of every offer, so that all browsers of a room use the same numbers.
+//! Payload types and header extensions that the focus offers. They are the same in every section of every
+//! offer, so that all browsers of a room use the same numbers.
 
 use super::sdp::{Codec, Extmap, Kind};
 
 /// Codecs of a section, the preferred one first. VP8 leads because every browser encodes it well.
 pub(super) fn codecs(kind: Kind) -> Vec<Codec> {
     match kind {
-        // Plain audio is preferred: the bridge makes it redundant for who loses packets.
+        // Plain audio is preferred: the bridge adds redundancy for receivers that lose packets.
         Kind::Audio => vec![
             codec(111, "opus", 48_000, "minptime=10;useinbandfec=1"),
             codec(63, "red", 48_000, "111/111"),
@@ -37,7 +37,7 @@ fn codec(pt: u8, name: &str, clock_rate: u32, parameters: &str) -> Codec {
     let feedback: &[(&str, Option<&str>)] = match name {
         "opus" => &[("transport-cc", None)],
         "rtx" | "red" => &[],
-        // rrtr: who sends nothing learns its round trip by it (RFC 3611 section 4.4).
+        // rrtr: a participant that sends no media measures its round trip with it (RFC 3611 section 4.4).
         _ => &[
             ("transport-cc", None),
             ("ccm", Some("fir")),
@@ -60,7 +60,7 @@ fn codec(pt: u8, name: &str, clock_rate: u32, parameters: &str) -> Codec {
     }
 }
 
-/// Header extensions of a section. Within a BUNDLE group an id means one URI (RFC 9143 section 15.1).
+/// Header extensions of a section. Within a BUNDLE group an id stands for one URI (RFC 9143 section 15.1).
 pub(super) fn extensions(kind: Kind) -> Vec<Extmap> {
     let both = [
         (4, "urn:ietf:params:rtp-hdrext:sdes:mid"),

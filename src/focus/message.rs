@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Most encodings in a message.
+/// Maximum encodings in a message.
 pub(super) const MAX_ENCODINGS: usize = 16;
 
-/// What the page says.
+/// A message from the page to the focus.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub(super) enum FromPage {
@@ -15,18 +15,18 @@ pub(super) enum FromPage {
         version: u64,
         /// The local description.
         sdp: String,
-        /// SSRCs that the description does not name (simulcast).
+        /// SSRCs missing in the description (simulcast).
         #[serde(default)]
         encodings: Vec<Encoding>,
     },
     /// SSRCs that became known after the answer.
     Encodings {
-        /// All of them.
+        /// All SSRCs.
         encodings: Vec<Encoding>,
     },
-    /// The participant's name.
+    /// Sets the participant's name.
     Name {
-        /// What the others see.
+        /// The name that the others see.
         name: String,
     },
     /// A local ICE candidate.
@@ -34,18 +34,18 @@ pub(super) enum FromPage {
         /// `candidate:...`.
         candidate: String,
     },
-    /// What the page has to send.
+    /// Which media the page sends.
     Sending(Sending),
-    /// ICE is to restart.
+    /// Requests an ICE restart.
     Restart,
 }
 
 /// An RTP stream that the page sends.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Encoding {
-    /// Its section.
+    /// The MID of its section.
     pub mid: String,
-    /// Its simulcast stream.
+    /// The rid of its simulcast stream.
     #[serde(default)]
     pub rid: String,
     /// Its SSRC.
@@ -55,7 +55,7 @@ pub(super) struct Encoding {
     pub rtx: Option<u32>,
 }
 
-/// What a participant sends.
+/// Which media a participant sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Sending {
@@ -67,37 +67,37 @@ pub(super) struct Sending {
     pub screen: SendState,
 }
 
-/// Whether something is sent.
+/// The state of one kind of media.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum SendState {
-    /// There is no such thing.
+    /// There is no source.
     #[default]
     None,
-    /// It is there and muted.
+    /// The source is muted.
     Muted,
-    /// It is sent.
+    /// The source is sent.
     On,
 }
 
-/// What the focus says.
+/// A message from the focus to the page.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub(super) enum ToPage {
-    /// The page is in the room.
+    /// The page has joined the room.
     Welcome {
         /// Its endpoint id.
         id: String,
         /// The room's name.
         room: String,
     },
-    /// A description to answer.
+    /// An offer, which the page must answer.
     Offer {
-        /// Counts the offers.
+        /// The number of the offer.
         version: u64,
         /// The description.
         sdp: String,
-        /// What the sections of others carry.
+        /// The sources in the sections of other participants.
         slots: Vec<Slot>,
     },
     /// Everyone in the room, this page included.
@@ -105,35 +105,35 @@ pub(super) enum ToPage {
         /// In order of their ids.
         peers: Vec<Peer>,
     },
-    /// Who speaks.
+    /// The dominant speaker.
     Speaker {
         /// The endpoint, if anyone.
         id: Option<String>,
     },
-    /// What the bridge measured and decided for this page, about once a second.
+    /// The bridge's measurements and decisions for this page, about once a second.
     Bridge(BridgeView),
-    /// Something that was asked for was not done.
+    /// A request of the page failed.
     Failed {
-        /// What and why.
+        /// The request and the reason.
         message: String,
     },
     /// The call is over.
     Closed {
-        /// Why.
+        /// The reason.
         message: String,
-        /// Joining again may help.
+        /// Whether joining again may help.
         retry: bool,
     },
 }
 
-/// A section and what it carries.
+/// A section and its source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Slot {
     /// Its MID.
     pub mid: String,
     /// The source's name.
     pub source: String,
-    /// Who sends it.
+    /// The sending endpoint.
     pub endpoint: String,
     /// `audio`, `camera` or `desktop`.
     pub kind: &'static str,
@@ -146,7 +146,7 @@ pub(super) struct Peer {
     pub id: String,
     /// The name that the participant chose.
     pub name: String,
-    /// What it sends.
+    /// Which media it sends.
     pub sending: Sending,
 }
 
@@ -163,43 +163,43 @@ pub(super) struct BridgeView {
     pub receive_loss: f32,
     /// Fraction of the bridge's packets that the page reports lost, 0..=1.
     pub send_loss: f32,
-    /// ICE and DTLS are up.
+    /// Whether ICE and DTLS are connected.
     pub connected: bool,
-    /// What is forwarded to the page.
+    /// The sources forwarded to the page.
     pub forwarded: Vec<Forwarded>,
-    /// Videos of which the page gets less than there is.
+    /// Videos of which the page gets less than the best encoding.
     pub short: Vec<Short>,
 }
 
-/// A video of which the page gets less than there is.
+/// A video of which the page gets less than the best encoding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Short {
     /// The source's name.
     pub source: String,
-    /// Why, by its name in `docs/bandwidth.md`.
+    /// The reason, by its name in `docs/bandwidth.md`.
     pub reason: &'static str,
-    /// For how long that has been the reason, whole seconds.
+    /// How long that has been the reason, whole seconds.
     pub seconds: u64,
 }
 
-/// A source as it is forwarded to the page.
+/// A source forwarded to the page.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Forwarded {
     /// The source's name.
     pub source: String,
     /// The encoding that is forwarded, 0 the lowest.
     pub current: Option<u8>,
-    /// The encoding that was decided.
+    /// The encoding that the allocation selected.
     pub target: Option<u8>,
     /// How many encodings the source has.
     pub encodings: u8,
-    /// Frame height of the current encoding, pixels, if the codec tells it.
+    /// Frame height of the current encoding, pixels, if the codec carries it.
     pub height: Option<u16>,
     /// Forwarded, bit/s.
     pub bps: u64,
-    /// Packets forwarded in all.
+    /// Packets forwarded in total.
     pub packets: u64,
-    /// Of these, again on request.
+    /// Retransmissions among these.
     pub retransmissions: u64,
 }
 

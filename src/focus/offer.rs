@@ -1,7 +1,7 @@
-//! The offers to one browser: three sections for what it sends (microphone, camera, screen), one for its
-//! data channel where there is SCTP, then a section for each source of the others. A section whose source is gone stays, inactive, and
-//! serves a later source of its kind, so that an offer never grows beyond what was once shown at
-//! the same time.
+//! The offers to one browser: three sections for the media it sends (microphone, camera, screen), one for
+//! its data channel if there is SCTP, then a section for each source of the other participants. The section
+//! of a source that ended stays, inactive, and is reused for a later source of its kind, so that an offer
+//! never grows beyond the most sources that were offered at one time.
 
 use super::{
     formats,
@@ -32,7 +32,7 @@ pub(super) struct RemoteSource {
     pub kind: Kind,
     /// What it shows: `camera`, `desktop`, or nothing for audio.
     pub desktop: bool,
-    /// The SSRC under which receivers get it.
+    /// The SSRC that receivers see.
     pub ssrc: u32,
     /// The SSRC of its retransmissions.
     pub rtx: Option<u32>,
@@ -57,13 +57,13 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    /// Offers with the bridge's side of the transport. `session` identifies them (RFC 8866 section
-    /// 5.2); any number below 2^63 will do.
+    /// Creates offers with the bridge's side of the transport. `session` identifies them (RFC 8866 section
+    /// 5.2); any number below 2^63 is valid.
     pub(super) fn new(session: u64, transport: Transport) -> Self {
         Self { session, version: 0, transport, data: false, slots: Vec::new() }
     }
 
-    /// Offers a data channel as well, from the first offer on.
+    /// Adds a data channel, from the first offer on.
     pub(super) fn offer_data(&mut self) {
         self.data = true;
     }
@@ -73,7 +73,7 @@ impl Offers {
         self.transport = transport;
     }
 
-    /// Makes these the sources that are offered. True when a new offer is due.
+    /// Sets the sources to offer. Returns true when a new offer is due.
     pub(super) fn set_sources(&mut self, wanted: &[RemoteSource]) -> bool {
         let mut changed = false;
         for slot in &mut self.slots {
@@ -101,12 +101,12 @@ impl Offers {
         changed
     }
 
-    /// Which source each MID carries, in the order of the sections.
+    /// Returns the source of each MID, in the order of the sections.
     pub(super) fn mids(&self) -> impl Iterator<Item = (&str, &RemoteSource)> {
         self.slots.iter().filter_map(|slot| Some((slot.mid.as_str(), slot.source.as_ref()?)))
     }
 
-    /// The next offer. Its version is one more than the last one's.
+    /// Returns the next offer. Its version is one more than the last one's.
     pub(super) fn next(&mut self) -> Description {
         self.version += 1;
         let mut sections = vec![
@@ -125,7 +125,8 @@ impl Offers {
             section.codecs = formats::codecs(section.kind);
             section.extensions = formats::extensions(section.kind);
             section.transport = self.transport.clone();
-            // One transport for all: the candidates stand in the first section of the BUNDLE group.
+            // All sections share one transport: the candidates are in the first section of the BUNDLE
+            // group.
             if section.mid != MICROPHONE {
                 section.transport.candidates.clear();
             }
@@ -140,7 +141,7 @@ impl Offers {
         }
     }
 
-    /// The version of the last offer.
+    /// Returns the version of the last offer.
     pub(super) fn version(&self) -> u64 {
         self.version
     }

@@ -1,5 +1,5 @@
-//! The page: files that are part of the program, without a build step and without anything from
-//! elsewhere.
+//! The call page: files that are compiled into the program, without a build step, and load nothing from
+//! other sites.
 
 use axum::{
     Router,
@@ -15,7 +15,7 @@ use crate::http::files::{self, CSS, HTML, JS};
 const HOME: &str = include_str!("web/home.html");
 const CALL: &str = include_str!("web/call.html");
 
-/// Everything else that the pages load, by name.
+/// The other files that the pages load, by name.
 const FILES: [(&str, &str, &str); 15] = [
     ("style.css", CSS, include_str!("web/style.css")),
     ("theme.js", JS, include_str!("web/theme.js")),
@@ -34,12 +34,12 @@ const FILES: [(&str, &str, &str); 15] = [
     ("plot.js", JS, include_str!("web/plot.js")),
 ];
 
-/// Nothing but our own files and our own WebSocket. Not every browser takes `'self'` for the latter.
+/// Only this server's files and its WebSocket. Not every browser accepts `'self'` for the latter.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; media-src 'self' blob:; connect-src 'self' ws: wss:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-/// The routes of the pages and their files.
+/// Returns the routes of the pages and their files.
 pub(super) fn router() -> Router {
     Router::new()
         .route("/", get(async || file(HTML, HOME)))
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn what_a_page_loads_is_there() {
         let texts = [HOME, CALL].into_iter().chain(FILES.iter().map(|(_, _, text)| *text));
-        // The name of what is spoken in the data channel is no address.
+        // The name of the data channel's protocol is not an address to load.
         let protocol = "'http://jitsi.org/protocols/colibri'";
         for text in texts {
             let text = text.replace(protocol, "");

@@ -1,5 +1,5 @@
-//! Rooms: who is in a call and what each one sends. A room has one conference of the bridge; its
-//! members watch it change.
+//! Rooms: the participants of a call and what each sends. A room has one conference on the bridge; its
+//! members are notified of changes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,17 +13,17 @@ use super::{
     offer::RemoteSource,
 };
 
-/// Longest room name, bytes.
+/// Maximum length of a room name, bytes.
 pub(super) const MAX_ROOM_NAME: usize = 64;
-/// Longest display name, characters.
+/// Maximum length of a display name, characters.
 pub(super) const MAX_DISPLAY_NAME: usize = 64;
 
-/// Bounds of the rooms.
+/// Limits on rooms.
 #[derive(Clone, Copy, Debug)]
 pub struct RoomLimits {
-    /// Rooms at the same time.
+    /// Maximum number of rooms.
     pub rooms: usize,
-    /// Participants of a room.
+    /// Maximum participants of a room.
     pub participants: usize,
 }
 
@@ -33,16 +33,16 @@ impl Default for RoomLimits {
     }
 }
 
-/// Why nobody can join.
+/// Why a participant cannot join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum JoinError {
-    /// Not 1 to [`MAX_ROOM_NAME`] letters, digits, `-`, `_` and `.`, or begins with `_` or `.`.
+    /// The name is not 1 to [`MAX_ROOM_NAME`] letters, digits, `-`, `_` and `.`, or begins with `_` or `.`.
     #[error("a room's name is made of letters, digits, - and _ (at most {MAX_ROOM_NAME})")]
     RoomName,
-    /// [`RoomLimits::rooms`].
+    /// The limit [`RoomLimits::rooms`] is reached.
     #[error("there are too many rooms on this bridge")]
     TooManyRooms,
-    /// [`RoomLimits::participants`].
+    /// The limit [`RoomLimits::participants`] is reached.
     #[error("the room is full")]
     RoomFull,
 }
@@ -55,12 +55,12 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    /// No rooms yet.
+    /// Starts without rooms.
     pub(super) fn new(limits: RoomLimits) -> Arc<Self> {
         Arc::new(Self { limits, map: Mutex::default() })
     }
 
-    /// Enters a room, which begins with its first member. Names of rooms know no case.
+    /// Joins a room; the first member creates it. Names of rooms are case-insensitive.
     pub(super) fn join(
         self: &Arc<Self>,
         room: &str,
@@ -96,7 +96,8 @@ impl Rooms {
     }
 }
 
-/// 1 to `MAX_ROOM_NAME` letters, digits, `-`, `_` and `.`, not beginning with `_` or `.`.
+/// Returns whether a name is 1 to `MAX_ROOM_NAME` letters, digits, `-`, `_` and `.`, and does not begin
+/// with `_` or `.`.
 pub fn is_room_name(name: &str) -> bool {
     let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     !name.is_empty()
@@ -105,14 +106,14 @@ pub fn is_room_name(name: &str) -> bool {
         && name.bytes().all(usual)
 }
 
-/// What is shown of a name: no control characters, bounded.
+/// Returns a display name without control characters and of bounded length.
 fn clean_name(name: &str) -> String {
     let name: String =
         name.trim().chars().filter(|c| !c.is_control()).take(MAX_DISPLAY_NAME).collect();
     if name.is_empty() { "Guest".to_owned() } else { name }
 }
 
-/// Eight hexadecimal digits, as a focus names endpoints.
+/// Returns an endpoint id of eight hexadecimal digits, as Jicofo's.
 fn endpoint_id() -> String {
     format!("{:08x}", rand::random::<u32>())
 }
@@ -122,9 +123,9 @@ fn endpoint_id() -> String {
 pub(super) struct Room {
     /// Its name.
     pub name: String,
-    /// Its conference at the bridge.
+    /// The id of its conference on the bridge.
     pub meeting_id: String,
-    /// Whether the conference was created. Held while it is being created, so that only one does.
+    /// Whether the conference exists. Locked while a member creates it, so that only one does.
     pub conference: AsyncMutex<bool>,
     members: Mutex<BTreeMap<String, Member>>,
     changed: watch::Sender<u64>,
@@ -153,7 +154,7 @@ impl Room {
         self.changed.send_modify(|version| *version = version.wrapping_add(1));
     }
 
-    /// Everyone, in order of their ids.
+    /// Returns all members, in order of their ids.
     pub(super) fn peers(&self) -> Vec<Peer> {
         let peer = |(id, member): (&String, &Member)| Peer {
             id: id.clone(),
@@ -163,7 +164,7 @@ impl Room {
         lock(&self.members).iter().map(peer).collect()
     }
 
-    /// What everyone but `id` sends.
+    /// Returns the sources of all members except `id`.
     pub(super) fn sources_for(&self, id: &str) -> Vec<RemoteSource> {
         lock(&self.members)
             .iter()
@@ -172,13 +173,13 @@ impl Room {
             .collect()
     }
 
-    /// Wakes at every change.
+    /// Returns a receiver that is notified of every change.
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 }
 
-/// A place in a room; leaves it when dropped. A room ends with its last member.
+/// Membership of a room; dropping it leaves the room. A room ends with its last member.
 #[derive(Debug)]
 pub(super) struct Membership {
     rooms: Arc<Rooms>,
@@ -189,7 +190,7 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// Says what the member sends.
+    /// Sets what the member sends.
     pub(super) fn publish(&self, sending: Sending, sources: Vec<RemoteSource>) {
         let mut members = lock(&self.room.members);
         let Some(member) = members.get_mut(&self.id) else { return };
@@ -202,7 +203,7 @@ impl Membership {
         self.room.touch();
     }
 
-    /// Gives the member another name.
+    /// Sets the member's name.
     pub(super) fn rename(&self, display_name: &str) {
         let name = clean_name(display_name);
         let mut members = lock(&self.room.members);
@@ -229,7 +230,7 @@ impl Drop for Membership {
     }
 }
 
-/// A panic elsewhere leaves plain maps behind, which are as good as before.
+/// The maps stay consistent when a thread panics while it holds the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_sends_the_others_see() {
+    fn a_members_sources_are_offered_to_the_others() {
         let rooms = Rooms::new(RoomLimits::default());
         let a = rooms.join("r", "a").unwrap();
         let b = rooms.join("r", "b").unwrap();

@@ -12,11 +12,11 @@ mod write;
 
 use std::str::FromStr;
 
-/// Longest description that is read, bytes.
+/// Maximum length of a description, bytes.
 pub const MAX_BYTES: usize = 512 * 1024;
-/// Most `m=` sections that are read.
+/// Maximum number of `m=` sections.
 pub const MAX_SECTIONS: usize = 256;
-/// Most repetitions of one kind of line (codecs, extensions, SSRCs, groups, candidates) in a section.
+/// Maximum repetitions of one kind of line (codecs, extensions, SSRCs, groups, candidates) in a section.
 pub const MAX_REPEATS: usize = 64;
 
 /// A session description.
@@ -44,9 +44,9 @@ pub struct Section {
     pub kind: Kind,
     /// The port is 0: the section is rejected or stopped.
     pub rejected: bool,
-    /// Its MID (RFC 9143); empty when there is none.
+    /// MID (RFC 9143); empty if absent.
     pub mid: String,
-    /// Who sends.
+    /// The direction.
     pub direction: Direction,
     /// Stream and track identifiers (RFC 8830).
     pub msid: Option<(String, String)>,
@@ -108,17 +108,17 @@ impl Kind {
     }
 }
 
-/// Who sends, as the describer sees it (RFC 8866 section 6.7).
+/// Direction, from the describer's view (RFC 8866 section 6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
-    /// Both.
+    /// Both sides send.
     #[default]
     SendRecv,
-    /// The describer.
+    /// The describer sends.
     SendOnly,
-    /// The other side.
+    /// The other side sends.
     RecvOnly,
-    /// Nobody.
+    /// Nobody sends.
     Inactive,
 }
 
@@ -165,7 +165,7 @@ pub struct Extmap {
     pub uri: String,
 }
 
-/// An SSRC and the attributes that matter.
+/// An SSRC with the attributes in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ssrc {
     /// The SSRC.
@@ -261,7 +261,7 @@ impl FromStr for Candidate {
     }
 }
 
-/// Why a description was refused.
+/// Why a description is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Longer than [`MAX_BYTES`].
@@ -273,7 +273,7 @@ pub enum Error {
     /// More lines of a kind than [`MAX_SECTIONS`] or [`MAX_REPEATS`].
     #[error("too many {0} lines")]
     TooMany(&'static str),
-    /// A line that we need cannot be read.
+    /// A required line cannot be parsed.
     #[error("malformed {0} line")]
     Malformed(&'static str),
 }

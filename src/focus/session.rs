@@ -1,6 +1,5 @@
-//! One page's session: what it was offered, what it answered, what the bridge was told. The focus
-//! always offers and the page always answers; there is one offer at a time, and what changes
-//! meanwhile waits for the next.
+//! One page's session: the last offer and answer, and the state sent to the bridge. The focus always offers
+//! and the page always answers; at most one offer is pending, and later changes wait for the next.
 
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::{
     },
 };
 
-/// Ticks of a second that a page may take to answer.
+/// Seconds that a page may take to answer.
 const MAX_ANSWER_TICKS: u32 = 30;
 
 /// Why a session ends.
@@ -35,13 +34,13 @@ pub(super) enum SessionError {
     /// The bridge answered without a transport.
     #[error("the bridge gave no transport")]
     NoTransport,
-    /// The page sent something that is no message.
+    /// The page sent an invalid message.
     #[error("not a message: {0}")]
     Message(#[from] serde_json::Error),
-    /// The page's description cannot be read.
+    /// The page's description cannot be parsed.
     #[error("cannot read the answer: {0}")]
     Answer(#[from] sdp::Error),
-    /// An offer was not answered for too long.
+    /// The page did not answer an offer in time.
     #[error("the page does not answer")]
     NoAnswer,
     /// More encodings than [`MAX_ENCODINGS`].
@@ -55,7 +54,7 @@ pub(super) struct Session {
     bridge: Bridge,
     membership: Membership,
     offers: Offers,
-    /// The version of the offer that waits for its answer, and how many ticks it has waited.
+    /// The version of the pending offer, and how many ticks it has been pending.
     pending: Option<(u64, u32)>,
     /// A new offer is due.
     due: bool,
@@ -64,23 +63,23 @@ pub(super) struct Session {
     sending: Sending,
     answer: Option<Description>,
     encodings: Vec<Encoding>,
-    told: Told,
+    sent: SentState,
 }
 
-/// What the bridge knows of the page.
+/// What the bridge was last sent about the page.
 #[derive(Debug, Default)]
-struct Told {
+struct SentState {
     transport: Option<IceUdp>,
     media: Vec<Media>,
     sources: Vec<MediaSource>,
 }
 
 impl Session {
-    /// Creates the endpoint, and the conference where it is the first.
+    /// Creates the endpoint, and the conference if it is the first.
     pub(super) async fn open(bridge: Bridge, membership: Membership) -> Result<Self, SessionError> {
         let modified = create_endpoint(&bridge, &membership).await?;
         let ice = ice_of(&modified, &membership.id).ok_or(SessionError::NoTransport)?;
-        // 63 bits: the number is signed where browsers parse it.
+        // 63 bits: browsers parse the number as signed.
         let session = rand::random::<u64>() >> 1;
         let mut offers = Offers::new(session, answer::bridge_transport(ice));
         if bridge.has_sctp() {
@@ -97,7 +96,7 @@ impl Session {
             sending: Sending::default(),
             answer: None,
             encodings: Vec::new(),
-            told: Told::default(),
+            sent: SentState::default(),
         })
     }
 
@@ -111,7 +110,7 @@ impl Session {
         &self.membership.id
     }
 
-    /// The first messages.
+    /// Returns the first messages to the page.
     pub(super) async fn greet(&mut self) -> Vec<ToPage> {
         let mut out =
             vec![ToPage::Welcome { id: self.id().to_owned(), room: self.room().name.clone() }];
@@ -119,7 +118,7 @@ impl Session {
         out
     }
 
-    /// Something in the room changed.
+    /// Handles a change of the room.
     pub(super) async fn on_room_change(&mut self) -> Vec<ToPage> {
         let sources = self.room().sources_for(self.id());
         self.due |= self.offers.set_sources(&sources);
@@ -128,7 +127,7 @@ impl Session {
         out
     }
 
-    /// A text from the page.
+    /// Handles a message from the page.
     pub(super) async fn on_text(&mut self, text: &str) -> Result<Vec<ToPage>, SessionError> {
         match serde_json::from_str(text)? {
             FromPage::Answer { version, sdp, encodings } => {
@@ -136,7 +135,7 @@ impl Session {
             }
             FromPage::Encodings { encodings } => {
                 self.set_encodings(encodings)?;
-                self.tell_bridge().await?;
+                self.update_bridge().await?;
                 Ok(Vec::new())
             }
             FromPage::Name { name } => {
@@ -146,14 +145,14 @@ impl Session {
             FromPage::Candidate { candidate } => self.on_candidate(&candidate).await,
             FromPage::Sending(sending) => {
                 self.sending = sending;
-                self.tell_bridge().await?;
+                self.update_bridge().await?;
                 Ok(Vec::new())
             }
             FromPage::Restart => self.on_restart().await,
         }
     }
 
-    /// What the bridge measures and decides for this page.
+    /// Returns the bridge's measurements and decisions for this page.
     async fn bridge_view(&self) -> Option<ToPage> {
         let view = self.bridge.endpoint_view(&self.room().meeting_id, self.id()).await?;
         let reasons = self.bridge.video_reasons(&self.room().meeting_id, self.id()).await?;
@@ -189,7 +188,7 @@ impl Session {
         }))
     }
 
-    /// About a second has passed. An error when the page has not answered for too long.
+    /// Called about once a second. Returns an error when the page has not answered for too long.
     pub(super) async fn on_tick(&mut self) -> Result<Option<ToPage>, SessionError> {
         if let Some((_, ticks)) = &mut self.pending {
             *ticks += 1;
@@ -209,8 +208,8 @@ impl Session {
         }
     }
 
-    /// An offer, when one is due and none waits for its answer. The bridge stamps the MIDs from
-    /// then on: what comes before the page has applied the offer is dropped by the browser.
+    /// Returns an offer, if one is due and none is pending. The bridge stamps the MIDs from then on: the
+    /// browser drops packets that arrive before the page has applied the offer.
     async fn offer(&mut self) -> Option<ToPage> {
         if !self.due || self.pending.is_some() {
             return None;
@@ -253,7 +252,7 @@ impl Session {
         self.set_encodings(encodings)?;
         self.answer = Some(Description::parse(sdp)?);
         self.pending = None;
-        self.tell_bridge().await?;
+        self.update_bridge().await?;
         Ok(self.offer().await.into_iter().collect())
     }
 
@@ -270,13 +269,13 @@ impl Session {
         if candidate.protocol != "udp" {
             return Ok(Vec::new());
         }
-        // Before the answer the bridge has no credentials to check with; afterwards it also finds
-        // the page's addresses by itself, so that a candidate that is lost here does no harm.
-        let Some(told) = &self.told.transport else { return Ok(Vec::new()) };
+        // Before the answer the bridge has no credentials for checks; afterwards it also discovers the
+        // page's addresses by itself, so that a candidate that is lost here does no harm.
+        let Some(sent) = &self.sent.transport else { return Ok(Vec::new()) };
         let ice_udp = IceUdp {
-            ufrag: told.ufrag.clone(),
-            pwd: told.pwd.clone(),
-            ice_generation: told.ice_generation,
+            ufrag: sent.ufrag.clone(),
+            pwd: sent.pwd.clone(),
+            ice_generation: sent.ice_generation,
             candidates: vec![answer::candidate(&candidate)],
             rtcp_mux: true,
             ..IceUdp::default()
@@ -302,11 +301,11 @@ impl Session {
         Ok(self.offer().await.into_iter().collect())
     }
 
-    /// Tells the bridge what it does not know yet, then the room.
-    async fn tell_bridge(&mut self) -> Result<(), SessionError> {
+    /// Sends the bridge what has changed, then updates the room.
+    async fn update_bridge(&mut self) -> Result<(), SessionError> {
         let Some(described) = &self.answer else { return Ok(()) };
         let mut endpoint = Colibri2Endpoint::new(self.id());
-        let known = self.told.transport.as_ref();
+        let known = self.sent.transport.as_ref();
         let transport = answer::transport(described)
             .filter(|new| known.is_none_or(|known| known.ufrag != new.ufrag))
             .map(|new| IceUdp { ice_generation: self.generation, ..new });
@@ -314,19 +313,19 @@ impl Session {
             .clone()
             .map(|ice_udp| Transport { ice_udp: Some(ice_udp), ..Transport::default() });
         let media = answer::media(described);
-        if media != self.told.media {
+        if media != self.sent.media {
             endpoint.media.clone_from(&media);
         }
         let own = answer::own_sources(self.id(), described, &self.encodings, self.sending);
         let sources: Vec<MediaSource> = own.iter().map(|own| own.signalled.clone()).collect();
-        if sources != self.told.sources {
+        if sources != self.sent.sources {
             endpoint.sources = Some(sources.clone());
         }
         if endpoint.is_substantial() {
             self.modify(endpoint).await?;
-            self.told.transport = transport.or(self.told.transport.take());
-            self.told.media = media;
-            self.told.sources = sources;
+            self.sent.transport = transport.or(self.sent.transport.take());
+            self.sent.media = media;
+            self.sent.sources = sources;
         }
         self.membership.publish(self.sending, own.into_iter().map(|own| own.remote).collect());
         Ok(())
@@ -367,7 +366,7 @@ async fn create_endpoint(
     let mut created = room.conference.lock().await;
     if *created {
         match bridge.modify(request(false)).await {
-            // Its last endpoint left just now, and the conference with it.
+            // The last endpoint has just left, and the conference ended with it.
             Err(error) if error.reason == Some(Reason::ConferenceNotFound) => {}
             other => return other,
         }
@@ -377,7 +376,7 @@ async fn create_endpoint(
     Ok(modified)
 }
 
-/// The bridge's side of the transport in an answer.
+/// Returns the bridge's side of the transport in an answer.
 fn ice_of<'a>(modified: &'a ConferenceModified, id: &str) -> Option<&'a IceUdp> {
     let endpoint = modified.endpoints.iter().find(|endpoint| endpoint.id == id)?;
     endpoint.transport.as_ref()?.ice_udp.as_ref()

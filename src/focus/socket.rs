@@ -22,22 +22,22 @@ use tokio::{
 };
 
 use super::{Focus, message::ToPage, room::Membership, sdp, session::Session};
-use crate::{bridge::ConferenceEvent, http::Seat};
+use crate::{bridge::ConferenceEvent, http::SlotHold};
 
-/// Longest message from a page, bytes: a description with some room around it.
+/// Maximum bytes of a message from a page: a description with some margin.
 const MAX_MESSAGE: usize = sdp::MAX_BYTES + 64 * 1024;
-/// Bytes that are read at once. The library keeps so many for each page.
+/// Bytes per read. The library keeps a buffer of this size for each page.
 const READ_BUFFER: usize = 4 << 10;
-/// Messages that a page may send: 20 a second, and 200 at once.
+/// Rate limit of a page's messages: 20 a second, in bursts of 200.
 const MESSAGES: Rate = Rate::per_second(20, 200);
 /// How often the bridge's view is sent and the page is pinged.
 const TICK: Duration = Duration::from_secs(1);
-/// A page from which nothing came for so long is gone.
+/// A page from which nothing arrives for this long is disconnected.
 const SILENCE: Duration = Duration::from_secs(30);
-/// A page that does not take a message for so long is gone.
+/// A page that does not accept a message for this long is disconnected.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the page says when it connects.
+/// The query of the page's connection request.
 #[derive(Debug, Deserialize)]
 pub(super) struct Hello {
     room: String,
@@ -50,7 +50,7 @@ pub(super) async fn upgrade(
     State(focus): State<Arc<Focus>>,
     Query(hello): Query<Hello>,
     headers: HeaderMap,
-    seat: Option<Extension<Seat>>,
+    slot: Option<Extension<SlotHold>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if !same_origin(&headers) {
@@ -62,12 +62,12 @@ pub(super) async fn upgrade(
         .read_buffer_size(READ_BUFFER)
         .on_upgrade(move |socket| async move {
             serve(focus, hello, socket).await;
-            drop(seat);
+            drop(slot);
         })
 }
 
-/// A page of another site must not join in its visitor's name. Clients that are no browsers send no
-/// origin.
+/// Returns whether the page is from this server: a page of another site must not join in its visitor's
+/// name. Clients other than browsers send no `Origin`.
 fn same_origin(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Some(host) = headers.get(header::HOST) else { return false };
@@ -90,7 +90,7 @@ async fn serve(focus: Arc<Focus>, hello: Hello, mut socket: WebSocket) {
     let _ = timeout(SEND_LIMIT, socket.send(Message::Close(None))).await;
 }
 
-/// The whole call. What it returns is the last word to the page, if there is someone to hear it.
+/// Runs the session. Returns the last message to the page, if it can still receive one.
 async fn call(focus: &Focus, membership: Membership, socket: &mut WebSocket) -> Option<ToPage> {
     let room = membership.room.clone();
     let id = membership.id.clone();
@@ -164,7 +164,8 @@ async fn converse(focus: &Focus, session: &mut Session, socket: &mut WebSocket) 
     }
 }
 
-/// What the page is told of an event; the last word when it is out of the conference.
+/// Maps an event to a message to the page; an error is the last message, once the endpoint is out of the
+/// conference.
 fn on_event(
     session: &Session,
     event: Result<ConferenceEvent, RecvError>,
@@ -187,7 +188,7 @@ fn closed(message: &str, retry: bool) -> ToPage {
     ToPage::Closed { message: message.to_owned(), retry }
 }
 
-/// False when the page is gone.
+/// Sends a message. Returns false when the page is gone.
 async fn send(socket: &mut WebSocket, message: &ToPage) -> bool {
     let Ok(text) = serde_json::to_string(message) else { return false };
     matches!(timeout(SEND_LIMIT, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))

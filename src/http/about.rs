@@ -1,4 +1,4 @@
-//! `/about`: is it well, and what is it.
+//! `/about`: the bridge's health and version.
 
 use axum::{
     Json,
@@ -11,8 +11,8 @@ use serde_json::json;
 use super::{Shared, VERSION, refuse};
 use crate::bridge::HealthError;
 
-/// 200 without a body; 500 with the reason when the bridge will not recover by itself, 503 when it
-/// may.
+/// Answers 200 without a body when the bridge is healthy, 500 with the reason when it cannot recover
+/// without a restart, and 503 with the reason when it may recover.
 pub(super) async fn health(State(shared): State<Shared>) -> Response {
     answer(shared.report.health())
 }
@@ -25,8 +25,8 @@ fn answer(health: Result<(), HealthError>) -> Response {
     }
 }
 
-/// The name is not JVB's: neither Jicofo nor the clients read it, and an operator who asks which
-/// bridge this is should hear.
+/// Returns `Rialto` rather than JVB's name: neither Jicofo nor the clients read it, and it tells an
+/// operator which bridge answers.
 pub(super) async fn version() -> Response {
     let os = match std::env::consts::OS {
         "linux" => "Linux",

@@ -1,4 +1,5 @@
-//! Every answer of a JVB that was captured (`tests/data/http`): the same request here is answered alike.
+//! Replays the captured requests to a JVB (`tests/data/http`) and compares this bridge's answers with
+//! JVB's.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -11,32 +12,32 @@ use super::{
     *,
 };
 
-/// Captured beside each other in one order, and compared in it by tests of their own.
+/// Captures whose requests depend on their order; tests of their own replay them in that order.
 const IN_ORDER: [&str; 3] = ["drain-", "rest-", "shutdown-"];
 
-/// What this bridge does not have: statistics of parts of JVB, which are 404 here.
-const NOT_HERE: [&str; 3] = ["-node-stats", "-payload-verification", "-stats-pool-stats"];
+/// Statistics of JVB's components that this bridge does not have; they are 404 here.
+const UNSUPPORTED: [&str; 3] = ["-node-stats", "-payload-verification", "-stats-pool-stats"];
 
-/// What is at `/`: nothing in JVB, the status page here (`status::tests`).
+/// `/` is 404 in JVB and the status page here (`status::tests`).
 const ROOT: [&str; 2] = ["idle-root", "live-root"];
 
-/// Fields of objects that are JVB's alone, and why.
-const JVBS_ALONE: [(&str, &[&str]); 3] = [
+/// Fields that only JVB's objects have, and why.
+const JVB_ONLY: [(&str, &[&str]); 3] = [
     // A garbage collector and a heap.
     ("-metrics-json", &["jvm_gc_count", "jvm_gc_time", "jvm_heap_committed", "jvm_heap_used"]),
     // Threads for blocking calls, of which there are none.
     ("-task-pool-stats", &["IO_POOL"]),
-    // What is answered without waiting takes no time worth measuring.
+    // This bridge answers without waiting, so there is no duration to measure.
     ("-xmpp-delay-stats", &["health", "version"]),
 ];
 
-/// The conference that the capturing bridge had, and two of its endpoints.
+/// The conference of the captured bridge, and two of its endpoints.
 const CONFERENCE: &str = "778cc529e1979bb2";
 const MEETING: &str = "7f97d2c4-54e4-4de5-b236-7e73e065fabd";
 const PEOPLE: [(&str, &str); 2] = [("dec1e82f", "Alice-xyz"), ("94783f63", "Bob-xyz")];
 
-/// A request as the captures name it: `# GET /path -H Name: value -d body`.
-struct Asked {
+/// A captured request, written as `# GET /path -H Name: value -d body`.
+struct CapturedRequest {
     method: Method,
     path: String,
     accept: String,
@@ -44,7 +45,7 @@ struct Asked {
     public: bool,
 }
 
-impl Asked {
+impl CapturedRequest {
     fn read(file: &str) -> Option<Self> {
         let line = file.lines().next()?.strip_prefix("# ")?;
         let (line, body) = line.split_once(" -d ").unwrap_or((line, ""));
@@ -62,14 +63,14 @@ impl Asked {
     }
 }
 
-struct Here {
+struct TestServer {
     http: Http,
     public: Router,
-    /// Our id of the conference, when there is one.
+    /// This bridge's id of the conference, if there is one.
     conference: Option<String>,
 }
 
-impl Here {
+impl TestServer {
     async fn new(live: bool) -> Self {
         let http = Http::everything();
         let client = r#"{"id":"lab","hostname":"127.0.0.1","port":1,"username":"jvb","password":"x",
@@ -109,22 +110,22 @@ impl Here {
         Self { http, public, conference }
     }
 
-    async fn ask(&self, asked: &Asked) -> Answer {
-        if asked.public {
-            let request = Request::builder().uri(&asked.path).body(Body::empty()).unwrap();
+    async fn ask(&self, request: &CapturedRequest) -> Answer {
+        if request.public {
+            let request = Request::builder().uri(&request.path).body(Body::empty()).unwrap();
             let response = self.public.clone().oneshot(request).await.unwrap();
             let status = response.status().as_u16();
             return Answer { status, content_type: None, allow: None, body: String::new() };
         }
         let ours = self.conference.as_deref().unwrap_or_default();
-        let path = asked.path.replace(CONFERENCE, ours);
-        self.http.send(asked.method.clone(), &path, &asked.accept, asked.body.clone()).await
+        let path = request.path.replace(CONFERENCE, ours);
+        self.http.send(request.method.clone(), &path, &request.accept, request.body.clone()).await
     }
 }
 
-/// All fields of an object, but for those that are JVB's alone or ours alone.
+/// All fields of an object except those that only JVB or only this bridge has.
 fn fields(name: &str, object: &Value) -> BTreeSet<String> {
-    let alone = JVBS_ALONE.iter().find(|(end, _)| name.ends_with(end)).map_or(&[][..], |x| x.1);
+    let alone = JVB_ONLY.iter().find(|(end, _)| name.ends_with(end)).map_or(&[][..], |x| x.1);
     let all = object.as_object().into_iter().flatten().map(|(field, _)| field.clone());
     // JVB has the metrics of a relay's queues only once it has had one.
     let of_relays = |field: &str| {
@@ -134,14 +135,15 @@ fn fields(name: &str, object: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-async fn compare(here: &Here, name: &str, file: &str) {
-    let asked = Asked::read(file).unwrap_or_else(|| panic!("{name} does not say what was asked"));
-    let ours = here.ask(&asked).await;
-    if NOT_HERE.iter().any(|end| name.ends_with(end)) {
+async fn compare(server: &TestServer, name: &str, file: &str) {
+    let request = CapturedRequest::read(file)
+        .unwrap_or_else(|| panic!("{name} does not say what was request"));
+    let ours = server.ask(&request).await;
+    if UNSUPPORTED.iter().any(|end| name.ends_with(end)) {
         assert_eq!(ours.status, 404, "{name}");
         return;
     }
-    if asked.method == Method::OPTIONS {
+    if request.method == Method::OPTIONS {
         let methods = |answer: &Answer| -> BTreeSet<String> {
             let allow = answer.allow.as_deref().unwrap_or_default();
             allow.split(',').map(|method| method.trim().to_owned()).collect()
@@ -156,7 +158,8 @@ async fn compare(here: &Here, name: &str, file: &str) {
     };
     let theirs: Value = theirs;
     assert_eq!(fields(name, &ours), fields(name, &theirs), "{name}");
-    if let (Some(id), Some(conference)) = (&here.conference, theirs["conferences"].get(CONFERENCE))
+    if let (Some(id), Some(conference)) =
+        (&server.conference, theirs["conferences"].get(CONFERENCE))
     {
         let our = &ours["conferences"][id];
         for field in ["name", "meeting_id", "rtcstatsEnabled"] {
@@ -172,14 +175,14 @@ async fn compare(here: &Here, name: &str, file: &str) {
 
 #[tokio::test]
 async fn every_captured_answer_is_ours_too() {
-    let (idle, live) = (Here::new(false).await, Here::new(true).await);
+    let (idle, live) = (TestServer::new(false).await, TestServer::new(true).await);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/http");
     let mut compared = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
         let file = std::fs::read_to_string(&path).unwrap();
-        let here = match name.split_once('-') {
+        let server = match name.split_once('-') {
             Some(("idle", _)) => &idle,
             Some(("live", _)) => &live,
             _ => {
@@ -188,7 +191,7 @@ async fn every_captured_answer_is_ours_too() {
             }
         };
         if !ROOT.contains(&name) {
-            compare(here, name, &file).await;
+            compare(server, name, &file).await;
             compared += 1;
         }
     }
@@ -197,33 +200,33 @@ async fn every_captured_answer_is_ours_too() {
 
 #[tokio::test]
 async fn old_paths_lead_to_the_new_ones() {
-    let here = Here::new(false).await;
+    let server = TestServer::new(false).await;
     for (path, status, to) in [
         ("/colibri/debug", 301, "/debug"),
         ("/colibri/debug/abc/def?full=true", 301, "/debug/abc/def?full=true"),
         ("/debug/stats/queue-stats", 302, "/debug/stats/jvb/queue-stats"),
         ("/debug/stats/%2F%2Fevil.example", 302, "/debug/stats/jvb/"),
     ] {
-        let (moved, location) = here.http.location(path).await;
+        let (moved, location) = server.http.location(path).await;
         assert_eq!((moved, location.as_deref()), (status, Some(to)), "{path}");
     }
 }
 
 #[tokio::test]
 async fn what_is_measured_is_always_measured() {
-    let here = Here::new(true).await;
+    let server = TestServer::new(true).await;
     for feature in ["queue-stats", "transit-stats", "task-pool-stats"] {
         let path = format!("/debug/features/jvb/{feature}");
-        assert_eq!(here.http.get(&path).await.body, "true", "{feature}");
-        assert_eq!(here.http.post(&format!("{path}/false"), &json!({})).await.status, 200);
-        assert_eq!(here.http.get(&path).await.body, "true", "{feature}");
+        assert_eq!(server.http.get(&path).await.body, "true", "{feature}");
+        assert_eq!(server.http.post(&format!("{path}/false"), &json!({})).await.status, 200);
+        assert_eq!(server.http.get(&path).await.body, "true", "{feature}");
     }
     for feature in ["node-tracing", "pool-bookkeeping", "nothing"] {
         let path = format!("/debug/features/jvb/{feature}");
-        assert_eq!(here.http.get(&path).await.status, 404, "{feature}");
-        assert_eq!(here.http.post(&format!("{path}/true"), &json!({})).await.status, 404);
+        assert_eq!(server.http.get(&path).await.status, 404, "{feature}");
+        assert_eq!(server.http.post(&format!("{path}/true"), &json!({})).await.status, 404);
     }
-    let stats = |part: &'static str| here.http.get(part);
+    let stats = |part: &'static str| server.http.get(part);
     let delays = stats("/debug/stats/jvb/xmpp-delay-stats").await.json();
     assert_eq!(delays["colibri"]["total_count"], 2);
     let transit = stats("/debug/stats/jvb/transit-stats").await.json();
@@ -234,16 +237,16 @@ async fn what_is_measured_is_always_measured() {
 
 #[tokio::test]
 async fn only_what_the_focus_allows_is_collected() {
-    let here = Here::new(true).await;
-    assert_eq!(here.http.get("/stats").await.json(), json!({ "conferences": {} }));
+    let server = TestServer::new(true).await;
+    assert_eq!(server.http.get("/stats").await.json(), json!({ "conferences": {} }));
     let request = json!({
         "meeting-id": "collected", "create": true, "rtcstats-enabled": true,
         "endpoints": [{
             "id": "abcd0001", "create": true, "capabilities": ["source-names"], "transport": {},
         }],
     });
-    assert_eq!(here.http.post(CONFERENCES, &request).await.status, 200);
-    let all = here.http.get("/stats").await.json();
+    assert_eq!(server.http.post(CONFERENCES, &request).await.status, 200);
+    let all = server.http.get("/stats").await.json();
     let conferences = all["conferences"].as_object().unwrap();
     assert_eq!(conferences.len(), 1, "{all}");
     let one = conferences.values().next().unwrap();
@@ -253,21 +256,21 @@ async fn only_what_the_focus_allows_is_collected() {
 
 #[tokio::test]
 async fn packets_are_captured_only_where_that_is_allowed() {
-    let here = Here::new(true).await;
-    let id = here.conference.clone().unwrap();
+    let server = TestServer::new(true).await;
+    let id = server.conference.clone().unwrap();
     let path = format!("/debug/features/endpoint/{id}/dec1e82f/pcap-dump");
-    assert_eq!(here.http.get(&path).await.body, "false");
-    let refused = here.http.post(&format!("{path}/true"), &json!({})).await;
+    assert_eq!(server.http.get(&path).await.body, "false");
+    let refused = server.http.post(&format!("{path}/true"), &json!({})).await;
     assert_eq!(refused.status, 403);
     assert_eq!(refused.body, "PCAP capture is disabled in configuration");
-    assert_eq!(here.http.post(&format!("{path}/false"), &json!({})).await.status, 200);
+    assert_eq!(server.http.post(&format!("{path}/false"), &json!({})).await.status, 200);
     for unknown in [
         format!("/debug/features/endpoint/{id}/nobody/pcap-dump"),
         "/debug/features/endpoint/none/dec1e82f/pcap-dump".to_owned(),
         format!("/debug/features/endpoint/{id}/dec1e82f/sctp-pcap-dump"),
     ] {
-        assert_eq!(here.http.get(&unknown).await.status, 404, "{unknown}");
-        let set = here.http.post(&format!("{unknown}/true"), &json!({})).await;
+        assert_eq!(server.http.get(&unknown).await.status, 404, "{unknown}");
+        let set = server.http.post(&format!("{unknown}/true"), &json!({})).await;
         assert_eq!(set.status, 404, "{unknown}");
     }
 }

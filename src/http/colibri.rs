@@ -1,5 +1,5 @@
-//! `/colibri/v2/conferences`: COLIBRI2 in JSON. Every refusal is 400 with a text, except that a
-//! conference that does not exist is 404 without one.
+//! `/colibri/v2/conferences`: COLIBRI2 in JSON. A refused request gets 400 with a text; one for a
+//! conference that does not exist gets 404 with an empty body.
 
 use axum::{
     Json,
@@ -20,7 +20,7 @@ use crate::{
     telemetry::{self, Parent, step},
 };
 
-/// Makes a span of a request whose sender traces it (`traceparent`).
+/// Opens a tracing span for a request that carries `traceparent`.
 pub(super) async fn traced(path: MatchedPath, request: Request, next: Next) -> Response {
     let parent = telemetry::is_on().then(|| Parent::from_headers(request.headers())).flatten();
     let Some(parent) = parent else { return next.run(request).await };
@@ -33,9 +33,9 @@ pub(super) async fn traced(path: MatchedPath, request: Request, next: Next) -> R
 /// `POST /colibri/v2/conferences`.
 pub(super) async fn create(State(shared): State<Shared>, request: Request) -> Response {
     handle(&shared, request, None).await.unwrap_or_else(|refused| match refused {
-        Refused::Body(response) => response,
-        Refused::Json(error) => unreadable("create", &error),
-        Refused::Colibri(error) => {
+        RequestError::Body(response) => response,
+        RequestError::Json(error) => unreadable("create", &error),
+        RequestError::Colibri(error) => {
             bad_request(&format!("Failed to create conference: {}", error.text))
         }
     })
@@ -48,12 +48,12 @@ pub(super) async fn modify(
     request: Request,
 ) -> Response {
     handle(&shared, request, Some(&meeting_id)).await.unwrap_or_else(|refused| match refused {
-        Refused::Body(response) => response,
-        Refused::Json(error) => unreadable("patch", &error),
-        Refused::Colibri(error) if error.reason == Some(Reason::ConferenceNotFound) => {
+        RequestError::Body(response) => response,
+        RequestError::Json(error) => unreadable("patch", &error),
+        RequestError::Colibri(error) if error.reason == Some(Reason::ConferenceNotFound) => {
             refuse(StatusCode::NOT_FOUND, "")
         }
-        Refused::Colibri(error) => {
+        RequestError::Colibri(error) => {
             bad_request(&format!("Failed to patch conference: {}", error.text))
         }
     })
@@ -70,7 +70,7 @@ pub(super) async fn speakers(
     }
 }
 
-enum Refused {
+enum RequestError {
     Body(Response),
     Json(JsonError),
     Colibri(ColibriError),
@@ -80,14 +80,14 @@ async fn handle(
     shared: &Shared,
     request: Request,
     meeting_id: Option<&str>,
-) -> Result<Response, Refused> {
+) -> Result<Response, RequestError> {
     let read = async {
         let body = Bytes::from_request(request, &()).await;
-        let body = body.map_err(|error| Refused::Body(error.into_response()))?;
-        json::read_conference_modify(&body, meeting_id).map_err(Refused::Json)
+        let body = body.map_err(|error| RequestError::Body(error.into_response()))?;
+        json::read_conference_modify(&body, meeting_id).map_err(RequestError::Json)
     };
     let request = read.instrument(step!("read")).await?;
-    let answer = shared.bridge.modify(request).await.map_err(Refused::Colibri)?;
+    let answer = shared.bridge.modify(request).await.map_err(RequestError::Colibri)?;
     let write = || Json(json::write_conference_modified(&answer)).into_response();
     Ok(step!("answer").in_scope(write))
 }

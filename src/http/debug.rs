@@ -1,4 +1,4 @@
-//! `/debug`: the state of the bridge, for people; `/stats`: what of it may be collected.
+//! `/debug`: the state of the bridge, for operators; `/stats`: the part of it that collectors may read.
 
 use axum::{
     Json,
@@ -21,12 +21,12 @@ impl Full {
     }
 }
 
-/// All conferences: names only, unless `?full=true`.
+/// Lists all conferences: names only, unless `?full=true`.
 pub(super) async fn all(State(shared): State<Shared>, Query(query): Query<Full>) -> Response {
     Json(shared.bridge.debug(query.is(false)).await).into_response()
 }
 
-/// One conference, by the bridge's id for it; in full, unless `?full=false`.
+/// Returns one conference by the bridge's id: in full, unless `?full=false`.
 pub(super) async fn conference(
     State(shared): State<Shared>,
     Path(conference): Path<String>,
@@ -36,7 +36,7 @@ pub(super) async fn conference(
     Json(state).into_response()
 }
 
-/// One endpoint, likewise.
+/// Returns one endpoint: in full, unless `?full=false`.
 pub(super) async fn endpoint(
     State(shared): State<Shared>,
     Path((conference, endpoint)): Path<(String, String)>,
@@ -46,19 +46,19 @@ pub(super) async fn endpoint(
     Json(state).into_response()
 }
 
-/// Conferences whose focus said `rtcstats-enabled`, in full.
+/// Returns, in full, the conferences whose focus set `rtcstats-enabled`.
 pub(super) async fn collected(State(shared): State<Shared>) -> Response {
     Json(shared.bridge.debug_collected().await).into_response()
 }
 
-/// Where `/debug` once was.
+/// Redirects an old path of `/debug`.
 pub(super) async fn moved(uri: Uri) -> Response {
     let to = uri.path_and_query().map_or("", |target| target.as_str());
     let to = to.strip_prefix("/colibri").unwrap_or("/debug").to_owned();
     (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, to)]).into_response()
 }
 
-/// Where statistics of the bridge's parts once were.
+/// Redirects the old paths of component statistics.
 pub(super) async fn stats_moved(Path(what): Path<String>) -> Response {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let to = if what.chars().all(plain) { what } else { String::new() };

@@ -1,11 +1,11 @@
-//! Elliptic curve keys as Java writes them: without the public key, which *ring* wants beside the
-//! private one. The certificate has it.
+//! Completes elliptic curve keys as Java writes them: without the public key, which *ring* requires beside
+//! the private key. The certificate has the public key.
 
-/// A curve's keys in DER, up to the bytes that differ.
+/// The constant DER bytes of a curve's keys.
 struct Curve {
     /// AlgorithmIdentifier (RFC 5480 section 2.1.1), content of the sequence.
     algorithm: &'static [u8],
-    /// Bytes of the private key; the public one has twice as many, and one more.
+    /// Length of the private key in bytes; the public key has twice as many plus one.
     length: usize,
 }
 
@@ -19,8 +19,8 @@ const P384: Curve = Curve {
     length: 48,
 };
 
-/// The PKCS#8 `key` with the public key of `certificate` in it; `None` when it is no such key, or not
-/// the certificate's curve. Whether the two belong together is for the TLS library to check.
+/// Returns the PKCS#8 `key` with the public key of `certificate` added; `None` when `key` is not such a key
+/// or is not on the certificate's curve. The TLS library checks whether the two belong together.
 pub(super) fn completed(key: &[u8], certificate: &[u8]) -> Option<Vec<u8>> {
     [P256, P384].iter().find_map(|curve| {
         let private = key.strip_prefix(&*curve.head(&[])).filter(|k| k.len() == curve.length)?;
@@ -31,8 +31,8 @@ pub(super) fn completed(key: &[u8], certificate: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Curve {
-    /// A PrivateKeyInfo with an ECPrivateKey (RFC 5208, RFC 5915) up to the private key, after which
-    /// `rest` follows.
+    /// A PrivateKeyInfo with an ECPrivateKey (RFC 5208, RFC 5915) up to and including the private key,
+    /// followed by `rest`.
     fn head(&self, rest: &[u8]) -> Vec<u8> {
         let private = der(0x04, &[&vec![0; self.length]]);
         let key = der(0x30, &[b"\x02\x01\x01", &private, rest]);
@@ -42,7 +42,7 @@ impl Curve {
         all
     }
 
-    /// The public key of a certificate: what follows the curve's name.
+    /// The public key of a certificate: the bytes after the curve's identifier.
     fn public<'a>(&self, certificate: &'a [u8]) -> Option<&'a [u8]> {
         let length = 2 * self.length + 1;
         let mut head = der(0x30, &[self.algorithm]);
@@ -53,7 +53,7 @@ impl Curve {
     }
 }
 
-/// A value of at most 255 bytes.
+/// Encodes a DER value of at most 255 bytes.
 fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let value = parts.concat();
     let length = value.len() as u8;
@@ -66,12 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_gets_its_public_half_back() {
+    fn a_key_gets_its_public_key_back() {
         for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384] {
             let whole = rcgen::KeyPair::generate_for(algorithm).unwrap();
             let certificate = rcgen::CertificateParams::default().self_signed(&whole).unwrap();
             let curve = if whole.public_key_raw().len() == 65 { P256 } else { P384 };
-            // *ring* writes keys with both halves.
+            // *ring* writes keys with both private and public key.
             let der = whole.serialize_der();
             let public = vec![0; 5 + 2 * curve.length + 1];
             let private = &der[curve.head(&public).len()..][..curve.length];

@@ -1,7 +1,7 @@
-//! `/debug/features` and `/debug/stats`: JVB's switches for measuring itself, and what they measured.
+//! `/debug/features` and `/debug/stats`: JVB's switches for measurements, and their results.
 //!
-//! What is measured here is always measured. Switches and statistics of JVB's parts that this bridge
-//! does not have (nodes, buffer pools, payload verification) are 404.
+//! This bridge always measures. Switches and statistics of JVB's components that it does not have (nodes,
+//! buffer pools, payload verification) are 404.
 
 use axum::{
     Json,
@@ -16,16 +16,16 @@ use tokio::runtime::Handle;
 use super::{Shared, queues::JVB_QUEUES, readings::TOSSED, refuse};
 use crate::bridge::CaptureError;
 
-/// What is always on.
+/// Features that are always on.
 const FEATURES: [&str; 4] =
     ["queue-stats", "transit-stats", "task-pool-stats", "tossed-packet-stats"];
 
-/// `true`: is on.
+/// Answers `true` for a feature that is on.
 pub(super) async fn feature(Path(feature): Path<String>) -> Response {
     if FEATURES.contains(&feature.as_str()) { "true".into_response() } else { nowhere() }
 }
 
-/// Switches nothing, as JVB does not for features that are always on.
+/// Has no effect, as in JVB for features that are always on.
 pub(super) async fn set_feature(Path((feature, _)): Path<(String, String)>) -> Response {
     match feature.as_str() {
         "queue-stats" | "transit-stats" | "task-pool-stats" => StatusCode::OK.into_response(),
@@ -33,7 +33,7 @@ pub(super) async fn set_feature(Path((feature, _)): Path<(String, String)>) -> R
     }
 }
 
-/// Whether an endpoint's packets are captured.
+/// Answers whether an endpoint's packets are captured.
 pub(super) async fn endpoint_feature(
     State(shared): State<Shared>,
     Path((conference, endpoint, feature)): Path<(String, String, String)>,
@@ -45,7 +45,7 @@ pub(super) async fn endpoint_feature(
     }
 }
 
-/// Begins or ends to capture them.
+/// Starts or stops capturing an endpoint's packets.
 pub(super) async fn set_endpoint_feature(
     State(shared): State<Shared>,
     Path((conference, endpoint, feature, enabled)): Path<(String, String, String, String)>,
@@ -70,7 +70,7 @@ pub(super) async fn set_endpoint_feature(
     }
 }
 
-/// What a part of the bridge measured.
+/// Returns the measurements of one component of the bridge.
 pub(super) async fn stats(State(shared): State<Shared>, Path(part): Path<String>) -> Response {
     let stats = match part.as_str() {
         "queue-stats" => queues(&shared),
@@ -122,7 +122,7 @@ fn delays(delays: &DelayHistogram) -> Value {
     json!({ "average_delay_ms": average, "total_count": count, "buckets": buckets })
 }
 
-/// The control plane's executor, under the name of JVB's.
+/// The control plane's executor, under the name of JVB's executor.
 fn tasks() -> Value {
     let metrics = Handle::current().metrics();
     json!({ "CPU_POOL": {

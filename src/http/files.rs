@@ -1,4 +1,4 @@
-//! Files of a page that are part of the program, as a server hands them out.
+//! Serves page files that are compiled into the program.
 
 use axum::{
     http::{HeaderName, header},
@@ -9,7 +9,7 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 pub(crate) const CSS: &str = "text/css; charset=utf-8";
 pub(crate) const JS: &str = "text/javascript; charset=utf-8";
 
-/// The answer with a file. `policy`: what its page may load and run.
+/// Returns a response with a file. `policy` is the page's Content-Security-Policy.
 pub(crate) fn file(kind: &'static str, text: &'static str, policy: &'static str) -> Response {
     let headers: [(HeaderName, &'static str); 5] = [
         (header::CONTENT_TYPE, kind),

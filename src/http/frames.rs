@@ -1,8 +1,8 @@
-//! The frames of a WebSocket (RFC 6455 section 5), as a server reads and writes them. Sans-IO.
+//! WebSocket frames (RFC 6455 section 5) as a server reads and writes them. Sans-IO.
 //!
-//! The libraries keep a buffer as large as the largest message for as long as a socket lives, and read
-//! frames that make no message without end. Here a socket that says nothing holds nothing, and every frame
-//! is an event of its own, so that a reader can be slowed down.
+//! The libraries keep a buffer as large as the largest message for the life of a socket, and process any
+//! number of frames that complete no message without returning. Here an idle socket holds no buffer, and
+//! every frame is an event of its own, so that the caller can slow a client down.
 
 /// The longest payload of a control frame (section 5.5).
 const CONTROL_BYTES: usize = 125;
@@ -20,40 +20,40 @@ const PONG: u8 = 10;
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 
-/// What a client sent.
+/// A frame or message from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A whole text.
+    /// A complete text message.
     Text(String),
-    /// A whole binary message of so many bytes, which nobody wants.
+    /// A complete binary message of this many bytes; the content is discarded.
     Binary(usize),
-    /// A part of a message that goes on.
+    /// A fragment of a message that is not complete yet.
     Part,
-    /// A ping, to be answered with the same.
+    /// A ping, which must be answered with the same payload.
     Ping(Vec<u8>),
     /// A pong.
     Pong,
-    /// The client ends, with this code.
+    /// The client closes the connection with this code.
     Close(Option<u16>),
 }
 
-/// Why a client is not understood.
+/// A protocol error of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
-    /// A reserved bit, an unknown opcode, a frame without a mask, a control frame in parts or too long, or
-    /// a part of nothing (sections 5.1 to 5.5).
+    /// A reserved bit, an unknown opcode, a frame without a mask, a control frame that is fragmented or too
+    /// long, or a continuation without a message (sections 5.1 to 5.5).
     #[error("protocol error")]
     Protocol,
-    /// A text that is not UTF-8 (section 8.1).
+    /// A text message that is not UTF-8 (section 8.1).
     #[error("invalid UTF-8")]
     NotUtf8,
-    /// A message beyond the limit.
+    /// A message longer than the limit.
     #[error("message too long")]
     TooLong,
 }
 
 impl Fault {
-    /// The code to close with (section 7.4.1).
+    /// The status code for the close frame (section 7.4.1).
     pub(crate) fn code(self) -> u16 {
         match self {
             Self::Protocol => 1002,
@@ -62,7 +62,7 @@ impl Fault {
         }
     }
 
-    /// The reason to close with.
+    /// The reason for the close frame.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Protocol => "protocol error",
@@ -72,33 +72,33 @@ impl Fault {
     }
 }
 
-/// Reads frames as their bytes come.
+/// Parses frames incrementally.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    /// The longest message that is taken, in bytes.
+    /// The longest accepted message, in bytes.
     limit: usize,
     head: [u8; HEADER_BYTES],
-    /// How many bytes of `head` have come.
+    /// How many bytes of `head` are filled.
     headed: usize,
     frame: Option<Frame>,
     message: Option<Message>,
     control: Vec<u8>,
-    /// Nobody wants messages any more.
+    /// Messages are skipped from now on.
     ended: bool,
 }
 
-/// A frame whose header has come.
+/// A frame whose header is complete.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     opcode: u8,
     last: bool,
     mask: [u8; 4],
-    /// Bytes of its payload that came, and that are to come.
+    /// Payload bytes received, and payload bytes still to come.
     taken: usize,
     left: u64,
 }
 
-/// A message of which some frames have come.
+/// A fragmented message that is not complete yet.
 #[derive(Debug)]
 struct Message {
     text: bool,
@@ -107,7 +107,7 @@ struct Message {
 }
 
 impl FrameReader {
-    /// A reader of messages of up to `limit` bytes.
+    /// Creates a reader that accepts messages of up to `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -120,7 +120,7 @@ impl FrameReader {
         }
     }
 
-    /// From now on messages are skipped, of any length: only the client's close frame is of interest.
+    /// Skips messages of any length from now on and reports only the client's close frame.
     pub(crate) fn end(&mut self) {
         self.ended = true;
         if let Some(message) = &mut self.message {
@@ -128,16 +128,17 @@ impl FrameReader {
         }
     }
 
-    /// Bytes that are held until a message or a control frame is whole.
+    /// Bytes buffered for an incomplete message or control frame.
     pub(crate) fn held(&self) -> usize {
         self.control.capacity() + self.message.as_ref().map_or(0, |m| m.bytes.capacity())
     }
 
-    /// Takes from `bytes` up to the end of the next frame. `None`: all are taken, and more are needed.
+    /// Consumes `bytes` up to the end of the next frame. Returns `None` when all bytes are consumed and the
+    /// frame is incomplete.
     ///
     /// # Errors
-    /// What the client did wrong. Frames cannot be told apart after that, but for [`Fault::TooLong`] when
-    /// [`Self::end`] follows.
+    /// The client's protocol error. After an error the frame boundaries are lost, except after
+    /// [`Fault::TooLong`] when [`Self::end`] follows.
     pub(crate) fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Event>, Fault> {
         loop {
             let Some(mut frame) = self.frame else {
@@ -159,7 +160,7 @@ impl FrameReader {
         }
     }
 
-    /// Whether the header is whole now.
+    /// Returns whether the header is complete.
     fn read_head(&mut self, bytes: &mut &[u8]) -> Result<bool, Fault> {
         loop {
             if let Some(needed) = header_length(self.head.get(..self.headed).unwrap_or_default())
@@ -179,7 +180,7 @@ impl FrameReader {
         }
     }
 
-    /// Checks a frame against what came before it.
+    /// Checks that a frame may follow the frames before it.
     fn begin(&mut self, frame: Frame) -> Result<(), Fault> {
         match frame.opcode {
             CLOSE | PING | PONG => {
@@ -199,7 +200,7 @@ impl FrameReader {
         if length > self.limit && !self.ended { Err(Fault::TooLong) } else { Ok(()) }
     }
 
-    /// Unmasks a piece of a payload (section 5.3), and keeps it where somebody wants it.
+    /// Unmasks a piece of a payload (section 5.3), and keeps it if the message is wanted.
     fn take(&mut self, frame: &mut Frame, payload: &[u8]) {
         let control = matches!(frame.opcode, CLOSE | PING | PONG);
         let kept = match (&mut self.message, control) {
@@ -238,13 +239,13 @@ impl FrameReader {
     }
 }
 
-/// A close frame's code, if it has one (section 5.5.1).
+/// Reads the code of a close frame, if it has one (section 5.5.1).
 fn close(payload: &[u8]) -> Result<Event, Fault> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return if payload.is_empty() { Ok(Event::Close(None)) } else { Err(Fault::Protocol) };
     };
     let code = u16::from_be_bytes(*code);
-    // Section 7.4: what nobody may send is told apart by nobody.
+    // Section 7.4: all reserved codes are treated alike.
     let sendable = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
     if !sendable {
         return Err(Fault::Protocol);
@@ -256,7 +257,7 @@ fn close(payload: &[u8]) -> Result<Event, Fault> {
     }
 }
 
-/// How long a client's header is, once its first bytes say so.
+/// Returns the length of a client's frame header, once its first bytes determine it.
 fn header_length(head: &[u8]) -> Option<usize> {
     let second = head.get(1)?;
     Some(match second & !MASKED {
@@ -267,7 +268,7 @@ fn header_length(head: &[u8]) -> Option<usize> {
 }
 
 impl Frame {
-    /// `None`: it has a reserved bit or opcode, or no mask.
+    /// Returns `None` for a reserved bit or opcode or a missing mask.
     fn parse(head: &[u8; HEADER_BYTES], length: usize) -> Option<Self> {
         let [first, second, ..] = *head;
         if first & 0x70 != 0 || second & MASKED == 0 {
@@ -292,22 +293,22 @@ impl Frame {
     }
 }
 
-/// A text in one frame.
+/// Encodes a text message as one frame.
 pub(crate) fn text(text: &str) -> Vec<u8> {
     frame(TEXT, text.as_bytes())
 }
 
-/// A ping without anything in it.
+/// Encodes a ping with an empty payload.
 pub(crate) fn ping() -> Vec<u8> {
     frame(PING, &[])
 }
 
-/// The answer to a ping.
+/// Encodes the answer to a ping.
 pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
     frame(PONG, payload)
 }
 
-/// A close frame; without a code, an empty one.
+/// Encodes a close frame; without a code, an empty one.
 pub(crate) fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
     let Some(code) = code else { return frame(CLOSE, &[]) };
     let mut payload = code.to_be_bytes().to_vec();
@@ -315,7 +316,7 @@ pub(crate) fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
     frame(CLOSE, &payload)
 }
 
-/// A server does not mask (section 5.1).
+/// Encodes a frame; a server does not mask (section 5.1).
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(payload.len() + 10);
     frame.push(FIN | opcode);
@@ -334,8 +335,8 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Any bytes as what a client sends, in pieces of two sizes: for fuzzing. Both readings must agree, and
-/// hold no more than the limit.
+/// Fuzz entry: parses the bytes as a client's stream, in pieces of two sizes. Both runs must agree, and
+/// buffer no more than the limit.
 pub(crate) fn read_both_ways(bytes: &[u8]) {
     const LIMIT: usize = 4096;
     let (piece, bytes) = bytes.split_first().map_or((1, bytes), |(first, rest)| (*first, rest));

@@ -1,4 +1,4 @@
-//! What clients send to the servers, for fuzzing: bytes of a connection, as they come.
+//! Fuzz entry for the HTTP servers: the bytes of a client's connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,23 +10,26 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Guard, Hosts, VERSION, listen, muc_client, places::Places, router, web_sockets};
+use super::{
+    Guard, Hosts, VERSION, connection_slots::ConnectionSlots, listen, muc_client, router,
+    web_sockets,
+};
 use crate::{
     bridge::{Bridge, BridgeConfig, EngineCommands, SelfReport},
     config::{Rest, Secret, WebSockets, XmppClient},
     telemetry,
 };
 
-/// What a server with a token wants to see.
+/// The token that the server requires.
 const TOKEN: &str = "s3cr3t";
-/// What nobody needs it for.
+/// The path that needs no token.
 const HEALTH: &str = "/about/health";
-/// Bytes that wait in a connection.
+/// Buffer of a connection, bytes.
 const PIPE: usize = 16 << 10;
-/// A connection whose client has said all does not last so long, whatever the machine is busy with.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// A connection whose client has sent everything ends within this time, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// An engine that nobody hears.
+/// A detached engine.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -34,9 +37,9 @@ impl ControlSink for Nowhere {
     fn control(&self, _: Control) {}
 }
 
-/// A connection's bytes: the first one says whether the server has a token, the others are requests.
-/// Each answer is one of HTTP, the connection ends when the client's side does, and without the token
-/// nobody is told anything.
+/// The first byte decides whether the server has a token, the others are requests. Each answer must be
+/// valid HTTP, the connection must end when the client's side ends, and without the token no answer may
+/// contain data of the bridge.
 pub(crate) fn connection(data: &[u8]) {
     let Some((how, bytes)) = data.split_first() else { return };
     if let Ok((id, fields)) = muc_client::read(bytes) {
@@ -47,15 +50,16 @@ pub(crate) fn connection(data: &[u8]) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let answers = runtime.block_on(async {
         let exchange = exchange(token, bytes);
-        timeout(PATIENCE, exchange).await.expect("the connection ends with the client's side")
+        timeout(TIMEOUT, exchange).await.expect("the connection ends with the client's side")
     });
     let text = String::from_utf8_lossy(&answers);
-    // In the version of the request (RFC 9112 section 2.3).
+    // The answer has the version of the request (RFC 9112 section 2.3).
     let is_http = ["HTTP/1.1 ", "HTTP/1.0 "].iter().any(|version| text.starts_with(version));
     assert!(answers.is_empty() || is_http, "{text}");
     let sent = String::from_utf8_lossy(bytes);
     if how & 1 == 1 && !sent.contains(TOKEN) && !sent.contains(HEALTH) {
-        // Only the files of the status page, which have nothing of the bridge in them, and a policy.
+        // A successful answer can only be a file of the status page, recognised by its policy: these
+        // contain no data of the bridge.
         let answers =
             ["HTTP/1.1 2", "HTTP/1.0 2"].into_iter().flat_map(|ok| text.split(ok).skip(1));
         for head in answers.filter_map(|part| part.split("\r\n\r\n").next()) {
@@ -64,7 +68,7 @@ pub(crate) fn connection(data: &[u8]) {
     }
 }
 
-/// What a server answers.
+/// Returns the server's answers.
 async fn exchange(token: Secret, bytes: &[u8]) -> Vec<u8> {
     let engine = Engine::new(Arc::new(Nowhere), vec!["127.0.0.1:10000".parse().expect("good")]);
     let sink = EngineCommands::sink(engine.clone());
@@ -76,22 +80,22 @@ async fn exchange(token: Secret, bytes: &[u8]) -> Vec<u8> {
     let router =
         router(report, None, &rest, true).merge(web_sockets(bridge, &WebSockets::default()));
     let router = Guard::new(Hosts::default(), &token, "--host").protect(router);
-    let places = Places::new(2, 1);
-    let place = places.take().await.expect("a free place");
+    let slots = ConnectionSlots::new(2, 1);
+    let slot = slots.take().await.expect("a free slot");
 
     let (mut client, server) = duplex(PIPE);
     let asked = async move {
         let (mut read, mut write) = tokio::io::split(&mut client);
         let mut answers = Vec::new();
         let send = async {
-            // A server that has heard enough does not read on.
+            // A server that closes the connection stops reading.
             let _ = write.write_all(bytes).await;
             let _ = write.shutdown().await;
         };
         let ((), _) = tokio::join!(send, read.read_to_end(&mut answers));
         answers
     };
-    let (answers, ()) = tokio::join!(asked, listen::serve(server, router, &place));
+    let (answers, ()) = tokio::join!(asked, listen::serve(server, router, &slot));
     answers
 }
 

@@ -1,8 +1,9 @@
-//! Who may ask a server anything: requests that name it as it is known, with its token where it has one.
+//! Access check of a server's requests: the request must name the server in `Host`, and carry its token if
+//! one is configured.
 //!
-//! A page of another site can make a browser look up that site's name again and get the address of this
-//! server (DNS rebinding). The browser then takes the server for a part of that site, and lets the page read
-//! all answers. What gives it away is the `Host` of its requests.
+//! A page of another site can make a browser resolve that site's name again and get this server's address
+//! (DNS rebinding). The browser then treats the server as part of that site, and lets the page read all
+//! responses. The `Host` of such requests still names the other site.
 
 use std::{
     fs,
@@ -24,17 +25,18 @@ use tokio_rustls::rustls::{client::verify_server_name, server::ParsedCertificate
 use super::{refuse, status};
 use crate::config::Secret;
 
-/// The names under which a server is reached. Addresses always are: nobody can point those elsewhere.
+/// The names by which clients reach a server. Its IP addresses are always accepted: DNS rebinding needs a
+/// name.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     names: Vec<String>,
-    /// Whoever asks for a name in the server's certificate has been shown that certificate.
+    /// Names in the server's certificate are accepted: the client has verified that certificate.
     certificate: Option<CertificateDer<'static>>,
     short: bool,
 }
 
 impl Hosts {
-    /// The names of this machine, and those that an operator added.
+    /// Accepts the names of this machine and those that an operator added.
     pub fn new(added: &[String]) -> Self {
         let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let machine = machine.trim().to_ascii_lowercase();
@@ -46,22 +48,23 @@ impl Hosts {
         Self { names, ..Self::default() }
     }
 
-    /// Those of a certificate as well.
+    /// Also accepts the names in a certificate.
     #[must_use]
     pub fn or_certified(mut self, certificate: Option<CertificateDer<'static>>) -> Self {
         self.certificate = certificate;
         self
     }
 
-    /// Names without a dot as well: those of containers and of a local network. Nobody on the Internet
-    /// has one, but whoever serves names to a browser on the way to it (a captive portal) may.
+    /// Also accepts names without a dot: those of containers and of a local network. No site on the
+    /// Internet has one, but somebody who controls a browser's DNS (a captive portal) may answer for one.
     #[must_use]
     pub fn or_short(mut self, short: bool) -> Self {
         self.short = short;
         self
     }
 
-    /// Whether `host`, as in the header field of this name (RFC 9110 section 7.2), is us.
+    /// Returns whether `host`, a value of the header field of this name (RFC 9110 section 7.2), names this
+    /// server.
     fn has(&self, host: &str) -> bool {
         let Some(name) = name_of(host) else { return false };
         if name.parse::<Ipv4Addr>().is_ok() || name.parse::<Ipv6Addr>().is_ok() {
@@ -85,25 +88,25 @@ impl Hosts {
         verify_server_name(&certificate, &name).is_ok()
     }
 
-    /// Whether a request is for us. Programs without a `Host` are no browsers.
+    /// Returns whether a request names this server. Clients that send no `Host` are no browsers.
     fn is_for_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let mut named = headers.get_all(header::HOST).iter();
         let host = named.next();
         if named.next().is_some() {
             return false;
         }
-        // A target with an authority comes before the header field (RFC 9112 section 3.2.2).
+        // A request target with an authority overrides the header field (RFC 9112 section 3.2.2).
         let target = uri.authority().is_none_or(|authority| self.has(authority.as_str()));
         target && host.is_none_or(|host| host.to_str().is_ok_and(|host| self.has(host)))
     }
 }
 
-/// A name as names are compared: without the dot of the root.
+/// Normalises a name for comparison: without the root's dot.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// The name or address of an authority, without its port and an address's brackets.
+/// Returns the name or address of an authority, without port and without an address's brackets.
 fn name_of(authority: &str) -> Option<&str> {
     let (name, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -120,34 +123,34 @@ fn name_of(authority: &str) -> Option<&str> {
     port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }
 
-/// What a server's requests have to show.
+/// Checks `Host` and token of a server's requests.
 #[derive(Clone, Debug)]
 pub struct Guard(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     hosts: Hosts,
-    /// Its digest: comparing digests takes no time that would tell something of the token.
+    /// The token's digest: comparing digests takes no time that depends on the token.
     token: Option<[u8; 32]>,
-    /// What an operator may do about a name that is refused.
+    /// How an operator adds a name that was refused.
     remedy: &'static str,
 }
 
 impl Guard {
-    /// `token`: what requests need; none when it is empty. `remedy`: how a name is added.
+    /// `token`: required of requests, unless it is empty. `remedy`: how an operator adds a name.
     pub fn new(hosts: Hosts, token: &Secret, remedy: &'static str) -> Self {
         let token = Some(token.reveal()).filter(|token| !token.is_empty()).map(digest);
         Self(Arc::new(Inner { hosts, token, remedy }))
     }
 
-    /// The same, but for the token.
+    /// Returns a guard that checks `Host` only.
     #[must_use]
     pub fn hosts_only(&self) -> Self {
         let Inner { hosts, remedy, .. } = &*self.0;
         Self(Arc::new(Inner { hosts: hosts.clone(), token: None, remedy }))
     }
 
-    /// `router`, for requests that show it.
+    /// Wraps `router` so that requests without the right host and token are refused.
     pub fn protect(&self, router: Router) -> Router {
         let guard = self.clone();
         router.layer(middleware::from_fn(move |request: Request, next: Next| {
@@ -164,7 +167,7 @@ impl Guard {
     fn refusal(&self, request: &Request) -> Option<Response> {
         let Inner { hosts, token, remedy } = &*self.0;
         let shown = token.is_some_and(|token| bearer(request.headers()) == Some(token));
-        // A page of another site does not know the token.
+        // A page of another site does not know the token, so a token replaces the check of `Host`.
         if shown {
             return None;
         }
@@ -172,8 +175,8 @@ impl Guard {
             let text = format!("This server is not known by that name (add it with {remedy})");
             return Some(refuse(StatusCode::MISDIRECTED_REQUEST, &text));
         }
-        // What looks at health has no secrets, and is told nothing else. The status page asks for the token
-        // itself, and shows nothing without.
+        // Health checks have no token, and health is all that they get. The status page asks the user for
+        // the token, and shows nothing without it.
         let path = request.uri().path();
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         if token.is_none()
@@ -190,7 +193,7 @@ impl Guard {
     }
 }
 
-/// The digest of a request's token (RFC 6750 section 2.1).
+/// Returns the digest of a request's bearer token (RFC 6750 section 2.1).
 fn bearer(headers: &HeaderMap) -> Option<[u8; 32]> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = text.split_once(' ')?;

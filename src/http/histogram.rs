@@ -1,4 +1,4 @@
-//! Histograms, in text and in JSON.
+//! Histograms, as Prometheus text and as JSON.
 
 use std::fmt;
 
@@ -13,17 +13,16 @@ use crate::bridge::BridgeStats;
 
 /// One histogram without labels.
 pub(super) struct Histogram {
-    /// Without prefix.
+    /// Name without prefix.
     pub name: &'static str,
     pub help: &'static str,
     pub sum: f64,
-    /// Upper bounds, the last one infinite, each with the count of what is in it and not in those
-    /// before.
+    /// Upper bounds, the last one infinite, each with the count of values in this bucket alone.
     pub buckets: Vec<(f64, u64)>,
 }
 
 impl Histogram {
-    /// Of numbers of people: buckets 0, 1, … 20 and the rest.
+    /// Makes a histogram of endpoint counts: buckets 0, 1, … 20 and the rest.
     pub(super) fn of(name: &'static str, help: &'static str, values: &[usize]) -> Self {
         let mut buckets: Vec<(f64, u64)> = (0..=20).map(|upper| (f64::from(upper), 0)).collect();
         buckets.push((f64::INFINITY, 0));
@@ -39,14 +38,14 @@ impl Histogram {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 
-    /// For text.
+    /// Encodes the histogram as text.
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         encoder
             .encode_descriptor(self.name, self.help, None, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(self.sum, self.count(), &self.buckets, None)
     }
 
-    /// As JVB writes it: counts up to each bound.
+    /// Returns JVB's JSON: cumulative counts up to each bound.
     pub(super) fn json(&self) -> Value {
         let mut so_far = 0;
         let mut object: Map<String, Value> = self
@@ -65,13 +64,13 @@ impl Histogram {
     }
 }
 
-/// From the socket back into it, one measurement for each batch.
+/// The delay from receiving a batch to sending it, one measurement for each batch.
 pub(super) fn forwarding_delay(stats: &BridgeStats) -> Histogram {
     let help = "Time from receiving to sending of the slowest packet of each batch, seconds";
     in_seconds("forwarding_delay_seconds", help, &stats.delays)
 }
 
-/// What pacers add.
+/// The delay that pacers add.
 pub(super) fn pacing_delay(stats: &BridgeStats) -> Histogram {
     let help = "Time for which the pacer held back video packets that exceeded the estimate of their receiver's link, seconds";
     in_seconds("pacing_delay_seconds", help, &stats.pacing)
@@ -83,7 +82,8 @@ fn in_seconds(name: &'static str, help: &'static str, delays: &DelayHistogram) -
     Histogram { name, help, sum: delays.sum_us as f64 / 1e6, buckets }
 }
 
-/// The same as JVB's histogram, in whole milliseconds: what takes less than one is in the first bucket.
+/// The forwarding delay as JVB's histogram, in whole milliseconds: delays below one go into the first
+/// bucket.
 pub(super) fn transit_time(stats: &BridgeStats) -> Histogram {
     let delays: &DelayHistogram = &stats.delays;
     let mut before = 0;

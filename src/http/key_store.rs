@@ -1,4 +1,5 @@
-//! Key stores: a private key, its certificates, and whose clients are trusted, in one file.
+//! Key stores: one file with a private key, its certificates, and the authorities whose clients are
+//! trusted.
 
 use std::path::Path;
 
@@ -7,28 +8,28 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{TlsError, ec_key, tls};
 
-/// What a key store has for a server.
+/// The content of a key store that a server uses.
 #[derive(Debug)]
 pub(super) struct KeyStore {
-    /// The server's certificate and those that lead from it to an authority.
+    /// The server's certificate and the intermediate certificates up to an authority.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its key.
     pub key: PrivateKeyDer<'static>,
-    /// Authorities of clients' certificates. `None` in a format that cannot tell them from the chain.
+    /// Trusted authorities of client certificates. `None` in a format that cannot tell them from the chain.
     pub trusted: Option<Vec<CertificateDer<'static>>>,
 }
 
-/// How files of Java's own formats, JKS and JCEKS, begin.
+/// Magic numbers of Java's own formats, JKS and JCEKS.
 const JAVA: [[u8; 4]; 2] = [[0xfe, 0xed, 0xfe, 0xed], [0xce, 0xce, 0xce, 0xce]];
 
-/// How DER begins: with a sequence.
+/// First byte of DER: a sequence.
 const DER: u8 = 0x30;
 
 impl KeyStore {
-    /// Reads a file: PKCS#12, or PEM.
+    /// Reads a PKCS#12 or PEM file.
     ///
     /// # Errors
-    /// Files that cannot be read, or opened with this password, or that have no key of a server.
+    /// Files that cannot be read, that this password does not open, or that have no server key.
     pub(super) fn read(path: &Path, password: &str) -> Result<Self, TlsError> {
         Self::parse(&path.display().to_string(), &tls::read(path)?, password)
     }
@@ -69,7 +70,7 @@ fn pkcs12(file: String, bytes: &[u8], password: &str) -> Result<KeyStore, TlsErr
         match entry {
             KeyStoreEntry::PrivateKeyChain(chain) => {
                 chains.push(chain);
-                // As in Java: of what comes with a key only its own certificate is trusted.
+                // As in Java: of the certificates that come with a key, only its own is trusted.
                 trusted.extend(chain.certs().first().map(certificate));
             }
             KeyStoreEntry::Certificate(authority) => trusted.push(certificate(authority)),
@@ -87,15 +88,15 @@ fn pkcs12(file: String, bytes: &[u8], password: &str) -> Result<KeyStore, TlsErr
     Ok(KeyStore { chain, key, trusted: Some(trusted) })
 }
 
-/// Rounds of hashing: thousands are usual, take milliseconds and show nothing. The stores in the corpus are
-/// the usual tools' with one round.
+/// Limit on hashing rounds while fuzzing: thousands are usual, take milliseconds and find nothing more. The
+/// stores in the corpus are from the usual tools, with one round.
 const FEW_ROUNDS: u32 = 1 << 6;
 
-/// A file of any bytes, for fuzzing: what is read has a key and certificates, and what is not says why in
-/// one line. The first byte chooses the password.
+/// Fuzz entry: an accepted file has a key and certificates, and a refused one gives its reason in one line.
+/// The first byte chooses the password.
 pub(crate) fn fuzz(data: &[u8]) {
     let Some((first, bytes)) = data.split_first() else { return };
-    // Numbers of three and four bytes in DER that are counts of rounds, perhaps.
+    // DER numbers of three and four bytes may be round counts.
     let long = bytes.windows(6).any(|at| match *at {
         [2, 2, a, b, ..] => u32::from_be_bytes([0, 0, a, b]) > FEW_ROUNDS,
         [2, 3, a, b, c, _] => u32::from_be_bytes([0, a, b, c]) > FEW_ROUNDS,
@@ -172,7 +173,7 @@ mod tests {
         let (empty, _) = text.split_once("-----BEGIN PRIVATE KEY-----\n").unwrap();
         let empty = format!("{empty}-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n");
         assert!(refused(empty.as_bytes(), PASSWORD).contains("no PEM private key"));
-        // Where a line break is missing, the line has bytes of the key.
+        // Without the line break, the line has bytes of the key.
         let joined = text.replace("-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY");
         assert!(
             refused(joined.as_bytes(), PASSWORD).ends_with("begins a section and is malformed")

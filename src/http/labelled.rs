@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 
 use crate::{bridge::BridgeStats, channel::Dropped, stats::Number};
 
-/// Numbers of one name.
+/// A metric with labels.
 pub(super) struct Family {
     name: &'static str,
     help: &'static str,
     counter: bool,
-    /// Each with its labels, and never two with the same.
+    /// Values with their labels; no two have the same labels.
     samples: Vec<(Vec<(&'static str, String)>, Number)>,
 }
 
@@ -34,7 +34,7 @@ impl Family {
         self
     }
 
-    /// For text.
+    /// Encodes the family as text.
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let kind = if self.counter { MetricType::Counter } else { MetricType::Gauge };
         let mut family = encoder.encode_descriptor(self.name, self.help, None, kind)?;
@@ -51,7 +51,7 @@ impl Family {
         })
     }
 
-    /// For JSON: its name, and an object of its numbers by their labels.
+    /// Returns its name and a JSON object of its values by label.
     pub(super) fn json(&self) -> (String, Value) {
         let end = if self.counter { "_total" } else { "" };
         let values: Map<String, Value> = self
@@ -66,7 +66,7 @@ impl Family {
     }
 }
 
-/// All that this bridge has, prefixed `rialto_`.
+/// All labelled metrics of this bridge, prefixed `rialto_`.
 pub(super) fn families(stats: &BridgeStats) -> Vec<Family> {
     let text = |(name, count): &(&'static str, u64)| ((*name).to_owned(), *count);
     let channel_drops = Dropped::ALL.into_iter().map(Dropped::label).zip(stats.channels.dropped);

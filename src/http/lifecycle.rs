@@ -25,8 +25,9 @@ pub(super) async fn disable_drain(State(shared): State<Shared>) -> StatusCode {
     StatusCode::OK
 }
 
-/// `{"graceful-shutdown": true}` waits for the endpoints to leave; `false` does not. Texts are taken as
-/// well, as in JVB, and none is a mistake: nobody ends calls by leaving something out.
+/// Shuts down: `{"graceful-shutdown": true}` waits for the endpoints to leave, `false` does not. The
+/// strings "true" and "false" are accepted too, as in JVB. A missing value is an error, so that no client
+/// ends calls by omission.
 pub(super) async fn shutdown(State(shared): State<Shared>, body: Bytes) -> Response {
     let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
         return refuse(StatusCode::BAD_REQUEST, "the body must be a JSON object");

@@ -1,4 +1,4 @@
-//! Accepts connections and serves them, within bounds.
+//! Accepts HTTP connections and serves them, within limits.
 
 use std::{
     convert::Infallible,
@@ -29,49 +29,49 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    places::{Place, Places, Seat},
+    connection_slots::{ConnectionSlot, ConnectionSlots, SlotHold},
     refuse,
     tls::Https,
 };
 
-/// Connections at a time, where the process may have so many files. A further one takes the place of one
-/// that waits for its client.
+/// Concurrent connections, if the process may open that many files. A further connection replaces one that
+/// waits for its client.
 const CONNECTIONS: usize = 1024;
 
-/// Connections besides, which are told how the bridge is and nothing else: what asks that must not wait
-/// while all others have requests in hand.
+/// Additional connections, which serve health requests only: a health check must not wait while all other
+/// connections have requests in progress.
 const RESERVE: usize = 16;
 
-/// Connections that may wait to be accepted. With the 128 that are usual, a burst of connections has the
-/// system drop others, which are tried again after a second: those of who asks for health among them.
+/// Length of the listen backlog. With the usual 128, a burst of connections makes the system drop others,
+/// which retry after a second, health checks among them.
 const BACKLOG: u32 = 4096;
 
-/// Files that servers leave to others: media, XMPP, captures, the log.
+/// Open files reserved for everything else: media, XMPP, captures, the log.
 const OTHER_FILES: usize = 128;
 
-/// A connection that has not sent the whole head of its first request by then is closed.
+/// A connection that has not sent the complete head of its first request after this time is closed.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// As for the head of the next.
+/// The same limit for the head of each further request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// As for the TLS handshake.
+/// The same limit for the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where there are no files left, and none comes back for so long, connections that are kept between
-/// requests are closed as well.
-const KEPT_PATIENCE: Duration = Duration::from_millis(50);
+/// When accepting has failed for this long for lack of files, connections kept alive between requests are
+/// closed too.
+const KEPT_CLOSE_DELAY: Duration = Duration::from_millis(50);
 
-/// Connections that cannot be accepted are a line once in so long.
-const SILENCE: Duration = Duration::from_secs(10);
+/// Minimum time between two warnings about failed accepts.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Bytes of a request head, and read ahead of a body.
+/// Maximum bytes of a request head, and of a body read ahead.
 const HEAD_BYTES: usize = 32 << 10;
 
-/// Header fields of a request.
+/// Maximum header fields of a request.
 const HEADERS: usize = 100;
 
-/// The address cannot be listened on.
+/// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on TCP {addr}: {source}")]
 pub struct ListenError {
@@ -84,14 +84,14 @@ pub struct ListenError {
 /// Opens a listening socket. Must be called in a tokio runtime.
 ///
 /// # Errors
-/// What the system says, with the address.
+/// The system's error, with the address.
 pub fn bind(addr: SocketAddr) -> Result<TcpListener, ListenError> {
     listen(addr).map_err(|source| ListenError { addr, source })
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Connections of a server that ran before may still be on their way to the end.
+    // Connections of the previous process may still be closing.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
@@ -114,7 +114,8 @@ impl Server {
         Self::with_connections(listener, router, tls, CONNECTIONS)
     }
 
-    /// The same, with so many connections at a time, where the process may have so many files.
+    /// As [`Self::start`], with a limit on concurrent connections, which the process's limit on open files
+    /// may lower.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -126,13 +127,13 @@ impl Server {
     ) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let files = rialto_sys::open_files().map_or(usize::MAX, |(now, _)| now);
-        let places = Places::new(connections.min(share(files)), RESERVE);
+        let slots = ConnectionSlots::new(connections.min(share(files)), RESERVE);
         let tls = tls.map(|tls| TlsAcceptor::from(tls.config));
-        let task = tokio::spawn(accept(listener, router, tls, places));
+        let task = tokio::spawn(accept(listener, router, tls, slots));
         Ok(Self { addr, task })
     }
 
-    /// The address that is listened on, with its real port.
+    /// Returns the listening address, with the real port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -145,31 +146,37 @@ impl Drop for Server {
     }
 }
 
-/// How many of so many files one server may use: there are up to three.
+/// Returns how many connections one server may have when the process may open `files` files: there are up
+/// to three servers.
 fn share(files: usize) -> usize {
     (files.saturating_sub(OTHER_FILES) / 3).saturating_sub(RESERVE).max(RESERVE)
 }
 
-async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>, places: Places) {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    slots: ConnectionSlots,
+) {
     let mut connections = JoinSet::new();
-    let mut told: Option<Instant> = None;
+    let mut warned: Option<Instant> = None;
     let mut failing: Option<Instant> = None;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 failing = None;
-                let Some(place) = places.take().await else { return };
-                connections.spawn(connection(stream, router.clone(), tls.clone(), place));
+                let Some(slot) = slots.take().await else { return };
+                connections.spawn(connection(stream, router.clone(), tls.clone(), slot));
             }
             Err(error) => {
-                // No descriptors left, most likely: who has not asked for anything gives one back.
-                if told.is_none_or(|at| at.elapsed() >= SILENCE) {
+                // Most likely no descriptors are left: close a connection that has sent no request yet.
+                if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                     tracing::warn!(%error, "cannot accept an HTTP connection");
-                    told = Some(Instant::now());
+                    warned = Some(Instant::now());
                 }
                 let since = *failing.get_or_insert_with(Instant::now);
-                let closed = places.close_fresh()
-                    || (since.elapsed() >= KEPT_PATIENCE && places.close_longest());
+                let closed = slots.close_longest_unused()
+                    || (since.elapsed() >= KEPT_CLOSE_DELAY && slots.close_longest_waiting());
                 let pause = if closed { 1 } else { 10 };
                 time::sleep(Duration::from_millis(pause)).await;
             }
@@ -182,22 +189,22 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     tls: Option<TlsAcceptor>,
-    place: Arc<Place>,
+    slot: Arc<ConnectionSlot>,
 ) {
     let _ = stream.set_nodelay(true);
     let served = async {
         match tls {
-            None => serve(stream, router, &place).await,
+            None => serve(stream, router, &slot).await,
             Some(tls) => {
                 if let Ok(Ok(stream)) = time::timeout(TLS_TIMEOUT, tls.accept(stream)).await {
-                    serve(stream, router, &place).await;
+                    serve(stream, router, &slot).await;
                 }
             }
         }
     };
     tokio::select! {
         () = served => {}
-        () = place.wanted() => {}
+        () = slot.reclaimed() => {}
     }
 }
 
@@ -205,17 +212,17 @@ async fn connection(
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    place: &Arc<Place>,
+    slot: &Arc<ConnectionSlot>,
 ) {
     let router = TowerToHyperService::new(router);
-    let here = place.clone();
+    let here = slot.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
         let (here, router) = (here.clone(), router.clone());
         async move {
-            if !is_about_health(&request) && !here.gets_room().await {
+            if !is_about_health(&request) && !here.wait_until_regular().await {
                 return Ok(too_many());
             }
-            request.extensions_mut().insert(Seat::new(&here));
+            request.extensions_mut().insert(SlotHold::new(&here));
             let (head, body) = request.into_parts();
             let (work, body) = here.request(body);
             let answer = router.call(Request::from_parts(head, body)).await?;
@@ -233,10 +240,10 @@ pub(super) async fn serve(
         .serve_connection(TokioIo::new(stream), answer)
         .with_upgrades();
     let mut served = pin!(served);
-    // A client that goes away in the middle is nobody's fault and not worth a line.
+    // A client that disconnects early is not worth a log line.
     tokio::select! {
         _ = &mut served => return,
-        asked = time::timeout(FIRST_HEAD_TIMEOUT, place.asked()) => {
+        asked = time::timeout(FIRST_HEAD_TIMEOUT, slot.first_request()) => {
             if asked.is_err() {
                 return;
             }
@@ -249,7 +256,7 @@ fn is_about_health(request: &Request<Incoming>) -> bool {
     request.uri().path().trim_end_matches('/') == "/about/health"
 }
 
-/// The answer on a connection in reserve, which then ends.
+/// The answer on a reserved connection, which then closes.
 fn too_many() -> Response {
     let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "Too many requests are in hand");
     answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));

@@ -36,7 +36,7 @@ use crate::{
 const OPENMETRICS: &str = "application/openmetrics-text;charset=utf-8;version=1.0.0";
 const PLAIN: &str = "text/plain;charset=utf-8;version=0.0.4";
 
-/// When the process began to serve, ms since 1970; the first scrape fixes it if nothing did before.
+/// Start of serving, ms since 1970; the first scrape sets it if nothing did before.
 pub(super) static STARTED: LazyLock<f64> = LazyLock::new(|| {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as f64
 });
@@ -88,7 +88,7 @@ struct Reading {
     stats: BridgeStats,
     /// Region of the bridge, if configured.
     region: Option<String>,
-    /// JVB's histogram of transit times is wanted.
+    /// Whether JVB's histogram of transit times is wanted.
     transit_times: bool,
     mucs: Mucs,
     process: Process,
@@ -110,8 +110,8 @@ impl Reading {
         Ok(text)
     }
 
-    /// As JVB's: names without the prefix, distributions as objects. The other bridge's names are a
-    /// set of their own, so ours go under `rialto`.
+    /// Returns JVB's JSON: names without the prefix, distributions as objects. This bridge's own metrics
+    /// could collide with JVB's names, so they are under `rialto`.
     fn json(&self) -> Value {
         let mut all = numbers(JVB, &self.stats);
         all.extend(numbers(XMPP, &self.mucs));
@@ -147,7 +147,7 @@ impl Reading {
         Value::Object(all)
     }
 
-    /// Those under JVB's names.
+    /// Histograms under JVB's names.
     fn histograms(&self) -> Vec<Histogram> {
         let of = |(name, help, read): &Distribution| Histogram::of(name, help, read(&self.stats));
         let mut all: Vec<Histogram> = DISTRIBUTIONS.iter().map(of).collect();
@@ -270,11 +270,11 @@ fn gauge(
     }
 }
 
-/// OpenMetrics as the older text format: there a counter's description carries its `_total`, and
+/// Rewrites OpenMetrics into the older text format: there a counter's description carries its `_total`, and
 /// there is no end mark.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len() + 1024);
-    // The help comes before the type that tells a counter.
+    // The help line precedes the type line that identifies a counter.
     let mut help = None;
     for line in text.lines().filter(|line| *line != "# EOF") {
         let mut words = line.splitn(4, ' ');

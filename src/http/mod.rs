@@ -1,11 +1,13 @@
-//! The private HTTP server: health, version, statistics, metrics, debug, and COLIBRI2 in JSON; and the
-//! public one, for bridge channels.
+//! The private HTTP server (health, version, statistics, metrics, debug, COLIBRI2 in JSON) and the public
+//! one (bridge channels).
 //!
-//! Statuses and fields are JVB's. Two differences on purpose: errors are plain text rather than
+//! Status codes and fields are JVB's. Two differences are deliberate: errors are plain text rather than
 //! Jetty's HTML page around the same text, and `/about/version` says `Rialto`.
 
 mod about;
 mod colibri;
+mod concurrency;
+mod connection_slots;
 mod debug;
 mod ec_key;
 mod features;
@@ -20,14 +22,12 @@ mod lifecycle;
 mod listen;
 mod metrics;
 mod muc_client;
-mod places;
 mod queues;
 mod readings;
 mod socket;
 mod stats;
 pub(crate) mod status;
 mod tls;
-mod turns;
 mod web_socket;
 
 #[cfg(test)]
@@ -46,11 +46,11 @@ use axum::{
     routing::{MethodRouter, get, patch, post},
 };
 
+use concurrency::RequestLimiter;
+pub use connection_slots::SlotHold;
 pub use guard::{Guard, Hosts};
 pub use listen::{ListenError, Server, bind};
-pub use places::Seat;
 pub use tls::{Https, TlsError, TlsPart, server_tls, tls_config};
-use turns::Turns;
 pub use web_socket::web_sockets;
 
 use crate::{
@@ -59,16 +59,16 @@ use crate::{
     xmpp::client::XmppClients,
 };
 
-/// Version of this build, as told to people and to other programs.
+/// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Largest request body. A request that creates an endpoint is about 10 kB.
+/// Maximum request body. A request that creates an endpoint is about 10 kB.
 const BODY_BYTES: usize = 1 << 20;
 
-/// A request that is not answered by then is given up with 503.
+/// A request without an answer after this time gets 503.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
 struct Shared {
     bridge: Bridge,
@@ -77,45 +77,45 @@ struct Shared {
     transit_times: bool,
 }
 
-/// The resources that `rest` switches on. `clients`: who is at XMPP servers. `root`: nothing else is at
-/// `/`, so that the status page is.
+/// Returns the resources that `rest` enables. `clients`: the XMPP clients, which requests can add and
+/// remove. `root`: nothing else is served at `/`, so the status page is there too.
 pub fn router(
     report: SelfReport,
     clients: Option<XmppClients>,
     rest: &config::Rest,
     root: bool,
 ) -> Router {
-    in_turns(report, clients, rest, root, &Turns::default())
+    limited_router(report, clients, rest, root, &RequestLimiter::default())
 }
 
-/// The same: all but health takes turns.
-fn in_turns(
+/// As [`router`], with the limiter that all resources but health pass.
+fn limited_router(
     report: SelfReport,
     clients: Option<XmppClients>,
     rest: &config::Rest,
     root: bool,
-    turns: &Turns,
+    limiter: &RequestLimiter,
 ) -> Router {
-    let turns = turns.clone();
+    let limiter = limiter.clone();
     let mut router =
         resources(rest, root).layer(middleware::from_fn(move |request: Request, next: Next| {
-            turns.clone().answer(request, next)
+            limiter.clone().answer(request, next)
         }));
     if rest.health {
-        // As in JVB; what looks at health is often given an address with a slash at its end.
+        // As in JVB. Health checks are often configured with a trailing slash.
         router = router.route("/about/health", get(about::health));
         router = router.route("/about/health/", get(about::health));
     }
     let bridge = report.bridge().clone();
     router
         .layer(middleware::from_fn(options))
-        .layer(middleware::from_fn(in_time))
-        .layer(middleware::from_fn(no_strangers))
+        .layer(middleware::from_fn(answer_in_time))
+        .layer(middleware::from_fn(refuse_cross_origin))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(Shared { bridge, report, clients, transit_times: rest.transit_times })
 }
 
-/// Those but health.
+/// All resources except health.
 fn resources(rest: &config::Rest, root: bool) -> Router<Shared> {
     let mut router = Router::new();
     if rest.version {
@@ -179,29 +179,28 @@ fn resources(rest: &config::Rest, root: bool) -> Router<Shared> {
     router
 }
 
-/// Requests that may be part of a trace.
+/// Adds tracing to requests that may be part of a trace.
 fn traced(methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
     methods.layer(middleware::from_fn(colibri::traced))
 }
 
-/// JVB has never had these, and says so.
+/// Answers 501, as JVB does.
 async fn not_implemented() -> Response {
     refuse(StatusCode::NOT_IMPLEMENTED, "Not Implemented")
 }
 
-/// A page of another site, open in the browser of somebody who can reach this server, may make the
-/// browser send requests. It cannot read answers; and it may not change anything either.
-async fn no_strangers(request: Request, next: Next) -> Response {
+/// Refuses requests from pages of other sites: the browser of somebody who can reach this server sends them
+/// although the page cannot read the answers, and they must not change anything either.
+async fn refuse_cross_origin(request: Request, next: Next) -> Response {
     let harmless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if harmless || is_own(request.headers()) {
+    if harmless || is_same_origin(request.headers()) {
         return next.run(request).await;
     }
     refuse(StatusCode::FORBIDDEN, "Requests of other sites may not change anything")
 }
 
-/// What may be done with a resource, and that what it says depends on who asks: pages of other sites
-/// may not change anything. JVB tells browsers here that any page may read everything; this bridge
-/// does not.
+/// Answers OPTIONS with the allowed methods, and marks answers as dependent on the origin: pages of other
+/// sites may not change anything. JVB lets any page read everything here; this bridge does not.
 async fn options(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let asked = *request.method() == Method::OPTIONS;
     let mut response = next.run(request).await;
@@ -216,7 +215,7 @@ async fn options(path: Option<MatchedPath>, request: Request, next: Next) -> Res
     response
 }
 
-/// The methods of a resource.
+/// Returns the methods of a resource.
 fn allowed(path: &str) -> &'static str {
     match path {
         "/colibri/drain/enable"
@@ -233,8 +232,8 @@ fn allowed(path: &str) -> &'static str {
     }
 }
 
-/// Whether a request comes from a page of this server, or from no page at all.
-fn is_own(headers: &HeaderMap) -> bool {
+/// Returns whether a request comes from a page of this server, or from no page at all.
+fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match (text(header::ORIGIN), text(header::HOST)) {
         (None, _) => true,
@@ -245,13 +244,13 @@ fn is_own(headers: &HeaderMap) -> bool {
     }
 }
 
-async fn in_time(request: Request, next: Next) -> Response {
+async fn answer_in_time(request: Request, next: Next) -> Response {
     tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
         refuse(StatusCode::SERVICE_UNAVAILABLE, "The bridge did not answer in time")
     })
 }
 
-/// An error: its text, and a word to caches as JVB sends it.
+/// An error response: its text, with JVB's cache header.
 fn refuse(status: StatusCode, text: &str) -> Response {
     let cache = [(header::CACHE_CONTROL, "must-revalidate,no-cache,no-store")];
     if text.is_empty() {

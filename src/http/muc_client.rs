@@ -1,4 +1,4 @@
-//! `/colibri/muc-client`: XMPP clients that come and go while the bridge runs.
+//! `/colibri/muc-client`: adds and removes XMPP clients while the bridge runs.
 
 use axum::{
     Json,
@@ -12,12 +12,12 @@ use serde_json::Value;
 use super::{Shared, refuse};
 use crate::config::XmppClient;
 
-/// Ids of all.
+/// Returns the ids of all clients.
 pub(super) async fn list(State(shared): State<Shared>) -> Response {
     Json(shared.clients.map(|clients| clients.list()).unwrap_or_default()).into_response()
 }
 
-/// Connects one: an object with `id`, and the keys of `videobridge.apis.xmpp-client.configs.*`.
+/// Connects a client: an object with `id`, and the keys of `videobridge.apis.xmpp-client.configs.*`.
 pub(super) async fn add(State(shared): State<Shared>, body: Bytes) -> Response {
     let Some(clients) = shared.clients else {
         return refuse(StatusCode::BAD_REQUEST, "This bridge has no XMPP clients");
@@ -32,7 +32,7 @@ pub(super) async fn add(State(shared): State<Shared>, body: Bytes) -> Response {
     }
 }
 
-/// Leaves one: an object with `id`. One that is not there is no mistake, as in JVB.
+/// Disconnects a client: an object with `id`. An unknown id is not an error, as in JVB.
 pub(super) async fn remove(State(shared): State<Shared>, body: Bytes) -> Response {
     match read(&body) {
         Ok((id, _)) => {
@@ -44,7 +44,7 @@ pub(super) async fn remove(State(shared): State<Shared>, body: Bytes) -> Respons
     }
 }
 
-/// The id and the other fields.
+/// Reads the id and the other fields.
 pub(super) fn read(body: &[u8]) -> Result<(String, Vec<(String, String)>), String> {
     let value: Value = serde_json::from_slice(body).map_err(|error| format!("no JSON: {error}"))?;
     let Value::Object(fields) = value else { return Err("needs an object".to_owned()) };

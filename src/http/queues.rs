@@ -1,20 +1,20 @@
-//! JVB's queues, and what of this bridge drops what they would.
+//! JVB's queues, and the drop counters of this bridge that correspond to them.
 
 use rialto_media::Drop;
 
 use crate::{bridge::BridgeStats, channel::Dropped};
 
-/// A queue of JVB's.
+/// A queue of JVB.
 pub(super) struct JvbQueue {
-    /// What its metrics begin with.
+    /// Prefix of its metrics.
     pub name: &'static str,
-    /// Its name in `/debug/stats/jvb/queue-stats`; empty: it is not there.
+    /// Its name in `/debug/stats/jvb/queue-stats`; empty if it is not listed there.
     pub in_json: &'static str,
-    /// What was dropped where it would be. Nothing is where this bridge has no such queue.
+    /// Packets dropped at the corresponding point; 0 where this bridge has no such queue.
     pub dropped: fn(&BridgeStats) -> u64,
 }
 
-/// All of them. Handlers throw no exceptions here; what fails is counted under its own name.
+/// All queues. Handlers throw no exceptions here; failures are counted under names of their own.
 pub(super) const JVB_QUEUES: [JvbQueue; 8] = [
     JvbQueue {
         name: "srtp_send_queue",
@@ -41,7 +41,7 @@ pub(super) const JVB_QUEUES: [JvbQueue; 8] = [
             s.channels.dropped.get(Dropped::RateLimited as usize).copied().unwrap_or_default()
         },
     },
-    // Of all together.
+    // The sum of all queues.
     JvbQueue {
         name: "queue",
         in_json: "",

@@ -1,7 +1,8 @@
-//! Which number goes under which name, for `/metrics`.
+//! Maps statistics to metric names for `/metrics`.
 //!
-//! The names are JVB's. What cannot happen in this version is a true zero, so that dashboards and alarms
-//! made for JVB go on; what has no meaning here is left out (`docs/metrics.md` says why).
+//! The names are JVB's. A metric of something that cannot happen in this version is 0, so that dashboards
+//! and alarms made for JVB keep working; metrics that have no meaning here are left out (`docs/metrics.md`
+//! says why).
 
 use crate::{
     bridge::BridgeStats,
@@ -30,7 +31,7 @@ macro_rules! metrics {
     (@gauge) => { false };
 }
 
-/// Of what this version has not.
+/// The value of metrics of features that this version lacks.
 const NONE: u64 = 0;
 
 /// Prefixed `jitsi_jvb_`.
@@ -121,7 +122,7 @@ pub(super) const JVB: &[Metric] = metrics! {
     counter "ice_restarts_superseded", "ICE restarts replaced by a later one", |s| s.transports.restarts_superseded;
 };
 
-/// Prefixed `jitsi_jvb_` as well: XMPP. `mucs_connected` is what JVB calls the rooms to be in.
+/// XMPP metrics, prefixed `jitsi_jvb_`. `mucs_connected` is JVB's name for the number of configured rooms.
 pub(super) const XMPP: &[Metric<Mucs>] = metrics! {
     Mucs:
     gauge "muc_clients_configured", "Number of configured XMPP clients", |m| m.clients_configured;
@@ -131,7 +132,7 @@ pub(super) const XMPP: &[Metric<Mucs>] = metrics! {
     counter "xmpp_disconnects", "Lost connections to XMPP servers", |m| m.disconnects;
 };
 
-/// Prefixed `rialto_`: what JVB does not have.
+/// Metrics that JVB does not have, prefixed `rialto_`.
 pub(super) const RIALTO: &[Metric] = metrics! {
     BridgeStats:
     gauge "shards", "Number of engine threads that report their state", |s| s.shards;
@@ -190,23 +191,23 @@ pub(super) const RIALTO: &[Metric] = metrics! {
     counter "transport_datagrams_dropped", "STUN and DTLS datagrams dropped because a transport hub did not keep up", |s| s.transports.datagrams_dropped;
 };
 
-/// What may not be told: its name, its help, and its value.
-pub(super) type Told = (&'static str, &'static str, fn(&Process) -> Option<u64>);
+/// A metric that the system may not provide: its name, its help, and its value.
+pub(super) type ProcessMetric = (&'static str, &'static str, fn(&Process) -> Option<u64>);
 
-/// Prefixed `jitsi_jvb_`: likewise, under the names of what JVB's machine says.
-pub(super) const JVM: [Told; 2] = [
+/// Process metrics under the names of JVB's JVM metrics, prefixed `jitsi_jvb_`.
+pub(super) const JVM: [ProcessMetric; 2] = [
     ("thread_count", "Number of threads of the process", |p| p.threads),
     ("jvm_open_fd_count", "Number of open files and sockets of the process", |p| p.open_files),
 ];
 
-/// Prefixed `rialto_`: what the system says of the process, where it does.
-pub(super) const PROCESS: [Told; 2] = [
+/// Process metrics, where the system provides them, prefixed `rialto_`.
+pub(super) const PROCESS: [ProcessMetric; 2] = [
     ("resident_memory_bytes", "Resident memory of the process, bytes", |p| p.resident_bytes),
     ("open_files", "Number of open files and sockets of the process", |p| p.open_files),
 ];
 
-/// Upper bounds of JVB's histogram of the loudness of packets that it throws away because others are
-/// louder. Here none is.
+/// Upper bounds of JVB's histogram of the audio levels of packets discarded because others are louder. This
+/// bridge discards none.
 pub(super) const TOSSED: [f64; 17] = [
     0.0, 7.0, 15.0, 23.0, 31.0, 39.0, 47.0, 55.0, 63.0, 71.0, 79.0, 87.0, 95.0, 103.0, 111.0,
     119.0, 127.0,
@@ -238,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    /// Counters under a name that does not have theirs in it.
+    /// Counters whose metric names do not contain their own.
     const NAMED_OTHERWISE: [(&str, &str); 11] = [
         ("channel_too_long", "data_channel_too_long"),
         ("datagrams_dropped", "transport_datagrams_dropped"),

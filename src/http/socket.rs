@@ -1,4 +1,4 @@
-//! A WebSocket over a connection: its bytes, and how fast they are read.
+//! A WebSocket over a connection: reads and writes its bytes, and limits the rate at which it reads.
 
 use std::{
     io,
@@ -15,60 +15,60 @@ use tokio::{
 
 use super::frames::{Event, Fault, FrameReader};
 
-/// A client that does not take a message for so long is gone.
+/// A client that does not accept a message for this long is disconnected.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 
-/// Bytes that are read at once. They are on the stack, and not kept.
+/// Bytes per read. The buffer is on the stack and not kept.
 const CHUNK: usize = 4 << 10;
 
-/// Frames of any kind that are read. A channel takes 100 messages a second and drops what is more. From a client
-/// that sends so much more nothing is read for a while, so that its own send buffer fills.
+/// Limit on frames of any kind. A channel processes 100 messages a second and drops the rest. From a client
+/// that exceeds this limit nothing is read for a while, so that its own send buffer fills.
 const FRAMES: Rate = Rate::per_second(400, 1000);
-/// Bytes that are read.
+/// Limit on bytes.
 const BYTES: Rate = Rate::per_second(4 << 20, 4 << 20);
-/// The fewest frames that are waited for, so that a client at its limit does not wake us for each.
+/// Minimum frames to wait for, so that a client at its limit does not wake the task for each frame.
 const FEW_FRAMES: u32 = 8;
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Why nothing more comes.
+/// Why reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum ReadError {
     /// The connection broke, or ended without a close frame.
-    Broken,
-    /// The client did something that is not a WebSocket's.
-    Wrong(Fault),
+    Disconnected,
+    /// The client violated the WebSocket protocol.
+    Protocol(Fault),
 }
 
-/// See the module.
+/// A server's side of a WebSocket.
 pub(super) struct Socket<Io> {
     io: Io,
     reader: FrameReader,
-    /// Bytes that came and were not looked at yet.
+    /// Received bytes that are not parsed yet.
     unread: Vec<u8>,
     budget: Budget,
-    heard: Instant,
+    last_read: Instant,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
-    /// Messages have up to `limit` bytes.
+    /// Creates a socket that accepts messages of up to `limit` bytes.
     pub(super) fn new(io: Io, limit: usize) -> Self {
         Self {
             io,
             reader: FrameReader::new(limit),
             unread: Vec::new(),
             budget: Budget::default(),
-            heard: Instant::now(),
+            last_read: Instant::now(),
         }
     }
 
-    /// When something came last.
-    pub(super) fn heard(&self) -> Instant {
-        self.heard
+    /// Returns when bytes last arrived.
+    pub(super) fn last_read(&self) -> Instant {
+        self.last_read
     }
 
-    /// The next frame, when the client may send one. Nothing is lost when this is given up.
-    pub(super) async fn next(&mut self) -> Result<Event, Gone> {
+    /// Reads the next frame, once the rate limit permits. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Event, ReadError> {
         loop {
             if let Some(at) = self.budget.ready_at(Instant::now()) {
                 sleep_until(at).await;
@@ -77,12 +77,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
             let event = self.reader.read(&mut rest);
             let taken = self.unread.len().saturating_sub(rest.len());
             if rest.is_empty() {
-                // An idle socket keeps nothing.
+                // An idle socket keeps no buffer.
                 self.unread = Vec::new();
             } else {
                 self.unread.drain(..taken);
             }
-            let event = event.map_err(Gone::Wrong)?;
+            let event = event.map_err(ReadError::Protocol)?;
             self.budget.charge(event.is_some(), taken, Instant::now());
             match event {
                 Some(event) => return Ok(event),
@@ -91,20 +91,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
         }
     }
 
-    async fn fill(&mut self) -> Result<(), Gone> {
+    async fn fill(&mut self) -> Result<(), ReadError> {
         let (io, unread) = (&mut self.io, &mut self.unread);
         let count = std::future::poll_fn(|cx| poll_fill(Pin::new(&mut *io), cx, unread)).await;
         match count {
             Ok(1..) => {
-                self.heard = Instant::now();
+                self.last_read = Instant::now();
                 Ok(())
             }
-            Ok(0) | Err(_) => Err(Gone::Broken),
+            Ok(0) | Err(_) => Err(ReadError::Disconnected),
         }
     }
 
     /// Sends a frame.
-    pub(super) async fn send(&mut self, frame: &[u8]) -> Result<(), Gone> {
+    pub(super) async fn send(&mut self, frame: &[u8]) -> Result<(), ReadError> {
         let io = &mut self.io;
         let sent = async {
             io.write_all(frame).await?;
@@ -112,7 +112,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
         };
         match timeout(SEND_LIMIT, sent).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Gone::Broken),
+            Ok(Err(_)) | Err(_) => Err(ReadError::Disconnected),
         }
     }
 
@@ -124,14 +124,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
                 return;
             }
         }
-        // Frames cannot be told apart any more, perhaps.
+        // The frame boundaries may be lost: discard everything.
         while self.fill().await.is_ok() {
             self.unread = Vec::new();
         }
     }
 }
 
-/// Appends what has come.
+/// Appends the available bytes.
 fn poll_fill(
     io: Pin<&mut impl AsyncRead>,
     cx: &mut Context<'_>,
@@ -144,7 +144,7 @@ fn poll_fill(
     Poll::Ready(Ok(buffer.filled().len()))
 }
 
-/// What a client may still send at once.
+/// The rate limits of a client.
 #[derive(Default)]
 struct Budget {
     frames: TokenBucket,
@@ -158,7 +158,7 @@ impl Budget {
         self.bytes.charge(&BYTES, u32::try_from(bytes).unwrap_or(u32::MAX), now);
     }
 
-    /// When more may be read; `None`: now.
+    /// Returns when more may be read; `None` means now.
     fn ready_at(&self, now: Instant) -> Option<Instant> {
         let bytes = self.bytes.wait(&BYTES, 0, now.into_std());
         if bytes.is_zero() && self.frames.has(&FRAMES, 1, now.into_std()) {
@@ -189,7 +189,7 @@ mod tests {
         (Socket::new(ours, 64 << 10), theirs)
     }
 
-    /// How long `frames` frames of a client take that sends as fast as it can.
+    /// How long reading `frames` frames takes from a client that sends as fast as it can.
     async fn time_of(frames: usize, frame: Vec<u8>) -> Duration {
         let (mut socket, mut client) = pair(1 << 16);
         let flood = tokio::spawn(async move { while client.write_all(&frame).await.is_ok() {} });

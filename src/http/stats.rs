@@ -1,4 +1,4 @@
-//! `/colibri/stats`: what a bridge publishes about itself, as JSON.
+//! `/colibri/stats`: the statistics that the bridge publishes, as JSON.
 
 use axum::{
     Json,

@@ -1,5 +1,5 @@
-//! The status page: the bridge at a glance in a browser. Its files are part of the program and load nothing
-//! from elsewhere; what it shows is `/_rialto/status.json`, which `rialto top` reads as well.
+//! The status page: the state of the bridge in a browser. Its files are compiled into the program and load
+//! nothing from other sites; it shows `/_rialto/status.json`, which `rialto top` reads as well.
 
 use axum::{
     Json, Router,
@@ -15,12 +15,12 @@ use super::{
     files::{self, CSS, HTML, JS},
 };
 
-/// Where the page is, also where rooms have `/`: no room's name begins with `_`.
+/// Path of the page, also when rooms are served at `/`: no room's name begins with `_`.
 const PAGE: &str = "/_rialto/status";
-/// What it shows.
+/// Path of the page's data.
 pub(crate) const JSON: &str = "/_rialto/status.json";
 
-/// The page and what it loads. There is nothing in them that anybody may not know.
+/// The page and the files that it loads; none of them is secret.
 const FILES: [(&str, &str, &str); 5] = [
     (PAGE, HTML, include_str!("web/status.html")),
     ("/_rialto/status.css", CSS, include_str!("web/status.css")),
@@ -29,11 +29,12 @@ const FILES: [(&str, &str, &str); 5] = [
     ("/_rialto/status-plot.js", JS, include_str!("web/status-plot.js")),
 ];
 
-/// Our own files and our own figures. Names come from peers: a browser runs nothing that is in one.
+/// Only this server's files and data. Names come from peers: the policy keeps a browser from running a
+/// script in one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The routes. `root`: the page is at `/` as well.
+/// Returns the routes. `root`: the page is at `/` as well.
 pub(super) fn routes(root: bool) -> Router<Shared> {
     let mut router = Router::new().route(JSON, get(figures));
     for (path, kind, text) in FILES {
@@ -46,7 +47,7 @@ pub(super) fn routes(root: bool) -> Router<Shared> {
     router
 }
 
-/// Whether a path is a file of the page, which needs no token: the page asks for that.
+/// Returns whether a path is a file of the page. These need no token: the page asks the user for it.
 pub(super) fn is_file(path: &str) -> bool {
     path == "/" || FILES.iter().any(|(file, _, _)| *file == path)
 }
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_are_told_to_run_nothing_else() {
+    fn the_policy_allows_only_our_own_files() {
         for (path, kind, text) in FILES {
             let response = file(kind, text);
             let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
@@ -101,7 +102,7 @@ mod tests {
                 policy.contains("default-src 'none'") && !policy.contains("unsafe"),
                 "{policy}"
             );
-            // Or the policy would break the page.
+            // The policy would block inline scripts and styles.
             assert!(!text.contains(" style=\"") && !text.contains(" onclick="), "{path}");
         }
     }

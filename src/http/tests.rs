@@ -1,5 +1,5 @@
-//! The handlers over a bridge with a detached engine, against what a JVB answered to the same
-//! requests (`tests/data/http`).
+//! Tests the handlers with a detached engine against JVB's answers to the same requests
+//! (`tests/data/http`).
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{
     xmpp::client::MucCounts,
 };
 
-/// An answer: ours, or a captured one.
+/// An answer of this bridge, or a captured one.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: u16,
@@ -67,7 +67,7 @@ pub(super) fn captured(name: &str) -> Answer {
 
 pub(super) struct Http {
     router: Router,
-    turns: Turns,
+    limiter: RequestLimiter,
     pub bridge: Bridge,
     /// Keeps the engine's side of the channel, as a running engine does.
     _events: mpsc::Sender<MediaEvent>,
@@ -91,9 +91,9 @@ impl Http {
         let report = SelfReport::new(bridge.clone(), VERSION).at(None, region);
         let (about, counts) = (colibri2::About::default(), MucCounts::default());
         let clients = faces::connect_clients(&Xmpp::default(), &report, about, counts);
-        let turns = Turns::default();
-        let router = in_turns(report.clone(), Some(clients), rest, true, &turns);
-        Self { router, turns, bridge, _events: events }
+        let limiter = RequestLimiter::default();
+        let router = limited_router(report.clone(), Some(clients), rest, true, &limiter);
+        Self { router, limiter, bridge, _events: events }
     }
 
     pub(crate) fn everything() -> Self {
@@ -180,7 +180,7 @@ fn create() -> Value {
     })
 }
 
-/// What a client answers.
+/// The answer of a client.
 fn transport_and_sources() -> Value {
     json!({ "endpoints": [{
         "id": "abcd0001",
@@ -322,14 +322,14 @@ async fn every_metric_is_documented() {
     }
 }
 
-/// The metrics that a text names.
+/// Returns the metrics that a text names.
 fn metrics_in(text: &str) -> BTreeSet<&str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(move |c| !plain(c));
     words.filter(|word| word.starts_with("jitsi_jvb_") || word.starts_with("rialto_")).collect()
 }
 
-/// The expressions of a dashboard's panels, variables and annotations.
+/// Returns the expressions of a dashboard's panels, variables and annotations.
 fn expressions(json: &Value, found: &mut Vec<String>) {
     match json {
         Value::Object(fields) => {
@@ -369,12 +369,12 @@ async fn the_dashboard_and_the_alerts_ask_for_metrics_that_are_there() {
     }
     for text in &asked {
         for name in metrics_in(text) {
-            // A family of which there is no sample yet is in the documents, which all metrics are in.
+            // A family without a sample yet is in the documents, which list all metrics.
             let family = name.strip_suffix("_bucket").unwrap_or(name);
             let is_documented = docs.contains(&format!("| `{family}` |"));
             assert!(samples.contains(name) || is_documented, "{name} in {text}");
         }
-        // And the values of labels.
+        // The values of labels too.
         for part in text.split("reason=~\"").skip(1) {
             for reason in part.split('"').next().unwrap().split('|') {
                 assert!(docs.contains(&format!("| `{reason}` |")), "{reason} in {text}");
@@ -411,10 +411,10 @@ async fn the_documentation_says_of_each_metric_what_its_help_does() {
     assert!(seen > 150, "{seen}");
 }
 
-/// What says something of a Java machine only.
+/// Metrics of the Java machine only.
 const JVM_ONLY: [&str; 4] = ["jvm_gc_count", "jvm_gc_time", "jvm_heap_committed", "jvm_heap_used"];
 
-/// JVB's metrics that are not here, and why; the documentation says it too.
+/// JVB's metrics that are missing here; the documentation gives the reasons.
 const LEFT_OUT: [(&str, &str); 2] = [
     ("jvm_", "there is no Java machine, no heap of its own and no garbage collection"),
     ("exporter_", "nothing is exported to recorders and transcribers"),
@@ -489,16 +489,16 @@ async fn statistics_have_jvbs_names() {
 }
 
 #[tokio::test]
-async fn health_does_not_wait_while_all_else_takes_turns() {
+async fn health_does_not_wait_for_other_requests() {
     let http = Http::everything();
-    let all = http.turns.hold().await;
+    let all = http.limiter.hold().await;
     let ask = |method, path, body: &Value| http.send(method, path, "*/*", body.to_string());
     let mut others = FuturesUnordered::new();
     others.push(ask(Method::POST, CONFERENCES, &create()));
     for path in ["/metrics", "/colibri/stats", "/debug?full=true", "/about/version"] {
         others.push(ask(Method::GET, path, &json!({})));
     }
-    // Each of them has many occasions to be answered.
+    // Each of them has many chances to be answered.
     for _ in 0..1000 {
         assert!(others.next().now_or_never().is_none());
         tokio::task::yield_now().await;
@@ -566,7 +566,7 @@ async fn a_graceful_shutdown_refuses_new_conferences() {
     let refused = http.post(CONFERENCES, &other).await;
     assert_eq!(refused.status, 400);
     assert!(refused.body.contains("graceful shutdown"), "{}", refused.body);
-    // The conference that there is goes on, and so does the bridge.
+    // The existing conference continues, and so does the bridge.
     alike(&http.get("/about/health").await, "shutdown-health");
     let stats = http.get("/colibri/stats").await;
     alike(&stats, "shutdown-stats");
@@ -574,7 +574,7 @@ async fn a_graceful_shutdown_refuses_new_conferences() {
     for name in ["graceful_shutdown", "shutting_down", "drain", "healthy", "conferences"] {
         assert_eq!(ours[name], theirs[name], "{name}");
     }
-    // `false` does not wait for anybody.
+    // `false` waits for no endpoint.
     let shutdown = http.post("/colibri/shutdown", &json!({"graceful-shutdown": false})).await;
     assert_eq!(shutdown.status, 200);
     assert_eq!(http.get("/colibri/stats").await.json()["shutting_down"], true);
@@ -607,15 +607,15 @@ async fn a_server_answers() {
 
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     let flood = format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(20_000));
-    // The server hangs up in the middle of it.
+    // The server closes the connection in the middle of it.
     let _ = stream.write_all(flood.as_bytes()).await;
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;
     assert!(!String::from_utf8_lossy(&text).contains(" 200 "));
 }
 
-/// More than the 128 that a listener has unless something is said: the system drops what is beyond, and a
-/// client tries again after a second.
+/// More than a listener's default of 128: the system would drop the rest, and a client would retry after a
+/// second.
 #[tokio::test]
 async fn a_burst_of_connections_waits_to_be_accepted() {
     for address in ["127.0.0.1:0", "[::1]:0"] {

@@ -1,4 +1,4 @@
-//! HTTPS: for browsers that give cameras to secure pages only, and for servers with a key store.
+//! HTTPS: for browsers, which allow cameras on secure pages only, and for servers with a key store.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -27,7 +27,7 @@ pub enum TlsError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A file has no PEM of the right kind.
+    /// A file contains no PEM of the right kind.
     #[error("{file} holds no PEM {what}: {}", fault_of(source))]
     Pem {
         /// The file.
@@ -37,7 +37,7 @@ pub enum TlsError {
         /// Why.
         source: pem::Error,
     },
-    /// A PEM file whose key has a password.
+    /// A PEM file whose key is encrypted.
     #[error(
         "the private key in {file} is encrypted: write it without a password, or make a PKCS#12 file"
     )]
@@ -45,7 +45,7 @@ pub enum TlsError {
         /// The file.
         file: String,
     },
-    /// A key store of a format that only Java reads.
+    /// A key store in a format that only Java reads.
     #[error(
         "{file} is a key store of Java's own format. This makes one to use instead: keytool \
          -importkeystore -srckeystore {file} -destkeystore {file}.p12 -deststoretype pkcs12"
@@ -54,13 +54,13 @@ pub enum TlsError {
         /// The file.
         file: String,
     },
-    /// A key store with another password.
+    /// The password does not open the key store.
     #[error("{file} cannot be opened with this key-store-password")]
     Password {
         /// The file.
         file: String,
     },
-    /// A key store that is damaged, or of an unknown kind.
+    /// A damaged key store, or one of an unknown kind.
     #[error("{file} cannot be read as PKCS#12: {what}")]
     Pkcs12 {
         /// The file.
@@ -74,7 +74,7 @@ pub enum TlsError {
         /// The file.
         file: String,
     },
-    /// A PEM file where clients need certificates.
+    /// A PEM file where client certificates are required.
     #[error(
         "need-client-auth needs a PKCS#12 key store with the authorities that are trusted (keytool \
          -importcert): {file} is PEM"
@@ -83,7 +83,7 @@ pub enum TlsError {
         /// The file.
         file: String,
     },
-    /// Authorities that cannot be used.
+    /// Client authorities that cannot be used.
     #[error("need-client-auth: the certificates of {file} cannot be trusted: {source}")]
     Trust {
         /// The file.
@@ -91,14 +91,14 @@ pub enum TlsError {
         /// Why not.
         source: VerifierBuilderError,
     },
-    /// Nothing is left of what may be spoken.
+    /// The configured versions and cipher suites leave nothing to negotiate.
     #[error(
         "tls-protocols and tls-cipher-suites leave nothing to speak: there are TLSv1.2 and TLSv1.3, \
          with {}",
         suite_names()
     )]
     Nothing,
-    /// A key store whose key does not fit its certificate, or is of a kind that is not supported.
+    /// A key store whose key does not match its certificate, or is of an unsupported kind.
     #[error(
         "certificate and key of {file} cannot be used (keys may be RSA, ECDSA with P-256 or P-384, \
          or Ed25519): {source}"
@@ -109,26 +109,26 @@ pub enum TlsError {
         /// Why not.
         source: rustls::Error,
     },
-    /// Certificate and key do not fit, or are of a kind that is not supported.
+    /// Certificate and key do not match, or are of an unsupported kind.
     #[error("certificate and key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
 }
 
-/// What of a server's TLS has to be changed.
+/// The part of a server's TLS configuration that has to be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TlsPart {
     /// The key store.
     KeyStore,
     /// Its password.
     Password,
-    /// That clients need certificates.
+    /// The requirement of client certificates.
     ClientAuth,
     /// The cipher suites.
     CipherSuites,
 }
 
 impl TlsError {
-    /// What has to be changed, when it is about a server with a key store.
+    /// Returns the part that has to be changed, for errors of a server with a key store.
     pub fn part(&self) -> TlsPart {
         match self {
             Self::Password { .. } => TlsPart::Password,
@@ -146,7 +146,7 @@ impl TlsError {
     }
 }
 
-/// What an HTTPS server speaks, and the certificate that it shows.
+/// The TLS configuration of an HTTPS server, with its certificate.
 #[derive(Clone, Debug)]
 pub struct Https {
     pub(super) config: Arc<ServerConfig>,
@@ -154,7 +154,7 @@ pub struct Https {
 }
 
 impl Https {
-    /// The server's own certificate.
+    /// Returns the server's own certificate.
     pub fn certificate(&self) -> Option<CertificateDer<'static>> {
         self.certificate.clone()
     }
@@ -163,7 +163,7 @@ impl Https {
 /// Reads a certificate chain and its key, both PEM.
 ///
 /// # Errors
-/// Files that cannot be read, that hold something else, or that do not belong together.
+/// Files that cannot be read, have the wrong content, or do not belong together.
 pub fn tls_config(certificate: &Path, key: &Path) -> Result<Https, TlsError> {
     let chain = chain(&certificate.display().to_string(), &read(certificate)?)?;
     let key = self::key(&key.display().to_string(), &read(key)?)?;
@@ -175,10 +175,10 @@ pub fn tls_config(certificate: &Path, key: &Path) -> Result<Https, TlsError> {
     Ok(Https { config: http1(config), certificate })
 }
 
-/// What a server with a key store speaks; `None` without one.
+/// Returns the TLS configuration of a server with a key store; `None` without one.
 ///
 /// # Errors
-/// A key store that cannot be used, or nothing that could be spoken.
+/// A key store that cannot be used, or no version or cipher suite left.
 pub fn server_tls(tls: &config::Tls) -> Result<Option<Https>, TlsError> {
     let Some(path) = &tls.key_store else { return Ok(None) };
     let store = KeyStore::read(path, tls.password.reveal())?;
@@ -203,7 +203,7 @@ pub fn server_tls(tls: &config::Tls) -> Result<Option<Https>, TlsError> {
     Ok(Some(Https { config: http1(config), certificate }))
 }
 
-/// Demands a certificate of one of `trusted`.
+/// Requires client certificates from one of the `trusted` authorities.
 fn clients(
     trusted: Vec<CertificateDer<'static>>,
     provider: &Arc<CryptoProvider>,
@@ -213,7 +213,7 @@ fn clients(
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()
 }
 
-/// No suites named: all.
+/// Returns the provider with the named cipher suites; all suites when `names` is empty.
 fn provider(names: &[String]) -> CryptoProvider {
     let mut provider = ring::default_provider();
     if !names.is_empty() {
@@ -222,17 +222,17 @@ fn provider(names: &[String]) -> CryptoProvider {
     provider
 }
 
-/// No versions named: all.
+/// Returns the named versions; all versions when `names` is empty.
 fn versions(names: &[String]) -> Vec<&'static SupportedProtocolVersion> {
     let named = |(name, _): &(&str, _)| names.is_empty() || names.iter().any(|n| n == name);
     VERSIONS.into_iter().filter(named).map(|(_, version)| version).collect()
 }
 
-/// Java's names.
+/// TLS versions by Java's names.
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
     [("TLSv1.2", &version::TLS12), ("TLSv1.3", &version::TLS13)];
 
-/// The name that IANA and Java have for it.
+/// The suite's name as in IANA's registry and in Java.
 fn suite_name(suite: SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
 }
@@ -247,13 +247,14 @@ fn http1(mut config: ServerConfig) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// The bytes of a file.
+/// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path)
         .map_err(|source| TlsError::Unreadable { file: path.display().to_string(), source })
 }
 
-/// What is wrong with a PEM file. A line that the library shows may be part of a key, and of any length.
+/// Describes an error in a PEM file. The library's message may quote a line, which may be part of a key and
+/// of any length, so it is not shown.
 fn fault_of(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a section does not end".to_owned(),
@@ -265,7 +266,7 @@ fn fault_of(error: &pem::Error) -> String {
     }
 }
 
-/// All certificates of a PEM file; at least one.
+/// Returns all certificates of a PEM file; at least one.
 pub(super) fn chain(file: &str, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |source| TlsError::Pem { file: file.to_owned(), what: "certificate", source };
     let chain: Vec<_> =
@@ -273,7 +274,7 @@ pub(super) fn chain(file: &str, bytes: &[u8]) -> Result<Vec<CertificateDer<'stat
     if chain.is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(chain) }
 }
 
-/// The first key of a PEM file.
+/// Returns the first key of a PEM file.
 pub(super) fn key(file: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     let wrong = |source| TlsError::Pem { file: file.to_owned(), what: "private key", source };
     let key = PrivateKeyDer::from_pem_slice(bytes).map_err(wrong)?;

@@ -22,10 +22,10 @@ use sha1::{Digest as _, Sha1};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::{
+    connection_slots::SlotHold,
     frames::{self, Event, Fault},
-    places::Seat,
     refuse,
-    socket::{Gone, Socket},
+    socket::{ReadError, Socket},
 };
 use crate::{
     bridge::{Bridge, Channel},
@@ -33,10 +33,10 @@ use crate::{
     config::WebSockets,
 };
 
-/// How long the other side may take to answer a close frame (RFC 6455 section 7.1.1).
+/// How long the client may take to answer a close frame (RFC 6455 section 7.1.1).
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Why a socket is closed, beside what a channel says (RFC 6455 section 7.4.1).
+/// Code and reason for an idle client (RFC 6455 section 7.4.1); channels have close reasons of their own.
 const IDLE: (u16, &str) = (1001, "idle timeout");
 
 struct Shared {
@@ -44,7 +44,7 @@ struct Shared {
     config: WebSockets,
 }
 
-/// Where endpoints open their channels.
+/// Returns the route at which endpoints open their channels.
 pub fn web_sockets(bridge: Bridge, config: &WebSockets) -> Router {
     Router::new()
         .route("/colibri-ws/{server}/{conference}/{endpoint}", get(connect))
@@ -57,16 +57,17 @@ struct Login {
     pwd: String,
 }
 
-/// What a connection brings to its upgrade: how it becomes one, and its place among the server's.
-type Upgradable = (Option<Extension<OnUpgrade>>, Option<Extension<Seat>>);
+/// The parts of a connection that an upgrade needs: the upgrade itself, and the connection's slot.
+type Upgradable = (Option<Extension<OnUpgrade>>, Option<Extension<SlotHold>>);
 
-/// 404 for another server's address. What is wrong with the rest is not told: 403.
+/// Opens a channel. Answers 404 for another server's id, and 403 for everything else that does not match,
+/// without saying what.
 async fn connect(
     State(shared): State<Arc<Shared>>,
     Path((server, conference, endpoint)): Path<(String, String, String)>,
     login: Result<Query<Login>, QueryRejection>,
     headers: HeaderMap,
-    (on_upgrade, seat): Upgradable,
+    (on_upgrade, slot): Upgradable,
     checked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if server != shared.config.server_id {
@@ -87,12 +88,12 @@ async fn connect(
     };
     tokio::spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
-        // A client that never completes the handshake must not replace another channel.
+        // Opened after the handshake: a client that never completes it must not replace another channel.
         if let Some(channel) = permit.open().await {
             let socket = Socket::new(TokioIo::new(upgraded), MAX_BYTES);
             serve(&channel, socket, &shared.config).await;
         }
-        drop(seat);
+        drop(slot);
     });
     switching(key)
 }
@@ -114,16 +115,16 @@ fn switching(key: &HeaderValue) -> Response {
 /// A connection that became a WebSocket.
 type Upgraded = Socket<TokioIo<hyper::upgrade::Upgraded>>;
 
-/// Until either side ends it.
+/// Serves a channel until either side closes it.
 async fn serve(channel: &Channel, mut socket: Upgraded, config: &WebSockets) {
-    let end = converse(channel, &mut socket, config).await;
+    let end = relay_messages(channel, &mut socket, config).await;
     let answer = match end {
-        End::Theirs(how) => {
+        CloseCause::Client(how) => {
             channel.ended(how);
             let SocketEnd::Closed(code) = how else { return };
             frames::close_frame(code, "")
         }
-        End::Ours((code, reason)) => {
+        CloseCause::Server((code, reason)) => {
             if (code, reason) == IDLE {
                 channel.ended(SocketEnd::Silent);
             }
@@ -133,63 +134,68 @@ async fn serve(channel: &Channel, mut socket: Upgraded, config: &WebSockets) {
     if socket.send(&answer).await.is_err() {
         return;
     }
-    // What still comes is not for us, up to the other side's close frame, if that has not come yet.
-    if matches!(end, End::Ours(_)) {
+    // Discard everything up to the client's close frame, if that has not arrived yet.
+    if matches!(end, CloseCause::Server(_)) {
         let _ = timeout(CLOSE_LIMIT, socket.skip_to_close()).await;
     }
 }
 
-/// Who ended the conversation.
+/// Which side closed the channel.
 #[derive(Clone, Copy)]
-enum End {
-    /// We did, with this code and reason.
-    Ours((u16, &'static str)),
-    /// The client did, or is gone.
-    Theirs(SocketEnd),
+enum CloseCause {
+    /// The bridge, with this code and reason.
+    Server((u16, &'static str)),
+    /// The client, or its connection failed.
+    Client(SocketEnd),
 }
 
-async fn converse(channel: &Channel, socket: &mut Upgraded, config: &WebSockets) -> End {
+async fn relay_messages(
+    channel: &Channel,
+    socket: &mut Upgraded,
+    config: &WebSockets,
+) -> CloseCause {
     let period = config.ping_interval.max(Duration::from_millis(100));
     let mut pings = interval_at(Instant::now() + period, period);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let silent_at = socket.heard() + config.idle_timeout;
+        let silent_at = socket.last_read() + config.idle_timeout;
         tokio::select! {
             received = socket.next() => match received {
                 Ok(Event::Text(text)) => channel.received(&text),
                 Ok(Event::Binary(length)) => channel.received_binary(length),
                 Ok(Event::Ping(payload)) => {
                     if socket.send(&frames::pong(&payload)).await.is_err() {
-                        return End::Theirs(SocketEnd::Silent);
+                        return CloseCause::Client(SocketEnd::Silent);
                     }
                 }
                 Ok(Event::Pong | Event::Part) => {}
-                Ok(Event::Close(code)) => return End::Theirs(SocketEnd::Closed(code)),
-                Err(Gone::Wrong(fault)) => return wrong(channel, fault),
-                Err(Gone::Broken) => return End::Theirs(SocketEnd::Failed),
+                Ok(Event::Close(code)) => return CloseCause::Client(SocketEnd::Closed(code)),
+                Err(ReadError::Protocol(fault)) => return protocol_fault(channel, fault),
+                Err(ReadError::Disconnected) => return CloseCause::Client(SocketEnd::Failed),
             },
             next = channel.next() => match next {
                 Outgoing::Text(text) => {
                     if socket.send(&frames::text(&text)).await.is_err() {
-                        return End::Theirs(SocketEnd::Silent);
+                        return CloseCause::Client(SocketEnd::Silent);
                     }
                 }
-                Outgoing::Close(why) => return End::Ours((why.code(), why.reason())),
+                Outgoing::Close(why) => return CloseCause::Server((why.code(), why.reason())),
             },
             _ = pings.tick(), if config.pings => {
                 if socket.send(&frames::ping()).await.is_err() {
-                    return End::Theirs(SocketEnd::Silent);
+                    return CloseCause::Client(SocketEnd::Silent);
                 }
             }
-            () = sleep_until(silent_at) => return End::Ours(IDLE),
+            () = sleep_until(silent_at) => return CloseCause::Server(IDLE),
         }
     }
 }
 
-/// A client that is not understood is told why. One that only said too much is not counted as broken.
-fn wrong(channel: &Channel, fault: Fault) -> End {
+/// Closes a channel after a client's protocol error, with the reason. A message that is too long does not
+/// count as a failure.
+fn protocol_fault(channel: &Channel, fault: Fault) -> CloseCause {
     if fault != Fault::TooLong {
         channel.ended(SocketEnd::Failed);
     }
-    End::Ours((fault.code(), fault.reason()))
+    CloseCause::Server((fault.code(), fault.reason()))
 }

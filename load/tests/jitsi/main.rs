@@ -16,7 +16,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 use rialto::{
-    config::{self, Override, Secret, StatsPlace, StatsTransport, XmppClient, XmppSecurity},
+    config::{self, Override, Secret, StatsDestination, StatsTransport, XmppClient, XmppSecurity},
     daemon::{Daemon, Options},
 };
 use rialto_hocon::System;
@@ -49,7 +49,7 @@ async fn bridge_with(component_port: u16, clients: Vec<XmppClient>) -> Daemon {
     config.xmpp.clients = clients;
     config.stats.transports = vec![StatsTransport {
         interval: Some(Duration::from_millis(100)),
-        to: StatsPlace::Pubsub { service: PUBSUB.to_owned(), node: NODE.to_owned() },
+        to: StatsDestination::Pubsub { service: PUBSUB.to_owned(), node: NODE.to_owned() },
     }];
     let loopback = "127.0.0.1".parse().unwrap();
     let options = Options { media_address: Some(loopback), ..Options::default() };

@@ -1,16 +1,17 @@
-//! `jvb.conf` from the environment variables of docker-jitsi-meet's jvb image, with the same defaults. What
-//! this bridge does not have yet is rendered too: the bridge itself names it at its start. A
-//! `custom-jvb.conf` in the directory of the file is included last, and wins.
+//! Renders `jvb.conf` from the environment variables of docker-jitsi-meet's jvb image, with the same
+//! defaults. Settings that this bridge does not support yet are rendered too: the bridge itself warns about
+//! them at its start. A `custom-jvb.conf` in the directory of the file is included last, and overrides the
+//! rest.
 
 use std::{collections::HashMap, fmt::Write as _};
 
-/// Environment variables; one that is empty is not set.
+/// Environment variables; an empty one counts as unset.
 pub(super) struct Variables(HashMap<String, String>);
 
-/// What the container knows of itself.
+/// Host name and address of the container.
 pub(super) struct Host {
     pub name: String,
-    /// The address that others reach it by.
+    /// The address at which others reach it.
     pub address: String,
 }
 
@@ -23,12 +24,12 @@ impl Variables {
         self.0.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
-    /// The first of these variables that is set, or a default.
+    /// Returns the first of these variables that is set, or the default.
     fn first(&self, names: &[&str], default: &str) -> String {
         names.iter().find_map(|name| self.get(name)).unwrap_or_else(|| default.to_owned())
     }
 
-    /// Whether a variable says yes.
+    /// Returns whether a variable is set to a true value.
     pub(super) fn is_on(&self, name: &str, default: bool) -> bool {
         self.get(name).map_or(default, |value| {
             ["true", "TRUE", "True", "1", "yes", "t", "T"].contains(&value.as_str())
@@ -36,7 +37,7 @@ impl Variables {
     }
 }
 
-/// What somebody who set these variables should know, one line each.
+/// Returns remarks on variables that are set, one line each.
 pub(super) fn remarks(variables: &Variables) -> Vec<String> {
     const NO_EFFECT: [(&str, &str); 3] = [
         ("AUTOSCALER_URL", "there is no autoscaler sidecar in this image"),
@@ -64,7 +65,7 @@ pub(super) fn remarks(variables: &Variables) -> Vec<String> {
     remarks
 }
 
-/// The text of `jvb.conf`.
+/// Returns the text of `jvb.conf`.
 pub(super) fn jvb_conf(variables: &Variables, host: &Host) -> String {
     let address = variables.first(&["LOCAL_ADDRESS"], &host.address);
     let mut text = "videobridge {\n".to_owned();
@@ -108,8 +109,8 @@ fn videobridge(text: &mut String, variables: &Variables) {
     let _ = writeln!(text, "  ice.udp.port = {}", quote(&port));
 }
 
-/// An account on each server. `ENABLE_JVB_XMPP_SERVER` is for deployments where bridges have a server of
-/// their own.
+/// Renders an account on each server. `ENABLE_JVB_XMPP_SERVER` is for deployments where bridges have a
+/// server of their own.
 fn xmpp(text: &mut String, variables: &Variables, host: &Host) {
     let own = variables.is_on("ENABLE_JVB_XMPP_SERVER", false);
     let of = |name: &str, ours: &str, default: &str| {
@@ -142,7 +143,7 @@ fn xmpp(text: &mut String, variables: &Variables, host: &Host) {
     }
 }
 
-/// Of `host`, `host:port`, `[IPv6]`, `[IPv6]:port` or `IPv6`.
+/// Splits `host`, `host:port`, `[IPv6]`, `[IPv6]:port` or `IPv6`.
 fn host_and_port(server: &str) -> (&str, Option<&str>) {
     if let Some((host, rest)) = server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (host, rest.strip_prefix(':'));
@@ -153,8 +154,8 @@ fn host_and_port(server: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// HTTP servers and WebSockets. Images of before 2026 hand WebSockets to the bridge, and tell it the address
-/// of the site.
+/// Renders HTTP servers and WebSockets. Images from before 2026 route WebSockets to the bridge, and pass it
+/// the address of the site.
 fn servers(text: &mut String, variables: &Variables, address: &str) {
     text.push_str("  http-servers.private { host = 0.0.0.0, port = 8080 }\n");
     let public = variables.first(&["PUBLIC_URL"], "");
@@ -175,7 +176,7 @@ fn servers(text: &mut String, variables: &Variables, address: &str) {
 }
 
 fn mappings(text: &mut String, variables: &Variables, address: &str) {
-    // The image asks Jitsi's server unless another is named, or none is wanted.
+    // The image uses Jitsi's STUN server unless another is set, or STUN is disabled.
     let stun = variables.first(&["JVB_STUN_SERVERS"], "meet-jit-si-turnrelay.jitsi.net:443");
     let stun =
         if variables.is_on("JVB_DISABLE_STUN", false) { "[]".to_owned() } else { list(&stun) };
@@ -204,18 +205,18 @@ fn mappings(text: &mut String, variables: &Variables, address: &str) {
     text.push_str("  ]\n}\n");
 }
 
-/// The parts of a list with commas, or spaces.
+/// Splits a list at commas or spaces.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ', '\n']).filter(|word| !word.is_empty())
 }
 
-/// A list with commas as a list of strings.
+/// Renders a list with commas as a HOCON list of strings.
 fn list(text: &str) -> String {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(quote);
     format!("[{}]", parts.collect::<Vec<_>>().join(", "))
 }
 
-/// A string of HOCON, on one line.
+/// Quotes a text as a HOCON string on one line.
 fn quote(text: &str) -> String {
     let mut quoted = "\"".to_owned();
     for char in text.chars().filter(|char| !matches!(char, '\n' | '\r')) {
@@ -241,7 +242,7 @@ mod tests {
     }
 
     proptest! {
-        /// No value, whatever characters it has, becomes a key of its own or ends its string.
+        /// No value, whatever characters it has, adds a key or ends its string.
         #[test]
         fn a_value_stays_within_its_quotes(value in "[ -~\n]{0,20}") {
             let plain = rendered("JVB_AUTH_USER", "x".to_owned()).lines().count();

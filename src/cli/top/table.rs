@@ -2,18 +2,18 @@
 
 use crate::bridge::{Delay, EndpointStatus, ShardStatus, Status, VideoStatus};
 
-/// Of a terminal, in characters.
+/// A terminal's size in characters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
     pub columns: usize,
     pub rows: usize,
 }
 
-/// A name takes no more room, characters.
+/// Maximum width of a name, characters.
 const MAX_NAME: usize = 40;
 
-/// A text of a peer for a terminal: on one line, without what would move the cursor, change the order of
-/// letters or ask the terminal for something; at most `most` characters.
+/// Makes a peer's text safe for a terminal: one line of at most `most` characters, without characters that
+/// move the cursor, change the text direction or start an escape sequence.
 pub(super) fn clean(text: &str, most: usize) -> String {
     let harmless = |c: char| if is_harmful(c) { '\u{fffd}' } else { c };
     let mut cleaned: String = text.chars().map(harmless).take(most).collect();
@@ -30,12 +30,12 @@ fn is_harmful(c: char) -> bool {
         || c == '\u{feff}'
 }
 
-/// Panics where a terminal would do something else than show the text.
+/// Panics if a terminal would interpret the text instead of showing it.
 pub(super) fn assert_harmless(text: &str) {
     assert!(text.chars().all(|c| c == '\n' || !is_harmful(c)), "{text:?}");
 }
 
-/// The whole table; `size`: as much of it as there is room for.
+/// Returns the table, cut to `size` if there is one.
 pub(super) fn draw(status: &Status, size: Option<Size>) -> String {
     let mut lines = head(status);
     lines.push(String::new());
@@ -53,7 +53,7 @@ pub(super) fn draw(status: &Status, size: Option<Size>) -> String {
         }
     }
     let mut lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
-    // The last one ends as well.
+    // The last line ends with a line break too.
     lines.push("");
     lines.join("\n")
 }
@@ -117,7 +117,7 @@ fn shards(status: &Status) -> Vec<String> {
     lines
 }
 
-/// The reasons for which packets are dropped right now.
+/// Lists the reasons for packet drops in the last second.
 fn drops(shards: &[ShardStatus]) -> Option<String> {
     let drops = shards.iter().flat_map(|shard| &shard.drops).filter(|drop| drop.per_second > 0);
     let mut rates: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
@@ -138,7 +138,7 @@ fn conferences(status: &Status, size: Option<Size>) -> Vec<String> {
     }
     let mut table = Table::new(&["CONFERENCE", "ENDPOINTS", "SENDERS", "IN", "OUT", "SHORT"]);
     let shown = status.shown.as_ref().map(|shown| shown.summary.id.as_str());
-    // The endpoints of the one that is shown have the rest of a terminal.
+    // The rest of the terminal is for the endpoints of the conference in detail.
     let most = size.map_or(usize::MAX, |size| (size.rows / 4).max(1));
     let listed = status.conferences.iter().take(most);
     for conference in listed {
@@ -160,7 +160,7 @@ fn conferences(status: &Status, size: Option<Size>) -> Vec<String> {
     lines
 }
 
-/// Of the conference that is shown: each receiver, and below it its videos.
+/// Lists the receivers of the conference in detail, each followed by its videos.
 fn receivers(status: &Status) -> Vec<String> {
     let mut table =
         Table::new(&["ENDPOINT", "STATE", "RTT", "IN", "OUT", "LOST", "ESTIMATE", "WHY NO MORE"]);
@@ -209,7 +209,7 @@ fn of_video(video: &VideoStatus) -> [String; 8] {
     [name, format!("{sent}{wanted}"), none(), none(), bps, none(), none(), since]
 }
 
-/// Lines in columns. The first column and those of `left` begin at their left.
+/// Aligns lines in columns. The first column and those in `left` are left-aligned.
 struct Table {
     rows: Vec<Vec<String>>,
     left: &'static [&'static str],

@@ -26,10 +26,10 @@ use tokio_rustls::{
 
 use super::Fault;
 
-/// More than an answer of a collector has, bytes.
+/// Maximum bytes of a collector's answer.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Why a request was not answered.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
     #[error("not an address of a collector: {0}")]
@@ -44,7 +44,7 @@ pub(super) enum ExchangeError {
     Answer(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// One connection for each request: there is one in some seconds at most.
+/// Opens a connection for each request: there is at most one in some seconds.
 #[derive(Debug)]
 pub(super) struct Client {
     patience: Duration,
@@ -56,7 +56,7 @@ impl Client {
         Self { patience, fault }
     }
 
-    /// Blocks until there is an answer.
+    /// Sends a request and blocks until the answer arrives.
     fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let patience = self.patience;
@@ -75,7 +75,7 @@ impl HttpClient for Client {
         'a: 'b,
         Self: 'b,
     {
-        // The library polls this on a thread that has nothing else to do.
+        // The library polls this future on a thread of its own, which may block.
         Box::pin(async move {
             self.exchange(request).map_err(|error| {
                 self.fault.set(error.to_string());
@@ -121,7 +121,7 @@ async fn exchange(
     Ok(Response::from_parts(head, body.to_bytes()))
 }
 
-/// TLS to a server that the system trusts.
+/// TLS with the system's trusted authorities.
 fn tls() -> Result<TlsConnector, io::Error> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {

@@ -1,19 +1,19 @@
-//! What is said of keys that contradict each other, and of old names: each kind on its own.
+//! Warnings about keys that contradict each other, and about old names: each kind on its own.
 
 use super::table::load_text;
 
-/// A file with which all is well; what contradicts it is written below it.
+/// A file without contradictions; each test appends to it.
 const SANE: &str = "\
 videobridge.apis.rest.enabled = true
 videobridge.http-servers.public.port = 9090
 videobridge.websockets { enabled = true, domains = [ \"meet.example.com:443\" ] }
 ";
 
-/// A component, so that there is somebody to allocate conferences.
+/// A component, so that a focus can allocate conferences.
 const COMPONENT: &str = "videobridge.apis.xmpp-component { enabled = true, secret = s }\n";
 
-/// Everything that is said of a file.
-fn said(text: &str) -> Vec<String> {
+/// Returns all warnings of a file.
+fn warnings_of(text: &str) -> Vec<String> {
     let loaded = load_text(text.to_owned()).unwrap_or_else(|error| panic!("{text}: {error}"));
     loaded.warnings.iter().map(ToString::to_string).collect()
 }
@@ -21,14 +21,18 @@ fn said(text: &str) -> Vec<String> {
 #[track_caller]
 fn says_only(below: &str, what: &str) {
     let line = SANE.lines().count() + below.lines().count();
-    assert_eq!(said(&format!("{SANE}{below}")), [format!("jvb.conf:{line}: {what}")], "{below}");
+    assert_eq!(
+        warnings_of(&format!("{SANE}{below}")),
+        [format!("jvb.conf:{line}: {what}")],
+        "{below}"
+    );
 }
 
 #[test]
 fn a_sane_file_contradicts_nothing() {
     let none: [String; 0] = [];
-    assert_eq!(said(SANE), none);
-    assert_eq!(said(&format!("{SANE}{COMPONENT}")), none);
+    assert_eq!(warnings_of(SANE), none);
+    assert_eq!(warnings_of(&format!("{SANE}{COMPONENT}")), none);
     for fine in [
         "videobridge.stats.transports = [ { type = muc } ]",
         "videobridge.apis.xmpp-client.stats-filter { enabled = true }",
@@ -45,7 +49,7 @@ fn a_sane_file_contradicts_nothing() {
          public.host = 127.0.0.2 }",
         "videobridge { initial-drain-mode = true, rest.drain.enabled = true }",
     ] {
-        assert_eq!(said(&format!("{SANE}{fine}\n")), none, "{fine}");
+        assert_eq!(warnings_of(&format!("{SANE}{fine}\n")), none, "{fine}");
     }
 }
 
@@ -98,7 +102,7 @@ fn a_version_that_is_not_its_own() {
 fn channels_to_clients() {
     let rest = "videobridge.apis.rest.enabled = true\n";
     assert_eq!(
-        said(&format!("{rest}videobridge.websockets.enabled = true\n")),
+        warnings_of(&format!("{rest}videobridge.websockets.enabled = true\n")),
         ["jvb.conf:2: videobridge.websockets.enabled has no effect: \
              videobridge.http-servers.public.port is not set"]
     );
@@ -107,7 +111,7 @@ fn channels_to_clients() {
         "no client is told of a WebSocket: videobridge.websockets.domains is empty",
     );
     assert_eq!(
-        said(&format!("{rest}videobridge.sctp.enabled = false\n")),
+        warnings_of(&format!("{rest}videobridge.sctp.enabled = false\n")),
         ["jvb.conf:2: videobridge.sctp.enabled is false and nothing serves WebSockets: clients \
              have no channel to the bridge, and cannot say what they want to receive"]
     );
@@ -159,7 +163,7 @@ fn addresses_of_the_bridge() {
 #[test]
 fn servers_of_http() {
     assert_eq!(
-        said(&format!(
+        warnings_of(&format!(
             "{COMPONENT}videobridge.apis.rest.enabled = false\n\
              videobridge.rest.shutdown.enabled = true\n"
         )),
@@ -195,12 +199,12 @@ fn a_private_server_for_others_without_a_token() {
     for open in ["0.0.0.0", "192.0.2.1", "\"::\""] {
         says_only(&host(open), WARNING);
         for fine in [closed, certified, off] {
-            let all = said(&format!("{SANE}{}{fine}", host(open)));
+            let all = warnings_of(&format!("{SANE}{}{fine}", host(open)));
             assert!(!all.iter().any(|said| said.contains("whoever reaches")), "{fine}: {all:?}");
         }
     }
     for fine in ["127.0.0.1", "127.0.0.2", "\"::1\"", "localhost"] {
-        assert_eq!(said(&format!("{SANE}{}", host(fine))), [""; 0], "{fine}");
+        assert_eq!(warnings_of(&format!("{SANE}{}", host(fine))), [""; 0], "{fine}");
     }
     let wrong =
         load_text("rialto.http { token = \"two words\", hosts = [ \"a:1\" ] }\n".to_owned());
@@ -223,9 +227,9 @@ fn times_of_the_bridge() {
     );
 }
 
-/// The names that JVB still takes: each is said to be old, and what to write instead.
+/// Names that JVB still reads: each gives a warning with the new name.
 #[test]
-fn old_names_are_said_to_be_old() {
+fn old_names_give_a_warning() {
     for (old, value, new) in [
         ("videobridge.cc.bwe-change-threshold-pct", "15", "videobridge.cc.bwe-change-threshold"),
         (
@@ -246,14 +250,14 @@ fn old_names_are_said_to_be_old() {
         ("jmt.bwe.google-cc.max-bw", "5 mbps", "jmt.bwe.estimator.max-bw"),
         ("jmt.bwe.google-cc.min-bw", "50 kbps", "jmt.bwe.estimator.min-bw"),
     ] {
-        let all = said(&format!("{SANE}{old} = {value}\n"));
+        let all = warnings_of(&format!("{SANE}{old} = {value}\n"));
         let line = format!("jvb.conf:4: {old} is deprecated: write {new}");
         assert_eq!(all.iter().filter(|said| **said == line).count(), 1, "{all:#?}");
         let others = all.iter().filter(|said| **said != line);
         assert!(others.clone().all(|said| said.contains(old)), "{all:#?}");
-        // The new name is not.
+        // The new name gives no warning.
         let value = if new.ends_with('s') { format!("[ {value} ]") } else { value.to_owned() };
-        let all = said(&format!("{SANE}{new} = {value}\n"));
+        let all = warnings_of(&format!("{SANE}{new} = {value}\n"));
         assert!(!all.iter().any(|said| said.contains("deprecated")), "{all:#?}");
     }
     let thumbnail = load_text("videobridge.cc.thumbnail-max-height-px = 360\n".to_owned()).unwrap();
@@ -268,7 +272,7 @@ fn old_names_are_said_to_be_old() {
     assert_eq!(domain.config.web_sockets.domains, ["a.example.com"]);
 }
 
-/// JVB asks for the old names first.
+/// JVB reads the old names first.
 #[test]
 fn octo_is_the_old_name_of_relays() {
     let relays = |text: &str| {

@@ -1,4 +1,4 @@
-//! Every key that JVB has, against the list of them with their defaults.
+//! Checks every key of JVB against the list of keys and defaults.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -9,7 +9,7 @@ use crate::config::{known, load::reference, units};
 
 const KEYS: &str = include_str!("../../../tests/data/config/keys.tsv");
 
-/// A file of any text.
+/// A file with this text.
 struct Text(String);
 
 impl Source for Text {
@@ -30,7 +30,7 @@ pub(super) fn load_text(text: String) -> Result<Loaded, ConfigError> {
     load(Some(Path::new("jvb.conf")), &[], &Text(text))
 }
 
-/// Keys and defaults; JVB's overrides of ice4j's come last, and count.
+/// Keys and defaults; JVB's overrides of ice4j's come last, and win.
 static TABLE: LazyLock<BTreeMap<&str, Option<&str>>> = LazyLock::new(|| {
     let lines = KEYS.lines().filter(|line| !line.starts_with('#'));
     let pair = |line: &'static str| line.split_once('\t').expect("a key and its default");
@@ -44,19 +44,19 @@ static TABLE: LazyLock<BTreeMap<&str, Option<&str>>> = LazyLock::new(|| {
     table
 });
 
-/// Keys whose defaults are not JVB's, with ours.
+/// Keys whose defaults differ from JVB's, with Rialto's.
 const ON_PURPOSE: [(&str, &str); 1] = [
-    // Who never asks, because there is no channel, gets videos all the same.
+    // A receiver without a channel sends no constraints, and gets video all the same.
     ("videobridge.cc.initial-max-height-px", "-1"),
 ];
 
-/// What a key is when nobody says anything.
+/// Returns the default of a key.
 fn default_of(key: &str) -> Option<&str> {
     let ours = ON_PURPOSE.iter().find(|(known, _)| *known == key);
     ours.map_or(TABLE[key], |(_, text)| Some(*text))
 }
 
-/// A file in which every key has its default.
+/// Returns a file in which every key has its default.
 fn as_file() -> String {
     let lines = TABLE.keys().filter_map(|key| Some(format!("{key} = {}\n", default_of(key)?)));
     lines.collect()
@@ -86,7 +86,7 @@ fn defaults_are_those_of_the_table() {
     }
 }
 
-/// Another value of the kind that the default has.
+/// Returns another value of the default's type.
 fn another(key: &str, default: Option<&str>) -> String {
     let text = default.unwrap_or_default().trim_matches('"');
     match text {
@@ -143,13 +143,13 @@ fn every_key_is_honoured_or_answered_with_why_not() {
                 | load::Warning::NoMeaning { key: said, why, .. },
             ] => {
                 assert!(said == key && why.len() > 10, "{about:?}");
-                assert!(known::idle(key).is_some(), "{key}");
+                assert!(known::no_effect(key).is_some(), "{key}");
             }
             other => panic!("{key}: {other:?}"),
         }
     }
     assert!(honoured.contains(&"videobridge.ice.udp.port"));
-    // A key that was honoured once stays so: this number only grows.
+    // A supported key stays supported: this number only grows.
     assert!(honoured.len() >= 110, "{}: {honoured:#?}", honoured.len());
 }
 
@@ -166,7 +166,7 @@ fn what_is_said_to_have_no_effect_is_a_key_that_jvb_has_or_had() {
         "videobridge.stats.enabled",
         "videobridge.websockets.relay-domain",
     ];
-    for key in known::idle_keys() {
+    for key in known::no_effect_keys() {
         let inside = TABLE.keys().any(|known| {
             known.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });
@@ -191,13 +191,13 @@ fn a_file_may_refer_to_defaults_and_append_to_them() {
     let whitelist = loaded.config.xmpp.whitelist.as_ref().unwrap();
     assert_eq!((whitelist.len(), whitelist[12].as_str()), (13, "more"));
     assert_eq!(effective(&loaded, "videobridge.health.timeout").origin.to_string(), "jvb.conf:1");
-    // Nothing of the file is left in what the file replaces.
+    // An invalid file leaves the reference unchanged.
     let odd = load_text("videobridge.stats = 5\n".to_owned()).unwrap_err().to_string();
     assert!(odd.contains("videobridge.stats: needs an object"), "{odd}");
     assert!(matches!(reference().unwrap().root.get("videobridge").unwrap().kind, Kind::Object(_)));
 }
 
-/// Every old key of JVB and of ice4j, with a value that it may have.
+/// Every old key of JVB and of ice4j, with a valid value.
 const OLD: &str = "\
 org.ice4j.ALWAYS_SIGN=true
 org.ice4j.MAX_CHECK_LIST_SIZE=50
@@ -261,7 +261,7 @@ org.jitsi.videobridge.rest.private.jetty.sslContextFactory.needClientAuth=true
 org.jitsi.videobridge.rest.private.jetty.tls.port=8444
 ";
 
-/// The older file alone.
+/// Loads the older file alone.
 struct Old(String);
 
 impl Source for Old {

@@ -1,15 +1,15 @@
-//! The reader.
+//! Parses descriptions.
 
 use super::{
     Candidate, Codec, Description, Direction, Error, Extmap, Kind, MAX_BYTES, MAX_REPEATS,
     MAX_SECTIONS, Rid, Section, Setup, Ssrc, SsrcGroup, Transport,
 };
 
-/// Longest token (codec name, parameter, URI, credential) that is kept, bytes.
+/// Maximum length of a token (codec name, parameter, URI, credential), bytes.
 const MAX_TOKEN: usize = 512;
 
 impl Description {
-    /// Reads a description. Unknown lines and attributes are skipped.
+    /// Parses a description. Unknown lines and attributes are skipped.
     pub fn parse(text: &str) -> Result<Self, Error> {
         if text.len() > MAX_BYTES {
             return Err(Error::TooLong);
@@ -129,8 +129,7 @@ fn transport(transport: &mut Transport, name: &str, value: &str) -> Result<(), E
                 _ => return Err(Error::Malformed("setup")),
             });
         }
-        // One that cannot be read, or that is too many, costs nothing that stands beside it: the others
-        // may do.
+        // A candidate that is invalid or beyond the limit is skipped: the others may be enough.
         "candidate" => {
             if let Ok(candidate) = candidate(value) {
                 let _ = push(&mut transport.candidates, candidate, MAX_REPEATS, "candidate");
@@ -141,9 +140,8 @@ fn transport(transport: &mut Transport, name: &str, value: &str) -> Result<(), E
     Ok(())
 }
 
-/// The codec that a line beginning with `<payload type> ` is about, and the rest of the line. `None`
-/// when the payload type is not in the `m=` line (browsers do not write such lines; RFC 8866 lets them
-/// be ignored).
+/// Returns the codec of a line beginning with `<payload type> `, and the rest of the line. `None` when the
+/// payload type is not in the `m=` line (browsers do not write such lines; RFC 8866 lets them be ignored).
 fn about<'s, 'v>(
     section: &'s mut Section,
     value: &'v str,
@@ -191,7 +189,7 @@ fn rtcp_fb(section: &mut Section, value: &str) -> Result<(), Error> {
     let mut words = rest.split_ascii_whitespace();
     let kind = token(words.next().unwrap_or_default())?;
     let subtype = words.next().map(token).transpose()?;
-    // `*` is every payload type of the section (RFC 4585 section 4.2).
+    // `*` stands for every payload type of the section (RFC 4585 section 4.2).
     let only: Option<u8> = if pt == "*" { None } else { Some(number(Some(pt), "rtcp-fb")?) };
     for codec in section.codecs.iter_mut().filter(|codec| only.is_none_or(|pt| pt == codec.pt)) {
         let pair = (kind.clone(), subtype.clone());
@@ -250,7 +248,7 @@ fn rid(section: &mut Section, value: &str) -> Result<(), Error> {
     push(&mut section.rids, Rid { id, send }, MAX_REPEATS, "rid")
 }
 
-/// What follows `candidate:`.
+/// Parses the text after `candidate:`.
 pub(super) fn candidate(value: &str) -> Result<Candidate, Error> {
     let mut words = value.split_ascii_whitespace();
     let mut word = || words.next().unwrap_or_default();
@@ -281,7 +279,7 @@ fn number<T: std::str::FromStr>(word: Option<&str>, line: &'static str) -> Resul
     word.and_then(|word| word.parse().ok()).ok_or(Error::Malformed(line))
 }
 
-/// A non-empty word of printable ASCII.
+/// Accepts a non-empty word of printable ASCII.
 fn token(word: &str) -> Result<String, Error> {
     let word = word.trim();
     if word.is_empty() || word.len() > MAX_TOKEN || !word.bytes().all(|b| b.is_ascii_graphic()) {

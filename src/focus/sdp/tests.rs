@@ -2,7 +2,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 
-/// Shortened from what Chromium answers.
+/// Shortened from an answer of Chromium.
 const ANSWER: &str = "v=0\r\n\
     o=- 4611 2 IN IP4 127.0.0.1\r\n\
     s=-\r\n\

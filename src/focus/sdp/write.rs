@@ -1,11 +1,11 @@
-//! The writer.
+//! Writes descriptions.
 
 use std::fmt::{self, Display, Formatter};
 
 use super::{Candidate, Codec, Description, Kind, Section, Transport};
 use crate::colibri::SCTP_PORT;
 
-/// One line with the line end that RFC 8866 asks for.
+/// Writes one line with the line end that RFC 8866 requires.
 macro_rules! line {
     ($f:expr, $($arg:tt)*) => {{
         write!($f, $($arg)*)?;
@@ -88,7 +88,7 @@ impl Display for Section {
     }
 }
 
-/// `a=simulcast` (RFC 8853) over all rids of the section.
+/// Writes `a=simulcast` (RFC 8853) for all rids of the section.
 fn simulcast(section: &Section, f: &mut Formatter<'_>) -> fmt::Result {
     let list = |send: bool| {
         let ids: Vec<&str> =

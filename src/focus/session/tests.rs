@@ -1,4 +1,4 @@
-//! Sessions over a bridge with a detached engine and pretended transports.
+//! Tests sessions with a detached engine and fake transports.
 
 use std::sync::{
     Arc,
@@ -22,11 +22,11 @@ use crate::{
     },
 };
 
-/// Transports that are always up; each restart changes the credentials.
+/// Transports that are always connected; each restart changes the credentials.
 #[derive(Default)]
-struct Pretended(AtomicU32);
+struct FakeTransports(AtomicU32);
 
-impl Pretended {
+impl FakeTransports {
     fn ice(&self) -> IceUdp {
         let generation = self.0.load(Ordering::Relaxed);
         IceUdp {
@@ -39,7 +39,7 @@ impl Pretended {
     }
 }
 
-impl TransportPort for Pretended {
+impl TransportPort for FakeTransports {
     fn create(&self, _: EndpointId, _: CreateTransport, _: Arc<str>) {}
     fn set_remote(&self, _: EndpointId, _: &IceUdp) {}
     fn restart_ice(&self, _: EndpointId) -> RestartAnswer {
@@ -74,7 +74,7 @@ impl House {
         let bridge = Bridge::new(
             BridgeConfig::default(),
             engine,
-            Pretended::default(),
+            FakeTransports::default(),
             media_events,
             update_events,
         );
@@ -88,7 +88,7 @@ impl House {
     }
 }
 
-/// What a browser would answer: everything that is asked for, with SSRCs counted from `first`.
+/// A browser's answer: accepts everything, with SSRCs counted from `first`.
 fn answer_to(offer: &str, ufrag: &str, first: u32) -> (String, Vec<Value>) {
     let mut answer = Description::parse(offer).unwrap();
     let mut encodings = Vec::new();
@@ -141,7 +141,7 @@ fn peers_in(messages: &[ToPage]) -> Vec<Peer> {
     found.unwrap_or_default()
 }
 
-/// Answers the offer among these messages, and what follows from that.
+/// Answers the offer among these messages, and those that follow.
 async fn settle(session: &mut Session, messages: &[ToPage], ufrag: &str, first: u32) {
     let mut next = offer_in(messages);
     while let Some((version, sdp, _)) = next {
@@ -198,11 +198,11 @@ async fn the_bridge_connects_to_a_page_that_does_not_know_its_encodings_yet() {
     let (sdp, encodings) = answer_to(&sdp, "ann", 100);
     let text = json!({ "type": "answer", "version": version, "sdp": sdp });
     ann.on_text(&text.to_string()).await.unwrap();
-    assert_eq!(ann.told.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann"));
-    assert!(ann.told.sources.iter().all(|source| !source.id.ends_with("-v0")));
+    assert_eq!(ann.sent.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann"));
+    assert!(ann.sent.sources.iter().all(|source| !source.id.ends_with("-v0")));
     let text = json!({ "type": "encodings", "encodings": encodings });
     ann.on_text(&text.to_string()).await.unwrap();
-    let camera = ann.told.sources.iter().find(|source| source.id.ends_with("-v0")).unwrap();
+    let camera = ann.sent.sources.iter().find(|source| source.id.ends_with("-v0")).unwrap();
     assert_eq!(camera.ssrc_groups[0].semantics, "SIM");
     assert_eq!(ann.room().sources_for("another").len(), 2, "microphone and camera");
 }
@@ -237,8 +237,8 @@ async fn a_restart_offers_new_credentials() {
     assert_eq!(version, 2);
     assert_eq!(Description::parse(&sdp).unwrap().sections[0].transport.ufrag, "bridge1");
     settle(&mut ann, &news, "ann2", 100).await;
-    assert_eq!(ann.told.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann2"));
-    assert_eq!(ann.told.transport.as_ref().unwrap().ice_generation, Some(1));
+    assert_eq!(ann.sent.transport.as_ref().unwrap().ufrag.as_deref(), Some("ann2"));
+    assert_eq!(ann.sent.transport.as_ref().unwrap().ice_generation, Some(1));
 }
 
 #[tokio::test]

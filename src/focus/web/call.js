@@ -1,4 +1,4 @@
-// The call: joins the room of the address and keeps page, devices and connection in step.
+// The call: joins the room named by the address and keeps page, devices and connection in step.
 
 import { Chat } from '/_rialto/chat.js';
 import { videoConstraints } from '/_rialto/constraints.js';
@@ -14,14 +14,14 @@ import { Banner, noMedia, noPeer, noSignal, silence } from '/_rialto/trouble.js'
 const $ = (id) => document.getElementById(id);
 const room = decodeURIComponent(location.pathname.slice(1));
 const query = new URLSearchParams(location.search);
-/** The room without what is this participant's alone. */
+/** The room without the parts that belong to this participant only. */
 const address = location.origin + location.pathname;
 
-/** How long the first connection may take before the page says why it may never come, ms. */
+/** How long the first connection may take before the page explains why it may fail, ms. */
 const PATIENCE = 8000;
-/** How long after a connection that failed for good another participant is tried, ms. */
+/** How long after a connection failed for good the page joins as a new participant, ms. */
 const START_OVER = 10_000;
-/** Seconds without a word from the bridge: until the page says so, and until it joins again. */
+/** Seconds without a message from the bridge: until the page says so, and until it joins again. */
 const SILENCE = { told: 4, over: 20 };
 
 const call = {
@@ -91,7 +91,7 @@ function join() {
     welcome: ({ id }) => {
       call.id = id;
       call.attempts = 0;
-      // What media lacks is told until there is some.
+      // The banner about missing media stays until media flows.
       if (document.body.classList.contains('away')) banner.hide();
       document.body.classList.remove('away');
       sendState();
@@ -116,14 +116,14 @@ function disconnect() {
   clearTimeout(call.retry);
   call.signal?.close();
   call.peer?.close();
-  // Whoever joins again has another id.
+  // A participant that joins again has another id.
   call.peers = call.peers.filter(({ id }) => id !== call.id);
   call.signal = call.peer = call.id = call.bridge = call.speaker = call.asked = null;
   for (const element of call.audio.values()) element.remove();
   call.audio.clear();
 }
 
-/** Joins again as a new participant, later and later. */
+/** Joins again as a new participant, with growing delays. */
 function again(cause) {
   if (call.over) return;
   disconnect();
@@ -178,7 +178,7 @@ function onConnection(state) {
   } else if (state !== 'closed' && $('trouble').hidden) status('Connecting…');
 }
 
-/** ICE begins again: at once the first time, then later and later, as it may fail at once each time. */
+/** Restarts ICE: at once the first time, then with growing delays, as it may fail at once each time. */
 function restartLater() {
   const { signal } = call;
   const seconds = Math.min(8, 2 ** call.restarts - 1);
@@ -186,27 +186,27 @@ function restartLater() {
   setTimeout(() => signal === call.signal && signal?.send({ type: 'restart' }), seconds * 1000);
 }
 
-/** ICE cannot begin again for this participant: another one tries. */
+/** ICE cannot restart for this participant: joins as a new one. */
 function startOver() {
   clearTimeout(call.retry);
   call.retry = setTimeout(() => call.peer?.pc.connectionState === 'failed' && join(), START_OVER);
 }
 
-/** Media does not flow, though the bridge is told of us. What happens meanwhile changes the cause. */
+/** Signalling works and media does not flow. Later events change the cause. */
 function interrupted(title) {
   if (!call.peer) return;
   status('No connection', 'bad');
   banner.show(title, `${noMedia(call.peer)} The page keeps trying.`);
 }
 
-/** A connection that does not come is told of before the browser gives it up. */
+/** Reports a connection that takes long before the browser gives it up. */
 function expectConnection() {
   const { peer } = call;
   const late = () => peer === call.peer && !peer.connected && $('trouble').hidden;
   setTimeout(() => late() && interrupted('There is no connection yet.'), PATIENCE);
 }
 
-/** A cable that was pulled ends nothing: what shows it is that nothing comes. */
+/** Pulling a cable closes no connection: the page detects it by the silence. */
 function watchSignal() {
   const { signal } = call;
   if (!signal?.opened) return;
@@ -226,7 +226,7 @@ function sendState() {
   call.signal?.send({ type: 'sending', ...media.state() });
 }
 
-/** Tracks that come together are told together. */
+/** Sends one message for tracks that change together. */
 function onLocalChange(kind) {
   call.peer?.send(kind, media.tracks[kind]);
   if (call.changed) return;
@@ -238,7 +238,7 @@ function onLocalChange(kind) {
   });
 }
 
-/** Tells the bridge how high the tiles are, when that is news and there is a channel to tell it. */
+/** Sends the bridge the heights of the tiles, if they changed and the channel is open. */
 function askForHeights() {
   const wish = JSON.stringify(videoConstraints(tiles.heights(), tiles.pinned));
   if (wish !== call.asked && call.peer?.tell(JSON.parse(wish))) call.asked = wish;
@@ -341,7 +341,7 @@ function playAudio(slots) {
   }
 }
 
-/** A page without a camera and without a click may not play sound yet. */
+/** Without a camera and without a click, a page may not play sound yet. */
 function askForSound() {
   notice('Click anywhere to hear the others.');
   const play = () => {
@@ -458,7 +458,7 @@ $('notice').querySelector('button').onclick = () => {
 };
 for (const button of document.querySelectorAll('.copy')) button.onclick = copyAddress;
 
-/** Closes what was opened last over the call. False when nothing was. */
+/** Closes the topmost panel over the call. Returns false when none is open. */
 function closeOne() {
   if (devices.shown) devices.close();
   else if (chat.shown) {
@@ -470,11 +470,11 @@ function closeOne() {
   return true;
 }
 
-/** Shortcuts are letters: they must not also be typed into what they open. */
+/** Shortcuts are letters, which must not also be typed into the panel that they open. */
 document.addEventListener('keydown', (event) => {
   if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.metaKey || event.altKey || call.over) return;
   if (event.key === 'Escape') {
-    // Of a whole screen the browser's own Escape leads back.
+    // In full screen, the browser's own Escape leads back.
     if (!document.fullscreenElement && closeOne()) event.preventDefault();
     return;
   }
@@ -485,14 +485,14 @@ document.addEventListener('keydown', (event) => {
   event.preventDefault();
   button.click();
 });
-// Whoever waits for the network joins as soon as it is there.
+// A page that waits for the network joins as soon as it is there.
 window.addEventListener('online', () => {
   if (!call.over && (!call.signal || call.peer?.pc.connectionState === 'failed')) join();
 });
 window.addEventListener('pagehide', disconnect);
 window.addEventListener('pageshow', ({ persisted }) => persisted && !call.over && start());
 
-// For tests and for the curious: what this page knows.
+// For tests and debugging: the state of this page.
 window.rialto = {
   state: () => ({
     id: call.id,
@@ -514,8 +514,8 @@ window.rialto = {
   tracks: () => Object.fromEntries((call.peer?.received() ?? []).map(({ source, track }) => [source, track])),
   stats: async () => [...(await call.peer.pc.getStats()).values()],
   /**
-   * Tells the bridge something over its channel: `rialto.ask({ colibriClass: 'ReceiverVideoConstraints', … })`.
-   * Heights stand in place of what the tiles asked for, until a tile has another height.
+   * Sends the bridge a message over the channel: `rialto.ask({ colibriClass: 'ReceiverVideoConstraints',
+   * … })`. Its heights replace those of the tiles until a tile changes its height.
    */
   ask: (message) => {
     const instead = message.colibriClass === 'ReceiverVideoConstraints' ? { constraints: {} } : {};
@@ -528,7 +528,7 @@ window.rialto = {
   rejoin: () => start(),
 };
 
-/** Joins at once; what this page sends comes when the user has answered the browser's question. */
+/** Joins at once; media follows when the user has answered the browser's permission prompt. */
 async function start() {
   join();
   render();

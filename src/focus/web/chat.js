@@ -1,12 +1,12 @@
-// Chat, from page to page over the bridge channel.
+// Chat between pages over the bridge channel.
 
-/** Lines that are kept. */
+/** Maximum lines kept. */
 const MOST = 200;
 
 export class Chat {
   /**
-   * `element`: the panel. `on.send(message)` sends over the channel and says whether it could;
-   * `on.shown(boolean)` after the panel opened or closed; `on.unsent()` when nothing was sent.
+   * `element`: the panel. `on.send(message)` sends over the channel and returns whether it could;
+   * `on.shown(boolean)` is called after the panel opened or closed; `on.unsent()` when nothing was sent.
    */
   constructor(element, on) {
     this.element = element;
@@ -36,7 +36,7 @@ export class Chat {
     }
   }
 
-  /** A message of the channel: the text, when it is one of a chat. */
+  /** Returns the text of a message of the channel, if it is a chat message. */
   heard({ colibriClass, msgPayload }, name) {
     if (colibriClass !== 'EndpointMessage' || typeof msgPayload?.chat !== 'string') return null;
     this.#add(name, msgPayload.chat);

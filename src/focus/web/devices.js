@@ -1,12 +1,12 @@
-// The dialog in which camera, microphone and speaker are chosen, with a preview of the first two and a
-// tone for the third.
+// The dialog to choose camera, microphone and speaker, with a preview of the first two and a test tone for
+// the third.
 
 import { chosenDevice, explain, insecureReason, openTrack, rememberDevice } from '/_rialto/media.js';
 
-/** The kinds of `enumerateDevices`. */
+/** Device kinds of `enumerateDevices`. */
 const KINDS = { camera: 'videoinput', microphone: 'audioinput', speaker: 'audiooutput' };
 
-/** Whether this browser lets a page choose where sound goes. */
+/** Whether this browser lets a page select the speaker. */
 const canChooseSpeaker = 'setSinkId' in HTMLMediaElement.prototype;
 
 export class Devices {
@@ -50,7 +50,7 @@ export class Devices {
     this.dialog.close();
   }
 
-  /** Shows what the call has, muted or not, else opens the device for as long as the dialog is open. */
+  /** Shows the call's own track, muted or not; otherwise opens the device while the dialog is open. */
   async #preview(kind) {
     this.#stopOne(kind);
     try {
@@ -66,7 +66,7 @@ export class Devices {
     }
   }
 
-  /** Fills the lists. Browsers name devices only once they were allowed. */
+  /** Fills the lists. Browsers name devices only after the user has given permission. */
   async #list() {
     const devices = await navigator.mediaDevices.enumerateDevices();
     for (const [kind, select] of Object.entries(this.selects)) {
@@ -158,7 +158,7 @@ export class Devices {
   }
 }
 
-/** Sends an element's sound to a speaker. One that is away gives way to the system's. */
+/** Selects an element's speaker. If it is absent, the system's default is used. */
 export async function toSpeaker(element, id) {
   if (!canChooseSpeaker || (element.sinkId ?? '') === id) return;
   await element.setSinkId(id).catch(() => element.setSinkId(''));

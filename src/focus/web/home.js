@@ -1,4 +1,4 @@
-// The start page: a room's name, and off.
+// The start page: asks for a room's name and opens the room.
 
 import { insecureReason } from '/_rialto/media.js';
 

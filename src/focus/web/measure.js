@@ -1,9 +1,11 @@
-// What the tiles say of their streams: what this page measures beside what the bridge decided.
+// The figures in the tiles: this page's measurements beside the bridge's decisions.
 
 import { bitrate } from '/_rialto/stats.js';
 
-/** Why the bridge sends no more of a video, by the names of docs/bandwidth.md: what the viewer can do nothing
- * about and would take for a fault. */
+/**
+ * Reasons why the bridge sends no more of a video, by the names of docs/bandwidth.md, that the viewer
+ * cannot change and would take for a fault.
+ */
 const SHORTAGES = {
   link: 'Your connection carries no more',
   last_n: 'Others are shown instead',
@@ -11,7 +13,7 @@ const SHORTAGES = {
   bridge_load: 'The bridge is busy',
 };
 
-/** The other reasons, for the figures. */
+/** The other reasons, shown among the figures only. */
 const REASONS = {
   ...SHORTAGES,
   constraint: 'enough for this tile',
@@ -20,10 +22,10 @@ const REASONS = {
   not_wanted: 'not asked for',
 };
 
-/** Seconds before a tile says why: a change takes some. */
+/** Seconds before a tile shows a reason: changes take some. */
 const SHORT_FOR = 3;
 
-/** Writes one second's figures into the tiles. `bridge`: the bridge's view, or null. */
+/** Writes one second's figures into the tiles. `bridge` is the bridge's view, or null. */
 export function showFigures(tiles, peer, figures, bridge) {
   const rtt = figures.rtt === null ? '' : ` · ${Math.max(1, Math.round(figures.rtt * 1000))} ms`;
   showOwn(tiles, figures, bridge, rtt);
@@ -72,7 +74,7 @@ function size(video) {
   return video?.height ? ` · ${video.width}×${video.height} ${Math.round(video.fps)} fps` : '';
 }
 
-/** What the bridge decided for a source. Encodings are counted from 1 here, the best one last. */
+/** Formats the bridge's decision for a source. Encodings are counted from 1 here, the best one last. */
 function decision(source, bps, why) {
   const sends = bps === null ? 'bridge sends nothing yet' : `bridge sends ${bitrate(bps)}`;
   const reason = why && REASONS[why.reason] ? ` · ${REASONS[why.reason]} (${why.seconds} s)` : '';

@@ -1,6 +1,6 @@
 // Microphone, camera and screen of this page.
 
-/** Why a browser will not give a camera to a page of this address, or null. */
+/** Returns why a browser will not give a camera to a page of this address, or null. */
 export function insecureReason() {
   if (window.isSecureContext && navigator.mediaDevices) return null;
   return (
@@ -13,7 +13,7 @@ export function insecureReason() {
 const VIDEO = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
-/** The device that the user chose before, or an empty text. */
+/** Returns the device that the user chose before, or an empty text. */
 export function chosenDevice(kind) {
   return localStorage.getItem(`rialto.${kind}`) ?? '';
 }
@@ -22,7 +22,10 @@ export function rememberDevice(kind, id) {
   localStorage.setItem(`rialto.${kind}`, id);
 }
 
-/** What to ask the browser for. A chosen device that is away gives way to another, one just picked (`exact`) does not. */
+/**
+ * Returns the constraints for getUserMedia. If a device chosen earlier is absent, another one is used;
+ * one just picked (`exact`) has no substitute.
+ */
 export function wanted(kind, exact = '') {
   const chosen = chosenDevice(kind);
   const device = exact ? { exact } : chosen ? { ideal: chosen } : null;
@@ -30,13 +33,13 @@ export function wanted(kind, exact = '') {
 }
 
 export class LocalMedia {
-  /** `onchange(kind)` is called when a track came, went, or was muted. */
+  /** `onchange(kind)` is called when a track was added, removed or muted. */
   constructor(onchange) {
     this.onchange = onchange;
     this.tracks = { microphone: null, camera: null, screen: null };
   }
 
-  /** Asks for both, then for each alone. Returns what to tell the user, or null. */
+  /** Requests both devices, then each alone. Returns a message for the user, or null. */
   async open() {
     const reason = insecureReason();
     if (reason) return reason;
@@ -62,7 +65,7 @@ export class LocalMedia {
     return `You are in the call without camera and microphone (${explain(failure)}). The others cannot see or hear you.`;
   }
 
-  /** Mutes or unmutes; asks for the device where there is none yet. */
+  /** Mutes or unmutes; requests the device if there is none yet. */
   async toggle(kind) {
     const track = this.tracks[kind];
     if (!track) {
@@ -92,7 +95,7 @@ export class LocalMedia {
     for (const kind of Object.keys(this.tracks)) this.stop(kind);
   }
 
-  /** What the focus is told: 'none', 'muted' or 'on' for each. */
+  /** Returns the state for the focus: 'none', 'muted' or 'on' for each. */
   state() {
     const one = (track) => (!track ? 'none' : track.enabled ? 'on' : 'muted');
     const { microphone, camera, screen } = this.tracks;
@@ -100,13 +103,13 @@ export class LocalMedia {
   }
 
   /**
-   * Takes another camera or microphone, muted if the one before was. Where it cannot be had, the one
-   * before comes back, and the error is thrown.
+   * Switches to another camera or microphone and keeps the muted state. If that fails, restores the
+   * previous one and throws the error.
    */
   async choose(kind, id) {
     const before = this.tracks[kind];
     const muted = before?.enabled === false;
-    // Many machines cannot have two cameras open at once.
+    // Many machines cannot open two cameras at once.
     if (before) before.onended = null;
     before?.stop();
     try {
@@ -127,7 +130,7 @@ export class LocalMedia {
   #take(kind, track) {
     this.tracks[kind] = track ?? null;
     if (track) {
-      // Unplugged, or sharing ended by the browser's own button.
+      // The device was unplugged, or the browser's own button ended sharing.
       track.onended = () => {
         this.tracks[kind] = null;
         this.onchange(kind);
@@ -137,7 +140,7 @@ export class LocalMedia {
   }
 }
 
-/** A track of a camera or a microphone. */
+/** Opens a track of a camera or a microphone. */
 export async function openTrack(kind, exact = '') {
   const reason = insecureReason();
   if (reason) throw new Error(reason);

@@ -1,5 +1,5 @@
-// The one RTCPeerConnection. The focus offers, this page answers. The first three sections are what
-// this page sends; each further section is a source of another participant, as `slots` says.
+// The page's RTCPeerConnection. The focus offers, this page answers. The first three sections are the media
+// that this page sends; each further section is a source of another participant, as listed in `slots`.
 
 const MIDS = { microphone: '0', camera: '1', screen: '2' };
 
@@ -12,9 +12,9 @@ const LAYERS = {
 
 export class Peer {
   /**
-   * `on.state(text)` for changes of the connection, `on.candidate(text)` for local candidates,
-   * `on.message(object)` for what comes in the bridge channel, `on.open()` when that opens.
-   * Throws where the browser makes no connections.
+   * `on.state(text)` reports changes of the connection, `on.candidate(text)` local candidates,
+   * `on.message(object)` messages in the bridge channel, `on.open()` that the channel opened. Throws if
+   * the browser makes no connections.
    */
   constructor(on) {
     this.on = on;
@@ -24,7 +24,7 @@ export class Peer {
     this.encodings = [];
     this.answered = false;
     this.candidates = [];
-    /** How many local candidates there were, and whether there ever was a connection. */
+    /** The number of local candidates, and whether the connection was ever established. */
     this.gathered = 0;
     this.connected = false;
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
@@ -50,8 +50,8 @@ export class Peer {
   }
 
   /**
-   * Applies an offer. Returns the answer's text and those SSRCs that it does not name and that are known:
-   * none in the first answer, which is not held back for them, as nothing connects without it.
+   * Applies an offer. Returns the answer's text and the known SSRCs that it does not name: none in the
+   * first answer, which does not wait for them, as nothing connects without it.
    */
   async answer({ sdp, slots }) {
     this.answered = false;
@@ -66,9 +66,9 @@ export class Peer {
   }
 
   /**
-   * Begins to send after the first answer; `known(encodings)` is called once the SSRCs are known. Tracks
-   * follow then: a stream that rests for want of pixels or of bits has no statistics, and none rests
-   * before there is a track.
+   * Starts sending after the first answer; `known(encodings)` is called once the SSRCs are known. Only
+   * then are tracks added: a stream that pauses for lack of pixels or bitrate has no statistics, and
+   * none pauses before there is a track.
    */
   async begin(known) {
     if (this.sending) return;
@@ -81,26 +81,26 @@ export class Peer {
     await this.#tune();
   }
 
-  /** The answer is on its way: candidates may follow. */
+  /** The answer has been sent: candidates may follow. */
   flush() {
     this.answered = true;
     for (const candidate of this.candidates.splice(0)) this.on.candidate(candidate);
   }
 
-  /** Sends a message in the bridge channel. False when it is not open. */
+  /** Sends a message in the bridge channel. Returns false when it is not open. */
   tell(message) {
     if (this.channel.readyState !== 'open') return false;
     this.channel.send(JSON.stringify(message));
     return true;
   }
 
-  /** Sends a track, or nothing, in place of what was sent. */
+  /** Replaces the sent track; null sends nothing. */
   async send(kind, track) {
     this.tracks[kind] = track;
     if (this.sending) await this.#transceiver(MIDS[kind])?.sender.replaceTrack(track);
   }
 
-  /** What is received now: slot and track for each live section. */
+  /** Returns slot and track of each live section. */
   received() {
     return this.pc
       .getTransceivers()
@@ -108,7 +108,7 @@ export class Peer {
       .map((transceiver) => ({ ...this.slots.get(transceiver.mid), track: transceiver.receiver.track }));
   }
 
-  /** Where the bridge receives media, as it said. */
+  /** Returns the addresses at which the bridge receives media, from its candidates. */
   remoteAddresses() {
     const sdp = this.pc.remoteDescription?.sdp ?? '';
     // candidate:<foundation> <component> <protocol> <priority> <address> <port> (RFC 8839 section 5.1)
@@ -124,7 +124,7 @@ export class Peer {
     return this.pc.getTransceivers().find((transceiver) => transceiver.mid === mid);
   }
 
-  /** SSRCs of simulcast streams, which not all browsers write into descriptions. */
+  /** Returns SSRCs of simulcast streams, which not all browsers write into descriptions. */
   async #learnEncodings() {
     const mid = MIDS.camera;
     const sender = this.#transceiver(mid)?.sender;
@@ -138,7 +138,7 @@ export class Peer {
     }
   }
 
-  /** The text of a section of the local description. */
+  /** Returns the text of a section of the local description. */
   #section(mid) {
     const sections = this.pc.localDescription.sdp.split(/^m=/m);
     return sections.find((section) => section.includes(`a=mid:${mid}\r\n`)) ?? '';

@@ -1,5 +1,5 @@
-// The small plot of a tile: what the page measures (line) next to what the bridge says it forwards
-// or receives (second line), losses as bars from below.
+// The small plot of a tile: the page's measurement (line), the bitrate that the bridge forwards or receives
+// (second line), and losses as bars from below.
 
 const POINTS = 60;
 
@@ -9,7 +9,7 @@ export class Plot {
     this.points = [];
   }
 
-  /** One second: bits per second at the page and at the bridge (null if unknown), loss 0..1. */
+  /** Adds one second: bits per second at the page and at the bridge (null if unknown), loss 0..1. */
   add(page, bridge, loss) {
     this.points.push({ page, bridge, loss });
     if (this.points.length > POINTS) this.points.shift();

@@ -1,9 +1,9 @@
-// The signalling WebSocket. Messages are described in message.rs.
+// The signalling WebSocket. message.rs describes its messages.
 
 export class Signal {
   /**
-   * `handlers`: a function for each type of message, and `lost(opened)` for the end of the
-   * connection, which may never have been open.
+   * `handlers`: a function for each type of message, and `lost(opened)`, which is called when the
+   * connection ends, even if it never opened.
    */
   constructor(room, name, handlers) {
     const url = new URL('/_rialto/ws', location.href);
@@ -11,9 +11,9 @@ export class Signal {
     url.search = new URLSearchParams({ room, name });
     this.handlers = handlers;
     this.opened = false;
-    /** Seconds in which nothing came, as `tick` counts them. */
+    /** Seconds without a message, counted by `tick`. */
     this.silent = 0;
-    // Messages are handled one after the other, also where handling waits.
+    // Messages are handled one after the other, even if a handler waits.
     this.queue = Promise.resolve();
     this.socket = new WebSocket(url);
     this.socket.onopen = () => {
@@ -32,8 +32,8 @@ export class Signal {
   }
 
   /**
-   * To be called every second: for how many of them nothing has come. The bridge says something every
-   * second. They are counted, since the clock also runs while a browser rests a page.
+   * Must be called every second. Returns for how many of them nothing has arrived; the bridge sends a
+   * message every second. Calls are counted because the clock also runs while a browser suspends a page.
    */
   tick() {
     return (this.silent += 1);

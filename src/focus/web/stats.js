@@ -1,6 +1,6 @@
-// From getStats to a few figures for each source.
+// Reduces getStats to a few figures for each source.
 
-/** Differences between two reports are rates. */
+/** Rates are differences between two reports. */
 export class Rates {
   constructor() {
     this.last = new Map();
@@ -40,7 +40,7 @@ export class Rates {
     };
   }
 
-  /** Streams of a simulcast source are summed; its size is that of the largest that is sent. */
+  /** Sums the streams of a simulcast source; its size is that of the largest stream that is sent. */
   #outbound(into, stat, remote) {
     const rate = this.#rates(stat, ['bytesSent', 'packetsSent']);
     if (!rate) return;
@@ -56,7 +56,7 @@ export class Rates {
     into[stat.mid] = known;
   }
 
-  /** Change per second of some counters, or null at the first sight of a stream. */
+  /** Returns the change per second of some counters, or null for a new stream. */
   #rates(stat, names) {
     const last = this.last.get(stat.id);
     this.last.set(stat.id, stat);

@@ -1,4 +1,4 @@
-// Light or dark: as the system says, unless the button was pressed. Loaded before anything is drawn.
+// Light or dark theme: the system's, unless the button was pressed. Loaded before anything is drawn.
 
 (() => {
   const system = matchMedia('(prefers-color-scheme: light)');
@@ -17,7 +17,10 @@
     button.setAttribute('aria-label', button.title);
   }
 
-  /** The other theme. What the system says anyway is not remembered, so that the page follows it again. */
+  /**
+   * Switches the theme. A choice equal to the system's is not stored, so that the page follows the
+   * system again.
+   */
   function toggle() {
     const other = shown() === 'light' ? 'dark' : 'light';
     if ((other === 'light') === system.matches) localStorage.removeItem('rialto.theme');

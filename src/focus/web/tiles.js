@@ -1,5 +1,5 @@
-// Tiles: one for each participant and one for each shared screen, arranged so that they are as large
-// as the window allows. A pinned tile, else shared screens, stand beside a strip of the others.
+// Tiles: one for each participant and each shared screen, arranged so that they are as large as the window
+// allows. A pinned tile, or else the shared screens, are shown beside a strip of the others.
 
 import { Plot } from '/_rialto/plot.js';
 
@@ -7,19 +7,19 @@ const GAP = 8;
 const RATIO = 16 / 9;
 
 export class Tiles {
-  /** `onlayout()` is called after tiles came, went, or changed their size. */
+  /** `onlayout()` is called after tiles were added, removed or resized. */
   constructor(stage, onlayout) {
     this.stage = stage;
     this.onlayout = onlayout;
     this.tiles = new Map();
-    /** The key of the tile that has the stage. */
+    /** The key of the tile on stage. */
     this.pinned = null;
     new ResizeObserver(() => this.arrange()).observe(stage);
     document.addEventListener('fullscreenchange', () => this.arrange());
     window.addEventListener('resize', () => document.fullscreenElement && this.arrange());
   }
 
-  /** The tile of a key, made when it is new. */
+  /** Returns the tile of a key; creates it if it is new. */
   make(key, kind) {
     let tile = this.tiles.get(key);
     if (!tile) {
@@ -48,14 +48,14 @@ export class Tiles {
     if (removed) this.arrange();
   }
 
-  /** Gives the stage to a tile, or with `null` to nobody in particular. */
+  /** Puts a tile on stage; `null` clears the stage. */
   pin(key) {
     this.pinned = this.tiles.has(key) ? key : null;
     for (const [other, tile] of this.tiles) tile.markPinned(other === this.pinned);
     this.arrange();
   }
 
-  /** Key, kind and height of each, as `videoConstraints` takes them. */
+  /** Returns key, kind and height of each tile, as `videoConstraints` takes them. */
   heights() {
     return [...this.tiles].map(([key, tile]) => ({ key, kind: tile.kind, height: tile.pictureHeight() }));
   }
@@ -82,7 +82,7 @@ export class Tiles {
   }
 }
 
-/** Puts tiles into a rectangle with the number of columns that makes them largest. */
+/** Arranges tiles in a rectangle with the number of columns that makes them largest. */
 function grid(tiles, left, top, width, height, ratio = RATIO) {
   const count = tiles.length;
   let best = null;
@@ -90,7 +90,7 @@ function grid(tiles, left, top, width, height, ratio = RATIO) {
     const rows = Math.ceil(count / columns);
     let w = (width - GAP * (columns - 1)) / columns;
     let h = (height - GAP * (rows - 1)) / rows;
-    // A tile may be a little off the ratio of a camera, so that little of the window is left over.
+    // A tile may deviate a little from a camera's aspect ratio, so that less of the window stays empty.
     if (ratio) {
       w = Math.min(w, h * ratio * 1.15);
       h = Math.min(h, (w / ratio) * 1.35);
@@ -104,7 +104,7 @@ function grid(tiles, left, top, width, height, ratio = RATIO) {
     const inRow = row === rows - 1 ? count - row * columns : columns;
     const x = left + (width - inRow * w - (inRow - 1) * GAP) / 2 + (index - row * columns) * (w + GAP);
     const y = top + (height - rows * h - (rows - 1) * GAP) / 2 + row * (h + GAP);
-    // Kept beside the style, which moves there slowly.
+    // Stored separately from the style, which is animated.
     Object.assign(tile, { width: w, height: h });
     Object.assign(tile.element.style, {
       left: `${x}px`,
@@ -179,14 +179,17 @@ class Tile {
     this.fullButton.setAttribute('aria-label', `Full screen: ${name}`);
   }
 
-  /** The whole screen for this tile, or back. */
+  /** Toggles full screen for this tile. */
   toggleFull() {
     if (!document.fullscreenEnabled) return;
     const done = document.fullscreenElement ? document.exitFullscreen() : this.element.requestFullscreen();
     done.catch(() => {});
   }
 
-  /** How high a picture is drawn here, CSS pixels: a camera covers its tile, a screen fits into it. */
+  /**
+   * Returns the height at which video is drawn here, CSS pixels: a camera covers its tile, a screen fits
+   * into it.
+   */
   pictureHeight() {
     if (document.fullscreenElement === this.element) {
       return Math.min(window.innerHeight, window.innerWidth / RATIO);
@@ -195,7 +198,7 @@ class Tile {
     return this.kind === 'desktop' ? Math.min(this.height, byWidth) : Math.max(this.height, byWidth);
   }
 
-  /** Shows a text, and the initials of a name on a colour of their own. */
+  /** Shows a text, and a name's initials on a colour of its own. */
   title(text, name, id) {
     if (!this.name.querySelector('input, button')) this.name.textContent = text;
     this.element.setAttribute('aria-label', text);
@@ -221,7 +224,7 @@ class Tile {
     this.element.classList.toggle('blank', !this.visible || this.video.readyState < 2);
   }
 
-  /** Says why there is no better picture; an empty text says nothing. */
+  /** Shows why there is no better picture; an empty text hides the reason. */
   explain(text) {
     this.why.hidden = !text;
     if (this.why.textContent !== text) this.why.textContent = text;
@@ -231,7 +234,7 @@ class Tile {
     this.element.classList.toggle(name, on);
   }
 
-  /** One second's figures: `page` and `bridge` are texts. */
+  /** Shows one second's figures: `page` and `bridge` are texts. */
   figures(page, bridge, pageBps, bridgeBps, loss) {
     this.measure.classList.remove('empty');
     this.page.textContent = page;
@@ -242,7 +245,7 @@ class Tile {
   }
 }
 
-/** The first letters of the first and the last word that begin with a letter or a digit. */
+/** Returns the first letters of the first and the last word that begin with a letter or a digit. */
 function initialsOf(name) {
   const words = name.split(/\s+/).filter((word) => /^[\p{L}\p{N}]/u.test(word));
   const shown = words.length > 1 ? [words[0], words.at(-1)] : words;

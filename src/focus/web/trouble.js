@@ -1,9 +1,9 @@
-// Why there is no connection, in words for the one who waits for it, and the banner that says them.
+// Explanations of a missing connection for the user, and the banner that shows them.
 
-/** A word on what the browser knows of its network, or an empty text. */
+/** Returns a hint on the browser's network state, or an empty text. */
 const offline = () => (navigator.onLine === false ? 'The browser says that it is offline. ' : '');
 
-/** The browser makes no RTCPeerConnection: it has none, or (Firefox) it is offline. */
+/** The browser cannot create an RTCPeerConnection: it does not support it, or (Firefox) it is offline. */
 export function noPeer(error) {
   if (typeof RTCPeerConnection === 'undefined') {
     return 'This browser has no WebRTC, or an extension or a setting has switched it off.';
@@ -17,21 +17,21 @@ export function noPeer(error) {
   return `The browser refuses: ${error.message}.`;
 }
 
-/** The signalling connection ended, or never began. */
+/** The signalling connection ended, or was never established. */
 export function noSignal(opened) {
   const what = opened ? 'was lost' : 'cannot be made: it does not answer';
   return `${offline()}The connection to the bridge at ${location.host} ${what}.`;
 }
 
-/** Nothing has come over the signalling connection, though it is open. */
+/** Nothing has arrived over the open signalling connection. */
 export function silence(seconds) {
   return `${offline()}Nothing has come from the bridge at ${location.host} for ${seconds} seconds.`;
 }
 
-/** Why media does not flow over a peer connection, as far as can be seen from here. */
+/** Returns why media does not flow over a peer connection, as far as the page can tell. */
 export function noMedia(peer) {
   const { iceConnectionState: ice, iceGatheringState: gathering } = peer.pc;
-  // Firefox gives up at once, without an end of its search.
+  // Firefox fails at once, without the end of gathering.
   const searched = gathering === 'complete' || ice === 'failed' || peer.answered;
   if (ice === 'connected' || ice === 'completed') {
     return 'The bridge was reached, but browser and bridge could not agree on encryption (DTLS).';
@@ -51,16 +51,16 @@ export function noMedia(peer) {
   );
 }
 
-/** The banner over the call. */
+/** The banner above the call. */
 export class Banner {
-  /** `retry()` is called by its button. */
+  /** `retry()` is called when its button is pressed. */
   constructor(element, retry) {
     this.element = element;
     this.button = element.querySelector('button');
     this.button.onclick = retry;
   }
 
-  /** Shows a title and a cause. Said again, it is not announced again. */
+  /** Shows a title and a cause. An unchanged banner is not announced again to screen readers. */
   show(title, cause, { retry = false } = {}) {
     const set = (selector, text) => {
       const part = this.element.querySelector(selector);

@@ -1,6 +1,6 @@
-// What the status page is made of. All texts become text nodes: names come from peers.
+// Draws the status page. All texts become text nodes: names come from peers.
 
-/** An element with a class and children, which are elements or texts. */
+/** Makes an element with a class and children, which are elements or texts. */
 export function make(name, className = '', ...children) {
   const element = document.createElement(name);
   if (className) element.className = className;
@@ -8,7 +8,7 @@ export function make(name, className = '', ...children) {
   return element;
 }
 
-/** Changes a text only where it differs, so that what is selected stays so. */
+/** Changes a text only if it differs, so that the user's selection survives. */
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -40,37 +40,37 @@ export function sync(parent, kept, items, key, create) {
   }
 }
 
-/** What keeps a number and its unit on one line. */
+/** The space that keeps a number and its unit on one line. */
 const NBSP = '\u00a0';
 
-/** Bits per second. */
+/** Formats bits per second. */
 export function bits(bps) {
   if (bps >= 9.995e8) return `${(bps / 1e9).toFixed(2)}${NBSP}Gbit/s`;
   if (bps >= 9.995e5) return `${(bps / 1e6).toFixed(bps >= 1e7 ? 1 : 2)}${NBSP}Mbit/s`;
   return `${Math.round(bps / 1e3)}${NBSP}kbit/s`;
 }
 
-/** A number with a thin space between thousands. */
+/** Formats a number with a thin space between thousands. */
 export function count(n) {
   return String(n).replace(/\B(?=(\d{3})+$)/g, '\u2009');
 }
 
-/** So many of something, with an s where that is due. */
+/** Formats a count with its noun, in the plural if needed. */
 export const many = (n, one) => `${count(n)} ${one}${n === 1 ? '' : one.endsWith('h') ? 'es' : 's'}`;
 
-/** A fraction. */
+/** Formats a fraction as a percentage. */
 export function percent(fraction) {
   const value = fraction * 100;
   return `${value >= 0.05 && value < 9.95 ? value.toFixed(1) : Math.round(value)}${NBSP}%`;
 }
 
-/** Upper bound of a delay, µs; null is beyond all bounds. */
+/** Formats the upper bound of a delay, µs; null means unbounded. */
 export function delay(us) {
   if (us === null) return `>${NBSP}500${NBSP}ms`;
   return us >= 1000 ? `≤${NBSP}${us / 1000}${NBSP}ms` : `≤${NBSP}${us}${NBSP}µs`;
 }
 
-/** For how long. */
+/** Formats a duration. */
 export function duration(seconds) {
   const parts = [[86_400, 'd'], [3_600, 'h'], [60, 'min'], [1, 's']];
   const at = parts.findIndex(([size]) => seconds >= size);

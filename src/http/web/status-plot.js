@@ -1,11 +1,11 @@
-// A small plot of the last two minutes, as SVG: a filled line, and a second one that is dashed.
+// A small SVG plot of the last two minutes: a filled line, and a second, dashed one.
 
 const SVG = 'http://www.w3.org/2000/svg';
 const POINTS = 120;
 const WIDTH = 240;
 const HEIGHT = 40;
 
-/** An SVG element with these attributes. */
+/** Makes an SVG element with these attributes. */
 export function svg(name, attributes = {}) {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -13,7 +13,7 @@ export function svg(name, attributes = {}) {
 }
 
 export class Plot {
-  /** `floor`: the scale ends here at least, so that noise looks like noise. */
+  /** `floor`: the minimum of the scale's upper end, so that noise looks like noise. */
   constructor(floor) {
     this.floor = floor;
     this.points = [];
@@ -26,7 +26,7 @@ export class Plot {
     this.second = this.element.appendChild(svg('path', { class: 'second' }));
   }
 
-  /** One second: the value, the one to compare it with (null if unknown), and both in words. */
+  /** Adds one second: the value, the one to compare it with (null if unknown), and both in words. */
   add(value, other, words) {
     this.points.push([value, other]);
     if (this.points.length > POINTS) this.points.shift();

@@ -1,4 +1,4 @@
-// The status page: asks for figures every second and shows them.
+// The status page: fetches the status every second and shows it.
 
 import { bits, count, delay, duration, make, many, percent, say, sync, write } from '/_rialto/status-draw.js';
 import { Plot } from '/_rialto/status-plot.js';
@@ -6,7 +6,7 @@ import { Plot } from '/_rialto/status-plot.js';
 const PERIOD_MS = 1000;
 const at = (id) => document.getElementById(id);
 
-/** What of a reason is nobody's choice. */
+/** Reasons that no participant chose. */
 const SHORT = new Set(['link', 'waiting_for_keyframe', 'bridge_load']);
 
 function meter(label) {
@@ -99,7 +99,7 @@ function shardView({ shard }) {
   };
 }
 
-/** A conference's name as people know it: the room without its server. */
+/** Returns a conference's name for people: the room without its server. */
 const nameOf = ({ name, meeting_id: meeting, id }) => name?.split('@')[0] || meeting || id;
 
 function conferenceView({ id }) {
@@ -213,7 +213,7 @@ function show(status) {
   at('status').hidden = false;
 }
 
-/** The conference that the address names. */
+/** The conference named in the address. */
 function asked() {
   try {
     return decodeURIComponent(location.hash.slice(1));
@@ -240,7 +240,7 @@ async function ask() {
   const status = await response.json();
   if (wanted && wanted !== asked()) return true;
   if (wanted && !status.shown) {
-    // It has ended: the largest is shown from now on.
+    // The conference has ended: show the largest from now on.
     history.replaceState(null, '', location.pathname);
   }
   at('login').hidden = true;
@@ -257,7 +257,7 @@ async function tick() {
   asking = true;
   let again = true;
   try {
-    // A page that nobody sees costs the bridge nothing.
+    // A hidden page fetches nothing.
     if (!document.hidden) {
       again = await ask();
       say(at('trouble'), null);
@@ -275,7 +275,7 @@ at('login').addEventListener('submit', (event) => {
   event.preventDefault();
   const token = at('token').value.trim();
   at('token').value = '';
-  // No header may have anything else in it, and no token that a bridge takes has.
+  // Headers and tokens may have no other characters.
   const fit = /^[\x21-\x7e]+$/.test(token);
   at('refused').hidden = fit;
   if (!fit) return;
