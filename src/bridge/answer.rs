@@ -47,9 +47,9 @@ impl Task {
                 "request refused"
             );
         }
-        // Who has the answer may ask for statistics.
+        // Statistics must be up to date before the caller has the answer.
         self.publish_soon(bridge);
-        // Who asked may have gone.
+        // The caller may have gone.
         let _ = reply.send(answer);
     }
 
@@ -74,13 +74,13 @@ impl Task {
         let expire = answered.expire;
         let answer = self.complete(bridge, request, answered);
         if expire {
-            let why = if request.expire { "the focus said so" } else { "nobody is left" };
+            let why = if request.expire { "the focus expired it" } else { "nobody is left" };
             self.expire(bridge, why);
         }
         Ok(answer)
     }
 
-    /// Takes the transport steps, and describes what is to be described.
+    /// Takes the transport steps, and describes the transports that belong into the answer.
     fn complete(
         &mut self,
         bridge: &Arc<Inner>,

@@ -103,16 +103,16 @@ impl Bridge {
                     .await;
                 Err(CaptureError::File { file, source })
             }
-            // The bridge is on its way out.
+            // The bridge is shutting down.
             Err(_) => Err(CaptureError::Busy),
         }
     }
 }
 
-/// A capture whose file is being made.
+/// A capture whose file is being created.
 pub(super) struct Begun {
     file: PathBuf,
-    /// What becomes of it.
+    /// Its outcome.
     told: oneshot::Receiver<io::Result<()>>,
 }
 

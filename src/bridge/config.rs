@@ -1,4 +1,4 @@
-//! What the bridge is told at start.
+//! The bridge's configuration.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ pub struct BridgeConfig {
     /// SCTP for the bridge channel (`videobridge.sctp.enabled`, true in a configuration). Without it a
     /// request with `<sctp>` is refused.
     pub sctp: bool,
-    /// How many videos a receiver gets until it or the focus says; negative is all
+    /// How many videos a receiver gets until it or the focus sets its last-N; negative is all
     /// (`videobridge.cc.initial-last-n`, -1).
     pub initial_last_n: i32,
     /// Bounds of what receivers get of videos.
@@ -38,36 +38,35 @@ pub struct BridgeConfig {
     /// How many videos anybody gets in a conference of so many endpoints or more
     /// (`videobridge.load-management.conference-last-n-limits`). None.
     pub last_n_by_size: Arc<BTreeMap<usize, usize>>,
-    /// Clients hear this often what their link is estimated to carry
-    /// (`videobridge.connection-stats.interval`, 10 s); `None`: they do not.
+    /// How often clients get the estimate of their link (`videobridge.connection-stats.interval`, 10 s);
+    /// `None`: never.
     pub connection_stats: Option<Duration>,
     /// How many SSRCs a client gets whose SSRCs are rewritten (`videobridge.ssrc-limit`).
     pub ssrc_limits: SsrcLimits,
-    /// In a conference of more endpoints than this, what clients say of themselves goes only to those
-    /// who see or hear them (`videobridge.stats-filter-threshold`, 20).
+    /// In a conference of more endpoints than this, clients' statistics go only to those who see or hear them
+    /// (`videobridge.stats-filter-threshold`, 20).
     pub stats_filter_threshold: usize,
-    /// How many former dominant speakers clients are told
-    /// (`videobridge.speech-activity.recent-speakers-count`, 10).
+    /// How many former dominant speakers clients get (`videobridge.speech-activity.recent-speakers-count`,
+    /// 10).
     pub recent_speakers: usize,
-    /// Clients hear when the dominant speaker has said nothing for so long
-    /// (`videobridge.speech-activity.silence-detection-timeout`, 3 s, when
-    /// `enable-silence-detection`). None.
+    /// Clients are notified when the dominant speaker has been silent for this long
+    /// (`videobridge.speech-activity.silence-detection-timeout`, 3 s, when `enable-silence-detection`). None.
     pub silence_after: Option<Duration>,
     /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
     /// for each domain. None: there are no WebSockets.
     pub web_sockets: Vec<String>,
-    /// The configuration asks for relays between bridges (`videobridge.relay.enabled`), and there are
-    /// none: whoever asks for one is told which of both it is.
+    /// The configuration asks for relays between bridges (`videobridge.relay.enabled`), which there are not
+    /// yet. The refusal says which of the two is the cause.
     pub relays_wanted: bool,
-    /// The version that clients are told, if they are (`videobridge.version.announce`).
+    /// The version that clients get, if it is announced (`videobridge.version.announce`).
     pub announced_version: Option<String>,
     /// Announce no readiness for new conferences from the start (`videobridge.initial-drain-mode`).
     pub initial_drain: bool,
-    /// How to leave.
+    /// How to shut down.
     pub shutdown: ShutdownConfig,
-    /// What counts as being well.
+    /// What counts as healthy.
     pub health: HealthConfig,
-    /// Captures of packets, for people who look for a mistake.
+    /// Captures of packets, for debugging.
     pub capture: CaptureConfig,
     /// How load is measured.
     pub load: LoadConfig,
@@ -87,11 +86,11 @@ pub struct BridgeConfig {
     pub seed: u64,
 }
 
-/// What counts as being well (`videobridge.health`).
+/// What counts as healthy (`videobridge.health`).
 #[derive(Clone, Debug)]
 pub struct HealthConfig {
-    /// Why clients will not find this bridge, as long as they will not: it has no public address
-    /// although it must have one, or no STUN server told it. None.
+    /// Why clients will not find this bridge, as long as they will not: it has no public address although it
+    /// must have one, or no STUN server returned one. None.
     pub address_fault: watch::Receiver<Option<String>>,
     /// `sticky-failures`: once failed, failed until it is started anew. false.
     pub sticky_failures: bool,
@@ -109,7 +108,7 @@ impl Default for HealthConfig {
     }
 }
 
-/// How to leave.
+/// How to shut down.
 #[derive(Clone, Copy, Debug)]
 pub struct ShutdownConfig {
     /// A graceful shutdown waits no longer than this for endpoints to leave

@@ -1,4 +1,4 @@
-//! Data channels: the transports' news of them into [`Channel`]s, and what these have to say back.
+//! Data channels: connects the transports' events to [`Channel`]s, and sends the channels' messages.
 
 use std::{
     sync::{Arc, Weak},
@@ -45,10 +45,10 @@ impl Task {
         self.data_channels.insert(endpoint, opened);
     }
 
-    /// A text came in it.
+    /// Handles a text that came over it.
     pub(super) fn data_channel_text(&mut self, bridge: &Inner, endpoint: EndpointId, text: &str) {
         let Some(open) = self.data_channels.get(&endpoint) else { return };
-        if open.channel.is_heard(bridge, text.len()) {
+        if open.channel.admits(bridge, text.len()) {
             self.take_text(bridge, endpoint, ChannelKind::Sctp, text);
         }
     }
@@ -61,7 +61,7 @@ async fn send_all(bridge: Weak<Inner>, endpoint: EndpointId, channel: Arc<Channe
             let Some(bridge) = bridge.upgrade() else { return };
             match bridge.transports.send_text(endpoint, &text) {
                 Err(SendError::Full) => drop(bridge),
-                // Of a channel that is not open any more this task hears soon.
+                // If the channel has closed, this task ends soon.
                 Ok(()) | Err(SendError::NotOpen | SendError::TooLong) => break,
             }
             tokio::time::sleep(RETRY).await;

@@ -1,4 +1,4 @@
-//! What conferences of each size carried, as `/debug/stats/jvb/conference-packet-stats` tells it.
+//! Packets and bytes of conferences by size, for `/debug/stats/jvb/conference-packet-stats`.
 
 use std::time::Duration;
 

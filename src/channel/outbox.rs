@@ -1,4 +1,4 @@
-//! What waits to go out over one channel.
+//! The queue of messages that one channel has to send.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! Foci and clients that ask for anything, for fuzzing: sequences of requests, and wishes of receivers.
+//! Fuzz targets: sequences of requests of a focus, and sequences of receiver constraints.
 
 pub(super) mod client;
 pub(super) mod model;
@@ -66,8 +66,8 @@ pub(crate) fn modify(data: &[u8]) {
     room.end();
 }
 
-/// Whatever receivers say over their channels, they get what they asked for and nothing else, and the
-/// bridge tells no more because of it than there is to tell.
+/// Whatever receivers send over their channels, they get what they asked for and nothing else, and the bridge
+/// sends no more messages than the change needs.
 pub(crate) fn wishes(data: &[u8]) {
     let mut script = Script(data);
     let mut room = Room::new(script.any());
@@ -120,7 +120,7 @@ fn joined(id: &str) -> Colibri2Endpoint {
     }
 }
 
-/// Somebody joins, perhaps as nobody can.
+/// An endpoint joins, perhaps with an invalid request.
 fn create(script: &mut Script<'_>) -> Colibri2Endpoint {
     let mut endpoint = joined(script.pick(&IDS));
     let (how, what) = (script.any(), script.any());
@@ -282,7 +282,7 @@ fn media(script: &mut Script<'_>) -> Vec<Media> {
     all
 }
 
-/// Time passes, and transports and voices change.
+/// Time passes, and transports and audio levels change.
 fn happen(room: &mut Room, script: &mut Script<'_>) {
     let (what, who) = (script.any(), EndpointId(u32::from(script.any() & 15)));
     room.now += Duration::from_millis(u64::from(script.any()) * 100);
@@ -297,7 +297,7 @@ fn happen(room: &mut Room, script: &mut Script<'_>) {
         5 => conference.channel_opened(who, effects),
         6 => {
             let source = SourceId(u32::from(what >> 4));
-            conference.voice_heard(who, source, what, effects);
+            conference.level_received(who, source, what, effects);
         }
         _ => conference.audio_level(who, what >> 1, now, effects),
     });

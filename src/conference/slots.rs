@@ -2,9 +2,9 @@
 //! under the SSRCs (and the MID) of the slot that the source is in. So its session description is the
 //! same in a call of 500 as in one of 25, and what the bridge keeps for it is bounded by the slots.
 //!
-//! A source that the receiver gets no more stays in its slot until another one needs it: should it come
-//! back, nothing has to be told. Slots that nothing is in go first, then ones that were never used, then
-//! the one whose source was given up longest ago.
+//! A source that the receiver gets no more stays in its slot until another one needs it: should it come back,
+//! the client needs no message. Empty slots are taken first, then unused ones, then the one whose source was
+//! dropped longest ago.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use rialto_media::{EndpointId, MediaType, Mid, SlotSsrcs, SourceId, SplitMix64};
 use serde_json::{Value, json};
 
 /// A client makes a track of a new SSRC, which takes it some round trips and a renegotiation. Until then it
-/// passes over news of who is in the slot, so that news of a younger slot are repeated.
+/// ignores changes of the source in the slot, so changes of a younger slot are sent again.
 const YOUNG: Duration = Duration::from_secs(5);
 
 /// How many SSRCs a client gets beside those of retransmissions (`videobridge.ssrc-limit`).
@@ -75,25 +75,25 @@ pub(super) struct Bank {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) ssrcs: SlotSsrcs,
-    /// For those who go by it.
+    /// For clients that demultiplex by MID.
     pub(super) mid: Option<Mid>,
-    /// What is in it; `None`: what was in it has ended.
+    /// The source in it; `None`: the last one has ended.
     pub(super) source: Option<SourceId>,
-    /// As what the client knows it; `None`: it was never told.
+    /// The source that the client knows in it; `None`: the slot was never announced.
     known_as: Option<KnownAs>,
-    /// What the client knows it as has ended.
+    /// The source that the client knows in it has ended.
     ended: bool,
     /// The receiver gets the source.
     held: bool,
-    /// When that was last so.
+    /// When the receiver last got it.
     released: Instant,
-    /// When the client first heard of it, as far as is known here; `None`: it has not.
+    /// When the slot was first announced to the client; `None`: not yet.
     introduced: Option<Instant>,
-    /// What is in it is told again then.
+    /// When to announce its source again.
     repeat: Option<Instant>,
 }
 
-/// As what a client knows a slot.
+/// The source that a client knows in a slot.
 #[derive(Clone, Debug)]
 struct KnownAs {
     owner: EndpointId,
@@ -223,7 +223,7 @@ impl Slots {
         }
     }
 
-    /// The client has a new channel, and hears of all slots.
+    /// Notes that the client has a new channel, over which all slots are announced.
     pub(super) fn introduce_all(&mut self, now: Instant) {
         for slot in self.audio.slots.iter_mut().chain(&mut self.video.slots) {
             (slot.introduced, slot.repeat) = (Some(now), None);

@@ -38,7 +38,7 @@ const MIN_SCORE: f64 = 1e-10;
 const DECISION_INTERVAL: Duration = Duration::from_millis(300);
 /// Levels come about every 100 ms; nothing for longer than this is silence.
 const LEVEL_IDLE: Duration = Duration::from_millis(140);
-/// A speaker who says nothing for so long is forgotten, unless dominant.
+/// A speaker who is silent for this long is forgotten, unless dominant.
 const SPEAKER_IDLE: Duration = Duration::from_secs(3600);
 /// How many of those who spoke before are remembered.
 const RECENT_SPEAKERS: usize = 10;
@@ -53,7 +53,7 @@ pub struct Speakers<K> {
     recent: usize,
     next_decision: Instant,
     changes: u64,
-    /// How long the dominant speaker may say nothing before it is told; `None`: for ever.
+    /// How long the dominant speaker may be silent before silence is reported; `None`: never.
     silence_after: Option<Duration>,
     /// When the dominant speaker became it.
     since: Instant,
@@ -67,7 +67,7 @@ pub struct SpeakerChange<K> {
     pub dominant: K,
     /// Who spoke before, latest first.
     pub previous: Vec<K>,
-    /// Who speaks now has said nothing for a while.
+    /// The dominant speaker has been silent for a while.
     pub silence: bool,
     /// What changed.
     pub what: Changed,
@@ -127,7 +127,7 @@ impl<K: Ord + Copy> Speakers<K> {
         self
     }
 
-    /// Tells when the dominant speaker has said nothing for so long, and when it is over.
+    /// Reports when the dominant speaker has been silent for this long, and when the silence ends.
     #[must_use]
     pub fn noticing_silence(mut self, after: Option<Duration>) -> Self {
         self.silence_after = after;
@@ -200,7 +200,7 @@ impl<K: Ord + Copy> Speakers<K> {
         self.change(Changed::Speaker)
     }
 
-    /// Whether somebody has said nothing since they began to be dominant, for too long.
+    /// Whether an endpoint has been silent for too long since it became dominant.
     fn is_silent(&self, speaker: K, now: Instant) -> bool {
         let Some(after) = self.silence_after else { return false };
         let spoke = self.histories.get(&speaker).and_then(|speaker| speaker.active);

@@ -77,7 +77,7 @@ pub struct VideoStatus {
     pub name: String,
     /// Layer that is sent: `encoding/spatial/temporal`.
     pub sent: Option<String>,
-    /// Its frame height, pixels, if the codec tells it.
+    /// Its frame height, pixels, if the codec signals it.
     pub height: Option<u16>,
     /// Frame height that a link without limit would give it, pixels, if that is known.
     pub wanted_height: Option<u16>,
@@ -106,7 +106,7 @@ pub(crate) fn in_words(reason: Reason) -> &'static str {
     }
 }
 
-/// What somebody should look at first has the greatest number.
+/// The order of reasons by how serious they are: the most serious has the greatest number.
 const fn severity(reason: Reason) -> u8 {
     match reason {
         Reason::SuspendedByLoad => 8,

@@ -1,4 +1,4 @@
-//! What one receiver gets, for people who look at it.
+//! What one receiver gets, for debug output and the status page.
 
 use std::{
     collections::HashMap,
@@ -50,7 +50,7 @@ pub struct ReceivedSource {
     pub target: Option<u8>,
     /// No higher encoding is for it while a lower one arrives, pixels.
     pub max_height: Option<u16>,
-    /// Frame height of the current encoding, if the codec tells it.
+    /// Frame height of the current encoding, if the codec signals it.
     pub height: Option<u16>,
     /// Frame height that it would get over a link that carries everything, pixels, if that is known.
     pub wanted_height: Option<u16>,

@@ -48,7 +48,7 @@ fn captures(directory: &str) -> Vec<(String, Stanza)> {
 fn whole(stanza: &Stanza) -> &Element {
     match stanza {
         Stanza::Whole(element) => element,
-        Stanza::GivenUp { fault, .. } => panic!("{fault}"),
+        Stanza::Refused { fault, .. } => panic!("{fault}"),
     }
 }
 

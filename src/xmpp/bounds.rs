@@ -1,4 +1,4 @@
-//! The limits of a stream's stanzas, kept by the byte and before any parser.
+//! Enforces the limits of a stream's stanzas byte by byte, before any parser.
 //!
 //! `tokio_xmpp`'s parser ends the stream at an attribute of 8 KiB, keeps a stanza of any size, and looks
 //! through all open elements for a namespace. A server passes on what any occupant of a room writes, so
@@ -8,8 +8,8 @@
 //!
 //! Two more repairs: Prosody gives the namespace of `xml` to a prefix of its own when somebody sends
 //! `xml:anything`, which XML forbids (Namespaces in XML 1.0 section 3): the parser finds another namespace
-//! there. And the head of a component's stream says no version (XEP-0114 section 3), which
-//! `tokio_xmpp` asks for: it is added.
+//! there. And the head of a component's stream has no version (XEP-0114 section 3), which `tokio_xmpp`
+//! requires: it is added.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ const XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 const NOT_XML: &[u8] = b"#";
 /// Added to a stream's head that has no version.
 const VERSION: &[u8] = b" version='1.0'";
-/// Bytes after `<!` that say that text follows: `[CDATA[`.
+/// Bytes after `<!` that introduce text: `[CDATA[`.
 const CDATA: u8 = 7;
 /// A reference (`&#x10FFFF;`) stands for this many bytes at the most.
 const REFERENCE: usize = 4;
@@ -47,7 +47,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a stanza was given up.
+/// The limit that a stanza broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// See [`Limits::depth`].

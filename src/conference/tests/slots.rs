@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use rialto_media::{SlotSsrcs, SubscriptionParams};
 
 use super::*;
-use crate::{channel::ToBridge, conference::fuzz::client::SlotsOfClient};
+use crate::{channel::ToBridge, conference::fuzz::client::ClientSlots};
 
 const LIMITS: SsrcLimits = SsrcLimits { audio: 3, video: 4 };
 
 /// A room with a receiver that has slots, and what its client makes of the messages.
 struct Slotted {
     room: Room,
-    client: SlotsOfClient,
+    client: ClientSlots,
     receiver: EndpointId,
     /// Messages about slots.
     told: usize,
@@ -27,7 +27,7 @@ impl Slotted {
         request.capabilities.extend(more.iter().map(|has| (*has).to_owned()));
         assert!(room.ask(request));
         let receiver = room.engine_id("r");
-        Self { room, client: SlotsOfClient::default(), receiver, told: 0 }
+        Self { room, client: ClientSlots::default(), receiver, told: 0 }
     }
 
     /// Whatever changes the conference: messages come first, then what the engine is told.
@@ -35,12 +35,12 @@ impl Slotted {
         let mut effects = Effects::default();
         let Room { conference, ids, .. } = &mut self.room;
         act(conference, ids, &mut effects);
-        conference.tell_slots(&mut effects);
+        conference.send_slots(&mut effects);
         for (to, text) in &effects.messages {
             if *to == self.receiver {
                 self.told += usize::from(self.client.hear(text));
             } else {
-                assert!(!SlotsOfClient::default().hear(text), "only who has slots hears of them");
+                assert!(!ClientSlots::default().hear(text), "only who has slots hears of them");
             }
         }
         self.room.apply(&effects);
@@ -112,7 +112,7 @@ impl Slotted {
         let now = self.room.now;
         self.act(|conference, _, effects| {
             conference.audio_level(id, level, now, effects);
-            conference.voice_heard(id, source, level, effects);
+            conference.level_received(id, source, level, effects);
         });
     }
 

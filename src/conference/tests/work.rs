@@ -59,15 +59,15 @@ fn ask(room: &mut Room, endpoint: Colibri2Endpoint) {
         ConferenceModify { meeting_id: "m".into(), endpoints, ..ConferenceModify::default() };
     let (now, mut effects) = (room.now, Effects::default());
     room.conference.modify(&request, &mut room.ids, now, &mut effects).unwrap();
-    room.conference.tell_wishes(&mut effects);
-    room.conference.tell_slots(&mut effects);
+    room.conference.send_constraints(&mut effects);
+    room.conference.send_slots(&mut effects);
 }
 
 fn act(room: &mut Room, act: impl FnOnce(&mut Conference, &mut Effects)) -> Effects {
     let mut effects = Effects::default();
     act(&mut room.conference, &mut effects);
-    room.conference.tell_wishes(&mut effects);
-    room.conference.tell_slots(&mut effects);
+    room.conference.send_constraints(&mut effects);
+    room.conference.send_slots(&mut effects);
     effects
 }
 

@@ -23,7 +23,7 @@ use crate::{
         Answers, Limits,
         driver::{Driver, Kept},
         login::{self, Account, Entered},
-        offline::{Said, parse, run},
+        offline::{Scripted, parse, run},
         sasl::{Exchange, best},
         wire::{Kind, open},
     },
@@ -49,7 +49,7 @@ pub(crate) fn bytes(data: &[u8], logged_in: bool, answers: Arc<dyn Answers>) {
     let (_stop, stop) = watch::channel(false);
     let purpose = Rooms::new(&client, published, counts.clone());
     let account = Account::Client(Box::new(client), Some("bridge".into()));
-    let io = Box::new(Said::new(data, 512));
+    let io = Box::new(Scripted::new(data, 512));
     run(async {
         let entered = if logged_in {
             open(io, "example.com", Kind::Client).await.map(|opened| {

@@ -11,7 +11,7 @@ use crate::{
         Answers,
         driver::{Driver, Kept},
         login::Account,
-        offline::{Said, run},
+        offline::{Scripted, run},
     },
 };
 
@@ -31,7 +31,7 @@ pub(crate) fn bytes(data: &[u8], answers: Arc<dyn Answers>, statistics: Arc<dyn 
     let purpose = Session::new(&config.publish, statistics, Link::default());
     let account = Account::Component(Box::new(config));
     run(async {
-        let io = Box::new(Said::new(data, 512));
+        let io = Box::new(Scripted::new(data, 512));
         let Ok(entered) = account.enter_over(io, None).await else { return };
         let mut driver = Driver { account, answers, authorized: None, purpose, stop };
         let end = driver.serve(entered, &mut Kept::default()).await;

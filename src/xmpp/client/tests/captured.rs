@@ -26,7 +26,7 @@ fn captured(number: &str) -> Element {
     let text = fs::read_to_string(files.find(|path| is(path)).unwrap()).unwrap();
     match parse(text.trim().as_bytes(), CLIENT, Limits::default()).unwrap() {
         Stanza::Whole(element) => element,
-        given_up @ Stanza::GivenUp { .. } => panic!("{given_up:?}"),
+        refused_stanza @ Stanza::Refused { .. } => panic!("{refused_stanza:?}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What clients are told over their channels that depends on what each of them gets.
+//! Messages to clients that depend on what each of them gets: statistics of others, and source maps.
 
 use std::collections::BTreeSet;
 
