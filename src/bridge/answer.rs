@@ -53,8 +53,8 @@ impl Task {
         let _ = reply.send(answer);
     }
 
-    /// The answer to a request. The conference ends if that was asked, nobody is left, or it was to be
-    /// created by this request: a focus that is refused may ask for the same meeting again.
+    /// The answer to a request. The conference ends if the request expires it, if it has no endpoints left,
+    /// or if this request was to create it: a focus that is refused may ask for the same meeting again.
     fn answer_of(&mut self, bridge: &Arc<Inner>, request: &ConferenceModify) -> Answer {
         let answer = self.try_answer(bridge, request);
         if answer.is_err() && request.create && self.conference.endpoints().len() == 0 {

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rise_is_told_at_once_and_a_fall_is_not() {
+    fn a_rise_is_reported_at_once_and_a_fall_is_not() {
         let config = LoadConfig { cpu_threshold: 1.0, ..LoadConfig::default() };
         let mut meter = Meter::default();
         let mut now = CpuTimes::default();

@@ -40,7 +40,7 @@ pub(super) struct Handle {
 #[derive(Debug, Default)]
 pub(super) struct Published {
     pub tally: Tally,
-    /// Videos of which somebody lacks something that is neither the receiver's nor the sender's choice.
+    /// Videos that receivers get less of for a reason that is neither the receiver's nor the sender's choice.
     pub shortages: usize,
 }
 
@@ -174,8 +174,8 @@ impl Registry {
         }
     }
 
-    /// The conference of a meeting, or else the one that `create` makes, if it may: of two who ask at once
-    /// one creates.
+    /// The conference of a meeting, or else the one that `create` makes, if it may: of two concurrent calls
+    /// one creates it.
     pub(super) fn find_or_create<E>(
         &self,
         meeting_id: &str,

@@ -39,7 +39,7 @@ pub struct Status {
     pub receive_bps: u64,
     /// RTP sent, bit/s.
     pub send_bps: u64,
-    /// Videos of which somebody lacks something that is neither the receiver's nor the sender's choice.
+    /// Videos that receivers get less of for a reason that is neither the receiver's nor the sender's choice.
     pub shortages: usize,
     /// The engine's threads.
     pub shards: Vec<ShardStatus>,
@@ -132,7 +132,7 @@ pub struct ConferenceSummary {
     pub receive_bps: u64,
     /// RTP sent, bit/s.
     pub send_bps: u64,
-    /// Videos of which somebody lacks something that is neither the receiver's nor the sender's choice.
+    /// Videos that receivers get less of for a reason that is neither the receiver's nor the sender's choice.
     pub shortages: usize,
 }
 

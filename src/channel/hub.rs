@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_last_heard_from_is_used() {
+    fn the_channel_of_the_last_message_is_used() {
         let (hub, now) = hub();
         let socket = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
         let sctp = hub.open(ALICE, ChannelKind::Sctp).unwrap();

@@ -16,10 +16,10 @@ use crate::strict_json;
 /// Longest message, bytes.
 pub const MAX_BYTES: usize = 64 << 10;
 
-/// Upper bound of the names of a list of an audio subscription: more sources nobody hears.
+/// Upper bound of the names in a list of an audio subscription: no client plays more sources.
 pub const MAX_AUDIO_NAMES: usize = 1_000;
 
-/// The field that says what a message is.
+/// The field that names the type of a message.
 const CLASS: &str = "colibriClass";
 
 /// A message from a client to the bridge.

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken() {
+    async fn a_waiting_reader_is_woken() {
         let outbox = Arc::new(Outbox::default());
         let reader = tokio::spawn({
             let outbox = outbox.clone();

@@ -25,7 +25,7 @@ use crate::channel::Constraint;
 /// Upper bound of the MIDs that a receiver may assign.
 pub(super) const MAX_MIDS: usize = 4096;
 
-/// All sources, of who spoke last first.
+/// All sources, in the order in which their senders last spoke.
 pub(super) struct Ranking {
     audio: Vec<Ranked>,
     videos: Vec<Ranked>,
@@ -122,8 +122,8 @@ impl Conference {
         ranking
     }
 
-    /// Offers a new source to everybody but its sender. Who does not get every video may have to get this
-    /// one instead of another, unless it comes after as many as they get.
+    /// Offers a new source to everybody but its sender. A receiver that does not get every video may have to
+    /// get this one instead of another, unless it comes after as many as the receiver gets.
     pub(super) fn offer_source(&mut self, owner: &str, source: &SourceSpec, effects: &mut Effects) {
         let Some(sender) = self.endpoints.get(owner) else { return };
         let shows = sender.source(source.id).is_some_and(EndpointSource::shows);
@@ -154,8 +154,8 @@ impl Conference {
         }
     }
 
-    /// The videos of an endpoint come before all others from now on: who does not get all of them may have
-    /// to, and for who gets them they are more urgent. Everything else stays as it is.
+    /// Moves the videos of an endpoint before all others: receivers that do not get all of them may have to,
+    /// and for those that get them their priority rises. Everything else stays as it is.
     pub(super) fn videos_came_first(&mut self, owner: &str) {
         let Some(sender) = self.endpoints.get(owner) else { return };
         let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
@@ -346,8 +346,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether something else may come where it gets a source no more: it gets as much as it may. Else it
-    /// gets all that it wants.
+    /// Whether another source may take the place of one that it loses: only if it gets as much as it may.
+    /// Otherwise it gets all that it wants already.
     fn gets_all_it_may(&self, media: MediaType, caps: Caps) -> bool {
         match (media, &self.slots) {
             (MediaType::Audio, Some(_)) => self.all_audio,

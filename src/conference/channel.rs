@@ -166,8 +166,8 @@ impl Conference {
         }
     }
 
-    /// Which videos are forwarded to a receiver has been decided or measured: it hears of it when they
-    /// are others than before.
+    /// Updates the videos that are forwarded to a receiver by allocation or measurement, and sends them when
+    /// they are others than before.
     pub(super) fn update_forwarded(&mut self, receiver: &str, effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get(receiver) else { return };
         let Some(forwarded) = endpoint.forwarded_sources() else { return };

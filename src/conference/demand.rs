@@ -174,7 +174,7 @@ impl Conference {
     /// How a receiver counts for a video of another.
     fn share(receiver: &Endpoint, owner: EndpointId, video: &EndpointSource) -> Option<Share> {
         let source = &video.spec;
-        // What shows nothing is in nobody's slots, and wanted all the same.
+        // A video that shows nothing is in no slot, but still counts as requested.
         let would_get = || {
             receiver.slots.is_some()
                 && receiver.engine_id != owner

@@ -91,7 +91,7 @@ pub enum ConferenceEvent {
     ConferenceExpired,
 }
 
-/// Where numbers for the engine come from. They are never given twice.
+/// The source of ids for the engine, which are never used twice.
 pub trait Ids {
     /// A new endpoint's; `None` when there are no more.
     fn endpoint(&mut self) -> Option<EndpointId>;

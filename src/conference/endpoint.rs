@@ -114,7 +114,7 @@ pub struct Endpoint {
 pub struct EndpointSource {
     /// As the engine knows it.
     pub spec: SourceSpec,
-    /// `camera` or `desktop`, if said.
+    /// `camera` or `desktop`, if signalled.
     pub video_type: Option<String>,
 }
 

@@ -31,8 +31,8 @@ const STATES: [TransportState; 5] = [
     TransportState::Closed,
 ];
 
-/// Whatever foci ask and clients do, conference and engine agree, an error changes nothing, each gets
-/// what it can take, and who leaves leaves nothing behind.
+/// Whatever foci ask and clients do, conference and engine agree, an error changes nothing, each endpoint
+/// gets what it can receive, and one that leaves leaves nothing behind.
 pub(crate) fn modify(data: &[u8]) {
     let mut script = Script(data);
     let mut room = Room::new(script.any());
@@ -90,7 +90,7 @@ pub(crate) fn wishes(data: &[u8]) {
             0 => {
                 let from = EndpointId(u32::from(script.any()) % 5);
                 let text = String::from_utf8_lossy(script.bytes()).into_owned();
-                room.say(from, &text);
+                room.channel_message(from, &text);
             }
             1..=5 => wish(&mut room, &mut script),
             6 => happen(&mut room, &mut script),
@@ -340,7 +340,7 @@ fn wish(room: &mut Room, script: &mut Script<'_>) {
         6 => format!(r#"{{"colibriClass":"EndpointMessage","to":"{}","x":1}}"#, script.pick(&IDS)),
         _ => r#"{"colibriClass":"EndpointStats","bitrate":1}"#.to_owned(),
     };
-    room.say(from, &text);
+    room.channel_message(from, &text);
 }
 
 /// A receiver gives MIDs to sources.
@@ -357,7 +357,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_requests_and_wishes_are_survived(
+        fn any_requests_and_constraints_are_survived(
             data in proptest::collection::vec(any::<u8>(), 0..600),
         ) {
             super::modify(&data);

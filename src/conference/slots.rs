@@ -122,7 +122,7 @@ struct Random {
 }
 
 impl Random {
-    /// The next number that is nobody's.
+    /// The next unused number.
     fn ssrc(&mut self, taken: &dyn Fn(u32) -> bool) -> u32 {
         loop {
             let ssrc = (self.numbers.draw() >> 32) as u32;
@@ -230,7 +230,7 @@ impl Slots {
         }
     }
 
-    /// Slots of which the client may have passed over what it was told.
+    /// Slots whose announcement the client may have ignored.
     pub(super) fn repeats(&mut self, now: Instant) -> Vec<(MediaType, usize)> {
         let mut due = Vec::new();
         for (media, bank) in
@@ -316,7 +316,7 @@ impl Bank {
         free.min_by_key(|(_, slot)| (foreign(slot), slot.released)).map(|(at, _)| at)
     }
 
-    /// The slot whose source was given up longest ago; `None`: all are taken.
+    /// The slot whose source was dropped longest ago; `None`: all are taken.
     fn oldest(&self) -> Option<usize> {
         let idle = self.slots.iter().enumerate().filter(|(_, slot)| !slot.held);
         idle.min_by_key(|(_, slot)| slot.released).map(|(at, _)| at)

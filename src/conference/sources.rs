@@ -70,7 +70,7 @@ impl Conference {
                 begun.push(spec.clone());
                 spec
             };
-            // What it said itself is newer than what it signalled when it began.
+            // A type sent over the channel is newer than the one that was signalled.
             let shown = endpoint.shown.get(&*spec.name).map(|shown| shown.as_str().to_owned());
             after.push(EndpointSource { spec, video_type: shown.or(plan.video_type) });
         }
@@ -131,7 +131,7 @@ fn kept(all: &[EndpointSource], others: &[EndpointSource]) -> Vec<(SourceId, boo
     kept.map(|source| (source.spec.id, source.shows())).collect()
 }
 
-/// Four thousand million have been given.
+/// All 2^32 have been used.
 pub(super) fn out_of_ids() -> ColibriError {
     ColibriError::new(Condition::ResourceConstraint, "The bridge must be restarted")
 }

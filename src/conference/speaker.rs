@@ -40,7 +40,7 @@ const DECISION_INTERVAL: Duration = Duration::from_millis(300);
 const LEVEL_IDLE: Duration = Duration::from_millis(140);
 /// A speaker who is silent for this long is forgotten, unless dominant.
 const SPEAKER_IDLE: Duration = Duration::from_secs(3600);
-/// How many of those who spoke before are remembered.
+/// How many previous dominant speakers are remembered.
 const RECENT_SPEAKERS: usize = 10;
 
 /// Levels and decisions. `K` names a speaker.
@@ -60,7 +60,7 @@ pub struct Speakers<K> {
     silence: bool,
 }
 
-/// The dominant speaker, or who spoke before, changed; or silence fell or ended.
+/// The dominant speaker or the previous speakers changed, or silence began or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpeakerChange<K> {
     /// Who speaks now.
@@ -159,8 +159,7 @@ impl<K: Ord + Copy> Speakers<K> {
         self.histories.entry(speaker).or_insert_with(|| Speaker::new(now)).level(level, now);
     }
 
-    /// Forgets somebody. Tells the change when that was the dominant speaker and others spoke
-    /// before.
+    /// Forgets an endpoint. Returns the change when that was the dominant speaker and others spoke before.
     pub fn remove(&mut self, speaker: K) -> Option<SpeakerChange<K>> {
         self.histories.remove(&speaker);
         self.previous.retain(|other| *other != speaker);
@@ -207,8 +206,8 @@ impl<K: Ord + Copy> Speakers<K> {
         now.saturating_duration_since(self.since.max(spoke.unwrap_or(self.since))) >= after
     }
 
-    /// Who should be dominant: the one whom nobody beats, or else the one who beats by the most at
-    /// the medium length. Without a dominant speaker, the loudest of late is nominated.
+    /// The endpoint that should be dominant: the one that no other beats, or else the one that beats by the
+    /// most at the medium length. Without a dominant speaker, the loudest of late is nominated.
     fn winner(&self) -> Option<K> {
         let (incumbent, held) = match self.dominant.and_then(|k| Some((k, self.histories.get(&k)?)))
         {
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_told_when_it_falls_and_when_it_ends() {
+    fn silence_is_reported_when_it_begins_and_when_it_ends() {
         let mut now = Instant::now();
         let three = Duration::from_secs(3);
         let mut speakers = Speakers::new(now).noticing_silence(Some(three));
@@ -414,7 +413,7 @@ mod tests {
         assert_eq!(run(&mut speakers, &mut now, 100, &[(1, 0)]), None, "told once");
         let ended = run(&mut speakers, &mut now, 5, &[(1, 100)]);
         assert_eq!(ended, Some(falls_silent(1, &[], false)));
-        // Whose levels no longer come says nothing either; somebody else ends it by taking over.
+        // An endpoint whose levels no longer come is silent too; another one ends the silence by taking over.
         assert_eq!(run(&mut speakers, &mut now, 40, &[]), Some(falls_silent(1, &[], true)));
         assert_eq!(run(&mut speakers, &mut now, 20, &[(2, 100)]), Some(speaks(2, &[1])));
         assert!(!speakers.silence());

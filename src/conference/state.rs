@@ -67,8 +67,7 @@ pub struct Rules {
     pub last_n_by_load: Option<usize>,
     /// How often clients get the estimate of their link; `None`: never.
     pub connection_stats: Option<Duration>,
-    /// How many videos an endpoint gets that did not say, and of which the focus did not; negative is
-    /// all.
+    /// Last-N of an endpoint for which neither it nor the focus set one; negative is all.
     pub initial_last_n: i32,
     /// How many former speakers are remembered.
     pub recent_speakers: usize,
@@ -112,7 +111,7 @@ pub struct Conference {
     pub(super) source_owners: FxHashMap<SourceId, EndpointId>,
     /// The heights that receivers request of each video.
     pub(super) demand: Demand,
-    /// Counts changes of who sends what.
+    /// Counts changes of the sources of endpoints.
     pub(super) sources_version: u64,
     /// The dominant speaker that the engine was last sent.
     pub(super) told_dominant: Option<EndpointId>,

@@ -116,7 +116,7 @@ mod tests {
         faces::tests::bridge,
     };
 
-    /// A publisher and its bridge, whose engine ends when what is given last is dropped.
+    /// A publisher and its bridge, whose engine ends when the last value returned is dropped.
     fn start() -> (Bridge, watch::Receiver<Element>, mpsc::Sender<MediaEvent>) {
         let load = LoadConfig { measure: Measure::PacketRate, ..LoadConfig::default() };
         let (bridge, media) = bridge(BridgeConfig { load, ..BridgeConfig::default() });
@@ -159,7 +159,7 @@ mod tests {
         assert!(begin.elapsed() <= Duration::from_secs(5), "and at intervals from then on");
     }
 
-    /// What a shard says of an endpoint that gets so many packets a second.
+    /// A shard's report of an endpoint that gets this many packets a second.
     fn busy(endpoint: u32, send_pps: u64) -> MediaEvent {
         let endpoint = EndpointSnapshot {
             endpoint: EndpointId(endpoint),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_class_of_stress_is_told_at_once_and_the_same_one_is_not() {
+    async fn another_class_of_stress_is_published_at_once_and_the_same_one_is_not() {
         let (bridge, mut published, media) = start();
         let request = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' create='true'>\
              <endpoint id='a' create='true'><transport/><capability name='source-names'/></endpoint>\

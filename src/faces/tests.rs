@@ -52,7 +52,7 @@ fn whole(stanza: &Stanza) -> &Element {
     }
 }
 
-/// A bridge, whose engine ends when what is given last is dropped.
+/// A bridge, whose engine ends when the last value returned is dropped.
 pub(crate) fn bridge(config: BridgeConfig) -> (Bridge, mpsc::Sender<MediaEvent>) {
     let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
     let (transports, updates) =

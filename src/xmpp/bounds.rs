@@ -221,7 +221,7 @@ impl Bounds {
             self.count(1);
         }
         match self.place {
-            // What comes next says which kind of tag it is.
+            // The next byte decides which kind of tag it is.
             Place::Text { .. } if byte == b'<' => self.place = Place::Open,
             Place::Text { reference } => {
                 // A reference that the parser has the beginning of it gets whole.
@@ -459,7 +459,7 @@ impl Bounds {
         }
     }
 
-    /// The first fault of a stanza is the one that is told.
+    /// The first fault of a stanza is the one that is reported.
     fn give_up(&mut self, fault: Fault) {
         if self.fault.is_none() {
             self.fault = Some(fault);

@@ -84,7 +84,7 @@ pub(super) struct Kept {
 }
 
 impl<P: Purpose> Driver<P> {
-    /// Runs until it is told to stop.
+    /// Runs until it is asked to stop.
     pub(super) async fn run(mut self) {
         let mut log = Log::new(&self.account);
         let mut kept = Kept::default();
@@ -117,7 +117,7 @@ impl<P: Purpose> Driver<P> {
         }
     }
 
-    /// One connection; `Ok` when it was left because it was told to.
+    /// Runs one connection; `Ok` when it was left on request.
     pub(super) async fn serve(&mut self, entered: Entered, kept: &mut Kept) -> Result<(), Cause> {
         let Entered { wire, session } = entered;
         let mut line = Line { wire, kept, from: None };

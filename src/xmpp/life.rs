@@ -54,7 +54,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_silent_server_is_given_up() {
+    fn the_connection_to_a_silent_server_ends() {
         let start = Instant::now();
         let mut life = Life::new();
         assert_eq!(life.deadline(start), start + 10 * SECOND);

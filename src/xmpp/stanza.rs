@@ -108,7 +108,7 @@ impl From<Element> for Inbound {
     }
 }
 
-/// A server that gives no reason, or one that nobody knows, ends the stream all the same.
+/// An error without a condition, or with an unknown one, ends the stream too.
 fn stream_error(element: Element) -> StreamError {
     StreamError::try_from(element).unwrap_or_else(|_: FromElementError| StreamError {
         condition: xmpp_parsers::stream_error::DefinedCondition::UndefinedCondition,

@@ -15,7 +15,7 @@ use super::bounded::Io;
 
 pub(super) const STREAMS: &str = "http://etherx.jabber.org/streams";
 
-/// A server that says what a test wants.
+/// A server that a test scripts.
 pub(super) struct Far<I> {
     reader: AsyncReader<BufReader<ReadHalf<I>>>,
     to: WriteHalf<I>,
@@ -62,7 +62,7 @@ impl<I: Io> Far<I> {
             }
         };
         let kind = self.kind;
-        // As specified, a component's server says no version.
+        // As specified, a component's server sends no version.
         let version = if kind == "jabber:client" { " version='1.0'" } else { "" };
         self.say(&format!(
             "<?xml version='1.0'?><stream:stream xmlns='{kind}' xmlns:stream='{STREAMS}' \

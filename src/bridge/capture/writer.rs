@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_made_is_told_and_closes_the_tap() {
+    async fn a_file_that_cannot_be_created_is_reported_and_closes_the_tap() {
         let writer = Writer::new(1, 100);
         let (tap, told) = writer.begin(path("no/such/folder")).unwrap();
         assert_eq!(told.await.unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -1,4 +1,4 @@
-//! What the engine is told that receivers want, and what comes of its decisions. Time is virtual.
+//! The receiver constraints that the engine gets, and how its allocations are reported. Time is virtual.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    channel::heard,
+    channel::take_messages,
     rig::{Rig, rig, sources},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) async fn four(config: BridgeConfig) -> (Rig, Channel) {
         rig.ask(&sources(M, who, ssrc)).await.unwrap();
     }
     let bob = rig.bridge.open_channel(M, "bob", ChannelKind::WebSocket).await.unwrap();
-    heard(&bob).await;
+    take_messages(&bob).await;
     (rig, bob)
 }
 
@@ -43,7 +43,7 @@ async fn sent_constraints(rig: &Rig) -> Vec<Arc<AllocationConstraints>> {
         Control::SetAllocation { receiver: BOB, wishes } => Some(wishes),
         _ => None,
     };
-    rig.told().await.into_iter().filter_map(constraints).collect()
+    rig.take_controls().await.into_iter().filter_map(constraints).collect()
 }
 
 /// The sources of the last of them, in their order.
@@ -51,13 +51,13 @@ async fn order(rig: &Rig) -> Option<Vec<u32>> {
     Some(sent_constraints(rig).await.last()?.sources.iter().map(|c| c.source.0).collect())
 }
 
-fn says(channel: &Channel, message: &Value) {
+fn receives_text(channel: &Channel, message: &Value) {
     channel.received(&message.to_string());
 }
 
 fn constrain(channel: &Channel, mut constraints: Value) {
     constraints["colibriClass"] = "ReceiverVideoConstraints".into();
-    says(channel, &constraints);
+    receives_text(channel, &constraints);
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +110,10 @@ async fn what_videos_show_decides_what_they_are_and_where_they_stand() {
     let alice = rig.bridge.open_channel(M, "alice", ChannelKind::WebSocket).await.unwrap();
     let shows = async |what| {
         let class = "SourceVideoTypeMessage";
-        says(&alice, &json!({"colibriClass": class, "videoType": what, "sourceName": "alice-v0"}));
+        receives_text(
+            &alice,
+            &json!({"colibriClass": class, "videoType": what, "sourceName": "alice-v0"}),
+        );
         let told = sent_constraints(&rig).await;
         let sources = &told.last().unwrap().sources;
         let place = sources.iter().position(|c| c.source.0 == 2).unwrap();
@@ -194,7 +197,7 @@ pub(super) async fn decide(rig: &Rig, allocation: &Allocation) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn decisions_are_told_at_once_and_explained() {
+async fn allocations_are_reported_at_once_and_explained() {
     let (rig, bob) = four(BridgeConfig::default()).await;
     let mut events = rig.bridge.watch(M).unwrap();
     constrain(
@@ -215,7 +218,7 @@ async fn decisions_are_told_at_once_and_explained() {
     let forwarded = json!({"colibriClass": "ForwardedSources", "forwardedSources": ["alice-v0"]});
     let stats =
         |bps: u64| json!({"colibriClass": "ConnectionStats", "estimatedDownlinkBandwidth": bps});
-    assert_eq!(heard(&bob).await, [stats(700_000), forwarded]);
+    assert_eq!(take_messages(&bob).await, [stats(700_000), forwarded]);
     sleep(Duration::from_secs(3)).await;
     let id =
         rig.bridge.debug(false).await["conferences"].as_object().unwrap().keys().next().cloned();
@@ -259,7 +262,7 @@ async fn clients_hear_what_their_link_carries_by_the_interval_and_when_it_change
     let told = async |bps: u64, wait: u64| {
         decide(&rig, &allocation(Some(bps), vec![])).await;
         sleep(Duration::from_secs(wait)).await;
-        let estimates = heard(&bob).await.into_iter();
+        let estimates = take_messages(&bob).await.into_iter();
         let estimates = estimates.filter_map(|m| m["estimatedDownlinkBandwidth"].as_u64());
         estimates.collect::<Vec<_>>()
     };
@@ -272,11 +275,16 @@ async fn clients_hear_what_their_link_carries_by_the_interval_and_when_it_change
     let (rig, bob) = four(silent).await;
     decide(&rig, &allocation(Some(1_000), vec![])).await;
     sleep(Duration::from_secs(20)).await;
-    assert!(heard(&bob).await.iter().all(|message| message["colibriClass"] != "ConnectionStats"));
+    assert!(
+        take_messages(&bob)
+            .await
+            .iter()
+            .all(|message| message["colibriClass"] != "ConnectionStats")
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stage_that_stays_below_its_requested_height_is_reported_once_for_each_time() {
+async fn a_stage_that_stays_below_its_requested_height_is_reported_once_each_time() {
     let (rig, bob) = four(BridgeConfig::default()).await;
     constrain(
         &bob,
@@ -363,9 +371,9 @@ async fn load_takes_videos_from_everybody_and_gives_them_back() {
     assert_eq!((reason, &management["reducer"]["jvbLastN"]), (json!("bridge_load"), &json!(2)));
     assert_eq!(management["reducer_enabled"], "true");
     assert_eq!(rig.bridge.stats().last_n_by_load, Some(2));
-    // A conference that begins now is limited as well, and who asks for less gets less.
+    // A new conference is limited too, and a receiver that asks for less gets less.
     rig.create("other", "x").await.unwrap();
-    rig.told().await;
+    rig.take_controls().await;
     constrain(&bob, json!({"lastN": 1}));
     assert_eq!(of("dave-v0").await.0, "last_n");
     constrain(&bob, json!({"lastN": -1}));

@@ -18,7 +18,7 @@ use crate::{
     conference::CreateTransport,
 };
 
-/// Transports that remember what was asked of them.
+/// Transports that record the calls to them.
 #[derive(Clone, Default)]
 pub(crate) struct Pretended {
     calls: Arc<Mutex<HashMap<EndpointId, Vec<String>>>>,
@@ -35,7 +35,7 @@ impl Pretended {
     }
 
     /// An answer to a consent check comes now.
-    pub(crate) fn hear(&self, endpoint: EndpointId) {
+    pub(crate) fn answer_consent(&self, endpoint: EndpointId) {
         let now = tokio::time::Instant::now().into_std();
         self.heard.lock().unwrap().insert(endpoint, now);
     }
@@ -135,8 +135,9 @@ impl Rig {
         self.ask(&creation(meeting, endpoint)).await
     }
 
-    /// What the engine was told since the last call, once conferences have done what they were asked.
-    pub(crate) async fn told(&self) -> Vec<Control> {
+    /// Takes the commands that the engine got since the last call, once conferences have handled their
+    /// messages.
+    pub(crate) async fn take_controls(&self) -> Vec<Control> {
         self.settle().await;
         self.recorder.take()
     }

@@ -70,7 +70,7 @@ async fn many_foci_and_events_at_once() {
     assert_eq!(stats.total_conferences_created, stats.total_conferences_completed);
     assert!(stats.total_participants > 0);
     let mut there = std::collections::HashSet::new();
-    for control in rig.told().await {
+    for control in rig.take_controls().await {
         match control {
             Control::AddEndpoint(id, _) => assert!(there.insert(id), "{id:?} twice"),
             Control::RemoveEndpoint(id) => assert!(there.remove(&id), "{id:?} was not there"),

@@ -254,7 +254,7 @@ fn media_source(source: &MediaSource) -> Value {
         .done()
 }
 
-/// A stream of which nothing else is said is just its SSRC.
+/// A stream without other fields is written as just its SSRC.
 fn stream(source: &Source) -> Value {
     if *source == (Source { ssrc: source.ssrc, ..Source::default() }) {
         return source.ssrc.into();

@@ -22,7 +22,7 @@ struct KnownSlot {
 
 impl ClientSlots {
     /// Handles a message about slots. Returns whether it is one.
-    pub(in crate::conference) fn hear(&mut self, text: &str) -> bool {
+    pub(in crate::conference) fn receive(&mut self, text: &str) -> bool {
         let message: Value = serde_json::from_str(text).expect("the bridge tells JSON");
         let video = match message["colibriClass"].as_str() {
             Some("VideoSourcesMap") => true,

@@ -101,7 +101,7 @@ impl Room {
     }
 
     /// A client's message over its channel.
-    pub(super) fn say(&mut self, from: EndpointId, text: &str) {
+    pub(super) fn channel_message(&mut self, from: EndpointId, text: &str) {
         let Ok(message) = ToBridge::parse(text) else { return };
         self.act(|conference, effects| {
             let _ = conference.channel_message(from, message, effects);
@@ -120,7 +120,7 @@ impl Room {
         self.conference.send_slots(&mut effects);
         self.conference.count_demand();
         for (to, text) in &effects.messages {
-            self.clients.entry(*to).or_default().hear(text);
+            self.clients.entry(*to).or_default().receive(text);
         }
         for gone in &effects.removed {
             self.clients.remove(gone);

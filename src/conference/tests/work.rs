@@ -142,7 +142,7 @@ fn what_one_receiver_wants_is_linear() {
     }));
 }
 
-/// A measurement that says nothing new, of each endpoint once a second.
+/// An unchanged measurement of each endpoint, once a second.
 #[test]
 fn what_is_measured_as_before_is_looked_at_once() {
     let mut room = large(50);
@@ -185,7 +185,7 @@ fn what_is_measured_as_before_is_looked_at_once() {
     }
 }
 
-/// Nobody is given a place that another leaves when all leave.
+/// When all leave, no receiver is subscribed to others in the place of those that left.
 #[test]
 fn the_end_of_a_conference_gives_nobody_anything() {
     let mut room = large(30);

@@ -23,8 +23,8 @@ use crate::{
 pub(super) const FILL_TIME: Duration = Duration::from_secs(20);
 /// Upper bound of conferences.
 const MAX_ROOMS: usize = 16_384;
-/// Upper bound of conferences of a bare JID that nobody is in. A focus names endpoints in the request
-/// that makes the conference, or soon after.
+/// Upper bound of empty conferences of a bare JID. A focus names endpoints in the request that makes the
+/// conference, or soon after.
 const MAX_EMPTY: usize = 64;
 /// How often to look for conferences to forget.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -79,7 +79,7 @@ impl Adapter {
         Self { bridge, max_rooms: MAX_ROOMS, state: Mutex::new(state) }
     }
 
-    /// Answers `<conference>` of somebody.
+    /// Answers a sender's `<conference>`.
     ///
     /// # Errors
     /// As JVB's, word by word.

@@ -100,7 +100,7 @@ impl Edits {
 }
 
 impl Room {
-    /// A conference that has nobody. `sctp`: whether there are associations.
+    /// An empty conference. `sctp`: whether SCTP associations are supported.
     pub(super) fn new(id: String, name: Option<String>, sctp: bool) -> Self {
         Self { meeting: meeting(&id), id, name, sctp, ..Self::default() }
     }

@@ -70,8 +70,8 @@ pub(crate) fn bytes(data: &[u8], logged_in: bool, answers: Arc<dyn Answers>) {
     });
 }
 
-/// What a server says in an exchange of passwords: the first byte chooses the mechanism, lines are
-/// challenges, and the last one ends the exchange.
+/// A server's side of a SASL exchange: the first byte chooses the mechanism, lines are challenges, and the
+/// last one ends the exchange.
 pub(crate) fn sasl(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let offered = ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"];
@@ -99,9 +99,9 @@ const MAX_OUT: usize = 16;
 /// A session waits for no longer than for a room to be configured.
 const MAX_WAIT: Duration = Duration::from_secs(36);
 
-/// A server that has let the bridge in, and says and does anything: steps of one byte, and what it needs.
-/// Whatever it says, the session does little at each step, waits for a bounded time, makes progress when
-/// that time has come, and writes what can be read.
+/// A server after login that sends and does anything: steps of one byte, and what each needs. Whatever it
+/// sends, the session does little at each step, waits for a bounded time, makes progress when that time has
+/// come, and writes what can be read.
 pub(crate) fn server(data: &[u8]) {
     let mut script = Script(data);
     let mut now = Instant::now();
@@ -149,7 +149,7 @@ pub(crate) fn server(data: &[u8]) {
     }
 }
 
-/// One stanza, or what is none.
+/// One stanza, or bytes that are none.
 fn hear(session: &mut Session, bytes: &[u8], now: Instant) {
     if let Ok(stanza) = parse(bytes, "jabber:client", Limits::default()) {
         session.on_stanza(&stanza, now);

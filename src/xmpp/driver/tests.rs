@@ -16,7 +16,7 @@ use crate::xmpp::{
     wire::{Kind, open},
 };
 
-/// Says what it is given, and remembers what it is told.
+/// Sends what a test queues, and records the calls to it.
 #[derive(Default)]
 struct Notes {
     out: VecDeque<Element>,
@@ -59,7 +59,7 @@ impl Purpose for Notes {
     }
 }
 
-/// Answers requests of the id `later` when it is told to, and others at once.
+/// Answers requests of the id `later` when the test lets it, and others at once.
 #[derive(Default)]
 struct Clerk {
     go: Arc<Notify>,
@@ -154,7 +154,7 @@ async fn a_server_that_sends_without_end_lets_others_have_their_turn() {
     assert!(turns >= stream.len() / (16 << 10) / 2, "{turns} turns in {} bytes", stream.len());
 }
 
-/// A connection that is half open takes what is sent, or does not even that, and says nothing.
+/// A half-open connection sends nothing, and may or may not accept what is sent.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_is_given_up() {
     for takes in [256, 1 << 20] {
@@ -206,7 +206,7 @@ async fn stanzas_are_counted_where_that_is_agreed() {
     assert!(matches!(end, Err(Cause::Protocol(_))), "nothing is agreed");
 }
 
-/// The focus waits for each answer, and nobody asks twice.
+/// The focus waits for each answer, and no request is repeated.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_goes_on_loses_no_request_and_no_answer() {
     let mut rig = Rig::new();
@@ -293,7 +293,7 @@ async fn a_server_that_does_not_read_is_left() {
 }
 
 #[tokio::test]
-async fn it_leaves_when_it_is_told_to() {
+async fn it_leaves_on_request() {
     let mut rig = Rig::new();
     rig.stop.send(true).unwrap();
     let far = async |mut far: Far<DuplexStream>| {
@@ -307,7 +307,7 @@ async fn it_leaves_when_it_is_told_to() {
     assert_eq!((end, said), (Ok(()), vec!["presence".to_owned()]));
 }
 
-/// On its stream a component's stanzas have a namespace of their own, and say whom they are from.
+/// On its stream a component's stanzas have their own namespace and a `from`.
 #[tokio::test(start_paused = true)]
 async fn a_component_speaks_as_one() {
     let mut rig = Rig::of(Account::Component(Box::new(ComponentConfig {

@@ -1,4 +1,4 @@
-//! Logins at a server that says what a test wants.
+//! Logins at a server that the test scripts.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ async fn a_login_over_tls() {
         assert_eq!(head.get(&minidom::rxml::Namespace::NONE, "to").unwrap(), "example.com");
         far.say(&format!("<stream:features>{STARTTLS}{PLAIN}</stream:features>")).await;
         far.next_named("starttls").await;
-        // What comes before TLS is nobody's.
+        // Bytes from before TLS are discarded.
         far.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
         let mut far = Far::new(acceptor.accept(far.into_io()).await.unwrap());
         far.offer(PLAIN).await;

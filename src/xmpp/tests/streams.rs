@@ -245,7 +245,7 @@ fn what_is_no_stream_is_an_error() {
     for text in ["", "<s:stream", &open, &format!("{open}<iq>")] {
         assert_eq!(read(text), (Vec::new(), Cause::Closed), "{text}");
     }
-    // A component's server says no version.
+    // A component's server sends no version.
     let old = format!("<s:stream xmlns='jabber:client' xmlns:s='{STREAMS}' id='1'><a/></s:stream>");
     assert_eq!(read(&old).0.len(), 1);
 }
@@ -291,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_said_pieces_do_not_matter(
+    fn the_size_of_pieces_does_not_matter(
         parts in prop::collection::vec(prop::sample::select(PARTS), 0..30),
         repeat in 0..200_usize,
         piece in 1..40_usize,

@@ -53,7 +53,7 @@ fn session(room: &str, nickname: &str) -> (Session, Instant) {
     (Session::new(vec![room], STATS.parse().unwrap(), now), now)
 }
 
-/// What it sends next, and what it tells in between.
+/// What it sends next, and the events in between.
 fn sent(session: &mut Session) -> Vec<Element> {
     let element = |out| match out {
         Out::Send(element) => Some(element),
