@@ -193,7 +193,7 @@ fn log_answer(handle: &Handle, request: &ConferenceModify) {
     }
     let exports = request.connects.iter().flatten().filter(|connect| connect.create).count();
     if exports > 0 {
-        tracing::warn!(%conference, %meeting, exports, "media export was asked for, which is not there yet");
+        tracing::warn!(%conference, %meeting, exports, "media export requested, which is not supported yet");
     }
     if request.endpoints.is_empty() {
         tracing::info!(%conference, %meeting, expire = request.expire, "request answered");

@@ -117,7 +117,7 @@ pub(super) struct Begun {
 }
 
 impl Task {
-    /// Takes an endpoint's tap away if it is such a one.
+    /// Removes an endpoint's tap if it has this one.
     fn untap(
         &mut self,
         bridge: &Inner,

@@ -10,21 +10,21 @@ use crate::{channel::Limits, conference::SsrcLimits};
 /// How the bridge behaves. Defaults are those of Jitsi Videobridge.
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
-    /// An endpoint from which nothing has come for so long expires
+    /// An endpoint from which nothing has come for this long expires
     /// (`videobridge.entity-expiration.timeout`, 1 minute).
     pub expiration_timeout: Duration,
     /// How often that is looked at (`videobridge.entity-expiration.check-interval`, 1 minute).
     pub expiration_check_interval: Duration,
-    /// An endpoint that never connected expires after so long (2 minutes).
+    /// An endpoint that never connected expires after this long (2 minutes).
     pub connect_timeout: Duration,
-    /// A conference without endpoints expires after so long (20 seconds).
+    /// A conference without endpoints expires after this long (20 seconds).
     pub empty_conference_timeout: Duration,
     /// How often activity is looked at (`videobridge.ep-connection-status.check-interval`, 500 ms).
     pub activity_check_interval: Duration,
-    /// An endpoint that never connected counts as disconnected after so long
+    /// An endpoint that never connected counts as disconnected after this long
     /// (`videobridge.ep-connection-status.first-transfer-timeout`, 15 seconds).
     pub first_transfer_timeout: Duration,
-    /// An endpoint from which nothing has come for so long counts as disconnected
+    /// An endpoint from which nothing has come for this long counts as disconnected
     /// (`videobridge.ep-connection-status.max-inactivity-limit`, 8 seconds).
     pub max_inactivity: Duration,
     /// SCTP for the bridge channel (`videobridge.sctp.enabled`, true in a configuration). Without it a
@@ -35,7 +35,7 @@ pub struct BridgeConfig {
     pub initial_last_n: i32,
     /// Bounds of what receivers get of videos.
     pub limits: Limits,
-    /// How many videos anybody gets in a conference of so many endpoints or more
+    /// How many videos each receiver gets in a conference of this many endpoints or more
     /// (`videobridge.load-management.conference-last-n-limits`). None.
     pub last_n_by_size: Arc<BTreeMap<usize, usize>>,
     /// How often clients get the estimate of their link (`videobridge.connection-stats.interval`, 10 s);
@@ -92,9 +92,9 @@ pub struct HealthConfig {
     /// Why clients will not find this bridge, as long as they will not: it has no public address although it
     /// must have one, or no STUN server returned one. None.
     pub address_fault: watch::Receiver<Option<String>>,
-    /// `sticky-failures`: once failed, failed until it is started anew. false.
+    /// `sticky-failures`: once failed, failed until a restart. false.
     pub sticky_failures: bool,
-    /// `timeout`: in none of its rooms for so long is a failure. 90 s.
+    /// `timeout`: being in none of its rooms for this long is a failure. 90 s.
     pub absence: Duration,
 }
 
@@ -114,7 +114,7 @@ pub struct ShutdownConfig {
     /// A graceful shutdown waits no longer than this for endpoints to leave
     /// (`videobridge.shutdown.graceful-shutdown-max-duration`, 24 hours).
     pub graceful_max: Duration,
-    /// It goes on when no more than so many are left
+    /// The shutdown proceeds when no more than this many endpoints are left
     /// (`videobridge.shutdown.graceful-shutdown-min-participants`, 0).
     pub min_participants: usize,
     /// Time between announcing the end and the end (`videobridge.shutdown.shutting-down-delay`,

@@ -12,8 +12,8 @@ use tokio::task::AbortHandle;
 use super::{Bridge, Inner, channel::Channel, task::Task};
 use crate::channel::{ChannelKind, Outgoing};
 
-/// How soon a text is tried again when the peer does not take what was sent before. Meanwhile texts wait
-/// in the channel's bounded queue.
+/// How soon a text is retried when the peer does not accept earlier data. Meanwhile texts wait in the
+/// channel's bounded queue.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// An open data channel. The task that sends ends with it.

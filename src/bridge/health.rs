@@ -6,7 +6,7 @@ use rialto_engine::{DelayHistogram, ShardTotals};
 
 use super::{Inner, now, stats::ShardLoad};
 
-/// Shards report about once a second; one that has not for so long is stuck or gone.
+/// Shards report about once a second; one that has been silent for this long is stuck or gone.
 const SHARD_SILENCE: Duration = Duration::from_secs(10);
 
 /// Why the bridge cannot serve.
@@ -79,7 +79,7 @@ impl Inner {
             None => Ok(()),
         });
         if let (Err(error), true) = (&health, self.config.health.sticky_failures) {
-            tracing::error!(%error, "unhealthy until it is started anew");
+            tracing::error!(%error, "unhealthy until the bridge is restarted");
             let _ = self.failed_once.set(error.clone());
         }
         health

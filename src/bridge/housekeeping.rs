@@ -204,7 +204,7 @@ impl Monitor {
             ?pressure,
             last_n_before = step.before,
             last_n = step.after,
-            "the bridge's load changes how many videos everybody gets"
+            "bound of videos per receiver changed by load"
         );
     }
 

@@ -143,9 +143,9 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Takes a reading. `busiest`: the part of the last second in which the busiest shard did not sleep.
-    /// A shard has one core, and what it carries cannot go to another: where it is at its end, the
-    /// machine's other cores are of no use.
+    /// Takes a reading. `busiest`: the part of the last second in which the busiest shard did not sleep. A
+    /// shard has one core and cannot hand its load to another: when its core is busy, the machine's other
+    /// cores do not help.
     pub(super) fn look(
         &mut self,
         now: Option<CpuTimes>,

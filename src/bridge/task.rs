@@ -28,10 +28,10 @@ use super::{
 };
 use crate::conference::{Conference, Effects, SMALL, TransportState};
 
-/// An endpoint without a bridge channel after so long is counted, as in JVB.
+/// An endpoint without a bridge channel after this long is counted, as in JVB.
 const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 
-/// After a message that took so long others have their turn on this thread first.
+/// After a message that took this long the task yields to others on its thread.
 const LONG: Duration = Duration::from_micros(200);
 
 /// Rate of log lines about messages that cannot be handled: a peer may send many of them.

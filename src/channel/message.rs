@@ -145,7 +145,8 @@ impl ToBridge {
 
     /// Reads a message.
     ///
-    /// # Errors The first fault: nothing of such a message is applied.
+    /// # Errors
+    /// The first fault: nothing of such a message is applied.
     pub fn parse(text: &str) -> Result<Self, MessageError> {
         if text.len() > MAX_BYTES {
             return Err(MessageError::TooLong);
@@ -302,7 +303,7 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-/// A whole number; what is behind a decimal point is cut off, as in JVB.
+/// A whole number; a fraction is truncated, as in JVB.
 fn integer(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|number| number as i64))
 }

@@ -7,10 +7,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Messages that may wait. A client that reads at all never has so many.
+/// Bound of waiting messages. A client that reads never has so many.
 const MESSAGES: usize = 512;
 
-/// Bytes that may wait, all messages together.
+/// Bound of the bytes of all waiting messages.
 const BYTES: usize = 1 << 20;
 
 /// Why the bridge ends a channel.

@@ -1,4 +1,4 @@
-//! From what is signalled to what the engine works with.
+//! Converts signalled media descriptions to the engine's types.
 
 use std::collections::HashSet;
 

@@ -16,7 +16,7 @@ pub mod capability {
     pub const RTP_MID_DEMUX: &str = "rtp-mid-demux";
 }
 
-/// A request to create, change or expire a conference and what is in it.
+/// A request to create, change or expire a conference and its contents.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConferenceModify {
     /// The meeting, chosen by the focus; the key of everything.
@@ -161,7 +161,7 @@ pub struct ByChannels {
     pub no_video: bool,
     /// How many videos it receives, whatever it asked for before; -1 for all. `None` changes nothing.
     pub last_n: Option<i32>,
-    /// It is expired when nothing came from it for so long. `None`: as long as any other.
+    /// Expires the endpoint when nothing came from it for this long. `None`: the bridge's default.
     pub idle_timeout: Option<Duration>,
 }
 

@@ -174,7 +174,7 @@ impl Conference {
         }
     }
 
-    /// Sources changed places, or what they show was signalled anew: it is decided anew for everybody.
+    /// Decides anew for all receivers, after a change of the sources' order or types.
     pub(super) fn anybody_may_get_others(&mut self) {
         let caps = self.caps;
         for receiver in self.endpoints.values_mut() {
@@ -195,7 +195,7 @@ impl Conference {
         before.filter(|s| s.spec.media == MediaType::Video && s.shows()).count()
     }
 
-    /// A video begins or ceases to show something. Who has slots gets it only while it does.
+    /// A video begins or ceases to show something. A receiver with slots gets it only while it does.
     pub(super) fn shows_changed(
         &mut self,
         owner: &str,
@@ -238,7 +238,7 @@ impl Conference {
         }
     }
 
-    /// Brings what a receiver gets up to date after what it can take or wants has changed.
+    /// Updates a receiver's subscriptions after a change of what it can receive or of its constraints.
     pub(super) fn offer_all(&mut self, receiver: &str, effects: &mut Effects) {
         self.voices.missing_anew();
         let ranking = self.ranking();
@@ -295,7 +295,7 @@ impl Conference {
             .collect();
         let Some(receiver) = self.endpoints.get_mut(receiver) else { return false };
         if receiver.mid_demux {
-            // It goes by the MIDs of its slots.
+            // It uses the MIDs of its slots.
             return true;
         }
         for (name, mid) in mids {
@@ -493,7 +493,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a video that it did not name may be among those it gets, when so many come before.
+    /// Whether a video that it did not name may be among those it gets, when `ahead` videos precede it.
     fn may_come_first(&self, ahead: usize, caps: Caps) -> bool {
         let most = self.last_n(caps).unwrap_or(usize::MAX);
         // Its own videos are among them, and those that it declines.

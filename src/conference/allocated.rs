@@ -180,7 +180,7 @@ impl Conference {
         })
     }
 
-    /// Adds a receiver to what is counted. Of videos that it does not get, all count as beyond its
+    /// Adds a receiver to the counts of reasons. Of videos that it does not get, all count as beyond its
     /// last-N once that is full.
     pub(super) fn count_reasons(&self, receiver: &Endpoint, videos: usize, tally: &mut Tally) {
         let mut count = |reason: Reason, more: usize| {

@@ -207,7 +207,7 @@ impl Conference {
 }
 
 impl Endpoint {
-    /// Holds for a source that is signalled later, too. Returns the video if it begins or ceases to show
+    /// Also applies to a source that is signalled later. Returns the video if it begins or ceases to show
     /// something, and which of both.
     fn set_video_type(
         &mut self,

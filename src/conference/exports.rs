@@ -18,7 +18,7 @@ const PROTOCOL: &str = "mediajson";
 pub(super) struct Exports(BTreeMap<String, Connect>);
 
 impl Exports {
-    /// The exports after a delta: all of it, or an error. What expires goes before what is created.
+    /// The exports after a delta: all of it, or an error. Expiries are applied before creations.
     pub(super) fn after(&self, delta: &[Connect]) -> Result<Self, ColibriError> {
         let mut next = self.clone();
         let mut named = HashSet::new();

@@ -1,6 +1,6 @@
-//! The slots of a receiver whose SSRCs are rewritten. It gets at most so many sources at a time, each
-//! under the SSRCs (and the MID) of the slot that the source is in. So its session description is the
-//! same in a call of 500 as in one of 25, and what the bridge keeps for it is bounded by the slots.
+//! The slots of a receiver whose SSRCs are rewritten. It gets at most as many sources at a time as it has
+//! slots, each under the SSRCs (and the MID) of the slot that the source is in. So its session description is
+//! the same in a call of 500 as in one of 25, and what the bridge keeps for it is bounded by the slots.
 //!
 //! A source that the receiver gets no more stays in its slot until another one needs it: should it come back,
 //! the client needs no message. Empty slots are taken first, then unused ones, then the one whose source was
@@ -80,7 +80,7 @@ pub(super) struct Slot {
     /// The source in it; `None`: the last one has ended.
     pub(super) source: Option<SourceId>,
     /// The source that the client knows in it; `None`: the slot was never announced.
-    known_as: Option<KnownAs>,
+    known_as: Option<Announced>,
     /// The source that the client knows in it has ended.
     ended: bool,
     /// The receiver gets the source.
@@ -95,13 +95,13 @@ pub(super) struct Slot {
 
 /// The source that a client knows in a slot.
 #[derive(Clone, Debug)]
-struct KnownAs {
+struct Announced {
     owner: EndpointId,
     owner_id: Arc<str>,
     name: Arc<str>,
 }
 
-impl KnownAs {
+impl Announced {
     fn new(source: &Entrant<'_>) -> Self {
         let (owner_id, name) = (source.owner_id.clone(), source.name.clone());
         Self { owner: source.owner, owner_id, name }
@@ -337,7 +337,7 @@ impl Bank {
             known.is_none_or(|known| known.owner != source.owner || !known.looks_like(source));
         slot.ended = false;
         if news {
-            slot.known_as = Some(KnownAs::new(source));
+            slot.known_as = Some(Announced::new(source));
             if let Some(at) = slot.introduced {
                 self.remaps = self.remaps.saturating_add(1);
                 slot.repeat = at.checked_add(YOUNG).filter(|settled| *settled > now);

@@ -35,8 +35,8 @@ impl Conference {
         Ok(planned)
     }
 
-    /// Replaces an endpoint's sources. A source whose name and streams did not change stays what it
-    /// is; everything else ends or begins.
+    /// Replaces an endpoint's sources. A source whose name and streams did not change stays; the others end
+    /// or begin.
     pub(super) fn set_sources(
         &mut self,
         id: &str,
@@ -124,7 +124,7 @@ impl Conference {
     }
 }
 
-/// Those sources of `all` that are among `others` too: in which order they stand, and what they show.
+/// The sources of `all` that are also among `others`, with their order and types.
 fn kept(all: &[EndpointSource], others: &[EndpointSource]) -> Vec<(SourceId, bool)> {
     let others: BTreeSet<SourceId> = others.iter().map(|source| source.spec.id).collect();
     let kept = all.iter().filter(|source| others.contains(&source.spec.id));

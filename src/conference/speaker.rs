@@ -25,9 +25,9 @@ const N3: u32 = 10;
 const HISTORY: usize = (N2 * N3) as usize;
 /// Width of a sub-band: 0..=127 in [`N1`] parts.
 const BAND: u8 = 10;
-/// A frame is active above so many sub-bands.
+/// A frame with more active sub-bands than this is active.
 const MEDIUM_THRESHOLD: u32 = 7;
-/// A medium interval is active above so many frames.
+/// A medium interval with more active frames than this is active.
 const LONG_THRESHOLD: u32 = 4;
 /// Advantage over the dominant speaker that is needed: immediate, medium, long.
 const C1: f64 = 3.0;
@@ -120,7 +120,7 @@ impl<K: Ord + Copy> Speakers<K> {
         }
     }
 
-    /// Keeps so many former speakers.
+    /// Sets how many previous speakers are kept.
     #[must_use]
     pub fn remembering(mut self, recent: usize) -> Self {
         self.recent = recent;

@@ -60,10 +60,10 @@ pub struct Rules {
     /// In a conference of more endpoints than this, clients' statistics go only to those who see or hear
     /// them.
     pub stats_filter_threshold: usize,
-    /// How many videos anybody gets in a conference of so many endpoints or more
+    /// How many videos each receiver gets in a conference of this many endpoints or more
     /// (`videobridge.load-management.conference-last-n-limits`).
     pub last_n_by_size: Arc<BTreeMap<usize, usize>>,
-    /// How many videos anybody gets while the bridge is as busy as it is.
+    /// The bound of videos for each receiver at the present load.
     pub last_n_by_load: Option<usize>,
     /// How often clients get the estimate of their link; `None`: never.
     pub connection_stats: Option<Duration>,
@@ -73,15 +73,15 @@ pub struct Rules {
     pub recent_speakers: usize,
     /// Clients are notified when the dominant speaker has been silent for this long.
     pub silence_after: Option<Duration>,
-    /// An endpoint from which nothing has come for so long expires.
+    /// An endpoint from which nothing has come for this long expires.
     pub expiration_timeout: Duration,
-    /// An endpoint that never connected expires after so long.
+    /// An endpoint that never connected expires after this long.
     pub connect_timeout: Duration,
-    /// A conference may be empty for so long after its creation.
+    /// How long a conference may be empty after its creation.
     pub empty_timeout: Duration,
-    /// An endpoint that never connected counts as disconnected after so long.
+    /// An endpoint that never connected counts as disconnected after this long.
     pub first_transfer_timeout: Duration,
-    /// An endpoint from which nothing has come for so long counts as disconnected.
+    /// An endpoint from which nothing has come for this long counts as disconnected.
     pub max_inactivity: Duration,
 }
 

@@ -82,7 +82,7 @@ impl Conference {
             tally.send_bps = tally.send_bps.saturating_add(measured.send_bps);
             tally.receive_pps = tally.receive_pps.saturating_add(measured.receive_pps);
             tally.send_pps = tally.send_pps.saturating_add(measured.send_pps);
-            // Of what is received, what was lost on the way is not a part.
+            // Received packets do not include those that were lost.
             let loss = f64::from(measured.receive_loss.clamp(0.0, 0.99));
             tally.receive_lost_pps += measured.receive_pps as f64 * loss / (1.0 - loss);
             tally.send_lost_pps +=

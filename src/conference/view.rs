@@ -14,7 +14,7 @@ use super::{
     state::Conference,
 };
 
-/// What the bridge decided for one receiver, and what it measures of it.
+/// The bridge's decisions and measurements for one receiver.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndpointView {
     /// ICE and DTLS are up.
@@ -90,7 +90,7 @@ impl Conference {
         Some(explained.into_iter().map(reason).collect())
     }
 
-    /// What is known of a receiver and what it gets; `None` when there is no such endpoint.
+    /// The state of a receiver and of what it gets; `None` when there is no such endpoint.
     pub fn view(&self, id: &str) -> Option<EndpointView> {
         let endpoint = self.endpoints.get(id)?;
         let measured = endpoint.snapshot.as_ref();

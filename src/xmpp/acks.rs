@@ -80,7 +80,7 @@ impl Acks {
         wanted.then_some(R)
     }
 
-    /// The server has received so many stanzas.
+    /// Takes the server's count of received stanzas.
     pub(super) fn acknowledged(&mut self, count: u32) -> Result<(), Cause> {
         self.asked = false;
         if self.id.is_none() {

@@ -207,7 +207,7 @@ impl Bounds {
         }
     }
 
-    /// The parser gets what is missing of a character that it has the beginning of.
+    /// Completes a character whose beginning the parser has.
     fn finish_character(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let more = text.iter().take_while(|byte| is_continuation(**byte)).count();
         if self.passed {
@@ -276,7 +276,7 @@ impl Bounds {
         }
     }
 
-    /// An element begins; whether it is within the limits.
+    /// An element begins. Returns whether it is within the limits.
     fn begins(&mut self) -> bool {
         self.attributes = 0;
         match self.open {
@@ -298,7 +298,7 @@ impl Bounds {
         self.fault.is_none()
     }
 
-    /// A byte of `<![CDATA[…]]>`; what else begins so the parser has refused.
+    /// A byte of `<![CDATA[…]]>`; the parser has refused anything else that begins with `<!`.
     fn data(&mut self, seen: u8, brackets: u8, byte: u8, out: &mut Vec<u8>) {
         if self.share == Share::All {
             if self.fault.is_some() && seen >= CDATA && !is_continuation(byte) {
@@ -429,7 +429,7 @@ impl Bounds {
         }
     }
 
-    /// The value has ended, and is what it must not be.
+    /// Whether the value that has ended is one that it must not be.
     fn ends_reserved(&self, before: Place) -> bool {
         matches!(before, Place::Value { .. })
             && self.place == Place::Between

@@ -21,7 +21,7 @@ use super::{
     connect::{FIRST_RETRY, RETRY, pause},
     life::Life,
     log::Log,
-    login::{Account, Entered, Session},
+    login::{Account, LoggedIn, Session},
     stanza::{CLIENT, Inbound, Stanza, iq, put},
     wire::{Event, Wire},
 };
@@ -72,7 +72,7 @@ pub(super) struct Driver<P> {
 
 /// The state that outlives a connection.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct SessionState {
     /// Counts of the session, where the server has them.
     acks: Option<Acks>,
     /// Answers that are pending.
@@ -87,7 +87,7 @@ impl<P: Purpose> Driver<P> {
     /// Runs until it is asked to stop.
     pub(super) async fn run(mut self) {
         let mut log = Log::new(&self.account);
-        let mut kept = Kept::default();
+        let mut kept = SessionState::default();
         let mut stop = self.stop.clone();
         loop {
             let resume = kept.acks.as_ref().and_then(Acks::resume);
@@ -118,8 +118,12 @@ impl<P: Purpose> Driver<P> {
     }
 
     /// Runs one connection; `Ok` when it was left on request.
-    pub(super) async fn serve(&mut self, entered: Entered, kept: &mut Kept) -> Result<(), Cause> {
-        let Entered { wire, session } = entered;
+    pub(super) async fn serve(
+        &mut self,
+        entered: LoggedIn,
+        kept: &mut SessionState,
+    ) -> Result<(), Cause> {
+        let LoggedIn { wire, session } = entered;
         let mut line = Line { wire, kept, from: None };
         match session {
             Session::Resumed(count) => {
@@ -203,7 +207,7 @@ impl<P: Purpose> Driver<P> {
 /// An established connection.
 struct Line<'a> {
     wire: Wire,
-    kept: &'a mut Kept,
+    kept: &'a mut SessionState,
     /// The `from` of our stanzas, where the server does not add it.
     from: Option<String>,
 }
@@ -219,7 +223,7 @@ impl Line<'_> {
         self.wire.send(stanza);
     }
 
-    /// Sends what the server has not received of the session, and what was held for it.
+    /// Sends the stanzas that the server has not received, and the answers that were held.
     fn resume(&mut self, count: u32) -> Result<(), Cause> {
         if let Some(acks) = &mut self.kept.acks {
             for stanza in acks.resumed(count)? {
@@ -258,7 +262,7 @@ impl Line<'_> {
     }
 }
 
-impl Kept {
+impl SessionState {
     /// Waits, and goes on with pending answers meanwhile: even if the answer is never sent, a request that is
     /// dropped half-way would leave state that only one side knows of.
     async fn rest(&mut self, time: Duration) {

@@ -45,7 +45,7 @@ pub(super) enum Account {
 }
 
 /// A connection that has logged in.
-pub(super) struct Entered {
+pub(super) struct LoggedIn {
     pub wire: Wire,
     pub session: Session,
 }
@@ -88,7 +88,7 @@ impl Account {
     }
 
     /// Connects and logs in; with the session that was lost, if the server still has it.
-    pub(super) async fn enter(&self, resume: Option<sm::Resume>) -> Result<Entered, Cause> {
+    pub(super) async fn enter(&self, resume: Option<sm::Resume>) -> Result<LoggedIn, Cause> {
         let socket = connect(self.server()).await?;
         let entered = timeout(PATIENCE, self.enter_over(Box::new(socket), resume));
         entered.await.map_err(|_| Cause::Timeout)?
@@ -99,10 +99,10 @@ impl Account {
         &self,
         io: Box<dyn Io>,
         resume: Option<sm::Resume>,
-    ) -> Result<Entered, Cause> {
+    ) -> Result<LoggedIn, Cause> {
         match self {
             Self::Client(client, resource) => log_in(client, resource.clone(), io, resume).await,
-            Self::Component(component) => shake_hands(component, io).await,
+            Self::Component(component) => component_handshake(component, io).await,
         }
     }
 }
@@ -116,7 +116,10 @@ async fn connect((host, port): (&str, u16)) -> Result<TcpStream, Cause> {
 }
 
 /// The digest is of the stream's id and the secret.
-async fn shake_hands(component: &ComponentConfig, io: Box<dyn Io>) -> Result<Entered, Cause> {
+async fn component_handshake(
+    component: &ComponentConfig,
+    io: Box<dyn Io>,
+) -> Result<LoggedIn, Cause> {
     let secret = |cause| match cause {
         Cause::Stream { condition, text } => {
             Cause::Secret([condition, text].join(" ").trim().to_owned())
@@ -138,7 +141,7 @@ async fn shake_hands(component: &ComponentConfig, io: Box<dyn Io>) -> Result<Ent
     }
     // The server's name for us takes precedence (XEP-0114 section 3).
     let jid = name.unwrap_or_else(|| component.jid());
-    Ok(Entered { wire, session: Session::New { jid, counted: None } })
+    Ok(LoggedIn { wire, session: Session::New { jid, counted: None } })
 }
 
 async fn log_in(
@@ -146,7 +149,7 @@ async fn log_in(
     resource: Option<String>,
     io: Box<dyn Io>,
     resume: Option<sm::Resume>,
-) -> Result<Entered, Cause> {
+) -> Result<LoggedIn, Cause> {
     let (features, wire) = open(io, &client.domain, Kind::Client).await?.features().await?;
     let encrypts = features.can_starttls() && client.security != XmppSecurity::Disabled;
     let (features, mut wire) = if encrypts {
@@ -162,7 +165,7 @@ async fn log_in(
     authenticate(client, &features, &mut wire, plain).await?;
     let (features, mut wire) = wire.restart(&client.domain).await?.features().await?;
     let session = begin(&mut wire, &features, resource, resume).await?;
-    Ok(Entered { wire, session })
+    Ok(LoggedIn { wire, session })
 }
 
 /// The certificate is that of the domain, wherever it is served (RFC 6120 section 13.7.2).

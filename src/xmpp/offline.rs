@@ -25,7 +25,8 @@ use super::{
 
 /// Reads a whole document as the one stanza of a stream whose stanzas are in `namespace`.
 ///
-/// # Errors What is wrong with it.
+/// # Errors
+/// What is wrong with it.
 pub fn parse(document: &[u8], namespace: &str, limits: Limits) -> Result<Stanza, io::Error> {
     let not_one = || io::Error::new(io::ErrorKind::InvalidData, "not one stanza");
     let stream = ns::STREAM;

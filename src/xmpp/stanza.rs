@@ -117,7 +117,7 @@ fn stream_error(element: Element) -> StreamError {
     })
 }
 
-/// Builds what is [`Inbound`].
+/// Builds an [`Inbound`] from events.
 pub(super) struct InboundBuilder(ElementFromEvents);
 
 impl FromXml for Inbound {
@@ -160,7 +160,7 @@ pub(super) struct Outbound {
     pub component: bool,
 }
 
-/// The parts of what is [`Outbound`].
+/// The XML items of an [`Outbound`].
 pub(super) struct OutboundParts<'a> {
     items: ElementAsXml<'a>,
     component: bool,

@@ -331,7 +331,7 @@ async fn forwarded_sources_are_sent_when_they_change() {
     assert!(take_messages(&alice).await.is_empty());
 }
 
-/// What a receiver was subscribed to and what it was not any more, since the last call.
+/// The subscriptions of a receiver that began and ended since the last call.
 async fn changes(rig: &Rig, receiver: u32) -> (Vec<u32>, Vec<u32>) {
     let (mut begun, mut ended) = (Vec::new(), Vec::new());
     for control in rig.take_controls().await {
@@ -384,7 +384,7 @@ async fn what_nobody_wants_is_not_forwarded() {
     assert_eq!(changes(&rig, 2).await, (vec![5], vec![]));
 }
 
-/// Which audio a receiver gets anew, and whether it asked for that by name.
+/// The audio that a receiver newly gets, and whether it requested it by name.
 async fn audio_terms(rig: &Rig, receiver: u32) -> Vec<(u32, bool)> {
     let told = rig.take_controls().await.into_iter().filter_map(|control| match control {
         Control::Subscribe { receiver: EndpointId(id), source, terms } if id == receiver => {

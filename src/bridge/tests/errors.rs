@@ -123,7 +123,7 @@ async fn exports() {
 async fn creation_is_checked_in_order() {
     use Condition::{BadRequest, Conflict, FeatureNotImplemented};
     let rig = with_alice(BridgeConfig::default()).await;
-    // All wrong at once; each step puts right what was complained about.
+    // Everything is wrong at first; each step corrects the reported error.
     let mut request = bob(|bob| {
         *bob = json!({
             "id": "alice",

@@ -20,12 +20,12 @@ use crate::{
 
 /// Transports that record the calls to them.
 #[derive(Clone, Default)]
-pub(crate) struct Pretended {
+pub(crate) struct FakeTransports {
     calls: Arc<Mutex<HashMap<EndpointId, Vec<String>>>>,
     heard: Arc<Mutex<HashMap<EndpointId, Instant>>>,
 }
 
-impl Pretended {
+impl FakeTransports {
     fn note(&self, endpoint: EndpointId, what: String) {
         self.calls.lock().unwrap().entry(endpoint).or_default().push(what);
     }
@@ -49,7 +49,7 @@ fn described(endpoint: EndpointId, generation: Option<u32>) -> IceUdp {
     }
 }
 
-impl TransportPort for Pretended {
+impl TransportPort for FakeTransports {
     fn create(&self, endpoint: EndpointId, create: CreateTransport, label: Arc<str>) {
         let endpoint_id = label.split('/').nth(1).unwrap();
         let CreateTransport { controlling, private_addresses } = create;
@@ -98,7 +98,7 @@ impl TransportPort for Pretended {
 /// A bridge and all that it is connected to.
 pub(crate) struct Rig {
     pub bridge: Bridge,
-    pub transports: Pretended,
+    pub transports: FakeTransports,
     pub recorder: Arc<Recorder>,
     pub media: mpsc::Sender<MediaEvent>,
     pub updates: mpsc::UnboundedSender<TransportUpdate>,
@@ -106,7 +106,7 @@ pub(crate) struct Rig {
 
 pub(crate) fn rig(config: BridgeConfig) -> Rig {
     let (engine, recorder) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
-    let transports = Pretended::default();
+    let transports = FakeTransports::default();
     let (media, media_events) = mpsc::channel(64);
     let (updates, transport_updates) = mpsc::unbounded_channel();
     let bridge = Bridge::new(config, engine, transports.clone(), media_events, transport_updates);

@@ -34,7 +34,7 @@ async fn a_conference_that_is_stuck_delays_nobody() {
     let refused = submit("erin").await.unwrap().unwrap_err();
     assert_eq!(refused.condition, Condition::ResourceConstraint, "two may wait");
 
-    // What comes of engine and clients for it does not fill anything up.
+    // Messages of the engine and of clients for it fill no queue.
     for level in 0..100 {
         let event = |endpoint| MediaEvent::AudioLevel {
             endpoint: EndpointId(endpoint),

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::rig::{ask, creation, rig, sources};
 use crate::bridge::{Bridge, BridgeConfig};
 
-/// One focus that does not care what it is answered.
+/// A focus that ignores the answers.
 async fn focus(bridge: Bridge, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     for _ in 0..200 {

@@ -8,7 +8,7 @@ use crate::colibri::{
     RtpHdrExt, SctpRole, Source, SsrcGroup, Transport, WebSocket, media::media_type_str,
 };
 
-/// An object that leaves out what is not there.
+/// An object whose absent fields are omitted.
 #[derive(Default)]
 struct Object(Map<String, Value>);
 

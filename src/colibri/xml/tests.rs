@@ -174,7 +174,7 @@ fn what_a_participant_wrote_and_cannot_be_read_is_left_out() {
 }
 
 #[test]
-fn complaints_name_the_place() {
+fn errors_name_the_place() {
     let refused = |result: Result<ConferenceModify, ColibriError>, text: &str| {
         let error = result.unwrap_err();
         assert_eq!((error.condition, error.text.as_str()), (Condition::BadRequest, text));

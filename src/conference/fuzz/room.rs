@@ -204,7 +204,7 @@ impl Room {
         assert_eq!(conference.demand_of(sender.engine_id), anew, "of {}", sender.id);
     }
 
-    /// Who has no slots gets the videos that would be chosen anew.
+    /// A receiver without slots gets the videos that a new choice would give it.
     fn check_choice(&self, receiver: &Endpoint) {
         let (ranking, limit) = (self.conference.ranking(), receiver.last_n(self.conference.caps));
         let chosen = receiver.choose(&ranking, limit);

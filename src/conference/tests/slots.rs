@@ -11,7 +11,7 @@ use crate::{channel::ToBridge, conference::fuzz::client::ClientSlots};
 const LIMITS: SsrcLimits = SsrcLimits { audio: 3, video: 4 };
 
 /// A room with a receiver that has slots, and a model of its client.
-struct Slotted {
+struct SlotRoom {
     room: Room,
     client: ClientSlots,
     receiver: EndpointId,
@@ -19,7 +19,7 @@ struct Slotted {
     told: usize,
 }
 
-impl Slotted {
+impl SlotRoom {
     fn new(more: &[&str]) -> Self {
         let mut room = Room::new();
         room.conference.rules.ssrc_limits = LIMITS;
@@ -134,7 +134,7 @@ impl Slotted {
 
 #[test]
 fn a_large_call_is_described_like_a_small_one() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.room.ask(joins("plain", &BOTH));
     call.come_many(4);
     let small = (call.client.audio(), call.client.video());
@@ -151,9 +151,9 @@ fn a_large_call_is_described_like_a_small_one() {
 
 #[test]
 fn each_slot_has_a_mid_for_who_goes_by_it() {
-    let mut call = Slotted::new(&[capability::RTP_MID_DEMUX]);
+    let mut call = SlotRoom::new(&[capability::RTP_MID_DEMUX]);
     call.come_many(3);
-    let mid = |call: &Slotted, name: &str| call.terms(name).mid;
+    let mid = |call: &SlotRoom, name: &str| call.terms(name).mid;
     let named = |text: &str| Mid::new(text);
     assert_eq!([mid(&call, "p0-a0"), mid(&call, "p2-a0")], [named("a0"), named("a2")]);
     assert_eq!([mid(&call, "p0-v0"), mid(&call, "p2-v0")], [named("v0"), named("v2")]);
@@ -161,14 +161,14 @@ fn each_slot_has_a_mid_for_who_goes_by_it() {
     let given = vec![("p0-v0".to_owned(), Mid::new("7").unwrap())];
     call.room.conference.assign_mids("r", given, &mut effects);
     assert!(effects.controls.is_empty(), "slots keep theirs");
-    let mut plain = Slotted::new(&[]);
+    let mut plain = SlotRoom::new(&[]);
     plain.come_many(1);
     assert_eq!(mid(&plain, "p0-a0"), None);
 }
 
 #[test]
 fn what_is_selected_takes_the_slot_that_was_given_up_longest_ago() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(8);
     assert!(call.gets("p3-v0") && !call.gets("p7-v0"), "those who came first");
     let first = call.slot("p3-v0");
@@ -197,7 +197,7 @@ fn what_is_selected_takes_the_slot_that_was_given_up_longest_ago() {
 
 #[test]
 fn an_active_source_takes_the_slot_of_the_one_silent_for_longest() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(6);
     let (quiet, loud) = (90, 20);
     for (id, ms) in [("p0", 0), ("p2", 400), ("p1", 400)] {
@@ -227,7 +227,7 @@ fn an_active_source_takes_the_slot_of_the_one_silent_for_longest() {
 
 #[test]
 fn a_voice_that_found_no_slot_looks_again_a_little_later() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(4);
     for id in ["p0", "p1", "p2"] {
         call.pass(Duration::from_millis(1));
@@ -246,7 +246,7 @@ fn a_voice_that_found_no_slot_looks_again_a_little_later() {
 
 #[test]
 fn people_who_come_and_go_leave_no_slots_behind() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(2);
     for n in 0..200 {
         let id = format!("guest{n}");
@@ -266,9 +266,9 @@ fn people_who_come_and_go_leave_no_slots_behind() {
 
 #[test]
 fn what_shows_nothing_has_no_slot_and_is_wanted_all_the_same() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(6);
-    let says = |call: &mut Slotted, id: &str, kind: &str| {
+    let says = |call: &mut SlotRoom, id: &str, kind: &str| {
         let from = call.room.engine_id(id);
         let name = format!("{id}-v0");
         let text = format!(
@@ -291,7 +291,7 @@ fn what_shows_nothing_has_no_slot_and_is_wanted_all_the_same() {
 /// A client passes over news of a slot of which it has not made a track yet.
 #[test]
 fn changes_of_a_young_slot_are_sent_again() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(4);
     call.pass(Duration::from_secs(1));
     let told = call.told;
@@ -312,7 +312,7 @@ fn changes_of_a_young_slot_are_sent_again() {
 
 #[test]
 fn a_new_channel_hears_of_all_slots() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(6);
     let known = std::mem::take(&mut call.client);
     let receiver = call.receiver;
@@ -324,7 +324,7 @@ fn a_new_channel_hears_of_all_slots() {
 /// own, and everybody else what they got.
 #[test]
 fn slots_asked_for_by_the_million_are_few() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.room.ask(joins("plain", &BOTH));
     call.come_many(40);
     let others = call.room.gets("plain");
@@ -375,7 +375,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-impl Slotted {
+impl SlotRoom {
     fn happen(&mut self, what: &Step) {
         let id = |who: &u8| format!("p{who}");
         let there = |call: &Self, who: &u8| call.room.conference.endpoint(&id(who)).is_some();
@@ -447,7 +447,7 @@ proptest! {
     /// SSRCs are ever used than there are slots, and no slot is left empty.
     #[test]
     fn slots_hold_whatever_happens(steps in prop::collection::vec(steps(), 1..120)) {
-        let mut call = Slotted::new(&[capability::RTP_MID_DEMUX]);
+        let mut call = SlotRoom::new(&[capability::RTP_MID_DEMUX]);
         for step in &steps {
             call.happen(step);
         }

@@ -7,7 +7,7 @@ use crate::{
     conference::{speaker::SpeakerChange, work},
 };
 
-/// A conference of so many, each of whom sends both and asked for a few videos.
+/// A conference of this many endpoints, each of which sends audio and video and named a few videos.
 fn large(participants: u32) -> Room {
     let mut room = Room::new();
     for nth in 0..participants {

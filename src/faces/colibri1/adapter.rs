@@ -173,7 +173,7 @@ impl Adapter {
             )),
         });
         let (name, gid) = (request.name.as_deref(), request.gid.as_deref());
-        tracing::info!(conference = id, name, gid, focus = from, "COLIBRI 1: conference made");
+        tracing::info!(conference = id, name, gid, focus = from, "COLIBRI 1: conference created");
         state.rooms.insert(id, shared.clone());
         Ok(shared)
     }

@@ -358,7 +358,7 @@ impl Room {
         };
     }
 
-    /// All channels of an endpoint in a content, of which there are some, are such.
+    /// Whether an endpoint has channels in a content, and all of them satisfy the predicate.
     fn all(&self, endpoint: &str, kind: Kind, such: fn(Direction) -> bool) -> bool {
         let mut own = self
             .channels

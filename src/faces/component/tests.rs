@@ -1,4 +1,4 @@
-//! What a component is asked, and what it answers.
+//! Requests to a component, and its answers.
 
 use super::*;
 use crate::xmpp::{Limits, parse};

@@ -24,9 +24,9 @@ use crate::{
 
 /// Transports that are always up; each restart changes the credentials.
 #[derive(Default)]
-struct Pretended(AtomicU32);
+struct FakeTransports(AtomicU32);
 
-impl Pretended {
+impl FakeTransports {
     fn ice(&self) -> IceUdp {
         let generation = self.0.load(Ordering::Relaxed);
         IceUdp {
@@ -39,7 +39,7 @@ impl Pretended {
     }
 }
 
-impl TransportPort for Pretended {
+impl TransportPort for FakeTransports {
     fn create(&self, _: EndpointId, _: CreateTransport, _: Arc<str>) {}
     fn set_remote(&self, _: EndpointId, _: &IceUdp) {}
     fn restart_ice(&self, _: EndpointId) -> RestartAnswer {
@@ -74,7 +74,7 @@ impl House {
         let bridge = Bridge::new(
             BridgeConfig::default(),
             engine,
-            Pretended::default(),
+            FakeTransports::default(),
             media_events,
             update_events,
         );

@@ -21,8 +21,8 @@ use crate::{
     fuzzing::script::Script,
     xmpp::{
         Answers, Limits,
-        driver::{Driver, Kept},
-        login::{self, Account, Entered},
+        driver::{Driver, SessionState},
+        login::{self, Account, LoggedIn},
         offline::{Scripted, parse, run},
         sasl::{Exchange, best},
         wire::{Kind, open},
@@ -57,14 +57,14 @@ pub(crate) fn bytes(data: &[u8], logged_in: bool, answers: Arc<dyn Answers>) {
                 let counted = Enabled { id, location: None, max: None, resume: true };
                 let jid = "jvb@example.com/1".to_owned();
                 let session = login::Session::New { jid, counted: Some(counted) };
-                Entered { wire: opened.without_features(), session }
+                LoggedIn { wire: opened.without_features(), session }
             })
         } else {
             account.enter_over(io, None).await
         };
         let Ok(entered) = entered else { return };
         let mut driver = Driver { account, answers, authorized: None, purpose, stop };
-        let end = driver.serve(entered, &mut Kept::default()).await;
+        let end = driver.serve(entered, &mut SessionState::default()).await;
         assert!(end.is_err(), "nobody has told it to leave");
         assert!(counts.read().joined <= 1);
     });

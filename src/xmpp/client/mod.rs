@@ -39,7 +39,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Logs in and out again, and returns the address that the server assigned.
 ///
-/// # Errors The cause that an operator has to check.
+/// # Errors
+/// The cause that an operator has to check.
 pub async fn probe(client: &XmppClient) -> Result<String, Cause> {
     let account = Account::Client(Box::new(client.clone()), None);
     let mut entered = account.enter(None).await?;

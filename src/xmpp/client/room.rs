@@ -22,10 +22,10 @@ const ROOM_CONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
 const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// After a refused join, the next follows after this long, give or take a fifth.
 const RETRY: Duration = Duration::from_secs(5);
-/// A room of ours that cannot be configured is tried again after so long, give or take a fifth: until
-/// it is, nobody else is let in (XEP-0045 section 10.1.2).
+/// A room of ours that cannot be configured is tried again after this long, give or take a fifth: until it
+/// is, nobody else is let in (XEP-0045 section 10.1.2).
 const CONFIGURE_RETRY: Duration = Duration::from_secs(30);
-/// A room repeats our presence to us. One that has not for so long has forgotten us.
+/// A room repeats our presence to us. One that has not done so for this long has lost us.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the bridge is not in a room.

@@ -89,7 +89,7 @@ impl Publisher {
             }
             let what = format!("no answer to {wait:?}");
             self.waits = None;
-            self.complain(&what);
+            self.log_refusal(&what);
             self.due = now + self.interval;
             return None;
         }
@@ -131,13 +131,16 @@ impl Publisher {
                 None
             }
             (Wait::Create, Some(condition)) => {
-                self.complain(&format!("the node cannot be made: {}", named(condition)));
+                self.log_refusal(&format!("the node cannot be made: {}", named(condition)));
                 self.due = now + self.interval;
                 None
             }
             (Wait::Configure, error) => {
                 if let Some(condition) = error {
-                    self.complain(&format!("the node cannot be configured: {}", named(condition)));
+                    self.log_refusal(&format!(
+                        "the node cannot be configured: {}",
+                        named(condition)
+                    ));
                 }
                 None
             }
@@ -149,13 +152,13 @@ impl Publisher {
             }
             (Wait::Publish, Some(condition)) => {
                 self.usable = condition != DefinedCondition::ItemNotFound;
-                self.complain(&format!("refused: {}", named(condition)));
+                self.log_refusal(&format!("refused: {}", named(condition)));
                 None
             }
         }
     }
 
-    fn complain(&mut self, trouble: &str) {
+    fn log_refusal(&mut self, trouble: &str) {
         // There are few conditions; those that a service invents beyond the bound are not logged.
         if self.troubles.len() < MAX_TROUBLES && self.troubles.insert(trouble.to_owned()) {
             tracing::warn!(
