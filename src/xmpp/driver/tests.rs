@@ -146,7 +146,7 @@ async fn a_server_that_sends_without_end_lets_others_have_their_turn() {
         }
     });
     let far = async |mut far: FakeServer<DuplexStream>| {
-        far.say(&format!("{stream}</stream:stream>")).await
+        far.say(&format!("{stream}</stream:stream>")).await;
     };
     let (end, ()) = Rig::new().serve(begins(true), 8 << 20, far).await;
     others.abort();
