@@ -1,13 +1,14 @@
 //! The bridge: conferences by meeting id, and what control surfaces call.
 //!
-//! A conference is a task with a mailbox; conferences do not wait for each other, and nobody who sums up
-//! waits for a conference: it publishes a snapshot of what statistics, health and load need. Who must know
-//! it as it is now asks its task.
+//! A conference is a task with a mailbox, and conferences do not wait for each other. Each publishes a
+//! snapshot of what statistics, health and load need, so that these wait for no conference. Callers that need
+//! the current state ask the task.
 
 mod adapter;
 mod answer;
 mod capture;
 mod channel;
+mod colibri1_stats;
 mod commands;
 mod config;
 mod data_channel;
@@ -19,7 +20,6 @@ mod load;
 mod mailbox;
 mod modify;
 mod name;
-mod older;
 mod packets;
 mod port;
 mod published;
@@ -94,9 +94,9 @@ struct Inner {
     totals: Totals,
     drain: AtomicBool,
     shutdown: watch::Sender<Shutdown>,
-    /// What it last measured of itself.
+    /// The bridge's latest measurements of itself.
     readings: ArcSwap<Readings>,
-    /// Why it was unwell, where that is not forgotten.
+    /// Why the bridge failed, where failures are sticky.
     failed_once: OnceLock<HealthError>,
     delays: delays::RequestDelays,
     captures: capture::Writer,
@@ -156,8 +156,8 @@ impl Bridge {
         self.inner.submit(request)
     }
 
-    /// Tells which MIDs a receiver gave to the sources that it gets, by source name. A source may
-    /// come later. Does nothing when the endpoint is gone.
+    /// Sets the MIDs that a receiver assigned to the sources that it gets, by source name. A source may come
+    /// later. Does nothing when the endpoint is gone.
     pub async fn assign_mids(&self, meeting_id: &str, endpoint: &str, mids: Vec<(String, Mid)>) {
         let Some(handle) = self.inner.registry.by_meeting(meeting_id) else { return };
         let endpoint = endpoint.to_owned();
@@ -169,8 +169,8 @@ impl Bridge {
         assigned.await;
     }
 
-    /// What happens in a conference from now on; `None` when there is no such conference. Who does
-    /// not keep up misses events.
+    /// The events of a conference from now on; `None` when there is no such conference. A receiver that falls
+    /// behind misses events.
     pub fn watch(&self, meeting_id: &str) -> Option<broadcast::Receiver<ConferenceEvent>> {
         Some(self.inner.registry.by_meeting(meeting_id)?.watch())
     }
@@ -208,7 +208,7 @@ impl Bridge {
         self.shutdown_state() != ShutdownState::Running
     }
 
-    /// What was decided for a receiver, and what is measured of it.
+    /// The allocation and the measurements of a receiver.
     pub async fn endpoint_view(&self, meeting_id: &str, endpoint: &str) -> Option<EndpointView> {
         let endpoint = endpoint.to_owned();
         self.read(meeting_id, move |c| c.view(&endpoint)).await?
@@ -224,7 +224,7 @@ impl Bridge {
         self.read(meeting_id, move |c| c.video_reasons(&endpoint)).await?
     }
 
-    /// Who speaks in a conference, in the form of `dominant-speaker-identification`.
+    /// The speech activity of a conference, in the form of `dominant-speaker-identification`.
     pub async fn speech_activity(&self, meeting_id: &str) -> Option<Value> {
         self.read(meeting_id, Conference::speech_activity).await
     }
@@ -239,12 +239,12 @@ impl Bridge {
         handle.mailbox.ask(move |task, _| read(&task.conference)).await
     }
 
-    /// All numbers, as conferences and shards last told them. Waits for nobody.
+    /// All statistics, as conferences and shards last published them. Does not wait for them.
     pub fn stats(&self) -> BridgeStats {
         self.inner.stats()
     }
 
-    /// How busy the bridge is, as a fraction of what is too much.
+    /// The stress level: load as a fraction of the configured threshold.
     pub fn stress_level(&self) -> f64 {
         self.inner.readings.load().stress
     }
@@ -254,7 +254,7 @@ impl Bridge {
         self.inner.delays.json()
     }
 
-    /// What conferences of each size carried, in the form of `conference-packet-stats`.
+    /// Packets and bytes of conferences by size, in the form of `conference-packet-stats`.
     pub fn packets_by_size(&self) -> Value {
         self.inner.readings.load().packets.json()
     }
@@ -264,18 +264,17 @@ impl Bridge {
         self.inner.health()
     }
 
-    /// Whether all of its threads and tasks are at work, for those who would start the process anew.
+    /// Whether all threads and tasks of the bridge work, for a supervisor that would restart the process.
     pub fn alive(&self) -> Result<(), HealthError> {
         self.inner.alive()
     }
 
-    /// No new conferences are wanted.
+    /// Whether the bridge is in drain mode.
     pub fn drain(&self) -> bool {
         self.inner.drain.load(Ordering::Relaxed)
     }
 
-    /// Announces whether new conferences are wanted. They are still taken: it is for the focus to
-    /// choose.
+    /// Sets drain mode. New conferences are still accepted: the focus chooses.
     pub fn set_drain(&self, drain: bool) {
         tracing::info!(drain, "drain mode set");
         self.inner.drain.store(drain, Ordering::Relaxed);
@@ -292,12 +291,12 @@ impl Bridge {
         self.inner.begin_shutdown(false);
     }
 
-    /// On the way out?
+    /// The state of a shutdown.
     pub fn shutdown_state(&self) -> ShutdownState {
         self.inner.shutdown.borrow().state
     }
 
-    /// Returns when a shutdown has run its course.
+    /// Returns when a shutdown has completed.
     pub async fn stopped(&self) {
         let mut shutdown = self.inner.shutdown.subscribe();
         // The sender lives in `self`.
@@ -316,7 +315,7 @@ impl Bridge {
         }
     }
 
-    /// Every conference for people: ids and names, and with `full` everything.
+    /// Debug output of all conferences: ids and names, and with `full` everything.
     pub async fn debug(&self, full: bool) -> Value {
         let mut state = self.debug_head();
         let conferences = self.debug_of(self.inner.registry.all(), full, None, |_| true).await;
@@ -334,7 +333,7 @@ impl Bridge {
         Value::Object(state)
     }
 
-    /// One conference, or one endpoint of it, by the bridge's id for the conference, for people. An
+    /// Debug output of one conference, or of one endpoint of it, by the bridge's id for the conference. An
     /// unknown one is `"null"`.
     pub async fn debug_conference(&self, id: &str, endpoint: Option<&str>, full: bool) -> Value {
         let handles = self.inner.registry.by_id(id).into_iter().collect();
@@ -396,7 +395,7 @@ impl Bridge {
 }
 
 impl Inner {
-    /// How many videos anybody gets while the bridge is as busy as it is.
+    /// The bound of videos for each receiver at the present load.
     fn last_n_by_load(&self) -> Option<usize> {
         self.readings.load().last_n_by_load
     }

@@ -66,17 +66,17 @@ pub fn modify(data: &[u8]) {
     crate::conference::fuzz::modify(data);
 }
 
-/// What receivers want, over their channels.
+/// Sequences of receiver constraints over channels.
 pub fn wishes(data: &[u8]) {
     crate::conference::fuzz::wishes(data);
 }
 
-/// A server that says anything to the bridge as a user, while time passes.
+/// A server that sends anything to the bridge's client, while time passes.
 pub fn xmpp_server(data: &[u8]) {
     xmpp::client::fuzz::server(data);
 }
 
-/// A message of a client is refused or understood, and what it tells others is valid and small.
+/// A message of a client is refused or understood, and what is relayed of it is valid and small.
 pub fn channel_message(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(message) = ToBridge::parse(text) else { return };
@@ -140,20 +140,20 @@ pub fn colibri_v1(data: &[u8]) {
     }
 }
 
-/// What a server sends to the bridge as a user: the first byte says whether it is logged in.
+/// A server's bytes to the bridge's client: the first byte decides whether it is logged in.
 pub fn xmpp_client(data: &[u8]) {
     if let Some((first, rest)) = data.split_first() {
         xmpp::client::fuzz::bytes(rest, *first == b'+', Arc::new(Stranger::InRooms));
     }
 }
 
-/// What a server sends to the bridge as a component.
+/// A server's bytes to the bridge's component.
 pub fn xmpp_component(data: &[u8]) {
     let stranger = Arc::new(Stranger::ByComponent);
     xmpp::component::fuzz::bytes(data, stranger.clone(), stranger);
 }
 
-/// What a server says while the bridge shows that it knows a password.
+/// A server's side of a SASL exchange.
 pub fn sasl(data: &[u8]) {
     xmpp::client::fuzz::sasl(data);
 }
@@ -163,7 +163,7 @@ pub fn xmpp_stream(data: &[u8]) {
     xmpp::offline::fuzz(data);
 }
 
-/// An element as the other side finds it.
+/// An element as the other side parses it.
 fn reparsed(element: &minidom::Element) -> Stanza {
     let mut bytes = Vec::new();
     element.write_to(&mut bytes).expect("what is built can be written");
@@ -171,12 +171,12 @@ fn reparsed(element: &minidom::Element) -> Stanza {
     xmpp::parse(&bytes, "jabber:client", generous).expect("what is written can be read")
 }
 
-/// Whatever a configuration file holds, the answer is a configuration or one line.
+/// Whatever a configuration file holds, the result is a configuration or an error of one line.
 pub fn configuration(data: &[u8]) {
     crate::config::fuzz(data);
 }
 
-/// The same of the older file beside it.
+/// The same for the legacy properties file.
 pub fn properties(data: &[u8]) {
     crate::config::fuzz_legacy(data);
 }

@@ -1,5 +1,5 @@
-//! Traces of requests (W3C Trace Context): spans of the steps from a request to its answer, for requests whose
-//! sender traces them. `cli::traces` exports them; where that is off, a span costs the look at a flag.
+//! Traces of requests (W3C Trace Context): spans of the steps from a request to its answer, for requests
+//! whose sender traces them. `cli::traces` exports them; without an exporter, a span costs a check of a flag.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,8 +48,7 @@ impl Parent {
         Self::from_headers(&HeaderMap::from_iter([(TRACE_PARENT.parse().ok()?, value)]))
     }
 
-    /// Makes a span, which has not been entered yet, a child of the sender's. Without an exporter there is
-    /// nothing to do.
+    /// Makes a span that has not been entered yet a child of the sender's. Does nothing without an exporter.
     fn adopt(self, span: &Span) {
         let _ = span.set_parent(self.0);
     }
@@ -71,7 +70,7 @@ fn is_well_formed(text: &str) -> bool {
     length && hex(trace, 32) && !zero(trace) && hex(parent, 16) && !zero(parent) && hex(flags, 2)
 }
 
-/// A `traceparent` of any bytes: what is taken from it is a span that exists.
+/// Fuzz target: an accepted `traceparent` of any bytes gives a valid span.
 pub(crate) fn fuzz(data: &[u8]) {
     use opentelemetry::trace::TraceContextExt as _;
 
@@ -145,8 +144,8 @@ impl RequestSpans {
         &self.request
     }
 
-    /// The request has left the queue and is handled until what is returned is dropped. Ends the queue's span
-    /// if this is the last clone.
+    /// Begins the span of the request's handling, which ends when the returned value is dropped. Ends the
+    /// queue's span if this is the last clone.
     pub(crate) fn handle(self) -> EnteredSpan {
         drop(self.queue);
         if self.request.is_none() {
@@ -162,7 +161,7 @@ pub(crate) fn refused(span: &Span, error: &dyn std::fmt::Display) {
     span.record("otel.status_description", field::display(error));
 }
 
-/// What became of spans of this process.
+/// Counts of exported and lost spans of this process.
 #[derive(Debug, Default)]
 pub(crate) struct SpanCounters {
     /// The collector took them.

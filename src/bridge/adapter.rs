@@ -1,4 +1,5 @@
-//! [`TransportPort`] for [`Transports`]: signalled descriptions into transports' words and back.
+//! Implements [`TransportPort`] for [`Transports`]: converts signalled descriptions to transports' types and
+//! back.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -74,8 +75,9 @@ impl TransportPort for Transports {
     }
 }
 
-/// What the peer signalled. Fingerprints (`refused` is told) and candidates that cannot be read are
-/// left out: the others may do, and a handshake without a matching fingerprint fails by itself.
+/// Converts what the peer signalled. Fingerprints (reported to `refused`) and candidates that cannot be
+/// parsed are left out: the others may suffice, and a handshake without a matching fingerprint fails by
+/// itself.
 fn read(remote: &IceUdp, refused: impl Fn(&str, transport::FingerprintError)) -> RemoteTransport {
     let fingerprint = |signalled: &Fingerprint| {
         let setup = signalled.setup.as_deref().and_then(|setup| Setup::parse(setup).ok());

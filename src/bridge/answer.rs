@@ -47,14 +47,14 @@ impl Task {
                 "request refused"
             );
         }
-        // Who has the answer may ask for statistics.
+        // Statistics must be up to date before the caller has the answer.
         self.publish_soon(bridge);
-        // Who asked may have gone.
+        // The caller may have gone.
         let _ = reply.send(answer);
     }
 
-    /// The answer to a request. The conference ends if that was asked, nobody is left, or it was to be
-    /// created by this request: a focus that is refused may ask for the same meeting again.
+    /// The answer to a request. The conference ends if the request expires it, if it has no endpoints left,
+    /// or if this request was to create it: a focus that is refused may ask for the same meeting again.
     fn answer_of(&mut self, bridge: &Arc<Inner>, request: &ConferenceModify) -> Answer {
         let answer = self.try_answer(bridge, request);
         if answer.is_err() && request.create && self.conference.endpoints().len() == 0 {
@@ -74,13 +74,13 @@ impl Task {
         let expire = answered.expire;
         let answer = self.complete(bridge, request, answered);
         if expire {
-            let why = if request.expire { "the focus said so" } else { "nobody is left" };
+            let why = if request.expire { "the focus expired it" } else { "nobody is left" };
             self.expire(bridge, why);
         }
         Ok(answer)
     }
 
-    /// Takes the transport steps, and describes what is to be described.
+    /// Takes the transport steps, and describes the transports that belong into the answer.
     fn complete(
         &mut self,
         bridge: &Arc<Inner>,
@@ -193,7 +193,7 @@ fn log_answer(handle: &Handle, request: &ConferenceModify) {
     }
     let exports = request.connects.iter().flatten().filter(|connect| connect.create).count();
     if exports > 0 {
-        tracing::warn!(%conference, %meeting, exports, "media export was asked for, which is not there yet");
+        tracing::warn!(%conference, %meeting, exports, "media export requested, which is not supported yet");
     }
     if request.endpoints.is_empty() {
         tracing::info!(%conference, %meeting, expire = request.expire, "request answered");

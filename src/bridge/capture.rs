@@ -103,21 +103,21 @@ impl Bridge {
                     .await;
                 Err(CaptureError::File { file, source })
             }
-            // The bridge is on its way out.
+            // The bridge is shutting down.
             Err(_) => Err(CaptureError::Busy),
         }
     }
 }
 
-/// A capture whose file is being made.
+/// A capture whose file is being created.
 pub(super) struct Begun {
     file: PathBuf,
-    /// What becomes of it.
+    /// Its outcome.
     told: oneshot::Receiver<io::Result<()>>,
 }
 
 impl Task {
-    /// Takes an endpoint's tap away if it is such a one.
+    /// Removes an endpoint's tap if it has this one.
     fn untap(
         &mut self,
         bridge: &Inner,

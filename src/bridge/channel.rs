@@ -1,4 +1,4 @@
-//! Channels of endpoints: opening them, and what comes in.
+//! Opens channels of endpoints, and handles their incoming messages.
 
 use std::{
     fmt::Write as _,
@@ -24,11 +24,11 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A message came: the conference's task takes it. What is wrong with it is counted; one too many for
-    /// its endpoint goes no further than here.
+    /// Passes a message to the conference's task, which counts invalid ones. A message over the endpoint's
+    /// rate limit is dropped here.
     pub fn received(&self, text: &str) {
         let Some(bridge) = self.bridge.upgrade() else { return };
-        if !self.is_heard(&bridge, text.len()) {
+        if !self.admits(&bridge, text.len()) {
             return;
         }
         let text = Text { endpoint: self.endpoint, kind: self.kind, body: text.into() };
@@ -37,20 +37,20 @@ impl Channel {
         }
     }
 
-    /// Whether a message of so many bytes may be taken.
-    pub(super) fn is_heard(&self, bridge: &Inner, length: usize) -> bool {
-        bridge.channels.heard(self.endpoint, self.kind, self.opened.serial, length, now())
+    /// Whether the endpoint's rate limit admits a message of this length.
+    pub(super) fn admits(&self, bridge: &Inner, length: usize) -> bool {
+        bridge.channels.admit(self.endpoint, self.kind, self.opened.serial, length, now())
     }
 
-    /// Something came that is no text.
+    /// Counts and drops a binary message.
     pub fn received_binary(&self, length: usize) {
         let Some(bridge) = self.bridge.upgrade() else { return };
-        if self.is_heard(&bridge, length) {
+        if self.admits(&bridge, length) {
             bridge.channels.dropped(Dropped::Malformed);
         }
     }
 
-    /// The WebSocket ended, and not because the channel did.
+    /// Counts the end of a WebSocket that the bridge did not close.
     pub fn ended(&self, how: SocketEnd) {
         if let Some(bridge) = self.bridge.upgrade() {
             bridge.channels.web_socket_ended(how);
@@ -94,8 +94,8 @@ impl Bridge {
         opened.await?
     }
 
-    /// Opens a WebSocket's channel: `conference` is the bridge's id for it, and `password` must be the
-    /// one of the address that was signalled. `None` when any of it is wrong: which, is not told.
+    /// Opens a WebSocket's channel: `conference` is the bridge's id for it, and `password` must be the one of
+    /// the address that was signalled. `None` when any of them is wrong, whichever it is.
     pub async fn open_web_socket(
         &self,
         conference: &str,
@@ -115,7 +115,7 @@ impl Bridge {
     }
 }
 
-/// Leave to open the channel of a WebSocket, when it is there.
+/// Permission to open a WebSocket's channel once the WebSocket is established.
 #[derive(Debug)]
 pub struct WebSocketPermit {
     conference: Arc<Handle>,
@@ -158,7 +158,7 @@ impl Task {
         Some(Channel { bridge, conference, endpoint, kind, opened })
     }
 
-    /// Takes a text that an endpoint may send.
+    /// Handles a text that passed the endpoint's rate limit.
     pub(super) fn take_text(
         &mut self,
         bridge: &Inner,

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use rialto_engine::{Control, Engine};
 use rialto_transport::{CommandSink, TransportCommand};
 
-/// Passes what transports ask for on to an engine.
+/// Forwards the transports' commands to an engine.
 #[derive(Clone, Debug)]
 pub struct EngineCommands(Engine);
 

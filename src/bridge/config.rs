@@ -1,4 +1,4 @@
-//! What the bridge is told at start.
+//! The bridge's configuration.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,64 +10,63 @@ use crate::{channel::Limits, conference::SsrcLimits};
 /// How the bridge behaves. Defaults are those of Jitsi Videobridge.
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
-    /// An endpoint from which nothing has come for so long expires
+    /// An endpoint from which nothing has come for this long expires
     /// (`videobridge.entity-expiration.timeout`, 1 minute).
     pub expiration_timeout: Duration,
     /// How often that is looked at (`videobridge.entity-expiration.check-interval`, 1 minute).
     pub expiration_check_interval: Duration,
-    /// An endpoint that never connected expires after so long (2 minutes).
+    /// An endpoint that never connected expires after this long (2 minutes).
     pub connect_timeout: Duration,
-    /// A conference without endpoints expires after so long (20 seconds).
+    /// A conference without endpoints expires after this long (20 seconds).
     pub empty_conference_timeout: Duration,
     /// How often activity is looked at (`videobridge.ep-connection-status.check-interval`, 500 ms).
     pub activity_check_interval: Duration,
-    /// An endpoint that never connected counts as disconnected after so long
+    /// An endpoint that never connected counts as disconnected after this long
     /// (`videobridge.ep-connection-status.first-transfer-timeout`, 15 seconds).
     pub first_transfer_timeout: Duration,
-    /// An endpoint from which nothing has come for so long counts as disconnected
+    /// An endpoint from which nothing has come for this long counts as disconnected
     /// (`videobridge.ep-connection-status.max-inactivity-limit`, 8 seconds).
     pub max_inactivity: Duration,
     /// SCTP for the bridge channel (`videobridge.sctp.enabled`, true in a configuration). Without it a
     /// request with `<sctp>` is refused.
     pub sctp: bool,
-    /// How many videos a receiver gets until it or the focus says; negative is all
+    /// How many videos a receiver gets until it or the focus sets its last-N; negative is all
     /// (`videobridge.cc.initial-last-n`, -1).
     pub initial_last_n: i32,
     /// Bounds of what receivers get of videos.
     pub limits: Limits,
-    /// How many videos anybody gets in a conference of so many endpoints or more
+    /// How many videos each receiver gets in a conference of this many endpoints or more
     /// (`videobridge.load-management.conference-last-n-limits`). None.
     pub last_n_by_size: Arc<BTreeMap<usize, usize>>,
-    /// Clients hear this often what their link is estimated to carry
-    /// (`videobridge.connection-stats.interval`, 10 s); `None`: they do not.
+    /// How often clients get the estimate of their link (`videobridge.connection-stats.interval`, 10 s);
+    /// `None`: never.
     pub connection_stats: Option<Duration>,
     /// How many SSRCs a client gets whose SSRCs are rewritten (`videobridge.ssrc-limit`).
     pub ssrc_limits: SsrcLimits,
-    /// In a conference of more endpoints than this, what clients say of themselves goes only to those
-    /// who see or hear them (`videobridge.stats-filter-threshold`, 20).
+    /// In a conference of more endpoints than this, clients' statistics go only to those who see or hear them
+    /// (`videobridge.stats-filter-threshold`, 20).
     pub stats_filter_threshold: usize,
-    /// How many former dominant speakers clients are told
-    /// (`videobridge.speech-activity.recent-speakers-count`, 10).
+    /// How many former dominant speakers clients get (`videobridge.speech-activity.recent-speakers-count`,
+    /// 10).
     pub recent_speakers: usize,
-    /// Clients hear when the dominant speaker has said nothing for so long
-    /// (`videobridge.speech-activity.silence-detection-timeout`, 3 s, when
-    /// `enable-silence-detection`). None.
+    /// Clients are notified when the dominant speaker has been silent for this long
+    /// (`videobridge.speech-activity.silence-detection-timeout`, 3 s, when `enable-silence-detection`). None.
     pub silence_after: Option<Duration>,
     /// What WebSocket addresses of endpoints begin with: `wss://<domain>/colibri-ws/<server id>`, one
     /// for each domain. None: there are no WebSockets.
     pub web_sockets: Vec<String>,
-    /// The configuration asks for relays between bridges (`videobridge.relay.enabled`), and there are
-    /// none: whoever asks for one is told which of both it is.
+    /// The configuration asks for relays between bridges (`videobridge.relay.enabled`), which there are not
+    /// yet. The refusal says which of the two is the cause.
     pub relays_wanted: bool,
-    /// The version that clients are told, if they are (`videobridge.version.announce`).
+    /// The version that clients get, if it is announced (`videobridge.version.announce`).
     pub announced_version: Option<String>,
     /// Announce no readiness for new conferences from the start (`videobridge.initial-drain-mode`).
     pub initial_drain: bool,
-    /// How to leave.
+    /// How to shut down.
     pub shutdown: ShutdownConfig,
-    /// What counts as being well.
+    /// What counts as healthy.
     pub health: HealthConfig,
-    /// Captures of packets, for people who look for a mistake.
+    /// Captures of packets, for debugging.
     pub capture: CaptureConfig,
     /// How load is measured.
     pub load: LoadConfig,
@@ -87,15 +86,15 @@ pub struct BridgeConfig {
     pub seed: u64,
 }
 
-/// What counts as being well (`videobridge.health`).
+/// What counts as healthy (`videobridge.health`).
 #[derive(Clone, Debug)]
 pub struct HealthConfig {
-    /// Why clients will not find this bridge, as long as they will not: it has no public address
-    /// although it must have one, or no STUN server told it. None.
+    /// Why clients will not find this bridge, as long as they will not: it has no public address although it
+    /// must have one, or no STUN server returned one. None.
     pub address_fault: watch::Receiver<Option<String>>,
-    /// `sticky-failures`: once failed, failed until it is started anew. false.
+    /// `sticky-failures`: once failed, failed until a restart. false.
     pub sticky_failures: bool,
-    /// `timeout`: in none of its rooms for so long is a failure. 90 s.
+    /// `timeout`: being in none of its rooms for this long is a failure. 90 s.
     pub absence: Duration,
 }
 
@@ -109,13 +108,13 @@ impl Default for HealthConfig {
     }
 }
 
-/// How to leave.
+/// How to shut down.
 #[derive(Clone, Copy, Debug)]
 pub struct ShutdownConfig {
     /// A graceful shutdown waits no longer than this for endpoints to leave
     /// (`videobridge.shutdown.graceful-shutdown-max-duration`, 24 hours).
     pub graceful_max: Duration,
-    /// It goes on when no more than so many are left
+    /// The shutdown proceeds when no more than this many endpoints are left
     /// (`videobridge.shutdown.graceful-shutdown-min-participants`, 0).
     pub min_participants: usize,
     /// Time between announcing the end and the end (`videobridge.shutdown.shutting-down-delay`,

@@ -1,4 +1,4 @@
-//! Data channels: the transports' news of them into [`Channel`]s, and what these have to say back.
+//! Data channels: connects the transports' events to [`Channel`]s, and sends the channels' messages.
 
 use std::{
     sync::{Arc, Weak},
@@ -12,8 +12,8 @@ use tokio::task::AbortHandle;
 use super::{Bridge, Inner, channel::Channel, task::Task};
 use crate::channel::{ChannelKind, Outgoing};
 
-/// How soon a text is tried again when the peer does not take what was sent before. Meanwhile texts wait
-/// in the channel's bounded queue.
+/// How soon a text is retried when the peer does not accept earlier data. Meanwhile texts wait in the
+/// channel's bounded queue.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// An open data channel. The task that sends ends with it.
@@ -45,10 +45,10 @@ impl Task {
         self.data_channels.insert(endpoint, opened);
     }
 
-    /// A text came in it.
+    /// Handles a text that came over it.
     pub(super) fn data_channel_text(&mut self, bridge: &Inner, endpoint: EndpointId, text: &str) {
         let Some(open) = self.data_channels.get(&endpoint) else { return };
-        if open.channel.is_heard(bridge, text.len()) {
+        if open.channel.admits(bridge, text.len()) {
             self.take_text(bridge, endpoint, ChannelKind::Sctp, text);
         }
     }
@@ -61,7 +61,7 @@ async fn send_all(bridge: Weak<Inner>, endpoint: EndpointId, channel: Arc<Channe
             let Some(bridge) = bridge.upgrade() else { return };
             match bridge.transports.send_text(endpoint, &text) {
                 Err(SendError::Full) => drop(bridge),
-                // Of a channel that is not open any more this task hears soon.
+                // If the channel has closed, this task ends soon.
                 Ok(()) | Err(SendError::NotOpen | SendError::TooLong) => break,
             }
             tokio::time::sleep(RETRY).await;

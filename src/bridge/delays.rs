@@ -1,4 +1,4 @@
-//! How long requests take, as `/debug/stats/jvb/xmpp-delay-stats` tells it.
+//! How long requests take, for `/debug/stats/jvb/xmpp-delay-stats`.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -18,12 +18,12 @@ pub(super) struct RequestDelays {
 }
 
 impl RequestDelays {
-    /// A request was answered so long after it came.
+    /// Counts a request that was answered this long after it came.
     pub(super) fn answered(&self, delay: Duration) {
         self.answered.add(delay);
     }
 
-    /// That part of it was not waiting for its turn.
+    /// Counts the part of that time in which the request was not queued.
     pub(super) fn handled(&self, delay: Duration) {
         self.handled.add(delay);
     }

@@ -1,4 +1,4 @@
-//! Whether the bridge can serve, and whether it is on its way out.
+//! The bridge's health, and the state of its shutdown.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use rialto_engine::{DelayHistogram, ShardTotals};
 
 use super::{Inner, now, stats::ShardLoad};
 
-/// Shards report about once a second; one that has not for so long is stuck or gone.
+/// Shards report about once a second; one that has been silent for this long is stuck or gone.
 const SHARD_SILENCE: Duration = Duration::from_secs(10);
 
 /// Why the bridge cannot serve.
@@ -19,10 +19,10 @@ pub struct HealthError {
     pub message: String,
 }
 
-/// On the way out.
+/// The state of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ShutdownState {
-    /// Not at all.
+    /// No shutdown.
     #[default]
     Running,
     /// New conferences are refused; waiting for endpoints to leave.
@@ -32,7 +32,7 @@ pub enum ShutdownState {
 }
 
 impl ShutdownState {
-    /// As debug output has it.
+    /// The name in debug output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "RUNNING",
@@ -49,11 +49,11 @@ pub(super) struct Shutdown {
     pub graceful: bool,
     /// When the current state ends at the latest.
     until: Option<Instant>,
-    /// It has run its course.
+    /// It is complete.
     pub over: bool,
 }
 
-/// What a shard reported.
+/// A shard's report.
 #[derive(Debug)]
 pub(super) struct ShardReport {
     pub at: Instant,
@@ -68,7 +68,7 @@ pub(super) struct ShardReport {
 }
 
 impl Inner {
-    /// Whether the bridge can serve. Everything that is asked is known already: no check can be slow.
+    /// Whether the bridge can serve. Reads only what is known already, so no check can be slow.
     pub(super) fn health(&self) -> Result<(), HealthError> {
         if let Some(failed) = self.failed_once.get() {
             return Err(failed.clone());
@@ -79,13 +79,13 @@ impl Inner {
             None => Ok(()),
         });
         if let (Err(error), true) = (&health, self.config.health.sticky_failures) {
-            tracing::error!(%error, "unhealthy until it is started anew");
+            tracing::error!(%error, "unhealthy until the bridge is restarted");
             let _ = self.failed_once.set(error.clone());
         }
         health
     }
 
-    /// No thread of the bridge is stuck or gone.
+    /// Whether all threads of the bridge are alive and report.
     pub(super) fn alive(&self) -> Result<(), HealthError> {
         let reports = self.readings.load();
         let hard = |message: &str| HealthError { hard: true, message: message.to_owned() };

@@ -1,6 +1,6 @@
-//! The one task that passes on to conferences what engine and transports say, and that keeps what the bridge
-//! measures of itself. It waits for no conference: each is reached through its mailbox, and read by what it
-//! last published.
+//! The task that forwards events of the engine and of transports to conferences, and keeps the bridge's
+//! measurements of itself. It waits for no conference: it writes to each one's mailbox, and reads what the
+//! conference last published.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use super::{
     stats::ShardLoad,
 };
 
-/// Events that are passed on at a time: whoever waits for a thread waits for no more tasks than these wake.
+/// Events forwarded at a time, which bounds how many tasks are woken before others get a thread.
 const WAKES: usize = 32;
 
 /// Runs until the bridge is dropped.
@@ -61,7 +61,7 @@ pub(super) async fn run(
             _ = shutdown.tick() => Event::Shutdown,
             _ = loads.tick() => Event::Load,
         };
-        // The tasks that were woken have their turn before many more are.
+        // Lets the woken tasks run before more are woken.
         since_yield += 1;
         if since_yield >= WAKES {
             since_yield = 0;
@@ -114,7 +114,7 @@ async fn on_media(bridge: &Inner, event: MediaEvent) {
     }
 }
 
-/// Gives each conference what was measured of its endpoints, all at once.
+/// Gives each conference the measurements of all its endpoints at once.
 async fn split(bridge: &Inner, endpoints: Vec<EndpointSnapshot>) {
     let mut by_conference: BTreeMap<String, (Arc<Handle>, Vec<EndpointSnapshot>)> = BTreeMap::new();
     for endpoint in endpoints {
@@ -149,7 +149,7 @@ fn endpoint_of(update: &TransportUpdate) -> EndpointId {
     }
 }
 
-/// What the bridge measures of itself.
+/// The bridge's measurements of itself.
 #[derive(Default)]
 struct Monitor {
     readings: Readings,
@@ -186,8 +186,8 @@ impl Monitor {
         self.publish(bridge);
     }
 
-    /// Lowers or raises how many videos everybody gets, by the load of the last while. Conferences look at
-    /// it with each tick.
+    /// Lowers or raises the bound of videos for each receiver by the recent load. Conferences apply it with
+    /// their next tick.
     fn reduce_load(&mut self, bridge: &Inner, conferences: &[Arc<Handle>]) {
         let Some(config) = &bridge.config.load.reducer else { return };
         let packets = match bridge.config.load.measure {
@@ -204,7 +204,7 @@ impl Monitor {
             ?pressure,
             last_n_before = step.before,
             last_n = step.after,
-            "the bridge's load changes how many videos everybody gets"
+            "bound of videos per receiver changed by load"
         );
     }
 

@@ -6,7 +6,7 @@ use rialto_media::{EndpointId, SourceId};
 
 use crate::conference::Ids;
 
-/// [`Ids`] that count up from one, whoever asks.
+/// [`Ids`] that count up from one, shared by all conferences.
 #[derive(Debug, Default)]
 pub(super) struct SharedIds {
     endpoints: AtomicU32,

@@ -1,14 +1,14 @@
-//! How busy the bridge says it is: its stress, by which a focus chooses among bridges.
+//! The bridge's stress level, by which a focus chooses among bridges.
 //!
-//! As JVB has it: a measure of load divided by the load that is too much. 1 and more is too much, and then,
-//! where that is configured, everybody gets fewer videos.
+//! As in JVB, stress is a measure of load divided by its threshold. At 1 and more the bridge is overloaded,
+//! and where that is configured every receiver gets fewer videos.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// How load is measured, and what is too much (`videobridge.load-management`).
+/// How load is measured, and its thresholds (`videobridge.load-management`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoadConfig {
     /// `load-measurements.load-measurement`: `cpu-usage`.
@@ -23,7 +23,7 @@ pub struct LoadConfig {
     /// `average-participant-stress`: what a focus adds for a participant whose load is not measured
     /// yet. 0.01.
     pub average_participant_stress: f64,
-    /// `load-measurements.cpu-usage.recovery-threshold`: below it, what was reduced comes back. 0.72.
+    /// `load-measurements.cpu-usage.recovery-threshold`: below it, the reduction is undone. 0.72.
     pub cpu_recovery: f64,
     /// `load-measurements.packet-rate.recovery-threshold`, likewise. 40,000.
     pub packet_recovery: u32,
@@ -31,14 +31,14 @@ pub struct LoadConfig {
     pub reducer: Option<ReducerConfig>,
 }
 
-/// How many videos everybody gets on a bridge with too much to do (`load-reducers.last-n`).
+/// How an overloaded bridge bounds the videos of all receivers (`load-reducers.last-n`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReducerConfig {
     /// `reduction-scale`: of the most that anybody gets. 0.75.
     pub reduction_scale: f64,
     /// `recover-scale`: of the limit there is, on the way back. 1.25.
     pub recover_scale: f64,
-    /// `impact-time`: how long a change is given to show. 1 minute.
+    /// `impact-time`: how long to wait for a change to take effect. 1 minute.
     pub impact_time: Duration,
     /// `minimum-last-n-value`: no limit is lower. 1.
     pub minimum: usize,
@@ -58,10 +58,10 @@ impl Default for ReducerConfig {
     }
 }
 
-/// What load is.
+/// The measure of load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Measure {
-    /// The machine's processors, of which this process may have others' company.
+    /// Usage of the machine's processors, by all processes.
     #[default]
     CpuUsage,
     /// RTP packets per second.
@@ -83,16 +83,16 @@ impl Default for LoadConfig {
     }
 }
 
-/// Load is looked at this often. JVB looks every 10 s; by then dozens may have joined.
+/// How often load is measured. JVB measures every 10 s; by then dozens of participants may have joined.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks back from which a rise of load is told: long enough that a single burst is none.
+/// Measurements over which a rise of load is reported: long enough that a single burst does not count.
 const SHORT: usize = 2;
 
-/// Looks back from which a fall is told, as long as JVB's.
+/// Measurements over which a fall is reported, as long as JVB's.
 const LONG: usize = 10;
 
-/// What all processors did since the machine started, in ticks (proc_stat(5)).
+/// Time of all processors since the machine started, in ticks (proc_stat(5)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CpuTimes {
     busy: u64,
@@ -101,7 +101,7 @@ pub(super) struct CpuTimes {
 }
 
 impl CpuTimes {
-    /// Of this machine; `None` where it does not tell.
+    /// The times of this machine; `None` where the system does not provide them.
     pub(super) fn now() -> Option<Self> {
         Self::read(&std::fs::read_to_string("/proc/stat").ok()?)
     }
@@ -118,8 +118,7 @@ impl CpuTimes {
         Some(Self { busy, idle: idle.saturating_add(wait), steal })
     }
 
-    /// What was done since `before`, as fractions of the time: by anybody here, and by the hypervisor
-    /// for others.
+    /// Usage since `before`, as fractions of the time: by this machine, and by others on the hypervisor.
     fn since(self, before: Self) -> Option<(f64, f64)> {
         let steal = self.steal.saturating_sub(before.steal);
         let busy = self.busy.saturating_sub(before.busy);
@@ -129,25 +128,24 @@ impl CpuTimes {
     }
 }
 
-/// Measures processors from one look to the next. Load is told as soon as it rises, and falls as
-/// slowly as JVB's: a focus that sends everybody here must hear at once, and one that hears of a lull
-/// of a second must not.
+/// Measures processor usage between readings. The reported load rises at once and falls as slowly as JVB's: a
+/// focus that sends all participants here must see the rise at once, and must not see a lull of a second.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meter {
-    /// The last looks, the oldest first.
+    /// The last readings, the oldest first.
     looks: VecDeque<CpuTimes>,
     /// How busy the busiest shard was, likewise.
     shards: VecDeque<f64>,
     load: f64,
-    /// The load of the whole time that is looked back.
+    /// The load over all readings that are kept.
     average: f64,
     steal: f64,
 }
 
 impl Meter {
-    /// Takes a reading. `busiest`: the part of the last second in which the busiest shard did not sleep.
-    /// A shard has one core, and what it carries cannot go to another: where it is at its end, the
-    /// machine's other cores are of no use.
+    /// Takes a reading. `busiest`: the part of the last second in which the busiest shard did not sleep. A
+    /// shard has one core and cannot hand its load to another: when its core is busy, the machine's other
+    /// cores do not help.
     pub(super) fn look(
         &mut self,
         now: Option<CpuTimes>,
@@ -187,7 +185,7 @@ impl Meter {
         self.steal
     }
 
-    /// Whether the load has been too much, or is little enough to give back what was reduced.
+    /// Whether the load has been over the threshold, or is low enough to undo the reduction.
     pub(super) fn pressure(&self, packets_per_second: u64, config: &LoadConfig) -> Pressure {
         let (load, too_much, little) = match config.measure {
             Measure::CpuUsage => (self.average, config.cpu_threshold, config.cpu_recovery),
@@ -228,7 +226,7 @@ pub(super) enum Pressure {
     Little,
 }
 
-/// How many videos everybody gets while the bridge has too much to do.
+/// The bound of videos for each receiver while the bridge is overloaded.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reducer {
     limit: Option<usize>,
@@ -264,7 +262,7 @@ impl Reducer {
         let scaled = |videos: usize, scale: f64| (videos as f64 * scale) as usize;
         let after = match (pressure, before) {
             (Pressure::TooMuch, _) => match most_forwarded() {
-                // There is nothing to take away.
+                // There is nothing to reduce.
                 0 => before,
                 most => Some(scaled(most, config.reduction_scale).max(config.minimum)),
             },
@@ -321,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rise_is_told_at_once_and_a_fall_is_not() {
+    fn a_rise_is_reported_at_once_and_a_fall_is_not() {
         let config = LoadConfig { cpu_threshold: 1.0, ..LoadConfig::default() };
         let mut meter = Meter::default();
         let mut now = CpuTimes::default();
@@ -370,7 +368,7 @@ mod tests {
             minute += 1;
             let now = start + config.impact_time * minute;
             let changed = reducer.look(pressure, || most, &config, now).is_some();
-            // What follows at once is too soon to tell.
+            // A reading right after a change does not show its effect yet.
             let again = changed.then(|| reducer.look(Pressure::TooMuch, || most, &config, now));
             assert_eq!(again.flatten(), None);
             reducer.limit()

@@ -1,6 +1,6 @@
 //! The mailbox of a conference's task.
 //!
-//! Everything that happens to a conference comes through here, in the order in which it was sent. The queue
+//! All messages to a conference pass through its mailbox, in the order in which they were sent. The queue
 //! itself has no bound: each kind of message has one of its own, so that no kind takes another's room.
 //!
 //! | what | its bound |
@@ -28,14 +28,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Inner, lock, modify::Job, task::Task};
 use crate::channel::ChannelKind;
 
-/// Texts of WebSockets that may wait for a conference, in bytes with what each costs beside its own. A task
-/// that is not stuck takes them as they come.
+/// Bound of the WebSocket texts that may wait for a conference, in bytes with an overhead for each text. A
+/// task that is not stuck takes them as they come.
 const MAX_TEXT_BYTES: usize = 4 << 20;
 const TEXT_OVERHEAD: usize = 128;
 
-/// What a conference's task is sent.
+/// A message to a conference's task.
 pub(super) enum Message {
-    /// A focus asks.
+    /// An allocation request of a focus.
     Request(Box<Job>),
     /// [`Waiting::media`] is not empty any more.
     Media,
@@ -43,7 +43,7 @@ pub(super) enum Message {
     Transport(TransportUpdate),
     /// A text came over a WebSocket.
     Text(Text),
-    /// Somebody wants to know or to change something, and waits for it.
+    /// A question or change whose caller waits for the result.
     Question(Question),
     /// The conference is to end.
     Expire(&'static str, oneshot::Sender<()>),
@@ -59,8 +59,8 @@ pub(super) struct Text {
     pub body: Box<str>,
 }
 
-/// What the engine said since the task last looked. What it measures or decides again replaces what was
-/// said before.
+/// Events of the engine since the task last looked. A newer measurement or allocation of an endpoint replaces
+/// the older one.
 #[derive(Debug, Default)]
 pub(super) struct Media {
     pub levels: VecDeque<Level>,
@@ -68,7 +68,7 @@ pub(super) struct Media {
     pub allocated: BTreeMap<EndpointId, Box<Allocation>>,
 }
 
-/// How loud a source was, as RFC 6464 has it.
+/// The audio level of a source (RFC 6464).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level {
     pub at: Instant,
@@ -77,14 +77,15 @@ pub(super) struct Level {
     pub loudness: u8,
 }
 
-/// Levels that may wait. More come in some seconds only where a task is stuck; then the latest count.
+/// Audio levels that may wait. More arrive within seconds only if the task is stuck; then the latest replace
+/// the others.
 const MAX_LEVELS: usize = 256;
 
-/// A small conference looks at levels no more often than it may decide who speaks: there are many of them,
-/// and to wake a task costs more than it then does.
+/// A small conference reads levels no more often than it decides the dominant speaker: there are many small
+/// conferences, and waking a task costs more than the work that it then does.
 const LOOK_AT_LEVELS: Duration = Duration::from_millis(300);
 
-/// What the engine said, and whether the task has heard that there is something.
+/// Waiting events of the engine, and whether the task has been woken for them.
 #[derive(Debug, Default)]
 struct MediaBox {
     said: Media,
@@ -94,7 +95,7 @@ struct MediaBox {
     looked: Option<Instant>,
 }
 
-/// What waits in a mailbox, as far as it is bounded here.
+/// The bounded contents of a mailbox.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     requests: AtomicUsize,
@@ -118,7 +119,7 @@ impl Waiting {
         self.text_bytes.fetch_sub(text.body.len() + TEXT_OVERHEAD, Ordering::Relaxed);
     }
 
-    /// Takes out what the engine said. `at_once`: each level wakes the task from now on.
+    /// Takes out the engine's events. `at_once`: each level wakes the task from now on.
     pub(super) fn take_media(&self, now: Instant, at_once: bool) -> Media {
         let mut media = lock(&self.media);
         (media.woken, media.at_once, media.looked) = (false, at_once, Some(now));
@@ -135,7 +136,7 @@ pub(super) enum Refused {
     Ended,
 }
 
-/// By which a conference's task is reached.
+/// The sending side of a conference's mailbox.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     sender: mpsc::UnboundedSender<Message>,
@@ -161,14 +162,14 @@ impl Mailbox {
         })
     }
 
-    /// Notes what the engine measures or decides.
+    /// Stores a measurement or an allocation of the engine.
     pub(super) fn media(&self, say: impl FnOnce(&mut Media)) {
         let mut media = lock(&self.waiting.media);
         say(&mut media.said);
         self.wake(&mut media);
     }
 
-    /// Notes how loud somebody is.
+    /// Stores an audio level.
     pub(super) fn level(&self, level: Level) {
         let mut media = lock(&self.waiting.media);
         if media.said.levels.len() >= MAX_LEVELS {
@@ -183,7 +184,7 @@ impl Mailbox {
 
     fn wake(&self, media: &mut MediaBox) {
         if !std::mem::replace(&mut media.woken, true) {
-            // A conference that has ended needs to hear nothing. The same goes for what follows.
+            // A conference that has ended needs no message. The same holds for the methods below.
             let _ = self.sender.send(Message::Media);
         }
     }
@@ -217,7 +218,7 @@ impl Mailbox {
     {
         let (tell, told) = oneshot::channel();
         let question = |task: &mut Task, bridge: &Arc<Inner>| {
-            // Who asked may have gone.
+            // The caller may have gone.
             let _ = tell.send(question(task, bridge));
         };
         let sent = self.sender.send(Message::Question(Box::new(question))).is_ok();
@@ -229,7 +230,7 @@ impl Mailbox {
         let (tell, told) = oneshot::channel();
         let _ = self.sender.send(Message::Expire(why, tell));
         async move {
-            // An error as well says that it has ended.
+            // An error also means that the conference has ended.
             let _ = told.await;
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     telemetry::{self, Parent, RequestSpans},
 };
 
-/// Who may ask may ask for nonsense, as fast as it can: of refusals no more is logged.
+/// Rate of log lines about refusals: a focus may send invalid requests as fast as it can.
 pub(super) static REFUSALS: LogLimit = LogLimit::new(Rate::per_second(20, 20));
 
 /// Upper bound of the length of a meeting id, bytes.
@@ -38,7 +38,7 @@ impl Job {
     /// Its conference ended before its turn came.
     pub(super) fn refuse_as_gone(self) {
         let gone = ColibriError::conference_not_found(&self.request.meeting_id);
-        // Who asked may have gone.
+        // The caller may have gone.
         let _ = self.reply.send(Err(gone));
     }
 }
@@ -169,7 +169,7 @@ impl Inner {
     }
 }
 
-/// The spans of a request, which may say itself what trace it is of.
+/// The spans of a request, which may carry the trace that it belongs to.
 fn spans_of(request: &ConferenceModify) -> RequestSpans {
     let parent = || {
         let given = request.traceparent.as_ref()?;

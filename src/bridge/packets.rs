@@ -1,4 +1,4 @@
-//! What conferences of each size carried, as `/debug/stats/jvb/conference-packet-stats` tells it.
+//! Packets and bytes of conferences by size, for `/debug/stats/jvb/conference-packet-stats`.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::conference::Tally;
 
-/// Conferences of more endpoints count as of so many, as in JVB.
+/// Conferences of more endpoints count in the last entry, as in JVB.
 const MAX_SIZE: usize = 500;
 
 /// Packets and bytes by the number of endpoints of their conference.
@@ -23,7 +23,7 @@ impl Default for PacketsBySize {
 }
 
 impl PacketsBySize {
-    /// Adds what a conference carries, both ways, for so long.
+    /// Adds what a conference carried, both ways, over a duration.
     pub(super) fn add(&mut self, tally: &Tally, time: Duration) {
         let during = |rate: u64| (rate as f64 * time.as_secs_f64()) as u64;
         let at = tally.endpoints.min(MAX_SIZE);

@@ -1,4 +1,4 @@
-//! What the bridge needs of transports, in the words of signalling.
+//! The bridge's interface to transports, in the types of signalling.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -25,13 +25,13 @@ pub trait TransportPort: Send + Sync + 'static {
     ///
     /// `label`, for logs: `<conference id>/<endpoint id>`.
     fn create(&self, endpoint: EndpointId, create: CreateTransport, label: Arc<str>);
-    /// Takes what the peer signalled.
+    /// Applies the peer's signalled parameters.
     fn set_remote(&self, endpoint: EndpointId, remote: &IceUdp);
     /// Begins a restart.
     fn restart_ice(&self, endpoint: EndpointId) -> RestartAnswer;
-    /// Our side of it, as it is now.
+    /// Our side of the transport, as it is now.
     fn describe(&self, endpoint: EndpointId) -> Option<IceUdp>;
-    /// The peer may set up SCTP and open a data channel in it.
+    /// Allows the peer to set up SCTP and open a data channel.
     fn offer_sctp(&self, _endpoint: EndpointId) {}
     /// Sends a text in the data channel.
     ///
@@ -40,9 +40,9 @@ pub trait TransportPort: Send + Sync + 'static {
     fn send_text(&self, _endpoint: EndpointId, _text: &str) -> Result<(), SendError> {
         Err(SendError::NotOpen)
     }
-    /// Ends it.
+    /// Closes the transport.
     fn remove(&self, endpoint: EndpointId);
-    /// For people.
+    /// Debug output.
     fn debug(&self, endpoint: EndpointId) -> Value;
     /// Totals.
     fn counters(&self) -> TransportCounters;

@@ -1,7 +1,7 @@
 //! What the bridge publishes about itself: the same statistics in presence and over HTTP.
 //!
-//! Names, order and units are JVB's. What cannot happen in this version (relays, choice by bandwidth,
-//! keyframes asked for in advance) is a true zero, and is there because scripts and dashboards read it.
+//! Names, order and units are JVB's. Statistics of features that this version lacks (relays) are zero; they are
+//! published because scripts and dashboards read them.
 
 use super::BridgeStats;
 use crate::stats::{Number, Stat, Surroundings, timestamp};
@@ -38,10 +38,10 @@ macro_rules! fields {
 /// A statistic: its name, and where it is read.
 type Field = (&'static str, fn(&BridgeStats) -> Number);
 
-/// Of what this version has not.
+/// The value of statistics of features that this version lacks.
 const NONE: u64 = 0;
 
-/// What is measured, in JVB's order.
+/// Measured statistics, in JVB's order.
 const MEASURED: &[Field] = fields! {
     "incoming_loss": |s| s.incoming_loss,
     "outgoing_loss": |s| s.outgoing_loss,

@@ -1,4 +1,4 @@
-//! What the bridge knows of itself, published as a whole for whoever asks: no reader waits for anybody.
+//! The bridge's measurements of itself, published as one snapshot: no reader waits.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,23 +7,23 @@ use super::{health::ShardReport, packets::PacketsBySize, stats::Queues};
 /// The bridge's measurements of itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Readings {
-    /// What shards reported last.
+    /// The latest reports of shards.
     pub shards: BTreeMap<u16, Arc<ShardReport>>,
-    /// What they reported before that.
+    /// The reports before those.
     pub before: BTreeMap<u16, Arc<ShardReport>>,
     /// The engine's events have ended.
     pub engine_gone: bool,
     /// The transports' updates have ended.
     pub transports_gone: bool,
-    /// What waited for the bridge when a shard last reported.
+    /// The length of the bridge's event queue when a shard last reported.
     pub queues: Queues,
-    /// Load as a fraction of what is too much.
+    /// Load as a fraction of the configured threshold.
     pub stress: f64,
-    /// The part of the time that the hypervisor gave to others lately.
+    /// The recent fraction of time that the hypervisor gave to others.
     pub cpu_steal: f64,
-    /// How many videos anybody gets while the bridge is as busy as it is, if that is bounded.
+    /// The bound of videos for each receiver at the present load, if there is one.
     pub last_n_by_load: Option<usize>,
-    /// What conferences of each size carried.
+    /// Packets and bytes of conferences by size.
     pub packets: Arc<PacketsBySize>,
 }
 

@@ -1,4 +1,4 @@
-//! Which conferences there are, and whose an endpoint is.
+//! The registry of conferences, and of the conference to which each endpoint belongs.
 
 use std::sync::{
     Arc, OnceLock,
@@ -17,10 +17,10 @@ use crate::{
     conference::{ConferenceEvent, Identity, Tally},
 };
 
-/// Events that a watcher may fall behind.
+/// How many events a watcher may fall behind.
 const EVENT_BACKLOG: usize = 256;
 
-/// A conference, as everybody but its task knows it.
+/// The shared part of a conference, outside its task.
 #[derive(Debug)]
 pub(super) struct Handle {
     /// The bridge's id, 16 hexadecimal digits.
@@ -30,36 +30,36 @@ pub(super) struct Handle {
     pub name: Option<String>,
     pub created_unix_ms: u64,
     pub mailbox: Mailbox,
-    /// What it last published of itself.
+    /// The snapshot that it last published.
     pub published: ArcSwap<Published>,
-    /// Made when somebody first watches: the backlog is large, and most conferences are never watched.
+    /// Created for the first watcher: the backlog is large, and most conferences are never watched.
     events: OnceLock<broadcast::Sender<ConferenceEvent>>,
 }
 
-/// What a conference publishes for those who sum up, when something has changed.
+/// The snapshot that a conference publishes for statistics, health and load after a change.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     pub tally: Tally,
-    /// Videos of which somebody lacks something that is neither the receiver's nor the sender's choice.
+    /// Videos that receivers get less of for a reason that is neither the receiver's nor the sender's choice.
     pub shortages: usize,
 }
 
 impl Handle {
-    /// What happens in it from now on.
+    /// Its events from now on.
     pub(super) fn watch(&self) -> broadcast::Receiver<ConferenceEvent> {
         self.events.get_or_init(|| broadcast::Sender::new(EVENT_BACKLOG)).subscribe()
     }
 
-    /// Tells the log and those who watch.
+    /// Logs an event and sends it to watchers.
     pub(super) fn announce(&self, event: ConferenceEvent) {
         self.log(&event);
         if let Some(events) = self.events.get() {
-            // Nobody watching any more is no error.
+            // It is no error if no watcher is left.
             let _ = events.send(event);
         }
     }
 
-    /// One line for what people ask about later.
+    /// Logs the events that operators ask about later.
     fn log(&self, event: &ConferenceEvent) {
         let (conference, meeting) = (&self.id, &self.meeting_id);
         match event {
@@ -90,7 +90,7 @@ impl Handle {
             } => {
                 tracing::info!(
                     %conference, %meeting, %endpoint, source, wanted_height, height, reason,
-                    estimate_bps, "stage below its wish for 10 s"
+                    estimate_bps, "stage below its requested height for 10 s"
                 );
             }
             ConferenceEvent::ConferenceExpired => {}
@@ -104,7 +104,7 @@ impl Handle {
 pub(super) struct Registry {
     by_meeting: DashMap<String, Arc<Handle>>,
     by_id: DashMap<String, Arc<Handle>>,
-    /// Whose an endpoint is, for events that know only its place in the engine.
+    /// The conference of each endpoint, for events that have only its engine id.
     routes: DashMap<EndpointId, Arc<Handle>>,
     conferences: AtomicUsize,
     endpoints: AtomicUsize,
@@ -112,7 +112,7 @@ pub(super) struct Registry {
     created: AtomicU64,
 }
 
-/// What there is for a meeting.
+/// The conference that was found or created for a meeting.
 pub(super) enum Found {
     /// The conference that there was.
     Existing(Arc<Handle>),
@@ -155,7 +155,7 @@ impl Registry {
         self.endpoints.load(Ordering::Relaxed)
     }
 
-    /// Whose an endpoint is.
+    /// The conference of an endpoint.
     pub(super) fn route(&self, endpoint: EndpointId) -> Option<Arc<Handle>> {
         self.routes.get(&endpoint).map(|route| route.value().clone())
     }
@@ -174,8 +174,8 @@ impl Registry {
         }
     }
 
-    /// The conference of a meeting, or else the one that `create` makes, if it may: of two who ask at once
-    /// one creates.
+    /// The conference of a meeting, or else the one that `create` makes, if it may: of two concurrent calls
+    /// one creates it.
     pub(super) fn find_or_create<E>(
         &self,
         meeting_id: &str,
@@ -193,7 +193,7 @@ impl Registry {
         }
     }
 
-    /// Who the conference is that a request asks for.
+    /// The identity of the conference that a request names.
     pub(super) fn identity(&self, request: &ConferenceModify) -> Identity {
         loop {
             let nth = self.created.fetch_add(1, Ordering::Relaxed);
@@ -221,7 +221,7 @@ impl Registry {
     }
 }
 
-/// The parts that everybody knows of a conference that is made now.
+/// The shared part of a new conference.
 pub(super) fn handle_of(identity: &Identity, mailbox: Mailbox) -> Arc<Handle> {
     Arc::new(Handle {
         id: identity.id.clone(),

@@ -1,4 +1,4 @@
-//! What the bridge says of itself, the same wherever it is said: HTTP, presence, pubsub.
+//! The bridge's published statistics and health, the same over HTTP, in presence and over pubsub.
 
 use std::{
     fmt,
@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Bridge, BridgeStats, HealthError, older::older, published::published};
+use super::{
+    Bridge, BridgeStats, HealthError, colibri1_stats::colibri1_stats, published::published,
+};
 use crate::stats::{Mucs, Process, Stat, Surroundings};
 
 /// The bridge's statistics, together with what it does not measure itself.
@@ -67,8 +69,8 @@ impl SelfReport {
         (self.mucs)()
     }
 
-    /// Whether the bridge can serve, and whether a focus can know it. A focus's server that restarts is
-    /// no reason to restart the bridge: nothing is said of it for a while.
+    /// Whether the bridge can serve, and whether a focus can know it. A restart of the focus's server is no
+    /// reason to restart the bridge, so a short absence is not reported.
     ///
     /// # Errors
     /// Why not.
@@ -100,15 +102,15 @@ impl SelfReport {
         published(&self.stats(), &around)
     }
 
-    /// The bridge's numbers, well only if all is.
+    /// The bridge's statistics; healthy only if the report is.
     pub fn stats(&self) -> BridgeStats {
         BridgeStats { healthy: self.health().is_ok(), ..self.bridge.stats() }
     }
 
-    /// Everything that is published, and what focuses of COLIBRI 1's time look for besides.
+    /// All published statistics, and those that focuses with COLIBRI 1 read besides.
     pub fn read_for_v1(&self) -> Vec<(&'static str, Stat)> {
         let mut all = self.read();
-        all.extend(older(&self.bridge.stats()));
+        all.extend(colibri1_stats(&self.bridge.stats()));
         all
     }
 }

@@ -1,4 +1,4 @@
-//! What `/colibri/stats`, `/metrics` and presence need from conferences.
+//! The statistics that `/colibri/stats`, `/metrics` and presence publish.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use rialto_transport::TransportCounters;
 use super::{Inner, ShutdownState};
 use crate::{
     channel::ChannelCounters,
-    conference::{Ahead, Tally},
+    conference::{KeyframesAhead, Tally},
 };
 
 /// One consistent reading. Fields are named as in `/colibri/stats`, with its units, but for rates of bits.
@@ -76,13 +76,13 @@ pub struct BridgeStats {
     pub dtls_failed_endpoints: u64,
     /// Changes of the dominant speaker in all.
     pub total_dominant_speaker_changes: u64,
-    /// Keyframes of new speakers that were asked for ahead, in all.
-    pub keyframes_ahead: Ahead,
+    /// Keyframes requested from new speakers before a receiver asked, in all.
+    pub keyframes_ahead: KeyframesAhead,
     /// Endpoints that went silent, in all.
     pub endpoints_disconnected: u64,
     /// Endpoints that came back, in all.
     pub endpoints_reconnected: u64,
-    /// A graceful shutdown was begun, and may have come to its end.
+    /// A graceful shutdown was started, and may be complete.
     pub graceful_shutdown: bool,
     /// The end is announced.
     pub shutting_down: bool,
@@ -90,7 +90,7 @@ pub struct BridgeStats {
     pub drain: bool,
     /// The bridge can serve.
     pub healthy: bool,
-    /// Load, as a fraction of what is too much.
+    /// Load, as a fraction of the configured threshold.
     pub stress_level: f64,
     /// What a focus adds for a participant whose load is not measured yet.
     pub average_participant_stress: f64,
@@ -112,9 +112,9 @@ pub struct BridgeStats {
     pub video_reasons: Vec<(&'static str, u64)>,
     /// Endpoints that are sent more than their link is estimated to carry.
     pub num_eps_oversending: usize,
-    /// Endpoints of which a source gets nothing of the link.
+    /// Endpoints with a suspended source: the allocation gives it no bandwidth.
     pub endpoints_with_suspended_sources: usize,
-    /// How many videos anybody gets while the bridge is as busy as it is, if that is bounded.
+    /// The bound of videos for each receiver at the present load, if there is one.
     pub last_n_by_load: Option<usize>,
     /// Shards that report.
     pub shards: usize,
@@ -132,7 +132,7 @@ pub struct BridgeStats {
     pub pacing: DelayHistogram,
     /// Each shard's load.
     pub shard_loads: Vec<ShardLoad>,
-    /// What waits in the queues of control.
+    /// The lengths of control's queues.
     pub queues: Queues,
     /// Packets that a capture lacks, in all.
     pub captures_dropped: u64,
@@ -155,7 +155,7 @@ pub struct ShardLoad {
     pub waiting: Waiting,
 }
 
-/// What waits in control's queues.
+/// The lengths of control's queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queues {
     /// Events of the engine for conferences, when a shard last reported.
@@ -166,7 +166,7 @@ pub struct Queues {
     pub requests: usize,
 }
 
-/// What is counted as it happens.
+/// Counters that are updated with each event.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     conferences_created: AtomicU64,
@@ -198,7 +198,7 @@ impl Totals {
         add(&self.conference_seconds, lasted.as_secs_f64().round() as u64);
     }
 
-    /// The dominant speaker changed so often, and keyframes were asked for ahead or would have been.
+    /// Adds changes of the dominant speaker, and keyframes that were requested ahead or suppressed.
     pub(super) fn speakers_changed(&self, changes: u64, asked: u64, suppressed: u64) {
         add(&self.speaker_changes, changes);
         add(&self.keyframes_ahead, asked);
@@ -244,7 +244,7 @@ impl Inner {
             total_participants: count(&self.totals.endpoints),
             total_visitors: count(&self.totals.visitors),
             total_dominant_speaker_changes: count(&self.totals.speaker_changes),
-            keyframes_ahead: Ahead {
+            keyframes_ahead: KeyframesAhead {
                 asked: count(&self.totals.keyframes_ahead),
                 suppressed: count(&self.totals.keyframes_suppressed),
             },
@@ -301,7 +301,7 @@ impl Inner {
     }
 }
 
-/// What fractions and means are made of.
+/// The sums from which fractions and means are computed.
 #[derive(Debug, Default)]
 struct Sums {
     receive_bps: u64,

@@ -1,5 +1,5 @@
-//! What the status page and `rialto top` show: the bridge at a glance and one conference in full, in one
-//! reading. What is a rate is that of the last second, so that who asks keeps nothing.
+//! The data of the status page and of `rialto top`: a summary of the bridge and one conference in full, in
+//! one response. Rates are those of the last second, so that clients keep no state.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::conference::ConferenceStatus;
 /// Conferences that are listed, the largest first. The others are counted.
 const MAX_CONFERENCES: usize = 100;
 
-/// The bridge at a glance.
+/// A summary of the bridge.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of the bridge.
@@ -27,11 +27,11 @@ pub struct Status {
     pub health: Health,
     /// `RUNNING`, `GRACEFUL_SHUTDOWN` or `SHUTTING_DOWN`.
     pub state: String,
-    /// No new conferences are wanted.
+    /// The bridge is in drain mode.
     pub drain: bool,
-    /// Load as a fraction of what is too much.
+    /// Load as a fraction of the configured threshold.
     pub stress: f64,
-    /// How many videos anybody gets while the bridge is as busy as it is, if that is bounded.
+    /// The bound of videos for each receiver at the present load, if there is one.
     pub last_n_by_load: Option<usize>,
     /// Endpoints of all conferences.
     pub endpoints: usize,
@@ -39,7 +39,7 @@ pub struct Status {
     pub receive_bps: u64,
     /// RTP sent, bit/s.
     pub send_bps: u64,
-    /// Videos of which somebody lacks something that is neither the receiver's nor the sender's choice.
+    /// Videos that receivers get less of for a reason that is neither the receiver's nor the sender's choice.
     pub shortages: usize,
     /// The engine's threads.
     pub shards: Vec<ShardStatus>,
@@ -132,7 +132,7 @@ pub struct ConferenceSummary {
     pub receive_bps: u64,
     /// RTP sent, bit/s.
     pub send_bps: u64,
-    /// Videos of which somebody lacks something that is neither the receiver's nor the sender's choice.
+    /// Videos that receivers get less of for a reason that is neither the receiver's nor the sender's choice.
     pub shortages: usize,
 }
 

@@ -1,5 +1,5 @@
-//! The task of a conference: it owns the conference's state, and everything that happens to it comes one
-//! after the other through its [`Mailbox`](super::mailbox::Mailbox) or with its ticks.
+//! The task of a conference: it owns the conference's state and handles its messages one after the other
+//! through its [`Mailbox`](super::mailbox::Mailbox) or with its ticks.
 //!
 //! What a change decides goes out before the next message is looked at, so that engine, transports and
 //! channels see changes in the order in which they were decided.
@@ -28,13 +28,13 @@ use super::{
 };
 use crate::conference::{Conference, Effects, SMALL, TransportState};
 
-/// An endpoint without a bridge channel after so long is counted, as in JVB.
+/// An endpoint without a bridge channel after this long is counted, as in JVB.
 const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 
-/// After a message that took so long others have their turn on this thread first.
+/// After a message that took this long the task yields to others on its thread.
 const LONG: Duration = Duration::from_micros(200);
 
-/// A message that cannot be handled costs a line in the log, and somebody may send many of them.
+/// Rate of log lines about messages that cannot be handled: a peer may send many of them.
 static PANICS: LogLimit = LogLimit::new(Rate::per_second(10, 10));
 
 /// A conference and what belongs to it.
@@ -46,20 +46,20 @@ pub(super) struct Task {
     pub data_channels: HashMap<EndpointId, DataChannel>,
     /// Endpoints that should have a channel by then.
     channels_due: VecDeque<(Instant, EndpointId)>,
-    /// When it is looked at next who has been idle for too long.
+    /// When to check next for endpoints that have been idle for too long.
     next_expiration: Instant,
-    /// Something that is published may have changed.
+    /// The published snapshot may be stale.
     changed: bool,
-    /// What of its counters is in the bridge's totals.
+    /// The values of its counters that are already in the bridge's totals.
     counted: Counted,
     has_ended: bool,
 }
 
-/// What a conference counts for itself.
+/// Counters of a conference.
 #[derive(Clone, Copy, Default)]
 struct Counted {
     speaker_changes: u64,
-    ahead: crate::conference::Ahead,
+    ahead: crate::conference::KeyframesAhead,
 }
 
 impl Task {
@@ -77,7 +77,7 @@ impl Task {
         }
     }
 
-    /// Runs until the conference has ended and everybody who asked is answered, or the bridge is dropped.
+    /// Runs until the conference has ended and all requests are answered, or the bridge is dropped.
     pub(super) async fn run(
         mut self,
         bridge: Weak<Inner>,
@@ -88,7 +88,7 @@ impl Task {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.has_ended {
             let message = tokio::select! {
-                // Time goes on, however much there is to do.
+                // Ticks are due however many messages wait.
                 biased;
                 _ = ticks.tick() => None,
                 message = mail.recv() => match message {
@@ -118,7 +118,7 @@ impl Task {
         }
         mail.close();
         while let Some(message) = mail.recv().await {
-            // Whoever waits for anything else hears that it has ended when the message is dropped.
+            // Callers of anything else get an error when the message is dropped.
             if let Message::Request(job) = message {
                 self.handle.mailbox.waiting.request_taken();
                 job.refuse_as_gone();
@@ -146,7 +146,7 @@ impl Task {
         }
     }
 
-    /// Changes the conference, and does what comes of it.
+    /// Applies a change to the conference, and then its effects.
     pub(super) fn change<T>(
         &mut self,
         bridge: &Inner,
@@ -154,14 +154,14 @@ impl Task {
     ) -> T {
         let mut effects = Effects::default();
         let result = change(&mut self.conference, &mut effects);
-        self.conference.tell_wishes(&mut effects);
-        self.conference.tell_slots(&mut effects);
+        self.conference.send_constraints(&mut effects);
+        self.conference.send_slots(&mut effects);
         self.changed = true;
         self.apply(bridge, effects);
         result
     }
 
-    /// Does what a change asks for.
+    /// Applies the effects of a change.
     pub(super) fn apply(&mut self, bridge: &Inner, effects: Effects) {
         for endpoint in effects.removed {
             bridge.transports.remove(endpoint);
@@ -170,7 +170,7 @@ impl Task {
             bridge.channels.remove(endpoint);
             self.data_channels.remove(&endpoint);
         }
-        // What is in a slot is told before any of it can be sent.
+        // The client gets the source of a slot before media of it can be sent.
         for (endpoint, text) in effects.messages {
             bridge.channels.send(endpoint, text);
         }
@@ -190,10 +190,10 @@ impl Task {
             let mut effects = Effects::default();
             for Level { at, endpoint, source, loudness } in levels {
                 self.conference.audio_level(endpoint, loudness, at, &mut effects);
-                self.conference.voice_heard(endpoint, source, loudness, &mut effects);
+                self.conference.level_received(endpoint, source, loudness, &mut effects);
             }
-            self.conference.tell_wishes(&mut effects);
-            self.conference.tell_slots(&mut effects);
+            self.conference.send_constraints(&mut effects);
+            self.conference.send_slots(&mut effects);
             // Most levels change nothing that is published.
             self.changed |= !effects.events.is_empty();
             self.apply(bridge, effects);
@@ -247,7 +247,7 @@ impl Task {
     }
 
     fn tick(&mut self, bridge: &Arc<Inner>) {
-        // Levels may wait that woke nobody.
+        // Levels may wait that did not wake the task.
         self.take_media(bridge);
         let now = now();
         if !bridge.config.web_sockets.is_empty() && self.conference.lacks_channels(now) {
@@ -280,12 +280,12 @@ impl Task {
         }
     }
 
-    /// An endpoint is new: it should have a channel after a while.
+    /// Notes when a new endpoint should have a channel.
     pub(super) fn expect_channel(&mut self, endpoint: EndpointId) {
         self.channels_due.push_back((now() + CHANNEL_DELAY, endpoint));
     }
 
-    /// Counts those that should have a channel by now and have none.
+    /// Counts endpoints that should have a channel by now and have none.
     fn check_channels(&mut self, bridge: &Inner, now: Instant) {
         let mut missing = 0;
         while let Some((at, endpoint)) = self.channels_due.front().copied()
@@ -352,7 +352,7 @@ impl Task {
     }
 }
 
-/// All conferences look at the same times, counted from the bridge's start.
+/// All conferences tick at the same times, counted from the bridge's start.
 fn next_expiration(bridge: &Inner) -> Instant {
     let (now, every) = (now(), bridge.config.expiration_check_interval.as_nanos().max(1));
     let since = now.saturating_duration_since(bridge.started).as_nanos();

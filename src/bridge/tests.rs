@@ -7,7 +7,7 @@ mod errors;
 mod life;
 mod replay;
 pub(crate) mod rig;
+mod slots;
 mod slow;
 mod status;
 mod storm;
-mod told;

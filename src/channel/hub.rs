@@ -1,4 +1,4 @@
-//! Which channels endpoints have open, and what goes over them.
+//! The open channels of endpoints: rate limits of incoming messages, and the queues of outgoing ones.
 
 use std::{
     hint::black_box,
@@ -52,7 +52,7 @@ impl ChannelKind {
     }
 }
 
-/// Why a message went nowhere.
+/// Why a message was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(usize)]
 pub enum Dropped {
@@ -60,9 +60,9 @@ pub enum Dropped {
     Malformed,
     /// More than an endpoint may send.
     RateLimited,
-    /// Visitors may not tell others anything.
+    /// Visitors may not send messages to others.
     Visitor,
-    /// To somebody who is not in the conference.
+    /// Its receiver is not in the conference.
     UnknownReceiver,
     /// Its receiver has no channel.
     NoChannel,
@@ -136,7 +136,7 @@ impl SocketEnd {
 /// A channel that was opened.
 #[derive(Debug)]
 pub struct Opened {
-    /// Tells it from others of the same endpoint.
+    /// Distinguishes it from other channels of the same endpoint.
     pub serial: u64,
     /// What goes out over it.
     pub outbox: Arc<Outbox>,
@@ -145,7 +145,7 @@ pub struct Opened {
 /// The channels of all endpoints.
 #[derive(Debug, Default)]
 pub struct Hub {
-    places: DashMap<EndpointId, Place>,
+    endpoints: DashMap<EndpointId, EndpointChannels>,
     serial: AtomicU64,
     received: [AtomicU64; 2],
     sent: [AtomicU64; 2],
@@ -156,18 +156,18 @@ pub struct Hub {
 
 /// An endpoint's channels, at most one of a kind.
 #[derive(Debug)]
-struct Place {
+struct EndpointChannels {
     password: String,
     sctp: Option<Opened>,
     web_socket: Option<Opened>,
-    /// Where it was last heard from.
+    /// The kind over which a message last came.
     active: ChannelKind,
     budget: Budget,
-    /// Of what goes to everybody.
+    /// For messages to all.
     budget_to_all: Budget,
 }
 
-impl Place {
+impl EndpointChannels {
     fn slot(&mut self, kind: ChannelKind) -> &mut Option<Opened> {
         match kind {
             ChannelKind::Sctp => &mut self.sctp,
@@ -177,11 +177,11 @@ impl Place {
 }
 
 impl Hub {
-    /// Makes room for an endpoint, with a new password for its WebSocket.
+    /// Adds an endpoint, with a new password for its WebSocket.
     pub fn add(&self, endpoint: EndpointId) {
         let password =
             rand::rng().sample_iter(Alphanumeric).take(PASSWORD_LENGTH).map(char::from).collect();
-        let place = Place {
+        let channels = EndpointChannels {
             password,
             sctp: None,
             web_socket: None,
@@ -189,52 +189,52 @@ impl Hub {
             budget: Budget::new(BYTES),
             budget_to_all: Budget::new(BYTES_TO_ALL),
         };
-        self.places.insert(endpoint, place);
+        self.endpoints.insert(endpoint, channels);
     }
 
     /// Forgets an endpoint; its channels end.
     pub fn remove(&self, endpoint: EndpointId) {
-        let Some((_, place)) = self.places.remove(&endpoint) else { return };
-        for opened in place.sctp.iter().chain(&place.web_socket) {
+        let Some((_, channels)) = self.endpoints.remove(&endpoint) else { return };
+        for opened in channels.sctp.iter().chain(&channels.web_socket) {
             opened.outbox.close(Close::Expired);
         }
     }
 
     /// The password of an endpoint's WebSocket.
     pub fn password(&self, endpoint: EndpointId) -> Option<String> {
-        Some(self.places.get(&endpoint)?.password.clone())
+        Some(self.endpoints.get(&endpoint)?.password.clone())
     }
 
     /// Whether this is the password. How long that takes does not depend on where they differ.
-    pub fn is_password(&self, endpoint: EndpointId, given: &str) -> bool {
-        self.places.get(&endpoint).is_some_and(|place| same(&place.password, given))
+    pub fn is_password(&self, endpoint: EndpointId, candidate: &str) -> bool {
+        self.endpoints.get(&endpoint).is_some_and(|channels| same(&channels.password, candidate))
     }
 
     /// Opens a channel; it replaces another of its kind. `None` when there is no such endpoint.
     pub fn open(&self, endpoint: EndpointId, kind: ChannelKind) -> Option<Opened> {
-        let mut place = self.places.get_mut(&endpoint)?;
+        let mut channels = self.endpoints.get_mut(&endpoint)?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let outbox = Arc::new(Outbox::default());
         let opened = Opened { serial, outbox: outbox.clone() };
-        if let Some(old) = place.slot(kind).replace(opened) {
+        if let Some(old) = channels.slot(kind).replace(opened) {
             old.outbox.close(Close::Replaced);
         }
-        place.active = kind;
+        channels.active = kind;
         Some(Opened { serial, outbox })
     }
 
     /// A channel ended. Does nothing when it was replaced before.
     pub fn closed(&self, endpoint: EndpointId, kind: ChannelKind, serial: u64) {
-        let Some(mut place) = self.places.get_mut(&endpoint) else { return };
-        let slot = place.slot(kind);
+        let Some(mut channels) = self.endpoints.get_mut(&endpoint) else { return };
+        let slot = channels.slot(kind);
         if slot.as_ref().is_some_and(|opened| opened.serial == serial) {
             *slot = None;
         }
     }
 
-    /// A message of `length` bytes came over a channel. `false` when it is to be ignored: it is one too
-    /// many, or the channel has ended.
-    pub fn heard(
+    /// Counts a message of `length` bytes that came over a channel. Returns `false` when the caller must
+    /// ignore it: the endpoint is over its rate limit, or the channel has ended.
+    pub fn admit(
         &self,
         endpoint: EndpointId,
         kind: ChannelKind,
@@ -242,37 +242,37 @@ impl Hub {
         length: usize,
         now: Instant,
     ) -> bool {
-        let Some(mut place) = self.places.get_mut(&endpoint) else { return false };
-        if place.slot(kind).as_ref().is_none_or(|opened| opened.serial != serial) {
+        let Some(mut channels) = self.endpoints.get_mut(&endpoint) else { return false };
+        if channels.slot(kind).as_ref().is_none_or(|opened| opened.serial != serial) {
             return false;
         }
         add(self.received.get(kind as usize));
-        place.active = kind;
-        let taken = place.budget.take(length, now);
-        drop(place);
+        channels.active = kind;
+        let taken = channels.budget.take(length, now);
+        drop(channels);
         if !taken {
             self.dropped(Dropped::RateLimited);
         }
         taken
     }
 
-    /// A message of `length` bytes is to go to everybody. `false` when it is one too many.
+    /// Charges a message of `length` bytes to all. Returns `false` when the endpoint is over its limit.
     pub fn to_all(&self, endpoint: EndpointId, length: usize, now: Instant) -> bool {
-        let place = self.places.get_mut(&endpoint);
-        let taken = place.is_some_and(|mut place| place.budget_to_all.take(length, now));
+        let channels = self.endpoints.get_mut(&endpoint);
+        let taken = channels.is_some_and(|mut channels| channels.budget_to_all.take(length, now));
         if !taken {
             self.dropped(Dropped::RateLimited);
         }
         taken
     }
 
-    /// Queues a message for an endpoint, where it was last heard from.
+    /// Queues a message for an endpoint, on the channel over which its last message came.
     pub fn send(&self, endpoint: EndpointId, text: Arc<str>) {
-        let Some(mut place) = self.places.get_mut(&endpoint) else { return };
-        let active = place.active;
-        let kind = if place.slot(active).is_some() { active } else { active.other() };
-        let queued = place.slot(kind).as_ref().map(|opened| opened.outbox.push(text));
-        drop(place);
+        let Some(mut channels) = self.endpoints.get_mut(&endpoint) else { return };
+        let active = channels.active;
+        let kind = if channels.slot(active).is_some() { active } else { active.other() };
+        let queued = channels.slot(kind).as_ref().map(|opened| opened.outbox.push(text));
+        drop(channels);
         match queued {
             Some(true) => add(self.sent.get(kind as usize)),
             Some(false) => self.dropped(Dropped::QueueFull),
@@ -288,16 +288,16 @@ impl Hub {
         }
     }
 
-    /// Counts a message that went nowhere.
+    /// Counts a dropped message.
     pub fn dropped(&self, why: Dropped) {
         add(self.dropped.get(why as usize));
     }
 
     /// The kinds of channels that an endpoint has open, the one that is used first.
     pub fn kinds(&self, endpoint: EndpointId) -> Vec<ChannelKind> {
-        let Some(mut place) = self.places.get_mut(&endpoint) else { return Vec::new() };
-        let active = place.active;
-        [active, active.other()].into_iter().filter(|kind| place.slot(*kind).is_some()).collect()
+        let Some(mut channels) = self.endpoints.get_mut(&endpoint) else { return Vec::new() };
+        let active = channels.active;
+        [active, active.other()].into_iter().filter(|kind| channels.slot(*kind).is_some()).collect()
     }
 
     /// Totals.
@@ -328,13 +328,13 @@ fn add(counter: Option<&AtomicU64>) {
     }
 }
 
-/// Compares without telling by time where the first difference is. Lengths are no secret.
-fn same(ours: &str, given: &str) -> bool {
-    if ours.len() != given.len() {
+/// Compares in a time that does not depend on where the first difference is. Lengths are no secret.
+fn same(ours: &str, candidate: &str) -> bool {
+    if ours.len() != candidate.len() {
         return false;
     }
     let differences =
-        ours.bytes().zip(given.bytes()).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
+        ours.bytes().zip(candidate.bytes()).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
     black_box(differences) == 0
 }
 
@@ -386,13 +386,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_last_heard_from_is_used() {
+    fn the_channel_of_the_last_message_is_used() {
         let (hub, now) = hub();
         let socket = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
         let sctp = hub.open(ALICE, ChannelKind::Sctp).unwrap();
         hub.send(ALICE, "one".into());
         assert_eq!(next(&sctp).as_deref(), Some("one"));
-        assert!(hub.heard(ALICE, ChannelKind::WebSocket, socket.serial, 2, now));
+        assert!(hub.admit(ALICE, ChannelKind::WebSocket, socket.serial, 2, now));
         hub.send(ALICE, "two".into());
         assert_eq!(next(&socket).as_deref(), Some("two"));
         assert_eq!(hub.kinds(ALICE), [ChannelKind::WebSocket, ChannelKind::Sctp]);
@@ -413,7 +413,7 @@ mod tests {
         let first = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
         let second = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
         assert_eq!(next(&first).as_deref(), Some("replaced"));
-        assert!(!hub.heard(ALICE, ChannelKind::WebSocket, first.serial, 2, now));
+        assert!(!hub.admit(ALICE, ChannelKind::WebSocket, first.serial, 2, now));
         hub.closed(ALICE, ChannelKind::WebSocket, first.serial);
         hub.send(ALICE, "to the second".into());
         assert_eq!(next(&second).as_deref(), Some("to the second"));
@@ -442,7 +442,7 @@ mod tests {
         let (hub, now) = hub();
         let socket = hub.open(ALICE, ChannelKind::WebSocket).unwrap();
         let heard = |now, length| {
-            let taken = || hub.heard(ALICE, ChannelKind::WebSocket, socket.serial, length, now);
+            let taken = || hub.admit(ALICE, ChannelKind::WebSocket, socket.serial, length, now);
             (0..2000).filter(|_| taken()).count()
         };
         assert_eq!(heard(now, 10), 500);

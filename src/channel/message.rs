@@ -1,8 +1,7 @@
-//! Messages of the bridge channel, read strictly and written.
+//! Messages of the bridge channel: a strict parser and a writer.
 //!
-//! A message is a JSON object whose `colibriClass` says what it is. Names may not repeat; fields that a
-//! class does not have are refused, but for messages that carry what clients tell each other, and for
-//! constraints.
+//! A message is a JSON object whose `colibriClass` names its type. Names may not repeat; fields that a class
+//! does not have are refused, except in messages that the bridge relays between clients, and in constraints.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,22 +10,22 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::wishes::Constraint;
+use super::constraints::Constraint;
 use crate::strict_json;
 
 /// Longest message, bytes.
 pub const MAX_BYTES: usize = 64 << 10;
 
-/// Upper bound of the names of a list of an audio subscription: more sources nobody hears.
+/// Upper bound of the names in a list of an audio subscription: no client plays more sources.
 pub const MAX_AUDIO_NAMES: usize = 1_000;
 
-/// The field that says what a message is.
+/// The field that names the type of a message.
 const CLASS: &str = "colibriClass";
 
-/// What a client tells the bridge.
+/// A message from a client to the bridge.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ToBridge {
-    /// `ClientHello`: wants a `ServerHello`.
+    /// `ClientHello`: asks for a `ServerHello`.
     Hello,
     /// `EndpointMessage`: for another client, or for all.
     Endpoint {
@@ -40,11 +39,11 @@ pub enum ToBridge {
         /// Whatever is in it, without `from`.
         fields: Map<String, Value>,
     },
-    /// `LastNChangedEvent`: how many videos it wants; negative is all.
+    /// `LastNChangedEvent`: the receiver's last-N; negative is all.
     LastN(i32),
-    /// `ReceiverVideoConstraints`: which videos it wants, and how high.
+    /// `ReceiverVideoConstraints`: the receiver's constraints on videos.
     VideoConstraints(VideoConstraints),
-    /// `ReceiverAudioSubscription`: which audio it wants.
+    /// `ReceiverAudioSubscription`: the receiver's audio subscription.
     AudioSubscription(AudioSubscription),
     /// `SourceVideoTypeMessage` and `VideoTypeMessage`: what one of its videos shows.
     VideoType {
@@ -55,25 +54,24 @@ pub enum ToBridge {
     },
 }
 
-/// What a receiver wants of videos. What is `None` stays as it was.
+/// An update of receiver constraints. A field that is `None` stays as it was.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct VideoConstraints {
-    /// At most so many; negative is all.
+    /// Last-N; negative is all.
     pub last_n: Option<i32>,
-    /// Sources that come first.
+    /// Selected sources, which come first.
     pub selected: Option<Vec<String>>,
-    /// Sources that come before these.
+    /// Sources on stage, which come before the selected ones.
     pub on_stage: Option<Vec<String>>,
-    /// For sources that are not named.
+    /// The constraint on sources that are not named.
     pub default: Option<Constraint>,
-    /// By source.
+    /// The constraint on each named source.
     pub constraints: Option<BTreeMap<String, Constraint>>,
-    /// What to assume instead of what is estimated, bit/s; negative is what is estimated.
+    /// Bandwidth to assume instead of the estimate, bit/s; negative for the estimate.
     pub assumed_bandwidth_bps: Option<i64>,
 }
 
-/// What a receiver wants of audio: what is excluded is not wanted, what is included is, and the rest
-/// is when `all` is.
+/// An audio subscription: excluded sources are not sent, included ones are, and the rest if `all` is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AudioSubscription {
     /// Every source that is not excluded.
@@ -148,7 +146,7 @@ impl ToBridge {
     /// Reads a message.
     ///
     /// # Errors
-    /// Whatever is not as it should be: nothing of such a message counts.
+    /// The first fault: nothing of such a message is applied.
     pub fn parse(text: &str) -> Result<Self, MessageError> {
         if text.len() > MAX_BYTES {
             return Err(MessageError::TooLong);
@@ -223,7 +221,7 @@ impl Fields {
         self.take(name, |value| value.as_bool())
     }
 
-    /// Everything that is left but `from`: who sent it is known.
+    /// All remaining fields but `from`: the bridge knows the sender.
     fn relayed(mut self) -> Map<String, Value> {
         self.0.shift_remove("from");
         self.0
@@ -287,7 +285,7 @@ impl Fields {
         }
     }
 
-    /// The type, and away with `endpointId`: who sent it is known.
+    /// The type. Drops `endpointId`: the bridge knows the sender.
     fn video_type(&mut self) -> Result<VideoType, MessageError> {
         self.text("endpointId")?;
         let name = self.required("videoType", Self::text)?;
@@ -305,7 +303,7 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-/// A whole number; what is behind a decimal point is cut off, as in JVB.
+/// A whole number; a fraction is truncated, as in JVB.
 fn integer(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|number| number as i64))
 }
@@ -321,7 +319,7 @@ fn constraint(value: &Value) -> Option<Constraint> {
     known.then_some(Constraint { max_height, max_frame_rate })
 }
 
-/// What the bridge tells a client.
+/// A message from the bridge to a client.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ToClient<'a> {
     /// `ServerHello`.
@@ -331,7 +329,7 @@ pub enum ToClient<'a> {
     },
     /// `EndpointMessage`: from another client.
     Endpoint {
-        /// As its sender said.
+        /// The receiver, as the sender named it.
         to: &'a str,
         /// Who.
         from: &'a str,
@@ -351,7 +349,7 @@ pub enum ToClient<'a> {
         endpoint: &'a str,
         /// Who before, latest first.
         previous: &'a [String],
-        /// Nobody has said anything for a while.
+        /// The dominant speaker has been silent for a while.
         silence: bool,
     },
     /// `EndpointConnectivityStatusChangeEvent`.
@@ -363,22 +361,22 @@ pub enum ToClient<'a> {
     },
     /// `ForwardedSources`: the videos that the receiver gets, and no others.
     ForwardedSources(&'a [String]),
-    /// `VideoSourcesMap` and `AudioSourcesMap`: the SSRCs of sources, for those who do not hear of them
-    /// from the focus. What was told before stays.
+    /// `VideoSourcesMap` and `AudioSourcesMap`: the SSRCs of sources, for clients that do not get them from
+    /// the focus. Entries of earlier messages stay.
     SourcesMap {
         /// `VideoSourcesMap`.
         video: bool,
         /// Which.
         sources: &'a [MappedSource<'a>],
     },
-    /// `SenderSourceConstraints`: how high anybody wants one of its videos.
+    /// `SenderSourceConstraints`: the greatest height that receivers request of one of its videos.
     SenderConstraints {
         /// Which.
         source: &'a str,
-        /// 0: nobody wants it.
+        /// Pixels; 0: no receiver requests it.
         max_height: i32,
     },
-    /// `ConnectionStats`: what its link is estimated to carry, bit/s.
+    /// `ConnectionStats`: the estimate of its link, bit/s.
     ConnectionStats(u64),
 }
 
@@ -393,9 +391,9 @@ pub struct MappedSource<'a> {
     pub ssrc: u32,
     /// SSRC of retransmissions.
     pub rtx: Option<u32>,
-    /// What a video shows, as it was told.
+    /// What a video shows, as signalled.
     pub video_type: Option<&'a str>,
-    /// MID of its packets, for those who go by it.
+    /// MID of its packets, for clients that demultiplex by it.
     pub mid: Option<&'a str>,
 }
 
@@ -458,7 +456,7 @@ impl ToClient<'_> {
     }
 }
 
-/// Adds what a client said; what the bridge says stays.
+/// Adds a client's fields; those of the bridge take precedence.
 fn relay(mut message: Value, fields: &Map<String, Value>) -> Value {
     if let Value::Object(message) = &mut message {
         for (name, value) in fields {

@@ -1,4 +1,4 @@
-//! What waits to go out over one channel.
+//! The queue of messages that one channel has to send.
 
 use std::{
     collections::VecDeque,
@@ -7,10 +7,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Messages that may wait. A client that reads at all never has so many.
+/// Bound of waiting messages. A client that reads never has so many.
 const MESSAGES: usize = 512;
 
-/// Bytes that may wait, all messages together.
+/// Bound of the bytes of all waiting messages.
 const BYTES: usize = 1 << 20;
 
 /// Why the bridge ends a channel.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken() {
+    async fn a_waiting_reader_is_woken() {
         let outbox = Arc::new(Outbox::default());
         let reader = tokio::spawn({
             let outbox = outbox.clone();

@@ -1,4 +1,4 @@
-//! From what is signalled to what the engine works with.
+//! Converts signalled media descriptions to the engine's types.
 
 use std::collections::HashSet;
 
@@ -68,7 +68,7 @@ pub struct PlannedSource {
     pub name: String,
     /// Audio or video.
     pub media: MediaType,
-    /// `camera` or `desktop`, if said.
+    /// `camera` or `desktop`, if signalled.
     pub video_type: Option<String>,
     /// At least one, at most [`MAX_ENCODINGS`], lowest quality first.
     pub encodings: Vec<EncodingSpec>,

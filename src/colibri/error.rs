@@ -1,4 +1,4 @@
-//! Why an allocation request was refused: what the focus acts on.
+//! The errors of allocation requests, on which a focus acts.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ impl fmt::Display for Condition {
     }
 }
 
-/// `<error xmlns='jitsi:colibri2' reason=…>`: what a focus tells apart beyond the condition.
+/// `<error xmlns='jitsi:colibri2' reason=…>`: the reason beside the condition, by which a focus decides.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {
     /// The conference to change does not exist.

@@ -1,8 +1,8 @@
 //! COLIBRI2, the allocation protocol between a focus and a bridge: requests and answers as types,
 //! and their XML and JSON forms. No I/O.
 //!
-//! The types say everything that the XML form (`jitsi:colibri2`) can say, so that both forms are
-//! read into and written from the same values.
+//! The types can represent everything that the XML form (`jitsi:colibri2`) has, so both forms are parsed into
+//! and written from the same values.
 
 mod convert;
 mod error;

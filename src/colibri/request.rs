@@ -16,7 +16,7 @@ pub mod capability {
     pub const RTP_MID_DEMUX: &str = "rtp-mid-demux";
 }
 
-/// A request to create, change or expire a conference and what is in it.
+/// A request to create, change or expire a conference and its contents.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConferenceModify {
     /// The meeting, chosen by the focus; the key of everything.
@@ -27,7 +27,7 @@ pub struct ConferenceModify {
     pub create: bool,
     /// Expire the conference once this is answered.
     pub expire: bool,
-    /// The conference may appear in rtcstats output, as it may when nothing is said.
+    /// The conference may appear in rtcstats output. True by default.
     pub rtcstats_enabled: bool,
     /// Participants to create, change or expire.
     pub endpoints: Vec<Colibri2Endpoint>,
@@ -93,12 +93,12 @@ pub struct Colibri2Endpoint {
     pub initial_last_n: Option<i32>,
     /// Drop what it sends.
     pub force_mute: Option<ForceMute>,
-    /// What COLIBRI 1 says beyond that.
+    /// The parameters that only COLIBRI 1 has.
     pub v1: Option<ByChannels>,
 }
 
 impl Colibri2Endpoint {
-    /// An endpoint of which nothing but the id is said.
+    /// An endpoint with nothing but its id.
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into(), ..Self::default() }
     }
@@ -108,7 +108,7 @@ impl Colibri2Endpoint {
         self.capabilities.iter().any(|have| have == name)
     }
 
-    /// More than expiry, force-mute or identification is said about it.
+    /// Whether the request has more of it than expiry, force-mute or identification.
     pub fn is_substantial(&self) -> bool {
         self.create || !self.media.is_empty() || self.transport.is_some() || self.sources.is_some()
     }
@@ -143,7 +143,7 @@ impl MucRole {
     }
 }
 
-/// What of an endpoint is dropped on arrival.
+/// Which media of an endpoint are dropped on arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ForceMute {
     /// Its audio.
@@ -152,7 +152,7 @@ pub struct ForceMute {
     pub video: bool,
 }
 
-/// What the channels of COLIBRI 1 say of an endpoint, and neither form of COLIBRI2 can.
+/// Parameters of an endpoint from its COLIBRI 1 channels, which neither form of COLIBRI2 has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ByChannels {
     /// Audio is not sent to it.
@@ -161,7 +161,7 @@ pub struct ByChannels {
     pub no_video: bool,
     /// How many videos it receives, whatever it asked for before; -1 for all. `None` changes nothing.
     pub last_n: Option<i32>,
-    /// It is expired when nothing came from it for so long. `None`: as long as any other.
+    /// Expires the endpoint when nothing came from it for this long. `None`: the bridge's default.
     pub idle_timeout: Option<Duration>,
 }
 

@@ -1,4 +1,5 @@
-//! What time and the engine do to a conference: who speaks, who is there, what is measured.
+//! Handles time and the engine's events: the dominant speaker, endpoints that go inactive or expire, and
+//! measurements.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -43,8 +44,7 @@ impl Conference {
         self.update_forwarded(&id, effects);
     }
 
-    /// As long as the engine does not say what it decided for a receiver, that is taken from what is
-    /// measured.
+    /// Until the engine reports an allocation for a receiver, forwarded sources are taken from measurements.
     fn report_measured(&self, id: &str, snapshot: &EndpointSnapshot, effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get(id) else { return };
         if endpoint.allocation.is_some() {
@@ -96,14 +96,15 @@ impl Conference {
             let id = endpoint.id.clone();
             if std::mem::take(&mut endpoint.inactive) {
                 let message = ToClient::Connectivity { endpoint: &id, active: true };
-                self.tell_all(&message, effects);
+                self.send_to_all(&message, effects);
             }
             effects.event(ConferenceEvent::EndpointConnected { endpoint: id });
         }
     }
 
-    /// Decides who speaks and who is there. `consent` tells when transports last heard of an
-    /// endpoint. Returns how many went silent and how many came back.
+    /// Decides the dominant speaker and which endpoints are inactive. `consent` returns when transports last
+    /// received something from an endpoint. Returns how many endpoints became inactive and how many became
+    /// active.
     pub fn tick(
         &mut self,
         now: Instant,
@@ -115,8 +116,8 @@ impl Conference {
             self.announce_speaker(&change, effects);
         }
         self.count_silent_newcomers(now);
-        self.tell_demand(effects);
-        self.tell_all_wishes(effects);
+        self.send_demand(effects);
+        self.send_all_constraints(effects);
         self.watch_links(now, effects);
         self.repeat_slots(now, effects);
         let (mut disconnected, mut reconnected) = (0, 0);
@@ -126,7 +127,7 @@ impl Conference {
             endpoint.last_activity = endpoint.last_activity.max(heard);
             let up =
                 matches!(endpoint.transport, TransportState::Connected | TransportState::Ready);
-            // Transports that do not tell when they last heard tell when consent is lost.
+            // Transports that do not report when they last received something report the loss of consent.
             let trusted = up && heard.is_none();
             if trusted {
                 endpoint.up_until = Some(now);
@@ -158,7 +159,7 @@ impl Conference {
             }
         }
         for (endpoint, active) in &changed {
-            self.tell_all(&ToClient::Connectivity { endpoint, active: *active }, effects);
+            self.send_to_all(&ToClient::Connectivity { endpoint, active: *active }, effects);
         }
         (disconnected, reconnected)
     }
@@ -204,7 +205,7 @@ impl Conference {
         let message =
             ToClient::DominantSpeaker { endpoint: &endpoint, previous: &previous, silence };
         if change.what == Changed::Silence {
-            self.tell_all(&message, effects);
+            self.send_to_all(&message, effects);
             return;
         }
         if let Some(at) = self.speech_order.iter().position(|id| *id == endpoint) {
@@ -219,9 +220,9 @@ impl Conference {
         }
         effects.control(Control::SetDominant(change.dominant, true));
         if before != Some(change.dominant) {
-            self.ask_ahead(change.dominant, effects);
+            self.request_keyframe_ahead(change.dominant, effects);
         }
-        self.tell_all(&message, effects);
+        self.send_to_all(&message, effects);
         effects.event(ConferenceEvent::DominantSpeaker { endpoint, previous });
     }
 }

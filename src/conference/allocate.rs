@@ -1,7 +1,7 @@
-//! Who gets what: every receiver gets every source of the others that it can take and has not
-//! declined: audio by its subscription, videos by their constraints and up to its last-N, first those
-//! that it named, then those of who spoke last. How much of each fits its link is decided by the engine.
-//! Who has slots gets no more than fit into them, and of audio keeps what it has.
+//! Decides subscriptions. A receiver gets every source of the others that it can receive and has not
+//! declined: audio by its audio subscription, videos by its constraints and up to its last-N, first those
+//! that it named, then those of who spoke last. The engine decides which layers fit the link. A receiver with
+//! slots gets no more sources than fit into them, and keeps the audio that it has.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -13,19 +13,19 @@ use rialto_engine::Control;
 use rialto_media::{EndpointId, MediaType, Mid, SourceId, SourceSpec, SubscriptionParams};
 
 use super::{
+    constraints::Due,
     effects::Effects,
     endpoint::{Endpoint, EndpointSource},
     slots::Entrant,
     state::Conference,
-    wishes::Telling,
     work,
 };
 use crate::channel::Constraint;
 
-/// Upper bound of MIDs that a receiver may give.
+/// Upper bound of the MIDs that a receiver may assign.
 pub(super) const MAX_MIDS: usize = 4096;
 
-/// All sources, of who spoke last first.
+/// All sources, in the order in which their senders last spoke.
 pub(super) struct Ranking {
     audio: Vec<Ranked>,
     videos: Vec<Ranked>,
@@ -47,7 +47,7 @@ struct Ranked {
     owner_id: Arc<str>,
     id: SourceId,
     name: Arc<str>,
-    /// It counts for last-N: its sender has not said that it shows nothing.
+    /// It counts for last-N: its sender has not signalled that it shows nothing.
     counts: bool,
 }
 
@@ -79,7 +79,7 @@ impl Conference {
         changed
     }
 
-    /// Somebody came or left: the bound of videos may be another.
+    /// Updates the bound by the conference's size after a join or leave.
     pub(super) fn size_changed(&mut self, effects: &mut Effects) {
         let limits = &self.rules.last_n_by_size;
         let size = limits.range(..=self.endpoints.len()).next_back().map(|(_, videos)| *videos);
@@ -122,8 +122,8 @@ impl Conference {
         ranking
     }
 
-    /// Offers a new source to everybody but its sender. Who does not get every video may have to get this
-    /// one instead of another, unless it comes after as many as they get.
+    /// Offers a new source to everybody but its sender. A receiver that does not get every video may have to
+    /// get this one instead of another, unless it comes after as many as the receiver gets.
     pub(super) fn offer_source(&mut self, owner: &str, source: &SourceSpec, effects: &mut Effects) {
         let Some(sender) = self.endpoints.get(owner) else { return };
         let shows = sender.source(source.id).is_some_and(EndpointSource::shows);
@@ -154,8 +154,8 @@ impl Conference {
         }
     }
 
-    /// The videos of an endpoint come before all others from now on: who does not get all of them may have
-    /// to, and for who gets them they are more urgent. Everything else stays as it is.
+    /// Moves the videos of an endpoint before all others: receivers that do not get all of them may have to,
+    /// and for those that get them their priority rises. Everything else stays as it is.
     pub(super) fn videos_came_first(&mut self, owner: &str) {
         let Some(sender) = self.endpoints.get(owner) else { return };
         let videos = sender.sources.iter().filter(|own| own.spec.media == MediaType::Video);
@@ -165,16 +165,16 @@ impl Conference {
         for receiver in self.endpoints.values_mut() {
             let got = videos.iter().filter(|(id, _)| receiver.got_videos.contains(id)).count();
             // Of two of one name the one that comes last counts.
-            let named = videos.iter().any(|(_, name)| receiver.wishes.names(name));
+            let named = videos.iter().any(|(_, name)| receiver.constraints.names(name));
             receiver.undecided_videos |=
                 (got < videos.len() || named) && receiver.gets_all_it_may(MediaType::Video, caps);
             if got > 0 {
-                receiver.telling = receiver.telling.max(Telling::Soon);
+                receiver.constraints_due = receiver.constraints_due.max(Due::NextTick);
             }
         }
     }
 
-    /// Sources changed places, or what they show was signalled anew: it is decided anew for everybody.
+    /// Decides anew for all receivers, after a change of the sources' order or types.
     pub(super) fn anybody_may_get_others(&mut self) {
         let caps = self.caps;
         for receiver in self.endpoints.values_mut() {
@@ -195,7 +195,7 @@ impl Conference {
         before.filter(|s| s.spec.media == MediaType::Video && s.shows()).count()
     }
 
-    /// A video begins or ceases to show something. Who has slots gets it only while it does.
+    /// A video begins or ceases to show something. A receiver with slots gets it only while it does.
     pub(super) fn shows_changed(
         &mut self,
         owner: &str,
@@ -221,8 +221,7 @@ impl Conference {
         }
     }
 
-    /// Decides anew for those receivers that do not get every source, because who is to be seen or heard
-    /// has changed; only for whom that can mean something.
+    /// Decides anew for the receivers that do not get every source and that the change of order can affect.
     pub(super) fn allocate_limited(&mut self, effects: &mut Effects) {
         let (caps, now) = (self.caps, self.latest);
         let concerned = |receiver: &Endpoint| receiver.undecided_audio || receiver.undecided_videos;
@@ -239,7 +238,7 @@ impl Conference {
         }
     }
 
-    /// Brings what a receiver gets up to date after what it can take or wants has changed.
+    /// Updates a receiver's subscriptions after a change of what it can receive or of its constraints.
     pub(super) fn offer_all(&mut self, receiver: &str, effects: &mut Effects) {
         self.voices.missing_anew();
         let ranking = self.ranking();
@@ -248,8 +247,8 @@ impl Conference {
         }
     }
 
-    /// Forgets a source that ended. The engine ends its subscriptions by itself. `renewed`: another
-    /// of the same name follows, to which the MIDs given to that name go.
+    /// Forgets a source that ended. The engine ends its subscriptions by itself. `renewed`: another of the
+    /// same name follows and takes over the MIDs of that name.
     pub(super) fn forget_source(&mut self, source: &SourceSpec, renewed: bool) {
         self.voices.forget(source.id);
         self.demand.forget(source.id);
@@ -267,7 +266,7 @@ impl Conference {
                     MediaType::Video => receiver.undecided_videos |= room,
                 }
                 if receiver.got_videos.remove(&source.id) {
-                    receiver.telling = receiver.telling.max(Telling::Soon);
+                    receiver.constraints_due = receiver.constraints_due.max(Due::NextTick);
                 }
             }
             receiver.ceased.remove(&source.id);
@@ -296,7 +295,7 @@ impl Conference {
             .collect();
         let Some(receiver) = self.endpoints.get_mut(receiver) else { return false };
         if receiver.mid_demux {
-            // It goes by the MIDs of its slots.
+            // It uses the MIDs of its slots.
             return true;
         }
         for (name, mid) in mids {
@@ -327,28 +326,28 @@ impl Endpoint {
 
     /// The same on an idle bridge.
     pub(super) fn own_last_n(&self, caps: Caps) -> Option<usize> {
-        let own = self.wishes.video_limit(self.initial_last_n);
+        let own = self.constraints.video_limit(self.initial_last_n);
         let slots = self.slots.as_ref().map(|slots| slots.bank(MediaType::Video).limit());
         own.into_iter().chain(caps.size).chain(slots).min()
     }
 
-    /// It can take a source, and has not declined it.
+    /// Whether it can receive a source and has not declined it.
     pub(super) fn wants(&self, media: MediaType, source: &str) -> bool {
         self.accepts(media) && !self.declines(media, source)
     }
 
     fn declines(&self, media: MediaType, source: &str) -> bool {
         match media {
-            MediaType::Audio => self.v1.no_audio || !self.wishes.wants_audio(source),
+            MediaType::Audio => self.v1.no_audio || !self.constraints.wants_audio(source),
             MediaType::Video => {
                 self.v1.no_video
-                    || self.wishes.constraint(source).is_some_and(Constraint::is_nothing)
+                    || self.constraints.constraint(source).is_some_and(Constraint::is_nothing)
             }
         }
     }
 
-    /// Whether something else may come where it gets a source no more: it gets as much as it may. Else it
-    /// gets all that it wants.
+    /// Whether another source may take the place of one that it loses: only if it gets as much as it may.
+    /// Otherwise it gets all that it wants already.
     fn gets_all_it_may(&self, media: MediaType, caps: Caps) -> bool {
         match (media, &self.slots) {
             (MediaType::Audio, Some(_)) => self.all_audio,
@@ -361,7 +360,7 @@ impl Endpoint {
 
     /// A source of this name may take another's place, or leave it to another of the same name.
     fn is_full_and_names(&self, source: &str, caps: Caps) -> bool {
-        self.gets_all_it_may(MediaType::Video, caps) && self.wishes.names(source)
+        self.gets_all_it_may(MediaType::Video, caps) && self.constraints.names(source)
     }
 
     /// What it gets of all sources when `limit` bounds its videos.
@@ -373,8 +372,8 @@ impl Endpoint {
         audio.chain(videos).map(|source| source.id).collect()
     }
 
-    /// All that it wants, by their places; as many as it has slots for, and then first what is in them: a
-    /// voice leaves its slot to another one that speaks, and for nothing else.
+    /// All audio that it wants, in order; at most as much as it has slots for, and then what is in the slots
+    /// first: a source leaves its slot only to another one that is active.
     fn choose_audio(&self, ranking: &Ranking) -> Vec<usize> {
         if !self.accepts(MediaType::Audio) {
             return Vec::new();
@@ -394,12 +393,12 @@ impl Endpoint {
         chosen
     }
 
-    /// By their places: first those that it named, then those of who spoke last.
+    /// In order: first those that it named, then those of who spoke last.
     fn choose_videos(&self, ranking: &Ranking, limit: Option<usize>) -> Vec<usize> {
         if !self.accepts(MediaType::Video) {
             return Vec::new();
         }
-        let named = self.wishes.on_stage.iter().chain(&self.wishes.selected);
+        let named = self.constraints.on_stage.iter().chain(&self.constraints.selected);
         let named = named.filter_map(|name| ranking.by_name.get(name.as_str()).copied());
         let mut left = limit.unwrap_or(usize::MAX);
         let mut chosen = BTreeSet::new();
@@ -409,7 +408,7 @@ impl Endpoint {
                 break;
             }
             work::count(1);
-            // What shows nothing needs no slot.
+            // A video that shows nothing needs no slot.
             let shows = source.counts || self.slots.is_none();
             if source.owner != self.engine_id
                 && shows
@@ -462,7 +461,7 @@ impl Endpoint {
         self.count_slots(caps);
     }
 
-    /// Notes whether its slots hold as much as they may.
+    /// Notes whether its slots are full.
     fn count_slots(&mut self, caps: Caps) {
         let most = self.last_n(caps).unwrap_or(usize::MAX);
         let Some(slots) = &self.slots else { return };
@@ -470,8 +469,9 @@ impl Endpoint {
         self.all_videos = slots.bank(MediaType::Video).held() >= most;
     }
 
-    /// A source that it wants is new: it gets it in a slot, if it may have one more. If not, a voice waits
-    /// until it is heard, and a video until it comes before others. `ahead`: so many videos come before it.
+    /// Offers a new source that it wants: subscribes to it in a slot, if there is one left. If not, an audio
+    /// source waits until it is active, and a video until it precedes others. `ahead`: how many videos
+    /// precede it.
     fn offer_slot(
         &mut self,
         media: MediaType,
@@ -493,27 +493,27 @@ impl Endpoint {
         }
     }
 
-    /// Whether a video that it did not name may be among those it gets, when so many come before.
+    /// Whether a video that it did not name may be among those it gets, when `ahead` videos precede it.
     fn may_come_first(&self, ahead: usize, caps: Caps) -> bool {
         let most = self.last_n(caps).unwrap_or(usize::MAX);
         // Its own videos are among them, and those that it declines.
-        ahead < most.saturating_add(self.videos()) || self.wishes.declines_some()
+        ahead < most.saturating_add(self.videos()) || self.constraints.declines_some()
     }
 
-    /// How it gets a source that it wants.
+    /// The parameters of its subscription to a source that it wants.
     fn terms(&self, media: MediaType, source: Entrant<'_>) -> SubscriptionParams {
-        let bound = self.wishes.constraint(source.name).filter(|_| media == MediaType::Video);
+        let bound = self.constraints.constraint(source.name).filter(|_| media == MediaType::Video);
         let slot = self.slots.as_ref().and_then(|slots| slots.bank(media).of(source.id));
         let mid = slot.and_then(|slot| slot.mid);
         SubscriptionParams {
             mid: mid.or_else(|| self.mids.get(&**source.name).copied()),
             max_height: bound.and_then(Constraint::height),
-            included: media == MediaType::Audio && self.wishes.includes_audio(source.name),
+            included: media == MediaType::Audio && self.constraints.includes_audio(source.name),
             slot: slot.map(|slot| slot.ssrcs),
         }
     }
 
-    /// Gets a source from now on, in a slot if it has any, or gets it on other terms.
+    /// Subscribes to a source, in a slot if the receiver has slots, or changes the subscription.
     pub(super) fn subscribe(
         &mut self,
         media: MediaType,
@@ -537,19 +537,19 @@ impl Endpoint {
         if self.subscriptions.insert(id, terms) != Some(terms) {
             if media == MediaType::Video {
                 self.shares.changed(id);
-                self.telling = self.telling.max(Telling::Soon);
+                self.constraints_due = self.constraints_due.max(Due::NextTick);
             }
             self.ceased.remove(&id);
             effects.control(Control::Subscribe { receiver, source: id, terms });
         }
     }
 
-    /// Gets a source no more.
+    /// Ends the subscription to a source.
     pub(super) fn unsubscribe(&mut self, source: SourceId, now: Instant, effects: &mut Effects) {
         self.subscriptions.remove(&source);
         if self.got_videos.remove(&source) {
             self.shares.changed(source);
-            self.telling = self.telling.max(Telling::Soon);
+            self.constraints_due = self.constraints_due.max(Due::NextTick);
         }
         if let Some(slots) = &mut self.slots {
             slots.release(source, now);

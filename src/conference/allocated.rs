@@ -1,4 +1,4 @@
-//! What the engine decided for receivers: who hears of it, and why nobody gets more.
+//! The engine's allocations: reports them to clients and watchers, and explains why a receiver gets no more.
 
 use std::time::{Duration, Instant};
 
@@ -15,24 +15,24 @@ use super::{
 };
 use crate::channel::ToClient;
 
-/// A stage that has been below its wish for so long is worth a line in the log.
+/// A source on stage that has been below its requested height for this long is logged.
 const SHORT_STAGE: Duration = Duration::from_secs(10);
 
-/// An estimate that differs by so much is told before its time.
-const WORTH_TELLING: f64 = 0.15;
+/// An estimate that differs by this fraction is sent to the client before the interval has passed.
+const SIGNIFICANT_CHANGE: f64 = 0.15;
 
-/// But not sooner after the one before.
+/// The least time between two estimates.
 const SHORTEST_BETWEEN: Duration = Duration::from_secs(1);
 
-/// What became of a receiver's link.
+/// What was reported about a receiver's link.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(super) struct LinkStory {
-    /// Since when something on its stage is below its wish.
+pub(super) struct LinkReports {
+    /// Since when a source on its stage is below its requested height.
     short_since: Option<Instant>,
-    /// That was logged.
+    /// Whether that was logged.
     logged: bool,
-    /// The estimate that the client was told, and when.
-    told: Option<(u64, Instant)>,
+    /// The last estimate that the client was sent, and when.
+    sent_estimate: Option<(u64, Instant)>,
 }
 
 /// Why a receiver gets no more of a video.
@@ -51,14 +51,14 @@ pub(super) struct Explained {
 }
 
 impl Conference {
-    /// The engine decided for a receiver.
+    /// Takes the engine's allocation for a receiver.
     pub fn allocated(&mut self, allocation: Allocation, now: Instant, effects: &mut Effects) {
         let Some(id) = self.by_engine_id.get(&allocation.receiver).cloned() else { return };
         self.latest = self.latest.max(now);
         self.report_decisions(&id, &allocation, effects);
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.allocation = Some(allocation);
-            endpoint.tell_estimate(self.rules.connection_stats, now, effects);
+            endpoint.send_estimate(self.rules.connection_stats, now, effects);
         }
         self.update_forwarded(&id, effects);
     }
@@ -84,12 +84,12 @@ impl Conference {
         }
     }
 
-    /// Tells clients what their links carry, when that is due, and the log whose stage has been below
-    /// its wish for long.
+    /// Sends clients the estimates of their links when these are due, and logs stages that have been below
+    /// their requested height for long.
     pub(super) fn watch_links(&mut self, now: Instant, effects: &mut Effects) {
         let mut short = Vec::new();
         for endpoint in self.endpoints.values_mut() {
-            endpoint.tell_estimate(self.rules.connection_stats, now, effects);
+            endpoint.send_estimate(self.rules.connection_stats, now, effects);
             if let Some(source) = endpoint.short_stage(now) {
                 short.push((endpoint.engine_id, source));
             }
@@ -153,7 +153,7 @@ impl Conference {
         videos.filter_map(explain).collect()
     }
 
-    /// What a receiver's link carries and what of it is used for what, for people.
+    /// The estimate of a receiver's link and how the allocation divides it, for debug output.
     pub(super) fn debug_allocation(&self, receiver: &Endpoint, ranking: &Ranking) -> Value {
         let explained = self.explain(receiver, ranking).into_iter().map(|(source, why)| {
             let layer = |layer: Option<LayerId>| layer.map(|layer| layer.to_string());
@@ -180,7 +180,7 @@ impl Conference {
         })
     }
 
-    /// Adds a receiver to what is counted. Of videos that it does not get, all count as beyond its
+    /// Adds a receiver to the counts of reasons. Of videos that it does not get, all count as beyond its
     /// last-N once that is full.
     pub(super) fn count_reasons(&self, receiver: &Endpoint, videos: usize, tally: &mut Tally) {
         let mut count = |reason: Reason, more: usize| {
@@ -233,8 +233,8 @@ impl Endpoint {
         self.sources.iter().filter(|source| source.spec.media == MediaType::Video).count()
     }
 
-    /// The sources that were decided to be forwarded to it, or that are measured to be while nobody
-    /// decides, in ascending order; `None`: nothing is known.
+    /// The sources that the allocation forwards to it or, without an allocation, that are measured to be
+    /// forwarded, in ascending order; `None`: nothing is known.
     pub(super) fn forwarded_sources(&self) -> Option<Vec<SourceId>> {
         let mut forwarded: Vec<SourceId> = if let Some(allocation) = &self.allocation {
             let forwarded = allocation.sources.iter().filter(|source| source.target.is_some());
@@ -248,26 +248,26 @@ impl Endpoint {
         Some(forwarded)
     }
 
-    /// Sends it what its link is estimated to carry, if that is due.
-    fn tell_estimate(&mut self, interval: Option<Duration>, now: Instant, effects: &mut Effects) {
+    /// Sends the client the estimate of its link, if that is due.
+    fn send_estimate(&mut self, interval: Option<Duration>, now: Instant, effects: &mut Effects) {
         let estimate = self.allocation.as_ref().and_then(|allocation| allocation.estimate_bps);
         let (Some(interval), Some(estimate)) = (interval, estimate) else { return };
-        let due = self.link.told.is_none_or(|(told, at)| {
-            let by = (estimate as f64 - told as f64).abs() / (told as f64).max(1.0);
+        let due = self.link.sent_estimate.is_none_or(|(sent, at)| {
+            let by = (estimate as f64 - sent as f64).abs() / (sent as f64).max(1.0);
             let passed = now.saturating_duration_since(at);
-            passed >= interval || by > WORTH_TELLING && passed >= SHORTEST_BETWEEN
+            passed >= interval || by > SIGNIFICANT_CHANGE && passed >= SHORTEST_BETWEEN
         });
         if due {
-            self.link.told = Some((estimate, now));
+            self.link.sent_estimate = Some((estimate, now));
             effects.message(self.engine_id, ToClient::ConnectionStats(estimate).text());
         }
     }
 
-    /// What is on its stage and has been below its wish for long, once for each time.
+    /// A source on its stage that has been below its requested height for long. Returned once each time.
     fn short_stage(&mut self, now: Instant) -> Option<SourceId> {
         let allocation = self.allocation.as_ref();
-        let staged = self.sent_constraints.sources.iter().filter(|wish| wish.on_stage);
-        let mut decided = staged.filter_map(|wish| find(allocation?, wish.source));
+        let staged = self.sent_constraints.sources.iter().filter(|constraint| constraint.on_stage);
+        let mut decided = staged.filter_map(|constraint| find(allocation?, constraint.source));
         let Some(source) = decided.find(|decided| decided.reason.is_shortage()) else {
             (self.link.short_since, self.link.logged) = (None, false);
             return None;

@@ -1,4 +1,4 @@
-//! What bridge-channel messages do to a conference, and what it tells over the channels.
+//! Handles bridge-channel messages, and sends the conference's own.
 
 use std::{
     sync::Arc,
@@ -8,21 +8,21 @@ use std::{
 use rialto_media::{EndpointId, MediaType, SourceId, SourceSpec};
 use serde_json::{Map, Value};
 
-use super::{effects::Effects, endpoint::Endpoint, state::Conference, wishes::Telling, work};
+use super::{constraints::Due, effects::Effects, endpoint::Endpoint, state::Conference, work};
 use crate::channel::{Dropped, ToBridge, ToClient, message::VideoType};
 
-/// An endpoint that is connected for so long has opened its channel, or will not.
+/// An endpoint that has been connected for this long and has no channel will not open one.
 const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 
-/// Upper bound of videos of which an endpoint says what they show. None has so many.
+/// Upper bound of the videos whose type an endpoint may signal. No endpoint sends so many.
 const MAX_SHOWN: usize = 64;
 
-/// In a conference of more, senders hear of what receivers want, and the engine of what others changed for
-/// them, twice a second and not at once.
+/// In a conference with more endpoints, sender constraints, and receiver constraints that changed because of
+/// other endpoints, are sent twice a second and not at once.
 pub(crate) const SMALL: usize = 32;
 
 impl Conference {
-    /// Nobody has opened a channel although somebody had the time to. Told once.
+    /// Whether no endpoint has opened a channel although one had the time to. Returns `true` once.
     pub fn lacks_channels(&mut self, now: Instant) -> bool {
         let settled = |endpoint: &Endpoint| {
             endpoint.keyed && now.saturating_duration_since(endpoint.created) > CHANNEL_DELAY
@@ -33,7 +33,7 @@ impl Conference {
         }
     }
 
-    /// An endpoint has a new channel: it hears how things are.
+    /// Sends the current state over the new channel of an endpoint.
     pub fn channel_opened(&mut self, endpoint: EndpointId, effects: &mut Effects) {
         self.channels_settled = true;
         self.count_demand();
@@ -53,7 +53,7 @@ impl Conference {
             tell(&ToClient::SenderConstraints { source, max_height: *max_height });
         }
         tell(&ToClient::ForwardedSources(&endpoint.forwarded));
-        self.tell_all_slots(endpoint, effects);
+        self.send_all_slots(endpoint, effects);
         let (id, now) = (endpoint.id.clone(), self.latest);
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.demand = demand;
@@ -63,7 +63,7 @@ impl Conference {
         }
     }
 
-    /// A message of an endpoint. The error says why nobody gets it.
+    /// Handles a message of an endpoint. The error is the reason for which it was dropped.
     pub fn channel_message(
         &mut self,
         from: EndpointId,
@@ -82,7 +82,7 @@ impl Conference {
                 let from = &sender.id.clone();
                 let text = ToClient::Endpoint { to: &to, from, fields: &fields }.text();
                 if to.trim().is_empty() {
-                    self.tell_others(from, &text, effects);
+                    self.send_to_others(from, &text, effects);
                 } else {
                     let to = self.endpoints.get(&to).ok_or(Dropped::UnknownReceiver)?;
                     effects.message(to.engine_id, text);
@@ -90,27 +90,27 @@ impl Conference {
             }
             ToBridge::Stats { fields } => {
                 let id = id.clone();
-                self.tell_stats(&id, &fields, effects);
+                self.send_stats(&id, &fields, effects);
             }
             ToBridge::LastN(last_n) => {
-                sender.wishes.last_n = Some(last_n);
-                sender.telling = Telling::Now;
+                sender.constraints.last_n = Some(last_n);
+                sender.constraints_due = Due::Now;
                 let id = id.clone();
                 self.offer_all(&id, effects);
                 self.demand_changed(effects);
             }
             ToBridge::VideoConstraints(update) => {
-                sender.wishes.update(update);
+                sender.constraints.update(update);
                 sender.counts = true;
                 sender.shares.all_changed();
-                sender.telling = Telling::Now;
+                sender.constraints_due = Due::Now;
                 sender.asked = self.latest;
                 let id = id.clone();
                 self.offer_all(&id, effects);
                 self.demand_changed(effects);
             }
             ToBridge::AudioSubscription(audio) => {
-                sender.wishes.audio = Some(audio);
+                sender.constraints.audio = Some(audio);
                 let id = id.clone();
                 self.offer_all(&id, effects);
                 self.demand_changed(effects);
@@ -129,30 +129,30 @@ impl Conference {
         Ok(())
     }
 
-    /// Tells everybody.
-    pub(super) fn tell_all(&self, message: &ToClient, effects: &mut Effects) {
+    /// Sends a message to all endpoints.
+    pub(super) fn send_to_all(&self, message: &ToClient, effects: &mut Effects) {
         let text = message.text();
         for endpoint in self.endpoints.values() {
             effects.message(endpoint.engine_id, text.clone());
         }
     }
 
-    /// What a client says of itself goes to all others; in a large conference, to those who see it, have
-    /// it on their screen's first places, or heard it lately.
-    fn tell_stats(&self, from: &str, fields: &Map<String, Value>, effects: &mut Effects) {
+    /// Relays a client's statistics to all others; in a large conference only to receivers that get its
+    /// video, have it selected or on stage, or for which it is a recent speaker.
+    fn send_stats(&self, from: &str, fields: &Map<String, Value>, effects: &mut Effects) {
         let Some(sender) = self.endpoints.get(from) else { return };
         let text = ToClient::Stats { from, fields }.text();
         let mut speakers = self.speakers.dominant().into_iter().chain(self.speakers.previous());
         if self.endpoints.len() <= self.rules.stats_filter_threshold
             || speakers.any(|speaker| speaker == sender.engine_id)
         {
-            return self.tell_others(from, &text, effects);
+            return self.send_to_others(from, &text, effects);
         }
         let videos = || sender.sources.iter().filter(|s| s.spec.media == MediaType::Video);
         for receiver in self.endpoints.values().filter(|receiver| receiver.id != from) {
             let interested = videos().any(|video| {
                 receiver.subscriptions.contains_key(&video.spec.id)
-                    || receiver.wishes.names(&video.spec.name)
+                    || receiver.constraints.names(&video.spec.name)
             });
             if interested {
                 effects.message(receiver.engine_id, text.clone());
@@ -160,14 +160,14 @@ impl Conference {
         }
     }
 
-    fn tell_others(&self, from: &str, text: &Arc<str>, effects: &mut Effects) {
+    fn send_to_others(&self, from: &str, text: &Arc<str>, effects: &mut Effects) {
         for endpoint in self.endpoints.values().filter(|endpoint| endpoint.id != from) {
             effects.message(endpoint.engine_id, text.clone());
         }
     }
 
-    /// Which videos are forwarded to a receiver has been decided or measured: it hears of it when they
-    /// are others than before.
+    /// Updates the videos that are forwarded to a receiver by allocation or measurement, and sends them when
+    /// they are others than before.
     pub(super) fn update_forwarded(&mut self, receiver: &str, effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get(receiver) else { return };
         let Some(forwarded) = endpoint.forwarded_sources() else { return };
@@ -207,7 +207,7 @@ impl Conference {
 }
 
 impl Endpoint {
-    /// Holds for a source that is signalled later, too. Returns the video if it begins or ceases to show
+    /// Also applies to a source that is signalled later. Returns the video if it begins or ceases to show
     /// something, and which of both.
     fn set_video_type(
         &mut self,

@@ -1,4 +1,5 @@
-//! A conference for people, in the shape of Jitsi Videobridge's debug output, with what there is.
+//! Debug output of a conference, in the form of Jitsi Videobridge's, as far as this bridge has the same
+//! state.
 
 use serde_json::{Map, Value, json};
 
@@ -49,7 +50,7 @@ impl Conference {
         Value::Object(state)
     }
 
-    /// Who speaks, as `dominant-speaker-identification` tells it.
+    /// The speech activity, in the form of `dominant-speaker-identification`.
     pub fn speech_activity(&self) -> Value {
         let dominant = self.speakers.dominant().and_then(|id| self.by_engine_id.get(&id));
         json!({
@@ -113,7 +114,7 @@ impl Conference {
                 "bytes": sent.1,
             },
             "channels": channels,
-            "wishes": endpoint.wishes.debug(),
+            "wishes": endpoint.constraints.debug(),
             "forwarded_sources": endpoint.forwarded,
             "rtt_ms": view.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
         })

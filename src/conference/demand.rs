@@ -1,7 +1,8 @@
-//! How high anybody wants each video: what senders are told, so that they encode no more than that.
+//! The greatest height that any receiver requests of each video. Senders get it as sender constraints, so
+//! that they encode no more than that.
 //!
-//! Of each video there is a count of receivers by the height that they want. A change of one receiver moves
-//! it from one height to another; nothing sums over everybody.
+//! Each video has a count of its receivers by requested height. A receiver that changes its constraints moves
+//! from one height to another; nothing is summed over all receivers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +22,14 @@ use super::{
 };
 use crate::channel::ToClient;
 
-/// What senders are told of receivers that set no bound, pixels.
+/// Height in sender constraints for a receiver that set no bound, pixels.
 const UNBOUNDED: i32 = 2160;
 
-/// A newcomer that can receive for so long and has not said what it wants will take anything. Clients
-/// speak as soon as their channel is open, some round trips after their keys are there.
+/// A newcomer that has been able to receive for this long without sending constraints counts as unbounded.
+/// Clients send constraints as soon as their channel is open, some round trips after DTLS.
 const NEWCOMER_SPEAKS: Duration = Duration::from_secs(1);
 
-/// Receivers of one video, by how high they want it, pixels.
+/// How many receivers of a video request each height, pixels.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Heights(BTreeMap<i32, usize>);
 
@@ -55,9 +56,9 @@ impl Heights {
 /// Receivers of one video.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Wanted {
-    /// Of those that count.
+    /// Receivers that count.
     counted: Heights,
-    /// Of newcomers that have not spoken yet.
+    /// Newcomers that have not sent constraints yet.
     newcomers: Heights,
 }
 
@@ -72,22 +73,22 @@ struct Share {
 #[derive(Debug, Default)]
 pub(super) struct Demand {
     videos: FxHashMap<SourceId, Wanted>,
-    /// Senders that may have to hear of a change.
+    /// Senders whose sender constraints may have changed.
     senders: BTreeSet<EndpointId>,
 }
 
 impl Demand {
-    /// What a sender sends has changed.
+    /// Notes that the sources of a sender have changed.
     pub(super) fn sender_changed(&mut self, sender: EndpointId) {
         self.senders.insert(sender);
     }
 
-    /// A video has ended.
+    /// Forgets a video that has ended.
     pub(super) fn forget(&mut self, video: SourceId) {
         self.videos.remove(&video);
     }
 
-    /// A sender is gone.
+    /// Forgets a sender that has left.
     pub(super) fn forget_sender(&mut self, sender: EndpointId) {
         self.senders.remove(&sender);
     }
@@ -103,7 +104,7 @@ impl Demand {
         }
     }
 
-    /// Nobody wants anything.
+    /// Whether no receiver gets any video.
     pub(super) fn is_empty(&self) -> bool {
         self.videos.is_empty()
     }
@@ -115,7 +116,7 @@ impl Wanted {
     }
 }
 
-/// What of a receiver's wishes is in the counts, and what has changed since.
+/// A receiver's share of the counts, and what has changed since.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     known: FxHashMap<SourceId, Share>,
@@ -124,22 +125,22 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Of a new receiver: nothing is known yet.
+    /// The shares of a new receiver, none of which are counted yet.
     pub(super) fn new() -> Self {
         Self { all_stale: true, ..Self::default() }
     }
 
-    /// The receiver gets a video now, or no more, or on other terms.
+    /// Notes that the receiver's subscription to a video began, ended, or changed.
     pub(super) fn changed(&mut self, video: SourceId) {
         self.stale.insert(video);
     }
 
-    /// It said what it wants, or counts now.
+    /// Notes that the receiver sent constraints, or counts from now on.
     pub(super) fn all_changed(&mut self) {
         self.all_stale = true;
     }
 
-    /// A video has ended.
+    /// Forgets a video that has ended.
     pub(super) fn forget(&mut self, video: SourceId) {
         self.known.remove(&video);
         self.stale.remove(&video);
@@ -151,9 +152,10 @@ impl Shares {
 }
 
 impl Conference {
-    /// How high anybody who gets it wants each video of a sender. A newcomer does not count before it has
-    /// spoken: its sender would change its encodings twice within a second. Until then what its sender
-    /// was told stands, or as much as an unnamed video gets, where nobody else gets it.
+    /// The greatest height that receivers request of each video of a sender. A newcomer does not count before
+    /// it has sent constraints, or the sender would change its encodings twice within a second. Until then
+    /// the sender's last constraint stays, or, where nobody else gets the video, the default for unnamed
+    /// videos applies.
     pub(super) fn demand_of(&self, sender: EndpointId) -> Vec<(Arc<str>, i32)> {
         let Some(sender) = self.by_engine_id(sender) else { return Vec::new() };
         let unnamed = or_unbounded(Some(self.rules.limits.default_max_height));
@@ -172,7 +174,7 @@ impl Conference {
     /// How a receiver counts for a video of another.
     fn share(receiver: &Endpoint, owner: EndpointId, video: &EndpointSource) -> Option<Share> {
         let source = &video.spec;
-        // What shows nothing is in nobody's slots, and wanted all the same.
+        // A video that shows nothing is in no slot, but still counts as requested.
         let would_get = || {
             receiver.slots.is_some()
                 && receiver.engine_id != owner
@@ -180,7 +182,7 @@ impl Conference {
                 && receiver.wants(source.media, &source.name)
         };
         let gets = receiver.subscriptions.contains_key(&source.id) || would_get();
-        let bound = || receiver.wishes.constraint(&source.name).map(|bound| bound.max_height);
+        let bound = || receiver.constraints.constraint(&source.name).map(|bound| bound.max_height);
         gets.then(|| Share { counts: receiver.counts, height: or_unbounded(bound()) })
     }
 
@@ -228,7 +230,7 @@ impl Conference {
         }
     }
 
-    /// A receiver leaves: it wants nothing any more.
+    /// Takes a receiver that leaves out of the counts.
     pub(super) fn forget_demand_of(&mut self, gone: &Endpoint) {
         for (video, share) in &gone.shares.known {
             self.demand.count(*video, Some(*share), None);
@@ -239,7 +241,7 @@ impl Conference {
         self.demand.forget_sender(gone.engine_id);
     }
 
-    /// Newcomers that had the time to say what they want count from now on.
+    /// Counts newcomers from now on that had the time to send constraints.
     pub(super) fn count_silent_newcomers(&mut self, now: Instant) {
         for endpoint in self.endpoints.values_mut().filter(|endpoint| !endpoint.counts) {
             let had_time = |since| now.saturating_duration_since(since) >= NEWCOMER_SPEAKS;
@@ -250,8 +252,8 @@ impl Conference {
         }
     }
 
-    /// Tells senders what is wanted of their videos, where that has changed.
-    pub(super) fn tell_demand(&mut self, effects: &mut Effects) {
+    /// Sends senders their sender constraints where these have changed.
+    pub(super) fn send_demand(&mut self, effects: &mut Effects) {
         self.count_demand();
         let senders = std::mem::take(&mut self.demand.senders);
         let ids = senders.into_iter().filter_map(|id| self.by_engine_id.get(&id).cloned());
@@ -268,10 +270,11 @@ impl Conference {
         }
     }
 
-    /// After a change of what receivers get or want. In a large conference senders hear twice a second.
+    /// Sends sender constraints after a change of subscriptions or receiver constraints. A large conference
+    /// leaves that to its tick, twice a second.
     pub(super) fn demand_changed(&mut self, effects: &mut Effects) {
         if self.endpoints.len() <= SMALL {
-            self.tell_demand(effects);
+            self.send_demand(effects);
         }
     }
 }

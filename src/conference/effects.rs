@@ -1,12 +1,12 @@
-//! What a conference wants done, and where its numbers come from.
+//! The actions that a conference asks its caller to take, and the source of its ids.
 
 use std::sync::Arc;
 
 use rialto_engine::Control;
 use rialto_media::{EndpointId, MediaType, SourceId};
 
-/// What is to be done after a change. Messages go first: a client hears what is in a slot before media of
-/// it can leave.
+/// The actions that follow a change. Messages go first, so that a client knows the source in a slot before
+/// its media can leave.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// For the engine.
@@ -15,9 +15,9 @@ pub struct Effects {
     pub removed: Vec<EndpointId>,
     /// For endpoints, over their channels.
     pub messages: Vec<(EndpointId, Arc<str>)>,
-    /// For those who watch.
+    /// For watchers of the conference.
     pub events: Vec<ConferenceEvent>,
-    /// Who is to be told what is in which of its slots.
+    /// Slots whose receivers need a new source map.
     pub(super) remapped: Vec<(EndpointId, MediaType, usize)>,
 }
 
@@ -35,7 +35,7 @@ impl Effects {
     }
 }
 
-/// What watchers of a conference hear. Endpoints and sources go by their signalled names.
+/// Events for watchers of a conference. Endpoints and sources go by their signalled names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConferenceEvent {
     /// Somebody else speaks now.
@@ -55,7 +55,7 @@ pub enum ConferenceEvent {
         /// Who.
         endpoint: String,
     },
-    /// The endpoint is gone: the focus said so, or nothing came from it for too long.
+    /// The endpoint has expired: the focus removed it, or nothing came from it for too long.
     EndpointExpired {
         /// Who.
         endpoint: String,
@@ -71,7 +71,8 @@ pub enum ConferenceEvent {
         /// The encoding that was decided.
         target: Option<u8>,
     },
-    /// Something on a receiver's stage has been below its wish for ten seconds. Once for each time.
+    /// A source on a receiver's stage has been below its requested height for ten seconds. Sent once each
+    /// time.
     ShortStage {
         /// The receiver.
         endpoint: String,
@@ -90,7 +91,7 @@ pub enum ConferenceEvent {
     ConferenceExpired,
 }
 
-/// Where numbers for the engine come from. They are never given twice.
+/// The source of ids for the engine, which are never used twice.
 pub trait Ids {
     /// A new endpoint's; `None` when there are no more.
     fn endpoint(&mut self) -> Option<EndpointId>;

@@ -1,4 +1,4 @@
-//! What a conference knows of a participant.
+//! The state of one participant.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,7 +12,7 @@ use rialto_media::{
     SubscriptionParams,
 };
 
-use super::{allocated::LinkStory, demand::Shares, slots::Slots, wishes::Telling};
+use super::{allocated::LinkReports, constraints::Due, demand::Shares, slots::Slots};
 use crate::{
     channel::{ReceiverConstraints, message::VideoType},
     colibri::{ByChannels, ForceMute, MucRole},
@@ -23,9 +23,9 @@ use crate::{
 pub struct Endpoint {
     /// Its signalled id.
     pub id: String,
-    /// The same, for what outlives it.
+    /// The same, shared with what outlives the endpoint.
     pub(super) shared_id: Arc<str>,
-    /// Its place in the engine.
+    /// Its id in the engine.
     pub engine_id: EndpointId,
     /// The name for statistics.
     pub stats_id: Option<String>,
@@ -33,16 +33,16 @@ pub struct Endpoint {
     pub muc_role: Option<MucRole>,
     /// Its audio carries several speakers.
     pub diarize: bool,
-    /// It gets sources in slots, of whose SSRCs it hears over its channel, and not from the focus; `None`:
-    /// it gets them under their own.
+    /// Its slots, if its SSRCs are rewritten: the bridge announces their SSRCs over the channel, not the
+    /// focus. `None`: it gets sources under their own SSRCs.
     pub slots: Option<Box<Slots>>,
     /// It demultiplexes by MID.
     pub mid_demux: bool,
     /// How many videos it gets until it asks for something itself.
     pub initial_last_n: Option<i32>,
-    /// What of it is dropped.
+    /// Which of its media are dropped.
     pub force_mute: ForceMute,
-    /// What COLIBRI 1 said of it.
+    /// What COLIBRI 1 signalled beyond COLIBRI2.
     pub v1: ByChannels,
     /// How its transport is doing.
     pub transport: TransportState,
@@ -50,11 +50,11 @@ pub struct Endpoint {
     pub keyed: bool,
     /// When it was created.
     pub created: Instant,
-    /// When anything last came from it, as far as engine and transports tell.
+    /// When the engine or the transports last received something from it.
     pub last_activity: Option<Instant>,
     /// Up to when its transport was seen to be up.
     pub up_until: Option<Instant>,
-    /// Others were told that nothing comes from it.
+    /// The others were notified that it is inactive.
     pub inactive: bool,
     /// What it sends.
     pub sources: Vec<EndpointSource>,
@@ -66,25 +66,25 @@ pub struct Endpoint {
     pub(super) all_audio: bool,
     /// Its slots hold as many videos as it may get.
     pub(super) all_videos: bool,
-    /// It may have to get other voices now in its slots.
+    /// Its audio sources have to be chosen anew.
     pub(super) undecided_audio: bool,
-    /// It may have to get other videos now.
+    /// Its videos have to be chosen anew.
     pub(super) undecided_videos: bool,
     /// The videos among its subscriptions.
     pub(super) got_videos: BTreeSet<SourceId>,
     /// How it counts for the videos that it gets.
     pub(super) shares: Shares,
-    /// What it said that its videos show, by name.
+    /// The types that it signalled for its videos, by name.
     pub(super) shown: BTreeMap<String, VideoType>,
-    /// What it asked for over its channel.
-    pub wishes: ReceiverConstraints,
+    /// Its receiver constraints.
+    pub constraints: ReceiverConstraints,
     /// Since when it can receive: its DTLS was done then.
     pub(super) keyed_since: Option<Instant>,
-    /// What it wants counts for what senders are told: it has said what that is, or had the time to.
+    /// Its constraints count for sender constraints: it has sent them, or had the time to.
     pub(super) counts: bool,
-    /// How high its videos were last said to be wanted, by source, pixels.
+    /// The sender constraints that it was last sent, by source, pixels.
     pub demand: Vec<(Arc<str>, i32)>,
-    /// The videos that it was told it gets.
+    /// The forwarded sources that it was last sent.
     pub forwarded: Vec<String>,
     /// The same as it was decided or measured, and of which [`Conference::sources_version`](super::Conference).
     pub(super) forwarded_of: Option<(u64, Vec<SourceId>)>,
@@ -92,16 +92,16 @@ pub struct Endpoint {
     pub snapshot: Option<EndpointSnapshot>,
     /// What the engine last decided for it, once it decides.
     pub allocation: Option<Allocation>,
-    /// When it last said what it wants, or came.
+    /// When it last sent constraints, or joined.
     pub(super) asked: Instant,
-    /// What it gets no more, and since when.
+    /// Subscriptions that have ended, and when.
     pub(super) ceased: HashMap<SourceId, Instant>,
-    /// Whether the engine is to hear of what it wants.
-    pub(super) telling: Telling,
-    /// What it wants, as the engine was told.
+    /// When to send its constraints to the engine.
+    pub(super) constraints_due: Due,
+    /// The constraints that the engine was last sent.
     pub(super) sent_constraints: Arc<rialto_engine::AllocationConstraints>,
-    /// What became of its stage and of what it was told of its link.
-    pub(super) link: LinkStory,
+    /// What was logged about its stage, and the last estimate that it was sent.
+    pub(super) link: LinkReports,
     pub(super) payload_types: BTreeMap<u8, PayloadType>,
     pub(super) extensions: BTreeMap<u8, Extension>,
     pub(super) extmap_allow_mixed: bool,
@@ -114,7 +114,7 @@ pub struct Endpoint {
 pub struct EndpointSource {
     /// As the engine knows it.
     pub spec: SourceSpec,
-    /// `camera` or `desktop`, if said.
+    /// `camera` or `desktop`, if signalled.
     pub video_type: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Media exports that a focus asked for: what is kept of them, and what JVB refuses.
+//! Media exports that a focus requested: the state that is kept, and the refusals that JVB makes too.
 //!
 //! Nothing is exported. A refusal would cost every participant a new session, again and again, so a
 //! request that JVB would take is taken; a JVB whose recorder cannot be reached looks the same to a
@@ -18,7 +18,7 @@ const PROTOCOL: &str = "mediajson";
 pub(super) struct Exports(BTreeMap<String, Connect>);
 
 impl Exports {
-    /// The exports after a delta: all of it, or an error. What expires goes before what is created.
+    /// The exports after a delta: all of it, or an error. Expiries are applied before creations.
     pub(super) fn after(&self, delta: &[Connect]) -> Result<Self, ColibriError> {
         let mut next = self.clone();
         let mut named = HashSet::new();
@@ -79,8 +79,8 @@ fn check(connect: &Connect) -> Result<(), ColibriError> {
     Ok(())
 }
 
-/// Whether an update leaves as it is what cannot change while it is connected. What it does not say
-/// stays.
+/// Whether an update leaves unchanged what cannot change while the export is connected. Missing fields count
+/// as unchanged.
 fn is_same_connection(live: &Connect, update: &Connect) -> bool {
     let keeps = |live: &Option<String>, update: &Option<String>| update.is_none() || live == update;
     keeps(&live.url, &update.url)

@@ -1,4 +1,4 @@
-//! Foci and clients that ask for anything, for fuzzing: sequences of requests, and wishes of receivers.
+//! Fuzz targets: sequences of requests of a focus, and sequences of receiver constraints.
 
 pub(super) mod client;
 pub(super) mod model;
@@ -31,8 +31,8 @@ const STATES: [TransportState; 5] = [
     TransportState::Closed,
 ];
 
-/// Whatever foci ask and clients do, conference and engine agree, an error changes nothing, each gets
-/// what it can take, and who leaves leaves nothing behind.
+/// Whatever foci ask and clients do, conference and engine agree, an error changes nothing, each endpoint
+/// gets what it can receive, and one that leaves leaves nothing behind.
 pub(crate) fn modify(data: &[u8]) {
     let mut script = Script(data);
     let mut room = Room::new(script.any());
@@ -66,8 +66,8 @@ pub(crate) fn modify(data: &[u8]) {
     room.end();
 }
 
-/// Whatever receivers say over their channels, they get what they asked for and nothing else, and the
-/// bridge tells no more because of it than there is to tell.
+/// Whatever receivers send over their channels, they get what they asked for and nothing else, and the bridge
+/// sends no more messages than the change needs.
 pub(crate) fn wishes(data: &[u8]) {
     let mut script = Script(data);
     let mut room = Room::new(script.any());
@@ -90,7 +90,7 @@ pub(crate) fn wishes(data: &[u8]) {
             0 => {
                 let from = EndpointId(u32::from(script.any()) % 5);
                 let text = String::from_utf8_lossy(script.bytes()).into_owned();
-                room.say(from, &text);
+                room.channel_message(from, &text);
             }
             1..=5 => wish(&mut room, &mut script),
             6 => happen(&mut room, &mut script),
@@ -120,7 +120,7 @@ fn joined(id: &str) -> Colibri2Endpoint {
     }
 }
 
-/// Somebody joins, perhaps as nobody can.
+/// An endpoint joins, perhaps with an invalid request.
 fn create(script: &mut Script<'_>) -> Colibri2Endpoint {
     let mut endpoint = joined(script.pick(&IDS));
     let (how, what) = (script.any(), script.any());
@@ -282,7 +282,7 @@ fn media(script: &mut Script<'_>) -> Vec<Media> {
     all
 }
 
-/// Time passes, and transports and voices change.
+/// Time passes, and transports and audio levels change.
 fn happen(room: &mut Room, script: &mut Script<'_>) {
     let (what, who) = (script.any(), EndpointId(u32::from(script.any() & 15)));
     room.now += Duration::from_millis(u64::from(script.any()) * 100);
@@ -297,7 +297,7 @@ fn happen(room: &mut Room, script: &mut Script<'_>) {
         5 => conference.channel_opened(who, effects),
         6 => {
             let source = SourceId(u32::from(what >> 4));
-            conference.voice_heard(who, source, what, effects);
+            conference.level_received(who, source, what, effects);
         }
         _ => conference.audio_level(who, what >> 1, now, effects),
     });
@@ -340,7 +340,7 @@ fn wish(room: &mut Room, script: &mut Script<'_>) {
         6 => format!(r#"{{"colibriClass":"EndpointMessage","to":"{}","x":1}}"#, script.pick(&IDS)),
         _ => r#"{"colibriClass":"EndpointStats","bitrate":1}"#.to_owned(),
     };
-    room.say(from, &text);
+    room.channel_message(from, &text);
 }
 
 /// A receiver gives MIDs to sources.
@@ -357,7 +357,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_requests_and_wishes_are_survived(
+        fn any_requests_and_constraints_are_survived(
             data in proptest::collection::vec(any::<u8>(), 0..600),
         ) {
             super::modify(&data);

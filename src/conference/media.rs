@@ -57,7 +57,7 @@ impl Endpoint {
 }
 
 impl Conference {
-    /// Adds to what an endpoint negotiated, and offers it what it can take since.
+    /// Adds to what an endpoint negotiated, and offers it the sources that it can now receive.
     pub(super) fn add_media(&mut self, id: &str, media: &[Media], effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         if endpoint.add_media(&self.identity.id, media) {

@@ -1,17 +1,19 @@
-//! One conference: who is in it, what they send, who gets what, who speaks. Plain state and
-//! decisions; what is to be done comes out as [`Effects`]. No I/O, no clock.
+//! One conference: its endpoints, their sources, the sources that each receiver gets, and the dominant
+//! speaker. Plain state and decisions without I/O or a clock; each change returns the actions for its caller
+//! as [`Effects`].
 
 mod activity;
-mod ahead;
 mod allocate;
 mod allocated;
 mod channel;
+mod constraints;
 mod debug;
 mod demand;
 mod effects;
 mod endpoint;
 mod exports;
 pub(crate) mod fuzz;
+mod keyframe_ahead;
 mod media;
 mod modify;
 mod slots;
@@ -23,13 +25,12 @@ mod status;
 mod tally;
 mod view;
 mod voices;
-mod wishes;
 mod work;
 
-pub use ahead::Ahead;
 pub(crate) use channel::SMALL;
 pub use effects::{ConferenceEvent, Effects, Ids, SequentialIds};
 pub use endpoint::{Endpoint, EndpointSource, TransportState};
+pub use keyframe_ahead::KeyframesAhead;
 pub use modify::{Answered, CreateTransport, EndpointAnswer, TransportStep};
 pub use slots::SsrcLimits;
 pub use speaker::{Changed, SpeakerChange, Speakers};

@@ -1,4 +1,4 @@
-//! Requests: what is checked, in which order, and what changes.
+//! Handles requests: checks them in order, then applies them.
 //!
 //! A request is checked as a whole before anything changes, in the order in which Jitsi Videobridge
 //! comes to each check, so that the same error wins and a refused request leaves nothing behind.
@@ -13,14 +13,14 @@ use rialto_engine::{Control, EndpointSpec};
 use rialto_media::{EndpointId, MediaType};
 
 use super::{
-    allocated::LinkStory,
+    allocated::LinkReports,
+    constraints::Due,
     demand::Shares,
     effects::{Effects, Ids},
     endpoint::{Endpoint, TransportState},
     slots::Slots,
     sources::out_of_ids,
     state::Conference,
-    wishes::Telling,
 };
 use crate::{
     channel::ReceiverConstraints,
@@ -33,7 +33,7 @@ use crate::{
 /// Upper bound of the length of an endpoint's id, bytes.
 const MAX_ID_LENGTH: usize = 256;
 
-/// What a request came to. The transport steps are to be taken, in order, to complete the answer.
+/// The outcome of a request. The caller takes the transport steps, in order, to complete the answer.
 #[derive(Debug, Default)]
 pub struct Answered {
     /// One for each endpoint of the request, in its order.
@@ -44,19 +44,19 @@ pub struct Answered {
     pub expire: bool,
 }
 
-/// What came of one endpoint of a request.
+/// The outcome for one endpoint of a request.
 #[derive(Debug, Default)]
 pub struct EndpointAnswer {
     /// Its id.
     pub id: String,
     /// It was expired.
     pub expire: bool,
-    /// What is to be done to its transport.
+    /// The step for its transport.
     pub transport: Option<TransportStep>,
 }
 
-/// What is to be done to a transport, in this order: create, take the peer's side, restart. The
-/// answer describes it after a creation or a restart.
+/// The actions on a transport, in this order: create, apply the peer's side, restart. The answer describes
+/// the transport after a creation or a restart.
 #[derive(Debug)]
 pub struct TransportStep {
     /// Whose.
@@ -288,7 +288,7 @@ impl Conference {
             got_videos: BTreeSet::new(),
             shares: Shares::new(),
             shown: BTreeMap::new(),
-            wishes: ReceiverConstraints::new(self.rules.limits),
+            constraints: ReceiverConstraints::new(self.rules.limits),
             keyed_since: None,
             counts: false,
             demand: Vec::new(),
@@ -298,9 +298,9 @@ impl Conference {
             allocation: None,
             asked: now,
             ceased: HashMap::new(),
-            telling: Telling::Done,
+            constraints_due: Due::No,
             sent_constraints: Arc::default(),
-            link: LinkStory::default(),
+            link: LinkReports::default(),
             payload_types: BTreeMap::new(),
             extensions: BTreeMap::new(),
             extmap_allow_mixed: false,
@@ -333,14 +333,14 @@ impl Conference {
         request.has_capability(capability::SSRC_REWRITING).then(|| Box::new(slots()))
     }
 
-    /// Takes what COLIBRI 1 says of an endpoint.
+    /// Applies what COLIBRI 1 signals beyond COLIBRI2.
     fn take_channels(&mut self, id: &str, said: ByChannels, effects: &mut Effects) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         let before = std::mem::replace(&mut endpoint.v1, said);
         endpoint.shares.all_changed();
         if let Some(last_n) = said.last_n {
             endpoint.initial_last_n = Some(last_n);
-            endpoint.wishes.last_n = None;
+            endpoint.constraints.last_n = None;
         }
         let sent = |said: ByChannels| (said.no_audio, said.no_video);
         if said.last_n.is_some() || sent(before) != sent(said) {
@@ -382,7 +382,7 @@ fn transport_step(
     })
 }
 
-/// Combinations that are not supported, because a part that fails could not be told from the rest.
+/// Refuses combinations that are not supported, because an answer could not say which part failed.
 fn check_shape(request: &ConferenceModify) -> Result<(), ColibriError> {
     if !request.endpoints.is_empty() && !request.relays.is_empty() {
         return Err(ColibriError::feature_not_implemented(

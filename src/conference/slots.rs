@@ -1,10 +1,10 @@
-//! The slots of a receiver whose SSRCs are rewritten. It gets at most so many sources at a time, each
-//! under the SSRCs (and the MID) of the slot that the source is in. So its session description is the
-//! same in a call of 500 as in one of 25, and what the bridge keeps for it is bounded by the slots.
+//! The slots of a receiver whose SSRCs are rewritten. It gets at most as many sources at a time as it has
+//! slots, each under the SSRCs (and the MID) of the slot that the source is in. So its session description is
+//! the same in a call of 500 as in one of 25, and what the bridge keeps for it is bounded by the slots.
 //!
-//! A source that the receiver gets no more stays in its slot until another one needs it: should it come
-//! back, nothing has to be told. Slots that nothing is in go first, then ones that were never used, then
-//! the one whose source was given up longest ago.
+//! A source that the receiver gets no more stays in its slot until another one needs it: should it come back,
+//! the client needs no message. Empty slots are taken first, then unused ones, then the one whose source was
+//! dropped longest ago.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use rialto_media::{EndpointId, MediaType, Mid, SlotSsrcs, SourceId, SplitMix64};
 use serde_json::{Value, json};
 
 /// A client makes a track of a new SSRC, which takes it some round trips and a renegotiation. Until then it
-/// passes over news of who is in the slot, so that news of a younger slot are repeated.
+/// ignores changes of the source in the slot, so changes of a younger slot are sent again.
 const YOUNG: Duration = Duration::from_secs(5);
 
 /// How many SSRCs a client gets beside those of retransmissions (`videobridge.ssrc-limit`).
@@ -75,33 +75,33 @@ pub(super) struct Bank {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) ssrcs: SlotSsrcs,
-    /// For those who go by it.
+    /// For clients that demultiplex by MID.
     pub(super) mid: Option<Mid>,
-    /// What is in it; `None`: what was in it has ended.
+    /// The source in it; `None`: the last one has ended.
     pub(super) source: Option<SourceId>,
-    /// As what the client knows it; `None`: it was never told.
-    known_as: Option<KnownAs>,
-    /// What the client knows it as has ended.
+    /// The source that the client knows in it; `None`: the slot was never announced.
+    known_as: Option<Announced>,
+    /// The source that the client knows in it has ended.
     ended: bool,
     /// The receiver gets the source.
     held: bool,
-    /// When that was last so.
+    /// When the receiver last got it.
     released: Instant,
-    /// When the client first heard of it, as far as is known here; `None`: it has not.
+    /// When the slot was first announced to the client; `None`: not yet.
     introduced: Option<Instant>,
-    /// What is in it is told again then.
+    /// When to announce its source again.
     repeat: Option<Instant>,
 }
 
-/// As what a client knows a slot.
+/// The source that a client knows in a slot.
 #[derive(Clone, Debug)]
-struct KnownAs {
+struct Announced {
     owner: EndpointId,
     owner_id: Arc<str>,
     name: Arc<str>,
 }
 
-impl KnownAs {
+impl Announced {
     fn new(source: &Entrant<'_>) -> Self {
         let (owner_id, name) = (source.owner_id.clone(), source.name.clone());
         Self { owner: source.owner, owner_id, name }
@@ -122,7 +122,7 @@ struct Random {
 }
 
 impl Random {
-    /// The next number that is nobody's.
+    /// The next unused number.
     fn ssrc(&mut self, taken: &dyn Fn(u32) -> bool) -> u32 {
         loop {
             let ssrc = (self.numbers.draw() >> 32) as u32;
@@ -223,14 +223,14 @@ impl Slots {
         }
     }
 
-    /// The client has a new channel, and hears of all slots.
+    /// Notes that the client has a new channel, over which all slots are announced.
     pub(super) fn introduce_all(&mut self, now: Instant) {
         for slot in self.audio.slots.iter_mut().chain(&mut self.video.slots) {
             (slot.introduced, slot.repeat) = (Some(now), None);
         }
     }
 
-    /// Slots of which the client may have passed over what it was told.
+    /// Slots whose announcement the client may have ignored.
     pub(super) fn repeats(&mut self, now: Instant) -> Vec<(MediaType, usize)> {
         let mut due = Vec::new();
         for (media, bank) in
@@ -316,7 +316,7 @@ impl Bank {
         free.min_by_key(|(_, slot)| (foreign(slot), slot.released)).map(|(at, _)| at)
     }
 
-    /// The slot whose source was given up longest ago; `None`: all are taken.
+    /// The slot whose source was dropped longest ago; `None`: all are taken.
     fn oldest(&self) -> Option<usize> {
         let idle = self.slots.iter().enumerate().filter(|(_, slot)| !slot.held);
         idle.min_by_key(|(_, slot)| slot.released).map(|(at, _)| at)
@@ -337,7 +337,7 @@ impl Bank {
             known.is_none_or(|known| known.owner != source.owner || !known.looks_like(source));
         slot.ended = false;
         if news {
-            slot.known_as = Some(KnownAs::new(source));
+            slot.known_as = Some(Announced::new(source));
             if let Some(at) = slot.introduced {
                 self.remaps = self.remaps.saturating_add(1);
                 slot.repeat = at.checked_add(YOUNG).filter(|settled| *settled > now);

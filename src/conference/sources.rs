@@ -35,8 +35,8 @@ impl Conference {
         Ok(planned)
     }
 
-    /// Replaces an endpoint's sources. A source whose name and streams did not change stays what it
-    /// is; everything else ends or begins.
+    /// Replaces an endpoint's sources. A source whose name and streams did not change stays; the others end
+    /// or begin.
     pub(super) fn set_sources(
         &mut self,
         id: &str,
@@ -70,7 +70,7 @@ impl Conference {
                 begun.push(spec.clone());
                 spec
             };
-            // What it said itself is newer than what it signalled when it began.
+            // A type sent over the channel is newer than the one that was signalled.
             let shown = endpoint.shown.get(&*spec.name).map(|shown| shown.as_str().to_owned());
             after.push(EndpointSource { spec, video_type: shown.or(plan.video_type) });
         }
@@ -124,14 +124,14 @@ impl Conference {
     }
 }
 
-/// Those sources of `all` that are among `others` too: in which order they stand, and what they show.
+/// The sources of `all` that are also among `others`, with their order and types.
 fn kept(all: &[EndpointSource], others: &[EndpointSource]) -> Vec<(SourceId, bool)> {
     let others: BTreeSet<SourceId> = others.iter().map(|source| source.spec.id).collect();
     let kept = all.iter().filter(|source| others.contains(&source.spec.id));
     kept.map(|source| (source.spec.id, source.shows())).collect()
 }
 
-/// Four thousand million have been given.
+/// All 2^32 have been used.
 pub(super) fn out_of_ids() -> ColibriError {
     ColibriError::new(Condition::ResourceConstraint, "The bridge must be restarted")
 }

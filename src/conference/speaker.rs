@@ -25,9 +25,9 @@ const N3: u32 = 10;
 const HISTORY: usize = (N2 * N3) as usize;
 /// Width of a sub-band: 0..=127 in [`N1`] parts.
 const BAND: u8 = 10;
-/// A frame is active above so many sub-bands.
+/// A frame with more active sub-bands than this is active.
 const MEDIUM_THRESHOLD: u32 = 7;
-/// A medium interval is active above so many frames.
+/// A medium interval with more active frames than this is active.
 const LONG_THRESHOLD: u32 = 4;
 /// Advantage over the dominant speaker that is needed: immediate, medium, long.
 const C1: f64 = 3.0;
@@ -38,9 +38,9 @@ const MIN_SCORE: f64 = 1e-10;
 const DECISION_INTERVAL: Duration = Duration::from_millis(300);
 /// Levels come about every 100 ms; nothing for longer than this is silence.
 const LEVEL_IDLE: Duration = Duration::from_millis(140);
-/// A speaker who says nothing for so long is forgotten, unless dominant.
+/// A speaker who is silent for this long is forgotten, unless dominant.
 const SPEAKER_IDLE: Duration = Duration::from_secs(3600);
-/// How many of those who spoke before are remembered.
+/// How many previous dominant speakers are remembered.
 const RECENT_SPEAKERS: usize = 10;
 
 /// Levels and decisions. `K` names a speaker.
@@ -53,21 +53,21 @@ pub struct Speakers<K> {
     recent: usize,
     next_decision: Instant,
     changes: u64,
-    /// How long the dominant speaker may say nothing before it is told; `None`: for ever.
+    /// How long the dominant speaker may be silent before silence is reported; `None`: never.
     silence_after: Option<Duration>,
     /// When the dominant speaker became it.
     since: Instant,
     silence: bool,
 }
 
-/// The dominant speaker, or who spoke before, changed; or silence fell or ended.
+/// The dominant speaker or the previous speakers changed, or silence began or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpeakerChange<K> {
     /// Who speaks now.
     pub dominant: K,
     /// Who spoke before, latest first.
     pub previous: Vec<K>,
-    /// Who speaks now has said nothing for a while.
+    /// The dominant speaker has been silent for a while.
     pub silence: bool,
     /// What changed.
     pub what: Changed,
@@ -120,14 +120,14 @@ impl<K: Ord + Copy> Speakers<K> {
         }
     }
 
-    /// Keeps so many former speakers.
+    /// Sets how many previous speakers are kept.
     #[must_use]
     pub fn remembering(mut self, recent: usize) -> Self {
         self.recent = recent;
         self
     }
 
-    /// Tells when the dominant speaker has said nothing for so long, and when it is over.
+    /// Reports when the dominant speaker has been silent for this long, and when the silence ends.
     #[must_use]
     pub fn noticing_silence(mut self, after: Option<Duration>) -> Self {
         self.silence_after = after;
@@ -159,8 +159,7 @@ impl<K: Ord + Copy> Speakers<K> {
         self.histories.entry(speaker).or_insert_with(|| Speaker::new(now)).level(level, now);
     }
 
-    /// Forgets somebody. Tells the change when that was the dominant speaker and others spoke
-    /// before.
+    /// Forgets an endpoint. Returns the change when that was the dominant speaker and others spoke before.
     pub fn remove(&mut self, speaker: K) -> Option<SpeakerChange<K>> {
         self.histories.remove(&speaker);
         self.previous.retain(|other| *other != speaker);
@@ -200,15 +199,15 @@ impl<K: Ord + Copy> Speakers<K> {
         self.change(Changed::Speaker)
     }
 
-    /// Whether somebody has said nothing since they began to be dominant, for too long.
+    /// Whether an endpoint has been silent for too long since it became dominant.
     fn is_silent(&self, speaker: K, now: Instant) -> bool {
         let Some(after) = self.silence_after else { return false };
         let spoke = self.histories.get(&speaker).and_then(|speaker| speaker.active);
         now.saturating_duration_since(self.since.max(spoke.unwrap_or(self.since))) >= after
     }
 
-    /// Who should be dominant: the one whom nobody beats, or else the one who beats by the most at
-    /// the medium length. Without a dominant speaker, the loudest of late is nominated.
+    /// The endpoint that should be dominant: the one that no other beats, or else the one that beats by the
+    /// most at the medium length. Without a dominant speaker, the loudest of late is nominated.
     fn winner(&self) -> Option<K> {
         let (incumbent, held) = match self.dominant.and_then(|k| Some((k, self.histories.get(&k)?)))
         {
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_told_when_it_falls_and_when_it_ends() {
+    fn silence_is_reported_when_it_begins_and_when_it_ends() {
         let mut now = Instant::now();
         let three = Duration::from_secs(3);
         let mut speakers = Speakers::new(now).noticing_silence(Some(three));
@@ -414,7 +413,7 @@ mod tests {
         assert_eq!(run(&mut speakers, &mut now, 100, &[(1, 0)]), None, "told once");
         let ended = run(&mut speakers, &mut now, 5, &[(1, 100)]);
         assert_eq!(ended, Some(falls_silent(1, &[], false)));
-        // Whose levels no longer come says nothing either; somebody else ends it by taking over.
+        // An endpoint whose levels no longer come is silent too; another one ends the silence by taking over.
         assert_eq!(run(&mut speakers, &mut now, 40, &[]), Some(falls_silent(1, &[], true)));
         assert_eq!(run(&mut speakers, &mut now, 20, &[(2, 100)]), Some(speaks(2, &[1])));
         assert!(!speakers.silence());

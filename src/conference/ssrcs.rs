@@ -1,6 +1,7 @@
-//! What is in which slot, told over the channel. A focus does not signal others' sources to a client with
-//! the capability `ssrc-rewriting`: the client adds tracks as the bridge tells it of slots, and gives a
-//! track to somebody else when the bridge says that another source is in the slot.
+//! Sends clients the map from slots to sources over the channel. A focus does not signal others' sources to a
+//! client with the capability `ssrc-rewriting`: the client adds a track for each slot that the bridge
+//! announces, and assigns the track to another participant when the bridge announces another source in the
+//! slot.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,15 +18,15 @@ use super::{
 };
 use crate::channel::{MappedSource, ToClient};
 
-/// Sources of one message: it stays far below what a message may have.
+/// Sources in one message, which stays far below the greatest size of a message.
 const CHUNK: usize = 50;
 
-/// Who sends a source, and the source.
+/// Each source with the id of its sender.
 type Known<'a> = HashMap<SourceId, (&'a str, &'a EndpointSource)>;
 
 impl Conference {
-    /// Tells receivers what has come into their slots.
-    pub fn tell_slots(&self, effects: &mut Effects) {
+    /// Sends receivers the sources that have come into their slots.
+    pub fn send_slots(&self, effects: &mut Effects) {
         let mut news: BTreeMap<(EndpointId, MediaType), Vec<usize>> = BTreeMap::new();
         for (receiver, media, slot) in std::mem::take(&mut effects.remapped) {
             let slots = news.entry((receiver, media)).or_default();
@@ -39,22 +40,22 @@ impl Conference {
         let known = self.known_sources();
         for ((receiver, media), slots) in news {
             if let Some(receiver) = self.by_engine_id(receiver) {
-                receiver.tell_slots(&known, media, &slots, effects);
+                receiver.send_slots(&known, media, &slots, effects);
             }
         }
     }
 
-    /// Tells a receiver with a new channel what is in all of its slots.
-    pub(super) fn tell_all_slots(&self, receiver: &Endpoint, effects: &mut Effects) {
+    /// Sends a receiver with a new channel the sources in all of its slots.
+    pub(super) fn send_all_slots(&self, receiver: &Endpoint, effects: &mut Effects) {
         let Some(slots) = &receiver.slots else { return };
         let known = self.known_sources();
         for media in [MediaType::Audio, MediaType::Video] {
             let filled: Vec<_> = slots.bank(media).filled().collect();
-            receiver.tell_slots(&known, media, &filled, effects);
+            receiver.send_slots(&known, media, &filled, effects);
         }
     }
 
-    /// Tells again what clients may have passed over.
+    /// Queues again the maps that clients may have ignored.
     pub(super) fn repeat_slots(&mut self, now: Instant, effects: &mut Effects) {
         for receiver in self.endpoints.values_mut() {
             let Some(slots) = &mut receiver.slots else { continue };
@@ -72,7 +73,7 @@ impl Conference {
 }
 
 impl Endpoint {
-    fn tell_slots(
+    fn send_slots(
         &self,
         known: &Known<'_>,
         media: MediaType,
@@ -89,7 +90,7 @@ impl Endpoint {
     }
 }
 
-/// `None`: nothing is in the slot any more.
+/// `None`: the slot is empty.
 fn mapped_source<'a>(slot: &'a Slot, known: &Known<'a>) -> Option<MappedSource<'a>> {
     let (owner, source) = known.get(&slot.source?)?;
     Some(MappedSource {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::channel::Limits;
 
-/// Who a conference is.
+/// The identity of a conference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The bridge's id for it, 16 hexadecimal digits.
@@ -46,7 +46,7 @@ impl Identity {
     }
 }
 
-/// What conferences go by.
+/// The rules of all conferences.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// There is SCTP.
@@ -57,32 +57,31 @@ pub struct Rules {
     pub limits: Limits,
     /// How many SSRCs a client gets whose SSRCs are rewritten.
     pub ssrc_limits: SsrcLimits,
-    /// In a conference of more endpoints than this, what clients say of themselves goes only to those
-    /// who see or hear them.
+    /// In a conference of more endpoints than this, clients' statistics go only to those who see or hear
+    /// them.
     pub stats_filter_threshold: usize,
-    /// How many videos anybody gets in a conference of so many endpoints or more
+    /// How many videos each receiver gets in a conference of this many endpoints or more
     /// (`videobridge.load-management.conference-last-n-limits`).
     pub last_n_by_size: Arc<BTreeMap<usize, usize>>,
-    /// How many videos anybody gets while the bridge is as busy as it is.
+    /// The bound of videos for each receiver at the present load.
     pub last_n_by_load: Option<usize>,
-    /// Clients hear this often what their link is estimated to carry; `None`: they do not.
+    /// How often clients get the estimate of their link; `None`: never.
     pub connection_stats: Option<Duration>,
-    /// How many videos an endpoint gets that did not say, and of which the focus did not; negative is
-    /// all.
+    /// Last-N of an endpoint for which neither it nor the focus set one; negative is all.
     pub initial_last_n: i32,
     /// How many former speakers are remembered.
     pub recent_speakers: usize,
-    /// Clients hear when the dominant speaker has said nothing for so long.
+    /// Clients are notified when the dominant speaker has been silent for this long.
     pub silence_after: Option<Duration>,
-    /// An endpoint from which nothing has come for so long expires.
+    /// An endpoint from which nothing has come for this long expires.
     pub expiration_timeout: Duration,
-    /// An endpoint that never connected expires after so long.
+    /// An endpoint that never connected expires after this long.
     pub connect_timeout: Duration,
-    /// A conference may be empty for so long after its creation.
+    /// How long a conference may be empty after its creation.
     pub empty_timeout: Duration,
-    /// An endpoint that never connected counts as disconnected after so long.
+    /// An endpoint that never connected counts as disconnected after this long.
     pub first_transfer_timeout: Duration,
-    /// An endpoint from which nothing has come for so long counts as disconnected.
+    /// An endpoint from which nothing has come for this long counts as disconnected.
     pub max_inactivity: Duration,
 }
 
@@ -100,24 +99,24 @@ pub struct Conference {
     pub(super) speakers: Speakers<EndpointId>,
     /// Endpoints by how recently they spoke, then by when they came.
     pub(super) speech_order: Vec<String>,
-    /// Which voices were heard when, for those who cannot get all.
+    /// When audio sources were active, for receivers that cannot get all of them.
     pub(super) voices: Voices,
-    /// Somebody opened a channel, or it was told that nobody does.
+    /// An endpoint opened a channel, or it was reported that none did.
     pub(super) channels_settled: bool,
     /// Upper bounds of everybody's videos.
     pub(super) caps: Caps,
-    /// The latest time that it was told.
+    /// The latest time that a caller passed.
     pub(super) latest: Instant,
     /// Whose a source is.
     pub(super) source_owners: FxHashMap<SourceId, EndpointId>,
-    /// How high receivers want each video.
+    /// The heights that receivers request of each video.
     pub(super) demand: Demand,
-    /// Counts changes of who sends what.
+    /// Counts changes of the sources of endpoints.
     pub(super) sources_version: u64,
-    /// Who speaks, as the engine was told.
+    /// The dominant speaker that the engine was last sent.
     pub(super) told_dominant: Option<EndpointId>,
-    /// Keyframes that were asked for ahead.
-    pub(super) ahead: super::ahead::Ahead,
+    /// Keyframes requested ahead.
+    pub(super) ahead: super::keyframe_ahead::KeyframesAhead,
     /// Media exports that the focus asked for.
     pub(super) exports: Exports,
 }
@@ -143,7 +142,7 @@ impl Conference {
             demand: Demand::default(),
             sources_version: 0,
             told_dominant: None,
-            ahead: super::ahead::Ahead::default(),
+            ahead: super::keyframe_ahead::KeyframesAhead::default(),
             exports: Exports::default(),
             rules,
         }
@@ -216,9 +215,9 @@ impl Conference {
 
     /// Removes everybody.
     pub fn expire(&mut self, effects: &mut Effects) {
-        // Nobody's place among the few videos of another is to be given on.
+        // Keeps the removal of one endpoint from subscribing the others to more videos.
         for endpoint in self.endpoints.values_mut() {
-            endpoint.wishes.last_n = Some(-1);
+            endpoint.constraints.last_n = Some(-1);
             (endpoint.all_audio, endpoint.all_videos) = (false, false);
         }
         self.rules.last_n_by_size = Arc::default();

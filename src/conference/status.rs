@@ -1,5 +1,6 @@
-//! A conference for the status page and `rialto top`: what each receiver is sent, and why it is not more.
-//! In size it is bounded, whatever the conference has: those who lack something come in first.
+//! The status of a conference for the status page and `rialto top`: what each receiver is sent, and why it is
+//! not more. Its size is bounded, whatever the size of the conference: receivers that lack something come
+//! first.
 
 use std::{cmp::Reverse, collections::HashMap};
 
@@ -22,7 +23,7 @@ pub(crate) const MAX_VIDEOS: usize = 24;
 pub struct ConferenceStatus {
     /// Id of the endpoint that speaks.
     pub dominant: Option<String>,
-    /// In order of their ids. When there are more than are described, those who lack most are.
+    /// In order of their ids. If there are more than are described, those that lack most are described.
     pub endpoints: Vec<EndpointStatus>,
     /// How many endpoints are not described.
     pub more: usize,
@@ -63,8 +64,8 @@ pub struct EndpointStatus {
     pub reason: Option<String>,
     /// The same in words.
     pub why: String,
-    /// The videos that it could get, in order of their names. When there are more than are described, those
-    /// that lack most are.
+    /// The videos that it could get, in order of their names. If there are more than are described, those
+    /// that lack most are described.
     pub videos: Vec<VideoStatus>,
     /// How many videos are not described.
     pub more_videos: usize,
@@ -77,7 +78,7 @@ pub struct VideoStatus {
     pub name: String,
     /// Layer that is sent: `encoding/spatial/temporal`.
     pub sent: Option<String>,
-    /// Its frame height, pixels, if the codec tells it.
+    /// Its frame height, pixels, if the codec signals it.
     pub height: Option<u16>,
     /// Frame height that a link without limit would give it, pixels, if that is known.
     pub wanted_height: Option<u16>,
@@ -91,7 +92,7 @@ pub struct VideoStatus {
     pub since_ms: u64,
 }
 
-/// A reason for a person who looks at the status page.
+/// The text of a reason on the status page.
 pub(crate) fn in_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Nothing => "gets all there is",
@@ -106,7 +107,7 @@ pub(crate) fn in_words(reason: Reason) -> &'static str {
     }
 }
 
-/// What somebody should look at first has the greatest number.
+/// The order of reasons by how serious they are: the most serious has the greatest number.
 const fn severity(reason: Reason) -> u8 {
     match reason {
         Reason::SuspendedByLoad => 8,
@@ -199,14 +200,14 @@ impl Conference {
         }
     }
 
-    /// Videos of which somebody lacks something that is neither the receiver's nor the sender's choice.
+    /// Videos that receivers get less of for a reason that is neither the receiver's nor the sender's choice.
     pub fn shortages(&self) -> usize {
         self.endpoints.values().fold(0, |sum: usize, e| sum.saturating_add(e.shortages()))
     }
 }
 
 impl Endpoint {
-    /// Videos of which it lacks something that is neither its own nor the sender's choice.
+    /// Videos that it gets less of for a reason that is neither its own nor the sender's choice.
     fn shortages(&self) -> usize {
         let decided = self.allocation.iter().flat_map(|all| &all.sources);
         decided.filter(|source| source.reason.is_shortage()).count()

@@ -1,9 +1,9 @@
-//! A conference in numbers.
+//! Statistics of a conference.
 
 use rialto_engine::Reason;
 use rialto_media::MediaType;
 
-use super::{ahead::Ahead, state::Conference};
+use super::{keyframe_ahead::KeyframesAhead, state::Conference};
 
 /// Sums over the endpoints of a conference.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,9 +43,9 @@ pub struct Tally {
     pub reasons: [u64; Reason::ALL.len()],
     /// Endpoints that are sent more than their link is estimated to carry.
     pub oversending: usize,
-    /// Endpoints of which a source gets nothing of the link.
+    /// Endpoints with a suspended source: the allocation gives it no bandwidth.
     pub with_suspended: usize,
-    /// The most videos that the bridge decided to forward to one endpoint.
+    /// The most videos that one endpoint is allocated.
     pub most_forwarded: usize,
 }
 
@@ -57,8 +57,8 @@ impl Tally {
 }
 
 impl Conference {
-    /// How often the dominant speaker changed, and keyframes that were asked for ahead.
-    pub fn counters(&self) -> (u64, Ahead) {
+    /// How often the dominant speaker changed, and the keyframes requested ahead.
+    pub fn counters(&self) -> (u64, KeyframesAhead) {
         (self.speakers.changes(), self.ahead)
     }
 
@@ -82,7 +82,7 @@ impl Conference {
             tally.send_bps = tally.send_bps.saturating_add(measured.send_bps);
             tally.receive_pps = tally.receive_pps.saturating_add(measured.receive_pps);
             tally.send_pps = tally.send_pps.saturating_add(measured.send_pps);
-            // Of what is received, what was lost on the way is not a part.
+            // Received packets do not include those that were lost.
             let loss = f64::from(measured.receive_loss.clamp(0.0, 0.99));
             tally.receive_lost_pps += measured.receive_pps as f64 * loss / (1.0 - loss);
             tally.send_lost_pps +=

@@ -226,7 +226,7 @@ fn feedback_on_what_is_sent_is_of_the_kind_that_was_signalled() {
 }
 
 #[test]
-fn a_visitor_receives_and_is_not_heard() {
+fn a_visitor_receives_and_does_not_send() {
     let mut room = Room::new();
     room.ask(joins("a", &BOTH));
     room.ask(sends("a", &[(MediaType::Audio, "a-a0", 1)]));
@@ -272,7 +272,7 @@ fn an_unchanged_source_stays_the_same() {
 }
 
 #[test]
-fn the_same_again_tells_the_engine_nothing() {
+fn repeated_constraints_are_not_sent_to_the_engine() {
     let mut room = Room::new();
     room.ask(joins("a", &BOTH));
     let update = Colibri2Endpoint {

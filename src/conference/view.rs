@@ -1,4 +1,4 @@
-//! What one receiver gets, for people who look at it.
+//! What one receiver gets, for debug output and the status page.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use super::{
     state::Conference,
 };
 
-/// What the bridge decided for one receiver, and what it measures of it.
+/// The bridge's decisions and measurements for one receiver.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndpointView {
     /// ICE and DTLS are up.
@@ -50,7 +50,7 @@ pub struct ReceivedSource {
     pub target: Option<u8>,
     /// No higher encoding is for it while a lower one arrives, pixels.
     pub max_height: Option<u16>,
-    /// Frame height of the current encoding, if the codec tells it.
+    /// Frame height of the current encoding, if the codec signals it.
     pub height: Option<u16>,
     /// Frame height that it would get over a link that carries everything, pixels, if that is known.
     pub wanted_height: Option<u16>,
@@ -90,7 +90,7 @@ impl Conference {
         Some(explained.into_iter().map(reason).collect())
     }
 
-    /// What is known of a receiver and what it gets; `None` when there is no such endpoint.
+    /// The state of a receiver and of what it gets; `None` when there is no such endpoint.
     pub fn view(&self, id: &str) -> Option<EndpointView> {
         let endpoint = self.endpoints.get(id)?;
         let measured = endpoint.snapshot.as_ref();

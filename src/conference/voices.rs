@@ -1,5 +1,5 @@
-//! Which voices come into the slots of receivers that cannot get all: a voice that is heard takes the slot
-//! of the one that has been silent for longest.
+//! Chooses the audio sources in the slots of receivers that cannot get all of them: an active source takes
+//! the slot of the one that has been silent for longest.
 
 use std::time::{Duration, Instant};
 
@@ -9,31 +9,32 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{effects::Effects, endpoint::Endpoint, slots::Entrant, state::Conference};
 
-/// A voice keeps its slot for so long after it was last heard, unless the dominant speaker needs it: else
-/// more people than there are slots, each with some noise, would take them from each other all the time.
+/// An audio source keeps its slot for this long after it was last active, unless the dominant speaker needs
+/// the slot. Otherwise more noisy participants than there are slots would take slots from each other all the
+/// time.
 const KEEPS: Duration = Duration::from_secs(1);
 
-/// A voice that found no slot looks again after so long, if it is still heard: looking costs a look at each
-/// slot of each receiver.
+/// An active source that found no slot tries again after this long: a try looks at each slot of each
+/// receiver.
 const LOOKS_AGAIN: Duration = Duration::from_millis(200);
 
-/// When voices were heard.
+/// When audio sources were last active.
 #[derive(Debug, Default)]
 pub(super) struct Voices {
     heard: FxHashMap<SourceId, Instant>,
-    /// Voices that everybody gets who wants them, as far as nothing has changed since.
+    /// Sources that all receivers that want them get, as long as nothing changes.
     everywhere: FxHashSet<SourceId>,
-    /// When voices that found no slot look again.
+    /// When sources that found no slot try again.
     again: FxHashMap<SourceId, Instant>,
 }
 
 impl Voices {
-    /// Somebody may not get a voice any more, or want one that it does not get.
+    /// Notes that a receiver may lack an audio source that it wants.
     pub(super) fn missing_anew(&mut self) {
         self.everywhere.clear();
     }
 
-    /// A source has ended.
+    /// Forgets a source that has ended.
     pub(super) fn forget(&mut self, source: SourceId) {
         self.heard.remove(&source);
         self.again.remove(&source);
@@ -42,8 +43,8 @@ impl Voices {
 }
 
 impl Conference {
-    /// A source was heard, at a level of RFC 6464.
-    pub fn voice_heard(
+    /// Takes the audio level of a source (RFC 6464), and gives the source slots where it has none.
+    pub fn level_received(
         &mut self,
         endpoint: EndpointId,
         source: SourceId,
@@ -94,7 +95,7 @@ impl Conference {
 }
 
 impl Endpoint {
-    /// The voice in its slots that was heard longest ago, if another one may take its place.
+    /// The source in its slots that was active longest ago, if another may take that slot.
     fn quietest(
         &self,
         heard: &FxHashMap<SourceId, Instant>,

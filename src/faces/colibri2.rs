@@ -1,10 +1,11 @@
-//! COLIBRI2 in the rooms of focuses, and what else is asked of the bridge there (RFC 6120 section 8.2.3).
+//! COLIBRI2 in the rooms of focuses, and the other requests that the bridge must answer there (RFC 6120
+//! section 8.2.3).
 //!
-//! [`handle`] answers at once what it can, and otherwise says what to ask the bridge; a [`Reply`] makes
-//! the answer of what the bridge says. The id and the sender of a request go into its answer as they came:
-//! servers rewrite ids to long strings that mean something to them, and `xmpp-parsers` would read no
-//! request whose addresses are not those of RFC 7622, nor write them as they were. What is asked is known by
-//! its name, as by JVB, whatever else is in it; what is answered is written by `xmpp-parsers`.
+//! [`handle`] answers at once where it can, and otherwise returns the request to the bridge; a [`Reply`]
+//! makes the answer from the bridge's result. The id and the sender of a request go into its answer as they
+//! came: servers rewrite ids to long strings that mean something to them, and `xmpp-parsers` would read no
+//! request whose addresses are not those of RFC 7622, nor write them as they were. As in JVB, only the name
+//! of the payload decides what a request is; `xmpp-parsers` writes the answers.
 
 use minidom::{
     Element,
@@ -25,10 +26,10 @@ use crate::{
 
 /// The namespace of health checks.
 pub const HEALTHCHECK: &str = "http://jitsi.org/protocol/healthcheck";
-/// The namespace of statistics and of what is older than COLIBRI2.
+/// The namespace of statistics and of COLIBRI 1.
 pub const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
 
-/// What a bridge can do, as it says to whom asks.
+/// The features that the bridge lists in service discovery.
 const FEATURES: [&str; 7] = [
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
@@ -39,7 +40,7 @@ const FEATURES: [&str; 7] = [
     ns::PING,
 ];
 
-/// Who is asked.
+/// The software's identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
     /// Name of the software.
@@ -85,7 +86,7 @@ impl Answers for Adapter {
     }
 }
 
-/// What to do about a stanza.
+/// The action for a stanza.
 #[derive(Debug)]
 pub enum Step {
     /// Send this.
@@ -98,12 +99,12 @@ pub enum Step {
     Ignore,
 }
 
-/// Who waits for an answer.
+/// The head of a pending answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The answer without what is in it, and without its type.
+    /// The answer without its content and its type.
     answer: Element,
-    /// What was asked, without what is in it, as a refusal repeats it.
+    /// The request's payload without its content, which a refusal repeats.
     asked: Option<Element>,
 }
 
@@ -126,7 +127,7 @@ impl Reply {
         }
     }
 
-    /// An error: first what is wrong, then what was asked.
+    /// An error: first the condition, then the request's payload.
     pub fn refuse(self, error: &ColibriError) -> Element {
         let namespace = self.answer.ns();
         let mut answer = self.with_type("error");
@@ -152,8 +153,8 @@ impl Reply {
     }
 }
 
-/// Refuses what somebody asks of the bridge who may not. `None`: `authorized` may, or asks for what
-/// everybody may know.
+/// Refuses a request of a sender who is not authorized. `None`: the sender is authorized, or the request is
+/// open to everybody.
 pub fn refuse_stranger(stanza: &Stanza, authorized: Option<&SourcePattern>) -> Option<Element> {
     let iq = stanza.element();
     let authorized = authorized?;
@@ -167,11 +168,11 @@ pub fn refuse_stranger(stanza: &Stanza, authorized: Option<&SourcePattern>) -> O
     Some(reply.refuse(&ColibriError::new(Condition::NotAuthorized, "")))
 }
 
-/// Decides what to do about a stanza.
+/// Returns the action for a stanza.
 pub fn handle(stanza: &Stanza, about: &About) -> Step {
     match stanza {
         Stanza::Whole(iq) => whole(iq, about),
-        Stanza::GivenUp { head, fault } => given_up(head, *fault),
+        Stanza::Refused { head, fault } => refused_stanza(head, *fault),
     }
 }
 
@@ -198,7 +199,7 @@ fn whole(iq: &Element, about: &About) -> Step {
     })
 }
 
-/// Answers what needs no bridge.
+/// Answers requests that need no bridge.
 fn answer(asked: &Element, get: bool, about: &About) -> Result<Option<Element>, ColibriError> {
     match (asked.name(), asked.ns().as_str()) {
         ("ping", ns::PING) if get => Ok(None),
@@ -227,7 +228,7 @@ fn version(about: &About) -> Element {
     VersionResult { name, version, os: Some(os) }.into()
 }
 
-/// Who is asked, for [`disco`].
+/// The identity for [`disco`].
 pub(super) fn identity(category: &str, kind: &str, name: &str) -> Identity {
     Identity {
         category: category.to_owned(),
@@ -237,7 +238,7 @@ pub(super) fn identity(category: &str, kind: &str, name: &str) -> Identity {
     }
 }
 
-/// An answer to disco#info (XEP-0030): who we are and what we can.
+/// An answer to disco#info (XEP-0030): identity and features.
 pub(super) fn disco(who: Identity, features: &[&str]) -> Element {
     let features = features.iter().map(|feature| (*feature).to_owned()).collect();
     let identities = vec![who];
@@ -245,20 +246,20 @@ pub(super) fn disco(who: Identity, features: &[&str]) -> Element {
 }
 
 /// A request that is too large is refused; anything else that is too large is nothing to answer.
-fn given_up(head: &Element, fault: Fault) -> Step {
+fn refused_stanza(head: &Element, fault: Fault) -> Step {
     let Some(request) = Request::new(head) else { return Step::Ignore };
     let reply = request.reply(head.children().next());
     Step::Answer(reply.refuse(&ColibriError::new(Condition::PolicyViolation, fault.to_string())))
 }
 
-/// An IQ that wants an answer.
+/// An IQ that needs an answer.
 struct Request {
     get: bool,
     answer: Element,
 }
 
 impl Request {
-    /// `None` for what wants none: other stanzas, answers, and what nobody could match an answer to.
+    /// `None` for stanzas that need none: no IQs, answers, and requests to which no answer could be matched.
     fn new(iq: &Element) -> Option<Self> {
         let get = match iq.attr("type")? {
             "get" => true,

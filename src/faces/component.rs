@@ -1,5 +1,4 @@
-//! What the component answers and publishes. Its answers hold no repetition of what was asked, as JVB's
-//! did not.
+//! The component's answers and statistics. As in JVB, answers do not repeat the request.
 
 use std::{
     sync::Arc,
@@ -41,14 +40,14 @@ const FEATURES: [&str; 9] = [
     ns::VERSION,
 ];
 
-/// The bridge as a component: whom it asks for an answer.
+/// The bridge as a component.
 #[derive(Debug)]
 pub struct Adapter {
-    /// Who answers COLIBRI 1.
+    /// Answers COLIBRI 1.
     pub colibri: Arc<colibri1::Adapter>,
-    /// What is published.
+    /// The published statistics.
     pub report: SelfReport,
-    /// Version of the software, as it says to whom asks.
+    /// Version of the software, for version queries.
     pub version: String,
     /// Its operating system, likewise.
     pub os: String,
@@ -103,7 +102,7 @@ impl Statistics for Adapter {
     }
 }
 
-/// What to do about a stanza.
+/// The action for a stanza.
 #[derive(Debug)]
 pub(super) enum Step {
     /// Send this.
@@ -120,7 +119,7 @@ pub(super) enum Step {
     Ignore,
 }
 
-/// Who waits for an answer: an IQ without its type and its content.
+/// The head of an answer: an IQ without its type and its content.
 #[derive(Clone, Debug)]
 pub(super) struct Reply(Element);
 
@@ -141,7 +140,8 @@ impl Reply {
         self.0
     }
 
-    /// The bridge's health. A focus moves everybody away from a bridge that says it is not well.
+    /// The bridge's health. A focus moves all conferences away from a bridge that reports that it is
+    /// unhealthy.
     pub(super) fn health(self, health: Result<(), HealthError>) -> Element {
         match health {
             Ok(()) => self.result(None),
@@ -154,7 +154,7 @@ impl Reply {
     }
 }
 
-/// What answers are made of.
+/// The data for answers.
 #[derive(Debug)]
 pub(super) struct Known<'a> {
     /// The software's version.
@@ -167,7 +167,7 @@ pub(super) struct Known<'a> {
     pub allowed: &'a Allowed,
 }
 
-/// Decides what to do about a stanza.
+/// Returns the action for a stanza.
 pub(super) fn handle(stanza: &Stanza, known: &Known<'_>) -> Step {
     let iq = stanza.element();
     let get = iq.attr("type") == Some("get");
@@ -182,7 +182,7 @@ pub(super) fn handle(stanza: &Stanza, known: &Known<'_>) -> Step {
         put(answer.attrs_mut(), "from", to);
     }
     let reply = Reply(answer);
-    if let Stanza::GivenUp { fault, .. } = stanza {
+    if let Stanza::Refused { fault, .. } = stanza {
         return Step::Answer(reply.refuse(Condition::PolicyViolation, &fault.to_string()));
     }
     let Some(asked) = iq.children().next().filter(|asked| !asked.ns().is_empty()) else {
@@ -215,7 +215,7 @@ pub(super) fn handle(stanza: &Stanza, known: &Known<'_>) -> Step {
         return Step::Conference { from: from.to_owned(), request: asked.clone(), reply };
     }
     if get && asked.is("stats", COLIBRI) {
-        // JVB's component refused it; who asks wants to know.
+        // JVB's component refused it; here the sender gets an answer.
         return Step::Stats(reply);
     }
     Step::Answer(simple(asked, get, reply, known))
@@ -259,7 +259,7 @@ fn time() -> Element {
     time
 }
 
-/// Answers what needs no bridge; `conference` reads requests of COLIBRI 1.
+/// Answers requests that need no bridge, for fuzzing; `conference` handles requests of COLIBRI 1.
 pub(crate) fn fuzz(stanza: &Stanza, conference: impl Fn(&Element)) -> Answer {
     let allowed = Allowed::default();
     let known = Known { version: "1", os: "", up: Duration::ZERO, allowed: &allowed };

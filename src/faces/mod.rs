@@ -1,5 +1,5 @@
-//! What the bridge answers and publishes, whichever way it is asked: COLIBRI2, COLIBRI 1, health, version,
-//! statistics.
+//! The bridge's answers and publications, independent of the connection: COLIBRI2, COLIBRI 1, health,
+//! version, statistics.
 
 pub mod colibri1;
 pub mod colibri2;
@@ -23,7 +23,7 @@ use publish::Publisher;
 
 /// Connects every client of the configuration, for ever. Must be called in a tokio runtime.
 ///
-/// `counts` will be of these clients; `report` is what goes into presence; `about` is told to whom asks.
+/// `counts` is updated for these clients; `report` is published in presence; `about` answers version queries.
 pub fn connect_clients(
     config: &Xmpp,
     report: &SelfReport,

@@ -1,4 +1,4 @@
-//! When the bridge says how it is: at regular times, and at once when a focus would choose otherwise.
+//! Publishes statistics: at regular times, and at once when a focus would choose differently.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::{
 use super::statistics;
 use crate::bridge::{SelfReport, ShutdownState};
 
-/// How often what a focus chooses by is looked at between two publications.
+/// How often the values that a focus chooses by are checked between two publications.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Makes `<stats>`.
@@ -21,7 +21,7 @@ pub(super) struct Publisher {
     pub whitelist: Option<Vec<String>>,
 }
 
-/// What a focus chooses by, as coarse as it makes a difference.
+/// The values that a focus chooses by, as coarse as they make a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Vitals {
     healthy: bool,
@@ -37,7 +37,7 @@ enum Stress {
     Medium,
     /// A focus takes the bridge for overloaded.
     High,
-    /// The bridge itself says that it is too much.
+    /// The bridge is above its own threshold.
     TooMuch,
 }
 
@@ -60,14 +60,14 @@ impl Publisher {
         published
     }
 
-    /// What there is to say now.
+    /// The current values.
     fn stats(&self) -> Element {
         statistics::stats(&self.report.read(), self.whitelist.as_deref())
     }
 
     /// Publishes until nobody listens.
     async fn run(self, to: watch::Sender<Element>) {
-        // What there was to say at the start is published already.
+        // The initial statistics are published already.
         let start = tokio::time::Instant::now() + self.interval;
         let mut ticks = interval_at(start, self.interval.max(LOOK_INTERVAL));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -116,7 +116,7 @@ mod tests {
         faces::tests::bridge,
     };
 
-    /// A publisher and its bridge, whose engine ends when what is given last is dropped.
+    /// A publisher and its bridge, whose engine ends when the last value returned is dropped.
     fn start() -> (Bridge, watch::Receiver<Element>, mpsc::Sender<MediaEvent>) {
         let load = LoadConfig { measure: Measure::PacketRate, ..LoadConfig::default() };
         let (bridge, media) = bridge(BridgeConfig { load, ..BridgeConfig::default() });
@@ -159,7 +159,7 @@ mod tests {
         assert!(begin.elapsed() <= Duration::from_secs(5), "and at intervals from then on");
     }
 
-    /// What a shard says of an endpoint that gets so many packets a second.
+    /// A shard's report of an endpoint that gets this many packets a second.
     fn busy(endpoint: u32, send_pps: u64) -> MediaEvent {
         let endpoint = EndpointSnapshot {
             endpoint: EndpointId(endpoint),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_class_of_stress_is_told_at_once_and_the_same_one_is_not() {
+    async fn another_class_of_stress_is_published_at_once_and_the_same_one_is_not() {
         let (bridge, mut published, media) = start();
         let request = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' create='true'>\
              <endpoint id='a' create='true'><transport/><capability name='source-names'/></endpoint>\

@@ -1,4 +1,4 @@
-//! What the bridge says of itself in its presence.
+//! The `<stats>` that the bridge publishes in its presence.
 
 use minidom::Element;
 
@@ -8,8 +8,8 @@ use crate::{stats::Stat, xmpp::put};
 /// Without it, a focus takes a bridge for drained and never chooses it.
 const ALWAYS: &str = "drain";
 
-/// `<stats>`: all of `published`, or what `whitelist` names and `drain`. What is named and not there is
-/// left out.
+/// `<stats>`: all of `published`, or what `whitelist` names and `drain`. Names of the whitelist that do not
+/// exist are left out.
 pub fn stats(published: &[(&'static str, Stat)], whitelist: Option<&[String]>) -> Element {
     let mut stats = Element::bare("stats", COLIBRI);
     let wanted = |name: &str| {
@@ -55,7 +55,7 @@ mod tests {
         element.children().map(|stat| (attr(stat, "name"), attr(stat, "value"))).collect()
     }
 
-    /// What a JVB said before anybody came, and so does this bridge.
+    /// The statistics of an idle JVB, which this bridge must match.
     #[test]
     fn an_idle_bridge_says_what_an_idle_jvb_says() {
         let capture = include_str!("../../tests/data/xmpp/019-jvb-to-brewery-presence-stats.xml");
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(ours["current_timestamp"], "2026-11-23 17:13:17.180");
     }
 
-    /// How a value is written: what whoever parses it expects.
+    /// The form of a value, as parsers expect it.
     fn form(value: &str) -> &'static str {
         match value {
             "true" | "false" => "flag",
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    /// As a JVB said in a life: from its first word to its last.
+    /// The statistics that a JVB published from its start to its end.
     #[test]
     fn every_statistic_is_written_as_jvb_writes_it() {
         let captures = [

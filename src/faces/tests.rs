@@ -48,11 +48,11 @@ fn captures(directory: &str) -> Vec<(String, Stanza)> {
 fn whole(stanza: &Stanza) -> &Element {
     match stanza {
         Stanza::Whole(element) => element,
-        Stanza::GivenUp { fault, .. } => panic!("{fault}"),
+        Stanza::Refused { fault, .. } => panic!("{fault}"),
     }
 }
 
-/// A bridge, whose engine ends when what is given last is dropped.
+/// A bridge, whose engine ends when the last value returned is dropped.
 pub(crate) fn bridge(config: BridgeConfig) -> (Bridge, mpsc::Sender<MediaEvent>) {
     let (engine, _) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
     let (transports, updates) =

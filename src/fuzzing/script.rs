@@ -21,7 +21,7 @@ impl<'a> Script<'a> {
         of[usize::from(self.any()) % of.len()]
     }
 
-    /// Up to so many bytes as the next two say.
+    /// Up to as many bytes as the next two give.
     pub(crate) fn bytes(&mut self) -> &'a [u8] {
         let len = u16::from_be_bytes([self.any(), self.any()]);
         let (bytes, rest) = self.0.split_at(usize::from(len).min(self.0.len()));

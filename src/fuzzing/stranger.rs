@@ -1,4 +1,4 @@
-//! Who answers where there is no bridge.
+//! Answers requests without a bridge, for fuzzing.
 
 use minidom::Element;
 

@@ -1,4 +1,4 @@
-//! Statistics as values, and what the system says of the process.
+//! Values of statistics, and the system's figures about the process.
 
 mod process;
 mod values;

@@ -1,8 +1,8 @@
-//! What the system says of this process.
+//! The system's figures about this process.
 
 use std::fs;
 
-/// One reading of `/proc/self`; what the system does not tell is left out.
+/// One reading of `/proc/self`; figures that the system does not provide are left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Process {
     /// Threads.

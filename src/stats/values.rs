@@ -1,4 +1,4 @@
-//! Statistics as values, and what is published beside what the bridge measures.
+//! Values of statistics, and the published data that the bridge does not measure itself.
 
 use std::{fmt, time::Duration};
 
@@ -91,7 +91,7 @@ impl fmt::Display for Stat {
     }
 }
 
-/// What is published and not measured by the bridge itself.
+/// Published data that the bridge does not measure itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Surroundings {
     /// When this is, since 1970.
@@ -102,7 +102,7 @@ pub struct Surroundings {
     pub release: Option<String>,
     /// Region, if configured.
     pub region: Option<String>,
-    /// Threads of this process, where the system tells.
+    /// Threads of this process, where the system provides the number.
     pub threads: Option<u64>,
     /// XMPP connections.
     pub mucs: Mucs,

@@ -1,4 +1,4 @@
-//! Stanzas that are counted (XEP-0198), and a session that goes on over another connection. No I/O.
+//! Stream management (XEP-0198): counts of stanzas, and resumption over another connection. No I/O.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use xmpp_parsers::sm::{A, Enable, Enabled, R, Resume, StreamId};
 
 use super::{cause::Cause, wire::size};
 
-/// A session that is lost is kept for us by the server for so many seconds, if it lets us choose: three
-/// attempts to connect fit in, and a focus that waits for an answer has not given up (15 s).
+/// How many seconds we ask the server to keep a lost session: three attempts to connect fit in, and a focus
+/// that waits for an answer has not timed out yet (15 s).
 const KEPT_FOR: u32 = 12;
-/// What the server has not acknowledged. A session with more of it does not go on.
+/// Bound of unacknowledged stanzas. A session with more of them is not resumed.
 const MAX_UNACKED: usize = 1_000;
 /// Bytes of it.
 const MAX_UNACKED_BYTES: usize = 4 << 20;
@@ -18,20 +18,20 @@ const MAX_UNACKED_BYTES: usize = 4 << 20;
 /// The counts of a session.
 #[derive(Debug)]
 pub(super) struct Acks {
-    /// By which the session goes on; `None`: it does not.
+    /// The id for resumption; `None`: the session cannot be resumed.
     id: Option<StreamId>,
     /// Stanzas received.
     received: u32,
     /// Stanzas sent that the server has acknowledged.
     acked: u32,
-    /// Those sent since, with their sizes, if the session can go on.
+    /// Those sent since, with their sizes, if the session can be resumed.
     unacked: VecDeque<(Element, usize)>,
     bytes: usize,
-    /// An acknowledgement is asked for.
+    /// An acknowledgement was requested.
     asked: bool,
 }
 
-/// The request for a session that can go on.
+/// The request for a session with resumption.
 pub(super) fn enable() -> Enable {
     Enable::new().with_resume().with_max(KEPT_FOR)
 }
@@ -49,7 +49,7 @@ impl Acks {
         }
     }
 
-    /// A stanza is sent.
+    /// Counts a sent stanza.
     pub(super) fn sent(&mut self, stanza: &Element) {
         if self.id.is_none() {
             return;
@@ -63,24 +63,24 @@ impl Acks {
         }
     }
 
-    /// A stanza has come.
+    /// Counts a received stanza.
     pub(super) fn received(&mut self) {
         self.received = self.received.wrapping_add(1);
     }
 
-    /// What the server is told when it asks.
+    /// The answer to the server's request for an acknowledgement.
     pub(super) fn answer(&self) -> A {
         A::new(self.received)
     }
 
-    /// What the server is asked for, if there is something that it has not acknowledged.
+    /// The request for an acknowledgement, if some stanzas have none.
     pub(super) fn request(&mut self) -> Option<R> {
         let wanted = !self.asked && !self.unacked.is_empty();
         self.asked |= wanted;
         wanted.then_some(R)
     }
 
-    /// The server has received so many stanzas.
+    /// Takes the server's count of received stanzas.
     pub(super) fn acknowledged(&mut self, count: u32) -> Result<(), Cause> {
         self.asked = false;
         if self.id.is_none() {
@@ -99,18 +99,18 @@ impl Acks {
         Ok(())
     }
 
-    /// Whether the session can go on over another connection.
+    /// Whether the session can be resumed over another connection.
     pub(super) fn goes_on(&self) -> bool {
         self.id.is_some()
     }
 
-    /// The request to go on, where that is possible.
+    /// The request to resume, where that is possible.
     pub(super) fn resume(&self) -> Option<Resume> {
         let previd = self.id.clone()?;
         Some(Resume { h: self.received, previd })
     }
 
-    /// The session goes on: what is sent again, of which nothing is counted anew.
+    /// Returns the stanzas to send again after a resumption. They are not counted again.
     pub(super) fn resumed(&mut self, count: u32) -> Result<Vec<Element>, Cause> {
         self.acknowledged(count)?;
         Ok(self.unacked.iter().map(|(stanza, _)| stanza.clone()).collect())

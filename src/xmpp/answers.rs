@@ -1,4 +1,4 @@
-//! Who answers the requests that come over a connection. This room knows no bridge.
+//! The interface that answers requests of a connection. This module does not depend on the bridge.
 
 use std::pin::Pin;
 
@@ -10,29 +10,29 @@ use crate::config::SourcePattern;
 /// A request: an IQ of type `get` or `set`.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// It.
+    /// The stanza.
     pub stanza: &'a Stanza,
     /// Who may ask for conferences and health over this connection; everybody if there is none.
     pub authorized: Option<&'a SourcePattern>,
-    /// As many requests wait for their answers as may: what has to wait is refused.
+    /// The greatest number of requests wait already: one that would have to wait is refused.
     pub busy: bool,
 }
 
-/// An answer that is yet to come.
+/// The future of an answer.
 pub type Later = Pin<Box<dyn Future<Output = Element> + Send>>;
 
-/// What is answered.
+/// How a request is answered.
 pub enum Answer {
-    /// This.
+    /// With this stanza.
     Now(Element),
-    /// This, when it is there.
+    /// With the result of this future.
     Later(Later),
-    /// Nothing: nobody could match an answer to the request.
+    /// Not at all: the sender could not match an answer to the request.
     Nothing,
 }
 
 /// Answers requests.
 pub trait Answers: Send + Sync {
-    /// The answer to one.
+    /// Answers a request.
     fn answer(&self, asked: Asked<'_>) -> Answer;
 }

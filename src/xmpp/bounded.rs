@@ -18,7 +18,7 @@ const READ_SIZE: usize = 16 * 1024;
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Reads what a parser is to see of a stream ([`Bounds`]), and writes through.
+/// Filters the stream for the parser by [`Bounds`], and passes writes through.
 pub(super) struct Bounded {
     io: Box<dyn Io>,
     limits: Limits,
@@ -27,12 +27,12 @@ pub(super) struct Bounded {
     raw: Box<[u8]>,
     taken: usize,
     filled: usize,
-    /// What the parser gets of them, and how much it has.
+    /// The filtered bytes for the parser, and how many of them it has taken.
     clean: Vec<u8>,
     parsed: usize,
-    heard: Instant,
+    last_received: Instant,
     read: u64,
-    /// How the connection broke, which is told when the parser has given all that it had read.
+    /// The error of the connection, which is returned once the parser has processed all that was read.
     broken: Option<io::Error>,
 }
 
@@ -47,26 +47,26 @@ impl Bounded {
             filled: 0,
             clean: Vec::new(),
             parsed: 0,
-            heard: now(),
+            last_received: now(),
             read: 0,
             broken: None,
         }
     }
 
-    /// For the next stream over the same connection (RFC 6120 section 4.3.3). What came before is dropped: a
-    /// server says nothing before our new stream but white space.
+    /// For the next stream over the same connection (RFC 6120 section 4.3.3). Bytes that came before are
+    /// dropped: a server sends nothing but white space before our new stream.
     pub(super) fn restarted(self) -> Self {
         Self::new(self.io, self.limits)
     }
 
-    /// For TLS over the same connection. What came before may be of somebody on the way, and is dropped.
+    /// For TLS over the same connection. Bytes that came before may be an attacker's and are dropped.
     pub(super) fn into_io(self) -> Box<dyn Io> {
         self.io
     }
 
-    /// When bytes came last.
-    pub(super) fn heard(&self) -> Instant {
-        self.heard
+    /// When bytes last came.
+    pub(super) fn last_received(&self) -> Instant {
+        self.last_received
     }
 
     /// How many have come.
@@ -91,7 +91,7 @@ impl Bounded {
                 }
                 let mut buffer = ReadBuf::new(&mut self.raw);
                 if let Err(error) = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
-                    // The end of an empty element is no byte: the parser has it still.
+                    // The end of an empty element has no byte of its own: the parser still holds it.
                     self.broken = Some(error);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -101,7 +101,7 @@ impl Bounded {
                     break;
                 }
                 self.read = self.read.saturating_add(self.filled as u64);
-                self.heard = now();
+                self.last_received = now();
                 continue;
             }
             self.bounds.pass(&mut input, &mut self.clean);

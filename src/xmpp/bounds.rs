@@ -1,4 +1,4 @@
-//! The limits of a stream's stanzas, kept by the byte and before any parser.
+//! Enforces the limits of a stream's stanzas byte by byte, before any parser.
 //!
 //! `tokio_xmpp`'s parser ends the stream at an attribute of 8 KiB, keeps a stanza of any size, and looks
 //! through all open elements for a namespace. A server passes on what any occupant of a room writes, so
@@ -8,8 +8,8 @@
 //!
 //! Two more repairs: Prosody gives the namespace of `xml` to a prefix of its own when somebody sends
 //! `xml:anything`, which XML forbids (Namespaces in XML 1.0 section 3): the parser finds another namespace
-//! there. And the head of a component's stream says no version (XEP-0114 section 3), which
-//! `tokio_xmpp` asks for: it is added.
+//! there. And the head of a component's stream has no version (XEP-0114 section 3), which `tokio_xmpp`
+//! requires: it is added.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ const XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 const NOT_XML: &[u8] = b"#";
 /// Added to a stream's head that has no version.
 const VERSION: &[u8] = b" version='1.0'";
-/// Bytes after `<!` that say that text follows: `[CDATA[`.
+/// Bytes after `<!` that introduce text: `[CDATA[`.
 const CDATA: u8 = 7;
 /// A reference (`&#x10FFFF;`) stands for this many bytes at the most.
 const REFERENCE: usize = 4;
@@ -47,7 +47,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a stanza was given up.
+/// The limit that a stanza broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// See [`Limits::depth`].
@@ -207,7 +207,7 @@ impl Bounds {
         }
     }
 
-    /// The parser gets what is missing of a character that it has the beginning of.
+    /// Completes a character whose beginning the parser has.
     fn finish_character(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let more = text.iter().take_while(|byte| is_continuation(**byte)).count();
         if self.passed {
@@ -221,7 +221,7 @@ impl Bounds {
             self.count(1);
         }
         match self.place {
-            // What comes next says which kind of tag it is.
+            // The next byte decides which kind of tag it is.
             Place::Text { .. } if byte == b'<' => self.place = Place::Open,
             Place::Text { reference } => {
                 // A reference that the parser has the beginning of it gets whole.
@@ -276,7 +276,7 @@ impl Bounds {
         }
     }
 
-    /// An element begins; whether it is within the limits.
+    /// An element begins. Returns whether it is within the limits.
     fn begins(&mut self) -> bool {
         self.attributes = 0;
         match self.open {
@@ -298,7 +298,7 @@ impl Bounds {
         self.fault.is_none()
     }
 
-    /// A byte of `<![CDATA[…]]>`; what else begins so the parser has refused.
+    /// A byte of `<![CDATA[…]]>`; the parser has refused anything else that begins with `<!`.
     fn data(&mut self, seen: u8, brackets: u8, byte: u8, out: &mut Vec<u8>) {
         if self.share == Share::All {
             if self.fault.is_some() && seen >= CDATA && !is_continuation(byte) {
@@ -429,7 +429,7 @@ impl Bounds {
         }
     }
 
-    /// The value has ended, and is what it must not be.
+    /// Whether the value that has ended is one that it must not be.
     fn ends_reserved(&self, before: Place) -> bool {
         matches!(before, Place::Value { .. })
             && self.place == Place::Between
@@ -459,7 +459,7 @@ impl Bounds {
         }
     }
 
-    /// The first fault of a stanza is the one that is told.
+    /// The first fault of a stanza is the one that is reported.
     fn give_up(&mut self, fault: Fault) {
         if self.fault.is_none() {
             self.fault = Some(fault);

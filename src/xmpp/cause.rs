@@ -8,7 +8,7 @@ use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 
 use super::{sasl::SaslError, stanza::shown};
 
-/// Why there is no connection. Each says what an operator has to look at.
+/// Why there is no connection. Each text names what an operator has to check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// DNS has no address of the host.
@@ -26,13 +26,13 @@ pub enum Cause {
     /// No mechanism in common. PLAIN is only used over TLS, or where TLS is disabled.
     #[error("the server offers no way to log in that can be used here: {0:?}")]
     NoMechanism(String),
-    /// The server does not take them.
+    /// The server refuses the credentials.
     #[error("wrong user name or password")]
     Credentials,
     /// The server does not know this component, or its secret.
     #[error("the server refused the secret, or does not know this component: {0}")]
     Secret(String),
-    /// The server did its part of the login wrong.
+    /// The server's side of the login is invalid.
     #[error("login failed: {0}")]
     Sasl(#[from] SaslError),
     /// The server does not serve the domain.
@@ -48,7 +48,7 @@ pub enum Cause {
         /// The server's words.
         text: String,
     },
-    /// The server ended the stream and said why.
+    /// The server ended the stream with an error.
     #[error("the server ended the stream: {condition} {text}")]
     Stream {
         /// The condition's name.
@@ -56,7 +56,7 @@ pub enum Cause {
         /// The server's words.
         text: String,
     },
-    /// What came is not XMPP as it should be.
+    /// The server violated the protocol.
     #[error("not understood: {0}")]
     Protocol(String),
     /// The login took too long.
@@ -65,7 +65,7 @@ pub enum Cause {
     /// The server does not answer pings.
     #[error("the server is silent")]
     Silent,
-    /// The server does not take what is sent.
+    /// The server does not read what is sent.
     #[error("the server does not read")]
     Slow,
     /// The connection or the stream was closed.
@@ -77,13 +77,13 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether the session may go on over another connection (XEP-0198 section 5). Where something that came
-    /// was the reason, it would come again.
+    /// Whether the session may be resumed over another connection (XEP-0198 section 5). Not if a received
+    /// element was the cause: it would come again.
     pub(super) fn leaves_session(&self) -> bool {
         matches!(self, Self::Silent | Self::Closed | Self::Broken(_))
     }
 
-    /// What a server says before it closes (RFC 6120 section 4.9).
+    /// The cause of a stream error (RFC 6120 section 4.9).
     pub(super) fn of_stream(error: &StreamError) -> Self {
         if error.condition == DefinedCondition::HostUnknown {
             return Self::HostUnknown;
@@ -97,7 +97,8 @@ impl From<io::Error> for Cause {
     fn from(error: io::Error) -> Self {
         let parser = error.get_ref().and_then(|inner| inner.downcast_ref::<rxml::Error>());
         match (error.kind(), parser) {
-            // TLS that was cut off without a word of it, as servers that are killed do; and a stream.
+            // TLS without a close notification, as from a server that was killed; and a stream without an
+            // end.
             (ErrorKind::UnexpectedEof, _) | (_, Some(rxml::Error::InvalidEof(_))) => Self::Closed,
             (ErrorKind::InvalidData, _) => Self::Protocol(shown(&error.to_string())),
             _ => Self::Broken(error.to_string()),

@@ -1,4 +1,4 @@
-//! The way to a server, of clients and of the component: which address, and when to try again.
+//! Connects to a server: which address, and when to try again.
 
 use std::{
     io::{self, ErrorKind},
@@ -18,9 +18,9 @@ pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// The first attempt after a connection that worked comes sooner: a server that was restarted is there
 /// again, and one of many connections may have broken alone.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// An address has so long to answer: a SYN that got lost is repeated after one second.
+/// How long an address has to answer: a SYN that got lost is repeated after one second.
 pub(super) const PER_ADDRESS: Duration = Duration::from_secs(3);
-/// The resolver has so long: it asks each of its servers for some seconds.
+/// How long the resolver has: it asks each of its servers for some seconds.
 const LOOKUP_TIME: Duration = Duration::from_secs(15);
 /// Addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -31,7 +31,7 @@ pub(super) enum ConnectError {
     /// The host has no address.
     #[error("the host name has no address: {0}")]
     Unresolved(io::Error),
-    /// No address takes connections; what the last one said.
+    /// No address accepts connections; the last one's error.
     #[error("cannot connect: {0}")]
     Refused(io::Error),
 }
@@ -57,7 +57,7 @@ async fn first_of(
         let connected = timeout(per_address, TcpStream::connect(address)).await;
         match connected.unwrap_or_else(|late| Err(late.into())) {
             Ok(socket) => {
-                // Answers must not wait for company.
+                // Answers must not wait to be sent together (Nagle).
                 let _ = socket.set_nodelay(true);
                 return Ok(socket);
             }

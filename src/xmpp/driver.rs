@@ -1,4 +1,4 @@
-//! One connection for ever: let in, served, and let in again when it is lost.
+//! Keeps one connection: connects, logs in, serves it, and reconnects when it is lost.
 
 use std::{
     sync::Arc,
@@ -21,46 +21,46 @@ use super::{
     connect::{FIRST_RETRY, RETRY, pause},
     life::Life,
     log::Log,
-    login::{Account, Entered, Session},
-    stanza::{CLIENT, Heard, Stanza, iq, put},
+    login::{Account, LoggedIn, Session},
+    stanza::{CLIENT, Inbound, Stanza, iq, put},
     wire::{Event, Wire},
 };
 use crate::config::SourcePattern;
 
-/// What the server has not taken yet. Statistics are 5 kB every 5 s, an answer less.
+/// Bound of the bytes that the server has not taken yet. Statistics are 5 kB every 5 s, an answer less.
 const MAX_UNSENT: usize = 4 << 20;
 /// Requests that may wait for their answers.
 const MAX_WAITING: usize = 4096;
-/// After reading so many bytes others have their turn.
+/// After this many bytes the task yields to others.
 const PAUSE_AFTER: u64 = 8 << 10;
-/// What is left to send when leaving may take this long.
+/// How long sending the rest may take when leaving.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What a connection is for, beside its answers. No I/O: stanzas and the time in, stanzas out.
+/// The purpose of a connection beside its answers. No I/O: stanzas and the time in, stanzas out.
 pub(super) trait Purpose: Send {
     /// A session begins, under this address.
     fn begin(&mut self, jid: &str, now: Instant);
-    /// The session goes on over a new connection: nothing of it was lost.
+    /// The session was resumed over a new connection: nothing was lost.
     fn resumed(&mut self, now: Instant);
     /// The connection is lost.
     fn lost(&mut self, unwanted: bool);
-    /// Takes what is no request.
+    /// Handles a stanza that is no request.
     fn on_stanza(&mut self, stanza: &Stanza, now: Instant);
     /// When to call [`Purpose::on_time`] at the latest.
     fn deadline(&self) -> Option<Instant>;
-    /// Does what is due.
+    /// Handles timers that are due.
     fn on_time(&mut self, now: Instant);
     /// Returns when there is something new to publish.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
     /// Publishes it.
     fn publish(&mut self, now: Instant);
-    /// Says goodbye.
+    /// Leaves.
     fn leave(&mut self);
     /// What to send next. Asked after every other call until there is nothing.
     fn next(&mut self) -> Option<Element>;
 }
 
-/// A connection, and what it is for.
+/// A connection and its purpose.
 pub(super) struct Driver<P> {
     pub account: Account,
     pub answers: Arc<dyn Answers>,
@@ -70,12 +70,12 @@ pub(super) struct Driver<P> {
     pub stop: watch::Receiver<bool>,
 }
 
-/// What outlives a connection.
+/// The state that outlives a connection.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct SessionState {
     /// Counts of the session, where the server has them.
     acks: Option<Acks>,
-    /// Answers that are not there yet.
+    /// Answers that are pending.
     waiting: FuturesUnordered<Later>,
     /// Those that came while there was no connection, and can still be sent.
     held: Vec<Element>,
@@ -84,10 +84,10 @@ pub(super) struct Kept {
 }
 
 impl<P: Purpose> Driver<P> {
-    /// Until it is told to stop.
+    /// Runs until it is asked to stop.
     pub(super) async fn run(mut self) {
         let mut log = Log::new(&self.account);
-        let mut kept = Kept::default();
+        let mut kept = SessionState::default();
         let mut stop = self.stop.clone();
         loop {
             let resume = kept.acks.as_ref().and_then(Acks::resume);
@@ -117,9 +117,13 @@ impl<P: Purpose> Driver<P> {
         }
     }
 
-    /// One connection; `Ok` when it was left because it was told to.
-    pub(super) async fn serve(&mut self, entered: Entered, kept: &mut Kept) -> Result<(), Cause> {
-        let Entered { wire, session } = entered;
+    /// Runs one connection; `Ok` when it was left on request.
+    pub(super) async fn serve(
+        &mut self,
+        entered: LoggedIn,
+        kept: &mut SessionState,
+    ) -> Result<(), Cause> {
+        let LoggedIn { wire, session } = entered;
         let mut line = Line { wire, kept, from: None };
         match session {
             Session::Resumed(count) => {
@@ -144,7 +148,7 @@ impl<P: Purpose> Driver<P> {
             if line.wire.unsent() > MAX_UNSENT {
                 return Err(Cause::Slow);
             }
-            let silent = life.deadline(line.wire.heard());
+            let silent = life.deadline(line.wire.last_received());
             let due = self.purpose.deadline().map_or(silent, |due| due.min(silent));
             tokio::select! {
                 event = line.wire.next() => self.take(event?, &mut line)?,
@@ -153,7 +157,7 @@ impl<P: Purpose> Driver<P> {
                 }
                 () = self.purpose.changed() => self.purpose.publish(now()),
                 () = sleep_until(due.into()) => {
-                    if life.on_time(line.wire.heard(), now())? {
+                    if life.on_time(line.wire.last_received(), now())? {
                         line.ping(self.account.pinged());
                     }
                     self.purpose.on_time(now());
@@ -170,17 +174,17 @@ impl<P: Purpose> Driver<P> {
         while let Some(stanza) = self.purpose.next() {
             line.send(stanza);
         }
-        // The server may be gone as well.
+        // The server may have gone too.
         let _ = timeout(LEAVE_PATIENCE, line.wire.close()).await;
         Ok(())
     }
 
     fn take(&mut self, event: Event, line: &mut Line<'_>) -> Result<(), Cause> {
         let stanza = match event {
-            Event::Heard(Heard::Acks(nonza)) => return line.on_acks(&nonza),
+            Event::Nonza(Inbound::Acks(nonza)) => return line.on_acks(&nonza),
             Event::Stanza(stanza) if stanza.element().has_ns(CLIENT) => stanza,
-            // Nothing else means anything by now.
-            Event::Heard(_) | Event::Stanza(_) => return Ok(()),
+            // No other nonza has a meaning after login.
+            Event::Nonza(_) | Event::Stanza(_) => return Ok(()),
         };
         if let Some(acks) = &mut line.kept.acks {
             acks.received();
@@ -200,11 +204,11 @@ impl<P: Purpose> Driver<P> {
     }
 }
 
-/// A connection that is served.
+/// An established connection.
 struct Line<'a> {
     wire: Wire,
-    kept: &'a mut Kept,
-    /// Whom our stanzas are from, where the server does not know.
+    kept: &'a mut SessionState,
+    /// The `from` of our stanzas, where the server does not add it.
     from: Option<String>,
 }
 
@@ -219,7 +223,7 @@ impl Line<'_> {
         self.wire.send(stanza);
     }
 
-    /// Sends what the server has not received of the session, and what was held for it.
+    /// Sends the stanzas that the server has not received, and the answers that were held.
     fn resume(&mut self, count: u32) -> Result<(), Cause> {
         if let Some(acks) = &mut self.kept.acks {
             for stanza in acks.resumed(count)? {
@@ -232,7 +236,7 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Asks what the server has received, if that is of interest.
+    /// Requests an acknowledgement, if there are stanzas to acknowledge.
     fn ask(&mut self) {
         if let Some(request) = self.kept.acks.as_mut().and_then(Acks::request) {
             self.wire.send(request);
@@ -258,9 +262,9 @@ impl Line<'_> {
     }
 }
 
-impl Kept {
-    /// Waits for something while there is no connection. Requests go on meanwhile: a request that is dropped
-    /// half-way, or stands still, would leave something of which only one side knows.
+impl SessionState {
+    /// Waits for `end` while there is no connection, and goes on with pending answers meanwhile: even if an answer is
+    /// never sent, a request that is dropped half-way, or stands still, would leave state that only one side knows of.
     async fn meanwhile<T>(&mut self, end: impl Future<Output = T>) -> T {
         tokio::pin!(end);
         loop {
@@ -276,8 +280,8 @@ impl Kept {
     }
 }
 
-/// The longest wait for the next attempt, by how long the last connection was up: short after a loss,
-/// if that has not become a habit.
+/// The longest wait for the next attempt, by how long the last connection was up: short after a loss, unless
+/// connections are lost again and again.
 fn longest_pause(up: Duration) -> Duration {
     if up > RETRY { FIRST_RETRY } else { RETRY }
 }
@@ -285,7 +289,7 @@ fn longest_pause(up: Duration) -> Duration {
 /// Returns when it is time to stop.
 async fn stops(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
-        // Who could have said so is gone, and ends this otherwise.
+        // The owner has gone, and ends this task otherwise.
         std::future::pending::<()>().await;
     }
 }

@@ -1,12 +1,12 @@
-//! Whether the server is still there. No I/O.
+//! Detects whether the server is alive. No I/O.
 
 use std::time::{Duration, Instant};
 
 use super::cause::Cause;
 
-/// A server that has said nothing for so long is asked whether it is there.
+/// A server that has been silent for this long gets a ping.
 const PING_AFTER: Duration = Duration::from_secs(10);
-/// And has so long to say anything.
+/// How long it then has to send anything.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Signs of life. Any byte is one.
@@ -20,30 +20,30 @@ impl Life {
         Self { pinged: None }
     }
 
-    /// When to call [`Life::on_time`] at the latest. `heard`: when bytes came last.
-    pub(super) fn deadline(&self, heard: Instant) -> Instant {
-        match self.waits_since(heard) {
+    /// When to call [`Life::on_time`] at the latest. `last_received`: when bytes came last.
+    pub(super) fn deadline(&self, last_received: Instant) -> Instant {
+        match self.waits_since(last_received) {
             Some(at) => at + PING_TIMEOUT,
-            None => heard + PING_AFTER,
+            None => last_received + PING_AFTER,
         }
     }
 
-    /// Whether to ask the server now.
-    pub(super) fn on_time(&mut self, heard: Instant, now: Instant) -> Result<bool, Cause> {
-        match self.waits_since(heard) {
+    /// Whether to ping the server now.
+    pub(super) fn on_time(&mut self, last_received: Instant, now: Instant) -> Result<bool, Cause> {
+        match self.waits_since(last_received) {
             Some(at) if now >= at + PING_TIMEOUT => Err(Cause::Silent),
             Some(_) => Ok(false),
             None => {
-                let asks = now >= heard + PING_AFTER;
+                let asks = now >= last_received + PING_AFTER;
                 self.pinged = asks.then_some(now);
                 Ok(asks)
             }
         }
     }
 
-    /// Since when an answer is waited for: none has come since.
-    fn waits_since(&self, heard: Instant) -> Option<Instant> {
-        self.pinged.filter(|at| heard < *at)
+    /// When the ping was sent that has had no answer yet.
+    fn waits_since(&self, last_received: Instant) -> Option<Instant> {
+        self.pinged.filter(|at| last_received < *at)
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_silent_server_is_given_up() {
+    fn the_connection_to_a_silent_server_ends() {
         let start = Instant::now();
         let mut life = Life::new();
         assert_eq!(life.deadline(start), start + 10 * SECOND);
@@ -70,9 +70,13 @@ mod tests {
         let start = Instant::now();
         let mut life = Life::new();
         assert_eq!(life.on_time(start, start + 10 * SECOND), Ok(true));
-        let heard = start + 19 * SECOND;
-        assert_eq!(life.deadline(heard), heard + 10 * SECOND);
-        assert_eq!(life.on_time(heard, start + 20 * SECOND), Ok(false));
-        assert_eq!(life.on_time(heard, heard + 10 * SECOND), Ok(true), "and is asked again");
+        let last_received = start + 19 * SECOND;
+        assert_eq!(life.deadline(last_received), last_received + 10 * SECOND);
+        assert_eq!(life.on_time(last_received, start + 20 * SECOND), Ok(false));
+        assert_eq!(
+            life.on_time(last_received, last_received + 10 * SECOND),
+            Ok(true),
+            "and is asked again"
+        );
     }
 }

@@ -1,14 +1,14 @@
-//! One line for each change of a connection, and for a new reason.
+//! Logs one line for each change of a connection, and for a new reason.
 
 use super::{
     cause::Cause,
     login::{Account, Session},
 };
 
-/// An unchanged reason is told again after so many attempts, about every five minutes.
+/// An unchanged reason is logged again after this many attempts, about every five minutes.
 const REMIND_AFTER: u32 = 75;
 
-/// What is logged of one connection.
+/// The logging state of one connection.
 pub(super) struct Log {
     who: Who,
     server: String,

@@ -1,5 +1,5 @@
-//! From an address to a session: TCP, TLS, SASL and a resource (RFC 6120 sections 4 to 7), with a session
-//! that can go on where the server has that (XEP-0198); or a component's handshake (XEP-0114).
+//! From an address to a session: TCP, TLS, SASL and a resource (RFC 6120 sections 4 to 7), with a resumable
+//! session where the server supports it (XEP-0198); or a component's handshake (XEP-0114).
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use super::{
     component::ComponentConfig,
     connect::{ConnectError, PER_ADDRESS, connect_any},
     sasl::{Exchange, best},
-    stanza::{CLIENT, Heard, Stanza, iq, named, shown, stanza_error},
+    stanza::{CLIENT, Inbound, Stanza, iq, named, shown, stanza_error},
     tls,
     wire::{Event, Kind, Wire, open},
 };
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The id of the request for a resource.
 const BIND_ID: &str = "bind";
 
-/// Who connects, and where to.
+/// The account that connects.
 #[derive(Clone, Debug)]
 pub(super) enum Account {
     /// A user, with the resource to bind; one of the server's choice otherwise.
@@ -44,16 +44,16 @@ pub(super) enum Account {
     Component(Box<ComponentConfig>),
 }
 
-/// A connection that is let in.
-pub(super) struct Entered {
+/// A connection that has logged in.
+pub(super) struct LoggedIn {
     pub wire: Wire,
     pub session: Session,
 }
 
-/// Which session a connection is of.
+/// The session of a connection.
 #[derive(Debug)]
 pub(super) enum Session {
-    /// The one before goes on. The server has received so many stanzas of it.
+    /// The previous session was resumed. The server has received this many stanzas of it.
     Resumed(u32),
     /// A new one.
     New {
@@ -69,7 +69,7 @@ impl Account {
         matches!(self, Self::Component(_))
     }
 
-    /// Whom a ping goes to: the server, whose name a component has to say.
+    /// The address for pings: the server, which a component has to name.
     pub(super) fn pinged(&self) -> Option<&str> {
         match self {
             Self::Client(..) => None,
@@ -88,7 +88,7 @@ impl Account {
     }
 
     /// Connects and logs in; with the session that was lost, if the server still has it.
-    pub(super) async fn enter(&self, resume: Option<sm::Resume>) -> Result<Entered, Cause> {
+    pub(super) async fn enter(&self, resume: Option<sm::Resume>) -> Result<LoggedIn, Cause> {
         let socket = connect(self.server()).await?;
         let entered = timeout(PATIENCE, self.enter_over(Box::new(socket), resume));
         entered.await.map_err(|_| Cause::Timeout)?
@@ -99,10 +99,10 @@ impl Account {
         &self,
         io: Box<dyn Io>,
         resume: Option<sm::Resume>,
-    ) -> Result<Entered, Cause> {
+    ) -> Result<LoggedIn, Cause> {
         match self {
             Self::Client(client, resource) => log_in(client, resource.clone(), io, resume).await,
-            Self::Component(component) => shake_hands(component, io).await,
+            Self::Component(component) => component_handshake(component, io).await,
         }
     }
 }
@@ -116,7 +116,10 @@ async fn connect((host, port): (&str, u16)) -> Result<TcpStream, Cause> {
 }
 
 /// The digest is of the stream's id and the secret.
-async fn shake_hands(component: &ComponentConfig, io: Box<dyn Io>) -> Result<Entered, Cause> {
+async fn component_handshake(
+    component: &ComponentConfig,
+    io: Box<dyn Io>,
+) -> Result<LoggedIn, Cause> {
     let secret = |cause| match cause {
         Cause::Stream { condition, text } => {
             Cause::Secret([condition, text].join(" ").trim().to_owned())
@@ -130,15 +133,15 @@ async fn shake_hands(component: &ComponentConfig, io: Box<dyn Io>) -> Result<Ent
     wire.send(Handshake::from_stream_id_and_password(id, component.secret.reveal()));
     loop {
         match wire.next().await {
-            Ok(Event::Heard(Heard::Handshake)) => break,
-            // A server may say more than it has to; nobody knows us yet.
+            Ok(Event::Nonza(Inbound::Handshake)) => break,
+            // A server may send other elements before; nothing is addressed to us yet.
             Ok(_) => {}
             Err(cause) => return Err(secret(cause)),
         }
     }
-    // The server knows best what it calls us (XEP-0114 section 3).
+    // The server's name for us takes precedence (XEP-0114 section 3).
     let jid = name.unwrap_or_else(|| component.jid());
-    Ok(Entered { wire, session: Session::New { jid, counted: None } })
+    Ok(LoggedIn { wire, session: Session::New { jid, counted: None } })
 }
 
 async fn log_in(
@@ -146,7 +149,7 @@ async fn log_in(
     resource: Option<String>,
     io: Box<dyn Io>,
     resume: Option<sm::Resume>,
-) -> Result<Entered, Cause> {
+) -> Result<LoggedIn, Cause> {
     let (features, wire) = open(io, &client.domain, Kind::Client).await?.features().await?;
     let encrypts = features.can_starttls() && client.security != XmppSecurity::Disabled;
     let (features, mut wire) = if encrypts {
@@ -157,20 +160,20 @@ async fn log_in(
     } else {
         (features, wire)
     };
-    // Otherwise somebody on the way could take STARTTLS out, and read the password.
+    // Otherwise an attacker on the path could remove STARTTLS and read the password.
     let plain = encrypts || client.security == XmppSecurity::Disabled;
     authenticate(client, &features, &mut wire, plain).await?;
     let (features, mut wire) = wire.restart(&client.domain).await?.features().await?;
     let session = begin(&mut wire, &features, resource, resume).await?;
-    Ok(Entered { wire, session })
+    Ok(LoggedIn { wire, session })
 }
 
 /// The certificate is that of the domain, wherever it is served (RFC 6120 section 13.7.2).
 async fn encrypt(client: &XmppClient, mut wire: Wire) -> Result<Box<dyn Io>, Cause> {
     wire.send(Request);
     match wire.next().await? {
-        Event::Heard(Heard::Tls(Tls::Proceed(_))) => {}
-        Event::Heard(Heard::Tls(Tls::Failure(_))) => {
+        Event::Nonza(Inbound::Tls(Tls::Proceed(_))) => {}
+        Event::Nonza(Inbound::Tls(Tls::Failure(_))) => {
             return Err(Cause::Tls("the server cannot begin it".to_owned()));
         }
         other => return Err(unexpected(&other)),
@@ -197,13 +200,13 @@ async fn authenticate(
     wire.send(Auth { mechanism, data: exchange.initial() });
     loop {
         match wire.next().await? {
-            Event::Heard(Heard::Sasl(Nonza::Challenge(challenge))) => {
+            Event::Nonza(Inbound::Sasl(Nonza::Challenge(challenge))) => {
                 wire.send(Response { data: exchange.respond(&challenge.data)? });
             }
-            Event::Heard(Heard::Sasl(Nonza::Success(success))) => {
+            Event::Nonza(Inbound::Sasl(Nonza::Success(success))) => {
                 return Ok(exchange.finish(&success.data)?);
             }
-            Event::Heard(Heard::Sasl(Nonza::Failure(failure))) => return Err(refused(failure)),
+            Event::Nonza(Inbound::Sasl(Nonza::Failure(failure))) => return Err(refused(failure)),
             other => return Err(unexpected(&other)),
         }
     }
@@ -221,7 +224,7 @@ fn refused(failure: Failure) -> Cause {
     }
 }
 
-/// The session that was lost, or a new one.
+/// Resumes the lost session, or binds a new one.
 async fn begin(
     wire: &mut Wire,
     features: &StreamFeatures,
@@ -232,7 +235,7 @@ async fn begin(
     if let Some(resume) = resume.filter(|_| counts) {
         wire.send(resume);
         match wire.next().await? {
-            Event::Heard(Heard::Acks(sm::Nonza::Resumed(resumed))) => {
+            Event::Nonza(Inbound::Acks(sm::Nonza::Resumed(resumed))) => {
                 return Ok(Session::Resumed(resumed.h));
             }
             // The server has forgotten it.
@@ -249,7 +252,7 @@ async fn begin(
     }
     wire.send(acks::enable());
     match wire.next().await? {
-        Event::Heard(Heard::Acks(sm::Nonza::Enabled(enabled))) => {
+        Event::Nonza(Inbound::Acks(sm::Nonza::Enabled(enabled))) => {
             Ok(Session::New { jid, counted: Some(enabled) })
         }
         failed if is_failed(&failed) => Ok(Session::New { jid, counted: None }),
@@ -260,9 +263,9 @@ async fn begin(
 /// The library wants a count in it, which few servers send.
 fn is_failed(event: &Event) -> bool {
     match event {
-        Event::Heard(Heard::Acks(nonza)) => matches!(nonza, sm::Nonza::Failed(_)),
+        Event::Nonza(Inbound::Acks(nonza)) => matches!(nonza, sm::Nonza::Failed(_)),
         Event::Stanza(stanza) => stanza.element().is("failed", ns::SM),
-        Event::Heard(_) => false,
+        Event::Nonza(_) => false,
     }
 }
 
@@ -287,10 +290,10 @@ async fn bind(wire: &mut Wire, mut resource: Option<String>) -> Result<String, C
     }
 }
 
-/// Nobody knows us yet: nothing else can be for us.
+/// An unexpected event during login: no peer knows our address yet, so nothing else can be for us.
 fn unexpected(event: &Event) -> Cause {
     match event {
-        Event::Stanza(Stanza::GivenUp { fault, .. }) => Cause::Protocol(fault.to_string()),
+        Event::Stanza(Stanza::Refused { fault, .. }) => Cause::Protocol(fault.to_string()),
         Event::Stanza(Stanza::Whole(element)) if element.is("failure", ns::SASL) => {
             let condition = element.children().next().map_or("", Element::name);
             Cause::Refused { what: "login", condition: shown(condition), text: String::new() }
@@ -298,7 +301,7 @@ fn unexpected(event: &Event) -> Cause {
         Event::Stanza(Stanza::Whole(element)) => {
             Cause::Protocol(format!("<{}> was not expected", shown(element.name())))
         }
-        Event::Heard(heard) => Cause::Protocol(format!("{} was not expected", heard.name())),
+        Event::Nonza(heard) => Cause::Protocol(format!("{} was not expected", heard.name())),
     }
 }
 

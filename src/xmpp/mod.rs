@@ -1,8 +1,8 @@
 //! XMPP: connections to servers, on `tokio-xmpp` and `xmpp-parsers`.
 //!
-//! [`client`] is an occupant of the focus's room, [`component`] a component of a server; both have the same
-//! driver. What is asked over them [`Answers`] answers: this room knows no bridge. Under the library's
-//! stream, `bounds` keeps the [`Limits`] of stanzas.
+//! [`client`] is an occupant of the focus's room, [`component`] a component of a server; both use the same
+//! driver. [`Answers`] answers their requests: this module does not depend on the bridge. Under the library's
+//! stream, `bounds` enforces the [`Limits`] of stanzas.
 
 mod acks;
 mod answers;

@@ -1,4 +1,4 @@
-//! Streams without a server: for fuzz targets, and for tests of what is read.
+//! Streams without a server, for fuzz targets and tests of the parser.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ use super::{
 /// Reads a whole document as the one stanza of a stream whose stanzas are in `namespace`.
 ///
 /// # Errors
-/// What it is instead.
+/// What is wrong with it.
 pub fn parse(document: &[u8], namespace: &str, limits: Limits) -> Result<Stanza, io::Error> {
     let not_one = || io::Error::new(io::ErrorKind::InvalidData, "not one stanza");
     let stream = ns::STREAM;
@@ -55,21 +55,21 @@ pub fn parse(document: &[u8], namespace: &str, limits: Limits) -> Result<Stanza,
     }
 }
 
-/// A server that has said everything already, and takes everything.
-pub(super) struct Said {
+/// A server whose bytes are all there from the start, and that accepts all writes.
+pub(super) struct Scripted {
     bytes: Vec<u8>,
     at: usize,
-    /// So many come at once.
+    /// How many bytes come at once.
     piece: usize,
 }
 
-impl Said {
+impl Scripted {
     pub(super) fn new(bytes: &[u8], piece: usize) -> Self {
         Self { bytes: bytes.to_vec(), at: 0, piece: piece.max(1) }
     }
 }
 
-impl AsyncRead for Said {
+impl AsyncRead for Scripted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -83,7 +83,7 @@ impl AsyncRead for Said {
     }
 }
 
-impl AsyncWrite for Said {
+impl AsyncWrite for Scripted {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -101,7 +101,7 @@ impl AsyncWrite for Said {
     }
 }
 
-/// Runs to the end what waits for nobody.
+/// Runs a future that never has to wait.
 pub(super) fn run<F: Future>(future: F) -> F::Output {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
@@ -111,9 +111,9 @@ pub(super) fn run<F: Future>(future: F) -> F::Output {
     runtime.block_on(future)
 }
 
-/// What a stream brings whose bytes come so many at a time, and why it ends.
+/// The stanzas of a stream whose bytes come in pieces of this size, and why it ends.
 pub(super) async fn events(stream: &[u8], piece: usize, limits: Limits) -> (Vec<Event>, Cause) {
-    let io = Bounded::new(Box::new(Said::new(stream, piece)), limits);
+    let io = Bounded::new(Box::new(Scripted::new(stream, piece)), limits);
     let mut wire: Wire = match over(io, "example.com", Kind::Client).await {
         Ok(opened) => opened.without_features(),
         Err(cause) => return (Vec::new(), cause),

@@ -1,9 +1,9 @@
-//! Passwords shown to a server (RFC 6120 section 6): SCRAM (RFC 5802, RFC 7677) and PLAIN (RFC 4616), by
-//! the crate `sasl`; and what it does not refuse.
+//! SASL (RFC 6120 section 6): SCRAM (RFC 5802, RFC 7677) and PLAIN (RFC 4616) by the crate `sasl`, with the
+//! checks that the crate does not make.
 //!
-//! SCRAM never sends the password, and shows that the server knows it too. Names and passwords go out
-//! as they are configured: ASCII needs no preparation, and other passwords must be written composed
-//! (NFC), as keyboards do.
+//! SCRAM never sends the password, and proves that the server knows it too. Names and passwords go out as
+//! they are configured: ASCII needs no preparation, and other passwords must be written composed (NFC), as
+//! keyboards do.
 
 use sasl::{
     client::{
@@ -17,7 +17,7 @@ use sasl::{
 };
 use xmpp_parsers::sasl::Mechanism;
 
-/// A server could ask for work without end: this much takes seconds.
+/// Bound of the hashing rounds that a server may ask for: this many take seconds.
 const MAX_ITERATIONS: u32 = 1_000_000;
 
 /// The best of the mechanisms that a server offers.
@@ -28,7 +28,7 @@ pub(super) fn best<'a>(
     plain: bool,
 ) -> Option<Mechanism> {
     let known = [Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain];
-    // Who offers channel binding and PLAIN, but not what is between them, may be somebody on the way.
+    // A server that offers channel binding and PLAIN but no plain SCRAM may be an attacker on the path.
     let binds = offered.clone().any(|name| name.trim().ends_with("-PLUS"));
     known.into_iter().find(|mechanism| {
         let allowed = *mechanism != Mechanism::Plain || (plain && !binds);
@@ -46,7 +46,7 @@ fn name(mechanism: &Mechanism) -> &'static str {
     }
 }
 
-/// Why the server's part of the exchange is not right.
+/// Why the server's side of the exchange is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
     /// A challenge that the mechanism does not have.
@@ -67,7 +67,7 @@ pub enum SaslError {
 pub(super) struct Exchange {
     mechanism: Box<dyn sasl::client::Mechanism + Send>,
     initial: Vec<u8>,
-    /// What the server's nonce begins with; none where there is no challenge, or no more.
+    /// The client's nonce, with which the server's must begin; `None` where no challenge is expected.
     nonce: Option<String>,
     plain: bool,
 }
@@ -117,7 +117,7 @@ impl Exchange {
     }
 }
 
-/// The crate reads a challenge in any order, and takes any nonce and number of rounds.
+/// Checks a challenge: the crate accepts its fields in any order, and any nonce and number of rounds.
 fn check(challenge: &[u8], ours: &str) -> Result<(), SaslError> {
     let challenge = std::str::from_utf8(challenge).map_err(|_| SaslError::Challenge)?;
     let mut parts = challenge.split(',');

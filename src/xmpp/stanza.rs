@@ -1,4 +1,4 @@
-//! What comes over a stream, as `xmpp-parsers` reads it where it can; and what is asked of an element.
+//! Elements of a stream: parsed by `xmpp-parsers` where possible, and helpers for elements.
 
 use minidom::{
     Element,
@@ -16,17 +16,17 @@ use xso::{
 
 use super::bounds::Fault;
 
-/// The namespace of stanzas, a component's as well: what it is on the wire there only the stream knows.
+/// The namespace of stanzas, also of a component's: only the stream maps it to the one on the wire.
 pub(crate) const CLIENT: &str = ns::JABBER_CLIENT;
 
-/// A stanza that has ended.
+/// A complete stanza.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stanza {
     /// All of it.
     Whole(Element),
-    /// It broke a limit: its first tag, as far as that did not, and the child under which an IQ can be
-    /// refused by name, without what is in it.
-    GivenUp {
+    /// A stanza that broke a limit: its first tag, as far as that is within limits, and its first child
+    /// without content, by whose name an IQ can be refused.
+    Refused {
         /// What is left of it.
         head: Element,
         /// The limit.
@@ -38,17 +38,17 @@ impl Stanza {
     pub(super) fn new(element: Element, fault: Option<Fault>) -> Self {
         match fault {
             None => Self::Whole(element),
-            Some(fault) => Self::GivenUp { head: head(&element), fault },
+            Some(fault) => Self::Refused { head: head(&element), fault },
         }
     }
 
-    /// All of it, or what is left.
+    /// The stanza, or what is left of it.
     pub fn element(&self) -> &Element {
-        let (Self::Whole(element) | Self::GivenUp { head: element, .. }) = self;
+        let (Self::Whole(element) | Self::Refused { head: element, .. }) = self;
         element
     }
 
-    /// Whether it is an IQ that wants an answer.
+    /// Whether it is an IQ that needs an answer.
     pub(super) fn is_request(&self) -> bool {
         let element = self.element();
         element.is("iq", CLIENT) && matches!(element.attr("type"), Some("get" | "set"))
@@ -65,10 +65,10 @@ fn head(stanza: &Element) -> Element {
     head
 }
 
-/// What a server says on a stream. What is of no type, or of one that does not fit, stays an element: a
-/// request that nobody understands must be answered all the same.
+/// An element from the server. What fits no type stays an [`Element`]: a request that nobody understands must
+/// be answered all the same.
 #[derive(Clone, Debug)]
-pub(super) enum Heard {
+pub(super) enum Inbound {
     /// XEP-0198.
     Acks(sm::Nonza),
     Sasl(sasl::Nonza),
@@ -79,7 +79,7 @@ pub(super) enum Heard {
     Element(Element),
 }
 
-impl Heard {
+impl Inbound {
     /// For a log line.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl Heard {
     }
 }
 
-impl From<Element> for Heard {
+impl From<Element> for Inbound {
     fn from(element: Element) -> Self {
         let copy = || element.clone();
         let typed = match (element.ns().as_str(), element.name()) {
@@ -108,7 +108,7 @@ impl From<Element> for Heard {
     }
 }
 
-/// A server that gives no reason, or one that nobody knows, ends the stream all the same.
+/// An error without a condition, or with an unknown one, ends the stream too.
 fn stream_error(element: Element) -> StreamError {
     StreamError::try_from(element).unwrap_or_else(|_: FromElementError| StreamError {
         condition: xmpp_parsers::stream_error::DefinedCondition::UndefinedCondition,
@@ -117,64 +117,64 @@ fn stream_error(element: Element) -> StreamError {
     })
 }
 
-/// Builds what is [`Heard`].
-pub(super) struct Hearing(ElementFromEvents);
+/// Builds an [`Inbound`] from events.
+pub(super) struct InboundBuilder(ElementFromEvents);
 
-impl FromXml for Heard {
-    type Builder = Hearing;
+impl FromXml for Inbound {
+    type Builder = InboundBuilder;
 
     fn from_events(
         (namespace, name): QName,
         attributes: AttrMap,
         _: &Context<'_>,
-    ) -> Result<Hearing, FromEventsError> {
+    ) -> Result<InboundBuilder, FromEventsError> {
         // The answer to a component's handshake has its own type.
         let namespace = if name == "handshake" { namespace } else { read_as(namespace) };
-        Ok(Hearing(ElementFromEvents::new((namespace, name), attributes)))
+        Ok(InboundBuilder(ElementFromEvents::new((namespace, name), attributes)))
     }
 }
 
-impl FromEventsBuilder for Hearing {
-    type Output = Heard;
+impl FromEventsBuilder for InboundBuilder {
+    type Output = Inbound;
 
-    fn feed(&mut self, event: Event, context: &Context<'_>) -> Result<Option<Heard>, Error> {
+    fn feed(&mut self, event: Event, context: &Context<'_>) -> Result<Option<Inbound>, Error> {
         let event = match event {
             Event::StartElement(metrics, (namespace, name), attributes) => {
                 Event::StartElement(metrics, (read_as(namespace), name), attributes)
             }
             event => event,
         };
-        Ok(self.0.feed(event, context)?.map(Heard::from))
+        Ok(self.0.feed(event, context)?.map(Inbound::from))
     }
 }
 
-/// A component's stanzas are a client's to who reads them.
+/// Maps a component's stanzas to the namespace of a client's.
 fn read_as(namespace: Namespace<'static>) -> Namespace<'static> {
     if namespace == ns::COMPONENT { Namespace::from(CLIENT) } else { namespace }
 }
 
 /// An element on its way out.
-pub(super) struct Said {
+pub(super) struct Outbound {
     pub element: Element,
-    /// A client's stanzas are a component's on its stream.
+    /// Whether the stream is a component's, on which stanzas have the component's namespace.
     pub component: bool,
 }
 
-/// The parts of what is [`Said`].
-pub(super) struct Saying<'a> {
+/// The XML items of an [`Outbound`].
+pub(super) struct OutboundParts<'a> {
     items: ElementAsXml<'a>,
     component: bool,
 }
 
-impl AsXml for Said {
-    type ItemIter<'a> = Saying<'a>;
+impl AsXml for Outbound {
+    type ItemIter<'a> = OutboundParts<'a>;
 
-    fn as_xml_iter(&self) -> Result<Saying<'_>, Error> {
-        Ok(Saying { items: self.element.as_xml_iter()?, component: self.component })
+    fn as_xml_iter(&self) -> Result<OutboundParts<'_>, Error> {
+        Ok(OutboundParts { items: self.element.as_xml_iter()?, component: self.component })
     }
 }
 
-impl<'a> Iterator for Saying<'a> {
+impl<'a> Iterator for OutboundParts<'a> {
     type Item = Result<Item<'a>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {

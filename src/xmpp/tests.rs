@@ -15,20 +15,20 @@ use super::bounded::Io;
 
 pub(super) const STREAMS: &str = "http://etherx.jabber.org/streams";
 
-/// A server that says what a test wants.
-pub(super) struct Far<I> {
+/// A server that a test scripts.
+pub(super) struct FakeServer<I> {
     reader: AsyncReader<BufReader<ReadHalf<I>>>,
     to: WriteHalf<I>,
     kind: &'static str,
 }
 
-/// Both ends of a connection that takes so many bytes.
-pub(super) fn ends(takes: usize) -> (Box<dyn Io>, Far<DuplexStream>) {
+/// Both ends of a connection that holds this many bytes.
+pub(super) fn ends(takes: usize) -> (Box<dyn Io>, FakeServer<DuplexStream>) {
     let (ours, theirs) = duplex(takes);
-    (Box::new(ours), Far::new(theirs))
+    (Box::new(ours), FakeServer::new(theirs))
 }
 
-impl<I: Io> Far<I> {
+impl<I: Io> FakeServer<I> {
     pub(super) fn new(io: I) -> Self {
         let (from, to) = split(io);
         Self { reader: AsyncReader::new(BufReader::new(from)), to, kind: "jabber:client" }
@@ -48,7 +48,7 @@ impl<I: Io> Far<I> {
         self.to.flush().await.unwrap();
     }
 
-    /// Takes the beginning of a stream, and begins one. The attributes of what came.
+    /// Reads the head of a stream and sends one. Returns the attributes that came.
     pub(super) async fn open(&mut self) -> AttrMap {
         *self.reader.parser_mut() = Parser::default();
         let attributes = loop {
@@ -62,7 +62,7 @@ impl<I: Io> Far<I> {
             }
         };
         let kind = self.kind;
-        // As specified, a component's server says no version.
+        // As specified, a component's server sends no version.
         let version = if kind == "jabber:client" { " version='1.0'" } else { "" };
         self.say(&format!(
             "<?xml version='1.0'?><stream:stream xmlns='{kind}' xmlns:stream='{STREAMS}' \

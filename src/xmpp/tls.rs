@@ -23,8 +23,8 @@ use tokio_rustls::{
 
 use super::cause::Cause;
 
-/// How to begin TLS. With `verify`, the server must have a certificate of its domain that the system
-/// trusts.
+/// Makes the TLS configuration. With `verify`, the server must have a certificate of its domain that the
+/// system trusts.
 pub(super) fn connector(verify: bool) -> Result<TlsConnector, Cause> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -40,7 +40,7 @@ pub(super) fn connector(verify: bool) -> Result<TlsConnector, Cause> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Why there is no TLS, in words: the certificate of `domain` is what goes wrong.
+/// Describes a TLS error; most are about the certificate of `domain`.
 pub(super) fn cause(domain: &str, error: &io::Error) -> Cause {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     let Some(rustls::Error::InvalidCertificate(fault)) = inner else {
@@ -64,7 +64,7 @@ pub(super) fn cause(domain: &str, error: &io::Error) -> Cause {
     ))
 }
 
-/// What the system trusts, read once.
+/// The system's trusted certificates, read once.
 fn system_certificates() -> &'static [CertificateDer<'static>] {
     static CERTIFICATES: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
     CERTIFICATES.get_or_init(|| rustls_native_certs::load_native_certs().certs)
@@ -72,8 +72,8 @@ fn system_certificates() -> &'static [CertificateDer<'static>] {
 
 /// The certificate is valid, of the right name, and of an authority that is trusted; or trusted itself.
 ///
-/// `prosodyctl cert generate` makes certificates that sign themselves and say that they are an
-/// authority. The one way to trust such a server is to trust that very certificate.
+/// `prosodyctl cert generate` makes self-signed certificates that claim to be an authority. The one way to
+/// trust such a server is to trust that very certificate.
 #[derive(Debug)]
 struct Trusted {
     certificates: &'static [CertificateDer<'static>],
@@ -139,14 +139,13 @@ impl ServerCertVerifier for Trusted {
     }
 }
 
-/// Whether a certificate was refused because it says that it is an authority. The type of this error
-/// is of a crate that rustls does not export; its name is.
+/// Whether a certificate was refused because it claims to be an authority. The type of this error is of a
+/// crate that rustls does not export; its name is.
 fn is_authority(fault: &CertificateError) -> bool {
     matches!(fault, CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity")
 }
 
-/// `DISABLE_CERTIFICATE_VERIFICATION`: whoever answers is the server. It must still own the key of the
-/// certificate that it shows.
+/// `DISABLE_CERTIFICATE_VERIFICATION`: accepts any certificate. The server must still own its key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -206,7 +205,7 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
-    /// What is said of `shown` in a year at a system that trusts `trusted` only.
+    /// The result of verifying `shown`, in a given year, on a system that trusts `trusted` only.
     fn said(
         trusted: &CertificateDer<'static>,
         shown: &CertificateDer<'static>,

@@ -1,4 +1,4 @@
-//! A stream of `tokio_xmpp`, with what is to be sent over it.
+//! A stream of `tokio_xmpp` with its outgoing queue.
 
 use std::{
     borrow::Cow,
@@ -20,25 +20,25 @@ use super::{
     bounded::{Bounded, Io},
     bounds::Limits,
     cause::Cause,
-    stanza::{CLIENT, Heard, Said, Stanza},
+    stanza::{CLIENT, Inbound, Outbound, Stanza},
 };
 
-/// The stream's own time limits are not used: silence is the driver's to notice, which pings.
+/// The stream's own time limits are not used: the driver pings, and notices silence.
 const NEVER: Timeouts = Timeouts {
     read_timeout: Duration::from_secs(86_400),
     response_timeout: Duration::from_secs(86_400),
 };
 
-/// What comes.
+/// An event of the stream.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// About the stream.
-    Heard(Heard),
-    /// To somebody behind it.
+    /// An element about the stream itself.
+    Nonza(Inbound),
+    /// A stanza.
     Stanza(Stanza),
 }
 
-/// What the stream is of.
+/// The kind of stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Client,
@@ -47,14 +47,14 @@ pub(super) enum Kind {
 
 /// A stream.
 pub(super) struct Wire {
-    stream: XmlStream<Bounded, Heard>,
+    stream: XmlStream<Bounded, Inbound>,
     kind: Kind,
-    /// Elements that have come.
+    /// Elements received.
     seen: u64,
-    /// What the stream has not taken yet, with its size.
+    /// Elements that the stream has not taken yet, with their sizes.
     queue: VecDeque<(Element, usize)>,
     unsent: usize,
-    /// The stream has taken something that may still be with it.
+    /// The stream may hold elements that are not flushed.
     unflushed: bool,
 }
 
@@ -65,20 +65,20 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// What the server calls the stream, and whom it takes us for.
+    /// The stream's id, and our address as the server has it.
     pub(super) fn id_and_name(&self) -> (String, Option<String>) {
         let header = self.pending.header();
         let id = header.id.map(Cow::into_owned).unwrap_or_default();
         (id, header.from.map(Cow::into_owned).filter(|from| !from.is_empty()))
     }
 
-    /// With what a client's server offers.
+    /// A client's stream with the features that the server offers.
     pub(super) async fn features(self) -> Result<(StreamFeatures, Wire), Cause> {
         let (features, stream) = self.pending.recv_features().await?;
         Ok((features, Wire::new(stream, self.kind, 1)))
     }
 
-    /// A component's server offers nothing.
+    /// A component's stream, which has no features.
     pub(super) fn without_features(self) -> Wire {
         Wire::new(self.pending.skip_features(), self.kind, 0)
     }
@@ -100,7 +100,7 @@ pub(super) async fn over(io: Bounded, to: &str, kind: Kind) -> Result<Opened, Ca
 }
 
 impl Wire {
-    fn new(stream: XmlStream<Bounded, Heard>, kind: Kind, seen: u64) -> Self {
+    fn new(stream: XmlStream<Bounded, Inbound>, kind: Kind, seen: u64) -> Self {
         Self { stream, kind, seen, queue: VecDeque::new(), unsent: 0, unflushed: false }
     }
 
@@ -114,12 +114,12 @@ impl Wire {
         self.stream.into_inner().into_io()
     }
 
-    /// When bytes came last.
-    pub(super) fn heard(&self) -> Instant {
-        self.stream.get_stream().heard()
+    /// When bytes last came.
+    pub(super) fn last_received(&self) -> Instant {
+        self.stream.get_stream().last_received()
     }
 
-    /// How many have come.
+    /// How many bytes have come.
     pub(super) fn read(&self) -> u64 {
         self.stream.get_stream().read()
     }
@@ -137,26 +137,26 @@ impl Wire {
         self.queue.push_back((element, size));
     }
 
-    /// The next element, while what is to be sent is. An error that the server gives is one here. May be given
-    /// up at any time, and begun again.
+    /// Returns the next element, and sends the queue meanwhile. A stream error of the server is returned as
+    /// an error. May be dropped at any time and called again.
     pub(super) async fn next(&mut self) -> Result<Event, Cause> {
-        let heard = std::future::poll_fn(|cx| {
+        let inbound = std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = self.poll_send(cx) {
                 return Poll::Ready(Err(Cause::from(error)));
             }
-            Pin::new(&mut self.stream).poll_next(cx).map(|heard| match heard {
-                Some(heard) => heard.map_err(Cause::from),
+            Pin::new(&mut self.stream).poll_next(cx).map(|next| match next {
+                Some(inbound) => inbound.map_err(Cause::from),
                 None => Err(Cause::Closed),
             })
         });
-        let heard = heard.await?;
+        let inbound = inbound.await?;
         self.seen = self.seen.wrapping_add(1);
         let fault = self.stream.get_stream().bounds().fault_of(self.seen);
-        Ok(match (heard, fault) {
-            (Heard::Element(element), fault) => Event::Stanza(Stanza::new(element, fault)),
-            (Heard::Error(error), _) => return Err(Cause::of_stream(&error)),
+        Ok(match (inbound, fault) {
+            (Inbound::Element(element), fault) => Event::Stanza(Stanza::new(element, fault)),
+            (Inbound::Error(error), _) => return Err(Cause::of_stream(&error)),
             (_, Some(fault)) => return Err(Cause::Protocol(fault.to_string())),
-            (heard, None) => Event::Heard(heard),
+            (inbound, None) => Event::Nonza(inbound),
         })
     }
 
@@ -165,7 +165,7 @@ impl Wire {
         std::future::poll_fn(|cx| self.poll_send(cx)).await.map_err(Cause::from)
     }
 
-    /// Sends everything, and says that this was all.
+    /// Sends everything and closes the stream.
     pub(super) async fn close(&mut self) -> Result<(), Cause> {
         self.flush().await?;
         self.stream.shutdown().await.map_err(Cause::from)
@@ -174,24 +174,25 @@ impl Wire {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = Pin::new(&mut self.stream);
         while !self.queue.is_empty() {
-            if Sink::<&Said>::poll_ready(stream.as_mut(), cx)?.is_pending() {
+            if Sink::<&Outbound>::poll_ready(stream.as_mut(), cx)?.is_pending() {
                 return Poll::Pending;
             }
             if let Some((element, size)) = self.queue.pop_front() {
                 self.unsent = self.unsent.saturating_sub(size);
-                let said = Said { element, component: self.kind == Kind::Component };
-                match Sink::start_send(stream.as_mut(), &said) {
+                let outbound = Outbound { element, component: self.kind == Kind::Component };
+                match Sink::start_send(stream.as_mut(), &outbound) {
                     Ok(()) => self.unflushed = true,
-                    // Nothing of it was taken, and the stream goes on: what we build has names that XML has.
+                    // Nothing of the element was written, and the stream goes on. Not expected: we build only
+                    // valid XML names.
                     Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                        debug_assert!(false, "{} cannot be written", said.element.name());
+                        debug_assert!(false, "{} cannot be written", outbound.element.name());
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
         }
         if self.unflushed {
-            std::task::ready!(Sink::<&Said>::poll_flush(stream, cx))?;
+            std::task::ready!(Sink::<&Outbound>::poll_flush(stream, cx))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
@@ -212,7 +213,7 @@ pub(super) fn size(element: &Element) -> usize {
         }
     }
     let mut count = Count(0);
-    // What cannot be written is refused by the stream.
+    // The stream refuses an element that cannot be written.
     let _ = element.write_to(&mut count);
     count.0
 }

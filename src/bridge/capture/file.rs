@@ -29,7 +29,7 @@ pub(super) struct PcapFile {
 }
 
 impl PcapFile {
-    /// A new file that only its owner can read: what people say is in it.
+    /// Creates a file that only its owner can read: it holds what participants say.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut file = BufWriter::new(file);
@@ -42,7 +42,7 @@ impl PcapFile {
         head.extend(65_535_u32.to_le_bytes());
         head.extend(101_u32.to_le_bytes());
         file.write_all(&head)?;
-        // Whoever looks finds a file of this kind, if an empty one.
+        // A reader finds a valid file, if an empty one.
         file.flush()?;
         Ok(Self { file, written: head.len() as u64, identification: 0 })
     }
@@ -52,7 +52,7 @@ impl PcapFile {
         self.written
     }
 
-    /// Whoever looks finds what was written so far.
+    /// Flushes, so that a reader of the file finds what was written so far.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

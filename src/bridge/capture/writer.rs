@@ -21,7 +21,7 @@ use crate::bridge::lock;
 
 /// Captures at a time. Each has a queue of at most about 1.5 MB.
 const MAX_CAPTURES: usize = 16;
-/// Bytes of all files since the start: what a full disk costs others is worse than a lost capture.
+/// Bound of the bytes of all files since the start: a full disk is worse for others than a lost capture.
 const MAX_TOTAL: u64 = 4 << 30;
 /// Copies taken from a queue at a time.
 const BATCH: usize = 64;
@@ -77,8 +77,8 @@ impl Writer {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Begins a file that is written until the last clone of the tap is gone. Waits for nothing: what
-    /// became of the file is told later, and the tap is closed if nothing did.
+    /// Begins a file that is written until the last clone of the tap is dropped. Does not block: the receiver
+    /// returned gets the outcome later, and the tap is closed if the file could not be created.
     pub(crate) fn begin(
         &self,
         path: PathBuf,
@@ -112,7 +112,7 @@ impl Writer {
     }
 }
 
-/// One capture, on the thread `pcap`: what blocks here holds up no one but other captures.
+/// Runs one capture on the thread `pcap`, where blocking delays only other captures.
 async fn run(
     path: PathBuf,
     mut copies: mpsc::Receiver<Tapped>,
@@ -124,7 +124,7 @@ async fn run(
         Ok(file) => file,
         Err(error) => {
             tracing::warn!(file = %path.display(), %error, "cannot write a capture");
-            // Closed before anybody hears of it. Who began it need not wait for this.
+            // Closed before the outcome is sent. The caller that began it need not wait for this.
             drop(copies);
             return drop(tell.send(Err(error)));
         }
@@ -163,7 +163,7 @@ fn write(file: &mut PcapFile, path: &Path, batch: &mut Vec<Tapped>, shared: &Sha
         Ok(())
     });
     batch.drain(..done);
-    // Whoever looks finds what was sent so far.
+    // A reader of the file finds what was sent so far.
     let result: io::Result<()> = result.and(file.flush());
     if let Err(error) = &result {
         tracing::warn!(file = %path.display(), %error, "capture ended");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_made_is_told_and_closes_the_tap() {
+    async fn a_file_that_cannot_be_created_is_reported_and_closes_the_tap() {
         let writer = Writer::new(1, 100);
         let (tap, told) = writer.begin(path("no/such/folder")).unwrap();
         assert_eq!(told.await.unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);

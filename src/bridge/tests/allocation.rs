@@ -1,4 +1,4 @@
-//! What the engine is told that receivers want, and what comes of its decisions. Time is virtual.
+//! The receiver constraints that the engine gets, and how its allocations are reported. Time is virtual.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    channel::heard,
+    channel::take_messages,
     rig::{Rig, rig, sources},
 };
 use crate::{
@@ -33,41 +33,41 @@ pub(super) async fn four(config: BridgeConfig) -> (Rig, Channel) {
         rig.ask(&sources(M, who, ssrc)).await.unwrap();
     }
     let bob = rig.bridge.open_channel(M, "bob", ChannelKind::WebSocket).await.unwrap();
-    heard(&bob).await;
+    take_messages(&bob).await;
     (rig, bob)
 }
 
-/// The wishes of bob that the engine was told since the last call.
-async fn wishes(rig: &Rig) -> Vec<Arc<AllocationConstraints>> {
-    let wishes = |control| match control {
+/// The receiver constraints of Bob that the engine got since the last call.
+async fn sent_constraints(rig: &Rig) -> Vec<Arc<AllocationConstraints>> {
+    let constraints = |control| match control {
         Control::SetAllocation { receiver: BOB, wishes } => Some(wishes),
         _ => None,
     };
-    rig.told().await.into_iter().filter_map(wishes).collect()
+    rig.take_controls().await.into_iter().filter_map(constraints).collect()
 }
 
 /// The sources of the last of them, in their order.
 async fn order(rig: &Rig) -> Option<Vec<u32>> {
-    Some(wishes(rig).await.last()?.sources.iter().map(|wish| wish.source.0).collect())
+    Some(sent_constraints(rig).await.last()?.sources.iter().map(|c| c.source.0).collect())
 }
 
-fn says(channel: &Channel, message: &Value) {
+fn receives_text(channel: &Channel, message: &Value) {
     channel.received(&message.to_string());
 }
 
 fn constrain(channel: &Channel, mut constraints: Value) {
     constraints["colibriClass"] = "ReceiverVideoConstraints".into();
-    says(channel, &constraints);
+    receives_text(channel, &constraints);
 }
 
 #[tokio::test(start_paused = true)]
-async fn wishes_are_told_in_the_order_of_priority_when_they_change() {
+async fn constraints_reach_the_engine_in_order_of_priority_when_they_change() {
     let (rig, bob) = four(BridgeConfig::default()).await;
     assert_eq!(order(&rig).await, Some(vec![2, 4, 6]), "as they came");
     constrain(&bob, json!({"selectedSources": ["dave-v0"], "onStageSources": ["carol-v0"]}));
-    let told = wishes(&rig).await;
+    let told = sent_constraints(&rig).await;
     assert_eq!(told.len(), 1, "once");
-    let wish = |source, on_stage, selected| SourceConstraint {
+    let constraint = |source, on_stage, selected| SourceConstraint {
         source: SourceId(source),
         kind: VideoKind::Camera,
         max_height: Some(180),
@@ -75,26 +75,27 @@ async fn wishes_are_told_in_the_order_of_priority_when_they_change() {
         selected,
         muted: false,
     };
-    let expected = vec![wish(4, true, false), wish(6, false, true), wish(2, false, false)];
+    let expected =
+        vec![constraint(4, true, false), constraint(6, false, true), constraint(2, false, false)];
     assert_eq!(told[0].sources, expected);
     constrain(&bob, json!({"selectedSources": ["dave-v0"]}));
-    assert_eq!(wishes(&rig).await, [], "nothing is new");
+    assert_eq!(sent_constraints(&rig).await, [], "nothing is new");
     constrain(&bob, json!({"constraints": {"dave-v0": {"maxHeight": 0}}}));
     assert_eq!(order(&rig).await, Some(vec![4, 2]), "it does not want that");
     constrain(&bob, json!({"lastN": 1, "assumedBandwidthBps": 7}));
-    let told = wishes(&rig).await;
+    let told = sent_constraints(&rig).await;
     let last = told.last().unwrap();
     assert_eq!((last.sources.len(), last.assumed_bandwidth_bps), (1, Some(7)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn wishes_for_what_is_not_there_come_to_nothing() {
+async fn constraints_of_unknown_sources_are_ignored() {
     let (rig, bob) = four(BridgeConfig::default()).await;
-    wishes(&rig).await;
+    sent_constraints(&rig).await;
     let mut named: Vec<String> = (0..3_000).map(|n| format!("nobody{n}-v0")).collect();
     named.extend(["dave-v0".to_owned(), "dave-v0".to_owned(), "bob-v0".to_owned()]);
     constrain(&bob, json!({"onStageSources": named}));
-    let told = wishes(&rig).await;
+    let told = sent_constraints(&rig).await;
     assert_eq!(told.last().unwrap().sources.len(), 3);
     assert!(told.last().unwrap().sources[0].on_stage);
     let gone = json!({"id": "dave", "expire": true});
@@ -105,14 +106,17 @@ async fn wishes_for_what_is_not_there_come_to_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_videos_show_decides_what_they_are_and_where_they_stand() {
     let (rig, _bob) = four(BridgeConfig::default()).await;
-    wishes(&rig).await;
+    sent_constraints(&rig).await;
     let alice = rig.bridge.open_channel(M, "alice", ChannelKind::WebSocket).await.unwrap();
     let shows = async |what| {
         let class = "SourceVideoTypeMessage";
-        says(&alice, &json!({"colibriClass": class, "videoType": what, "sourceName": "alice-v0"}));
-        let told = wishes(&rig).await;
+        receives_text(
+            &alice,
+            &json!({"colibriClass": class, "videoType": what, "sourceName": "alice-v0"}),
+        );
+        let told = sent_constraints(&rig).await;
         let sources = &told.last().unwrap().sources;
-        let place = sources.iter().position(|wish| wish.source.0 == 2).unwrap();
+        let place = sources.iter().position(|c| c.source.0 == 2).unwrap();
         (place, sources[place].kind, sources[place].muted)
     };
     assert_eq!(shows("desktop").await, (0, VideoKind::Desktop, false));
@@ -120,14 +124,14 @@ async fn what_videos_show_decides_what_they_are_and_where_they_stand() {
     assert_eq!(shows("desktop_high_fps").await, (0, VideoKind::Desktop, false));
     let mute = json!({"id": "carol", "force-mute": {"audio": false, "video": true}});
     rig.ask(&json!({"meeting-id": M, "endpoints": [mute]})).await.unwrap();
-    let told = wishes(&rig).await;
+    let told = sent_constraints(&rig).await;
     assert!(told.last().unwrap().sources[1].muted);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_speaks_comes_first() {
     let (rig, _bob) = four(BridgeConfig::default()).await;
-    wishes(&rig).await;
+    sent_constraints(&rig).await;
     let mut now = None;
     for n in 0..200 {
         let (endpoint, source) = (EndpointId(4), SourceId(5));
@@ -140,13 +144,13 @@ async fn who_speaks_comes_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_large_conference_wishes_wait_for_the_next_tick() {
+async fn in_a_large_conference_constraints_wait_for_the_next_tick() {
     let (rig, bob) = four(BridgeConfig::default()).await;
     for n in 0..40 {
         rig.join(M, &format!("e{n}")).await.unwrap();
     }
     sleep(Duration::from_secs(1)).await;
-    wishes(&rig).await;
+    sent_constraints(&rig).await;
     rig.ask(&sources(M, "e1", 1_000)).await.unwrap();
     assert_eq!(order(&rig).await, None);
     sleep(Duration::from_secs(1)).await;
@@ -193,7 +197,7 @@ pub(super) async fn decide(rig: &Rig, allocation: &Allocation) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn decisions_are_told_at_once_and_explained() {
+async fn allocations_are_reported_at_once_and_explained() {
     let (rig, bob) = four(BridgeConfig::default()).await;
     let mut events = rig.bridge.watch(M).unwrap();
     constrain(
@@ -214,7 +218,7 @@ async fn decisions_are_told_at_once_and_explained() {
     let forwarded = json!({"colibriClass": "ForwardedSources", "forwardedSources": ["alice-v0"]});
     let stats =
         |bps: u64| json!({"colibriClass": "ConnectionStats", "estimatedDownlinkBandwidth": bps});
-    assert_eq!(heard(&bob).await, [stats(700_000), forwarded]);
+    assert_eq!(take_messages(&bob).await, [stats(700_000), forwarded]);
     sleep(Duration::from_secs(3)).await;
     let id =
         rig.bridge.debug(false).await["conferences"].as_object().unwrap().keys().next().cloned();
@@ -258,7 +262,7 @@ async fn clients_hear_what_their_link_carries_by_the_interval_and_when_it_change
     let told = async |bps: u64, wait: u64| {
         decide(&rig, &allocation(Some(bps), vec![])).await;
         sleep(Duration::from_secs(wait)).await;
-        let estimates = heard(&bob).await.into_iter();
+        let estimates = take_messages(&bob).await.into_iter();
         let estimates = estimates.filter_map(|m| m["estimatedDownlinkBandwidth"].as_u64());
         estimates.collect::<Vec<_>>()
     };
@@ -271,11 +275,16 @@ async fn clients_hear_what_their_link_carries_by_the_interval_and_when_it_change
     let (rig, bob) = four(silent).await;
     decide(&rig, &allocation(Some(1_000), vec![])).await;
     sleep(Duration::from_secs(20)).await;
-    assert!(heard(&bob).await.iter().all(|message| message["colibriClass"] != "ConnectionStats"));
+    assert!(
+        take_messages(&bob)
+            .await
+            .iter()
+            .all(|message| message["colibriClass"] != "ConnectionStats")
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stage_that_stays_below_its_wish_is_reported_once_for_each_time() {
+async fn a_stage_that_stays_below_its_requested_height_is_reported_once_each_time() {
     let (rig, bob) = four(BridgeConfig::default()).await;
     constrain(
         &bob,
@@ -340,7 +349,7 @@ async fn load_takes_videos_from_everybody_and_gives_them_back() {
     let (rig, bob) = four(BridgeConfig { load, ..BridgeConfig::default() }).await;
     let three = [2, 4, 6].map(|source| decided(source, (2, Some(2)), Reason::Nothing));
     decide(&rig, &allocation(None, three.to_vec())).await;
-    wishes(&rig).await;
+    sent_constraints(&rig).await;
     let carries = async |packets| {
         let endpoint = super::life::measured(BOB);
         let endpoints = vec![rialto_engine::EndpointSnapshot { send_pps: packets, ..endpoint }];
@@ -362,13 +371,13 @@ async fn load_takes_videos_from_everybody_and_gives_them_back() {
     assert_eq!((reason, &management["reducer"]["jvbLastN"]), (json!("bridge_load"), &json!(2)));
     assert_eq!(management["reducer_enabled"], "true");
     assert_eq!(rig.bridge.stats().last_n_by_load, Some(2));
-    // A conference that begins now is limited as well, and who asks for less gets less.
+    // A new conference is limited too, and a receiver that asks for less gets less.
     rig.create("other", "x").await.unwrap();
-    rig.told().await;
+    rig.take_controls().await;
     constrain(&bob, json!({"lastN": 1}));
     assert_eq!(of("dave-v0").await.0, "last_n");
     constrain(&bob, json!({"lastN": -1}));
-    wishes(&rig).await;
+    sent_constraints(&rig).await;
     carries(700).await;
     carries(700).await;
     assert_eq!(order(&rig).await, None, "between the thresholds nothing changes");

@@ -13,7 +13,7 @@ use crate::{
 
 const MEETING: &str = "m";
 
-/// A conference of two with channels, and what each heard first taken.
+/// A conference of two with channels, whose first messages have been taken.
 pub(crate) async fn two() -> (Rig, Channel, Channel) {
     let rig =
         rig(BridgeConfig { announced_version: Some("Rialto 1".into()), ..BridgeConfig::default() });
@@ -22,22 +22,22 @@ pub(crate) async fn two() -> (Rig, Channel, Channel) {
     let alice = rig.bridge.open_channel(MEETING, "alice", ChannelKind::WebSocket).await.unwrap();
     let bob = rig.bridge.open_channel(MEETING, "bob", ChannelKind::Sctp).await.unwrap();
     assert_eq!(
-        heard(&alice).await,
+        take_messages(&alice).await,
         [
             json!({"colibriClass": "ServerHello", "version": "Rialto 1"}),
             json!({"colibriClass": "ForwardedSources", "forwardedSources": []}),
         ]
     );
     assert_eq!(
-        heard(&bob).await,
+        take_messages(&bob).await,
         [json!({"colibriClass": "ForwardedSources", "forwardedSources": []})],
         "over SCTP the client says hello first"
     );
     (rig, alice, bob)
 }
 
-/// What waits for a client, once its conference has handled what came before.
-pub(crate) async fn heard(channel: &Channel) -> Vec<Value> {
+/// Takes the messages that wait for a client, once its conference has handled earlier ones.
+pub(crate) async fn take_messages(channel: &Channel) -> Vec<Value> {
     channel.conference.mailbox.ask(|_, _| ()).await;
     std::iter::from_fn(|| match channel.try_next()? {
         Outgoing::Text(text) => Some(serde_json::from_str(&text).unwrap()),
@@ -56,9 +56,9 @@ async fn hello_is_answered() {
     let (_rig, alice, bob) = two().await;
     for channel in [&alice, &bob] {
         channel.received(r#"{"colibriClass":"ClientHello"}"#);
-        assert_eq!(heard(channel).await[0]["colibriClass"], "ServerHello");
+        assert_eq!(take_messages(channel).await[0]["colibriClass"], "ServerHello");
     }
-    assert!(heard(&alice).await.is_empty());
+    assert!(take_messages(&alice).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,20 +66,20 @@ async fn messages_go_to_one_or_to_all_others() {
     let (rig, alice, bob) = two().await;
     rig.join(MEETING, "carol").await.unwrap();
     let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).await.unwrap();
-    heard(&carol).await;
+    take_messages(&carol).await;
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"bob","from":"carol","n":1}"#);
     let expected = json!({"colibriClass":"EndpointMessage","to":"bob","from":"alice","n":1});
-    assert_eq!(heard(&bob).await, [expected]);
+    assert_eq!(take_messages(&bob).await, [expected]);
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"","msgPayload":{"a":[1]}}"#);
     let expected =
         json!({"colibriClass":"EndpointMessage","to":"","from":"alice","msgPayload":{"a":[1]}});
-    assert_eq!(heard(&bob).await, std::slice::from_ref(&expected));
-    assert_eq!(heard(&carol).await, [expected]);
+    assert_eq!(take_messages(&bob).await, std::slice::from_ref(&expected));
+    assert_eq!(take_messages(&carol).await, [expected]);
     bob.received(r#"{"colibriClass":"EndpointStats","from":"x","bitrate":{"upload":10}}"#);
     let expected = json!({"colibriClass":"EndpointStats","from":"bob","bitrate":{"upload":10}});
-    assert_eq!(heard(&alice).await, std::slice::from_ref(&expected));
-    assert_eq!(heard(&carol).await, [expected]);
-    assert!(heard(&bob).await.is_empty());
+    assert_eq!(take_messages(&alice).await, std::slice::from_ref(&expected));
+    assert_eq!(take_messages(&carol).await, [expected]);
+    assert!(take_messages(&bob).await.is_empty());
 
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"nobody"}"#);
     alice.received("not json");
@@ -95,23 +95,23 @@ async fn conferences_do_not_hear_each_other() {
     let (rig, alice, _bob) = two().await;
     rig.create("other", "bob").await.unwrap();
     let stranger = rig.bridge.open_channel("other", "bob", ChannelKind::Sctp).await.unwrap();
-    heard(&stranger).await;
+    take_messages(&stranger).await;
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"","n":1}"#);
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"bob","n":1}"#);
-    assert!(heard(&stranger).await.is_empty());
+    assert!(take_messages(&stranger).await.is_empty());
     assert!(rig.bridge.open_channel("other", "alice", ChannelKind::Sctp).await.is_none());
     assert!(rig.bridge.open_channel("none", "alice", ChannelKind::Sctp).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn visitors_hear_and_are_not_heard() {
+async fn visitors_receive_messages_and_send_none() {
     let (rig, alice, bob) = two().await;
     let mut request = creation(MEETING, "visitor");
     request["endpoints"][0]["muc-role"] = "visitor".into();
     rig.ask(&request).await.unwrap();
     let visitor =
         rig.bridge.open_channel(MEETING, "visitor", ChannelKind::WebSocket).await.unwrap();
-    heard(&visitor).await;
+    take_messages(&visitor).await;
     for message in [
         r#"{"colibriClass":"EndpointMessage","to":""}"#,
         r#"{"colibriClass":"EndpointMessage","to":"bob"}"#,
@@ -119,16 +119,16 @@ async fn visitors_hear_and_are_not_heard() {
     ] {
         visitor.received(message);
     }
-    assert!(heard(&alice).await.is_empty());
-    assert!(heard(&bob).await.is_empty());
+    assert!(take_messages(&alice).await.is_empty());
+    assert!(take_messages(&bob).await.is_empty());
     assert_eq!(dropped(&rig, Dropped::Visitor).await, 3);
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"visitor"}"#);
-    assert_eq!(heard(&visitor).await.len(), 1);
+    assert_eq!(take_messages(&visitor).await.len(), 1);
     visitor.received(r#"{"colibriClass":"LastNChangedEvent","lastN":2}"#);
     assert_eq!(wishes(&rig, "visitor").await["lastN"], 2);
 }
 
-/// What `/debug` says that an endpoint asked for.
+/// The receiver constraints of an endpoint in `/debug`.
 async fn wishes(rig: &Rig, endpoint: &str) -> Value {
     let debug = rig.bridge.debug(true).await;
     let conference = debug["conferences"].as_object().unwrap().values().next().unwrap();
@@ -168,10 +168,10 @@ async fn channels_are_replaced_and_end_with_the_endpoint() {
     assert_eq!(alice.try_next(), Some(Outgoing::Close(Close::Replaced)));
     alice.received(r#"{"colibriClass":"EndpointMessage","to":""}"#);
     drop(alice);
-    assert!(heard(&bob).await.is_empty());
+    assert!(take_messages(&bob).await.is_empty());
     second.received(r#"{"colibriClass":"EndpointMessage","to":""}"#);
-    assert_eq!(heard(&bob).await.len(), 1);
-    heard(&second).await;
+    assert_eq!(take_messages(&bob).await.len(), 1);
+    take_messages(&second).await;
     rig.ask(&json!({"meeting-id": MEETING, "endpoints": [{"id": "alice", "expire": true}]}))
         .await
         .unwrap();
@@ -180,22 +180,22 @@ async fn channels_are_replaced_and_end_with_the_endpoint() {
     assert_eq!(bob.try_next(), Some(Outgoing::Close(Close::Expired)));
 }
 
-/// Over which of two open channels an endpoint hears: the one over which it last spoke.
+/// Of two open channels, the bridge uses the one over which the endpoint's last message came.
 #[tokio::test(start_paused = true)]
-async fn the_channel_last_heard_from_is_used() {
+async fn the_channel_of_the_last_message_is_used() {
     let (rig, alice, bob) = two().await;
     let socket = &alice;
     let sctp = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).await.unwrap();
-    heard(&sctp).await;
+    take_messages(&sctp).await;
     for (speaks, silent) in [(socket, &sctp), (&sctp, socket), (socket, &sctp)] {
         speaks.received(r#"{"colibriClass":"ClientHello"}"#);
         bob.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
-        assert_eq!(heard(speaks).await.len(), 2);
-        assert!(heard(silent).await.is_empty());
+        assert_eq!(take_messages(speaks).await.len(), 2);
+        assert!(take_messages(silent).await.is_empty());
     }
     drop(alice);
     bob.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
-    assert_eq!(heard(&sctp).await.len(), 1, "the one that is left");
+    assert_eq!(take_messages(&sctp).await.len(), 1, "the one that is left");
 }
 
 /// With `enable-silence-detection`.
@@ -217,7 +217,7 @@ async fn clients_hear_that_nobody_speaks() {
         }
     };
     let told = async |channel: &Channel| {
-        let all = heard(channel).await.into_iter();
+        let all = take_messages(channel).await.into_iter();
         let speaker = all.filter(|m| m["colibriClass"] == "DominantSpeakerEndpointChangeEvent");
         speaker.collect::<Vec<Value>>()
     };
@@ -236,14 +236,14 @@ async fn clients_hear_that_nobody_speaks() {
     assert_eq!(rig.bridge.stats().total_dominant_speaker_changes, 1);
 }
 
-/// What one endpoint sends without end takes no memory and nobody else's turn.
+/// An endpoint that sends without end takes no memory and delays no other.
 #[tokio::test(start_paused = true)]
 async fn a_million_messages_are_counted_and_harm_nobody() {
     const MILLION: u64 = 1_000_000;
     let (rig, alice, bob) = two().await;
     rig.join(MEETING, "carol").await.unwrap();
     let carol = rig.bridge.open_channel(MEETING, "carol", ChannelKind::Sctp).await.unwrap();
-    heard(&carol).await;
+    take_messages(&carol).await;
     let head = r#"{"colibriClass":"EndpointMessage","to":"","x":""#;
     let flood = format!("{head}{}\"}}", "x".repeat((64 << 10) - head.len() - 2));
     assert_eq!(flood.len(), 64 << 10);
@@ -251,21 +251,22 @@ async fn a_million_messages_are_counted_and_harm_nobody() {
         alice.received(&flood);
         if n.is_multiple_of(MILLION / 10) {
             carol.received(r#"{"colibriClass":"EndpointMessage","to":"alice"}"#);
-            assert_eq!(heard(&alice).await.len(), 1, "carol is heard meanwhile");
+            assert_eq!(take_messages(&alice).await.len(), 1, "carol is heard meanwhile");
         }
     }
     // A burst of 1 MiB passed, of which bob, who reads nothing, keeps no more than that.
-    let waiting: usize = heard(&bob).await.iter().map(|message| message.to_string().len()).sum();
+    let waiting: usize =
+        take_messages(&bob).await.iter().map(|message| message.to_string().len()).sum();
     assert!((512 << 10..=1 << 20).contains(&waiting), "{waiting}");
     let counters = rig.bridge.stats().channels;
     assert_eq!(counters.web_socket_received, MILLION);
     assert_eq!(dropped(&rig, Dropped::RateLimited).await, MILLION - 16);
     carol.received(r#"{"colibriClass":"EndpointMessage","to":"bob"}"#);
-    assert_eq!(heard(&bob).await.len(), 1);
+    assert_eq!(take_messages(&bob).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn connectivity_is_told_and_told_again_to_who_comes_later() {
+async fn connectivity_is_sent_and_sent_again_to_later_endpoints() {
     let (rig, alice, bob) = two().await;
     rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(1) }).unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(15_600)).await;
@@ -276,17 +277,17 @@ async fn connectivity_is_told_and_told_again_to_who_comes_later() {
             "active": active,
         })
     };
-    assert_eq!(heard(&alice).await, [status("bob", "false")]);
-    assert_eq!(heard(&bob).await, [status("bob", "false")]);
+    assert_eq!(take_messages(&alice).await, [status("bob", "false")]);
+    assert_eq!(take_messages(&bob).await, [status("bob", "false")]);
     let again = rig.bridge.open_channel(MEETING, "alice", ChannelKind::Sctp).await.unwrap();
-    assert_eq!(heard(&again).await[0], status("bob", "false"));
+    assert_eq!(take_messages(&again).await[0], status("bob", "false"));
     rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(2) }).unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    assert_eq!(heard(&again).await, [status("bob", "true")]);
+    assert_eq!(take_messages(&again).await, [status("bob", "true")]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn forwarded_videos_are_told_when_they_change() {
+async fn forwarded_sources_are_sent_when_they_change() {
     let (rig, alice, bob) = two().await;
     rig.ask(&sources(MEETING, "alice", 100)).await.unwrap();
     let subscription = |source, target| SubscriptionSnapshot {
@@ -322,18 +323,18 @@ async fn forwarded_videos_are_told_when_they_change() {
         rig.media.send(snapshot(target)).await.unwrap();
         // Of what a conference has not looked at yet the latest counts.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        told.extend(heard(&bob).await);
+        told.extend(take_messages(&bob).await);
     }
     let forwarded =
         |names: &[&str]| json!({"colibriClass": "ForwardedSources", "forwardedSources": names});
     assert_eq!(told, [forwarded(&["alice-v0"]), forwarded(&[])]);
-    assert!(heard(&alice).await.is_empty());
+    assert!(take_messages(&alice).await.is_empty());
 }
 
-/// What a receiver was subscribed to and what it was not any more, since the last call.
+/// The subscriptions of a receiver that began and ended since the last call.
 async fn changes(rig: &Rig, receiver: u32) -> (Vec<u32>, Vec<u32>) {
     let (mut begun, mut ended) = (Vec::new(), Vec::new());
-    for control in rig.told().await {
+    for control in rig.take_controls().await {
         match control {
             Control::Subscribe { receiver: EndpointId(id), source, .. } if id == receiver => {
                 begun.push(source.0);
@@ -383,9 +384,9 @@ async fn what_nobody_wants_is_not_forwarded() {
     assert_eq!(changes(&rig, 2).await, (vec![5], vec![]));
 }
 
-/// Which audio a receiver gets anew, and whether it asked for that by name.
+/// The audio that a receiver newly gets, and whether it requested it by name.
 async fn audio_terms(rig: &Rig, receiver: u32) -> Vec<(u32, bool)> {
-    let told = rig.told().await.into_iter().filter_map(|control| match control {
+    let told = rig.take_controls().await.into_iter().filter_map(|control| match control {
         Control::Subscribe { receiver: EndpointId(id), source, terms } if id == receiver => {
             Some((source.0, terms.included))
         }
@@ -417,7 +418,7 @@ async fn audio_that_is_asked_for_by_name_is_known_to_be() {
     assert_eq!(dropped(&rig, Dropped::Malformed).await, before + 1);
     assert_eq!(changes(&rig, 2).await, (vec![], vec![]));
     assert_eq!(wishes(&rig, "bob").await["audio"]["include"], json!(["nobody-a0"]));
-    // Who comes later is as it was said before.
+    // An endpoint that joins later has the type that was signalled before.
     subscribe(r#""include":["dave-a0"]"#);
     rig.join(MEETING, "dave").await.unwrap();
     rig.ask(&sources(MEETING, "dave", 300)).await.unwrap();
@@ -470,9 +471,9 @@ async fn the_focus_says_what_last_n_is_at_first() {
     assert_eq!(changes(&rig, 2).await, (vec![2], vec![]));
 }
 
-/// What a sender was told of its videos.
+/// The sender constraints that a sender got.
 async fn demand(channel: &Channel) -> Vec<(String, i64)> {
-    let constraints = heard(channel).await.into_iter().filter_map(|message| {
+    let constraints = take_messages(channel).await.into_iter().filter_map(|message| {
         let height = message.get("maxHeight")?.as_i64()?;
         Some((message["sourceName"].as_str()?.to_owned(), height))
     });
@@ -535,7 +536,7 @@ async fn senders_hear_of_a_newcomer_when_it_has_spoken() {
     assert_eq!(demand(&alice).await, [], "it wants what the others get");
     want(&carol, 720);
     assert_eq!(demand(&alice).await, alices(720), "others' wishes count at once");
-    // One that can receive and says nothing gets all there is, after a moment.
+    // A newcomer that can receive and sends no constraints counts as unbounded after a moment.
     rig.join(MEETING, "dave").await.unwrap();
     rig.updates.send(TransportUpdate::Ready { endpoint: EndpointId(4) }).unwrap();
     tokio::time::sleep(second / 2).await;
@@ -578,7 +579,7 @@ async fn a_conference_without_channels_is_noticed_once() {
 
 /// The bounds of a receiver's videos, by source.
 async fn bounds(rig: &Rig, receiver: u32) -> Vec<(u32, Option<u16>)> {
-    let bounds = rig.told().await.into_iter().filter_map(|control| match control {
+    let bounds = rig.take_controls().await.into_iter().filter_map(|control| match control {
         Control::Subscribe { receiver: EndpointId(id), source, terms } if id == receiver => {
             Some((source.0, terms.max_height))
         }
@@ -629,7 +630,7 @@ async fn the_configuration_bounds_what_receivers_get() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_video_shows_may_be_said_before_it_is_signalled_and_stays() {
+async fn a_video_type_may_come_before_its_source_and_stays() {
     let (rig, alice, _bob) = two().await;
     let shown = async |rig: &Rig| {
         let debug = rig.bridge.debug(true).await;
@@ -657,5 +658,5 @@ async fn what_a_video_shows_may_be_said_before_it_is_signalled_and_stays() {
 async fn a_blank_receiver_is_everybody() {
     let (_rig, alice, bob) = two().await;
     alice.received(r#"{"colibriClass":"EndpointMessage","to":"  ","n":1}"#);
-    assert_eq!(heard(&bob).await.len(), 1);
+    assert_eq!(take_messages(&bob).await.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Data channels, as the transports tell of them.
+//! Data channels, as the transports report them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::bridge::BridgeConfig;
 const ALICE: EndpointId = EndpointId(1);
 const BOB: EndpointId = EndpointId(2);
 
-/// Tells the bridge, and lets it do what follows.
+/// Sends an update to the bridge, and lets it handle it.
 async fn tell(rig: &Rig, update: TransportUpdate) {
     rig.updates.send(update).unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;

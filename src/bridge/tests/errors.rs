@@ -123,7 +123,7 @@ async fn exports() {
 async fn creation_is_checked_in_order() {
     use Condition::{BadRequest, Conflict, FeatureNotImplemented};
     let rig = with_alice(BridgeConfig::default()).await;
-    // All wrong at once; each step puts right what was complained about.
+    // Everything is wrong at first; each step corrects the reported error.
     let mut request = bob(|bob| {
         *bob = json!({
             "id": "alice",
@@ -199,13 +199,13 @@ async fn sctp_that_a_creation_is_refused_for_is_passed_over_in_an_update() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_request_changes_nothing() {
     let rig = with_alice(BridgeConfig::default()).await;
-    rig.told().await;
+    rig.take_controls().await;
     let before = rig.bridge.stats();
     let request = bob(|bob| {
         bob["sources"] = json!([{ "type": "audio", "id": "b", "sources": [1, 1] }]);
     });
     rig.ask(&request).await.unwrap_err();
-    assert!(rig.told().await.is_empty());
+    assert!(rig.take_controls().await.is_empty());
     assert_eq!(rig.bridge.stats(), before);
     rig.join(M, "bob").await.expect("there is no bob yet");
 }

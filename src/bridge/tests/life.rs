@@ -25,8 +25,8 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// What was heard since the last call, once everything that was sent has been handled.
-async fn heard(events: &mut Receiver<ConferenceEvent>) -> Vec<ConferenceEvent> {
+/// Takes the events since the last call, once everything that was sent has been handled.
+async fn take_events(events: &mut Receiver<ConferenceEvent>) -> Vec<ConferenceEvent> {
     sleep(Duration::from_millis(1)).await;
     std::iter::from_fn(|| events.try_recv().ok()).collect()
 }
@@ -83,7 +83,7 @@ async fn an_empty_conference_expires_after_its_time_to_fill() {
     assert!(rig.bridge.conference_exists(M), "looked at after 15 s");
     sleep(seconds(60)).await;
     assert!(!rig.bridge.conference_exists(M));
-    assert_eq!(heard(&mut events).await, [ConferenceEvent::ConferenceExpired]);
+    assert_eq!(take_events(&mut events).await, [ConferenceEvent::ConferenceExpired]);
     let stats = rig.bridge.stats();
     assert_eq!((stats.conferences, stats.total_conferences_completed), (0, 1));
     assert_eq!(stats.total_conference_seconds, 75);
@@ -98,7 +98,7 @@ async fn a_conference_that_the_last_one_leaves_is_gone_with_the_answer() {
     rig.ask(&expire("alice")).await.unwrap();
     assert!(!rig.bridge.conference_exists(M));
     assert_eq!(
-        heard(&mut events).await,
+        take_events(&mut events).await,
         [
             ConferenceEvent::EndpointExpired { endpoint: about("bob") },
             ConferenceEvent::EndpointExpired { endpoint: about("alice") },
@@ -114,12 +114,12 @@ async fn an_endpoint_that_never_connects_expires() {
     let (rig, mut events) = two().await;
     rig.updates.send(TransportUpdate::Ready { endpoint: BOB }).unwrap();
     assert_eq!(
-        heard(&mut events).await,
+        take_events(&mut events).await,
         [ConferenceEvent::EndpointConnected { endpoint: about("bob") }]
     );
     sleep(seconds(16)).await;
     assert_eq!(
-        heard(&mut events).await,
+        take_events(&mut events).await,
         [ConferenceEvent::EndpointDisconnected { endpoint: about("alice") }]
     );
     assert_eq!(rig.bridge.stats().endpoints_disconnected, 0, "it never was connected");
@@ -129,7 +129,7 @@ async fn an_endpoint_that_never_connects_expires() {
     assert!(rig.bridge.endpoint_view(M, "alice").await.is_none());
     assert!(rig.bridge.endpoint_view(M, "bob").await.is_some());
     assert_eq!(
-        heard(&mut events).await,
+        take_events(&mut events).await,
         [ConferenceEvent::EndpointExpired { endpoint: about("alice") }]
     );
 }
@@ -145,7 +145,7 @@ async fn a_failed_transport_takes_its_endpoint_along() {
     assert_eq!(rig.bridge.stats().endpoints_ice_failed, 1, "a counter never falls");
     assert!(rig.bridge.endpoint_view(M, "alice").await.is_none());
     let gone = ConferenceEvent::EndpointExpired { endpoint: about("alice") };
-    assert!(heard(&mut events).await.contains(&gone));
+    assert!(take_events(&mut events).await.contains(&gone));
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,31 +155,31 @@ async fn a_dead_peer_goes_silent_and_then_away() {
         rig.updates.send(TransportUpdate::Ready { endpoint }).unwrap();
     }
     sleep(seconds(100)).await;
-    assert_eq!(heard(&mut events).await.len(), 2, "consent alone keeps both");
+    assert_eq!(take_events(&mut events).await.len(), 2, "consent alone keeps both");
     rig.updates.send(TransportUpdate::Disconnected { endpoint: ALICE }).unwrap();
     sleep(seconds(1)).await;
     let silent = ConferenceEvent::EndpointDisconnected { endpoint: about("alice") };
-    assert_eq!(heard(&mut events).await, std::slice::from_ref(&silent));
+    assert_eq!(take_events(&mut events).await, std::slice::from_ref(&silent));
     rig.updates.send(TransportUpdate::Connected { endpoint: ALICE }).unwrap();
     sleep(seconds(1)).await;
     let back = ConferenceEvent::EndpointConnected { endpoint: about("alice") };
-    assert_eq!(heard(&mut events).await, [back]);
+    assert_eq!(take_events(&mut events).await, [back]);
     assert!(rig.bridge.endpoint_view(M, "alice").await.unwrap().connected, "DTLS needs no other");
     rig.updates.send(TransportUpdate::Disconnected { endpoint: ALICE }).unwrap();
     sleep(seconds(9)).await;
-    assert_eq!(heard(&mut events).await, std::slice::from_ref(&silent));
+    assert_eq!(take_events(&mut events).await, std::slice::from_ref(&silent));
     report(&rig, 0, vec![measured(ALICE)]).await;
     sleep(seconds(1)).await;
     let back = ConferenceEvent::EndpointConnected { endpoint: about("alice") };
-    assert_eq!(heard(&mut events).await, [back]);
+    assert_eq!(take_events(&mut events).await, [back]);
     sleep(seconds(10)).await;
-    assert_eq!(heard(&mut events).await, [silent]);
+    assert_eq!(take_events(&mut events).await, [silent]);
     let stats = rig.bridge.stats();
     assert_eq!((stats.endpoints_disconnected, stats.endpoints_reconnected), (3, 2));
     sleep(seconds(120)).await;
     let gone = ConferenceEvent::EndpointExpired { endpoint: about("alice") };
-    assert_eq!(heard(&mut events).await, [gone]);
-    assert!(rig.told().await.iter().any(|c| matches!(c, Control::RemoveEndpoint(ALICE))));
+    assert_eq!(take_events(&mut events).await, [gone]);
+    assert!(rig.take_controls().await.iter().any(|c| matches!(c, Control::RemoveEndpoint(ALICE))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,32 +187,32 @@ async fn who_answers_consent_without_media_is_there() {
     let (rig, mut events) = two().await;
     for endpoint in [ALICE, BOB] {
         rig.updates.send(TransportUpdate::Ready { endpoint }).unwrap();
-        rig.transports.hear(endpoint);
+        rig.transports.answer_consent(endpoint);
     }
     for _ in 0..20 {
         sleep(seconds(6)).await;
-        rig.transports.hear(ALICE);
-        rig.transports.hear(BOB);
+        rig.transports.answer_consent(ALICE);
+        rig.transports.answer_consent(BOB);
     }
-    assert_eq!(heard(&mut events).await.len(), 2, "both connected, and nothing else");
-    // ICE does not know for 15 s that Alice is gone; her silence tells after 8.
+    assert_eq!(take_events(&mut events).await.len(), 2, "both connected, and nothing else");
+    // ICE does not know for 15 s that Alice is gone; her silence shows it after 8.
     for _ in 0..4 {
         sleep(seconds(2)).await;
-        rig.transports.hear(BOB);
+        rig.transports.answer_consent(BOB);
     }
     sleep(seconds(1)).await;
     let silent = ConferenceEvent::EndpointDisconnected { endpoint: about("alice") };
-    assert_eq!(heard(&mut events).await, std::slice::from_ref(&silent));
-    rig.transports.hear(ALICE);
+    assert_eq!(take_events(&mut events).await, std::slice::from_ref(&silent));
+    rig.transports.answer_consent(ALICE);
     sleep(seconds(1)).await;
     let back = ConferenceEvent::EndpointConnected { endpoint: about("alice") };
-    assert_eq!(heard(&mut events).await, [back]);
+    assert_eq!(take_events(&mut events).await, [back]);
     for _ in 0..30 {
         sleep(seconds(5)).await;
-        rig.transports.hear(BOB);
+        rig.transports.answer_consent(BOB);
     }
     let gone = ConferenceEvent::EndpointExpired { endpoint: about("alice") };
-    assert_eq!(heard(&mut events).await, [silent, gone]);
+    assert_eq!(take_events(&mut events).await, [silent, gone]);
     assert!(rig.bridge.endpoint_view(M, "bob").await.is_some());
 }
 
@@ -232,9 +232,9 @@ async fn who_speaks_is_announced() {
         endpoint: endpoint.to_owned(),
         previous: previous.iter().map(ToString::to_string).collect(),
     };
-    assert_eq!(heard(&mut events).await, [speaks("alice", &[]), speaks("bob", &["alice"])]);
+    assert_eq!(take_events(&mut events).await, [speaks("alice", &[]), speaks("bob", &["alice"])]);
     let dominant = async |rig: &Rig| {
-        let told = rig.told().await.into_iter().filter_map(|control| match control {
+        let told = rig.take_controls().await.into_iter().filter_map(|control| match control {
             Control::SetDominant(endpoint, speaks) => Some((endpoint, speaks)),
             _ => None,
         });
@@ -250,7 +250,7 @@ async fn who_speaks_is_announced() {
     assert_eq!(activity["endpointsBySpeechActivity"], json!(["bob", "alice"]));
     let leaves = json!({ "meeting-id": M, "endpoints": [{ "id": "bob", "expire": true }] });
     rig.ask(&leaves).await.unwrap();
-    assert_eq!(heard(&mut events).await.last(), Some(&speaks("alice", &[])));
+    assert_eq!(take_events(&mut events).await.last(), Some(&speaks("alice", &[])));
     assert_eq!(dominant(&rig).await, [(BOB, false), (ALICE, true)]);
     assert_eq!(rig.bridge.stats().total_dominant_speaker_changes, 2);
     rig.bridge.expire_all().await;
@@ -259,7 +259,7 @@ async fn who_speaks_is_announced() {
 
 /// JVB's `Conference` does the same.
 #[tokio::test(start_paused = true)]
-async fn a_keyframe_of_a_new_speaker_is_asked_for_ahead_where_somebody_has_a_stage() {
+async fn a_keyframe_of_a_new_speaker_is_requested_ahead_where_a_receiver_has_a_stage() {
     let (rig, _events) = two().await;
     rig.join(M, "carol").await.unwrap();
     let rtt = |(id, ms)| {
@@ -274,7 +274,7 @@ async fn a_keyframe_of_a_new_speaker_is_asked_for_ahead_where_somebody_has_a_sta
             rig.media.send(event).await.unwrap();
             sleep(Duration::from_millis(100)).await;
         }
-        let told = rig.told().await.into_iter().filter_map(|control| match control {
+        let told = rig.take_controls().await.into_iter().filter_map(|control| match control {
             Control::RequestKeyframeAhead { speaker, after } => Some((speaker, after.as_millis())),
             _ => None,
         });
@@ -327,7 +327,7 @@ async fn decisions_and_numbers_come_from_snapshots() {
         current: Some(1),
         target: Some(1),
     };
-    assert_eq!(heard(&mut events).await, [decision], "once, though measured twice");
+    assert_eq!(take_events(&mut events).await, [decision], "once, though measured twice");
 
     let view = rig.bridge.endpoint_view(M, "bob").await.unwrap();
     assert_eq!((view.send_bps, view.rtt), (1_500_000, Some(Duration::from_millis(40))));
@@ -383,21 +383,21 @@ async fn transports_are_asked_in_order() {
 async fn mids_reach_sources_that_come_before_and_after() {
     let (rig, _events) = two().await;
     rig.ask(&sources(M, "alice", 100)).await.unwrap();
-    rig.told().await;
+    rig.take_controls().await;
     let mid = |text: &str| Mid::new(text).unwrap();
     let mids = vec![("alice-a0".to_owned(), mid("5")), ("alice-v1".to_owned(), mid("6"))];
     rig.bridge.assign_mids(M, "bob", mids.clone()).await;
     rig.bridge.assign_mids(M, "bob", mids).await;
     rig.bridge.assign_mids(M, "nobody", vec![]).await;
     assert!(
-        matches!(rig.told().await[..], [Control::Subscribe { receiver: BOB, source: SourceId(1), terms }] if terms.mid == Some(mid("5"))),
+        matches!(rig.take_controls().await[..], [Control::Subscribe { receiver: BOB, source: SourceId(1), terms }] if terms.mid == Some(mid("5"))),
         "once"
     );
     let mut more = sources(M, "alice", 100);
     let screen = json!({ "type": "video", "id": "alice-v1", "sources": [900] });
     more["endpoints"][0]["sources"].as_array_mut().unwrap().push(screen);
     rig.ask(&more).await.unwrap();
-    let subscribed = rig.told().await.into_iter().find_map(|control| match control {
+    let subscribed = rig.take_controls().await.into_iter().find_map(|control| match control {
         Control::Subscribe { receiver: BOB, terms, .. } => Some(terms.mid),
         _ => None,
     });
@@ -526,7 +526,7 @@ async fn conferences_do_not_know_each_other() {
     rig.create("other", "alice").await.expect("the same endpoint id elsewhere");
     rig.ask(&sources(M, "alice", 100)).await.unwrap();
     rig.ask(&sources("other", "alice", 100)).await.expect("the same SSRCs elsewhere");
-    let told = rig.told().await;
+    let told = rig.take_controls().await;
     let subscribers: Vec<EndpointId> = told
         .iter()
         .filter_map(|control| match control {
@@ -537,7 +537,7 @@ async fn conferences_do_not_know_each_other() {
     assert_eq!(subscribers, [BOB, BOB], "nobody in the other conference");
     rig.ask(&json!({ "meeting-id": "other", "expire": true })).await.unwrap();
     assert!(rig.bridge.conference_exists(M) && !rig.bridge.conference_exists("other"));
-    assert!(heard(&mut events).await.is_empty());
+    assert!(take_events(&mut events).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

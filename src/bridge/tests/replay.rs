@@ -140,8 +140,8 @@ async fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-/// A focus tells by the transport whether there will be a restart: none, and it begins the session anew;
-/// one without a generation, and the client goes on with what it has.
+/// A focus learns from the transport in the answer whether there will be a restart: without one, it begins
+/// the session anew; one without a generation, and the client goes on with what it has.
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_is_refused_has_no_transport_in_its_answer() {
     let restart = serde_json::json!({

@@ -18,14 +18,14 @@ use crate::{
     conference::CreateTransport,
 };
 
-/// Transports that remember what was asked of them.
+/// Transports that record the calls to them.
 #[derive(Clone, Default)]
-pub(crate) struct Pretended {
+pub(crate) struct FakeTransports {
     calls: Arc<Mutex<HashMap<EndpointId, Vec<String>>>>,
     heard: Arc<Mutex<HashMap<EndpointId, Instant>>>,
 }
 
-impl Pretended {
+impl FakeTransports {
     fn note(&self, endpoint: EndpointId, what: String) {
         self.calls.lock().unwrap().entry(endpoint).or_default().push(what);
     }
@@ -35,7 +35,7 @@ impl Pretended {
     }
 
     /// An answer to a consent check comes now.
-    pub(crate) fn hear(&self, endpoint: EndpointId) {
+    pub(crate) fn answer_consent(&self, endpoint: EndpointId) {
         let now = tokio::time::Instant::now().into_std();
         self.heard.lock().unwrap().insert(endpoint, now);
     }
@@ -49,7 +49,7 @@ fn described(endpoint: EndpointId, generation: Option<u32>) -> IceUdp {
     }
 }
 
-impl TransportPort for Pretended {
+impl TransportPort for FakeTransports {
     fn create(&self, endpoint: EndpointId, create: CreateTransport, label: Arc<str>) {
         let endpoint_id = label.split('/').nth(1).unwrap();
         let CreateTransport { controlling, private_addresses } = create;
@@ -98,7 +98,7 @@ impl TransportPort for Pretended {
 /// A bridge and all that it is connected to.
 pub(crate) struct Rig {
     pub bridge: Bridge,
-    pub transports: Pretended,
+    pub transports: FakeTransports,
     pub recorder: Arc<Recorder>,
     pub media: mpsc::Sender<MediaEvent>,
     pub updates: mpsc::UnboundedSender<TransportUpdate>,
@@ -106,7 +106,7 @@ pub(crate) struct Rig {
 
 pub(crate) fn rig(config: BridgeConfig) -> Rig {
     let (engine, recorder) = Engine::detached(vec!["127.0.0.1:10000".parse().unwrap()]);
-    let transports = Pretended::default();
+    let transports = FakeTransports::default();
     let (media, media_events) = mpsc::channel(64);
     let (updates, transport_updates) = mpsc::unbounded_channel();
     let bridge = Bridge::new(config, engine, transports.clone(), media_events, transport_updates);
@@ -135,8 +135,9 @@ impl Rig {
         self.ask(&creation(meeting, endpoint)).await
     }
 
-    /// What the engine was told since the last call, once conferences have done what they were asked.
-    pub(crate) async fn told(&self) -> Vec<Control> {
+    /// Takes the commands that the engine got since the last call, once conferences have handled their
+    /// messages.
+    pub(crate) async fn take_controls(&self) -> Vec<Control> {
         self.settle().await;
         self.recorder.take()
     }

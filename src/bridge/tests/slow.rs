@@ -34,7 +34,7 @@ async fn a_conference_that_is_stuck_delays_nobody() {
     let refused = submit("erin").await.unwrap().unwrap_err();
     assert_eq!(refused.condition, Condition::ResourceConstraint, "two may wait");
 
-    // What comes of engine and clients for it does not fill anything up.
+    // Messages of the engine and of clients for it fill no queue.
     for level in 0..100 {
         let event = |endpoint| MediaEvent::AudioLevel {
             endpoint: EndpointId(endpoint),
@@ -77,9 +77,9 @@ async fn a_message_that_cannot_be_handled_ends_nothing() {
     assert_eq!(rig.bridge.stats().endpoints, 2);
 }
 
-/// Who waits when a conference ends hears of it, and nobody waits for ever.
+/// Callers that wait when a conference ends get an error, and none waits for ever.
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_a_conference_that_ends_is_told() {
+async fn callers_of_a_conference_that_ends_get_an_error() {
     let rig = rig(BridgeConfig::default());
     rig.create("m", "alice").await.unwrap();
     let handle = rig.bridge.inner.registry.by_meeting("m").unwrap();

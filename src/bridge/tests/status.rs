@@ -1,4 +1,4 @@
-//! What the status page and `rialto top` are told. Time is virtual.
+//! The data of the status page and of `rialto top`. Time is virtual.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ fn alices() -> EndpointSnapshot {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_is_told_what_it_is_sent_and_why_it_is_not_more() {
+async fn the_status_of_a_receiver_has_what_it_is_sent_and_why_it_is_not_more() {
     let (rig, _bob) = four(BridgeConfig::default()).await;
     let endpoints = vec![alices(), bobs()];
     report(&rig, ShardSnapshot { endpoints, ..ShardSnapshot::default() }).await;
@@ -93,7 +93,7 @@ async fn a_receiver_is_told_what_it_is_sent_and_why_it_is_not_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shards_tell_the_rates_of_the_last_second() {
+async fn shards_report_the_rates_of_the_last_second() {
     let rig = rig(BridgeConfig::default());
     let snapshot = |packets: u64, drops: u64| {
         let mut delays = DelayHistogram::default();
@@ -165,7 +165,7 @@ async fn health_has_its_cause() {
 
 /// However large a conference is, and however many there are.
 #[tokio::test(start_paused = true)]
-async fn what_is_told_has_a_bound() {
+async fn the_status_has_a_bound() {
     let rig = rig(BridgeConfig::default());
     let empty = json!({ "meeting-id": M, "create": true });
     rig.ask(&empty).await.unwrap();

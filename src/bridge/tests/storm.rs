@@ -9,7 +9,7 @@ use serde_json::json;
 use super::rig::{ask, creation, rig, sources};
 use crate::bridge::{Bridge, BridgeConfig};
 
-/// One focus that does not care what it is answered.
+/// A focus that ignores the answers.
 async fn focus(bridge: Bridge, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     for _ in 0..200 {
@@ -70,7 +70,7 @@ async fn many_foci_and_events_at_once() {
     assert_eq!(stats.total_conferences_created, stats.total_conferences_completed);
     assert!(stats.total_participants > 0);
     let mut there = std::collections::HashSet::new();
-    for control in rig.told().await {
+    for control in rig.take_controls().await {
         match control {
             Control::AddEndpoint(id, _) => assert!(there.insert(id), "{id:?} twice"),
             Control::RemoveEndpoint(id) => assert!(there.remove(&id), "{id:?} was not there"),

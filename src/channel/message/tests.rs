@@ -90,7 +90,7 @@ fn the_names_of_an_audio_subscription_are_bounded() {
 }
 
 #[test]
-fn what_clients_tell_each_other_is_kept_and_from_is_not_theirs() {
+fn fields_of_clients_are_kept_but_for_from() {
     let text = r#"{"colibriClass":"EndpointMessage","to":"bbbb2222","from":"mallory",
         "msgPayload":{"type":"hi","n":1},"z":[1,{"a":null}],"b":1.5}"#;
     let ToBridge::Endpoint { to, fields } = ok(text) else { panic!() };

@@ -37,7 +37,7 @@ fn codecs_go_by_name_in_any_case() {
 }
 
 #[test]
-fn profiles_tell_formats_of_one_codec_apart() {
+fn profiles_distinguish_formats_of_one_codec() {
     let profile = |name: &str, parameters: &[(&str, &str)]| {
         payload_type(MediaType::Video, &signalled(1, name, parameters)).unwrap().profile
     };

@@ -13,7 +13,7 @@ pub use tree::JsonError;
 
 use super::{ConferenceModified, ConferenceModify};
 
-/// Reads a request. `meeting_id`, from the address of the request, goes before what the document says.
+/// Reads a request. `meeting_id`, from the request's path, takes precedence over the document's.
 pub fn read_conference_modify(
     document: &[u8],
     meeting_id: Option<&str>,

@@ -139,7 +139,7 @@ fn ssrcs_come_in_every_form_that_jvb_takes() {
 }
 
 #[test]
-fn complaints_name_the_field() {
+fn errors_name_the_field() {
     refused("", "could not parse JSON: EOF");
     refused("{", "could not parse JSON: EOF");
     refused("[]", "request: expected object, got array");

@@ -1,4 +1,4 @@
-//! A reader of JSON objects that knows where it is: every error names the field.
+//! A reader of JSON objects that keeps its path: every error names the field.
 
 use std::{cell::Cell, fmt};
 
@@ -12,7 +12,7 @@ pub enum JsonError {
     /// It is not JSON, or a key occurs twice in an object.
     #[error("could not parse JSON: {0}")]
     Syntax(String),
-    /// A field is not what it should be.
+    /// A field has an invalid value.
     #[error("{path}: {problem}")]
     Field {
         /// Where, such as `endpoints[0].transport.ice-controlling`.
@@ -20,7 +20,7 @@ pub enum JsonError {
         /// What.
         problem: String,
     },
-    /// The key of everything is not there.
+    /// The meeting id is missing.
     #[error("meeting-id must be set")]
     NoMeetingId,
 }
@@ -64,7 +64,7 @@ impl fmt::Display for Path<'_> {
 }
 
 impl Path<'_> {
-    /// A complaint about the value here.
+    /// An error about this value.
     pub(super) fn error(&self, problem: impl Into<String>) -> JsonError {
         let path = match self {
             Self::Root => "request".to_owned(),
@@ -73,7 +73,7 @@ impl Path<'_> {
         JsonError::Field { path, problem: problem.into() }
     }
 
-    /// A complaint about the type of the value here.
+    /// An error about the type of this value.
     pub(super) fn expected(&self, what: &str, found: &Value) -> JsonError {
         self.error(format!("expected {what}, got {}", kind(found)))
     }
@@ -145,8 +145,8 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Refuses fields that were not asked for. No object here has as many as 64 known fields, so
-    /// what lies beyond the 64th cannot have been asked for.
+    /// Refuses fields that were not read. No object here has as many as 64 known fields, so one beyond the
+    /// 64th cannot have been read.
     pub(super) fn finish(&self) -> Result<(), JsonError> {
         let seen = |index: usize| {
             u32::try_from(index).ok().and_then(|i| self.seen.get().checked_shr(i)).unwrap_or(0) & 1

@@ -8,7 +8,7 @@ use crate::colibri::{
     RtpHdrExt, SctpRole, Source, SsrcGroup, Transport, WebSocket, media::media_type_str,
 };
 
-/// An object that leaves out what is not there.
+/// An object whose absent fields are omitted.
 #[derive(Default)]
 struct Object(Map<String, Value>);
 
@@ -254,7 +254,7 @@ fn media_source(source: &MediaSource) -> Value {
         .done()
 }
 
-/// A stream of which nothing else is said is just its SSRC.
+/// A stream without other fields is written as just its SSRC.
 fn stream(source: &Source) -> Value {
     if *source == (Source { ssrc: source.ssrc, ..Source::default() }) {
         return source.ssrc.into();

@@ -105,7 +105,7 @@ fn channel(node: &Node<'_>) -> Result<Channel> {
     })
 }
 
-/// What is in it has any namespace too. Opus is stereo, whatever is said.
+/// Its children may have any namespace. Opus is always stereo.
 fn any_payload_type(node: &Node<'_>) -> Option<PayloadType> {
     let mut read = payload_type(node)?;
     if read.name.eq_ignore_ascii_case("opus") {
@@ -136,7 +136,7 @@ fn extensions(node: &Node<'_>) -> Vec<RtpHdrExt> {
     extensions
 }
 
-/// `None` without any; one without an SSRC says that there are none.
+/// `None` without any; one without an SSRC means that there are none.
 fn sources(node: &Node<'_>) -> Result<Option<Vec<Source>>> {
     let all = node.all("source", SSMA, |node| {
         if node.attr("ssrc").is_none() {
@@ -153,7 +153,7 @@ fn sources(node: &Node<'_>) -> Result<Option<Vec<Source>>> {
     Ok((!all.is_empty()).then(|| all.into_iter().flatten().collect()))
 }
 
-/// As [`sources`]: a group without streams says that there are none.
+/// As [`sources`]: a group without streams means that there are none.
 fn groups(node: &Node<'_>) -> Result<Option<Vec<SsrcGroup>>> {
     let all = node.all("ssrc-group", SSMA, |node| {
         Ok(SsrcGroup {

@@ -51,7 +51,7 @@ pub fn read_error(element: &Element) -> Option<ColibriError> {
     })
 }
 
-/// What the sender may do about it: the types that RFC 6120 section 8.3.3 recommends.
+/// The error types that RFC 6120 section 8.3.3 recommends.
 fn error_type(condition: Condition) -> &'static str {
     match condition {
         Condition::BadRequest | Condition::PolicyViolation => "modify",

@@ -1,13 +1,13 @@
 //! The XML form of allocation requests and answers (`jitsi:colibri2`), as a focus sends them in IQs.
 //!
-//! Reading follows Jitsi Videobridge: unknown elements and attributes are ignored, an element that may
-//! occur once counts the first time, and a flag is `true` or not. What names a conference, an endpoint
-//! or a stream must be right. What a participant wrote and the focus only passes on (candidates,
-//! fingerprints, formats) is left out when it cannot be read: a refused request costs every
-//! participant of the conference a new session, and one participant must not be able to cause that.
+//! Reading follows Jitsi Videobridge: unknown elements and attributes are ignored, an element that may occur
+//! once counts the first time, and a flag is `true` or not. The names of conferences, endpoints and streams
+//! must be valid. What a participant wrote and the focus only passes on (candidates, fingerprints, formats)
+//! is left out when it cannot be read: a refused request costs every participant of the conference a new
+//! session, and one participant must not be able to cause that.
 //!
-//! Only elements are handled here. How deep and how large they may be is decided where bytes become
-//! elements (`crate::xmpp::StreamReader`).
+//! Only elements are handled here. Their depth and size are bounded where bytes become elements
+//! (`crate::xmpp::Limits`).
 
 mod error;
 pub(super) mod read;
@@ -43,7 +43,7 @@ pub fn is_conference_modify(element: &Element) -> bool {
     element.is("conference-modify", NAMESPACE)
 }
 
-/// Reads `<conference-modify>`. What is wrong is `bad-request` with a text that names the place.
+/// Reads `<conference-modify>`. Errors are `bad-request` with a text that names the place.
 pub fn read_conference_modify(element: &Element) -> Result<ConferenceModify, ColibriError> {
     read::conference_modify(element)
 }

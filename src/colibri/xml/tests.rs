@@ -22,7 +22,7 @@ fn again(request: &ConferenceModify) -> ConferenceModify {
     read(&written).unwrap_or_else(|error| panic!("{error}: {written}"))
 }
 
-/// Everything that a request can say.
+/// A request with every element and attribute.
 const EVERYTHING: &str = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' name='n@c' create='true' expire='TRUE' rtcstats-enabled='false'>
   <traceparent xmlns='jitsi:opentelemetry' trace_id='0' parent_id='1' trace_flags='00'/>
   <endpoint id='a' stats-id='s' muc-role='Visitor' diarize='true' create='true' expire='true'>
@@ -174,7 +174,7 @@ fn what_a_participant_wrote_and_cannot_be_read_is_left_out() {
 }
 
 #[test]
-fn complaints_name_the_place() {
+fn errors_name_the_place() {
     let refused = |result: Result<ConferenceModify, ColibriError>, text: &str| {
         let error = result.unwrap_err();
         assert_eq!((error.condition, error.text.as_str()), (Condition::BadRequest, text));

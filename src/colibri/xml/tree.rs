@@ -1,4 +1,4 @@
-//! An element that knows where it is, for complaints, and a writer of elements.
+//! A reader of elements that keeps its path for error messages, and a writer of elements.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use minidom::{Element, Node as DomNode, rxml::NcName};
 
 use crate::colibri::ColibriError;
 
-/// Longest part of a value that is repeated in a complaint, characters.
+/// Longest part of a value that is quoted in an error, characters.
 const MAX_QUOTED: usize = 64;
 
 /// An element to read, and the way to it.
@@ -22,7 +22,7 @@ impl<'a> Node<'a> {
         Self { element, parent: None }
     }
 
-    /// An attribute that is not there is nothing.
+    /// An optional attribute.
     pub(crate) fn attr(&self, name: &str) -> Option<String> {
         self.element.attr(name).map(str::to_owned)
     }
@@ -37,7 +37,7 @@ impl<'a> Node<'a> {
         self.element.attr(name).is_some_and(is_true)
     }
 
-    /// A flag that may be left unsaid.
+    /// An optional flag.
     pub(crate) fn maybe_flag(&self, name: &str) -> Option<bool> {
         self.element.attr(name).map(is_true)
     }
@@ -103,7 +103,7 @@ impl<'a> Node<'a> {
         children.filter_map(|child| read(&self.inner(child))).collect()
     }
 
-    /// What is wrong here.
+    /// An error about this element.
     pub(crate) fn error(&self, problem: &str) -> ColibriError {
         ColibriError::bad_request(format!("{}: {problem}", self.path()))
     }

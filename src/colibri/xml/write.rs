@@ -25,7 +25,7 @@ pub(super) fn conference_modify(request: &ConferenceModify) -> Element {
         .done()
 }
 
-/// A request without what is in it.
+/// A request without its content.
 fn head(request: &ConferenceModify) -> Out {
     Out::new("conference-modify", NAMESPACE)
         .put("meeting-id", &request.meeting_id)

@@ -1,4 +1,4 @@
-//! What a client whose SSRCs are rewritten makes of the messages about its slots.
+//! A model of a client whose SSRCs are rewritten: it follows the messages about its slots.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::conference::{Conference, Endpoint};
 
-/// Who is in each slot, as the client was told. By SSRC: a client never forgets one.
+/// The source in each slot as announced, by SSRC: a client never forgets one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::conference) struct SlotsOfClient(BTreeMap<u64, Told>);
+pub(in crate::conference) struct ClientSlots(BTreeMap<u64, KnownSlot>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct KnownSlot {
     video: bool,
     source: String,
     owner: String,
@@ -20,9 +20,9 @@ struct Told {
     mid: Option<String>,
 }
 
-impl SlotsOfClient {
-    /// Takes a message, if it is about slots. Returns whether it is.
-    pub(in crate::conference) fn hear(&mut self, text: &str) -> bool {
+impl ClientSlots {
+    /// Handles a message about slots. Returns whether it is one.
+    pub(in crate::conference) fn receive(&mut self, text: &str) -> bool {
         let message: Value = serde_json::from_str(text).expect("the bridge tells JSON");
         let video = match message["colibriClass"].as_str() {
             Some("VideoSourcesMap") => true,
@@ -33,7 +33,7 @@ impl SlotsOfClient {
         assert!(!mapped.is_empty() && mapped.len() <= 50);
         for one in mapped {
             let text = |field: &str| one[field].as_str().map(str::to_owned);
-            let told = Told {
+            let told = KnownSlot {
                 video,
                 source: text("source").expect("a name"),
                 owner: text("owner").expect("an endpoint"),
@@ -41,7 +41,7 @@ impl SlotsOfClient {
                 mid: text("mid"),
             };
             let before = self.0.insert(one["ssrc"].as_u64().expect("an SSRC"), told.clone());
-            let slot = |told: &Told| (told.video, told.rtx, told.mid.clone());
+            let slot = |told: &KnownSlot| (told.video, told.rtx, told.mid.clone());
             assert!(before.is_none_or(|before| slot(&before) == slot(&told)), "a slot stays one");
         }
         true
@@ -57,7 +57,7 @@ impl SlotsOfClient {
         self.0.values().filter(|told| told.video).count()
     }
 
-    /// Panics unless the client knows of everything that it gets whose it is.
+    /// Panics unless the client knows the owner of everything that it gets.
     pub(in crate::conference) fn check(&self, conference: &Conference, receiver: &Endpoint) {
         let mut used = Vec::new();
         for (id, terms) in &receiver.subscriptions {
@@ -74,7 +74,7 @@ impl SlotsOfClient {
             if receiver.mid_demux {
                 assert!(stamped.is_some() && told.mid == stamped);
             }
-            let same = |other: &&Told| {
+            let same = |other: &&KnownSlot| {
                 (other.video, &other.owner, &other.source) == (video, &told.owner, &told.source)
             };
             assert_eq!(self.0.values().filter(same).count(), 1, "nobody is seen twice");

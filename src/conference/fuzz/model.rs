@@ -1,11 +1,11 @@
-//! What the engine makes of a conference's commands.
+//! A model of the engine: follows a conference's commands.
 
 use std::collections::BTreeMap;
 
 use rialto_engine::Control;
 use rialto_media::{EndpointId, SourceId, SubscriptionParams};
 
-/// What the engine knows, told only by commands.
+/// The engine's state as the commands define it.
 #[derive(Debug, Default, PartialEq, Eq, Clone)]
 pub(in crate::conference) struct Model {
     /// The sources of each endpoint, by name.

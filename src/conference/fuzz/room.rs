@@ -1,4 +1,4 @@
-//! A conference beside a model of what the engine was told, and what must always hold of both.
+//! A conference beside a model of the engine, and the invariants of both.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use super::{
         Conference, Effects, Endpoint, EndpointSource, Identity, Rules, SequentialIds, SsrcLimits,
         slots::Slots,
     },
-    client::SlotsOfClient,
+    client::ClientSlots,
     model::Model,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) struct Room {
     pub(super) now: Instant,
     ids: SequentialIds,
     model: Model,
-    clients: BTreeMap<EndpointId, SlotsOfClient>,
+    clients: BTreeMap<EndpointId, ClientSlots>,
 }
 
 impl Room {
@@ -101,14 +101,14 @@ impl Room {
     }
 
     /// A client's message over its channel.
-    pub(super) fn say(&mut self, from: EndpointId, text: &str) {
+    pub(super) fn channel_message(&mut self, from: EndpointId, text: &str) {
         let Ok(message) = ToBridge::parse(text) else { return };
         self.act(|conference, effects| {
             let _ = conference.channel_message(from, message, effects);
         });
     }
 
-    /// Whatever changes a conference.
+    /// Applies a change and checks the invariants.
     pub(super) fn act<T>(&mut self, act: impl FnOnce(&mut Conference, &mut Effects) -> T) -> T {
         let mut effects = Effects::default();
         let made = act(&mut self.conference, &mut effects);
@@ -117,10 +117,10 @@ impl Room {
     }
 
     fn apply(&mut self, mut effects: Effects) {
-        self.conference.tell_slots(&mut effects);
+        self.conference.send_slots(&mut effects);
         self.conference.count_demand();
         for (to, text) in &effects.messages {
-            self.clients.entry(*to).or_default().hear(text);
+            self.clients.entry(*to).or_default().receive(text);
         }
         for gone in &effects.removed {
             self.clients.remove(gone);
@@ -128,7 +128,7 @@ impl Room {
         for control in &effects.controls {
             self.model.apply(control);
         }
-        // What one change makes the bridge tell: some messages to each, about each video or endpoint.
+        // Bound of the messages that one change causes: some to each endpoint, about each video or endpoint.
         let people = self.conference.endpoints().len() + effects.removed.len();
         let sources: usize = self.conference.endpoints().map(|e| e.sources.len()).sum();
         let most = (people + 1) * (people + sources + 8);
@@ -180,7 +180,7 @@ impl Room {
         assert_eq!(speakers, heard.collect());
     }
 
-    /// What is counted as changes come is what counting anew comes to.
+    /// Counts that are updated with each change equal counts made anew.
     fn check_demand(&self, sender: &Endpoint) {
         let conference = &self.conference;
         let or_unbounded = |height: i32| if height < 0 { 2160 } else { height };
@@ -193,7 +193,7 @@ impl Room {
                 let would_get = r.slots.is_some() && r.engine_id != sender.engine_id;
                 let would_get = would_get && !own.shows() && r.wants(MediaType::Video, name);
                 let gets = r.subscriptions.contains_key(&id) || would_get;
-                let bound = r.wishes.constraint(name).map_or(-1, |bound| bound.max_height);
+                let bound = r.constraints.constraint(name).map_or(-1, |bound| bound.max_height);
                 let bound = or_unbounded(bound);
                 let newcomer = || told.map_or(unnamed.min(bound), |(_, height)| *height);
                 gets.then(|| if r.counts { bound } else { newcomer() })
@@ -204,7 +204,7 @@ impl Room {
         assert_eq!(conference.demand_of(sender.engine_id), anew, "of {}", sender.id);
     }
 
-    /// Who has no slots gets the videos that would be chosen anew.
+    /// A receiver without slots gets the videos that a new choice would give it.
     fn check_choice(&self, receiver: &Endpoint) {
         let (ranking, limit) = (self.conference.ranking(), receiver.last_n(self.conference.caps));
         let chosen = receiver.choose(&ranking, limit);
@@ -272,9 +272,9 @@ impl Room {
         let others = self.conference.endpoints().filter(|other| other.id != receiver.id);
         others.flat_map(|other| &other.sources).filter_map(|source| {
             let name = &*source.spec.name;
-            let constraint = receiver.wishes.constraint(name);
+            let constraint = receiver.constraints.constraint(name);
             let wanted = match source.spec.media {
-                MediaType::Audio => !receiver.v1.no_audio && receiver.wishes.wants_audio(name),
+                MediaType::Audio => !receiver.v1.no_audio && receiver.constraints.wants_audio(name),
                 MediaType::Video => {
                     let nothing =
                         constraint.is_some_and(|c| c.max_height == 0 || c.max_frame_rate == 0.0);

@@ -1,24 +1,25 @@
-//! Receivers whose SSRCs are rewritten: few slots, whatever the size of the call and whoever asks for what.
+//! Receivers whose SSRCs are rewritten: the slots stay few, whatever the size of the call and the
+//! constraints.
 
 use std::time::{Duration, Instant};
 
 use rialto_media::{SlotSsrcs, SubscriptionParams};
 
 use super::*;
-use crate::{channel::ToBridge, conference::fuzz::client::SlotsOfClient};
+use crate::{channel::ToBridge, conference::fuzz::client::ClientSlots};
 
 const LIMITS: SsrcLimits = SsrcLimits { audio: 3, video: 4 };
 
-/// A room with a receiver that has slots, and what its client makes of the messages.
-struct Slotted {
+/// A room with a receiver that has slots, and a model of its client.
+struct SlotRoom {
     room: Room,
-    client: SlotsOfClient,
+    client: ClientSlots,
     receiver: EndpointId,
     /// Messages about slots.
     told: usize,
 }
 
-impl Slotted {
+impl SlotRoom {
     fn new(more: &[&str]) -> Self {
         let mut room = Room::new();
         room.conference.rules.ssrc_limits = LIMITS;
@@ -27,20 +28,20 @@ impl Slotted {
         request.capabilities.extend(more.iter().map(|has| (*has).to_owned()));
         assert!(room.ask(request));
         let receiver = room.engine_id("r");
-        Self { room, client: SlotsOfClient::default(), receiver, told: 0 }
+        Self { room, client: ClientSlots::default(), receiver, told: 0 }
     }
 
-    /// Whatever changes the conference: messages come first, then what the engine is told.
+    /// Applies a change to the conference: first its messages, then its commands to the engine.
     fn act(&mut self, act: impl FnOnce(&mut Conference, &mut SequentialIds, &mut Effects)) {
         let mut effects = Effects::default();
         let Room { conference, ids, .. } = &mut self.room;
         act(conference, ids, &mut effects);
-        conference.tell_slots(&mut effects);
+        conference.send_slots(&mut effects);
         for (to, text) in &effects.messages {
             if *to == self.receiver {
-                self.told += usize::from(self.client.hear(text));
+                self.told += usize::from(self.client.receive(text));
             } else {
-                assert!(!SlotsOfClient::default().hear(text), "only who has slots hears of them");
+                assert!(!ClientSlots::default().receive(text), "only who has slots hears of them");
             }
         }
         self.room.apply(&effects);
@@ -80,8 +81,8 @@ impl Slotted {
         self.ask(gone);
     }
 
-    /// The receiver says something over its channel.
-    fn say(&mut self, text: &str) {
+    /// The receiver sends a message over its channel.
+    fn channel_message(&mut self, text: &str) {
         let (from, message) = (self.receiver, ToBridge::parse(text).unwrap());
         self.act(|conference, _, effects| {
             conference.channel_message(from, message, effects).unwrap();
@@ -94,7 +95,7 @@ impl Slotted {
             "defaultConstraints": { "maxHeight": 180 },
             "selectedSources": names,
         });
-        self.say(&selected.to_string());
+        self.channel_message(&selected.to_string());
     }
 
     fn pass(&mut self, time: Duration) {
@@ -112,7 +113,7 @@ impl Slotted {
         let now = self.room.now;
         self.act(|conference, _, effects| {
             conference.audio_level(id, level, now, effects);
-            conference.voice_heard(id, source, level, effects);
+            conference.level_received(id, source, level, effects);
         });
     }
 
@@ -133,7 +134,7 @@ impl Slotted {
 
 #[test]
 fn a_large_call_is_described_like_a_small_one() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.room.ask(joins("plain", &BOTH));
     call.come_many(4);
     let small = (call.client.audio(), call.client.video());
@@ -150,9 +151,9 @@ fn a_large_call_is_described_like_a_small_one() {
 
 #[test]
 fn each_slot_has_a_mid_for_who_goes_by_it() {
-    let mut call = Slotted::new(&[capability::RTP_MID_DEMUX]);
+    let mut call = SlotRoom::new(&[capability::RTP_MID_DEMUX]);
     call.come_many(3);
-    let mid = |call: &Slotted, name: &str| call.terms(name).mid;
+    let mid = |call: &SlotRoom, name: &str| call.terms(name).mid;
     let named = |text: &str| Mid::new(text);
     assert_eq!([mid(&call, "p0-a0"), mid(&call, "p2-a0")], [named("a0"), named("a2")]);
     assert_eq!([mid(&call, "p0-v0"), mid(&call, "p2-v0")], [named("v0"), named("v2")]);
@@ -160,14 +161,14 @@ fn each_slot_has_a_mid_for_who_goes_by_it() {
     let given = vec![("p0-v0".to_owned(), Mid::new("7").unwrap())];
     call.room.conference.assign_mids("r", given, &mut effects);
     assert!(effects.controls.is_empty(), "slots keep theirs");
-    let mut plain = Slotted::new(&[]);
+    let mut plain = SlotRoom::new(&[]);
     plain.come_many(1);
     assert_eq!(mid(&plain, "p0-a0"), None);
 }
 
 #[test]
 fn what_is_selected_takes_the_slot_that_was_given_up_longest_ago() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(8);
     assert!(call.gets("p3-v0") && !call.gets("p7-v0"), "those who came first");
     let first = call.slot("p3-v0");
@@ -176,16 +177,18 @@ fn what_is_selected_takes_the_slot_that_was_given_up_longest_ago() {
     assert!(call.gets("p7-v0") && !call.gets("p3-v0"));
     assert_eq!(call.slot("p7-v0"), first, "the slot of who came last");
     let told = call.told;
-    // With fewer videos nothing new has to be told, and who comes back has the slot it had.
-    call.say(r#"{"colibriClass":"LastNChangedEvent","lastN":2}"#);
+    // With fewer videos no new message is needed, and a source that comes back has the slot it had.
+    call.channel_message(r#"{"colibriClass":"LastNChangedEvent","lastN":2}"#);
     call.pass(Duration::from_secs(1));
     assert_eq!(call.room.gets("r").iter().filter(|name| name.ends_with("v0")).count(), 2);
-    call.say(r#"{"colibriClass":"LastNChangedEvent","lastN":4}"#);
+    call.channel_message(r#"{"colibriClass":"LastNChangedEvent","lastN":4}"#);
     assert_eq!((call.slot("p7-v0"), call.told), (first, told));
-    // p2 is given up before p0 and p1, so that its slot is the next.
+    // p2 is dropped before p0 and p1, so its slot is the next.
     let next = call.slot("p2-v0");
     for last_n in [3, 2] {
-        call.say(&format!(r#"{{"colibriClass":"LastNChangedEvent","lastN":{last_n}}}"#));
+        call.channel_message(&format!(
+            r#"{{"colibriClass":"LastNChangedEvent","lastN":{last_n}}}"#
+        ));
         call.pass(Duration::from_secs(1));
     }
     call.select(&["p7-v0".into(), "p5-v0".into()]);
@@ -193,8 +196,8 @@ fn what_is_selected_takes_the_slot_that_was_given_up_longest_ago() {
 }
 
 #[test]
-fn a_voice_that_is_heard_takes_the_slot_of_the_one_silent_for_longest() {
-    let mut call = Slotted::new(&[]);
+fn an_active_source_takes_the_slot_of_the_one_silent_for_longest() {
+    let mut call = SlotRoom::new(&[]);
     call.come_many(6);
     let (quiet, loud) = (90, 20);
     for (id, ms) in [("p0", 0), ("p2", 400), ("p1", 400)] {
@@ -224,7 +227,7 @@ fn a_voice_that_is_heard_takes_the_slot_of_the_one_silent_for_longest() {
 
 #[test]
 fn a_voice_that_found_no_slot_looks_again_a_little_later() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(4);
     for id in ["p0", "p1", "p2"] {
         call.pass(Duration::from_millis(1));
@@ -243,7 +246,7 @@ fn a_voice_that_found_no_slot_looks_again_a_little_later() {
 
 #[test]
 fn people_who_come_and_go_leave_no_slots_behind() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(2);
     for n in 0..200 {
         let id = format!("guest{n}");
@@ -263,9 +266,9 @@ fn people_who_come_and_go_leave_no_slots_behind() {
 
 #[test]
 fn what_shows_nothing_has_no_slot_and_is_wanted_all_the_same() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(6);
-    let says = |call: &mut Slotted, id: &str, kind: &str| {
+    let says = |call: &mut SlotRoom, id: &str, kind: &str| {
         let from = call.room.engine_id(id);
         let name = format!("{id}-v0");
         let text = format!(
@@ -287,8 +290,8 @@ fn what_shows_nothing_has_no_slot_and_is_wanted_all_the_same() {
 
 /// A client passes over news of a slot of which it has not made a track yet.
 #[test]
-fn news_of_a_young_slot_are_told_again() {
-    let mut call = Slotted::new(&[]);
+fn changes_of_a_young_slot_are_sent_again() {
+    let mut call = SlotRoom::new(&[]);
     call.come_many(4);
     call.pass(Duration::from_secs(1));
     let told = call.told;
@@ -309,7 +312,7 @@ fn news_of_a_young_slot_are_told_again() {
 
 #[test]
 fn a_new_channel_hears_of_all_slots() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.come_many(6);
     let known = std::mem::take(&mut call.client);
     let receiver = call.receiver;
@@ -321,7 +324,7 @@ fn a_new_channel_hears_of_all_slots() {
 /// own, and everybody else what they got.
 #[test]
 fn slots_asked_for_by_the_million_are_few() {
-    let mut call = Slotted::new(&[]);
+    let mut call = SlotRoom::new(&[]);
     call.room.ask(joins("plain", &BOTH));
     call.come_many(40);
     let others = call.room.gets("plain");
@@ -329,7 +332,10 @@ fn slots_asked_for_by_the_million_are_few() {
     for round in 0..300usize {
         let told = call.told;
         call.select(&all[round * 7 % 40..]);
-        call.say(&format!(r#"{{"colibriClass":"LastNChangedEvent","lastN":{}}}"#, i32::MAX));
+        call.channel_message(&format!(
+            r#"{{"colibriClass":"LastNChangedEvent","lastN":{}}}"#,
+            i32::MAX
+        ));
         assert!(call.told <= told + 1, "{round}");
     }
     assert_eq!(call.room.gets("plain"), others);
@@ -340,9 +346,9 @@ fn slots_asked_for_by_the_million_are_few() {
     assert!(receiver.ceased.len() <= 80, "{}", receiver.ceased.len());
 }
 
-/// Something that happens in a call.
+/// An event of a call.
 #[derive(Clone, Debug)]
-enum Happens {
+enum Step {
     Comes(u8),
     Leaves(u8),
     Speaks(u8, u8),
@@ -354,39 +360,39 @@ enum Happens {
     Reconnects,
 }
 
-fn happens() -> impl Strategy<Value = Happens> {
+fn steps() -> impl Strategy<Value = Step> {
     let who = || 0..12u8;
     prop_oneof![
-        4 => who().prop_map(Happens::Comes),
-        2 => who().prop_map(Happens::Leaves),
-        4 => (who(), 0..128u8).prop_map(|(who, level)| Happens::Speaks(who, level)),
-        3 => prop::collection::vec(who(), 0..6).prop_map(Happens::Selects),
-        1 => (-1..7i8).prop_map(Happens::LastN),
-        2 => (who(), any::<bool>()).prop_map(|(who, shows)| Happens::Shows(who, shows)),
-        1 => who().prop_map(Happens::Declines),
-        2 => (0..3_000u16).prop_map(Happens::Passes),
-        1 => Just(Happens::Reconnects),
+        4 => who().prop_map(Step::Comes),
+        2 => who().prop_map(Step::Leaves),
+        4 => (who(), 0..128u8).prop_map(|(who, level)| Step::Speaks(who, level)),
+        3 => prop::collection::vec(who(), 0..6).prop_map(Step::Selects),
+        1 => (-1..7i8).prop_map(Step::LastN),
+        2 => (who(), any::<bool>()).prop_map(|(who, shows)| Step::Shows(who, shows)),
+        1 => who().prop_map(Step::Declines),
+        2 => (0..3_000u16).prop_map(Step::Passes),
+        1 => Just(Step::Reconnects),
     ]
 }
 
-impl Slotted {
-    fn happen(&mut self, what: &Happens) {
+impl SlotRoom {
+    fn happen(&mut self, what: &Step) {
         let id = |who: &u8| format!("p{who}");
         let there = |call: &Self, who: &u8| call.room.conference.endpoint(&id(who)).is_some();
         match what {
-            Happens::Comes(who) if !there(self, who) => {
+            Step::Comes(who) if !there(self, who) => {
                 self.come(&id(who), 100 + 10 * u32::from(*who));
             }
-            Happens::Leaves(who) if there(self, who) => self.leave(&id(who)),
-            Happens::Speaks(who, level) if there(self, who) => self.speak(&id(who), *level),
-            Happens::Selects(named) => {
+            Step::Leaves(who) if there(self, who) => self.leave(&id(who)),
+            Step::Speaks(who, level) if there(self, who) => self.speak(&id(who), *level),
+            Step::Selects(named) => {
                 let named: Vec<_> = named.iter().map(|who| format!("p{who}-v0")).collect();
                 self.select(&named);
             }
-            Happens::LastN(n) => {
-                self.say(&format!(r#"{{"colibriClass":"LastNChangedEvent","lastN":{n}}}"#));
+            Step::LastN(n) => {
+                self.channel_message(&format!(r#"{{"colibriClass":"LastNChangedEvent","lastN":{n}}}"#));
             }
-            Happens::Shows(who, shows) if there(self, who) => {
+            Step::Shows(who, shows) if there(self, who) => {
                 let (from, kind) = (id(who), if *shows { "camera" } else { "none" });
                 let from = self.room.engine_id(&from);
                 let text = format!(
@@ -397,11 +403,11 @@ impl Slotted {
                     conference.channel_message(from, message, effects).unwrap();
                 });
             }
-            Happens::Declines(who) => self.say(&format!(
+            Step::Declines(who) => self.channel_message(&format!(
                 r#"{{"colibriClass":"ReceiverAudioSubscription","mode":"Exclude","list":["p{who}-a0"]}}"#
             )),
-            Happens::Passes(ms) => self.pass(Duration::from_millis((*ms).into())),
-            Happens::Reconnects => {
+            Step::Passes(ms) => self.pass(Duration::from_millis((*ms).into())),
+            Step::Reconnects => {
                 let receiver = self.receiver;
                 self.act(|conference, _, effects| conference.channel_opened(receiver, effects));
             }
@@ -437,11 +443,11 @@ impl Slotted {
 }
 
 proptest! {
-    /// Whatever happens in a call, a client with slots knows of everything that it gets whose it is, no
-    /// more SSRCs are ever used than there are slots, and no slot is left empty.
+    /// Whatever happens in a call, a client with slots knows the owner of everything that it gets, no more
+    /// SSRCs are ever used than there are slots, and no slot is left empty.
     #[test]
-    fn slots_hold_whatever_happens(steps in prop::collection::vec(happens(), 1..120)) {
-        let mut call = Slotted::new(&[capability::RTP_MID_DEMUX]);
+    fn slots_hold_whatever_happens(steps in prop::collection::vec(steps(), 1..120)) {
+        let mut call = SlotRoom::new(&[capability::RTP_MID_DEMUX]);
         for step in &steps {
             call.happen(step);
         }

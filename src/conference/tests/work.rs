@@ -7,7 +7,7 @@ use crate::{
     conference::{speaker::SpeakerChange, work},
 };
 
-/// A conference of so many, each of whom sends both and asked for a few videos.
+/// A conference of this many endpoints, each of which sends audio and video and named a few videos.
 fn large(participants: u32) -> Room {
     let mut room = Room::new();
     for nth in 0..participants {
@@ -59,15 +59,15 @@ fn ask(room: &mut Room, endpoint: Colibri2Endpoint) {
         ConferenceModify { meeting_id: "m".into(), endpoints, ..ConferenceModify::default() };
     let (now, mut effects) = (room.now, Effects::default());
     room.conference.modify(&request, &mut room.ids, now, &mut effects).unwrap();
-    room.conference.tell_wishes(&mut effects);
-    room.conference.tell_slots(&mut effects);
+    room.conference.send_constraints(&mut effects);
+    room.conference.send_slots(&mut effects);
 }
 
 fn act(room: &mut Room, act: impl FnOnce(&mut Conference, &mut Effects)) -> Effects {
     let mut effects = Effects::default();
     act(&mut room.conference, &mut effects);
-    room.conference.tell_wishes(&mut effects);
-    room.conference.tell_slots(&mut effects);
+    room.conference.send_constraints(&mut effects);
+    room.conference.send_slots(&mut effects);
     effects
 }
 
@@ -142,7 +142,7 @@ fn what_one_receiver_wants_is_linear() {
     }));
 }
 
-/// A measurement that says nothing new, of each endpoint once a second.
+/// An unchanged measurement of each endpoint, once a second.
 #[test]
 fn what_is_measured_as_before_is_looked_at_once() {
     let mut room = large(50);
@@ -185,7 +185,7 @@ fn what_is_measured_as_before_is_looked_at_once() {
     }
 }
 
-/// Nobody is given a place that another leaves when all leave.
+/// When all leave, no receiver is subscribed to others in the place of those that left.
 #[test]
 fn the_end_of_a_conference_gives_nobody_anything() {
     let mut room = large(30);

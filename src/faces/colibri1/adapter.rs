@@ -1,4 +1,4 @@
-//! Requests in, answers out: conferences by their ids, and the bridge behind them.
+//! Handles requests: finds conferences by id, and sends their requests to the bridge.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,16 +19,16 @@ use crate::{
     },
 };
 
-/// A conference without endpoints that is older is forgotten.
+/// A conference without endpoints is forgotten after this long.
 pub(super) const FILL_TIME: Duration = Duration::from_secs(20);
 /// Upper bound of conferences.
 const MAX_ROOMS: usize = 16_384;
-/// Upper bound of conferences of a bare JID that nobody is in. A focus names endpoints in the request
-/// that makes the conference, or soon after.
+/// Upper bound of empty conferences of a bare JID. A focus names endpoints in the request that makes the
+/// conference, or soon after.
 const MAX_EMPTY: usize = 64;
-/// How often it is looked for such as are to be forgotten.
+/// How often to look for conferences to forget.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// The same, when there is no place.
+/// The same, when the bound is reached.
 const FULL_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// COLIBRI 1 of a bridge. Requests of one conference are answered in order.
@@ -45,10 +45,10 @@ struct State {
 }
 
 struct Shared {
-    /// The full JID of who made it; nobody else may use it.
+    /// The full JID of its creator; nobody else may use it.
     owner: String,
     created: Instant,
-    /// What the bridge knows it by.
+    /// Its meeting id at the bridge.
     meeting: String,
     room: tokio::sync::Mutex<Room>,
 }
@@ -79,7 +79,7 @@ impl Adapter {
         Self { bridge, max_rooms: MAX_ROOMS, state: Mutex::new(state) }
     }
 
-    /// Answers `<conference>` of somebody.
+    /// Answers a sender's `<conference>`.
     ///
     /// # Errors
     /// As JVB's, word by word.
@@ -127,7 +127,7 @@ impl Adapter {
         Ok(write::answer(&answer))
     }
 
-    /// Who has conferences, each once.
+    /// The owners of conferences, each once.
     pub fn owners(&self) -> Vec<String> {
         let state = self.lock();
         let live = |shared: &&Arc<Shared>| self.bridge.conference_exists(&shared.meeting);
@@ -173,19 +173,19 @@ impl Adapter {
             )),
         });
         let (name, gid) = (request.name.as_deref(), request.gid.as_deref());
-        tracing::info!(conference = id, name, gid, focus = from, "COLIBRI 1: conference made");
+        tracing::info!(conference = id, name, gid, focus = from, "COLIBRI 1: conference created");
         state.rooms.insert(id, shared.clone());
         Ok(shared)
     }
 
-    /// How many conferences somebody has, under any resource, that may still be filled and are not.
-    /// Older ones are forgotten when their place is wanted.
+    /// How many empty conferences a bare JID has that may still be filled. Older ones are forgotten when the
+    /// bound is reached.
     fn empty(&self, state: &State, from: &str) -> usize {
         let who = bare(from);
         let is_empty = |shared: &&Arc<Shared>| {
             bare(&shared.owner) == who
                 && shared.created.elapsed() <= FILL_TIME
-                // One that is asked at this moment is about to be filled, or to go.
+                // One with a request in progress is about to be filled, or to end.
                 && shared.room.try_lock().is_ok()
                 && !self.bridge.conference_exists(&shared.meeting)
         };
@@ -201,7 +201,7 @@ impl Adapter {
         }
         state.swept = Instant::now();
         state.rooms.retain(|_, shared| {
-            // One that is asked at this moment may be about to be there again.
+            // One with a request in progress may be about to be created again.
             shared.room.try_lock().is_err()
                 || shared.created.elapsed() <= FILL_TIME
                 || self.bridge.conference_exists(&shared.meeting)
@@ -218,7 +218,7 @@ fn bare(jid: &str) -> &str {
     jid.split_once('/').map_or(jid, |(bare, _)| bare)
 }
 
-/// Whom a request to the bridge is about: it has one endpoint.
+/// The endpoint of a request to the bridge, which has one.
 fn asked(ask: &ConferenceModify) -> String {
     ask.endpoints.first().map(|edit| edit.id.clone()).unwrap_or_default()
 }

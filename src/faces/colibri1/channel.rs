@@ -1,4 +1,4 @@
-//! A conference as COLIBRI 1 sees it: its channels, and what a request makes of them. No I/O.
+//! A conference of COLIBRI 1: its channels, and how a request changes them. No I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,7 +23,7 @@ use crate::{
 
 /// Upper bound of an endpoint's channels and associations. A focus makes three.
 const MAX_CHANNELS: usize = 32;
-/// What a channel's `expire` is when it is not said, seconds.
+/// The default of a channel's `expire`, seconds.
 const DEFAULT_EXPIRE: u32 = 60;
 
 /// A conference.
@@ -31,16 +31,16 @@ const DEFAULT_EXPIRE: u32 = 60;
 pub(super) struct Room {
     /// The bridge's id of it.
     pub id: String,
-    /// What the bridge knows it by.
+    /// Its meeting id at the bridge.
     pub meeting: String,
     name: Option<String>,
-    /// There are associations.
+    /// Whether SCTP associations are supported.
     sctp: bool,
-    /// The bridge has it.
+    /// Whether it exists at the bridge.
     exists: bool,
     members: BTreeMap<String, Member>,
     channels: BTreeMap<(Kind, String), Owned>,
-    /// As they were before the request at hand.
+    /// The endpoints before the current request.
     before: BTreeMap<(Kind, String), Owned>,
     /// The bridge's own SSRCs.
     own: HashMap<MediaType, u32>,
@@ -53,7 +53,7 @@ struct Member {
     display_name: Option<String>,
     initiator: bool,
     last_n: i32,
-    /// The bridge has it.
+    /// Whether it exists at the bridge.
     allocated: bool,
 }
 
@@ -68,15 +68,15 @@ struct Owned {
     groups: Vec<SsrcGroup>,
 }
 
-/// What a request comes to.
+/// The outcome of a request.
 pub(super) struct Outcome {
-    /// What the bridge is to be asked, one after the other: COLIBRI2 has one endpoint in a request.
+    /// The requests to the bridge, in order: COLIBRI2 takes one endpoint in each.
     pub asks: Vec<ConferenceModify>,
-    /// What is answered once the bridge has agreed, or the error, which undoes nothing.
+    /// The answer once the bridge has accepted the requests, or the error, which undoes nothing.
     pub answer: Result<Draft, ColibriError>,
 }
 
-/// An answer without what the bridge has to say.
+/// An answer without the bridge's part.
 pub(super) struct Draft {
     contents: Vec<(String, Vec<(Kind, String)>)>,
     bundles: Vec<String>,
@@ -89,7 +89,7 @@ impl Draft {
     }
 }
 
-/// What is asked of the bridge, endpoint by endpoint.
+/// The requests to the bridge, by endpoint.
 #[derive(Default)]
 struct Edits(BTreeMap<String, Colibri2Endpoint>);
 
@@ -100,7 +100,7 @@ impl Edits {
 }
 
 impl Room {
-    /// A conference that has nobody. `sctp`: whether there are associations.
+    /// An empty conference. `sctp`: whether SCTP associations are supported.
     pub(super) fn new(id: String, name: Option<String>, sctp: bool) -> Self {
         Self { meeting: meeting(&id), id, name, sctp, ..Self::default() }
     }
@@ -110,7 +110,7 @@ impl Room {
         self.members.is_empty()
     }
 
-    /// What the bridge has by now: endpoints end there by themselves.
+    /// Updates from the bridge's state: endpoints expire there by themselves.
     pub(super) fn sync(&mut self, alive: Option<&BTreeSet<String>>) {
         self.exists = alive.is_some();
         let gone = |id: &String| alive.is_none_or(|alive| !alive.contains(id));
@@ -341,7 +341,7 @@ impl Room {
         self.describe_channels(&endpoint, asked.last_n, edits);
     }
 
-    /// What an endpoint's channels say together. `last_n`: what one of them says now.
+    /// The combined parameters of an endpoint's channels. `last_n`: the value of one of them in this request.
     fn describe_channels(&self, endpoint: &str, last_n: Option<i32>, edits: &mut Edits) {
         let none = |kind: Kind, passes: fn(Direction) -> bool| self.all(endpoint, kind, passes);
         let own = self.channels.values().filter(|channel| channel.endpoint == endpoint);
@@ -358,7 +358,7 @@ impl Room {
         };
     }
 
-    /// All channels of an endpoint in a content, of which there are some, are such.
+    /// Whether an endpoint has channels in a content, and all of them satisfy the predicate.
     fn all(&self, endpoint: &str, kind: Kind, such: fn(Direction) -> bool) -> bool {
         let mut own = self
             .channels
@@ -390,7 +390,7 @@ impl Room {
             let Some(mut ice) = transport.clone().filter(|_| self.members.contains_key(id)) else {
                 continue;
             };
-            // A focus that knows none yet says so by an empty one.
+            // An empty one means that the focus knows none yet.
             ice.fingerprints.retain(|one| one.hash.is_some() && !one.fingerprint.is_empty());
             let says_something =
                 ice.ufrag.is_some() || !ice.fingerprints.is_empty() || !ice.candidates.is_empty();
@@ -412,8 +412,7 @@ impl Room {
         }
     }
 
-    /// The requests to the bridge. Who goes does so last: a conference that is empty in between would
-    /// end.
+    /// The requests to the bridge. Expiries come last: a conference that is empty in between would end.
     fn asks(&self, edits: Edits) -> Vec<ConferenceModify> {
         let mut endpoints: Vec<Colibri2Endpoint> = edits.0.into_values().collect();
         endpoints.sort_by_key(|edit| edit.expire);
@@ -428,7 +427,7 @@ impl Room {
             }
             ConferenceModify {
                 meeting_id: self.meeting.clone(),
-                // Focuses gave a name of one part for long, which is no room to the bridge.
+                // For a long time focuses sent a name of one part, which the bridge does not take for a room.
                 name: self.name.clone().filter(|name| is_bare_jid(name)),
                 create: std::mem::take(&mut create),
                 endpoints: vec![edit],
@@ -438,7 +437,7 @@ impl Room {
         endpoints.into_iter().map(ask).collect()
     }
 
-    /// The bridge has done what it was asked.
+    /// Notes that the bridge has accepted the requests.
     pub(super) fn done(&mut self, asked: &str, answer: &ConferenceModified) {
         self.exists = true;
         if let Some(member) = self.members.get_mut(asked) {
@@ -451,8 +450,8 @@ impl Room {
         }
     }
 
-    /// The bridge has refused something of these: their channels are what they were, and whom it does
-    /// not have is not here either. What it did for others stays done.
+    /// Restores the channels of endpoints whose requests the bridge refused, and removes endpoints that it
+    /// does not have. Accepted requests for others stay applied.
     pub(super) fn refused(&mut self, endpoints: &BTreeSet<String>) {
         self.members.retain(|_, member| member.allocated);
         let theirs = |channel: &Owned| endpoints.contains(&channel.endpoint);
@@ -505,7 +504,7 @@ impl Room {
     }
 }
 
-/// What the bridge knows a conference by.
+/// The meeting id of a conference at the bridge.
 pub(super) fn meeting(id: &str) -> String {
     format!("colibri1-{id}")
 }

@@ -1,4 +1,4 @@
-//! What a focus sends, for fuzzing.
+//! Fuzz target: requests of a focus.
 
 use minidom::Element;
 

@@ -1,5 +1,5 @@
-//! COLIBRI 1 on top of the bridge: the [`Adapter`] keeps what this protocol has and COLIBRI2 has not
-//! (channels, their ids, whose a conference is), and asks the bridge in COLIBRI2's types.
+//! COLIBRI 1 on top of the bridge: the [`Adapter`] keeps the state that COLIBRI2 does not have (channels,
+//! their ids, the owner of a conference), and sends the bridge requests in COLIBRI2's types.
 
 mod adapter;
 mod channel;

@@ -1,4 +1,4 @@
-//! From the streams of a channel to sources, of which COLIBRI 1 knows nothing.
+//! Derives sources from the streams of a channel: COLIBRI 1 has no sources.
 
 use std::collections::HashMap;
 

@@ -116,7 +116,7 @@ fn refused(answer: Result<Element, Refusal>) -> (String, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn channels_are_made_and_their_transports_are_told_once() {
+async fn channels_are_created_and_their_transports_are_described_once() {
     let world = World::new();
     let answer = world.two().await;
     assert_eq!(answer.attr("name"), Some("room1"));
@@ -142,7 +142,7 @@ async fn channels_are_made_and_their_transports_are_told_once() {
 async fn an_update_brings_sources_and_transport() {
     let world = World::new();
     let made = world.two().await;
-    world.rig.told().await;
+    world.rig.take_controls().await;
     let ssma = "xmlns='urn:xmpp:jingle:apps:rtp:ssma:0'";
     let (room, audio, video) =
         (id(&made), channel_id(&made, "audio", "alice"), channel_id(&made, "video", "alice"));
@@ -160,7 +160,7 @@ async fn an_update_brings_sources_and_transport() {
         ))
         .await
         .unwrap();
-    let sources = world.rig.told().await.into_iter().find_map(|told| match told {
+    let sources = world.rig.take_controls().await.into_iter().find_map(|told| match told {
         Control::SetSources(EndpointId(1), sources) => Some(sources),
         _ => None,
     });
@@ -186,7 +186,7 @@ async fn an_update_brings_sources_and_transport() {
     );
     let answer = world.ask(&none).await.unwrap();
     assert!(channel(&answer, "video", "alice").children().all(|c| c.name() != "ssrc"));
-    let only_audio = world.rig.told().await.into_iter().any(
+    let only_audio = world.rig.take_controls().await.into_iter().any(
         |told| matches!(told, Control::SetSources(EndpointId(1), sources) if sources.len() == 1),
     );
     assert!(only_audio);

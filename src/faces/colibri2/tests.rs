@@ -134,7 +134,7 @@ fn whoever_asks_is_answered_by_the_name_that_came() {
 
 /// Everybody in a room may write to its bridges.
 #[tokio::test]
-async fn who_may_not_ask_is_told_so() {
+async fn unauthorized_senders_are_refused() {
     let (bridge, _media) = crate::faces::tests::bridge(crate::bridge::BridgeConfig::default());
     let adapter = Adapter::new(bridge, about());
     let ask = async |text: &str, authorized: Option<&SourcePattern>| {

@@ -1,4 +1,4 @@
-//! What a component is asked, and what it answers.
+//! Requests to a component, and its answers.
 
 use super::*;
 use crate::xmpp::{Limits, parse};
@@ -92,7 +92,7 @@ const GRACEFUL: &str = "<graceful-shutdown xmlns='http://jitsi.org/protocol/coli
 const FORCE: &str = "<force-shutdown xmlns='http://jitsi.org/protocol/colibri'/>";
 
 #[test]
-fn health_is_told_truly() {
+fn health_is_reported() {
     let Step::Health(reply) = asks("get", HEALTH, &Allowed::default()) else { panic!() };
     assert_eq!(outcome(&reply.clone().health(Ok(()))), "result");
     let ill = HealthError { hard: false, message: "Engine thread 1 is silent".to_owned() };
@@ -102,7 +102,7 @@ fn health_is_told_truly() {
 }
 
 #[test]
-fn who_may_not_ask_is_told_so() {
+fn unauthorized_senders_are_refused() {
     let ours = SourcePattern::new("focus@example\\.com/.*");
     let others = SourcePattern::new("admin@example\\.com/.*");
     let only = |ask: &Option<SourcePattern>, shutdown: &Option<SourcePattern>| Allowed {

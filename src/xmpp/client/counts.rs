@@ -1,4 +1,4 @@
-//! What clients are connected to and where they are, for statistics and health.
+//! Counts of connections and joined rooms, for statistics and health.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ pub(super) struct ClientState {
 }
 
 impl MucCounts {
-    /// A client begins.
+    /// Adds a client.
     pub(super) fn add(&self, client: &XmppClient) -> Arc<ClientState> {
         let rooms = client.rooms.len();
         let state = Arc::new(ClientState { rooms, ..ClientState::default() });
@@ -42,25 +42,25 @@ impl MucCounts {
         state
     }
 
-    /// A client is not wanted any more.
+    /// Removes a client.
     pub(super) fn remove(&self, id: &str) {
         lock(&self.0.clients).remove(id);
         self.look();
     }
 
-    /// A client's state is another now.
+    /// Updates a client's state.
     pub(super) fn set(&self, client: &ClientState, connected: bool, joined: usize) {
         client.connected.store(connected, Ordering::Relaxed);
         client.joined.store(joined, Ordering::Relaxed);
         self.look();
     }
 
-    /// A connection was lost.
+    /// Counts a lost connection.
     pub(super) fn lost(&self) {
         self.0.disconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// As it is now.
+    /// The current counts.
     pub fn read(&self) -> Mucs {
         let mut mucs = self.sum();
         let absent = *lock(&self.0.absent);

@@ -21,9 +21,9 @@ use crate::{
     fuzzing::script::Script,
     xmpp::{
         Answers, Limits,
-        driver::{Driver, Kept},
-        login::{self, Account, Entered},
-        offline::{Said, parse, run},
+        driver::{Driver, SessionState},
+        login::{self, Account, LoggedIn},
+        offline::{Scripted, parse, run},
         sasl::{Exchange, best},
         wire::{Kind, open},
     },
@@ -49,7 +49,7 @@ pub(crate) fn bytes(data: &[u8], logged_in: bool, answers: Arc<dyn Answers>) {
     let (_stop, stop) = watch::channel(false);
     let purpose = Rooms::new(&client, published, counts.clone());
     let account = Account::Client(Box::new(client), Some("bridge".into()));
-    let io = Box::new(Said::new(data, 512));
+    let io = Box::new(Scripted::new(data, 512));
     run(async {
         let entered = if logged_in {
             open(io, "example.com", Kind::Client).await.map(|opened| {
@@ -57,21 +57,21 @@ pub(crate) fn bytes(data: &[u8], logged_in: bool, answers: Arc<dyn Answers>) {
                 let counted = Enabled { id, location: None, max: None, resume: true };
                 let jid = "jvb@example.com/1".to_owned();
                 let session = login::Session::New { jid, counted: Some(counted) };
-                Entered { wire: opened.without_features(), session }
+                LoggedIn { wire: opened.without_features(), session }
             })
         } else {
             account.enter_over(io, None).await
         };
         let Ok(entered) = entered else { return };
         let mut driver = Driver { account, answers, authorized: None, purpose, stop };
-        let end = driver.serve(entered, &mut Kept::default()).await;
+        let end = driver.serve(entered, &mut SessionState::default()).await;
         assert!(end.is_err(), "nobody has told it to leave");
         assert!(counts.read().joined <= 1);
     });
 }
 
-/// What a server says in an exchange of passwords: the first byte chooses the mechanism, lines are
-/// challenges, and the last one ends the exchange.
+/// A server's side of a SASL exchange: the first byte chooses the mechanism, lines are challenges, and the
+/// last one ends the exchange.
 pub(crate) fn sasl(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let offered = ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"];
@@ -99,9 +99,9 @@ const MAX_OUT: usize = 16;
 /// A session waits for no longer than for a room to be configured.
 const MAX_WAIT: Duration = Duration::from_secs(36);
 
-/// A server that has let the bridge in, and says and does anything: steps of one byte, and what it needs.
-/// Whatever it says, the session does little at each step, waits for a bounded time, makes progress when
-/// that time has come, and writes what can be read.
+/// A server after login that sends and does anything: steps of one byte, and what each needs. Whatever it
+/// sends, the session does little at each step, waits for a bounded time, makes progress when that time has
+/// come, and writes what can be read.
 pub(crate) fn server(data: &[u8]) {
     let mut script = Script(data);
     let mut now = Instant::now();
@@ -149,7 +149,7 @@ pub(crate) fn server(data: &[u8]) {
     }
 }
 
-/// One stanza, or what is none.
+/// One stanza, or bytes that are none.
 fn hear(session: &mut Session, bytes: &[u8], now: Instant) {
     if let Ok(stanza) = parse(bytes, "jabber:client", Limits::default()) {
         session.on_stanza(&stanza, now);

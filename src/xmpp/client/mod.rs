@@ -1,8 +1,8 @@
-//! The bridge as a user of XMPP servers: it logs in, joins the rooms where focuses look for bridges
-//! (their breweries), says there how it is, and is asked there.
+//! The bridge as a client of XMPP servers: it logs in, joins the rooms where focuses look for bridges
+//! (breweries), publishes its statistics there in presence, and answers requests.
 //!
-//! `session` knows rooms and does no I/O; the driver carries stanzas and time to it, and comes back for ever.
-//! Media does not depend on any of it.
+//! `session` keeps the rooms and does no I/O; the driver passes stanzas and time to it, and reconnects for
+//! ever. Media does not depend on any of it.
 
 mod counts;
 pub(crate) mod fuzz;
@@ -37,10 +37,10 @@ use rooms::Rooms;
 /// How long leaving may take: a server that does not answer learns from the closed connection.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Logs in and out again: the address that the server gave.
+/// Logs in and out again, and returns the address that the server assigned.
 ///
 /// # Errors
-/// What an operator has to look at.
+/// The cause that an operator has to check.
 pub async fn probe(client: &XmppClient) -> Result<String, Cause> {
     let account = Account::Client(Box::new(client.clone()), None);
     let mut entered = account.enter(None).await?;
@@ -59,7 +59,7 @@ pub struct XmppClients(Arc<Inner>);
 
 struct Inner {
     answers: Arc<dyn Answers>,
-    /// Who may ask, where a client does not say it itself.
+    /// Who may send requests, where a client's configuration does not set it.
     authorized: Option<SourcePattern>,
     counts: MucCounts,
     stats: watch::Receiver<Element>,
@@ -83,7 +83,7 @@ impl std::fmt::Debug for XmppClients {
 impl XmppClients {
     /// Connects every client of the configuration, for ever. Must be called in a tokio runtime.
     ///
-    /// `answers` answers requests, `stats` is what to publish, `counts` will be of these clients.
+    /// `answers` answers requests, `stats` is published, `counts` is updated for these clients.
     pub fn start(
         config: &Xmpp,
         answers: Arc<dyn Answers>,
@@ -127,7 +127,7 @@ impl XmppClients {
         running.insert(client.id.clone(), Running { client, stop, task });
     }
 
-    /// Leaves one; whether there was one of this id.
+    /// Leaves one, and returns whether there was one of this id.
     pub fn remove(&self, id: &str) -> bool {
         let Some(gone) = lock(&self.0.running).remove(id) else { return false };
         self.0.counts.remove(id);
@@ -151,7 +151,7 @@ impl XmppClients {
         let all = async {
             for Running { stop, task, .. } in running.into_values() {
                 let _ = stop.send(true);
-                // One that panicked has nothing to leave.
+                // A task that panicked has nothing to leave.
                 let _ = task.await;
             }
         };

@@ -1,9 +1,9 @@
-//! The resource of all logins of a client.
+//! The resource that a client uses for all its logins.
 //!
 //! Where a server has not noticed that a connection is dead, the next login replaces it if it has the same
-//! resource. Otherwise the dead one would go on to get what is sent to the nickname: for minutes, since a
-//! server keeps a session that may go on (XEP-0198), also that of a bridge that crashed. So a bridge that
-//! is started again has the resource of the one before.
+//! resource. Otherwise the dead one would go on receiving what is sent to the nickname, for minutes, since a
+//! server keeps a session that can be resumed (XEP-0198), also that of a bridge that crashed. So a restarted
+//! bridge uses the same resource again.
 
 use std::fs;
 
@@ -12,11 +12,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::XmppClient;
 
-/// What only this machine knows (machine-id(5)); it must not be told to others as it is.
+/// A secret of this machine (machine-id(5)), which must not be published as it is.
 const MACHINE: &str = "/etc/machine-id";
 
-/// A resource that nobody who does not share a room with us can guess: of this machine and this client's
-/// name there, or random on a machine that has no name of its own.
+/// A resource that nobody outside our rooms can guess: derived from the machine's id and the client's
+/// configuration, or random on a machine without an id.
 pub(super) fn of(client: &XmppClient) -> String {
     let machine = fs::read_to_string(MACHINE).unwrap_or_default();
     let host = rustix::system::uname();

@@ -1,4 +1,4 @@
-//! One room (XEP-0045): in it or on the way back into it. No I/O.
+//! One room (XEP-0045): joins it, and joins again when the bridge is no longer in it. No I/O.
 
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,12 @@ const ROOM_CONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
 
 /// A room that has not answered a join by then is asked again.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
-/// Who is not let in asks again after so long, give or take a fifth.
+/// After a refused join, the next follows after this long, give or take a fifth.
 const RETRY: Duration = Duration::from_secs(5);
-/// A room of ours that cannot be configured is tried again after so long, give or take a fifth: until
-/// it is, nobody else is let in (XEP-0045 section 10.1.2).
+/// A room of ours that cannot be configured is tried again after this long, give or take a fifth: until it
+/// is, nobody else is let in (XEP-0045 section 10.1.2).
 const CONFIGURE_RETRY: Duration = Duration::from_secs(30);
-/// A room repeats our presence to us. One that has not for so long has forgotten us.
+/// A room repeats our presence to us. One that has not done so for this long has lost us.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the bridge is not in a room.
@@ -35,7 +35,7 @@ pub(super) enum Absence {
     NicknameInUse,
     #[error("the room refused: {0}")]
     Refused(String),
-    /// Perhaps somebody has just made the room, and is about to configure it: until then it is locked
+    /// Another occupant may just have created the room and not configured it yet: until then it is locked
     /// (XEP-0045 section 10.1.2). Servers say this with either of two conditions.
     #[error("the room refused: {0}")]
     Locked(String),
@@ -61,7 +61,7 @@ impl Absence {
     }
 }
 
-/// What is to be done or told.
+/// An action or event of the room.
 #[derive(Debug, PartialEq)]
 pub(super) enum RoomOut {
     Send(Element),
@@ -69,11 +69,11 @@ pub(super) enum RoomOut {
     Joined {
         created: bool,
     },
-    /// Not in the room, and trying. Told once for each reason.
+    /// Not in the room, and trying to join. Returned once for each reason.
     Absent(Absence),
     /// The room is ours: ask for its form ([`Room::configure`]).
     Configure,
-    /// The room is ours and cannot be configured; tried again. Told once for each reason.
+    /// The room is ours and cannot be configured; tried again. Returned once for each reason.
     NotConfigured(String),
 }
 
@@ -98,7 +98,7 @@ pub(super) struct Room {
     configuring: Option<String>,
     /// When the room is to be configured again, unless it has been by then.
     configure_at: Option<Instant>,
-    /// Why it could not be configured, as was told.
+    /// The last reported reason for which it could not be configured.
     refused: Option<String>,
     jitter: fn() -> f64,
 }
@@ -134,7 +134,7 @@ impl Room {
         }
     }
 
-    /// Does what is due.
+    /// Handles timers that are due.
     pub(super) fn on_time(&mut self, now: Instant, out: &mut Vec<RoomOut>) {
         if self.deadline().is_none_or(|at| at > now) {
             return;
@@ -154,7 +154,7 @@ impl Room {
         }
     }
 
-    /// Says how the bridge is, when it is in the room.
+    /// Publishes statistics in presence, if the bridge is in the room.
     pub(super) fn publish(&mut self, stats: &Element, now: Instant, out: &mut Vec<RoomOut>) {
         if let State::Joined(since) = &mut self.state {
             since.get_or_insert(now);
@@ -173,7 +173,7 @@ impl Room {
         }
     }
 
-    /// Takes a presence from this room. Those of others are nothing to us.
+    /// Handles a presence from this room. Those of other occupants are ignored.
     pub(super) fn on_presence(&mut self, presence: &Element, now: Instant, out: &mut Vec<RoomOut>) {
         let from = presence.attr("from").unwrap_or_default();
         let nickname = from.split_once('/').map(|(_, nickname)| nickname);
@@ -196,7 +196,7 @@ impl Room {
         }
     }
 
-    /// Takes an answer from this room. `id`: for what may be asked next.
+    /// Handles an answer from this room. `id` is used for the next request.
     pub(super) fn on_answer(&mut self, iq: &Element, id: String, out: &mut Vec<RoomOut>) {
         if self.configuring.is_none() || self.configuring.as_deref() != iq.attr("id") {
             return;
@@ -231,7 +231,7 @@ impl Room {
         asked
     }
 
-    /// There was no connection for a while: what was waited for comes now.
+    /// Restarts timers after a resumption: what was awaited comes now.
     pub(super) fn resumed(&mut self, now: Instant) {
         match &mut self.state {
             State::Joining(until) => *until = now + JOIN_TIMEOUT,
@@ -282,7 +282,7 @@ impl Room {
         }
     }
 
-    /// After so long, give or take a fifth.
+    /// The time after this long, give or take a fifth.
     fn later(&self, now: Instant, pause: Duration) -> Instant {
         now + pause.mul_f64(0.8 + 0.4 * (self.jitter)())
     }
@@ -299,8 +299,8 @@ fn echo_due(since: Option<Instant>) -> Option<Instant> {
     since.and_then(|since| since.checked_add(ECHO_TIMEOUT))
 }
 
-/// The codes that are known. The library's type of all that is around them refuses what it does not know, and
-/// servers have codes of their own.
+/// The status codes that are known. Parsed here, because the library's type refuses unknown codes, and
+/// servers send their own.
 fn statuses(user: &Element) -> Vec<Status> {
     user.children().filter_map(|child| Status::try_from(child.clone()).ok()).collect()
 }

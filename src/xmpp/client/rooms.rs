@@ -1,4 +1,4 @@
-//! A client's rooms, for its connection: what is logged and counted of them.
+//! A client's rooms as the purpose of its connection: logs and counts their changes.
 
 use std::{sync::Arc, time::Instant};
 

@@ -1,4 +1,4 @@
-//! The rooms of a connection. No I/O: stanzas and time in, what to do out.
+//! The rooms of a connection. No I/O: stanzas and time in, actions out.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -10,16 +10,16 @@ use crate::xmpp::{
     stanza::{CLIENT, put},
 };
 
-/// What to do.
+/// An action or event.
 #[derive(Debug)]
 pub(super) enum Out {
     /// Send this.
     Send(Element),
-    /// Tell: in a room.
+    /// Report: in a room.
     Joined { room: String, created: bool },
-    /// Tell: not in a room.
+    /// Report: not in a room.
     Absent { room: String, absence: Absence },
-    /// Tell: a room that could not be configured.
+    /// Report: a room could not be configured.
     NotConfigured { room: String, condition: String },
 }
 
@@ -67,17 +67,17 @@ impl Session {
         self.rooms.iter().filter_map(Room::deadline).min()
     }
 
-    /// Does what is due.
+    /// Handles timers that are due.
     pub(super) fn on_time(&mut self, now: Instant) {
         self.each_room(|room, out| room.on_time(now, out));
     }
 
-    /// There was no connection for a while, and nothing was lost by that.
+    /// Handles the resumption of the session: nothing was lost.
     pub(super) fn resumed(&mut self, now: Instant) {
         self.each_room(|room, _| room.resumed(now));
     }
 
-    /// Takes what is no request.
+    /// Handles a stanza that is no request.
     pub(super) fn on_stanza(&mut self, stanza: &Stanza, now: Instant) {
         let Stanza::Whole(stanza) = stanza else { return };
         match stanza.name() {
@@ -93,7 +93,7 @@ impl Session {
         }
     }
 
-    /// There is something new to say of the bridge.
+    /// Publishes new statistics.
     pub(super) fn publish(&mut self, stats: Element, now: Instant) {
         self.stats = stats;
         let stats = self.stats.clone();
@@ -153,7 +153,7 @@ impl Session {
         }
     }
 
-    /// Where the bridge has just come in, it says how it is, and configures what it has created.
+    /// After a join: publishes statistics, and configures the room if the bridge has created it.
     fn publish_where_new(&mut self, now: Instant) {
         let Some(Out::Joined { room: jid, created }) = self.out.back() else { return };
         let (jid, created) = (jid.clone(), *created);

@@ -135,7 +135,7 @@ fn a_room_that_did_not_exist_is_configured() {
     assert!(test.on(&refused)[0].contains("NotConfigured"));
 }
 
-/// Until a new room is configured nobody else is let in, focuses included.
+/// Until a new room is configured no other occupant can join, focuses included.
 #[test]
 fn a_room_that_cannot_be_configured_is_tried_again_calmly() {
     let mut test = Test::new();
@@ -180,7 +180,7 @@ fn a_room_that_cannot_be_configured_is_tried_again_calmly() {
 }
 
 #[test]
-fn a_nickname_in_use_is_told_once_and_tried_for_ever() {
+fn a_nickname_in_use_is_reported_once_and_tried_for_ever() {
     let mut test = Test::new();
     test.outs();
     let conflict = format!(
@@ -240,7 +240,7 @@ fn a_session_that_goes_on_waits_for_its_rooms_anew() {
     assert_eq!(test.session.joined(), 0);
 }
 
-/// Servers have codes of their own, and some leave out what is said to be there.
+/// Servers send codes of their own, and some leave out specified ones.
 #[test]
 fn what_is_not_known_of_a_presence_does_not_matter() {
     for presence in [

@@ -9,9 +9,9 @@ use crate::{
     config::Secret,
     xmpp::{
         Answers,
-        driver::{Driver, Kept},
+        driver::{Driver, SessionState},
         login::Account,
-        offline::{Said, run},
+        offline::{Scripted, run},
     },
 };
 
@@ -31,10 +31,10 @@ pub(crate) fn bytes(data: &[u8], answers: Arc<dyn Answers>, statistics: Arc<dyn 
     let purpose = Session::new(&config.publish, statistics, Link::default());
     let account = Account::Component(Box::new(config));
     run(async {
-        let io = Box::new(Said::new(data, 512));
+        let io = Box::new(Scripted::new(data, 512));
         let Ok(entered) = account.enter_over(io, None).await else { return };
         let mut driver = Driver { account, answers, authorized: None, purpose, stop };
-        let end = driver.serve(entered, &mut Kept::default()).await;
+        let end = driver.serve(entered, &mut SessionState::default()).await;
         assert!(end.is_err(), "nobody has told it to leave");
     });
 }

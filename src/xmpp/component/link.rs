@@ -24,12 +24,12 @@ impl Link {
         self.lock().map(|since| now().saturating_duration_since(since))
     }
 
-    /// It is known to the server.
+    /// Recorder that the server has accepted the component.
     pub(super) fn up(&self) {
         self.lock().take();
     }
 
-    /// It is not, or not any more.
+    /// Recorder that the component is not connected.
     pub(super) fn down(&self) {
         self.lock().get_or_insert_with(now);
     }

@@ -1,8 +1,8 @@
-//! The bridge as a component of an XMPP server (XEP-0114): it has a domain of its own, is asked there, and
-//! publishes how busy it is to a pubsub node.
+//! The bridge as a component of an XMPP server (XEP-0114): it has its own domain, answers requests there, and
+//! publishes statistics to a pubsub node.
 //!
-//! `session` knows what is published and does no I/O; the driver carries stanzas and time to it, and comes back
-//! for ever.
+//! `session` decides what is published and does no I/O; the driver passes stanzas and time to it, and
+//! reconnects for ever.
 
 pub(crate) mod fuzz;
 mod link;
@@ -23,7 +23,7 @@ pub use session::Statistics;
 /// How long leaving may take.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// How the bridge is a component (`videobridge.apis.xmpp-component`).
+/// The configuration of the component (`videobridge.apis.xmpp-component`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ComponentConfig {
     /// `host`: of the XMPP server. The domain, or `localhost` without one.
@@ -34,7 +34,7 @@ pub struct ComponentConfig {
     pub domain: Option<String>,
     /// `subdomain`. `jitsi-videobridge`.
     pub subdomain: String,
-    /// `secret`, which the server knows too.
+    /// `secret`, shared with the server.
     pub secret: Secret,
     /// Who may ask.
     pub allowed: Allowed,
@@ -45,18 +45,18 @@ pub struct ComponentConfig {
 /// Who may ask the component, by their full JIDs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Allowed {
-    /// For conferences and health; everybody, when it is not said.
+    /// For conferences and health; unset: everybody.
     pub ask: Option<SourcePattern>,
-    /// For the end of the bridge; when it is not said, as `ask`, and nobody without that.
+    /// For the shutdown of the bridge; unset: as `ask`, or nobody without that.
     pub shutdown: Option<SourcePattern>,
 }
 
-/// A place for statistics.
+/// A destination of statistics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Publish {
-    /// Between two of them.
+    /// The interval.
     pub interval: Duration,
-    /// Where.
+    /// The destination.
     pub to: Place,
 }
 
@@ -70,7 +70,7 @@ pub enum Place {
         /// The node.
         node: String,
     },
-    /// To the focus of every conference, unasked.
+    /// Pushed to the focus of every conference.
     Focus,
 }
 
@@ -94,7 +94,8 @@ pub struct Component {
 impl Component {
     /// Connects and serves, for ever. Must be called in a tokio runtime.
     ///
-    /// `answers` answers requests, `statistics` are what is published, `link` will say whether it is connected.
+    /// `answers` answers requests, `statistics` is published, `link` reports whether the component is
+    /// connected.
     pub fn start(
         config: ComponentConfig,
         answers: Arc<dyn Answers>,
@@ -125,7 +126,7 @@ impl Drop for Component {
     }
 }
 
-/// Shows the secret and goes again.
+/// Logs in with the secret and disconnects, for a check of the configuration.
 ///
 /// # Errors
 /// Why the server does not let the component in.

@@ -1,7 +1,7 @@
-//! Statistics to a node of a pubsub service (XEP-0060). No I/O.
+//! Publishes statistics to a node of a pubsub service (XEP-0060). No I/O.
 //!
-//! The node is made and configured when it is not there. What is refused is logged once and tried
-//! again until it is accepted.
+//! Creates and configures the node if it does not exist. A refusal is logged once, and the request is
+//! repeated until it is accepted.
 
 use std::{
     collections::BTreeSet,
@@ -22,10 +22,10 @@ use xmpp_parsers::{
 use crate::xmpp::stanza::{iq, named, stanza_error};
 
 const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
-/// An answer that takes longer does not come.
+/// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Upper bound of different complaints until the next success.
+/// Upper bound of different refusals that are logged until the next success.
 const MAX_TROUBLES: usize = 16;
 
 /// The node that statistics go to.
@@ -39,11 +39,11 @@ pub(super) struct Publisher {
     due: Instant,
     usable: bool,
     waits: Option<(Wait, String, Instant)>,
-    /// What was logged since it worked, so that it is logged once.
+    /// Refusals logged since the last success, so that each is logged once.
     troubles: BTreeSet<String>,
 }
 
-/// What an answer is waited for.
+/// The request whose answer is awaited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wait {
     Create,
@@ -76,7 +76,7 @@ impl Publisher {
         self.waits.as_ref().map_or(self.due, |(_, _, since)| *since + PATIENCE)
     }
 
-    /// What is sent now, if anything: an IQ without `from`. `stats`: `<stats>`.
+    /// Returns what to send now, if anything: an IQ without `from`. `stats` is `<stats>`.
     pub(super) fn poll(
         &mut self,
         now: Instant,
@@ -89,7 +89,7 @@ impl Publisher {
             }
             let what = format!("no answer to {wait:?}");
             self.waits = None;
-            self.complain(&what);
+            self.log_refusal(&what);
             self.due = now + self.interval;
             return None;
         }
@@ -99,7 +99,7 @@ impl Publisher {
         if !self.usable {
             return Some(self.ask(Wait::Create, now, id(), self.create()));
         }
-        // From when it was due, unless that is long ago.
+        // Counted from when it was due, unless that is long ago.
         self.due = (self.due + self.interval).max(now);
         let publish = self.publish(stats());
         Some(self.ask(Wait::Publish, now, id(), publish))
@@ -111,7 +111,7 @@ impl Publisher {
         self.waits.as_ref().is_some_and(|(_, id, _)| ours(id))
     }
 
-    /// Takes what was awaited ([`Self::awaits`]); what is sent next.
+    /// Handles the awaited answer ([`Self::awaits`]), and returns what to send next.
     pub(super) fn on_answer(
         &mut self,
         now: Instant,
@@ -131,13 +131,16 @@ impl Publisher {
                 None
             }
             (Wait::Create, Some(condition)) => {
-                self.complain(&format!("the node cannot be made: {}", named(condition)));
+                self.log_refusal(&format!("the node cannot be made: {}", named(condition)));
                 self.due = now + self.interval;
                 None
             }
             (Wait::Configure, error) => {
                 if let Some(condition) = error {
-                    self.complain(&format!("the node cannot be configured: {}", named(condition)));
+                    self.log_refusal(&format!(
+                        "the node cannot be configured: {}",
+                        named(condition)
+                    ));
                 }
                 None
             }
@@ -149,14 +152,14 @@ impl Publisher {
             }
             (Wait::Publish, Some(condition)) => {
                 self.usable = condition != DefinedCondition::ItemNotFound;
-                self.complain(&format!("refused: {}", named(condition)));
+                self.log_refusal(&format!("refused: {}", named(condition)));
                 None
             }
         }
     }
 
-    fn complain(&mut self, trouble: &str) {
-        // There are few conditions; a service that invents more is not heard.
+    fn log_refusal(&mut self, trouble: &str) {
+        // There are few conditions; those that a service invents beyond the bound are not logged.
         if self.troubles.len() < MAX_TROUBLES && self.troubles.insert(trouble.to_owned()) {
             tracing::warn!(
                 service = self.service,

@@ -1,4 +1,4 @@
-//! What a component publishes. No I/O: answers and the time in, stanzas out.
+//! Publishes a component's statistics. No I/O: answers and the time in, stanzas out.
 
 use std::{
     collections::VecDeque,
@@ -100,7 +100,7 @@ impl Purpose for Session {
     }
 
     async fn changed(&mut self) {
-        // Everything has its time.
+        // Each destination has its own timer.
         std::future::pending::<()>().await;
     }
 
@@ -118,7 +118,7 @@ fn new_id(ids: &mut u64) -> String {
     format!("rialto-{ids}")
 }
 
-/// The statistics that JVB pushed to each focus: in a result that nobody asked for, twice nested.
+/// The statistics that JVB pushed to each focus: an unrequested result, nested twice.
 fn unasked(focus: &str, id: &str, stats: &Element) -> Element {
     let mut outer = Element::bare(stats.name(), stats.ns());
     outer.append_child(stats.clone());

@@ -210,7 +210,7 @@ fn each_refusal_is_logged_once_until_it_works_again() {
 }
 
 #[test]
-fn focuses_are_told_unasked() {
+fn statistics_are_pushed_to_focuses() {
     let publish = vec![Publish { interval: Duration::from_secs(5), to: Place::Focus }];
     let mut world = World::up(&publish);
     let told = world.next_to("focus@example.com/1");

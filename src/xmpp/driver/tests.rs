@@ -12,18 +12,18 @@ use super::*;
 use crate::xmpp::{
     client::tests::client,
     component::{Allowed, ComponentConfig},
-    tests::{Far, ends},
+    tests::{FakeServer, ends},
     wire::{Kind, open},
 };
 
-/// Says what it is given, and remembers what it is told.
+/// Sends what a test queues, and records the calls to it.
 #[derive(Default)]
-struct Notes {
+struct Recorder {
     out: VecDeque<Element>,
     told: Vec<String>,
 }
 
-impl Purpose for Notes {
+impl Purpose for Recorder {
     fn begin(&mut self, jid: &str, _: Instant) {
         self.told.push(format!("begins as {jid}"));
     }
@@ -59,13 +59,13 @@ impl Purpose for Notes {
     }
 }
 
-/// Answers requests of the id `later` when it is told to, and others at once.
+/// Answers requests of the id `later` when the test lets it, and others at once.
 #[derive(Default)]
-struct Clerk {
+struct DelayedAnswers {
     go: Arc<Notify>,
 }
 
-impl Answers for Clerk {
+impl Answers for DelayedAnswers {
     fn answer(&self, asked: Asked<'_>) -> Answer {
         let mut answer = asked.stanza.element().clone();
         put(answer.attrs_mut(), "type", "result");
@@ -81,8 +81,8 @@ impl Answers for Clerk {
 }
 
 struct Rig {
-    driver: Driver<Notes>,
-    kept: Kept,
+    driver: Driver<Recorder>,
+    kept: SessionState,
     go: Arc<Notify>,
     stop: watch::Sender<bool>,
 }
@@ -94,12 +94,12 @@ impl Rig {
 
     fn of(account: Account) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let clerk = Clerk::default();
+        let clerk = DelayedAnswers::default();
         let go = clerk.go.clone();
         let answers = Arc::new(clerk);
-        let purpose = Notes::default();
+        let purpose = Recorder::default();
         let driver = Driver { account, answers, authorized: None, purpose, stop: stopped };
-        Self { driver, kept: Kept::default(), go, stop }
+        Self { driver, kept: SessionState::default(), go, stop }
     }
 
     /// Serves a connection whose far end does as `far` does.
@@ -107,7 +107,7 @@ impl Rig {
         &mut self,
         session: Session,
         takes: usize,
-        far: impl FnOnce(Far<DuplexStream>) -> F,
+        far: impl FnOnce(FakeServer<DuplexStream>) -> F,
     ) -> (Result<(), Cause>, F::Output) {
         let (ours, mut theirs) = ends(takes);
         let kind = if self.driver.account.is_component() { Kind::Component } else { Kind::Client };
@@ -115,7 +115,7 @@ impl Rig {
             theirs = theirs.of_component();
         }
         let (opened, _) = tokio::join!(open(ours, "example.com", kind), theirs.open());
-        let entered = Entered { wire: opened.unwrap().without_features(), session };
+        let entered = LoggedIn { wire: opened.unwrap().without_features(), session };
         tokio::join!(self.driver.serve(entered, &mut self.kept), far(theirs))
     }
 }
@@ -145,8 +145,9 @@ async fn a_server_that_sends_without_end_lets_others_have_their_turn() {
             tokio::task::yield_now().await;
         }
     });
-    let far =
-        async |mut far: Far<DuplexStream>| far.say(&format!("{stream}</stream:stream>")).await;
+    let far = async |mut far: FakeServer<DuplexStream>| {
+        far.say(&format!("{stream}</stream:stream>")).await;
+    };
     let (end, ()) = Rig::new().serve(begins(true), 8 << 20, far).await;
     others.abort();
     assert_eq!(end, Err(Cause::Closed));
@@ -154,7 +155,7 @@ async fn a_server_that_sends_without_end_lets_others_have_their_turn() {
     assert!(turns >= stream.len() / (16 << 10) / 2, "{turns} turns in {} bytes", stream.len());
 }
 
-/// A connection that is half open takes what is sent, or does not even that, and says nothing.
+/// A half-open connection sends nothing, and may or may not accept what is sent.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_is_given_up() {
     for takes in [256, 1 << 20] {
@@ -174,7 +175,7 @@ async fn a_server_that_says_nothing_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_anything_is_there() {
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         let mut pings = 0;
         for _ in 0..10 {
             // White space, as servers send it.
@@ -190,14 +191,14 @@ async fn a_server_that_says_anything_is_there() {
 
 #[tokio::test]
 async fn stanzas_are_counted_where_that_is_agreed() {
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         far.say("<message from='a@example.com'/><iq type='get' id='1'><a xmlns='a'/></iq>").await;
         far.say("<unheard-of xmlns='urn:nobody:knows'/><r xmlns='urn:xmpp:sm:3'/>").await;
         far.next_named("a").await
     };
     let (end, ack) = Rig::new().serve(begins(true), 1 << 16, far).await;
     assert_eq!((end, ack.attr("h")), (Err(Cause::Closed), Some("2")));
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         far.say("<r xmlns='urn:xmpp:sm:3'/>").await;
         far
     };
@@ -206,12 +207,12 @@ async fn stanzas_are_counted_where_that_is_agreed() {
     assert!(matches!(end, Err(Cause::Protocol(_))), "nothing is agreed");
 }
 
-/// The focus waits for each answer, and nobody asks twice.
+/// The focus waits for each answer, and no request is repeated.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_goes_on_loses_no_request_and_no_answer() {
     let mut rig = Rig::new();
     rig.driver.purpose.out.extend(["1", "2", "3"].map(message));
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         for _ in 0..3 {
             far.next_named("message").await;
         }
@@ -229,7 +230,7 @@ async fn a_session_that_goes_on_loses_no_request_and_no_answer() {
     let resume = rig.kept.acks.as_ref().and_then(Acks::resume).unwrap();
     assert_eq!((resume.h, resume.previd.0.as_str()), (3, "s1"));
     // The server has got all but one message and the last answer.
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         let mut said = Vec::new();
         while said.len() < 3 {
             let element = far.next().await.unwrap();
@@ -252,7 +253,7 @@ async fn a_session_that_goes_on_loses_no_request_and_no_answer() {
 async fn an_answer_that_came_meanwhile_is_sent_in_the_same_session_only() {
     for resumes in [true, false] {
         let mut rig = Rig::new();
-        let far = async |mut far: Far<DuplexStream>| {
+        let far = async |mut far: FakeServer<DuplexStream>| {
             far.say("<iq type='get' id='later'><a xmlns='a'/></iq><iq type='get' id='1'/>").await;
             far.next_named("iq").await;
         };
@@ -260,7 +261,7 @@ async fn an_answer_that_came_meanwhile_is_sent_in_the_same_session_only() {
         rig.go.notify_one();
         rig.kept.meanwhile(sleep(Duration::from_secs(1))).await;
         let session = if resumes { Session::Resumed(1) } else { begins(true) };
-        let far = async |mut far: Far<DuplexStream>| {
+        let far = async |mut far: FakeServer<DuplexStream>| {
             far.say("<iq type='get' id='new'><a xmlns='a'/></iq>").await;
             far.next_named("iq").await.attr("id").map(str::to_owned)
         };
@@ -272,7 +273,7 @@ async fn an_answer_that_came_meanwhile_is_sent_in_the_same_session_only() {
 #[tokio::test]
 async fn a_server_that_counts_wrongly_is_left_for_a_new_session() {
     let mut rig = Rig::new();
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         far.say("<a xmlns='urn:xmpp:sm:3' h='5'/>").await;
         far
     };
@@ -293,10 +294,10 @@ async fn a_server_that_does_not_read_is_left() {
 }
 
 #[tokio::test]
-async fn it_leaves_when_it_is_told_to() {
+async fn it_leaves_on_request() {
     let mut rig = Rig::new();
     rig.stop.send(true).unwrap();
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         let mut said = Vec::new();
         while let Some(element) = far.next().await {
             said.push(element.name().to_owned());
@@ -307,7 +308,7 @@ async fn it_leaves_when_it_is_told_to() {
     assert_eq!((end, said), (Ok(()), vec!["presence".to_owned()]));
 }
 
-/// On its stream a component's stanzas have a namespace of their own, and say whom they are from.
+/// On its stream a component's stanzas have their own namespace and a `from`.
 #[tokio::test(start_paused = true)]
 async fn a_component_speaks_as_one() {
     let mut rig = Rig::of(Account::Component(Box::new(ComponentConfig {
@@ -320,7 +321,7 @@ async fn a_component_speaks_as_one() {
         publish: Vec::new(),
     })));
     let component = "jabber:component:accept";
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         far.say("<iq type='get' id='1' from='a@b/c' to='jvb.example.com'><a xmlns='a'><error/></a><error/></iq>").await;
         let answer = far.next_named("iq").await;
         assert!(answer.is("iq", component) && answer.has_child("a", "a"), "{answer:?}");

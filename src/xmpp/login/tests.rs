@@ -1,4 +1,4 @@
-//! Logins at a server that says what a test wants.
+//! Logins at a server that the test scripts.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     xmpp::{
         client::tests::client,
         component::Allowed,
-        tests::{Far, ends},
+        tests::{FakeServer, ends},
     },
 };
 
@@ -36,7 +36,7 @@ fn account(security: XmppSecurity) -> Account {
 async fn enter<F: Future>(
     account: &Account,
     resume: Option<sm::Resume>,
-    far: impl FnOnce(Far<DuplexStream>) -> F,
+    far: impl FnOnce(FakeServer<DuplexStream>) -> F,
 ) -> (Result<Session, Cause>, F::Output) {
     let (ours, theirs) = ends(1 << 16);
     let entered = async { account.enter_over(ours, resume).await.map(|entered| entered.session) };
@@ -48,7 +48,7 @@ fn text(element: &Element) -> String {
 }
 
 /// As far as the features of the stream that is logged in.
-async fn authenticated(far: &mut Far<DuplexStream>, offered: &str) {
+async fn authenticated(far: &mut FakeServer<DuplexStream>, offered: &str) {
     far.offer(PLAIN).await;
     far.next_named("auth").await;
     far.say(SUCCESS).await;
@@ -70,14 +70,14 @@ async fn a_login_over_tls() {
         .with_single_cert(vec![certificate.der().clone()], key.into())
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         let head = far.open().await;
         assert_eq!(head.get(&minidom::rxml::Namespace::NONE, "to").unwrap(), "example.com");
         far.say(&format!("<stream:features>{STARTTLS}{PLAIN}</stream:features>")).await;
         far.next_named("starttls").await;
-        // What comes before TLS is nobody's.
+        // Bytes from before TLS are discarded.
         far.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
-        let mut far = Far::new(acceptor.accept(far.into_io()).await.unwrap());
+        let mut far = FakeServer::new(acceptor.accept(far.into_io()).await.unwrap());
         far.offer(PLAIN).await;
         let auth = far.next_named("auth").await;
         assert_eq!(STANDARD.decode(auth.text()).unwrap(), b"\0jvb\0secret");
@@ -109,7 +109,7 @@ async fn a_login_over_tls() {
 #[tokio::test]
 async fn no_password_goes_out_where_it_could_be_read() {
     let begin = async |security, offered: String| {
-        let far = async |mut far: Far<DuplexStream>| {
+        let far = async |mut far: FakeServer<DuplexStream>| {
             far.offer(&offered).await;
             far.next().await.map(|element| element.name().to_owned())
         };
@@ -130,7 +130,7 @@ async fn no_password_goes_out_where_it_could_be_read() {
 #[tokio::test]
 async fn a_refusal_is_named() {
     let refused = async |said: &str| {
-        let far = async |mut far: Far<DuplexStream>| {
+        let far = async |mut far: FakeServer<DuplexStream>| {
             far.offer(PLAIN).await;
             far.next_named("auth").await;
             far.say(said).await;
@@ -158,7 +158,7 @@ async fn a_refusal_is_named() {
     let conflict = Cause::Stream { condition: "conflict".into(), text: "a\\nb".into() };
     assert_eq!(refused(&error("conflict")).await, conflict);
     assert_eq!(refused("</stream:stream>").await, Cause::Closed);
-    let unbound = async |mut far: Far<DuplexStream>| authenticated(&mut far, "").await;
+    let unbound = async |mut far: FakeServer<DuplexStream>| authenticated(&mut far, "").await;
     let (cause, ()) = enter(&account(XmppSecurity::Disabled), None, unbound).await;
     assert_eq!(cause.unwrap_err(), Cause::Protocol("the server binds no resources".into()));
     for early in [
@@ -172,14 +172,14 @@ async fn a_refusal_is_named() {
     }
     let challenge = "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
     assert_eq!(refused(challenge).await, Cause::Sasl(crate::xmpp::sasl::SaslError::Challenge));
-    let other = async |mut far: Far<DuplexStream>| far.say("<html xmlns='x'>").await;
+    let other = async |mut far: FakeServer<DuplexStream>| far.say("<html xmlns='x'>").await;
     let (cause, ()) = enter(&account(XmppSecurity::Disabled), None, other).await;
     assert!(matches!(cause, Err(Cause::Protocol(_))));
 }
 
 #[tokio::test]
 async fn a_server_that_cannot_show_that_it_knows_the_password_is_not_the_server() {
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         far.offer(&PLAIN.replace("PLAIN", "SCRAM-SHA-1")).await;
         let auth = far.next_named("auth").await;
         let initial = String::from_utf8(STANDARD.decode(auth.text()).unwrap()).unwrap();
@@ -200,7 +200,7 @@ async fn a_server_that_cannot_show_that_it_knows_the_password_is_not_the_server(
 async fn a_session_that_was_lost_goes_on_where_the_server_still_has_it() {
     let resume = || sm::Resume { h: 7, previd: StreamId("s1".to_owned()) };
     let account = account(XmppSecurity::Disabled);
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         authenticated(&mut far, &format!("{BIND}{SM}")).await;
         let resume = far.next_named("resume").await;
         assert_eq!((resume.attr("h"), resume.attr("previd")), (Some("7"), Some("s1")));
@@ -212,7 +212,7 @@ async fn a_session_that_was_lost_goes_on_where_the_server_still_has_it() {
     let without: Element = "<failed xmlns='urn:xmpp:sm:3'/>".parse().unwrap();
     assert!(sm::Failed::try_from(without).is_err());
     for failed in ["<failed xmlns='urn:xmpp:sm:3'/>", "<failed xmlns='urn:xmpp:sm:3' h='3'/>"] {
-        let far = async |mut far: Far<DuplexStream>| {
+        let far = async |mut far: FakeServer<DuplexStream>| {
             authenticated(&mut far, &format!("{BIND}{SM}")).await;
             far.next_named("resume").await;
             far.say(failed).await;
@@ -224,7 +224,7 @@ async fn a_session_that_was_lost_goes_on_where_the_server_still_has_it() {
         let (session, ()) = enter(&account, Some(resume()), far).await;
         assert!(matches!(session.unwrap(), Session::New { counted: None, .. }));
     }
-    let far = async |mut far: Far<DuplexStream>| {
+    let far = async |mut far: FakeServer<DuplexStream>| {
         authenticated(&mut far, BIND).await;
         far.next_named("iq").await;
         far.say(BOUND).await;
@@ -247,7 +247,7 @@ fn component() -> Account {
 
 #[tokio::test]
 async fn the_handshake_is_that_of_the_specification() {
-    let far = async |far: Far<DuplexStream>| {
+    let far = async |far: FakeServer<DuplexStream>| {
         let mut far = far.of_component();
         let head = far.open().await;
         assert_eq!(head.get(&minidom::rxml::Namespace::NONE, "to").unwrap(), "jvb.example.com");
@@ -263,7 +263,7 @@ async fn the_handshake_is_that_of_the_specification() {
 #[tokio::test]
 async fn each_refusal_of_a_component_has_its_cause() {
     let refused = async |said: &str| {
-        let far = async |far: Far<DuplexStream>| {
+        let far = async |far: FakeServer<DuplexStream>| {
             let mut far = far.of_component();
             far.open().await;
             far.next_named("handshake").await;

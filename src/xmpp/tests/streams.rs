@@ -49,7 +49,7 @@ fn read(text: &str) -> (Vec<Stanza>, Cause) {
     }
     let stanza = |event| match event {
         Event::Stanza(stanza) => stanza,
-        Event::Heard(heard) => panic!("{heard:?}"),
+        Event::Nonza(heard) => panic!("{heard:?}"),
     };
     (at_once.0.into_iter().map(stanza).collect(), at_once.1)
 }
@@ -63,9 +63,9 @@ fn one(stanza: &str) -> Stanza {
     one.clone()
 }
 
-fn given_up(stanza: &str) -> (Element, Fault) {
+fn refused_stanza(stanza: &str) -> (Element, Fault) {
     match one(stanza) {
-        Stanza::GivenUp { head, fault } => (head, fault),
+        Stanza::Refused { head, fault } => (head, fault),
         Stanza::Whole(element) => panic!("nothing is wrong with {:.100}", String::from(&element)),
     }
 }
@@ -73,7 +73,7 @@ fn given_up(stanza: &str) -> (Element, Fault) {
 fn whole(stanza: &str) -> Element {
     match one(stanza) {
         Stanza::Whole(element) => element,
-        Stanza::GivenUp { fault, .. } => panic!("{fault}: {stanza:.60}"),
+        Stanza::Refused { fault, .. } => panic!("{fault}: {stanza:.60}"),
     }
 }
 
@@ -107,7 +107,7 @@ fn a_long_attribute_is_one_stanza_and_not_the_end() {
     assert_eq!(quotes.attr("a").map(str::len), Some(2_000));
     for value in ["x".repeat(8_001), "x".repeat(10_000), "\u{e9}".repeat(5_000)] {
         let (head, fault) =
-            given_up(&format!("<presence id='1' a='{value}' b='2'>t<c/></presence>"));
+            refused_stanza(&format!("<presence id='1' a='{value}' b='2'>t<c/></presence>"));
         assert_eq!(
             (head.attr("id"), head.attr("b"), fault),
             (Some("1"), None, Fault::ValueTooLong)
@@ -130,9 +130,9 @@ fn a_tag_that_is_too_long_is_one_stanza_and_not_the_end() {
         format!("<presence id='1'><a b{:50000}='1'/></presence>", ""),
         format!("<presence id='1'><a/></presence{:50000}>", ""),
     ] {
-        assert_eq!(given_up(&stanza).0.attr("id"), Some("1"), "{stanza:.60}");
+        assert_eq!(refused_stanza(&stanza).0.attr("id"), Some("1"), "{stanza:.60}");
     }
-    assert_eq!(given_up(&format!("<presence{:50000} id='1'/>", "")).0.attr("id"), None);
+    assert_eq!(refused_stanza(&format!("<presence{:50000} id='1'/>", "")).0.attr("id"), None);
 }
 
 #[test]
@@ -141,18 +141,18 @@ fn too_much_of_anything_is_refused_and_named() {
     let attributes = attributes.join(" ");
     let iq = "<iq xmlns='jabber:client' id='a'><q xmlns='jabber:client'/></iq>";
     let iq: Element = iq.parse().unwrap();
-    let (head, fault) = given_up(&format!("<iq id='a'><q {attributes}/></iq>"));
+    let (head, fault) = refused_stanza(&format!("<iq id='a'><q {attributes}/></iq>"));
     assert_eq!((&head, fault), (&iq, Fault::TooManyAttributes));
     let text = format!("<iq>{}</iq>", "<q/>".repeat(20_000));
     let many = parse(text.as_bytes(), "jabber:client", Limits::default()).unwrap();
-    assert!(matches!(many, Stanza::GivenUp { fault: Fault::TooManyElements, .. }));
-    let (head, fault) = given_up(&format!("<iq id='a'><q>{}</q></iq>", "x".repeat(1 << 20)));
+    assert!(matches!(many, Stanza::Refused { fault: Fault::TooManyElements, .. }));
+    let (head, fault) = refused_stanza(&format!("<iq id='a'><q>{}</q></iq>", "x".repeat(1 << 20)));
     assert_eq!((&head, fault), (&iq, Fault::TooLong));
-    let (head, fault) = given_up(&format!("<iq id='a' {attributes}/>"));
+    let (head, fault) = refused_stanza(&format!("<iq id='a' {attributes}/>"));
     assert_eq!((head.attr("id"), fault), (Some("a"), Fault::TooManyAttributes));
     // As many levels as Prosody lets pass in a stanza.
     let deep = format!("<q>{}{}</q>", "<d>".repeat(37_000), "</d>".repeat(37_000));
-    let (head, fault) = given_up(&format!("<iq id='a'>{deep}</iq>"));
+    let (head, fault) = refused_stanza(&format!("<iq id='a'>{deep}</iq>"));
     assert_eq!((&head, fault), (&iq, Fault::TooDeep));
 }
 
@@ -169,7 +169,7 @@ fn what_is_deep_is_not_parsed() {
         "<undeclared:prefix></mismatched>",
     ] {
         let deep = format!("<iq id='1'>{}{inside}{}</iq>", "<d>".repeat(30), "</d>".repeat(30));
-        let (head, fault) = given_up(&deep);
+        let (head, fault) = refused_stanza(&deep);
         assert_eq!((head.attr("id"), fault), (Some("1"), Fault::TooDeep), "{inside:.40}");
     }
     let instruction = format!("<iq>{}<?a?>", "<d>".repeat(30));
@@ -202,14 +202,14 @@ fn text_is_never_taken_for_a_tag_and_never_cut_in_a_character() {
     let data =
         |count| format!("<presence><![CDATA[{}]]></presence>", "<]]a'\u{e9}\"".repeat(count));
     assert_eq!(whole(&data(100)).text().len(), 800);
-    assert_eq!(given_up(&data(9_000)).1, Fault::TooLong);
+    assert_eq!(refused_stanza(&data(9_000)).1, Fault::TooLong);
     // Whatever the limit falls on.
     for before in 0..8 {
         for text in ["\u{1f4a5}", "&quot;", "x"] {
             let text = format!("{}{}", "y".repeat(before), text.repeat(20_000));
-            let (head, fault) = given_up(&format!("<presence id='1'>{text}</presence>"));
+            let (head, fault) = refused_stanza(&format!("<presence id='1'>{text}</presence>"));
             assert_eq!((head.attr("id"), fault), (Some("1"), Fault::TooLong));
-            given_up(&format!("<presence><![CDATA[{text}]]></presence>"));
+            refused_stanza(&format!("<presence><![CDATA[{text}]]></presence>"));
         }
     }
 }
@@ -245,7 +245,7 @@ fn what_is_no_stream_is_an_error() {
     for text in ["", "<s:stream", &open, &format!("{open}<iq>")] {
         assert_eq!(read(text), (Vec::new(), Cause::Closed), "{text}");
     }
-    // A component's server says no version.
+    // A component's server sends no version.
     let old = format!("<s:stream xmlns='jabber:client' xmlns:s='{STREAMS}' id='1'><a/></s:stream>");
     assert_eq!(read(&old).0.len(), 1);
 }
@@ -291,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_said_pieces_do_not_matter(
+    fn the_size_of_pieces_does_not_matter(
         parts in prop::collection::vec(prop::sample::select(PARTS), 0..30),
         repeat in 0..200_usize,
         piece in 1..40_usize,

@@ -1,4 +1,4 @@
-//! What channels say of their endpoints, down to what the engine is told.
+//! Parameters of channels, down to the engine's commands.
 
 use rialto_media::SourceId;
 
@@ -30,14 +30,14 @@ impl World {
             let asked = update(&made, content, endpoint, "", &source(ssrc));
             self.ask(&asked).await.unwrap();
         }
-        self.rig.told().await;
+        self.rig.take_controls().await;
         made
     }
 
     /// Which sources alice begins and ceases to get.
     async fn alice_hears(&self) -> (Vec<SourceId>, Vec<SourceId>) {
         let (mut begins, mut ceases) = (Vec::new(), Vec::new());
-        for told in self.rig.told().await {
+        for told in self.rig.take_controls().await {
             match told {
                 Control::Subscribe { receiver: EndpointId(1), source, .. } => begins.push(source),
                 Control::Unsubscribe { receiver: EndpointId(1), source } => ceases.push(source),
@@ -72,7 +72,7 @@ async fn direction_mutes_both_ways() {
             let answer = world.ask(&asked).await.unwrap();
             let said = channel(&answer, content, "alice").attr("direction");
             assert_eq!(said, Some(direction).filter(|d| !["", "sendrecv"].contains(d)));
-            let told = world.rig.told().await;
+            let told = world.rig.take_controls().await;
             let mute = told.iter().find_map(|told| match told {
                 Control::SetForceMute { endpoint: EndpointId(1), audio, video } => {
                     Some((*audio, *video))
@@ -99,10 +99,10 @@ async fn a_muted_channel_that_ends_leaves_no_mute_behind() {
     let world = World::new();
     let made = world.sending().await;
     world.ask(&update(&made, "audio", "alice", "direction='inactive'", "")).await.unwrap();
-    world.rig.told().await;
+    world.rig.take_controls().await;
     world.ask(&update(&made, "audio", "alice", "expire='0'", "")).await.unwrap();
     let unmuted = Control::SetForceMute { endpoint: EndpointId(1), audio: false, video: false };
-    let told = format!("{:?}", world.rig.told().await);
+    let told = format!("{:?}", world.rig.take_controls().await);
     assert!(told.contains(&format!("{unmuted:?}")), "{told}");
 }
 
@@ -113,7 +113,7 @@ async fn last_n_is_obeyed() {
     let carol = world.ask(&format!("id='{}'>{}", id(&made), create(&["carol"]))).await.unwrap();
     let asked = update(&carol, "video", "carol", "", &source(6));
     world.ask(&asked).await.unwrap();
-    world.rig.told().await;
+    world.rig.take_controls().await;
     for (last_n, begins, ceases) in [(1, 0, 1), (0, 0, 1), (-1, 2, 0), (1, 0, 1)] {
         let asked = update(&made, "video", "alice", &format!("last-n='{last_n}'"), "");
         let answer = world.ask(&asked).await.unwrap();
@@ -132,14 +132,14 @@ async fn an_endpoint_goes_when_its_longest_channel_has_been_silent() {
     let world = World::new();
     let made = world.two().await;
     world.ask(&update(&made, "audio", "alice", "expire='300'", "")).await.unwrap();
-    let hear = || [1, 2].map(|endpoint| world.rig.transports.hear(EndpointId(endpoint)));
+    let hear = || [1, 2].map(|endpoint| world.rig.transports.answer_consent(EndpointId(endpoint)));
     hear();
     tokio::time::sleep(std::time::Duration::from_secs(200)).await;
     let ids = world.rig.bridge.endpoint_ids(&format!("colibri1-{}", id(&made))).await.unwrap();
     assert_eq!(ids.into_iter().collect::<Vec<_>>(), ["alice"]);
     // As long as any other again: `expire` counts anew with every request.
     world.ask(&update(&made, "audio", "alice", "", "")).await.unwrap();
-    world.rig.transports.hear(EndpointId(1));
+    world.rig.transports.answer_consent(EndpointId(1));
     tokio::time::sleep(std::time::Duration::from_secs(200)).await;
     assert!(!world.rig.bridge.conference_exists(&format!("colibri1-{}", id(&made))));
     assert!(world.face.owners().is_empty(), "nobody is told of what is over");
@@ -149,13 +149,13 @@ async fn an_endpoint_goes_when_its_longest_channel_has_been_silent() {
 async fn formats_are_read_in_any_namespace() {
     let world = World::new();
     let made = world.two().await;
-    world.rig.told().await;
+    world.rig.take_controls().await;
     let formats = "<payload-type id='96' name='VP9' clockrate='90000'>\
         <rtcp-fb type='nack' subtype='pli'/><parameter name='x' value='y'/></payload-type>\
         <rtp-hdrext id='5' uri='http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time'/>\
         <rtp-hdrext id='15' uri='urn:ietf:params:rtp-hdrext:toffset'/>";
     world.ask(&update(&made, "video", "alice", "", formats)).await.unwrap();
-    let params = world.rig.told().await.into_iter().find_map(|told| match told {
+    let params = world.rig.take_controls().await.into_iter().find_map(|told| match told {
         Control::SetMedia(EndpointId(1), params) => Some(params),
         _ => None,
     });
@@ -172,10 +172,10 @@ async fn what_was_refused_is_not_kept() {
     let taken = update(&made, "audio", "alice", "direction='inactive'", &source(3));
     let (condition, _) = refused(world.ask(&taken).await);
     assert_eq!(condition, "conflict", "bob has that one");
-    world.rig.told().await;
+    world.rig.take_controls().await;
     let answer = world.ask(&update(&made, "video", "alice", "", &source(8))).await.unwrap();
     assert_eq!(channel(&answer, "video", "alice").attr("direction"), None);
-    let sources = world.rig.told().await.into_iter().find_map(|told| match told {
+    let sources = world.rig.take_controls().await.into_iter().find_map(|told| match told {
         Control::SetSources(EndpointId(1), sources) => Some(sources),
         _ => None,
     });

@@ -26,7 +26,7 @@ fn captured(number: &str) -> Element {
     let text = fs::read_to_string(files.find(|path| is(path)).unwrap()).unwrap();
     match parse(text.trim().as_bytes(), CLIENT, Limits::default()).unwrap() {
         Stanza::Whole(element) => element,
-        given_up @ Stanza::GivenUp { .. } => panic!("{given_up:?}"),
+        refused_stanza @ Stanza::Refused { .. } => panic!("{refused_stanza:?}"),
     }
 }
 
@@ -53,7 +53,7 @@ fn session(room: &str, nickname: &str) -> (Session, Instant) {
     (Session::new(vec![room], STATS.parse().unwrap(), now), now)
 }
 
-/// What it sends next, and what it tells in between.
+/// What it sends next, and the events in between.
 fn sent(session: &mut Session) -> Vec<Element> {
     let element = |out| match out {
         Out::Send(element) => Some(element),

@@ -1,4 +1,4 @@
-//! What clients are told over their channels that depends on what each of them gets.
+//! Messages to clients that depend on what each of them gets: statistics of others, and source maps.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use rialto_media::{EndpointId, SourceId};
 use serde_json::{Value, json};
 
 use super::{
-    channel::{heard, two},
+    channel::{take_messages, two},
     rig::{creation, rig, sources},
 };
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
 
 const MEETING: &str = "m";
 
-/// In a large conference statistics go to those who see, show or heard the sender.
+/// In a large conference statistics go only to receivers that see, have on stage, or recently heard the
+/// sender.
 #[tokio::test(start_paused = true)]
 async fn statistics_are_filtered_in_large_conferences() {
     let rig = rig(BridgeConfig { stats_filter_threshold: 3, ..BridgeConfig::default() });
@@ -37,7 +38,11 @@ async fn statistics_are_filtered_in_large_conferences() {
     let told = async || {
         alice.received(r#"{"colibriClass":"EndpointStats","n":1}"#);
         let stats = async |channel| {
-            heard(channel).await.iter().filter(|m| m["colibriClass"] == "EndpointStats").count()
+            take_messages(channel)
+                .await
+                .iter()
+                .filter(|m| m["colibriClass"] == "EndpointStats")
+                .count()
         };
         (stats(&bob).await, stats(&carol).await)
     };
@@ -61,16 +66,16 @@ async fn statistics_are_filtered_in_large_conferences() {
     assert_eq!(told().await, (1, 1), "all heard her");
 }
 
-/// The sources that a receiver was told the SSRCs of.
+/// The sources in the source maps that a receiver got.
 async fn mapped(channel: &Channel) -> Vec<Value> {
-    let maps = heard(channel).await.into_iter().filter_map(|mut message| {
+    let maps = take_messages(channel).await.into_iter().filter_map(|mut message| {
         let kind = message["colibriClass"].as_str()?.strip_suffix("SourcesMap")?.to_owned();
         Some(json!({ (kind): message["mappedSources"].take() }))
     });
     maps.collect()
 }
 
-/// What a map says beside the SSRCs: source, owner and MID of each.
+/// The entries of a map beside the SSRCs: source, owner and MID of each.
 fn who(maps: &[Value]) -> Vec<String> {
     let all = maps.iter().flat_map(|map| map.as_object().unwrap().values());
     let text = |one: &Value, field: &str| one[field].as_str().unwrap_or("-").to_owned();
@@ -89,10 +94,10 @@ fn slots(maps: &[Value]) -> BTreeSet<(u64, Option<u64>, String)> {
     all.flat_map(|list| list.as_array().unwrap()).map(slot).collect()
 }
 
-/// Who hears of SSRCs from nobody else hears of them over the channel: of those of its slots, before
-/// anything can be sent under them.
+/// A receiver that gets no SSRCs from the focus gets those of its slots over the channel, before anything can
+/// be sent under them.
 #[tokio::test(start_paused = true)]
-async fn slots_are_told_to_those_whom_the_focus_does_not_tell() {
+async fn source_maps_go_to_receivers_that_get_no_sources_from_the_focus() {
     let (rig, _alice, bob) = two().await;
     let mut request = creation(MEETING, "carol");
     request["endpoints"][0]["capabilities"] =
@@ -104,7 +109,7 @@ async fn slots_are_told_to_those_whom_the_focus_does_not_tell() {
     assert_eq!(who(&first), ["alice-a0 alice a0", "alice-v0 alice v0"]);
     assert_eq!(first[1]["Video"][0]["videoType"], "CAMERA");
     assert!(mapped(&bob).await.is_empty(), "the focus tells bob");
-    let sent = rig.told().await.into_iter().filter_map(|control| match control {
+    let sent = rig.take_controls().await.into_iter().filter_map(|control| match control {
         Control::Subscribe { receiver: EndpointId(3), terms, .. } => Some(terms),
         Control::Subscribe { terms, .. } => {
             assert_eq!(terms.slot, None, "others see sources' own SSRCs");
@@ -135,7 +140,7 @@ async fn slots_are_told_to_those_whom_the_focus_does_not_tell() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_ssrcs_are_told_in_messages_that_fit() {
+async fn many_ssrcs_are_split_over_messages_that_fit() {
     let ssrc_limits = SsrcLimits { audio: 40, video: 60 };
     let rig = rig(BridgeConfig { ssrc_limits, ..BridgeConfig::default() });
     rig.create(MEETING, "alice").await.unwrap();

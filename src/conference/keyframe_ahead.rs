@@ -1,5 +1,5 @@
-//! A keyframe of who begins to speak, asked for before anybody asks: clients that show the speaker on their
-//! stage will want a larger picture of it, which can only begin with one.
+//! Requests a keyframe from a new dominant speaker before any receiver does: clients that put the speaker on
+//! their stage will request a higher layer, which can only start at a keyframe.
 
 use std::time::Duration;
 
@@ -8,25 +8,26 @@ use rialto_media::EndpointId;
 
 use super::{Conference, Effects};
 
-/// The keyframe should come after the last client's wish, and not before it.
+/// Added to the delay, so that the keyframe comes after the last client's new constraints and not before
+/// them.
 const MARGIN: Duration = Duration::from_millis(10);
-/// No round trip makes it later than this.
+/// Upper bound of the delay, whatever the round trips are.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Keyframes that were asked for ahead, and that would have been but for want of a stage.
+/// How many keyframes were requested from new speakers before a receiver asked, and how many were not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ahead {
-    /// Asked for.
+pub struct KeyframesAhead {
+    /// Requested.
     pub asked: u64,
-    /// Not asked for: nobody had anything on their stage.
+    /// Not requested: no receiver had a source on its stage.
     pub suppressed: u64,
 }
 
 impl Conference {
-    /// Somebody became the dominant speaker. As in JVB, the request is held back so that the keyframe comes
-    /// when the client that is furthest away has asked: by the longest round trip of the others less that
-    /// of the speaker.
-    pub(super) fn ask_ahead(&mut self, speaker: EndpointId, effects: &mut Effects) {
+    /// Requests a keyframe from the new dominant speaker. As in JVB, the request is delayed by the longest
+    /// round trip of the others minus that of the speaker, so that the keyframe comes when the most distant
+    /// client has asked for it.
+    pub(super) fn request_keyframe_ahead(&mut self, speaker: EndpointId, effects: &mut Effects) {
         if self.endpoints.len() <= 2 {
             return;
         }
@@ -37,7 +38,7 @@ impl Conference {
                 own = rtt.unwrap_or_default();
             } else {
                 longest = longest.max(rtt.unwrap_or_default());
-                staged |= !endpoint.wishes.on_stage.is_empty();
+                staged |= !endpoint.constraints.on_stage.is_empty();
             }
         }
         if staged {

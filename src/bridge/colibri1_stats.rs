@@ -1,4 +1,4 @@
-//! Statistics that JVB published in COLIBRI 1's time under names that it gave up later.
+//! Statistics that JVB published with COLIBRI 1 under names that it dropped later.
 
 use super::BridgeStats;
 use crate::stats::Stat;
@@ -6,8 +6,8 @@ use crate::stats::Stat;
 /// Sizes are counted up to here; the last count has the larger ones too.
 const SIZES: usize = 22;
 
-/// What [`super::published`] has not.
-pub(super) fn older(stats: &BridgeStats) -> Vec<(&'static str, Stat)> {
+/// The statistics that [`super::published`] lacks.
+pub(super) fn colibri1_stats(stats: &BridgeStats) -> Vec<(&'static str, Stat)> {
     vec![
         ("videochannels", stats.endpoints.into()),
         ("videostreams", stats.video_streams.into()),
@@ -45,7 +45,7 @@ mod tests {
             outgoing_loss: 0.5,
             ..BridgeStats::default()
         };
-        let all = older(&stats);
+        let all = colibri1_stats(&stats);
         let text = |name| all.iter().find(|(known, _)| *known == name).unwrap().1.to_string();
         assert_eq!(text("conference_sizes"), "[1,0,2,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,2]");
         assert_eq!((text("videostreams"), text("rtp_loss")), ("9".into(), "0.75".into()));

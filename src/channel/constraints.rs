@@ -1,4 +1,4 @@
-//! What a receiver wants.
+//! The receiver constraints of one receiver.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::message::{AudioSubscription, VideoConstraints};
 
-/// What the configuration says of receivers' wishes.
+/// Configured limits and defaults of receiver constraints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Height of videos for a receiver that has asked for nothing yet, pixels
@@ -39,7 +39,7 @@ impl Constraint {
         Self { max_height, max_frame_rate: -1.0 }
     }
 
-    /// It wants none of it.
+    /// Whether the receiver wants none of the video.
     pub fn is_nothing(self) -> bool {
         self.max_height == 0 || self.max_frame_rate == 0.0
     }
@@ -50,44 +50,44 @@ impl Constraint {
     }
 }
 
-/// What a receiver has asked for over its channel. Each part was one message of bounded length.
+/// The constraints that a receiver has sent over its channel. Each part was one message of bounded length.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct ReceiverConstraints {
     limits: Limits,
-    /// At most so many videos; negative is all. `None`: it did not say.
+    /// Last-N; negative is all. `None`: not set.
     pub last_n: Option<i32>,
-    /// Videos that come first.
+    /// Selected videos, which come first.
     pub selected: Vec<String>,
-    /// Videos that come before these.
+    /// Videos on stage, which come before the selected ones.
     pub on_stage: Vec<String>,
-    /// For videos that are not named. `None` until it has asked for any.
+    /// For videos that are not named. `None` until the receiver has sent any constraints.
     pub default: Option<Constraint>,
     /// By source.
     pub constraints: BTreeMap<String, Constraint>,
     /// Bandwidth to assume, bit/s.
     pub assumed_bandwidth_bps: Option<u64>,
-    /// Which audio. `None`: it did not say, and gets all.
+    /// Audio subscription. `None`: not set, it gets all.
     pub audio: Option<AudioSubscription>,
 }
 
 impl ReceiverConstraints {
-    /// Of a receiver that has not asked for anything.
+    /// The constraints of a receiver that has sent none.
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// At most so many videos, when it would otherwise get `last_n` (negative: all) of them. `None`: all.
+    /// The bound of its videos; `initial` (negative: all) applies until it sends a last-N. `None`: all.
     pub fn video_limit(&self, initial: Option<i32>) -> Option<usize> {
         let asked = self.last_n.or(initial).and_then(|n| usize::try_from(n).ok());
         asked.into_iter().chain(self.limits.last_n).min()
     }
 
-    /// It shows a video first, or before all others.
+    /// Whether a video is on stage or selected.
     pub fn names(&self, source: &str) -> bool {
         self.on_stage.iter().chain(&self.selected).any(|named| named == source)
     }
 
-    /// Takes what is new; the rest stays.
+    /// Applies the fields that an update has; the others stay.
     pub fn update(&mut self, update: VideoConstraints) {
         self.last_n = update.last_n.or(self.last_n);
         let unnamed = Constraint::height_only(self.limits.default_max_height);
@@ -106,14 +106,13 @@ impl ReceiverConstraints {
         }
     }
 
-    /// The bound of a video by the source's name; `None` when there is none because it has asked for
-    /// nothing yet.
+    /// The constraint of a source by name; `None` when the receiver has sent none yet and no default applies.
     pub fn constraint(&self, source: &str) -> Option<Constraint> {
         let initial = || self.limits.initial_max_height.map(Constraint::height_only);
         self.constraints.get(source).copied().or(self.default).or_else(initial)
     }
 
-    /// There are videos of which it wants none.
+    /// Whether it declines some videos.
     pub fn declines_some(&self) -> bool {
         self.default.iter().chain(self.constraints.values()).any(|bound| bound.is_nothing())
     }
@@ -124,13 +123,13 @@ impl ReceiverConstraints {
         !audio.exclude.contains(source) && (audio.all || audio.include.contains(source))
     }
 
-    /// Whether it asked for the audio of a source by name.
+    /// Whether it requested the audio of a source by name.
     pub fn includes_audio(&self, source: &str) -> bool {
         let Some(audio) = &self.audio else { return false };
         audio.include.contains(source) && !audio.exclude.contains(source)
     }
 
-    /// For people.
+    /// Debug output.
     pub fn debug(&self) -> Value {
         let constraints: Map<String, Value> =
             self.constraints.iter().map(|(name, c)| (name.clone(), debug_constraint(*c))).collect();
@@ -164,40 +163,40 @@ mod tests {
 
     #[test]
     fn an_update_leaves_what_it_does_not_name() {
-        let mut wishes = ReceiverConstraints::default();
-        assert_eq!(wishes.constraint("a"), None);
-        wishes.update(VideoConstraints { last_n: Some(3), ..VideoConstraints::default() });
-        assert_eq!(wishes.constraint("a"), Some(height(180)));
-        wishes.update(VideoConstraints {
+        let mut constraints = ReceiverConstraints::default();
+        assert_eq!(constraints.constraint("a"), None);
+        constraints.update(VideoConstraints { last_n: Some(3), ..VideoConstraints::default() });
+        assert_eq!(constraints.constraint("a"), Some(height(180)));
+        constraints.update(VideoConstraints {
             default: Some(height(0)),
             constraints: Some(BTreeMap::from([("a".into(), height(720))])),
             on_stage: Some(vec!["a".into()]),
             ..VideoConstraints::default()
         });
-        wishes.update(VideoConstraints {
+        constraints.update(VideoConstraints {
             selected: Some(vec!["b".into()]),
             assumed_bandwidth_bps: Some(-1),
             ..VideoConstraints::default()
         });
-        assert_eq!(wishes.last_n, Some(3));
-        assert_eq!(wishes.constraint("a"), Some(height(720)));
-        assert_eq!(wishes.constraint("b"), Some(height(0)));
-        assert_eq!((wishes.on_stage.len(), wishes.selected.len()), (1, 1));
-        assert!(wishes.names("a") && wishes.names("b") && !wishes.names("c"));
-        assert_eq!(wishes.assumed_bandwidth_bps, None);
+        assert_eq!(constraints.last_n, Some(3));
+        assert_eq!(constraints.constraint("a"), Some(height(720)));
+        assert_eq!(constraints.constraint("b"), Some(height(0)));
+        assert_eq!((constraints.on_stage.len(), constraints.selected.len()), (1, 1));
+        assert!(constraints.names("a") && constraints.names("b") && !constraints.names("c"));
+        assert_eq!(constraints.assumed_bandwidth_bps, None);
     }
 
     #[test]
     fn the_configuration_bounds_what_is_not_asked_for() {
         let limits =
             Limits { initial_max_height: Some(0), default_max_height: 90, last_n: Some(5) };
-        let mut wishes = ReceiverConstraints::new(limits);
-        assert!(wishes.constraint("a").unwrap().is_nothing());
-        assert_eq!(wishes.video_limit(None), Some(5));
-        assert_eq!(wishes.video_limit(Some(2)), Some(2));
-        wishes.update(VideoConstraints { last_n: Some(-1), ..VideoConstraints::default() });
-        assert_eq!(wishes.constraint("a"), Some(height(90)));
-        assert_eq!(wishes.video_limit(Some(2)), Some(5));
+        let mut constraints = ReceiverConstraints::new(limits);
+        assert!(constraints.constraint("a").unwrap().is_nothing());
+        assert_eq!(constraints.video_limit(None), Some(5));
+        assert_eq!(constraints.video_limit(Some(2)), Some(2));
+        constraints.update(VideoConstraints { last_n: Some(-1), ..VideoConstraints::default() });
+        assert_eq!(constraints.constraint("a"), Some(height(90)));
+        assert_eq!(constraints.video_limit(Some(2)), Some(5));
         assert_eq!(ReceiverConstraints::default().video_limit(Some(-1)), None);
     }
 
@@ -211,15 +210,15 @@ mod tests {
 
     #[test]
     fn exclusion_comes_before_inclusion_before_all() {
-        let wishes = |all, include: &[&str], exclude: &[&str]| {
+        let constraints = |all, include: &[&str], exclude: &[&str]| {
             let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
             let audio = AudioSubscription { all, include: names(include), exclude: names(exclude) };
             ReceiverConstraints { audio: Some(audio), ..ReceiverConstraints::default() }
         };
         assert!(ReceiverConstraints::default().wants_audio("a"));
-        assert!(wishes(true, &[], &[]).wants_audio("a"));
-        assert!(!wishes(false, &[], &[]).wants_audio("a"));
-        assert!(wishes(false, &["a"], &[]).wants_audio("a"));
-        assert!(!wishes(true, &["a"], &["a"]).wants_audio("a"));
+        assert!(constraints(true, &[], &[]).wants_audio("a"));
+        assert!(!constraints(false, &[], &[]).wants_audio("a"));
+        assert!(constraints(false, &["a"], &[]).wants_audio("a"));
+        assert!(!constraints(true, &["a"], &["a"]).wants_audio("a"));
     }
 }

@@ -1,5 +1,5 @@
-//! What receivers want of the videos that they get, told to the engine in the order of priority: what is
-//! on stage, what is selected, then the others by who spoke last; what shows nothing comes last.
+//! Sends each receiver's constraints on its videos to the engine, in order of priority: sources on stage,
+//! selected sources, then the others by who spoke last. Sources that show nothing come last.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,21 +11,21 @@ use rialto_media::{MediaType, SourceId};
 use super::{channel::SMALL, effects::Effects, endpoint::Endpoint, state::Conference, work};
 use crate::channel::message::VideoType;
 
-/// Whether the engine is to hear of a receiver's wishes.
+/// When to send a receiver's constraints to the engine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(super) enum Telling {
-    /// It knows them.
+pub(super) enum Due {
+    /// The engine has them already.
     #[default]
-    Done,
-    /// With the next tick in a large conference, where everybody's change at once.
-    Soon,
-    /// The receiver said so itself.
+    No,
+    /// In a large conference with the next tick, because one change affects all receivers; else at once.
+    NextTick,
+    /// At once: the receiver changed them itself.
     Now,
 }
 
-/// Of a video, what is the same for all receivers.
+/// The properties of a video that are the same for all receivers.
 struct Video {
-    /// How many come before it.
+    /// How many videos precede it.
     rank: usize,
     name: Arc<str>,
     kind: VideoKind,
@@ -34,37 +34,38 @@ struct Video {
 }
 
 impl Conference {
-    /// The order of videos, what they show, or who is muted has changed.
+    /// Marks the constraints of all receivers as due, after a change of the videos' order, of what they show,
+    /// or of muting.
     pub(super) fn order_changed(&mut self) {
         for endpoint in self.endpoints.values_mut() {
-            endpoint.telling = endpoint.telling.max(Telling::Soon);
+            endpoint.constraints_due = endpoint.constraints_due.max(Due::NextTick);
         }
     }
 
-    /// Tells the engine of wishes that have changed since it was told.
-    pub fn tell_wishes(&mut self, effects: &mut Effects) {
-        let least = if self.endpoints.len() <= SMALL { Telling::Soon } else { Telling::Now };
-        self.tell_wishes_from(least, effects);
+    /// Sends the engine the constraints that have changed since it last got them.
+    pub fn send_constraints(&mut self, effects: &mut Effects) {
+        let least = if self.endpoints.len() <= SMALL { Due::NextTick } else { Due::Now };
+        self.send_due_constraints(least, effects);
     }
 
-    /// In a large conference, the rest of them.
-    pub(super) fn tell_all_wishes(&mut self, effects: &mut Effects) {
-        self.tell_wishes_from(Telling::Soon, effects);
+    /// The same for constraints that a large conference left to its tick.
+    pub(super) fn send_all_constraints(&mut self, effects: &mut Effects) {
+        self.send_due_constraints(Due::NextTick, effects);
     }
 
-    fn tell_wishes_from(&mut self, least: Telling, effects: &mut Effects) {
-        if self.endpoints.values().all(|endpoint| endpoint.telling < least) {
+    fn send_due_constraints(&mut self, least: Due, effects: &mut Effects) {
+        if self.endpoints.values().all(|endpoint| endpoint.constraints_due < least) {
             return;
         }
         let videos = self.videos();
-        for endpoint in self.endpoints.values_mut().filter(|e| e.telling >= least) {
-            endpoint.telling = Telling::Done;
-            let wishes = endpoint.allocation_constraints(&videos);
-            if *endpoint.sent_constraints != wishes {
-                let wishes = Arc::new(wishes);
-                endpoint.sent_constraints = wishes.clone();
+        for endpoint in self.endpoints.values_mut().filter(|e| e.constraints_due >= least) {
+            endpoint.constraints_due = Due::No;
+            let constraints = endpoint.allocation_constraints(&videos);
+            if *endpoint.sent_constraints != constraints {
+                let constraints = Arc::new(constraints);
+                endpoint.sent_constraints = constraints.clone();
                 let receiver = endpoint.engine_id;
-                effects.control(Control::SetAllocation { receiver, wishes });
+                effects.control(Control::SetAllocation { receiver, wishes: constraints });
             }
         }
     }
@@ -89,7 +90,7 @@ impl Conference {
 }
 
 impl super::EndpointSource {
-    /// Its sender has not said that it shows nothing.
+    /// Whether the video shows something, as far as its sender has signalled.
     pub(super) fn shows(&self) -> bool {
         let nothing = [VideoType::Disabled, VideoType::None].map(VideoType::as_str);
         !self.video_type.as_deref().is_some_and(|shown| nothing.contains(&shown))
@@ -105,9 +106,10 @@ impl super::EndpointSource {
 }
 
 impl Endpoint {
-    /// Of the videos that it gets.
+    /// The constraints on the videos that this receiver gets.
     fn allocation_constraints(&self, videos: &HashMap<SourceId, Video>) -> AllocationConstraints {
-        let (on_stage, selected) = (places(&self.wishes.on_stage), places(&self.wishes.selected));
+        let (on_stage, selected) =
+            (positions(&self.constraints.on_stage), positions(&self.constraints.selected));
         work::count(self.got_videos.len());
         let mut wanted: Vec<_> = self
             .got_videos
@@ -118,7 +120,7 @@ impl Endpoint {
                 let selected = selected.get(&*video.name).copied();
                 let named = |place: Option<usize>| place.unwrap_or(usize::MAX);
                 let order = (!video.shows, named(stage), named(selected), video.rank);
-                let wish = SourceConstraint {
+                let constraint = SourceConstraint {
                     source: *id,
                     kind: video.kind,
                     max_height: terms.max_height,
@@ -126,7 +128,7 @@ impl Endpoint {
                     selected: selected.is_some(),
                     muted: video.muted,
                 };
-                Some((order, wish))
+                Some((order, constraint))
             })
             .collect();
         wanted.sort_unstable_by_key(|(order, _)| *order);
@@ -134,14 +136,14 @@ impl Endpoint {
             sources: wanted
                 .into_iter()
                 .take(MAX_CONSTRAINED_SOURCES)
-                .map(|(_, wish)| wish)
+                .map(|(_, constraint)| constraint)
                 .collect(),
-            assumed_bandwidth_bps: self.wishes.assumed_bandwidth_bps,
+            assumed_bandwidth_bps: self.constraints.assumed_bandwidth_bps,
         }
     }
 }
 
-/// Where each of some names is; of one that is there twice the first place counts.
-fn places(named: &[String]) -> HashMap<&str, usize> {
+/// The position of each name; of a repeated name, the first one.
+fn positions(named: &[String]) -> HashMap<&str, usize> {
     named.iter().enumerate().rev().map(|(place, name)| (name.as_str(), place)).collect()
 }
