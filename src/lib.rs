@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
+mod certificates;
 pub mod channel;
 pub mod cli;
 pub mod colibri;

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, time::Instant};
 
 use rialto_engine::{dest::Dest, io::SocketOutbox};
-use rialto_sys::{SocketOptions, UdpSocket, set_affinity, thread_cpu_time};
+use rialto_sys::{SocketOptions, UdpSocket, thread_cpu_time};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use crate::{
@@ -56,16 +56,9 @@ fn seal(key: &LessSafeKey, sequence: u64, room: &mut [u8]) {
     tag.copy_from_slice(sealed.expect("short enough").as_ref());
 }
 
-/// Runs one case on CPU 0, in a thread of its own.
+/// Runs one case on CPU 0.
 pub(crate) fn on_cpu_0(run: usize, gso: bool, kind: Kind) -> io::Result<f64> {
-    let sinks = Sinks::new(kind, RECEIVERS)?;
-    std::thread::scope(|scope| {
-        let measured = scope.spawn(|| {
-            set_affinity(0)?;
-            bare(run, gso, &sinks)
-        });
-        measured.join().expect("the bare loop does not panic")
-    })
+    crate::on_cpu_0(kind, RECEIVERS, |sinks| bare(run, gso, sinks))
 }
 
 /// The table of the bare loop.

@@ -6,10 +6,10 @@ use std::{io, net::UdpSocket as StdSocket, time::Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use rialto_engine::{dest::Dest, io::SocketOutbox};
-use rialto_sys::{SocketOptions, UdpSocket, set_affinity, thread_cpu_time};
+use rialto_sys::{SocketOptions, UdpSocket, thread_cpu_time};
 
 use crate::{
-    PACKET, RUN,
+    PACKET, RUN, on_cpu_0,
     sinks::{Kind, Sinks},
 };
 
@@ -27,8 +27,8 @@ pub(crate) fn report() -> io::Result<()> {
         "CPU ns/packet: run of", "shared, sendmmsg", "shared, one by one", "connected"
     );
     for run in [1, 2, 6, 16] {
-        let [batched, single, connected] =
-            [batched, single, connected].map(|way| on_cpu_0(run, way));
+        let [batched, single, connected] = [batched, single, connected]
+            .map(|way: Way| on_cpu_0(Kind::Filter, FAN_OUT, |sinks| way(run, sinks)));
         let (batched, single, connected) = (batched?, single?, connected?);
         println!("{run:>24} {batched:>20.0} {single:>20.0} {connected:>20.0}");
     }
@@ -36,17 +36,6 @@ pub(crate) fn report() -> io::Result<()> {
 }
 
 type Way = fn(usize, &Sinks) -> io::Result<f64>;
-
-fn on_cpu_0(run: usize, way: Way) -> io::Result<f64> {
-    let sinks = Sinks::new(Kind::Filter, FAN_OUT)?;
-    std::thread::scope(|scope| {
-        let measured = scope.spawn(|| {
-            set_affinity(0)?;
-            way(run, &sinks)
-        });
-        measured.join().expect("no way panics")
-    })
-}
 
 /// Sends until the time is over. `round` sends to everybody and returns the number of packets.
 fn measure(mut round: impl FnMut() -> io::Result<u64>) -> io::Result<f64> {

@@ -25,6 +25,22 @@ const PACKET: usize = 1_100;
 /// How long each case runs.
 const RUN: Duration = Duration::from_millis(1_500);
 
+/// Runs a loop that sends to sinks on CPU 0, in a thread of its own.
+fn on_cpu_0(
+    kind: sinks::Kind,
+    receivers: usize,
+    send: impl FnOnce(&sinks::Sinks) -> io::Result<f64> + Send,
+) -> io::Result<f64> {
+    let sinks = sinks::Sinks::new(kind, receivers)?;
+    std::thread::scope(|scope| {
+        let measured = scope.spawn(|| {
+            rialto_sys::set_affinity(0)?;
+            send(&sinks)
+        });
+        measured.join().expect("no loop panics")
+    })
+}
+
 fn main() -> io::Result<()> {
     // Cargo passes `--bench`.
     let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));

@@ -152,13 +152,25 @@ impl Task {
         bridge: &Inner,
         change: impl FnOnce(&mut Conference, &mut Effects) -> T,
     ) -> T {
+        let (result, _) = self.quiet_change(bridge, change);
+        self.changed = true;
+        result
+    }
+
+    /// The same for a change that most times changes nothing of the published snapshot. Also returns whether
+    /// the conference announced something.
+    fn quiet_change<T>(
+        &mut self,
+        bridge: &Inner,
+        change: impl FnOnce(&mut Conference, &mut Effects) -> T,
+    ) -> (T, bool) {
         let mut effects = Effects::default();
         let result = change(&mut self.conference, &mut effects);
         self.conference.send_constraints(&mut effects);
         self.conference.send_slots(&mut effects);
-        self.changed = true;
+        let announces = !effects.events.is_empty();
         self.apply(bridge, effects);
-        result
+        (result, announces)
     }
 
     /// Applies the effects of a change.
@@ -187,16 +199,13 @@ impl Task {
         let media = self.handle.mailbox.waiting.take_media(now(), large);
         let Media { levels, measured, allocated } = media;
         if !levels.is_empty() {
-            let mut effects = Effects::default();
-            for Level { at, endpoint, source, loudness } in levels {
-                self.conference.audio_level(endpoint, loudness, at, &mut effects);
-                self.conference.level_received(endpoint, source, loudness, &mut effects);
-            }
-            self.conference.send_constraints(&mut effects);
-            self.conference.send_slots(&mut effects);
-            // Most levels change nothing that is published.
-            self.changed |= !effects.events.is_empty();
-            self.apply(bridge, effects);
+            let ((), announces) = self.quiet_change(bridge, |conference, effects| {
+                for Level { at, endpoint, source, loudness } in levels {
+                    conference.audio_level(endpoint, loudness, at, effects);
+                    conference.level_received(endpoint, source, loudness, effects);
+                }
+            });
+            self.changed |= announces;
         }
         if measured.is_empty() && allocated.is_empty() {
             return;
@@ -259,17 +268,13 @@ impl Task {
             );
         }
         let videos = bridge.last_n_by_load();
-        let before = self.changed;
-        let mut published_changes = false;
-        let (disconnected, reconnected) = self.change(bridge, |conference, effects| {
-            published_changes |= conference.limit_by_load(videos, effects);
-            let changed = conference.tick(now, &|id| bridge.transports.last_activity(id), effects);
-            published_changes |= !effects.events.is_empty();
-            changed
+        let ((limited, activity), announces) = self.quiet_change(bridge, |conference, effects| {
+            let limited = conference.limit_by_load(videos, effects);
+            let last_activity = |id| bridge.transports.last_activity(id);
+            (limited, conference.tick(now, &last_activity, effects))
         });
-        // Most ticks change nothing that is published.
-        self.changed = before || published_changes;
-        bridge.totals.activity_changed((disconnected, reconnected));
+        self.changed |= limited || announces;
+        bridge.totals.activity_changed(activity);
         self.check_channels(bridge, now);
         if now >= self.next_expiration {
             self.next_expiration = next_expiration(bridge);

@@ -161,22 +161,8 @@ mod tests {
 
     /// A shard's report of an endpoint that gets this many packets a second.
     fn busy(endpoint: u32, send_pps: u64) -> MediaEvent {
-        let endpoint = EndpointSnapshot {
-            endpoint: EndpointId(endpoint),
-            last_received: None,
-            receive_bps: 0,
-            send_bps: 0,
-            receive_pps: 0,
-            send_pps,
-            receive_loss: 0.0,
-            send_loss: 0.0,
-            rtt: None,
-            received: (0, 0),
-            sent: (0, 0),
-            sources: Vec::new(),
-            subscriptions: Vec::new(),
-        };
-        let endpoints = vec![endpoint];
+        let silent = EndpointSnapshot::silent(EndpointId(endpoint));
+        let endpoints = vec![EndpointSnapshot { send_pps, ..silent }];
         MediaEvent::Snapshot(Box::new(ShardSnapshot { endpoints, ..ShardSnapshot::default() }))
     }
 

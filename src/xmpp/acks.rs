@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use minidom::Element;
 use xmpp_parsers::sm::{A, Enable, Enabled, R, Resume, StreamId};
 
-use super::{cause::Cause, wire::size};
+use super::cause::Cause;
 
 /// How many seconds we ask the server to keep a lost session: three attempts to connect fit in, and a focus
 /// that waits for an answer has not timed out yet (15 s).
@@ -49,12 +49,11 @@ impl Acks {
         }
     }
 
-    /// Counts a sent stanza.
-    pub(super) fn sent(&mut self, stanza: &Element) {
+    /// Counts a sent stanza of `size` bytes.
+    pub(super) fn sent(&mut self, stanza: &Element, size: usize) {
         if self.id.is_none() {
             return;
         }
-        let size = size(stanza);
         self.bytes = self.bytes.saturating_add(size);
         self.unacked.push_back((stanza.clone(), size));
         if self.unacked.len() > MAX_UNACKED || self.bytes > MAX_UNACKED_BYTES {
@@ -120,6 +119,7 @@ impl Acks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xmpp::wire::size;
 
     fn acks(resume: bool, id: Option<&str>) -> Acks {
         let id = id.map(|id| StreamId(id.to_owned()));
@@ -132,6 +132,11 @@ mod tests {
         stanza
     }
 
+    fn send(acks: &mut Acks, n: usize) {
+        let stanza = stanza(n);
+        acks.sent(&stanza, size(&stanza));
+    }
+
     fn texts(stanzas: &[Element]) -> Vec<String> {
         stanzas.iter().map(Element::text).collect()
     }
@@ -139,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_not_acknowledged_is_sent_again_in_order() {
         let mut acks = acks(true, Some("a"));
-        (0..5).for_each(|n| acks.sent(&stanza(n)));
+        (0..5).for_each(|n| send(&mut acks, n));
         assert_eq!((acks.request(), acks.request()), (Some(R), None), "one question at a time");
         acks.acknowledged(2).unwrap();
         (0..3).for_each(|_| acks.received());
@@ -157,7 +162,7 @@ mod tests {
     fn counts_go_round() {
         let mut acks = acks(true, Some("a"));
         (acks.acked, acks.received) = (u32::MAX - 1, u32::MAX);
-        (0..3).for_each(|n| acks.sent(&stanza(n)));
+        (0..3).for_each(|n| send(&mut acks, n));
         acks.acknowledged(0).unwrap();
         assert_eq!(texts(&acks.resumed(0).unwrap()), ["2"]);
         acks.received();
@@ -168,7 +173,7 @@ mod tests {
     fn a_server_that_counts_what_was_not_sent_is_not_believed() {
         for count in [4, u32::MAX, 1 << 31] {
             let mut acks = acks(true, Some("a"));
-            (0..3).for_each(|n| acks.sent(&stanza(n)));
+            (0..3).for_each(|n| send(&mut acks, n));
             assert!(matches!(acks.acknowledged(count), Err(Cause::Protocol(_))), "{count}");
         }
     }
@@ -176,14 +181,14 @@ mod tests {
     #[test]
     fn a_session_that_cannot_go_on_keeps_nothing() {
         for mut acks in [acks(false, Some("a")), acks(true, None)] {
-            acks.sent(&stanza(0));
+            send(&mut acks, 0);
             assert_eq!((acks.resume(), acks.request()), (None, None));
             acks.acknowledged(1).unwrap();
         }
         let mut acks = acks(true, Some("a"));
         for n in 0..=MAX_UNACKED {
             assert!(acks.resume().is_some());
-            acks.sent(&stanza(n));
+            send(&mut acks, n);
         }
         assert!(acks.resume().is_none() && acks.unacked.is_empty(), "too much");
     }

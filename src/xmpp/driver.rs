@@ -23,7 +23,7 @@ use super::{
     log::Log,
     login::{Account, LoggedIn, Session},
     stanza::{CLIENT, Inbound, Stanza, iq, put},
-    wire::{Event, Wire},
+    wire::{Event, Wire, size},
 };
 use crate::config::SourcePattern;
 
@@ -217,10 +217,11 @@ impl Line<'_> {
         if let Some(from) = self.from.as_ref().filter(|_| stanza.attr("from").is_none()) {
             put(stanza.attrs_mut(), "from", from);
         }
+        let size = size(&stanza);
         if let Some(acks) = &mut self.kept.acks {
-            acks.sent(&stanza);
+            acks.sent(&stanza, size);
         }
-        self.wire.send(stanza);
+        self.wire.send_sized(stanza, size);
     }
 
     /// Sends the stanzas that the server has not received, and the answers that were held.

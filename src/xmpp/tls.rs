@@ -1,9 +1,6 @@
 //! TLS to a server (RFC 6120 section 5).
 
-use std::{
-    io,
-    sync::{Arc, OnceLock},
-};
+use std::{io, sync::Arc};
 
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::{
@@ -22,6 +19,7 @@ use tokio_rustls::{
 };
 
 use super::cause::Cause;
+use crate::certificates;
 
 /// Makes the TLS configuration. With `verify`, the server must have a certificate of its domain that the
 /// system trusts.
@@ -31,7 +29,7 @@ pub(super) fn connector(verify: bool) -> Result<TlsConnector, Cause> {
         .with_safe_default_protocol_versions()
         .map_err(|error| Cause::Tls(error.to_string()))?;
     let verifier: Arc<dyn ServerCertVerifier> = if verify {
-        Arc::new(Trusted::new(system_certificates(), provider)?)
+        Arc::new(Trusted::new(certificates::trusted(), provider)?)
     } else {
         Arc::new(AnyCertificate(provider))
     };
@@ -62,12 +60,6 @@ pub(super) fn cause(domain: &str, error: &io::Error) -> Cause {
     Cause::Tls(format!(
         "the certificate for {domain} {fault} (DISABLE_CERTIFICATE_VERIFICATION would take it)"
     ))
-}
-
-/// The system's trusted certificates, read once.
-fn system_certificates() -> &'static [CertificateDer<'static>] {
-    static CERTIFICATES: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
-    CERTIFICATES.get_or_init(|| rustls_native_certs::load_native_certs().certs)
 }
 
 /// The certificate is valid, of the right name, and of an authority that is trusted; or trusted itself.

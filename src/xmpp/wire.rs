@@ -133,6 +133,11 @@ impl Wire {
     pub(super) fn send(&mut self, element: impl Into<Element>) {
         let element = element.into();
         let size = size(&element);
+        self.send_sized(element, size);
+    }
+
+    /// The same for an element whose [`size`] is known.
+    pub(super) fn send_sized(&mut self, element: Element, size: usize) {
         self.unsent = self.unsent.saturating_add(size);
         self.queue.push_back((element, size));
     }

@@ -248,6 +248,28 @@ pub struct EndpointSnapshot {
     pub subscriptions: Vec<SubscriptionSnapshot>,
 }
 
+#[cfg(any(test, feature = "sim"))]
+impl EndpointSnapshot {
+    /// Measurements of an endpoint that neither sent nor got anything.
+    pub fn silent(endpoint: EndpointId) -> Self {
+        Self {
+            endpoint,
+            last_received: None,
+            receive_bps: 0,
+            send_bps: 0,
+            receive_pps: 0,
+            send_pps: 0,
+            receive_loss: 0.0,
+            send_loss: 0.0,
+            rtt: None,
+            received: (0, 0),
+            sent: (0, 0),
+            sources: Vec::new(),
+            subscriptions: Vec::new(),
+        }
+    }
+}
+
 /// Measurements of one source, taken on its sender's home shard.
 #[derive(Clone, Debug)]
 pub struct SourceSnapshot {

@@ -52,6 +52,22 @@ pub(crate) fn be32(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes))
 }
 
+/// Takes an unsigned number off the front of `data`: seven bits a byte, the lowest first (AV1 section 4.10.5). `None`: it
+/// has more than `most` bytes, of which nine are as many as there may be, or does not end.
+pub(crate) fn leb128(data: &mut &[u8], most: usize) -> Option<u64> {
+    let (mut value, mut shift) = (0u64, 0u32);
+    for _ in 0..most {
+        let (byte, rest) = data.split_first()?;
+        *data = rest;
+        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+        shift = shift.saturating_add(7);
+    }
+    None
+}
+
 /// Reads a big-endian 64-bit integer at `at`.
 #[inline]
 pub(crate) fn be64(data: &[u8], at: usize) -> Option<u64> {

@@ -6,6 +6,8 @@
     reason = "fields of a few bits, and shifts by less than the width"
 )]
 
+use crate::leb128;
+
 /// Most streams of a source, spatial layers of a stream and temporal layers of a spatial layer.
 const MAX: usize = 4;
 /// Longest encoding of a rate, bytes: 35 bits, of which 32 are kept.
@@ -53,7 +55,7 @@ impl VideoLayersAllocation {
         }
         for layer in all.sent_mut(&masks) {
             for kbps in layer.kbps.iter_mut().take(layer.temporals.into()) {
-                *kbps = leb128(&mut rest)?;
+                *kbps = u32::try_from(leb128(&mut rest, MAX_LEB128)?).unwrap_or(u32::MAX);
             }
         }
         // Unchanged sizes are left out.
@@ -126,19 +128,6 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (taken, left) = rest.split_at_checked(len)?;
     *rest = left;
     Some(taken)
-}
-
-/// An unsigned number, seven bits per byte, the lowest first.
-fn leb128(rest: &mut &[u8]) -> Option<u32> {
-    let mut value = 0u64;
-    for at in 0..MAX_LEB128 {
-        let byte = *take(rest, 1)?.first()?;
-        value |= u64::from(byte & 0x7f) << (at * 7);
-        if byte < 0x80 {
-            return Some(u32::try_from(value).unwrap_or(u32::MAX));
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -301,19 +301,8 @@ async fn forwarded_sources_are_sent_when_they_change() {
     let snapshot = |target| {
         MediaEvent::Snapshot(Box::new(ShardSnapshot {
             endpoints: vec![EndpointSnapshot {
-                endpoint: EndpointId(2),
-                last_received: None,
-                receive_bps: 0,
-                send_bps: 0,
-                receive_pps: 0,
-                send_pps: 0,
-                receive_loss: 0.0,
-                send_loss: 0.0,
-                rtt: None,
-                received: (0, 0),
-                sent: (0, 0),
-                sources: Vec::new(),
                 subscriptions: vec![subscription(1, Some(0)), subscription(2, target)],
+                ..EndpointSnapshot::silent(EndpointId(2))
             }],
             ..ShardSnapshot::default()
         }))

@@ -40,21 +40,7 @@ fn now() -> std::time::Instant {
 }
 
 pub(super) fn measured(endpoint: EndpointId) -> EndpointSnapshot {
-    EndpointSnapshot {
-        endpoint,
-        last_received: Some(now()),
-        receive_bps: 0,
-        send_bps: 0,
-        receive_pps: 0,
-        send_pps: 0,
-        receive_loss: 0.0,
-        send_loss: 0.0,
-        rtt: None,
-        received: (0, 0),
-        sent: (0, 0),
-        sources: vec![],
-        subscriptions: vec![],
-    }
+    EndpointSnapshot { last_received: Some(now()), ..EndpointSnapshot::silent(endpoint) }
 }
 
 async fn report(rig: &Rig, shard: u16, endpoints: Vec<EndpointSnapshot>) {

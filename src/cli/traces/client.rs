@@ -25,6 +25,7 @@ use tokio_rustls::{
 };
 
 use super::Fault;
+use crate::certificates;
 
 /// Maximum bytes of a collector's answer.
 const MAX_ANSWER: usize = 64 << 10;
@@ -128,7 +129,7 @@ fn tls() -> Result<TlsConnector, io::Error> {
         return Ok(TlsConnector::from(config.clone()));
     }
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(certificates::trusted().iter().cloned());
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?

@@ -159,19 +159,8 @@ fn what_is_measured_as_before_is_looked_at_once() {
                     retransmissions: 0,
                 });
             rialto_engine::EndpointSnapshot {
-                endpoint: endpoint.engine_id,
-                last_received: None,
-                receive_bps: 0,
-                send_bps: 0,
-                receive_pps: 0,
-                send_pps: 0,
-                receive_loss: 0.0,
-                send_loss: 0.0,
-                rtt: None,
-                received: (0, 0),
-                sent: (0, 0),
-                sources: Vec::new(),
                 subscriptions: subscriptions.collect(),
+                ..rialto_engine::EndpointSnapshot::silent(endpoint.engine_id)
             }
         };
         endpoints.map(snapshot).collect()

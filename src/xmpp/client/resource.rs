@@ -34,9 +34,8 @@ fn derived(machine: &str, host: &str, client: &XmppClient) -> Option<String> {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    let digest = digest.finalize();
-    let half = digest.iter().take(16).fold(0_u128, |half, byte| half << 8 | u128::from(*byte));
-    Some(format!("{half:032x}"))
+    let half = *digest.finalize().first_chunk::<16>()?;
+    Some(format!("{:032x}", u128::from_be_bytes(half)))
 }
 
 #[cfg(test)]

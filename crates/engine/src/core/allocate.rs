@@ -128,8 +128,9 @@ impl Core {
         let estimate = e.receiver.allocation.hysteresis.bandwidth();
         let estimate = estimate.filter(|_| e.receiver.link.is_some());
         let young = e.receiver.link.as_ref().is_some_and(|link| link.is_young(now));
-        let held = e.receiver.link.as_ref().filter(|link| link.holds());
-        let held = held.map_or(0, |_| e.receiver.allocation.decided_bps.saturating_add(reserved));
+        let holds = e.receiver.link.as_ref().is_some_and(|link| link.holds());
+        let decided = e.receiver.allocation.decided_bps.saturating_add(reserved);
+        let held = if holds { decided } else { 0 };
         let available = estimate.map(|bps| {
             if young { bps + bps / YOUNG_PART } else { bps.max(held.min(bps + bps / HELD_PART)) }
         });

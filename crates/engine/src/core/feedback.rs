@@ -155,15 +155,14 @@ impl Core {
     ) -> bool {
         let now = self.now;
         let Some(e) = self.endpoints.get_mut(slot) else { return false };
-        let Receiver { link, audio_losses, allocation, .. } = &mut e.receiver;
-        let Some(link) = link.as_mut() else { return false };
+        let Some(link) = e.receiver.link.as_mut() else { return false };
         let summary = take(link, now);
-        let redundant = audio_losses.happen(now);
-        match allocation.affords_redundancy(link.estimator.target_bps(), redundant) {
-            Some(false) => audio_losses.forget(),
-            Some(true) if !link.estimator.is_queued() => {
-                audio_losses.on_path(now, summary.lost, summary.known);
-            }
+        let queued = link.estimator.is_queued();
+        let affords = e.receiver.affords_redundancy(now);
+        let losses = &mut e.receiver.audio_losses;
+        match affords {
+            Some(false) => losses.forget(),
+            Some(true) if !queued => losses.on_path(now, summary.lost, summary.known),
             _ => {}
         }
         self.totals.feedback_unmatched += u64::from(summary.unknown);
@@ -215,14 +214,8 @@ impl Core {
         let Some((_, s)) = e.receiver.stream_by_ssrc(block.ssrc) else { return };
         s.fraction_lost = block.fraction_lost;
         let (last_sr, audio) = (s.last_sr, !s.is_video());
-        if audio {
-            let Receiver { link, audio_losses, allocation, .. } = &mut e.receiver;
-            let redundant = audio_losses.happen(now);
-            let affords =
-                |link: &Link| allocation.affords_redundancy(link.estimator.target_bps(), redundant);
-            if link.as_deref().is_none_or(|link| affords(link) == Some(true)) {
-                audio_losses.on_report(now, block.fraction_lost);
-            }
+        if audio && e.receiver.affords_redundancy(now) == Some(true) {
+            e.receiver.audio_losses.on_report(now, block.fraction_lost);
         }
         if let Some(link) = e.receiver.link.as_mut() {
             link.estimator.on_receiver_report(now, block.fraction_lost, None);

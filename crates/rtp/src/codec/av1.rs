@@ -7,9 +7,12 @@
 
 use super::bits::Bits;
 use super::{FrameInfo, FrameLayers, Resolution};
+use crate::leb128;
 
 /// The OBU type of a sequence header (AV1 section 6.2.2).
 const SEQUENCE_HEADER: u8 = 1;
+/// Bytes of a length in a packet, at most.
+const MAX_LEN_BYTES: usize = 4;
 
 /// Reads what a packet says about its frame.
 #[inline]
@@ -60,8 +63,8 @@ pub fn resolution(payload: &[u8]) -> Option<Resolution> {
     let mut rest = payload.get(1..)?;
     // Only a single element comes without its length (section 4.3).
     if elements != 1 {
-        let len = leb128(&mut rest)?;
-        rest = rest.get(..len)?;
+        let len = leb128(&mut rest, MAX_LEN_BYTES)?;
+        rest = rest.get(..usize::try_from(len).ok()?)?;
     }
     let (header, mut rest) = rest.split_first()?;
     if (header >> 3) & 0x0f != SEQUENCE_HEADER {
@@ -71,23 +74,9 @@ pub fn resolution(payload: &[u8]) -> Option<Resolution> {
         rest = rest.get(1..)?;
     }
     if header & 0x02 != 0 {
-        leb128(&mut rest)?;
+        leb128(&mut rest, MAX_LEN_BYTES)?;
     }
     sequence_size(&mut Bits::new(rest))
-}
-
-/// A little-endian number in groups of seven bits; at most four bytes here.
-fn leb128(data: &mut &[u8]) -> Option<usize> {
-    let mut value = 0;
-    for n in 0..4 {
-        let (byte, rest) = data.split_first()?;
-        *data = rest;
-        value |= usize::from(byte & 0x7f) << (7 * n);
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 /// Reads a sequence header up to the frame size (AV1 section 5.5.1).

@@ -150,6 +150,14 @@ impl Receiver {
         self.numbers.new_keys();
     }
 
+    /// Returns whether its link has room for redundant audio; without a link nothing limits it. `None`: no
+    /// audio was measured.
+    pub fn affords_redundancy(&self, now: Instant) -> Option<bool> {
+        let Some(link) = &self.link else { return Some(true) };
+        let redundant = self.audio_losses.happen(now);
+        self.allocation.affords_redundancy(link.estimator.target_bps(), redundant)
+    }
+
     /// Returns whether anything can be sent to it.
     pub fn is_ready(&self) -> bool {
         self.tx.is_some() && self.dest.is_some()

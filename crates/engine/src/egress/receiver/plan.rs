@@ -255,9 +255,7 @@ pub(super) fn catch_up(s: &mut Stream, feed: &SourceFeed, now_ms: u32) -> Option
     let late = |than: u32| age > than && age < u32::MAX / 2;
     let skipped =
         if late(MAX_WAIT_BEFORE_SWITCH_MS) && s.projection.waits() && s.keyframe_waits(feed) {
-            let head = feed.head(current);
-            set_next(s, current, head);
-            head.saturating_sub(next)
+            skip_encoding(s, feed, current)
         } else if late(MAX_WAIT_MS) {
             let (wanted, _) = s.wanted();
             skip(s, feed, wanted)
@@ -273,11 +271,16 @@ pub(super) fn catch_up(s: &mut Stream, feed: &SourceFeed, now_ms: u32) -> Option
 pub(super) fn give_up(s: &mut Stream, feed: &SourceFeed, now_ms: u32) -> Option<u64> {
     let given_up = std::mem::take(&mut s.given_up) && s.projection.waits();
     let current = s.projection.current().filter(|_| given_up)?;
-    let next = s.next.get(usize::from(current)).copied()?;
-    let head = feed.head(current);
-    set_next(s, current, head);
+    let skipped = skip_encoding(s, feed, current);
     s.cut(now_ms);
-    Some(head.saturating_sub(next))
+    Some(skipped)
+}
+
+/// Skips everything in the ring of one encoding. Returns how many packets that skips.
+fn skip_encoding(s: &mut Stream, feed: &SourceFeed, encoding: u8) -> u64 {
+    let head = feed.head(encoding);
+    let next = s.next.get_mut(usize::from(encoding));
+    next.map_or(0, |next| head.saturating_sub(std::mem::replace(next, head)))
 }
 
 /// Skips everything in the rings of a source. Returns how many packets of the encodings in `wanted`
